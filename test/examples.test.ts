@@ -2,6 +2,7 @@
 import { type ExecFileException, execFile } from 'node:child_process'
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig } from '../lib/train/config.js'
@@ -9,7 +10,7 @@ import { project } from './e2e/project.js'
 import { checkLine } from './lib/cli/contract.js'
 import { lowrank, printed } from './lib/cli/lowrank.js'
 
-const examples = new URL('../examples/', import.meta.url).pathname
+const examples = fileURLToPath(new URL('../examples/', import.meta.url))
 
 function run(name: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((done) => {

@@ -13,14 +13,15 @@ export function endBySignal(name: NodeJS.Signals, platform = process.platform): 
 
 /**
  * A word of a command line as the user's shell takes it: POSIX shells; on Windows PowerShell and cmd.exe, which both
- * know double quotes. Words with `$` or a backtick, which PowerShell expands in those, are for PowerShell alone.
+ * know double quotes. PowerShell expands `$` and the backtick in those and takes curly quotes for straight ones, and both
+ * read a backslash before a quote differently; such words are for PowerShell alone. cmd.exe replaces `%NAME%` in any quotes.
  */
 export function shellWord(word: string, platform = process.platform): string {
   if (platform !== 'win32') return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
-  // A comma makes a list in PowerShell, and @ at the start takes a variable apart.
-  if (/^[\w./\\:=+-]+$/.test(word)) return word
-  if (/[$`]/.test(word)) return `'${word.replaceAll("'", "''")}'`
-  // A backslash before the closing quote would escape it.
+  // PowerShell makes a list at a comma, takes a variable apart at @, and splits a flag at its first period or colon.
+  if (/^[\w./\\:=+-]+$/.test(word) && !/^-.*[.:]/.test(word)) return word
+  if (/[$`\u201c-\u201e]|\\"/.test(word)) return `'${word.replace(/['\u2018-\u201b]/g, '$&$&')}'`
+  // One backslash would escape the closing quote; PowerShell 7.3 passes two, which a path may have at its end.
   return `"${word.replaceAll('"', '""').replace(/\\+$/, '$&$&')}"`
 }
 

@@ -1,6 +1,6 @@
 /** Models in the hub's cache: its blobs, whose names are their hashes. */
 import { readdir, readlink, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, sep } from 'node:path'
 import { HubCache } from './cache.js'
 import { type CheckedFiles, type Expected, hasContent } from './check.js'
 
@@ -51,7 +51,7 @@ async function namesOfBlobs(snapshots: string): Promise<Map<string, Set<string>>
       const target = await readlink(join(snapshots, commit, name)).catch(() => undefined)
       if (target === undefined) continue
       const hash = basename(target)
-      names.set(hash, (names.get(hash) ?? new Set()).add(name))
+      names.set(hash, (names.get(hash) ?? new Set()).add(name.split(sep).join('/')))
     }
   return names
 }

@@ -3,7 +3,18 @@
  * hash, `snapshots/<commit>` of links to them, and `refs` that say at which commit a branch stands. What is put here
  * Python finds, and the other way round. One thing is added, in a folder of its own: what files a commit has.
  */
-import { copyFile, mkdir, readdir, readFile, readlink, stat, symlink, unlink } from 'node:fs/promises'
+import {
+  copyFile,
+  link,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  symlink,
+  unlink,
+} from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
 import { HubError, WriteError } from '../core/errors.js'
@@ -26,6 +37,9 @@ export interface HubFile {
 
 /** Files of a commit by path. */
 export type HubListing = ReadonlyMap<string, HubFile>
+
+/** Errors of systems and file systems without symbolic links for this user. */
+const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'ENOSYS', 'ENOENT'])
 
 const LISTING_LIMIT = 256 << 20
 
@@ -127,16 +141,20 @@ export class HubCache {
     const temporary = join(dirname(at), temporaryName())
     try {
       await mkdir(dirname(at), { recursive: true })
-      await symlink(target, temporary).catch((error: NodeJS.ErrnoException) => {
-        // File systems without links get a second copy, as from Python.
-        if (error.code === 'EPERM' || error.code === 'ENOTSUP' || error.code === 'ENOSYS')
-          return copyFile(blob, temporary)
-        throw error
-      })
+      await symlink(target, temporary)
+        // Where links are not supported, some systems say that they made one.
+        .then(() => lstat(temporary))
+        .catch((error: NodeJS.ErrnoException) => {
+          if (!NO_LINKS.has(error.code ?? '')) throw error
+          // A second name of the same content on Windows, which keeps symbolic links for administrators; else a copy.
+          return link(blob, temporary).catch(() => copyFile(blob, temporary))
+        })
       await movedOver(temporary, at)
     } catch (cause) {
-      await unlink(temporary).catch(() => undefined)
       throw cannotWrite(at, cause)
+    } finally {
+      // It is still there after an error, and where both names were of one content already.
+      await unlink(temporary).catch(() => undefined)
     }
   }
 

@@ -91,10 +91,11 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
-/** `~` and `$NAME` in a path, which Python expands in these variables as well. */
+/** `~` and `$NAME` in a path, which Python expands in these variables as well; of HOME it knows nothing on Windows. */
 function expanded(path: string, env: Environment): string {
+  const [home, from] = sep === '/' ? [/^~(?=\/|$)/, env.HOME] : [/^~(?=[\\/]|$)/, env.USERPROFILE]
   return path
-    .replace(sep === '/' ? /^~(?=\/|$)/ : /^~(?=[\\/]|$)/, env.HOME || homedir())
+    .replace(home, () => from || homedir())
     .replace(
       /\$(?:\{(\w+)\}|(\w+))/g,
       (whole, braced: string, plain: string) => env[braced ?? plain] ?? whole,

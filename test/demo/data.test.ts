@@ -1,10 +1,11 @@
 /** The data of `lowrank demo`: what is held out is new, and it is what scripts/demo writes. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { scratchFolder } from '../lib/scratch.js'
 
-const root = new URL('../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../', import.meta.url))
 const load = (name: string) => import(join(root, 'scripts/demo', name))
 const read = (name: string) => readFileSync(join(root, 'demo', name), 'utf8')
 const rows = (text: string) =>

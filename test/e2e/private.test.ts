@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, watch
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { counterUniform } from '../../lib/core/counter-random.js'
-import { type Ended, lowrank } from '../lib/cli/lowrank.js'
+import { type Ended, lowrank, send } from '../lib/cli/lowrank.js'
 import { scratchFile } from '../lib/scratch.js'
 import { swept, WHOLE } from '../sweep.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
@@ -165,19 +165,19 @@ test('whoever trains privately is told what to hand on, and every verb finds the
     watch: (child, { stderr }) => {
       if (sent || !stderr.includes('step 5: saved')) return
       sent = true
-      child.kill('SIGINT')
+      send(child, 'SIGINT')
     },
   })
   expect(interrupted.code).toBe(130)
-  expect(interrupted.stderr).toMatch(/out-secret\/checkpoint-\d+ is saved\. Resume with:/)
+  expect(interrupted.stderr).toMatch(/out-secret[\\/]checkpoint-\d+ is saved\. Resume with:/)
   expect(readdirSync(out)).toEqual([])
   expect((await lowrank(['inspect', out])).stdout).toMatch(
-    /adapter +none yet: .*\ncheckpoint +.*out-secret\/checkpoint-/,
+    /adapter +none yet: .*\ncheckpoint +.*out-secret[\\/]checkpoint-/,
   )
 
   const { code, stdout, stderr } = await lowrank([...train, '--resume'])
   expect({ code, stderr }).toMatchObject({ code: 0 })
-  expect(stderr).toMatch(/Resuming from .*out-secret\/checkpoint-\d+\./)
+  expect(stderr).toMatch(/Resuming from .*out-secret[\\/]checkpoint-\d+\./)
   expect(stdout).toContain(
     `Share only ${out}: ${secret} holds the key of the noise, and losses without noise.\nThe adapter is in ${out}.`,
   )

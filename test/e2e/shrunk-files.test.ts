@@ -5,6 +5,7 @@ import { beforeAll, expect, test } from 'vitest'
 import { loadModel } from '../../lib/model/load.js'
 import { type Ended, lowrank, printed, type RunOptions } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/scratch.js'
+import { needs } from '../needs.js'
 import { swept } from '../sweep.js'
 import { numbersOf, readMetrics } from './events.js'
 import { type Project, project } from './project.js'
@@ -27,6 +28,7 @@ const settings = {
 
 /** Does something once, when a run has saved its second checkpoint; it stands still meanwhile. */
 function whenSaved(act: () => void): RunOptions['watch'] {
+  needs('files that shrink while they are mapped')
   let done = false
   return (child, { stdout }) => {
     if (done || !stdout.includes('checkpoint-10')) return

@@ -1,9 +1,11 @@
 /** The command line in a pseudo-terminal, and the screen that a person sees there. */
 import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import xterm from '@xterm/headless'
+import { needs } from '../needs.js'
 
-const main = new URL('../../dist/esm/cli/main.js', import.meta.url).pathname
-const script = new URL('terminal.py', import.meta.url).pathname
+const main = fileURLToPath(new URL('../../dist/esm/cli/main.js', import.meta.url))
+const script = fileURLToPath(new URL('terminal.py', import.meta.url))
 /** Start of redrawn lines. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: of a terminal
 const FRAME = /(?=\r(?:\x1b\[\d+A)?\x1b\[J)/
@@ -28,6 +30,7 @@ export class Terminal {
 
   /** Runs `lowrank` with these arguments. */
   constructor(args: readonly string[], { columns, rows = 12, cwd, env = {} }: TerminalOptions) {
+    needs('pseudo-terminals')
     this.#terminal = new xterm.Terminal({ cols: columns, rows, scrollback: 1000, allowProposedApi: true })
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|MEASURE)|NO_COLOR|FORCE_COLOR|LC_|LANG)/.test(name),

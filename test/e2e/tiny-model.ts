@@ -1,9 +1,10 @@
 /** A model folder small enough for whole runs: tiny random weights, a tokenizer of single bytes, a chat template. */
 import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { scratchFolder } from '../lib/scratch.js'
 
-const models = new URL('../parity/models', import.meta.url).pathname
+const models = fileURLToPath(new URL('../parity/models', import.meta.url))
 
 /** Ids 0 to 2, as in SmolLM2. */
 const SPECIAL = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']

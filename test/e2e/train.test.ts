@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../lib/cli/schemas.js'
-import { type Ended, jsonLines, lowrank, printed, signalWhen } from '../lib/cli/lowrank.js'
+import { type Ended, jsonLines, lowrank, printed, send, signalWhen } from '../lib/cli/lowrank.js'
+import { needs } from '../needs.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
 
@@ -129,6 +130,7 @@ test('the config that a run writes down makes the same run', async () => {
 })
 
 test('a second run in the same folder is refused while the first is at work, and changes nothing of it', async () => {
+  needs('SIGSTOP')
   const it = project({ max_steps: 60, save_steps: 20 })
   let second: ReturnType<typeof lowrank> | undefined
   let pid: number | undefined
@@ -219,7 +221,7 @@ test('a terminal that is closed, which may say so more than once, saves the run 
     watch: (child, { stdout }) => {
       if (closed || !stdout.includes('"step":3,')) return
       closed = true
-      for (let i = 0; i < 5; i++) setTimeout(() => child.kill('SIGHUP'), 2 * i)
+      for (let i = 0; i < 5; i++) setTimeout(() => send(child, 'SIGHUP'), 2 * i)
     },
   })
   expect(ended.code).toBe(130)

@@ -1,12 +1,13 @@
 /** Tiny models with the small real tokenizers of the parity tests, so that other programs can load what is made of them. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../lib/formats/safetensors.js'
 import { float32Bytes, toFloat32 } from '../../lib/peft/floats.js'
 import { scratchFolder } from '../lib/scratch.js'
 
-const parity = new URL('../parity/', import.meta.url).pathname
+const parity = fileURLToPath(new URL('../parity/', import.meta.url))
 
 interface Golden {
   tokenizer: { model: { vocab: Record<string, number> }; added_tokens: { id: number; content: string }[] }

@@ -5,9 +5,10 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-const demo = new URL('../../demo/base', import.meta.url).pathname
-const parity = new URL('../parity', import.meta.url).pathname
+const demo = fileURLToPath(new URL('../../demo/base', import.meta.url))
+const parity = fileURLToPath(new URL('../parity', import.meta.url))
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'))
 
 /** A copy of the demo's model with some of its files changed. */

@@ -1,5 +1,6 @@
 /** Runs measure.mjs and reads what it printed. */
 import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Category } from '../../lib/native/addon.js'
 
@@ -16,7 +17,7 @@ export interface Measured {
 }
 
 export async function measure(model: string, ...training: string[]): Promise<Measured> {
-  const script = new URL('./measure.mjs', import.meta.url).pathname
+  const script = fileURLToPath(new URL('./measure.mjs', import.meta.url))
   const { stdout } = await promisify(execFile)(process.execPath, [script, model, ...training])
   return JSON.parse(stdout) as Measured
 }

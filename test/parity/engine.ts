@@ -1,5 +1,6 @@
 /** Code shared by the parity tests: golden tensors, tiny models in native memory, relative errors. */
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'
 import type { Graph } from '../../lib/graph/graph.js'
@@ -16,7 +17,7 @@ import {
 import type { StartingBase } from '../../lib/strategies/describe.js'
 import { nf4, type Quantization } from '../../lib/weights/quantization.js'
 
-export const parity = new URL('.', import.meta.url).pathname
+export const parity = fileURLToPath(new URL('.', import.meta.url))
 
 export type Tensors = Map<string, Float32Array | Float64Array | Int32Array | Uint8Array>
 

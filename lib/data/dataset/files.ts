@@ -4,7 +4,7 @@
  */
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { join, sep } from 'node:path'
+import ownPath, { join, type PlatformPath, relative, sep } from 'node:path'
 import { FileFormatError } from '../../core/errors.js'
 
 export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
@@ -116,11 +116,29 @@ function statOf(path: string): Promise<Stats | undefined> {
   return stat(path).catch(() => undefined)
 }
 
-/** Files that match a pattern: `*` and `?` within a name, `**` for any number of folders. */
+/**
+ * Files that match a pattern: `*` and `?` within a name, `**` for any number of folders. On Windows a pattern may have
+ * slashes of both kinds, and matches names in upper and lower case.
+ */
 async function matching(pattern: string): Promise<string[]> {
-  const parts = pattern.split(sep)
+  const { base, expression } = readPattern(pattern)
+  const isFolder = (await statOf(base))?.isDirectory() === true
+  const found = isFolder
+    ? (await filesUnder(base)).filter((file) => expression.test(relative(base, file).split(sep).join('/')))
+    : []
+  if (found.length === 0) throw new FileFormatError(`no file matches ${pattern}`, { path: pattern })
+  return found
+}
+
+/** The folder in which a pattern begins, and an expression for paths below it, with slashes. */
+export function readPattern(
+  pattern: string,
+  path: PlatformPath = ownPath,
+): { base: string; expression: RegExp } {
+  const isWindows = path.sep === '\\'
+  const { root } = path.parse(pattern)
+  const parts = pattern.slice(root.length).split(isWindows ? /[\\/]/ : '/')
   const fixed = parts.findIndex((part) => /[*?]/.test(part))
-  const base = parts.slice(0, fixed).join(sep) || (pattern.startsWith(sep) ? sep : '.')
   const inside = parts.slice(fixed)
   const expression = inside
     .map((part, i) => {
@@ -133,14 +151,8 @@ async function matching(pattern: string): Promise<string[]> {
       return last ? name : `${name}/`
     })
     .join('')
-  const wanted = new RegExp(`^${expression}$`)
-  const start = base === sep ? sep.length : base.length + 1
-  const isFolder = (await statOf(base))?.isDirectory() === true
-  const found = isFolder
-    ? (await filesUnder(base)).filter((file) =>
-        wanted.test((base === '.' ? file : file.slice(start)).split(sep).join('/')),
-      )
-    : []
-  if (found.length === 0) throw new FileFormatError(`no file matches ${pattern}`, { path: pattern })
-  return found
+  return {
+    base: root + parts.slice(0, fixed).join(path.sep) || '.',
+    expression: new RegExp(`^${expression}$`, isWindows ? 'i' : ''),
+  }
 }

@@ -18,6 +18,7 @@ export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<
   }
   const whole = Buffer.concat(parts)
   if (!isUtf8(whole)) throw rowError(place, `the file ${NOT_UTF8}`)
-  const text = whole.toString('utf8')
+  // Editors on Windows end lines with two characters; models are to write one.
+  const text = whole.toString('utf8').replaceAll('\r\n', '\n')
   if (text.trim() !== '') yield { value: { text }, place }
 }

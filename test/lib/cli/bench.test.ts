@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { lowrank, printed } from './lowrank.js'
 
 const small = ['--seq-len', '16', '--rank', '4']
 
-test.runIf(process.platform === 'linux')('bench memory measures from outside what was planned', async () => {
+test('bench memory measures from outside what was planned', async () => {
+  needs('/proc')
   const methods = ['--methods', 'full,lora,vera,loha,lokr,adalora,lora-drop,qlora-8bit']
   const ended = await lowrank(['bench', 'memory', '--model', tinyModel(), ...methods, ...small, '--json'])
   expect(ended.code).toBe(0)
@@ -23,7 +25,8 @@ test.runIf(process.platform === 'linux')('bench memory measures from outside wha
   }
 })
 
-test.runIf(process.platform === 'linux')('bench memory ends when a training cannot begin', async () => {
+test('bench memory ends when a training cannot begin', async () => {
+  needs('/proc')
   const call = ['bench', 'memory', '--model', tinyModel(), '--methods', 'dp-dylora', ...small]
   const { code, stderr } = await lowrank(call)
   expect(stderr).toContain('dp-dylora on ')

@@ -6,7 +6,6 @@ import {
   readdirSync,
   readFileSync,
   statSync,
-  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -15,6 +14,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
 import { loadModel } from '../../../lib/model/load.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { needs, symbolicLink } from '../../needs.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -94,6 +94,7 @@ test('a file with a bit that flipped is found after the next start of the system
 })
 
 test('the cache is for its owner alone', async () => {
+  needs('file modes')
   await load()
   expect(statSync(cache).mode & 0o777).toBe(0o700)
   for (const name of readdirSync(cache)) expect(statSync(join(cache, name)).mode & 0o077).toBe(0)
@@ -124,7 +125,7 @@ function downloaded(repo: string, files: Record<string, { content: string; large
     if (!large) hash.update(`blob ${content.length}\0`)
     const blob = join('blobs', hash.update(content).digest('hex'))
     writeFileSync(join(folder, blob), content)
-    symlinkSync(join('../..', blob), join(snapshot, name))
+    symbolicLink(join('../..', blob), join(snapshot, name))
   }
 }
 

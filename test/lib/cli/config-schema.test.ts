@@ -1,13 +1,14 @@
 /** The published schema of configs, shortened by `$defs`, says what the schema of the code says. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { configJsonSchema } from '../../../lib/train/config-schema.js'
 import { publishedSchema } from './contract.js'
 
-const root = new URL('../../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../../', import.meta.url))
 const published = publishedSchema('config')
 const whole = configJsonSchema()
 const ajv = () => new Ajv2020({ strict: true, allowUnionTypes: true })

@@ -1,11 +1,12 @@
 /** `lowrank demo` in short: its story, its events and its files; test/real/demo.test.ts has the whole of it. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
-const root = new URL('../../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../../', import.meta.url))
 const items = readFileSync(join(root, 'demo/test.jsonl'), 'utf8').trim().split('\n')
 
 /** A folder with few held-out items, and the flags of a demo that is over soon. */
@@ -82,6 +83,6 @@ test('interrupted, it saves a checkpoint and says how train goes on', async () =
   })
   expect(code).toBe(130)
   expect(stderr).toMatch(
-    /is saved\. Resume with:\n {2}npx lowrank train lowrank-demo\/config\.yaml --resume\n$/,
+    /is saved\. Resume with:\n {2}npx lowrank train lowrank-demo[\\/]config\.yaml --resume\n$/,
   )
 })

@@ -5,6 +5,7 @@ import { formatBytes } from '../../../lib/core/bytes.js'
 import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
 import { memoryChart, methodOf, plannedBars } from '../../../lib/laboratory/memory.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { swept } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
@@ -103,55 +104,53 @@ test('canary is a picture of what is left of a secret', async () => {
   expect(existsSync(join(output, 'canary.svg'))).toBe(true)
 })
 
-test.runIf(process.platform === 'linux')(
-  'memory is a picture of what training takes, measured here and planned elsewhere',
-  async () => {
-    const output = join(scratchFolder(), 'figures')
-    const model = tinyModel()
-    const config = join(scratchFolder(), 'mine', 'config.json')
-    mkdirSync(dirname(config))
-    copyFileSync(join(model, 'config.json'), config)
-    const ended = await lowrank([
-      ...['figures', 'memory', '--model', model, '--output', output, '--json'],
-      ...['--methods', 'full,qlora', '--shapes', `Llama-2-7B,${config},${model}`],
-      ...['--seq-len', '16', '--rank', '4'],
-    ])
-    expect(ended.code).toBe(0)
-    const [study] = printed<'figures'>(ended)
-    if (study?.name !== 'memory') throw new Error('another figure')
-    expect(study.bars.map(({ model, method, measured }) => [model, method, measured !== undefined])).toEqual([
-      [model, 'full', true],
-      [model, 'qlora', true],
-      ['Llama-2-7B', 'full', false],
-      ['Llama-2-7B', 'qlora', false],
-      [config, 'full', false],
-      [config, 'qlora', false],
-      [model, 'full', false],
-      [model, 'qlora', false],
-    ])
-    for (const { rows, planned_bytes } of study.bars)
-      expect(rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned_bytes)
-    // Sixteen bytes a parameter against half a byte and what an adapter takes.
-    expect(study.bars[2]?.planned_bytes).toBeGreaterThan(16 * 6.7e9)
-    expect(study.bars[3]?.planned_bytes).toBeLessThan(6e9)
-    const svg = readFileSync(join(output, 'memory.svg'), 'utf8')
-    expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
-    expect(svg.match(/>[^<]* \((?:measured|planned)\)</g)).toEqual(
-      [
-        `${basename(model)} (measured)`,
-        'Llama-2-7B (planned)',
-        'mine (planned)',
-        `${basename(model)} (planned)`,
-      ].map((name) => `>${name}<`),
+test('memory is a picture of what training takes, measured here and planned elsewhere', async () => {
+  needs('/proc')
+  const output = join(scratchFolder(), 'figures')
+  const model = tinyModel()
+  const config = join(scratchFolder(), 'mine', 'config.json')
+  mkdirSync(dirname(config))
+  copyFileSync(join(model, 'config.json'), config)
+  const ended = await lowrank([
+    ...['figures', 'memory', '--model', model, '--output', output, '--json'],
+    ...['--methods', 'full,qlora', '--shapes', `Llama-2-7B,${config},${model}`],
+    ...['--seq-len', '16', '--rank', '4'],
+  ])
+  expect(ended.code).toBe(0)
+  const [study] = printed<'figures'>(ended)
+  if (study?.name !== 'memory') throw new Error('another figure')
+  expect(study.bars.map(({ model, method, measured }) => [model, method, measured !== undefined])).toEqual([
+    [model, 'full', true],
+    [model, 'qlora', true],
+    ['Llama-2-7B', 'full', false],
+    ['Llama-2-7B', 'qlora', false],
+    [config, 'full', false],
+    [config, 'qlora', false],
+    [model, 'full', false],
+    [model, 'qlora', false],
+  ])
+  for (const { rows, planned_bytes } of study.bars)
+    expect(rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned_bytes)
+  // Sixteen bytes a parameter against half a byte and what an adapter takes.
+  expect(study.bars[2]?.planned_bytes).toBeGreaterThan(16 * 6.7e9)
+  expect(study.bars[3]?.planned_bytes).toBeLessThan(6e9)
+  const svg = readFileSync(join(output, 'memory.svg'), 'utf8')
+  expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+  expect(svg.match(/>[^<]* \((?:measured|planned)\)</g)).toEqual(
+    [
+      `${basename(model)} (measured)`,
+      'Llama-2-7B (planned)',
+      'mine (planned)',
+      `${basename(model)} (planned)`,
+    ].map((name) => `>${name}<`),
+  )
+  for (const { planned_bytes, measured } of study.bars)
+    expect(svg).toContain(
+      measured
+        ? `>${formatBytes(planned_bytes)}, measured ${formatBytes(measured.peak_bytes)}<`
+        : `>${formatBytes(planned_bytes)}<`,
     )
-    for (const { planned_bytes, measured } of study.bars)
-      expect(svg).toContain(
-        measured
-          ? `>${formatBytes(planned_bytes)}, measured ${formatBytes(measured.peak_bytes)}<`
-          : `>${formatBytes(planned_bytes)}<`,
-      )
-  },
-)
+})
 
 const memorySettings = {
   ...{ rank: 16, perDeviceTrainBatchSize: 1, maxSeqLength: 64 },

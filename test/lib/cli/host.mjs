@@ -2,6 +2,8 @@
  * Runs one command after another in one process, which loads the code of the command line only once. A command ends as
  * its process would: when it waits for nothing more. `lowrank.ts` starts it.
  */
+import { fileURLToPath } from 'node:url'
+
 const main = new URL('../../../dist/esm/cli/main.js', import.meta.url)
 let commands = 0
 
@@ -11,7 +13,7 @@ process.on('message', ({ args, cwd, end }) => {
   // Only what the command waits for keeps the process alive.
   process.channel.unref()
   process.chdir(cwd)
-  process.argv.splice(1, Infinity, main.pathname, ...args)
+  process.argv.splice(1, Infinity, fileURLToPath(main), ...args)
   process.exitCode = 0
   // Listeners of the command run before the immediate, and may set another code.
   process.once('beforeExit', () => setImmediate(finish, end))

@@ -1,15 +1,17 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { ggufBytes } from '../formats/gguf-bytes.js'
 import { llamaGguf } from '../formats/model-fixtures.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank } from './lowrank.js'
 
-const parity = new URL('../../parity', import.meta.url).pathname
+const parity = fileURLToPath(new URL('../../parity', import.meta.url))
 
 async function inspected(...args: string[]): Promise<Record<string, unknown>> {
   const { code, stdout, stderr } = await lowrank(['inspect', '--json', ...args])
@@ -376,6 +378,7 @@ test('a label beside a plain text is named as not used', async () => {
 
 test('a named pipe is refused at once', async () => {
   const pipe = join(scratchFolder(), 'pipe.jsonl')
+  needs('named pipes in folders')
   execFileSync('mkfifo', [pipe])
   const { code, stderr } = await lowrank(['inspect', pipe])
   expect(code).toBe(1)

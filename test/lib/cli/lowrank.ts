@@ -2,14 +2,16 @@
  * Runs the built command line. What it prints with --json goes through the published schema of its verb. In the sweeps
  * each command is a process of its own, as it is for users; in `npm test` the plain ones of a file share one (host.mjs).
  */
-import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, fork, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { afterAll } from 'vitest'
 import type { Printed, Verb } from '../../../lib/cli/schemas.js'
 import { WHOLE } from '../../sweep.js'
 import { checkPrinted } from './contract.js'
 
-const main = new URL('../../../dist/esm/cli/main.js', import.meta.url).pathname
-const host = new URL('./host.mjs', import.meta.url).pathname
+const main = fileURLToPath(new URL('../../../dist/esm/cli/main.js', import.meta.url))
+const signals = new URL('./signals.mjs', import.meta.url).href
+const host = fileURLToPath(new URL('./host.mjs', import.meta.url))
 
 export interface Ended {
   /** null when a signal ended it. */
@@ -37,6 +39,15 @@ export async function lowrank(args: readonly string[], options: RunOptions = {})
   return ended
 }
 
+/** Arguments of Node.js that let a command receive signals where processes cannot send them. */
+const RECEIVES = process.platform === 'win32' ? ['--import', signals] : []
+
+/** Sends a signal to a command that runs alone; Windows has Ctrl-Break in place of SIGTERM. */
+export function send(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (RECEIVES.length === 0 || signal === 'SIGKILL') child.kill(signal)
+  else if (child.connected) child.send({ signal: signal === 'SIGTERM' ? 'SIGBREAK' : signal })
+}
+
 function environment(): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|THREADS|MEASURE)|NO_COLOR|FORCE_COLOR)/.test(name),
@@ -45,13 +56,13 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 function runAlone(args: readonly string[], options: RunOptions): Promise<Ended> {
-  const plain: [string, string[]] = [process.execPath, [main, ...args]]
+  const plain: [string, string[]] = [process.execPath, [...RECEIVES, main, ...args]]
   const [command, words] = options.wrap?.(...plain) ?? plain
   const child = spawn(command, words, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { ...environment(), ...options.env },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
+    stdio: ['pipe', 'pipe', 'pipe', ...(RECEIVES.length > 0 ? (['ipc'] as const) : [])],
+  }) as ChildProcessWithoutNullStreams
   // A process that does not read leaves the pipe broken.
   child.stdin.on('error', () => undefined).end(options.input)
   const ended: Ended = { code: null, stdout: '', stderr: '' }
@@ -120,7 +131,7 @@ export function signalWhen(signal: NodeJS.Signals, when: (soFar: Ended) => boole
   return (child, soFar) => {
     if (sent || !when(soFar)) return
     sent = true
-    child.kill(signal)
+    send(child, signal)
   }
 }
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { fakeHub } from '../hub/server.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
@@ -87,6 +88,7 @@ test('colors are there for a terminal, not for a pipe, unless FORCE_COLOR wants 
 })
 
 test('a reader that has had enough ends the verb quietly', async () => {
+  needs('POSIX shells')
   const wrap = (node: string, args: string[]): [string, string[]] => [
     'bash',
     ['-c', 'set -o pipefail; "$0" "$@" | head -c 1; echo "$?" >&2', node, ...args],

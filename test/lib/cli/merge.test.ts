@@ -1,4 +1,5 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { type Project, project } from '../../e2e/project.js'
@@ -65,7 +66,7 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     JSON.stringify({ ...config, base_model_name_or_path: null }),
   )
   cpSync(at('smollm2'), at('other'), { recursive: true })
-  const odd = new URL('../../parity/models/llama3', import.meta.url).pathname
+  const odd = fileURLToPath(new URL('../../parity/models/llama3', import.meta.url))
   const other = JSON.parse(readFileSync(at('other/config.json'), 'utf8'))
   writeFileSync(at('other/config.json'), JSON.stringify({ ...other, rms_norm_eps: 1e-4 }))
   const refused = async (...args: string[]) => {

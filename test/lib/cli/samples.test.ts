@@ -51,7 +51,7 @@ test('time that ran out before the first answer is told', () => {
 
 test('the command is one that a shell takes', () => {
   const command = (one: object, system: string | null = null) =>
-    repeatCommand({ ...samples(one), system }, 'run.yaml', shellWord)
+    repeatCommand({ ...samples(one), system }, 'run.yaml', (word) => shellWord(word, 'linux'))
   expect(command({})).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
   expect(command({ prompt: "-it's\n2" })).toBe("npx lowrank generate run.yaml --prompt='-it'\\''s\n2'")
   expect(command({ cut: true, system: 'Be brief.' })).toBe(

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Project, project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { jsonLines, lowrank } from './lowrank.js'
 
 interface Refused {
@@ -279,6 +280,7 @@ test('a run that diverges has failed: it was not used wrongly', async () => {
 })
 
 test('a full disk fails the save, and neither half a checkpoint nor half an adapter is left', async () => {
+  needs('POSIX shells')
   const it = project({ max_steps: 6, save_steps: 3 })
   // The kernel refuses files of more than 20 KiB: the adapter is larger, config and metrics are not.
   const { code, stdout } = await lowrank(['train', it.config, '--json'], {

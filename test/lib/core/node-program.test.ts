@@ -5,6 +5,7 @@ import { UnsupportedError } from '../../../lib/core/errors.js'
 import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
 import { packageRoot } from '../../../lib/core/root.js'
 import { TextCall } from '../../../lib/data/text-call.js'
+import { needs } from '../../needs.js'
 import { scratchFolder } from '../scratch.js'
 
 afterEach(() => {
@@ -15,6 +16,7 @@ afterEach(() => {
 
 /** An executable file that is no Node.js. */
 function program(script: string): string {
+  needs('POSIX shells')
   const path = join(scratchFolder(), 'program')
   writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
   return path
@@ -81,9 +83,9 @@ test('the copy beside an archive is for programs that cannot read in it', () => 
   vi.stubEnv('LOWRANK_NODE', '')
   const script = join('data', 'text-worker.js')
   expect(compiledScript(script)).toBe(join(packageRoot, 'dist', 'esm', script))
-  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\/a\.js$/)
+  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar[\\/]a\.js$/)
   vi.stubEnv('LOWRANK_NODE', '/opt/node')
-  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\.unpacked\/a\.js$/)
+  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\.unpacked[\\/]a\.js$/)
 })
 
 test('the package is found without the files that packagers leave out', async () => {

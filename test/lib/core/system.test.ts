@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import {
   endBySignal,
@@ -8,6 +10,7 @@ import {
   stoppingSignals,
   systemName,
 } from '../../../lib/core/system.js'
+import { cmdWords, powershellWords } from './windows-shells.js'
 
 describe('a word of a command line', () => {
   it.each([
@@ -28,6 +31,56 @@ describe('a word of a command line', () => {
     expect(shellWord(word, 'linux')).toBe(posix)
     expect(shellWord(word, 'darwin')).toBe(posix)
     expect(shellWord(word, 'win32')).toBe(windows)
+  })
+})
+
+describe('a word on Windows', () => {
+  const piece = fc.constantFrom(...'aß .:/\\-+=_,;@#%^&|<>(){}[]*?!~\'"$`\u2018\u2019\u201c\u201d')
+  const words = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''))
+
+  /** What PowerShell passes for a word: in double quotes, backslashes at the end are two. */
+  const passed = (word: string) =>
+    shellWord(word, 'win32').startsWith('"') ? word.replace(/\\+$/, '$&$&') : word
+
+  it('is read by PowerShell as it was', () => {
+    fc.assert(
+      fc.property(words, words, (one, other) => {
+        const line = `npx lowrank ${shellWord(one, 'win32')} ${shellWord(other, 'win32')}`
+        expect(powershellWords(line)).toEqual(['npx', 'lowrank', passed(one), passed(other)])
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('is read by cmd.exe as it was, but for those that only PowerShell can have', () => {
+    const plain = words.filter((word) => !/[$`\u201c-\u201e]|\\"|%.*%/.test(word))
+    fc.assert(
+      fc.property(plain, plain, (one, other) => {
+        fc.pre(!/%.*%/.test(one + other))
+        const line = `npx lowrank ${shellWord(one, 'win32')} ${shellWord(other, 'win32')}`
+        expect(cmdWords(line)).toEqual(['npx', 'lowrank', one, other])
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it.runIf(process.platform === 'win32')('reaches a program from cmd.exe as it was', () => {
+    for (const word of [
+      'C:\\my runs\\ü\\',
+      'a & b',
+      'x^y',
+      'say "x"',
+      '100%',
+      '-a.b',
+      'a\\"b',
+      '(1)',
+      'q=1,2',
+    ]) {
+      const line = `"${process.execPath}" -p "JSON.stringify(process.argv[1])" -- ${shellWord(word, 'win32')}`
+      const options = { windowsVerbatimArguments: true, encoding: 'utf8' } as const
+      const { stdout } = spawnSync('cmd.exe', ['/d', '/s', '/c', `"${line}"`], options)
+      expect(stdout.trim()).toBe(JSON.stringify(word))
+    }
   })
 })
 

@@ -1,4 +1,5 @@
 /** Clients of rows, by a column of the data. */
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
 import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/data/dataset.js'
@@ -17,7 +18,7 @@ const rows = [
   { text: 'd', user: 'u1' },
 ]
 const lines = (all: unknown[]) => all.map((row) => JSON.stringify(row)).join('\n')
-const parquet = (name: string) => new URL(`../../parity/data/${name}.parquet`, import.meta.url).pathname
+const parquet = (name: string) => fileURLToPath(new URL(`../../parity/data/${name}.parquet`, import.meta.url))
 
 describe('the group of a row', () => {
   it.each([

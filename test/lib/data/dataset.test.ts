@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, FileFormatError } from '../../../lib/core/errors.js'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/data/dataset.js'
+import { needs } from '../../needs.js'
 
 let folder: string
 let count = 0
@@ -273,15 +274,19 @@ describe('an error names file and line', () => {
 
 it('refuses a missing file and an unknown format', async () => {
   await expect(read(join(folder, 'missing.jsonl'))).rejects.toThrow(FileFormatError)
+  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(ConfigError)
+  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
+    /"llama" is unknown; expected auto, messages/,
+  )
+})
+
+it('refuses devices and named pipes', async () => {
+  needs('named pipes in folders')
   await expect(read('/dev/null')).rejects.toThrow(/not a regular file/)
   for (const name of ['pipe.jsonl', 'pipe.csv', 'pipe.parquet', 'pipe.txt']) {
     execFileSync('mkfifo', [join(folder, name)])
     await expect(read(join(folder, name))).rejects.toThrow(/pipe\.\w+ is a named pipe: .* standard input/)
   }
-  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(ConfigError)
-  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
-    /"llama" is unknown; expected auto, messages/,
-  )
 })
 
 it('reads rows with a verdict where their form is named, and labels that are none', async () => {

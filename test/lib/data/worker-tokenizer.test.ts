@@ -9,6 +9,7 @@ import { Lifetime } from '../../../lib/native/handles.js'
 import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
 import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { scratchFolder } from '../scratch.js'
 
 let lifetime: Lifetime
@@ -113,23 +114,21 @@ test.each([
   await tokenizer.close()
 })
 
-test.runIf(existsSync('/proc/self/task'))(
-  'the worker ends with the process that asked, however that ends',
-  async () => {
-    const script = `
+test('the worker ends with the process that asked, however that ends', async () => {
+  needs('/proc')
+  const script = `
     import { WorkerTokenizer } from './dist/esm/data/worker-tokenizer.js'
     await WorkerTokenizer.open({ kind: 'folder', path: ${JSON.stringify(tinyModel())} })
     console.log('open')
     setInterval(() => undefined, 1000)`
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    await once(child.stdout, 'data')
-    const worker = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()
-    expect(worker).toMatch(/^\d+$/)
-    // Ctrl-C reaches the worker too, but only the process that listens must act on it.
-    process.kill(Number(worker), 'SIGINT')
-    child.kill('SIGKILL')
-    await vi.waitUntil(() => !existsSync(`/proc/${worker}`), { timeout: 30_000, interval: 50 })
-  },
-)
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await once(child.stdout, 'data')
+  const worker = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()
+  expect(worker).toMatch(/^\d+$/)
+  // Ctrl-C reaches the worker too, but only the process that listens must act on it.
+  process.kill(Number(worker), 'SIGINT')
+  child.kill('SIGKILL')
+  await vi.waitUntil(() => !existsSync(`/proc/${worker}`), { timeout: 30_000, interval: 50 })
+})

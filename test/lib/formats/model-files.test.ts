@@ -1,16 +1,9 @@
-import {
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { symbolicLink } from '../../needs.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { ggufBytes } from './gguf-bytes.js'
 import { folderOf, llamaGguf, vectors } from './model-fixtures.js'
@@ -224,7 +217,7 @@ describe('openModelFiles on a folder', () => {
   it('refuses links out of the folder, but follows those of the download cache', async () => {
     const outside = scratchFile('secret.safetensors', vectors(['a']))
     const folder = folderOf({ 'config.json': CONFIG })
-    symlinkSync(outside, join(folder, 'model.safetensors'))
+    symbolicLink(outside, join(folder, 'model.safetensors'))
     expect(await problem(folder, FileFormatError)).toContain(
       'PATH/model.safetensors is a link out of its folder, to ',
     )
@@ -232,14 +225,14 @@ describe('openModelFiles on a folder', () => {
     const cache = folderOf({ 'blobs/1234': vectors(['a']), 'blobs/5678': CONFIG })
     const snapshot = join(cache, 'snapshots', 'abc')
     mkdirSync(snapshot, { recursive: true })
-    symlinkSync('../../blobs/1234', join(snapshot, 'model.safetensors'))
-    symlinkSync('../../blobs/5678', join(snapshot, 'config.json'))
+    symbolicLink('../../blobs/1234', join(snapshot, 'model.safetensors'))
+    symbolicLink('../../blobs/5678', join(snapshot, 'config.json'))
     expect((await openModelFiles(snapshot)).tensors.get('a')?.bytes).toBe(16)
   })
 
   it('refuses a broken link and a folder in the place of a file', async () => {
     const broken = folderOf({ 'config.json': CONFIG })
-    symlinkSync('nowhere', join(broken, 'model.safetensors'))
+    symbolicLink('nowhere', join(broken, 'model.safetensors'))
     expect(await problem(broken, FileFormatError)).toBe(
       'PATH/model.safetensors is missing or a broken link; download it again',
     )

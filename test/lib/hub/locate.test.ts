@@ -7,7 +7,6 @@ import {
   readlinkSync,
   rmSync,
   statSync,
-  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -24,6 +23,7 @@ import {
 import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/hub/locate.js'
 import type { HubKind } from '../../../lib/hub/select.js'
+import { symbolicLink } from '../../needs.js'
 import { vectors } from '../formats/model-fixtures.js'
 import { scratchFolder } from '../scratch.js'
 import { type Fault, fakeHub, gitHash, type Seen, sha256 } from './server.js'
@@ -308,7 +308,7 @@ describe('a cache that another tool filled', () => {
     for (const [name, contents] of Object.entries(files)) {
       writeFileSync(join(repoFolder(), 'blobs', gitHash(contents)), contents)
       mkdirSync(dirname(join(snapshot, name)), { recursive: true })
-      symlinkSync(`../../blobs/${gitHash(contents)}`, join(snapshot, name))
+      symbolicLink(`../../blobs/${gitHash(contents)}`, join(snapshot, name))
     }
     writeFileSync(join(repoFolder(), 'refs', 'main'), commit)
     hub.repos[ID] = { commits: { [commit]: FILES }, refs: { main: commit } }
@@ -358,8 +358,8 @@ describe('a cache that another tool filled', () => {
     const weights = vectors(['a'])
     mkdirSync(join(cache, 'blobs', 'ab'), { recursive: true })
     writeFileSync(join(cache, 'blobs', 'ab', 'abc'), weights)
-    symlinkSync('../../blobs/ab/abc', join(repoFolder(), 'blobs', sha256(weights)))
-    symlinkSync(`../../blobs/${sha256(weights)}`, join(snapshot, 'model.safetensors'))
+    symbolicLink('../../blobs/ab/abc', join(repoFolder(), 'blobs', sha256(weights)))
+    symbolicLink(`../../blobs/${sha256(weights)}`, join(snapshot, 'model.safetensors'))
     offline()
     expect((await openModelFiles((await locate('model', ID)).path)).tensors.size).toBe(1)
   })
@@ -734,7 +734,7 @@ it('links are not followed out of the cache when a file takes the place of one',
   writeFileSync(victim, 'mine')
   const snapshot = join(repoFolder(), 'snapshots', commit)
   mkdirSync(snapshot, { recursive: true })
-  symlinkSync(victim, join(snapshot, 'config.json'))
+  symbolicLink(victim, join(snapshot, 'config.json'))
   const located: Located = await locate('config', ID)
   expect(readFileSync(victim, 'utf8')).toBe('mine')
   expect(lstatSync(join(located.path, 'config.json')).isSymbolicLink()).toBe(true)

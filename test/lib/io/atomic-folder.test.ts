@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { counterUniform } from '../../../lib/core/counter-random.js'
 import { makeFolder, placeOf, writeFolder } from '../../../lib/io/atomic-folder.js'
@@ -87,7 +88,7 @@ test('killed at any moment, a folder that is being replaced is whole, and as new
   const place = join(folder, 'checkpoint-1')
   let said = 0
   for (let kill = 0; kill < 20; kill++) {
-    const script = new URL('./replacing.mjs', import.meta.url).pathname
+    const script = fileURLToPath(new URL('./replacing.mjs', import.meta.url))
     const child = spawn(process.execPath, [script, folder, String(said + 1)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })

@@ -1,6 +1,7 @@
 /** Every file of a model or adapter folder obeys one rule about links, and none of another place is quoted. */
-import { cpSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { writeModelFolder } from '../../../lib/base/model-folder.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
@@ -9,6 +10,7 @@ import { planModel } from '../../../lib/planning/plan.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/folder.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { symbolicLink } from '../../needs.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const SECRET = 'root:x:0:0:secret'
@@ -18,7 +20,7 @@ function leadOut(folder: string, name: string): void {
   const path = join(folder, name)
   rmSync(path, { force: true, recursive: true })
   mkdirSync(dirname(path), { recursive: true })
-  symlinkSync(scratchFile('passwd', SECRET), path)
+  symbolicLink(scratchFile('passwd', SECRET), path)
 }
 
 async function refused(work: Promise<unknown>, name: string): Promise<void> {
@@ -51,7 +53,7 @@ test('a folder of chat templates that leads out is refused', async () => {
   const folder = tinyModel()
   const outside = scratchFolder()
   writeFileSync(join(outside, 'tool_use.jinja'), SECRET)
-  symlinkSync(outside, join(folder, 'additional_chat_templates'))
+  symbolicLink(outside, join(folder, 'additional_chat_templates'))
   await refused(tokenizerSourceFromFolder(folder), 'additional_chat_templates')
 })
 
@@ -81,7 +83,7 @@ test.each(['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json'])(
   'an adapter whose %s leads out of the folder is refused',
   async (name) => {
     const folder = join(scratchFolder(), 'adapter')
-    cpSync(new URL('../../parity/written/dora/adapter', import.meta.url).pathname, folder, {
+    cpSync(fileURLToPath(new URL('../../parity/written/dora/adapter', import.meta.url)), folder, {
       recursive: true,
     })
     leadOut(folder, name)
@@ -96,7 +98,7 @@ test('snapshots of the download cache, whose files are links to its blobs, are r
   cpSync(tinyModel(), snapshot, { recursive: true })
   for (const name of ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']) {
     renameSync(join(snapshot, name), join(repo, 'blobs', name))
-    symlinkSync(`../../blobs/${name}`, join(snapshot, name))
+    symbolicLink(`../../blobs/${name}`, join(snapshot, name))
   }
   expect(existsSync(join(snapshot, 'tokenizer.json'))).toBe(true)
   expect((await openModelFiles(snapshot)).tensors.size).toBeGreaterThan(0)
@@ -107,9 +109,11 @@ test('so are folders of a snapshot, but no links of theirs to other places', asy
   const repo = join(scratchFolder(), 'models--me--tiny')
   const adapter = join(repo, 'snapshots', 'abc', 'checkpoint-100')
   mkdirSync(join(repo, 'blobs'), { recursive: true })
-  cpSync(new URL('../../parity/written/dora/adapter', import.meta.url).pathname, adapter, { recursive: true })
+  cpSync(fileURLToPath(new URL('../../parity/written/dora/adapter', import.meta.url)), adapter, {
+    recursive: true,
+  })
   renameSync(join(adapter, 'adapter_config.json'), join(repo, 'blobs', '1234'))
-  symlinkSync('../../../blobs/1234', join(adapter, 'adapter_config.json'))
+  symbolicLink('../../../blobs/1234', join(adapter, 'adapter_config.json'))
   expect((await readAdapterFolder(adapter)).config.strategy.name).toBe('dora')
   leadOut(adapter, 'adapter_config.json')
   await refused(readAdapterFolder(adapter), 'adapter_config.json')

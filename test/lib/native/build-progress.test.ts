@@ -2,14 +2,17 @@
 import { execFile } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { needs } from '../../needs.js'
 import { scratchFolder } from '../scratch.js'
 
-const terminal = new URL('../../e2e/terminal.py', import.meta.url).pathname
+const terminal = fileURLToPath(new URL('../../e2e/terminal.py', import.meta.url))
 
 /** A package whose build takes three seconds. */
 function fakePackage(): string {
+  needs('pseudo-terminals')
   const root = scratchFolder()
   mkdirSync(join(root, 'scripts'))
   mkdirSync(join(root, 'bin'))

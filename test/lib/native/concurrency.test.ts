@@ -1,6 +1,7 @@
 /** Calls from JavaScript while the engine thread works, and with several environments in one process. */
 import { execFile } from 'node:child_process'
 import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import {
@@ -240,7 +241,7 @@ describe('opening and closing', () => {
 })
 
 describe('worker threads', () => {
-  const script = new URL('./worker-exit.mjs', import.meta.url).pathname
+  const script = fileURLToPath(new URL('./worker-exit.mjs', import.meta.url))
   const run = (mode: string) => promisify(execFile)(process.execPath, [script, mode], { timeout: 60_000 })
 
   it('leave the jobs of other environments alone when they end', async () => {

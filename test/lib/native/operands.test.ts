@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 
-const script = new URL('./checked-strategies.mjs', import.meta.url).pathname
+const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url))
 
 /**
  * Kernels that no plan of these trainings launches. Those of a few tokens, of a first step, of two adapters, and of a

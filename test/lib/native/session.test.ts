@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import {
   type AdapterSpec,
@@ -372,7 +373,7 @@ describe('LOWRANK_CHECK', () => {
   it.each(MODELS)('runs a step of %s node by node against the reference kernels', async (model) => {
     const { execFile } = await import('node:child_process')
     const { promisify } = await import('node:util')
-    const script = new URL('./checked-step.mjs', import.meta.url).pathname
+    const script = fileURLToPath(new URL('./checked-step.mjs', import.meta.url))
     const run = promisify(execFile)(process.execPath, [script, model], {
       env: { ...process.env, LOWRANK_CHECK: '1' },
     })

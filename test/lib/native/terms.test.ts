@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { WHOLE } from '../../sweep.js'
 
-const script = new URL('./checked-strategies.mjs', import.meta.url).pathname
+const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url))
 
 it('adapters of strategies compute what merging would write', async () => {
   const run = promisify(execFile)(process.execPath, [script, tinyModel()], {

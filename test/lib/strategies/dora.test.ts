@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type Adapter, loadModel, type Model, nf4, UnsupportedError } from '../../../lib/index.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -16,7 +17,7 @@ import { flat } from './flat.js'
 import { sites } from './sites.js'
 import { leaveZero } from './start.js'
 
-const models = new URL('../../parity/models/', import.meta.url).pathname
+const models = fileURLToPath(new URL('../../parity/models/', import.meta.url))
 const work = mkdtempSync(join(tmpdir(), 'lowrank-dora-'))
 afterAll(() => rmSync(work, { recursive: true, force: true }))
 

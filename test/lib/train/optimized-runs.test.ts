@@ -175,7 +175,9 @@ test.each(swept(PAGED, 1))('$type is AdamW with less memory', async ({ type, r }
   )
   expect(resumed.losses).toEqual(whole.losses.slice(2))
   expect(bytes(rest)).toEqual(bytes(cut))
-  expect(readdirSync(cut).filter((name) => name.startsWith('.'))).toEqual([])
+  // On Windows the file of the state keeps its name for as long as it is open.
+  const hidden = process.platform === 'win32' ? /^\.(?!paged-)/ : /^\./
+  expect(readdirSync(cut).filter((name) => hidden.test(name))).toEqual([])
 })
 
 test('state that fits into its budget is not paged', async () => {

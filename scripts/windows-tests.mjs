@@ -1,0 +1,110 @@
+// Runs the TypeScript tests on Node.js for Windows under wine, with the prebuilt addon for it, and prints how many passed and
+// why others were skipped. The native tests are those of target-tests.mjs.
+//
+//   windows-tests.mjs [--json FILE] [--minutes N] [FILE OR FOLDER OF test/]...
+//
+// First: npm run build:ts, and npm run build:prebuilds -- --target win32-x64. On Debian: apt-get install wine wine64
+// g++-mingw-w64-x86-64-posix.
+// vitest itself runs there; of its dependencies one is native, whose file for Windows is taken from npm.
+import { spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { fail } from './compilers.mjs'
+import { cache, endWine, npm, run, WINDOWS_NODE, windowsNode, wine } from './platforms/runtimes.mjs'
+import { TARGETS } from './targets.mjs'
+
+const root = resolve(import.meta.dirname, '..')
+const { values, positionals } = parseArgs({
+  options: { json: { type: 'string' }, minutes: { type: 'string', default: '120' } },
+  allowPositionals: true,
+})
+
+/** A path of this machine as wine's programs know it. */
+const inWine = (path) => `Z:${resolve(path).replaceAll('/', '\\')}`
+
+const addon = join(root, 'prebuilds', TARGETS['win32-x64'].file)
+for (const [file, command] of [
+  [addon, 'npm run build:prebuilds -- --target win32-x64'],
+  [join(root, 'dist', 'esm', 'index.js'), 'npm run build:ts'],
+])
+  if (!existsSync(file)) fail(`${file} is missing: ${command}`)
+
+/** Compiles a file of platforms/ for Windows. */
+function compiled(name, out, ...flags) {
+  run('x86_64-w64-mingw32-g++-posix', [
+    '-Os',
+    '-s',
+    '-static',
+    '-o',
+    out,
+    join('scripts', 'platforms', name),
+    ...flags,
+  ])
+  return out
+}
+
+/** vitest's bundler for Windows, with a library beside it that wine lacks. */
+function bundler() {
+  const { version } = JSON.parse(readFileSync(join(root, 'node_modules', 'rolldown', 'package.json'), 'utf8'))
+  const folder = npm('@rolldown/binding-win32-x64-msvc', version)
+  compiled('bcryptprimitives.cpp', join(folder, 'bcryptprimitives.dll'), '-shared', '-ladvapi32')
+  return join(folder, 'rolldown-binding.win32-x64-msvc.node')
+}
+
+mkdirSync(cache, { recursive: true })
+const counts = join(cache, 'windows-tests.json')
+const log = join(cache, 'windows-tests.log')
+rmSync(counts, { force: true })
+const args = [
+  ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', '--project=unit', '--maxWorkers=1'],
+  ...['--pool=forks', '--exclude=test/native/**', '--testTimeout=300000', '--hookTimeout=300000'],
+  ...['--reporter=verbose', '--reporter=./scripts/platforms/counts.mjs', ...positionals],
+]
+const env = {
+  ...process.env,
+  ...wine(),
+  CI: '',
+  NO_COLOR: '1',
+  NODE_OPTIONS: `--import=${pathToFileURL(inWine('scripts/platforms/wine.mjs'), { windows: true })}`,
+  LOWRANK_TESTS_BUILT: '1',
+  TEST_COUNTS: inWine(counts),
+  LOWRANK_CTRL_C: inWine(compiled('ctrl-c.cpp', join(cache, 'ctrl-c.exe'))),
+  LOWRANK_NATIVE_PATH: inWine(addon),
+  NAPI_RS_NATIVE_LIBRARY_PATH: inWine(bundler()),
+}
+
+// A file: Node.js for Windows under wine cannot write to a pipe.
+const out = openSync(log, 'w')
+const begin = performance.now()
+const child = spawn('wine', args, {
+  cwd: root,
+  env,
+  stdio: ['ignore', out, out],
+  timeout: Number(values.minutes) * 60_000,
+})
+const ended = await new Promise((done, failed) => {
+  child.on('error', failed)
+  child.on('close', (code, signal) => done(code ?? signal))
+})
+closeSync(out)
+endWine()
+const seconds = Math.round((performance.now() - begin) / 1000)
+
+if (!existsSync(counts)) fail(`${readFileSync(log, 'utf8')}\nno test ran; wine ended with ${ended}`)
+const { ended: whole = false, ...seen } = JSON.parse(readFileSync(counts, 'utf8'))
+const words = (command, ...rest) => run(command, rest).trim()
+const result = {
+  date: new Date().toISOString().slice(0, 10),
+  command: ['npm run test:windows --', ...process.argv.slice(2)].join(' '),
+  versions: { node: WINDOWS_NODE, wine: words('wine', '--version') },
+  seconds,
+  ...seen,
+}
+console.log(`${seen.passed} passed, ${seen.skipped} skipped, ${seen.failed} failed in ${seconds} s (${log})`)
+for (const [reason, count] of Object.entries(seen.reasons)) console.log(`  ${count} skipped: ${reason}`)
+for (const { file, name, message } of seen.failures) console.error(`${file}: ${name}: ${message}`)
+if (values.json) writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`)
+if (!whole) fail(`the tests did not come to their end; wine ended with ${ended}`)
+process.exitCode = seen.failed === 0 && ended === 0 ? 0 : 1
