@@ -59,7 +59,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**', 'test/real/**', ...wholeSweeps],
+          exclude: ['test/package/**', 'test/runtimes/**', 'test/real/**', ...wholeSweeps],
           globalSetup: ['test/setup.ts'],
         },
       },
@@ -92,6 +92,11 @@ export default defineConfig({
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },
+      },
+      {
+        // Takes programs from npm and PyPI, and wine where it is installed.
+        extends: true,
+        test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'] },
       },
     ],
   },

@@ -2,7 +2,7 @@
  * Pinned compilers for targets other than this machine: Debian 12's, and zig, which is taken from PyPI into out/compilers.
  */
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { TARGETS } from './targets.mjs'
 
@@ -27,31 +27,60 @@ export function run(command, args, options = {}) {
   if (status !== 0) fail(`${[command, ...args].join(' ')}: ${error?.message ?? `ended with ${status}`}`)
 }
 
+/** Folder that zig is installed to, when it is first asked for. */
+export const zigFolder = join(compilers, `ziglang-${ZIG.version}`)
+
 /** zig, installed the first time that it is asked for. */
 function zig() {
-  const folder = join(compilers, `ziglang-${ZIG.version}`)
-  const program = join(folder, 'ziglang', 'zig')
+  const program = join(zigFolder, 'ziglang', 'zig')
   if (existsSync(program)) return program
   mkdirSync(compilers, { recursive: true })
   const list = join(compilers, 'ziglang.txt')
   writeFileSync(list, `ziglang==${ZIG.version} --hash=${ZIG.hash}\n`)
   const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes', '--only-binary', ':all:']
-  run('python3', [...pip, '--target', `${folder}.tmp`, '-r', list])
-  run('mv', [`${folder}.tmp`, folder])
+  const args = [...pip, '--target', `${zigFolder}.tmp`, '-r', list]
+  const { status, stderr, error } = spawnSync('python3', args, { encoding: 'utf8' })
+  if (status !== 0)
+    throw new Error(
+      `zig ${ZIG.version} was not installed from PyPI: ${error?.message ?? stderr.trim().split('\n').at(-1)}`,
+    )
+  renameSync(`${zigFolder}.tmp`, zigFolder)
   return program
 }
 
 function mingw() {
   const name = `${MINGW.prefix}g++-posix`
-  const { stdout } = spawnSync(name, ['-dumpversion'], { encoding: 'utf8' })
-  const major = stdout?.trim().split(/[.-]/)[0]
-  if (major !== MINGW.major) {
-    const found = major ? `GCC ${major}` : 'none'
-    fail(
-      `${name} of GCC ${MINGW.major} is needed for Windows; found ${found}. Debian 12: apt-get install ${MINGW.package}`,
-    )
+  const major = versionOf(name)?.split(/[.-]/)[0]
+  if (major === MINGW.major) return name
+  const found = major ? `GCC ${major}` : 'none'
+  throw new Error(
+    `${name} of GCC ${MINGW.major} is needed for Windows; found ${found}. Debian 12: apt-get install ${MINGW.package}`,
+  )
+}
+
+function versionOf(compiler) {
+  const { status, stdout } = spawnSync(compiler, ['-dumpfullversion', '-dumpversion'], { encoding: 'utf8' })
+  return status === 0 ? stdout.trim() : undefined
+}
+
+/** Name and version of a target's compiler. */
+export function compilerName(target) {
+  const { compiler, processor } = TARGETS[target]
+  if (compiler === 'zig') return `zig ${ZIG.version}`
+  if (compiler === 'mingw') return `${MINGW.prefix}g++ ${versionOf(mingw())}`
+  const name = archOf(target) === process.arch ? 'g++' : `${processor}-linux-gnu-g++`
+  return `${name} ${versionOf(name)}`
+}
+
+/** Reason why this machine cannot build for a target, or undefined. Installs zig where it is needed. */
+export function missingCompiler(target) {
+  try {
+    compilerOf(target)
+    if (compilerName(target).endsWith('undefined')) return `there is no compiler for ${target}`
+  } catch ({ message }) {
+    return message
   }
-  return name
+  return undefined
 }
 
 /** The file that describes a compiler to CMake, or none where scripts/native.mjs knows it. */

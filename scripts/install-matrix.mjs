@@ -1,24 +1,30 @@
 // Packs the package once, installs it in every way that is promised, each time into an empty folder, uses it there,
 // and prints what came of it as a table in Markdown. What is tried is in install-matrix/rows.mjs.
 //
-//   install-matrix.mjs [--short] [--only TEXT] [--json FILE] [--markdown FILE] [--musl-node FILE] [--keep]
+//   install-matrix.mjs [--short] [--only TEXT] [--json FILE] [--record] [--keep]
 //
-//     --short            the rows that need nothing but this machine's Node, npm and compiler
-//     --only TEXT        the rows with TEXT in their title
-//     --musl-node FILE   a Node for musl, which npm's registry has none of; without it that row is skipped
-//     --keep             leaves the folders where they are, and says where
+//     --short       the rows that need nothing but this machine's Node, npm and compiler
+//     --only TEXT   the rows with TEXT in their title
+//     --record      keeps what was seen in platforms/results.json
+//     --keep        leaves the folders where they are, and says where
 //
-// prebuilds/ must have been made (npm run build:prebuilds) for the rows that take a prebuilt addon; for the one of
-// arm64, qemu-user-static, Debian's libraries for arm64 and `prebuilds.mjs --target linux-x64,linux-arm64`. Packages come from npm's
-// cache where they are in it. Exits 1 when a row did not end as it should.
+// Rows of the published package install it as scripts/packages.mjs lays it out, and the addons from a registry on this
+// machine. They need prebuilds/ (npm run build:prebuilds), those for arm64 also qemu-user-static and Debian's libraries for arm64.
+// Other packages come from npm's cache where they are in it. Exits 1 when a row did not end as it should.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { execute, findOnPath, Machine, need, sizeOf } from './install-matrix/machine.mjs'
+import { serve, settings } from './install-matrix/registry.mjs'
 import { rows, typescripts } from './install-matrix/rows.mjs'
+import { markdown, outcome } from './install-matrix/tables.mjs'
 import { typecheck, use, versionOf } from './install-matrix/uses.mjs'
+import { packageOf, published } from './packages.mjs'
+import { record } from './platforms/results.mjs'
+import { muslNode } from './platforms/runtimes.mjs'
+import { prebuiltFile } from './targets.mjs'
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -27,8 +33,7 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     only: { type: 'string' },
     json: { type: 'string' },
-    markdown: { type: 'string' },
-    'musl-node': { type: 'string' },
+    record: { type: 'boolean' },
     keep: { type: 'boolean', default: false },
   },
 })
@@ -37,31 +42,44 @@ const work = mkdtempSync(join(tmpdir(), 'lowrank-install-'))
 const machine = new Machine(join(root, 'out', 'install-matrix'), work)
 const here = `${process.platform}-${process.arch}`
 
-/** The packages that rows install: the one of this checkout as it was built, and two that are less fortunate. */
+/** The target of a row's system, as scripts/targets.mjs names it. */
+const targetOf = ({ system }) => ({ arm64: 'linux-arm64', musl: `${here}-musl` })[system] ?? here
+
+/** The tarball of a checkout with other addons in prebuilds/: none, or one file that is none. */
+async function changed(name, whole, addon) {
+  const folder = join(work, name)
+  mkdirSync(folder)
+  await need(folder, 'tar', ['xzf', whole])
+  const prebuilds = join(folder, 'package', 'prebuilds')
+  rmSync(prebuilds, { recursive: true, force: true })
+  if (addon) {
+    mkdirSync(dirname(join(prebuilds, addon)), { recursive: true })
+    writeFileSync(join(prebuilds, addon), 'built for another machine')
+  }
+  await need(folder, 'tar', ['czf', `${folder}.tgz`, 'package'])
+  return `${folder}.tgz`
+}
+
+/** The packages that rows install, which rows.mjs describes, and a registry with the addons of the published one. */
 async function pack() {
+  const other = process.platform === 'win32' ? 'linux-x64' : 'win32-x64'
+  const stranger = join(work, 'stranger.node')
+  writeFileSync(stranger, 'built for another machine')
+  const whole = published(join(work, 'published'))
   await need(root, 'npm', ['pack', '--ignore-scripts', '--pack-destination', work])
-  const whole = join(work, `lowrank-${version}.tgz`)
-  const variant = async (name, change) => {
-    const folder = join(work, name)
-    mkdirSync(folder)
-    await need(folder, 'tar', ['xzf', whole])
-    const unpacked = sizeOf(folder)
-    const prebuilds = join(folder, 'package', 'prebuilds')
-    rmSync(prebuilds, { recursive: true, force: true })
-    change(prebuilds)
-    await need(folder, 'tar', ['czf', `${folder}.tgz`, 'package'])
-    return { path: `${folder}.tgz`, unpacked }
+  const carried = join(work, `lowrank-${version}.tgz`)
+  const paths = {
+    published: whole.path,
+    elsewhere: published(join(work, 'elsewhere'), [other], () => stranger).path,
+    carried,
+    bare: await changed('bare', carried),
+    foreign: await changed('foreign', carried, `${other}/lowrank.node`),
+    broken: await changed('broken', carried, `${here}/lowrank.node`),
   }
-  const bare = await variant('bare', () => {})
-  const broken = await variant('broken', (prebuilds) => {
-    mkdirSync(join(prebuilds, here), { recursive: true })
-    writeFileSync(join(prebuilds, here, 'lowrank.node'), 'built for another machine')
-  })
-  return {
-    paths: { whole, bare: bare.path, broken: broken.path },
-    packed: statSync(whole).size,
-    unpacked: bare.unpacked,
-  }
+  const { url, close } = await serve(whole.addons)
+  const addon = whole.addons[packageOf(here)]
+  const sizes = { packed: statSync(whole.path).size, unpacked: whole.bytes, addon: addon?.bytes }
+  return { paths, sizes, registry: url, close }
 }
 
 /** The words that run Node for a row, or why this machine cannot. */
@@ -74,17 +92,21 @@ async function nodeOf({ system, node }) {
     return { words: [emulator, '-L', libraries, await machine.node(node, 'arm64')] }
   }
   if (system === 'musl') {
-    const given = values['musl-node']
-    return given ? { words: [resolve(given)] } : { skipped: 'no Node for musl was given' }
+    try {
+      return { words: [muslNode('24.19.0')] }
+    } catch (error) {
+      return { skipped: `no Node for musl: ${error.message.split('\n')[0]}` }
+    }
   }
   return { words: [await machine.node(node)] }
 }
 
 /** Reason why a row cannot be run here, or undefined. */
-function obstacle({ system, addon, package: kind }) {
-  const target = system === 'arm64' ? 'linux-arm64' : here
-  const prebuilt = existsSync(join(root, 'prebuilds', target))
-  return (addon === 'prebuild' || kind === undefined) && !prebuilt && `there is no prebuilds/${target}`
+function obstacle(row) {
+  const { addon, package: kind } = row
+  const target = targetOf(row)
+  if (addon !== 'prebuild' && kind !== undefined) return undefined
+  return !existsSync(prebuiltFile(target)) && `there is no prebuilt addon for ${target}`
 }
 
 /** Names of other systems in the rows of the table. */
@@ -111,8 +133,8 @@ function problemIn({ code, output }, refused) {
 }
 
 /** Runs one row; resolves to what the table says of it, with `problem` where it did not end as it should. */
-async function runInstall(row, tarballs, folder) {
-  const { flags, command: next, manager = 'npm', package: kind = 'whole', compiler, refused, at } = row
+async function runInstall(row, { paths, registry }, folder) {
+  const { flags, command: next, manager = 'npm', package: kind = 'published', compiler, refused, at } = row
   const { words, skipped } = await nodeOf(row)
   if (skipped) return { skipped }
   const program = programOf(manager)
@@ -125,9 +147,9 @@ async function runInstall(row, tarballs, folder) {
     node: [node, systems[row.system]].filter(Boolean).join(' '),
     manager: `${program} ${(await need(work, program, ['--version'], env)).trim()}`,
   }
-  const project = machine.project(folder)
+  const project = machine.project(folder, settings(registry))
   const start = performance.now()
-  const installed = await execute(project, program, [...install[program], tarballs[kind], ...flags], env)
+  const installed = await execute(project, program, [...install[program], paths[kind], ...flags], env)
   const seconds = (performance.now() - start) / 1000
   const result = { ...versions, seconds }
   if (refused && at !== 'use') return { ...result, problem: problemIn(installed, refused) }
@@ -161,10 +183,10 @@ async function runInstall(row, tarballs, folder) {
   return { ...result, addon: addon.from }
 }
 
-async function runTypecheck(wanted, tarballs) {
+async function runTypecheck(wanted, { paths, registry }) {
   const compiler = await machine.fetch(`typescript@${wanted}`)
-  const project = machine.project(`typescript-${wanted}`)
-  const packages = [tarballs.whole, '@types/node@20']
+  const project = machine.project(`typescript-${wanted}`, settings(registry))
+  const packages = [paths.published, '@types/node@20']
   await need(project, 'npm', ['install', '--prefer-offline', '--ignore-scripts', ...packages])
   const ended = await typecheck(project, join(compiler, 'bin', 'tsc'))
   const problems = Object.entries(ended).map(([name, run]) => {
@@ -182,13 +204,18 @@ function describe({ system, node, manager, flags, command, package: kind, compil
     command: command ? `${words}, then the command of the error` : words,
     node: [node ?? process.versions.node, system && systems[system]].filter(Boolean).join(' '),
     manager: manager ?? 'npm',
-    prebuilt: { bare: 'none', broken: 'damaged' }[kind] ?? 'yes',
+    prebuilt:
+      {
+        carried: 'in the package',
+        bare: 'none',
+        broken: 'damaged',
+        foreign: "another platform's, in the package",
+        elsewhere: "another platform's",
+      }[kind] ?? 'its own package',
     compiler: compiler ? 'yes' : 'no',
     expected: addon ?? `refused at ${at ?? 'install'}`,
   }
 }
-
-const outcome = ({ skipped, problem }) => (skipped ? `not tried: ${skipped}` : problem ? 'FAILED' : 'ok')
 
 function report(title, result) {
   const seconds = result.seconds ? ` (${result.seconds.toFixed(1)} s)` : ''
@@ -197,48 +224,19 @@ function report(title, result) {
   return result
 }
 
-const mebibytes = (bytes) => (bytes === undefined ? '' : `${(bytes / 2 ** 20).toFixed(1)} MiB`)
-
-function table(head, rows) {
-  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
-}
-
-function markdown({ machine: where, tarball, installs: rows, typescript }) {
-  const head = 'Node|package manager|command|prebuilt addon|compiler|addon in use|seconds|node_modules|result'
-  const installed = rows.map((row) => [
-    row.node,
-    row.manager,
-    `\`${row.command.replace(/(?=,|$)/, '`')}`,
-    row.prebuilt,
-    row.compiler,
-    row.expected,
-    row.seconds?.toFixed(1) ?? '',
-    mebibytes(row.bytes),
-    outcome(row),
-  ])
-  const names = [...new Set(typescript.flatMap(({ settings }) => settings ?? []))]
-  const checked = typescript.map((row) => [row.typescript, ...names.map(() => outcome(row))])
-  const size = `${mebibytes(tarball.packed)}, unpacked ${mebibytes(tarball.unpacked)}`
-  return `${[
-    `lowrank ${version}; tarball ${size}; on ${where}`,
-    ...(installed.length > 0 ? [table(head.split('|'), installed)] : []),
-    ...(checked.length > 0 ? [table(['TypeScript', ...names.map((name) => `\`${name}\``)], checked)] : []),
-  ].join('\n\n')}\n`
-}
-
 /** After every row: it takes minutes until all of them are there. */
 function save(results) {
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
-  if (values.markdown) writeFileSync(values.markdown, markdown(results))
+  if (values.record) record('installs', 'matrix', results)
 }
 
 async function main() {
-  const { paths, packed, unpacked } = await pack()
+  const packages = await pack()
   const wanted = (title, row) => (!values.short || row.short) && (!values.only || title.includes(values.only))
   const results = {
     version,
     machine: `${here}, ${availableParallelism()} cores (${cpus()[0]?.model.trim()})`,
-    tarball: { packed, unpacked },
+    tarball: packages.sizes,
     installs: [],
     typescript: [],
   }
@@ -247,7 +245,7 @@ async function main() {
     const title = Object.values(described).join(', ')
     if (!wanted(title, row)) continue
     const skipped = obstacle(row)
-    const result = skipped ? { skipped } : await runInstall(row, paths, `install-${i}`)
+    const result = skipped ? { skipped } : await runInstall(row, packages, `install-${i}`)
     results.installs.push(report(title, { ...described, ...result }))
     save(results)
   }
@@ -255,10 +253,11 @@ async function main() {
     const title = `TypeScript ${typescript}`
     if (!wanted(title, {})) continue
     const skipped = obstacle({})
-    const result = skipped ? { skipped } : await runTypecheck(typescript, paths)
+    const result = skipped ? { skipped } : await runTypecheck(typescript, packages)
     results.typescript.push(report(title, { typescript, ...result }))
     save(results)
   }
+  packages.close()
   console.log(markdown(results))
   if ([...results.installs, ...results.typescript].some(({ problem }) => problem)) process.exitCode = 1
 }

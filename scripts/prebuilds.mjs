@@ -1,16 +1,19 @@
 // Makes the prebuilt addons, prebuilds/<platform>-<arch>/lowrank[.<libc>].node, and checks what each asks of a system
 // (scripts/check-addon.mjs). Any of them can be made on Linux for x64; scripts/targets.mjs has the list.
 //
-//   prebuilds.mjs [--target NAME,NAME…|all] [--twice]
+//   prebuilds.mjs [--target NAME,NAME…|all] [--twice] [--possible] [--record]
 //
 // Without --target: the one for this machine. --twice makes each a second time, without a compiler cache and from a copy of
-// the sources in another folder, and fails where a byte differs. compilers.mjs pins the compilers.
+// the sources in another folder, and fails where a byte differs. --possible leaves out, with the reason, those that there is no
+// compiler for. --record keeps what was seen in platforms/results.json. compilers.mjs pins the compilers.
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { archOf, compilerOf, fail, run } from './compilers.mjs'
-import { TARGETS } from './targets.mjs'
+import { note } from './build-record.mjs'
+import { archOf, compilerName, compilerOf, fail, missingCompiler, run } from './compilers.mjs'
+import { record } from './platforms/results.mjs'
+import { prebuiltFile, TARGETS } from './targets.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 
@@ -49,11 +52,32 @@ function wanted(list) {
   return names
 }
 
-const { values } = parseArgs({ options: { target: { type: 'string' }, twice: { type: 'boolean' } } })
+const { values } = parseArgs({
+  options: {
+    target: { type: 'string' },
+    twice: { type: 'boolean' },
+    possible: { type: 'boolean' },
+    record: { type: 'boolean' },
+  },
+})
 for (const name of wanted(values.target)) {
-  const out = join(root, 'prebuilds', TARGETS[name].file)
+  const lack = missingCompiler(name)
+  if (lack && !values.possible) fail(lack)
+  if (lack) {
+    console.log(`${name}: not built: ${lack}`)
+    continue
+  }
+  const out = prebuiltFile(name)
   build(name, root, out)
   run(process.execPath, ['scripts/check-addon.mjs', '--target', name, out], { stdio: 'inherit' })
-  console.log(`${out}: ${statSync(out).size} bytes`)
+  note(name)
+  const bytes = statSync(out).size
+  console.log(`${out}: ${bytes} bytes`)
   if (values.twice) buildTwice(name, out)
+  if (values.record)
+    record('addons', name, {
+      compiler: compilerName(name),
+      bytes,
+      ...(values.twice && { twice: 'the same bytes' }),
+    })
 }

@@ -1,11 +1,13 @@
 /**
  * Platforms that prebuilt addons are made for: the compiler of each, and what its file may ask of a system.
  *
- *   file       below prebuilds/, as lib/native/load.ts looks for it
+ *   file       below prebuilds/, as lib/native/prebuilt.ts looks for it
  *   compiler   gcc: Debian's for the processor. mingw: Debian's for Windows, with POSIX threads. zig: clang and the C
  *              libraries of many systems, from PyPI.
  *   libraries  those that the addon may need, each a part of every such system
  */
+import { join, resolve } from 'node:path'
+
 const GLIBC = /^(lib(c|m|dl|pthread|rt|gcc_s)\.so\.\d+|ld-linux.*)$/
 
 export const TARGETS = {
@@ -76,3 +78,12 @@ export const TARGETS = {
     macos: '11.0',
   },
 }
+
+const root = resolve(import.meta.dirname, '..')
+
+/** The file in prebuilds/ with the addon for a target. */
+export const prebuiltFile = (target) => join(root, 'prebuilds', TARGETS[target].file)
+
+/** The file in out/tests with the native tests for a target. */
+export const testsFile = (target) =>
+  join(root, 'out', 'tests', TARGETS[target].system === 'Windows' ? `${target}.exe` : target)

@@ -34,6 +34,10 @@ async function bundlePrograms() {
     keepNames: true,
   })
   await bundle.close()
+  const inside = output.flatMap(({ moduleIds }) => moduleIds).filter((id) => id.includes('node_modules'))
+  // THIRD-PARTY-NOTICES.md says that there is none.
+  if (inside.length > 0)
+    throw new Error(`the programs have code of dependencies inside: ${inside.join(', ')}`)
   const chunks = join(esm, 'chunks')
   mkdirSync(chunks, { recursive: true })
   for (const { fileName, code } of output) writeChanged(join(esm, fileName), code)

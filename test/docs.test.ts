@@ -108,6 +108,28 @@ describe('what is generated', () => {
   })
 })
 
+describe('what is known of platforms', () => {
+  it('is what checks saw (npm run build:platforms)', () => {
+    const check = [join(root, 'scripts/platform-tables.mjs'), '--check']
+    expect(() => execFileSync(process.execPath, check, { encoding: 'utf8' })).not.toThrow()
+  })
+
+  it('is the same in README.md as in docs/install.md', () => {
+    const knownIn = (page: string) => {
+      const [, table = ''] = /<!-- platforms -->([\s\S]*?)<!-- end of platforms -->/.exec(read(page)) ?? []
+      const rows = table
+        .trim()
+        .split('\n')
+        .slice(2)
+        .map((row) => row.split('|').map((cell) => cell.trim()))
+      // The short page has the words before the colon.
+      return rows.map((cells) => [cells[1], cells.at(-2)?.split(':')[0]])
+    }
+    expect(knownIn('README.md').length).toBeGreaterThan(6)
+    expect(knownIn('README.md')).toEqual(knownIn('docs/install.md'))
+  })
+})
+
 describe('docs/environment.md', () => {
   const documented = new Set(read('docs/environment.md').match(/LOWRANK_[A-Z]+(?:_[A-Z]+)*/g))
   /** As they are read: `process.env.NAME`, `getenv("NAME")`. */

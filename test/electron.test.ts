@@ -1,8 +1,10 @@
-/** The worker of the Electron example, under Node.js: the same file and messages, in a process that `fork` starts. */
-import { type ChildProcess, fork } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync } from 'node:fs'
+/**
+ * The Electron example under Node.js: its worker in a process that `fork` starts, and all of it with a stand-in for Electron.
+ */
+import { type ChildProcess, fork, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { packageRoot } from '../lib/core/root.js'
 import { project } from './e2e/project.js'
 import { symbolicLink } from './needs.js'
@@ -100,5 +102,56 @@ test('an error is told with its code', async () => {
   expect(await until('error')).toEqual({
     ...{ type: 'error', code: 'FILE_FORMAT' },
     message: 'nowhere.jsonl does not exist',
+  })
+})
+
+describe('the whole app', () => {
+  /** Runs it with a user (test/electron/user.mjs). */
+  function use(
+    folder: { at: (...names: string[]) => string; job: { model: string; data: string } },
+    how: string,
+  ) {
+    const electron = folder.at('app', 'node_modules', 'electron')
+    mkdirSync(electron, { recursive: true })
+    cpSync('test/electron/stand-in.cjs', `${electron}/index.cjs`)
+    writeFileSync(`${electron}/package.json`, '{ "name": "electron", "main": "index.cjs" }')
+    const { model, data } = folder.job
+    return spawnSync(process.execPath, ['test/electron/user.mjs', folder.at('app'), how], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        STAND_IN_FOLDER: folder.at('user'),
+        STAND_IN_MODELS: model,
+        STAND_IN_DATA: data,
+      },
+    })
+  }
+
+  test('shows progress in the window, and pauses within 100 ms', () => {
+    const { status, stdout, stderr } = use(app(), 'pause')
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    const seen = JSON.parse(stdout)
+    // A busy machine may be slow to answer once.
+    expect(Math.min(...seen.pauses)).toBeLessThan(100)
+    expect(seen).toMatchObject({ moved: 0, label: 'Continue' })
+    expect(seen.status).toMatch(/^The adapter is in .*adapter\.$/)
+    expect(seen.progress.value).toBe(seen.progress.max)
+  })
+
+  test('quits after it has saved a checkpoint, from which the next start goes on', () => {
+    const folder = app()
+    expect(use(folder, 'quit')).toMatchObject({ status: 0, stderr: '' })
+    expect(readdirSync(folder.at('user', 'adapter')).some((name) => name.startsWith('checkpoint-'))).toBe(
+      true,
+    )
+    expect(use(folder, 'resume')).toMatchObject({ status: 0, stderr: '' })
+  })
+
+  test('keeps its addon out of the archive when it is packaged', () => {
+    const { build } = JSON.parse(readFileSync('examples/electron/package.json', 'utf8'))
+    const packages = ['lowrank', '@lowrank']
+    expect(build.asarUnpack).toEqual(packages.map((name) => `**/node_modules/${name}/**`))
+    const guide = readFileSync('docs/electron.md', 'utf8')
+    for (const pattern of build.asarUnpack) expect(guide).toContain(`'${pattern}'`)
   })
 })

@@ -5,7 +5,10 @@ import { formatBytes } from '../core/bytes.js'
 import { NativeLoadError } from '../core/errors.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
+import { levelProblem, processorFlags } from '../native/level.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
+import { PLATFORMS } from '../native/platforms.js'
+import { libc, targetName } from '../native/prebuilt.js'
 import { EXIT_FAILED } from './errors.js'
 import { facts } from './format.js'
 import { examples } from './help.js'
@@ -21,7 +24,7 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const report = examine()
     output.answer<'doctor'>(report, () => describe(report))
-    if ('error' in report.addon) process.exitCode = EXIT_FAILED
+    if ('error' in report.addon || report.cpu.problem) process.exitCode = EXIT_FAILED
   })
 }
 
@@ -29,6 +32,11 @@ function examine(): Report {
   const model = cpus()[0]?.model.trim() ?? 'unknown'
   const environment = Object.entries(process.env).filter(([name]) => name.startsWith('LOWRANK_'))
   const common = {
+    platform: {
+      target: targetName(),
+      libc: [libc().name, libc().version].filter(Boolean).join(' '),
+      known: PLATFORMS[targetName()] ?? 'nothing: there is no prebuilt addon for it',
+    },
     install: { prebuilds: packagedAddons(), missing_for_build: missingForBuild() },
     cuda: { available: false, reason: 'this build has no CUDA backend' },
     mpi: { available: false, reason: 'this build has no MPI support' },
@@ -43,9 +51,11 @@ function examine(): Report {
   }
   try {
     const { prefersBf16: bf16, ...cpu } = translated(() => addon().cpu())
+    const { LOWRANK_ISA: forced } = process.env
+    const problem = levelProblem(cpu.isa, { arch: process.arch, flags: processorFlags(), forced })
     return {
       addon: { ...addonOrigin(), version: addon().version },
-      cpu: { model, ...cpu, bf16 },
+      cpu: { model, ...cpu, bf16, ...(problem && { problem }) },
       ...common,
     }
   } catch (error) {
@@ -60,18 +70,21 @@ function totalMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
-function describe({ addon, cpu, install, cuda, mpi, node, memory, environment }: Report): string {
+function describe({ platform, addon, cpu, install, cuda, mpi, node, memory, environment }: Report): string {
   const origins = { env: 'LOWRANK_NATIVE_PATH', build: 'built from source', prebuild: 'prebuilt' }
   const part = ({ available, reason }: Part) => `${available ? 'available' : 'not available'}: ${reason}`
   const { total_bytes, available_bytes } = memory
   const prebuilt = install.prebuilds.map(({ file, fits }) => (fits ? `${file} (for this platform)` : file))
   const missing = install.missing_for_build
   return facts([
+    ['platform', [platform.target, platform.libc].filter(Boolean).join(', ')],
+    ['known', `${platform.known} (docs/install.md#your-platform)`],
     ['addon', 'error' in addon ? addon.error : `${addon.version}, ${origins[addon.from]}: ${addon.path}`],
     ['prebuilt', prebuilt.join(', ') || 'none in this package'],
     ['build', missing.length === 0 ? 'from source is possible' : `lacks ${missing.join('; ')}`],
     ['cpu', cpu.model],
     ['instructions', cpu.isa && `${cpu.isa} (runs here: ${cpu.levels?.join(', ')})`],
+    ['problem', cpu.problem],
     ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'not faster; fp32 is used'],
     ['threads', cpu.threads && `${cpu.threads} of ${cpu.cores} cores`],
     ['cuda', part(cuda)],

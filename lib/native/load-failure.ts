@@ -3,23 +3,16 @@
  * and the command that fixes it. Linux's own messages do not say that a file is for another processor or C
  * library.
  */
-import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { NativeLoadError } from '../core/errors.js'
 import { isUniversal, libraryTarget, systemName } from '../core/system.js'
+import { addonPackage, addonPackages, libc, prebuilds, targetName } from './prebuilt.js'
 
 /** A file that was tried, and the reason why it did not load. */
 export interface Attempt {
   path: string
   error: string
-}
-
-/** The C library that this process runs on; the version is known of glibc only. */
-export function libc(): { name: '' | 'glibc' | 'musl'; version?: string } {
-  if (process.platform !== 'linux') return { name: '' }
-  const report = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
-  const version = report.header.glibcVersionRuntime
-  return version ? { name: 'glibc', version } : { name: 'musl' }
 }
 
 /** The problem with one file. `error` was thrown by `bindings` or the dynamic loader. */
@@ -64,28 +57,23 @@ function firstBytes(path: string, count: number): Buffer | undefined {
   }
 }
 
-/** The prebuilt addons that the package carries, as `linux-x64/lowrank.glibc.node`. */
-export function prebuilds(root: string): string[] {
-  const folder = join(root, 'prebuilds')
-  if (!existsSync(folder)) return []
-  return readdirSync(folder).flatMap((target) =>
-    readdirSync(join(folder, target)).map((f) => `${target}/${f}`),
-  )
-}
-
 /** The error of a package at `root` whose addon could not be loaded from any of the paths tried. */
 export function loadFailure(root: string, tried: Attempt[]): NativeLoadError {
   const { node, napi } = process.versions
   const { name, version } = libc()
   const target = `${process.platform}-${process.arch}`
   const platform = [target, name, version].filter(Boolean).join(' ')
-  const packaged = prebuilds(root)
+  const present = prebuilds(root)
+  const published = Object.keys(addonPackages(root))
   const lines = [
     `The native addon could not be loaded on ${platform} (Node ${node}, Node-API ${napi}). Tried:`,
     ...tried.map(({ path, error }) => `  ${path}: ${error}`),
-    `Prebuilt addons in this package: ${packaged.join(', ') || 'none'}.`,
+    `Prebuilt addons in this package: ${present.join(', ') || 'none'}.`,
   ]
-  if (name === 'musl' && packaged.length > 0) lines.push('None of them is for musl (Alpine).')
+  if (published.length > 0 && !published.includes(addonPackage()))
+    lines.push(`Packages with prebuilt addons: ${published.join(', ')}. None of them is for ${targetName()}.`)
+  else if (name === 'musl' && present.length > 0 && !present.some((file) => file.includes('musl')))
+    lines.push('None of them is for musl (Alpine).')
   lines.push(remedy(root))
   return new NativeLoadError(lines.join('\n'), { platform: target, libc: name, node, nodeApi: napi, tried })
 }
@@ -100,5 +88,10 @@ function remedy(root: string): string {
     ? 'npm run build'
     : `node ${script} install --build-from-source`
   const tools = libc().name === 'musl' ? 'after "apk add g++ make cmake"' : 'needs CMake and a C++20 compiler'
-  return `Build it with "${command}" (${tools}).`
+  const build = `uild it with "${command}" (${tools}).`
+  const own = addonPackage()
+  const version = addonPackages(root)[own]
+  if (version === undefined || prebuilds(root).includes(own)) return `B${build}`
+  // npm leaves it out with --omit=optional, and with a lock file that was made on another system.
+  return `Install the missing package with "npm install --save-optional ${own}@${version}", or b${build}`
 }

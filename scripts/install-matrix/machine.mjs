@@ -139,11 +139,12 @@ export class Machine {
     return compiler ? [folder, process.env.PATH].join(delimiter) : folder
   }
 
-  /** An empty folder to install into. */
-  project(name, manifest = {}) {
+  /** A folder to install into, with nothing but package.json and the settings of package managers, by file name. */
+  project(name, settings) {
     const folder = join(this.#work, name)
     mkdirSync(folder, { recursive: true })
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, ...manifest }))
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true }))
+    for (const [file, text] of Object.entries(settings)) writeFileSync(join(folder, file), text)
     return folder
   }
 }

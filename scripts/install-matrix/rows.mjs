@@ -1,9 +1,18 @@
 // The matrix: every way to install the package that is promised, and those that must fail, with what they must say.
 //
-// A row installs one `package` (whole; bare, without prebuilt addons; broken, with one that is no addon) by
-// `manager` with `flags` under `node`, with a compiler on PATH or not, and perhaps gives a `command`
-// afterwards. `addon` says where the addon must come from; where the package is to be refused instead, `refused` is
-// what `npm install` or, with `at: 'use'`, the first use must say. Rows that are `short` are part of the tests.
+// A row installs one `package` by `manager` with `flags` under `node`, with a compiler on PATH or not, and perhaps gives a
+// `command` afterwards. `addon` says where the addon must come from; where the package is to be refused instead, `refused`
+// is what `npm install` or, with `at: 'use'`, the first use must say. Rows that are `short` are part of the tests.
+//
+//   published   lowrank, and a package with an addon for each platform; the default
+//   elsewhere   the same with an addon for another platform alone
+//   carried     packed from a checkout, with the addons in prebuilds/
+//   bare        the same without addons
+//   foreign     the same with an addon for another platform alone
+//   broken      the same with a file that is no addon
+
+import { readFileSync } from 'node:fs'
+import { packageOf } from '../packages.mjs'
 
 const mend = 'node node_modules/lowrank/scripts/native.mjs install --build-from-source'
 
@@ -15,12 +24,31 @@ const cannotBuild = [
   'apt-get install g++ make cmake',
 ]
 
+/** Installs the package with the addon that `npm install --omit=optional` left out. */
+const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
+const own = packageOf(`${process.platform}-${process.arch}`)
+const fetch = `npm install --save-optional ${own}@${version}`
+
+/** Message of the first use without that package. */
+const leftOut = [
+  'NATIVE_LOAD: The native addon could not be loaded on',
+  `${own}: not installed`,
+  `Install the missing package with "${fetch}", or build it with "${mend}"`,
+]
+
 /** Message of the first use without an addon: the paths tried, the existing addons, and the command that builds one. */
 const noAddon = [
   'NATIVE_LOAD: The native addon could not be loaded on',
   'lowrank/build/Release/lowrank.node: no such file',
   /lowrank\/prebuilds\/.*: no such file/,
   'Prebuilt addons in this package: none.',
+  `Build it with "${mend}"`,
+]
+
+/** Message of the first use of a release that has no addon for this platform. */
+const noPackage = [
+  'NATIVE_LOAD: The native addon could not be loaded on',
+  /Packages with prebuilt addons: @lowrank\/\S+\. None of them is for /,
   `Build it with "${mend}"`,
 ]
 
@@ -31,9 +59,30 @@ export const rows = [
   { flags: [], compiler: true, addon: 'prebuild' },
   { flags: ['--build-from-source'], compiler: true, addon: 'build' },
   { flags: ['--ignore-scripts'], compiler: true, command: mend, addon: 'build' },
+  { flags: ['--omit=optional'], compiler: true, addon: 'build' },
+  {
+    flags: ['--omit=optional'],
+    refused: [/no prebuilt addon loads on .*, building from source/, `${own}: not installed`, ...cannotBuild],
+    short: true,
+  },
+  { flags: ['--omit=optional', '--ignore-scripts'], at: 'use', refused: leftOut, short: true },
+  { flags: ['--omit=optional', '--ignore-scripts'], command: fetch, addon: 'prebuild', short: true },
+  { package: 'elsewhere', flags: ['--ignore-scripts'], at: 'use', refused: noPackage, short: true },
+  { package: 'carried', flags: [], addon: 'prebuild', short: true },
   { package: 'bare', flags: [], compiler: true, addon: 'build', short: true },
   { package: 'bare', flags: [], refused: cannotBuild, short: true },
   { package: 'bare', flags: ['--ignore-scripts'], at: 'use', refused: noAddon, short: true },
+  {
+    package: 'foreign',
+    flags: ['--ignore-scripts'],
+    at: 'use',
+    refused: [
+      ...noAddon.slice(0, 3),
+      /Prebuilt addons in this package: \w+-\w+\/lowrank\.node\./,
+      `"${mend}"`,
+    ],
+    short: true,
+  },
   {
     package: 'broken',
     flags: [],
@@ -68,15 +117,16 @@ export const rows = [
   { node: '24', manager: 'yarn@4', flags: [], addon: 'prebuild' },
 
   // Other processors and C libraries.
-  { system: 'arm64', node: '22', flags: ['--ignore-scripts'], addon: 'prebuild' },
+  { system: 'arm64', node: '22', flags: ['--ignore-scripts', '--cpu=arm64'], addon: 'prebuild' },
+  { system: 'musl', flags: ['--ignore-scripts', '--libc=musl'], addon: 'prebuild' },
   {
+    package: 'bare',
     system: 'musl',
     flags: ['--ignore-scripts'],
     at: 'use',
     refused: [
       /could not be loaded on linux-\w+ musl/,
       /lowrank\.musl\.node: no such file/,
-      'None of them is for musl (Alpine).',
       `Build it with "${mend}" (after "apk add g++ make cmake").`,
     ],
   },

@@ -29,7 +29,9 @@ async function main(output) {
   const { bun, deno, node } = process.versions
   // Before this thread loads the addon, so that a worker is the only one that has it.
   const first = await inWorker()
-  const kept = process.report?.getReport?.()?.sharedObjects?.some((file) => file.endsWith('.node'))
+  const libraries = process.report?.getReport?.()?.sharedObjects ?? []
+  // Bun and Deno name none.
+  const kept = libraries.length > 0 ? libraries.some((file) => file.endsWith('.node')) : undefined
   const { isa, levels, threads } = addon().cpu()
   const seen = {
     runtime: bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node ${node}`,

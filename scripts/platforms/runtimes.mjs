@@ -38,6 +38,12 @@ export function npm(name, version) {
   return join(folder, 'package')
 }
 
+/** Bun for this machine. */
+export const bun = () => join(npm('@oven/bun-linux-x64', '1.4.5'), 'bin', 'bun')
+
+/** Deno for this machine. */
+export const deno = () => join(npm('@deno/linux-x64-glibc', '2.9.6'), 'deno')
+
 /** Node.js for musl from PyPI, made to load the C library of Debian 13, for Debian 12's is too old for it. */
 export function muslNode(version) {
   const folder = made(`node-musl-${version}`, (out) => {
@@ -99,4 +105,10 @@ export function wine() {
 /** Ends what wine has left running. */
 export function endWine() {
   spawnSync('wineserver', ['-k'], { env: { ...process.env, ...wine() } })
+}
+
+/** Name and version of what runs files of another system or processor: wine, qemu-aarch64. */
+export function emulator(command) {
+  const [version] = /\d+(\.\d+)+/.exec(run(command, ['--version'])) ?? []
+  return `${command === 'wine' ? 'wine' : 'qemu'} ${version}`
 }

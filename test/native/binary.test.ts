@@ -23,6 +23,11 @@ describe.runIf(process.platform === 'linux' && !instrumented)('the addon file', 
     ])
   })
 
+  test('makes no array buffer over memory of its own, which Electron refuses', () => {
+    const external = /^napi_create_external_(array)?buffer$|^node_api_create_external/
+    expect(found.imports.filter(({ name }) => external.test(name))).toEqual([])
+  })
+
   test('has no function of its own left undefined', () => {
     expect(found.imports.filter(({ name }) => /lowrank/.test(name))).toEqual([])
   })

@@ -1,14 +1,15 @@
 /**
- * Packs the package and installs it as a user would: the short rows of scripts/install-matrix.mjs, which need nothing
+ * Packs what is published and installs it as a user would: the short rows of scripts/install-matrix.mjs, which need nothing
  * but this machine's Node, npm and compiler. Dependencies come from npm's registry or its cache. With prebuilds/
- * present the tarball is tested as published: no compiler within reach.
+ * present, no compiler is within reach.
  */
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, describe, expect, test } from 'vitest'
+import { layOut, MOST_BYTES, tooLarge } from '../../scripts/packages.mjs'
 
 /** A row as the script reports it; `skipped` and `problem` say why it was not tried, or did not end as it should. */
 interface Row {
@@ -37,16 +38,27 @@ async function matrix(): Promise<Row[]> {
 const rows = await matrix()
 
 describe('the packed package', () => {
-  test('holds what an install needs and nothing of the development setup', async () => {
-    const args = ['pack', '--dry-run', '--ignore-scripts', '--json']
-    const { stdout } = await run('npm', args, { maxBuffer: 1 << 26 })
-    const [packed] = Object.values(JSON.parse(stdout) as Record<string, { files: { path: string }[] }>)
-    const files = packed?.files.map(({ path }) => path) ?? []
+  const stranger = join(work, 'stranger.node')
+  writeFileSync(stranger, Buffer.alloc(1024))
+  const targets = ['linux-x64-musl', 'win32-x64', 'darwin-arm64']
+  const packages = layOut(join(work, 'packages'), targets, () => stranger)
+  const filesOf = (folder: string) =>
+    readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+  const manifestOf = (folder: string) =>
+    JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>
+  const main = packages.at(-1)?.folder ?? ''
+  const { version } = manifestOf('.')
+
+  test('holds what an install needs and nothing of the development setup', () => {
+    const files = filesOf(main)
     const building = ['CMakeLists.txt', 'binding.gyp', 'scripts/native.mjs']
     const demo = ['config.yaml', 'base/model.safetensors', 'base/tokenizer.json', 'train.jsonl', 'test.jsonl']
     // Error messages send people to the first of the pages.
     const reading = [
       'LICENSE',
+      'THIRD-PARTY-NOTICES.md',
       'README.md',
       'docs/troubleshooting.md',
       'docs/install.md',
@@ -55,15 +67,36 @@ describe('the packed package', () => {
     for (const needed of [...building, ...demo.map((file) => `demo/${file}`), ...reading]) {
       expect(files).toContain(needed)
     }
-    expect(
-      files.filter((file) =>
-        /\.map$|tsbuildinfo|\.test\.|^test|^lib\/|^out|^build\/|^docs\/api\//.test(file),
-      ),
-    ).toEqual(['native/addon/exports.map'])
+    const development = /\.map$|tsbuildinfo|\.test\.|^test|^lib\/|^out|^build\/|^prebuilds\/|^docs\/api\//
+    expect(files.filter((file) => development.test(file))).toEqual(['native/addon/exports.map'])
+    expect(manifestOf(main)).toMatchObject({ scripts: { install: 'node scripts/native.mjs install' } })
+    expect(manifestOf(main)).not.toHaveProperty('devDependencies')
+  })
+
+  test('names a package with an addon for each platform, which only such a platform installs', () => {
+    const optional = {
+      '@lowrank/darwin-arm64': version,
+      '@lowrank/linux-x64-musl': version,
+      '@lowrank/win32-x64': version,
+    }
+    expect(manifestOf(main).optionalDependencies).toEqual(optional)
+    expect(manifestOf('.')).not.toHaveProperty('optionalDependencies')
+    const [musl, windows] = packages.map(({ folder }) => manifestOf(folder))
+    expect(musl).toMatchObject({ version, os: ['linux'], cpu: ['x64'], libc: ['musl'], main: 'lowrank.node' })
+    expect(windows).toMatchObject({ name: '@lowrank/win32-x64', os: ['win32'], cpu: ['x64'] })
+    expect(windows).not.toHaveProperty('libc')
+    const files = ['LICENSE', 'README.md', 'THIRD-PARTY-NOTICES.md', 'lowrank.node', 'package.json']
+    expect(filesOf(join(work, 'packages', 'win32-x64')).sort()).toEqual(files)
+  })
+
+  test('stays below the size that one platform may install', () => {
+    expect([...tooLarge(packages)]).toEqual([])
+    const large = packages.map((each) => ({ ...each, bytes: each.bytes + MOST_BYTES / 2 }))
+    expect([...tooLarge(large)]).toHaveLength(targets.length)
   })
 
   test('is tried in several ways', () => {
-    expect(rows.length).toBeGreaterThan(4)
+    expect(rows.length).toBeGreaterThan(9)
   })
 
   for (const { command, prebuilt, compiler, expected, skipped, problem } of rows) {

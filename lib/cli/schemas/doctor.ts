@@ -5,6 +5,11 @@ import { bytes, count } from './fields.js'
 const part = z.object({ available: z.boolean(), reason: z.string() })
 
 export const machine = z.object({
+  platform: z.object({
+    target: z.string().describe('Name of the platform, such as linux-x64-musl'),
+    libc: z.string().describe('C library and its version; empty where there is one only'),
+    known: z.string().describe('Checks that ran on the platform (docs/install.md#your-platform)'),
+  }),
   addon: z.union([
     z.object({ from: z.enum(['env', 'build', 'prebuild']), path: z.string(), version: z.string() }),
     z.object({ error: z.string().describe('Why the addon does not load') }),
@@ -12,6 +17,7 @@ export const machine = z.object({
   cpu: z.object({
     model: z.string(),
     isa: z.string().optional().describe('Instruction set in use; this and what follows needs the addon'),
+    problem: z.string().optional().describe('Reason that the instruction set is lower than the processor'),
     levels: z.array(z.string()).optional().describe('Instruction sets that this machine has kernels for'),
     threads: count.optional(),
     cores: count.optional(),
@@ -20,7 +26,7 @@ export const machine = z.object({
   install: z.object({
     prebuilds: z
       .array(z.object({ file: z.string(), fits: z.boolean().describe('True if it is for this platform') }))
-      .describe('The prebuilt addons in the package'),
+      .describe('The prebuilt addons that are installed'),
     missing_for_build: z
       .array(z.string())
       .describe('Tools that a build from source needs and that this machine lacks'),

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
+import { PLATFORMS } from '../../../lib/native/platforms.js'
+import { targetName } from '../../../lib/native/prebuilt.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
 
 test('doctor describes addon, processor and machine as JSON', async () => {
@@ -10,7 +12,9 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(ended).toMatchObject({ code: 0, stderr: '' })
   const [report, ...more] = printed<'doctor'>(ended) as [Printed<'doctor'>]
   expect(more).toEqual([])
-  const { addon, cpu, cuda, mpi, node, memory, environment } = report
+  const { addon, cpu, cuda, mpi, node, memory, environment, platform } = report
+  expect(platform.target).toBe(targetName())
+  expect(platform.known).toBe(PLATFORMS[targetName()])
   expect(addon).toMatchObject({ path: expect.stringMatching(/\.node$/) })
   // It ran from a checkout, which was built here.
   expect(report.install.missing_for_build).toEqual([])
@@ -27,7 +31,10 @@ test('doctor describes addon, processor and machine as JSON', async () => {
 test('doctor tells people the same in lines', async () => {
   const { code, stdout } = await lowrank(['doctor'])
   expect(code).toBe(0)
+  expect(stdout).toContain('(docs/install.md#your-platform)')
   for (const label of [
+    'platform',
+    'known',
     'addon',
     'prebuilt',
     'build',

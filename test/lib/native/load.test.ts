@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { NativeLoadError } from '../../../lib/core/errors.js'
-import { libc } from '../../../lib/native/load-failure.js'
+import { addonPackage, libc } from '../../../lib/native/prebuilt.js'
 
 type Loader = typeof import('../../../lib/native/load.js')
 
@@ -117,6 +117,55 @@ describe('in a package folder', () => {
     )
     expect(lines.at(-2)).toBe('Prebuilt addons in this package: none.')
     expect(error.details).toMatchObject({ node: process.versions.node, nodeApi: process.versions.napi })
+  })
+
+  describe('as it is published', () => {
+    const own = addonPackage()
+
+    /** A release whose addons are packages of their own, with the one for this platform installed in a version. */
+    function release(packages: string[], installed?: string, content?: string): string {
+      const optionalDependencies = Object.fromEntries(packages.map((name) => [name, '1.2.3']))
+      place('package.json', JSON.stringify({ name: 'lowrank', version: '1.2.3', optionalDependencies }))
+      if (installed)
+        place(`node_modules/${own}/package.json`, JSON.stringify({ name: own, version: installed }))
+      return installed ? place(`node_modules/${own}/lowrank.node`, content) : ''
+    }
+
+    test('the addon is the one of the package for this platform', async () => {
+      const path = release([own, '@lowrank/plan9-x64'], '1.2.3')
+      const { addonOrigin, packagedAddons } = await freshLoader()
+      expect(addonOrigin()).toEqual({ from: 'prebuild', path })
+      expect(packagedAddons()).toEqual([{ file: own, fits: true }])
+    })
+
+    test('a package that was left out is named with the command that installs it', async () => {
+      release([own])
+      const { message } = await failureOf(await freshLoader())
+      expect(message).toContain(`\n  ${own}: not installed\n`)
+      expect(message).toContain(
+        `Install the missing package with "npm install --save-optional ${own}@1.2.3", or build`,
+      )
+    })
+
+    test('a package of another version is refused', async () => {
+      release([own], '1.2.2')
+      const { message } = await failureOf(await freshLoader())
+      expect(message).toContain(`\n  ${own}: its version is 1.2.2; expected 1.2.3\n`)
+      expect(message).not.toContain('Install the missing package')
+    })
+
+    test('an addon that does not load is told with its path', async () => {
+      const path = release([own], '1.2.3', 'not a library, but long enough for a header')
+      const { message } = await failureOf(await freshLoader())
+      expect(message).toContain(`\n  ${path}: `)
+    })
+
+    test('a release that has none for this platform says so', async () => {
+      release(['@lowrank/plan9-x64'])
+      const { message } = await failureOf(await freshLoader())
+      expect(message).toContain('Packages with prebuilt addons: @lowrank/plan9-x64. None of them is for ')
+      expect(message).not.toContain('not installed')
+    })
   })
 
   describe.runIf(process.platform === 'linux')('on Linux, in plain words', () => {

@@ -1,0 +1,36 @@
+/**
+ * The package under Bun, Deno, Node.js for musl, and Node.js for Windows under wine, with the prebuilt addon of each (scripts/platforms.mjs):
+ * what this machine cannot install or build is skipped with the reason.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+
+/** A runtime as the script reports it. */
+interface Row {
+  name: string
+  skipped?: string
+  problems?: string[]
+}
+
+function rows(): Row[] {
+  const work = mkdtempSync(join(tmpdir(), 'lowrank-runtimes-'))
+  try {
+    const file = join(work, 'rows.json')
+    spawnSync(process.execPath, ['scripts/platforms.mjs', '--json', file], { stdio: 'inherit' })
+    return JSON.parse(readFileSync(file, 'utf8')) as Row[]
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+const seen = rows()
+
+for (const name of ['bun', 'deno', 'musl', 'wine'])
+  test(`${name} computes what Node.js does`, ({ skip }) => {
+    const row = seen.find((each) => each.name === name)
+    if (row?.skipped) skip(row.skipped)
+    expect(row?.problems).toEqual([])
+  })
