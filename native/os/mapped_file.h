@@ -16,6 +16,15 @@ class MappingGuard;
 /// Bytes of a page of this system; a power of two.
 int64_t page_bytes();
 
+/// Whole pages of a file, from `begin` to before `end`, which are equal where there are none.
+struct PageRange {
+  int64_t begin, end;
+};
+/// The pages that lie wholly within a range of a file of `size` bytes. So does the last one, whose rest nothing else is in.
+PageRange pages_within(int64_t offset, int64_t bytes, int64_t size);
+/// The pages that a range reaches into.
+PageRange pages_across(int64_t offset, int64_t bytes);
+
 /// Whether pages of files that are dropped leave memory at once, as Linux has it. Elsewhere dropping is advice.
 bool drops_pages();
 
@@ -53,6 +62,9 @@ class MappedFile {
   bool lives_in_memory() const { return file_.lives_in_memory(); }
 
  private:
+  /// Maps the pages of a range that are in memory, here and now.
+  void touch(int64_t offset, int64_t bytes) const;
+
   File file_;
   int64_t bytes_ = 0;
   const std::byte* data_ = nullptr;

@@ -92,19 +92,14 @@ void MappedFile::load(int64_t offset, int64_t bytes) const {
   std::vector<std::byte> copy(static_cast<size_t>(std::min(bytes, kHintBytes)));
   for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
     file_.read(copy.data(), std::min(kHintBytes, offset + bytes - at), at);
-  // Mapped here and now: a page that another thread faulted in would take its neighbors with it, also such as are being
-  // dropped at that moment, which then stay.
-  for (int64_t at = offset; at < offset + bytes; at += page_bytes())
-    [[maybe_unused]] const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);
+  // A page that another thread faulted in later would take its neighbors with it, also such as are being dropped at that
+  // moment, which then stay.
+  touch(offset, bytes);
 }
 
 void MappedFile::drop(int64_t offset, int64_t bytes) const {
-  const int64_t page = page_bytes();
-  const int64_t begin = (offset + page - 1) / page * page;
-  // Nothing else lies in the last page of the file, however short it is.
-  const int64_t last = offset + bytes == bytes_ ? bytes_ + page - 1 : offset + bytes;
-  const int64_t end = last / page * page;
-  if (end <= begin) return;
+  const auto [begin, end] = pages_within(offset, bytes, bytes_);
+  if (begin == end) return;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     // A page that is still mapped stays in the page cache, so the mapping gives it up first.
     (void)::madvise(address(data_ + begin), static_cast<size_t>(end - begin), MADV_DONTNEED);

@@ -55,18 +55,14 @@ void MappedFile::will_need(int64_t offset, int64_t bytes) const {
 
 void MappedFile::load(int64_t offset, int64_t bytes) const {
   will_need(offset, bytes);
-  for (int64_t at = offset; at < offset + bytes; at += page_bytes())
-    [[maybe_unused]] const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);
+  touch(offset, bytes);
 }
 
 void MappedFile::drop(int64_t offset, int64_t bytes) const {
-  const int64_t page = page_bytes();
-  const int64_t begin = (offset + page - 1) / page * page;
-  // Nothing else lies in the last page of the file, however short it is.
-  const int64_t last = offset + bytes == bytes_ ? bytes_ + page - 1 : offset + bytes;
-  const int64_t end = std::min(last / page * page, bytes_);
+  const auto [begin, end] = pages_within(offset, bytes, bytes_);
   // Unlocking what is not locked takes it out of the working set. The pages are then the system's to give away.
-  if (end > begin) (void)VirtualUnlock(address(data_ + begin), static_cast<SIZE_T>(end - begin));
+  const int64_t mapped = std::min(end, bytes_);
+  if (mapped > begin) (void)VirtualUnlock(address(data_ + begin), static_cast<SIZE_T>(mapped - begin));
 }
 
 int64_t MappedFile::resident_bytes() const {
