@@ -5,7 +5,8 @@
 // The target is found by the file's place in prebuilds/ where it is left out. --glibc promises another version than it does.
 //
 // Of each file: format and processor, size, libraries (parts of the system alone), imports (Node-API, and of those
-// libraries), exports (the addon's entry points), symbol versions of glibc, oldest macOS, and Apple's signature.
+// libraries, but no elementary functions), exports (the addon's entry points), symbol versions of glibc, oldest macOS, and
+// Apple's signature.
 import { readFileSync, statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -18,6 +19,9 @@ const ENTRY_POINTS = [ENTRY_POINT, 'node_api_module_get_api_version_v1']
 const OF_MACOS = /^(_Z(n[wa]|d[la])|_mh_dylib_header$|__dso_handle$)/
 const NODE_API = /^(napi|node_api)_/
 const MOST_MIB = 8
+/** Functions whose last bits differ between C libraries: native/core/math.h has those that the addon needs. */
+const ELEMENTARY =
+  /^((exp|log)(2|10)?|expm1|log1p|pow|cbrt|hypot|sincos|a?(sin|cos|tan)h?|atan2|erfc?|[lt]gamma)[fl]?$/
 
 /** Orders versions such as 2.9 and 2.28. */
 function compare(a, b) {
@@ -45,6 +49,9 @@ function* problems(file, target) {
     if (library && target.delayed?.test(library) && !NODE_API.test(name))
       yield `it needs ${name} of ${library}, which is no part of Node-API`
   if (!found.imports.some(({ name }) => NODE_API.test(name))) yield 'it calls nothing of Node-API'
+  const elementary = found.imports.filter(({ name }) => ELEMENTARY.test(name)).map(({ name }) => name)
+  if (elementary.length > 0)
+    yield `it needs ${elementary.join(', ')} of the C library, whose bits differ between systems`
   if (!found.exports.includes(ENTRY_POINT)) yield `it does not export ${ENTRY_POINT}`
   const strangers = found.exports.filter(
     (name) => !ENTRY_POINTS.includes(name) && !(target.macos && OF_MACOS.test(name)),

@@ -5,6 +5,7 @@
 
 #include "adapters/check.h"
 #include "core/error.h"
+#include "core/math.h"
 
 namespace lowrank {
 namespace {
@@ -175,8 +176,8 @@ void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const s
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name) {
   const uint64_t key = stream_key(seed, name);
   for (int64_t i = 0; i < count; ++i) {
-    const double radius = std::sqrt(-2 * std::log(draw(key, 2 * i)));  // Box-Muller
-    out[i] = static_cast<float>(std * radius * std::cos(2 * std::numbers::pi * draw(key, 2 * i + 1)));
+    const double radius = std::sqrt(-2 * math::log(draw(key, 2 * i)));  // Box-Muller
+    out[i] = static_cast<float>(std * radius * math::cos(2 * std::numbers::pi * draw(key, 2 * i + 1)));
   }
 }
 

@@ -1,9 +1,9 @@
 #include "adapters/term.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
+#include "core/math.h"
 
 namespace lowrank {
 namespace {
@@ -77,7 +77,7 @@ void Ranks::check(const std::string& target) const {
 
 float Ranks::scale_at(int64_t active) const {
   if (active == all || power == 0) return scale;
-  return static_cast<float>(scale * std::pow(static_cast<double>(all) / static_cast<double>(active), power));
+  return static_cast<float>(scale * math::pow(static_cast<double>(all) / static_cast<double>(active), power));
 }
 
 DeltaDropout DeltaDropout::read(TermReader& read) {

@@ -1,4 +1,5 @@
-// Integer arithmetic of sizes.
+// Arithmetic of sizes, and elementary functions. Those of C libraries differ in their last bits from one library to the
+// next, and in some with the processor; these are the same bits wherever additions and products are rounded to nearest.
 #pragma once
 
 #include <cstdint>
@@ -7,5 +8,27 @@ namespace lowrank {
 
 /// The next multiple of `unit`.
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+/// Within 0.52 units in the last place of the exact value, with the special values of C (Annex F).
+namespace math {
+
+double exp(double x);
+/// e^x - 1.
+double expm1(double x);
+double log(double x);
+double pow(double x, double y);
+
+/// Of an angle of any size, in radians.
+double cos(double x);
+struct SineCosine {
+  double sine, cosine;
+};
+SineCosine sin_cos(double x);
+
+/// 2^x and its inverse in fp32, exact where the result is a power of two or a whole number.
+float exp2(float x);
+float log2(float x);
+
+}  // namespace math
 
 }  // namespace lowrank

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/math.h"
+
 namespace lowrank {
 namespace {
 
@@ -51,10 +53,10 @@ std::array<double, 8> normals(const ChaCha20& stream, uint32_t counter) {
   const std::array<uint32_t, 16> words = stream.block(counter);
   std::array<double, 8> out;
   for (int i = 0; i < 4; ++i) {
-    const double radius = std::sqrt(-2 * std::log(uniform(words[4 * i], words[4 * i + 1])));
-    const double angle = 2 * std::numbers::pi * uniform(words[4 * i + 2], words[4 * i + 3]);
-    out[2 * i] = radius * std::cos(angle);
-    out[2 * i + 1] = radius * std::sin(angle);
+    const double radius = std::sqrt(-2 * math::log(uniform(words[4 * i], words[4 * i + 1])));
+    const auto [sine, cosine] = math::sin_cos(2 * std::numbers::pi * uniform(words[4 * i + 2], words[4 * i + 3]));
+    out[2 * i] = radius * cosine;
+    out[2 * i + 1] = radius * sine;
   }
   return out;
 }

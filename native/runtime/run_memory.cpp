@@ -1,9 +1,9 @@
 #include "runtime/run_memory.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
+#include "core/math.h"
 #include "ops/attention.h"
 #include "ops/rope.h"
 
@@ -46,9 +46,9 @@ std::vector<float> rope_tables(const Graph& graph, int64_t positions) {
   float* const sin = cos + positions * pairs;
   for (int64_t p = 0; p < positions; ++p) {
     for (int64_t j = 0; j < pairs; ++j) {
-      const double angle = static_cast<double>(p) * graph.inv_freq[j];
-      cos[p * pairs + j] = static_cast<float>(std::cos(angle) * graph.attention_factor);
-      sin[p * pairs + j] = static_cast<float>(std::sin(angle) * graph.attention_factor);
+      const auto [sine, cosine] = math::sin_cos(static_cast<double>(p) * graph.inv_freq[j]);
+      cos[p * pairs + j] = static_cast<float>(cosine * graph.attention_factor);
+      sin[p * pairs + j] = static_cast<float>(sine * graph.attention_factor);
     }
   }
   return tables;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/math.h"
 #include "core/random.h"
 
 namespace lowrank {
@@ -21,7 +22,7 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
   // go to the lower id.
   const auto worse = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] < logits[b] : a > b; };
   const auto mass_of = [&](int64_t id) {
-    return std::exp((static_cast<double>(logits[id]) - *best) / sampling.temperature);
+    return math::exp((static_cast<double>(logits[id]) - *best) / sampling.temperature);
   };
   std::vector<int32_t> heap(vocab);
   std::iota(heap.begin(), heap.end(), 0);

@@ -1,9 +1,11 @@
 /** What the addon asks of a machine and shows to its process, read from the file. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { addonOrigin } from '../../lib/native/load.js'
 import { readBinary } from '../../scripts/binary.mjs'
+import { scratchFolder } from '../lib/scratch.js'
 
 const file = addonOrigin().path
 const found = readBinary(readFileSync(file))
@@ -40,6 +42,17 @@ describe.runIf(process.platform === 'linux' && !instrumented)('the addon file', 
     const { status, stderr } = check('--target', target, '--glibc', '2.4')
     expect(status).toBe(1)
     expect(stderr).toMatch(/it needs glibc 2\.\d+, promised is 2\.4: .*@GLIBC_2\.\d+/)
+  })
+
+  test('is refused where it asks the C library for a function whose bits differ between systems', () => {
+    const bytes = readFileSync(file)
+    bytes.write('tanh', bytes.indexOf('\0free\0') + 1)
+    const changed = join(scratchFolder(), 'lowrank.node')
+    writeFileSync(changed, bytes)
+    const { stderr } = spawnSync(process.execPath, ['scripts/check-addon.mjs', '--target', target, changed], {
+      encoding: 'utf8',
+    })
+    expect(stderr).toContain('it needs tanh of the C library, whose bits differ between systems')
   })
 
   test('is refused for another system, and for another C library', () => {

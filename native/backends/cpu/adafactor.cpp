@@ -4,6 +4,7 @@
 #include "backends/cpu/device.h"
 #include "backends/cpu/ops_common.h"
 #include "backends/cpu/optim.h"
+#include "core/math.h"
 
 namespace lowrank::cpu {
 namespace {
@@ -74,7 +75,7 @@ void inverse_roots(const float* values, int64_t count, double scale, double* out
 int64_t adafactor_workspace(const Adafactor& k) { return k.v ? 0 : (k.rows + k.cols) * 8; }
 
 void adafactor(Pool& pool, const Adafactor& k, std::byte* room) {
-  const double keep = 1 - std::pow(static_cast<double>(k.step), k.settings.decay_rate);
+  const double keep = 1 - math::pow(static_cast<double>(k.step), k.settings.decay_rate);
   const float* const gradient = host(k.gradient);
   if (k.v) {
     float* const v = host(k.v);

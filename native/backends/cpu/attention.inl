@@ -111,7 +111,7 @@ static void finish_tile(const AttentionShape& shape, const Sequence& sequence, i
   for (int64_t i = 0; i < count; ++i) {
     if (lse != nullptr) {
       lse[(sequence.q0 + i0 + i) * shape.heads + head] =
-          total[i] == 0.0f ? kMinusInfinity : (top[i] + std::log2(total[i])) / kLog2E;
+          total[i] == 0.0f ? kMinusInfinity : (top[i] + math::log2(total[i])) / kLog2E;
     }
     total[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
   }

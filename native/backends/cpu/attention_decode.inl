@@ -124,7 +124,7 @@ static void decode_range(const AttentionShape& shape, const T* q, const T* k, in
         }
       });
       const float before = top, shift = std::max(before, largest(most));
-      const float decay = std::exp2(before - shift);
+      const float decay = math::exp2(before - shift);
       const float added = sum_vectors(keys, [&](int64_t i, auto lanes) {
         V p = exp2(sub(load(scores + i), set1(shift)));
         if constexpr (std::is_same_v<decltype(lanes), Part>) p = where(lanes_below(lanes.count), p);
@@ -147,7 +147,7 @@ static void decode_finish(const float* states, int64_t parts, int64_t stride, in
   const float shift = top == kMinusInfinity ? 0.0f : top;
   float total = 0, weights[kDecodeUnits];
   for (int64_t part = 0; part < parts; ++part) {
-    weights[part] = std::exp2(states[part * stride + floats - 2] - shift);
+    weights[part] = math::exp2(states[part * stride + floats - 2] - shift);
     total += states[part * stride + floats - 1] * weights[part];
   }
   const V inverse = set1(total == 0.0f ? 0.0f : 1.0f / total);
@@ -157,7 +157,7 @@ static void decode_finish(const float* states, int64_t parts, int64_t stride, in
       value = fma(set1(weights[part]), load(states + part * stride + i, lanes), value);
     store(out + i, mul(value, inverse), lanes);
   });
-  if (lse != nullptr) *lse = total == 0.0f ? kMinusInfinity : (top + std::log2(total)) / kLog2E;
+  if (lse != nullptr) *lse = total == 0.0f ? kMinusInfinity : (top + math::log2(total)) / kLog2E;
 }
 
 template <class T>

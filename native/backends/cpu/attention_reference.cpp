@@ -1,10 +1,10 @@
 // Attention as its definition reads, in double, and the workspace sizes that hold for every level.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "backends/cpu/attention.h"
 #include "backends/cpu/ops_common.h"
+#include "core/math.h"
 
 namespace lowrank::cpu {
 
@@ -59,14 +59,14 @@ void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& 
       for (int64_t j = first; j < visible; ++j) top = std::max(top, shape.scale * dot(qh, i, kh, j, d));
       std::fill(sums, sums + d, 0.0);
       for (int64_t j = first; j < visible; ++j) {
-        const double p = std::exp(shape.scale * dot(qh, i, kh, j, d) - top);
+        const double p = math::exp(shape.scale * dot(qh, i, kh, j, d) - top);
         total += p;
         for (int64_t c = 0; c < d; ++c) sums[c] += p * vh.get(j, c);
       }
       for (int64_t c = 0; c < d; ++c) oh.set(i, c, visible > 0 ? sums[c] / total : 0.0);
       if (lse != nullptr) {
         lse[(q0 + i) * shape.heads + head] =
-            visible > 0 ? static_cast<float>(top + std::log(total)) : -std::numeric_limits<float>::infinity();
+            visible > 0 ? static_cast<float>(top + math::log(total)) : -std::numeric_limits<float>::infinity();
       }
     }
   });
@@ -85,7 +85,7 @@ void attention_backward_reference(Pool& pool, const AttentionShape& shape, const
     double* second = first + d;
     // P and dS of query i and key j: everything else is sums of these.
     const auto probability = [&](const Head& qh, int64_t head, int64_t i, int64_t j) {
-      return std::exp(shape.scale * dot(qh, i, kh, j, d) - lse[(q0 + i) * shape.heads + head]);
+      return math::exp(shape.scale * dot(qh, i, kh, j, d) - lse[(q0 + i) * shape.heads + head]);
     };
     for (int64_t j = 0; j < nk; ++j) {
       std::fill(first, first + 2 * d, 0.0);

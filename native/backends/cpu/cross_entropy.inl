@@ -22,7 +22,7 @@ static double log_sum_exp(const float* z, int64_t count, float* kept, float* top
     block_top = largest(most);
     for (; i < size; ++i) block_top = std::max(block_top, block[i]);
     if (block_top > top) {
-      total *= std::exp(static_cast<double>(top) - block_top);
+      total *= math::exp(static_cast<double>(top) - block_top);
       top = block_top;
     }
     *tops++ = top;
@@ -34,7 +34,7 @@ static double log_sum_exp(const float* z, int64_t count, float* kept, float* top
       return e;
     });
   }
-  return top + std::log(total);
+  return top + math::log(total);
 }
 
 static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
@@ -64,7 +64,7 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
            begin += block_size) {  // ascending: no store reaches a logit still to be read
         const int64_t end = std::min(begin + block_size, vocab);
         if (kept != nullptr) {
-          const V factor = set1(static_cast<float>(std::exp(tops[begin / block_size] - total) * weight));
+          const V factor = set1(static_cast<float>(math::exp(tops[begin / block_size] - total) * weight));
           for_vectors(begin, end,
                       [&](int64_t i, auto lanes) { store(out + i, mul(load(kept + i, lanes), factor), lanes); });
         } else {
@@ -74,7 +74,7 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
           });
         }
       }
-      const float target = static_cast<float>(std::expm1(of_label - total) * weight);
+      const float target = static_cast<float>(math::expm1(of_label - total) * weight);
       store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
     });
   });

@@ -6,6 +6,7 @@
 #include "backends/cpu/attention.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/ops_common.h"
+#include "core/math.h"
 #include "core/random.h"
 
 namespace lowrank::cpu {
@@ -78,7 +79,7 @@ void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, const Matri
   });
 }
 
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+double sigmoid(double x) { return 1.0 / (1.0 + math::exp(-x)); }
 
 void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
   for_rows(pool, rows, cols, [&](int64_t row) {
@@ -110,12 +111,12 @@ void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits
     double top = z[0];
     for (int64_t v = 1; v < vocab; ++v) top = std::max(top, double{z[v]});
     double sum = 0;
-    for (int64_t v = 0; v < vocab; ++v) sum += std::exp(z[v] - top);
-    loss[row] = counted ? static_cast<float>(top + std::log(sum) - z[label]) : 0.0f;
+    for (int64_t v = 0; v < vocab; ++v) sum += math::exp(z[v] - top);
+    loss[row] = counted ? static_cast<float>(top + math::log(sum) - z[label]) : 0.0f;
     if (grad.data == nullptr) return;
     std::byte* out = static_cast<std::byte*>(grad.data) + row * grad.ld * size_of(grad.dtype);
     for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
-      const double p = std::exp(z[v] - top) / sum - (v == label ? 1.0 : 0.0);
+      const double p = math::exp(z[v] - top) / sum - (v == label ? 1.0 : 0.0);
       store_element(out, grad.dtype, v, counted ? static_cast<float>(p * weight) : 0.0f);
     }
   });
@@ -198,8 +199,8 @@ double sum_of_squares(Pool& pool, int64_t count, const float* x) {
 
 void adamw(int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
   const double b1 = options.beta1, b2 = options.beta2;
-  const double correction1 = 1.0 - std::pow(b1, static_cast<double>(options.step));
-  const double correction2 = 1.0 - std::pow(b2, static_cast<double>(options.step));
+  const double correction1 = 1.0 - math::pow(b1, static_cast<double>(options.step));
+  const double correction2 = 1.0 - math::pow(b2, static_cast<double>(options.step));
   const double step_size = options.learning_rate / correction1;
   const double decay = 1.0 - double{options.learning_rate} * options.weight_decay;
   for (int64_t i = 0; i < count; ++i) {

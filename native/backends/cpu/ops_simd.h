@@ -29,3 +29,4 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/kronecker.h"
 #include "backends/cpu/ops_common.h"
+#include "core/math.h"

@@ -29,7 +29,7 @@ struct AdamWFactors {
         grad_scale(set1(options.grad_scale)) {}
 
   static double power(float beta, int64_t step) {
-    return std::pow(static_cast<double>(beta), static_cast<double>(step));
+    return math::pow(static_cast<double>(beta), static_cast<double>(step));
   }
 };
 

@@ -85,7 +85,13 @@ static LOWRANK_INLINE Mask not_below(V a, V b) { return _mm512_cmp_ps_mask(a, b,
 static LOWRANK_INLINE Mask equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static LOWRANK_INLINE bool all(Mask mask) { return mask == 0xffff; }
 
-static LOWRANK_INLINE float sum(V a) { return _mm512_reduce_add_ps(a); }
+/// In an order that is written out: a compiler may choose another for the reductions that it has.
+static LOWRANK_INLINE float sum(V a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
 static LOWRANK_INLINE float largest(V a) { return _mm512_reduce_max_ps(a); }
 /// Adds the squares of the lanes to eight sums in double.
 using Doubles = __m512d;
@@ -95,7 +101,11 @@ static LOWRANK_INLINE Doubles add_squares(V a, Doubles sums) {
   const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
   return _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sums));
 }
-static LOWRANK_INLINE double sum(Doubles a) { return _mm512_reduce_add_pd(a); }
+static LOWRANK_INLINE double sum(Doubles a) {
+  const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+  const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
 
 /// table[codes[i]], and the codes that a coder finds for numbers within [-1, 1].
 static LOWRANK_INLINE V look_up(const float* table, const uint8_t* codes) {

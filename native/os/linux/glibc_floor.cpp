@@ -2,8 +2,8 @@
 // (Debian 10, RHEL 8, Ubuntu 20.04). The linker sends every reference to a name below to its __wrap_ function,
 // those in the static libstdc++ included (the list is handed to it in CMakeLists.txt); compiled into the addon only.
 //
-// Changes in the newer versions that do not matter here: pthread_* moved from libpthread into libc (2.34), fstat became a
-// symbol of its own (2.33), and exp, log and pow stopped setting errno through a wrapper (2.29).
+// Changes in the newer versions that do not matter here: pthread_* moved from libpthread into libc (2.34), and fstat became a
+// symbol of its own (2.33).
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -20,24 +20,14 @@
 
 extern "C" {
 
-double old_exp(double);
-double old_log(double);
-double old_pow(double, double);
 int old_fxstat(int, int, struct stat*);
 int old_pthread_create(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 int old_pthread_join(pthread_t, void**);
 int old_pthread_once(pthread_once_t*, void (*)());
-LOWRANK_OLD_VERSION(old_exp, exp);
-LOWRANK_OLD_VERSION(old_log, log);
-LOWRANK_OLD_VERSION(old_pow, pow);
 LOWRANK_OLD_VERSION(old_fxstat, __fxstat);
 LOWRANK_OLD_VERSION(old_pthread_create, pthread_create);
 LOWRANK_OLD_VERSION(old_pthread_join, pthread_join);
 LOWRANK_OLD_VERSION(old_pthread_once, pthread_once);
-
-double __wrap_exp(double x) { return old_exp(x); }
-double __wrap_log(double x) { return old_log(x); }
-double __wrap_pow(double x, double y) { return old_pow(x, y); }
 
 // With 64-bit offsets, as here, stat and stat64 are one structure.
 int __wrap_fstat(int file, struct stat* out) { return old_fxstat(LOWRANK_STAT_VERSION, file, out); }

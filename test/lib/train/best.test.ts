@@ -178,7 +178,7 @@ describe('a run with held-out data', () => {
       [
         [adalora({ initR: 4, targetR: 2, targetModules: ['q_proj', 'v_proj'] }), 0.5],
         [deltaLora({ r: 4, startStep: 3 }), 0.02],
-        [dylora({ r: 4 }), 0.05],
+        [dylora({ r: 4 }), 0.07],
         [full(), 5e-3],
       ] as const,
       2,
