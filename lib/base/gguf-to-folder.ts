@@ -1,4 +1,5 @@
 /** The small files of a Hugging Face folder, from the metadata of a GGUF file: config.json and the tokenizer's. */
+import { pow } from '../core/portable-math.js'
 import type { GgufMetadata } from '../formats/gguf-metadata.js'
 import type { ModelFiles } from '../formats/model-files.js'
 import { llama3ScalingOf, readRopeFactors } from '../formats/rope-factors.js'
@@ -12,7 +13,7 @@ export async function configFromGguf(source: ModelFiles): Promise<Record<string,
   const factors = await readRopeFactors(source)
   if (factors === undefined) return source.config
   const theta = source.config.rope_theta as number
-  const frequencies = Array.from(factors, (_, i) => theta ** (-i / factors.length))
+  const frequencies = Array.from(factors, (_, i) => pow(theta, -i / factors.length))
   return {
     ...source.config,
     rope_scaling: { rope_type: 'llama3', ...llama3ScalingOf(factors, frequencies, source.path) },

@@ -6,6 +6,7 @@
 import { basename } from 'node:path'
 import type { BaseModel } from '../base/base.js'
 import { UnsupportedError } from '../core/errors.js'
+import { pow } from '../core/portable-math.js'
 import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
@@ -118,7 +119,7 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
 /** Divisors of the unscaled frequencies. */
 function divisors(config: Record<string, unknown>, { rope: { invFreq } }: Graph): Float32Array {
   const { theta } = ropeParameters(config)
-  return Float32Array.from(invFreq, (frequency, i) => theta ** (-i / invFreq.length) / frequency)
+  return Float32Array.from(invFreq, (frequency, i) => pow(theta, -i / invFreq.length) / frequency)
 }
 
 function windowsOf(graph: Graph): (number | undefined)[] {

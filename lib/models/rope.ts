@@ -3,6 +3,7 @@
  * set of frequencies for texts of every length, which is what the tables of a session can hold.
  */
 import { UnsupportedError } from '../core/errors.js'
+import { log, pow } from '../core/portable-math.js'
 import { quote } from '../core/quote.js'
 import { type FieldReader, fieldReader } from './fields.js'
 
@@ -53,8 +54,7 @@ const llama3: Scaling = ({ frequencies, original }, read) => {
 const yarn: Scaling = ({ frequencies, theta, headDim, original }, read) => {
   const factor = read.number('factor')
   /** The pair, as a fraction, that turns this often in the original context. */
-  const pairOf = (turns: number) =>
-    (headDim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta))
+  const pairOf = (turns: number) => (headDim * log(original / (turns * 2 * Math.PI))) / (2 * log(theta))
   const whole = read.flag('truncate', true)
   const fast = pairOf(read.number('beta_fast', 32))
   const slow = pairOf(read.number('beta_slow', 1))
@@ -65,7 +65,7 @@ const yarn: Scaling = ({ frequencies, theta, headDim, original }, read) => {
     const ramp = Math.min(Math.max((pair - low) / (high - low), 0), 1)
     return f * (1 - ramp) + (f / factor) * ramp
   })
-  const growth = (strength: number) => (factor <= 1 ? 1 : 0.1 * strength * Math.log(factor) + 1)
+  const growth = (strength: number) => (factor <= 1 ? 1 : 0.1 * strength * log(factor) + 1)
   const scale = read.optionalNumber('mscale')
   const scaleAll = read.optionalNumber('mscale_all_dim')
   const inferred =
@@ -136,7 +136,7 @@ export function rotaryFrequencies(
     'original_max_position_embeddings',
     read.size('original_max_position_embeddings', maxPositions),
   )
-  const frequencies = Array.from({ length: headDim / 2 }, (_, j) => theta ** (-(2 * j) / headDim))
+  const frequencies = Array.from({ length: headDim / 2 }, (_, j) => pow(theta, -(2 * j) / headDim))
   const { invFreq, attentionFactor = 1 } = scale({ frequencies, theta, headDim, original }, read)
   return { invFreq, attentionFactor }
 }

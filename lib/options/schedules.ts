@@ -5,6 +5,7 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { once } from '../core/once.js'
+import { cosPi } from '../core/portable-math.js'
 import { deepFreeze, integer, numberWithin, word } from '../core/schema.js'
 
 /** A schedule with its own settings. */
@@ -126,7 +127,7 @@ export function scheduleFactor(schedule: Schedule, span: ScheduleSpan, completed
   if (schedule.type === 'constant_with_warmup') return 1
   const rest = Math.max(1, totalSteps - warmupSteps)
   if (schedule.type === 'linear') return Math.max(0, (totalSteps - completed) / rest)
-  const wave = 0.5 * (1 + Math.cos((Math.PI * (completed - warmupSteps)) / rest))
+  const wave = 0.5 * (1 + cosPi((completed - warmupSteps) / rest))
   return Math.max(0, schedule.minLrRate + (1 - schedule.minLrRate) * wave)
 }
 
@@ -143,6 +144,6 @@ function stableDecayFactor(
   if (completed < decayStart) return 1
   const x = (completed - decayStart) / numDecaySteps
   if (x >= 1) return floor
-  const shapes = { cosine: 0.5 * (1 + Math.cos(Math.PI * x)), linear: 1 - x, '1-sqrt': 1 - Math.sqrt(x) }
+  const shapes = { cosine: 0.5 * (1 + cosPi(x)), linear: 1 - x, '1-sqrt': 1 - Math.sqrt(x) }
   return above(shapes[schedule.decayType])
 }
