@@ -43,9 +43,10 @@ const RUNTIMES = {
     target: 'linux-x64-musl',
     name: () => 'Node 24.19.0 for musl',
     words: () => [muslNode('24.19.0')],
-    install: () => [npmCli(), 'install', 'lowrank'],
+    // npm asks /usr/bin/ldd, which is this machine's and not the program's.
+    install: () => [npmCli(), 'install', '--libc=musl', 'lowrank'],
     demo: [main, 'demo'],
-    shown: ['npm install lowrank', 'npx lowrank demo'],
+    shown: ['npm install --libc=musl lowrank', 'npx lowrank demo'],
   },
   wine: {
     target: 'win32-x64',

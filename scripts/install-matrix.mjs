@@ -22,7 +22,7 @@ import { rows, typescripts } from './install-matrix/rows.mjs'
 import { markdown, outcome } from './install-matrix/tables.mjs'
 import { typecheck, use, versionOf } from './install-matrix/uses.mjs'
 import { packageOf, published } from './packages.mjs'
-import { record } from './platforms/results.mjs'
+import { record, results as recorded } from './platforms/results.mjs'
 import { muslNode } from './platforms/runtimes.mjs'
 import { prebuiltFile } from './targets.mjs'
 
@@ -217,6 +217,10 @@ function describe({ system, node, manager, flags, command, package: kind, compil
   }
 }
 
+/** Identifies a row, also where the versions in it have changed. */
+const titleOf = (described) => Object.values(described).join(', ')
+const titleOfCompiler = (version) => `TypeScript ${version}`
+
 function report(title, result) {
   const seconds = result.seconds ? ` (${result.seconds.toFixed(1)} s)` : ''
   console.error(`${title}: ${outcome(result)}${seconds}`)
@@ -224,10 +228,20 @@ function report(title, result) {
   return result
 }
 
-/** After every row: it takes minutes until all of them are there. */
+/** After every row: it takes minutes until all of them are there. Rows that were not tried now stay as they were recorded. */
 function save(results) {
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
-  if (values.record) record('installs', 'matrix', results)
+  if (!values.record) return
+  const before = recorded().installs.matrix
+  const merged = (kind, titles) =>
+    titles.flatMap(
+      (title) => [...results[kind], ...(before?.[kind] ?? [])].find((row) => row.title === title) ?? [],
+    )
+  record('installs', 'matrix', {
+    ...results,
+    installs: merged('installs', rows.map(describe).map(titleOf)),
+    typescript: merged('typescript', typescripts.map(titleOfCompiler)),
+  })
 }
 
 async function main() {
@@ -242,19 +256,19 @@ async function main() {
   }
   for (const [i, row] of rows.entries()) {
     const described = describe(row)
-    const title = Object.values(described).join(', ')
+    const title = titleOf(described)
     if (!wanted(title, row)) continue
     const skipped = obstacle(row)
     const result = skipped ? { skipped } : await runInstall(row, packages, `install-${i}`)
-    results.installs.push(report(title, { ...described, ...result }))
+    results.installs.push(report(title, { title, ...described, ...result }))
     save(results)
   }
   for (const typescript of typescripts) {
-    const title = `TypeScript ${typescript}`
+    const title = titleOfCompiler(typescript)
     if (!wanted(title, {})) continue
     const skipped = obstacle({})
     const result = skipped ? { skipped } : await runTypecheck(typescript, packages)
-    results.typescript.push(report(title, { typescript, ...result }))
+    results.typescript.push(report(title, { title, typescript, ...result }))
     save(results)
   }
   packages.close()

@@ -103,9 +103,9 @@ function demoTable() {
 function source() {
   const lines = Object.keys(TARGETS).map((target) => {
     const { how, what } = known(target)
-    return `  '${target}': ${JSON.stringify(what ? `${how}: ${what}` : how)
-      .replaceAll("'", "\\'")
-      .replaceAll('"', "'")},`
+    const [key, text] = [`  '${target}':`, `'${what ? `${how}: ${what}` : how}',`]
+    // As the formatter has it.
+    return key.length + 1 + text.length > 110 ? `${key}\n    ${text}` : `${key} ${text}`
   })
   return `/** Made by scripts/platform-tables.mjs: what has been seen of the platforms that have a prebuilt addon. */
 export const PLATFORMS: Readonly<Record<string, string>> = {

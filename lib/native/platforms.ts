@@ -1,6 +1,7 @@
 /** Made by scripts/platform-tables.mjs: what has been seen of the platforms that have a prebuilt addon. */
 export const PLATFORMS: Readonly<Record<string, string>> = {
-  'linux-x64': 'runs on hardware: the application below runs under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
+  'linux-x64':
+    'runs on hardware: the application below runs under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2; `npm install` and the demo run under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
   'linux-arm64': 'links only: built by aarch64-linux-gnu-g++ 12.2.0, and the file checked; never run',
   'linux-x64-musl': 'runs on hardware: the application below runs under Node 24.19.0',
   'linux-arm64-musl': 'links only: built by zig 0.17.1, and the file checked; never run',
