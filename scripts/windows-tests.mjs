@@ -3,6 +3,8 @@
 //
 //   windows-tests.mjs [--json FILE] [--minutes N] [FILE OR FOLDER OF test/]...
 //
+// --json adds what was seen to a file, test file by test file, so that the tests may be run in parts.
+//
 // First: npm run build:ts, and npm run build:prebuilds -- --target win32-x64. On Debian: apt-get install wine wine64
 // g++-mingw-w64-x86-64-posix.
 // vitest itself runs there; of its dependencies one is native, whose file for Windows is taken from npm.
@@ -58,7 +60,7 @@ const counts = join(cache, 'windows-tests.json')
 const log = join(cache, 'windows-tests.log')
 rmSync(counts, { force: true })
 const args = [
-  ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', '--project=unit', '--maxWorkers=1'],
+  ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', '--project=unit'],
   ...['--pool=forks', '--exclude=test/native/**', '--testTimeout=300000', '--hookTimeout=300000'],
   ...['--reporter=verbose', '--reporter=./scripts/platforms/counts.mjs', ...positionals],
 ]
@@ -93,18 +95,47 @@ endWine()
 const seconds = Math.round((performance.now() - begin) / 1000)
 
 if (!existsSync(counts)) fail(`${readFileSync(log, 'utf8')}\nno test ran; wine ended with ${ended}`)
-const { ended: whole = false, ...seen } = JSON.parse(readFileSync(counts, 'utf8'))
-const words = (command, ...rest) => run(command, rest).trim()
-const result = {
-  date: new Date().toISOString().slice(0, 10),
-  command: ['npm run test:windows --', ...process.argv.slice(2)].join(' '),
-  versions: { node: WINDOWS_NODE, wine: words('wine', '--version') },
-  seconds,
-  ...seen,
-}
-console.log(`${seen.passed} passed, ${seen.skipped} skipped, ${seen.failed} failed in ${seconds} s (${log})`)
-for (const [reason, count] of Object.entries(seen.reasons)) console.log(`  ${count} skipped: ${reason}`)
+const seen = JSON.parse(readFileSync(counts, 'utf8'))
+console.log(`${words(seen.files)} in ${seconds} s (${log})`)
 for (const { file, name, message } of seen.failures) console.error(`${file}: ${name}: ${message}`)
-if (values.json) writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`)
-if (!whole) fail(`the tests did not come to their end; wine ended with ${ended}`)
-process.exitCode = seen.failed === 0 && ended === 0 ? 0 : 1
+if (values.json) record(values.json)
+if (!seen.ended) fail(`the tests did not come to their end; wine ended with ${ended}`)
+process.exitCode = seen.failures.length === 0 && ended === 0 ? 0 : 1
+
+/** Sums of test files. */
+function sums(files) {
+  const all = { passed: 0, failed: 0, skipped: 0, reasons: {} }
+  for (const { passed, failed, skipped } of Object.values(files)) {
+    all.passed += passed
+    all.failed += failed
+    for (const [reason, count] of Object.entries(skipped)) {
+      all.skipped += count
+      all.reasons[reason] = (all.reasons[reason] ?? 0) + count
+    }
+  }
+  return all
+}
+
+function words(files) {
+  const { passed, failed, skipped, reasons } = sums(files)
+  const why = Object.entries(reasons).map(([reason, count]) => `  ${count} skipped: ${reason}\n`)
+  return `${why.join('')}${passed} passed, ${skipped} skipped, ${failed} failed`
+}
+
+/** Puts the test files that ran into a file with those that ran before. */
+function record(path) {
+  const before = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).files : {}
+  const merged = Object.entries({ ...before, ...seen.files }).filter(([file]) => existsSync(join(root, file)))
+  const files = Object.fromEntries(merged.sort(([a], [b]) => (a < b ? -1 : 1)))
+  const under = run('wine', ['--version']).trim().replace('-', ' ')
+  const result = {
+    date: new Date().toISOString().slice(0, 10),
+    command: 'npm run test:windows -- --json scripts/platforms/windows-tests.json',
+    runtime: `Node ${WINDOWS_NODE}`,
+    under,
+    seconds: Math.round(Object.values(files).reduce((sum, file) => sum + file.seconds, 0)),
+    ...sums(files),
+    files,
+  }
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+}

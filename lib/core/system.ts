@@ -25,8 +25,8 @@ export function shellWord(word: string, platform = process.platform): string {
   return `"${word.replaceAll('"', '""').replace(/\\+$/, '$&$&')}"`
 }
 
-/** Errors of Windows for a file that another process has open or mapped. */
-const IN_USE = new Set(['EPERM', 'EBUSY', 'EACCES'])
+/** Errors of Windows for a file that somebody has open or mapped, and for a folder with one. */
+const IN_USE = new Set(['EPERM', 'EBUSY', 'EACCES', 'ENOTEMPTY'])
 
 /** True if a file could not be moved or removed because it is in use, which only Windows refuses. */
 export function isInUse(error: unknown, platform = process.platform): boolean {

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../core/errors.js'
+import { isInUse } from '../core/system.js'
 import { syncFolder } from './atomic.js'
 import { moved, movedOver } from './move.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
@@ -97,7 +98,7 @@ export async function checkFolder(path: string): Promise<void> {
  */
 async function replaceFolder(from: string, to: string): Promise<void> {
   const earlier = to + REPLACED
-  await rm(earlier, { recursive: true, force: true })
+  await discard(earlier)
   await moved(to, earlier)
   try {
     await moved(from, to)
@@ -106,7 +107,14 @@ async function replaceFolder(from: string, to: string): Promise<void> {
     throw error
   }
   await syncFolder(dirname(to))
-  await rm(earlier, { recursive: true, force: true })
+  await discard(earlier)
+}
+
+/** Removes a folder whose successor is in place. On Windows one in which somebody has a file open stays for now. */
+async function discard(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true }).catch((error) => {
+    if (!isInUse(error)) throw error
+  })
 }
 
 /** Location of a folder: its path, or the path beside it if a process was killed while replacing the folder. */
@@ -120,7 +128,7 @@ export async function restoreReplaced(folder: string): Promise<void> {
     if (!name.endsWith(REPLACED)) continue
     const path = join(folder, name)
     const place = path.slice(0, -REPLACED.length)
-    if (existsSync(place)) await rm(path, { recursive: true, force: true })
+    if (existsSync(place)) await discard(path)
     else await attempt(place, () => moved(path, place))
   }
 }

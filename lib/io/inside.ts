@@ -1,8 +1,11 @@
 /** Files that an untrusted folder may refer to. */
-import { existsSync } from 'node:fs'
-import { realpath } from 'node:fs/promises'
+import { existsSync, realpath as resolveLinks } from 'node:fs'
 import { basename, dirname, join, sep } from 'node:path'
+import { promisify } from 'node:util'
 import { FileFormatError } from '../core/errors.js'
+
+/** By Node.js itself: what Windows has for it fails on some drives. */
+const realpath = promisify(resolveLinks)
 
 /**
  * The path of a file of a model or adapter folder. Links may lead inside the folder or, as in the Hugging Face cache,

@@ -1,8 +1,8 @@
 /**
- * Moves of files and folders over those that other processes have open or mapped. Windows refuses such a move: it is
- * tried again for about a second, and then the file that is in use gives up its name, which Windows allows.
+ * Moves over files that somebody has open or mapped, and removals of such. Windows refuses both: a move is tried again
+ * for about a second, and then the file that is in use gives up its name, which Windows allows.
  */
-import { rename, stat, unlink } from 'node:fs/promises'
+import { rename, rm, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isInUse } from '../core/system.js'
@@ -43,13 +43,28 @@ export async function movedOver(from: string, to: string, on: MoveOn = {}): Prom
     const there = await stat(to).catch(() => undefined)
     if (there?.isDirectory()) throw Object.assign(error as Error, { code: 'EISDIR' })
     if (!there?.isFile()) throw error
-    // Whoever has it open goes on with it; it is removed when this process is gone, if not before.
-    const aside = join(dirname(to), temporaryName())
-    await move(to, aside)
+    const aside = await setAside(to, move)
     await move(from, to).catch(async (cause) => {
       await move(aside, to)
       throw cause
     })
     await unlink(aside).catch(() => undefined)
   }
+}
+
+/** Removes a file, if there is one, whoever uses it. */
+export async function removed(path: string, { platform, move = rename }: MoveOn = {}): Promise<void> {
+  try {
+    await rm(path, { force: true })
+  } catch (error) {
+    if (!isInUse(error, platform)) throw error
+    await unlink(await setAside(path, move)).catch(() => undefined)
+  }
+}
+
+/** Whoever has the file open goes on with it; it is removed when this process is gone, if not before. */
+async function setAside(path: string, move: typeof rename): Promise<string> {
+  const aside = join(dirname(path), temporaryName())
+  await move(path, aside)
+  return aside
 }

@@ -7,7 +7,6 @@ import { chmod, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
-import { isInUse } from '../core/system.js'
 import { hubSettings } from '../hub/settings.js'
 import { PRIVATE, syncFolder } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
@@ -112,9 +111,7 @@ export async function writeWeightFile(
   try {
     await write(temporary)
     await chmod(temporary, PRIVATE)
-    await removeWeightFile(path).catch((error) => {
-      if (!isInUse(error)) throw error
-    })
+    await removeWeightFile(path)
     await movedOver(temporary, path)
     await recordWeights(path)
   } catch (error) {

@@ -3,10 +3,11 @@
  * They are verified once per boot, and again if the file was written to.
  */
 import { createHash } from 'node:crypto'
-import { open, readFile, rm, stat, utimes } from 'node:fs/promises'
+import { open, readFile, stat, utimes } from 'node:fs/promises'
 import * as z from 'zod'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import { bootId } from '../io/boot-id.js'
+import { removed } from '../io/move.js'
 
 const PIECE = 4 << 20
 
@@ -55,8 +56,8 @@ export async function lastUsed(path: string): Promise<number> {
 
 /** Removes a file with its record. */
 export async function removeWeightFile(path: string): Promise<void> {
-  await rm(path, { force: true })
-  await rm(recordOf(path), { force: true })
+  await removed(path)
+  await removed(recordOf(path))
 }
 
 async function read(path: string): Promise<WeightRecord | undefined> {

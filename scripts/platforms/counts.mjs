@@ -1,44 +1,42 @@
-// A reporter for vitest: counts of tests, skips by their reason, and failures, in a file that is up to date after every test
-// file. TEST_COUNTS names it.
+// A reporter for vitest: of every test file how many tests passed, failed, or were skipped for which reason, in a file that is
+// up to date after each. TEST_COUNTS names it.
 import { writeFileSync } from 'node:fs'
 
 export default class Counts {
-  #counts = { files: 0, passed: 0, failed: 0, skipped: 0, reasons: {}, failures: [], slowest: [] }
+  #files = {}
+  #failures = []
 
   onTestModuleEnd(module) {
-    const counts = this.#counts
-    counts.files++
+    const file = module.relativeModuleId.replaceAll('\\', '/')
+    const counts = {
+      passed: 0,
+      failed: 0,
+      skipped: {},
+      seconds: Math.round(module.diagnostic().duration / 100) / 10,
+    }
+    const fail = (name, errors = []) => {
+      counts.failed++
+      this.#failures.push({ file, name, message: errors[0]?.message ?? 'no reason given' })
+    }
     for (const test of module.children.allTests()) {
-      const { state, note, errors } = test.result()
+      const { state, note = 'said by the test file', errors } = test.result()
       if (state === 'passed') counts.passed++
-      else if (state === 'skipped') {
-        counts.skipped++
-        const reason = note ?? 'said by the test file'
-        counts.reasons[reason] = (counts.reasons[reason] ?? 0) + 1
-      } else this.#fail(module, test.fullName, errors)
+      else if (state === 'skipped') counts.skipped[note] = (counts.skipped[note] ?? 0) + 1
+      else fail(test.fullName, errors)
     }
     const errors = module.errors()
-    if (errors.length > 0) this.#fail(module, '', errors)
-    const { duration } = module.diagnostic()
-    counts.slowest.push({ file: module.relativeModuleId, seconds: Math.round(duration / 100) / 10 })
-    counts.slowest = counts.slowest.sort((a, b) => b.seconds - a.seconds).slice(0, 10)
-    this.#write()
-  }
-
-  #fail(module, name, errors = []) {
-    this.#counts.failed++
-    const message = errors[0]?.message ?? 'no reason given'
-    this.#counts.failures.push({ file: module.relativeModuleId, name, message })
+    if (errors.length > 0) fail('', errors)
+    this.#files[file] = counts
+    this.#write(false)
   }
 
   onTestRunEnd(_, unhandled) {
-    for (const { message } of unhandled) this.#counts.failures.push({ file: '', name: 'unhandled', message })
-    this.#counts.failed += unhandled.length
-    this.#counts.ended = true
-    this.#write()
+    for (const { message } of unhandled) this.#failures.push({ file: '', name: 'unhandled', message })
+    this.#write(true)
   }
 
-  #write() {
-    writeFileSync(process.env.TEST_COUNTS, `${JSON.stringify(this.#counts, null, 2)}\n`)
+  #write(ended) {
+    const seen = { ended, files: this.#files, failures: this.#failures }
+    writeFileSync(process.env.TEST_COUNTS, `${JSON.stringify(seen, null, 2)}\n`)
   }
 }

@@ -1,5 +1,6 @@
 /** Paths that users have, and Windows above all: with spaces, beyond ASCII, and longer than 260 characters. */
-import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { cp } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 import { expect, test } from 'vitest'
 import { lowrank, type RunOptions } from '../lib/cli/lowrank.js'
@@ -16,7 +17,7 @@ const SETTINGS = {
 
 async function call(args: string[], options: RunOptions): Promise<void> {
   const { code, stderr } = await lowrank(args, options)
-  expect({ code, stderr }).toMatchObject({ code: 0 })
+  expect(code, stderr).toBe(0)
 }
 
 test('a run in a folder of a long name is the same as in a short one', async () => {
@@ -28,9 +29,10 @@ test('a run in a folder of a long name is the same as in a short one', async () 
     'y'.repeat(120),
   ]
   const far = it.at(...names)
-  expect(far.length).toBeGreaterThan(300)
+  expect(far.length).toBeGreaterThan(280)
   mkdirSync(far, { recursive: true })
-  cpSync(it.model, join(far, 'the model'), { recursive: true })
+  // Not cpSync, which knows no long paths on Windows.
+  await cp(it.model, join(far, 'the model'), { recursive: true })
   renameSync(it.at('dev.jsonl'), join(far, 'dév set.jsonl'))
   writeFileSync(join(far, 'train ü.jsonl'), readFileSync(it.at('train.jsonl')))
   const config = join(far, 'my run.yaml')
@@ -50,7 +52,7 @@ test('a run in a folder of a long name is the same as in a short one', async () 
   await call(['eval', config, '--dataset', join(far, 'dév set.jsonl'), '--json'], { env })
   await call(['generate', config, '--prompt', 'Hello', '--max-new-tokens', '2'], { env })
   await call(['merge', ...adapter, '--output', join(far, 'merged ü')], { env })
-  await call(['export', ...adapter, '--output', join(far, 'exported ü.gguf')], { env })
+  await call(['export', ...adapter, '--format', 'gguf', '--output', join(far, 'exported ü.gguf')], { env })
   await call(['inspect', join(far, 'exported ü.gguf')], { env })
 }, 300_000)
 

@@ -8,8 +8,17 @@ import { afterAll } from 'vitest'
 const folders: string[] = []
 
 afterAll(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  for (const folder of folders.splice(0)) remove(folder)
 })
+
+/** Windows keeps files that are open, or mapped by a model that was not disposed of. */
+function remove(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  } catch (error) {
+    if (process.platform !== 'win32') throw error
+  }
+}
 
 export function scratchFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'lowrank-test-'))

@@ -34,6 +34,7 @@ test('bench memory ends when a training cannot begin', async () => {
 })
 
 test('bench speed times training, evaluation and generation', async () => {
+  needs('CPU times of threads below 16 ms')
   const flags = ['--methods', 'lora,qlora-8bit', '--steps', '3', '--new-tokens', '8']
   const ended = await lowrank(['bench', 'speed', '--model', tinyModel(), ...flags, ...small, '--json'])
   expect(ended.code).toBe(0)
@@ -51,6 +52,7 @@ test('bench speed times training, evaluation and generation', async () => {
 })
 
 test.each(['fp32', 'bf16'])('bench kernels times each shape of a step once, in %s', async (precision) => {
+  needs('CPU times of threads below 16 ms')
   const model = ['--model', join(tinyModel(), 'config.json'), '--batch', '2', '--precision', precision]
   const flags = [...model, '--rounds', '1', '--threads', '1', ...small, '--json']
   const ended = await lowrank(['bench', 'kernels', ...flags])
@@ -87,6 +89,7 @@ test.each(['fp32', 'bf16'])('bench kernels times each shape of a step once, in %
 })
 
 test('bench kernels takes the formats of GGUF files and the levels of the machine', async () => {
+  needs('CPU times of threads below 16 ms')
   const model = ['--model', join(tinyModel(), 'config.json'), ...small, '--rounds', '1']
   const ended = await lowrank([
     'bench',
@@ -135,10 +138,20 @@ test.each([
     2,
     'Allowed choices are auto, fp32, bf16.',
   ],
-  [['bench', 'memory', '--model', join(tinyModel(), 'config.json')], 1, 'has no weights'],
-  [['bench', 'memory', '--model', 'no-such-model.gguf'], 1, 'no-such-model.gguf'],
 ])('%j fails and says why', async (call, expected, message) => {
   const { code, stderr } = await lowrank([...call, ...small])
   expect(stderr).toContain(message)
   expect(code).toBe(expected)
+})
+
+test('bench memory says what is missing', async () => {
+  needs('/proc')
+  for (const [model, message] of [
+    [join(tinyModel(), 'config.json'), 'has no weights'],
+    ['no-such-model.gguf', 'no-such-model.gguf'],
+  ] as const) {
+    const { code, stderr } = await lowrank(['bench', 'memory', '--model', model, ...small])
+    expect(stderr).toContain(message)
+    expect(code).toBe(1)
+  }
 })

@@ -72,7 +72,10 @@ async function problem(
     (reason: unknown) => reason,
   )
   expect(error).toBeInstanceOf(kind)
-  return (error as Error).message.replace(/\/\S*\/(?=model\.safetensors|config\.json)/g, 'PATH/')
+  return (error as Error).message.replace(
+    /(?:[A-Z]:)?[\\/]\S*[\\/](?=model\.safetensors|config\.json)/g,
+    'PATH/',
+  )
 }
 
 describe('a weight that bitsandbytes quantized', () => {

@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, sep } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
@@ -18,7 +18,7 @@ async function problem(path: string, kind: new (message: string) => LowrankError
     (reason: unknown) => reason,
   )
   expect(error).toBeInstanceOf(kind)
-  return (error as Error).message.replaceAll(path, 'PATH')
+  return (error as Error).message.replaceAll(path + sep, 'PATH/').replaceAll(path, 'PATH')
 }
 
 /** A folder of two shards, with its index as given. */

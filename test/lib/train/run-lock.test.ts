@@ -45,7 +45,7 @@ test('of many that want it at once, one gets it', async () => {
 test('the lock of a killed process blocks nobody, and a process that is started does not keep it', async () => {
   const folder = lockOf({ pid: process.pid, host: hostname(), boot: 'the one before' })
   const lock = await lockRun(folder)
-  const child = spawn('sleep', ['60'])
+  const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60_000)'])
   try {
     lock.release()
     const next = await lockRun(folder)

@@ -15,6 +15,7 @@ import { lokr } from '../../../lib/strategies/lokr.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { needs } from '../../needs.js'
 import { swept } from '../../sweep.js'
 import { safetensorsBytes } from '../formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
@@ -118,7 +119,8 @@ async function outcome(options: LoadOptions, strategy: StrategyConfig = lora({ r
     const budget = base.memory.bytes('paged_weights')
     if (options.pagedWeights !== undefined) {
       expect(most).toBeGreaterThan(0)
-      expect(most).toBeLessThanOrEqual(budget)
+      // Elsewhere the system decides what stays in memory.
+      if (base.memory.dropsPages) expect(most).toBeLessThanOrEqual(budget)
     }
     return { losses, evaluated, text, logits }
   } finally {
@@ -246,7 +248,8 @@ test('a budget that is too small is refused before anything is written, in plans
   )
 })
 
-test.skipIf(!existsSync('/dev/shm'))('a file system in memory is warned of', async () => {
+test('a file system in memory is warned of', async () => {
+  needs('file systems in memory')
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
   const folder = mkdtempSync('/dev/shm/lowrank-test-')
   try {
