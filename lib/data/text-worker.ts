@@ -5,10 +5,10 @@
 
 import { DataError, InternalError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
+import { withinTime } from '../core/time-limit.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
-import { withinTime } from '../tokenizer/time-limit.js'
 import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
 import { type DecodeStream, loadTokenizer } from '../tokenizer/tokenizer.js'
 import { AskedRowCollector } from './asked-rows.js'

@@ -2,9 +2,9 @@
  * Module patterns as PEFT writes them: Python regular expressions against module paths. They may come from an adapter
  * that somebody else made, so they run in a context of their own with a time limit.
  */
-import { runInNewContext } from 'node:vm'
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { limitTime } from '../core/time-limit.js'
 
 const TIME_LIMIT_MS = 500
 
@@ -35,17 +35,17 @@ export function matchPatterns(
     }
     return source
   })
-  const code = 'sources.map((s) => { const r = new RegExp(s); return paths.map((p) => r.test(p)) })'
-  let hits: boolean[][]
-  try {
-    hits = runInNewContext(code, { sources, paths }, { timeout: TIME_LIMIT_MS }) as boolean[][]
-  } catch (cause) {
-    throw new ConfigError(
+  const match = () =>
+    sources.map((source) => {
+      const expression = new RegExp(source)
+      return paths.map((path) => expression.test(path))
+    })
+  const hits = limitTime(TIME_LIMIT_MS, match, () => {
+    return new ConfigError(
       `the patterns ${quote(patterns)} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
       { patterns },
-      { cause },
     )
-  }
+  })
   return hits.map((row) => new Set(paths.filter((_, i) => row[i])))
 }
 

@@ -7,9 +7,9 @@
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { DataError, FileFormatError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
+import { limitTime } from '../core/time-limit.js'
 import type { ChatMessage } from './message.js'
 import { strftime } from './strftime.js'
-import { limitTime } from './time-limit.js'
 
 export interface RenderOptions {
   /** True if the text ends with the opening of an assistant turn. */

@@ -7,6 +7,7 @@
 import type { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { limitTime } from '../core/time-limit.js'
 import {
   type AdaptedTokenizer,
   adaptTokenizer,
@@ -17,7 +18,6 @@ import {
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './bytes.js'
 import { buildLibrary, useMarks } from './library.js'
 import type { TokenizerSource } from './source.js'
-import { limitTime } from './time-limit.js'
 
 export interface EncodeOptions {
   /** True if the BOS (and other tokens that the tokenizer specifies) is added to the text. */
