@@ -52,9 +52,11 @@ const RUNTIMES = {
     target: 'win32-x64',
     name: () => `Node ${WINDOWS_NODE}`,
     words: () => ['wine', windowsNode()],
-    install: () => [npmCli(), 'install', 'lowrank'],
+    // Under wine npm reaches no registry.
+    installer: () => [process.execPath],
+    install: () => [npmCli(), 'install', '--os=win32', '--cpu=x64', '--ignore-scripts', 'lowrank'],
     demo: [main, 'demo'],
-    shown: ['npm install lowrank', 'npx lowrank demo'],
+    shown: ['npm install --os=win32 --cpu=x64 --ignore-scripts lowrank', 'npx lowrank demo'],
     env: wine,
     under: () => emulator('wine'),
     end: endWine,
@@ -113,12 +115,13 @@ async function show(name, registry) {
   writeFileSync(join(folder, 'package.json'), '{ "name": "user", "private": true, "type": "module" }\n')
   writeFileSync(join(folder, '.npmrc'), `registry=${registry}\n`)
   const program = words()
+  const installer = rest.installer?.() ?? program
   // What an install's scripts call node is the program itself.
   const path = [...(program[0] === 'wine' ? [] : [dirname(program[0])]), process.env.PATH].join(delimiter)
   const inherited = Object.entries(process.env).filter(([key]) => !/^(npm_|LOWRANK_)/.test(key))
   const all = { ...Object.fromEntries(inherited), PATH: path, ...env() }
   try {
-    const installed = await timed(folder, [...program, ...install()], all)
+    const installed = await timed(folder, [...installer, ...install()], all)
     const seen = await timed(folder, [...program, ...demo], all)
     const [, right] = /^After: (\S+ %) of /m.exec(seen.text) ?? []
     if (right === undefined) throw new Error(`the demo did not end:\n${seen.text}`)

@@ -33,6 +33,13 @@ const programs = (seen, target) =>
     .filter((each) => each.target === target)
     .map(({ runtime }) => runtime)
 
+/** Versions of Node.js that planned a run with a target's addon under qemu, in rows of the install matrix. */
+function planned(target) {
+  const rows = target === 'linux-arm64' ? (installs.matrix?.installs ?? []) : []
+  const ended = rows.filter(({ node, skipped, problem }) => /under qemu/.test(node) && !skipped && !problem)
+  return ended.map(({ node }) => `Node ${node.split(' ')[0]}`)
+}
+
 /** What is known of a target, in a word and in whole. */
 function known(target) {
   const tested = tests[target]
@@ -40,7 +47,8 @@ function known(target) {
   const all = [tested, ...Object.values(runtimes), ...Object.values(demos)].filter(
     (each) => each === tested || each.target === target,
   )
-  const seen = all.filter(Boolean)
+  const plans = planned(target)
+  const seen = [...all.filter(Boolean), ...(plans.length > 0 ? [{ under: 'qemu' }] : [])]
   if (seen.length === 0) {
     const { compiler } = addons[target] ?? {}
     return {
@@ -52,8 +60,8 @@ function known(target) {
   const what = [
     tested &&
       `${tested.passed} native tests pass${tested.skipped ? ` and ${tested.skipped} are skipped` : ''}`,
-    ran.length > 0 && `the application below runs under ${list(ran)}`,
-    shown.length > 0 && `\`npm install\` and the demo run under ${list(shown)}`,
+    ran.length > 0 && `training, generation, and aborts work under ${list(ran)}`,
+    shown.length > 0 && `an install and the demo work under ${list(shown)}`,
   ].filter(Boolean)
   return { how: under ? `runs under ${under}` : 'runs on hardware', what: what.join('; ') }
 }

@@ -155,13 +155,14 @@ console.log(`| runtime | platform | level | last loss | seconds | result |
 | --- | --- | --- | --- | --- | --- |`)
 for (const { name, runtime, platform, isa, losses, seconds, under, problems } of rows) {
   if (losses === undefined) continue
-  const how = under ? ` under ${under}` : name === 'musl' ? ' for musl' : ''
+  const named = name === 'musl' ? `${runtime} for musl` : runtime
+  const how = under ? ` under ${under}` : ''
   const result = problems?.length > 0 ? 'failed' : 'ok'
-  console.log(`| ${[runtime + how, platform, isa, losses.at(-1), seconds, result].join(' | ')} |`)
+  console.log(`| ${[named + how, platform, isa, losses.at(-1), seconds, result].join(' | ')} |`)
   if (values.record && result === 'ok')
     record('runtimes', name, {
       command: `npm run test:platforms -- --only ${name}`,
-      ...{ target: RUNTIMES[name].target, runtime, under, level: isa, loss: losses.at(-1), seconds },
+      ...{ target: RUNTIMES[name].target, runtime: named, under, level: isa, loss: losses.at(-1), seconds },
     })
 }
 if (values.json) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`)

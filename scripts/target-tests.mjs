@@ -44,8 +44,10 @@ end?.()
 const text = readFileSync(log, 'utf8')
 process.stdout.write(text)
 if (ran.status !== 0) fail(`${name}: ${program} ended with ${ran.error?.message ?? ran.status ?? ran.signal}`)
+// A program that was ended from outside may look as if it had passed.
+const [, passed, skipped] =
+  /^(\d+) passed, 0 failed, (\d+) skipped/m.exec(text)?.map(Number) ?? fail(`${name}: the tests did not end`)
 if (rest.includes('--record')) {
-  const [, passed, skipped] = /^(\d+) passed, 0 failed, (\d+) skipped/m.exec(text).map(Number)
   const [under] = command
   record('tests', name, {
     command: `npm run test:target -- ${name}`,
