@@ -10,7 +10,7 @@ const ABSENT = {
   'named pipes in folders': ['win32'],
   'POSIX shells': ['win32'],
   'files that shrink while they are mapped': ['win32'],
-  'CPU times of threads below 16 ms': ['win32'],
+  'CPU times in steps below 16 ms': ['win32'],
   'file systems in memory': ['win32', 'darwin'],
   '/proc': ['win32', 'darwin'],
 } as const satisfies Record<string, readonly NodeJS.Platform[]>

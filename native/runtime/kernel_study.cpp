@@ -26,9 +26,15 @@ constexpr double kSampleSeconds = 4e-3;
 constexpr int64_t kWeightBytes = int64_t{24} << 20;
 constexpr int kMostWeights = 64;
 
+/// Windows counts the processor time of a thread in steps of 16 ms, which tell nothing of a sample.
+bool counts_finely() {
+  timespec step;
+  return clock_getres(CLOCK_THREAD_CPUTIME_ID, &step) == 0 && step.tv_sec == 0 && step.tv_nsec <= 100'000;
+}
+
 class Clock {
  public:
-  explicit Clock(const Pool& pool) : own_(pool.threads() == 1) {}
+  explicit Clock(const Pool& pool) : own_(pool.threads() == 1 && counts_finely()) {}
   double now() const {
     if (!own_) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
     timespec time;
