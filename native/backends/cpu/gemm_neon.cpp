@@ -21,6 +21,7 @@ namespace {
 // keeps some of the sums in memory.
 inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 5;
 inline constexpr int kFp32Steps = 1;
+#define LOWRANK_GEMM_BF16 0
 
 #include "backends/cpu/gemm_vector_neon.inl"
 

@@ -3,6 +3,7 @@
 #define LOWRANK_UNROLL _Pragma("GCC unroll 16")
 // Functions with several registers would be inlined late otherwise, and their operands would stay in memory.
 #define LOWRANK_INLINE inline __attribute__((always_inline))
+#define LOWRANK_INLINE_LAMBDA __attribute__((always_inline))
 
 // By name and not as an array: what loops index, the compiler keeps in memory.
 struct Vec {
@@ -63,6 +64,9 @@ LOWRANK_INLINE Vec load_f16_first(const uint16_t* p, int64_t count) {
   return load_f16(all);
 }
 
+#if LOWRANK_GEMM_BF16
+LOWRANK_INLINE uint16x4_t narrow_bf16(float32x4_t v) { return vreinterpret_u16_bf16(vcvt_bf16_f32(v)); }
+#else
 // To nearest even; a NaN stays a NaN.
 LOWRANK_INLINE uint16x4_t narrow_bf16(float32x4_t v) {
   const uint32x4_t bits = vreinterpretq_u32_f32(v);
@@ -71,6 +75,7 @@ LOWRANK_INLINE uint16x4_t narrow_bf16(float32x4_t v) {
   const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
   return vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16);
 }
+#endif
 LOWRANK_INLINE void store_bf16(uint16_t* p, Vec v) {
   vst1q_u16(p, vcombine_u16(narrow_bf16(v.a), narrow_bf16(v.b)));
   vst1q_u16(p + 8, vcombine_u16(narrow_bf16(v.c), narrow_bf16(v.d)));

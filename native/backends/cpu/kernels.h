@@ -9,8 +9,8 @@
 
 namespace lowrank::cpu {
 
-enum class Level : uint8_t { reference, neon, avx2, avx512, avx512bf16, amx };
-inline constexpr Level kLevels[] = {Level::reference, Level::neon,       Level::avx2,
+enum class Level : uint8_t { reference, neon, neonbf16, avx2, avx512, avx512bf16, amx };
+inline constexpr Level kLevels[] = {Level::reference, Level::neon,   Level::neonbf16,   Level::avx2,
                                     Level::avx512,    Level::avx512bf16, Level::amx};
 
 struct Kernels {
@@ -30,7 +30,7 @@ Level default_level();
 bool prefers_bf16(Level level);
 
 // Filled by the files of each level (gemm_<level>.cpp, ops_<level>.cpp).
-extern const GemmKernels gemm_reference, gemm_neon, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
-extern const OpKernels ops_reference, ops_neon, ops_avx2, ops_avx512, ops_avx512bf16, ops_amx;
+extern const GemmKernels gemm_reference, gemm_neon, gemm_neonbf16, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
+extern const OpKernels ops_reference, ops_neon, ops_neonbf16, ops_avx2, ops_avx512, ops_avx512bf16, ops_amx;
 
 }  // namespace lowrank::cpu

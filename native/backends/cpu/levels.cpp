@@ -5,6 +5,7 @@
 #include "backends/cpu/kernels.h"
 #include "core/error.h"
 #include "core/processor.h"
+#include "os/arm_processor.h"
 #include "os/tile_registers.h"
 
 namespace lowrank::cpu {
@@ -24,6 +25,7 @@ const Entry* entries() {
   static const Entry table[] = {
       {"reference", true, reference},
       {"neon", false, reference},
+      {"neonbf16", false, reference},
       {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2}},
       {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512}},
       {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
@@ -32,12 +34,14 @@ const Entry* entries() {
 #else
 #if defined(__aarch64__)
   static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon}};
+  static const Entry neonbf16 = {"neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16}};
 #else
-  static const Entry neon = {"neon", false, reference};
+  static const Entry neon = {"neon", false, reference}, neonbf16 = {"neonbf16", false, reference};
 #endif
   static const Entry table[] = {
       {"reference", true, reference},
       neon,
+      neonbf16,
       {"avx2", false, reference},
       {"avx512", false, reference},
       {"avx512bf16", false, reference},
@@ -87,6 +91,6 @@ Level default_level() {
   return best;
 }
 
-bool prefers_bf16(Level level) { return level >= Level::avx512bf16; }
+bool prefers_bf16(Level level) { return level == Level::neonbf16 || level >= Level::avx512bf16; }
 
 }  // namespace lowrank::cpu

@@ -94,9 +94,29 @@ double neon_loop() {
   return static_cast<double>(kLoops) * kChains * 8;
 }
 
+#if defined(__clang__)
+__attribute__((target("bf16")))
+#else
+__attribute__((target("arch=armv8.2-a+bf16")))
+#endif
+double mmla_loop() {
+  float32x4_t c[kChains];
+  bfloat16x8_t a = vreinterpretq_bf16_u16(vdupq_n_u16(0));
+  for (auto& sum : c) sum = vdupq_n_f32(0);
+  for (int64_t i = 0; i < kLoops; ++i) {
+    asm volatile("" : "+w"(a));
+    _Pragma("GCC unroll 24") for (int j = 0; j < kChains; ++j) c[j] = vbfmmlaq_f32(c[j], a, a);
+  }
+  for (auto& sum : c) asm volatile("" ::"w"(sum));
+  return static_cast<double>(kLoops) * kChains * 32;
+}
+
 }  // namespace
 
-PeakLoop peak_loop(Level level, Precision) { return level == Level::neon ? neon_loop : nullptr; }
+PeakLoop peak_loop(Level level, Precision precision) {
+  if (level == Level::reference) return nullptr;
+  return level == Level::neonbf16 && precision == Precision::bf16 ? mmla_loop : neon_loop;
+}
 #else
 PeakLoop peak_loop(Level, Precision) { return nullptr; }
 #endif

@@ -1,5 +1,6 @@
 // Four fp32 lanes for Advanced SIMD (NEON) of AArch64: the vocabulary that the kernels of this folder are written in. To be
-// included inside an ISA-named namespace, after <arm_neon.h> and the standard headers.
+// included inside an ISA-named namespace, after <arm_neon.h> and the standard headers. LOWRANK_VEC_BF16 says whether the
+// region also has bf16 products.
 
 #define LOWRANK_INLINE inline __attribute__((always_inline))
 #define LOWRANK_INLINE_LAMBDA __attribute__((always_inline))
@@ -40,11 +41,15 @@ static LOWRANK_INLINE V widen_bf16(uint16x4_t half) { return vreinterpretq_f32_u
 static LOWRANK_INLINE V load(const Bf16* p) { return widen_bf16(load_halves(p)); }
 static LOWRANK_INLINE V load(const Bf16* p, int64_t count) { return widen_bf16(load_halves(p, count)); }
 static LOWRANK_INLINE uint16x4_t narrow_bf16(V a) {
+#if LOWRANK_VEC_BF16
+  return vreinterpret_u16_bf16(vcvt_bf16_f32(a));
+#else
   const uint32x4_t bits = vreinterpretq_u32_f32(a);
   const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
   const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
   const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
   return vshrn_n_u32(vbslq_u32(vceqq_f32(a, a), rounded, quiet), 16);
+#endif
 }
 static LOWRANK_INLINE void store(Bf16* p, V a, int64_t count = W) {
   uint16_t halves[W];
@@ -132,3 +137,26 @@ static LOWRANK_INLINE Mask kept(Counter counter, uint32_t threshold) {
   const uint64x2_t draws = {hash_mix(counter), hash_mix(counter + kHashStep)};
   return vcgeq_u32(vreinterpretq_u32_u64(draws), vdupq_n_u32(threshold));
 }
+
+#if LOWRANK_VEC_BF16
+// ---- words that hold two bf16 values each, as the dot instruction wants them
+/// Word i = (low[i], high[i]) from two rows; `high` may be null and counts as zeros.
+static LOWRANK_INLINE V pairs(const Bf16* low, const Bf16* high, int64_t count) {
+  const uint32x4_t lower = vmovl_u16(load_halves(low, count));
+  if (high == nullptr) return vreinterpretq_f32_u32(lower);
+  return vreinterpretq_f32_u32(vorrq_u32(lower, vshll_n_u16(load_halves(high, count), 16)));
+}
+/// Two vectors rounded to bf16, one after the other.
+static LOWRANK_INLINE uint16x8_t round_both(V low, V high) { return vcombine_u16(narrow_bf16(low), narrow_bf16(high)); }
+static LOWRANK_INLINE V pairs(uint16x8_t both) {
+  return vreinterpretq_f32_u16(vzip1q_u16(both, vextq_u16(both, both, 4)));
+}
+static LOWRANK_INLINE void store_both(Bf16* low, Bf16* high, uint16x8_t both) {
+  vst1_u16(reinterpret_cast<uint16_t*>(low), vget_low_u16(both));
+  vst1_u16(reinterpret_cast<uint16_t*>(high), vget_high_u16(both));
+}
+/// sum + low low + high high of every word.
+static LOWRANK_INLINE V dot_pairs(V a, V b, V sum) {
+  return vbfdotq_f32(sum, vreinterpretq_bf16_f32(a), vreinterpretq_bf16_f32(b));
+}
+#endif

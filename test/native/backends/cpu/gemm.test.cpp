@@ -688,7 +688,7 @@ TEST("LOWRANK_ISA chooses the level and an unknown name is refused with the choi
     }
   }
   set_environment("LOWRANK_ISA", "sse9");
-  CHECK_THROWS(default_level(), "reference, neon, avx2, avx512, avx512bf16, amx");
+  CHECK_THROWS(default_level(), "reference, neon, neonbf16, avx2, avx512, avx512bf16, amx");
   set_environment("LOWRANK_ISA", "");
   CHECK(available(default_level()));
   set_environment("LOWRANK_ISA", before.c_str());
