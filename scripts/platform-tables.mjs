@@ -16,11 +16,11 @@ const { addons, tests, runtimes, demos, installs } = results()
 
 const PLATFORMS = {
   'linux-x64': ['Linux, x64, glibc 2.28 or newer', 'AVX2, AVX-512, AVX-512 BF16, and AMX'],
-  'linux-arm64': ['Linux, arm64, glibc 2.28 or newer', 'NEON'],
+  'linux-arm64': ['Linux, arm64, glibc 2.28 or newer', 'NEON and NEON BF16'],
   'linux-x64-musl': ['Linux, x64, musl (Alpine)', 'AVX2, AVX-512, AVX-512 BF16, and AMX'],
-  'linux-arm64-musl': ['Linux, arm64, musl (Alpine)', 'NEON'],
+  'linux-arm64-musl': ['Linux, arm64, musl (Alpine)', 'NEON and NEON BF16'],
   'win32-x64': ['Windows, x64', 'AVX2, AVX-512, and AVX-512 BF16'],
-  'darwin-arm64': ['macOS 11 or newer, Apple processors', 'NEON'],
+  'darwin-arm64': ['macOS 11 or newer, Apple processors', 'NEON and NEON BF16'],
   'darwin-x64': ['macOS 11 or newer, x64', 'AVX2, AVX-512, and AVX-512 BF16'],
 }
 
