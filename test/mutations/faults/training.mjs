@@ -19,8 +19,8 @@ export const training = [
   fault(
     'lib/options/schedules.ts',
     'test/lib/options/schedules.test.ts',
-    '(completed - warmupSteps)) / rest',
-    'completed) / rest',
+    '(completed - warmupSteps) / rest',
+    'completed / rest',
     'the cosine begins before the warm-up',
   ),
   fault(
