@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
 import { StatusLine, shown } from '../../../lib/cli/progress.js'
 import { TrainProgress } from '../../../lib/cli/train-progress.js'
@@ -70,6 +70,9 @@ test('without a terminal there is a line at first, every ten seconds, and at the
 })
 
 test('on a terminal a bar is drawn, and notes stay above it', () => {
+  // Windows Terminal, where there is one; the old console has few characters.
+  vi.stubEnv('WT_SESSION', 'yes')
+  onTestFinished(() => void vi.unstubAllEnvs())
   const { output, text } = stderr(true)
   const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
   progress.update(step(50))
