@@ -127,7 +127,7 @@ function record(path) {
   const before = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).files : {}
   const merged = Object.entries({ ...before, ...seen.files }).filter(([file]) => existsSync(join(root, file)))
   const files = Object.fromEntries(merged.sort(([a], [b]) => (a < b ? -1 : 1)))
-  const under = run('wine', ['--version']).trim().replace('-', ' ')
+  const under = run('wine', ['--version']).split(' ')[0].replace('-', ' ')
   const result = {
     date: new Date().toISOString().slice(0, 10),
     command: 'npm run test:windows -- --json scripts/platforms/windows-tests.json',

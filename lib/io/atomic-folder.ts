@@ -174,11 +174,20 @@ const REASONS: Record<string, string> = {
   ENOSPC: 'no space is left on the device; free some or choose another place',
 }
 
+/** True if what exists of a path ends in something that is no folder. */
+async function hasFileAbove(path: string): Promise<boolean> {
+  let there = resolve(path)
+  while (!existsSync(there) && dirname(there) !== there) there = dirname(there)
+  return existsSync(there) && !(await exists(there))
+}
+
 async function attempt(path: string, action: () => Promise<unknown>): Promise<void> {
   try {
     await action()
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    const { code = 'unknown error' } = cause as NodeJS.ErrnoException
+    // To Windows a file in the path is a folder that does not exist.
+    const reason = code === 'ENOENT' && (await hasFileAbove(path)) ? 'ENOTDIR' : code
     throw new WriteError(
       `cannot write the folder ${path}: ${REASONS[reason] ?? (cause as Error).message}`,
       { path, reason },
