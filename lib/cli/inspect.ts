@@ -163,7 +163,8 @@ async function holdsData(folder: string): Promise<boolean> {
 
 async function startsLikeGguf(path: string): Promise<boolean> {
   return withInputFile(path, async ({ handle }) => {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0)
+    const buffer = Buffer.alloc(4)
+    const { bytesRead } = await handle.read(buffer, 0, 4, 0)
     return bytesRead === 4 && buffer.toString('latin1') === 'GGUF'
   })
 }

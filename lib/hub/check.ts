@@ -2,7 +2,7 @@
  * Checks that a file of the hub's cache has its hash. The file is read once; then a record stores the
  * size and time at which it was right, so that later checks are cheap.
  */
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
@@ -11,6 +11,12 @@ import { cleanUp } from '../io/cleanup.js'
 
 const PIECE = 1 << 20
 
+/** A hash of bytes that come in pieces. Not by Node's types: programs may compile without them. */
+export interface ContentHash {
+  update(bytes: Uint8Array): unknown
+  digest(encoding: 'hex'): string
+}
+
 /** Expected size and hash of the content: git's blob hash (SHA-1) or, for large files, SHA-256. */
 export interface Expected {
   size: number
@@ -18,7 +24,7 @@ export interface Expected {
 }
 
 /** Takes the content of a file; large files are known by their SHA-256, others as git knows them. */
-export function contentHash({ hash, size }: Expected): Hash {
+export function contentHash({ hash, size }: Expected): ContentHash {
   return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
 }
 

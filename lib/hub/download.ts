@@ -3,7 +3,6 @@
  * against the size and hash of the listing, and takes its place by renaming. Processes that want the same file wait for
  * the one that is at it; should that fail, bytes are still written where they belong and checked before they count.
  */
-import type { Hash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, statfs, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -13,7 +12,7 @@ import { quote } from '../core/quote.js'
 import { syncFolder } from '../io/atomic.js'
 import { movedOver } from '../io/move.js'
 import { cannotWrite, type HubCache, type HubFile } from './cache.js'
-import { contentHash } from './check.js'
+import { type ContentHash, contentHash } from './check.js'
 import { type HubClient, pieces } from './client.js'
 import { withLock } from './lock.js'
 
@@ -163,7 +162,7 @@ class Partial {
   readonly #path: string
   readonly #file: HubFile
   readonly #watch: DownloadWatch
-  #hash: Hash
+  #hash: ContentHash
   size = 0
   /** Set once it has been checked. */
   found = ''

@@ -8,9 +8,15 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../core/errors.js'
 import { JsonScanner } from './json-scanner.js'
 
+/** What is used of an open file. Not by Node's types: programs may compile without them. */
+export interface OpenFile {
+  read(target: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
+  close(): Promise<void>
+}
+
 /** A file opened for reading, with its size at that moment in bytes. */
 export interface InputFile {
-  handle: FileHandle
+  handle: OpenFile
   path: string
   size: number
 }

@@ -35,7 +35,11 @@ export async function serve(tarballs, others) {
   }
   const address = () => `http://127.0.0.1:${server.address().port}${root}`
   await new Promise((done) => server.listen(0, '127.0.0.1', done))
-  return { url: address(), close: () => server.close() }
+  const close = () => {
+    server.close()
+    server.closeAllConnections()
+  }
+  return { url: address(), close }
 }
 
 /** Files of a project that send package managers to it for that scope. */

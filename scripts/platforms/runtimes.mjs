@@ -104,7 +104,8 @@ export function wine() {
 
 /** Ends what wine has left running. */
 export function endWine() {
-  spawnSync('wineserver', ['-k'], { env: { ...process.env, ...wine() } })
+  const prefix = join(cache, 'wine')
+  if (existsSync(prefix)) spawnSync('wineserver', ['-k'], { env: { ...process.env, WINEPREFIX: prefix } })
 }
 
 /** Name and version of what runs files of another system or processor: wine, qemu-aarch64. */

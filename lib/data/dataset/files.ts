@@ -4,7 +4,7 @@
  */
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import ownPath, { join, type PlatformPath, relative, sep } from 'node:path'
+import ownPath, { join, relative, sep } from 'node:path'
 import { FileFormatError } from '../../core/errors.js'
 
 export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
@@ -133,7 +133,7 @@ async function matching(pattern: string): Promise<string[]> {
 /** The folder in which a pattern begins, and an expression for paths below it, with slashes. */
 export function readPattern(
   pattern: string,
-  path: PlatformPath = ownPath,
+  path: { sep: string; parse(path: string): { root: string } } = ownPath,
 ): { base: string; expression: RegExp } {
   const isWindows = path.sep === '\\'
   const { root } = path.parse(pattern)
