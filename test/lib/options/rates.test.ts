@@ -192,7 +192,7 @@ describe('with all its defaults, in 60 short steps over a small model', () => {
   test.each(swept(names, 2))('%s learns', { timeout: 180_000 }, async (name) => {
     const given =
       name === 'dp-dylora'
-        ? { clients: { partition: 'iid', count: 600 }, noiseMultiplier: 1e-3, rounds: 60, cohort: 2 }
+        ? { clients: { partition: 'iid', count: 600 }, noiseMultiplier: 1e-3, rounds: 120, cohort: 2 }
         : {}
     const strategy = strategyFrom({ name, ...given })
     const model = await open(`${packageRoot}/demo/base`, name === 'qlora' ? 'nf4' : 'none')
