@@ -65,12 +65,15 @@ export function muslNode(version) {
   return node
 }
 
-/** Unpacks a package of another release of Debian into a folder. */
+/** Unpacks a package of another release of Debian, from the archive that apt is set to, into a folder. */
 function debian(release, name, out) {
   const lists = join(out, 'apt')
   mkdirSync(join(lists, 'partial'), { recursive: true })
   const source = join(out, 'sources.list')
-  writeFileSync(source, `deb http://deb.debian.org/debian ${release} main\n`)
+  const sites = run('apt-get', ['indextargets', '--format', '$(SITE)']).split('\n')
+  const site = sites.find((each) => /\/debian\/?$/.test(each))
+  if (!site) throw new Error(`apt-get has no archive of Debian to take ${name} of ${release} from`)
+  writeFileSync(source, `deb ${site} ${release} main\n`)
   const options = [
     `Dir::State::Lists=${lists}`,
     `Dir::Etc::SourceList=${source}`,
