@@ -4,7 +4,7 @@
 //
 // The target is found by the file's place in prebuilds/ where it is left out. --glibc promises another version than it does.
 //
-// Of each file: format and processor, size, libraries (parts of the system alone), imports (Node-API, and of those
+// Checked in each file: format and processor, size, libraries (parts of the system alone), imports (Node-API, and of those
 // libraries, but no elementary functions), exports (the addon's entry points), symbol versions of glibc, oldest macOS, and
 // Apple's signature.
 import { readFileSync, statSync } from 'node:fs'

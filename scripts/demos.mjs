@@ -29,7 +29,7 @@ import {
 const npmCli = () => join(npm('npm', '11.19.1'), 'bin', 'npm-cli.js')
 const main = join('node_modules', 'lowrank', 'dist', 'esm', 'cli', 'main.js')
 
-/** Of each: the words of a program, those that install, and those that run the demo; `shown` is how a user types both. */
+/** For each runtime: its program, the words that install and that run the demo, and as `shown` what a user types. */
 const RUNTIMES = {
   node: {
     target: 'linux-x64',
@@ -116,7 +116,7 @@ async function show(name, registry) {
   writeFileSync(join(folder, '.npmrc'), `registry=${registry}\n`)
   const program = words()
   const installer = rest.installer?.() ?? program
-  // What an install's scripts call node is the program itself.
+  // An install's scripts get the program itself when they call node.
   const path = [...(program[0] === 'wine' ? [] : [dirname(program[0])]), process.env.PATH].join(delimiter)
   const inherited = Object.entries(process.env).filter(([key]) => !/^(npm_|LOWRANK_)/.test(key))
   const all = { ...Object.fromEntries(inherited), PATH: path, ...env() }

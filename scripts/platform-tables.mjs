@@ -40,7 +40,7 @@ function planned(target) {
   return ended.map(({ node }) => `Node ${node.split(' ')[0]}`)
 }
 
-/** What is known of a target, in a word and in whole. */
+/** Knowledge of a target, in a word and in whole. */
 function known(target) {
   const tested = tests[target]
   const [ran, shown] = [programs(runtimes, target), programs(demos, target)]

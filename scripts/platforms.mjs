@@ -47,7 +47,7 @@ const RUNTIMES = {
   },
 }
 
-/** What program.mjs saw under a runtime, or `skipped`, the reason that this machine does not have it. */
+/** Results of program.mjs under a runtime, or `skipped`, the reason that this machine does not have it. */
 function observe(name, isa) {
   const { command, env = () => ({}), under = () => undefined } = RUNTIMES[name]
   const output = join(cache, `${name}.json`)

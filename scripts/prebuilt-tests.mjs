@@ -17,7 +17,7 @@ for (const [file, command] of [
   [testsFile(target), 'build:tests --'],
 ])
   if (!existsSync(file)) fail(`${file} is missing: npm run ${command} ${target}`)
-// What keeps files from one machine to the next may forget it.
+// Storage between machines may lose the mode.
 chmodSync(testsFile(target), 0o755)
 const env = {
   ...process.env,

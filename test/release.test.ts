@@ -1,4 +1,4 @@
-/** What scripts/release.mjs refuses, in a repository of its own with the files that it looks at; and the notices of others. */
+/** Refusals of scripts/release.mjs, in a repository of its own with the files that it looks at; and third-party notices. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

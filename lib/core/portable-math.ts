@@ -8,8 +8,8 @@
 /** The sum of two doubles, of which the first is the sum rounded. */
 type Pair = readonly [high: number, low: number]
 
-const LN_2: Pair = [0.6931471805599453, 2.3190468138462996e-17]
-const PI: Pair = [3.141592653589793, 1.2246467991473532e-16]
+const LN_2: Pair = [Math.LN2, 2.3190468138462996e-17]
+const PI: Pair = [Math.PI, 1.2246467991473532e-16]
 const ONE: Pair = [1, 0]
 
 /** a + b without an error (Knuth). */
@@ -50,7 +50,7 @@ function divide(a: Pair, b: Pair): Pair {
   return twoSum(first, rest[0] / b[0])
 }
 
-/** Of a positive and finite number: 2 artanh((m - 1) / (m + 1)) of its mantissa, and ln 2 for each power of two. */
+/** Logarithm of a positive and finite number: 2 artanh((m - 1) / (m + 1)) of its mantissa, and ln 2 for each power of two. */
 function logOf(x: number): Pair {
   let mantissa = x
   let power = 0

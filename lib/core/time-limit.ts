@@ -26,8 +26,8 @@ export function withinTime<T>(milliseconds: number, task: () => T): { value: T }
 }
 
 /**
- * The same, unless a limit is running already: that one counts then. The task begins again, with twice the time, if other
- * programs had the processor, or the machine slept: a limit is about the task.
+ * The same, unless a limit is running already, which then counts. A limit is about the task: if other programs had the
+ * processor, or the machine slept, the task begins again with twice the time.
  * @throws what `late` gives when the time was over
  */
 export function limitTime<T>(milliseconds: number, task: () => T, late: () => Error): T {

@@ -8,7 +8,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../core/errors.js'
 import { JsonScanner } from './json-scanner.js'
 
-/** What is used of an open file. Not by Node's types: programs may compile without them. */
+/** The part of an open file that is used. Declared without Node's types, since programs may compile without them. */
 export interface OpenFile {
   read(target: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
   close(): Promise<void>

@@ -1,4 +1,4 @@
-/** Whether the instruction set in use is what the processor can do, asked of the system and not of the addon. */
+/** Compares the instruction set in use with the processor's, as the system reports it, not the addon. */
 import { readFileSync } from 'node:fs'
 
 /** Flags of the first processor in Linux's list; empty elsewhere. */

@@ -87,7 +87,7 @@ class Term {
   /// Throws Error("SHAPE") for factors that do not fit the site. @param what is there, for the message
   virtual void check_site(const std::string& what) const = 0;
   virtual TermFacts facts() const = 0;
-  /// Those of its parameters that train.
+  /// Its trained parameters.
   virtual std::vector<int> trained() const = 0;
   /// Columns of the operand that its backward pass needs beside x, 0 for none. Of a training plan.
   virtual int64_t hidden_cols(const PlanOptions& options) const = 0;

@@ -168,7 +168,7 @@ struct Turned {
   DoubleDouble rest;
 };
 
-/// Of a positive and finite angle.
+/// Quarter turns in a positive and finite angle, and the rest of it.
 Turned turned(double x) {
   if (x <= kHalfPi.high / 2) return {0, {x, 0}};
   __extension__ using Wide = unsigned __int128;

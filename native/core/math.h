@@ -18,7 +18,7 @@ double expm1(double x);
 double log(double x);
 double pow(double x, double y);
 
-/// Of an angle of any size, in radians.
+/// Cosine, and sine with cosine, of an angle of any size, in radians.
 double cos(double x);
 struct SineCosine {
   double sine, cosine;

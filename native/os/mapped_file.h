@@ -25,7 +25,7 @@ PageRange pages_within(int64_t offset, int64_t bytes, int64_t size);
 /// The pages that a range reaches into.
 PageRange pages_across(int64_t offset, int64_t bytes);
 
-/// Whether pages of files that are dropped leave memory at once, as Linux has it. Elsewhere dropping is advice.
+/// True if pages of files leave memory at once when they are dropped, as on Linux. Elsewhere dropping is advice.
 bool drops_pages();
 
 /// A whole file, mapped read-only. Addresses stay valid as long as the object; any thread may use it. Where the

@@ -14,7 +14,7 @@ namespace {
 /// Rows of a linear's weight, evenly spread, or tokens of an embedding.
 constexpr int64_t kCompared = 8;
 
-/// Whether training drops a part of the term's input or change, which merging does not.
+/// True if training drops a part of the term's input or change, which merging does not.
 bool drops(const TermSpec& term) {
   return std::any_of(term.numbers.begin(), term.numbers.end(), [](const auto& number) {
     return number.second > 0 && (number.first == "dropout" || number.first.ends_with("Dropout"));

@@ -7,7 +7,7 @@ export const outcome = ({ skipped, problem }) =>
 
 const mebibytes = (bytes) => (bytes === undefined ? '' : `${(bytes / 2 ** 20).toFixed(1)} MiB`)
 
-/** What scripts/install-matrix.mjs found, as a page shows it. */
+/** Results of scripts/install-matrix.mjs, as a page shows them. */
 export function markdown({ version, machine: where, tarball, installs: rows, typescript }) {
   const head = 'Node|package manager|command|prebuilt addon|compiler|addon in use|seconds|node_modules|result'
   const installed = rows.map((row) => [

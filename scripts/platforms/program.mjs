@@ -85,7 +85,7 @@ async function savedAndLoaded(model, adapter) {
   }
 }
 
-/** Of a run whose weights and optimizer state are paged from disk. */
+/** Losses of a run whose weights and optimizer state are paged from disk. */
 async function pagedLosses() {
   const model = await loadModel(join(demo, 'base'), { quantization: nf4(), pagedWeights: true })
   try {

@@ -1,4 +1,4 @@
-/** What the addon asks of a machine and shows to its process, read from the file. */
+/** Imports and exports of the addon, read from the file. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

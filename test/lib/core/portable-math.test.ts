@@ -26,7 +26,7 @@ describe('portable functions', () => {
     for (let i = 0; i < 2000; ++i)
       values.push(pow(1.5 + i * 4999.7, -i / 2000), log(0.01 + i * 31.7), cosPi(i / 1999))
     const bytes = new Uint8Array(Float64Array.from(values).buffer)
-    // Of Node.js 20 and 24, Bun 1.4, and Deno 2.9.
+    // Hash in Node.js 20 and 24, Bun 1.4, and Deno 2.9.
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(
       '41d24bca7cd37286009233083794f27ffa4442c089db5a4b1cdec1ef1550717c',
     )

@@ -38,7 +38,7 @@ describe('a word on Windows', () => {
   const piece = fc.constantFrom(...'aß .:/\\-+=_,;@#%^&|<>(){}[]*?!~\'"$`\u2018\u2019\u201c\u201d')
   const words = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''))
 
-  /** What PowerShell passes for a word: in double quotes, backslashes at the end are two. */
+  /** A word as PowerShell passes it: in double quotes, backslashes at the end are two. */
   const passed = (word: string) =>
     shellWord(word, 'win32').startsWith('"') ? word.replace(/\\+$/, '$&$&') : word
 

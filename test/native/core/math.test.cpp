@@ -40,7 +40,7 @@ double largest_error(const Values& values, Function function) {
   return most;
 }
 
-/// Of one argument: the second is ignored.
+/// Function of one argument: the second is ignored.
 template <class Function>
 auto of_one(Function function) {
   return [=](double x, double) { return function(x); };
