@@ -1,7 +1,25 @@
-// The library that this code is in.
+// The library that this code is in, and libraries that are opened at run time.
 #pragma once
 
+#include <string>
+
 namespace lowrank::os {
+
+/// A library that may not be there. It stays loaded until the process ends.
+class Library {
+ public:
+  /// @param name a path, or a name that the system's search finds
+  explicit Library(const std::string& name);
+  explicit operator bool() const { return handle_ != nullptr; }
+  /// The system's reason for not opening it.
+  const std::string& reason() const { return reason_; }
+  /// Address of a function; null where the library has none of that name.
+  void* find(const char* name) const;
+
+ private:
+  void* handle_ = nullptr;
+  std::string reason_;
+};
 
 /// Keeps it loaded until the process ends, whoever closes it: a worker thread that ends closes the addon, and the engine
 /// thread may still be running in it. On Linux the linker says so in the file itself.

@@ -2,8 +2,8 @@
 // (Debian 10, RHEL 8, Ubuntu 20.04). The linker sends every reference to a name below to its __wrap_ function,
 // those in the static libstdc++ included (the list is handed to it in CMakeLists.txt); compiled into the addon only.
 //
-// Changes in the newer versions that do not matter here: pthread_* moved from libpthread into libc (2.34), and fstat became a
-// symbol of its own (2.33).
+// Changes in the newer versions that do not matter here: pthread_* and dl* moved from libpthread and libdl, which Node has
+// loaded, into libc (2.34), and fstat became a symbol of its own (2.33).
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -28,6 +28,12 @@ LOWRANK_OLD_VERSION(old_fxstat, __fxstat);
 LOWRANK_OLD_VERSION(old_pthread_create, pthread_create);
 LOWRANK_OLD_VERSION(old_pthread_join, pthread_join);
 LOWRANK_OLD_VERSION(old_pthread_once, pthread_once);
+void* old_dlopen(const char*, int);
+void* old_dlsym(void*, const char*);
+char* old_dlerror();
+LOWRANK_OLD_VERSION(old_dlopen, dlopen);
+LOWRANK_OLD_VERSION(old_dlsym, dlsym);
+LOWRANK_OLD_VERSION(old_dlerror, dlerror);
 
 // With 64-bit offsets, as here, stat and stat64 are one structure.
 int __wrap_fstat(int file, struct stat* out) { return old_fxstat(LOWRANK_STAT_VERSION, file, out); }
@@ -38,6 +44,10 @@ int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes, v
 }
 int __wrap_pthread_join(pthread_t thread, void** result) { return old_pthread_join(thread, result); }
 int __wrap_pthread_once(pthread_once_t* once, void (*run)()) { return old_pthread_once(once, run); }
+
+void* __wrap_dlopen(const char* file, int how) { return old_dlopen(file, how); }
+void* __wrap_dlsym(void* library, const char* name) { return old_dlsym(library, name); }
+char* __wrap_dlerror() { return old_dlerror(); }
 
 // libstdc++ asks it (2.32) whether atomic counts may be skipped. In Node they may not: there are always threads.
 char __libc_single_threaded = 0;

@@ -4,6 +4,16 @@
 
 namespace lowrank::os {
 
+Library::Library(const std::string& name) {
+  handle_ = LoadLibraryW(wide(name).c_str());
+  if (handle_ == nullptr) reason_ = name + ": " + os::reason();
+}
+
+void* Library::find(const char* name) const {
+  if (handle_ == nullptr) return nullptr;
+  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(handle_), name));
+}
+
 void keep_loaded() {
   static const wchar_t inside = 0;
   HMODULE library = nullptr;

@@ -1,0 +1,15 @@
+// The properties of a GPU that launches and workspaces depend on.
+#pragma once
+
+#include <cstdint>
+
+namespace lowrank::cuda {
+
+/// The defaults are those of an A100, the oldest card that the kernels run on.
+struct Card {
+  int sm = 80;  // compute capability, ten times
+  int multiprocessors = 108;
+  int64_t shared_bytes = 163 * 1024;  // that a block may have
+};
+
+}  // namespace lowrank::cuda

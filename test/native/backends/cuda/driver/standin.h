@@ -1,0 +1,56 @@
+// A driver without a GPU: a library with the functions of libcuda that are used, loaded through LOWRANK_LIBCUDA. It runs
+// kernels that are compiled for the host, and is stricter than a real driver:
+//
+// - device memory is inaccessible outside of copies and kernels, fresh memory is NaN, and what was freed is never handed
+//   out again;
+// - work waits until something synchronizes, and streams run in an order that only events hold back;
+// - copies that run beside the host take pinned memory alone;
+// - an error in a kernel stays, as on a real device;
+// - limits of launches are those of the oldest card.
+//
+// The environment, read by cuInit:
+//   LOWRANK_STANDIN_DEVICES   compute capabilities of the cards, ten times, such as 80,90; empty for none (default 80)
+//   LOWRANK_STANDIN_MEMORY    bytes of each card (default 4 GiB)
+//   LOWRANK_STANDIN_VERSION   what cuDriverGetVersion says (default 12090)
+//   LOWRANK_STANDIN_ORDER     late (default): streams run only as far as somebody waits for them; early: all streams but the
+//                             first run as soon as they can; random:SEED
+//   LOWRANK_STANDIN_FAIL      NAME:N[:ERROR]: the N-th call of a function fails
+//   LOWRANK_STANDIN_FAULT     KERNEL:N: the N-th run of a kernel fails
+#pragma once
+
+#include <cstdint>
+
+namespace lowrank::test::standin {
+
+/// One launch, as a kernel for the host sees it.
+struct Launch {
+  int64_t grid[3];
+  int threads;
+  int64_t shared_bytes;
+  const void* args;
+};
+
+/// A kernel that is compiled for the host.
+struct Kernel {
+  const char* name;
+  int64_t args_bytes;
+  int most_threads;
+  void (*run)(const Launch& launch);
+};
+
+/// Hands every kernel to `add`.
+void each_kernel(void (*add)(const Kernel& kernel));
+
+// Kernels for tests of the host's side.
+struct AddArgs {
+  float* to;
+  int64_t count;
+  float value;
+};
+struct CopyArgs {
+  float* to;
+  const float* from;
+  int64_t count;
+};
+
+}  // namespace lowrank::test::standin
