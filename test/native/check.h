@@ -31,6 +31,13 @@ struct Registration {
 // Notes a failure of the running case. Any thread may call it.
 void report(const char* file, int line, const std::string& message);
 
+// Names what the case is at, for the failures that it notes meanwhile.
+class Scope {
+ public:
+  explicit Scope(const std::string& name);
+  ~Scope();
+};
+
 // Thrown by REQUIRE, caught by the runner.
 struct Abandoned {};
 

@@ -23,6 +23,7 @@ std::vector<Case>& registry() {
 
 std::mutex report_mutex;
 int failures_of_case = 0;
+std::string scopes;
 
 enum class Outcome { ok, fail, skip };
 
@@ -72,8 +73,11 @@ Registration::Registration(const Case& test) { registry().push_back(test); }
 void report(const char* file, int line, const std::string& message) {
   const std::lock_guard lock(report_mutex);
   ++failures_of_case;
-  std::printf("  %s:%d: %s\n", file, line, message.c_str());
+  std::printf("  %s:%d: %s%s\n", file, line, scopes.c_str(), message.c_str());
 }
+
+Scope::Scope(const std::string& name) { scopes += "[" + name + "] "; }
+Scope::~Scope() { scopes.resize(scopes.rfind('[')); }
 
 }  // namespace lowrank::test
 

@@ -1,0 +1,11 @@
+// Launches of normalization.
+#pragma once
+
+#include "backends/cuda/launcher.h"
+#include "device/op_kernels.h"
+
+namespace lowrank::cuda {
+
+void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte> workspace);
+
+}  // namespace lowrank::cuda
