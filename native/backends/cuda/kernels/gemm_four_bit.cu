@@ -1,0 +1,157 @@
+// Products of few rows with 4-bit codes, which are decoded in registers: a block takes 128 rows of codes, a block of 64
+// codes at a time. A byte i of such a block holds elements i and i + 32, so lane q of four reads bytes 8q to 8q + 7 and
+// takes elements 8q + 2s, 8q + 2s + 1, 8q + 32 + 2s and 8q + 33 + 2s for the s-th multiplication of 16 columns; x is read
+// in the same order.
+#include "decode.cuh"
+#include "device.cuh"
+#include "gemm.h"
+#include "gemm_tile.cuh"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr int kCodeRowBytes = 32;
+
+/// Tile of the further segments, and of the sums.
+template <int kM>
+using FewRows = Tile<false, false, kM, 128, 64, 1, kM == 64 ? 8 : 4, 3>;
+
+template <int kM>
+struct CodeStages {
+  using T = FewRows<kM>;
+  static constexpr int kStages = kM == 64 ? 3 : 4, kXBytes = kM * T::kK * 2, kBytes = kXBytes + T::kN * kCodeRowBytes;
+};
+
+/// Place of a chunk of x; two neighboring rows have the four chunks of a half in different places.
+LOWRANK_DEVICE int turned(int row, int chunk) { return chunk ^ (row & 1) << 2; }
+
+template <int kM>
+LOWRANK_DEVICE void load_codes(const GemmCodesArgs& args, int64_t block, int64_t n0, unsigned char* stage) {
+  using T = FewRows<kM>;
+  constexpr int kChunks = T::kK / 8;
+  const int64_t k = block * 64;
+  const bool copies = args.x.is_f32 == 0 && args.x.wide != 0;
+#pragma unroll
+  for (int i = 0; i < kM * kChunks / T::kThreads; ++i) {
+    const int index = static_cast<int>(threadIdx.x) + i * T::kThreads, row = index / kChunks, chunk = index % kChunks;
+    const int count = row < args.rest.m ? 8 : 0;
+    const int64_t at = count == 0 ? 0 : row * args.x.ld + k + chunk * 8;
+    unsigned char* const to = stage + row * (T::kK * 2) + turned(row, chunk) * 16;
+    if (copies) {
+      cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(args.x.data) + at, count * 2);
+    } else {
+      store16(reinterpret_cast<uint32_t*>(to), convert_chunk(args.x, at, count));
+    }
+  }
+  unsigned char* const codes = stage + CodeStages<kM>::kXBytes;
+#pragma unroll
+  for (int i = 0; i < T::kN * 2 / T::kThreads; ++i) {
+    const int index = static_cast<int>(threadIdx.x) + i * T::kThreads, row = index / 2;
+    const bool there = n0 + row < args.rest.n;
+    const int64_t at = ((args.w.first + (there ? n0 + row : 0)) * (args.w.cols / 64) + block) * kCodeRowBytes;
+    cp_async16_zfill(codes + index * 16, static_cast<const uint8_t*>(args.w.data) + at + index % 2 * 16, there ? 16 : 0);
+  }
+}
+
+template <DeviceFormat kFormat, int kM>
+LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
+  using T = FewRows<kM>;
+  using S = CodeStages<kM>;
+  LOWRANK_DYNAMIC_SHARED(unsigned char, stages);
+  const Codebooks books = codebooks_of<kFormat>(args.w);
+  const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
+  const int g = lane / 4, q = lane % 4;
+  const int64_t n0 = int64_t{blockIdx.y} * T::kN, blocks = args.w.cols / 64;
+  const int64_t begin = blockIdx.z * args.rest.part_steps;
+  const int64_t end = begin + args.rest.part_steps < blocks ? begin + args.rest.part_steps : blocks;
+  Sums<T> sums = {};
+
+  // Of the rows of codes that a lane decodes.
+  const auto scale_at = [&](int j, int64_t block) {
+    const int64_t row = n0 + warp * T::kWarpN + j * 8 + g;
+    return scale_of_block(args.w, books, (args.w.first + (row < args.rest.n ? row : n0)) * blocks + block);
+  };
+  float scale[T::kFragmentsN];
+#pragma unroll
+  for (int j = 0; j < T::kFragmentsN; ++j) scale[j] = scale_at(j, begin);
+#pragma unroll
+  for (int i = 0; i < S::kStages - 1; ++i) {
+    if (begin + i < end) load_codes<kM>(args, begin + i, n0, stages + i * S::kBytes);
+    cp_async_commit();
+  }
+#pragma unroll 1
+  for (int64_t block = begin; block < end; ++block) {
+    cp_async_wait<S::kStages - 2>();
+    __syncthreads();
+    const int64_t ahead = block + S::kStages - 1;
+    if (ahead < end) load_codes<kM>(args, ahead, n0, stages + (ahead - begin) % S::kStages * S::kBytes);
+    cp_async_commit();
+    const unsigned char* const stage = stages + (block - begin) % S::kStages * S::kBytes;
+    // Two of the four columns of fragments at a time, which registers have room for.
+#pragma unroll
+    for (int j0 = 0; j0 < T::kFragmentsN; j0 += 2) {
+      uint32_t b[2][4][2];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int row = warp * T::kWarpN + (j0 + j) * 8 + g;
+        const uint2 codes = *reinterpret_cast<const uint2*>(stage + S::kXBytes + row * kCodeRowBytes + q * 8);
+        const float by = scale[j0 + j];
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          const uint32_t pair = (s < 2 ? codes.x : codes.y) >> (s % 2 * 16);
+          b[j][s][0] = pack_bf16(books.codes[pair & 15] * by, books.codes[pair >> 8 & 15] * by);
+          b[j][s][1] = pack_bf16(books.codes[pair >> 4 & 15] * by, books.codes[pair >> 12 & 15] * by);
+        }
+        if (block + 1 < end) scale[j0 + j] = scale_at(j0 + j, block + 1);
+      }
+#pragma unroll
+      for (int i = 0; i < T::kFragmentsM; ++i) {
+        Pack<uint32_t> x[4];  // rows g and g + 8 of both halves of the block
+#pragma unroll
+        for (int part = 0; part < 4; ++part) {
+          const int row = i * 16 + g + part % 2 * 8, chunk = q + part / 2 * 4;
+          x[part] = load16(reinterpret_cast<const uint32_t*>(stage + row * (T::kK * 2) + turned(row, chunk) * 16));
+        }
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          const uint32_t a[4] = {x[0].at[s], x[1].at[s], x[2].at[s], x[3].at[s]};
+#pragma unroll
+          for (int j = 0; j < 2; ++j) mma_bf16(sums[i][j0 + j], a, b[j][s]);
+        }
+      }
+    }
+  }
+  cp_async_wait<0>();
+  __syncthreads();
+
+  // The further segments, which are short, one step at a time.
+  auto* const stage = reinterpret_cast<__nv_bfloat16*>(stages);
+  if (blockIdx.z + 1 == gridDim.z) {
+    for (int s = 0; s < args.rest.segments; ++s) {
+      for (int64_t k = 0; k < args.rest.segment[s].k; k += T::kK) {
+        load_step<T>(args.rest, args.rest.segment[s], k, 0, n0, stage);
+        cp_async_commit();
+        cp_async_wait<0>();
+        __syncthreads();
+        multiply_step<T>(stage, sums);
+        __syncthreads();
+      }
+    }
+  }
+  store_sums<T>(args.rest, 0, n0, sums, stage);
+}
+
+}  // namespace
+
+#define LOWRANK_GEMM_FOUR_BIT(format, rows, blocks)                        \
+  LOWRANK_KERNEL(gemm_##format##_##rows, GemmCodesArgs, FewRows<rows>::kThreads, blocks) {     \
+    multiply_codes<DeviceFormat::format, rows>(args);                      \
+  }
+LOWRANK_GEMM_FOUR_BIT(nf4, 16, 4)
+LOWRANK_GEMM_FOUR_BIT(nf4, 32, 4)
+LOWRANK_GEMM_FOUR_BIT(nf4, 64, 2)
+LOWRANK_GEMM_FOUR_BIT(fp4, 16, 4)
+LOWRANK_GEMM_FOUR_BIT(fp4, 32, 4)
+LOWRANK_GEMM_FOUR_BIT(fp4, 64, 2)
+
+}  // namespace lowrank::cuda

@@ -1,0 +1,24 @@
+// Launches of matrix products.
+#pragma once
+
+#include "backends/cuda/launcher.h"
+#include "backends/cuda/weight.h"
+#include "device/adapter_kernels.h"
+#include "device/op_kernels.h"
+
+namespace lowrank::cuda {
+
+/// Bytes that decoded weights may take while a product runs; larger weights are decoded and multiplied in slices.
+inline constexpr int64_t kDecodedBytes = int64_t{128} << 20;
+
+void run(Launcher& launcher, const Weights& weights, const GemmNt& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const ReduceTokens& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const Weights& weights, const AddPair& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const SplitPair& k, Ptr<std::byte> workspace);
+
+int64_t workspace(const Card& card, const GemmNt& k);
+int64_t workspace(const Card& card, const GemmNn& k);
+int64_t workspace(const Card& card, const ReduceTokens& k);
+
+}  // namespace lowrank::cuda
