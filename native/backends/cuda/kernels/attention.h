@@ -1,0 +1,84 @@
+// Kernels of attention for any operands and head size, and of its decoding. Those on matrix units are in flash.h.
+#pragma once
+
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+/// Rows of a block: those from `first` on of a sequence with rows [begin, begin + count).
+struct AttentionTile {
+  int32_t begin, count, first, unused;
+};
+
+/// Query i of a sequence sees its keys up to past + i, and of these the last `window`.
+struct AttentionArgs {
+  const AttentionTile* tiles;
+  int32_t heads, kv_heads, head_dim, past, window;
+  float scale;
+  const void *q, *k, *v;
+  int64_t q_ld, k_ld, v_ld;
+  void* out;
+  int64_t out_ld;
+  float* lse;  // [tokens, heads], or null
+};
+
+struct AttentionBackwardArgs {
+  const AttentionTile* tiles;
+  int32_t heads, kv_heads, head_dim, window;
+  float scale;
+  const void *q, *k, *v, *dout;
+  int64_t q_ld, k_ld, v_ld, dout_ld;
+  const float *lse, *sums;  // [tokens, heads]
+  void *dq, *dk, *dv;
+  int64_t dq_ld, dk_ld, dv_ld;
+};
+
+/// sums [tokens, heads] = the products of rows of out and dout, head by head.
+struct AttentionSumsArgs {
+  int64_t tokens;
+  int32_t heads, head_dim;
+  const void *out, *dout;
+  int64_t out_ld, dout_ld;
+  float* sums;
+};
+
+/// Few queries over many keys: block (split, kv head, group of rows) sees keys [split range, (split + 1) range). Rows
+/// are the queries of a kv head, query by query and of each its heads.
+struct DecodeArgs {
+  int32_t tokens, keys, range, splits;
+  int32_t heads, kv_heads, head_dim, window;
+  float scale;
+  const void *q, *k, *v;
+  int64_t q_ld, k_ld, v_ld;
+  float* parts;  // [splits, tokens, heads, head_dim] not yet divided
+  float* tops;   // [splits, tokens, heads] and the sums behind them
+  void* out;
+  int64_t out_ld;
+  float* lse;
+};
+
+/// Queries or keys of a block, a warp each.
+inline constexpr int kAttentionRows = 4;
+/// Columns of a head that a warp sums at a time.
+inline constexpr int kAttentionCols = 256;
+
+// By the type of the operands, and in decoding by the rows of a block.
+#define LOWRANK_ATTENTION_KERNELS(X)                        \
+  X(attention_f32, AttentionArgs)                           \
+  X(attention_bf16, AttentionArgs)                          \
+  X(attention_sums_f32, AttentionSumsArgs)                  \
+  X(attention_sums_bf16, AttentionSumsArgs)                 \
+  X(attention_gradient_queries_f32, AttentionBackwardArgs)  \
+  X(attention_gradient_queries_bf16, AttentionBackwardArgs) \
+  X(attention_gradient_keys_f32, AttentionBackwardArgs)     \
+  X(attention_gradient_keys_bf16, AttentionBackwardArgs)    \
+  X(attention_decode_f32_1, DecodeArgs)                     \
+  X(attention_decode_f32_8, DecodeArgs)                     \
+  X(attention_decode_bf16_1, DecodeArgs)                    \
+  X(attention_decode_bf16_4, DecodeArgs)                    \
+  X(attention_decode_bf16_8, DecodeArgs)                    \
+  X(attention_combine_f32, DecodeArgs)                      \
+  X(attention_combine_bf16, DecodeArgs)
+LOWRANK_KERNEL_CONSTANTS(LOWRANK_ATTENTION_KERNELS)
+
+}  // namespace lowrank::cuda

@@ -1,0 +1,35 @@
+// Attention of bf16 operands on matrix units, tile by tile (FlashAttention-2, Dao 2023, arXiv 2307.08691).
+#pragma once
+
+#include "attention.h"
+
+namespace lowrank::cuda {
+
+/// Rows of a block and of the other side at a time, for heads of at most `dim` columns.
+struct FlashShape {
+  int dim, rows, inner, stages;
+
+  /// Of shared memory: in the forward pass one matrix of rows, else two; and two of the other side.
+  constexpr int64_t bytes(int own) const {
+    return int64_t{2} * dim * (own * rows + 2 * stages * inner) + (own == 2 ? 8 * stages * inner : 0);
+  }
+};
+inline constexpr FlashShape kFlash[] = {{64, 128, 64, 2}, {128, 128, 64, 2}, {256, 64, 32, 2}};
+inline constexpr FlashShape kFlashBackward[] = {{64, 64, 64, 2}, {128, 64, 32, 2}, {256, 64, 32, 1}};
+/// Columns of the gradients that a block of keys sums at a time.
+inline constexpr int kFlashGradientCols = 128;
+
+// By the columns of a head.
+#define LOWRANK_FLASH_KERNELS(X)                       \
+  X(flash_64, AttentionArgs)                           \
+  X(flash_128, AttentionArgs)                          \
+  X(flash_256, AttentionArgs)                          \
+  X(flash_gradient_queries_64, AttentionBackwardArgs)  \
+  X(flash_gradient_queries_128, AttentionBackwardArgs) \
+  X(flash_gradient_queries_256, AttentionBackwardArgs) \
+  X(flash_gradient_keys_64, AttentionBackwardArgs)     \
+  X(flash_gradient_keys_128, AttentionBackwardArgs)    \
+  X(flash_gradient_keys_256, AttentionBackwardArgs)
+LOWRANK_KERNEL_CONSTANTS(LOWRANK_FLASH_KERNELS)
+
+}  // namespace lowrank::cuda

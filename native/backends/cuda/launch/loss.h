@@ -1,0 +1,12 @@
+// The loss as launches.
+#pragma once
+
+#include "backends/cuda/launcher.h"
+#include "backends/cuda/weight.h"
+#include "device/op_kernels.h"
+
+namespace lowrank::cuda {
+
+void run(Launcher& launcher, const Weights& weights, const CrossEntropy& kernel, Ptr<std::byte> workspace);
+
+}  // namespace lowrank::cuda
