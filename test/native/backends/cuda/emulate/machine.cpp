@@ -418,3 +418,19 @@ void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
 }
 
 }  // namespace lowrank::cuda::emulate
+
+// ---- the compiler's checks of alignment, by the names of the undefined-behavior sanitizer, without its library
+
+namespace {
+struct TypeMismatch {
+  const char* file;
+  uint32_t line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+}  // namespace
+extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* where, uintptr_t) {
+  const std::string what =
+      "access to an address that is not aligned to " + std::to_string(1 << where->log_alignment);
+  lowrank::cuda::emulate::fail(what.c_str(), {where->file, static_cast<int>(where->line)});
+}
