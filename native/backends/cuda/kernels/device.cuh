@@ -20,9 +20,11 @@
 #define LOWRANK_DEVICE static __device__ __forceinline__
 /// An array of a block: LOWRANK_SHARED(float, sums, [32]), aligned as its type is, or as said.
 #define LOWRANK_SHARED(T, name, ...) __shared__ T name __VA_ARGS__
-#define LOWRANK_SHARED_ALIGNED(alignment, T, name, ...) __shared__ __align__(alignment) T name __VA_ARGS__
+#define LOWRANK_SHARED_ALIGNED(alignment, T, name, ...) \
+  __shared__ __align__(alignment)                       \
+  T name __VA_ARGS__
 /// The memory of a block whose size the launch says, aligned to 128 bytes.
-#define LOWRANK_DYNAMIC_SHARED(T, name)                   \
+#define LOWRANK_DYNAMIC_SHARED(T, name)                                   \
   extern __shared__ __align__(128) unsigned char dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(dynamic_shared_memory)
 
@@ -76,9 +78,9 @@ LOWRANK_DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* shared) {
                : "memory");
 }
 
-/// d [16, 8] += a [16, 16] b [16, 8] of a warp. With g = lane / 4 and t = lane % 4 a holds of rows g, g + 8, g, g + 8 the
-/// columns 2t, 2t, 2t + 8, 2t + 8 and the next; b of column g the rows 2t, 2t + 8 and the next; d of row g the columns 2t and
-/// 2t + 1, then those of row g + 8.
+/// d [16, 8] += a [16, 16] b [16, 8] of a warp. With g = lane / 4 and t = lane % 4 a holds of rows g, g + 8, g, g + 8
+/// the columns 2t, 2t, 2t + 8, 2t + 8 and the next; b of column g the rows 2t, 2t + 8 and the next; d of row g the
+/// columns 2t and 2t + 1, then those of row g + 8.
 LOWRANK_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "

@@ -1,6 +1,6 @@
-// How kernels are declared for both sides: an area's header has the structs of arguments and a list of its kernels, which
-// names each with its struct. The host makes of that list one constant a kernel; LOWRANK_KERNEL in device.cuh defines the
-// kernel itself.
+// How kernels are declared for both sides: an area's header has the structs of arguments and a list of its kernels,
+// which names each with its struct. The host makes of that list one constant a kernel; LOWRANK_KERNEL in device.cuh
+// defines the kernel itself.
 #pragma once
 
 #if defined(__CUDACC_RTC__)

@@ -2,20 +2,28 @@
 #pragma once
 
 #include "backends/cuda/kernels/attention.h"
+#include "backends/cuda/kernels/columns.h"
 #include "backends/cuda/kernels/dequantize.h"
+#include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/flash.h"
+#include "backends/cuda/kernels/gains.h"
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/kernels/loss.h"
 #include "backends/cuda/kernels/norm.h"
+#include "backends/cuda/kernels/rows_by_id.h"
 
 /// X(kernel, Args) for every kernel.
 #define LOWRANK_ALL_KERNELS(X)     \
   LOWRANK_ATTENTION_KERNELS(X)     \
+  LOWRANK_COLUMN_KERNELS(X)        \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
+  LOWRANK_ELEMENTWISE_KERNELS(X)   \
   LOWRANK_FLASH_KERNELS(X)         \
-  LOWRANK_GEMM_KERNELS(X)          \
+  LOWRANK_GAIN_KERNELS(X)          \
   LOWRANK_GEMM_F32_KERNELS(X)      \
   LOWRANK_GEMM_FOUR_BIT_KERNELS(X) \
+  LOWRANK_GEMM_KERNELS(X)          \
   LOWRANK_GEMV_KERNELS(X)          \
+  LOWRANK_ID_KERNELS(X)            \
   LOWRANK_LOSS_KERNELS(X)          \
   LOWRANK_NORM_KERNELS(X)

@@ -1,31 +1,80 @@
+#include "cells.cuh"
 #include "norm.h"
-
-#include "device.cuh"
 
 namespace lowrank::cuda {
 namespace {
 
-/// A block of 256 threads a row.
-template <class X, class Y>
-LOWRANK_DEVICE void rms_norm(const RmsNormArgs& args) {
-  const int64_t row = blockIdx.x;
-  const X* x = static_cast<const X*>(args.x) + row * args.x_ld;
-  Y* y = static_cast<Y*>(args.y) + row * args.y_ld;
-  float squares = 0;
-  for (int64_t col = threadIdx.x; col < args.cols; col += blockDim.x) {
-    const float v = to_float(x[col]);
-    squares += v * v;
-  }
-  const float rstd = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(args.cols) + args.eps);
-  for (int64_t col = threadIdx.x; col < args.cols; col += blockDim.x)
-    y[col] = from_float<Y>(to_float(x[col]) * rstd * args.w[col]);
-  if (threadIdx.x == 0) args.rstd[row] = rstd;
+/// The threads that share a row, which all call sum().
+struct Team {
+  int64_t row;
+  int rank, size;
+  bool whole_block;
+
+  __device__ float sum(float v) const { return whole_block ? block_sum(v) : warp_sum(v); }
+};
+LOWRANK_DEVICE Team team_of(bool whole_block) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (whole_block) return {static_cast<int64_t>(blockIdx.x), thread, kNormThreads, true};
+  return {static_cast<int64_t>(blockIdx.x) * (kNormThreads / 32) + (thread >> 5), thread & 31, 32, false};
 }
+
+LOWRANK_DEVICE int count_at(int64_t col, int64_t cols) { return cols - col < 8 ? static_cast<int>(cols - col) : 8; }
 
 }  // namespace
 
-LOWRANK_KERNEL(rms_norm_f32_f32, RmsNormArgs, 256, 4) { rms_norm<float, float>(args); }
-LOWRANK_KERNEL(rms_norm_f32_bf16, RmsNormArgs, 256, 4) { rms_norm<float, __nv_bfloat16>(args); }
-LOWRANK_KERNEL(rms_norm_bf16_bf16, RmsNormArgs, 256, 4) { rms_norm<__nv_bfloat16, __nv_bfloat16>(args); }
+LOWRANK_KERNEL(rms_norm, RmsNormArgs, kNormThreads, 4) {
+  const Team team = team_of(args.whole_block);
+  if (team.row >= args.rows) return;
+  float squares = 0;
+  for (int64_t col = team.rank * 8; col < args.cols; col += team.size * 8) {
+    float x[8];
+    load(x, args.x, team.row, col, count_at(col, args.cols));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) squares = fmaf(x[i], x[i], squares);
+  }
+  const float rstd = 1.0f / sqrtf(team.sum(squares) / static_cast<float>(args.cols) + args.eps);
+  for (int64_t col = team.rank * 8; col < args.cols; col += team.size * 8) {
+    const int count = count_at(col, args.cols);
+    float x[8], w[8];
+    load(x, args.x, team.row, col, count);
+    load(w, args.w, col, count);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] = x[i] * rstd * w[i];
+    store(args.y, x, team.row, col, count);
+  }
+  if (team.rank == 0) args.rstd[team.row] = rstd;
+}
+
+LOWRANK_KERNEL(rms_norm_backward, RmsNormBackwardArgs, kNormThreads, 4) {
+  const Team team = team_of(args.whole_block);
+  if (team.row >= args.rows) return;
+  float products = 0;
+  for (int64_t col = team.rank * 8; col < args.cols; col += team.size * 8) {
+    const int count = count_at(col, args.cols);
+    float dy[8], x[8], w[8];
+    load(dy, args.dy, team.row, col, count);
+    load(x, args.x, team.row, col, count);
+    load(w, args.w, col, count);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) products = fmaf(dy[i] * w[i], x[i], products);
+  }
+  const float rstd = args.rstd[team.row];
+  const float share = rstd * rstd * (team.sum(products) / static_cast<float>(args.cols));
+  for (int64_t col = team.rank * 8; col < args.cols; col += team.size * 8) {
+    const int count = count_at(col, args.cols);
+    float dy[8], x[8], w[8];
+    load(dy, args.dy, team.row, col, count);
+    load(x, args.x, team.row, col, count);
+    load(w, args.w, col, count);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) dy[i] = rstd * (dy[i] * w[i] - x[i] * share);
+    if (args.adds) {
+      load(x, args.dx, team.row, col, count);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) dy[i] += x[i];
+    }
+    store(args.dx, dy, team.row, col, count);
+  }
+}
 
 }  // namespace lowrank::cuda

@@ -1,26 +1,33 @@
 // Kernels of normalization by the root mean square.
 #pragma once
 
-#include "kernel.h"
+#include "cells.h"
 
 namespace lowrank::cuda {
 
+/// A row belongs to a warp, or where `whole_block` is set to a block.
 struct RmsNormArgs {
   int64_t rows, cols;
-  const void* x;
-  int64_t x_ld;
+  int32_t whole_block;
+  Cells x;
   const float* w;
   float eps;
-  void* y;
-  int64_t y_ld;
+  Cells y;
   float* rstd;
 };
+struct RmsNormBackwardArgs {
+  int64_t rows, cols;
+  int32_t whole_block;
+  Cells dy, x;
+  const float *w, *rstd;
+  Cells dx;
+  int32_t adds;  // to dx
+};
+inline constexpr int kNormThreads = 256;
 
-// By the types of x and y.
-#define LOWRANK_NORM_KERNELS(X)    \
-  X(rms_norm_f32_f32, RmsNormArgs)  \
-  X(rms_norm_f32_bf16, RmsNormArgs) \
-  X(rms_norm_bf16_bf16, RmsNormArgs)
+#define LOWRANK_NORM_KERNELS(X) \
+  X(rms_norm, RmsNormArgs)      \
+  X(rms_norm_backward, RmsNormBackwardArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_NORM_KERNELS)
 
 }  // namespace lowrank::cuda

@@ -1,21 +1,33 @@
 #include "backends/cuda/launch/norm.h"
 
 #include "backends/cuda/kernels/norm.h"
+#include "backends/cuda/launch/cells.h"
 
 namespace lowrank::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+/// Columns up to which a warp takes a row.
+constexpr int64_t kMostOfWarp = 1024;
+
+Grid grid_of(int64_t rows, bool whole_block) {
+  constexpr int64_t kWarps = kNormThreads / 32;
+  return {whole_block ? rows : (rows + kWarps - 1) / kWarps};
+}
 
 }  // namespace
 
 void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte>) {
-  const RmsNormArgs args{k.rows, k.cols, device_pointer(k.x.data), k.x.ld, device_pointer(k.w), k.eps,
-                         device_pointer(k.y.data), k.y.ld, device_pointer(k.rstd)};
-  const auto& kernel = k.y.dtype == DType::f32   ? rms_norm_f32_f32
-                       : k.x.dtype == DType::f32 ? rms_norm_f32_bf16
-                                                 : rms_norm_bf16_bf16;
-  launcher.launch(kernel, {k.rows}, kThreads, args);
+  const bool whole_block = k.cols > kMostOfWarp;
+  launcher.launch(
+      rms_norm, grid_of(k.rows, whole_block), kNormThreads,
+      {k.rows, k.cols, whole_block, cells_of(k.x), device_pointer(k.w), k.eps, cells_of(k.y), device_pointer(k.rstd)});
+}
+
+void run(Launcher& launcher, const RmsNormBackward& k, Ptr<std::byte>) {
+  const bool whole_block = k.cols > kMostOfWarp, adds = k.dx.data.address() != k.dy.data.address();
+  launcher.launch(rms_norm_backward, grid_of(k.rows, whole_block), kNormThreads,
+                  {k.rows, k.cols, whole_block, cells_of(k.dy), cells_of(k.x), device_pointer(k.w),
+                   device_pointer(k.rstd), cells_of(k.dx), adds});
 }
 
 }  // namespace lowrank::cuda

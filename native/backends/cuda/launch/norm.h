@@ -1,4 +1,4 @@
-// Launches of normalization.
+// Launches of normalization by the root mean square.
 #pragma once
 
 #include "backends/cuda/launcher.h"
@@ -7,5 +7,6 @@
 namespace lowrank::cuda {
 
 void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const RmsNormBackward& k, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda

@@ -1,26 +1,65 @@
 #include "backends/cuda/launch/norm.h"
 
-#include "backends/cuda/tensor.h"
+#include "backends/cuda/bench.h"
 
 using namespace lowrank;
 using namespace lowrank::cuda;
 
-TEST("CUDA's rms_norm equals float64") {
+namespace {
+
+constexpr std::pair<int64_t, int64_t> kShapes[] = {{1, 1},   {9, 7},    {63, 8},   {2, 129},
+                                                   {17, 64}, {3, 1024}, {2, 1100}, {1, 4104}};
+
+}  // namespace
+
+TEST("CUDA's rms_norm equals float64, by types, in place too") {
   for_each_execution([](Runner& run) {
-    for (const auto& [x_type, y_type] : {std::pair(DType::f32, DType::f32), {DType::f32, DType::bf16}, {DType::bf16, DType::bf16}}) {
-      for (const auto& [rows, cols] : {std::pair(1, 1), {3, 7}, {2, 63}, {1, 129}, {2, 700}, {1, 1024}}) {
+    for (const auto& [x_type, y_type] :
+         {std::pair(DType::f32, DType::f32), {DType::f32, DType::bf16}, {DType::bf16, DType::bf16}}) {
+      for (const auto& [rows, cols] : kShapes) {
         test::Random random(1);
-        Tensor x(run, x_type, rows, cols, random), y(run, y_type, rows, cols), w(run, DType::f32, 1, cols, random);
-        Tensor rstd(run, DType::f32, 1, rows);
+        const int64_t spare = cols % 5;
+        Tensor x(run, x_type, rows, cols, random, 1, spare), y(run, y_type, rows, cols, spare);
+        Tensor w(run, DType::f32, 1, cols, random), rstd(run, DType::f32, 1, rows);
+        std::vector<double> before;
+        for (int64_t row = 0; row < rows; ++row)
+          for (int64_t col = 0; col < cols; ++col) before.push_back(x(row, col));
         lowrank::cuda::run(run, RmsNorm{rows, cols, x.matrix(), w.floats(), 1e-5f, y.matrix(), rstd.floats()}, {});
+        if (x_type == y_type)
+          lowrank::cuda::run(run, RmsNorm{rows, cols, x.matrix(), w.floats(), 1e-5f, x.matrix(), rstd.floats()}, {});
         for (int64_t row = 0; row < rows; ++row) {
+          const double* const in = before.data() + row * cols;
           double squares = 0;
-          for (int64_t col = 0; col < cols; ++col) squares += x(row, col) * x(row, col);
-          const double r = 1 / std::sqrt(squares / cols + 1e-5f);
+          for (int64_t col = 0; col < cols; ++col) squares += in[col] * in[col];
+          const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5f);
           CHECK_CLOSE(rstd(0, row), r, 1e-6);
-          for (int64_t col = 0; col < cols; ++col) CHECK(y.near(row, col, x(row, col) * r * w(0, col)));
+          for (int64_t col = 0; col < cols; ++col) {
+            CHECK(y.near(row, col, in[col] * r * w(0, col)));
+            if (x_type == y_type) CHECK(x.near(row, col, in[col] * r * w(0, col)));
+          }
         }
+        CHECK(x.spare_untouched() && y.spare_untouched());
       }
     }
   });
+}
+
+TEST("CUDA's gradient of rms_norm equals the CPU's, adding and in place") {
+  for (const auto& [rows, cols] : kShapes) {
+    for (const auto& [dy_type, x_type] :
+         {std::pair(DType::f32, DType::f32), {DType::bf16, DType::f32}, {DType::bf16, DType::bf16}}) {
+      for (const bool replaces : {false, true}) {
+        if (replaces && dy_type != x_type) continue;
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix dy = bench.matrix(dy_type, rows, cols, cols % 3);
+              const Matrix x = bench.matrix(x_type, rows, cols, cols % 5);
+              const Ptr<float> w = bench.floats(cols), rstd = bench.floats(rows);
+              const Matrix dx = replaces ? dy : bench.matrix(DType::f32, rows, cols, 1);
+              return RmsNormBackward{rows, cols, dy, x, w, rstd, dx};
+            },
+            {4e-6, 8});
+      }
+    }
+  }
 }

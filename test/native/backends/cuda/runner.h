@@ -1,5 +1,5 @@
-// Launches kernels in every execution that this machine has: emulated, with threads and blocks forward, in reverse and at
-// random, with every access tracked, and what executions.h of other folders adds.
+// Launches kernels in every execution that this machine has: emulated, with threads and blocks forward, in reverse and
+// at random, with every access tracked, and what executions.h of other folders adds.
 #pragma once
 
 #include <cstring>

@@ -15,12 +15,14 @@ class Tensor {
     at_ = run.buffer<std::byte>(rows * ld_ * size_of(dtype));
   }
   /// Of normal numbers.
-  Tensor(Runner& run, DType dtype, int64_t rows, int64_t cols, test::Random& random, double scale = 1, int64_t spare = 0)
+  Tensor(Runner& run, DType dtype, int64_t rows, int64_t cols, test::Random& random, double scale = 1,
+         int64_t spare = 0)
       : Tensor(run, dtype, rows, cols, spare) {
     for (int64_t row = 0; row < rows; ++row)
       for (int64_t col = 0; col < cols; ++col) set(row, col, random.normal() * scale);
   }
 
+  DType dtype() const { return dtype_; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   Matrix matrix() const { return {address_of(at_), dtype_, ld_}; }

@@ -9,26 +9,26 @@
 #define LOWRANK_TRACKED false
 #endif
 
-#define LOWRANK_KERNEL(name, Args, threads, blocks)                                                        \
-  static void emulated_##name(const Args& args);                                                           \
-  static const ::lowrank::cuda::emulate::Registration registration_of_##name(                              \
-      {#name, threads, sizeof(Args),                                                                       \
-       [](const void* args) { emulated_##name(*static_cast<const Args*>(args)); }, LOWRANK_TRACKED});      \
+#define LOWRANK_KERNEL(name, Args, threads, blocks)                                                              \
+  static void emulated_##name(const Args& args);                                                                 \
+  static const ::lowrank::cuda::emulate::Registration registration_of_##name(                                    \
+      {#name, threads, sizeof(Args), [](const void* args) { emulated_##name(*static_cast<const Args*>(args)); }, \
+       LOWRANK_TRACKED});                                                                                        \
   static void emulated_##name([[maybe_unused]] const Args& args)
 #define LOWRANK_DEVICE static inline
 
 // The lambda's variable stands for the declaration.
-#define LOWRANK_SHARED_ALIGNED(alignment, T, name, ...)                                  \
+#define LOWRANK_SHARED_ALIGNED(alignment, T, name, ...)                                    \
   auto& name = *reinterpret_cast<T(*) __VA_ARGS__>(::lowrank::cuda::emulate::shared_array( \
-      [] {                                                                               \
-        static const char tag = 0;                                                       \
-        return &tag;                                                                     \
-      }(),                                                                               \
+      [] {                                                                                 \
+        static const char tag = 0;                                                         \
+        return &tag;                                                                       \
+      }(),                                                                                 \
       sizeof(T __VA_ARGS__), alignment))
 #define LOWRANK_SHARED(T, name, ...) LOWRANK_SHARED_ALIGNED(alignof(T), T, name, __VA_ARGS__)
-#define LOWRANK_DYNAMIC_SHARED(T, name)                                        \
-  T* const name = static_cast<T*>(::lowrank::cuda::emulate::dynamic_shared( \
-      ::lowrank::cuda::emulate::Place{__FILE__, __LINE__}))
+#define LOWRANK_DYNAMIC_SHARED(T, name) \
+  T* const name =                       \
+      static_cast<T*>(::lowrank::cuda::emulate::dynamic_shared(::lowrank::cuda::emulate::Place{__FILE__, __LINE__}))
 
 namespace lowrank::cuda {
 

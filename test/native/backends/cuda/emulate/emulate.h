@@ -1,5 +1,5 @@
-// The language of CUDA's kernels, as far as they use it, for the host's compiler. Threads of a block are fibers that run
-// in an order of the test's choice, and undefined behavior is an error: see machine.h.
+// The language of CUDA's kernels, as far as they use it, for the host's compiler. Threads of a block are fibers that
+// run in an order of the test's choice, and undefined behavior is an error: see machine.h.
 #pragma once
 
 #include <cmath>
@@ -78,7 +78,9 @@ static inline unsigned atomicAdd(unsigned* to, unsigned value) {
   return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 template <class T>
-static inline T __ldg(const T* at) { return *at; }
+static inline T __ldg(const T* at) {
+  return *at;
+}
 
 static inline float __int_as_float(int v) { return std::bit_cast<float>(v); }
 static inline int __float_as_int(float v) { return std::bit_cast<int>(v); }
@@ -101,9 +103,13 @@ static inline float __fsqrt_rn(float v) { return std::sqrt(v); }
 static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 static inline float __saturatef(float v) { return v > 0 ? (v < 1 ? v : 1.0f) : 0.0f; }
 template <class T>
-static inline T min(T a, T b) { return b < a ? b : a; }
+static inline T min(T a, T b) {
+  return b < a ? b : a;
+}
 template <class T>
-static inline T max(T a, T b) { return a < b ? b : a; }
+static inline T max(T a, T b) {
+  return a < b ? b : a;
+}
 
 /// Four of the eight bytes of a and b, picked by the low three bits of each half-byte of the selector.
 static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {

@@ -13,7 +13,8 @@ namespace {
 
 /// The error of a launch, or nothing.
 template <class Args>
-std::string error_of(Runner& run, const KernelOf<Args>& kernel, const Args& args, int64_t blocks = 1, int threads = 64) {
+std::string error_of(Runner& run, const KernelOf<Args>& kernel, const Args& args, int64_t blocks = 1,
+                     int threads = 64) {
   try {
     run.launch(kernel, {blocks}, threads, args);
   } catch (const emulate::Error& error) {
@@ -38,9 +39,9 @@ double bf16(const uint16_t* at, int64_t i) { return f32_from_bf16(at[i]); }
 
 TEST("the emulator has every kernel of the list, with its arguments") {
   std::set<std::string> listed;
-#define LOWRANK_LISTED(kernel, Args)                                                       \
-  listed.insert(#kernel);                                                                  \
-  CHECK(emulate::find_kernel(#kernel) != nullptr);                                         \
+#define LOWRANK_LISTED(kernel, Args)               \
+  listed.insert(#kernel);                          \
+  CHECK(emulate::find_kernel(#kernel) != nullptr); \
   if (const auto* entry = emulate::find_kernel(#kernel)) CHECK_EQ(entry->args_bytes, int64_t{sizeof(Args)});
   LOWRANK_ALL_KERNELS(LOWRANK_LISTED)
   LOWRANK_FAULT_KERNELS(LOWRANK_LISTED)
@@ -139,7 +140,8 @@ TEST("the emulator finds accesses outside of arrays and buffers") {
   check_fault(kPastGlobal, "outside of every buffer at faults.cu", true);
   for_each_execution([](Runner& run) {  // a write is seen without tracking too
     if (run.name() != "emulated forward") return;
-    CHECK(error_of(run, emulator_fault, {kPastGlobal, run.buffer<float>(64)}).find("wrote beside") != std::string::npos);
+    CHECK(error_of(run, emulator_fault, {kPastGlobal, run.buffer<float>(64)}).find("wrote beside") !=
+          std::string::npos);
   });
 }
 

@@ -1,5 +1,4 @@
 #include "backends/cuda/emulate/faults.h"
-
 #include "backends/cuda/kernels/device.cuh"
 
 namespace lowrank::cuda {

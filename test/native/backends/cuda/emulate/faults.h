@@ -41,12 +41,12 @@ enum Fault {
   kActiveMask,
 };
 
-#define LOWRANK_FAULT_KERNELS(X)           \
-  X(emulator_product, ProductArgs)           \
+#define LOWRANK_FAULT_KERNELS(X)              \
+  X(emulator_product, ProductArgs)            \
   X(emulator_product_transposed, ProductArgs) \
-  X(emulator_product_swapped, ProductArgs)   \
-  X(emulator_fault, FaultArgs)               \
-  X(emulator_copy, CopyArgs)                 \
+  X(emulator_product_swapped, ProductArgs)    \
+  X(emulator_fault, FaultArgs)                \
+  X(emulator_copy, CopyArgs)                  \
   X(emulator_lanes, FaultArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_FAULT_KERNELS)
 

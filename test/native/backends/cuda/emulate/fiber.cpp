@@ -50,8 +50,8 @@ Stacks::~Stacks() {
 void Stacks::reserve(size_t count) {
   if (count > count_) {
     if (begin_) munmap(begin_, count_ * kBytes);
-    void* const at = mmap(nullptr, count * kBytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const at =
+        mmap(nullptr, count * kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) throw std::bad_alloc();
     begin_ = static_cast<std::byte*>(at);
     count_ = count;

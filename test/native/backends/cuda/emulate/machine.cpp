@@ -35,7 +35,7 @@ struct Thread {
   Place here{};
   std::vector<Copy> copies;
   unsigned groups = 0;  // of copies, committed
-  unsigned syncs = 0;  // of its warp
+  unsigned syncs = 0;   // of its warp
   unsigned warp() const { return index / 32; }
   unsigned lane() const { return index % 32; }
 };
@@ -132,16 +132,18 @@ Thread* next() {
 }
 
 std::string deadlock() {
-  std::string text = "deadlock in block " + std::to_string(machine.block.x) + ": " + std::to_string(machine.live) + " of " +
-                     std::to_string(machine.threads.size()) + " threads wait";
+  std::string text = "deadlock in block " + std::to_string(machine.block.x) + ": " + std::to_string(machine.live) +
+                     " of " + std::to_string(machine.threads.size()) + " threads wait";
   std::map<std::string, std::pair<int, unsigned>> places;  // number of threads, and the first
   for (const Thread& thread : machine.threads) {
     if (thread.done) continue;
-    auto& [count, first] = places.try_emplace(std::string(thread.waits) + " at " + show(thread.here), 0, thread.index).first->second;
+    auto& [count, first] =
+        places.try_emplace(std::string(thread.waits) + " at " + show(thread.here), 0, thread.index).first->second;
     ++count;
   }
   for (const auto& [place, who] : places)
-    text += ", " + std::to_string(who.first) + " of them, thread " + std::to_string(who.second) + " first, for " + place;
+    text +=
+        ", " + std::to_string(who.first) + " of them, thread " + std::to_string(who.second) + " first, for " + place;
   return text;
 }
 
@@ -218,9 +220,9 @@ void launch(const char* kernel, Grid blocks, int threads, const void* args, int6
   check(blocks.x > 0 && blocks.x <= kMostBlocks && blocks.y > 0 && blocks.y <= kMostBlocksAcross && blocks.z > 0 &&
             blocks.z <= kMostBlocksAcross,
         "grid of " + std::to_string(blocks.x) + ", " + std::to_string(blocks.y) + ", " + std::to_string(blocks.z));
-  check(shared_bytes >= 0 && shared_bytes <= options.card.shared_bytes,
-        std::to_string(shared_bytes) + " bytes of shared memory, the card has " +
-            std::to_string(options.card.shared_bytes));
+  check(shared_bytes >= 0 && shared_bytes <= options.card.shared_bytes, std::to_string(shared_bytes) +
+                                                                            " bytes of shared memory, the card has " +
+                                                                            std::to_string(options.card.shared_bytes));
 
   machine.options = options;
   machine.random.seed(options.seed);
@@ -256,7 +258,9 @@ bool running(Running& who) {
 
 // ---- for kernels
 
-void fail(const char* what, Place here) { stop(std::string(what) + " at " + show(here) + " by " + name_of(*machine.current)); }
+void fail(const char* what, Place here) {
+  stop(std::string(what) + " at " + show(here) + " by " + name_of(*machine.current));
+}
 
 uint3 thread_index() { return {machine.current->index, 0, 0}; }
 uint3 block_index() { return machine.block; }
@@ -271,8 +275,8 @@ Votes barrier(const char* name, bool vote, Place here) {
     machine.barrier_name = name;
     machine.barrier_here = here;
   } else if (machine.barrier_here.line != here.line || std::strcmp(machine.barrier_here.file, here.file) != 0) {
-    stop("divergence: " + std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " meets " + name + " at " +
-         show(here));
+    stop("divergence: " + std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " meets " + name +
+         " at " + show(here));
   }
   ++machine.votes.all;
   machine.votes.yes += vote;
@@ -296,7 +300,8 @@ static Meeting& meeting_of(std::vector<std::unique_ptr<Meeting>>& all, unsigned 
   return *all.back();
 }
 
-Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count, void (*finish)(Deposits), Place here) {
+Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count, void (*finish)(Deposits),
+              Place here) {
   Thread& me = *machine.current;
   if (!(mask >> me.lane() & 1)) fail("warp operation by a lane that is not in its mask", here);
   const unsigned first = me.warp() * 32;
@@ -308,7 +313,8 @@ Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count
     meeting.here = here;
   } else if (std::strcmp(meeting.name, name) != 0 || meeting.here.line != here.line ||
              std::strcmp(meeting.here.file, here.file) != 0) {
-    stop("divergence: " + std::string(meeting.name) + " at " + show(meeting.here) + " meets " + name + " at " + show(here));
+    stop("divergence: " + std::string(meeting.name) + " at " + show(meeting.here) + " meets " + name + " at " +
+         show(here));
   }
   const Deposits deposits = meeting.deposits[meeting.turn & 1];
   if (count > 0) std::memcpy(deposits[me.lane()], bytes, count);
@@ -430,7 +436,6 @@ struct TypeMismatch {
 };
 }  // namespace
 extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* where, uintptr_t) {
-  const std::string what =
-      "access to an address that is not aligned to " + std::to_string(1 << where->log_alignment);
+  const std::string what = "access to an address that is not aligned to " + std::to_string(1 << where->log_alignment);
   lowrank::cuda::emulate::fail(what.c_str(), {where->file, static_cast<int>(where->line)});
 }

@@ -1,8 +1,8 @@
-// Runs emulated kernels on the calling thread. Blocks run one after another, the threads of a block as fibers that change
-// at barriers and where lanes meet. All that CUDA leaves undefined and that can be seen is an error: deadlocks, barriers
-// and warp operations that not all reach, misaligned copies, shared memory beyond what there is, copies that nobody waits
-// for. Shared memory begins as NaN, every array at exactly the alignment that it declares, and asynchronous copies are
-// done as late as they may be, or at once.
+// Runs emulated kernels on the calling thread. Blocks run one after another, the threads of a block as fibers that
+// change at barriers and where lanes meet. All that CUDA leaves undefined and that can be seen is an error: deadlocks,
+// barriers and warp operations that not all reach, misaligned copies, shared memory beyond what there is, copies that
+// nobody waits for. Shared memory begins as NaN, every array at exactly the alignment that it declares, and
+// asynchronous copies are done as late as they may be, or at once.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ enum class Order : uint8_t { forward, reverse, random };
 
 struct Options {
   Order order = Order::forward;
-  uint64_t seed = 1;        // of a random order
-  bool late_copies = true;  // else at once
-  bool tracked = false;     // every access is held to the rules of races.h
+  uint64_t seed = 1;                     // of a random order
+  bool late_copies = true;               // else at once
+  bool tracked = false;                  // every access is held to the rules of races.h
   const DeviceMemory* memory = nullptr;  // whose bounds accesses are held to, where they are tracked
   Card card = {};
 };

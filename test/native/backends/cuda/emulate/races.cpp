@@ -39,21 +39,23 @@ struct State {
 };
 State state;
 
-/// File and line of an instruction, as far as this machine can tell.
+/// File and line of an instruction, and of the calls that it was inlined from, as far as this machine can tell.
 std::string line_of(const void* code) {
   Dl_info info;
   if (!code || !dladdr(code, &info) || !info.dli_fname) return "?";
   const auto offset = reinterpret_cast<uintptr_t>(code) - reinterpret_cast<uintptr_t>(info.dli_fbase) - 1;
-  char command[512], line[512] = "";
-  std::snprintf(command, sizeof command, "addr2line -s -e '%s' %#lx 2>/dev/null", info.dli_fname,
+  char command[512], line[512];
+  std::snprintf(command, sizeof command, "addr2line -s -i -e '%s' %#lx 2>/dev/null", info.dli_fname,
                 static_cast<unsigned long>(offset));
+  std::string text;
   if (FILE* const pipe = popen(command, "r")) {
-    if (!std::fgets(line, sizeof line, pipe)) line[0] = 0;
+    while (std::fgets(line, sizeof line, pipe)) {
+      const std::string one = line;
+      if (one[0] != '?') text += (text.empty() ? "" : " from ") + one.substr(0, one.find_first_of(" \n"));
+    }
     pclose(pipe);
   }
-  std::string text = line;
-  text = text.substr(0, text.find_first_of(" \n"));
-  return text.empty() || text[0] == '?' ? "instruction " + std::to_string(offset) : text;
+  return text.empty() ? "instruction " + std::to_string(offset) : text;
 }
 
 std::string thread_of(unsigned thread, uint3 block) {
@@ -64,8 +66,8 @@ std::string thread_of(unsigned thread, uint3 block) {
 void report(const char* kind, const Access& before, const Running& who, const void* code) {
   if (!state.fault.empty()) return;
   state.on = false;
-  state.fault = std::string("race: ") + kind + ", thread " + std::to_string(before.thread) + " at " + line_of(before.code) +
-                " and " + thread_of(who.thread, who.block) + " at " + line_of(code);
+  state.fault = std::string("race: ") + kind + ", thread " + std::to_string(before.thread) + " at " +
+                line_of(before.code) + " and " + thread_of(who.thread, who.block) + " at " + line_of(code);
   if (before.block != state.block) state.fault += ", in different blocks";
 }
 
@@ -140,7 +142,8 @@ void access(const void* at, int64_t bytes, bool write, const void* code) {
     Cell& c = cell(reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(i));
     if (c.in_flight && in_shared && c.write.block == state.block)
       report("access to bytes that cp.async is still writing", c.write, who, code);
-    if (concurrent(c.write, Readers::thread, who, in_shared)) report(write ? "two writes" : "read of a write", c.write, who, code);
+    if (concurrent(c.write, Readers::thread, who, in_shared))
+      report(write ? "two writes" : "read of a write", c.write, who, code);
     if (write) {
       if (concurrent(c.read, c.readers, who, in_shared)) report("write over a read", c.read, who, code);
       c.write = now;
@@ -152,11 +155,13 @@ void access(const void* at, int64_t bytes, bool write, const void* code) {
 }
 
 void copy_begins(const void* shared, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; ++i) cell(reinterpret_cast<uintptr_t>(shared) + static_cast<uintptr_t>(i)).in_flight = true;
+  for (int64_t i = 0; i < bytes; ++i)
+    cell(reinterpret_cast<uintptr_t>(shared) + static_cast<uintptr_t>(i)).in_flight = true;
 }
 
 void copy_ends(const void* shared, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; ++i) cell(reinterpret_cast<uintptr_t>(shared) + static_cast<uintptr_t>(i)).in_flight = false;
+  for (int64_t i = 0; i < bytes; ++i)
+    cell(reinterpret_cast<uintptr_t>(shared) + static_cast<uintptr_t>(i)).in_flight = false;
 }
 
 }  // namespace races
@@ -167,10 +172,10 @@ void copy_ends(const void* shared, int64_t bytes) {
 namespace {
 using lowrank::cuda::emulate::races::access;
 }
-#define LOWRANK_ACCESSES(n)                                                                                       \
-  void __tsan_read##n(void* at) { access(at, n, false, __builtin_return_address(0)); }                            \
-  void __tsan_write##n(void* at) { access(at, n, true, __builtin_return_address(0)); }                            \
-  void __tsan_unaligned_read##n(void* at) { access(at, n, false, __builtin_return_address(0)); }                  \
+#define LOWRANK_ACCESSES(n)                                                                      \
+  void __tsan_read##n(void* at) { access(at, n, false, __builtin_return_address(0)); }           \
+  void __tsan_write##n(void* at) { access(at, n, true, __builtin_return_address(0)); }           \
+  void __tsan_unaligned_read##n(void* at) { access(at, n, false, __builtin_return_address(0)); } \
   void __tsan_unaligned_write##n(void* at) { access(at, n, true, __builtin_return_address(0)); }
 extern "C" {
 LOWRANK_ACCESSES(1)

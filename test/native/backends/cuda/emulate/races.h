@@ -1,6 +1,6 @@
 // Finds accesses of threads that nothing orders, and such outside of what is allocated. Kernels compiled a second time
-// with -fsanitize=thread call it at every access: by functions that the compiler names, which are defined here in place of
-// the sanitizer's own library. Order comes from barriers and, within a warp, from __syncwarp; blocks have none.
+// with -fsanitize=thread call it at every access: by functions that the compiler names, which are defined here in place
+// of the sanitizer's own library. Order comes from barriers and, within a warp, from __syncwarp; blocks have none.
 #pragma once
 
 #include <cstdint>

@@ -27,7 +27,8 @@ class SharedMemory {
     used_ = 0;
     ranges_.clear();
   }
-  /// Null where there is no room. The address has the alignment, and none that is larger: kernels must not count on one.
+  /// Null where there is no room. The address has the alignment, and none that is larger: kernels must not count on
+  /// one.
   void* place(int64_t bytes, int64_t alignment) {
     const auto step = static_cast<size_t>(alignment);
     size_t at = (used_ + kGap + 2 * step - 1) / (2 * step) * (2 * step) + step;

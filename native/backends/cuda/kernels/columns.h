@@ -1,0 +1,32 @@
+// Sums over the rows of each column, in two stages: of stretches of rows, then over the stretches in order.
+#pragma once
+
+#include "cells.h"
+
+namespace lowrank::cuda {
+
+/// partial[stretch, col] = sum over the stretch's rows of dy (times x) (times rstd of the row).
+struct ColumnSumsArgs {
+  int64_t rows, cols, stretches;
+  Cells dy;
+  Cells x;            // of null data: none
+  const float* rstd;  // [rows]; null: ones
+  // Where dx has data: dx = dy gain, which may take the place of dy.
+  const float* gain;
+  Cells dx;
+  float* partial;
+};
+/// to[col] += share[col] * the sum of the stretches; null share: ones.
+struct AddColumnSumsArgs {
+  int64_t cols, stretches;
+  const float *partial, *share;
+  float* to;
+};
+inline constexpr int kSumThreads = 256, kSumColumns = 256;
+
+#define LOWRANK_COLUMN_KERNELS(X) \
+  X(column_sums, ColumnSumsArgs)  \
+  X(add_column_sums, AddColumnSumsArgs)
+LOWRANK_KERNEL_CONSTANTS(LOWRANK_COLUMN_KERNELS)
+
+}  // namespace lowrank::cuda

@@ -1,0 +1,19 @@
+// Launches of sums over the rows of each column.
+#pragma once
+
+#include "backends/cuda/launcher.h"
+#include "device/adapter_kernels.h"
+#include "device/op_kernels.h"
+
+namespace lowrank::cuda {
+
+void run(Launcher& launcher, const NormGradient& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const BiasGradient& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const ScaleColumnsBackward& k, Ptr<std::byte> workspace);
+
+// Bytes.
+int64_t workspace(const Card& card, const NormGradient& k);
+int64_t workspace(const Card& card, const BiasGradient& k);
+int64_t workspace(const Card& card, const ScaleColumnsBackward& k);
+
+}  // namespace lowrank::cuda

@@ -1,0 +1,31 @@
+#include "backends/cuda/launch/gains.h"
+
+#include "backends/cuda/kernels/gains.h"
+#include "backends/cuda/launch/cells.h"
+#include "core/random.h"
+
+namespace lowrank::cuda {
+
+void run(Launcher& launcher, const DrawRows& k, Ptr<std::byte>) {
+  launcher.launch(draw_rows, {k.rows > 0}, kDrawThreads,
+                  {k.rows, k.drop_row, k.drop_all, k.rescale, mix(k.key), device_pointer(k.gains)});
+}
+
+void run(Launcher& launcher, const AddRatios& k, Ptr<std::byte>) {
+  launcher.launch(add_ratios, blocks_of(k.rows, kGainThreads), kGainThreads,
+                  {k.rows, k.weight, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), nullptr});
+}
+
+void run(Launcher& launcher, const RatiosOver& k, Ptr<std::byte>) {
+  launcher.launch(
+      ratios_over, blocks_of(k.rows, kGainThreads), kGainThreads,
+      {k.rows, 0, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), device_pointer(k.over)});
+}
+
+void run(Launcher& launcher, const MagnitudeGains& k, Ptr<std::byte>) {
+  launcher.launch(
+      magnitude_gains, blocks_of(k.rows, kGainThreads), kGainThreads,
+      {k.rows, device_pointer(k.m), device_pointer(k.c), k.of_scaled, device_pointer(k.gain), device_pointer(k.share)});
+}
+
+}  // namespace lowrank::cuda

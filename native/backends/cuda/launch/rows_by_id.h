@@ -1,0 +1,14 @@
+// Launches of sums and copies of rows or columns that are picked by ids of tokens.
+#pragma once
+
+#include "backends/cuda/launcher.h"
+#include "device/adapter_kernels.h"
+#include "device/op_kernels.h"
+
+namespace lowrank::cuda {
+
+void run(Launcher& launcher, const EmbeddingGradient& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const GatherColumns& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const ScatterColumns& k, Ptr<std::byte> workspace);
+
+}  // namespace lowrank::cuda
