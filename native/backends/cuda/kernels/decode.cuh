@@ -67,10 +67,12 @@ LOWRANK_DEVICE float half_at(const uint8_t* at) {
   return __half2float(__ushort_as_half(*reinterpret_cast<const uint16_t*>(at)));
 }
 
-/// Scale of a block of 64 codes.
-LOWRANK_DEVICE float scale_of_block(const DeviceWeight& w, const Codebooks& books, int64_t block) {
+/// Scale of a block of 64 codes, a number of 32 or of 64 bits.
+template <class Index>
+LOWRANK_DEVICE float scale_of_block(const DeviceWeight& w, const Codebooks& books, Index block) {
   if (w.absmax != nullptr) return w.absmax[block];
-  const float scaled = books.dynamic[w.absmax_codes[block]] * w.nested_absmax[(block + w.nested_skip) / 256];
+  const Index nested = (block + static_cast<Index>(w.nested_skip)) / 256;
+  const float scaled = books.dynamic[w.absmax_codes[block]] * w.nested_absmax[nested];
   return scaled + w.absmax_offset;
 }
 

@@ -14,7 +14,7 @@ constexpr int kCodeRowBytes = 32;
 
 /// Tile of the further segments, and of the sums.
 template <int kM>
-using FewRows = Tile<false, false, kM, 128, 64, 1, kM == 64 ? 8 : 4, 3>;
+using FewRows = Tile<false, false, kM, 128, 64, 1, kM >= 32 ? 8 : 4, 3>;
 
 template <int kM>
 struct CodeStages {
@@ -26,22 +26,28 @@ struct CodeStages {
 LOWRANK_DEVICE int turned(int row, int chunk) { return chunk ^ (row & 1) << 2; }
 
 template <int kM>
-LOWRANK_DEVICE void load_codes(const GemmCodesArgs& args, int64_t block, int64_t n0, unsigned char* stage) {
+LOWRANK_DEVICE void load_codes(const GemmCodesArgs& args, int block, int64_t n0, unsigned char* stage) {
   using T = FewRows<kM>;
   constexpr int kChunks = T::kK / 8;
-  const int64_t k = block * 64;
-  const bool copies = args.x.is_f32 == 0 && args.x.wide != 0;
-#pragma unroll
-  for (int i = 0; i < kM * kChunks / T::kThreads; ++i) {
+  const int64_t k = int64_t{block} * 64;
+  const auto each_chunk = [&](int i, auto&& load) {
     const int index = static_cast<int>(threadIdx.x) + i * T::kThreads, row = index / kChunks, chunk = index % kChunks;
     const int count = row < args.rest.m ? 8 : 0;
-    const int64_t at = count == 0 ? 0 : row * args.x.ld + k + chunk * 8;
-    unsigned char* const to = stage + row * (T::kK * 2) + turned(row, chunk) * 16;
-    if (copies) {
-      cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(args.x.data) + at, count * 2);
-    } else {
-      store16(reinterpret_cast<uint32_t*>(to), convert_chunk(args.x, at, count));
-    }
+    load(stage + row * (T::kK * 2) + turned(row, chunk) * 16, count == 0 ? 0 : row * args.x.ld + k + chunk * 8, count);
+  };
+  constexpr int kEach = kM * kChunks / T::kThreads;
+  if (args.x.is_f32 == 0 && args.x.wide != 0) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      each_chunk(i, [&](unsigned char* to, int64_t at, int count) {
+        cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(args.x.data) + at, count * 2);
+      });
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < kEach; ++i)
+      each_chunk(i, [&](unsigned char* to, int64_t at, int count) {
+        store16(reinterpret_cast<uint32_t*>(to), convert_chunk(args.x, at, count));
+      });
   }
   unsigned char* const codes = stage + CodeStages<kM>::kXBytes;
 #pragma unroll
@@ -61,32 +67,38 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
   const Codebooks books = codebooks_of<kFormat>(args.w);
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   const int g = lane / 4, q = lane % 4;
-  const int64_t n0 = int64_t{blockIdx.y} * T::kN, blocks = args.w.cols / 64;
-  const int64_t begin = blockIdx.z * args.rest.part_steps;
-  const int64_t end = begin + args.rest.part_steps < blocks ? begin + args.rest.part_steps : blocks;
+  const int64_t n0 = int64_t{blockIdx.y} * T::kN;
+  const int blocks = static_cast<int>(args.w.cols / 64), part = static_cast<int>(args.rest.part_steps);
+  const int begin = static_cast<int>(blockIdx.z) * part, end = begin + part < blocks ? begin + part : blocks;
+  const int last_row = static_cast<int>(args.rest.n - n0 < T::kN ? args.rest.n - n0 : T::kN) - 1;
   Sums<T> sums = {};
 
   // Of the rows of codes that a lane decodes.
-  const auto scale_at = [&](int j, int64_t block) {
-    const int64_t row = n0 + warp * T::kWarpN + j * 8 + g;
-    return scale_of_block(args.w, books, (args.w.first + (row < args.rest.n ? row : n0)) * blocks + block);
+  // 32 bits number the blocks of any matrix that fits a card, and spare registers.
+  const auto scale_at = [&](int j, int block) {
+    const int row = warp * T::kWarpN + j * 8 + g;
+    const auto of_row = static_cast<uint32_t>(args.w.first + n0) + static_cast<uint32_t>(row < last_row ? row : last_row);
+    return scale_of_block(args.w, books, of_row * static_cast<uint32_t>(blocks) + static_cast<uint32_t>(block));
   };
   float scale[T::kFragmentsN];
 #pragma unroll
   for (int j = 0; j < T::kFragmentsN; ++j) scale[j] = scale_at(j, begin);
-#pragma unroll
+#pragma unroll 1
   for (int i = 0; i < S::kStages - 1; ++i) {
     if (begin + i < end) load_codes<kM>(args, begin + i, n0, stages + i * S::kBytes);
     cp_async_commit();
   }
+  int to = S::kStages - 1, from = 0;
 #pragma unroll 1
-  for (int64_t block = begin; block < end; ++block) {
+  for (int block = begin; block < end; ++block) {
     cp_async_wait<S::kStages - 2>();
     __syncthreads();
-    const int64_t ahead = block + S::kStages - 1;
-    if (ahead < end) load_codes<kM>(args, ahead, n0, stages + (ahead - begin) % S::kStages * S::kBytes);
+    const int ahead = block + S::kStages - 1;
+    if (ahead < end) load_codes<kM>(args, ahead, n0, stages + to * S::kBytes);
     cp_async_commit();
-    const unsigned char* const stage = stages + (block - begin) % S::kStages * S::kBytes;
+    const unsigned char* const stage = stages + from * S::kBytes;
+    to = to + 1 == S::kStages ? 0 : to + 1;
+    from = from + 1 == S::kStages ? 0 : from + 1;
     // Two of the four columns of fragments at a time, which registers have room for.
 #pragma unroll
     for (int j0 = 0; j0 < T::kFragmentsN; j0 += 2) {
@@ -148,10 +160,10 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
     multiply_codes<DeviceFormat::format, rows>(args);                      \
   }
 LOWRANK_GEMM_FOUR_BIT(nf4, 16, 4)
-LOWRANK_GEMM_FOUR_BIT(nf4, 32, 4)
+LOWRANK_GEMM_FOUR_BIT(nf4, 32, 2)
 LOWRANK_GEMM_FOUR_BIT(nf4, 64, 2)
 LOWRANK_GEMM_FOUR_BIT(fp4, 16, 4)
-LOWRANK_GEMM_FOUR_BIT(fp4, 32, 4)
+LOWRANK_GEMM_FOUR_BIT(fp4, 32, 2)
 LOWRANK_GEMM_FOUR_BIT(fp4, 64, 2)
 
 }  // namespace lowrank::cuda

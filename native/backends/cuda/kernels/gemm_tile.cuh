@@ -68,22 +68,29 @@ LOWRANK_DEVICE void load_panel(__nv_bfloat16* panel, const GemmOperand& from, in
   constexpr int kChunks = kCols / 8, kAll = kRows * kChunks;
   const auto rows_left = static_cast<int>(rows - row < kRows ? rows - row : kRows);
   const auto cols_left = static_cast<int>(cols - column < kCols ? cols - column : kCols);
-  const bool copies = from.is_f32 == 0 && from.wide != 0;
   const int64_t corner = row * from.ld + column;
-#pragma unroll
-  for (int i = 0; i < (kAll + kThreads - 1) / kThreads; ++i) {
+  const auto each_chunk = [&](int i, auto&& load) {
     const int index = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (kAll % kThreads != 0 && index >= kAll) break;
+    if (kAll % kThreads != 0 && index >= kAll) return;
     const int r = index / kChunks, c = index % kChunks;
     int count = r < rows_left ? cols_left - c * 8 : 0;
     count = count < 0 ? 0 : count > 8 ? 8 : count;
-    const int64_t at = count == 0 ? 0 : corner + r * from.ld + c * 8;
-    __nv_bfloat16* const to = chunk_of<kCols>(panel, r, c);
-    if (copies) {
-      cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(from.data) + at, count * 2);
-    } else {
-      store16(reinterpret_cast<uint32_t*>(to), convert_chunk(from, at, count));
-    }
+    load(chunk_of<kCols>(panel, r, c), count == 0 ? 0 : corner + r * from.ld + c * 8, count);
+  };
+  constexpr int kEach = (kAll + kThreads - 1) / kThreads;
+  if (from.is_f32 == 0 && from.wide != 0) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      each_chunk(i, [&](__nv_bfloat16* to, int64_t at, int count) {
+        cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(from.data) + at, count * 2);
+      });
+  } else {
+    // Not unrolled: this serves small factors, and takes no registers from the sums.
+#pragma unroll 1
+    for (int i = 0; i < kEach; ++i)
+      each_chunk(i, [&](__nv_bfloat16* to, int64_t at, int count) {
+        store16(reinterpret_cast<uint32_t*>(to), convert_chunk(from, at, count));
+      });
   }
 }
 

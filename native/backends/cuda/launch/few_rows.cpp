@@ -45,7 +45,7 @@ void multiply_codes(Launcher& launcher, GemmCodesArgs args, Ptr<std::byte> room)
   const int size = whole.m <= 16 ? 0 : whole.m <= 32 ? 1 : 2;
   const int64_t stages = size == 2 ? 3 : 4, shared = stages * ((16 << size) * 128 + kCodeTile * 32);
   const auto& kernel = kGemmCodes[args.w.format == DeviceFormat::fp4 ? 1 : 0][size];
-  launcher.launch(kernel, {1, ceil_div(whole.n, kCodeTile), parts}, size == 2 ? 256 : 128, args, shared);
+  launcher.launch(kernel, {1, ceil_div(whole.n, kCodeTile), parts}, size >= 1 ? 256 : 128, args, shared);
   if (parts > 1) add_parts_of(launcher, whole, device_pointer(room.as<float>()), parts, whole.m * whole.n);
 }
 

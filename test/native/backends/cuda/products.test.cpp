@@ -45,7 +45,8 @@ struct Case {
   DType x = DType::bf16;
 };
 
-void check_case(Runner& run, const Case& c) {
+/// @return what it computed
+std::vector<double> check_case(Runner& run, const Case& c) {
   const test::Scope scope("layout " + std::to_string(static_cast<int>(c.layout)) + ", m " + std::to_string(c.m) +
                           ", n " + std::to_string(c.n) + ", k " + std::to_string(c.k) + ", format " +
                           std::to_string(static_cast<int>(c.base.format)));
@@ -115,6 +116,10 @@ void check_case(Runner& run, const Case& c) {
     return expected[static_cast<size_t>(i * c.n + j)] + (c.bias ? bias(0, j) : 0) + (c.residual ? residual(i, j) : 0);
   });
   CHECK_LE(error, tolerance(c.y, depth, c.m * c.n));
+  std::vector<double> values;
+  for (int64_t i = 0; i < c.m; ++i)
+    for (int64_t j = 0; j < c.n; ++j) values.push_back(y(i, j));
+  return values;
 }
 
 WeightShape base_of(GemmLayout layout, DeviceFormat format, int64_t n, int64_t k) {
@@ -187,6 +192,23 @@ TEST("CUDA's products of few rows decode 4-bit codes where they multiply") {
       }
     }
   });
+}
+
+TEST("CUDA's products have the same bits in every order of threads and blocks") {
+  const Case cases[] = {
+      {GemmLayout::nt, Precision::bf16, 65, 70, 2048, {DeviceFormat::bf16, 70, 2048}, {8}},  // cut into parts
+      {GemmLayout::nt, Precision::bf16, 9, 40, 1024, {DeviceFormat::nf4, 40, 1024}, {8}},    // these too
+      {GemmLayout::nt, Precision::bf16, 2, 40, 1024, {DeviceFormat::q4_k, 40, 1024}, {8}},
+  };
+  for (const Case& c : cases) {
+    std::vector<double> first;
+    for_each_execution([&](Runner& run) {
+      if (!run.name().starts_with("emulated")) return;
+      const std::vector<double> values = check_case(run, c);
+      if (first.empty()) first = values;
+      CHECK(values == first);
+    });
+  }
 }
 
 /// Every tile, whatever the sizes that take it.
