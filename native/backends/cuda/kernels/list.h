@@ -5,12 +5,15 @@
 #include "backends/cuda/kernels/columns.h"
 #include "backends/cuda/kernels/dequantize.h"
 #include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/factors.h"
 #include "backends/cuda/kernels/flash.h"
 #include "backends/cuda/kernels/gains.h"
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/kernels/loss.h"
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/rows_by_id.h"
+#include "backends/cuda/kernels/product.h"
+#include "backends/cuda/kernels/row_norms.h"
 
 /// X(kernel, Args) for every kernel.
 #define LOWRANK_ALL_KERNELS(X)     \
@@ -18,6 +21,7 @@
   LOWRANK_COLUMN_KERNELS(X)        \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
   LOWRANK_ELEMENTWISE_KERNELS(X)   \
+  LOWRANK_FACTORS_KERNELS(X)       \
   LOWRANK_FLASH_KERNELS(X)         \
   LOWRANK_GAIN_KERNELS(X)          \
   LOWRANK_GEMM_F32_KERNELS(X)      \
@@ -26,4 +30,6 @@
   LOWRANK_GEMV_KERNELS(X)          \
   LOWRANK_ID_KERNELS(X)            \
   LOWRANK_LOSS_KERNELS(X)          \
-  LOWRANK_NORM_KERNELS(X)
+  LOWRANK_NORM_KERNELS(X)          \
+  LOWRANK_PRODUCT_KERNELS(X)       \
+  LOWRANK_ROW_NORMS_KERNELS(X)

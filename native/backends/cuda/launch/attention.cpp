@@ -1,11 +1,10 @@
-#include "backends/cuda/launch/attention.h"
-
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
 #include <vector>
 
 #include "backends/cuda/kernels/flash.h"
+#include "backends/cuda/launch/attention.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -106,7 +105,7 @@ int64_t workspace(const Card&, const AttentionBackward& k) {
   return tile_bytes(k.tokens) + round_up(k.tokens * k.shape.heads * 4, 256);
 }
 
-void run(Launcher& launcher, const Weights&, const Attention& k, Ptr<std::byte> workspace) {
+void run(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
   if (k.tokens == 0) return;
   if (decodes(k)) return decode(launcher, k, workspace);
   const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
@@ -139,7 +138,7 @@ void run(Launcher& launcher, const Weights&, const Attention& k, Ptr<std::byte> 
   launcher.launch(kKernels[flash], {tiles, heads}, 2 * shape.rows, args, shape.bytes(1));
 }
 
-void run(Launcher& launcher, const Weights&, const AttentionBackward& k, Ptr<std::byte> workspace) {
+void run(Launcher& launcher, const AttentionBackward& k, Ptr<std::byte> workspace) {
   if (k.tokens == 0) return;
   const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
   const Ptr<float> sums = (workspace + tile_bytes(k.tokens)).as<float>();

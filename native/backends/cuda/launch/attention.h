@@ -2,7 +2,6 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "backends/cuda/weight.h"
 #include "device/op_kernels.h"
 
 namespace lowrank::cuda {
@@ -10,7 +9,7 @@ namespace lowrank::cuda {
 int64_t workspace(const Card& card, const Attention& kernel);
 int64_t workspace(const Card& card, const AttentionBackward& kernel);
 
-void run(Launcher& launcher, const Weights& weights, const Attention& kernel, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const Weights& weights, const AttentionBackward& kernel, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const Attention& kernel, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const AttentionBackward& kernel, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda

@@ -1,10 +1,9 @@
-#include "backends/cuda/launch/loss.h"
-
 #include "backends/cuda/kernels/loss.h"
+#include "backends/cuda/launch/loss.h"
 
 namespace lowrank::cuda {
 
-void run(Launcher& launcher, const Weights&, const CrossEntropy& k, Ptr<std::byte>) {
+void run(Launcher& launcher, const CrossEntropy& k, Ptr<std::byte>) {
   const CrossEntropyArgs args{k.rows,
                               k.vocab,
                               device_pointer(k.logits.data.as<float>()),

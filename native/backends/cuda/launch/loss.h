@@ -2,11 +2,10 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "backends/cuda/weight.h"
 #include "device/op_kernels.h"
 
 namespace lowrank::cuda {
 
-void run(Launcher& launcher, const Weights& weights, const CrossEntropy& kernel, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const CrossEntropy& kernel, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda

@@ -1,9 +1,8 @@
 // Attention and its gradients on CUDA against a softmax in float64.
-#include "backends/cuda/launch/attention.h"
-
 #include <algorithm>
 #include <limits>
 
+#include "backends/cuda/launch/attention.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {
@@ -107,10 +106,10 @@ double error(const Tensor& actual, const std::vector<double>& expected) {
 
 void launch(Runner& run, const Problem& p, bool backward) {
   const Attention forward = p.forward();
-  lowrank::cuda::run(run, {}, forward, address_of(run.buffer<std::byte>(workspace(run.card(), forward))));
+  lowrank::cuda::run(run, forward, address_of(run.buffer<std::byte>(workspace(run.card(), forward))));
   if (!backward) return;
   const AttentionBackward back = p.backward();
-  lowrank::cuda::run(run, {}, back, address_of(run.buffer<std::byte>(workspace(run.card(), back))));
+  lowrank::cuda::run(run, back, address_of(run.buffer<std::byte>(workspace(run.card(), back))));
 }
 
 void check(Runner& run, const Problem& p, bool backward) {
@@ -200,7 +199,7 @@ TEST("the gradient of CUDA's queries may replace the queries") {
         launch(run, over, false);
         AttentionBackward back = over.backward();
         back.dq = back.q;
-        lowrank::cuda::run(run, {}, back, address_of(run.buffer<std::byte>(workspace(run.card(), back))));
+        lowrank::cuda::run(run, back, address_of(run.buffer<std::byte>(workspace(run.card(), back))));
         for (int64_t row = 0; row < apart.tokens; ++row)
           for (int64_t col = 0; col < apart.dq.cols(); ++col) CHECK(apart.dq(row, col) == over.q(row, col));
       }

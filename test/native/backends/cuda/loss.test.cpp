@@ -1,10 +1,9 @@
 // The loss on CUDA against float64.
-#include "backends/cuda/launch/loss.h"
-
 #include <sys/mman.h>
 
 #include <algorithm>
 
+#include "backends/cuda/launch/loss.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {
@@ -49,8 +48,7 @@ void check(Runner& run, DType type, int64_t rows, int64_t vocab, Place place, do
   if (place == Place::apart) grad = apart.matrix();
   if (place == Place::over_logits) grad = {logits.matrix().data, type, logits.matrix().ld * 4 / size_of(type)};
   lowrank::cuda::run(
-      run, {}, CrossEntropy{rows, vocab, logits.matrix(), address_of(run.buffer(labels)), 0.25f, loss.floats(), grad},
-      {});
+      run, CrossEntropy{rows, vocab, logits.matrix(), address_of(run.buffer(labels)), 0.25f, loss.floats(), grad}, {});
   for (int64_t row = 0; row < rows; ++row) {
     CHECK_LE(std::fabs(loss(0, row) - expected[row].loss), 1e-5);
     if (place == Place::none) continue;
@@ -93,7 +91,7 @@ TEST("CUDA's cross_entropy reaches logits beyond 2^33 elements") {
         rows[row].push_back(logits[row * kLd + col] = static_cast<float>(random.normal()));
     Tensor loss(run, DType::f32, 1, kRows);
     const Matrix grad{address_of(logits).as<std::byte>(), DType::bf16, 2 * kLd};
-    lowrank::cuda::run(run, {},
+    lowrank::cuda::run(run,
                        CrossEntropy{kRows, kVocab, f32_matrix(address_of(logits), kLd),
                                     address_of(run.buffer(std::vector<int32_t>{3, 99, 0})), 1, loss.floats(), grad},
                        {});

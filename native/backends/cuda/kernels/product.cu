@@ -1,0 +1,178 @@
+#include "device.cuh"
+#include "product.h"
+
+namespace lowrank::cuda {
+namespace {
+
+LOWRANK_DEVICE int64_t row_offset(const Strided& s, int64_t row) {
+  return row / s.group * s.high + row % s.group * s.low;
+}
+LOWRANK_DEVICE float element(const void* data, int bf16, int64_t at) {
+  return bf16 ? to_float(static_cast<const __nv_bfloat16*>(data)[at]) : static_cast<const float*>(data)[at];
+}
+LOWRANK_DEVICE int64_t thread_of_grid() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
+
+/// Rows of an operand's tile that a thread copies. Neighbors in memory go to neighboring threads.
+template <int Rows, int Threads>
+struct Loader {
+  static constexpr int kCount = Rows * kProductTerms / Threads;
+  int64_t rows[kCount];  // offsets, or -1 beyond the matrix
+
+  __device__ __forceinline__ static int place(const Strided& s, int i) {
+    const int at = i * Threads + static_cast<int>(threadIdx.x);
+    return s.inner == 1 ? at : at % Rows * kProductTerms + at / Rows;
+  }
+  __device__ __forceinline__ Loader(const Strided& s, int64_t batch, int64_t first, int64_t count) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int64_t row = first + place(s, i) / kProductTerms;
+      rows[i] = row < count ? batch * s.batch + row_offset(s, row) : -1;
+    }
+  }
+  /// Terms from (outer, inner) on, `terms` of them.
+  __device__ __forceinline__ void load(const Strided& s, int64_t outer, int64_t inner, int64_t inners, int64_t terms,
+                                       float (&tile)[kProductTerms][Rows + 4]) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int at = place(s, i), term = at % kProductTerms;
+      int64_t o = outer, c = inner + term;
+      while (c >= inners) {
+        c -= inners;
+        ++o;
+      }
+      const bool there = rows[i] >= 0 && term < terms;
+      tile[term][at / kProductTerms] = there ? element(s.data, s.bf16, rows[i] + o * s.outer + c * s.inner) : 0;
+    }
+  }
+};
+
+template <int Cols>
+LOWRANK_DEVICE void product(const ProductArgs& args) {
+  constexpr int kThreads = product_threads(Cols);
+  LOWRANK_SHARED_ALIGNED(16, float, left, [kProductTerms][kProductRows + 4]);
+  LOWRANK_SHARED_ALIGNED(16, float, right, [kProductTerms][Cols + 4]);
+  const int64_t down = (args.m + kProductRows - 1) / kProductRows, across = (args.n + Cols - 1) / Cols;
+  int64_t block = blockIdx.x;
+  const int64_t column = block % across * Cols;
+  block /= across;
+  const int64_t row = block % down * kProductRows;
+  block /= down;
+  const int64_t batch = block % args.batches, stretch = block / args.batches;
+
+  const Loader<kProductRows, kThreads> a(args.a, batch, row, args.m);
+  const Loader<Cols, kThreads> b(args.b, batch, column, args.n);
+  const int64_t begin = stretch * args.stretch;
+  int64_t left_over = min(args.stretch, args.outer * args.inner - begin);
+  int64_t outer = begin / args.inner, inner = begin % args.inner;
+  const int x = static_cast<int>(threadIdx.x) % (Cols / 4) * 4, y = static_cast<int>(threadIdx.x) / (Cols / 4) * 4;
+  float sums[4][4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sums[i][j] = 0;
+  for (; left_over > 0; left_over -= kProductTerms) {
+    a.load(args.a, outer, inner, args.inner, left_over, left);
+    b.load(args.b, outer, inner, args.inner, left_over, right);
+    inner += kProductTerms;
+    while (inner >= args.inner) {
+      inner -= args.inner;
+      ++outer;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kProductTerms; ++k) {
+      const Pack<float> u = load16(&left[k][y]), v = load16(&right[k][x]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[i][j] = fmaf(u.at[i], v.at[j], sums[i][j]);
+    }
+    __syncthreads();
+  }
+
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int64_t r = row + y + i, c = column + x + j;
+      if (r >= args.m || c >= args.n) continue;
+      const int64_t at =
+          batch * args.out.batch + row_offset(args.out, r) + c * args.out.inner + stretch * args.out.outer;
+      float value = args.alpha * sums[i][j];
+      if (args.gains) value *= args.gains[at % args.gain_count];
+      if (args.addend.data)
+        value += element(args.addend.data, args.addend.bf16,
+                         batch * args.addend.batch + row_offset(args.addend, r) + c * args.addend.inner);
+      if (r == c) value += args.diagonal;
+      if (args.out.bf16)
+        static_cast<__nv_bfloat16*>(args.out.data)[at] = from_float<__nv_bfloat16>(value);
+      else
+        static_cast<float*>(args.out.data)[at] = value;
+    }
+}
+
+}  // namespace
+
+LOWRANK_KERNEL(product_64, ProductArgs, 256, 2) { product<64>(args); }
+LOWRANK_KERNEL(product_16, ProductArgs, 64, 8) { product<16>(args); }
+
+LOWRANK_KERNEL(scaled, ScaledArgs, 256, 4) {
+  const int64_t at = thread_of_grid();
+  if (at >= args.rows * args.cols) return;
+  const int64_t row = at / args.cols, c = at % args.cols;
+  const float value = args.scale * element(args.x, args.bf16, row * args.ld + c);
+  args.out[at] = args.gains ? value * args.gains[c] : value;
+}
+
+LOWRANK_KERNEL(skew_matrix, SkewArgs, 256, 4) {
+  const int64_t at = thread_of_grid(), n = args.size;
+  if (at >= args.blocks * n * n) return;
+  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
+  const int64_t low = min(i, j), high = max(i, j);
+  float value = args.diagonal;
+  if (i != j) {
+    const float upper = args.skew[block * (n * (n - 1) / 2) + low * n - low * (low + 1) / 2 + high - low - 1];
+    value = args.factor * (i < j ? upper : -upper);
+  }
+  args.out[at] = value;
+}
+
+LOWRANK_KERNEL(skew_gradient, SkewGradientArgs, 256, 4) {
+  const int64_t at = thread_of_grid(), n = args.size;
+  if (at >= args.blocks * n * n) return;
+  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
+  if (i >= j) return;
+  const float change = args.dq[at] - args.dq[(block * n + j) * n + i];
+  args.dskew[block * (n * (n - 1) / 2) + i * n - i * (i + 1) / 2 + j - i - 1] += change;
+}
+
+LOWRANK_KERNEL(multiply_factors, FactorArgs, 256, 4) {
+  const int64_t at = thread_of_grid();
+  if (at >= args.l * args.p) return;
+  const int64_t i = at / args.p, c = at % args.p;
+  double sum = 0;
+  for (int64_t j = 0; j < args.rank; ++j)
+    sum += static_cast<double>(args.a[i * args.rank + j]) * args.b[j * args.p + c];
+  args.c[at] = static_cast<float>(sum);
+}
+
+/// A thread each element of a, then of b.
+LOWRANK_KERNEL(spread_over_factors, FactorArgs, 256, 4) {
+  int64_t at = thread_of_grid();
+  if (at < args.l * args.rank) {
+    if (!args.da) return;
+    const int64_t i = at / args.rank, j = at % args.rank;
+    float sum = args.da[at];
+    for (int64_t c = 0; c < args.p; ++c) sum = fmaf(args.g[i * args.p + c], args.b[j * args.p + c], sum);
+    args.da[at] = sum;
+    return;
+  }
+  at -= args.l * args.rank;
+  if (at >= args.rank * args.p || !args.db) return;
+  const int64_t j = at / args.p, c = at % args.p;
+  float sum = args.db[at];
+  for (int64_t i = 0; i < args.l; ++i) sum = fmaf(args.g[i * args.p + c], args.a[i * args.rank + j], sum);
+  args.db[at] = sum;
+}
+
+}  // namespace lowrank::cuda

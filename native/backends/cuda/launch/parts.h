@@ -1,0 +1,32 @@
+// Launches whose threads have an element each, and sums of parts.
+#pragma once
+
+#include "backends/cuda/kernels/gemm.h"
+#include "backends/cuda/launcher.h"
+
+namespace lowrank::cuda {
+
+constexpr int64_t parts_of(int64_t value, int64_t step) { return (value + step - 1) / step; }
+constexpr int64_t whole_lines(int64_t bytes) { return parts_of(bytes, 256) * 256; }
+
+/// Blocks of 256 threads, an element each.
+template <class Args>
+void launch_elements(Launcher& launcher, const KernelOf<Args>& kernel, int64_t count, const Args& args) {
+  launcher.launch(kernel, {parts_of(count, 256)}, 256, args);
+}
+
+/// to[i] += sum over parts of from[part, i], in their order.
+inline void add_sums(Launcher& launcher, int64_t count, int64_t parts, Ptr<float> from, Ptr<float> to) {
+  AddPartsArgs args{};
+  args.m = 1;
+  args.n = count;
+  args.parts = parts;
+  args.part = device_pointer(from);
+  args.part_stride = count;
+  args.y = device_pointer(to);
+  args.residual = device_pointer(to);
+  args.scale = 1;
+  if (parts > 0) launch_elements(launcher, add_parts, count, args);
+}
+
+}  // namespace lowrank::cuda

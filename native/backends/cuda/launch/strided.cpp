@@ -1,0 +1,49 @@
+#include <algorithm>
+
+#include "backends/cuda/launch/strided.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr int64_t kLeastTerms = 256;  // of a stretch
+constexpr int64_t kMostStretches = 256;
+constexpr int64_t kMostSums = int64_t{1} << 20;  // elements of all stretches, where one has fewer
+
+}  // namespace
+
+void multiply(Launcher& launcher, ProductArgs args) {
+  if (args.stretches == 0) {
+    args.stretches = 1;
+    args.stretch = args.outer * args.inner;
+  }
+  const int cols = args.n <= 32 ? 16 : 64;
+  const int64_t tiles = parts_of(args.m, kProductRows) * parts_of(args.n, cols);
+  launcher.launch(cols == 16 ? product_16 : product_64, {tiles * args.batches * args.stretches}, product_threads(cols),
+                  args);
+}
+
+int64_t stretches_of(int64_t terms, int64_t elements) {
+  const int64_t most = std::clamp<int64_t>(kMostSums / std::max<int64_t>(elements, 1), 1, kMostStretches);
+  return std::clamp<int64_t>(parts_of(terms, kLeastTerms), 1, most);
+}
+
+int64_t stretches_bytes(int64_t terms, int64_t elements) {
+  return whole_lines(stretches_of(terms, elements) * elements * 4);
+}
+
+void add_product(Launcher& launcher, ProductArgs args, Ptr<float> to, Ptr<std::byte> workspace) {
+  const int64_t terms = args.outer * args.inner, elements = args.batches * args.m * args.n;
+  if (terms == 0 || elements == 0) return;
+  args.stretch = parts_of(terms, stretches_of(terms, elements));
+  args.stretches = parts_of(terms, args.stretch);
+  args.out = strided(workspace.as<float>());
+  args.out.batch = args.m * args.n;
+  args.out.low = 0;
+  args.out.high = args.n;
+  args.out.inner = 1;
+  args.out.outer = elements;
+  multiply(launcher, args);
+  add_sums(launcher, elements, args.stretches, workspace.as<float>(), to);
+}
+
+}  // namespace lowrank::cuda
