@@ -47,7 +47,7 @@ struct Loader {
 };
 
 template <int Cols>
-LOWRANK_DEVICE void product(const ProductArgs& args) {
+LOWRANK_DEVICE void product(const StridedProductArgs& args) {
   constexpr int kThreads = product_threads(Cols);
   LOWRANK_SHARED_ALIGNED(16, float, left, [kProductTerms][kProductRows + 4]);
   LOWRANK_SHARED_ALIGNED(16, float, right, [kProductTerms][Cols + 4]);
@@ -113,8 +113,8 @@ LOWRANK_DEVICE void product(const ProductArgs& args) {
 
 }  // namespace
 
-LOWRANK_KERNEL(product_64, ProductArgs, 256, 2) { product<64>(args); }
-LOWRANK_KERNEL(product_16, ProductArgs, 64, 8) { product<16>(args); }
+LOWRANK_KERNEL(product_64, StridedProductArgs, 256, 2) { product<64>(args); }
+LOWRANK_KERNEL(product_16, StridedProductArgs, 64, 8) { product<16>(args); }
 
 LOWRANK_KERNEL(scaled, ScaledArgs, 256, 4) {
   const int64_t at = thread_of_grid();

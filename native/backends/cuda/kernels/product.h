@@ -17,7 +17,7 @@ struct Strided {
 /// out[z, i, j] = alpha gains sum over (o, c) of a[z, i, o, c] b[z, j, o, c] + addend + diagonal (i == j), o < outer
 /// and c < inner. A block adds `stretch` terms; with more than one stretch each has a result of its own. In results and
 /// addends `inner` is the stride of columns and `outer` that of stretches.
-struct ProductArgs {
+struct StridedProductArgs {
   int64_t batches, m, n, outer, inner, stretch, stretches;
   Strided a, b, out, addend;
   const float* gains;  // of dense results with rows of so many elements, or null
@@ -65,8 +65,8 @@ constexpr int product_threads(int cols) { return kProductRows * cols / 16; }
 
 // Products by the columns of a tile.
 #define LOWRANK_PRODUCT_KERNELS(X)   \
-  X(product_64, ProductArgs)         \
-  X(product_16, ProductArgs)         \
+  X(product_64, StridedProductArgs)  \
+  X(product_16, StridedProductArgs)  \
   X(scaled, ScaledArgs)              \
   X(skew_matrix, SkewArgs)           \
   X(skew_gradient, SkewGradientArgs) \

@@ -50,7 +50,7 @@ struct Launches {
   Launcher& launcher;
   int64_t tokens;
 
-  void finish(ProductArgs args, const Stack& out, const Finish& to) const {
+  void finish(StridedProductArgs args, const Stack& out, const Finish& to) const {
     args.alpha = to.scale;
     args.gains = device_pointer(to.gains);
     args.gain_count = out.rows * out.cols;
@@ -62,7 +62,7 @@ struct Launches {
   }
   /// out[t, row, j] = the sum over c of in[t, row, c] right[j, c].
   void through(const Stack& in, const Right& right, const Stack& out, const Finish& to = {}) const {
-    ProductArgs args{};
+    StridedProductArgs args{};
     args.m = tokens * in.rows;
     args.n = right.count;
     args.inner = in.cols;
@@ -81,7 +81,7 @@ struct Launches {
   }
   /// out[t, i, column] = the sum over a of right[i, a] in[t, a, column].
   void mix(const Stack& in, const Right& right, const Stack& out, const Finish& to = {}) const {
-    ProductArgs args{};
+    StridedProductArgs args{};
     args.m = tokens * in.cols;
     args.n = right.count;
     args.inner = in.rows;
@@ -123,7 +123,7 @@ struct Launches {
   void add(int64_t m, int64_t n, int64_t inner, const Strided& a, const Strided& b, Ptr<float> to,
            Ptr<std::byte> workspace) const {
     if (!to) return;
-    ProductArgs args{};
+    StridedProductArgs args{};
     args.batches = 1;
     args.m = m;
     args.n = n;

@@ -21,7 +21,7 @@ Strided matrices(const Blocks& shape, Ptr<float> data, bool transposed = false) 
 /// out = a b (+ addend) + diagonal I of each block; `b` as rows of the right factor, transposed.
 void multiply_blocks(Launcher& launcher, const Blocks& shape, const Strided& a, const Strided& b, Ptr<float> out,
                      float diagonal, Ptr<float> addend = {}) {
-  ProductArgs args{};
+  StridedProductArgs args{};
   args.batches = shape.blocks;
   args.m = args.n = args.inner = shape.size;
   args.outer = 1;
@@ -103,7 +103,7 @@ void run(Launcher& launcher, const CayleyNeumannBackward& k, Ptr<std::byte> work
 }
 
 void run(Launcher& launcher, const Rotate& k, Ptr<std::byte>) {
-  ProductArgs args{};
+  StridedProductArgs args{};
   args.batches = k.cols / k.shape.size;
   args.m = k.tokens;
   args.n = args.inner = k.shape.size;
@@ -135,7 +135,7 @@ int64_t workspace(const Card&, const RotationGradient& k) {
 
 void run(Launcher& launcher, const RotationGradient& k, Ptr<std::byte> workspace) {
   const bool shared = k.shape.blocks == 1;
-  ProductArgs args{};
+  StridedProductArgs args{};
   args.batches = k.shape.blocks;
   args.m = args.n = k.shape.size;
   args.outer = shared ? k.cols / k.shape.size : 1;

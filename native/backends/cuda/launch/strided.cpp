@@ -11,7 +11,7 @@ constexpr int64_t kMostSums = int64_t{1} << 20;  // elements of all stretches, w
 
 }  // namespace
 
-void multiply(Launcher& launcher, ProductArgs args) {
+void multiply(Launcher& launcher, StridedProductArgs args) {
   if (args.stretches == 0) {
     args.stretches = 1;
     args.stretch = args.outer * args.inner;
@@ -31,7 +31,7 @@ int64_t stretches_bytes(int64_t terms, int64_t elements) {
   return whole_lines(stretches_of(terms, elements) * elements * 4);
 }
 
-void add_product(Launcher& launcher, ProductArgs args, Ptr<float> to, Ptr<std::byte> workspace) {
+void add_product(Launcher& launcher, StridedProductArgs args, Ptr<float> to, Ptr<std::byte> workspace) {
   const int64_t terms = args.outer * args.inner, elements = args.batches * args.m * args.n;
   if (terms == 0 || elements == 0) return;
   args.stretch = parts_of(terms, stretches_of(terms, elements));

@@ -14,7 +14,7 @@ inline Strided strided(const Matrix& m) { return strided(m.data, m.dtype); }
 inline Strided strided(Ptr<float> data) { return strided(data.as<std::byte>(), DType::f32); }
 
 /// Launches a product whose blocks add the whole reduction.
-void multiply(Launcher& launcher, ProductArgs args);
+void multiply(Launcher& launcher, StridedProductArgs args);
 
 /// Stretches of a reduction of so many terms into a result of so many elements: from shapes alone, so that the order of
 /// sums does not depend on a card.
@@ -22,6 +22,6 @@ int64_t stretches_of(int64_t terms, int64_t elements);
 /// Bytes of the sums of all stretches, for any number of terms up to this one.
 int64_t stretches_bytes(int64_t terms, int64_t elements);
 /// to [batches, m, n] += the product, in stretches whose sums lie in the workspace until they are added.
-void add_product(Launcher& launcher, ProductArgs args, Ptr<float> to, Ptr<std::byte> workspace);
+void add_product(Launcher& launcher, StridedProductArgs args, Ptr<float> to, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda
