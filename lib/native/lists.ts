@@ -46,6 +46,11 @@ export const CATEGORIES = [
 /** One of them. */
 export type Category = (typeof CATEGORIES)[number]
 
+/**
+ * Kinds of memory: the host's, that of the host which is pinned for copies to a device, and a device's own.
+ */
+export type Place = 'host' | 'pinned' | 'device'
+
 /** Element or block types of a file that weights are written to. */
 export type FileType = 'f32' | 'bf16' | 'f16' | 'q8_0'
 

@@ -205,6 +205,20 @@ inline constexpr const char* kCategoryNames[] = {
 constexpr const char* name_of(Category value) { return kCategoryNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Category) { return kCategoryNames; }
 
+/// Kinds of memory: the host's, that of the host which is pinned for copies to a device, and a device's own.
+enum class Place : uint8_t {
+  host,
+  pinned,
+  device,
+};
+inline constexpr const char* kPlaceNames[] = {
+    "host",
+    "pinned",
+    "device",
+};
+constexpr const char* name_of(Place value) { return kPlaceNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Place) { return kPlaceNames; }
+
 /// Element or block types of a file that weights are written to.
 enum class FileType : uint8_t {
   f32,

@@ -6,9 +6,14 @@
 namespace lowrank {
 namespace {
 
-std::array<std::atomic<int64_t>, kCategories> g_allocated{};
+std::array<std::array<std::atomic<int64_t>, kPlaces>, kCategories> g_allocated{};
 
-// Advice for reducing the memory of a category.
+std::atomic<int64_t>& count_of(Category category, Place place) {
+  return g_allocated[static_cast<int>(category)][static_cast<int>(place)];
+}
+
+}  // namespace
+
 const char* remedy_of(Category category) {
   switch (category) {
     case Category::weights:
@@ -25,15 +30,18 @@ const char* remedy_of(Category category) {
   }
 }
 
-}  // namespace
-
-int64_t allocated_bytes(Category category) { return g_allocated[static_cast<int>(category)].load(); }
-
-Claim::Claim(Category category, int64_t bytes) : category_(category), bytes_(bytes) {
-  g_allocated[static_cast<int>(category_)] += bytes_;
+int64_t allocated_bytes(Category category, Place place) { return count_of(category, place).load(); }
+int64_t allocated_bytes(Category category) {
+  int64_t bytes = 0;
+  for (int place = 0; place < kPlaces; ++place) bytes += allocated_bytes(category, static_cast<Place>(place));
+  return bytes;
 }
 
-Claim::~Claim() { g_allocated[static_cast<int>(category_)] -= bytes_; }
+Claim::Claim(Category category, int64_t bytes, Place place) : category_(category), place_(place), bytes_(bytes) {
+  count_of(category_, place_) += bytes_;
+}
+
+Claim::~Claim() { count_of(category_, place_) -= bytes_; }
 
 Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;

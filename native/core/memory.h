@@ -14,16 +14,20 @@
 
 namespace lowrank {
 
+inline constexpr int kPlaces = static_cast<int>(std::size(kPlaceNames));
 inline constexpr int kCategories = static_cast<int>(std::size(kCategoryNames));
 
-/// Bytes now allocated in this process under a category.
+/// Bytes now allocated in this process under a category, in one kind of memory or in all.
+int64_t allocated_bytes(Category category, Place place);
 int64_t allocated_bytes(Category category);
+/// Advice for reducing the memory of a category.
+const char* remedy_of(Category category);
 
 /// Counts bytes under a category for as long as it lives.
 class Claim {
  public:
   Claim() = default;
-  Claim(Category category, int64_t bytes);
+  Claim(Category category, int64_t bytes, Place place = Place::host);
   Claim(Claim&& other) noexcept { swap(other); }
   Claim& operator=(Claim&& other) noexcept {
     Claim taken(std::move(other));
@@ -35,9 +39,11 @@ class Claim {
  private:
   void swap(Claim& other) noexcept {
     std::swap(category_, other.category_);
+    std::swap(place_, other.place_);
     std::swap(bytes_, other.bytes_);
   }
   Category category_ = Category::workspace;
+  Place place_ = Place::host;
   int64_t bytes_ = 0;
 };
 

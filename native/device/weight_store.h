@@ -26,6 +26,9 @@ class WeightStore {
   virtual ~WeightStore() = default;
   /// Throws Error("CONFIG") while weights are missing.
   virtual void expect_loaded() const = 0;
+  /// The same for stores of the same weights.
+  virtual const void* model() const = 0;
+  virtual int count() const = 0;
   virtual WeightView view(int weight) const = 0;
   /// Rows of a weight that can be held at a time.
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;

@@ -42,6 +42,8 @@ class StoredWeights final : public WeightStore {
  public:
   explicit StoredWeights(const Model& model) : model_(model) {}
   void expect_loaded() const override { model_.expect_loaded(); }
+  const void* model() const override { return &model_; }
+  int count() const override { return static_cast<int>(model_.weights.size()); }
   WeightView view(int weight) const override { return model_.weights[weight].view(); }
   int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
   std::unique_ptr<Hold> hold(const WeightRows& rows) const override;

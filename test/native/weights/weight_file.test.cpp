@@ -66,10 +66,10 @@ class Tensors {
 };
 
 /// A path where nothing stands.
-class Place {
+class Stretch {
  public:
-  Place() : path(test::TemporaryFile({}).path() + ".weights") {}
-  ~Place() { std::filesystem::remove(path); }
+  Stretch() : path(test::TemporaryFile({}).path() + ".weights") {}
+  ~Stretch() { std::filesystem::remove(path); }
   const std::string path;
 };
 
@@ -98,7 +98,7 @@ TEST("weights come out of their file as they were loaded, in every format") {
   const Shapes shapes;
   const Tensors tensors(shapes.graph);
   for (const bool put_away : {false, true}) {
-    const Place place;
+    const Stretch place;
     make(pool, shapes, tensors, place.path, put_away);
     const auto file = open(shapes, place.path);
     for (size_t i = 0; i < tensors.sources.size(); ++i) {
@@ -115,7 +115,7 @@ TEST("a table is written some rows at a time and is the same, in every format") 
   const Tensors tensors(shapes.graph);
   for (const StorageFormat format : kFormats) {
     shapes.formats = {format};
-    const Place place;
+    const Stretch place;
     make(pool, shapes, tensors, place.path, true);
     const Weight loaded = load_weight(pool, tensors.sources[0], format);
     CHECK(same_bytes(loaded, WeightFile::weight(open(shapes, place.path), 0)));
@@ -133,7 +133,7 @@ TEST("a number that no code can stand for is named by its row, whichever part of
   const TensorSource source{"table", file.path(), 0, static_cast<int64_t>(bytes.size()), SourceDtype::f32, 90000, 99};
   for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4_double}) {
     shapes.formats = {format};
-    const Place place;
+    const Stretch place;
     WeightFileWriter writer(shapes.graph, shapes.formats, "key", place.path, false);
     CHECK_THROWS(writer.store(pool, source, 0), "holds inf at row 80000, column 7");
   }
@@ -150,7 +150,7 @@ TEST("the scales of a table are in memory where it is paged, and only there") {
   for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4, StorageFormat::nf4_double}) {
     shapes.formats[0] = format;
     const Tensors tensors(shapes.graph);
-    const Place place;
+    const Stretch place;
     make(pool, shapes, tensors, place.path);
     const Weight loaded = load_weight(pool, tensors.sources[0], format);
     const int64_t own = constants_bytes(format, loaded.rows(), loaded.cols());
@@ -168,7 +168,7 @@ TEST("a mapped weight outlives the file that it was taken from") {
   Pool pool(1);
   const Shapes shapes;
   const Tensors tensors(shapes.graph);
-  const Place place;
+  const Stretch place;
   make(pool, shapes, tensors, place.path);
   auto file = open(shapes, place.path);
   const Weight weight = WeightFile::weight(file, 4);
@@ -181,7 +181,7 @@ TEST("a weight file of something else, of another size or with a damaged header 
   Pool pool(1);
   const Shapes shapes;
   const Tensors tensors(shapes.graph);
-  const Place place;
+  const Stretch place;
   make(pool, shapes, tensors, place.path);
   CHECK_THROWS(open(shapes, place.path, "other"), "belongs to another model, format, or version, or is damaged");
   Shapes other;
@@ -215,7 +215,7 @@ TEST("a weight file that was not ended counts for nothing") {
   Pool pool(1);
   const Shapes shapes;
   const Tensors tensors(shapes.graph);
-  const Place place;
+  const Stretch place;
   WeightFileWriter writer(shapes.graph, shapes.formats, "key", place.path, false);
   for (size_t i = 0; i + 1 < tensors.sources.size(); ++i) writer.store(pool, tensors.sources[i], static_cast<int>(i));
   CHECK_THROWS(writer.finish(), "weight 'int8' is missing");
@@ -224,7 +224,7 @@ TEST("a weight file that was not ended counts for nothing") {
 
 TEST("room that the system does not give is noticed at once and leaves no file") {
   const Shapes shapes;
-  const Place place;
+  const Stretch place;
   CHECK_THROWS(WeightFileWriter(shapes.graph, shapes.formats, "key", "/no/such/place", false), "cannot write /no/such/place");
 #if !defined(__linux__)
   SKIP("only Linux limits the size of files");

@@ -16,7 +16,7 @@ std::string reasons(const cuda::Probe& probe) {
   CHECK_EQ(reasons(probe).find(part) == std::string::npos ? reasons(probe) + "without " + (part) : "", "")
 
 TEST("the probe finds the cards of the stand-in driver") {
-  const Environment environment{{"LOWRANK_LIBCUDA", standin()}, {"LOWRANK_STANDIN_DEVICES", "90,75,86"}};
+  const Environment environment{{"LOWRANK_LIBCUDA", standin_library()}, {"LOWRANK_STANDIN_DEVICES", "90,75,86"}};
   const cuda::Probe probe = cuda::probe();
   REQUIRE(probe.driver != nullptr);
   REQUIRE(probe.cards.size() == 3u);
@@ -45,14 +45,14 @@ TEST("the probe says which library is missing, or is not a driver") {
 }
 
 TEST("LOWRANK_DISABLE_CUDA=1 switches CUDA off") {
-  const Environment environment{{"LOWRANK_LIBCUDA", standin()}, {"LOWRANK_DISABLE_CUDA", "1"}};
+  const Environment environment{{"LOWRANK_LIBCUDA", standin_library()}, {"LOWRANK_DISABLE_CUDA", "1"}};
   const cuda::Probe probe = cuda::probe();
   CHECK(probe.driver == nullptr && probe.cards.empty());
   CHECK_EQ(reasons(probe), std::string("LOWRANK_DISABLE_CUDA=1 is set\n"));
 }
 
 TEST("the probe says that a driver is too old, for all cards or for one of them") {
-  Environment environment{{"LOWRANK_LIBCUDA", standin()}, {"LOWRANK_STANDIN_VERSION", "11080"}};
+  Environment environment{{"LOWRANK_LIBCUDA", standin_library()}, {"LOWRANK_STANDIN_VERSION", "11080"}};
   CHECK_REASON(cuda::probe(), "the driver supports CUDA 11.8; the kernels need 12.0 (driver R525 or newer)");
   environment.set("LOWRANK_STANDIN_VERSION", "12040");
   environment.set("LOWRANK_STANDIN_DEVICES", "120");
@@ -65,14 +65,14 @@ TEST("the probe says that a driver is too old, for all cards or for one of them"
 }
 
 TEST("the probe says that there is no GPU, or that it is hidden") {
-  Environment environment{{"LOWRANK_LIBCUDA", standin()}, {"LOWRANK_STANDIN_DEVICES", ""}};
+  Environment environment{{"LOWRANK_LIBCUDA", standin_library()}, {"LOWRANK_STANDIN_DEVICES", ""}};
   CHECK_REASON(cuda::probe(), "cuInit: CUDA_ERROR_NO_DEVICE (100)");
   environment.set("CUDA_VISIBLE_DEVICES", "");
   CHECK_REASON(cuda::probe(), "the driver shows no GPU (CUDA_VISIBLE_DEVICES=\"\")");
 }
 
 TEST("the probe says which call of the driver failed") {
-  Environment environment{{"LOWRANK_LIBCUDA", standin()}};
+  Environment environment{{"LOWRANK_LIBCUDA", standin_library()}};
   for (const char* const name : {"cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName",
                                  "cuDeviceGetAttribute", "cuDeviceTotalMem"}) {
     const std::string call = std::string(name) + (std::string(name) == "cuDeviceTotalMem" ? "_v2" : "");

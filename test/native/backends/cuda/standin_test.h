@@ -49,7 +49,7 @@ class Environment {
 };
 
 /// The stand-in driver's library; skips the test where there is none.
-inline std::string standin() {
+inline std::string standin_library() {
 #if defined(LOWRANK_CUDA_STANDIN)
   if (std::filesystem::exists(LOWRANK_CUDA_STANDIN)) return LOWRANK_CUDA_STANDIN;
   SKIP(std::string("there is no ") + LOWRANK_CUDA_STANDIN);
@@ -60,7 +60,7 @@ inline std::string standin() {
 
 /// What was left when the last context was released.
 inline std::string standin_leaks() {
-  const os::Library library(standin());
+  const os::Library library(standin_library());
   const auto leaks = reinterpret_cast<const char* (*)()>(library.find("lowrank_standin_leaks"));
   return leaks == nullptr ? "the library does not say" : leaks();
 }

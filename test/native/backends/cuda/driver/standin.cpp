@@ -128,7 +128,7 @@ void set_up(State& s) {
     s.failure = s.failing.find("Alloc") != std::string::npos ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_LAUNCH_FAILED;
   split(variable("LOWRANK_STANDIN_FAULT", ""), s.faulty, s.faults_at);
   s.calls = s.runs = 0;
-  if (s.kernels.empty()) each_kernel([](const Kernel& kernel) { state().kernels[kernel.name] = kernel; });
+  if (s.kernels.empty()) each_kernel([&s](const Kernel& kernel) { s.kernels[kernel.name] = kernel; });
 }
 
 /// Failure that the environment asks for.
@@ -174,9 +174,14 @@ CUresult run_kernel(State& s, const Kernel& kernel, const Launch& launch) {
   sigaction(SIGSEGV, &own, &other_handler);
   CUresult result = CUDA_SUCCESS;
   if (sigsetjmp(fault_exit, 1) == 0) {
-    kernel.run(launch);
+    try {
+      kernel.run(launch);
+    } catch (const std::exception& error) {
+      say(kernel.name + ": " + error.what());
+      result = CUDA_ERROR_LAUNCH_FAILED;
+    }
   } else {
-    say(std::string(kernel.name) + " touched memory that is not allocated");
+    say(kernel.name + " touched memory that is not allocated");
     result = CUDA_ERROR_ILLEGAL_ADDRESS;
   }
   sigaction(SIGSEGV, &other_handler, nullptr);
@@ -290,7 +295,6 @@ CUresult enqueue_copy(State& s, CUstream stream, uint64_t to, bool to_device, ui
 }
 
 void release_all(State& s) {
-  s.report.clear();
   const auto left = [&](size_t count, const char* what) {
     if (count > 0) s.report += std::to_string(count) + " " + what + "; ";
   };
@@ -352,7 +356,7 @@ DRIVER cuInit(unsigned) {
 DRIVER cuDriverGetVersion(int* version) {
   State& s = state();
   const std::lock_guard lock(s.mutex);
-  if (s.context_users == 0) set_up(s);  // may be called before cuInit
+  set_up(s);  // may be called before cuInit
   *version = s.version;
   return planted(s, "cuDriverGetVersion");
 }
@@ -426,6 +430,7 @@ DRIVER cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
   ENTER(cuDevicePrimaryCtxRetain);
   if (device < 0 || device >= static_cast<int>(s.devices.size())) return CUDA_ERROR_INVALID_DEVICE;
   if (s.context_users++ == 0) {
+    s.report.clear();
     // Addresses that no other mapping has.
     void* const at = mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return --s.context_users, CUDA_ERROR_OUT_OF_MEMORY;
@@ -435,10 +440,12 @@ DRIVER cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
   return CUDA_SUCCESS;
 }
 DRIVER cuDevicePrimaryCtxRelease_v2(CUdevice) {
-  ENTER(cuDevicePrimaryCtxRelease_v2);
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
   if (s.context_users == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  const CUresult failure = planted(s, "cuDevicePrimaryCtxRelease_v2");
   if (--s.context_users == 0) release_all(s);
-  return CUDA_SUCCESS;
+  return failure;
 }
 DRIVER cuCtxSetCurrent(CUcontext context) {
   ENTER(cuCtxSetCurrent);
@@ -480,7 +487,7 @@ DRIVER cuMemFree_v2(CUdeviceptr at) {
   const auto* const end = reinterpret_cast<const uint8_t*>(at) + own.bytes;
   const bool whole = std::all_of(end, end + (round_up(own.bytes, kAlignment) - own.bytes),
                                  [](uint8_t byte) { return byte == kCanary; });
-  if (!whole) say("something was written behind the end of an allocation of " + std::to_string(own.bytes) + " bytes");
+  if (!whole) s.report += "something was written behind the end of an allocation of " + std::to_string(own.bytes) + " bytes; ";
   mprotect(own.pages, own.pages_bytes, PROT_NONE);
   madvise(own.pages, own.pages_bytes, MADV_DONTNEED);
   s.in_use -= own.bytes;
@@ -493,7 +500,7 @@ DRIVER cuMemHostAlloc(void** at, size_t bytes, unsigned) {
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
-  std::memset(pages, 0xff, bytes);
+  std::memset(pages, 0xff, std::min<size_t>(bytes, 1 << 16));  // all of a large one would take long
   s.pinned[static_cast<std::byte*>(pages)] = bytes;
   *at = pages;
   return CUDA_SUCCESS;
@@ -651,7 +658,8 @@ DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsig
   // Aligned as a struct is, whatever the vector's bytes are.
   auto args = std::make_shared<std::vector<uint64_t>>(static_cast<size_t>(kernel.args_bytes + 15) / 8);
   std::memcpy(args->data(), from, static_cast<size_t>(kernel.args_bytes));
-  const Launch launch{{grid_x, grid_y, grid_z}, static_cast<int>(threads), shared, args->data()};
+  const uint64_t seed = s.order.rfind("random:", 0) == 0 ? s.random() | 1 : 0;
+  const Launch launch{{grid_x, grid_y, grid_z}, static_cast<int>(threads), shared, args->data(), seed};
   return enqueue(s, stream, {[=, &s] {
                                (void)args;
                                return run_kernel(s, kernel, launch);

@@ -19,6 +19,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
 
 namespace lowrank::test::standin {
 
@@ -28,18 +30,20 @@ struct Launch {
   int threads;
   int64_t shared_bytes;
   const void* args;
+  uint64_t seed;  // of the order of blocks and threads; 0: the order of their numbers
 };
 
 /// A kernel that is compiled for the host.
 struct Kernel {
-  const char* name;
-  int64_t args_bytes;
-  int most_threads;
-  void (*run)(const Launch& launch);
+  std::string name;
+  int64_t args_bytes = 0;
+  int most_threads = 0;
+  /// Throws std::runtime_error where the kernel does what CUDA does not define.
+  std::function<void(const Launch& launch)> run;
 };
 
-/// Hands every kernel to `add`.
-void each_kernel(void (*add)(const Kernel& kernel));
+/// Hands every kernel to `add`: those of the product, as the emulator runs them, and those below.
+void each_kernel(const std::function<void(const Kernel& kernel)>& add);
 
 // Kernels for tests of the host's side.
 struct AddArgs {

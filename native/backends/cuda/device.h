@@ -1,0 +1,65 @@
+// An NVIDIA GPU as a device: kernels as values become launches (launch/), and weights lie in its memory.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends/cuda/gpu.h"
+#include "backends/cuda/launcher.h"
+#include "backends/cuda/memory.h"
+#include "backends/cuda/weight.h"
+#include "device/device.h"
+
+namespace lowrank::cuda {
+
+/// Workspace of the kernels on a kind of card, which need not be there.
+class CudaSizes final : public KernelSizes {
+ public:
+  explicit CudaSizes(const Card& card) : card_(card) {}
+  const Card& card() const { return card_; }
+  int64_t workspace(const Kernel& kernel) const override;
+
+ private:
+  Card card_;
+};
+
+class CudaDevice final : public Device, private Launcher {
+ public:
+  /// @param pack path of the kernel pack
+  CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
+      : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {}
+
+  const CudaSizes& sizes() const override { return sizes_; }
+  CudaMemory& memory() override { return memory_; }
+  /// Such as "cuda:0".
+  std::string name() const { return gpu_.name(); }
+
+  /// Copies all weights to the card, once for all that use the same model at a time.
+  std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
+  void use(const PlacedWeights* weights) override;
+  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
+  std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
+  /// Throws Error("DEVICE") for a kernel that does not run on CUDA.
+  void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+
+ private:
+  struct Copies;
+  class Placed;
+
+  const Card& card() const override { return gpu_.card(); }
+  void zero(Ptr<std::byte> to, int64_t bytes) override { memory_.queue_zero(to, bytes); }
+  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override { memory_.queue_upload(to, from, bytes); }
+  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
+              int64_t shared_bytes) override;
+
+  Gpu gpu_;
+  CudaMemory memory_;
+  const CudaSizes sizes_;
+  std::map<const void*, std::weak_ptr<const Copies>> copies_;  // by model
+  const Weights none_;
+  const Weights* weights_ = &none_;  // that kernels name
+};
+
+}  // namespace lowrank::cuda

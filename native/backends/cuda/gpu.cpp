@@ -1,0 +1,164 @@
+#include "backends/cuda/gpu.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace lowrank::cuda {
+namespace {
+
+/// Kernels between two waits of the host for the card, at most: twice as many are queued, and a job that is canceled ends
+/// after those.
+constexpr int64_t kPace = 64;
+
+bool is_set(const char* name) {
+  const char* const value = std::getenv(name);
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
+}  // namespace
+
+Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
+    : driver_(std::move(driver)), found_(found), blocking_(is_set("LOWRANK_CUDA_BLOCKING")), pack_(pack) {
+  if (!pack_.runs_on(card().sm))
+    fail("DEVICE", name(), ": ", pack, " has no kernels for compute capability ", card().sm / 10, ".", card().sm % 10);
+  try {
+    check(driver_->cuDeviceGet(&device_, found_.number), "cuDeviceGet");
+    check(driver_->cuDevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain");
+    check(driver_->cuCtxSetCurrent(context_), "cuCtxSetCurrent");
+    for (CUstream& stream : streams_) check(driver_->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    modules_.resize(static_cast<size_t>(pack_.modules()));
+  } catch (...) {
+    release();
+    throw;
+  }
+}
+
+Gpu::~Gpu() {
+  const Entered entered(*this, true);
+  settle();
+  release();
+}
+
+void Gpu::release() noexcept {
+  for (std::unique_ptr<Mark>& pace : paces_) pace.reset();
+  for (const CUevent event : spare_events_) driver_->cuEventDestroy_v2(event);
+  for (const CUmodule module : modules_)
+    if (module != nullptr) driver_->cuModuleUnload(module);
+  for (const CUstream stream : streams_)
+    if (stream != nullptr) driver_->cuStreamDestroy_v2(stream);
+  if (context_ == nullptr) return;
+  driver_->cuCtxSetCurrent(nullptr);
+  driver_->cuDevicePrimaryCtxRelease_v2(device_);
+}
+
+Gpu::Entered::Entered(Gpu& gpu, bool gives_back) : lock_(gpu.mutex_) {
+  if (!gives_back && !gpu.failure_.empty()) throw Error("DEVICE", gpu.failure_);
+  const CUresult error = gpu.driver_->cuCtxSetCurrent(gpu.context_);
+  if (!gives_back) gpu.check(error, "cuCtxSetCurrent");
+}
+
+void Gpu::check(CUresult error, const char* call) {
+  if (error != CUDA_SUCCESS) broken(std::string(call) + ": " + driver_->name_of(error));
+}
+
+void Gpu::broken(const std::string& what) {
+  if (failure_.empty()) {
+    failure_ = name() + " failed: " + what;
+    if (queued_.size() == 1) failure_ += std::string(", after the kernel ") + queued_.front() + " was launched";
+    if (queued_.size() > 1)
+      failure_ += ", after " + std::to_string(queued_.size()) + " kernels were launched, the first " + queued_.front() +
+                  " and the last " + queued_.back() + "; LOWRANK_CUDA_BLOCKING=1 names the one that fails";
+    failure_ += ". Nothing more runs on this device until the process is started again.";
+  }
+  throw Error("DEVICE", failure_);
+}
+
+void Gpu::finish(Lane lane) {
+  check(driver_->cuStreamSynchronize(stream(lane)), "cuStreamSynchronize");
+  if (lane == Lane::kernels) queued_.clear();
+}
+
+void Gpu::settle() noexcept {
+  for (const CUstream stream : streams_)
+    if (stream != nullptr) driver_->cuStreamSynchronize(stream);
+}
+
+Gpu::Function& Gpu::function(const char* kernel) {
+  if (const auto found = functions_.find(kernel); found != functions_.end()) return found->second;
+  const int number = pack_.module_of(kernel);
+  if (number < 0) fail("DEVICE", name(), ": the kernel pack has no kernel ", kernel);
+  CUmodule& module = modules_[static_cast<size_t>(number)];
+  if (module == nullptr) {
+    const Pack::Image image = pack_.image(number, card().sm);
+    const CUresult error = driver_->cuModuleLoadData(&module, image.bytes.data());
+    if (error == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
+      broken("the driver is too old for the PTX of " + pack_.name_of(number) + ": " + driver_->name_of(error));
+    check(error, "cuModuleLoadData");
+  }
+  Function made;
+  const CUresult error = driver_->cuModuleGetFunction(&made.handle, module, kernel);
+  if (error != CUDA_SUCCESS) broken("the kernel " + std::string(kernel) + ": cuModuleGetFunction: " + driver_->name_of(error));
+  return functions_.emplace(kernel, made).first->second;
+}
+
+void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t shared_bytes) {
+  if (blocks.x > kMostBlocks || blocks.y > kMostBlocksAcross || blocks.z > kMostBlocksAcross)
+    fail("INTERNAL", "the kernel ", kernel, " is launched with ", blocks.x, " x ", blocks.y, " x ", blocks.z,
+         " blocks, more than a card takes");
+  Function& found = function(kernel);
+  if (shared_bytes > found.shared_bytes) {
+    check(driver_->cuFuncSetAttribute(found.handle, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                      static_cast<int>(shared_bytes)),
+          "cuFuncSetAttribute");
+    found.shared_bytes = shared_bytes;
+  }
+  void* parameters[] = {const_cast<void*>(args)};
+  const CUresult error = driver_->cuLaunchKernel(
+      found.handle, static_cast<unsigned>(blocks.x), static_cast<unsigned>(blocks.y), static_cast<unsigned>(blocks.z),
+      static_cast<unsigned>(threads), 1, 1, static_cast<unsigned>(shared_bytes), stream(Lane::kernels), parameters, nullptr);
+  if (error != CUDA_SUCCESS)
+    broken("the kernel " + std::string(kernel) + " was not launched: cuLaunchKernel: " + driver_->name_of(error));
+  queued_.push_back(kernel);
+  if (blocking_) return finish(Lane::kernels);
+  if (++launches_ % kPace != 0) return;
+  // The mark of the last time is reached before this one is set, so that what is queued is at most two paces.
+  std::unique_ptr<Mark>& pace = paces_[static_cast<size_t>(launches_ / kPace % 2)];
+  const std::unique_ptr<Mark>& last = paces_[static_cast<size_t>((launches_ / kPace + 1) % 2)];
+  if (last != nullptr) {
+    last->wait();
+    if (queued_.size() > kPace) queued_.erase(queued_.begin(), queued_.end() - kPace);
+  }
+  if (pace == nullptr) pace = std::make_unique<Mark>(*this);
+  pace->record(Lane::kernels);
+}
+
+Gpu::Mark::Mark(Gpu& gpu) : gpu_(gpu) {
+  if (gpu_.spare_events_.empty()) {
+    gpu_.check(gpu_.driver_->cuEventCreate(&event_, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+  } else {
+    event_ = gpu_.spare_events_.back();
+    gpu_.spare_events_.pop_back();
+  }
+}
+Gpu::Mark::~Mark() { gpu_.spare_events_.push_back(event_); }
+void Gpu::Mark::record(Lane lane) { gpu_.check(gpu_.driver_->cuEventRecord(event_, gpu_.stream(lane)), "cuEventRecord"); }
+void Gpu::Mark::hold_back(Lane lane) const {
+  gpu_.check(gpu_.driver_->cuStreamWaitEvent(gpu_.stream(lane), event_, 0), "cuStreamWaitEvent");
+}
+void Gpu::Mark::wait() const { gpu_.check(gpu_.driver_->cuEventSynchronize(event_), "cuEventSynchronize"); }
+bool Gpu::Mark::reached() const {
+  const CUresult error = gpu_.driver_->cuEventQuery(event_);
+  if (error == CUDA_ERROR_NOT_READY) return false;
+  gpu_.check(error, "cuEventQuery");
+  return true;
+}
+
+void Gpu::order(Lane after, Lane before) {
+  Mark mark(*this);
+  mark.record(before);
+  mark.hold_back(after);
+}
+
+}  // namespace lowrank::cuda
