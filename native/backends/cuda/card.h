@@ -10,6 +10,8 @@ struct Card {
   int sm = 80;  // compute capability, ten times
   int multiprocessors = 108;
   int64_t shared_bytes = 163 * 1024;  // that a block may have
+  /// That decoded weights may take while a product runs; larger weights are decoded and multiplied in slices.
+  int64_t decoded_bytes = int64_t{128} << 20;
 };
 
 }  // namespace lowrank::cuda

@@ -190,8 +190,9 @@ LOWRANK_DEVICE void store_four(const GemmArgs& args, int64_t row, int64_t column
       for (int i = 0; i < 4; ++i) v.at[i] += add.at[i];
     }
     if (args.y_is_bf16 != 0) {
-      const uint2 packed = {pack_bf16(v.at[0], v.at[1]), pack_bf16(v.at[2], v.at[3])};
-      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(args.y) + at) = packed;
+      // One number of 64 bits: of a struct of two the compilers make two stores.
+      const uint64_t packed = uint64_t{pack_bf16(v.at[2], v.at[3])} << 32 | pack_bf16(v.at[0], v.at[1]);
+      *reinterpret_cast<uint64_t*>(static_cast<__nv_bfloat16*>(args.y) + at) = packed;
     } else {
       store16(static_cast<float*>(args.y) + at, v);
     }

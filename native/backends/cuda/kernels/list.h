@@ -1,6 +1,7 @@
 // All kernels of all areas.
 #pragma once
 
+#include "backends/cuda/kernels/adafactor.h"
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/columns.h"
 #include "backends/cuda/kernels/dequantize.h"
@@ -11,12 +12,15 @@
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/kernels/loss.h"
 #include "backends/cuda/kernels/norm.h"
-#include "backends/cuda/kernels/rows_by_id.h"
 #include "backends/cuda/kernels/product.h"
+#include "backends/cuda/kernels/projection.h"
 #include "backends/cuda/kernels/row_norms.h"
+#include "backends/cuda/kernels/rows_by_id.h"
+#include "backends/cuda/kernels/updates.h"
 
 /// X(kernel, Args) for every kernel.
 #define LOWRANK_ALL_KERNELS(X)     \
+  LOWRANK_ADAFACTOR_KERNELS(X)     \
   LOWRANK_ATTENTION_KERNELS(X)     \
   LOWRANK_COLUMN_KERNELS(X)        \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
@@ -32,4 +36,6 @@
   LOWRANK_LOSS_KERNELS(X)          \
   LOWRANK_NORM_KERNELS(X)          \
   LOWRANK_PRODUCT_KERNELS(X)       \
-  LOWRANK_ROW_NORMS_KERNELS(X)
+  LOWRANK_PROJECTION_KERNELS(X)    \
+  LOWRANK_ROW_NORMS_KERNELS(X)     \
+  LOWRANK_UPDATE_KERNELS(X)

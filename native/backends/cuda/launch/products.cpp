@@ -49,7 +49,7 @@ int64_t decoded_bytes(const Product& p, const Segment& s, int64_t outputs) {
   const int64_t rows = nt ? outputs : p.depth(s), cols = nt ? p.depth(s) : outputs;
   return round_up(rows * round_up(cols, 64) * size_of(p.decoded()), kAligned);
 }
-Slices slices_of(const Product& p) {
+Slices slices_of(const Card& card, const Product& p) {
   const auto bytes_of_all = [&](int64_t outputs) {
     int64_t bytes = 0;
     for (const Segment& s : p.segments)
@@ -58,7 +58,7 @@ Slices slices_of(const Product& p) {
   };
   constexpr int64_t kUnit = 256;
   const int64_t per_unit = bytes_of_all(kUnit);
-  const int64_t units = per_unit == 0 ? p.n : std::max<int64_t>(1, kDecodedBytes / per_unit);
+  const int64_t units = per_unit == 0 ? p.n : std::max<int64_t>(1, card.decoded_bytes / per_unit);
   const int64_t outputs = std::min(p.n, units * kUnit);
   return {outputs, bytes_of_all(outputs)};
 }
@@ -78,8 +78,8 @@ int64_t parts_bytes(const Product& p) {
   return std::min(most * tile.tiles(p.m, p.n), kBusyBlocks) * tile.m * tile.n * int64_t{sizeof(float)};
 }
 
-int64_t workspace_of(const Product& p) {
-  return std::max(slices_of(p).bytes + parts_bytes(p), few_rows_workspace(p.layout == GemmLayout::nt, p.n, p.segments));
+int64_t workspace_of(const Card& card, const Product& p) {
+  return std::max(slices_of(card, p).bytes + parts_bytes(p), few_rows_workspace(p.layout == GemmLayout::nt, p.n, p.segments));
 }
 
 /// The part of y, bias and residual that begins with a column.
@@ -110,7 +110,7 @@ void run_product(Launcher& launcher, const Weights& weights, const Product& p, P
   if (p.layout == GemmLayout::nt &&
       multiply_few_rows(launcher, weights, p.precision, p.m, p.n, p.segments, p.to, workspace))
     return;
-  const Slices slices = slices_of(p);
+  const Slices slices = slices_of(launcher.card(), p);
   const bool nt = p.layout == GemmLayout::nt;
   for (int64_t first = 0; first < p.n; first += slices.outputs) {
     const int64_t count = std::min(slices.outputs, p.n - first);
@@ -182,8 +182,8 @@ void run(Launcher& launcher, const Weights& weights, const GemmNt& k, Ptr<std::b
 void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::byte> workspace) {
   run_product(launcher, weights, product_of(k), workspace);
 }
-int64_t workspace(const Card&, const GemmNt& k) { return workspace_of(product_of(k)); }
-int64_t workspace(const Card&, const GemmNn& k) { return workspace_of(product_of(k)); }
+int64_t workspace(const Card& card, const GemmNt& k) { return workspace_of(card, product_of(k)); }
+int64_t workspace(const Card& card, const GemmNn& k) { return workspace_of(card, product_of(k)); }
 
 void run(Launcher& launcher, const ReduceTokens& k, Ptr<std::byte> workspace) {
   if (k.tokens == 0) return;

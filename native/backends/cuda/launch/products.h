@@ -8,9 +8,6 @@
 
 namespace lowrank::cuda {
 
-/// Bytes that decoded weights may take while a product runs; larger weights are decoded and multiplied in slices.
-inline constexpr int64_t kDecodedBytes = int64_t{128} << 20;
-
 void run(Launcher& launcher, const Weights& weights, const GemmNt& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ReduceTokens& k, Ptr<std::byte> workspace);

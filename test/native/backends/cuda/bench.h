@@ -2,7 +2,9 @@
 // memory is compared afterwards, what neither may have touched included.
 #pragma once
 
+#include <algorithm>
 #include <deque>
+#include <span>
 
 #include "backends/cpu/device.h"
 #include "backends/cuda/tensor.h"
@@ -27,7 +29,15 @@ class Bench {
   }
   Ptr<float> floats(int64_t count, double scale = 1) { return matrix(DType::f32, 1, count, 0, scale).data.as<float>(); }
   Ptr<int32_t> ints(const std::vector<int32_t>& values) { return address_of(run_.buffer(values)); }
-  /// The last operand.
+  /// Of any numbers.
+  Ptr<uint8_t> bytes(int64_t count) {
+    std::vector<uint8_t> values(static_cast<size_t>(count));
+    for (uint8_t& value : values) value = static_cast<uint8_t>(random.bits());
+    bytes_.emplace_back(run_.buffer(values), count);
+    return address_of(bytes_.back().data());
+  }
+  const std::deque<std::span<uint8_t>>& all_bytes() const { return bytes_; }
+  /// The last operand of numbers.
   Tensor& last() { return tensors_.back(); }
   std::deque<Tensor>& tensors() { return tensors_; }
   Runner& runner() { return run_; }
@@ -35,6 +45,7 @@ class Bench {
  private:
   Runner& run_;
   std::deque<Tensor> tensors_;
+  std::deque<std::span<uint8_t>> bytes_;
 };
 
 /// Memory alone.
@@ -66,7 +77,7 @@ inline constexpr Closeness kSameBits{0, 0};
 
 /// @param make fills a bench and returns the kernel
 template <class Make>
-void check_like_cpu(Make&& make, const Closeness& close) {
+void check_like_cpu(Make&& make, const Closeness& close, cpu::Level level = cpu::Level::reference) {
   for_each_execution([&](Runner& runner) {
     Bench bench(runner);
     const auto kernel = make(bench);
@@ -76,7 +87,7 @@ void check_like_cpu(Make&& make, const Closeness& close) {
     Bench expected(host);
     const Kernel same = make(expected);
     Pool pool(1);
-    cpu::CpuDevice device(pool, cpu::kernels(cpu::Level::reference), cpu::CpuSizes(1));
+    cpu::CpuDevice device(pool, cpu::kernels(level), cpu::CpuSizes(1));
     device.launch(same, address_of(host.buffer<std::byte>(device.sizes().workspace(same) + 64)));
 
     for (size_t i = 0; i < bench.tensors().size(); ++i) {
@@ -100,6 +111,8 @@ void check_like_cpu(Make&& make, const Closeness& close) {
       }
       CHECK(a.spare_untouched());
     }
+    for (size_t i = 0; i < bench.all_bytes().size(); ++i)
+      CHECK(std::ranges::equal(bench.all_bytes()[i], expected.all_bytes()[i]));
   });
 }
 

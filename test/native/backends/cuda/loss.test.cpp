@@ -83,6 +83,7 @@ TEST("CUDA's cross_entropy reaches logits beyond 2^33 elements") {
     void* const memory =
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     REQUIRE(memory != MAP_FAILED);
+    run.lend(memory, static_cast<int64_t>(bytes));
     float* const logits = static_cast<float*>(memory);
     test::Random random(3);
     std::vector<std::vector<double>> rows(kRows);

@@ -194,6 +194,41 @@ TEST("CUDA's products of few rows decode 4-bit codes where they multiply") {
   });
 }
 
+TEST("CUDA decodes and multiplies weights in slices of the outputs where they are large") {
+  for_each_execution([](Runner& run) {
+    Card card;
+    card.decoded_bytes = 1;  // slices of 256
+    run.set_card(card);
+    for (const GemmLayout layout : {GemmLayout::nt, GemmLayout::nn}) {
+      const WeightShape base = base_of(layout, DeviceFormat::nf4, 600, 64);
+      check_case(run, {layout, Precision::bf16, 66, 600, 64, base, {8, 300}, DType::bf16, true, true});
+      check_case(run, {layout, Precision::f32, 5, 600, 64, base, {8}, DType::f32, true, true});
+    }
+  });
+}
+
+TEST("CUDA's products need no less workspace for more rows") {
+  for (const GemmLayout layout : {GemmLayout::nt, GemmLayout::nn}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 4096}, {200, 2048}, {4096, 64}, {1024, 4096}}) {
+      int64_t before = 0;
+      for (int64_t m = 1; m < 10000; m = m * 5 / 4 + 1) {
+        const Segment base{{}, {layout == GemmLayout::nt ? n : k, layout == GemmLayout::nt ? k : n, 0}};
+        const GemmNt nt{Precision::bf16, m, n, {&base, 1}, {}};
+        const GemmNn nn{Precision::bf16, m, n, {&base, 1}, {}};
+        const int64_t bytes = layout == GemmLayout::nt ? workspace(Card(), nt) : workspace(Card(), nn);
+        CHECK_LE(before, bytes);
+        before = bytes;
+      }
+      before = 0;
+      for (int64_t tokens = 1; tokens < 10000; tokens = tokens * 5 / 4 + 1) {
+        const int64_t bytes = workspace(Card(), ReduceTokens{Precision::bf16, tokens, {}, n, {}, k, 1, {}, k, false});
+        CHECK_LE(before, bytes);
+        before = bytes;
+      }
+    }
+  }
+}
+
 TEST("CUDA's products have the same bits in every order of threads and blocks") {
   const Case cases[] = {
       {GemmLayout::nt, Precision::bf16, 65, 70, 2048, {DeviceFormat::bf16, 70, 2048}, {8}},  // cut into parts

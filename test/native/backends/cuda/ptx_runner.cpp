@@ -49,6 +49,7 @@ class PtxRunner final : public Runner {
               int64_t shared_bytes) override {
     ptx::Memory allocations;
     for (const auto& range : memory().ranges()) allocations.add(range.begin, range.bytes);
+    for (const auto& range : lent()) allocations.add(range.begin, range.bytes);
     const std::span bytes(static_cast<const std::byte*>(args), static_cast<size_t>(args_bytes));
     ptx::launch(kernels_.at(kernel), {blocks.x, blocks.y, blocks.z}, {threads, 1, 1}, shared_bytes, bytes, allocations, options_);
     ++options_.seed;

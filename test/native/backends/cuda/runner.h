@@ -36,6 +36,10 @@ class Runner : public Launcher {
     if (!values.empty()) std::memcpy(at, values.data(), values.size() * sizeof(T));
     return at;
   }
+  /// Memory of the test's own that kernels may touch too, such as one that is too large to fill.
+  void lend(void* at, int64_t bytes) { lent_.push_back({static_cast<std::byte*>(at), bytes}); }
+  const std::vector<DeviceMemory::Range>& lent() const { return lent_; }
+
   void zero(Ptr<std::byte> to, int64_t bytes) override {
     std::memset(device_pointer(to), 0, static_cast<size_t>(bytes));
   }
@@ -49,6 +53,7 @@ class Runner : public Launcher {
  private:
   std::string name_;
   DeviceMemory memory_;
+  std::vector<DeviceMemory::Range> lent_;
 };
 
 /// The address of host memory, as kernels' values name it.

@@ -318,6 +318,12 @@ void insert(Decoder& d) {
   });
 }
 
+template <class T>
+std::make_unsigned_t<T> without_sign(T a) {
+  using U = std::make_unsigned_t<T>;
+  return a < T{0} ? static_cast<U>(~static_cast<U>(a)) : static_cast<U>(a);
+}
+
 /// popc, clz, bfind: a count of 32 bits whatever the source.
 template <class Body>
 void counting(Decoder& d, Body) {
@@ -402,12 +408,12 @@ void add_integer_opcodes(OpcodeTable& table) {
     counting(d, []<class T>(T a) { return std::countl_zero(static_cast<std::make_unsigned_t<T>>(a)); });
   };
   table["bfind"] = [](Decoder& d) {
-    // Position of the highest bit that differs from the sign, or all bits set.
-    counting(d, []<class T>(T a) {
-      using U = std::make_unsigned_t<T>;
-      const U bits = a < T{0} ? static_cast<U>(~static_cast<U>(a)) : static_cast<U>(a);
-      return kBits<T> - 1 - std::countl_zero(bits);
-    });
+    // Position of the highest bit that differs from the sign, or how far it is from the top; -1 for none.
+    if (d.take("shiftamt")) {
+      counting(d, []<class T>(T a) { return without_sign(a) == 0 ? -1 : std::countl_zero(without_sign(a)); });
+    } else {
+      counting(d, []<class T>(T a) { return kBits<T> - 1 - std::countl_zero(without_sign(a)); });
+    }
   };
 }
 

@@ -295,7 +295,12 @@ bool Block::join(Warp& warp, size_t& current) {
 }
 
 bool Block::complete(Warp& warp, const Instruction& instruction, uint32_t lanes) {
-  if (instruction.kind == Kind::barrier || instruction.whole_warp) return lanes == warp.live;
+  if (instruction.kind == Kind::barrier || instruction.whole_warp) {
+    if (lanes != warp.live) return false;
+    // The manual asks for all lanes of the warp, also for those that returned before.
+    if (lanes != warp.exists) fault("divergence", warp, std::countr_zero(warp.exists & ~lanes), "the thread ended before");
+    return true;
+  }
   for (uint32_t rest = lanes; rest != 0;) {
     const int lane = __builtin_ctz(rest);
     const uint32_t mask = warp.at<uint32_t>(instruction.mask)[lane];
