@@ -24,12 +24,14 @@ LOWRANK_DEVICE int at_chunk(int row, int chunk) {
 /// Copies rows to a tile, zeros where there are none and beyond a head's columns.
 template <int Dim, int Rows, int Threads>
 LOWRANK_DEVICE void copy_tile(bf16* tile, const bf16* from, int64_t ld, int rows, int head_dim) {
-  constexpr int kChunks = Dim / 8;
+  constexpr int kChunks = Dim / 8, kStep = Threads / kChunks;
+  const int first = static_cast<int>(threadIdx.x) / kChunks, chunk = static_cast<int>(threadIdx.x) % kChunks;
+  if (chunk * 8 >= head_dim) rows = 0;
+  const bf16* at = from + first * ld + chunk * 8;
 #pragma unroll
-  for (int i = 0; i < Rows * kChunks / Threads; ++i) {
-    const int at = i * Threads + static_cast<int>(threadIdx.x), row = at / kChunks, chunk = at % kChunks;
-    const bool there = row < rows && chunk * 8 < head_dim;
-    cp_async16_zfill(tile + at_chunk<Dim>(row, chunk), there ? from + row * ld + chunk * 8 : from, there ? 16 : 0);
+  for (int row = first; row < first + Rows; row += kStep) {
+    cp_async16_zfill(tile + at_chunk<Dim>(row, chunk), row < rows ? at : from, row < rows ? 16 : 0);
+    at += kStep * ld;
   }
 }
 
@@ -58,7 +60,7 @@ LOWRANK_DEVICE void products(float (&sums)[Rows / 8][4], const bf16* tile, int r
   for (int n = 0; n < Rows / 8; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) sums[n][i] = 0;
-#pragma unroll
+#pragma unroll Dim == 64 ? 2 : 4  // more would take registers for addresses
   for (int k = 0; k < Dim / 16; ++k) {
     uint32_t a[4];
     left<Dim>(a, tile, row, k);
@@ -111,7 +113,7 @@ LOWRANK_DEVICE void store_rows(const float (&sums)[Cols / 8][4], bf16* tile, int
 template <int Dim, int Warps, int Keys>
 LOWRANK_DEVICE void forward(const AttentionArgs& args) {
   constexpr int kThreads = 32 * Warps, kQueries = 16 * Warps;
-  constexpr bool kHoldsQueries = Dim <= 128;  // in registers
+  constexpr bool kHoldsQueries = Dim == 128;  // in registers, where there is room
   LOWRANK_DYNAMIC_SHARED(bf16, qs);
   bf16* const ks = qs + kQueries * Dim;
   bf16* const vs = ks + 2 * Keys * Dim;
@@ -120,20 +122,24 @@ LOWRANK_DEVICE void forward(const AttentionArgs& args) {
   const int lane = lane_of(), row = 16 * warp_of(), queries = min(kQueries, tile.count - tile.first);
   const int64_t first = int64_t{tile.begin} + tile.first;
   const bf16* const q = static_cast<const bf16*>(args.q) + first * args.q_ld + int64_t{head} * d;
-  const bf16* const k = static_cast<const bf16*>(args.k) + tile.begin * args.k_ld + int64_t{kv_head} * d;
-  const bf16* const v = static_cast<const bf16*>(args.v) + tile.begin * args.v_ld + int64_t{kv_head} * d;
+  const bf16* k = static_cast<const bf16*>(args.k) + tile.begin * args.k_ld + int64_t{kv_head} * d;
+  const bf16* v = static_cast<const bf16*>(args.v) + tile.begin * args.v_ld + int64_t{kv_head} * d;
 
   // The first query sees keys [least, visible), and every query one more of both.
   const int visible = args.past + tile.first + 1, least = visible - args.window;
   const int keys = visible + queries - 1;
   int begin = max(least, 0) / Keys * Keys;
-  const auto copy = [&](int stage, int at) {
-    copy_tile<Dim, Keys, kThreads>(ks + stage * Keys * Dim, k + at * args.k_ld, args.k_ld, keys - at, d);
-    copy_tile<Dim, Keys, kThreads>(vs + stage * Keys * Dim, v + at * args.v_ld, args.v_ld, keys - at, d);
+  k += begin * args.k_ld;
+  v += begin * args.v_ld;
+  const auto copy_next = [&](int stage, int count) {
+    copy_tile<Dim, Keys, kThreads>(ks + stage * Keys * Dim, k, args.k_ld, count, d);
+    copy_tile<Dim, Keys, kThreads>(vs + stage * Keys * Dim, v, args.v_ld, count, d);
     cp_async_commit();
+    k += Keys * args.k_ld;
+    v += Keys * args.v_ld;
   };
   copy_tile<Dim, kQueries, kThreads>(qs, q, args.q_ld, queries, d);
-  copy(0, begin);
+  copy_next(0, keys - begin);
 
   float out[Dim / 8][4], top[2] = {-kInfinity, -kInfinity}, total[2] = {0, 0};
 #pragma unroll
@@ -142,18 +148,16 @@ LOWRANK_DEVICE void forward(const AttentionArgs& args) {
     for (int i = 0; i < 4; ++i) out[n][i] = 0;
   uint32_t held[kHoldsQueries ? Dim / 16 : 1][4];
   const float scale = args.scale * kLog2e;
-  bool fresh = true;
+  if constexpr (kHoldsQueries) {
+    cp_async_wait<0>();
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < Dim / 16; ++i) left<Dim>(held[i], qs, row, i);
+  }
   for (int stage = 0; begin < keys; begin += Keys, stage ^= 1) {
     cp_async_wait<0>();
     __syncthreads();  // this stage is there, and all are done with the other
-    if (begin + Keys < keys) copy(stage ^ 1, begin + Keys);
-    if constexpr (kHoldsQueries) {
-      if (fresh) {
-#pragma unroll
-        for (int i = 0; i < Dim / 16; ++i) left<Dim>(held[i], qs, row, i);
-      }
-      fresh = false;
-    }
+    if (begin + Keys < keys) copy_next(stage ^ 1, keys - begin - Keys);
     float s[Keys / 8][4];
     if constexpr (kHoldsQueries) {
 #pragma unroll
@@ -259,27 +263,35 @@ LOWRANK_DEVICE void backward(const AttentionBackwardArgs& args) {
     copy_tile<Dim, kRows, kThreads>(own_first, own.first + tile.first * own.first_ld, own.first_ld, rows, d);
     copy_tile<Dim, kRows, kThreads>(own_second, own.second + tile.first * own.second_ld, own.second_ld, rows, d);
   }
-  // Rows of the other side in steps of Inner, of keys head by head.
-  int64_t from = OfKeys ? tile.first : max(tile.first + 1 - args.window, 0), end = tile.first + rows;
-  if (OfKeys) end = min(int64_t{tile.count}, end - 1 + args.window);
+  // Rows of the other side in steps of Inner, for keys head by head.
+  int from = tile.first, end = tile.first + rows;
+  if (OfKeys)
+    end = args.window <= tile.count - end ? end - 1 + args.window : tile.count;
+  else
+    from = max(tile.first + 1 - args.window, 0);
   from = from / Inner * Inner;
-  const int passes = static_cast<int>((end - from + Inner - 1) / Inner), steps = OfKeys ? passes * group : passes;
-  const auto copy = [&](int stage, int step) {
-    const int at = static_cast<int>(from) + step % passes * Inner;
-    const int query_head = OfKeys ? head * group + step / passes : head;
-    const Side other = OfKeys ? queries_side(args, tile.begin, query_head) : keys_side(args, tile.begin, head / group);
-    const int count = static_cast<int>(end) - at;
-    copy_tile<Dim, Inner, kThreads>(firsts + stage * kTile, other.first + at * other.first_ld, other.first_ld, count,
+  int other_head = OfKeys ? head * group : head / group, other_heads = OfKeys ? group : 1, next = from;
+  Side other = OfKeys ? queries_side(args, tile.begin, other_head) : keys_side(args, tile.begin, other_head);
+  const auto copy_next = [&](int stage) {
+    const int count = end - next;
+    copy_tile<Dim, Inner, kThreads>(firsts + stage * kTile, other.first + next * other.first_ld, other.first_ld, count,
                                     d);
-    copy_tile<Dim, Inner, kThreads>(seconds + stage * kTile, other.second + at * other.second_ld, other.second_ld,
+    copy_tile<Dim, Inner, kThreads>(seconds + stage * kTile, other.second + next * other.second_ld, other.second_ld,
                                     count, d);
     if (OfKeys && threadIdx.x < Inner) {
       const int i = static_cast<int>(threadIdx.x);
-      const int64_t query = (int64_t{tile.begin} + at + i) * args.heads + query_head;
+      const int64_t query = (int64_t{tile.begin} + next + i) * args.heads + other_head;
       lses[stage * Inner + i] = i < count ? args.lse[query] * kLog2e : kInfinity;
       sums[stage * Inner + i] = i < count ? args.sums[query] : 0;
     }
     cp_async_commit();
+    next += Inner;
+    if (next < end) return;
+    next = from;
+    --other_heads;
+    ++other_head;
+    other.first += d;
+    other.second += d;
   };
 
   float own_lse[2] = {kInfinity, kInfinity}, own_sum[2] = {0, 0};
@@ -301,16 +313,16 @@ LOWRANK_DEVICE void backward(const AttentionBackwardArgs& args) {
       if constexpr (OfKeys) d_second[n][i] = 0;
     }
 
-  copy(0, 0);
-  for (int step = 0; step < steps; ++step) {
-    const int stage = Stages == 1 ? 0 : step & 1;
+  int at = from;
+  copy_next(0);
+  for (int stage = 0, left_over = 1; left_over > 0; stage ^= Stages - 1) {
+    left_over = other_heads;
     cp_async_wait<0>();
     __syncthreads();  // this stage is there, and all are done with the other
-    if (Stages > 1 && step + 1 < steps) copy(stage ^ 1, step + 1);
+    if (Stages > 1 && left_over > 0) copy_next(stage ^ 1);
     float weights[Inner / 8][4], slopes[Inner / 8][4];
     products<Dim, Inner>(weights, own_first, row, firsts + stage * kTile);
     products<Dim, Inner>(slopes, own_second, row, seconds + stage * kTile);
-    const int at = static_cast<int>(from) + step % passes * Inner;
 #pragma unroll
     for (int n = 0; n < Inner / 8; ++n)
 #pragma unroll
@@ -327,9 +339,10 @@ LOWRANK_DEVICE void backward(const AttentionBackwardArgs& args) {
       }
     add_weighted<Dim, Inner, Cols>(d_first, slopes, firsts + stage * kTile, chunk);
     if constexpr (OfKeys) add_weighted<Dim, Inner, Cols>(d_second, weights, seconds + stage * kTile, chunk);
-    if (Stages == 1 && step + 1 < steps) {
+    at = at + Inner < end ? at + Inner : from;
+    if (Stages == 1 && left_over > 0) {
       __syncthreads();
-      copy(0, step + 1);
+      copy_next(0);
     }
   }
 
@@ -352,7 +365,7 @@ LOWRANK_KERNEL(flash_256, AttentionArgs, 128, 1) { forward<256, 4, 32>(args); }
 LOWRANK_KERNEL(flash_gradient_queries_64, AttentionBackwardArgs, 128, 3) { backward<false, 64, 64, 2, 64>(args); }
 LOWRANK_KERNEL(flash_gradient_queries_128, AttentionBackwardArgs, 128, 2) { backward<false, 128, 32, 2, 128>(args); }
 LOWRANK_KERNEL(flash_gradient_queries_256, AttentionBackwardArgs, 128, 1) { backward<false, 256, 32, 1, 256>(args); }
-LOWRANK_KERNEL(flash_gradient_keys_64, AttentionBackwardArgs, 128, 3) { backward<true, 64, 64, 2, 64>(args); }
+LOWRANK_KERNEL(flash_gradient_keys_64, AttentionBackwardArgs, 128, 2) { backward<true, 64, 64, 2, 64>(args); }
 LOWRANK_KERNEL(flash_gradient_keys_128, AttentionBackwardArgs, 128, 2) { backward<true, 128, 32, 2, 128>(args); }
 LOWRANK_KERNEL(flash_gradient_keys_256, AttentionBackwardArgs, 128, 1) { backward<true, 256, 32, 1, 128>(args); }
 

@@ -75,7 +75,7 @@ LOWRANK_KERNEL(gram, GramArgs, 256, 4) {
 }
 
 /// A thread a pair of ranks and stretch of tokens.
-LOWRANK_KERNEL(second_moment, SecondMomentArgs, 256, 4) {
+LOWRANK_KERNEL(second_moment, SecondMomentArgs, 256, 2) {
   const int64_t pair = int64_t{blockIdx.x} * 256 + threadIdx.x, pairs = args.rank * args.rank;
   if (pair >= pairs) return;
   const int64_t i = pair / args.rank, j = pair % args.rank;
