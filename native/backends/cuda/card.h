@@ -12,6 +12,8 @@ struct Card {
   int64_t shared_bytes = 163 * 1024;  // that a block may have
   /// That decoded weights may take while a product runs; larger weights are decoded and multiplied in slices.
   int64_t decoded_bytes = int64_t{128} << 20;
+  /// Multiplications of the smallest product that a library serves, where there is one.
+  int64_t library_least = int64_t{1} << 28;
 };
 
 }  // namespace lowrank::cuda

@@ -46,6 +46,12 @@ int64_t CudaSizes::workspace(const Kernel& kernel) const {
   return std::visit([&](const auto& k) { return workspace_of(card_, k); }, kernel);
 }
 
+CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
+    : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {
+  const Gpu::Entered entered(gpu_);
+  library_ = CublasLt::open(gpu_.card().sm, library_reason_);
+}
+
 void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
   const Gpu::Entered entered(gpu_);
   if (!memory_.transfers().empty()) memory_.transfers().order(kernel, span_of(workspace, sizes_.workspace(kernel)));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/cuda/cublaslt.h"
 #include "backends/cuda/gpu.h"
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/memory.h"
@@ -28,13 +29,15 @@ class CudaSizes final : public KernelSizes {
 class CudaDevice final : public Device, private Launcher {
  public:
   /// @param pack path of the kernel pack
-  CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
-      : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {}
+  CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack);
 
   const CudaSizes& sizes() const override { return sizes_; }
   CudaMemory& memory() override { return memory_; }
   /// Such as "cuda:0".
   std::string name() const { return gpu_.name(); }
+  /// The library of matrix products that large ones go to; null without one, for the reason below.
+  const CublasLt* library() const { return library_.get(); }
+  const std::string& library_reason() const { return library_reason_; }
 
   /// Copies all weights to the card, once for all that use the same model at a time.
   std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
@@ -51,11 +54,17 @@ class CudaDevice final : public Device, private Launcher {
   const Card& card() const override { return gpu_.card(); }
   void zero(Ptr<std::byte> to, int64_t bytes) override { memory_.queue_zero(to, bytes); }
   void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override { memory_.queue_upload(to, from, bytes); }
+  bool has_library() const override { return library_ != nullptr; }
+  bool multiply(const LibraryProduct& product, Ptr<std::byte> workspace) override {
+    return library_->multiply(product, workspace, gpu_.stream(Lane::kernels));
+  }
   void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
               int64_t shared_bytes) override;
 
   Gpu gpu_;
   CudaMemory memory_;
+  std::string library_reason_;
+  std::unique_ptr<CublasLt> library_;
   const CudaSizes sizes_;
   std::map<const void*, std::weak_ptr<const Copies>> copies_;  // by model
   const Weights none_;

@@ -7,6 +7,7 @@
 
 #include "backends/cuda/card.h"
 #include "backends/cuda/kernels/kernel.h"
+#include "backends/cuda/launch/library_product.h"
 #include "device/ptr.h"
 
 namespace lowrank::cuda {
@@ -34,6 +35,11 @@ class Launcher {
   virtual void zero(Ptr<std::byte> to, int64_t bytes) = 0;
   /// The host's bytes may change when it returns.
   virtual void upload(Ptr<std::byte> to, const void* from, int64_t bytes) = 0;
+  /// A product by a library; false, and nothing queued, where there is none or it cannot.
+  /// @param workspace of library_workspace(card().sm) bytes
+  virtual bool multiply(const LibraryProduct& /*product*/, Ptr<std::byte> /*workspace*/) { return false; }
+  /// True where there is a library.
+  virtual bool has_library() const { return false; }
 
  protected:
   virtual void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,

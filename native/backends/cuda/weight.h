@@ -105,4 +105,10 @@ inline DeviceWeight device_weight(const Weights& weights, const Factor& factor) 
   return device_weight(view, {factor.dense.as<std::byte>()});
 }
 
+/// The rows of an fp32 or bf16 weight as they lie.
+inline Matrix dense_matrix(const DeviceWeight& w) {
+  const DType dtype = w.format == DeviceFormat::f32 ? DType::f32 : DType::bf16;
+  return Matrix{Ptr<std::byte>(reinterpret_cast<uint64_t>(w.data)), dtype, w.ld}.rows(w.first);
+}
+
 }  // namespace lowrank::cuda

@@ -107,7 +107,7 @@ struct Steps {
     return steps;
   }
   __device__ __forceinline__ void skip(const GemmArgs& args, int64_t steps) {
-    while (steps >= of(args.segment[segment])) steps -= of(args.segment[segment++]);
+    while (segment < args.segments && steps >= of(args.segment[segment])) steps -= of(args.segment[segment++]);
     k = steps * T::kK;
   }
   __device__ __forceinline__ void next(const GemmArgs& args) {

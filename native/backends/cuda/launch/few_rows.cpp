@@ -1,7 +1,7 @@
 #include "backends/cuda/launch/few_rows.h"
 
 #include "backends/cuda/launch/gemm_tiles.h"
-#include "backends/cuda/launch/operand.h"
+#include "backends/cuda/launch/multiply.h"
 #include "core/math.h"
 
 namespace lowrank::cuda {
@@ -32,21 +32,14 @@ constexpr KernelOf<GemmCodesArgs> kGemmCodes[2][3] = {{gemm_nf4_16, gemm_nf4_32,
 void multiply_codes(Launcher& launcher, GemmCodesArgs args, Ptr<std::byte> room) {
   const int64_t blocks = args.w.cols / 64, parts = code_parts(args.rest.n, blocks);
   const GemmArgs whole = args.rest;
+  if (parts > 1) args.rest = part_args(args.rest, room);
   args.rest.part_steps = ceil_div(blocks, parts);
-  if (parts > 1) {
-    args.rest.y = device_pointer(room);
-    args.rest.y_ld = whole.n;
-    args.rest.bias = args.rest.residual = nullptr;
-    args.rest.y_is_bf16 = 0;
-    args.rest.wide = whole.n % 4 == 0;
-    args.rest.part_stride = whole.m * whole.n;
-  }
   // Rows of a tile: 16, 32 or 64, whose kernels have stages and threads of their own; see kernels/gemm_four_bit.cu.
   const int size = whole.m <= 16 ? 0 : whole.m <= 32 ? 1 : 2;
   const int64_t stages = size == 2 ? 3 : 4, shared = stages * ((16 << size) * 128 + kCodeTile * 32);
   const auto& kernel = kGemmCodes[args.w.format == DeviceFormat::fp4 ? 1 : 0][size];
   launcher.launch(kernel, {1, ceil_div(whole.n, kCodeTile), parts}, size >= 1 ? 256 : 128, args, shared);
-  if (parts > 1) add_parts_of(launcher, whole, device_pointer(room.as<float>()), parts, whole.m * whole.n);
+  if (parts > 1) add_parts_of(launcher, whole, room, parts);
 }
 
 }  // namespace

@@ -5,14 +5,12 @@
 #include <cstdint>
 
 #include "backends/cuda/kernels/gemm.h"
+#include "backends/cuda/launch/library_product.h"
 #include "backends/cuda/launcher.h"
 
 namespace lowrank::cuda {
 
 constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
-
-/// How the factors of a product lie; see kernels/gemm.h.
-enum class GemmLayout : uint8_t { nt, nn, tn };
 
 struct GemmTile {
   KernelOf<GemmArgs> kernel;

@@ -2,7 +2,7 @@
 #include "backends/cuda/launch/products.h"
 
 #include "backends/cuda/launch/gemm_tiles.h"
-#include "backends/cuda/launch/operand.h"
+#include "backends/cuda/launch/multiply.h"
 #include "backends/cuda/weight_copy.h"
 
 namespace lowrank::cuda {

@@ -1,0 +1,205 @@
+// cuBLASLt by its stand-in: where it is looked for, and products that it serves.
+#include "backends/cuda/cublaslt.h"
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "backends/cuda/launch/products.h"
+#include "backends/cuda/standin_test.h"
+#include "backends/cuda/weight_copy.h"
+
+namespace lowrank::cuda {
+namespace {
+
+using test::Environment;
+
+struct TemporaryFolder {
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "lowrank-cublaslt-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
+    path = name;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() { std::filesystem::remove_all(path); }
+  std::filesystem::path path;
+};
+
+TEST("cuBLASLt is taken from where LOWRANK_CUBLASLT says, and from nowhere else") {
+  std::string reason;
+  Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}};
+  const auto library = CublasLt::open(90, reason);
+  REQUIRE(library != nullptr);
+  CHECK_EQ(library->path(), std::string(LOWRANK_CUBLASLT_STANDIN));
+  CHECK_EQ(library->version(), 130200);
+
+  environment.set("LOWRANK_CUBLASLT", "/nowhere/libcublasLt.so");
+  CHECK(CublasLt::open(90, reason) == nullptr);
+  CHECK(reason.find("/nowhere/libcublasLt.so") != std::string::npos);
+  environment.set("LOWRANK_CUBLASLT", "off");
+  CHECK(CublasLt::open(90, reason) == nullptr);
+  CHECK_EQ(reason, "no cuBLASLt is asked for");
+}
+
+TEST("cuBLASLt is refused with the reason where it cannot begin or is something else") {
+  std::string reason;
+  Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}, {"LOWRANK_STANDIN_CUBLASLT", "no-create"}};
+  CHECK(CublasLt::open(90, reason) == nullptr);
+  CHECK(reason.find("cublasLtCreate failed with status 1") != std::string::npos);
+  environment.set("LOWRANK_CUBLASLT", "libm.so.6");
+  CHECK(CublasLt::open(90, reason) == nullptr);
+  CHECK_EQ(reason, "libm.so.6: it has no cublasLtGetVersion");
+}
+
+TEST("cuBLASLt is found in toolkits and in Python environments") {
+  const TemporaryFolder folder;
+  const std::filesystem::path& root = folder.path;
+  const auto put = [&](const std::filesystem::path& file) {
+    std::filesystem::create_directories((root / file).parent_path());
+    std::ofstream(root / file) << "x";
+    return (root / file).string();
+  };
+  const std::string toolkit = put("cuda/lib64/libcublasLt.so.12");
+  const std::string newer = put("venv/lib/python3.12/site-packages/nvidia/cu13/lib/libcublasLt.so.13");
+  const std::string older = put("venv/lib/python3.12/site-packages/nvidia/cublas/lib/libcublasLt.so.12");
+  const Environment environment{{"LOWRANK_CUBLASLT", ""},
+                                {"LOWRANK_LIBCUDA", ""},
+                                {"CUDA_HOME", (root / "cuda").string()},
+                                {"CUDA_PATH", ""},
+                                {"VIRTUAL_ENV", (root / "venv").string()},
+                                {"CONDA_PREFIX", ""}};
+  std::vector<std::string> found;
+  for (const std::string& candidate : cublaslt_candidates())
+    if (candidate.starts_with(root.string())) found.push_back(candidate);
+  CHECK(found == (std::vector<std::string>{toolkit, newer, older}));
+  CHECK_EQ(cublaslt_candidates().front(), "libcublasLt.so.13");
+}
+
+/// Emulated kernels, and the stand-in for what is large.
+class LibraryRunner final : public Runner {
+ public:
+  LibraryRunner() : Runner("with a library") {
+    std::string reason;
+    library_ = CublasLt::open(card_.sm, reason);
+    card_.library_least = 1;
+  }
+  bool has_library() const override { return true; }
+  bool multiply(const LibraryProduct& product, Ptr<std::byte> workspace) override {
+    const bool served = library_->multiply(product, workspace, nullptr);
+    served_ += served;
+    return served;
+  }
+  int served() const { return served_; }
+
+ private:
+  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
+              int64_t shared_bytes) override {
+    emulate::Options options;
+    options.card = card_;
+    options.memory = &memory();
+    emulate::launch(kernel, blocks, threads, args, args_bytes, shared_bytes, options);
+  }
+  std::unique_ptr<CublasLt> library_;
+  int served_ = 0;
+};
+
+struct Shape {
+  bool nt;
+  Precision precision;
+  DType y;
+  DeviceFormat format;
+  bool bias, residual;
+  int64_t rank;  // of a small segment; 0: none
+  int served;    // products that the library is asked for, and serves
+};
+
+void check_product(const Shape& s) {
+  constexpr int64_t kM = 130, kN = 136, kK = 128;
+  LibraryRunner run;
+  test::Random random(9);
+  const DType operand = operand_of(s.precision);
+  const int64_t n = s.nt ? kN : kK, k = s.nt ? kK : kN;  // so that rows of the base are 128 long
+  const WeightCopy base(run, {s.format, kN, kK}, random);
+  Weights weights;
+  weights.set(0, base.device);
+  const Tensor x(run, operand, kM, k, random), h(run, operand, kM, 8, random);
+  const Tensor factor(run, DType::f32, s.nt ? n : 8, s.nt ? 8 : n, random);
+  const Tensor bias(run, DType::f32, 1, n, random), residual(run, DType::f32, kM, n, random);
+  const Tensor y(run, s.y, kM, n);
+  std::vector<Segment> segments = {{x.matrix(), {kN, kK, 0}}};
+  if (s.rank > 0) segments.push_back({h.matrix(), {factor.rows(), factor.cols(), -1, 0, factor.floats(), factor.cols()}});
+  Output to{y.matrix()};
+  if (s.bias) to.bias = bias.floats();
+  if (s.residual) {
+    to.residual = residual.floats();
+    to.residual_ld = n;
+  }
+  const auto launch = [&](const auto& kernel) {
+    lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+  };
+  s.nt ? launch(GemmNt{s.precision, kM, n, segments, to}) : launch(GemmNn{s.precision, kM, n, segments, to});
+  CHECK_EQ(run.served(), s.served);
+  const auto rounded = [&](double v) {
+    return s.precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(static_cast<float>(v))) : v;
+  };
+  double difference = 0, norm = 0;
+  for (int64_t i = 0; i < kM; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = (s.bias ? bias(0, j) : 0) + (s.residual ? residual(i, j) : 0);
+      for (int64_t c = 0; c < k; ++c) sum += x(i, c) * rounded(s.nt ? base(j, c) : base(c, j));
+      for (int64_t r = 0; r < s.rank; ++r) sum += h(i, r) * rounded(s.nt ? factor(j, r) : factor(r, j));
+      difference += (y(i, j) - sum) * (y(i, j) - sum);
+      norm += sum * sum;
+    }
+  }
+  CHECK_LE(std::sqrt(difference / norm), s.y == DType::f32 ? 2e-6 : 0x1p-8);
+}
+
+TEST("cuBLASLt serves large products, and what is small is added first") {
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}};
+  using enum DType;
+  for (const bool nt : {true, false}) {
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, false, 0, 1});
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::bf16, true, false, 8, 1});
+    check_product({nt, Precision::bf16, f32, DeviceFormat::nf4, true, true, 8, 1});
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, true, 8, 0});  // would be rounded twice
+    check_product({nt, Precision::f32, f32, DeviceFormat::q8_0, false, true, 8, 1});
+  }
+}
+
+TEST("what cuBLASLt has no kernel for is multiplied by one of our own") {
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN},
+                                {"LOWRANK_STANDIN_CUBLASLT", "no-kernel"}};
+  check_product({true, Precision::bf16, DType::bf16, DeviceFormat::nf4, true, false, 8, 0});
+  check_product({false, Precision::bf16, DType::f32, DeviceFormat::nf4, true, true, 8, 0});
+}
+
+TEST("cuBLASLt serves large reductions over tokens") {
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}};
+  for (const bool transposed : {false, true}) {
+    LibraryRunner run;
+    test::Random random(10);
+    const Tensor u(run, DType::bf16, 129, 128, random), x(run, DType::bf16, 129, 136, random);
+    const int64_t rows = transposed ? 136 : 128, cols = transposed ? 128 : 136;
+    Tensor out(run, DType::f32, rows, cols);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < cols; ++j) out.set(i, j, 1);
+    const ReduceTokens k{Precision::bf16, 129, u.matrix(), 128, x.matrix(), 136, 0.5f, out.floats(), cols, transposed};
+    lowrank::cuda::run(run, k, address_of(run.buffer<std::byte>(workspace(run.card(), k))));
+    CHECK_EQ(run.served(), 1);
+    double worst = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < cols; ++j) {
+        double sum = 1;
+        for (int64_t t = 0; t < 129; ++t) sum += 0.5 * u(t, transposed ? j : i) * x(t, transposed ? i : j);
+        worst = std::max(worst, std::fabs(out(i, j) - sum));
+      }
+    }
+    CHECK_LE(worst, 1e-4);
+  }
+}
+
+}  // namespace
+}  // namespace lowrank::cuda
