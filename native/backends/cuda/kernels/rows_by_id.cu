@@ -20,7 +20,7 @@ LOWRANK_DEVICE void for_tokens_of_id(int64_t first, int64_t tokens, const int32_
     __syncthreads();
     for (int warp = 0; warp < kIdThreads / 32; ++warp)
       for (uint32_t left = found[warp]; left != 0; left &= left - 1)
-        body(begin + warp * 32 + __ffs(static_cast<int>(left)) - 1);
+        body(begin + warp * 32 + __popc((left & (0 - left)) - 1));
     __syncthreads();
   }
 }

@@ -26,10 +26,9 @@ class DeviceMemory {
     if (at == MAP_FAILED) throw std::bad_alloc();
     begin_ = static_cast<std::byte*>(at);
     end_ = begin_;
-    emulate::poison(begin_, kRoom);
   }
   ~DeviceMemory() {
-    emulate::unpoison(begin_, kRoom);
+    emulate::unpoison(begin_, static_cast<size_t>(end_ - begin_));
     munmap(begin_, kRoom);
   }
   DeviceMemory(const DeviceMemory&) = delete;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -87,9 +88,11 @@ std::string name_of(const Thread& thread) {
          std::to_string(machine.block.y) + ", " + std::to_string(machine.block.z);
 }
 
-/// From a fiber: the launch ends there.
-[[noreturn]] void stop(std::string what) {
-  machine.error = std::move(what);
+/// From a fiber: the launch ends there. Nothing on its stack is destroyed, so it must own nothing.
+/// @param describe returns what is wrong
+template <class Describe>
+[[noreturn]] void stop(Describe&& describe) {
+  machine.error = describe();
   machine.current->fiber.leave(true);
   std::abort();
 }
@@ -110,10 +113,14 @@ void begin_thread() {
   machine.body(machine.args);
   Thread& me = *machine.current;
   if (!me.copies.empty())
-    stop("a copy of cp.async at " + show(me.copies.front().here) + " is never waited for by " + name_of(me));
+    stop([&] {
+      return "a copy of cp.async at " + show(me.copies.front().here) + " is never waited for by " + name_of(me);
+    });
   if (!machine.at_barrier.empty())
-    stop(std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " is not reached by " + name_of(me) +
-         ", which has ended");
+    stop([&] {
+      return std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " is not reached by " +
+             name_of(me) + ", which has ended";
+    });
   me.done = true;
   --machine.live;
   me.fiber.leave(true);
@@ -259,7 +266,7 @@ bool running(Running& who) {
 // ---- for kernels
 
 void fail(const char* what, Place here) {
-  stop(std::string(what) + " at " + show(here) + " by " + name_of(*machine.current));
+  stop([&] { return std::string(what) + " at " + show(here) + " by " + name_of(*machine.current); });
 }
 
 uint3 thread_index() { return {machine.current->index, 0, 0}; }
@@ -275,8 +282,10 @@ Votes barrier(const char* name, bool vote, Place here) {
     machine.barrier_name = name;
     machine.barrier_here = here;
   } else if (machine.barrier_here.line != here.line || std::strcmp(machine.barrier_here.file, here.file) != 0) {
-    stop("divergence: " + std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " meets " + name +
-         " at " + show(here));
+    stop([&] {
+      return "divergence: " + std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " meets " +
+             name + " at " + show(here);
+    });
   }
   ++machine.votes.all;
   machine.votes.yes += vote;
@@ -313,8 +322,10 @@ Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count
     meeting.here = here;
   } else if (std::strcmp(meeting.name, name) != 0 || meeting.here.line != here.line ||
              std::strcmp(meeting.here.file, here.file) != 0) {
-    stop("divergence: " + std::string(meeting.name) + " at " + show(meeting.here) + " meets " + name + " at " +
-         show(here));
+    stop([&] {
+      return "divergence: " + std::string(meeting.name) + " at " + show(meeting.here) + " meets " + name + " at " +
+             show(here);
+    });
   }
   const Deposits deposits = meeting.deposits[meeting.turn & 1];
   if (count > 0) std::memcpy(deposits[me.lane()], bytes, count);
@@ -340,10 +351,11 @@ void* shared_array(const void* tag, int64_t bytes, int64_t alignment) {
   void*& at = machine.arrays[tag];
   if (!at) {
     machine.static_bytes += bytes;
-    if (machine.static_bytes > kMostStaticShared) stop("over 48 KiB of static shared memory");
+    if (machine.static_bytes > kMostStaticShared)
+      stop([&] { return std::string("over 48 KiB of static shared memory"); });
     at = machine.shared.place(bytes, alignment);
     if (!at || machine.static_bytes + machine.dynamic_bytes > machine.options.card.shared_bytes)
-      stop("more shared memory than the card has");
+      stop([&] { return std::string("more shared memory than the card has"); });
   }
   return at;
 }
@@ -425,6 +437,11 @@ void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
 
 }  // namespace lowrank::cuda::emulate
 
+#if defined(LOWRANK_UNDEFINED_SANITIZER)
+bool lowrank::cuda::emulate::checks_alignment() { return false; }
+#else
+bool lowrank::cuda::emulate::checks_alignment() { return true; }
+
 // ---- the compiler's checks of alignment, by the names of the undefined-behavior sanitizer, without its library
 
 namespace {
@@ -436,6 +453,8 @@ struct TypeMismatch {
 };
 }  // namespace
 extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* where, uintptr_t) {
-  const std::string what = "access to an address that is not aligned to " + std::to_string(1 << where->log_alignment);
-  lowrank::cuda::emulate::fail(what.c_str(), {where->file, static_cast<int>(where->line)});
+  static char what[80];  // a string would be lost with the fiber's stack
+  std::snprintf(what, sizeof what, "access to an address that is not aligned to %d", 1 << where->log_alignment);
+  lowrank::cuda::emulate::fail(what, {where->file, static_cast<int>(where->line)});
 }
+#endif

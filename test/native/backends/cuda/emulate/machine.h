@@ -38,6 +38,8 @@ const Entry* find_kernel(const std::string& name, bool tracked = false);
 std::vector<Entry> all_kernels();
 /// False in a build with another sanitizer.
 bool has_tracked_kernels();
+/// False in a build where the undefined-behavior sanitizer does.
+bool checks_alignment();
 
 /// Runs a kernel to its end. Throws Error.
 void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes,
