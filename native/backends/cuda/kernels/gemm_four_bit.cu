@@ -25,39 +25,51 @@ struct CodeStages {
 /// Place of a chunk of x; two neighboring rows have the four chunks of a half in different places.
 LOWRANK_DEVICE int turned(int row, int chunk) { return chunk ^ (row & 1) << 2; }
 
+/// What a thread copies of x and of the codes, block by block.
 template <int kM>
-LOWRANK_DEVICE void load_codes(const GemmCodesArgs& args, int block, int64_t n0, unsigned char* stage) {
+struct CodeLoads {
   using T = FewRows<kM>;
-  constexpr int kChunks = T::kK / 8;
-  const int64_t k = int64_t{block} * 64;
-  const auto each_chunk = [&](int i, auto&& load) {
-    const int index = static_cast<int>(threadIdx.x) + i * T::kThreads, row = index / kChunks, chunk = index % kChunks;
-    const int count = row < args.rest.m ? 8 : 0;
-    load(stage + row * (T::kK * 2) + turned(row, chunk) * 16, count == 0 ? 0 : row * args.x.ld + k + chunk * 8, count);
-  };
-  constexpr int kEach = kM * kChunks / T::kThreads;
-  if (args.x.is_f32 == 0 && args.x.wide != 0) {
+  static constexpr int kChunks = T::kK / 8, kStride = T::kThreads / kChunks;
+  const __nv_bfloat16* x;
+  const uint8_t* codes;
+
+  LOWRANK_DEVICE int row() { return static_cast<int>(threadIdx.x) / kChunks; }
+  LOWRANK_DEVICE int chunk() { return static_cast<int>(threadIdx.x) % kChunks; }
+
+  __device__ __forceinline__ void begin(const GemmCodesArgs& args, int block, int64_t n0) {
+    x = static_cast<const __nv_bfloat16*>(args.x.data) + row() * args.x.ld + int64_t{block} * 64 + chunk() * 8;
+    const int64_t of_row = args.w.first + n0 + threadIdx.x / 2;
+    codes = static_cast<const uint8_t*>(args.w.data) + (of_row * (args.w.cols / 64) + block) * kCodeRowBytes +
+            threadIdx.x % 2 * 16;
+  }
+  /// Copies the next block, the one of that number.
+  __device__ __forceinline__ void load(const GemmCodesArgs& args, int block, int rows, unsigned char* stage) {
+    unsigned char* const to = stage + row() * (T::kK * 2) + turned(row(), chunk()) * 16;
+    if (args.x.is_f32 == 0 && args.x.wide != 0) {
 #pragma unroll
-    for (int i = 0; i < kEach; ++i)
-      each_chunk(i, [&](unsigned char* to, int64_t at, int count) {
-        cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(args.x.data) + at, count * 2);
-      });
-  } else {
+      for (int i = 0; i < kM / kStride; ++i)
+        cp_async16_zfill(to + i * kStride * (T::kK * 2), x + i * kStride * args.x.ld,
+                         row() + i * kStride < static_cast<int>(args.rest.m) ? 16 : 0);
+    } else {
 #pragma unroll 1
-    for (int i = 0; i < kEach; ++i)
-      each_chunk(i, [&](unsigned char* to, int64_t at, int count) {
-        store16(reinterpret_cast<uint32_t*>(to), convert_chunk(args.x, at, count));
-      });
-  }
-  unsigned char* const codes = stage + CodeStages<kM>::kXBytes;
+      for (int i = 0; i < kM / kStride; ++i) {
+        const int count = row() + i * kStride < static_cast<int>(args.rest.m) ? 8 : 0;
+        const int64_t at = (row() + i * kStride) * args.x.ld + int64_t{block} * 64 + chunk() * 8;
+        store16(reinterpret_cast<uint32_t*>(to + i * kStride * (T::kK * 2)),
+                convert_chunk(args.x, count == 0 ? 0 : at, count));
+      }
+    }
+    unsigned char* const code = stage + CodeStages<kM>::kXBytes + threadIdx.x * 16;
 #pragma unroll
-  for (int i = 0; i < T::kN * 2 / T::kThreads; ++i) {
-    const int index = static_cast<int>(threadIdx.x) + i * T::kThreads, row = index / 2;
-    const bool there = n0 + row < args.rest.n;
-    const int64_t at = ((args.w.first + (there ? n0 + row : 0)) * (args.w.cols / 64) + block) * kCodeRowBytes;
-    cp_async16_zfill(codes + index * 16, static_cast<const uint8_t*>(args.w.data) + at + index % 2 * 16, there ? 16 : 0);
+    for (int i = 0; i < T::kN * 2 / T::kThreads; ++i) {
+      constexpr int kRows = T::kThreads / 2;
+      cp_async16_zfill(code + i * kRows * kCodeRowBytes, codes + i * kRows * (args.w.cols / 64) * kCodeRowBytes,
+                       static_cast<int>(threadIdx.x) / 2 + i * kRows < rows ? 16 : 0);
+    }
+    x += 64;
+    codes += kCodeRowBytes;
   }
-}
+};
 
 template <DeviceFormat kFormat, int kM>
 LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
@@ -70,22 +82,24 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
   const int64_t n0 = int64_t{blockIdx.y} * T::kN;
   const int blocks = static_cast<int>(args.w.cols / 64), part = static_cast<int>(args.rest.part_steps);
   const int begin = static_cast<int>(blockIdx.z) * part, end = begin + part < blocks ? begin + part : blocks;
-  const int last_row = static_cast<int>(args.rest.n - n0 < T::kN ? args.rest.n - n0 : T::kN) - 1;
+  const int rows = static_cast<int>(args.rest.n - n0 < T::kN ? args.rest.n - n0 : T::kN);
   Sums<T> sums = {};
 
   // Of the rows of codes that a lane decodes.
   // 32 bits number the blocks of any matrix that fits a card, and spare registers.
   const auto scale_at = [&](int j, int block) {
     const int row = warp * T::kWarpN + j * 8 + g;
-    const auto of_row = static_cast<uint32_t>(args.w.first + n0) + static_cast<uint32_t>(row < last_row ? row : last_row);
+    const auto of_row = static_cast<uint32_t>(args.w.first + n0) + static_cast<uint32_t>(row < rows ? row : rows - 1);
     return scale_of_block(args.w, books, of_row * static_cast<uint32_t>(blocks) + static_cast<uint32_t>(block));
   };
   float scale[T::kFragmentsN];
 #pragma unroll
   for (int j = 0; j < T::kFragmentsN; ++j) scale[j] = scale_at(j, begin);
+  CodeLoads<kM> loads;
+  loads.begin(args, begin, n0);
 #pragma unroll 1
   for (int i = 0; i < S::kStages - 1; ++i) {
-    if (begin + i < end) load_codes<kM>(args, begin + i, n0, stages + i * S::kBytes);
+    if (begin + i < end) loads.load(args, begin + i, rows, stages + i * S::kBytes);
     cp_async_commit();
   }
   int to = S::kStages - 1, from = 0;
@@ -94,7 +108,7 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
     cp_async_wait<S::kStages - 2>();
     __syncthreads();
     const int ahead = block + S::kStages - 1;
-    if (ahead < end) load_codes<kM>(args, ahead, n0, stages + to * S::kBytes);
+    if (ahead < end) loads.load(args, ahead, rows, stages + to * S::kBytes);
     cp_async_commit();
     const unsigned char* const stage = stages + from * S::kBytes;
     to = to + 1 == S::kStages ? 0 : to + 1;
@@ -139,15 +153,17 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
   // The further segments, which are short, one step at a time.
   auto* const stage = reinterpret_cast<__nv_bfloat16*>(stages);
   if (blockIdx.z + 1 == gridDim.z) {
-    for (int s = 0; s < args.rest.segments; ++s) {
-      for (int64_t k = 0; k < args.rest.segment[s].k; k += T::kK) {
-        load_step<T>(args.rest, args.rest.segment[s], k, 0, n0, stage);
-        cp_async_commit();
-        cp_async_wait<0>();
-        __syncthreads();
-        multiply_step<T>(stage, sums);
-        __syncthreads();
-      }
+    Steps<T> steps;
+    steps.m0 = 0;
+    steps.n0 = n0;
+    steps.begin(args.rest, 0);
+    while (steps.segment < args.rest.segments) {
+      steps.load(args.rest, stage);
+      cp_async_commit();
+      cp_async_wait<0>();
+      __syncthreads();
+      multiply_step<T>(stage, sums);
+      __syncthreads();
     }
   }
   store_sums<T>(args.rest, 0, n0, sums, stage);

@@ -61,44 +61,83 @@ LOWRANK_DEVICE Pack<uint32_t> convert_chunk(const GemmOperand& from, int64_t at,
   return packed;
 }
 
-/// Brings elements [row, row + kRows) x [column, column + kCols) of a matrix [rows, cols] to a panel; zeros beyond it.
+/// Elements [row, row + kRows) x [column, column + kCols) of a matrix [rows, cols], rounded to bf16; zeros beyond it. Not
+/// unrolled: this serves small factors, and takes no registers from the sums.
 template <int kRows, int kCols, int kThreads>
-LOWRANK_DEVICE void load_panel(__nv_bfloat16* panel, const GemmOperand& from, int64_t row, int64_t column, int64_t rows,
-                               int64_t cols) {
-  constexpr int kChunks = kCols / 8, kAll = kRows * kChunks;
-  const auto rows_left = static_cast<int>(rows - row < kRows ? rows - row : kRows);
-  const auto cols_left = static_cast<int>(cols - column < kCols ? cols - column : kCols);
-  const int64_t corner = row * from.ld + column;
-  const auto each_chunk = [&](int i, auto&& load) {
-    const int index = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (kAll % kThreads != 0 && index >= kAll) return;
-    const int r = index / kChunks, c = index % kChunks;
-    int count = r < rows_left ? cols_left - c * 8 : 0;
-    count = count < 0 ? 0 : count > 8 ? 8 : count;
-    load(chunk_of<kCols>(panel, r, c), count == 0 ? 0 : corner + r * from.ld + c * 8, count);
-  };
-  constexpr int kEach = (kAll + kThreads - 1) / kThreads;
-  if (from.is_f32 == 0 && from.wide != 0) {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i)
-      each_chunk(i, [&](__nv_bfloat16* to, int64_t at, int count) {
-        cp_async16_zfill(to, static_cast<const __nv_bfloat16*>(from.data) + at, count * 2);
-      });
-  } else {
-    // Not unrolled: this serves small factors, and takes no registers from the sums.
+LOWRANK_DEVICE void convert_panel(__nv_bfloat16* panel, const GemmOperand& from, int64_t row, int64_t column,
+                                  int64_t rows, int64_t cols) {
+  constexpr int kChunks = kCols / 8;
 #pragma unroll 1
-    for (int i = 0; i < kEach; ++i)
-      each_chunk(i, [&](__nv_bfloat16* to, int64_t at, int count) {
-        store16(reinterpret_cast<uint32_t*>(to), convert_chunk(from, at, count));
-      });
+  for (int index = static_cast<int>(threadIdx.x); index < kRows * kChunks; index += kThreads) {
+    const int r = index / kChunks, c = index % kChunks;
+    const int64_t left = row + r < rows ? cols - column - c * 8 : 0;
+    const int count = static_cast<int>(left < 0 ? 0 : left > 8 ? 8 : left);
+    const int64_t at = count == 0 ? 0 : (row + r) * from.ld + column + c * 8;
+    store16(reinterpret_cast<uint32_t*>(chunk_of<kCols>(panel, r, c)), convert_chunk(from, at, count));
   }
 }
 
-/// Step of the reduction that is loaded next.
+/// A factor's panels [kRows, kCols], step by step of the reduction, which goes down the rows or along them. A thread copies
+/// the same chunks of each, whole strides of rows apart, so little is left to compute for a step.
+template <int kRows, int kCols, int kThreads, bool kDown>
+struct Panels {
+  static constexpr int kChunks = kCols / 8, kStride = kThreads / kChunks, kDepth = kDown ? kRows : kCols;
+  static constexpr int kEach = (kRows + kStride - 1) / kStride;
+  static_assert(kThreads % kChunks == 0 && kStride % 8 == 0 && (kRows % kStride == 0 || kRows < kStride));
+
+  const __nv_bfloat16* from;  // the thread's first chunk at the next step
+  uint32_t there;             // down: bytes of a chunk; along: bit i says that row i of the thread's is there
+
+  LOWRANK_DEVICE int row() { return static_cast<int>(threadIdx.x) / kChunks; }
+  LOWRANK_DEVICE int chunk() { return static_cast<int>(threadIdx.x) % kChunks; }
+
+  /// @param first of the `count` outputs, and `k` of the reduction, that the panel begins with
+  __device__ __forceinline__ void begin(const GemmOperand& operand, int64_t first, int64_t count, int64_t k) {
+    const int64_t r = (kDown ? k : first) + row(), c = (kDown ? first : k) + chunk() * 8;
+    from = static_cast<const __nv_bfloat16*>(operand.data) + r * operand.ld + c;
+    if constexpr (kDown) {
+      const int64_t left = count - c;
+      there = static_cast<uint32_t>(left < 0 ? 0 : left > 8 ? 8 : left) * 2;
+    } else {
+      there = 0;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) there |= r + i * kStride < count ? 1u << i : 0u;
+    }
+  }
+  /// Copies the next panel, of whose reduction `left` columns are there.
+  __device__ __forceinline__ void copy(__nv_bfloat16* panel, int64_t ld, int left) {
+    if (kRows < kStride && row() >= kRows) return;
+    __nv_bfloat16* const to = chunk_of<kCols>(panel, row(), chunk());
+    int along = left - chunk() * 8;
+    along = (along < 0 ? 0 : along > 8 ? 8 : along) * 2;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int bytes = kDown ? (row() + i * kStride < left ? static_cast<int>(there) : 0)
+                              : ((there >> i & 1) != 0 ? along : 0);
+      // Where nothing is read the address does not matter.
+      cp_async16_zfill(to + i * kStride * kCols, from + i * kStride * ld, bytes);
+    }
+    from += kDown ? kDepth * ld : int64_t{kDepth};
+  }
+  __device__ __forceinline__ void load(__nv_bfloat16* panel, const GemmOperand& operand, int64_t first, int64_t count,
+                                       int64_t k, int64_t depth) {
+    if (operand.is_f32 == 0 && operand.wide != 0) {
+      copy(panel, operand.ld, static_cast<int>(depth - k < kDepth ? depth - k : kDepth));
+    } else if constexpr (kDown) {
+      convert_panel<kRows, kCols, kThreads>(panel, operand, k, first, depth, count);
+    } else {
+      convert_panel<kRows, kCols, kThreads>(panel, operand, first, k, count, depth);
+    }
+  }
+};
+
+/// The steps of the reduction that are still to be loaded: their segment and the place in it.
 template <class T>
 struct Steps {
-  int segment = 0;
-  int64_t k = 0;
+  Panels<T::kXTransposed ? T::kK : T::kM, T::kXTransposed ? T::kM : T::kK, T::kThreads, T::kXTransposed> x;
+  Panels<T::kWTransposed ? T::kK : T::kN, T::kWTransposed ? T::kN : T::kK, T::kThreads, T::kWTransposed> w;
+  int64_t m0, n0, k;
+  int segment;
 
   LOWRANK_DEVICE int64_t of(const GemmSegment& segment) { return (segment.k + T::kK - 1) / T::kK; }
   LOWRANK_DEVICE int64_t of(const GemmArgs& args) {
@@ -106,33 +145,28 @@ struct Steps {
     for (int i = 0; i < args.segments; ++i) steps += of(args.segment[i]);
     return steps;
   }
-  __device__ __forceinline__ void skip(const GemmArgs& args, int64_t steps) {
+  /// @param steps that others load
+  __device__ __forceinline__ void begin(const GemmArgs& args, int64_t steps) {
+    segment = 0;
     while (segment < args.segments && steps >= of(args.segment[segment])) steps -= of(args.segment[segment++]);
     k = steps * T::kK;
+    if (segment < args.segments) begin_segment(args);
   }
-  __device__ __forceinline__ void next(const GemmArgs& args) {
+  __device__ __forceinline__ void begin_segment(const GemmArgs& args) {
+    x.begin(args.segment[segment].x, m0, args.m, k);
+    w.begin(args.segment[segment].w, n0, args.n, k);
+  }
+  __device__ __forceinline__ void load(const GemmArgs& args, __nv_bfloat16* stage) {
+    const GemmSegment& from = args.segment[segment];
+    x.load(stage, from.x, m0, args.m, k, from.k);
+    w.load(stage + T::kXElements, from.w, n0, args.n, k, from.k);
     k += T::kK;
-    if (k < args.segment[segment].k) return;
+    if (k < from.k) return;
     ++segment;
     k = 0;
+    if (segment < args.segments) begin_segment(args);
   }
 };
-
-template <class T>
-LOWRANK_DEVICE void load_step(const GemmArgs& args, const GemmSegment& segment, int64_t k, int64_t m0, int64_t n0,
-                              __nv_bfloat16* stage) {
-  if constexpr (T::kXTransposed) {
-    load_panel<T::kK, T::kM, T::kThreads>(stage, segment.x, k, m0, segment.k, args.m);
-  } else {
-    load_panel<T::kM, T::kK, T::kThreads>(stage, segment.x, m0, k, args.m, segment.k);
-  }
-  __nv_bfloat16* const w = stage + T::kXElements;
-  if constexpr (T::kWTransposed) {
-    load_panel<T::kK, T::kN, T::kThreads>(w, segment.w, k, n0, segment.k, args.n);
-  } else {
-    load_panel<T::kN, T::kK, T::kThreads>(w, segment.w, n0, k, args.n, segment.k);
-  }
-}
 
 /// Adds the products of a stage to the sums of a warp.
 template <class T>
@@ -247,15 +281,16 @@ LOWRANK_DEVICE void multiply(const GemmArgs& args) {
   const int64_t begin = blockIdx.z * args.part_steps, all = Steps<T>::of(args) - begin;
   const int64_t steps = all < args.part_steps ? all : args.part_steps;
   Steps<T> loads;
-  loads.skip(args, begin);
+  loads.m0 = m0;
+  loads.n0 = n0;
+  loads.begin(args, begin);
   Sums<T> sums = {};
   int64_t loaded = 0;
   int to = 0, from = 0;
 #pragma unroll
   for (int i = 0; i < T::kStages - 1; ++i) {
     if (loaded < steps) {
-      load_step<T>(args, args.segment[loads.segment], loads.k, m0, n0, stages + to * T::kStageElements);
-      loads.next(args);
+      loads.load(args, stages + to * T::kStageElements);
       ++loaded;
     }
     ++to;
@@ -266,8 +301,7 @@ LOWRANK_DEVICE void multiply(const GemmArgs& args) {
     cp_async_wait<T::kStages - 2>();
     __syncthreads();
     if (loaded < steps) {
-      load_step<T>(args, args.segment[loads.segment], loads.k, m0, n0, stages + to * T::kStageElements);
-      loads.next(args);
+      loads.load(args, stages + to * T::kStageElements);
       ++loaded;
     }
     cp_async_commit();
