@@ -17,6 +17,13 @@ export function digits(value: number): string {
   return value >= 10 ? value.toFixed(1) : value.toFixed(2)
 }
 
+/** Three digits and a prefix of the SI: `950`, `12.3 M`, `1.23 T`. */
+export function formatMany(value: number): string {
+  const prefixes = ['', 'k', 'M', 'G', 'T', 'P', 'E']
+  const power = Math.min(prefixes.length - 1, Math.floor(Math.log10(Math.max(1, value)) / 3))
+  return power === 0 ? String(value) : `${digits(value / 1000 ** power)} ${prefixes[power]}`
+}
+
 /** `42 s`, `3 min 05 s`, `2 h 07 min`. */
 export function formatDuration(seconds: number): string {
   const whole = Math.round(seconds)

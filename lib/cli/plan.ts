@@ -5,6 +5,7 @@
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { writeFileWhole } from '../io/atomic.js'
+import { type Card, cardNamed } from '../planning/cards.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
 import { type Machine, machineNamed } from '../time/machines.js'
@@ -17,7 +18,8 @@ import { formatCount } from './format.js'
 import { bytesFlag, collect, examples, notedOn } from './help.js'
 import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
-import { bytesBeside, choiceData, describeFit, shapeOfChoice } from './plan/fit.js'
+import { cardData, roomLine, workLine } from './plan/card.js'
+import { apartFrom, bytesBeside, choiceData, describeFit, shapeOfChoice } from './plan/fit.js'
 import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
 import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
@@ -31,6 +33,8 @@ interface Options extends Shape {
   fit?: number
   /** Name of the machine whose figures tell the time. */
   machine?: string
+  /** The card to plan for. */
+  device?: Card
   /** A file, or true for none. */
   timeline?: string | true
   kernels?: boolean
@@ -47,6 +51,11 @@ export function configure(command: Command): void {
     bytesFlag,
   )
   command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
+  command.option(
+    '--device <name>',
+    `plan for an NVIDIA GPU, which need not be there: cuda:24GB, or by name, such as cuda:rtx-4090`,
+    cardFlag,
+  )
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   command.option(
     '--kernels',
@@ -58,10 +67,13 @@ export function configure(command: Command): void {
     'lowrank plan --model Llama-70B/config.json --method qlora --kernels',
     'lowrank plan run.yaml --fit 8GiB --timeline step.svg',
     'lowrank plan run.yaml --machine epyc-avx512-bf16-2c',
+    'lowrank plan run.yaml --device cuda:rtx-4090 --fit 24GB',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, machine: name, ...rest } = options
+    const { fit: budget, timeline, kernels: counts, machine: name, device: card, ...rest } = options
+    if (card !== undefined && name !== undefined)
+      throw new UsageError('--machine and --device name two machines; pass one of them.')
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
@@ -70,7 +82,7 @@ export function configure(command: Command): void {
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels } = await planned(
       config,
-      { budget, hasData, machine, counts: counts ?? false },
+      { budget, hasData, machine, card, counts: counts ?? false },
       output,
     )
     const best = fit?.choices[0]
@@ -78,8 +90,11 @@ export function configure(command: Command): void {
     const privacy = hasData ? await plannedPrivacy(config) : undefined
     // In the words of the config.
     const precision: Printed<'plan'>['precision'] =
-      resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
+      (card && config.precision === 'auto') || resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
     const held = describeBoth({ quantization, embeddingQuantization })
+    const accumulation = best?.gradientAccumulationSteps ?? config.gradientAccumulationSteps
+    const onCard =
+      card && kernels ? { card, plan: cardData(card, memory.peakBytes, kernels, accumulation) } : undefined
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -88,11 +103,12 @@ export function configure(command: Command): void {
       peak_bytes: memory.peakBytes,
       rows: memory.rows,
       process: {
-        bytes: memory.peakBytes + bytesBeside(beside),
+        bytes: (card ? 0 : memory.peakBytes) + bytesBeside(beside),
         runtime_bytes: beside.runtimeBytes,
         data_bytes: beside.dataBytes,
       },
       time: 'unknown' in time ? null : timeData(time),
+      ...(onCard ? { card: onCard.plan } : {}),
       arena_bytes: memory.arenaBytes,
       peak_at: memory.peakAt,
       quantization: describeQuantization(quantization),
@@ -100,7 +116,7 @@ export function configure(command: Command): void {
       precision,
       ...(privacy ? { privacy } : {}),
       ...(timeline === undefined ? {} : { timeline: timelineData(memory) }),
-      ...(kernels === undefined ? {} : { kernels: kernelsData(kernels) }),
+      ...(kernels && counts ? { kernels: kernelsData(kernels) } : {}),
       ...(fit === undefined
         ? {}
         : { fit: { budget_bytes: budget as number, choices: fit.choices.map(choiceData) } }),
@@ -111,26 +127,40 @@ export function configure(command: Command): void {
       [
         ...(fit === undefined
           ? []
-          : [describeFit(config, fit, budget as number, beside, columnsFor(output.stdout)), '']),
+          : [
+              describeFit(config, fit, budget as number, apartFrom(beside, card), columnsFor(output.stdout)),
+              '',
+            ]),
         describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, {
           ...data,
           held,
           paged,
+          room: onCard && roomLine(onCard.card, onCard.plan),
         }),
-        processLine(memory, beside),
-        timeLine(time),
+        processLine(card ? 0 : memory.peakBytes, beside),
+        onCard ? workLine(onCard.card, onCard.plan) : timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
-        ...(kernels === undefined ? [] : ['', kernelsText(kernelsData(kernels))]),
+        ...(kernels && counts ? ['', kernelsText(kernelsData(kernels))] : []),
       ].join('\n'),
     )
   })
 }
 
-/** The whole process, which is what other programs and the system count. */
-function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory): string {
+function cardFlag(text: string): Card {
+  const name = /^cuda:(\D.*|\d+.*[a-z]+)$/i.exec(text)?.[1]
+  if (name === undefined)
+    throw new UsageError(
+      `--device '${text}': expected cuda: and a card or its memory, as in cuda:rtx-4090 or cuda:24GB; without it the plan is for the CPU.`,
+    )
+  return cardNamed(name)
+}
+
+/** The whole process, which is what other programs and the system count. @param peakBytes in its own memory */
+function processLine(peakBytes: number, beside: ProcessMemory): string {
   const { runtimeBytes, dataBytes } = beside
   const data = dataBytes > 0 ? `, about ${formatBytes(dataBytes)} for the data` : ''
-  return `process about ${formatBytes(peakBytes + bytesBeside(beside))}: the peak, ${formatBytes(runtimeBytes)} for Node.js and JavaScript${data} (estimated)`
+  const peak = peakBytes > 0 ? 'the peak, ' : ''
+  return `process about ${formatBytes(peakBytes + bytesBeside(beside))}: ${peak}${formatBytes(runtimeBytes)} for Node.js and JavaScript${data} (estimated)`
 }
 
 function timeLine(time: RunTime): string {
@@ -187,7 +217,9 @@ function describe(
     precision,
     privacy,
     paged,
-  }: Pick<Printed<'plan'>, 'precision' | 'privacy'> & Pick<Planned, 'paged'> & { held: string },
+    room,
+  }: Pick<Printed<'plan'>, 'precision' | 'privacy'> &
+    Pick<Planned, 'paged'> & { held: string; room: string | undefined },
 ): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
@@ -200,9 +232,11 @@ function describe(
     memory.toString(),
     '',
     ...(privacy ? [...privacyLines(privacy), ''] : []),
-    memory.peakBytes <= available
-      ? `${formatBytes(available)} are available on this machine.`
-      : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less memory.`,
+    room !== undefined
+      ? room
+      : memory.peakBytes <= available
+        ? `${formatBytes(available)} are available on this machine.`
+        : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less memory.`,
     ...(paged
       ? [
           `A run on this machine pages the optimizer state (${paged.optimizer.type} with ${paged.optimizer.resident} in memory), with a peak of ${formatBytes(paged.peakBytes)}.`,

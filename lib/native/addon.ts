@@ -41,6 +41,15 @@ export interface CpuInfo {
   prefersBf16: boolean
 }
 
+/** Properties of a card that the workspace of its kernels depends on. */
+export interface CardSizes {
+  /** Compute capability, ten times. */
+  sm: number
+  multiprocessors: number
+  /** Shared memory that a block may have. */
+  sharedBytes: number
+}
+
 export interface NativeAddon {
   version: string
   cpu(): CpuInfo
@@ -94,15 +103,15 @@ export interface NativeAddon {
     },
   ): NativeWeightFile
   /**
-   * The same plans without weights: how much memory a run would take. `formats` gives each weight's storage, and
-   * `paged` is as of `mapWeights`.
+   * The same plans without weights: how much memory a run would take, on the CPU with so many threads or on a card, which
+   * need not be there. `formats` gives each weight's storage, and `paged` is as of `mapWeights`.
    */
   plan(
     graph: Graph,
     formats: Readonly<Record<string, StorageFormat>>,
     adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
     plans: Record<string, PlanOptions>,
-    threads?: number,
+    on?: number | CardSizes,
     paged?: number,
   ): PlanReport
   /** Launches, bytes moved and workspace of one of these plans, for training or evaluation, and of the optimizer's update. Throws as `plan`. */
@@ -111,7 +120,7 @@ export interface NativeAddon {
     formats: Readonly<Record<string, StorageFormat>>,
     adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
     plans: Record<string, PlanOptions>,
-    threads: number | undefined,
+    on: number | CardSizes | undefined,
     plan: string,
   ): StepCounts
   /** Rejects with SHAPE for sizes that are none, or that the format cannot hold. */

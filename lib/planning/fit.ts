@@ -156,14 +156,15 @@ interface Way {
 /** The ways that there are for a run. */
 function waysOf(
   planner: Planner,
-  { optimizer = 'adamw', pagedWeights = false, strategy }: PlanModelOptions,
+  { optimizer = 'adamw', pagedWeights = false, strategy, card }: PlanModelOptions,
 ): Way[] {
   const asked = optimizerOf(optimizer)
   const states = asked.type === 'adamw' ? statesOf(strategy) : { paged: false, eightBit: false }
   const possible: Record<Change, boolean> = {
     pagedState: states.paged,
     eightBitState: states.eightBit,
-    pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
+    // A base on a card is there whole.
+    pagedBase: card === undefined && pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
   // Memory held throughout does not depend on the micro-batch.
   const held = (changes: FitChanges) =>

@@ -12,7 +12,7 @@ import { type HubOptions, hubShape } from '../hub/options.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { graphOf } from '../models/index.js'
-import { addon, type StepCounts, type StorageFormat } from '../native/addon.js'
+import { addon, type CardSizes, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
@@ -48,6 +48,8 @@ export type PlanModelOptions = Partial<MemoryShape> &
     evaluates?: boolean
     /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
     threads?: number | 'auto'
+    /** An NVIDIA card to plan for instead of the CPU; none need be there. */
+    card?: CardSizes
   }
 
 const schema = z.strictObject({
@@ -57,6 +59,7 @@ const schema = z.strictObject({
   precision: precisionSchema,
   evaluates: flag().default(false),
   threads: threadsSchema,
+  card: z.custom<CardSizes>().optional(),
   ...hubShape,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   maxSeqLength: trainShape.maxSeqLength,
@@ -105,11 +108,11 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const { revision, onDownload, signal } = given
   const { config, graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
-  const choice = storageChoice(name, graph, dtypeOf, given, wanted)
+  const choice = storageChoice(name, graph, dtypeOf, onCard(given), wanted)
   const { quantization, embeddingQuantization, precision } = choice
   const formats = storageFormats(graph, dtypeOf, choice)
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
-  const threads = given.threads === 'auto' ? undefined : given.threads
+  const on = given.card ?? (given.threads === 'auto' ? undefined : given.threads)
   const planned = (changes: PlanShape) => {
     const { evaluates, ...shape } = { ...given, ...changes }
     const state = optimizerState(shape, given.strategy)
@@ -126,15 +129,18 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
     plan: (changes = {}) => {
       const { shape, adapters, plans } = planned(changes)
       const budget = pagedBudget(shape.pagedWeights)
-      return new MemoryReport(
-        translated(() => addon().plan(graph, formats, adapters, plans, threads, budget)),
-      )
+      return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, on, budget)))
     },
     count: (changes = {}) => {
       const { adapters, plans } = planned(changes)
-      return translated(() => addon().countStep(graph, formats, adapters, plans, threads, TRAIN_PLAN))
+      return translated(() => addon().countStep(graph, formats, adapters, plans, on, TRAIN_PLAN))
     },
   }
+}
+
+/** Every card multiplies bf16 faster. */
+function onCard<T extends { precision: PrecisionOption; card?: CardSizes | undefined }>(options: T): T {
+  return options.card && options.precision === 'auto' ? { ...options, precision: 'bf16' } : options
 }
 
 /** Properties of a model that are known without its weights. */

@@ -349,6 +349,7 @@ Napi::Object from_counts(Napi::Env env, const NullDevice::Counts& of) {
     item.Set("launches", number(counts.launches));
     item.Set("bytesMoved", number(counts.bytes));
     item.Set("workspaceBytes", number(counts.workspace));
+    item.Set("multiplyAdds", Napi::Number::New(env, counts.multiply_adds));
     kernels.Set(kernels.Length(), item);
   }
   Napi::Object downloaded = Napi::Object::New(env);

@@ -8,6 +8,7 @@
 #include "addon/convert.h"
 #include "addon/handle.h"
 #include "backends/cpu/device.h"
+#include "backends/cuda/device.h"
 #include "core/version.h"
 #include "ops/ops.h"
 #include "os/cores.h"
@@ -103,12 +104,20 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
 
-/// Plans of a model that has no weights yet: graph, formats, adapters, plans, threads.
+/// Of the CPU with a number of threads, or of a card that need not be there: {sm, multiprocessors, sharedBytes}.
+std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
+  if (value.IsObject()) {
+    const Fields card(value, "card");
+    return std::make_unique<cuda::CudaSizes>(cuda::Card{static_cast<int>(card.integer("sm")),
+                                                        static_cast<int>(card.integer("multiprocessors")),
+                                                        card.integer("sharedBytes")});
+  }
+  return Engine::instance().sizes(value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
+}
+
+/// Plans of a model that has no weights yet: graph, formats, adapters, plans, threads or a card.
 struct Shapes {
-  explicit Shapes(const Napi::CallbackInfo& info)
-      : graph(to_graph(info[0])),
-        sizes(Engine::instance().sizes(info[4].IsNumber() ? std::optional(info[4].ToNumber().Int32Value())
-                                                          : std::nullopt)) {
+  explicit Shapes(const Napi::CallbackInfo& info) : graph(to_graph(info[0])), sizes(to_sizes(info[4])) {
     check_graph(graph);
     formats = to_formats(graph, info[1]);
     if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "lowrank: adapters must be an array");

@@ -1,7 +1,73 @@
 #include "device/kernels.h"
 
+#include <algorithm>
+
 namespace lowrank {
 namespace {
+
+/// Pairs of a query and a key that it sees, over all sequences.
+double pairs_of(const Heads& heads, std::span<const int32_t> seqlens, int64_t cached) {
+  const double window = heads.window > 0 ? heads.window : 0;
+  double pairs = 0;
+  for (size_t s = 1; s < seqlens.size(); ++s) {
+    const double queries = seqlens[s] - seqlens[s - 1];
+    const double first = static_cast<double>(cached) + 1, last = static_cast<double>(cached) + queries;
+    if (window == 0 || last <= window) {
+      pairs += queries * (first + last) / 2;
+    } else {
+      const double growing = std::max(0.0, window - first);  // queries that see less than a window
+      pairs += growing * (first + window - 1) / 2 + (queries - growing) * window;
+    }
+  }
+  return pairs;
+}
+
+double product(int64_t a, int64_t b, int64_t c) {
+  return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
+}
+
+/// One token times the Kronecker product, C or D first.
+double kronecker_of(const KroneckerPair& pair) {
+  return std::min(product(pair.p, pair.q, pair.k) + product(pair.l, pair.p, pair.k),
+                  product(pair.l, pair.p, pair.q) + product(pair.l, pair.q, pair.k));
+}
+
+struct MultiplyAdds {
+  double operator()(const GemmNt& k) const {
+    double sum = 0;
+    for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.cols);
+    return sum;
+  }
+  double operator()(const GemmNn& k) const {
+    double sum = 0;
+    for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.rows);
+    return sum;
+  }
+  double operator()(const ReduceTokens& k) const { return product(k.tokens, k.r, k.n); }
+  double operator()(const Attention& k) const {
+    return 2.0 * k.shape.heads * k.shape.head_dim * pairs_of(k.shape, k.host_seqlens, k.keys - k.tokens);
+  }
+  double operator()(const AttentionBackward& k) const {
+    return 5.0 * k.shape.heads * k.shape.head_dim * pairs_of(k.shape, k.host_seqlens, 0);
+  }
+  double operator()(const AddPair& k) const {
+    return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
+  }
+  double operator()(const SplitPair& k) const {
+    return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
+  }
+  double operator()(const Kronecker& k) const { return static_cast<double>(k.tokens) * kronecker_of(k.pair); }
+  /// That of x, and of both factors.
+  double operator()(const KroneckerBackward& k) const {
+    return (k.dx ? 3.0 : 2.0) * static_cast<double>(k.tokens) * kronecker_of(k.pair);
+  }
+  double operator()(const Rotate& k) const { return product(k.tokens, k.cols, k.shape.size); }
+  double operator()(const RotationGradient& k) const { return product(k.tokens, k.cols, k.shape.size); }
+  template <class Other>
+  double operator()(const Other&) const {
+    return 0;
+  }
+};
 
 template <class... K>
 std::vector<const char*> names_of(const std::variant<K...>*) {
@@ -9,6 +75,8 @@ std::vector<const char*> names_of(const std::variant<K...>*) {
 }
 
 }  // namespace
+
+double multiply_adds(const Kernel& kernel) { return std::visit(MultiplyAdds{}, kernel); }
 
 std::vector<const char*> kernel_names() { return names_of(static_cast<const Kernel*>(nullptr)); }
 

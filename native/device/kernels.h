@@ -29,4 +29,8 @@ inline const char* name_of(const Kernel& kernel) {
   return std::visit([](const auto& k) { return k.kName; }, kernel);
 }
 
+/// Multiply-adds of products, at the least: of Kronecker products in the cheaper order. Kernels that make none, and those
+/// whose time is that of their memory, have 0.
+double multiply_adds(const Kernel& kernel);
+
 }  // namespace lowrank

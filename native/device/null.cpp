@@ -83,6 +83,7 @@ void NullDevice::launch(const Kernel& kernel, Ptr<std::byte>) {
   KernelCounts& of_kernel = counts.kernels[name_of(kernel)];
   ++of_kernel.launches;
   of_kernel.bytes += moved.bytes;
+  of_kernel.multiply_adds += multiply_adds(kernel);
   of_kernel.workspace = std::max(of_kernel.workspace, sizes_.workspace(kernel));
 }
 

@@ -16,6 +16,7 @@ struct KernelCounts {
   int64_t launches = 0;
   int64_t bytes = 0;      // read from memory and written to it, each operand once a launch
   int64_t workspace = 0;  // the most that a launch needs
+  double multiply_adds = 0;
 };
 
 class NullDevice final : public Device, public Memory {

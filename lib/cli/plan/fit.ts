@@ -4,6 +4,7 @@ import { OutOfMemoryError } from '../../core/errors.js'
 import { toFileKeys } from '../../core/schema.js'
 import { type FitOption, fitChangesOf } from '../../options/memory-shape.js'
 import { shortOptimizer } from '../../options/optimizers.js'
+import { type Card, ownBytes } from '../../planning/cards.js'
 import type { Fit, FitChoice } from '../../planning/fit.js'
 import type { PlanShape } from '../../planning/plan.js'
 import { rulesOf } from '../../strategies/index.js'
@@ -15,6 +16,19 @@ import type { Printed } from '../schemas.js'
 import type { ProcessMemory } from './process-memory.js'
 
 export const bytesBeside = ({ runtimeBytes, dataBytes }: ProcessMemory) => runtimeBytes + dataBytes
+
+/** Part of a budget that is not the plan's. */
+export interface Apart {
+  bytes: number
+  /** Whose it is, after "for". */
+  what: string
+}
+
+export function apartFrom(beside: ProcessMemory, card: Card | undefined): Apart {
+  return card === undefined
+    ? { bytes: bytesBeside(beside), what: 'Node.js and the data' }
+    : { bytes: ownBytes(card), what: 'the driver and what fragments' }
+}
 
 export function shapeOfChoice(choice: FitChoice) {
   const { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing } = choice
@@ -31,7 +45,7 @@ export function nothingFits(
   least: FitChoice,
   { quantization, embeddingQuantization }: TrainingDefaults,
   budget: number,
-  beside: ProcessMemory,
+  apart: Apart,
 ): OutOfMemoryError {
   const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
   const held = costOf(least)
@@ -44,8 +58,8 @@ export function nothingFits(
         ? 'Quantizing embedding and head too (embedding_quantization: int8 or nf4) or a'
         : 'A'
   return new OutOfMemoryError(
-    `nothing fits into ${formatBytes(budget)}: the minimum is ${formatBytes(memory.peakBytes)} and about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with ${batch} x ${length} tokens per micro-batch and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less memory; otherwise use a smaller model or a larger machine.`,
-    { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes, ...beside },
+    `nothing fits into ${formatBytes(budget)}: the minimum is ${formatBytes(memory.peakBytes)} and about ${formatBytes(apart.bytes)} for ${apart.what}, with ${batch} x ${length} tokens per micro-batch and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less memory; otherwise use a smaller model or a larger machine.`,
+    { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes, apartBytes: apart.bytes },
   )
 }
 
@@ -102,7 +116,7 @@ export function describeFit(
   config: RunConfig,
   { choices }: Fit,
   budget: number,
-  beside: ProcessMemory,
+  apart: Apart,
   columns: number,
 ): string {
   const [best] = choices as [FitChoice]
@@ -126,7 +140,7 @@ export function describeFit(
     ...(changed ? ['changes'] : []),
   ]
   return [
-    `${sequences} sequences per step fit into ${formatBytes(budget)}, including about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with these settings (${changed ? 'fewest changes first, then ' : ''}fastest first):`,
+    `${sequences} sequences per step fit into ${formatBytes(budget)}, including about ${formatBytes(apart.bytes)} for ${apart.what}, with these settings (${changed ? 'fewest changes first, then ' : ''}fastest first):`,
     '',
     fittedTable([names, ...rows], columns, [0, 1, 2, 3, 4]),
     '',

@@ -1,7 +1,7 @@
 /** The work of a micro-batch and of the optimizer's update by kernel, as `lowrank plan --kernels` tells it. */
 import { formatBytes } from '../../core/bytes.js'
 import type { StepCounts, WorkCounts } from '../../native/addon.js'
-import { formatCount } from '../format.js'
+import { formatCount, formatMany } from '../format.js'
 import type { Printed } from '../schemas.js'
 
 type Kernels = NonNullable<Printed<'plan'>['kernels']>
@@ -22,16 +22,19 @@ export function kernelsData(counts: StepCounts): Kernels {
 /** Only kernels that are launched, those that move most first. */
 function workData(counts: WorkCounts): Work {
   const launched = counts.kernels.filter(({ launches }) => launches > 0)
-  const sum = (of: 'launches' | 'bytesMoved') => launched.reduce((total, kernel) => total + kernel[of], 0)
+  const sum = (of: 'launches' | 'multiplyAdds' | 'bytesMoved') =>
+    launched.reduce((total, kernel) => total + kernel[of], 0)
   return {
     launches: sum('launches'),
+    multiply_adds: sum('multiplyAdds'),
     bytes_moved: sum('bytesMoved'),
     workspace_bytes: Math.max(0, ...launched.map(({ workspaceBytes }) => workspaceBytes)),
     by_kernel: launched
       .sort((a, b) => b.bytesMoved - a.bytesMoved)
-      .map(({ kernel, launches, bytesMoved, workspaceBytes }) => ({
+      .map(({ kernel, launches, multiplyAdds, bytesMoved, workspaceBytes }) => ({
         kernel,
         launches,
+        multiply_adds: multiplyAdds,
         bytes_moved: bytesMoved,
         workspace_bytes: workspaceBytes,
       })),
@@ -59,25 +62,26 @@ export function kernelsText(kernels: Kernels): string {
 /** A sentence and a table. */
 function workLines(subject: string, work: Work): string[] {
   const cells = [
-    ['kernel', 'launches', 'moved', 'workspace'],
-    ...work.by_kernel.map(({ kernel, launches, bytes_moved: moved, workspace_bytes: workspace }) => [
-      kernel,
-      formatCount(launches),
-      formatBytes(moved),
-      workspace > 0 ? formatBytes(workspace) : '',
+    ['kernel', 'launches', 'multiply-adds', 'moved', 'workspace'],
+    ...work.by_kernel.map((each) => [
+      each.kernel,
+      formatCount(each.launches),
+      each.multiply_adds > 0 ? formatMany(each.multiply_adds) : '',
+      formatBytes(each.bytes_moved),
+      each.workspace_bytes > 0 ? formatBytes(each.workspace_bytes) : '',
     ]),
   ]
-  const widths = [0, 1, 2, 3].map((i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)))
+  const widths = [0, 1, 2, 3, 4].map((i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)))
   const lines = cells.map(([kernel = '', ...rest]) =>
     [kernel.padEnd(widths[0] ?? 0), ...rest.map((cell, i) => cell.padStart(widths[i + 1] ?? 0))]
       .join('   ')
       .trimEnd(),
   )
-  const room =
-    work.workspace_bytes > 0 ? ` and take at most ${formatBytes(work.workspace_bytes)} of workspace` : ''
-  return [
-    `${subject} launches ${formatCount(work.launches)} kernels, which move ${formatBytes(work.bytes_moved)}${room}:`,
-    '',
-    ...lines,
+  const parts = [
+    `move ${formatBytes(work.bytes_moved)}`,
+    ...(work.multiply_adds > 0 ? [`make ${formatMany(work.multiply_adds)} multiply-adds`] : []),
+    ...(work.workspace_bytes > 0 ? [`take at most ${formatBytes(work.workspace_bytes)} of workspace`] : []),
   ]
+  const all = parts.length > 2 ? `${parts[0]}, ${parts[1]}, and ${parts[2]}` : parts.join(' and ')
+  return [`${subject} launches ${formatCount(work.launches)} kernels, which ${all}:`, '', ...lines]
 }

@@ -5,6 +5,7 @@ import type { DownloadProgress } from '../../hub/locate.js'
 import type { StepCounts } from '../../native/addon.js'
 import { memoryShapeOf } from '../../options/memory-shape.js'
 import type { Optimizer, PagedAdamW } from '../../options/optimizers.js'
+import { type Card, sizesOf } from '../../planning/cards.js'
 import { type Fit, type FitChoice, fitRun } from '../../planning/fit.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../../planning/plan.js'
@@ -16,7 +17,7 @@ import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../..
 import { Interruption } from '../interrupt.js'
 import type { Output } from '../output.js'
 import { DownloadShown, StatusLine } from '../progress.js'
-import { bytesBeside, nothingFits, planShapeOf, shapeOfChoice } from './fit.js'
+import { apartFrom, nothingFits, planShapeOf, shapeOfChoice } from './fit.js'
 import { type ProcessMemory, processMemory } from './process-memory.js'
 
 export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
@@ -29,7 +30,7 @@ export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuanti
   beside: ProcessMemory
   /** Time of the plan; with a budget, that of the best choice. */
   time: RunTime
-  /** Kernels of the same plan, if they were asked for. */
+  /** Kernels of the same plan, if they were asked for, or if it is for a card. */
   kernels?: StepCounts
 }
 
@@ -41,11 +42,13 @@ interface Asked {
   machine: Machine | undefined
   /** True if kernels are counted. */
   counts: boolean
+  /** The card to plan for instead of this machine's CPU. */
+  card: Card | undefined
 }
 
 export async function planned(
   config: RunConfig,
-  { budget, hasData, machine, counts }: Asked,
+  { budget, hasData, machine, counts, card }: Asked,
   output: Output,
 ): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
@@ -55,6 +58,7 @@ export async function planned(
   try {
     const options = {
       ...shapeOf(config),
+      ...(card ? { card: sizesOf(card) } : {}),
       revision: config.revision,
       signal: interruption.signal,
       onDownload: (progress: DownloadProgress) => {
@@ -70,25 +74,28 @@ export async function planned(
         signal: interruption.signal,
         onMeasure: () => line.update('measuring the memory of Node.js, once for this machine'),
       })
-    const timeOf = async (setting: Planner['setting'], run: RunConfig) =>
-      runTime(setting, run, {
-        ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
-        data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
-        onMeasure: () => line.update('measuring the speed of this machine, once'),
-      })
+    const timeOf = async (setting: Planner['setting'], run: RunConfig): Promise<RunTime> =>
+      card
+        ? { unknown: `no run has been timed on a ${card.label}` }
+        : runTime(setting, run, {
+            ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
+            data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
+            onMeasure: () => line.update('measuring the speed of this machine, once'),
+          })
     if (budget === undefined) {
       const { plan, count, setting, ...held } = await openPlanner(config.model, options)
       const memory = plan()
       const [process, time] = [await beside(), await timeOf(setting, config)]
-      const kernels = counts ? { kernels: count() } : {}
-      return { memory, ...held, beside: process, time, ...pagedHere(config, plan), ...kernels }
+      const kernels = counts || card ? { kernels: count() } : {}
+      const paged = card ? {} : pagedHere(config, plan)
+      return { memory, ...held, beside: process, time, ...paged, ...kernels }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const held = await beside()
-    const left = Math.max(0, budget - bytesBeside(held))
+    const left = Math.max(0, budget - apartFrom(held, card).bytes)
     const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, left)
     const { least } = fit
-    if (least) throw nothingFits(config, least, fit, budget, held)
+    if (least) throw nothingFits(config, least, fit, budget, apartFrom(held, card))
     const [best] = fit.choices as [FitChoice]
     const { quantization, embeddingQuantization, setting } = fit
     const { perDeviceTrainBatchSize, gradientCheckpointing, optimizerInBackward = false } = best
@@ -97,7 +104,7 @@ export async function planned(
       { ...setting, options: { ...setting.options, ...chosen } },
       { ...config, ...shapeOfChoice(best) },
     )
-    const planner = counts ? await openPlanner(config.model, options) : undefined
+    const planner = counts || card ? await openPlanner(config.model, options) : undefined
     const kernels = planner ? { kernels: planner.count(planShapeOf(best)) } : {}
     return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held, time, ...kernels }
   } finally {

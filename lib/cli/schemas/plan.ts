@@ -5,12 +5,17 @@ import { bytes, count, time } from './fields.js'
 
 const workCounts = z.object({
   launches: count,
+  multiply_adds: z.number().nonnegative().describe('Of products'),
   bytes_moved: bytes.describe('Read from memory and written to it, each operand once a launch'),
   workspace_bytes: bytes.describe('The most that a launch needs'),
   by_kernel: z.array(
     z.object({
       kernel: z.string(),
       launches: count,
+      multiply_adds: z
+        .number()
+        .nonnegative()
+        .describe('Of products; 0 for kernels whose time is that of their memory'),
       bytes_moved: bytes,
       workspace_bytes: bytes.describe('The most that a launch needs'),
     }),
@@ -32,6 +37,32 @@ export const plan = z.object({
     })
     .describe('Estimated, from a short run on this machine'),
   time: time.nullable().describe('Estimated; null if it is not known'),
+  card: z
+    .object({
+      name: z.string(),
+      memory_bytes: bytes,
+      own_bytes: bytes.describe("Not a run's: the driver's, and what fragments"),
+      fits: z.boolean(),
+      least_operations: z
+        .number()
+        .nonnegative()
+        .describe('Floating-point operations of products in an optimizer step'),
+      least_bytes: z
+        .number()
+        .nonnegative()
+        .describe('Bytes moved in it, each operand of a kernel once a launch'),
+      least_seconds: z
+        .number()
+        .nonnegative()
+        .nullable()
+        .describe(
+          "Of a step at the card's published rates, which no real run reaches; null if these are not known",
+        ),
+    })
+    .optional()
+    .describe(
+      'With --device cuda:NAME: the card that was planned for; peak_bytes and rows are then of its memory',
+    ),
   arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
   peak_at: z.string().describe('Where in the model the peak is'),
   quantization: z.string().describe('How the frozen linears are held, as resolved'),

@@ -49,6 +49,8 @@ export interface KernelCounts {
   bytesMoved: number
   /** The most that a launch needs. */
   workspaceBytes: number
+  /** Of products; 0 where the memory takes the time. */
+  multiplyAdds: number
 }
 
 /** Work on a device that computes nothing. */

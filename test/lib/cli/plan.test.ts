@@ -194,8 +194,8 @@ test('kernels are counted without being run, in JSON and text', async () => {
   expect(update.get('sum_of_squares')?.launches).toBe(2 * 2 * 7)
   const { stdout } = await lowrank(['plan', config, '--kernels'])
   expect(stdout).toContain(`A micro-batch launches ${kernels?.launches} kernels, which move `)
-  expect(stdout).toMatch(/^kernel +launches +moved +workspace$/m)
-  expect(stdout).toMatch(/^reduce_tokens +28 +[\d.]+ [KM]?i?B +[\d.]+ [KM]?i?B$/m)
+  expect(stdout).toMatch(/^kernel +launches +multiply-adds +moved +workspace$/m)
+  expect(stdout).toMatch(/^reduce_tokens +28 +[\d.]+ M +[\d.]+ [KM]?i?B +[\d.]+ [KM]?i?B$/m)
   expect(stdout).toContain(
     `The optimizer's update, once a step, launches ${kernels?.update?.launches} kernels`,
   )
@@ -365,4 +365,41 @@ test('a model that is missing or cut short fails', async () => {
     stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); names on the Hugging Face hub have the form owner/name\n${more}`,
   })
   expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
+})
+
+test('a run is planned for a card that is not there, with the least that a step costs', async () => {
+  const { config } = project()
+  const flags = [config, '--set', 'per_device_train_batch_size=2', '--device', 'cuda:rtx-4090']
+  const plan = await planned(...flags)
+  expect(plan.precision).toBe('bf16')
+  expect(plan.card).toMatchObject({ name: 'rtx-4090', memory_bytes: 24 * 2 ** 30, fits: true })
+  expect(plan.kernels).toBeUndefined()
+  expect(plan.time).toBeNull()
+  // In bf16 the CPU holds the same weights and activations; workspace is the device's own.
+  const onCpu = await planned(...flags.slice(0, -2), '--set', 'precision=bf16')
+  for (const category of ['weights', 'adapters', 'optimizer', 'activations'])
+    expect(bytesOf(plan, category)).toBe(bytesOf(onCpu, category))
+  const { least_operations: operations = 0, least_bytes: bytes = 0, least_seconds: seconds } = plan.card ?? {}
+  // Each kind of kernel takes its products or its memory; all together no less than either, and no more than both.
+  const [products, memory] = [operations / 165.2e12, bytes / 1008e9]
+  expect(seconds).toBeGreaterThanOrEqual(Math.max(products, memory))
+  expect(seconds).toBeLessThanOrEqual(products + memory)
+  const { stdout } = await lowrank(['plan', ...flags])
+  expect(stdout).toMatch(/^The RTX 4090 has 24.0 GiB, of which about 1.70 GiB are .* The run fits.$/m)
+  expect(stdout).toMatch(
+    /^work at least [\d.]+ [MGT] operations and .* moved per step: no less than .* ms at the /m,
+  )
+  const byMemory = await planned(config, '--device', 'cuda:1GB')
+  expect(byMemory.card).toMatchObject({ name: '1gb', memory_bytes: 2 ** 30, least_seconds: null })
+})
+
+test.each([
+  ['cuda:0', "--device 'cuda:0': expected cuda: and a card or its memory"],
+  ['gpu', "--device 'gpu': expected cuda: and a card or its memory"],
+  ['cuda:rtx-4091', "card 'rtx-4091' is unknown; did you mean rtx-4090?"],
+])('plan --device %s is refused', async (device, message) => {
+  const { config } = project()
+  const { stderr, code } = await lowrank(['plan', config, '--device', device])
+  expect(code).not.toBe(0)
+  expect(stderr).toContain(message)
 })

@@ -29,10 +29,23 @@ TEST("the null device counts launches, bytes moved and workspace by kernel") {
   CHECK_EQ(device.counts.kernels.at("gemm_nt").launches, 1);
   CHECK_EQ(device.counts.kernels.at("gemm_nt").bytes, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
   CHECK_EQ(device.counts.kernels.at("gemm_nt").workspace, 640);
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").multiply_adds, 3.0 * 16 * 10);
   CHECK_EQ(device.counts.kernels.at("add_constant").launches, 2);
   CHECK_EQ(device.counts.kernels.at("add_constant").bytes, 2 * (5 + 7) * 4);
   CHECK_EQ(device.counts.kernels.at("add_constant").workspace, 0);
   CHECK_EQ(device.counts.kernels.size(), size_t{2});
+}
+
+TEST("multiply-adds of attention are those of the pairs that it sees") {
+  const int32_t seqlens[] = {0, 5, 5, 9};
+  const auto of = [&](int32_t window, int64_t tokens, int64_t keys, std::span<const int32_t> begins) {
+    return multiply_adds(Attention{tokens, keys, {4, 2, 8, window, 1}, begins, f32(32), f32(16), f32(16), f32(32), {}});
+  };
+  CHECK_EQ(of(0, 9, 9, seqlens), 2.0 * 4 * 8 * (1 + 2 + 3 + 4 + 5 + 1 + 2 + 3 + 4));
+  CHECK_EQ(of(3, 9, 9, seqlens), 2.0 * 4 * 8 * (1 + 2 + 3 + 3 + 3 + 1 + 2 + 3 + 3));
+  const int32_t two[] = {0, 2};
+  CHECK_EQ(of(0, 2, 7, two), 2.0 * 4 * 8 * (6 + 7));
+  CHECK_EQ(of(3, 2, 7, two), 2.0 * 4 * 8 * (3 + 3));
 }
 
 TEST("of a table the null device counts the rows that are looked up") {

@@ -1,0 +1,38 @@
+/** The plan of a run on an NVIDIA card, which need not be there: its room, and the least that a step costs. */
+import { formatBytes } from '../../core/bytes.js'
+import type { StepCounts } from '../../native/addon.js'
+import { type Card, leastSeconds, leastWork, ownBytes } from '../../planning/cards.js'
+import { digits, formatMany } from '../format.js'
+import type { Printed } from '../schemas.js'
+
+type CardPlan = NonNullable<Printed<'plan'>['card']>
+
+/** @param accumulation micro-batches of a step */
+export function cardData(card: Card, peakBytes: number, counts: StepCounts, accumulation: number): CardPlan {
+  const { operations, bytes } = leastWork(counts, accumulation)
+  return {
+    name: card.name,
+    memory_bytes: card.memoryBytes,
+    own_bytes: Math.round(ownBytes(card)),
+    fits: peakBytes <= card.memoryBytes - ownBytes(card),
+    least_operations: operations,
+    least_bytes: bytes,
+    least_seconds: card.rates && leastSeconds(counts, accumulation, card.rates),
+  }
+}
+
+/** Whether the plan has room on the card. */
+export function roomLine({ label, memoryBytes }: Card, { own_bytes: own, fits }: CardPlan): string {
+  const has = `The ${label} has ${formatBytes(memoryBytes)}, of which about ${formatBytes(own)} are the driver's and what fragments.`
+  return fits
+    ? `${has} The run fits.`
+    : `${has} The run does not fit; a smaller per_device_train_batch_size or max_seq_length takes less, and --fit searches for settings.`
+}
+
+/** The least work of a step, and the time that it takes at the card's published rates. */
+export function workLine({ label, rates }: Card, plan: CardPlan): string {
+  const work = `work at least ${formatMany(plan.least_operations)} operations and ${formatBytes(plan.least_bytes)} moved per step`
+  if (rates === null || plan.least_seconds === null) return work
+  const published = `${formatMany(rates.operationsPerSecond)} operations and ${digits(rates.bytesPerSecond / 1e9)} GB per second`
+  return `${work}: no less than ${digits(1e3 * plan.least_seconds)} ms at the published rates of the ${label} (${published}). No run has been timed on one.`
+}

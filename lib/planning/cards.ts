@@ -1,0 +1,134 @@
+/**
+ * NVIDIA cards by name: what plans for a card need to know of it, and its published rates, from which the least time of a
+ * step follows.
+ */
+import { formatBytes } from '../core/bytes.js'
+import { ConfigError } from '../core/errors.js'
+import { nearest } from '../core/nearest.js'
+import { parseBytes } from '../core/schema.js'
+import type { CardSizes, StepCounts, WorkCounts } from '../native/addon.js'
+
+const GIB = 2 ** 30
+const KIB = 2 ** 10
+
+export interface Card extends CardSizes {
+  /** As in `cuda:NAME`. */
+  name: string
+  /** As the vendor writes it. */
+  label: string
+  memoryBytes: number
+  /** Published rates; null for a card that is known by its memory alone. */
+  rates: CardRates | null
+}
+
+export interface CardRates {
+  /** Dense bf16 products with fp32 sums, in floating-point operations. */
+  operationsPerSecond: number
+  /** Of the card's memory. */
+  bytesPerSecond: number
+}
+
+/** By compute capability (CUDA C++ Programming Guide, technical specifications). */
+const SHARED_KIB: Readonly<Record<number, number>> = { 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99 }
+
+const row = (
+  label: string,
+  sm: number,
+  multiprocessors: number,
+  gib: number,
+  teraflops: number,
+  gigabytes: number,
+): Card => ({
+  name: label.toLowerCase().replaceAll(' ', '-'),
+  label,
+  sm,
+  multiprocessors,
+  sharedBytes: (SHARED_KIB[sm] as number) * KIB,
+  memoryBytes: gib * GIB,
+  rates: { operationsPerSecond: teraflops * 1e12, bytesPerSecond: gigabytes * 1e9 },
+})
+
+/** From NVIDIA's data sheets and architecture white papers; sparsity, which those like to count in, is left out. */
+export const CARDS: readonly Card[] = [
+  row('RTX 3060', 86, 28, 12, 25.4, 360),
+  row('RTX 3090', 86, 82, 24, 71, 936),
+  row('RTX 4060 Ti', 89, 34, 16, 44.1, 288),
+  row('RTX 4090', 89, 128, 24, 165.2, 1008),
+  row('RTX 5090', 120, 170, 32, 209.5, 1792),
+  row('A10', 86, 72, 24, 125, 600),
+  row('A100', 80, 108, 80, 312, 2039),
+  row('L4', 89, 58, 24, 121, 300),
+  row('L40S', 89, 142, 48, 362, 864),
+  row('H100', 90, 132, 80, 989, 3350),
+  row('H200', 90, 132, 141, 989, 4800),
+  row('B200', 100, 148, 180, 2250, 8000),
+]
+
+export function sizesOf({ sm, multiprocessors, sharedBytes }: Card): CardSizes {
+  return { sm, multiprocessors, sharedBytes }
+}
+
+/** Memory of a card that runs do not get: the driver's and the context's own, and what fragments. */
+export function ownBytes({ memoryBytes }: Card): number {
+  return 512 * 2 ** 20 + 0.05 * memoryBytes
+}
+
+/**
+ * The card of a name, or one with an amount of memory: `rtx-4090`, `24GB`. The latter has the multiprocessors of an RTX 4090,
+ * the most of a card with 24 GB, so that its workspace is enough.
+ * @throws {ConfigError} for a name that there is none of, with those that there are
+ */
+export function cardNamed(name: string): Card {
+  const bytes = parseBytes(name.replace(/gb$/i, 'GiB'))
+  if (bytes !== undefined)
+    return {
+      ...row(`${formatBytes(bytes)} card`, 89, 128, bytes / GIB, 0, 0),
+      ...{ name: name.toLowerCase(), rates: null },
+    }
+  const names = CARDS.map((card) => card.name)
+  const found = CARDS.find((card) => card.name === name.toLowerCase())
+  if (found !== undefined) return found
+  const near = nearest(name, names)
+  throw new ConfigError(
+    `card '${name}' is unknown${near === undefined ? '' : `; did you mean ${near}?`}; expected one of ${names.join(', ')}, or an amount of memory such as 24GB.`,
+    { card: name, known: names },
+  )
+}
+
+/** The work of an optimizer step that no implementation of these kernels avoids. */
+export interface LeastWork {
+  /** Floating-point operations of products. */
+  operations: number
+  /** Each operand of a kernel once from memory, and once to it. */
+  bytes: number
+}
+
+/** @param accumulation micro-batches of a step */
+export function leastWork(counts: StepCounts, accumulation: number): LeastWork {
+  const work = (of: WorkCounts | undefined, times: number): LeastWork => ({
+    operations: times * sum(of, ({ multiplyAdds }) => 2 * multiplyAdds),
+    bytes: times * sum(of, ({ bytesMoved }) => bytesMoved),
+  })
+  const [batches, update] = [work(counts, accumulation), work(counts.update, 1)]
+  return { operations: batches.operations + update.operations, bytes: batches.bytes + update.bytes }
+}
+
+/**
+ * The least time of an optimizer step at a card's published rates: for each kind of kernel that of its products or that of
+ * its memory, whichever is longer. A card reaches these rates in no real run.
+ */
+export function leastSeconds(
+  counts: StepCounts,
+  accumulation: number,
+  { operationsPerSecond, bytesPerSecond }: CardRates,
+): number {
+  const seconds = (of: WorkCounts | undefined) =>
+    sum(of, ({ multiplyAdds, bytesMoved }) =>
+      Math.max((2 * multiplyAdds) / operationsPerSecond, bytesMoved / bytesPerSecond),
+    )
+  return accumulation * seconds(counts) + seconds(counts.update)
+}
+
+function sum(of: WorkCounts | undefined, value: (kernel: WorkCounts['kernels'][number]) => number): number {
+  return (of?.kernels ?? []).reduce((total, kernel) => total + value(kernel), 0)
+}
