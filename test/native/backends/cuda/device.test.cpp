@@ -138,5 +138,43 @@ TEST("workspace is known for a card that is not there, and is never less for mor
   CHECK_EQ(sizes.workspace(Zero{}), 0);
 }
 
+#if defined(LOWRANK_CUBLASLT_STANDIN)
+TEST("large products go to cuBLASLt, in order with the kernels around them") {
+  for (const char* const order : kOrders) {
+    StandinCard card({{"LOWRANK_STANDIN_ORDER", order}, {"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}});
+    cuda::FoundCard found = card.found();
+    found.card.library_least = 1;
+    cuda::CudaDevice device(card.driver(), found, card.pack());
+    REQUIRE(device.library() != nullptr);
+    Memory& memory = device.memory();
+    constexpr int64_t kSide = 128, kCount = kSide * kSide;
+    std::vector<float> x(kCount), w(kCount), y(kCount), expected(kCount);
+    fill_normal(x.data(), kCount, 1, 3, "x");
+    fill_normal(w.data(), kCount, 1, 3, "w");
+    for (int64_t i = 0; i < kSide; ++i) {
+      for (int64_t j = 0; j < kSide; ++j) {
+        double sum = 0;
+        for (int64_t k = 0; k < kSide; ++k)
+          sum += (x[static_cast<size_t>(i * kSide + k)] + 1.0) * w[static_cast<size_t>(j * kSide + k)];
+        expected[static_cast<size_t>(i * kSide + j)] = static_cast<float>(sum - 2);
+      }
+    }
+    const auto make = [&] { return memory.allocate(Category::activations, kCount * 4); };
+    const auto at_x = make(), at_w = make(), at_y = make();
+    memory.upload(at_x->data(), x.data(), at_x->bytes());
+    memory.upload(at_w->data(), w.data(), at_w->bytes());
+    const Segment segment{f32_matrix(at_x->data().as<float>(), kSide),
+                          {kSide, kSide, -1, 0, at_w->data().as<float>(), kSide}};
+    const GemmNt product{Precision::f32, kSide, kSide, {&segment, 1}, {f32_matrix(at_y->data().as<float>(), kSide)}};
+    const auto room = memory.scratch(device.sizes().workspace(product));
+    device.launch(AddConstant{kCount, 1.0f, at_x->data().as<float>()}, {});
+    device.launch(product, room->data());
+    device.launch(AddConstant{kCount, -2.0f, at_y->data().as<float>()}, {});
+    memory.download(y.data(), at_y->data(), at_y->bytes(), "test");
+    CHECK_ALL_CLOSE(y, expected, 1e-5);
+  }
+}
+#endif
+
 }  // namespace
 }  // namespace lowrank::test

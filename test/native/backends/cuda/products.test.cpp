@@ -194,6 +194,49 @@ TEST("CUDA's products of few rows decode 4-bit codes where they multiply") {
   });
 }
 
+/// As the gradient of a value that several linears read.
+TEST("CUDA adds up products with several weights, and with rows of them") {
+  for_each_execution([](Runner& run) {
+    test::Random random(11);
+    constexpr int64_t kM = 70, kK = 256, kRows = 24, kFirst = 5;
+    const DeviceFormat formats[] = {DeviceFormat::nf4, DeviceFormat::q6_k, DeviceFormat::bf16, DeviceFormat::f32};
+    std::vector<std::unique_ptr<WeightCopy>> bases;
+    Weights weights;
+    for (const DeviceFormat format : formats) {
+      bases.push_back(std::make_unique<WeightCopy>(run, WeightShape{format, kRows + kFirst + 3, kK}, random));
+      weights.set(static_cast<int>(bases.size()) - 1, bases.back()->device);
+    }
+    for (const bool nt : {true, false}) {
+      for (const int64_t m : {int64_t{3}, kM}) {
+        std::vector<Tensor> xs;
+        std::vector<Segment> segments;
+        for (int i = 0; i < static_cast<int>(bases.size()); ++i) {
+          xs.emplace_back(run, DType::bf16, m, nt ? kK : kRows, random);
+          segments.push_back({xs.back().matrix(), {kRows, kK, i, kFirst}});
+        }
+        const int64_t n = nt ? kRows : kK;
+        const Tensor y(run, DType::f32, m, n);
+        const auto launch = [&](const auto& kernel) {
+          lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+        };
+        nt ? launch(GemmNt{Precision::bf16, m, n, segments, {y.matrix()}})
+           : launch(GemmNn{Precision::bf16, m, n, segments, {y.matrix()}});
+        const double error = error_of(y, [&](int64_t i, int64_t j) {
+          double sum = 0;
+          for (size_t s = 0; s < xs.size(); ++s) {
+            for (int64_t k = 0; k < xs[s].cols(); ++k) {
+              const float w = nt ? (*bases[s])(kFirst + j, k) : (*bases[s])(kFirst + k, j);
+              sum += xs[s](i, k) * rounded(w, Precision::bf16);
+            }
+          }
+          return sum;
+        });
+        CHECK_LE(error, tolerance(DType::f32, 4 * kK));
+      }
+    }
+  });
+}
+
 TEST("CUDA decodes and multiplies weights in slices of the outputs where they are large") {
   for_each_execution([](Runner& run) {
     Card card;

@@ -1,8 +1,12 @@
-// A cuBLASLt for machines without a GPU: computes on the host's memory when it is called, and refuses what the library
-// would refuse or may not be given. Environment: LOWRANK_STANDIN_CUBLASLT=no-create|no-kernel fails one thing.
+// A cuBLASLt for machines without a GPU: computes on the host's memory, at once or in the order of a stream of the stand-in
+// driver, and refuses what the library would refuse or may not be given. Environment: LOWRANK_STANDIN_CUBLASLT=no-create|no-kernel fails one thing.
+#include <dlfcn.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,6 +47,25 @@ struct Heuristic {
 bool fails(const char* what) {
   const char* const named = std::getenv("LOWRANK_STANDIN_CUBLASLT");
   return named != nullptr && std::string(named) == what;
+}
+
+/// Does the work when the stream comes to it, where LOWRANK_LIBCUDA names a driver; else at once.
+int queue(void* stream, std::function<void()> work) {
+  const char* const driver = std::getenv("LOWRANK_LIBCUDA");
+  if (driver == nullptr || *driver == 0) {
+    work();
+    return kSuccess;
+  }
+  void* const library = dlopen(driver, RTLD_NOW);
+  if (library == nullptr) return kNotInitialized;
+  const auto enqueue =
+      reinterpret_cast<int (*)(void*, void (*)(void*), void*)>(dlsym(library, "lowrank_standin_work"));
+  if (enqueue == nullptr) return kNotInitialized;
+  const auto run = [](void* data) {
+    const std::unique_ptr<std::function<void()>> own(static_cast<std::function<void()>*>(data));
+    (*own)();
+  };
+  return enqueue(stream, run, new std::function<void()>(std::move(work)));
 }
 
 double element(const void* data, const Layout& layout, uint64_t row, uint64_t col) {
@@ -140,7 +163,7 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void* a, void* b, v
 
 EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* a_layout, const void* b,
                           void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
-                          const Algorithm* algorithm, void* workspace, size_t bytes, void*) {
+                          const Algorithm* algorithm, void* workspace, size_t bytes, void* stream) {
   const auto& how = *static_cast<Desc*>(desc);
   const auto &of_a = *static_cast<Layout*>(a_layout), &of_b = *static_cast<Layout*>(b_layout);
   const auto &of_c = *static_cast<Layout*>(c_layout), &of_d = *static_cast<Layout*>(d_layout);
@@ -154,23 +177,26 @@ EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, v
   for (int i = 0; i < 4; ++i)
     if (!is_aligned(data[i], *layouts[i], algorithm->data[i])) return kInvalidValue;
   if (workspace == nullptr || bytes < kWorkspace) return kInvalidValue;
-  std::memset(workspace, 0xff, kWorkspace);
   const float by = *static_cast<const float*>(alpha), old = *static_cast<const float*>(beta);
-  std::vector<double> row(k);
-  for (uint64_t i = 0; i < m; ++i) {
-    for (uint64_t s = 0; s < k; ++s) row[s] = how.trans_a != 0 ? element(a, of_a, s, i) : element(a, of_a, i, s);
-    for (uint64_t j = 0; j < n; ++j) {
-      double sum = 0;
-      for (uint64_t s = 0; s < k; ++s) sum += row[s] * (how.trans_b != 0 ? element(b, of_b, j, s) : element(b, of_b, s, j));
-      sum *= by;
-      if (old != 0) sum += old * element(c, of_c, i, j);
-      const uint64_t at = j * static_cast<uint64_t>(of_d.ld) + i;
-      if (of_d.type == kF32) {
-        static_cast<float*>(d)[at] = static_cast<float>(sum);
-      } else {
-        static_cast<uint16_t*>(d)[at] = lowrank::bf16_from_f32(static_cast<float>(sum));
+  // Copies: the caller may let go of what describes the product.
+  return queue(stream, [=, how = how, of_a = of_a, of_b = of_b, of_c = of_c, of_d = of_d] {
+    std::memset(workspace, 0xff, kWorkspace);
+    std::vector<double> row(k);
+    for (uint64_t i = 0; i < m; ++i) {
+      for (uint64_t s = 0; s < k; ++s) row[s] = how.trans_a != 0 ? element(a, of_a, s, i) : element(a, of_a, i, s);
+      for (uint64_t j = 0; j < n; ++j) {
+        double sum = 0;
+        for (uint64_t s = 0; s < k; ++s)
+          sum += row[s] * (how.trans_b != 0 ? element(b, of_b, j, s) : element(b, of_b, s, j));
+        sum *= by;
+        if (old != 0) sum += old * element(c, of_c, i, j);
+        const uint64_t at = j * static_cast<uint64_t>(of_d.ld) + i;
+        if (of_d.type == kF32) {
+          static_cast<float*>(d)[at] = static_cast<float>(sum);
+        } else {
+          static_cast<uint16_t*>(d)[at] = lowrank::bf16_from_f32(static_cast<float>(sum));
+        }
       }
     }
-  }
-  return kSuccess;
+  });
 }

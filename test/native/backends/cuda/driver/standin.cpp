@@ -668,6 +668,17 @@ DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsig
                              nullptr});
 }
 
+/// Queues work of a library, in order with the stream's own.
+extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstream stream, void (*work)(void*), void* data) {
+  ENTER_CONTEXT(lowrank_standin_work);
+  return enqueue(s, stream, {[=] {
+                               work(data);
+                               return CUDA_SUCCESS;
+                             },
+                             nullptr,
+                             nullptr});
+}
+
 /// What was left when the last context was released; empty if nothing was.
 extern "C" __attribute__((visibility("default"))) const char* lowrank_standin_leaks() { return state().report.c_str(); }
 
