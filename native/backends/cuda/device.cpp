@@ -12,6 +12,7 @@
 #include "backends/cuda/launch/kronecker.h"
 #include "backends/cuda/launch/loss.h"
 #include "backends/cuda/launch/norm.h"
+#include "backends/cuda/launch/optimizers.h"
 #include "backends/cuda/launch/products.h"
 #include "backends/cuda/launch/rotation.h"
 #include "backends/cuda/launch/row_norms.h"
@@ -34,10 +35,8 @@ template <class K>
 void run_any(Launcher& launcher, const Weights& weights, const K& kernel, Ptr<std::byte> room) {
   if constexpr (requires { run(launcher, weights, kernel, room); })
     run(launcher, weights, kernel, room);
-  else if constexpr (requires { run(launcher, kernel, room); })
-    run(launcher, kernel, room);
   else
-    fail("DEVICE", K::kName, " does not run on CUDA yet");
+    run(launcher, kernel, room);
 }
 
 }  // namespace

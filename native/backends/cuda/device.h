@@ -44,7 +44,6 @@ class CudaDevice final : public Device, private Launcher {
   void use(const PlacedWeights* weights) override;
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
-  /// Throws Error("DEVICE") for a kernel that does not run on CUDA.
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
  private:

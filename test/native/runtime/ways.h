@@ -1,0 +1,397 @@
+// Every kind of training of a small model, with all that it leaves behind: what sessions on two devices are compared by.
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/check.h"
+#include "check.h"
+#include "core/random.h"
+#include "optim/private_sum.h"
+#include "optim/triplets.h"
+#include "runtime/session.h"
+#include "weights/quantizer.h"
+#include "weights/read_weight.h"
+
+namespace lowrank::test {
+
+constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3, kTokens = 12;
+
+/// One block with attention.
+inline Graph block() {
+  Graph graph;
+  graph.family = "test";
+  graph.vocab_size = kVocab;
+  graph.layers = 1;
+  for (int64_t i = 0; i < kHead / 2; ++i) graph.inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
+  const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
+    graph.weights.push_back({name, rows, cols, kind});
+    return static_cast<int>(graph.weights.size()) - 1;
+  };
+  const auto add = [&](Op op, const std::string& path, std::vector<int> inputs, int64_t cols, ValueType type, int w) {
+    Node node;
+    node.op = op;
+    node.path = path;
+    node.inputs = std::move(inputs);
+    node.weight = w;
+    node.segment = op == Op::embedding || op == Op::lm_head || path == "norm" ? -1 : 0;
+    node.eps = 1e-5f;
+    node.scale = 0.25f;
+    node.heads = static_cast<int>(cols / kHead);
+    node.head_dim = kHead;
+    if (op != Op::lm_head) {
+      node.out = static_cast<int>(graph.values.size());
+      graph.values.push_back({cols, type});
+    }
+    graph.nodes.push_back(node);
+    return node.out;
+  };
+  const auto norm = [&](const std::string& path, int x) {
+    return add(Op::rms_norm, path, {x}, kHidden, ValueType::operand, weight(path, 1, kHidden, WeightKind::vector));
+  };
+  const auto linear = [&](const std::string& path, int x, int64_t in, int64_t out, int residual = -1) {
+    const int made = add(Op::linear, path, {x}, out, residual < 0 ? ValueType::operand : ValueType::residual,
+                         weight(path, out, in));
+    graph.nodes.back().residual = residual;
+    return made;
+  };
+  const int x = add(Op::embedding, "embed", {}, kHidden, ValueType::residual,
+                    weight("embed", kVocab, kHidden, WeightKind::table));
+  const int normed = norm("norm1", x);
+  const int q = linear("q", normed, kHidden, kHidden);
+  graph.nodes.back().bias = weight("q_bias", 1, kHidden, WeightKind::vector);
+  const int k = linear("k", normed, kHidden, kHead), v = linear("v", normed, kHidden, kHead);
+  const int turned_q = add(Op::rope, "rope_q", {q}, kHidden, ValueType::operand, -1);
+  const int turned_k = add(Op::rope, "rope_k", {k}, kHead, ValueType::operand, -1);
+  const int seen = add(Op::attention, "attention", {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
+  graph.nodes.back().kv_heads = 1;
+  graph.nodes.back().layer = 0;
+  const int after = linear("o", seen, kHidden, kHidden, x);
+  const int again = norm("norm2", after);
+  const int gate = linear("gate", again, kHidden, kWidth), up = linear("up", again, kHidden, kWidth);
+  const int unit = add(Op::swiglu, "swiglu", {gate, up}, kWidth, ValueType::operand, -1);
+  const int last = norm("norm", linear("down", unit, kWidth, kHidden, after));
+  add(Op::lm_head, "head", {last}, kVocab, ValueType::operand, weight("head", kVocab, kHidden));
+  return graph;
+}
+
+inline std::shared_ptr<const Model> model_of(Pool& pool, StorageFormat format) {
+  auto model = std::make_shared<Model>(block());
+  for (size_t i = 0; i < model->weights.size(); ++i) {
+    const GraphWeight& w = model->graph.weights[i];
+    const bool matrix = w.kind == WeightKind::matrix;
+    Weight weight(matrix ? format : StorageFormat::f32, w.rows, w.cols);
+    std::vector<float> values(static_cast<size_t>(w.rows * w.cols));
+    fill_normal(values.data(), w.rows * w.cols, matrix ? 0.15f : 1, 11, w.name);
+    if (matrix && format != StorageFormat::f32) {
+      Quantizer quantizer(pool, weight, w.rows);
+      std::copy(values.begin(), values.end(), quantizer.rows());
+      CHECK(!quantizer.take(w.rows));
+      quantizer.finish();
+    } else {
+      std::copy(values.begin(), values.end(), static_cast<float*>(weight.data()));
+    }
+    model->weights[i] = std::move(weight);
+  }
+  return model;
+}
+
+/// Linears by path with [out, in].
+struct Linear {
+  const char* path;
+  int64_t out, in;
+};
+constexpr Linear kLinears[] = {{"q", kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
+
+inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, int64_t cols, bool trained = true) {
+  spec.parameters.push_back({name, rows, cols, trained});
+  return static_cast<int>(spec.parameters.size()) - 1;
+}
+
+/// A term at every linear.
+inline AdapterSpec at_linears(const std::function<TermSpec(AdapterSpec& spec, const Linear& at)>& term) {
+  AdapterSpec spec;
+  spec.trainable = true;
+  for (const Linear& at : kLinears) {
+    TermSpec made = term(spec, at);
+    made.target = at.path;
+    spec.terms.push_back(std::move(made));
+  }
+  return spec;
+}
+
+inline AdapterSpec lora(double dropout = 0, bool train_a = true) {
+  return at_linears([=](AdapterSpec& spec, const Linear& at) -> TermSpec {
+    const std::string name = at.path;
+    return {"low_rank", "",
+            {{"a", parameter(spec, name + ".a", kRank, at.in, train_a)}, {"b", parameter(spec, name + ".b", at.out, kRank)}},
+            {{"rank", kRank}, {"scale", 0.5}, {"dropout", dropout}}};
+  });
+}
+
+/// With more parameters of the same terms.
+inline AdapterSpec lora_with(const std::function<void(AdapterSpec& spec, TermSpec& term, const Linear& at)>& more,
+                      double dropout = 0) {
+  AdapterSpec spec = lora(dropout);
+  for (size_t i = 0; i < spec.terms.size(); ++i) more(spec, spec.terms[i], kLinears[i]);
+  return spec;
+}
+
+inline void add_magnitude(AdapterSpec& spec, TermSpec& term, const Linear& at) {
+  term.parameters["magnitude"] = parameter(spec, term.target + ".magnitude", 1, at.out);
+}
+
+inline AdapterSpec full(bool in_backward) {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.state.in_backward = in_backward;
+  for (const GraphWeight& w : block().weights) spec.copies.push_back({w.name, parameter(spec, w.name, w.rows, w.cols)});
+  return spec;
+}
+
+/// One kind of training.
+struct Way {
+  AdapterSpec spec;
+  StorageFormat base = StorageFormat::f32;
+  Precision precision = Precision::f32;
+  bool recompute = false, offload = false;
+  double max_norm = 1;
+  bool one_sequence = false;
+  std::optional<RankDraws> ranks = {};
+};
+
+inline TrainInput input_of(const Way& way, int step) {
+  TrainInput input;
+  for (int64_t i = 0; i < kTokens; ++i) {
+    input.batch.tokens.push_back(static_cast<int32_t>((7 * i + step) % kVocab));
+    input.batch.labels.push_back(i % 4 == 3 ? -100 : static_cast<int32_t>((5 * i + 1) % kVocab));
+  }
+  input.batch.cu_seqlens = {0, static_cast<int32_t>(kTokens)};
+  if (!way.one_sequence) input.batch.cu_seqlens = {0, 5, static_cast<int32_t>(kTokens)};
+  input.loss_scale = 1.0f / 9;
+  input.seed = 3;
+  input.step = static_cast<uint64_t>(step);
+  input.clipping_norm = 0.5;
+  if (way.ranks) {
+    input.active_rank = way.ranks->active;
+    input.last_rank_only = way.ranks->last_only;
+  }
+  return input;
+}
+
+inline OptimizerStep update_of(const Way& way, int step) {
+  OptimizerStep update;
+  update.kind = way.spec.state.kind;
+  update.beta1 = update.kind == OptimizerKind::sgd && !way.spec.state.momentum ? 0.0f : 0.9f;
+  update.beta2 = 0.99f;
+  update.epsilon = 1e-8f;
+  update.max_grad_norm = way.spec.state.in_backward ? 0 : way.max_norm;
+  update.step = step;
+  update.groups = {{1e-2f, 0.1f}};
+  update.ranks = way.ranks;
+  return update;
+}
+
+/// Numbers that training and use leave behind, by what they are of.
+struct Piece {
+  std::string name;
+  std::vector<double> numbers;
+  bool bytes = false;  // of a state or a file, each a number
+};
+
+inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
+  std::vector<Piece> pieces;
+  const auto model = model_of(pool, way.base);
+  const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
+  for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
+    const std::string& name = way.spec.parameters[static_cast<size_t>(i)].name;
+    const HostView<float> values = adapter->edit(i);
+    fill_normal(values.data(), values.size(), 0.1f, 5, name);
+    if (name == "ratio") values[0] = 0.5f;
+  }
+  for (const WeightCopy& copy : way.spec.copies) copy_weight_into(context, *model, copy.weight, *adapter, copy.parameter);
+  for (const TermFacts& facts : adapter->spec().facts)
+    if (facts.magnitude >= 0) fill_row_norms(context, *model, *adapter, facts.magnitude);
+
+  PlanOptions train, evaluate, generate;
+  train.tokens = train.head_rows = kTokens;
+  train.sequences = way.one_sequence ? 1 : 2;
+  train.precision = way.precision;
+  evaluate = generate = train;
+  train.recompute = way.recompute || way.offload;
+  train.offload = way.offload;
+  train.offload_folder = std::filesystem::temp_directory_path().string();
+  evaluate.mode = Mode::evaluate;
+  evaluate.output_norms =
+      std::all_of(adapter->spec().facts.begin(), adapter->spec().facts.end(), [](auto& f) { return f.rank > 0; }) &&
+      way.spec.copies.empty();
+  generate.mode = Mode::forward;
+  generate.sequences = 1;
+  generate.kv_capacity = 2 * kTokens;
+  Session session(context, model, {adapter}, {{"train", train}, {"evaluate", evaluate}, {"generate", generate}});
+  const Privacy privacy = way.spec.privacy;
+  const TrainedRanks ranks = way.ranks ? TrainedRanks(*way.ranks) : TrainedRanks();
+  if (privacy != Privacy::none) begin_round(*adapter);
+  if (privacy == Privacy::clients) begin_client(*adapter);
+  for (int step = 1; step <= 2; ++step) {
+    TrainInput input = input_of(way, step);
+    if (way.spec.state.in_backward) input.update = update_of(way, step);
+    const std::string at = " of step " + std::to_string(step);
+    const LossResult loss = session.train_step(context, "train", input, {});
+    pieces.push_back({"loss" + at, {loss.loss_sum}});
+    pieces.push_back({"norms" + at, {loss.norms.begin(), loss.norms.end()}});
+    if (privacy == Privacy::examples) release(context, *adapter, ranks, {{}, 1, 0.1}, 2);
+    pieces.push_back({"gradient norm" + at, {input.update ? loss.grad_norm.value()
+                                                          : optimizer_step(context.device, *adapter, update_of(way, step))}});
+  }
+  if (privacy == Privacy::clients) {
+    pieces.push_back({"norm of a client", {add_client(context, *adapter, ranks, 0.5)}});
+    release(context, *adapter, ranks, {{}, 1, 0.1}, 2);
+    optimizer_step(context.device, *adapter, update_of(way, 1));
+  }
+  if (!way.spec.triplets.empty()) {
+    const std::vector<double> scores = triplet_scores(pool, *adapter);
+    pieces.push_back({"scores", scores});
+    std::vector<uint8_t> keep(scores.size(), 1);
+    keep[1] = 0;
+    prune_triplets(*adapter, keep);
+  }
+  pieces.push_back({"loss of the evaluation", {session.evaluate(context, "evaluate", input_of(way, 3).batch, {}).loss_sum}});
+  if (evaluate.output_norms) {
+    const auto norms = session.output_norms();
+    pieces.push_back({"output norms", {norms.begin(), norms.end()}});
+  }
+  for (int64_t past = 0; past < 2; ++past) {
+    const HostView<const float> logits = session.forward(context, "generate", {{1, 2}, 2 * past, {1}}, {});
+    pieces.push_back({"logits", {logits.begin(), logits.end()}});
+  }
+  for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
+    const std::string& name = way.spec.parameters[static_cast<size_t>(i)].name;
+    const HostView<const float> values = adapter->view(i);
+    pieces.push_back({name, {values.begin(), values.end()}});
+    for (const StateTensor& tensor : adapter->state().tensors(i)) {
+      std::vector<std::byte> bytes(static_cast<size_t>(tensor.bytes));
+      adapter->state().read(i, tensor.name, 0, tensor.bytes, bytes.data());
+      Piece& state = pieces.emplace_back(Piece{tensor.name + " of " + name, {}, true});
+      for (const std::byte byte : bytes) state.numbers.push_back(static_cast<double>(byte));
+    }
+  }
+  for (const Linear& at : kLinears) {
+    const int weight = model->graph.weight_of_name.at(at.path);
+    const WeightedAdapter one{adapter.get()};
+    const ReadOptions all{FileType::f32, 0, at.out, 0, at.path};
+    const auto read = read_weight(pool, model->weights[static_cast<size_t>(weight)], at.path, {one}, all, {});
+    pieces.push_back({std::string("file of ") + at.path, {read.begin(), read.end()}, true});
+  }
+  return pieces;
+}
+
+inline std::vector<Way> activations() {
+  std::vector<Way> ways;
+  ways.push_back({lora(0.2)});
+  ways.push_back({.spec = lora(), .precision = Precision::bf16, .recompute = true});
+  ways.push_back({.spec = lora(0.2), .offload = true});
+  return ways;
+}
+
+inline std::vector<Way> four_bits() {
+  std::vector<Way> ways;
+  Way way{.spec = lora(), .base = StorageFormat::nf4_double, .precision = Precision::bf16};
+  way.spec.state.eight_bit = true;
+  ways.push_back(way);
+  return ways;
+}
+
+inline std::vector<Way> factors() {
+  std::vector<Way> ways;
+  ways.push_back({lora_with(add_magnitude, 0.2)});
+  ways.push_back({lora_with([](AdapterSpec& spec, TermSpec& term, const Linear& at) {
+    term.parameters["d"] = parameter(spec, term.target + ".d", 1, kRank);
+    term.parameters["mask"] = parameter(spec, term.target + ".mask", 1, kRank, false);
+    term.parameters["bGain"] = parameter(spec, term.target + ".gain", 1, at.out);
+  })});
+  ways.push_back({lora_with([](AdapterSpec& spec, TermSpec& term, const Linear&) {
+    const int d = term.parameters["d"] = parameter(spec, term.target + ".d", 1, kRank);
+    spec.triplets.push_back({term.parameters["a"], d, term.parameters["b"], 0.85f, 0.85f, 0.1f});
+  })});
+  int ratio = -1;
+  ways.push_back({lora_with([&](AdapterSpec& spec, TermSpec& term, const Linear& at) {
+    if (ratio < 0) ratio = parameter(spec, "ratio", 1, 1, false);
+    term.parameters["snapshotA"] = parameter(spec, term.target + ".a*", kRank, at.in, false);
+    term.parameters["snapshotB"] = parameter(spec, term.target + ".b*", at.out, kRank, false);
+    term.parameters["snapshotRatio"] = ratio;
+  })});
+  return ways;
+}
+
+inline std::vector<Way> other_terms() {
+  std::vector<Way> ways;
+  ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
+    const std::string name = at.path;
+    return {"pair", "",
+            {{"a", parameter(spec, name + ".a", 2, at.in)}, {"b", parameter(spec, name + ".b", at.out, 2)},
+             {"a2", parameter(spec, name + ".a2", 2, at.in)}, {"b2", parameter(spec, name + ".b2", at.out, 2)}},
+            {{"rank", 4}, {"scale", 0.5}, {"rowDropout", 0.2}}};
+  })});
+  ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
+    const std::string name = at.path;
+    return {"kronecker", "",
+            {{"c", parameter(spec, name + ".c", 4, 2)}, {"c2", parameter(spec, name + ".c2", 2, 8)},
+             {"d", parameter(spec, name + ".d", at.out / 4, 2)}, {"d2", parameter(spec, name + ".d2", 2, at.in / 8)}},
+            {{"scale", 0.5}, {"rowDropout", 0.2}}};
+  })});
+  ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
+    return {"rotation", "", {{"skew", parameter(spec, std::string(at.path) + ".skew", at.in / 8, 28)}},
+            {{"size", 8}, {"terms", 5}}};
+  })});
+  AdapterSpec spec = lora();
+  spec.terms.push_back({"embedding", "embed",
+                        {{"a", parameter(spec, "embed.a", kRank, kVocab)}, {"b", parameter(spec, "embed.b", kHidden, kRank)}},
+                        {{"rank", kRank}, {"scale", 0.5}}});
+  ways.push_back({spec});
+  return ways;
+}
+
+inline std::vector<Way> full_tuning() {
+  std::vector<Way> ways;
+  ways.push_back({full(false)});
+  ways.push_back({.spec = full(true), .precision = Precision::bf16, .recompute = true});
+  return ways;
+}
+
+inline std::vector<Way> optimizers() {
+  std::vector<Way> ways;
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::lion, OptimizerKind::adafactor}) {
+    Way way{lora()};
+    way.spec.state.kind = kind;
+    ways.push_back(way);
+  }
+  AdapterSpec frozen_a = lora(0, false);
+  for (const TermSpec& term : frozen_a.terms)
+    frozen_a.projections.push_back({term.parameters.at("a"), term.parameters.at("b"), 0.5f});
+  ways.push_back({frozen_a});
+  RankDraws draws;
+  draws.active = 2;
+  draws.last_only = true;
+  draws.draws = {1, 2, 0};
+  ways.push_back({.spec = lora(), .ranks = draws});
+  return ways;
+}
+
+inline std::vector<Way> private_training() {
+  std::vector<Way> ways;
+  for (const Privacy privacy : {Privacy::examples, Privacy::clients})
+    for (const bool one : {false, true}) {
+      Way way{.spec = lora(), .one_sequence = one};
+      way.spec.privacy = privacy;
+      ways.push_back(way);
+    }
+  return ways;
+}
+
+}  // namespace lowrank::test
