@@ -27,16 +27,17 @@ struct Tile {
 template <class T>
 using Sums = float[T::kFragmentsM][T::kFragmentsN][4];
 
-/// Place of a chunk of 8 elements in a row of a panel, such that eight rows have one chunk in eight different places.
+/// Chunks of 8 elements change places within the rows of a panel, such that eight rows have one chunk in eight different
+/// places: chunk c of a row lies at c ^ turn_of(row). Eight rows on the turn is the same.
 template <int kChunks>
-LOWRANK_DEVICE int swizzled(int row, int chunk) {
-  if constexpr (kChunks >= 8) return chunk ^ (row & 7);
-  if constexpr (kChunks == 4) return chunk ^ (row >> 1 & 3);
-  return chunk ^ (row >> 2 & 1);
+LOWRANK_DEVICE int turn_of(int row) {
+  if constexpr (kChunks >= 8) return row & 7;
+  if constexpr (kChunks == 4) return row >> 1 & 3;
+  return row >> 2 & 1;
 }
 template <int kCols>
 LOWRANK_DEVICE __nv_bfloat16* chunk_of(__nv_bfloat16* panel, int row, int chunk) {
-  return panel + row * kCols + swizzled<kCols / 8>(row, chunk) * 8;
+  return panel + row * kCols + (chunk ^ turn_of<kCols / 8>(row)) * 8;
 }
 
 /// A chunk of an operand that cannot be copied as it lies: the first `count` elements, then zeros.
@@ -87,6 +88,7 @@ struct Panels {
 
   const __nv_bfloat16* from;  // the thread's first chunk at the next step
   uint32_t there;             // down: bytes of a chunk; along: bit i says that row i of the thread's is there
+  static constexpr uint32_t kWhole = 1u << 31;  // and that no panel goes beyond the outputs
 
   LOWRANK_DEVICE int row() { return static_cast<int>(threadIdx.x) / kChunks; }
   LOWRANK_DEVICE int chunk() { return static_cast<int>(threadIdx.x) % kChunks; }
@@ -103,26 +105,35 @@ struct Panels {
 #pragma unroll
       for (int i = 0; i < kEach; ++i) there |= r + i * kStride < count ? 1u << i : 0u;
     }
+    if (first + (kDown ? kCols : kRows) <= count) there |= kWhole;
   }
-  /// Copies the next panel, of whose reduction `left` columns are there.
+  /// Copies the next panel, of whose reduction `left` columns are there, up to the panel's depth.
   __device__ __forceinline__ void copy(__nv_bfloat16* panel, int64_t ld, int left) {
     if (kRows < kStride && row() >= kRows) return;
     __nv_bfloat16* const to = chunk_of<kCols>(panel, row(), chunk());
+    if (left == kDepth && (there & kWhole) != 0) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) cp_async16(to + i * kStride * kCols, from + i * kStride * ld);
+      from += kDown ? kDepth * ld : int64_t{kDepth};
+      return;
+    }
     int along = left - chunk() * 8;
     along = (along < 0 ? 0 : along > 8 ? 8 : along) * 2;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const int bytes = kDown ? (row() + i * kStride < left ? static_cast<int>(there) : 0)
+      const int bytes = kDown ? (row() + i * kStride < left ? static_cast<int>(there & ~kWhole) : 0)
                               : ((there >> i & 1) != 0 ? along : 0);
       // Where nothing is read the address does not matter.
       cp_async16_zfill(to + i * kStride * kCols, from + i * kStride * ld, bytes);
     }
     from += kDown ? kDepth * ld : int64_t{kDepth};
   }
+  /// @param left of the reduction's `depth`
   __device__ __forceinline__ void load(__nv_bfloat16* panel, const GemmOperand& operand, int64_t first, int64_t count,
-                                       int64_t k, int64_t depth) {
+                                       int64_t left, int64_t depth) {
+    const int64_t k = depth - left;
     if (operand.is_f32 == 0 && operand.wide != 0) {
-      copy(panel, operand.ld, static_cast<int>(depth - k < kDepth ? depth - k : kDepth));
+      copy(panel, operand.ld, static_cast<int>(left < kDepth ? left : kDepth));
     } else if constexpr (kDown) {
       convert_panel<kRows, kCols, kThreads>(panel, operand, k, first, depth, count);
     } else {
@@ -136,64 +147,68 @@ template <class T>
 struct Steps {
   Panels<T::kXTransposed ? T::kK : T::kM, T::kXTransposed ? T::kM : T::kK, T::kThreads, T::kXTransposed> x;
   Panels<T::kWTransposed ? T::kK : T::kN, T::kWTransposed ? T::kN : T::kK, T::kThreads, T::kWTransposed> w;
-  int64_t m0, n0, k;
+  int64_t m0, n0, left;  // left: of the segment's reduction
   int segment;
 
-  LOWRANK_DEVICE int64_t of(const GemmSegment& segment) { return (segment.k + T::kK - 1) / T::kK; }
-  LOWRANK_DEVICE int64_t of(const GemmArgs& args) {
-    int64_t steps = 0;
+  LOWRANK_DEVICE int of(const GemmSegment& segment) { return static_cast<int>((segment.k + T::kK - 1) / T::kK); }
+  LOWRANK_DEVICE int of(const GemmArgs& args) {
+    int steps = 0;
     for (int i = 0; i < args.segments; ++i) steps += of(args.segment[i]);
     return steps;
   }
   /// @param steps that others load
-  __device__ __forceinline__ void begin(const GemmArgs& args, int64_t steps) {
+  __device__ __forceinline__ void begin(const GemmArgs& args, int steps) {
     segment = 0;
     while (segment < args.segments && steps >= of(args.segment[segment])) steps -= of(args.segment[segment++]);
-    k = steps * T::kK;
-    if (segment < args.segments) begin_segment(args);
+    if (segment < args.segments) begin_segment(args, int64_t{steps} * T::kK);
   }
-  __device__ __forceinline__ void begin_segment(const GemmArgs& args) {
-    x.begin(args.segment[segment].x, m0, args.m, k);
-    w.begin(args.segment[segment].w, n0, args.n, k);
+  __device__ __forceinline__ void begin_segment(const GemmArgs& args, int64_t k) {
+    const GemmSegment& from = args.segment[segment];
+    x.begin(from.x, m0, args.m, k);
+    w.begin(from.w, n0, args.n, k);
+    left = from.k - k;
   }
   __device__ __forceinline__ void load(const GemmArgs& args, __nv_bfloat16* stage) {
     const GemmSegment& from = args.segment[segment];
-    x.load(stage, from.x, m0, args.m, k, from.k);
-    w.load(stage + T::kXElements, from.w, n0, args.n, k, from.k);
-    k += T::kK;
-    if (k < from.k) return;
+    x.load(stage, from.x, m0, args.m, left, from.k);
+    w.load(stage + T::kXElements, from.w, n0, args.n, left, from.k);
+    left -= T::kK;
+    if (left > 0) return;
     ++segment;
-    k = 0;
-    if (segment < args.segments) begin_segment(args);
+    if (segment < args.segments) begin_segment(args, 0);
   }
 };
 
 /// Adds the products of a stage to the sums of a warp.
 template <class T>
-LOWRANK_DEVICE void multiply_step(__nv_bfloat16* stage, Sums<T>& sums) {
+LOWRANK_DEVICE void multiply_step(const __nv_bfloat16* stage, Sums<T>& sums) {
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   const int m0 = warp / T::kWarpsN * T::kWarpM, n0 = warp % T::kWarpsN * T::kWarpN;
-  __nv_bfloat16* const x = stage;
-  __nv_bfloat16* const w = stage + T::kXElements;
+  // The first rows that a lane names; the others are whole eights of rows further.
+  const int x_row = T::kXTransposed ? (lane & 7) + (lane >> 4) * 8 : m0 + (lane & 15);
+  const int w_row = T::kWTransposed ? lane & 15 : n0 + (lane & 7) + (lane >> 4) * 8;
+  constexpr int kXCols = T::kXTransposed ? T::kM : T::kK, kWCols = T::kWTransposed ? T::kN : T::kK;
+  const int x_turn = turn_of<kXCols / 8>(x_row), w_turn = turn_of<kWCols / 8>(w_row);
+  const __nv_bfloat16* const x = stage + x_row * kXCols;
+  const __nv_bfloat16* const w = stage + T::kXElements + w_row * kWCols;
 #pragma unroll
   for (int k = 0; k < T::kK; k += 16) {
     uint32_t a[T::kFragmentsM][4];
 #pragma unroll
     for (int i = 0; i < T::kFragmentsM; ++i) {
       if constexpr (T::kXTransposed) {
-        ldmatrix_x4_trans(
-            a[i], chunk_of<T::kM>(x, k + (lane & 7) + (lane >> 4) * 8, (m0 + i * 16) / 8 + (lane >> 3 & 1)));
+        ldmatrix_x4_trans(a[i], x + k * kXCols + ((m0 / 8 + i * 2 + (lane >> 3 & 1)) ^ x_turn) * 8);
       } else {
-        ldmatrix_x4(a[i], chunk_of<T::kK>(x, m0 + i * 16 + (lane & 15), k / 8 + (lane >> 4)));
+        ldmatrix_x4(a[i], x + i * 16 * kXCols + ((k / 8 + (lane >> 4)) ^ x_turn) * 8);
       }
     }
 #pragma unroll
     for (int j = 0; j < T::kFragmentsN; j += 2) {
       uint32_t b[4];
       if constexpr (T::kWTransposed) {
-        ldmatrix_x4_trans(b, chunk_of<T::kN>(w, k + (lane & 15), (n0 + j * 8) / 8 + (lane >> 4)));
+        ldmatrix_x4_trans(b, w + k * kWCols + ((n0 / 8 + j + (lane >> 4)) ^ w_turn) * 8);
       } else {
-        ldmatrix_x4(b, chunk_of<T::kK>(w, n0 + j * 8 + (lane & 7) + (lane >> 4) * 8, k / 8 + (lane >> 3 & 1)));
+        ldmatrix_x4(b, w + j * 8 * kWCols + ((k / 8 + (lane >> 3 & 1)) ^ w_turn) * 8);
       }
       const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
 #pragma unroll
@@ -278,15 +293,14 @@ template <class T>
 LOWRANK_DEVICE void multiply(const GemmArgs& args) {
   LOWRANK_DYNAMIC_SHARED(__nv_bfloat16, stages);
   const int64_t m0 = int64_t{blockIdx.x} * T::kM, n0 = int64_t{blockIdx.y} * T::kN;
-  const int64_t begin = blockIdx.z * args.part_steps, all = Steps<T>::of(args) - begin;
-  const int64_t steps = all < args.part_steps ? all : args.part_steps;
+  const int part = static_cast<int>(args.part_steps), begin = static_cast<int>(blockIdx.z) * part;
+  const int all = Steps<T>::of(args) - begin, steps = all < part ? all : part;
   Steps<T> loads;
   loads.m0 = m0;
   loads.n0 = n0;
   loads.begin(args, begin);
   Sums<T> sums = {};
-  int64_t loaded = 0;
-  int to = 0, from = 0;
+  int loaded = 0, to = 0, from = 0;
 #pragma unroll
   for (int i = 0; i < T::kStages - 1; ++i) {
     if (loaded < steps) {
@@ -297,7 +311,7 @@ LOWRANK_DEVICE void multiply(const GemmArgs& args) {
     cp_async_commit();
   }
 #pragma unroll 1
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     cp_async_wait<T::kStages - 2>();
     __syncthreads();
     if (loaded < steps) {
