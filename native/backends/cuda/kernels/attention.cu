@@ -285,7 +285,7 @@ LOWRANK_DEVICE void combine(const DecodeArgs& args) {
   for (int split = 0; split < args.splits; ++split) top = fmaxf(top, args.tops[split * queries + query]);
   for (int split = 0; split < args.splits; ++split) {
     const int64_t part = split * queries + query;
-    if (totals[part] > 0) total = fmaf(expf(args.tops[part] - top), totals[part], total);
+    if (totals[part] != 0) total = fmaf(expf(args.tops[part] - top), totals[part], total);
   }
   const int64_t token = query / args.heads, head = query % args.heads;
   T* const out = static_cast<T*>(args.out) + token * args.out_ld + head * args.head_dim;
@@ -293,7 +293,7 @@ LOWRANK_DEVICE void combine(const DecodeArgs& args) {
     float value = 0;
     for (int split = 0; split < args.splits; ++split) {
       const int64_t part = split * queries + query;
-      if (totals[part] > 0) value = fmaf(expf(args.tops[part] - top), args.parts[part * args.head_dim + c], value);
+      if (totals[part] != 0) value = fmaf(expf(args.tops[part] - top), args.parts[part * args.head_dim + c], value);
     }
     out[c] = from_float<T>(value / total);
   }

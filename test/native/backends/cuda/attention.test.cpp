@@ -158,15 +158,18 @@ TEST("CUDA's attention with a window equals float64") {
 }
 
 TEST("CUDA's queries after a cache see all of it, or the keys of their window") {
+  struct Cache {
+    int32_t queries, past, window;
+  };
   for_each_execution([](Runner& run) {
-    for (const DType type : {DType::f32, DType::bf16})
-      for (const int32_t window : {0, 1, 90})
-        for (const auto& [queries, past] : {std::pair(1, 1), {1, 127}, {1, 700}, {3, 300}, {70, 131}})
-          for (const Shape& shape : {Shape{4, 2, 64}, {8, 1, 40}, {2, 2, 20}}) {
-            if (past == 700 && shape.dim != 64) continue;
-            check(run, Problem(run, type, {queries}, shape, window, past), false);
-          }
-    check(run, Problem(run, DType::bf16, {1}, {8, 1, 128}, 0, 9000), false);
+    for (const DType type : {DType::f32, DType::bf16}) {
+      for (const auto& [queries, past, window] : {Cache{1, 1, 0}, {1, 127, 1}, {3, 140, 90}, {70, 131, 90}})
+        for (const Shape& shape : {Shape{4, 2, 64}, {8, 1, 40}, {2, 2, 20}})
+          check(run, Problem(run, type, {queries}, shape, window, past), false);
+      for (const auto& [queries, past, window] : {Cache{1, 700, 0}, {3, 300, 0}, {70, 5, 0}})
+        check(run, Problem(run, type, {queries}, {4, 2, 64}, window, past), false);
+    }
+    check(run, Problem(run, DType::bf16, {1}, {1, 1, 128}, 0, 9000), false);
     check(run, Problem(run, DType::bf16, {1}, {1, 1, 256}, 300, 9000), false);
   });
 }
@@ -194,7 +197,7 @@ TEST("the gradient of CUDA's queries may replace the queries") {
   for_each_execution([](Runner& run) {
     for (const DType type : {DType::f32, DType::bf16})
       for (const int32_t dim : {64, 20}) {
-        const Problem apart(run, type, {70, 3}, {4, 2, dim}), over(run, type, {70, 3}, {4, 2, dim});
+        const Problem apart(run, type, {67, 3}, {2, 1, dim}), over(run, type, {67, 3}, {2, 1, dim});
         launch(run, apart, true);
         launch(run, over, false);
         AttentionBackward back = over.backward();
