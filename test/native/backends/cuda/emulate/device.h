@@ -1,6 +1,8 @@
 // What device.cuh gives to kernels, emulated.
 #pragma once
 
+#include <utility>
+
 #include "backends/cuda/emulate/emulate.h"
 
 #if defined(LOWRANK_EMULATE_TRACKED)
@@ -56,9 +58,10 @@ LOWRANK_DEVICE void load_matrices(uint32_t (&r)[N], const void* shared, bool tra
   }
   const Deposits all = meet(0xffffffffu, name, &mine, sizeof mine, nullptr, here);
   const auto element = [&](int matrix, int row, int col) -> uint32_t {
-    Row other;
-    std::memcpy(&other, all[8 * matrix + (transposed ? col : row)], sizeof other);
-    return other.at[transposed ? row : col];
+    if (transposed) std::swap(row, col);
+    uint16_t value;
+    std::memcpy(&value, all[8 * matrix + row] + 2 * col, sizeof value);
+    return value;
   };
   const int row = static_cast<int>(lane()) / 4, col = static_cast<int>(lane()) % 4 * 2;
   for (int matrix = 0; matrix < N; ++matrix)

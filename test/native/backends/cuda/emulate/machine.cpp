@@ -83,6 +83,10 @@ std::string show(Place here) {
   return std::string(name ? name + 1 : here.file) + ":" + std::to_string(here.line);
 }
 
+/// Names and files are literals, so equal ones mostly have one address.
+bool same(const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; }
+bool same(Place a, Place b) { return a.line == b.line && same(a.file, b.file); }
+
 std::string name_of(const Thread& thread) {
   return "thread " + std::to_string(thread.index) + " of block " + std::to_string(machine.block.x) + ", " +
          std::to_string(machine.block.y) + ", " + std::to_string(machine.block.z);
@@ -281,7 +285,7 @@ Votes barrier(const char* name, bool vote, Place here) {
   if (waiting.empty()) {
     machine.barrier_name = name;
     machine.barrier_here = here;
-  } else if (machine.barrier_here.line != here.line || std::strcmp(machine.barrier_here.file, here.file) != 0) {
+  } else if (!same(machine.barrier_here, here)) {
     stop([&] {
       return "divergence: " + std::string(machine.barrier_name) + " at " + show(machine.barrier_here) + " meets " +
              name + " at " + show(here);
@@ -314,14 +318,13 @@ Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count
   Thread& me = *machine.current;
   if (!(mask >> me.lane() & 1)) fail("warp operation by a lane that is not in its mask", here);
   const unsigned first = me.warp() * 32;
-  for (unsigned i = 0; i < 32; ++i)
-    if ((mask >> i & 1) && machine.threads[first + i].done) fail("warp operation with a lane that has ended", here);
   Meeting& meeting = meeting_of(machine.warps[me.warp()], mask);
   if (meeting.arrived == 0) {
+    for (unsigned i = 0; i < 32; ++i)
+      if ((mask >> i & 1) && machine.threads[first + i].done) fail("warp operation with a lane that has ended", here);
     meeting.name = name;
     meeting.here = here;
-  } else if (std::strcmp(meeting.name, name) != 0 || meeting.here.line != here.line ||
-             std::strcmp(meeting.here.file, here.file) != 0) {
+  } else if (!same(meeting.name, name) || !same(meeting.here, here)) {
     stop([&] {
       return "divergence: " + std::string(meeting.name) + " at " + show(meeting.here) + " meets " + name + " at " +
              show(here);
@@ -338,7 +341,7 @@ Deposits meet(unsigned mask, const char* name, const void* bytes, unsigned count
   meeting.arrived = 0;
   ++meeting.turn;
   if (finish) finish(deposits);
-  if (std::strcmp(name, "__syncwarp") == 0) {  // the others order no memory
+  if (same(name, "__syncwarp")) {  // the others order no memory
     for (unsigned i = 0; i < 32; ++i)
       if (mask >> i & 1) ++machine.threads[first + i].syncs;
   }
@@ -401,25 +404,28 @@ struct MmaOperands {
 };
 
 void multiply(Deposits deposits) {
-  static float a[16][16], b[8][16];  // b by columns
-  const auto put = [](float* to, uint32_t pair) {
-    to[0] = std::bit_cast<float>(pair << 16);
-    to[1] = std::bit_cast<float>(pair & 0xffff0000u);
-  };
+  float a[16][16], b[16][8], product[16][8] = {};
   MmaOperands lanes[32];
+  const auto low = [](uint32_t pair) { return std::bit_cast<float>(pair << 16); };
+  const auto high = [](uint32_t pair) { return std::bit_cast<float>(pair & 0xffff0000u); };
   for (int lane = 0; lane < 32; ++lane) {
     std::memcpy(&lanes[lane], deposits[lane], sizeof(MmaOperands));
     const int g = lane / 4, t = lane % 4 * 2;
-    for (int i = 0; i < 4; ++i) put(&a[g + i % 2 * 8][t + i / 2 * 8], lanes[lane].a[i]);
-    for (int i = 0; i < 2; ++i) put(&b[g][t + i * 8], lanes[lane].b[i]);
-  }
-  for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-      float sum = 0;
-      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[col][k];
-      lanes[lane].d[i] += sum;
+      float* const to = &a[g + i % 2 * 8][t + i / 2 * 8];
+      to[0] = low(lanes[lane].a[i]);
+      to[1] = high(lanes[lane].a[i]);
     }
+    for (int i = 0; i < 2; ++i) {
+      b[t + i * 8][g] = low(lanes[lane].b[i]);
+      b[t + i * 8 + 1][g] = high(lanes[lane].b[i]);
+    }
+  }
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k)
+      for (int col = 0; col < 8; ++col) product[row][col] += a[row][k] * b[k][col];
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) lanes[lane].d[i] += product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
     std::memcpy(deposits[lane], &lanes[lane], sizeof(MmaOperands));
   }
 }
