@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <string_view>
 
 #include "core/error.h"
 #include "os/library.h"
@@ -92,8 +93,8 @@ struct CublasLt::Plan {
 
 std::vector<std::string> cublaslt_candidates() {
   std::vector<std::string> all;
-  if (const std::string named = environment("LOWRANK_CUBLASLT"); !named.empty()) {
-    if (named != "off") all.push_back(named);
+  if (const char* const named = std::getenv("LOWRANK_CUBLASLT"); named != nullptr && *named != 0) {
+    if (named != std::string_view("off")) all.emplace_back(named);
     return all;
   }
   // Another driver than the system's has no use for the system's library.
