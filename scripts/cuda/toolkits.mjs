@@ -26,9 +26,12 @@ const TOOLKITS = {
   ],
 }
 
+/** This machine cannot have the compilers. */
+export class Unavailable extends Error {}
+
 const version = (name) => /==(\S+)/.exec(TOOLKITS[name][0])[1]
 
-/** Folder of a toolkit's wheels, which are installed when it is first asked for. Throws an Error that says why they cannot be. */
+/** Folder of a toolkit's wheels, which are installed when it is first asked for. Throws Unavailable. */
 function toolkit(name) {
   const folder = join(outFolder, `${name}-${version(name)}`)
   if (existsSync(folder)) return folder
@@ -43,7 +46,7 @@ function toolkit(name) {
   if (status !== 0) {
     rmSync(work, { recursive: true, force: true })
     const errors = stderr?.split('\n').filter((line) => line.startsWith('ERROR')) ?? []
-    throw new Error(
+    throw new Unavailable(
       `the CUDA compilers cannot be installed with pip (${error?.message ?? errors.at(-1) ?? stderr.trim()}); ` +
         'they are Python wheels for Linux on x64, taken from the package index that pip is set to',
     )

@@ -1,5 +1,6 @@
-// Runs the kernels as two compilers translated them, where LOWRANK_CUDA_PTX names the folder that
-// `scripts/cuda.mjs ptx --out FOLDER` filled.
+// Runs the kernels as two compilers translated them, and in no other way, where LOWRANK_CUDA_PTX names the folder that
+// `scripts/cuda.mjs ptx --out FOLDER` filled. With LOWRANK_CUDA_TRAFFIC=FILE it writes what the best of the larger launches of
+// each kernel moved.
 #include "backends/cuda/runner.h"
 
 #include <cstdlib>
@@ -39,6 +40,70 @@ class Kernels {
   std::map<std::string, ptx::Module*> by_name_;
 };
 
+/// Sectors and wavefronts that a launch moved, and the least that they could have been.
+struct Moved {
+  std::array<int64_t, 2> loads{}, stores{}, shared_loads{}, shared_stores{};
+  int64_t sum(size_t i) const { return loads[i] + stores[i] + shared_loads[i] + shared_stores[i]; }
+  double ratio() const { return static_cast<double>(sum(0)) / static_cast<double>(sum(1)); }
+};
+
+/// Of the larger launches the one that is nearest to the least: tests have awkward shapes, too.
+Moved best_of(const std::vector<Moved>& launches) {
+  int64_t most = 0;
+  for (const Moved& moved : launches) most = std::max(most, moved.sum(1));
+  Moved best;
+  for (const Moved& moved : launches) {
+    if (moved.sum(1) == 0 || 4 * moved.sum(1) < most) continue;
+    if (best.sum(1) == 0 || moved.ratio() < best.ratio()) best = moved;
+  }
+  return best;
+}
+
+/// Written when the process ends.
+class TrafficFile {
+ public:
+  explicit TrafficFile(const char* path) : path_(path) {}
+  ~TrafficFile() {
+    std::ofstream out(path_);
+    const char* between = "{\n";
+    for (const auto& [name, launches] : launches_) {
+      const Moved moved = best_of(launches);
+      out << between << "\"" << name << "\":{\"work\":" << moved.sum(1);
+      between = ",\n";
+      const auto pair = [&](const char* key, const std::array<int64_t, 2>& counts) {
+        out << ",\"" << key << "\":[" << counts[0] << "," << counts[1] << "]";
+      };
+      pair("loads", moved.loads);
+      pair("stores", moved.stores);
+      pair("shared_loads", moved.shared_loads);
+      pair("shared_stores", moved.shared_stores);
+      out << "}";
+    }
+    out << (launches_.empty() ? "{}" : "}") << "\n";
+  }
+  void add(const std::string& kernel, const ptx::Report& report) {
+    Moved moved;
+    for (const ptx::Traffic& traffic : report.traffic) {
+      auto& global = traffic.stores_global ? moved.stores : moved.loads;
+      auto& shared = traffic.stores_shared ? moved.shared_stores : moved.shared_loads;
+      global[0] += traffic.sectors, global[1] += traffic.least_sectors;
+      shared[0] += traffic.wavefronts, shared[1] += traffic.least_wavefronts;
+    }
+    launches_[kernel].push_back(moved);
+  }
+
+ private:
+  std::string path_;
+  std::map<std::string, std::vector<Moved>> launches_;
+};
+
+TrafficFile* traffic_file() {
+  static const char* const path = std::getenv("LOWRANK_CUDA_TRAFFIC");
+  if (!path) return nullptr;
+  static TrafficFile file(path);
+  return &file;
+}
+
 class PtxRunner final : public Runner {
  public:
   PtxRunner(const std::string& name, const Kernels& kernels, const ptx::Options& options)
@@ -51,7 +116,9 @@ class PtxRunner final : public Runner {
     for (const auto& range : memory().ranges()) allocations.add(range.begin, range.bytes);
     for (const auto& range : lent()) allocations.add(range.begin, range.bytes);
     const std::span bytes(static_cast<const std::byte*>(args), static_cast<size_t>(args_bytes));
-    ptx::launch(kernels_.at(kernel), {blocks.x, blocks.y, blocks.z}, {threads, 1, 1}, shared_bytes, bytes, allocations, options_);
+    const ptx::Report report = ptx::launch(kernels_.at(kernel), {blocks.x, blocks.y, blocks.z}, {threads, 1, 1}, shared_bytes,
+                                            bytes, allocations, options_);
+    if (options_.traffic) traffic_file()->add(kernel, report);
     ++options_.seed;
   }
 
@@ -59,7 +126,7 @@ class PtxRunner final : public Runner {
   ptx::Options options_;
 };
 
-/// Two compilers in two orders; conflicts between threads are found in any.
+/// Two compilers in two orders; conflicts between threads are found in either.
 bool add_executions() {
   const char* folder = std::getenv("LOWRANK_CUDA_PTX");
   if (!folder) return false;
@@ -71,9 +138,12 @@ bool add_executions() {
                                   return std::make_unique<PtxRunner>(name, kernels, options);
                                 }});
   };
+  Execution::all().clear();
   ptx::Options options;
-  options.threads = options.blocks = ptx::Order::random;
+  // Lanes that part meet again in this order alone, and then count as one access.
+  options.traffic = traffic_file() != nullptr;
   add("PTX of nvcc", "nvcc", options);
+  options.traffic = false;
   options.threads = options.blocks = ptx::Order::reverse;
   add("PTX of NVRTC", "nvrtc", options);
   return true;

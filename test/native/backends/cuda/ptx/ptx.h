@@ -77,7 +77,7 @@ struct Traffic {
   int64_t requests = 0;
   int64_t wavefronts = 0, least_wavefronts = 0;
   int64_t sectors = 0, least_sectors = 0;
-  bool store = false;
+  bool stores_shared = false, stores_global = false;
 };
 
 struct Report {

@@ -30,14 +30,14 @@ void Block::note(const Warp& warp, Space space, const uint64_t* addresses, uint3
   std::array<uint64_t, 512> found;
   if (space == Space::global) {
     ++to.requests;
-    to.store |= store;
+    to.stores_global |= store;
     to.sectors += static_cast<int64_t>(units(addresses, lanes, bytes, kSectorBytes, found));
     // Bytes in units of the access, which is aligned to its size.
     const size_t distinct = units(addresses, lanes, bytes, static_cast<uint64_t>(bytes), found);
     to.least_sectors += static_cast<int64_t>((distinct * static_cast<size_t>(bytes) + kSectorBytes - 1) / kSectorBytes);
   } else if (space == Space::shared) {
     ++to.requests;
-    to.store |= store;
+    to.stores_shared |= store;
     // Wider accesses take a half or a quarter of the warp at a time.
     const uint32_t part = bytes <= 4 ? kAllLanes : bytes == 8 ? 0xffffu : 0xffu;
     const int step = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8;
