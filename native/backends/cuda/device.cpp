@@ -57,6 +57,11 @@ void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
   std::visit([&](const auto& k) { run_any(*this, *weights_, k, workspace); }, kernel);
 }
 
+void CudaDevice::finish() {
+  const Gpu::Entered entered(gpu_);
+  gpu_.finish(Lane::kernels);
+}
+
 void CudaDevice::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t, int64_t shared_bytes) {
   gpu_.launch(kernel, blocks, threads, args, shared_bytes);
 }

@@ -45,6 +45,8 @@ class CudaDevice final : public Device, private Launcher {
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+  /// Waits for all kernels.
+  void finish();
 
  private:
   struct Copies;

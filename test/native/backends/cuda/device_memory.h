@@ -21,15 +21,17 @@ class DeviceMemory {
     int64_t bytes;
   };
 
-  DeviceMemory() {
+  DeviceMemory() : room_(kRoom), owned_(true) {
     void* const at = mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) throw std::bad_alloc();
     begin_ = static_cast<std::byte*>(at);
     end_ = begin_;
   }
+  /// In memory of somebody else's.
+  DeviceMemory(std::byte* room, size_t bytes) : begin_(room), end_(room), room_(bytes), owned_(false) {}
   ~DeviceMemory() {
     emulate::unpoison(begin_, static_cast<size_t>(end_ - begin_));
-    munmap(begin_, kRoom);
+    if (owned_) munmap(begin_, room_);
   }
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
@@ -37,7 +39,7 @@ class DeviceMemory {
   /// Aligned to 256 bytes, as a driver aligns.
   std::byte* allocate(int64_t bytes) {
     const int64_t whole = (bytes + 255) / 256 * 256 + 2 * kRedZone;
-    if (end_ + whole > begin_ + kRoom) throw std::bad_alloc();
+    if (end_ + whole > begin_ + room_) throw std::bad_alloc();
     emulate::unpoison(end_, static_cast<size_t>(whole));
     std::memset(end_, kUntouched, static_cast<size_t>(whole));
     std::byte* const at = end_ + kRedZone;
@@ -53,7 +55,7 @@ class DeviceMemory {
   /// True for an address of this memory, be it allocated or not.
   bool covers(const void* at) const {
     const auto* byte = static_cast<const std::byte*>(at);
-    return byte >= begin_ && byte < begin_ + kRoom;
+    return byte >= begin_ && byte < begin_ + room_;
   }
   /// True if one allocation holds all of these bytes.
   bool holds(const void* at, int64_t bytes) const {
@@ -92,6 +94,8 @@ class DeviceMemory {
   }
 
   std::byte *begin_, *end_;
+  size_t room_;
+  bool owned_;
   std::vector<Range> ranges_;
 };
 

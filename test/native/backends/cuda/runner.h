@@ -19,6 +19,8 @@ namespace lowrank::cuda {
 class Runner : public Launcher {
  public:
   explicit Runner(std::string name) : name_(std::move(name)) {}
+  /// With buffers in memory of somebody else's.
+  Runner(std::string name, std::byte* room, size_t bytes) : name_(std::move(name)), memory_(room, bytes) {}
   const std::string& name() const { return name_; }
   const Card& card() const override { return card_; }
   /// Card that the launches after it are for.

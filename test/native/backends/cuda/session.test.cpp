@@ -1,7 +1,9 @@
 // Sessions on CUDA: every kind of training on the stand-in driver is as near to the CPU's as their kernels are, and gives
-// the same bits whatever the order of its streams.
+// the same bits whatever the order of its streams. With LOWRANK_TEST_CARD=1 on a card, as often.
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <functional>
 
 #include "backends/cpu/device.h"
 #include "backends/cuda/card_test.h"
@@ -35,6 +37,22 @@ double apart(const Piece& found, const Piece& expected) {
   return difference == 0 ? 0 : std::sqrt(difference / norm);
 }
 
+/// Calls body(device) on the stand-in driver, or on the card that was asked for.
+void on_card(const char* order, const std::function<void(Device&)>& body) {
+  const char* const asked = std::getenv("LOWRANK_TEST_CARD");
+  if (asked == nullptr || std::strcmp(asked, "1") != 0) {
+    StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
+    cuda::CudaDevice device(card.driver(), card.found(), card.pack());
+    return body(device);
+  }
+  const cuda::Probe found = cuda::probe();
+  const char* const pack = std::getenv("LOWRANK_CUDA_PACK");
+  if (found.usable() == nullptr || pack == nullptr)
+    throw std::runtime_error("LOWRANK_TEST_CARD: there is no card that can be used, or LOWRANK_CUDA_PACK is not set");
+  cuda::CudaDevice device(found.driver, *found.usable(), pack);
+  body(device);
+}
+
 void like_the_cpu(Way way) {
   check_adapter(way.spec);
   Pool pool(1);
@@ -44,10 +62,11 @@ void like_the_cpu(Way way) {
   const double allowed = way.precision == Precision::bf16 ? 2e-2 : 1e-4;
   std::vector<Piece> first;
   for (const char* const order : {"late", "early", "random:1"}) {
-    StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
-    cuda::CudaDevice device(card.driver(), card.found(), card.pack());
-    Context context{pool, device};
-    const std::vector<Piece> found = results(context, pool, way);
+    std::vector<Piece> found;
+    on_card(order, [&](Device& device) {
+      Context context{pool, device};
+      found = results(context, pool, way);
+    });
     CHECK_EQ(found.size(), expected.size());
     for (size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
       const Scope scope(std::string(order) + ", " + expected[i].name);
