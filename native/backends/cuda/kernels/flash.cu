@@ -106,7 +106,8 @@ LOWRANK_DEVICE void store_rows(const float (&sums)[Cols / 8][4], bf16* tile, int
 #pragma unroll
   for (int i = 0; i < 16 * kChunks / 32; ++i) {
     const int at = 32 * i + lane, r = row + at / kChunks, c = chunk + at % kChunks;
-    if (r < rows && c * 8 < head_dim) store16(to + r * ld + c * 8, load16(tile + at_chunk<Dim>(r, c)));
+    if (r >= rows || c * 8 >= head_dim) continue;
+    *reinterpret_cast<uint4*>(to + r * ld + c * 8) = *reinterpret_cast<const uint4*>(tile + at_chunk<Dim>(r, c));
   }
 }
 

@@ -46,6 +46,27 @@ struct Loader {
   }
 };
 
+/// Stores the first `count` of four neighbors of a row, at once where they are four at a fitting address.
+LOWRANK_DEVICE void store_four(const Strided& out, int64_t at, const float (&v)[4], int64_t count) {
+  const bool together = out.inner == 1 && count >= 4;
+  if (out.bf16) {
+    auto* const to = static_cast<__nv_bfloat16*>(out.data) + at;
+    if (together && reinterpret_cast<uint64_t>(to) % 8 == 0) {
+      *reinterpret_cast<uint2*>(to) = uint2{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      if (j < count) to[j * out.inner] = from_float<__nv_bfloat16>(v[j]);
+    return;
+  }
+  auto* const to = static_cast<float*>(out.data) + at;
+  if (together && aligned16(to)) return store16(to, Pack<float>{{v[0], v[1], v[2], v[3]}});
+#pragma unroll
+  for (int j = 0; j < 4; ++j)
+    if (j < count) to[j * out.inner] = v[j];
+}
+
 template <int Cols>
 LOWRANK_DEVICE void product(const StridedProductArgs& args) {
   constexpr int kThreads = product_threads(Cols);
@@ -91,24 +112,23 @@ LOWRANK_DEVICE void product(const StridedProductArgs& args) {
   }
 
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < 4; ++i) {
+    const int64_t r = row + y + i, first = column + x;
+    if (r >= args.m) continue;
+    const int64_t at = batch * args.out.batch + row_offset(args.out, r) + stretch * args.out.outer;
+    const int64_t added = args.addend.data ? batch * args.addend.batch + row_offset(args.addend, r) : 0;
+    float values[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const int64_t r = row + y + i, c = column + x + j;
-      if (r >= args.m || c >= args.n) continue;
-      const int64_t at =
-          batch * args.out.batch + row_offset(args.out, r) + c * args.out.inner + stretch * args.out.outer;
-      float value = args.alpha * sums[i][j];
-      if (args.gains) value *= args.gains[at % args.gain_count];
-      if (args.addend.data)
-        value += element(args.addend.data, args.addend.bf16,
-                         batch * args.addend.batch + row_offset(args.addend, r) + c * args.addend.inner);
-      if (r == c) value += args.diagonal;
-      if (args.out.bf16)
-        static_cast<__nv_bfloat16*>(args.out.data)[at] = from_float<__nv_bfloat16>(value);
-      else
-        static_cast<float*>(args.out.data)[at] = value;
+      const int64_t c = first + j;
+      values[j] = args.alpha * sums[i][j];
+      if (c >= args.n) continue;
+      if (args.gains) values[j] *= args.gains[(at + c * args.out.inner) % args.gain_count];
+      if (args.addend.data) values[j] += element(args.addend.data, args.addend.bf16, added + c * args.addend.inner);
+      if (r == c) values[j] += args.diagonal;
     }
+    store_four(args.out, at + first * args.out.inner, values, args.n - first);
+  }
 }
 
 }  // namespace
