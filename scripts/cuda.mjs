@@ -1,7 +1,8 @@
 // Compiles the CUDA kernels on a machine without a GPU, with compilers that pip fetches into out/cuda.
 //
 //   cuda.mjs ptx --out FOLDER [AREA...]     PTX of both compilers: FOLDER/nvrtc/AREA.ptx and FOLDER/nvcc/AREA.ptx
-//   cuda.mjs build --out FOLDER [AREA...]   what is shipped: FOLDER/sm_80/AREA.cubin ... and FOLDER/compute_80/AREA.ptx
+//   cuda.mjs build --out FOLDER [--targets sm_80,...] [AREA...]
+//                                           what is shipped: FOLDER/sm_80/AREA.cubin ... and FOLDER/compute_80/AREA.ptx
 //   cuda.mjs check [--targets sm_80,...] [--write] [AREA...]
 //                                           registers, stack and shared memory on every target, against
 //                                           kernels/budgets.json, which --write makes anew
@@ -59,16 +60,21 @@ async function ptx(named) {
 async function build(named) {
   const out = folder('build')
   const jobs = areas(named).flatMap((area) =>
-    [...CUBIN_TARGETS, PTX_TARGET].map((target) => ({ area, compiler: 'nvrtc', target })),
+    [...chosenTargets(), PTX_TARGET].map((target) => ({ area, compiler: 'nvrtc', target })),
   )
   lay(await compile(jobs, tools()), out, ({ target }) => target)
 }
 
-async function check(named) {
-  const found = tools()
+function chosenTargets() {
   const targets = values.targets?.split(',') ?? CUBIN_TARGETS
   const unknown = targets.find((target) => !CUBIN_TARGETS.includes(target))
   if (unknown) throw new Error(`--targets ${unknown}: expected ${CUBIN_TARGETS.join(', ')}`)
+  return targets
+}
+
+async function check(named) {
+  const found = tools()
+  const targets = chosenTargets()
   const jobs = areas(named).flatMap((area) => targets.map((target) => ({ area, compiler: 'nvrtc', target })))
   const table = tableOf(await compile(jobs, found), found)
   const spilling = Object.keys(table).filter((name) => table[name].stack)
