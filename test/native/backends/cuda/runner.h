@@ -105,10 +105,10 @@ struct Execution {
         {"emulated and tracked", {.order = Order::random, .seed = 23, .tracked = true}},
     };
     std::vector<Execution> all;
-    for (const auto& [name, options] : kinds) {
-      all.push_back({name, [name, options]() -> std::unique_ptr<Runner> {
-                       if (options.tracked && !emulate::has_tracked_kernels()) return nullptr;
-                       return std::make_unique<EmulatedRunner>(name, options);
+    for (const auto& kind : kinds) {
+      all.push_back({kind.first, [kind]() -> std::unique_ptr<Runner> {
+                       if (kind.second.tracked && !emulate::has_tracked_kernels()) return nullptr;
+                       return std::make_unique<EmulatedRunner>(kind.first, kind.second);
                      }});
     }
     return all;

@@ -192,6 +192,15 @@ void __tsan_read_range(void* at, unsigned long n) {
 void __tsan_write_range(void* at, unsigned long n) {
   access(at, static_cast<int64_t>(n), true, __builtin_return_address(0));
 }
+void* __tsan_memcpy(void* to, const void* from, unsigned long n) {
+  access(from, static_cast<int64_t>(n), false, __builtin_return_address(0));
+  access(to, static_cast<int64_t>(n), true, __builtin_return_address(0));
+  return __builtin_memcpy(to, from, n);
+}
+void* __tsan_memset(void* to, int value, unsigned long n) {
+  access(to, static_cast<int64_t>(n), true, __builtin_return_address(0));
+  return __builtin_memset(to, value, n);
+}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 // Atomic accesses are ordered.
