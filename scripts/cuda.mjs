@@ -16,7 +16,7 @@ import { copyFileSync, mkdirSync } from 'node:fs'
 import { extname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { excesses, tableOf, writeBudgets } from './cuda/budgets.mjs'
-import { areas, CUBIN_TARGETS, compile, PTX_TARGET } from './cuda/compile.mjs'
+import { areas, CUBIN_TARGETS, compile, PTX_TARGET, SHIPPED_TARGETS } from './cuda/compile.mjs'
 import { tools, Unavailable } from './cuda/toolkits.mjs'
 import { moreTraffic, trafficOf, writeTraffic } from './cuda/traffic.mjs'
 
@@ -60,13 +60,13 @@ async function ptx(named) {
 async function build(named) {
   const out = folder('build')
   const jobs = areas(named).flatMap((area) =>
-    [...chosenTargets(), PTX_TARGET].map((target) => ({ area, compiler: 'nvrtc', target })),
+    [...chosenTargets(SHIPPED_TARGETS), PTX_TARGET].map((target) => ({ area, compiler: 'nvrtc', target })),
   )
   lay(await compile(jobs, tools()), out, ({ target }) => target)
 }
 
-function chosenTargets() {
-  const targets = values.targets?.split(',') ?? CUBIN_TARGETS
+function chosenTargets(usual) {
+  const targets = values.targets?.split(',') ?? usual
   const unknown = targets.find((target) => !CUBIN_TARGETS.includes(target))
   if (unknown) throw new Error(`--targets ${unknown}: expected ${CUBIN_TARGETS.join(', ')}`)
   return targets
@@ -74,7 +74,7 @@ function chosenTargets() {
 
 async function check(named) {
   const found = tools()
-  const targets = chosenTargets()
+  const targets = chosenTargets(CUBIN_TARGETS)
   const jobs = areas(named).flatMap((area) => targets.map((target) => ({ area, compiler: 'nvrtc', target })))
   const table = tableOf(await compile(jobs, found), found)
   const spilling = Object.keys(table).filter((name) => table[name].stack)

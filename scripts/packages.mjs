@@ -17,6 +17,7 @@ import {
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { packFile } from './build-record.mjs'
 import { archOf, fail } from './compilers.mjs'
 import { run } from './platforms/runtimes.mjs'
 import { prebuiltFile, TARGETS } from './targets.mjs'
@@ -41,6 +42,9 @@ function libcOf(target) {
   return target.endsWith('-musl') ? 'musl' : 'glibc'
 }
 
+/** True for a platform that has drivers for NVIDIA's cards. */
+export const hasCuda = (target) => TARGETS[target].system !== 'Darwin'
+
 /** package.json of the checkout, with the repository that a workflow runs in, which provenance asks for. */
 export function rootManifest() {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -61,7 +65,7 @@ export function addonManifest(target, { version, license, engines, repository })
     engines,
     repository,
     main: 'lowrank.node',
-    files: ['lowrank.node', NOTICES],
+    files: ['lowrank.node', ...(hasCuda(target) ? ['lowrank.cuda'] : []), NOTICES],
     os: [systems[TARGETS[target].system]],
     cpu: [archOf(target)],
     ...(libc && { libc: [libc] }),
@@ -126,6 +130,7 @@ export function layOut(out, targets, addonOf = prebuiltFile) {
     writeFileSync(join(folder, 'README.md'), readme(target))
     for (const name of ['LICENSE', NOTICES]) cpSync(join(root, name), join(folder, name))
     cpSync(addonOf(target), join(folder, 'lowrank.node'))
+    if (hasCuda(target) && existsSync(packFile)) cpSync(packFile, join(folder, 'lowrank.cuda'))
     return { name: packageOf(target), folder, bytes: sizeOf(folder) }
   })
   const folder = join(out, 'lowrank')

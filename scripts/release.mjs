@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { staleness } from './build-record.mjs'
+import { CUDA, staleness } from './build-record.mjs'
 import { layOut, rootManifest, tooLarge } from './packages.mjs'
 import { prebuiltFile, TARGETS } from './targets.mjs'
 
@@ -51,6 +51,8 @@ function* obstacles({ version }) {
     ])
     if (!check.ok) yield check.words
   }
+  const pack = staleness(CUDA)
+  if (pack) yield `the CUDA kernels: ${pack}; npm run cuda:pack`
   const notices = output(process.execPath, ['scripts/notices.mjs', '--check'])
   if (!notices.ok) yield notices.words
 }

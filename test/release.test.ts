@@ -55,14 +55,15 @@ function place(target: string) {
 }
 
 describe('a release is refused', () => {
-  test('without an addon for every platform, and without a section in the changelog', () => {
+  test('without an addon for every platform, without CUDA kernels, and without a section in the changelog', () => {
     const said = reasons()
     for (const target of Object.keys(TARGETS))
       expect(said).toContain(
         `the addon for ${target}: there is none; npm run build:prebuilds -- --target ${target}`,
       )
+    expect(said).toContain('the CUDA kernels: there is none; npm run cuda:pack')
     expect(said).toContain(`CHANGELOG.md has no section "## ${version}"`)
-    expect(said).toHaveLength(Object.keys(TARGETS).length + 1)
+    expect(said).toHaveLength(Object.keys(TARGETS).length + 2)
   })
 
   test('with an addon that fails its check, was replaced, or was built from other sources', () => {

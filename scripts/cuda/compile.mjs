@@ -8,8 +8,10 @@ import { outFolder, root } from './toolkits.mjs'
 
 export const kernelsFolder = join(root, 'native', 'backends', 'cuda', 'kernels')
 
-/** Targets of the kernel pack: a cubin each, and PTX for cards that are newer. */
+/** Kinds of cards that kernels are compiled and checked for. */
 export const CUBIN_TARGETS = ['sm_80', 'sm_86', 'sm_89', 'sm_90', 'sm_100', 'sm_120']
+/** Those whose code is shipped: that for 8.0 runs on 8.6 as it is. */
+export const SHIPPED_TARGETS = CUBIN_TARGETS.filter((target) => target !== 'sm_86')
 export const PTX_TARGET = 'compute_80'
 
 // Sums are fused where the source says so, as on the CPU.

@@ -11,6 +11,7 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { constants, crc32, deflateRawSync } from 'node:zlib'
+import { CUDA, note, packFile } from '../build-record.mjs'
 
 const HEADER = 32
 const ROW = 64
@@ -83,11 +84,10 @@ function modulesOf(folder) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const root = resolve(import.meta.dirname, '..', '..')
   const { values } = parseArgs({
     options: {
       from: { type: 'string' },
-      out: { type: 'string', default: join(root, 'prebuilds', 'lowrank.cuda') },
+      out: { type: 'string', default: packFile },
     },
   })
   if (values.from === undefined)
@@ -97,6 +97,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   mkdirSync(dirname(values.out), { recursive: true })
   writeFileSync(`${values.out}.tmp`, bytes)
   renameSync(`${values.out}.tmp`, values.out)
+  if (resolve(values.out) === packFile) note(CUDA)
   const kernels = modules.reduce((sum, module) => sum + module.kernels.length, 0)
   console.log(
     `${values.out}: ${kernels} kernels in ${modules.length} modules, ${(bytes.length / 2 ** 20).toFixed(2)} MiB`,
