@@ -57,10 +57,11 @@ const FLOORS = {
   },
 }
 
-/** Files that alone may import a folder from outside of it: where the CPU's device is made, planned for and timed. */
+/** Files that alone may import a folder from outside of it: where devices are found, made, planned for and timed. */
 const DOORS = {
   native: {
-    backends: 'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/kernel_study.cpp',
+    backends:
+      'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/gpus.cpp runtime/gpus.h runtime/kernel_study.cpp',
   },
 }
 

@@ -6,6 +6,7 @@ import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Graph } from '../graph/graph.js'
 import type {
   NativeAdapter,
+  NativeDevice,
   NativeModel,
   NativeSession,
   OptimizerState,
@@ -48,6 +49,8 @@ export interface BaseModel {
   /** Weights that may train as copies. */
   weights: WeightSite[]
   native: NativeModel
+  /** Device that it runs on. */
+  device: NativeDevice
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
   /** Quantization of embedding and head. */
@@ -68,6 +71,7 @@ export interface BaseModel {
 
 /** Options of `BaseModel.reopen`, as of `loadModel`. */
 export interface ReopenOptions {
+  device?: NativeDevice
   precision?: 'fp32' | 'bf16' | 'auto'
   onProgress?: (progress: LoadProgress) => void
   signal?: AbortSignal

@@ -94,10 +94,10 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
   const items = await heldOut(config)
   output.note('Teaching a small model to read orders: a note goes in, JSON comes out.')
   output.note('It takes about a minute on two cores. Ctrl-C stops it.\n')
-  const { precision, threads } = config
+  const { precision, device, threads } = config
   const model = await loadShown(
     config.model,
-    { ...loadQuantization(config), precision, threads, signal },
+    { ...loadQuantization(config), precision, device, threads, signal },
     output,
   )
   try {

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { NativeLoadError } from '../core/errors.js'
 import { addon } from '../native/addon.js'
+import { usableCards } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { levelProblem, processorFlags } from '../native/level.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
@@ -16,7 +17,7 @@ import { Output } from './output.js'
 import type { Printed } from './schemas.js'
 
 type Report = Printed<'doctor'>
-type Part = Report['cuda']
+type Part = Report['mpi']
 
 export function configure(command: Command): void {
   examples(command, ['lowrank doctor', 'lowrank doctor --json'])
@@ -38,7 +39,6 @@ function examine(): Report {
       known: PLATFORMS[targetName()] ?? 'nothing: there is no prebuilt addon for it',
     },
     install: { prebuilds: packagedAddons(), missing_for_build: missingForBuild() },
-    cuda: { available: false, reason: 'this build has no CUDA backend' },
     mpi: { available: false, reason: 'this build has no MPI support' },
     node: {
       version: process.versions.node,
@@ -56,11 +56,30 @@ function examine(): Report {
     return {
       addon: { ...addonOrigin(), version: addon().version },
       cpu: { model, ...cpu, bf16, ...(problem && { problem }) },
+      cuda: cudaPart(),
       ...common,
     }
   } catch (error) {
     if (!(error instanceof NativeLoadError)) throw error
-    return { addon: { error: error.message }, cpu: { model }, ...common }
+    const cuda = { available: false, reason: 'the addon does not load', cards: [] }
+    return { addon: { error: error.message }, cpu: { model }, cuda, ...common }
+  }
+}
+
+/** GPUs, and why those that are not used are not. */
+function cudaPart(): Report['cuda'] {
+  const report = translated(() => addon().cuda())
+  const { available, version, cards, reasons } = report
+  const usable = usableCards(report).map(({ number, name }) => `cuda:${number} ${name}`)
+  return {
+    available,
+    reason: [...(available ? [`${usable.join(', ')}, driver for CUDA ${version}`] : []), ...reasons].join(
+      '; ',
+    ),
+    cards: cards.map(({ number, name, sm, memoryBytes, reason }) => ({
+      ...{ device: `cuda:${number}`, name, compute_capability: sm / 10, memory_bytes: memoryBytes },
+      ...(reason && { problem: reason }),
+    })),
   }
 }
 

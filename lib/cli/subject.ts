@@ -31,6 +31,7 @@ export interface SubjectOptions {
   precision?: string
   /** true, or a size in words. */
   pagedWeights?: true | string
+  device?: string
   threads?: number
   set?: string[]
 }
@@ -64,6 +65,7 @@ export function subjectFlags(command: Command): void {
     '--paged-weights [size]',
     'keep the weights in a file, with at most this much of them in memory, such as 2GiB (default: chosen)',
   )
+  command.option('--device <name>', 'auto (default), cpu, cuda, or cuda:N for one of several GPUs')
   command.option('--threads <N>', 'number of threads', integerFlag(1))
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
 }
@@ -137,6 +139,7 @@ export async function withSubject<T>(
     defaultQuantization: asked?.defaultQuantization ?? trained.quantization,
     precision: options.precision ?? config?.precision,
     pagedWeights: options.pagedWeights ?? config?.pagedWeights,
+    device: options.device ?? config?.device,
     threads: options.threads ?? config?.threads,
     revision: options.model === undefined ? config?.revision : undefined,
   }
@@ -159,7 +162,7 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
   let line = new StatusLine(output, 'Loading')
   let download: DownloadShown | undefined
   try {
-    return await loadModel(path, {
+    const model = await loadModel(path, {
       onWarning: (message) => output.note(`note: ${message}`),
       ...options,
       onDownload: (progress) => {
@@ -174,6 +177,8 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
         line.update(`${Math.floor((100 * loadedBytes) / totalBytes)} % of ${formatBytes(totalBytes)}`)
       },
     })
+    if (model.device !== 'cpu') output.note(`Running on ${model.device}.`)
+    return model
   } finally {
     download?.end()
     line.clear()

@@ -106,11 +106,11 @@ async function train(
 ): Promise<void> {
   const { signal } = interruption
   const { rss: nodeBytes } = addon().residentBytes()
-  const { precision, pagedWeights, threads, revision } = config
+  const { precision, pagedWeights, device, threads, revision } = config
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
-    { ...loadQuantization(config), precision, pagedWeights, threads, revision, signal },
+    { ...loadQuantization(config), precision, pagedWeights, device, threads, revision, signal },
     output,
   )
   try {

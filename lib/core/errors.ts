@@ -47,6 +47,8 @@ export class DivergedError extends define('DIVERGED') {}
 export class UnsupportedError extends define('UNSUPPORTED') {}
 /** The native addon could not be found or loaded. */
 export class NativeLoadError extends define('NATIVE_LOAD') {}
+/** A GPU cannot be used, or failed; after a failure nothing more runs on it until the process is started again. */
+export class DeviceError extends define('DEVICE') {}
 /** An object was used after `dispose()`. */
 export class DisposedError extends define('DISPOSED') {}
 /** Work was canceled before its end. */

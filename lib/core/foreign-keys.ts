@@ -73,7 +73,7 @@ const NO_TRACKER =
   'experiment trackers are not supported; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
 const ONE_PROCESS = 'a run is one process on one machine; `threads` sets its threads; leave the key out'
 const OWN_KERNELS = 'the engine has its own kernels for attention and all other operations; leave the key out'
-const ALL_ON_CPU = 'this version runs on the CPU only. Leave the key out'
+const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cuda or cuda:N'
 const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
@@ -580,16 +580,15 @@ export const FOREIGN_KEYS = {
   },
 
   Machine: {
-    device: { note: ALL_ON_CPU },
-    device_map: { note: ALL_ON_CPU },
-    use_cpu: { note: ALL_ON_CPU },
-    no_cuda: { note: ALL_ON_CPU },
-    n_gpu: { note: ALL_ON_CPU },
-    gpu_memory_utilization: { note: ALL_ON_CPU },
-    fast_inference: { note: ALL_ON_CPU },
+    device_map: { note: ONE_DEVICE },
+    use_cpu: { note: ONE_DEVICE },
+    no_cuda: { note: ONE_DEVICE },
+    n_gpu: { note: ONE_DEVICE },
+    gpu_memory_utilization: { note: ONE_DEVICE },
+    fast_inference: { note: ONE_DEVICE },
     num_threads: { here: 'threads' },
     n_threads: { here: 'threads' },
-    num_gpus: { note: ALL_ON_CPU },
+    num_gpus: { note: ONE_DEVICE },
     deepspeed: { note: ONE_PROCESS },
     fsdp: { note: ONE_PROCESS },
     fsdp_config: { note: ONE_PROCESS },

@@ -220,7 +220,7 @@ async function readBack(
 }
 
 async function reopenModel(base: BaseModel, path: string, options: ReopenOptions): Promise<Reopened> {
-  const written = await base.reopen(path, options)
+  const written = await base.reopen(path, { device: base.device, ...options })
   return {
     subject: { base: written, adapters: [] },
     close: () => written.lifetime.dispose(() => written.native.dispose()),
@@ -251,7 +251,7 @@ async function reopenOllama(
 /** An adapter file over the base that it was written from. */
 async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
   const { description, parameters } = await openGgufAdapter(path, base.graph, base.sites)
-  const native = addon().createAdapter(description.spec, { trainable: false })
+  const native = addon().createAdapter(description.spec, { trainable: false, device: base.device })
   try {
     for await (const { name, values } of parameters()) native.write(name, 'value', values)
   } catch (error) {

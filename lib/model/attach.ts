@@ -2,7 +2,8 @@
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
-import { addon } from '../native/addon.js'
+import { addon, type NativeDevice } from '../native/addon.js'
+import { translated } from '../native/errors.js'
 import { Turns } from '../native/handles.js'
 import { type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
@@ -32,8 +33,10 @@ export function createAdapter(
     format: null,
     privacy: [],
   },
+  device: NativeDevice = 'cpu',
 ): AdapterState {
-  const native = addon().createAdapter(description.spec, { trainable: about.trainable })
+  const { trainable } = about
+  const native = translated(() => addon().createAdapter(description.spec, { trainable, device }))
   return { description, ...about, optimizer: null, native, version: 0, turns: new Turns() }
 }
 
@@ -46,7 +49,7 @@ export async function newState(
   const breathe = breather()
   const description = describeAdapter(strategy, base.sites, { weights: base.weights })
   await breathe()
-  const state = createAdapter(description)
+  const state = createAdapter(description, undefined, base.device)
   await breathe()
   return kept(state, async () => {
     await initialize(state.native, description, base, seed)
@@ -67,12 +70,13 @@ export function attachedState(
   folder: AdapterFolder,
   trainable: boolean,
 ): Promise<AdapterState> {
-  const state = createAdapter(folder.description, {
+  const about = {
     trainable,
     trainedOn: folder.baseFingerprint,
-    format: folder.format ?? 'unrecorded',
+    format: folder.format ?? ('unrecorded' as const),
     privacy: folder.privacy,
-  })
+  }
+  const state = createAdapter(folder.description, about, base.device)
   return kept(state, async () => {
     const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
     await initialize(state.native, { factors: unsaved, starts: [] }, base, 0)

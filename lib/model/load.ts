@@ -14,6 +14,7 @@ import { type Located, locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { graphOf } from '../models/index.js'
 import { addon } from '../native/addon.js'
+import { type DeviceOption, deviceOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
 import { linearSites, weightSites } from '../strategies/describe.js'
@@ -21,6 +22,7 @@ import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { storageChoice } from '../weights/choice.js'
 import { holdWeights } from '../weights/held.js'
 import {
+  deviceSchema,
   type PrecisionOption,
   pagedBudget,
   pagedWeightsSchema,
@@ -55,6 +57,8 @@ export interface LoadOptions extends HubOptions {
    * may be larger than memory; `true` chooses. Default false.
    */
   pagedWeights?: boolean | string
+  /** Device to run on: `auto` (default), `cpu`, `cuda` (the first GPU that can be used), or `cuda:N`. `auto` is `cuda` if there is one. */
+  device?: DeviceOption
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
   threads?: number | 'auto'
   /**
@@ -79,6 +83,7 @@ const loadSchema = z.strictObject({
   defaultQuantization: quantizationSchema.default('none'),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
+  device: deviceSchema,
   threads: threadsSchema,
   cacheWeights: flag().default(true),
   onProgress: callback<NonNullable<LoadOptions['onProgress']>>().optional(),
@@ -91,6 +96,7 @@ const loadSchema = z.strictObject({
  * memory.
  * @param name a folder with config.json and safetensors, a .gguf file, or a name on the Hugging Face hub:
  * `owner/name`, `owner/name/file.gguf`, each also with `@revision`; what exists on disk goes first
+ * @throws {ConfigError} for a device that cannot be used
  * @throws {FileFormatError} when files are missing, truncated or malformed
  * @throws {HubError} when the hub does not have it, does not give it, or cannot be reached
  * @throws {UnsupportedError} for an architecture or dtype that is not here
@@ -113,12 +119,13 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
-  const choice = storageChoice(name, graph, dtypeOf, given, quantizationOf(given.defaultQuantization))
+  const device = deviceOf(given.device)
+  const choice = storageChoice(name, graph, dtypeOf, given, quantizationOf(given.defaultQuantization), device)
   const { quantization, embeddingQuantization, precision } = choice
   await breathe()
   const formats = storageFormats(graph, dtypeOf, choice)
   const paged = pagedBudget(given.pagedWeights)
-  const native = translated(() => addon().createModel(graph))
+  const native = translated(() => addon().createModel(graph, { device }))
   try {
     const tables = embeddingAsUsual({ quantization, embeddingQuantization })
       ? ''
@@ -155,6 +162,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     sites,
     weights: weightSites(graph),
     native,
+    device,
     formats,
     quantization,
     embeddingQuantization,

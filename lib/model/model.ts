@@ -9,7 +9,7 @@ import type { ExportOptions, SaveOptions, Written } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { locate } from '../hub/locate.js'
-import type { OptimizerState, PlanOptions, Precision } from '../native/addon.js'
+import type { NativeDevice, OptimizerState, PlanOptions, Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { withOwnRate } from '../options/rates.js'
@@ -65,6 +65,8 @@ export class Model {
   readonly quantization: Quantization
   readonly embeddingQuantization: Quantization
   readonly precision: Precision
+  /** Device that it runs on: `cpu`, or `cuda:N`. */
+  readonly device: NativeDevice
   readonly #base: BaseModel
   readonly #adapters: AttachedAdapters
   readonly #chats = new Set<Chat>()
@@ -77,6 +79,7 @@ export class Model {
     this.quantization = base.quantization
     this.embeddingQuantization = base.embeddingQuantization
     this.precision = base.precision
+    this.device = base.device
     this.#base = base
     this.#adapters = new AttachedAdapters(base, () => {
       for (const chat of this.#chats) chat.releaseCache()
@@ -174,7 +177,7 @@ export class Model {
       probe,
       sources,
       { ...parsed, optimizer: parsed.optimizer ?? 'adamw' },
-      createAdapter,
+      (description) => createAdapter(description, undefined, this.#base.device),
       {
         ...(signal ? { signal } : {}),
         ...(onDataProgress ? { onProgress: onDataProgress } : {}),

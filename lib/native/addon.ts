@@ -2,8 +2,10 @@
  * The full list of what the addon exports: descriptions go in, numbers come out, tensors stay below. This file is the
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
+import { join } from 'node:path'
+import { packageRoot } from '../core/root.js'
 import type { Graph } from '../graph/graph.js'
-import type { Category, FileLock, PlanOptions, Precision, StorageFormat } from './lists.js'
+import type { Category, FileLock, Place, PlanOptions, Precision, StorageFormat } from './lists.js'
 import { loadAddon } from './load.js'
 import type { AdapterSpec, OptimizerState } from './types/adapter.js'
 import type { Job } from './types/job.js'
@@ -41,6 +43,9 @@ export interface CpuInfo {
   prefersBf16: boolean
 }
 
+/** The device of a model and its adapters. */
+export type NativeDevice = 'cpu' | `cuda:${number}`
+
 /** Properties of a card that the workspace of its kernels depends on. */
 export interface CardSizes {
   /** Compute capability, ten times. */
@@ -50,13 +55,37 @@ export interface CardSizes {
   sharedBytes: number
 }
 
+/** An NVIDIA GPU that the driver shows. */
+export interface CudaCard extends CardSizes {
+  /** As in `cuda:N`. */
+  number: number
+  name: string
+  memoryBytes: number
+  /** Why it cannot be used; empty where it can. */
+  reason: string
+}
+
+export interface CudaReport {
+  available: boolean
+  /** Version of CUDA that the driver supports; empty where there is no driver. */
+  version: string
+  /** Why it is not, one for each thing that was tried. */
+  reasons: string[]
+  cards: CudaCard[]
+}
+
 export interface NativeAddon {
   version: string
   cpu(): CpuInfo
-  /** `isa` forces a level; `threads` sizes the pool. Only before or between jobs. */
-  configure(options: { threads?: number; isa?: string }): void
-  /** Bytes now allocated, by category. */
-  allocated(): Record<Category, number>
+  /** NVIDIA GPUs, or why there are none. Opens the driver. */
+  cuda(): CudaReport
+  /**
+   * `isa` forces a level; `threads` sizes the pool. Only before or between jobs. `cudaPack` is the file with the kernels
+   * for GPUs, where LOWRANK_CUDA_PACK names none.
+   */
+  configure(options: { threads?: number; isa?: string; cudaPack?: string }): void
+  /** Bytes now allocated, by category, in one kind of memory or in all. */
+  allocated(place?: Place): Record<Category, number>
   /** Resident set now and its peak, bytes (VmRSS, VmHWM). */
   residentBytes(): {
     rss: number
@@ -74,9 +103,12 @@ export interface NativeAddon {
    * another descriptor, of this process or another, has the lock.
    */
   lockFile(descriptor: number): FileLock
-  createModel(graph: Graph): NativeModel
+  createModel(graph: Graph, options?: { device?: NativeDevice }): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
-  createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter
+  createAdapter(
+    spec: AdapterSpec,
+    options: { trainable: boolean; state?: OptimizerState; device?: NativeDevice },
+  ): NativeAdapter
   /**
    * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.
    * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`:
@@ -140,6 +172,7 @@ export function addon(): NativeAddon {
   if (loaded === undefined) {
     const native = loadAddon() as NativeAddon
     process.once('exit', () => native.shutdown())
+    native.configure({ cudaPack: join(packageRoot, 'prebuilds', 'lowrank.cuda') })
     loaded = native
   }
   return loaded

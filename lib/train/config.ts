@@ -19,6 +19,7 @@ import {
 import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
+import type { DeviceOption } from '../native/device.js'
 import { checkInBackward } from '../options/in-backward.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
@@ -26,6 +27,7 @@ import { withOwnRate } from '../options/rates.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import {
+  deviceSchema,
   type PrecisionOption,
   pagedWeightsSchema,
   precisionSchema,
@@ -58,6 +60,7 @@ export interface RunConfig
   readonly evalDataset: DatasetConfig | null
   /** Share of the training data held out for evaluation when there is no `evalDataset`. */
   readonly evalFraction: number
+  readonly device: DeviceOption
   readonly threads: number | 'auto'
   readonly outputDir: string
   /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
@@ -103,6 +106,7 @@ export const configSchema = z.strictObject({
     .default(0)
     .describe('Share of `dataset` to hold out for evaluation, instead of `eval_dataset`.'),
   ...trainShape,
+  device: deviceSchema,
   threads: threadsSchema.describe(
     'Number of threads. `auto` is `LOWRANK_THREADS`, else the number of cores available to the process.',
   ),

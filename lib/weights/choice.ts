@@ -1,21 +1,22 @@
 /** The choice of how the weights of a model are held. */
 import type { Graph } from '../graph/graph.js'
-import { addon, type Precision } from '../native/addon.js'
+import { addon, type NativeDevice, type Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { type PrecisionOption, type QuantizationOptions, quantizationOf } from './options.js'
 import type { Quantization } from './quantization.js'
 import { chooseEmbeddingQuantization, chooseQuantization, type StorageChoice } from './weights.js'
 
-/** The precision that `auto` stands for on this machine. */
-export function resolvePrecision(option: PrecisionOption): Precision {
+/** The precision that `auto` stands for on a device of this machine. */
+export function resolvePrecision(option: PrecisionOption, device: NativeDevice = 'cpu'): Precision {
   if (option === 'fp32') return 'f32'
-  return option === 'bf16' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
+  return option === 'bf16' || device !== 'cpu' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
 }
 
 /**
  * Storage of the weights of a model, by the options of loading or planning.
  * @param dtypeOf see `storageFormats`
  * @param usual of the linears, where neither files nor options say it
+ * @param device that computes with them
  */
 export function storageChoice(
   name: string,
@@ -23,11 +24,17 @@ export function storageChoice(
   dtypeOf: (name: string) => string,
   options: QuantizationOptions & { precision: PrecisionOption },
   usual?: Quantization,
+  device: NativeDevice = 'cpu',
 ): Required<StorageChoice> {
   const asked = options.quantization && quantizationOf(options.quantization)
   const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
   const askedOfTables = options.embeddingQuantization && quantizationOf(options.embeddingQuantization)
   const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
   const exact = options.precision === 'fp32' && quantization.type === 'none'
-  return { quantization, embeddingQuantization, precision: resolvePrecision(options.precision), exact }
+  return {
+    quantization,
+    embeddingQuantization,
+    precision: resolvePrecision(options.precision, device),
+    exact,
+  }
 }

@@ -1,6 +1,7 @@
 /** Options of how base weights are held and computed with. */
 import * as z from 'zod'
 import { integer, parseBytes, word } from '../core/schema.js'
+import type { DeviceOption } from '../native/device.js'
 import { fourBitSchema, type Quantization, quantizationFrom } from './quantization.js'
 
 /** Storage and precision of a base model. */
@@ -24,6 +25,21 @@ export const quantizationSchema = z.union(
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
   .default('auto')
   .describe('Precision of matrix operands; `auto` is bf16 if the CPU multiplies it faster.')
+
+const DEVICE = 'auto, cpu, cuda or the number of a GPU such as cuda:0'
+
+export const deviceSchema = (
+  z
+    .string({ error: DEVICE })
+    .regex(/^(auto|cpu|cuda|cuda:(0|[1-9]\d{0,3}))$/, { error: DEVICE }) as unknown as z.ZodType<
+    DeviceOption,
+    DeviceOption
+  >
+)
+  .default('auto')
+  .describe(
+    'Device to run on; `cuda` is the first GPU that can be used, `cuda:N` that with the number, and `auto` is `cuda` if there is one, else `cpu`.',
+  )
 
 const PAGED = 'true, false or a size such as 2GiB'
 

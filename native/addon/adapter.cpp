@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
 #include "core/error.h"
@@ -23,7 +24,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Fields options(info[1], "options");
       spec.trainable = options.flag("trainable", false);
       spec.state = to_state_spec(options);
-      hold(std::make_shared<Adapter>(std::move(spec), Engine::instance().memory()));
+      Memory& memory = Engine::instance().memory(device_of(options));
+      hold(std::make_shared<Adapter>(std::move(spec), memory));
     });
   }
 
@@ -152,7 +154,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                  copy_weight_into(context, *model, weight, *adapter, parameter);
                  return true;
                }),
-          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use, &adapter->memory());
     });
   }
 
@@ -170,7 +172,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                  lowrank::fill_row_norms(context, *model, *adapter, parameter);
                  return true;
                }),
-          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use, &adapter->memory());
     });
   }
 
@@ -280,7 +282,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
     return environment(env).channel->start<std::vector<double>>(
         env, [adapter](Context& context, const CancelFlag&) { return triplet_scores(context.pool, *adapter); },
-        from_doubles, use);
+        from_doubles, use, &adapter->memory());
   }
 
   Napi::Value prune(const Napi::CallbackInfo& info) {
@@ -297,7 +299,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
           prune_triplets(*adapter, keep);
           return true;
         },
-        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use, &adapter->memory());
   }
 
   Napi::Value zero_gradients(const Napi::CallbackInfo& info) {
@@ -314,7 +316,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const auto adapter = payload(env);
     const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
     return environment(env).channel->start<Result>(
-        env, [adapter, work](Context& context, const CancelFlag&) { return work(context, *adapter); }, convert, use);
+        env, [adapter, work](Context& context, const CancelFlag&) { return work(context, *adapter); }, convert, use,
+        &adapter->memory());
   }
   static Napi::Value nothing(Napi::Env env, bool&) { return env.Undefined(); }
 
@@ -380,7 +383,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
             result.Set("gradNorm", norm);
             return result;
           },
-          use);
+          use, &adapter->memory());
     });
   }
 };

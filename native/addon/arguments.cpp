@@ -17,6 +17,8 @@ std::optional<int64_t> to_paged(Napi::Value value) {
   return value.As<Napi::Number>().Int64Value();
 }
 
+std::string device_of(const Fields& options) { return options.has("device") ? options.text("device") : "cpu"; }
+
 int declared(const Model& model, const std::string& name) {
   const auto found = model.graph.weight_of_name.find(name);
   if (found == model.graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");

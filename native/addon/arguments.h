@@ -16,6 +16,8 @@ namespace lowrank::addon {
 std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value);
 /// The budget of a paged base, 0 for the one that is chosen; absent for a base that is not paged.
 std::optional<int64_t> to_paged(Napi::Value value);
+/// Name of the device in options: "cpu" where it is left out.
+std::string device_of(const Fields& options);
 /// The place of a weight that the graph declares.
 int declared(const Model& model, const std::string& name);
 int loaded(const Model& model, const std::string& name);

@@ -28,7 +28,7 @@ std::shared_ptr<Channel> Channel::open(Napi::Env env) {
 
 Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
                              std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held,
-                             Napi::Promise::Deferred deferred) {
+                             const Memory* memory, Napi::Promise::Deferred deferred) {
   const CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);
   guarded(env, [&] {
     {
@@ -64,7 +64,7 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
       channel->finished([finish = std::move(finish), held = std::move(held)](Napi::Env e) { finish(e); }, cancel);
     };
     try {
-      Engine::instance().post(std::move(job));
+      Engine::instance().post(std::move(job), memory);
     } catch (...) {
       const std::lock_guard lock(mutex_);
       running_.erase(cancel);
@@ -82,7 +82,7 @@ Napi::Promise Channel::release(Napi::Env env, std::shared_ptr<void> payload) {
   const auto deferred = Napi::Promise::Deferred::New(env);
   try {
     submit(env, [payload = std::move(payload)](Context&, const CancelFlag&) {},
-           [](Napi::Env e) { return e.Undefined(); }, nullptr, deferred);
+           [](Napi::Env e) { return e.Undefined(); }, nullptr, nullptr, deferred);
   } catch (const Napi::Error&) {
     deferred.Resolve(env.Undefined());  // no engine takes it any more, so it went here
   }

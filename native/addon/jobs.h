@@ -23,9 +23,11 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
   /// Queues `work` on the engine thread; on JavaScript's thread `settle` then makes the value that the promise resolves
   /// with. An Error rejects with its code and message. `held` lives until the promise settles.
+  /// @param memory of the device that it runs on; null for the CPU's
   template <class Result>
   Napi::Object start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
-                     std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held = nullptr);
+                     std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held = nullptr,
+                     const Memory* memory = nullptr);
 
   /// Lets go of what nobody will use any more on the engine thread, after the jobs that are queued: what holds memory takes
   /// a while to free. Resolves when that is done.
@@ -39,7 +41,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   using Finish = std::function<void(Napi::Env)>;
   Napi::Object submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
                       std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held,
-                      Napi::Promise::Deferred deferred);
+                      const Memory* memory, Napi::Promise::Deferred deferred);
   void finished(Finish finish, const CancelFlag& cancel);
   void drain(Napi::Env env);
 
@@ -54,13 +56,14 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
 template <class Result>
 Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
-                            std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held) {
+                            std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held,
+                            const Memory* memory) {
   auto result = std::make_shared<Result>();
   return submit(
       env,
       [result, work = std::move(work)](Context& context, const CancelFlag& cancel) { *result = work(context, cancel); },
       [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); }, std::move(held),
-      Napi::Promise::Deferred::New(env));
+      memory, Napi::Promise::Deferred::New(env));
 }
 
 /// A JavaScript error with `code`, from an error of ours.

@@ -18,7 +18,11 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static constexpr const char* kName = "a model";
 
   explicit ModelHandle(const Napi::CallbackInfo& info) : Handle(info) {
-    guarded(info.Env(), [&] { hold(std::make_shared<Model>(to_graph(info[0]))); });
+    guarded(info.Env(), [&] { 
+      const auto model = std::make_shared<Model>(to_graph(info[0]));
+      if (!info[1].IsUndefined()) model->device = device_of(Fields(info[1], "options"));
+      hold(model);
+    });
   }
 
   static Napi::Function define(Napi::Env env) {
@@ -199,7 +203,7 @@ Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
     std::map<std::string, Plan> plans;
-    const auto sizes = Engine::instance().sizes();
+    const auto sizes = Engine::instance().sizes(model->device);
     for (const auto& [name, options] : to_plans(info[1]))
       plans.emplace(name, make_plan(*sizes, model->graph, adapters, options));
     return from_report(env, report_plans(*model, adapters, plans));

@@ -51,6 +51,32 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value cuda_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const CudaInfo found = Engine::instance().gpus().info();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("available", found.available);
+    object.Set("version", found.version == 0 ? "" : cuda::version_text(found.version));
+    Napi::Array reasons = Napi::Array::New(env), cards = Napi::Array::New(env);
+    for (const std::string& reason : found.reasons) reasons.Set(reasons.Length(), reason);
+    for (const cuda::FoundCard& each : found.cards) {
+      Napi::Object card = Napi::Object::New(env);
+      card.Set("number", each.number);
+      card.Set("name", each.name);
+      card.Set("memoryBytes", number(env, each.bytes));
+      card.Set("sm", each.card.sm);
+      card.Set("multiprocessors", each.card.multiprocessors);
+      card.Set("sharedBytes", number(env, each.card.shared_bytes));
+      card.Set("reason", each.reason);
+      cards.Set(cards.Length(), card);
+    }
+    object.Set("reasons", reasons);
+    object.Set("cards", cards);
+    return object;
+  });
+}
+
 Napi::Value configure(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Fields fields(info[0], "options");
@@ -67,15 +93,28 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
       if (!level) fail("CONFIG", "isa is '", name, "'; expected one of ", known);
     }
     Engine::instance().configure(static_cast<int>(threads), level);
+    if (fields.has("cudaPack")) Engine::instance().gpus().set_pack(fields.text("cudaPack"));
     return info.Env().Undefined();
   });
 }
 
+/// @param info a kind of memory, or nothing for all
 Napi::Value allocated(const Napi::CallbackInfo& info) {
-  Napi::Object object = Napi::Object::New(info.Env());
-  for (int c = 0; c < kCategories; ++c)
-    object.Set(name_of(static_cast<Category>(c)), number(info.Env(), allocated_bytes(static_cast<Category>(c))));
-  return object;
+  return guarded(info.Env(), [&] {
+    std::optional<Place> place;
+    if (!info[0].IsUndefined()) {
+      Napi::Object holder = Napi::Object::New(info.Env());
+      holder.Set("place", info[0]);
+      place = Fields(holder, "allocated").choice<Place>("place");
+    }
+    Napi::Object object = Napi::Object::New(info.Env());
+    for (int c = 0; c < kCategories; ++c) {
+      const auto category = static_cast<Category>(c);
+      object.Set(name_of(category),
+                 number(info.Env(), place ? allocated_bytes(category, *place) : allocated_bytes(category)));
+    }
+    return object;
+  });
 }
 
 Napi::Value resident_bytes(const Napi::CallbackInfo& info) {
@@ -108,11 +147,13 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
 std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
   if (value.IsObject()) {
     const Fields card(value, "card");
-    return std::make_unique<cuda::CudaSizes>(cuda::Card{static_cast<int>(card.integer("sm")),
-                                                        static_cast<int>(card.integer("multiprocessors")),
-                                                        card.integer("sharedBytes")});
+    cuda::Card of;
+    of.sm = card.index("sm");
+    of.multiprocessors = card.index("multiprocessors");
+    of.shared_bytes = card.integer("sharedBytes");
+    return std::make_unique<cuda::CudaSizes>(of);
   }
-  return Engine::instance().sizes(value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
+  return Engine::instance().sizes("cpu", value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
 }
 
 /// Plans of a model that has no weights yet: graph, formats, adapters, plans, threads or a card.
@@ -225,6 +266,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   exports.Set("version", version());
   method("cpu", cpu_info);
   method("configure", configure);
+  method("cuda", cuda_info);
   method("allocated", allocated);
   method("residentBytes", resident_bytes);
   method("resetPeak", reset_peak);

@@ -65,7 +65,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         [session, plan, input](Context& context, const CancelFlag& cancel) {
           return session->train_step(context, plan, *input, cancel);
         },
-        from_loss, uses);
+        from_loss, uses, &session->memory());
   }
 
   Napi::Value evaluate(const Napi::CallbackInfo& info) {
@@ -79,7 +79,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         [session, plan, batch](Context& context, const CancelFlag& cancel) {
           return session->evaluate(context, plan, *batch, cancel);
         },
-        from_loss, uses);
+        from_loss, uses, &session->memory());
   }
 
   Napi::Value output_norms(const Napi::CallbackInfo& info) {
@@ -87,7 +87,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<std::vector<double>>(
-        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses);
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses, &session->memory());
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
@@ -124,7 +124,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           }
           return result;
         },
-        uses);
+        uses, &session->memory());
   }
 };
 
@@ -143,7 +143,12 @@ Napi::Value open_session(const Napi::CallbackInfo& info) {
     std::vector<std::shared_ptr<Adapter>> adapters;
     if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
     const Napi::Array list = info[1].As<Napi::Array>();
-    for (uint32_t i = 0; i < list.Length(); ++i) adapters.push_back(adapter_of(list.Get(i)));
+    Memory& memory = Engine::instance().memory(model->device);
+    for (uint32_t i = 0; i < list.Length(); ++i) {
+      adapters.push_back(adapter_of(list.Get(i)));
+      if (&adapters.back()->memory() != &memory)
+        fail("CONFIG", "an adapter lies on another device than its model, which is on ", model->device);
+    }
     std::vector<float> weights;
     if (info[3].IsArray()) {
       const Napi::Array given = info[3].As<Napi::Array>();
@@ -161,7 +166,8 @@ Napi::Value open_session(const Napi::CallbackInfo& info) {
         },
         [](Napi::Env e, std::shared_ptr<Session>& session) -> Napi::Value {
           return environment(e).session.New({Napi::External<std::shared_ptr<Session>>::New(e, &session)});
-        });
+        },
+        nullptr, &memory);
   });
 }
 

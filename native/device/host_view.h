@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/error.h"
 #include "device/memory.h"
 
 namespace lowrank {
@@ -38,8 +39,14 @@ class HostView {
     return *this;
   }
   ~HostView() {
-    if constexpr (!std::is_const_v<T>)
-      if (copy_ != nullptr) memory_->upload(at_.template as<std::byte>(), copy_.get(), bytes());
+    if constexpr (!std::is_const_v<T>) {
+      if (copy_ == nullptr) return;
+      try {
+        memory_->upload(at_.template as<std::byte>(), copy_.get(), bytes());
+      } catch (const Error&) {
+        // A device that has failed throws the same at every call after this one.
+      }
+    }
   }
 
   T* data() const { return data_; }

@@ -39,9 +39,12 @@ cpu::Level Engine::level() const {
   return *level_;
 }
 
-Memory& Engine::memory() const { return cpu::memory(); }
+Memory& Engine::memory(const std::string& device) {
+  return device == "cpu" ? cpu::memory() : gpus_.open(device).memory();
+}
 
-std::unique_ptr<const KernelSizes> Engine::sizes(std::optional<int> threads) const {
+std::unique_ptr<const KernelSizes> Engine::sizes(const std::string& device, std::optional<int> threads) {
+  if (device != "cpu") return std::make_unique<cuda::CudaSizes>(gpus_.card(device));
   return std::make_unique<cpu::CpuSizes>(threads.value_or(this->threads()));
 }
 
@@ -52,13 +55,14 @@ void Engine::configure(int threads, std::optional<cpu::Level> level) {
   if (level) level_ = level;
 }
 
-void Engine::post(std::function<void(Context&)> job) {
+void Engine::post(std::function<void(Context&)> job, const Memory* memory) {
+  Device* const device = memory == nullptr ? nullptr : gpus_.with(*memory);
   cpu::kernels(level());  // an unusable LOWRANK_ISA is the caller's error, not the engine thread's
   threads();
   std::unique_lock lock(mutex_);
   ended_.wait(lock, [&] { return !stop_; });
   if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
-  jobs_.push_back(std::move(job));
+  jobs_.push_back({std::move(job), device});
   wake_.notify_one();
 }
 
@@ -67,7 +71,7 @@ void Engine::work() {
   std::unique_ptr<Pool> pool;
   int wanted = 0;  // threads asked for when the pool was made; the system may have given fewer
   for (;;) {
-    std::function<void(Context&)> job;
+    Job job;
     int threads;
     cpu::Level level;
     {
@@ -85,8 +89,8 @@ void Engine::work() {
       wanted = threads;
     }
     cpu::CpuDevice device(*pool, cpu::kernels(level), cpu::CpuSizes(threads));
-    Context context{*pool, device};
-    job(context);
+    Context context{*pool, job.device == nullptr ? device : *job.device};
+    job.work(context);
   }
 }
 

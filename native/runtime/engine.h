@@ -8,11 +8,13 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "backends/cpu/kernels.h"
 #include "core/context.h"
 #include "device/device.h"
+#include "runtime/gpus.h"
 
 namespace lowrank {
 
@@ -27,16 +29,19 @@ class Engine {
   void detach();
 
   /// Queues a job. It must not throw.
-  void post(std::function<void(Context&)> job);
+  /// @param memory of the device that it runs on; null for the CPU's
+  void post(std::function<void(Context&)> job, const Memory* memory = nullptr);
 
   /// Takes effect before the next job. `threads` 0 and an absent level keep what is set.
   void configure(int threads, std::optional<cpu::Level> level);
   int threads() const;
   cpu::Level level() const;
-  /// Memory of the device that jobs run on, before one runs.
-  Memory& memory() const;
-  /// @param threads absent: those that are set
-  std::unique_ptr<const KernelSizes> sizes(std::optional<int> threads = {}) const;
+  /// The GPUs of this machine.
+  Gpus& gpus() { return gpus_; }
+  /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") where it cannot be used.
+  Memory& memory(const std::string& device);
+  /// @param threads of the CPU; absent: those that are set
+  std::unique_ptr<const KernelSizes> sizes(const std::string& device, std::optional<int> threads = {});
 
  private:
   Engine() = default;
@@ -44,12 +49,17 @@ class Engine {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_, ended_;
-  std::deque<std::function<void(Context&)>> jobs_;
+  struct Job {
+    std::function<void(Context&)> work;
+    Device* device;  // null: the CPU
+  };
+  std::deque<Job> jobs_;
   std::thread thread_;
   bool stop_ = false;  // the last user is waiting for the thread to end
   int users_ = 0;
   mutable int threads_ = 0;  // 0: not decided yet
   mutable std::optional<cpu::Level> level_;
+  Gpus gpus_;
 };
 
 }  // namespace lowrank

@@ -18,6 +18,7 @@ namespace lowrank {
 
 struct Model {
   Graph graph;
+  std::string device = "cpu";  // that sessions run on
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
   std::vector<Claim> mapped;    // of weights that lie in a file
   std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time

@@ -31,7 +31,19 @@ export const machine = z.object({
       .array(z.string())
       .describe('Tools that a build from source needs and that this machine lacks'),
   }),
-  cuda: part,
+  cuda: part.extend({
+    cards: z
+      .array(
+        z.object({
+          device: z.string().describe('Name for `device`, such as cuda:0'),
+          name: z.string(),
+          compute_capability: z.number(),
+          memory_bytes: bytes,
+          problem: z.string().optional().describe('Why it cannot be used; absent where it can'),
+        }),
+      )
+      .describe('The GPUs that the driver shows'),
+  }),
   mpi: part,
   node: z.object({ version: z.string(), napi: z.string(), platform: z.string(), arch: z.string() }),
   memory: z.object({ total_bytes: bytes, available_bytes: bytes }),

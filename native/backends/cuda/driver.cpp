@@ -2,20 +2,21 @@
 
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
 
 #include "os/library.h"
 
 namespace lowrank::cuda {
 namespace {
 
-std::string environment(const char* name) {
-  const char* const value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
+/// A variable of the environment; empty where it is not set.
+std::string text_of(const char* value) { return value == nullptr ? "" : value; }
 
 std::vector<std::string> libraries() {
-  if (const std::string named = environment("LOWRANK_LIBCUDA"); !named.empty()) return {named};
+  if (const std::string named = text_of(std::getenv("LOWRANK_LIBCUDA")); !named.empty()) return {named};
 #if defined(_WIN32)
   return {"nvcuda.dll"};
 #elif defined(__APPLE__)
@@ -28,9 +29,8 @@ std::vector<std::string> libraries() {
 /// Reasons why a driver is not there that the machine itself shows.
 void add_hints(std::vector<std::string>& reasons) {
 #if defined(__linux__)
-  std::error_code ignored;
-  if (!environment("LOWRANK_LIBCUDA").empty()) return;
-  if (!std::filesystem::exists("/dev/nvidiactl", ignored) && !std::filesystem::exists("/dev/dxg", ignored))
+  if (!text_of(std::getenv("LOWRANK_LIBCUDA")).empty()) return;
+  if (::access("/dev/nvidiactl", F_OK) != 0 && ::access("/dev/dxg", F_OK) != 0)
     reasons.push_back(
         "/dev/nvidiactl is absent: no NVIDIA kernel driver is loaded (start a container with the NVIDIA runtime)");
 #else
@@ -156,7 +156,7 @@ const FoundCard* Probe::usable() const {
 Probe probe() noexcept {
   Probe result;
   try {
-    if (environment("LOWRANK_DISABLE_CUDA") == "1") {
+    if (text_of(std::getenv("LOWRANK_DISABLE_CUDA")) == "1") {
       result.reasons.push_back("LOWRANK_DISABLE_CUDA=1 is set");
       return result;
     }

@@ -12,15 +12,12 @@ namespace {
 /// after those.
 constexpr int64_t kPace = 64;
 
-bool is_set(const char* name) {
-  const char* const value = std::getenv(name);
-  return value != nullptr && std::strcmp(value, "1") == 0;
-}
+bool is_on(const char* variable) { return variable != nullptr && std::strcmp(variable, "1") == 0; }
 
 }  // namespace
 
 Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
-    : driver_(std::move(driver)), found_(found), blocking_(is_set("LOWRANK_CUDA_BLOCKING")), pack_(pack) {
+    : driver_(std::move(driver)), found_(found), blocking_(is_on(std::getenv("LOWRANK_CUDA_BLOCKING"))), pack_(pack) {
   if (!pack_.runs_on(card().sm))
     fail("DEVICE", name(), ": ", pack, " has no kernels for compute capability ", card().sm / 10, ".", card().sm % 10);
   try {

@@ -63,6 +63,12 @@ CudaMemory::Ring::Ring(Gpu& gpu) : pinned(gpu, kSlot * 4) {
   for (std::unique_ptr<Gpu::Mark>& end : ends) end = std::make_unique<Gpu::Mark>(gpu);
 }
 
+CudaMemory::CudaMemory(Gpu& gpu) : gpu_(gpu), transfers_(gpu) {
+  const Gpu::Entered entered(gpu_);
+  ring_ = std::make_unique<Ring>(gpu_);
+  landing_ = std::make_unique<Pinned>(gpu_, kSlot);
+}
+
 CudaMemory::~CudaMemory() {
   const Gpu::Entered entered(gpu_, true);
   gpu_.settle();
@@ -104,7 +110,6 @@ void CudaMemory::queue_zero(Ptr<std::byte> to, int64_t bytes) {
 
 void CudaMemory::queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
-  if (ring_ == nullptr) ring_ = std::make_unique<Ring>(gpu_);
   transfers_.order(Lane::kernels, span_of(to, bytes), true);
   const auto* next = static_cast<const std::byte*>(from);
   while (bytes > 0) {
@@ -133,7 +138,6 @@ void CudaMemory::upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
 
 void CudaMemory::download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view) {
   const Gpu::Entered entered(gpu_);
-  if (landing_ == nullptr) landing_ = std::make_unique<Pinned>(gpu_, kSlot);
   transfers_.order(Lane::kernels, span_of(from, bytes), false);
   auto* next = static_cast<std::byte*>(to);
   for (; bytes > 0; bytes -= kSlot, next += kSlot, from = from + kSlot) {

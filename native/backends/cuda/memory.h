@@ -31,7 +31,8 @@ class Pinned {
 
 class CudaMemory final : public Memory {
  public:
-  explicit CudaMemory(Gpu& gpu) : gpu_(gpu), transfers_(gpu) {}
+  /// Takes the pinned memory that copies pass through, so that no upload fails for want of it.
+  explicit CudaMemory(Gpu& gpu);
   ~CudaMemory() override;
 
   std::unique_ptr<Allocation> allocate(Category category, int64_t bytes) override;

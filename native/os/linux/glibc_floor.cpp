@@ -3,7 +3,7 @@
 // those in the static libstdc++ included (the list is handed to it in CMakeLists.txt); compiled into the addon only.
 //
 // Changes in the newer versions that do not matter here: pthread_* and dl* moved from libpthread and libdl, which Node has
-// loaded, into libc (2.34), and fstat became a symbol of its own (2.33).
+// loaded, into libc (2.34), and stat and fstat became symbols of their own (2.33).
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -21,10 +21,12 @@
 extern "C" {
 
 int old_fxstat(int, int, struct stat*);
+int old_xstat(int, const char*, struct stat*);
 int old_pthread_create(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 int old_pthread_join(pthread_t, void**);
 int old_pthread_once(pthread_once_t*, void (*)());
 LOWRANK_OLD_VERSION(old_fxstat, __fxstat);
+LOWRANK_OLD_VERSION(old_xstat, __xstat);
 LOWRANK_OLD_VERSION(old_pthread_create, pthread_create);
 LOWRANK_OLD_VERSION(old_pthread_join, pthread_join);
 LOWRANK_OLD_VERSION(old_pthread_once, pthread_once);
@@ -37,6 +39,7 @@ LOWRANK_OLD_VERSION(old_dlerror, dlerror);
 
 // With 64-bit offsets, as here, stat and stat64 are one structure.
 int __wrap_fstat(int file, struct stat* out) { return old_fxstat(LOWRANK_STAT_VERSION, file, out); }
+int __wrap_stat(const char* path, struct stat* out) { return old_xstat(LOWRANK_STAT_VERSION, path, out); }
 int __wrap_fstat64(int file, struct stat* out) { return old_fxstat(LOWRANK_STAT_VERSION, file, out); }
 
 int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*), void* argument) {

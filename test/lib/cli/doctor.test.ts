@@ -21,7 +21,7 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(cpu.cores).toBeGreaterThan(0)
   expect(cpu.levels).toContain(cpu.isa)
   expect(cpu.threads).toBe(1)
-  expect(cuda).toEqual({ available: false, reason: 'this build has no CUDA backend' })
+  if (!cuda.available) expect(cuda.reason).not.toBe('')
   expect(mpi.available).toBe(false)
   expect(node.version).toBe(process.versions.node)
   expect(memory.available_bytes).toBeLessThanOrEqual(memory.total_bytes)

@@ -101,7 +101,7 @@ describe('a config file', () => {
     ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
     ['lr: 1', 'unknown key lr; the name here is learning_rate.'],
     ['optim: adamw', 'unknown key optim; the name here is optimizer.'],
-    ['device: cuda', 'unknown key device; this version runs on the CPU only. Leave the key out.'],
+    ['device: cuda:x', 'device is "cuda:x", expected auto, cpu, cuda or the number of a GPU such as cuda:0.'],
     ['batch_size: 4', 'unknown key batch_size; the name here is per_device_train_batch_size.'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],

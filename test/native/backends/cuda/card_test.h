@@ -13,21 +13,13 @@
 
 namespace lowrank::test {
 
-/// A pack whose cubins are the names of their kernels.
+/// A pack of all kernels that the stand-in driver knows.
 inline std::vector<uint8_t> names_pack() {
-  std::string text = "\177ELFnames";
-  std::vector<PackBytes::Kernel> kernels;
-  const auto add = [&](const char* name) {
-    kernels.push_back({name, 0});
-    text.append(1, '\n').append(name);
-  };
-  add("standin_add");
-  add("standin_copy");
-#define LOWRANK_TEST_ADD(kernel, Args) add(#kernel);
-  LOWRANK_ALL_KERNELS(LOWRANK_TEST_ADD)
-#undef LOWRANK_TEST_ADD
-  text.append(1, '\0');
-  return PackBytes::of({{0, 80, false, text}, {0, 90, false, text}}, kernels);
+  return PackBytes::of_names({"standin_add", "standin_copy",
+#define LOWRANK_TEST_NAME(kernel, Args) #kernel,
+                              LOWRANK_ALL_KERNELS(LOWRANK_TEST_NAME)
+#undef LOWRANK_TEST_NAME
+  });
 }
 
 /// The first card of the stand-in driver, in an environment.

@@ -1,4 +1,4 @@
-// The stand-in driver for tests: its environment, and packs that name its kernels.
+// The stand-in driver for tests: its environment, and what it left behind.
 #pragma once
 
 #include <cstdlib>
@@ -8,9 +8,8 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
-#include "backends/cuda/pack.h"
+#include "backends/cuda/driver/pack_bytes.h"
 #include "check.h"
 #include "os/library.h"
 #include "temporary_file.h"
@@ -64,62 +63,5 @@ inline std::string standin_leaks() {
   const auto leaks = reinterpret_cast<const char* (*)()>(library.find("lowrank_standin_leaks"));
   return leaks == nullptr ? "the library does not say" : leaks();
 }
-
-/// A pack for tests, stored without compression.
-class PackBytes {
- public:
-  struct Image {
-    uint32_t module, sm;
-    bool ptx;
-    std::string bytes;
-  };
-  struct Kernel {
-    std::string name;
-    uint32_t module;
-  };
-  static std::vector<uint8_t> of(const std::vector<Image>& images, const std::vector<Kernel>& kernels) {
-    std::string rows, data;
-    const size_t begin = 32 + 64 * (images.size() + kernels.size());
-    for (const Image& image : images) {
-      std::string stored = {1};
-      put(stored, image.bytes.size(), 2);
-      put(stored, ~image.bytes.size(), 2);
-      stored += image.bytes;
-      put(rows, image.module, 4);
-      put(rows, image.sm, 4);
-      put(rows, image.ptx ? 1 : 0, 4);
-      put(rows, crc(image.bytes), 4);
-      put(rows, begin + data.size(), 8);
-      put(rows, stored.size(), 8);
-      put(rows, image.bytes.size(), 8);
-      rows += padded("module" + std::to_string(image.module), 24);
-      data += stored;
-    }
-    for (const Kernel& kernel : kernels) {
-      rows += padded(kernel.name, 60);
-      put(rows, kernel.module, 4);
-    }
-    std::string file = "LOWRCUDA";
-    put(file, 1, 4);
-    put(file, images.size(), 4);
-    put(file, kernels.size(), 4);
-    put(file, crc(rows), 4);
-    put(file, begin + data.size(), 8);
-    file += rows + data;
-    return {file.begin(), file.end()};
-  }
-
- private:
-  static uint32_t crc(const std::string& text) {
-    return cuda::crc32(reinterpret_cast<const uint8_t*>(text.data()), static_cast<int64_t>(text.size()));
-  }
-  static void put(std::string& to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i) to += static_cast<char>(value >> (8 * i));
-  }
-  static std::string padded(std::string text, size_t bytes) {
-    text.resize(bytes);
-    return text;
-  }
-};
 
 }  // namespace lowrank::test

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "backends/cuda/driver.h"
+#include "pack_bytes.h"
 
 using namespace lowrank::cuda;
 
@@ -128,7 +130,14 @@ void set_up(State& s) {
     s.failure = s.failing.find("Alloc") != std::string::npos ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_LAUNCH_FAILED;
   split(variable("LOWRANK_STANDIN_FAULT", ""), s.faulty, s.faults_at);
   s.calls = s.runs = 0;
-  if (s.kernels.empty()) each_kernel([&s](const Kernel& kernel) { s.kernels[kernel.name] = kernel; });
+  const bool first = s.kernels.empty();
+  if (first) each_kernel([&s](const Kernel& kernel) { s.kernels[kernel.name] = kernel; });
+  if (const std::string path = variable("LOWRANK_STANDIN_PACK", ""); first && !path.empty()) {
+    std::vector<std::string> names;
+    for (const auto& [name, kernel] : s.kernels) names.push_back(name);
+    const std::vector<uint8_t> bytes = PackBytes::of_names(names);
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  }
 }
 
 /// Failure that the environment asks for.

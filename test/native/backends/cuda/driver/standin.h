@@ -15,6 +15,7 @@
 //   LOWRANK_STANDIN_ORDER     late (default): streams run only as far as somebody waits for them; early: all streams but the
 //                             first run as soon as they can; random:SEED
 //   LOWRANK_STANDIN_FAIL      NAME:N[:ERROR]: the N-th call of a function fails
+//   LOWRANK_STANDIN_PACK      a file to write a kernel pack to that names all kernels it knows
 //   LOWRANK_STANDIN_FAULT     KERNEL:N: the N-th run of a kernel fails
 #pragma once
 

@@ -1,0 +1,43 @@
+/** The choice of the device that computes. */
+import { DeviceError } from '../core/errors.js'
+import { addon, type CudaCard, type CudaReport, type NativeDevice } from './addon.js'
+import { translated } from './errors.js'
+
+/** A choice of a device: `cuda` is the first GPU that can be used, and `auto` is that or else the CPU. */
+export type DeviceOption = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+
+/** Usable GPUs. */
+export function usableCards({ cards }: CudaReport = addon().cuda()): CudaCard[] {
+  return cards.filter(({ reason }) => reason === '')
+}
+
+/**
+ * The device of an option.
+ * @param fits false for a GPU that what is asked for does not fit on; `auto` passes it over
+ * @throws {DeviceError} for a GPU that is not there or cannot be used, with the reason
+ */
+export function deviceOf(option: DeviceOption, fits: (card: CudaCard) => boolean = () => true): NativeDevice {
+  if (option === 'cpu') return 'cpu'
+  const report = translated(() => addon().cuda())
+  const usable = usableCards(report)
+  if (option === 'auto') {
+    const card = usable.find(fits)
+    return card === undefined ? 'cpu' : `cuda:${card.number}`
+  }
+  const number = option === 'cuda' ? usable[0]?.number : Number(option.slice('cuda:'.length))
+  const card = report.cards.find((each) => each.number === number)
+  if (card?.reason === '') return `cuda:${card.number}`
+  const why = card === undefined ? missing(option, report) : `${card.name}: ${card.reason}`
+  throw new DeviceError(
+    `device is ${option}, which cannot be used: ${why}. With auto or cpu the CPU computes; \`lowrank doctor\` says more.`,
+    { device: option, reasons: report.reasons },
+  )
+}
+
+function missing(option: DeviceOption, { cards, reasons }: CudaReport): string {
+  if (reasons.length > 0) return reasons.join('; ')
+  const unusable = cards.map(
+    ({ number, name, reason }) => `cuda:${number}, ${name}, ${reason || 'can be used'}`,
+  )
+  return option === 'cuda' ? unusable.join('; ') : `there is no GPU of that number (${unusable.join('; ')})`
+}

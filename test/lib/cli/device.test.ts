@@ -1,0 +1,87 @@
+/** Models on a GPU, that of the stand-in driver, and what is said where there is none. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { hasStandin, standin } from '../native/cuda-standin.js'
+import { jsonLines, lowrank, printed } from './lowrank.js'
+
+async function cudaOf(env: Record<string, string>) {
+  const [report] = printed<'doctor'>(await lowrank(['doctor', '--json'], { env }))
+  return report?.cuda
+}
+
+test('doctor says why there is no GPU', async () => {
+  expect(await cudaOf({ LOWRANK_DISABLE_CUDA: '1' })).toEqual({
+    available: false,
+    reason: 'LOWRANK_DISABLE_CUDA=1 is set',
+    cards: [],
+  })
+  const { reason } = (await cudaOf({ LOWRANK_LIBCUDA: '/nowhere/libcuda.so.1' })) ?? {}
+  expect(reason).toContain('/nowhere/libcuda.so.1')
+})
+
+test('a GPU that cannot be used is refused with the reason', async () => {
+  const env = { LOWRANK_DISABLE_CUDA: '1' }
+  const { code, stderr } = await lowrank(
+    ['generate', '--model', 'demo/base', '--device', 'cuda', '--prompt', 'a'],
+    { env },
+  )
+  expect(code).toBe(1)
+  expect(stderr).toContain('device is cuda, which cannot be used: LOWRANK_DISABLE_CUDA=1 is set.')
+})
+
+describe.runIf(hasStandin)('on the stand-in driver', () => {
+  test('doctor lists the cards, and says what is wrong with the others', async () => {
+    const cuda = await cudaOf(standin({ LOWRANK_STANDIN_DEVICES: '90,75' }))
+    expect(cuda?.available).toBe(true)
+    expect(cuda?.reason).toContain(
+      'cuda:0 Stand-in 90, driver for CUDA 12.9; cuda:1 (Stand-in 75): its compute',
+    )
+    expect(cuda?.cards).toMatchObject([
+      { device: 'cuda:0', compute_capability: 9 },
+      {
+        device: 'cuda:1',
+        compute_capability: 7.5,
+        problem: expect.stringContaining('8.0 (Ampere) or newer'),
+      },
+    ])
+    const old = await cudaOf(standin({ LOWRANK_STANDIN_VERSION: '11080' }))
+    expect(old?.reason).toContain(
+      'the driver supports CUDA 11.8; the kernels need 12.0 (driver R525 or newer)',
+    )
+    const bare = await cudaOf({ ...standin(), LOWRANK_CUDA_PACK: '/nowhere/lowrank.cuda' })
+    expect(bare).toMatchObject({ available: false, reason: expect.stringContaining('/nowhere/lowrank.cuda') })
+  })
+
+  test('a run trains there, close to the CPU, the same bits under every order of its streams', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowrank-device-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const data = join(folder, 'data.jsonl')
+    writeFileSync(data, '{"text": "a tiny row"}\n{"text": "another one"}\n')
+    const losses = async (device: string, env: Record<string, string>) => {
+      const config = join(folder, 'run.yaml')
+      const run = {
+        ...{
+          model: resolve('demo/base'),
+          strategy: { name: 'lora' },
+          dataset: data,
+          device,
+          precision: 'fp32',
+        },
+        ...{ max_steps: 2, max_seq_length: 16, sample_rows: 0, output_dir: join(folder, device) },
+      }
+      writeFileSync(config, JSON.stringify(run))
+      const ended = await lowrank(['train', config, '--json'], { env: { ...env, LOWRANK_MEASURE: 'off' } })
+      expect(ended).toMatchObject({ code: 0 })
+      const events = jsonLines(ended.stdout) as { loss?: number }[]
+      return events.flatMap(({ loss }) => (loss === undefined ? [] : [loss]))
+    }
+    const cpu = await losses('cpu', {})
+    const late = await losses('cuda', standin())
+    const random = await losses('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
+    expect(late.length).toBeGreaterThan(1)
+    expect(random).toEqual(late)
+    for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
+  })
+})
