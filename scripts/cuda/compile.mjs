@@ -92,22 +92,25 @@ export async function compile(jobs, tools) {
   const queue = []
   for (const job of jobs) {
     const stem = `${job.area}.${job.compiler}.${job.target}.${job.lines ? 'lines.' : ''}`
-    const name = `${stem}${keyOf(job, tools)}.${job.target === PTX_TARGET ? 'ptx' : 'cubin'}`
+    const key = keyOf(job, tools)
+    const name = `${stem}${key}.${job.target === PTX_TARGET ? 'ptx' : 'cubin'}`
     job.file = join(folder, name)
     if (there.includes(name)) continue
     for (const old of there) {
       if (old.startsWith(stem) && /^[0-9a-f]{16}\.\w+$/.test(old.slice(stem.length)))
         rmSync(join(folder, old), { force: true })
     }
-    queue.push(job)
+    queue.push({ ...job, key })
   }
   async function worker() {
     for (let job = queue.shift(); job; job = queue.shift()) {
-      const { area, compiler, target, file } = job
+      const { area, compiler, target, file, key } = job
       const work = `${file}.${process.pid}`
       const { code, said } = await execute(commandOf(job, work, tools))
-      if (code === 0) renameSync(work, file)
+      const same = keyOf(job, tools) === key
+      if (code === 0 && same) renameSync(work, file)
       else rmSync(work, { force: true })
+      if (!same) failures.push(`${area}.cu changed while it was compiled`)
       const text = said.replaceAll(`${root}/`, '').trim()
       if (code !== 0) failures.push(`${area}.cu by ${compiler} for ${target}:\n${text}`)
       else if (text) console.error(text)
