@@ -85,19 +85,22 @@ void multiply(Launcher& launcher, const Product& p, Ptr<std::byte> workspace) {
 
 int64_t multiply_workspace(const Card& card, GemmLayout layout, Precision precision, int64_t m, int64_t n,
                            std::span<const int64_t> depths) {
-  int64_t bytes = 0, steps = 0;
-  for (const int64_t k : depths) {
+  int64_t bytes = 0;
+  for (const int64_t k : depths)
     if (is_large(card, m, n, k)) bytes = library_workspace(card.sm);
-    steps += ceil_div(k, 32);  // of the shallowest tiles
-  }
   if (precision == Precision::f32) return bytes;
+  const auto steps_of = [&](int64_t depth) {
+    int64_t steps = 0;
+    for (const int64_t k : depths) steps += ceil_div(k, depth);
+    return steps;
+  };
   int64_t own = 0;
   if (layout == GemmLayout::tn) {
     const GemmTile& tile = tile_of(layout, m, n);
-    const int64_t parts = most_parts_of(tile.tiles(m, n), steps * 32 / tile.depth, kLeastDepth / tile.depth);
+    const int64_t parts = most_parts_of(tile.tiles(m, n), steps_of(tile.depth), kLeastDepth / tile.depth);
     own = parts == 1 ? 0 : parts * m * n * int64_t{sizeof(float)};
-  } else if (const int64_t most = std::min(kMostParts, steps * 32 / kLeastDepth); most > 1) {
-    // Of the largest tiles that are cut, 64 x 128.
+  } else if (const int64_t most = std::min(kMostParts, steps_of(64) / (kLeastDepth / 64)); most > 1) {
+    // Of the deepest tiles, in which short segments count most, and of the largest that are cut, 64 x 128.
     own = std::min(most * ceil_div(m, 64) * ceil_div(n, 128), kBusyBlocks) * 64 * 128 * int64_t{sizeof(float)};
   }
   return std::max(bytes, own);

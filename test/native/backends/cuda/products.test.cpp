@@ -143,6 +143,7 @@ std::vector<Case> dense_cases(GemmLayout layout) {
       {layout, kBf16, 64, 32, 520, {}, {520}, f32, false, false, 0, f32},
       {layout, kBf16, 70, 3, 264, {}, {264}, bf16, false, false, 8},
       {layout, kBf16, 66, 200, 64, {}, {64}, f32},
+      {layout, kBf16, 66, 40, 270, bf16_base(40, 270), {3, 1, 2}},  // short segments fill steps of the reduction too
       {layout, kBf16, 5, 40, 72, base_of(layout, DeviceFormat::f32, 40, 72), {200}, f32, true, true},
       {layout, Precision::f32, 1, 1, 1, base_of(layout, DeviceFormat::f32, 1, 1)},
       {layout, Precision::f32, 65, 63, 130, base_of(layout, DeviceFormat::f32, 63, 130), {3, 16}, f32, true, true, 2},
@@ -289,6 +290,36 @@ TEST("CUDA's products have the same bits in every order of threads and blocks") 
   }
 }
 
+TEST("CUDA's products equal float64 at random shapes") {
+  test::Random random(12);
+  const auto pick = [&](int64_t n) { return static_cast<int64_t>(random.bits() % static_cast<uint32_t>(n)); };
+  for (size_t round = 0; round < 60; ++round) {
+    const auto format = static_cast<DeviceFormat>(pick(kDeviceFormats));
+    const GemmLayout layout = pick(2) == 0 ? GemmLayout::nt : GemmLayout::nn;
+    WeightShape base{format, 1 + pick(150), is_ggml(format) ? 256 * (1 + pick(2)) : 1 + pick(300)};
+    if (is_dense(format) || format == DeviceFormat::int8) base.spare = pick(10);
+    base.nested = pick(2) == 0;
+    const bool nt = layout == GemmLayout::nt;
+    Case c{layout, Precision::bf16, 1 + pick(pick(2) == 0 ? 140 : 8), nt ? base.rows : base.cols,
+           nt ? base.cols : base.rows, base};
+    if (pick(4) == 0) c.precision = Precision::f32;
+    for (int64_t more = pick(4); more > 0; --more) c.ranks.push_back(1 + pick(pick(4) == 0 ? 300 : 20));
+    if (c.precision == Precision::bf16 && pick(2) == 0) c.y = DType::bf16;
+    c.bias = pick(2) == 0;
+    c.residual = pick(2) == 0;
+    c.spare = pick(10);
+    if (pick(3) == 0) c.x = DType::f32;
+    Card card;
+    if (pick(2) == 0) card.decoded_bytes = 1;
+    size_t execution = 0;
+    for_each_execution([&](Runner& run) {
+      if (execution++ % Execution::all().size() != round % Execution::all().size()) return;  // one of them a round
+      run.set_card(card);
+      check_case(run, c);
+    });
+  }
+}
+
 /// Every tile, whatever the sizes that take it.
 TEST("CUDA's tiles of products equal float64") {
   for_each_execution([](Runner& run) {
@@ -322,7 +353,7 @@ TEST("CUDA's reduce_tokens equals float64") {
       int64_t tokens, r, n;
       DType type = DType::bf16;
     };
-    for (const Sizes& s : {Sizes{1, 1, 7}, {65, 3, 64}, {600, 8, 40}, {127, 16, 129}, {130, 64, 65}, {70, 20, 200},
+    for (const Sizes& s : {Sizes{1, 1, 7}, {65, 3, 64}, {600, 8, 40}, {127, 16, 129}, {130, 64, 65}, {70, 20, 200}, {449, 40, 40},
                            {520, 128, 24, DType::f32}, {64, 200, 130}}) {
       for (const bool transposed : {false, true}) {
         for (const Precision precision : {Precision::bf16, Precision::f32}) {
