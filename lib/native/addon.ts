@@ -2,11 +2,12 @@
  * The full list of what the addon exports: descriptions go in, numbers come out, tensors stay below. This file is the
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { packageRoot } from '../core/root.js'
 import type { Graph } from '../graph/graph.js'
 import type { Category, FileLock, Place, PlanOptions, Precision, StorageFormat } from './lists.js'
-import { loadAddon } from './load.js'
+import { addonOrigin, loadAddon } from './load.js'
 import type { AdapterSpec, OptimizerState } from './types/adapter.js'
 import type { Job } from './types/job.js'
 import type { KernelStudy, KernelTimes } from './types/kernels.js'
@@ -165,6 +166,12 @@ export interface NativeAddon {
   shutdown(): void
 }
 
+/** The kernels for GPUs: beside the addon in a package of its own, else beside the folders of the prebuilt ones. */
+function kernelPack(): string {
+  const beside = join(dirname(addonOrigin().path), 'lowrank.cuda')
+  return existsSync(beside) ? beside : join(packageRoot, 'prebuilds', 'lowrank.cuda')
+}
+
 let loaded: NativeAddon | undefined
 
 /** The addon, loaded on first use; throws NativeLoadError with what was tried and how to mend it. */
@@ -172,7 +179,7 @@ export function addon(): NativeAddon {
   if (loaded === undefined) {
     const native = loadAddon() as NativeAddon
     process.once('exit', () => native.shutdown())
-    native.configure({ cudaPack: join(packageRoot, 'prebuilds', 'lowrank.cuda') })
+    native.configure({ cudaPack: kernelPack() })
     loaded = native
   }
   return loaded
