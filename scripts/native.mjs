@@ -50,7 +50,9 @@ function platform() {
 function prebuilds() {
   const folder = join(root, 'prebuilds')
   if (!existsSync(folder)) return []
-  return readdirSync(folder).flatMap((tuple) => readdirSync(join(folder, tuple)).map((f) => `${tuple}/${f}`))
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .flatMap(({ name }) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`))
 }
 
 function output(command, args, input) {

@@ -73,8 +73,8 @@ export function prebuilds(root: string): string[] {
   const installed = Object.keys(addonPackages(root)).filter((name) => resolved(root, name) !== undefined)
   const folder = join(root, 'prebuilds')
   if (!existsSync(folder)) return installed
-  const carried = readdirSync(folder).flatMap((target) =>
-    readdirSync(join(folder, target)).map((file) => `${target}/${file}`),
-  )
+  const carried = readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .flatMap(({ name }) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`))
   return [...carried, ...installed]
 }

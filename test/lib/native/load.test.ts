@@ -69,6 +69,15 @@ describe('in a package folder', () => {
     return path
   }
 
+  test('the kernels for NVIDIA cards in prebuilds/ are no addon', async () => {
+    place(`${prebuilds}/lowrank.node`)
+    writeFileSync(join(root, 'prebuilds', 'lowrank.cuda'), 'kernels')
+    const { packagedAddons } = await freshLoader()
+    expect(packagedAddons().map(({ file }) => file)).toEqual([
+      `${process.platform}-${process.arch}/lowrank.node`,
+    ])
+  })
+
   test('a build from source comes before a prebuilt addon', async () => {
     const path = place('build/Release/lowrank.node')
     place(`${prebuilds}/lowrank.glibc.node`)
