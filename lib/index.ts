@@ -32,7 +32,8 @@ export type {
   ProbeOptions,
   TextOptions,
 } from './model/options.js'
-export type { Category, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
+export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
+export type { DeviceOption } from './native/device.js'
 export {
   type Adafactor,
   type AdamW,

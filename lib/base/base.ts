@@ -5,8 +5,8 @@ import type { ModelFiles } from '../formats/model-files.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Graph } from '../graph/graph.js'
 import type {
+  Device,
   NativeAdapter,
-  NativeDevice,
   NativeModel,
   NativeSession,
   OptimizerState,
@@ -50,7 +50,7 @@ export interface BaseModel {
   weights: WeightSite[]
   native: NativeModel
   /** Device that it runs on. */
-  device: NativeDevice
+  device: Device
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
   /** Quantization of embedding and head. */
@@ -71,7 +71,7 @@ export interface BaseModel {
 
 /** Options of `BaseModel.reopen`, as of `loadModel`. */
 export interface ReopenOptions {
-  device?: NativeDevice
+  device?: Device
   precision?: 'fp32' | 'bf16' | 'auto'
   onProgress?: (progress: LoadProgress) => void
   signal?: AbortSignal

@@ -2,7 +2,7 @@
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
-import { addon, type NativeDevice } from '../native/addon.js'
+import { addon, type Device } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { Turns } from '../native/handles.js'
 import { type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
@@ -33,7 +33,7 @@ export function createAdapter(
     format: null,
     privacy: [],
   },
-  device: NativeDevice = 'cpu',
+  device: Device = 'cpu',
 ): AdapterState {
   const { trainable } = about
   const native = translated(() => addon().createAdapter(description.spec, { trainable, device }))

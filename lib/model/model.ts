@@ -9,7 +9,7 @@ import type { ExportOptions, SaveOptions, Written } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { locate } from '../hub/locate.js'
-import type { NativeDevice, OptimizerState, PlanOptions, Precision } from '../native/addon.js'
+import type { Device, OptimizerState, PlanOptions, Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { withOwnRate } from '../options/rates.js'
@@ -66,7 +66,7 @@ export class Model {
   readonly embeddingQuantization: Quantization
   readonly precision: Precision
   /** Device that it runs on: `cpu`, or `cuda:N`. */
-  readonly device: NativeDevice
+  readonly device: Device
   readonly #base: BaseModel
   readonly #adapters: AttachedAdapters
   readonly #chats = new Set<Chat>()

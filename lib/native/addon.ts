@@ -45,7 +45,7 @@ export interface CpuInfo {
 }
 
 /** The device of a model and its adapters. */
-export type NativeDevice = 'cpu' | `cuda:${number}`
+export type Device = 'cpu' | `cuda:${number}`
 
 /** Properties of a card that the workspace of its kernels depends on. */
 export interface CardSizes {
@@ -104,11 +104,11 @@ export interface NativeAddon {
    * another descriptor, of this process or another, has the lock.
    */
   lockFile(descriptor: number): FileLock
-  createModel(graph: Graph, options?: { device?: NativeDevice }): NativeModel
+  createModel(graph: Graph, options?: { device?: Device }): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
   createAdapter(
     spec: AdapterSpec,
-    options: { trainable: boolean; state?: OptimizerState; device?: NativeDevice },
+    options: { trainable: boolean; state?: OptimizerState; device?: Device },
   ): NativeAdapter
   /**
    * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.

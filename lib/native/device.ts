@@ -1,6 +1,6 @@
 /** The choice of the device that computes. */
 import { DeviceError } from '../core/errors.js'
-import { addon, type CudaCard, type CudaReport, type NativeDevice } from './addon.js'
+import { addon, type CudaCard, type CudaReport, type Device } from './addon.js'
 import { translated } from './errors.js'
 
 /** A choice of a device: `cuda` is the first GPU that can be used, and `auto` is that or else the CPU. */
@@ -16,7 +16,7 @@ export function usableCards({ cards }: CudaReport = addon().cuda()): CudaCard[] 
  * @param fits false for a GPU that what is asked for does not fit on; `auto` passes it over
  * @throws {DeviceError} for a GPU that is not there or cannot be used, with the reason
  */
-export function deviceOf(option: DeviceOption, fits: (card: CudaCard) => boolean = () => true): NativeDevice {
+export function deviceOf(option: DeviceOption, fits: (card: CudaCard) => boolean = () => true): Device {
   if (option === 'cpu') return 'cpu'
   const report = translated(() => addon().cuda())
   const usable = usableCards(report)

@@ -1,13 +1,13 @@
 /** The choice of how the weights of a model are held. */
 import type { Graph } from '../graph/graph.js'
-import { addon, type NativeDevice, type Precision } from '../native/addon.js'
+import { addon, type Device, type Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { type PrecisionOption, type QuantizationOptions, quantizationOf } from './options.js'
 import type { Quantization } from './quantization.js'
 import { chooseEmbeddingQuantization, chooseQuantization, type StorageChoice } from './weights.js'
 
 /** The precision that `auto` stands for on a device of this machine. */
-export function resolvePrecision(option: PrecisionOption, device: NativeDevice = 'cpu'): Precision {
+export function resolvePrecision(option: PrecisionOption, device: Device = 'cpu'): Precision {
   if (option === 'fp32') return 'f32'
   return option === 'bf16' || device !== 'cpu' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
 }
@@ -24,7 +24,7 @@ export function storageChoice(
   dtypeOf: (name: string) => string,
   options: QuantizationOptions & { precision: PrecisionOption },
   usual?: Quantization,
-  device: NativeDevice = 'cpu',
+  device: Device = 'cpu',
 ): Required<StorageChoice> {
   const asked = options.quantization && quantizationOf(options.quantization)
   const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
