@@ -31,6 +31,7 @@ import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
+import { deviceFor } from './train-device.js'
 import { askedShown, conclude, stopped } from './train-end.js'
 import { noteContext, noteData, notePaging, notePrivacy, noteShortage, noteTime } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
@@ -106,7 +107,8 @@ async function train(
 ): Promise<void> {
   const { signal } = interruption
   const { rss: nodeBytes } = addon().residentBytes()
-  const { precision, pagedWeights, device, threads, revision } = config
+  const { precision, pagedWeights, threads, revision } = config
+  const device = await deviceFor(config, output, signal)
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,

@@ -64,12 +64,12 @@ export const CARDS: readonly Card[] = [
   row('B200', 100, 148, 180, 2250, 8000),
 ]
 
-export function sizesOf({ sm, multiprocessors, sharedBytes }: Card): CardSizes {
+export function sizesOf({ sm, multiprocessors, sharedBytes }: CardSizes): CardSizes {
   return { sm, multiprocessors, sharedBytes }
 }
 
 /** Memory of a card that runs do not get: the driver's and the context's own, and what fragments. */
-export function ownBytes({ memoryBytes }: Card): number {
+export function ownBytes({ memoryBytes }: Pick<Card, 'memoryBytes'>): number {
   return 512 * 2 ** 20 + 0.05 * memoryBytes
 }
 

@@ -38,7 +38,7 @@ export const deviceSchema = (
 )
   .default('auto')
   .describe(
-    'Device to run on; `cuda` is the first GPU that can be used, `cuda:N` that with the number, and `auto` is `cuda` if there is one, else `cpu`.',
+    'Device to run on; `cuda` is the first GPU that can be used, `cuda:N` that with the number, and `auto` is `cuda` if there is one (in `lowrank train`: that the run fits on), else `cpu`.',
   )
 
 const PAGED = 'true, false or a size such as 2GiB'

@@ -135,7 +135,7 @@ function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: P
 }
 
 /** The parts of a config that decide the memory. */
-function shapeOf(config: RunConfig) {
+export function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel } = config
   return {

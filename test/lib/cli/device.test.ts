@@ -69,7 +69,12 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
           device,
           precision: 'fp32',
         },
-        ...{ max_steps: 2, max_seq_length: 16, sample_rows: 0, output_dir: join(folder, device) },
+        ...{
+          max_steps: 2,
+          max_seq_length: 16,
+          sample_rows: 0,
+          output_dir: mkdtempSync(join(folder, 'out-')),
+        },
       }
       writeFileSync(config, JSON.stringify(run))
       const ended = await lowrank(['train', config, '--json'], { env: { ...env, LOWRANK_MEASURE: 'off' } })
@@ -82,6 +87,8 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
     const random = await losses('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
     expect(late.length).toBeGreaterThan(1)
     expect(random).toEqual(late)
+    // A card without room for the run is passed over.
+    expect(await losses('auto', standin({ LOWRANK_STANDIN_MEMORY: '500000000' }))).toEqual(cpu)
     for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
   })
 })

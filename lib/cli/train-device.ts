@@ -1,0 +1,30 @@
+/** The device of a run: `auto` is a GPU where the run fits on it. */
+import { formatBytes } from '../core/bytes.js'
+import { type DeviceOption, usableCards } from '../native/device.js'
+import { translated } from '../native/errors.js'
+import { ownBytes, sizesOf } from '../planning/cards.js'
+import { openPlanner } from '../planning/plan.js'
+import type { RunConfig } from '../train/config.js'
+import type { Output } from './output.js'
+import { shapeOf } from './plan/planned.js'
+
+export async function deviceFor(
+  config: RunConfig,
+  output: Output,
+  signal: AbortSignal,
+): Promise<DeviceOption> {
+  const [card] = config.device === 'auto' ? translated(() => usableCards()) : []
+  if (card === undefined) return config.device
+  const { revision } = config
+  const { plan } = await openPlanner(config.model, {
+    ...shapeOf(config),
+    ...{ card: sizesOf(card), revision, signal },
+  })
+  const { peakBytes } = plan()
+  const room = Math.max(0, card.memoryBytes - ownBytes(card))
+  if (peakBytes <= room) return `cuda:${card.number}`
+  output.note(
+    `note: the run needs ${formatBytes(peakBytes)} on a GPU, and ${card.name} has ${formatBytes(room)}, so the CPU computes; \`lowrank plan CONFIG --device cuda:${Math.floor(card.memoryBytes / 2 ** 30)}GB --fit ${formatBytes(room).replace(' ', '')}\` finds settings that fit.`,
+  )
+  return 'cpu'
+}
