@@ -35,6 +35,7 @@ const wholeSweeps = [
   'test/hostile/hostile.test.ts',
   'test/lib/laboratory/privacy.test.ts',
   'test/lib/native/operands.test.ts',
+  'test/native/cuda.test.ts',
 ]
 
 export default defineConfig({

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
-import { flag } from '../core/schema.js'
+import { flag, integer } from '../core/schema.js'
 import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
 import { openModelFiles } from '../formats/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
@@ -59,7 +59,12 @@ const schema = z.strictObject({
   precision: precisionSchema,
   evaluates: flag().default(false),
   threads: threadsSchema,
-  card: z.custom<CardSizes>().optional(),
+  card: z
+    .strictObject(
+      { sm: integer(80), multiprocessors: integer(1), sharedBytes: integer(1) },
+      { error: 'sm, multiprocessors and sharedBytes of a card' },
+    )
+    .optional(),
   ...hubShape,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   maxSeqLength: trainShape.maxSeqLength,
