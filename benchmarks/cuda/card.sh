@@ -42,18 +42,18 @@ if [ "$small" = 1 ]; then shape=tiny lengths=(64 96) long=128; fi
 : >"$out/summary.txt"
 part probe 20 "$here/lowrank_card_bench" probe
 export -f kernels && export here
-part kernels 150 bash -c "kernels '$AREAS'"
-part sessions 60 bash -c "kernels session"
-for tokens in "${lengths[@]}"; do part "step-$tokens" 60 "$here/lowrank_card_bench" step --shape $shape --tokens "$tokens"; done
-part "step-$long-recompute" 60 "$here/lowrank_card_bench" step --shape $shape --tokens $long --recompute
-part "by-kernel-${lengths[0]}" 60 "$here/lowrank_card_bench" kernels --shape $shape --tokens "${lengths[0]}" --steps 2
+part kernels 120 bash -c "kernels '$AREAS'"
+part sessions 45 bash -c "kernels session"
+for tokens in "${lengths[@]}"; do part "step-$tokens" 50 "$here/lowrank_card_bench" step --shape $shape --tokens "$tokens"; done
+part "step-$long-recompute" 50 "$here/lowrank_card_bench" step --shape $shape --tokens $long --recompute
+part "by-kernel-${lengths[0]}" 50 "$here/lowrank_card_bench" kernels --shape $shape --tokens "${lengths[0]}" --steps 2
 if python3 -c 'import torch' 2>/dev/null; then
-  part peers 120 python3 "$here/peers.py" $([ "$small" = 1 ] && echo --small)
+  part peers 90 python3 "$here/peers.py" $([ "$small" = 1 ] && echo --small)
 else
   echo 'peers: skipped, there is no torch' | tee -a "$out/summary.txt"
 fi
 if command -v compute-sanitizer >/dev/null; then
-  part sanitizer 90 env LOWRANK_TEST_CARD=1 compute-sanitizer --error-exitcode 1 "$here/lowrank_tests" --file ../../test/native/backends/cuda/norm.test.cpp
+  part sanitizer 60 env LOWRANK_TEST_CARD=1 compute-sanitizer --error-exitcode 1 "$here/lowrank_tests" --file ../../test/native/backends/cuda/norm.test.cpp
 else
   echo 'sanitizer: skipped, there is no compute-sanitizer' | tee -a "$out/summary.txt"
 fi
