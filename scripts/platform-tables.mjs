@@ -1,5 +1,5 @@
-// Writes what is known of each platform, from platforms/results.json, into docs/install.md, README.md, and lib/native/platforms.ts,
-// which `lowrank doctor` reads.
+// Writes what is known of each platform, from platforms/results.json and platforms/windows-tests.json, into docs/install.md,
+// README.md, and lib/native/platforms.ts, which `lowrank doctor` reads.
 //
 //   platform-tables.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
 //
@@ -13,6 +13,7 @@ import { TARGETS } from './targets.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { addons, tests, runtimes, demos, installs } = results()
+const onWindows = JSON.parse(readFileSync(join(root, 'scripts/platforms/windows-tests.json'), 'utf8'))
 
 const PLATFORMS = {
   'linux-x64': ['Linux, x64, glibc 2.28 or newer', 'AVX2, AVX-512, AVX-512 BF16, and AMX'],
@@ -40,6 +41,11 @@ function planned(target) {
   return ended.map(({ node }) => `Node ${node.split(' ')[0]}`)
 }
 
+const counted = ({ passed, failed, skipped }, tests) =>
+  [`${passed} ${tests} pass`, failed && `${failed} fail`, skipped && `${skipped} are skipped`]
+    .filter(Boolean)
+    .join(', ')
+
 /** Knowledge of a target, in a word and in whole. */
 function known(target) {
   const tested = tests[target]
@@ -58,8 +64,8 @@ function known(target) {
   }
   const under = seen.find((each) => each.under)?.under
   const what = [
-    tested &&
-      `${tested.passed} native tests pass${tested.skipped ? ` and ${tested.skipped} are skipped` : ''}`,
+    tested && counted(tested, 'native tests'),
+    target === 'win32-x64' && counted(onWindows, 'TypeScript tests'),
     ran.length > 0 && `training, generation, and aborts work under ${list(ran)}`,
     shown.length > 0 && `an install and the demo work under ${list(shown)}`,
   ].filter(Boolean)

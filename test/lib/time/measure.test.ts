@@ -37,6 +37,7 @@ test('a setting is measured once, and another one for itself', async () => {
   const first = await rates()
   expect(first).toMatchObject({ measured: 1, found: { blocks: expect.any(Number) } })
   expect(first.found?.blocks).toBeGreaterThan(0)
+  expect(first.found?.updateSeconds).toBeGreaterThan(0)
   expect(await rates()).toEqual({ ...first, measured: 0 })
   const longer = { ...tiny, options: { ...tiny.options, maxSeqLength: 128 } }
   expect((await rates(longer)).measured).toBe(1)
