@@ -1,5 +1,5 @@
 /** Code shared by the parity tests: golden tensors, tiny models in native memory, relative errors. */
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'
@@ -21,9 +21,9 @@ export const parity = fileURLToPath(new URL('.', import.meta.url))
 
 export type Tensors = Map<string, Float32Array | Float64Array | Int32Array | Uint8Array>
 
-/** Every tensor of a golden file, in its own type. */
+/** Every tensor of a golden file, in its own type. @param file from this folder, if not absolute */
 export async function readGolden(file: string): Promise<Tensors> {
-  const header = await readSafetensorsHeader(join(parity, file))
+  const header = await readSafetensorsHeader(resolve(parity, file))
   const tensors: Tensors = new Map()
   for (const [name, info] of header.tensors) {
     const bytes = Uint8Array.from(await readTensor(header, name)).buffer

@@ -1,6 +1,6 @@
 /** Runs over data that is streamed: the same order again, exact continuation, and what cannot go on. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
@@ -252,6 +252,6 @@ describe('what takes the length of the data', () => {
       'run.yaml: max_steps is null, expected a number of steps, since the length of a stream is not known.',
     )
     const { dataset } = resolveConfig({ ...config, max_steps: 3 }, source, '/')
-    expect(dataset).toMatchObject({ path: '/a.jsonl', streaming: true, shuffleBufferSize: 1000 })
+    expect(dataset).toMatchObject({ path: resolve('/a.jsonl'), streaming: true, shuffleBufferSize: 1000 })
   })
 })

@@ -226,15 +226,19 @@ test('merging and saving read a paged base as they read one in memory', async ()
   }
 })
 
+/** What is kept in a folder. On Windows a file that was mapped when it was removed goes after this process. */
+const keptIn = (folder: string) =>
+  readdirSync(folder).filter((name) => process.platform !== 'win32' || !/^\.lowrank-.*\.tmp$/.test(name))
+
 test('nothing stays on the disk where nothing is to be kept', async () => {
   const options: LoadOptions = { precision: 'fp32', pagedWeights: BUDGET, cacheWeights: false }
   const { losses } = await outcome(options)
   expect(losses).toHaveLength(2)
-  expect(readdirSync(cache)).toEqual([])
+  expect(keptIn(cache)).toEqual([])
   vi.stubEnv('LOWRANK_WEIGHT_CACHE', 'off')
   vi.stubEnv('HF_ASSETS_CACHE', cache)
   expect((await outcome({ precision: 'fp32', pagedWeights: BUDGET })).losses).toEqual(losses)
-  expect(readdirSync(join(cache, 'lowrank', 'weights'))).toEqual([])
+  expect(keptIn(join(cache, 'lowrank', 'weights'))).toEqual([])
 })
 
 test('a budget that is too small is refused before anything is written, in plans too', async () => {
