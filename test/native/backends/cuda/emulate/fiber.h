@@ -36,6 +36,7 @@ class Stacks {
   static constexpr size_t kUsable = kBytes - kGuard;
 
  private:
+  void release();
   std::byte* begin_ = nullptr;
   size_t count_ = 0;
 };
