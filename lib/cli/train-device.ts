@@ -13,8 +13,9 @@ export async function deviceFor(
   output: Output,
   signal: AbortSignal,
 ): Promise<DeviceOption> {
-  const [card] = config.device === 'auto' ? translated(() => usableCards()) : []
-  if (card === undefined) return config.device
+  if (config.device !== 'auto') return config.device
+  const [card] = translated(() => usableCards())
+  if (card === undefined) return 'cpu'
   const { revision } = config
   const { plan } = await openPlanner(config.model, {
     ...shapeOf(config),

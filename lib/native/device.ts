@@ -13,18 +13,14 @@ export function usableCards({ cards }: CudaReport = addon().cuda()): CudaCard[] 
 
 /**
  * The device of an option.
- * @param fits false for a GPU that what is asked for does not fit on; `auto` passes it over
  * @throws {DeviceError} for a GPU that is not there or cannot be used, with the reason
  */
-export function deviceOf(option: DeviceOption, fits: (card: CudaCard) => boolean = () => true): Device {
+export function deviceOf(option: DeviceOption): Device {
   if (option === 'cpu') return 'cpu'
   const report = translated(() => addon().cuda())
-  const usable = usableCards(report)
-  if (option === 'auto') {
-    const card = usable.find(fits)
-    return card === undefined ? 'cpu' : `cuda:${card.number}`
-  }
-  const number = option === 'cuda' ? usable[0]?.number : Number(option.slice('cuda:'.length))
+  const [first] = usableCards(report)
+  if (option === 'auto') return first === undefined ? 'cpu' : `cuda:${first.number}`
+  const number = option === 'cuda' ? first?.number : Number(option.slice('cuda:'.length))
   const card = report.cards.find((each) => each.number === number)
   if (card?.reason === '') return `cuda:${card.number}`
   const why = card === undefined ? missing(option, report) : `${card.name}: ${card.reason}`

@@ -24,7 +24,7 @@ export interface Card extends CardSizes {
 export interface CardRates {
   /** Dense bf16 products with fp32 sums, in floating-point operations. */
   operationsPerSecond: number
-  /** Of the card's memory. */
+  /** Bandwidth of the card's memory. */
   bytesPerSecond: number
 }
 

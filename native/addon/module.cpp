@@ -143,7 +143,7 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
 
-/// Of the CPU with a number of threads, or of a card that need not be there: {sm, multiprocessors, sharedBytes}.
+/// Sizes for the CPU with a number of threads, or for a card that need not be there: {sm, multiprocessors, sharedBytes}.
 std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
   if (value.IsObject()) {
     const Fields card(value, "card");

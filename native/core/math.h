@@ -6,8 +6,10 @@
 
 namespace lowrank {
 
+/// Units that hold `value`.
+constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 /// The next multiple of `unit`.
-constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr int64_t round_up(int64_t value, int64_t unit) { return ceil_div(value, unit) * unit; }
 
 /// Within 0.52 units in the last place of the exact value, with the special values of C (Annex F).
 namespace math {

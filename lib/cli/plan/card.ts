@@ -21,7 +21,7 @@ export function cardData(card: Card, peakBytes: number, counts: StepCounts, accu
   }
 }
 
-/** Whether the plan has room on the card. */
+/** A sentence on the card's memory and the room for the run. */
 export function roomLine({ label, memoryBytes }: Card, { own_bytes: own, fits }: CardPlan): string {
   const has = `The ${label} has ${formatBytes(memoryBytes)}, of which about ${formatBytes(own)} are the driver's and what fragments.`
   return fits

@@ -49,7 +49,7 @@ export interface KernelCounts {
   bytesMoved: number
   /** The most that a launch needs. */
   workspaceBytes: number
-  /** Of products; 0 where the memory takes the time. */
+  /** Multiply-adds of products; 0 for kernels whose time is that of their memory. */
   multiplyAdds: number
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "backends/cpu/ops.h"
+#include "core/math.h"
 
 namespace lowrank::cpu {
 
@@ -12,8 +13,6 @@ namespace lowrank::cpu {
 inline constexpr int64_t kTile = 64;
 /// A decoding step (one query) is cut into this many (sequence, kv head, key range) units at most.
 inline constexpr int64_t kDecodeUnits = 64;
-
-constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 /// Head size in memory: rows of packed tiles are whole 64-byte lines.
 constexpr int64_t padded_head_dim(int64_t head_dim) { return round_up(head_dim, 16); }

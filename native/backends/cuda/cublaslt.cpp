@@ -76,8 +76,8 @@ struct CublasLtCalls {
 #undef LOWRANK_CUBLASLT_MEMBER
 };
 
-/// What the library needs to know of a product beside its addresses. The library is column-major: what it takes for its
-/// first factor is w, and what it writes is y transposed.
+/// Description of a product for the library, without its addresses. The library is column-major: its first factor is w, and
+/// its output is y transposed.
 struct CublasLt::Plan {
   explicit Plan(const CublasLtCalls& library) : calls(library) {}
   ~Plan() {

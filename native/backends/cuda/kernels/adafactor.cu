@@ -13,7 +13,7 @@ LOWRANK_DEVICE Stretch stretch_of(int64_t count, int64_t stretch, int64_t stretc
 
 LOWRANK_DEVICE double squared(float v) { return static_cast<double>(v) * v; }
 
-/// Of one block, in order but for the last sum over its threads.
+/// The sum of values by one block: each thread's in order, then over the threads.
 LOWRANK_DEVICE double sum_of(const double* values, int64_t count) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kSquareThreads) sum += values[i];

@@ -25,7 +25,7 @@ struct AdafactorArgs {
   float *row, *column;  // of a matrix; null for a vector
   float* v;             // of a vector
   float* p;
-  // Of the step, which is known when the sums are.
+  // The step's settings, which are needed once the sums are known.
   double learning_rate, weight_decay, least_scale, clip_threshold;
   int32_t scale_parameter;
   // Workspace.

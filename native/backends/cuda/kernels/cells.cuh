@@ -78,7 +78,7 @@ LOWRANK_DEVICE void store(const Cells& to, const float (&v)[8], int64_t row, int
 LOWRANK_DEVICE void store(const Cells& to, const float (&v)[8], const Spot& spot) {
   store(to, v, spot.row, spot.col, spot.count);
 }
-/// Of a vector with elements as a matrix has columns.
+/// The same of a vector, whose elements stand for the columns of a matrix.
 LOWRANK_DEVICE void load(float (&v)[8], const float* from, int64_t col, int count) {
   load_some(v, from + col, count, aligned16(from));
 }

@@ -160,7 +160,7 @@ LOWRANK_DEVICE float warp_max(float v) {
   for (int bits = 16; bits > 0; bits >>= 1) v = fmaxf(v, __shfl_xor_sync(kAllLanes, v, bits));
   return v;
 }
-/// Of a block of whole warps, all of whose threads call it.
+/// The sum over a block of whole warps, all of whose threads call it.
 template <class T>
 LOWRANK_DEVICE T block_sum(T v) {
   LOWRANK_SHARED(T, sums, [32]);

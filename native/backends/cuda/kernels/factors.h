@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernel.h"
+#include "pair.h"
 
 namespace lowrank::cuda {
 
@@ -27,10 +28,7 @@ struct FoldSnapshotArgs {
   float *out;
 };
 
-/// Of b a and b2 a2, b [rows, rank] and a [rank, cols].
-struct PairFactorArgs {
-  int64_t rows, cols, rank, rank2;
-  const float *b, *a, *b2, *a2;
+struct PairFactorArgs : PairOperands {
   float scale, weight;
   const float *row_gains, *g;
   float *out, *first, *second;  // the gradients of the first and of the second product's factor

@@ -9,7 +9,7 @@ namespace lowrank::cuda {
 struct FlashShape {
   int dim, rows, inner, stages;
 
-  /// Of shared memory: in the forward pass one matrix of rows, else two; and two of the other side.
+  /// Bytes of shared memory: `own` matrices of rows, one in the forward pass and else two, and two of the other side.
   constexpr int64_t bytes(int own) const {
     return int64_t{2} * dim * (own * rows + 2 * stages * inner) + (own == 2 ? 8 * stages * inner : 0);
   }

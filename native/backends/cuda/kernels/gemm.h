@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernel.h"
+#include "pair.h"
 #include "weight.h"
 
 namespace lowrank::cuda {
@@ -59,9 +60,7 @@ struct AddPartsArgs {
 };
 
 /// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of device/adapter_kernels.h.
-struct PairArgs {
-  int64_t rows, cols, rank, rank2;
-  const float *b, *a, *b2, *a2;
+struct PairArgs : PairOperands {
   const float* row_gains;
   float scale;       // add_pair
   int32_t has_base;  // add_pair: out holds it

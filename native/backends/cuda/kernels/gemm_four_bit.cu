@@ -25,7 +25,7 @@ struct CodeStages {
 /// Place of a chunk of x; two neighboring rows have the four chunks of a half in different places.
 LOWRANK_DEVICE int turned(int row, int chunk) { return chunk ^ (row & 1) << 2; }
 
-/// What a thread copies of x and of the codes, block by block.
+/// Copies of x and of the codes by a thread, block by block.
 template <int kM>
 struct CodeLoads {
   using T = FewRows<kM>;
@@ -85,7 +85,7 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
   const int rows = static_cast<int>(args.rest.n - n0 < T::kN ? args.rest.n - n0 : T::kN);
   Sums<T> sums = {};
 
-  // Of the rows of codes that a lane decodes.
+  // Scales of the rows of codes that a lane decodes.
   // 32 bits number the blocks of any matrix that fits a card, and spare registers.
   const auto scale_at = [&](int j, int block) {
     const int row = warp * T::kWarpN + j * 8 + g;

@@ -11,7 +11,7 @@ namespace {
 
 /// Sums that are formed side by side; a number of the count alone, so that results are the same on every card.
 int64_t stretches_of(int64_t count) { return std::clamp<int64_t>((count + 8191) / 8192, 1, 512); }
-int64_t row_stretches_of(int64_t rows) { return std::clamp<int64_t>((rows + 63) / 64, 1, 64); }
+int64_t row_stretches_of(int64_t rows) { return std::clamp<int64_t>(ceil_div(rows, 64), 1, 64); }
 
 /// Hands out doubles of a workspace, or counts them.
 struct Room {

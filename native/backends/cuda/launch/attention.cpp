@@ -5,12 +5,10 @@
 
 #include "backends/cuda/kernels/flash.h"
 #include "backends/cuda/launch/attention.h"
+#include "core/math.h"
 
 namespace lowrank::cuda {
 namespace {
-
-constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-constexpr int64_t parts_of(int64_t value, int64_t step) { return (value + step - 1) / step; }
 
 int32_t window_of(const Heads& heads) { return heads.window > 0 ? heads.window : std::numeric_limits<int32_t>::max(); }
 
@@ -64,8 +62,8 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
   DecodeArgs args{};
   args.tokens = static_cast<int32_t>(k.tokens);
   args.keys = static_cast<int32_t>(k.keys);
-  args.range = static_cast<int32_t>(round_up(parts_of(k.keys, kMostSplits), kLeastRange));
-  args.splits = static_cast<int32_t>(parts_of(k.keys, args.range));
+  args.range = static_cast<int32_t>(round_up(ceil_div(k.keys, kMostSplits), kLeastRange));
+  args.splits = static_cast<int32_t>(ceil_div(k.keys, args.range));
   args.heads = heads;
   args.kv_heads = kv_heads;
   args.head_dim = head_dim;
@@ -90,7 +88,7 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
                                        : together == 1 ? attention_decode_bf16_1
                                        : together == 4 ? attention_decode_bf16_4
                                                        : attention_decode_bf16_8;
-  launcher.launch(kernel, {args.splits, kv_heads, parts_of(rows, together)}, 32 * kAttentionRows, args);
+  launcher.launch(kernel, {args.splits, kv_heads, ceil_div(rows, together)}, 32 * kAttentionRows, args);
   launcher.launch(bf16 ? attention_combine_bf16 : attention_combine_f32, {k.tokens * heads}, 32 * kAttentionRows, args);
 }
 
@@ -129,7 +127,7 @@ void run(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
   if (flash < 0) {
     const int64_t tiles = upload_tiles(launcher, k.host_seqlens, kAttentionRows, workspace);
     launcher.launch(k.q.dtype == DType::bf16 ? attention_bf16 : attention_f32,
-                    {tiles, heads, parts_of(head_dim, kAttentionCols)}, 32 * kAttentionRows, args);
+                    {tiles, heads, ceil_div(head_dim, kAttentionCols)}, 32 * kAttentionRows, args);
     return;
   }
   constexpr KernelOf<AttentionArgs> kKernels[] = {flash_64, flash_128, flash_256};
@@ -151,7 +149,7 @@ void run(Launcher& launcher, const AttentionBackward& k, Ptr<std::byte> workspac
                                     k.out.ld,
                                     k.dout.ld,
                                     device_pointer(sums)};
-  launcher.launch(bf16 ? attention_sums_bf16 : attention_sums_f32, {parts_of(k.tokens, kAttentionRows), heads},
+  launcher.launch(bf16 ? attention_sums_bf16 : attention_sums_f32, {ceil_div(k.tokens, kAttentionRows), heads},
                   32 * kAttentionRows, sums_args);
 
   AttentionBackwardArgs args{};
@@ -181,7 +179,7 @@ void run(Launcher& launcher, const AttentionBackward& k, Ptr<std::byte> workspac
   const int flash = flash_of(kFlashBackward, 2, launcher.card(), head_dim, {k.q, k.k, k.v, k.dout, k.dq, k.dk, k.dv});
   if (flash < 0) {
     const int64_t tiles = upload_tiles(launcher, k.host_seqlens, kAttentionRows, workspace);
-    const int64_t parts = parts_of(head_dim, kAttentionCols);
+    const int64_t parts = ceil_div(head_dim, kAttentionCols);
     launcher.launch(bf16 ? attention_gradient_keys_bf16 : attention_gradient_keys_f32, {tiles, kv_heads, parts},
                     32 * kAttentionRows, args);
     launcher.launch(bf16 ? attention_gradient_queries_bf16 : attention_gradient_queries_f32, {tiles, heads, parts},
@@ -194,7 +192,7 @@ void run(Launcher& launcher, const AttentionBackward& k, Ptr<std::byte> workspac
                                                           flash_gradient_queries_256};
   const FlashShape& shape = kFlashBackward[flash];
   const int64_t tiles = upload_tiles(launcher, k.host_seqlens, shape.rows, workspace);
-  launcher.launch(kKeys[flash], {tiles, kv_heads, parts_of(shape.dim, kFlashGradientCols)}, 2 * shape.rows, args,
+  launcher.launch(kKeys[flash], {tiles, kv_heads, ceil_div(shape.dim, kFlashGradientCols)}, 2 * shape.rows, args,
                   shape.bytes(2));
   launcher.launch(kQueries[flash], {tiles, heads}, 2 * shape.rows, args, shape.bytes(2));
 }

@@ -2,6 +2,7 @@
 
 #include "backends/cuda/kernels/factors.h"
 #include "backends/cuda/launch/factors.h"
+#include "backends/cuda/launch/pair.h"
 #include "backends/cuda/launch/parts.h"
 
 namespace lowrank::cuda {
@@ -11,14 +12,7 @@ constexpr int64_t kStretches = 64;  // of the rows of a folded matrix
 
 PairFactorArgs args_of(const Pair& pair) {
   PairFactorArgs args{};
-  args.rows = pair.rows;
-  args.cols = pair.cols;
-  args.rank = pair.rank;
-  args.rank2 = pair.rank2;
-  args.b = device_pointer(pair.b);
-  args.a = device_pointer(pair.a);
-  args.b2 = device_pointer(pair.b2);
-  args.a2 = device_pointer(pair.a2);
+  static_cast<PairOperands&>(args) = operands_of(pair);
   return args;
 }
 
@@ -42,7 +36,7 @@ void run(Launcher& launcher, const Fold& k, Ptr<std::byte>) {
 }
 
 void run(Launcher& launcher, const FoldGradient& k, Ptr<std::byte> workspace) {
-  const int64_t stretch = std::max<int64_t>(parts_of(k.rows, kStretches), 1), stretches = parts_of(k.rows, stretch);
+  const int64_t stretch = std::max<int64_t>(ceil_div(k.rows, kStretches), 1), stretches = ceil_div(k.rows, stretch);
   const FoldGradientArgs args{k.rows,
                               k.rank,
                               k.active,
@@ -56,9 +50,9 @@ void run(Launcher& launcher, const FoldGradient& k, Ptr<std::byte> workspace) {
                               device_pointer(k.db),
                               device_pointer(workspace.as<float>()),
                               device_pointer(k.dgain)};
-  if (k.db || k.dgain) launcher.launch(fold_gradient, {parts_of(k.rows, 8)}, 256, args);
+  if (k.db || k.dgain) launcher.launch(fold_gradient, {ceil_div(k.rows, 8)}, 256, args);
   if (!k.dd) return;
-  launcher.launch(fold_gradient_of_ranks, {parts_of(k.active, 32), stretches}, 32, args);
+  launcher.launch(fold_gradient_of_ranks, {ceil_div(k.active, 32), stretches}, 32, args);
   add_sums(launcher, k.active, stretches, workspace.as<float>(), k.dd);
 }
 

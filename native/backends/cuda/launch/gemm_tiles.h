@@ -7,10 +7,9 @@
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/launch/library_product.h"
 #include "backends/cuda/launcher.h"
+#include "core/math.h"
 
 namespace lowrank::cuda {
-
-constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
 struct GemmTile {
   KernelOf<GemmArgs> kernel;

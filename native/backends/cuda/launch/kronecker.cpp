@@ -40,7 +40,7 @@ struct Right {
   }
 };
 
-/// What becomes of a result.
+/// Last steps of a product: its result is scaled, and added to the addend.
 struct Finish {
   float scale = 1;
   Ptr<float> gains = {}, addend = {};
@@ -173,7 +173,7 @@ void back_through_d(const Launches& run, const KroneckerPair& s, const Stack& in
 }  // namespace
 
 int64_t workspace(const Card&, const Kronecker& k) {
-  return whole_lines(4 * run_of(k.tokens, forward_floats(k.pair)) * forward_floats(k.pair));
+  return round_up(4 * run_of(k.tokens, forward_floats(k.pair)) * forward_floats(k.pair), 256);
 }
 
 void run(Launcher& launcher, const Kronecker& k, Ptr<std::byte> workspace) {
@@ -199,7 +199,7 @@ void run(Launcher& launcher, const Kronecker& k, Ptr<std::byte> workspace) {
 
 int64_t workspace(const Card&, const KroneckerBackward& k) {
   const KroneckerPair& s = k.pair;
-  const int64_t own = whole_lines(4 * run_of(k.tokens, backward_floats(s)) * backward_floats(s));
+  const int64_t own = round_up(4 * run_of(k.tokens, backward_floats(s)) * backward_floats(s), 256);
   // Whatever the number of tokens: as many stretches as there may be.
   const int64_t terms = k.tokens * std::max({s.l, s.p, s.k, s.q});
   int64_t sums = stretches_bytes(terms, s.l * s.p);
@@ -211,7 +211,7 @@ void run(Launcher& launcher, const KroneckerBackward& k, Ptr<std::byte> workspac
   const KroneckerPair& s = k.pair;
   const bool first = mixes_first(s);
   const int64_t most = run_of(k.tokens, backward_floats(s)), rows = first ? s.l : s.p;
-  const Ptr<std::byte> sums = workspace + whole_lines(4 * most * backward_floats(s));
+  const Ptr<std::byte> sums = workspace + round_up(4 * most * backward_floats(s), 256);
   for (int64_t begin = 0; begin < k.tokens; begin += most) {
     const Launches run{launcher, std::min(most, k.tokens - begin)};
     Ptr<float> room = workspace.as<float>();

@@ -100,7 +100,7 @@ int64_t multiply_workspace(const Card& card, GemmLayout layout, Precision precis
     const int64_t parts = most_parts_of(tile.tiles(m, n), steps_of(tile.depth), kLeastDepth / tile.depth);
     own = parts == 1 ? 0 : parts * m * n * int64_t{sizeof(float)};
   } else if (const int64_t most = std::min(kMostParts, steps_of(64) / (kLeastDepth / 64)); most > 1) {
-    // Of the deepest tiles, in which short segments count most, and of the largest that are cut, 64 x 128.
+    // Steps of the deepest tiles, in which short segments count most, in the largest tiles that are cut, 64 x 128.
     own = std::min(most * ceil_div(m, 64) * ceil_div(n, 128), kBusyBlocks) * 64 * 128 * int64_t{sizeof(float)};
   }
   return std::max(bytes, own);

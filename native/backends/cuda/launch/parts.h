@@ -3,16 +3,14 @@
 
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/launcher.h"
+#include "core/math.h"
 
 namespace lowrank::cuda {
-
-constexpr int64_t parts_of(int64_t value, int64_t step) { return (value + step - 1) / step; }
-constexpr int64_t whole_lines(int64_t bytes) { return parts_of(bytes, 256) * 256; }
 
 /// Blocks of 256 threads, an element each.
 template <class Args>
 void launch_elements(Launcher& launcher, const KernelOf<Args>& kernel, int64_t count, const Args& args) {
-  launcher.launch(kernel, {parts_of(count, 256)}, 256, args);
+  launcher.launch(kernel, {ceil_div(count, 256)}, 256, args);
 }
 
 /// to[i] += sum over parts of from[part, i], in their order.

@@ -5,6 +5,7 @@
 #include "backends/cuda/launch/dequantize.h"
 #include "backends/cuda/launch/few_rows.h"
 #include "backends/cuda/launch/multiply.h"
+#include "backends/cuda/launch/pair.h"
 #include "core/math.h"
 
 namespace lowrank::cuda {
@@ -104,14 +105,7 @@ void run_product(Launcher& launcher, const Weights& weights, const WeightProduct
 
 PairArgs pair_args(const Pair& pair, Ptr<float> row_gains) {
   PairArgs args{};
-  args.rows = pair.rows;
-  args.cols = pair.cols;
-  args.rank = pair.rank;
-  args.rank2 = pair.rank2;
-  args.b = device_pointer(pair.b);
-  args.a = device_pointer(pair.a);
-  args.b2 = device_pointer(pair.b2);
-  args.a2 = device_pointer(pair.a2);
+  static_cast<PairOperands&>(args) = operands_of(pair);
   args.row_gains = device_pointer(row_gains);
   return args;
 }

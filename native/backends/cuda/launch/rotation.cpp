@@ -7,7 +7,7 @@ namespace lowrank::cuda {
 namespace {
 
 /// Bytes of a matrix for each block.
-int64_t matrices_bytes(const Blocks& shape) { return whole_lines(shape.blocks * shape.elements() * 4); }
+int64_t matrices_bytes(const Blocks& shape) { return round_up(shape.blocks * shape.elements() * 4, 256); }
 
 /// The matrices of all blocks, as rows or transposed.
 Strided matrices(const Blocks& shape, Ptr<float> data, bool transposed = false) {

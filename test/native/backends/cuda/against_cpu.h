@@ -9,10 +9,10 @@ namespace lowrank::cuda {
 /// An output of both, alike at first.
 class Twin {
  public:
-  /// Of NaN.
+  /// Full of NaN.
   Twin(Runner& run, DType dtype, int64_t rows, int64_t cols, int64_t spare = 0)
       : cuda_(run, dtype, rows, cols, spare), cpu_(run, dtype, rows, cols, spare) {}
-  /// Of normal numbers.
+  /// Full of normal numbers.
   Twin(Runner& run, DType dtype, int64_t rows, int64_t cols, test::Random& random, int64_t spare = 0)
       : Twin(run, dtype, rows, cols, spare) {
     for (int64_t row = 0; row < rows; ++row)
@@ -43,10 +43,7 @@ class Twin {
 /// Runs a kernel on CUDA with a workspace of just the size that it asks for.
 template <class K>
 void run_on_cuda(Runner& runner, const K& kernel) {
-  Ptr<std::byte> room;
-  if constexpr (requires { workspace(runner.card(), kernel); })
-    room = address_of(runner.buffer<std::byte>(workspace(runner.card(), kernel)));
-  run(runner, kernel, room);
+  run(runner, kernel, room_for(runner, kernel));
 }
 
 inline void run_on_cpu(const Kernel& kernel) {

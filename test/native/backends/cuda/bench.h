@@ -18,7 +18,7 @@ class Bench {
 
   test::Random random{1};
 
-  /// Of normal numbers, unless the scale is 0: then of NaN.
+  /// Full of normal numbers, or of NaN where the scale is 0.
   Matrix matrix(DType dtype, int64_t rows, int64_t cols, int64_t spare = 0, double scale = 1) {
     tensors_.push_back(scale == 0 ? Tensor(run_, dtype, rows, cols, spare)
                                   : Tensor(run_, dtype, rows, cols, random, scale, spare));
@@ -29,7 +29,7 @@ class Bench {
   }
   Ptr<float> floats(int64_t count, double scale = 1) { return matrix(DType::f32, 1, count, 0, scale).data.as<float>(); }
   Ptr<int32_t> ints(const std::vector<int32_t>& values) { return address_of(run_.buffer(values)); }
-  /// Of any numbers.
+  /// Full of random bytes.
   Ptr<uint8_t> bytes(int64_t count) {
     std::vector<uint8_t> values(static_cast<size_t>(count));
     for (uint8_t& value : values) value = static_cast<uint8_t>(random.bits());
@@ -57,18 +57,9 @@ class HostRunner final : public Runner {
   void launch(const char*, Grid, int, const void*, int64_t, int64_t) override {}
 };
 
-/// Room of just the bytes that a kernel may use there, full of NaN.
-template <class K>
-Ptr<std::byte> room_for(Runner& runner, const K& kernel) {
-  if constexpr (requires { workspace(runner.card(), kernel); })
-    return address_of(runner.buffer<std::byte>(workspace(runner.card(), kernel)));
-  else
-    return {};
-}
-
 /// How far results may be apart.
 struct Closeness {
-  /// Of the larger number's; 0: the bits are equal. Rounding to bf16 comes on top.
+  /// Share of the larger number; 0: the bits are equal. Rounding to bf16 comes on top.
   double relative = 2e-6;
   /// Magnitude that the rounding of smaller numbers is of, as of sums whose terms cancel.
   double scale = 1e-3;

@@ -89,7 +89,7 @@ TEST("copies on the card and views of the host are in order with kernels") {
   }
 }
 
-/// What a pass does that puts two values away, overwrites their memory and brings them back.
+/// A pass that puts two values away, overwrites their memory, and brings them back.
 std::vector<float> stash_round(UsedCard& used) {
   const int64_t count = 5000, bytes = count * 4;
   const auto a = used.memory.allocate(Category::activations, bytes), b = used.memory.allocate(Category::activations, bytes);

@@ -11,7 +11,7 @@ namespace {
 double rounded(double value, Precision precision) {
   return precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(static_cast<float>(value))) : value;
 }
-/// Of outputs whose roundings to bf16 do not even out the bound is that of one.
+/// Relative error of products. The roundings of few bf16 outputs do not even out: there the bound is that of one rounding.
 double tolerance(DType y, int64_t depth, int64_t outputs = 1000) {
   const double rounding = y == DType::f32 ? 0 : outputs < 1000 ? 0x1p-8 : 0x1p-9;
   return 2e-6 + 2e-8 * std::sqrt(static_cast<double>(depth)) + rounding;

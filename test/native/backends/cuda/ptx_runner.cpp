@@ -47,7 +47,7 @@ struct Moved {
   double ratio() const { return static_cast<double>(sum(0)) / static_cast<double>(sum(1)); }
 };
 
-/// Of the larger launches the one that is nearest to the least: tests have awkward shapes, too.
+/// The one of the larger launches that is nearest to the least: tests have awkward shapes, too.
 Moved best_of(const std::vector<Moved>& launches) {
   int64_t most = 0;
   for (const Moved& moved : launches) most = std::max(most, moved.sum(1));

@@ -64,6 +64,15 @@ Ptr<T> address_of(T* at) {
   return Ptr<T>(reinterpret_cast<uint64_t>(at));
 }
 
+/// Workspace of just the bytes that a kernel may use, full of NaN.
+template <class K>
+Ptr<std::byte> room_for(Runner& runner, const K& kernel) {
+  if constexpr (requires { workspace(runner.card(), kernel); })
+    return address_of(runner.buffer<std::byte>(workspace(runner.card(), kernel)));
+  else
+    return {};
+}
+
 class EmulatedRunner final : public Runner {
  public:
   EmulatedRunner(std::string name, const emulate::Options& options) : Runner(std::move(name)), options_(options) {}

@@ -57,7 +57,7 @@ inline std::string standin_library() {
 #endif
 }
 
-/// What was left when the last context was released.
+/// Leaks that were found when the last context was released.
 inline std::string standin_leaks() {
   const os::Library library(standin_library());
   const auto leaks = reinterpret_cast<const char* (*)()>(library.find("lowrank_standin_leaks"));

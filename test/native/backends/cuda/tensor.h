@@ -9,12 +9,12 @@ namespace lowrank::cuda {
 
 class Tensor {
  public:
-  /// Of NaN.
+  /// Full of NaN.
   Tensor(Runner& run, DType dtype, int64_t rows, int64_t cols, int64_t spare = 0)
       : dtype_(dtype), rows_(rows), cols_(cols), ld_(cols + spare) {
     at_ = run.buffer<std::byte>(rows * ld_ * size_of(dtype));
   }
-  /// Of normal numbers.
+  /// Full of normal numbers.
   Tensor(Runner& run, DType dtype, int64_t rows, int64_t cols, test::Random& random, double scale = 1,
          int64_t spare = 0)
       : Tensor(run, dtype, rows, cols, spare) {

@@ -688,7 +688,7 @@ extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstr
                              nullptr});
 }
 
-/// What was left when the last context was released; empty if nothing was.
+/// Leaks that were found when the last context was released; empty if there were none.
 extern "C" __attribute__((visibility("default"))) const char* lowrank_standin_leaks() { return state().report.c_str(); }
 
 #define SAME(name, parameters) static_assert(std::is_same_v<decltype(&name), decltype(Driver::name)>);

@@ -16,7 +16,7 @@
 
 namespace lowrank::cuda::emulate {
 
-/// Of threads within a block, and of blocks.
+/// Order of threads within a block, and of blocks.
 enum class Order : uint8_t { forward, reverse, random };
 
 struct Options {

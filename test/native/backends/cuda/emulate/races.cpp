@@ -16,7 +16,7 @@ struct Access {
   uint32_t thread = 0, warp = 0;
   const void* code = nullptr;
 };
-/// Of a byte, since the last barrier.
+/// Readers of a byte since the last barrier.
 enum class Readers : uint8_t { thread, warp, warps };
 struct Cell {
   Access write, read;

@@ -164,7 +164,7 @@ void atomic_update(Block& block, Warp& w, const Instruction& i, uint32_t lanes) 
   });
 }
 
-/// Of integers only: sums of floating-point numbers would depend on the order of threads.
+/// Atomic operations of integers only: sums of floating-point numbers would depend on the order of threads.
 void atomic(Decoder& d, bool has_result) {
   take_order(d);
   d.out.space = d.take_space();

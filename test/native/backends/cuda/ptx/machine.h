@@ -120,7 +120,7 @@ struct Warp {
   uint32_t& predicate(uint32_t slot) const { return *at<uint32_t>(slot); }
 };
 
-/// Of one launch.
+/// One launch of a kernel.
 struct Launch {
   const Kernel& kernel;
   Dimensions grid, block;

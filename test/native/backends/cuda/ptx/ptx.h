@@ -18,7 +18,7 @@
 
 namespace lowrank::test::ptx {
 
-/// What a kernel did that has no defined result; `kind` is one of the names below.
+/// An act of a kernel without a defined result; `kind` is one of the names below.
 struct Fault : std::runtime_error {
   Fault(const char* kind, const std::string& message) : std::runtime_error(message), kind(kind) {}
   std::string kind;  // "bounds", "alignment", "race", "copy in flight", "deadlock", "divergence", "launch", "trap"
@@ -70,7 +70,7 @@ struct Options {
   const Fragments* fragments = &Fragments::standard();
 };
 
-/// What an instruction moved, summed over warps. A wavefront is a pass over the 32 banks of shared memory, a sector 32
+/// Bytes that an instruction moved, summed over warps. A wavefront is a pass over the 32 banks of shared memory, a sector 32
 /// bytes of global memory; `least` is what the same bytes need at best.
 struct Traffic {
   std::string instruction;  // with its line
@@ -107,7 +107,7 @@ class Module {
   std::unique_ptr<Contents> contents_;
 };
 
-/// What a kernel's text says about its launches.
+/// Limits of a kernel's launches, as its text has them.
 struct Limits {
   int64_t threads = 1024;  // most of a block
   int64_t param_bytes = 0;
