@@ -36,9 +36,12 @@ const FLOORS = {
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:
       'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export',
-    laboratory: 'core graph native data weights strategies options planning train model',
-    '.': 'core formats native hub tokenizer data weights strategies base options planning train federated export model',
-    cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model laboratory',
+    report: 'core native options strategies train',
+    compare:
+      'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
+    laboratory: 'core graph native data weights strategies options planning train model report compare',
+    '.': 'core formats native hub tokenizer data weights strategies base options planning train federated export model report compare',
+    cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report compare laboratory',
   },
   native: {
     core: '',

@@ -5,6 +5,7 @@
  * token.
  */
 import * as z from 'zod'
+import { compareResults } from '../compare/results.js'
 import { type JsonSchema, jsonSchemaOf } from '../core/schema.js'
 import { trainEvents } from '../train/metrics.js'
 import { bench } from './schemas/bench.js'
@@ -56,7 +57,8 @@ export type Printed<Name extends Verb> = z.infer<(typeof printed)[Name]>
 export type ErrorLine = z.infer<typeof errorLine>
 
 /**
- * JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, and of metrics.jsonl.
+ * JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, of metrics.jsonl, and of
+ * results.json.
  */
 export function outputSchemas(): Record<string, JsonSchema> {
   const verbs = Object.entries(printed).map(([verb, schema]) => [
@@ -65,6 +67,7 @@ export function outputSchemas(): Record<string, JsonSchema> {
   ])
   return {
     ...Object.fromEntries(verbs),
+    'results.schema.json': publish('results.json of lowrank compare', compareResults),
     'error.schema.json': publish('the last line of a lowrank verb that fails with --json', errorLine),
     'metrics.schema.json': publish(
       'a line of metrics.jsonl of a lowrank run',

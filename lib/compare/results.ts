@@ -1,0 +1,219 @@
+/**
+ * results.json of `lowrank compare`: what was asked, every trained cell with the losses and answers of its items, and
+ * the statistics over them. Keys are in snake_case, bytes are integers, losses are nats per supervised token. Fields may
+ * be added; those that are here keep their meaning.
+ */
+import * as z from 'zod'
+import { planRow } from '../train/metrics.js'
+
+const bytes = z.int().nonnegative()
+const count = z.int().nonnegative()
+const seconds = z.number().nonnegative()
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+/** JSON has no word for a number that is not finite. */
+const loss = z.number().nullable().describe('Nats per supervised token; null: not finite')
+
+/** Rule by which strategies of different sizes are made comparable. */
+export const EQUALITIES = ['rank', 'parameters', 'bytes', 'time'] as const
+export type Equality = (typeof EQUALITIES)[number]
+
+const rows = z.object({
+  rows: count,
+  hash: sha256.describe('SHA-256 over the token ids and labels of these rows, in order'),
+})
+
+const metricValues = z
+  .record(z.string(), z.number().nullable())
+  .describe('Mean over the test rows, by name of the metric; null: diverged')
+
+/** Measurements of one adapter, or of the base alone, on every test row. */
+const items = z.object({
+  loss: z.array(loss).describe('Mean loss of the supervised tokens of each test row'),
+  scores: z
+    .record(z.string(), z.array(z.number()))
+    .describe('Further metrics by name, a number for each test row, such as 0 or 1 for exact_match'),
+  predictions: z
+    .array(z.string())
+    .optional()
+    .describe('Answer to each test row by greedy generation; absent where the rows ask nothing'),
+})
+
+/** Peak memory that was planned for a run: the parts add up to `bytes`. */
+const planned = z.object({ bytes, rows: z.array(planRow) })
+
+const rung = z.object({
+  steps: count,
+  loss: loss.describe('Mean validation loss after these steps at a constant rate; null: diverged'),
+  items: z.array(loss).describe('Loss of each validation row; empty where the run diverged'),
+  seconds,
+})
+
+const searchedRate = z.object({
+  rate: z.number().positive(),
+  rungs: z.array(rung).describe('Runs at this rate, shortest first, each from the start'),
+  dropped: z
+    .enum(['diverged', 'worse', 'higher'])
+    .optional()
+    .describe(
+      'Reason why longer rungs left it out: it diverged or ended above its starting loss, others were better, or a lower rate diverged',
+    ),
+})
+
+const search = z.object({
+  rates: z.array(searchedRate).describe('In ascending order'),
+  chosen: z.number().positive().nullable().describe('null: not chosen yet, or every rate diverged'),
+  at_edge: z.boolean().describe('The chosen rate is the lowest or highest that was tried'),
+  flat: z
+    .boolean()
+    .describe(
+      'The chosen rate and its neighbors differ by less than the seeds do, so that the rate matters little there',
+    ),
+  steps: count.describe('Optimizer steps of all rungs'),
+  seconds,
+})
+
+const cell = z.object({
+  id: z.string().describe('Entry and seed, as in lora/42'),
+  seed: count,
+  rate: z.number().positive(),
+  steps: count.describe('Optimizer steps that were made'),
+  diverged: z.boolean(),
+  hash: sha256.describe(
+    'SHA-256 over the configuration, base, data, binary, and bits: what `compare verify` finds again',
+  ),
+  bits: sha256.describe(
+    'SHA-256 over the results alone: the loss of every step, the curve, the loss of every item, and the predictions',
+  ),
+  metrics: metricValues,
+  items,
+  general_loss: loss.describe('Loss on the general text, which tells what was forgotten'),
+  curve: z
+    .array(z.tuple([count, loss]))
+    .describe('Validation loss during the run: optimizer steps made, and loss'),
+  train_losses: z.array(loss).describe('Loss of every optimizer step'),
+  seconds: seconds.describe('Time of the optimizer steps, without evaluations'),
+  seconds_to_best: seconds
+    .nullable()
+    .describe('Time of the optimizer steps up to the lowest loss of the curve; null: diverged'),
+  tokens_per_second: z.number().nonnegative(),
+  measured_peak_bytes: bytes.describe(
+    'Largest resident memory of the process that was seen between the steps',
+  ),
+})
+
+const entry = z.object({
+  name: z.string().describe('Name of the strategy, or of a control, such as lora+alpha'),
+  strategy: z.record(z.string(), z.unknown()).describe('Its configuration, as in a config file'),
+  control_of: z.string().optional().describe('Name of the entry that this control explains'),
+  about: z.string().optional().describe('Purpose of a control, or a remark, in a sentence'),
+  base_format: z.string().describe('Quantization of the frozen weights, such as none or nf4'),
+  trainable_parameters: count,
+  planned,
+  file_bytes: bytes.nullable().describe('Size of the saved adapter; null: no cell has been trained'),
+  steps: count.describe('Optimizer steps of a cell'),
+  seconds_per_step: z.number().nonnegative().describe('Measured before the compare began'),
+  search,
+  cells: z.array(cell),
+})
+
+const interval = z.tuple([z.number(), z.number()])
+
+const statistics = z.object({
+  against_lora: z
+    .array(
+      z.object({
+        name: z.string(),
+        metric: z.string(),
+        difference: z.number().describe('Mean of the entry minus that of LoRA'),
+        interval: interval.describe('95 % interval of the difference'),
+        p: z.number(),
+        p_holm: z.number().describe('Corrected by Holm for the number of entries'),
+        df: z.number().describe('Degrees of freedom (Satterthwaite)'),
+      }),
+    )
+    .describe('Paired differences to LoRA on the same seeds and items'),
+  groups: z
+    .record(
+      z.string(),
+      z.array(
+        z.object({
+          name: z.string(),
+          letters: z.string().describe('Entries that share a letter cannot be told apart'),
+          mean: z.number(),
+          spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
+          interval: interval.nullable().describe('95 % bootstrap interval over seeds and items'),
+        }),
+      ),
+    )
+    .describe('By name of the metric, best first'),
+  detectable: z
+    .record(z.string(), z.number())
+    .describe(
+      'By name of the metric: smallest difference to LoRA that this compare would have found in 8 of 10 cases',
+    ),
+  remarks: z.array(z.string()).describe('Warnings on these statistics, a sentence each'),
+})
+
+/** Content of results.json. */
+export const compareResults = z.object({
+  version: z.literal(1),
+  kind: z.literal('compare'),
+  hash: sha256.describe('SHA-256 over all other fields, so that a change by hand is noticed'),
+  created: z.string().describe('ISO 8601'),
+  finished: z.string().nullable().describe('ISO 8601; null: cells are missing'),
+  command: z.string().nullable().describe('Command that continues or repeats this compare'),
+  model: z.object({ name: z.string(), hash: sha256, quantization: z.string(), precision: z.string() }),
+  data: z.object({ train: rows, validation: rows, test: rows, general: rows }),
+  binary: z.object({
+    version: z.string(),
+    level: z.string().describe('Instruction-set level, which decides the bits of the results'),
+    hash: sha256.describe('SHA-256 of the native addon'),
+  }),
+  machine: z.object({ processor: z.string(), threads: count, platform: z.string() }),
+  settings: z
+    .record(z.string(), z.unknown())
+    .describe('Configuration that all cells share, as in a config file'),
+  equal: z.enum(EQUALITIES).describe('What is equal among the entries'),
+  metrics: z.array(z.object({ name: z.string(), higher_is_better: z.boolean(), primary: z.boolean() })),
+  seeds: z.array(count).describe('Seeds of the data order and initial values; every entry has the same'),
+  plan: z.object({
+    seconds: seconds.describe('Expected duration, from measured step times'),
+    budget_seconds: seconds.nullable(),
+    rungs: z.array(count).describe('Steps of the rungs of the search'),
+    cuts: z.array(z.string()).describe('Reductions to fit the budget, a sentence each'),
+    power: z
+      .object({
+        seeds: count,
+        strategies: count,
+        probability: z
+          .number()
+          .describe(
+            'Share of compares that would find a difference of two spreads (one spread is the standard deviation over seeds)',
+          ),
+      })
+      .nullable()
+      .describe('null for fewer than two seeds or entries'),
+  }),
+  left_out: z
+    .array(z.object({ name: z.string(), reason: z.string() }))
+    .describe('Strategies that were asked for and not run'),
+  base: z
+    .object({
+      metrics: metricValues,
+      items,
+      general_loss: loss,
+    })
+    .nullable()
+    .describe('The model before training; null: not measured yet'),
+  entries: z.array(entry),
+  statistics: statistics.nullable().describe('null until all cells are there'),
+  remarks: z.array(z.string()).describe('Warnings, a sentence each'),
+})
+
+export type CompareResults = z.infer<typeof compareResults>
+export type CompareEntry = CompareResults['entries'][number]
+export type CompareCell = CompareEntry['cells'][number]
+export type CompareItems = CompareCell['items']
+export type CompareSearch = CompareEntry['search']
+export type CompareRung = CompareSearch['rates'][number]['rungs'][number]
+export type CompareStatistics = NonNullable<CompareResults['statistics']>
