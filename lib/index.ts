@@ -84,6 +84,7 @@ export type { ChatMessage } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
+export type { AskOptions, RunAnswer } from './train/control.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/dataset.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
@@ -91,7 +92,10 @@ export type {
   CheckpointEvent,
   DoneEvent,
   EvalEvent,
+  PausedEvent,
   PlanEvent,
+  ResumedEvent,
+  StoppedEvent,
   TrainEvent,
   TrainStep,
 } from './train/events.js'

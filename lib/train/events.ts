@@ -55,6 +55,27 @@ export interface CheckpointEvent {
   path: string
 }
 
+/** The run waits between two steps, after `TrainingRun.pause`. */
+export interface PausedEvent {
+  event: 'paused'
+  /** Optimizer steps so far. */
+  step: number
+}
+
+/** A run that was paused goes on. */
+export interface ResumedEvent {
+  event: 'resumed'
+  step: number
+}
+
+/** The run was ended early by `TrainingRun.stop` or by its signal. */
+export interface StoppedEvent {
+  event: 'stopped'
+  step: number
+  /** The checkpoint to resume from; null if there is none. */
+  path: string | null
+}
+
 /** The run came to its end. */
 export interface DoneEvent {
   event: 'done'
@@ -75,4 +96,12 @@ export interface DoneEvent {
 }
 
 /** One event of a run, told apart by `event`. */
-export type TrainEvent = PlanEvent | TrainStep | EvalEvent | CheckpointEvent | DoneEvent
+export type TrainEvent =
+  | PlanEvent
+  | TrainStep
+  | EvalEvent
+  | CheckpointEvent
+  | PausedEvent
+  | ResumedEvent
+  | StoppedEvent
+  | DoneEvent

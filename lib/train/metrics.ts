@@ -115,6 +115,17 @@ export const trainEvents = [
     .object({ event: z.literal('checkpoint'), step: stepFromStart, path: z.string().describe('Its folder') })
     .describe('A checkpoint was saved'),
   z
+    .object({ event: z.literal('paused'), step: stepFromStart })
+    .describe('The run waits between two steps; a pause was requested'),
+  z.object({ event: z.literal('resumed'), step: stepFromStart }).describe('The run goes on after a pause'),
+  z
+    .object({
+      event: z.literal('stopped'),
+      step: stepFromStart,
+      path: z.string().nullable().describe('The checkpoint to resume from; null if there is none'),
+    })
+    .describe('The run was stopped early on request'),
+  z
     .object({
       event: z.literal('done'),
       output_dir: z.string().nullable().describe('Folder of the result; null if the run saves nothing'),

@@ -25,10 +25,12 @@ import { weightCacheSettings } from '../weights/cache.js'
 import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
 import { restoreCheckpoint } from './checkpoint.js'
 import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
+import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
 import { evaluateBatches } from './evaluate.js'
 import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
 import { countMatches } from './exact-match.js'
+import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
 import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
 import { KeptSteps } from './kept-steps.js'
@@ -68,6 +70,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Those of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
+  readonly #control: RunControl
   readonly #breathe = breather()
   #started = false
   #data: RunData['stats'] | undefined
@@ -82,7 +85,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   /** @internal */
   constructor(setup: RunSetup) {
-    this.#setup = setup
+    this.#control = new RunControl(setup.signal)
+    this.#setup = { ...setup, signal: this.#control.signal }
     const { base, adapter, plans } = setup
     this.options = setup.options
     this.#remarks = remarksOnRate(setup.options, adapter.description.strategy)
@@ -135,6 +139,43 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** The checkpoint that the run went on from, once it has begun; null for a run from the start. */
   get resumed(): Resumed | null {
     return this.#resumed
+  }
+
+  /**
+   * Pauses the run before its next step, which the event `paused` tells. A paused run computes nothing and keeps its
+   * memory. Afterward it makes the same steps as one that was not paused.
+   */
+  pause(): void {
+    this.#control.pause()
+  }
+
+  /** Ends a pause. */
+  resume(): void {
+    this.#control.resume()
+  }
+
+  /** True from `pause` to `resume`, also while the running step is finished. */
+  get paused(): boolean {
+    return this.#control.paused
+  }
+
+  /**
+   * Ends the run after the running step and saves a checkpoint to resume from, which the event `stopped` tells. The
+   * iteration ends without an error.
+   */
+  stop(): void {
+    this.#control.stop()
+  }
+
+  /**
+   * Asks the adapter as it is: the answer is generated between two steps, or at once while the run is paused, and the
+   * next step waits for it. It needs memory of its own for the time, beyond the plan of the run, which computes the
+   * same as without the question.
+   * @throws {ConfigError} before the first event, after the run, and as `model.generate`
+   * @example const { text, step } = await run.ask('What is lowrank?', { maxNewTokens: 64 })
+   */
+  ask(prompt: Prompt, options: AskOptions = {}): Promise<RunAnswer> {
+    return this.#control.ask(prompt, options)
   }
 
   /**
@@ -214,11 +255,15 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         const { path, damaged } = checkpoint
         this.#resumed = { path, step: state.step, damaged }
       }
+      this.#control.begin({ base, adapter, state, use: this.#setup.use })
       for await (const event of this.#steps(steps, state, kept, data)) {
         await metrics?.append(event)
         yield event
       }
+    } catch (error) {
+      if (!this.#control.isStop(error)) throw error
     } finally {
+      this.#control.end()
       finished()
       await steps?.close()
       await metrics?.close()
@@ -233,6 +278,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     data: RunData,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
+    const control = this.#control
     yield {
       event: 'plan',
       peakBytes: this.memory.peakBytes,
@@ -248,6 +294,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     let untold: TrainEvent | undefined
     try {
       for (;;) {
+        yield* control.waits(state.step)
         const evaluated = await this.#evaluate(session, data, state)
         if (evaluated) yield evaluated
         if (untold) yield untold
@@ -258,9 +305,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         const best = await kept.saveBest()
         if (best) yield best
         if (steps.privacy) await kept.saveStart()
+        yield* control.waits(state.step)
+        if (signal?.aborted) break
         let step: TrainStep
         try {
-          step = await use(() => steps.next(session))
+          step = await control.alone(() => use(() => steps.next(session)))
         } catch (error) {
           const diverged = error instanceof DivergedError
           // The adapter is between two steps, and no checkpoint may hold it, whatever else ends the run.
@@ -282,10 +331,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       if (signal?.aborted) {
         const event = state.step > begun ? await kept.save() : undefined
         if (event) yield event
+        const path = kept.paths.at(-1) ?? this.#resumed?.path ?? null
+        yield { event: 'stopped', step: state.step, path }
         throw signal.reason
       }
       try {
-        await kept.loadBest()
+        await control.alone(() => kept.loadBest())
       } catch (error) {
         const event = await kept.save()
         if (event) yield event

@@ -302,7 +302,11 @@ describe('a run that ends early', () => {
       }
     })()
     await expect(ended).rejects.toBe(reason)
-    expect(events.at(-1)).toEqual({ event: 'checkpoint', step: 3, path: join(outputDir, 'checkpoint-3') })
+    const path = join(outputDir, 'checkpoint-3')
+    expect(events.slice(-2)).toEqual([
+      { event: 'checkpoint', step: 3, path },
+      { event: 'stopped', step: 3, path },
+    ])
     expect(existsSync(join(outputDir, 'adapter_model.safetensors'))).toBe(false)
     const uninterrupted = steps(await train())
     expect(steps(await train({ outputDir, resume: true }))).toEqual(uninterrupted.slice(3))

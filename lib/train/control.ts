@@ -1,0 +1,157 @@
+/**
+ * Control of a run from outside of its loop: pause, resume, stop, and questions to the present adapter. Steps and
+ * questions take turns, so a question is answered between two steps and moves nothing of the run.
+ */
+import type { AdapterState, BaseModel } from '../base/base.js'
+import { callback, checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { Turns } from '../native/handles.js'
+import type { PausedEvent, ResumedEvent } from './events.js'
+import {
+  checkedPrompt,
+  type GenerateControl,
+  type GenerateOptions,
+  type Generation,
+  generateText,
+  type Prompt,
+  textSchema,
+} from './generate.js'
+import type { PromptOptions } from './prompting.js'
+
+/** Options of `TrainingRun.ask`. */
+export interface AskOptions extends Partial<GenerateOptions>, GenerateControl, PromptOptions {
+  /** Called with each piece of the answer. */
+  onText?: (text: string) => void
+}
+
+/** An answer of the adapter as it is after a step. */
+export interface RunAnswer extends Generation {
+  /** Optimizer steps made before the answer. */
+  step: number
+}
+
+const askSchema = textSchema.extend({ onText: callback<(text: string) => void>().optional() })
+
+/** Position of the run, once it has begun, and of what answers. */
+export interface Asked {
+  base: BaseModel
+  adapter: AdapterState
+  state: { readonly step: number }
+  /** Runs native work while the adapter is kept alive. */
+  use: <T>(work: () => Promise<T>) => Promise<T>
+}
+
+export class RunControl {
+  readonly #turns = new Turns()
+  readonly #stop = new AbortController()
+  #pausing = false
+  #resumed: (() => void) | undefined
+  #asked: Asked | undefined
+  readonly #over = new AbortController()
+  /** Aborts with the signal of the run, and at `stop`. */
+  readonly signal: AbortSignal
+
+  /** @param signal of the caller */
+  constructor(signal: AbortSignal | undefined) {
+    this.signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal
+  }
+
+  pause(): void {
+    if (!this.#over.signal.aborted) this.#pausing = true
+  }
+
+  resume(): void {
+    this.#pausing = false
+    this.#resumed?.()
+  }
+
+  stop(): void {
+    if (!this.#stop.signal.aborted) this.#stop.abort(new StoppedRun())
+  }
+
+  /** True from `pause` to `resume`, also while the step that was running is finished. */
+  get paused(): boolean {
+    return this.#pausing
+  }
+
+  /** True if `reason`, which ended the run, is the one of `stop`. */
+  isStop(reason: unknown): boolean {
+    return reason instanceof StoppedRun && this.#stop.signal.aborted
+  }
+
+  /** The steps begin: from now on questions are answered. */
+  begin(asked: Asked): void {
+    this.#asked = asked
+  }
+
+  /** The run is over, and so are questions that wait. */
+  end(): void {
+    this.#pausing = false
+    this.#over.abort(
+      new ConfigError('ask(): the run is over; ask with model.generate(), or load the adapter first.'),
+    )
+  }
+
+  /** Runs a step, or another change of the adapter, while no question is being answered. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turns.run(work)
+  }
+
+  /** Waits while the run is paused, and tells so. A stop or an abort ends the wait. */
+  async *waits(step: number): AsyncGenerator<PausedEvent | ResumedEvent, void, void> {
+    while (this.#pausing && !this.signal.aborted) {
+      yield { event: 'paused', step }
+      await this.#resumption()
+      if (!this.signal.aborted) yield { event: 'resumed', step }
+    }
+  }
+
+  async ask(prompt: unknown, options: unknown): Promise<RunAnswer> {
+    const { onText, signal: given, ...rest } = checkedOptions(askSchema, options, 'ask()')
+    const text = checkedPrompt(prompt, 'ask()')
+    if (this.#asked === undefined && !this.#over.signal.aborted)
+      throw new ConfigError('ask(): the run has not begun; ask after its first event.')
+    const signal = AbortSignal.any([...(given ? [given] : []), this.#over.signal, this.signal])
+    signal.throwIfAborted()
+    return this.#turns.run(async () => {
+      signal.throwIfAborted()
+      return this.#answer(this.#asked as Asked, text, { ...rest, signal }, onText)
+    })
+  }
+
+  async #answer(
+    { base, adapter, state, use }: Asked,
+    prompt: Prompt,
+    options: GenerateOptions & GenerateControl & PromptOptions,
+    onText: AskOptions['onText'],
+  ): Promise<RunAnswer> {
+    const { step } = state
+    const acting = [{ state: adapter, weight: 1, rank: null }]
+    return use(async () => {
+      const parts = generateText(base, acting, prompt, options)
+      for (;;) {
+        const { done, value } = await parts.next()
+        if (done) return { ...value, step }
+        onText?.(value)
+      }
+    })
+  }
+
+  async #resumption(): Promise<void> {
+    const { signal } = this
+    if (!this.#pausing || signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        signal.removeEventListener('abort', wake)
+        resolve()
+      }
+      this.#resumed = wake
+      signal.addEventListener('abort', wake)
+    })
+  }
+}
+
+/** Reason of the end of a run that `stop` ended; nobody sees it but the run. */
+class StoppedRun extends Error {
+  override message = 'the run was stopped; ask with model.generate(), or resume the run first.'
+}
