@@ -1,0 +1,313 @@
+/** Lines over one x axis, with labels at their ends, levels to compare with, and a log scale where it is asked for. */
+import { drawMark, type Shape } from './mark.js'
+import { formatTick, isNumber, pixels } from './numbers.js'
+import { type Scale, type ScaleType, scaleOf, sizeTicks, ticksOf } from './scale.js'
+import { extent, thin, type Value } from './series.js'
+import {
+  boldWidthOf,
+  type Described,
+  END,
+  element,
+  hint,
+  line,
+  MIDDLE,
+  type Placed,
+  spread,
+  svg,
+  text,
+  widthOf,
+} from './svg.js'
+
+export interface Line {
+  /** Ascending. */
+  x: readonly number[]
+  y: readonly Value[]
+  /** Hue, from 0; without one, a faint gray. */
+  hue?: number
+  /** Label at the end. */
+  name?: string
+  /** `raw` is faint, for what a running mean stands for; `none` draws dots alone. */
+  stroke?: 'line' | 'thin' | 'raw' | 'dash' | 'ghost' | 'none'
+  /** A dot at each point. */
+  dots?: Shape
+  /** Ends of whiskers. */
+  low?: readonly Value[]
+  high?: readonly Value[]
+  /** Fills down to 0. */
+  area?: boolean
+}
+
+export interface Level {
+  value: number
+  name?: string
+  /** Place of the name; default: above its right end. */
+  at?: 'left' | 'right' | 'beside'
+}
+
+export interface LineChart extends Described {
+  width: number
+  height: number
+  lines: readonly Line[]
+  xDomain?: readonly [number, number]
+  yDomain?: readonly [number, number]
+  /** A log scale leaves out what is not positive, and becomes linear where nothing is left. */
+  yScale?: ScaleType
+  /** The y axis begins at 0. */
+  fromZero?: boolean
+  levels?: readonly Level[]
+  /** Short marks on the x axis, such as checkpoints, with the words of their tooltips. */
+  stops?: readonly { x: number; name: string }[]
+  /** Labels of places of the x axis; default: round numbers. */
+  places?: readonly { x: number; name: string }[]
+  xFormat?: (value: number) => string
+  yFormat?: (value: number) => string
+  xLabel?: string
+  yLabel?: string
+  /** About so many ticks. */
+  yTicks?: number
+  /** Ticks of the y axis are round in KiB, MiB … */
+  sizes?: boolean
+  /** Space for the ticks of the y axis in pixels. */
+  left?: number
+  right?: number
+}
+
+/** What draws a cursor into a chart. */
+export interface Plot {
+  svg: string
+  x: Scale
+  /** Kept within the plot. */
+  y: Scale
+  width: number
+  height: number
+  left: number
+  right: number
+  top: number
+  bottom: number
+}
+
+const GAP_OF_LABELS = 15
+
+export function lineChart(chart: LineChart): Plot {
+  const { width, height, xFormat = formatTick, yFormat = formatTick } = chart
+  const xDomain = chart.xDomain ?? xDomainOf(chart.lines)
+  const { scale: yScale, domain: yDomain } = yAxisOf(chart, xDomain)
+  const yTicks = ticksOfY(chart, yScale, yDomain)
+  const beside = (chart.levels ?? []).filter(({ at }) => at === 'beside')
+  const names = [...chart.lines.map(({ name }) => name), ...beside.map(({ name }) => name)].flatMap(
+    (name) => name ?? [],
+  )
+  const left = chart.left ?? Math.max(42, 14 + Math.max(0, ...yTicks.map((tick) => widthOf(yFormat(tick)))))
+  const labelRoom = names.length > 0 ? 24 + Math.max(...names.map(boldWidthOf)) : 10
+  const right = width - (chart.right ?? Math.min(labelRoom, width * 0.4))
+  const [top, bottom] = [chart.yLabel ? 26 : 10, height - 24]
+  const x = scaleOf('linear', xDomain, [left, right])
+  const free = scaleOf(yScale, yDomain, [bottom, top])
+  const y = Object.assign((value: number) => Math.max(top, Math.min(bottom, free(value))), {
+    invert: free.invert,
+  })
+  const shown = (value: Value | undefined): value is number =>
+    isNumber(value) && (yScale === 'linear' || value > 0)
+  const frame = { x, y, left, right, top, bottom, shown }
+
+  const drawn = [
+    ...(chart.yLabel ? [text(0, 12, chart.yLabel)] : []),
+    ...yTicks.flatMap((tick) => [
+      line(left, free(tick), right, free(tick), 'grid'),
+      text(left - 8, free(tick) + 4, yFormat(tick), END),
+    ]),
+    ...xAxis(chart, frame, xDomain, xFormat),
+    ...levels(chart.levels ?? [], frame, yDomain),
+    ...chart.lines.map((one) => drawLine(one, frame, xDomain)),
+    ...endLabels(chart.lines, frame, xDomain),
+    '<g class="at"></g>',
+  ]
+  return { svg: svg(width, height, chart, drawn.join('')), x, y, width, height, left, right, top, bottom }
+}
+
+interface Frame extends Omit<Plot, 'svg' | 'width' | 'height'> {
+  shown: (value: Value | undefined) => value is number
+}
+
+function xDomainOf(lines: readonly Line[]): readonly [number, number] {
+  return extent(lines.flatMap(({ x }) => [x[0] ?? null, x.at(-1) ?? null])) ?? [0, 1]
+}
+
+function yAxisOf(
+  { lines, levels = [], yDomain, yScale = 'linear', fromZero }: LineChart,
+  [low, high]: readonly [number, number],
+): { scale: ScaleType; domain: readonly [number, number] } {
+  const inside = lines.flatMap(({ x, y, low: lows = [], high: highs = [] }) =>
+    [y, lows, highs].flatMap((values) =>
+      values.filter((_, index) => (x[index] as number) >= low && (x[index] as number) <= high),
+    ),
+  )
+  const values = [...inside, ...levels.map(({ value }) => value)].filter(isNumber)
+  if (yScale === 'log') {
+    const positive = (yDomain?.[0] ?? 0) > 0 ? yDomain : extent(values.filter((value) => value > 0))
+    if (positive) {
+      const margin = yDomain === positive ? 1 : 1.08
+      const [least, most] = positive
+      return {
+        scale: 'log',
+        domain: least === most ? [least / 2, most * 2] : [least / margin, most * margin],
+      }
+    }
+  }
+  if (yDomain && yDomain[1] > yDomain[0]) return { scale: 'linear', domain: yDomain }
+  const [least, most] = extent(values) ?? [0, 1]
+  const start = fromZero ? Math.min(0, least) : least
+  const margin = start === most ? Math.abs(most) * 0.1 || 1 : (most - start) * 0.05
+  return { scale: 'linear', domain: [fromZero && start === 0 ? 0 : start - margin, most + margin] }
+}
+
+function ticksOfY(chart: LineChart, scale: ScaleType, domain: readonly [number, number]): number[] {
+  const count = chart.yTicks ?? Math.max(2, Math.round(chart.height / 62))
+  if (chart.sizes) return sizeTicks(domain[1], count).filter((tick) => tick >= domain[0])
+  return ticksOf(scale, domain, scale === 'log' ? Math.max(count, 3) : count)
+}
+
+function xAxis(
+  chart: LineChart,
+  { x, left, right, bottom }: Frame,
+  domain: readonly [number, number],
+  format: (value: number) => string,
+): string[] {
+  const count = Math.max(2, Math.round((right - left) / (chart.width < 420 ? 74 : 96)))
+  const round = () => ticksOf('linear', domain, count).map((tick) => ({ x: tick, name: format(tick) }))
+  const ticks = chart.places ?? round()
+  const drawn = [line(left, bottom, right, bottom, 'axis')]
+  for (const { x: value, name } of ticks) {
+    drawn.push(line(x(value), bottom, x(value), bottom + 4, 'axis'))
+    drawn.push(text(x(value), bottom + 17, name, MIDDLE))
+  }
+  const last = ticks.at(-1)
+  const end = last === undefined ? left : x(last.x) + widthOf(last.name) / 2
+  const { xLabel, stops = [] } = chart
+  if (xLabel) {
+    if (end + 8 + widthOf(xLabel) < right) drawn.push(text(right, bottom + 17, xLabel, END))
+    else if (right + 14 + widthOf(xLabel) < chart.width)
+      drawn.push(text(Math.max(right, end) + 12, bottom + 17, xLabel))
+  }
+  for (const stop of stops)
+    if (stop.x >= domain[0] && stop.x <= domain[1])
+      drawn.push(
+        element('path', { class: 'axis', d: `M${pixels(x(stop.x))} ${pixels(bottom)}v-7` }, hint(stop.name)),
+      )
+  return drawn
+}
+
+function levels(
+  all: readonly Level[],
+  { y, left, right }: Frame,
+  [low, high]: readonly [number, number],
+): string[] {
+  return all
+    .filter(({ value }) => value >= low && value <= high)
+    .flatMap(({ value, name, at = 'right' }) => {
+      const rule = line(left, y(value), right, y(value), 'rule')
+      if (name === undefined) return [rule]
+      if (at === 'beside') return [rule, text(right + 8, y(value) + 4, name)]
+      return [
+        rule,
+        at === 'left' ? text(left + 4, y(value) - 5, name) : text(right - 2, y(value) - 5, name, END),
+      ]
+    })
+}
+
+function drawLine(
+  one: Line,
+  { x, y, left, right, bottom, shown }: Frame,
+  domain: readonly [number, number],
+): string {
+  const { stroke = 'line', hue, dots } = one
+  const columns = Math.max(60, Math.round((right - left) / (stroke === 'raw' ? 2 : 3)))
+  const kept = thin(one.x, one.y, domain, columns)
+  const hued = hue === undefined ? '' : `k${hue} `
+  const at = (index: number) => [x(one.x[index] as number), y(one.y[index] as number)] as const
+  const runs = runsOf(kept, (index) => shown(one.y[index]))
+  const paths = runs.map((run) => run.map((index) => at(index).map(pixels).join(' ')))
+  const drawn: string[] = []
+  if (one.area)
+    for (const [i, points] of paths.entries()) {
+      const run = runs[i] as number[]
+      const [first, last] = [run[0], run.at(-1)].map((index) => pixels(at(index as number)[0]))
+      const floor = pixels(Math.min(bottom, y(0)))
+      const d = `M${points.join('L')}L${last} ${floor}L${first} ${floor}Z`
+      drawn.push(element('path', { class: `${hued}fl area`, d }))
+    }
+  if (stroke !== 'none' && paths.length > 0) {
+    // A point between two gaps is a line without length, which its round caps show.
+    const d = paths.map((points) => `M${points.join('L')}${points.length === 1 ? 'h0' : ''}`).join('')
+    const kind = stroke === 'thin' || stroke === 'dash' ? `line ${stroke}` : stroke
+    drawn.push(element('path', { class: stroke === 'ghost' ? kind : `${hued}st ${kind}`, d }))
+  }
+  for (const index of kept) {
+    const [low, high] = [one.low?.[index], one.high?.[index]]
+    if (shown(low) && shown(high)) {
+      const center = x(one.x[index] as number)
+      drawn.push(line(center, y(low), center, y(high), `${hued}st`))
+    }
+    if (dots && shown(one.y[index])) drawn.push(drawMark(...at(index), { hue: hue ?? 6, shape: dots }, 3.6))
+  }
+  return drawn.join('')
+}
+
+/** Neighbors without a gap between them. */
+function runsOf(indices: readonly number[], there: (index: number) => boolean): number[][] {
+  const runs: number[][] = []
+  let open = false
+  for (const index of indices) {
+    if (!there(index)) open = false
+    else if (open) runs.at(-1)?.push(index)
+    else {
+      runs.push([index])
+      open = true
+    }
+  }
+  return runs
+}
+
+interface EndLabel extends Placed {
+  from: readonly [number, number]
+  name: string
+  hue: number | undefined
+}
+
+/** Names at the ends of lines, joined with them where they had to be moved. */
+function endLabels(
+  lines: readonly Line[],
+  { x, y, right, top, bottom, shown }: Frame,
+  [low, high]: readonly [number, number],
+): string[] {
+  const ends = lines.flatMap(({ x: xs, y: ys, name, hue }): EndLabel[] => {
+    const index = ys.findLastIndex(
+      (value, i) => shown(value) && (xs[i] as number) >= low && (xs[i] as number) <= high,
+    )
+    if (name === undefined || index < 0) return []
+    const from = [x(xs[index] as number), y(ys[index] as number)] as const
+    return [{ y: from[1], from, name, hue }]
+  })
+  return spread(ends, GAP_OF_LABELS, top + 4, bottom - 2).flatMap(({ y: at, from, name, hue }) => {
+    const [start, level] = [pixels(from[0] + 2), pixels(from[1])]
+    const d = `M${start} ${level}L${pixels(right + 5)} ${level}L${pixels(right + 11)} ${pixels(at)}H${pixels(right + 16)}`
+    const lead = element('path', { class: hue === undefined ? 'ghost' : `k${hue} st lead`, d })
+    return [lead, text(right + 20, at + 4, name, { class: 'label' })]
+  })
+}
+
+/** A line as large as a word. */
+export function sparkLine(values: readonly Value[], hue: number, width = 96, height = 20): string {
+  const [low, high] = extent(values) ?? [0, 1]
+  const x = scaleOf('linear', [0, Math.max(1, values.length - 1)], [1, width - 3])
+  const y = scaleOf('linear', [low, high === low ? low + 1 : high], [height - 3, 3])
+  const indices = [...values.keys()]
+  const kept = thin(indices, values, [0, values.length], width).filter((index) => isNumber(values[index]))
+  const points = kept.map((index) => `${pixels(x(index))} ${pixels(y(values[index] as number))}`)
+  const last = points.at(-1)?.split(' ').map(Number)
+  const dot = last ? element('circle', { class: `k${hue} fl`, cx: last[0], cy: last[1], r: 2 }) : ''
+  const path =
+    points.length > 0 ? element('path', { class: `k${hue} st line thin`, d: `M${points.join('L')}` }) : ''
+  const size = `viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"`
+  return `<svg class="chart spark" ${size} aria-hidden="true">${path}${dot}</svg>`
+}
