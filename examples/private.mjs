@@ -32,7 +32,6 @@ try {
     }),
   )
   const run = adapter.train(dataset(rows, { name: 'sums' }), {
-    learningRate: 1e-3,
     perDeviceTrainBatchSize: 4,
     maxSeqLength: 64,
     outputDir: output,

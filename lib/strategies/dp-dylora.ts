@@ -171,8 +171,13 @@ export function dpDylora(options: DpDyloraOptions = {}): DpDyloraConfig {
   return deepFreeze(checkedOptions(schema, options, 'dpDylora()', { name: 'dp-dylora' }))
 }
 
+const inner = wrapping<DpDyloraConfig>(plainRules)
+
 export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
-  ...wrapping<DpDyloraConfig>(plainRules),
+  ...inner,
+  // A round of clients moves the adapter by the mean of clipped changes: it wants more than steps of one run. Of examples
+  // the run's own optimizer takes the steps.
+  learningRate: (config) => (config.privacyUnit === 'user' ? 10 : 1) * inner.learningRate(config),
   name: 'dp-dylora',
   paper: 'arXiv 2405.06368',
   peftType: 'LORA',
