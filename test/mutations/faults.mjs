@@ -3,6 +3,7 @@
  * `tests` must fail; `least` says how many tests must, and `title` which of them to run.
  */
 import { checkpoints } from './faults/checkpoints.mjs'
+import { compare } from './faults/compare.mjs'
 import { data } from './faults/data.mjs'
 import { native } from './faults/native.mjs'
 import { parity } from './faults/parity.mjs'
@@ -10,4 +11,4 @@ import { privacy } from './faults/privacy.mjs'
 import { strategies } from './faults/strategies.mjs'
 import { training } from './faults/training.mjs'
 
-export const areas = { strategies, privacy, training, checkpoints, data, parity, native }
+export const areas = { strategies, privacy, training, checkpoints, data, parity, native, compare }

@@ -1,0 +1,129 @@
+/**
+ * The test of compare: whether two strategies differ on the mean over items, for any seed and any items of this kind.
+ * Seeds and items are both random, and every strategy has the same ones. The variance between seeds is estimated from all
+ * strategies, since three seeds of two of them say little, but is never taken to be less than what these two show.
+ */
+import { studentQuantile, studentTail } from './student.js'
+
+/** One number for each strategy, seed, and item. */
+export type Scores = readonly (readonly ArrayLike<number>[])[]
+
+/** A strategy's mean less another's. */
+export interface Difference {
+  difference: number
+  standardError: number
+  /** Degrees of freedom, by Satterthwaite. */
+  df: number
+  /** Of no difference, two-sided, not adjusted for other comparisons. */
+  p: number
+  /** 95 %, not adjusted for other comparisons. */
+  interval: [low: number, high: number]
+}
+
+export interface MixedTest {
+  /** Variance between seeds of each strategy's mean, without what all strategies have in common. */
+  residualVariances: number[]
+  difference: (strategy: number, other: number) => Difference
+}
+
+/** Prepares the tests of any two of `scores`, which have two seeds or more. */
+export function mixedTest(scores: Scores): MixedTest {
+  const strategies = scores.length
+  const seeds = scores[0]?.length ?? 0
+  const items = scores[0]?.[0]?.length ?? 0
+  const seedDf = (strategies - 1) * (seeds - 1)
+  const means = scores.map((runs) => runs.map(mean))
+  const ofStrategy = means.map(mean)
+  const ofSeed = Array.from({ length: seeds }, (_, k) => mean(means.map((row) => row[k] as number)))
+  const overall = mean(ofStrategy)
+  const squares = means.map((row, s) =>
+    sum(row.map((value, k) => (value - (ofStrategy[s] as number) - (ofSeed[k] as number) + overall) ** 2)),
+  )
+  const seedVariance = sum(squares) / seedDf
+
+  function difference(strategy: number, other: number): Difference {
+    const [first, second] = [scores[strategy], scores[other]] as [ArrayLike<number>[], ArrayLike<number>[]]
+    const byItem = new Float64Array(items)
+    const bySeed = new Float64Array(seeds)
+    for (let k = 0; k < seeds; k++)
+      for (let i = 0; i < items; i++) {
+        const d = (first[k]?.[i] as number) - (second[k]?.[i] as number)
+        byItem[i] = (byItem[i] as number) + d / seeds
+        bySeed[k] = (bySeed[k] as number) + d / items
+      }
+    const average = mean(bySeed)
+    let ofItems = 0
+    for (let i = 0; i < items; i++) ofItems += ((byItem[i] as number) - average) ** 2
+    let ofSeeds = 0
+    for (let k = 0; k < seeds; k++) ofSeeds += ((bySeed[k] as number) - average) ** 2
+    let rest = 0
+    for (let k = 0; k < seeds; k++)
+      for (let i = 0; i < items; i++) {
+        const d = (first[k]?.[i] as number) - (second[k]?.[i] as number)
+        rest += (d - (bySeed[k] as number) - (byItem[i] as number) + average) ** 2
+      }
+    const itemDf = items - 1
+    const restDf = (seeds - 1) * itemDf
+    const seedSquare = items * Math.max(2 * seedVariance, ofSeeds / (seeds - 1))
+    const itemSquare = itemDf > 0 ? (seeds * ofItems) / itemDf : 0
+    const restSquare = restDf > 0 ? rest / restDf : 0
+    const { square, df } = combined(
+      { square: seedSquare, df: seedDf },
+      { square: itemSquare, df: itemDf },
+      { square: restSquare, df: restDf },
+    )
+    const standardError = Math.sqrt(square / (seeds * items))
+    const half = standardError * studentQuantile(0.975, df)
+    const t = average === 0 ? 0 : Math.abs(average) / standardError
+    return {
+      difference: average,
+      standardError,
+      df,
+      p: Math.min(1, 2 * studentTail(t, df)),
+      interval: [average - half, average + half],
+    }
+  }
+  return { residualVariances: squares.map((value) => value / (seeds - 1)), difference }
+}
+
+/** A control whose variance between seeds is so many times the others' makes false differences likely. */
+const UNSTABLE = 4
+
+/**
+ * How many times the control's residual variance is the mean of the others', if it is too large to compare with, or null.
+ * Of two strategies, nobody can tell which one is unstable.
+ */
+export function unstableControl(variances: readonly number[], control: number): number | null {
+  if (variances.length < 3) return null
+  const ratio = (variances[control] as number) / mean(variances.filter((_, s) => s !== control))
+  return ratio > UNSTABLE ? ratio : null
+}
+
+/** A mean square and its degrees of freedom. */
+interface MeanSquare {
+  square: number
+  df: number
+}
+
+/** The seeds' and the items' share together, of which each has the rest in it. */
+function combined(seeds: MeanSquare, items: MeanSquare, rest: MeanSquare): MeanSquare {
+  const square = seeds.square + items.square - rest.square
+  // A rest larger than a share is chance, and must not make the sum smaller than either.
+  const least = Math.max(seeds.square, items.square)
+  if (square < least) return { square: least, df: seeds.df }
+  const spread = [seeds, items, rest].reduce(
+    (total, part) => total + (part.df > 0 ? part.square ** 2 / part.df : 0),
+    0,
+  )
+  return { square, df: spread > 0 ? square ** 2 / spread : seeds.df }
+}
+
+function sum(values: ArrayLike<number>): number {
+  let total = 0
+  for (let i = 0; i < values.length; i++) total += values[i] as number
+  return total
+}
+
+export function mean(values: ArrayLike<number>): number {
+  return sum(values) / values.length
+}

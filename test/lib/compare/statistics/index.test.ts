@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest'
+import { metricStatistics, mixedTest } from '../../../../lib/compare/statistics/index.js'
+import { simulatedScores } from '../../../../lib/compare/statistics/simulate.js'
+
+const names = ['lora', 'dora', 'vera']
+const bootstrap = { draws: 200 }
+
+test('the best comes first, and what differs has letters of its own', () => {
+  const scores = simulatedScores({ seeds: 5, items: 30, means: [2, 2.1, 9], itemSpread: 0.5, noise: 1 }, 3, 0)
+  const lower = metricStatistics({ names, scores, control: 0, higherIsBetter: false, bootstrap })
+  expect(lower.groups.at(-1)).toMatchObject({ name: 'vera', letters: 'b', diverged: 0 })
+  expect(lower.groups.slice(0, 2).map(({ letters }) => letters)).toEqual(['a', 'a'])
+  expect(lower.against.map(({ name }) => name)).toEqual(['dora', 'vera'])
+  expect(lower.against[1]?.difference).toBeCloseTo(7, 0)
+  expect(lower.against[1]?.p_holm).toBeLessThan(0.05)
+  expect(lower.against[0]?.p_holm).toBeGreaterThan(0.05)
+  for (const { mean, interval } of lower.groups) {
+    expect(interval[0]).toBeLessThan(mean)
+    expect(interval[1]).toBeGreaterThan(mean)
+  }
+  const higher = metricStatistics({ names, scores, control: 0, higherIsBetter: true, bootstrap })
+  expect(higher.groups[0]).toMatchObject({ name: 'vera', letters: 'a' })
+})
+
+test('p-values are adjusted for the number of strategies', () => {
+  const scores = simulatedScores({ seeds: 4, items: 10, means: [0, 1, 1.5], itemSpread: 0, noise: 1 }, 9, 0)
+  const { against } = metricStatistics({ names, scores, control: 0, higherIsBetter: true, bootstrap })
+  const p = against.map((row) => row.p as number).sort((a, b) => a - b) as [number, number]
+  const adjusted = against.map((row) => row.p_holm as number).sort((a, b) => a - b)
+  expect(adjusted[0]).toBe(2 * p[0])
+  expect(adjusted[1]).toBe(Math.max(2 * p[0], p[1]))
+})
+
+test('so are those of all pairs, before letters differ', () => {
+  const scores = simulatedScores({ seeds: 4, items: 10, means: [0, 1, 1.5], itemSpread: 0, noise: 1 }, 9, 10)
+  expect(mixedTest(scores).difference(2, 0).p).toBeLessThan(0.035)
+  const { groups } = metricStatistics({ names, scores, control: 0, higherIsBetter: true, bootstrap })
+  expect(groups.map(({ letters }) => letters)).toEqual(['a', 'a', 'a'])
+})
+
+test('with one seed nothing is claimed', () => {
+  const scores = [[[1, 2]], [[5, 6]], [[9, 9]]]
+  const { against, groups } = metricStatistics({ names, scores, control: 0, higherIsBetter: true, bootstrap })
+  expect(against[0]).toEqual({
+    name: 'vera',
+    difference: 7.5,
+    ...{ interval: null, df: null, p: null, p_holm: null, detectable: null },
+  })
+  expect(groups.map(({ letters, spread }) => [letters, spread])).toEqual([
+    ['a', null],
+    ['a', null],
+    ['a', null],
+  ])
+})
+
+test('a run that diverged counts as the worst on each item, and is reported', () => {
+  const scores = [
+    [
+      [1, 2],
+      [1, 3],
+    ],
+    [
+      [1, 4],
+      [Number.NaN, Number.POSITIVE_INFINITY],
+    ],
+    [
+      [2, 2],
+      [2, 2],
+    ],
+  ]
+  const { groups } = metricStatistics({ names, scores, control: 0, higherIsBetter: false, bootstrap })
+  expect(groups.find(({ name }) => name === 'dora')).toMatchObject({ mean: (1 + 4 + 2 + 4) / 4, diverged: 1 })
+  const nothing = [[[Number.NaN]], [[Number.NaN]], [[Number.NaN]]]
+  expect(() => metricStatistics({ names, scores: nothing, control: 0, higherIsBetter: false })).toThrow(
+    'finite score',
+  )
+})
+
+test('a control that varies more than others is named', () => {
+  const simulated = (spreads: number[]) =>
+    simulatedScores({ seeds: 8, items: 5, means: [0, 0, 0, 0], spreads, itemSpread: 0, noise: 0.1 }, 2, 0)
+  const unstable = (scores: Float64Array[][]) =>
+    metricStatistics({ names: [...names, 'full'], scores, control: 0, higherIsBetter: true, bootstrap })
+      .unstable_control
+  expect(unstable(simulated([5, 1, 1, 1]))).toBeGreaterThan(4)
+  expect(unstable(simulated([1, 1, 1, 1]))).toBeNull()
+  expect(unstable(simulated([1, 5, 1, 1]))).toBeNull()
+})

@@ -1,0 +1,52 @@
+import { fault } from './fault.mjs'
+
+const statistics = (name, find, replace, what, test = name) =>
+  fault(
+    `lib/compare/statistics/${name}.ts`,
+    `test/lib/compare/statistics/${test}.test.ts`,
+    find,
+    replace,
+    what,
+  )
+
+export const compare = [
+  statistics('holm', '(pValues.length - place) * p', 'p', 'p-values are not adjusted'),
+  statistics(
+    'index',
+    'holm(found.map((result) => (result as Difference).p))',
+    'found.map((result) => (result as Difference).p)',
+    'differences to the control are not adjusted',
+  ),
+  statistics(
+    'index',
+    'holm(pairs.map(([a, b]) => difference(order[a] as number, order[b] as number).p))',
+    'pairs.map(([a, b]) => difference(order[a] as number, order[b] as number).p)',
+    'pairs of groups are not adjusted',
+  ),
+  statistics(
+    'mixed',
+    'Math.max(2 * seedVariance, ofSeeds / (seeds - 1))',
+    '2 * seedVariance',
+    'two strategies vary between seeds as all do',
+    'claims',
+  ),
+  statistics(
+    'mixed',
+    'if (square < least) return',
+    'if (square <= 0) return',
+    'the sum of mean squares may be less than one of them',
+  ),
+  statistics('mixed', '0.975, df', '0.95, df', 'intervals are of 90 %'),
+  statistics('student', '1 / 192', '1 / 190', 'a coefficient of the gamma ratio is wrong'),
+  statistics('mcnemar', '2 * Math.exp(', 'Math.exp(', 'the p-value is one-sided'),
+  statistics('wilson', 'z2 / (4 * count * count)', '0', 'the interval is that of Wald around another center'),
+  statistics('letters', 'other.size > set.size || ', '', 'sets that others hold stay'),
+  statistics(
+    'bootstrap',
+    'recount(itemCounts, ofItems, draw)',
+    'recount(itemCounts, ofItems, 0)',
+    'items are drawn once',
+  ),
+  statistics('power', '(2 * comparisons)', '2', 'the detectable difference is that of one comparison'),
+  statistics('index', ': (worst[i] as number)', ': 0', 'items that diverged count as 0'),
+]
