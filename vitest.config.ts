@@ -16,6 +16,7 @@ const sweeps = [
   'test/lib/federated/beside.test.ts',
   'test/lib/models/qwen3.test.ts',
   'test/lib/native/contention.test.ts',
+  'test/lib/native/devices.test.ts',
   'test/lib/native/terms.test.ts',
   'test/lib/weights/embedding-quantization.test.ts',
   'test/lib/weights/paged.test.ts',
