@@ -16,6 +16,8 @@ import {
   type UtilityStudy,
 } from '../laboratory/privacy.js'
 import { SHAPES } from '../laboratory/shapes.js'
+import { STUDIES } from '../laboratory/studies/index.js'
+import { type Study, StudyBench, studySvg } from '../laboratory/study.js'
 import { complaints, reviews, sst2, type Task, type TaskSize } from '../laboratory/tasks.js'
 import type { Model } from '../model/model.js'
 import { asInFiles } from '../train/config-schema.js'
@@ -45,6 +47,9 @@ interface Options extends MemoryOptions {
   learningRate: number
   clippingNorm: number
   shapes: string[]
+  dataset: string
+  evalDataset: string
+  steps?: number
   force?: boolean
   json?: boolean
 }
@@ -58,6 +63,7 @@ interface Drawn {
 type Figure = (options: Options, signal: AbortSignal, output: Output) => Promise<Drawn>
 
 const FIGURES: Readonly<Record<string, Figure>> = {
+  ...Object.fromEntries(Object.entries(STUDIES).map(([name, study]) => [name, ofStrategies(name, study)])),
   'privacy-utility': onModel(async (model, options, control) => {
     const { population, populationCohort, localEpochs } = options
     const study = await privacyUtility(
@@ -92,6 +98,8 @@ const FIGURES: Readonly<Record<string, Figure>> = {
   },
 }
 
+const STUDY = ['model', 'output', 'force', 'dataset', 'evalDataset', 'steps', 'seeds']
+
 const CANARY = [
   'model',
   'output',
@@ -113,6 +121,30 @@ const FLAGS: Readonly<Record<string, readonly string[]>> = {
     ...['model', 'output', 'force', 'shapes', 'methods', 'rank', 'batch', 'seqLen'],
     ...['gradientCheckpointing', 'precision'],
   ],
+  ...Object.fromEntries(Object.keys(STUDIES).map((name) => [name, STUDY])),
+}
+
+/** A figure of strategies, from runs that are made on a model. */
+function ofStrategies(name: string, study: Study): Figure {
+  return async (options, signal, output) => {
+    const { dataset, evalDataset, seeds, steps = study.steps } = options
+    const model = await loadShown(options.model, { signal }, output)
+    try {
+      return await shown(output, 'Training', async (line) => {
+        const total = study.runs(seeds)
+        const bench = new StudyBench(model, {
+          ...{ train: dataset, test: evalDataset, steps, seeds, signal },
+          onRun: (run, done) => line.update(`${done + 1} of ${total}: ${run}`, done / total),
+        })
+        const found = await study.run(bench)
+        const reading = `${found.reading} Every run: ${bench.about}`
+        const settings = { model: model.path, dataset, eval_dataset: evalDataset, steps, seeds }
+        return { data: { name, settings, rows: found.rows, reading }, svg: studySvg(found, bench), reading }
+      })
+    } finally {
+      await model.dispose()
+    }
+  }
 }
 
 /** A figure from runs that are made on a model. */
@@ -144,6 +176,10 @@ export function configure(command: Command): void {
   command.option('--model <path>', 'the model to tune', join(packageRoot, 'demo', 'base'))
   command.option('--output <folder>', 'folder for NAME.svg and NAME.json', 'figures')
   command.option('--force', 'replace existing files')
+  const demo = (file: string) => join(packageRoot, 'demo', file)
+  command.option('--dataset <path>', 'figures of strategies: data to train on', demo('train.jsonl'))
+  command.option('--eval-dataset <path>', 'figures of strategies: held-out data', demo('test.jsonl'))
+  command.option('--steps <N>', 'figures of strategies: steps per run (default: by figure)', integerFlag(1))
   command.option(
     '--task <name>',
     'privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
@@ -151,14 +187,24 @@ export function configure(command: Command): void {
   )
   command.option(
     '--epsilons <list>',
-    'except memory: privacy budgets, separated by commas',
+    'privacy-utility, canary: privacy budgets, separated by commas',
     numbers,
     [1, 2, 4, 8],
   )
   command.option('--seeds <N>', 'except memory: runs per point', integerFlag(1), 3)
-  command.option('--rounds <N>', 'except memory: rounds per run', integerFlag(1), 30)
-  command.option('--cohort <N>', 'except memory: clients (canary: rows) per round', integerFlag(1), 8)
-  command.option('--clients <N>', 'except memory: clients (canary: rows) of the task', integerFlag(2), 120)
+  command.option('--rounds <N>', 'privacy-utility, canary: rounds per run', integerFlag(1), 30)
+  command.option(
+    '--cohort <N>',
+    'privacy-utility, canary: clients (canary: rows) per round',
+    integerFlag(1),
+    8,
+  )
+  command.option(
+    '--clients <N>',
+    'privacy-utility, canary: clients (canary: rows) of the task',
+    integerFlag(2),
+    120,
+  )
   command.option(
     '--population <N>',
     'privacy-utility: population that the noise is computed for',
@@ -173,7 +219,7 @@ export function configure(command: Command): void {
   )
   command.option('--local-epochs <N>', 'privacy-utility: passes of a client over its rows', integerFlag(1), 3)
   command.option('--test-rows <N>', 'privacy-utility: held-out rows', integerFlag(1), 100)
-  command.option('--learning-rate <rate>', 'except memory: learning rate', numberFlag(0, 10), 3e-3)
+  command.option('--learning-rate <rate>', 'privacy-utility, canary: learning rate', numberFlag(0, 10), 3e-3)
   memoryFlags(command, 'memory: ', 'memory: ')
   command.option(
     '--shapes <names>',
@@ -183,7 +229,7 @@ export function configure(command: Command): void {
   )
   command.option(
     '--clipping-norm <norm>',
-    'except memory: L2 norm to which contributions are clipped',
+    'privacy-utility, canary: L2 norm to which contributions are clipped',
     numberFlag(0, 1e6),
     2,
   )
@@ -192,6 +238,7 @@ export function configure(command: Command): void {
     'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
     'lowrank figures memory --model model.gguf --seq-len 512',
     'lowrank figures memory --shapes Llama-3.1-8B,models/mine/config.json',
+    'lowrank figures dylora-ranks --seeds 5',
     'lowrank figures canary --clients 400 --cohort 40 --epsilons 2,8',
   ])
   command.action(async (name: string | undefined, options: Options) => {

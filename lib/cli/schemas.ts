@@ -15,7 +15,7 @@ import { machine } from './schemas/doctor.js'
 import { evaluation } from './schemas/eval.js'
 import { exported, written } from './schemas/export.js'
 import { errorLine } from './schemas/fields.js'
-import { canaryFigure, memoryFigure, utilityFigure } from './schemas/figures.js'
+import { canaryFigure, memoryFigure, strategyFigure, utilityFigure } from './schemas/figures.js'
 import { inspection } from './schemas/inspect.js'
 import { plan } from './schemas/plan.js'
 import { demoEvent, samplesEvent, timeEvent } from './schemas/train.js'
@@ -40,7 +40,7 @@ export const printed = {
   merge: written,
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
-  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure]),
+  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure, strategyFigure]),
   bench,
   strategies: z.array(strategy),
   cache,

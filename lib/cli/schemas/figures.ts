@@ -1,5 +1,6 @@
 /** Output of `lowrank figures --json`. */
 import * as z from 'zod'
+import { STUDIES } from '../../laboratory/studies/index.js'
 import { count } from './fields.js'
 import { memoryStudy } from './memory.js'
 
@@ -66,3 +67,19 @@ export const canaryFigure = z.object({
 })
 
 export const memoryFigure = z.object({ name: z.literal('memory'), ...memoryStudy, files: figureFiles })
+
+export const strategyFigure = z.object({
+  name: z.enum(Object.keys(STUDIES) as (keyof typeof STUDIES)[]),
+  settings: z.object({
+    model: z.string(),
+    dataset: z.string(),
+    eval_dataset: z.string(),
+    steps: count.describe('Optimizer steps of a run'),
+    seeds: count,
+  }),
+  rows: z
+    .array(z.record(z.string(), z.union([z.number(), z.string(), z.null()])))
+    .describe('The numbers of the picture, a row for each point or run; columns depend on the figure'),
+  reading: z.string().describe('What the figure shows, and what it does not'),
+  files: figureFiles,
+})

@@ -226,8 +226,14 @@ test('nothing is measured, trained or made before the arguments are known to be 
 })
 
 test.each([
-  [['figures'], 'name a figure, one of privacy-utility, canary, memory.'],
-  [['figures', 'magic'], "figure 'magic' does not exist; expected one of privacy-utility, canary, memory."],
+  [
+    ['figures'],
+    'name a figure, one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, privacy-utility, canary, memory.',
+  ],
+  [
+    ['figures', 'magic'],
+    "figure 'magic' does not exist; expected one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, privacy-utility, canary, memory.",
+  ],
   [
     ['figures', 'privacy-utility', '--task', 'sums'],
     '--task sums: expected reviews, complaints or sst2:FOLDER.',

@@ -1,0 +1,15 @@
+/** Studies of strategies by the names of their figures. */
+import type { Study } from '../study.js'
+import { adaloraRanks } from './adalora-ranks.js'
+import { deltaLoraControl } from './delta-lora.js'
+import { dyloraRanks } from './dylora-ranks.js'
+import { loraPlusRates } from './lora-plus-rates.js'
+import { veraParameters } from './vera-parameters.js'
+
+export const STUDIES = {
+  'adalora-ranks': adaloraRanks,
+  'dylora-ranks': dyloraRanks,
+  'lora-plus-rates': loraPlusRates,
+  'vera-parameters': veraParameters,
+  'delta-lora': deltaLoraControl,
+} satisfies Record<string, Study>

@@ -1,0 +1,104 @@
+/** Loss against trained parameters: VeRA and LoRA at several ranks; as figure 3 of arXiv 2310.11454. */
+
+import { ownRate } from '../../options/rates.js'
+import { type Line, lineChart } from '../../report/chart/index.js'
+import { lora } from '../../strategies/lora.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { vera } from '../../strategies/vera.js'
+import { mean, type Study, type StudyBench, type StudyResult } from '../study.js'
+
+const targetModules = 'all-linear'
+const ARMS: readonly { arm: string; ranks: readonly number[]; of: (r: number) => StrategyConfig }[] = [
+  { arm: 'VeRA', ranks: [16, 64, 256], of: (r) => vera({ r, targetModules }) },
+  { arm: 'LoRA', ranks: [1, 2, 4, 8], of: (r) => lora({ r, loraAlpha: 2 * r, targetModules }) },
+]
+/** Rates that are tried with the first seed, times the strategy's own. */
+const FACTORS = [0.3, 1, 3]
+
+interface Point {
+  arm: string
+  rank: number
+  parameters: number
+  rate: number
+  losses: number[]
+}
+
+export const veraParameters: Study = {
+  steps: 150,
+  runs: (seeds) => ARMS.reduce((sum, { ranks }) => sum + ranks.length, 0) * (FACTORS.length + seeds - 1),
+  run: async (bench): Promise<StudyResult> => {
+    const points: Point[] = []
+    for (const { arm, ranks, of } of ARMS)
+      for (const rank of ranks)
+        points.push({ arm, rank, ...(await bestOf(bench, `${arm}, rank ${rank}`, of(rank))) })
+    const title = 'Loss against trained parameters'
+    const lines = ARMS.map(({ arm }, hue): Line => {
+      const own = points.filter((point) => point.arm === arm).sort((a, b) => a.parameters - b.parameters)
+      return {
+        ...{ name: arm, hue, dots: 'filled', x: own.map(({ parameters }) => Math.log10(parameters)) },
+        y: own.map(({ losses }) => mean(losses)),
+        low: own.map(({ losses }) => Math.min(...losses)),
+        high: own.map(({ losses }) => Math.max(...losses)),
+      }
+    })
+    const [least, most] = [Math.min, Math.max].map((pick) =>
+      pick(...points.map(({ parameters }) => parameters)),
+    )
+    const places = [1e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 1e7].filter(
+      (count) => count > (least as number) * 0.9 && count < (most as number) * 1.1,
+    )
+    const { svg } = lineChart({
+      ...{ title, width: 720, height: 340, lines, yScale: 'log' },
+      ...{ xLabel: 'trained parameters', yLabel: 'held-out loss' },
+      places: places.map((count) => ({ x: Math.log10(count), name: count.toLocaleString('en-US') })),
+    })
+    const rows = points.flatMap(({ losses, rate, ...point }) =>
+      losses.map((loss, i) => ({ ...point, learning_rate: rate, seed: i + 1, loss })),
+    )
+    return { rows, title, chart: svg, reading: readingOf(points) }
+  },
+}
+
+/** Losses at the best of three rates, which the first seed chooses. */
+async function bestOf(
+  bench: StudyBench,
+  name: string,
+  strategy: StrategyConfig,
+): Promise<Omit<Point, 'arm' | 'rank'>> {
+  const own = ownRate(strategy, 'adamw')
+  let parameters = 0
+  const lossAt = (seed: number, learningRate: number) =>
+    bench.trained(strategy, { name: `${name}, rate ${learningRate}`, seed, learningRate }, (adapter) => {
+      parameters = adapter.trainableParameters
+      return bench.loss(adapter)
+    })
+  const [first, ...others] = bench.seeds as [number, ...number[]]
+  let best = { rate: 0, loss: Number.POSITIVE_INFINITY }
+  for (const factor of FACTORS) {
+    const rate = Number((factor * own).toPrecision(2))
+    const loss = await lossAt(first, rate)
+    if (loss < best.loss) best = { rate, loss }
+  }
+  const losses = [best.loss]
+  for (const seed of others) losses.push(await lossAt(seed, best.rate))
+  return { parameters, rate: best.rate, losses }
+}
+
+function readingOf(points: readonly Point[]): string {
+  const told = ({ arm, rank, parameters, losses }: Point) =>
+    `${arm} of rank ${rank} ${mean(losses).toFixed(3)} with ${parameters.toLocaleString('en-US')}`
+  const vera = points.filter(({ arm }) => arm === 'VeRA')
+  const lora = points.filter(({ arm }) => arm === 'LoRA')
+  const [best, smallest] = [
+    vera.reduce((a, b) => (mean(b.losses) < mean(a.losses) ? b : a)),
+    lora.reduce((a, b) => (b.parameters < a.parameters ? b : a)),
+  ]
+  const wins = mean(best.losses) <= mean(smallest.losses)
+  return [
+    `All linears, each arm at the best of three learning rates, which the first seed chose. Losses and trained parameters: ${points.map(told).join('; ')}.`,
+    wins
+      ? `VeRA reaches the loss of LoRA's smallest rank with ${(smallest.parameters / best.parameters).toFixed(1)} times fewer parameters, as the paper has it.`
+      : `VeRA's best, of rank ${best.rank}, does not reach LoRA of rank ${smallest.rank}, which the paper says it would: on a model this small, its vectors are too few.`,
+    'Points are means over seeds, whiskers the lowest and highest.',
+  ].join(' ')
+}

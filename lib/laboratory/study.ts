@@ -1,0 +1,169 @@
+/** Studies of strategies behind `lowrank figures`: runs on one model and one dataset, and the picture of their results. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Adapter } from '../model/adapter.js'
+import type { Model } from '../model/model.js'
+import type { TrainOptions } from '../options/options.js'
+import { ownRate } from '../options/rates.js'
+import { svgDocument } from '../report/chart/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { type DatasetConfig, dataset } from '../train/dataset.js'
+import type { TrainStep } from '../train/events.js'
+
+/** A point of a picture, as data. */
+export type StudyRow = Record<string, number | string | null>
+
+/** Result of a study. */
+export interface StudyResult {
+  rows: StudyRow[]
+  /** A chart without a title. */
+  chart: string
+  title: string
+  /** What the runs are and what they show, in sentences. */
+  reading: string
+}
+
+/** A study of one picture. */
+export interface Study {
+  /** Number of steps of a run, unless another is asked for. */
+  steps: number
+  /** Number of runs that are made with so many seeds. */
+  runs: (seeds: number) => number
+  run: (bench: StudyBench) => Promise<StudyResult>
+}
+
+export interface StudySettings {
+  train: string
+  test: string
+  steps: number
+  seeds: number
+  signal?: AbortSignal | undefined
+  /** Before each training. */
+  onRun?: ((name: string, done: number) => void) | undefined
+}
+
+/** Options of one run of a study. */
+export interface StudyRun {
+  name: string
+  seed: number
+  /** Default: the strategy's own. */
+  learningRate?: number
+  /** Default: those of the study. */
+  steps?: number
+  onStep?: (step: TrainStep, adapter: Adapter) => Promise<void> | void
+}
+
+const [BATCH, MAX_SEQ_LENGTH] = [4, 128]
+
+/** What a study works with: a model, data, and settings that all of its runs share. */
+export class StudyBench {
+  readonly model: Model
+  readonly settings: StudySettings
+  readonly #train: DatasetConfig
+  readonly #test: DatasetConfig
+  #done = 0
+
+  constructor(model: Model, settings: StudySettings) {
+    this.model = model
+    this.settings = settings
+    this.#train = dataset(settings.train)
+    this.#test = dataset(settings.test)
+  }
+
+  get steps(): number {
+    return this.settings.steps
+  }
+
+  /** Seeds of the runs, from 1. */
+  get seeds(): number[] {
+    return Array.from({ length: this.settings.seeds }, (_, index) => index + 1)
+  }
+
+  /** Options of every run. */
+  options(strategy: StrategyConfig, { seed, learningRate, steps }: Omit<StudyRun, 'name'>) {
+    return {
+      seed,
+      learningRate: learningRate ?? ownRate(strategy, 'adamw'),
+      maxSteps: steps ?? this.steps,
+      perDeviceTrainBatchSize: BATCH,
+      maxSeqLength: MAX_SEQ_LENGTH,
+      gradientCheckpointing: false,
+      optimizer: 'adamw',
+      lrSchedulerType: 'linear',
+      warmupRatio: 0.03,
+    } satisfies Partial<TrainOptions>
+  }
+
+  /** Trains a new adapter, and takes it off when it was used. */
+  async trained<T>(
+    strategy: StrategyConfig,
+    run: StudyRun,
+    use: (adapter: Adapter) => Promise<T>,
+  ): Promise<T> {
+    const { signal, onRun } = this.settings
+    onRun?.(`${run.name}, seed ${run.seed}`, this.#done++)
+    const adapter = await this.model.attach(strategy, { seed: run.seed })
+    try {
+      const options = this.options(strategy, run)
+      for await (const step of adapter.train(this.#train, { ...options, ...(signal ? { signal } : {}) }))
+        await run.onStep?.(step, adapter)
+      signal?.throwIfAborted()
+      return await use(adapter)
+    } finally {
+      await adapter.detach()
+    }
+  }
+
+  /** Loss on the test rows with an adapter, nats for each supervised token. */
+  async loss(adapter: Adapter): Promise<number> {
+    const { signal } = this.settings
+    const asked = { adapters: [adapter], maxSeqLength: MAX_SEQ_LENGTH, perDeviceTrainBatchSize: 8 }
+    return (await this.model.evaluate(this.#test, { ...asked, signal })).loss
+  }
+
+  /** Losses after training with each seed. */
+  async losses(strategy: StrategyConfig, run: Omit<StudyRun, 'seed'>): Promise<number[]> {
+    const found: number[] = []
+    for (const seed of this.seeds)
+      found.push(await this.trained(strategy, { ...run, seed }, (adapter) => this.loss(adapter)))
+    return found
+  }
+
+  /** Runs work in a folder that is removed after it. */
+  async inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(join(tmpdir(), 'lowrank-figures-'))
+    try {
+      return await work(folder)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  /** The setting of the runs in a sentence. */
+  get about(): string {
+    const { steps, seeds } = this
+    const often = seeds.length === 1 ? 'one seed' : `${seeds.length} seeds`
+    return `${steps} steps of ${BATCH} rows with AdamW, ${often}; losses are means over supervised tokens of held-out rows.`
+  }
+}
+
+/** The chart of a study as a file. */
+export function studySvg({ chart, title }: StudyResult, { about }: StudyBench): string {
+  return svgDocument(chart, { title, lines: [about] })
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+/** Difference of the largest and the least; with one seed it says nothing. */
+export function rangeOf(values: readonly number[]): number {
+  return Math.max(...values) - Math.min(...values)
+}
+
+/** Type of a linear and the number of its layer, from its path. */
+export function placeOf(path: string): { layer: number; type: string } {
+  const layer = Number(/\.(\d+)\./.exec(path)?.[1] ?? 0)
+  return { layer, type: path.slice(path.lastIndexOf('.') + 1) }
+}

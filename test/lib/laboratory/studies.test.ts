@@ -1,0 +1,88 @@
+/** Studies of strategies on a tiny model: that they run, and draw what they found. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { STUDIES } from '../../../lib/laboratory/studies/index.js'
+import { type Study, StudyBench, type StudyResult, studySvg } from '../../../lib/laboratory/study.js'
+import { loadModel } from '../../../lib/model/load.js'
+import type { Model } from '../../../lib/model/model.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from '../scratch.js'
+
+let model: Model
+let data: string
+
+beforeAll(async () => {
+  model = await loadModel(tinyModel(), { precision: 'fp32' })
+  data = join(scratchFolder(), 'rows.jsonl')
+  const rows = Array.from({ length: 12 }, (_, i) => ({
+    prompt: `${i} plus ${i} is`,
+    completion: ` ${2 * i}`,
+  }))
+  writeFileSync(data, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+})
+
+afterAll(() => model?.dispose())
+
+async function studied(name: keyof typeof STUDIES, steps: number): Promise<StudyResult & { svg: string }> {
+  const study: Study = STUDIES[name]
+  const runs: string[] = []
+  const bench = new StudyBench(model, {
+    ...{ train: data, test: data, steps, seeds: 1 },
+    onRun: (run, done) => {
+      expect(done).toBe(runs.length)
+      runs.push(run)
+    },
+  })
+  const result = await study.run(bench)
+  expect(runs.length).toBe(study.runs(1))
+  expect(model.adapters).toEqual([])
+  const numbers = result.rows
+    .flatMap((row) => Object.values(row))
+    .filter((value) => typeof value === 'number')
+  expect(numbers.every(Number.isFinite)).toBe(true)
+  const svg = studySvg(result, bench)
+  expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+  expect(svg).not.toMatch(/NaN|undefined|Infinity/)
+  expect(result.reading).not.toMatch(/NaN|undefined|Infinity/)
+  return { ...result, svg }
+}
+
+test('adalora-ranks shows the ranks of every linear, which have the mean that was asked for', async () => {
+  const { rows, svg } = await studied('adalora-ranks', 10)
+  const ranks = rows.map(({ rank }) => rank as number)
+  expect(rows.length % 7).toBe(0)
+  expect(ranks.reduce((sum, rank) => sum + rank, 0) / rows.length).toBeCloseTo(4, 10)
+  expect(new Set(ranks).size).toBeGreaterThan(1)
+  for (const type of ['q_proj', 'down_proj']) expect(svg).toContain(type)
+})
+
+test('dylora-ranks has a loss at every rank, and a cut LoRA at all of them is the LoRA of that rank', async () => {
+  const { rows } = await studied('dylora-ranks', 3)
+  const at = (arm: RegExp, rank: number) =>
+    rows.find((row) => arm.test(String(row.arm)) && row.rank === rank)?.loss as number
+  expect(at(/cut/, 8)).toBeCloseTo(at(/each/, 8), 5)
+  expect(new Set([1, 2, 4, 8].map((rank) => at(/^DyLoRA/, rank))).size).toBe(4)
+})
+
+test('lora-plus-rates has all ratios at all rates', async () => {
+  const { rows, svg } = await studied('lora-plus-rates', 1)
+  expect(rows.length).toBe(30)
+  expect(svg).toContain('ratio 32')
+})
+
+test('vera-parameters has fewer parameters for VeRA at any rank than for LoRA', async () => {
+  const { rows } = await studied('vera-parameters', 1)
+  const of = (arm: string) =>
+    rows.filter((row) => row.arm === arm).map(({ parameters }) => parameters as number)
+  expect(Math.min(...of('LoRA'))).toBeGreaterThan(Math.min(...of('VeRA')))
+  expect(new Set(of('LoRA')).size).toBe(4)
+})
+
+test('delta-lora begins as its control does', async () => {
+  const { rows } = await studied('delta-lora', 8)
+  const at = (arm: string, step: number) =>
+    rows.find((row) => row.arm === arm && row.step === step)?.loss as number
+  expect(at('Delta-LoRA', 1)).toBeCloseTo(at('LoRA, alpha × 3', 1), 3)
+  expect(rows.filter(({ arm }) => arm === 'LoRA').length).toBe(8)
+})
