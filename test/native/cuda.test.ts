@@ -3,10 +3,13 @@
  * with pip; where they cannot be had, the tests say so. The same cases run in native.test.ts on the emulated sources.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { hasStandin, standin } from '../lib/native/cuda-standin.js'
+import { expectLikeTheCpu, type Run } from '../lib/native/devices.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
 const sources = join(root, 'test', 'native', 'backends', 'cuda')
@@ -19,7 +22,7 @@ let unavailable: string | undefined
 const files = readdirSync(sources).filter(
   (file) =>
     file.endsWith('.test.cpp') &&
-    readFileSync(join(sources, file), 'utf8').match(/for_each_execution\(|check_like_cpu\(/),
+    readFileSync(join(sources, file), 'utf8').match(/for_each_execution\(|check_like_cpu\(|LOWRANK_CUDA_PTX/),
 )
 
 /** Everything that a command says, and its exit code. */
@@ -65,6 +68,27 @@ for (const file of files) {
       })
       expect(said, said).toMatch(/^\d+ passed, 0 failed/m)
       expect(code).toBe(0)
+    },
+    10 * minutes,
+  )
+}
+
+const packs: (Run & { compiler: string })[] = [
+  { compiler: 'nvcc', precision: 'bf16', steps: 2 },
+  { compiler: 'nvrtc', precision: 'fp32', steps: 2 },
+]
+for (const { compiler, ...of } of packs) {
+  test(
+    `every strategy trains by the PTX of ${compiler} from a kernel pack, in ${of.precision}`,
+    async (context) => {
+      if (unavailable) context.skip(unavailable)
+      if (!hasStandin) return context.skip('the stand-in driver is for Linux on x64')
+      const folder = scratchFolder()
+      const pack = join(folder, 'lowrank.cuda')
+      symlinkSync(join(ptx, compiler), join(folder, 'compute_80'))
+      const made = await run(process.execPath, ['scripts/cuda/pack.mjs', '--from', folder, '--out', pack])
+      expect(made.code, made.said).toBe(0)
+      await expectLikeTheCpu(of, standin({ LOWRANK_STANDIN: 'ptx', LOWRANK_CUDA_PACK: pack }))
     },
     10 * minutes,
   )

@@ -25,8 +25,9 @@ inline std::vector<uint8_t> names_pack() {
 /// The first card of the stand-in driver, in an environment.
 class StandinCard {
  public:
-  explicit StandinCard(std::initializer_list<std::pair<const char*, std::string>> variables = {})
-      : environment_(variables), pack_(names_pack()) {
+  explicit StandinCard(std::initializer_list<std::pair<const char*, std::string>> variables = {},
+                       const std::vector<uint8_t>& pack = names_pack())
+      : environment_(variables), pack_(pack) {
     environment_.set("LOWRANK_LIBCUDA", standin_library());
     probe_ = cuda::probe();
     if (probe_.usable() == nullptr) throw std::runtime_error(probe_.reasons.empty() ? "no card" : probe_.reasons.front());

@@ -22,10 +22,14 @@ class PackBytes {
     std::string rows, data;
     const size_t begin = 32 + 64 * (images.size() + kernels.size());
     for (const Image& image : images) {
-      std::string stored = {1};
-      put(stored, image.bytes.size(), 2);
-      put(stored, ~image.bytes.size(), 2);
-      stored += image.bytes;
+      std::string stored;
+      for (size_t at = 0; stored.empty() || at < image.bytes.size(); at += kMostStored) {
+        const std::string piece = image.bytes.substr(at, kMostStored);
+        stored += at + kMostStored >= image.bytes.size() ? '\1' : '\0';
+        put(stored, piece.size(), 2);
+        put(stored, ~piece.size(), 2);
+        stored += piece;
+      }
       put(rows, image.module, 4);
       put(rows, image.sm, 4);
       put(rows, image.ptx ? 1 : 0, 4);
@@ -62,6 +66,8 @@ class PackBytes {
   }
 
  private:
+  static constexpr size_t kMostStored = 65535;  // bytes of a block of deflate that is not compressed
+
   static uint32_t crc(const std::string& text) {
     uint32_t crc = 0xffffffffu;
     for (const char byte : text) {

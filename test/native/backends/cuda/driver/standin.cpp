@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "backends/cuda/driver.h"
+#include "interpreted.h"
 #include "pack_bytes.h"
 
 using namespace lowrank::cuda;
@@ -64,6 +65,7 @@ struct Function {
 struct Module {
   std::map<std::string, std::unique_ptr<Function>> functions;
   std::string names;  // of its kernels, one a line; empty where it does not say
+  std::optional<InterpretedModule> code;
 };
 
 struct State {
@@ -72,6 +74,7 @@ struct State {
   std::vector<int> devices;
   size_t memory = 0;
   int version = 0;
+  bool interprets = false;
   std::string order;
   std::mt19937 random;
   std::string failing, faulty;  // a function, a kernel
@@ -116,6 +119,7 @@ void set_up(State& s) {
   }
   s.memory = std::strtoull(variable("LOWRANK_STANDIN_MEMORY", "4294967296").c_str(), nullptr, 10);
   s.version = std::atoi(variable("LOWRANK_STANDIN_VERSION", "12090").c_str());
+  s.interprets = variable("LOWRANK_STANDIN", "") == "ptx";
   s.order = variable("LOWRANK_STANDIN_ORDER", "late");
   s.random.seed(s.order.rfind("random:", 0) == 0 ? std::strtoul(s.order.c_str() + 7, nullptr, 10) : 0);
   const auto split = [](const std::string& text, std::string& name, int& count) {
@@ -303,6 +307,19 @@ CUresult enqueue_copy(State& s, CUstream stream, uint64_t to, bool to_device, ui
                              nullptr});
 }
 
+/// A kernel of a module: of its PTX, or compiled for the host. None where it has no such kernel.
+std::optional<Kernel> kernel_of(const State& s, const Module& module, const std::string& name) {
+  if (module.code) try {
+      return module.code->kernel(name);
+    } catch (const ptx::Unsupported& error) {
+      say(name + ": " + error.what());
+      return std::nullopt;
+    }
+  const auto found = s.kernels.find(name);
+  const bool listed = module.names.empty() || module.names.find('\n' + name + '\n') != std::string::npos;
+  return found == s.kernels.end() || !listed ? std::nullopt : std::optional(found->second);
+}
+
 void release_all(State& s) {
   const auto left = [&](size_t count, const char* what) {
     if (count > 0) s.report += std::to_string(count) + " " + what + "; ";
@@ -352,6 +369,7 @@ void release_all(State& s) {
 using namespace lowrank::test::standin;
 namespace {
 using lowrank::test::standin::Event;
+namespace ptx = lowrank::test::ptx;
 }
 #define DRIVER extern "C" __attribute__((visibility("default"))) CUresult
 
@@ -617,6 +635,18 @@ DRIVER cuModuleLoadData(CUmodule* module, const void* image) {
   const bool cubin = std::memcmp(text, "\177ELF", 4) == 0;
   if (!cubin && std::strstr(text, ".version") == nullptr) return CUDA_ERROR_INVALID_IMAGE;
   auto made = std::make_unique<Module>();
+  if (s.interprets) try {
+      if (cubin) throw ptx::Unsupported("a cubin cannot be interpreted; a card of LOWRANK_STANDIN_DEVICES=130 takes PTX");
+      made->code.emplace(text, [&s] {
+        ptx::Memory allocations;
+        for (const auto& [at, own] : s.allocated)
+          allocations.add(reinterpret_cast<const void*>(at), static_cast<int64_t>(own.bytes));
+        return allocations;
+      });
+    } catch (const ptx::Unsupported& error) {
+      say(error.what());
+      return CUDA_ERROR_INVALID_IMAGE;
+    }
   // Cubins of tests are the names of their kernels.
   if (cubin && std::strncmp(text + 4, "names\n", 6) == 0) made->names.append(1, '\n').append(text + 10).append(1, '\n');
   s.modules.insert(made.get());
@@ -634,13 +664,12 @@ DRIVER cuModuleGetFunction(CUfunction* function, CUmodule handle, const char* na
   ENTER_CONTEXT(cuModuleGetFunction);
   auto* const module = reinterpret_cast<Module*>(handle);
   if (!s.modules.contains(module)) return CUDA_ERROR_INVALID_HANDLE;
-  const auto found = s.kernels.find(name);
-  std::string line(1, '\n');
-  line.append(name).append(1, '\n');
-  const bool listed = module->names.empty() || module->names.find(line) != std::string::npos;
-  if (found == s.kernels.end() || !listed) return CUDA_ERROR_NOT_FOUND;
   auto& made = module->functions[name];
-  if (made == nullptr) made = std::make_unique<Function>(Function{found->second});
+  if (made == nullptr) {
+    const std::optional<Kernel> found = kernel_of(s, *module, name);
+    if (!found) return CUDA_ERROR_NOT_FOUND;
+    made = std::make_unique<Function>(Function{*found});
+  }
   *function = reinterpret_cast<CUfunction>(made.get());
   return CUDA_SUCCESS;
 }

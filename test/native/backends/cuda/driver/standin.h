@@ -1,5 +1,5 @@
 // A driver without a GPU: a library with the functions of libcuda that are used, loaded through LOWRANK_LIBCUDA. It runs
-// kernels that are compiled for the host, and is stricter than a real driver:
+// kernels that are compiled for the host, or interprets the PTX that it is given, and is stricter than a real driver:
 //
 // - device memory is inaccessible outside of copies and kernels, fresh memory is NaN, and what was freed is never handed
 //   out again;
@@ -9,6 +9,7 @@
 // - limits of launches are those of the oldest card.
 //
 // The environment, read by cuInit:
+//   LOWRANK_STANDIN           ptx: interprets the PTX of the pack, which only cards newer than its cubins are given
 //   LOWRANK_STANDIN_DEVICES   compute capabilities of the cards, ten times, such as 80,90; empty for none (default 80)
 //   LOWRANK_STANDIN_MEMORY    bytes of each card (default 4 GiB)
 //   LOWRANK_STANDIN_VERSION   what cuDriverGetVersion says (default 12090)
