@@ -7,7 +7,7 @@
 import * as z from 'zod'
 import { compareResults } from '../compare/results.js'
 import { type JsonSchema, jsonSchemaOf } from '../core/schema.js'
-import { trainEvents } from '../train/metrics.js'
+import { recordedEvents, trainEvents } from '../train/metrics.js'
 import { bench } from './schemas/bench.js'
 import { cache } from './schemas/cache.js'
 import { chat, generation } from './schemas/chat.js'
@@ -71,7 +71,7 @@ export function outputSchemas(): Record<string, JsonSchema> {
     'error.schema.json': publish('the last line of a lowrank verb that fails with --json', errorLine),
     'metrics.schema.json': publish(
       'a line of metrics.jsonl of a lowrank run',
-      z.discriminatedUnion('event', trainEvents),
+      z.discriminatedUnion('event', [...trainEvents, ...recordedEvents]),
     ),
   }
 }

@@ -129,7 +129,7 @@ async function train(
     const run = adapter.train(dataset, {
       ...trainOptions(config),
       ...{ evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false, sampleRows },
-      ...{ signal, onDataProgress, onEvalProgress },
+      ...{ signal, onDataProgress, onEvalProgress, command: `npx lowrank train ${call}` },
     })
     for (const remark of run.remarks) output.note(`note: ${remark}.`)
     notePaging(config, run, output)

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from '../base/base.js'
 import { badArgument, callback, checkedOptions, checkedPath, path } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
-import { flag, integer, word } from '../core/schema.js'
+import { flag, integer, text, word } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import {
   type ExportOptions,
@@ -60,6 +60,8 @@ export interface TrainControl {
   signal?: AbortSignal
   /** Rows that `TrainingRun.samples` asks when the run is over; never of private runs. Default 0. */
   sampleRows?: number
+  /** Command that repeats the run, for its record and report. Default null. */
+  command?: string | null
   /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
   /** Called after every batch of an evaluation. */
@@ -72,6 +74,7 @@ const controlShape = {
   force: flag().default(false),
   resume: z.union([z.boolean(), path()], { error: RESUME }).default(false),
   sampleRows: integer(0).default(0),
+  command: text().nullable().default(null),
   onEvalProgress: callback<NonNullable<TrainControl['onEvalProgress']>>().optional(),
 }
 const trainingSchema = z.strictObject({ ...trainShape, ...dataShape, ...controlShape })
@@ -157,7 +160,7 @@ export class Adapter {
         'train(): the adapter was loaded for inference; load it with { trainable: true } to train it.',
       )
     const given = checkedOptions(trainingSchema, options, 'train()')
-    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, ...rest } = given
+    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, command, ...rest } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
     const parsed = withOwnRate(own, this.strategy)
     if (evalDataset != null && evalFraction > 0)
@@ -192,6 +195,8 @@ export class Adapter {
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       evalFraction,
+      sources,
+      command,
       folders,
       beginning: { resume, force },
       signal,

@@ -351,7 +351,11 @@ function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRul
   const { totalSteps, tinit, tfinal, initial } = schedule
   let chosen = chosenOf(state)
   if (chosen !== undefined) native.dropImportances()
-  const prune = (keep: Uint8Array) => translatedAsync(() => native.pruneTriplets(keep).promise)
+  let left = chosen
+  const prune = (keep: Uint8Array) => {
+    left = keep
+    return translatedAsync(() => native.pruneTriplets(keep).promise)
+  }
   return {
     async updated(step) {
       const t = step - 1
@@ -367,8 +371,21 @@ function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRul
       native.dropImportances()
       if (step === totalSteps) await prune(chosen)
     },
+    ranksLeft: () => left && countedRanks(run.description, left),
     state: () => (chosen === undefined ? undefined : { kept: chosen.join('') }),
   }
+}
+
+/** Ranks that are kept at each linear. */
+function countedRanks({ spec }: RunFacts['description'], keep: Uint8Array): Record<string, number> {
+  let begin = 0
+  return Object.fromEntries(
+    rankedTerms(spec).map(({ target, numbers: { rank } }) => {
+      const kept = keep.subarray(begin, begin + rank).reduce((sum, one) => sum + one, 0)
+      begin += rank
+      return [target, kept]
+    }),
+  )
 }
 
 /** The selection in `state` of the rules: 1 for every triplet that stays and 0 for the others. */

@@ -180,6 +180,8 @@ export interface StepRules {
   ranks?(step: number): StepRanks
   /** After the update of a step, before anyone sees its values. */
   updated?(step: number): Promise<void>
+  /** Ranks left at each linear after the last update, by path; undefined while all are. */
+  ranksLeft?(): Readonly<Record<string, number>> | undefined
   /** State for checkpoints besides factors and moments, as JSON; passed to `Stepwise.begin` on resume. */
   state?(): unknown
 }

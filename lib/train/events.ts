@@ -1,9 +1,49 @@
 /** Events of a training run. Lines of JSON have the same fields in snake_case. */
 
-import type { PlanRow } from '../native/addon.js'
+import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
 import type { Evaluation } from './evaluate.js'
+
+/** Inputs of the run, before anything else. */
+export interface StartEvent {
+  event: 'start'
+  /** Of lowrank. */
+  version: string
+  model: {
+    name: string
+    /** Content hash of its files. */
+    fingerprint: string
+  }
+  /** The strategy with all its options, by their keys in config files. */
+  strategy: Readonly<Record<string, unknown>>
+  /** Numbers that train. */
+  trainableParameters: number
+  data: RunDataFacts
+  /** The held-out data; null if there is none. */
+  evaluation: RunDataFacts | null
+  device: Device
+  /** Instruction set that kernels use. */
+  level: string
+  threads: number
+  totalSteps: number
+  /** Options that differ from their defaults, by their keys in config files. */
+  config: Readonly<Record<string, unknown>>
+  /** Command that repeats the run, as far as it is known. */
+  command: string | null
+  /** Optimizer steps that were made when it was resumed; null for a run from the start. */
+  resumedFrom: number | null
+}
+
+/** Data of a run. */
+export interface RunDataFacts {
+  /** Its path, or the name of rows that a program gives; null for a share of the training data. */
+  name: string | null
+  /** Rows that are used; null for streamed data. */
+  rows: number | null
+  /** Content hash. */
+  hash: string
+}
 
 /** The planned memory, before the first step. */
 export interface PlanEvent {
@@ -55,6 +95,25 @@ export interface CheckpointEvent {
   path: string
 }
 
+/** Memory held between two steps: before the first, and up to a hundred times in the course of a run. */
+export interface MemoryEvent {
+  event: 'memory'
+  /** Optimizer steps so far. */
+  step: number
+  /** Bytes allocated by the engine for the whole process, by category. */
+  allocated: Readonly<Partial<Record<Category, number>>>
+  /** Resident set of the process in bytes. */
+  residentBytes: number
+}
+
+/** Ranks that an allocating strategy has left, when they have changed; up to fifty times in the course of a run. */
+export interface RanksEvent {
+  event: 'ranks'
+  step: number
+  /** By the path of the linear. */
+  ranks: Readonly<Record<string, number>>
+}
+
 /** The run waits between two steps, after `TrainingRun.pause`. */
 export interface PausedEvent {
   event: 'paused'
@@ -97,7 +156,10 @@ export interface DoneEvent {
 
 /** One event of a run, told apart by `event`. */
 export type TrainEvent =
+  | StartEvent
   | PlanEvent
+  | MemoryEvent
+  | RanksEvent
   | TrainStep
   | EvalEvent
   | CheckpointEvent

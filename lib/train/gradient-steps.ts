@@ -60,6 +60,10 @@ class GradientSteps implements Steps {
     return this.#step(session, window, upcoming)
   }
 
+  get ranksLeft(): Readonly<Record<string, number>> | undefined {
+    return this.#rules.ranksLeft?.()
+  }
+
   async close(): Promise<void> {
     await this.#windows.close()
   }

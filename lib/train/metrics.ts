@@ -1,9 +1,9 @@
 /** The events of a run, as `lowrank train --json` prints them, and metrics.jsonl, which keeps the same lines. */
 import { existsSync } from 'node:fs'
-import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { appendFile, type FileHandle, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import { WriteError } from '../core/errors.js'
+import { LowrankError, WriteError } from '../core/errors.js'
 import { snakeKey } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { cleanUp } from '../io/cleanup.js'
@@ -11,6 +11,7 @@ import { CATEGORIES } from '../native/addon.js'
 import { METRICS } from '../options/options.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { TrainEvent, TrainStep } from './events.js'
+import type { Samples } from './samples.js'
 import type { TrainingState } from './step.js'
 
 const bytes = z.int().nonnegative()
@@ -60,11 +61,39 @@ const bestReport = z.object({
   kept_step: stepFromStart.describe('The step of the adapter that the run ends with'),
 })
 
+const time = z.number().nonnegative().describe('Time of the line in seconds since 1970, to the millisecond')
+
+const runData = z.object({
+  name: z.string().nullable().describe('Path; null for a share of the training data'),
+  rows: count.nullable().describe('Rows that are used; null if they are streamed'),
+  hash: z.string().describe('Content hash'),
+})
+
 /** The events of a run, one of which is a line of JSON. */
 export const trainEvents = [
   z
     .object({
+      event: z.literal('start'),
+      time,
+      version: z.string().describe('Version of lowrank'),
+      model: z.object({ name: z.string(), fingerprint: z.string().describe('Content hash of its files') }),
+      strategy: z.record(z.string(), z.unknown()).describe('The strategy with all its options'),
+      trainable_parameters: count.describe('Numbers that train'),
+      data: runData.describe('The training data'),
+      evaluation: runData.nullable().describe('The held-out data; null if there is none'),
+      device: z.string(),
+      level: z.string().describe('Instruction set of the kernels'),
+      threads: count,
+      total_steps: count.describe('Steps of the whole run'),
+      config: z.record(z.string(), z.unknown()).describe('Options that differ from their defaults'),
+      command: z.string().nullable().describe('Command that repeats the run, if it is known'),
+      resumed_from: count.nullable().describe('Steps that were made when it was resumed; null if it was not'),
+    })
+    .describe('The run begins; also of a run that is resumed'),
+  z
+    .object({
       event: z.literal('plan'),
+      time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
       rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
       privacy: privacyReport.optional(),
@@ -73,6 +102,7 @@ export const trainEvents = [
   z
     .object({
       event: z.literal('step'),
+      time,
       step,
       total_steps: step.describe('Steps of the whole run'),
       epoch: z.number().nonnegative().describe('Passes over the data so far'),
@@ -101,6 +131,7 @@ export const trainEvents = [
   z
     .object({
       event: z.literal('eval'),
+      time,
       step: stepFromStart,
       loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
       perplexity: z.number().describe('exp(loss)'),
@@ -112,15 +143,42 @@ export const trainEvents = [
     })
     .describe('The held-out data was evaluated'),
   z
-    .object({ event: z.literal('checkpoint'), step: stepFromStart, path: z.string().describe('Its folder') })
+    .object({
+      event: z.literal('checkpoint'),
+      time,
+      step: stepFromStart,
+      path: z.string().describe('Its folder'),
+    })
     .describe('A checkpoint was saved'),
   z
-    .object({ event: z.literal('paused'), step: stepFromStart })
+    .object({
+      event: z.literal('memory'),
+      time,
+      step: stepFromStart,
+      allocated: z
+        .partialRecord(z.enum(CATEGORIES), bytes)
+        .describe('Bytes allocated by the engine for the whole process, by category'),
+      resident_bytes: bytes.describe('Resident set of the process'),
+    })
+    .describe('Memory between two steps; at most a hundred and two lines a run'),
+  z
+    .object({
+      event: z.literal('ranks'),
+      time,
+      step: stepFromStart,
+      ranks: z.record(z.string(), count).describe('Ranks left, by the path of the linear'),
+    })
+    .describe('The strategy has allocated ranks anew; at most fifty-two lines a run'),
+  z
+    .object({ event: z.literal('paused'), time, step: stepFromStart })
     .describe('The run waits between two steps; a pause was requested'),
-  z.object({ event: z.literal('resumed'), step: stepFromStart }).describe('The run goes on after a pause'),
+  z
+    .object({ event: z.literal('resumed'), time, step: stepFromStart })
+    .describe('The run goes on after a pause'),
   z
     .object({
       event: z.literal('stopped'),
+      time,
       step: stepFromStart,
       path: z.string().nullable().describe('The checkpoint to resume from; null if there is none'),
     })
@@ -128,6 +186,7 @@ export const trainEvents = [
   z
     .object({
       event: z.literal('done'),
+      time,
       output_dir: z.string().nullable().describe('Folder of the result; null if the run saves nothing'),
       train_loss: z.number().describe('Mean over the supervised tokens of all steps in nats'),
       steps: step,
@@ -143,11 +202,42 @@ export const trainEvents = [
     .describe('The run ended'),
 ] as const
 
-/** A line of metrics.jsonl and of `lowrank train --json`. */
-export type MetricsLine = z.infer<(typeof trainEvents)[number]>
+/** Rows of a run with their answers. */
+export const sampleRows = z.array(
+  z.object({
+    prompt: z.string(),
+    system: z.string().nullable().describe('The system prompt of the row'),
+    expected: z.string(),
+    base: z.string().describe('Answer of the base'),
+    tuned: z.string().describe('Answer of the tuned model'),
+    cut: z.boolean().describe('True if an answer ended at the token limit'),
+  }),
+)
+export const samplesHeldOut = z.boolean().describe('True if the run did not train on these rows')
+
+/** Lines of metrics.jsonl that `lowrank train --json` tells in other words. */
+export const recordedEvents = [
+  z
+    .object({ event: z.literal('samples'), time, held_out: samplesHeldOut, rows: sampleRows })
+    .describe('Rows answered after the run; the last line, after done'),
+  z
+    .object({
+      event: z.literal('error'),
+      time,
+      step: stepFromStart,
+      code: z.string().describe('A code of lowrank; INTERNAL for a defect'),
+      message: z.string(),
+    })
+    .describe('The run failed'),
+] as const
+
+/** A line of `lowrank train --json`. */
+export type TrainLine = z.infer<(typeof trainEvents)[number]>
+/** A line of metrics.jsonl. */
+export type MetricsLine = TrainLine | z.infer<(typeof recordedEvents)[number]>
 
 /** An event as its line has it: keys in snake_case, what a private round tells beside the rest, no loss as null. */
-export function lineOf(event: TrainEvent): MetricsLine {
+export function lineOf(event: TrainEvent): TrainLine {
   const { privacy, ...told } = event as TrainStep
   const spelled = (fields: object): object =>
     Object.fromEntries(
@@ -157,10 +247,17 @@ export function lineOf(event: TrainEvent): MetricsLine {
       ]),
     )
   const round = event.event === 'step' ? privacy : privacy && { privacy }
-  return { ...spelled(told), ...round } as MetricsLine
+  return { ...spelled(told), ...round, time: now() } as TrainLine
+}
+
+/** Seconds since 1970, to the millisecond. */
+function now(): number {
+  return Date.now() / 1000
 }
 
 const FILE = 'metrics.jsonl'
+/** More than its last two lines have. */
+const TAIL = 1 << 20
 
 /** True if the last run in a folder has ended; undefined without a record. */
 export async function hasEnded(runDir: string): Promise<boolean | undefined> {
@@ -168,9 +265,11 @@ export async function hasEnded(runDir: string): Promise<boolean | undefined> {
   if (file === undefined) return undefined
   try {
     const { size } = await file.stat()
-    const bytes = Buffer.alloc(Math.min(size, 1 << 16))
+    const bytes = Buffer.alloc(Math.min(size, TAIL))
     await file.read(bytes, 0, bytes.length, size - bytes.length)
-    return bytes.toString('utf8').trimEnd().split('\n').at(-1)?.includes('"event":"done"')
+    const last = bytes.toString('utf8').trimEnd().split('\n').slice(-2)
+    const after = last.at(-1)?.startsWith('{"event":"samples"') ? last[0] : last.at(-1)
+    return after?.includes('"event":"done"')
   } finally {
     await file.close()
   }
@@ -202,9 +301,20 @@ export class MetricsFile {
   }
 
   /** @throws {WriteError} when the disk refuses */
-  async append(event: TrainEvent): Promise<void> {
+  append(event: TrainEvent): Promise<void> {
+    return this.#append(lineOf(event))
+  }
+
+  /** Records the failure of a run; a disk that refuses that as well changes nothing of it. */
+  async fail(error: unknown, step: number): Promise<void> {
+    const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+    const message = error instanceof Error ? error.message : String(error)
+    await this.#append({ event: 'error', step, code, message, time: now() }).catch(() => undefined)
+  }
+
+  async #append(line: MetricsLine): Promise<void> {
     try {
-      await this.#handle.appendFile(`${JSON.stringify(lineOf(event))}\n`)
+      await this.#handle.appendFile(`${JSON.stringify(line)}\n`)
     } catch (cause) {
       const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
       throw new WriteError(
@@ -220,6 +330,25 @@ export class MetricsFile {
   }
 }
 
+/** Adds the answers of a run that is over to its record. */
+export async function recordSamples(runDir: string, { heldOut, rows }: Samples): Promise<void> {
+  const line: MetricsLine = { event: 'samples', held_out: heldOut, rows: [...rows], time: now() }
+  await appendFile(join(runDir, FILE), `${JSON.stringify(line)}\n`)
+}
+
+/** Lines of a run's record, as they are; half a line of a killed process, and others that are none, are left out. */
+export async function readMetrics(runDir: string): Promise<MetricsLine[]> {
+  const text = await readFile(join(runDir, FILE), 'utf8')
+  return text.split('\n').flatMap((line) => {
+    try {
+      const read = JSON.parse(line) as MetricsLine | null
+      return typeof read?.event === 'string' ? [read] : []
+    } catch {
+      return []
+    }
+  })
+}
+
 /** A killed process may have left half a line at the end. */
 function keptLines(
   text: string,
@@ -227,7 +356,8 @@ function keptLines(
 ): string[] {
   return text.split('\n').filter((line) => {
     try {
-      const event = JSON.parse(line) as { event?: unknown; step?: unknown }
+      const event = JSON.parse(line) as { event?: unknown; step?: unknown; resumed_from?: number | null }
+      if (event.event === 'start') return (event.resumed_from ?? 0) <= lastStep
       if (event.event === 'eval') return evaluations.some(({ step }) => step === event.step)
       return event.event === 'plan' || (typeof event.step === 'number' && event.step <= lastStep)
     } catch {

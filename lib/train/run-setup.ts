@@ -2,6 +2,7 @@ import type { BaseModel } from '../base/base.js'
 import type { PlanOptions } from '../native/addon.js'
 import type { Beginning } from './checkpoints.js'
 import type { RunData } from './data.js'
+import type { DataSources } from './dataset.js'
 import type { EvaluateProgress } from './evaluate.js'
 import type { RunFolders } from './output-folder.js'
 import type { MakeSteps, StepSetup } from './step.js'
@@ -19,6 +20,12 @@ export interface RunSetup extends StepSetup {
   beginning: Beginning
   /** Default: by the gradients of the run's data. */
   makeSteps?: MakeSteps
+  /** Names of the data, for the record. */
+  sources?: DataSources
+  /** Command that repeats the run, for the record. */
+  command?: string | null
+  /** Writes the page of a run from its record, when it is over. */
+  report?: (folders: RunFolders) => Promise<void>
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
   /** Runs native work while the adapter is kept alive. */
   use: <T>(work: () => Promise<T>) => Promise<T>

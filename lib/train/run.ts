@@ -34,8 +34,9 @@ import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
 import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
 import { KeptSteps } from './kept-steps.js'
-import { MetricsFile } from './metrics.js'
+import { MetricsFile, recordSamples } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
+import { Recorder, startEvent } from './record.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
@@ -80,6 +81,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #evaluations: readonly RunEvaluation[] = []
   #kept: KeptSteps | undefined
   #latest: TrainStep | undefined
+  /** Name of the run in whose record events are. */
+  #recorded: string | undefined
   #stepsLeft: number | undefined
   readonly #remarks: string[]
 
@@ -123,7 +126,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
     const format = this.#format?.() ?? null
     const asked = await use(() => askRows(base, adapter, rows, signal))
-    return { ...asked, heldOut, system: format?.system ?? null }
+    const samples = { ...asked, heldOut, system: format?.system ?? null }
+    await this.#recordSamples(samples)
+    return samples
   }
 
   /** Checkpoints saved so far. */
@@ -250,23 +255,31 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         const own = checkpoint !== null && (await readRun(runDir)) === state.run
         await openFolders(folders, state.run)
         metrics = await MetricsFile.open(runDir, own ? state : null)
+        this.#recorded = state.run
       } else await removeLeftovers(this.#scratch)
       if (checkpoint !== null) {
         const { path, damaged } = checkpoint
         this.#resumed = { path, step: state.step, damaged }
       }
       this.#control.begin({ base, adapter, state, use: this.#setup.use })
+      const start = startEvent(this.#setup, state, data, checkpoint !== null)
+      await metrics?.append(start)
+      yield start
       for await (const event of this.#steps(steps, state, kept, data)) {
         await metrics?.append(event)
         yield event
       }
     } catch (error) {
-      if (!this.#control.isStop(error)) throw error
+      if (this.#control.isStop(error)) return
+      if (!this.#setup.signal?.aborted)
+        await metrics?.fail(error, this.#latest?.step ?? this.#resumed?.step ?? 0)
+      throw error
     } finally {
       this.#control.end()
       finished()
       await steps?.close()
       await metrics?.close()
+      if (metrics !== undefined) await this.#report()
       lock?.release()
     }
   }
@@ -290,9 +303,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       openSession(base.native, [adapter.native], inFolder(plans, this.#scratch)),
     )
     const begun = state.step
+    const recorder = new Recorder(steps)
     /** A checkpoint that was saved and is not told yet. */
     let untold: TrainEvent | undefined
     try {
+      yield* recorder.after(begun, true)
       for (;;) {
         yield* control.waits(state.step)
         const evaluated = await this.#evaluate(session, data, state)
@@ -327,6 +342,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         // Before the step is told, so that whoever leaves the loop at it keeps its checkpoint.
         if (isDue(options.saveSteps, state.step)) untold = await kept.save()
         yield step
+        yield* recorder.after(state.step)
       }
       if (signal?.aborted) {
         const event = state.step > begun ? await kept.save() : undefined
@@ -347,6 +363,28 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       yield this.#done(state, steps)
     } finally {
       await closeSession(session, plans)
+    }
+  }
+
+  /** Samples join the record of the run, unless another one has begun in its folder. */
+  async #recordSamples(samples: Samples): Promise<void> {
+    const { folders } = this.#setup
+    const ended = this.#recorded !== undefined && samples.rows.length > 0
+    if (folders === null || !ended || (await readRun(folders.runDir)) !== this.#recorded) return
+    await recordSamples(folders.runDir, samples)
+    await this.#report()
+  }
+
+  /** Writes the page of the run. A run is what it is without: a failure is told, and changes nothing. */
+  async #report(): Promise<void> {
+    const { folders, report } = this.#setup
+    if (folders === null || report === undefined) return
+    try {
+      await report(folders)
+    } catch (error) {
+      process.emitWarning(`the report of the run could not be written: ${(error as Error).message}`, {
+        code: 'LOWRANK_REPORT',
+      })
     }
   }
 

@@ -19,6 +19,8 @@ export interface Steps {
   readonly totalSteps: number
   /** Privacy guarantee, and spending so far. */
   readonly privacy?: PrivacyReport
+  /** Ranks left at each linear, of a strategy that allocates them. */
+  readonly ranksLeft?: Readonly<Record<string, number>> | undefined
   /** Makes one; the state of the run moves on only when it is whole. */
   next(session: NativeSession): Promise<TrainStep>
   /** Lets the data go. */

@@ -24,7 +24,7 @@ export function only<Kind extends TrainEvent['event']>(events: readonly TrainEve
 
 /** Results of a step, without those that depend on the clock. */
 export function numbersOf(events: readonly TrainEvent[]) {
-  return only(events, 'step').map(({ tokens_per_second, seconds_left, ...numbers }) => numbers)
+  return only(events, 'step').map(({ time, tokens_per_second, seconds_left, ...numbers }) => numbers)
 }
 
 export function readMetrics(path: string): TrainEvent[] {

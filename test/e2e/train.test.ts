@@ -22,20 +22,26 @@ test('a run trains, evaluates, saves, and its adapter answers as it was taught',
   expect(code).toBe(0)
   const events = parseEvents(stdout)
 
-  expect(events[0]?.event).toBe('plan')
+  expect(events.slice(0, 2).map(({ event }) => event)).toEqual(['start', 'plan'])
   const steps = only(events, 'step')
   expect(steps.map(({ step }) => step)).toEqual(steps.map((_, i) => i + 1))
   expect(steps.at(-1)?.epoch).toBe(8)
   expect(steps.at(-1)?.loss).toBeLessThan((steps[0]?.loss as number) / 5)
   const evaluations = only(events, 'eval')
   expect(evaluations.map(({ step }) => step)).toEqual([0, 50, 100, steps.length])
-  expect(only(events, 'checkpoint')).toEqual([
+  expect(only(events, 'checkpoint')).toMatchObject([
     { event: 'checkpoint', step: 40, path: at('out', 'checkpoint-40') },
     { event: 'checkpoint', step: 80, path: at('out', 'checkpoint-80') },
   ])
   expect(events.at(-1)).toMatchObject({ event: 'done', output_dir: at('out'), steps: steps.length })
-  // The rows that are shown at the end are no metrics.
-  expect(readMetrics(at('out', 'metrics.jsonl'))).toEqual(events.filter(({ event }) => event !== 'samples'))
+  // The answers come after the end in the record, without the command, and before it here.
+  const untimed = (all: readonly { event: string }[]) =>
+    all.flatMap(({ time, ...event }: { time?: number; event: string }) =>
+      event.event === 'samples' ? [] : [event],
+    )
+  const recorded = readMetrics(at('out', 'metrics.jsonl'))
+  expect(untimed(recorded)).toEqual(untimed(events))
+  expect(recorded.at(-1)?.event).toBe('samples')
 
   const base = ['--model', model, '--quantization', 'nf4', '--json']
   const adapter = ['--adapter', at('out')]
@@ -117,7 +123,7 @@ test('the plan of a config is the plan of its run', async () => {
   ])
   const [planned] = jsonLines(plan.stdout) as [Printed<'plan'>]
   const [event] = only(parseEvents(run.stdout), 'plan')
-  expect(event).toEqual({ event: 'plan', peak_bytes: planned.peak_bytes, rows: planned.rows })
+  expect(event).toMatchObject({ event: 'plan', peak_bytes: planned.peak_bytes, rows: planned.rows })
   expect(planned.rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned.peak_bytes)
 })
 
@@ -196,8 +202,9 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
   const events = parseEvents(stdout)
   const step = only(events, 'step').at(-1)?.step
   const checkpoint = at('out', `checkpoint-${step}`)
-  expect(events.slice(-2)).toEqual([
+  expect(events.slice(-3)).toMatchObject([
     { event: 'checkpoint', step, path: checkpoint },
+    { event: 'stopped', step, path: checkpoint },
     {
       event: 'error',
       code: 'INTERRUPTED',

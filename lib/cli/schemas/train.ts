@@ -1,5 +1,6 @@
 /** Events of `lowrank train` and `lowrank demo` with --json, beside those of metrics.jsonl. */
 import * as z from 'zod'
+import { sampleRows, samplesHeldOut } from '../../train/metrics.js'
 import { time } from './fields.js'
 
 const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
@@ -11,17 +12,8 @@ export const timeEvent = time
 export const samplesEvent = z
   .object({
     event: z.literal('samples'),
-    held_out: z.boolean().describe('True if the run did not train on these rows'),
-    rows: z.array(
-      z.object({
-        prompt: z.string(),
-        system: z.string().nullable().describe('The system prompt of the row'),
-        expected: z.string(),
-        base: z.string().describe('Answer of the base'),
-        tuned: z.string().describe('Answer of the tuned model'),
-        cut: z.boolean().describe('True if an answer ended at the token limit'),
-      }),
-    ),
+    held_out: samplesHeldOut,
+    rows: sampleRows,
     command: z.string().nullable().describe('Command that repeats one of the tuned answers'),
   })
   .describe('Rows answered after the run, by default three; comes before done')

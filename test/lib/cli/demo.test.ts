@@ -22,7 +22,9 @@ test('prints the events of a run, with what it was for before the last', async (
   const { code, stdout } = await lowrank(['demo', '--json', ...flags], { cwd })
   expect(code).toBe(0)
   const events = jsonLines(stdout) as { event: string; [key: string]: unknown }[]
-  expect(events.map(({ event }) => event)).toEqual(['plan', 'eval', 'step', 'step', 'eval', 'demo', 'done'])
+  expect(events.map(({ event }) => event)).toEqual(
+    'start plan memory eval step step memory eval demo done'.split(' '),
+  )
   const demo = events.at(-2) as unknown as {
     before: { exact_match: number }
     samples: { prompt: string; expected: string; before: string; after: string }[]

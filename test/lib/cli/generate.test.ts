@@ -104,7 +104,8 @@ test('a run that has not ended is named, with its newest checkpoint', async () =
   expect((await ask()).stderr).not.toContain('note:')
   // As a second run leaves them that was stopped.
   const metrics = readFileSync(at('out', 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
-  writeFileSync(at('out', 'metrics.jsonl'), `${metrics.slice(0, -1).join('\n')}\n`)
+  const done = metrics.findIndex((line) => line.startsWith('{"event":"done"'))
+  writeFileSync(at('out', 'metrics.jsonl'), `${metrics.slice(0, done).join('\n')}\n`)
   const newest = at('out', 'checkpoint-2')
   expect((await ask()).stderr).toContain(
     `note: the last run into ${at('out')} has not ended, and this adapter was there before; --adapter ${newest} is its newest checkpoint`,

@@ -5,6 +5,7 @@ import { checkLine, checkPrinted, published, publishedSchema } from './contract.
 
 const done = {
   event: 'done',
+  time: 1_800_000_000.123,
   output_dir: 'out',
   train_loss: 1.5,
   steps: 3,

@@ -97,7 +97,8 @@ describe('rounds of clients', () => {
       expect(rank).toBeGreaterThanOrEqual(1)
       expect(rank).toBeLessThanOrEqual(4)
     }
-    expect(events[0]).toMatchObject({
+    const plan = events.find((event) => event.event === 'plan')
+    expect(plan).toMatchObject({
       event: 'plan',
       privacy: {
         epsilon: 0,
@@ -109,7 +110,7 @@ describe('rounds of clients', () => {
       },
     })
     const final = privacySpent({ samplingRate: 3 / USERS, noiseMultiplier: 0.5, delta: 1e-2, steps: 4 })
-    expect(events[0]?.event === 'plan' && events[0].privacy?.promise).toContain(
+    expect(plan?.privacy?.promise).toContain(
       `Each client, with all its rows, will be protected with epsilon ${final.epsilon.toPrecision(3)} and delta`,
     )
     const done = events.at(-1)
@@ -410,7 +411,8 @@ describe('rounds of clients', () => {
 
   test('hold out clients as a whole', async () => {
     const { events } = await run(dpDylora(private_), { evalFraction: 0.25 })
-    expect(events[0]).toMatchObject({ privacy: { population: 6, sampling_rate: 0.5 } })
+    const plan = events.find((event) => event.event === 'plan')
+    expect(plan).toMatchObject({ privacy: { population: 6, sampling_rate: 0.5 } })
   })
 
   test('of clients that were dealt out protect nobody, and say so', async () => {
@@ -462,7 +464,8 @@ describe('rounds of clients', () => {
     const simulation = { population: 1e6, cohort: 5000 }
     const settings = { clients, simulation, delta: 1e-7, noiseMultiplier: 0.6, cohort: 10, rounds: 2 }
     const { events } = await run(dpDylora({ ...private_, ...settings }))
-    expect(events[0]).toMatchObject({
+    const plan = events.find((event) => event.event === 'plan')
+    expect(plan).toMatchObject({
       privacy: { population: 1e6, cohort: 5000, sampling_rate: 0.005, private: false, total_rounds: 2 },
     })
     const done = events.at(-1)
@@ -483,7 +486,8 @@ describe('examples', () => {
     const outputDir = newOutput()
     const { events } = await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir })
     const made = steps(events)
-    expect(events[0]).toMatchObject({ privacy: { unit: 'example', population: 40, sampling_rate: 0.25 } })
+    const plan = events.find((event) => event.event === 'plan')
+    expect(plan).toMatchObject({ privacy: { unit: 'example', population: 40, sampling_rate: 0.25 } })
     for (const { clipped_share } of made) expect(clipped_share).toBe(1)
     const again = newOutput()
     copyCheckpoint(0, outputDir, again)

@@ -124,7 +124,9 @@ describe('the standing of a run', () => {
 describe('a run with held-out data', () => {
   test('evaluates before its first step, and says which step was the best', async () => {
     const events = await train({ evalSteps: null, maxSteps: 2 })
-    expect(events.map(({ event }) => event).join(' ')).toBe('plan eval step step eval done')
+    expect(events.map(({ event }) => event).join(' ')).toBe(
+      'start plan memory eval step step memory eval done',
+    )
     const [before, after] = only(events, 'eval')
     expect([before?.step, after?.step]).toEqual([0, 2])
     const model = loaded[0] as Model

@@ -65,7 +65,8 @@ const adapterBytes = (path: string) => readFileSync(join(path, 'adapter_model.sa
 
 describe('a run', () => {
   test('forms its logits a few rows at a time where it is told to, and computes the same', async () => {
-    const peak = (events: TrainEvent[]) => (events[0]?.event === 'plan' ? events[0].peakBytes : 0)
+    const peak = (events: TrainEvent[]) =>
+      events.flatMap((event) => (event.event === 'plan' ? [event.peakBytes] : []))[0] as number
     const [usual, few] = [await train(), await train({ logitsMemory: '1KiB' })]
     expect(steps(few)).toEqual(steps(usual))
     expect(peak(few)).toBeLessThan(peak(usual))
@@ -82,14 +83,20 @@ describe('a run', () => {
       saveTotalLimit: 1,
     })
     expect(events.map((event) => event.event).join(' ')).toBe(
-      'plan eval step step step step eval step checkpoint step step step eval step step eval checkpoint done',
+      'start plan memory eval step step step step eval step checkpoint step step step eval step step memory eval checkpoint done',
     )
     const losses = steps(events).map((event) => event.loss)
     expect(losses.at(-1)).toBeLessThan((losses[0] as number) / 2)
     const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
-    expect(lines.map((line) => JSON.parse(line))).toEqual(events.map(lineOf))
-    expect([lines[0], lines[2]].map((line) => Object.keys(JSON.parse(line as string)))).toEqual([
-      ['event', 'peak_bytes', 'rows'],
+    const untimed = ({ time, ...line }: ReturnType<typeof lineOf>) => line
+    const recorded = lines.map((line) => JSON.parse(line) as ReturnType<typeof lineOf>)
+    expect(recorded.map(untimed)).toEqual(events.map((event) => untimed(lineOf(event))))
+    for (const [index, { time }] of recorded.entries()) {
+      expect(Math.abs(Date.now() / 1000 - time)).toBeLessThan(60)
+      expect(time).toBeGreaterThanOrEqual(recorded[index - 1]?.time ?? 0)
+    }
+    expect([lines[1], lines[4]].map((line) => Object.keys(JSON.parse(line as string)))).toEqual([
+      ['event', 'peak_bytes', 'rows', 'time'],
       expect.arrayContaining(['step', 'total_steps', 'grad_norm', 'supervised_tokens', 'tokens_per_second']),
     ])
     expect(readdirSync(outputDir).sort()).toEqual([
@@ -353,7 +360,7 @@ describe('a run that diverges', () => {
       }),
     )
     const path = join(outputDir, 'checkpoint-1')
-    expect(events.map((event) => event.event)).toEqual(['plan', 'step', 'checkpoint'])
+    expect(events.map((event) => event.event)).toEqual(['start', 'plan', 'memory', 'step', 'checkpoint'])
     expect(events.at(-1)).toEqual({ event: 'checkpoint', step: 1, path })
     const one = scratchFolder()
     await train({ ...wild, lrSchedulerType: 'constant', maxSteps: 1, outputDir: one })

@@ -183,7 +183,7 @@ describe('a streamed run', () => {
     await expect(train(dataset(once, { streaming: true }), { outputDir })).rejects.toThrow(
       'dataset() has ended, and its rows can be read only once; lower max_steps, or pass a source that can be read again',
     )
-    const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-1)
+    const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-2)
     expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint', step: 8 })
   })
 
@@ -205,7 +205,7 @@ describe('a streamed run', () => {
     await expect(train(dataset(bad, short), { outputDir, force: true, maxSteps: 1000 })).rejects.toThrow(
       `${bad}, line 201: expected {"messages":`,
     )
-    const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-1)
+    const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-2)
     expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint' })
   })
 
@@ -226,7 +226,9 @@ describe('a streamed run', () => {
 
   test('evaluates on data of its own', async () => {
     const events = await train(streamed(), { evalDataset: path, maxSteps: 2 })
-    expect(events.map(({ event }) => event).join(' ')).toBe('plan eval step step eval done')
+    expect(events.map(({ event }) => event).join(' ')).toBe(
+      'start plan memory eval step step memory eval done',
+    )
   })
 })
 

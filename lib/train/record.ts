@@ -1,0 +1,121 @@
+/** Facts that a run records besides its progress: its inputs, the memory that it holds, and the ranks that it has left. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { packageRoot } from '../core/root.js'
+import { toFileKeys } from '../core/schema.js'
+import { addon, type Category } from '../native/addon.js'
+import { trainSchema } from '../options/options.js'
+import { rulesOf } from '../strategies/index.js'
+import { describeBoth } from '../weights/quantization.js'
+import type { RunData } from './data.js'
+import type { DataSources } from './dataset.js'
+import type { MemoryEvent, RanksEvent, StartEvent } from './events.js'
+import { canonical } from './identity.js'
+import type { RunSetup } from './run-setup.js'
+import type { Steps, TrainingState } from './step.js'
+
+/** At most so many lines of each kind in a run, and not more often than every so many steps. */
+const MEMORY = { lines: 100, steps: 10 }
+const RANKS = { lines: 50, steps: 1 }
+
+/** What the setup of a run tells about its inputs. */
+export type Told = Pick<RunSetup, 'base' | 'adapter' | 'options' | 'evalFraction' | 'sources' | 'command'>
+
+/** @param state where the run stands: after the steps that it was resumed from */
+export function startEvent(
+  { base, adapter, options, evalFraction, sources, command }: Told,
+  state: TrainingState,
+  data: RunData,
+  resumed: boolean,
+): StartEvent {
+  const { description } = adapter
+  const { isa, threads } = addon().cpu()
+  const trained = description.spec.parameters.filter((parameter) => parameter.trained)
+  const defaults = toFileKeys(trainSchema, trainSchema.parse({})) as Record<string, unknown>
+  const used = toFileKeys(trainSchema, options) as Record<string, unknown>
+  const evaluates = data.evaluationRows !== null && data.evaluationFingerprint !== null
+  return {
+    event: 'start',
+    version: packageVersion(),
+    model: { name: base.name, fingerprint: base.files.fingerprint },
+    strategy: toFileKeys(rulesOf(description.strategy).schema, description.strategy) as Record<
+      string,
+      unknown
+    >,
+    trainableParameters: trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
+    data: {
+      name: sources ? nameOf(sources.dataset) : null,
+      rows: data.examples?.rows.length ?? data.stats.train?.rows ?? null,
+      hash: data.fingerprint,
+    },
+    evaluation: evaluates
+      ? {
+          name: sources?.evalDataset ? nameOf(sources.evalDataset) : null,
+          rows: data.stats.evaluation?.rows ?? data.evaluationRows?.count(0) ?? null,
+          hash: data.evaluationFingerprint ?? '',
+        }
+      : null,
+    device: base.device,
+    level: isa,
+    threads,
+    totalSteps: state.totalSteps,
+    config: {
+      ...(describeBoth(base) === 'none' ? {} : { quantization: describeBoth(base) }),
+      precision: base.precision,
+      ...(evalFraction === 0 ? {} : { eval_fraction: evalFraction }),
+      ...Object.fromEntries(
+        Object.entries(used).filter(([key, value]) => canonical(value) !== canonical(defaults[key])),
+      ),
+    },
+    command: command ?? null,
+    resumedFrom: resumed ? state.step : null,
+  }
+}
+
+/** What has changed between two steps, at most so many times in a run. */
+export class Recorder {
+  readonly #steps: Steps
+  #ranks = ''
+
+  constructor(steps: Steps) {
+    this.#steps = steps
+  }
+
+  /**
+   * @param step optimizer steps made so far
+   * @param begins true before the first of the run
+   */
+  *after(step: number, begins = false): Generator<MemoryEvent | RanksEvent, void, void> {
+    const { totalSteps, ranksLeft } = this.#steps
+    const last = step >= totalSteps
+    const due = (rate: typeof MEMORY) =>
+      begins || last || step % Math.max(rate.steps, Math.ceil(totalSteps / rate.lines)) === 0
+    if (due(MEMORY)) yield memoryEvent(step)
+    if (ranksLeft === undefined || !due(RANKS)) return
+    const ranks = JSON.stringify(ranksLeft)
+    if (ranks !== this.#ranks) yield { event: 'ranks', step, ranks: ranksLeft }
+    this.#ranks = ranks
+  }
+}
+
+function memoryEvent(step: number): MemoryEvent {
+  const { rss } = addon().residentBytes()
+  const held = Object.entries(addon().allocated()).filter(([, bytes]) => bytes > 0)
+  return {
+    event: 'memory',
+    step,
+    allocated: Object.fromEntries(held) as Partial<Record<Category, number>>,
+    residentBytes: rss,
+  }
+}
+
+function nameOf({ path }: DataSources['dataset']): string {
+  return typeof path === 'string' ? path : path.join(', ')
+}
+
+export function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string
+  }
+  return version
+}
