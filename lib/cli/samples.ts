@@ -31,7 +31,7 @@ function rowLines(row: Samples['rows'][number], columns: number): string[] {
 }
 
 /** Lines of a model's text, whose words may be longer than a line. */
-function brokenText(text: string, columns: number): string[] {
+export function brokenText(text: string, columns: number): string[] {
   return text.split('\n').flatMap((line) => {
     const rows = wrapAnsi(line, columns, { hard: true, trim: false }).split('\n')
     return rows.map((row, i) => (i === 0 ? row : row.trimStart()))

@@ -86,6 +86,12 @@ export class Model {
     })
   }
 
+  /** What it shares with its adapters. @internal */
+  get base(): BaseModel {
+    this.#base.lifetime.check()
+    return this.#base
+  }
+
   /** Adapters now attached, in the order in which they came. */
   get adapters(): readonly Adapter[] {
     return this.#adapters.all

@@ -1,0 +1,129 @@
+/** `lowrank compare RUN RUN…` as text: finished runs, their losses by step, and the rows that they answer differently. */
+import { basename, resolve } from 'node:path'
+import type { ComparedRun, ComparedRuns, FlippedRow } from '../compare/runs.js'
+import { counted, digits, fittedTable, formatCount, shortPath } from './format.js'
+import { printable } from './output.js'
+import { brokenText } from './samples.js'
+
+/** Steps whose losses are printed. */
+const STEPS = 8
+/** Lines of one text; JSON has the whole. */
+const MOST_LINES = 4
+
+/** Everything that was found, in lines of so many columns. */
+export function compareRunsText(found: ComparedRuns, columns: number): string {
+  const { runs, pairs, flips, shown } = found
+  const names = namesOf(runs)
+  const lacks = runs.flatMap(({ lacks }) => (lacks === null ? [] : [`${lacks}.`]))
+  return [
+    summary(runs, names, columns),
+    curves(runs, names, columns),
+    ...(lacks.length > 0 ? [lacks.join('\n')] : []),
+    ...(pairs.length > 0 ? [pairsText(found, names, columns)] : []),
+    ...(shown.length > 0
+      ? [
+          [
+            `${counted(flips.length, 'row')} answered differently${shown.length < flips.length ? `; the first ${shown.length}:` : ':'}`,
+            ...shown.flatMap((row) => ['', ...rowLines(row, names, columns)]),
+          ].join('\n'),
+        ]
+      : []),
+  ].join('\n\n')
+}
+
+function pairsText({ pairs, rows }: ComparedRuns, names: readonly string[], columns: number): string {
+  const head = ['first', 'second', 'only first', 'only second', 'p']
+  const told = pairs.map(({ first, second, onlyFirst, onlySecond, p }) => [
+    ...[names[first] as string, names[second] as string],
+    ...[formatCount(onlyFirst), formatCount(onlySecond), pText(p)],
+  ])
+  return [
+    `Rows of ${formatCount(rows ?? 0)} that one run alone answers word for word`,
+    fittedTable([head, ...told], columns, [2, 3, 4]),
+    'p is McNemar’s, of these adapters; it tells nothing of their methods.',
+  ].join('\n')
+}
+
+/** Last names of the folders, or their paths where these are alike. */
+function namesOf(runs: readonly ComparedRun[]): string[] {
+  const short = runs.map(({ folder }) => basename(resolve(folder)))
+  return short.map((name, i) =>
+    short.filter((other) => other === name).length > 1 ? shortPath((runs[i] as ComparedRun).folder) : name,
+  )
+}
+
+function summary(runs: readonly ComparedRun[], names: readonly string[], columns: number): string {
+  const head = ['run', 'strategy', 'rate', 'steps', 'train', 'held-out', 'exact match']
+  const rows = runs.map((run, i) => {
+    const { strategy, learningRate, curve, trainLoss, items } = run
+    const percent = (share: number) => (100 * share).toFixed(0)
+    const match = items ? `${percent(items.exactMatch)} % (${items.interval.map(percent).join(' to ')})` : '–'
+    return [
+      names[i] as string,
+      strategy ?? '–',
+      learningRate === null ? '–' : String(learningRate),
+      formatCount(curve.at(-1)?.[0] ?? 0),
+      lossText(trainLoss),
+      lossText(evaluationOf(run)?.loss),
+      match,
+    ]
+  })
+  return fittedTable([head, ...rows], columns, [2, 3, 4, 5])
+}
+
+/** The evaluation of the adapter that is left: of the best step where that was kept, else the last one. */
+function evaluationOf({ evaluations, keptStep }: ComparedRun) {
+  return evaluations.find(({ step }) => step === keptStep) ?? evaluations.at(-1)
+}
+
+/** Losses by step: of evaluations where every run has them, else of the training. */
+function curves(runs: readonly ComparedRun[], names: readonly string[], columns: number): string {
+  const evaluated = runs.every(({ evaluations }) => evaluations.length > 1)
+  const points = runs.map(({ curve, evaluations }) =>
+    evaluated ? new Map(evaluations.map(({ step, loss }) => [step, loss])) : new Map(curve),
+  )
+  const steps = [...new Set(points.flatMap((one) => [...one.keys()]))].sort((a, b) => a - b)
+  const chosen = steps.filter((_, i) => steps.length <= STEPS || isSpread(i, steps.length))
+  const rows = chosen.map((step) => [formatCount(step), ...points.map((one) => lossText(one.get(step)))])
+  const right = [0, ...names.map((_, i) => i + 1)]
+  const title = evaluated ? 'Held-out loss by step' : 'Training loss by step'
+  return `${title}\n${fittedTable([['step', ...names], ...rows], columns, right)}`
+}
+
+/** True for the first, the last, and some between them. */
+function isSpread(index: number, count: number): boolean {
+  const places = Array.from({ length: STEPS }, (_, i) => Math.round((i * (count - 1)) / (STEPS - 1)))
+  return places.includes(index)
+}
+
+function rowLines(row: FlippedRow, names: readonly string[], columns: number): string[] {
+  const told = [
+    ['prompt', row.prompt, ''],
+    ['expected', row.expected, ''],
+    ...row.answers.flatMap((answer, i) =>
+      answer === null ? [] : [[names[i] as string, answer, row.matched[i] ? ' ✓' : '']],
+    ),
+  ] as const
+  const indent = 2 + Math.max(...told.map(([name = '']) => name.length)) + 2
+  const width = Math.min(columns, 100)
+  return [
+    `row ${row.row + 1}`,
+    ...told.flatMap(([name = '', text = '', mark = '']) => {
+      const lines = brokenText(printable(text).trim(), Math.max(20, width - indent - 2))
+      const shown = lines.length > MOST_LINES ? [...lines.slice(0, MOST_LINES - 1), '…'] : lines
+      return shown.map(
+        (line, i) =>
+          `  ${(i === 0 ? name : '').padEnd(indent - 2)}${line}${i === shown.length - 1 ? mark : ''}`,
+      )
+    }),
+  ]
+}
+
+function lossText(loss: number | null | undefined): string {
+  if (loss === null || loss === undefined) return '–'
+  return loss < 1 ? loss.toFixed(4) : digits(loss)
+}
+
+function pText(p: number): string {
+  return p < 0.001 ? p.toExponential(1) : p.toFixed(3)
+}

@@ -1,0 +1,269 @@
+/**
+ * Finished runs beside each other: their curves, the held-out rows that each answers word for word, and McNemar's test
+ * of each pair. Runs leave no results of single rows, so each is loaded and evaluated again.
+ */
+import { ConfigError } from '../core/errors.js'
+import type { AskedRow } from '../data/asked-rows.js'
+import { encodeDataset } from '../data/encode-dataset.js'
+import { ascending } from '../data/permutation.js'
+import { groupedBy } from '../model/adapter.js'
+import { type LoadOptions, loadModel } from '../model/load.js'
+import type { Model } from '../model/model.js'
+import { rulesOf } from '../strategies/index.js'
+import { loadQuantization, type RunConfig } from '../train/config.js'
+import { encodeOptions, inputOf } from '../train/data.js'
+import { type DatasetConfig, dataset } from '../train/dataset.js'
+import { type HeldOutShare, splitRows } from '../train/held-out.js'
+import { lackOf, type RunRecord, readRunRecord } from './run-record.js'
+import { mcnemar, wilson } from './statistics/index.js'
+
+export interface CompareRunsOptions {
+  /** Data to evaluate on. Default: what the runs held out, which must be the same rows. */
+  dataset?: string | undefined
+  /** Rows that are shown of those on which runs differ. Default 5. */
+  shown?: number
+  signal?: AbortSignal | undefined
+  onWarning?: ((message: string) => void) | undefined
+  /** While a run is evaluated. */
+  onProgress?: ((folder: string, done: number, total: number) => void) | undefined
+}
+
+export interface ComparedRun extends Omit<RunRecord, 'config'> {
+  /** null: the run has no configuration. */
+  strategy: string | null
+  learningRate: number | null
+  seed: number | null
+  /** Answers of the held-out rows; null where the run lacks what that takes. */
+  items: { matched: boolean[]; exactMatch: number; interval: [number, number]; accuracy: number } | null
+  /** Why there are no items. */
+  lacks: string | null
+}
+
+/** How two runs differ on the same rows. */
+export interface RunPair {
+  /** Indices of the runs. */
+  first: number
+  second: number
+  /** Rows that one alone answers word for word. */
+  onlyFirst: number
+  onlySecond: number
+  /** McNemar's exact p of these two adapters; it tells nothing of their methods. */
+  p: number
+}
+
+/** A row that some runs answer word for word and others do not. */
+export interface FlippedRow {
+  /** Index among the held-out rows. */
+  row: number
+  prompt: string
+  expected: string
+  /** By run; null for runs without items. */
+  answers: (string | null)[]
+  matched: (boolean | null)[]
+}
+
+export interface ComparedRuns {
+  runs: ComparedRun[]
+  /** Held-out rows; null if no run has items. */
+  rows: number | null
+  pairs: RunPair[]
+  /** Indices of all rows on which runs differ. */
+  flips: number[]
+  /** The first of these that ask something. */
+  shown: FlippedRow[]
+}
+
+/** The rows that a run is asked. */
+interface HeldOutRows {
+  data: DatasetConfig
+  share: HeldOutShare | undefined
+}
+
+const ANSWER_TOKENS = 64
+
+/**
+ * Compares finished runs.
+ * @param folders output folders of two runs or more
+ * @throws {ConfigError} for fewer than two, a folder that holds no run, or runs with different held-out rows
+ */
+export async function compareRuns(
+  folders: readonly string[],
+  options: CompareRunsOptions = {},
+): Promise<ComparedRuns> {
+  if (folders.length < 2)
+    throw new ConfigError('compare: expected the output folders of two runs or more.', { folders })
+  const records = await Promise.all(folders.map(readRunRecord))
+  const askable = records.map((record) => lackOf(given(record, options)))
+  const evaluated = new Map<RunRecord, Evaluated>()
+  let asked: { record: RunRecord; rows: readonly (AskedRow | undefined)[]; text: string } | undefined
+  for (const [index, record] of records.entries()) {
+    if (askable[index] !== undefined) continue
+    const found = await withRun(record, options, async (model) => {
+      const rows = await askedRows(model, record, options)
+      const text = JSON.stringify(rows)
+      if (asked && asked.text !== text) throw different(asked.record, asked.rows.length, record, rows.length)
+      asked ??= { record, rows, text }
+      return evaluate(model, record, options)
+    })
+    evaluated.set(record, found)
+  }
+  const matched = records.map((record) => evaluated.get(record)?.matched ?? null)
+  const rows = matched.find((one) => one !== null)?.length ?? null
+  const flips = Array.from({ length: rows ?? 0 }, (_, row) => row).filter(
+    (row) => new Set(matched.flatMap((one) => (one === null ? [] : [one[row]]))).size > 1,
+  )
+  const shown = flips
+    .flatMap((row) => {
+      const question = asked?.rows[row]
+      return question === undefined ? [] : [{ row, question }]
+    })
+    .slice(0, options.shown ?? 5)
+  const answers = new Map<RunRecord, string[]>()
+  if (shown.length > 0)
+    for (const record of evaluated.keys())
+      answers.set(record, await withRun(record, options, (model) => answersOf(model, shown, options)))
+  return {
+    runs: records.map((record, index) => comparedRun(record, evaluated.get(record), askable[index])),
+    rows,
+    pairs: pairsOf(matched),
+    flips,
+    shown: shown.map(({ row, question: { prompt, expected } }, place) => ({
+      ...{ row, prompt, expected },
+      answers: records.map((record) => answers.get(record)?.[place] ?? null),
+      matched: matched.map((one) => one?.[row] ?? null),
+    })),
+  }
+}
+
+interface Evaluated {
+  matched: boolean[]
+  exactMatch: number
+  accuracy: number
+}
+
+/** A run that needs no held-out data of its own, where other data is named. */
+function given(record: RunRecord, { dataset: path }: CompareRunsOptions): RunRecord {
+  if (path === undefined || record.config === null) return record
+  return { ...record, config: { ...record.config, evalDataset: dataset(path), evalFraction: 0 } }
+}
+
+function comparedRun(
+  { config, ...record }: RunRecord,
+  found: Evaluated | undefined,
+  lacks: string | undefined,
+): ComparedRun {
+  const hits = found?.matched.filter(Boolean).length ?? 0
+  return {
+    ...record,
+    strategy: config?.strategy.name ?? null,
+    learningRate: config?.learningRate ?? null,
+    seed: config?.seed ?? null,
+    items: found ? { ...found, interval: wilson(hits, found.matched.length) } : null,
+    lacks: lacks ?? null,
+  }
+}
+
+function pairsOf(matched: readonly (readonly boolean[] | null)[]): RunPair[] {
+  return matched.flatMap((a, first) =>
+    matched.flatMap((b, second) => {
+      if (a === null || b === null || second <= first) return []
+      const onlyFirst = a.filter((hit, row) => hit && !b[row]).length
+      const onlySecond = b.filter((hit, row) => hit && !a[row]).length
+      return [{ first, second, onlyFirst, onlySecond, p: mcnemar(onlyFirst, onlySecond) }]
+    }),
+  )
+}
+
+/** Loads the model of a run with its adapter, which acts alone. */
+async function withRun<T>(
+  { config: own, outputDir }: RunRecord,
+  { signal, onWarning }: CompareRunsOptions,
+  work: (model: Model) => Promise<T>,
+): Promise<T> {
+  const config = own as RunConfig
+  const isModel = rulesOf(config.strategy).saves === 'model'
+  const { precision, pagedWeights, device, threads, revision } = config
+  const options: LoadOptions = {
+    ...{ precision, pagedWeights, device, threads, ...(isModel ? {} : loadQuantization(config)) },
+    ...(revision === null || isModel ? {} : { revision }),
+    ...(signal ? { signal } : {}),
+    ...(onWarning ? { onWarning } : {}),
+  }
+  const model = await loadModel(isModel ? outputDir : config.model, options)
+  try {
+    if (!isModel) await model.loadAdapter(outputDir, signal ? { signal } : {})
+    return await work(model)
+  } finally {
+    await model.dispose()
+  }
+}
+
+function heldOutOf(record: RunRecord, options: CompareRunsOptions): HeldOutRows {
+  const {
+    evalDataset,
+    evalFraction,
+    dataset: training,
+    seed,
+    strategy,
+  } = given(record, options).config as RunConfig
+  if (evalDataset !== null) return { data: evalDataset, share: undefined }
+  const { groupBy, holdOutGroups } = groupedBy(strategy)
+  const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
+  return { data: training, share: { fraction: evalFraction, seed, ...grouped } }
+}
+
+async function evaluate(model: Model, record: RunRecord, options: CompareRunsOptions): Promise<Evaluated> {
+  const { maxSeqLength, trainOn } = record.config as RunConfig
+  const { data, share } = heldOutOf(record, options)
+  const { signal, onProgress } = options
+  const { matched, exactMatch, accuracy } = await model.exactMatch(data, {
+    ...{ maxSeqLength, trainOn, signal, ...(share ? { heldOut: share } : {}) },
+    onProgress: ({ batches, totalBatches }) => onProgress?.(record.folder, batches, totalBatches),
+  })
+  return { matched, exactMatch, accuracy }
+}
+
+/** The held-out rows as text, in the order in which they are evaluated; undefined for rows that ask nothing. */
+async function askedRows(
+  { base }: Model,
+  record: RunRecord,
+  options: CompareRunsOptions,
+): Promise<(AskedRow | undefined)[]> {
+  const { data, share } = heldOutOf(record, options)
+  const found = new Map<number, AskedRow>()
+  const { kind, path } = base.files
+  const shape = {
+    ...encodeOptions(data, record.config as RunConfig, 0),
+    ...(share?.groupBy ? { groupBy: share.groupBy } : {}),
+  }
+  const encoded = await encodeDataset(inputOf(data), { kind, path }, shape, {
+    ...(options.signal ? { signal: options.signal } : {}),
+    onAsked: (rows) => {
+      for (const row of rows) found.set(row.index, row)
+    },
+  })
+  const rows = share ? splitRows(encoded, share).heldOut : ascending(encoded.length)
+  return [...rows].map((row) => found.get(row))
+}
+
+async function answersOf(
+  model: Model,
+  rows: readonly { question: AskedRow }[],
+  { signal }: CompareRunsOptions,
+): Promise<string[]> {
+  const found: string[] = []
+  for (const { question } of rows) {
+    const system = question.system === null ? {} : { system: question.system }
+    const asked = { maxNewTokens: ANSWER_TOKENS, ...system, ...(signal ? { signal } : {}) }
+    found.push((await model.generate(question.prompt, asked)).text)
+  }
+  return found
+}
+
+function different(first: RunRecord, firstRows: number, second: RunRecord, secondRows: number): ConfigError {
+  const rows = firstRows === secondRows ? 'other rows' : `${secondRows} rows`
+  return new ConfigError(
+    `${first.folder} held out ${firstRows} rows and ${second.folder} ${rows}, so their answers cannot be compared; name data for both with --dataset.`,
+    { first: first.folder, second: second.folder },
+  )
+}
