@@ -1,6 +1,13 @@
 /** The public interface of lowrank. */
 
 export type { Saved } from './base/base.js'
+export type { CompareTask } from './compare/cells.js'
+export { compare } from './compare/compare.js'
+export type { CustomMetric, ScoredRow } from './compare/metrics.js'
+export type { CompareEvent, CompareOptions } from './compare/options.js'
+export type { CompareCell, CompareEntry, CompareResults, Equality } from './compare/results.js'
+export { readResults } from './compare/results-file.js'
+export { type Verification, type VerifiedCell, type VerifyOptions, verifyCompare } from './compare/verify.js'
 export { formatBytes } from './core/bytes.js'
 export * from './core/errors.js'
 export type { Columns } from './data/dataset/columns.js'

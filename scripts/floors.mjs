@@ -36,7 +36,7 @@ const FLOORS = {
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:
       'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export',
-    report: 'core io native options strategies train',
+    report: 'core native options strategies train',
     compare:
       'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
     laboratory: 'core graph native data weights strategies options planning train model report compare',

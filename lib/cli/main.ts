@@ -31,7 +31,6 @@ const VERBS: readonly Verb[] = [
     load: () => import('./demo.js'),
   },
   { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
-  { name: 'watch', summary: 'open the page of a run in the browser', load: () => import('./watch.js') },
   { name: 'plan', summary: 'print the memory and time of a training run', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
@@ -46,6 +45,11 @@ const VERBS: readonly Verb[] = [
     name: 'inspect',
     summary: 'show the contents of a model, adapter, checkpoint, or dataset',
     load: () => import('./inspect.js'),
+  },
+  {
+    name: 'compare',
+    summary: 'compare strategies on your model and data',
+    load: () => import('./compare.js'),
   },
   {
     name: 'figures',

@@ -11,6 +11,7 @@ import { recordedEvents, trainEvents } from '../train/metrics.js'
 import { bench } from './schemas/bench.js'
 import { cache } from './schemas/cache.js'
 import { chat, generation } from './schemas/chat.js'
+import { compare } from './schemas/compare.js'
 import { machine } from './schemas/doctor.js'
 import { evaluation } from './schemas/eval.js'
 import { exported, written } from './schemas/export.js'
@@ -18,7 +19,7 @@ import { errorLine } from './schemas/fields.js'
 import { canaryFigure, memoryFigure, strategyFigure, utilityFigure } from './schemas/figures.js'
 import { inspection } from './schemas/inspect.js'
 import { plan } from './schemas/plan.js'
-import { demoEvent, liveEvent, samplesEvent, timeEvent, watched } from './schemas/train.js'
+import { demoEvent, samplesEvent, timeEvent } from './schemas/train.js'
 
 const strategy = z.object({
   name: z.string(),
@@ -31,8 +32,7 @@ const strategy = z.object({
 
 /** Lines of stdout of a successful verb: its answer, or one of its events. */
 export const printed = {
-  train: z.discriminatedUnion('event', [...trainEvents, liveEvent, timeEvent, samplesEvent]),
-  watch: watched,
+  train: z.discriminatedUnion('event', [...trainEvents, timeEvent, samplesEvent]),
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
   eval: z.discriminatedUnion('metric', evaluation),
@@ -42,6 +42,7 @@ export const printed = {
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
   figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure, strategyFigure]),
+  compare: z.discriminatedUnion('event', compare),
   bench,
   strategies: z.array(strategy),
   cache,

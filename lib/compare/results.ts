@@ -51,12 +51,7 @@ const rung = z.object({
 const searchedRate = z.object({
   rate: z.number().positive(),
   rungs: z.array(rung).describe('Runs at this rate, shortest first, each from the start'),
-  dropped: z
-    .enum(['diverged', 'worse', 'higher'])
-    .optional()
-    .describe(
-      'Reason why longer rungs left it out: it diverged or ended above its starting loss, others were better, or a lower rate diverged',
-    ),
+  beyond: z.literal(true).optional().describe('Added since the best of the first rung was at an edge'),
 })
 
 const search = z.object({
@@ -96,9 +91,13 @@ const cell = z.object({
     .nullable()
     .describe('Time of the optimizer steps up to the lowest loss of the curve; null: diverged'),
   tokens_per_second: z.number().nonnegative(),
-  measured_peak_bytes: bytes.describe(
-    'Largest resident memory of the process that was seen between the steps',
-  ),
+  measured_peak: z
+    .object({
+      bytes: bytes.describe('Most bytes that were allocated at once'),
+      rows: z.array(planRow).describe('The same by category'),
+      resident_bytes: bytes.describe('Largest resident memory of the process between the steps'),
+    })
+    .describe('Seen between the optimizer steps'),
 })
 
 const entry = z.object({
@@ -118,40 +117,40 @@ const entry = z.object({
 
 const interval = z.tuple([z.number(), z.number()])
 
-const statistics = z.object({
-  against_lora: z
+/** Statistics of one metric, over all seeds and items. */
+const metricStatistics = z.object({
+  against: z
     .array(
       z.object({
         name: z.string(),
-        metric: z.string(),
         difference: z.number().describe('Mean of the entry minus that of LoRA'),
-        interval: interval.describe('95 % interval of the difference'),
-        p: z.number(),
-        p_holm: z.number().describe('Corrected by Holm for the number of entries'),
-        df: z.number().describe('Degrees of freedom (Satterthwaite)'),
+        interval: interval.nullable().describe('95 % interval of the difference'),
+        df: z.number().nullable().describe('Degrees of freedom (Satterthwaite)'),
+        p: z.number().nullable(),
+        p_holm: z.number().nullable().describe('Corrected by Holm for the number of entries'),
+        detectable: z
+          .number()
+          .nullable()
+          .describe('Smallest difference that this compare would have found in 8 of 10 cases'),
       }),
     )
-    .describe('Paired differences to LoRA on the same seeds and items'),
+    .describe('Paired differences to LoRA on the same seeds and items, best entry first; null with one seed'),
   groups: z
-    .record(
-      z.string(),
-      z.array(
-        z.object({
-          name: z.string(),
-          letters: z.string().describe('Entries that share a letter cannot be told apart'),
-          mean: z.number(),
-          spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
-          interval: interval.nullable().describe('95 % bootstrap interval over seeds and items'),
-        }),
-      ),
+    .array(
+      z.object({
+        name: z.string(),
+        letters: z.string().describe('Entries that share a letter cannot be told apart'),
+        mean: z.number(),
+        spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
+        interval: interval.describe('95 % bootstrap interval over seeds and items'),
+        diverged: count.describe('Seeds that diverged; their items count as the worst that any entry has'),
+      }),
     )
-    .describe('By name of the metric, best first'),
-  detectable: z
-    .record(z.string(), z.number())
-    .describe(
-      'By name of the metric: smallest difference to LoRA that this compare would have found in 8 of 10 cases',
-    ),
-  remarks: z.array(z.string()).describe('Warnings on these statistics, a sentence each'),
+    .describe('Best mean first'),
+  unstable_control: z
+    .number()
+    .nullable()
+    .describe('Variance of LoRA over seeds, as a multiple of that of the others, where it is too large'),
 })
 
 /** Content of results.json. */
@@ -170,6 +169,9 @@ export const compareResults = z.object({
     hash: sha256.describe('SHA-256 of the native addon'),
   }),
   machine: z.object({ processor: z.string(), threads: count, platform: z.string() }),
+  asked: z
+    .record(z.string(), z.unknown())
+    .describe('Options of the compare, which a resumed one must repeat'),
   settings: z
     .record(z.string(), z.unknown())
     .describe('Configuration that all cells share, as in a config file'),
@@ -182,17 +184,11 @@ export const compareResults = z.object({
     rungs: z.array(count).describe('Steps of the rungs of the search'),
     cuts: z.array(z.string()).describe('Reductions to fit the budget, a sentence each'),
     power: z
-      .object({
-        seeds: count,
-        strategies: count,
-        probability: z
-          .number()
-          .describe(
-            'Share of compares that would find a difference of two spreads (one spread is the standard deviation over seeds)',
-          ),
-      })
+      .number()
       .nullable()
-      .describe('null for fewer than two seeds or entries'),
+      .describe(
+        'Share of compares of this size that find a difference of two spreads (a spread is the standard deviation of one entry over seeds); null for fewer than two seeds or entries',
+      ),
   }),
   left_out: z
     .array(z.object({ name: z.string(), reason: z.string() }))
@@ -202,11 +198,17 @@ export const compareResults = z.object({
       metrics: metricValues,
       items,
       general_loss: loss,
+      validation_loss: loss,
+      validation_seconds: seconds.describe('Time to measure the validation rows'),
+      test_seconds: seconds.describe('Time to measure the test rows and the general text'),
     })
     .nullable()
     .describe('The model before training; null: not measured yet'),
   entries: z.array(entry),
-  statistics: statistics.nullable().describe('null until all cells are there'),
+  statistics: z
+    .record(z.string(), metricStatistics)
+    .nullable()
+    .describe('By name of the metric; null until all cells are there'),
   remarks: z.array(z.string()).describe('Warnings, a sentence each'),
 })
 
@@ -216,4 +218,4 @@ export type CompareCell = CompareEntry['cells'][number]
 export type CompareItems = CompareCell['items']
 export type CompareSearch = CompareEntry['search']
 export type CompareRung = CompareSearch['rates'][number]['rungs'][number]
-export type CompareStatistics = NonNullable<CompareResults['statistics']>
+export type MetricStatistics = NonNullable<CompareResults['statistics']>[string]

@@ -154,6 +154,15 @@ export class Adapter {
    * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
    */
   train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
+    return this.trainOn(data, options, prepareData)
+  }
+
+  /** As `train`, where somebody else has read the data. @internal */
+  trainOn(
+    data: DatasetArgument,
+    options: Partial<TrainOptions> & TrainControl,
+    prepare: typeof prepareData,
+  ): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError(
@@ -192,8 +201,7 @@ export class Adapter {
       adapter: this.#state,
       options: { ...parsed, optimizer },
       plans,
-      data: (now) =>
-        prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
+      data: (now) => prepare(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       evalFraction,
       sources,
       command,

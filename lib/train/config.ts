@@ -244,6 +244,12 @@ function askedQuantization(
   return { [key]: asked }
 }
 
+/** The keys of a config that are options of the run itself. */
+export function trainOptions(config: RunConfig): RunOptions {
+  const keys = Object.keys(trainShape) as (keyof RunOptions)[]
+  return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as RunOptions
+}
+
 /** Quantization options of a run for `loadModel`. */
 export function loadQuantization({
   quantization,

@@ -160,18 +160,37 @@ export async function prepareSample(
   const { train } = held
     ? splitRows(data, { fraction: evalFraction, seed: options.seed })
     : { train: ascending(data.length) }
-  const rows = drawnRows(data, train, fraction, options.seed)
+  return sampleOf({ data, rows: train }, options, fraction, now)
+}
+
+/** A sample of rows that are there: as data to train on, and in order. */
+export async function sampleOf(
+  { data, rows: all }: Examples,
+  options: Shape,
+  fraction: number,
+  now: number,
+): Promise<RunData & { sample: BatchSource }> {
+  const rows = drawnRows(data, all, fraction, options.seed)
+  return { ...(await dataOf({ data, rows }, options, now)), sample: inOrder(data, options, rows) }
+}
+
+/** The data of a run that trains on rows which are there, and evaluates nothing. */
+export async function dataOf({ data, rows }: Examples, options: Shape, now: number): Promise<RunData> {
   return {
     train: new Batches(data, { ...options, rows }),
     format: () => data.format,
     asked: () => chooseRows(0, [], null, undefined),
     examples: { data, rows },
-    sample: inOrder(data, options, rows),
     ...(await heldOut(null, options)),
     fingerprint: await fingerprintRows(data, rows),
     now,
     stats: { train: data.stats, evaluation: null },
   }
+}
+
+/** Rows in order, one a batch. */
+export function rowByRow({ data, rows }: Examples, maxSeqLength: number): BatchSource {
+  return inOrder(data, { maxSeqLength, packing: false, perDeviceTrainBatchSize: 1 }, rows)
 }
 
 /** Reads and tokenizes the data of an evaluation on its own: all rows, or the share that a run held out. */
@@ -199,7 +218,8 @@ export async function prepareEvaluation(
   return { source: inOrder(data, options, rows), format: data.format }
 }
 
-async function encodeFile(
+/** Reads and tokenizes all rows of a dataset. */
+export async function encodeFile(
   base: BaseModel,
   config: DatasetConfig,
   { groupBy, ...options }: RowShape & { groupBy?: string },
@@ -316,7 +336,11 @@ async function heldOut(
   }
 }
 
-function inOrder(data: EncodedDataset, options: Omit<Shape, 'seed'>, rows?: Uint32Array): Batches {
+function inOrder(
+  data: EncodedDataset,
+  options: Pick<Shape, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>,
+  rows?: Uint32Array,
+): Batches {
   const { perDeviceTrainBatchSize, maxSeqLength, packing } = options
   return new Batches(data, {
     perDeviceTrainBatchSize,
@@ -328,7 +352,8 @@ function inOrder(data: EncodedDataset, options: Omit<Shape, 'seed'>, rows?: Uint
   })
 }
 
-async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): Promise<string> {
+/** Content hash of rows: SHA-256 over their ids and labels. */
+export async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): Promise<string> {
   const hash = createHash('sha256')
   const breathe = breather()
   const count = rows?.length ?? data.length

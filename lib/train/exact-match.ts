@@ -17,6 +17,8 @@ export interface ExactMatch {
   rows: number
   /** True for each of them, in the order of the data, that was answered word for word. */
   matched: boolean[]
+  /** Share of the supervised tokens of each row that are the likeliest one after those before it. */
+  accuracies: number[]
   /** Share of the supervised tokens that are the likeliest one after those before it in the data, from 0 to 1. */
   accuracy: number
   supervisedTokens: number
@@ -50,6 +52,7 @@ export async function countMatches(
 ): Promise<ExactMatch> {
   const rows = source.count(0)
   const matched: boolean[] = []
+  const accuracies: number[] = []
   let [rightTokens, supervisedTokens] = [0, 0]
   for (let i = 0; i < rows; i++) {
     signal?.throwIfAborted()
@@ -62,12 +65,13 @@ export async function countMatches(
       isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
     ).length
     matched.push(right === positions.length)
+    accuracies.push(right / positions.length)
     rightTokens += right
     supervisedTokens += positions.length
     onProgress?.({ batches: i + 1, totalBatches: rows })
   }
   const exactMatch = matched.filter(Boolean).length / rows
-  return { exactMatch, rows, matched, accuracy: rightTokens / supervisedTokens, supervisedTokens }
+  return { exactMatch, rows, matched, accuracies, accuracy: rightTokens / supervisedTokens, supervisedTokens }
 }
 
 /** The first of equal logits counts as the largest, as in generation. */

@@ -22,6 +22,7 @@ export interface ProbeControl extends DataControl {
 /**
  * Makes a strategy ready by its probe.
  * @param create makes the native arrays of an adapter
+ * @param prepare reads the sample
  * @throws {ConfigError} for data that is streamed, and what the strategy throws for what was measured
  */
 export async function runProbe(
@@ -31,6 +32,7 @@ export async function runProbe(
   options: RunOptions,
   create: (description: AdapterState['description']) => AdapterState,
   { onStep, ...control }: ProbeControl = {},
+  prepare: typeof prepareSample = prepareSample,
 ): Promise<StrategyConfig> {
   if (sources.dataset.streaming)
     throw new ConfigError(
@@ -38,7 +40,7 @@ export async function runProbe(
     )
   const { signal } = control
   const description = describeAdapter(probe.adapter, base.sites, { weights: base.weights })
-  const data = await prepareSample(base, sources, options, probe.sampleFraction, control)
+  const data = await prepare(base, sources, options, probe.sampleFraction, control)
   const state = create(description)
   try {
     await initialize(state.native, description, base, options.seed)

@@ -77,6 +77,9 @@ const FUNCTIONS: Record<string, Entry> = {
   loadModel: entry('loadModel()', { name: path, options: optional }),
   planModel: entry('planModel()', { name: path, options: [{ strategy: { name: 'lora' } }] }),
   loadConfig: entry('loadConfig()', { path, overrides: [[], 'nothing'], control: optional }),
+  compare: entry('compare()', { config: [{ model: 'a', strategy: { name: 'lora' } }], options: optional }),
+  verifyCompare: entry('verifyCompare()', { path, options: optional }),
+  readResults: entry('readResults()', { path }),
   dataset: entry('dataset()', { source: rows, options: optional }),
   strategyFrom: entry('strategyFrom()', { strategy }),
   formatBytes: entry('formatBytes()', { bytes: [1, 'fraction'] }),
@@ -126,6 +129,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     export: entry('export()', { path, options: [{ format: 'gguf-lora' }] }),
     detach: none,
     use: internal,
+    trainOn: internal,
   },
   Chat: {
     system: entry('chat', { system: [...text, 'null'] }),

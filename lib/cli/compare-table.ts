@@ -1,0 +1,153 @@
+/** The results of a compare as text of at most 80 columns. */
+import type { CompareEntry, CompareResults } from '../compare/results.js'
+import { counted, digits, fittedTable, formatCount, formatDuration } from './format.js'
+
+const COLUMNS = 80
+
+/** The tables of a finished compare, and what to bear in mind about it. */
+export function compareText(results: CompareResults): string {
+  const parts = [qualityTable(results), againstTable(results), costTable(results), notes(results).join('\n')]
+  return parts.filter((part) => part !== '').join('\n\n')
+}
+
+function qualityTable({ entries, statistics, metrics, base }: CompareResults): string {
+  const groups = statistics?.loss?.groups ?? []
+  const names = metrics.map(({ name }) => name).filter((name) => name !== 'loss' && statistics?.[name])
+  const rows = groups.map(({ name, letters, mean, spread, diverged }) => {
+    const { search, cells } = entryOf(entries, name)
+    const others = names.map((metric) => {
+      const found = statistics?.[metric]?.groups.find((one) => one.name === name)
+      return found === undefined ? '' : metricText(found.mean)
+    })
+    return [
+      ...[name, rateText(search), mean.toFixed(4), spread === null ? '' : spread.toFixed(4)],
+      ...[diverged > 0 ? `${letters} (${diverged} diverged)` : letters, ...others],
+      forgottenText(cells, base),
+    ]
+  })
+  const untouched = [
+    ...['base', '', (base?.metrics.loss ?? Number.NaN).toFixed(4), '', ''],
+    ...names.map((name) => metricText(base?.metrics[name] ?? Number.NaN)),
+    '',
+  ]
+  const head = ['strategy', 'rate', 'loss', 'spread', 'group', ...names.map(short), 'general']
+  return fittedTable([head, ...rows, untouched], COLUMNS, [
+    1,
+    2,
+    3,
+    ...names.map((_, i) => 5 + i),
+    5 + names.length,
+  ])
+}
+
+const short = (metric: string): string => (metric === 'exact_match' ? 'exact' : metric)
+
+function metricText(value: number): string {
+  return value >= 0 && value <= 1 ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4)
+}
+
+/** Change of the loss on the general text, mean over the seeds. */
+function forgottenText(cells: CompareEntry['cells'], base: CompareResults['base']): string {
+  const before = base?.general_loss
+  const changes = cells.flatMap(({ general_loss: loss }) =>
+    typeof loss === 'number' && typeof before === 'number' ? [loss - before] : [],
+  )
+  return changes.length === 0 ? '' : signed(average(changes), 3)
+}
+
+function againstTable({ statistics }: CompareResults): string {
+  const against = statistics?.loss?.against ?? []
+  if (against.length === 0 || against.every(({ p }) => p === null)) return ''
+  const rows = against.map(({ name, difference, interval, p_holm: holm, detectable }) => [
+    ...[
+      name,
+      signed(difference, 4),
+      interval === null ? '' : interval.map((end) => signed(end, 4)).join(' to '),
+    ],
+    ...[holm === null ? '' : pText(holm), detectable === null ? '' : detectable.toFixed(4)],
+  ])
+  const head = ['loss against lora', 'difference', '95 % interval', 'p (Holm)', 'detectable']
+  return fittedTable([head, ...rows], COLUMNS, [1, 2, 3, 4])
+}
+
+function costTable({ entries }: CompareResults): string {
+  const rows = entries.map(
+    ({ name, trainable_parameters: trained, file_bytes: file, planned, cells, search }) => {
+      const peak = Math.max(0, ...cells.map(({ measured_peak: seen }) => seen.bytes))
+      const best = cells.flatMap(({ seconds_to_best: seconds }) => (seconds === null ? [] : [seconds]))
+      const speed = average(cells.map(({ tokens_per_second: rate }) => rate))
+      return [
+        ...[
+          name,
+          formatCount(trained),
+          file === null ? '' : sizeText(file),
+          sizeText(planned.bytes),
+          sizeText(peak),
+        ],
+        ...[
+          formatCount(Math.round(speed)),
+          best.length === 0 ? '' : timeText(average(best)),
+          timeText(search.seconds),
+        ],
+      ]
+    },
+  )
+  const head = ['strategy', 'trained', 'MiB: file', 'plan', 'peak', 'tok/s', 'best', 'search']
+  return fittedTable([head, ...rows], COLUMNS, [1, 2, 3, 4, 5, 6, 7])
+}
+
+/** Warnings and remarks, a line each. */
+function notes({ entries, seeds, statistics, left_out: leftOut, plan, remarks }: CompareResults): string[] {
+  const found = [...remarks]
+  const named = (of: readonly CompareEntry[]) => of.map(({ name }) => name).join(', ')
+  const searched = entries.reduce((sum, { search }) => sum + search.steps, 0)
+  const spent = entries.reduce((sum, { search }) => sum + search.seconds, 0)
+  if (searched > 0)
+    found.push(`The search of learning rates took ${counted(searched, 'step')} in ${formatDuration(spent)}.`)
+  const edges = entries.filter(({ search }) => search.at_edge && search.rates.length > 1)
+  if (edges.length > 0)
+    found.push(
+      `The best rate was the lowest or highest tried, so that a better one may lie beyond: ${named(edges)}.`,
+    )
+  const flat = entries.filter(({ search }) => search.flat)
+  if (flat.length > 0)
+    found.push(`The rate matters less than the seed around the chosen one: ${named(flat)}.`)
+  for (const cut of plan.cuts) found.push(`Cut: ${cut}.`)
+  const unstable = statistics?.loss?.unstable_control
+  if (typeof unstable === 'number')
+    found.push(
+      `LoRA varies ${unstable.toFixed(1)} times as much over seeds as the others, so p-values are too small; take more seeds.`,
+    )
+  if (seeds.length === 1) found.push('With one seed, nothing tells differences from chance.')
+  for (const { name, reason } of leftOut) found.push(`Left out: ${name}: ${reason}`)
+  return found
+}
+
+function entryOf(entries: readonly CompareEntry[], name: string): CompareEntry {
+  return entries.find((entry) => entry.name === name) as CompareEntry
+}
+
+function rateText({ chosen }: CompareEntry['search']): string {
+  return chosen === null ? '' : String(chosen)
+}
+
+function pText(p: number): string {
+  return p < 0.001 ? '<0.001' : p.toFixed(3)
+}
+
+function signed(value: number, places: number): string {
+  return `${value < 0 ? '' : '+'}${value.toFixed(places)}`
+}
+
+/** In MiB. */
+function sizeText(bytes: number): string {
+  return digits(bytes / 2 ** 20)
+}
+
+function timeText(seconds: number): string {
+  return seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)
+}
+
+function average(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length
+}

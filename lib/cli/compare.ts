@@ -1,0 +1,258 @@
+/** `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare verify` repeats its cells. */
+import type { Command } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
+import { compare } from '../compare/compare.js'
+import { METRIC_NAMES } from '../compare/metrics.js'
+import type { CompareEvent, CompareOptions } from '../compare/options.js'
+import { type CompareResults, EQUALITIES, type Equality } from '../compare/results.js'
+import { verifyCompare } from '../compare/verify.js'
+import { shellWord } from '../core/system.js'
+import { loadConfig } from '../train/config.js'
+import { compareText } from './compare-table.js'
+import { InterruptedError, UsageError } from './errors.js'
+import { counted, formatDuration, shortPath } from './format.js'
+import { collect, examples, integerFlag, names, notedOn, numberFlag, onlyOwnFlags } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output } from './output.js'
+import { StatusLine, shown } from './progress.js'
+
+interface Options {
+  strategies: string[]
+  output?: string
+  seeds: number
+  detect?: number
+  equal: Equality
+  budget?: number
+  metrics: string[]
+  controls: boolean
+  validationRows: number
+  testRows?: number
+  cells?: number
+  resume?: boolean
+  force?: boolean
+  set?: string[]
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  command.argument('[config]', 'a YAML or JSON file; or `verify` with the results of a compare')
+  command.argument('[results]', 'verify: results.json, or its folder')
+  command.option('--strategies <list>', 'names separated by commas, or all', names, ['all'])
+  command.option('--output <folder>', 'folder for results.json (default: OUTPUT_DIR-compare)')
+  command.option('--seeds <N>', 'trainings of each strategy with its best rate', integerFlag(1), 3)
+  command.option(
+    '--detect <spreads>',
+    'instead of --seeds: as many as find a difference of so many spreads in 8 of 10 compares',
+    numberFlag(0.1, 100),
+  )
+  command.addOption(
+    new Option('--equal <what>', 'what is equal among strategies').choices(EQUALITIES).default('rank'),
+  )
+  command.option(
+    '--budget <time>',
+    'time that it may take, as in 30m or 3h; seeds and rates are cut to fit',
+    seconds,
+  )
+  command.option('--metrics <list>', `metrics beside the loss: ${METRIC_NAMES.slice(1).join(', ')}`, names, [
+    'exact_match',
+  ])
+  command.option('--no-controls', 'leave out controls, such as lora with a larger scale for delta-lora')
+  command.option('--validation-rows <N>', 'training rows set aside to choose rates', integerFlag(2), 64)
+  command.option('--test-rows <N>', 'held-out rows that are measured (default: all)', integerFlag(2))
+  command.option('--cells <N>', 'verify: number of cells, drawn at random (default: all)', integerFlag(1))
+  command.option('--resume', 'continue the compare in the output folder')
+  command.option('--force', 'replace the results in the output folder')
+  command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
+  examples(command, [
+    'lowrank compare run.yaml --strategies lora,dora,vera --budget 30m',
+    'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
+    'lowrank compare run.yaml --resume',
+    'lowrank compare verify run-compare --cells 10',
+  ])
+  command.action(async (config: string | undefined, results: string | undefined, options: Options) => {
+    const output = new Output(options.json ?? false)
+    if (config === 'verify') {
+      onlyOwnFlags(command, 'lowrank compare verify', ['cells'])
+      if (results === undefined) throw new UsageError('name the results: lowrank compare verify RESULTS.')
+      await verify(results, options, output)
+      return
+    }
+    if (config === undefined) throw new UsageError('pass a config file, as in `lowrank compare run.yaml`.')
+    if (results !== undefined) throw new UsageError(`${results}: expected one config file.`)
+    if (options.cells !== undefined) throw new UsageError('--cells is a flag of `lowrank compare verify`.')
+    await run(config, options, commandLine(command, config), output)
+  })
+}
+
+async function run(path: string, options: Options, call: string, output: Output): Promise<void> {
+  const config = await loadConfig(path, options.set, notedOn(output))
+  const { output: outputDir, detect, budget, testRows, strategies } = options
+  const { seeds, equal, metrics, controls, validationRows, resume = false, force = false } = options
+  const interruption = new Interruption(output, 'Stopping; finished runs are kept.')
+  const { signal } = interruption
+  const progress = new Progress(output)
+  const asked: CompareOptions = {
+    ...{ seeds, equal, metrics, controls, validationRows, resume, force, signal },
+    strategies: strategies.includes('all') ? 'all' : strategies,
+    ...(outputDir === undefined ? {} : { outputDir }),
+    ...{ detect: detect ?? null, budget: budget ?? null, testRows: testRows ?? null },
+    command: `${call} --resume`,
+    onEvent: (event) => progress.tell(event),
+  }
+  try {
+    const results = await compare(config, asked)
+    output.text(compareText(results))
+  } catch (error) {
+    if (error !== signal.reason) throw error
+    const kept = progress.planned
+      ? `finished runs are kept. Continue with:\n  ${call} --resume`
+      : 'no run had begun.'
+    throw new InterruptedError(`stopped; ${kept}`, {
+      command: progress.planned ? `${call} --resume` : null,
+    })
+  } finally {
+    progress.clear()
+    interruption.dispose()
+  }
+}
+
+/** Tells how a compare goes. */
+class Progress {
+  planned = false
+  readonly #output: Output
+  #line: StatusLine | undefined
+
+  constructor(output: Output) {
+    this.#output = output
+  }
+
+  tell(event: CompareEvent): void {
+    const output = this.#output
+    switch (event.event) {
+      case 'warning':
+        output.note(`note: ${event.message}`)
+        return
+      case 'preparing': {
+        this.#line ??= new StatusLine(output, 'Measuring steps')
+        this.#line.update(`${event.done + 1} of ${event.total}: ${event.what}`, event.done / event.total)
+        return
+      }
+      case 'plan': {
+        this.clear()
+        this.planned = true
+        this.#plan(event.results)
+        this.#line = new StatusLine(output, 'Comparing')
+        return
+      }
+      case 'begin': {
+        const { task, done, total } = event
+        const what =
+          task.kind === 'rung'
+            ? `${task.name} at ${task.rate}, ${task.steps} steps`
+            : `${task.name}, seed ${task.seed}`
+        this.#line?.update(`${done + 1} of ${total}: ${what}`, done / total)
+        return
+      }
+      case 'rung': {
+        const { name, rate, steps, loss } = event
+        output.event<'compare'>({ event: 'rung', name, rate, steps, loss })
+        return
+      }
+      case 'cell': {
+        const cell = event.results.entries.flatMap(({ cells }) => cells).find(({ id }) => id === event.id)
+        const { loss = null } = cell?.metrics ?? {}
+        output.event<'compare'>({ event: 'cell', id: event.id, loss, seconds: cell?.seconds ?? 0 })
+        return
+      }
+      case 'done': {
+        this.clear()
+        const { statistics } = event.results
+        output.event<'compare'>({ event: 'done', results: event.path, statistics })
+        output.note(`Results: ${shortPath(event.path)}\n`)
+      }
+    }
+  }
+
+  clear(): void {
+    this.#line?.clear()
+    this.#line = undefined
+  }
+
+  #plan({ entries, seeds, plan, left_out: leftOut }: CompareResults): void {
+    const output = this.#output
+    output.event<'compare'>({
+      ...{ event: 'plan', entries: entries.map(({ name }) => name), left_out: leftOut, seeds, ...plan },
+    })
+    const rates = entries.map(({ search }) => search.rates.length)
+    const most = Math.max(...rates)
+    const search =
+      most === 1
+        ? 'at their default rates'
+        : `a search over ${Math.min(...rates)}${Math.min(...rates) === most ? '' : ` to ${most}`} learning rates`
+    const each = entries[0]?.steps ?? 0
+    output.note(
+      `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search}, then ${counted(seeds.length, 'seed')} of ${counted(each, 'step')} each, about ${formatDuration(plan.seconds)}.`,
+    )
+    for (const cut of plan.cuts) output.note(`note: ${cut}.`)
+    for (const { name, reason } of leftOut) output.note(`note: ${name} is left out: ${reason}`)
+    if (plan.power !== null)
+      output.note(
+        `Of compares of this size, ${Math.round(100 * plan.power)} of 100 find a difference of two spreads; a spread is the standard deviation over seeds.`,
+      )
+  }
+}
+
+async function verify(path: string, { cells }: Options, output: Output): Promise<void> {
+  const interruption = new Interruption(output, 'Stopping.')
+  const { signal } = interruption
+  try {
+    const found = await shown(output, 'Training again', (line) =>
+      verifyCompare(path, {
+        ...{ cells: cells ?? null, signal },
+        onCell: (cell, done, total) => {
+          output.event<'compare'>({ event: 'verified', ...cell })
+          output.text(`${cell.same ? 'same ' : 'OTHER'}  ${cell.id}  ${cell.found}`)
+          line.update(`${done} of ${total}`, done / total)
+        },
+      }),
+    )
+    const { same, sameBinary } = found
+    output.event<'compare'>({
+      ...{ event: 'verification', same, cells: found.cells.length, same_binary: sameBinary },
+    })
+    const others = found.cells.filter((cell) => !cell.same).length
+    const build = sameBinary ? '' : ', by another build of the addon'
+    output.text(
+      same
+        ? `${counted(found.cells.length, 'cell')}, all with the same hash${build}`
+        : `${others} of ${counted(found.cells.length, 'cell')} have another hash${build}`,
+    )
+    if (!same) process.exitCode = 1
+  } finally {
+    interruption.dispose()
+  }
+}
+
+/** The command with the flags that were given, without those that begin or go on. */
+function commandLine(command: Command, config: string): string {
+  const flags = command.options.flatMap((option) => {
+    const name = option.attributeName()
+    const value = command.getOptionValue(name) as unknown
+    if (command.getOptionValueSource(name) !== 'cli' || UNREPEATED.has(name)) return []
+    if (typeof value === 'boolean') return option.negate === !value ? [option.long as string] : []
+    if (name === 'set') return (value as string[]).map((one) => `--set ${shellWord(one)}`)
+    const text = name === 'budget' ? `${value}s` : Array.isArray(value) ? value.join() : String(value)
+    return [`${option.long} ${shellWord(text)}`]
+  })
+  return ['lowrank compare', shellWord(config), ...flags].join(' ')
+}
+
+const UNREPEATED = new Set(['resume', 'force', 'json', 'cells'])
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600 }
+
+function seconds(text: string): number {
+  const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?) ?(s|m|min|h)?$/.exec(text) ?? []
+  const value = Number(digits) * (UNITS[unit] as number)
+  if (value > 0) return value
+  throw new InvalidArgumentError('Expected a time above 0 in seconds, or with a unit, as in 90s, 30m, or 3h.')
+}

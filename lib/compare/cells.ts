@@ -1,0 +1,66 @@
+/** The tasks of a compare, and who runs them. */
+import { InternalError } from '../core/errors.js'
+import { readStrategy } from '../strategies/index.js'
+import type { RunConfig } from '../train/config.js'
+import type { CompareCell, CompareEntry, CompareResults, CompareRung } from './results.js'
+import { Workbench, type WorkbenchOptions } from './workbench.js'
+
+/** A run of the search, or the training of an entry with one seed. */
+export type CompareTask =
+  | { kind: 'rung'; name: string; rate: number; rung: number; steps: number }
+  | { kind: 'cell'; name: string; seed: number }
+
+/** Result of a task. */
+export type Outcome = { kind: 'rung'; rung: CompareRung } | { kind: 'cell'; cell: CompareCell }
+
+/** Runs one task at a time. */
+export interface Runner {
+  run(task: CompareTask, results: CompareResults): Promise<Outcome>
+  close(): Promise<void>
+}
+
+/** Runs a task on a workbench. */
+export async function runTask(
+  workbench: Workbench,
+  task: CompareTask,
+  {
+    entries,
+    seeds,
+    model,
+    data,
+    binary,
+  }: Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>,
+): Promise<Outcome> {
+  const entry = entries.find(({ name }) => name === task.name)
+  if (entry === undefined) throw new InternalError(`a compare has no entry ${task.name}`)
+  const strategy = strategyOf(entry)
+  if (task.kind === 'rung') {
+    const rung = await workbench.rung(strategy, task.rate, task.steps, seeds[0] as number)
+    return { kind: 'rung', rung }
+  }
+  const { name, steps, search } = entry
+  const run = { rate: search.chosen as number, steps, seed: task.seed }
+  return { kind: 'cell', cell: await workbench.cell({ name, strategy }, run, { model, data, binary }) }
+}
+
+/** The strategy of an entry as it stands in the results. */
+export function strategyOf({ name, strategy }: Pick<CompareEntry, 'name' | 'strategy'>) {
+  return readStrategy(strategy, { name: `entry ${name}`, spelling: 'snake', at: 'strategy' })
+}
+
+/** Runs tasks in this process. */
+export class LocalRunner implements Runner {
+  private constructor(readonly workbench: Workbench) {}
+
+  static async open(config: RunConfig, options: WorkbenchOptions): Promise<LocalRunner> {
+    return new LocalRunner(await Workbench.open(config, options))
+  }
+
+  run(task: CompareTask, results: CompareResults): Promise<Outcome> {
+    return runTask(this.workbench, task, results)
+  }
+
+  close(): Promise<void> {
+    return this.workbench.dispose()
+  }
+}

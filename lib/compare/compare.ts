@@ -1,0 +1,185 @@
+/**
+ * Compares strategies on one model and one data set: each gets a learning rate from the same search, then several seeds;
+ * all are measured on the same held-out rows. Everything that was run is written at once, so a compare stops and
+ * resumes anywhere.
+ */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { badArgument, checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { isRecord } from '../core/schema-shape.js'
+import { checkFolder, makeFolder } from '../io/atomic-folder.js'
+import type { RunConfig } from '../train/config.js'
+import { canonical } from '../train/identity.js'
+import { lockRun } from '../train/run-lock.js'
+import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cells.js'
+import { metricsOf } from './metrics.js'
+import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
+import { prepared } from './prepare.js'
+import type { CompareResults } from './results.js'
+import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
+import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
+import { judged } from './verdict.js'
+
+/**
+ * Compares strategies on the model and data of a config. Its `strategy` gives rank, scale, and targets for all; its
+ * held-out data (`evalDataset` or `evalFraction`) is the test set, which is read once for each finished training. Some
+ * training rows are set aside for the choice of learning rates. Results are in `results.json` of the output folder.
+ * @throws {ConfigError} for an option out of range, a config without held-out data, a budget that is too small, or a folder with
+ * another compare
+ * @throws {UnsupportedError} for a named strategy that the base does not take
+ * @throws {FileFormatError} for results that were changed by hand
+ * @example const { statistics } = await compare(await loadConfig('run.yaml'), { strategies: ['lora', 'dora'] })
+ */
+export async function compare(config: RunConfig, options: CompareOptions = {}): Promise<CompareResults> {
+  if (!isRecord(config) || typeof config.model !== 'string' || !isRecord(config.strategy))
+    throw badArgument(config, 'compare()', 'config', 'a config, as loadConfig() returns it')
+  const asked = checkedOptions(compareSchema, options, 'compare()')
+  const metrics = metricsOf(asked.metrics)
+  const folder = resolve(asked.outputDir ?? `${config.outputDir}-compare`)
+  const earlier = await earlierResults(folder, asked)
+  await checkFolder(folder)
+  const runner = await LocalRunner.open(config, {
+    ...{ validationRows: asked.validationRows, testRows: asked.testRows, metrics },
+    now: earlier === undefined ? Date.now() : Date.parse(earlier.created),
+    signal: asked.signal,
+    onWarning: (message) => asked.onEvent?.({ event: 'warning', message }),
+  })
+  try {
+    await makeFolder(folder)
+    const lock = await lockRun(folder)
+    try {
+      const results = await prepared(config, asked, metrics, runner.workbench, earlier)
+      results.command = asked.command ?? results.command
+      asked.onEvent?.({ event: 'plan', results })
+      await writeResults(folder, results)
+      await runAll(results, [runner], folder, asked)
+      results.statistics = judged(results)
+      results.finished ??= new Date().toISOString()
+      await writeResults(folder, results)
+      const whole = sealed(results)
+      asked.onEvent?.({ event: 'done', path: resultsPath(folder), results: whole })
+      return whole
+    } finally {
+      lock.release()
+    }
+  } finally {
+    await runner.close()
+  }
+}
+
+/** The results to go on from, where that is asked for. */
+async function earlierResults(
+  folder: string,
+  { resume, force }: CompareAsked,
+): Promise<CompareResults | undefined> {
+  const file = resultsPath(folder)
+  if (resume) {
+    if (existsSync(file)) return readResults(folder)
+    throw new ConfigError(
+      `compare: there is nothing to resume: ${file} does not exist. Leave resume out to begin.`,
+      { path: file },
+    )
+  }
+  if (existsSync(file) && !force)
+    throw new ConfigError(
+      `compare: ${file} has the results of a compare; continue it with --resume, replace it with --force, or name another folder with --output (resume, force, outputDir).`,
+      { path: file },
+    )
+  return undefined
+}
+
+/** Runs what is missing, and writes every result at once. */
+async function runAll(
+  results: CompareResults,
+  runners: readonly Runner[],
+  folder: string,
+  { signal, onEvent }: CompareAsked,
+): Promise<void> {
+  const free = [...runners]
+  const running = new Map<string, Promise<void>>()
+  try {
+    await schedule()
+  } finally {
+    // Nobody frees a model under a run.
+    await Promise.allSettled(running.values())
+  }
+
+  async function schedule() {
+    for (;;) {
+      signal?.throwIfAborted()
+      const tasks = pendingTasks(results)
+      const [task] = tasks.filter((one) => !running.has(canonical(one)))
+      if (tasks.length === 0 && running.size === 0) return
+      const runner = task === undefined ? undefined : free.pop()
+      if (task === undefined || runner === undefined) {
+        await Promise.race(running.values())
+        continue
+      }
+      onEvent?.({ event: 'begin', task, ...progressOf(results) })
+      const key = canonical(task)
+      const work = runner.run(task, results).then(async (outcome) => {
+        record(results, task, outcome)
+        await writeResults(folder, results)
+        if (outcome.kind === 'rung') {
+          const { name, rate } = task as Extract<CompareTask, { kind: 'rung' }>
+          onEvent?.({
+            event: 'rung',
+            name,
+            rate,
+            steps: outcome.rung.steps,
+            loss: outcome.rung.loss,
+            results,
+          })
+        } else onEvent?.({ event: 'cell', id: outcome.cell.id, results })
+      })
+      running.set(
+        key,
+        work.finally(() => {
+          running.delete(key)
+          free.push(runner)
+        }),
+      )
+    }
+  }
+}
+
+/** What can be run now, in the order in which it should be: rungs of all entries before the next ones, then cells. */
+export function pendingTasks({ entries, base, plan, seeds }: CompareResults): CompareTask[] {
+  const start = base?.validation_loss ?? Number.POSITIVE_INFINITY
+  const rungs: (CompareTask & { kind: 'rung' })[] = []
+  for (const { name, search } of entries) {
+    if (search.chosen !== null) continue
+    const next = nextRungs(search, plan.rungs, start)
+    if (next.length === 0) chooseRate(search, plan.rungs, start)
+    rungs.push(...next.map((one) => ({ kind: 'rung' as const, name, ...one })))
+  }
+  if (rungs.length > 0) return rungs.toSorted((a, b) => a.rung - b.rung)
+  return seeds.flatMap((seed) =>
+    entries
+      .filter(({ cells }) => cells.every((cell) => cell.seed !== seed))
+      .map(({ name }) => ({ kind: 'cell' as const, name, seed })),
+  )
+}
+
+/** Runs that are finished, and those of the whole compare. */
+function progressOf({ entries, seeds, plan }: CompareResults): { done: number; total: number } {
+  let [done, total] = [0, 0]
+  for (const { search, cells } of entries) {
+    const made = search.rates.reduce((sum, { rungs }) => sum + rungs.length, 0)
+    done += made + cells.length
+    total += Math.max(made, searchRuns(search.rates.length, plan.rungs.length)) + seeds.length
+  }
+  return { done, total }
+}
+
+function record(results: CompareResults, task: CompareTask, outcome: Outcome): void {
+  const entry = results.entries.find(({ name }) => name === task.name)
+  if (entry === undefined) return
+  if (outcome.kind === 'rung') {
+    addRung(entry.search, (task as Extract<CompareTask, { kind: 'rung' }>).rate, outcome.rung)
+    return
+  }
+  entry.cells.push(outcome.cell)
+  entry.cells.sort((a, b) => results.seeds.indexOf(a.seed) - results.seeds.indexOf(b.seed))
+}

@@ -1,0 +1,93 @@
+/**
+ * The data of a compare, read and tokenized once: rows to train on, validation rows that choose learning rates, test
+ * rows that are read at the end of a cell only, and a general text that tells what was forgotten.
+ */
+import { join } from 'node:path'
+import type { BaseModel } from '../base/base.js'
+import { ConfigError } from '../core/errors.js'
+import { packageRoot } from '../core/root.js'
+import { ascending, shuffle } from '../data/permutation.js'
+import type { RunConfig } from '../train/config.js'
+import { type Examples, encodeFile, fingerprintRows } from '../train/data.js'
+import { dataset } from '../train/dataset.js'
+import { splitRows } from '../train/held-out.js'
+import { type Question, questionsOf } from '../train/row-measures.js'
+
+/** Rows of a compare by their use. */
+export interface CompareData {
+  train: Examples
+  validation: Examples
+  test: Examples
+  general: Examples
+  /** Of the test rows. */
+  questions: readonly (Question | null)[]
+  /** Current time as seen by chat templates, ms since 1970. */
+  now: number
+}
+
+/** Most of the training rows that are set aside for validation. */
+const VALIDATION_SHARE = 0.1
+/** Sets the draw of validation rows apart from the orders of epochs. */
+const VALIDATION = 0x76616c69
+/** Text in everyday English that no run trains on. */
+const GENERAL = join(packageRoot, 'demo', 'general.jsonl')
+
+/**
+ * @param validationRows at most so many
+ * @param testRows at most so many, the first ones
+ * @throws {ConfigError} for a config without held-out data, or with streamed data
+ */
+export async function readCompareData(
+  base: BaseModel,
+  config: RunConfig,
+  { validationRows, testRows, now }: { validationRows: number; testRows: number | null; now: number },
+  signal?: AbortSignal,
+): Promise<CompareData> {
+  const { dataset: training, evalDataset, evalFraction, seed } = config
+  if (training.streaming)
+    throw new ConfigError(
+      'compare: dataset.streaming is true, but compare needs all rows to split them; turn streaming off.',
+    )
+  if (evalDataset === null && evalFraction === 0)
+    throw new ConfigError(
+      'compare: the config has no held-out data, which strategies are compared on; set eval_dataset or eval_fraction.',
+    )
+  const control = { now, ...(signal ? { signal } : {}) }
+  const all = await encodeFile(base, training, config, control)
+  const held = evalDataset === null ? splitRows(all, { fraction: evalFraction, seed }) : undefined
+  const rows = held?.train ?? ascending(all.length)
+  const count = Math.min(validationRows, Math.floor(rows.length * VALIDATION_SHARE))
+  if (count < 1)
+    throw new ConfigError(
+      `compare: the training data has ${rows.length} rows, but a tenth of them is set aside for validation, so at least 10 are needed.`,
+      { rows: rows.length },
+    )
+  const order = shuffle(rows.slice(), seed, VALIDATION)
+  const separate = evalDataset === null ? all : await encodeFile(base, evalDataset, config, control)
+  const testable = held?.heldOut ?? ascending(separate.length)
+  const test = { data: separate, rows: testRows === null ? testable : testable.subarray(0, testRows) }
+  const text = await encodeFile(base, dataset(GENERAL), { ...config, trainOn: 'all' }, control)
+  return {
+    train: { data: all, rows: order.slice(count).sort() },
+    validation: { data: all, rows: order.slice(0, count).sort() },
+    test,
+    general: { data: text, rows: ascending(text.length) },
+    questions: questionsOf(test),
+    now,
+  }
+}
+
+/** Number of rows by use, and their hashes. */
+export async function describeData(data: CompareData) {
+  const describe = async ({ data, rows }: Examples) => ({
+    rows: rows.length,
+    hash: await fingerprintRows(data, rows),
+  })
+  const { train, validation, test, general } = data
+  return {
+    train: await describe(train),
+    validation: await describe(validation),
+    test: await describe(test),
+    general: await describe(general),
+  }
+}

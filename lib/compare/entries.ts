@@ -1,0 +1,164 @@
+/**
+ * The entries of a compare: strategies in configurations that share what they can, and controls, which tell apart the
+ * reasons for which a strategy may be better than LoRA.
+ */
+import { createHash } from 'node:crypto'
+import { ConfigError } from '../core/errors.js'
+import { badValue, nearest } from '../core/schema.js'
+import { keysOfStrategy, listStrategies, rulesOf, strategyFrom } from '../strategies/index.js'
+import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
+
+/** What is trained under a name. */
+export interface Contestant {
+  name: string
+  strategy: StrategyConfig
+  /** The strategy that a control explains. */
+  controlOf?: string
+  about?: string
+}
+
+/** The strategy that all others are compared to. */
+export const REFERENCE = 'lora'
+/** Privacy that dp-dylora is compared at: of single examples, as data need not name its clients. */
+const EPSILON = 8
+
+type Options = Record<string, unknown>
+
+/** Options that mean the same in every strategy that has them. */
+const SHARED = ['targetModules', 'excludeModules', 'layersToTransform']
+/** Those that some strategies have but refuse, such as dropout in Delta-LoRA. */
+const SHARED_IF_TAKEN = ['loraDropout', 'useRslora', 'bias']
+/** `r` is no rank of a weight's change here, so that strategies keep their own default. */
+const OWN_RANK = new Set(['vera', 'miss'])
+
+/** Names of all strategies, LoRA first and full fine-tuning last. */
+export function allStrategies(): string[] {
+  return [...listStrategies().map(({ name }) => name), 'full']
+}
+
+/**
+ * Checks names, and adds LoRA, to which all are compared.
+ * @throws {ConfigError} for an unknown name
+ */
+export function strategyNames(asked: readonly string[] | 'all'): string[] {
+  const known = allStrategies()
+  const names = asked === 'all' || asked.includes('all') ? known : [...new Set(asked)]
+  for (const name of names) {
+    if (known.includes(name)) continue
+    const close = nearest(name, known)
+    throw new ConfigError(
+      `compare: strategy ${JSON.stringify(name)} does not exist; ${close ? `did you mean ${close}?` : `expected all, or some of ${known.join(', ')}.`}`,
+      { name, known },
+    )
+  }
+  if (names.length === 0)
+    throw badValue({ name: 'compare', spelling: 'camel' }, 'strategies', [], 'all, or at least one name')
+  return names.includes(REFERENCE) ? names : [REFERENCE, ...names]
+}
+
+/** The adapter inside wrappers such as qlora. */
+function innermost(strategy: StrategyConfig): StrategyConfig {
+  return 'adapter' in strategy ? innermost(strategy.adapter as StrategyConfig) : strategy
+}
+
+/**
+ * A strategy with what the config's own strategy says that both have: rank, alpha, targets, dropout. The config's own
+ * strategy is taken as it is.
+ */
+export function contestant(name: string, given: StrategyConfig): Contestant {
+  if (given.name === name) return { name, strategy: given }
+  const plain = innermost(given)
+  if (plain.name === name) return { name, strategy: plain }
+  const options = (keys: readonly string[]) => optionsOf(name, plain as unknown as Options, keys)
+  try {
+    return { name, strategy: strategyFrom(options([...SHARED, ...SHARED_IF_TAKEN])) }
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return { name, strategy: strategyFrom(options(SHARED)) }
+  }
+}
+
+function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]): Options {
+  if (name === 'lora-plus' || name === 'qlora')
+    return { name, adapter: optionsOf(REFERENCE, plain, sharedKeys) }
+  if (name === 'dp-dylora')
+    return {
+      name,
+      adapter: optionsOf('dylora', plain, sharedKeys),
+      privacyUnit: 'example',
+      targetEpsilon: EPSILON,
+      rounds: 1,
+    }
+  const keys = new Set(keysOfStrategy(name))
+  const shared = Object.fromEntries(
+    sharedKeys.filter((key) => keys.has(key) && plain[key] !== undefined).map((key) => [key, plain[key]]),
+  )
+  const r = plain.r ?? plain.targetR
+  const alpha = plain.loraAlpha ?? plain.alpha
+  const ranked = typeof r === 'number' && !OWN_RANK.has(name)
+  return {
+    name,
+    ...shared,
+    ...(ranked && keys.has('r') ? { r } : {}),
+    ...(ranked && keys.has('targetR') ? { targetR: r, initR: Math.ceil(1.5 * r) } : {}),
+    ...(alpha !== undefined && keys.has('loraAlpha') ? { loraAlpha: alpha } : {}),
+    ...(alpha !== undefined && keys.has('alpha') ? { alpha } : {}),
+  }
+}
+
+/** Controls of the strategies that are there, on a model with these linears. */
+export function controls(contestants: readonly Contestant[], sites: readonly LinearSite[]): Contestant[] {
+  const found: Contestant[] = []
+  const strategies = new Map(contestants.map(({ name, strategy }) => [name, strategy as unknown as Options]))
+  const reference = strategies.get(REFERENCE) as Options
+  const add = (controlOf: string, name: string, about: string, options: Options) =>
+    found.push({ name, strategy: strategyFrom(options), controlOf, about })
+  const delta = strategies.get('delta-lora')
+  if (delta !== undefined)
+    add(
+      'delta-lora',
+      'lora+alpha',
+      'LoRA with lora_alpha (1 + lambda): the part of Delta-LoRA that a larger scale explains.',
+      { ...reference, loraAlpha: (reference.loraAlpha as number) * (1 + (delta.lambda as number)) },
+    )
+  if (strategies.has('lora-plus'))
+    add('lora-plus', 'lora+b-rate', 'LoRA with B at twice the learning rate: the least of LoRA+.', {
+      name: 'lora-plus',
+      adapter: reference,
+      loraplusLrRatio: 2,
+    })
+  const dylora = strategies.get('dylora')
+  if (dylora !== undefined) {
+    const r = dylora.r as number
+    add(
+      'dylora',
+      'dylora+fixed-rank',
+      'DyLoRA at its largest rank in every step: what the drawn ranks cost.',
+      {
+        ...dylora,
+        rankDistribution: Array.from({ length: r }, (_, i) => (i === r - 1 ? 1 : 0)),
+      },
+    )
+  }
+  const attention = sites.map(({ path }) => path).filter((path) => /attn|attention/.test(path))
+  const names = [...new Set(attention.map((path) => path.split('.').at(-1) as string))]
+  if (names.length > 0 && attention.length < sites.length)
+    add('lora', 'lora+attention', 'LoRA on the linears of attention alone: what the others add.', {
+      ...reference,
+      targetModules: names,
+    })
+  return found
+}
+
+/**
+ * The strategy of a run: private training makes a round of every step, and here its noise is drawn from the seed, so
+ * that cells repeat.
+ */
+export function strategyOfRun(
+  strategy: StrategyConfig,
+  { steps, seed, cohort }: { steps: number; seed: number; cohort: number },
+): StrategyConfig {
+  if (rulesOf(strategy).privacy?.(strategy) === undefined) return strategy
+  const noiseKey = createHash('sha256').update(`compare ${seed}`).digest('hex')
+  return strategyFrom({ ...strategy, rounds: steps, noiseKey, cohort })
+}

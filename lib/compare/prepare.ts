@@ -1,0 +1,208 @@
+/**
+ * What stands before the first run of a compare: its entries with their sizes, the expected time, and what is cut for a
+ * budget. A compare that resumes takes all of it from its results, and is checked to be the same.
+ */
+import { ConfigError, LowrankError, UnsupportedError } from '../core/errors.js'
+import { strategyToFile } from '../strategies/index.js'
+import type { RunConfig } from '../train/config.js'
+import { canonical } from '../train/identity.js'
+import { effortWithin } from './budget.js'
+import { type Contestant, contestant, controls, REFERENCE, strategyNames } from './entries.js'
+import { nearestSize } from './equal.js'
+import type { Metric } from './metrics.js'
+import type { CompareAsked } from './options.js'
+import type { CompareEntry, CompareResults } from './results.js'
+import { newSearch, rateGrid, rungSteps } from './search.js'
+import { seedsToDetect, simulatedPower } from './statistics/index.js'
+import { type Sized, settingsOf, type Workbench } from './workbench.js'
+
+/** Difference, in spreads, whose chance of being found is told before a compare. */
+const TOLD_SPREADS = 2
+const MOST_SEEDS = 100
+
+/** The results of a compare that is about to begin or to go on. */
+export async function prepared(
+  config: RunConfig,
+  asked: CompareAsked,
+  metrics: readonly Metric[],
+  workbench: Workbench,
+  earlier: CompareResults | undefined,
+): Promise<CompareResults> {
+  const about = await workbench.about()
+  const identity = { asked: identityOf(config, asked, metrics), settings: settingsOf(config), ...about }
+  if (earlier !== undefined) {
+    checkSame(earlier, identity)
+    return earlier
+  }
+  const { onEvent } = asked
+  onEvent?.({ event: 'preparing', what: 'base', done: 0, total: 1 })
+  const created = new Date(workbench.now).toISOString()
+  const base = await workbench.base()
+  const { entries, leftOut } = await sizedEntries(config, asked, workbench)
+  const rungs = rungSteps(workbench.steps)
+  const wanted = seedsOf(asked, entries.length)
+  const costs = { entries, base, rungs, jobs: 1 }
+  const { seeds, points, seconds, cuts } = effortWithin(costs, wanted, asked.budget)
+  for (const entry of entries) {
+    const center = workbench.ownRate(entry.config)
+    entry.search = newSearch(rateGrid(entry.config.name, center, points))
+  }
+  return {
+    ...{ version: 1, kind: 'compare', hash: '', created, finished: null, command: asked.command },
+    ...identity,
+    equal: asked.equal,
+    metrics: metrics.map(({ name, higherIsBetter }) => ({
+      ...{ name, higher_is_better: higherIsBetter, primary: name === 'loss' },
+    })),
+    seeds: Array.from({ length: seeds }, (_, i) => config.seed + i),
+    plan: {
+      ...{ seconds, budget_seconds: asked.budget, rungs, cuts },
+      power: seeds > 1 ? simulatedPower({ strategies: entries.length, seeds, spreads: TOLD_SPREADS }) : null,
+    },
+    left_out: leftOut,
+    base,
+    entries: entries.map(({ config: _, ...entry }) => entry),
+    statistics: null,
+    remarks: [],
+  }
+}
+
+/** @throws {ConfigError} where no number of seeds suffices */
+function seedsOf({ seeds, detect }: CompareAsked, strategies: number): number {
+  if (detect === null) return seeds
+  const enough = seedsToDetect({ strategies, spreads: detect }, MOST_SEEDS)
+  if (enough !== undefined) return enough
+  throw new ConfigError(
+    `compare: detect is ${detect}, but ${MOST_SEEDS} seeds do not find a difference of ${detect} spreads among ${strategies} entries in 8 of 10 compares; expected a larger difference.`,
+    { detect, strategies },
+  )
+}
+
+type SizedEntry = CompareEntry & { config: Contestant['strategy'] }
+
+/** Entries with what they take; those that the base does not take are left out of `all`, and errors where they are named. */
+async function sizedEntries(
+  config: RunConfig,
+  { strategies, controls: withControls, equal, onEvent }: CompareAsked,
+  workbench: Workbench,
+): Promise<{ entries: SizedEntry[]; leftOut: CompareResults['left_out'] }> {
+  const leftOut: CompareResults['left_out'] = []
+  const named = strategyNames(strategies).map((name) => contestant(name, config.strategy))
+  const isAll = strategies === 'all' || strategies.includes('all')
+  const all = [...named, ...(withControls ? controls(named, workbench.model.base.sites) : [])]
+  const entries: SizedEntry[] = []
+  let reference: SizedEntry | undefined
+  for (const [index, one] of all.entries()) {
+    onEvent?.({ event: 'preparing', what: one.name, done: index + 1, total: all.length + 1 })
+    try {
+      const strategy =
+        reference === undefined ? one.strategy : await resized(one.strategy, equal, reference, workbench)
+      const sized = await workbench.size(strategy, config.seed)
+      if (one.name === 'qlora' && reference?.base_format === sized.baseFormat)
+        throw new UnsupportedError(
+          `compare: the base is ${sized.baseFormat} for all entries, where qlora is the same as lora.`,
+        )
+      const entry = entryOf({ ...one, strategy }, sized, workbench.steps)
+      if (equal === 'time' && reference !== undefined)
+        entry.steps = Math.max(
+          1,
+          Math.round((workbench.steps * reference.seconds_per_step) / entry.seconds_per_step),
+        )
+      if (one.name === REFERENCE) reference = entry
+      entries.push(entry)
+    } catch (error) {
+      if (!(error instanceof LowrankError && LEFT_OUT.has(error.code)) || one.name === REFERENCE) throw error
+      const reason = error.message.replace(/^\w+(\(\))?: /, '')
+      if (!isAll && one.controlOf === undefined) throw untrainable(one.name, reason, error)
+      leftOut.push({ name: one.name, reason })
+    }
+  }
+  return { entries, leftOut }
+}
+
+function untrainable(name: string, reason: string, cause: LowrankError): UnsupportedError {
+  return new UnsupportedError(
+    `compare: strategy ${name} cannot be trained here: ${reason} Leave it out of the strategies.`,
+    { strategy: name, reason },
+    { cause },
+  )
+}
+
+/** Codes of errors that say why a strategy cannot be trained here. */
+const LEFT_OUT = new Set(['UNSUPPORTED', 'CONFIG', 'OUT_OF_MEMORY'])
+
+async function resized(
+  strategy: Contestant['strategy'],
+  equal: CompareAsked['equal'],
+  reference: CompareEntry,
+  workbench: Workbench,
+): Promise<Contestant['strategy']> {
+  if (equal === 'parameters')
+    return nearestSize(strategy, reference.trainable_parameters, (one) => workbench.parameters(one))
+  if (equal === 'bytes')
+    return nearestSize(strategy, reference.planned.bytes, (one) => workbench.plannedBytes(one))
+  return strategy
+}
+
+function entryOf({ name, strategy, controlOf, about }: Contestant, sized: Sized, steps: number): SizedEntry {
+  return {
+    name,
+    config: strategy,
+    strategy: strategyToFile(strategy),
+    ...(controlOf === undefined ? {} : { control_of: controlOf }),
+    ...(about === undefined ? {} : { about }),
+    base_format: sized.baseFormat,
+    trainable_parameters: sized.trainableParameters,
+    planned: sized.planned,
+    file_bytes: sized.fileBytes,
+    steps,
+    seconds_per_step: sized.secondsPerStep,
+    search: newSearch([]),
+    cells: [],
+  }
+}
+
+/** Options of a compare that a resumed one must repeat. */
+function identityOf(
+  config: RunConfig,
+  asked: CompareAsked,
+  metrics: readonly Metric[],
+): Record<string, unknown> {
+  const { strategies, seeds, detect, equal, budget, controls, validationRows, testRows } = asked
+  return {
+    ...{ strategies, seeds, detect, equal, budget, controls },
+    ...{ validation_rows: validationRows, test_rows: testRows },
+    metrics: metrics.map(({ name }) => name),
+    strategy: strategyToFile(config.strategy),
+  }
+}
+
+type Identity = Pick<CompareResults, 'asked' | 'settings' | 'model' | 'data' | 'binary'>
+
+/** @throws {ConfigError} naming the first thing in which the results are of another compare */
+function checkSame(there: CompareResults, here: Identity): void {
+  const flat = ({ asked, settings, model, data, binary }: Identity) => ({
+    ...asked,
+    ...settings,
+    model: model.hash,
+    quantization: model.quantization,
+    precision: model.precision,
+    ...Object.fromEntries(Object.entries(data).map(([name, { hash }]) => [`${name} rows`, hash])),
+    'instruction set': binary.level,
+    'native addon': binary.hash,
+  })
+  const [was, is] = [flat(there), flat(here)] as Record<string, unknown>[] as [
+    Record<string, unknown>,
+    Record<string, unknown>,
+  ]
+  for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
+    if (canonical(was[key] ?? null) === canonical(is[key] ?? null)) continue
+    const values = [was[key], is[key]].map((value) => JSON.stringify(value) ?? 'absent')
+    const isHash = values.some((value) => /^"[0-9a-f]{64}"$/.test(value))
+    const how = isHash ? 'has changed' : `is ${values[0]} there and ${values[1]} here`
+    throw new ConfigError(
+      `compare: the output folder has another compare: ${key} ${how}. Repeat the options of that one to resume it, or name another folder with --output (outputDir).`,
+      { key, there: was[key] ?? null, here: is[key] ?? null },
+    )
+  }
+}

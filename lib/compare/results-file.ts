@@ -1,0 +1,56 @@
+/** results.json on disk: written whole, with a hash that tells whether anyone changed it since. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { checkedPath } from '../core/arguments.js'
+import { FileFormatError } from '../core/errors.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { readJsonObject } from '../io/input.js'
+import { hashOf } from '../train/identity.js'
+import { type CompareResults, compareResults } from './results.js'
+
+const NAME = 'results.json'
+const SIZE_LIMIT = 1 << 30
+
+/** Path of the results in the output folder of a compare, or of a file that is named itself. */
+export function resultsPath(path: string): string {
+  return path.endsWith('.json') ? path : join(path, NAME)
+}
+
+/** The results with the hash over everything else. */
+export function sealed(results: CompareResults): CompareResults {
+  const { hash, ...rest } = results
+  return { ...results, hash: hashOf(rest) }
+}
+
+/**
+ * @param path of the file, or of its folder
+ * @returns what `compare()` returned, or the state of a compare that is not finished
+ * @throws {FileFormatError} when it is missing, is none of a compare, or was changed since it was written
+ */
+export async function readResults(path: string): Promise<CompareResults> {
+  const file = resultsPath(checkedPath(path, 'readResults()', 'path'))
+  if (!existsSync(file))
+    throw new FileFormatError(
+      `${file} does not exist; expected results.json of \`lowrank compare\`, or its folder.`,
+      { path: file },
+    )
+  const raw = await readJsonObject(file, SIZE_LIMIT)
+  if (raw.kind !== 'compare' || raw.version !== 1)
+    throw new FileFormatError(
+      `${file} is no result of a compare that this version reads: kind is ${JSON.stringify(raw.kind) ?? 'absent'} and version ${JSON.stringify(raw.version) ?? 'absent'}, expected "compare" and 1.`,
+      { path: file, kind: raw.kind ?? null, version: raw.version ?? null },
+    )
+  const { hash, ...rest } = raw
+  const parsed = compareResults.safeParse(raw, { jitless: true })
+  if (hash !== hashOf(rest) || !parsed.success)
+    throw new FileFormatError(
+      `${file} was changed after lowrank wrote it: its contents do not match its hash. Restore the file, or run the compare again with --force.`,
+      { path: file, hash: hash ?? null },
+    )
+  return parsed.data
+}
+
+/** Writes results.json whole into a folder that exists, with the hash of its contents. */
+export async function writeResults(folder: string, results: CompareResults): Promise<void> {
+  await writeFileWhole(resultsPath(folder), `${JSON.stringify(sealed(results))}\n`)
+}

@@ -1,0 +1,220 @@
+/** One training of a compare: an adapter on a model that stays loaded, trained, measured, and taken off again. */
+import { withSession } from '../base/base.js'
+import { DivergedError } from '../core/errors.js'
+import type { Adapter } from '../model/adapter.js'
+import { createAdapter } from '../model/attach.js'
+import type { Model } from '../model/model.js'
+import { addon, CATEGORIES } from '../native/addon.js'
+import type { RunOptions } from '../options/options.js'
+import { exactMatchPlan } from '../planning/plans.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { dataOf, rowByRow, sampleOf } from '../train/data.js'
+import { countMatches } from '../train/exact-match.js'
+import { runProbe } from '../train/probe.js'
+import { answers, rowLosses, textOf } from '../train/row-measures.js'
+import type { CompareData } from './data.js'
+import { strategyOfRun } from './entries.js'
+import { type Metric, scoresOf } from './metrics.js'
+import type { CompareCell, CompareItems } from './results.js'
+
+/** What a training needs beside the strategy. */
+export interface TrainingSetup {
+  model: Model
+  data: CompareData
+  /** Those of the config; `maxSteps`, `seed`, and the learning rate are set for each training. */
+  options: RunOptions
+  metrics: readonly Metric[]
+  signal?: AbortSignal | undefined
+}
+
+/** One training. */
+export interface TrainingAsked {
+  strategy: StrategyConfig
+  rate: number
+  steps: number
+  seed: number
+  /** True for runs of the search: a short warm-up, then a constant rate. */
+  constant: boolean
+  /** Steps after which the validation rows are measured. */
+  evaluateAt?: ReadonlySet<number>
+}
+
+/** The steps of a training. */
+export interface Trained {
+  diverged: boolean
+  /** Of every step; null for a round of private training that drew nobody. */
+  losses: (number | null)[]
+  tokens: number
+  seconds: number
+  /** Shortest time of a step, the first left out where there are more. */
+  fastestStep: number
+  curve: CompareCell['curve']
+  /** Seconds at each point of the curve. */
+  curveSeconds: number[]
+  planned: { bytes: number; rows: CompareCell['measured_peak']['rows'] }
+  measured: CompareCell['measured_peak']
+}
+
+const SEARCH_WARMUP = 0.1
+
+/** Trains, and hands the adapter to `then` before it is detached; one that diverged is as after its last good step. */
+export async function trained<T>(
+  setup: TrainingSetup,
+  asked: TrainingAsked,
+  then: (adapter: Adapter, trained: Trained) => Promise<T>,
+): Promise<T> {
+  const { model, data, signal } = setup
+  const options = runOptions(setup, asked)
+  const cohort = Math.max(1, Math.round(data.train.rows.length / stepsOfEpoch(setup)))
+  const strategy = strategyOfRun(asked.strategy, { ...asked, cohort })
+  const ready = await probed(setup, strategy, options)
+  const adapter = await model.attach(ready, { seed: asked.seed })
+  try {
+    // Only its path is shown; the rows are given.
+    const source = { path: 'compare' } as never
+    const isPrivate = rulesOf(ready).privacy?.(ready) !== undefined
+    const run = adapter.trainOn(
+      source,
+      { ...options, maxSteps: isPrivate ? null : asked.steps, ...(signal ? { signal } : {}) },
+      (_base, _sources, shape) => dataOf(data.train, shape, data.now),
+    )
+    const found: Trained = {
+      ...{ diverged: false, losses: [], tokens: 0, seconds: 0, fastestStep: Number.POSITIVE_INFINITY },
+      ...{ curve: [], curveSeconds: [] },
+      planned: { bytes: run.memory.peakBytes, rows: [...run.memory.rows] },
+      measured: { bytes: 0, rows: [], resident_bytes: 0 },
+    }
+    let begun = performance.now()
+    try {
+      for await (const event of run.events()) {
+        const seconds = (performance.now() - begun) / 1000
+        if (event.event === 'step') {
+          found.seconds += seconds
+          found.tokens += event.tokens
+          found.losses.push(Number.isFinite(event.loss) ? event.loss : null)
+          if (event.step > 1 || asked.steps === 1) found.fastestStep = Math.min(found.fastestStep, seconds)
+          noteMemory(found)
+          if (asked.evaluateAt?.has(event.step)) {
+            found.curve.push([event.step, mean(await validationLosses(setup, adapter))])
+            found.curveSeconds.push(found.seconds)
+          }
+        }
+        begun = performance.now()
+      }
+    } catch (error) {
+      if (!(error instanceof DivergedError)) throw error
+      found.diverged = true
+    }
+    return await then(adapter, found)
+  } finally {
+    await adapter.detach()
+  }
+}
+
+/** Options of a run that ends after its steps, and decides nothing. */
+function runOptions({ options }: TrainingSetup, { rate, steps, seed, constant }: TrainingAsked): RunOptions {
+  return {
+    ...options,
+    ...{ learningRate: rate, maxSteps: steps, seed },
+    ...{ evalSteps: null, saveSteps: null, loadBestModelAtEnd: false, earlyStoppingPatience: null },
+    ...{ metricForBestModel: 'loss' as const, greaterIsBetter: null },
+    ...(constant
+      ? { lrSchedulerType: 'constant' as const, warmupSteps: null, warmupRatio: SEARCH_WARMUP }
+      : {}),
+  }
+}
+
+/** Optimizer steps of one pass over the training rows. */
+export function stepsOfEpoch({ data, options }: Pick<TrainingSetup, 'data' | 'options'>): number {
+  const { perDeviceTrainBatchSize: rows, maxSeqLength, packing, gradientAccumulationSteps } = options
+  const { data: all, rows: own } = data.train
+  const tokens = own.reduce((sum, row) => sum + all.rowLength(row), 0)
+  const batches = packing ? tokens / (rows * maxSeqLength) : own.length / rows
+  return Math.max(1, Math.ceil(Math.ceil(batches) / gradientAccumulationSteps))
+}
+
+/** The strategy after the look at the training rows that it may ask for. */
+async function probed(
+  { model, data, signal }: TrainingSetup,
+  strategy: StrategyConfig,
+  options: RunOptions,
+): Promise<StrategyConfig> {
+  const probe = rulesOf(strategy).probe?.(strategy)
+  if (probe === undefined) return strategy
+  const { base } = model
+  return runProbe(
+    base,
+    probe,
+    { dataset: { path: 'compare' } as never, evalDataset: null, evalFraction: 0 },
+    options,
+    (description) => createAdapter(description, undefined, base.device),
+    signal ? { signal } : {},
+    (_base, _sources, shape, fraction) => sampleOf(data.train, shape, fraction, data.now),
+  )
+}
+
+function noteMemory({ measured }: Trained): void {
+  measured.resident_bytes = Math.max(measured.resident_bytes, addon().residentBytes().rss)
+  const allocated = addon().allocated()
+  const bytes = CATEGORIES.reduce((sum, category) => sum + allocated[category], 0)
+  if (bytes <= measured.bytes) return
+  measured.bytes = bytes
+  measured.rows = CATEGORIES.filter((category) => allocated[category] > 0).map((category) => ({
+    category,
+    bytes: allocated[category],
+  }))
+}
+
+/** The loss of each validation row; without an adapter, of the base. */
+export function validationLosses(setup: TrainingSetup, adapter: Adapter | null) {
+  const { model, data, options, signal } = setup
+  return rowLosses(model.base, active(adapter), data.validation, options, signal)
+}
+
+/** Everything that is measured on the test rows and the general text, of an adapter or of the base alone. */
+export async function measured(
+  { model, data, options, metrics, signal }: TrainingSetup,
+  adapter: Adapter | null,
+): Promise<{ items: CompareItems; general: number | null }> {
+  const { base } = model
+  const { test, questions } = data
+  const acting = active(adapter)
+  const loss = await rowLosses(base, acting, test, options, signal)
+  const general = mean(await rowLosses(base, acting, data.general, options, signal))
+  if (questions.every((question) => question === null)) return { items: { loss, scores: {} }, general }
+  const plans = { forward: exactMatchPlan(options.maxSeqLength, base.precision) }
+  const rows = rowByRow(test, options.maxSeqLength)
+  const { matched, accuracies } = await withSession(base, acting, plans, (session) =>
+    countMatches(session, 'forward', rows, { signal }),
+  )
+  const tokenizer = await base.tokenizer()
+  const texts = (ids: (Int32Array | undefined)[]) =>
+    Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
+  const expected = await texts(questions.map((question) => question?.answer))
+  // What is answered word for word needs not be generated.
+  const open = questions.map((question, i) => (matched[i] ? null : question))
+  const limit = Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
+  const generated = await answers(base, acting, open, limit, signal)
+  const predictions = expected.map((text, i) => (matched[i] ? text : (generated[i] as string)))
+  const prompts = await texts(questions.map((question) => question?.prompt))
+  const scores = scoresOf(metrics, { matched, accuracies, predictions, expected, prompts })
+  return { items: { loss, scores, predictions }, general }
+}
+
+/** An answer may be so much longer than the longest one of the data. */
+const SPARE_TOKENS = 8
+
+function active(adapter: Adapter | null) {
+  return adapter === null ? [] : [{ state: adapter.state, weight: 1, rank: null }]
+}
+
+/** Null where one value is. */
+export function mean(values: readonly (number | null)[]): number | null {
+  let sum = 0
+  for (const value of values) {
+    if (value === null) return null
+    sum += value
+  }
+  return values.length === 0 ? null : sum / values.length
+}

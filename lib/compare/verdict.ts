@@ -1,0 +1,46 @@
+/** The statistics of a compare whose cells are all there. */
+import { REFERENCE } from './entries.js'
+import type { CompareEntry, CompareResults } from './results.js'
+import { metricStatistics } from './statistics/index.js'
+
+/** Statistics by name of the metric; those of metrics that the data does not have are left out. */
+export function judged({ entries, metrics }: CompareResults): CompareResults['statistics'] {
+  const found: NonNullable<CompareResults['statistics']> = {}
+  for (const { name, higher_is_better: higherIsBetter } of metrics) {
+    const scores = entries.map(({ cells }) => cells.map(({ items }) => itemsOf(items, name)))
+    const rows = Math.max(0, ...scores.flat().map((items) => items.length))
+    if (rows === 0) continue
+    const filled = scores.map((runs) =>
+      runs.map((items) => (items.length === rows ? items : new Array<number>(rows).fill(Number.NaN))),
+    )
+    const control = entries.findIndex((entry) => entry.name === REFERENCE)
+    const names = entries.map((entry) => entry.name)
+    if (filled.every((runs) => runs.every((items) => items.some(Number.isNaN)))) continue
+    found[name] = metricStatistics({ names, scores: filled, control, higherIsBetter })
+  }
+  for (const entry of entries) entry.search.flat = isFlat(entry)
+  return found
+}
+
+function itemsOf(items: CompareEntry['cells'][number]['items'], metric: string): number[] {
+  const values = metric === 'loss' ? items.loss : (items.scores[metric] ?? [])
+  return values.map((value) => value ?? Number.NaN)
+}
+
+/** True if the chosen rate and its neighbors differ by less than the seeds do. */
+function isFlat({ search: { rates, chosen }, cells }: CompareEntry): boolean {
+  const at = rates.findIndex(({ rate }) => rate === chosen)
+  const own = rates[at]?.rungs
+  const means = cells.map(({ metrics }) => metrics.loss ?? Number.NaN)
+  if (own === undefined || own.length === 0 || means.length < 2) return false
+  const average = means.reduce((sum, value) => sum + value, 0) / means.length
+  const squares = means.reduce((sum, value) => sum + (value - average) ** 2, 0)
+  const spread = Math.sqrt(squares / (means.length - 1))
+  return [rates[at - 1], rates[at + 1]].every((neighbor) => {
+    const shared = Math.min(neighbor?.rungs.length ?? 0, own.length) - 1
+    const losses = [neighbor?.rungs[shared]?.loss, own[shared]?.loss]
+    return losses.every((loss) => typeof loss === 'number')
+      ? Math.abs((losses[0] as number) - (losses[1] as number)) < spread
+      : false
+  })
+}

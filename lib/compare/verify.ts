@@ -1,0 +1,144 @@
+/** Trains cells of a finished compare again, and tells whether they have the same results, bit for bit. */
+import { randomInt } from 'node:crypto'
+import * as z from 'zod'
+import { abortSignal, callback, checkedOptions, checkedPath } from '../core/arguments.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { integer } from '../core/schema.js'
+import { addon } from '../native/addon.js'
+import { resolveConfig } from '../train/config.js'
+import { runTask } from './cells.js'
+import { METRIC_NAMES, metricsOf } from './metrics.js'
+import type { CompareResults } from './results.js'
+import { readResults, resultsPath } from './results-file.js'
+import { Workbench } from './workbench.js'
+
+/** Options of `verifyCompare()`. */
+export interface VerifyOptions {
+  /** Number of cells, drawn at random. Default null: all. */
+  cells?: number | null
+  signal?: AbortSignal
+  /** Called after each cell. */
+  onCell?: (cell: VerifiedCell, done: number, total: number) => void
+}
+
+/** A cell that was trained again. */
+export interface VerifiedCell {
+  id: string
+  /** Hash in the results. */
+  expected: string
+  /** Hash of the repetition. */
+  found: string
+  same: boolean
+}
+
+/** Outcome of a verification. */
+export interface Verification {
+  /** True if all cells have the same hash. */
+  same: boolean
+  cells: VerifiedCell[]
+  /** True if the native addon is the one that made the results; another build may compute the same bits. */
+  sameBinary: boolean
+}
+
+const optionsSchema = z.strictObject({
+  cells: integer(1).nullable().default(null),
+  signal: abortSignal().optional(),
+  onCell: callback<NonNullable<VerifyOptions['onCell']>>().optional(),
+})
+
+/**
+ * Trains cells of `results.json` again and compares their hashes. The model and the data must be where they were.
+ * @param path of results.json, or of its folder
+ * @throws {FileFormatError} for results that were changed by hand
+ * @throws {ConfigError} for a model or data that is not what it was, or results without cells
+ * @throws {UnsupportedError} where the instruction set is another one, with which results have other bits
+ * @example const { same } = await verifyCompare('out-compare', { cells: 10 })
+ */
+export async function verifyCompare(path: string, options: VerifyOptions = {}): Promise<Verification> {
+  checkedPath(path, 'verifyCompare()', 'path', 'results.json of a compare, or its folder')
+  const { cells: count, signal, onCell } = checkedOptions(optionsSchema, options, 'verifyCompare()')
+  const results = await readResults(path)
+  const file = resultsPath(path)
+  checkLevel(results, file)
+  const all = results.entries.flatMap((entry) => entry.cells.map((cell) => ({ entry, cell })))
+  if (all.length === 0)
+    throw new ConfigError(`compare: ${file} has no trained cells yet, so there is nothing to verify.`, {
+      path: file,
+    })
+  const config = resolveConfig(
+    { ...results.settings, strategy: results.asked.strategy },
+    { name: file, spelling: 'snake' },
+    '/',
+  )
+  const { validation_rows: validationRows, test_rows: testRows } = results.asked as {
+    validation_rows: number
+    test_rows: number | null
+  }
+  const known = results.metrics.map(({ name }) => name).filter((name) => METRIC_NAMES.includes(name as never))
+  const workbench = await Workbench.open(config, {
+    ...{ validationRows, testRows, metrics: metricsOf(known), signal },
+    now: Date.parse(results.created),
+  })
+  try {
+    const { model, data, binary } = await workbench.about()
+    checkInputs(results, { model, data }, file)
+    const chosen = drawn(all, count ?? all.length)
+    const cells: VerifiedCell[] = []
+    for (const { entry, cell } of chosen) {
+      signal?.throwIfAborted()
+      // At the rate of the cell, whatever the search says.
+      const search = { ...entry.search, chosen: cell.rate }
+      const task = { kind: 'cell' as const, name: entry.name, seed: cell.seed }
+      const outcome = await runTask(workbench, task, { ...results, entries: [{ ...entry, search }] })
+      const found = outcome.kind === 'cell' ? outcome.cell.hash : ''
+      const verified = { id: cell.id, expected: cell.hash, found, same: found === cell.hash }
+      cells.push(verified)
+      onCell?.(verified, cells.length, chosen.length)
+    }
+    return {
+      same: cells.every((one) => one.same),
+      cells,
+      sameBinary: binary.hash === results.binary.hash,
+    }
+  } finally {
+    await workbench.dispose()
+  }
+}
+
+function checkLevel({ binary }: CompareResults, path: string): void {
+  const { isa, levels } = addon().cpu()
+  if (binary.level === isa) return
+  const advice = levels.includes(binary.level)
+    ? `set LOWRANK_ISA=${binary.level} to compute with that one`
+    : `verify it on a machine that has ${binary.level}`
+  throw new UnsupportedError(
+    `compare: ${path} was made with the instruction set ${binary.level}, and this process uses ${isa}, whose results have other bits; ${advice}.`,
+    { path, there: binary.level, here: isa },
+  )
+}
+
+/** @throws {ConfigError} naming what is not as it was */
+function checkInputs(
+  there: CompareResults,
+  here: Pick<CompareResults, 'model' | 'data'>,
+  path: string,
+): void {
+  const changed = [
+    ...(there.model.hash === here.model.hash ? [] : [`the model ${there.model.name}`]),
+    ...(['train', 'validation', 'test', 'general'] as const)
+      .filter((name) => there.data[name].hash !== here.data[name].hash)
+      .map((name) => `the ${name} rows`),
+  ]
+  if (changed.length === 0) return
+  throw new ConfigError(
+    `compare: ${path} cannot be verified: ${changed.join(', ')} changed since. Restore what was compared.`,
+    { path, changed },
+  )
+}
+
+/** So many of a list, at random, in their order. */
+function drawn<T>(list: readonly T[], count: number): T[] {
+  const left = list.map((_, index) => index)
+  while (left.length > count) left.splice(randomInt(left.length), 1)
+  return left.map((index) => list[index] as T)
+}

@@ -1,0 +1,323 @@
+/**
+ * What runs the cells of a compare: the base loaded once in each format that an entry needs, and the data tokenized
+ * once. Every answer is plain data, so that a workbench may be in another process.
+ */
+import { createHash } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { UnsupportedError } from '../core/errors.js'
+import { toFileKeys } from '../core/schema.js'
+import type { Adapter } from '../model/adapter.js'
+import { loadModel } from '../model/load.js'
+import type { Model } from '../model/model.js'
+import { addon } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { addonOrigin } from '../native/load.js'
+import { optimizerState } from '../options/optimizers.js'
+import { ownRate } from '../options/rates.js'
+import { trainingPlans } from '../planning/plans.js'
+import { describeAdapter } from '../strategies/describe.js'
+import { rulesOf, strategyToFile } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { configSchema, loadQuantization, type RunConfig, trainOptions } from '../train/config.js'
+import { hashOf } from '../train/identity.js'
+import { describeQuantization, type Quantization } from '../weights/quantization.js'
+import { type CompareData, describeData, readCompareData } from './data.js'
+import type { Contestant } from './entries.js'
+import type { Metric } from './metrics.js'
+import type { CompareCell, CompareResults, CompareRung } from './results.js'
+import { mean, measured, stepsOfEpoch, type Trained, trained, validationLosses } from './training.js'
+
+/** Options of a workbench beside the config. */
+export interface WorkbenchOptions {
+  validationRows: number
+  testRows: number | null
+  metrics: readonly Metric[]
+  /** Current time as seen by chat templates, ms since 1970. */
+  now: number
+  signal?: AbortSignal | undefined
+  /** Sentences on what a user would not expect. */
+  onWarning?: ((message: string) => void) | undefined
+}
+
+/** Size and speed of an entry before it is searched. */
+export interface Sized {
+  baseFormat: string
+  trainableParameters: number
+  planned: Trained['planned']
+  fileBytes: number
+  secondsPerStep: number
+}
+
+/** Points of the curve of a cell. */
+const CURVE_POINTS = 10
+/** Steps that are timed, the first one left out. */
+const TIMED_STEPS = 3
+
+export class Workbench {
+  readonly #config: RunConfig
+  readonly #options: WorkbenchOptions
+  readonly #quantization: Quantization
+  #model: Model
+  #data: CompareData
+
+  private constructor(config: RunConfig, options: WorkbenchOptions, model: Model, data: CompareData) {
+    this.#config = config
+    this.#options = options
+    this.#model = model
+    this.#data = data
+    this.#quantization = model.quantization
+  }
+
+  static async open(config: RunConfig, options: WorkbenchOptions): Promise<Workbench> {
+    const model = await open(config, options, sharedQuantization(config))
+    try {
+      return new Workbench(
+        config,
+        options,
+        model,
+        await readCompareData(model.base, config, options, options.signal),
+      )
+    } catch (error) {
+      await model.dispose()
+      throw error
+    }
+  }
+
+  /** The base that is loaded now. */
+  get model(): Model {
+    return this.#model
+  }
+
+  /** Optimizer steps of a cell. */
+  get steps(): number {
+    const { maxSteps, numTrainEpochs } = this.#config
+    return maxSteps ?? Math.max(1, Math.ceil(numTrainEpochs * stepsOfEpoch(this.#setup(this.#model))))
+  }
+
+  /** The model, data, binary, and machine. */
+  async about(): Promise<Pick<CompareResults, 'model' | 'data' | 'binary' | 'machine'>> {
+    const { base, precision } = this.#model
+    const { isa, threads } = addon().cpu()
+    return {
+      model: {
+        name: this.#config.model,
+        hash: base.files.fingerprint,
+        quantization: describeQuantization(this.#quantization),
+        precision,
+      },
+      data: await describeData(this.#data),
+      binary: {
+        version: addon().version,
+        level: isa,
+        hash: createHash('sha256')
+          .update(await readFile(addonOrigin().path))
+          .digest('hex'),
+      },
+      machine: {
+        processor: cpus()[0]?.model.trim() ?? 'unknown',
+        threads,
+        platform: `${process.platform} ${process.arch}`,
+      },
+    }
+  }
+
+  /**
+   * The parameters, memory, and step time of an entry.
+   * @throws {UnsupportedError} for a base that the strategy does not take
+   */
+  async size(strategy: StrategyConfig, seed: number): Promise<Sized> {
+    const model = await this.#baseFor(strategy)
+    const asked = {
+      ...{ strategy, steps: Math.min(TIMED_STEPS, this.steps), seed, constant: true },
+      rate: this.ownRate(strategy),
+    }
+    return trained(this.#setup(model), asked, async (adapter, found) => ({
+      baseFormat: describeQuantization(model.quantization),
+      trainableParameters: adapter.trainableParameters,
+      planned: found.planned,
+      fileBytes: await savedBytes(adapter),
+      secondsPerStep: found.fastestStep,
+    }))
+  }
+
+  /** Current time as seen by chat templates, ms since 1970. */
+  get now(): number {
+    return this.#options.now
+  }
+
+  /** Numbers that a strategy trains, on the base that is loaded. */
+  async parameters(strategy: StrategyConfig): Promise<number> {
+    const { sites, weights } = this.#model.base
+    const { spec } = describeAdapter(strategy, sites, { weights })
+    return spec.parameters.reduce((sum, { trained, rows, cols }) => sum + (trained ? rows * cols : 0), 0)
+  }
+
+  /** Planned peak of a training of a strategy, bytes. */
+  async plannedBytes(strategy: StrategyConfig): Promise<number> {
+    const model = await this.#baseFor(strategy)
+    const { base } = model
+    const { options } = this.#setup(model)
+    const { spec } = describeAdapter(strategy, base.sites, { weights: base.weights })
+    const adapter = { spec, trainable: true, state: optimizerState(options, strategy) }
+    const plans = trainingPlans(spec, options, base.precision, false)
+    return translated(() => addon().plan(base.graph, base.formats, [adapter], plans)).peakBytes
+  }
+
+  /** The default rate of a strategy with the optimizer of the config. */
+  ownRate(strategy: StrategyConfig): number {
+    return ownRate(strategy, this.#config.optimizer)
+  }
+
+  /** The base without any adapter. */
+  async base(): Promise<NonNullable<CompareResults['base']>> {
+    const setup = this.#setup(await this.#loaded(this.#quantization))
+    const begun = performance.now()
+    const validation = mean(await validationLosses(setup, null))
+    const between = performance.now()
+    const { items, general } = await measured(setup, null)
+    return {
+      metrics: meansOf(items),
+      items,
+      general_loss: general,
+      validation_loss: validation,
+      validation_seconds: (between - begun) / 1000,
+      test_seconds: (performance.now() - between) / 1000,
+    }
+  }
+
+  /** A run of a search. */
+  async rung(strategy: StrategyConfig, rate: number, steps: number, seed: number): Promise<CompareRung> {
+    const setup = this.#setup(await this.#baseFor(strategy))
+    const asked = { strategy, rate, steps, seed, constant: true }
+    return trained(setup, asked, async (adapter, { diverged, seconds }) => {
+      const items = diverged ? [] : await validationLosses(setup, adapter)
+      return { steps, loss: mean(items), items, seconds }
+    })
+  }
+
+  /** A run of a finalist, measured on the test rows. */
+  async cell(
+    { name, strategy }: Contestant,
+    { rate, steps, seed }: { rate: number; steps: number; seed: number },
+    about: Pick<CompareResults, 'model' | 'data' | 'binary'>,
+  ): Promise<CompareCell> {
+    const model = await this.#baseFor(strategy)
+    const setup = this.#setup(model)
+    const every = Math.max(1, Math.ceil(steps / CURVE_POINTS))
+    const points = Array.from({ length: steps }, (_, i) => i + 1).filter((step) => step % every === 0)
+    const asked = { strategy, rate, steps, seed, constant: false, evaluateAt: new Set([...points, steps]) }
+    return trained(setup, asked, async (adapter, found) => {
+      const { items, general } = found.diverged
+        ? { items: { loss: this.#data.questions.map(() => null), scores: {} }, general: null }
+        : await measured(setup, adapter)
+      const { curve, losses, diverged } = found
+      const results = { losses, curve, general, loss: items.loss, predictions: items.predictions ?? null }
+      const bits = hashOf(results)
+      const { model: named, data, binary } = about
+      const inputs = {
+        ...{ strategy: strategyToFile(strategy), settings: settingsOf(this.#config), rate, steps, seed },
+        ...{ model: named.hash, format: describeQuantization(model.quantization) },
+        ...{ precision: model.precision, data, binary },
+      }
+      return {
+        ...{ id: `${name}/${seed}`, seed, rate, steps: losses.length, diverged },
+        ...{ hash: hashOf({ inputs, bits }), bits },
+        ...{ metrics: meansOf(items), items, general_loss: general, curve, train_losses: losses },
+        seconds: found.seconds,
+        seconds_to_best: secondsToBest(found),
+        tokens_per_second: found.seconds > 0 ? found.tokens / found.seconds : 0,
+        measured_peak: found.measured,
+      }
+    })
+  }
+
+  async dispose(): Promise<void> {
+    await this.#model.dispose()
+  }
+
+  #setup(model: Model) {
+    const { metrics, signal } = this.#options
+    const { optimizer, ...options } = trainOptions(this.#config)
+    return {
+      ...{ model, data: this.#data, metrics, signal },
+      options: { ...options, optimizer: optimizer ?? 'adamw' },
+    }
+  }
+
+  /** The base in the format that a strategy stands for, else in that of the compare. */
+  async #baseFor(strategy: StrategyConfig): Promise<Model> {
+    const rules = rulesOf(strategy)
+    const { quantization: wanted } = rules.defaults(strategy)
+    const model = await this.#loaded(wanted ?? this.#quantization)
+    const quantized = model.quantization.type
+    if (wanted?.type === 'none' && quantized !== 'none')
+      throw new UnsupportedError(
+        `compare: strategy ${strategy.name} trains the weights of the base, but ${this.#config.model} is quantized.`,
+        { strategy: strategy.name },
+      )
+    return model
+  }
+
+  /** One base at a time is in memory. */
+  async #loaded(quantization: Quantization): Promise<Model> {
+    const isSame = describeQuantization(quantization) === describeQuantization(this.#model.quantization)
+    if (isSame) return this.#model
+    await this.#model.dispose()
+    this.#model = await open(this.#config, this.#options, quantization)
+    return this.#model
+  }
+}
+
+/** Format of the base that entries share: of the config, but for what its own strategy stands for. */
+function sharedQuantization(config: RunConfig): Quantization | undefined {
+  const { quantization } = loadQuantization(config)
+  const own = rulesOf(config.strategy).defaults(config.strategy).quantization
+  return own === undefined ? quantization : undefined
+}
+
+async function open(
+  { model, precision, pagedWeights, device, threads, revision, embeddingQuantization }: RunConfig,
+  { signal, onWarning }: WorkbenchOptions,
+  quantization: Quantization | undefined,
+): Promise<Model> {
+  return loadModel(model, {
+    ...{ precision, pagedWeights, device, threads, ...(revision === null ? {} : { revision }) },
+    ...(embeddingQuantization ? { embeddingQuantization } : {}),
+    ...(quantization ? { quantization } : {}),
+    ...(signal ? { signal } : {}),
+    ...(onWarning ? { onWarning } : {}),
+  })
+}
+
+/** Configuration that all cells share, with the keys of files. */
+export function settingsOf(config: RunConfig): Record<string, unknown> {
+  const { strategy, learningRate, outputDir, sampleRows, threads, ...shared } = config
+  return toFileKeys(configSchema, shared) as Record<string, unknown>
+}
+
+/** Size of the files of a saved adapter. */
+async function savedBytes(adapter: Adapter): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'lowrank-compare-'))
+  try {
+    await adapter.save(join(folder, 'adapter'))
+    const files = await readdir(join(folder, 'adapter'), { recursive: true })
+    const sizes = await Promise.all(files.map((file) => stat(join(folder, 'adapter', file))))
+    return sizes.reduce((sum, one) => sum + (one.isFile() ? one.size : 0), 0)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Means over the test rows. */
+export function meansOf({ loss, scores }: CompareCell['items']): CompareCell['metrics'] {
+  return Object.fromEntries(
+    [['loss', loss] as const, ...Object.entries(scores)].map(([name, values]) => [name, mean(values)]),
+  )
+}
+
+function secondsToBest({ curve, curveSeconds, diverged }: Trained): number | null {
+  const losses = curve.map(([, loss]) => loss ?? Number.POSITIVE_INFINITY)
+  return diverged ? null : (curveSeconds[losses.indexOf(Math.min(...losses))] ?? null)
+}

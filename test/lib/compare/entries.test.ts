@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest'
+import { contestant, controls, strategyNames, strategyOfRun } from '../../../lib/compare/entries.js'
+import { nearestSize } from '../../../lib/compare/equal.js'
+import { adalora } from '../../../lib/strategies/adalora.js'
+import { describeAdapter } from '../../../lib/strategies/describe.js'
+import { listStrategies } from '../../../lib/strategies/index.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { qlora } from '../../../lib/strategies/qlora.js'
+
+const own = lora({ r: 4, loraAlpha: 12, targetModules: ['q_proj', 'v_proj'], loraDropout: 0.1 })
+const sites = ['self_attn.q_proj', 'self_attn.v_proj', 'mlp.up_proj'].map((name) => ({
+  path: `model.layers.0.${name}`,
+  in: 32,
+  out: 64,
+}))
+
+test('LoRA is always among the strategies, and all are all that there are', () => {
+  expect(strategyNames(['vera', 'vera'])).toEqual(['lora', 'vera'])
+  expect(strategyNames('all')).toEqual([...listStrategies().map(({ name }) => name), 'full'])
+  expect(() => strategyNames(['vira'])).toThrow('did you mean vera?')
+})
+
+test('strategies share rank, scale, targets and dropout with the config', () => {
+  const shared = { targetModules: ['q_proj', 'v_proj'] }
+  expect(contestant('dora', own).strategy).toMatchObject({ r: 4, loraAlpha: 12, loraDropout: 0.1, ...shared })
+  expect(contestant('adalora', own).strategy).toMatchObject({
+    targetR: 4,
+    initR: 6,
+    loraAlpha: 12,
+    ...shared,
+  })
+  expect(contestant('loha', own).strategy).toMatchObject({ r: 4, alpha: 12, ...shared })
+  expect(contestant('vera', own).strategy).toMatchObject({ r: 256, ...shared })
+  expect(contestant('lora-plus', own).strategy).toMatchObject({ adapter: { name: 'lora', r: 4 } })
+  expect(contestant('dp-dylora', own).strategy).toMatchObject({ privacyUnit: 'example', targetEpsilon: 8 })
+  expect(contestant('delta-lora', own).strategy).toMatchObject({ r: 4, loraDropout: 0 })
+  expect(contestant('lora', qlora({ adapter: own })).strategy).toEqual(own)
+  expect(contestant('adalora', adalora({ targetR: 3, initR: 9 })).strategy).toMatchObject({ initR: 9 })
+})
+
+test('controls are those of the strategies that are there', () => {
+  const of = (...names: string[]) =>
+    Object.fromEntries(
+      controls(
+        names.map((name) => contestant(name, own)),
+        sites,
+      ).map(({ name, strategy }) => [name, strategy]),
+    )
+  expect(Object.keys(of('lora'))).toEqual(['lora+attention'])
+  expect(of('lora')['lora+attention']).toMatchObject({ targetModules: ['q_proj', 'v_proj'] })
+  expect(of('lora', 'delta-lora')['lora+alpha']).toMatchObject({ loraAlpha: 36 })
+  expect(of('lora', 'lora-plus')['lora+b-rate']).toMatchObject({ loraplusLrRatio: 2 })
+  expect(of('lora', 'dylora')['dylora+fixed-rank']).toMatchObject({ rankDistribution: [0, 0, 0, 1] })
+})
+
+test('private runs make a round of every step, and their noise follows from the seed', () => {
+  const { strategy } = contestant('dp-dylora', own)
+  const one = strategyOfRun(strategy, { steps: 7, seed: 1, cohort: 4 })
+  expect(one).toMatchObject({ rounds: 7, cohort: 4 })
+  expect(one).toEqual(strategyOfRun(strategy, { steps: 7, seed: 1, cohort: 4 }))
+  expect(one).not.toEqual(strategyOfRun(strategy, { steps: 7, seed: 2, cohort: 4 }))
+  expect(strategyOfRun(own, { steps: 7, seed: 1, cohort: 4 })).toBe(own)
+})
+
+test('the rank whose size is nearest is found, and the scale stays', async () => {
+  const sizeOf = async (strategy: Parameters<typeof describeAdapter>[0]) =>
+    describeAdapter(strategy, sites).spec.parameters.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const target = await sizeOf(own)
+  const loha = await nearestSize(contestant('loha', own).strategy, target, sizeOf)
+  expect(loha).toMatchObject({ r: 2, alpha: 6 })
+  expect(await nearestSize(own, target, sizeOf)).toBe(own)
+})

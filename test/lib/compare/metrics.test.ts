@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest'
+import { metricsOf, scoresOf, wordF1 } from '../../../lib/compare/metrics.js'
+
+const results = {
+  matched: [true, false],
+  accuracies: [1, 0.5],
+  predictions: ['a b', 'b'],
+  expected: ['a b', 'b c'],
+  prompts: ['one', 'two'],
+}
+
+test('metrics are a number for each row', () => {
+  const metrics = metricsOf([
+    'exact_match',
+    'accuracy',
+    'f1',
+    { name: 'length', score: ({ prediction }) => prediction.length },
+  ])
+  expect(scoresOf(metrics, results)).toEqual({
+    exact_match: [1, 0],
+    accuracy: [1, 0.5],
+    f1: [1, 2 / 3],
+    length: [3, 1],
+  })
+  expect(metrics[0]).toEqual({ name: 'loss', higherIsBetter: false })
+})
+
+test('F1 counts a word as often as both have it, without case and punctuation', () => {
+  expect(wordF1({ prediction: 'The, the cat!', expected: 'the Cat sat' })).toBeCloseTo(2 / 3)
+  expect(wordF1({ prediction: '', expected: 'x' })).toBe(0)
+  expect(wordF1({ prediction: '', expected: '' })).toBe(1)
+})
+
+test('a metric that is unknown, there twice, or no number is an error', () => {
+  expect(() => metricsOf(['exact_mach'])).toThrow('did you mean exact_match?')
+  expect(() => metricsOf([{ name: 'f1', score: () => 1 }])).toThrow('there twice')
+  const metrics = metricsOf([{ name: 'own', score: () => Number.NaN }])
+  expect(() => scoresOf(metrics, results)).toThrow('metric own returned NaN for a row')
+})
