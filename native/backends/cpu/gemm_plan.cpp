@@ -4,13 +4,9 @@
 #include <limits>
 
 #include "backends/cpu/gemm.h"
+#include "core/math.h"
 
 namespace lowrank::cpu {
-namespace {
-
-constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-}  // namespace
 
 std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions, int64_t step, int64_t longest) {
   constexpr int64_t kCut = 64;  // cuts fall on quantization blocks of rows that start on one
@@ -19,8 +15,8 @@ std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions
   // A reduction that must be split anyway is split finely: the panels of more columns then fit the buffer, so the
   // activations are read fewer times.
   const int64_t length = total <= longest ? longest : longest / 4;
-  const int64_t count = std::max<int64_t>(1, (total + length - 1) / length);
-  const int64_t target = std::min(length, round_up((total + count - 1) / count, kCut));
+  const int64_t count = std::max<int64_t>(1, ceil_div(total, length));
+  const int64_t target = std::min(length, round_up(ceil_div(total, count), kCut));
 
   std::vector<ReductionBlock> blocks(1);
   for (size_t segment = 0; segment < reductions.size(); ++segment) {
@@ -50,8 +46,8 @@ Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost,
   double least = std::numeric_limits<double>::infinity();
   for (int columns = 1; columns <= threads && columns <= panels; ++columns) {
     const int rows = static_cast<int>(std::min<int64_t>(threads / columns, tiles));
-    const double busiest_panels = static_cast<double>((panels + columns - 1) / columns);
-    const double busiest_tiles = static_cast<double>((tiles + rows - 1) / rows);
+    const double busiest_panels = static_cast<double>(ceil_div(panels, columns));
+    const double busiest_tiles = static_cast<double>(ceil_div(tiles, rows));
     const double cost =
         busiest_panels * decode_cost + busiest_tiles * load_cost + busiest_panels * busiest_tiles * tile_cost;
     if (cost < least) {
