@@ -160,7 +160,8 @@ static LOWRANK_INLINE Counter counter_at(uint64_t first_pair) {  // base + pair 
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
 }
 static LOWRANK_INLINE Counter advance(Counter counter) {
-  return _mm256_add_epi64(counter, _mm256_set1_epi64x(static_cast<long long>(4 * kHashStep)));
+  constexpr uint64_t kSteps = 4 * kHashStep;
+  return _mm256_add_epi64(counter, _mm256_set1_epi64x(static_cast<long long>(kSteps)));
 }
 static LOWRANK_INLINE __m256i multiply_64(__m256i a, uint64_t factor) {
   const __m256i b = _mm256_set1_epi64x(static_cast<long long>(factor)), b_high = _mm256_srli_epi64(b, 32);

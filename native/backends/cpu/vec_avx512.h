@@ -160,7 +160,8 @@ static LOWRANK_INLINE Counter counter_at(uint64_t first_pair) {  // base + pair 
   return _mm512_load_si512(lanes);
 }
 static LOWRANK_INLINE Counter advance(Counter counter) {
-  return _mm512_add_epi64(counter, _mm512_set1_epi64(static_cast<long long>(8 * kHashStep)));
+  constexpr uint64_t kSteps = 8 * kHashStep;
+  return _mm512_add_epi64(counter, _mm512_set1_epi64(static_cast<long long>(kSteps)));
 }
 static LOWRANK_INLINE Mask kept(Counter counter, uint32_t threshold) {
   __m512i x = counter;
