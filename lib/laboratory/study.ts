@@ -6,7 +6,7 @@ import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
-import { svgDocument } from '../report/chart/index.js'
+import { svg, svgDocument } from '../report/chart/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { TrainStep } from '../train/events.js'
@@ -52,6 +52,22 @@ export interface StudyRun {
   /** Default: those of the study. */
   steps?: number
   onStep?: (step: TrainStep, adapter: Adapter) => Promise<void> | void
+}
+
+/** Result of `atBestRate`. */
+export interface AtBestRate {
+  parameters: number
+  rate: number
+  /** One a seed. */
+  losses: number[]
+}
+
+/** Rates that are tried, times the strategy's own. */
+const RATE_FACTORS = [0.3, 1, 3]
+
+/** Number of runs of `atBestRate`. */
+export function runsAtBestRate(seeds: number): number {
+  return RATE_FACTORS.length + seeds - 1
 }
 
 const [BATCH, MAX_SEQ_LENGTH] = [4, 128]
@@ -130,6 +146,27 @@ export class StudyBench {
     return found
   }
 
+  /** Losses at the best of three learning rates around the strategy's own, which the first seed chooses. */
+  async atBestRate(strategy: StrategyConfig, name: string): Promise<AtBestRate> {
+    const own = ownRate(strategy, 'adamw')
+    let parameters = 0
+    const lossAt = (seed: number, learningRate: number) =>
+      this.trained(strategy, { name: `${name}, rate ${learningRate}`, seed, learningRate }, (adapter) => {
+        parameters = adapter.trainableParameters
+        return this.loss(adapter)
+      })
+    const [first, ...others] = this.seeds as [number, ...number[]]
+    let best = { rate: 0, loss: Number.POSITIVE_INFINITY }
+    for (const factor of RATE_FACTORS) {
+      const rate = Number((factor * own).toPrecision(2))
+      const loss = await lossAt(first, rate)
+      if (loss < best.loss) best = { rate, loss }
+    }
+    const losses = [best.loss]
+    for (const seed of others) losses.push(await lossAt(seed, best.rate))
+    return { parameters, rate: best.rate, losses }
+  }
+
   /** Runs work in a folder that is removed after it. */
   async inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
     const folder = await mkdtemp(join(tmpdir(), 'lowrank-figures-'))
@@ -151,6 +188,27 @@ export class StudyBench {
 /** The chart of a study as a file. */
 export function studySvg({ chart, title }: StudyResult, { about }: StudyBench): string {
   return svgDocument(chart, { title, lines: [about] })
+}
+
+/** Charts beside each other, `columns` to a row, each as wide as it was drawn. */
+export function panels(charts: readonly string[], columns: number, title: string): string {
+  const gap = 24
+  const sized = charts.map((chart) => {
+    const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
+    return { chart, width, height }
+  })
+  const widths = Array.from({ length: columns }, (_, column) =>
+    Math.max(0, ...sized.filter((_, i) => i % columns === column).map(({ width }) => width)),
+  )
+  let [top, drawn, bottom] = [0, '', 0]
+  for (const [i, { chart, width, height }] of sized.entries()) {
+    if (i > 0 && i % columns === 0) top = bottom + gap
+    const left = widths.slice(0, i % columns).reduce((sum, one) => sum + one + gap, 0)
+    drawn += chart.replace('<svg ', `<svg x="${left}" y="${top}" width="${width}" height="${height}" `)
+    bottom = Math.max(bottom, top + height)
+  }
+  const width = widths.reduce((sum, one) => sum + one + gap, -gap)
+  return svg(width, bottom, { title }, drawn)
 }
 
 export function mean(values: readonly number[]): number {

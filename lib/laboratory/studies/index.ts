@@ -2,8 +2,10 @@
 import type { Study } from '../study.js'
 import { adaloraRanks } from './adalora-ranks.js'
 import { deltaLoraControl } from './delta-lora.js'
+import { doraDirections } from './dora-directions.js'
 import { dyloraRanks } from './dylora-ranks.js'
 import { loraPlusRates } from './lora-plus-rates.js'
+import { productRanks } from './product-ranks.js'
 import { veraParameters } from './vera-parameters.js'
 
 export const STUDIES = {
@@ -12,4 +14,6 @@ export const STUDIES = {
   'lora-plus-rates': loraPlusRates,
   'vera-parameters': veraParameters,
   'delta-lora': deltaLoraControl,
+  'dora-directions': doraDirections,
+  'product-ranks': productRanks,
 } satisfies Record<string, Study>

@@ -1,36 +1,29 @@
 /** Loss against trained parameters: VeRA and LoRA at several ranks; as figure 3 of arXiv 2310.11454. */
 
-import { ownRate } from '../../options/rates.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { vera } from '../../strategies/vera.js'
-import { mean, type Study, type StudyBench, type StudyResult } from '../study.js'
+import { type AtBestRate, mean, runsAtBestRate, type Study, type StudyResult } from '../study.js'
 
 const targetModules = 'all-linear'
 const ARMS: readonly { arm: string; ranks: readonly number[]; of: (r: number) => StrategyConfig }[] = [
   { arm: 'VeRA', ranks: [16, 64, 256], of: (r) => vera({ r, targetModules }) },
   { arm: 'LoRA', ranks: [1, 2, 4, 8], of: (r) => lora({ r, loraAlpha: 2 * r, targetModules }) },
 ]
-/** Rates that are tried with the first seed, times the strategy's own. */
-const FACTORS = [0.3, 1, 3]
-
-interface Point {
+interface Point extends AtBestRate {
   arm: string
   rank: number
-  parameters: number
-  rate: number
-  losses: number[]
 }
 
 export const veraParameters: Study = {
   steps: 150,
-  runs: (seeds) => ARMS.reduce((sum, { ranks }) => sum + ranks.length, 0) * (FACTORS.length + seeds - 1),
+  runs: (seeds) => ARMS.reduce((sum, { ranks }) => sum + ranks.length, 0) * runsAtBestRate(seeds),
   run: async (bench): Promise<StudyResult> => {
     const points: Point[] = []
     for (const { arm, ranks, of } of ARMS)
       for (const rank of ranks)
-        points.push({ arm, rank, ...(await bestOf(bench, `${arm}, rank ${rank}`, of(rank))) })
+        points.push({ arm, rank, ...(await bench.atBestRate(of(rank), `${arm}, rank ${rank}`)) })
     const title = 'Loss against trained parameters'
     const lines = ARMS.map(({ arm }, hue): Line => {
       const own = points.filter((point) => point.arm === arm).sort((a, b) => a.parameters - b.parameters)
@@ -57,31 +50,6 @@ export const veraParameters: Study = {
     )
     return { rows, title, chart: svg, reading: readingOf(points) }
   },
-}
-
-/** Losses at the best of three rates, which the first seed chooses. */
-async function bestOf(
-  bench: StudyBench,
-  name: string,
-  strategy: StrategyConfig,
-): Promise<Omit<Point, 'arm' | 'rank'>> {
-  const own = ownRate(strategy, 'adamw')
-  let parameters = 0
-  const lossAt = (seed: number, learningRate: number) =>
-    bench.trained(strategy, { name: `${name}, rate ${learningRate}`, seed, learningRate }, (adapter) => {
-      parameters = adapter.trainableParameters
-      return bench.loss(adapter)
-    })
-  const [first, ...others] = bench.seeds as [number, ...number[]]
-  let best = { rate: 0, loss: Number.POSITIVE_INFINITY }
-  for (const factor of FACTORS) {
-    const rate = Number((factor * own).toPrecision(2))
-    const loss = await lossAt(first, rate)
-    if (loss < best.loss) best = { rate, loss }
-  }
-  const losses = [best.loss]
-  for (const seed of others) losses.push(await lossAt(seed, best.rate))
-  return { parameters, rate: best.rate, losses }
 }
 
 function readingOf(points: readonly Point[]): string {

@@ -86,3 +86,27 @@ test('delta-lora begins as its control does', async () => {
   expect(at('Delta-LoRA', 1)).toBeCloseTo(at('LoRA, alpha × 3', 1), 3)
   expect(rows.filter(({ arm }) => arm === 'LoRA').length).toBe(8)
 })
+
+test('dora-directions has the changes of query and value weights for three methods', async () => {
+  const { rows, svg } = await studied('dora-directions', 4)
+  expect(new Set(rows.map(({ arm }) => arm))).toEqual(new Set(['full', 'LoRA', 'DoRA']))
+  expect(new Set(rows.map(({ type }) => type))).toEqual(new Set(['q_proj', 'v_proj']))
+  // The first step warms up, with a rate of 0.
+  for (const { magnitude, direction } of rows.filter(({ step }) => step !== 1)) {
+    expect(magnitude).toBeGreaterThan(0)
+    expect(direction).toBeGreaterThan(0)
+  }
+  expect(svg).toContain('DoRA: magnitude')
+})
+
+test('product-ranks finds the rank of LoRA, and more for LoHa with as many parameters', async () => {
+  const { rows } = await studied('product-ranks', 3)
+  const of = (arm: string) => rows.find((row) => String(row.arm).startsWith(arm)) as Record<string, number>
+  expect(of('LoRA').rank).toBeLessThanOrEqual(8)
+  expect(of('LoHa').rank).toBeGreaterThan(8)
+  expect(of('LoHa').rank).toBeLessThanOrEqual(16)
+  expect(of('LoHa').parameters).toBe(of('LoRA').parameters)
+  expect(
+    Math.abs(Math.log((of('LoKr').parameters as number) / (of('LoRA').parameters as number))),
+  ).toBeLessThan(0.7)
+})

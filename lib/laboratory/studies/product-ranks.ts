@@ -1,0 +1,141 @@
+/**
+ * Singular values of what LoRA, LoHa, and LoKr have learned with about equal numbers of trained parameters; after arXiv
+ * 2108.06098 (LoHa's product has a rank up to r squared) and 2309.14859 (LyCORIS).
+ */
+import { type Line, lineChart } from '../../report/chart/index.js'
+import { loha } from '../../strategies/loha.js'
+import { lokr } from '../../strategies/lokr.js'
+import { lora } from '../../strategies/lora.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { singularValues } from '../singular-values.js'
+import {
+  type AtBestRate,
+  mean,
+  runsAtBestRate,
+  type Study,
+  type StudyBench,
+  type StudyResult,
+} from '../study.js'
+import { type Matrix, weightsOf } from '../weights.js'
+
+const R = 8
+const targetModules = 'all-linear'
+const LORA = lora({ r: R, loraAlpha: 2 * R, targetModules })
+/** Half the rank: LoHa has two pairs of factors. */
+const LOHA = loha({ r: R / 2, alpha: R / 2, targetModules })
+/** Splits of LoKr, of which the one is taken that comes nearest to LoRA's parameters. */
+const SPLITS = [2, 3, 4, 6, 8, 12]
+/** Values below this share of the largest do not count for the rank. */
+const NOTHING = 1e-4
+
+interface Arm extends AtBestRate {
+  arm: string
+  /** Singular values over their largest, the mean over all linears; shorter ones end earlier. */
+  spectrum: number[]
+  /** Mean over the linears. */
+  rank: number
+}
+
+export const productRanks: Study = {
+  steps: 150,
+  runs: (seeds) => 3 * (runsAtBestRate(seeds) + 1),
+  run: async (bench): Promise<StudyResult> => {
+    const strategies: [string, StrategyConfig][] = [
+      [`LoRA, rank ${R}`, LORA],
+      [`LoHa, rank ${R / 2}`, LOHA],
+      ['LoKr', await nearestLokr(bench)],
+    ]
+    const arms: Arm[] = []
+    for (const [arm, strategy] of strategies) {
+      const found = await bench.atBestRate(strategy, arm)
+      arms.push({ arm, ...found, ...(await spectrumOf(bench, arm, strategy, found.rate)) })
+    }
+    const title = 'Singular values of the learned change, at equal parameters'
+    const lines = arms.map(({ arm, spectrum }, hue): Line => {
+      const kept = spectrum.filter((value) => value >= NOTHING)
+      return { name: arm, hue, dots: 'filled', x: kept.map((_, i) => i + 1), y: kept }
+    })
+    const { svg } = lineChart({
+      ...{ title, width: 720, height: 340, lines, yScale: 'log', yDomain: [NOTHING, 1] },
+      ...{ xLabel: 'singular value', yLabel: 'share of the largest' },
+    })
+    return {
+      rows: arms.flatMap(({ arm, parameters, rate, losses, rank, spectrum }) =>
+        spectrum.map((value, i) => ({
+          ...{ arm, parameters, learning_rate: rate, loss: mean(losses), rank },
+          ...{ index: i + 1, singular_value: value },
+        })),
+      ),
+      title,
+      chart: svg,
+      reading: readingOf(arms),
+    }
+  },
+}
+
+/** LoKr whose number of parameters is nearest to LoRA's. */
+async function nearestLokr(bench: StudyBench): Promise<StrategyConfig> {
+  const wanted = await parametersOf(bench, LORA)
+  let best: { strategy: StrategyConfig; away: number } | undefined
+  for (const decomposeFactor of SPLITS)
+    for (const r of [4, 8, 16, 1000]) {
+      const strategy = lokr({ r, alpha: r, decomposeFactor, targetModules })
+      const away = Math.abs(Math.log((await parametersOf(bench, strategy)) / wanted))
+      if (best === undefined || away < best.away) best = { strategy, away }
+    }
+  return (best as { strategy: StrategyConfig }).strategy
+}
+
+async function parametersOf({ model }: StudyBench, strategy: StrategyConfig): Promise<number> {
+  const adapter = await model.attach(strategy)
+  const { trainableParameters } = adapter
+  await adapter.detach()
+  return trainableParameters
+}
+
+async function spectrumOf(
+  bench: StudyBench,
+  name: string,
+  strategy: StrategyConfig,
+  learningRate: number,
+): Promise<Pick<Arm, 'spectrum' | 'rank'>> {
+  return bench.trained(strategy, { name, seed: 1, learningRate }, async (adapter) => {
+    const before = await weightsOf(bench, adapter.targets, null)
+    const after = await weightsOf(bench, adapter.targets, adapter)
+    const spectra = [...after].map(([path, { rows, cols, values }]) => {
+      const old = (before.get(path) as Matrix).values
+      const found = singularValues(
+        values.map((value, i) => value - (old[i] as number)),
+        rows,
+        cols,
+      )
+      return found.map((value) => value / (found[0] || 1))
+    })
+    const longest = Math.max(...spectra.map(({ length }) => length))
+    return {
+      spectrum: Array.from({ length: longest }, (_, i) => mean(spectra.map((values) => values[i] ?? 0))),
+      rank: mean(spectra.map((values) => values.filter((value) => value >= NOTHING).length)),
+    }
+  })
+}
+
+function readingOf(arms: readonly Arm[]): string {
+  const told = arms.map(
+    ({ arm, parameters, losses, rank }) =>
+      `${arm}: ${parameters.toLocaleString('en-US')} parameters, loss ${mean(losses).toFixed(3)}, rank ${rank.toFixed(1)}`,
+  )
+  const [loraArm, lohaArm, lokrArm] = arms as [Arm, Arm, Arm]
+  const best = arms.reduce((a, b) => (mean(b.losses) < mean(a.losses) ? b : a))
+  return [
+    `${told.join('; ')}. Each has the best of three learning rates, which the first seed chose. The rank counts singular values of the change of a weight above ${NOTHING} of the largest, and is a mean over all linears.`,
+    lohaArm.rank > R
+      ? `With two pairs of rank ${R / 2}, LoHa has learned changes of a rank above ${R}, which LoRA cannot with as many parameters, as its paper says; up to ${(R / 2) ** 2} are possible.`
+      : `LoHa has not learned changes of a rank above ${R}, which its paper says it can.`,
+    lokrArm.rank > loraArm.rank
+      ? 'LoKr’s are of a still higher rank than LoRA’s.'
+      : 'LoKr’s rank is no higher than LoRA’s.',
+    best === loraArm
+      ? 'The higher rank does not pay here: LoRA has the lowest loss.'
+      : `The lowest loss is that of ${best.arm}.`,
+  ].join(' ')
+}
