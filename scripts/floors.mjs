@@ -39,7 +39,8 @@ const FLOORS = {
     report: 'core native options strategies train',
     compare:
       'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
-    laboratory: 'core graph formats native data weights strategies options planning train model report compare',
+    laboratory:
+      'core graph formats native data weights strategies base options planning train model report compare',
     '.': 'core formats native hub tokenizer data weights strategies base options planning train federated export model report compare',
     cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report compare laboratory',
   },

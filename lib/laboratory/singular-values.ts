@@ -6,22 +6,28 @@
  */
 export function singularValues(matrix: ArrayLike<number>, rows: number, cols: number): number[] {
   const wide = rows <= cols
-  const n = wide ? rows : cols
-  const length = wide ? cols : rows
-  const at = wide
-    ? (i: number, k: number) => matrix[i * cols + k] as number
-    : (i: number, k: number) => matrix[k * cols + i] as number
+  const [n, length] = wide ? [rows, cols] : [cols, rows]
+  // The n vectors whose products are wanted, each in one piece.
+  const vectors = Float64Array.from({ length: n * length }, (_, at) => {
+    const [i, k] = [Math.floor(at / length), at % length]
+    return matrix[wide ? i * cols + k : k * cols + i] as number
+  })
   const gram = Array.from({ length: n }, () => new Float64Array(n))
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) {
-      let sum = 0
-      for (let k = 0; k < length; k++) sum += at(i, k) * at(j, k)
+      const sum = dot(vectors, i * length, j * length, length)
       ;(gram[i] as Float64Array)[j] = sum
       ;(gram[j] as Float64Array)[i] = sum
     }
   return eigenvalues(gram)
     .map((value) => Math.sqrt(Math.max(0, value)))
     .sort((a, b) => b - a)
+}
+
+function dot(values: Float64Array, first: number, second: number, length: number): number {
+  let sum = 0
+  for (let k = 0; k < length; k++) sum += (values[first + k] as number) * (values[second + k] as number)
+  return sum
 }
 
 /** Eigenvalues of a symmetric matrix, which is overwritten: Householder's tridiagonal form, then Sturm counts. */

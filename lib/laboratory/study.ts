@@ -77,14 +77,14 @@ export class StudyBench {
   readonly model: Model
   readonly settings: StudySettings
   readonly #train: DatasetConfig
-  readonly #test: DatasetConfig
+  readonly test: DatasetConfig
   #done = 0
 
   constructor(model: Model, settings: StudySettings) {
     this.model = model
     this.settings = settings
     this.#train = dataset(settings.train)
-    this.#test = dataset(settings.test)
+    this.test = dataset(settings.test)
   }
 
   get steps(): number {
@@ -95,6 +95,9 @@ export class StudyBench {
   get seeds(): number[] {
     return Array.from({ length: this.settings.seeds }, (_, index) => index + 1)
   }
+
+  /** How rows are cut and batched in evaluations. */
+  readonly shape = { maxSeqLength: MAX_SEQ_LENGTH, perDeviceTrainBatchSize: 8, packing: false } as const
 
   /** Options of every run. */
   options(strategy: StrategyConfig, { seed, learningRate, steps }: Omit<StudyRun, 'name'>) {
@@ -134,8 +137,7 @@ export class StudyBench {
   /** Loss on the test rows with an adapter, nats for each supervised token. */
   async loss(adapter: Adapter): Promise<number> {
     const { signal } = this.settings
-    const asked = { adapters: [adapter], maxSeqLength: MAX_SEQ_LENGTH, perDeviceTrainBatchSize: 8 }
-    return (await this.model.evaluate(this.#test, { ...asked, signal })).loss
+    return (await this.model.evaluate(this.test, { ...this.shape, adapters: [adapter], signal })).loss
   }
 
   /** Losses after training with each seed. */

@@ -4,6 +4,7 @@ import { adaloraRanks } from './adalora-ranks.js'
 import { deltaLoraControl } from './delta-lora.js'
 import { doraDirections } from './dora-directions.js'
 import { dyloraRanks } from './dylora-ranks.js'
+import { loraDropImportance } from './lora-drop-importance.js'
 import { loraPlusRates } from './lora-plus-rates.js'
 import { productRanks } from './product-ranks.js'
 import { veraParameters } from './vera-parameters.js'
@@ -15,5 +16,6 @@ export const STUDIES = {
   'vera-parameters': veraParameters,
   'delta-lora': deltaLoraControl,
   'dora-directions': doraDirections,
+  'lora-drop-importance': loraDropImportance,
   'product-ranks': productRanks,
 } satisfies Record<string, Study>

@@ -228,11 +228,11 @@ test('nothing is measured, trained or made before the arguments are known to be 
 test.each([
   [
     ['figures'],
-    'name a figure, one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, dora-directions, product-ranks, privacy-utility, canary, memory.',
+    'name a figure, one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, dora-directions, lora-drop-importance, product-ranks, privacy-utility, canary, memory.',
   ],
   [
     ['figures', 'magic'],
-    "figure 'magic' does not exist; expected one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, dora-directions, product-ranks, privacy-utility, canary, memory.",
+    "figure 'magic' does not exist; expected one of adalora-ranks, dylora-ranks, lora-plus-rates, vera-parameters, delta-lora, dora-directions, lora-drop-importance, product-ranks, privacy-utility, canary, memory.",
   ],
   [
     ['figures', 'privacy-utility', '--task', 'sums'],

@@ -1,13 +1,16 @@
 /** Studies of strategies on a tiny model: that they run, and draw what they found. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { STUDIES } from '../../../lib/laboratory/studies/index.js'
 import { type Study, StudyBench, type StudyResult, studySvg } from '../../../lib/laboratory/study.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../scratch.js'
+
+// Dozens of short runs, on a machine that may be busy.
+vi.setConfig({ testTimeout: 240_000 })
 
 let model: Model
 let data: string
@@ -109,4 +112,17 @@ test('product-ranks finds the rank of LoRA, and more for LoHa with as many param
   expect(
     Math.abs(Math.log((of('LoKr').parameters as number) / (of('LoRA').parameters as number))),
   ).toBeLessThan(0.7)
+})
+
+test('lora-drop-importance shares out the importance of each type, and keeps the largest', async () => {
+  const { rows } = await studied('lora-drop-importance', 20)
+  const cells = rows as { type: string; outputs: number; weights: number; kept_by_outputs: number }[]
+  for (const type of ['q_proj', 'down_proj'])
+    for (const way of ['outputs', 'weights'] as const) {
+      const own = cells.filter((cell) => cell.type === type)
+      expect(own.reduce((sum, cell) => sum + cell[way], 0)).toBeCloseTo(1, 10)
+      const most = own.reduce((a, b) => (b.outputs > a.outputs ? b : a))
+      expect(most.kept_by_outputs).toBe(1)
+    }
+  expect(cells.some(({ outputs, weights }) => Math.abs(outputs - weights) > 1e-3)).toBe(true)
 })

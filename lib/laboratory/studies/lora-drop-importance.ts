@@ -1,0 +1,168 @@
+/**
+ * Importance of linears by layer, and those that LoRA-drop keeps: by the outputs of their pairs, as arXiv 2402.07721 has
+ * it, and by the weights that the pairs add.
+ */
+import { withSession } from '../../base/base.js'
+import type { Adapter } from '../../model/adapter.js'
+import { EVAL_PLAN, evaluationPlans } from '../../planning/plans.js'
+import { heatMap } from '../../report/chart/index.js'
+import { lora } from '../../strategies/lora.js'
+import { linearsToKeep, loraDrop } from '../../strategies/lora-drop.js'
+import { prepareEvaluation } from '../../train/data.js'
+import { evaluateBatches } from '../../train/evaluate.js'
+import { mean, panels, placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
+import { type Matrix, weightsOf } from '../weights.js'
+
+const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const
+const THRESHOLD = 0.8
+const choice = { threshold: THRESHOLD, scope: 'type' } as const
+/** Share of a run's steps that the probe makes. */
+const PROBE = 0.1
+
+const WAYS = ['outputs', 'weights'] as const
+type Way = (typeof WAYS)[number]
+type Values = Map<string, number>
+
+export const loraDropImportance: Study = {
+  steps: 150,
+  runs: (seeds) => seeds * (WAYS.length + 2),
+  run: async (bench): Promise<StudyResult> => {
+    const found: Record<Way, Values>[] = []
+    const losses = { LoRA: [] as number[], outputs: [] as number[], weights: [] as number[] }
+    const kept: Record<Way, Map<string, number>> = { outputs: new Map(), weights: new Map() }
+    for (const seed of bench.seeds) {
+      const steps = Math.max(2, Math.round(PROBE * bench.steps))
+      const importances = await bench.trained(lora(shape), { name: 'probe', seed, steps }, (adapter) =>
+        importancesOf(bench, adapter),
+      )
+      found.push(importances)
+      losses.LoRA.push(
+        await bench.trained(lora(shape), { name: 'LoRA', seed }, (adapter) => bench.loss(adapter)),
+      )
+      for (const way of WAYS) {
+        const keep = keptBy(bench, importances[way])
+        for (const path of keep) kept[way].set(path, (kept[way].get(path) ?? 0) + 1 / bench.seeds.length)
+        const strategy = loraDrop({ ...shape, threshold: THRESHOLD, keep })
+        const name = `LoRA-drop by ${way}`
+        losses[way].push(await bench.trained(strategy, { name, seed }, (adapter) => bench.loss(adapter)))
+      }
+    }
+    const cells = cellsOf(found, kept)
+    const title = 'Importance of linears in LoRA-drop'
+    const types = [...new Set(cells.map(({ type }) => type))]
+    const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b)
+    const map = (name: string, value: (cell: Cell) => number, format: (value: number) => string) =>
+      heatMap({
+        ...{ title: name, width: 460, rows: types, format, domain: [0, 1] },
+        columns: layers.map((layer) => `${layer === layers[0] ? `${name}, layer ` : ''}${layer + 1}`),
+        values: types.map((type) =>
+          layers.map((layer) => {
+            const cell = cells.find((one) => one.type === type && one.layer === layer)
+            return cell ? value(cell) : null
+          }),
+        ),
+      })
+    const percent = (value: number) => `${(100 * value).toFixed(0)}%`
+    const keptText = (value: number) =>
+      value === 1 ? 'own' : value === 0 ? '' : `${(100 * value).toFixed(0)}%`
+    return {
+      rows: cells,
+      title,
+      chart: panels(
+        [
+          map('by outputs', ({ outputs }) => outputs, percent),
+          map('by weights', ({ weights }) => weights, percent),
+          map('own pair', ({ kept_by_outputs }) => kept_by_outputs, keptText),
+          map('own pair', ({ kept_by_weights }) => kept_by_weights, keptText),
+        ],
+        2,
+        title,
+      ),
+      reading: readingOf(cells, losses),
+    }
+  },
+}
+
+/** A type because it becomes a row of data. */
+type Cell = {
+  layer: number
+  type: string
+  /** Share of the importance of its type, mean over seeds. */
+  outputs: number
+  weights: number
+  /** Share of the seeds with which it kept a pair of its own. */
+  kept_by_outputs: number
+  kept_by_weights: number
+}
+
+async function importancesOf(bench: StudyBench, adapter: Adapter): Promise<Record<Way, Values>> {
+  const before = await weightsOf(bench, adapter.targets, null)
+  const after = await weightsOf(bench, adapter.targets, adapter)
+  const weights = new Map(
+    [...after].map(([path, { values }]) => {
+      const old = (before.get(path) as Matrix).values
+      return [path, Math.sqrt(values.reduce((sum, value, i) => sum + (value - (old[i] as number)) ** 2, 0))]
+    }),
+  )
+  return { outputs: await outputNorms(bench, adapter), weights }
+}
+
+/** Norms of what the pairs add to the outputs of their linears on the training rows that a probe would take. */
+async function outputNorms(bench: StudyBench, adapter: Adapter): Promise<Values> {
+  const { base } = bench.model
+  const { signal } = bench.settings
+  const options = { ...bench.shape, trainOn: 'completions', logitsMemory: 'auto' } as const
+  return adapter.use(async (state) => {
+    const { source } = await prepareEvaluation(base, bench.test, options, signal ? { signal } : {})
+    const plans = evaluationPlans(options, base.precision)
+    const measured = { [EVAL_PLAN]: { ...plans[EVAL_PLAN], outputNorms: true } } as typeof plans
+    const norms = await withSession(base, [{ state, weight: 1, rank: null }], measured, async (session) => {
+      await evaluateBatches(session, EVAL_PLAN, source, { signal })
+      return session.outputNorms().promise
+    })
+    return new Map(state.description.spec.terms.map(({ target }, i) => [target, norms[i] as number]))
+  })
+}
+
+function keptBy({ model }: StudyBench, values: Values): string[] {
+  const norms = model.base.sites.flatMap((site) => {
+    const value = values.get(site.path)
+    return value === undefined ? [] : [{ site, value }]
+  })
+  return linearsToKeep(norms, choice)
+}
+
+function cellsOf(found: readonly Record<Way, Values>[], kept: Record<Way, Map<string, number>>): Cell[] {
+  const paths = [...(found[0] as Record<Way, Values>).outputs.keys()]
+  const share = (way: Way, path: string) =>
+    mean(
+      found.map((one) => {
+        const alike = [...one[way]].filter(([other]) => placeOf(other).type === placeOf(path).type)
+        const all = alike.reduce((sum, [, value]) => sum + value, 0)
+        return (one[way].get(path) as number) / (all || 1)
+      }),
+    )
+  return paths.map((path) => ({
+    ...placeOf(path),
+    ...{ outputs: share('outputs', path), weights: share('weights', path) },
+    kept_by_outputs: kept.outputs.get(path) ?? 0,
+    kept_by_weights: kept.weights.get(path) ?? 0,
+  }))
+}
+
+function readingOf(cells: readonly Cell[], losses: Readonly<Record<'LoRA' | Way, number[]>>): string {
+  const count = (key: 'kept_by_outputs' | 'kept_by_weights') =>
+    cells.reduce((sum, cell) => sum + cell[key], 0).toFixed(1)
+  const spread = (key: Way) => Math.max(...cells.map((cell) => cell[key])).toFixed(2)
+  const differ = cells.filter((cell) => cell.kept_by_outputs !== cell.kept_by_weights).length
+  const told = (name: 'LoRA' | Way) => mean(losses[name]).toFixed(3)
+  const better = mean(losses.outputs) < mean(losses.weights)
+  return [
+    `A LoRA of rank 8 on all linears is trained for a tenth of the steps. Shares are of all linears of a type; those with ${THRESHOLD * 100} % of the importance together keep a pair of their own, the others of a type share one.`,
+    `Of ${cells.length} linears ${count('kept_by_outputs')} keep their own by outputs and ${count('kept_by_weights')} by weights, and ${differ} are judged differently; the largest share is ${spread('outputs')} by outputs and ${spread('weights')} by weights.`,
+    `Losses after training: LoRA ${told('LoRA')}, LoRA-drop by outputs ${told('outputs')}, by weights ${told('weights')}.`,
+    better
+      ? 'Outputs are the better guide here, as the paper argues.'
+      : 'Outputs are not the better guide here, which the paper argues they are.',
+  ].join(' ')
+}
