@@ -15,6 +15,7 @@ const sweeps = [
   'test/lib/data/encode-dataset.test.ts',
   'test/lib/federated/beside.test.ts',
   'test/lib/models/qwen3.test.ts',
+  'test/lib/native/check.test.ts',
   'test/lib/native/contention.test.ts',
   'test/lib/native/devices.test.ts',
   'test/lib/native/terms.test.ts',

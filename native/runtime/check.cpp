@@ -52,7 +52,11 @@ void Executor::run_checked(const Step& step) {
     to.resize(static_cast<size_t>(plan.buffers[id].bytes));
     memory.download(to.data(), at(id), plan.buffers[id].bytes, "checked buffers");
   };
-  step.each_written([&](int id) { save(id, copies.emplace_back(Copy{id, {}, {}}).before); });
+  step.each_written([&](int id) {
+    // A step may name one twice, such as an output that is scaled in place.
+    const bool known = std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) { return copy.buffer == id; });
+    if (!known) save(id, copies.emplace_back(Copy{id, {}, {}}).before);
+  });
   const auto numbers = [&] {
     const HostView<float> gradients = gradients_written();
     return std::vector<float>(gradients.begin(), gradients.end());

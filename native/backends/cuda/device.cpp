@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/remote.h"
 #include "backends/cuda/launch/attention.h"
 #include "backends/cuda/launch/columns.h"
 #include "backends/cuda/launch/dequantize.h"
@@ -74,18 +75,19 @@ struct CudaDevice::Copies {
 
 class CudaDevice::Placed final : public PlacedWeights {
  public:
-  explicit Placed(std::shared_ptr<const Copies> of) : copies(std::move(of)) {}
+  Placed(std::shared_ptr<const Copies> of, const WeightStore& weights) : copies(std::move(of)), store(weights) {}
   Ptr<float> vector(int weight) const override {
     return Ptr<float>(reinterpret_cast<uint64_t>(copies->table.at(weight).data));
   }
   const std::shared_ptr<const Copies> copies;
+  const WeightStore& store;
 };
 
 std::unique_ptr<PlacedWeights> CudaDevice::place(const WeightStore& weights) {
   weights.expect_loaded();
   std::erase_if(copies_, [](const auto& each) { return each.second.expired(); });
   std::weak_ptr<const Copies>& known = copies_[weights.model()];
-  if (auto copies = known.lock()) return std::make_unique<Placed>(std::move(copies));
+  if (auto copies = known.lock()) return std::make_unique<Placed>(std::move(copies), weights);
   auto copies = std::make_shared<Copies>();
   const auto take = [&](Category category, int64_t bytes) {
     copies->memory.push_back(memory_.uninitialized(category, bytes));
@@ -119,11 +121,15 @@ std::unique_ptr<PlacedWeights> CudaDevice::place(const WeightStore& weights) {
     copies->table.set(weight, device_weight(view, at));
   }
   known = copies;
-  return std::make_unique<Placed>(std::move(copies));
+  return std::make_unique<Placed>(std::move(copies), weights);
 }
 
 void CudaDevice::use(const PlacedWeights* weights) {
-  weights_ = weights == nullptr ? &none_ : &static_cast<const Placed*>(weights)->copies->table;
+  const auto* const placed = static_cast<const Placed*>(weights);
+  weights_ = placed == nullptr ? &none_ : &placed->copies->table;
+  store_ = placed == nullptr ? nullptr : &placed->store;
 }
+
+std::unique_ptr<Device> CudaDevice::reference() { return std::make_unique<cpu::Remote>(*this, store_); }
 
 }  // namespace lowrank::cuda

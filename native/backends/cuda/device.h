@@ -45,6 +45,8 @@ class CudaDevice final : public Device, private Launcher {
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+  /// The CPU's reference kernels, on copies of what a kernel touches.
+  std::unique_ptr<Device> reference() override;
   /// Waits for all kernels.
   void finish();
 
@@ -69,7 +71,8 @@ class CudaDevice final : public Device, private Launcher {
   const CudaSizes sizes_;
   std::map<const void*, std::weak_ptr<const Copies>> copies_;  // by model
   const Weights none_;
-  const Weights* weights_ = &none_;  // that kernels name
+  const Weights* weights_ = &none_;     // that kernels name
+  const WeightStore* store_ = nullptr;  // the same on the host
 };
 
 }  // namespace lowrank::cuda

@@ -77,8 +77,8 @@ struct State {
   bool interprets = false;
   std::string order;
   std::mt19937 random;
-  std::string failing, faulty;  // a function, a kernel
-  int fails_at = 0, faults_at = 0, calls = 0, runs = 0;
+  std::string failing, faulty, skipped;  // a function, two kernels
+  int fails_at = 0, faults_at = 0, skipped_at = 0, calls = 0, runs = 0, skippable = 0;
   CUresult failure = CUDA_SUCCESS;
 
   int context_users = 0;
@@ -133,7 +133,8 @@ void set_up(State& s) {
   if (s.failure == CUDA_SUCCESS)
     s.failure = s.failing.find("Alloc") != std::string::npos ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_LAUNCH_FAILED;
   split(variable("LOWRANK_STANDIN_FAULT", ""), s.faulty, s.faults_at);
-  s.calls = s.runs = 0;
+  split(variable("LOWRANK_STANDIN_SKIP", ""), s.skipped, s.skipped_at);
+  s.calls = s.runs = s.skippable = 0;
   const bool first = s.kernels.empty();
   if (first) each_kernel([&s](const Kernel& kernel) { s.kernels[kernel.name] = kernel; });
   if (const std::string path = variable("LOWRANK_STANDIN_PACK", ""); first && !path.empty()) {
@@ -181,6 +182,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 /// Runs a kernel; what it touches outside of device memory ends it.
 CUresult run_kernel(State& s, const Kernel& kernel, const Launch& launch) {
   if (s.faulty == kernel.name && ++s.runs == s.faults_at) return CUDA_ERROR_LAUNCH_FAILED;
+  if (s.skipped == kernel.name && ++s.skippable == s.skipped_at) return CUDA_SUCCESS;
   struct sigaction own = {};
   own.sa_sigaction = on_fault;
   own.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;

@@ -18,6 +18,7 @@
 //   LOWRANK_STANDIN_FAIL      NAME:N[:ERROR]: the N-th call of a function fails
 //   LOWRANK_STANDIN_PACK      a file to write a kernel pack to that names all kernels it knows
 //   LOWRANK_STANDIN_FAULT     KERNEL:N: the N-th run of a kernel fails
+//   LOWRANK_STANDIN_SKIP      KERNEL:N: the N-th run of a kernel does nothing
 #pragma once
 
 #include <cstdint>
