@@ -32,11 +32,11 @@ const FLOORS = {
     planning: 'core graph io formats native hub models weights strategies options',
     time: 'core graph io formats native hub models weights strategies options planning',
     train: 'core io formats native hub tokenizer data weights strategies peft base options planning time',
+    report: 'core io train',
     federated: 'core native data strategies options planning train',
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:
-      'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export',
-    report: 'core native options strategies train',
+      'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export report',
     compare:
       'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
     laboratory:

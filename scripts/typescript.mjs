@@ -1,4 +1,5 @@
-// Compiles lib/ twice, to ES modules and to CommonJS, marks what each output is, and bundles the programs.
+// Compiles lib/ twice, to ES modules and to CommonJS, marks what each output is, and bundles the programs and the
+// scripts of pages.
 import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -12,6 +13,9 @@ const esm = join(root, 'dist', 'esm')
 
 /** What Node.js is started with. Read from hundreds of small files, a program starts in twice the time. */
 const PROGRAMS = ['cli/main', 'data/text-worker', 'laboratory/memory-process', 'time/child']
+
+/** Scripts and styles of pages, which stand in the page. */
+const PAGES = join(root, 'lib', 'report', 'page')
 
 function compile(project) {
   const run = spawn(process.execPath, [tsc, '-p', project], { cwd: root, stdio: ['ignore', 2, 2] })
@@ -45,6 +49,26 @@ async function bundlePrograms() {
   for (const name of readdirSync(chunks)) if (!made.has(`chunks/${name}`)) rmSync(join(chunks, name))
 }
 
+/** Writes scripts of pages, each with all that it imports, and the styles beside them. */
+async function bundlePages() {
+  const folder = join(esm, 'report', 'page')
+  mkdirSync(folder, { recursive: true })
+  const names = readdirSync(PAGES)
+  for (const name of names.filter((name) => name.endsWith('-script.ts'))) {
+    const bundle = await rolldown({
+      cwd: root,
+      input: join(PAGES, name),
+      platform: 'browser',
+      resolve: { extensionAlias: { '.js': ['.ts'] } },
+    })
+    const { output } = await bundle.generate({ format: 'iife', minify: true })
+    await bundle.close()
+    writeChanged(join(folder, name.replace(/ts$/, 'js')), output[0].code)
+  }
+  for (const name of names.filter((name) => name.endsWith('.css')))
+    writeChanged(join(folder, name), readFileSync(join(PAGES, name), 'utf8'))
+}
+
 /** A file that stays as it is can be read meanwhile. */
 function writeChanged(path, text) {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
@@ -56,5 +80,6 @@ if (existsSync(join(root, 'dist', 'cjs'))) {
   writeFileSync(join(root, 'dist', 'cjs', 'package.json'), '{ "type": "commonjs" }\n')
 }
 await bundlePrograms()
+await bundlePages()
 chmodSync(join(esm, 'cli', 'main.js'), 0o755)
 process.exitCode = codes.every((code) => code === 0) ? 0 : 1

@@ -102,7 +102,14 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
   try {
     const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, outputDir } = config
-    const run = adapter.train(dataset, { ...trainOptions(config), evalDataset, outputDir, force, signal })
+    const run = adapter.train(dataset, {
+      ...trainOptions(config),
+      evalDataset,
+      outputDir,
+      force,
+      signal,
+      command: 'npx lowrank demo',
+    })
     noteSetting(adapter, run, items.length, output)
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
 

@@ -60,6 +60,8 @@ export interface TrainControl {
   signal?: AbortSignal
   /** Rows that `TrainingRun.samples` asks when the run is over; never of private runs. Default 0. */
   sampleRows?: number
+  /** Write report.html, the page of the run, to `outputDir` when the run is over, however it ended. Default true. */
+  report?: boolean
   /** Command that repeats the run, for its record and report. Default null. */
   command?: string | null
   /** Called while the data is read. */
@@ -74,6 +76,7 @@ const controlShape = {
   force: flag().default(false),
   resume: z.union([z.boolean(), path()], { error: RESUME }).default(false),
   sampleRows: integer(0).default(0),
+  report: flag().default(true),
   command: text().nullable().default(null),
   onEvalProgress: callback<NonNullable<TrainControl['onEvalProgress']>>().optional(),
 }
@@ -169,7 +172,8 @@ export class Adapter {
         'train(): the adapter was loaded for inference; load it with { trainable: true } to train it.',
       )
     const given = checkedOptions(trainingSchema, options, 'train()')
-    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, command, ...rest } = given
+    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, report, command, ...rest } =
+      given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
     const parsed = withOwnRate(own, this.strategy)
     if (evalDataset != null && evalFraction > 0)
@@ -205,6 +209,7 @@ export class Adapter {
       evalFraction,
       sources,
       command,
+      ...(report ? { report: async (of) => (await import('../report/report.js')).writeReport(of) } : {}),
       folders,
       beginning: { resume, force },
       signal,

@@ -9,6 +9,7 @@ import { badArgument, callback, checkedOptions, checkedPath } from '../core/argu
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import {
   badValue,
+  flag,
   integer,
   nearest,
   type OptionSource,
@@ -63,6 +64,8 @@ export interface RunConfig
   readonly device: DeviceOption
   readonly threads: number | 'auto'
   readonly outputDir: string
+  /** True if the run writes its page, report.html. */
+  readonly report: boolean
   /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
   readonly sampleRows: number
 }
@@ -114,6 +117,11 @@ export const configSchema = z.strictObject({
     .default(3)
     .describe(
       'Rows that `lowrank train` answers at its end with the base and the tuned model, held-out rows if there are any. 0 turns this off; private runs never show rows.',
+    ),
+  report: flag()
+    .default(true)
+    .describe(
+      'Write `report.html`, the [page of the run](files.md#reporthtml), when the run is over, however it ended. A private run writes it beside its metrics, not beside the adapter.',
     ),
   outputDir: text('a folder')
     .default('out')

@@ -15,6 +15,8 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 
 const FILE = 'run.json'
 const CONFIG = 'config.yaml'
+/** The page of a run. */
+export const REPORT = 'report.html'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 16
 const SECRET = '-secret'
@@ -146,10 +148,10 @@ async function heldIn({ outputDir, runDir }: RunFolders) {
   return { results: found.map(([, what]) => what), checkpoints, words: words.join(' and ') }
 }
 
-/** Names of what runs keep of themselves in a folder. A config.yaml without a run beside it may be anybody's. */
+/** Names of what runs keep of themselves in a folder. A config.yaml or a page without a run beside it may be anybody's. */
 async function recordsIn(folder: string): Promise<string[]> {
   const names: string[] = await readdir(folder).catch(() => [])
-  const files = ['metrics.jsonl', FILE, ...(names.includes(FILE) ? [CONFIG] : [])]
+  const files = ['metrics.jsonl', FILE, ...(names.includes(FILE) ? [CONFIG, REPORT] : [])]
   return names.filter((name) => files.includes(name) || isCheckpoint(name)).sort()
 }
 

@@ -25,7 +25,7 @@ export interface RunSetup extends StepSetup {
   /** Command that repeats the run, for the record. */
   command?: string | null
   /** Writes the page of a run from its record, when it is over. */
-  report?: (folders: RunFolders) => Promise<void>
+  report?: (folders: RunFolders) => Promise<unknown>
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
   /** Runs native work while the adapter is kept alive. */
   use: <T>(work: () => Promise<T>) => Promise<T>

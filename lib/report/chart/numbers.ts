@@ -25,7 +25,7 @@ export function formatTick(value: number): string {
   if (size >= 1e9) return `${trimmed(value / 1e9)}B`
   if (size >= 1e6) return `${trimmed(value / 1e6)}M`
   if (size >= 1e4) return `${trimmed(value / 1e3)}k`
-  if (size !== 0 && size < 1e-3) return exponent(value, 0)
+  if (size !== 0 && size < 1e-4) return exponent(value, 0)
   return String(Number(value.toPrecision(4))).replace('-', MINUS)
 }
 

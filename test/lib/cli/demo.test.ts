@@ -41,6 +41,7 @@ test('prints the events of a run, with what it was for before the last', async (
     'config.yaml',
     'lowrank.json',
     'metrics.jsonl',
+    'report.html',
     'run.json',
   ]
   expect(readdirSync(join(cwd, 'lowrank-demo')).sort()).toEqual(files)

@@ -75,6 +75,7 @@ test('the output folder has the adapter and its promise, and nothing that noise 
     'checkpoint-2',
     'checkpoint-4',
     'metrics.jsonl',
+    'report.html',
     'run.json',
   ])
   if (process.platform !== 'win32') expect(statSync(secret).mode & 0o777).toBe(0o700)
@@ -134,7 +135,7 @@ test('what a run kept inside of the output folder is neither taken along nor los
   const before = filesIn(outputDir)
   for (const control of [{}, { resume: true }, { resume: join(outputDir, 'checkpoint-2') }])
     await expect(train(outputDir, control)).rejects.toThrow(
-      `${outputDir} holds metrics.jsonl, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from the adapter. Move them there if they belong to this run; otherwise use another outputDir to keep them, or force: true to remove them.`,
+      `${outputDir} holds metrics.jsonl, report.html, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from the adapter. Move them there if they belong to this run; otherwise use another outputDir to keep them, or force: true to remove them.`,
     )
   expect(filesIn(outputDir)).toEqual(before)
   move(outputDir, secretOf(outputDir))

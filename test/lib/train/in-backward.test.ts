@@ -284,7 +284,7 @@ describe('a step that diverges', () => {
         ),
         details: { step: 2, lastGoodStep: null },
       })
-      expect(left).toEqual(['metrics.jsonl', 'run.json'])
+      expect(left).toEqual(['metrics.jsonl', 'report.html', 'run.json'])
     } finally {
       addon().configure({ isa, threads })
     }

@@ -105,6 +105,7 @@ describe('a run', () => {
       'checkpoint-10',
       'lowrank.json',
       'metrics.jsonl',
+      'report.html',
       'run.json',
     ])
     expect(adapterBytes(outputDir).equals(adapterBytes(join(outputDir, 'checkpoint-10')))).toBe(true)
@@ -398,7 +399,7 @@ describe('a run that diverges', () => {
       if (step.step === 1) break
     const again = adapter.train(data, { ...options, outputDir })
     await expect(collect(again)).rejects.toThrow('at step 1. This was the first step')
-    expect(readdirSync(outputDir)).toEqual(['metrics.jsonl', 'run.json'])
+    expect(readdirSync(outputDir)).toEqual(['metrics.jsonl', 'report.html', 'run.json'])
   })
 })
 

@@ -39,7 +39,14 @@ it('writes numbers for people', () => {
   expect([0, 1.23456, 12345.6, 291840, -0.5, 0.00012, null, NaN].map((value) => formatNumber(value))).toEqual(
     ['0', '1.23', '12,346', '291,840', '−0.500', '1.2e−4', '–', '–'],
   )
-  expect([0, 25000, 1.5e6, 0.0005, -3].map(formatTick)).toEqual(['0', '25k', '1.5M', '5e−4', '−3'])
+  expect([0, 25000, 1.5e6, 0.0005, 2e-5, -3].map(formatTick)).toEqual([
+    '0',
+    '25k',
+    '1.5M',
+    '0.0005',
+    '2e−5',
+    '−3',
+  ])
   expect([0, 999, 28.4 * 2 ** 20, 3 * 2 ** 30].map(formatSize)).toEqual([
     '0 B',
     '999 B',

@@ -1,0 +1,169 @@
+/** A run as its page needs it, from the lines of metrics.jsonl: columns of numbers, and facts. Runs in pages, too. */
+import type { MetricsLine } from '../train/metrics.js'
+import { type Packed, pack, unpack, type Value } from './chart/index.js'
+
+type Line<Event extends MetricsLine['event']> = Extract<MetricsLine, { event: Event }>
+type Timed = 'time' | 'event'
+
+export type RunState = 'waiting' | 'training' | 'paused' | 'stopped' | 'failed' | 'done'
+
+/** One value a step. */
+export interface StepColumns {
+  step: Value[]
+  /** Seconds since the first line. */
+  time: Value[]
+  loss: Value[]
+  gradNorm: Value[]
+  learningRate: Value[]
+  tokens: Value[]
+  tokensPerSecond: Value[]
+  /** Only of private runs. */
+  epsilon: Value[]
+  cohort: Value[]
+  clipped: Value[]
+}
+
+export interface RunPageData {
+  state: RunState
+  /** Seconds since 1970 of the first and of the last line. */
+  began: number | null
+  ended: number | null
+  start: Omit<Line<'start'>, Timed> | null
+  plan: Pick<Line<'plan'>, 'peak_bytes' | 'rows' | 'privacy'> | null
+  columns: StepColumns
+  evaluations: Pick<Line<'eval'>, 'step' | 'loss' | 'exact_match'>[]
+  /** Steps with a checkpoint. */
+  checkpoints: number[]
+  memory: { step: number; time: number; allocated: Line<'memory'>['allocated']; resident: number }[]
+  ranks: { step: number; ranks: Readonly<Record<string, number>> }[]
+  samples: Pick<Line<'samples'>, 'held_out' | 'rows'> | null
+  stopped: Pick<Line<'stopped'>, 'step' | 'path'> | null
+  error: Pick<Line<'error'>, 'step' | 'code' | 'message'> | null
+  done: Omit<Line<'done'>, Timed> | null
+}
+
+export function emptyRun(): RunPageData {
+  const columns = Object.fromEntries(COLUMNS.map((name) => [name, []])) as unknown as StepColumns
+  return {
+    ...{ state: 'waiting', began: null, ended: null, start: null, plan: null, columns },
+    ...{ evaluations: [], checkpoints: [], memory: [], ranks: [] },
+    ...{ samples: null, stopped: null, error: null, done: null },
+  }
+}
+
+/** Adds a line to a run, which changes. */
+export function addLine(run: RunPageData, line: MetricsLine): void {
+  const { time } = line
+  run.began ??= time
+  run.ended = time
+  switch (line.event) {
+    case 'start':
+      run.start = untimed(line)
+      run.state = 'training'
+      dropAfter(run, line.resumed_from ?? 0)
+      break
+    case 'plan':
+      run.plan = untimed(line)
+      break
+    case 'step':
+      addStep(run, line)
+      run.state = 'training'
+      break
+    case 'eval':
+      run.evaluations.push(untimed(line))
+      break
+    case 'checkpoint':
+      run.checkpoints.push(line.step)
+      break
+    case 'memory': {
+      const { step, allocated, resident_bytes: resident } = line
+      run.memory.push({ step, time: time - run.began, allocated, resident })
+      break
+    }
+    case 'ranks':
+      run.ranks.push({ step: line.step, ranks: line.ranks })
+      break
+    case 'paused':
+      run.state = 'paused'
+      break
+    case 'resumed':
+      run.state = 'training'
+      break
+    case 'stopped':
+      run.state = 'stopped'
+      run.stopped = untimed(line)
+      break
+    case 'error':
+      run.state = 'failed'
+      run.error = untimed(line)
+      break
+    case 'done':
+      run.state = 'done'
+      run.done = untimed(line)
+      break
+    case 'samples':
+      run.samples = untimed(line)
+      break
+  }
+}
+
+export function runFrom(lines: Iterable<MetricsLine>): RunPageData {
+  const run = emptyRun()
+  for (const line of lines) addLine(run, line)
+  return run
+}
+
+function untimed<L extends MetricsLine>({ time: _, event: __, ...rest }: L): Omit<L, Timed> {
+  return rest
+}
+
+function addStep({ columns, began }: RunPageData, line: Line<'step'>): void {
+  columns.step.push(line.step)
+  columns.time.push(line.time - (began ?? line.time))
+  columns.loss.push(line.loss)
+  columns.gradNorm.push(line.grad_norm)
+  columns.learningRate.push(line.learning_rate)
+  columns.tokens.push(line.tokens)
+  columns.tokensPerSecond.push(line.tokens_per_second)
+  if (line.epsilon === undefined) return
+  columns.epsilon.push(line.epsilon)
+  columns.cohort.push(line.cohort ?? null)
+  columns.clipped.push(line.clipped_share ?? null)
+}
+
+/** A resumed run makes the steps after its checkpoint again. */
+function dropAfter(run: RunPageData, last: number): void {
+  const kept = run.columns.step.filter((step) => (step as number) <= last).length
+  for (const column of Object.values(run.columns) as Value[][]) column.length = Math.min(column.length, kept)
+  const upTo = <T extends { step: number }>(list: T[]) => list.filter(({ step }) => step <= last)
+  run.evaluations = upTo(run.evaluations)
+  run.memory = upTo(run.memory)
+  run.ranks = upTo(run.ranks)
+  run.checkpoints = run.checkpoints.filter((step) => step <= last)
+  run.samples = run.stopped = run.error = run.done = null
+}
+
+/** Units of the largest value that a column keeps: more than a picture shows. */
+const PARTS = {
+  ...{ step: 1e9, time: 1e6, loss: 1e5, gradNorm: 5e4, learningRate: 1e4, tokens: 1e9 },
+  ...{ tokensPerSecond: 2e3, epsilon: 1e4, cohort: 1e9, clipped: 1e3 },
+} as const satisfies Record<keyof StepColumns, number>
+const COLUMNS = Object.keys(PARTS) as (keyof StepColumns)[]
+const WHOLE: readonly (keyof StepColumns)[] = ['step', 'tokens', 'cohort']
+
+export type PackedRun = Omit<RunPageData, 'columns'> & { columns: Record<keyof StepColumns, Packed> }
+
+/** The run in fewer characters. */
+export function packRun(run: RunPageData): PackedRun {
+  const packed = COLUMNS.map((name) => {
+    const values = run.columns[name]
+    const most = values.reduce<number>((so, value) => Math.max(so, value ?? 0), 1)
+    return [name, pack(values, WHOLE.includes(name) ? most : PARTS[name])] as const
+  })
+  return { ...run, columns: Object.fromEntries(packed) as PackedRun['columns'] }
+}
+
+export function unpackRun(run: PackedRun): RunPageData {
+  const columns = COLUMNS.map((name) => [name, unpack(run.columns[name])] as const)
+  return { ...run, columns: Object.fromEntries(columns) as unknown as StepColumns }
+}

@@ -1,0 +1,61 @@
+/**
+ * The page of a run: one HTML file that asks nothing of any network. It is complete before its script runs, which draws
+ * the charts at the width of the window and lets a reader look closer.
+ */
+import { chartStyle, DARK, escaped, LIGHT } from './chart/index.js'
+import { pageFile, scriptData, sourceHash } from './page-files.js'
+import { runCharts, usualView } from './run-charts.js'
+import { packRun, type RunPageData } from './run-data.js'
+import { type RunNames, runHead, runSections } from './run-sections.js'
+
+export function runPage(run: RunPageData, names: RunNames): string {
+  const charts = runCharts(run, usualView(run))
+  return page({
+    title: names.name,
+    styles: ['run.css'],
+    script: 'run-script.js',
+    data: packRun(run),
+    content: `${runHead(run, names)}
+<main id="main">
+${runSections(run, names, charts)}
+</main>
+<footer>Made by lowrank from the record of the run. This file loads nothing from any network.</footer>`,
+  })
+}
+
+export interface Page {
+  title: string
+  /** Of lib/report/page, beside page.css. */
+  styles: readonly string[]
+  script: string
+  /** For the script. */
+  data: unknown
+  content: string
+}
+
+/** A page with a policy that allows its own style and script, and nothing else. */
+export function page({ title, styles, script, data, content }: Page): string {
+  const dark = `@media screen and (prefers-color-scheme: dark) {\n${chartStyle(DARK)}\n}`
+  const style = [...['page.css', ...styles].map(pageFile), chartStyle(LIGHT), dark].join('\n')
+  const code = pageFile(script)
+  const policy = `default-src 'none'; style-src ${sourceHash(style)}; script-src ${sourceHash(code)}; img-src data:; base-uri 'none'; form-action 'none'`
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>${escaped(title)} · lowrank</title>
+<link rel="icon" href="data:,">
+<style>${style}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the charts</a>
+${content}
+<script type="application/json" id="data">${scriptData(data)}</script>
+<script>${code}</script>
+</body>
+</html>
+`
+}

@@ -1,0 +1,409 @@
+/** The sections of the page of a run, as HTML. A section without data is not there. */
+import { escaped, formatNumber, formatSize } from './chart/index.js'
+import { CATEGORY_COLORS, categoryName, inOneBlock, mostAllocated, type RunChart } from './run-charts.js'
+import type { RunPageData } from './run-data.js'
+import {
+  headline,
+  keyFigures,
+  ranksLeft,
+  risenFrom,
+  stepName,
+  strategyName,
+  type Words,
+} from './run-words.js'
+
+/** What a page says besides the record of the run. */
+export interface RunNames {
+  /** Of the run: its folder. */
+  name: string
+  /** The whole config as a file, if there is one. */
+  config: string | null
+}
+
+const STATES = {
+  ...{ waiting: 'Waiting for the run', training: 'In progress', paused: 'Paused' },
+  ...{ stopped: 'Stopped, can be resumed', failed: 'Failed', done: 'Done' },
+}
+
+export function runHead(run: RunPageData, { name }: RunNames): string {
+  const { start } = run
+  const facts = start
+    ? [
+        methodName(run),
+        `${lastName(start.model.name)}${quantizationOf(start)}`,
+        start.data.name === null ? 'data of a program' : dataName(start.data),
+      ]
+    : []
+  const when =
+    run.began === null ? [] : [new Date(run.began * 1000).toISOString().slice(0, 16).replace('T', ' ')]
+  const crumbs = [...facts, ...when.map((time) => `${time} UTC`)].map(
+    (fact) => `<span>${escaped(fact)}</span>`,
+  )
+  const figures = keyFigures(run).map(
+    ({ name, value, note }) =>
+      `<div><dt>${escaped(name)}</dt><dd class="value">${escaped(value)}</dd><dd class="aside">${escaped(note)}</dd></div>`,
+  )
+  return `<header class="top">
+<div class="crumbs"><span class="state ${run.state}">${STATES[run.state]}</span>${crumbs.join('')}</div>
+<h1>${escaped(name)}</h1>
+<p class="lede">${headline(run).map(marked).join(' ')}</p>
+<dl class="keys">${figures.join('')}</dl>
+</header>`
+}
+
+function methodName({ start }: RunPageData): string {
+  const strategy = start?.strategy ?? {}
+  const inner = strategy.adapter
+  const rank =
+    strategy.r ??
+    strategy.init_r ??
+    (typeof inner === 'object' && inner !== null && 'r' in inner ? inner.r : undefined)
+  const name = strategyName(String(strategy.name))
+  const target = typeof strategy.target_r === 'number' ? ` to ${strategy.target_r}` : ''
+  return typeof rank === 'number' ? `${name}, rank ${rank}${target}` : name
+}
+
+function quantizationOf({ config }: NonNullable<RunPageData['start']>): string {
+  const { quantization } = config
+  return typeof quantization === 'string' ? ` in ${quantization.toUpperCase()}` : ''
+}
+
+function dataName({ name, rows }: { name: string | null; rows: number | null }): string {
+  const short = (name ?? '').split(', ').map(lastName).join(', ')
+  return rows === null ? short : `${short}, ${formatNumber(rows)} rows`
+}
+
+function lastName(path: string): string {
+  return path.split(/[\\/]/).filter(Boolean).at(-1) ?? path
+}
+
+function marked(words: Words): string {
+  return words
+    .map((word) => (typeof word === 'string' ? escaped(word) : `<b>${escaped(word.strong)}</b>`))
+    .join('')
+}
+
+/** All sections, with their charts drawn at the width of the file. */
+export function runSections(run: RunPageData, names: RunNames, charts: Record<string, RunChart>): string {
+  return [
+    lossSection(run, charts),
+    privacySection(run, charts),
+    ranksSection(run, charts),
+    answersSection(run),
+    memorySection(run, charts),
+    configSection(run, names),
+    againSection(run),
+  ].join('\n')
+}
+
+function section(id: string, title: string, text: string, body: string): string {
+  return `<section id="${id}" aria-labelledby="${id}-title"><div class="side"><h2 id="${id}-title">${title}</h2><p>${text}</p></div><div class="body">${body}</div></section>`
+}
+
+/** A chart with its caption, in which the values of the step under the cursor appear. */
+function figure(name: string, title: string, { [name]: chart }: Record<string, RunChart>): string {
+  if (chart === undefined) return ''
+  const read = chart.reads ? `<span class="read" data-read="${name}">${escaped(chart.reads.rest)}</span>` : ''
+  return `<figure><figcaption><b>${title}</b>${read}</figcaption><div class="plot" data-chart="${name}">${chart.draw(chart.width).svg}</div></figure>`
+}
+
+function note(kind: 'warn' | 'bad' | 'good', html: string): string {
+  return `<p class="note ${kind}">${html}</p>`
+}
+
+function region(label: string, content: string): string {
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${label}">${content}</div>`
+}
+
+function lossSection(run: RunPageData, charts: Record<string, RunChart>): string {
+  if (charts.loss === undefined) return ''
+  const { evaluations, checkpoints, error, columns } = run
+  const unit = stepName(run)
+  const best = risenFrom(run)
+  const kept = run.done?.best
+  const saved =
+    kept && kept.kept_step === kept.step
+      ? `The run ends with the adapter of ${unit} ${kept.step}.`
+      : `The run ends with the adapter of its last ${unit}${checkpoints.length > 0 ? `; there are checkpoints of ${checkpoints.slice(-3).join(', ')}` : ''}.`
+  const warnings = [
+    ...(best
+      ? [
+          note(
+            'warn',
+            `<b>Held-out loss has risen since ${unit} ${best.step}</b>, from ${formatNumber(best.loss)} to ${formatNumber(evaluations.at(-1)?.loss)}. ${saved}`,
+          ),
+        ]
+      : []),
+    ...(error ? [note('bad', `<b>${escaped(error.code)}</b>: ${escaped(error.message)}`)] : []),
+    ...(run.stopped
+      ? [
+          note(
+            'warn',
+            run.stopped.path === null
+              ? '<b>Stopped</b> before there was anything to save.'
+              : `<b>Stopped</b> after ${unit} ${run.stopped.step}. <code>--resume</code> continues from <code>${escaped(run.stopped.path)}</code> with the same numbers.`,
+          ),
+        ]
+      : []),
+  ]
+  const small = [
+    figure('rate', 'Learning rate', charts),
+    figure('norm', 'Gradient norm', charts),
+    figure('speed', 'Tokens per second', charts),
+  ].join('')
+  const last = columns.step.length - 1
+  const scrub = `<div class="scrub script" hidden><input type="range" min="0" max="${last}" value="${last}" aria-label="${unit} whose values are shown"></div>`
+  return section(
+    'loss',
+    'Loss',
+    'Nats per supervised token; lower is better. Faint: every step. Line: the running mean. Dots: held-out data. If the dots rise while the line falls, the adapter is memorizing its rows.',
+    `${warnings.join('')}<div class="hero">${tools}${figure('loss', 'Nats per token', charts)}${scrub}</div><div class="row">${small}</div>${evaluationTable(run)}`,
+  )
+}
+
+const choice = (name: string, options: readonly string[]) =>
+  `<span class="choice" role="group" aria-label="${name}">${options
+    .map((option) => {
+      const [value = '', words = value] = option.split('=')
+      return `<button type="button" data-set="${name}" data-value="${value}" aria-pressed="false">${words}</button>`
+    })
+    .join('')}</span>`
+
+const tools = `<div class="tools script" hidden>
+<label>Smooth <input type="range" data-smooth min="0" max="12" step="1" aria-label="Half-life of the running mean"> <output></output></label>
+<span>Over ${choice('over', ['step=steps', 'time', 'tokens'])}</span>
+<span>Scale ${choice('scale', ['linear', 'log'])}</span>
+<span>Show ${choice('range', ['all', 'half=last half', 'tenth=last tenth'])}</span>
+</div>`
+
+function evaluationTable({ evaluations }: RunPageData): string {
+  if (evaluations.length === 0) return ''
+  const matches = evaluations.some(({ exact_match }) => exact_match !== undefined)
+  const cell = (text: string) => `<td class="number">${text}</td>`
+  const rows = evaluations.map(({ step, loss, exact_match }, index) => {
+    const before = evaluations[index - 1]?.loss
+    const cells = [
+      formatNumber(loss, 4),
+      formatNumber(Math.exp(loss), 4),
+      before === undefined ? '' : formatNumber(loss - before),
+      ...(matches ? [exact_match === undefined ? '' : `${(exact_match * 100).toFixed(1)}%`] : []),
+    ]
+    return `<tr><th scope="row" class="number">${step}</th>${cells.map(cell).join('')}</tr>`
+  })
+  const heads = ['step', 'held-out loss', 'perplexity', 'change', ...(matches ? ['exact match'] : [])]
+  const head = heads.map((name) => `<th scope="col" class="number">${name}</th>`).join('')
+  return `<details><summary>All evaluations as a table</summary>${region('Evaluations', `<table><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table>`)}</details>`
+}
+
+function privacySection(run: RunPageData, charts: Record<string, RunChart>): string {
+  const privacy = run.done?.privacy ?? run.plan?.privacy
+  if (!privacy) return ''
+  const simulated = privacy.private
+    ? ''
+    : note(
+        'warn',
+        '<b>Not private.</b> The noise is simulated, its key is known, or clients were dealt out by a partition.',
+      )
+  const facts = definitions([
+    ['Promise', escaped(privacy.promise)],
+    [
+      'Noise',
+      `${formatNumber(privacy.noise_multiplier, 4)} × clipping norm ${formatNumber(privacy.clipping_norm)}; Poisson sampling at ${formatNumber(privacy.sampling_rate)}; accountant ${escaped(privacy.accountant.toUpperCase())}`,
+    ],
+    ['Rounds', `${formatNumber(privacy.rounds)} of ${formatNumber(privacy.total_rounds)}`],
+  ])
+  const private_ = note(
+    'warn',
+    '<b>Keep this page to yourself.</b> The promise covers the adapter alone. The losses and cohorts on this page come from the private data, without noise.',
+  )
+  return section(
+    'privacy',
+    'Privacy',
+    'ε bounds what the adapter reveals about any one client: smaller is more private. It only grows.',
+    `${private_}${simulated}<div class="row">${figure('epsilon', 'ε spent', charts)}${figure('cohort', privacy.unit === 'user' ? 'Clients in the round' : 'Examples in the round', charts)}${figure('clipped', 'Share that was clipped', charts)}</div>${facts}`,
+  )
+}
+
+function ranksSection(run: RunPageData, charts: Record<string, RunChart>): string {
+  const ranks = ranksLeft(run)
+  if (ranks === undefined || charts.ranks === undefined) return ''
+  const initial = run.start?.strategy.init_r
+  return section(
+    'ranks',
+    'Ranks',
+    `The ranks that each linear kept of its ${initial}. More color: the task needs it more. Zero: it could be left out.`,
+    `${figure('ranks', `Ranks left, of ${initial}`, charts)}${figure('rankHistory', 'Ranks left over the run', charts)}`,
+  )
+}
+
+const LONGEST = 2000
+
+function answersSection({ samples }: RunPageData): string {
+  if (samples === null || samples.rows.length === 0) return ''
+  const cards = samples.rows.map(({ prompt, expected, base, tuned, cut }) => {
+    const [before, after] = [base, tuned].map((answer) => answer.trim() === expected.trim())
+    const code = /^\s*[[{<]|```/.test(expected) ? ' code' : ''
+    const answer = (title: string, text: string, right: boolean | undefined) =>
+      `<div><h3>${title} ${verdict(right)}</h3><p class="answer${code}" dir="auto">${right ? escaped(shortened(text)) : differences(text, expected)}</p></div>`
+    const wanted = after
+      ? ''
+      : `<p class="expected" dir="auto"><b>Expected</b> ${escaped(shortened(expected))}</p>`
+    const limit = cut ? '<p class="fine">An answer was cut at 64 tokens.</p>' : ''
+    return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${answer('Before', base, before)}${answer('After', tuned, after)}${wanted}${limit}</article>`
+  })
+  return section(
+    'answers',
+    'Answers',
+    `${samples.held_out ? 'Held-out rows' : 'Rows of the training data'}, answered before and after training. An answer is right if it equals the expected one, apart from space around it.`,
+    `<div class="cards">${cards.join('')}</div>`,
+  )
+}
+
+function verdict(right: boolean | undefined): string {
+  return right ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ differs</span>'
+}
+
+function shortened(text: string): string {
+  return text.length > LONGEST
+    ? `${text.slice(0, LONGEST)} … (${formatNumber(text.length)} characters)`
+    : text
+}
+
+/** Words of an answer that are not in the expected one are marked, where most are: else marks say nothing. */
+function differences(answer: string, expected: string): string {
+  const plain = escaped(shortened(answer))
+  const [a, b] = [answer, expected].map((text) => text.split(/(\s+|[{}":,]+)/)) as [string[], string[]]
+  if (a.length * b.length > 250_000) return plain
+  const width = b.length + 1
+  const common = new Uint16Array((a.length + 1) * width)
+  const at = (i: number, j: number) => common[i * width + j] as number
+  for (let i = a.length - 1; i >= 0; i--)
+    for (let j = b.length - 1; j >= 0; j--)
+      common[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1))
+  if (at(0, 0) < 0.6 * a.length) return plain
+  let [out, j] = ['', 0]
+  for (let i = 0; i < a.length; ) {
+    const word = a[i] as string
+    if (j < b.length && word === b[j]) {
+      out += escaped(word)
+      i++
+      j++
+    } else if (j < b.length && at(i, j + 1) >= at(i + 1, j)) j++
+    else {
+      out += word.trim() === '' ? word : `<mark>${escaped(word)}</mark>`
+      i++
+    }
+  }
+  return out
+}
+
+function memorySection(run: RunPageData, charts: Record<string, RunChart>): string {
+  const { plan } = run
+  if (plan === null) return ''
+  const held = mostAllocated(run)?.allocated
+  const total = plan.rows.reduce((sum, { bytes }) => sum + bytes, 0)
+  const share = (bytes: number) => (total > 0 ? `${Math.round((bytes / total) * 100)}%` : '')
+  const block = inOneBlock(run) ? plan.rows.filter(({ category }) => BLOCK.includes(category)) : []
+  const allocatedIn = (category: string) => {
+    if (held === undefined) return ''
+    if (!block.some((row) => row.category === category))
+      return `<td class="number">${formatSize(held[category as keyof typeof held] ?? 0)}</td>`
+    if (block[0]?.category !== category) return ''
+    const bytes = block.reduce((sum, row) => sum + (held[row.category] ?? 0), 0)
+    return `<td class="number block" rowspan="${block.length}">${formatSize(bytes)}<br><span class="fine">in one block</span></td>`
+  }
+  const rows = plan.rows.map(({ category, bytes }) => {
+    const swatch = `<svg class="chart swatch" viewBox="0 0 10 10" aria-hidden="true"><rect class="m${CATEGORY_COLORS[category] ?? 8}" width="10" height="10" rx="2"/></svg>`
+    return `<tr><th scope="row">${swatch}${categoryName(category)}</th><td class="number">${formatSize(bytes)}</td>${allocatedIn(category)}<td class="number">${share(bytes)}</td></tr>`
+  })
+  const allocated = held && Object.values(held).reduce((sum, bytes) => sum + bytes, 0)
+  const sum = `<tr class="sum"><th scope="row">together</th><td class="number">${formatSize(total)}</td>${held ? `<td class="number">${formatSize(allocated)}</td>` : ''}<td></td></tr>`
+  const head = ['planned', ...(held ? ['allocated'] : []), 'share']
+    .map((name) => `<th scope="col" class="number">${name}</th>`)
+    .join('')
+  const table = `<table class="tight"><thead><tr><th scope="col">category</th>${head}</tr></thead><tbody>${rows.join('')}${sum}</tbody></table>`
+  const resident = charts.resident
+    ? `<div>${figure('resident', 'Resident over time', charts)}<p class="fine">The whole process: also Node.js, and pages of the model's file that the system keeps in memory.</p></div>`
+    : ''
+  return section(
+    'memory',
+    'Memory',
+    `Blue: the base, which does not change. Orange: what trains. Green: what a step needs and returns. ${comparison(total, allocated)}`,
+    `${figure('memory', held ? 'Planned and allocated' : 'Planned at the peak', charts)}<div class="row two"><div>${table}</div>${resident}</div>`,
+  )
+}
+
+const BLOCK: readonly string[] = ['activations', 'loss', 'workspace']
+
+/** The plan is a promise: the page says whether it was kept. */
+function comparison(planned: number, allocated: number | undefined): string {
+  if (allocated === undefined) return ''
+  if (allocated <= planned)
+    return planned - allocated <= planned * 0.002
+      ? 'The run allocated what was planned.'
+      : `The run allocated ${formatSize(planned - allocated)} less than planned.`
+  return `The process held ${formatSize(allocated - planned)} more than planned for this run, in other models or adapters.`
+}
+
+function configSection({ start }: RunPageData, { config }: RunNames): string {
+  if (start === null) return ''
+  const { name, ...strategy } = start.strategy
+  const entries = [
+    ['strategy.name', name],
+    ...Object.entries(strategy).map(([key, value]) => [`strategy.${key}`, value] as const),
+  ] as const
+  const row = ([key, value]: readonly [string, unknown]) =>
+    `<tr><th scope="row"><code>${escaped(key)}</code></th><td><code>${escaped(shortened(typeof value === 'string' ? value : JSON.stringify(value)))}</code></td></tr>`
+  const changed = Object.entries(start.config).map(row)
+  const table = (label: string, rows: string[]) =>
+    region(
+      label,
+      `<table class="pairs"><thead><tr><th scope="col">key</th><th scope="col">value</th></tr></thead><tbody>${rows.join('')}</tbody></table>`,
+    )
+  const whole =
+    config === null
+      ? ''
+      : `<details><summary>config.yaml</summary><pre tabindex="0">${escaped(config)}</pre></details>`
+  return section(
+    'config',
+    'Configuration',
+    'Options that differ from their defaults. Below: the options of the strategy, and the whole config.',
+    `${changed.length > 0 ? table('Options that differ from their defaults', changed) : '<p>All options have their default values.</p>'}<details><summary>The strategy</summary>${table('Options of the strategy', entries.map(row))}</details>${whole}`,
+  )
+}
+
+function againSection(run: RunPageData): string {
+  const { start } = run
+  if (start === null) return ''
+  const command =
+    start.command === null
+      ? ''
+      : `<div class="command"><pre tabindex="0" id="command">${escaped(start.command)}</pre><button type="button" class="b script" data-copy="command" hidden>Copy</button></div>`
+  const file = ({ name, rows, hash }: { name: string | null; rows: number | null; hash: string }) =>
+    `${escaped(name ?? 'rows')}${rows === null ? '' : `, ${formatNumber(rows)} rows`}<br><code>${escaped(hash)}</code>`
+  const { evaluation } = start
+  const facts = definitions([
+    ['Model', `${escaped(start.model.name)}<br><code>${escaped(start.model.fingerprint)}</code>`],
+    ['Data', file(start.data)],
+    ...(evaluation
+      ? [['Held out', file({ ...evaluation, name: evaluation.name ?? 'a share of the data' })] as const]
+      : []),
+    [
+      'Machine',
+      `${escaped(start.device)}, ${escaped(start.level)}, ${start.threads} thread${start.threads === 1 ? '' : 's'}`,
+    ],
+    ['lowrank', escaped(start.version)],
+    ...(start.resumed_from === null
+      ? []
+      : [['Resumed', `from step ${formatNumber(start.resumed_from)}`] as const]),
+  ])
+  const text = run.plan?.privacy?.private
+    ? 'The command repeats the run with new draws and new noise: their key is secret, and must be.'
+    : 'The same command with the same files gives the same numbers, bit for bit, on a processor with the same instruction set.'
+  return section('again', 'Repeat', text, `${command}${facts}`)
+}
+
+/** Values are HTML. */
+function definitions(facts: readonly (readonly [string, string])[]): string {
+  return `<dl class="facts">${facts.map(([name, html]) => `<dt>${name}</dt><dd>${html}</dd>`).join('')}</dl>`
+}

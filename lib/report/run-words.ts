@@ -1,0 +1,202 @@
+/** What came of a run, in sentences and key figures, bad news included. */
+import {
+  extent,
+  formatNumber,
+  formatSeconds,
+  formatShare,
+  formatSize,
+  isNumber,
+  smooth,
+  type Value,
+} from './chart/index.js'
+import type { RunPageData } from './run-data.js'
+
+/** Words of which the strong ones are marked by the page. */
+export type Words = readonly (string | { strong: string })[]
+
+const strong = (value: string | number | null) => ({
+  strong: typeof value === 'string' ? value : formatNumber(value),
+})
+/** A held-out loss so much above the lowest has risen. */
+const RISEN = 1.03
+
+export type Evaluation = RunPageData['evaluations'][number]
+
+export function bestOf({ evaluations }: Pick<RunPageData, 'evaluations'>): Evaluation | undefined {
+  return evaluations.reduce<Evaluation | undefined>(
+    (best, one) => (isNumber(one.loss) && (best === undefined || one.loss < best.loss) ? one : best),
+    undefined,
+  )
+}
+
+/** The lowest evaluation, if the last is clearly above it. */
+export function risenFrom(run: RunPageData): Evaluation | undefined {
+  const [best, last] = [bestOf(run), run.evaluations.at(-1)]
+  return best && last && last.loss > best.loss * RISEN ? best : undefined
+}
+
+/** Mean of the last steps, nats. */
+export function lastLoss({ columns: { step, loss } }: RunPageData): Value {
+  return smooth(step as number[], loss, 8).at(-1) ?? null
+}
+
+/** The name of the strategy as the literature writes it. */
+export function strategyName(name: string): string {
+  const names: Record<string, string> = {
+    ...{ lora: 'LoRA', 'lora-fa': 'LoRA-FA', 'lora-plus': 'LoRA+', dora: 'DoRA', 'delta-lora': 'Delta-LoRA' },
+    ...{ dylora: 'DyLoRA', 'dp-dylora': 'DP-DyLoRA', adalora: 'AdaLoRA', 'lora-drop': 'LoRA-drop' },
+    ...{
+      vera: 'VeRA',
+      loha: 'LoHa',
+      lokr: 'LoKr',
+      miss: 'MiSS',
+      oft: 'OFT',
+      qlora: 'QLoRA',
+      full: 'Full fine-tuning',
+    },
+  }
+  return names[name] ?? name
+}
+
+/** The unit of a step: a round, of a private run. */
+export function stepName({ plan }: RunPageData): 'step' | 'round' {
+  return plan?.privacy ? 'round' : 'step'
+}
+
+export function headline(run: RunPageData): Words[] {
+  const { evaluations, columns, plan, start } = run
+  const sentences: Words[] = []
+  const [first, last] = [evaluations[0], evaluations.at(-1)]
+  const made = columns.step.length
+  const unit = stepName(run)
+  if (run.error)
+    sentences.push([
+      strong('The run failed'),
+      ` after ${unit} ${formatNumber(run.error.step)}: ${sentence(run.error.message)}`,
+    ])
+  else if (run.stopped)
+    sentences.push([
+      `The run was stopped after ${unit} ${formatNumber(run.stopped.step)} of ${formatNumber(start?.total_steps ?? null)}.`,
+    ])
+  else if (run.state === 'training' && made > 0)
+    sentences.push([`The run is at ${unit} ${formatNumber(made)}, or ended there without a word.`])
+  if (first && last && first !== last) {
+    const from = first.step === 0 ? 'before training' : `at ${unit} ${formatNumber(first.step)}`
+    const verb = last.loss < first.loss ? 'fell' : last.loss > first.loss ? 'rose' : 'went'
+    sentences.push([
+      `Held-out loss ${verb} from `,
+      strong(first.loss),
+      ` ${from} to `,
+      strong(last.loss),
+      '.',
+    ])
+  } else if (made > 1 && isNumber(columns.loss[0]))
+    sentences.push(['Training loss went from ', strong(columns.loss[0]), ' to ', strong(lastLoss(run)), '.'])
+  const lost = columns.loss.filter((value) => !isNumber(value)).length
+  if (lost > 0 && !plan?.privacy)
+    sentences.push([strong(formatNumber(lost)), ` ${lost === 1 ? 'step has' : 'steps have'} no finite loss.`])
+  const best = risenFrom(run)
+  if (best)
+    sentences.push([
+      `It was lowest ${best.step === 0 ? 'before training' : `at ${unit} ${formatNumber(best.step)}`}, `,
+      strong(best.loss),
+      ', and has risen since.',
+    ])
+  const [matched, matches] = [first?.exact_match, last?.exact_match]
+  if (matched !== undefined && matches !== undefined)
+    sentences.push([
+      'Held-out rows answered word for word: ',
+      strong(formatShare(matched)),
+      ' before, ',
+      strong(formatShare(matches)),
+      ' after.',
+    ])
+  const privacy = run.done?.privacy ?? plan?.privacy
+  if (privacy?.private)
+    sentences.push([
+      `The adapter promises every ${privacy.unit === 'user' ? 'client' : 'example'} `,
+      strong(`ε ≤ ${formatNumber(privacy.final_epsilon)}`),
+      ` at δ = ${formatNumber(privacy.delta)}.`,
+    ])
+  const ranks = ranksLeft(run)
+  if (ranks) sentences.push([strong(ranks.left), ' of ', strong(ranks.from), ' ranks are left.'])
+  return sentences.length > 0 ? sentences : [['The run has not made a step yet.']]
+}
+
+/** Ranks of all linears together, at first and at last. */
+export function ranksLeft(run: RunPageData): { from: number; left: number } | undefined {
+  const last = run.ranks.at(-1)
+  const initial = run.start?.strategy.init_r
+  if (last === undefined || typeof initial !== 'number') return undefined
+  const values = Object.values(last.ranks)
+  return { from: initial * values.length, left: values.reduce((sum, rank) => sum + rank, 0) }
+}
+
+export interface Figure {
+  name: string
+  value: string
+  note: string
+}
+
+export function keyFigures(run: RunPageData): Figure[] {
+  const { evaluations, columns, plan, start, done } = run
+  const figures: Figure[] = []
+  const [best, last] = [bestOf(run), evaluations.at(-1)]
+  const made = columns.step.length
+  if (last) {
+    const count = evaluations.length
+    const lowest = `lowest ${formatNumber(best?.loss)} at ${stepName(run)} ${formatNumber(best?.step)}`
+    const note =
+      best === last ? `the lowest of ${count}; perplexity ${formatNumber(Math.exp(last.loss))}` : lowest
+    figures.push({ name: 'Held-out loss', value: formatNumber(last.loss), note })
+  } else if (made > 0)
+    figures.push({
+      name: 'Training loss',
+      value: formatNumber(lastLoss(run)),
+      note: 'mean of the last steps',
+    })
+  if (last?.exact_match !== undefined) {
+    const before = evaluations[0]?.exact_match
+    const note =
+      before === undefined || evaluations.length < 2
+        ? 'word for word'
+        : `${formatShare(before)} before training`
+    figures.push({ name: 'Exact match', value: formatShare(last.exact_match), note })
+  }
+  const privacy = done?.privacy ?? plan?.privacy
+  if (privacy)
+    figures.push({
+      name: 'Privacy spent',
+      value: `ε ${formatNumber(columns.epsilon.at(-1) ?? privacy.epsilon)}`,
+      note: privacy.private ? `of ${formatNumber(privacy.final_epsilon)} promised` : 'not private',
+    })
+  const speed = done?.tokens_per_second ?? meanSpeed(run)
+  const unit = stepName(run)
+  figures.push({
+    name: 'Time',
+    value: formatSeconds(run.began === null || run.ended === null ? null : run.ended - run.began),
+    note: `${formatNumber(made)} ${unit}${made === 1 ? '' : 's'}, ${formatNumber(Math.round(speed))} tokens/s`,
+  })
+  const resident = done?.peak_rss_bytes ?? extent(run.memory.map(({ resident }) => resident))?.[1]
+  figures.push({
+    name: 'Memory planned',
+    value: formatSize(plan?.peak_bytes),
+    note: resident === undefined ? '' : `${formatSize(resident)} resident with Node.js`,
+  })
+  if (start)
+    figures.push({ name: 'Trained', value: formatNumber(start.trainable_parameters), note: 'parameters' })
+  return figures
+}
+
+function meanSpeed({ columns: { tokens, tokensPerSecond } }: RunPageData): number {
+  let [sum, seconds] = [0, 0]
+  for (const [index, count] of tokens.entries()) {
+    sum += count ?? 0
+    seconds += (count ?? 0) / (tokensPerSecond[index] || 1)
+  }
+  return seconds > 0 ? sum / seconds : 0
+}
+
+function sentence(words: string): string {
+  return /[.!?]$/.test(words) ? words : `${words}.`
+}
