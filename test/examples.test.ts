@@ -54,6 +54,21 @@ test('train.mjs trains an adapter that generate.mjs answers with and export.mjs 
   expect(readdirSync(at('exported')).sort()).toEqual(['adapter.gguf', 'ollama', 'tuned.gguf'])
 })
 
+test('compare.mjs compares strategies, and goes on where it was', async () => {
+  const { config, at } = project({
+    max_steps: 2,
+    eval_dataset: 'dev.jsonl',
+    strategy: { name: 'lora', r: 2 },
+  })
+  for (const trained of [6, 0]) {
+    const { code, stdout, stderr } = await run('compare.mjs', config, at('compared'), 'lora,miss')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout.match(/^trained \w+\/\d+$/gm) ?? []).toHaveLength(trained)
+    expect(stdout).toMatch(/^lora: loss \d\.\d{4} at [\d.e-]+, group \w+$/m)
+    expect(stdout).toMatch(/^miss: loss \d\.\d{4} at [\d.e-]+, group \w+, p \d\.\d{3}$/m)
+  }
+})
+
 test('plan.mjs shows that 4-bit weights and smaller batches take less', async () => {
   const { code, stdout, stderr } = await run('plan.mjs', project().model)
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -101,7 +116,7 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   async (name) => {
     const { code, stderr } = await run(name)
     expect(code).toBe(2)
-    expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} MODEL`))
+    expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} [A-Z]`))
   },
 )
 

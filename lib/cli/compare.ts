@@ -244,7 +244,7 @@ function commandLine(command: Command, config: string): string {
     const text = name === 'budget' ? `${value}s` : Array.isArray(value) ? value.join() : String(value)
     return [`${option.long} ${shellWord(text)}`]
   })
-  return ['lowrank compare', shellWord(config), ...flags].join(' ')
+  return ['npx lowrank compare', shellWord(config), ...flags].join(' ')
 }
 
 const UNREPEATED = new Set(['resume', 'force', 'json', 'cells'])
