@@ -27,6 +27,7 @@ interface Options {
   controls: boolean
   validationRows: number
   testRows?: number
+  jobs: number
   cells?: number
   resume?: boolean
   force?: boolean
@@ -59,6 +60,12 @@ export function configure(command: Command): void {
   command.option('--no-controls', 'leave out controls, such as lora with a larger scale for delta-lora')
   command.option('--validation-rows <N>', 'training rows set aside to choose rates', integerFlag(2), 64)
   command.option('--test-rows <N>', 'held-out rows that are measured (default: all)', integerFlag(2))
+  command.option(
+    '--jobs <N>',
+    'trainings side by side, each in a process with its share of the threads',
+    integerFlag(1),
+    1,
+  )
   command.option('--cells <N>', 'verify: number of cells, drawn at random (default: all)', integerFlag(1))
   command.option('--resume', 'continue the compare in the output folder')
   command.option('--force', 'replace the results in the output folder')
@@ -87,12 +94,12 @@ export function configure(command: Command): void {
 async function run(path: string, options: Options, call: string, output: Output): Promise<void> {
   const config = await loadConfig(path, options.set, notedOn(output))
   const { output: outputDir, detect, budget, testRows, strategies } = options
-  const { seeds, equal, metrics, controls, validationRows, resume = false, force = false } = options
+  const { seeds, equal, metrics, controls, validationRows, jobs, resume = false, force = false } = options
   const interruption = new Interruption(output, 'Stopping; finished runs are kept.')
   const { signal } = interruption
   const progress = new Progress(output)
   const asked: CompareOptions = {
-    ...{ seeds, equal, metrics, controls, validationRows, resume, force, signal },
+    ...{ seeds, equal, metrics, controls, validationRows, jobs, resume, force, signal },
     strategies: strategies.includes('all') ? 'all' : strategies,
     ...(outputDir === undefined ? {} : { outputDir }),
     ...{ detect: detect ?? null, budget: budget ?? null, testRows: testRows ?? null },
@@ -140,7 +147,7 @@ class Progress {
       case 'plan': {
         this.clear()
         this.planned = true
-        this.#plan(event.results)
+        this.#plan(event.results, event.jobs)
         this.#line = new StatusLine(output, 'Comparing')
         return
       }
@@ -178,7 +185,7 @@ class Progress {
     this.#line = undefined
   }
 
-  #plan({ entries, seeds, plan, left_out: leftOut }: CompareResults): void {
+  #plan({ entries, seeds, plan, left_out: leftOut }: CompareResults, jobs: number): void {
     const output = this.#output
     output.event<'compare'>({
       ...{ event: 'plan', entries: entries.map(({ name }) => name), left_out: leftOut, seeds, ...plan },
@@ -191,7 +198,7 @@ class Progress {
         : `a search over ${Math.min(...rates)}${Math.min(...rates) === most ? '' : ` to ${most}`} learning rates`
     const each = entries[0]?.steps ?? 0
     output.note(
-      `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search}, then ${counted(seeds.length, 'seed')} of ${counted(each, 'step')} each, about ${formatDuration(plan.seconds)}.`,
+      `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search}, then ${counted(seeds.length, 'seed')} of ${counted(each, 'step')} each, about ${formatDuration(plan.seconds)}${jobs === 1 ? '' : ` with ${jobs} side by side`}.`,
     )
     for (const cut of plan.cuts) output.note(`note: ${cut}.`)
     for (const { name, reason } of leftOut) output.note(`note: ${name} is left out: ${reason}`)

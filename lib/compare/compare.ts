@@ -12,7 +12,9 @@ import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import type { RunConfig } from '../train/config.js'
 import { canonical } from '../train/identity.js'
 import { lockRun } from '../train/run-lock.js'
+import { threadsOf } from '../train/run-time.js'
 import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cells.js'
+import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
 import { metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
 import { prepared } from './prepare.js'
@@ -39,10 +41,13 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   const folder = resolve(asked.outputDir ?? `${config.outputDir}-compare`)
   const earlier = await earlierResults(folder, asked)
   await checkFolder(folder)
-  const runner = await LocalRunner.open(config, {
-    ...{ validationRows: asked.validationRows, testRows: asked.testRows, metrics },
-    now: earlier === undefined ? Date.now() : Date.parse(earlier.created),
-    signal: asked.signal,
+  checkJobs(asked.jobs, metrics)
+  const { validationRows, testRows, signal } = asked
+  const now = earlier === undefined ? Date.now() : Date.parse(earlier.created)
+  const threads = Math.max(1, Math.floor(threadsOf(config.threads) / asked.jobs))
+  const own = asked.jobs === 1 ? config : { ...config, threads }
+  const runner = await LocalRunner.open(own, {
+    ...{ validationRows, testRows, metrics, now, signal },
     onWarning: (message) => asked.onEvent?.({ event: 'warning', message }),
   })
   try {
@@ -51,9 +56,16 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
     try {
       const results = await prepared(config, asked, metrics, runner.workbench, earlier)
       results.command = asked.command ?? results.command
-      asked.onEvent?.({ event: 'plan', results })
+      const jobs = fittingJobs(asked.jobs, results.entries, process.availableMemory())
+      asked.onEvent?.({ event: 'plan', jobs, results })
       await writeResults(folder, results)
-      await runAll(results, [runner], folder, asked)
+      const settings = { config, threads, validationRows, testRows, metrics, now, signal }
+      const others = Array.from({ length: jobs - 1 }, () => new ChildRunner(settings))
+      try {
+        await runAll(results, [...others, runner], folder, asked)
+      } finally {
+        await Promise.all(others.map((other) => other.close()))
+      }
       results.statistics = judged(results)
       results.finished ??= new Date().toISOString()
       await writeResults(folder, results)

@@ -31,6 +31,8 @@ export interface CompareOptions {
   validationRows?: number
   /** Held-out rows that are measured, the first ones. Default null: all. */
   testRows?: number | null
+  /** Trainings side by side, in processes of their own, as far as memory allows; threads are divided. Default 1. */
+  jobs?: number
   /** Continue the compare in `outputDir`. Default false. */
   resume?: boolean
   /** Replace the results in `outputDir`. Default false. */
@@ -45,7 +47,7 @@ export interface CompareOptions {
 /** An event of a compare. `results` is the state so far, and must not be changed. */
 export type CompareEvent =
   | { event: 'preparing'; what: string; done: number; total: number }
-  | { event: 'plan'; results: CompareResults }
+  | { event: 'plan'; jobs: number; results: CompareResults }
   | { event: 'begin'; task: CompareTask; done: number; total: number }
   | { event: 'rung'; name: string; rate: number; steps: number; loss: number | null; results: CompareResults }
   | { event: 'cell'; id: string; results: CompareResults }
@@ -73,6 +75,7 @@ export const compareSchema = z.strictObject({
   controls: flag().default(true),
   validationRows: integer(2, 'an integer from 2').default(64),
   testRows: integer(2, 'an integer from 2').nullable().default(null),
+  jobs: integer(1).max(256, { error: 'an integer from 1 to 256' }).default(1),
   resume: flag().default(false),
   force: flag().default(false),
   command: text().nullable().default(null),

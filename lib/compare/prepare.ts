@@ -9,6 +9,7 @@ import { canonical } from '../train/identity.js'
 import { effortWithin } from './budget.js'
 import { type Contestant, contestant, controls, REFERENCE, strategyNames } from './entries.js'
 import { nearestSize } from './equal.js'
+import { fittingJobs } from './jobs.js'
 import type { Metric } from './metrics.js'
 import type { CompareAsked } from './options.js'
 import type { CompareEntry, CompareResults } from './results.js'
@@ -41,7 +42,7 @@ export async function prepared(
   const { entries, leftOut } = await sizedEntries(config, asked, workbench)
   const rungs = rungSteps(workbench.steps)
   const wanted = seedsOf(asked, entries.length)
-  const costs = { entries, base, rungs, jobs: 1 }
+  const costs = { entries, base, rungs, jobs: fittingJobs(asked.jobs, entries, process.availableMemory()) }
   const { seeds, points, seconds, cuts } = effortWithin(costs, wanted, asked.budget)
   for (const entry of entries) {
     const center = workbench.ownRate(entry.config)

@@ -127,6 +127,16 @@ describe('a compare', () => {
     expect(timeless(resumed)).toEqual(timeless(results))
   })
 
+  test('side by side with another process, it has the same results apart from times', async () => {
+    const outputDir = join(scratchFolder(), 'two')
+    const found = await compare(run, { ...small, outputDir, jobs: 2 })
+    expect(timeless(found)).toEqual(timeless(results))
+    const length = { name: 'length', score: () => 1 }
+    await expect(
+      compare(run, { ...small, outputDir, jobs: 2, metrics: [length], force: true }),
+    ).rejects.toThrow('the metric length is a function')
+  })
+
   test('another compare in the folder is refused, and what differs is named', async () => {
     const other = (more: CompareOptions, changed = run) =>
       compare(changed, { ...small, outputDir: folder, resume: true, ...more })

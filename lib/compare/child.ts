@@ -1,0 +1,64 @@
+/**
+ * A process that runs cells of a compare for another one: it is told a config once, then a task at a time, and answers
+ * each with its outcome or its error. It ends when the other process does.
+ */
+import { LowrankError } from '../core/errors.js'
+import { stoppingSignals } from '../core/system.js'
+import { resolveConfig } from '../train/config.js'
+import { type CompareTask, type Outcome, runTask } from './cells.js'
+import { metricsOf } from './metrics.js'
+import type { CompareResults } from './results.js'
+import { Workbench } from './workbench.js'
+
+/** What a child is told: first the compare, then tasks. */
+export type ChildRequest =
+  | {
+      open: {
+        /** With the keys of files. */
+        config: Record<string, unknown>
+        threads: number
+        validationRows: number
+        testRows: number | null
+        metrics: string[]
+        now: number
+      }
+    }
+  | {
+      task: CompareTask
+      /** Those parts of the results that a task needs. */
+      about: Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
+    }
+
+/** What a child answers to each task. */
+export type ChildAnswer =
+  | { outcome: Outcome }
+  | { error: { code: string; message: string; details: Record<string, unknown> } }
+
+let workbench: Promise<Workbench> | undefined
+
+// The terminal sends Ctrl-C to all of its processes; the other one decides what becomes of this one.
+for (const name of stoppingSignals()) process.on(name, () => undefined)
+process.on('disconnect', () => process.exit())
+process.on('message', (request: ChildRequest) => {
+  if ('open' in request) {
+    const { config, threads, metrics, ...options } = request.open
+    const resolved = resolveConfig(config, { name: 'compare', spelling: 'snake' }, '/')
+    workbench = Workbench.open({ ...resolved, threads }, { ...options, metrics: metricsOf(metrics) })
+    // A failure is the answer to the first task.
+    workbench.catch(() => undefined)
+    return
+  }
+  void answer(request).then((found) => process.send?.(found))
+})
+
+async function answer({ task, about }: Extract<ChildRequest, { task: CompareTask }>): Promise<ChildAnswer> {
+  try {
+    return { outcome: await runTask((await workbench) as Workbench, task, about) }
+  } catch (error) {
+    const known = error instanceof LowrankError
+    const message = error instanceof Error ? error.message : String(error)
+    return {
+      error: { code: known ? error.code : 'INTERNAL', message, details: known ? error.details : {} },
+    }
+  }
+}

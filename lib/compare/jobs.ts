@@ -1,0 +1,107 @@
+/** Cells side by side: processes that each hold the base, as many as memory allows. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { ConfigError, InternalError, LowrankError } from '../core/errors.js'
+import { compiledScript, nodeProgram } from '../core/node-program.js'
+import { strategyToFile } from '../strategies/index.js'
+import type { RunConfig } from '../train/config.js'
+import type { CompareTask, Outcome, Runner } from './cells.js'
+import type { ChildAnswer, ChildRequest } from './child.js'
+import type { Metric } from './metrics.js'
+import type { CompareResults } from './results.js'
+import { settingsOf } from './workbench.js'
+
+/** What a process takes beside the plan of its largest run: Node.js, the addon, and the tokenized data. */
+const PROCESS_BYTES = 200 << 20
+
+/**
+ * Number of processes that fit, one at least.
+ * @param asked at most so many
+ * @param available bytes, beside what this process has already
+ */
+export function fittingJobs(asked: number, entries: CompareResults['entries'], available: number): number {
+  const largest = Math.max(0, ...entries.map(({ planned }) => planned.bytes))
+  return Math.max(1, Math.min(asked, 1 + Math.floor(available / (largest + PROCESS_BYTES))))
+}
+
+/** @throws {ConfigError} for metrics that are functions, which other processes do not have */
+export function checkJobs(jobs: number, metrics: readonly Metric[]): void {
+  const own = metrics.find(({ score }) => score !== undefined)
+  if (jobs === 1 || own === undefined) return
+  throw new ConfigError(
+    `compare: jobs is ${jobs}, but the metric ${own.name} is a function, which other processes do not have; leave jobs at 1.`,
+    { jobs, metric: own.name },
+  )
+}
+
+/** Settings of a compare that a child is told. */
+export interface ChildSettings {
+  config: RunConfig
+  threads: number
+  validationRows: number
+  testRows: number | null
+  metrics: readonly Metric[]
+  now: number
+  signal?: AbortSignal | undefined
+}
+
+/** Runs tasks in a process of its own, which starts with the first of them. */
+export class ChildRunner implements Runner {
+  readonly #settings: ChildSettings
+  #child: ChildProcess | undefined
+
+  constructor(settings: ChildSettings) {
+    this.#settings = settings
+  }
+
+  async run(task: CompareTask, { entries, seeds, model, data, binary }: CompareResults): Promise<Outcome> {
+    const child = this.#started()
+    // The results of others' cells are of no use there.
+    const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
+    const answer = await this.#ask(child, { task, about: { entries: own, seeds, model, data, binary } })
+    if ('outcome' in answer) return answer.outcome
+    const { code, message, details } = answer.error
+    throw new LowrankError(code, message, details)
+  }
+
+  async close(): Promise<void> {
+    this.#child?.kill('SIGKILL')
+    this.#child = undefined
+  }
+
+  #started(): ChildProcess {
+    if (this.#child !== undefined) return this.#child
+    const { execPath, env } = nodeProgram()
+    const child = fork(compiledScript('compare', 'child.js'), [], {
+      ...{ execPath, env, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+    })
+    const { config, metrics, signal: _, ...rest } = this.#settings
+    const request: ChildRequest = {
+      open: {
+        ...rest,
+        config: { ...settingsOf(config), strategy: strategyToFile(config.strategy) },
+        metrics: metrics.map(({ name }) => name),
+      },
+    }
+    child.send(request)
+    this.#child = child
+    return child
+  }
+
+  #ask(child: ChildProcess, request: ChildRequest): Promise<ChildAnswer> {
+    const { signal } = this.#settings
+    return new Promise((done, failed) => {
+      const settle = (how: () => void) => {
+        child.off('message', answered).off('exit', ended).off('error', failed)
+        signal?.removeEventListener('abort', aborted)
+        how()
+      }
+      const answered = (answer: ChildAnswer) => settle(() => done(answer))
+      const ended = (code: number | null, name: string | null) =>
+        settle(() => failed(new InternalError(`a process of a compare ended with ${name ?? code}`)))
+      const aborted = () => settle(() => failed(signal?.reason))
+      child.on('message', answered).on('exit', ended).on('error', failed)
+      signal?.addEventListener('abort', aborted, { once: true })
+      child.send(request)
+    })
+  }
+}
