@@ -1,14 +1,61 @@
 /** `lowrank compare RUN RUN…` as text: finished runs, their losses by step, and the rows that they answer differently. */
 import { basename, resolve } from 'node:path'
-import type { ComparedRun, ComparedRuns, FlippedRow } from '../compare/runs.js'
+import { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from '../compare/runs.js'
 import { counted, digits, fittedTable, formatCount, shortPath } from './format.js'
-import { printable } from './output.js'
+import { Interruption } from './interrupt.js'
+import { columnsFor } from './live-lines.js'
+import { type Output, printable } from './output.js'
+import { shown } from './progress.js'
 import { brokenText } from './samples.js'
 
 /** Steps whose losses are printed. */
 const STEPS = 8
 /** Lines of one text; JSON has the whole. */
 const MOST_LINES = 4
+
+/** Compares the runs in these folders. */
+export async function finishedRuns(
+  folders: readonly string[],
+  dataset: string | undefined,
+  output: Output,
+): Promise<void> {
+  const interruption = new Interruption(output, 'Stopping.')
+  const { signal } = interruption
+  try {
+    const found = await shown(output, 'Evaluating', (line) =>
+      compareRuns(folders, {
+        ...{ dataset, signal },
+        onWarning: (message) => output.note(`note: ${message}`),
+        onProgress: (folder, done, total) =>
+          line.update(`${shortPath(folder)}, ${done} of ${total} rows`, done / total),
+      }),
+    )
+    output.event<'compare'>({ event: 'runs', ...inFiles(found) })
+    output.text(compareRunsText(found, columnsFor(output.stdout)))
+  } finally {
+    interruption.dispose()
+  }
+}
+
+/** What was found, with the keys of files. */
+function inFiles({ runs, rows, pairs, flips, shown }: ComparedRuns) {
+  return {
+    runs: runs.map(({ items, trainLoss, keptStep, learningRate, outputDir, ...run }) => ({
+      ...run,
+      ...{ output_dir: outputDir, learning_rate: learningRate, train_loss: trainLoss, kept_step: keptStep },
+      items: items && {
+        ...{ exact_match: items.exactMatch, interval: items.interval },
+        ...{ accuracy: items.accuracy, matched: items.matched },
+      },
+    })),
+    rows,
+    pairs: pairs.map(({ onlyFirst, onlySecond, ...pair }) => ({
+      ...pair,
+      ...{ only_first: onlyFirst, only_second: onlySecond },
+    })),
+    ...{ flips, shown },
+  }
+}
 
 /** Everything that was found, in lines of so many columns. */
 export function compareRunsText(found: ComparedRuns, columns: number): string {

@@ -1,4 +1,8 @@
-/** `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare verify` repeats its cells. */
+/**
+ * `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare verify` repeats its cells;
+ * `compare RUN RUN…` sets finished runs beside each other.
+ */
+import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { InvalidArgumentError, Option } from 'commander'
 import { compare } from '../compare/compare.js'
@@ -8,6 +12,7 @@ import { type CompareResults, EQUALITIES, type Equality } from '../compare/resul
 import { verifyCompare } from '../compare/verify.js'
 import { shellWord } from '../core/system.js'
 import { loadConfig } from '../train/config.js'
+import { finishedRuns } from './compare-runs.js'
 import { compareText } from './compare-table.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, formatDuration, shortPath } from './format.js'
@@ -29,6 +34,7 @@ interface Options {
   testRows?: number
   jobs: number
   cells?: number
+  dataset?: string
   resume?: boolean
   force?: boolean
   set?: string[]
@@ -36,8 +42,14 @@ interface Options {
 }
 
 export function configure(command: Command): void {
-  command.argument('[config]', 'a YAML or JSON file; or `verify` with the results of a compare')
-  command.argument('[results]', 'verify: results.json, or its folder')
+  command.argument(
+    '[config]',
+    'a YAML or JSON file; or `verify` with the results of a compare; or the output folder of a finished run',
+  )
+  command.argument(
+    '[more...]',
+    'verify: results.json, or its folder; finished runs: the other output folders',
+  )
   command.option('--strategies <list>', 'names separated by commas, or all', names, ['all'])
   command.option('--output <folder>', 'folder for results.json (default: OUTPUT_DIR-compare)')
   command.option('--seeds <N>', 'trainings of each strategy with its best rate', integerFlag(1), 3)
@@ -67,6 +79,7 @@ export function configure(command: Command): void {
     1,
   )
   command.option('--cells <N>', 'verify: number of cells, drawn at random (default: all)', integerFlag(1))
+  command.option('--dataset <path>', 'finished runs: rows to evaluate on (default: what all held out)')
   command.option('--resume', 'continue the compare in the output folder')
   command.option('--force', 'replace the results in the output folder')
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
@@ -75,20 +88,34 @@ export function configure(command: Command): void {
     'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
     'lowrank compare run.yaml --resume',
     'lowrank compare verify run-compare --cells 10',
+    'lowrank compare out-lora out-dora',
   ])
-  command.action(async (config: string | undefined, results: string | undefined, options: Options) => {
+  command.action(async (config: string | undefined, more: string[], options: Options) => {
     const output = new Output(options.json ?? false)
+    const [other] = more
     if (config === 'verify') {
       onlyOwnFlags(command, 'lowrank compare verify', ['cells'])
-      if (results === undefined) throw new UsageError('name the results: lowrank compare verify RESULTS.')
-      await verify(results, options, output)
+      if (other === undefined) throw new UsageError('name the results: lowrank compare verify RESULTS.')
+      if (more.length > 1) throw new UsageError(`${more[1]}: expected one file of results.`)
+      await verify(other, options, output)
       return
     }
     if (config === undefined) throw new UsageError('pass a config file, as in `lowrank compare run.yaml`.')
-    if (results !== undefined) throw new UsageError(`${results}: expected one config file.`)
+    if (isFolder(config) || (other !== undefined && isFolder(other))) {
+      onlyOwnFlags(command, 'lowrank compare RUN RUN', ['dataset'])
+      await finishedRuns([config, ...more], options.dataset, output)
+      return
+    }
+    if (other !== undefined) throw new UsageError(`${other}: expected one config file, or folders of runs.`)
     if (options.cells !== undefined) throw new UsageError('--cells is a flag of `lowrank compare verify`.')
+    if (options.dataset !== undefined)
+      throw new UsageError('--dataset is a flag of `lowrank compare RUN RUN`; a config has its own.')
     await run(config, options, commandLine(command, config), output)
   })
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 }
 
 async function run(path: string, options: Options, call: string, output: Output): Promise<void> {

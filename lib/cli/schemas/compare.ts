@@ -45,4 +45,59 @@ export const compare = [
       same_binary: z.boolean().describe('True if the native addon is the one that made the results'),
     })
     .describe('The verification is complete'),
+  z
+    .object({
+      event: z.literal('runs'),
+      runs: z.array(
+        z.object({
+          folder: z.string(),
+          output_dir: z.string().describe('Folder of its adapter'),
+          strategy: z.string().nullable().describe('null: the run has no config.yaml'),
+          learning_rate: z.number().nullable(),
+          seed: count.nullable(),
+          ended: z.boolean(),
+          train_loss: z.number().nullable().describe('Mean of the whole run; null until it ends'),
+          kept_step: count.nullable().describe('Step of the adapter that is left; null: the last'),
+          curve: z.array(z.tuple([count, z.number().nullable()])).describe('Training loss by step'),
+          evaluations: z.array(
+            z.object({ step: count, loss: z.number(), exact_match: z.number().optional() }),
+          ),
+          items: z
+            .object({
+              exact_match: z.number().describe('Share of held-out rows answered word for word'),
+              interval: z.tuple([z.number(), z.number()]).describe('95 %, by Wilson'),
+              accuracy: z.number().describe('Share of supervised tokens predicted'),
+              matched: z.array(z.boolean()).describe('Each held-out row'),
+            })
+            .nullable()
+            .describe('null: `lacks` tells why'),
+          lacks: z.string().nullable().describe('Reason why the run cannot be evaluated again'),
+        }),
+      ),
+      rows: count.nullable().describe('Held-out rows; null if no run can be evaluated'),
+      pairs: z
+        .array(
+          z.object({
+            first: count.describe('Index of a run'),
+            second: count,
+            only_first: count.describe('Rows that the first alone answers word for word'),
+            only_second: count,
+            p: z.number().describe('McNemar’s exact p, of these two adapters'),
+          }),
+        )
+        .describe('Every two runs that were evaluated'),
+      flips: z.array(count).describe('Indices of the rows on which runs differ'),
+      shown: z
+        .array(
+          z.object({
+            row: count,
+            prompt: z.string(),
+            expected: z.string(),
+            answers: z.array(z.string().nullable()).describe('By run'),
+            matched: z.array(z.boolean().nullable()).describe('By run'),
+          }),
+        )
+        .describe('The first of these rows, with the answers'),
+    })
+    .describe('Finished runs were compared'),
 ] as const

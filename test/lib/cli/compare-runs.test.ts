@@ -1,6 +1,11 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { compareRunsText } from '../../../lib/cli/compare-runs.js'
 import type { ComparedRun, ComparedRuns } from '../../../lib/compare/runs.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from '../scratch.js'
+import { lowrank, printed } from './lowrank.js'
 
 const run = (folder: string, more: Partial<ComparedRun>): ComparedRun => ({
   ...{ folder, outputDir: folder, strategy: 'lora', learningRate: 0.001, seed: 1, ended: true },
@@ -64,4 +69,37 @@ test('runs of the same name are told apart by their paths', () => {
   const [a, b] = [run('one/out', {}), run('two/out', {})]
   const text = compareRunsText({ ...found, runs: [a, b] }, 120)
   expect(text).toContain('one/out  two/out          12')
+})
+
+test('two folders are compared as runs, and what else is named beside one is refused', async () => {
+  const folder = scratchFolder()
+  const rows = [0, 1, 2, 3].map((i) => `${JSON.stringify({ prompt: `${i} is`, completion: ' even' })}\n`)
+  writeFileSync(join(folder, 'rows.jsonl'), rows.join(''))
+  const config = { model: tinyModel(), dataset: 'rows.jsonl', eval_dataset: 'rows.jsonl', max_steps: 1 }
+  for (const name of ['a', 'b'])
+    writeFileSync(
+      join(folder, `${name}.yaml`),
+      JSON.stringify({ ...config, strategy: { name: 'lora' }, output_dir: name, sample_rows: 0 }),
+    )
+  const [a, b] = [join(folder, 'a'), join(folder, 'b')]
+  for (const run of [a, b]) expect((await lowrank(['train', `${run}.yaml`])).code).toBe(0)
+  const ended = await lowrank(['compare', a, b, '--json'])
+  expect(ended.code).toBe(0)
+  const [event] = printed<'compare'>(ended)
+  if (event?.event !== 'runs') throw new Error('another event')
+  expect(event.runs.map(({ folder, items }) => [folder, items?.matched.length])).toEqual([
+    [a, 4],
+    [b, 4],
+  ])
+  expect(event.pairs).toEqual([{ first: 0, second: 1, only_first: 0, only_second: 0, p: 1 }])
+  for (const [call, message] of [
+    [[a], 'two runs or more'],
+    [[a, folder], 'is not the output folder of a run'],
+    [[a, b, '--seeds', '3'], '--seeds is not a flag of `lowrank compare RUN RUN`'],
+    [[`${a}.yaml`, '--dataset', 'rows.jsonl'], '--dataset is a flag of `lowrank compare RUN RUN`'],
+  ] as const) {
+    const refused = await lowrank(['compare', ...call])
+    expect(refused.code).not.toBe(0)
+    expect(refused.stderr).toContain(message)
+  }
 })
