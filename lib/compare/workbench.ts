@@ -161,7 +161,7 @@ export class Workbench {
     const { options } = this.#setup(model)
     const { spec } = describeAdapter(strategy, base.sites, { weights: base.weights })
     const adapter = { spec, trainable: true, state: optimizerState(options, strategy) }
-    const plans = trainingPlans(spec, options, base.precision, false)
+    const plans = trainingPlans(spec, options, base, false)
     return translated(() => addon().plan(base.graph, base.formats, [adapter], plans)).peakBytes
   }
 

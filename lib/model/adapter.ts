@@ -189,7 +189,7 @@ export class Adapter {
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
-    const plans = trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates)
+    const plans = trainingPlans(this.#state.description.spec, parsed, this.#base, evaluates)
     const folders = outputDir === null ? null : foldersOf(outputDir, this.strategy)
     const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, scratchFolder(folders))
     // Rows of a private run are its clients'.

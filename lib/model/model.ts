@@ -239,7 +239,7 @@ export class Model {
     }
     const chosen = this.#adapters.chosen(adapters, 'evaluate()')
     const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
-    const plans = evaluationPlans(parsed, this.precision)
+    const plans = evaluationPlans(parsed, this)
     const found = await withSession(this.#base, chosen, plans, (session) =>
       evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
     )

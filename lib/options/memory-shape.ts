@@ -25,7 +25,7 @@ export interface TrainingMemory {
   readonly activationOffloading: boolean
   /** With gradient checkpointing: what attention gives is kept, so that it is not computed again. Default false. */
   readonly keepAttention: boolean
-  /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default 48MiB. */
+  /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default `auto`: 48MiB, on a GPU 256MiB. */
   readonly logitsMemory: string
 }
 
@@ -111,11 +111,13 @@ export const MEMORY_OPTIONS = {
     exact: true,
   },
   logitsMemory: {
-    schema: text('a size such as 16MiB')
-      .refine((size) => (parseBytes(size) ?? 0) > 0, { error: 'a size such as 16MiB' })
-      .default('48MiB')
+    schema: text('auto or a size such as 16MiB')
+      .refine((size) => size === 'auto' || (parseBytes(size) ?? 0) > 0, {
+        error: 'auto or a size such as 16MiB',
+      })
+      .default('auto')
       .describe(
-        'Memory for the logits that the loss computes at a time, at least those of 16 tokens. With a large vocabulary, a smaller value lowers the peak and slows down steps.',
+        'Memory for the logits that the loss computes at a time, at least those of 16 tokens. With a large vocabulary, a smaller value lowers the peak and slows down steps. `auto`: 48 MiB on the CPU, 256 MiB on a GPU.',
       ),
     flag: '--logits-memory <size>',
     help: 'memory of logits at a time, such as 16MiB',

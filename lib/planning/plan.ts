@@ -121,7 +121,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const planned = (changes: PlanShape) => {
     const { evaluates, ...shape } = { ...given, ...changes }
     const state = optimizerState(shape, given.strategy)
-    const plans = trainingPlans(spec, shape, precision, evaluates)
+    const plans = trainingPlans(spec, shape, { precision, device: given.card ?? 'cpu' }, evaluates)
     return { shape, adapters: [{ spec, trainable: true, state }], plans }
   }
   return {

@@ -1,7 +1,7 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
 import { ConfigError } from '../core/errors.js'
 import { parseBytes, snakeKey } from '../core/schema.js'
-import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
+import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
 import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
@@ -10,6 +10,12 @@ import { adaptedEmbedding } from '../strategies/terms.js'
 export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
+
+/** What computes, as a loaded model says it, or a card that need not be there. */
+export interface Computes {
+  readonly precision: Precision
+  readonly device: Device | CardSizes
+}
 
 /** Options that decide the size of plans. */
 export type Capacity = TrainingMemory &
@@ -22,12 +28,13 @@ export type Capacity = TrainingMemory &
 export function trainingPlans(
   spec: AdapterSpec,
   options: Capacity,
-  precision: Precision,
+  on: Computes,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
   const size = microBatchSize(options)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
-  const logitsBytes = parseBytes(options.logitsMemory) as number
+  const { precision } = on
+  const logitsBytes = bytesOfLogits(options, on)
   const { gradientCheckpointing: recompute, activationOffloading: offload, keepAttention } = options
   for (const [key, { needs }] of memoryOptions) {
     const value = key in options && options[key as keyof TrainingMemory]
@@ -67,10 +74,15 @@ export const inFolder = (
 /** The plan of an evaluation on its own. */
 export function evaluationPlans(
   options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'logitsMemory'>,
-  precision: Precision,
+  on: Computes,
 ): Record<string, PlanOptions> {
-  const logitsBytes = parseBytes(options.logitsMemory) as number
-  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), precision, logitsBytes } }
+  const shape = { precision: on.precision, logitsBytes: bytesOfLogits(options, on) }
+  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), ...shape } }
+}
+
+/** A GPU reads the whole head for each piece of the logits, so there the pieces are larger. */
+function bytesOfLogits({ logitsMemory }: Pick<Capacity, 'logitsMemory'>, { device }: Computes): number {
+  return parseBytes(logitsMemory) ?? (device === 'cpu' ? 48 : 256) * 2 ** 20
 }
 
 /**

@@ -33,7 +33,8 @@ export function layOut(setting: StepSetting): LaidOut {
   })
   const { spec } = description
   const capacity = { ...options, activationOffloading: false, metricForBestModel: 'loss' as const }
-  const plan = trainingPlans(spec, capacity, precision, false)[TRAIN_PLAN] as PlanOptions
+  const on = { precision, device: 'cpu' } as const
+  const plan = trainingPlans(spec, capacity, on, false)[TRAIN_PLAN] as PlanOptions
   const { resident: _, ...state } = optimizerState(options, strategy)
   const memory = new MemoryReport(
     translated(() =>

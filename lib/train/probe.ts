@@ -60,7 +60,7 @@ export async function runProbe(
         earlyStoppingPatience: null,
         saveSteps: null,
       },
-      plans: trainingPlans(description.spec, options, base.precision, false),
+      plans: trainingPlans(description.spec, options, base, false),
       data: async () => data,
       evalFraction: 0,
       folders: null,
@@ -71,7 +71,7 @@ export async function runProbe(
       begin: () => () => undefined,
     })
     for await (const step of run) onStep?.(step)
-    const plans = evaluationPlans(options, base.precision)
+    const plans = evaluationPlans(options, base)
     const measured = { [EVAL_PLAN]: { ...plans[EVAL_PLAN], outputNorms: true } } as typeof plans
     const norms = await withSession(base, [{ state, weight: 1, rank: null }], measured, async (session) => {
       await evaluateBatches(session, EVAL_PLAN, data.sample, { signal })

@@ -27,7 +27,7 @@ export async function rowLosses(
 ): Promise<(number | null)[]> {
   const source = rowByRow(examples, maxSeqLength)
   const shape = { perDeviceTrainBatchSize: 1, packing: false, maxSeqLength, logitsMemory }
-  return withSession(base, adapters, evaluationPlans(shape, base.precision), async (session) => {
+  return withSession(base, adapters, evaluationPlans(shape, base), async (session) => {
     const losses: (number | null)[] = []
     for (let row = 0; row < examples.rows.length; row++) {
       signal?.throwIfAborted()

@@ -114,7 +114,7 @@ async function outputNorms(bench: StudyBench, adapter: Adapter): Promise<Values>
   const options = { ...bench.shape, trainOn: 'completions', logitsMemory: 'auto' } as const
   return adapter.use(async (state) => {
     const { source } = await prepareEvaluation(base, bench.test, options, signal ? { signal } : {})
-    const plans = evaluationPlans(options, base.precision)
+    const plans = evaluationPlans(options, base)
     const measured = { [EVAL_PLAN]: { ...plans[EVAL_PLAN], outputNorms: true } } as typeof plans
     const norms = await withSession(base, [{ state, weight: 1, rank: null }], measured, async (session) => {
       await evaluateBatches(session, EVAL_PLAN, source, { signal })

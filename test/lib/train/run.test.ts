@@ -70,7 +70,7 @@ describe('a run', () => {
     const [usual, few] = [await train(), await train({ logitsMemory: '1KiB' })]
     expect(steps(few)).toEqual(steps(usual))
     expect(peak(few)).toBeLessThan(peak(usual))
-    await expect(train({ logitsMemory: 'much' })).rejects.toThrow('a size such as 16MiB')
+    await expect(train({ logitsMemory: 'much' })).rejects.toThrow('auto or a size such as 16MiB')
   })
 
   test('learns, and its events are those of metrics.jsonl', async () => {
