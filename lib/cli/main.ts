@@ -31,6 +31,7 @@ const VERBS: readonly Verb[] = [
     load: () => import('./demo.js'),
   },
   { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
+  { name: 'watch', summary: 'open the page of a run in the browser', load: () => import('./watch.js') },
   { name: 'plan', summary: 'print the memory and time of a training run', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },

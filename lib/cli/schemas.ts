@@ -19,7 +19,7 @@ import { errorLine } from './schemas/fields.js'
 import { canaryFigure, memoryFigure, strategyFigure, utilityFigure } from './schemas/figures.js'
 import { inspection } from './schemas/inspect.js'
 import { plan } from './schemas/plan.js'
-import { demoEvent, samplesEvent, timeEvent } from './schemas/train.js'
+import { demoEvent, liveEvent, samplesEvent, timeEvent, watched } from './schemas/train.js'
 
 const strategy = z.object({
   name: z.string(),
@@ -32,7 +32,8 @@ const strategy = z.object({
 
 /** Lines of stdout of a successful verb: its answer, or one of its events. */
 export const printed = {
-  train: z.discriminatedUnion('event', [...trainEvents, timeEvent, samplesEvent]),
+  train: z.discriminatedUnion('event', [...trainEvents, liveEvent, timeEvent, samplesEvent]),
+  watch: watched,
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
   eval: z.discriminatedUnion('metric', evaluation),

@@ -57,6 +57,7 @@ export class TrainProgress {
   /** Progress of an evaluation. */
   #activity: string | undefined
   #heldOutLoss: number | undefined
+  #pausedAt: number | undefined
   #spaced = false
   /** The step that the open line tells of. */
   #open: number | undefined
@@ -108,6 +109,17 @@ export class TrainProgress {
       this.#lastLine = this.#latest
       this.#output.note(text)
     }
+  }
+
+  /** The run pauses, or goes on after a pause. */
+  paused(paused: boolean): void {
+    const now = performance.now()
+    if (!paused && this.#pausedAt !== undefined) this.#latest += now - this.#pausedAt
+    this.#pausedAt = paused ? now : undefined
+    this.#activity = paused ? 'paused' : undefined
+    this.#first?.clear()
+    if (this.#screen) this.#draw(true)
+    else this.note(paused ? 'Paused.' : 'Resumed.')
   }
 
   /** The held-out data was evaluated before the first step, or after one. */
@@ -197,7 +209,7 @@ export class TrainProgress {
   /** Says of a step, or of a save, that takes long how long it has been; on a terminal the time left goes on. */
   #tick(): void {
     const now = performance.now()
-    if (this.#first) return
+    if (this.#first || this.#pausedAt !== undefined) return
     if (this.#screen) this.#draw(true)
     else if (now - this.#latest >= SILENT_MS && now - this.#lastLine >= LINE_MS) {
       this.#lastLine = now

@@ -19,7 +19,7 @@ import { configText } from '../train/config-text.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { lineOf } from '../train/metrics.js'
-import { savedConfig } from '../train/output-folder.js'
+import { foldersOf, savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
 import { resumedStrategy } from '../train/training-state.js'
@@ -27,6 +27,7 @@ import { InterruptedError, UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
+import { type LiveRun, noteOpen, openLive, serveFlags } from './live.js'
 import { Output } from './output.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
@@ -40,6 +41,9 @@ interface Options {
   resume?: string | true
   force?: boolean
   json?: boolean
+  live?: boolean
+  port?: number
+  host?: string
 }
 
 export function configure(command: Command): void {
@@ -50,24 +54,31 @@ export function configure(command: Command): void {
     'continue from the newest checkpoint in output_dir, or from the given one',
   )
   command.option('--force', 'replace the results of an earlier run in output_dir')
+  command.option('--live', 'serve a page that shows the run and controls it, and print its URL')
+  serveFlags(command)
   examples(command, [
     'lowrank train run.yaml',
+    'lowrank train run.yaml --live',
     'lowrank train run.yaml --set learning_rate=1e-4 --set strategy.r=32',
     'lowrank train run.yaml --resume',
   ])
   command.action(async (given: string | undefined, options: Options) => {
     const [path, resume] = configAndCheckpoint(given, options.resume)
     const output = new Output(options.json ?? false)
+    checkLiveFlags(options)
     const config = await loadConfig(path, options.set, notedOn(output))
     const call = configCall(path, options.set ?? [])
     const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
+    let live: LiveRun | undefined
     try {
       const { signal } = interruption
       const force = options.force ?? false
       const checkpoint = await checkRun(config, { resume, force, signal })
       if (checkpoint !== null) noteResumed(checkpoint, output)
-      await train(config, { checkpoint, force, call, interruption }, output)
+      if (options.live) live = await openedLive(config, options, output)
+      await train(config, { checkpoint, force, call, interruption, live }, output)
     } finally {
+      await live?.close()
       interruption.dispose()
     }
   })
@@ -81,6 +92,25 @@ function configAndCheckpoint(
   if (path !== undefined) return [path, resume ?? false]
   if (typeof resume === 'string') return [resume, true]
   throw new UsageError('pass a config file, as in `lowrank train run.yaml`.')
+}
+
+function checkLiveFlags({ live, port, host }: Options): void {
+  if (live || (port === undefined && host === undefined)) return
+  throw new UsageError(
+    `--${port === undefined ? 'host' : 'port'} is of the page that --live serves; add --live.`,
+  )
+}
+
+async function openedLive(config: RunConfig, options: Options, output: Output): Promise<LiveRun> {
+  const { port, host } = options
+  const live = await openLive(foldersOf(config.outputDir, config.strategy), {
+    ...(port === undefined ? {} : { port }),
+    ...(host === undefined ? {} : { host }),
+  })
+  noteOpen(options, output)
+  output.event<'train'>({ event: 'live', url: live.url })
+  output.note(`Live page: ${live.url}`)
+  return live
 }
 
 function noteResumed({ path, damaged }: Resumable, output: Output): void {
@@ -97,11 +127,12 @@ interface Call {
   /** The config and its changes, as they stand on a command line. */
   call: string
   interruption: Interruption
+  live: LiveRun | undefined
 }
 
 async function train(
   config: RunConfig,
-  { checkpoint, force, call, interruption }: Call,
+  { checkpoint, force, call, interruption, live }: Call,
   output: Output,
 ): Promise<void> {
   const { signal } = interruption
@@ -144,9 +175,10 @@ async function train(
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)
-    const done = await follow(run, used, output, progress, reading, signal).catch((error: unknown) => {
+    const done = await follow(run, used, output, progress, reading, signal, live).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
+    if (done === undefined) throw stopped(run, call)
     interruption.promise = 'Skipping the sample rows; the adapter is saved.'
     const samples = done.privacy ? undefined : await askedShown(run, config, output, signal)
     await conclude(done, samples, model, used, call, output, progress)
@@ -186,7 +218,10 @@ function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
   return revision === null ? config : { ...config, model: path, revision }
 }
 
-/** Tells how the run goes. */
+/**
+ * Tells how the run goes.
+ * @returns its last event; undefined if its page stopped it
+ */
 async function follow(
   run: TrainingRun,
   config: RunConfig,
@@ -194,14 +229,17 @@ async function follow(
   progress: TrainProgress,
   reading: StatusLine,
   signal: AbortSignal,
-): Promise<DoneEvent> {
+  live: LiveRun | undefined,
+): Promise<DoneEvent | undefined> {
   let done: DoneEvent | undefined
+  let isStopped = false
   try {
     for await (const event of run.events()) {
       reading.clear()
       if (event.event === 'plan') {
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
         await writeFileWhole(savedConfig(config), configText(config))
+        await live?.begin(run)
         noteData(run, progress)
         if (event.privacy) notePrivacy(event.privacy, progress)
         output.event<'train'>(lineOf(event))
@@ -214,13 +252,14 @@ async function follow(
         continue
       }
       output.event<'train'>(lineOf(event))
+      isStopped = event.event === 'stopped'
       show(event, progress)
     }
   } finally {
     reading.clear()
     progress.stop()
   }
-  if (done === undefined) throw new InternalError('a run ended without a final event')
+  if (done === undefined && !isStopped) throw new InternalError('a run ended without a final event')
   return done
 }
 
@@ -232,6 +271,8 @@ function show(event: TrainEvent, progress: TrainProgress): void {
     progress.evaluated(event)
   } else if (event.event === 'checkpoint') {
     progress.saved(event.step, event.path)
+  } else if (event.event === 'paused' || event.event === 'resumed') {
+    progress.paused(event.event === 'paused')
   }
 }
 

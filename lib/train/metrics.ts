@@ -255,13 +255,14 @@ function now(): number {
   return Date.now() / 1000
 }
 
-const FILE = 'metrics.jsonl'
+/** Name of the log in the folder that a run keeps of itself. */
+export const METRICS_FILE = 'metrics.jsonl'
 /** More than its last two lines have. */
 const TAIL = 1 << 20
 
 /** True if the last run in a folder has ended; undefined without a record. */
 export async function hasEnded(runDir: string): Promise<boolean | undefined> {
-  const file = await open(join(runDir, FILE)).catch(() => undefined)
+  const file = await open(join(runDir, METRICS_FILE)).catch(() => undefined)
   if (file === undefined) return undefined
   try {
     const { size } = await file.stat()
@@ -294,7 +295,7 @@ export class MetricsFile {
     folder: string,
     resumed: Pick<TrainingState, 'step' | 'evaluations'> | null,
   ): Promise<MetricsFile> {
-    const path = join(folder, FILE)
+    const path = join(folder, METRICS_FILE)
     const kept = resumed === null || !existsSync(path) ? [] : keptLines(await readFile(path, 'utf8'), resumed)
     await writeFileWhole(path, kept.map((line) => `${line}\n`).join(''))
     return new MetricsFile(path, await open(path, 'a'))
@@ -333,12 +334,12 @@ export class MetricsFile {
 /** Adds the answers of a run that is over to its record. */
 export async function recordSamples(runDir: string, { heldOut, rows }: Samples): Promise<void> {
   const line: MetricsLine = { event: 'samples', held_out: heldOut, rows: [...rows], time: now() }
-  await appendFile(join(runDir, FILE), `${JSON.stringify(line)}\n`)
+  await appendFile(join(runDir, METRICS_FILE), `${JSON.stringify(line)}\n`)
 }
 
 /** Lines of a run's record, as they are; half a line of a killed process, and others that are none, are left out. */
 export async function readMetrics(runDir: string): Promise<MetricsLine[]> {
-  const text = await readFile(join(runDir, FILE), 'utf8')
+  const text = await readFile(join(runDir, METRICS_FILE), 'utf8')
   return text.split('\n').flatMap((line) => {
     try {
       const read = JSON.parse(line) as MetricsLine | null

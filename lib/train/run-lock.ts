@@ -73,6 +73,35 @@ export async function checkRunLock(folder: string): Promise<void> {
   if (statSync(join(folder, NAME), { throwIfNoEntry: false })) (await lockRun(folder)).release()
 }
 
+/** Where a run is at work in a folder, if one is: on this machine or on another one. Changes nothing. */
+export function runAtWork(folder: string): 'here' | 'elsewhere' | undefined {
+  let descriptor: number
+  try {
+    descriptor = openSync(join(folder, NAME), constants.O_RDONLY)
+  } catch {
+    return undefined
+  }
+  try {
+    const holder = holderOf(descriptor)
+    if (holder === undefined) return undefined
+    // Processes of a container have numbers of their own, and a host name of their own.
+    const alive = holder.host === hostname() ? processExists(holder.pid) : silence(descriptor) < SILENT_MS
+    if (!alive) return undefined
+    return isLocal(holder) ? 'here' : 'elsewhere'
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function processExists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    // It belongs to another user.
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
 function opened(path: string): number {
   try {
     // Windows does not cut a file that is open for appending.
@@ -133,8 +162,11 @@ function holderOf(descriptor: number): Holder | undefined {
 
 /** True if a holder may still be running although the system allows its lock to be taken. */
 function isAlive(holder: Holder, lock: 'taken' | 'unsupported', descriptor: number): boolean {
-  const local = holder.host === hostname() || (holder.boot === bootId() && holder.boot !== '')
-  return !(local && lock === 'taken') && silence(descriptor) < SILENT_MS
+  return !(isLocal(holder) && lock === 'taken') && silence(descriptor) < SILENT_MS
+}
+
+function isLocal({ host, boot }: Holder): boolean {
+  return host === hostname() || (boot === bootId() && boot !== '')
 }
 
 function silence(descriptor: number): number {

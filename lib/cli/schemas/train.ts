@@ -9,6 +9,16 @@ export const timeEvent = time
   .extend({ event: z.literal('time') })
   .describe('Estimated time of the steps; after `plan`, if it is known')
 
+export const liveEvent = z
+  .object({ event: z.literal('live'), url: z.string().describe('With its token') })
+  .describe('With --live: the page of the run is served here; comes first')
+
+/** Output of `lowrank watch --json`. */
+export const watched = z.object({
+  url: z.string().describe('URL of the page, with its token'),
+  output_dir: z.string(),
+})
+
 export const samplesEvent = z
   .object({
     event: z.literal('samples'),

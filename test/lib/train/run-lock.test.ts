@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { BusyError } from '../../../lib/core/errors.js'
-import { checkRunLock, lockRun } from '../../../lib/train/run-lock.js'
+import { checkRunLock, lockRun, runAtWork } from '../../../lib/train/run-lock.js'
 import { scratchFolder } from '../scratch.js'
 
 const NAME = '.lowrank.lock'
@@ -74,4 +74,17 @@ test('a lock file with anything else in it is taken', async () => {
     const lock = await lockRun(folder)
     lock.release()
   }
+})
+
+test('where a run is at work is told without touching the lock', async () => {
+  const folder = scratchFolder()
+  expect(runAtWork(folder)).toBe(undefined)
+  const lock = await lockRun(folder)
+  expect(runAtWork(folder)).toBe('here')
+  lock.release()
+  expect(runAtWork(folder)).toBe(undefined)
+  const gone = { pid: 2 ** 22 + 1, host: hostname(), boot: '' }
+  expect(runAtWork(lockOf(gone))).toBe(undefined)
+  expect(runAtWork(lockOf({ ...gone, host: 'elsewhere' }))).toBe('elsewhere')
+  expect(runAtWork(lockOf({ ...gone, host: 'elsewhere' }, 60))).toBe(undefined)
 })

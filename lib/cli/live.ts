@@ -1,0 +1,62 @@
+/** The live page of a run: its flags, and its server while `lowrank train --live` runs. */
+import { basename, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { announce, ownControls, withdraw } from '../report/live/controls.js'
+import { isLoopback } from '../report/live/guard.js'
+import { livePage } from '../report/live/page.js'
+import { serveLive } from '../report/live/server.js'
+import { METRICS_FILE } from '../train/metrics.js'
+import type { RunFolders } from '../train/output-folder.js'
+import type { TrainingRun } from '../train/run.js'
+import { integerFlag } from './help.js'
+import type { Output } from './output.js'
+
+export interface ServeOptions {
+  port?: number
+  host?: string
+}
+
+export function serveFlags(command: Command): void {
+  command.option('--port <n>', 'port of the page (default: a free one)', integerFlag(0))
+  command.option('--host <address>', 'address to listen on (default: 127.0.0.1, this machine only)')
+}
+
+/** Warns about a page that other machines can open. */
+export function noteOpen({ host = '127.0.0.1' }: ServeOptions, output: Output): void {
+  if (!isLoopback(host))
+    output.note(
+      `note: the page is served on ${host} without encryption. Anyone with its URL can read the run and stop it.`,
+    )
+}
+
+/** The page of a run of this process. */
+export interface LiveRun {
+  readonly url: string
+  /** The run has begun: its log is shown, and the page may act on it. */
+  begin(run: TrainingRun): Promise<void>
+  /** Sends the end of the log to open pages, then ends. */
+  close(): Promise<void>
+}
+
+export async function openLive({ outputDir, runDir }: RunFolders, options: ServeOptions): Promise<LiveRun> {
+  let run: TrainingRun | undefined
+  const name = basename(resolve(outputDir))
+  const server = await serveLive({
+    // Until then there may be a log of an earlier run.
+    log: () => (run === undefined ? undefined : join(runDir, METRICS_FILE)),
+    page: async () => livePage(name),
+    controls: ownControls(() => run),
+    ...options,
+  })
+  return {
+    url: server.url,
+    async begin(begun) {
+      await announce(runDir, server.url)
+      run = begun
+    },
+    async close() {
+      if (run !== undefined) await withdraw(runDir)
+      await server.close()
+    },
+  }
+}

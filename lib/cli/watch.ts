@@ -1,0 +1,53 @@
+/**
+ * `lowrank watch OUTPUT_DIR`: the live page of any run, from its log on disk. It can act on a run that was started with
+ * `lowrank train --live`, as long as that is at work on this machine.
+ */
+import { existsSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { ConfigError } from '../core/errors.js'
+import { remoteControls } from '../report/live/controls.js'
+import { livePage } from '../report/live/page.js'
+import { serveLive } from '../report/live/server.js'
+import { METRICS_FILE } from '../train/metrics.js'
+import { foldersAt } from '../train/output-folder.js'
+import { runAtWork } from '../train/run-lock.js'
+import { examples } from './help.js'
+import { noteOpen, type ServeOptions, serveFlags } from './live.js'
+import { Output } from './output.js'
+
+export function configure(command: Command): void {
+  command.argument('<output_dir>', 'the output folder of a run')
+  serveFlags(command)
+  examples(command, ['lowrank watch out', 'lowrank watch out --port 8080'])
+  command.action(async (path: string, options: ServeOptions & { json?: boolean }) => {
+    const output = new Output(options.json ?? false)
+    const { outputDir, runDir } = foldersAt(path)
+    const log = join(runDir, METRICS_FILE)
+    const atWork = () => runAtWork(outputDir)
+    if (!existsSync(log) && atWork() === undefined) throw noRun(path)
+    const name = basename(resolve(outputDir))
+    const { port, host } = options
+    const server = await serveLive({
+      log: () => log,
+      page: async () => livePage(name),
+      controls: remoteControls(runDir, atWork),
+      ...(port === undefined ? {} : { port }),
+      ...(host === undefined ? {} : { host }),
+    })
+    noteOpen(options, output)
+    const { url } = server
+    output.answer<'watch'>({ url, output_dir: resolve(outputDir) }, () => url)
+    output.note('Watching. Press Ctrl-C to end; the run is not affected.')
+    // The server keeps the process until a signal ends it.
+    await new Promise(() => undefined)
+  })
+}
+
+function noRun(path: string): ConfigError {
+  const why = existsSync(path) ? `it has no ${METRICS_FILE}` : 'it does not exist'
+  return new ConfigError(
+    `${path} is not the output folder of a run: ${why}. Pass the output_dir of a run that has begun to train.`,
+    { path },
+  )
+}

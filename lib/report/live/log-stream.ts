@@ -1,0 +1,66 @@
+/**
+ * The log of a run as server-sent events to one reader: `lines` with all lines that are new, whose id is the position
+ * after them; `reset` where the log was cut or replaced; `status` where the run can be reached or not.
+ */
+import type { ServerResponse } from 'node:http'
+import { type LogPosition, positionId, positionOf, readLog } from './log.js'
+import type { RunStatus } from './protocol.js'
+
+/** Looks without news after which a comment keeps the connection. */
+const IDLE_LOOKS = 60
+
+export class LogStream {
+  readonly #response: ServerResponse
+  #position: LogPosition
+  #told = ''
+  #idle = 0
+  #looking = false
+
+  /** @param id position of what the reader has already */
+  constructor(response: ServerResponse, id: string | undefined) {
+    this.#response = response
+    this.#position = positionOf(id)
+    // A browser that loses the connection tries again after a second.
+    response.write('retry: 1000\n\n')
+  }
+
+  /** Sends what is new. A slow reader gets it at a later look. */
+  async look(log: string | undefined, status: RunStatus): Promise<void> {
+    if (this.#looking || this.#response.writableNeedDrain || this.#response.writableEnded) return
+    this.#looking = true
+    try {
+      this.#tell(status)
+      if (log !== undefined) await this.#send(log)
+      if (++this.#idle >= IDLE_LOOKS) this.#write(': still here\n\n')
+    } finally {
+      this.#looking = false
+    }
+  }
+
+  end(): void {
+    this.#response.end()
+  }
+
+  async #send(log: string): Promise<void> {
+    for (;;) {
+      const { reset, lines, position } = await readLog(log, this.#position)
+      this.#position = position
+      if (reset) this.#write('event: reset\ndata: {}\n\n')
+      if (lines.length === 0) return
+      const data = lines.map((line) => `data: ${line}\n`).join('')
+      this.#write(`id: ${positionId(position)}\nevent: lines\n${data}\n`)
+    }
+  }
+
+  #tell(status: RunStatus): void {
+    const text = JSON.stringify(status)
+    if (text === this.#told) return
+    this.#told = text
+    this.#write(`event: status\ndata: ${text}\n\n`)
+  }
+
+  #write(text: string): void {
+    this.#idle = 0
+    this.#response.write(text)
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * The server of a live page: the page, the log of the run as server-sent events, and actions on the run. It listens on
+ * loopback unless told otherwise, and answers whoever has the token of its URL.
+ */
+import { randomBytes } from 'node:crypto'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import * as z from 'zod'
+import { BusyError, ConfigError, LowrankError } from '../../core/errors.js'
+import type { RunControls } from './controls.js'
+import { isLoopback, refusal, urlHost } from './guard.js'
+import { LogStream } from './log-stream.js'
+import { ACTIONS, type AskLine, type RunStatus } from './protocol.js'
+
+const MOST_BODY = 1 << 16
+/** How often the log is looked at. */
+const TICK_MS = 250
+/** How often it is checked where the run is, in ticks. */
+const STATUS_TICKS = 2
+
+const actBody = z.strictObject({ action: z.enum(ACTIONS) })
+const askBody = z.strictObject({ prompt: z.string().min(1).max(20_000) })
+
+const HEADERS = {
+  'Cache-Control': 'no-store',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+}
+
+/** A page, and the policy that its scripts and styles need. */
+export interface ServedPage {
+  html: string
+  /** Content-Security-Policy, without `frame-ancestors`. */
+  policy: string
+}
+
+export interface LiveOptions {
+  /** The log, once there is one of this run. */
+  log: () => string | undefined
+  /** Made for each request, of what the log says then. */
+  page: () => Promise<ServedPage>
+  controls: RunControls
+  /** Default 127.0.0.1. */
+  host?: string
+  /** Default 0: any that is free. */
+  port?: number
+}
+
+export interface LiveServer {
+  /** With the token. */
+  readonly url: string
+  /** Sends what is new in the log, then ends. */
+  close(): Promise<void>
+}
+
+/** @throws {BusyError} when the port is in use; {ConfigError} when the address is not one of this machine */
+export async function serveLive(options: LiveOptions): Promise<LiveServer> {
+  const { host = '127.0.0.1', port = 0 } = options
+  const server = new Server(options, host)
+  await server.listen(port)
+  return server
+}
+
+class Server implements LiveServer {
+  readonly #options: LiveOptions
+  readonly #host: string
+  readonly #token = randomBytes(18).toString('base64url')
+  readonly #http = createServer((request, response) => this.#answer(request, response))
+  readonly #streams = new Set<LogStream>()
+  #timer: NodeJS.Timeout | undefined
+  #ticks = 0
+  #ticking = Promise.resolve()
+  #status: RunStatus = { alive: true, reachable: false }
+
+  constructor(options: LiveOptions, host: string) {
+    this.#options = options
+    this.#host = host
+  }
+
+  async listen(port: number): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#http.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, this.#host, port)))
+      this.#http.listen(port, this.#host, resolve)
+    })
+  }
+
+  get url(): string {
+    const named = ['0.0.0.0', '::'].includes(this.#host) ? '127.0.0.1' : this.#host
+    return `http://${urlHost(named)}:${this.#port}/?token=${this.#token}`
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#ticking
+    await this.#tick(true)
+    for (const stream of this.#streams) stream.end()
+    await new Promise<void>((resolve) => {
+      this.#http.close(() => resolve())
+      this.#http.closeIdleConnections()
+      // A reader that does not take the rest must not keep the process.
+      setTimeout(() => this.#http.closeAllConnections(), 500).unref()
+    })
+  }
+
+  get #port(): number {
+    return (this.#http.address() as AddressInfo).port
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    this.#route(request, response).catch((error: unknown) => {
+      if (response.headersSent) response.destroy()
+      else plain(response, ...failure(error))
+    })
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method, headers } = request
+    const url = new URL(request.url ?? '/', 'http://127.0.0.1')
+    const server = { token: this.#token, port: this.#port, host: this.#host }
+    const refused = refusal({ method, url, headers }, server)
+    if (refused !== undefined) return plain(response, refused.status, refused.message)
+    const { controls } = this.#options
+    switch (`${method} ${url.pathname}`) {
+      case 'GET /':
+        return this.#page(response)
+      case 'GET /events':
+        return this.#stream(request, response, url)
+      case 'GET /status':
+        return json(response, await controls.status())
+      case 'POST /act': {
+        const { action } = await readBody(request, actBody)
+        await controls.act(action)
+        response.writeHead(204, HEADERS).end()
+        return
+      }
+      case 'POST /ask':
+        return this.#ask(request, response)
+      default:
+        return plain(response, 404, 'There is nothing here.')
+    }
+  }
+
+  async #page(response: ServerResponse): Promise<void> {
+    const { html, policy } = await this.#options.page()
+    response.writeHead(200, {
+      ...HEADERS,
+      'Content-Type': 'text/html; charset=utf-8',
+      'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
+      'X-Frame-Options': 'DENY',
+    })
+    response.end(html)
+  }
+
+  async #stream(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+    response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream' })
+    const id = request.headers['last-event-id'] ?? url.searchParams.get('from') ?? undefined
+    const stream = new LogStream(response, typeof id === 'string' ? id : undefined)
+    this.#streams.add(stream)
+    response.on('close', () => {
+      this.#streams.delete(stream)
+      if (this.#streams.size === 0) this.#rest()
+    })
+    this.#status = await this.#options.controls.status()
+    await stream.look(this.#options.log(), this.#status)
+    this.#timer ??= setInterval(() => {
+      this.#ticking = this.#tick(false)
+    }, TICK_MS).unref()
+  }
+
+  /** Nobody looks: the log is not looked at either. */
+  #rest(): void {
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  async #tick(last: boolean): Promise<void> {
+    const { controls, log } = this.#options
+    if (!last && this.#ticks++ % STATUS_TICKS === 0) this.#status = await controls.status()
+    await Promise.all([...this.#streams].map((stream) => stream.look(log(), this.#status)))
+  }
+
+  async #ask(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { prompt } = await readBody(request, askBody)
+    const controller = new AbortController()
+    response.on('close', () => controller.abort(new Error('nobody waits for the answer any longer')))
+    const line = (event: AskLine) => void response.write(`${JSON.stringify(event)}\n`)
+    response.writeHead(200, { ...HEADERS, 'Content-Type': 'application/x-ndjson' })
+    response.flushHeaders()
+    try {
+      const { signal } = controller
+      const onText = (text: string) => line({ event: 'text', text })
+      const { step, finishReason } = await this.#options.controls.ask(prompt, { signal, onText })
+      line({ event: 'answer', step, finish_reason: finishReason })
+    } catch (error) {
+      const { code = 'INTERNAL', message } = error as Partial<LowrankError> & Error
+      line({ event: 'error', code, message })
+    }
+    response.end()
+  }
+}
+
+async function readBody<T>(request: IncomingMessage, schema: z.ZodType<T>): Promise<T> {
+  let text = ''
+  for await (const piece of request.setEncoding('utf8')) {
+    text += piece
+    if (text.length > MOST_BODY) throw new BadRequest(413, 'The body is too long.')
+  }
+  const { success, data } = schema.safeParse(parsed(text))
+  if (!success) throw new BadRequest(400, 'The body is not what this address expects.')
+  return data
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+class BadRequest extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+function failure(error: unknown): [status: number, message: string] {
+  if (error instanceof BadRequest) return [error.status, error.message]
+  if (error instanceof LowrankError) return [error instanceof BusyError ? 409 : 400, error.message]
+  return [500, (error as Error).message]
+}
+
+function plain(response: ServerResponse, status: number, message: string): void {
+  // Whatever is left of a body is not read.
+  if (status === 413) response.setHeader('Connection', 'close')
+  response.writeHead(status, { ...HEADERS, 'Content-Type': 'text/plain; charset=utf-8' }).end(`${message}\n`)
+}
+
+function json(response: ServerResponse, value: object): void {
+  response.writeHead(200, { ...HEADERS, 'Content-Type': 'application/json' }).end(JSON.stringify(value))
+}
+
+function listenError({ code, message }: NodeJS.ErrnoException, host: string, port: number): LowrankError {
+  if (code === 'EADDRINUSE')
+    return new BusyError(
+      `port ${port} is in use by another program; choose another with --port, or leave it out for one that is free.`,
+      { port },
+    )
+  if (code === 'EACCES')
+    return new ConfigError(`this user may not listen on port ${port}; choose one from 1024 to 65535.`, {
+      port,
+    })
+  const expected = isLoopback(host)
+    ? ''
+    : ' Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0.'
+  return new ConfigError(`cannot listen on ${host}: ${message}.${expected}`, { host, port })
+}
