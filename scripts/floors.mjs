@@ -32,7 +32,7 @@ const FLOORS = {
     planning: 'core graph io formats native hub models weights strategies options',
     time: 'core graph io formats native hub models weights strategies options planning',
     train: 'core io formats native hub tokenizer data weights strategies peft base options planning time',
-    report: 'core io native options strategies train',
+    report: 'core io train',
     federated: 'core native data strategies options planning train',
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:

@@ -6,7 +6,7 @@ import { isLoopback } from '../report/live/guard.js'
 import { livePage } from '../report/live/page.js'
 import { serveLive } from '../report/live/server.js'
 import { METRICS_FILE } from '../train/metrics.js'
-import type { RunFolders } from '../train/output-folder.js'
+import { type RunFolders, savedConfigText } from '../train/output-folder.js'
 import type { TrainingRun } from '../train/run.js'
 import { integerFlag } from './help.js'
 import type { Output } from './output.js'
@@ -41,10 +41,11 @@ export interface LiveRun {
 export async function openLive({ outputDir, runDir }: RunFolders, options: ServeOptions): Promise<LiveRun> {
   let run: TrainingRun | undefined
   const name = basename(resolve(outputDir))
+  // Until then there may be a log of an earlier run.
+  const log = () => (run === undefined ? undefined : join(runDir, METRICS_FILE))
   const server = await serveLive({
-    // Until then there may be a log of an earlier run.
-    log: () => (run === undefined ? undefined : join(runDir, METRICS_FILE)),
-    page: async () => livePage(name),
+    log,
+    page: async () => livePage(name, log(), run === undefined ? null : await savedConfigText(runDir)),
     controls: ownControls(() => run),
     ...options,
   })

@@ -10,7 +10,7 @@ import { remoteControls } from '../report/live/controls.js'
 import { livePage } from '../report/live/page.js'
 import { serveLive } from '../report/live/server.js'
 import { METRICS_FILE } from '../train/metrics.js'
-import { foldersAt } from '../train/output-folder.js'
+import { foldersAt, savedConfigText } from '../train/output-folder.js'
 import { runAtWork } from '../train/run-lock.js'
 import { examples } from './help.js'
 import { noteOpen, type ServeOptions, serveFlags } from './live.js'
@@ -30,7 +30,7 @@ export function configure(command: Command): void {
     const { port, host } = options
     const server = await serveLive({
       log: () => log,
-      page: async () => livePage(name),
+      page: async () => livePage(name, log, await savedConfigText(runDir)),
       controls: remoteControls(runDir, atWork),
       ...(port === undefined ? {} : { port }),
       ...(host === undefined ? {} : { host }),

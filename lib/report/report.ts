@@ -1,9 +1,8 @@
 /** Writes report.html of a run from its record. */
-import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
 import { readMetrics } from '../train/metrics.js'
-import { REPORT, type RunFolders } from '../train/output-folder.js'
+import { REPORT, type RunFolders, savedConfigText } from '../train/output-folder.js'
 import { runFrom } from './run-data.js'
 import { runPage } from './run-page.js'
 
@@ -12,7 +11,7 @@ export async function writeReport({ outputDir, runDir }: RunFolders): Promise<st
   const run = runFrom(await readMetrics(runDir))
   // Only the command line writes one; without a command it is that of an earlier run.
   const own = run.start?.command ?? null
-  const config = own === null ? null : await readFile(join(runDir, 'config.yaml'), 'utf8').catch(() => null)
+  const config = own === null ? null : await savedConfigText(runDir)
   const path = join(runDir, REPORT)
   await writeFileWhole(path, runPage(run, { name: basename(resolve(outputDir)), config }))
   return path

@@ -67,9 +67,8 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
   const { columns, evaluations } = run
   const xs = xOf(run, view)
   const end = xs.at(-1) ?? 1
-  const total = view.over === 'step' ? Math.max(run.start?.total_steps ?? 0, end) : end
   const from = view.range === 'half' ? end / 2 : view.range === 'tenth' ? end * 0.9 : 0
-  const xDomain: [number, number] = [from, (view.range === 'all' ? total : end) || 1]
+  const xDomain: [number, number] = [from, end || 1]
   const minutes = view.over === 'time' && end > 180
   const seconds = (value: number) =>
     minutes ? `${formatTick(Number((value / 60).toFixed(1)))} min` : `${formatTick(value)} s`

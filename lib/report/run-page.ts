@@ -10,17 +10,18 @@ import { type RunNames, runHead, runSections } from './run-sections.js'
 
 export function runPage(run: RunPageData, names: RunNames): string {
   const charts = runCharts(run, usualView(run))
-  return page({
+  const { html } = page({
     title: names.name,
     styles: ['run.css'],
     script: 'run-script.js',
     data: packRun(run),
     content: `${runHead(run, names)}
 <main id="main">
-${runSections(run, names, charts)}
+${runSections(run, names, charts).join('\n')}
 </main>
 <footer>Made by lowrank from the record of the run. This file loads nothing from any network.</footer>`,
   })
+  return html
 }
 
 export interface Page {
@@ -31,15 +32,24 @@ export interface Page {
   /** For the script. */
   data: unknown
   content: string
+  /** True if it talks to the server that it comes from. Default false. */
+  connects?: boolean
+}
+
+/** A page, and the policy in it, for a header. */
+export interface MadePage {
+  html: string
+  policy: string
 }
 
 /** A page with a policy that allows its own style and script, and nothing else. */
-export function page({ title, styles, script, data, content }: Page): string {
+export function page({ title, styles, script, data, content, connects = false }: Page): MadePage {
   const dark = `@media screen and (prefers-color-scheme: dark) {\n${chartStyle(DARK)}\n}`
   const style = [...['page.css', ...styles].map(pageFile), chartStyle(LIGHT), dark].join('\n')
   const code = pageFile(script)
-  const policy = `default-src 'none'; style-src ${sourceHash(style)}; script-src ${sourceHash(code)}; img-src data:; base-uri 'none'; form-action 'none'`
-  return `<!doctype html>
+  const connect = connects ? "; connect-src 'self'" : ''
+  const policy = `default-src 'none'; style-src ${sourceHash(style)}; script-src ${sourceHash(code)}${connect}; img-src data:; base-uri 'none'; form-action 'none'`
+  const html = `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -58,4 +68,5 @@ ${content}
 </body>
 </html>
 `
+  return { html, policy }
 }

@@ -18,6 +18,8 @@ export interface RunNames {
   name: string
   /** The whole config as a file, if there is one. */
   config: string | null
+  /** True for a page that says elsewhere how the run stands. */
+  live?: boolean
 }
 
 const STATES = {
@@ -25,7 +27,7 @@ const STATES = {
   ...{ stopped: 'Stopped, can be resumed', failed: 'Failed', done: 'Done' },
 }
 
-export function runHead(run: RunPageData, { name }: RunNames): string {
+export function runHead(run: RunPageData, { name, live = false }: RunNames): string {
   const { start } = run
   const facts = start
     ? [
@@ -43,10 +45,11 @@ export function runHead(run: RunPageData, { name }: RunNames): string {
     ({ name, value, note }) =>
       `<div><dt>${escaped(name)}</dt><dd class="value">${escaped(value)}</dd><dd class="aside">${escaped(note)}</dd></div>`,
   )
+  const state = live ? '' : `<span class="state ${run.state}">${STATES[run.state]}</span>`
   return `<header class="top">
-<div class="crumbs"><span class="state ${run.state}">${STATES[run.state]}</span>${crumbs.join('')}</div>
+<div class="crumbs">${state}${crumbs.join('')}</div>
 <h1>${escaped(name)}</h1>
-<p class="lede">${headline(run).map(marked).join(' ')}</p>
+<p class="lede">${headline(run, live).map(marked).join(' ')}</p>
 <dl class="keys">${figures.join('')}</dl>
 </header>`
 }
@@ -83,17 +86,17 @@ function marked(words: Words): string {
     .join('')
 }
 
-/** All sections, with their charts drawn at the width of the file. */
-export function runSections(run: RunPageData, names: RunNames, charts: Record<string, RunChart>): string {
+/** All sections with data, the loss first, with their charts drawn at the width of the file. */
+export function runSections(run: RunPageData, names: RunNames, charts: Record<string, RunChart>): string[] {
   return [
-    lossSection(run, charts),
+    lossSection(run, names, charts),
     privacySection(run, charts),
     ranksSection(run, charts),
     answersSection(run),
     memorySection(run, charts),
     configSection(run, names),
     againSection(run),
-  ].join('\n')
+  ].filter((html) => html !== '')
 }
 
 function section(id: string, title: string, text: string, body: string): string {
@@ -115,7 +118,7 @@ function region(label: string, content: string): string {
   return `<div class="scroll" tabindex="0" role="region" aria-label="${label}">${content}</div>`
 }
 
-function lossSection(run: RunPageData, charts: Record<string, RunChart>): string {
+function lossSection(run: RunPageData, { live = false }: RunNames, charts: Record<string, RunChart>): string {
   if (charts.loss === undefined) return ''
   const { evaluations, checkpoints, error, columns } = run
   const unit = stepName(run)
@@ -134,8 +137,8 @@ function lossSection(run: RunPageData, charts: Record<string, RunChart>): string
           ),
         ]
       : []),
-    ...(error ? [note('bad', `<b>${escaped(error.code)}</b>: ${escaped(error.message)}`)] : []),
-    ...(run.stopped
+    ...(error && !live ? [note('bad', `<b>${escaped(error.code)}</b>: ${escaped(error.message)}`)] : []),
+    ...(run.stopped && !live
       ? [
           note(
             'warn',

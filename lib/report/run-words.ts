@@ -63,22 +63,23 @@ export function stepName({ plan }: RunPageData): 'step' | 'round' {
   return plan?.privacy ? 'round' : 'step'
 }
 
-export function headline(run: RunPageData): Words[] {
+/** @param live leave out how the run stands */
+export function headline(run: RunPageData, live = false): Words[] {
   const { evaluations, columns, plan, start } = run
   const sentences: Words[] = []
   const [first, last] = [evaluations[0], evaluations.at(-1)]
   const made = columns.step.length
   const unit = stepName(run)
-  if (run.error)
+  if (run.error && !live)
     sentences.push([
       strong('The run failed'),
       ` after ${unit} ${formatNumber(run.error.step)}: ${sentence(run.error.message)}`,
     ])
-  else if (run.stopped)
+  else if (run.stopped && !live)
     sentences.push([
       `The run was stopped after ${unit} ${formatNumber(run.stopped.step)} of ${formatNumber(start?.total_steps ?? null)}.`,
     ])
-  else if (run.state === 'training' && made > 0)
+  else if (run.state === 'training' && made > 0 && !live)
     sentences.push([`The run is at ${unit} ${formatNumber(made)}, or ended there without a word.`])
   if (first && last && first !== last) {
     const from = first.step === 0 ? 'before training' : `at ${unit} ${formatNumber(first.step)}`
@@ -120,7 +121,7 @@ export function headline(run: RunPageData): Words[] {
     ])
   const ranks = ranksLeft(run)
   if (ranks) sentences.push([strong(ranks.left), ' of ', strong(ranks.from), ' ranks are left.'])
-  return sentences.length > 0 ? sentences : [['The run has not made a step yet.']]
+  return sentences.length > 0 || made > 0 ? sentences : [['The run has not made a step yet.']]
 }
 
 /** Ranks of all linears together, at first and at last. */

@@ -3,7 +3,7 @@
  * checkpoints are distinguished from those of earlier runs, and an earlier result is not replaced by accident.
  */
 import { existsSync } from 'node:fs'
-import { readdir, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { writeFileWhole } from '../io/atomic.js'
@@ -46,6 +46,11 @@ export function savedConfig({
   strategy: StrategyConfig
 }): string {
   return join(foldersOf(outputDir, strategy).runDir, CONFIG)
+}
+
+/** The config of a run, as text; null without one. */
+export async function savedConfigText(runDir: string): Promise<string | null> {
+  return readFile(join(runDir, CONFIG), 'utf8').catch(() => null)
 }
 
 /** The folders of the run whose result, or checkpoints, a path leads to. */

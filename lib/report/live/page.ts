@@ -1,41 +1,54 @@
-/** The live page of a run as one HTML file without outside requests. */
-import { escaped } from '../chart/index.js'
-import { chartStyle, DARK, LIGHT } from '../chart/palette.js'
-import { pageFile, scriptData, sourceHash } from '../page-files.js'
-import { askSection, liveBar, liveMessage, stopDialog } from './parts.js'
+/** The live page of a run: its report as far as the log goes, and a script that follows the log from there. */
+import type { MetricsLine } from '../../train/metrics.js'
+import { packRun, runFrom } from '../run-data.js'
+import { page } from '../run-page.js'
+import { liveContent } from './content.js'
+import { LOG_START, positionId, readLog } from './log.js'
+import { liveBar, stopDialog } from './parts.js'
 import type { ServedPage } from './server.js'
 
-/** @param name of the run */
-export function livePage(name: string): ServedPage {
-  const dark = `@media (prefers-color-scheme: dark) {\n${chartStyle(DARK)}\n}`
-  const style = [pageFile('page.css'), pageFile('live.css'), chartStyle(LIGHT), dark].join('\n')
-  const script = pageFile('live-script.js')
-  const policy = `default-src 'none'; style-src ${sourceHash(style)}; script-src ${sourceHash(script)}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'`
-  const html = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(name)} · lowrank</title>
-<link rel="icon" href="data:,">
-<style>${style}</style>
-</head>
-<body>
-${liveBar}
-<header class="top"><h1>${escaped(name)}</h1>${liveMessage}</header>
-<main>
-<section aria-labelledby="loss-h">
-<div class="side"><h2 id="loss-h">Loss</h2><p>Nats per supervised token, lower is better. Faint: every step. Line: its running mean. Dots: held-out data.</p></div>
-<div class="body"><div class="plot" id="loss"></div></div>
-</section>
-${askSection}
+/**
+ * @param name of the run
+ * @param log undefined before there is one
+ * @param config the whole config as a file, if there is one
+ */
+export async function livePage(
+  name: string,
+  log: string | undefined,
+  config: string | null = null,
+): Promise<ServedPage> {
+  const lines: MetricsLine[] = []
+  let position = LOG_START
+  while (log !== undefined) {
+    const read = await readLog(log, position)
+    if (read.lines.length === 0) break
+    if (read.reset) lines.length = 0
+    lines.push(...read.lines.flatMap(parsed))
+    position = read.position
+  }
+  const run = runFrom(lines)
+  const names = { name, config, live: true }
+  const { head, main } = liveContent(run, names)
+  return page({
+    title: name,
+    styles: ['run.css', 'live.css'],
+    script: 'live-script.js',
+    connects: true,
+    data: { names, run: packRun(run), position: positionId(position) },
+    content: `${liveBar}
+<div id="head">${head}</div>
+<main id="main">
+${main}
 </main>
-<footer>Served by lowrank from the event log of the run. Closing this page changes nothing.</footer>
-${stopDialog}
-<script type="application/json" id="data">${scriptData({ name })}</script>
-<script>${script}</script>
-</body>
-</html>
-`
-  return { html, policy }
+<footer>Served by lowrank from the record of the run. Closing this page changes nothing.</footer>
+${stopDialog}`,
+  })
+}
+
+function parsed(line: string): MetricsLine[] {
+  try {
+    return [JSON.parse(line) as MetricsLine]
+  } catch {
+    return []
+  }
 }

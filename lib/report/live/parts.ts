@@ -11,11 +11,9 @@ export const liveBar = `<div class="bar" role="region" aria-label="State of the 
 </div>
 </div>
 <progress id="progress" aria-label="Steps made" value="0" max="1"></progress>
+<div class="in" id="message" aria-live="polite" hidden></div>
 </div>
 <noscript><p class="note warn">This page follows the run with JavaScript, which is switched off.</p></noscript>`
-
-/** The message about the state. */
-export const liveMessage = '<div id="message" aria-live="polite"></div>'
 
 export const askSection = `<section id="ask" aria-labelledby="ask-h" hidden>
 <div class="side"><h2 id="ask-h">Ask it now</h2><p>The adapter as it is, asked between two steps. Training waits for the answer, and goes on as if nothing had been asked.</p></div>

@@ -2,22 +2,51 @@
  * Script of a live page: follows the log of the run by server-sent events, keeps the bar and the charts up to date, and
  * sends what its buttons and its box for questions say. It keeps nothing: opened again, it shows the whole run.
  */
+import type { MetricsLine } from '../../train/metrics.js'
 import { formatNumber, formatSeconds } from '../chart/index.js'
+import { liveContent } from '../live/content.js'
 import type { AskLine, LiveAction } from '../live/protocol.js'
-import { LiveState, type LogLine, type Message, PHASES } from '../live/state.js'
-import { mountLoss } from './loss.js'
+import {
+  isControlled,
+  isOver,
+  type LiveRun,
+  type Message,
+  messageOf,
+  PHASES,
+  phaseOf,
+  progressOf,
+  secondsLeft,
+  speedOf,
+  titleOf,
+} from '../live/state.js'
+import { addLine, emptyRun, type PackedRun, unpackRun } from '../run-data.js'
+import type { RunNames } from '../run-sections.js'
+import { lastLoss } from '../run-words.js'
+import { morph } from './morph.js'
+import { mountRun } from './run-view.js'
 
 /** At most four drawings a second. */
 const DRAW_MS = 250
 
 const token = new URLSearchParams(location.search).get('token') ?? ''
-const { name } = JSON.parse(find('data').textContent ?? '{}') as { name: string }
-let state = new LiveState()
-const charts = mountLoss(find('loss'))
+const data = JSON.parse(find('data').textContent ?? '{}') as Data
+const { names } = data
+const run = unpackRun(data.run)
+const live: LiveRun = { run, connected: true, status: { alive: true, reachable: false } }
+const charts = mountRun(document.body, run)
 let pending: LiveAction | undefined
 let asking: AbortController | undefined
-let dirty = true
+/** What is to be drawn: nothing, the numbers that every step changes, or whatever the record has. */
+let due: 'nothing' | 'numbers' | 'all' = 'numbers'
 let drawn = 0
+
+/** The run as far as it was recorded when the page was made. */
+interface Data {
+  names: RunNames
+  run: PackedRun
+  /** In its log. */
+  position: string
+}
 
 function find<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E
@@ -30,47 +59,48 @@ function make(tag: string, className: string, text: string): HTMLElement {
   return element
 }
 
-function url(path: string): string {
-  return `${path}?token=${encodeURIComponent(token)}`
+function url(path: string, more = ''): string {
+  return `${path}?token=${encodeURIComponent(token)}${more}`
 }
 
-function connect(): void {
-  const source = new EventSource(url('events'))
-  const heard = (change: () => void) => {
-    state.connected = true
-    change()
-    dirty = true
+function connect(from: string): void {
+  const source = new EventSource(url('events', `&from=${encodeURIComponent(from)}`))
+  let position = from
+  source.onopen = () => {
+    live.connected = true
+    mark('numbers')
   }
-  source.onopen = () => heard(() => undefined)
   source.onerror = () => {
-    state.connected = false
-    dirty = true
-    // A browser gives up where something else answers in place of the server, or it told to go away.
-    if (source.readyState === EventSource.CLOSED && !state.over) setTimeout(connect, 1000)
-    else if (state.over) source.close()
+    live.connected = false
+    mark('numbers')
+    // The server has ended with the run, or this is no longer its page: a browser does not try again then.
+    if (isOver(run)) source.close()
+    else if (source.readyState === EventSource.CLOSED) setTimeout(() => connect(position), 1000)
   }
-  source.addEventListener('status', ({ data }) =>
-    heard(() => {
-      state.status = JSON.parse(data)
-    }),
-  )
-  source.addEventListener('reset', () =>
-    heard(() => {
-      state = Object.assign(new LiveState(), { status: state.status })
-      charts.reset()
-      pending = undefined
-    }),
-  )
-  source.addEventListener('lines', ({ data }) =>
-    heard(() => {
-      for (const text of String(data).split('\n')) {
-        const line = JSON.parse(text) as LogLine
-        state.take(line)
-        charts.take(line)
-        if (line.event !== 'step' || pending !== 'stop') pending = undefined
-      }
-    }),
-  )
+  source.addEventListener('status', ({ data }) => {
+    live.status = JSON.parse(data)
+    mark('numbers')
+  })
+  source.addEventListener('reset', () => {
+    Object.assign(run, emptyRun())
+    pending = undefined
+    mark('all')
+  })
+  source.addEventListener('lines', ({ data, lastEventId }) => {
+    position = lastEventId
+    for (const text of String(data).split('\n')) take(JSON.parse(text) as MetricsLine)
+  })
+}
+
+function take(line: MetricsLine): void {
+  // Two steps are the first that make a curve.
+  mark(line.event === 'step' && run.columns.step.length > 2 ? 'numbers' : 'all')
+  addLine(run, line)
+  if (line.event !== 'step') pending = undefined
+}
+
+function mark(what: 'numbers' | 'all'): void {
+  if (due !== 'all') due = what
 }
 
 async function post(path: string, body: object, signal?: AbortSignal): Promise<Response> {
@@ -85,29 +115,50 @@ async function act(action: LiveAction): Promise<void> {
   const response = await post('act', { action }).catch(() => undefined)
   if (response?.ok) return
   pending = undefined
-  dirty = true
+  mark('numbers')
 }
 
 function draw(): void {
-  const { phase } = state
-  const paused = phase === 'paused'
+  const content = due === 'nothing' ? undefined : liveContent(run, names)
+  if (content) morph(find('head'), fragment(content.head))
+  if (content && due === 'all') {
+    morph(find('main'), fragment(content.main))
+    for (const part of document.querySelectorAll<HTMLElement>('.script')) part.hidden = false
+  }
+  due = 'nothing'
+  charts.draw()
+  drawBar()
+  const { reachable } = live.status
+  const gone = isOver(run) || phaseOf(live) === 'interrupted'
+  find('acts').hidden = !reachable || gone
+  find('ask').hidden = (!reachable || gone) && find('answers').childElementCount === 0
+  find('ask-form').hidden = !reachable || gone
+  find<HTMLButtonElement>('send').disabled = asking === undefined && !isControlled(live)
+  setText('send', asking ? 'Stop' : 'Ask')
+}
+
+function drawBar(): void {
+  const phase = phaseOf(live)
   find('state').className = `state ${phase}`
   setText('state', pending === 'stop' ? 'Stopping' : pending === 'pause' ? 'Pausing' : PHASES[phase])
-  drawNumbers()
+  drawNumbers(phase === 'training')
+  const { step, totalSteps } = progressOf(run)
   const progress = find<HTMLProgressElement>('progress')
-  progress.value = state.step
-  progress.max = Math.max(1, state.totalSteps)
+  progress.value = step
+  progress.max = Math.max(1, totalSteps)
   progress.className = phase
-  find('acts').hidden = !state.status.reachable || state.over || phase === 'interrupted'
-  setText('pause', paused ? 'Resume' : 'Pause')
-  find<HTMLButtonElement>('pause').disabled = !state.controlled || pending !== undefined
-  find<HTMLButtonElement>('stop').disabled = !state.controlled || pending === 'stop'
-  if (!asking) find('ask').hidden = !state.status.reachable || state.over || phase === 'interrupted'
-  find<HTMLButtonElement>('send').disabled = asking === undefined && !state.controlled
-  setText('send', asking ? 'Stop' : 'Ask')
-  drawMessage(state.message())
-  document.title = state.title(name)
-  charts.draw(state.totalSteps)
+  setText('pause', phase === 'paused' ? 'Resume' : 'Pause')
+  find<HTMLButtonElement>('pause').disabled = !isControlled(live) || pending !== undefined
+  find<HTMLButtonElement>('stop').disabled = !isControlled(live) || pending === 'stop'
+  drawMessage(messageOf(live))
+  document.title = titleOf(live, names.name)
+}
+
+function fragment(html: string): HTMLElement {
+  const element = document.createElement('div')
+  // Made by the functions of the report, which escape what models and files say.
+  element.innerHTML = html
+  return element
 }
 
 /** Text that stays as it is is left alone, so that it is not read out again. */
@@ -116,14 +167,16 @@ function setText(id: string, text: string): void {
   if (element.textContent !== text) element.textContent = text
 }
 
-function drawNumbers(): void {
+function drawNumbers(training: boolean): void {
   const parts: [value: string, before: string, after: string][] = []
-  const left = state.phase === 'training' ? state.secondsLeft : undefined
-  if (state.totalSteps > 0) parts.push([String(state.step), 'step ', ` of ${state.totalSteps}`])
+  const { step, totalSteps } = progressOf(run)
+  const left = training ? secondsLeft(run) : undefined
+  const [loss, heldOut, speed] = [lastLoss(run), run.evaluations.at(-1)?.loss, speedOf(run)]
+  if (totalSteps > 0) parts.push([String(step), 'step ', ` of ${totalSteps}`])
   if (left !== undefined) parts.push([formatSeconds(left), '', ' left'])
-  if (state.loss !== undefined) parts.push([formatNumber(state.loss), 'loss ', ''])
-  if (state.heldOut !== undefined) parts.push([formatNumber(state.heldOut), 'held out ', ''])
-  if (state.tokensPerSecond !== undefined) parts.push([formatNumber(state.tokensPerSecond), '', ' tokens/s'])
+  if (loss !== null) parts.push([formatNumber(loss), 'loss ', ''])
+  if (heldOut !== undefined) parts.push([formatNumber(heldOut), 'held out ', ''])
+  if (speed !== undefined) parts.push([formatNumber(Math.round(speed)), '', ' tokens/s'])
   find('numbers').replaceChildren(
     ...parts.map(([value, before, after]) => {
       const part = make('span', '', before)
@@ -140,6 +193,7 @@ function drawMessage(message: Message | undefined): void {
   if (text === shown) return
   shown = text
   const place = find('message')
+  place.hidden = message === undefined
   if (message === undefined) {
     place.replaceChildren()
     return
@@ -154,7 +208,7 @@ async function ask(): Promise<void> {
   const prompt = find<HTMLTextAreaElement>('prompt').value.trim()
   if (prompt === '' || asking) return
   asking = new AbortController()
-  setText('asking', state.phase === 'paused' ? 'Answering …' : 'Waiting for the end of the step …')
+  setText('asking', phaseOf(live) === 'paused' ? 'Answering …' : 'Waiting for the end of the step …')
   draw()
   const card = make('article', 'answer', '')
   const label = make('h3', '', '')
@@ -198,13 +252,12 @@ async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<AskLin
 }
 
 function wake(): void {
-  if (!dirty || document.hidden || performance.now() - drawn < DRAW_MS) return
-  dirty = false
+  if (due === 'nothing' || document.hidden || performance.now() - drawn < DRAW_MS) return
   drawn = performance.now()
   requestAnimationFrame(draw)
 }
 
-find('pause').addEventListener('click', () => act(state.phase === 'paused' ? 'resume' : 'pause'))
+find('pause').addEventListener('click', () => act(phaseOf(live) === 'paused' ? 'resume' : 'pause'))
 find('stop').addEventListener('click', () => {
   const dialog = find<HTMLDialogElement>('sure')
   dialog.returnValue = ''
@@ -226,4 +279,4 @@ find('prompt').addEventListener('keydown', (event) => {
 setInterval(wake, DRAW_MS / 2)
 document.addEventListener('visibilitychange', wake)
 draw()
-connect()
+connect(data.position)

@@ -1,92 +1,118 @@
 import { expect, test } from 'vitest'
-import { LiveState, type LogLine } from '../../../../lib/report/live/state.js'
+import {
+  isControlled,
+  isOver,
+  type LiveRun,
+  messageOf,
+  phaseOf,
+  progressOf,
+  secondsLeft,
+  speedOf,
+  titleOf,
+} from '../../../../lib/report/live/state.js'
+import { addLine, emptyRun } from '../../../../lib/report/run-data.js'
+import type { MetricsLine } from '../../../../lib/train/metrics.js'
 
-const plan = { event: 'plan' }
-const made = (step: number, more: Partial<LogLine> = {}): LogLine => {
-  return { event: 'step', step, total_steps: 100, loss: 2, tokens: 100, tokens_per_second: 50, ...more }
+type Fields = Record<string, unknown>
+const start = { event: 'start', command: 'npx lowrank train run.yaml', total_steps: 100, resumed_from: null }
+const plan = { event: 'plan', peak_bytes: 1, rows: [] }
+const made = (step: number, more: Fields = {}): Fields => {
+  return { event: 'step', step, loss: 2, tokens: 100, tokens_per_second: 50, time: 1000 + 2 * step, ...more }
 }
 
-function after(...lines: LogLine[]): LiveState {
-  const state = new LiveState()
-  state.status = { alive: true, reachable: true }
-  for (const line of lines) state.take(line)
-  return state
+/** A run after these lines, which the page can reach. */
+function after(...lines: Fields[]): LiveRun {
+  const live = { run: emptyRun(), connected: true, status: { alive: true, reachable: true } }
+  for (const line of lines) add(live, line)
+  return live
 }
+
+const add = ({ run }: LiveRun, line: Fields) =>
+  addLine(run, { time: 1000, ...line } as unknown as MetricsLine)
 
 test('a run waits, trains, pauses, goes on, and is done', () => {
-  expect(after().phase).toBe('waiting')
-  expect(after(plan).phase).toBe('training')
-  expect(after(plan, made(1)).message()).toBe(undefined)
-  const paused = after(plan, made(1), { event: 'checkpoint', step: 1 }, made(2), { event: 'paused', step: 2 })
-  expect([paused.phase, paused.controlled, paused.over]).toEqual(['paused', true, false])
-  expect(paused.message()).toMatchObject({ tone: 'warn', title: 'Paused after step 2.' })
-  expect(paused.message()?.text).toContain('checkpoint is of step 1')
-  paused.take({ event: 'resumed', step: 2 })
-  expect(paused.phase).toBe('training')
-  paused.take({ event: 'done', output_dir: 'out' })
-  expect([paused.phase, paused.controlled, paused.over]).toEqual(['done', false, true])
-  paused.take({ event: 'samples' })
-  expect(paused.message()?.text).toBe('The result is in out.')
+  expect(phaseOf(after())).toBe('waiting')
+  expect(phaseOf(after(start))).toBe('waiting')
+  expect(phaseOf(after(start, plan))).toBe('training')
+  expect(messageOf(after(start, plan, made(1)))).toBe(undefined)
+  const live = after(start, plan, made(1), { event: 'checkpoint', step: 1 }, made(2))
+  add(live, { event: 'paused', step: 2 })
+  expect([phaseOf(live), isControlled(live), isOver(live.run)]).toEqual(['paused', true, false])
+  expect(messageOf(live)).toMatchObject({ tone: 'warn', title: 'Paused after step 2.' })
+  expect(messageOf(live)?.text).toContain('The newest checkpoint is of step 1.')
+  add(live, { event: 'resumed', step: 2 })
+  expect(phaseOf(live)).toBe('training')
+  add(live, { event: 'done', output_dir: 'out' })
+  add(live, { event: 'samples', held_out: true, rows: [] })
+  expect([phaseOf(live), isControlled(live), isOver(live.run)]).toEqual(['done', false, true])
+  expect(messageOf(live)?.text).toBe('The result is in out.')
 })
 
 test('a run that was stopped says how to go on, and one that failed says why', () => {
-  const start = { event: 'start', command: 'npx lowrank train run.yaml' }
   const stopped = after(start, plan, made(3), { event: 'stopped', step: 3, path: 'out/checkpoint-3' })
-  expect(stopped.message()).toMatchObject({
+  expect(messageOf(stopped)).toMatchObject({
     title: 'Stopped and saved at step 3.',
     command: 'npx lowrank train run.yaml --resume',
   })
+  const again = after({ ...start, command: 'npx lowrank train run.yaml --resume' }, plan, made(3))
+  add(again, { event: 'stopped', step: 3, path: 'out/checkpoint-3' })
+  expect(messageOf(again)?.command).toBe('npx lowrank train run.yaml --resume')
   const early = after(start, plan, { event: 'stopped', step: 0, path: null })
-  expect(early.message()).toMatchObject({
+  expect(messageOf(early)).toMatchObject({
     title: 'Stopped before the first step.',
     text: 'Nothing was saved.',
   })
-  const failed = after(plan, made(1), { event: 'error', code: 'DIVERGED', message: 'The loss is NaN.' })
-  expect([failed.phase, failed.over]).toEqual(['failed', true])
-  expect(failed.message()).toEqual({ tone: 'bad', title: 'DIVERGED', text: 'The loss is NaN.' })
+  const failed = after(start, plan, {
+    event: 'error',
+    step: 0,
+    code: 'DIVERGED',
+    message: 'The loss is NaN.',
+  })
+  expect(messageOf(failed)).toEqual({ tone: 'bad', title: 'DIVERGED', text: 'The loss is NaN.' })
 })
 
 test('a run that was resumed trains again', () => {
-  const state = after(plan, made(3), { event: 'stopped', step: 3, path: 'out/checkpoint-3' }, plan)
-  expect(state.phase).toBe('training')
+  const live = after(start, plan, made(3), { event: 'stopped', step: 3, path: 'out/checkpoint-3' })
+  add(live, { ...start, resumed_from: 3 })
+  expect([phaseOf(live), isOver(live.run)]).toEqual(['training', false])
 })
 
-test('a process that ended without a word is told from a server that does not answer', () => {
-  const state = after({ event: 'start', command: 'npx lowrank train run.yaml' }, plan, made(7))
-  state.connected = false
-  expect([state.phase, state.controlled]).toEqual(['lost', false])
-  state.connected = true
-  state.status = { alive: false, reachable: false }
-  expect(state.phase).toBe('interrupted')
-  expect(state.message()).toMatchObject({ tone: 'bad', text: expect.stringContaining('of no step yet') })
-  expect(state.message()?.command).toBe(undefined)
-  state.take({ event: 'checkpoint', step: 5 })
-  expect(state.message()?.command).toBe('npx lowrank train run.yaml --resume')
-  const done = after(plan, { event: 'done' })
-  done.connected = false
-  done.status = { alive: false, reachable: false }
-  expect(done.phase).toBe('done')
+test('a process that is gone is told from a server that does not answer', () => {
+  const live = after(start, plan, made(7))
+  live.connected = false
+  expect([phaseOf(live), isControlled(live)]).toEqual(['lost', false])
+  live.connected = true
+  live.status = { alive: false, reachable: false }
+  expect(phaseOf(live)).toBe('interrupted')
+  expect(messageOf(live)?.text).toContain('It was at step 7. There is no checkpoint yet.')
+  expect(messageOf(live)?.command).toBe(undefined)
+  add(live, { event: 'checkpoint', step: 5 })
+  expect(messageOf(live)?.command).toBe('npx lowrank train run.yaml --resume')
+  const done = { ...after(start, plan, { event: 'done' }), connected: false, status: live.status }
+  expect(phaseOf(done)).toBe('done')
 })
 
 test('the time left is that of the usual step, and of the evaluations to come', () => {
   const steps = Array.from({ length: 10 }, (_, index) => made(index + 1))
-  expect(after(plan, ...steps.slice(0, 2)).secondsLeft).toBe(undefined)
-  expect(after(plan, ...steps).secondsLeft).toBe(90 * 2)
+  expect(secondsLeft(after(start, plan, ...steps.slice(0, 2)).run)).toBe(undefined)
+  expect(secondsLeft(after(start, plan, ...steps).run)).toBe(90 * 2)
   const slow = made(5, { tokens_per_second: 0.5 })
-  expect(after(plan, ...steps.slice(0, 4), slow, ...steps.slice(5)).secondsLeft).toBe(90 * 2)
-  const evaluated = [made(5, { time: 100 }), { event: 'eval', step: 5, loss: 1, time: 103 }]
-  const again = [made(10, { time: 110 }), { event: 'eval', step: 10, loss: 1, time: 113 }]
-  expect(after(plan, ...steps, ...evaluated, ...again).secondsLeft).toBe(90 * 2 + 18 * 3)
+  expect(secondsLeft(after(start, plan, ...steps.slice(0, 4), slow, ...steps.slice(5)).run)).toBe(90 * 2)
+  const evaluated = (step: number) => ({ event: 'eval', step, loss: 1 })
+  const later = steps.slice(5).map((line) => ({ ...line, time: (line.time as number) + 3 }))
+  const live = after(start, plan, evaluated(0), ...steps.slice(0, 5), evaluated(5), ...later)
+  expect(secondsLeft(live.run)).toBe(90 * 2 + 18 * 3)
 })
 
-test('numbers that are not there are left out', () => {
-  const state = after(plan, made(1, { loss: null }))
-  expect([state.loss, state.heldOut]).toEqual([undefined, undefined])
-  expect(after(plan, made(1), made(2, { loss: 4 })).loss).toBe(3)
-  expect(after().share).toBe(0)
-})
-
-test('the title says how far the run is', () => {
-  expect(after(plan, made(37)).title('orders')).toBe('37 % · orders · lowrank')
-  expect(after(plan, made(37), { event: 'paused' }).title('orders')).toBe('Paused · orders · lowrank')
+test('progress, speed, and the title', () => {
+  expect(progressOf(after().run)).toEqual({ step: 0, totalSteps: 0 })
+  expect(progressOf(after({ ...start, resumed_from: 30 }, plan).run)).toEqual({ step: 30, totalSteps: 100 })
+  expect(speedOf(after(start, plan, made(1), made(2, { tokens: 300, tokens_per_second: 75 })).run)).toBe(
+    400 / 6,
+  )
+  expect(speedOf(after(start).run)).toBe(undefined)
+  expect(titleOf(after(start, plan, made(37)), 'orders')).toBe('37 % · orders · lowrank')
+  expect(titleOf(after(start, plan, { event: 'paused', step: 0 }), 'orders')).toBe(
+    'Paused · orders · lowrank',
+  )
 })
