@@ -1,7 +1,7 @@
 /** The expected time of a compare, and what is cut so that it fits a budget: seeds and rates, never a strategy. */
 import { ConfigError } from '../core/errors.js'
 import type { CompareEntry, CompareResults } from './results.js'
-import { GRID_POINTS, rateGrid, searchSteps } from './search.js'
+import { GRID_POINTS, rateGrid, searchRuns, searchSteps } from './search.js'
 
 /** How often and at how many rates entries are trained. */
 export interface Effort {
@@ -12,7 +12,7 @@ export interface Effort {
 
 /** What the time of a compare follows from. */
 export interface Costs {
-  entries: readonly Pick<CompareEntry, 'name' | 'steps' | 'seconds_per_step'>[]
+  entries: readonly Pick<CompareEntry, 'name' | 'steps' | 'seconds_per_step' | 'probe_seconds'>[]
   base: Pick<NonNullable<CompareResults['base']>, 'validation_seconds' | 'test_seconds'>
   rungs: readonly number[]
   jobs: number
@@ -33,11 +33,11 @@ const LADDER: readonly Effort[] = [
 /** Expected seconds of all rungs and cells. */
 export function expectedSeconds({ entries, base, rungs, jobs }: Costs, { seeds, points }: Effort): number {
   let total = 0
-  for (const { name, steps, seconds_per_step: step } of entries) {
+  for (const { name, steps, seconds_per_step: step, probe_seconds: probe } of entries) {
     const rates = rateGrid(name, 1, points).length
-    const runs = rates === 1 ? 0 : rates + rungs.length + 1
-    total += searchSteps(rates, rungs) * step + runs * base.validation_seconds
-    total += seeds * (steps * step + CURVE_POINTS * base.validation_seconds + base.test_seconds)
+    const runs = searchRuns(rates, rungs.length)
+    total += searchSteps(rates, rungs) * step + runs * (probe + base.validation_seconds)
+    total += seeds * (probe + steps * step + CURVE_POINTS * base.validation_seconds + base.test_seconds)
   }
   return total / jobs
 }

@@ -21,7 +21,7 @@ import { prepared } from './prepare.js'
 import type { CompareResults } from './results.js'
 import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
-import { judged } from './verdict.js'
+import { judged, remarksOn } from './verdict.js'
 
 /**
  * Compares strategies on the model and data of a config. Its `strategy` gives rank, scale, and targets for all; its
@@ -67,6 +67,7 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
         await Promise.all(others.map((other) => other.close()))
       }
       results.statistics = judged(results)
+      results.remarks = remarksOn(results)
       results.finished ??= new Date().toISOString()
       await writeResults(folder, results)
       const whole = sealed(results)

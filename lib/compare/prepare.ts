@@ -158,6 +158,7 @@ function entryOf({ name, strategy, controlOf, about }: Contestant, sized: Sized,
     file_bytes: sized.fileBytes,
     steps,
     seconds_per_step: sized.secondsPerStep,
+    probe_seconds: sized.probeSeconds,
     search: newSearch([]),
     cells: [],
   }

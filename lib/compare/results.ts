@@ -86,10 +86,10 @@ const cell = z.object({
     .array(z.tuple([count, loss]))
     .describe('Validation loss during the run: optimizer steps made, and loss'),
   train_losses: z.array(loss).describe('Loss of every optimizer step'),
-  seconds: seconds.describe('Time of the optimizer steps, without evaluations'),
+  seconds: seconds.describe('Time of the optimizer steps and of a probe, without evaluations'),
   seconds_to_best: seconds
     .nullable()
-    .describe('Time of the optimizer steps up to the lowest loss of the curve; null: diverged'),
+    .describe('The same time up to the lowest loss of the curve; null: diverged'),
   tokens_per_second: z.number().nonnegative(),
   measured_peak: z
     .object({
@@ -111,6 +111,9 @@ const entry = z.object({
   file_bytes: bytes.nullable().describe('Size of the saved adapter; null: no cell has been trained'),
   steps: count.describe('Optimizer steps of a cell'),
   seconds_per_step: z.number().nonnegative().describe('Measured before the compare began'),
+  probe_seconds: seconds
+    .default(0)
+    .describe('Time of the look at the data that the strategy takes before each training'),
   search,
   cells: z.array(cell),
 })

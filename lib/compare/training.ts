@@ -46,6 +46,8 @@ export interface Trained {
   /** Of every step; null for a round of private training that drew nobody. */
   losses: (number | null)[]
   tokens: number
+  /** Of the probe that the strategy may need, and of the optimizer steps. */
+  probeSeconds: number
   seconds: number
   /** Shortest time of a step, the first left out where there are more. */
   fastestStep: number
@@ -68,7 +70,9 @@ export async function trained<T>(
   const options = runOptions(setup, asked)
   const cohort = Math.max(1, Math.round(data.train.rows.length / stepsOfEpoch(setup)))
   const strategy = strategyOfRun(asked.strategy, { ...asked, cohort })
+  const start = performance.now()
   const ready = await probed(setup, strategy, options)
+  const probeSeconds = ready === strategy ? 0 : (performance.now() - start) / 1000
   const adapter = await model.attach(ready, { seed: asked.seed })
   try {
     // Only its path is shown; the rows are given.
@@ -80,7 +84,14 @@ export async function trained<T>(
       (_base, _sources, shape) => dataOf(data.train, shape, data.now),
     )
     const found: Trained = {
-      ...{ diverged: false, losses: [], tokens: 0, seconds: 0, fastestStep: Number.POSITIVE_INFINITY },
+      ...{
+        diverged: false,
+        losses: [],
+        tokens: 0,
+        probeSeconds,
+        seconds: 0,
+        fastestStep: Number.POSITIVE_INFINITY,
+      },
       ...{ curve: [], curveSeconds: [] },
       planned: { bytes: run.memory.peakBytes, rows: [...run.memory.rows] },
       measured: { bytes: 0, rows: [], resident_bytes: 0 },

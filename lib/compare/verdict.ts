@@ -22,6 +22,23 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
   return found
 }
 
+/** Warnings on a compare whose cells are all there, a sentence each. */
+export function remarksOn({ entries, model }: CompareResults): string[] {
+  const found: string[] = []
+  for (const { name, search, cells, base_format: format } of entries) {
+    const diverged = cells.filter((cell) => cell.diverged).length
+    if (search.rates.length > 1 && search.rates.every(({ rungs }) => rungs[0]?.loss === null))
+      found.push(`Every rate of ${name} diverged; it was trained at the lowest.`)
+    if (diverged > 0)
+      found.push(
+        `${diverged} of ${cells.length} seeds of ${name} diverged; their rows count as the worst that any entry has.`,
+      )
+    if (format !== model.quantization)
+      found.push(`${name} was trained on a base in ${format}, the others on one in ${model.quantization}.`)
+  }
+  return found
+}
+
 function itemsOf(items: CompareEntry['cells'][number]['items'], metric: string): number[] {
   const values = metric === 'loss' ? items.loss : (items.scores[metric] ?? [])
   return values.map((value) => value ?? Number.NaN)

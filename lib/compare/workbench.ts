@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { UnsupportedError } from '../core/errors.js'
+import { formatBytes } from '../core/bytes.js'
+import { OutOfMemoryError, UnsupportedError } from '../core/errors.js'
 import { toFileKeys } from '../core/schema.js'
 import type { Adapter } from '../model/adapter.js'
 import { loadModel } from '../model/load.js'
@@ -48,6 +49,7 @@ export interface Sized {
   planned: Trained['planned']
   fileBytes: number
   secondsPerStep: number
+  probeSeconds: number
 }
 
 /** Points of the curve of a cell. */
@@ -126,9 +128,17 @@ export class Workbench {
   /**
    * The parameters, memory, and step time of an entry.
    * @throws {UnsupportedError} for a base that the strategy does not take
+   * @throws {OutOfMemoryError} where the plan does not fit
    */
   async size(strategy: StrategyConfig, seed: number): Promise<Sized> {
     const model = await this.#baseFor(strategy)
+    const needed = (await this.plannedBytes(strategy)) - model.memory.peakBytes
+    const available = process.availableMemory()
+    if (needed > available)
+      throw new OutOfMemoryError(
+        `compare: ${strategy.name} needs ${formatBytes(needed)} beside the base, and ${formatBytes(available)} are available.`,
+        { needed, available },
+      )
     const asked = {
       ...{ strategy, steps: Math.min(TIMED_STEPS, this.steps), seed, constant: true },
       rate: this.ownRate(strategy),
@@ -139,6 +149,7 @@ export class Workbench {
       planned: found.planned,
       fileBytes: await savedBytes(adapter),
       secondsPerStep: found.fastestStep,
+      probeSeconds: found.probeSeconds,
     }))
   }
 
@@ -147,10 +158,9 @@ export class Workbench {
     return this.#options.now
   }
 
-  /** Numbers that a strategy trains, on the base that is loaded. */
+  /** Numbers that a strategy trains. */
   async parameters(strategy: StrategyConfig): Promise<number> {
-    const { sites, weights } = this.#model.base
-    const { spec } = describeAdapter(strategy, sites, { weights })
+    const { spec } = described(strategy, await this.#baseFor(strategy))
     return spec.parameters.reduce((sum, { trained, rows, cols }) => sum + (trained ? rows * cols : 0), 0)
   }
 
@@ -159,7 +169,7 @@ export class Workbench {
     const model = await this.#baseFor(strategy)
     const { base } = model
     const { options } = this.#setup(model)
-    const { spec } = describeAdapter(strategy, base.sites, { weights: base.weights })
+    const { spec } = described(strategy, model)
     const adapter = { spec, trainable: true, state: optimizerState(options, strategy) }
     const plans = trainingPlans(spec, options, base, false)
     return translated(() => addon().plan(base.graph, base.formats, [adapter], plans)).peakBytes
@@ -191,9 +201,9 @@ export class Workbench {
   async rung(strategy: StrategyConfig, rate: number, steps: number, seed: number): Promise<CompareRung> {
     const setup = this.#setup(await this.#baseFor(strategy))
     const asked = { strategy, rate, steps, seed, constant: true }
-    return trained(setup, asked, async (adapter, { diverged, seconds }) => {
+    return trained(setup, asked, async (adapter, { diverged, probeSeconds, seconds }) => {
       const items = diverged ? [] : await validationLosses(setup, adapter)
-      return { steps, loss: mean(items), items, seconds }
+      return { steps, loss: mean(items), items, seconds: probeSeconds + seconds }
     })
   }
 
@@ -225,7 +235,7 @@ export class Workbench {
         ...{ id: `${name}/${seed}`, seed, rate, steps: losses.length, diverged },
         ...{ hash: hashOf({ inputs, bits }), bits },
         ...{ metrics: meansOf(items), items, general_loss: general, curve, train_losses: losses },
-        seconds: found.seconds,
+        seconds: found.probeSeconds + found.seconds,
         seconds_to_best: secondsToBest(found),
         tokens_per_second: found.seconds > 0 ? found.tokens / found.seconds : 0,
         measured_peak: found.measured,
@@ -268,6 +278,12 @@ export class Workbench {
     this.#model = await open(this.#config, this.#options, quantization)
     return this.#model
   }
+}
+
+/** The adapter of a strategy, or that which looks at the data first. */
+function described(strategy: StrategyConfig, { base }: Model) {
+  const first = rulesOf(strategy).probe?.(strategy)?.adapter ?? strategy
+  return describeAdapter(first, base.sites, { weights: base.weights })
 }
 
 /** Format of the base that entries share: of the config, but for what its own strategy stands for. */
@@ -317,7 +333,8 @@ export function meansOf({ loss, scores }: CompareCell['items']): CompareCell['me
   )
 }
 
-function secondsToBest({ curve, curveSeconds, diverged }: Trained): number | null {
+function secondsToBest({ curve, curveSeconds, diverged, probeSeconds }: Trained): number | null {
   const losses = curve.map(([, loss]) => loss ?? Number.POSITIVE_INFINITY)
-  return diverged ? null : (curveSeconds[losses.indexOf(Math.min(...losses))] ?? null)
+  const seconds = curveSeconds[losses.indexOf(Math.min(...losses))]
+  return diverged || seconds === undefined ? null : probeSeconds + seconds
 }

@@ -2,11 +2,17 @@ import { expect, test } from 'vitest'
 import { type Costs, effortWithin, expectedSeconds } from '../../../lib/compare/budget.js'
 
 const costs: Costs = {
-  entries: ['lora', 'dora'].map((name) => ({ name, steps: 100, seconds_per_step: 0.1 })),
+  entries: ['lora', 'dora'].map((name) => ({ name, steps: 100, seconds_per_step: 0.1, probe_seconds: 0 })),
   base: { validation_seconds: 0.5, test_seconds: 2 },
   rungs: [20, 60],
   jobs: 1,
 }
+
+test('the look at the data that a strategy takes counts for every run', () => {
+  const probing = { ...costs, entries: costs.entries.map((entry) => ({ ...entry, probe_seconds: 2 })) }
+  const [one, other] = [costs, probing].map((all) => expectedSeconds(all, { seeds: 3, points: 1 }))
+  expect((other as number) - (one as number)).toBeCloseTo(2 * 3 * 2)
+})
 
 test('without a budget nothing is cut', () => {
   expect(effortWithin(costs, 5, null)).toMatchObject({ seeds: 5, points: 7, cuts: [] })
