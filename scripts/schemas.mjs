@@ -14,7 +14,7 @@ import { withTables } from './config-tables.mjs'
 import { withForeignTables } from './foreign-tables.mjs'
 import { withDefinitions } from './json-definitions.mjs'
 import { withMemoryTable } from './memory-table.mjs'
-import { schematic } from './schematics.mjs'
+import { schematic, schematicsBeside } from './schematics.mjs'
 import { strategyPages } from './strategy-tables.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -33,6 +33,18 @@ generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())
   generated.set(`docs/strategies/${name}.svg`, schematic(strategyFrom({ name })))
+for (const [file, title, names, columns] of [
+  [
+    'ranks',
+    'Low-rank products, and what is done with their ranks',
+    ['lora', 'dylora', 'adalora', 'delta-lora'],
+    2,
+  ],
+  ['products', 'Products of small factors', ['lora', 'loha', 'lokr'], 3],
+]) {
+  const configs = names.map((name) => strategyFrom({ name }))
+  generated.set(`docs/images/structures-${file}.svg`, schematicsBeside(title, configs, columns))
+}
 
 function textOf(path) {
   try {

@@ -213,3 +213,51 @@ export function schematic(config) {
     '</svg>',
   ].join('\n')}\n`
 }
+
+const MARGIN = 20
+
+/**
+ * Drawings of several strategies in one, `columns` to a row, so that they can be compared.
+ * @returns an SVG document
+ */
+export function schematicsBeside(title, configs, columns) {
+  const drawings = configs.map((config) => {
+    const whole = schematic(config)
+    const [, width, height] = /width="([\d.]+)" height="([\d.]+)"/.exec(whole).map(Number)
+    const inside = whole.slice(whole.indexOf('</title>') + '</title>'.length, whole.lastIndexOf('</svg>'))
+    return { width, height, inside }
+  })
+  const most = (list, key) => Math.max(...list.map((one) => one[key]))
+  const widths = Array.from({ length: columns }, (_, column) =>
+    most(
+      drawings.filter((_, i) => i % columns === column),
+      'width',
+    ),
+  )
+  const drawn = []
+  let top = TOP - 20
+  for (let first = 0; first < drawings.length; first += columns) {
+    const row = drawings.slice(first, first + columns)
+    let left = MARGIN
+    for (const [column, { width, height, inside }] of row.entries()) {
+      const wide = widths[column]
+      // The ground of each is as wide as its column.
+      const ground = inside.replace(`width="${width}"`, `width="${wide}"`)
+      drawn.push(
+        `<svg x="${round(left)}" y="${round(top)}" width="${wide}" height="${height}">${ground}</svg>`,
+      )
+      left += wide + MARGIN
+    }
+    top += most(row, 'height') + MARGIN
+  }
+  const width = round(widths.reduce((sum, one) => sum + one + MARGIN, MARGIN))
+  const height = round(top)
+  return `${[
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-labelledby="title" font-family="system-ui, sans-serif" font-size="13" fill="${FAINT}">`,
+    `<title id="title">${escaped(title)}</title>`,
+    `<rect width="${width}" height="${height}" rx="8" fill="#eef1f4"/>`,
+    text(MARGIN, 36, title, `font-size="19" font-weight="600" fill="${INK}"`),
+    ...drawn,
+    '</svg>',
+  ].join('\n')}\n`
+}

@@ -6,7 +6,7 @@ import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
-import { svg, svgDocument } from '../report/chart/index.js'
+import { drawMark, HUES, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { TrainStep } from '../train/events.js'
@@ -193,8 +193,7 @@ export function studySvg({ chart, title }: StudyResult, { about }: StudyBench): 
 }
 
 /** Charts beside each other, `columns` to a row, each as wide as it was drawn. */
-export function panels(charts: readonly string[], columns: number, title: string): string {
-  const gap = 24
+export function panels(charts: readonly string[], columns: number, title: string, gap = 24): string {
   const sized = charts.map((chart) => {
     const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
     return { chart, width, height }
@@ -211,6 +210,23 @@ export function panels(charts: readonly string[], columns: number, title: string
   }
   const width = widths.reduce((sum, one) => sum + one + gap, -gap)
   return svg(width, bottom, { title }, drawn)
+}
+
+/** A chart with a line of words above it. */
+export function captioned(chart: string, words: string): string {
+  const caption = svg(widthOf(words), 18, { title: words }, text(0, 13, words, { class: 'label' }))
+  return panels([caption, chart], 1, words, 4)
+}
+
+/** Names of hues, in a row. */
+export function legend(names: readonly string[]): string {
+  let x = 6
+  const drawn = names.map((name, hue) => {
+    const at = x
+    x += 34 + widthOf(name)
+    return drawMark(at, 10, { hue: hue % HUES, shape: 'filled' }) + text(at + 10, 14, name)
+  })
+  return svg(x, 20, { title: names.join(', ') }, drawn.join(''))
 }
 
 export function mean(values: readonly number[]): number {

@@ -2,12 +2,12 @@
  * Change of the magnitude of weights against the change of their direction in the course of training: full fine-tuning,
  * LoRA, and DoRA; as figure 2 of arXiv 2402.09353.
  */
-import { type Line, lineChart } from '../../report/chart/index.js'
+import { HUES, type Line, lineChart } from '../../report/chart/index.js'
 import { dora } from '../../strategies/dora.js'
 import { full } from '../../strategies/full.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
-import { mean, panels, placeOf, type Study, type StudyResult } from '../study.js'
+import { legend, mean, panels, placeOf, type Study, type StudyResult } from '../study.js'
 import { type Matrix, weightsOf } from '../weights.js'
 
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const
@@ -62,13 +62,12 @@ export const doraDirections: Study = {
       }
     const title = 'Change of magnitude against change of direction'
     const correlations = ARMS.map(({ arm }) => correlationOf(rows.filter((row) => row.arm === arm)))
-    const charts = ARMS.map(({ arm }, i) =>
-      chartOf(arm, rows, correlations[i] as number, i === ARMS.length - 1),
-    )
+    const charts = ARMS.map(({ arm }, i) => chartOf(arm, rows, correlations[i] as number))
+    const layers = layersOf(rows).map((layer) => `layer ${layer + 1}`)
     return {
       rows: rows.map(({ path, ...row }) => ({ ...row, ...placeOf(path) })),
       title,
-      chart: panels(charts, ARMS.length, title),
+      chart: panels([panels(charts, ARMS.length, title), legend(layers)], 1, title),
       reading: readingOf(correlations, losses, bench.seeds.length),
     }
   },
@@ -92,31 +91,26 @@ function changeOf(before: Matrix, after: Matrix): { magnitude: number; direction
   return { magnitude, direction }
 }
 
-function chartOf(arm: string, rows: readonly Change[], correlation: number, isLast: boolean): string {
+function layersOf(rows: readonly Change[]): number[] {
+  return [...new Set(rows.map(({ path }) => placeOf(path).layer))].sort((a, b) => a - b)
+}
+
+function chartOf(arm: string, rows: readonly Change[], correlation: number): string {
   const own = rows.filter((row) => row.arm === arm)
-  const layers = [...new Set(own.map(({ path }) => placeOf(path).layer))].sort((a, b) => a - b)
-  const lines = layers.map((layer, hue): Line => {
+  const lines = layersOf(own).map((layer, hue): Line => {
     const points = own
       .filter(({ path }) => placeOf(path).layer === layer)
       .sort((a, b) => a.direction - b.direction)
     return {
-      ...(isLast ? { name: `layer ${layer + 1}` } : {}),
-      ...{ hue: hue % 7, dots: 'filled', stroke: 'none', x: points.map(({ direction }) => direction) },
+      ...{ hue: hue % HUES, dots: 'filled', stroke: 'none', x: points.map(({ direction }) => direction) },
       y: points.map(({ magnitude }) => magnitude),
     }
   })
   const most = Math.max(...own.map(({ direction }) => direction))
-  const width = isLast ? 330 : 250
   return lineChart({
-    ...{ title: `${arm}: change of magnitude against change of direction`, width, height: 280, lines },
-    ...{
-      fromZero: true,
-      xDomain: [0, most * 1.05 || 1],
-      xLabel: 'direction',
-      left: 52,
-      right: isLast ? 90 : 10,
-    },
-    yLabel: `${arm}: magnitude, r = ${correlation.toFixed(2)}`,
+    ...{ title: `${arm}: change of magnitude against change of direction`, width: 270, height: 280, lines },
+    ...{ fromZero: true, xDomain: [0, most * 1.05 || 1], left: 64, right: 10 },
+    ...{ yLabel: `${arm}: magnitude over direction, r = ${correlation.toFixed(2)}` },
   }).svg
 }
 

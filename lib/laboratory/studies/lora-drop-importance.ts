@@ -10,7 +10,7 @@ import { lora } from '../../strategies/lora.js'
 import { linearsToKeep, loraDrop } from '../../strategies/lora-drop.js'
 import { prepareEvaluation } from '../../train/data.js'
 import { evaluateBatches } from '../../train/evaluate.js'
-import { mean, panels, placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
+import { captioned, mean, panels, placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
 import { type Matrix, weightsOf } from '../weights.js'
 
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const
@@ -51,17 +51,20 @@ export const loraDropImportance: Study = {
     const title = 'Importance of linears in LoRA-drop'
     const types = [...new Set(cells.map(({ type }) => type))]
     const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b)
-    const map = (name: string, value: (cell: Cell) => number, format: (value: number) => string) =>
-      heatMap({
-        ...{ title: name, width: 460, rows: types, format, domain: [0, 1] },
-        columns: layers.map((layer) => `${layer === layers[0] ? `${name}, layer ` : ''}${layer + 1}`),
-        values: types.map((type) =>
-          layers.map((layer) => {
-            const cell = cells.find((one) => one.type === type && one.layer === layer)
-            return cell ? value(cell) : null
-          }),
-        ),
-      })
+    const map = (name: string, value: (cell: Cell) => number, format: (value: number) => string) => {
+      const values = types.map((type) =>
+        layers.map((layer) => {
+          const cell = cells.find((one) => one.type === type && one.layer === layer)
+          return cell ? value(cell) : null
+        }),
+      )
+      const columns = layers.map((layer) => `layer ${layer + 1}`)
+      const domain = [0, 1] as const
+      return captioned(
+        heatMap({ title: name, width: 460, rows: types, columns, values, format, domain }),
+        name,
+      )
+    }
     const percent = (value: number) => `${(100 * value).toFixed(0)}%`
     const keptText = (value: number) =>
       value === 1 ? 'own' : value === 0 ? '' : `${(100 * value).toFixed(0)}%`
@@ -70,10 +73,10 @@ export const loraDropImportance: Study = {
       title,
       chart: panels(
         [
-          map('by outputs', ({ outputs }) => outputs, percent),
-          map('by weights', ({ weights }) => weights, percent),
-          map('own pair', ({ kept_by_outputs }) => kept_by_outputs, keptText),
-          map('own pair', ({ kept_by_weights }) => kept_by_weights, keptText),
+          map('share of importance, by outputs', ({ outputs }) => outputs, percent),
+          map('share of importance, by weights', ({ weights }) => weights, percent),
+          map('pairs of their own, by outputs', ({ kept_by_outputs }) => kept_by_outputs, keptText),
+          map('pairs of their own, by weights', ({ kept_by_weights }) => kept_by_weights, keptText),
         ],
         2,
         title,

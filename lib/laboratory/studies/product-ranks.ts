@@ -25,8 +25,8 @@ const LORA = lora({ r: R, loraAlpha: 2 * R, targetModules })
 const LOHA = loha({ r: R / 2, alpha: R / 2, targetModules })
 /** Splits of LoKr, of which the one is taken that comes nearest to LoRA's parameters. */
 const SPLITS = [2, 3, 4, 6, 8, 12]
-/** Values below this share of the largest do not count for the rank. */
-const NOTHING = 1e-4
+/** Values below this share of the largest do not count for the rank, and are drawn there. */
+const NOTHING = 1e-3
 
 interface Arm extends AtBestRate {
   arm: string
@@ -51,12 +51,14 @@ export const productRanks: Study = {
       arms.push({ arm, ...found, ...(await spectrumOf(bench, arm, strategy, found.rate)) })
     }
     const title = 'Singular values of the learned change, at equal parameters'
+    const places =
+      Math.max(...arms.map(({ spectrum }) => spectrum.findLastIndex((value) => value >= NOTHING))) + 4
     const lines = arms.map(({ arm, spectrum }, hue): Line => {
-      const kept = spectrum.filter((value) => value >= NOTHING)
-      return { name: arm, hue, dots: 'filled', x: kept.map((_, i) => i + 1), y: kept }
+      const y = Array.from({ length: places }, (_, i) => Math.max(NOTHING, spectrum[i] ?? 0))
+      return { name: arm, hue, x: y.map((_, i) => i + 1), y }
     })
     const { svg } = lineChart({
-      ...{ title, width: 720, height: 340, lines, yScale: 'log', yDomain: [NOTHING, 1] },
+      ...{ title, width: 720, height: 340, lines, yScale: 'log', yDomain: [0.8 * NOTHING, 1.2] },
       ...{ xLabel: 'singular value', yLabel: 'share of the largest' },
     })
     return {

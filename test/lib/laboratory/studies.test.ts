@@ -99,7 +99,7 @@ test('dora-directions has the changes of query and value weights for three metho
     expect(magnitude).toBeGreaterThan(0)
     expect(direction).toBeGreaterThan(0)
   }
-  expect(svg).toContain('DoRA: magnitude')
+  expect(svg).toContain('DoRA: magnitude over direction')
 })
 
 test('product-ranks finds the rank of LoRA, and more for LoHa with as many parameters', async () => {
