@@ -71,6 +71,8 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
       results.finished ??= new Date().toISOString()
       await writeResults(folder, results)
       const whole = sealed(results)
+      const { writePage } = await import('./page.js')
+      await writePage(folder, whole)
       asked.onEvent?.({ event: 'done', path: resultsPath(folder), results: whole })
       return whole
     } finally {

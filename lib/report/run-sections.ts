@@ -317,12 +317,12 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
   }
   const rows = plan.rows.map(({ category, bytes }) => {
     const swatch = `<svg class="chart swatch" viewBox="0 0 10 10" aria-hidden="true"><rect class="m${CATEGORY_COLORS[category] ?? 8}" width="10" height="10" rx="2"/></svg>`
-    return `<tr><th scope="row">${swatch}${categoryName(category)}</th><td class="number">${formatSize(bytes)}</td>${allocatedIn(category)}<td class="number">${share(bytes)}</td></tr>`
+    return `<tr><th scope="row">${swatch}${categoryName(category)}</th><td class="number">${formatSize(bytes)}</td>${allocatedIn(category)}<td class="number share">${share(bytes)}</td></tr>`
   })
   const allocated = held && Object.values(held).reduce((sum, bytes) => sum + bytes, 0)
-  const sum = `<tr class="sum"><th scope="row">together</th><td class="number">${formatSize(total)}</td>${held ? `<td class="number">${formatSize(allocated)}</td>` : ''}<td></td></tr>`
+  const sum = `<tr class="sum"><th scope="row">together</th><td class="number">${formatSize(total)}</td>${held ? `<td class="number">${formatSize(allocated)}</td>` : ''}<td class="share"></td></tr>`
   const head = ['planned', ...(held ? ['allocated'] : []), 'share']
-    .map((name) => `<th scope="col" class="number">${name}</th>`)
+    .map((name) => `<th scope="col" class="number${name === 'share' ? ' share' : ''}">${name}</th>`)
     .join('')
   const table = `<table class="tight"><thead><tr><th scope="col">category</th>${head}</tr></thead><tbody>${rows.join('')}${sum}</tbody></table>`
   const resident = charts.resident

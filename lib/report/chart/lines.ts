@@ -87,6 +87,7 @@ export interface Plot {
 }
 
 const GAP_OF_LABELS = 15
+const FAR = 40
 
 export function lineChart(chart: LineChart): Plot {
   const { width, height, xFormat = formatTick, yFormat = formatTick } = chart
@@ -289,10 +290,12 @@ function endLabels(
     return [{ y: from[1], from, name, hue }]
   })
   return spread(ends, GAP_OF_LABELS, top + 4, bottom - 2).flatMap(({ y: at, from, name, hue }) => {
+    // A lead to the edge would read as a forecast where the line ends long before it.
+    const edge = right - from[0] > FAR ? from[0] : right
     const [start, level] = [pixels(from[0] + 2), pixels(from[1])]
-    const d = `M${start} ${level}L${pixels(right + 5)} ${level}L${pixels(right + 11)} ${pixels(at)}H${pixels(right + 16)}`
+    const d = `M${start} ${level}L${pixels(edge + 5)} ${level}L${pixels(edge + 11)} ${pixels(at)}H${pixels(edge + 16)}`
     const lead = element('path', { class: hue === undefined ? 'ghost' : `k${hue} st lead`, d })
-    return [lead, text(right + 20, at + 4, name, { class: 'label' })]
+    return [lead, text(edge + 20, at + 4, name, { class: 'label' })]
   })
 }
 

@@ -3,7 +3,7 @@ import { drawMark, type Mark } from './mark.js'
 import { formatTick, isNumber, pixels } from './numbers.js'
 import { type ScaleType, scaleOf, ticksOf } from './scale.js'
 import { extent } from './series.js'
-import { boldWidthOf, type Described, END, element, line, MIDDLE, svg, text, widthOf } from './svg.js'
+import { boldWidthOf, type Described, END, element, hint, line, MIDDLE, svg, text, widthOf } from './svg.js'
 
 export interface ScatterPoint {
   name: string
@@ -86,8 +86,10 @@ export function scatter(chart: Scatter): string {
       drawn.push(line(x(at), y(low), x(at), y(high), `k${mark.hue} st thin`))
   const boxes: Box[] = points.map((point) => around(x(point.x), y(point.y), 6, 6))
   for (const point of points) {
-    drawn.push(drawMark(x(point.x), y(point.y), point.mark, 5))
+    drawn.push(drawMark(x(point.x), y(point.y), point.mark, 5, hint(point.name)))
     const label = placeFor(point.name, x(point.x), y(point.y), boxes, { left, right, top, bottom })
+    // Where no place is free, the name is the tooltip of its mark.
+    if (label.overlaps) continue
     boxes.push(label.box)
     drawn.push(text(label.x, label.y + 4, point.name, { class: 'label', ...(label.end ? END : {}) }))
   }
@@ -99,6 +101,9 @@ type Box = readonly [left: number, top: number, right: number, bottom: number]
 function around(x: number, y: number, dx: number, dy: number): Box {
   return [x - dx, y - dy, x + dx, y + dy]
 }
+
+/** Cost of an overlap, in pixels that a label is moved instead. */
+const OVERLAP = 100
 
 /** The place beside a point, right or left and as near as may be, that overlaps with the fewest boxes. */
 function placeFor(
@@ -116,11 +121,15 @@ function placeFor(
       const box: Box = [from, y + shift - 7, to, y + shift + 7]
       const outside = from < left || to > right || box[1] < top - 8 || box[3] > bottom ? 1000 : 0
       const cost =
-        outside + 100 * boxes.filter((other) => overlap(box, other)).length + Math.abs(shift) + (end ? 1 : 0)
+        outside +
+        OVERLAP * boxes.filter((other) => overlap(box, other)).length +
+        Math.abs(shift) +
+        (end ? 1 : 0)
       if (best === undefined || cost < best.cost)
         best = { x: end ? x - 9 : x + 9, y: y + shift, end, box, cost }
     }
-  return best as NonNullable<typeof best>
+  const found = best as NonNullable<typeof best>
+  return { ...found, overlaps: found.cost >= OVERLAP }
 }
 
 function overlap(a: Box, b: Box): boolean {

@@ -1,0 +1,295 @@
+/** The page of a compare: one HTML file that asks nothing of any network. The table is the picture. */
+import {
+  drawMark,
+  escaped,
+  formatNumber,
+  formatSeconds,
+  formatShare,
+  formatSize,
+  formatTick,
+} from './chart/index.js'
+import { type CompareChart, compareCharts, entryLabel, entryMark, valueFormat } from './compare-charts.js'
+import type { ComparedEntry, ComparePageData } from './compare-data.js'
+import { page } from './run-page.js'
+
+export function comparePage(data: ComparePageData): string {
+  const charts = compareCharts(data)
+  return page({
+    title: data.title,
+    styles: ['run.css', 'compare.css'],
+    script: 'compare-script.js',
+    // Examples are in the page; the script draws.
+    data: { ...data, entries: data.entries.map((entry) => ({ ...entry, flips: null })) },
+    content: `${head(data)}
+<main id="main">
+${[result(data, charts), costs(charts), curves(data, charts), rates(data, charts), items(data, charts), again(data)].join('\n')}
+</main>
+<footer>Made by lowrank from results.json. This file loads nothing from any network.</footer>`,
+  }).html
+}
+
+function list(words: readonly string[]): string {
+  if (words.length < 3) return words.join(' and ')
+  return `${words.slice(0, -1).join(', ')}, and ${words.at(-1)}`
+}
+
+const names = (entries: readonly ComparedEntry[]) => list(entries.map((entry) => escaped(entryLabel(entry))))
+
+/** The sentence that most readers take away. What the seeds cannot settle comes before any name. */
+export function verdict(data: ComparePageData): string[] {
+  const { entries, seeds, metric, judged } = data
+  const format = valueFormat(data)
+  const said: string[] = []
+  const own = entries.filter(({ controlOf }) => controlOf === null)
+  const best = own[0]
+  if (!judged || best === undefined || best.mean === null)
+    return ['<b>This compare is not finished.</b> What is there so far is below.']
+  const top = own.filter(({ letters }) => letters.includes('a'))
+  const behind = own.filter(({ letters }) => !letters.includes('a'))
+  const gaps = entries.flatMap(({ difference }) => difference?.detectable ?? []).sort((a, b) => a - b)
+  const gap = gaps[Math.floor(gaps.length / 2)]
+  const several = `${seeds.length} seed${seeds.length === 1 ? '' : 's'}`
+  if (behind.length === 0 && own.length > 1) {
+    const small =
+      gap === undefined ? '' : ` Differences to LoRA under ${difference(data, gap)} would go unseen.`
+    said.push(`<b>${several} cannot tell these strategies apart.</b>${small}`)
+    said.push(`${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}.`)
+  } else if (top.length > 1) {
+    said.push(`<b>${several} cannot settle which is best.</b>`)
+    said.push(
+      `${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}, and cannot be told apart from ${names(top.slice(1))}.`,
+    )
+    said.push(`Behind: ${names(behind)}.`)
+  } else {
+    said.push(`<b>${escaped(entryLabel(best))}</b> is best: ${format(best.mean)}.`)
+    if (behind.length > 0) said.push(`Behind: ${names(behind)}.`)
+  }
+  const [low, high] = [
+    Math.min(...own.map(({ mean }) => mean ?? 1)),
+    Math.max(...own.map(({ mean }) => mean ?? 0)),
+  ]
+  if (metric.isShare && (high < 0.05 || low > 0.95))
+    said.push(
+      `All means are near ${high < 0.05 ? '0' : '100%'}, where a ranking says little: the task leaves no room.`,
+    )
+  const edge = own.filter(({ atEdge }) => atEdge)
+  if (edge.length > 0)
+    said.push(
+      `The best rate of ${names(edge)} is at an edge of the search, so ${edge.length > 1 ? 'they' : 'it'} may do better.`,
+    )
+  const diverged = own.filter(({ diverged }) => diverged > 0)
+  if (diverged.length > 0) said.push(`Seeds diverged of ${names(diverged)}.`)
+  return said
+}
+
+/** A difference of two values of the metric: of shares, in percentage points. */
+function difference({ metric }: ComparePageData, value: number, signed = false): string {
+  const size = metric.isShare ? `${(Math.abs(value) * 100).toFixed(1)}` : formatNumber(Math.abs(value))
+  const sign = signed ? (value > 0 ? '+' : value < 0 ? '−' : '±') : ''
+  return `${sign}${size}${metric.isShare && !signed ? ' points' : ''}`
+}
+
+function head(data: ComparePageData): string {
+  const { entries, seeds, base, rows, equal } = data
+  const format = valueFormat(data)
+  const own = entries.filter(({ controlOf }) => controlOf === null)
+  const cells = entries.reduce((sum, entry) => sum + entry.cells.length, 0)
+  const figures = [
+    [
+      'Best',
+      format(own[0]?.mean ?? null),
+      `${own[0] ? entryLabel(own[0]) : ''}${base ? `; base ${format(base.value)}` : ''}`,
+    ],
+    ['Test rows', formatNumber(rows.test), 'read once, at the end'],
+    ['Cells', formatNumber(cells), `${formatSeconds(data.cellSeconds)} of training`],
+    ['Search of rates', formatSeconds(data.searchSeconds), 'the same rates and steps for all'],
+    ...(data.power === null
+      ? []
+      : [['Power', formatShare(data.power), 'of such compares find a difference of two spreads']]),
+  ] as const
+  const crumbs = [
+    `${own.length} strategies × ${seeds.length} seed${seeds.length === 1 ? '' : 's'}`,
+    data.model,
+    `equal ${equal}`,
+    data.when,
+  ].map((words) => `<span>${escaped(words)}</span>`)
+  const state = data.finished ? 'done' : 'stopped'
+  const remarks = data.remarks.map((remark) => `<p class="note warn">${escaped(remark)}</p>`)
+  const left = data.leftOut.map(
+    ({ name, reason }) => `<p class="note">${escaped(name)} was left out: ${escaped(reason)}</p>`,
+  )
+  return `<header class="top">
+<div class="crumbs"><span class="state ${state}">${data.finished ? 'Done' : 'Not finished'}</span>${crumbs.join('')}</div>
+<h1>${escaped(data.title)}</h1>
+<p class="lede">${verdict(data).join(' ')}</p>
+<dl class="keys">${figures.map(([name, value, aside]) => `<div><dt>${name}</dt><dd class="value">${escaped(value)}</dd><dd class="aside">${escaped(aside)}</dd></div>`).join('')}</dl>
+${[...remarks, ...left].join('\n')}
+</header>`
+}
+
+function section(id: string, title: string, words: string, body: string, kind = ''): string {
+  return `<section id="${id}"${kind} aria-labelledby="${id}-title"><div class="side"><h2 id="${id}-title">${title}</h2><p>${words}</p></div><div class="body">${body}</div></section>`
+}
+
+function plot(name: string, charts: Record<string, CompareChart>): string {
+  const chart = charts[name]
+  return chart ? `<div class="plot" data-chart="${name}">${chart.draw(chart.width)}</div>` : ''
+}
+
+function icon(entry: ComparedEntry): string {
+  return `<svg class="chart icon" viewBox="0 0 12 12" aria-hidden="true">${drawMark(6, 6, entryMark(entry), 4.5)}</svg>`
+}
+
+function result(data: ComparePageData, charts: Record<string, CompareChart>): string {
+  const { metric, entries } = data
+  const format = valueFormat(data)
+  const number = (label: string, value: string, kind = '') =>
+    `<td role="cell" class="number ${kind}" data-label="${label}">${value}</td>`
+  const rows = entries.map((entry, index) => {
+    const gap = entry.difference
+    const against =
+      entry.name === 'lora'
+        ? '<span class="quiet">reference</span>'
+        : gap === null
+          ? ''
+          : `${difference(data, gap.value, true)}${gap.interval ? ` <span class="quiet">[${gap.interval.map((value) => difference(data, value, true)).join(', ')}]</span>` : ''}`
+    const hint =
+      entry.controlOf === null
+        ? ''
+        : `<span class="quiet control">control of ${escaped(entryLabel({ name: entry.controlOf, controlOf: null }))}</span>`
+    return `<tr role="row"><td role="cell" class="letters"><code>${escaped(entry.letters)}</code></td><th role="rowheader" scope="row">${icon(entry)}${escaped(entryLabel(entry))}${hint}</th><td role="cell" class="dots">${plot(`dots-${index}`, charts)}</td>${[
+      number(metric.name, format(entry.mean), 'big'),
+      number('to LoRA', against, 'against'),
+      ...(metric.name === 'loss' ? [] : [number('loss', formatNumber(entry.loss), 'cost')]),
+      number('forgotten', entry.forgotten === null ? '–' : formatNumber(entry.forgotten), 'cost'),
+      number('trained', formatTick(Number(entry.parameters.toPrecision(3))), 'cost'),
+      number('memory', formatSize(entry.plannedBytes), 'cost'),
+      number(
+        'tokens/s',
+        formatNumber(entry.tokensPerSecond === null ? null : Math.round(entry.tokensPerSecond)),
+        'cost',
+      ),
+      number('file', formatSize(entry.fileBytes), 'cost'),
+    ].join('')}</tr>`
+  })
+  const column = (name: string, kind = 'number') =>
+    `<th role="columnheader" scope="col" class="${kind}">${name}</th>`
+  const columns = [
+    metric.name,
+    'to LoRA',
+    ...(metric.name === 'loss' ? [] : ['loss']),
+    'forgotten',
+    'trained',
+    'memory',
+    'tokens/s',
+    'file',
+  ]
+  const header = `<tr role="row">${column('<span class="hidden">group</span>', 'letters')}${column('strategy', '')}<th role="columnheader" scope="col" class="dots"><span class="hidden">mean with its interval</span>${plot('axis', charts)}</th>${columns.map((name) => column(escaped(name))).join('')}</tr>`
+  const points = metric.isShare ? ' in percentage points' : ''
+  return section(
+    'result',
+    'Result',
+    `${metric.name === 'loss' ? 'Loss' : `Mean ${escaped(metric.name)}`} on ${formatNumber(data.rows.test)} test rows; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Large mark and line: the mean and its 95% interval over seeds and rows. Small marks: seeds. Dotted: LoRA. Strategies that share a letter cannot be told apart. Differences to LoRA are paired${points}. Forgotten: how much the loss on a general text rose.`,
+    `<table class="compared" role="table"><thead role="rowgroup">${header}</thead><tbody role="rowgroup">${rows.join('')}</tbody></table>`,
+    ' class="wide"',
+  )
+}
+
+function costs(charts: Record<string, CompareChart>): string {
+  const one = (title: string, name: string) =>
+    `<figure><figcaption><b>${title}</b></figcaption>${plot(name, charts)}</figure>`
+  return section(
+    'costs',
+    'Quality and cost',
+    'Further left is cheaper. The dotted step joins those that no other beats in both.',
+    `<div class="row two">${one('Against trained parameters', 'parameters')}${one('Against planned memory', 'memory')}</div>`,
+  )
+}
+
+function panels(
+  data: ComparePageData,
+  charts: Record<string, CompareChart>,
+  kind: string,
+  read: (entry: ComparedEntry) => string,
+) {
+  const all = data.entries.map((entry, index) => {
+    const chart = plot(`${kind}-${index}`, charts)
+    if (chart === '') return ''
+    return `<figure><figcaption><b>${icon(entry)}${escaped(entryLabel(entry))}</b><span class="read">${read(entry)}</span></figcaption>${chart}</figure>`
+  })
+  return all.some(Boolean) ? `<div class="panels">${all.join('')}</div>` : ''
+}
+
+function curves(data: ComparePageData, charts: Record<string, CompareChart>): string {
+  const drawn = panels(data, charts, 'curve', ({ loss }) => formatNumber(loss))
+  if (drawn === '') return ''
+  return section(
+    'curves',
+    'Curves',
+    'Validation loss, one line a seed, over the means of all others in gray. All panels have the same axes.',
+    drawn,
+  )
+}
+
+function rates(data: ComparePageData, charts: Record<string, CompareChart>): string {
+  const read = ({ rate, atEdge, isFlat }: ComparedEntry) =>
+    `${atEdge ? '<span class="wrong">at an edge</span> ' : isFlat ? '<span class="quiet">flat</span> ' : ''}${rate === null ? 'none' : formatTick(rate)}`
+  const drawn = panels(data, charts, 'rate', read)
+  if (drawn === '') return ''
+  return section(
+    'rates',
+    'Learning rates',
+    'Each strategy got its own rate by the same search: validation loss of the longest run at each rate. The ring is the chosen one. Flat: its neighbors differ by less than the seeds do.',
+    drawn,
+  )
+}
+
+function items(data: ComparePageData, charts: Record<string, CompareChart>): string {
+  if (charts.items === undefined) return ''
+  const rows = data.entries.flatMap((entry) => {
+    const { flips } = entry
+    if (flips === null) return []
+    const words = flips.gained + flips.lost === 0 ? '' : formatNumber(flips.p, 2)
+    return [
+      `<tr><th scope="row">${icon(entry)}${escaped(entryLabel(entry))}</th><td class="number">${flips.gained}</td><td class="number">${flips.lost}</td><td class="number">${words}</td></tr>`,
+    ]
+  })
+  const best = data.entries.find(({ name, flips }) => name !== 'lora' && (flips?.examples.length ?? 0) > 0)
+  const examples =
+    best?.flips?.examples.map(
+      ({ item, gained, before, after }) =>
+        `<tr><th scope="row" class="number">${item}</th><td>${gained ? '<span class="right">✓ now right</span>' : '<span class="wrong">✗ now wrong</span>'}</td><td dir="auto">${escaped(before.slice(0, 300))}</td><td dir="auto">${escaped(after.slice(0, 300))}</td></tr>`,
+    ) ?? []
+  const table = `<table class="tight"><thead><tr><th scope="col">against LoRA, seed ${data.seeds[0]}</th><th scope="col" class="number">now right</th><th scope="col" class="number">now wrong</th><th scope="col" class="number">McNemar’s p</th></tr></thead><tbody>${rows.join('')}</tbody></table>`
+  const shown = best
+    ? `<details><summary>Answers that flip from LoRA to ${escaped(entryLabel(best))}</summary><div class="scroll" tabindex="0" role="region" aria-label="Answers that flip"><table><thead><tr><th scope="col" class="number">row</th><th scope="col"></th><th scope="col">LoRA</th><th scope="col">${escaped(entryLabel(best))}</th></tr></thead><tbody>${examples.join('')}</tbody></table></div></details>`
+    : ''
+  return section(
+    'items',
+    'Rows',
+    'A column is a test row, the easiest on the left; the fuller the color, the more seeds answer it. The table counts rows that flip from LoRA with the same seed; p speaks of these two adapters, not of the strategies.',
+    `${plot('items', charts)}<div class="after scroll" tabindex="0" role="region" aria-label="Rows that flip">${table}</div>${shown}`,
+  )
+}
+
+function again(data: ComparePageData): string {
+  const cells = data.entries.flatMap((entry) =>
+    entry.cells.map(
+      ({ seed, value, seconds, hash }) =>
+        `<tr><th scope="row">${escaped(entryLabel(entry))}</th><td class="number">${seed}</td><td class="number">${entry.rate === null ? '–' : formatTick(entry.rate)}</td><td class="number">${valueFormat(data)(value)}</td><td class="number">${formatSeconds(seconds)}</td><td><code>${escaped(hash.slice(0, 16))}</code></td></tr>`,
+    ),
+  )
+  const facts = [
+    ...data.hashes.map(([name, hash]) => [name, `<code>${escaped(hash)}</code>`] as const),
+    ['Machine', escaped(data.machine)] as const,
+    ['lowrank', escaped(data.version)] as const,
+  ]
+  const command = data.command === null ? '' : `<pre tabindex="0">${escaped(data.command)}</pre>`
+  return section(
+    'again',
+    'Repeat',
+    'Any cell can be trained again, and must give the same hash on the same instruction set: <code>lowrank compare verify results.json</code>.',
+    `${command}<dl class="facts">${facts.map(([name, html]) => `<dt>${escaped(name)}</dt><dd>${html}</dd>`).join('')}</dl>
+<details><summary>All cells</summary><div class="scroll" tabindex="0" role="region" aria-label="Cells"><table><thead><tr><th scope="col">strategy</th><th scope="col" class="number">seed</th><th scope="col" class="number">rate</th><th scope="col" class="number">${escaped(data.metric.name)}</th><th scope="col" class="number">time</th><th scope="col">hash</th></tr></thead><tbody>${cells.join('')}</tbody></table></div></details>`,
+  )
+}

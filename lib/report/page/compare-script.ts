@@ -1,0 +1,22 @@
+/** Script of the page of a compare: draws its charts at the width that they have. */
+import { compareCharts } from '../compare-charts.js'
+import type { ComparePageData } from '../compare-data.js'
+
+const data = JSON.parse(document.getElementById('data')?.textContent ?? '') as ComparePageData
+const charts = compareCharts(data)
+let width = 0
+
+function draw(): void {
+  for (const place of document.querySelectorAll<HTMLElement>('.plot[data-chart]')) {
+    const room = Math.round(place.getBoundingClientRect().width)
+    const chart = charts[place.dataset.chart ?? '']
+    if (chart !== undefined && room > 40) place.innerHTML = chart.draw(room)
+  }
+}
+
+new ResizeObserver(() => {
+  // Drawing changes the height alone.
+  if (document.body.clientWidth === width) return
+  width = document.body.clientWidth
+  requestAnimationFrame(draw)
+}).observe(document.body)
