@@ -6,7 +6,7 @@ import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
-import { drawMark, HUES, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
+import { boldWidthOf, drawMark, HUES, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { TrainStep } from '../train/events.js'
@@ -214,7 +214,7 @@ export function panels(charts: readonly string[], columns: number, title: string
 
 /** A chart with a line of words above it. */
 export function captioned(chart: string, words: string): string {
-  const caption = svg(widthOf(words), 18, { title: words }, text(0, 13, words, { class: 'label' }))
+  const caption = svg(boldWidthOf(words), 18, { title: words }, text(0, 13, words, { class: 'label' }))
   return panels([caption, chart], 1, words, 4)
 }
 

@@ -4,7 +4,15 @@ import { type Line, lineChart } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { vera } from '../../strategies/vera.js'
-import { type AtBestRate, mean, runsAtBestRate, type Study, type StudyResult } from '../study.js'
+import {
+  type AtBestRate,
+  legend,
+  mean,
+  panels,
+  runsAtBestRate,
+  type Study,
+  type StudyResult,
+} from '../study.js'
 
 const targetModules = 'all-linear'
 const ARMS: readonly { arm: string; ranks: readonly number[]; of: (r: number) => StrategyConfig }[] = [
@@ -28,7 +36,7 @@ export const veraParameters: Study = {
     const lines = ARMS.map(({ arm }, hue): Line => {
       const own = points.filter((point) => point.arm === arm).sort((a, b) => a.parameters - b.parameters)
       return {
-        ...{ name: arm, hue, dots: 'filled', x: own.map(({ parameters }) => Math.log10(parameters)) },
+        ...{ hue, dots: 'filled', x: own.map(({ parameters }) => Math.log10(parameters)) },
         y: own.map(({ losses }) => mean(losses)),
         low: own.map(({ losses }) => Math.min(...losses)),
         high: own.map(({ losses }) => Math.max(...losses)),
@@ -42,31 +50,38 @@ export const veraParameters: Study = {
     )
     const { svg } = lineChart({
       ...{ title, width: 720, height: 340, lines, yScale: 'log' },
-      ...{ xLabel: 'trained parameters', yLabel: 'held-out loss' },
+      ...{ xLabel: 'trained parameters', yLabel: 'held-out loss', right: 140 },
+      xDomain: [Math.log10((least as number) * 0.9), Math.log10((most as number) * 1.1)],
       places: places.map((count) => ({ x: Math.log10(count), name: count.toLocaleString('en-US') })),
     })
     const rows = points.flatMap(({ losses, rate, ...point }) =>
       losses.map((loss, i) => ({ ...point, learning_rate: rate, seed: i + 1, loss })),
     )
-    return { rows, title, chart: svg, reading: readingOf(points) }
+    return {
+      rows,
+      title,
+      chart: panels([svg, legend(ARMS.map(({ arm }) => arm))], 1, title),
+      reading: readingOf(points),
+    }
   },
 }
 
 function readingOf(points: readonly Point[]): string {
   const told = ({ arm, rank, parameters, losses }: Point) =>
     `${arm} of rank ${rank} ${mean(losses).toFixed(3)} with ${parameters.toLocaleString('en-US')}`
-  const vera = points.filter(({ arm }) => arm === 'VeRA')
-  const lora = points.filter(({ arm }) => arm === 'LoRA')
-  const [best, smallest] = [
-    vera.reduce((a, b) => (mean(b.losses) < mean(a.losses) ? b : a)),
-    lora.reduce((a, b) => (b.parameters < a.parameters ? b : a)),
-  ]
-  const wins = mean(best.losses) <= mean(smallest.losses)
+  const of = (name: string) => points.filter(({ arm }) => arm === name)
+  const best = of('VeRA').reduce((a, b) => (mean(b.losses) < mean(a.losses) ? b : a))
+  const [least] = of('LoRA')
+    .filter(({ losses }) => mean(losses) <= mean(best.losses))
+    .sort((a, b) => a.parameters - b.parameters)
+  const factor = least ? least.parameters / best.parameters : Number.POSITIVE_INFINITY
   return [
     `All linears, each arm at the best of three learning rates, which the first seed chose. Losses and trained parameters: ${points.map(told).join('; ')}.`,
-    wins
-      ? `VeRA reaches the loss of LoRA's smallest rank with ${(smallest.parameters / best.parameters).toFixed(1)} times fewer parameters, as the paper has it.`
-      : `VeRA's best, of rank ${best.rank}, does not reach LoRA of rank ${smallest.rank}, which the paper says it would: on a model this small, its vectors are too few.`,
+    least === undefined
+      ? `No LoRA here has a loss as low as VeRA’s best, of rank ${best.rank}, which is the paper’s claim and more.`
+      : factor > 1
+        ? `For the loss of VeRA’s best, of rank ${best.rank}, LoRA takes rank ${least.rank} and ${factor.toFixed(1)} times the parameters, as the paper has it.`
+        : `LoRA of rank ${least.rank} reaches the loss of VeRA’s best, of rank ${best.rank}, with no more parameters, which is not what the paper says.`,
     'Points are means over seeds, whiskers the lowest and highest.',
   ].join(' ')
 }
