@@ -41,7 +41,15 @@ const steps = (from: number, to: number) =>
       ...{ tokens_per_second: 1000, seconds_left: 10, time: 1000 + step },
     }
   })
-const plan = { event: 'plan', peak_bytes: 1000, rows: [{ category: 'weights', bytes: 1000 }], time: 1000 }
+const PARTS = 'weights quantization_constants adapters gradients optimizer activations loss workspace'.split(
+  ' ',
+)
+const rows = PARTS.map((category) => ({ category, bytes: 1_234_567 }))
+const plan = { event: 'plan', peak_bytes: 1_234_567 * PARTS.length, rows, time: 1000 }
+const allocated = Object.fromEntries(rows.map(({ category, bytes }) => [category, bytes]))
+const memory = (step: number) => {
+  return { event: 'memory', step, allocated, resident_bytes: 1e8 + step, time: 1000 + step }
+}
 const start = {
   ...{ event: 'start', version: '0.1.0', model: { name: 'base', fingerprint: 'a'.repeat(64) } },
   ...{ strategy: { name: 'lora', r: 8 }, data: { name: 'train.jsonl', rows: 40, hash: 'b'.repeat(64) } },
@@ -162,7 +170,7 @@ describe('the page', () => {
     const { page, log, complaints } = await live(options, [])
     const states: [name: string, ...lines: object[]][] = [
       ['Waiting'],
-      ['Training', start, plan, evaluated(0, 3), ...steps(1, 40)],
+      ['Training', start, plan, evaluated(0, 3), memory(1), ...steps(1, 40), memory(40)],
       ['Paused', { event: 'paused', step: 40 }],
       ['Stopped', { event: 'stopped', step: 40, path: `out/${'long'.repeat(30)}` }],
       ['Failed', start, { event: 'error', code: 'DIVERGED', message: `Loss ${'NaN'.repeat(60)}` }],

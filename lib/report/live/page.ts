@@ -2,7 +2,8 @@
 import type { MetricsLine } from '../../train/metrics.js'
 import { packRun, runFrom } from '../run-data.js'
 import { page } from '../run-page.js'
-import { liveContent } from './content.js'
+import { runHead } from '../run-sections.js'
+import { liveSections } from './content.js'
 import { LOG_START, positionId, readLog } from './log.js'
 import { liveBar, stopDialog } from './parts.js'
 import type { ServedPage } from './server.js'
@@ -28,7 +29,6 @@ export async function livePage(
   }
   const run = runFrom(lines)
   const names = { name, config, live: true }
-  const { head, main } = liveContent(run, names)
   return page({
     title: name,
     styles: ['run.css', 'live.css'],
@@ -36,9 +36,9 @@ export async function livePage(
     connects: true,
     data: { names, run: packRun(run), position: positionId(position) },
     content: `${liveBar}
-<div id="head">${head}</div>
+<div id="head">${runHead(run, names)}</div>
 <main id="main">
-${main}
+${liveSections(run, names)}
 </main>
 <footer>Served by lowrank from the record of the run. Closing this page changes nothing.</footer>
 ${stopDialog}`,

@@ -4,7 +4,7 @@
  */
 import type { MetricsLine } from '../../train/metrics.js'
 import { formatNumber, formatSeconds } from '../chart/index.js'
-import { liveContent } from '../live/content.js'
+import { liveSections } from '../live/content.js'
 import type { AskLine, LiveAction } from '../live/protocol.js'
 import {
   isControlled,
@@ -20,7 +20,7 @@ import {
   titleOf,
 } from '../live/state.js'
 import { addLine, emptyRun, type PackedRun, unpackRun } from '../run-data.js'
-import type { RunNames } from '../run-sections.js'
+import { type RunNames, runHead } from '../run-sections.js'
 import { lastLoss } from '../run-words.js'
 import { morph } from './morph.js'
 import { mountRun } from './run-view.js'
@@ -119,10 +119,9 @@ async function act(action: LiveAction): Promise<void> {
 }
 
 function draw(): void {
-  const content = due === 'nothing' ? undefined : liveContent(run, names)
-  if (content) morph(find('head'), fragment(content.head))
-  if (content && due === 'all') {
-    morph(find('main'), fragment(content.main))
+  if (due !== 'nothing') morph(find('head'), fragment(runHead(run, names)))
+  if (due === 'all') {
+    morph(find('main'), fragment(liveSections(run, names)))
     for (const part of document.querySelectorAll<HTMLElement>('.script')) part.hidden = false
   }
   due = 'nothing'
