@@ -155,7 +155,8 @@ std::unique_ptr<CublasLt> CublasLt::open(int sm, std::string& reason) {
     } else {
       return std::unique_ptr<CublasLt>(new CublasLt(std::move(calls), handle, path, sm));
     }
-    reason += (reason.empty() ? "" : "; ") + path + ": " + refusal;
+    if (!reason.empty()) reason += "; ";
+    reason.append(path).append(": ").append(refusal);
   }
   return nullptr;
 }

@@ -33,7 +33,7 @@ Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std
 }
 
 Gpu::~Gpu() {
-  const Entered entered(*this, true);
+  driver_->cuCtxSetCurrent(context_);  // nobody else is left who could enter
   settle();
   release();
 }
