@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -203,6 +204,11 @@ struct Piece {
   std::vector<double> numbers;
   bool bytes = false;  // of a state or a file, each a number
 };
+
+inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
+  const auto bits = [](double value) { return std::bit_cast<uint64_t>(value); };
+  return std::ranges::equal(a, b, {}, bits, bits);
+}
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;

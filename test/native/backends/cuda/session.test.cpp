@@ -1,7 +1,6 @@
 // Sessions on CUDA: every kind of training on the stand-in driver is as near to the CPU's as their kernels are, and gives
 // the same bits whatever the order of its streams. With LOWRANK_TEST_CARD=1 on a card, as often.
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -14,8 +13,6 @@ using namespace lowrank;
 using namespace lowrank::test;
 
 namespace {
-
-uint64_t bits(double value) { return std::bit_cast<uint64_t>(value); }
 
 /// Calls body(device) on the stand-in driver, or on the card that was asked for.
 void on_card(const char* order, const std::function<void(Device&)>& body) {
@@ -48,7 +45,7 @@ void like_the_cpu(Way way) {
     check_near(found, expected, way);
     for (size_t i = 0; i < std::min(found.size(), first.size()); ++i) {
       const Scope piece(expected[i].name);
-      CHECK(std::ranges::equal(found[i].numbers, first[i].numbers, {}, bits, bits));
+      CHECK(same_bits(found[i].numbers, first[i].numbers));
     }
     if (first.empty()) first = found;
   }
