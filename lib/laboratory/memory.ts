@@ -8,13 +8,14 @@ import { DataError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { systemName } from '../core/system.js'
 import type { LoadOptions } from '../model/load.js'
-import { addon, type Category, type PlanRow } from '../native/addon.js'
+import { addon, type PlanRow } from '../native/addon.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { planModel } from '../planning/plan.js'
+import { type Bar, barChart, svgDocument } from '../report/chart/index.js'
+import { CATEGORY_COLORS, categoryName } from '../report/run-charts.js'
 import { listStrategies } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { int8, nf4 } from '../weights/quantization.js'
-import { type Bar, barChart } from './bar-chart.js'
 import { compared } from './compared.js'
 import type { MeasuredTraining, Stage } from './memory-process.js'
 import { SHAPES } from './shapes.js'
@@ -272,20 +273,6 @@ function resetPeak({ pid }: ChildProcess): Promise<void> {
   return writeFile(`/proc/${pid}/clear_refs`, '5')
 }
 
-/** One color for each category, the same in every bar and figure; two are not of Okabe and Ito. */
-const CATEGORY_COLORS: Readonly<Record<Category, string>> = {
-  weights: '#0072b2',
-  quantization_constants: '#f0e442',
-  paged_weights: '#332288',
-  adapters: '#d55e00',
-  gradients: '#009e73',
-  optimizer: '#cc79a7',
-  activations: '#56b4e9',
-  kv_cache: '#882255',
-  loss: '#e69f00',
-  workspace: '#999999',
-}
-
 /** Bars of what is planned at the peak, by category, with a mark at what was measured. */
 export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings): string {
   const { perDeviceTrainBatchSize: batch, maxSeqLength, rank } = settings
@@ -296,13 +283,9 @@ export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings
       name: `${modelName(model)} (${how})`,
       bars: own.filter((bar) => bar.model === model).map(barOf),
     }))
-  return barChart({
-    title: 'Memory of training, by method',
-    subtitle: `Peak of a step on ${sequences} of ${maxSeqLength} tokens; adapters of rank ${rank} on all linears`,
-    caption: `Bars: planned, by category.${measured ? ' Lines across: measured.' : ''} Every model has a scale of its own.`,
-    format: formatBytes,
-    mark: 'measured',
-    colors: CATEGORY_COLORS,
+  const title = 'Memory of training, by method'
+  const chart = barChart({
+    ...{ title, width: 812, format: formatBytes, markName: 'measured', legend: true },
     groups: [
       ...group(
         bars.filter((bar) => bar.measured),
@@ -314,15 +297,21 @@ export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings
       ),
     ],
   })
+  const lines = [
+    `Peak of a step on ${sequences} of ${maxSeqLength} tokens; adapters of rank ${rank} on all linears`,
+    `Bars: planned, by category.${measured ? ' Lines across: measured.' : ''} Every model has a scale of its own.`,
+  ]
+  return svgDocument(chart, { title, lines })
 }
 
-function barOf({ method, rows, plannedBytes, measured }: MemoryBar): Bar {
+function barOf({ method, rows, measured }: MemoryBar): Bar {
   return {
     name: method,
     parts: rows
       .filter(({ bytes }) => bytes > 0)
-      .map(({ category, bytes }) => ({ name: category, value: bytes })),
-    total: plannedBytes,
+      .map(({ category, bytes }) => ({
+        ...{ name: categoryName(category), value: bytes, color: CATEGORY_COLORS[category] ?? 8 },
+      })),
     ...(measured ? { mark: measured.peakBytes } : {}),
   }
 }

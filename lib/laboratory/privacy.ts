@@ -4,13 +4,13 @@ import { counterUniform } from '../core/counter-random.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
+import { HUES, type Line, lineChart, svgDocument } from '../report/chart/index.js'
 import { dpDylora } from '../strategies/dp-dylora.js'
 import { dylora } from '../strategies/dylora.js'
 import { lora } from '../strategies/lora.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { dataset } from '../train/dataset.js'
 import type { Answer } from '../train/score.js'
-import { lineChart, type Series } from './line-chart.js'
 import { complaints, SHORT_ROWS, type Task } from './tasks.js'
 
 /** Mean of several seeds, with the lowest and the highest. */
@@ -138,10 +138,41 @@ function readingOf(study: Omit<UtilityStudy, 'reading'>, task: Task): string {
   )
 }
 
+/** Means with their lowest and highest at some places of an x axis without numbers. */
+function overPlaces(
+  { title, subtitle, xLabel, yLabel }: { title: string; subtitle: string; xLabel: string; yLabel: string },
+  places: readonly string[],
+  range: readonly [number, number],
+  level: { value: number; name: string },
+  series: readonly {
+    name: string
+    points: readonly ({ mean: number; low: number; high: number } | null)[]
+  }[],
+): string {
+  const lines = series.map(({ name, points }, index): Line => {
+    // Beside each other, so that spreads do not cover one another.
+    const aside = (index - (series.length - 1) / 2) * 0.06
+    return {
+      ...{ name, hue: index % HUES, dots: 'filled' },
+      x: points.map((_, place) => place + aside),
+      y: points.map((point) => point?.mean ?? null),
+      low: points.map((point) => point?.low ?? null),
+      high: points.map((point) => point?.high ?? null),
+    }
+  })
+  const { svg } = lineChart({
+    ...{ title, width: 712, height: 340, lines, xLabel, yLabel, yDomain: range, right: 170 },
+    xDomain: [-0.5, places.length - 0.5],
+    places: places.map((name, x) => ({ x, name })),
+    levels: [{ ...level, at: 'left' }],
+  })
+  return svgDocument(svg, { title, lines: [subtitle] })
+}
+
 /** The picture of a study. */
 export function privacyUtilityChart(study: UtilityStudy): string {
   const [first] = study.arms
-  const series: Series[] = study.arms.map(({ arm, points }) => ({
+  const series = study.arms.map(({ arm, points }) => ({
     name: arm,
     points: points.map(({ accuracy: found }) => found),
   }))
@@ -149,16 +180,15 @@ export function privacyUtilityChart(study: UtilityStudy): string {
     study.majority,
     ...study.arms.flatMap(({ points }) => points.map((point) => point.accuracy.low)),
   )
-  return lineChart({
+  const { simulation, seeds } = study.settings
+  const words = {
     title: `Accuracy against epsilon: ${study.task}`,
-    subtitle: `delta ${study.delta.toExponential(1)}, noise as for ${study.settings.simulation.cohort} of ${study.settings.simulation.population} clients a round, ${study.settings.seeds} seeds`,
-    xLabel: 'epsilon',
-    yLabel: 'accuracy on held-out rows',
-    ticks: (first?.points ?? []).map(({ epsilon }) => (epsilon === null ? 'no noise' : String(epsilon))),
-    range: [Math.max(0, Math.floor(low * 10 - 0.5) / 10), 1],
-    level: { value: study.majority, name: 'most frequent answer' },
-    series,
-  })
+    subtitle: `delta ${study.delta.toExponential(1)}, noise as for ${simulation.cohort} of ${simulation.population} clients a round, ${seeds} seeds`,
+    ...{ xLabel: 'epsilon', yLabel: 'accuracy on held-out rows' },
+  }
+  const places = (first?.points ?? []).map(({ epsilon }) => (epsilon === null ? 'no noise' : String(epsilon)))
+  const range = [Math.max(0, Math.floor(low * 10 - 0.5) / 10), 1] as const
+  return overPlaces(words, places, range, { value: study.majority, name: 'most frequent answer' }, series)
 }
 
 export interface CanarySettings {
@@ -262,16 +292,15 @@ export async function canary(
 }
 
 export function canaryChart(study: CanaryStudy): string {
-  return lineChart({
+  const words = {
     title: 'What is left of a secret in the data',
     subtitle: `exposure of a code that is in one of ${study.settings.rows} rows, ${study.settings.seeds} seeds`,
-    xLabel: 'epsilon',
-    yLabel: 'exposure, bits',
-    ticks: study.points.map(({ epsilon }) => (epsilon === null ? 'no privacy' : String(epsilon))),
-    range: [0, Math.log2(study.candidates)],
-    level: { value: study.chance, name: 'never seen' },
-    series: [{ name: 'DP-LoRA by example', points: study.points.map(({ exposure }) => exposure) }],
-  })
+    ...{ xLabel: 'epsilon', yLabel: 'exposure, bits' },
+  }
+  const places = study.points.map(({ epsilon }) => (epsilon === null ? 'no privacy' : String(epsilon)))
+  const series = [{ name: 'DP-LoRA by example', points: study.points.map(({ exposure }) => exposure) }]
+  const range = [0, Math.log2(study.candidates)] as const
+  return overPlaces(words, places, range, { value: study.chance, name: 'never seen' }, series)
 }
 
 /** The secret, and codes that are in no row. */

@@ -166,26 +166,26 @@ test('a category has one color of its own in every figure of memory, and its nam
       memorySettings,
     )
     const svg = memoryChart(bars, memorySettings)
-    const parts = [...svg.matchAll(/fill="(#\w+)"><title>(\w+): /g)]
+    const parts = [...svg.matchAll(/class="(m\d) part"[^>]*><title>([\w ]+): /g)]
     const legend = [
       ...svg.matchAll(
-        /<rect x="([\d.]+)" y="(\d+)" width="12" height="12" fill="(#\w+)"\/><text[^>]*>(\w+)</g,
+        /<rect class="(m\d)" x="([\d.]+)" y="([\d.]+)" width="12" height="12" rx="2"\/><text[^>]*>([\w ]+)</g,
       ),
     ]
     expect(new Set(legend.map(([, , , , name]) => name))).toEqual(new Set(parts.map(([, , name]) => name)))
     const named = [
       ...parts.map(([, color, name]) => [name, color]),
-      ...legend.map(([, , , color, name]) => [name, color]),
+      ...legend.map(([, color, , , name]) => [name, color]),
     ]
     for (const [name = '', color = ''] of named) {
       expect([name, colors.get(name) ?? color]).toEqual([name, color])
       colors.set(name, color)
     }
-    for (const [index, [, x, y, , name = '']] of legend.entries()) {
-      // A letter of 13 px is seldom wider than 7.
-      const end = Number(x) + 18 + 7 * name.length
+    for (const [index, [, , x, y, name = '']] of legend.entries()) {
+      // A letter of 12 px is seldom wider than 6.5.
+      const end = Number(x) + 18 + 6.5 * name.length
       const next = legend[index + 1]
-      expect(end).toBeLessThan(next !== undefined && next[2] === y ? Number(next[1]) : 860)
+      expect(end).toBeLessThan(next !== undefined && next[3] === y ? Number(next[2]) : 812)
     }
   }
   expect(new Set(colors.values()).size).toBe(colors.size)
