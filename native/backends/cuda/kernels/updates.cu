@@ -51,38 +51,48 @@ LOWRANK_DEVICE const PieceArgs& piece_of(const Pieces<kMost>& pieces) {
   return pieces.at[i];
 }
 
-LOWRANK_DEVICE void load_apart(float (&v)[8], const float* from, int64_t at, int64_t stride, int count, bool wide) {
-  if (wide) return load_wide(v, from + at);
+// ---- four neighbors at a time, so that the accesses of a warp lie side by side
+
+/// @param count of the four that are there, all of them where the access is wide
+LOWRANK_DEVICE void load_four(float* v, const float* from, int64_t at, int64_t stride, int count, bool wide) {
+  const Pack<float> all = wide ? load16(from + at) : Pack<float>{};
 #pragma unroll
-  for (int i = 0; i < 8; ++i) v[i] = i < count ? from[(at + i) * stride] : 0.0f;
+  for (int i = 0; i < 4; ++i) v[i] = wide ? all.at[i] : i < count ? from[(at + i) * stride] : 0.0f;
 }
-LOWRANK_DEVICE void store_apart(float* to, const float (&v)[8], int64_t at, int64_t stride, int count, bool wide) {
-  if (wide) return store_wide(to + at, v);
+LOWRANK_DEVICE void store_four(float* to, const float* v, int64_t at, int64_t stride, int count, bool wide) {
+  if (wide) return store16(to + at, Pack<float>{{v[0], v[1], v[2], v[3]}});
 #pragma unroll
-  for (int i = 0; i < 8; ++i)
+  for (int i = 0; i < 4; ++i)
     if (i < count) to[(at + i) * stride] = v[i];
+}
+LOWRANK_DEVICE int count_from(int64_t at, int64_t count) {
+  const int64_t left = count - at;
+  return left < 4 ? (left > 0 ? static_cast<int>(left) : 0) : 4;
 }
 
 template <class Rule>
 LOWRANK_DEVICE void update(const UpdateArgs& args) {
   const PieceArgs& piece = piece_of(args.pieces);
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) - piece.first_block) * kUpdatesOfBlock + threadIdx.x * 8;
-  const int64_t left = piece.count - at;
-  if (left <= 0) return;
-  const int count = left < 8 ? static_cast<int>(left) : 8;
   float *const m_at = static_cast<float*>(piece.m), *const v_at = static_cast<float*>(piece.v);
-  const bool wide = count == 8 && piece.stride == 1 && aligned16(piece.p) && aligned16(piece.gradient) &&
-                    aligned16(m_at) && aligned16(v_at);
-  float g[8], p[8], m[8] = {}, v[8] = {};
-  load_apart(g, piece.gradient, at, piece.stride, count, wide);
-  load_apart(p, piece.p, at, piece.stride, count, wide);
-  if (m_at) load_apart(m, m_at, at, piece.stride, count, wide);
-  if (Rule::kV) load_apart(v, v_at, at, piece.stride, count, wide);
+  const bool aligned = piece.stride == 1 && aligned16(piece.p) && aligned16(piece.gradient) && aligned16(m_at) &&
+                       aligned16(v_at);
+  int64_t at = (static_cast<int64_t>(blockIdx.x) - piece.first_block) * kUpdatesOfBlock + threadIdx.x * 4;
+#pragma unroll 1
+  for (int turn = 0; turn < kUpdatesOfThread / 4; ++turn, at += kUpdateThreads * 4) {
+    const int count = count_from(at, piece.count);
+    if (count == 0) return;
+    const bool wide = aligned && count == 4;
+    float g[4], p[4], m[4] = {}, v[4] = {};
+    load_four(g, piece.gradient, at, piece.stride, count, wide);
+    load_four(p, piece.p, at, piece.stride, count, wide);
+    if (m_at) load_four(m, m_at, at, piece.stride, count, wide);
+    if (Rule::kV) load_four(v, v_at, at, piece.stride, count, wide);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) Rule::update(args.by, piece, g[i], p[i], m[i], v[i]);
-  store_apart(piece.p, p, at, piece.stride, count, wide);
-  if (m_at) store_apart(m_at, m, at, piece.stride, count, wide);
-  if (Rule::kV) store_apart(v_at, v, at, piece.stride, count, wide);
+    for (int i = 0; i < 4; ++i) Rule::update(args.by, piece, g[i], p[i], m[i], v[i]);
+    store_four(piece.p, p, at, piece.stride, count, wide);
+    if (m_at) store_four(m_at, m, at, piece.stride, count, wide);
+    if (Rule::kV) store_four(v_at, v, at, piece.stride, count, wide);
+  }
 }
 
 // ---- 8-bit state: a warp has a block of 256 numbers, eight a lane
@@ -167,13 +177,13 @@ LOWRANK_DEVICE void update_8bit(const Update8BitArgs& args) {
   uint8_t *const m_codes = static_cast<uint8_t*>(piece.m) + at, *const v_codes = static_cast<uint8_t*>(piece.v) + at;
   float *const m_absmax = piece.m_absmax + begin / 256, *const v_absmax = piece.v_absmax + begin / 256;
   float g[8], p[8], m[8], v[8] = {};
-  load_apart(g, piece.gradient, at, 1, count, wide);
-  load_apart(p, piece.p, at, 1, count, wide);
+  load_some(g, piece.gradient + at, count, wide);
+  load_some(p, piece.p + at, count, wide);
   decode(m, with_sign, m_codes, *m_absmax, count, wide);
   if (Rule::kV) decode(v, without_sign, v_codes, *v_absmax, count, wide);
 #pragma unroll
   for (int i = 0; i < 8; ++i) Rule::update(args.by, piece, g[i], p[i], m[i], v[i]);
-  store_apart(piece.p, p, at, 1, count, wide);
+  store_some(piece.p + at, p, count, wide);
   __syncwarp();  // all have read the magnitudes
   encode(m, with_sign, m_codes, m_absmax, count, wide);
   if (Rule::kV) encode(v, without_sign, v_codes, v_absmax, count, wide);
@@ -188,22 +198,28 @@ LOWRANK_KERNEL(lion, UpdateArgs, kUpdateThreads, 4) { update<LionRule>(args); }
 LOWRANK_KERNEL(lion_8bit, Update8BitArgs, kUpdateThreads, 4) { update_8bit<LionRule>(args); }
 
 LOWRANK_KERNEL(follow_importances, FollowImportancesArgs, kUpdateThreads, 4) {
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kUpdatesOfBlock + threadIdx.x * 8, left = args.count - at;
-  if (left <= 0) return;
-  const int count = left < 8 ? static_cast<int>(left) : 8;
-  float value[8], gradient[8], sensitivity[8], uncertainty[8];
-  load(value, args.value, at, count);
-  load(gradient, args.gradient, at, count);
-  load(sensitivity, args.sensitivity, at, count);
-  load(uncertainty, args.uncertainty, at, count);
+  const bool aligned = aligned16(args.value) && aligned16(args.gradient) && aligned16(args.sensitivity) &&
+                       aligned16(args.uncertainty);
+  int64_t at = static_cast<int64_t>(blockIdx.x) * kUpdatesOfBlock + threadIdx.x * 4;
+#pragma unroll 1
+  for (int turn = 0; turn < kUpdatesOfThread / 4; ++turn, at += kUpdateThreads * 4) {
+    const int count = count_from(at, args.count);
+    if (count == 0) return;
+    const bool wide = aligned && count == 4;
+    float value[4], gradient[4], sensitivity[4], uncertainty[4];
+    load_four(value, args.value, at, 1, count, wide);
+    load_four(gradient, args.gradient, at, 1, count, wide);
+    load_four(sensitivity, args.sensitivity, at, 1, count, wide);
+    load_four(uncertainty, args.uncertainty, at, 1, count, wide);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const float importance = fabsf(value[i] * (args.grad_scale * gradient[i]));
-    sensitivity[i] = args.beta1 * sensitivity[i] + (1 - args.beta1) * importance;
-    uncertainty[i] = args.beta2 * uncertainty[i] + (1 - args.beta2) * fabsf(importance - sensitivity[i]);
+    for (int i = 0; i < 4; ++i) {
+      const float importance = fabsf(value[i] * (args.grad_scale * gradient[i]));
+      sensitivity[i] = args.beta1 * sensitivity[i] + (1 - args.beta1) * importance;
+      uncertainty[i] = args.beta2 * uncertainty[i] + (1 - args.beta2) * fabsf(importance - sensitivity[i]);
+    }
+    store_four(args.sensitivity, sensitivity, at, 1, count, wide);
+    store_four(args.uncertainty, uncertainty, at, 1, count, wide);
   }
-  store_some(args.sensitivity + at, sensitivity, count, aligned16(args.sensitivity));
-  store_some(args.uncertainty + at, uncertainty, count, aligned16(args.uncertainty));
 }
 
 }  // namespace lowrank::cuda
