@@ -91,7 +91,7 @@ export function metricStatistics({
       detectable: result ? detectableDifference(result, others.length) : null,
     }
   })
-  const marks = groupLetters(order, tests?.difference)
+  const marks = groupLetters(order, tests?.p)
   const resampled = bootstrapMeans(scores, bootstrap)
   const groups = order.map((s, place) => ({
     name: names[s] as string,
@@ -109,13 +109,10 @@ export function metricStatistics({
 }
 
 /** Letters of strategies in `order`, by the test of all pairs. */
-function groupLetters(
-  order: readonly number[],
-  difference: ((a: number, b: number) => Difference) | undefined,
-): string[] {
-  if (!difference) return order.map(() => 'a')
+function groupLetters(order: readonly number[], p: ((a: number, b: number) => number) | undefined): string[] {
+  if (!p) return order.map(() => 'a')
   const pairs = order.flatMap((_, b) => order.slice(0, b).map((_, a) => [a, b] as const))
-  const adjusted = holm(pairs.map(([a, b]) => difference(order[a] as number, order[b] as number).p))
+  const adjusted = holm(pairs.map(([a, b]) => p(order[a] as number, order[b] as number)))
   const differing = new Set(pairs.filter((_, i) => (adjusted[i] as number) < SIGNIFICANT).map(String))
   return letters(order.length, (a, b) => differing.has(`${a},${b}`))
 }

@@ -24,6 +24,8 @@ export interface MixedTest {
   /** Variance between seeds of each strategy's mean, without what all strategies have in common. */
   residualVariances: number[]
   difference: (strategy: number, other: number) => Difference
+  /** Its p alone, which takes less time. */
+  p: (strategy: number, other: number) => number
 }
 
 /** Prepares the tests of any two of `scores`, which have two seeds or more. */
@@ -41,7 +43,7 @@ export function mixedTest(scores: Scores): MixedTest {
   )
   const seedVariance = sum(squares) / seedDf
 
-  function difference(strategy: number, other: number): Difference {
+  function tested(strategy: number, other: number): Omit<Difference, 'interval'> {
     const [first, second] = [scores[strategy], scores[other]] as [ArrayLike<number>[], ArrayLike<number>[]]
     const byItem = new Float64Array(items)
     const bySeed = new Float64Array(seeds)
@@ -73,17 +75,17 @@ export function mixedTest(scores: Scores): MixedTest {
       { square: restSquare, df: restDf },
     )
     const standardError = Math.sqrt(square / (seeds * items))
-    const half = standardError * studentQuantile(0.975, df)
     const t = average === 0 ? 0 : Math.abs(average) / standardError
-    return {
-      difference: average,
-      standardError,
-      df,
-      p: Math.min(1, 2 * studentTail(t, df)),
-      interval: [average - half, average + half],
-    }
+    return { difference: average, standardError, df, p: Math.min(1, 2 * studentTail(t, df)) }
   }
-  return { residualVariances: squares.map((value) => value / (seeds - 1)), difference }
+
+  function difference(strategy: number, other: number): Difference {
+    const found = tested(strategy, other)
+    const half = found.standardError * studentQuantile(0.975, found.df)
+    return { ...found, interval: [found.difference - half, found.difference + half] }
+  }
+  const residualVariances = squares.map((value) => value / (seeds - 1))
+  return { residualVariances, difference, p: (strategy, other) => tested(strategy, other).p }
 }
 
 /** A control whose variance between seeds is so many times the others' makes false differences likely. */

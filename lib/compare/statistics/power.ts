@@ -24,10 +24,8 @@ export function simulatedPower({ strategies, seeds, spreads, simulations = 2000 
   const means = Array.from({ length: strategies }, (_, s) => (s === 1 ? spreads : 0))
   let found = 0
   for (let run = 0; run < simulations; run++) {
-    const { difference } = mixedTest(
-      simulatedScores({ seeds, items: 1, means, itemSpread: 0, noise: 0 }, 0, run),
-    )
-    const [adjusted] = holm(means.slice(1).map((_, s) => difference(s + 1, 0).p))
+    const { p } = mixedTest(simulatedScores({ seeds, items: 1, means, itemSpread: 0, noise: 0 }, 0, run))
+    const [adjusted] = holm(means.slice(1).map((_, s) => p(s + 1, 0)))
     if ((adjusted as number) < SIGNIFICANT) found++
   }
   return found / simulations

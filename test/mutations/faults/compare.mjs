@@ -19,8 +19,8 @@ export const compare = [
   ),
   statistics(
     'index',
-    'holm(pairs.map(([a, b]) => difference(order[a] as number, order[b] as number).p))',
-    'pairs.map(([a, b]) => difference(order[a] as number, order[b] as number).p)',
+    'holm(pairs.map(([a, b]) => p(order[a] as number, order[b] as number)))',
+    'pairs.map(([a, b]) => p(order[a] as number, order[b] as number))',
     'pairs of groups are not adjusted',
   ),
   statistics(
@@ -36,7 +36,7 @@ export const compare = [
     'if (square <= 0) return',
     'the sum of mean squares may be less than one of them',
   ),
-  statistics('mixed', '0.975, df', '0.95, df', 'intervals are of 90 %'),
+  statistics('mixed', '0.975, found.df', '0.95, found.df', 'intervals are of 90 %'),
   statistics('student', '1 / 192', '1 / 190', 'a coefficient of the gamma ratio is wrong'),
   statistics('mcnemar', '2 * Math.exp(', 'Math.exp(', 'the p-value is one-sided'),
   statistics('wilson', 'z2 / (4 * count * count)', '0', 'the interval is that of Wald around another center'),

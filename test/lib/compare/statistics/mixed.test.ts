@@ -11,6 +11,7 @@ test('differences, degrees of freedom, p-values, and intervals follow from mean 
       expect(error(found.difference, difference), name).toBeLessThan(1e-9)
       expect(error(found.df, df), name).toBeLessThan(1e-9)
       expect(error(found.p, p), name).toBeLessThan(1e-9)
+      expect(tests.p(...pair)).toBe(found.p)
       expect(error(found.interval[0], interval[0]), name).toBeLessThan(1e-9)
       expect(error(found.interval[1], interval[1]), name).toBeLessThan(1e-9)
     }
