@@ -2,8 +2,9 @@
 //
 //   node benchmarks/gpu-plans.mjs
 //
-// QLoRA of rank 16 on all linears, NF4 with double quantization, bf16, AdamW in fp32, one sequence at a time. The time is
-// the least at the card's published rates (docs/cli.md#least-work-of-a-step).
+// QLoRA of rank 16 on all linears, NF4 with double quantization, bf16, AdamW in fp32, one sequence at a time. A streamed
+// base has paged_weights. The time is the least at the card's published rates, and those of its bus
+// (docs/cli.md#least-work-of-a-step).
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -33,7 +34,10 @@ const RUNS = [
   ...[2048, 4096, 8192].flatMap((length) =>
     [false, true].map((recompute) => ['8B', length, recompute, 'rtx-4090']),
   ),
+  ...[2048, 4096, 8192].map((length) => ['8B', length, true, 'rtx-4090', true]),
   ['70B', 2048, true, 'rtx-4090'],
+  ['70B', 2048, true, 'rtx-4090', true],
+  ['70B', 4096, true, 'rtx-4090', true],
   ['70B', 2048, true, 'h100'],
   ['70B', 4096, true, 'h100'],
 ]
@@ -41,20 +45,27 @@ const RUNS = [
 const folder = mkdtempSync(join(tmpdir(), 'lowrank-gpu-plans-'))
 const main = resolve(import.meta.dirname, '../dist/esm/cli/main.js')
 
-function plan(shape, length, recompute, card) {
+function plan(shape, length, recompute, card, streamed) {
   const config = join(folder, `${shape}.json`)
   writeFileSync(config, JSON.stringify({ ...LLAMA, ...SHAPES[shape] }))
   const flags = ['--method', 'qlora', '--rank', '16', '--batch', '1', '--seq-len', String(length), '--json']
-  const checkpointing = recompute ? [] : ['--no-gradient-checkpointing']
-  const args = [main, 'plan', '--model', config, ...flags, ...checkpointing, '--device', `cuda:${card}`]
+  const more = [
+    ...(recompute ? [] : ['--no-gradient-checkpointing']),
+    ...(streamed ? ['--paged-weights', '--activation-offloading'] : []),
+  ]
+  const args = [main, 'plan', '--model', config, ...flags, ...more, '--device', `cuda:${card}`]
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
   if (status !== 0) throw new Error(stderr)
   return JSON.parse(stdout)
 }
 
 try {
-  const rows = RUNS.map(([shape, length, recompute, card]) => {
-    const { peak_bytes: peak, card: on } = plan(shape, length, recompute, card)
+  const rows = RUNS.map(([shape, length, recompute, card, streamed = false]) => {
+    const {
+      peak_bytes: peak,
+      pinned_bytes: pinned,
+      card: on,
+    } = plan(shape, length, recompute, card, streamed)
     const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
     return [
       ...[
@@ -63,16 +74,19 @@ try {
         recompute ? 'yes' : 'no',
         card.toUpperCase().replace('-', ' '),
       ],
-      ...[gib(peak), `${gib(on.memory_bytes - on.own_bytes)}`, on.fits ? 'yes' : 'no'],
+      streamed ? 'yes' : 'no',
+      ...[gib(peak), pinned === undefined ? '' : gib(pinned)],
+      ...[`${gib(on.memory_bytes - on.own_bytes)}`, on.fits ? 'yes' : 'no'],
       ...[
         (on.least_operations / 1e12).toFixed(0),
         gib(on.least_bytes),
+        on.bus_bytes > 0 ? gib(on.bus_bytes) : '',
         `${(1e3 * on.least_seconds).toFixed(0)} ms`,
       ],
     ]
   })
-  const head = ['model', 'tokens', 'checkpointing', 'card', 'peak', 'room', 'fits']
-  console.log(table([...head, '10¹² operations', 'moved', 'no less than'], rows))
+  const head = ['model', 'tokens', 'checkpointing', 'card', 'streamed', 'peak', 'pinned', 'room', 'fits']
+  console.log(table([...head, '10¹² operations', 'moved', 'over the bus', 'no less than'], rows))
 } finally {
   rmSync(folder, { recursive: true })
 }

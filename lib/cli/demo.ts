@@ -111,7 +111,7 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
       command: 'npx lowrank demo',
     })
     noteSetting(adapter, run, items.length, output)
-    noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
+    noteShortage(run.memory, model, output)
 
     const shown = items.slice(0, SHOWN)
     const base = await asked(model, [], config, shown, output, signal)
@@ -204,7 +204,7 @@ async function follow(
   nodeBytes: number,
   signal: AbortSignal,
 ): Promise<Trained> {
-  const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
+  const progress = new TrainProgress(output, { ...run.memory, onCard: false }, nodeBytes)
   const configPath = savedConfig(config)
   let allocated = addon().allocated()
   let residentBytes = 0

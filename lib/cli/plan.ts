@@ -10,6 +10,7 @@ import type { MemoryReport } from '../planning/memory-report.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
 import { type Machine, machineNamed } from '../time/machines.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
+import { rowData } from '../train/metrics.js'
 import type { RunTime } from '../train/run-time.js'
 import { resolvePrecision } from '../weights/choice.js'
 import { describeBoth, describeQuantization } from '../weights/quantization.js'
@@ -24,6 +25,7 @@ import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
 import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
 import type { ProcessMemory } from './plan/process-memory.js'
+import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
 import { timeData, timeText } from './time.js'
@@ -33,8 +35,8 @@ interface Options extends Shape {
   fit?: number
   /** Name of the machine whose figures tell the time. */
   machine?: string
-  /** The card to plan for. */
-  device?: Card
+  /** The card to plan for, or the CPU. */
+  device?: Card | 'cpu'
   /** A file, or true for none. */
   timeline?: string | true
   kernels?: boolean
@@ -53,8 +55,8 @@ export function configure(command: Command): void {
   command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
   command.option(
     '--device <name>',
-    `plan for an NVIDIA GPU, which need not be there: cuda:24GB, or by name, such as cuda:rtx-4090`,
-    cardFlag,
+    `plan for cpu, or for an NVIDIA GPU, which need not be there: cuda:24GB, or by name, such as cuda:rtx-4090 (default: device of the config)`,
+    deviceFlag,
   )
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   command.option(
@@ -71,14 +73,20 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, machine: name, device: card, ...rest } = options
-    if (card !== undefined && name !== undefined)
+    const { fit: budget, timeline, kernels: counts, machine: name, device, ...rest } = options
+    if (device !== undefined && name !== undefined)
       throw new UsageError('--machine and --device name two machines; pass one of them.')
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const given = path === undefined ? shapeOnly(rest) : await fromFile(path, rest, output)
     const config = machine === undefined ? given : onMachine(given, machine)
+    const target: Target = machine
+      ? {}
+      : device === undefined
+        ? targetOf(config)
+        : { card: device === 'cpu' ? undefined : device }
+    const { card } = target
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels } = await planned(
       config,
@@ -93,17 +101,17 @@ export function configure(command: Command): void {
       (card && config.precision === 'auto') || resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
     const held = describeBoth({ quantization, embeddingQuantization })
     const accumulation = best?.gradientAccumulationSteps ?? config.gradientAccumulationSteps
-    const onCard =
-      card && kernels ? { card, plan: cardData(card, memory.peakBytes, kernels, accumulation) } : undefined
+    const onCard = card && kernels ? { card, plan: cardData(card, memory, kernels, accumulation) } : undefined
     const data = {
       model: config.model,
       method: config.strategy.name,
       trainable_parameters: memory.trainableParameters,
       total_parameters: memory.totalParameters,
       peak_bytes: memory.peakBytes,
-      rows: memory.rows,
+      ...(memory.pinnedBytes > 0 ? { pinned_bytes: memory.pinnedBytes } : {}),
+      rows: memory.rows.map(rowData),
       process: {
-        bytes: (card ? 0 : memory.peakBytes) + bytesBeside(beside),
+        bytes: (card ? memory.pinnedBytes : memory.peakBytes) + bytesBeside(beside),
         runtime_bytes: beside.runtimeBytes,
         data_bytes: beside.dataBytes,
       },
@@ -137,7 +145,8 @@ export function configure(command: Command): void {
           paged,
           room: onCard && roomLine(onCard.card, onCard.plan),
         }),
-        processLine(card ? 0 : memory.peakBytes, beside),
+        ...(target.note ? [target.note] : []),
+        processLine(card ? memory.pinnedBytes : memory.peakBytes, beside, card !== undefined),
         onCard ? workLine(onCard.card, onCard.plan) : timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
         ...(kernels && counts ? ['', kernelsText(kernelsData(kernels))] : []),
@@ -146,20 +155,21 @@ export function configure(command: Command): void {
   })
 }
 
-function cardFlag(text: string): Card {
+function deviceFlag(text: string): Card | 'cpu' {
+  if (text === 'cpu') return 'cpu'
   const name = /^cuda:(\D.*|\d+.*[a-z]+)$/i.exec(text)?.[1]
   if (name === undefined)
     throw new UsageError(
-      `--device '${text}': expected cuda: and a card or its memory, as in cuda:rtx-4090 or cuda:24GB; without it the plan is for the CPU.`,
+      `--device '${text}': expected cpu, or cuda: and a card or its memory, as in cuda:rtx-4090 or cuda:24GB; without it the plan is for the device of the config.`,
     )
   return cardNamed(name)
 }
 
 /** The whole process, which is what other programs and the system count. @param peakBytes in its own memory */
-function processLine(peakBytes: number, beside: ProcessMemory): string {
+function processLine(peakBytes: number, beside: ProcessMemory, onCard: boolean): string {
   const { runtimeBytes, dataBytes } = beside
   const data = dataBytes > 0 ? `, about ${formatBytes(dataBytes)} for the data` : ''
-  const peak = peakBytes > 0 ? 'the peak, ' : ''
+  const peak = peakBytes === 0 ? '' : onCard ? `${formatBytes(peakBytes)} of pinned memory, ` : 'the peak, '
   return `process about ${formatBytes(peakBytes + bytesBeside(beside))}: ${peak}${formatBytes(runtimeBytes)} for Node.js and JavaScript${data} (estimated)`
 }
 

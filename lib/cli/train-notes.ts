@@ -1,6 +1,7 @@
 /** Notes of `lowrank train` before the first step: memory, data, privacy, and time. */
 import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
+import type { MemoryReport } from '../planning/memory-report.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { RunConfig } from '../train/config.js'
 import type { TrainingRun } from '../train/run.js'
@@ -9,19 +10,26 @@ import type { Output } from './output.js'
 import { privacyLines } from './privacy.js'
 import { StatusLine } from './progress.js'
 import { timeData, timeText } from './time.js'
-import type { TrainProgress } from './train-progress.js'
+import type { PlannedMemory, TrainProgress } from './train-progress.js'
 
 export function notePaging(
   { optimizer, strategy }: RunConfig,
   { options }: TrainingRun,
+  { device }: Model,
   output: Output,
 ): void {
   if (optimizer !== null || typeof options.optimizer === 'string' || !('resident' in options.optimizer))
     return
   const { type, resident } = options.optimizer
   output.note(
-    `note: ${strategy.name} pages the optimizer state, which does not fit in memory: ${type} with ${resident} in memory and the rest in a file in output_dir. The results are the same. optimizer: adamw keeps it in memory.`,
+    `note: ${strategy.name} pages the optimizer state, which does not fit in memory: ${type} with ${resident} in memory and the rest ${device === 'cpu' ? 'in a file in output_dir' : 'in pinned memory'}. The results are the same. optimizer: adamw keeps it in memory.`,
   )
+}
+
+/** The plan of a run, and whether it is of a GPU's memory. */
+export function plannedOn({ device }: Model, { memory }: TrainingRun): PlannedMemory {
+  const { peakBytes, pinnedBytes } = memory
+  return { peakBytes, pinnedBytes, onCard: device !== 'cpu' }
 }
 
 export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Output): void {
@@ -32,8 +40,11 @@ export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, outp
     )
 }
 
-/** Warns if training needs more memory than is available. */
-export function noteShortage(bytes: number, output: Output): void {
+/** Warns if training needs more of the host's memory than is available. */
+export function noteShortage(memory: MemoryReport, model: Model, output: Output): void {
+  const held = model.memory
+  const bytes =
+    model.device === 'cpu' ? memory.peakBytes - held.peakBytes : memory.pinnedBytes - held.pinnedBytes
   const available = process.availableMemory()
   if (bytes > available)
     output.note(

@@ -5,6 +5,7 @@
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import type { Metric } from '../options/options.js'
+import type { MemoryReport } from '../planning/memory-report.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { EvalEvent } from '../train/events.js'
 import { bar, hasUnicode, justified, smoothed, sparkline } from './drawing.js'
@@ -36,7 +37,7 @@ export interface StepShown {
 
 export class TrainProgress {
   readonly #output: Output
-  readonly #plannedBytes: number
+  readonly #planned: string
   readonly #nodeBytes: number
   readonly #title: string | undefined
   readonly #screen: boolean
@@ -63,13 +64,13 @@ export class TrainProgress {
   #open: number | undefined
 
   /**
-   * @param plannedBytes what the plan says
+   * @param memory what the plan says
    * @param nodeBytes what the process held before, which the plan knows nothing of
    * @param title names the run at the head of the screen
    */
-  constructor(output: Output, plannedBytes: number, nodeBytes: number, title?: string) {
+  constructor(output: Output, memory: PlannedMemory, nodeBytes: number, title?: string) {
     this.#output = output
-    this.#plannedBytes = plannedBytes
+    this.#planned = plannedText(memory)
     this.#nodeBytes = nodeBytes
     this.#title = title
     this.#screen = isScreen(output.stderr)
@@ -176,7 +177,7 @@ export class TrainProgress {
 
   #head(title: string): string {
     const columns = columnsOf(this.#output.stderr)
-    const planned = `plan ${formatBytes(this.#plannedBytes)}`
+    const planned = this.#planned
     const whole = `${planned} + Node ${formatBytes(this.#nodeBytes)}`
     return justified(title, title.length + whole.length + 3 <= columns ? whole : planned, columns)
   }
@@ -285,13 +286,25 @@ export class TrainProgress {
     if (now - this.#lastLine < LINE_MS && shown.step < shown.totalSteps) return
     this.#lastLine = now
     const { step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes } = shown
-    const planned = `plan ${formatBytes(this.#plannedBytes)} + Node ${formatBytes(this.#nodeBytes)}`
+    const planned = `${this.#planned} + Node ${formatBytes(this.#nodeBytes)}`
     this.#output.note(
       `step ${step}/${totalSteps}: loss ${loss === null ? 'none' : loss.toFixed(4)}, ` +
         `${digits(tokensPerSecond)} tokens/s, ${formatDuration(secondsLeft)} left, ` +
         `memory ${formatBytes(residentBytes)} (${planned})`,
     )
   }
+}
+
+/** Planned memory of a run by place. */
+export interface PlannedMemory extends Pick<MemoryReport, 'peakBytes' | 'pinnedBytes'> {
+  /** True if the peak is of a GPU's memory. */
+  onCard: boolean
+}
+
+function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string {
+  if (!onCard) return `plan ${formatBytes(peakBytes)}`
+  const pinned = pinnedBytes > 0 ? ` + ${formatBytes(pinnedBytes)} pinned` : ''
+  return `plan ${formatBytes(peakBytes)} on the GPU${pinned}`
 }
 
 /** A value of what evaluations are compared by. */

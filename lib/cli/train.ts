@@ -33,7 +33,15 @@ import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
 import { deviceFor } from './train-device.js'
 import { askedShown, conclude, stopped } from './train-end.js'
-import { noteContext, noteData, notePaging, notePrivacy, noteShortage, noteTime } from './train-notes.js'
+import {
+  noteContext,
+  noteData,
+  notePaging,
+  notePrivacy,
+  noteShortage,
+  noteTime,
+  plannedOn,
+} from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
 
 interface Options {
@@ -162,18 +170,18 @@ async function train(
       ...{ sampleRows, report, signal, onDataProgress, onEvalProgress, command: `npx lowrank train ${call}` },
     })
     for (const remark of run.remarks) output.note(`note: ${remark}.`)
-    notePaging(config, run, output)
+    notePaging(config, run, model, output)
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
     noteContext(config, model, output)
-    noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
+    noteShortage(run.memory, model, output)
     if (!config.chatTemplate)
       output.note(
         'note: chat_template is false: prompts and completions are raw text, in training and afterward.',
       )
     output.note(`Reading ${dataset.path}`)
-    progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
+    progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)
     const done = await follow(run, used, output, progress, reading, signal, live).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error

@@ -16,12 +16,14 @@ import { exportModel, saveModel } from '../export/save.js'
 import { clientColumn } from '../federated/clients.js'
 import { privateRounds } from '../federated/rounds.js'
 import type { PlanOptions } from '../native/addon.js'
+import { cardOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { type Optimizer, optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
+import { ownBytes } from '../planning/cards.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { trainingPlans } from '../planning/plans.js'
 import { usualOptimizer } from '../planning/usual-optimizer.js'
@@ -227,7 +229,10 @@ export class Adapter {
     }
     // The base is loaded, and so counts as there.
     const { peakBytes: loaded } = translated(() => native.plan([], {}))
-    const available = process.availableMemory() + loaded
+    const card = cardOf(this.#base.device)
+    const available = card
+      ? Math.max(0, card.memoryBytes - ownBytes(card))
+      : process.availableMemory() + loaded
     return usualOptimizer(this.strategy, planned, available, folder)
   }
 

@@ -14,7 +14,7 @@ import { type Located, locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { graphOf } from '../models/index.js'
 import { addon } from '../native/addon.js'
-import { type DeviceOption, deviceOf } from '../native/device.js'
+import { cardOf, type DeviceOption, deviceOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
 import { linearSites, weightSites } from '../strategies/describe.js'
@@ -54,7 +54,8 @@ export interface LoadOptions extends HubOptions {
   precision?: PrecisionOption
   /**
    * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model
-   * may be larger than memory; `true` chooses. Default false.
+   * may be larger than memory; `true` chooses. On a GPU they lie in pinned memory of the host, and this is what of them is
+   * on the GPU at a time. Default false.
    */
   pagedWeights?: boolean | string
   /** Device to run on: `auto` (default), `cpu`, `cuda` (the first GPU that can be used), or `cuda:N`. `auto` is `cuda` if there is one. */
@@ -136,7 +137,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
       quantization: quantization.type + tables,
     }
     await holdWeights(
-      { native, graph, sources, formats, origin },
+      { native, graph, sources, formats, card: cardOf(device), origin },
       {
         // Files whose weights are stored as they are need no cached copy.
         cached: given.cacheWeights && quantizesAny(graph, dtypeOf, choice),

@@ -162,6 +162,8 @@ export interface NativeAddon {
   arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
   /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
+  /** What users should know of the engine's work that goes on all the same; each sentence is given once. */
+  remarks(): string[]
   /** Cancels this environment's jobs and waits for them; the last environment also joins the engine thread. */
   shutdown(): void
 }

@@ -37,3 +37,8 @@ function missing(option: DeviceOption, { cards, reasons }: CudaReport): string {
   )
   return option === 'cuda' ? unusable.join('; ') : `there is no GPU of that number (${unusable.join('; ')})`
 }
+
+/** The card of a device; undefined for the CPU. */
+export function cardOf(device: Device): CudaCard | undefined {
+  return device === 'cpu' ? undefined : usableCards().find(({ number }) => device === `cuda:${number}`)
+}

@@ -4,6 +4,7 @@
  */
 import { ConfigError } from '../core/errors.js'
 import { addon, type NativeAdapter, type NativeModel, type NativeSession, type PlanOptions } from './addon.js'
+import { warnOfRemarks } from './remarks.js'
 
 const TOPICS = ['graph', 'plan', 'arena', 'times'] as const
 type Topic = (typeof TOPICS)[number]
@@ -30,6 +31,7 @@ export async function openSession(
 ): Promise<NativeSession> {
   const asked = topics()
   const session = await addon().createSession(model, adapters, plans, weights, ranks).promise
+  warnOfRemarks()
   for (const plan of Object.keys(plans))
     for (const topic of asked) if (topic !== 'times') print(session, plan, topic)
   return session

@@ -6,7 +6,8 @@ import { formatBytes } from '../core/bytes.js'
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/nearest.js'
 import { parseBytes } from '../core/schema.js'
-import type { CardSizes, StepCounts, WorkCounts } from '../native/addon.js'
+import type { CardSizes, CudaCard, StepCounts, WorkCounts } from '../native/addon.js'
+import type { MemoryReport } from './memory-report.js'
 
 const GIB = 2 ** 30
 const KIB = 2 ** 10
@@ -26,10 +27,15 @@ export interface CardRates {
   operationsPerSecond: number
   /** Bandwidth of the card's memory. */
   bytesPerSecond: number
+  /** Bandwidth of its bus, in one direction. */
+  busBytesPerSecond: number
 }
 
 /** By compute capability (CUDA C++ Programming Guide, technical specifications). */
 const SHARED_KIB: Readonly<Record<number, number>> = { 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99 }
+
+/** Bandwidth of 16 lanes of PCI Express in one direction, in GB/s, by generation. */
+const PCIE: Readonly<Record<4 | 5, number>> = { 4: 31.5, 5: 63 }
 
 const row = (
   label: string,
@@ -38,6 +44,7 @@ const row = (
   gib: number,
   teraflops: number,
   gigabytes: number,
+  bus: number,
 ): Card => ({
   name: label.toLowerCase().replaceAll(' ', '-'),
   label,
@@ -45,23 +52,27 @@ const row = (
   multiprocessors,
   sharedBytes: (SHARED_KIB[sm] as number) * KIB,
   memoryBytes: gib * GIB,
-  rates: { operationsPerSecond: teraflops * 1e12, bytesPerSecond: gigabytes * 1e9 },
+  rates: {
+    operationsPerSecond: teraflops * 1e12,
+    bytesPerSecond: gigabytes * 1e9,
+    busBytesPerSecond: bus * 1e9,
+  },
 })
 
 /** From NVIDIA's data sheets and architecture white papers; sparsity, which those like to count in, is left out. */
 export const CARDS: readonly Card[] = [
-  row('RTX 3060', 86, 28, 12, 25.4, 360),
-  row('RTX 3090', 86, 82, 24, 71, 936),
-  row('RTX 4060 Ti', 89, 34, 16, 44.1, 288),
-  row('RTX 4090', 89, 128, 24, 165.2, 1008),
-  row('RTX 5090', 120, 170, 32, 209.5, 1792),
-  row('A10', 86, 72, 24, 125, 600),
-  row('A100', 80, 108, 80, 312, 2039),
-  row('L4', 89, 58, 24, 121, 300),
-  row('L40S', 89, 142, 48, 362, 864),
-  row('H100', 90, 132, 80, 989, 3350),
-  row('H200', 90, 132, 141, 989, 4800),
-  row('B200', 100, 148, 180, 2250, 8000),
+  row('RTX 3060', 86, 28, 12, 25.4, 360, PCIE[4]),
+  row('RTX 3090', 86, 82, 24, 71, 936, PCIE[4]),
+  row('RTX 4060 Ti', 89, 34, 16, 44.1, 288, PCIE[4] / 2),
+  row('RTX 4090', 89, 128, 24, 165.2, 1008, PCIE[4]),
+  row('RTX 5090', 120, 170, 32, 209.5, 1792, PCIE[5]),
+  row('A10', 86, 72, 24, 125, 600, PCIE[4]),
+  row('A100', 80, 108, 80, 312, 2039, PCIE[4]),
+  row('L4', 89, 58, 24, 121, 300, PCIE[4]),
+  row('L40S', 89, 142, 48, 362, 864, PCIE[4]),
+  row('H100', 90, 132, 80, 989, 3350, PCIE[5]),
+  row('H200', 90, 132, 141, 989, 4800, PCIE[5]),
+  row('B200', 100, 148, 180, 2250, 8000, PCIE[5]),
 ]
 
 export function sizesOf({ sm, multiprocessors, sharedBytes }: CardSizes): CardSizes {
@@ -82,7 +93,7 @@ export function cardNamed(name: string): Card {
   const bytes = parseBytes(name.replace(/gb$/i, 'GiB'))
   if (bytes !== undefined)
     return {
-      ...row(`${formatBytes(bytes)} card`, 89, 128, bytes / GIB, 0, 0),
+      ...row(`${formatBytes(bytes)} card`, 89, 128, bytes / GIB, 0, 0, 0),
       ...{ name: name.toLowerCase(), rates: null },
     }
   const names = CARDS.map((card) => card.name)
@@ -93,6 +104,14 @@ export function cardNamed(name: string): Card {
     `card '${name}' is unknown${near === undefined ? '' : `; did you mean ${near}?`}; expected one of ${names.join(', ')}, or an amount of memory such as 24GB.`,
     { card: name, known: names },
   )
+}
+
+/** A card of this machine: its properties as the driver gives them, and the published rates of one that is known. */
+export function cardHere({ number, name, memoryBytes, ...found }: CudaCard): Card {
+  const known = CARDS.filter(({ label }) => name.includes(label))
+  const nearest = known.sort((a, b) => b.label.length - a.label.length)[0]
+  const rates = nearest !== undefined && nearest.sm === found.sm ? nearest.rates : null
+  return { name: `${number}`, label: name, ...sizesOf(found), memoryBytes, rates }
 }
 
 /** The work of an optimizer step that no implementation of these kernels avoids. */
@@ -113,20 +132,35 @@ export function leastWork(counts: StepCounts, accumulation: number): LeastWork {
   return { operations: batches.operations + update.operations, bytes: batches.bytes + update.bytes }
 }
 
+/** Bytes that an optimizer step brings to the card over its bus: of a base, activations and state that lie beside it. */
+export function busBytes(
+  {
+    pagedReadBytes,
+    offloadedBytes,
+    pagedStateBytes,
+  }: Pick<MemoryReport, 'pagedReadBytes' | 'offloadedBytes' | 'pagedStateBytes'>,
+  accumulation: number,
+): number {
+  return accumulation * (pagedReadBytes + offloadedBytes) + pagedStateBytes
+}
+
 /**
  * The least time of an optimizer step at a card's published rates: for each kind of kernel that of its products or that of
- * its memory, whichever is longer. A card reaches these rates in no real run.
+ * its memory, whichever is longer, and at least that of the bus, whose copies run beside kernels. A card reaches these
+ * rates in no real run.
+ * @param bus see `busBytes`
  */
 export function leastSeconds(
   counts: StepCounts,
   accumulation: number,
-  { operationsPerSecond, bytesPerSecond }: CardRates,
+  { operationsPerSecond, bytesPerSecond, busBytesPerSecond }: CardRates,
+  bus = 0,
 ): number {
   const seconds = (of: WorkCounts | undefined) =>
     sum(of, ({ multiplyAdds, bytesMoved }) =>
       Math.max((2 * multiplyAdds) / operationsPerSecond, bytesMoved / bytesPerSecond),
     )
-  return accumulation * seconds(counts) + seconds(counts.update)
+  return Math.max(accumulation * seconds(counts) + seconds(counts.update), bus / busBytesPerSecond)
 }
 
 function sum(of: WorkCounts | undefined, value: (kernel: WorkCounts['kernels'][number]) => number): number {

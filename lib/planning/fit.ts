@@ -1,8 +1,8 @@
 /**
  * Settings with which a run fits into so much memory. Each optimizer step sees the same sequences whatever is chosen:
  * what a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be
- * used up in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk,
- * and state may take 8 bits.
+ * used up in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk, or
+ * beside a card in pinned memory, and state may take 8 bits.
  */
 
 import { once } from '../core/once.js'
@@ -26,7 +26,7 @@ export interface FitChoice extends FitChanges {
   memory: MemoryReport
   /** Multiply-adds of an optimizer step's products with base weights. */
   multiplyAdds: number
-  /** Bytes of activations on the disk that a micro-batch writes and reads. */
+  /** Bytes of activations, on the disk or in pinned memory, that a micro-batch writes and reads. */
   activationBytesMoved: number
   /** Bytes of paged state that an optimizer step reads and writes. */
   stateBytesMoved: number
@@ -156,15 +156,14 @@ interface Way {
 /** The ways that there are for a run. */
 function waysOf(
   planner: Planner,
-  { optimizer = 'adamw', pagedWeights = false, strategy, card }: PlanModelOptions,
+  { optimizer = 'adamw', pagedWeights = false, strategy }: PlanModelOptions,
 ): Way[] {
   const asked = optimizerOf(optimizer)
   const states = asked.type === 'adamw' ? statesOf(strategy) : { paged: false, eightBit: false }
   const possible: Record<Change, boolean> = {
     pagedState: states.paged,
     eightBitState: states.eightBit,
-    // A base on a card is there whole.
-    pagedBase: card === undefined && pagedWeights === false && rulesOf(strategy).saves !== 'model',
+    pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
   // Memory held throughout does not depend on the micro-batch.
   const held = (changes: FitChanges) =>

@@ -5,7 +5,10 @@ import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanR
 
 /** The bytes live at the peak of a plan. The rows add up to `peakBytes`. */
 export class MemoryReport {
+  /** Bytes of the device's memory. */
   readonly peakBytes: number
+  /** Bytes of pinned memory of the host, beside a GPU. */
+  readonly pinnedBytes: number
   readonly rows: readonly PlanRow[]
   /**
    * Bytes of the one arena that activations, loss and workspace share, with gradients that are used up in the backward
@@ -17,11 +20,11 @@ export class MemoryReport {
   readonly trainableParameters: number
   /** Parameters of base and adapter together. */
   readonly totalParameters: number
-  /** Bytes of a paged base that each micro-batch reads from the disk. */
+  /** Bytes of a paged base that each micro-batch reads from the disk, or on a GPU fetches from pinned memory. */
   readonly pagedReadBytes: number
-  /** Bytes of offloaded activations on the disk, which each micro-batch writes and reads. */
+  /** Bytes of offloaded activations on the disk, or in pinned memory, which each micro-batch writes and reads. */
   readonly offloadedBytes: number
-  /** Bytes of paged optimizer state on the disk, which each optimizer step reads and writes. */
+  /** Bytes of paged optimizer state on the disk, or in pinned memory, which each optimizer step reads and writes. */
   readonly pagedStateBytes: number
   /**
    * Pages of files leave memory as soon as they are not needed, as on Linux. Elsewhere the system keeps them for as long as it
@@ -42,6 +45,7 @@ export class MemoryReport {
       )
     this.#report = report
     this.peakBytes = report.peakBytes
+    this.pinnedBytes = report.pinnedBytes ?? 0
     this.rows = report.rows
     this.arenaBytes = report.arenaBytes
     this.peakAt = report.peakAt
@@ -74,38 +78,45 @@ export class MemoryReport {
   }
 
   get #usesDisk(): boolean {
-    return this.bytes('paged_weights') + this.offloadedBytes + this.pagedStateBytes > 0
+    const paged = this.bytes('paged_weights') + this.offloadedBytes + this.pagedStateBytes
+    return this.pinnedBytes === 0 && paged > 0
   }
 
   /** A table with a line per category and the sum. */
   toString(): string {
-    const rows = this.rows.filter((row) => row.bytes > 0)
+    const split = this.pinnedBytes > 0
+    const rows = this.rows.filter((row) => row.bytes + (row.pinnedBytes ?? 0) > 0)
     const lines = [
-      ...rows.map(({ category, bytes }) => [category, bytes] as const),
-      ['peak', this.peakBytes] as const,
+      ...rows.map(({ category, bytes, pinnedBytes = 0 }) => [category, bytes, pinnedBytes] as const),
+      ['peak', this.peakBytes, this.pinnedBytes] as const,
     ]
     const width = Math.max(...lines.map(([label]) => label.length))
-    const body = lines.map(([label, bytes]) => {
+    const body = lines.map(([label, bytes, pinned]) => {
       const share = this.peakBytes > 0 ? Math.round((100 * bytes) / this.peakBytes) : 0
-      return `${label.padEnd(width)}  ${formatBytes(bytes).padStart(10)}  ${String(share).padStart(3)} %`
+      const beside = split ? `  ${(pinned > 0 ? formatBytes(pinned) : '').padStart(11)}` : ''
+      return `${label.padEnd(width)}  ${formatBytes(bytes).padStart(10)}  ${String(share).padStart(3)} %${beside}`.trimEnd()
     })
-    body.splice(-1, 0, '-'.repeat(width + 19))
+    body.splice(-1, 0, '-'.repeat(width + 19 + (split ? 13 : 0)))
+    const [place, reads] = split ? ['in pinned memory', 'fetches'] : ['on disk', 'reads']
     return [
+      ...(split ? [`${''.padEnd(width)}  ${'on the card'.padStart(10)}${'pinned host'.padStart(19)}`] : []),
       ...body,
       ...(this.peakAt ? [`at ${this.peakAt}`] : []),
       ...(this.bytes('paged_weights') > 0
         ? [
-            `paged_weights are pages of a file; ${formatBytes(this.pagedReadBytes)} are read for each micro-batch`,
+            split
+              ? `paged_weights pass through the card; ${formatBytes(this.pagedReadBytes)} are fetched for each micro-batch`
+              : `paged_weights are pages of a file; ${formatBytes(this.pagedReadBytes)} are read for each micro-batch`,
           ]
         : []),
       ...(this.offloadedBytes > 0
         ? [
-            `${formatBytes(this.offloadedBytes)} of activations are on disk; each micro-batch writes and reads them`,
+            `${formatBytes(this.offloadedBytes)} of activations are ${place}; each micro-batch writes and ${reads} them`,
           ]
         : []),
       ...(this.pagedStateBytes > 0
         ? [
-            `${formatBytes(this.pagedStateBytes)} of optimizer state are on disk; each step reads and writes them`,
+            `${formatBytes(this.pagedStateBytes)} of optimizer state are ${place}; each step ${reads} and writes them`,
           ]
         : []),
       ...(this.#usesDisk && !this.dropsPages

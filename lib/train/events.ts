@@ -50,6 +50,8 @@ export interface PlanEvent {
   event: 'plan'
   /** Most bytes that the run will hold at once. */
   peakBytes: number
+  /** On a GPU, bytes of pinned memory of the host beside them. */
+  pinnedBytes?: number
   /** Categories; the rows add up to `peakBytes`. */
   rows: readonly PlanRow[]
   /** Only in private training. */

@@ -4,6 +4,7 @@ import type { MicroBatch } from '../data/pack.js'
 
 import type { NativeSession } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import { warnOfRemarks } from '../native/remarks.js'
 
 import { scheduleAt } from '../options/schedules.js'
 import { TRAIN_PLAN } from '../planning/plans.js'
@@ -112,6 +113,7 @@ class GradientSteps implements Steps {
     if (!inBackward)
       gradNorm = await this.#change(index, async () => {
         const made = await this.#finite(index, () => adapter.native.optimizerStep(update).promise)
+        warnOfRemarks()
         return made.gradNorm
       })
     state.cursor = window.next

@@ -7,7 +7,7 @@ import { LowrankError, WriteError } from '../core/errors.js'
 import { snakeKey } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { cleanUp } from '../io/cleanup.js'
-import { CATEGORIES } from '../native/addon.js'
+import { CATEGORIES, type PlanRow } from '../native/addon.js'
 import { METRICS } from '../options/options.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { TrainEvent, TrainStep } from './events.js'
@@ -25,7 +25,15 @@ const rate = z.number().nonnegative().describe('All tokens processed, per second
 export const planRow = z.object({
   category: z.enum(CATEGORIES),
   bytes: bytes.describe('Bytes of this category at the peak'),
+  pinned_bytes: bytes
+    .optional()
+    .describe('Its bytes in pinned memory of the host, beside a GPU; absent if there are none'),
 })
+
+/** A row of a plan as JSON has it. */
+export function rowData({ category, bytes, pinnedBytes }: PlanRow): z.infer<typeof planRow> {
+  return { category, bytes, ...(pinnedBytes === undefined ? {} : { pinned_bytes: pinnedBytes }) }
+}
 
 /** Guarantee and spending of a private training run, as JSON. */
 export const privacyReport = z
@@ -95,6 +103,7 @@ export const trainEvents = [
       event: z.literal('plan'),
       time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
+      pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
       rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
       privacy: privacyReport.optional(),
     })
@@ -243,7 +252,13 @@ export function lineOf(event: TrainEvent): TrainLine {
     Object.fromEntries(
       Object.entries(fields).map(([key, value]) => [
         snakeKey(key),
-        key === 'best' ? spelled(value) : Number.isNaN(value) ? null : value,
+        key === 'best'
+          ? spelled(value)
+          : event.event === 'plan' && key === 'rows'
+            ? event.rows.map(rowData)
+            : Number.isNaN(value)
+              ? null
+              : value,
       ]),
     )
   const round = event.event === 'step' ? privacy : privacy && { privacy }

@@ -295,6 +295,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     yield {
       event: 'plan',
       peakBytes: this.memory.peakBytes,
+      ...(this.memory.pinnedBytes > 0 ? { pinnedBytes: this.memory.pinnedBytes } : {}),
       rows: this.memory.rows,
       ...(steps.privacy ? { privacy: steps.privacy } : {}),
     }

@@ -4,8 +4,15 @@ import { FileFormatError, WriteError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
 import type { Graph } from '../graph/graph.js'
 import { cleanUp } from '../io/cleanup.js'
-import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from '../native/addon.js'
+import {
+  addon,
+  type CardSizes,
+  type NativeModel,
+  type NativeWeightFile,
+  type StorageFormat,
+} from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
+import { warnOfRemarks } from '../native/remarks.js'
 import {
   makeRoom,
   ownWeightFolder,
@@ -29,6 +36,8 @@ export interface HollowModel {
   /** See `matchWeights`. */
   sources: readonly TensorSource[]
   formats: Readonly<Record<string, StorageFormat>>
+  /** The card whose memory a paged base passes through; undefined on the CPU. */
+  card: CardSizes | undefined
   origin: Omit<WeightOrigin, 'files' | 'formats'>
 }
 
@@ -59,7 +68,7 @@ export async function holdWeights(model: HollowModel, options: HoldOptions): Pro
   if (paged === undefined) return loadAndKeep(model, settings, path, key, control)
   // The least that works is known beforehand; a budget below that is refused before anything is written.
   const bytes = heldBytes(model)
-  translated(() => addon().plan(model.graph, formats, [], {}, undefined, paged))
+  translated(() => addon().plan(model.graph, formats, [], {}, model.card, paged))
   const keeps = kept && settings.keeps && bytes <= settings.limitBytes
   if (keeps) await makeRoom(settings, bytes)
   await writeWeightFile(path, (temporary) => storeWeights(model, temporary, key, control))
@@ -120,10 +129,11 @@ async function mapWeights(
     return false
   }
   try {
-    const { livesInMemory } = await translatedAsync(
+    const { livesInMemory, pinned } = await translatedAsync(
       () => native.mapWeights(path, key, formats, paged).promise,
     )
-    if (paged !== undefined && livesInMemory)
+    warnOfRemarks()
+    if (paged !== undefined && livesInMemory && !pinned)
       process.emitWarning(
         `The weights are paged from ${path}, whose file system keeps its files in memory, so this saves no memory; set LOWRANK_WEIGHT_CACHE to a folder on a disk.`,
         { code: 'LOWRANK_PAGED_IN_MEMORY' },

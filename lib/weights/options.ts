@@ -49,7 +49,7 @@ export const pagedWeightsSchema = z
   })
   .default(false)
   .describe(
-    'Keep the frozen weights in a file, with at most this much of them in memory; `true` chooses a size.',
+    'Keep the frozen weights in a file, with at most this much of them in memory; on a GPU, keep them in pinned memory of the host, with at most this much of them on the GPU. `true` chooses a size.',
   )
 
 /** Memory limit of a paged base: bytes, or 0 if it is chosen; undefined for a base that is not paged. */

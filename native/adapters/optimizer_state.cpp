@@ -119,12 +119,12 @@ OptimizerState::OptimizerState(const AdapterSpec& adapter, Memory& memory)
       memory_(memory),
       resident_(memory.allocate(Category::optimizer, layout_.resident_bytes)),
       ring_(memory.allocate(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes)) {
-  if (const int64_t bytes = layout_.file_bytes(); bytes > 0) stash_ = memory.stash(adapter.state.folder, bytes);
+  if (const int64_t bytes = layout_.file_bytes(); bytes > 0) stash_ = memory.stash(Category::optimizer, adapter.state.folder, bytes);
 }
 
 void OptimizerState::clear() {
   resident_->clear();
-  if (stash_) stash_ = memory_.stash(adapter_.state.folder, layout_.file_bytes());
+  if (stash_) stash_ = memory_.stash(Category::optimizer, adapter_.state.folder, layout_.file_bytes());
 }
 
 void OptimizerState::sweep(const Visit& visit) {

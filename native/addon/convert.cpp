@@ -303,11 +303,13 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
     object.Set(key, Napi::Number::New(env, static_cast<double>(value)));
   };
   number("peakBytes", report.peak_bytes);
+  number("pinnedBytes", report.pinned_bytes);
   Napi::Array rows = Napi::Array::New(env);
   for (const PlanRow& row : report.rows) {
     Napi::Object item = Napi::Object::New(env);
     item.Set("category", name_of(row.category));
     item.Set("bytes", Napi::Number::New(env, static_cast<double>(row.bytes)));
+    if (row.pinned > 0) item.Set("pinnedBytes", Napi::Number::New(env, static_cast<double>(row.pinned)));
     rows.Set(rows.Length(), item);
   }
   object.Set("rows", rows);

@@ -5,9 +5,12 @@
 #include "addon/convert.h"
 #include "addon/handle.h"
 #include "core/error.h"
+#include "core/remarks.h"
 #include "os/mapped_file.h"
+#include "runtime/engine.h"
 #include "weights/decompose_weight.h"
 #include "weights/weight_file.h"
+#include "weights/weight_stream.h"
 
 namespace lowrank::addon {
 namespace {
@@ -101,17 +104,32 @@ class ModelHandle : public Handle<ModelHandle, Model> {
         std::shared_ptr<const WeightFile> file;
         std::vector<Weight> weights;
         std::unique_ptr<Pager> pager;
+        std::unique_ptr<const WeightStream> stream;
+        std::shared_ptr<std::byte> image;
       };
+      const bool streamed = paged && model->device != "cpu";
       return environment(env).channel->start<Mapped>(
           env,
-          [model, path, key, formats, paged](Context&, const CancelFlag&) {
-            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path, paged.has_value()), {}, nullptr};
+          [model, path, key, formats, paged, streamed](Context&, const CancelFlag& cancel) {
+            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path, paged.has_value()), {}, {}, {}, {}};
+            if (streamed) {
+              mapped.stream = std::make_unique<const WeightStream>(stream_weights(model->graph, formats, *paged));
+              mapped.image = Engine::instance().memory(model->device).pinned(Category::paged_weights, mapped.stream->image_bytes);
+            }
+            if (mapped.image) {
+              mapped.weights = read_image(mapped.file, *mapped.stream, mapped.image, cancel);
+              mapped.file->file().expect_whole();
+              return mapped;
+            }
+            if (streamed)
+              remark("The system refused " + std::to_string(mapped.stream->image_bytes) + " bytes of pinned memory for the base on " +
+                     model->device + "; it stays in its file and passes through the host's memory, which is slower.");
             if (!paged) mapped.file->file().prefetch();
             for (size_t i = 0; i < model->weights.size(); ++i)
               mapped.weights.push_back(WeightFile::weight(mapped.file, static_cast<int>(i)));
             if (paged) {
               PageSpans spans(model->graph, mapped.file->layout());
-              const int64_t budget = spans.budget(*paged);
+              const int64_t budget = spans.budget(streamed ? 0 : *paged);
               mapped.pager = std::make_unique<Pager>(mapped.file, std::move(spans), budget);
             }
             mapped.file->file().expect_whole();
@@ -121,6 +139,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
           [model](Napi::Env e, Mapped& mapped) -> Napi::Value {
             Napi::Object result = Napi::Object::New(e);
             result.Set("livesInMemory", mapped.file->file().lives_in_memory());
+            result.Set("pinned", mapped.image != nullptr);
             if (mapped.pager) {
               const int64_t budget = std::min(mapped.pager->budget(), mapped.pager->spans().bytes);
               model->mapped.emplace_back(Category::paged_weights, budget);
@@ -128,11 +147,13 @@ class ModelHandle : public Handle<ModelHandle, Model> {
             for (size_t i = 0; i < mapped.weights.size(); ++i) {
               place(e, *model, static_cast<int>(i), mapped.weights[i]);
               const WeightPlace& there = mapped.file->layout().places[i];
-              if (there.vector || mapped.pager) continue;
+              if (there.vector || mapped.pager || mapped.image) continue;
               model->mapped.emplace_back(Category::weights, there.elements());
               model->mapped.emplace_back(Category::quantization_constants, there.constants());
             }
             model->pager = std::move(mapped.pager);
+            model->stream = std::move(mapped.stream);
+            model->image = std::move(mapped.image);
             return result;
           });
     });

@@ -9,6 +9,7 @@
 #include "addon/handle.h"
 #include "backends/cpu/device.h"
 #include "backends/cuda/device.h"
+#include "core/remarks.h"
 #include "core/version.h"
 #include "ops/ops.h"
 #include "os/cores.h"
@@ -75,6 +76,12 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
     object.Set("cards", cards);
     return object;
   });
+}
+
+Napi::Value remarks(const Napi::CallbackInfo& info) {
+  Napi::Array texts = Napi::Array::New(info.Env());
+  for (const std::string& text : take_remarks()) texts.Set(texts.Length(), text);
+  return texts;
 }
 
 Napi::Value configure(const Napi::CallbackInfo& info) {
@@ -192,11 +199,16 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     std::map<std::string, Plan> plans;
     for (const auto& [name, each] : options) plans.emplace(name, make_plan(*sizes, graph, adapters, each));
     const std::optional<int64_t> paged = to_paged(info[5]);
-    if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
+    const bool on_card = info[4].IsObject();
+    if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans, {on_card}));
+    if (on_card) {
+      const WeightStream stream = stream_weights(graph, formats, *paged);
+      return from_report(env, report_plans(graph, formats, adapters, plans, {on_card, nullptr, &stream}));
+    }
     PageSpans spans(graph, WeightLayout(graph, formats));
     const int64_t budget = spans.budget(*paged);
     const Paging paging{std::move(spans), budget};
-    return from_report(env, report_plans(graph, formats, adapters, plans, &paging));
+    return from_report(env, report_plans(graph, formats, adapters, plans, {on_card, &paging}));
   });
 }
 
@@ -281,6 +293,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("timeKernels", time_kernels);
   method("arithmeticPeak", arithmetic_peak);
   method("dump", dump);
+  method("remarks", remarks);
   method("shutdown", shutdown);
   return exports;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "device/kernels.h"
@@ -45,6 +46,8 @@ class Device {
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;
   /// Brings rows to memory; null where all of them always are.
   virtual std::unique_ptr<Hold> hold(const WeightRows& rows) = 0;
+  /// Order in which rows of the weights in use are held from now on; then it begins again.
+  virtual void expect(std::span<const WeightRows> /*order*/) {}
 
   virtual void launch(const Kernel& kernel, Ptr<std::byte> workspace) = 0;
 

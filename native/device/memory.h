@@ -58,8 +58,12 @@ class Memory {
   /// HostView alone: the one place outside of a device that follows an address.
   virtual std::byte* shared(Ptr<std::byte> at) = 0;
   /// Throws Error("WRITE") where it cannot be made.
+  /// @param category of what is put there
   /// @param folder where it may lie
-  virtual std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) = 0;
+  virtual std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) = 0;
+  /// Memory of the host that the device copies from beside its work; null where the system refuses it, and on a device
+  /// that has no use for it.
+  virtual std::shared_ptr<std::byte> pinned(Category /*category*/, int64_t /*bytes*/) { return nullptr; }
 };
 
 }  // namespace lowrank

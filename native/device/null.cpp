@@ -75,7 +75,7 @@ void NullDevice::download(void* to, Ptr<std::byte>, int64_t bytes, std::string_v
 
 void NullDevice::copy(Ptr<std::byte>, Ptr<std::byte>, int64_t bytes) { counts.copied += bytes; }
 
-std::unique_ptr<Stash> NullDevice::stash(const std::string&, int64_t) { return std::make_unique<CountedStash>(*this); }
+std::unique_ptr<Stash> NullDevice::stash(Category, const std::string&, int64_t) { return std::make_unique<CountedStash>(*this); }
 
 void NullDevice::launch(const Kernel& kernel, Ptr<std::byte>) {
   Moved moved(weights_);

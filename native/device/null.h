@@ -53,7 +53,7 @@ class NullDevice final : public Device, public Memory {
   void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   std::byte* shared(Ptr<std::byte>) override { return nullptr; }
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
+  std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) override;
 
   Counts counts;
   float number = 0;  // every fp32 number that the host reads

@@ -12,6 +12,7 @@
 #include "core/lists.h"
 #include "core/memory.h"
 #include "core/precision.h"
+#include "device/weight_store.h"
 #include "graph/adapter_spec.h"
 #include "graph/graph.h"
 #include "plan/op.h"
@@ -54,10 +55,6 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
 
 /// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
 inline constexpr int64_t kWeightGradientRows = 1024;
-
-/// Rows of a table or head that are read at a time: what a product leaves over of longer ones adds up in fp32, so that
-/// only these rows need to be in memory.
-inline constexpr int64_t kTableRows = 8192;
 
 struct Plan {
   PlanOptions options;

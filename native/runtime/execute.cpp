@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/error.h"
 #include "optim/step.h"
+#include "weights/weight_stream.h"
 
 namespace lowrank {
 Adapter& SessionAdapter::adapter() const { return *run_.session_.adapters_[index_]; }
@@ -87,7 +88,7 @@ void Executor::run_steps() {
     fail("CONFIG", "the session was planned for ", session_.threads_, " threads and the engine now has ", threads,
          "; open a new session after changing the number of threads");
   const std::string& check = check_asked_for();
-  if (Pager* const pager = session_.model_->pager.get()) pager->expect(page_order(plan, pager->spans(), head_rows));
+  if (session_.model_->pager || session_.model_->stream) context_.device.expect(read_order(plan, graph, head_rows));
   if (updates()) {
     squares_.assign(trained().spec().parameters.size(), 0);
     expect_update(plan.steps.begin());

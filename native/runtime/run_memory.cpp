@@ -89,7 +89,7 @@ RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const
   positions_ = sizes.positions;
   arena = memory.allocate(Category::activations, sizes.arena);
   if (const Plan* const plan = sizes.most_offloaded)
-    stash = memory.stash(plan->options.offload_folder, plan->offloaded_bytes);
+    stash = memory.stash(Category::activations, plan->options.offload_folder, plan->offloaded_bytes);
   kv_cache = memory.allocate(Category::kv_cache, sizes.kv_cache);
   moments = memory.allocate(Category::workspace, sizes.moments);
   examples = memory.allocate(Category::gradients, sizes.examples);

@@ -53,6 +53,10 @@ std::unique_ptr<Hold> StoredWeights::hold(const WeightRows& rows) const {
   return std::make_unique<Pinned>(model_.hold(rows.weight, rows.begin, rows.end));
 }
 
+void StoredWeights::expect(std::span<const WeightRows> order) const {
+  if (model_.pager) model_.pager->expect(page_order(model_.pager->spans(), order));
+}
+
 int64_t StoredWeights::gathered_bytes(int weight) const {
   return weight_bytes(model_.weights[weight].format(), 1, model_.graph.weights[weight].cols) + 2 * os::page_bytes();
 }

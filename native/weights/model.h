@@ -22,6 +22,8 @@ struct Model {
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
   std::vector<Claim> mapped;    // of weights that lie in a file
   std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time
+  std::unique_ptr<const WeightStream> stream;  // of a base that passes through the memory of its device
+  std::shared_ptr<std::byte> image;            // where its matrices lie then; null where they stay in their file
   /// Files that weights stay in, by path; only jobs look here, and those follow one another.
   std::map<std::string, std::shared_ptr<const os::MappedFile>> files;
 
@@ -51,6 +53,9 @@ class StoredWeights final : public WeightStore {
   /// As many as take a quarter of the pager's budget.
   int64_t gathered_at_once(int weight) const override;
   std::unique_ptr<Hold> gather(int weight, std::span<const int32_t> rows) const override;
+  void expect(std::span<const WeightRows> order) const override;
+  const WeightStream* stream() const override { return model_.stream.get(); }
+  const std::byte* image() const override { return model_.image.get(); }
 
  private:
   int64_t gathered_bytes(int weight) const;  // of a row, with the pages that it lies in

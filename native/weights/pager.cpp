@@ -78,21 +78,13 @@ std::pair<int, int> PageSpans::of_rows(int weight, int64_t begin, int64_t end) c
   return {from + static_cast<int>(begin / kTableRows), from + static_cast<int>((end + kTableRows - 1) / kTableRows)};
 }
 
-PageOrder page_order(const Plan& plan, const PageSpans& spans, int64_t head_rows) {
-  PageOrder order;
-  for (const Step& step : plan.steps) {
-    if (const int weight = step.sliced_weight; weight >= 0) {
-      const int64_t chunk = plan.options.mode == Mode::forward ? head_rows : plan.head_chunk;
-      for (int64_t row = 0; row < head_rows; row += chunk) {
-        for (int span = spans.first[weight + 1]; span-- > spans.first[weight];) order.push_back(span);
-        if (step.dx < 0) continue;
-        for (int span = spans.first[weight]; span < spans.first[weight + 1]; ++span) order.push_back(span);
-      }
-    }
-    for (const int weight : step.weights)
-      for (int span = spans.first[weight]; span < spans.first[weight + 1]; ++span) order.push_back(span);
+PageOrder page_order(const PageSpans& spans, std::span<const WeightRows> order) {
+  PageOrder pages;
+  for (const auto& [weight, begin, end] : order) {
+    const auto [from, to] = spans.of_rows(weight, begin, end);
+    for (int span = from; span < to; ++span) pages.push_back(span);
   }
-  return order;
+  return pages;
 }
 
 int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget) {

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -41,9 +42,8 @@ struct PageSpans {
 /// Spans in the order in which they will be read; then it begins again.
 using PageOrder = std::vector<int>;
 
-/// Spans read by a call of the plan with that many rows at the head. Rows of embeddings, of which a few are read here and
-/// there, are not in it. The head is read from its last slice to the first for logits, and back for their gradient.
-PageOrder page_order(const Plan& plan, const PageSpans& spans, int64_t head_rows);
+/// Spans of rows that are read in order. Rows of embeddings, of which a few are read here and there, are not in it.
+PageOrder page_order(const PageSpans& spans, std::span<const WeightRows> order);
 
 /// Bytes that are read from the disk each time the order comes round, with a budget of so many bytes.
 int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget);

@@ -1,23 +1,31 @@
 /** The plan of a run on an NVIDIA card, which need not be there: its room, and the least that a step costs. */
 import { formatBytes } from '../../core/bytes.js'
 import type { StepCounts } from '../../native/addon.js'
-import { type Card, leastSeconds, leastWork, ownBytes } from '../../planning/cards.js'
+import { busBytes, type Card, leastSeconds, leastWork, ownBytes } from '../../planning/cards.js'
+import type { MemoryReport } from '../../planning/memory-report.js'
 import { digits, formatMany } from '../format.js'
 import type { Printed } from '../schemas.js'
 
 type CardPlan = NonNullable<Printed<'plan'>['card']>
 
 /** @param accumulation micro-batches of a step */
-export function cardData(card: Card, peakBytes: number, counts: StepCounts, accumulation: number): CardPlan {
+export function cardData(
+  card: Card,
+  memory: MemoryReport,
+  counts: StepCounts,
+  accumulation: number,
+): CardPlan {
   const { operations, bytes } = leastWork(counts, accumulation)
+  const bus = busBytes(memory, accumulation)
   return {
     name: card.name,
     memory_bytes: card.memoryBytes,
     own_bytes: Math.round(ownBytes(card)),
-    fits: peakBytes <= card.memoryBytes - ownBytes(card),
+    fits: memory.peakBytes <= card.memoryBytes - ownBytes(card),
     least_operations: operations,
     least_bytes: bytes,
-    least_seconds: card.rates && leastSeconds(counts, accumulation, card.rates),
+    bus_bytes: bus,
+    least_seconds: card.rates && leastSeconds(counts, accumulation, card.rates, bus),
   }
 }
 
@@ -31,8 +39,9 @@ export function roomLine({ label, memoryBytes }: Card, { own_bytes: own, fits }:
 
 /** The least work of a step, and the time that it takes at the card's published rates. */
 export function workLine({ label, rates }: Card, plan: CardPlan): string {
-  const work = `work at least ${formatMany(plan.least_operations)} operations and ${formatBytes(plan.least_bytes)} moved per step`
+  const over = plan.bus_bytes > 0 ? `, and ${formatBytes(plan.bus_bytes)} over the bus,` : ''
+  const work = `work at least ${formatMany(plan.least_operations)} operations and ${formatBytes(plan.least_bytes)} moved${over} per step`
   if (rates === null || plan.least_seconds === null) return work
-  const published = `${formatMany(rates.operationsPerSecond)} operations and ${digits(rates.bytesPerSecond / 1e9)} GB per second`
+  const published = `${formatMany(rates.operationsPerSecond)} operations and ${digits(rates.bytesPerSecond / 1e9)} GB per second${plan.bus_bytes > 0 ? `, ${digits(rates.busBytesPerSecond / 1e9)} GB over the bus` : ''}`
   return `${work}: no less than ${digits(1e3 * plan.least_seconds)} ms at the published rates of the ${label} (${published}). No run has been timed on one.`
 }

@@ -94,8 +94,8 @@ function keysOf(choice: FitChoice): Partial<RunConfig> {
 /** Effect of each setting that differs from the one asked for, and its use of the disk. */
 const COSTS: Record<FitOption, (choice: FitChoice) => string> = {
   optimizerInBackward: () => 'updates in the backward pass',
-  activationOffloading: ({ activationBytesMoved: moved }) =>
-    `activations on disk, ${formatBytes(moved)} moved per micro-batch`,
+  activationOffloading: ({ memory, activationBytesMoved: moved }) =>
+    `activations ${memory.pinnedBytes > 0 ? 'in pinned memory' : 'on disk'}, ${formatBytes(moved)} moved per micro-batch`,
   optimizer: ({ optimizer, stateBytesMoved: bytes }) => {
     const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
     const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds differently)' : ''
@@ -103,7 +103,7 @@ const COSTS: Record<FitOption, (choice: FitChoice) => string> = {
     return `${optimizer?.type}${resident}${rounds}${moved}`
   },
   pagedWeights: ({ memory, baseBytesRead: read }) =>
-    `base in ${formatBytes(memory.bytes('paged_weights'))}, ${formatBytes(read)} read per micro-batch`,
+    `base in ${formatBytes(memory.bytes('paged_weights'))}${memory.pinnedBytes > 0 ? ' of the card' : ''}, ${formatBytes(read)} ${memory.pinnedBytes > 0 ? 'fetched' : 'read'} per micro-batch`,
 }
 
 function costOf(choice: FitChoice): string {

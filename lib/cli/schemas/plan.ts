@@ -28,6 +28,7 @@ export const plan = z.object({
   trainable_parameters: count.describe('Numbers that train'),
   total_parameters: count.describe('All numbers of base and adapter'),
   peak_bytes: bytes.describe('Most bytes that training will hold at once'),
+  pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
   rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
   process: z
     .object({
@@ -51,6 +52,7 @@ export const plan = z.object({
         .number()
         .nonnegative()
         .describe('Bytes moved in it, each operand of a kernel once a launch'),
+      bus_bytes: bytes.describe('Bytes that come to the card over its bus in an optimizer step'),
       least_seconds: z
         .number()
         .nonnegative()
@@ -124,7 +126,9 @@ export const plan = z.object({
           state_bytes_moved: bytes.describe(
             'Bytes of paged optimizer state that an optimizer step reads and writes',
           ),
-          base_bytes_read: bytes.describe('Bytes of a paged base that a micro-batch reads from the disk'),
+          base_bytes_read: bytes.describe(
+            'Bytes of a paged base that a micro-batch reads from the disk, or fetches to a GPU',
+          ),
         }),
       ),
     })

@@ -93,7 +93,7 @@ export interface NativeModel {
   /**
    * Takes all weights from a weight file, where they stay. Rejects with FILE_FORMAT for a file that cannot be read, or
    * is not of these formats and this key. With `paged` they are in memory within a budget of so many bytes only, 0
-   * standing for one that is chosen; rejects with CONFIG for one that is too small.
+   * standing for one that is chosen; rejects with CONFIG for one that is too small. On a GPU the budget is of its memory.
    */
   mapWeights(
     path: string,
@@ -103,6 +103,8 @@ export interface NativeModel {
   ): Job<{
     /** The file system keeps its files in memory, so nothing is saved by paging. */
     livesInMemory: boolean
+    /** The paged weights of a model on a GPU now lie in pinned memory, and no longer in the file. */
+    pinned: boolean
   }>
   /**
    * Bytes of a paged base that are in memory now, the page cache included, as the system counts them; -1 if it does

@@ -4,7 +4,10 @@ import type { Category, Phase } from '../lists.js'
 /** Bytes of one category. */
 export interface PlanRow {
   category: Category
+  /** In the memory of the device that computes. */
   bytes: number
+  /** In pinned memory of the host, beside a GPU; absent if there are none. */
+  pinnedBytes?: number
 }
 
 /** A step of a plan: what it is, what is live meanwhile, and what it multiplies. */
@@ -22,6 +25,8 @@ export interface PlanMoment {
 /** Planned bytes. The rows are what is live at the peak and add up to `peakBytes`. */
 export interface PlanReport {
   peakBytes: number
+  /** Bytes of pinned memory of the host, beside a GPU; the `pinnedBytes` of the rows add up to it. */
+  pinnedBytes: number
   rows: PlanRow[]
   /** Bytes of the one arena (activations, loss, workspace, and gradients of updates in the backward pass), exact. */
   arenaBytes: number
@@ -31,11 +36,14 @@ export interface PlanReport {
   timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
-  /** Bytes of a paged base that each call of the plan with the largest arena reads from the disk. */
+  /**
+   * Bytes of a paged base that each call of the plan with the largest arena reads from the disk, or on a GPU fetches from
+   * pinned memory.
+   */
   pagedReadBytes: number
-  /** Bytes of activations on the disk, which each call of a training plan writes and reads. */
+  /** Bytes of activations on the disk, or in pinned memory, which each call of a training plan writes and reads. */
   offloadedBytes: number
-  /** Bytes of paged optimizer state on the disk, which each update reads and writes. */
+  /** Bytes of paged optimizer state on the disk, or in pinned memory, which each update reads and writes. */
   pagedStateBytes: number
   /** Pages of files leave memory when they are dropped, as on Linux; elsewhere the system decides when. */
   dropsPages: boolean

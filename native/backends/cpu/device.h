@@ -40,6 +40,9 @@ class CpuDevice final : public Device {
   std::unique_ptr<Hold> hold(const WeightRows& rows) override {
     return rows.weight < 0 ? nullptr : weights_->hold(rows);
   }
+  void expect(std::span<const WeightRows> order) override {
+    if (weights_ != nullptr) weights_->expect(order);
+  }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
   /// Device of the level `reference`.
   std::unique_ptr<Device> reference() override;

@@ -36,7 +36,7 @@ class HostMemory final : public Memory {
     std::memcpy(host(to), host(from), static_cast<size_t>(bytes));
   }
   std::byte* shared(Ptr<std::byte> at) override { return host(at); }
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override {
+  std::unique_ptr<Stash> stash(Category, const std::string& folder, int64_t bytes) override {
     return std::make_unique<FileStash>(folder, bytes);
   }
 };

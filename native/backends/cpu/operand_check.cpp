@@ -214,8 +214,8 @@ class OperandCheck::Watched final : public Memory {
   }
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override { memory_.copy(to, from, bytes); }
   std::byte* shared(Ptr<std::byte> at) override { return memory_.shared(at); }
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override {
-    return memory_.stash(folder, bytes);
+  std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) override {
+    return memory_.stash(category, folder, bytes);
   }
 
  private:

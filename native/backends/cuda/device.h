@@ -1,6 +1,7 @@
 // An NVIDIA GPU as a device: kernels as values become launches (launch/), and weights lie in its memory.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,6 +15,8 @@
 #include "device/device.h"
 
 namespace lowrank::cuda {
+
+class WeightRing;
 
 /// Workspace of the kernels on a kind of card, which need not be there.
 class CudaSizes final : public KernelSizes {
@@ -42,17 +45,22 @@ class CudaDevice final : public Device, private Launcher {
   /// Copies all weights to the card, once for all that use the same model at a time.
   std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
   void use(const PlacedWeights* weights) override;
-  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
-  std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
+  /// The same rows whether a base is streamed or not, so that sums are cut alike.
+  int64_t rows_at_once(int, int64_t rows) const override { return std::min(rows, kTableRows); }
+  std::unique_ptr<Hold> hold(const WeightRows& rows) override;
+  void expect(std::span<const WeightRows> order) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
   /// The CPU's reference kernels, on copies of what a kernel touches.
   std::unique_ptr<Device> reference() override;
+  /// Bytes of streamed bases that were fetched so far, of those that are placed.
+  int64_t fetched() const;
   /// Waits for all kernels.
   void finish();
 
  private:
   struct Copies;
   class Placed;
+  void look_up(const DecodeRows& kernel);
 
   const Card& card() const override { return gpu_.card(); }
   void zero(Ptr<std::byte> to, int64_t bytes) override { memory_.queue_zero(to, bytes); }
@@ -69,10 +77,11 @@ class CudaDevice final : public Device, private Launcher {
   std::string library_reason_;
   std::unique_ptr<CublasLt> library_;
   const CudaSizes sizes_;
-  std::map<const void*, std::weak_ptr<const Copies>> copies_;  // by model
+  std::map<const void*, std::weak_ptr<Copies>> copies_;  // by model
   const Weights none_;
   const Weights* weights_ = &none_;     // that kernels name
   const WeightStore* store_ = nullptr;  // the same on the host
+  WeightRing* ring_ = nullptr;          // where they are streamed
 };
 
 }  // namespace lowrank::cuda

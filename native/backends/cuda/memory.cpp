@@ -6,6 +6,7 @@
 #include "backends/cuda/stash.h"
 #include "core/error.h"
 #include "core/math.h"
+#include "core/remarks.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -50,13 +51,16 @@ class Owned final : public Allocation {
 
 }  // namespace
 
-Pinned::Pinned(Gpu& gpu, int64_t bytes) : gpu_(gpu) {
+Pinned::Pinned(Gpu& gpu, int64_t bytes, std::nothrow_t) : gpu_(gpu) {
   void* data = nullptr;
   const CUresult error = gpu_.driver().cuMemHostAlloc(&data, static_cast<size_t>(bytes), CU_MEMHOSTALLOC_PORTABLE);
-  if (error == CUDA_ERROR_OUT_OF_MEMORY)
-    fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes of pinned memory for ", gpu_.name(), ".");
+  if (error == CUDA_ERROR_OUT_OF_MEMORY) return;
   gpu_.check(error, "cuMemHostAlloc");
   data_ = static_cast<std::byte*>(data);
+}
+
+Pinned::Pinned(Gpu& gpu, int64_t bytes) : Pinned(gpu, bytes, std::nothrow) {
+  if (data_ == nullptr) fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes of pinned memory for ", gpu_.name(), ".");
 }
 
 CudaMemory::Ring::Ring(Gpu& gpu) : pinned(gpu, kSlot * 4) {
@@ -160,8 +164,36 @@ void CudaMemory::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
              "cuMemcpyDtoDAsync");
 }
 
-std::unique_ptr<Stash> CudaMemory::stash(const std::string&, int64_t bytes) {
-  return std::make_unique<PinnedStash>(*this, bytes);
+std::unique_ptr<Stash> CudaMemory::stash(Category category, const std::string& folder, int64_t bytes) {
+  try {
+    return std::make_unique<PinnedStash>(*this, category, bytes);
+  } catch (const Error& error) {
+    if (error.code() != std::string_view("OUT_OF_MEMORY") || folder.empty()) throw;
+  }
+  remark("The system refused " + std::to_string(bytes) + " bytes of pinned memory for " + lowrank::name_of(category) +
+         " of " + gpu_.name() + "; they lie in a file in " + folder + " instead, which is slower.");
+  return std::make_unique<FileStash>(*this, folder, bytes);
+}
+
+std::shared_ptr<std::byte> CudaMemory::pinned(Category category, int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  const Gpu::Entered entered(gpu_);
+  auto own = std::make_unique<Pinned>(gpu_, bytes, std::nothrow);
+  if (own->data() == nullptr) return nullptr;
+  std::byte* const data = own->data();
+  struct Free {
+    CudaMemory& memory;
+    std::shared_ptr<Pinned> pinned;
+    std::shared_ptr<Claim> claim;
+    /// Copies from it may be queued when it goes.
+    void operator()(std::byte*) {
+      const Gpu::Entered leaving(memory.gpu(), true);
+      memory.gpu().settle();
+      claim.reset();
+      pinned.reset();
+    }
+  };
+  return {data, Free{*this, std::move(own), std::make_shared<Claim>(category, bytes, Place::pinned)}};
 }
 
 }  // namespace lowrank::cuda

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,7 +20,11 @@ class Pinned {
  public:
   /// Throws Error("OUT_OF_MEMORY").
   Pinned(Gpu& gpu, int64_t bytes);
-  ~Pinned() { gpu_.driver().cuMemFreeHost(data_); }
+  /// Null where the system refuses it.
+  Pinned(Gpu& gpu, int64_t bytes, std::nothrow_t);
+  ~Pinned() {
+    if (data_ != nullptr) gpu_.driver().cuMemFreeHost(data_);
+  }
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
   std::byte* data() const { return data_; }
@@ -41,8 +46,9 @@ class CudaMemory final : public Memory {
   void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   std::byte* shared(Ptr<std::byte>) override { return nullptr; }
-  /// In pinned memory. Throws Error("OUT_OF_MEMORY").
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
+  /// In pinned memory, or in a file of the folder where the system refuses that.
+  std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) override;
+  std::shared_ptr<std::byte> pinned(Category category, int64_t bytes) override;
   /// Memory whose contents do not matter.
   std::unique_ptr<Allocation> uninitialized(Category category, int64_t bytes);
 

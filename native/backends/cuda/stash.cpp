@@ -5,11 +5,12 @@
 
 namespace lowrank::cuda {
 
-PinnedStash::PinnedStash(CudaMemory& memory, int64_t bytes) : memory_(memory), bytes_(bytes) {
+PinnedStash::PinnedStash(CudaMemory& memory, Category category, int64_t bytes) : memory_(memory), bytes_(bytes) {
   if (bytes_ == 0) return;
   const Gpu::Entered entered(memory_.gpu());
   pinned_.emplace(memory_.gpu(), bytes_);
   std::memset(pinned_->data(), 0, static_cast<size_t>(bytes_));
+  claim_ = Claim(category, bytes_, Place::pinned);
 }
 
 PinnedStash::~PinnedStash() {
@@ -74,6 +75,18 @@ void PinnedStash::write(int64_t offset, const void* from, int64_t bytes) {
   const Gpu::Entered entered(memory_.gpu());
   for (const bool put : {true, false}) each(offset, bytes, put, [](const Gpu::Mark& copy) { copy.wait(); });
   std::copy_n(static_cast<const std::byte*>(from), bytes, pinned_->data() + offset);
+}
+
+void FileStash::put(int64_t offset, Ptr<std::byte> from, int64_t bytes) {
+  room_.resize(static_cast<size_t>(bytes));
+  memory_.download(room_.data(), from, bytes, "stash");
+  file_.write(room_.data(), bytes, offset);
+}
+
+void FileStash::fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) {
+  room_.resize(static_cast<size_t>(bytes));
+  file_.read(room_.data(), bytes, offset);
+  memory_.upload(to, room_.data(), bytes);
 }
 
 }  // namespace lowrank::cuda

@@ -54,41 +54,53 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
     expect(bare).toMatchObject({ available: false, reason: expect.stringContaining('/nowhere/lowrank.cuda') })
   })
 
-  test('a run trains there, close to the CPU, the same bits under every order of its streams', async () => {
+  /** Losses of a short run, and what it notes. */
+  async function trained(device: string, env: Record<string, string>, more: object = {}) {
     const folder = mkdtempSync(join(tmpdir(), 'lowrank-device-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
-    const data = join(folder, 'data.jsonl')
-    writeFileSync(data, '{"text": "a tiny row"}\n{"text": "another one"}\n')
-    const losses = async (device: string, env: Record<string, string>) => {
-      const config = join(folder, 'run.yaml')
-      const run = {
-        ...{
-          model: resolve('demo/base'),
-          strategy: { name: 'lora' },
-          dataset: data,
-          device,
-          precision: 'fp32',
-        },
-        ...{
-          max_steps: 2,
-          max_seq_length: 16,
-          sample_rows: 0,
-          output_dir: mkdtempSync(join(folder, 'out-')),
-        },
-      }
-      writeFileSync(config, JSON.stringify(run))
-      const ended = await lowrank(['train', config, '--json'], { env: { ...env, LOWRANK_MEASURE: 'off' } })
-      expect(ended).toMatchObject({ code: 0 })
-      const events = jsonLines(ended.stdout) as { loss?: number }[]
-      return events.flatMap(({ loss }) => (loss === undefined ? [] : [loss]))
+    const dataset = join(folder, 'data.jsonl')
+    writeFileSync(dataset, '{"text": "a tiny row"}\n{"text": "another one"}\n')
+    const config = join(folder, 'run.yaml')
+    const run = {
+      ...{ model: resolve('demo/base'), strategy: { name: 'lora' }, dataset, device, precision: 'fp32' },
+      ...{ max_steps: 2, max_seq_length: 16, sample_rows: 0, output_dir: join(folder, 'out') },
+      ...more,
     }
-    const cpu = await losses('cpu', {})
-    const late = await losses('cuda', standin())
-    const random = await losses('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
+    writeFileSync(config, JSON.stringify(run))
+    const ended = await lowrank(['train', config, '--json'], { env: { ...env, LOWRANK_MEASURE: 'off' } })
+    expect(ended).toMatchObject({ code: 0 })
+    const events = jsonLines(ended.stdout) as { loss?: number }[]
+    const losses = events.flatMap(({ loss }) => (loss === undefined ? [] : [loss]))
+    return { losses, notes: ended.stderr, config }
+  }
+
+  test('a run trains there, close to the CPU, the same bits under every order of its streams', async () => {
+    const { losses: cpu } = await trained('cpu', {})
+    const { losses: late } = await trained('cuda', standin())
+    const { losses: random } = await trained('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
     expect(late.length).toBeGreaterThan(1)
     expect(random).toEqual(late)
     // A card without room for the run is passed over.
-    expect(await losses('auto', standin({ LOWRANK_STANDIN_MEMORY: '500000000' }))).toEqual(cpu)
+    const small = standin({ LOWRANK_STANDIN_MEMORY: '500000000' })
+    expect((await trained('auto', small)).losses).toEqual(cpu)
     for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
+  })
+
+  test('a base passes through the card from pinned memory, or where that is refused from its file', async () => {
+    const usual = await trained('cuda', standin(), { max_steps: 1 })
+    const streamed = { max_steps: 1, paged_weights: true, activation_offloading: true }
+    const pinned = await trained('cuda', standin({ LOWRANK_STANDIN_ORDER: 'random:3' }), streamed)
+    expect(pinned.losses).toEqual(usual.losses)
+    expect(pinned.notes).toMatch(/paged_weights +\S+ \S+ +\d+ % +\S+ \S+\n/)
+    expect(pinned.notes).toMatch(/peak +\S+ \S+ +100 % +\S+ \S+\n/)
+    expect(pinned.notes).not.toContain('refused')
+    const [planned] = printed<'plan'>(await lowrank(['plan', pinned.config, '--json'], { env: standin() }))
+    expect(planned?.card).toMatchObject({ name: '0', fits: true })
+    const [bytes, pinned_bytes] = [expect.any(Number), expect.any(Number)]
+    expect(planned?.rows).toContainEqual({ category: 'paged_weights', bytes, pinned_bytes })
+    // Room for what copies pass through, and no more.
+    const scarce = await trained('cuda', standin({ LOWRANK_STANDIN_PINNED: String(36 << 20) }), streamed)
+    expect(scarce.losses).toEqual(usual.losses)
+    expect(scarce.notes.match(/The system refused \d+ bytes of pinned memory for/g)).toHaveLength(2)
   })
 })

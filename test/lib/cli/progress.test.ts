@@ -11,6 +11,7 @@ afterEach(() => {
 })
 
 const MIB = 1 << 20
+const PLANNED = { peakBytes: 12 * MIB, pinnedBytes: 0, onCard: false }
 /** A line that is drawn, drawn anew, and taken away. */
 const first = (line: string) => `\r\u001b[J${line}\n`
 const again = (line: string) => `\r\u001b[1A\u001b[J${line}\n`
@@ -44,7 +45,7 @@ function stderr(isTTY: boolean): { output: Output; text: () => string } {
 
 test('a run that had no steps left says so in place of a curve', () => {
   const { output } = stderr(true)
-  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  const progress = new TrainProgress(output, PLANNED, 70 * MIB)
   expect(progress.closing(30, 0, 90 * MIB, 80)).toBe(
     '  No steps were left: the checkpoint is of step 30, the last.',
   )
@@ -52,7 +53,7 @@ test('a run that had no steps left says so in place of a curve', () => {
 
 test('without a terminal there is a line at first, every ten seconds, and at the end', () => {
   const { output, text } = stderr(false)
-  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  const progress = new TrainProgress(output, PLANNED, 70 * MIB)
   for (let index = 1; index <= 100; index++) {
     progress.update(step(index))
     vi.advanceTimersByTime(300)
@@ -74,7 +75,7 @@ test('on a terminal a bar is drawn, and notes stay above it', () => {
   vi.stubEnv('WT_SESSION', 'yes')
   onTestFinished(() => void vi.unstubAllEnvs())
   const { output, text } = stderr(true)
-  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  const progress = new TrainProgress(output, PLANNED, 70 * MIB)
   progress.update(step(50))
   progress.note('step 50: saved out/checkpoint-50')
   progress.stop()
@@ -87,7 +88,7 @@ test('on a terminal a bar is drawn, and notes stay above it', () => {
 
 test('an evaluation between two steps shows how far it is', () => {
   const piped = stderr(false)
-  const lines = new TrainProgress(piped.output, 12 * MIB, 70 * MIB)
+  const lines = new TrainProgress(piped.output, PLANNED, 70 * MIB)
   lines.update(step(1))
   for (let batches = 1; batches <= 40; batches++) {
     vi.advanceTimersByTime(500)
@@ -95,7 +96,7 @@ test('an evaluation between two steps shows how far it is', () => {
   }
   expect(piped.text().split('\n').slice(1, -1)).toEqual(['evaluating 20/40', 'evaluating 40/40'])
   const terminal = stderr(true)
-  const bar = new TrainProgress(terminal.output, 12 * MIB, 70 * MIB)
+  const bar = new TrainProgress(terminal.output, PLANNED, 70 * MIB)
   bar.update(step(50))
   vi.advanceTimersByTime(500)
   bar.evaluating({ batches: 7, totalBatches: 40 })
@@ -163,7 +164,7 @@ test('a wait that tells its share says how long it goes on', () => {
 
 test('a step that takes long is told of, from the first on', () => {
   const piped = stderr(false)
-  const lines = new TrainProgress(piped.output, 12 * MIB, 70 * MIB)
+  const lines = new TrainProgress(piped.output, PLANNED, 70 * MIB)
   lines.begin()
   vi.advanceTimersByTime(4000)
   lines.update(step(1))
@@ -177,7 +178,7 @@ test('a step that takes long is told of, from the first on', () => {
       .split('\n'),
   ).toEqual(['First step, 2 s', 'step 1/100', 'step 2, 10 s', 'step 2, 20 s', ''])
   const terminal = stderr(true)
-  const bar = new TrainProgress(terminal.output, 12 * MIB, 70 * MIB)
+  const bar = new TrainProgress(terminal.output, PLANNED, 70 * MIB)
   bar.begin()
   vi.advanceTimersByTime(3000)
   expect(terminal.text()).toContain(again('First step, 3 s'))

@@ -8,7 +8,7 @@ const kernel = (multiplyAdds: number, bytesMoved: number): KernelCounts => ({
 const counts = (...kernels: KernelCounts[]): WorkCounts => ({
   ...{ kernels, uploadedBytes: 0, downloadedBytes: {}, stashedBytes: 0, fetchedBytes: 0 },
 })
-const rates: CardRates = { operationsPerSecond: 100, bytesPerSecond: 10 }
+const rates: CardRates = { operationsPerSecond: 100, bytesPerSecond: 10, busBytesPerSecond: 2 }
 
 test('the least time is that of products or of memory, kernel by kernel', () => {
   // 4 s of products, and 7 s of memory; the update moves for 2 s.
@@ -18,6 +18,8 @@ test('the least time is that of products or of memory, kernel by kernel', () => 
   }
   expect(leastSeconds(step, 1, rates)).toBe(4 + 7 + 2)
   expect(leastSeconds(step, 3, rates)).toBe(3 * 11 + 2)
+  expect(leastSeconds(step, 3, rates, 60)).toBe(3 * 11 + 2)
+  expect(leastSeconds(step, 3, rates, 80)).toBe(40)
   expect(leastWork(step, 3)).toEqual({ operations: 3 * 500, bytes: 3 * 80 + 20 })
   expect(leastWork(counts(kernel(5, 6)), 2)).toEqual({ operations: 20, bytes: 12 })
 })

@@ -16,6 +16,7 @@ test('a report with pages of files says where the system keeps them', () => {
   const printed = (pagedStateBytes: number, dropsPages: boolean) =>
     new MemoryReport({
       peakBytes: 1,
+      pinnedBytes: 0,
       rows: [{ category: 'optimizer', bytes: 1 }],
       arenaBytes: 0,
       timeline: [],
@@ -35,6 +36,7 @@ test('a report with pages of files says where the system keeps them', () => {
 test('a report prints its categories, their shares and the peak', () => {
   const report = new MemoryReport({
     peakBytes: 4 << 20,
+    pinnedBytes: 0,
     rows: [
       { category: 'weights', bytes: 3 << 20 },
       { category: 'activations', bytes: 1 << 20 },
@@ -60,4 +62,37 @@ test('a report prints its categories, their shares and the peak', () => {
   )
   expect(report.bytes('weights')).toBe(3 << 20)
   expect(report.bytes('kv_cache')).toBe(0)
+})
+
+test('a report of a GPU says what lies on the card and what beside it', () => {
+  const report = new MemoryReport({
+    peakBytes: 4 << 20,
+    pinnedBytes: 5 << 20,
+    rows: [
+      { category: 'weights', bytes: 1 << 20 },
+      { category: 'paged_weights', bytes: 3 << 20, pinnedBytes: 4 << 20 },
+      { category: 'optimizer', bytes: 0, pinnedBytes: 1 << 20 },
+    ],
+    arenaBytes: 0,
+    timeline: [],
+    peakAt: '',
+    trainableParameters: 10,
+    totalParameters: 100,
+    pagedReadBytes: 6 << 20,
+    offloadedBytes: 0,
+    pagedStateBytes: 1 << 20,
+    dropsPages: false,
+  })
+  expect(report.toString()).toBe(
+    [
+      '               on the card        pinned host',
+      'weights          1.00 MiB   25 %',
+      'paged_weights    3.00 MiB   75 %     4.00 MiB',
+      'optimizer             0 B    0 %     1.00 MiB',
+      '---------------------------------------------',
+      'peak             4.00 MiB  100 %     5.00 MiB',
+      'paged_weights pass through the card; 6.00 MiB are fetched for each micro-batch',
+      '1.00 MiB of optimizer state are in pinned memory; each step fetches and writes them',
+    ].join('\n'),
+  )
 })

@@ -70,7 +70,7 @@ TEST("the null device allocates nothing, counts copies by what they are and give
   CHECK_EQ(losses[0], 5);
   CHECK(!device.allocate(Category::gradients, 0)->data());
   device.copy(memory->data(), memory->data(), 100);
-  const auto stash = device.stash("no such folder", 4096);
+  const auto stash = device.stash(Category::activations, "no such folder", 4096);
   stash->put(0, memory->data(), 50);
   stash->fetch(memory->data(), 0, 60);
   CHECK_EQ(device.counts.uploaded, 16);

@@ -65,7 +65,7 @@ class ShadowDevice final : public Device, public Memory {
     std::copy_n(cpu::host(from), bytes, cpu::host(to));
   }
   std::byte* shared(Ptr<std::byte>) override { return nullptr; }
-  std::unique_ptr<Stash> stash(const std::string&, int64_t bytes) override {
+  std::unique_ptr<Stash> stash(Category, const std::string&, int64_t bytes) override {
     return std::make_unique<Kept>(*this, bytes);
   }
 

@@ -23,12 +23,13 @@ namespace lowrank::test {
 
 constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3, kTokens = 12;
 
-/// One block with attention.
-inline Graph block() {
+/// So many blocks with attention; the names of those after the first begin with their number.
+inline Graph block(int blocks = 1, int64_t vocab = kVocab) {
   Graph graph;
   graph.family = "test";
-  graph.vocab_size = kVocab;
-  graph.layers = 1;
+  graph.vocab_size = vocab;
+  graph.layers = blocks;
+  int at = 0;
   for (int64_t i = 0; i < kHead / 2; ++i) graph.inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
   const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
     graph.weights.push_back({name, rows, cols, kind});
@@ -40,7 +41,7 @@ inline Graph block() {
     node.path = path;
     node.inputs = std::move(inputs);
     node.weight = w;
-    node.segment = op == Op::embedding || op == Op::lm_head || path == "norm" ? -1 : 0;
+    node.segment = op == Op::embedding || op == Op::lm_head || path == "norm" ? -1 : at;
     node.eps = 1e-5f;
     node.scale = 0.25f;
     node.heads = static_cast<int>(cols / kHead);
@@ -61,28 +62,31 @@ inline Graph block() {
     graph.nodes.back().residual = residual;
     return made;
   };
-  const int x = add(Op::embedding, "embed", {}, kHidden, ValueType::residual,
-                    weight("embed", kVocab, kHidden, WeightKind::table));
-  const int normed = norm("norm1", x);
-  const int q = linear("q", normed, kHidden, kHidden);
-  graph.nodes.back().bias = weight("q_bias", 1, kHidden, WeightKind::vector);
-  const int k = linear("k", normed, kHidden, kHead), v = linear("v", normed, kHidden, kHead);
-  const int turned_q = add(Op::rope, "rope_q", {q}, kHidden, ValueType::operand, -1);
-  const int turned_k = add(Op::rope, "rope_k", {k}, kHead, ValueType::operand, -1);
-  const int seen = add(Op::attention, "attention", {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
-  graph.nodes.back().kv_heads = 1;
-  graph.nodes.back().layer = 0;
-  const int after = linear("o", seen, kHidden, kHidden, x);
-  const int again = norm("norm2", after);
-  const int gate = linear("gate", again, kHidden, kWidth), up = linear("up", again, kHidden, kWidth);
-  const int unit = add(Op::swiglu, "swiglu", {gate, up}, kWidth, ValueType::operand, -1);
-  const int last = norm("norm", linear("down", unit, kWidth, kHidden, after));
-  add(Op::lm_head, "head", {last}, kVocab, ValueType::operand, weight("head", kVocab, kHidden));
+  int x = add(Op::embedding, "embed", {}, kHidden, ValueType::residual, weight("embed", vocab, kHidden, WeightKind::table));
+  for (; at < blocks; ++at) {
+    const auto named = [at](const char* name) { return (at == 0 ? "" : std::to_string(at) + ".") + name; };
+    const int normed = norm(named("norm1"), x);
+    const int q = linear(named("q"), normed, kHidden, kHidden);
+    graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
+    const int k = linear(named("k"), normed, kHidden, kHead), v = linear(named("v"), normed, kHidden, kHead);
+    const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
+    const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
+    const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
+    graph.nodes.back().kv_heads = 1;
+    graph.nodes.back().layer = at;
+    const int after = linear(named("o"), seen, kHidden, kHidden, x);
+    const int again = norm(named("norm2"), after);
+    const int gate = linear(named("gate"), again, kHidden, kWidth), up = linear(named("up"), again, kHidden, kWidth);
+    const int unit = add(Op::swiglu, named("swiglu"), {gate, up}, kWidth, ValueType::operand, -1);
+    x = linear(named("down"), unit, kWidth, kHidden, after);
+  }
+  const int last = norm("norm", x);
+  add(Op::lm_head, "head", {last}, vocab, ValueType::operand, weight("head", vocab, kHidden));
   return graph;
 }
 
-inline std::shared_ptr<const Model> model_of(Pool& pool, StorageFormat format) {
-  auto model = std::make_shared<Model>(block());
+inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab) {
+  auto model = std::make_shared<Model>(block(blocks, vocab));
   for (size_t i = 0; i < model->weights.size(); ++i) {
     const GraphWeight& w = model->graph.weights[i];
     const bool matrix = w.kind == WeightKind::matrix;
@@ -164,6 +168,9 @@ struct Way {
   double max_norm = 1;
   bool one_sequence = false;
   std::optional<RankDraws> ranks = {};
+  int blocks = 1;
+  int64_t vocab = kVocab;
+  std::function<void(Model& model)> place = {};  // puts the base elsewhere
 };
 
 inline TrainInput input_of(const Way& way, int step) {
@@ -212,7 +219,8 @@ inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base);
+  const auto model = model_of(pool, way.base, way.blocks, way.vocab);
+  if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
     const std::string& name = way.spec.parameters[static_cast<size_t>(i)].name;

@@ -96,7 +96,7 @@ TEST("kernels run on the card, in the order of the calls") {
                at_w = memory.allocate(Category::weights, cols * 4), rstd = memory.allocate(Category::activations, rows * 4);
     memory.upload(at_x->data(), x.data(), at_x->bytes());
     memory.upload(at_w->data(), w.data(), at_w->bytes());
-    const auto stash = memory.stash("", at_x->bytes());
+    const auto stash = memory.stash(Category::activations, "", at_x->bytes());
     stash->put(0, at_x->data(), at_x->bytes());
     device.launch(Zero{at_x->data(), at_x->bytes()}, {});
     stash->fetch(at_x->data(), 0, at_x->bytes());

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <filesystem>
 #include <functional>
 #include <numeric>
 
@@ -12,6 +13,7 @@
 
 #include "card_test.h"
 #include "core/error.h"
+#include "core/remarks.h"
 #include "device/host_view.h"
 
 namespace lowrank::test {
@@ -93,7 +95,7 @@ TEST("copies on the card and views of the host are in order with kernels") {
 std::vector<float> stash_round(UsedCard& used) {
   const int64_t count = 5000, bytes = count * 4;
   const auto a = used.memory.allocate(Category::activations, bytes), b = used.memory.allocate(Category::activations, bytes);
-  const auto stash = used.memory.stash("", 2 * bytes);
+  const auto stash = used.memory.stash(Category::activations, "", 2 * bytes);
   used.write(a->data(), counted_floats(count, 1));
   used.add(a->data(), count, 1);
   stash->put(0, a->data(), bytes);
@@ -135,7 +137,7 @@ TEST("the host reads and writes a stash after the copies that it meets") {
     StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
     UsedCard used(card);
     const auto a = used.memory.allocate(Category::optimizer, 4000);
-    const auto stash = used.memory.stash("", 8000);
+    const auto stash = used.memory.stash(Category::activations, "", 8000);
     std::vector<float> host(1000, -1.0f);
     stash->read(4000, host.data(), 4000);
     CHECK(host == std::vector<float>(1000, 0.0f));
@@ -154,6 +156,43 @@ TEST("the host reads and writes a stash after the copies that it meets") {
     stash->read(4000, host.data(), 4000);
     CHECK(host == std::vector<float>(1000, 8.0f));
   }
+}
+
+TEST("where pinned memory is refused a stash lies in a file, with the same bytes, and that is said once") {
+  StandinCard card({{"LOWRANK_STANDIN_PINNED", std::to_string(21'000 + (20 << 20))}});
+  UsedCard used(card);
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  const int64_t before = allocated_bytes(Category::activations, Place::pinned);
+  const auto first = used.memory.stash(Category::activations, folder, 20'000);
+  CHECK_EQ(allocated_bytes(Category::activations, Place::pinned) - before, 20'000);
+  (void)take_remarks();
+  for (int i = 0; i < 2; ++i) {
+    const auto stash = used.memory.stash(Category::activations, folder, 40'000);
+    CHECK_EQ(allocated_bytes(Category::activations, Place::pinned) - before, 20'000);
+    const auto a = used.memory.allocate(Category::activations, 20'000);
+    used.write(a->data(), counted_floats(5000, 1));
+    used.add(a->data(), 5000, 1);
+    stash->put(20'000, a->data(), 20'000);
+    used.add(a->data(), 5000, 1);
+    stash->fetch(a->data(), 20'000, 20'000);
+    used.add(a->data(), 5000, 0.5f);
+    CHECK(used.read(a->data(), 5000) == counted_floats(5000, 2.5f));
+    std::vector<float> host(5000);
+    stash->read(20'000, host.data(), 20'000);
+    CHECK(host == counted_floats(5000, 2));
+    stash->write(0, host.data(), 20'000);
+    stash->settle();
+    stash->fetch(a->data(), 0, 20'000);
+    CHECK(used.read(a->data(), 5000) == counted_floats(5000, 2));
+    const std::vector<std::string> said = take_remarks();
+    CHECK_EQ(said.size(), i == 0 ? 1u : 0u);
+    if (i == 0)
+      CHECK_EQ(said.front(), "The system refused 40000 bytes of pinned memory for activations of cuda:0; they lie in a file in " +
+                                 folder + " instead, which is slower.");
+  }
+  CHECK(used.memory.pinned(Category::paged_weights, 40'000) == nullptr);
+  CHECK(used.memory.pinned(Category::paged_weights, 100) != nullptr);
+  CHECK_THROWS(used.memory.stash(Category::activations, "", 40'000), "The system refused 40000 bytes of pinned memory");
 }
 
 TEST("memory that a card does not have is refused with what fits, and the rest goes on") {
@@ -200,7 +239,7 @@ TEST("a failed kernel ends the card: every call after it throws the same error, 
                        "first standin_add and the last standin_add; LOWRANK_CUDA_BLOCKING=1 names") == 0);
     CHECK_EQ(error_of(pass).second, message);
     CHECK_EQ(error_of([&] { (void)used.memory.allocate(Category::workspace, 4); }).second, message);
-    CHECK_EQ(error_of([&] { (void)used.memory.stash("", 4); }).second, message);
+    CHECK_EQ(error_of([&] { (void)used.memory.stash(Category::activations, "", 4); }).second, message);
   }
   CHECK_EQ(standin_leaks(), std::string());
   card.environment().set("LOWRANK_CUDA_BLOCKING", "1");
@@ -234,7 +273,7 @@ TEST("every call of the driver that fails, at any use, ends in one clear error a
           cuda::Gpu gpu(probe.driver, *probe.usable(), card.pack());
           cuda::CudaMemory memory(gpu);
           const auto a = memory.allocate(Category::workspace, 400), b = memory.allocate(Category::workspace, 400);
-          const auto stash = memory.stash("", 400);
+          const auto stash = memory.stash(Category::activations, "", 400);
           const std::vector<float> ones(100, 1.0f);
           std::vector<float> read(100);
           for (int i = 0; i < 3; ++i) {

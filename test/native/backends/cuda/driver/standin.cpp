@@ -72,7 +72,7 @@ struct State {
   std::mutex mutex;
   bool ready = false;
   std::vector<int> devices;
-  size_t memory = 0;
+  size_t memory = 0, most_pinned = 0;
   int version = 0;
   bool interprets = false;
   std::string order;
@@ -118,6 +118,7 @@ void set_up(State& s) {
     at = end + 1;
   }
   s.memory = std::strtoull(variable("LOWRANK_STANDIN_MEMORY", "4294967296").c_str(), nullptr, 10);
+  s.most_pinned = std::strtoull(variable("LOWRANK_STANDIN_PINNED", "1099511627776").c_str(), nullptr, 10);
   s.version = std::atoi(variable("LOWRANK_STANDIN_VERSION", "12090").c_str());
   s.interprets = variable("LOWRANK_STANDIN", "") == "ptx";
   s.order = variable("LOWRANK_STANDIN_ORDER", "late");
@@ -527,6 +528,9 @@ DRIVER cuMemFree_v2(CUdeviceptr at) {
 DRIVER cuMemHostAlloc(void** at, size_t bytes, unsigned) {
   ENTER_CONTEXT(cuMemHostAlloc);
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  size_t taken = bytes;
+  for (const auto& [begin, size] : s.pinned) taken += size;
+  if (taken > s.most_pinned) return CUDA_ERROR_OUT_OF_MEMORY;
   void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
   std::memset(pages, 0xff, std::min<size_t>(bytes, 1 << 16));  // all of a large one would take long

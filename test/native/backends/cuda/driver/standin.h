@@ -12,6 +12,7 @@
 //   LOWRANK_STANDIN           ptx: interprets the PTX of the pack, which only cards newer than its cubins are given
 //   LOWRANK_STANDIN_DEVICES   compute capabilities of the cards, ten times, such as 80,90; empty for none (default 80)
 //   LOWRANK_STANDIN_MEMORY    bytes of each card (default 4 GiB)
+//   LOWRANK_STANDIN_PINNED    bytes of pinned memory that the system gives (default 1 TiB)
 //   LOWRANK_STANDIN_VERSION   what cuDriverGetVersion says (default 12090)
 //   LOWRANK_STANDIN_ORDER     late (default): streams run only as far as somebody waits for them; early: all streams but the
 //                             first run as soon as they can; random:SEED
