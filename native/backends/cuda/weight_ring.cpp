@@ -7,7 +7,7 @@
 namespace lowrank::cuda {
 namespace {
 
-constexpr int64_t kPiece = int64_t{4} << 20;
+constexpr int64_t kLeastPiece = int64_t{64} << 10, kMostPiece = int64_t{4} << 20;
 
 /// Bytes of a weight's scales, which lie one after the other, and where they begin.
 struct Constants {
@@ -34,7 +34,8 @@ WeightAddresses addresses_of(const WeightView& view, const std::byte* begin, Ptr
 
 }  // namespace
 
-WeightRing::Staging::Staging(Gpu& gpu) : pinned(gpu, kPiece * 4) {
+WeightRing::Staging::Staging(Gpu& gpu, int64_t slot_bytes)
+    : piece(std::clamp(slot_bytes / 4, kLeastPiece, kMostPiece)), pinned(gpu, piece * 4) {
   for (std::optional<Gpu::Mark>& end : ends) end.emplace(gpu);
 }
 
@@ -58,7 +59,7 @@ WeightRing::WeightRing(CudaMemory& memory, const WeightStore& store, Weights& ta
   if (stream_.slot_bytes == 0) return;
   const Gpu::Entered entered(gpu_);
   for (Slot& slot : slots_) slot.ready.emplace(gpu_);
-  if (store.image() == nullptr) staging_ = std::make_unique<Staging>(gpu_);
+  if (store.image() == nullptr) staging_ = std::make_unique<Staging>(gpu_, stream_.slot_bytes);
 }
 
 WeightRing::~WeightRing() {
@@ -166,8 +167,8 @@ void WeightRing::stage(const WeightStore& store, bool whole) {
       end_of_piece->wait();
     }
     if (staged_->held == nullptr) staged_->held = store.hold({weight, begin, end});
-    const int64_t count = std::min(kPiece, bytes - staged_->done);
-    std::byte* const piece = staging_->pinned.data() + static_cast<int64_t>(staging_->next) * kPiece;
+    const int64_t count = std::min(staging_->piece, bytes - staged_->done);
+    std::byte* const piece = staging_->pinned.data() + static_cast<int64_t>(staging_->next) * staging_->piece;
     std::copy_n(from + staged_->done, count, piece);
     const int64_t offset = cut ? 0 : (staged_->constants ? place.constants : place.elements) - unit.begin;
     gpu_.check(gpu_.driver().cuMemcpyHtoDAsync_v2((address_of(staged_->slot) + offset + staged_->done).address(), piece,

@@ -47,7 +47,8 @@ class WeightRing {
   };
   /// Copies through room of a few pinned pieces, where the image is not pinned itself.
   struct Staging {
-    explicit Staging(Gpu& gpu);
+    Staging(Gpu& gpu, int64_t slot_bytes);
+    const int64_t piece;  // bytes
     Pinned pinned;
     std::array<std::optional<Gpu::Mark>, 4> ends;  // of the copies from a piece
     size_t next = 0;

