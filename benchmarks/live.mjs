@@ -62,7 +62,7 @@ async function measured(served) {
     outputDir: join(folder, 'out'),
   })
   const log = join(folder, 'out', 'metrics.jsonl')
-  const serve = { log: () => log, page: async () => livePage('run'), controls: ownControls(() => run) }
+  const serve = { log: () => log, page: () => livePage('run', log), controls: ownControls(() => run) }
   const server = served ? await serveLive(serve) : undefined
   const readers = server ? await Promise.all(Array.from({ length: pages }, () => reader(server.url))) : []
   const before = cpuSeconds()

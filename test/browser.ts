@@ -1,7 +1,7 @@
 /** Pages in Chromium without a window; tests of pages are skipped, with a reason, where there is none. */
-import { existsSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { source as axe } from 'axe-core'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { chromium } from 'playwright-core'
 import { afterAll, afterEach, TestRunner } from 'vitest'
@@ -11,8 +11,6 @@ const PROGRAMS = ['chromium', 'chromium-browser', 'google-chrome']
 const program = PROGRAMS.flatMap((name) =>
   (process.env.PATH ?? '').split(':').map((folder) => join(folder, name)),
 ).find((path) => existsSync(path))
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 /** A page, and all that it said or asked for beyond itself. */
 export interface Opened {
