@@ -14,6 +14,7 @@ const sweeps = [
   'test/e2e/terminal.test.ts',
   'test/lib/data/encode-dataset.test.ts',
   'test/lib/federated/beside.test.ts',
+  'test/lib/laboratory/studies.test.ts',
   'test/lib/models/qwen3.test.ts',
   'test/lib/native/check.test.ts',
   'test/lib/native/contention.test.ts',

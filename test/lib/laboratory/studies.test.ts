@@ -7,6 +7,7 @@ import { type Study, StudyBench, type StudyResult, studySvg } from '../../../lib
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { WHOLE } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 // Dozens of short runs, on a machine that may be busy.
@@ -60,21 +61,24 @@ test('adalora-ranks shows the ranks of every linear, which have the mean that wa
   for (const type of ['q_proj', 'down_proj']) expect(svg).toContain(type)
 })
 
-test('dylora-ranks has a loss at every rank, and a cut LoRA at all of them is the LoRA of that rank', async () => {
-  const { rows } = await studied('dylora-ranks', 3)
-  const at = (arm: RegExp, rank: number) =>
-    rows.find((row) => arm.test(String(row.arm)) && row.rank === rank)?.loss as number
-  expect(at(/cut/, 8)).toBeCloseTo(at(/each/, 8), 5)
-  expect(new Set([1, 2, 4, 8].map((rank) => at(/^DyLoRA/, rank))).size).toBe(4)
-})
+test.runIf(WHOLE)(
+  'dylora-ranks has a loss at every rank, and a cut LoRA at all of them is the LoRA of that rank',
+  async () => {
+    const { rows } = await studied('dylora-ranks', 3)
+    const at = (arm: RegExp, rank: number) =>
+      rows.find((row) => arm.test(String(row.arm)) && row.rank === rank)?.loss as number
+    expect(at(/cut/, 8)).toBeCloseTo(at(/each/, 8), 5)
+    expect(new Set([1, 2, 4, 8].map((rank) => at(/^DyLoRA/, rank))).size).toBe(4)
+  },
+)
 
-test('lora-plus-rates has all ratios at all rates', async () => {
+test.runIf(WHOLE)('lora-plus-rates has all ratios at all rates', async () => {
   const { rows, svg } = await studied('lora-plus-rates', 1)
   expect(rows.length).toBe(30)
   expect(svg).toContain('ratio 32')
 })
 
-test('vera-parameters has fewer parameters for VeRA at any rank than for LoRA', async () => {
+test.runIf(WHOLE)('vera-parameters has fewer parameters for VeRA at any rank than for LoRA', async () => {
   const { rows } = await studied('vera-parameters', 1)
   const of = (arm: string) =>
     rows.filter((row) => row.arm === arm).map(({ parameters }) => parameters as number)
