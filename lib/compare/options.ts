@@ -41,6 +41,7 @@ export interface CompareOptions {
   command?: string | null
   /** Ends the compare; what was finished is kept. */
   signal?: AbortSignal
+  /** Called with each event, as the compare goes on. */
   onEvent?: (event: CompareEvent) => void
 }
 

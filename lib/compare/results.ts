@@ -13,8 +13,8 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 /** JSON has no word for a number that is not finite. */
 const loss = z.number().nullable().describe('Nats per supervised token; null: not finite')
 
-/** Rule by which strategies of different sizes are made comparable. */
 export const EQUALITIES = ['rank', 'parameters', 'bytes', 'time'] as const
+/** The rule by which strategies of different sizes are made comparable. */
 export type Equality = (typeof EQUALITIES)[number]
 
 const rows = z.object({
@@ -215,8 +215,11 @@ export const compareResults = z.object({
   remarks: z.array(z.string()).describe('Warnings, a sentence each'),
 })
 
+/** The content of results.json, with its keys as they are there. */
 export type CompareResults = z.infer<typeof compareResults>
+/** A strategy of a comparison: its size, the search of its rate, and its cells. */
 export type CompareEntry = CompareResults['entries'][number]
+/** One trained adapter, of one strategy and one seed, on every test row. */
 export type CompareCell = CompareEntry['cells'][number]
 export type CompareItems = CompareCell['items']
 export type CompareSearch = CompareEntry['search']

@@ -86,7 +86,7 @@ export function secondsLeft(run: RunPageData): number | undefined {
 function evaluationSeconds({ columns, evaluations }: RunPageData, usual: number): number {
   const steps = columns.step
   const evaluated = evaluations.findLast(({ step }) => step < (steps.at(-1) ?? 0))
-  const after = evaluated ? steps.findLastIndex((step) => step === evaluated.step) + 1 : 0
+  const after = evaluated ? steps.lastIndexOf(evaluated.step) + 1 : 0
   const [before, then] = [columns.time[after - 1], columns.time[after]]
   return isNumber(before) && isNumber(then) ? Math.max(0, then - before - usual) : 0
 }
