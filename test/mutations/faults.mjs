@@ -4,6 +4,7 @@
  */
 import { checkpoints } from './faults/checkpoints.mjs'
 import { compare } from './faults/compare.mjs'
+import { cudaFaults } from './faults/cuda.mjs'
 import { data } from './faults/data.mjs'
 import { native } from './faults/native.mjs'
 import { parity } from './faults/parity.mjs'
@@ -11,4 +12,14 @@ import { privacy } from './faults/privacy.mjs'
 import { strategies } from './faults/strategies.mjs'
 import { training } from './faults/training.mjs'
 
-export const areas = { strategies, privacy, training, checkpoints, data, parity, native, compare }
+export const areas = {
+  strategies,
+  privacy,
+  training,
+  checkpoints,
+  data,
+  parity,
+  native,
+  compare,
+  cuda: cudaFaults,
+}

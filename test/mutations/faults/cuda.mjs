@@ -1,0 +1,118 @@
+import { fault } from './fault.mjs'
+
+const cuda = (file) => `native/backends/cuda/${file}`
+/** One that a native test catches, on the kernels that run as C++ or on the stand-in driver. */
+const caught = (file, title, find, replace, what) =>
+  fault(cuda(file), 'test/native/native.test.ts', find, replace, what, { title })
+
+const tiles = "CUDA's tiles of products equal float64"
+const kernels = [
+  caught(
+    'kernels/loss.cu',
+    "CUDA's cross_entropy and its gradient equal float64",
+    '__syncthreads();  // the gradients of this piece',
+    '// the gradients of this piece',
+    'gradients replace logits that other threads have not read',
+  ),
+  caught(
+    'kernels/loss.cu',
+    "CUDA's cross_entropy reaches logits beyond",
+    'args.logits + row * args.logits_ld',
+    'args.logits + static_cast<int32_t>(row * args.logits_ld)',
+    'logits are addressed by 32 bits',
+  ),
+  caught(
+    'kernels/gemm_tile.cuh',
+    tiles,
+    'if (row >= args.m || column >= args.n) return;',
+    'if (row > args.m || column >= args.n) return;',
+    'a product stores one row too many',
+  ),
+  caught(
+    'kernels/gemm_tile.cuh',
+    tiles,
+    '    cp_async_wait<T::kStages - 2>();\n',
+    '',
+    'a product does not wait for its copies to shared memory',
+  ),
+  caught(
+    'kernels/gemm_tile.cuh',
+    tiles,
+    'b0[2] = {b[0], b[1]}',
+    'b0[2] = {b[1], b[0]}',
+    'matrix units are given the halves of an operand in the wrong order',
+  ),
+  caught(
+    'kernels/gemm_tile.cuh',
+    tiles,
+    'const int w_row = T::kWTransposed ? lane & 15 :',
+    'const int w_row = T::kWTransposed ? (lane & 7) + (lane >> 4) * 8 :',
+    'rows of a transposed operand change places',
+  ),
+  caught(
+    'kernels/product.cu',
+    'CUDA multiplies by a Kronecker product',
+    'LOWRANK_SHARED_ALIGNED(16, float, left,',
+    'LOWRANK_SHARED(float, left,',
+    'an array that is read 16 bytes at a time is aligned to 4',
+  ),
+  caught(
+    'kernels/rows_by_id.cu',
+    'CUDA adds rows and columns of repeated ids',
+    '        body(begin + warp * 32 + __popc((left & (0 - left)) - 1));\n    __syncthreads();',
+    '        body(begin + warp * 32 + __popc((left & (0 - left)) - 1));',
+    'a list in shared memory is replaced while others read it',
+  ),
+]
+
+const putAway = 'what was put away comes back as it was'
+const driver = [
+  caught(
+    'stash.cpp',
+    putAway,
+    '  gpu.order(Lane::out, Lane::kernels);\n',
+    '',
+    'activations are put away before they are computed',
+  ),
+  caught(
+    'transfers.cpp',
+    putAway,
+    'if (each.lane != lane) each.end->hold_back(lane);',
+    '',
+    'kernels do not wait for what comes back',
+  ),
+  caught(
+    'device.cpp',
+    'on CUDA: LoRA with dropout',
+    '  if (!memory_.transfers().empty()) memory_.transfers().order(kernel, span_of(workspace, sizes_.workspace(kernel)));\n',
+    '',
+    'kernels and copies beside them are in no order',
+  ),
+  caught(
+    'memory.cpp',
+    'uploads keep the host',
+    'ring_->ends[ring_->slot]->wait();',
+    '',
+    'an upload takes room that an earlier one is still copied from',
+  ),
+  caught(
+    'gpu.cpp',
+    'every call of the driver that fails, at any use',
+    '  for (const CUevent event : spare_events_) driver_->cuEventDestroy_v2(event);\n',
+    '',
+    'events are not given back',
+  ),
+]
+
+const checks = [
+  fault(
+    'native/runtime/check.cpp',
+    'test/lib/native/check.test.ts',
+    'if (!known) save(',
+    'save(',
+    'outputs that a step names twice are compared with what was there before',
+    { title: 'finds the kernels of the CPU' },
+  ),
+]
+
+export const cudaFaults = [...kernels, ...driver, ...checks]
