@@ -141,7 +141,11 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
   TrainingRun: {
     samples: entry('samples()', { options: optional }),
     time: entry('time()', { options: optional }),
+    ask: entry('ask()', { prompt: text, options: optional }),
     events: none,
+    pause: none,
+    resume: none,
+    stop: none,
   },
   MemoryReport: {
     bytes: entry('bytes()', { category: ['weights'] }),
