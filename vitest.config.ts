@@ -23,6 +23,7 @@ const sweeps = [
   'test/lib/weights/embedding-quantization.test.ts',
   'test/lib/weights/paged.test.ts',
   'test/lib/train/best.test.ts',
+  'test/lib/train/control.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
   'test/lib/train/run.test.ts',
@@ -30,7 +31,9 @@ const sweeps = [
   'test/lib/train/stream.test.ts',
   'test/lib/train/trained.test.ts',
   'test/lib/options/rates.test.ts',
+  'test/native/native.test.ts',
   'test/parity/rules.test.ts',
+  'test/report/live-page.test.ts',
 ]
 
 /** Files that are nothing but a sweep. */

@@ -32,6 +32,7 @@ const TABLE_PAGE = `# Planted faults
 /** Generous, since machines are busy at times. */
 const LIMIT_MS = 600_000
 const NATIVE_TESTS = 'test/native/native.test.ts'
+const isOfNative = (test) => test === NATIVE_TESTS
 const CONFIG = 'vitest.mutations.config.mjs'
 /** As in `npm test`, but without its setup, which would build everything before every fault. */
 const config = `import base from './vitest.config.ts'
@@ -133,7 +134,7 @@ function run(copy, { file = '', tests, title, least = 1 }) {
   if (title) args.push('-t', title)
   spawnSync(process.execPath, [join('node_modules', 'vitest', 'vitest.mjs'), ...args, ...tests], {
     cwd: copy,
-    env: { ...process.env, ...built.env },
+    env: { ...process.env, ...built.env, ...(tests.every(isOfNative) && { LOWRANK_SWEEPS: 'whole' }) },
     stdio: 'ignore',
     timeout: LIMIT_MS,
   })
@@ -153,7 +154,7 @@ function builtFor(copy, file, tests) {
   const addon = join(isNative ? copy : root, 'build', 'Release', 'lowrank.node')
   const env = { LOWRANK_NATIVE_PATH: addon, LOWRANK_NATIVE_TESTS: '' }
   const parts = tests.includes(NATIVE_TESTS) ? ['tests'] : []
-  if (isNative && tests.some((test) => test !== NATIVE_TESTS)) parts.push('build')
+  if (isNative && !tests.every(isOfNative)) parts.push('build')
   for (const part of parts) {
     const run = spawnSync(process.execPath, ['scripts/native.mjs', part], {
       cwd: copy,

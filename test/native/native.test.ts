@@ -1,6 +1,10 @@
-/** Shows every native test case under its own title. The cases are in the .cpp files beside this one. */
+/**
+ * Shows every native test case under its own title. The cases are in the .cpp files beside this one. Those that take many
+ * seconds are for sweeps.
+ */
 import { execFileSync, spawn } from 'node:child_process'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
+import { WHOLE } from '../sweep.js'
 
 interface Result {
   outcome: 'ok' | 'fail' | 'skip' | 'crash'
@@ -11,6 +15,9 @@ interface Result {
 const executable = inject('nativeTests')
 if (!executable) throw new Error('the native code does not build; the compiler messages are above')
 const timeout = 240_000
+
+/** CUDA's kernels on the emulator, each in several schedules. */
+const LONG = /\/cuda\/(attention|products|weight_ring)\.test\.cpp$/
 
 function listCases(): Map<string, string[]> {
   const files = new Map<string, string[]>()
@@ -71,7 +78,7 @@ async function runFile(file: string): Promise<Map<string, Result>> {
   return results
 }
 
-for (const [file, titles] of listCases()) {
+for (const [file, titles] of [...listCases()].filter(([name]) => WHOLE || !LONG.test(name))) {
   describe(file, () => {
     let results = new Map<string, Result>()
     beforeAll(async () => {

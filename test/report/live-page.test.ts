@@ -11,6 +11,7 @@ import { type LiveServer, serveLive } from '../../lib/report/live/server.js'
 import { openPage, overflow, violations } from '../browser.js'
 import { project } from '../e2e/project.js'
 import { scratchFolder } from '../lib/scratch.js'
+import { swept } from '../sweep.js'
 
 const servers: LiveServer[] = []
 afterEach(async () => {
@@ -162,28 +163,32 @@ describe('the page', () => {
     expect(await state(page).textContent()).toBe('Connection lost')
   })
 
-  test.each([
-    ['wide, light', {}],
+  const screens: [name: string, options: BrowserContextOptions][] = [
     ['on a phone, dark', { ...PHONE, colorScheme: 'dark' }],
+    ['wide, light', {}],
     ['on the narrowest phone', { viewport: { width: 320, height: 568 } }],
-  ] as const)('%s, does not scroll sideways, and axe finds nothing in any state', async (_, options) => {
-    const { page, log, complaints } = await live(options, [])
-    const states: [name: string, ...lines: object[]][] = [
-      ['Waiting'],
-      ['Training', start, plan, evaluated(0, 3), memory(1), ...steps(1, 40), memory(40)],
-      ['Paused', { event: 'paused', step: 40 }],
-      ['Stopped', { event: 'stopped', step: 40, path: `out/${'long'.repeat(30)}` }],
-      ['Failed', start, { event: 'error', code: 'DIVERGED', message: `Loss ${'NaN'.repeat(60)}` }],
-      ['Done', { event: 'done', output_dir: `/home/${'long'.repeat(30)}` }],
-    ]
-    for (const [name, ...lines] of states) {
-      log.write(...lines)
-      await soon(() => state(page).textContent()).toBe(name)
-      expect(await violations(page)).toEqual([])
-      expect(await overflow(page)).toBe(0)
-    }
-    expect(complaints).toEqual([])
-  })
+  ]
+  test.each(swept(screens, 1))(
+    '%s, does not scroll sideways, and axe finds nothing in any state',
+    async (_, options) => {
+      const { page, log, complaints } = await live(options, [])
+      const states: [name: string, ...lines: object[]][] = [
+        ['Waiting'],
+        ['Training', start, plan, evaluated(0, 3), memory(1), ...steps(1, 40), memory(40)],
+        ['Paused', { event: 'paused', step: 40 }],
+        ['Stopped', { event: 'stopped', step: 40, path: `out/${'long'.repeat(30)}` }],
+        ['Failed', start, { event: 'error', code: 'DIVERGED', message: `Loss ${'NaN'.repeat(60)}` }],
+        ['Done', { event: 'done', output_dir: `/home/${'long'.repeat(30)}` }],
+      ]
+      for (const [name, ...lines] of states) {
+        log.write(...lines)
+        await soon(() => state(page).textContent()).toBe(name)
+        expect(await violations(page)).toEqual([])
+        expect(await overflow(page)).toBe(0)
+      }
+      expect(complaints).toEqual([])
+    },
+  )
 })
 
 describe('controls', () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { sweepTest } from '../../sweep.js'
 import { hasStandin, standin } from '../native/cuda-standin.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
 
@@ -86,21 +87,26 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
     for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
   })
 
-  test('a base passes through the card from pinned memory, or where that is refused from its file', async () => {
-    const usual = await trained('cuda', standin(), { max_steps: 1 })
-    const streamed = { max_steps: 1, paged_weights: true, activation_offloading: true }
-    const pinned = await trained('cuda', standin({ LOWRANK_STANDIN_ORDER: 'random:3' }), streamed)
-    expect(pinned.losses).toEqual(usual.losses)
-    expect(pinned.notes).toMatch(/paged_weights +\S+ \S+ +\d+ % +\S+ \S+\n/)
-    expect(pinned.notes).toMatch(/peak +\S+ \S+ +100 % +\S+ \S+\n/)
-    expect(pinned.notes).not.toContain('refused')
-    const [planned] = printed<'plan'>(await lowrank(['plan', pinned.config, '--json'], { env: standin() }))
-    expect(planned?.card).toMatchObject({ name: '0', fits: true })
-    const [bytes, pinned_bytes] = [expect.any(Number), expect.any(Number)]
-    expect(planned?.rows).toContainEqual({ category: 'paged_weights', bytes, pinned_bytes })
-    // Room for what copies pass through, and not for the base.
-    const scarce = await trained('cuda', standin({ LOWRANK_STANDIN_PINNED: String(24 << 20) }), streamed)
-    expect(scarce.losses).toEqual(usual.losses)
-    expect(scarce.notes.match(/The system refused \d+ bytes of pinned memory for the base/g)).toHaveLength(1)
-  })
+  sweepTest(
+    'a base passes through the card from pinned memory, or where that is refused from its file',
+    async () => {
+      const usual = await trained('cuda', standin(), { max_steps: 1 })
+      const streamed = { max_steps: 1, paged_weights: true, activation_offloading: true }
+      const pinned = await trained('cuda', standin({ LOWRANK_STANDIN_ORDER: 'random:3' }), streamed)
+      expect(pinned.losses).toEqual(usual.losses)
+      expect(pinned.notes).toMatch(/paged_weights +\S+ \S+ +\d+ % +\S+ \S+\n/)
+      expect(pinned.notes).toMatch(/peak +\S+ \S+ +100 % +\S+ \S+\n/)
+      expect(pinned.notes).not.toContain('refused')
+      const [planned] = printed<'plan'>(await lowrank(['plan', pinned.config, '--json'], { env: standin() }))
+      expect(planned?.card).toMatchObject({ name: '0', fits: true })
+      const [bytes, pinned_bytes] = [expect.any(Number), expect.any(Number)]
+      expect(planned?.rows).toContainEqual({ category: 'paged_weights', bytes, pinned_bytes })
+      // Room for what copies pass through, and not for the base.
+      const scarce = await trained('cuda', standin({ LOWRANK_STANDIN_PINNED: String(24 << 20) }), streamed)
+      expect(scarce.losses).toEqual(usual.losses)
+      expect(scarce.notes.match(/The system refused \d+ bytes of pinned memory for the base/g)).toHaveLength(
+        1,
+      )
+    },
+  )
 })

@@ -21,8 +21,8 @@ test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS 
   expect(time).toMatchObject({ steps: 12, machine: null })
   expect(time.run_seconds).toBeCloseTo(12 * time.seconds_per_step, 9)
   expect(time.tokens_per_second).toBeCloseTo(time.tokens_per_step / time.seconds_per_step, 6)
-  const [first, second] = printed<'train'>(await lowrank(['train', config, '--json'], { env }))
-  expect([first?.event, second]).toEqual(['plan', { event: 'time', ...time }])
+  const [start, planned, told] = printed<'train'>(await lowrank(['train', config, '--json'], { env }))
+  expect([start?.event, planned?.event, told]).toEqual(['start', 'plan', { event: 'time', ...time }])
 })
 
 test('the time of a run that goes on is that of the steps left', { timeout: PATIENCE_MS }, async () => {
@@ -30,8 +30,8 @@ test('the time of a run that goes on is that of the steps left', { timeout: PATI
   const { stderr } = await lowrank(['train', config], { env })
   expect(stderr).toMatch(/^Time: about [\d.]+ m?s a step of \d+ tokens .*; 5 steps take about /m)
   const args = ['train', config, '--resume', at('out', 'checkpoint-2'), '--json']
-  const [, second] = printed<'train'>(await lowrank(args, { env }))
-  expect(second).toMatchObject({ event: 'time', steps: 3 })
+  const [, , told] = printed<'train'>(await lowrank(args, { env }))
+  expect(told).toMatchObject({ event: 'time', steps: 3 })
 })
 
 test('where it may not be measured, plan says so and train leaves it out', async () => {

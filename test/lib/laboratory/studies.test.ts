@@ -7,7 +7,7 @@ import { type Study, StudyBench, type StudyResult, studySvg } from '../../../lib
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { WHOLE } from '../../sweep.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 // Dozens of short runs, on a machine that may be busy.
@@ -61,7 +61,7 @@ test('adalora-ranks shows the ranks of every linear, which have the mean that wa
   for (const type of ['q_proj', 'down_proj']) expect(svg).toContain(type)
 })
 
-test.runIf(WHOLE)(
+sweepTest(
   'dylora-ranks has a loss at every rank, and a cut LoRA at all of them is the LoRA of that rank',
   async () => {
     const { rows } = await studied('dylora-ranks', 3)
@@ -72,13 +72,13 @@ test.runIf(WHOLE)(
   },
 )
 
-test.runIf(WHOLE)('lora-plus-rates has all ratios at all rates', async () => {
+sweepTest('lora-plus-rates has all ratios at all rates', async () => {
   const { rows, svg } = await studied('lora-plus-rates', 1)
   expect(rows.length).toBe(30)
   expect(svg).toContain('ratio 32')
 })
 
-test.runIf(WHOLE)('vera-parameters has fewer parameters for VeRA at any rank than for LoRA', async () => {
+sweepTest('vera-parameters has fewer parameters for VeRA at any rank than for LoRA', async () => {
   const { rows } = await studied('vera-parameters', 1)
   const of = (arm: string) =>
     rows.filter((row) => row.arm === arm).map(({ parameters }) => parameters as number)
@@ -86,7 +86,7 @@ test.runIf(WHOLE)('vera-parameters has fewer parameters for VeRA at any rank tha
   expect(new Set(of('LoRA')).size).toBe(4)
 })
 
-test('delta-lora begins as its control does', async () => {
+sweepTest('delta-lora begins as its control does', async () => {
   const { rows } = await studied('delta-lora', 8)
   const at = (arm: string, step: number) =>
     rows.find((row) => row.arm === arm && row.step === step)?.loss as number
@@ -106,7 +106,7 @@ test('dora-directions has the changes of query and value weights for three metho
   expect(svg).toContain('DoRA: magnitude over direction')
 })
 
-test('product-ranks finds the rank of LoRA, and more for LoHa with as many parameters', async () => {
+sweepTest('product-ranks finds the rank of LoRA, and more for LoHa with as many parameters', async () => {
   const { rows } = await studied('product-ranks', 3)
   const of = (arm: string) => rows.find((row) => String(row.arm).startsWith(arm)) as Record<string, number>
   expect(of('LoRA').rank).toBeLessThanOrEqual(8)

@@ -7,7 +7,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { WHOLE } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 
-const STEPS = WHOLE ? 1000 : 50
+const STEPS = WHOLE ? 1000 : 20
 /** A step takes milliseconds or a second, as the system shares its cores out; one that nobody wakes takes forever. */
 const MOST_SECONDS = 30
 /** After so long, fewer steps will do. */

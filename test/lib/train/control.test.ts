@@ -10,6 +10,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const QUESTION = [{ role: 'user', content: 'Hello' }]
@@ -167,7 +168,7 @@ describe('stop', () => {
 })
 
 describe('ask', () => {
-  test.each([
+  const kinds = [
     ['LoRA with dropout', dropping, {}],
     ['DyLoRA, which draws ranks', () => dylora({ r: 4, loraAlpha: 8 }), {}],
     [
@@ -175,7 +176,8 @@ describe('ask', () => {
       dropping,
       { optimizerInBackward: true, maxGradNorm: 0, gradientAccumulationSteps: 1 },
     ],
-  ] as const)('and pause move no bit of a run with %s', async (_, strategy, more) => {
+  ] as const
+  test.each(swept(kinds, 1))('and pause move no bit of a run with %s', async (_, strategy, more) => {
     const quiet = await follow((await start(strategy(), more)).run)
     const { run } = await start(strategy(), more)
     const answers: Promise<{ step: number }>[] = []
