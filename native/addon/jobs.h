@@ -54,10 +54,11 @@ class Channel : public std::enable_shared_from_this<Channel> {
   int64_t pending_ = 0;  // JavaScript's thread only: keeps the event loop alive while above zero
 };
 
+// `held` is moved. NOLINTBEGIN(performance-unnecessary-value-param)
 template <class Result>
 Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
                             std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held,
-                            const Memory* memory) {
+                            const Memory* memory) {  // NOLINTEND(performance-unnecessary-value-param)
   auto result = std::make_shared<Result>();
   return submit(
       env,

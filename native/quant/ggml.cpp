@@ -178,7 +178,8 @@ void decode_q6_k(const void* in, int64_t count, float* out) {
       const int high_shift = run % 4 * 2;
       for (int j = 0; j < 32; ++j) {
         const int code = (low[j] >> low_shift & 15) | (high[j] >> high_shift & 3) << 4;
-        const float scale = d * static_cast<float>(scales[run * 2 + j / 16]);
+        const int group = run * 2 + j / 16;
+        const float scale = d * static_cast<float>(scales[group]);
         y[j] = scale * static_cast<float>(code - 32);
       }
     }

@@ -156,7 +156,9 @@ Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
 DType operand_type(Precision precision) { return precision == Precision::f32 ? DType::f32 : DType::bf16; }
 
 KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear, const CancelFlag& cancel) {
-  const auto& [tokens, out, in, rank, format] = linear;
+  // Not structured bindings: Clang captures none in lambdas before version 16.
+  const int64_t tokens = linear.tokens, out = linear.out, in = linear.in, rank = linear.rank;
+  const StorageFormat format = linear.format;
   for (const int64_t size : {tokens, out, in, rank})
     if (size < 1 || size > int64_t{1} << 24)
       fail("SHAPE", "a linear of [", out, ", ", in, "] with rank ", rank, " on ", tokens,

@@ -37,6 +37,7 @@ LOWRANK_OLD_VERSION(old_dlopen, dlopen);
 LOWRANK_OLD_VERSION(old_dlsym, dlsym);
 LOWRANK_OLD_VERSION(old_dlerror, dlerror);
 
+// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker and the library give.
 // With 64-bit offsets, as here, stat and stat64 are one structure.
 int __wrap_fstat(int file, struct stat* out) { return old_fxstat(LOWRANK_STAT_VERSION, file, out); }
 int __wrap_stat(const char* path, struct stat* out) { return old_xstat(LOWRANK_STAT_VERSION, path, out); }
@@ -54,5 +55,6 @@ char* __wrap_dlerror() { return old_dlerror(); }
 
 // libstdc++ asks it (2.32) whether atomic counts may be skipped. In Node they may not: there are always threads.
 char __libc_single_threaded = 0;
+// NOLINTEND(bugprone-reserved-identifier)
 
 }  // extern "C"

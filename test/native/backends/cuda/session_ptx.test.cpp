@@ -3,7 +3,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "backends/cuda/card_test.h"
@@ -24,9 +23,8 @@ std::vector<uint8_t> ptx_pack(const std::filesystem::path& folder) {
     text << std::ifstream(file.path()).rdbuf();
     const std::string code = text.str();
     const auto module = static_cast<uint32_t>(images.size());
-    static const std::regex entry("\\.entry\\s+(\\w+)");
-    for (std::sregex_iterator at(code.begin(), code.end(), entry), end; at != end; ++at)
-      kernels.push_back({(*at)[1], module});
+    for (std::string word; text >> word;)
+      if (word == ".entry" && text >> word) kernels.push_back({word.substr(0, word.find('(')), module});
     images.push_back({module, 80, true, code});
   }
   return PackBytes::of(images, kernels);
