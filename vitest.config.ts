@@ -17,8 +17,6 @@ const sweeps = [
   'test/lib/laboratory/studies.test.ts',
   'test/lib/models/qwen3.test.ts',
   'test/lib/native/check.test.ts',
-  'test/lib/native/contention.test.ts',
-  'test/lib/native/devices.test.ts',
   'test/lib/native/terms.test.ts',
   'test/lib/weights/embedding-quantization.test.ts',
   'test/lib/weights/paged.test.ts',
@@ -40,6 +38,8 @@ const sweeps = [
 const wholeSweeps = [
   'test/hostile/hostile.test.ts',
   'test/lib/laboratory/privacy.test.ts',
+  'test/lib/native/contention.test.ts',
+  'test/lib/native/devices.test.ts',
   'test/lib/native/operands.test.ts',
   'test/native/cuda.test.ts',
 ]

@@ -17,7 +17,9 @@ mkdirSync(folder, { recursive: true })
 writeFileSync(join(folder, 'compile_commands.json'), JSON.stringify(forClang))
 
 const named = process.argv.slice(2).map((file) => resolve(file))
-const sources = commands.map((entry) => entry.file).filter((file) => file.startsWith(join(root, 'native')) && !file.endsWith('.cu'))
+const sources = commands
+  .map((entry) => entry.file)
+  .filter((file) => file.startsWith(join(root, 'native')) && !file.endsWith('.cu'))
 const queue = named.length > 0 ? named : [...new Set(sources)]
 
 async function worker() {

@@ -17,7 +17,7 @@ if (!executable) throw new Error('the native code does not build; the compiler m
 const timeout = 240_000
 
 /** CUDA's kernels on the emulator, each in several schedules. */
-const LONG = /\/cuda\/(attention|products|weight_ring)\.test\.cpp$/
+const LONG = /\/cuda\/(attention|optimizers|products|rotation|session|weight_ring)\.test\.cpp$/
 
 function listCases(): Map<string, string[]> {
   const files = new Map<string, string[]>()

@@ -4,10 +4,9 @@ import { afterEach, expect, test } from 'vitest'
 import { loadModel } from '../../../lib/model/load.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { WHOLE } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 
-const STEPS = WHOLE ? 1000 : 20
+const STEPS = 1000
 /** A step takes milliseconds or a second, as the system shares its cores out; one that nobody wakes takes forever. */
 const MOST_SECONDS = 30
 /** After so long, fewer steps will do. */

@@ -1,6 +1,5 @@
 /** Every strategy and full fine-tuning on the GPU of the stand-in driver, through the public interface. */
 import { describe, test } from 'vitest'
-import { WHOLE } from '../../sweep.js'
 import { hasStandin, standin } from './cuda-standin.js'
 import { expectLikeTheCpu, type Run } from './devices.js'
 
@@ -9,7 +8,7 @@ const runs = (['fp32', 'bf16'] as const).flatMap((precision) =>
 )
 
 describe.runIf(hasStandin)('the stand-in driver', () => {
-  test.each(WHOLE ? runs : runs.slice(0, 1))(
+  test.each(runs)(
     'trains every strategy as the CPU does: $steps steps in $precision',
     (run) => expectLikeTheCpu(run, standin()),
     600_000,
