@@ -1,4 +1,4 @@
-// What the live page costs a run: CPU time of the process that trains, with an open page and without a server, by turns.
+// Cost of the live page to a run: CPU time of the process that trains, with an open page and without a server, by turns.
 //
 //   LOWRANK_THREADS=1 node benchmarks/live.mjs MODEL [--steps 40] [--tokens 512] [--pages 1] [--rounds 9] [--json]
 //

@@ -37,7 +37,7 @@ export async function finishedRuns(
   }
 }
 
-/** What was found, with the keys of files. */
+/** The comparison, with the keys of files. */
 function inFiles({ runs, rows, pairs, flips, shown }: ComparedRuns) {
   return {
     runs: runs.map(({ items, trainLoss, keptStep, learningRate, outputDir, ...run }) => ({

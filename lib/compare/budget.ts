@@ -10,7 +10,7 @@ export interface Effort {
   points: number
 }
 
-/** What the time of a compare follows from. */
+/** The numbers from which the time of a compare follows. */
 export interface Costs {
   entries: readonly Pick<CompareEntry, 'name' | 'steps' | 'seconds_per_step' | 'probe_seconds'>[]
   base: Pick<NonNullable<CompareResults['base']>, 'validation_seconds' | 'test_seconds'>

@@ -10,7 +10,7 @@ import { metricsOf } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { Workbench } from './workbench.js'
 
-/** What a child is told: first the compare, then tasks. */
+/** Messages to a child process: first the compare, then tasks. */
 export type ChildRequest =
   | {
       open: {
@@ -25,11 +25,11 @@ export type ChildRequest =
     }
   | {
       task: CompareTask
-      /** Those parts of the results that a task needs. */
+      /** The parts of the results that a task needs. */
       about: Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
     }
 
-/** What a child answers to each task. */
+/** The answer of a child process to a task. */
 export type ChildAnswer =
   | { outcome: Outcome }
   | { error: { code: string; message: string; details: Record<string, unknown> } }

@@ -159,7 +159,7 @@ async function runAll(
   }
 }
 
-/** What can be run now, in the order in which it should be: rungs of all entries before the next ones, then cells. */
+/** The tasks that can run now, in order: rungs of all entries before the next ones, then cells. */
 export function pendingTasks({ entries, base, plan, seeds }: CompareResults): CompareTask[] {
   const start = base?.validation_loss ?? Number.POSITIVE_INFINITY
   const rungs: (CompareTask & { kind: 'rung' })[] = []

@@ -19,7 +19,7 @@ export interface CompareData {
   validation: Examples
   test: Examples
   general: Examples
-  /** Of the test rows. */
+  /** Prompts and answers of the test rows; null for documents, which ask nothing. */
   questions: readonly (Question | null)[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number

@@ -8,7 +8,7 @@ import { badValue, nearest } from '../core/schema.js'
 import { keysOfStrategy, listStrategies, rulesOf, strategyFrom } from '../strategies/index.js'
 import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
 
-/** What is trained under a name. */
+/** A strategy or control of a compare, by its name. */
 export interface Contestant {
   name: string
   strategy: StrategyConfig
@@ -26,7 +26,7 @@ type Options = Record<string, unknown>
 
 /** Options that mean the same in every strategy that has them. */
 const SHARED = ['targetModules', 'excludeModules', 'layersToTransform']
-/** Those that some strategies have but refuse, such as dropout in Delta-LoRA. */
+/** Options that some strategies have but refuse, such as dropout in Delta-LoRA. */
 const SHARED_IF_TAKEN = ['loraDropout', 'useRslora', 'bias']
 /** `r` is no rank of a weight's change here, so that strategies keep their own default. */
 const OWN_RANK = new Set(['vera', 'miss'])

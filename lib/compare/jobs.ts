@@ -10,7 +10,7 @@ import type { Metric } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { settingsOf } from './workbench.js'
 
-/** What a process takes beside the plan of its largest run: Node.js, the addon, and the tokenized data. */
+/** Memory of a process beside the plan of its largest run: Node.js, the addon, and the tokenized data. */
 const PROCESS_BYTES = 200 << 20
 
 /**

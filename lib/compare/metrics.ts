@@ -57,7 +57,7 @@ export function metricsOf(asked: readonly (string | CustomMetric)[]): Metric[] {
   return [...found.values()]
 }
 
-/** What was found for the test rows. */
+/** Losses and scores of the test rows. */
 export interface RowResults {
   matched: readonly boolean[]
   accuracies: readonly number[]

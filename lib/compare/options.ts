@@ -19,7 +19,7 @@ export interface CompareOptions {
    * standard deviation of one strategy over seeds.
    */
   detect?: number | null
-  /** What is equal among strategies. Default `rank`. */
+  /** Property that all strategies have in common. Default `rank`. */
   equal?: Equality
   /** Seconds that it may take; seeds and rates are cut to fit, strategies are not. Default null: no limit. */
   budget?: number | null

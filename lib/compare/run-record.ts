@@ -1,4 +1,4 @@
-/** What a finished run has left in its folder: its configuration, and the losses of its log. */
+/** The record of a finished run in its folder: its configuration, and the losses of its log. */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'

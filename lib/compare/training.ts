@@ -18,11 +18,11 @@ import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
 import type { CompareCell, CompareItems } from './results.js'
 
-/** What a training needs beside the strategy. */
+/** Everything that a training needs beside the strategy. */
 export interface TrainingSetup {
   model: Model
   data: CompareData
-  /** Those of the config; `maxSteps`, `seed`, and the learning rate are set for each training. */
+  /** Options of the config; `maxSteps`, `seed`, and the learning rate are set for each training. */
   options: RunOptions
   metrics: readonly Metric[]
   signal?: AbortSignal | undefined
@@ -46,7 +46,7 @@ export interface Trained {
   /** Of every step; null for a round of private training that drew nobody. */
   losses: (number | null)[]
   tokens: number
-  /** Of the probe that the strategy may need, and of the optimizer steps. */
+  /** Duration of the strategy's probe, if it has one, and of the optimizer steps. */
   probeSeconds: number
   seconds: number
   /** Shortest time of a step, the first left out where there are more. */
@@ -203,7 +203,7 @@ export async function measured(
   const texts = (ids: (Int32Array | undefined)[]) =>
     Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
   const expected = await texts(questions.map((question) => question?.answer))
-  // What is answered word for word needs not be generated.
+  // An answer that is right word for word need not be generated.
   const open = questions.map((question, i) => (matched[i] ? null : question))
   const limit = Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
   const generated = await answers(base, acting, open, limit, signal)

@@ -1,4 +1,4 @@
-/** What so many seeds can find: before a compare by simulation, after it from its own variances. */
+/** The differences that a number of seeds can find: before a compare by simulation, after it from its own variances. */
 import { holm } from './holm.js'
 import { type Difference, mixedTest } from './mixed.js'
 import { simulatedScores } from './simulate.js'

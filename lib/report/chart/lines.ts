@@ -72,7 +72,7 @@ export interface LineChart extends Described {
   right?: number
 }
 
-/** What draws a cursor into a chart. */
+/** A chart, and the scales that place a cursor in it. */
 export interface Plot {
   svg: string
   x: Scale

@@ -10,7 +10,7 @@
 namespace lowrank::cpu {
 namespace {
 
-/// What a kernel touches: stretches of the device's memory, with their copies on the host.
+/// Stretches of the device's memory that a kernel touches, with their copies on the host.
 class Touched final : public Operands {
  public:
   Touched(const Kernel& kernel, Memory& memory, CpuDevice& cpu) : memory_(memory), cpu_(cpu) {
