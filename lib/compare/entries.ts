@@ -21,6 +21,8 @@ export interface Contestant {
 export const REFERENCE = 'lora'
 /** Privacy that dp-dylora is compared at: of single examples, as data need not name its clients. */
 const EPSILON = 8
+/** Initial over target rank of AdaLoRA, as in its paper. */
+export const INITIAL_RANKS = 1.5
 
 type Options = Record<string, unknown>
 
@@ -96,12 +98,15 @@ function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]):
   const r = plain.r ?? plain.targetR
   const alpha = plain.loraAlpha ?? plain.alpha
   const ranked = typeof r === 'number' && !OWN_RANK.has(name)
+  const initR = ranked && keys.has('targetR') ? Math.ceil(INITIAL_RANKS * r) : undefined
+  // AdaLoRA divides alpha by its initial rank: with as much more alpha, it has the scale of the others.
+  const growth = initR === undefined ? 1 : initR / (r as number)
   return {
     name,
     ...shared,
     ...(ranked && keys.has('r') ? { r } : {}),
-    ...(ranked && keys.has('targetR') ? { targetR: r, initR: Math.ceil(1.5 * r) } : {}),
-    ...(alpha !== undefined && keys.has('loraAlpha') ? { loraAlpha: alpha } : {}),
+    ...(initR === undefined ? {} : { targetR: r, initR }),
+    ...(typeof alpha === 'number' && keys.has('loraAlpha') ? { loraAlpha: alpha * growth } : {}),
     ...(alpha !== undefined && keys.has('alpha') ? { alpha } : {}),
   }
 }

@@ -2,11 +2,11 @@
 import { LowrankError } from '../core/errors.js'
 import { strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { INITIAL_RANKS } from './entries.js'
 
 type Options = Record<string, unknown>
 
 const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-const INITIAL_RANKS = 1.5
 
 /**
  * The config of a strategy whose size is nearest to a target, on a logarithmic scale. Strategies of a fixed size are

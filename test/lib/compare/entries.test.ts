@@ -26,7 +26,8 @@ test('strategies share rank, scale, targets and dropout with the config', () => 
   expect(contestant('adalora', own).strategy).toMatchObject({
     targetR: 4,
     initR: 6,
-    loraAlpha: 12,
+    // Its scale is alpha over the initial rank: 3, as LoRA's.
+    loraAlpha: 18,
     ...shared,
   })
   expect(contestant('loha', own).strategy).toMatchObject({ r: 4, alpha: 12, ...shared })
