@@ -6,7 +6,7 @@ import { loadModel } from '../../lib/model/load.js'
 import { type Ended, lowrank, printed, type RunOptions } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { needs } from '../needs.js'
-import { swept } from '../sweep.js'
+import { sweepTest, swept } from '../sweep.js'
 import { numbersOf, readMetrics } from './events.js'
 import { type Project, project } from './project.js'
 import { tinyModel } from './tiny-model.js'
@@ -71,7 +71,7 @@ test.each(swept([0.6, 0], 1))('a GGUF file whose blocks are kept, cut to %f of i
   await goesOn(it)
 })
 
-test('the file that a paged base lies in', async () => {
+sweepTest('the file that a paged base lies in', async () => {
   const cache = scratchFolder()
   const options = { env: { LOWRANK_WEIGHT_CACHE: cache } }
   const it = project({ ...settings, quantization: 'none', paged_weights: true })

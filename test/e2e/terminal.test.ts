@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { swept } from '../sweep.js'
+import { sweepTest, swept } from '../sweep.js'
 import { project } from './project.js'
 import { Terminal } from './terminal.js'
 
@@ -104,7 +104,7 @@ describe.each(swept(WIDTHS, 1))('on $columns columns', ({ columns, resized }) =>
     await expect(frames.join('\n')).toMatchFileSnapshot(expected('resized'))
   })
 
-  test.each([{ TERM: 'linux' }, { LANG: 'C' }])(
+  test.each(swept([{ TERM: 'linux' }, { LANG: 'C' }], 1))(
     'without Unicode, as with %o, ASCII is in the same places',
     async (env) => {
       const terminal = start(env)
@@ -118,7 +118,7 @@ describe.each(swept(WIDTHS, 1))('on $columns columns', ({ columns, resized }) =>
   )
 })
 
-test('a second Ctrl-C leaves the prompt at the start of an empty line', async () => {
+sweepTest('a second Ctrl-C leaves the prompt at the start of an empty line', async () => {
   const { folder } = project(
     { ...RUN, per_device_train_batch_size: 64, gradient_accumulation_steps: 64 },
     8000,
@@ -132,23 +132,28 @@ test('a second Ctrl-C leaves the prompt at the start of an empty line', async ()
   expect((await terminal.prompt()).split('\n').slice(-2)).toEqual(['once.', '$ '])
 })
 
-test.each([
+const NARROW = [
   { args: [], breaks: 0 },
   { args: ['--help'], breaks: 0 },
   { args: ['export', '--help'], breaks: 3 },
   { args: ['strategies'], breaks: 0 },
   { args: ['train', 'run.yaml', '--set', 'lerning_rate=1'], breaks: 0 },
   { args: ['plan', 'run.yaml', '--fit', '1KiB'], breaks: 0 },
-])('of lowrank $args, 50 columns break nothing but commands to copy', async ({ args, breaks }) => {
-  const terminal = new Terminal(args, { columns: 50, cwd: project().folder })
-  await terminal.ended
-  const broken = terminal.broken()
-  expect(broken.filter((row) => !/^ +\$ lowrank /.test(row))).toEqual([])
-  expect(broken).toHaveLength(breaks)
-  expect(terminal.screen()).not.toBe('')
-})
+]
 
-test.each([{ sample_rows: 1 }, { sample_rows: 0 }, { sample_rows: 1, eval_dataset: 'dev.jsonl' }])(
+test.each(swept(NARROW, 3))(
+  'of lowrank $args, 50 columns break nothing but commands to copy',
+  async ({ args, breaks }) => {
+    const terminal = new Terminal(args, { columns: 50, cwd: project().folder })
+    await terminal.ended
+    const broken = terminal.broken()
+    expect(broken.filter((row) => !/^ +\$ lowrank /.test(row))).toEqual([])
+    expect(broken).toHaveLength(breaks)
+    expect(terminal.screen()).not.toBe('')
+  },
+)
+
+test.each(swept([{ sample_rows: 1, eval_dataset: 'dev.jsonl' }, { sample_rows: 1 }, { sample_rows: 0 }], 1))(
   'one empty line is between the parts of the end, with %j',
   async (settings) => {
     const { config, folder } = project({ max_steps: 2, ...settings })

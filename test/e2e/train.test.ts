@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { Printed } from '../../lib/cli/schemas.js'
 import { type Ended, jsonLines, lowrank, printed, send, signalWhen } from '../lib/cli/lowrank.js'
 import { needs } from '../needs.js'
+import { sweepTest } from '../sweep.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
 
@@ -82,38 +83,41 @@ test('a run trains, evaluates, saves, and its adapter answers as it was taught',
   expect(first.text).not.toContain('It is')
 })
 
-test('full fine-tuning saves a model that answers as it was taught, and resumes to the same bytes', async () => {
-  const settings = {
-    strategy: { name: 'full' },
-    learning_rate: 2e-3,
-    max_steps: undefined,
-    num_train_epochs: 6,
-  }
-  const whole = project(settings)
-  const cut = project({ ...settings, save_steps: 30 })
-  const { code, stderr } = await lowrank(['train', whole.config, '--json'])
-  expect(stderr).toContain('Planned memory')
-  expect(code).toBe(0)
-  expect(existsSync(whole.at('out', 'adapter_config.json'))).toBe(false)
-  const prompts = ['--prompt', 'Colour of sky 0?', '--max-new-tokens', '20', '--json']
-  const [fromConfig, fromFolder, base] = await Promise.all([
-    lowrank(['generate', whole.config, ...prompts]),
-    lowrank(['generate', '--model', whole.at('out'), ...prompts]),
-    lowrank(['generate', whole.config, '--no-adapter', ...prompts]),
-  ])
-  const textOf = (run: { stdout: string }) => (jsonLines(run.stdout) as [{ text: string }])[0].text
-  expect(textOf(fromFolder)).toMatch(/^It is (red|green|blue|white|black)\.$/)
-  expect(textOf(fromConfig)).toBe(textOf(fromFolder))
-  expect(textOf(base)).not.toContain('It is')
+sweepTest(
+  'full fine-tuning saves a model that answers as it was taught, and resumes to the same bytes',
+  async () => {
+    const settings = {
+      strategy: { name: 'full' },
+      learning_rate: 2e-3,
+      max_steps: undefined,
+      num_train_epochs: 6,
+    }
+    const whole = project(settings)
+    const cut = project({ ...settings, save_steps: 30 })
+    const { code, stderr } = await lowrank(['train', whole.config, '--json'])
+    expect(stderr).toContain('Planned memory')
+    expect(code).toBe(0)
+    expect(existsSync(whole.at('out', 'adapter_config.json'))).toBe(false)
+    const prompts = ['--prompt', 'Colour of sky 0?', '--max-new-tokens', '20', '--json']
+    const [fromConfig, fromFolder, base] = await Promise.all([
+      lowrank(['generate', whole.config, ...prompts]),
+      lowrank(['generate', '--model', whole.at('out'), ...prompts]),
+      lowrank(['generate', whole.config, '--no-adapter', ...prompts]),
+    ])
+    const textOf = (run: { stdout: string }) => (jsonLines(run.stdout) as [{ text: string }])[0].text
+    expect(textOf(fromFolder)).toMatch(/^It is (red|green|blue|white|black)\.$/)
+    expect(textOf(fromConfig)).toBe(textOf(fromFolder))
+    expect(textOf(base)).not.toContain('It is')
 
-  await lowrank(['train', cut.config, '--json'])
-  rmSync(cut.at('out', 'model.safetensors'))
-  for (const name of readdirSync(cut.at('out')).filter((file) => file.startsWith('checkpoint-')))
-    if (name !== 'checkpoint-30') rmSync(cut.at('out', name), { recursive: true })
-  const resumed = await lowrank(['train', cut.config, '--resume', '--json'])
-  expect(resumed.code).toBe(0)
-  expect(bytesOf(cut.at('out', 'model.safetensors'))).toBe(bytesOf(whole.at('out', 'model.safetensors')))
-})
+    await lowrank(['train', cut.config, '--json'])
+    rmSync(cut.at('out', 'model.safetensors'))
+    for (const name of readdirSync(cut.at('out')).filter((file) => file.startsWith('checkpoint-')))
+      if (name !== 'checkpoint-30') rmSync(cut.at('out', name), { recursive: true })
+    const resumed = await lowrank(['train', cut.config, '--resume', '--json'])
+    expect(resumed.code).toBe(0)
+    expect(bytesOf(cut.at('out', 'model.safetensors'))).toBe(bytesOf(whole.at('out', 'model.safetensors')))
+  },
+)
 
 test('the plan of a config is the plan of its run', async () => {
   const { config } = project({ max_steps: 1, eval_dataset: 'dev.jsonl' })
@@ -182,7 +186,7 @@ test('killed and resumed, a run makes the same numbers to the last bit as one le
   expect(bytesOf(killed.at(...weights))).toBe(bytesOf(whole.at(...weights)))
 })
 
-test('one and two threads make the same bits', async () => {
+sweepTest('one and two threads make the same bits', async () => {
   const runs = [1, 2].map(async (threads) => {
     const { config, at } = project({ threads })
     const { code, stdout } = await lowrank(['train', config, '--json'])
@@ -247,7 +251,7 @@ test('Ctrl-C before the first step stops at once and leaves nothing behind', asy
   expect(existsSync(at('out'))).toBe(false)
 })
 
-test('a second Ctrl-C ends the process within a step', async () => {
+sweepTest('a second Ctrl-C ends the process within a step', async () => {
   const long = { per_device_train_batch_size: 64, gradient_accumulation_steps: 64, max_steps: 3 }
   const { config, at } = project(long, 8000)
   const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('of them trained on'))

@@ -6,7 +6,7 @@ import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
 import { memoryChart, methodOf, plannedBars } from '../../../lib/laboratory/memory.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -86,7 +86,7 @@ test('privacy-utility takes SST-2 from its files, with sentences as long as they
   expect(study).toMatchObject({ task: 'sst2', majority: 0.5 })
 })
 
-test('canary is a picture of what is left of a secret', async () => {
+sweepTest('canary is a picture of what is left of a secret', async () => {
   const output = join(scratchFolder(), 'figures')
   const ended = await lowrank(['figures', 'canary', '--model', tinyModel(), '--output', output, ...small])
   expect(ended.code).toBe(0)

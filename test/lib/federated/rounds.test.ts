@@ -18,6 +18,7 @@ import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const USERS = 8
@@ -380,22 +381,25 @@ describe('rounds of clients', () => {
     })
   })
 
-  test('count what was spent once, however often they are resumed, and what was spent before', async () => {
-    const strategy = dpDylora({ ...private_, rounds: 2 })
-    const { adapter } = await run(strategy)
-    const first = join(scratchFolder(), 'first')
-    await adapter.save(first)
-    const model = loaded[0] as Model
-    const outputDir = newOutput()
-    const again = await model.loadAdapter(first, { trainable: true })
-    for await (const _ of again.train(data, { ...options, outputDir, saveSteps: 1 })) break
-    const spent = () => JSON.parse(readFileSync(join(outputDir, 'lowrank.json'), 'utf8')).privacy
-    for await (const _ of again.train(data, { ...options, outputDir, resume: true }));
-    expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
-    const resume = join(secretOf(outputDir), 'checkpoint-1')
-    await run(strategy, { outputDir, resume })
-    expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
-  })
+  sweepTest(
+    'count what was spent once, however often they are resumed, and what was spent before',
+    async () => {
+      const strategy = dpDylora({ ...private_, rounds: 2 })
+      const { adapter } = await run(strategy)
+      const first = join(scratchFolder(), 'first')
+      await adapter.save(first)
+      const model = loaded[0] as Model
+      const outputDir = newOutput()
+      const again = await model.loadAdapter(first, { trainable: true })
+      for await (const _ of again.train(data, { ...options, outputDir, saveSteps: 1 })) break
+      const spent = () => JSON.parse(readFileSync(join(outputDir, 'lowrank.json'), 'utf8')).privacy
+      for await (const _ of again.train(data, { ...options, outputDir, resume: true }));
+      expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
+      const resume = join(secretOf(outputDir), 'checkpoint-1')
+      await run(strategy, { outputDir, resume })
+      expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
+    },
+  )
 
   test('remark on a delta that leaves room to give clients away', async () => {
     const remarks = async (delta: number) => {
@@ -423,7 +427,7 @@ describe('rounds of clients', () => {
     expect(done?.event === 'done' && done.privacy?.promise).toMatch(/^No client is protected/)
   })
 
-  test('hold as much memory for a large cohort as for a small one', async () => {
+  sweepTest('hold as much memory for a large cohort as for a small one', async () => {
     const held: object[] = []
     for (const cohort of [1, USERS]) {
       const adapter = await attach(dpDylora({ ...private_, cohort, rounds: 3 }))
@@ -449,7 +453,7 @@ describe('rounds of clients', () => {
     expect(privacySpent(next).epsilon).toBeGreaterThan(4)
   })
 
-  test('learn, where the noise allows', async () => {
+  sweepTest('learn, where the noise allows', async () => {
     const settings = { cohort: USERS, rounds: 12, noiseMultiplier: 0.01, localEpochs: 2 }
     for (const adapter of [private_.adapter, lora({ r: 4 }), loraFa({ r: 4, projectGradient: false })]) {
       const made = steps(
@@ -508,7 +512,7 @@ describe('examples', () => {
     expect(moved).toBeGreaterThan(1e-3 / 4)
   })
 
-  test('learn, where the noise allows', async () => {
+  sweepTest('learn, where the noise allows', async () => {
     const settings = { cohort: 40, rounds: 15, noiseMultiplier: 0.01 }
     const made = steps((await run(dpDylora({ ...byExample, ...settings }))).events)
     expect(made.at(-1)?.loss as number).toBeLessThan(0.9 * (made[0]?.loss as number))

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 const terminal = fileURLToPath(new URL('../../e2e/terminal.py', import.meta.url))
@@ -57,7 +58,7 @@ test.concurrent('the time left is told on the terminal though npm hides what ins
   expect(readFileSync(join(root, 'build', 'Release', 'lowrank.node'), 'utf8')).toBe('addon\n')
 })
 
-test.concurrent('in the foreground it stands beside what is being compiled', async () => {
+sweepTest('in the foreground it stands beside what is being compiled', async () => {
   const text = await seen(fakePackage(), '')
   expect(text).toContain('\r\u001b[K[3/4] Building CXX object 3.o, about 1 s left')
   expect(text).toContain('\r\u001b[K[4/4] Linking CXX shared module\r\n')
