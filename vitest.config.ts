@@ -16,7 +16,7 @@ const sweeps = [
   'test/lib/federated/beside.test.ts',
   'test/lib/federated/rounds.test.ts',
   'test/lib/laboratory/studies.test.ts',
-  'test/lib/models/qwen3.test.ts',
+  'test/lib/models/training.test.ts',
   'test/lib/native/build-progress.test.ts',
   'test/lib/native/check.test.ts',
   'test/lib/native/terms.test.ts',

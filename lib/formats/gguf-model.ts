@@ -35,16 +35,18 @@ interface Architecture {
 
 const QUERY_KEY_NORMS = /\.[qk]_norm\./
 
+const biasesOf = (names: ReadonlyMap<string, GgufTensor>) => ({
+  attention_bias: names.has('blk.0.attn_q.bias'),
+  mlp_bias: names.has('blk.0.ffn_gate.bias'),
+})
+
 const llama: Architecture = {
   models: 'Llama, Mistral, SmolLM2, TinyLlama',
   families: ['llama', 'mistral'],
   permuted: true,
   lacks: QUERY_KEY_NORMS,
   config(keys, names) {
-    const biases = {
-      attention_bias: names.has('blk.0.attn_q.bias'),
-      mlp_bias: names.has('blk.0.ffn_gate.bias'),
-    }
+    const biases = biasesOf(names)
     const window = windowOf(keys)
     if (window === undefined) return { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...biases }
     // Mistral's files have this architecture too, and a window is what sets it apart.
@@ -79,6 +81,22 @@ const qwen3: Architecture = {
   },
 }
 
+const smollm3: Architecture = {
+  models: 'SmolLM3',
+  families: ['smollm3'],
+  permuted: true,
+  lacks: QUERY_KEY_NORMS,
+  // Files do not say which layers rotate: it is all but every fourth.
+  config(keys, names) {
+    refuseWindow(keys)
+    return {
+      architectures: ['SmolLM3ForCausalLM'],
+      model_type: 'smollm3',
+      ...biasesOf(names),
+    }
+  },
+}
+
 /** @throws {UnsupportedError} for a window that only some layers may have */
 function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
@@ -93,6 +111,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['llama', llama],
   ['qwen2', qwen2],
   ['qwen3', qwen3],
+  ['smollm3', smollm3],
 ])
 
 /**

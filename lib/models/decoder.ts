@@ -31,6 +31,8 @@ export interface Decoder {
   attentionFactor: number
   /** Keys that a token of each layer sees, its own included; undefined for all before it. */
   windows: (number | undefined)[]
+  /** True for each layer that rotates its queries and keys. */
+  rotated: boolean[]
 }
 
 /** Properties of a family; the rest is read from the config. */
@@ -40,6 +42,8 @@ export interface DecoderTraits {
   bias(read: FieldReader): Decoder['bias']
   queryKeyNorm?: true
   windows(read: FieldReader, layers: number): Decoder['windows']
+  /** Layers that rotate queries and keys; all by default. */
+  rotated?(read: FieldReader, layers: number): Decoder['rotated']
 }
 
 /** Biases where `attention_bias` and `mlp_bias` ask for them. */
@@ -85,6 +89,7 @@ export function readDecoder(
       `config.json: hidden_act is ${quote(activation)}; models of type ${quote(family)} require 'silu'.`,
       { activation },
     )
+  refuseDropout(config, 'attention_dropout')
   const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))
   return {
     family,
@@ -102,7 +107,17 @@ export function readDecoder(
     invFreq: ropeFactors ? rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1)) : rope.invFreq,
     attentionFactor: rope.attentionFactor,
     windows: traits.windows(read, layers),
+    rotated: traits.rotated?.(read, layers) ?? Array.from({ length: layers }, () => true),
   }
+}
+
+/** @throws {UnsupportedError} for a dropout of the model itself, which no kernel has */
+function refuseDropout(config: Record<string, unknown>, key: string): void {
+  if ((config[key] ?? 0) === 0) return
+  throw new UnsupportedError(`config.json: ${key} is ${quote(config[key])}; only 0 is supported.`, {
+    key,
+    value: config[key],
+  })
 }
 
 /** The graph of one forward pass. */
@@ -121,8 +136,10 @@ export function decoderGraph(c: Decoder): Graph {
         q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, headDim)
         k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, headDim)
       }
-      q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
-      k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
+      if (c.rotated[layer]) {
+        q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
+        k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
+      }
       const scale = 1 / Math.sqrt(headDim)
       const window = c.windows[layer]
       const attended = g.attention(`${at}.self_attn`, q, k, v, {

@@ -19,6 +19,8 @@ export interface FieldReader {
   text(key: string, fallback: string): string
   /** A list of strings, or undefined where there is none. */
   texts(key: string): string[] | undefined
+  /** A list of finite numbers, or undefined where there is none. */
+  numbers(key: string): number[] | undefined
 }
 
 export function fieldReader(config: Record<string, unknown>, where = 'config.json'): FieldReader {
@@ -67,6 +69,12 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
       if (value === undefined) return undefined
       if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value
       return wrong(key, 'a list of strings')
+    },
+    numbers(key) {
+      const value = pick(key, undefined)
+      if (value === undefined) return undefined
+      if (Array.isArray(value) && value.every((entry) => Number.isFinite(entry))) return value
+      return wrong(key, 'a list of numbers')
     },
   }
 }

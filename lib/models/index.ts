@@ -6,6 +6,7 @@ import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'
 import { qwen2Graph } from './qwen2.js'
 import { qwen3Graph } from './qwen3.js'
+import { smollm3Graph } from './smollm3.js'
 
 type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
 
@@ -14,6 +15,7 @@ const families = new Map<string, GraphOf>([
   ['mistral', mistralGraph],
   ['qwen2', qwen2Graph],
   ['qwen3', qwen3Graph],
+  ['smollm3', smollm3Graph],
 ])
 
 /**

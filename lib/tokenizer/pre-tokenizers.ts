@@ -28,6 +28,8 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
 /** Other names of the same. */
 const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['gpt2', 'gpt-2'],
+  ['refact', 'smollm'],
+  ['smaug-bpe', 'dbrx'],
   ['llama3', 'llama-bpe'],
   ['llama-v3', 'llama-bpe'],
 ])

@@ -77,6 +77,7 @@ describe.each(
       ['qwen2', 'qwen2', 'f32'],
       ['qwen3', 'qwen2', 'f16'],
       ['qwen3_window', 'qwen2', 'f32'],
+      ['smollm3', 'llama3', 'f16'],
       ['llama2', 'llama2', 'f16'],
       ['linear', 'gpt2', 'f16'],
     ] as const,

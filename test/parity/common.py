@@ -15,6 +15,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.smollm3 import modeling_smollm3
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -39,6 +40,7 @@ def load_double(folder: Path, **options):
     modeling_mistral.MistralRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_qwen2.Qwen2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_qwen3.Qwen3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_smollm3.SmolLM3RMSNorm.forward = _rms_norm_in_input_dtype
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()

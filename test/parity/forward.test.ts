@@ -17,6 +17,8 @@ const models = [
   'qwen2_window',
   'qwen3',
   'qwen3_window',
+  'smollm3',
+  'smollm3_window',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {

@@ -19,6 +19,9 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj/, 'blk.$1.ffn_$2'],
 ]
 
+/** Architectures whose files have query and key rows in ggml's order. */
+const PERMUTED = ['llama', 'smollm3']
+
 const nameInGguf = (name: string) =>
   NAMES.reduce((sofar, [ours, theirs]) => (ours.test(name) ? name.replace(ours, theirs) : sofar), name)
 
@@ -63,7 +66,7 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
     if (source?.dtype !== 'BF16') throw new Error(`${name} of ${model} is not there as BF16`)
     const bytes = readFileSync(source.file).subarray(source.offset, source.offset + source.bytes)
     const heads = name.includes('.q_proj.') ? number('num_attention_heads') : number('num_key_value_heads')
-    const turned = architecture === 'llama' && /\.[qk]_proj\./.test(name)
+    const turned = PERMUTED.includes(architecture) && /\.[qk]_proj\./.test(name)
     file.set(turned ? interleaved(bytes, source.shape[0] as number, heads) : bytes, offset)
   }
   writeFileSync(path, file)
@@ -81,6 +84,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
   ['mistral_window', 'llama', { 'attention.sliding_window': value.number('u32', 20), ...theta(1e4) }],
   ['qwen2', 'qwen2', theta(1e6)],
   ['qwen3', 'qwen3', { 'attention.key_length': value.number('u32', 32), ...theta(1e6) }],
+  ['smollm3', 'smollm3', theta(5e6)],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {
   it('gives the logits of transformers', async () => {
     const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))

@@ -17,6 +17,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 from transformers.models.llama import modeling_llama
 
@@ -41,6 +43,7 @@ CLASSES = {
     "mistral": (MistralConfig, MistralForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
 }
 
 _common = {
@@ -159,6 +162,38 @@ MODELS = {
         torch.float32,
         None,
     ),
+    # The last of four layers does not rotate.
+    "smollm3": (
+        "smollm3",
+        {
+            "num_hidden_layers": 4,
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e6},
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, 3 queries to a key, heads that are no whole vectors, and a window in the layer that does
+    # not rotate, which is the first of three.
+    "smollm3_window": (
+        "smollm3",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "num_hidden_layers": 3,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "pad_token_id": 0,
+            "no_rope_layers": [0, 1, 1],
+            "use_sliding_window": True,
+            "sliding_window": 10,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        },
+        torch.float32,
+        None,
+    ),
 }
 
 
@@ -229,7 +264,7 @@ def check_norm_patch(original) -> None:
 def check_windows() -> None:
     """The goldens are torch's fused attention in float64. transformers' own attention, whose softmax is float32, must
     agree to that, and the window must matter."""
-    for name in ("mistral_window", "qwen2_window", "qwen3_window"):
+    for name in [name for name in MODELS if name.endswith("_window")]:
         batch = batch_of(name)
         folder = ROOT / "models" / name
         with torch.no_grad():

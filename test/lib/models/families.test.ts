@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { ConfigError, FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
-import type { Graph } from '../../../lib/graph/graph.js'
+import { type Graph, nodesOf } from '../../../lib/graph/graph.js'
 import { graphOf } from '../../../lib/models/index.js'
 
 const shapes = {
@@ -166,14 +166,60 @@ describe('a Qwen3', () => {
   })
 })
 
+/** Layers that rotate their queries and keys. */
+function rotatedLayers(graph: Graph): number[] {
+  return nodesOf(graph, 'rope').flatMap(({ path, segment }) => (path.endsWith('q_rope') ? [segment] : []))
+}
+
+describe('a SmolLM3', () => {
+  const smollm3 = (more: object) =>
+    graphOf({ model_type: 'smollm3', ...shapes, num_hidden_layers: 8, ...more })
+
+  it('does not rotate every fourth layer, or those with a 0 in no_rope_layers', () => {
+    expect(rotatedLayers(smollm3({}))).toEqual([0, 1, 2, 4, 5, 6])
+    expect(rotatedLayers(smollm3({ no_rope_layer_interval: 3 }))).toEqual([0, 1, 3, 4, 6, 7])
+    expect(rotatedLayers(smollm3({ no_rope_layers: [1, 0, 0, 0, 0, 0, 0, 1] }))).toEqual([0, 7])
+  })
+
+  it('has a theta of 2e6 and a tied head where its config is silent', () => {
+    const graph = smollm3({})
+    expect(graph.rope.invFreq[1]).toBeCloseTo(2e6 ** (-2 / 16), 12)
+    expect(graph.weights.some(({ name }) => name === 'lm_head.weight')).toBe(false)
+  })
+
+  it('has windows in the layers that do not rotate, if they are turned on', () => {
+    const windows = { sliding_window: 8, num_hidden_layers: 4 }
+    expect(windowsOf(smollm3(windows))).toEqual(none)
+    expect(windowsOf(smollm3({ ...windows, use_sliding_window: true }))).toEqual([...none.slice(1), 8])
+    const layer_types = ['sliding_attention', 'full_attention', 'full_attention', 'full_attention']
+    expect(windowsOf(smollm3({ ...windows, use_sliding_window: true, layer_types }))).toEqual([
+      8,
+      ...none.slice(1),
+    ])
+  })
+
+  it.each([[[1, 0]], [[1, 1, 1, 2, 1, 1, 1, 1]]])('refuses no_rope_layers of %j', (no_rope_layers) => {
+    expect(() => smollm3({ no_rope_layers })).toThrow(ConfigError)
+    expect(() => smollm3({ no_rope_layers })).toThrow('expected a 0 or a 1 for each of the 8 layers')
+  })
+})
+
 describe('any family', () => {
+  it('is refused if its config asks for a dropout', () => {
+    const dropping = { model_type: 'llama', ...shapes, attention_dropout: 0.1 }
+    expect(() => graphOf(dropping)).toThrow('attention_dropout is 0.1; only 0 is supported')
+  })
+
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3.',
     )
   })
 
-  it.each(['llama', 'mistral', 'qwen2', 'qwen3'])('refuses another activation: %s', (model_type) => {
-    expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
-  })
+  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3'])(
+    'refuses another activation: %s',
+    (model_type) => {
+      expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
+    },
+  )
 })

@@ -1,0 +1,41 @@
+/** SmolLM3: the plain decoder, whose queries and keys are not rotated in every fourth layer. */
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import type { Graph } from '../graph/graph.js'
+import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import type { FieldReader } from './fields.js'
+import { windowsByLayer } from './windows.js'
+
+const traits: DecoderTraits = {
+  positions: 32768,
+  bias: biasesByFlag,
+  rotated: rotatedLayers,
+  // With `use_sliding_window`, the layers that do not rotate see the window.
+  windows(read, layers) {
+    const window = read.flag('use_sliding_window', false) ? read.optionalSize('sliding_window') : undefined
+    if (read.texts('layer_types') !== undefined) return windowsByLayer(read, layers, window, 0)
+    return rotatedLayers(read, layers).map((rotated) => (rotated ? undefined : window))
+  },
+}
+
+/** Layers with a 1 in `no_rope_layers` rotate, despite the name. Without it, all but every fourth do. */
+function rotatedLayers(read: FieldReader, layers: number): boolean[] {
+  const flags = read.numbers('no_rope_layers')
+  if (flags === undefined) {
+    const interval = read.size('no_rope_layer_interval', 4)
+    return Array.from({ length: layers }, (_, layer) => (layer + 1) % interval !== 0)
+  }
+  if (flags.length < layers || flags.some((flag) => flag !== 0 && flag !== 1))
+    throw new ConfigError(
+      `config.json: no_rope_layers is ${quote(flags)}; expected a 0 or a 1 for each of the ${layers} layers.`,
+      { flags, layers },
+    )
+  return flags.slice(0, layers).map((flag) => flag === 1)
+}
+
+/** Defaults of transformers for keys that the config lacks. */
+const DEFAULTS = { num_key_value_heads: 4, rope_theta: 2e6, tie_word_embeddings: true }
+
+export function smollm3Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+  return decoderGraph(readDecoder({ ...DEFAULTS, ...config }, traits, ropeFactors))
+}
