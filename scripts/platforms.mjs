@@ -91,7 +91,7 @@ function* faults(seen, expected, best) {
   if (seen.addon !== 'prebuild') yield `the addon is from ${seen.addon}; expected a prebuild`
   if (seen.kept === false) yield 'the addon is unloaded with the worker that loaded it'
   if (seen.isa !== best) yield `it runs at level ${seen.isa}; expected ${best}`
-  for (const key of ['saved', 'terminated', 'abort', 'missing', 'typing'])
+  for (const key of ['drawn', 'saved', 'terminated', 'abort', 'missing', 'typing'])
     if (seen[key] !== expected[key]) yield `${key}: ${seen[key]}; expected ${expected[key]}`
   for (const losses of [...seen.worker, seen.after])
     if (losses.join() !== seen.losses.slice(0, 2).join())

@@ -165,7 +165,7 @@ function isTie(one: CompareRung, best: CompareRung): boolean {
   if (loss <= lowest * (1 + TIE)) return true
   const differences = one.items.map((item, i) => (item as number) - (best.items[i] as number))
   const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length
-  const squares = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  const squares = differences.reduce((sum, value) => sum + (value - mean) * (value - mean), 0)
   return mean <= Math.sqrt(squares / Math.max(1, differences.length - 1) / differences.length)
 }
 

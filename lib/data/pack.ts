@@ -217,7 +217,7 @@ class Rooms {
   readonly #bins = new Map<number, number[]>()
 
   constructor(capacity: number) {
-    this.#leaves = 1 << Math.ceil(Math.log2(capacity + 1))
+    this.#leaves = 1 << (32 - Math.clz32(capacity))
     this.#counts = new Uint32Array(2 * this.#leaves)
   }
 

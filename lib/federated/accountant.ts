@@ -6,6 +6,7 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
+import { expm1, log, log1p } from '../core/portable-exp.js'
 import { integer, numberWithin, positive } from '../core/schema.js'
 import { subsampledGaussianRdp } from './subsampled-gaussian.js'
 
@@ -150,10 +151,8 @@ export function epsilonAfter(rdp: RdpCurve, steps: number, delta: number): Priva
   for (const [index, order] of ORDERS.entries()) {
     const total = steps * (rdp[index] as number)
     // The total variation is at most sqrt(1 - exp(-KL)), and KL at most the divergence of any order.
-    const covered = delta * delta + Math.expm1(-total) > 0
-    const here = covered
-      ? 0
-      : total + Math.log1p(-1 / order) - (Math.log(delta) + Math.log(order)) / (order - 1)
+    const covered = delta * delta + expm1(-total) > 0
+    const here = covered ? 0 : total + log1p(-1 / order) - (log(delta) + log(order)) / (order - 1)
     if (here < epsilon) [best, epsilon] = [index, here]
   }
   if (epsilon <= 0 || epsilon === Infinity)

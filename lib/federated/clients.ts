@@ -1,6 +1,8 @@
 /** Assignment of rows to clients: by a column of the data, or by a partition for studies. */
 
 import { counterUniform } from '../core/counter-random.js'
+import { exp, log } from '../core/portable-exp.js'
+import { cosPi } from '../core/portable-math.js'
 import type { EncodedDataset } from '../data/encoded-dataset.js'
 import type { ClientsConfig } from '../strategies/strategy.js'
 
@@ -64,21 +66,23 @@ function dirichletDealer(data: Grouped, count: number, alpha: number, uniforms: 
 export function dirichlet(count: number, alpha: number, uniforms: () => number): number[] {
   const logs = Array.from({ length: count }, () => logGamma(alpha, uniforms))
   const most = Math.max(...logs)
-  const weights = logs.map((log) => Math.exp(log - most))
+  const weights = logs.map((each) => exp(each - most))
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   return weights.map((weight) => weight / total)
 }
 
 /** Logarithm of a gamma deviate of shape `alpha`: Marsaglia and Tsang 2000, whose boost serves shapes below 1. */
 function logGamma(alpha: number, uniforms: () => number): number {
-  if (alpha < 1) return logGamma(alpha + 1, uniforms) + Math.log(1 - uniforms()) / alpha
+  if (alpha < 1) return logGamma(alpha + 1, uniforms) + log(1 - uniforms()) / alpha
   const d = alpha - 1 / 3
   const c = 1 / Math.sqrt(9 * d)
   for (;;) {
-    const normal = Math.sqrt(-2 * Math.log(1 - uniforms())) * Math.cos(2 * Math.PI * uniforms())
-    const v = (1 + c * normal) ** 3
-    if (v > 0 && Math.log(1 - uniforms()) < 0.5 * normal ** 2 + d - d * v + d * Math.log(v))
-      return Math.log(d) + Math.log(v)
+    const radius = Math.sqrt(-2 * log(1 - uniforms()))
+    const turn = 2 * uniforms()
+    const normal = radius * cosPi(Math.min(turn, 2 - turn))
+    const root = 1 + c * normal
+    const v = root * root * root
+    if (v > 0 && log(1 - uniforms()) < 0.5 * normal * normal + d - d * v + d * log(v)) return log(d) + log(v)
   }
 }
 

@@ -1,5 +1,6 @@
 /** The guarantee of a private training run before its first round, and the privacy spent after each. */
 import { ConfigError } from '../core/errors.js'
+import { exp } from '../core/portable-exp.js'
 import { badValue } from '../core/schema.js'
 import { type PrivacyReport, safeDelta } from '../strategies/privacy-report.js'
 import type { PrivacyConfig } from '../strategies/strategy.js'
@@ -141,7 +142,7 @@ function promiseOf(plan: PrivacyPlan, rounds: number): string {
   if (caveat === 'partition')
     return `No client is protected: the partition assigned rows to simulated clients; clients of a column would have ${terms}.`
   // e^epsilon, in which whoever reads the number sees what it is worth.
-  const factor = formatFactor(Math.exp(epsilon))
+  const factor = formatFactor(exp(epsilon))
   return (
     `Each ${one} ${rounds === 0 ? 'will be' : 'is'} protected with ${terms}: for anyone with the adapter, the odds that any one of the ${population} ` +
     `${all} took part change by a factor of ${factor}, if whoever ran the training and this machine are trusted, ` +

@@ -8,6 +8,7 @@
  * hundred thousand terms where q is near 1/2. Here the expectation is integrated: t(z) has mean 0, so A - 1 is the mean
  * of (1 + t)^a - 1 - a t, which is nowhere negative.
  */
+import { exp, expm1, log, log1p } from '../core/portable-exp.js'
 
 /**
  * Below this sigma fractional orders have a bound that costs nothing, since the integral takes ever more points: the
@@ -41,11 +42,11 @@ export function subsampledGaussianRdp(q: number, sigma: number, order: number): 
  */
 function integerLogA(q: number, sigma: number, order: number): number {
   const rest = new LogSum()
-  let logBinomial = Math.log(order)
+  let logBinomial = log(order)
   for (let k = 2; k <= order; k++) {
-    logBinomial += Math.log((order - k + 1) / k)
+    logBinomial += log((order - k + 1) / k)
     const exponent = (k * k - k) / (2 * sigma * sigma)
-    rest.add(logBinomial + (order - k) * Math.log1p(-q) + k * Math.log(q) + logExpm1(exponent))
+    rest.add(logBinomial + (order - k) * log1p(-q) + k * log(q) + logExpm1(exponent))
   }
   return log1pExp(rest.value)
 }
@@ -56,11 +57,11 @@ function fractionalLogA(q: number, sigma: number, order: number): number {
   // The error is that of integrating along a line beside the real one (Trefethen and Weideman 2014, section 5). The
   // best line for the density alone lies 2 pi sigma² / step away; (1 + t)^a has branch points pi sigma² away.
   const unbounded = Math.PI * sigma * Math.sqrt(2 / LOG_PRECISION)
-  const bounded = (2 * Math.PI ** 2 * variance) / (LOG_PRECISION + (Math.PI ** 2 * variance) / 2)
+  const bounded = (2 * Math.PI * Math.PI * variance) / (LOG_PRECISION + (Math.PI * Math.PI * variance) / 2)
   const step = unbounded > 2 ? unbounded : bounded
   // Peaks: one at 0; where t < 1 the integrand goes like its square, with a peak at 2 if that is there; where t > 1 like
   // its power of the order, with a peak at the order. Between 0 and the next one a small sigma leaves a gap.
-  const large = variance * (Math.log1p(-q) - Math.log(q)) + 0.5 // from where on t > 1
+  const large = variance * (log1p(-q) - log(q)) + 0.5 // from where on t > 1
   const next = large < Math.min(order, 2) ? order : Math.min(large, 2)
   const tail = TAIL * sigma
   const end = Math.max(order, 2) + tail
@@ -69,16 +70,16 @@ function fractionalLogA(q: number, sigma: number, order: number): number {
     if (z > tail && z < next - tail) z = next - tail
     rest.add(logExcess(q, (2 * z - 1) / (2 * variance), order) - (z * z) / (2 * variance))
   }
-  return log1pExp(rest.value + Math.log(step / (sigma * Math.sqrt(2 * Math.PI))))
+  return log1pExp(rest.value + log(step / (sigma * Math.sqrt(2 * Math.PI))))
 }
 
 /** log((1 + t)^a - 1 - a t) with t = q (exp(x) - 1), for q < 1. */
 function logExcess(q: number, x: number, a: number): number {
-  const t = q * Math.expm1(x)
-  if (Math.abs(t) < 0.1) return Math.log(binomialTail(t, a))
+  const t = q * expm1(x)
+  if (Math.abs(t) < 0.1) return log(binomialTail(t, a))
   // Divided by (1 + t)^a; exp(x) may overflow.
-  const log = x < 0 ? Math.log1p(t) : x + Math.log(q) + Math.log1p(Math.exp(-x) * (1 / q - 1))
-  return a * log + Math.log1p((a - 1) * Math.exp(-a * log) - a * Math.exp((1 - a) * log))
+  const power = x < 0 ? log1p(t) : x + log(q) + log1p(exp(-x) * (1 / q - 1))
+  return a * power + log1p((a - 1) * exp(-a * power) - a * exp((1 - a) * power))
 }
 
 /** The binomial series of (1 + t)^a from its square on. */
@@ -98,27 +99,27 @@ class LogSum {
   /** The sum over exp(#largest). */
   #scaled = 0
 
-  add(log: number): void {
-    if (log === this.#largest)
+  add(addend: number): void {
+    if (addend === this.#largest)
       this.#scaled += 1 // infinities have no difference
-    else if (log < this.#largest) this.#scaled += Math.exp(log - this.#largest)
+    else if (addend < this.#largest) this.#scaled += exp(addend - this.#largest)
     else {
-      this.#scaled = this.#scaled * Math.exp(this.#largest - log) + 1
-      this.#largest = log
+      this.#scaled = this.#scaled * exp(this.#largest - addend) + 1
+      this.#largest = addend
     }
   }
 
   get value(): number {
-    return this.#largest + Math.log(this.#scaled)
+    return this.#largest + log(this.#scaled)
   }
 }
 
 /** log(exp(x) - 1) for x > 0. */
 function logExpm1(x: number): number {
-  return x < 1 ? Math.log(Math.expm1(x)) : x + Math.log1p(-Math.exp(-x))
+  return x < 1 ? log(expm1(x)) : x + log1p(-exp(-x))
 }
 
 /** log(1 + exp(x)). */
 function log1pExp(x: number): number {
-  return x < 0 ? Math.log1p(Math.exp(x)) : x + Math.log1p(Math.exp(-x))
+  return x < 0 ? log1p(exp(x)) : x + log1p(exp(-x))
 }

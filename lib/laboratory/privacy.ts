@@ -1,6 +1,7 @@
 /** Studies of private training: what accuracy it leaves, and what it keeps of a secret. */
 
 import { counterUniform } from '../core/counter-random.js'
+import { pow } from '../core/portable-math.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
@@ -74,7 +75,7 @@ export async function privacyUtility(
 ): Promise<UtilityStudy> {
   const { epsilons, seeds, rounds, cohort, simulation, localEpochs, learningRate, clippingNorm } = settings
   const { noiseKey = null } = settings
-  const delta = simulation.population ** -1.1
+  const delta = pow(simulation.population, -1.1)
   const rows = dataset([...task.train], { name: task.name, format: 'prompt_completion' })
   const places: (number | null)[] = [...epsilons, null]
   const total = ARMS.length * places.length * seeds

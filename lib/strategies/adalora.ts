@@ -6,6 +6,7 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
+import { pow } from '../core/portable-math.js'
 import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../core/schema.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -313,7 +314,7 @@ export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetS
   if (t <= tinit) return initial
   const decline = totalSteps - tfinal - tinit
   if (t - tinit >= decline) return target
-  return Math.trunc((initial - target) * (1 - (t - tinit) / decline) ** 3 + target)
+  return Math.trunc((initial - target) * pow(1 - (t - tinit) / decline, 3) + target)
 }
 
 /** Marks the scores among the largest `budget`: those above the largest of the others, so ties may keep fewer. */

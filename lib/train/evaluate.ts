@@ -1,4 +1,5 @@
 /** Loss and perplexity over tokenized data. */
+import { exp } from '../core/portable-exp.js'
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 
@@ -50,5 +51,5 @@ export async function evaluateBatches(
     onProgress?.({ batches: i + 1, totalBatches: count })
   }
   const loss = lossSum / supervisedTokens
-  return { loss, perplexity: Math.exp(loss), tokens, supervisedTokens }
+  return { loss, perplexity: exp(loss), tokens, supervisedTokens }
 }

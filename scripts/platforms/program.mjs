@@ -4,15 +4,19 @@
  *
  *   program.mjs OUTPUT
  */
+import { createHash } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker } from 'node:worker_threads'
+import { noiseMultiplierFor, privacySpent } from '../../dist/esm/federated/accountant.js'
+import { clientsOf } from '../../dist/esm/federated/clients.js'
 import { dataset, loadModel, lora, nf4 } from '../../dist/esm/index.js'
 import { addon } from '../../dist/esm/native/addon.js'
 import { addonOrigin } from '../../dist/esm/native/load.js'
+import { budgetAt } from '../../dist/esm/strategies/adalora.js'
 
 const demo = fileURLToPath(new URL('../../demo/', import.meta.url))
 const OPTIONS = { learningRate: 5e-4, maxSeqLength: 128, seed: 1 }
@@ -46,6 +50,7 @@ async function main(output) {
   const model = await loadModel(join(demo, 'base'), { quantization: nf4() })
   const { adapter, losses } = await train(model, 5)
   seen.losses = losses
+  seen.drawn = drawn()
   seen.saved = await savedAndLoaded(model, adapter)
   const messages = [
     { role: 'user', content: 'I need five brass rings for Norwin in Zamouth by 7 July 2044.' },
@@ -65,6 +70,28 @@ async function main(output) {
 
 function data() {
   return dataset(join(demo, 'train.jsonl'))
+}
+
+/** Digest of what JavaScript computes for a run: clients, noise, epsilon, and budgets. */
+function drawn() {
+  const rows = Uint32Array.from({ length: 500 }, (_, row) => row)
+  const partition = { column: 'label', partition: 'dirichlet', count: 10 }
+  const numbers = [0.1, 0.5, 3].flatMap((alpha) =>
+    clientsOf({ rowGroup: (row) => row % 5 }, rows, { ...partition, alpha }, 1).flatMap((own) => [
+      -1,
+      ...own,
+    ]),
+  )
+  const spent = { samplingRate: 0.05, steps: 100, delta: 1e-6 }
+  for (const epsilon of [0.5, 2, 8]) {
+    const noiseMultiplier = noiseMultiplierFor({ ...spent, targetEpsilon: epsilon })
+    numbers.push(noiseMultiplier, privacySpent({ ...spent, noiseMultiplier }).epsilon)
+  }
+  const budget = { initial: 1000, target: 10, tinit: 5, tfinal: 10, totalSteps: 300 }
+  for (let step = 0; step < budget.totalSteps; step++) numbers.push(budgetAt(budget, step))
+  return createHash('sha256')
+    .update(new Uint8Array(Float64Array.from(numbers).buffer))
+    .digest('hex')
 }
 
 async function train(model, maxSteps, options = {}) {
