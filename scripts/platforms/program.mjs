@@ -82,11 +82,12 @@ function drawn() {
       ...own,
     ]),
   )
-  const spent = { samplingRate: 0.05, steps: 100, delta: 1e-6 }
-  for (const epsilon of [0.5, 2, 8]) {
-    const noiseMultiplier = noiseMultiplierFor({ ...spent, targetEpsilon: epsilon })
-    numbers.push(noiseMultiplier, privacySpent({ ...spent, noiseMultiplier }).epsilon)
-  }
+  for (const samplingRate of [0.001, 0.01, 0.05, 0.2, 0.6])
+    for (const noiseMultiplier of [0.4, 0.7, 1.1, 2.3, 5])
+      for (const steps of [10, 1000])
+        numbers.push(privacySpent({ samplingRate, noiseMultiplier, steps, delta: 1e-6 }).epsilon)
+  for (const targetEpsilon of [0.5, 2, 8])
+    numbers.push(noiseMultiplierFor({ targetEpsilon, samplingRate: 0.05, steps: 100, delta: 1e-6 }))
   const budget = { initial: 1000, target: 10, tinit: 5, tfinal: 10, totalSteps: 300 }
   for (let step = 0; step < budget.totalSteps; step++) numbers.push(budgetAt(budget, step))
   return createHash('sha256')
