@@ -1,6 +1,6 @@
 /** Pages in Chromium without a window; tests of pages are skipped, with a reason, where there is none. */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { source as axe } from 'axe-core'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { chromium } from 'playwright-core'
@@ -9,7 +9,7 @@ import { afterAll, afterEach, TestRunner } from 'vitest'
 const PROGRAMS = ['chromium', 'chromium-browser', 'google-chrome']
 
 const program = PROGRAMS.flatMap((name) =>
-  (process.env.PATH ?? '').split(':').map((folder) => join(folder, name)),
+  (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)),
 ).find((path) => existsSync(path))
 
 /** A page, and all that it said or asked for beyond itself. */

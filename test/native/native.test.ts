@@ -19,9 +19,12 @@ const timeout = 240_000
 /** CUDA's kernels on the emulator, each in several schedules. */
 const LONG = /\/cuda\/(attention|optimizers|products|rotation|session|weight_ring)\.test\.cpp$/
 
+/** Windows ends lines in its own way. */
+const linesOf = (text: string) => text.split(/\r?\n/)
+
 function listCases(): Map<string, string[]> {
   const files = new Map<string, string[]>()
-  for (const line of execFileSync(executable, ['--list'], { encoding: 'utf8' }).trim().split('\n')) {
+  for (const line of linesOf(execFileSync(executable, ['--list'], { encoding: 'utf8' }).trim())) {
     const [file = '', title = ''] = line.split('\t')
     files.set(file, [...(files.get(file) ?? []), title])
   }
@@ -57,7 +60,7 @@ async function runFile(file: string): Promise<Map<string, Result>> {
   const run = await execute(['--file', file])
   const results = new Map<string, Result>()
   let current: Result = { outcome: 'crash', lines: [] }
-  for (const line of run.stdout.split('\n')) {
+  for (const line of linesOf(run.stdout)) {
     const [, word, title = ''] = /^(run|ok|fail|skip) (.*)$/.exec(line) ?? []
     if (word === 'run') {
       current = { outcome: 'crash', lines: [] }
