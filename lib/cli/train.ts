@@ -163,11 +163,19 @@ async function train(
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
     const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
     let progress: TrainProgress | undefined
-    const { sampleRows, report } = config
+    const { sampleRows, report, reportTo } = config
     const run = adapter.train(dataset, {
       ...trainOptions(config),
       ...{ evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false },
-      ...{ sampleRows, report, signal, onDataProgress, onEvalProgress, command: `npx lowrank train ${call}` },
+      ...{
+        sampleRows,
+        report,
+        reportTo,
+        signal,
+        onDataProgress,
+        onEvalProgress,
+        command: `npx lowrank train ${call}`,
+      },
     })
     for (const remark of run.remarks) output.note(`note: ${remark}.`)
     notePaging(config, run, model, output)

@@ -309,7 +309,7 @@ async function open(
 
 /** Configuration that all cells share, with the keys of files. */
 export function settingsOf(config: RunConfig): Record<string, unknown> {
-  const { strategy, learningRate, outputDir, sampleRows, threads, ...shared } = config
+  const { strategy, learningRate, outputDir, sampleRows, reportTo, threads, ...shared } = config
   return toFileKeys(configSchema, shared) as Record<string, unknown>
 }
 

@@ -70,7 +70,7 @@ const SCHEDULES = FOREIGN_VALUES.lr_scheduler_type as Record<string, string>
 
 const IN_THE_LOG = 'every step is printed, and logged in metrics.jsonl in output_dir; leave the key out'
 const NO_TRACKER =
-  'experiment trackers are not supported; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
+  'the only tracker is TensorBoard, by report_to; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
 const ONE_PROCESS = 'a run is one process on one machine; `threads` sets its threads; leave the key out'
 const OWN_KERNELS = 'the engine has its own kernels for attention and all other operations; leave the key out'
 const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cuda or cuda:N'
@@ -564,14 +564,13 @@ export const FOREIGN_KEYS = {
     steps_per_report: { note: IN_THE_LOG },
     disable_tqdm: { note: 'the progress bar appears only on a terminal; leave the key out' },
     plot_loss: { note: 'metrics.jsonl in output_dir contains the loss of every step' },
-    report_to: { note: NO_TRACKER },
     run_name: { note: NO_TRACKER },
     project_name: { note: NO_TRACKER },
     wandb_project: { note: NO_TRACKER },
     wandb_name: { note: NO_TRACKER },
     use_wandb: { note: NO_TRACKER },
     use_swanlab: { note: NO_TRACKER },
-    use_tensorboard: { note: NO_TRACKER },
+    use_tensorboard: { note: 'set report_to: tensorboard' },
     mlflow_tracking_uri: { note: NO_TRACKER },
     push_to_hub: { note: NO_HUB_UPLOAD },
     hub_model_id: { note: NO_HUB_UPLOAD },

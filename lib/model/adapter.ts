@@ -42,6 +42,7 @@ import {
 import type { EvaluateProgress } from '../train/evaluate.js'
 import { foldersOf } from '../train/output-folder.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
+import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
 /** Options of `Adapter.train` besides those of the run. */
 export interface TrainControl {
@@ -64,6 +65,8 @@ export interface TrainControl {
   sampleRows?: number
   /** Write report.html, the page of the run, to `outputDir` when the run is over, however it ended. Default true. */
   report?: boolean
+  /** Also write the events for TensorBoard, to `runs/` in `outputDir`. Default `none`. */
+  reportTo?: ReportTo
   /** Command that repeats the run, for its record and report. Default null. */
   command?: string | null
   /** Called while the data is read. */
@@ -79,6 +82,7 @@ const controlShape = {
   resume: z.union([z.boolean(), path()], { error: RESUME }).default(false),
   sampleRows: integer(0).default(0),
   report: flag().default(true),
+  reportTo: word(REPORT_TO).default('none'),
   command: text().nullable().default(null),
   onEvalProgress: callback<NonNullable<TrainControl['onEvalProgress']>>().optional(),
 }
@@ -174,12 +178,24 @@ export class Adapter {
         'train(): the adapter was loaded for inference; load it with { trainable: true } to train it.',
       )
     const given = checkedOptions(trainingSchema, options, 'train()')
-    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, report, command, ...rest } =
-      given
+    const {
+      evalDataset,
+      evalFraction,
+      outputDir,
+      resume,
+      force,
+      sampleRows,
+      report,
+      reportTo,
+      command,
+      ...rest
+    } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
     const parsed = withOwnRate(own, this.strategy)
     if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
+    if (reportTo !== 'none' && outputDir === null)
+      throw new ConfigError(`train(): reportTo is ${reportTo}, but the run has no outputDir to write to.`)
     const sources = {
       dataset: datasetOf(data, 'train()'),
       evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'train()', 'evalDataset'),
@@ -211,6 +227,7 @@ export class Adapter {
       evalFraction,
       sources,
       command,
+      reportTo,
       ...(report ? { report: async (of) => (await import('../report/report.js')).writeReport(of) } : {}),
       folders,
       beginning: { resume, force },

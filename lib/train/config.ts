@@ -16,6 +16,7 @@ import {
   readOptions,
   text,
   throwMistakes,
+  word,
 } from '../core/schema.js'
 import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
@@ -40,6 +41,7 @@ import { describeQuantization, type Quantization, type TrainingDefaults } from '
 import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
+import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20
 
@@ -66,6 +68,8 @@ export interface RunConfig
   readonly outputDir: string
   /** True if the run writes its page, report.html. */
   readonly report: boolean
+  /** A program that reads the run's events, beside metrics.jsonl. */
+  readonly reportTo: ReportTo
   /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
   readonly sampleRows: number
 }
@@ -122,6 +126,11 @@ export const configSchema = z.strictObject({
     .default(true)
     .describe(
       'Write `report.html`, the [page of the run](files.md#reporthtml), when the run is over, however it ended. A private run writes it beside its metrics, not beside the adapter.',
+    ),
+  reportTo: word(REPORT_TO)
+    .default('none')
+    .describe(
+      '`tensorboard` also writes the events for TensorBoard, to `runs/` in `output_dir` (`tensorboard --logdir OUTPUT_DIR`); of a private run beside its metrics.',
     ),
   outputDir: text('a folder')
     .default('out')

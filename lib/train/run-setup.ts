@@ -6,6 +6,7 @@ import type { DataSources } from './dataset.js'
 import type { EvaluateProgress } from './evaluate.js'
 import type { RunFolders } from './output-folder.js'
 import type { MakeSteps, StepSetup } from './step.js'
+import type { ReportTo } from './tensorboard.js'
 
 /** The inputs of a run; `Adapter.train` puts them together. */
 export interface RunSetup extends StepSetup {
@@ -24,6 +25,8 @@ export interface RunSetup extends StepSetup {
   sources?: DataSources
   /** Command that repeats the run, for the record. */
   command?: string | null
+  /** A program that reads the run's events, beside metrics.jsonl. */
+  reportTo?: ReportTo
   /** Writes the page of a run from its record, when it is over. */
   report?: (folders: RunFolders) => Promise<unknown>
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined

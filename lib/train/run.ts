@@ -42,6 +42,7 @@ import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
 import type { Steps, TrainingState } from './step.js'
+import { TensorboardFile } from './tensorboard.js'
 
 /** Position from which a run was resumed. */
 export interface Resumed {
@@ -221,6 +222,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     this.#started = true
     let steps: Steps | undefined
     let metrics: MetricsFile | undefined
+    let board: TensorboardFile | undefined
     let lock: RunLock | undefined
     try {
       this.#setup.signal?.throwIfAborted()
@@ -255,6 +257,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         const own = checkpoint !== null && (await readRun(runDir)) === state.run
         await openFolders(folders, state.run)
         metrics = await MetricsFile.open(runDir, own ? state : null)
+        if (this.#setup.reportTo === 'tensorboard') board = await TensorboardFile.open(runDir, own)
         this.#recorded = state.run
       } else await removeLeftovers(this.#scratch)
       if (checkpoint !== null) {
@@ -264,9 +267,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#control.begin({ base, adapter, state, use: this.#setup.use })
       const start = startEvent(this.#setup, state, data, checkpoint !== null)
       await metrics?.append(start)
+      await board?.append(start)
       yield start
       for await (const event of this.#steps(steps, state, kept, data)) {
         await metrics?.append(event)
+        await board?.append(event)
         yield event
       }
     } catch (error) {
@@ -279,6 +284,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       finished()
       await steps?.close()
       await metrics?.close()
+      await board?.close()
       if (metrics !== undefined) await this.#report()
       lock?.release()
     }

@@ -149,7 +149,7 @@ micro_batch_size: 2
 num_epochs: 3
 eval_strategy: steps
 bf16: auto
-report_to: none
+wandb_project: tuning
 output_dir: out
 `
 
