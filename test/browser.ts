@@ -4,7 +4,8 @@ import { delimiter, join } from 'node:path'
 import { source as axe } from 'axe-core'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { chromium } from 'playwright-core'
-import { afterAll, afterEach, TestRunner } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
+import { skip } from './needs.js'
 
 const PROGRAMS = ['chromium', 'chromium-browser', 'google-chrome']
 
@@ -27,12 +28,14 @@ afterEach(async () => {
 })
 afterAll(async () => (await browser)?.close())
 
+/** Skips the test that calls it without Chromium. */
+export function needsBrowser(): void {
+  if (program === undefined) skip(`none of ${PROGRAMS.join(', ')} is installed`)
+}
+
 /** Opens a page at 1280 × 900 unless more is said; the test that calls it is skipped without Chromium. */
 export async function openPage(url: string, options: BrowserContextOptions = {}): Promise<Opened> {
-  if (program === undefined) {
-    const test = TestRunner.getCurrentTest()
-    test?.context.skip(`none of ${PROGRAMS.join(', ')} is installed`)
-  }
+  needsBrowser()
   // Chromium does not run as root inside of its sandbox.
   browser ??= chromium.launch({ executablePath: program as string, args: ['--no-sandbox'] })
   const context = await (await browser).newContext({ viewport: { width: 1280, height: 900 }, ...options })

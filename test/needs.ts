@@ -1,6 +1,8 @@
 /** Things that tests ask of a system and that some systems do not have. */
-import { symlinkSync } from 'node:fs'
+import { statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { TestRunner } from 'vitest'
+import { scratchFolder } from './lib/scratch.js'
 
 const ABSENT = {
   'symbolic links for every user': ['win32'],
@@ -22,9 +24,24 @@ const NAMES: Partial<Record<NodeJS.Platform, string>> = { win32: 'Windows', darw
 /** Skips the test that calls it, itself or by a hook, where the system lacks the thing, and says so. */
 export function needs(thing: Need): void {
   if (!(ABSENT[thing] as readonly NodeJS.Platform[]).includes(process.platform)) return
+  skip(`${NAMES[process.platform]} has no ${thing}`)
+}
+
+/** Skips the test that calls it where a file that changes seems to be made anew, as under wine. */
+export function needsTimesOfBirth(): void {
+  const path = join(scratchFolder(), 'file')
+  writeFileSync(path, '')
+  const { birthtimeMs } = statSync(path)
+  utimesSync(path, 1e9, 1e9)
+  if (statSync(path).birthtimeMs !== birthtimeMs)
+    skip('this system takes the time of a change for that of birth')
+}
+
+/** Skips the test that runs. */
+export function skip(reason: string): void {
   const test = TestRunner.getCurrentTest()
-  if (test === undefined) throw new Error(`no test needs ${thing}`)
-  test.context.skip(`${NAMES[process.platform]} has no ${thing}`)
+  if (test === undefined) throw new Error(`no test runs that could be skipped: ${reason}`)
+  test.context.skip(reason)
 }
 
 export function symbolicLink(target: string, path: string): void {

@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { type ControlledRun, ownControls } from '../../lib/report/live/controls.js'
 import { livePage } from '../../lib/report/live/page.js'
 import { type LiveServer, serveLive } from '../../lib/report/live/server.js'
-import { openPage, overflow, violations } from '../browser.js'
+import { needsBrowser, openPage, overflow, violations } from '../browser.js'
 import { project } from '../e2e/project.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { swept } from '../sweep.js'
@@ -237,6 +237,7 @@ describe('controls', () => {
 })
 
 test('a run of train --live is paused, asked, stopped, and watched in the browser', async () => {
+  needsBrowser()
   const { config, folder } = project({ max_steps: 20_000, eval_dataset: 'dev.jsonl', eval_steps: 100 })
   const main = fileURLToPath(new URL('../../dist/esm/cli/main.js', import.meta.url))
   const run = spawn(process.execPath, [main, 'train', config, '--live', '--json'], { cwd: folder })

@@ -28,7 +28,7 @@ export const privacy = [
   fault(
     'lib/federated/accountant.ts',
     'test/lib/federated/accountant.test.ts',
-    'Math.log1p(-1 / order)',
+    'log1p(-1 / order)',
     '0',
     'epsilon lacks a term of its conversion',
   ),

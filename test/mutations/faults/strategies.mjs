@@ -80,7 +80,7 @@ export const strategies = [
     'rankPower: config.useRslora ? 1 : 0.5',
     'powers of the rank in the scale are swapped',
   ),
-  strategy('adalora', ') / decline) ** 3', ') / decline) ** 2', 'the budget falls by the square'),
+  strategy('adalora', ') / decline, 3)', ') / decline, 2)', 'the budget falls by the square'),
   strategy('adalora', 'score > threshold ? 1 : 0', 'score >= threshold ? 1 : 0', 'tied triplets stay'),
   strategy(
     'adalora',

@@ -2,6 +2,7 @@ import { appendFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { LOG_START, positionId, positionOf, readLog } from '../../../../lib/report/live/log.js'
+import { needsTimesOfBirth } from '../../../needs.js'
 import { scratchFolder } from '../../scratch.js'
 
 const path = () => join(scratchFolder(), 'metrics.jsonl')
@@ -14,6 +15,7 @@ test('a log that does not exist has no lines, and begins once it does', async ()
 })
 
 test('only whole lines are read, each once, whatever its characters', async () => {
+  needsTimesOfBirth()
   const log = path()
   const text = '{"text":"äöü 漢字"}'
   const bytes = Buffer.from(`${text}\n`)

@@ -11,7 +11,7 @@ import {
   withdraw,
 } from '../../../../lib/report/live/controls.js'
 import { type LiveOptions, type LiveServer, serveLive } from '../../../../lib/report/live/server.js'
-import { needs } from '../../../needs.js'
+import { needs, needsTimesOfBirth } from '../../../needs.js'
 import { scratchFolder } from '../../scratch.js'
 
 const servers: LiveServer[] = []
@@ -134,6 +134,7 @@ describe('the page', () => {
 
 describe('events', () => {
   test('begin with all lines as one event, go on with new ones, and resume at their id', async () => {
+    needsTimesOfBirth()
     const { log, at } = await serve()
     writeFileSync(log, '{"step":1}\n{"step":2}\n')
     const append = (count: number) => count === 2 && appendFileSync(log, '{"step":3}\n{"st')
