@@ -1,9 +1,10 @@
 // Runs the TypeScript tests on Node.js for Windows under wine, with the prebuilt addon for it, and prints how many passed and
 // why others were skipped. The native tests are those of target-tests.mjs.
 //
-//   windows-tests.mjs [--json FILE] [--minutes N] [FILE OR FOLDER OF test/]...
+//   windows-tests.mjs [--json FILE] [--minutes N] [--sweeps] [FILE OR FOLDER OF test/]...
 //
 // --json adds what was seen to a file, test file by test file, so that the tests may be run in parts.
+// --sweeps runs the sweeps, whole, in place of the tests.
 //
 // First: npm run build:ts, and npm run build:prebuilds -- --target win32-x64. On Debian: apt-get install wine wine64
 // g++-mingw-w64-x86-64-posix.
@@ -19,7 +20,11 @@ import { TARGETS } from './targets.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { values, positionals } = parseArgs({
-  options: { json: { type: 'string' }, minutes: { type: 'string', default: '120' } },
+  options: {
+    json: { type: 'string' },
+    minutes: { type: 'string', default: '120' },
+    sweeps: { type: 'boolean' },
+  },
   allowPositionals: true,
 })
 
@@ -59,8 +64,9 @@ mkdirSync(cache, { recursive: true })
 const counts = join(cache, 'windows-tests.json')
 const log = join(cache, 'windows-tests.log')
 rmSync(counts, { force: true })
+const project = values.sweeps ? 'sweeps' : 'unit'
 const args = [
-  ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', '--project=unit'],
+  ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', `--project=${project}`],
   ...['--pool=forks', '--exclude=test/native/**', '--testTimeout=300000', '--hookTimeout=300000'],
   ...['--reporter=verbose', '--reporter=./scripts/platforms/counts.mjs', ...positionals],
 ]

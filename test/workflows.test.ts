@@ -58,6 +58,14 @@ describe.each(readdirSync(folder))('%s', (name) => {
   })
 })
 
+test('a release finds the addons and the CUDA kernels that it asks for', () => {
+  const { jobs } = parse(readFileSync(`${folder}/ci.yml`, 'utf8')) as { jobs: Record<string, Job> }
+  const run = jobs.prebuilds?.steps.map((step) => step.run) ?? []
+  expect(run).toEqual(
+    expect.arrayContaining(['npm run build:prebuilds -- --target all', 'npm run cuda:pack']),
+  )
+})
+
 test('the tests run on every platform that has a prebuilt addon and a machine to run on', () => {
   const { jobs } = parse(readFileSync(`${folder}/ci.yml`, 'utf8')) as { jobs: Record<string, Job> }
   const tested = jobs.tests?.strategy?.matrix.include.map(({ target }) => target) ?? []

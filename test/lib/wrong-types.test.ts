@@ -181,7 +181,8 @@ async function checkEntry(title: string, { parameters, name }: Entry, call: Call
           key,
           given({ ...own, [key]: VALUES[kind] }),
         )
-      if (key.length < 6) continue
+      // A word between two options may mean either.
+      if (key.length < 6 || (known as string[]).includes(key.slice(0, -2))) continue
       const typo = key.slice(0, -1)
       const label = `${title}: ${typo} for ${key}`
       const { nearest } = await expectRefused(label, name, typo, given({ ...own, [typo]: 1 }))

@@ -160,7 +160,8 @@ describe('a session', () => {
     const adapter = newAdapter(allLinears())
     const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
-    expect(await turnsDuring(session.trainStep('train', input).promise)).toBeGreaterThan(5)
+    // Once if it is blocked; under wine a turn takes as long as a third of the step.
+    expect(await turnsDuring(session.trainStep('train', input).promise)).toBeGreaterThan(2)
     await session.dispose()
     await adapter.dispose()
   })
