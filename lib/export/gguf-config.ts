@@ -50,6 +50,7 @@ async function described({ files, graph }: BaseModel): Promise<GgufDescription> 
 async function describe(base: BaseModel): Promise<GgufDescription> {
   const { files, graph } = base
   const { name } = ggufArchitecture(graph.family)
+  refuseHeads(base)
   const { bos_token_id: bos } = files.config
   const embedding = embeddingOf(graph)
   const tokenizer = await ggufTokenizerOf(
@@ -100,7 +101,10 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   add(u32, 'attention.head_count_kv', kvHeads)
   add(u32, 'attention.key_length', headDim)
   add(u32, 'attention.value_length', headDim)
-  add(f32, 'attention.layer_norm_rms_epsilon', norm.eps)
+  const { rms_norm_eps: eps } = config
+  add(f32, 'attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps)
+  for (const [key, value] of ggufArchitecture(graph.family).numbers?.(config) ?? [])
+    add(f32, key, value as number)
   if (window !== undefined) add(u32, 'attention.sliding_window', window)
   add(u32, 'rope.dimension_count', headDim)
   add(f32, 'rope.freq_base', theta)
@@ -114,6 +118,17 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
       if (typeof scaling[name] === 'number') add(f32, `rope.scaling.yarn_${name}`, scaling[name])
   }
   return own.map((make) => make(architecture))
+}
+
+/** @throws {UnsupportedError} where llama.cpp would take the heads for others */
+function refuseHeads({ graph, name }: BaseModel): void {
+  const { heads, headDim } = headsOf(graph)
+  const hidden = embeddingOf(graph).cols
+  if (!ggufArchitecture(graph.family).plainHeads || heads * headDim === hidden) return
+  throw new UnsupportedError(
+    `${name} has ${heads} heads of ${headDim}, but GGUF files of its architecture need heads of ${hidden / heads}, hidden_size over num_attention_heads. Write a safetensors folder instead.`,
+    { heads, headDim, hidden },
+  )
 }
 
 /** Divisors of the unscaled frequencies. */

@@ -29,6 +29,10 @@ interface Architecture {
   permuted: boolean
   /** Known tensors that none of its models has. */
   lacks: RegExp
+  /** True if llama.cpp takes the size of a head from the hidden size, whatever a file says. */
+  plainHeads?: true
+  /** Numbers of a config that its files have beside those that all have, by key. */
+  numbers?(config: Record<string, unknown>): [key: string, value: unknown][]
   /** Keys of config.json beside those that all have. */
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
 }
@@ -97,6 +101,43 @@ const smollm3: Architecture = {
   },
 }
 
+const granite: Architecture = {
+  models: 'Granite 3 and 4, dense',
+  families: ['granite'],
+  permuted: true,
+  lacks: QUERY_KEY_NORMS,
+  plainHeads: true,
+  numbers: ({ attention_multiplier, embedding_multiplier, residual_multiplier, logits_scaling }) => [
+    ['attention.scale', attention_multiplier ?? 1],
+    ['embedding_scale', embedding_multiplier ?? 1],
+    ['residual_scale', residual_multiplier ?? 1],
+    ['logit_scale', logits_scaling ?? 1],
+  ],
+  config(keys, names) {
+    refuseWindow(keys)
+    if (keys.flag('rope.scaling.finetuned') === false)
+      throw new UnsupportedError(
+        `${keys.path}: ${keys.prefix}rope.scaling.finetuned is false, so the model has no rotary embedding, which is not supported for this architecture`,
+        { path: keys.path },
+      )
+    // Zero stands for none.
+    const scale = (key: string) => keys.number(key) || undefined
+    const heads = keys.required('attention.head_count', keys.integer('attention.head_count', 1))
+    const headDim =
+      keys.integer('attention.key_length', 1) ??
+      keys.required('embedding_length', keys.integer('embedding_length', 1)) / heads
+    return {
+      architectures: ['GraniteForCausalLM'],
+      model_type: 'granite',
+      ...biasesOf(names),
+      attention_multiplier: scale('attention.scale') ?? 1 / Math.sqrt(headDim),
+      embedding_multiplier: scale('embedding_scale') ?? 1,
+      residual_multiplier: scale('residual_scale') ?? 1,
+      logits_scaling: keys.required('logit_scale', scale('logit_scale')),
+    }
+  },
+}
+
 /** @throws {UnsupportedError} for a window that only some layers may have */
 function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
@@ -112,15 +153,18 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['qwen2', qwen2],
   ['qwen3', qwen3],
   ['smollm3', smollm3],
+  ['granite', granite],
 ])
 
 /**
  * The architecture that models of a family have in GGUF files, and whether their query and key rows are permuted there.
  * @throws {UnsupportedError} when there is none
  */
-export function ggufArchitecture(family: string): { name: string; permuted: boolean } {
-  for (const [name, { families, permuted }] of ARCHITECTURES)
-    if (families.includes(family)) return { name, permuted }
+export function ggufArchitecture(
+  family: string,
+): { name: string } & Pick<Architecture, 'permuted' | 'plainHeads' | 'numbers'> {
+  for (const [name, architecture] of ARCHITECTURES)
+    if (architecture.families.includes(family)) return { name, ...architecture }
   const known = [...ARCHITECTURES.values()].flatMap(({ families }) => families)
   throw new UnsupportedError(
     `models of the type ${quote(family)} cannot be written as GGUF files; those of ${known.join(', ')} can. Write a safetensors folder instead.`,

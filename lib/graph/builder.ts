@@ -26,16 +26,17 @@ export class GraphBuilder {
     }
   }
 
-  /** Rows of the embedding table, one per token: [T, cols]. */
-  embedding(path: string, rows: number, cols: number): Value {
+  /** Rows of the embedding table times a constant, one per token: [T, cols]. */
+  embedding(path: string, rows: number, cols: number, scale = 1): Value {
     const weight = this.weight(`${path}.weight`, rows, cols, 'table')
-    return this.add(cols, 'residual', { op: 'embedding', path, weight })
+    return this.add(cols, 'residual', { op: 'embedding', path, weight, ...(scale === 1 ? {} : { scale }) })
   }
 
-  /** x / rms(x) * weight, per row, or per group of `width` columns: by head, of queries and keys. */
-  rmsNorm(path: string, x: Value, eps: number, width = x.cols): Value {
+  /** x / rms(x) * scale * weight, per row, or per group of `width` columns: by head, of queries and keys. */
+  rmsNorm(path: string, x: Value, eps: number, { width = x.cols, scale = 1 } = {}): Value {
     const weight = this.weight(`${path}.weight`, 1, width, 'vector')
-    return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps })
+    const scaled = scale === 1 ? {} : { scale }
+    return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps, ...scaled })
   }
 
   /** x W^T (+ bias) (+ residual); with a residual the result joins the residual stream. */

@@ -32,10 +32,11 @@ interface NodeBase {
 }
 
 export type GraphNode = NodeBase &
+  /** out = scale row; a scale that is absent is 1. */
   (
-    | { op: 'embedding'; weight: string; out: number }
-    /** Over the row, or over each group of as many columns as the weight has. */
-    | { op: 'rms_norm'; x: number; weight: string; eps: number; out: number }
+    | { op: 'embedding'; weight: string; scale?: number; out: number }
+    /** out = x / rms(x) scale weight, over the row, or over each group of as many columns as the weight has. */
+    | { op: 'rms_norm'; x: number; weight: string; eps: number; scale?: number; out: number }
     /** out = x W^T (+ bias) (+ residual) */
     | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }
     /** Rotates q and k; positions restart at every sequence. */

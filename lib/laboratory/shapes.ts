@@ -1,6 +1,6 @@
 /** Shapes of well-known models: what of their config.json decides the memory of training them. */
 
-type Family = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'smollm3'
+type Family = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'smollm3' | 'granite'
 type Row = readonly [
   name: string,
   family: Family,
@@ -18,6 +18,8 @@ const ROWS: readonly Row[] = [
   ['SmolLM2-360M', 'llama', 960, 2560, 32, 15, 5, 49152, { tied: true }],
   ['SmolLM2-1.7B', 'llama', 2048, 8192, 24, 32, 32, 49152, { tied: true }],
   ['SmolLM3-3B', 'smollm3', 2048, 11008, 36, 16, 4, 128256, { tied: true }],
+  ['Granite-3.3-2B', 'granite', 2048, 8192, 40, 32, 8, 49159, { tied: true }],
+  ['Granite-3.3-8B', 'granite', 4096, 12800, 40, 32, 8, 49159, { tied: true }],
   ['TinyLlama-1.1B', 'llama', 2048, 5632, 22, 32, 4, 32000],
   ['Llama-2-7B', 'llama', 4096, 11008, 32, 32, 32, 32000],
   ['Llama-2-13B', 'llama', 5120, 13824, 40, 40, 40, 32000],
@@ -50,6 +52,7 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   qwen2: 'Qwen2ForCausalLM',
   qwen3: 'Qwen3ForCausalLM',
   smollm3: 'SmolLM3ForCausalLM',
+  granite: 'GraniteForCausalLM',
 }
 
 /** A config.json by the model's name, from the smallest family on. */

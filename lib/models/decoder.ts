@@ -33,6 +33,18 @@ export interface Decoder {
   windows: (number | undefined)[]
   /** True for each layer that rotates its queries and keys. */
   rotated: boolean[]
+  multipliers: Multipliers
+}
+
+/** Constants that multiply parts of the model. */
+export interface Multipliers {
+  /** Rows of the embedding. */
+  embedding: number
+  /** Outputs of attention and MLP before they join the residual stream. */
+  residual: number
+  /** Scores of attention. */
+  attention: number
+  logits: number
 }
 
 /** Properties of a family; the rest is read from the config. */
@@ -44,6 +56,8 @@ export interface DecoderTraits {
   windows(read: FieldReader, layers: number): Decoder['windows']
   /** Layers that rotate queries and keys; all by default. */
   rotated?(read: FieldReader, layers: number): Decoder['rotated']
+  /** All 1 by default, but that of the scores, which is 1 / sqrt(head_dim). */
+  multipliers?(read: FieldReader): Multipliers
 }
 
 /** Biases where `attention_bias` and `mlp_bias` ask for them. */
@@ -108,6 +122,12 @@ export function readDecoder(
     attentionFactor: rope.attentionFactor,
     windows: traits.windows(read, layers),
     rotated: traits.rotated?.(read, layers) ?? Array.from({ length: layers }, () => true),
+    multipliers: traits.multipliers?.(read) ?? {
+      embedding: 1,
+      residual: 1,
+      attention: 1 / Math.sqrt(headDim),
+      logits: 1,
+    },
   }
 }
 
@@ -120,33 +140,38 @@ function refuseDropout(config: Record<string, unknown>, key: string): void {
   })
 }
 
-/** The graph of one forward pass. */
+/**
+ * The graph of one forward pass. The residual stream is divided by the multiplier of what joins it, so that nothing needs
+ * to be multiplied on the way: norms give the same where their epsilon is divided too.
+ */
 export function decoderGraph(c: Decoder): Graph {
   const g = new GraphBuilder()
-  let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize) // [T, hidden]
+  const { multipliers } = c
+  const unit = multipliers.residual
+  const eps = c.rmsNormEps / unit ** 2
+  let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize, multipliers.embedding / unit) // [T, hidden]
   for (let layer = 0; layer < c.layers; layer++) {
     x = g.segment(layer, () => {
       const at = `model.layers.${layer}`
       const { heads, kvHeads, headDim } = c
-      const normed = g.rmsNorm(`${at}.input_layernorm`, x, c.rmsNormEps)
+      const normed = g.rmsNorm(`${at}.input_layernorm`, x, eps)
       let q = g.linear(`${at}.self_attn.q_proj`, normed, heads * headDim, { bias: c.bias.qkv })
       let k = g.linear(`${at}.self_attn.k_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
       const v = g.linear(`${at}.self_attn.v_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
       if (c.queryKeyNorm) {
-        q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, headDim)
-        k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, headDim)
+        q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, { width: headDim })
+        k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, { width: headDim })
       }
       if (c.rotated[layer]) {
         q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
         k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
       }
-      const scale = 1 / Math.sqrt(headDim)
       const window = c.windows[layer]
       const attended = g.attention(`${at}.self_attn`, q, k, v, {
         heads,
         kvHeads,
         headDim,
-        scale,
+        scale: multipliers.attention,
         layer,
         ...(window === undefined ? {} : { window }),
       })
@@ -154,14 +179,14 @@ export function decoderGraph(c: Decoder): Graph {
         bias: c.bias.output,
         residual: x,
       })
-      const again = g.rmsNorm(`${at}.post_attention_layernorm`, middle, c.rmsNormEps)
+      const again = g.rmsNorm(`${at}.post_attention_layernorm`, middle, eps)
       const gate = g.linear(`${at}.mlp.gate_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
       const up = g.linear(`${at}.mlp.up_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
       const unit = g.swiglu(`${at}.mlp.act`, gate, up)
       return g.linear(`${at}.mlp.down_proj`, unit, c.hiddenSize, { bias: c.bias.mlp, residual: middle })
     })
   }
-  const last = g.rmsNorm('model.norm', x, c.rmsNormEps)
+  const last = g.rmsNorm('model.norm', x, eps, { scale: multipliers.logits })
   g.lmHead('lm_head', last, c.vocabSize, c.tied ? 'model.embed_tokens.weight' : undefined)
   return g.finish({
     family: c.family,

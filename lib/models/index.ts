@@ -2,6 +2,7 @@
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
+import { graniteGraph } from './granite.js'
 import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'
 import { qwen2Graph } from './qwen2.js'
@@ -16,6 +17,7 @@ const families = new Map<string, GraphOf>([
   ['qwen2', qwen2Graph],
   ['qwen3', qwen3Graph],
   ['smollm3', smollm3Graph],
+  ['granite', graniteGraph],
 ])
 
 /**

@@ -47,6 +47,7 @@ Graph to_graph(Napi::Value value) {
     if (n.has("heads")) node.heads = id("heads");
     if (n.has("headDim")) node.head_dim = id("headDim");
     node.eps = static_cast<float>(n.number("eps", 0));
+    if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));
     graph.nodes.push_back(std::move(node));
   }
   const Fields rope(fields.get("rope"), "graph.rope");

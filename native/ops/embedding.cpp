@@ -14,6 +14,13 @@ void shape(const NodeCheck& check) {
   check.expect(check.out().type == ValueType::residual, "its output must be residual");
 }
 
+/// Multiplies the rows of all tokens by the node's constant.
+void scale_rows(Run& run, const Step& s, const Matrix& rows) {
+  const float scale = run.node(s).scale;
+  const Ptr<float> numbers = rows.data.as<float>();
+  if (scale != 0) run.launch(Fold{run.tokens, rows.ld, rows.ld, scale, 1, numbers, {}, {}, {}, {}, numbers});
+}
+
 /// tokens (x) -> y
 void run_forward(Run& run, const Step& s) {
   const Node& node = run.node(s);
@@ -23,7 +30,11 @@ void run_forward(Run& run, const Step& s) {
   Product product{s, {s.node, y.ld, run.graph.vocab_size}, {}, {y}};
   for (size_t i = 0; i < sites.size(); ++i)
     for (const Term* term : sites[i].terms) term->forward(run, *run.adapters[i], product);
+  scale_rows(run, s, y);
 }
+
+/// dy in place
+void run_scale(Run& run, const Step& s) { scale_rows(run, s, run.matrix(s.dy)); }
 
 /// tokens (x), dy -> adds to the gradient of the table
 void run_gradient(Run& run, const Step& s) {
@@ -33,6 +44,7 @@ void run_gradient(Run& run, const Step& s) {
 }
 
 constexpr StepKind kForward{"embedding", run_forward};
+constexpr StepKind kScale{"embedding_scale", run_scale};
 constexpr StepKind kGradient{"embedding_gradient", run_gradient};
 
 void forward(Planner& plan, int index, Phase phase) {
@@ -46,10 +58,17 @@ void forward(Planner& plan, int index, Phase phase) {
 }
 
 void backward(Planner& plan, int index, int dy) {
+  const int trained = plan.trained_weight(plan.node(index).weight);
+  if (plan.node(index).scale != 0 && (trained >= 0 || !plan.sites(index).empty())) {
+    plan.expect_unread(dy, plan.node(index).path);
+    Step step = plan.step(kScale, Phase::backward, index);
+    step.dy = dy;
+    step.writes = {dy};
+    plan.push(std::move(step));
+  }
   GradientTerm none;
   for (const AdapterSite& site : plan.sites(index))
     for (const Term* term : site.terms) term->backward(plan, dy, none);
-  const int trained = plan.trained_weight(plan.node(index).weight);
   if (trained < 0) return;
   Step step = plan.step(kGradient, Phase::backward, index);
   step.x = plan.plan().tokens;

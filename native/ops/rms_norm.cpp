@@ -31,25 +31,36 @@ Matrix matrix(const Run& run, const Step& s, int buffer) {
   return grouped;
 }
 
+/// from * scale, in the step's workspace; without a scale `from` itself
+Ptr<float> scaled(Run& run, Ptr<float> from, int64_t count, float scale) {
+  if (scale == 0) return from;
+  const Ptr<float> to = run.room->take<float>(count);
+  run.launch(Fold{1, count, count, scale, 1, from, {}, {}, {}, {}, to});
+  return to;
+}
+
+Ptr<float> gain(Run& run, const Node& n) { return scaled(run, run.vector(n.weight), group(run.graph, n), n.scale); }
+
 /// x -> y, aux = rstd
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNorm{rows(run, s), group(run.graph, n), matrix(run, s, s.x), run.vector(n.weight), n.eps,
-                     matrix(run, s, s.y), run.at<float>(s.aux)});
+  run.launch(RmsNorm{rows(run, s), group(run.graph, n), matrix(run, s, s.x), gain(run, n), n.eps, matrix(run, s, s.y),
+                     run.at<float>(s.aux)});
 }
 
 /// x, aux, dy -> adds to dx, or replaces dy
 void run_backward(Run& run, const Step& s) {
   const Node& n = run.node(s);
   run.launch(RmsNormBackward{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x),
-                             run.vector(n.weight), run.at<float>(s.aux), matrix(run, s, s.dx)});
+                             gain(run, n), run.at<float>(s.aux), matrix(run, s, s.dx)});
 }
 
 /// x, aux, dy -> adds to the gradient of the weight
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(NormGradient{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x),
-                          run.at<float>(s.aux), run.weight_gradient(n.weight)});
+  const Ptr<float> rstd = scaled(run, run.at<float>(s.aux), rows(run, s), n.scale);
+  run.launch(NormGradient{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x), rstd,
+                          run.weight_gradient(n.weight)});
 }
 
 constexpr StepKind kForward{"rms_norm", run_forward};

@@ -78,6 +78,7 @@ describe.each(
       ['qwen3', 'qwen2', 'f16'],
       ['qwen3_window', 'qwen2', 'f32'],
       ['smollm3', 'llama3', 'f16'],
+      ['granite', 'smollm', 'f16'],
       ['llama2', 'llama2', 'f16'],
       ['linear', 'gpt2', 'f16'],
     ] as const,

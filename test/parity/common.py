@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
+from transformers.models.granite import modeling_granite
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.qwen2 import modeling_qwen2
@@ -40,6 +41,7 @@ def load_double(folder: Path, **options):
     modeling_mistral.MistralRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_qwen2.Qwen2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_qwen3.Qwen3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_granite.GraniteRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_smollm3.SmolLM3RMSNorm.forward = _rms_norm_in_input_dtype
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)

@@ -19,6 +19,8 @@ const models = [
   'qwen3_window',
   'smollm3',
   'smollm3_window',
+  'granite',
+  'granite_odd',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {

@@ -20,7 +20,7 @@ const NAMES: [ours: RegExp, theirs: string][] = [
 ]
 
 /** Architectures whose files have query and key rows in ggml's order. */
-const PERMUTED = ['llama', 'smollm3']
+const PERMUTED = ['llama', 'smollm3', 'granite']
 
 const nameInGguf = (name: string) =>
   NAMES.reduce((sofar, [ours, theirs]) => (ours.test(name) ? name.replace(ours, theirs) : sofar), name)
@@ -85,6 +85,17 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
   ['qwen2', 'qwen2', theta(1e6)],
   ['qwen3', 'qwen3', { 'attention.key_length': value.number('u32', 32), ...theta(1e6) }],
   ['smollm3', 'smollm3', theta(5e6)],
+  [
+    'granite',
+    'granite',
+    {
+      'attention.scale': value.number('f32', 0.3),
+      embedding_scale: value.number('f32', 12),
+      residual_scale: value.number('f32', 0.22),
+      logit_scale: value.number('f32', 3),
+      ...theta(1e4),
+    },
+  ],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {
   it('gives the logits of transformers', async () => {
     const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))

@@ -9,6 +9,8 @@ import shutil
 
 import torch
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -44,6 +46,7 @@ CLASSES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
+    "granite": (GraniteConfig, GraniteForCausalLM),
 }
 
 _common = {
@@ -189,6 +192,37 @@ MODELS = {
             "no_rope_layers": [0, 1, 1],
             "use_sliding_window": True,
             "sliding_window": 10,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        },
+        torch.float32,
+        None,
+    ),
+    # Each multiplier is another number, and none a power of two.
+    "granite": (
+        "granite",
+        {
+            "tie_word_embeddings": True,
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.3,
+            "logits_scaling": 3.0,
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, which the residual multiplier scales too, 3 queries to a key, heads that are no whole vectors.
+    "granite_odd": (
+        "granite",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "embedding_multiplier": 0.7,
+            "residual_multiplier": 1.7,
+            "attention_multiplier": 0.1,
+            "logits_scaling": 0.6,
             "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
         },
         torch.float32,

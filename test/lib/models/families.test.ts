@@ -166,6 +166,23 @@ describe('a Qwen3', () => {
   })
 })
 
+describe('a Granite', () => {
+  const granite = (more: object) => graphOf({ model_type: 'granite', ...shapes, ...more })
+
+  it.each(['embedding_multiplier', 'residual_multiplier', 'attention_multiplier', 'logits_scaling'])(
+    'is another graph with another %s, which is 1 by default',
+    (key) => {
+      expect(granite({ [key]: 1 })).toEqual(granite({}))
+      expect(granite({ [key]: 0.5 })).not.toEqual(granite({}))
+      expect(() => granite({ [key]: 0 })).toThrow(`${key} is 0, expected a number above zero`)
+    },
+  )
+
+  it('does not divide its scores by the root of the size of a head', () => {
+    expect(nodesOf(granite({}), 'attention')[0]?.scale).toBe(1)
+  })
+})
+
 /** Layers that rotate their queries and keys. */
 function rotatedLayers(graph: Graph): number[] {
   return nodesOf(graph, 'rope').flatMap(({ path, segment }) => (path.endsWith('q_rope') ? [segment] : []))
@@ -212,11 +229,11 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite.',
     )
   })
 
-  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3'])(
+  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite'])(
     'refuses another activation: %s',
     (model_type) => {
       expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)

@@ -8,6 +8,7 @@ import { scratchFolder } from '../scratch.js'
 /** Tiny models of test/parity/models: one with every variant that trains, and one that can be written as a GGUF file. */
 const FAMILIES = {
   qwen3: { model: 'qwen3', plain: 'qwen3', norms: ['q_norm', 'k_norm'] },
+  granite: { model: 'granite_odd', plain: 'granite', norms: ['input_layernorm', 'norm'] },
   smollm3: { model: 'smollm3_window', plain: 'smollm3', norms: ['input_layernorm'] },
 } as const
 
