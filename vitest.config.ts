@@ -34,6 +34,7 @@ const sweeps = [
   'test/native/native.test.ts',
   'test/parity/rules.test.ts',
   'test/report/live-page.test.ts',
+  'test/report/report-pages.test.ts',
 ]
 
 /** Files that are nothing but a sweep. */

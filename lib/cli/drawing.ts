@@ -42,21 +42,6 @@ function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
-/**
- * A moving mean whose weights halve every so many values, without the pull toward the first one.
- * @param halfLife in values; 0 leaves them as they are
- */
-export function smoothed(values: readonly number[], halfLife: number): number[] {
-  if (halfLife === 0) return [...values]
-  const decay = 0.5 ** (1 / halfLife)
-  let [sum, weight] = [0, 0]
-  return values.map((value) => {
-    sum = sum * decay + value
-    weight = weight * decay + 1
-    return sum / weight
-  })
-}
-
 /** Two texts at the two ends of a line; the right one is left out where it does not fit. */
 export function justified(left: string, right: string, columns: number): string {
   const gap = columns - left.length - right.length

@@ -6,6 +6,7 @@ import { packageRoot } from '../core/root.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import { measuredBars, memoryChart, methodOf, plannedBars } from '../laboratory/memory.js'
+import { figureSvg } from '../laboratory/pictures.js'
 import {
   type CanaryStudy,
   canary,
@@ -17,8 +18,8 @@ import {
 } from '../laboratory/privacy.js'
 import { SHAPES } from '../laboratory/shapes.js'
 import { STUDIES } from '../laboratory/studies/index.js'
-import { type Study, StudyBench, studySvg } from '../laboratory/study.js'
-import { complaints, reviews, sst2, type Task, type TaskSize } from '../laboratory/tasks.js'
+import { type Study, StudyBench } from '../laboratory/study.js'
+import { sst2, TASKS, type Task, type TaskSize } from '../laboratory/tasks.js'
 import type { Model } from '../model/model.js'
 import { asInFiles } from '../train/config-schema.js'
 import { InterruptedError, UsageError } from './errors.js'
@@ -34,10 +35,10 @@ import { loadShown } from './subject.js'
 interface Options extends MemoryOptions {
   model: string
   output: string
-  task: string
-  epsilons: number[]
-  seeds: number
-  rounds: number
+  task: string[]
+  epsilons?: number[]
+  seeds?: number
+  rounds?: number
   cohort: number
   clients: number
   testRows: number
@@ -68,14 +69,19 @@ const FIGURES: Readonly<Record<string, Figure>> = {
     const { population, populationCohort, localEpochs } = options
     const study = await privacyUtility(
       model,
-      await taskOf(options),
-      { ...settingsOf(options), localEpochs, simulation: { population, cohort: populationCohort } },
+      await tasksOf(options),
+      {
+        ...settingsOf(options, { epsilons: [1, 8], seeds: 2, rounds: 60 }),
+        localEpochs,
+        simulation: { population, cohort: populationCohort },
+      },
       control,
     )
     return [study, privacyUtilityChart(study)]
   }),
   canary: onModel(async (model, options, control) => {
-    const study = await canary(model, { ...settingsOf(options), rows: options.clients }, control)
+    const usual = { epsilons: [1, 2, 4, 8], seeds: 3, rounds: 30 }
+    const study = await canary(model, { ...settingsOf(options, usual), rows: options.clients }, control)
     return [study, canaryChart(study)]
   }),
   memory: async (options, signal, output) => {
@@ -127,7 +133,7 @@ const FLAGS: Readonly<Record<string, readonly string[]>> = {
 /** A figure of strategies, from runs that are made on a model. */
 function ofStrategies(name: string, study: Study): Figure {
   return async (options, signal, output) => {
-    const { dataset, evalDataset, seeds, steps = study.steps } = options
+    const { dataset, evalDataset, seeds = 3, steps = study.steps } = options
     const model = await loadShown(options.model, { signal }, output)
     try {
       return await shown(output, 'Training', async (line) => {
@@ -137,9 +143,10 @@ function ofStrategies(name: string, study: Study): Figure {
           onRun: (run, done) => line.update(`${done + 1} of ${total}: ${run}`, done / total),
         })
         const found = await study.run(bench)
-        const reading = `${found.reading} Every run: ${bench.about}`
+        const reading = `${found.reading} ${bench.about}`
         const settings = { model: model.path, dataset, eval_dataset: evalDataset, steps, seeds }
-        return { data: { name, settings, rows: found.rows, reading }, svg: studySvg(found, bench), reading }
+        const svg = figureSvg(found.chart, found.title, [bench.about, found.key])
+        return { data: { name, settings, rows: found.rows, reading }, svg, reading }
       })
     } finally {
       await model.dispose()
@@ -181,18 +188,26 @@ export function configure(command: Command): void {
   command.option('--eval-dataset <path>', 'figures of strategies: held-out data', demo('test.jsonl'))
   command.option('--steps <N>', 'figures of strategies: steps per run (default: by figure)', integerFlag(1))
   command.option(
-    '--task <name>',
-    'privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
-    'complaints',
+    '--task <list>',
+    `privacy-utility: tasks, a panel each: ${Object.keys(TASKS).join(', ')}, or sst2:FOLDER with train.tsv and dev.tsv`,
+    names,
+    Object.keys(TASKS),
   )
   command.option(
     '--epsilons <list>',
-    'privacy-utility, canary: privacy budgets, separated by commas',
+    'privacy-utility, canary: privacy budgets, separated by commas (default: 1,8, canary 1,2,4,8)',
     numbers,
-    [1, 2, 4, 8],
   )
-  command.option('--seeds <N>', 'except memory: runs per point', integerFlag(1), 3)
-  command.option('--rounds <N>', 'privacy-utility, canary: rounds per run', integerFlag(1), 30)
+  command.option(
+    '--seeds <N>',
+    'except memory: runs per point (default: 3, privacy-utility 2)',
+    integerFlag(1),
+  )
+  command.option(
+    '--rounds <N>',
+    'privacy-utility, canary: rounds per run (default: 60, canary 30)',
+    integerFlag(1),
+  )
   command.option(
     '--cohort <N>',
     'privacy-utility, canary: clients (canary: rows) per round',
@@ -235,7 +250,7 @@ export function configure(command: Command): void {
   )
   examples(command, [
     'lowrank figures privacy-utility',
-    'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
+    'lowrank figures privacy-utility --task reviews,wards,sst2:data/SST-2',
     'lowrank figures memory --model model.gguf --seq-len 512',
     'lowrank figures memory --shapes Llama-3.1-8B,models/mine/config.json',
     'lowrank figures dylora-ranks --seeds 5',
@@ -275,16 +290,24 @@ export function configure(command: Command): void {
   })
 }
 
-function settingsOf({ epsilons, seeds, rounds, cohort, learningRate, clippingNorm }: Options) {
+function settingsOf(options: Options, usual: { epsilons: number[]; seeds: number; rounds: number }) {
+  const { epsilons, seeds, rounds } = { ...usual, ...options }
+  const { cohort, learningRate, clippingNorm } = options
   return { epsilons, seeds, rounds, cohort, learningRate, clippingNorm }
 }
 
-async function taskOf({ task, clients, testRows }: Options): Promise<Task> {
+async function tasksOf({ task: list, clients, testRows }: Options): Promise<Task[]> {
   const size: TaskSize = { clients, rowsPerClient: 8, testRows }
-  if (task === 'reviews') return reviews(size, 0)
-  if (task === 'complaints') return complaints(size, 0)
-  if (task.startsWith('sst2:')) return sst2(task.slice('sst2:'.length), size, 0)
-  throw new UsageError(`--task ${task}: expected reviews, complaints or sst2:FOLDER.`)
+  const unknown = list.find((name) => !(name in TASKS) && !/^sst2:./.test(name))
+  if (unknown !== undefined)
+    throw new UsageError(
+      `--task ${unknown}: expected some of ${Object.keys(TASKS).join(', ')}, or sst2:FOLDER.`,
+    )
+  return Promise.all(
+    [...new Set(list)].map(
+      async (name) => TASKS[name]?.(size, 0) ?? sst2(name.slice('sst2:'.length), size, 0),
+    ),
+  )
 }
 
 function shapeNames(text: string): string[] {

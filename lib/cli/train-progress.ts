@@ -6,9 +6,11 @@ import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import type { Metric } from '../options/options.js'
 import type { MemoryReport } from '../planning/memory-report.js'
+import { isNumber } from '../report/chart/numbers.js'
+import { smooth, usualHalfLife } from '../report/chart/series.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { EvalEvent } from '../train/events.js'
-import { bar, hasUnicode, justified, smoothed, sparkline } from './drawing.js'
+import { bar, hasUnicode, justified, sparkline } from './drawing.js'
 import { counted, digits, formatDuration } from './format.js'
 import { columnsOf, isScreen } from './live-lines.js'
 import type { Output } from './output.js'
@@ -16,8 +18,6 @@ import { DRAW_MS, LINE_MS, StatusLine } from './progress.js'
 
 /** After so long without news of a step, a line says that it goes on. */
 const SILENT_MS = 990
-/** Runs shorter than this are drawn as they are. */
-const SMOOTHED_STEPS = 40
 /** Columns from which there is room for more. */
 const [MEDIUM, WIDE] = [80, 120]
 
@@ -264,9 +264,9 @@ export class TrainProgress {
 
   /** The smoothed loss from its first value on to the present one. */
   #curve(cells: number, first: boolean): string {
-    if (this.#losses.length === 0) return 'none'
-    const count = this.#losses.length
-    const values = smoothed(this.#losses, count < SMOOTHED_STEPS ? 0 : Math.max(3, count / 150))
+    const steps = [...this.#losses.keys()]
+    const values = smooth(steps, this.#losses, usualHalfLife(steps.length)).filter(isNumber)
+    if (values.length === 0) return 'none'
     const begin = first ? `${significant(values[0] as number, 3)} ` : ''
     return `${begin}${sparkline(values, Math.max(4, cells), this.#unicode)} ${significant(values.at(-1) as number, 3)}`
   }

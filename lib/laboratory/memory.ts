@@ -11,13 +11,14 @@ import type { LoadOptions } from '../model/load.js'
 import { addon, type PlanRow } from '../native/addon.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { planModel } from '../planning/plan.js'
-import { type Bar, barChart, svgDocument } from '../report/chart/index.js'
+import { type Bar, barChart } from '../report/chart/index.js'
 import { CATEGORY_COLORS, categoryName } from '../report/run-charts.js'
 import { listStrategies } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { int8, nf4 } from '../weights/quantization.js'
 import { compared } from './compared.js'
 import type { MeasuredTraining, Stage } from './memory-process.js'
+import { FIGURE_WIDTH, figureSvg } from './pictures.js'
 import { SHAPES } from './shapes.js'
 
 /** A way to train whose memory is compared with others'. */
@@ -285,7 +286,7 @@ export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings
     }))
   const title = 'Memory of training, by method'
   const chart = barChart({
-    ...{ title, width: 812, format: formatBytes, markName: 'measured', legend: true },
+    ...{ title, width: FIGURE_WIDTH, format: formatBytes, markName: 'measured', legend: true },
     groups: [
       ...group(
         bars.filter((bar) => bar.measured),
@@ -301,7 +302,7 @@ export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings
     `Peak of a step on ${sequences} of ${maxSeqLength} tokens; adapters of rank ${rank} on all linears`,
     `Bars: planned, by category.${measured ? ' Lines across: measured.' : ''} Every model has a scale of its own.`,
   ]
-  return svgDocument(chart, { title, lines })
+  return figureSvg(chart, title, lines)
 }
 
 function barOf({ method, rows, measured }: MemoryBar): Bar {

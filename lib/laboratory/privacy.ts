@@ -5,14 +5,15 @@ import { pow } from '../core/portable-math.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
-import { HUES, type Line, lineChart, svgDocument } from '../report/chart/index.js'
+import { formatShare, HUES, type Line, lineChart } from '../report/chart/index.js'
 import { dpDylora } from '../strategies/dp-dylora.js'
 import { dylora } from '../strategies/dylora.js'
 import { lora } from '../strategies/lora.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { dataset } from '../train/dataset.js'
 import type { Answer } from '../train/score.js'
-import { complaints, SHORT_ROWS, type Task } from './tasks.js'
+import { captioned, columnWidth, FIGURE_WIDTH, figureSvg, legend, panels } from './pictures.js'
+import { complaints, type Domain, SHORT_ROWS, type Task } from './tasks.js'
 
 /** Mean of several seeds, with the lowest and the highest. */
 export interface Spread {
@@ -45,16 +46,24 @@ export interface UtilitySettings {
   noiseKey?: string
 }
 
-export interface UtilityStudy {
-  name: 'privacy-utility'
+/** Accuracies on one task: a panel of the picture. */
+export interface UtilityPanel {
   task: string
-  settings: UtilitySettings
-  delta: number
+  domain: Domain
+  /** The question of the task. */
+  about: string
   /** Accuracy of the model as it is. */
   base: number
   /** Share of the most frequent answer. */
   majority: number
   arms: { arm: string; points: { epsilon: number | null; noise_multiplier: number; accuracy: Spread }[] }[]
+}
+
+export interface UtilityStudy {
+  name: 'privacy-utility'
+  settings: UtilitySettings
+  delta: number
+  panels: UtilityPanel[]
   reading: string
 }
 
@@ -66,32 +75,49 @@ const ARMS: readonly { arm: string; adapter: StrategyConfig }[] = [
   { arm: 'DP-DyLoRA, r = 8', adapter: dylora({ r: 8, loraAlpha: 16, trainedRanks: 'active' }) },
 ]
 
-/** Accuracy against epsilon, of adapters of several ranks and of one whose rank the server draws. */
+/** Accuracy against epsilon on each task, of adapters of several ranks and of one whose rank the server draws. */
 export async function privacyUtility(
   model: Model,
-  task: Task,
+  tasks: readonly Task[],
   settings: UtilitySettings,
   { signal, onRun }: StudyControl = {},
 ): Promise<UtilityStudy> {
+  const runs = ARMS.length * (settings.epsilons.length + 1) * settings.seeds
+  const panels: UtilityPanel[] = []
+  for (const [index, task] of tasks.entries())
+    panels.push(
+      await panelOf(model, task, settings, {
+        signal,
+        onRun: (run, done) => onRun?.(`${task.name}, ${run}`, index * runs + done, tasks.length * runs),
+      }),
+    )
+  const study = { name: 'privacy-utility' as const, settings, delta: deltaOf(settings), panels }
+  return { ...study, reading: readingOf(study) }
+}
+
+function deltaOf({ simulation }: UtilitySettings): number {
+  return pow(simulation.population, -1.1)
+}
+
+async function panelOf(
+  model: Model,
+  task: Task,
+  settings: UtilitySettings,
+  { signal, onRun }: { signal: AbortSignal | undefined; onRun: (run: string, done: number) => void },
+): Promise<UtilityPanel> {
   const { epsilons, seeds, rounds, cohort, simulation, localEpochs, learningRate, clippingNorm } = settings
   const { noiseKey = null } = settings
-  const delta = pow(simulation.population, -1.1)
   const rows = dataset([...task.train], { name: task.name, format: 'prompt_completion' })
   const places: (number | null)[] = [...epsilons, null]
-  const total = ARMS.length * places.length * seeds
   let done = 0
-  const arms: UtilityStudy['arms'] = []
+  const arms: UtilityPanel['arms'] = []
   for (const { arm, adapter } of ARMS) {
-    const points: UtilityStudy['arms'][0]['points'] = []
+    const points: UtilityPanel['arms'][0]['points'] = []
     for (const epsilon of places) {
       const accuracies: number[] = []
       let noise = 0
       for (let seed = 1; seed <= seeds; seed++) {
-        onRun?.(
-          `${arm}, ${epsilon === null ? 'no noise' : `epsilon ${epsilon}`}, seed ${seed}`,
-          done++,
-          total,
-        )
+        onRun(`${arm}, ${epsilon === null ? 'no privacy' : `epsilon ${epsilon}`}, seed ${seed}`, done++)
         const strategy = dpDylora({
           adapter,
           clients: { column: 'user' },
@@ -99,7 +125,7 @@ export async function privacyUtility(
           cohort,
           localEpochs,
           clippingNorm,
-          delta,
+          delta: deltaOf(settings),
           noiseKey,
           ...(epsilon === null ? { noiseMultiplier: NO_NOISE } : { targetEpsilon: epsilon, simulation }),
         })
@@ -116,80 +142,108 @@ export async function privacyUtility(
     }
     arms.push({ arm, points })
   }
-  const study = {
-    name: 'privacy-utility' as const,
-    task: task.name,
-    settings,
-    delta,
-    base: await accuracy(model, [], task, signal),
-    majority: Math.max(...task.labels.map((label) => share(task.test, label))),
-    arms,
-  }
-  return { ...study, reading: readingOf(study, task) }
+  const base = await accuracy(model, [], task, signal)
+  const majority = Math.max(...task.labels.map((label) => share(task.test, label)))
+  return { task: task.name, domain: task.domain, about: task.about, base, majority, arms }
 }
 
-function readingOf(study: Omit<UtilityStudy, 'reading'>, task: Task): string {
-  const { settings, arms } = study
+function readingOf({ settings, panels }: Omit<UtilityStudy, 'reading'>): string {
   const { simulation, seeds, cohort, rounds } = settings
-  return (
-    `${task.about} ${arms.length} adapters, ${seeds} seeds each; points are means, bars the lowest and highest. ` +
-    `Every round ${cohort} clients of this data train with the noise that the mean over ${simulation.cohort} of ${simulation.population} would have, ${rounds} rounds. ` +
-    'It shows what noise leaves of the accuracy at these settings, with one learning rate and one clipping norm for all arms. ' +
-    'It does not show what tuning each arm would give, what other tasks, models or populations would, and nothing of it is private, since it is a simulation.'
-  )
+  const at = ({ arms }: UtilityPanel, index: number) =>
+    arms.map(({ arm, points }) => ({ arm, accuracy: points.at(index)?.accuracy.mean ?? 0 }))
+  const percent = (value: number) => `${Math.round(100 * value)} %`
+  const told = panels.map((panel) => {
+    const [noisy, free] = [0, -1].map((index) => at(panel, index).sort((a, b) => b.accuracy - a.accuracy)[0])
+    return `${panel.task} ${percent(free?.accuracy ?? 0)} without privacy and ${percent(noisy?.accuracy ?? 0)} with it (${noisy?.arm})`
+  })
+  const meanAt = (index: number) =>
+    ARMS.map(({ arm }, i) => {
+      const values = panels.map((panel) => at(panel, index)[i]?.accuracy ?? 0)
+      return `${arm} ${percent(values.reduce((sum, value) => sum + value, 0) / values.length)}`
+    }).join(', ')
+  return [
+    `${panels.map(({ task, about }) => `${task}: ${about}`).join(' ')}`,
+    `Every round ${cohort} clients of this data train with the noise that the mean over ${simulation.cohort} of ${simulation.population.toLocaleString('en-US')} would have, ${rounds} rounds; ${seeds === 1 ? 'one seed' : `${seeds} seeds`}.`,
+    `Best accuracies at epsilon ${settings.epsilons[0]}: ${told.join('; ')}.`,
+    ...(panels.length > 1
+      ? [
+          `Means over the tasks: ${meanAt(0)} at epsilon ${settings.epsilons[0]}; ${meanAt(-1)} without privacy.`,
+        ]
+      : []),
+    'It shows what noise leaves of the accuracy at these settings, with one learning rate and one clipping norm for all adapters. It does not show what tuning each would give, or what other models and populations would, and nothing of it is private, since it is a simulation.',
+  ].join(' ')
 }
 
 /** Means with their lowest and highest at some places of an x axis without numbers. */
-function overPlaces(
-  { title, subtitle, xLabel, yLabel }: { title: string; subtitle: string; xLabel: string; yLabel: string },
-  places: readonly string[],
-  range: readonly [number, number],
-  level: { value: number; name: string },
+interface Places {
+  title: string
+  width: number
+  height: number
+  xLabel: string
+  yLabel: string
+  yFormat?: (value: number) => string
+  places: readonly string[]
+  range: readonly [number, number]
+  level: { value: number; name?: string }
   series: readonly {
-    name: string
+    /** At the end of its line. */
+    name?: string
     points: readonly ({ mean: number; low: number; high: number } | null)[]
-  }[],
-): string {
+  }[]
+}
+
+function overPlaces({ places, range, level, series, ...chart }: Places): string {
   const lines = series.map(({ name, points }, index): Line => {
     // Beside each other, so that spreads do not cover one another.
     const aside = (index - (series.length - 1) / 2) * 0.06
     return {
-      ...{ name, hue: index % HUES, dots: 'filled' },
+      ...{ ...(name === undefined ? {} : { name }), hue: index % HUES, dots: 'filled' },
       x: points.map((_, place) => place + aside),
       y: points.map((point) => point?.mean ?? null),
       low: points.map((point) => point?.low ?? null),
       high: points.map((point) => point?.high ?? null),
     }
   })
-  const { svg } = lineChart({
-    ...{ title, width: 712, height: 340, lines, xLabel, yLabel, yDomain: range, right: 170 },
-    xDomain: [-0.5, places.length - 0.5],
+  return lineChart({
+    ...{ ...chart, lines, yDomain: range, xDomain: [-0.35, places.length - 0.65] },
     places: places.map((name, x) => ({ x, name })),
     levels: [{ ...level, at: 'left' }],
-  })
-  return svgDocument(svg, { title, lines: [subtitle] })
+  }).svg
 }
 
-/** The picture of a study. */
+/** The picture of a study: a panel for each task, all with the same axes. */
 export function privacyUtilityChart(study: UtilityStudy): string {
-  const [first] = study.arms
-  const series = study.arms.map(({ arm, points }) => ({
-    name: arm,
-    points: points.map(({ accuracy: found }) => found),
-  }))
-  const low = Math.min(
-    study.majority,
-    ...study.arms.flatMap(({ points }) => points.map((point) => point.accuracy.low)),
+  const { panels: all, settings, delta } = study
+  const { simulation, seeds, rounds } = settings
+  const columns = all.length === 1 ? 1 : all.length % 3 === 0 || all.length > 4 ? 3 : 2
+  const width = columnWidth(columns)
+  const lowest = Math.min(
+    ...all.flatMap(({ majority, arms }) => [
+      majority,
+      ...arms.flatMap(({ points }) => points.map(({ accuracy: { low } }) => low)),
+    ]),
   )
-  const { simulation, seeds } = study.settings
-  const words = {
-    title: `Accuracy against epsilon: ${study.task}`,
-    subtitle: `delta ${study.delta.toExponential(1)}, noise as for ${simulation.cohort} of ${simulation.population} clients a round, ${seeds} seeds`,
-    ...{ xLabel: 'epsilon', yLabel: 'accuracy on held-out rows' },
-  }
-  const places = (first?.points ?? []).map(({ epsilon }) => (epsilon === null ? 'no noise' : String(epsilon)))
-  const range = [Math.max(0, Math.floor(low * 10 - 0.5) / 10), 1] as const
-  return overPlaces(words, places, range, { value: study.majority, name: 'most frequent answer' }, series)
+  const range = [Math.max(0, Math.floor(lowest * 10 - 0.5) / 10), 1.02] as const
+  const charts = all.map(({ task, domain, majority, arms }) => {
+    const title = `${task} (${domain})`
+    const places = (arms[0]?.points ?? []).map(({ epsilon }) => (epsilon === null ? 'none' : String(epsilon)))
+    const chart = overPlaces({
+      ...{ title, width, height: columns === 1 ? 340 : 220, places, range, level: { value: majority } },
+      ...{ xLabel: 'epsilon', yLabel: 'accuracy on held-out rows', yFormat: formatShare },
+      series: arms.map(({ points }) => ({ points: points.map(({ accuracy: found }) => found) })),
+    })
+    return captioned(chart, title)
+  })
+  const title = 'Accuracy against privacy'
+  const arms = (all[0]?.arms ?? []).map(({ arm }, hue) => ({
+    name: arm,
+    mark: { hue: hue % HUES, shape: 'filled' as const },
+  }))
+  const few = seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers from the lowest to the highest`
+  return figureSvg(panels([panels(charts, columns, title), legend(arms)], 1, title), title, [
+    `${rounds} rounds; delta ${delta.toExponential(1)}; noise as for ${simulation.cohort} of ${simulation.population.toLocaleString('en-US')} clients a round; ${few}.`,
+    'Smaller epsilon: more privacy; none: trained without noise. Dotted: share of the most frequent answer.',
+  ])
 }
 
 export interface CanarySettings {
@@ -293,15 +347,19 @@ export async function canary(
 }
 
 export function canaryChart(study: CanaryStudy): string {
-  const words = {
-    title: 'What is left of a secret in the data',
-    subtitle: `exposure of a code that is in one of ${study.settings.rows} rows, ${study.settings.seeds} seeds`,
-    ...{ xLabel: 'epsilon', yLabel: 'exposure, bits' },
-  }
-  const places = study.points.map(({ epsilon }) => (epsilon === null ? 'no privacy' : String(epsilon)))
-  const series = [{ name: 'DP-LoRA by example', points: study.points.map(({ exposure }) => exposure) }]
-  const range = [0, Math.log2(study.candidates)] as const
-  return overPlaces(words, places, range, { value: study.chance, name: 'never seen' }, series)
+  const { points, settings, chance, candidates } = study
+  const title = 'What is left of a secret in the data'
+  const chart = overPlaces({
+    ...{ title, width: FIGURE_WIDTH, height: 320, xLabel: 'epsilon', yLabel: 'exposure, bits' },
+    places: points.map(({ epsilon }) => (epsilon === null ? 'no privacy' : String(epsilon))),
+    ...{ range: [0, Math.log2(candidates) + 0.2], level: { value: chance, name: 'never seen' } },
+    series: [{ name: 'DP-LoRA by example', points: points.map(({ exposure }) => exposure) }],
+  })
+  const { seeds, rows, rounds } = settings
+  return figureSvg(chart, title, [
+    `Exposure of a code that is in one of ${rows} rows, after ${rounds} rounds; ${seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers from the lowest to the highest`}.`,
+    `${Math.log2(candidates)} bits: the likeliest of ${candidates} codes. Dotted: the mean of a code that was in no row.`,
+  ])
 }
 
 /** The secret, and codes that are in no row. */

@@ -1,12 +1,12 @@
 /** Studies of strategies behind `lowrank figures`: runs on one model and one dataset, and the picture of their results. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
+import { packageRoot } from '../core/root.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
-import { boldWidthOf, drawMark, HUES, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { TrainStep } from '../train/events.js'
@@ -17,9 +17,11 @@ export type StudyRow = Record<string, number | string | null>
 /** Result of a study. */
 export interface StudyResult {
   rows: StudyRow[]
-  /** A chart without a title. */
+  /** A chart without a title, `FIGURE_WIDTH` wide. */
   chart: string
   title: string
+  /** How to read the chart, in a line. */
+  key: string
   /** What the runs are and what they show, in sentences. */
   reading: string
 }
@@ -179,54 +181,23 @@ export class StudyBench {
     }
   }
 
-  /** The setting of the runs in a sentence. */
+  /** The setting of the runs in a line. */
   get about(): string {
-    const { steps, seeds } = this
+    const { steps, seeds, model, settings } = this
     const often = seeds.length === 1 ? 'one seed' : `${seeds.length} seeds`
-    return `${steps} steps of ${BATCH} rows with AdamW, ${often}; losses are means over supervised tokens of held-out rows.`
+    const name =
+      resolve(model.path) === join(packageRoot, 'demo', 'base') ? 'The demo’s model' : nameOf(model.path)
+    const rows =
+      resolve(settings.train) === join(packageRoot, 'demo', 'train.jsonl')
+        ? 'its task'
+        : basename(settings.train)
+    return `${name} on ${rows}; ${steps} steps of ${BATCH} rows with AdamW, ${often}.`
   }
 }
 
-/** The chart of a study as a file. */
-export function studySvg({ chart, title }: StudyResult, { about }: StudyBench): string {
-  return svgDocument(chart, { title, lines: [about] })
-}
-
-/** Charts beside each other, `columns` to a row, each as wide as it was drawn. */
-export function panels(charts: readonly string[], columns: number, title: string, gap = 24): string {
-  const sized = charts.map((chart) => {
-    const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
-    return { chart, width, height }
-  })
-  const widths = Array.from({ length: columns }, (_, column) =>
-    Math.max(0, ...sized.filter((_, i) => i % columns === column).map(({ width }) => width)),
-  )
-  let [top, drawn, bottom] = [0, '', 0]
-  for (const [i, { chart, width, height }] of sized.entries()) {
-    if (i > 0 && i % columns === 0) top = bottom + gap
-    const left = widths.slice(0, i % columns).reduce((sum, one) => sum + one + gap, 0)
-    drawn += chart.replace('<svg ', `<svg x="${left}" y="${top}" width="${width}" height="${height}" `)
-    bottom = Math.max(bottom, top + height)
-  }
-  const width = widths.reduce((sum, one) => sum + one + gap, -gap)
-  return svg(width, bottom, { title }, drawn)
-}
-
-/** A chart with a line of words above it. */
-export function captioned(chart: string, words: string): string {
-  const caption = svg(boldWidthOf(words), 18, { title: words }, text(0, 13, words, { class: 'label' }))
-  return panels([caption, chart], 1, words, 4)
-}
-
-/** Names of hues, in a row. */
-export function legend(names: readonly string[]): string {
-  let x = 6
-  const drawn = names.map((name, hue) => {
-    const at = x
-    x += 34 + widthOf(name)
-    return drawMark(at, 10, { hue: hue % HUES, shape: 'filled' }) + text(at + 10, 14, name)
-  })
-  return svg(x, 20, { title: names.join(', ') }, drawn.join(''))
+/** A model file or folder without its suffix. */
+function nameOf(path: string): string {
+  return basename(resolve(path)).replace(/\.(gguf|safetensors)$/, '')
 }
 
 export function mean(values: readonly number[]): number {

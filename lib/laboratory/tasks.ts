@@ -1,12 +1,16 @@
-/** Tasks of a few answers each, whose rows belong to clients: two that are made up, and SST-2 from its files. */
+/** Tasks of a few answers each, whose rows belong to clients: six that are made up, and SST-2 from its files. */
 
 import { counterUniform } from '../core/counter-random.js'
 import { DataError } from '../core/errors.js'
 import { openDataset } from '../data/dataset.js'
 import type { Answer } from '../train/score.js'
 
+/** What a task is about; several have the same. */
+export type Domain = 'opinions' | 'customer service' | 'health'
+
 export interface Task {
   name: string
+  domain: Domain
   /** The question, in a sentence. */
   about: string
   /** Completions that an answer is chosen from. */
@@ -52,10 +56,27 @@ const TEAMS: Readonly<Record<string, readonly string[]>> = {
   ' returns': ['is the wrong size', 'is not what I wanted', 'should go back', 'came in the wrong colour'],
 }
 
+const INTENTS: Readonly<Record<string, readonly string[]>> = {
+  ' card': ['does not work', 'was swallowed', 'has run out', 'was stolen'],
+  ' transfer': ['did not arrive', 'went to another name', 'is not booked', 'was sent twice'],
+  ' loan': ['has a high rate', 'should end sooner', 'needs a new term', 'was not granted'],
+  ' login': ['asks for a code', 'is locked', 'wants a new word', 'was seen abroad'],
+}
+const WARDS: Readonly<Record<string, readonly string[]>> = {
+  ' heart': ['a racing pulse', 'a tight chest', 'a slow pulse', 'pain in the left arm'],
+  ' bones': ['a swollen knee', 'a broken wrist', 'a stiff back', 'a turned ankle'],
+  ' skin': ['a red spot', 'an itching hand', 'a dry face', 'a burned finger'],
+  ' eyes': ['blurred sight', 'a red lid', 'double sight', 'pain from light'],
+}
+const GRAVE = ['a tight chest', 'a deep cut', 'a numb face', 'hard breathing', 'a bad burn']
+const SLIGHT = ['a dry cough', 'a small cut', 'a cold', 'a sore heel', 'a stiff neck']
+const SIDES = ['service', 'price', 'place', 'start', 'end', 'sound', 'taste', 'look']
+
 /** Reviews: was a thing liked, where a "not" inverts the word? Clients write about two things each. */
 export function reviews(size: TaskSize, seed: number): Task {
   return made(
     'reviews',
+    'opinions',
     'Was it liked, where "not" turns a word round?',
     [' yes', ' no'],
     size,
@@ -78,6 +99,7 @@ export function complaints(size: TaskSize, seed: number): Task {
   const teams = Object.keys(TEAMS)
   return made(
     'complaints',
+    'customer service',
     'Which of four teams does a complaint go to?',
     teams,
     size,
@@ -92,8 +114,62 @@ export function complaints(size: TaskSize, seed: number): Task {
   )
 }
 
+/** Ratings: is what is said of two sides of a thing all good, all bad, or mixed? */
+export function ratings(size: TaskSize, seed: number): Task {
+  const about = 'Are two remarks good, bad, or one of each?'
+  return made('ratings', 'opinions', about, [' good', ' mixed', ' bad'], size, seed, (draw, client) => {
+    const thing =
+      client === null ? pick(THINGS, draw) : (THINGS[(client * 5 + draw(2)) % THINGS.length] as string)
+    const [first, second] = [draw(2) === 0, draw(2) === 0]
+    const said = (good: boolean) => `${pick(SIDES, draw)} ${pick(good ? GOOD : BAD, draw)}`
+    return {
+      prompt: `The ${thing}: ${said(first)}, ${said(second)}. Rating:`,
+      completion: first === second ? (first ? ' good' : ' bad') : ' mixed',
+    }
+  })
+}
+
+/** Intents of messages to a bank. Clients write about two kinds of things each. */
+export function banking(size: TaskSize, seed: number): Task {
+  const about = 'Which of four intents does a message to a bank have?'
+  const intents = Object.keys(INTENTS)
+  return made('banking', 'customer service', about, intents, size, seed, (draw, client) => {
+    const intent =
+      client === null ? pick(intents, draw) : (intents[(client + draw(2)) % intents.length] as string)
+    const when = pick(['today', 'since Monday', 'again', 'for a week', 'since the move'], draw)
+    return {
+      prompt: `My bank: it ${pick(INTENTS[intent] as string[], draw)} ${when}. Intent:`,
+      completion: intent,
+    }
+  })
+}
+
+/** Wards: which of four wards does a note send a patient to? Clients are surgeries with two kinds of patients each. */
+export function wards(size: TaskSize, seed: number): Task {
+  const about = 'Which of four wards does a note send a patient to?'
+  const names = Object.keys(WARDS)
+  return made('wards', 'health', about, names, size, seed, (draw, client) => {
+    const ward = client === null ? pick(names, draw) : (names[(client + draw(2)) % names.length] as string)
+    const prompt = `Patient of ${20 + draw(60)}: ${pick(WARDS[ward] as string[], draw)}. Ward:`
+    return { prompt, completion: ward }
+  })
+}
+
+/** Triage: how soon is a patient seen, by the complaint and whether it grows? */
+export function triage(size: TaskSize, seed: number): Task {
+  const about = 'Is a patient seen now, today, or later, by the complaint and its course?'
+  return made('triage', 'health', about, [' now', ' today', ' later'], size, seed, (draw, client) => {
+    // Some clients see grave cases more often.
+    const grave = draw(client === null ? 2 : 2 + (client % 3)) === 0
+    const growing = draw(2) === 0
+    const prompt = `Patient of ${20 + draw(60)}: ${pick(grave ? GRAVE : SLIGHT, draw)}, ${growing ? 'worse' : 'better'} since ${pick(['noon', 'Monday', 'morning'], draw)}. Seen:`
+    return { prompt, completion: grave ? (growing ? ' now' : ' today') : growing ? ' today' : ' later' }
+  })
+}
+
 function made(
   name: string,
+  domain: Domain,
   about: string,
   labels: readonly string[],
   { clients, rowsPerClient, testRows }: TaskSize,
@@ -106,11 +182,21 @@ function made(
     Array.from({ length: rowsPerClient }, () => ({ ...row(draw, client), user: `client ${client}` })),
   ).flat()
   const test = Array.from({ length: testRows }, () => row(draw, null))
-  return { name, about, labels, maxSeqLength: SHORT_ROWS, train, test }
+  return { name, domain, about, labels, maxSeqLength: SHORT_ROWS, train, test }
 }
 
 function pick<T>(values: readonly T[], draw: Draw): T {
   return values[draw(values.length)] as T
+}
+
+/** The generated tasks: one of each domain, and another of each. */
+export const TASKS: Readonly<Record<string, (size: TaskSize, seed: number) => Task>> = {
+  reviews,
+  complaints,
+  wards,
+  ratings,
+  banking,
+  triage,
 }
 
 /**
@@ -158,5 +244,13 @@ export async function sst2(
     return count < rowsPerClient ? [{ ...row, user: `client ${owner}` }] : []
   })
   const about = 'Does a sentence of a film review praise the film? (SST-2)'
-  return { name: 'sst2', about, labels, maxSeqLength: 256, train, test: await read('dev.tsv', testRows) }
+  return {
+    name: 'sst2',
+    domain: 'opinions',
+    about,
+    labels,
+    maxSeqLength: 256,
+    train,
+    test: await read('dev.tsv', testRows),
+  }
 }

@@ -254,22 +254,35 @@ function items(data: ComparePageData, charts: Record<string, CompareChart>): str
       `<tr><th scope="row">${icon(entry)}${escaped(entryLabel(entry))}</th><td class="number">${flips.gained}</td><td class="number">${flips.lost}</td><td class="number">${words}</td></tr>`,
     ]
   })
-  const best = data.entries.find(({ name, flips }) => name !== 'lora' && (flips?.examples.length ?? 0) > 0)
-  const examples =
-    best?.flips?.examples.map(
-      ({ item, gained, before, after }) =>
-        `<tr><th scope="row" class="number">${item}</th><td>${gained ? '<span class="right">✓ now right</span>' : '<span class="wrong">✗ now wrong</span>'}</td><td dir="auto">${escaped(before.slice(0, 300))}</td><td dir="auto">${escaped(after.slice(0, 300))}</td></tr>`,
-    ) ?? []
   const table = `<table class="tight"><thead><tr><th scope="col">against LoRA, seed ${data.seeds[0]}</th><th scope="col" class="number">now right</th><th scope="col" class="number">now wrong</th><th scope="col" class="number">McNemar’s p</th></tr></thead><tbody>${rows.join('')}</tbody></table>`
-  const shown = best
-    ? `<details><summary>Answers that flip from LoRA to ${escaped(entryLabel(best))}</summary><div class="scroll" tabindex="0" role="region" aria-label="Answers that flip"><table><thead><tr><th scope="col" class="number">row</th><th scope="col"></th><th scope="col">LoRA</th><th scope="col">${escaped(entryLabel(best))}</th></tr></thead><tbody>${examples.join('')}</tbody></table></div></details>`
-    : ''
   return section(
     'items',
     'Rows',
     'A column is a test row, the easiest on the left; the fuller the color, the more seeds answer it. The table counts rows that flip from LoRA with the same seed; p speaks of these two adapters, not of the strategies.',
-    `${plot('items', charts)}<div class="after scroll" tabindex="0" role="region" aria-label="Rows that flip">${table}</div>${shown}`,
+    `${plot('items', charts)}<div class="after scroll" tabindex="0" role="region" aria-label="Rows that flip">${table}</div>${flippedAnswers(data)}`,
   )
+}
+
+/** Answers that flip from LoRA, of one entry at a time; the script lets readers choose which. */
+function flippedAnswers({ entries }: ComparePageData): string {
+  const flipping = entries.filter(({ flips }) => (flips?.examples.length ?? 0) > 0)
+  if (flipping.length === 0) return ''
+  const options = flipping.map(
+    (entry) => `<option value="${escaped(entry.name)}">${escaped(entryLabel(entry))}</option>`,
+  )
+  const tables = flipping.map((entry, index) => {
+    const label = escaped(entryLabel(entry))
+    const rows = (entry.flips?.examples ?? []).map(
+      ({ item, gained, before, after }) =>
+        `<tr><th scope="row" class="number">${item}</th><td>${gained ? '<span class="right">✓ now right</span>' : '<span class="wrong">✗ now wrong</span>'}</td><td dir="auto">${escaped(before.slice(0, 300))}</td><td dir="auto">${escaped(after.slice(0, 300))}</td></tr>`,
+    )
+    return `<div class="scroll" data-flips="${escaped(entry.name)}"${index > 0 ? ' hidden' : ''} tabindex="0" role="region" aria-label="Answers that flip from LoRA to ${label}"><table><thead><tr><th scope="col" class="number">row</th><th scope="col">change</th><th scope="col">LoRA</th><th scope="col">${label}</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  })
+  const picker =
+    flipping.length > 1
+      ? `<label class="pick" hidden>from LoRA to <select id="flips">${options.join('')}</select></label>`
+      : ''
+  return `<details><summary>Answers that flip</summary>${picker}${tables.join('')}</details>`
 }
 
 function again(data: ComparePageData): string {

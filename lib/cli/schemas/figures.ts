@@ -22,23 +22,29 @@ const studied = {
 
 export const utilityFigure = z.object({
   name: z.literal('privacy-utility'),
-  task: z.string(),
   settings: z.object({
     ...studied,
     local_epochs: count,
     simulation: z.object({ population: count, cohort: count }),
   }),
   delta: z.number(),
-  base: z.number().describe('Accuracy of the model before training'),
-  majority: z.number().describe('Share of the most frequent answer'),
-  arms: z.array(
+  panels: z.array(
     z.object({
-      arm: z.string(),
-      points: z.array(
+      task: z.string(),
+      domain: z.string(),
+      about: z.string().describe('The question of the task'),
+      base: z.number().describe('Accuracy of the model before training'),
+      majority: z.number().describe('Share of the most frequent answer'),
+      arms: z.array(
         z.object({
-          epsilon: z.number().nullable().describe('null: without noise'),
-          noise_multiplier: z.number(),
-          accuracy: spreadOf('Share of held-out rows that are right'),
+          arm: z.string(),
+          points: z.array(
+            z.object({
+              epsilon: z.number().nullable().describe('null: without noise'),
+              noise_multiplier: z.number(),
+              accuracy: spreadOf('Share of held-out rows that are right'),
+            }),
+          ),
         }),
       ),
     }),

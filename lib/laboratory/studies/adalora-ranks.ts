@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { heatMap } from '../../report/chart/index.js'
 import { adalora } from '../../strategies/adalora.js'
+import { FIGURE_WIDTH } from '../pictures.js'
 import { mean, placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
 
 const [FIRST, LAST] = [12, 4]
@@ -30,8 +31,15 @@ export const adaloraRanks: Study = {
     return {
       rows: cells,
       title,
+      key: `Ranks after training from rank ${FIRST} to a mean of ${LAST}, means over seeds; darker is more.`,
       chart: heatMap({
-        ...{ title, width: 720, rows: types, columns: layers.map((layer) => `layer ${layer + 1}`), values },
+        ...{
+          title,
+          width: FIGURE_WIDTH,
+          rows: types,
+          columns: layers.map((layer) => `layer ${layer + 1}`),
+          values,
+        },
         ...{ domain: [0, FIRST], format: (value: number) => value.toFixed(1) },
       }),
       reading: readingOf(cells, layers, mean(losses)),

@@ -6,6 +6,7 @@ import { type Line, lineChart } from '../../report/chart/index.js'
 import { deltaLora } from '../../strategies/delta-lora.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
+import { FIGURE_WIDTH } from '../pictures.js'
 import { mean, rangeOf, type Study, type StudyResult } from '../study.js'
 
 const LAMBDA = 2
@@ -54,7 +55,15 @@ export const deltaLoraControl: Study = {
       }),
     )
     const { svg } = lineChart({
-      ...{ title, width: 720, height: 340, lines, yScale: 'log', xLabel: 'step', yLabel: 'held-out loss' },
+      ...{
+        title,
+        width: FIGURE_WIDTH,
+        height: 340,
+        lines,
+        yScale: 'log',
+        xLabel: 'step',
+        yLabel: 'held-out loss',
+      },
     })
     const [plain, delta, control] = ARMS.map(({ arm }) => at(arm, steps.at(-1) as number)) as [
       number[],
@@ -66,6 +75,7 @@ export const deltaLoraControl: Study = {
     return {
       rows,
       title,
+      key: 'Points are means over seeds, whiskers the lowest and highest.',
       chart: svg,
       reading: [
         `Rank 8, alpha 16, lambda ${LAMBDA}, all linears, one learning rate. At the end LoRA has ${mean(plain).toFixed(3)}, Delta-LoRA ${mean(delta).toFixed(3)}, and LoRA with ${1 + LAMBDA} times the alpha ${mean(control).toFixed(3)}.`,
@@ -74,7 +84,6 @@ export const deltaLoraControl: Study = {
           : beyond > range
             ? 'Delta-LoRA is better than its control by more than seeds differ, so it gains from more than a larger scale.'
             : 'Delta-LoRA is not better than its control by more than seeds differ: a larger alpha alone gives what it gains over LoRA, which the paper compares it with.',
-        'Points are means over seeds, whiskers the lowest and highest.',
       ].join(' '),
     }
   },

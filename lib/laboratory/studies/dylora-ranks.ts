@@ -2,6 +2,7 @@
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { dylora } from '../../strategies/dylora.js'
 import { lora } from '../../strategies/lora.js'
+import { FIGURE_WIDTH } from '../pictures.js'
 import { mean, type Study, type StudyResult, type StudyRow } from '../study.js'
 
 const R = 8
@@ -16,7 +17,7 @@ type Found = Map<string, Map<number, number[]>>
 const [DYLORA, CUT, OWN] = ['DyLoRA', `LoRA of rank ${R}, cut`, 'LoRA of each rank']
 
 export const dyloraRanks: Study = {
-  steps: 200,
+  steps: 400,
   runs: (seeds) => seeds * (2 + TRAINED.length),
   run: async (bench): Promise<StudyResult> => {
     const found: Found = new Map([DYLORA, CUT, OWN].map((arm) => [arm, new Map()]))
@@ -67,7 +68,7 @@ export const dyloraRanks: Study = {
     const { svg } = lineChart({
       ...{
         title,
-        width: 720,
+        width: FIGURE_WIDTH,
         height: 340,
         lines,
         yScale: 'log',
@@ -76,7 +77,8 @@ export const dyloraRanks: Study = {
       },
       places: RANKS.map((rank) => ({ x: rank, name: String(rank) })),
     })
-    return { rows, title, chart: svg, reading: readingOf(found) }
+    const key = `Points are means over seeds, whiskers the lowest and highest; alpha is ${shape.loraAlpha} at every rank.`
+    return { rows, title, key, chart: svg, reading: readingOf(found) }
   },
 }
 
@@ -92,6 +94,6 @@ function readingOf(found: Found): string {
       ? 'As the paper says, DyLoRA can be cut to any rank where LoRA cannot.'
       : 'DyLoRA is not better than a cut LoRA at every rank here, which the paper claims.',
     `At its full rank DyLoRA ${price > 0 ? `has a loss ${price.toFixed(3)} above` : `is no worse than`} LoRA's.`,
-    'Points are means over seeds, whiskers the lowest and highest; all arms have the same learning rate.',
+    'All arms have the same learning rate.',
   ].join(' ')
 }

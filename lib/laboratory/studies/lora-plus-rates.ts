@@ -2,10 +2,11 @@
 import { heatMap } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import { loraPlus } from '../../strategies/lora-plus.js'
+import { FIGURE_WIDTH } from '../pictures.js'
 import { mean, rangeOf, type Study, type StudyResult } from '../study.js'
 
 const RATIOS = [1, 2, 4, 8, 16, 32]
-const RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+const RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 const adapter = lora({ r: 8, loraAlpha: 16, targetModules: 'all-linear' })
 
 export const loraPlusRates: Study = {
@@ -35,10 +36,16 @@ export const loraPlusRates: Study = {
         seeds.map((loss, i) => ({ ratio, learning_rate: rate, seed: i + 1, loss })),
       ),
       title,
+      key: 'Means over seeds; lighter is better. B learns at the ratio times the rate, which is that of A.',
       chart: heatMap({
-        ...{ title, width: 720, rows: RATIOS.map((ratio) => `ratio ${ratio}`), values },
+        ...{
+          title,
+          width: FIGURE_WIDTH,
+          rows: RATIOS.map((ratio) => `ratio ${ratio}${ratio === 1 ? ', LoRA' : ''}`),
+          values,
+        },
         ...{ columns: RATES.map((rate) => `rate ${rate}`), format: (value: number) => value.toFixed(3) },
-        domain: [lowest.loss, Math.max(...cells.map(({ loss }) => loss))],
+        ...{ domain: [lowest.loss, Math.max(...cells.map(({ loss }) => loss))], scale: 'log' as const },
       }),
       reading: [
         `LoRA of rank 8 on all linears; B learns at the ratio times the rate of A, and ratio 1 is LoRA.`,

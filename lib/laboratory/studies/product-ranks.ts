@@ -2,11 +2,12 @@
  * Singular values of what LoRA, LoHa, and LoKr have learned with about equal numbers of trained parameters; after arXiv
  * 2108.06098 (LoHa's product has a rank up to r squared) and 2309.14859 (LyCORIS).
  */
-import { type Line, lineChart } from '../../report/chart/index.js'
+import { dotChart, formatTick, type Line, lineChart } from '../../report/chart/index.js'
 import { loha } from '../../strategies/loha.js'
 import { lokr } from '../../strategies/lokr.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
+import { captioned, FIGURE_WIDTH, panels } from '../pictures.js'
 import { singularValues } from '../singular-values.js'
 import {
   type AtBestRate,
@@ -25,7 +26,7 @@ const LORA = lora({ r: R, loraAlpha: 2 * R, targetModules })
 const LOHA = loha({ r: R / 2, alpha: R / 2, targetModules })
 /** Splits of LoKr, of which the one is taken that comes nearest to LoRA's parameters. */
 const SPLITS = [2, 3, 4, 6, 8, 12]
-/** Values below this share of the largest do not count for the rank, and are drawn there. */
+/** Values below this share of the largest do not count for the rank. */
 const NOTHING = 1e-3
 
 interface Arm extends AtBestRate {
@@ -51,15 +52,20 @@ export const productRanks: Study = {
       arms.push({ arm, ...found, ...(await spectrumOf(bench, arm, strategy, found.rate)) })
     }
     const title = 'Singular values of the learned change, at equal parameters'
-    const places =
-      Math.max(...arms.map(({ spectrum }) => spectrum.findLastIndex((value) => value >= NOTHING))) + 4
     const lines = arms.map(({ arm, spectrum }, hue): Line => {
-      const y = Array.from({ length: places }, (_, i) => Math.max(NOTHING, spectrum[i] ?? 0))
-      return { name: arm, hue, x: y.map((_, i) => i + 1), y }
+      const y = spectrum.filter((value) => value >= NOTHING)
+      return { name: arm, hue, dots: 'filled', x: y.map((_, i) => i + 1), y }
     })
-    const { svg } = lineChart({
-      ...{ title, width: 720, height: 340, lines, yScale: 'log', yDomain: [0.8 * NOTHING, 1.2] },
-      ...{ xLabel: 'singular value', yLabel: 'share of the largest' },
+    const spectra = lineChart({
+      ...{ title, width: FIGURE_WIDTH, height: 320, lines, yScale: 'log' },
+      ...{ xLabel: 'index of the singular value', yLabel: 'share of the largest singular value' },
+    }).svg
+    const quality = dotChart({
+      ...{ title: 'Held-out loss', width: FIGURE_WIDTH, format: formatTick },
+      rows: arms.map(({ arm, parameters, losses }, hue) => ({
+        name: `${arm}: ${parameters.toLocaleString('en-US')} parameters`,
+        ...{ mark: { hue, shape: 'filled' as const }, mean: mean(losses), seeds: losses },
+      })),
     })
     return {
       rows: arms.flatMap(({ arm, parameters, rate, losses, rank, spectrum }) =>
@@ -69,7 +75,8 @@ export const productRanks: Study = {
         })),
       ),
       title,
-      chart: svg,
+      key: 'Lines end with the last singular value above a thousandth of the largest. Loss: means, and seeds below them.',
+      chart: panels([spectra, captioned(quality, 'held-out loss')], 1, title),
       reading: readingOf(arms),
     }
   },

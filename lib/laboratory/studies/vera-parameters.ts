@@ -4,15 +4,8 @@ import { type Line, lineChart } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { vera } from '../../strategies/vera.js'
-import {
-  type AtBestRate,
-  legend,
-  mean,
-  panels,
-  runsAtBestRate,
-  type Study,
-  type StudyResult,
-} from '../study.js'
+import { FIGURE_WIDTH } from '../pictures.js'
+import { type AtBestRate, mean, runsAtBestRate, type Study, type StudyResult } from '../study.js'
 
 const targetModules = 'all-linear'
 const ARMS: readonly { arm: string; ranks: readonly number[]; of: (r: number) => StrategyConfig }[] = [
@@ -36,7 +29,7 @@ export const veraParameters: Study = {
     const lines = ARMS.map(({ arm }, hue): Line => {
       const own = points.filter((point) => point.arm === arm).sort((a, b) => a.parameters - b.parameters)
       return {
-        ...{ hue, dots: 'filled', x: own.map(({ parameters }) => Math.log10(parameters)) },
+        ...{ name: arm, hue, dots: 'filled', x: own.map(({ parameters }) => Math.log10(parameters)) },
         y: own.map(({ losses }) => mean(losses)),
         low: own.map(({ losses }) => Math.min(...losses)),
         high: own.map(({ losses }) => Math.max(...losses)),
@@ -49,8 +42,8 @@ export const veraParameters: Study = {
       (count) => count > (least as number) * 0.9 && count < (most as number) * 1.1,
     )
     const { svg } = lineChart({
-      ...{ title, width: 720, height: 340, lines, yScale: 'log' },
-      ...{ xLabel: 'trained parameters', yLabel: 'held-out loss', right: 140 },
+      ...{ title, width: FIGURE_WIDTH, height: 340, lines, yScale: 'log' },
+      ...{ xLabel: 'trained parameters', yLabel: 'held-out loss' },
       xDomain: [Math.log10((least as number) * 0.9), Math.log10((most as number) * 1.1)],
       places: places.map((count) => ({ x: Math.log10(count), name: count.toLocaleString('en-US') })),
     })
@@ -60,7 +53,8 @@ export const veraParameters: Study = {
     return {
       rows,
       title,
-      chart: panels([svg, legend(ARMS.map(({ arm }) => arm))], 1, title),
+      key: `Points are means over seeds, whiskers the lowest and highest; from the left, ${ARMS.map(({ arm, ranks }) => `${arm} of rank ${ranks.join(', ')}`).join(' and ')}.`,
+      chart: svg,
       reading: readingOf(points),
     }
   },
@@ -82,6 +76,5 @@ function readingOf(points: readonly Point[]): string {
       : factor > 1
         ? `For the loss of VeRA’s best, of rank ${best.rank}, LoRA takes rank ${least.rank} and ${factor.toFixed(1)} times the parameters, as the paper has it.`
         : `LoRA of rank ${least.rank} reaches the loss of VeRA’s best, of rank ${best.rank}, with no more parameters, which is not what the paper says.`,
-    'Points are means over seeds, whiskers the lowest and highest.',
   ].join(' ')
 }

@@ -1,6 +1,7 @@
 /** A grid of numbers, in which darker (on dark ground: lighter) is more. Numbers are written where there is room. */
 import { formatTick, isNumber } from './numbers.js'
 import { HEAT_STEPS } from './palette.js'
+import { type ScaleType, scaleOf } from './scale.js'
 import type { Value } from './series.js'
 import { type Described, END, element, hint, MIDDLE, svg, text, widthOf } from './svg.js'
 
@@ -12,15 +13,18 @@ export interface HeatMap extends Described {
   values: readonly (readonly Value[])[]
   /** Ends of the color scale; default: from 0 to the greatest value. */
   domain?: readonly [number, number]
+  /** Of the colors; a log scale needs a domain above 0. */
+  scale?: ScaleType
   format?: (value: number) => string
 }
 
 const TOP = 22
 
 export function heatMap(chart: HeatMap): string {
-  const { width, rows, columns, values, format = formatTick } = chart
+  const { width, rows, columns, values, format = formatTick, scale = 'linear' } = chart
   const present = values.flat().filter(isNumber)
   const [low, high] = chart.domain ?? [0, present.reduce((most, value) => Math.max(most, value), 0)]
+  const shareOf = scaleOf(scale, [low, high], [0, 1])
   const left = 14 + Math.max(0, ...rows.map(widthOf))
   const cell = (width - left) / Math.max(1, columns.length)
   const height = Math.min(30, Math.max(14, 440 / Math.max(1, rows.length)))
@@ -37,7 +41,7 @@ export function heatMap(chart: HeatMap): string {
     for (const [j, column] of columns.entries()) {
       const value = values[i]?.[j]
       if (!isNumber(value)) continue
-      const share = high === low ? 0 : (value - low) / (high - low)
+      const share = shareOf(value)
       const step = Math.round(Math.min(1, Math.max(0, share)) * HEAT_STEPS)
       const box = {
         x: left + cell * j + 1,

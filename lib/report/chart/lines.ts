@@ -101,8 +101,10 @@ export function lineChart(chart: LineChart): Plot {
   const left = chart.left ?? Math.max(42, 14 + Math.max(0, ...yTicks.map((tick) => widthOf(yFormat(tick)))))
   const labelRoom = names.length > 0 ? 24 + Math.max(...names.map(boldWidthOf)) : 10
   const right = width - (chart.right ?? Math.min(labelRoom, width * 0.4))
-  const [top, bottom] = [chart.yLabel ? 26 : 10, height - 24]
   const x = scaleOf('linear', xDomain, [left, right])
+  const xTicks = ticksOfX(chart, xDomain, xFormat, right - left)
+  const xLabel = placeOfLabel(chart, xTicks, x, { left, right })
+  const [top, bottom] = [chart.yLabel ? 26 : 10, height - (xLabel?.below ? 42 : 24)]
   const free = scaleOf(yScale, yDomain, [bottom, top])
   const y = Object.assign((value: number) => Math.max(top, Math.min(bottom, free(value))), {
     invert: free.invert,
@@ -117,7 +119,10 @@ export function lineChart(chart: LineChart): Plot {
       line(left, free(tick), right, free(tick), 'grid'),
       text(left - 8, free(tick) + 4, yFormat(tick), END),
     ]),
-    ...xAxis(chart, frame, xDomain, xFormat),
+    ...xAxis(chart, frame, xDomain, xTicks),
+    ...(chart.xLabel && xLabel
+      ? [text(xLabel.x, bottom + (xLabel.below ? 35 : 17), chart.xLabel, xLabel.anchor)]
+      : []),
     ...levels(chart.levels ?? [], frame, yDomain),
     ...chart.lines.map((one) => drawLine(one, frame, xDomain)),
     ...endLabels(chart.lines, frame, xDomain),
@@ -168,27 +173,47 @@ function ticksOfY(chart: LineChart, scale: ScaleType, domain: readonly [number, 
   return ticksOf(scale, domain, scale === 'log' ? Math.max(count, 3) : count)
 }
 
-function xAxis(
-  chart: LineChart,
-  { x, left, right, bottom }: Frame,
+interface XTick {
+  x: number
+  name: string
+}
+
+function ticksOfX(
+  { places, width }: LineChart,
   domain: readonly [number, number],
   format: (value: number) => string,
+  room: number,
+): readonly XTick[] {
+  const count = Math.max(2, Math.round(room / (width < 420 ? 74 : 96)))
+  return places ?? ticksOf('linear', domain, count).map((tick) => ({ x: tick, name: format(tick) }))
+}
+
+/** Place of the label of the x axis: in the line of the ticks if it has room there, else below them. */
+function placeOfLabel(
+  { xLabel, width }: LineChart,
+  ticks: readonly XTick[],
+  x: Scale,
+  { left, right }: { left: number; right: number },
+): { x: number; anchor: typeof END | typeof MIDDLE | undefined; below: boolean } | undefined {
+  if (!xLabel) return undefined
+  const last = ticks.at(-1)
+  const end = last === undefined ? left : x(last.x) + widthOf(last.name) / 2
+  if (end + 8 + widthOf(xLabel) < right) return { x: right, anchor: END, below: false }
+  if (right + 14 + widthOf(xLabel) < width)
+    return { x: Math.max(right, end) + 12, anchor: undefined, below: false }
+  return { x: (left + right) / 2, anchor: MIDDLE, below: true }
+}
+
+function xAxis(
+  { stops = [] }: LineChart,
+  { x, left, right, bottom }: Frame,
+  domain: readonly [number, number],
+  ticks: readonly XTick[],
 ): string[] {
-  const count = Math.max(2, Math.round((right - left) / (chart.width < 420 ? 74 : 96)))
-  const round = () => ticksOf('linear', domain, count).map((tick) => ({ x: tick, name: format(tick) }))
-  const ticks = chart.places ?? round()
   const drawn = [line(left, bottom, right, bottom, 'axis')]
   for (const { x: value, name } of ticks) {
     drawn.push(line(x(value), bottom, x(value), bottom + 4, 'axis'))
     drawn.push(text(x(value), bottom + 17, name, MIDDLE))
-  }
-  const last = ticks.at(-1)
-  const end = last === undefined ? left : x(last.x) + widthOf(last.name) / 2
-  const { xLabel, stops = [] } = chart
-  if (xLabel) {
-    if (end + 8 + widthOf(xLabel) < right) drawn.push(text(right, bottom + 17, xLabel, END))
-    else if (right + 14 + widthOf(xLabel) < chart.width)
-      drawn.push(text(Math.max(right, end) + 12, bottom + 17, xLabel))
   }
   for (const stop of stops)
     if (stop.x >= domain[0] && stop.x <= domain[1])

@@ -43,20 +43,26 @@ export function linearTicks([low, high]: readonly [number, number], count: numbe
   return ticks
 }
 
-/** 1, 2 and 5 times powers of ten; powers alone where these are too many. */
+/** 1, 2, and 5 times powers of ten; powers alone where these are too many, and more factors where they are too few. */
 function logTicks([low, high]: readonly [number, number], count: number): number[] {
   if (high < 4 * low)
     return linearTicks([low, high], Math.min(count, 5)).filter((tick) => tick >= low && tick <= high)
-  const ticks: { tick: number; power: boolean }[] = []
-  for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
-    for (const factor of [1, 2, 5]) {
-      const tick = Number((factor * 10 ** e).toPrecision(3))
-      if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push({ tick, power: factor === 1 })
-    }
-  const powers = ticks.filter(({ power }) => power)
-  const kept = ticks.length > count && powers.length > 1 ? powers : ticks
+  const usual = multiplesOfPowers([1, 2, 5], low, high)
+  const powers = multiplesOfPowers([1], low, high)
+  const enough = usual.length > 2 ? usual : multiplesOfPowers([1, 1.5, 2, 3, 5, 7], low, high)
+  const kept = usual.length > count && powers.length > 1 ? powers : enough
   const every = Math.ceil(kept.length / Math.max(2, count + 1))
-  return kept.filter((_, index) => index % every === 0).map(({ tick }) => tick)
+  return kept.filter((_, index) => index % every === 0)
+}
+
+function multiplesOfPowers(factors: readonly number[], low: number, high: number): number[] {
+  const exponents = Array.from(
+    { length: Math.ceil(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 },
+    (_, index) => Math.floor(Math.log10(low)) + index,
+  )
+  return exponents
+    .flatMap((exponent) => factors.map((factor) => Number((factor * 10 ** exponent).toPrecision(3))))
+    .filter((tick) => tick >= low * 0.999 && tick <= high * 1.001)
 }
 
 /** Multiples of 1, 2 or 5 times a power of 1024, so that sizes are round. */

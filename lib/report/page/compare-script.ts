@@ -14,6 +14,13 @@ function draw(): void {
   }
 }
 
+const picker = document.querySelector<HTMLSelectElement>('#flips')
+if (picker?.parentElement) picker.parentElement.hidden = false
+picker?.addEventListener('change', () => {
+  for (const answers of document.querySelectorAll<HTMLElement>('[data-flips]'))
+    answers.hidden = answers.dataset.flips !== picker.value
+})
+
 new ResizeObserver(() => {
   // Drawing changes the height alone.
   if (document.body.clientWidth === width) return

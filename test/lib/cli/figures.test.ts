@@ -36,20 +36,28 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
     '--local-epochs',
     '1',
   ]
-  for (const task of swept(['reviews', 'complaints'], 1)) {
-    const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output, '--task', task]
+  for (const tasks of swept(
+    [
+      ['reviews', 'triage'],
+      ['reviews', 'complaints', 'wards', 'ratings', 'banking'],
+    ],
+    1,
+  )) {
+    const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output]
+    call.push('--task', tasks.join(','))
     const ended = await lowrank([...call, ...small, ...data, '--epsilons', '1,8', '--force'])
     expect(ended.code).toBe(0)
     const [study] = printed<'figures'>(ended)
     if (study?.name !== 'privacy-utility') throw new Error('another figure')
-    expect(study.task).toBe(task)
-    expect(study.arms.map(({ arm }) => arm)).toEqual([
-      'DP-LoRA, r = 1',
-      'DP-LoRA, r = 4',
-      'DP-LoRA, r = 8',
-      'DP-DyLoRA, r = 8',
-    ])
-    for (const { points } of study.arms) {
+    expect(study.panels.map(({ task }) => task)).toEqual(tasks)
+    for (const { arms } of study.panels)
+      expect(arms.map(({ arm }) => arm)).toEqual([
+        'DP-LoRA, r = 1',
+        'DP-LoRA, r = 4',
+        'DP-LoRA, r = 8',
+        'DP-DyLoRA, r = 8',
+      ])
+    for (const { points } of study.panels.flatMap(({ arms }) => arms)) {
       expect(points.map(({ epsilon }) => epsilon)).toEqual([1, 8, null])
       for (const { accuracy } of points) {
         expect(accuracy.seeds).toEqual([accuracy.mean])
@@ -63,12 +71,14 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
       }
     }
     expect(study.delta).toBeCloseTo(1000 ** -1.1, 12)
-    expect(study.majority).toBeGreaterThan(0)
+    for (const { majority } of study.panels) expect(majority).toBeGreaterThan(0)
     expect(study.reading).toContain('nothing of it is private')
     expect(JSON.parse(readFileSync(join(output, 'privacy-utility.json'), 'utf8'))).toEqual(study)
     expect(readFileSync(join(output, 'privacy-utility.svg'), 'utf8')).toMatch(
       /^<svg [\s\S]*DP-DyLoRA, r = 8[\s\S]*<\/svg>\n$/,
     )
+    const svg = readFileSync(join(output, 'privacy-utility.svg'), 'utf8')
+    for (const task of tasks) expect(svg).toContain(`>${task} (`)
   }
 })
 
@@ -83,7 +93,7 @@ test('privacy-utility takes SST-2 from its files, with sentences as long as they
   expect(ended.stderr).not.toContain('error')
   const [study] = printed<'figures'>(ended)
   if (study?.name !== 'privacy-utility') throw new Error('another figure')
-  expect(study).toMatchObject({ task: 'sst2', majority: 0.5 })
+  expect(study.panels).toMatchObject([{ task: 'sst2', domain: 'opinions', majority: 0.5 }])
 })
 
 sweepTest('canary is a picture of what is left of a secret', async () => {

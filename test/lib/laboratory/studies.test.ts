@@ -2,8 +2,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { figureSvg } from '../../../lib/laboratory/pictures.js'
 import { STUDIES } from '../../../lib/laboratory/studies/index.js'
-import { type Study, StudyBench, type StudyResult, studySvg } from '../../../lib/laboratory/study.js'
+import { type Study, StudyBench, type StudyResult } from '../../../lib/laboratory/study.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
@@ -45,7 +46,7 @@ async function studied(name: keyof typeof STUDIES, steps: number): Promise<Study
     .flatMap((row) => Object.values(row))
     .filter((value) => typeof value === 'number')
   expect(numbers.every(Number.isFinite)).toBe(true)
-  const svg = studySvg(result, bench)
+  const svg = figureSvg(result.chart, result.title, [bench.about, result.key])
   expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
   expect(svg).not.toMatch(/NaN|undefined|Infinity/)
   expect(result.reading).not.toMatch(/NaN|undefined|Infinity/)
@@ -74,7 +75,7 @@ sweepTest(
 
 sweepTest('lora-plus-rates has all ratios at all rates', async () => {
   const { rows, svg } = await studied('lora-plus-rates', 1)
-  expect(rows.length).toBe(30)
+  expect(rows.length).toBe(36)
   expect(svg).toContain('ratio 32')
 })
 
@@ -96,14 +97,14 @@ sweepTest('delta-lora begins as its control does', async () => {
 
 test('dora-directions has the changes of query and value weights for three methods', async () => {
   const { rows, svg } = await studied('dora-directions', 4)
-  expect(new Set(rows.map(({ arm }) => arm))).toEqual(new Set(['full', 'LoRA', 'DoRA']))
+  expect(new Set(rows.map(({ arm }) => arm))).toEqual(new Set(['Full fine-tuning', 'LoRA', 'DoRA']))
   expect(new Set(rows.map(({ type }) => type))).toEqual(new Set(['q_proj', 'v_proj']))
   // The first step warms up, with a rate of 0.
   for (const { magnitude, direction } of rows.filter(({ step }) => step !== 1)) {
     expect(magnitude).toBeGreaterThan(0)
     expect(direction).toBeGreaterThan(0)
   }
-  expect(svg).toContain('DoRA: magnitude over direction')
+  expect(svg).toContain('DoRA, query: r = ')
 })
 
 sweepTest('product-ranks finds the rank of LoRA, and more for LoHa with as many parameters', async () => {

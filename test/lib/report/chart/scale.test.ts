@@ -25,6 +25,7 @@ describe('ticks', () => {
     expect(linearTicks([0, 7.3], 4)).toEqual([0, 2, 4, 6])
     expect(linearTicks([0.1, 0.35], 3)).toEqual([0.1, 0.2, 0.3])
     expect(ticksOf('log', [0.15, 9], 6)).toEqual([0.2, 0.5, 1, 2, 5])
+    expect(ticksOf('log', [0.27, 1.4], 5)).toEqual([0.3, 0.5, 0.7, 1])
     expect(ticksOf('log', [1e-6, 900], 4)).toEqual([1e-6, 1e-4, 0.01, 1, 100])
     expect(sizeTicks(170 * 2 ** 20, 3)).toEqual([0, 50, 100, 150].map((mib) => mib * 2 ** 20))
   })

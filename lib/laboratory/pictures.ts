@@ -1,0 +1,69 @@
+/** Pictures of studies: charts beside and below each other, all of one width. */
+
+import type { Mark } from '../report/chart/index.js'
+import { drawMark, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
+
+/** Width of every figure without its margins, in pixels. */
+export const FIGURE_WIDTH = 720
+const GAP = 24
+
+/** Width of a chart of which so many stand beside each other. */
+export function columnWidth(columns: number): number {
+  return (FIGURE_WIDTH - GAP * (columns - 1)) / columns
+}
+
+/** Charts beside each other, `columns` to a row, each as wide as it was drawn. */
+export function panels(charts: readonly string[], columns: number, title: string, gap = GAP): string {
+  const sized = charts.map((chart) => {
+    const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
+    return { chart, width, height }
+  })
+  const widths = Array.from({ length: columns }, (_, column) =>
+    Math.max(0, ...sized.filter((_, i) => i % columns === column).map(({ width }) => width)),
+  )
+  let [top, drawn, bottom] = [0, '', 0]
+  for (const [i, { chart, width, height }] of sized.entries()) {
+    if (i > 0 && i % columns === 0) top = bottom + gap
+    const left = widths.slice(0, i % columns).reduce((sum, one) => sum + one + gap, 0)
+    drawn += chart.replace('<svg ', `<svg x="${left}" y="${top}" width="${width}" height="${height}" `)
+    bottom = Math.max(bottom, top + height)
+  }
+  const width = widths.reduce((sum, one) => sum + one + gap, -gap)
+  return svg(width, bottom, { title }, drawn)
+}
+
+/** A chart with a line of words above it. */
+export function captioned(chart: string, words: string): string {
+  const [, width = FIGURE_WIDTH] = /viewBox="0 0 ([\d.]+)/.exec(chart) ?? []
+  const caption = svg(Number(width), 18, { title: words }, text(0, 13, words, { class: 'label' }))
+  return panels([caption, chart], 1, words, 4)
+}
+
+/** Marks with their names, in rows. */
+export function legend(entries: readonly { name: string; mark: Mark }[]): string {
+  let [x, y] = [6, 10]
+  const drawn = entries.map(({ name, mark }) => {
+    const room = 34 + widthOf(name)
+    if (x > 6 && x + room > FIGURE_WIDTH + 20) [x, y] = [6, y + 20]
+    const at = x
+    x += room
+    return drawMark(at, y, mark) + text(at + 10, y + 4, name)
+  })
+  return svg(FIGURE_WIDTH, y + 10, { title: entries.map(({ name }) => name).join(', ') }, drawn.join(''))
+}
+
+/** A figure as a file: a chart under its title and lines that say how it was made and is read. */
+export function figureSvg(chart: string, title: string, lines: readonly string[]): string {
+  return svgDocument(chart, { title, lines: lines.flatMap(wrapped) })
+}
+
+/** Words in lines of a figure's width. */
+function wrapped(words: string): string[] {
+  const lines = ['']
+  for (const word of words.split(' ')) {
+    const line = lines.at(-1) as string
+    if (line !== '' && widthOf(`${line} ${word}`) > 1.1 * FIGURE_WIDTH) lines.push(word)
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
+  }
+  return lines
+}

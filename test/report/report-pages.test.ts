@@ -1,0 +1,108 @@
+/** The report of a run and the page of a compare in a browser, as files. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { BrowserContextOptions } from 'playwright-core'
+import { expect, test } from 'vitest'
+import { pageOf } from '../../lib/compare/page.js'
+import type { CompareResults } from '../../lib/compare/results.js'
+import { runFrom } from '../../lib/report/run-data.js'
+import { runPage } from '../../lib/report/run-page.js'
+import { openPage, overflow, violations } from '../browser.js'
+import { done, evaluation, memory, plan, samples, start, step, wholeRun } from '../lib/report/lines.js'
+import { scratchFolder } from '../lib/scratch.js'
+import { sweepTest, swept } from '../sweep.js'
+
+const NAME = 'orders-of-a-name-without-any-space-that-is-far-too-long-for-the-width-of-a-phone'
+const SCREENS: readonly (readonly [name: string, options: BrowserContextOptions])[] = [
+  ['on a phone, dark', { viewport: { width: 390, height: 844 }, isMobile: true, colorScheme: 'dark' }],
+  ['wide, light', {}],
+  ['on the narrowest phone', { viewport: { width: 320, height: 568 } }],
+  ['wide, dark', { colorScheme: 'dark' }],
+]
+
+async function open(html: string, options: BrowserContextOptions = {}) {
+  const path = join(scratchFolder(), 'page.html')
+  writeFileSync(path, html)
+  const opened = await openPage(pathToFileURL(path).href, options)
+  // Everything that a reader may open.
+  await opened.page.evaluate('for (const one of document.querySelectorAll("details")) one.open = true')
+  return opened
+}
+
+const ranks = (step: number) => ({
+  ...{ event: 'ranks' as const, time: start.time + step, step },
+  ranks: Object.fromEntries(
+    [0, 1].flatMap((layer) =>
+      ['q_proj', 'down_proj'].map((type) => [`model.layers.${layer}.${type}`, layer + 3]),
+    ),
+  ),
+})
+
+const report = () =>
+  runPage(
+    runFrom([
+      ...wholeRun(60).slice(0, -1),
+      ranks(10),
+      ranks(50),
+      done(60),
+      samples({ prompt: 'How?', expected: 'So.', base: 'x'.repeat(400), tuned: 'So.' }),
+    ]),
+    { name: NAME, config: 'r: 16' },
+  )
+
+const compared = () => JSON.parse(readFileSync('docs/results/compare-demo.json', 'utf8')) as CompareResults
+
+const PAGES = [
+  ['report.html', report],
+  ['compare.html', () => pageOf(compared(), NAME)],
+] as const
+
+test.each(
+  PAGES.flatMap(([page, html]) =>
+    swept(SCREENS, 1).map(([screen, options]) => [page, screen, html, options] as const),
+  ),
+)(
+  '%s %s: axe finds nothing, nothing scrolls sideways or is asked for',
+  async (_page, _screen, html, options) => {
+    const { page, complaints } = await open(html(), options)
+    expect(await violations(page)).toEqual([])
+    expect(await overflow(page)).toBeLessThanOrEqual(0)
+    expect(complaints).toEqual([])
+  },
+)
+
+test('the page of a compare shows the answers that flip with the entry that is chosen', async () => {
+  const { page } = await open(pageOf(compared(), NAME))
+  const shown = () =>
+    page
+      .locator('[data-flips]:visible')
+      .evaluateAll((all) => all.map((one) => one.getAttribute('data-flips')))
+  const [first] = await shown()
+  expect(await shown()).toEqual([first])
+  const names = await page
+    .locator('#flips option')
+    .evaluateAll((all) => all.map((one) => one.getAttribute('value')))
+  expect(names[0]).toBe(first)
+  expect(names.length).toBeGreaterThan(2)
+  await page.selectOption('#flips', 'dora')
+  expect(await shown()).toEqual(['dora'])
+})
+
+sweepTest('a report that tells of a failure has no fault either', async () => {
+  const failed = [start, plan, memory(0), evaluation(0, 7), step(1), step(2, { loss: null })]
+  const error = {
+    event: 'error' as const,
+    time: start.time + 3,
+    step: 2,
+    code: 'DIVERGED',
+    message: 'loss is NaN',
+  }
+  const html = runPage(runFrom([...failed, error]), { name: NAME, config: null })
+  for (const [, options] of SCREENS) {
+    const { page, complaints } = await open(html, options)
+    expect(await violations(page)).toEqual([])
+    expect(await overflow(page)).toBeLessThanOrEqual(0)
+    expect(complaints).toEqual([])
+  }
+})
