@@ -66,6 +66,7 @@ const kernels = [
 ]
 
 const putAway = 'what was put away comes back as it was'
+const goesBack = 'memory goes back only once'
 const driver = [
   caught(
     'stash.cpp',
@@ -73,6 +74,27 @@ const driver = [
     '  gpu.order(Lane::out, Lane::kernels);\n',
     '',
     'activations are put away before they are computed',
+  ),
+  caught(
+    'stash.cpp',
+    'a fetch waits for the put of the same bytes',
+    '  each(offset, bytes, true, [](const Gpu::Mark& put) { put.hold_back(Lane::in); });\n',
+    '',
+    'activations come back before they are put away',
+  ),
+  caught(
+    'stash.cpp',
+    goesBack,
+    '  memory_.gpu().settle();\n',
+    '',
+    'pinned memory is freed while copies use it',
+  ),
+  caught(
+    'memory.cpp',
+    goesBack,
+    '    memory_.gpu().settle();\n    memory_.gpu().driver().cuMemFree_v2(at_);',
+    '    memory_.gpu().driver().cuMemFree_v2(at_);',
+    'memory of the card is freed while kernels use it',
   ),
   caught(
     'transfers.cpp',

@@ -132,6 +132,52 @@ TEST("what was put away comes back as it was, whichever copies run early or late
   }
 }
 
+TEST("a fetch waits for the put of the same bytes, also where no kernel comes between them") {
+  for (const char* const order : kOrders) {
+    StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
+    UsedCard used(card);
+    const auto a = used.memory.allocate(Category::activations, 4000), b = used.memory.allocate(Category::activations, 4000);
+    const auto stash = used.memory.stash(Category::activations, "", 8000);
+    used.write(a->data(), counted_floats(1000, 1));
+    stash->put(4000, a->data(), 4000);
+    stash->fetch(b->data(), 4000, 4000);
+    CHECK(used.read(b->data(), 1000) == counted_floats(1000, 1));
+  }
+}
+
+TEST("memory goes back only once the kernels and copies that use it are done") {
+  for (const char* const order : kOrders) {
+    StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
+    {
+      UsedCard used(card);
+      const auto kept = used.memory.allocate(Category::workspace, 4000);
+      auto gone = used.memory.allocate(Category::workspace, 4000);
+      used.add(gone->data(), 1000, 2);
+      gone.reset();  // while a kernel writes it
+      gone = used.memory.allocate(Category::workspace, 4000);
+      used.add(gone->data(), 1000, 3);
+      used.memory.copy(kept->data(), gone->data(), 4000);
+      gone.reset();  // while it is copied
+      CHECK(used.read(kept->data(), 1000) == std::vector<float>(1000, 3.0f));
+      auto stash = used.memory.stash(Category::activations, "", 4000);
+      stash->put(0, kept->data(), 4000);
+      stash->fetch(kept->data(), 0, 4000);
+      stash.reset();  // while it is written and read
+      std::shared_ptr<std::byte> pinned = used.memory.pinned(Category::paged_weights, 4000);
+      std::fill_n(reinterpret_cast<float*>(pinned.get()), 1000, 5.0f);
+      {
+        const cuda::Gpu::Entered entered(used.gpu);
+        CHECK_EQ(card.driver()->cuMemcpyHtoDAsync_v2(kept->data().address(), pinned.get(), 4000,
+                                                     used.gpu.stream(cuda::Lane::kernels)),
+                 0);
+      }
+      pinned.reset();  // while it is read
+      CHECK(used.read(kept->data(), 1000) == std::vector<float>(1000, 5.0f));
+    }
+    CHECK_EQ(standin_leaks(), std::string());
+  }
+}
+
 TEST("the host reads and writes a stash after the copies that it meets") {
   for (const char* const order : kOrders) {
     StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
