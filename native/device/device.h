@@ -1,6 +1,7 @@
 // The seam. Whoever implements this computes; everything above it plans, names and orders.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -50,6 +51,9 @@ class Device {
   virtual void expect(std::span<const WeightRows> /*order*/) {}
 
   virtual void launch(const Kernel& kernel, Ptr<std::byte> workspace) = 0;
+  /// Calls `body`, which launches the same as at the last call with the key, but where something has changed. A device may
+  /// begin with it when the call ends, and prepare to launch all of it at once.
+  virtual void repeat(const void* /*key*/, const std::function<void()>& body) { body(); }
 
   // For LOWRANK_CHECK: devices over the same memory and weights, for as long as this one lives; null where there are none.
   /// Computes by the simplest kernels.

@@ -13,8 +13,8 @@
 
 namespace lowrank {
 
-using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention,
-                            AttentionBackward, Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero,
+using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
+                            Attention, AttentionBackward, Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero,
                             Cast, AddConstant, DecodeRows, EmbeddingGradient, BiasGradient, Dropout, DropoutBackward,
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
                             SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,

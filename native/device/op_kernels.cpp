@@ -60,11 +60,17 @@ void Rope::operands(Operands& see) const {
   see.adds(x, rows, int64_t{heads} * head_dim);
 }
 
+void AppendToCache::operands(Operands& see) const {
+  see.reads(positions, 1);
+  for (const Matrix& m : {k, v}) see.reads(m, tokens, cols);
+  for (const Matrix& m : {cached_k, cached_v}) see.writes(m.rows(past), tokens, cols);
+}
 void Attention::operands(Operands& see) const {
   const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;
   see.reads(q, tokens, width);
   see.reads(k, keys, kv_width);
   see.reads(v, keys, kv_width);
+  see.reads(positions, 1);
   see.writes(out, tokens, width);
   see.writes(lse, tokens * shape.heads);
 }

@@ -102,8 +102,18 @@ struct Heads {
   int32_t heads, kv_heads, head_dim, window;
   float scale;
 };
+/// Keys and values of fresh tokens go to their rows of the cache, `past` of which are filled; positions[0] is `past` as well.
+struct AppendToCache {
+  static constexpr const char* kName = "append_to_cache";
+  int64_t tokens, past, cols;
+  Ptr<int32_t> positions;
+  Matrix k, v, cached_k, cached_v;
+  void operands(Operands& see) const;
+};
+
 /// out = softmax(scale q k^T + mask) v; lse [tokens, heads] may be null. Sequences of the queries begin at
-/// `host_seqlens`, on the host; with `past` there is one, whose `past + tokens` keys and values lie at k and v.
+/// `host_seqlens`, on the host. With a cache there is one, whose `keys` keys and values lie at k and v, and
+/// positions[0] + tokens is `keys` as well.
 struct Attention {
   static constexpr const char* kName = "attention";
   int64_t tokens, keys;
@@ -111,6 +121,7 @@ struct Attention {
   std::span<const int32_t> host_seqlens;
   Matrix q, k, v, out;
   Ptr<float> lse;
+  Ptr<int32_t> positions = {};  // with a cache
   void operands(Operands& see) const;
 };
 struct AttentionBackward {

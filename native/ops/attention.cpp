@@ -34,27 +34,24 @@ int64_t cache_half(int64_t capacity, int64_t width, DType dtype) {
   return round_up(capacity * width * size_of(dtype), 64);
 }
 
-/// Appends fresh keys or values to their part of the cache, where attention then finds those of earlier calls too.
-void append(Run& run, Matrix& fresh, Ptr<std::byte> cache) {
-  const int64_t row = fresh.ld * size_of(fresh.dtype);
-  run.device->memory().copy(cache + run.past * row, fresh.data, run.tokens * row);
-  fresh.data = cache;
-}
-
 /// q, k, v -> y, aux = lse
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
   Matrix k = run.matrix(s.k), v = run.matrix(s.v);
   int64_t keys = run.tokens;
+  Ptr<int32_t> positions;
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
     const int64_t half = cache_half(capacity, k.ld, k.dtype);
     const Ptr<std::byte> layer = run.kv_cache + 2 * half * n.layer;
-    append(run, k, layer);
-    append(run, v, layer + half);
+    const Matrix cached_k{layer, k.dtype, k.ld}, cached_v{layer + half, v.dtype, v.ld};
+    positions = run.at<int32_t>(run.plan.positions);
+    run.launch(AppendToCache{run.tokens, run.past, k.ld, positions, k, v, cached_k, cached_v});
+    k = cached_k;  // with those of earlier calls
+    v = cached_v;
     keys = run.counting ? capacity : run.past + run.tokens;
   }
   run.launch(Attention{run.tokens, keys, heads_of(n), run.host_seqlens, run.matrix(s.q), k, v, run.matrix(s.y),
-                       s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
+                       s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux), positions});
 }
 
 /// q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv

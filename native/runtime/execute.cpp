@@ -93,6 +93,14 @@ void Executor::run_steps() {
     squares_.assign(trained().spec().parameters.size(), 0);
     expect_update(plan.steps.begin());
   }
+  // Of tokens that are decoded one by one the launches are mostly the same.
+  if (plan.options.mode == Mode::forward && past > 0 && check.empty())
+    context_.device.repeat(&plan, [&] { run_each(check); });
+  else
+    run_each(check);
+}
+
+void Executor::run_each(const std::string& check) {
   for (const Step& next : plan.steps) {
     if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
     const auto start = std::chrono::steady_clock::now();

@@ -52,6 +52,7 @@ class Executor final : public Run {
  private:
   friend class SessionAdapter;
   void run_steps();
+  void run_each(const std::string& check);
   void run_step(const Step& step, Device& on);
   void run_checked(const Step& step);
   void check_operands(const Step& step);

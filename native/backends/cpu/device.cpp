@@ -199,6 +199,12 @@ struct CpuDevice::Launch {
   void operator()(const Rope& k) const {
     ops.rope(pool, k.rows, k.heads, k.head_dim, matrix(k.x), host(k.positions), host(k.cos), host(k.sin), k.inverse);
   }
+  void operator()(const AppendToCache& k) const {
+    for (const auto& [fresh, cached] : {std::pair(k.k, k.cached_k), std::pair(k.v, k.cached_v)}) {
+      const int64_t row = k.cols * size_of(fresh.dtype);
+      for (int64_t t = 0; t < k.tokens; ++t) std::copy_n(host(fresh.rows(t).data), row, host(cached.rows(k.past + t).data));
+    }
+  }
   void operator()(const Attention& k) const {
     AttentionShape shape = shape_of(k.shape, k.host_seqlens);
     const int32_t cached[2] = {0, static_cast<int32_t>(k.keys)};

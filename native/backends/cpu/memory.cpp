@@ -5,6 +5,7 @@
 #include <new>
 
 #include "backends/cpu/device.h"
+#include "backends/file_stash.h"
 
 namespace lowrank::cpu {
 namespace {
@@ -37,7 +38,7 @@ class HostMemory final : public Memory {
   }
   std::byte* shared(Ptr<std::byte> at) override { return host(at); }
   std::unique_ptr<Stash> stash(Category, const std::string& folder, int64_t bytes) override {
-    return std::make_unique<FileStash>(folder, bytes);
+    return std::make_unique<FileStash>(*this, folder, bytes);
   }
 };
 
@@ -47,9 +48,6 @@ Scratch::Scratch(int64_t bytes)
     : bytes_(bytes), room_(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), kLine))) {}
 Ptr<std::byte> Scratch::data() const { return address_of(room_.get()); }
 void Scratch::clear() { std::memset(room_.get(), 0, static_cast<size_t>(bytes_)); }
-
-void FileStash::put(int64_t offset, Ptr<std::byte> from, int64_t bytes) { file_.write(host(from), bytes, offset); }
-void FileStash::fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) { file_.read(host(to), bytes, offset); }
 
 Memory& memory() {
   static HostMemory* const process = new HostMemory;  // leaked on purpose: what dies late may still be of it

@@ -3,10 +3,8 @@
 
 #include <memory>
 #include <new>
-#include <string>
 
 #include "device/memory.h"
-#include "os/paged_file.h"
 
 namespace lowrank::cpu {
 
@@ -25,22 +23,6 @@ class Scratch final : public Allocation {
   };
   int64_t bytes_;
   std::unique_ptr<std::byte, Free> room_;
-};
-
-/// A file.
-class FileStash final : public Stash {
- public:
-  FileStash(const std::string& folder, int64_t bytes) : file_(folder, bytes) {}
-  void put(int64_t offset, Ptr<std::byte> from, int64_t bytes) override;
-  void fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) override;
-  void will_fetch(int64_t offset, int64_t bytes) override { file_.will_need(offset, bytes); }
-  void settle() override { file_.settle(); }
-  void read(int64_t offset, void* to, int64_t bytes) override { file_.read(to, bytes, offset); }
-  void write(int64_t offset, const void* from, int64_t bytes) override { file_.write(from, bytes, offset); }
-  const os::PagedFile& file() const { return file_; }
-
- private:
-  os::PagedFile file_;
 };
 
 /// Never destroyed.

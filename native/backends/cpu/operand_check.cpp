@@ -96,7 +96,7 @@ struct OperandCheck::Copies {
 class OperandCheck::Trial {
  public:
   Trial(OperandCheck& check, const Kernel& kernel, Ptr<std::byte> workspace)
-      : device_(check.device_),
+      : device_(check.of_),
         image_(check.spans_),
         kernel_(kernel),
         workspace_(workspace),
@@ -203,7 +203,7 @@ class OperandCheck::Trial {
 /// The device's memory; what is allocated in it belongs to what is checked for as long as it lives.
 class OperandCheck::Watched final : public Memory {
  public:
-  explicit Watched(OperandCheck& check) : check_(check), memory_(check.device_.memory()) {}
+  explicit Watched(OperandCheck& check) : check_(check), memory_(check.of_.memory()) {}
   std::unique_ptr<Allocation> allocate(Category category, int64_t bytes) override {
     return watched(memory_.allocate(category, bytes));
   }
@@ -246,7 +246,7 @@ class OperandCheck::Watched final : public Memory {
 };
 
 OperandCheck::OperandCheck(Device& device, Spans memory)
-    : device_(device),
+    : WrappedDevice(device),
       spans_(std::move(memory)),
       copies_(std::make_unique<Copies>()),
       watched_(std::make_unique<Watched>(*this)) {}

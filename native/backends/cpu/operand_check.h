@@ -4,14 +4,14 @@
 #include <span>
 #include <vector>
 
-#include "device/device.h"
+#include "device/wrapped.h"
 
 namespace lowrank::cpu {
 
 /// A device of the CPU's memory that launches every kernel again and again: with all memory spoiled that the kernel
 /// does not name, and with each operand spoiled that it says it reads. Throws Error("INTERNAL") where it writes or
 /// reads what it does not name, leaves a part of what it writes, or does not look at the ends of what it reads.
-class OperandCheck final : public Device {
+class OperandCheck final : public WrappedDevice {
  public:
   using Spans = std::vector<std::span<std::byte>>;
 
@@ -19,19 +19,13 @@ class OperandCheck final : public Device {
   OperandCheck(Device& device, Spans memory);
   ~OperandCheck() override;
 
-  const KernelSizes& sizes() const override { return device_.sizes(); }
   Memory& memory() override;
-  std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override { return device_.place(weights); }
-  void use(const PlacedWeights* weights) override { device_.use(weights); }
-  int64_t rows_at_once(int weight, int64_t rows) const override { return device_.rows_at_once(weight, rows); }
-  std::unique_ptr<Hold> hold(const WeightRows& rows) override { return device_.hold(rows); }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
  private:
   struct Copies;
   class Trial;
   class Watched;
-  Device& device_;
   Spans spans_;
   const std::unique_ptr<Copies> copies_;  // of all memory
   const std::unique_ptr<Watched> watched_;

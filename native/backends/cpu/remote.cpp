@@ -117,7 +117,7 @@ class Moved {
 }  // namespace
 
 Remote::Remote(Device& of, const WeightStore* weights)
-    : of_(of), pool_(1), cpu_(pool_, cpu::kernels(Level::reference), CpuSizes(1)) {
+    : WrappedDevice(of), pool_(1), cpu_(pool_, cpu::kernels(Level::reference), CpuSizes(1)) {
   if (weights == nullptr) return;
   weights_ = cpu_.place(*weights);
   cpu_.use(weights_.get());

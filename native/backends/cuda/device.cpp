@@ -76,8 +76,25 @@ void CudaDevice::finish() {
   gpu_.finish(Lane::kernels);
 }
 
-void CudaDevice::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t, int64_t shared_bytes) {
-  gpu_.launch(kernel, blocks, threads, args, shared_bytes);
+void CudaDevice::repeat(const void* key, const std::function<void()>& body) {
+  {
+    const Gpu::Entered entered(gpu_);
+    gpu_.begin_repeat(key);
+  }
+  try {
+    body();
+  } catch (...) {
+    const Gpu::Entered entered(gpu_, true);
+    gpu_.drop_repeat();
+    throw;
+  }
+  const Gpu::Entered entered(gpu_);
+  gpu_.end_repeat();
+}
+
+void CudaDevice::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
+                        int64_t shared_bytes) {
+  gpu_.launch(kernel, blocks, threads, args, args_bytes, shared_bytes);
 }
 
 class CudaDevice::Placed final : public PlacedWeights {

@@ -50,6 +50,7 @@ class CudaDevice final : public Device, private Launcher {
   std::unique_ptr<Hold> hold(const WeightRows& rows) override;
   void expect(std::span<const WeightRows> order) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+  void repeat(const void* key, const std::function<void()>& body) override;
   /// The CPU's reference kernels, on copies of what a kernel touches.
   std::unique_ptr<Device> reference() override;
   /// Bytes of streamed bases that were fetched so far, of those that are placed.

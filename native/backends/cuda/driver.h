@@ -21,6 +21,8 @@ using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
 using CUmodule = struct CUmod_st*;
 using CUfunction = struct CUfunc_st*;
+using CUgraph = struct CUgraph_st*;
+using CUgraphExec = struct CUgraphExec_st*;
 
 inline constexpr CUresult CUDA_SUCCESS = 0;
 inline constexpr CUresult CUDA_ERROR_INVALID_VALUE = 1;
@@ -39,6 +41,8 @@ inline constexpr CUresult CUDA_ERROR_ILLEGAL_ADDRESS = 700;
 inline constexpr CUresult CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES = 701;
 inline constexpr CUresult CUDA_ERROR_LAUNCH_FAILED = 719;
 inline constexpr CUresult CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803;
+inline constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900;
+inline constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901;
 
 inline constexpr int CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16;
 inline constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75;
@@ -48,6 +52,7 @@ inline constexpr int CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 inline constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
 inline constexpr unsigned CU_EVENT_DISABLE_TIMING = 2;
 inline constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1;
+inline constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
 
 /// X(name, parameters) for every function that is used. All of them are in driver R525, the oldest that is taken.
 #define LOWRANK_DRIVER_CALLS(X)                                                               \
@@ -76,6 +81,12 @@ inline constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1;
   X(cuStreamDestroy_v2, (CUstream stream))                                                    \
   X(cuStreamSynchronize, (CUstream stream))                                                   \
   X(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags))                      \
+  X(cuStreamBeginCapture_v2, (CUstream stream, int mode))                                     \
+  X(cuStreamEndCapture, (CUstream stream, CUgraph* graph))                                    \
+  X(cuGraphInstantiateWithFlags, (CUgraphExec * made, CUgraph graph, unsigned long long flags)) \
+  X(cuGraphDestroy, (CUgraph graph))                                                          \
+  X(cuGraphLaunch, (CUgraphExec graph, CUstream stream))                                      \
+  X(cuGraphExecDestroy, (CUgraphExec graph))                                                  \
   X(cuEventCreate, (CUevent * event, unsigned flags))                                         \
   X(cuEventDestroy_v2, (CUevent event))                                                       \
   X(cuEventRecord, (CUevent event, CUstream stream))                                          \

@@ -1,7 +1,9 @@
 #include "backends/cuda/gpu.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/error.h"
 
@@ -12,12 +14,19 @@ namespace {
 /// after those.
 constexpr int64_t kPace = 64;
 
-bool is_on(const char* variable) { return variable != nullptr && std::strcmp(variable, "1") == 0; }
+/// Sessions take turns; more graphs than this are not kept.
+constexpr size_t kMostRepeats = 4;
+
+bool is(const char* variable, const char* value) { return variable != nullptr && std::strcmp(variable, value) == 0; }
 
 }  // namespace
 
 Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
-    : driver_(std::move(driver)), found_(found), blocking_(is_on(std::getenv("LOWRANK_CUDA_BLOCKING"))), pack_(pack) {
+    : driver_(std::move(driver)),
+      found_(found),
+      blocking_(is(std::getenv("LOWRANK_CUDA_BLOCKING"), "1")),
+      uses_graphs_(!blocking_ && !is(std::getenv("LOWRANK_CUDA_GRAPHS"), "0")),
+      pack_(pack) {
   if (!pack_.runs_on(card().sm))
     fail("DEVICE", name(), ": ", pack, " has no kernels for compute capability ", card().sm / 10, ".", card().sm % 10);
   try {
@@ -40,6 +49,7 @@ Gpu::~Gpu() {
 
 void Gpu::release() noexcept {
   for (std::unique_ptr<Mark>& pace : paces_) pace.reset();
+  for (const Repeat& repeat : repeats_) destroy(repeat.graph);
   for (const CUevent event : spare_events_) driver_->cuEventDestroy_v2(event);
   for (const CUmodule module : modules_)
     if (module != nullptr) driver_->cuModuleUnload(module);
@@ -78,6 +88,10 @@ void Gpu::finish(Lane lane) {
 }
 
 void Gpu::settle() noexcept {
+  try {
+    queue_waiting();
+  } catch (const Error&) {  // it stays, and the next call throws it
+  }
   for (const CUstream stream : streams_)
     if (stream != nullptr) driver_->cuStreamSynchronize(stream);
 }
@@ -100,7 +114,7 @@ Gpu::Function& Gpu::function(const char* kernel) {
   return functions_.emplace(kernel, made).first->second;
 }
 
-void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t shared_bytes) {
+void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes) {
   if (blocks.x > kMostBlocks || blocks.y > kMostBlocksAcross || blocks.z > kMostBlocksAcross)
     fail("INTERNAL", "the kernel ", kernel, " is launched with ", blocks.x, " x ", blocks.y, " x ", blocks.z,
          " blocks, more than a card takes");
@@ -111,13 +125,28 @@ void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args,
           "cuFuncSetAttribute");
     found.shared_bytes = shared_bytes;
   }
+  const Launches::Launch launch{kernel, found.handle, blocks, threads, shared_bytes};
+  if (waits_)
+    waiting_.add(launch, args, args_bytes);
+  else
+    queue_in_pace(launch, args);
+}
+
+CUresult Gpu::queue(const Launches::Launch& launch, const void* args) {
   void* parameters[] = {const_cast<void*>(args)};
-  const CUresult error = driver_->cuLaunchKernel(
-      found.handle, static_cast<unsigned>(blocks.x), static_cast<unsigned>(blocks.y), static_cast<unsigned>(blocks.z),
-      static_cast<unsigned>(threads), 1, 1, static_cast<unsigned>(shared_bytes), stream(Lane::kernels), parameters, nullptr);
-  if (error != CUDA_SUCCESS)
-    broken("the kernel " + std::string(kernel) + " was not launched: cuLaunchKernel: " + driver_->name_of(error));
-  queued_.push_back(kernel);
+  const auto& [x, y, z] = launch.blocks;
+  return driver_->cuLaunchKernel(launch.function, static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z),
+                                 static_cast<unsigned>(launch.threads), 1, 1, static_cast<unsigned>(launch.shared_bytes),
+                                 streams_[static_cast<size_t>(Lane::kernels)], parameters, nullptr);
+}
+
+void Gpu::not_launched(const char* kernel, CUresult error) {
+  broken("the kernel " + std::string(kernel) + " was not launched: cuLaunchKernel: " + driver_->name_of(error));
+}
+
+void Gpu::queue_in_pace(const Launches::Launch& launch, const void* args) {
+  if (const CUresult error = queue(launch, args); error != CUDA_SUCCESS) not_launched(launch.kernel, error);
+  queued_.push_back(launch.kernel);
   if (blocking_) return finish(Lane::kernels);
   if (++launches_ % kPace != 0) return;
   // The mark of the last time is reached before this one is set, so that what is queued is at most two paces.
@@ -129,6 +158,72 @@ void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args,
   }
   if (pace == nullptr) pace = std::make_unique<Mark>(*this);
   pace->record(Lane::kernels);
+}
+
+void Gpu::queue_waiting() {
+  if (!waits_) return;
+  waits_ = false;
+  waiting_.each([&](const Launches::Launch& launch, const void* args) { queue_in_pace(launch, args); });
+}
+
+void Gpu::begin_repeat(const void* key) {
+  if (!uses_graphs_) return;
+  auto known = std::find_if(repeats_.begin(), repeats_.end(), [&](const Repeat& each) { return each.key == key; });
+  if (known == repeats_.end()) {
+    if (repeats_.size() == kMostRepeats) {
+      destroy(repeats_.front().graph);
+      repeats_.erase(repeats_.begin());
+    }
+    repeats_.push_back({key, {}});
+  } else {
+    std::rotate(known, known + 1, repeats_.end());
+  }
+  waiting_.clear();
+  waits_ = true;
+}
+
+void Gpu::end_repeat() {
+  if (!waits_) return;
+  Repeat& repeat = repeats_.back();
+  if (waiting_.empty() || !(repeat.launches == waiting_)) {
+    destroy(std::exchange(repeat.graph, nullptr));
+    queue_waiting();
+    std::swap(repeat.launches, waiting_);
+    return;
+  }
+  waits_ = false;
+  if (repeat.graph == nullptr) repeat.graph = capture(repeat.launches);
+  check(driver_->cuGraphLaunch(repeat.graph, stream(Lane::kernels)), "cuGraphLaunch");
+  repeat.launches.each([&](const Launches::Launch& launch, const void*) { queued_.push_back(launch.kernel); });
+}
+
+CUgraphExec Gpu::capture(const Launches& launches) {
+  const CUstream kernels = stream(Lane::kernels);
+  check(driver_->cuStreamBeginCapture_v2(kernels, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
+  CUresult error = CUDA_SUCCESS;
+  const char* failed = nullptr;
+  launches.each([&](const Launches::Launch& launch, const void* args) {
+    if (failed == nullptr && (error = queue(launch, args)) != CUDA_SUCCESS) failed = launch.kernel;
+  });
+  CUgraph graph = nullptr;
+  const CUresult ended = driver_->cuStreamEndCapture(kernels, &graph);
+  CUgraphExec made = nullptr;
+  CUresult instantiated = CUDA_SUCCESS;
+  if (graph != nullptr) {
+    if (failed == nullptr) instantiated = driver_->cuGraphInstantiateWithFlags(&made, graph, 0);
+    driver_->cuGraphDestroy(graph);
+  }
+  if (failed != nullptr) not_launched(failed, error);
+  check(ended, "cuStreamEndCapture");
+  check(instantiated, "cuGraphInstantiate");
+  return made;
+}
+
+/// What it was launched for is done before.
+void Gpu::destroy(CUgraphExec graph) noexcept {
+  if (graph == nullptr) return;
+  driver_->cuStreamSynchronize(streams_[static_cast<size_t>(Lane::kernels)]);
+  driver_->cuGraphExecDestroy(graph);
 }
 
 Gpu::Mark::Mark(Gpu& gpu) : gpu_(gpu) {

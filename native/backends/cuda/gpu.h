@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backends/cuda/driver.h"
+#include "backends/cuda/launches.h"
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/pack.h"
 
@@ -48,7 +49,11 @@ class Gpu {
     std::unique_lock<std::mutex> lock_;
   };
 
-  CUstream stream(Lane lane) const { return streams_[static_cast<size_t>(lane)]; }
+  /// To queue work on, after all that was launched.
+  CUstream stream(Lane lane) {
+    queue_waiting();
+    return streams_[static_cast<size_t>(lane)];
+  }
   /// Throws Error("DEVICE") where a call of the driver failed.
   void check(CUresult error, const char* call);
   /// Waits until all work of a stream is done.
@@ -56,7 +61,14 @@ class Gpu {
   /// The same for all streams; never throws.
   void settle() noexcept;
 
-  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t shared_bytes);
+  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes);
+
+  /// What is launched from here to `end_repeat` waits until then, or until other work is queued. Where all of it is the same
+  /// as the last time with this key, the driver is given it as one graph. LOWRANK_CUDA_GRAPHS=0 does without.
+  void begin_repeat(const void* key);
+  void end_repeat();
+  /// Forgets what waits.
+  void drop_repeat() { waits_ = false; }
 
   /// A place in a stream's work.
   class Mark {
@@ -85,12 +97,18 @@ class Gpu {
     int64_t shared_bytes = 48 * 1024;  // that it may ask for
   };
   Function& function(const char* kernel);
+  CUresult queue(const Launches::Launch& launch, const void* args);
+  void queue_in_pace(const Launches::Launch& launch, const void* args);
+  void queue_waiting();
+  CUgraphExec capture(const Launches& launches);
+  void destroy(CUgraphExec graph) noexcept;
+  [[noreturn]] void not_launched(const char* kernel, CUresult error);
   [[noreturn]] void broken(const std::string& what);
   void release() noexcept;
 
   const std::shared_ptr<const Driver> driver_;
   const FoundCard found_;
-  const bool blocking_;
+  const bool blocking_, uses_graphs_;
   Pack pack_;
   std::mutex mutex_;
   CUdevice device_ = 0;
@@ -102,6 +120,14 @@ class Gpu {
   std::vector<const char*> queued_;  // kernels that were launched since the stream was last waited for
   std::array<std::unique_ptr<Mark>, 2> paces_;  // so that the queue never runs far ahead
   int64_t launches_ = 0;
+  bool waits_ = false;
+  Launches waiting_;
+  struct Repeat {
+    const void* key;
+    Launches launches;            // of the last time
+    CUgraphExec graph = nullptr;  // of these, from the second time on
+  };
+  std::vector<Repeat> repeats_;  // the last used one last
   std::string failure_;
 };
 

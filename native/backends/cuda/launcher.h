@@ -15,6 +15,7 @@ namespace lowrank::cuda {
 /// Blocks of a launch.
 struct Grid {
   int64_t x = 1, y = 1, z = 1;
+  bool operator==(const Grid&) const = default;
 };
 /// Limits of every card on the blocks of a launch, and on those of its second and third dimension.
 inline constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1, kMostBlocksAcross = 65535;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backends/cuda/stash.h"
+#include "backends/file_stash.h"
 #include "core/error.h"
 #include "core/math.h"
 #include "core/remarks.h"

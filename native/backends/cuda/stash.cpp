@@ -77,16 +77,4 @@ void PinnedStash::write(int64_t offset, const void* from, int64_t bytes) {
   std::copy_n(static_cast<const std::byte*>(from), bytes, pinned_->data() + offset);
 }
 
-void FileStash::put(int64_t offset, Ptr<std::byte> from, int64_t bytes) {
-  room_.resize(static_cast<size_t>(bytes));
-  memory_.download(room_.data(), from, bytes, "stash");
-  file_.write(room_.data(), bytes, offset);
-}
-
-void FileStash::fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) {
-  room_.resize(static_cast<size_t>(bytes));
-  file_.read(room_.data(), bytes, offset);
-  memory_.upload(to, room_.data(), bytes);
-}
-
 }  // namespace lowrank::cuda

@@ -1,14 +1,12 @@
-// Room for numbers of the card: in pinned memory of the host, or in a file where the system refuses that.
+// Room for numbers of the card in pinned memory of the host.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "backends/cuda/memory.h"
-#include "os/paged_file.h"
 
 namespace lowrank::cuda {
 
@@ -41,23 +39,6 @@ class PinnedStash final : public Stash {
   std::optional<Pinned> pinned_;
   std::vector<Copy> copies_;  // that may still run
   Claim claim_;
-};
-
-/// The host waits for each copy.
-class FileStash final : public Stash {
- public:
-  FileStash(CudaMemory& memory, const std::string& folder, int64_t bytes) : memory_(memory), file_(folder, bytes) {}
-  void put(int64_t offset, Ptr<std::byte> from, int64_t bytes) override;
-  void fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) override;
-  void will_fetch(int64_t offset, int64_t bytes) override { file_.will_need(offset, bytes); }
-  void settle() override { file_.settle(); }
-  void read(int64_t offset, void* to, int64_t bytes) override { file_.read(to, bytes, offset); }
-  void write(int64_t offset, const void* from, int64_t bytes) override { file_.write(from, bytes, offset); }
-
- private:
-  CudaMemory& memory_;
-  os::PagedFile file_;
-  std::vector<std::byte> room_;
 };
 
 }  // namespace lowrank::cuda

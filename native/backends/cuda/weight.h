@@ -65,6 +65,7 @@ struct WeightAddresses {
 /// @param first row of the weight that the view begins with, where it holds a slice of the rows
 inline DeviceWeight device_weight(const WeightView& view, const WeightAddresses& at, int64_t first = 0) {
   return {format_of(view),
+          view.absmax_offset,
           view.rows,
           view.cols,
           -first,
@@ -73,7 +74,6 @@ inline DeviceWeight device_weight(const WeightView& view, const WeightAddresses&
           reinterpret_cast<const float*>(at.absmax.address()),
           reinterpret_cast<const uint8_t*>(at.absmax_codes.address()),
           reinterpret_cast<const float*>(at.nested_absmax.address()),
-          view.absmax_offset,
           view.nested_skip,
           view.format == WeightFormat::ggml ? view.head_rows : 0};
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { hasStandin, standin } from '../native/cuda-standin.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
@@ -109,4 +110,25 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
       )
     },
   )
+
+  sweepTest('so does the base of a GGUF file without quantization', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowrank-gguf-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    for (const dtype of ['f16', 'f32']) {
+      const model = join(folder, `${dtype}.gguf`)
+      const written = ['--model', tinyModel(), '--output', model, '--dtype', dtype]
+      expect(await lowrank(['export', '--format', 'gguf', ...written, '--no-check'])).toMatchObject({
+        code: 0,
+      })
+      const usual = await trained('cuda', standin(), { model, max_steps: 1 })
+      const streamed = { model, max_steps: 1, paged_weights: true }
+      const pinned = await trained('cuda', standin({ LOWRANK_STANDIN_ORDER: 'random:3' }), streamed)
+      expect(pinned.losses).toEqual(usual.losses)
+      expect(pinned.notes).toContain('paged_weights')
+      const [cpu] = (await trained('cpu', {}, { model, max_steps: 1 })).losses
+      expect(pinned.losses[0]).toBeCloseTo(cpu as number, 3)
+      const scarce = await trained('cuda', standin({ LOWRANK_STANDIN_PINNED: String(24 << 20) }), streamed)
+      expect(scarce.losses).toEqual(usual.losses)
+    }
+  })
 })

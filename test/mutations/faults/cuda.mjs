@@ -118,6 +118,27 @@ const driver = [
     'an upload takes room that an earlier one is still copied from',
   ),
   caught(
+    'gpu.h',
+    'launches that come again are a graph',
+    '    queue_waiting();\n',
+    '',
+    'work that is queued overtakes launches that wait',
+  ),
+  caught(
+    'launches.h',
+    'launches that come again are a graph',
+    'args_.size() == other.args_.size() &&\n           std::memcmp(args_.data(), other.args_.data(), args_.size() * sizeof(Unit)) == 0;',
+    'args_.size() == other.args_.size();',
+    'a graph is launched for other arguments',
+  ),
+  caught(
+    'kernels/attention.cu',
+    'tokens that are decoded by graphs',
+    'const int splits = decoded_splits((args.positions ? args.positions[0] : args.past) + args.tokens);',
+    'const int splits = decoded_splits(args.past + args.tokens);',
+    'keys that the card counts are those of the host',
+  ),
+  caught(
     'gpu.cpp',
     'every call of the driver that fails, at any use',
     '  for (const CUevent event : spare_events_) driver_->cuEventDestroy_v2(event);\n',

@@ -16,6 +16,7 @@
 
 #include "adapters/adapter.h"
 #include "backends/cpu/device.h"
+#include "backends/file_stash.h"
 #include "check.h"
 #include "core/error.h"
 #include "host.h"
@@ -104,7 +105,7 @@ bool same_values(const HostAdapter& a, const HostAdapter& b) {
 }
 
 [[maybe_unused]] const os::PagedFile& file_of(const OptimizerState& state) {
-  return static_cast<const cpu::FileStash*>(state.stash())->file();
+  return static_cast<const FileStash*>(state.stash())->file();
 }
 
 /// True if the folder for temporary files is on a disk.

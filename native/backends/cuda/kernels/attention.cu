@@ -1,7 +1,7 @@
 // Attention with sums in fp32 for any operands: a warp a query or a key, whose lanes have 32 keys or queries at a time,
 // then the columns of the head.
 #include "attention.h"
-#include "device.cuh"
+#include "cells.cuh"
 
 namespace lowrank::cuda {
 namespace {
@@ -198,10 +198,10 @@ LOWRANK_DEVICE void decode(const DecodeArgs& args) {
   const T* const k = head_row<T>(args.k, 0, args.k_ld, kv_head, d);
   const T* const v = head_row<T>(args.v, 0, args.v_ld, kv_head, d);
   // Keys that the row sees are from first to visible; no row of the block sees others than from `least` to `end`.
-  const int past = args.keys - args.tokens;
+  const int past = args.positions ? args.positions[0] : args.past, range = decoded_range(past + args.tokens);
   const int last_row = min(first_row + Rows, all) - 1;
-  const int least = max(max(past + first_row / group + 1 - args.window, 0), split * args.range);
-  const int end = min(past + last_row / group + 1, min(split + 1, args.splits) * args.range);
+  const int least = max(max(past + first_row / group + 1 - args.window, 0), split * range);
+  const int end = min(past + last_row / group + 1, (split + 1) * range);
   float top[Rows], total[Rows], sums[Rows][kPerLane];
 #pragma unroll
   for (int r = 0; r < Rows; ++r) {
@@ -210,7 +210,7 @@ LOWRANK_DEVICE void decode(const DecodeArgs& args) {
 #pragma unroll
     for (int e = 0; e < kPerLane; ++e) sums[r][e] = 0;
   }
-  for (int begin = split * args.range + 32 * warp; begin < end; begin += kThreads) {
+  for (int begin = split * range + 32 * warp; begin < end; begin += kThreads) {
     if (begin + 32 <= least) continue;
     const int key = begin + lane;
     float p[Rows];
@@ -272,7 +272,7 @@ LOWRANK_DEVICE void decode(const DecodeArgs& args) {
     args.parts[part * d + c] = value;
     if (c > 0) continue;
     args.tops[part] = most;
-    args.tops[args.splits * queries + part] = whole;
+    args.tops[kMostSplits * queries + part] = whole;
   }
 }
 
@@ -280,10 +280,11 @@ LOWRANK_DEVICE void decode(const DecodeArgs& args) {
 template <class T>
 LOWRANK_DEVICE void combine(const DecodeArgs& args) {
   const int64_t query = blockIdx.x, queries = int64_t{args.tokens} * args.heads;
-  const float* const totals = args.tops + args.splits * queries;
+  const float* const totals = args.tops + kMostSplits * queries;
+  const int splits = decoded_splits((args.positions ? args.positions[0] : args.past) + args.tokens);
   float top = -kInfinity, total = 0;
-  for (int split = 0; split < args.splits; ++split) top = fmaxf(top, args.tops[split * queries + query]);
-  for (int split = 0; split < args.splits; ++split) {
+  for (int split = 0; split < splits; ++split) top = fmaxf(top, args.tops[split * queries + query]);
+  for (int split = 0; split < splits; ++split) {
     const int64_t part = split * queries + query;
     if (totals[part] != 0) total = fmaf(expf(args.tops[part] - top), totals[part], total);
   }
@@ -291,7 +292,7 @@ LOWRANK_DEVICE void combine(const DecodeArgs& args) {
   T* const out = static_cast<T*>(args.out) + token * args.out_ld + head * args.head_dim;
   for (int c = static_cast<int>(threadIdx.x); c < args.head_dim; c += kThreads) {
     float value = 0;
-    for (int split = 0; split < args.splits; ++split) {
+    for (int split = 0; split < splits; ++split) {
       const int64_t part = split * queries + query;
       if (totals[part] != 0) value = fmaf(expf(args.tops[part] - top), args.parts[part * args.head_dim + c], value);
     }
@@ -312,6 +313,14 @@ LOWRANK_KERNEL(attention_gradient_queries_bf16, AttentionBackwardArgs, 128, 4) {
 }
 LOWRANK_KERNEL(attention_gradient_keys_f32, AttentionBackwardArgs, 128, 4) { keys_gradient<float>(args); }
 LOWRANK_KERNEL(attention_gradient_keys_bf16, AttentionBackwardArgs, 128, 4) { keys_gradient<__nv_bfloat16>(args); }
+LOWRANK_KERNEL(append_to_cache, AppendToCacheArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  const bool keys = blockIdx.z == 0;
+  float values[8];
+  load(values, keys ? args.k : args.v, spot);
+  store(keys ? args.cached_k : args.cached_v, values, args.positions[0] + spot.row, spot.col, spot.count);
+}
 LOWRANK_KERNEL(attention_decode_f32_1, DecodeArgs, 128, 4) { decode<float, 1>(args); }
 LOWRANK_KERNEL(attention_decode_f32_8, DecodeArgs, 128, 2) { decode<float, 8>(args); }
 LOWRANK_KERNEL(attention_decode_bf16_1, DecodeArgs, 128, 4) { decode<__nv_bfloat16, 1>(args); }

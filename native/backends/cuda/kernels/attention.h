@@ -1,7 +1,7 @@
 // Kernels of attention for any operands and head size, and of its decoding. Those on matrix units are in flash.h.
 #pragma once
 
-#include "kernel.h"
+#include "cells.h"
 
 namespace lowrank::cuda {
 
@@ -26,6 +26,7 @@ struct AttentionBackwardArgs {
   const AttentionTile* tiles;
   int32_t heads, kv_heads, head_dim, window;
   float scale;
+  int32_t unused = 0;
   const void *q, *k, *v, *dout;
   int64_t q_ld, k_ld, v_ld, dout_ld;
   const float *lse, *sums;  // [tokens, heads]
@@ -42,20 +43,38 @@ struct AttentionSumsArgs {
   float* sums;
 };
 
+/// Keys and values [tokens, cols] to their rows of the cache; block (.., .., 0) has keys, and (.., .., 1) values.
+struct AppendToCacheArgs {
+  Tiles tiles;
+  const int32_t* positions;  // [1], of the first token
+  Cells k, v, cached_k, cached_v;
+};
+
 /// Few queries over many keys: block (split, kv head, group of rows) sees keys [split range, (split + 1) range). Rows
 /// are the queries of a kv head, query by query and of each its heads.
 struct DecodeArgs {
-  int32_t tokens, keys, range, splits;
+  /// [1], of the first token: the keys that came before, which the card counts so that arguments stay the same. Null: `past`.
+  const int32_t* positions;
+  int32_t tokens, past;
   int32_t heads, kv_heads, head_dim, window;
   float scale;
+  int32_t unused = 0;
   const void *q, *k, *v;
   int64_t q_ld, k_ld, v_ld;
-  float* parts;  // [splits, tokens, heads, head_dim] not yet divided
-  float* tops;   // [splits, tokens, heads] and the sums behind them
+  float* parts;  // [kMostSplits, tokens, heads, head_dim] not yet divided
+  float* tops;   // [kMostSplits, tokens, heads] and the sums behind them
   void* out;
   int64_t out_ld;
   float* lse;
 };
+
+inline constexpr int32_t kMostSplits = 64, kLeastRange = 128;  // of keys
+/// Keys of a split, and the splits that there are.
+constexpr int32_t decoded_range(int32_t keys) {
+  const int32_t each = (keys + kMostSplits - 1) / kMostSplits;
+  return (each + kLeastRange - 1) / kLeastRange * kLeastRange;
+}
+constexpr int32_t decoded_splits(int32_t keys) { return (keys + decoded_range(keys) - 1) / decoded_range(keys); }
 
 /// Queries or keys of a block, a warp each.
 inline constexpr int kAttentionRows = 4;
@@ -72,6 +91,7 @@ inline constexpr int kAttentionCols = 256;
   X(attention_gradient_queries_bf16, AttentionBackwardArgs) \
   X(attention_gradient_keys_f32, AttentionBackwardArgs)     \
   X(attention_gradient_keys_bf16, AttentionBackwardArgs)    \
+  X(append_to_cache, AppendToCacheArgs)                     \
   X(attention_decode_f32_1, DecodeArgs)                     \
   X(attention_decode_f32_8, DecodeArgs)                     \
   X(attention_decode_bf16_1, DecodeArgs)                    \

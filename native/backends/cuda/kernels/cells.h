@@ -20,6 +20,7 @@ struct Cells {
 struct Tiles {
   int64_t rows, cols;
   int32_t shift;
+  int32_t unused = 0;
 };
 inline constexpr int kTileThreads = 256, kColumnsAtOnce = 8;
 

@@ -8,10 +8,10 @@ namespace lowrank::cuda {
 struct RopeArgs {
   Tiles tiles;   // of pairs: heads * head_dim / 2 columns
   int32_t half;  // pairs of a head
+  int32_t inverse;
   Cells x;
   const int32_t* positions;
   const float *cos, *sin;
-  int32_t inverse;
 };
 struct SwigluArgs {
   Tiles tiles;
@@ -35,8 +35,9 @@ struct CastArgs {
 };
 struct AddConstantArgs {
   int64_t count;
-  float value;
   float* to;
+  float value;
+  int32_t unused = 0;
 };
 /// Draws below the threshold drop their element.
 struct DropoutArgs {

@@ -16,9 +16,10 @@ struct FoldArgs {
 /// Gradients row by row; those of d in parts, of `stretch` rows each.
 struct FoldGradientArgs {
   int64_t rows, rank, active, stretch;
-  float scale;
   const float *b, *d, *mask, *b_gain, *g;
   float *db, *parts, *dgain;
+  float scale;
+  int32_t unused = 0;
 };
 
 struct FoldSnapshotArgs {

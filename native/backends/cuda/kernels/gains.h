@@ -8,20 +8,21 @@ namespace lowrank::cuda {
 struct DrawRowsArgs {
   int64_t rows;
   float drop_row, drop_all;
-  int32_t rescale;
+  int64_t rescale;
   uint64_t key;  // mixed
   float *gains;
 };
 struct RatiosArgs {
   int64_t rows;
-  float weight;
   const float *m, *c;
   float *gain, *over;
+  float weight;
+  int32_t unused = 0;
 };
 struct MagnitudeGainsArgs {
   int64_t rows;
   const float *m, *c;
-  int32_t of_scaled;
+  int64_t of_scaled;
   float *gain, *share;
 };
 inline constexpr int kDrawThreads = 1024, kGainThreads = 256;

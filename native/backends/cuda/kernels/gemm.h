@@ -42,7 +42,7 @@ struct GemmArgs {
 struct GemmCodesArgs {
   DeviceWeight w;
   GemmOperand x;
-  int32_t rounds;  // factors to bf16
+  int64_t rounds;  // factors to bf16
   GemmArgs rest;
 };
 

@@ -9,19 +9,19 @@ namespace lowrank::cuda {
 struct RmsNormArgs {
   int64_t rows, cols;
   int32_t whole_block;
+  float eps;
   Cells x;
   const float* w;
-  float eps;
   Cells y;
   float* rstd;
 };
 struct RmsNormBackwardArgs {
   int64_t rows, cols;
   int32_t whole_block;
+  int32_t adds;  // to dx
   Cells dy, x;
   const float *w, *rstd;
   Cells dx;
-  int32_t adds;  // to dx
 };
 inline constexpr int kNormThreads = 256;
 

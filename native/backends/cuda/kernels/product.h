@@ -10,7 +10,7 @@ namespace lowrank::cuda {
 /// row r lies at r / group high + r % group low.
 struct Strided {
   void* data;
-  int32_t bf16;
+  int64_t bf16;
   int64_t batch, group, high, low, outer, inner;
 };
 

@@ -33,7 +33,7 @@ struct SecondMomentArgs {
   int64_t tokens, rank, stretch, stretches;
   const void* h;
   int64_t ld;
-  int32_t bf16;
+  int64_t bf16;
   double *parts, *moment;
 };
 

@@ -28,6 +28,7 @@ enum class DeviceFormat : int32_t {
 
 struct DeviceWeight {
   DeviceFormat format;
+  float absmax_offset;
   int64_t rows, cols;
   /// Row of the stored matrix that row 0 is. `data` and the scales point to row 0 of the stored matrix, so a range of
   /// rows is the same pointers with another `first`. Negative where memory holds only the rows from -first on.
@@ -37,7 +38,6 @@ struct DeviceWeight {
   const float* absmax;
   const uint8_t* absmax_codes;
   const float* nested_absmax;
-  float absmax_offset;
   int64_t nested_skip;
   int64_t head_rows;
 };

@@ -5,6 +5,7 @@
 
 #include "backends/cuda/kernels/flash.h"
 #include "backends/cuda/launch/attention.h"
+#include "backends/cuda/launch/cells.h"
 #include "core/math.h"
 
 namespace lowrank::cuda {
@@ -47,9 +48,6 @@ int flash_of(std::span<const FlashShape> shapes, int own, const Card& card, int3
 
 // ---- decoding
 
-constexpr int64_t kMostSplits = 64;   // of the keys
-constexpr int64_t kLeastRange = 128;  // keys
-
 /// Queries that are decoded together rather than tile by tile.
 int64_t decoded_tokens(const Heads& heads) { return std::max(1, 8 / (heads.heads / heads.kv_heads)); }
 
@@ -60,10 +58,9 @@ bool decodes(const Attention& k) {
 void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
   const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
   DecodeArgs args{};
+  args.positions = device_pointer(k.positions);
   args.tokens = static_cast<int32_t>(k.tokens);
-  args.keys = static_cast<int32_t>(k.keys);
-  args.range = static_cast<int32_t>(round_up(ceil_div(k.keys, kMostSplits), kLeastRange));
-  args.splits = static_cast<int32_t>(ceil_div(k.keys, args.range));
+  args.past = k.positions ? 0 : static_cast<int32_t>(k.keys - k.tokens);
   args.heads = heads;
   args.kv_heads = kv_heads;
   args.head_dim = head_dim;
@@ -77,7 +74,7 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
   args.v_ld = k.v.ld;
   const Ptr<float> parts = workspace.as<float>();
   args.parts = device_pointer(parts);
-  args.tops = device_pointer(parts + args.splits * k.tokens * heads * head_dim);
+  args.tops = device_pointer(parts + int64_t{kMostSplits} * k.tokens * heads * head_dim);
   args.out = device_pointer(k.out.data);
   args.out_ld = k.out.ld;
   args.lse = device_pointer(k.lse);
@@ -88,7 +85,7 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
                                        : together == 1 ? attention_decode_bf16_1
                                        : together == 4 ? attention_decode_bf16_4
                                                        : attention_decode_bf16_8;
-  launcher.launch(kernel, {args.splits, kv_heads, ceil_div(rows, together)}, 32 * kAttentionRows, args);
+  launcher.launch(kernel, {decoded_splits(static_cast<int32_t>(k.keys)), kv_heads, ceil_div(rows, together)}, 32 * kAttentionRows, args);
   launcher.launch(bf16 ? attention_combine_bf16 : attention_combine_f32, {k.tokens * heads}, 32 * kAttentionRows, args);
 }
 
@@ -96,11 +93,23 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
 
 int64_t workspace(const Card&, const Attention& k) {
   const int64_t decoded = std::min(k.tokens, decoded_tokens(k.shape)) * k.shape.heads;
-  return std::max(tile_bytes(k.tokens), round_up(kMostSplits * decoded * (k.shape.head_dim + 2) * 4, 256));
+  return std::max(tile_bytes(k.tokens), round_up(int64_t{kMostSplits} * decoded * (k.shape.head_dim + 2) * 4, 256));
 }
 
 int64_t workspace(const Card&, const AttentionBackward& k) {
   return tile_bytes(k.tokens) + round_up(k.tokens * k.shape.heads * 4, 256);
+}
+
+void run(Launcher& launcher, const AppendToCache& k, Ptr<std::byte>) {
+  const AppendToCacheArgs args{tiles_of(k.tokens, k.cols),
+                               device_pointer(k.positions),
+                               cells_of(k.k),
+                               cells_of(k.v),
+                               cells_of(k.cached_k),
+                               cells_of(k.cached_v)};
+  Grid blocks = grid_of(args.tiles);
+  blocks.z = 2;
+  launcher.launch(append_to_cache, blocks, kTileThreads, args);
 }
 
 void run(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {

@@ -33,8 +33,8 @@ DropoutArgs dropout_args(const Kernel& k, const Matrix& to) {
 void run(Launcher& launcher, const Rope& k, Ptr<std::byte>) {
   const int32_t half = k.head_dim / 2;
   launch(launcher, rope,
-         {tiles_of(k.rows, int64_t{k.heads} * half), half, cells_of(k.x), device_pointer(k.positions),
-          device_pointer(k.cos), device_pointer(k.sin), k.inverse});
+         {tiles_of(k.rows, int64_t{k.heads} * half), half, k.inverse, cells_of(k.x), device_pointer(k.positions),
+          device_pointer(k.cos), device_pointer(k.sin)});
 }
 
 void run(Launcher& launcher, const Swiglu& k, Ptr<std::byte>) {
@@ -67,7 +67,7 @@ void run(Launcher& launcher, const Cast& k, Ptr<std::byte>) {
 
 void run(Launcher& launcher, const AddConstant& k, Ptr<std::byte>) {
   launcher.launch(add_constant, blocks_of(k.count, kFlatThreads), kFlatThreads,
-                  {k.count, k.value, device_pointer(k.to)});
+                  {k.count, device_pointer(k.to), k.value});
 }
 
 void run(Launcher& launcher, const Dropout& k, Ptr<std::byte>) { launch(launcher, dropout, dropout_args(k, k.out)); }

@@ -41,7 +41,6 @@ void run(Launcher& launcher, const FoldGradient& k, Ptr<std::byte> workspace) {
                               k.rank,
                               k.active,
                               stretch,
-                              k.scale,
                               device_pointer(k.b),
                               device_pointer(k.d),
                               device_pointer(k.mask),
@@ -49,7 +48,8 @@ void run(Launcher& launcher, const FoldGradient& k, Ptr<std::byte> workspace) {
                               device_pointer(k.g),
                               device_pointer(k.db),
                               device_pointer(workspace.as<float>()),
-                              device_pointer(k.dgain)};
+                              device_pointer(k.dgain),
+                              k.scale};
   if (k.db || k.dgain) launcher.launch(fold_gradient, {ceil_div(k.rows, 8)}, 256, args);
   if (!k.dd) return;
   launcher.launch(fold_gradient_of_ranks, {ceil_div(k.active, 32), stretches}, 32, args);

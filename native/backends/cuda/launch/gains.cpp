@@ -13,13 +13,13 @@ void run(Launcher& launcher, const DrawRows& k, Ptr<std::byte>) {
 
 void run(Launcher& launcher, const AddRatios& k, Ptr<std::byte>) {
   launcher.launch(add_ratios, blocks_of(k.rows, kGainThreads), kGainThreads,
-                  {k.rows, k.weight, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), nullptr});
+                  {k.rows, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), nullptr, k.weight});
 }
 
 void run(Launcher& launcher, const RatiosOver& k, Ptr<std::byte>) {
   launcher.launch(
       ratios_over, blocks_of(k.rows, kGainThreads), kGainThreads,
-      {k.rows, 0, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), device_pointer(k.over)});
+      {k.rows, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), device_pointer(k.over), 0});
 }
 
 void run(Launcher& launcher, const MagnitudeGains& k, Ptr<std::byte>) {

@@ -20,14 +20,14 @@ void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte>) {
   const bool whole_block = k.cols > kMostOfWarp;
   launcher.launch(
       rms_norm, grid_of(k.rows, whole_block), kNormThreads,
-      {k.rows, k.cols, whole_block, cells_of(k.x), device_pointer(k.w), k.eps, cells_of(k.y), device_pointer(k.rstd)});
+      {k.rows, k.cols, whole_block, k.eps, cells_of(k.x), device_pointer(k.w), cells_of(k.y), device_pointer(k.rstd)});
 }
 
 void run(Launcher& launcher, const RmsNormBackward& k, Ptr<std::byte>) {
   const bool whole_block = k.cols > kMostOfWarp, adds = k.dx.data.address() != k.dy.data.address();
   launcher.launch(rms_norm_backward, grid_of(k.rows, whole_block), kNormThreads,
-                  {k.rows, k.cols, whole_block, cells_of(k.dy), cells_of(k.x), device_pointer(k.w),
-                   device_pointer(k.rstd), cells_of(k.dx), adds});
+                  {k.rows, k.cols, whole_block, adds, cells_of(k.dy), cells_of(k.x), device_pointer(k.w),
+                   device_pointer(k.rstd), cells_of(k.dx)});
 }
 
 }  // namespace lowrank::cuda

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "backends/cuda/bench.h"
 #include "backends/cuda/launch/attention.h"
 #include "backends/cuda/tensor.h"
 
@@ -28,7 +29,8 @@ struct Problem {
         dq(run, type, tokens, int64_t{s.heads} * s.dim, 8),
         dk(run, type, keys, int64_t{s.kv_heads} * s.dim, 8),
         dv(run, type, keys, int64_t{s.kv_heads} * s.dim, 8),
-        lse(run, DType::f32, tokens, s.heads) {
+        lse(run, DType::f32, tokens, s.heads),
+        positions(address_of(run.buffer(std::vector<int32_t>{static_cast<int32_t>(past)}))) {
     for (const int32_t length : lengths) seqlens.push_back(seqlens.back() + length);
   }
   static int64_t sum(const std::vector<int32_t>& lengths) {
@@ -37,7 +39,8 @@ struct Problem {
     return all;
   }
   Attention forward() const {
-    return {tokens, keys, heads, seqlens, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats()};
+    return {tokens, keys, heads, seqlens, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(),
+            counted_on_card ? positions : Ptr<int32_t>()};
   }
   AttentionBackward backward() const {
     return {tokens,       heads,        seqlens,       q.matrix(),  k.matrix(),  v.matrix(),
@@ -49,6 +52,8 @@ struct Problem {
   Heads heads;
   int64_t tokens, keys;
   Tensor q, k, v, dout, out, dq, dk, dv, lse;
+  Ptr<int32_t> positions;
+  bool counted_on_card = false;  // the keys
 };
 
 struct Expected {
@@ -169,9 +174,28 @@ TEST("CUDA's queries after a cache see all of it, or the keys of their window") 
       for (const auto& [queries, past, window] : {Cache{1, 700, 0}, {3, 300, 0}, {70, 5, 0}})
         check(run, Problem(run, type, {queries}, {4, 2, 64}, window, past), false);
     }
-    check(run, Problem(run, DType::bf16, {1}, {1, 1, 128}, 0, 9000), false);
+    Problem counted(run, DType::bf16, {1}, {1, 1, 128}, 0, 9000);
+    check(run, counted, false);
+    std::vector<double> before;
+    for (int64_t col = 0; col < counted.out.cols(); ++col) before.push_back(counted.out(0, col));
+    counted.counted_on_card = true;
+    check(run, counted, false);
+    for (int64_t col = 0; col < counted.out.cols(); ++col) CHECK(counted.out(0, col) == before[static_cast<size_t>(col)]);
     check(run, Problem(run, DType::bf16, {1}, {1, 1, 256}, 300, 9000), false);
   });
+}
+
+TEST("CUDA appends keys and values to a cache as the CPU does") {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const int64_t cols : {24, 20, 2056})
+      for (const int64_t tokens : {1, 5})
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix k = bench.matrix(type, tokens, cols), v = bench.matrix(type, tokens, cols);
+              const Matrix cached_k = bench.matrix(type, 12, cols), cached_v = bench.matrix(type, 12, cols);
+              return AppendToCache{tokens, 6, cols, bench.ints({6}), k, v, cached_k, cached_v};
+            },
+            kSameBits);
 }
 
 TEST("CUDA's keys outside of every window are not even read") {

@@ -41,10 +41,10 @@ class CardRunner final : public Runner {
   }
 
  private:
-  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t, int64_t shared_bytes) override {
+  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes) override {
     {
       const Gpu::Entered entered(used_.gpu);
-      used_.gpu.launch(kernel, blocks, threads, args, shared_bytes);
+      used_.gpu.launch(kernel, blocks, threads, args, args_bytes, shared_bytes);
       used_.gpu.finish(Lane::kernels);
     }
     const int64_t overrun = memory().overrun();

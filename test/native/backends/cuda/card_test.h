@@ -53,7 +53,7 @@ struct UsedCard {
     const cuda::Gpu::Entered entered(gpu);
     memory.transfers().order(cuda::Lane::kernels, cuda::span_of(to, count * 4), true);
     const standin::AddArgs args{reinterpret_cast<float*>(to.address()), count, value};
-    gpu.launch("standin_add", {}, 32, &args, 0);
+    gpu.launch("standin_add", {}, 32, &args, sizeof args, 0);
   }
   std::vector<float> read(Ptr<std::byte> from, int64_t count) {
     std::vector<float> values(static_cast<size_t>(count));

@@ -119,8 +119,8 @@ TEST("a card without kernels for it, without a pack, or without one of the pack'
     cuda::Gpu gpu(card.driver(), card.found(), empty.path());
     const cuda::Gpu::Entered entered(gpu);
     const standin::AddArgs args{};
-    CHECK_THROWS(gpu.launch("standin_copy", {}, 32, &args, 0), "cuda:0: the kernel pack has no kernel standin_copy");
-    CHECK_THROWS(gpu.launch("standin_add", {}, 32, &args, 0), "cuModuleGetFunction: CUDA_ERROR_NOT_FOUND (500)");
+    CHECK_THROWS(gpu.launch("standin_copy", {}, 32, &args, sizeof args, 0), "cuda:0: the kernel pack has no kernel standin_copy");
+    CHECK_THROWS(gpu.launch("standin_add", {}, 32, &args, sizeof args, 0), "cuModuleGetFunction: CUDA_ERROR_NOT_FOUND (500)");
   }
   CHECK_EQ(standin_leaks(), std::string());
 }

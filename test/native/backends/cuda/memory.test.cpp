@@ -297,7 +297,7 @@ TEST("a failed kernel ends the card: every call after it throws the same error, 
     used.add(at->data(), 100, 1);
     const cuda::Gpu::Entered entered(used.gpu);
     const standin::CopyArgs args{nullptr, nullptr, 0};
-    used.gpu.launch("standin_copy", {}, 32, &args, 0);
+    used.gpu.launch("standin_copy", {}, 32, &args, sizeof args, 0);
   });
   CHECK_EQ(code, std::string("DEVICE"));
   CHECK(message.find("after the kernel standin_copy was launched") != std::string::npos);
@@ -327,7 +327,7 @@ TEST("every call of the driver that fails, at any use, ends in one clear error a
             for (int k = 0; k < 70; ++k) {
               const cuda::Gpu::Entered entered(gpu);
               const standin::AddArgs args{reinterpret_cast<float*>(a->data().address()), 100, 1};
-              gpu.launch("standin_add", {}, 32, &args, 64 * 1024);
+              gpu.launch("standin_add", {}, 32, &args, sizeof args, 64 * 1024);
             }
             memory.copy(b->data(), a->data(), 400);
             stash->put(0, b->data(), 400);
@@ -408,7 +408,7 @@ TEST("planted: memory that is freed while a copy or a kernel is queued is found"
     const auto stream = used.gpu.stream(cuda::Lane::kernels);
     if (kernel) {
       const standin::AddArgs args{reinterpret_cast<float*>(early), 100, 1};
-      used.gpu.launch("standin_add", {}, 32, &args, 0);
+      used.gpu.launch("standin_add", {}, 32, &args, sizeof args, 0);
     } else {
       CHECK_EQ(driver.cuMemcpyDtoDAsync_v2(at->data().address(), early, 400, stream), 0);
     }
@@ -430,7 +430,7 @@ TEST("planted: a copy beside the kernels that nobody orders is seen by one sched
       const auto out = used.gpu.stream(cuda::Lane::out);
       CHECK_EQ(card.driver()->cuMemcpyDtoHAsync_v2(pinned.data(), at->data().address(), 400, out), 0);
       const standin::AddArgs args{reinterpret_cast<float*>(at->data().address()), 100, 1};
-      used.gpu.launch("standin_add", {}, 32, &args, 0);
+      used.gpu.launch("standin_add", {}, 32, &args, sizeof args, 0);
       used.gpu.finish(cuda::Lane::kernels);
       CHECK_EQ(card.driver()->cuStreamSynchronize(out), 0);
       wrong += *reinterpret_cast<float*>(pinned.data()) != 1;
@@ -446,15 +446,15 @@ TEST("planted: limits of launches and writes behind an allocation are held") {
     const auto at = used.memory.allocate(Category::workspace, 400);
     const cuda::Gpu::Entered entered(used.gpu);
     const standin::AddArgs args{reinterpret_cast<float*>(at->data().address()), 101, 1};
-    CHECK_EQ(error_of([&] { used.gpu.launch("standin_add", {1, 65536, 1}, 32, &args, 0); }).first, std::string("INTERNAL"));
-    used.gpu.launch("standin_add", {}, 32, &args, 0);
+    CHECK_EQ(error_of([&] { used.gpu.launch("standin_add", {1, 65536, 1}, 32, &args, sizeof args, 0); }).first, std::string("INTERNAL"));
+    used.gpu.launch("standin_add", {}, 32, &args, sizeof args, 0);
     used.gpu.finish(cuda::Lane::kernels);
   }
   CHECK_EQ(standin_leaks(), std::string("something was written behind the end of an allocation of 400 bytes; "));
   UsedCard used(card);
   const cuda::Gpu::Entered entered(used.gpu);
   const standin::AddArgs args{};
-  const auto [code, message] = error_of([&] { used.gpu.launch("standin_add", {}, 512, &args, 0); });
+  const auto [code, message] = error_of([&] { used.gpu.launch("standin_add", {}, 512, &args, sizeof args, 0); });
   CHECK_EQ(code, std::string("DEVICE"));
   CHECK(message.find("the kernel standin_add was not launched: cuLaunchKernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)") !=
         std::string::npos);

@@ -54,9 +54,15 @@ struct Work {
   std::function<CUresult()> run;             // null for what only orders
   std::shared_ptr<Recorded> waits, records;  // at most one of them
 };
+/// Kernels that were captured, in their order, or the same as an executable.
+struct Graph {
+  std::vector<std::function<CUresult()>> kernels;
+};
 struct Stream {
   int number;
   std::deque<Work> queue;
+  std::unique_ptr<Graph> capture;  // where it captures
+  bool invalidated = false;        // the capture, by other work
 };
 struct Function {
   Kernel kernel;
@@ -90,6 +96,7 @@ struct State {
   std::vector<std::unique_ptr<Stream>> streams;
   std::set<Event*> events;
   std::set<Module*> modules;
+  std::set<Graph*> graphs, executables;
   std::map<std::string, Kernel> kernels;
   std::string report;  // of what was left when the context was released
 };
@@ -281,9 +288,21 @@ Stream* stream_of(State& s, CUstream handle) {
   return nullptr;
 }
 
+/// Calls that may not be made while a stream captures; what is captured is lost.
+CUresult outside_capture(State& s) {
+  for (const auto& each : s.streams)
+    if (each->capture != nullptr) {
+      say("a call that no graph can have was made while a stream captures");
+      each->invalidated = true;
+      return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+  return CUDA_SUCCESS;
+}
+
 CUresult enqueue(State& s, CUstream handle, Work work) {
   Stream* const stream = stream_of(s, handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   stream->queue.push_back(std::move(work));
   added(s, *stream);
   return CUDA_SUCCESS;
@@ -332,16 +351,22 @@ void release_all(State& s) {
   left(s.streams.size(), "streams");
   left(s.events.size(), "events");
   left(s.modules.size(), "modules");
+  left(s.graphs.size(), "graphs");
+  left(s.executables.size(), "executable graphs");
   if (!s.report.empty()) say("left when the context was released: " + s.report);
   for (const auto& [at, own] : s.allocated) munmap(own.pages, own.pages_bytes);
   for (const auto& [at, bytes] : s.pinned) munmap(at, bytes);
   for (Event* const event : s.events) delete event;
   for (Module* const module : s.modules) delete module;
+  for (const auto* const graphs : {&s.graphs, &s.executables})
+    for (Graph* const graph : *graphs) delete graph;
   s.allocated.clear();
   s.pinned.clear();
   s.streams.clear();
   s.events.clear();
   s.modules.clear();
+  s.graphs.clear();
+  s.executables.clear();
   if (s.arena != nullptr) munmap(s.arena, kArena);
   s.arena = nullptr;
   s.arena_used = s.in_use = 0;
@@ -372,6 +397,7 @@ void release_all(State& s) {
 using namespace lowrank::test::standin;
 namespace {
 using lowrank::test::standin::Event;
+using lowrank::test::standin::Graph;
 namespace ptx = lowrank::test::ptx;
 }
 #define DRIVER extern "C" __attribute__((visibility("default"))) CUresult
@@ -407,6 +433,8 @@ DRIVER cuGetErrorName(CUresult error, const char** text) {
       {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
       {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
       {CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
+      {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+      {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
   };
   const auto found = names.find(error);
   *text = found == names.end() ? nullptr : found->second;
@@ -492,6 +520,7 @@ DRIVER cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 DRIVER cuMemAlloc_v2(CUdeviceptr* at, size_t bytes) {
   ENTER_CONTEXT(cuMemAlloc_v2);
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   // The end of the room is the end of a page, and the next page is nobody's.
   const size_t room = round_up(bytes, kAlignment), pages_bytes = round_up(room, kPage);
@@ -527,6 +556,7 @@ DRIVER cuMemFree_v2(CUdeviceptr at) {
 }
 DRIVER cuMemHostAlloc(void** at, size_t bytes, unsigned) {
   ENTER_CONTEXT(cuMemHostAlloc);
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   size_t taken = bytes;
   for (const auto& [begin, size] : s.pinned) taken += size;
@@ -591,7 +621,69 @@ DRIVER cuStreamSynchronize(CUstream handle) {
   ENTER_CONTEXT(cuStreamSynchronize);
   Stream* const stream = stream_of(s, handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   return wait_for(s, *stream, [&] { return stream->queue.empty(); });
+}
+DRIVER cuStreamBeginCapture_v2(CUstream handle, int mode) {
+  ENTER_CONTEXT(cuStreamBeginCapture_v2);
+  Stream* const stream = stream_of(s, handle);
+  if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (mode != CU_STREAM_CAPTURE_MODE_THREAD_LOCAL || stream->capture != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  stream->capture = std::make_unique<Graph>();
+  stream->invalidated = false;
+  return CUDA_SUCCESS;
+}
+DRIVER cuStreamEndCapture(CUstream handle, CUgraph* graph) {
+  ENTER_CONTEXT(cuStreamEndCapture);
+  Stream* const stream = stream_of(s, handle);
+  if (stream == nullptr || stream->capture == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const std::unique_ptr<Graph> made = std::move(stream->capture);
+  *graph = nullptr;
+  if (stream->invalidated) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+  auto* const kept = new Graph(*made);
+  s.graphs.insert(kept);
+  *graph = reinterpret_cast<CUgraph>(kept);
+  return CUDA_SUCCESS;
+}
+DRIVER cuGraphInstantiateWithFlags(CUgraphExec* made, CUgraph handle, unsigned long long flags) {
+  ENTER_CONTEXT(cuGraphInstantiateWithFlags);
+  auto* const graph = reinterpret_cast<Graph*>(handle);
+  if (!s.graphs.contains(graph) || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  auto* const executable = new Graph(*graph);
+  s.executables.insert(executable);
+  *made = reinterpret_cast<CUgraphExec>(executable);
+  return CUDA_SUCCESS;
+}
+DRIVER cuGraphDestroy(CUgraph handle) {
+  ENTER_FREE(cuGraphDestroy);
+  auto* const graph = reinterpret_cast<Graph*>(handle);
+  if (s.graphs.erase(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+  delete graph;
+  LEAVE_FREE;
+}
+DRIVER cuGraphExecDestroy(CUgraphExec handle) {
+  ENTER_FREE(cuGraphExecDestroy);
+  auto* const graph = reinterpret_cast<Graph*>(handle);
+  if (s.executables.erase(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+  delete graph;
+  LEAVE_FREE;
+}
+DRIVER cuGraphLaunch(CUgraphExec handle, CUstream stream) {
+  ENTER_CONTEXT(cuGraphLaunch);
+  auto* const graph = reinterpret_cast<Graph*>(handle);
+  if (!s.executables.contains(graph)) return CUDA_ERROR_INVALID_VALUE;
+  return enqueue(s, stream, {[graph, &s] {
+                               if (!s.executables.contains(graph)) {
+                                 say("a graph was destroyed while it was queued");
+                                 return CUDA_ERROR_ILLEGAL_ADDRESS;
+                               }
+                               CUresult result = CUDA_SUCCESS;
+                               for (const auto& kernel : graph->kernels)
+                                 if (result == CUDA_SUCCESS) result = kernel();
+                               return result;
+                             },
+                             nullptr,
+                             nullptr});
 }
 DRIVER cuStreamWaitEvent(CUstream stream, CUevent handle, unsigned) {
   ENTER_CONTEXT(cuStreamWaitEvent);
@@ -628,6 +720,7 @@ DRIVER cuEventQuery(CUevent handle) {
 }
 DRIVER cuEventSynchronize(CUevent handle) {
   ENTER_CONTEXT(cuEventSynchronize);
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   auto* const event = reinterpret_cast<Event*>(handle);
   if (!s.events.contains(event)) return CUDA_ERROR_INVALID_HANDLE;
   const auto last = event->last;
@@ -637,6 +730,7 @@ DRIVER cuEventSynchronize(CUevent handle) {
 
 DRIVER cuModuleLoadData(CUmodule* module, const void* image) {
   ENTER_CONTEXT(cuModuleLoadData);
+  if (const CUresult error = outside_capture(s); error != CUDA_SUCCESS) return error;
   const auto* const text = static_cast<const char*>(image);
   const bool cubin = std::memcmp(text, "\177ELF", 4) == 0;
   if (!cubin && std::strstr(text, ".version") == nullptr) return CUDA_ERROR_INVALID_IMAGE;
@@ -702,14 +796,15 @@ DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsig
   // Aligned as a struct is, whatever the vector's bytes are.
   auto args = std::make_shared<std::vector<uint64_t>>(static_cast<size_t>(kernel.args_bytes + 15) / 8);
   std::memcpy(args->data(), from, static_cast<size_t>(kernel.args_bytes));
-  const uint64_t seed = s.order.rfind("random:", 0) == 0 ? s.random() | 1 : 0;
-  const Launch launch{{grid_x, grid_y, grid_z}, static_cast<int>(threads), shared, args->data(), seed};
-  return enqueue(s, stream, {[=, &s] {
-                               (void)args;
-                               return run_kernel(s, kernel, launch);
-                             },
-                             nullptr,
-                             nullptr});
+  const auto run = [=, &s] {
+    const uint64_t seed = s.order.rfind("random:", 0) == 0 ? s.random() | 1 : 0;
+    return run_kernel(s, kernel, {{grid_x, grid_y, grid_z}, static_cast<int>(threads), shared, args->data(), seed});
+  };
+  if (Stream* const own = stream_of(s, stream); own != nullptr && own->capture != nullptr) {
+    own->capture->kernels.push_back(run);
+    return CUDA_SUCCESS;
+  }
+  return enqueue(s, stream, {run, nullptr, nullptr});
 }
 
 /// Queues work of a library, in order with the stream's own.

@@ -54,6 +54,7 @@ struct AddArgs {
   float* to;
   int64_t count;
   float value;
+  int32_t unused = 0;  // no padding: arguments are compared by their bytes
 };
 struct CopyArgs {
   float* to;
