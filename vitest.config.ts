@@ -15,6 +15,7 @@ const sweeps = [
   'test/lib/data/encode-dataset.test.ts',
   'test/lib/federated/beside.test.ts',
   'test/lib/federated/rounds.test.ts',
+  'test/lib/compare/statistics/claims.test.ts',
   'test/lib/laboratory/studies.test.ts',
   'test/lib/models/training.test.ts',
   'test/lib/native/build-progress.test.ts',

@@ -1,6 +1,6 @@
 /**
- * `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare verify` repeats its cells;
- * `compare RUN RUN…` sets finished runs beside each other.
+ * `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare RESULTS` tells them again;
+ * `compare verify` repeats its cells; `compare RUN RUN…` sets finished runs beside each other.
  */
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
@@ -9,6 +9,8 @@ import { compare } from '../compare/compare.js'
 import { METRIC_NAMES } from '../compare/metrics.js'
 import type { CompareEvent, CompareOptions } from '../compare/options.js'
 import { type CompareResults, EQUALITIES, type Equality } from '../compare/results.js'
+import { resultsPath } from '../compare/results-file.js'
+import { isCompare, reviewed } from '../compare/review.js'
 import { verifyCompare } from '../compare/verify.js'
 import { shellWord } from '../core/system.js'
 import { loadConfig } from '../train/config.js'
@@ -44,7 +46,7 @@ interface Options {
 export function configure(command: Command): void {
   command.argument(
     '[config]',
-    'a YAML or JSON file; or `verify` with the results of a compare; or the output folder of a finished run',
+    'a YAML or JSON file; or the results of a compare, or `verify` with them; or the output folder of a finished run',
   )
   command.argument(
     '[more...]',
@@ -87,6 +89,7 @@ export function configure(command: Command): void {
     'lowrank compare run.yaml --strategies lora,dora,vera --budget 30m',
     'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
     'lowrank compare run.yaml --resume',
+    'lowrank compare run-compare',
     'lowrank compare verify run-compare --cells 10',
     'lowrank compare out-lora out-dora',
   ])
@@ -101,6 +104,15 @@ export function configure(command: Command): void {
       return
     }
     if (config === undefined) throw new UsageError('pass a config file, as in `lowrank compare run.yaml`.')
+    if (other === undefined && isCompare(config)) {
+      onlyOwnFlags(command, 'lowrank compare RESULTS', [])
+      const results = await reviewed(config)
+      output.event<'compare'>({
+        ...{ event: 'done', results: resultsPath(config), statistics: results.statistics },
+      })
+      output.text(compareText(results))
+      return
+    }
     if (isFolder(config) || (other !== undefined && isFolder(other))) {
       onlyOwnFlags(command, 'lowrank compare RUN RUN', ['dataset'])
       await finishedRuns([config, ...more], options.dataset, output)

@@ -17,11 +17,13 @@ import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cell
 import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
 import { metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
-import { prepared } from './prepare.js'
+import { checkSame, identityOf, prepared } from './prepare.js'
 import type { CompareResults } from './results.js'
 import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
+import { isComplete } from './review.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
-import { judged, remarksOn } from './verdict.js'
+import { judgedAgain } from './verdict.js'
+import { settingsOf } from './workbench.js'
 
 /**
  * Compares strategies on the model and data of a config. Its `strategy` gives rank, scale, and targets for all; its
@@ -42,6 +44,15 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   const earlier = await earlierResults(folder, asked)
   await checkFolder(folder)
   checkJobs(asked.jobs, metrics)
+  if (earlier !== undefined && isComplete(earlier)) {
+    checkSame(earlier, { asked: identityOf(config, asked, metrics), settings: settingsOf(config) })
+    const lock = await lockRun(folder)
+    try {
+      return await concluded(earlier, folder, asked)
+    } finally {
+      lock.release()
+    }
+  }
   const { validationRows, testRows, signal } = asked
   const now = earlier === undefined ? Date.now() : Date.parse(earlier.created)
   const threads = Math.max(1, Math.floor(threadsOf(config.threads) / asked.jobs))
@@ -66,21 +77,30 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
       } finally {
         await Promise.all(others.map((other) => other.close()))
       }
-      results.statistics = judged(results)
-      results.remarks = remarksOn(results)
-      results.finished ??= new Date().toISOString()
-      await writeResults(folder, results)
-      const whole = sealed(results)
-      const { writePage } = await import('./page.js')
-      await writePage(folder, whole)
-      asked.onEvent?.({ event: 'done', path: resultsPath(folder), results: whole })
-      return whole
+      return await concluded(results, folder, asked)
     } finally {
       lock.release()
     }
   } finally {
     await runner.close()
   }
+}
+
+/** Writes the statistics and the page of results whose cells are all there. */
+async function concluded(
+  results: CompareResults,
+  folder: string,
+  { onEvent }: CompareAsked,
+): Promise<CompareResults> {
+  const whole = sealed({
+    ...judgedAgain(results),
+    finished: results.finished ?? new Date().toISOString(),
+  })
+  await writeResults(folder, whole)
+  const { writePage } = await import('./page.js')
+  await writePage(folder, whole)
+  onEvent?.({ event: 'done', path: resultsPath(folder), results: whole })
+  return whole
 }
 
 /** The results to go on from, where that is asked for. */

@@ -165,7 +165,7 @@ function entryOf({ name, strategy, controlOf, about }: Contestant, sized: Sized,
 }
 
 /** Options of a compare that a resumed one must repeat. */
-function identityOf(
+export function identityOf(
   config: RunConfig,
   asked: CompareAsked,
   metrics: readonly Metric[],
@@ -179,13 +179,15 @@ function identityOf(
   }
 }
 
-type Identity = Pick<CompareResults, 'asked' | 'settings' | 'model' | 'data' | 'binary'>
+type Asked = Pick<CompareResults, 'asked' | 'settings'>
+type Inputs = Pick<CompareResults, 'model' | 'data' | 'binary'>
 
-/** @throws {ConfigError} naming the first thing in which the results are of another compare */
-function checkSame(there: CompareResults, here: Identity): void {
-  const flat = ({ asked, settings, model, data, binary }: Identity) => ({
-    ...asked,
-    ...settings,
+/**
+ * @param here options and, where cells will be trained, what they are trained on
+ * @throws {ConfigError} naming the first thing in which the results are of another compare
+ */
+export function checkSame(there: CompareResults, here: Asked & Partial<Inputs>): void {
+  const inputs = ({ model, data, binary }: Inputs) => ({
     model: model.hash,
     quantization: model.quantization,
     precision: model.precision,
@@ -193,12 +195,21 @@ function checkSame(there: CompareResults, here: Identity): void {
     'instruction set': binary.level,
     'native addon': binary.hash,
   })
-  const [was, is] = [flat(there), flat(here)] as Record<string, unknown>[] as [
-    Record<string, unknown>,
-    Record<string, unknown>,
-  ]
+  const trains = here.model && here.data && here.binary
+  const was: Record<string, unknown> = {
+    ...there.asked,
+    ...there.settings,
+    ...(trains ? inputs(there) : {}),
+  }
+  const is: Record<string, unknown> = {
+    ...here.asked,
+    ...here.settings,
+    ...(trains ? inputs(here as Inputs) : {}),
+  }
   for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
     if (canonical(was[key] ?? null) === canonical(is[key] ?? null)) continue
+    // Newer versions may have more options, which change nothing that was trained.
+    if (!trains && !(key in was)) continue
     const values = [was[key], is[key]].map((value) => JSON.stringify(value) ?? 'absent')
     const isHash = values.some((value) => /^"[0-9a-f]{64}"$/.test(value))
     const how = isHash ? 'has changed' : `is ${values[0]} there and ${values[1]} here`

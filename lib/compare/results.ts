@@ -142,7 +142,9 @@ const metricStatistics = z.object({
     .array(
       z.object({
         name: z.string(),
-        letters: z.string().describe('Entries that share a letter cannot be told apart'),
+        letters: z
+          .string()
+          .describe('Entries that share a letter cannot be told apart; those that left the pool have none'),
         mean: z.number(),
         spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
         interval: interval.describe('95 % bootstrap interval over seeds and items'),
@@ -150,6 +152,12 @@ const metricStatistics = z.object({
       }),
     )
     .describe('Best mean first'),
+  left_pool: z
+    .array(z.string())
+    .default([])
+    .describe(
+      'Entries that vary far more over seeds than the others: their differences are tested by their own variance',
+    ),
   unstable_control: z
     .number()
     .nullable()

@@ -22,9 +22,14 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
   return found
 }
 
-/** Warnings on a compare whose cells are all there, a sentence each. */
-export function remarksOn({ entries, model }: CompareResults): string[] {
+/** Warnings on a compare whose statistics are there, a sentence each. */
+export function remarksOn({ entries, model, statistics }: CompareResults): string[] {
   const found: string[] = []
+  const left = statistics?.loss?.left_pool ?? []
+  if (left.length > 0)
+    found.push(
+      `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so it is tested by its own variance and is in no group.`,
+    )
   for (const { name, search, cells, base_format: format } of entries) {
     const diverged = cells.filter((cell) => cell.diverged).length
     if (search.rates.length > 1 && search.rates.every(({ rungs }) => rungs[0]?.loss === null))
@@ -60,4 +65,12 @@ function isFlat({ search: { rates, chosen }, cells }: CompareEntry): boolean {
       ? Math.abs((losses[0] as number) - (losses[1] as number)) < spread
       : false
   })
+}
+
+/** The same results with the statistics of this version. */
+export function judgedAgain(results: CompareResults): CompareResults {
+  const again = structuredClone(results)
+  again.statistics = judged(again)
+  again.remarks = remarksOn(again)
+  return again
 }

@@ -41,15 +41,16 @@ export function verdict(data: ComparePageData): string[] {
   const format = valueFormat(data)
   const said: string[] = []
   const own = entries.filter(({ controlOf }) => controlOf === null)
-  const best = own[0]
+  const grouped = own.filter(({ letters }) => letters !== '')
+  const best = grouped[0]
   if (!judged || best === undefined || best.mean === null)
     return ['<b>This compare is not finished.</b> What is there so far is below.']
-  const top = own.filter(({ letters }) => letters.includes('a'))
-  const behind = own.filter(({ letters }) => !letters.includes('a'))
+  const top = grouped.filter(({ letters }) => letters.includes('a'))
+  const behind = grouped.filter(({ letters }) => !letters.includes('a'))
   const gaps = entries.flatMap(({ difference }) => difference?.detectable ?? []).sort((a, b) => a - b)
   const gap = gaps[Math.floor(gaps.length / 2)]
   const several = `${seeds.length} seed${seeds.length === 1 ? '' : 's'}`
-  if (behind.length === 0 && own.length > 1) {
+  if (behind.length === 0 && grouped.length > 1) {
     const small =
       gap === undefined ? '' : ` Differences to LoRA under ${difference(data, gap)} would go unseen.`
     said.push(`<b>${several} cannot tell these strategies apart.</b>${small}`)
@@ -64,6 +65,11 @@ export function verdict(data: ComparePageData): string[] {
     said.push(`<b>${escaped(entryLabel(best))}</b> is best: ${format(best.mean)}.`)
     if (behind.length > 0) said.push(`Behind: ${names(behind)}.`)
   }
+  const apart = own.filter(({ letters }) => letters === '')
+  if (apart.length > 0)
+    said.push(
+      `${names(apart)}, whose seeds vary far more than the others’, stand${apart.length > 1 ? '' : 's'} apart.`,
+    )
   const [low, high] = [
     Math.min(...own.map(({ mean }) => mean ?? 1)),
     Math.max(...own.map(({ mean }) => mean ?? 0)),

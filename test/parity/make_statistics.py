@@ -37,6 +37,11 @@ def quantiles() -> list:
     return [[p, df, float(stats.t.ppf(p, df))] for df in DFS for p in PROBABILITIES]
 
 
+def fishers() -> list:
+    fs = (0, 1e-4, 0.4, 1, 3.3, 28, 4000)
+    return [[f, a, b, float(stats.f.sf(f, a, b))] for a in (1, 2, 3, 4, 9) for b in (1, 2, 7, 24, 99) for f in fs]
+
+
 def holms() -> list:
     rng = np.random.default_rng(1)
     families = [[0.001, 0.02, 0.03, 0.04, 0.5, 0.012], [0.04], [0.01, 0.01, 0.01], [0.9, 0.8, 0.7]]
@@ -60,16 +65,43 @@ def powers() -> list:
     return [[k, s, float(solve(s / math.sqrt(2), k, 0.05))] for k in (3, 5, 8) for s in (1, 2, 3)]
 
 
+def residual(means: np.ndarray, members: list) -> tuple:
+    """Sum of squares and degrees of freedom that strategies and seeds leave."""
+    rows = [(s, k, means[s, k]) for s in members for k in range(means.shape[1])]
+    fit = ols("y ~ C(s) + C(k)", pd.DataFrame(rows, columns=["s", "k", "y"])).fit()
+    return float(fit.ssr), float(fit.df_resid)
+
+
+def pool_of(means: np.ndarray) -> list:
+    """Members of the pool. A strategy joins by the F test of the residual that it adds, as of two nested fits."""
+    count, seeds = means.shape
+    center = np.median(means - means.mean(axis=1, keepdims=True), axis=0)
+    order = [int(s) for s in np.argsort(np.var(means - center, axis=1), kind="stable")]
+    size = count // 2 + 1
+    pool, rest = order[:size], order[size:]
+    while rest:
+        squares, df = residual(means, pool)
+        added = {s: residual(means, [*pool, s])[0] - squares for s in rest}
+        steadiest = min(rest, key=added.get)
+        ratio = added[steadiest] / (seeds - 1) / (squares / df)
+        if stats.f.sf(ratio, seeds - 1, df) < 1e-5 / count:
+            break
+        pool.append(steadiest)
+        rest.remove(steadiest)
+    return sorted(pool)
+
+
 def differences(scores: np.ndarray, first: int, second: int) -> dict:
     strategies, seeds, items = scores.shape
-    means = pd.DataFrame(
-        [(s, k, scores[s, k].mean()) for s in range(strategies) for k in range(seeds)], columns=["s", "k", "y"]
-    )
-    table = anova_lm(ols("y ~ C(s) + C(k)", means).fit())
-    pooled, seed_df = float(table["mean_sq"]["Residual"]), float(table["df"]["Residual"])
+    means = scores.mean(axis=2)
+    pool = pool_of(means)
+    squares, pool_df = residual(means, pool)
+    pooled = squares / pool_df
     d = scores[first] - scores[second]
     own = float(np.var(d.mean(axis=1), ddof=1))
     seed_square = items * max(2 * pooled, own)
+    shared = min(1, 2 * pooled / own) ** 2 if first in pool and second in pool else 0
+    seed_df = 1 / (shared / pool_df + (1 - shared) / (seeds - 1))
     parts = [(seed_square, seed_df)]
     total, least = seed_square, seed_square
     if items > 1:
@@ -87,6 +119,7 @@ def differences(scores: np.ndarray, first: int, second: int) -> dict:
     return {
         "pair": [first, second],
         "own_variance": own > 2 * pooled,
+        "left": [s for s in range(strategies) if s not in pool],
         "fallen": fallen,
         "difference": difference,
         "df": df,
@@ -105,6 +138,7 @@ def mixed() -> list:
         (4, 3, 12, 0.5, 3, 3),
         (5, 2, 6, 1, 6, 1),
         (3, 4, 10, 2, 0.2, 4),
+        (6, 4, 5, 0.3, 0.3, 30),
     ):
         spread = np.ones(s)
         spread[-1] = unstable
@@ -119,6 +153,7 @@ def mixed() -> list:
     assert abs(found["p"] - paired.pvalue) < 1e-12
     cases.append({"scores": one.tolist(), "differences": [found]})
     found = [row for case in cases for row in case["differences"]]
+    assert any(row["left"] for row in found) and any(not row["left"] for row in found)
     assert any(row["fallen"] for row in found) and any(row["own_variance"] and not row["fallen"] for row in found)
     return cases
 
@@ -128,6 +163,7 @@ if __name__ == "__main__":
         "versions": {name: version(name) for name in PACKAGES},
         "tails": tails(),
         "quantiles": quantiles(),
+        "fishers": fishers(),
         "holm": holms(),
         "wilson": wilsons(),
         "mcnemar": mcnemars(),

@@ -6,10 +6,12 @@ import { DataError } from '../../core/errors.js'
 import { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
 import { holm } from './holm.js'
 import { letters } from './letters.js'
-import { type Difference, mean, mixedTest, type Scores, unstableControl } from './mixed.js'
+import { mean } from './mean.js'
+import { type Difference, type MixedTest, mixedTest, type Scores, unstableControl } from './mixed.js'
 import { detectableDifference, SIGNIFICANT } from './power.js'
 
 export { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
+export { fisherTail } from './fisher.js'
 export { holm } from './holm.js'
 export { letters } from './letters.js'
 export { mcnemar } from './mcnemar.js'
@@ -43,7 +45,7 @@ export interface MetricStatistics {
   /** Best mean first. */
   groups: {
     name: string
-    /** Strategies that share a letter cannot be told apart. */
+    /** Strategies that share a letter cannot be told apart; those outside the pool have none. */
     letters: string
     mean: number
     /** 95 % over resampled seeds and items; too narrow with few seeds. */
@@ -53,6 +55,8 @@ export interface MetricStatistics {
     /** Seeds that diverged: their items without a finite score count as the worst one of that item. */
     diverged: number
   }[]
+  /** Strategies that vary far more over seeds than the others: their differences are tested by their own variance. */
+  left_pool: string[]
   /** How many times the control's variance between seeds is that of the others, where it is too large to be relied on. */
   unstable_control: number | null
 }
@@ -91,7 +95,7 @@ export function metricStatistics({
       detectable: result ? detectableDifference(result, others.length) : null,
     }
   })
-  const marks = groupLetters(order, tests?.p)
+  const marks = groupLetters(order, tests)
   const resampled = bootstrapMeans(scores, bootstrap)
   const groups = order.map((s, place) => ({
     name: names[s] as string,
@@ -104,17 +108,23 @@ export function metricStatistics({
   return {
     against,
     groups,
+    left_pool: order.filter((s) => tests?.left.has(s)).map((s) => names[s] as string),
     unstable_control: tests ? unstableControl(tests.residualVariances, control) : null,
   }
 }
 
-/** Letters of strategies in `order`, by the test of all pairs. */
-function groupLetters(order: readonly number[], p: ((a: number, b: number) => number) | undefined): string[] {
-  if (!p) return order.map(() => 'a')
-  const pairs = order.flatMap((_, b) => order.slice(0, b).map((_, a) => [a, b] as const))
-  const adjusted = holm(pairs.map(([a, b]) => p(order[a] as number, order[b] as number)))
-  const differing = new Set(pairs.filter((_, i) => (adjusted[i] as number) < SIGNIFICANT).map(String))
-  return letters(order.length, (a, b) => differing.has(`${a},${b}`))
+/**
+ * Letters of strategies in `order`, by the test of all pairs in the pool; none for those outside. Two are told apart only if
+ * all are between which they lie, so that a group leaves out nothing within it.
+ */
+function groupLetters(order: readonly number[], tests: MixedTest | undefined): string[] {
+  if (!tests) return order.map(() => 'a')
+  const pool = order.filter((s) => !tests.left.has(s))
+  const pairs = pool.flatMap((_, b) => pool.slice(0, b).map((_, a) => [a, b] as const))
+  const adjusted = holm(pairs.map(([a, b]) => tests.p(pool[a] as number, pool[b] as number)))
+  const alike = pairs.filter((_, i) => (adjusted[i] as number) >= SIGNIFICANT)
+  const marks = letters(pool.length, (a, b) => !alike.some(([first, last]) => first <= a && b <= last))
+  return order.map((s) => marks[pool.indexOf(s)] ?? '')
 }
 
 /** Scores whose items without a finite number have the worst one that any run has there. */

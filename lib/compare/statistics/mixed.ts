@@ -1,8 +1,11 @@
 /**
  * The test of compare: whether two strategies differ on the mean over items, for any seed and any items of this kind.
- * Seeds and items are both random, and every strategy has the same ones. The variance between seeds is estimated from all
- * strategies, since three seeds of two of them say little, but is never taken to be less than what these two show.
+ * Seeds and items are both random, and every strategy has the same ones. The variance between seeds is estimated from a
+ * pool of strategies, since three seeds of two of them say little, but is never taken to be less than what these two
+ * show. The more of it is their own, the fewer its degrees of freedom.
  */
+import { mean } from './mean.js'
+import { poolOf, varianceAround } from './pool.js'
 import { studentQuantile, studentTail } from './student.js'
 
 /** One number for each strategy, seed, and item. */
@@ -23,6 +26,8 @@ export interface Difference {
 export interface MixedTest {
   /** Variance between seeds of each strategy's mean, without what all strategies have in common. */
   residualVariances: number[]
+  /** Strategies outside the pool, by index: their differences are tested by their own variance between seeds. */
+  left: ReadonlySet<number>
   difference: (strategy: number, other: number) => Difference
   /** Its p alone, which takes less time. */
   p: (strategy: number, other: number) => number
@@ -30,18 +35,19 @@ export interface MixedTest {
 
 /** Prepares the tests of any two of `scores`, which have two seeds or more. */
 export function mixedTest(scores: Scores): MixedTest {
-  const strategies = scores.length
   const seeds = scores[0]?.length ?? 0
   const items = scores[0]?.[0]?.length ?? 0
-  const seedDf = (strategies - 1) * (seeds - 1)
   const means = scores.map((runs) => runs.map(mean))
-  const ofStrategy = means.map(mean)
-  const ofSeed = Array.from({ length: seeds }, (_, k) => mean(means.map((row) => row[k] as number)))
-  const overall = mean(ofStrategy)
-  const squares = means.map((row, s) =>
-    sum(row.map((value, k) => (value - (ofStrategy[s] as number) - (ofSeed[k] as number) + overall) ** 2)),
-  )
-  const seedVariance = sum(squares) / seedDf
+  const center = Array.from({ length: seeds }, (_, k) => mean(means.map((row) => row[k] as number)))
+  const pool = poolOf(means)
+
+  /** Mean square of the seeds for two strategies whose difference varies so much over seeds. */
+  function seedPart(strategy: number, other: number, own: number): MeanSquare {
+    const variance = Math.max(2 * pool.variance, own)
+    const isOwn = pool.left.has(strategy) || pool.left.has(other)
+    const shared = isOwn ? 0 : variance > 0 ? ((2 * pool.variance) / variance) ** 2 : 1
+    return { square: items * variance, df: 1 / (shared / pool.df + (1 - shared) / (seeds - 1)) }
+  }
 
   function tested(strategy: number, other: number): Omit<Difference, 'interval'> {
     const [first, second] = [scores[strategy], scores[other]] as [ArrayLike<number>[], ArrayLike<number>[]]
@@ -66,11 +72,10 @@ export function mixedTest(scores: Scores): MixedTest {
       }
     const itemDf = items - 1
     const restDf = (seeds - 1) * itemDf
-    const seedSquare = items * Math.max(2 * seedVariance, ofSeeds / (seeds - 1))
     const itemSquare = itemDf > 0 ? (seeds * ofItems) / itemDf : 0
     const restSquare = restDf > 0 ? rest / restDf : 0
     const { square, df } = combined(
-      { square: seedSquare, df: seedDf },
+      seedPart(strategy, other, ofSeeds / (seeds - 1)),
       { square: itemSquare, df: itemDf },
       { square: restSquare, df: restDf },
     )
@@ -84,8 +89,8 @@ export function mixedTest(scores: Scores): MixedTest {
     const half = found.standardError * studentQuantile(0.975, found.df)
     return { ...found, interval: [found.difference - half, found.difference + half] }
   }
-  const residualVariances = squares.map((value) => value / (seeds - 1))
-  return { residualVariances, difference, p: (strategy, other) => tested(strategy, other).p }
+  const residualVariances = means.map((row) => varianceAround(row, center))
+  return { residualVariances, left: pool.left, difference, p: (strategy, other) => tested(strategy, other).p }
 }
 
 /** A control whose variance between seeds is so many times the others' makes false differences likely. */
@@ -118,14 +123,4 @@ function combined(seeds: MeanSquare, items: MeanSquare, rest: MeanSquare): MeanS
     0,
   )
   return { square, df: spread > 0 ? square ** 2 / spread : seeds.df }
-}
-
-function sum(values: ArrayLike<number>): number {
-  let total = 0
-  for (let i = 0; i < values.length; i++) total += values[i] as number
-  return total
-}
-
-export function mean(values: ArrayLike<number>): number {
-  return sum(values) / values.length
 }

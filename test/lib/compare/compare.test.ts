@@ -1,11 +1,12 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { compareText } from '../../../lib/cli/compare-table.js'
 import { compare } from '../../../lib/compare/compare.js'
 import type { CompareEvent, CompareOptions } from '../../../lib/compare/options.js'
 import type { CompareResults } from '../../../lib/compare/results.js'
-import { readResults } from '../../../lib/compare/results-file.js'
+import { readResults, writeResults } from '../../../lib/compare/results-file.js'
+import { isCompare, reviewed } from '../../../lib/compare/review.js'
 import { verifyCompare } from '../../../lib/compare/verify.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -102,7 +103,6 @@ describe('a compare', () => {
 
   test('verification finds a cell that is another', async () => {
     const other = join(scratchFolder(), 'results.json')
-    const { writeResults } = await import('../../../lib/compare/results-file.js')
     const changed = structuredClone(results)
     const cell = changed.entries[0]?.cells[0]
     if (cell) cell.rate *= 2
@@ -145,6 +145,30 @@ describe('a compare', () => {
     await expect(other({}, config({ max_steps: 3 }))).rejects.toThrow('max_steps is 2 there and 3 here')
     const rows = scratchFile('other.jsonl', chats(50))
     await expect(other({}, config({ dataset: rows }))).rejects.toThrow(/another compare: dataset/)
+  })
+
+  test('a finished compare has its statistics anew, without the model and by another build', async () => {
+    const outdated = structuredClone(results)
+    outdated.statistics = null
+    outdated.binary.hash = '0'.repeat(64)
+    delete outdated.settings.seed
+    const again = scratchFolder()
+    await writeResults(again, outdated)
+    const seen: string[] = []
+    const onEvent = ({ event }: CompareEvent) => seen.push(event)
+    const found = await compare(run, { ...small, outputDir: again, resume: true, onEvent })
+    expect(found.statistics).toEqual(results.statistics)
+    expect(seen).toEqual(['done'])
+    expect(existsSync(join(again, 'compare.html'))).toBe(true)
+    expect(await readResults(again)).toEqual(found)
+
+    await writeResults(again, outdated)
+    expect(isCompare(again)).toBe(true)
+    expect(await reviewed(join(again, 'results.json'))).toEqual(found)
+    expect(await readResults(again)).toEqual(found)
+    outdated.entries[0]?.cells.pop()
+    await writeResults(again, outdated)
+    await expect(reviewed(again)).rejects.toThrow(/has cells that are not trained yet/)
   })
 
   test('results that were changed by hand are refused', async () => {

@@ -37,6 +37,14 @@ test('a seed that diverged counts as the worst of every item, for all metrics, a
   expect(remarksOn(results)).toEqual([expect.stringContaining('1 of 2 seeds of vera diverged')])
 })
 
+test('an entry that left the pool is named', () => {
+  const results = compared(...['a', 'b', 'c'].map((name) => ({ ...lora, name })), lora)
+  results.statistics = judged(results)
+  expect(remarksOn(results)).toEqual([])
+  if (results.statistics?.loss) results.statistics.loss.left_pool = ['c']
+  expect(remarksOn(results)[0]).toMatch(/^c left the pool: /)
+})
+
 test('a base in another format, and a search whose rates all diverged, are told', () => {
   const search = newSearch([1, 2])
   for (const rate of search.rates) rate.rungs.push({ steps: 2, loss: null, items: [], seconds: 1 })

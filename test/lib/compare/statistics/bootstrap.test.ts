@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { bootstrapMeans, percentileInterval } from '../../../../lib/compare/statistics/index.js'
-import { mean } from '../../../../lib/compare/statistics/mixed.js'
+import { mean } from '../../../../lib/compare/statistics/mean.js'
 import { simulatedScores } from '../../../../lib/compare/statistics/simulate.js'
 
 const variance = (values: ArrayLike<number>) => {

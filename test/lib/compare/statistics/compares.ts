@@ -21,7 +21,7 @@ export interface Simulated {
 
 const ITEMS = 20
 
-/** Shares of simulated compares that find the difference, that claim a false one, and that remark on the control. */
+/** Shares of simulated compares that find the difference, that claim a false one, that remark on the control, and in which a strategy leaves the pool. */
 export function simulated(setting: Simulated) {
   const { strategies, seeds, spreads: planted, itemSpread, noise, compares } = setting
   const means = Array.from({ length: strategies }, (_, s) => (s === 1 ? planted : 0))
@@ -31,21 +31,24 @@ export function simulated(setting: Simulated) {
   let found = 0
   let claimed = 0
   let remarked = 0
+  let leaving = 0
   const differences: Difference[] = []
   for (let run = 0; run < compares; run++) {
     const scores = simulatedScores({ seeds, items: ITEMS, means, spreads, itemSpread, noise }, 1234, run)
-    const { difference, residualVariances } = mixedTest(scores)
+    const { difference, residualVariances, left } = mixedTest(scores)
     const rows = means.slice(1).map((_, s) => difference(s + 1, 0))
     differences.push(rows[0] as Difference)
     const adjusted = holm(rows.map(({ p }) => p)).map((p) => p < 0.05)
     if (adjusted[0]) found++
     if (adjusted.some((is, s) => is && (planted === 0 || s > 0))) claimed++
+    if (left.size > 0) leaving++
     if (unstableControl(residualVariances, 0) !== null) remarked++
   }
   return {
     found: found / compares,
     claimed: claimed / compares,
     remarked: remarked / compares,
+    left: leaving / compares,
     differences,
   }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 interface Golden {
   tails: [t: number, df: number, tail: number][]
   quantiles: [probability: number, df: number, t: number][]
+  fishers: [f: number, df: number, otherDf: number, tail: number][]
   holm: [p: number[], adjusted: number[]][]
   wilson: [hits: number, count: number, interval: [number, number]][]
   mcnemar: [onlyFirst: number, onlySecond: number, p: number][]
@@ -13,6 +14,7 @@ interface Golden {
     scores: number[][][]
     differences: {
       pair: [number, number]
+      left: number[]
       difference: number
       df: number
       p: number

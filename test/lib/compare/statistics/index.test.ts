@@ -33,7 +33,7 @@ test('p-values are adjusted for the number of strategies', () => {
 
 test('so are those of all pairs, before letters differ', () => {
   const scores = simulatedScores({ seeds: 4, items: 10, means: [0, 1, 1.5], itemSpread: 0, noise: 1 }, 9, 10)
-  expect(mixedTest(scores).difference(2, 0).p).toBeLessThan(0.035)
+  expect(mixedTest(scores).difference(2, 0).p).toBeLessThan(0.05)
   const { groups } = metricStatistics({ names, scores, control: 0, higherIsBetter: true, bootstrap })
   expect(groups.map(({ letters }) => letters)).toEqual(['a', 'a', 'a'])
 })
@@ -85,4 +85,37 @@ test('a control that varies more than others is named', () => {
   expect(unstable(simulated([5, 1, 1, 1]))).toBeGreaterThan(4)
   expect(unstable(simulated([1, 1, 1, 1]))).toBeNull()
   expect(unstable(simulated([1, 5, 1, 1]))).toBeNull()
+})
+
+test('a strategy that varies far more than others leaves the pool, is in no group, and is tested by itself', () => {
+  const spreads = [1, 1, 40, 1, 1]
+  const means = [0, 9, 400, 0, 0]
+  const scores = simulatedScores({ seeds: 4, items: 5, means, spreads, itemSpread: 0.1, noise: 0.1 }, 5, 0)
+  const all = ['lora', 'dora', 'wild', 'oft', 'full']
+  const found = metricStatistics({ names: all, scores, control: 0, higherIsBetter: false, bootstrap })
+  expect(found.left_pool).toEqual(['wild'])
+  expect(found.groups.map(({ name, letters }) => [name, letters])).toContainEqual(['wild', ''])
+  expect(found.groups.find(({ name }) => name === 'dora')?.letters).toBe('b')
+  const [dora, wild] = ['dora', 'wild'].map((name) => found.against.find((one) => one.name === name))
+  expect(wild?.df).toBeLessThan(3.1)
+  expect(dora?.df).toBeGreaterThan(5)
+  const calm = metricStatistics({
+    ...{ names: all.filter((name) => name !== 'wild'), control: 0, higherIsBetter: false, bootstrap },
+    scores: scores.filter((_, s) => s !== 2),
+  })
+  expect(dora?.interval).toEqual(calm.against.find(({ name }) => name === 'dora')?.interval)
+})
+
+test('a group has everything within it, whatever varies much in between', () => {
+  const scores = simulatedScores(
+    { seeds: 3, items: 1, means: [0, 3, 6, 9, 40], spreads: [1, 4, 1, 1, 1], itemSpread: 0, noise: 0 },
+    1,
+    0,
+  )
+  const all = ['lora', 'dora', 'vera', 'oft', 'full']
+  const { groups } = metricStatistics({ names: all, scores, control: 0, higherIsBetter: false, bootstrap })
+  for (const letter of new Set(groups.flatMap(({ letters }) => [...letters]))) {
+    const places = groups.flatMap(({ letters }, place) => (letters.includes(letter) ? [place] : []))
+    expect(places.at(-1)).toBe((places[0] as number) + places.length - 1)
+  }
 })

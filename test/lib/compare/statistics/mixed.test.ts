@@ -5,7 +5,8 @@ import { error, golden } from './golden.js'
 test('differences, degrees of freedom, p-values, and intervals follow from mean squares by least squares', () => {
   for (const [place, { scores, differences }] of golden.mixed.entries()) {
     const tests = mixedTest(scores)
-    for (const { pair, difference, df, p, interval } of differences) {
+    for (const { pair, left, difference, df, p, interval } of differences) {
+      expect([...tests.left]).toEqual(left)
       const found = tests.difference(...pair)
       const name = `case ${place}, pair ${pair}`
       expect(error(found.difference, difference), name).toBeLessThan(1e-9)

@@ -1,0 +1,70 @@
+/** The strategies from which the variance between seeds is estimated. */
+import { fisherTail } from './fisher.js'
+import { mean } from './mean.js'
+
+export interface Pool {
+  /** Strategies that vary far more over seeds than the others, by index. */
+  left: ReadonlySet<number>
+  /** Variance between seeds of a strategy's mean, without what all strategies have in common. */
+  variance: number
+  df: number
+}
+
+/** Share of compares of equally noisy strategies in which one leaves the pool. */
+const CHANCE = 1e-5
+
+/**
+ * The pool begins with the half of the strategies that vary least, those that do not vary left aside, and takes the others
+ * from the steadiest on, until chance does not explain how much the next one varies.
+ * @param means by strategy and seed
+ */
+export function poolOf(means: readonly (readonly number[])[]): Pool {
+  const seeds = means[0]?.length ?? 0
+  const typical = Array.from({ length: seeds }, (_, k) =>
+    median(means.map((row) => (row[k] as number) - mean(row))),
+  )
+  const ascending = means
+    .map((row, index) => ({ row, index, variance: varianceAround(row, typical) }))
+    .sort((a, b) => a.variance - b.variance || a.index - b.index)
+  const constant = ascending.filter(({ variance }) => variance === 0).length
+  const half = Math.floor((means.length - constant) / 2) + 1
+  const pool = ascending.splice(0, constant + half).map(({ row }) => row)
+  for (;;) {
+    const variance = residualVariance(pool)
+    const df = (pool.length - 1) * (seeds - 1)
+    const center = Array.from({ length: seeds }, (_, k) => mean(pool.map((row) => row[k] as number)))
+    let next: (typeof ascending)[number] | undefined
+    let least = Number.POSITIVE_INFINITY
+    for (const one of ascending) {
+      const added = varianceAround(one.row, center) / (1 + 1 / pool.length)
+      if (next === undefined || added < least) [next, least] = [one, added]
+    }
+    const fits = next && !(fisherTail(least / variance, seeds - 1, df) < CHANCE / means.length)
+    if (next === undefined || !fits)
+      return { left: new Set(ascending.map(({ index }) => index)), variance, df }
+    pool.push(next.row)
+    ascending.splice(ascending.indexOf(next), 1)
+  }
+}
+
+/** Mean square that is left when every row and every column has a mean of its own. */
+function residualVariance(rows: readonly (readonly number[])[]): number {
+  const center = (rows[0] ?? []).map((_, k) => mean(rows.map((row) => row[k] as number)))
+  const squares = rows.reduce((sum, row) => sum + varianceAround(row, center), 0)
+  return squares / (rows.length - 1)
+}
+
+/** Variance of a strategy's means over seeds, beside those of a center. */
+export function varianceAround(row: readonly number[], center: readonly number[]): number {
+  const beside = row.map((value, k) => value - (center[k] as number))
+  const average = mean(beside)
+  return beside.reduce((sum, value) => sum + (value - average) ** 2, 0) / (row.length - 1)
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const half = sorted.length >> 1
+  return sorted.length % 2 === 1
+    ? (sorted[half] as number)
+    : ((sorted[half - 1] as number) + (sorted[half] as number)) / 2
+}
