@@ -10,7 +10,8 @@ namespace lowrank::cuda {
 /// row r lies at r / group high + r % group low.
 struct Strided {
   void* data;
-  int64_t bf16;
+  int32_t bf16;
+  int32_t unused = 0;
   int64_t batch, group, high, low, outer, inner;
 };
 

@@ -8,7 +8,7 @@
 namespace lowrank::cuda {
 
 inline Strided strided(Ptr<std::byte> data, DType dtype) {
-  return {device_pointer(data), dtype == DType::bf16, 0, 1, 0, 0, 0, 0};
+  return {device_pointer(data), dtype == DType::bf16, 0, 0, 1, 0, 0, 0, 0};
 }
 inline Strided strided(const Matrix& m) { return strided(m.data, m.dtype); }
 inline Strided strided(Ptr<float> data) { return strided(data.as<std::byte>(), DType::f32); }
