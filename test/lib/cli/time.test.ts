@@ -50,7 +50,8 @@ test('another machine tells its own time, and nothing is measured here', async (
   const { stdout, stderr } = await lowrank(['plan', config, '--machine', machine])
   expect(stdout).toMatch(new RegExp(`^time ${TIME.source} \\(rates of ${machine}\\)$`, 'm'))
   expect(stdout).toContain('precision bf16')
-  expect(stderr).toBe('')
+  // A slow machine says that it is planning, and any measures the memory of Node.js once.
+  expect(stderr.replace(/^Planning[,:] (?!.*speed).*\n/gm, '')).toBe('')
   const big = ['--model', project().model, '--method', 'lora', '--machine', machine, '--json']
   expect(printed<'plan'>(await lowrank(['plan', ...big]))[0]).toMatchObject({
     time: { steps: null, run_seconds: null, machine },
