@@ -34,11 +34,17 @@ const { values: flags } = parseArgs({
 })
 const docs = resolve(flags.docs)
 const jobs = Number(flags.jobs)
+const children = new Set()
 /** Seconds of the run that tells how slow this machine is, on the machine of the list. */
-const PROBE_SECONDS = 4
+const PROBE_SECONDS = 11
 const PROBE = ['delta-lora', '--steps', '8', '--seeds', '1']
 
-if (!flags.page) await makeAll()
+try {
+  if (!flags.page) await makeAll()
+} catch (error) {
+  console.error(error.message)
+  process.exit(1)
+}
 const page = join(docs, 'results.md')
 writeFileSync(page, withFigures(readFileSync(page, 'utf8'), docs))
 console.log(`written: ${relative('', page)}`)
@@ -46,59 +52,72 @@ console.log(`written: ${relative('', page)}`)
 async function makeAll() {
   const began = Date.now()
   const scratch = mkdtempSync(join(tmpdir(), 'lowrank-figures-'))
-  try {
-    const inputs = await inputsIn(scratch)
-    const waiting = wanted().filter(({ id, needs }) => {
-      const missing = needs.filter((need) => !inputs[need])
-      if (missing.length > 0) console.log(`left out: ${id}, for want of --${missing.join(' and --')}`)
-      return missing.length === 0
+  process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))
+  for (const signal of ['SIGINT', 'SIGTERM'])
+    process.once(signal, () => {
+      for (const child of children) child.kill(signal)
+      process.exit(130)
     })
-    // The longest first, so that no core waits for it at the end.
-    waiting.sort((a, b) => b.seconds - a.seconds)
-    const total = waiting.length
-    const until = began + 1000 * seconds(flags.budget)
-    console.log('measuring this machine')
-    let slowness = (await lowrank([...PROBE, '--output', join(scratch, 'probe')], () => {})) / PROBE_SECONDS
-    const room = () => (until - Date.now()) / 1000
-    let level = levelFor(waiting, { room: room(), slowness, jobs })
-    if (level === undefined) {
-      const least = timeOf(waiting, LEVELS.at(-1), { slowness, jobs })
-      throw new Error(
-        `--budget ${flags.budget}: the figures take about ${formatDuration(least)} with one seed and a quarter of the steps; give more time, or choose figures with --only`,
-      )
-    }
-    const expected = timeOf(waiting, level, { slowness, jobs })
-    console.log(`${total} figures, about ${formatDuration(expected)}${told(level)}`)
-    const spent = { planned: 0, measured: 0 }
-    let done = 0
-    const work = async () => {
-      for (let figure = waiting.shift(); figure !== undefined; figure = waiting.shift()) {
-        const fitting = levelFor([figure, ...waiting], { room: room(), slowness, jobs }) ?? LEVELS.at(-1)
-        if (LEVELS.indexOf(fitting) > LEVELS.indexOf(level)) {
-          level = fitting
-          console.log(`to keep within ${flags.budget}, the rest has fewer runs${told(level)}`)
-        }
-        let took
-        try {
-          took = await make(figure, level, inputs, scratch)
-        } catch (error) {
-          console.error(`${++done} of ${total}: ${figure.id} failed: ${error.message}`)
-          process.exitCode = 1
-          continue
-        }
-        spent.planned += secondsAt(figure, level)
-        spent.measured += took
-        slowness = spent.measured / spent.planned
-        const left = timeOf(waiting, level, { slowness, jobs })
-        const rest = waiting.length > 0 ? `; about ${formatDuration(left)} left` : ''
-        console.log(`${++done} of ${total}: ${figure.id}, ${formatDuration(took)}${rest}`)
-      }
-    }
-    await Promise.all(Array.from({ length: jobs }, work))
-    console.log(`${total} figures in ${formatDuration((Date.now() - began) / 1000)}`)
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
+  const inputs = await inputsIn(scratch)
+  const waiting = wanted().filter(({ id, needs }) => {
+    const missing = needs.filter((need) => !inputs[need])
+    if (missing.length > 0) console.log(`left out: ${id}, for want of --${missing.join(' and --')}`)
+    return missing.length === 0
+  })
+  // The longest first, so that no core waits for it at the end.
+  waiting.sort((a, b) => b.seconds - a.seconds)
+  const total = waiting.length
+  const until = began + 1000 * seconds(flags.budget)
+  console.log('measuring this machine')
+  const probed = await lowrank([...PROBE, '--output', join(scratch, 'probe')], () => {})
+  let slowness = probed / PROBE_SECONDS
+  const room = () => (until - Date.now()) / 1000
+  let level = levelFor(waiting, { room: room(), slowness, jobs })
+  if (level === undefined) {
+    const least = timeOf(waiting, LEVELS.at(-1), { slowness, jobs })
+    throw new Error(
+      `--budget ${flags.budget}: the figures take about ${formatDuration(least)} with one seed and a quarter of the steps; give more time, or choose figures with --only`,
+    )
   }
+  const expected = timeOf(waiting, level, { slowness, jobs })
+  console.log(
+    `${total === 1 ? 'one figure' : `${total} figures`}, about ${formatDuration(expected)}${told(level)}`,
+  )
+  const spent = { planned: PROBE_SECONDS, measured: probed }
+  const running = new Map()
+  const runningLeft = () =>
+    [...running].map(([figure, since]) =>
+      Math.max(0, slowness * secondsAt(figure, level) - (Date.now() - since) / 1000),
+    )
+  let done = 0
+  const work = async () => {
+    for (let figure = waiting.shift(); figure !== undefined; figure = waiting.shift()) {
+      const fitting = levelFor([figure, ...waiting], { room: room(), slowness, jobs }) ?? LEVELS.at(-1)
+      if (LEVELS.indexOf(fitting) > LEVELS.indexOf(level)) {
+        level = fitting
+        console.log(`to keep within ${flags.budget}, the rest has fewer runs${told(level)}`)
+      }
+      let took
+      running.set(figure, Date.now())
+      try {
+        took = await make(figure, level, inputs, scratch)
+      } catch (error) {
+        console.error(`${++done} of ${total}: ${figure.id} failed: ${error.message}`)
+        process.exitCode = 1
+        continue
+      } finally {
+        running.delete(figure)
+      }
+      spent.planned += secondsAt(figure, level)
+      spent.measured += took
+      slowness = spent.measured / spent.planned
+      const left = timeOf(waiting, level, { slowness, jobs }, runningLeft())
+      const rest = done + 1 < total ? `; about ${formatDuration(left)} left` : ''
+      console.log(`${++done} of ${total}: ${figure.id}, ${formatDuration(took)}${rest}`)
+    }
+  }
+  await Promise.all(Array.from({ length: jobs }, work))
+  console.log(`done in ${formatDuration((Date.now() - began) / 1000)}`)
 }
 
 function wanted() {
@@ -201,6 +220,7 @@ function lowrank(words, onLine) {
     env: { ...process.env, LOWRANK_THREADS: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
+  children.add(child)
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text) => {
     said = (said + text).slice(-10_000)
@@ -209,6 +229,7 @@ function lowrank(words, onLine) {
   return new Promise((done, fail) => {
     child.on('error', fail)
     child.on('exit', (code) => {
+      children.delete(child)
       if (code === 0) done((Date.now() - began) / 1000)
       else fail(new Error(`lowrank figures ${words.join(' ')} ended with ${code}:\n${said}`))
     })

@@ -239,7 +239,7 @@ export function privacyUtilityChart(study: UtilityStudy): string {
     name: arm,
     mark: { hue: hue % HUES, shape: 'filled' as const },
   }))
-  const few = seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers from the lowest to the highest`
+  const few = seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers lowest to highest`
   return figureSvg(panels([panels(charts, columns, title), legend(arms)], 1, title), title, [
     `${rounds} rounds; delta ${delta.toExponential(1)}; noise as for ${simulation.cohort} of ${simulation.population.toLocaleString('en-US')} clients a round; ${few}.`,
     'Smaller epsilon: more privacy; none: trained without noise. Dotted: share of the most frequent answer.',
@@ -357,7 +357,7 @@ export function canaryChart(study: CanaryStudy): string {
   })
   const { seeds, rows, rounds } = settings
   return figureSvg(chart, title, [
-    `Exposure of a code that is in one of ${rows} rows, after ${rounds} rounds; ${seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers from the lowest to the highest`}.`,
+    `Exposure of a code that is in one of ${rows} rows, after ${rounds} rounds; ${seeds === 1 ? 'one seed' : `means of ${seeds} seeds, whiskers lowest to highest`}.`,
     `${Math.log2(candidates)} bits: the likeliest of ${candidates} codes. Dotted: the mean of a code that was in no row.`,
   ])
 }

@@ -20,4 +20,5 @@ export function timeOf(
   figures: readonly TimedFigure[],
   level: Level,
   machine: { slowness: number; jobs: number },
+  running?: readonly number[],
 ): number

@@ -32,8 +32,11 @@ export function levelFor(figures, { room, slowness, jobs }) {
   return LEVELS.find((level) => timeOf(figures, level, { slowness, jobs }) <= room)
 }
 
-/** Estimate in seconds: jobs side by side, but the longest figure is not divided. */
-export function timeOf(figures, level, { slowness, jobs }) {
-  const each = figures.map((figure) => slowness * secondsAt(figure, level))
+/**
+ * Estimate in seconds: jobs side by side, but the longest figure is not divided. `running` are the seconds that figures in
+ * progress still take.
+ */
+export function timeOf(figures, level, { slowness, jobs }, running = []) {
+  const each = [...running, ...figures.map((figure) => slowness * secondsAt(figure, level))]
   return Math.max(each.reduce((sum, seconds) => sum + seconds, 0) / jobs, ...each, 0)
 }

@@ -61,7 +61,9 @@ export function barChart(chart: BarChart): string {
       for (const { name, value, color } of bar.parts) {
         if (!(value > 0)) continue
         const box = { x, y, width: Math.max(scale(value), 0.6), height: BAR }
-        drawn.push(element('rect', { class: `m${color} part`, ...box }, hint(`${name}: ${format(value)}`)))
+        // The line around a part would cover one that is hardly wider.
+        const kind = box.width < 3 ? `m${color}` : `m${color} part`
+        drawn.push(element('rect', { class: kind, ...box }, hint(`${name}: ${format(value)}`)))
         x += scale(value)
       }
       if (bar.mark !== undefined) {
@@ -113,7 +115,7 @@ function legendOf(bars: readonly Bar[], width: number, top: number, markName: st
     drawn.push(swatch(x, y), text(x + SWATCH, y + 10, name))
     x += room + ROW
   }
-  for (const [name, color] of parts)
+  for (const [name, color] of [...parts].sort(([, a], [, b]) => a - b))
     add(name, (x, y) => element('rect', { class: `m${color}`, x, y, width: 12, height: 12, rx: 2 }))
   if (marked) add(markName, (x, y) => line(x + 6, y - 1, x + 6, y + 13, 'mark'))
   return { drawn, bottom: y + ROW }
