@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
 import { floats, goldenBatch, type Loaded, loadTiny, readGolden, relativeError, scalar } from './engine.js'
+import { measured } from './measured.js'
 
 const models = [
   'llama2',
@@ -53,7 +54,9 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
           wantLogits: true,
         }).promise
         const expected = logits.subarray(from * vocabSize, to * vocabSize)
-        expect(relativeError(result.logits as Float32Array, expected)).toBeLessThan(1e-4)
+        const value = relativeError(result.logits as Float32Array, expected)
+        measured({ model: name, source: 'folder', what: from < prompt ? 'logits' : 'generation', value })
+        expect(value).toBeLessThan(1e-4)
       }
     }
     await session.dispose()

@@ -5,7 +5,18 @@ import { openModelFiles } from '../../lib/formats/model-files.js'
 import { addon } from '../../lib/native/addon.js'
 import { ggufBytes, type TensorSpec, type Value, value } from '../lib/formats/gguf-bytes.js'
 import { scratchFile } from '../lib/scratch.js'
-import { floats, goldenBatch, loadFrom, parity, readGolden, relativeError } from './engine.js'
+import {
+  backward,
+  floats,
+  goldenBatch,
+  loadFrom,
+  loraSpec,
+  parity,
+  readGolden,
+  relativeError,
+  trainPlan,
+} from './engine.js'
+import { measured } from './measured.js'
 
 const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.embed_tokens/, 'token_embd'],
@@ -18,6 +29,15 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.layers\.(\d+)\.self_attn\.o_proj/, 'blk.$1.attn_output'],
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj/, 'blk.$1.ffn_$2'],
 ]
+
+interface LoraCase {
+  name: string
+  model: string
+  quantization: unknown
+  peft: { r: number }
+  scaling: Record<string, number>
+}
+const loraCases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8')) as LoraCase[]
 
 /** Architectures whose files have query and key rows in ggml's order. */
 const PERMUTED = ['llama', 'smollm3', 'granite']
@@ -114,16 +134,52 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
     }).promise
     for (let s = 0; s + 1 < cuSeqlens.length; s++) {
       const [begin, end] = [cuSeqlens[s] as number, cuSeqlens[s + 1] as number]
-      const result = await session.forward('forward', {
-        tokens: tokens.slice(begin, end),
-        past: 0,
-        rows: Int32Array.from({ length: end - begin }, (_, i) => i),
-        wantLogits: true,
-      }).promise
-      const expected = logits.subarray(begin * graph.vocabSize, end * graph.vocabSize)
-      expect(relativeError(result.logits as Float32Array, expected)).toBeLessThan(1e-4)
+      // The last token alone, as generation does.
+      for (const [from, to] of [
+        [begin, end - 1],
+        [end - 1, end],
+      ] as const) {
+        const result = await session.forward('forward', {
+          tokens: tokens.slice(from, to),
+          past: from - begin,
+          rows: Int32Array.from({ length: to - from }, (_, i) => i),
+          wantLogits: true,
+        }).promise
+        const expected = logits.subarray(from * graph.vocabSize, to * graph.vocabSize)
+        const value = relativeError(result.logits as Float32Array, expected)
+        measured({ model: name, source: 'gguf', what: from === begin ? 'logits' : 'generation', value })
+        expect(value).toBeLessThan(1e-4)
+      }
     }
     await session.dispose()
+    await model.dispose()
+  })
+
+  it('gives the gradients of PEFT', async () => {
+    const { name: file, scaling } = loraCases.find(
+      (c) => c.model === name && c.quantization === null && c.peft.r === 4,
+    ) as LoraCase
+    const golden = await readGolden(`lora/${file}.safetensors`)
+    const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))
+    const entries = Object.entries(scaling).map(([path, scale]) => {
+      const weight = graph.weights.find((each) => each.name === `${path}.weight`)
+      if (weight === undefined) throw new Error(`${path} has no weight`)
+      return { path, rank: 4, scale, inputs: weight.cols, outputs: weight.rows }
+    })
+    const spec = loraSpec(entries)
+    const adapter = addon().createAdapter(spec, { trainable: true })
+    for (const parameter of spec.parameters)
+      adapter.write(parameter.name, 'value', floats(golden, `init.${parameter.name}`))
+    const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
+    await backward(session, goldenBatch(await readGolden(`golden/${name}.safetensors`)))
+    for (const parameter of spec.parameters) {
+      const found = adapter.read(parameter.name, 'gradient')
+      const value = relativeError(found, floats(golden, `grad.${parameter.name}`))
+      measured({ model: name, source: 'gguf', what: 'gradients', value })
+      expect(value, parameter.name).toBeLessThan(1e-5)
+    }
+    await session.dispose()
+    await adapter.dispose()
     await model.dispose()
   })
 })

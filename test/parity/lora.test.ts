@@ -17,6 +17,7 @@ import {
   type Tensors,
   trainPlan,
 } from './engine.js'
+import { measured } from './measured.js'
 import { disposeModels, expectSteps, expectTensors, modelOf, type RunCase, train } from './runs.js'
 
 interface Case extends RunCase {
@@ -78,6 +79,8 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
+        if (!c.quantization && !c.tables)
+          measured({ model: c.model, source: 'folder', what: 'gradients', value: error })
         expect(error, name).toBeLessThan(1e-5)
       }
       await session.dispose()
