@@ -111,8 +111,18 @@ export type {
   TrainStep,
 } from './train/events.js'
 export type { ExactMatch } from './train/exact-match.js'
+export type {
+  ForwardBackward,
+  ForwardBackwardOptions,
+  FunctionLoss,
+  Loss,
+  LossRow,
+  OptimStepOptions,
+} from './train/forward-backward.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
+export type { LossName, LossOptions } from './train/losses/index.js'
+export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
 export type { KnownTime, RunTime } from './train/run-time.js'

@@ -124,14 +124,20 @@ export class TrainProgress {
   }
 
   /** The held-out data was evaluated before the first step, or after one. */
-  evaluated({ step, loss, perplexity, exactMatch }: EvalEvent): void {
+  evaluated({ step, loss, perplexity, exactMatch, rewardsAccuracies, rewardsMargins }: EvalEvent): void {
     const earlier = this.#heldOutLoss
     this.#heldOutLoss = loss
     this.#activity = undefined
-    const matched = exactMatch === undefined ? '' : `, ${metricText('exact_match', exactMatch)}`
+    // Before training all margins are zero, and say nothing.
+    const preferred =
+      rewardsAccuracies === undefined || rewardsMargins === 0
+        ? ''
+        : `, ${digits(100 * rewardsAccuracies)} % of pairs preferred`
+    const matched = exactMatch === undefined ? preferred : `, ${metricText('exact_match', exactMatch)}`
+    const spread = rewardsAccuracies === undefined ? `, perplexity ${digits(perplexity)}` : ''
     if (!this.#screen) {
       const when = step === 0 ? 'before training' : `step ${step}`
-      this.note(`${when}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}${matched}`)
+      this.note(`${when}: evaluation loss ${loss.toFixed(4)}${spread}${matched}`)
       return
     }
     const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { badArgument, checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
+import { badValue } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import type { RunConfig } from '../train/config.js'
@@ -39,6 +40,13 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   if (!isRecord(config) || typeof config.model !== 'string' || !isRecord(config.strategy))
     throw badArgument(config, 'compare()', 'config', 'a config, as loadConfig() returns it')
   const asked = checkedOptions(compareSchema, options, 'compare()')
+  if (config.task !== 'causal_lm')
+    throw badValue(
+      { name: 'compare()', spelling: 'snake' },
+      'task',
+      config.task,
+      'causal_lm: strategies are compared by the loss of the next token',
+    )
   const metrics = metricsOf(asked.metrics)
   const folder = resolve(asked.outputDir ?? `${config.outputDir}-compare`)
   const earlier = await earlierResults(folder, asked)

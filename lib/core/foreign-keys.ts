@@ -77,7 +77,9 @@ const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cu
 const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
-  'preference training (DPO, KTO, ORPO, GRPO, and reward models) is not supported yet; you can train on the chosen answers as rows of prompt and completion'
+  'task: dpo and task: orpo train on pairs of answers; KTO, GRPO, SimPO, and reward models are not supported yet'
+const REFERENCE =
+  'the reference of task: dpo is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
 const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
 const LABEL_SMOOTHING = 'the loss is the cross-entropy of the supervised tokens, without smoothing'
@@ -493,8 +495,6 @@ export const FOREIGN_KEYS = {
     },
     neftune_noise_alpha: { note: 'noise on embeddings is not supported; use `lora_dropout` to regularize' },
     label_smoothing_factor: { note: LABEL_SMOOTHING },
-    label_smoothing: { note: LABEL_SMOOTHING },
-    loss_type: { note: LABEL_SMOOTHING },
     average_tokens_across_devices: {
       note: 'the loss is always the mean over all supervised tokens of a step; leave the key out',
     },
@@ -602,17 +602,16 @@ export const FOREIGN_KEYS = {
   },
 
   'Preference training': {
-    beta: { note: NO_PREFERENCES },
-    rl: { note: NO_PREFERENCES },
-    rl_beta: { note: NO_PREFERENCES },
-    pref_beta: { note: NO_PREFERENCES },
-    pref_loss: { note: NO_PREFERENCES },
-    dpo_beta: { note: NO_PREFERENCES },
-    dpo_loss_type: { note: NO_PREFERENCES },
-    ref_model: { note: NO_PREFERENCES },
-    reference_free: { note: NO_PREFERENCES },
-    precompute_ref_log_probs: { note: NO_PREFERENCES },
-    orpo_alpha: { note: NO_PREFERENCES },
+    rl: { here: 'task', note: NO_PREFERENCES },
+    rl_beta: { here: 'beta' },
+    pref_beta: { here: 'beta' },
+    pref_loss: { here: 'loss_type' },
+    dpo_beta: { here: 'beta' },
+    dpo_loss_type: { here: 'loss_type' },
+    ref_model: { note: REFERENCE },
+    reference_free: { note: REFERENCE },
+    precompute_ref_log_probs: { note: REFERENCE },
+    orpo_alpha: { here: 'beta' },
     simpo_gamma: { note: NO_PREFERENCES },
     reward_model: { note: NO_PREFERENCES },
     reward_funcs: { note: NO_PREFERENCES },

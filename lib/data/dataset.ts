@@ -33,6 +33,7 @@ export {
   type DatasetFormat,
   type DatasetRow,
   type MessagesRow,
+  type PreferenceRow,
   type PromptCompletionRow,
   type TextRow,
 } from './dataset/forms.js'

@@ -2,8 +2,8 @@
  * Dataset rows to token ids and labels. A label is the id of its own token where the model shall learn to write it,
  * and -100 elsewhere; moving labels one place to the left happens later, when micro-batches are packed.
  */
-
-import { ConfigError, DataError, LowrankError } from '../core/errors.js'
+import { isDeepStrictEqual } from 'node:util'
+import { ConfigError, DataError, InternalError, LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { AmbiguousChat, type ChatRenderer, type RenderedChat } from '../tokenizer/chat-spans.js'
 import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
@@ -14,7 +14,13 @@ import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
 import { ChatRenderers } from './chat-renderers.js'
 import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
-import { type DatasetRow, type MessagesRow, type PromptCompletionRow, rowError } from './dataset.js'
+import {
+  type DatasetRow,
+  type MessagesRow,
+  type PreferenceRow,
+  type PromptCompletionRow,
+  rowError,
+} from './dataset.js'
 import {
   type DropReason,
   type EncodedRow,
@@ -126,7 +132,7 @@ export class RowEncoder {
    * @throws DataError when the row cannot be used, naming file and line.
    */
   encode(row: DatasetRow): EncodedRow | DropReason {
-    return this.#cut(row, this.#checked(row))
+    return row.format === 'preference' ? this.#pair(row) : this.#cut(row, this.#checked(row))
   }
 
   /**
@@ -135,6 +141,7 @@ export class RowEncoder {
    */
   encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
     const { maxSeqLength } = this.#options
+    if (row.format === 'preference') return [this.#pair(row)]
     const marked = this.#checked(row)
     if (row.format !== 'text' || !row.document || marked.ids.length <= maxSeqLength)
       return [this.#cut(row, marked)]
@@ -147,6 +154,33 @@ export class RowEncoder {
       pieces.push(this.#cut(row, { ids, inside, specialTokens }) as EncodedRow)
     }
     return pieces
+  }
+
+  /** Both answers as one row; a pair of which one is dropped, or both are the same once they are cut, is dropped whole. */
+  #pair({ chosen, rejected }: PreferenceRow): EncodedRow | DropReason {
+    const [one, other] = [chosen, rejected].map((side) => this.#cut(side, this.#checked(side))) as [
+      EncodedRow | DropReason,
+      EncodedRow | DropReason,
+    ]
+    if (typeof one === 'string') return one
+    if (typeof other === 'string') return other
+    if (isDeepStrictEqual(one.inputIds, other.inputIds)) return 'truncated_away'
+    const joined = (key: 'inputIds' | 'labels') => {
+      const both = new Int32Array(one[key].length + other[key].length)
+      both.set(one[key])
+      both.set(other[key], one[key].length)
+      return both
+    }
+    return {
+      ...one,
+      inputIds: joined('inputIds'),
+      labels: joined('labels'),
+      supervised: one.supervised + other.supervised,
+      split: one.inputIds.length,
+      truncated: one.truncated || other.truncated,
+      fullLength: one.fullLength + other.fullLength,
+      specialTokens: [...one.specialTokens, ...other.specialTokens],
+    }
   }
 
   #cut(
@@ -227,6 +261,8 @@ export class RowEncoder {
         return this.#promptCompletion(alpacaText(row))
       case 'messages':
         return this.#chat(row)
+      case 'preference':
+        throw new InternalError('a pair of answers is encoded as two rows')
     }
   }
 

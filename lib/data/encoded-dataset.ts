@@ -24,6 +24,8 @@ export interface EncodedChunk {
   lines: Uint32Array
   /** `[rows]`: whose row it is, numbered as they first came; empty where nobody asked. */
   groups: Uint32Array
+  /** `[rows]`: tokens of the first of two answers that a row holds; empty where rows hold one. */
+  splits: Uint32Array
 }
 
 /** Counts of rows that were read, dropped, and truncated. */
@@ -65,6 +67,7 @@ export class ChunkBuilder {
   readonly #files: number[] = []
   readonly #lines: number[] = []
   readonly #groups: number[] = []
+  readonly #splits: number[] = []
 
   get tokens(): number {
     return this.#starts.at(-1) as number
@@ -81,6 +84,7 @@ export class ChunkBuilder {
     file: number,
     line: number,
     group?: number,
+    split?: number,
   ): void {
     const start = this.tokens
     const end = start + inputIds.length
@@ -94,6 +98,7 @@ export class ChunkBuilder {
     this.#files.push(file)
     this.#lines.push(line)
     if (group !== undefined) this.#groups.push(group)
+    if (split !== undefined) this.#splits.push(split)
   }
 
   #grow(tokens: number): void {
@@ -116,6 +121,7 @@ export class ChunkBuilder {
       files: Uint32Array.from(this.#files),
       lines: Uint32Array.from(this.#lines),
       groups: Uint32Array.from(this.#groups),
+      splits: Uint32Array.from(this.#splits),
     }
   }
 }
@@ -225,6 +231,17 @@ export class EncodedDataset {
     return chunk.supervised[index] as number
   }
 
+  /** True if each row holds two answers. */
+  get paired(): boolean {
+    return this.#chunks.some(({ splits }) => splits.length > 0)
+  }
+
+  /** Number of tokens of the first of two answers; undefined in a row that holds one. */
+  rowSplit(row: number): number | undefined {
+    const { chunk, index } = this.#find(row)
+    return chunk.splits[index]
+  }
+
   /** Group of a row, for data read with `groupBy`: a number from 0. */
   rowGroup(row: number): number {
     const { chunk, index } = this.#find(row)
@@ -251,7 +268,8 @@ export class EncodedDataset {
   }
 
   /**
-   * Writes a row into a micro-batch. The label of a token is the one of its successor; the last has none.
+   * Writes a row into a micro-batch. The label of a token is the one of its successor; the last, also that of the first of
+   * two answers, has none.
    * @returns number of tokens written
    */
   copyShifted(row: number, tokens: Int32Array, labels: Int32Array, offset: number): number {
@@ -264,6 +282,8 @@ export class EncodedDataset {
       labels[offset + i] = isLearned(chunk, next) ? (chunk.ids[next] as number) : IGNORE
     }
     labels[offset + length - 1] = IGNORE
+    const split = chunk.splits[index]
+    if (split !== undefined) labels[offset + split - 1] = IGNORE
     return length
   }
 

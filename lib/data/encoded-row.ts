@@ -41,6 +41,8 @@ export interface EncodedRow {
   labels: Int32Array
   /** Number of labels from the second token on. */
   supervised: number
+  /** Tokens of the first of two answers, in a row that holds both; absent in any other. */
+  split?: number
   truncated: boolean
   /** Tokens before the cut. */
   fullLength: number

@@ -16,10 +16,12 @@ export interface MicroBatch {
   cuSeqlens: Int32Array
   /** Labels that are not -100. */
   nSupervised: number
+  /** Rows of the dataset, where each is two sequences: an answer, and one that it is preferred to. */
+  pairs?: Uint32Array
 }
 
 export interface BatchOptions {
-  /** Rows per micro-batch, at most. With `packing` it only sets the capacity. */
+  /** Rows, or pairs of answers, per micro-batch, at most. With `packing` it only sets the capacity. */
   perDeviceTrainBatchSize: number
   /** Rows are no longer than this; a micro-batch holds at most this many tokens times the batch size. */
   maxSeqLength: number
@@ -69,7 +71,7 @@ export class Batches {
     this.#rows = options.rows ?? ascending(data.length)
     if (this.#rows.length === 0) throw new DataError('the dataset has no rows to train on')
     const total = this.#rows.reduce((tokens, row) => tokens + data.rowLength(row), 0)
-    this.#capacity = Math.min(batch * maxSeqLength, total)
+    this.#capacity = Math.min(batch * maxSeqLength * (data.paired ? 2 : 1), total)
     this.limits = this.#limits()
   }
 
@@ -92,19 +94,25 @@ export class Batches {
   /** A micro-batch of an epoch; any can be asked for at any time. */
   get(epoch: number, index: number): MicroBatch {
     const rows = this.rows(epoch, index)
-    const cuSeqlens = new Int32Array(rows.length + 1)
-    rows.forEach((row, i) => {
-      cuSeqlens[i + 1] = (cuSeqlens[i] as number) + this.#data.rowLength(row)
-    })
-    const total = cuSeqlens[rows.length] as number
+    const bounds = [0]
+    for (const row of rows) {
+      const start = bounds.at(-1) as number
+      const split = this.#data.rowSplit(row)
+      if (split !== undefined) bounds.push(start + split)
+      bounds.push(start + this.#data.rowLength(row))
+    }
+    const cuSeqlens = Int32Array.from(bounds)
+    const total = cuSeqlens.at(-1) as number
     const tokens = new Int32Array(total)
     const labels = new Int32Array(total)
     let nSupervised = 0
-    rows.forEach((row, i) => {
-      this.#data.copyShifted(row, tokens, labels, cuSeqlens[i] as number)
+    let offset = 0
+    for (const row of rows) {
+      offset += this.#data.copyShifted(row, tokens, labels, offset)
       nSupervised += this.#data.rowSupervised(row)
-    })
-    return { tokens, labels, cuSeqlens, nSupervised }
+    }
+    const pairs = this.#data.paired ? { pairs: rows.slice() } : {}
+    return { tokens, labels, cuSeqlens, nSupervised, ...pairs }
   }
 
   #plan(epoch: number): EpochPlan {

@@ -14,6 +14,8 @@ export function isEmpty(message: DatasetMessage): boolean {
 /** In words, why nothing of a row is learned. */
 export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
   switch (row.format) {
+    case 'preference':
+      return whyEmpty(row.chosen, trainOn)
     case 'text':
       return 'the text is empty'
     case 'prompt_completion':

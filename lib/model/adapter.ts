@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from '../base/base.js'
 import { badArgument, callback, checkedOptions, checkedPath, path } from '../core/arguments.js'
-import { ConfigError } from '../core/errors.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { flag, integer, text, word } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import {
@@ -23,6 +23,7 @@ import { checkInBackward } from '../options/in-backward.js'
 import { type Optimizer, optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
+import { checkTask } from '../options/task.js'
 import { ownBytes } from '../planning/cards.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { trainingPlans } from '../planning/plans.js'
@@ -33,6 +34,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkBest } from '../train/best.js'
 import { prepareData } from '../train/data.js'
 import {
+  checkPairs,
   checkStreaming,
   type DataSources,
   type DatasetArgument,
@@ -40,6 +42,14 @@ import {
   datasetOf,
 } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
+import {
+  type ForwardBackward,
+  type ForwardBackwardOptions,
+  type Loss,
+  type OptimStepOptions,
+  Primitive,
+} from '../train/forward-backward.js'
+import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
@@ -109,6 +119,7 @@ export class Adapter {
   readonly #lifetime: Lifetime
   readonly #detached: (adapter: Adapter) => void
   #training = false
+  #primitive: Primitive | undefined
   #weight = 1
   #rank: number | null = null
 
@@ -204,6 +215,16 @@ export class Adapter {
     }
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     checkInBackward(parsed, this.strategy, { name: 'train()', spelling: 'camel' })
+    checkTask(parsed, { name: 'train()', spelling: 'camel' })
+    checkPairs(
+      { ...sources, task: parsed.task, strategy: this.strategy },
+      { name: 'train()', spelling: 'camel' },
+    )
+    if (parsed.task !== 'causal_lm' && this.#base.device !== 'cpu')
+      throw new UnsupportedError(
+        `train(): task ${parsed.task} does not run on ${this.#base.device} yet; load the model with device: cpu.`,
+        { task: parsed.task, device: this.#base.device },
+      )
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -317,10 +338,68 @@ export class Adapter {
     )
   }
 
+  /**
+   * Adds the gradient of a loss over a batch of token rows to the adapter's: the step that all training is made of. Calls
+   * run in the order in which they were made, awaited or not; the same calls give the same bits.
+   * @param batch rows of tokens; for `dpo` and `orpo` pairs of them
+   * @param loss `cross_entropy`, `dpo`, `orpo`, `kto`, `importance_sampling`, or `{ name, …options }`; or a function that is
+   * given the log-probability of every token and returns the loss and its gradient. It must not wait for a call of this
+   * adapter, which waits for it.
+   * @throws {ConfigError} for a row or option that is wrong, naming row and field, and for gradients that are not divided
+   * alike
+   * @throws {DivergedError} when the loss is no finite number; like any failure, it clears the gradient
+   * @throws {UnsupportedError} for private strategies, strategies whose steps depend on the length of a run, and on a GPU
+   * @example
+   * const { loss } = await adapter.forwardBackward([{ tokens, weights }], 'cross_entropy')
+   * const { gradNorm } = await adapter.optimStep({ learningRate: 1e-4 })
+   */
+  async forwardBackward(
+    batch: readonly Row[] | readonly Pair[],
+    loss: Loss,
+    options: ForwardBackwardOptions = {},
+  ): Promise<ForwardBackward> {
+    return this.use(() => this.#lowLevel('forwardBackward()').forwardBackward(batch, loss, options))
+  }
+
+  /**
+   * Updates the adapter by AdamW and the gradients since the last update, which are used up.
+   * @returns the norm of the gradient before clipping, and the number of steps so far
+   * @throws {ConfigError} when no gradient has been accumulated, or for an option that is wrong
+   */
+  async optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
+    return this.use(() => this.#lowLevel('optimStep()').optimStep(options))
+  }
+
+  /**
+   * Log-probability of each token of some rows, with this adapter alone at all of its ranks and without dropout.
+   * @returns an array per row, in nats, whose entry 0 is 0
+   * @throws {ConfigError} for a row or option that is wrong
+   */
+  async forward(
+    batch: readonly Row[],
+    options: Omit<ForwardBackwardOptions, 'normalizer'> = {},
+  ): Promise<{ logprobs: Float64Array[] }> {
+    return this.use(() => this.#lowLevel('forward()').forward(batch, options))
+  }
+
+  #lowLevel(name: string): Primitive {
+    if (!this.#state.trainable)
+      throw new ConfigError(
+        `${name}: the adapter was loaded for inference; load it with { trainable: true } to train it.`,
+      )
+    if (this.#training)
+      throw new ConfigError(`${name}: the adapter is being trained by a run; finish or leave that one first.`)
+    this.#primitive ??= new Primitive(this.#base, this.#state)
+    return this.#primitive
+  }
+
   /** Takes it off the model and frees its memory, after work in flight. */
   async detach(): Promise<void> {
     this.#detached(this)
-    await this.#lifetime.dispose(() => this.#state.native.dispose())
+    await this.#lifetime.dispose(async () => {
+      await this.#primitive?.close()
+      await this.#state.native.dispose()
+    })
   }
 
   /** The same as `detach`, for `await using`. */
@@ -356,6 +435,12 @@ export class Adapter {
   #claim(): () => void {
     if (this.#training)
       throw new ConfigError('this adapter is being trained by another run; finish or leave that one first.')
+    if (this.#primitive?.busy)
+      throw new ConfigError(
+        'forwardBackward() or optimStep() is in progress on this adapter; wait for it before a run.',
+      )
+    void this.#primitive?.close()
+    this.#primitive = undefined
     this.#training = true
     return () => {
       this.#training = false

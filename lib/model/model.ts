@@ -19,7 +19,7 @@ import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { BatchSource } from '../train/batches.js'
 import { type DataControl, prepareEvaluation } from '../train/data.js'
-import { type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
+import { checkPairs, type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
 import { type Evaluation, evaluateBatches } from '../train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
@@ -176,6 +176,7 @@ export class Model {
       evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'probe()', 'evalDataset'),
       evalFraction,
     }
+    checkPairs({ ...sources, task: parsed.task, strategy: config }, { name: 'probe()', spelling: 'camel' })
     const probe = rulesOf(config).probe?.(config)
     if (probe === undefined) return config
     return runProbe(

@@ -110,4 +110,11 @@ export interface PlanOptions {
   keepAttention?: boolean
   /** `evaluate` only: measures the output that the first adapter adds at each linear. */
   outputNorms?: boolean
+  /** `train` only: each labeled position has its own weight in the loss, given with the call. */
+  rowWeights?: boolean
+  /**
+   * With `rowWeights`: the weights are given after the log-probabilities are known, and the logits are formed
+   * again.
+   */
+  twoPasses?: boolean
 }

@@ -4,6 +4,7 @@ import { flag, integer, numberWithin, positive, word } from '../core/schema.js'
 import { type TrainingMemory, trainingMemory } from './memory-shape.js'
 import type { Optimizer } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
+import { type TaskOptions, taskShape } from './task.js'
 
 /** Trained part of each sample: the assistant's turns, the last of them, or everything. */
 export type TrainOn = 'completions' | 'last' | 'all'
@@ -14,7 +15,7 @@ export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
 export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
-export interface TrainOptions extends TrainingMemory {
+export interface TrainOptions extends TrainingMemory, TaskOptions {
   /** Peak learning rate. Default null: the strategy's own, which `lowrank strategies` lists. */
   readonly learningRate: number | null
   /** Decoupled weight decay of every trained parameter. Default 0. */
@@ -74,6 +75,7 @@ const every = () => integer(1).nullable().default(null)
 const { optimizer, optimizerInBackward, ...kept } = trainingMemory
 
 export const trainShape = {
+  ...taskShape,
   optimizer,
   optimizerInBackward,
   learningRate: positive()

@@ -19,7 +19,8 @@ export interface Computes {
 
 /** Options that decide the size of plans. */
 export type Capacity = TrainingMemory &
-  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>
+  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'> &
+  Partial<Pick<TrainOptions, 'task'>>
 
 /**
  * Plans for training an adapter, and for the evaluations between.
@@ -31,7 +32,8 @@ export function trainingPlans(
   on: Computes,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
-  const size = microBatchSize(options)
+  const paired = options.task !== undefined && options.task !== 'causal_lm'
+  const size = microBatchSize(options, paired ? 2 : 1)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const { precision } = on
   const logitsBytes = bytesOfLogits(options, on)
@@ -49,8 +51,10 @@ export function trainingPlans(
     recompute,
     offload,
     keepAttention,
+    ...(paired ? { rowWeights: true, twoPasses: true } : {}),
   }
-  if (!evaluates) return { [TRAIN_PLAN]: train }
+  // The reference of DPO is evaluated before the first step.
+  if (!evaluates && options.task !== 'dpo') return { [TRAIN_PLAN]: train }
   const matches = options.metricForBestModel === 'exact_match'
   return {
     [TRAIN_PLAN]: train,
@@ -101,16 +105,20 @@ export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' |
 /** As many as a plan has room for. */
 const MOST_TOKENS = 2 ** 30
 
-function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>) {
+/** @param answers sequences that each row has */
+function microBatchSize(
+  options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>,
+  answers = 1,
+) {
   const { perDeviceTrainBatchSize: rows, maxSeqLength: length } = options
-  const tokens = rows * length
+  const tokens = answers * rows * length
   if (tokens > MOST_TOKENS)
     throw new ConfigError(
       `per_device_train_batch_size is ${rows} and max_seq_length is ${length}, which makes ${tokens} tokens per micro-batch; the limit is ${MOST_TOKENS}. Lower one of them.`,
       { rows, length, most: MOST_TOKENS },
     )
   // A sample has two tokens at least: one to predict and one to predict it from.
-  const sequences = options.packing ? Math.ceil(tokens / 2) : options.perDeviceTrainBatchSize
+  const sequences = options.packing ? Math.ceil(tokens / 2) : answers * options.perDeviceTrainBatchSize
   return { tokens, sequences, headRows: tokens }
 }
 

@@ -26,6 +26,7 @@ import { checkInBackward } from '../options/in-backward.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
+import { checkTask } from '../options/task.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import {
@@ -39,7 +40,7 @@ import {
 } from '../weights/options.js'
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
 import { checkBest } from './best.js'
-import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
+import { checkPairs, checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
 import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
@@ -211,6 +212,11 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   check({ ...data, maxSteps: given.maxSteps }, ({ maxSteps, ...data }) =>
     checkStreaming(data, { maxSteps }, source),
   )
+  const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared } = given
+  check({ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared }, (options) =>
+    checkTask(options, source),
+  )
+  check({ ...data, task, strategy }, (all) => checkPairs(all, source))
   const { optimizerInBackward, gradientAccumulationSteps, maxGradNorm } = given
   check(
     { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },

@@ -72,6 +72,7 @@ export interface DataControl {
 }
 
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
+  Partial<Pick<TrainOptions, 'task'>> &
   PromptingShape
 
 /** Prompt format of rows: as configured by a run, or as recorded with an adapter. */
@@ -237,15 +238,23 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
   return { kind, path }
 }
 
-type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting'>
+type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting' | 'task'>
 
 /** Options of tokenization. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
-  { maxSeqLength, trainOn, chatTemplate = true, prompting }: RowShape,
+  { maxSeqLength, trainOn, chatTemplate = true, prompting, task = 'causal_lm' }: RowShape,
   now: number,
 ): EncodeDatasetOptions {
-  const form = { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }
+  const form = {
+    format: task === 'causal_lm' ? format : ('preference' as const),
+    fileType,
+    columns,
+    header,
+    emptyRows,
+    unended,
+    specialTokensInContent,
+  }
   return {
     ...form,
     maxSeqLength,

@@ -26,6 +26,9 @@ import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encod
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from '../options/options.js'
+import type { Task } from '../options/task.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 
 /** Data, and how it is to be understood. */
 export interface DatasetConfig {
@@ -56,8 +59,10 @@ export interface DatasetConfig {
 const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
   messages: '`messages`: the turns.',
   conversations: '`sharegpt`: the turns.',
-  prompt: '`prompt_completion`: the prompt.',
+  prompt: '`prompt_completion` and `preference`: the prompt.',
   completion: '`prompt_completion`: the completion.',
+  chosen: '`preference`: the better answer.',
+  rejected: '`preference`: the worse answer.',
   text: '`text`: the text.',
   instruction: '`alpaca`: the instruction.',
   input: '`alpaca`: the input.',
@@ -201,6 +206,45 @@ export const dataShape = {
   evalFraction: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)').default(0),
   signal: abortSignal().optional(),
   onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
+}
+
+/**
+ * @throws {ConfigError} when data and task do not go together, or a strategy cannot be trained by pairs
+ */
+export function checkPairs(
+  run: Pick<DataSources, 'dataset' | 'evalDataset'> & { task: Task; strategy: StrategyConfig },
+  source: OptionSource,
+): void {
+  const { task, strategy } = run
+  const paired = task !== 'causal_lm'
+  for (const key of ['dataset', 'evalDataset'] as const) {
+    const { format, streaming } = run[key] ?? {}
+    if (paired ? format && format !== 'auto' && format !== 'preference' : format === 'preference')
+      throw badValue(
+        source,
+        `${key}.format`,
+        format,
+        paired ? `preference with task ${task}` : 'task dpo or orpo with it',
+      )
+    if (paired && streaming)
+      throw badValue(
+        source,
+        `${key}.streaming`,
+        true,
+        `false with task ${task}, which reads its pairs before training`,
+      )
+  }
+  if (!paired) return
+  if (isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined)
+    throw badValue(source, 'task', task, `causal_lm with strategy ${strategy.name}`)
+  const { loraDropout } = strategy as { loraDropout?: number }
+  if (loraDropout)
+    throw badValue(
+      source,
+      'strategy.loraDropout',
+      loraDropout,
+      `0 with task ${task}: dropout would compare a noisy model with a clean one`,
+    )
 }
 
 /**

@@ -3,9 +3,29 @@ import { exp } from '../core/portable-exp.js'
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 
-/** Result of an evaluation. */
-export interface Evaluation {
-  /** Mean over supervised tokens, nats. */
+/** Means over pairs of answers. */
+export interface PreferenceMetrics {
+  /** Reward of the chosen answer: `beta` times how much likelier it is than by the reference; with ORPO, than nothing. */
+  rewardsChosen?: number
+  rewardsRejected?: number
+  /** Their difference. */
+  rewardsMargins?: number
+  /** Share of pairs whose chosen answer has the larger reward. */
+  rewardsAccuracies?: number
+  /** Log-probability of the chosen answer, nats. */
+  logpsChosen?: number
+  logpsRejected?: number
+  /** ORPO: mean over the tokens of chosen answers, nats. */
+  nllLoss?: number
+  /** ORPO: logarithm of the odds ratio. */
+  logOddsChosen?: number
+  /** ORPO: logarithm of the logistic function of it. */
+  logOddsRatio?: number
+}
+
+/** Result of an evaluation; of pairs of answers, with their metrics. */
+export interface Evaluation extends PreferenceMetrics {
+  /** Mean over supervised tokens, nats; of pairs of answers the loss of the task. */
   loss: number
   /** exp(loss). */
   perplexity: number

@@ -3,7 +3,7 @@
 import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
-import type { Evaluation } from './evaluate.js'
+import type { Evaluation, PreferenceMetrics } from './evaluate.js'
 
 /** Inputs of the run, before anything else. */
 export interface StartEvent {
@@ -58,15 +58,18 @@ export interface PlanEvent {
   privacy?: PrivacyReport
 }
 
-/** One optimizer step, after it was made. */
-export interface TrainStep {
+/** One optimizer step, after it was made; of a task over pairs, with their metrics. */
+export interface TrainStep extends PreferenceMetrics {
   event: 'step'
   /** Optimizer steps so far, from 1. */
   step: number
   totalSteps: number
   /** Passes over the data so far, fractional; of a stream, those that are complete. */
   epoch: number
-  /** Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. */
+  /**
+   * Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. Of a task over pairs
+   * of answers, the loss of the task.
+   */
   loss: number
   /** L2 norm of the gradient before clipping; of private training, of the mean with its noise. */
   gradNorm: number
@@ -142,7 +145,7 @@ export interface DoneEvent {
   event: 'done'
   /** Location of the result; null if the run saves nothing. */
   outputDir: string | null
-  /** Mean over the supervised tokens of all steps, nats. */
+  /** Mean of the steps' losses by their supervised tokens, nats. */
   trainLoss: number
   steps: number
   /** The metric did not improve for `earlyStoppingPatience` evaluations. */

@@ -7,17 +7,30 @@ import { translatedAsync } from '../native/errors.js'
 import { warnOfRemarks } from '../native/remarks.js'
 
 import { scheduleAt } from '../options/schedules.js'
-import { TRAIN_PLAN } from '../planning/plans.js'
+import { type PreferenceLoss, preferenceLoss } from '../options/task.js'
+import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 
 import type { StepRules } from '../strategies/strategy.js'
-import type { Window, WindowSource } from './batches.js'
+import type { BatchSource, Window, WindowSource } from './batches.js'
 import { type RunData, windowsOf } from './data.js'
+import { type EvaluateControl, type Evaluation, evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
+import { lossPasses } from './losses/passes.js'
+import { join, type Metrics } from './losses/rows.js'
+import {
+  evaluatePairs,
+  pairCounts,
+  pairLoss,
+  preferenceMetrics,
+  type References,
+  referencesOf,
+} from './preference.js'
 import {
   countedRanks,
   finished,
   inUse,
   type MakeSteps,
+  type RunPlace,
   type StepSetup,
   type Steps,
   stepRules,
@@ -35,12 +48,17 @@ class GradientSteps implements Steps {
   readonly #state: TrainingState
   readonly #windows: WindowSource
   readonly #rules: StepRules
+  readonly #data: RunData
+  readonly #preference: PreferenceLoss | null
+  #references: References | undefined
   #coming: Promise<Window> | undefined
 
   /** @param state where the run stands; it moves on with every step */
   constructor(setup: StepSetup, state: TrainingState, data: RunData) {
     const { windows, totalSteps } = windowsOf(data.train, setup.options)
     this.totalSteps = totalSteps
+    this.#data = data
+    this.#preference = preferenceLoss(setup.options)
     this.#setup = setup
     this.#state = state
     this.#windows = windows
@@ -59,6 +77,19 @@ class GradientSteps implements Steps {
       this.#coming.catch(() => undefined)
     }
     return this.#step(session, window, upcoming)
+  }
+
+  async prepare(session: NativeSession, about: RunPlace): Promise<void> {
+    const { examples, evaluation } = this.#data
+    if (this.#preference?.name !== 'dpo' || examples === null) return
+    const { options } = this.#setup
+    const { run } = this.#state
+    this.#references = await referencesOf({ session, examples, evaluation, options, run, ...about })
+  }
+
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
+    if (this.#preference === null) return evaluateBatches(session, EVAL_PLAN, source, control)
+    return evaluatePairs(session, this.#preference, source, this.#references?.evaluation ?? null, control)
   }
 
   get ranksLeft(): Readonly<Record<string, number>> | undefined {
@@ -86,23 +117,33 @@ class GradientSteps implements Steps {
     }
     const { optimizerInBackward: inBackward } = options
     let lossSum = 0
-    const pass = async (microStep: number, { tokens, cuSeqlens, labels }: MicroBatch) => {
-      const job = session.trainStep(TRAIN_PLAN, {
-        tokens,
-        cuSeqlens,
-        labels,
-        lossScale: 1 / window.supervised,
-        seed: options.seed,
-        step: index,
-        microStep,
+    const metrics: Metrics = {}
+    const per = this.#preference === null ? null : pairCounts(window.batches)
+    const add = (loss: number) => {
+      lossSum += loss
+      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+    }
+    const pass = async (microStep: number, batch: MicroBatch) => {
+      const { tokens, cuSeqlens, labels } = batch
+      const input = {
+        ...{ tokens, cuSeqlens, labels, seed: options.seed, step: index, microStep },
         ...inUse(ranks),
         ...(inBackward ? { update } : {}),
-      })
+      }
+      const job =
+        per === null
+          ? session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1 / window.supervised }).promise
+          : lossPasses(session, TRAIN_PLAN, input, (logProbs) => {
+              const loss = this.#preference as PreferenceLoss
+              const made = pairLoss(loss, batch, logProbs, this.#references?.train ?? null, per)
+              add(made.loss)
+              join(metrics, made.metrics)
+              return made.weights
+            })
       // The next micro-batches are packed while the engine works on this one.
       if (microStep === 0) upcoming()
-      const made = await this.#finite(index, () => job.promise)
-      lossSum += made.lossSum
-      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+      const made = await this.#finite(index, () => job)
+      if (per === null) add(made.lossSum)
       return made.gradNorm ?? Number.NaN
     }
     let gradNorm = Number.NaN
@@ -118,9 +159,14 @@ class GradientSteps implements Steps {
       })
     state.cursor = window.next
     state.rules = this.#rules.state?.()
-    const made = { lossSum, tokens: window.tokens, supervised: window.supervised, begin }
+    const { tokens, supervised } = window
+    const whole = { tokens, supervised, begin }
+    // The loss of pairs is a mean already.
+    const made =
+      per === null ? { lossSum, ...whole } : { loss: lossSum, lossSum: lossSum * supervised, ...whole }
     const learningRate = options.learningRate * schedule
-    return { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
+    const step = { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
+    return { ...step, ...preferenceMetrics(metrics) }
   }
 
   /** Runs an update, and what the strategy does after it, while nobody else has the adapter. */

@@ -60,6 +60,21 @@ export const privacyReport = z
   })
   .describe('Only in private training') satisfies z.ZodType<PrivacyReport>
 
+/** Means over pairs of answers. */
+const preference = Object.fromEntries(
+  Object.entries({
+    rewards_chosen: 'dpo and orpo: mean reward of chosen answers',
+    rewards_rejected: 'dpo and orpo: mean reward of rejected answers',
+    rewards_margins: 'dpo and orpo: their difference',
+    rewards_accuracies: 'dpo and orpo: share of pairs whose chosen answer has the larger reward',
+    logps_chosen: 'dpo and orpo: mean log-probability of chosen answers in nats',
+    logps_rejected: 'dpo and orpo: mean log-probability of rejected answers in nats',
+    nll_loss: 'orpo: mean over the tokens of chosen answers in nats',
+    log_odds_chosen: 'orpo: mean logarithm of the odds ratio',
+    log_odds_ratio: 'orpo: mean logarithm of its logistic function',
+  }).map(([key, meaning]) => [key, z.number().optional().describe(meaning)]),
+)
+
 const bestReport = z.object({
   step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
   metric: z.enum(METRICS),
@@ -127,6 +142,7 @@ export const trainEvents = [
       supervised_tokens: count.describe('Tokens of the step that have a label'),
       tokens_per_second: rate,
       seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
+      ...preference,
       epsilon: z.number().optional().describe('Private training: ε spent so far'),
       rank: count.nullable().optional().describe('Private training: ranks in use; null if all always are'),
       cohort: count.optional().describe('Private training: clients or examples that the round drew'),
@@ -146,6 +162,7 @@ export const trainEvents = [
       perplexity: z.number().describe('exp(loss)'),
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
+      ...preference,
       exact_match: share
         .optional()
         .describe('Share of rows answered word for word, if metric_for_best_model is exact_match'),

@@ -33,8 +33,10 @@ export async function checkRun(
   for (const folder of new Set([folders.outputDir, folders.runDir])) await checkFolder(folder)
   await checkRunLock(config.outputDir)
   const checkpoint = await checkpointOf(folders, { resume, force }, WAYS_ON)
-  await checkData(config.dataset)
-  if (config.evalDataset !== null) await checkData(config.evalDataset)
+  const paired = config.task !== 'causal_lm'
+  const asRead = (data: DatasetConfig): DatasetConfig => (paired ? { ...data, format: 'preference' } : data)
+  await checkData(asRead(config.dataset))
+  if (config.evalDataset !== null) await checkData(asRead(config.evalDataset))
   const tokenizer = tokenizerOnDisk(config.model)
   if (tokenizer === undefined || readsOnce(config.dataset)) return checkpoint
   const options = encodeOptions(config.dataset, config, Date.now())

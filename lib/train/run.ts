@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import * as z from 'zod'
 import { saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
@@ -27,7 +28,7 @@ import { restoreCheckpoint } from './checkpoint.js'
 import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
-import { evaluateBatches } from './evaluate.js'
+import { type EvaluateControl, evaluateBatches } from './evaluate.js'
 import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
 import { countMatches } from './exact-match.js'
 import type { Prompt } from './generate.js'
@@ -41,7 +42,7 @@ import { lockRun, type RunLock } from './run-lock.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
-import type { Steps, TrainingState } from './step.js'
+import type { RunPlace, Steps, TrainingState } from './step.js'
 import { TensorboardFile } from './tensorboard.js'
 
 /** Position from which a run was resumed. */
@@ -269,7 +270,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await metrics?.append(start)
       await board?.append(start)
       yield start
-      for await (const event of this.#steps(steps, state, kept, data)) {
+      const resumedFrom = checkpoint === null ? null : dirname(checkpoint.path)
+      const place = { identity, runDir: folders?.runDir ?? null, resumedFrom }
+      for await (const event of this.#steps(steps, state, kept, data, place)) {
         await metrics?.append(event)
         await board?.append(event)
         yield event
@@ -295,6 +298,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     state: TrainingState,
     kept: KeptSteps,
     data: RunData,
+    place: Omit<RunPlace, 'control'>,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
     const control = this.#control
@@ -314,10 +318,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     /** A checkpoint that was saved and is not told yet. */
     let untold: TrainEvent | undefined
     try {
+      await use(async () => steps.prepare?.(session, { ...place, control: this.#evaluateControl }))
       yield* recorder.after(begun, true)
       for (;;) {
         yield* control.waits(state.step)
-        const evaluated = await this.#evaluate(session, data, state)
+        const evaluated = await this.#evaluate(session, data, state, steps)
         if (evaluated) yield evaluated
         if (untold) yield untold
         untold = undefined
@@ -371,6 +376,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     } finally {
       await closeSession(session, plans)
     }
+  }
+
+  get #evaluateControl(): EvaluateControl {
+    const { signal, onEvalProgress: onProgress } = this.#setup
+    return { signal, onProgress }
   }
 
   /** Samples join the record of the run, unless another one has begun in its folder. */
@@ -436,14 +446,18 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     session: NativeSession,
     { evaluation: source, evaluationRows: rows }: RunData,
     state: TrainingState,
+    steps: Steps,
   ): Promise<EvalEvent | undefined> {
-    const { options, signal, onEvalProgress: onProgress, use } = this.#setup
+    const { options, signal, use } = this.#setup
     const { step, evaluations } = state
     const due = step === 0 || step >= state.totalSteps || isDue(options.evalSteps, step)
     if (source === null || !due || evaluations.at(-1)?.step === step) return undefined
-    const control = { signal, onProgress }
+    const control = this.#evaluateControl
     try {
-      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, control))
+      const found = await use(
+        () =>
+          steps.evaluate?.(session, source, control) ?? evaluateBatches(session, EVAL_PLAN, source, control),
+      )
       const matches = options.metricForBestModel === 'exact_match' ? rows : null
       const exactMatch =
         matches && (await use(() => countMatches(session, MATCH_PLAN, matches, control))).exactMatch

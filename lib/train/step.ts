@@ -9,10 +9,12 @@ import type { RunOptions } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { StepRanks, StepRules } from '../strategies/strategy.js'
-import type { DataCursor } from './batches.js'
+import type { BatchSource, DataCursor } from './batches.js'
 import type { RunEvaluation } from './best.js'
 import type { RunData } from './data.js'
+import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
+import type { RunIdentity } from './identity.js'
 
 /** Makes the steps of a run. */
 export interface Steps {
@@ -21,10 +23,24 @@ export interface Steps {
   readonly privacy?: PrivacyReport
   /** Ranks left at each linear, of a strategy that allocates them. */
   readonly ranksLeft?: Readonly<Record<string, number>> | undefined
+  /** What is to be known before the first step, and before evaluations. */
+  prepare?(session: NativeSession, about: RunPlace): Promise<void>
+  /** Evaluation by the loss of the task; default: of the next token. */
+  evaluate?(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation>
   /** Makes one; the state of the run moves on only when it is whole. */
   next(session: NativeSession): Promise<TrainStep>
   /** Lets the data go. */
   close(): Promise<void>
+}
+
+/** A run that begins. */
+export interface RunPlace {
+  identity: RunIdentity
+  /** Folder of its checkpoints; null keeps nothing. */
+  runDir: string | null
+  /** Folder of the checkpoint that it goes on from; null for a run from the start. */
+  resumedFrom: string | null
+  control: EvaluateControl
 }
 
 /** The inputs that steps are made from. */
@@ -95,7 +111,7 @@ export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 
 /** Moves the state of a run on by one step, and says what is known of every step. */
 export function finished(
   state: TrainingState,
-  made: { lossSum: number; tokens: number; supervised: number; begin: number },
+  made: { lossSum: number; loss?: number; tokens: number; supervised: number; begin: number },
   totalSteps: number,
 ): Omit<TrainStep, 'epoch' | 'gradNorm' | 'learningRate'> {
   const seconds = (performance.now() - made.begin) / 1000
@@ -108,7 +124,7 @@ export function finished(
     event: 'step',
     step: state.step,
     totalSteps,
-    loss: made.lossSum / made.supervised,
+    loss: made.loss ?? made.lossSum / made.supervised,
     tokens: made.tokens,
     supervisedTokens: made.supervised,
     tokensPerSecond: made.tokens / seconds,

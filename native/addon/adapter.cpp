@@ -44,6 +44,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::scores>("tripletScores"),
                         InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
+                        InstanceMethod<&AdapterHandle::scale_gradients>("scaleGradients"),
                         InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
                         InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
                         InstanceMethod<&AdapterHandle::add_client>("addClient"),
@@ -307,6 +308,22 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
       return change<bool>(
           info.Env(), [](Context&, Adapter& adapter) { return adapter.zero_gradients(), true; }, nothing);
+    });
+  }
+
+  Napi::Value scale_gradients(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
+      const double factor = info[0].ToNumber().DoubleValue();
+      return change<bool>(
+          info.Env(),
+          [factor](Context&, Adapter& adapter) {
+            const HostView<float> gradients(adapter.memory(), adapter.span(AdapterArray::gradient),
+                                            adapter.spec().trained_elements, "gradients");
+            for (float& value : gradients) value = static_cast<float>(value * factor);
+            return true;
+          },
+          nothing);
     });
   }
 

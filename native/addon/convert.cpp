@@ -226,6 +226,12 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   return plans;
 }
 
+float to_temperature(const Fields& fields) {
+  const double temperature = fields.number("temperature", 1);
+  if (!(temperature > 0)) fields.wrong("temperature", "a positive number");
+  return static_cast<float>(temperature);
+}
+
 MicroBatch to_micro_batch(const Fields& fields) {
   return {fields.ids("tokens"), fields.ids("cuSeqlens"), fields.ids("labels")};
 }
@@ -241,6 +247,8 @@ TrainInput to_train_input(Napi::Value value) {
   input.active_rank = fields.integer("activeRank", 0);
   input.last_rank_only = fields.flag("lastRankOnly", false);
   input.clipping_norm = fields.number("clippingNorm", 0);
+  input.temperature = to_temperature(fields);
+  if (fields.has("weights")) input.weights = fields.floats("weights");
   if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
   return input;
 }

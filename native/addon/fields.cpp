@@ -78,6 +78,14 @@ std::vector<int32_t> Fields::ids(const char* key) const {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+std::vector<float> Fields::floats(const char* key) const {
+  const Napi::Value value = get(key);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+    wrong(key, "a Float32Array");
+  const Napi::Float32Array array = value.As<Napi::Float32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
 int Fields::choose(const char* key, const char* const* names, size_t count) const {
   const std::string value = text(key);
   for (size_t i = 0; i < count; ++i)

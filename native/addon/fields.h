@@ -32,6 +32,8 @@ class Fields {
   std::vector<Napi::Value> list(const char* key) const;
   /// An Int32Array, copied.
   std::vector<int32_t> ids(const char* key) const;
+  /// A Float32Array, copied.
+  std::vector<float> floats(const char* key) const;
   /// The index of a string in `names`; an error lists them.
   template <size_t N>
   int choice(const char* key, const char* const (&names)[N]) const {

@@ -14,6 +14,11 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   result.Set("count", number(env, loss.count));
   if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
   if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
+  if (!loss.log_probs.empty()) {
+    Napi::Float32Array values = Napi::Float32Array::New(env, loss.log_probs.size());
+    std::copy(loss.log_probs.begin(), loss.log_probs.end(), values.Data());
+    result.Set("logProbs", values);
+  }
   return result;
 }
 
@@ -40,6 +45,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         env, "NativeSession",
         {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
          InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
+         InstanceMethod<&SessionHandle::score_step>("scoreStep"), InstanceMethod<&SessionHandle::finish_step>("finishStep"),
          InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
          InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
   }
@@ -68,16 +74,47 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         from_loss, uses, &session->memory());
   }
 
+  Napi::Value score_step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
+          return session->score_step(context, plan, *input, cancel);
+        },
+        from_loss, uses, &session->memory());
+  }
+
+  Napi::Value finish_step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    auto weights = std::make_shared<std::vector<float>>(Fields(info[0], "input").floats("weights"));
+    const bool updates = session->adapters().at(0)->spec().state.in_backward;
+    const auto uses = use_adapters(*session, updates ? AdapterUse::Kind::update : AdapterUse::Kind::train);
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, weights](Context& context, const CancelFlag& cancel) {
+          return session->finish_step(context, *weights, cancel);
+        },
+        from_loss, uses, &session->memory());
+  }
+
   Napi::Value evaluate(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    auto batch = std::make_shared<MicroBatch>(to_micro_batch(Fields(info[1], "input")));
+    const Fields fields(info[1], "input");
+    auto batch = std::make_shared<MicroBatch>(to_micro_batch(fields));
+    const float temperature = to_temperature(fields);
+    const bool log_probs = fields.flag("wantLogProbs", false);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
-        [session, plan, batch](Context& context, const CancelFlag& cancel) {
-          return session->evaluate(context, plan, *batch, cancel);
+        [session, plan, batch, temperature, log_probs](Context& context, const CancelFlag& cancel) {
+          return session->evaluate(context, plan, *batch, cancel, temperature, log_probs);
         },
         from_loss, uses, &session->memory());
   }
@@ -96,27 +133,33 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const std::string plan = info[0].ToString();
     const Fields fields(info[1], "input");
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
-    const bool want_logits = fields.flag("wantLogits", false);
+    const bool want_logits = fields.flag("wantLogits", false), want_log_prob = fields.flag("wantLogProb", false);
     const std::optional<Sampling> sampling = to_sampling(fields);
     if (sampling && input->rows.empty()) throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
     struct Drawn {
       std::optional<int32_t> token;
+      std::optional<double> log_prob;
       std::vector<float> logits;
     };
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<Drawn>(
         env,
-        [session, plan, input, want_logits, sampling](Context& context, const CancelFlag& cancel) {
+        [session, plan, input, want_logits, want_log_prob, sampling](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->forward(context, plan, *input, cancel);
           const int64_t vocab = session->graph().vocab_size, rows = static_cast<int64_t>(input->rows.size());
           Drawn drawn;
-          if (sampling) drawn.token = sample_token(logits.data() + (rows - 1) * vocab, vocab, *sampling);
+          if (sampling) {
+            const float* const last = logits.data() + (rows - 1) * vocab;
+            drawn.token = sample_token(last, vocab, *sampling);
+            if (want_log_prob) drawn.log_prob = log_probability(last, vocab, *drawn.token, sampling->temperature);
+          }
           if (want_logits) drawn.logits.assign(logits.begin(), logits.begin() + rows * vocab);
           return drawn;
         },
         [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {
           Napi::Object result = Napi::Object::New(e);
           if (drawn.token) result.Set("token", *drawn.token);
+          if (drawn.log_prob) result.Set("logProb", *drawn.log_prob);
           if (want_logits) {
             Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
             std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());

@@ -356,6 +356,10 @@ struct PlanOptions {
   bool keep_attention = false;
   /// `evaluate` only: measures the output that the first adapter adds at each linear.
   bool output_norms = false;
+  /// `train` only: each labeled position has its own weight in the loss, given with the call.
+  bool row_weights = false;
+  /// With `rowWeights`: the weights are given after the log-probabilities are known, and the logits are formed again.
+  bool two_passes = false;
 };
 /// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
 template <class Visit>
@@ -372,6 +376,8 @@ void each_field(PlanOptions& fields, Visit&& visit) {
   visit("offloadFolder", fields.offload_folder, true);
   visit("keepAttention", fields.keep_attention, true);
   visit("outputNorms", fields.output_norms, true);
+  visit("rowWeights", fields.row_weights, true);
+  visit("twoPasses", fields.two_passes, true);
 }
 
 }  // namespace lowrank

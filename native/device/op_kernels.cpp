@@ -102,9 +102,11 @@ void ScatterAddRows::operands(Operands& see) const {
   see.adds_rows(out, rows, count, cols);
 }
 void CrossEntropy::operands(Operands& see) const {
-  grad.data ? see.spends(logits, rows, vocab) : see.reads(logits, rows, vocab);
+  grad.data || inverse_temperature != 1 ? see.spends(logits, rows, vocab) : see.reads(logits, rows, vocab);
   see.reads(labels, rows);
-  see.writes(loss, rows);
+  see.reads(weights, rows);
+  lse_known ? see.reads(lse, rows) : see.writes(lse, rows);
+  if (!lse_known) see.writes(loss, rows);
   see.writes(grad, rows, vocab);
 }
 

@@ -169,7 +169,8 @@ struct ScatterAddRows {
   void operands(Operands& see) const;
 };
 /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats, and where `grad` is there
-/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it.
+/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it, and by
+/// an inverse temperature other than 1, which they are multiplied by first.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
   int64_t rows, vocab;
@@ -178,6 +179,10 @@ struct CrossEntropy {
   float weight;
   Ptr<float> loss;
   Matrix grad;
+  Ptr<float> weights = {};  // one per row, instead of `weight`
+  Ptr<float> lse = {};      // logsumexp of each row, written; where `lse_known` it is read, and no loss is written
+  bool lse_known = false;
+  float inverse_temperature = 1;
   void operands(Operands& see) const;
 };
 

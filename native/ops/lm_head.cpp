@@ -59,17 +59,23 @@ void input_gradient(Run& run, const Matrix& grad, int64_t rows, const Factor& he
   if (apart) run.launch(Cast{rows * width, sums, out.data.as<uint16_t>()});
 }
 
-/// x -> losses, of rows gathered in x2 with logits in y; in training dx too, whose rows are scattered
-void run_loss(Run& run, const Step& s) {
+/// The parts of the loss that a step makes.
+enum class Part : uint8_t { whole, losses, gradients };
+
+/// Forms the logits of rows gathered in x2 in y, a chunk at a time, for their losses and, in training, gradients: those
+/// of x2 take the place of its rows, which are then scattered to dx.
+void run_part(Run& run, const Step& s, Part part) {
   const Node& n = run.node(s);
+  const Plan& plan = run.plan;
   const Factor head = run.weight(n.weight);
   const int64_t width = head.cols, vocab = head.rows, element = size_of(run.operand());
-  const Ptr<float> own = run.weight_gradient(n.weight);
   const bool back = s.dx >= 0;
-  gather(run, s);
+  const Ptr<float> own = part == Part::losses ? Ptr<float>() : run.weight_gradient(n.weight);
+  if (part != Part::gradients) gather(run, s);
   if (back) run.clear(s.dx);
-  for (int64_t begin = 0; begin < run.head_rows; begin += run.plan.head_chunk) {
-    const int64_t rows = std::min(run.plan.head_chunk, run.head_rows - begin);
+  for (int64_t begin = 0; begin < run.head_rows; begin += plan.head_chunk) {
+    const int64_t rows = std::min(plan.head_chunk, run.head_rows - begin);
+    const auto of_rows = [&](int buffer) { return buffer < 0 ? Ptr<float>() : run.at<float>(buffer) + begin; };
     const Matrix chunk = run.matrix(s.x2).rows(begin);
     logits(run, chunk, rows, head, run.at<float>(s.y));
     // The gradient takes the place of the logits, its rows starting where theirs do.
@@ -77,17 +83,25 @@ void run_loss(Run& run, const Step& s) {
     run.launch(CrossEntropy{rows,
                             vocab,
                             {run.at(s.y), DType::f32, vocab},
-                            run.at<int32_t>(run.plan.head_labels) + begin,
+                            run.at<int32_t>(plan.head_labels) + begin,
                             run.loss_scale,
-                            run.at<float>(run.plan.head_losses) + begin,
-                            grad});
+                            of_rows(plan.head_losses),
+                            grad,
+                            of_rows(plan.head_weights),
+                            of_rows(plan.head_lse),
+                            part == Part::gradients,
+                            1 / run.temperature});
     if (own) run.add_weight_gradient(grad, rows, vocab, chunk, width, own);
     if (back) input_gradient(run, grad, rows, head, chunk);
   }
   if (back)
     run.launch(
-        ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(run.plan.head_index), run.matrix(s.dx)});
+        ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(plan.head_index), run.matrix(s.dx)});
 }
+
+void run_loss(Run& run, const Step& s) { run_part(run, s, Part::whole); }
+void run_losses(Run& run, const Step& s) { run_part(run, s, Part::losses); }
+void run_gradients(Run& run, const Step& s) { run_part(run, s, Part::gradients); }
 
 /// x -> y, the logits of rows gathered in x2
 void run_logits(Run& run, const Step& s) {
@@ -97,6 +111,8 @@ void run_logits(Run& run, const Step& s) {
 }
 
 constexpr StepKind kLoss{"head_loss", run_loss};
+constexpr StepKind kLosses{"head_losses", run_losses};
+constexpr StepKind kGradients{"head_gradients", run_gradients};
 constexpr StepKind kLogits{"head_logits", run_logits};
 
 void forward(Planner& plan, int index, Phase phase) {
@@ -108,7 +124,7 @@ void forward(Planner& plan, int index, Phase phase) {
   const int trained = plan.trained_weight(node.weight);
   const int64_t chunk = chunk_rows(vocab, options.head_rows, options.logits_bytes);
   plan.set_head_chunk(chunk);
-  Step step = plan.step(loss ? kLoss : kLogits, phase, index);
+  Step step = plan.step(!loss ? kLogits : options.two_passes ? kLosses : kLoss, phase, index);
   step.x = plan.value(x);
   // All wanted rows of a forward plan at once: they are few, and their logits are the result.
   step.y = loss ? plan.add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * vocab)
@@ -117,13 +133,23 @@ void forward(Planner& plan, int index, Phase phase) {
   step.x2 = plan.add_buffer("gathered rows", Category::loss, plan.operand(), RowKind::head, width);
   step.losses = loss;
   if (!loss) step.writes = {step.y};
+  if (plan.plan().copies[node.weight].adapter < 0) step.sliced_weight = node.weight;
+  const double product =
+      static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
+  step.multiply_adds = product;
+  if (options.two_passes) {
+    plan.touch(step, index);
+    Step losses = step;
+    plan.push(std::move(losses));
+    step.kind = &kGradients;
+    step.losses = false;
+    step.weighted = true;
+    step.writes = {step.x2};
+  }
   if (plan.training() && plan.needs_gradient(x))
     step.writes.push_back(step.dx = plan.make_gradient(x, "gradient of " + node.path + " input"));
   if (trained >= 0) step.adds = {trained};
-  if (plan.plan().copies[node.weight].adapter < 0) step.sliced_weight = node.weight;
-  const double products = 1 + (step.dx >= 0) + (trained >= 0);
-  step.multiply_adds =
-      products * static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
+  step.multiply_adds += ((step.dx >= 0) + (trained >= 0)) * product;
   plan.touch(step, index);
   plan.push(std::move(step));
 }

@@ -70,6 +70,7 @@ struct Plan {
   bool updates = false;         // parameters within the backward pass; see plan/updates.h
   // Fixed inputs, live through the whole plan.
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
+  int head_weights = -1, head_lse = -1;  // where the head rows have weights of their own, given after their losses
 
   /// Bytes of the arena that are live at every step.
   std::vector<int64_t> live_bytes() const;

@@ -206,6 +206,10 @@ class Builder final : public Planner {
       fail("CONFIG", "plan: the adapter has nothing to train");
     if (options_.offload && !(training() && options_.recompute))
       fail("CONFIG", "plan: activation offloading requires training with gradient checkpointing");
+    if (options_.row_weights && !training()) fail("CONFIG", "plan: weights of rows require training");
+    if (options_.row_weights && adapters_[0]->by_example())
+      fail("CONFIG", "plan: weights of rows do not go with private training by example");
+    if (options_.two_passes && !options_.row_weights) fail("CONFIG", "plan: two passes require weights of rows");
     if (options_.keep_attention && !(training() && options_.recompute))
       fail("CONFIG", "plan: keeping attention requires training with gradient checkpointing");
   }
@@ -295,6 +299,8 @@ class Builder final : public Planner {
     plan_.head_index = add_buffer("head rows", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_labels = add_buffer("head labels", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_losses = add_buffer("head losses", Category::loss, DType::f32, RowKind::head, 1);
+    if (options_.row_weights) plan_.head_weights = add_buffer("head weights", Category::loss, DType::f32, RowKind::head, 1);
+    if (options_.two_passes) plan_.head_lse = add_buffer("head log-sum-exps", Category::loss, DType::f32, RowKind::head, 1);
   }
 
   void forward(int index, Phase phase) { rules(graph_.nodes[index]).forward(*this, index, phase); }
@@ -339,7 +345,9 @@ class Builder final : public Planner {
         buffer.last = static_cast<int>(i);
       });
     }
-    for (const int id : {plan_.tokens, plan_.positions, plan_.head_index, plan_.head_labels, plan_.head_losses}) {
+    for (const int id : {plan_.tokens, plan_.positions, plan_.head_index, plan_.head_labels, plan_.head_losses,
+                         plan_.head_weights, plan_.head_lse}) {
+      if (id < 0) continue;
       plan_.buffers[id].first = 0;
       plan_.buffers[id].last = static_cast<int>(plan_.steps.size()) - 1;
     }

@@ -59,7 +59,7 @@ class Run {
 
   // The call.
   int64_t tokens, head_rows, past = 0;
-  float loss_scale = 1;
+  float loss_scale = 1, temperature = 1;
   std::span<const int32_t> host_seqlens;
   std::span<AdapterRun* const> adapters;
   uint64_t seed = 0, step = 0, micro_step = 0;

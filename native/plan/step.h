@@ -52,6 +52,7 @@ struct Step {
   std::vector<int> weights;    // of the base, that it multiplies with and that are in memory as a whole meanwhile
   int sliced_weight = -1;      // of the base, read a slice at a time for every chunk of head rows, and back with dx
   bool losses = false;         // it leaves the losses of the head rows
+  bool weighted = false;       // it needs weights of the head rows that their losses decide
   std::vector<int> touches;    // trained parameters whose values or gradients it may use
   std::vector<int> adds;       // of those, the ones whose gradients it adds to
   std::vector<int> gradients;  // buffers of these gradients, where they lie in the arena

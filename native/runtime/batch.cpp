@@ -48,6 +48,25 @@ void place_batch(Run& run, const MicroBatch& batch) {
   run.host_seqlens = batch.cu_seqlens;
 }
 
+void place_weights(Run& run, const std::vector<float>& weights) {
+  const Plan& plan = run.plan;
+  if (plan.head_weights < 0) {
+    if (!weights.empty()) fail("CONFIG", "this plan takes no weights of positions");
+    return;
+  }
+  if (static_cast<int64_t>(weights.size()) != run.head_rows)
+    fail("SHAPE", "there are ", weights.size(), " weights for ", run.head_rows, " labeled positions");
+  run.device->memory().upload(run.at(plan.head_weights), weights.data(),
+                              static_cast<int64_t>(weights.size() * sizeof(float)));
+}
+
+std::vector<float> log_probs(const Run& run) {
+  const HostView<const float> losses = run.view<float>(run.plan.head_losses, run.head_rows, "losses");
+  std::vector<float> found(losses.begin(), losses.end());
+  for (float& value : found) value = -value;
+  return found;
+}
+
 double loss_sum(const Run& run) {
   const HostView<const float> losses = run.view<float>(run.plan.head_losses, run.head_rows, "losses");
   return std::accumulate(losses.begin(), losses.end(), 0.0);

@@ -22,6 +22,12 @@ void check_tokens(const Run& run, const std::vector<int32_t>& tokens);
 /// must outlive the run. Throws as check_tokens.
 void place_batch(Run& run, const MicroBatch& batch);
 
+/// Brings the weights of labeled positions there. Throws Error("SHAPE") unless each position has one.
+void place_weights(Run& run, const std::vector<float>& weights);
+
+/// Log-probabilities of the labels of a run.
+std::vector<float> log_probs(const Run& run);
+
 /// Sum of the losses that a run left.
 double loss_sum(const Run& run);
 

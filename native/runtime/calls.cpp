@@ -15,11 +15,15 @@ const Plan& plan_of_mode(const Plan& plan, Mode mode) {
   return plan;
 }
 
+/// The place of the step that needs the weights of the head rows.
+size_t weighted_step(const Plan& plan) {
+  const auto found = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& step) { return step.weighted; });
+  return static_cast<size_t>(found - plan.steps.begin());
+}
+
 }  // namespace
 
-LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
-                               const CancelFlag& cancel) {
-  const Plan& p = plan_of_mode(plan(name), Mode::train);
+void Session::check_input(const Plan& p, const TrainInput& input) const {
   const AdapterSpec& spec = adapters_[0]->spec();
   if (input.last_rank_only)
     for (size_t i = 0; i < spec.facts.size(); ++i)
@@ -37,15 +41,55 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
       fail("CONFIG", "maxGradNorm is ", input.update->max_grad_norm,
            "; updates in the backward pass cannot be clipped by the norm, which is known only after it");
   }
+}
+
+LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
+                               const CancelFlag& cancel) {
+  scored_.reset();
+  const Plan& p = plan_of_mode(plan(name), Mode::train);
+  check_input(p, input);
   Executor run(*this, context, p, cancel, &input);
   place_batch(run, input.batch);
+  place_weights(run, input.weights);
   const int64_t examples = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
   const Ptr<float> gradients = example_gradients();
-  if (gradients) run.device->launch(Zero{gradients.as<std::byte>(), examples * spec.trained_elements * 4}, {});
+  if (gradients)
+    run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
   run.run();
-  LossResult result{loss_sum(run), run.head_rows, {}, {}};
+  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}};
   if (input.update) result.grad_norm = run.grad_norm();
   if (gradients) add_examples(context, input, gradients, result);
+  if (p.options.row_weights) result.log_probs = log_probs(run);
+  return result;
+}
+
+LossResult Session::score_step(Context& context, const std::string& name, const TrainInput& input,
+                               const CancelFlag& cancel) {
+  scored_.reset();
+  const Plan& p = plan_of_mode(plan(name), Mode::train);
+  if (!p.options.two_passes) fail("CONFIG", "plan '", name, "' makes one pass; a step in halves needs two");
+  check_input(p, input);
+  Executor run(*this, context, p, cancel, &input);
+  place_batch(run, input.batch);
+  run.run(0, weighted_step(p));
+  scored_ = {name, input, adapters_[0]->version()};
+  return {loss_sum(run), run.head_rows, {}, {}, log_probs(run)};
+}
+
+LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel) {
+  if (!scored_) fail("CONFIG", "there is no step whose first half was made right before");
+  const Scored half = std::move(*scored_);
+  scored_.reset();
+  if (half.version != adapters_[0]->version())
+    fail("CONFIG", "the adapter has changed between the halves of a step");
+  const Plan& p = plan(half.plan);
+  check_input(p, half.input);
+  Executor run(*this, context, p, cancel, &half.input);
+  place_batch(run, half.input.batch);
+  place_weights(run, weights);
+  run.run(weighted_step(p), p.steps.size());
+  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}};
+  if (half.input.update) result.grad_norm = run.grad_norm();
   return result;
 }
 
@@ -72,16 +116,19 @@ void Session::add_examples(Context& context, const TrainInput& input, Ptr<float>
 }
 
 LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,
-                             const CancelFlag& cancel) {
+                             const CancelFlag& cancel, float temperature, bool log_probabilities) {
+  scored_.reset();
   const Plan& p = plan_of_mode(plan(name), Mode::evaluate);
   Executor run(*this, context, p, cancel);
+  run.temperature = temperature;
   place_batch(run, batch);
   run.run();
-  return {loss_sum(run), run.head_rows, {}, {}};
+  return {loss_sum(run), run.head_rows, {}, {}, log_probabilities ? log_probs(run) : std::vector<float>()};
 }
 
 HostView<const float> Session::forward(Context& context, const std::string& name, const ForwardInput& input,
                                        const CancelFlag& cancel) {
+  scored_.reset();
   const Plan& p = plan_of_mode(plan(name), Mode::forward);
   Executor run(*this, context, p, cancel);
   check_tokens(run, input.tokens);

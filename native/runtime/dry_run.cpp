@@ -66,6 +66,7 @@ DryRun dry_run(const Graph& graph, const std::vector<AdapterSpec>& adapters,
   const AdapterSpec& trained = adapters.at(0);
   const OptimizerStep update = update_of(trained);
   input.clipping_norm = 1;
+  if (options.row_weights) input.weights.assign(static_cast<size_t>(std::min(options.tokens, options.head_rows)), 1);
   if (trained.state.in_backward) input.update = update;
   DryRun second;
   for (int step = 0; step < 2; ++step) {

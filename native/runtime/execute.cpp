@@ -62,6 +62,7 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
   step = train->step;
   micro_step = train->micro_step;
   loss_scale = train->loss_scale;
+  temperature = train->temperature;
 }
 
 Executor::~Executor() {
@@ -71,9 +72,9 @@ Executor::~Executor() {
     for (size_t i = 0; i < squares_.size(); ++i) trained().place_gradient(static_cast<int>(i), {});
 }
 
-void Executor::run() {
+void Executor::run(size_t from, size_t to) {
   try {
-    run_steps();
+    run_steps(std::span(plan.steps).subspan(from, to - from));
   } catch (...) {
     session_.model_->expect_whole();  // else that is the cause
     throw;
@@ -83,25 +84,25 @@ void Executor::run() {
 
 double Executor::grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
 
-void Executor::run_steps() {
+void Executor::run_steps(std::span<const Step> steps) {
   if (const int threads = context_.device.sizes().threads(); threads > session_.threads_)
     fail("CONFIG", "the session was planned for ", session_.threads_, " threads and the engine now has ", threads,
          "; open a new session after changing the number of threads");
   const std::string& check = check_asked_for();
-  if (session_.model_->pager || session_.model_->stream) context_.device.expect(read_order(plan, graph, head_rows));
+  if (session_.model_->pager || session_.model_->stream) context_.device.expect(read_order(steps, plan, graph, head_rows));
   if (updates()) {
     squares_.assign(trained().spec().parameters.size(), 0);
     expect_update(plan.steps.begin());
   }
   // Of tokens that are decoded one by one the launches are mostly the same.
   if (plan.options.mode == Mode::forward && past > 0 && check.empty())
-    context_.device.repeat(&plan, [&] { run_each(check); });
+    context_.device.repeat(&plan, [&] { run_each(steps, check); });
   else
-    run_each(check);
+    run_each(steps, check);
 }
 
-void Executor::run_each(const std::string& check) {
-  for (const Step& next : plan.steps) {
+void Executor::run_each(std::span<const Step> steps, const std::string& check) {
+  for (const Step& next : steps) {
     if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::unique_ptr<Hold>> held;

@@ -39,7 +39,9 @@ class Executor final : public Run {
            const TrainInput* train = nullptr);
   ~Executor() override;
 
-  void run();
+  void run() { run(0, plan.steps.size()); }
+  /// A part of the plan's steps.
+  void run(size_t from, size_t to);
   /// Norm of all gradients that were used up; sums are in the order of parameters, as in an update after the backward pass.
   double grad_norm() const;
 
@@ -51,8 +53,8 @@ class Executor final : public Run {
 
  private:
   friend class SessionAdapter;
-  void run_steps();
-  void run_each(const std::string& check);
+  void run_steps(std::span<const Step> steps);
+  void run_each(std::span<const Step> steps, const std::string& check);
   void run_step(const Step& step, Device& on);
   void run_checked(const Step& step);
   void check_operands(const Step& step);

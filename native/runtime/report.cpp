@@ -32,12 +32,12 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   if (stream != nullptr) {
     row(Category::paged_weights) = stream->device_bytes;
     if (image_pinned) pinned[static_cast<int>(Category::paged_weights)] = stream->image_bytes;
-    if (plan != nullptr) report.paged_read_bytes = bytes_fetched(*stream, read_order(*plan, graph, plan->options.head_rows));
+    if (plan != nullptr) report.paged_read_bytes = bytes_fetched(*stream, read_order(plan->steps, *plan, graph, plan->options.head_rows));
   } else if (paging != nullptr) {
     row(Category::paged_weights) = std::min(paging->budget, paging->spans.bytes);
     if (plan != nullptr)
       report.paged_read_bytes = bytes_read(
-          paging->spans, page_order(paging->spans, read_order(*plan, graph, plan->options.head_rows)), paging->budget);
+          paging->spans, page_order(paging->spans, read_order(plan->steps, *plan, graph, plan->options.head_rows)), paging->budget);
   }
   if (sizes.most_offloaded != nullptr) report.offloaded_bytes = sizes.most_offloaded->offloaded_bytes;
   report.total_parameters = graph.parameters();

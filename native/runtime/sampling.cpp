@@ -62,4 +62,11 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
   return candidate(count - 1).id;
 }
 
+double log_probability(const float* logits, int64_t vocab, int32_t token, float temperature) {
+  const double top = *std::max_element(logits, logits + vocab), over = temperature > 0 ? temperature : 1;
+  double total = 0;
+  for (int64_t id = 0; id < vocab; ++id) total += math::exp((logits[id] - top) / over);
+  return (logits[token] - top) / over - math::log(total);
+}
+
 }  // namespace lowrank

@@ -17,4 +17,8 @@ struct Sampling {
 /// in (seed, position).
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);
 
+/// Log-probability of a token by softmax(logits / temperature) over the whole vocabulary, in nats; a temperature of 0
+/// counts as 1.
+double log_probability(const float* logits, int64_t vocab, int32_t token, float temperature);
+
 }  // namespace lowrank

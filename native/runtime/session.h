@@ -27,6 +27,8 @@ namespace lowrank {
 struct TrainInput {
   MicroBatch batch;
   float loss_scale = 1;
+  float temperature = 1;  // divides the logits
+  std::vector<float> weights;  // of each labeled position, in place of loss_scale, where the plan has row weights
   uint64_t seed = 0;
   uint64_t step = 0;
   uint64_t micro_step = 0;
@@ -41,6 +43,7 @@ struct LossResult {
   int64_t count = 0;
   std::vector<double> norms;  // of each example's gradient before clipping, where examples are clipped
   std::optional<double> grad_norm;  // of the whole gradient, where the adapter was updated by it
+  std::vector<float> log_probs;  // of each labeled position in order, where they are asked for
 };
 
 struct ForwardInput {
@@ -72,7 +75,15 @@ class Session {
   /// updated whose gradients were whole before it, and Error("CONFIG") for an update where gradients are kept, none where
   /// they are not, or one that clips, which needs them all.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
-  LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
+  /// The first half of a step by a plan of two passes: the forward pass, and the log-probability of each labeled position.
+  /// What the backward pass needs stays until the next call. Throws as train_step.
+  LossResult score_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  /// The second half: the backward pass, with a weight for each of those positions. Throws Error("CONFIG") without a first
+  /// half right before it, or where the adapter has changed since; and as train_step.
+  LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel);
+  /// @param log_probs report those of labeled positions
+  LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel,
+                      float temperature = 1, bool log_probs = false);
   /// Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
   /// with `output_norms`. Throws Error("CONFIG") without such a plan, Error("UNSUPPORTED") for a term that has no rank.
   std::vector<double> output_norms() const;
@@ -85,6 +96,7 @@ class Session {
   friend class Executor;
   friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
+  void check_input(const Plan& plan, const TrainInput& input) const;
   Ptr<float> example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, Ptr<float> gradients, LossResult& result);
   Ptr<double> moment(size_t term) const;  // of a term of the first adapter
@@ -99,6 +111,13 @@ class Session {
   std::vector<int64_t> adapter_ranks_;
   std::map<std::string, Plan> plans_;
   std::optional<RunMemory> memory_;
+  /// A step between its two halves.
+  struct Scored {
+    std::string plan;
+    TrainInput input;
+    uint64_t version;  // of the adapter's values
+  };
+  std::optional<Scored> scored_;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
   std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };

@@ -133,9 +133,10 @@ WeightStream stream_weights(const Graph& graph, const std::vector<StorageFormat>
        ", which two blocks of this model take on the card; set that much, or true");
 }
 
-std::vector<WeightRows> read_order(const Plan& plan, const Graph& graph, int64_t head_rows) {
+std::vector<WeightRows> read_order(std::span<const Step> steps, const Plan& plan, const Graph& graph,
+                                   int64_t head_rows) {
   std::vector<WeightRows> order;
-  for (const Step& step : plan.steps) {
+  for (const Step& step : steps) {
     if (const int weight = step.sliced_weight; weight >= 0) {
       const int64_t rows = graph.weights[static_cast<size_t>(weight)].rows;
       const int64_t chunk = plan.options.mode == Mode::forward ? head_rows : plan.head_chunk;

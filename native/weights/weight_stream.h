@@ -20,7 +20,7 @@ WeightStream stream_weights(const Graph& graph, const std::vector<StorageFormat>
 
 /// Rows that a call of the plan with that many rows at the head holds, in order. The head is read from its last slice to
 /// the first for logits, and back for their gradient.
-std::vector<WeightRows> read_order(const Plan& plan, const Graph& graph, int64_t head_rows);
+std::vector<WeightRows> read_order(std::span<const Step> steps, const Plan& plan, const Graph& graph, int64_t head_rows);
 
 /// Bytes that come to the device each time the order comes round.
 int64_t bytes_fetched(const WeightStream& stream, std::span<const WeightRows> order);

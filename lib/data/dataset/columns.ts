@@ -9,6 +9,8 @@ export const FORM_COLUMNS = [
   'conversations',
   'prompt',
   'completion',
+  'chosen',
+  'rejected',
   'text',
   'instruction',
   'input',

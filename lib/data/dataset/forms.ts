@@ -8,9 +8,17 @@ import type { DatasetMessage } from '../../tokenizer/message.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
+import { readSides } from './preference.js'
 import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
 
-export const DATASET_FORMATS = ['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'] as const
+export const DATASET_FORMATS = [
+  'messages',
+  'sharegpt',
+  'prompt_completion',
+  'alpaca',
+  'text',
+  'preference',
+] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
 
 export interface MessagesRow extends RowPlace {
@@ -42,8 +50,15 @@ export interface TextRow extends RowPlace {
   document?: true
 }
 
+/** Two answers to one prompt, each as a row of its own. */
+export interface PreferenceRow extends RowPlace {
+  format: 'preference'
+  chosen: PromptCompletionRow | MessagesRow
+  rejected: PromptCompletionRow | MessagesRow
+}
+
 /** A prompt and a completion that are lists of messages become one chat, of which only the completion is learned. */
-export type DatasetRow = MessagesRow | PromptCompletionRow | AlpacaRow | TextRow
+export type DatasetRow = MessagesRow | PromptCompletionRow | AlpacaRow | TextRow | PreferenceRow
 
 const EXPECTED: Record<DatasetFormat, string> = {
   messages: '{"messages": [{"role": …, "content": …}, …]}',
@@ -51,6 +66,7 @@ const EXPECTED: Record<DatasetFormat, string> = {
   prompt_completion: '{"prompt": …, "completion": …}',
   alpaca: '{"instruction": …, "output": …}',
   text: '{"text": …}',
+  preference: '{"prompt": …, "chosen": …, "rejected": …}',
 }
 
 /** @throws DataError when the keys of the row say nothing */
@@ -66,7 +82,7 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   if ('text' in value) return 'text'
   throw rowError(
     place,
-    `the format of the dataset cannot be detected from the ${keysOf(value)}; expected ${Object.values(EXPECTED).join(' or ')}.${advice(value)}`,
+    `the format of the dataset cannot be detected from the ${keysOf(value)}; expected ${Object.values(EXPECTED).slice(0, -1).join(' or ')}.${advice(value)}`,
   )
 }
 
@@ -79,7 +95,7 @@ function preferenceError(value: Json, place: RowPlace): Error {
   const other = 'messages' in value ? ', or train on its messages with format: messages' : ''
   return rowError(
     place,
-    `the row has "chosen" and "rejected", as for preference training (such as DPO), which is not supported yet; to train on the chosen answers, map their column: columns: {${answer}: chosen}${other}`,
+    `the row has "chosen" and "rejected", as for preference training: set task: dpo or task: orpo for it; to train on the chosen answers alone, map their column: columns: {${answer}: chosen}${other}`,
   )
 }
 
@@ -121,6 +137,8 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
           `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}`}`,
         )
   switch (format) {
+    case 'preference':
+      return readPreference(value, columns, place)
     case 'text':
       if (typeof value.text !== 'string') throw wrong('text')
       return { format, text: value.text, ...place }
@@ -162,6 +180,29 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
       throw rowError(place, '"prompt" and "completion" must both be strings or both be lists of messages')
     }
   }
+}
+
+function readPreference(value: Json, columns: Columns, place: RowPlace): PreferenceRow {
+  const readers = {
+    messages: (list: unknown[], key: string) => readMessages(list, key, columns, place),
+    parsed: (given: unknown, key: string) => parsedText(given, key, place),
+  }
+  const sides = readSides(value, readers, place)
+  if (sides.kind === 'text') {
+    const { prompt } = sides
+    const side = (completion: string) =>
+      ({ format: 'prompt_completion', prompt, completion, ...place }) as const
+    return { format: 'preference', chosen: side(sides.chosen), rejected: side(sides.rejected), ...place }
+  }
+  const before = sides.prompt.map((message) => ({ ...message, weight: 0 as const }))
+  const tools = readTools(value, place)
+  const side = (after: DatasetMessage[]): MessagesRow => ({
+    format: 'messages',
+    messages: [...before, ...after],
+    ...tools,
+    ...place,
+  })
+  return { format: 'preference', chosen: side(sides.chosen), rejected: side(sides.rejected), ...place }
 }
 
 function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace): AlpacaRow {

@@ -161,6 +161,8 @@ export interface NativeAdapter {
   read(name: string, array: AdapterArray, out?: Float32Array, begin?: number): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): Job<void>
+  /** Multiplies the gradients that have added up. */
+  scaleGradients(factor: number): Job<void>
   /** Optimizer state of a parameter; empty if it is not trained. All values are zero before the first step. */
   state(name: string): StateTensor[]
   /** Copies bytes of it out, little-endian; as `read`. */

@@ -14,6 +14,10 @@ export interface MicroBatch {
 export interface TrainInput extends MicroBatch {
   /** Multiplies every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
   lossScale: number
+  /** Weight of each labeled position in order, in place of `lossScale`; where the plan has `rowWeights`, and only there. */
+  weights?: Float32Array
+  /** Divides the logits; default 1. */
+  temperature?: number
   /** Counters behind dropout. */
   seed: number
   step: number
@@ -44,6 +48,16 @@ export interface LossResult {
   norms?: Float64Array
   /** Norm of the gradient, where it was used up by an update. */
   gradNorm?: number
+  /** Log-probability of each labeled position in order; of plans with `rowWeights`, and where it is asked for. */
+  logProbs?: Float32Array
+}
+
+/** Input of an evaluation. */
+export interface EvaluateInput extends MicroBatch {
+  /** Divides the logits; default 1. */
+  temperature?: number
+  /** Return `logProbs`. */
+  wantLogProbs?: boolean
 }
 
 export interface Sampling {
@@ -66,10 +80,14 @@ export interface ForwardInput {
   wantLogits?: boolean
   /** Draw the next token from the last row. */
   sampling?: Sampling
+  /** Return the log-probability of that token. */
+  wantLogProb?: boolean
 }
 
 export interface ForwardResult {
   token?: number
+  /** Of `token`, by the softmax over the whole vocabulary of logits over the temperature, nats. */
+  logProb?: number
   logits?: Float32Array
 }
 
@@ -80,7 +98,17 @@ export interface NativeSession {
   total(): PlanReport
   /** Forward and backward of one micro-batch; gradients add up in the (single) adapter, or are used up by an update. */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
-  evaluate(plan: string, input: MicroBatch): Job<LossResult>
+  /**
+   * The first half of a step by a plan of `twoPasses`: the forward pass, and `logProbs`. What the backward pass needs stays
+   * until the session's next call.
+   */
+  scoreStep(plan: string, input: TrainInput): Job<LossResult>
+  /**
+   * The second half: the backward pass, by a weight for each of those positions. Rejects with CONFIG where the first half
+   * was not the session's last call, or the adapter has changed since.
+   */
+  finishStep(input: { weights: Float32Array }): Job<LossResult>
+  evaluate(plan: string, input: EvaluateInput): Job<LossResult>
   /**
    * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
    * with `outputNorms`. Rejects with UNSUPPORTED for a term without a rank.

@@ -38,15 +38,21 @@ static double log_sum_exp(const float* z, int64_t count, float* kept, float* top
 }
 
 static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
-                          float weight, float* loss, const Matrix& grad) {
+                          const LossRows& of, float* loss, const Matrix& grad) {
   with_type(grad.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for_rows(pool, rows, vocab, [&](int64_t row) {
       float* z = row_as<float>(logits, row);
       T* out = static_cast<T*>(grad.data) + row * grad.ld;
       const int32_t label = labels[row];
+      const float weight = of.weight_of(row);
+      if (of.inverse_temperature != 1) {
+        const V scale = set1(of.inverse_temperature);
+        for_vectors(0, vocab, [&](int64_t i, auto lanes) { store(z + i, mul(load(z + i, lanes), scale), lanes); });
+      }
       if (label < 0 || label >= vocab) {
-        loss[row] = 0;
+        if (!of.lse_known) loss[row] = 0;
+        if (of.lse != nullptr && !of.lse_known) of.lse[row] = 0;
         if (grad.data != nullptr) std::memset(out, 0, static_cast<size_t>(vocab) * sizeof(T));
         return;
       }
@@ -54,10 +60,13 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
       // Place of the exponentials until the sum is known: over the logits, or in a gradient of the same type.
       float* kept = grad.data == logits.data ? z : nullptr;
       if constexpr (std::is_same_v<T, float>) kept = out;
-      if (grad.data == nullptr) kept = nullptr;
+      if (grad.data == nullptr || of.lse_known) kept = nullptr;
       float tops[kSoftmaxBlocks];
-      const double total = log_sum_exp(z, vocab, kept, tops);
-      loss[row] = static_cast<float>(total - of_label);
+      const double total = of.lse_known ? of.lse[row] : log_sum_exp(z, vocab, kept, tops);
+      if (!of.lse_known) {
+        loss[row] = static_cast<float>(total - of_label);
+        if (of.lse != nullptr) of.lse[row] = static_cast<float>(total);
+      }
       if (grad.data == nullptr) return;
       const int64_t block_size = softmax_block(vocab);
       for (int64_t begin = 0; begin < vocab;

@@ -229,7 +229,8 @@ struct CpuDevice::Launch {
     ops.scatter_add_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
   }
   void operator()(const CrossEntropy& k) const {
-    ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), k.weight, host(k.loss), matrix(k.grad));
+    const LossRows of{k.weight, host(k.weights), host(k.lse), k.lse_known, k.inverse_temperature};
+    ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), of, host(k.loss), matrix(k.grad));
   }
   void operator()(const Zero& k) const { std::memset(host(k.to), 0, static_cast<size_t>(k.bytes)); }
   void operator()(const Cast& k) const {

@@ -51,6 +51,17 @@ struct Lion {
   float grad_scale;  // as above
 };
 
+/// The weight and the statistics of rows of logits; see CrossEntropy in device/op_kernels.h.
+struct LossRows {
+  float weight = 1;
+  const float* weights = nullptr;
+  float* lse = nullptr;
+  bool lse_known = false;
+  float inverse_temperature = 1;
+
+  float weight_of(int64_t row) const { return weights != nullptr ? weights[row] : weight; }
+};
+
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -81,11 +92,11 @@ struct OpKernels {
   void (*swiglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
                           const Matrix& dgate, const Matrix& dup);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
-  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight, an operand; it may be the logits buffer itself
+  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits buffer itself
   /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a
   /// row without one: loss and gradient are 0.
-  void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
-                        float* loss, const Matrix& grad);
+  void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
+                        const LossRows& of, float* loss, const Matrix& grad);
   /// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0 with index = row * cols + col.
   void (*dropout)(Pool&, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out);
   /// y += keep(key, index) ? x / (1 - p) : 0 (the gradient of dropout, accumulated); y f32 or operand.

@@ -102,22 +102,30 @@ void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout,
   });
 }
 
-void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
-                   float* loss, const Matrix& grad) {
+void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
+                   const LossRows& of, float* loss, const Matrix& grad) {
   for_rows(pool, rows, vocab, [&](int64_t row) {
-    const float* z = row_as<float>(logits, row);
+    float* const z = row_as<float>(logits, row);
+    if (of.inverse_temperature != 1)
+      for (int64_t v = 0; v < vocab; ++v) z[v] *= of.inverse_temperature;
     const int32_t label = labels[row];
     const bool counted = label >= 0 && label < vocab;
     double top = z[0];
     for (int64_t v = 1; v < vocab; ++v) top = std::max(top, double{z[v]});
     double sum = 0;
     for (int64_t v = 0; v < vocab; ++v) sum += math::exp(z[v] - top);
-    loss[row] = counted ? static_cast<float>(top + math::log(sum) - z[label]) : 0.0f;
+    if (of.lse_known) {
+      top = of.lse[row];
+      sum = 1;
+    } else {
+      loss[row] = counted ? static_cast<float>(top + math::log(sum) - z[label]) : 0.0f;
+      if (of.lse != nullptr) of.lse[row] = static_cast<float>(top + math::log(sum));
+    }
     if (grad.data == nullptr) return;
     std::byte* out = static_cast<std::byte*>(grad.data) + row * grad.ld * size_of(grad.dtype);
     for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
       const double p = math::exp(z[v] - top) / sum - (v == label ? 1.0 : 0.0);
-      store_element(out, grad.dtype, v, counted ? static_cast<float>(p * weight) : 0.0f);
+      store_element(out, grad.dtype, v, counted ? static_cast<float>(p * of.weight_of(row)) : 0.0f);
     }
   });
 }

@@ -48,7 +48,7 @@ test('an unknown flag is wrong use, answered with the nearest one, also as JSON'
 })
 
 test.each([
-  [['dpo'], "unknown command 'dpo'; preference training "],
+  [['dpo'], "unknown command 'dpo'; task: dpo and task: orpo train on pairs "],
   [['sft'], "unknown command 'sft'; the name here is train."],
   [['train', 'run.yaml', '--lr', '1e-4'], "--lr'; it is a key of the config: --set learning_rate=1e-4."],
   [['train', 'run.yaml', '--epochs=2'], 'it is a key of the config: --set num_train_epochs=2.'],

@@ -222,7 +222,7 @@ test('keys of the data are shown their place, also beside a path alone and turne
 test('a strategy that is none of ours is answered with what it is', async () => {
   const config = 'model: org/model\ndataset: train.jsonl\n'
   expect(await answerTo('strategy: {name: dpo}\n', config)).toMatch(
-    /^strategy\.name is "dpo", expected one of lora, .*, full\. Preference training .* is not supported yet/,
+    /^strategy\.name is "dpo", expected one of lora, .*, full\. Task: dpo and task: orpo train on pairs of answers/,
   )
   expect(await answerTo('strategy: dpo\n', config)).toBe(
     'strategy is "dpo", expected a mapping of keys, as in {name: lora}.',

@@ -208,12 +208,12 @@ describe('an error names file and line', () => {
     [
       'a preference',
       lines({ prompt: 'a', chosen: 'b', rejected: 'c' }),
-      /line 1: the row has "chosen" and "rejected", .* not supported yet; .*: columns: \{completion: chosen\}$/,
+      /line 1: the row has "chosen" and "rejected", .* set task: dpo or task: orpo .*: columns: \{completion: chosen\}$/,
     ],
     [
       'a preference of chats',
       lines({ chosen: [one], rejected: [one] }),
-      /not supported yet; .* columns: \{messages: chosen\}$/,
+      /set task: dpo or task: orpo .* columns: \{messages: chosen\}$/,
     ],
     [
       'a preference beside messages',

@@ -261,8 +261,8 @@ TEST("cross_entropy gives the loss and its gradient, over the logits themselves 
     for (int64_t row = 0; row < kRows; ++row) labels.push_back(static_cast<int32_t>((row * 5) % cols));
     std::vector<double> expected;
     std::vector<float> loss(kRows), loss_alone(kRows);
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss.data(), grad.matrix());
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss_alone.data(), {});
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss.data(), grad.matrix());
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss_alone.data(), {});
     for (int64_t row = 0; row < kRows; ++row) {
       double top = -INFINITY, sum = 0;
       for (int64_t col = 0; col < cols; ++col) top = std::max(top, logits.get(row, col));
@@ -284,7 +284,7 @@ TEST("cross_entropy gives the loss and its gradient, over the logits themselves 
     cpu::Matrix front = logits.matrix();
     front.dtype = dtype;
     if (dtype == DType::bf16) front.ld *= 2;
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss_alone.data(), front);
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss_alone.data(), front);
     CHECK(loss == loss_alone);
     if (cols == 1) return;
     std::vector<double> in_place;
@@ -299,6 +299,45 @@ TEST("cross_entropy gives the loss and its gradient, over the logits themselves 
   });
 }
 
+TEST("cross_entropy takes a weight of each row, and in a second pass the log-sum-exps that the first one left") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor logits(DType::f32, kRows, cols, random, 4.0), again = logits, grad(dtype, kRows, cols), known(dtype, kRows, cols);
+    std::vector<int32_t> labels;
+    std::vector<float> weights, loss(kRows), lse(kRows);
+    for (int64_t row = 0; row < kRows; ++row) {
+      labels.push_back(static_cast<int32_t>((row * 5) % cols));
+      weights.push_back(row == 1 ? 0.0f : 0.5f - static_cast<float>(row));
+    }
+    // Scaled by a temperature, in place.
+    cpu::LossRows rows{9, weights.data(), lse.data(), false, 0.5f};
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, loss.data(), {});
+    std::vector<double> expected;
+    for (int64_t row = 0; row < kRows; ++row) {
+      double top = -INFINITY, sum = 0;
+      for (int64_t col = 0; col < cols; ++col) top = std::max(top, again.get(row, col) / 2);
+      for (int64_t col = 0; col < cols; ++col) sum += std::exp(again.get(row, col) / 2 - top);
+      const double total = top + std::log(sum);
+      CHECK_LE(std::fabs(lse[row] - total), 1e-6 * std::max(1.0, std::fabs(total)));
+      CHECK_LE(std::fabs(loss[row] - (total - again.get(row, labels[row]) / 2)), 2e-6 * std::max(1.0, std::fabs(total)));
+      for (int64_t col = 0; col < cols; ++col)
+        expected.push_back((std::exp(again.get(row, col) / 2 - total) - (col == labels[row])) * weights[row]);
+    }
+    Tensor once = again;
+    std::vector<float> losses_before = loss, lse_before = lse;
+    ops.cross_entropy(pool, kRows, cols, once.matrix(), labels.data(), rows, loss.data(), grad.matrix());
+    CHECK(loss == losses_before);
+    rows.lse_known = true;
+    std::fill(loss.begin(), loss.end(), -7.0f);
+    ops.cross_entropy(pool, kRows, cols, again.matrix(), labels.data(), rows, loss.data(), known.matrix());
+    CHECK(lse == lse_before);
+    for (const float value : loss) CHECK_EQ(value, -7.0f);
+    if (cols == 1) return;
+    CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
+    CHECK_ALL_CLOSE(known.values(), expected, tolerance(dtype));
+  });
+}
+
 TEST("cross_entropy over a large vocabulary keeps seven digits") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     Pool pool(2);
@@ -307,7 +346,7 @@ TEST("cross_entropy over a large vocabulary keeps seven digits") {
     Tensor logits(DType::f32, 2, vocab, random, 2.0);
     const int32_t labels[] = {49151, 7};
     float loss[2];
-    ops.cross_entropy(pool, 2, vocab, logits.matrix(), labels, 1.0f, loss, {});
+    ops.cross_entropy(pool, 2, vocab, logits.matrix(), labels, {}, loss, {});
     for (int64_t row = 0; row < 2; ++row) {
       double sum = 0;
       for (int64_t col = 0; col < vocab; ++col) sum += std::exp(logits.get(row, col));
@@ -324,7 +363,7 @@ TEST("a row without a label has no loss and no gradient") {
       Tensor logits(DType::f32, 2, 40, random), grad(dtype, 2, 40);
       const int32_t labels[] = {-100, 40};
       float loss[2] = {1, 1};
-      ops.cross_entropy(pool, 2, 40, logits.matrix(), labels, 1.0f, loss, grad.matrix());
+      ops.cross_entropy(pool, 2, 40, logits.matrix(), labels, {}, loss, grad.matrix());
       CHECK_EQ(loss[0], 0.0f);
       CHECK_EQ(loss[1], 0.0f);
       for (const double value : grad.values()) CHECK_EQ(value, 0.0);
@@ -341,7 +380,7 @@ TEST("a logit that is no number makes the loss no number") {
       logits.set(0, at, NAN);
       const int32_t label = 5;
       float loss = 0;
-      ops.cross_entropy(pool, 1, 37, logits.matrix(), &label, 1.0f, &loss, {});
+      ops.cross_entropy(pool, 1, 37, logits.matrix(), &label, {}, &loss, {});
       CHECK(std::isnan(loss));
     }
   });
@@ -723,7 +762,7 @@ TEST("operators have the same bits for one, two and three threads") {
         ops.dropout_backward_add(pool, rows, cols, act.matrix(), 0.4f, 3, dx.matrix());
         ops.swiglu_backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
         Tensor grad(dtype, rows, cols);
-        ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), 1.0f, loss.data(), grad.matrix());
+        ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);
         for (int64_t col = 0; col < cols; ++col) gains.set(0, col, 0);
         ops.scale_columns_backward(pool, rows, cols, grad.matrix(), act.matrix(), w.data(), w.data(), scaled.matrix(),

@@ -1,0 +1,565 @@
+/**
+ * The primitive under every loss: gradients of a batch by any function of its log-probabilities, which add up in the
+ * adapter until an optimizer step. A loss that depends on log-probabilities takes two passes of the head and one of the
+ * blocks, so that logits are never held.
+ */
+import type { AdapterState, BaseModel } from '../base/base.js'
+import { badArgument } from '../core/arguments.js'
+import { ConfigError, DivergedError, UnsupportedError } from '../core/errors.js'
+import { isRecord } from '../core/schema-shape.js'
+import type { NativeSession, PlanOptions, TrainInput } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { Turns } from '../native/handles.js'
+import { warnOfRemarks } from '../native/remarks.js'
+import { closeSession, openSession } from '../native/session.js'
+import { adamWHeld, nativeOptimizer, optimizerState } from '../options/optimizers.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
+import type { StepRules } from '../strategies/strategy.js'
+import {
+  checkNeeds,
+  denominatorOf,
+  denominatorsOf,
+  isPaired,
+  type LossName,
+  type LossOptions,
+  lossOf,
+  type NamedLoss,
+  namedLoss,
+  SUMS,
+} from './losses/index.js'
+import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from './losses/micro-batches.js'
+import { lossPasses } from './losses/passes.js'
+import {
+  add,
+  type Denominators,
+  join,
+  type LossValue,
+  type Metrics,
+  means,
+  referenceOf,
+  sumOf,
+} from './losses/rows.js'
+import {
+  checkedPairs,
+  checkedRows,
+  numbersOf,
+  type Pair,
+  type Row,
+  type TokenRow,
+} from './losses/token-rows.js'
+import { countedRanks, inUse } from './step.js'
+
+/** A row with its log-probabilities, as a function of them sees it. */
+export interface LossRow {
+  readonly tokens: Int32Array
+  readonly weights: Float64Array
+  /** Log-probability of each token, those of weight 0 included; entry 0 is 0. */
+  readonly logprobs: Float64Array
+}
+
+/** Result of a function of log-probabilities. */
+export interface FunctionLoss {
+  loss: number
+  /** Derivative of the loss by the log-probability of each token, an array per row. Weights are not multiplied in. */
+  gradient: readonly (readonly number[] | Float64Array | Float32Array)[]
+  metrics?: Readonly<Record<string, number>>
+}
+
+/** Loss by its name, with options, or a function of the log-probabilities of all rows. */
+export type Loss =
+  | LossName
+  | LossOptions
+  | ((rows: readonly LossRow[]) => FunctionLoss | Promise<FunctionLoss>)
+
+export interface ForwardBackwardOptions {
+  /**
+   * Divisor of the loss. Default: `optimStep` divides the gradient by what the loss is a mean over, summed over all calls
+   * since the last step. ORPO has two, pairs and tokens.
+   */
+  normalizer?: number | { pairs: number; tokens: number }
+  /** Divides the logits. Default 1. */
+  temperature?: number
+  /** Tokens of a micro-batch, at most; a longer row or pair has one of its own. Default 2048. */
+  microBatchTokens?: number
+  /** Stops between micro-batches; the gradient so far is then dropped. */
+  signal?: AbortSignal
+}
+
+/** Result of `forwardBackward`. */
+export interface ForwardBackward {
+  /** `lossSum / denominator`. */
+  loss: number
+  lossSum: number
+  denominator: number
+  /** Means over the batch. */
+  metrics: Record<string, number>
+  /** Tokens that were processed. */
+  tokens: number
+}
+
+export interface OptimStepOptions {
+  learningRate: number
+  /** Default 0. */
+  weightDecay?: number
+  /** L2 norm to which the gradient is clipped; 0, the default, is off. */
+  maxGradNorm?: number
+  /** Of AdamW. Default [0.9, 0.999]. */
+  betas?: readonly [number, number]
+  /** Of AdamW. Default 1e-8. */
+  eps?: number
+}
+
+const PASS = 'pass'
+const TWO_PASSES = 'two_passes'
+const EVALUATE = 'evaluate'
+const MICRO_BATCH_TOKENS = 2048
+/** Counters behind dropout and drawn ranks. */
+const SEED = 42
+
+/** Division of a gradient: by a count that is known at the step, by a normalizer, or by the counts of its only call. */
+type Division = { by: string; count: number } | { by: 'normalizer' } | { by: 'own counts' }
+
+/** What has added up since the last optimizer step. */
+interface Gathered {
+  by: string
+  /** 0 where the gradient is divided already. */
+  denominator: number
+  microBatches: number
+}
+
+export class Primitive {
+  readonly #base: BaseModel
+  readonly #adapter: AdapterState
+  readonly #queue = new Turns()
+  #calls = 0
+  #open: { session: NativeSession; plans: Record<string, PlanOptions>; capacity: number } | undefined
+  #gathered: Gathered | undefined
+  #rules: StepRules = {}
+  #steps = 0
+
+  constructor(base: BaseModel, adapter: AdapterState) {
+    const { strategy } = adapter.description
+    if (isPrivate(strategy) || rulesOf(strategy).steps?.(strategy)?.byLength)
+      throw new UnsupportedError(
+        `forwardBackward() cannot train strategy ${strategy.name}, whose steps ${isPrivate(strategy) ? 'are private rounds' : 'depend on the length of the run'}; use train().`,
+        { strategy: strategy.name },
+      )
+    if (base.device !== 'cpu')
+      throw new UnsupportedError(
+        `forwardBackward() does not run on ${base.device} yet; load the model with device: cpu.`,
+        { device: base.device },
+      )
+    this.#base = base
+    this.#adapter = adapter
+  }
+
+  /** True while calls wait or run. */
+  get busy(): boolean {
+    return this.#calls > 0
+  }
+
+  #turn<T>(work: () => Promise<T>): Promise<T> {
+    this.#calls++
+    return this.#queue.run(work).finally(() => {
+      this.#calls--
+    })
+  }
+
+  /** Frees the session; what has added up is dropped. */
+  async close(): Promise<void> {
+    await this.#queue.run(async () => {
+      const open = this.#open
+      this.#open = undefined
+      if (open) await closeSession(open.session, open.plans)
+    })
+  }
+
+  forwardBackward(
+    batch: readonly Row[] | readonly Pair[],
+    loss: Loss,
+    options: ForwardBackwardOptions,
+  ): Promise<ForwardBackward> {
+    const name = 'forwardBackward()'
+    const { vocabSize } = this.#base.graph
+    const named = typeof loss === 'function' ? null : namedLoss(loss, name)
+    const paired = named !== null && isPaired(named)
+    const groups = paired
+      ? checkedPairs(batch, vocabSize, name)
+      : checkedRows(batch, vocabSize, name).map((row) => [row])
+    if (named !== null) checkNeeds(named, groups, name)
+    const settings = checkedSettings(options, name, named)
+    return this.#turn(() =>
+      this.#failing(() =>
+        named === null
+          ? this.#byFunction(groups, loss as Extract<Loss, (...rows: never[]) => unknown>, settings)
+          : this.#byName(groups, named, settings),
+      ),
+    )
+  }
+
+  optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
+    const settings = checkedStep(options)
+    return this.#turn(async () => {
+      const gathered = this.#gathered
+      if (gathered === undefined)
+        throw new ConfigError(
+          'optimStep(): no gradient has been accumulated since the last step; call forwardBackward() first.',
+        )
+      return this.#failing(async () => {
+        const { native, description } = this.#adapter
+        const { learningRate, weightDecay, maxGradNorm, betas, eps } = settings
+        const step = this.#steps + 1
+        if (gathered.denominator > 0) await native.scaleGradients(1 / gathered.denominator).promise
+        const update = {
+          ...nativeOptimizer(adamWHeld({ betas, eps, weightDecay })),
+          groups: description.groups.map(({ learningRateFactor, learningRate: own, decays }) => ({
+            learningRate: (own ?? learningRate) * learningRateFactor,
+            weightDecay: decays === false ? 0 : weightDecay,
+          })),
+          maxGradNorm,
+          step,
+          ...countedRanks(this.#rules.ranks?.(step)),
+        }
+        this.#adapter.version++
+        const { gradNorm } = await this.#adapter.turns.run(async () => {
+          const made = await native.optimizerStep(update).promise
+          await this.#rules.updated?.(step)
+          return made
+        })
+        warnOfRemarks()
+        this.#steps = step
+        this.#gathered = undefined
+        return { gradNorm, step }
+      })
+    })
+  }
+
+  /** Log-probabilities alone, without dropout. */
+  forward(
+    batch: readonly Row[],
+    options: Omit<ForwardBackwardOptions, 'normalizer'>,
+  ): Promise<{ logprobs: Float64Array[] }> {
+    const name = 'forward()'
+    const groups = checkedRows(batch, this.#base.graph.vocabSize, name).map((row) => [row])
+    const { temperature, microBatchTokens, signal } = checkedSettings(options, name, null)
+    return this.#turn(async () => {
+      signal?.throwIfAborted()
+      const session = await this.#session(groups, microBatchTokens)
+      const logprobs: Float64Array[] = []
+      for (const made of inMicroBatches(groups, microBatchTokens, true)) {
+        signal?.throwIfAborted()
+        const input = { ...made.batch, temperature, wantLogProbs: true }
+        const { logProbs } = await session.evaluate(EVALUATE, input).promise
+        logprobs.push(...inRows(made, logProbs as Float32Array))
+      }
+      return { logprobs }
+    })
+  }
+
+  /** A gradient that is not whole is worth nothing. */
+  async #failing<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await translatedAsync(work)
+    } catch (error) {
+      this.#gathered = undefined
+      await this.#adapter.native.zeroGradients().promise
+      throw error
+    }
+  }
+
+  async #byName(
+    groups: readonly (readonly TokenRow[])[],
+    loss: NamedLoss,
+    { normalizer, temperature, microBatchTokens, signal }: Settings,
+  ): Promise<ForwardBackward> {
+    signal?.throwIfAborted()
+    const session = await this.#session(groups, microBatchTokens)
+    const kl = await this.#divergence(session, loss, groups, microBatchTokens, temperature, signal)
+    const counts = denominatorsOf(loss, groups)
+    const count = denominatorOf(loss)
+    const per = normalizer ?? (count === null ? counts : SUMS)
+    const division: Division =
+      normalizer !== null
+        ? { by: 'normalizer' }
+        : count === null
+          ? { by: 'own counts' }
+          : { by: `${count} of ${loss.name}`, count: counts[count] }
+    const denominator = 'count' in division ? division.count : 1
+    if (!(denominator > 0))
+      throw new ConfigError(
+        `forwardBackward(): the weights add up to ${denominator}, by which nothing can be divided; give a normalizer.`,
+        { denominator },
+      )
+    this.#gather(division)
+    const metrics: Metrics = {}
+    let sum = 0
+    for (const made of inMicroBatches(groups, microBatchTokens, false)) {
+      signal?.throwIfAborted()
+      const valued = (logProbs: Float32Array): LossValue => {
+        const value = lossOf(loss, scoredRows(made, logProbs), per, kl)
+        if (!Number.isFinite(value.loss)) throw diverged(value.loss)
+        sum += value.loss
+        join(metrics, value.metrics)
+        return value
+      }
+      await this.#pass(session, made, temperature, loss, per, valued)
+    }
+    return {
+      loss: sum / denominator,
+      lossSum: sum,
+      denominator,
+      metrics: means(metrics),
+      tokens: tokensOf(groups),
+    }
+  }
+
+  /** The gradient of cross-entropy is known before its value, so one pass of the head makes both. */
+  async #pass(
+    session: NativeSession,
+    made: RowBatch,
+    temperature: number,
+    loss: NamedLoss,
+    per: Denominators,
+    valued: (logProbs: Float32Array) => LossValue,
+  ): Promise<void> {
+    const input = this.#input(made, temperature)
+    if (loss.name === 'cross_entropy') {
+      const { gradient } = lossOf(loss, scoredRows(made, new Float32Array(made.places.length)), per)
+      const weights = headWeights(made, gradient, temperature)
+      const { logProbs } = await session.trainStep(PASS, { ...input, lossScale: 1, weights }).promise
+      valued(logProbs as Float32Array)
+      return
+    }
+    await lossPasses(session, TWO_PASSES, input, (logProbs) =>
+      headWeights(made, valued(logProbs).gradient, temperature),
+    )
+  }
+
+  /** A function may couple rows of several micro-batches: these are then scored first, by the arithmetic of training. */
+  async #byFunction(
+    groups: readonly (readonly TokenRow[])[],
+    loss: Extract<Loss, (...rows: never[]) => unknown>,
+    { normalizer, temperature, microBatchTokens, signal }: Settings,
+  ): Promise<ForwardBackward> {
+    signal?.throwIfAborted()
+    const session = await this.#session(groups, microBatchTokens)
+    const batches = inMicroBatches(groups, microBatchTokens, true)
+    const divisor = normalizer?.tokens ?? 1
+    this.#gather(normalizer === null ? { by: 'functions', count: 0 } : { by: 'normalizer' })
+    let found: FunctionLoss | undefined
+    const call = async (scored: readonly Float64Array[]) => {
+      const rows = groups.flat().map(({ tokens, weights }, index) => ({
+        ...{ tokens: tokens.slice(), weights: weights.slice() },
+        logprobs: scored[index] as Float64Array,
+      }))
+      found = checkedFunctionLoss(await loss(rows), rows)
+      return found.gradient.map((row) => Float64Array.from(row, (value) => value / divisor))
+    }
+    const [only] = batches
+    if (batches.length === 1 && only !== undefined)
+      await lossPasses(session, TWO_PASSES, this.#input(only, temperature), async (logProbs) =>
+        headWeights(only, await call(inRows(only, logProbs)), temperature),
+      )
+    else {
+      const inputs = batches.map((made) => this.#input(made, temperature))
+      const scored: Float64Array[] = []
+      for (const [index, made] of batches.entries()) {
+        signal?.throwIfAborted()
+        const input = { ...(inputs[index] as TrainInput), lossScale: 1 }
+        const { logProbs } = await session.scoreStep(TWO_PASSES, input).promise
+        scored.push(...inRows(made, logProbs as Float32Array))
+      }
+      const gradient = await call(scored)
+      let from = 0
+      for (const [index, made] of batches.entries()) {
+        signal?.throwIfAborted()
+        const own = gradient.slice(from, from + made.rows.length)
+        from += made.rows.length
+        const weights = headWeights(made, own, temperature)
+        await session.trainStep(PASS, { ...(inputs[index] as TrainInput), lossScale: 1, weights }).promise
+      }
+    }
+    const { loss: value, metrics = {} } = found as FunctionLoss
+    const sum = value / divisor
+    return { loss: sum, lossSum: sum, denominator: 1, metrics: { ...metrics }, tokens: tokensOf(groups) }
+  }
+
+  /** KTO: how far the present model is from the reference, by rows that do not belong together. */
+  async #divergence(
+    session: NativeSession,
+    loss: NamedLoss,
+    groups: readonly (readonly TokenRow[])[],
+    capacity: number,
+    temperature: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    if (loss.name !== 'kto' || loss.kl !== undefined) return 0
+    const mismatched = groups.flat().map(({ kl }) => [kl as TokenRow])
+    const mean: Metrics = {}
+    for (const made of inMicroBatches(mismatched, capacity, false)) {
+      signal?.throwIfAborted()
+      const input = { ...made.batch, temperature, wantLogProbs: true }
+      const { logProbs } = await session.evaluate(EVALUATE, input).promise
+      for (const row of scoredRows(made, logProbs as Float32Array))
+        add(mean, 'kl', sumOf(row) - referenceOf(row))
+    }
+    return Math.max(0, means(mean).kl as number)
+  }
+
+  #input({ batch }: RowBatch, temperature: number): Omit<TrainInput, 'lossScale' | 'weights'> {
+    const gathered = this.#gathered as Gathered
+    const step = this.#steps + 1
+    const microStep = gathered.microBatches++
+    return { ...batch, temperature, seed: SEED, step, microStep, ...inUse(this.#rules.ranks?.(step)) }
+  }
+
+  #gather(division: Division): void {
+    const { by } = division
+    const count = 'count' in division ? division.count : 0
+    const gathered = this.#gathered
+    if (gathered !== undefined && (gathered.by !== by || by === 'own counts'))
+      throw new ConfigError(
+        `forwardBackward(): the gradient since the last step is divided by ${gathered.by}, and that of this call by ${by}; give both a normalizer, or call optimStep() between.`,
+      )
+    this.#gathered ??= { by, denominator: 0, microBatches: 0 }
+    this.#gathered.denominator += count
+  }
+
+  /** A session with room for these rows; the first begins the training. */
+  async #session(groups: readonly (readonly TokenRow[])[], tokens: number): Promise<NativeSession> {
+    const lengths = groups.map((group) => group.reduce((sum, row) => sum + row.tokens.length, 0))
+    const mismatched = groups.flat().map(({ kl }) => kl?.tokens.length ?? 0)
+    const total = lengths.reduce((sum, length) => sum + length, 0)
+    const capacity = Math.max(Math.min(tokens, total), ...lengths, ...mismatched)
+    if (this.#open !== undefined && this.#open.capacity >= capacity) return this.#open.session
+    const open = this.#open
+    this.#open = undefined
+    if (open) await closeSession(open.session, open.plans)
+    await this.#begin()
+    const { precision } = this.#base
+    const size = { tokens: capacity, sequences: Math.ceil(capacity / 2), headRows: capacity, precision }
+    const plans: Record<string, PlanOptions> = {
+      [PASS]: { mode: 'train', ...size, rowWeights: true },
+      [TWO_PASSES]: { mode: 'train', ...size, rowWeights: true, twoPasses: true },
+      [EVALUATE]: { mode: 'evaluate', ...size },
+    }
+    const session = await openSession(this.#base.native, [this.#adapter.native], plans)
+    this.#open = { session, plans, capacity }
+    return session
+  }
+
+  async #begin(): Promise<void> {
+    const { native, description, turns } = this.#adapter
+    if (this.#begun) return
+    const { strategy } = description
+    const state = optimizerState({ optimizer: 'adamw', optimizerInBackward: false }, strategy)
+    this.#adapter.version++
+    await turns.run(() => native.restart(state).promise)
+    this.#adapter.optimizer = state
+    this.#adapter.privacy = []
+    // Strategies whose rules depend on the number of steps are refused.
+    this.#rules =
+      rulesOf(strategy)
+        .steps?.(strategy)
+        ?.begin({ seed: SEED, totalSteps: Number.MAX_SAFE_INTEGER, description, native }, undefined) ?? {}
+    this.#begun = true
+  }
+  #begun = false
+}
+
+interface Settings {
+  normalizer: Denominators | null
+  temperature: number
+  microBatchTokens: number
+  signal: AbortSignal | undefined
+}
+
+const tokensOf = (groups: readonly (readonly TokenRow[])[]): number =>
+  groups.flat().reduce((sum, { tokens }) => sum + tokens.length, 0)
+
+function diverged(loss: number): DivergedError {
+  return new DivergedError(
+    `forwardBackward(): the loss is ${loss}. Lower the learning rate, or check the rows and their reference.`,
+    { loss: String(loss) },
+  )
+}
+
+function checkedFunctionLoss(value: unknown, rows: readonly LossRow[]): FunctionLoss {
+  const name = 'forwardBackward()'
+  const expected = '{ loss, gradient }, the gradient being an array of numbers for each row'
+  if (!isRecord(value) || !Array.isArray(value.gradient))
+    throw badArgument(value, name, 'the result of the loss function', expected)
+  if (typeof value.loss !== 'number' || !Number.isFinite(value.loss)) throw diverged(Number(value.loss))
+  if (value.gradient.length !== rows.length)
+    throw badArgument(`${value.gradient.length} arrays`, name, 'gradient', `${rows.length}, one for each row`)
+  const gradient = rows.map(({ tokens }, index) =>
+    numbersOf((value.gradient as unknown[])[index], tokens.length, name, `gradient.${index}`),
+  )
+  return { ...(value as unknown as FunctionLoss), gradient }
+}
+
+function checkedSettings(options: unknown, name: string, loss: NamedLoss | null): Settings {
+  if (!isRecord(options)) throw badArgument(options, name, 'options', 'an object of options')
+  const { normalizer, temperature = 1, microBatchTokens = MICRO_BATCH_TOKENS, signal, ...rest } = options
+  const [unknown] = Object.keys(rest)
+  if (unknown !== undefined)
+    throw badArgument(rest[unknown], name, unknown, 'normalizer, temperature, microBatchTokens, or signal')
+  const above = (value: unknown, at: string) => {
+    if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
+    throw badArgument(value, name, at, 'a number above 0')
+  }
+  above(temperature, 'temperature')
+  if (!Number.isInteger(microBatchTokens) || (microBatchTokens as number) < 2)
+    throw badArgument(microBatchTokens, name, 'microBatchTokens', 'an integer from 2')
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw badArgument(signal, name, 'signal', 'an AbortSignal')
+  let per: Denominators | null = null
+  if (normalizer !== undefined && loss?.name === 'orpo') {
+    if (!isRecord(normalizer))
+      throw badArgument(normalizer, name, 'normalizer', '{ pairs, tokens }: ORPO is a mean over both')
+    const [pairs, tokens] = [
+      above(normalizer.pairs, 'normalizer.pairs'),
+      above(normalizer.tokens, 'normalizer.tokens'),
+    ]
+    per = { pairs, tokens, rows: pairs }
+  } else if (normalizer !== undefined) {
+    const value = above(normalizer, 'normalizer')
+    per = { pairs: value, tokens: value, rows: value }
+  }
+  return {
+    normalizer: per,
+    temperature: temperature as number,
+    microBatchTokens: microBatchTokens as number,
+    signal,
+  }
+}
+
+function checkedStep(options: unknown) {
+  const name = 'optimStep()'
+  if (!isRecord(options)) throw badArgument(options, name, 'options', '{ learningRate, … }')
+  const {
+    learningRate,
+    weightDecay = 0,
+    maxGradNorm = 0,
+    betas = [0.9, 0.999],
+    eps = 1e-8,
+    ...rest
+  } = options
+  const [unknown] = Object.keys(rest)
+  if (unknown !== undefined)
+    throw badArgument(rest[unknown], name, unknown, 'learningRate, weightDecay, maxGradNorm, betas, or eps')
+  const from = (value: unknown, at: string, above = false) => {
+    if (typeof value === 'number' && Number.isFinite(value) && (above ? value > 0 : value >= 0)) return value
+    throw badArgument(value, name, at, above ? 'a number above 0' : 'a number from 0')
+  }
+  const share = (value: unknown) => typeof value === 'number' && value >= 0 && value < 1
+  if (!Array.isArray(betas) || betas.length !== 2 || !betas.every(share))
+    throw badArgument(betas, name, 'betas', 'two numbers in [0, 1)')
+  return {
+    learningRate: from(learningRate, 'learningRate', true),
+    weightDecay: from(weightDecay, 'weightDecay'),
+    maxGradNorm: from(maxGradNorm, 'maxGradNorm'),
+    betas: betas as [number, number],
+    eps: from(eps, 'eps', true),
+  }
+}

@@ -1,0 +1,148 @@
+/** The losses by name, and their options. */
+import * as z from 'zod'
+import { badArgument } from '../../core/arguments.js'
+import { numberWithin, parseOptions, positive, word } from '../../core/schema.js'
+import { isRecord } from '../../core/schema-shape.js'
+import { dpo, orpo, type ScoredPair } from './preference.js'
+import { crossEntropy, kto, policyGradient } from './rewards.js'
+import { type Denominators, type LossValue, type ScoredRow, weightOf } from './rows.js'
+import type { TokenRow } from './token-rows.js'
+
+export const beta = () => positive().default(0.1)
+const weight = () => positive().default(1)
+
+/** Options of DPO, by a config's keys and the API's alike. */
+export const dpoShape = {
+  beta: beta(),
+  lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
+  labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
+}
+
+const schemas = {
+  cross_entropy: z.strictObject({}),
+  dpo: z.strictObject(dpoShape),
+  orpo: z.strictObject({ beta: beta() }),
+  kto: z.strictObject({
+    beta: beta(),
+    desirableWeight: weight(),
+    undesirableWeight: weight(),
+    kl: numberWithin(0, Number.MAX_VALUE, 'a number from 0').optional(),
+  }),
+  importance_sampling: z.strictObject({
+    clip: z
+      .union(
+        [
+          z.null(),
+          z
+            .number()
+            .positive()
+            .transform((width) => ({ low: width, high: width })),
+          z.strictObject({ low: z.number().positive(), high: z.number().positive() }),
+        ],
+        { error: 'null, a positive number, or { low, high }' },
+      )
+      .default({ low: 0.2, high: 0.2 }),
+    beta: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
+    normalize: word(['token', 'sequence']).default('token'),
+  }),
+}
+
+export type LossName = keyof typeof schemas
+/** A loss with its options. */
+export type LossOptions = { [Name in LossName]: { name: Name } & z.input<(typeof schemas)[Name]> }[LossName]
+/** The same with defaults filled in. */
+export type NamedLoss = { [Name in LossName]: { name: Name } & z.output<(typeof schemas)[Name]> }[LossName]
+
+const NAMES = Object.keys(schemas) as LossName[]
+
+/** @throws {ConfigError} for a loss that there is not, or an option of it that is wrong */
+export function namedLoss(loss: unknown, name: string): NamedLoss {
+  const { name: which, ...options } = isRecord(loss) ? loss : { name: loss }
+  const found = NAMES.find((known) => known === which)
+  if (found === undefined)
+    throw badArgument(which, name, 'loss', `one of ${NAMES.join(', ')}, or a function of log-probabilities`)
+  const source = { name, spelling: 'camel', at: 'loss' } as const
+  const parsed = parseOptions<Record<string, unknown>>(schemas[found], options, source)
+  const { labelSmoothing } = parsed
+  if (parsed.lossType === 'ipo' && labelSmoothing !== 0)
+    throw badArgument(labelSmoothing, name, 'loss.labelSmoothing', '0 with the loss type ipo, which has none')
+  return { name: found, ...parsed } as NamedLoss
+}
+
+/** True if rows come in pairs. */
+export const isPaired = ({ name }: NamedLoss): boolean => name === 'dpo' || name === 'orpo'
+
+/** Divisors of one row, or one pair, at a time: sums. */
+export const SUMS: Denominators = { tokens: 1, rows: 1, pairs: 1 }
+
+/** Counts of rows, by which their losses are divided. */
+export function denominatorsOf(loss: NamedLoss, groups: readonly (readonly TokenRow[])[]): Denominators {
+  const rows = groups.flatMap((group) => (loss.name === 'orpo' ? group.slice(0, 1) : group))
+  const tokens = rows.reduce((sum, row) => sum + weightOf(row), 0)
+  return { tokens, rows: groups.flat().length, pairs: groups.length }
+}
+
+/** The count that a loss is a mean over; ORPO has two. */
+export function denominatorOf(loss: NamedLoss): keyof Denominators | null {
+  switch (loss.name) {
+    case 'cross_entropy':
+      return 'tokens'
+    case 'dpo':
+      return 'pairs'
+    case 'kto':
+      return 'rows'
+    case 'importance_sampling':
+      return loss.normalize === 'token' ? 'tokens' : 'rows'
+    case 'orpo':
+      return null
+  }
+}
+
+/** @param kl of KTO, where its options do not say */
+export function lossOf(loss: NamedLoss, rows: readonly ScoredRow[], per: Denominators, kl = 0): LossValue {
+  switch (loss.name) {
+    case 'cross_entropy':
+      return crossEntropy(rows, per)
+    case 'dpo':
+      return dpo(pairsOf(rows), loss, per)
+    case 'orpo':
+      return orpo(pairsOf(rows), loss, per)
+    case 'kto':
+      return kto(rows, loss, loss.kl ?? kl, per)
+    case 'importance_sampling':
+      return policyGradient(rows, loss, per)
+  }
+}
+
+function pairsOf(rows: readonly ScoredRow[]): ScoredPair[] {
+  const pairs: ScoredPair[] = []
+  for (let i = 0; i + 1 < rows.length; i += 2)
+    pairs.push({ chosen: rows[i] as ScoredRow, rejected: rows[i + 1] as ScoredRow })
+  return pairs
+}
+
+/** @throws {ConfigError} where a row lacks what the loss needs, naming row and field */
+export function checkNeeds(loss: NamedLoss, groups: readonly (readonly TokenRow[])[], name: string): void {
+  const paired = isPaired(loss)
+  for (const [index, group] of groups.entries())
+    for (const [side, row] of group.entries()) {
+      const at = paired ? `batch.${index}.${['chosen', 'rejected'][side]}` : `batch.${index}`
+      const needs = (field: string, expected: string) => {
+        throw badArgument(undefined, name, `${at}.${field}`, `${expected}, which ${loss.name} needs`)
+      }
+      if (!row.weights.some((weight) => weight !== 0))
+        throw badArgument('all 0', name, `${at}.weights`, 'a token whose weight is not 0')
+      const positiveOnly = loss.name === 'orpo' || (loss.name === 'dpo' && loss.lossType === 'ipo')
+      if (positiveOnly && weightOf(row) <= 0)
+        throw badArgument(weightOf(row), name, `${at}.weights`, 'a positive sum, which it divides by')
+      if ((loss.name === 'dpo' || loss.name === 'kto') && row.reference === undefined)
+        needs('reference', 'log-probabilities of the tokens by the reference, or their sum')
+      if (loss.name === 'kto' && row.label === undefined) needs('label', 'true or false')
+      if (loss.name === 'kto' && loss.kl === undefined && row.kl?.reference === undefined)
+        needs('kl', 'a row with a reference, or the option kl')
+      if (loss.name === 'importance_sampling' && row.advantages === undefined)
+        needs('advantages', 'a number, or one for each token')
+      if (loss.name === 'importance_sampling' && loss.beta > 0 && typeof row.reference !== 'object')
+        needs('reference', 'a log-probability for each token, since beta is above 0')
+    }
+}

@@ -1,0 +1,84 @@
+/** Rows in micro-batches, and their log-probabilities back in rows. */
+import { IGNORE } from '../../data/encoded-row.js'
+import type { MicroBatch } from '../../native/addon.js'
+import type { ScoredRow } from './rows.js'
+import type { TokenRow } from './token-rows.js'
+
+/** Rows in one micro-batch, in order. */
+export interface RowBatch {
+  readonly rows: readonly TokenRow[]
+  readonly batch: MicroBatch
+  /** Places of the scored positions: the row, and the token that is scored. */
+  readonly places: readonly (readonly [row: number, token: number])[]
+}
+
+/**
+ * Fills micro-batches in order.
+ * @param groups rows that stay in one micro-batch
+ * @param capacity tokens of a micro-batch; a larger group has one of its own
+ * @param scoreAll score all tokens, also those of weight 0
+ */
+export function inMicroBatches(
+  groups: readonly (readonly TokenRow[])[],
+  capacity: number,
+  scoreAll: boolean,
+): RowBatch[] {
+  const batches: TokenRow[][] = []
+  let filled = Number.POSITIVE_INFINITY
+  for (const group of groups) {
+    const length = group.reduce((sum, { tokens }) => sum + tokens.length, 0)
+    if (filled + length > capacity) {
+      batches.push([])
+      filled = 0
+    }
+    filled += length
+    batches.at(-1)?.push(...group)
+  }
+  return batches.map((rows) => rowBatch(rows, scoreAll))
+}
+
+function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {
+  const cuSeqlens = new Int32Array(rows.length + 1)
+  for (const [index, { tokens }] of rows.entries())
+    cuSeqlens[index + 1] = (cuSeqlens[index] as number) + tokens.length
+  const count = cuSeqlens[rows.length] as number
+  const tokens = new Int32Array(count)
+  const labels = new Int32Array(count).fill(IGNORE)
+  const places: [number, number][] = []
+  for (const [index, row] of rows.entries()) {
+    const start = cuSeqlens[index] as number
+    tokens.set(row.tokens, start)
+    for (let t = 1; t < row.tokens.length; t++) {
+      if (!scoreAll && row.weights[t] === 0) continue
+      labels[start + t - 1] = row.tokens[t] as number
+      places.push([index, t])
+    }
+  }
+  return { rows, batch: { tokens, labels, cuSeqlens }, places }
+}
+
+/** Log-probabilities of the tokens of each row; 0 where they were not scored. */
+export function inRows({ rows, places }: RowBatch, logProbs: Float32Array): Float64Array[] {
+  const found = rows.map(({ tokens }) => new Float64Array(tokens.length))
+  for (const [index, [row, token]] of places.entries())
+    (found[row] as Float64Array)[token] = logProbs[index] as number
+  return found
+}
+
+/** The rows with their log-probabilities. */
+export function scoredRows(made: RowBatch, logProbs: Float32Array): ScoredRow[] {
+  const found = inRows(made, logProbs)
+  return made.rows.map(({ kl: _, ...row }, index) => ({ ...row, logprobs: found[index] as Float64Array }))
+}
+
+/** What the gradient of a loss by log-probabilities makes the weights of the logits' gradients. */
+export function headWeights(
+  { places }: RowBatch,
+  gradient: readonly Float64Array[],
+  temperature: number,
+): Float32Array {
+  return Float32Array.from(
+    places,
+    ([row, token]) => -((gradient[row] as Float64Array)[token] as number) / temperature,
+  )
+}

@@ -1,0 +1,17 @@
+/** A micro-batch whose loss depends on its log-probabilities: two passes of the head, one of the blocks. */
+import type { LossResult, NativeSession, TrainInput } from '../../native/addon.js'
+
+/**
+ * Adds the gradient of a micro-batch to the adapter's.
+ * @param plan of two passes
+ * @param weightsOf weight of each labeled position, from its log-probability
+ */
+export async function lossPasses(
+  session: NativeSession,
+  plan: string,
+  input: Omit<TrainInput, 'lossScale' | 'weights'>,
+  weightsOf: (logProbs: Float32Array) => Float32Array | Promise<Float32Array>,
+): Promise<LossResult> {
+  const { logProbs = new Float32Array() } = await session.scoreStep(plan, { ...input, lossScale: 1 }).promise
+  return session.finishStep({ weights: await weightsOf(logProbs) }).promise
+}

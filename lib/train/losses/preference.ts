@@ -1,0 +1,106 @@
+/**
+ * Losses that prefer one answer to another: DPO (Rafailov et al. 2023, arXiv 2305.18290) with label smoothing (Mitchell
+ * 2023) and as IPO (Azar et al. 2023, arXiv 2310.12036), and ORPO (Hong et al. 2024, arXiv 2403.07691).
+ */
+import { log1mexp, logSigmoid, sigmoid } from './math.js'
+import {
+  add,
+  type Denominators,
+  type LossValue,
+  type Metrics,
+  referenceOf,
+  type ScoredRow,
+  scaled,
+  sumOf,
+  weightOf,
+} from './rows.js'
+
+/** An answer that is preferred to another, each after the same prompt. */
+export interface ScoredPair {
+  readonly chosen: ScoredRow
+  readonly rejected: ScoredRow
+}
+
+export interface DpoOptions {
+  /** Strength of the pull toward the reference. Default 0.1. */
+  readonly beta: number
+  /** `sigmoid`, or `ipo`, which compares means over tokens and bounds the margin. Default sigmoid. */
+  readonly lossType: 'sigmoid' | 'ipo'
+  /** Probability that a preference is the wrong way round, in [0, 0.5). Default 0. */
+  readonly labelSmoothing: number
+}
+
+/** The gradient holds chosen and rejected of the first pair, then of the next. */
+export function dpo(pairs: readonly ScoredPair[], options: DpoOptions, per: Denominators): LossValue {
+  const { beta, lossType, labelSmoothing: smoothing } = options
+  const metrics: Metrics = {}
+  const gradient: Float64Array[] = []
+  let loss = 0
+  for (const { chosen, rejected } of pairs) {
+    const [sum, otherSum] = [sumOf(chosen), sumOf(rejected)]
+    const [gain, otherGain] = [sum - referenceOf(chosen), otherSum - referenceOf(rejected)]
+    let slope: number
+    let [length, otherLength] = [1, 1]
+    if (lossType === 'ipo') {
+      ;[length, otherLength] = [weightOf(chosen), weightOf(rejected)]
+      const distance = gain / length - otherGain / otherLength - 1 / (2 * beta)
+      loss += distance ** 2
+      slope = 2 * distance
+    } else {
+      const margin = beta * (gain - otherGain)
+      loss -= (1 - smoothing) * logSigmoid(margin) + smoothing * logSigmoid(-margin)
+      slope = beta * (sigmoid(margin) - 1 + smoothing)
+    }
+    gradient.push(
+      scaled(chosen, slope / length / per.pairs),
+      scaled(rejected, -slope / otherLength / per.pairs),
+    )
+    addRewards(metrics, beta * gain, beta * otherGain)
+    add(metrics, 'logps/chosen', sum)
+    add(metrics, 'logps/rejected', otherSum)
+  }
+  return { loss: loss / per.pairs, gradient, metrics }
+}
+
+export interface OrpoOptions {
+  /** Weight of the odds ratio: the paper's lambda. Default 0.1. */
+  readonly beta: number
+}
+
+/** Means this close to certainty are held here, where the derivative of the odds is still finite. */
+const NEAREST_TO_ZERO = -(2 ** -20)
+
+/** As `dpo`; the answers that are preferred are also learned, by their mean log-probability. */
+export function orpo(pairs: readonly ScoredPair[], { beta }: OrpoOptions, per: Denominators): LossValue {
+  const metrics: Metrics = {}
+  const gradient: Float64Array[] = []
+  let loss = 0
+  for (const { chosen, rejected } of pairs) {
+    const [sum, otherSum] = [sumOf(chosen), sumOf(rejected)]
+    const [length, otherLength] = [weightOf(chosen), weightOf(rejected)]
+    const [mean, otherMean] = [sum / length, otherSum / otherLength].map((of) =>
+      Math.min(of, NEAREST_TO_ZERO),
+    ) as [number, number]
+    const odds = mean - otherMean - (log1mexp(mean) - log1mexp(otherMean))
+    const slope = (-beta * sigmoid(-odds)) / per.pairs
+    loss -= sum / per.tokens + (beta / per.pairs) * logSigmoid(odds)
+    gradient.push(
+      scaled(chosen, -1 / per.tokens + slope / (length * -Math.expm1(mean))),
+      scaled(rejected, -slope / (otherLength * -Math.expm1(otherMean))),
+    )
+    addRewards(metrics, beta * mean, beta * otherMean)
+    add(metrics, 'logps/chosen', sum)
+    add(metrics, 'logps/rejected', otherSum)
+    add(metrics, 'nll_loss', -sum, length)
+    add(metrics, 'log_odds_chosen', odds)
+    add(metrics, 'log_odds_ratio', logSigmoid(odds))
+  }
+  return { loss, gradient, metrics }
+}
+
+function addRewards(metrics: Metrics, chosen: number, rejected: number): void {
+  add(metrics, 'rewards/chosen', chosen)
+  add(metrics, 'rewards/rejected', rejected)
+  add(metrics, 'rewards/margins', chosen - rejected)
+  add(metrics, 'rewards/accuracies', chosen > rejected ? 1 : 0)
+}

@@ -1,0 +1,214 @@
+/** Training by pairs of answers: the loss of micro-batches of pairs, and what the reference gives their answers. */
+import { join } from 'node:path'
+import { ConfigError, FileFormatError } from '../core/errors.js'
+import { IGNORE } from '../data/encoded-row.js'
+import { Batches, type MicroBatch } from '../data/pack.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { readJsonObject } from '../io/input.js'
+import type { NativeSession } from '../native/addon.js'
+import type { RunOptions } from '../options/options.js'
+import type { PreferenceLoss } from '../options/task.js'
+import { EVAL_PLAN } from '../planning/plans.js'
+import type { BatchSource } from './batches.js'
+import type { Examples } from './data.js'
+import type { EvaluateControl, Evaluation, PreferenceMetrics } from './evaluate.js'
+import { hashOf, type RunIdentity } from './identity.js'
+import { lossOf } from './losses/index.js'
+import { headWeights, type RowBatch, scoredRows } from './losses/micro-batches.js'
+import { type Denominators, join as joinMetrics, type Metrics, means, sumOf } from './losses/rows.js'
+
+/** Log-probabilities of chosen and rejected of each row of a dataset, one after the other, by the reference. */
+export type ReferenceSums = Float64Array
+
+/** Counts that the loss of some micro-batches is divided by. */
+export function pairCounts(batches: readonly MicroBatch[]): Denominators {
+  let [tokens, pairs] = [0, 0]
+  for (const { labels, cuSeqlens, pairs: own } of batches) {
+    pairs += own?.length ?? 0
+    for (let s = 0; s + 1 < cuSeqlens.length; s += 2)
+      for (let t = cuSeqlens[s] as number; t < (cuSeqlens[s + 1] as number); t++)
+        if (labels[t] !== IGNORE) tokens++
+  }
+  return { tokens, pairs, rows: 2 * pairs }
+}
+
+/** The loss of a micro-batch, the weights of its labeled positions, and sums of its metrics. */
+export function pairLoss(
+  loss: PreferenceLoss,
+  batch: MicroBatch,
+  logProbs: Float32Array,
+  reference: ReferenceSums | null,
+  per: Denominators,
+): { loss: number; weights: Float32Array; metrics: Metrics } {
+  const made = rowsOf(batch)
+  const rows = scoredRows(made, logProbs).map((row, index) => {
+    const pair = batch.pairs?.[index >> 1] as number
+    return reference === null ? row : { ...row, reference: reference[2 * pair + (index & 1)] as number }
+  })
+  const value = lossOf(loss, rows, per)
+  return { loss: value.loss, weights: headWeights(made, value.gradient, 1), metrics: value.metrics }
+}
+
+/** The sequences of a micro-batch as rows of their own. */
+function rowsOf(batch: MicroBatch): RowBatch {
+  const { tokens, labels, cuSeqlens } = batch
+  const places: [number, number][] = []
+  const rows = Array.from({ length: cuSeqlens.length - 1 }, (_, row) => {
+    const start = cuSeqlens[row] as number
+    const own = tokens.subarray(start, cuSeqlens[row + 1])
+    const weights = new Float64Array(own.length)
+    for (let t = 1; t < own.length; t++) {
+      if (labels[start + t - 1] === IGNORE) continue
+      weights[t] = 1
+      places.push([row, t])
+    }
+    return { tokens: own, weights }
+  })
+  return { rows, batch, places }
+}
+
+/** Metrics under the names that events have for them. */
+export function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
+  const named = Object.entries(means(metrics)).map(([name, value]) => [
+    name.replace(/[/_](\w)/g, (_, letter: string) => letter.toUpperCase()),
+    value,
+  ])
+  return Object.fromEntries(named) as PreferenceMetrics
+}
+
+/** Loss and metrics over pairs; an abort rejects with the signal's reason between two micro-batches. */
+export async function evaluatePairs(
+  session: NativeSession,
+  loss: PreferenceLoss,
+  source: BatchSource,
+  reference: ReferenceSums | null,
+  { signal, onProgress }: EvaluateControl = {},
+): Promise<Evaluation> {
+  const batches = Array.from({ length: source.count(0) }, (_, index) => source.get(0, index))
+  const per = pairCounts(batches)
+  const metrics: Metrics = {}
+  let [sum, tokens, supervisedTokens] = [0, 0, 0]
+  for (const [index, batch] of batches.entries()) {
+    signal?.throwIfAborted()
+    const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
+    const value = pairLoss(loss, batch, logProbs as Float32Array, reference, per)
+    sum += value.loss
+    joinMetrics(metrics, value.metrics)
+    tokens += batch.tokens.length
+    supervisedTokens += batch.nSupervised
+    onProgress?.({ batches: index + 1, totalBatches: batches.length })
+  }
+  return { loss: sum, perplexity: Math.exp(sum), tokens, supervisedTokens, ...preferenceMetrics(metrics) }
+}
+
+/** The reference of a run: its model as the run begins. */
+export interface References {
+  train: ReferenceSums
+  /** Null without held-out data. */
+  evaluation: ReferenceSums | null
+}
+
+/** Data whose answers the reference scores, and where its numbers are kept. */
+export interface ReferenceJob {
+  session: NativeSession
+  examples: Examples
+  evaluation: BatchSource | null
+  options: Pick<RunOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>
+  identity: RunIdentity
+  /** Name of the run. */
+  run: string
+  /** Folder of its checkpoints; null keeps nothing. */
+  runDir: string | null
+  /** Folder where the run that is resumed kept them; null for a run from the start. */
+  resumedFrom: string | null
+  control: EvaluateControl
+}
+
+/** The log-probabilities by the reference, in the folder of a run. */
+export const REFERENCE_FILE = 'reference.json'
+const VERSION = 1
+const SIZE_LIMIT = 1 << 30
+
+/**
+ * Scores all answers before the first step, and keeps the sums. A run that is resumed takes those that were kept, since
+ * its adapter is no longer what it began with.
+ * @throws {FileFormatError} when a run is resumed whose file is missing or damaged
+ * @throws {ConfigError} when the file is of other data, or of another run
+ */
+export async function referencesOf(job: ReferenceJob): Promise<References> {
+  const { session, examples, evaluation, options, control, runDir, resumedFrom, run, identity } = job
+  const { base, quantization, precision, data, evaluation: held } = identity
+  const key = hashOf({ base, quantization, precision, data, evaluation: held, length: options.maxSeqLength })
+  if (resumedFrom !== null) {
+    const found = await readReferences(join(resumedFrom, REFERENCE_FILE), run, key)
+    if (runDir !== null && runDir !== resumedFrom)
+      await writeReferences(join(runDir, REFERENCE_FILE), run, key, found)
+    return found
+  }
+  const { perDeviceTrainBatchSize, maxSeqLength, packing } = options
+  const shape = { perDeviceTrainBatchSize, maxSeqLength, packing, shuffle: false, seed: 0 }
+  const train = new Batches(examples.data, { ...shape, rows: examples.rows })
+  const found = {
+    train: await sums(session, train, control),
+    evaluation: evaluation && (await sums(session, evaluation, control)),
+  }
+  if (runDir !== null) await writeReferences(join(runDir, REFERENCE_FILE), run, key, found)
+  return found
+}
+
+async function sums(
+  session: NativeSession,
+  source: BatchSource,
+  { signal, onProgress }: EvaluateControl,
+): Promise<ReferenceSums> {
+  const count = source.count(0)
+  const found: [row: number, chosen: number, rejected: number][] = []
+  for (let index = 0; index < count; index++) {
+    signal?.throwIfAborted()
+    const batch = source.get(0, index)
+    const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
+    const rows = scoredRows(rowsOf(batch), logProbs as Float32Array)
+    for (const [at, row] of (batch.pairs ?? []).entries()) {
+      const [chosen, rejected] = rows.slice(2 * at, 2 * at + 2).map(sumOf) as [number, number]
+      found.push([row, chosen, rejected])
+    }
+    onProgress?.({ batches: index + 1, totalBatches: count })
+  }
+  const most = found.reduce((largest, [row]) => Math.max(largest, row), -1)
+  const all = new Float64Array(2 * (most + 1)).fill(Number.NaN)
+  for (const [row, chosen, rejected] of found) all.set([chosen, rejected], 2 * row)
+  return all
+}
+
+async function writeReferences(path: string, run: string, key: string, { train, evaluation }: References) {
+  const text = (of: ReferenceSums | null) =>
+    of && Buffer.from(of.buffer, of.byteOffset, of.byteLength).toString('base64')
+  const about = { version: VERSION, run, key, train: text(train), evaluation: text(evaluation) }
+  await writeFileWhole(path, `${JSON.stringify({ ...about, hash: hashOf(about) })}\n`)
+}
+
+async function readReferences(path: string, run: string, key: string): Promise<References> {
+  const again = 'Start a new run, whose reference is computed again.'
+  const { hash, ...about } = await readJsonObject(path, SIZE_LIMIT).catch((cause: Error) => {
+    throw new FileFormatError(
+      `${path}, the log-probabilities by the reference, cannot be read: ${cause.message} ${again}`,
+      { path },
+      { cause },
+    )
+  })
+  if (about.version !== VERSION || hashOf(about) !== hash)
+    throw new FileFormatError(`${path} is damaged, or of another version of lowrank. ${again}`, { path })
+  if (about.run !== run || about.key !== key)
+    throw new ConfigError(
+      `${path} is not of this run: ${about.run === run ? 'the model or the data have changed' : 'another run wrote it'}. ${again}`,
+      { path },
+    )
+  const numbers = (text: unknown): ReferenceSums => {
+    const bytes = Buffer.from(String(text), 'base64')
+    return new Float64Array(Uint8Array.from(bytes).buffer)
+  }
+  return {
+    train: numbers(about.train),
+    evaluation: about.evaluation === null ? null : numbers(about.evaluation),
+  }
+}

@@ -1,0 +1,205 @@
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, expect, test } from 'vitest'
+import { openDataset } from '../../../lib/data/dataset.js'
+import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
+import { loadModel } from '../../../lib/model/load.js'
+import type { Model } from '../../../lib/model/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import type { TrainOptions } from '../../../lib/options/options.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { loraDrop } from '../../../lib/strategies/lora-drop.js'
+import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from '../scratch.js'
+
+let folder: string
+beforeAll(() => {
+  folder = tinyModel()
+})
+
+const loaded: Model[] = []
+afterEach(async () => {
+  for (const model of loaded.splice(0)) await model.dispose()
+})
+
+async function attach(seed = 3): Promise<Adapter> {
+  const model = await loadModel(folder, { precision: 'fp32' })
+  loaded.push(model)
+  return model.attach(lora({ r: 4, loraAlpha: 8 }), { seed })
+}
+
+const letters = [...'abcdefghijkl']
+const rows = letters.map((letter, i) => ({
+  prompt: `A word with ${letter}?`,
+  chosen: `${letter} is good${' and fine'.repeat(i % 3)}.`,
+  rejected: `No ${i} bad.`,
+}))
+
+const options: Partial<TrainOptions> = {
+  task: 'dpo',
+  maxSteps: 4,
+  perDeviceTrainBatchSize: 2,
+  gradientAccumulationSteps: 2,
+  maxSeqLength: 96,
+  learningRate: 5e-3,
+  warmupRatio: 0,
+  lrSchedulerType: 'constant',
+}
+
+async function run(adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) {
+  const events: TrainEvent[] = []
+  for await (const event of adapter.train(data, { ...options, ...more }).events()) events.push(event)
+  const steps = events.filter((event): event is TrainStep => event.event === 'step')
+  return { steps, evaluations: events.filter((event): event is EvalEvent => event.event === 'eval') }
+}
+
+test('dpo begins at ln 2 in every packing, and prefers the chosen answers of held-out pairs in the end', async () => {
+  const { steps, evaluations } = await run(await attach(), { evalFraction: 0.25, maxSteps: 6 })
+  const [first] = steps
+  expect(first?.loss).toBeCloseTo(Math.LN2, 15)
+  expect(first).toMatchObject({ rewardsMargins: 0, rewardsAccuracies: 0 })
+  expect(evaluations[0]?.loss).toBeCloseTo(Math.LN2, 15)
+  expect(steps.at(-1)?.loss).toBeLessThan(0.5)
+  expect(evaluations.at(-1)).toMatchObject({ rewardsAccuracies: 1 })
+  expect(evaluations.at(-1)?.rewardsMargins).toBeGreaterThan(0.1)
+})
+
+test('the reference is the adapter as the run begins, not the base', async () => {
+  const adapter = await attach()
+  await run(adapter)
+  const again = await run(adapter, { maxSteps: 1 })
+  expect(again.steps[0]?.loss).toBeCloseTo(Math.LN2, 15)
+  const ipo = await run(adapter, { maxSteps: 1, lossType: 'ipo', beta: 0.5 })
+  expect(ipo.steps[0]?.loss).toBeCloseTo(1, 15)
+})
+
+test('a window in other micro-batches is the same window', async () => {
+  const norms = async (more: Partial<TrainOptions>) => {
+    const { steps } = await run(await attach(), { ...more, maxSteps: 2, seed: 5 }, rows.slice(0, 4))
+    return steps.map(({ loss, gradNorm }) => [loss, gradNorm])
+  }
+  const one = await norms({ perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1 })
+  const four = await norms({ perDeviceTrainBatchSize: 1, gradientAccumulationSteps: 4, packing: false })
+  for (const [step, [loss = 0, norm = 0]] of one.entries()) {
+    expect(four[step]?.[0]).toBeCloseTo(loss, 5)
+    expect((four[step]?.[1] ?? 0) / norm).toBeCloseTo(1, 4)
+  }
+  const orpo = await norms({ task: 'orpo', perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1 })
+  const apart = await norms({
+    task: 'orpo',
+    perDeviceTrainBatchSize: 1,
+    gradientAccumulationSteps: 4,
+    packing: false,
+  })
+  expect((apart[0]?.[1] ?? 0) / (orpo[0]?.[1] ?? 1)).toBeCloseTo(1, 4)
+})
+
+test('orpo learns the chosen answers too', async () => {
+  const { steps } = await run(await attach(), { task: 'orpo', maxSteps: 6 })
+  const [first, last] = [steps[0], steps.at(-1)]
+  expect(last?.nllLoss).toBeLessThan(first?.nllLoss as number)
+  expect(first?.loss).toBeCloseTo((first?.nllLoss as number) - 0.1 * (first?.logOddsRatio as number), 6)
+})
+
+test('a run allocates what it planned', async () => {
+  const adapter = await attach()
+  const total = () => Object.values(addon().allocated()).reduce((sum, bytes) => sum + bytes, 0)
+  for (const task of ['dpo', 'orpo'] as const) {
+    const training = adapter.train(rows, { ...options, task, maxSteps: 1 })
+    for await (const _ of training) expect(total()).toBe(training.memory.peakBytes)
+  }
+})
+
+test('resumed, a run reads its reference and goes on bit for bit', async () => {
+  const whole = await run(await attach(), { evalFraction: 0.25, evalSteps: 2 })
+  const outputDir = join(scratchFolder(), 'out')
+  const more = { evalFraction: 0.25, evalSteps: 2, outputDir, saveSteps: 2 }
+  for await (const { step } of (await attach()).train(rows, { ...options, ...more })) if (step === 3) break
+  const path = join(outputDir, 'reference.json')
+  const kept = readFileSync(path, 'utf8')
+  const resumed = await run(await attach(), { ...more, resume: join(outputDir, 'checkpoint-2') })
+  const numbers = ({ loss, gradNorm, rewardsMargins }: TrainStep) => [loss, gradNorm, rewardsMargins]
+  expect(resumed.steps.map(numbers)).toEqual(whole.steps.slice(2).map(numbers))
+  expect(resumed.evaluations.at(-1)?.loss).toBe(whole.evaluations.at(-1)?.loss)
+  expect(readFileSync(path, 'utf8')).toBe(kept)
+  writeFileSync(path, kept.replace(/"train":"..../, '"train":"BBBB'))
+  const again = { ...more, force: true, resume: join(outputDir, 'checkpoint-2') }
+  await expect(run(await attach(), again)).rejects.toThrow('reference.json is damaged')
+  rmSync(path)
+  await expect(run(await attach(), again)).rejects.toThrow('cannot be read')
+  expect(existsSync(path)).toBe(false)
+})
+
+test('wrong use is one error', async () => {
+  const adapter = await attach()
+  const refused = (more: Partial<TrainOptions> & TrainControl, data: object[] = rows) =>
+    run(adapter, { maxSteps: 1, ...more }, data)
+  const [row] = rows as [(typeof rows)[number]]
+  const cases: [() => Promise<unknown>, string][] = [
+    [
+      () => refused({}, [{ prompt: 'a', chosen: 'b' }]),
+      'row 1: expected {"prompt": …, "chosen": …, "rejected": …}, but there is no "rejected"',
+    ],
+    [() => refused({}, [{ ...row, rejected: row.chosen }]), '"chosen" and "rejected" are equal'],
+    [() => refused({}, [{ prompt: 'a', completion: 'b' }]), 'there is no "chosen"'],
+    [() => refused({ beta: 0 }), 'beta is 0'],
+    [() => refused({ labelSmoothing: 0.5 }), 'labelSmoothing is 0.5'],
+    [() => refused({ labelSmoothing: 0.1, lossType: 'ipo' }), 'labelSmoothing is 0.1'],
+    [
+      () => refused({ task: 'orpo', lossType: 'ipo' }),
+      'lossType is "ipo", expected it to be absent with task orpo',
+    ],
+    [
+      () => refused({ task: 'causal_lm', beta: 0.1 }),
+      'beta is 0.1, expected it to be absent with task causal_lm',
+    ],
+    [() => refused({ trainOn: 'all' }), 'trainOn is "all"'],
+    [() => refused({ task: 'causal_lm' }), 'set task: dpo or task: orpo'],
+  ]
+  for (const [refusal, message] of cases) await expect(refusal(), message).rejects.toThrow(message)
+  const [model] = loaded as [Model]
+  const dropped = await model.attach(lora({ r: 2, loraDropout: 0.1 }))
+  await expect(run(dropped)).rejects.toThrow('strategy.loraDropout is 0.1, expected 0 with task dpo')
+  await expect(model.probe(loraDrop(), rows, { task: 'dpo' })).rejects.toThrow('task is "dpo"')
+})
+
+test('pairs are read in all their forms', async () => {
+  const user = { role: 'user', content: 'Hi?' }
+  const says = (content: string) => ({ role: 'assistant', content })
+  const [good, bad] = [says('good'), says('bad')]
+  const forms = [
+    { prompt: [user], chosen: [good], rejected: [bad] },
+    { chosen: [user, good], rejected: [user, bad] },
+    { prompt: 'Hi?', chosen: [user, good], rejected: [user, bad] },
+    { messages: [user], chosen: good, rejected: bad },
+    {
+      conversations: [{ from: 'human', value: 'Hi?' }],
+      chosen: { from: 'gpt', value: 'good' },
+      rejected: { from: 'gpt', value: 'bad' },
+    },
+    { prompt: JSON.stringify([user]), chosen: JSON.stringify([good]), rejected: JSON.stringify([bad]) },
+  ]
+  const read = openDataset({ rows: forms, name: 'forms' }, { format: 'preference' })
+  let count = 0
+  for await (const found of read) {
+    count++
+    expect(found).toMatchObject({
+      format: 'preference',
+      chosen: { messages: [{ ...user, weight: 0 }, good] },
+      rejected: { messages: [{ ...user, weight: 0 }, bad] },
+    })
+  }
+  expect(count).toBe(forms.length)
+  const wrong = [
+    [{ chosen: [user, good], rejected: [user] }, '"rejected" must end with an answer of the assistant'],
+    [{ prompt: 'Ho?', chosen: [user, good], rejected: [user, bad] }, 'do not begin with the "prompt"'],
+    [{ chosen: [good], rejected: [bad] }, 'there is no "prompt"'],
+    [{ prompt: [user], chosen: 'good', rejected: 'bad' }, 'make all of them lists'],
+    [{ chosen: 'good', rejected: 'bad' }, 'there is no "prompt"'],
+  ] as const
+  for (const [row, message] of wrong) {
+    const rows = openDataset({ rows: [row], name: 'wrong' }, { format: 'preference' })
+    await expect(rows.next(), message).rejects.toThrow(message)
+  }
+})
