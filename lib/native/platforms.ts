@@ -7,7 +7,7 @@ export const PLATFORMS: Readonly<Record<string, string>> = {
     'runs on hardware: training, generation, and aborts work under Node 24.19.0 for musl; an install and the demo work under Node 24.19.0 for musl',
   'linux-arm64-musl': 'links only: built by zig 0.17.1, and the file checked; never run',
   'win32-x64':
-    'runs under wine 8.0: 261 native tests pass, 7 are skipped; 4626 TypeScript tests pass, 58 are skipped; training, generation, and aborts work under Node 22.23.3; an install and the demo work under Node 22.23.3',
+    'runs under wine 8.0: 261 native tests pass, 7 are skipped; 4675 TypeScript tests pass, 58 are skipped; training, generation, and aborts work under Node 22.23.3; an install and the demo work under Node 22.23.3',
   'darwin-arm64': 'links only: built by zig 0.17.1, and the file checked; never run',
   'darwin-x64': 'links only: built by zig 0.17.1, and the file checked; never run',
 }
