@@ -25,8 +25,8 @@ export const compare = [
   ),
   statistics(
     'mixed',
-    'Math.max(2 * seedVariance, ofSeeds / (seeds - 1))',
-    '2 * seedVariance',
+    'Math.max(2 * pool.variance, own)',
+    '2 * pool.variance',
     'two strategies vary between seeds as all do',
     'claims',
   ),
