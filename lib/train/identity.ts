@@ -70,6 +70,11 @@ export function identityOf(
   }
 }
 
+/** Hash of the model and the data of a run. */
+export function keyOf({ base, quantization, precision, data, evaluation }: RunIdentity): string {
+  return hashOf({ base, quantization, precision, data, evaluation })
+}
+
 /** A difference that keeps a checkpoint from going on exactly. */
 function notExact(
   path: string,

@@ -12,7 +12,7 @@ import { EVAL_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { Examples } from './data.js'
 import type { EvaluateControl, Evaluation, PreferenceMetrics } from './evaluate.js'
-import { hashOf, type RunIdentity } from './identity.js'
+import { hashOf } from './identity.js'
 import { lossOf } from './losses/index.js'
 import { headWeights, type RowBatch, scoredRows } from './losses/micro-batches.js'
 import { type Denominators, join as joinMetrics, type Metrics, means, sumOf } from './losses/rows.js'
@@ -114,7 +114,8 @@ export interface ReferenceJob {
   examples: Examples
   evaluation: BatchSource | null
   options: Pick<RunOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>
-  identity: RunIdentity
+  /** Hash of model and data. */
+  key: string
   /** Name of the run. */
   run: string
   /** Folder of its checkpoints; null keeps nothing. */
@@ -136,9 +137,8 @@ const SIZE_LIMIT = 1 << 30
  * @throws {ConfigError} when the file is of other data, or of another run
  */
 export async function referencesOf(job: ReferenceJob): Promise<References> {
-  const { session, examples, evaluation, options, control, runDir, resumedFrom, run, identity } = job
-  const { base, quantization, precision, data, evaluation: held } = identity
-  const key = hashOf({ base, quantization, precision, data, evaluation: held, length: options.maxSeqLength })
+  const { session, examples, evaluation, options, control, runDir, resumedFrom, run } = job
+  const key = hashOf({ key: job.key, length: options.maxSeqLength })
   if (resumedFrom !== null) {
     const found = await readReferences(join(resumedFrom, REFERENCE_FILE), run, key)
     if (runDir !== null && runDir !== resumedFrom)

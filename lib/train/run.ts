@@ -33,7 +33,7 @@ import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
 import { countMatches } from './exact-match.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
-import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
+import { checkLength, continuedEvaluations, identityOf, keyOf, type RunIdentity } from './identity.js'
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
@@ -271,7 +271,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await board?.append(start)
       yield start
       const resumedFrom = checkpoint === null ? null : dirname(checkpoint.path)
-      const place = { identity, runDir: folders?.runDir ?? null, resumedFrom }
+      const place = { key: keyOf(identity), runDir: folders?.runDir ?? null, resumedFrom }
       for await (const event of this.#steps(steps, state, kept, data, place)) {
         await metrics?.append(event)
         await board?.append(event)

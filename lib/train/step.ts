@@ -14,7 +14,6 @@ import type { RunEvaluation } from './best.js'
 import type { RunData } from './data.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import type { RunIdentity } from './identity.js'
 
 /** Makes the steps of a run. */
 export interface Steps {
@@ -35,7 +34,8 @@ export interface Steps {
 
 /** A run that begins. */
 export interface RunPlace {
-  identity: RunIdentity
+  /** Hash of its model and its data. */
+  key: string
   /** Folder of its checkpoints; null keeps nothing. */
   runDir: string | null
   /** Folder of the checkpoint that it goes on from; null for a run from the start. */
