@@ -3,9 +3,11 @@
  * adapter until an optimizer step. A loss that depends on log-probabilities takes two passes of the head and one of the
  * blocks, so that logits are never held.
  */
+import * as z from 'zod'
 import type { AdapterState, BaseModel } from '../base/base.js'
-import { badArgument } from '../core/arguments.js'
+import { abortSignal, badArgument, checkedOptions } from '../core/arguments.js'
 import { ConfigError, DivergedError, UnsupportedError } from '../core/errors.js'
+import { integer, numberWithin } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import type { NativeSession, PlanOptions, TrainInput } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -71,6 +73,7 @@ export type Loss =
   | LossOptions
   | ((rows: readonly LossRow[]) => FunctionLoss | Promise<FunctionLoss>)
 
+/** Options of `forwardBackward`. */
 export interface ForwardBackwardOptions {
   /**
    * Divisor of the loss. Default: `optimStep` divides the gradient by what the loss is a mean over, summed over all calls
@@ -97,6 +100,7 @@ export interface ForwardBackward {
   tokens: number
 }
 
+/** Options of `optimStep`. */
 export interface OptimStepOptions {
   learningRate: number
   /** Default 0. */
@@ -198,7 +202,7 @@ export class Primitive {
   }
 
   optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
-    const settings = checkedStep(options)
+    const settings = checkedOptions(stepSchema, options, 'optimStep()')
     return this.#turn(async () => {
       const gathered = this.#gathered
       if (gathered === undefined)
@@ -241,7 +245,7 @@ export class Primitive {
   ): Promise<{ logprobs: Float64Array[] }> {
     const name = 'forward()'
     const groups = checkedRows(batch, this.#base.graph.vocabSize, name).map((row) => [row])
-    const { temperature, microBatchTokens, signal } = checkedSettings(options, name, null)
+    const { temperature, microBatchTokens, signal } = checkedOptions(forwardSchema, options, name)
     return this.#turn(async () => {
       signal?.throwIfAborted()
       const session = await this.#session(groups, microBatchTokens)
@@ -471,7 +475,7 @@ interface Settings {
   normalizer: Denominators | null
   temperature: number
   microBatchTokens: number
-  signal: AbortSignal | undefined
+  signal?: AbortSignal | undefined
 }
 
 const tokensOf = (groups: readonly (readonly TokenRow[])[]): number =>
@@ -498,68 +502,39 @@ function checkedFunctionLoss(value: unknown, rows: readonly LossRow[]): Function
   return { ...(value as unknown as FunctionLoss), gradient }
 }
 
-function checkedSettings(options: unknown, name: string, loss: NamedLoss | null): Settings {
-  if (!isRecord(options)) throw badArgument(options, name, 'options', 'an object of options')
-  const { normalizer, temperature = 1, microBatchTokens = MICRO_BATCH_TOKENS, signal, ...rest } = options
-  const [unknown] = Object.keys(rest)
-  if (unknown !== undefined)
-    throw badArgument(rest[unknown], name, unknown, 'normalizer, temperature, microBatchTokens, or signal')
-  const above = (value: unknown, at: string) => {
-    if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
-    throw badArgument(value, name, at, 'a number above 0')
-  }
-  above(temperature, 'temperature')
-  if (!Number.isInteger(microBatchTokens) || (microBatchTokens as number) < 2)
-    throw badArgument(microBatchTokens, name, 'microBatchTokens', 'an integer from 2')
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw badArgument(signal, name, 'signal', 'an AbortSignal')
-  let per: Denominators | null = null
-  if (normalizer !== undefined && loss?.name === 'orpo') {
-    if (!isRecord(normalizer))
-      throw badArgument(normalizer, name, 'normalizer', '{ pairs, tokens }: ORPO is a mean over both')
-    const [pairs, tokens] = [
-      above(normalizer.pairs, 'normalizer.pairs'),
-      above(normalizer.tokens, 'normalizer.tokens'),
-    ]
-    per = { pairs, tokens, rows: pairs }
-  } else if (normalizer !== undefined) {
-    const value = above(normalizer, 'normalizer')
-    per = { pairs: value, tokens: value, rows: value }
-  }
-  return {
-    normalizer: per,
-    temperature: temperature as number,
-    microBatchTokens: microBatchTokens as number,
-    signal,
-  }
+const ABOVE_0 = 'a number above 0'
+const above0 = () => numberWithin(Number.MIN_VALUE, Number.MAX_VALUE, ABOVE_0)
+const NORMALIZERS = `${ABOVE_0}, or { pairs, tokens } for orpo`
+const settingsShape = {
+  temperature: above0().default(1),
+  microBatchTokens: integer(2).default(MICRO_BATCH_TOKENS),
+  signal: abortSignal().optional(),
 }
+const forwardSchema = z.strictObject(settingsShape)
+const forwardBackwardSchema = z.strictObject({
+  ...settingsShape,
+  normalizer: z
+    .union([above0(), z.strictObject({ pairs: above0(), tokens: above0() })], { error: NORMALIZERS })
+    .optional(),
+})
+const BETAS = 'two numbers in [0, 1)'
+const beta = z.number({ error: BETAS }).min(0, { error: BETAS }).lt(1, { error: BETAS })
+const stepSchema = z.strictObject({
+  learningRate: above0(),
+  weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
+  maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)').default(0),
+  betas: z.tuple([beta, beta], { error: BETAS }).default([0.9, 0.999]),
+  eps: above0().default(1e-8),
+})
 
-function checkedStep(options: unknown) {
-  const name = 'optimStep()'
-  if (!isRecord(options)) throw badArgument(options, name, 'options', '{ learningRate, … }')
-  const {
-    learningRate,
-    weightDecay = 0,
-    maxGradNorm = 0,
-    betas = [0.9, 0.999],
-    eps = 1e-8,
-    ...rest
-  } = options
-  const [unknown] = Object.keys(rest)
-  if (unknown !== undefined)
-    throw badArgument(rest[unknown], name, unknown, 'learningRate, weightDecay, maxGradNorm, betas, or eps')
-  const from = (value: unknown, at: string, above = false) => {
-    if (typeof value === 'number' && Number.isFinite(value) && (above ? value > 0 : value >= 0)) return value
-    throw badArgument(value, name, at, above ? 'a number above 0' : 'a number from 0')
+function checkedSettings(options: unknown, name: string, loss: NamedLoss | null): Settings {
+  const { normalizer, ...settings } = checkedOptions(forwardBackwardSchema, options, name)
+  if (normalizer === undefined) return { ...settings, normalizer: null }
+  if (loss?.name === 'orpo') {
+    if (typeof normalizer === 'number')
+      throw badArgument(normalizer, name, 'normalizer', '{ pairs, tokens }: ORPO is a mean over both')
+    return { ...settings, normalizer: { ...normalizer, rows: normalizer.pairs } }
   }
-  const share = (value: unknown) => typeof value === 'number' && value >= 0 && value < 1
-  if (!Array.isArray(betas) || betas.length !== 2 || !betas.every(share))
-    throw badArgument(betas, name, 'betas', 'two numbers in [0, 1)')
-  return {
-    learningRate: from(learningRate, 'learningRate', true),
-    weightDecay: from(weightDecay, 'weightDecay'),
-    maxGradNorm: from(maxGradNorm, 'maxGradNorm'),
-    betas: betas as [number, number],
-    eps: from(eps, 'eps', true),
-  }
+  if (typeof normalizer !== 'number') throw badArgument(normalizer, name, 'normalizer', ABOVE_0)
+  return { ...settings, normalizer: { pairs: normalizer, tokens: normalizer, rows: normalizer } }
 }

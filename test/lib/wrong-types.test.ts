@@ -124,6 +124,13 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     weight: entry('adapter lora', { weight: [1, 'negative', 'fraction'] }),
     rank: entry('adapter lora', { rank: [null, 'null'] }),
     train: entry('train()', { data: rows, options: optional }),
+    forwardBackward: entry('forwardBackward()', {
+      batch: [[{ tokens: [1, 2] }]],
+      loss: ['cross_entropy', 'text', 'function'],
+      options: optional,
+    }),
+    optimStep: entry('optimStep()', { options: [{ learningRate: 1e-3 }] }),
+    forward: entry('forward()', { batch: [[{ tokens: [1, 2] }]], options: optional }),
     save: entry('save()', { path, options: optional }),
     merge: entry('merge()', { folder: path, options: optional }),
     export: entry('export()', { path, options: [{ format: 'gguf-lora' }] }),

@@ -45,11 +45,30 @@ const schemas = {
     beta: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
     normalize: word(['token', 'sequence']).default('token'),
   }),
-}
+} satisfies Record<LossName, z.ZodType>
 
-export type LossName = keyof typeof schemas
+/** Losses by name. */
+export type LossName = 'cross_entropy' | 'dpo' | 'orpo' | 'kto' | 'importance_sampling'
 /** A loss with its options. */
-export type LossOptions = { [Name in LossName]: { name: Name } & z.input<(typeof schemas)[Name]> }[LossName]
+export type LossOptions =
+  | { name: 'cross_entropy' }
+  | { name: 'dpo'; beta?: number; lossType?: 'sigmoid' | 'ipo'; labelSmoothing?: number }
+  | { name: 'orpo'; beta?: number }
+  | {
+      name: 'kto'
+      beta?: number
+      desirableWeight?: number
+      undesirableWeight?: number
+      /** Divergence from the reference; default: measured on mismatched rows. */
+      kl?: number
+    }
+  | {
+      name: 'importance_sampling'
+      clip?: number | { low: number; high: number } | null
+      /** Weight of the divergence from the reference. */
+      beta?: number
+      normalize?: 'token' | 'sequence'
+    }
 /** The same with defaults filled in. */
 export type NamedLoss = { [Name in LossName]: { name: Name } & z.output<(typeof schemas)[Name]> }[LossName]
 

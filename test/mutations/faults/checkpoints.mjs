@@ -30,8 +30,8 @@ export const checkpoints = [
   ),
   resuming(
     'lib/train/gradient-steps.ts',
-    'seed: options.seed,\n        step: index,',
-    'seed: options.seed,\n        step: index - ((this as any).begun ??= state.step),',
+    'step: index, microStep }',
+    'step: index - ((this as any).begun ??= state.step), microStep }',
     'dropout draws anew from where the run goes on',
   ),
   resuming(

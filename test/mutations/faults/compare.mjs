@@ -19,8 +19,8 @@ export const compare = [
   ),
   statistics(
     'index',
-    'holm(pairs.map(([a, b]) => p(order[a] as number, order[b] as number)))',
-    'pairs.map(([a, b]) => p(order[a] as number, order[b] as number))',
+    'holm(pairs.map(([a, b]) => tests.p(pool[a] as number, pool[b] as number)))',
+    'pairs.map(([a, b]) => tests.p(pool[a] as number, pool[b] as number))',
     'pairs of groups are not adjusted',
   ),
   statistics(
@@ -37,7 +37,7 @@ export const compare = [
     'the sum of mean squares may be less than one of them',
   ),
   statistics('mixed', '0.975, found.df', '0.95, found.df', 'intervals are of 90 %'),
-  statistics('student', '1 / 192', '1 / 190', 'a coefficient of the gamma ratio is wrong'),
+  statistics('beta', '1 / 192', '1 / 190', 'a coefficient of the gamma ratio is wrong', 'student'),
   statistics('mcnemar', '2 * Math.exp(', 'Math.exp(', 'the p-value is one-sided'),
   statistics('wilson', 'z2 / (4 * count * count)', '0', 'the interval is that of Wald around another center'),
   statistics('letters', 'other.size > set.size || ', '', 'sets that others hold stay'),

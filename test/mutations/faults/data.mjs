@@ -39,8 +39,8 @@ export const data = [
   fault(
     'lib/data/pack.ts',
     'test/lib/data/pack.test.ts',
-    '(cuSeqlens[i] as number) + this.#data.rowLength(row)',
-    '(cuSeqlens[0] as number) + this.#data.rowLength(row)',
+    'bounds.push(start + this.#data.rowLength(row))',
+    'bounds.push(this.#data.rowLength(row))',
     'bounds of sequences do not add up',
   ),
   fault(
