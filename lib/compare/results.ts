@@ -144,7 +144,7 @@ const metricStatistics = z.object({
         name: z.string(),
         letters: z
           .string()
-          .describe('Entries that share a letter cannot be told apart; those that left the pool have none'),
+          .describe('Entries without a common letter are told apart; those that left the pool have none'),
         mean: z.number(),
         spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
         interval: interval.describe('95 % bootstrap interval over seeds and items'),

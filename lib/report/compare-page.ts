@@ -58,7 +58,7 @@ export function verdict(data: ComparePageData): string[] {
   } else if (top.length > 1) {
     said.push(`<b>${several} cannot settle which is best.</b>`)
     said.push(
-      `${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}, and cannot be told apart from ${names(top.slice(1))}.`,
+      `${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}, in one group with ${names(top.slice(1))}.`,
     )
     said.push(`Behind: ${names(behind)}.`)
   } else {
@@ -195,7 +195,7 @@ function result(data: ComparePageData, charts: Record<string, CompareChart>): st
   return section(
     'result',
     'Result',
-    `${metric.name === 'loss' ? 'Loss' : `Mean ${escaped(metric.name)}`} on ${formatNumber(data.rows.test)} test rows; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Large mark and line: the mean and its 95% interval over seeds and rows. Small marks: seeds. Dotted: LoRA. Strategies that share a letter cannot be told apart. Differences to LoRA are paired${points}. Forgotten: how much the loss on a general text rose.`,
+    `${metric.name === 'loss' ? 'Loss' : `Mean ${escaped(metric.name)}`} on ${formatNumber(data.rows.test)} test rows; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Large mark and line: the mean and its 95% interval over seeds and rows. Small marks: seeds. Dotted: LoRA. Strategies without a common letter are told apart. Differences to LoRA are paired${points}. Forgotten: how much the loss on a general text rose.`,
     `<table class="compared" role="table"><thead role="rowgroup">${header}</thead><tbody role="rowgroup">${rows.join('')}</tbody></table>`,
     ' class="wide"',
   )

@@ -1,5 +1,5 @@
 /**
- * Statistics of a metric over strategies, seeds, and items: differences to the control, groups that cannot be told apart,
+ * Statistics of a metric over strategies, seeds, and items: differences to the control, groups that are told apart,
  * and what would have been found.
  */
 import { DataError } from '../../core/errors.js'
@@ -45,7 +45,7 @@ export interface MetricStatistics {
   /** Best mean first. */
   groups: {
     name: string
-    /** Strategies that share a letter cannot be told apart; those outside the pool have none. */
+    /** Strategies without a common letter are told apart; those outside the pool have none. */
     letters: string
     mean: number
     /** 95 % over resampled seeds and items; too narrow with few seeds. */
