@@ -63,7 +63,7 @@ void Rope::operands(Operands& see) const {
 void AppendToCache::operands(Operands& see) const {
   see.reads(positions, 1);
   for (const Matrix& m : {k, v}) see.reads(m, tokens, cols);
-  for (const Matrix& m : {cached_k, cached_v}) see.writes(m.rows(past), tokens, cols);
+  for (const Matrix& m : {to_k, to_v}) see.writes(m, tokens, cols);
 }
 void Attention::operands(Operands& see) const {
   const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;

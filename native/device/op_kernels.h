@@ -102,12 +102,12 @@ struct Heads {
   int32_t heads, kv_heads, head_dim, window;
   float scale;
 };
-/// Keys and values of fresh tokens go to their rows of the cache, `past` of which are filled; positions[0] is `past` as well.
+/// Keys and values of fresh tokens go to their rows of the cache, of which `past` lie before; positions[0] is `past` as well.
 struct AppendToCache {
   static constexpr const char* kName = "append_to_cache";
   int64_t tokens, past, cols;
   Ptr<int32_t> positions;
-  Matrix k, v, cached_k, cached_v;
+  Matrix k, v, to_k, to_v;
   void operands(Operands& see) const;
 };
 

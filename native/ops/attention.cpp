@@ -45,7 +45,8 @@ void run_forward(Run& run, const Step& s) {
     const Ptr<std::byte> layer = run.kv_cache + 2 * half * n.layer;
     const Matrix cached_k{layer, k.dtype, k.ld}, cached_v{layer + half, v.dtype, v.ld};
     positions = run.at<int32_t>(run.plan.positions);
-    run.launch(AppendToCache{run.tokens, run.past, k.ld, positions, k, v, cached_k, cached_v});
+    run.launch(AppendToCache{run.tokens, run.past, k.ld, positions, k, v, cached_k.rows(run.past),
+                             cached_v.rows(run.past)});
     k = cached_k;  // with those of earlier calls
     v = cached_v;
     keys = run.counting ? capacity : run.past + run.tokens;

@@ -200,9 +200,9 @@ struct CpuDevice::Launch {
     ops.rope(pool, k.rows, k.heads, k.head_dim, matrix(k.x), host(k.positions), host(k.cos), host(k.sin), k.inverse);
   }
   void operator()(const AppendToCache& k) const {
-    for (const auto& [fresh, cached] : {std::pair(k.k, k.cached_k), std::pair(k.v, k.cached_v)}) {
+    for (const auto& [fresh, to] : {std::pair(k.k, k.to_k), std::pair(k.v, k.to_v)}) {
       const int64_t row = k.cols * size_of(fresh.dtype);
-      for (int64_t t = 0; t < k.tokens; ++t) std::copy_n(host(fresh.rows(t).data), row, host(cached.rows(k.past + t).data));
+      for (int64_t t = 0; t < k.tokens; ++t) std::copy_n(host(fresh.rows(t).data), row, host(to.rows(t).data));
     }
   }
   void operator()(const Attention& k) const {

@@ -105,8 +105,8 @@ void run(Launcher& launcher, const AppendToCache& k, Ptr<std::byte>) {
                                device_pointer(k.positions),
                                cells_of(k.k),
                                cells_of(k.v),
-                               cells_of(k.cached_k),
-                               cells_of(k.cached_v)};
+                               cells_of(k.to_k.rows(-k.past)),
+                               cells_of(k.to_v.rows(-k.past))};
   Grid blocks = grid_of(args.tiles);
   blocks.z = 2;
   launcher.launch(append_to_cache, blocks, kTileThreads, args);
