@@ -443,9 +443,9 @@ const model = [
   fault(
     cpu('device.cpp'),
     parity('forward'),
-    'host(cached.rows(k.past + t).data)',
-    'host(cached.rows(t).data)',
-    'new keys take the place of the first ones in the cache',
+    'host(to.rows(t).data)',
+    'host(to.rows(0).data)',
+    'new keys all go to one row of the cache',
   ),
   fault(
     'native/backends/file_stash.cpp',
