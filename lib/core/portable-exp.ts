@@ -45,7 +45,7 @@ export function log1p(x: number): number {
   if (x > -0.29 && x < 0.41) return log1pOfRest(x)
   const sum = 1 + x
   if (!(sum > 0) || sum === Infinity) return log(sum)
-  // What the sum has lost.
+  // The rounding error of the sum.
   const lost = x > 1 ? 1 - (sum - x) : x - (sum - 1)
   return log(sum) + lost / sum
 }

@@ -5,7 +5,7 @@ import { DataError } from '../core/errors.js'
 import { openDataset } from '../data/dataset.js'
 import type { Answer } from '../train/score.js'
 
-/** What a task is about; several have the same. */
+/** Domain of a task; two or more tasks share one. */
 export type Domain = 'opinions' | 'customer service' | 'health'
 
 export interface Task {

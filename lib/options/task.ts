@@ -1,4 +1,4 @@
-/** What a run trains for: the next token, or to prefer one answer to another. */
+/** Tasks of a run: predict the next token, or prefer one answer to another. */
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 
 export const TASKS = ['causal_lm', 'dpo', 'orpo'] as const

@@ -107,9 +107,9 @@ export interface OptimStepOptions {
   weightDecay?: number
   /** L2 norm to which the gradient is clipped; 0, the default, is off. */
   maxGradNorm?: number
-  /** Of AdamW. Default [0.9, 0.999]. */
+  /** Decay rates of AdamW's moments. Default [0.9, 0.999]. */
   betas?: readonly [number, number]
-  /** Of AdamW. Default 1e-8. */
+  /** Term added to AdamW's denominator. Default 1e-8. */
   eps?: number
 }
 
@@ -123,7 +123,7 @@ const SEED = 42
 /** Division of a gradient: by a count that is known at the step, by a normalizer, or by the counts of its only call. */
 type Division = { by: string; count: number } | { by: 'normalizer' } | { by: 'own counts' }
 
-/** What has added up since the last optimizer step. */
+/** Gradient accumulated since the last optimizer step. */
 interface Gathered {
   by: string
   /** 0 where the gradient is divided already. */

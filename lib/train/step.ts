@@ -22,7 +22,7 @@ export interface Steps {
   readonly privacy?: PrivacyReport
   /** Ranks left at each linear, of a strategy that allocates them. */
   readonly ranksLeft?: Readonly<Record<string, number>> | undefined
-  /** What is to be known before the first step, and before evaluations. */
+  /** Computes what later steps and evaluations need, such as reference log-probabilities; before the first of them. */
   prepare?(session: NativeSession, about: RunPlace): Promise<void>
   /** Evaluation by the loss of the task; default: of the next token. */
   evaluate?(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation>

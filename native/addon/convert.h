@@ -28,7 +28,7 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value);
 MicroBatch to_micro_batch(const Fields& fields);
 /// `active` and `lastOnly`, each of which may be absent.
 TrainedRanks to_trained_ranks(const Fields& fields);
-/// What divides the logits; 1 where there is none.
+/// Divisor of the logits; 1 where there is none.
 float to_temperature(const Fields& fields);
 TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);

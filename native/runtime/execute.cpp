@@ -94,7 +94,7 @@ void Executor::run_steps(std::span<const Step> steps) {
     squares_.assign(trained().spec().parameters.size(), 0);
     expect_update(plan.steps.begin());
   }
-  // Of tokens that are decoded one by one the launches are mostly the same.
+  // Tokens that are decoded one by one have mostly the same launches.
   if (plan.options.mode == Mode::forward && past > 0 && check.empty())
     context_.device.repeat(&plan, [&] { run_each(steps, check); });
   else

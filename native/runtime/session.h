@@ -76,7 +76,7 @@ class Session {
   /// they are not, or one that clips, which needs them all.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   /// The first half of a step by a plan of two passes: the forward pass, and the log-probability of each labeled position.
-  /// What the backward pass needs stays until the next call. Throws as train_step.
+  /// The values for the backward pass stay until the next call. Throws as train_step.
   LossResult score_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   /// The second half: the backward pass, with a weight for each of those positions. Throws Error("CONFIG") without a first
   /// half right before it, or where the adapter has changed since; and as train_step.

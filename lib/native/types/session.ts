@@ -86,7 +86,7 @@ export interface ForwardInput {
 
 export interface ForwardResult {
   token?: number
-  /** Of `token`, by the softmax over the whole vocabulary of logits over the temperature, nats. */
+  /** Log-probability of `token` in nats: the softmax of logits / temperature over the whole vocabulary. */
   logProb?: number
   logits?: Float32Array
 }
@@ -99,8 +99,8 @@ export interface NativeSession {
   /** Forward and backward of one micro-batch; gradients add up in the (single) adapter, or are used up by an update. */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   /**
-   * The first half of a step by a plan of `twoPasses`: the forward pass, and `logProbs`. What the backward pass needs stays
-   * until the session's next call.
+   * The first half of a step by a plan of `twoPasses`: the forward pass, and `logProbs`. The values for the backward pass
+   * stay until the session's next call.
    */
   scoreStep(plan: string, input: TrainInput): Job<LossResult>
   /**

@@ -13,7 +13,7 @@ export interface HeatMap extends Described {
   values: readonly (readonly Value[])[]
   /** Ends of the color scale; default: from 0 to the greatest value. */
   domain?: readonly [number, number]
-  /** Of the colors; a log scale needs a domain above 0. */
+  /** Scale of the colors; a log scale needs a domain above 0. */
   scale?: ScaleType
   format?: (value: number) => string
 }

@@ -71,7 +71,7 @@ export function scoredRows(made: RowBatch, logProbs: Float32Array): ScoredRow[] 
   return made.rows.map(({ kl: _, ...row }, index) => ({ ...row, logprobs: found[index] as Float64Array }))
 }
 
-/** What the gradient of a loss by log-probabilities makes the weights of the logits' gradients. */
+/** Weights of the head's rows, from the gradient of a loss with respect to log-probabilities. */
 export function headWeights(
   { places }: RowBatch,
   gradient: readonly Float64Array[],

@@ -13,7 +13,7 @@ export interface ScoredRow {
   readonly sampled?: Float64Array
   /** Advantage of the row, or of each token. */
   readonly advantages?: number | Float64Array
-  /** Whether the row is desirable. */
+  /** True if the row is desirable (KTO). */
   readonly label?: boolean
 }
 
@@ -31,7 +31,7 @@ export type Metrics = Record<string, { sum: number; count: number }>
 export interface LossValue {
   /** After its division. */
   loss: number
-  /** Of the loss, with respect to the log-probabilities: an array per row. */
+  /** Gradient of the loss with respect to the log-probabilities: an array per row. */
   gradient: Float64Array[]
   metrics: Metrics
 }

@@ -219,7 +219,7 @@ CUgraphExec Gpu::capture(const Launches& launches) {
   return made;
 }
 
-/// What it was launched for is done before.
+/// Waits for the launches of the graph first.
 void Gpu::destroy(CUgraphExec graph) noexcept {
   if (graph == nullptr) return;
   driver_->cuStreamSynchronize(streams_[static_cast<size_t>(Lane::kernels)]);

@@ -63,7 +63,7 @@ class Gpu {
 
   void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes);
 
-  /// What is launched from here to `end_repeat` waits until then, or until other work is queued. Where all of it is the same
+  /// Launches from here to `end_repeat` wait until then, or until other work is queued. Where all of it is the same
   /// as the last time with this key, the driver is given it as one graph. LOWRANK_CUDA_GRAPHS=0 does without.
   void begin_repeat(const void* key);
   void end_repeat();
