@@ -1,12 +1,12 @@
 /** The events of a run, as `lowrank train --json` prints them, and metrics.jsonl, which keeps the same lines. */
 import { existsSync } from 'node:fs'
-import { appendFile, type FileHandle, open, readFile } from 'node:fs/promises'
+import { appendFile, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import { LowrankError, WriteError } from '../core/errors.js'
+import { LowrankError } from '../core/errors.js'
 import { snakeKey } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
-import { cleanUp } from '../io/cleanup.js'
+import { GrowingFile } from '../io/growing-file.js'
 import { CATEGORIES, type PlanRow } from '../native/addon.js'
 import { METRICS } from '../options/options.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
@@ -310,12 +310,10 @@ export async function hasEnded(runDir: string): Promise<boolean | undefined> {
 
 /** Appends events to metrics.jsonl of a run. */
 export class MetricsFile {
-  readonly #handle: FileHandle
-  readonly #path: string
+  readonly #file: GrowingFile
 
-  private constructor(path: string, handle: FileHandle) {
-    this.#path = path
-    this.#handle = handle
+  private constructor(file: GrowingFile) {
+    this.#file = file
   }
 
   /**
@@ -330,7 +328,7 @@ export class MetricsFile {
     const path = join(folder, METRICS_FILE)
     const kept = resumed === null || !existsSync(path) ? [] : keptLines(await readFile(path, 'utf8'), resumed)
     await writeFileWhole(path, kept.map((line) => `${line}\n`).join(''))
-    return new MetricsFile(path, await open(path, 'a'))
+    return new MetricsFile(await GrowingFile.open(path))
   }
 
   /** @throws {WriteError} when the disk refuses */
@@ -345,21 +343,12 @@ export class MetricsFile {
     await this.#append({ event: 'error', step, code, message, time: now() }).catch(() => undefined)
   }
 
-  async #append(line: MetricsLine): Promise<void> {
-    try {
-      await this.#handle.appendFile(`${JSON.stringify(line)}\n`)
-    } catch (cause) {
-      const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-      throw new WriteError(
-        `cannot append to ${this.#path}: ${(cause as Error).message}`,
-        { path: this.#path, reason },
-        { cause },
-      )
-    }
+  #append(line: MetricsLine): Promise<void> {
+    return this.#file.append(`${JSON.stringify(line)}\n`)
   }
 
   async close(): Promise<void> {
-    await cleanUp(this.#path, () => this.#handle.close())
+    await this.#file.close()
   }
 }
 

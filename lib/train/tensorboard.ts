@@ -2,12 +2,11 @@
  * Event files that TensorBoard reads: scalars of a run by the names that transformers gives them. A file is a sequence of
  * records, each a protobuf message between checksums (tensorflow/core/lib/io/record_writer.h, event.proto, summary.proto).
  */
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { WriteError } from '../core/errors.js'
 import { makeFolder } from '../io/atomic-folder.js'
-import { cleanUp } from '../io/cleanup.js'
+import { GrowingFile } from '../io/growing-file.js'
 import type { TrainEvent } from './events.js'
 import { lineOf, type MetricsLine, readMetrics } from './metrics.js'
 
@@ -23,12 +22,10 @@ type Scalar = readonly [tag: string, value: number]
 
 /** Writes the events of a run as TensorBoard's. */
 export class TensorboardFile {
-  readonly #handle: FileHandle
-  readonly #path: string
+  readonly #file: GrowingFile
 
-  private constructor(path: string, handle: FileHandle) {
-    this.#path = path
-    this.#handle = handle
+  private constructor(file: GrowingFile) {
+    this.#file = file
   }
 
   /**
@@ -42,12 +39,14 @@ export class TensorboardFile {
     const folder = await folderOf(join(runDir, FOLDER), now, host, resumed)
     const seconds = String(Math.floor(now / 1000)).padStart(10, '0')
     const path = join(folder, `events.out.tfevents.${seconds}.${host}.${process.pid}.${now % 1000}`)
-    const file = new TensorboardFile(path, await open(path, 'a'))
+    const file = new TensorboardFile(await GrowingFile.open(path))
     const time = wallTime(now / 1000)
-    await file.#append(record([...time, ...bytesField(3, utf8('brain.Event:2'))]))
+    await file.#file.append(record([...time, ...bytesField(3, utf8('brain.Event:2'))]))
     if (resumed) {
       const [SESSION_LOG, START] = [7, 1]
-      await file.#append(record([...time, ...intField(2, 0), ...bytesField(SESSION_LOG, intField(1, START))]))
+      await file.#file.append(
+        record([...time, ...intField(2, 0), ...bytesField(SESSION_LOG, intField(1, START))]),
+      )
       for (const line of await readMetrics(runDir)) await file.#tell(line)
     }
     return file
@@ -60,24 +59,11 @@ export class TensorboardFile {
 
   async #tell(line: MetricsLine): Promise<void> {
     const message = messageOf(line)
-    if (message !== null) await this.#append(record(message))
-  }
-
-  async #append(bytes: Uint8Array): Promise<void> {
-    try {
-      await this.#handle.appendFile(bytes)
-    } catch (cause) {
-      const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-      throw new WriteError(
-        `cannot append to ${this.#path}: ${(cause as Error).message}`,
-        { path: this.#path, reason },
-        { cause },
-      )
-    }
+    if (message !== null) await this.#file.append(record(message))
   }
 
   async close(): Promise<void> {
-    await cleanUp(this.#path, () => this.#handle.close())
+    await this.#file.close()
   }
 }
 
