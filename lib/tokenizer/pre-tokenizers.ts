@@ -7,6 +7,20 @@ import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './adapt.js'
 const LLAMA3_REGEX =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
+/** Words in one case after another, as cut by Mistral's tekken; what follows is that of o200k too. */
+const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
+const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'
+const CASED_WORDS = [`${UPPER}*${LOWER}+`, `${UPPER}+${LOWER}*`].map(
+  (word) => `[^\\r\\n\\p{L}\\p{N}]?${word}`,
+)
+const AFTER_NUMBERS = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
+const TEKKEN_REGEX = [...CASED_WORDS, '\\p{N}', AFTER_NUMBERS].join('|')
+const O200K_REGEX = [
+  ...CASED_WORDS.map((word) => `${word}(?i:'s|'t|'re|'ve|'m|'ll|'d)?`),
+  '\\p{N}{1,3}',
+  AFTER_NUMBERS,
+].join('|')
+
 export interface PreTokenizer {
   /** Each splits what the one before left. */
   regexes: string[]
@@ -23,6 +37,8 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['dbrx', { regexes: [LLAMA3_REGEX] }],
   ['smollm', { regexes: ['\\p{N}', GPT2_REGEX] }],
   ['qwen2', { regexes: [LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')], normalizer: { type: 'NFC' } }],
+  ['tekken', { regexes: [TEKKEN_REGEX], ignoreMerges: true, addsBos: true }],
+  ['gpt-4o', { regexes: [O200K_REGEX] }],
 ])
 
 /** Other names of the same. */
@@ -32,6 +48,7 @@ const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['smaug-bpe', 'dbrx'],
   ['llama3', 'llama-bpe'],
   ['llama-v3', 'llama-bpe'],
+  ['pixtral', 'llama-bpe'],
 ])
 
 /** The pre-tokenizer of a name, if it is known. */

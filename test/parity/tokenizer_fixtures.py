@@ -31,6 +31,16 @@ LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+MARKS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}|{MARKS}"
+)
+O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{ENDINGS}"
+    rf"|\p{{N}}{{1,3}}|{MARKS}"
+)
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 # token types of GGUF
@@ -140,6 +150,27 @@ def make_qwen2():
     return tok, config, plain, bare
 
 
+def make_tekken():
+    """As Ministral 3 has it."""
+    tok = byte_level(TEKKEN, ignore_merges=True)
+    names = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    tok.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names])
+    tok.post_processor = bos_processor("<s>", tok)
+    ids = {n: tok.token_to_id(n) for n in names}
+    keys = {"bos_token_id": ids["<s>"], "eos_token_id": ids["</s>"], "add_bos_token": True}
+    return tok, {"bos_token": "<s>", "eos_token": "</s>"}, gguf_byte_level(tok, "tekken", **keys)
+
+
+def make_o200k():
+    """As Phi-4-mini has it."""
+    tok = byte_level(O200K)
+    names = ["<|endoftext|>", "<|end|>", "<|user|>"]
+    tok.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names])
+    tok.post_processor = processors.ByteLevel(trim_offsets=False)
+    keys = {"bos_token_id": tok.token_to_id(names[0]), "eos_token_id": tok.token_to_id(names[0]), "add_bos_token": False}
+    return tok, {"bos_token": names[0], "eos_token": names[0]}, gguf_byte_level(tok, "gpt-4o", **keys)
+
+
 def train_sentencepiece():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -238,6 +269,8 @@ def make_small():
         "smollm": entry(*make_smollm()),
         "gpt2": entry(*make_gpt2()),
         "qwen2": entry(*make_qwen2()),
+        "tekken": entry(*make_tekken()),
+        "o200k": entry(*make_o200k()),
         "llama2": entry(legacy, llama_config, gguf),
         "metaspace_first": entry(spm_tokenizer(pieces, merges, "first"), llama_config),
         "metaspace_always": entry(spm_tokenizer(pieces, merges, "always"), llama_config),

@@ -80,7 +80,7 @@ it.each([
     'an unknown pre-tokenizer',
     { 'tokenizer.ggml.pre': 'exotic' },
     UnsupportedError,
-    /pre-tokenizer "exotic".*gpt-2, llama-bpe, dbrx, smollm, qwen2/,
+    /pre-tokenizer "exotic".*gpt-2, llama-bpe, dbrx, smollm, qwen2, tekken, gpt-4o/,
   ],
   [
     'a missing pre-tokenizer',
