@@ -1,5 +1,6 @@
 /** Bars and curves of characters, in ASCII where a terminal may have nothing else. */
 import isUnicodeSupported from 'is-unicode-supported'
+import { mean } from '../core/mean.js'
 
 const BLOCKS = ' ▏▎▍▌▋▊▉█'
 const LEVELS = '▁▂▃▄▅▆▇█'
@@ -36,10 +37,6 @@ export function sparkline(values: readonly number[], cells: number, unicode: boo
   const levels = unicode ? LEVELS : ASCII_LEVELS
   const level = (value: number) => (high === low ? 0 : Math.round(((value - low) / (high - low)) * 7))
   return means.map((value) => levels[level(value)]).join('')
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
 /** Two texts at the two ends of a line; the right one is left out where it does not fit. */

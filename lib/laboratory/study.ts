@@ -200,10 +200,6 @@ function nameOf(path: string): string {
   return basename(resolve(path)).replace(/\.(gguf|safetensors)$/, '')
 }
 
-export function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length
-}
-
 /** Difference of the largest and the least; with one seed it says nothing. */
 export function rangeOf(values: readonly number[]): number {
   return Math.max(...values) - Math.min(...values)

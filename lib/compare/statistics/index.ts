@@ -3,10 +3,10 @@
  * and what would have been found.
  */
 import { DataError } from '../../core/errors.js'
+import { mean } from '../../core/mean.js'
 import { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
 import { holm } from './holm.js'
 import { letters } from './letters.js'
-import { mean } from './mean.js'
 import { type Difference, type MixedTest, mixedTest, type Scores, unstableControl } from './mixed.js'
 import { detectableDifference, SIGNIFICANT } from './power.js'
 

@@ -4,7 +4,7 @@
  * pool of strategies, since three seeds of two of them say little, but is never taken to be less than what these two
  * show. The more of it is their own, the fewer its degrees of freedom.
  */
-import { mean } from './mean.js'
+import { mean } from '../../core/mean.js'
 import { poolOf, varianceAround } from './pool.js'
 import { studentQuantile, studentTail } from './student.js'
 

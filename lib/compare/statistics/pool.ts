@@ -1,6 +1,7 @@
 /** The strategies from which the variance between seeds is estimated. */
+
+import { mean } from '../../core/mean.js'
 import { fisherTail } from './fisher.js'
-import { mean } from './mean.js'
 
 export interface Pool {
   /** Strategies that vary far more over seeds than the others, by index. */

@@ -1,10 +1,12 @@
 /** Ranks that AdaLoRA leaves to each linear, by type and layer; as figure 3 of arXiv 2303.10512. */
+
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { mean } from '../../core/mean.js'
 import { heatMap } from '../../report/chart/index.js'
 import { adalora } from '../../strategies/adalora.js'
 import { FIGURE_WIDTH } from '../pictures.js'
-import { mean, placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
+import { placeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
 
 const [FIRST, LAST] = [12, 4]
 

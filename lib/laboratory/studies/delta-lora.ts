@@ -2,12 +2,13 @@
  * Loss of Delta-LoRA in the course of a run, with its control: LoRA whose alpha is (1 + lambda) times as large. To first
  * order the two are the same, since Delta-LoRA adds lambda times the change of s B A to the weight.
  */
+import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { deltaLora } from '../../strategies/delta-lora.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { FIGURE_WIDTH } from '../pictures.js'
-import { mean, rangeOf, type Study, type StudyResult } from '../study.js'
+import { rangeOf, type Study, type StudyResult } from '../study.js'
 
 const LAMBDA = 2
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const

@@ -2,13 +2,14 @@
  * Change of the magnitude of weights against the change of their direction in the course of training: full fine-tuning,
  * LoRA, and DoRA; as figure 2 of arXiv 2402.09353.
  */
+import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { dora } from '../../strategies/dora.js'
 import { full } from '../../strategies/full.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { captioned, columnWidth, legend, panels } from '../pictures.js'
-import { mean, placeOf, type Study, type StudyResult } from '../study.js'
+import { placeOf, type Study, type StudyResult } from '../study.js'
 import { type Matrix, weightsOf } from '../weights.js'
 
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const

@@ -1,9 +1,10 @@
 /** Loss at every inference rank: DyLoRA, LoRA cut to its first ranks, and LoRA trained at the rank; arXiv 2210.07558. */
+import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { dylora } from '../../strategies/dylora.js'
 import { lora } from '../../strategies/lora.js'
 import { FIGURE_WIDTH } from '../pictures.js'
-import { mean, type Study, type StudyResult, type StudyRow } from '../study.js'
+import type { Study, StudyResult, StudyRow } from '../study.js'
 
 const R = 8
 const RANKS = [1, 2, 3, 4, 5, 6, 7, 8]

@@ -2,7 +2,9 @@
  * Importance of linears by layer, and those that LoRA-drop keeps: by the outputs of their pairs, as arXiv 2402.07721 has
  * it, and by the weights that the pairs add.
  */
+
 import { withSession } from '../../base/base.js'
+import { mean } from '../../core/mean.js'
 import type { Adapter } from '../../model/adapter.js'
 import { EVAL_PLAN, evaluationPlans } from '../../planning/plans.js'
 import { heatMap } from '../../report/chart/index.js'
@@ -11,7 +13,7 @@ import { linearsToKeep, loraDrop } from '../../strategies/lora-drop.js'
 import { prepareEvaluation } from '../../train/data.js'
 import { evaluateBatches } from '../../train/evaluate.js'
 import { captioned, columnWidth, panels } from '../pictures.js'
-import { mean, placeOf, rangeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
+import { placeOf, rangeOf, type Study, type StudyBench, type StudyResult } from '../study.js'
 import { type Matrix, weightsOf } from '../weights.js'
 
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const

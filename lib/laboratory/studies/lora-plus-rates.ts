@@ -1,9 +1,10 @@
 /** LoRA+ over the ratio of the two learning rates and the rate of A; as figures 2 and 3 of arXiv 2402.12354. */
+import { mean } from '../../core/mean.js'
 import { heatMap } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import { loraPlus } from '../../strategies/lora-plus.js'
 import { FIGURE_WIDTH } from '../pictures.js'
-import { mean, rangeOf, type Study, type StudyResult } from '../study.js'
+import { rangeOf, type Study, type StudyResult } from '../study.js'
 
 const RATIOS = [1, 2, 4, 8, 16, 32]
 const RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]

@@ -2,6 +2,7 @@
  * Singular values of what LoRA, LoHa, and LoKr have learned with about equal numbers of trained parameters; after arXiv
  * 2108.06098 (LoHa's product has a rank up to r squared) and 2309.14859 (LyCORIS).
  */
+import { mean } from '../../core/mean.js'
 import { dotChart, formatTick, type Line, lineChart } from '../../report/chart/index.js'
 import { loha } from '../../strategies/loha.js'
 import { lokr } from '../../strategies/lokr.js'
@@ -9,14 +10,7 @@ import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { captioned, FIGURE_WIDTH, panels } from '../pictures.js'
 import { singularValues } from '../singular-values.js'
-import {
-  type AtBestRate,
-  mean,
-  runsAtBestRate,
-  type Study,
-  type StudyBench,
-  type StudyResult,
-} from '../study.js'
+import { type AtBestRate, runsAtBestRate, type Study, type StudyBench, type StudyResult } from '../study.js'
 import { type Matrix, weightsOf } from '../weights.js'
 
 const R = 8

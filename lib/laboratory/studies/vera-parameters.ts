@@ -1,11 +1,12 @@
 /** Loss against trained parameters: VeRA and LoRA at several ranks; as figure 3 of arXiv 2310.11454. */
 
+import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { vera } from '../../strategies/vera.js'
 import { FIGURE_WIDTH } from '../pictures.js'
-import { type AtBestRate, mean, runsAtBestRate, type Study, type StudyResult } from '../study.js'
+import { type AtBestRate, runsAtBestRate, type Study, type StudyResult } from '../study.js'
 
 const targetModules = 'all-linear'
 const ARMS: readonly { arm: string; ranks: readonly number[]; of: (r: number) => StrategyConfig }[] = [

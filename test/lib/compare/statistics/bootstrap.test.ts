@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { bootstrapMeans, percentileInterval } from '../../../../lib/compare/statistics/index.js'
-import { mean } from '../../../../lib/compare/statistics/mean.js'
 import { simulatedScores } from '../../../../lib/compare/statistics/simulate.js'
+import { mean } from '../../../../lib/core/mean.js'
 
 const variance = (values: ArrayLike<number>) => {
   const average = mean(values)

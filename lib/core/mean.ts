@@ -1,3 +1,4 @@
+/** The arithmetic mean; NaN of nothing. */
 export function mean(values: ArrayLike<number>): number {
   let total = 0
   for (let i = 0; i < values.length; i++) total += values[i] as number
