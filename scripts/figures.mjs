@@ -14,7 +14,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { basename, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { formatDuration } from '../dist/esm/cli/format.js'
+import { formatDuration, secondsIn } from '../dist/esm/cli/format.js'
 import { sst2 } from '../dist/esm/laboratory/tasks.js'
 import { LEVELS, levelFor, secondsAt, seedsAt, stepsAt, timeOf } from './figures/budget.mjs'
 import { FIGURES } from './figures/list.mjs'
@@ -67,7 +67,10 @@ async function makeAll() {
   // The longest first, so that no core waits for it at the end.
   waiting.sort((a, b) => b.seconds - a.seconds)
   const total = waiting.length
-  const until = began + 1000 * seconds(flags.budget)
+  const budget = secondsIn(flags.budget)
+  if (budget === undefined)
+    throw new Error(`--budget ${flags.budget}: expected a time such as 90s, 30m, or 3h`)
+  const until = began + 1000 * budget
   console.log('measuring this machine')
   const probed = await lowrank([...PROBE, '--output', join(scratch, 'probe')], () => {})
   let slowness = probed / PROBE_SECONDS
@@ -234,12 +237,6 @@ function lowrank(words, onLine) {
       else fail(new Error(`lowrank figures ${words.join(' ')} ended with ${code}:\n${said}`))
     })
   })
-}
-
-function seconds(text) {
-  const [, count, unit] = /^(\d+(?:\.\d+)?)([smh])$/.exec(text) ?? []
-  if (count === undefined) throw new Error(`--budget ${text}: expected a time such as 90s, 30m, or 3h`)
-  return Number(count) * { s: 1, m: 60, h: 3600 }[unit]
 }
 
 function told({ seeds, steps }) {

@@ -17,7 +17,7 @@ import { loadConfig } from '../train/config.js'
 import { finishedRuns } from './compare-runs.js'
 import { compareText } from './compare-table.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, formatDuration, shortPath } from './format.js'
+import { counted, formatDuration, secondsIn, shortPath } from './format.js'
 import { collect, examples, integerFlag, names, notedOn, numberFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
@@ -294,11 +294,9 @@ function commandLine(command: Command, config: string): string {
 }
 
 const UNREPEATED = new Set(['resume', 'force', 'json', 'cells'])
-const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600 }
 
 function seconds(text: string): number {
-  const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?) ?(s|m|min|h)?$/.exec(text) ?? []
-  const value = Number(digits) * (UNITS[unit] as number)
-  if (value > 0) return value
+  const value = secondsIn(text)
+  if (value !== undefined) return value
   throw new InvalidArgumentError('Expected a time above 0 in seconds, or with a unit, as in 90s, 30m, or 3h.')
 }

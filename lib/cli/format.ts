@@ -24,6 +24,15 @@ export function formatMany(value: number): string {
   return power === 0 ? String(value) : `${digits(value / 1000 ** power)} ${prefixes[power]}`
 }
 
+const TIME_UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600 }
+
+/** Seconds of a time such as `90`, `90s`, `30m`, or `3h`; undefined for anything else, and for none at all. */
+export function secondsIn(text: string): number | undefined {
+  const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?) ?(s|m|min|h)?$/.exec(text) ?? []
+  const value = Number(digits) * (TIME_UNITS[unit] as number)
+  return value > 0 ? value : undefined
+}
+
 /** `42 s`, `3 min 05 s`, `2 h 07 min`. */
 export function formatDuration(seconds: number): string {
   const whole = Math.round(seconds)
