@@ -14,8 +14,9 @@ export interface Simulated {
   itemSpread: number
   noise: number
   compares: number
-  /** Deviation of the second strategy after the control. */
+  /** Deviation of the second strategy after the control, and of the others if more than one has it. */
   unstable?: number
+  unstableCount?: number
   unstableControl?: number
 }
 
@@ -25,9 +26,8 @@ const ITEMS = 20
 export function simulated(setting: Simulated) {
   const { strategies, seeds, spreads: planted, itemSpread, noise, compares } = setting
   const means = Array.from({ length: strategies }, (_, s) => (s === 1 ? planted : 0))
-  const spreads = means.map(
-    (_, s) => (s === 0 ? setting.unstableControl : s === 2 ? setting.unstable : 1) ?? 1,
-  )
+  const { unstable = 1, unstableCount = 1, unstableControl: control = 1 } = setting
+  const spreads = means.map((_, s) => (s === 0 ? control : s >= 2 && s < 2 + unstableCount ? unstable : 1))
   let found = 0
   let claimed = 0
   let remarked = 0
