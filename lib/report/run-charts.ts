@@ -7,6 +7,7 @@ import {
   formatShare,
   formatSize,
   formatTick,
+  type HeatMap,
   heatMap,
   isNumber,
   type Line,
@@ -21,7 +22,7 @@ import {
   type Value,
 } from './chart/index.js'
 import type { RunPageData } from './run-data.js'
-import { headline, stepName } from './run-words.js'
+import { adapterOf, headline, importancesOf, stepName } from './run-words.js'
 
 /** What a reader chose to see. */
 export interface RunView {
@@ -156,7 +157,13 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
       ),
     }
   }
-  return { ...charts, ...privacyCharts(run, small, reads), ...ranksCharts(run), ...memoryCharts(run) }
+  return {
+    ...charts,
+    ...privacyCharts(run, small, reads),
+    ...ranksCharts(run),
+    ...importanceCharts(run),
+    ...memoryCharts(run),
+  }
 }
 
 type Small = (
@@ -201,23 +208,16 @@ function privacyCharts(run: RunPageData, small: Small, reads: Reads): Record<str
 
 function ranksCharts(run: RunPageData): Record<string, RunChart> {
   const last = run.ranks.at(-1)
-  const initial = run.start?.strategy.init_r
+  const initial = adapterOf(run).init_r
   if (last === undefined || typeof initial !== 'number') return {}
-  const { layers, kinds, values } = gridOf(last.ranks)
+  const left = gridOf(last.ranks)
+  const { layers, kinds } = left
   const history = run.ranks.map(({ step, ranks }) => ({ step, grid: gridOf(ranks) }))
   const total = run.start?.total_steps ?? last.step
   const columnSum = (grid: (number | null)[][], kind: number) =>
     grid.reduce((sum, row) => sum + (row[kind] ?? 0), 0)
   return {
-    ranks: {
-      width: 918,
-      draw: (width) => ({
-        svg: heatMap({
-          ...{ title: 'Ranks left', width, rows: layers, values, domain: [0, initial] },
-          columns: kinds.map((kind) => (width < 600 ? kind.replace('_proj', '') : kind)),
-        }),
-      }),
-    },
+    ranks: linearsChart('Ranks left', left, { domain: [0, initial] }),
     ...(history.length > 1
       ? {
           rankHistory: {
@@ -239,20 +239,51 @@ function ranksCharts(run: RunPageData): Record<string, RunChart> {
   }
 }
 
-/** Ranks by layer and by kind of linear, as the names of modules have them: `model.layers.3.self_attn.q_proj`. */
-function gridOf(ranks: Readonly<Record<string, number>>) {
-  const cells = Object.entries(ranks).map(([path, rank]) => {
+function importanceCharts(run: RunPageData): Record<string, RunChart> {
+  const found = importancesOf(run)
+  if (found === undefined) return {}
+  const { importances, kept } = found
+  const own = Object.fromEntries(Object.keys(importances).map((path) => [path, kept.has(path) ? 1 : 0]))
+  return {
+    importances: linearsChart('Importance by the probe', gridOf(importances), { format: formatShare }),
+    keptPairs: linearsChart('Pairs of factors', gridOf(own), {
+      domain: [0, 1],
+      format: (value) => (value === 1 ? 'own' : 'shared'),
+    }),
+  }
+}
+
+/** One cell for each linear. */
+function linearsChart(
+  title: string,
+  { layers, kinds, values }: ReturnType<typeof gridOf>,
+  options: Pick<HeatMap, 'domain' | 'format'>,
+): RunChart {
+  return {
+    width: 918,
+    draw: (width) => ({
+      svg: heatMap({
+        ...{ title, width, rows: layers, values, ...options },
+        columns: kinds.map((kind) => (width < 600 ? kind.replace('_proj', '') : kind)),
+      }),
+    }),
+  }
+}
+
+/** Numbers by layer and by kind of linear, as the names of modules have them: `model.layers.3.self_attn.q_proj`. */
+function gridOf(numbers: Readonly<Record<string, number>>) {
+  const cells = Object.entries(numbers).map(([path, value]) => {
     const layer = /\.(\d+)\./.exec(path)?.[1]
     return {
       layer: layer === undefined ? 'other' : `layer ${layer}`,
       kind: path.split('.').at(-1) ?? path,
-      rank,
+      value,
     }
   })
   const layers = [...new Set(cells.map(({ layer }) => layer))]
   const kinds = [...new Set(cells.map(({ kind }) => kind))]
   const values = layers.map((layer) =>
-    kinds.map((kind) => cells.find((cell) => cell.layer === layer && cell.kind === kind)?.rank ?? null),
+    kinds.map((kind) => cells.find((cell) => cell.layer === layer && cell.kind === kind)?.value ?? null),
   )
   return { layers, kinds, values }
 }

@@ -1,9 +1,11 @@
 /** The sections of the page of a run, as HTML. A section without data is not there. */
-import { escaped, formatNumber, formatSize } from './chart/index.js'
+import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import { CATEGORY_COLORS, categoryName, inOneBlock, mostAllocated, type RunChart } from './run-charts.js'
 import type { RunPageData } from './run-data.js'
 import {
+  adapterOf,
   headline,
+  importancesOf,
   keyFigures,
   ranksLeft,
   risenFrom,
@@ -92,6 +94,7 @@ export function runSections(run: RunPageData, names: RunNames, charts: Record<st
     lossSection(run, names, charts),
     privacySection(run, charts),
     ranksSection(run, charts),
+    importancesSection(run, charts),
     answersSection(run),
     memorySection(run, charts),
     configSection(run, names),
@@ -230,12 +233,24 @@ function privacySection(run: RunPageData, charts: Record<string, RunChart>): str
 function ranksSection(run: RunPageData, charts: Record<string, RunChart>): string {
   const ranks = ranksLeft(run)
   if (ranks === undefined || charts.ranks === undefined) return ''
-  const initial = run.start?.strategy.init_r
+  const initial = adapterOf(run).init_r
   return section(
     'ranks',
     'Ranks',
     `The ranks that each linear kept of its ${initial}. More color: the task needs it more. Zero: it could be left out.`,
     `${figure('ranks', `Ranks left, of ${initial}`, charts)}${figure('rankHistory', 'Ranks left over the run', charts)}`,
+  )
+}
+
+function importancesSection(run: RunPageData, charts: Record<string, RunChart>): string {
+  if (importancesOf(run) === undefined) return ''
+  const { threshold, scope } = adapterOf(run)
+  const group = scope === 'layer' ? 'all linears' : 'the linears of its kind'
+  return section(
+    'importances',
+    'Importances',
+    `The share of each linear in what the probe's adapter added to the outputs of ${group}. The most important, with ${formatShare(Number(threshold))} of it together, keep a pair of factors of their own; the others of a kind share one.`,
+    `${figure('importances', 'Importance by the probe', charts)}${figure('keptPairs', 'Pairs of factors', charts)}`,
   )
 }
 

@@ -121,16 +121,41 @@ export function headline(run: RunPageData, live = false): Words[] {
     ])
   const ranks = ranksLeft(run)
   if (ranks) sentences.push([strong(ranks.left), ' of ', strong(ranks.from), ' ranks are left.'])
+  const found = importancesOf(run)
+  if (found)
+    sentences.push([
+      strong(found.kept.size),
+      ' of ',
+      strong(Object.keys(found.importances).length),
+      ' linears keep a pair of their own.',
+    ])
   return sentences.length > 0 || made > 0 ? sentences : [['The run has not made a step yet.']]
+}
+
+/** The strategy that describes the adapter, within those such as qlora that have another as an option. */
+export function adapterOf({ start }: RunPageData): Readonly<Record<string, unknown>> {
+  let strategy: Readonly<Record<string, unknown>> = start?.strategy ?? {}
+  while (typeof strategy.adapter === 'object' && strategy.adapter !== null)
+    strategy = strategy.adapter as Record<string, unknown>
+  return strategy
 }
 
 /** Ranks of all linears together, at first and at last. */
 export function ranksLeft(run: RunPageData): { from: number; left: number } | undefined {
   const last = run.ranks.at(-1)
-  const initial = run.start?.strategy.init_r
+  const initial = adapterOf(run).init_r
   if (last === undefined || typeof initial !== 'number') return undefined
   const values = Object.values(last.ranks)
   return { from: initial * values.length, left: values.reduce((sum, rank) => sum + rank, 0) }
+}
+
+/** Importances by the path of the linear, as the probe of LoRA-drop found them, and the linears that keep their own pair. */
+export function importancesOf(
+  run: RunPageData,
+): { importances: Readonly<Record<string, number>>; kept: ReadonlySet<string> } | undefined {
+  const { importances, keep } = adapterOf(run)
+  if (!importances || typeof importances !== 'object' || !Array.isArray(keep)) return undefined
+  return { importances: importances as Record<string, number>, kept: new Set(keep) }
 }
 
 export interface Figure {

@@ -28,6 +28,11 @@ export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions 
   readonly scope: 'type' | 'layer'
   /** Paths of the linears that keep a pair of their own. Default null: to be found by a probe. */
   readonly keep: readonly string[] | null
+  /**
+   * Share of its group's importance that the probe found for each linear, by its path; a record, which changes nothing.
+   * Default null.
+   */
+  readonly importances: Readonly<Record<string, number>> | null
 }
 
 /** Options of `loraDrop()`. */
@@ -57,6 +62,15 @@ const schema = z.strictObject({
     .nullable()
     .default(null)
     .describe('Linears that keep their own pair, as found by a probe. Default: run a probe first.'),
+  importances: z
+    .record(z.string(), numberWithin(0, 1, 'a number from 0 to 1'), {
+      error: 'numbers by the path of a linear',
+    })
+    .nullable()
+    .default(null)
+    .describe(
+      "Share of its group's importance that the probe found for each linear. Only a record. Default: none.",
+    ),
 }) as unknown as z.ZodObject & z.ZodType<LoraDropConfig>
 
 /**
@@ -76,6 +90,7 @@ function asLora({
   probeSteps,
   scope,
   keep,
+  importances,
   freezeA,
   projectGradient,
   ...config
@@ -142,8 +157,42 @@ function probeOf(config: LoraDropConfig): Probe {
     adapter: config.freezeA ? loraFa({ ...options, projectGradient }) : lora(options),
     sampleFraction: config.sampleFraction,
     steps: config.probeSteps,
-    choose: (norms): LoraDropConfig => deepFreeze({ ...config, keep: linearsToKeep(norms, config) }),
+    choose: (norms): LoraDropConfig =>
+      deepFreeze({
+        ...config,
+        keep: linearsToKeep(norms, config),
+        importances: importancesOf(norms, config.scope),
+      }),
   }
+}
+
+type Scope = LoraDropConfig['scope']
+
+/** Linears that are compared with each other, and of those the ones that are kept or not as a whole. */
+type Groups = Map<string, Map<string, OutputNorm[]>>
+
+function groupsOf(norms: readonly OutputNorm[], scope: Scope): Groups {
+  const groups: Groups = new Map()
+  for (const one of norms) {
+    const group = scope === 'type' ? kindOf(one.site) : 'all layers'
+    const unit = scope === 'type' ? one.site.path : layerOf(one.site.path)
+    const units = groups.get(group) ?? new Map<string, OutputNorm[]>()
+    units.set(unit, [...(units.get(unit) ?? []), one])
+    groups.set(group, units)
+  }
+  return groups
+}
+
+const sumOf = (norms: readonly OutputNorm[]): number => norms.reduce((sum, { value }) => sum + value, 0)
+
+/** The share of each linear in the importance of its group, to four significant digits. */
+function importancesOf(norms: readonly OutputNorm[], scope: Scope): Record<string, number> {
+  const shares = new Map<string, number>()
+  for (const units of groupsOf(norms, scope).values()) {
+    const all = [...units.values()].flat()
+    for (const { site, value } of all) shares.set(site.path, Number((value / sumOf(all)).toPrecision(4)))
+  }
+  return Object.fromEntries(norms.map(({ site }) => [site.path, shares.get(site.path) as number]))
 }
 
 /**
@@ -155,23 +204,16 @@ export function linearsToKeep(
   norms: readonly OutputNorm[],
   { threshold, scope }: Pick<LoraDropConfig, 'threshold' | 'scope'>,
 ): string[] {
-  // A unit is kept or not as a whole: a linear, or all linears of a layer.
-  const groups = new Map<string, Map<string, OutputNorm[]>>()
-  for (const one of norms) {
-    const group = scope === 'type' ? kindOf(one.site) : 'all layers'
-    const unit = scope === 'type' ? one.site.path : layerOf(one.site.path)
-    const units = groups.get(group) ?? new Map<string, OutputNorm[]>()
-    units.set(unit, [...(units.get(unit) ?? []), one])
-    groups.set(group, units)
-  }
   const kept = new Set(
-    [...groups].flatMap(([group, units]) => mostImportant(group, [...units.values()], threshold)),
+    [...groupsOf(norms, scope)].flatMap(([group, units]) =>
+      mostImportant(group, [...units.values()], threshold),
+    ),
   )
   return norms.flatMap(({ site }) => (kept.has(site.path) ? [site.path] : []))
 }
 
 function mostImportant(group: string, units: OutputNorm[][], threshold: number): string[] {
-  const sums = units.map((unit) => unit.reduce((sum, { value }) => sum + value, 0))
+  const sums = units.map(sumOf)
   const total = sums.reduce((sum, value) => sum + value, 0)
   if (!(total > 0))
     throw new ConfigError(

@@ -155,6 +155,24 @@ describe('the page of a run', () => {
     expect(lede(html)).toMatch(/ of 2,304 ranks are left\./)
   })
 
+  it('draws importances that a probe found, also within another strategy', () => {
+    const importances = {
+      'model.layers.0.self_attn.q_proj': 0.75,
+      'model.layers.1.self_attn.q_proj': 0.25,
+    }
+    const found = { name: 'lora-drop', threshold: 0.7, scope: 'type', importances }
+    const drop = { ...found, keep: ['model.layers.0.self_attn.q_proj'] }
+    for (const strategy of [drop, { name: 'qlora', adapter: drop }]) {
+      const html = page([{ ...start, strategy }, plan, step(1), done(1)])
+      expect(html).toMatch(/data-chart="importances"><svg[\s\S]*layer 1 q_proj: 25%/)
+      expect(html).toMatch(/data-chart="keptPairs"><svg[\s\S]*layer 1 q_proj: shared/)
+      expect(html).toContain('with 70% of it together')
+      expect(lede(html)).toContain('1 of 2 linears keep a pair of their own.')
+    }
+    const unprobed = { ...start, strategy: { ...found, keep: [], importances: null } }
+    expect(page([unprobed, plan, step(1), done(1)])).not.toContain('data-chart="importances"')
+  })
+
   it('of a private run says that it is not to be handed on', () => {
     const privacy: PrivacyReport = {
       ...{ epsilon: 1.5, delta: 1e-5, final_epsilon: 3, unit: 'user', population: 100, cohort: 10 },

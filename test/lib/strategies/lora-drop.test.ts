@@ -86,14 +86,19 @@ describe('loraDrop()', () => {
     })
     const wrapped = qlora({ adapter: loraPlus({ adapter: loraDrop({ threshold: 0.5 }) }) })
     const chosen = value(wrapped)?.choose(norms('q_proj', [1, 5]))
-    expect(chosen).toMatchObject({ adapter: { adapter: { keep: [path(1, 'q_proj')], threshold: 0.5 } } })
+    const importances = { [path(0, 'q_proj')]: 0.1667, [path(1, 'q_proj')]: 0.8333 }
+    expect(chosen).toMatchObject({
+      adapter: { adapter: { keep: [path(1, 'q_proj')], importances, threshold: 0.5 } },
+    })
   })
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
-    const config = loraDrop({ threshold: 0.8, probeSteps: 5, scope: 'layer', keep })
+    const importances = Object.fromEntries(keep.map((path) => [path, 0.25]))
+    const config = loraDrop({ threshold: 0.8, probeSteps: 5, scope: 'layer', keep, importances })
     expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => loraDrop({ threshold: 1.5 })).toThrow('threshold is 1.5, expected a number from 0 to 1')
     expect(() => loraDrop({ sampleFraction: 0 })).toThrow('sampleFraction is 0')
+    expect(() => loraDrop({ importances: { 'a.b': 2 } })).toThrow('a number from 0 to 1')
     expect(() => describeAdapter(loraDrop({ keep: ['nowhere'] }), sites)).toThrow('"nowhere"')
   })
 })
