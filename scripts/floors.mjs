@@ -49,6 +49,7 @@ const FLOORS = {
     graph: 'core',
     quant: 'core',
     os: 'core',
+    comm: 'core os',
     device: 'core quant',
     backends: 'core quant os device',
     plan: 'core graph device',
@@ -56,8 +57,8 @@ const FLOORS = {
     ops: 'core graph plan adapters',
     optim: 'core device adapters',
     weights: 'core graph quant os device plan adapters ops',
-    runtime: 'core graph quant os device backends plan adapters ops optim weights',
-    addon: 'core os device backends adapters ops optim weights runtime',
+    runtime: 'core graph quant os comm device backends plan adapters ops optim weights',
+    addon: 'core os comm device backends adapters ops optim weights runtime',
   },
 }
 

@@ -6,6 +6,7 @@ import { NativeLoadError } from '../core/errors.js'
 import { addon } from '../native/addon.js'
 import { usableCards } from '../native/device.js'
 import { translated } from '../native/errors.js'
+import { launchOf } from '../native/launcher.js'
 import { levelProblem, processorFlags } from '../native/level.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
 import { PLATFORMS } from '../native/platforms.js'
@@ -39,7 +40,6 @@ function examine(): Report {
       known: PLATFORMS[targetName()] ?? 'nothing: there is no prebuilt addon for it',
     },
     install: { prebuilds: packagedAddons(), missing_for_build: missingForBuild() },
-    mpi: { available: false, reason: 'this build has no MPI support' },
     node: {
       version: process.versions.node,
       napi: process.versions.napi ?? '',
@@ -57,12 +57,14 @@ function examine(): Report {
       addon: { ...addonOrigin(), version: addon().version },
       cpu: { model, ...cpu, bf16, ...(problem && { problem }) },
       cuda: cudaPart(),
+      mpi: mpiPart(),
       ...common,
     }
   } catch (error) {
     if (!(error instanceof NativeLoadError)) throw error
-    const cuda = { available: false, reason: 'the addon does not load', cards: [] }
-    return { addon: { error: error.message }, cpu: { model }, cuda, ...common }
+    const absent = { available: false, reason: 'the addon does not load' }
+    const cuda = { ...absent, cards: [] }
+    return { addon: { error: error.message }, cpu: { model }, cuda, mpi: absent, ...common }
   }
 }
 
@@ -81,6 +83,17 @@ function cudaPart(): Report['cuda'] {
       ...(reason && { problem: reason }),
     })),
   }
+}
+
+/** Libraries of MPI, or why there are none, and the launcher that has started this process. */
+function mpiPart(): Part {
+  const { libraries, reasons } = translated(() => addon().mpi())
+  const launch = launchOf(process.env)
+  const started = launch ? [`a launcher has started this process (${launch.variable} is set)`] : []
+  const found = libraries.map(({ name, version }) => `${version} (${name})`)
+  if (found.length > 0) return { available: true, reason: [found.join(', '), ...started].join('; ') }
+  const remedy = 'to train on several processes, install Open MPI (openmpi-bin) or MPICH'
+  return { available: false, reason: [...reasons, ...started, remedy].join('; ') }
 }
 
 /** Physical memory, or the limit of the container where that is less. */

@@ -56,6 +56,11 @@ function whereMoreIs(code: string, verb: string | undefined): string | undefined
   return verb === undefined ? undefined : `see ${verb} --help`
 }
 
+/** Exit code of a verb that threw this. */
+export function exitCodeOf(error: unknown): number {
+  return describeError(error).exitCode
+}
+
 /** True if the error is a defect of lowrank, not of the input. */
 export function isDefect(error: unknown): boolean {
   return !(error instanceof CommanderError || error instanceof LowrankError) || error instanceof InternalError
@@ -65,13 +70,13 @@ function describeError(error: unknown): Failure {
   if (error instanceof CommanderError) return usageFailure(error)
   if (error instanceof LowrankError && !isDefect(error)) {
     const { code, message, details } = error
-    return { code, message, details, exitCode: exitCodeOf(code) }
+    return { code, message, details, exitCode: codeOfExit(code) }
   }
   const code = error instanceof LowrankError ? error.code : 'INTERNAL'
   return { code, message: defectMessage(error), details: {}, exitCode: EXIT_FAILED }
 }
 
-function exitCodeOf(code: string): number {
+function codeOfExit(code: string): number {
   if (code === 'USAGE' || code === 'CONFIG') return EXIT_USAGE
   return code === 'INTERRUPTED' ? EXIT_INTERRUPTED : EXIT_FAILED
 }

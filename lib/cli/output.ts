@@ -3,6 +3,7 @@
  * warnings and progress go to stderr either way, so that stdout can be piped. On a terminal no word is broken.
  */
 import { fstatSync } from 'node:fs'
+import { Writable } from 'node:stream'
 import { styleText } from 'node:util'
 import { columnsOf, LiveLines } from './live-lines.js'
 import type { ErrorLine, Printed, Verb } from './schemas.js'
@@ -17,6 +18,14 @@ export class Output {
     readonly stdout: NodeJS.WriteStream = process.stdout,
     readonly stderr: NodeJS.WriteStream = process.stderr,
   ) {}
+
+  /** Says nothing. */
+  static silent(): Output {
+    const nowhere = new Writable({
+      write: (_chunk, _encoding, done) => done(),
+    }) as unknown as NodeJS.WriteStream
+    return new Output(false, nowhere, nowhere)
+  }
 
   /** The one answer of a verb, as data and as text. The verb has to be named, and holds the data to its schema. */
   answer<Name extends Verb = never>(data: NoInfer<Printed<Name>>, text: () => string): void {

@@ -21,15 +21,17 @@ import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { lineOf } from '../train/metrics.js'
 import { foldersOf, savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
+import type { Ranks } from '../train/ranks.js'
 import type { TrainingRun } from '../train/run.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { formatCount } from './format.js'
+import { counted, formatCount } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { type LiveRun, noteOpen, openLive, serveFlags } from './live.js'
-import { Output } from './output.js'
+import type { Output } from './output.js'
 import { StatusLine } from './progress.js'
+import { amongRanks } from './ranks.js'
 import { loadShown } from './subject.js'
 import { deviceFor } from './train-device.js'
 import { askedShown, conclude, stopped } from './train-end.js'
@@ -71,25 +73,42 @@ export function configure(command: Command): void {
     'lowrank train run.yaml --resume',
   ])
   command.action(async (given: string | undefined, options: Options) => {
-    const [path, resume] = configAndCheckpoint(given, options.resume)
-    const output = new Output(options.json ?? false)
-    checkLiveFlags(options)
-    const config = await loadConfig(path, options.set, notedOn(output))
-    const call = configCall(path, options.set ?? [])
-    const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
-    let live: LiveRun | undefined
-    try {
-      const { signal } = interruption
-      const force = options.force ?? false
-      const checkpoint = await checkRun(config, { resume, force, signal })
-      if (checkpoint !== null) noteResumed(checkpoint, output)
-      if (options.live) live = await openedLive(config, options, output)
-      await train(config, { checkpoint, force, call, interruption, live }, output)
-    } finally {
-      await live?.close()
-      interruption.dispose()
-    }
+    await amongRanks('lowrank train', options.json ?? false, (ranks, output) =>
+      trainGiven(given, options, ranks, output),
+    )
   })
+}
+
+async function trainGiven(
+  given: string | undefined,
+  options: Options,
+  ranks: Ranks,
+  output: Output,
+): Promise<void> {
+  const [path, resume] = configAndCheckpoint(given, options.resume)
+  checkLiveFlags(options)
+  const config = await loadConfig(path, options.set, notedOn(output))
+  const call = configCall(path, options.set ?? [])
+  const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
+  let live: LiveRun | undefined
+  try {
+    const { signal } = interruption
+    const force = options.force ?? false
+    const checkpoint = await checkRun(config, { resume, force, signal, writes: ranks.isFirst })
+    if (checkpoint !== null) noteResumed(checkpoint, output)
+    if (options.live && ranks.isFirst) live = await openedLive(config, options, output)
+    noteRanks(ranks, output)
+    await train(config, { checkpoint, force, call, interruption, live, ranks }, output)
+  } finally {
+    await live?.close()
+    interruption.dispose()
+  }
+}
+
+function noteRanks({ isAlone, size, library }: Ranks, output: Output): void {
+  if (isAlone) return
+  const { threads } = addon().cpu()
+  output.note(`Training on ${size} ranks by ${library}, ${counted(threads, 'thread')} each.`)
 }
 
 /** `train --resume run.yaml` reads like a config, though the flag takes it for a checkpoint. */
@@ -136,11 +155,12 @@ interface Call {
   call: string
   interruption: Interruption
   live: LiveRun | undefined
+  ranks: Ranks
 }
 
 async function train(
   config: RunConfig,
-  { checkpoint, force, call, interruption, live }: Call,
+  { checkpoint, force, call, interruption, live, ranks }: Call,
   output: Output,
 ): Promise<void> {
   const { signal } = interruption
@@ -191,10 +211,13 @@ async function train(
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)
-    const done = await follow(run, used, output, progress, reading, signal, live).catch((error: unknown) => {
-      throw error === signal.reason ? stopped(run, call) : error
-    })
+    const done = await follow(run, used, output, progress, reading, signal, live, ranks).catch(
+      (error: unknown) => {
+        throw error === signal.reason || ranks.isStop(error) ? stopped(run, call) : error
+      },
+    )
     if (done === undefined) throw stopped(run, call)
+    if (!ranks.isFirst) return
     interruption.promise = 'Skipping the sample rows; the adapter is saved.'
     const samples = done.privacy ? undefined : await askedShown(run, config, output, signal)
     await conclude(done, samples, model, used, call, output, progress)
@@ -246,6 +269,7 @@ async function follow(
   reading: StatusLine,
   signal: AbortSignal,
   live: LiveRun | undefined,
+  ranks: Ranks,
 ): Promise<DoneEvent | undefined> {
   let done: DoneEvent | undefined
   let isStopped = false
@@ -254,12 +278,13 @@ async function follow(
       reading.clear()
       if (event.event === 'plan') {
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
-        await writeFileWhole(savedConfig(config), configText(config))
+        if (ranks.isFirst) await writeFileWhole(savedConfig(config), configText(config))
         await live?.begin(run)
         noteData(run, progress)
         if (event.privacy) notePrivacy(event.privacy, progress)
         output.event<'train'>(lineOf(event))
-        await noteTime(run, output, progress, signal)
+        // Measured times are of one process that has all cores.
+        if (ranks.isAlone) await noteTime(run, output, progress, signal)
         progress.begin()
         continue
       }

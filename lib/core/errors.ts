@@ -57,6 +57,8 @@ export class AbortedError extends define('ABORTED') {}
 export class HubError extends define('HUB') {}
 /** Another process is working in the same folder; `details` has its `pid` and `host`. */
 export class BusyError extends define('BUSY') {}
+/** Processes that train together cannot be joined, do not agree, or one of them was lost. */
+export class RanksError extends define('RANKS') {}
 /** Writing a file failed (disk full, no permission); no partial file was left. */
 export class WriteError extends define('WRITE') {}
 /** A defect in lowrank itself: a check of ours that should never fail did. */

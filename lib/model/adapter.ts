@@ -51,6 +51,7 @@ import {
 } from '../train/forward-backward.js'
 import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
+import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
@@ -253,6 +254,7 @@ export class Adapter {
       folders,
       beginning: { resume, force },
       signal,
+      ranks: presentRanks(),
       onEvalProgress,
       use: (work) => this.use(work),
       begin: () => this.#claim(),

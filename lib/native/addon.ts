@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { packageRoot } from '../core/root.js'
 import type { Graph } from '../graph/graph.js'
+import type { Launch } from './launcher.js'
 import type { Category, FileLock, Place, PlanOptions, Precision, StorageFormat } from './lists.js'
 import { addonOrigin, loadAddon } from './load.js'
 import type { AdapterSpec, OptimizerState } from './types/adapter.js'
@@ -75,6 +76,22 @@ export interface CudaReport {
   cards: CudaCard[]
 }
 
+/** Libraries of MPI. */
+export interface MpiReport {
+  /** Those that can be opened, by file name, with their version in their own words. */
+  libraries: { name: string; version: string }[]
+  /** Why the others cannot, in the system's words. */
+  reasons: string[]
+}
+
+/** The place of this process among those that train together. */
+export interface JoinedRanks {
+  rank: number
+  size: number
+  /** With its version. */
+  library: string
+}
+
 export interface NativeAddon {
   version: string
   cpu(): CpuInfo
@@ -104,6 +121,21 @@ export interface NativeAddon {
    * another descriptor, of this process or another, has the lock.
    */
   lockFile(descriptor: number): FileLock
+  /** Opens the libraries, and connects nothing. */
+  mpi(): MpiReport
+  /**
+   * Joins the ranks that a launcher has started, once. Rejects with RANKS where no library of MPI understands the launcher.
+   * `size` is their number where it is known, else 0.
+   */
+  joinRanks(launch: Launch): Job<JoinedRanks>
+  /** Resolves with the messages of all ranks, in their order, when each has sent one. */
+  meetRanks(message: Uint8Array): Job<Uint8Array[]>
+  /** Resolves when all ranks have called it. Nobody may meet afterward. */
+  leaveRanks(): Job<void>
+  /** Ends the processes of all ranks at once. */
+  endRanks(exitCode: number): never
+  /** Cores that this process may run on, by number. */
+  allowedCores(): number[]
   createModel(graph: Graph, options?: { device?: Device }): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
   createAdapter(

@@ -319,12 +319,17 @@ function streamOf(
   }
 }
 
-/** Run data as windows, and how many optimizer steps it makes. */
+/**
+ * Run data as windows, and how many optimizer steps it makes.
+ * @param ranks that the run began with
+ */
 export function windowsOf(
   train: RunData['train'],
   options: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>,
+  ranks: number,
 ): { windows: WindowSource; totalSteps: number } {
-  const { gradientAccumulationSteps: accumulation, maxSteps, numTrainEpochs } = options
+  const { gradientAccumulationSteps, maxSteps, numTrainEpochs } = options
+  const accumulation = gradientAccumulationSteps * ranks
   if ('pass' in train) return { windows: new StreamWindows(train, accumulation), totalSteps: maxSteps ?? 0 }
   const windows = new Windows(train, accumulation)
   return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }

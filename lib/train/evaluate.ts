@@ -2,6 +2,7 @@
 import { exp } from '../core/portable-exp.js'
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
+import { Ranks } from './ranks.js'
 
 /** Means over pairs of answers. */
 export interface PreferenceMetrics {
@@ -40,6 +41,8 @@ export interface Evaluation extends PreferenceMetrics {
 export interface EvaluateControl {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluateProgress) => void) | undefined
+  /** Processes that share the batches; default: this one alone. */
+  ranks?: Ranks | undefined
 }
 
 /** Progress of an evaluation. */
@@ -55,20 +58,29 @@ export async function evaluateBatches(
   session: NativeSession,
   plan: string,
   source: BatchSource,
-  { signal, onProgress }: EvaluateControl = {},
+  { signal, onProgress, ranks = Ranks.alone() }: EvaluateControl = {},
 ): Promise<Evaluation> {
   const count = source.count(0)
+  const own = async () => {
+    const found: { index: number; lossSum: number; count: number; tokens: number }[] = []
+    for (let index = ranks.rank; index < count; index += ranks.size) {
+      signal?.throwIfAborted()
+      const batch = source.get(0, index)
+      const result = await session.evaluate(plan, batch).promise
+      found.push({ index, ...result, tokens: batch.tokens.length })
+      onProgress?.({ batches: Math.min(index + ranks.size, count), totalBatches: count })
+    }
+    return found
+  }
+  const found = (await ranks.together('batches of an evaluation', own)).flat()
   let lossSum = 0
   let supervisedTokens = 0
   let tokens = 0
-  for (let i = 0; i < count; i++) {
-    signal?.throwIfAborted()
-    const batch = source.get(0, i)
-    const result = await session.evaluate(plan, batch).promise
-    lossSum += result.lossSum
-    supervisedTokens += result.count
-    tokens += batch.tokens.length
-    onProgress?.({ batches: i + 1, totalBatches: count })
+  // In the order of batches, so that the sums are those of a process alone.
+  for (const batch of found.sort((a, b) => a.index - b.index)) {
+    lossSum += batch.lossSum
+    supervisedTokens += batch.count
+    tokens += batch.tokens
   }
   const loss = lossSum / supervisedTokens
   return { loss, perplexity: exp(loss), tokens, supervisedTokens }

@@ -55,7 +55,7 @@ class GradientSteps implements Steps {
 
   /** @param state where the run stands; it moves on with every step */
   constructor(setup: StepSetup, state: TrainingState, data: RunData) {
-    const { windows, totalSteps } = windowsOf(data.train, setup.options)
+    const { windows, totalSteps } = windowsOf(data.train, setup.options, state.ranks)
     this.totalSteps = totalSteps
     this.#data = data
     this.#preference = preferenceLoss(setup.options)
@@ -102,7 +102,7 @@ class GradientSteps implements Steps {
 
   /** Gradients of the whole window, and the update by them; the state moves on only when both are done. */
   async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
-    const { options, adapter } = this.#setup
+    const { options, adapter, ranks: processes } = this.#setup
     const state = this.#state
     const begin = performance.now()
     if (window.supervised === 0)
@@ -117,9 +117,11 @@ class GradientSteps implements Steps {
     }
     const { optimizerInBackward: inBackward } = options
     let lossSum = 0
+    const losses: [microStep: number, loss: number][] = []
     const metrics: Metrics = {}
     const per = this.#preference === null ? null : pairCounts(window.batches)
-    const add = (loss: number) => {
+    const add = (microStep: number, loss: number) => {
+      losses.push([microStep, loss])
       lossSum += loss
       if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
     }
@@ -136,23 +138,35 @@ class GradientSteps implements Steps {
           : lossPasses(session, TRAIN_PLAN, input, (logProbs) => {
               const loss = this.#preference as PreferenceLoss
               const made = pairLoss(loss, batch, logProbs, this.#references?.train ?? null, per)
-              add(made.loss)
+              add(microStep, made.loss)
               join(metrics, made.metrics)
               return made.weights
             })
       // The next micro-batches are packed while the engine works on this one.
-      if (microStep === 0) upcoming()
+      if (losses.length === 0) upcoming()
       const made = await this.#finite(index, () => job)
-      if (per === null) add(made.lossSum)
+      if (per === null) add(microStep, made.lossSum)
       return made.gradNorm ?? Number.NaN
     }
     let gradNorm = Number.NaN
-    for (const [microStep, batch] of window.batches.entries())
-      gradNorm = await (inBackward
-        ? this.#change(index, () => pass(microStep, batch))
-        : pass(microStep, batch))
+    const all = await processes.together('a step', async () => {
+      for (const [microStep, batch] of window.batches.entries())
+        if (microStep % processes.size === processes.rank)
+          gradNorm = await (inBackward
+            ? this.#change(index, () => pass(microStep, batch))
+            : pass(microStep, batch))
+      if (losses.length === 0) upcoming()
+      return { losses, metrics }
+    })
+    if (!processes.isAlone) {
+      // In the order of micro-batches, as a process alone adds them up.
+      const found = all.flatMap((each) => each.losses).sort(([a], [b]) => a - b)
+      lossSum = found.reduce((sum, [, loss]) => sum + loss, 0)
+      for (const [rank, each] of all.entries()) if (rank !== processes.rank) join(metrics, each.metrics)
+    }
     if (!inBackward)
       gradNorm = await this.#change(index, async () => {
+        if (!processes.isAlone) await translatedAsync(() => adapter.native.sumGradients().promise)
         const made = await this.#finite(index, () => adapter.native.optimizerStep(update).promise)
         warnOfRemarks()
         return made.gradNorm

@@ -75,6 +75,29 @@ export function keyOf({ base, quantization, precision, data, evaluation }: RunId
   return hashOf({ base, quantization, precision, data, evaluation })
 }
 
+/** Facts of a run in which all of its ranks have to agree, as texts. */
+export function factsOf(
+  { base, data, evaluation, now, ...identity }: RunIdentity,
+  options: RunOptions,
+): Record<string, string> {
+  const named = toFileKeys(trainSchema, options) as Record<string, unknown>
+  const optimizer = inMemory(named.optimizer)
+  return {
+    'base model': base,
+    'training data': data,
+    'evaluation data': evaluation ?? 'none',
+    time: String(now),
+    quantization: identity.quantization,
+    precision: identity.precision,
+    ...Object.fromEntries(
+      Object.entries({ ...named, ...identity.options, optimizer }).map(([key, value]) => [
+        key,
+        canonical(value) ?? 'null',
+      ]),
+    ),
+  }
+}
+
 /** A difference that keeps a checkpoint from going on exactly. */
 function notExact(
   path: string,

@@ -22,16 +22,19 @@ const WAYS_ON = {
 }
 
 /**
+ * @param writes false where another process writes the files of the run
  * @returns the checkpoint that the run is to go on from; null for a run from the start
  * @throws what the run itself would throw later; an abort rejects with the signal's reason
  */
 export async function checkRun(
   config: RunConfig,
-  { resume, force, signal }: Beginning & { signal: AbortSignal },
+  { resume, force, signal, writes = true }: Beginning & { signal: AbortSignal; writes?: boolean },
 ): Promise<Resumable | null> {
   const folders = foldersOf(config.outputDir, config.strategy)
-  for (const folder of new Set([folders.outputDir, folders.runDir])) await checkFolder(folder)
-  await checkRunLock(config.outputDir)
+  if (writes) {
+    for (const folder of new Set([folders.outputDir, folders.runDir])) await checkFolder(folder)
+    await checkRunLock(config.outputDir)
+  }
   const checkpoint = await checkpointOf(folders, { resume, force }, WAYS_ON)
   const paired = config.task !== 'causal_lm'
   const asRead = (data: DatasetConfig): DatasetConfig => (paired ? { ...data, format: 'preference' } : data)

@@ -12,6 +12,7 @@ import { type DataControl, prepareSample } from './data.js'
 import type { DataSources } from './dataset.js'
 import { evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
+import { presentRanks } from './ranks.js'
 import { TrainingRun } from './run.js'
 
 /** Callbacks and signal of a probe. */
@@ -66,6 +67,7 @@ export async function runProbe(
       folders: null,
       beginning: { resume: false, force: false },
       signal,
+      ranks: presentRanks(),
       onEvalProgress: undefined,
       use: (work) => base.lifetime.use(work),
       begin: () => () => undefined,

@@ -9,7 +9,7 @@ import * as z from 'zod'
 import { saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
-import { ConfigError, DataError, DivergedError } from '../core/errors.js'
+import { ConfigError, DataError, DivergedError, RanksError } from '../core/errors.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
 import { addon, type NativeSession, type OptimizerState, type StorageFormat } from '../native/addon.js'
@@ -20,7 +20,7 @@ import type { RunOptions } from '../options/options.js'
 import { remarksOnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, inFolder, MATCH_PLAN } from '../planning/plans.js'
-import { rulesOf } from '../strategies/index.js'
+import { rulesOf, strategyToFile } from '../strategies/index.js'
 import { privacyRemarks } from '../strategies/privacy-report.js'
 import { weightCacheSettings } from '../weights/cache.js'
 import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
@@ -33,11 +33,20 @@ import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
 import { countMatches } from './exact-match.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
-import { checkLength, continuedEvaluations, identityOf, keyOf, type RunIdentity } from './identity.js'
+import {
+  canonical,
+  checkLength,
+  continuedEvaluations,
+  factsOf,
+  identityOf,
+  keyOf,
+  type RunIdentity,
+} from './identity.js'
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
-import { Recorder, startEvent } from './record.js'
+import { checkRanks } from './ranks.js'
+import { packageVersion, Recorder, startEvent } from './record.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
@@ -60,6 +69,9 @@ const timeSchema = z.strictObject({
   onMeasure: callback<() => void>().optional(),
 })
 
+/** Adapters of ranks are compared at least every so many steps. */
+const COMPARED_STEPS = 50
+
 const WAYS_ON = {
   resume: 'resume: true',
   force: 'force: true',
@@ -73,6 +85,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Those of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
+  /** Where the run is kept, also by other ranks than this one, which then writes nothing there. */
+  readonly #place: RunFolders | null
   readonly #control: RunControl
   readonly #breathe = breather()
   #started = false
@@ -91,7 +105,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** @internal */
   constructor(setup: RunSetup) {
     this.#control = new RunControl(setup.signal)
-    this.#setup = { ...setup, signal: this.#control.signal }
+    this.#place = setup.folders
+    this.#setup = {
+      ...setup,
+      folders: setup.ranks.isFirst ? setup.folders : null,
+      signal: setup.ranks.joint(this.#control.signal),
+    }
     const { base, adapter, plans } = setup
     this.options = setup.options
     this.#remarks = remarksOnRate(setup.options, adapter.description.strategy)
@@ -218,7 +237,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
       throw new ConfigError('this training run has already been iterated; call adapter.train() again.')
-    const { base, adapter, options, evalFraction, folders, beginning, begin } = this.#setup
+    const { base, adapter, options, evalFraction, folders, beginning, begin, ranks } = this.#setup
     const finished = begin()
     this.#started = true
     let steps: Steps | undefined
@@ -230,8 +249,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#breathe()
       // Before the newest checkpoint is looked for, which another run may be writing.
       if (folders !== null && existsSync(folders.outputDir)) lock = await lockRun(folders.outputDir)
-      const checkpoint = await checkpointOf(folders, beginning, WAYS_ON)
-      const data = await this.#setup.data(checkpoint?.identity.now)
+      const checkpoint = await checkpointOf(this.#place, beginning, WAYS_ON)
+      const then = checkpoint?.identity.now
+      const now = ranks.isAlone ? then : await ranks.firsts('time', async () => then ?? Date.now())
+      const data = await this.#setup.data(now)
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
       this.#format = data.format
@@ -240,6 +261,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#breathe()
       const identity = identityOf(base, options, evalFraction, data)
       const state = await this.#start(checkpoint, identity)
+      if (!ranks.isAlone) await this.#agree(identity, state, checkpoint)
       this.#evaluations = state.evaluations
       const { makeSteps = gradientSteps } = this.#setup
       steps = makeSteps(this.#setup, state, data)
@@ -277,8 +299,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         await board?.append(event)
         yield event
       }
-    } catch (error) {
-      if (this.#control.isStop(error)) return
+    } catch (caught) {
+      if (this.#control.isStop(caught)) return
+      const together = this.#setup.signal?.aborted && caught === this.#setup.signal.reason
+      const error = together ? caught : await ranks.failed(caught)
       if (!this.#setup.signal?.aborted)
         await metrics?.fail(error, this.#latest?.step ?? this.#resumed?.step ?? 0)
       throw error
@@ -351,8 +375,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         }
         this.#latest = step
         this.#recordFormat()
+        const due = isDue(options.saveSteps, state.step)
+        if (due || state.step >= state.totalSteps || state.step % COMPARED_STEPS === 0) await this.#compare()
         // Before the step is told, so that whoever leaves the loop at it keeps its checkpoint.
-        if (isDue(options.saveSteps, state.step)) untold = await kept.save()
+        if (due) untold = await kept.save()
         yield step
         yield* recorder.after(state.step)
       }
@@ -379,8 +405,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   get #evaluateControl(): EvaluateControl {
-    const { signal, onEvalProgress: onProgress } = this.#setup
-    return { signal, onProgress }
+    const { signal, onEvalProgress: onProgress, ranks } = this.#setup
+    return { signal, onProgress, ranks }
   }
 
   /** Samples join the record of the run, unless another one has begun in its folder. */
@@ -434,8 +460,40 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       }
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       const cursor = { epoch: 0, microBatch: 0 }
-      return { run: randomUUID(), step: 0, totalSteps: 0, cursor, evaluations: [], totals }
+      const { size } = this.#setup.ranks
+      return { run: randomUUID(), step: 0, totalSteps: 0, cursor, evaluations: [], totals, ranks: size }
     })
+  }
+
+  /** Refuses ranks that would not compute the same, before anything is written. */
+  async #agree(identity: RunIdentity, state: TrainingState, checkpoint: Resumable | null): Promise<void> {
+    const { base, adapter, options, ranks, use } = this.#setup
+    checkRanks(options, adapter.description.strategy)
+    const { strategy } = adapter.description
+    await ranks.agree('start', {
+      'version of lowrank': packageVersion(),
+      'instruction set': addon().cpu().isa,
+      device: base.device === 'cpu' ? 'cpu' : 'cuda',
+      ...factsOf(identity, options),
+      strategy: canonical(strategyToFile(strategy)),
+      checkpoint: checkpoint === null ? 'none' : `${state.run} at step ${state.step}`,
+      adapter: await use(() => translatedAsync(() => adapter.native.digest().promise)),
+    })
+  }
+
+  /** Every rank makes the same updates, so their adapters stay the same bits. */
+  async #compare(): Promise<void> {
+    const { adapter, ranks, use } = this.#setup
+    if (ranks.isAlone) return
+    const digests = await ranks.together('comparison', () =>
+      use(() => translatedAsync(() => adapter.native.digest().promise)),
+    )
+    const other = digests.findIndex((digest) => digest !== digests[0])
+    if (other < 0) return
+    throw new RanksError(
+      `the adapter of ${ranks.name(other)} is no longer that of ${ranks.name(0)}: a processor or its memory may be faulty. Resume from the newest checkpoint without that machine.`,
+      { rank: other },
+    )
   }
 
   /**
@@ -448,7 +506,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     state: TrainingState,
     steps: Steps,
   ): Promise<EvalEvent | undefined> {
-    const { options, signal, use } = this.#setup
+    const { options, signal, use, ranks } = this.#setup
     const { step, evaluations } = state
     const due = step === 0 || step >= state.totalSteps || isDue(options.evalSteps, step)
     if (source === null || !due || evaluations.at(-1)?.step === step) return undefined
@@ -461,7 +519,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const matches = options.metricForBestModel === 'exact_match' ? rows : null
       const exactMatch =
         matches && (await use(() => countMatches(session, MATCH_PLAN, matches, control))).exactMatch
-      const evaluation = { step, ...found, ...(exactMatch === null ? {} : { exactMatch }) }
+      const own = { step, ...found, ...(exactMatch === null ? {} : { exactMatch }) }
+      // It may decide which step is the best, and where the run ends.
+      const evaluation = await ranks.firsts('evaluation', async () => own)
       evaluations.push(evaluation)
       return { event: 'eval', ...evaluation }
     } catch (error) {

@@ -14,6 +14,7 @@ import type { RunEvaluation } from './best.js'
 import type { RunData } from './data.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
+import type { Ranks } from './ranks.js'
 
 /** Makes the steps of a run. */
 export interface Steps {
@@ -49,6 +50,8 @@ export interface StepSetup {
   options: RunOptions
   beginning: { resume: string | boolean }
   signal: AbortSignal | undefined
+  /** The processes that make the run together. */
+  ranks: Ranks
 }
 
 /** @param state where the run stands; it moves on with every step */
@@ -68,6 +71,11 @@ export interface TrainingState {
   evaluations: RunEvaluation[]
   /** Sums over the run so far. */
   totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
+  /**
+   * Ranks that the run began with. With the accumulation they are the micro-batches of its steps, which stay the same when
+   * it goes on with another number of ranks.
+   */
+  ranks: number
   /** State of the strategy's rules between steps (`StepRules.state`). */
   rules?: unknown
 }

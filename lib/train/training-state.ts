@@ -26,7 +26,7 @@ const STATE_LIMIT = 64 << 20
 export async function writeState(
   folder: string,
   strategy: StrategyConfig,
-  { run, step, totalSteps, cursor, evaluations, totals, rules }: TrainingState,
+  { run, step, totalSteps, cursor, evaluations, totals, ranks, rules }: TrainingState,
   identity: RunIdentity,
 ): Promise<void> {
   const about = {
@@ -34,6 +34,7 @@ export async function writeState(
     run,
     strategy: strategyToFile(strategy),
     ...(rules === undefined ? {} : { rules }),
+    ...(ranks === 1 ? {} : { ranks }),
     step,
     total_steps: totalSteps,
     evaluations: evaluations.map(({ supervisedTokens, exactMatch, ...rest }) => ({
@@ -105,6 +106,7 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
   const { digest } = about.cursor as { digest?: unknown }
   const names = ['tokens', 'supervised_tokens', 'loss_sum', 'seconds']
   const [tokens = 0, supervisedTokens = 0, lossSum = 0, seconds = 0] = numbers('totals', names)
+  const [ranks = 1] = about.ranks === undefined ? [] : numbers('', ['ranks'])
   const options = (about.options ?? {}) as Record<string, unknown>
   if (hashOf(options) !== about.config)
     throw new FileFormatError(
@@ -120,6 +122,7 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
       evaluations: evaluationsOf(about.evaluations),
       cursor: { epoch, microBatch, ...(typeof digest === 'string' ? { digest } : {}) },
       totals: { tokens, supervisedTokens, lossSum, seconds },
+      ranks,
       ...(about.rules === undefined ? {} : { rules: about.rules }),
     },
     strategy: (about.strategy ?? {}) as Readonly<Record<string, unknown>>,

@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "adapters/digest.h"
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "comm/sum.h"
 #include "core/error.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
@@ -45,6 +47,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::scale_gradients>("scaleGradients"),
+                        InstanceMethod<&AdapterHandle::sum_gradients>("sumGradients"),
+                        InstanceMethod<&AdapterHandle::digest>("digest"),
                         InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
                         InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
                         InstanceMethod<&AdapterHandle::add_client>("addClient"),
@@ -325,6 +329,33 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
           },
           nothing);
     });
+  }
+
+  Napi::Value sum_gradients(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
+      return change<bool>(
+          info.Env(),
+          [](Context&, Adapter& adapter) {
+            const HostView<float> gradients(adapter.memory(), adapter.span(AdapterArray::gradient),
+                                            adapter.spec().trained_elements, "gradients");
+            sum_over_ranks(Engine::instance().comm(), gradients.data(), gradients.size());
+            return true;
+          },
+          nothing);
+    });
+  }
+
+  Napi::Value digest(const Napi::CallbackInfo& info) {
+    const auto adapter = payload(info.Env());
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::infer);
+    return environment(info.Env())
+        .channel->start<uint64_t>(
+            info.Env(), [adapter](Context& context, const CancelFlag&) { return digest_of(context.pool, *adapter); },
+            [](Napi::Env env, uint64_t& hash) -> Napi::Value {
+              return Napi::String::New(env, std::to_string(hash));
+            },
+            use, &adapter->memory());
   }
 
   /// A job that changes the adapter.

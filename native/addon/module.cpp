@@ -7,6 +7,7 @@
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "addon/ranks.h"
 #include "backends/cpu/device.h"
 #include "backends/cuda/device.h"
 #include "core/remarks.h"
@@ -284,6 +285,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("resetPeak", reset_peak);
   method("cachedBytes", cached_bytes);
   method("lockFile", lock_file);
+  define_ranks(env, exports);
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
   method("createSession", open_session);

@@ -8,8 +8,11 @@ namespace lowrank::os {
 /// A library that may not be there. It stays loaded until the process ends.
 class Library {
  public:
+  /// Users of its symbols: whoever asks `find`, or also libraries that are opened later. Windows makes no difference.
+  enum class Symbols { own, shared };
+
   /// @param name a path, or a name that the system's search finds
-  explicit Library(const std::string& name);
+  explicit Library(const std::string& name, Symbols symbols = Symbols::own);
   explicit operator bool() const { return handle_ != nullptr; }
   /// The system's reason for not opening it.
   const std::string& reason() const { return reason_; }
@@ -20,6 +23,9 @@ class Library {
   void* handle_ = nullptr;
   std::string reason_;
 };
+
+/// File name of a version of a library, such as libmpi.so.40; empty on Windows, where names have no versions.
+std::string versioned_library(const std::string& stem, int version);
 
 /// Keeps it loaded until the process ends, whoever closes it: a worker thread that ends closes the addon, and the engine
 /// thread may still be running in it. On Linux the linker says so in the file itself.

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "backends/cpu/device.h"
+#include "comm/alone.h"
 #include "core/error.h"
 #include "os/cores.h"
 #include "os/scheduling.h"
@@ -21,6 +22,8 @@ int threads_from_environment() {
 }
 
 }  // namespace
+
+Engine::Engine() : comm_(std::make_unique<Alone>()) {}
 
 Engine& Engine::instance() {
   static Engine* const engine = new Engine;  // leaked on purpose: its thread may outlive static destructors

@@ -10,8 +10,10 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "backends/cpu/kernels.h"
+#include "comm/comm.h"
 #include "core/context.h"
 #include "device/device.h"
 #include "runtime/gpus.h"
@@ -38,13 +40,16 @@ class Engine {
   cpu::Level level() const;
   /// The GPUs of this machine.
   Gpus& gpus() { return gpus_; }
+  /// The ranks that train together; this process alone until it joins others. For jobs.
+  Comm& comm() { return *comm_; }
+  void set_comm(std::unique_ptr<Comm> comm) { comm_ = std::move(comm); }
   /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") where it cannot be used.
   Memory& memory(const std::string& device);
   /// @param threads of the CPU; absent: those that are set
   std::unique_ptr<const KernelSizes> sizes(const std::string& device, std::optional<int> threads = {});
 
  private:
-  Engine() = default;
+  Engine();
   void work();
 
   mutable std::mutex mutex_;
@@ -60,6 +65,7 @@ class Engine {
   mutable int threads_ = 0;  // 0: not decided yet
   mutable std::optional<cpu::Level> level_;
   Gpus gpus_;
+  std::unique_ptr<Comm> comm_;
 };
 
 }  // namespace lowrank

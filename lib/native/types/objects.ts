@@ -163,6 +163,10 @@ export interface NativeAdapter {
   zeroGradients(): Job<void>
   /** Multiplies the gradients that have added up. */
   scaleGradients(factor: number): Job<void>
+  /** Adds up the gradients of all ranks, in the order of ranks; all of them have to call it. */
+  sumGradients(): Job<void>
+  /** Hash of all values. */
+  digest(): Job<string>
   /** Optimizer state of a parameter; empty if it is not trained. All values are zero before the first step. */
   state(name: string): StateTensor[]
   /** Copies bytes of it out, little-endian; as `read`. */

@@ -4,6 +4,10 @@
 
 namespace lowrank::os {
 
+std::string versioned_library(const std::string& stem, int version) {
+  return "lib" + stem + "." + std::to_string(version) + ".dylib";
+}
+
 void keep_loaded() {
   static const char inside = 0;
   Dl_info library{};

@@ -4,7 +4,8 @@
 
 namespace lowrank::os {
 
-Library::Library(const std::string& name) : handle_(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+Library::Library(const std::string& name, Symbols symbols)
+    : handle_(::dlopen(name.c_str(), RTLD_NOW | (symbols == Symbols::shared ? RTLD_GLOBAL : RTLD_LOCAL))) {
   if (handle_ != nullptr) return;
   const char* const why = ::dlerror();
   reason_ = why == nullptr ? name + ": cannot be opened" : why;

@@ -4,7 +4,7 @@
 
 namespace lowrank::os {
 
-Library::Library(const std::string& name) {
+Library::Library(const std::string& name, Symbols) {
   handle_ = LoadLibraryW(wide(name).c_str());
   if (handle_ == nullptr) reason_ = name + ": " + os::reason();
 }
@@ -13,6 +13,8 @@ void* Library::find(const char* name) const {
   if (handle_ == nullptr) return nullptr;
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(handle_), name));
 }
+
+std::string versioned_library(const std::string&, int) { return ""; }
 
 void keep_loaded() {
   static const wchar_t inside = 0;

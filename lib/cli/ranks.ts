@@ -1,0 +1,42 @@
+/** A verb among the ranks of an MPI job: the first tells how it goes, and of an error one rank tells. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { launchOf } from '../native/launcher.js'
+import { joinRanks, type Ranks } from '../train/ranks.js'
+import { exitCodeOf, reportError } from './errors.js'
+import { Output } from './output.js'
+
+/** A rank that cannot join leaves the word to one before it, whose end ends this one as well. */
+const WAIT_MS = 2000
+
+/**
+ * Joins the ranks, and leaves them when the work of all is done.
+ * @param work is given an output that says nothing on all ranks but the first
+ */
+export async function amongRanks(
+  verb: string,
+  json: boolean,
+  work: (ranks: Ranks, output: Output) => Promise<void>,
+): Promise<void> {
+  const ranks = await joined()
+  const output = ranks.isFirst ? new Output(json) : Output.silent()
+  if (!ranks.isFirst) process.removeAllListeners('warning')
+  try {
+    await work(ranks, output)
+    await ranks.meet('the end', null)
+  } catch (caught) {
+    const error = await ranks.failed(caught)
+    if (ranks.isAlone) throw error
+    // Before anyone leaves: launchers end the others when one has ended with an error.
+    process.exitCode = ranks.tells ? reportError(error, new Output(json), verb) : exitCodeOf(error)
+  }
+  await ranks.leave()
+}
+
+async function joined(): Promise<Ranks> {
+  try {
+    return await joinRanks()
+  } catch (error) {
+    if ((launchOf(process.env)?.rank ?? 0) > 0) await sleep(WAIT_MS)
+    throw error
+  }
+}

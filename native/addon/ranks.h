@@ -1,0 +1,11 @@
+// What JavaScript sees of the processes that train together.
+#pragma once
+
+#include <napi.h>
+
+namespace lowrank::addon {
+
+/// Adds the calls to what the addon exports.
+void define_ranks(Napi::Env env, Napi::Object exports);
+
+}  // namespace lowrank::addon

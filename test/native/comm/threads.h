@@ -1,0 +1,56 @@
+// Ranks that are threads of one process, for tests.
+#pragma once
+
+#include <barrier>
+#include <cstring>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "comm/comm.h"
+
+/// What the ranks of a job share.
+struct Job {
+  explicit Job(int size) : arrived(size), given(static_cast<size_t>(size)) {}
+  std::barrier<> arrived;
+  std::vector<const std::byte*> given;
+};
+
+class ThreadRank final : public lowrank::Comm {
+ public:
+  ThreadRank(Job& job, int rank) : job_(job), rank_(rank) {}
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(job_.given.size()); }
+  std::string library() const override { return "threads"; }
+  void gather(const void* own, void* all, int64_t bytes) override {
+    each(own, [&](int from, const std::byte* given) { std::memcpy(at(all, from * bytes), given, bytes); });
+  }
+  void exchange(const void* to, void* from, int64_t bytes) override {
+    each(to, [&](int rank, const std::byte* given) { std::memcpy(at(from, rank * bytes), given + rank_ * bytes, bytes); });
+  }
+  void leave() override {}
+  void end_all(int code) override { std::_Exit(code); }
+
+ private:
+  static std::byte* at(void* place, int64_t offset) { return static_cast<std::byte*>(place) + offset; }
+  void each(const void* own, const std::function<void(int, const std::byte*)>& take) {
+    job_.given[static_cast<size_t>(rank_)] = static_cast<const std::byte*>(own);
+    job_.arrived.arrive_and_wait();
+    for (int rank = 0; rank < size(); ++rank) take(rank, job_.given[static_cast<size_t>(rank)]);
+    job_.arrived.arrive_and_wait();
+  }
+  Job& job_;
+  const int rank_;
+};
+
+/// Runs the same work on so many ranks.
+inline void on_ranks(int size, const std::function<void(lowrank::Comm&)>& work) {
+  Job job(size);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank)
+    threads.emplace_back([&job, &work, rank] {
+      ThreadRank comm(job, rank);
+      work(comm);
+    });
+  for (std::thread& thread : threads) thread.join();
+}
