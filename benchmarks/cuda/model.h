@@ -28,8 +28,9 @@ inline Graph graph_of(const Shape& shape) {
   graph.vocab_size = shape.vocab;
   graph.layers = static_cast<int>(shape.layers);
   const int64_t head = shape.head_dim(), kv = shape.kv_heads * head;
+  graph.ropes.emplace_back();
   for (int64_t i = 0; i < head / 2; ++i)
-    graph.inv_freq.push_back(std::pow(500000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head)));
+    graph.ropes[0].inv_freq.push_back(std::pow(500000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head)));
   int layer = -1;
   const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
     graph.weights.push_back({name, rows, cols, kind});

@@ -14,7 +14,7 @@ import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
 import { ggufName, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
-import { type Graph, headsOf, type NodeOf, nodesOf } from '../graph/graph.js'
+import { type Graph, headsOf, type NodeOf, nodesOf, type Rotary } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
 import { ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
@@ -132,8 +132,9 @@ function refuseHeads({ graph, name }: BaseModel): void {
 }
 
 /** Divisors of the unscaled frequencies. */
-function divisors(config: Record<string, unknown>, { rope: { invFreq } }: Graph): Float32Array {
+function divisors(config: Record<string, unknown>, { ropes }: Graph): Float32Array {
   const { theta } = ropeParameters(config)
+  const [{ invFreq }] = ropes as [Rotary]
   return Float32Array.from(invFreq, (frequency, i) => pow(theta, -i / invFreq.length) / frequency)
 }
 
@@ -189,10 +190,13 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
     JSON.stringify(nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node)))
   if (nodes(expected) !== nodes(found)) return 'its arithmetic'
   const near = (a: number, b: number) => Math.abs(a - b) <= ROUNDING * Math.abs(a)
-  const same =
-    near(expected.rope.attentionFactor, found.rope.attentionFactor) &&
-    expected.rope.invFreq.every((frequency, i) => near(frequency, found.rope.invFreq[i] ?? Number.NaN))
-  return same ? undefined : 'the scaling of its rotary embedding'
+  const same = (a: Rotary, b: Rotary | undefined) =>
+    b !== undefined &&
+    near(a.attentionFactor, b.attentionFactor) &&
+    a.invFreq.every((frequency, i) => near(frequency, b.invFreq[i] ?? Number.NaN))
+  return expected.ropes.every((rope, i) => same(rope, found.ropes[i]))
+    ? undefined
+    : 'the scaling of its rotary embedding'
 }
 
 /** @throws {UnsupportedError} for a weight that has no name there */

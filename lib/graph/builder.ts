@@ -53,9 +53,10 @@ export class GraphBuilder {
     })
   }
 
-  /** Rotary position embedding of every head of x: [T, heads * headDim]. */
-  rope(path: string, x: Value, heads: number, headDim: number): Value {
-    return this.add(x.cols, 'operand', { op: 'rope', path, x: x.id, heads, headDim })
+  /** Rotary position embedding of every head of x: [T, heads * headDim], by the graph's rotation of that number. */
+  rope(path: string, x: Value, heads: number, headDim: number, table = 0): Value {
+    const chosen = table === 0 ? {} : { table }
+    return this.add(x.cols, 'operand', { op: 'rope', path, x: x.id, heads, headDim, ...chosen })
   }
 
   /**

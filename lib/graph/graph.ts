@@ -39,8 +39,8 @@ export type GraphNode = NodeBase &
     | { op: 'rms_norm'; x: number; weight: string; eps: number; scale?: number; out: number }
     /** out = x W^T (+ bias) (+ residual) */
     | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }
-    /** Rotates q and k; positions restart at every sequence. */
-    | { op: 'rope'; x: number; heads: number; headDim: number; out: number }
+    /** Rotates q and k by one of the graph's rotations, absent the first; positions restart at every sequence. */
+    | { op: 'rope'; x: number; heads: number; headDim: number; table?: number; out: number }
     | {
         op: 'attention'
         q: number
@@ -70,12 +70,16 @@ export interface Graph {
   weights: GraphWeight[]
   values: GraphValue[]
   nodes: GraphNode[]
-  rope: {
-    /** Radians per position, one per pair of a head's dimensions. */
-    invFreq: number[]
-    /** Multiplies cos and sin (1 except for scaled variants). */
-    attentionFactor: number
-  }
+  /** One for each kind of layer that rotates in its own way. */
+  ropes: Rotary[]
+}
+
+/** Angles of a rotary embedding. */
+export interface Rotary {
+  /** Radians per position, one per pair of a head's dimensions. */
+  invFreq: number[]
+  /** Multiplies cos and sin (1 except for scaled variants). */
+  attentionFactor: number
 }
 
 export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>

@@ -7,7 +7,7 @@ import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { LARGEST_ATTENTION_WIDTH } from '../formats/model-limits.js'
 import { GraphBuilder } from '../graph/builder.js'
-import type { Graph } from '../graph/graph.js'
+import type { Graph, Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
 import { rotaryFrequencies } from './rope.js'
 
@@ -27,12 +27,11 @@ export interface Decoder {
   /** True if queries and keys are normalized per head before they are rotated. */
   queryKeyNorm: boolean
   tied: boolean
-  invFreq: number[]
-  attentionFactor: number
+  ropes: Rotary[]
   /** Keys that a token of each layer sees, its own included; undefined for all before it. */
   windows: (number | undefined)[]
-  /** True for each layer that rotates its queries and keys. */
-  rotated: boolean[]
+  /** For each layer the number of the rotation of its queries and keys; undefined for none. */
+  rotations: (number | undefined)[]
   multipliers: Multipliers
 }
 
@@ -54,8 +53,8 @@ export interface DecoderTraits {
   bias(read: FieldReader): Decoder['bias']
   queryKeyNorm?: true
   windows(read: FieldReader, layers: number): Decoder['windows']
-  /** Layers that rotate queries and keys; all by default. */
-  rotated?(read: FieldReader, layers: number): Decoder['rotated']
+  /** True for each layer that rotates queries and keys; all by default. */
+  rotated?(read: FieldReader, layers: number): boolean[]
   /** All 1 by default, but that of the scores, which is 1 / sqrt(head_dim). */
   multipliers?(read: FieldReader): Multipliers
 }
@@ -105,6 +104,8 @@ export function readDecoder(
     )
   refuseDropout(config, 'attention_dropout')
   const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))
+  if (ropeFactors) rope.invFreq = rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1))
+  const rotated = traits.rotated?.(read, layers)
   return {
     family,
     vocabSize: read.size('vocab_size'),
@@ -118,10 +119,9 @@ export function readDecoder(
     bias: traits.bias(read),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     tied: read.flag('tie_word_embeddings', false),
-    invFreq: ropeFactors ? rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1)) : rope.invFreq,
-    attentionFactor: rope.attentionFactor,
+    ropes: [rope],
     windows: traits.windows(read, layers),
-    rotated: traits.rotated?.(read, layers) ?? Array.from({ length: layers }, () => true),
+    rotations: Array.from({ length: layers }, (_, layer) => (rotated?.[layer] === false ? undefined : 0)),
     multipliers: traits.multipliers?.(read) ?? {
       embedding: 1,
       residual: 1,
@@ -162,9 +162,10 @@ export function decoderGraph(c: Decoder): Graph {
         q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, { width: headDim })
         k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, { width: headDim })
       }
-      if (c.rotated[layer]) {
-        q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
-        k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
+      const rotation = c.rotations[layer]
+      if (rotation !== undefined) {
+        q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim, rotation)
+        k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim, rotation)
       }
       const window = c.windows[layer]
       const attended = g.attention(`${at}.self_attn`, q, k, v, {
@@ -192,6 +193,6 @@ export function decoderGraph(c: Decoder): Graph {
     family: c.family,
     vocabSize: c.vocabSize,
     layers: c.layers,
-    rope: { invFreq: c.invFreq, attentionFactor: c.attentionFactor },
+    ropes: c.ropes,
   })
 }

@@ -5,14 +5,8 @@
 import { UnsupportedError } from '../core/errors.js'
 import { log, pow } from '../core/portable-math.js'
 import { quote } from '../core/quote.js'
+import type { Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
-
-export interface Rotary {
-  /** Radians per position of each pair, scaling applied: headDim / 2 numbers. */
-  invFreq: number[]
-  /** Multiplies cos and sin. */
-  attentionFactor: number
-}
 
 interface Plain {
   /** Frequency j is theta^(-2j / headDim). */

@@ -46,16 +46,20 @@ Graph to_graph(Napi::Value value) {
     if (n.has("residual")) node.residual = id("residual");
     if (n.has("heads")) node.heads = id("heads");
     if (n.has("headDim")) node.head_dim = id("headDim");
+    if (n.has("table")) node.table = id("table");
     node.eps = static_cast<float>(n.number("eps", 0));
     if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));
     graph.nodes.push_back(std::move(node));
   }
-  const Fields rope(fields.get("rope"), "graph.rope");
-  for (const Napi::Value f : rope.list("invFreq")) {
-    if (!f.IsNumber()) rope.wrong("invFreq", "numbers");
-    graph.inv_freq.push_back(f.As<Napi::Number>().DoubleValue());
+  for (const Napi::Value item : fields.list("ropes")) {
+    const Fields rope(item, "graph.ropes");
+    Rotary& rotary = graph.ropes.emplace_back();
+    for (const Napi::Value f : rope.list("invFreq")) {
+      if (!f.IsNumber()) rope.wrong("invFreq", "numbers");
+      rotary.inv_freq.push_back(f.As<Napi::Number>().DoubleValue());
+    }
+    rotary.attention_factor = rope.number("attentionFactor");
   }
-  graph.attention_factor = rope.number("attentionFactor");
   graph.weight_of_name.clear();  // check_graph fills it, refusing duplicates
   return graph;
 }

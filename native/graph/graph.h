@@ -39,7 +39,14 @@ struct Node {
   int kv_heads = 0;
   int head_dim = 0;
   int layer = -1;
+  int table = 0;    // rotation of a rope, by its number in the graph
   int window = -1;  // keys that a token of an attention sees at most; absent: all before it and its own
+};
+
+/// Angles of a rotary embedding.
+struct Rotary {
+  std::vector<double> inv_freq;
+  double attention_factor = 1;
 };
 
 struct Graph {
@@ -49,8 +56,7 @@ struct Graph {
   std::vector<GraphWeight> weights;
   std::vector<GraphValue> values;
   std::vector<Node> nodes;
-  std::vector<double> inv_freq;
-  double attention_factor = 1;
+  std::vector<Rotary> ropes;
 
   // Filled by check_graph.
   std::vector<int> producer;                // node that makes each value

@@ -13,14 +13,18 @@ void shape(const NodeCheck& check) {
   const int64_t cols = check.input().cols;
   check.expect_operands();
   check.expect(cols == int64_t{node.heads} * node.head_dim && check.out().cols == cols, "width is not heads x headDim");
-  check.expect(node.head_dim == 2 * static_cast<int64_t>(check.graph.inv_freq.size()),
-               "rope.invFreq must have headDim / 2 numbers");
+  const std::vector<Rotary>& ropes = check.graph.ropes;
+  check.expect(node.table >= 0 && node.table < static_cast<int>(ropes.size()), "the graph has no rotation of its number");
+  check.expect(node.head_dim == 2 * static_cast<int64_t>(ropes[node.table].inv_freq.size()),
+               "invFreq of its rotation must have headDim / 2 numbers");
 }
 
 void rotate(Run& run, const Step& s, int buffer, bool inverse) {
   const Node& n = run.node(s);
-  run.launch(Rope{run.tokens, n.heads, n.head_dim, run.matrix(buffer), run.at<int32_t>(run.plan.positions), run.cos,
-                  run.sin, inverse});
+  const Ptr<float> cos = run.ropes + rope_table_floats(run.graph, n.table, run.positions);
+  const Ptr<float> sin = cos + run.positions * (n.head_dim / 2);
+  run.launch(Rope{run.tokens, n.heads, n.head_dim, run.matrix(buffer), run.at<int32_t>(run.plan.positions), cos, sin,
+                  inverse});
 }
 
 /// y in place
@@ -54,8 +58,10 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
-  return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
+int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions) {
+  int64_t floats = 0;
+  for (size_t i = 0; i < first; ++i) floats += 2 * positions * static_cast<int64_t>(graph.ropes[i].inv_freq.size());
+  return floats;
 }
 
 const OpRules rope{.overwrites = true, .shape = shape, .forward = forward, .backward = backward};

@@ -7,7 +7,8 @@ namespace lowrank {
 
 extern const OpRules rope;
 
-/// Bytes of the cos and sin tables for that many positions.
-int64_t rope_table_bytes(const Graph& graph, int64_t positions);
+/// Numbers of the tables of the first rotations of a graph for that many positions: of each cos [positions, pairs], then
+/// sin.
+int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions);
 
 }  // namespace lowrank

@@ -173,7 +173,7 @@ class Builder final : public Planner {
     run.counting = true;
     run.adapters = runs_;
     run.arena = run.kv_cache = Ptr<std::byte>(kNowhere);
-    run.cos = run.sin = Ptr<float>(kNowhere);
+    run.ropes = Ptr<float>(kNowhere);
     step.kind->run(run, step);
     if (room.bytes() > 0)  // the last buffer that a step makes
       step.workspace = add_buffer("workspace " + graph_.nodes[step.node].path, Category::workspace, DType::u8,

@@ -66,7 +66,8 @@ class Run {
 
   // The session.
   Ptr<std::byte> arena, kv_cache;
-  Ptr<float> cos, sin;
+  Ptr<float> ropes;  // see rope_table_floats
+  int64_t positions = 0;
   Stash* stash = nullptr;  // null where no plan offloads
 
   const Node& node(const Step& step) const { return graph.nodes[step.node]; }

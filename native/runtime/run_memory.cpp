@@ -38,18 +38,20 @@ int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std
   return sequences * adapters[0]->trained_elements * 4;
 }
 
-/// cos [positions, head_dim / 2], then sin.
 std::vector<float> rope_tables(const Graph& graph, int64_t positions) {
-  const auto pairs = static_cast<int64_t>(graph.inv_freq.size());
-  std::vector<float> tables(static_cast<size_t>(2 * positions * pairs));
-  float* const cos = tables.data();
-  float* const sin = cos + positions * pairs;
-  for (int64_t p = 0; p < positions; ++p) {
-    for (int64_t j = 0; j < pairs; ++j) {
-      const auto [sine, cosine] = math::sin_cos(static_cast<double>(p) * graph.inv_freq[j]);
-      cos[p * pairs + j] = static_cast<float>(cosine * graph.attention_factor);
-      sin[p * pairs + j] = static_cast<float>(sine * graph.attention_factor);
+  std::vector<float> tables(static_cast<size_t>(rope_table_floats(graph, graph.ropes.size(), positions)));
+  float* cos = tables.data();
+  for (const Rotary& rope : graph.ropes) {
+    const auto pairs = static_cast<int64_t>(rope.inv_freq.size());
+    float* const sin = cos + positions * pairs;
+    for (int64_t p = 0; p < positions; ++p) {
+      for (int64_t j = 0; j < pairs; ++j) {
+        const auto [sine, cosine] = math::sin_cos(static_cast<double>(p) * rope.inv_freq[j]);
+        cos[p * pairs + j] = static_cast<float>(cosine * rope.attention_factor);
+        sin[p * pairs + j] = static_cast<float>(sine * rope.attention_factor);
+      }
     }
+    cos = sin + positions * pairs;
   }
   return tables;
 }
@@ -79,7 +81,7 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
   if (largest != nullptr) arena = largest->arena_bytes;
   if (!adapters.empty()) moments = 8 * moments_before(adapters, plans, adapters[0]->terms.size());
   examples = example_bytes(adapters, plans);
-  rope = rope_table_bytes(graph, positions);
+  rope = 4 * rope_table_floats(graph, graph.ropes.size(), positions);
 }
 
 RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
@@ -101,8 +103,8 @@ RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const
 void RunMemory::place(Run& run) const {
   run.arena = arena->data();
   run.kv_cache = kv_cache->data();
-  run.cos = rope->data().as<float>();
-  run.sin = run.cos + positions_ * static_cast<int64_t>(run.graph.inv_freq.size());
+  run.ropes = rope->data().as<float>();
+  run.positions = positions_;
   run.stash = stash.get();
 }
 

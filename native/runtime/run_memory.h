@@ -36,7 +36,7 @@ struct RunMemory {
   std::unique_ptr<Allocation> arena, kv_cache;
   std::unique_ptr<Allocation> moments;   // of h at each term of the first adapter, [rank, rank] in double precision
   std::unique_ptr<Allocation> examples;  // gradients of the sequences of a micro-batch, [sequences, trained] f32
-  std::unique_ptr<Allocation> rope;      // cos [positions, head_dim / 2], then sin
+  std::unique_ptr<Allocation> rope;      // see rope_table_floats
   std::unique_ptr<Stash> stash;            // of the plan that stashes most
 
  private:

@@ -200,7 +200,7 @@ describe('a SmolLM3', () => {
 
   it('has a theta of 2e6 and a tied head where its config is silent', () => {
     const graph = smollm3({})
-    expect(graph.rope.invFreq[1]).toBeCloseTo(2e6 ** (-2 / 16), 12)
+    expect(graph.ropes[0]?.invFreq[1]).toBeCloseTo(2e6 ** (-2 / 16), 12)
     expect(graph.weights.some(({ name }) => name === 'lm_head.weight')).toBe(false)
   })
 

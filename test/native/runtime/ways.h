@@ -30,7 +30,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab) {
   graph.vocab_size = vocab;
   graph.layers = blocks;
   int at = 0;
-  for (int64_t i = 0; i < kHead / 2; ++i) graph.inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
+  graph.ropes.emplace_back();
+  for (int64_t i = 0; i < kHead / 2; ++i) graph.ropes[0].inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
   const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
     graph.weights.push_back({name, rows, cols, kind});
     return static_cast<int>(graph.weights.size()) - 1;
