@@ -16,7 +16,7 @@ import { ggufName, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import { type Graph, headsOf, type NodeOf, nodesOf, type Rotary } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
-import { ropeParameters } from '../models/rope.js'
+import { ropeOfLayers, ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
 
 /** Metadata and remarks of a GGUF file. */
@@ -65,7 +65,7 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
     ...hyperParameters(name, base),
     ...tokenizer.fields,
   ]
-  const { type } = ropeParameters(files.config)
+  const { type } = ropeParameters(ropeOfFile(files.config, graph))
   return {
     fields,
     ropeFactors: type === 'llama3' ? divisors(files.config, graph) : undefined,
@@ -84,11 +84,13 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
   const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
   const up = graph.weights.find(({ name }) => name.endsWith('.mlp.up_proj.weight'))
-  const { theta, type, scaling } = ropeParameters(config)
+  const { numbers, windowPeriod } = ggufArchitecture(graph.family)
+  const { theta, type, scaling } = ropeParameters(ropeOfFile(config, graph))
   const positions = config.max_position_embeddings
   if (typeof positions !== 'number')
     throw new UnsupportedError('config.json has no max_position_embeddings, which a GGUF file requires.')
-  const window = windowsOf(graph)[0]
+  const windows = windowsOf(graph)
+  const window = windowPeriod === undefined ? windows[0] : windows.find((size) => size !== undefined)
   const own: ((key: string) => GgufField)[] = []
   const add = (write: (key: string, value: number) => GgufField, key: string, value: number) =>
     own.push((prefix) => write(`${prefix}.${key}`, value))
@@ -103,9 +105,11 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   add(u32, 'attention.value_length', headDim)
   const { rms_norm_eps: eps } = config
   add(f32, 'attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps)
-  for (const [key, value] of ggufArchitecture(graph.family).numbers?.(config) ?? [])
-    add(f32, key, value as number)
+  for (const [key, value] of numbers?.(config) ?? []) add(f32, key, value as number)
   if (window !== undefined) add(u32, 'attention.sliding_window', window)
+  // Without a layer that has none, no layer ends a period.
+  const period = windows.indexOf(undefined) + 1 || graph.layers + 1
+  if (window !== undefined && windowPeriod !== undefined) add(u32, 'attention.sliding_window_pattern', period)
   add(u32, 'rope.dimension_count', headDim)
   add(f32, 'rope.freq_base', theta)
   if (type === 'linear' || type === 'yarn') {
@@ -132,10 +136,15 @@ function refuseHeads({ graph, name }: BaseModel): void {
 }
 
 /** Divisors of the unscaled frequencies. */
-function divisors(config: Record<string, unknown>, { ropes }: Graph): Float32Array {
-  const { theta } = ropeParameters(config)
-  const [{ invFreq }] = ropes as [Rotary]
+function divisors(config: Record<string, unknown>, graph: Graph): Float32Array {
+  const { theta } = ropeParameters(ropeOfFile(config, graph))
+  const [{ invFreq }] = graph.ropes as [Rotary]
   return Float32Array.from(invFreq, (frequency, i) => pow(theta, -i / invFreq.length) / frequency)
+}
+
+/** The config of the rotation that the keys of the file describe: that of layers without a window. */
+function ropeOfFile(config: Record<string, unknown>, { ropes }: Graph): Record<string, unknown> {
+  return ropes.length > 1 ? ropeOfLayers(config, 'full_attention') : config
 }
 
 function windowsOf(graph: Graph): (number | undefined)[] {
@@ -144,7 +153,7 @@ function windowsOf(graph: Graph): (number | undefined)[] {
 
 function windowRemarks(graph: Graph): string[] {
   const [window] = windowsOf(graph)
-  if (window === undefined) return []
+  if (window === undefined || ggufArchitecture(graph.family).windowPeriod !== undefined) return []
   return [
     `llama.cpp ignores the sliding window of this model: its answers differ for texts longer than ${window} tokens`,
   ]
@@ -165,7 +174,7 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   const place = { type, offset: 0, bytes: 0 }
   const tensors = graph.weights.map((weight) => {
     const dims = weight.kind === 'vector' ? [weight.cols] : [weight.cols, weight.rows]
-    return { name: nameInGguf(weight.name), dims, ...place }
+    return { name: nameInGguf(weight.name, graph.family), dims, ...place }
   })
   if (ropeFactors) tensors.push({ name: ROPE_FACTORS, dims: [ropeFactors.length], ...place })
   const metadata = new Map(fields.map(({ key, value }) => [key, value]))
@@ -200,8 +209,8 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
 }
 
 /** @throws {UnsupportedError} for a weight that has no name there */
-export function nameInGguf(name: string): string {
-  const found = ggufName(name)
+export function nameInGguf(name: string, family: string): string {
+  const found = ggufName(name, ggufArchitecture(family).norms)
   if (found !== undefined) return found
   throw new UnsupportedError(
     `the weight ${name} has no name in GGUF files; write a safetensors folder instead.`,

@@ -56,7 +56,7 @@ export async function writeGgufLora(
   ]
   const type = TYPES[dtype]
   const tensors = pairs.flatMap((pair): GgufInput[] => {
-    const inGguf = nameInGguf(adaptedWeight(base, pair.target))
+    const inGguf = nameInGguf(adaptedWeight(base, pair.target), base.graph.family)
     const factor = (weight * pair.scale * pair.rank) / alpha
     const b = () => inFileOrder(scaled(pair.b(), factor), pair, base.graph)
     return [

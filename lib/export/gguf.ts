@@ -38,15 +38,19 @@ export async function writeGgufModel(
   const { fields, ropeFactors, remarks } = await describeGguf(base)
   const reader = new WeightReader(base, adapters, onto)
   const { heads, kvHeads } = headsOf(base.graph)
-  const { permuted } = ggufArchitecture(base.graph.family)
+  const { permuted, normShift } = ggufArchitecture(base.graph.family)
   const tensors = outTensors(base, adapters).map((tensor): GgufInput => {
     const type = typeOf(tensor, dtype)
     const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
     return {
-      name: nameInGguf(tensor.name),
+      name: nameInGguf(tensor.name, base.graph.family),
       shape: tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols],
       type: TYPES[type].type,
-      data: () => reader.rows(tensor, type, turned),
+      data: () =>
+        reader.rows(tensor, type, {
+          ...(turned === undefined ? {} : { permutedHeads: turned }),
+          ...(normShift !== undefined && tensor.name.endsWith('norm.weight') ? { shift: normShift } : {}),
+        }),
     }
   })
   if (ropeFactors) tensors.unshift(ropeTensor(ropeFactors))

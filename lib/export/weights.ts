@@ -81,10 +81,14 @@ export class WeightReader {
 
   /**
    * The rows of a tensor in a file's type.
-   * @param permutedHeads writes rows as GGUF files have them; see `ReadWeightOptions`
+   * @param form rows and elements as GGUF files have them
    * @throws {ConfigError} for a number that the type cannot hold
    */
-  async *rows(tensor: OutTensor, type: FileType, permutedHeads?: number): AsyncGenerator<Uint8Array> {
+  async *rows(
+    tensor: OutTensor,
+    type: FileType,
+    form: Pick<ReadWeightOptions, 'permutedHeads' | 'shift'> = {},
+  ): AsyncGenerator<Uint8Array> {
     const { native, close } = await this.#open(tensor)
     try {
       const perPiece = Math.max(1, Math.floor(PIECE_BYTES / (tensor.cols * 4)))
@@ -96,7 +100,7 @@ export class WeightReader {
           count,
           adapters: this.#activeAdapters(),
           ...(tensor.target === undefined ? {} : { target: tensor.target }),
-          ...(permutedHeads === undefined ? {} : { permutedHeads }),
+          ...form,
         }
         yield await translatedAsync(() => native.readWeight(tensor.weight, given).promise)
       }

@@ -8,7 +8,14 @@ import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
-import { huggingFaceName, permutedHeads, ROPE_FACTORS } from './gguf-names.js'
+import {
+  huggingFaceName,
+  NORMS_AFTER,
+  NORMS_AROUND,
+  type NormNames,
+  permutedHeads,
+  ROPE_FACTORS,
+} from './gguf-names.js'
 import { LARGEST_SIZES } from './model-limits.js'
 import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
@@ -29,6 +36,12 @@ interface Architecture {
   permuted: boolean
   /** Known tensors that none of its models has. */
   lacks: RegExp
+  /** Names of the norms of a block. Default NORMS_BEFORE. */
+  norms?: NormNames
+  /** What its files hold the weights of all norms with. Default 0. */
+  normShift?: number
+  /** If only some layers have the window: of so many layers all but the last, where a file does not say it. */
+  windowPeriod?: number
   /** True if llama.cpp takes the size of a head from the hidden size, whatever a file says. */
   plainHeads?: true
   /** Numbers of a config that its files have beside those that all have, by key. */
@@ -138,6 +151,94 @@ const granite: Architecture = {
   },
 }
 
+const olmo2: Architecture = {
+  models: 'OLMo 2 and 3',
+  families: ['olmo2', 'olmo3'],
+  permuted: false,
+  norms: NORMS_AFTER,
+  windowPeriod: 4,
+  plainHeads: true,
+  lacks: /\.bias$/,
+  config(keys, names) {
+    if (!names.has('output.weight'))
+      throw new UnsupportedError(
+        `${keys.path} has no head of its own (output.weight), which models of this architecture require`,
+        { path: keys.path },
+      )
+    const window = keys.integer('attention.sliding_window')
+    if (!window) return { architectures: ['Olmo2ForCausalLM'], model_type: 'olmo2' }
+    const theta = keys.number('rope.freq_base') ?? 10_000
+    // Layers with a window rotate by the plain frequencies.
+    return {
+      architectures: ['Olmo3ForCausalLM'],
+      model_type: 'olmo3',
+      sliding_window: window,
+      layer_types: layerTypes(keys, 4),
+      rope_parameters: {
+        full_attention: { rope_type: 'default', ...ropeScaling(keys), rope_theta: theta },
+        sliding_attention: { rope_type: 'default', rope_theta: theta },
+      },
+      rope_scaling: null,
+    }
+  },
+}
+
+const gemma3: Architecture = {
+  models: 'Gemma 3, text',
+  families: ['gemma3_text'],
+  permuted: false,
+  norms: NORMS_AROUND,
+  normShift: 1,
+  windowPeriod: 6,
+  lacks: /\.bias$/,
+  numbers: (config) => [['rope.freq_base_swa', localTheta(config)]],
+  config(keys) {
+    const need = (key: string) => keys.required(key, keys.integer(key, 1))
+    const heads = need('attention.head_count')
+    const plain = need('embedding_length') / heads
+    const cap = keys.number('final_logit_softcapping')
+    return {
+      architectures: ['Gemma3ForCausalLM'],
+      model_type: 'gemma3_text',
+      hidden_activation: 'gelu_pytorch_tanh',
+      // As llama.cpp has it: in the model of 62 layers the scale is that of the hidden size.
+      query_pre_attn_scalar:
+        need('block_count') === 62 ? plain : (keys.integer('attention.key_length', 1) ?? plain),
+      sliding_window: need('attention.sliding_window'),
+      layer_types: layerTypes(keys, 6),
+      rope_local_base_freq: keys.number('rope.freq_base_swa') ?? 10_000,
+      ...(cap ? { final_logit_softcapping: cap } : {}),
+    }
+  },
+}
+
+function localTheta({
+  rope_parameters: byType,
+  rope_local_base_freq: older,
+}: Record<string, unknown>): unknown {
+  const { sliding_attention: local } = (byType ?? {}) as Record<string, Record<string, unknown> | undefined>
+  return local?.rope_theta ?? older ?? 10_000
+}
+
+/** Layers with a window, by the period of the file, its list (true is a window), or that of the architecture. */
+function layerTypes(keys: GgufKeys, period: number): string[] {
+  const layers = keys.required('block_count', keys.integer('block_count', 1))
+  const key = 'attention.sliding_window_pattern'
+  const list = keys.metadata.get(keys.prefix + key)
+  const windowed = (layer: number): boolean => {
+    if (Array.isArray(list)) return list[layer] === true
+    return (layer + 1) % (keys.integer(key, 1) ?? period) !== 0
+  }
+  if (Array.isArray(list) && (list.length !== layers || list.some((entry) => typeof entry !== 'boolean')))
+    throw new FileFormatError(
+      `${keys.path}: ${keys.prefix}${key} must be a number or ${layers} times true or false, one for each layer`,
+      { path: keys.path },
+    )
+  return Array.from({ length: layers }, (_, layer) =>
+    windowed(layer) ? 'sliding_attention' : 'full_attention',
+  )
+}
+
 /** @throws {UnsupportedError} for a window that only some layers may have */
 function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
@@ -154,6 +255,8 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['qwen3', qwen3],
   ['smollm3', smollm3],
   ['granite', granite],
+  ['olmo2', olmo2],
+  ['gemma3', gemma3],
 ])
 
 /**
@@ -162,7 +265,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
  */
 export function ggufArchitecture(
   family: string,
-): { name: string } & Pick<Architecture, 'permuted' | 'plainHeads' | 'numbers'> {
+): { name: string } & Omit<Architecture, 'models' | 'families' | 'lacks' | 'config'> {
   for (const [name, architecture] of ARCHITECTURES)
     if (architecture.families.includes(family)) return { name, ...architecture }
   const known = [...ARCHITECTURES.values()].flatMap(({ families }) => families)
@@ -346,10 +449,14 @@ function vocabularySize(keys: GgufKeys, embedding: GgufTensor | undefined): numb
 function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
   const type = keys.text('rope.scaling.type') ?? (keys.has('rope.scale_linear') ? 'linear' : 'none')
   if (type === 'none') return null
+  const factor = keys.number('rope.scaling.factor') ?? keys.number('rope.scale_linear')
   // llama.cpp multiplies what YaRN infers from the factor by these; config.json has a key for the product only.
+  // Converters write what is inferred as `yarn_attn_factor`, which has no effect there.
+  const inferred = 1 + 0.1 * Math.log(factor ?? 1)
   for (const name of ['attn_factor', 'yarn_attn_factor', 'yarn_ext_factor']) {
     const key = `rope.scaling.${name}`
     const value = keys.number(key) ?? 1
+    if (name === 'yarn_attn_factor' && type === 'yarn' && Math.abs(value - inferred) < 1e-6) continue
     if (value !== 1)
       throw new UnsupportedError(
         `${keys.path}: ${keys.prefix}${key} is ${value}; RoPE scaling is supported only if it is 1 or absent`,
@@ -357,7 +464,7 @@ function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
       )
   }
   const entries: [string, number | undefined][] = [
-    ['factor', keys.number('rope.scaling.factor') ?? keys.number('rope.scale_linear')],
+    ['factor', factor],
     ['original_max_position_embeddings', keys.integer('rope.scaling.original_context_length', 1)],
     ['beta_fast', keys.number('rope.scaling.yarn_beta_fast')],
     ['beta_slow', keys.number('rope.scaling.yarn_beta_slow')],
@@ -380,10 +487,10 @@ function addTensor(
   model: GgufModel,
   path: string,
   tensor: GgufTensor,
-  { models, permuted, lacks }: Architecture,
+  { models, permuted, lacks, norms, normShift }: Architecture,
 ): void {
   const { config, tensors } = model
-  const name = huggingFaceName(tensor.name, config.num_hidden_layers as number)
+  const name = huggingFaceName(tensor.name, config.num_hidden_layers as number, norms)
   if (name === undefined || lacks.test(name)) {
     throw new UnsupportedError(
       `${path} has the tensor ${quote(tensor.name)}, which no model of its architecture (${models}) has`,
@@ -410,6 +517,7 @@ function addTensor(
     }
     entry.permutedHeads = heads
   }
+  if (normShift !== undefined && name.endsWith('norm.weight')) entry.shift = normShift
   tensors.set(name, entry)
 }
 

@@ -15,17 +15,36 @@ const OUTER: readonly (readonly [string, string])[] = [
 
 /** The same within `blk.N.` and `model.layers.N.`. */
 const INNER: readonly (readonly [string, string])[] = [
-  ['attn_norm', 'input_layernorm'],
   ['attn_q', 'self_attn.q_proj'],
   ['attn_k', 'self_attn.k_proj'],
   ['attn_v', 'self_attn.v_proj'],
   ['attn_q_norm', 'self_attn.q_norm'],
   ['attn_k_norm', 'self_attn.k_norm'],
   ['attn_output', 'self_attn.o_proj'],
-  ['ffn_norm', 'post_attention_layernorm'],
   ['ffn_gate', 'mlp.gate_proj'],
   ['ffn_up', 'mlp.up_proj'],
   ['ffn_down', 'mlp.down_proj'],
+]
+
+/** Names of the norms of a block, which architectures have in different places. */
+export type NormNames = readonly (readonly [string, string])[]
+
+/** Before attention and before the MLP. */
+export const NORMS_BEFORE: NormNames = [
+  ['attn_norm', 'input_layernorm'],
+  ['ffn_norm', 'post_attention_layernorm'],
+]
+
+/** After attention and after the MLP. */
+export const NORMS_AFTER: NormNames = [
+  ['post_attention_norm', 'post_attention_layernorm'],
+  ['post_ffw_norm', 'post_feedforward_layernorm'],
+]
+
+export const NORMS_AROUND: NormNames = [
+  ...NORMS_AFTER,
+  ['attn_norm', 'input_layernorm'],
+  ['ffn_norm', 'pre_feedforward_layernorm'],
 ]
 
 const swapped = ([a, b]: readonly [string, string]): [string, string] => [b, a]
@@ -35,22 +54,32 @@ const OUTER_TO_GGUF = new Map(OUTER.map(swapped))
 const INNER_TO_GGUF = new Map(INNER.map(swapped))
 
 /** The Hugging Face name of a tensor of a model with so many layers; undefined for a tensor that has none. */
-export function huggingFaceName(name: string, layers: number): string | undefined {
+export function huggingFaceName(
+  name: string,
+  layers: number,
+  norms: NormNames = NORMS_BEFORE,
+): string | undefined {
   const outer = OUTER_TO_HF.get(name)
   if (outer) return outer
   const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_]+)\.(weight|bias)$/.exec(name) ?? []
-  const inner = module === undefined ? undefined : INNER_TO_HF.get(module)
+  const inner =
+    module === undefined
+      ? undefined
+      : (INNER_TO_HF.get(module) ?? norms.find(([gguf]) => gguf === module)?.[1])
   if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
     return undefined
   return `model.layers.${layer}.${inner}.${kind}`
 }
 
 /** The GGUF name of a tensor by its Hugging Face name; undefined for a tensor that has none. */
-export function ggufName(name: string): string | undefined {
+export function ggufName(name: string, norms: NormNames = NORMS_BEFORE): string | undefined {
   const outer = OUTER_TO_GGUF.get(name)
   if (outer) return outer
   const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
-  const inner = module === undefined ? undefined : INNER_TO_GGUF.get(module)
+  const inner =
+    module === undefined
+      ? undefined
+      : (INNER_TO_GGUF.get(module) ?? norms.find(([, ours]) => ours === module)?.[0])
   return inner === undefined ? undefined : `blk.${layer}.${inner}.${kind}`
 }
 

@@ -77,6 +77,8 @@ export interface TensorSource {
    * `[2, head_dim / 2]`. Swapping these two axes back gives the Hugging Face order.
    */
   permutedHeads?: number
+  /** Elements of a vector are stored with this added. */
+  shift?: number
   /** Only of quantized dtypes, whose `bytes` are codes. */
   scales?: Scales
 }

@@ -32,11 +32,11 @@ export class GraphBuilder {
     return this.add(cols, 'residual', { op: 'embedding', path, weight, ...(scale === 1 ? {} : { scale }) })
   }
 
-  /** x / rms(x) * scale * weight, per row, or per group of `width` columns: by head, of queries and keys. */
-  rmsNorm(path: string, x: Value, eps: number, { width = x.cols, scale = 1 } = {}): Value {
+  /** x / rms(x) * scale * (weight + offset), per row, or per group of `width` columns: by head, of queries and keys. */
+  rmsNorm(path: string, x: Value, eps: number, { width = x.cols, scale = 1, offset = 0 } = {}): Value {
     const weight = this.weight(`${path}.weight`, 1, width, 'vector')
-    const scaled = scale === 1 ? {} : { scale }
-    return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps, ...scaled })
+    const changed = { ...(scale === 1 ? {} : { scale }), ...(offset === 0 ? {} : { offset }) }
+    return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps, ...changed })
   }
 
   /** x W^T (+ bias) (+ residual); with a residual the result joins the residual stream. */
@@ -51,6 +51,16 @@ export class GraphBuilder {
       ...(bias === undefined ? {} : { bias }),
       ...(options.residual === undefined ? {} : { residual: options.residual.id }),
     })
+  }
+
+  /** The residual stream as an operand, for linears that read it without a norm. */
+  cast(path: string, x: Value): Value {
+    return this.add(x.cols, 'operand', { op: 'cast', path, x: x.id })
+  }
+
+  /** residual + x, in the residual stream. */
+  residualAdd(path: string, x: Value, residual: Value): Value {
+    return this.add(x.cols, 'residual', { op: 'add', path, x: x.id, residual: residual.id })
   }
 
   /** Rotary position embedding of every head of x: [T, heads * headDim], by the graph's rotation of that number. */
@@ -73,9 +83,9 @@ export class GraphBuilder {
     return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
   }
 
-  /** silu(gate) * up. */
-  swiglu(path: string, gate: Value, up: Value): Value {
-    return this.add(gate.cols, 'operand', { op: 'swiglu', path, gate: gate.id, up: up.id })
+  /** silu(gate) * up, or gelu(gate) * up. */
+  gatedUnit(op: 'swiglu' | 'geglu', path: string, gate: Value, up: Value): Value {
+    return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
   }
 
   /** The head; names the embedding's weight when the two are tied. */

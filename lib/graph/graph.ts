@@ -35,10 +35,25 @@ export type GraphNode = NodeBase &
   /** out = scale row; a scale that is absent is 1. */
   (
     | { op: 'embedding'; weight: string; scale?: number; out: number }
-    /** out = x / rms(x) scale weight, over the row, or over each group of as many columns as the weight has. */
-    | { op: 'rms_norm'; x: number; weight: string; eps: number; scale?: number; out: number }
+    /**
+     * out = x / rms(x) scale (weight + offset), over the row, or over each group of as many columns as the weight has; an
+     * offset that is absent is 0.
+     */
+    | {
+        op: 'rms_norm'
+        x: number
+        weight: string
+        eps: number
+        scale?: number
+        offset?: number
+        out: number
+      }
     /** out = x W^T (+ bias) (+ residual) */
     | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }
+    /** out = x, of the residual stream, as an operand. */
+    | { op: 'cast'; x: number; out: number }
+    /** out = residual + x */
+    | { op: 'add'; x: number; residual: number; out: number }
     /** Rotates q and k by one of the graph's rotations, absent the first; positions restart at every sequence. */
     | { op: 'rope'; x: number; heads: number; headDim: number; table?: number; out: number }
     | {
@@ -55,7 +70,10 @@ export type GraphNode = NodeBase &
         window?: number
         out: number
       }
+    /** out = silu(gate) up */
     | { op: 'swiglu'; gate: number; up: number; out: number }
+    /** out = gelu(gate) up, by the approximation of GELU with tanh */
+    | { op: 'geglu'; gate: number; up: number; out: number }
     /**
      * Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head.
      */

@@ -1,6 +1,15 @@
 /** Shapes of well-known models: what of their config.json decides the memory of training them. */
 
-type Family = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'smollm3' | 'granite'
+type Family =
+  | 'llama'
+  | 'mistral'
+  | 'qwen2'
+  | 'qwen3'
+  | 'smollm3'
+  | 'granite'
+  | 'olmo2'
+  | 'olmo3'
+  | 'gemma3_text'
 type Row = readonly [
   name: string,
   family: Family,
@@ -20,6 +29,17 @@ const ROWS: readonly Row[] = [
   ['SmolLM3-3B', 'smollm3', 2048, 11008, 36, 16, 4, 128256, { tied: true }],
   ['Granite-3.3-2B', 'granite', 2048, 8192, 40, 32, 8, 49159, { tied: true }],
   ['Granite-3.3-8B', 'granite', 4096, 12800, 40, 32, 8, 49159, { tied: true }],
+  ['Gemma-3-270M', 'gemma3_text', 640, 2048, 18, 4, 1, 262144, { tied: true, headDim: 256 }],
+  ['Gemma-3-1B', 'gemma3_text', 1152, 6912, 26, 4, 1, 262144, { tied: true, headDim: 256 }],
+  ['Gemma-3-4B', 'gemma3_text', 2560, 10240, 34, 8, 4, 262208, { tied: true, headDim: 256 }],
+  ['Gemma-3-12B', 'gemma3_text', 3840, 15360, 48, 16, 8, 262208, { tied: true, headDim: 256 }],
+  ['Gemma-3-27B', 'gemma3_text', 5376, 21504, 62, 32, 16, 262208, { tied: true, headDim: 128 }],
+  ['OLMo-2-1B', 'olmo2', 2048, 8192, 16, 16, 16, 100352],
+  ['OLMo-2-7B', 'olmo2', 4096, 11008, 32, 32, 32, 100352],
+  ['OLMo-2-13B', 'olmo2', 5120, 13824, 40, 40, 40, 100352],
+  ['OLMo-2-32B', 'olmo2', 5120, 27648, 64, 40, 8, 100352],
+  ['OLMo-3-7B', 'olmo3', 4096, 11008, 32, 32, 32, 100278],
+  ['OLMo-3-32B', 'olmo3', 5120, 27648, 64, 40, 8, 100278],
   ['TinyLlama-1.1B', 'llama', 2048, 5632, 22, 32, 4, 32000],
   ['Llama-2-7B', 'llama', 4096, 11008, 32, 32, 32, 32000],
   ['Llama-2-13B', 'llama', 5120, 13824, 40, 40, 40, 32000],
@@ -53,6 +73,9 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   qwen3: 'Qwen3ForCausalLM',
   smollm3: 'SmolLM3ForCausalLM',
   granite: 'GraniteForCausalLM',
+  olmo2: 'Olmo2ForCausalLM',
+  olmo3: 'Olmo3ForCausalLM',
+  gemma3_text: 'Gemma3ForCausalLM',
 }
 
 /** A config.json by the model's name, from the smallest family on. */

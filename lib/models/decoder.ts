@@ -1,15 +1,15 @@
 /**
- * The decoder that most families share: pre-norm blocks of grouped-query attention with rotary embedding and a SwiGLU
- * MLP; the head may be tied to the embedding. A family's own file says where its config differs, and which layers see
- * a window.
+ * The decoder that most families share: blocks of grouped-query attention with rotary embedding and an MLP with a gated
+ * unit, each with a norm before it, after it, or both; the head may be tied to the embedding. A family's own file says
+ * where its config differs, and which layers see a window.
  */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { LARGEST_ATTENTION_WIDTH } from '../formats/model-limits.js'
-import { GraphBuilder } from '../graph/builder.js'
+import { GraphBuilder, type Value } from '../graph/builder.js'
 import type { Graph, Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
-import { rotaryFrequencies } from './rope.js'
+import { ropeOfLayers, rotaryFrequencies } from './rope.js'
 
 /** The numbers that shape the graph. */
 export interface Decoder {
@@ -24,8 +24,13 @@ export interface Decoder {
   rmsNormEps: number
   /** True if the linears have biases: query, key, and value; the output of attention; the MLP. */
   bias: { qkv: boolean; output: boolean; mlp: boolean }
-  /** True if queries and keys are normalized per head before they are rotated. */
-  queryKeyNorm: boolean
+  /** Columns of queries and keys that are normalized together before they are rotated; undefined for no norm. */
+  queryKeyNorm: 'head' | 'row' | undefined
+  /** Norms before a block's attention and MLP, or after them, before they join the residual stream. */
+  norms: 'before' | 'after' | 'both'
+  /** Number that is added to the weights of all norms. */
+  normOffset: 0 | 1
+  gatedUnit: 'swiglu' | 'geglu'
   tied: boolean
   ropes: Rotary[]
   /** Keys that a token of each layer sees, its own included; undefined for all before it. */
@@ -46,15 +51,26 @@ export interface Multipliers {
   logits: number
 }
 
+const ACTIVATIONS = { silu: 'swiglu', gelu_pytorch_tanh: 'geglu' } as const
+
 /** Properties of a family; the rest is read from the config. */
 export interface DecoderTraits {
   /** Default of `max_position_embeddings`. */
   positions: number
   bias(read: FieldReader): Decoder['bias']
-  queryKeyNorm?: true
+  /** None by default. */
+  queryKeyNorm?: 'head' | 'row'
+  /** Default `before`. */
+  norms?: Decoder['norms']
+  /** Default 0. */
+  normOffset?: 1
+  /** Key and value of the activation. Default `hidden_act` and `silu`. */
+  activation?: { key: string; value: keyof typeof ACTIVATIONS }
   windows(read: FieldReader, layers: number): Decoder['windows']
   /** True for each layer that rotates queries and keys; all by default. */
   rotated?(read: FieldReader, layers: number): boolean[]
+  /** Bases of the rotary frequencies of layers without and with a window, if the two rotate in their own ways. */
+  thetas?(read: FieldReader): { full: number; windowed: number }
   /** All 1 by default, but that of the scores, which is 1 / sqrt(head_dim). */
   multipliers?(read: FieldReader): Multipliers
 }
@@ -96,16 +112,15 @@ export function readDecoder(
       `config.json: ${heads} heads (num_attention_heads) of ${headDim} (head_dim) give attention a width of ${heads * headDim}; at most ${LARGEST_ATTENTION_WIDTH} is supported.`,
       { heads, headDim },
     )
-  const activation = read.text('hidden_act', 'silu')
-  if (activation !== 'silu')
+  const { key, value } = traits.activation ?? { key: 'hidden_act', value: 'silu' }
+  const activation = read.text(key, value)
+  if (activation !== value)
     throw new UnsupportedError(
-      `config.json: hidden_act is ${quote(activation)}; models of type ${quote(family)} require 'silu'.`,
+      `config.json: ${key} is ${quote(activation)}; models of type ${quote(family)} require '${value}'.`,
       { activation },
     )
   refuseDropout(config, 'attention_dropout')
-  const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))
-  if (ropeFactors) rope.invFreq = rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1))
-  const rotated = traits.rotated?.(read, layers)
+  const windows = traits.windows(read, layers)
   return {
     family,
     vocabSize: read.size('vocab_size'),
@@ -117,17 +132,44 @@ export function readDecoder(
     headDim,
     rmsNormEps: read.number('rms_norm_eps', 1e-6),
     bias: traits.bias(read),
-    queryKeyNorm: traits.queryKeyNorm ?? false,
+    queryKeyNorm: traits.queryKeyNorm,
+    norms: traits.norms ?? 'before',
+    normOffset: traits.normOffset ?? 0,
+    gatedUnit: ACTIVATIONS[value],
     tied: read.flag('tie_word_embeddings', false),
-    ropes: [rope],
-    windows: traits.windows(read, layers),
-    rotations: Array.from({ length: layers }, (_, layer) => (rotated?.[layer] === false ? undefined : 0)),
+    windows,
+    ...rotary(config, headDim, windows, traits, ropeFactors),
     multipliers: traits.multipliers?.(read) ?? {
       embedding: 1,
       residual: 1,
       attention: 1 / Math.sqrt(headDim),
       logits: 1,
     },
+  }
+}
+
+/** The rotations of a model, and the one of each layer. */
+function rotary(
+  config: Record<string, unknown>,
+  headDim: number,
+  windows: Decoder['windows'],
+  traits: DecoderTraits,
+  ropeFactors: ArrayLike<number> | undefined,
+): Pick<Decoder, 'ropes' | 'rotations'> {
+  const read = fieldReader(config)
+  const positions = read.size('max_position_embeddings', traits.positions)
+  const thetas = traits.thetas?.(read)
+  const full = thetas ? ropeOfLayers(config, 'full_attention', thetas.full) : config
+  const rope = rotaryFrequencies(full, headDim, positions)
+  if (ropeFactors) rope.invFreq = rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1))
+  const rotated = traits.rotated?.(read, windows.length)
+  const windowed = thetas && ropeOfLayers(config, 'sliding_attention', thetas.windowed)
+  return {
+    ropes: windowed ? [rope, rotaryFrequencies(windowed, headDim, positions)] : [rope],
+    rotations: windows.map((window, layer) => {
+      if (rotated?.[layer] === false) return undefined
+      return windowed && window !== undefined ? 1 : 0
+    }),
   }
 }
 
@@ -149,18 +191,31 @@ export function decoderGraph(c: Decoder): Graph {
   const { multipliers } = c
   const unit = multipliers.residual
   const eps = c.rmsNormEps / unit ** 2
+  const norm = (path: string, x: Value) => g.rmsNorm(path, x, eps, { offset: c.normOffset })
+  /** What attention or MLP reads of the residual stream. */
+  const enter = (at: string, part: string, normPath: string, x: Value) =>
+    c.norms === 'after' ? g.cast(`${at}.${part}_input`, x) : norm(`${at}.${normPath}`, x)
+  /** The last linear of attention or MLP, and its place in the residual stream. */
+  const leave = (at: string, part: string, normPath: string, linear: string, x: Value, residual: Value) => {
+    const bias = part === 'mlp' ? c.bias.mlp : c.bias.output
+    if (c.norms === 'before') return g.linear(`${at}.${linear}`, x, c.hiddenSize, { bias, residual })
+    const out = g.linear(`${at}.${linear}`, x, c.hiddenSize, { bias })
+    return g.residualAdd(`${at}.${part}_output`, norm(`${at}.${normPath}`, out), residual)
+  }
+  const mlpNorm = c.norms === 'both' ? 'pre_feedforward_layernorm' : 'post_attention_layernorm'
   let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize, multipliers.embedding / unit) // [T, hidden]
   for (let layer = 0; layer < c.layers; layer++) {
     x = g.segment(layer, () => {
       const at = `model.layers.${layer}`
       const { heads, kvHeads, headDim } = c
-      const normed = g.rmsNorm(`${at}.input_layernorm`, x, eps)
+      const normed = enter(at, 'attention', 'input_layernorm', x)
       let q = g.linear(`${at}.self_attn.q_proj`, normed, heads * headDim, { bias: c.bias.qkv })
       let k = g.linear(`${at}.self_attn.k_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
       const v = g.linear(`${at}.self_attn.v_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
-      if (c.queryKeyNorm) {
-        q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, { width: headDim })
-        k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, { width: headDim })
+      if (c.queryKeyNorm !== undefined) {
+        const options = { offset: c.normOffset, ...(c.queryKeyNorm === 'head' ? { width: headDim } : {}) }
+        q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, options)
+        k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, options)
       }
       const rotation = c.rotations[layer]
       if (rotation !== undefined) {
@@ -176,18 +231,15 @@ export function decoderGraph(c: Decoder): Graph {
         layer,
         ...(window === undefined ? {} : { window }),
       })
-      const middle = g.linear(`${at}.self_attn.o_proj`, attended, c.hiddenSize, {
-        bias: c.bias.output,
-        residual: x,
-      })
-      const again = g.rmsNorm(`${at}.post_attention_layernorm`, middle, eps)
+      const middle = leave(at, 'attention', 'post_attention_layernorm', 'self_attn.o_proj', attended, x)
+      const again = enter(at, 'mlp', mlpNorm, middle)
       const gate = g.linear(`${at}.mlp.gate_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
       const up = g.linear(`${at}.mlp.up_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
-      const unit = g.swiglu(`${at}.mlp.act`, gate, up)
-      return g.linear(`${at}.mlp.down_proj`, unit, c.hiddenSize, { bias: c.bias.mlp, residual: middle })
+      const unit = g.gatedUnit(c.gatedUnit, `${at}.mlp.act`, gate, up)
+      return leave(at, 'mlp', 'post_feedforward_layernorm', 'mlp.down_proj', unit, middle)
     })
   }
-  const last = g.rmsNorm('model.norm', x, eps, { scale: multipliers.logits })
+  const last = g.rmsNorm('model.norm', x, eps, { scale: multipliers.logits, offset: c.normOffset })
   g.lmHead('lm_head', last, c.vocabSize, c.tied ? 'model.embed_tokens.weight' : undefined)
   return g.finish({
     family: c.family,

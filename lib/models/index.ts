@@ -2,9 +2,12 @@
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
+import { gemma3Graph } from './gemma3.js'
 import { graniteGraph } from './granite.js'
 import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'
+import { olmo2Graph } from './olmo2.js'
+import { olmo3Graph } from './olmo3.js'
 import { qwen2Graph } from './qwen2.js'
 import { qwen3Graph } from './qwen3.js'
 import { smollm3Graph } from './smollm3.js'
@@ -18,6 +21,9 @@ const families = new Map<string, GraphOf>([
   ['qwen3', qwen3Graph],
   ['smollm3', smollm3Graph],
   ['granite', graniteGraph],
+  ['olmo2', olmo2Graph],
+  ['olmo3', olmo3Graph],
+  ['gemma3_text', gemma3Graph],
 ])
 
 /**

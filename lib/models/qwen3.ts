@@ -12,7 +12,7 @@ const traits: DecoderTraits = {
     const attention = read.flag('attention_bias', false)
     return { qkv: attention, output: attention, mlp: false }
   },
-  queryKeyNorm: true,
+  queryKeyNorm: 'head',
   windows: windowsByFlag,
 }
 

@@ -83,13 +83,42 @@ export interface RopeParameters {
   scaling: Record<string, unknown>
 }
 
+const record = (value: unknown) =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined
+
+/**
+ * The config of a model whose types of layers rotate in their own ways, as it is for one of them. transformers v5 has
+ * `rope_parameters` by type; before that `rope_theta` and `rope_scaling` were those of full attention.
+ * @param theta base of the frequencies where the config has none for the type
+ */
+export function ropeOfLayers(
+  config: Record<string, unknown>,
+  type: 'full_attention' | 'sliding_attention',
+  theta?: number,
+): Record<string, unknown> {
+  const full = type === 'full_attention'
+  const scaling = full ? config.rope_scaling : null
+  const given = record(config.rope_parameters)
+  if (given !== undefined && !('full_attention' in given || 'sliding_attention' in given))
+    throw new UnsupportedError(
+      'config.json: rope_parameters has neither full_attention nor sliding_attention, which models of this type require.',
+      { keys: Object.keys(given) },
+    )
+  return {
+    ...config,
+    rope_theta: full ? (config.rope_theta ?? theta) : theta,
+    rope_scaling: { ...record(given?.[type]), ...record(scaling) },
+    rope_parameters: null,
+  }
+}
+
 /** @throws {UnsupportedError} for several rotary embeddings in one model */
 export function ropeParameters(config: Record<string, unknown>): RopeParameters {
-  const record = (value: unknown) =>
-    typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
   // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
   const scaling = record(config.rope_scaling) ?? record(config.rope_parameters) ?? {}
-  if (Object.values(scaling).some((value) => record(value) !== undefined && !Array.isArray(value)))
+  if (Object.values(scaling).some((value) => record(value) !== undefined))
     throw new UnsupportedError(
       'config.json: rope_parameters differ between layer types, which is not supported.',
       { keys: Object.keys(scaling) },

@@ -46,6 +46,17 @@ export function windowsByLayer(
   })
 }
 
+/** `layer_types`, or without it windows in all but the last of so many layers, again and again. */
+export function windowsByPeriod(
+  read: FieldReader,
+  layers: number,
+  window: number | undefined,
+  period: number,
+): Windows {
+  if (read.texts('layer_types') !== undefined) return windowsByLayer(read, layers, window, 0)
+  return everyLayer(layers, window).map((entry, layer) => ((layer + 1) % period === 0 ? undefined : entry))
+}
+
 /**
  * As Qwen2 and Qwen3 have it: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on.
  */

@@ -48,6 +48,7 @@ Graph to_graph(Napi::Value value) {
     if (n.has("headDim")) node.head_dim = id("headDim");
     if (n.has("table")) node.table = id("table");
     node.eps = static_cast<float>(n.number("eps", 0));
+    node.offset = static_cast<float>(n.number("offset", 0));
     if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));
     graph.nodes.push_back(std::move(node));
   }
@@ -196,6 +197,7 @@ TensorSource to_tensor_source(Napi::Value value) {
   source.bytes = fields.integer("bytes");
   source.dtype = fields.choice<SourceDtype>("dtype");
   source.permuted_heads = fields.integer("permutedHeads", 0);
+  source.shift = static_cast<float>(fields.number("shift", 0));
   std::vector<int64_t> shape;
   for (const Napi::Value item : fields.list("shape")) {
     if (!item.IsNumber()) fields.wrong("shape", "numbers");

@@ -242,6 +242,7 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     options.begin = fields.integer("begin");
     options.count = fields.integer("count");
     options.permuted_heads = fields.integer("permutedHeads", 0);
+    options.shift = static_cast<float>(fields.number("shift", 0));
     if (fields.has("target")) options.target = fields.text("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = loaded(*model, name);

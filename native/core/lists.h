@@ -11,18 +11,24 @@ enum class Op : uint8_t {
   embedding,
   rms_norm,
   linear,
+  cast,
+  add,
   rope,
   attention,
   swiglu,
+  geglu,
   lm_head,
 };
 inline constexpr const char* kOpNames[] = {
     "embedding",
     "rms_norm",
     "linear",
+    "cast",
+    "add",
     "rope",
     "attention",
     "swiglu",
+    "geglu",
     "lm_head",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
@@ -33,7 +39,10 @@ inline constexpr const char* kOpInputs[][3] = {
     {"x"},
     {"x"},
     {"x"},
+    {"x"},
+    {"x"},
     {"q", "k", "v"},
+    {"gate", "up"},
     {"gate", "up"},
     {"x"},
 };

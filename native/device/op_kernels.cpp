@@ -93,6 +93,16 @@ void SwigluBackward::operands(Operands& see) const {
   for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
 }
 
+void Geglu::operands(Operands& see) const {
+  see.reads(gate, rows, cols);
+  see.reads(up, rows, cols);
+  see.writes(out, rows, cols);
+}
+void GegluBackward::operands(Operands& see) const {
+  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
+  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
+}
+
 void GatherRows::operands(Operands& see) const {
   see.reads_rows(x, rows, count, cols);
   see.writes(out, count, cols);

@@ -150,7 +150,22 @@ struct SwigluBackward {
   void operands(Operands& see) const;
 };
 
-/// out[i] = x[rows[i]].
+/// out = gelu(gate) up, with gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))).
+struct Geglu {
+  static constexpr const char* kName = "geglu";
+  int64_t rows, cols;
+  Matrix gate, up, out;
+  void operands(Operands& see) const;
+};
+/// The gradients may take the place of gate and up.
+struct GegluBackward {
+  static constexpr const char* kName = "geglu_backward";
+  int64_t rows, cols;
+  Matrix dout, gate, up, dgate, dup;
+  void operands(Operands& see) const;
+};
+
+/// out[i] = x[rows[i]]; without `rows` x[i].
 struct GatherRows {
   static constexpr const char* kName = "gather_rows";
   int64_t count, cols;
@@ -159,7 +174,7 @@ struct GatherRows {
   Matrix out;
   void operands(Operands& see) const;
 };
-/// out[rows[i]] += x[i] for distinct rows.
+/// out[rows[i]] += x[i] for distinct rows; without `rows` out[i].
 struct ScatterAddRows {
   static constexpr const char* kName = "scatter_add_rows";
   int64_t count, cols;

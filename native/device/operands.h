@@ -135,6 +135,7 @@ class Operands {
     matrix(access, {w.dense.as<std::byte>(), DType::f32, w.ld}, w.rows, w.cols);
   }
   void rows(Access access, const Matrix& at, Ptr<int32_t> ids, int64_t count, int64_t cols) {
+    if (!ids) return matrix(access, at, count, cols);
     reads(ids, count);
     if (at.data && count > 0 && cols > 0) memory({access, at, 0, cols, {ids, count}});
   }

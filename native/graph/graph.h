@@ -35,6 +35,7 @@ struct Node {
   int bias = -1;
   float eps = 0;
   float scale = 0;
+  float offset = 0;  // what a norm adds to its weight
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;

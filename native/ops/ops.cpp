@@ -1,17 +1,19 @@
 #include "ops/ops.h"
 
 #include "adapters/sites.h"
+#include "ops/add.h"
 #include "ops/attention.h"
+#include "ops/cast.h"
 #include "ops/embedding.h"
+#include "ops/gated_unit.h"
 #include "ops/linear.h"
 #include "ops/lm_head.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
-#include "ops/swiglu.h"
 
 namespace lowrank {
 
-const OpTable kOps{&embedding, &rms_norm, &linear, &rope, &attention, &swiglu, &lm_head};  // in the order of Op
+const OpTable kOps{&embedding, &rms_norm, &linear, &cast, &add, &rope, &attention, &swiglu, &geglu, &lm_head};  // in the order of Op
 
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options) {

@@ -39,7 +39,14 @@ Ptr<float> scaled(Run& run, Ptr<float> from, int64_t count, float scale) {
   return to;
 }
 
-Ptr<float> gain(Run& run, const Node& n) { return scaled(run, run.vector(n.weight), group(run.graph, n), n.scale); }
+/// (weight + offset) * scale, in the step's workspace; without either the weight itself
+Ptr<float> gain(Run& run, const Node& n) {
+  const int64_t count = group(run.graph, n);
+  const float scale = n.scale == 0 && n.offset != 0 ? 1 : n.scale;
+  const Ptr<float> made = scaled(run, run.vector(n.weight), count, scale);
+  if (n.offset != 0) run.launch(AddConstant{count, n.offset * scale, made});
+  return made;
+}
 
 /// x -> y, aux = rstd
 void run_forward(Run& run, const Step& s) {

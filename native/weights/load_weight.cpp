@@ -223,6 +223,12 @@ void check_blocks(const TensorSource& source, StorageFormat format) {
        ", so it cannot be kept as ", name_of(format), ".");
 }
 
+Weight shifted_back(Weight weight, float shift) {
+  if (shift != 0)
+    for (int64_t i = 0; i < weight.cols(); ++i) static_cast<float*>(weight.data())[i] -= shift;
+  return weight;
+}
+
 }  // namespace
 
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
@@ -234,9 +240,12 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
   if (is_packed(source.dtype)) return load_packed(pool, source, format, options);
   Loader loader(&pool, source, options);
   Weight weight(format, source.rows, source.cols);
+  if (source.shift != 0 && (format != StorageFormat::f32 || source.rows != 1))
+    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " has ", source.shift,
+         " added to its elements, which only vectors in fp32 can have.");
   if (same_elements(source.dtype, format)) {
     loader.copy(static_cast<uint8_t*>(weight.data()));
-    return weight;
+    return shifted_back(std::move(weight), source.shift);
   }
   switch (format) {
     case StorageFormat::f32:
@@ -250,7 +259,7 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     default:
       loader.quantize(weight);
   }
-  return weight;
+  return shifted_back(std::move(weight), source.shift);
 }
 
 Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped) {

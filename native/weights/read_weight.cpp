@@ -136,6 +136,8 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
         for (int64_t k = 0; k < view.cols; ++k) room.sum[k] = row[permuted_row(k, view.cols / heads)];
         row.swap(room.sum);
       }
+      if (options.shift != 0)
+        for (float& element : row) element += options.shift;
       if (!fits(row.data(), view.cols, options.type)) all_fit = false;
       encode(row.data(), view.cols, options.type, out.data() + i * row_bytes);
     }

@@ -24,6 +24,8 @@ struct ReadOptions {
   int64_t permuted_heads = 0;
   /// Path of the node whose adapters are added; none when empty.
   std::string target;
+  /// Added to every element that is written; see TensorSource::shift.
+  float shift = 0;
 };
 
 /// Row of the weight that lies at `row` in a GGUF file whose heads have `head_rows` rows.

@@ -51,6 +51,8 @@ struct TensorSource {
   FileSpan absmax = {};
   FileSpan nested_absmax = {};
   float absmax_offset = 0;
+  /// The file holds every element of a vector with this added, which is taken off again.
+  float shift = 0;
 };
 
 /// True if weights are stored as blocks of a GGUF file.

@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
+from transformers.models.olmo2 import modeling_olmo2
+from transformers.models.olmo3 import modeling_olmo3
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 from transformers.models.smollm3 import modeling_smollm3
@@ -34,6 +37,10 @@ def _rms_norm_in_input_dtype(self, hidden_states):
     return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
 
 
+def _offset_norm_in_input_dtype(self, x):
+    return self._norm(x) * (1 + self.weight)
+
+
 def load_double(folder: Path, **options):
     """The model as float64. transformers' RMS norm drops to float32 whatever the model's dtype, which
     would leave rounding noise in the goldens; `check_norm_patch` shows that nothing else changes."""
@@ -43,6 +50,9 @@ def load_double(folder: Path, **options):
     modeling_qwen3.Qwen3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_granite.GraniteRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_smollm3.SmolLM3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_olmo2.Olmo2RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_olmo3.Olmo3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_gemma3.Gemma3RMSNorm.forward = _offset_norm_in_input_dtype
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()

@@ -22,6 +22,12 @@ const models = [
   'smollm3_window',
   'granite',
   'granite_odd',
+  'olmo2',
+  'olmo2_odd',
+  'olmo3',
+  'olmo3_window',
+  'gemma3',
+  'gemma3_window',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {

@@ -23,7 +23,8 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.norm/, 'output_norm'],
   [/^lm_head/, 'output'],
   [/^model\.layers\.(\d+)\.input_layernorm/, 'blk.$1.attn_norm'],
-  [/^model\.layers\.(\d+)\.post_attention_layernorm/, 'blk.$1.ffn_norm'],
+  [/^model\.layers\.(\d+)\.pre_feedforward_layernorm/, 'blk.$1.ffn_norm'],
+  [/^model\.layers\.(\d+)\.post_feedforward_layernorm/, 'blk.$1.post_ffw_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj/, 'blk.$1.attn_$2'],
   [/^model\.layers\.(\d+)\.self_attn\.([qk])_norm/, 'blk.$1.attn_$2_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.o_proj/, 'blk.$1.attn_output'],
@@ -42,8 +43,19 @@ const loraCases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8
 /** Architectures whose files have query and key rows in ggml's order. */
 const PERMUTED = ['llama', 'smollm3', 'granite']
 
-const nameInGguf = (name: string) =>
-  NAMES.reduce((sofar, [ours, theirs]) => (ours.test(name) ? name.replace(ours, theirs) : sofar), name)
+/** Architectures with a norm after attention. */
+const NORMED_AFTER = ['olmo2', 'gemma3']
+
+const nameInGguf = (name: string, architecture: string) => {
+  const norm: (typeof NAMES)[number] = [
+    /^model\.layers\.(\d+)\.post_attention_layernorm/,
+    NORMED_AFTER.includes(architecture) ? 'blk.$1.post_attention_norm' : 'blk.$1.ffn_norm',
+  ]
+  return [norm, ...NAMES].reduce(
+    (sofar, [ours, theirs]) => (ours.test(name) ? name.replace(ours, theirs) : sofar),
+    name,
+  )
+}
 
 /** Rows in the order of ggml's rotary embedding: the two dimensions of a pair side by side. */
 function interleaved(bytes: Uint8Array, rows: number, heads: number): Uint8Array {
@@ -77,7 +89,9 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
     ...Object.entries(own).map(([key, of]): [string, Value] => [`${architecture}.${key}`, of]),
   ]
   const tensors: TensorSpec[] = [...folder.tensors.values()].map(({ name, shape }) => {
-    return { name: nameInGguf(name), dims: [...shape].reverse(), type: 30 }
+    // The converter adds 1 to the norms of Gemma, which it writes in fp32.
+    const type = architecture === 'gemma3' && name.endsWith('norm.weight') ? 0 : 30
+    return { name: nameInGguf(name, architecture), dims: [...shape].reverse(), type }
   })
   const path = scratchFile('model.gguf', ggufBytes({ keys, tensors }))
   const file = readFileSync(path)
@@ -85,6 +99,12 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
     const source = folder.tensors.get(name)
     if (source?.dtype !== 'BF16') throw new Error(`${name} of ${model} is not there as BF16`)
     const bytes = readFileSync(source.file).subarray(source.offset, source.offset + source.bytes)
+    if (architecture === 'gemma3' && name.endsWith('norm.weight')) {
+      const words = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
+      const bits = Uint32Array.from(words, (word) => word << 16)
+      file.set(new Uint8Array(new Float32Array(bits.buffer).map((weight) => 1 + weight).buffer), offset)
+      continue
+    }
     const heads = name.includes('.q_proj.') ? number('num_attention_heads') : number('num_key_value_heads')
     const turned = PERMUTED.includes(architecture) && /\.[qk]_proj\./.test(name)
     file.set(turned ? interleaved(bytes, source.shape[0] as number, heads) : bytes, offset)
@@ -114,6 +134,28 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
       residual_scale: value.number('f32', 0.22),
       logit_scale: value.number('f32', 3),
       ...theta(1e4),
+    },
+  ],
+  ['olmo2', 'olmo2', theta(5e5)],
+  [
+    'olmo3',
+    'olmo2',
+    {
+      'attention.sliding_window': value.number('u32', 10),
+      ...scaling('yarn', 4),
+      'rope.scaling.original_context_length': value.number('u32', 32),
+      'rope.scaling.yarn_attn_factor': value.number('f32', 1 + 0.1 * Math.log(4)),
+      ...theta(5e5),
+    },
+  ],
+  [
+    'gemma3',
+    'gemma3',
+    {
+      'attention.key_length': value.number('u32', 32),
+      'attention.sliding_window': value.number('u32', 10),
+      'attention.sliding_window_pattern': value.number('u32', 3),
+      ...theta(1e6),
     },
   ],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {

@@ -4,8 +4,17 @@ from common import ROOT, forward, load_double, loss_count, loss_sum, save_json, 
 from make_lora import OPTIMIZER, SCHEDULE, train, train_batches
 from make_models import batch_of
 
-# name, model: one with a head of its own, one whose head is the embedding, one with norms of queries and keys, one with multipliers of the embedding, the residual stream, and the logits.
-CASES = [("untied", "sharded"), ("tied", "half"), ("qwen3", "qwen3"), ("granite", "granite")]
+# name, model: one with a head of its own, one whose head is the embedding, one with norms of queries and keys, one with
+# multipliers of the embedding, the residual stream, and the logits, one with norms after attention and MLP, and one whose
+# norms have 1 + weight.
+CASES = [
+    ("untied", "sharded"),
+    ("tied", "half"),
+    ("qwen3", "qwen3"),
+    ("granite", "granite"),
+    ("olmo2", "olmo2"),
+    ("gemma3", "gemma3"),
+]
 
 
 def make_case(name: str, base: str, batches) -> dict:

@@ -9,12 +9,18 @@ import shutil
 
 import torch
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Olmo3Config,
+    Olmo3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -47,6 +53,9 @@ CLASSES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
     "granite": (GraniteConfig, GraniteForCausalLM),
+    "olmo2": (Olmo2Config, Olmo2ForCausalLM),
+    "olmo3": (Olmo3Config, Olmo3ForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 
 _common = {
@@ -228,6 +237,114 @@ MODELS = {
         torch.float32,
         None,
     ),
+    "olmo2": (
+        "olmo2",
+        {
+            "num_key_value_heads": 4,
+            "pad_token_id": None,  # whose row of the embedding torch does not train
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, 3 queries to a key, heads that are no whole vectors, a tied head.
+    "olmo2_odd": (
+        "olmo2",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        },
+        torch.float32,
+        None,
+    ),
+    # The last of four layers sees everything, and is scaled.
+    "olmo3": (
+        "olmo3",
+        {
+            "num_hidden_layers": 4,
+            "num_key_value_heads": 4,
+            "sliding_window": 10,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "yarn",
+                    "rope_theta": 5e5,
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: as olmo2_odd, with other layers and another base of the frequencies in each kind of them.
+    "olmo3_window": (
+        "olmo3",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "num_hidden_layers": 3,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "sliding_window": 10,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 3e2},
+            },
+        },
+        torch.float32,
+        None,
+    ),
+    # One head of keys and values, as in the smallest published model; the last of three layers sees everything.
+    "gemma3": (
+        "gemma3",
+        {
+            "head_dim": 32,
+            "num_key_value_heads": 1,
+            "num_hidden_layers": 3,
+            "query_pre_attn_scalar": 32,
+            "tie_word_embeddings": True,
+            "pad_token_id": None,
+            "sliding_window": 10,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, 3 queries to a key, heads and rows that are no whole vectors, a head of its own, another scale
+    # of the scores, other layers, a scaled rotary embedding.
+    "gemma3_window": (
+        "gemma3",
+        {
+            "hidden_size": 72,
+            "intermediate_size": 120,
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "num_hidden_layers": 3,
+            "vocab_size": 267,
+            "query_pre_attn_scalar": 15,
+            "attention_bias": True,
+            "pad_token_id": None,
+            "sliding_window": 10,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 3e2},
+            },
+        },
+        torch.float32,
+        None,
+    ),
 }
 
 
@@ -236,16 +353,16 @@ def build(name: str):
     settings = {**_common, "rope_parameters": _plain_rope, "tie_word_embeddings": False, **overrides}
     config, model = CLASSES[kind]
     model = model(config(**settings))
-    tied = settings["tie_word_embeddings"]
+    small = settings["tie_word_embeddings"] or kind == "gemma3"  # whose embedding is scaled
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator(f"{name}/{key}"))
             if key.endswith(".bias"):
                 weight.copy_(noise * 0.5)
             elif weight.dim() == 1:
-                weight.copy_(1 + 0.2 * noise)
+                weight.copy_((0 if kind == "gemma3" else 1) + 0.2 * noise)
             elif "embed_tokens" in key:
-                weight.copy_(noise * (0.2 if tied else 1.0))
+                weight.copy_(noise * (0.2 if small else 1.0))
             elif "lm_head" in key or "q_proj" in key or "k_proj" in key:
                 weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
             else:

@@ -20,6 +20,8 @@ export interface ReadWeightOptions {
    * Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads.
    */
   permutedHeads?: number
+  /** Added to every element, as GGUF files hold some vectors; see `TensorSource`. */
+  shift?: number
 }
 
 export interface MergeWeightOptions {

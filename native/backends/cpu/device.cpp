@@ -218,6 +218,13 @@ struct CpuDevice::Launch {
   void operator()(const Swiglu& k) const {
     ops.swiglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
   }
+  void operator()(const Geglu& k) const {
+    ops.geglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
+  }
+  void operator()(const GegluBackward& k) const {
+    ops.geglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
+                       matrix(k.dup));
+  }
   void operator()(const SwigluBackward& k) const {
     ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
                         matrix(k.dup));

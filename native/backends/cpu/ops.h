@@ -91,6 +91,11 @@ struct OpKernels {
   /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
   void (*swiglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
                           const Matrix& dgate, const Matrix& dup);
+  /// out = gelu(gate) * up, with GELU's approximation by tanh.
+  void (*geglu)(Pool&, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out);
+  /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
+  void (*geglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
+                         const Matrix& dgate, const Matrix& dup);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
   /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits buffer itself
   /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a
@@ -104,7 +109,7 @@ struct OpKernels {
                                const Matrix& y);
   /// Copies rows: out[i] = x[rows[i]] (f32 or operand to the dtype of out). `rows` null copies straight through.
   void (*gather_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
-  /// out[rows[i]] += x[i] for distinct rows.
+  /// out[rows[i]] += x[i] for distinct rows; out[i] where `rows` is null.
   void (*scatter_add_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
   /// y[r, c] = x[r, c] * gain[c] (+ bias[c]) (+ addend[r, c]); every tensor f32 or bf16. `bias` and `addend.data` may be
   /// null; y may be x or the addend itself.

@@ -102,6 +102,31 @@ void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout,
   });
 }
 
+/// Half the argument of GELU's tanh, doubled: (1 + tanh(z)) / 2 is sigmoid(2 z).
+double gelu_slope(double g) { return 2 * 0.7978845608028654 * (1 + 3 * 0.044715 * g * g); }
+double gelu_sigmoid(double g) { return sigmoid(2 * 0.7978845608028654 * (g + 0.044715 * g * g * g)); }
+
+void geglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = get(gate, row, col);
+      set(out, row, col, g * gelu_sigmoid(g) * get(up, row, col));
+    }
+  });
+}
+
+void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
+                    const Matrix& dgate, const Matrix& dup) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = get(gate, row, col), u = get(up, row, col), d = get(dout, row, col);
+      const double s = gelu_sigmoid(g);
+      set(dgate, row, col, d * u * (s + g * s * (1.0 - s) * gelu_slope(g)));
+      set(dup, row, col, d * g * s);
+    }
+  });
+}
+
 void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                    const LossRows& of, float* loss, const Matrix& grad) {
   for_rows(pool, rows, vocab, [&](int64_t row) {
@@ -165,7 +190,7 @@ void gather_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const
 void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows,
                       const Matrix& out) {
   for_rows(pool, count, cols, [&](int64_t row) {
-    const int64_t to = rows[row];
+    const int64_t to = rows != nullptr ? rows[row] : row;
     for (int64_t col = 0; col < cols; ++col) set(out, to, col, get(out, to, col) + get(x, row, col));
   });
 }
@@ -283,6 +308,8 @@ const OpKernels ops_reference = {
     .attention_backward = attention_backward_reference,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
+    .geglu = geglu,
+    .geglu_backward = geglu_backward,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

@@ -111,8 +111,10 @@ static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, cons
   });
 }
 
-static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.swiglu(pool, rows, cols, gate, up, out);
+/// out = act(gate) * up; `act` is called with the element type, whose exponentials need not be more exact.
+template <class Act>
+static void gated_unit(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out,
+                       Act&& act) {
   with_type(out.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for_rows(pool, rows, cols, [&](int64_t row) {
@@ -120,10 +122,43 @@ static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, c
       const T* u = row_as<T>(up, row);
       T* o = row_as<T>(out, row);
       for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        const V a = load(g + i, lanes);
-        store(o + i, mul(mul(a, sigmoid<std::is_same_v<T, Bf16>>(a)), load(u + i, lanes)), lanes);
+        store(o + i, mul(act(tag, load(g + i, lanes)), load(u + i, lanes)), lanes);
       });
     });
+  });
+}
+
+/// Activation and its derivative.
+struct Slope {
+  V value, slope;
+};
+
+/// `act` gives both.
+template <class Act>
+static void gated_unit_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
+                                const Matrix& up, const Matrix& dgate, const Matrix& dup, Act&& act) {
+  with_type(gate.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, cols, [&](int64_t row) {
+      const T *d = row_as<T>(dout, row), *g = row_as<T>(gate, row), *u = row_as<T>(up, row);
+      T *dg = row_as<T>(dgate, row), *du = row_as<T>(dup, row);
+      for_vectors(0, cols, [&](int64_t i, auto lanes) {
+        const V gradient = load(d + i, lanes), a = load(g + i, lanes), b = load(u + i, lanes);
+        const Slope at = act(tag, a);
+        store(dg + i, mul(mul(gradient, b), at.slope), lanes);
+        store(du + i, mul(gradient, at.value), lanes);
+      });
+    });
+  });
+}
+
+template <class Tag>
+inline constexpr bool kRounds = std::is_same_v<std::remove_pointer_t<Tag>, Bf16>;
+
+static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.swiglu(pool, rows, cols, gate, up, out);
+  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) {
+    return mul(a, sigmoid<kRounds<decltype(tag)>>(a));
   });
 }
 
@@ -132,20 +167,38 @@ static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix
   if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
     return ops_reference.swiglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
   }
-  with_type(gate.dtype, [&](auto tag) {
-    using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, cols, [&](int64_t row) {
-      const T *d = row_as<T>(dout, row), *g = row_as<T>(gate, row), *u = row_as<T>(up, row);
-      T *dg = row_as<T>(dgate, row), *du = row_as<T>(dup, row);
-      for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        const V gradient = load(d + i, lanes), a = load(g + i, lanes), b = load(u + i, lanes);
-        const V s = sigmoid<std::is_same_v<T, Bf16>>(a);
-        const V silu = mul(a, s);
-        const V slope = fma(silu, sub(set1(1.0f), s), s);  // s + a s (1 - s)
-        store(dg + i, mul(mul(gradient, b), slope), lanes);
-        store(du + i, mul(gradient, silu), lanes);
-      });
-    });
+  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
+    const V s = sigmoid<kRounds<decltype(tag)>>(a);
+    const V silu = mul(a, s);
+    return Slope{silu, fma(silu, sub(set1(1.0f), s), s)};  // s + a s (1 - s)
+  });
+}
+
+/// (1 + tanh(z)) / 2 of GELU is sigmoid(2 z): 2 z is a (kGelu1 + kGelu3 a^2).
+inline constexpr float kGelu1 = 1.5957691216057308f, kGelu3 = 1.5957691216057308f * 0.044715f;
+
+static void geglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.geglu(pool, rows, cols, gate, up, out);
+  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) {
+    const V twice = mul(a, fma(set1(kGelu3), mul(a, a), set1(kGelu1)));
+    return mul(a, sigmoid<kRounds<decltype(tag)>>(twice));
+  });
+}
+
+static void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
+                           const Matrix& up, const Matrix& dgate, const Matrix& dup) {
+  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
+    return ops_reference.geglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
+  }
+  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
+    constexpr bool rounds = kRounds<decltype(tag)>;
+    const V square = mul(a, a);
+    const V twice = mul(a, fma(set1(kGelu3), square, set1(kGelu1)));
+    const V s = sigmoid<rounds>(twice);
+    // s (1 - s) times a^3 would be far off for large a if 1 - s were the difference of rounded numbers.
+    const V e = exp_below(min(twice, sub(zero(), twice))), p = reciprocal<rounds>(add(set1(1.0f), e));
+    const V spread = mul(mul(e, p), p);
+    return Slope{mul(a, s), fma(mul(a, spread), fma(set1(3 * kGelu3), square, set1(kGelu1)), s)};
   });
 }
 
@@ -223,7 +276,7 @@ static void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matr
     with_type(out.dtype, [&](auto out_tag) {
       for_rows(pool, count, cols, [&](int64_t row) {
         const auto* from = row_as<LOWRANK_ELEMENT(x_tag)>(x, row);
-        auto* to = row_as<LOWRANK_ELEMENT(out_tag)>(out, rows[row]);
+        auto* to = row_as<LOWRANK_ELEMENT(out_tag)>(out, rows != nullptr ? rows[row] : row);
         for_vectors(0, cols, [&](int64_t i, auto lanes) {
           store(to + i, add(load(to + i, lanes), load(from + i, lanes)), lanes);
         });
@@ -299,6 +352,8 @@ static constexpr OpKernels table = {
     .attention_backward = attention_backward,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
+    .geglu = geglu,
+    .geglu_backward = geglu_backward,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

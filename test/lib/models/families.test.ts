@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { ConfigError, FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
-import { type Graph, nodesOf } from '../../../lib/graph/graph.js'
+import { type Graph, headsOf, nodesOf } from '../../../lib/graph/graph.js'
 import { graphOf } from '../../../lib/models/index.js'
 
 const shapes = {
@@ -183,6 +183,139 @@ describe('a Granite', () => {
   })
 })
 
+describe('an OLMo 2 or 3', () => {
+  const olmo = (model_type: string, more: object = {}) => graphOf({ model_type, ...shapes, ...more })
+
+  it('normalizes queries, keys, and what joins the residual stream, over whole rows', () => {
+    const graph = olmo('olmo2')
+    const names = nodesOf(graph, 'rms_norm').flatMap(({ path, segment }) => (segment === 0 ? [path] : []))
+    expect(names.map((name) => name.split('.').at(-1))).toEqual([
+      'q_norm',
+      'k_norm',
+      'post_attention_layernorm',
+      'post_feedforward_layernorm',
+    ])
+    const width = (name: string) => graph.weights.find((weight) => weight.name.endsWith(name))?.cols
+    const { heads, kvHeads, headDim } = headsOf(graph)
+    expect([width('q_norm.weight'), width('k_norm.weight')]).toEqual([heads * headDim, kvHeads * headDim])
+    expect(nodesOf(graph, 'linear').every(({ residual }) => residual === undefined)).toBe(true)
+    expect(nodesOf(graph, 'rms_norm')[0]?.eps).toBe(1e-5)
+  })
+
+  it('has windows and a second rotation in all but every fourth layer if it is an OLMo 3', () => {
+    const graph = olmo('olmo3', { num_hidden_layers: 5, sliding_window: 6 })
+    expect(windowsOf(graph)).toEqual([6, 6, 6, undefined, 6])
+    expect(tablesOf(graph)).toEqual([1, 1, 1, 0, 1])
+    expect(graph.ropes).toHaveLength(2)
+    expect(windowsOf(olmo('olmo2', { sliding_window: 6 }))).toEqual(none)
+  })
+
+  it('scales the rotation of layers without a window only', () => {
+    const rope_scaling = { rope_type: 'linear', factor: 4 }
+    const { ropes } = olmo('olmo3', { rope_scaling })
+    expect(ropes[0]?.invFreq[1]).toBeCloseTo((ropes[1]?.invFreq[1] as number) / 4, 12)
+    const rope_parameters = {
+      full_attention: { ...rope_scaling, rope_theta: 5e5 },
+      sliding_attention: { rope_type: 'default', rope_theta: 5e5 },
+    }
+    expect(olmo('olmo3', { rope_parameters }).ropes).toEqual(ropes)
+  })
+
+  it.each([
+    [{ rope_theta: 1e4 }, 'rope_theta is 10000, which transformers gives to layers without a window only'],
+    [
+      { rope_parameters: { rope_theta: 5e5 } },
+      'rope_parameters has neither full_attention nor sliding_attention',
+    ],
+  ])('refuses %j', (more, message) => {
+    expect(() => olmo('olmo3', more)).toThrow(message)
+  })
+})
+
+describe('a Gemma 3', () => {
+  const gemma = (more: object = {}) => graphOf({ model_type: 'gemma3_text', ...shapes, ...more })
+
+  it('has four norms a block and two of queries and keys, all with 1 + weight', () => {
+    const norms = nodesOf(gemma(), 'rms_norm')
+    expect(norms.every(({ offset }) => offset === 1)).toBe(true)
+    expect(norms.flatMap(({ path, segment }) => (segment === 0 ? [path.split('.').at(-1)] : []))).toEqual([
+      'input_layernorm',
+      'q_norm',
+      'k_norm',
+      'post_attention_layernorm',
+      'pre_feedforward_layernorm',
+      'post_feedforward_layernorm',
+    ])
+    expect(nodesOf(gemma(), 'geglu')).toHaveLength(4)
+    expect(nodesOf(gemma(), 'swiglu')).toHaveLength(0)
+  })
+
+  it('multiplies its embedding, not the head that is tied to it', () => {
+    const graph = gemma()
+    expect(nodesOf(graph, 'embedding')[0]?.scale).toBe(Math.sqrt(shapes.hidden_size))
+    expect(nodesOf(graph, 'lm_head')[0]?.weight).toBe('model.embed_tokens.weight')
+  })
+
+  it('takes the scale of its scores from query_pre_attn_scalar', () => {
+    const scale = (more: object) => nodesOf(gemma(more), 'attention')[0]?.scale
+    expect(scale({})).toBe(1 / 16)
+    expect(scale({ query_pre_attn_scalar: 168 })).toBe(1 / Math.sqrt(168))
+  })
+
+  it('has windows and a base of the frequencies of their own in five of six layers, or as layer_types has it', () => {
+    const graph = gemma({
+      num_hidden_layers: 7,
+      sliding_window: 6,
+      rope_local_base_freq: 300,
+      rope_theta: 2e4,
+    })
+    expect(windowsOf(graph)).toEqual([6, 6, 6, 6, 6, undefined, 6])
+    expect(tablesOf(graph)).toEqual([1, 1, 1, 1, 1, 0, 1])
+    const base = (table: number) => {
+      const { invFreq } = graph.ropes[table] as Graph['ropes'][number]
+      return (invFreq[1] as number) ** -invFreq.length
+    }
+    expect([base(0), base(1)]).toEqual([expect.closeTo(2e4, 6), expect.closeTo(300, 6)])
+    const layer_types = ['full', 'sliding', 'sliding', 'full'].map((type) => `${type}_attention`)
+    expect(windowsOf(gemma({ layer_types, sliding_window_pattern: 3 }))).toEqual([
+      undefined,
+      4096,
+      4096,
+      undefined,
+    ])
+  })
+
+  it('is the same graph in both spellings of its rotary embedding', () => {
+    const older = {
+      rope_theta: 5e4,
+      rope_local_base_freq: 200,
+      rope_scaling: { rope_type: 'linear', factor: 8 },
+    }
+    const rope_parameters = {
+      full_attention: { rope_type: 'linear', factor: 8, rope_theta: 5e4 },
+      sliding_attention: { rope_type: 'default', rope_theta: 200 },
+    }
+    expect(gemma({ rope_parameters })).toEqual(gemma(older))
+  })
+
+  it.each([
+    [{ attn_logit_softcapping: 50 }, 'attn_logit_softcapping is 50, which is not supported'],
+    [{ use_bidirectional_attention: true }, 'use_bidirectional_attention is true, which is not supported'],
+    [{ hidden_activation: 'gelu' }, 'hidden_activation is "gelu"'],
+    [
+      { rope_parameters: { rope_theta: 5e5 } },
+      'rope_parameters has neither full_attention nor sliding_attention',
+    ],
+  ])('refuses %j', (more, message) => {
+    expect(() => gemma(more)).toThrow(message)
+  })
+})
+
+/** For each layer the rotation of its queries. */
+function tablesOf(graph: Graph): number[] {
+  return nodesOf(graph, 'rope').flatMap(({ path, table = 0 }) => (path.endsWith('q_rope') ? [table] : []))
+}
+
 /** Layers that rotate their queries and keys. */
 function rotatedLayers(graph: Graph): number[] {
   return nodesOf(graph, 'rope').flatMap(({ path, segment }) => (path.endsWith('q_rope') ? [segment] : []))
@@ -229,11 +362,11 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, olmo3, gemma3_text.',
     )
   })
 
-  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite'])(
+  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite', 'olmo2', 'olmo3'])(
     'refuses another activation: %s',
     (model_type) => {
       expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)

@@ -10,6 +10,9 @@ const FAMILIES = {
   qwen3: { model: 'qwen3', plain: 'qwen3', norms: ['q_norm', 'k_norm'] },
   granite: { model: 'granite_odd', plain: 'granite', norms: ['input_layernorm', 'norm'] },
   smollm3: { model: 'smollm3_window', plain: 'smollm3', norms: ['input_layernorm'] },
+  olmo2: { model: 'olmo2_odd', plain: 'olmo2', norms: ['post_attention_layernorm', 'q_norm'] },
+  olmo3: { model: 'olmo3_window', plain: 'olmo3', norms: ['post_feedforward_layernorm'] },
+  gemma3: { model: 'gemma3_window', plain: 'gemma3', norms: ['pre_feedforward_layernorm', 'k_norm', 'norm'] },
 } as const
 
 const models: lowrank.Model[] = []

@@ -24,13 +24,20 @@ namespace lowrank::test {
 constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3, kTokens = 12;
 
 /// So many blocks with attention; the names of those after the first begin with their number.
-inline Graph block(int blocks = 1, int64_t vocab = kVocab) {
+/// @param after attention and MLP read the residual stream as it is and are normalized with an offset before they join it;
+/// the unit is a GELU's, and the rotation the second of two
+inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
   Graph graph;
   graph.family = "test";
   graph.vocab_size = vocab;
   graph.layers = blocks;
   int at = 0;
   graph.ropes.emplace_back();
+  if (after) {
+    Rotary& second = graph.ropes.emplace_back();
+    for (int64_t i = 0; i < kHead / 2; ++i) second.inv_freq.push_back(1.0 / static_cast<double>(2 + 5 * i));
+    second.attention_factor = 1.5;
+  }
   for (int64_t i = 0; i < kHead / 2; ++i) graph.ropes[0].inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
   const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
     graph.weights.push_back({name, rows, cols, kind});
@@ -63,31 +70,46 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab) {
     graph.nodes.back().residual = residual;
     return made;
   };
+  const auto enter = [&](const std::string& path, int x) {
+    return after ? add(Op::cast, path, {x}, kHidden, ValueType::operand, -1) : norm(path, x);
+  };
+  const auto leave = [&](const std::string& path, int x, int64_t in, int residual) {
+    if (!after) return linear(path, x, in, kHidden, residual);
+    const int normed = norm(path + "_norm", linear(path, x, in, kHidden));
+    graph.nodes.back().offset = 1;
+    const int sum = add(Op::add, path + "_sum", {normed}, kHidden, ValueType::residual, -1);
+    graph.nodes.back().residual = residual;
+    return sum;
+  };
   int x = add(Op::embedding, "embed", {}, kHidden, ValueType::residual, weight("embed", vocab, kHidden, WeightKind::table));
   for (; at < blocks; ++at) {
     const auto named = [at](const char* name) { return (at == 0 ? "" : std::to_string(at) + ".") + name; };
-    const int normed = norm(named("norm1"), x);
+    const int normed = enter(named("norm1"), x);
     const int q = linear(named("q"), normed, kHidden, kHidden);
     graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
     const int k = linear(named("k"), normed, kHidden, kHead), v = linear(named("v"), normed, kHidden, kHead);
     const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
+    graph.nodes.back().table = after;
     const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
+    graph.nodes.back().table = after;
     const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
     graph.nodes.back().kv_heads = 1;
     graph.nodes.back().layer = at;
-    const int after = linear(named("o"), seen, kHidden, kHidden, x);
-    const int again = norm(named("norm2"), after);
+    const int middle = leave(named("o"), seen, kHidden, x);
+    const int again = enter(named("norm2"), middle);
     const int gate = linear(named("gate"), again, kHidden, kWidth), up = linear(named("up"), again, kHidden, kWidth);
-    const int unit = add(Op::swiglu, named("swiglu"), {gate, up}, kWidth, ValueType::operand, -1);
-    x = linear(named("down"), unit, kWidth, kHidden, after);
+    const Op act = after ? Op::geglu : Op::swiglu;
+    const int unit = add(act, named(name_of(act)), {gate, up}, kWidth, ValueType::operand, -1);
+    x = leave(named("down"), unit, kWidth, middle);
   }
   const int last = norm("norm", x);
   add(Op::lm_head, "head", {last}, vocab, ValueType::operand, weight("head", vocab, kHidden));
   return graph;
 }
 
-inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab) {
-  auto model = std::make_shared<Model>(block(blocks, vocab));
+inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab,
+                                       bool after = false) {
+  auto model = std::make_shared<Model>(block(blocks, vocab, after));
   for (size_t i = 0; i < model->weights.size(); ++i) {
     const GraphWeight& w = model->graph.weights[i];
     const bool matrix = w.kind == WeightKind::matrix;
@@ -171,6 +193,7 @@ struct Way {
   std::optional<RankDraws> ranks = {};
   int blocks = 1;
   int64_t vocab = kVocab;
+  bool after = false;  // see block
   std::function<void(Model& model)> place = {};  // puts the base elsewhere
 };
 
@@ -220,7 +243,7 @@ inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base, way.blocks, way.vocab);
+  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after);
   if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -311,6 +334,8 @@ inline std::vector<Way> activations() {
   ways.push_back({lora(0.2)});
   ways.push_back({.spec = lora(), .precision = Precision::bf16, .recompute = true});
   ways.push_back({.spec = lora(0.2), .offload = true});
+  ways.push_back({.spec = lora(0.2), .after = true});
+  ways.push_back({.spec = lora(), .precision = Precision::bf16, .recompute = true, .blocks = 2, .after = true});
   return ways;
 }
 

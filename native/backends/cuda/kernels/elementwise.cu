@@ -7,6 +7,9 @@ namespace {
 
 LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 
+/// (1 + tanh(z)) / 2 of GELU is sigmoid(2 z): 2 z is g (kGelu1 + kGelu3 g^2).
+constexpr float kGelu1 = 1.5957691216057308f, kGelu3 = 1.5957691216057308f * 0.044715f;
+
 LOWRANK_DEVICE void rotate(float& first, float& second, float c, float s) {
   const float x1 = first, x2 = second;
   first = x1 * c - x2 * s;
@@ -56,7 +59,7 @@ LOWRANK_KERNEL(rope, RopeArgs, kTileThreads, 4) {
   }
 }
 
-LOWRANK_KERNEL(swiglu, SwigluArgs, kTileThreads, 4) {
+LOWRANK_KERNEL(swiglu, GatedUnitArgs, kTileThreads, 4) {
   const Spot spot = spot_of(args.tiles);
   if (spot.count <= 0) return;
   float gate[8], up[8];
@@ -67,7 +70,7 @@ LOWRANK_KERNEL(swiglu, SwigluArgs, kTileThreads, 4) {
   store(args.out, gate, spot);
 }
 
-LOWRANK_KERNEL(swiglu_backward, SwigluBackwardArgs, kTileThreads, 4) {
+LOWRANK_KERNEL(swiglu_backward, GatedUnitBackwardArgs, kTileThreads, 4) {
   const Spot spot = spot_of(args.tiles);
   if (spot.count <= 0) return;
   float d[8], gate[8], up[8];
@@ -78,6 +81,38 @@ LOWRANK_KERNEL(swiglu_backward, SwigluBackwardArgs, kTileThreads, 4) {
   for (int i = 0; i < 8; ++i) {
     const float s = sigmoid(gate[i]), g = gate[i];
     gate[i] = d[i] * up[i] * s * (1.0f + g * (1.0f - s));
+    up[i] = d[i] * g * s;
+  }
+  store(args.dgate, gate, spot);
+  store(args.dup, up, spot);
+}
+
+LOWRANK_KERNEL(geglu, GatedUnitArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float gate[8], up[8];
+  load(gate, args.gate, spot);
+  load(up, args.up, spot);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float g = gate[i];
+    gate[i] = g * sigmoid(g * (kGelu1 + kGelu3 * g * g)) * up[i];
+  }
+  store(args.out, gate, spot);
+}
+
+LOWRANK_KERNEL(geglu_backward, GatedUnitBackwardArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float d[8], gate[8], up[8];
+  load(d, args.dout, spot);
+  load(gate, args.gate, spot);
+  load(up, args.up, spot);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float g = gate[i], square = g * g;
+    const float s = sigmoid(g * (kGelu1 + kGelu3 * square));
+    gate[i] = d[i] * up[i] * (s + g * s * (1.0f - s) * (kGelu1 + 3.0f * kGelu3 * square));
     up[i] = d[i] * g * s;
   }
   store(args.dgate, gate, spot);

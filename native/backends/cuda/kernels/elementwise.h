@@ -13,11 +13,12 @@ struct RopeArgs {
   const int32_t* positions;
   const float *cos, *sin;
 };
-struct SwigluArgs {
+/// Of swiglu and geglu alike.
+struct GatedUnitArgs {
   Tiles tiles;
   Cells gate, up, out;
 };
-struct SwigluBackwardArgs {
+struct GatedUnitBackwardArgs {
   Tiles tiles;
   Cells dout, gate, up, dgate, dup;
 };
@@ -56,16 +57,18 @@ struct ScaleColumnsArgs {
   Cells y;
 };
 
-#define LOWRANK_ELEMENTWISE_KERNELS(X)   \
-  X(rope, RopeArgs)                      \
-  X(swiglu, SwigluArgs)                  \
-  X(swiglu_backward, SwigluBackwardArgs) \
-  X(gather_rows, PickRowsArgs)           \
-  X(scatter_add_rows, PickRowsArgs)      \
-  X(cast_bf16, CastArgs)                 \
-  X(add_constant, AddConstantArgs)       \
-  X(dropout, DropoutArgs)                \
-  X(dropout_backward, DropoutArgs)       \
+#define LOWRANK_ELEMENTWISE_KERNELS(X)      \
+  X(rope, RopeArgs)                         \
+  X(swiglu, GatedUnitArgs)                  \
+  X(swiglu_backward, GatedUnitBackwardArgs) \
+  X(geglu, GatedUnitArgs)                   \
+  X(geglu_backward, GatedUnitBackwardArgs)  \
+  X(gather_rows, PickRowsArgs)              \
+  X(scatter_add_rows, PickRowsArgs)         \
+  X(cast_bf16, CastArgs)                    \
+  X(add_constant, AddConstantArgs)          \
+  X(dropout, DropoutArgs)                   \
+  X(dropout_backward, DropoutArgs)          \
   X(scale_columns, ScaleColumnsArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_ELEMENTWISE_KERNELS)
 

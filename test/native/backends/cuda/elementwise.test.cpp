@@ -31,13 +31,16 @@ std::vector<int32_t> distinct(int64_t some, int64_t count) {
 
 }  // namespace
 
-TEST("CUDA's swiglu and its gradient equal the CPU's, in place too") {
+namespace {
+
+template <class Forward, class Backward>
+void check_gated_unit() {
   for_shapes([](const Shape& s, DType type) {
     check_like_cpu(
         [&](Bench& bench) {
           const auto matrix = [&] { return bench.matrix(type, s.rows, s.cols, s.spare, 3); };
           const Matrix gate = matrix(), up = matrix();
-          return Swiglu{s.rows, s.cols, gate, up, bench.empty(type, s.rows, s.cols, s.spare)};
+          return Forward{s.rows, s.cols, gate, up, bench.empty(type, s.rows, s.cols, s.spare)};
         },
         {});
     for (const bool in_place : {false, true}) {
@@ -45,13 +48,20 @@ TEST("CUDA's swiglu and its gradient equal the CPU's, in place too") {
           [&](Bench& bench) {
             const auto matrix = [&] { return bench.matrix(type, s.rows, s.cols, s.spare, 3); };
             const Matrix dout = matrix(), gate = matrix(), up = matrix();
-            if (in_place) return SwigluBackward{s.rows, s.cols, dout, gate, up, gate, up};
+            if (in_place) return Backward{s.rows, s.cols, dout, gate, up, gate, up};
             const Matrix dgate = bench.empty(type, s.rows, s.cols, s.spare);
-            return SwigluBackward{s.rows, s.cols, dout, gate, up, dgate, bench.empty(type, s.rows, s.cols, s.spare)};
+            return Backward{s.rows, s.cols, dout, gate, up, dgate, bench.empty(type, s.rows, s.cols, s.spare)};
           },
           {4e-6, 1});
     }
   });
+}
+
+}  // namespace
+
+TEST("CUDA's swiglu and geglu and their gradients equal the CPU's, in place too") {
+  check_gated_unit<Swiglu, SwigluBackward>();
+  check_gated_unit<Geglu, GegluBackward>();
 }
 
 TEST("CUDA's rope equals the CPU's, both ways") {
@@ -91,6 +101,12 @@ TEST("CUDA gathers rows, and adds them to others, between all types") {
             const Matrix x = bench.matrix(type, s.rows, s.cols, s.spare);
             const Ptr<int32_t> rows = bench.ints(distinct(s.rows, s.rows + 4));
             return ScatterAddRows{s.rows, s.cols, x, rows, bench.matrix(to, s.rows + 4, s.cols, 1)};
+          },
+          kSameBits);
+      check_like_cpu(
+          [&](Bench& bench) {
+            const Matrix x = bench.matrix(type, s.rows, s.cols, s.spare);
+            return ScatterAddRows{s.rows, s.cols, x, {}, bench.matrix(to, s.rows, s.cols, 1)};
           },
           kSameBits);
     }

@@ -1,4 +1,4 @@
-#include "ops/swiglu.h"
+#include "ops/gated_unit.h"
 
 #include "core/error.h"
 #include "ops/check.h"
@@ -15,23 +15,28 @@ void shape(const NodeCheck& check) {
 }
 
 /// x = gate, x2 = up -> y
+template <class Kernel>
 void run_forward(Run& run, const Step& s) {
-  run.launch(Swiglu{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), run.matrix(s.x2), run.matrix(s.y)});
+  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), run.matrix(s.x2), run.matrix(s.y)});
 }
 
 /// x = gate, x2 = up, dy -> dq = gradient of gate, dk = of up; without these in place of gate and up
+template <class Kernel>
 void run_backward(Run& run, const Step& s) {
-  run.launch(SwigluBackward{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), run.matrix(s.x), run.matrix(s.x2),
-                            run.matrix(s.dq < 0 ? s.x : s.dq), run.matrix(s.dk < 0 ? s.x2 : s.dk)});
+  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), run.matrix(s.x), run.matrix(s.x2),
+                    run.matrix(s.dq < 0 ? s.x : s.dq), run.matrix(s.dk < 0 ? s.x2 : s.dk)});
 }
 
-constexpr StepKind kForward{"swiglu", run_forward};
-constexpr StepKind kBackward{"swiglu_backward", run_backward};
+template <class Kernel>
+constexpr StepKind kForward{Kernel::kName, run_forward<Kernel>};
+template <class Kernel>
+constexpr StepKind kBackward{Kernel::kName, run_backward<Kernel>};
 
+template <class Kernel>
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0];
-  Step step = plan.step(kForward, phase, index);
+  Step step = plan.step(kForward<Kernel>, phase, index);
   step.x = plan.value(gate);
   step.x2 = plan.value(node.inputs[1]);
   if (plan.may_overwrite(gate, index, phase))
@@ -42,16 +47,17 @@ void forward(Planner& plan, int index, Phase phase) {
   plan.push(std::move(step));
 }
 
+template <class Kernel>
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0], up = node.inputs[1];
-  Step step = plan.step(kBackward, Phase::backward, index);
+  Step step = plan.step(kBackward<Kernel>, Phase::backward, index);
   step.x = plan.materialize(gate);
   step.x2 = plan.materialize(up);
   step.dy = dy;
   for (const int v : node.inputs)
     if (plan.graph().consumers[v].size() != 1)
-      fail("UNSUPPORTED", "swiglu at ", node.path, ": its inputs have other readers");
+      fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
   if (plan.must_stay(gate) || plan.must_stay(up)) {
     step.dq = plan.make_gradient(gate, node.path + " gradient of gate");
     step.dk = plan.make_gradient(up, node.path + " gradient of up");
@@ -69,6 +75,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules swiglu{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules swiglu{
+    .cheap = true, .shape = shape, .forward = forward<Swiglu>, .backward = backward<SwigluBackward>};
+const OpRules geglu{.cheap = true, .shape = shape, .forward = forward<Geglu>, .backward = backward<GegluBackward>};
 
 }  // namespace lowrank

@@ -1,0 +1,25 @@
+/** OLMo 2: attention and MLP read the residual stream as it is, and are normalized before they join it. */
+import type { Graph } from '../graph/graph.js'
+import { type Decoder, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import type { FieldReader } from './fields.js'
+import { everyLayer } from './windows.js'
+
+/** Properties of OLMo 2 and 3. */
+export const olmoTraits = {
+  positions: 2048,
+  queryKeyNorm: 'row',
+  norms: 'after',
+  bias(read: FieldReader): Decoder['bias'] {
+    const attention = read.flag('attention_bias', false)
+    return { qkv: attention, output: attention, mlp: false }
+  },
+} as const
+
+const traits: DecoderTraits = { ...olmoTraits, windows: (_read, layers) => everyLayer(layers, undefined) }
+
+/** Defaults of transformers for keys that the config lacks. */
+export const OLMO_DEFAULTS = { rms_norm_eps: 1e-5 }
+
+export function olmo2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+  return decoderGraph(readDecoder({ ...OLMO_DEFAULTS, ...config }, traits, ropeFactors))
+}

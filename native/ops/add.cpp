@@ -1,0 +1,67 @@
+#include "ops/add.h"
+
+#include "core/error.h"
+#include "ops/check.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+void shape(const NodeCheck& check) {
+  const GraphValue& out = check.out();
+  const GraphValue& residual = check.value(check.node.residual);
+  check.expect(check.input().cols == out.cols && residual.cols == out.cols, "inputs and output differ in width");
+  check.expect(check.input().type == ValueType::operand, "its input must be an operand");
+  check.expect(residual.type == ValueType::residual && out.type == ValueType::residual,
+               "its residual and output must be residual");
+}
+
+/// x, residual -> y, which may be the residual
+void run_forward(Run& run, const Step& s) {
+  const int64_t cols = run.cols(run.node(s).out);
+  const Matrix y = run.matrix(s.y);
+  if (s.y != s.residual) run.launch(GatherRows{run.tokens, cols, run.matrix(s.residual), {}, y});
+  run.launch(ScatterAddRows{run.tokens, cols, run.matrix(s.x), {}, y});
+}
+
+/// dy -> dx, as an operand
+void run_backward(Run& run, const Step& s) {
+  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+}
+
+constexpr StepKind kForward{"add", run_forward};
+constexpr StepKind kBackward{"add_backward", run_backward};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kForward, phase, index);
+  step.x = plan.value(node.inputs[0]);
+  step.residual = plan.value(node.residual);
+  if (plan.may_overwrite(node.residual, index, phase))
+    plan.place_value(node.out, step.y = step.residual);
+  else
+    step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  if (plan.needs_gradient(x)) {
+    Step step = plan.step(kBackward, Phase::backward, index);
+    step.dy = dy;
+    step.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
+    step.writes = {step.dx};
+    plan.push(std::move(step));
+  }
+  // The residual's gradient is dy itself, which later steps add to in place.
+  plan.give_gradient(node.residual, dy);
+}
+
+}  // namespace
+
+const OpRules add{.shape = shape, .forward = forward, .backward = backward};
+
+}  // namespace lowrank

@@ -1,0 +1,63 @@
+#include "ops/cast.h"
+
+#include "ops/check.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+void shape(const NodeCheck& check) {
+  check.expect(check.input().cols == check.out().cols, "output and input differ in width");
+  check.expect(check.input().type == ValueType::residual, "its input must be residual");
+  check.expect(check.out().type == ValueType::operand, "its output must be an operand");
+}
+
+/// x -> y
+void run_forward(Run& run, const Step& s) {
+  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), {}, run.matrix(s.y)});
+}
+
+/// dy -> adds to dx
+void run_backward(Run& run, const Step& s) {
+  run.launch(ScatterAddRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+}
+
+constexpr StepKind kForward{"cast", run_forward};
+constexpr StepKind kBackward{"cast_backward", run_backward};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  // In fp32 both are the same numbers, and no reader of an operand changes what a linear reads.
+  if (plan.operand() == DType::f32) return plan.place_value(node.out, plan.value(x));
+  Step step = plan.step(kForward, phase, index);
+  step.x = plan.value(x);
+  step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  if (!plan.needs_gradient(x)) return;
+  if (plan.gradient(x) < 0) {
+    Step zero = plan.step(kZero, Phase::backward, index);
+    zero.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
+    zero.writes = {zero.dx};
+    plan.push(std::move(zero));
+  }
+  plan.expect_unread(plan.gradient(x), node.path);
+  Step step = plan.step(kBackward, Phase::backward, index);
+  step.dy = dy;
+  step.dx = plan.gradient(x);
+  step.writes = {step.dx};
+  plan.push(std::move(step));
+}
+
+}  // namespace
+
+const OpRules cast{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+
+}  // namespace lowrank
