@@ -1,5 +1,6 @@
 /** A verb among the ranks of an MPI job: the first tells how it goes, and of an error one rank tells. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { addon } from '../native/addon.js'
 import { launchOf } from '../native/launcher.js'
 import { joinRanks, type Ranks } from '../train/ranks.js'
 import { exitCodeOf, reportError } from './errors.js'
@@ -28,6 +29,10 @@ export async function amongRanks(
     if (ranks.isAlone) throw error
     // Before anyone leaves: launchers end the others when one has ended with an error.
     process.exitCode = ranks.tells ? reportError(error, new Output(json), verb) : exitCodeOf(error)
+    if (ranks.isBroken) {
+      if (!ranks.tells) await sleep(WAIT_MS)
+      addon().endRanks(Number(process.exitCode))
+    }
   }
   await ranks.leave()
 }

@@ -125,13 +125,15 @@ export interface NativeAddon {
   mpi(): MpiReport
   /**
    * Joins the ranks that a launcher has started, once. Rejects with RANKS where no library of MPI understands the launcher.
-   * `size` is their number where it is known, else 0.
+   * `patience`: milliseconds that a rank may be silent before it counts as lost, and meetings reject with RANKS.
    */
-  joinRanks(launch: Launch): Job<JoinedRanks>
+  joinRanks(launch: Launch & { patience: number }): Job<JoinedRanks>
   /** Resolves with the messages of all ranks, in their order, when each has sent one. */
   meetRanks(message: Uint8Array): Job<Uint8Array[]>
   /** Resolves when all ranks have called it. Nobody may meet afterward. */
   leaveRanks(): Job<void>
+  /** A rank whose process or machine has stopped; -1 where none has. */
+  lostRank(): number
   /** Ends the processes of all ranks at once. */
   endRanks(exitCode: number): never
   /** Cores that this process may run on, by number. */

@@ -5,7 +5,14 @@
  */
 import { hostname } from 'node:os'
 import { deserialize, serialize } from 'node:v8'
-import { AbortedError, ConfigError, InternalError, LowrankError, UnsupportedError } from '../core/errors.js'
+import {
+  AbortedError,
+  ConfigError,
+  InternalError,
+  LowrankError,
+  RanksError,
+  UnsupportedError,
+} from '../core/errors.js'
 import { bootId } from '../io/boot-id.js'
 import { addon } from '../native/addon.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
@@ -60,7 +67,8 @@ export class Ranks {
   static async join(): Promise<Ranks> {
     const launch = launchOf(process.env)
     if (launch === undefined) return Ranks.alone()
-    const ranks = new Ranks(await translatedAsync(() => addon().joinRanks(launch).promise))
+    const patience = 1000 * secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
+    const ranks = new Ranks(await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise))
     if (ranks.size === 1) return ranks
     const own = {
       ...{ host: hostname(), boot: bootId(), cores: translated(() => addon().allowedCores()) },
@@ -145,12 +153,21 @@ export class Ranks {
     return error instanceof StoppedRank
   }
 
+  /** True if a rank was lost, so that nobody can meet any more. */
+  get isBroken(): boolean {
+    return !this.isAlone && addon().lostRank() >= 0
+  }
+
   /**
    * Tells the others of an error that ends this rank, and so all of them.
    * @returns the error of the first rank that has failed
    */
   async failed(error: unknown): Promise<unknown> {
     if (this.isAlone || this.#teller !== undefined) return error
+    if (this.isBroken) {
+      this.#teller = addon().lostRank() === 0 ? 1 : 0
+      return error instanceof RanksError && error.details.rank === undefined ? this.#lost(error) : error
+    }
     try {
       await this.#say({ at: 'failure', failed: failureOf(error) }, error)
     } catch (first) {
@@ -169,11 +186,23 @@ export class Ranks {
     if (this.library !== '') await translatedAsync(() => addon().leaveRanks().promise)
   }
 
+  #lost(cause: Error): RanksError {
+    const rank = addon().lostRank()
+    const seconds = secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
+    return new RanksError(
+      `${this.name(rank)} has not answered for ${seconds} s: its process was stopped, or its machine cannot be reached. Resume from the newest checkpoint. LOWRANK_MPI_TIMEOUT sets the seconds.`,
+      { rank },
+      { cause },
+    )
+  }
+
   /** @param own the error of this rank, if it has failed */
   async #say<T>(message: Omit<Message<T>, 'stop'>, own?: unknown): Promise<Message<T>[]> {
     const stop = this.#asked?.aborted ?? false
     const bytes = serialize({ ...message, stop } satisfies Message<T>)
-    const all = await translatedAsync(() => addon().meetRanks(bytes).promise)
+    const all = await translatedAsync(() => addon().meetRanks(bytes).promise).catch((cause: Error) => {
+      throw this.isBroken ? this.#lost(cause) : cause
+    })
     const said = all.map((each) => deserialize(each) as Message<T>)
     const first = said.findIndex(({ failed }) => failed !== undefined)
     if (first >= 0) {
@@ -194,6 +223,17 @@ export class Ranks {
       )
     return said
   }
+}
+
+/** Seconds that a rank may be silent. */
+function secondsOf(text: string | undefined): number {
+  if (text === undefined || text === '') return 60
+  const seconds = Number(text)
+  if (Number.isInteger(seconds) && seconds >= 1 && seconds <= 86_400) return seconds
+  throw new ConfigError(
+    `LOWRANK_MPI_TIMEOUT is ${JSON.stringify(text)}, expected a number of seconds from 1 to 86400.`,
+    { value: text },
+  )
 }
 
 /** Longest values that a message about a difference shows; hashes tell nobody anything. */

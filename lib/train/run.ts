@@ -366,10 +366,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           // The adapter is between two steps, and no checkpoint may hold it, whatever else ends the run.
           const torn = diverged && error.details.lastGoodStep === null
           if (signal?.aborted && !torn) break
-          const event =
-            ((diverged && !torn) || error instanceof DataError) && state.step > begun
-              ? await kept.save()
-              : undefined
+          const whole = (diverged && !torn) || error instanceof DataError || error instanceof RanksError
+          const event = whole && state.step > begun ? await kept.save() : undefined
           if (event) yield event
           throw error
         }

@@ -43,10 +43,11 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
     const Fields fields(info[0], "launch");
     const auto launcher = static_cast<Launcher>(fields.choice("launcher", kLauncherNames));
     const int size = fields.index("size");
+    const std::chrono::milliseconds patience(fields.integer("patience"));
     return environment(env).channel->start<bool>(
         env,
-        [launcher, size](Context&, const CancelFlag&) {
-          Engine::instance().set_comm(join_mpi(launcher, size));
+        [launcher, size, patience](Context&, const CancelFlag&) {
+          Engine::instance().set_comm(join_mpi(launcher, size, patience));
           return true;
         },
         [](Napi::Env e, bool&) -> Napi::Value {
@@ -96,6 +97,10 @@ Napi::Value end_ranks(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value lost_rank(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Engine::instance().comm().lost());
+}
+
 Napi::Value allowed_cores(const Napi::CallbackInfo& info) {
   const std::vector<int> cores = os::allowed_cores();
   Napi::Array array = Napi::Array::New(info.Env(), cores.size());
@@ -114,6 +119,7 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   method("meetRanks", meet_ranks);
   method("leaveRanks", leave_ranks);
   method("endRanks", end_ranks);
+  method("lostRank", lost_rank);
   method("allowedCores", allowed_cores);
 }
 

@@ -14,8 +14,11 @@ class Comm {
   virtual int size() const = 0;
   /// The library that moves the bytes, with its version.
   virtual std::string library() const = 0;
+  /// A rank whose process or machine has stopped, -1 where none has. From any thread.
+  virtual int lost() const = 0;
 
-  // Every rank has to make the same calls in the same order, with as many bytes. They return when all have made them.
+  // Every rank has to make the same calls in the same order, with as many bytes. They return when all have made them, and throw
+  // Error("RANKS") when one is lost.
 
   /// The bytes of all ranks one after the other: `all` has room for `size()` times as many as `own`.
   virtual void gather(const void* own, void* all, int64_t bytes) = 0;

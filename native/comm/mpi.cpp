@@ -1,7 +1,8 @@
 #include "comm/mpi.h"
 
 #include <algorithm>
-#include <chrono>
+#include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
 #include <mutex>
@@ -41,29 +42,48 @@ std::string version_of(const os::Library& library) {
   return first;
 }
 
+using Clock = std::chrono::steady_clock;
+
 /// @param Handle of communicators, types and requests
 template <class Handle>
 class Mpi final : public Comm {
  public:
-  Mpi(os::Library library, const MpiConstants& constants)
+  Mpi(os::Library library, const MpiConstants& constants, std::chrono::milliseconds patience)
       : library_(std::move(library)), version_(version_of(library_)), world_(to_handle(constants.world)),
-        byte_(to_handle(constants.byte)) {
+        byte_(to_handle(constants.byte)), patience_(patience) {
     int given = 0;
     call<int(int*, char***, int, int*)>("MPI_Init_thread", nullptr, nullptr, constants.serialized, &given);
     call<int(Handle, int*)>("MPI_Comm_rank", world_, &rank_);
     call<int(Handle, int*)>("MPI_Comm_size", world_, &size_);
+    peers_.resize(static_cast<size_t>(size_));
+    if (size_ > 1 && given >= constants.serialized) watch_ = std::thread([this] { watch(); });
   }
+  ~Mpi() override { end_watch(); }
+  Mpi(const Mpi&) = delete;
+  Mpi& operator=(const Mpi&) = delete;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string library() const override { return version_; }
+  int lost() const override { return lost_; }
 
-  void gather(const void* own, void* all, int64_t bytes) override {
-    collect("MPI_Iallgather", own, all, bytes);
-  }
+  void gather(const void* own, void* all, int64_t bytes) override { collect("MPI_Iallgather", own, all, bytes); }
   void exchange(const void* to, void* from, int64_t bytes) override { collect("MPI_Ialltoall", to, from, bytes); }
 
-  void leave() override { call<int()>("MPI_Finalize"); }
+  void leave() override {
+    end_watch();
+    // Nothing may be under way when MPI ends.
+    const int64_t own = sent_;
+    std::vector<int64_t> sent(static_cast<size_t>(size_));
+    gather(&own, sent.data(), sizeof(own));
+    for (int rank = 0; rank < size_; ++rank) {
+      Peer& peer = peers_[static_cast<size_t>(rank)];
+      if (rank != rank_)
+        while (peer.heard < sent[static_cast<size_t>(rank)]) hear(rank);
+      for (int attempt = 0; peer.sends && !is_done(peer.request); ++attempt) pause(attempt);
+    }
+    call<int()>("MPI_Finalize");
+  }
 
   void end_all(int code) override {
     call<int(Handle, int)>("MPI_Abort", world_, code);
@@ -71,6 +91,14 @@ class Mpi final : public Comm {
   }
 
  private:
+  /// Another rank, as this one hears of it.
+  struct Peer {
+    Clock::time_point last = Clock::now();
+    int64_t heard = 0;
+    bool sends = false;  // something is on its way there
+    Handle request{};
+  };
+
   static Handle to_handle(uintptr_t value) {
     if constexpr (std::is_pointer_v<Handle>)
       return reinterpret_cast<Handle>(value);
@@ -86,19 +114,21 @@ class Mpi final : public Comm {
   }
 
   /// Both collectives have the same arguments. They are started and asked for, never waited for, so that the processor is
-  /// left to whoever computes meanwhile, and to other threads' calls.
+  /// left to whoever computes meanwhile, and MPI to the thread that watches.
   void collect(const char* name, const void* from, void* to, int64_t bytes) {
     const int count = static_cast<int>(bytes);
     Handle request{};
     call<int(const void*, int, Handle, void*, int, Handle, Handle, Handle*)>(name, from, count, byte_, to, count, byte_,
                                                                            world_, &request);
-    for (int attempt = 0; !is_done(request); ++attempt) pause(attempt);
+    for (int attempt = 0; !is_done(request); ++attempt) {
+      if (lost_ >= 0) fail("RANKS", "rank ", lost_.load(), " has not answered for ", patience_.count() / 1000, " s");
+      pause(attempt);
+    }
   }
 
   bool is_done(Handle& request) {
     int done = 0;
-    alignas(8) std::byte status[64];  // larger than that of any family
-    call<int(Handle*, int*, void*)>("MPI_Test", &request, &done, status);
+    call<int(Handle*, int*, void*)>("MPI_Test", &request, &done, static_cast<void*>(Status().bytes));
     return done != 0;
   }
 
@@ -108,24 +138,94 @@ class Mpi final : public Comm {
     std::this_thread::sleep_for(std::chrono::microseconds(attempt < 2 * kBusy ? 50 : 500));
   }
 
+  /// Tells the other ranks every so often that this process runs, whatever its other threads do, and hears the same of them.
+  /// A rank that computes for long is not lost; one whose process or machine has stopped is, which MPI itself may never say.
+  void watch() {
+    const auto interval = std::min(patience_ / 4, std::chrono::milliseconds(2000));
+    Clock::time_point before = Clock::now();
+    std::unique_lock lock(watching_);
+    while (!wake_.wait_for(lock, interval, [&] { return ending_; })) {
+      const Clock::time_point now = Clock::now();
+      // This process itself was stopped meanwhile.
+      const bool slept = now - before > patience_ / 2;
+      before = now;
+      for (int rank = 0; rank < size_; ++rank) {
+        if (rank == rank_) continue;
+        Peer& peer = peers_[static_cast<size_t>(rank)];
+        if (hear(rank) || slept) peer.last = now;
+        if (now - peer.last > patience_ && lost_ < 0) lost_ = rank;
+        tell(rank, peer);
+      }
+      ++sent_;
+    }
+  }
+
+  void end_watch() {
+    {
+      const std::lock_guard lock(watching_);
+      ending_ = true;
+    }
+    wake_.notify_all();
+    if (watch_.joinable()) watch_.join();
+  }
+
+  /// Messages go out to all or to none, so that one count is enough; a rank that does not take them is waited for.
+  void tell(int rank, Peer& peer) {
+    if (peer.sends && !is_done(peer.request)) call<int(Handle*)>("MPI_Request_free", &peer.request);
+    call<int(const void*, int, Handle, int, int, Handle, Handle*)>("MPI_Isend", &kMessage, 1, byte_, rank, kTag, world_,
+                                                                  &peer.request);
+    peer.sends = true;
+  }
+
+  /// True if something has come since the last time.
+  bool hear(int rank) {
+    bool any = false;
+    for (;;) {
+      int waits = 0;
+      Status status;
+      call<int(int, int, Handle, int*, void*)>("MPI_Iprobe", rank, kTag, world_, &waits, static_cast<void*>(status.bytes));
+      if (waits == 0) return any;
+      char message;
+      call<int(void*, int, Handle, int, int, Handle, void*)>("MPI_Recv", &message, 1, byte_, rank, kTag, world_,
+                                                              static_cast<void*>(status.bytes));
+      ++peers_[static_cast<size_t>(rank)].heard;
+      any = true;
+    }
+  }
+
+  /// Larger than that of any family.
+  struct Status {
+    alignas(8) std::byte bytes[64];
+  };
+  static constexpr char kMessage = 1;
+  static constexpr int kTag = 7;
+
   const os::Library library_;
   const std::string version_;
   const Handle world_, byte_;
+  const std::chrono::milliseconds patience_;
   int rank_ = 0, size_ = 1;
   std::mutex mutex_;  // MPI is asked for calls of one thread at a time
+  std::vector<Peer> peers_;
+  std::atomic<int> lost_{-1};
+  int64_t sent_ = 0;
+  std::mutex watching_;
+  std::condition_variable wake_;
+  bool ending_ = false;
+  std::thread watch_;
 };
 
-std::unique_ptr<Comm> connect(os::Library library, const std::string& name) {
+std::unique_ptr<Comm> connect(os::Library library, const std::string& name, std::chrono::milliseconds patience) {
   switch (family_of(library, name)) {
     case Family::open_mpi: {
       const auto address = [&](const char* variable) { return reinterpret_cast<uintptr_t>(library.find(variable)); };
       const MpiConstants constants{address(kOpenMpiWorld), address(kOpenMpiByte), kOpenMpiSerialized};
-      return std::make_unique<Mpi<void*>>(std::move(library), constants);
+      return std::make_unique<Mpi<void*>>(std::move(library), constants, patience);
     }
     case Family::standard:
-      return std::make_unique<Mpi<void*>>(std::move(library), kStandardConstants);
+      return std::make_unique<Mpi<void*>>(std::move(library), kStandardConstants, patience);
     default:
-      return std::make_unique<Mpi<int>>(std::move(library), kMpichConstants);
+      return std::make_unique<Mpi<int>>(std::move(library), kMpichConstants, patience);
   }
 }
 
@@ -166,7 +266,7 @@ MpiSearch find_mpi() {
   return search;
 }
 
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size) {
+std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, std::chrono::milliseconds patience) {
   std::string reasons;
   for (const std::string& name : libraries_for(launcher)) {
     os::Library library(name, os::Library::Symbols::shared);  // plug-ins of Open MPI look for its symbols
@@ -174,7 +274,7 @@ std::unique_ptr<Comm> join_mpi(Launcher launcher, int size) {
       reasons += (reasons.empty() ? "" : "; ") + library.reason();
       continue;
     }
-    std::unique_ptr<Comm> comm = connect(std::move(library), name);
+    std::unique_ptr<Comm> comm = connect(std::move(library), name, patience);
     if (size > 0 && comm->size() != size)
       fail("RANKS", comm->library(), " (", name, ") sees ", comm->size(), " of the ", size,
            " processes that the launcher started, so it is not the launcher's library. Start them with its own mpirun, or run "

@@ -1,6 +1,7 @@
 // MPI, opened at run time: one binary serves machines with and without it, and all families of its libraries.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,7 +31,8 @@ MpiSearch find_mpi();
 /// Joins the ranks that a launcher started. To be called once, on the thread that will make the other calls.
 /// Throws Error("RANKS") where no library understands the launcher, or it does not connect.
 /// @param size number of ranks, where the launcher says it, else 0
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size);
+/// @param patience how long a rank may be silent before it counts as lost
+std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, std::chrono::milliseconds patience);
 
 /// Values that a program has from mpi.h. Handles are addresses, or numbers.
 struct MpiConstants {

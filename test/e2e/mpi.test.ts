@@ -1,12 +1,24 @@
 /** Runs on several ranks of MPI: the same numbers as one process, one voice, and an end for all. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { lowrank } from '../lib/cli/lowrank.js'
+import { needs } from '../needs.js'
 import { numbersOf, only, parseEvents } from './events.js'
 import { MPI_FAMILIES, type MpiFamily, mpirun } from './mpi.js'
 import { project } from './project.js'
 
 const TIMEOUT = 120_000
+const isRunning = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+const newestCheckpoint = (folder: string) =>
+  readdirSync(folder)
+    .filter((name) => /^checkpoint-\d+$/.test(name))
+    .sort((a, b) => Number(b.slice(11)) - Number(a.slice(11)))[0] as string
 const adapterOf = (folder: string) => readFileSync(`${folder}/adapter_model.safetensors`).toString('base64')
 
 /** @param args of `lowrank train` after the config */
@@ -131,6 +143,46 @@ test(
     const last = only(events, 'step').at(-1)?.step
     expect(only(events, 'checkpoint').at(-1)).toMatchObject({ step: last })
     expect(stopped.code).toBe(130)
+  },
+  TIMEOUT,
+)
+
+test.each([
+  ['SIGSTOP', 'MPICH'],
+  ['SIGKILL', 'MPICH'],
+  ['SIGSTOP', 'Open MPI'],
+  ['SIGKILL', 'Open MPI'],
+] as const)(
+  'a rank that gets a %s ends the job of %s, and its last checkpoint is whole',
+  async (signal, family) => {
+    needs('SIGSTOP')
+    const { config, at } = project({
+      max_steps: 100_000,
+      num_train_epochs: 1,
+      save_steps: 5,
+      save_total_limit: 2,
+    })
+    const { wrap, env } = mpirun(family)
+    const script = 'echo $$ > pid.$PMI_RANK$OMPI_COMM_WORLD_RANK; exec "$@"'
+    let pid: number | undefined
+    let sent = 0
+    const ended = await lowrank(['train', config], {
+      wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
+      env: { ...env, LOWRANK_THREADS: '1', LOWRANK_MPI_TIMEOUT: '2' },
+      cwd: at(),
+      watch: (_, { stderr }) => {
+        if (pid !== undefined || !stderr.includes('saved')) return
+        pid = Number(readFileSync(at('pid.1'), 'utf8'))
+        process.kill(pid, signal)
+        sent = performance.now()
+      },
+    })
+    expect(performance.now() - sent).toBeLessThan(30_000)
+    expect(ended.code).not.toBe(0)
+    if (signal === 'SIGSTOP') expect(ended.stderr).toMatch(/rank 1 on \S+ has not answered for 2 s/)
+    await expect.poll(() => isRunning(pid as number), { timeout: 10_000 }).toBe(false)
+    const more = await lowrank(['inspect', at('out', newestCheckpoint(at('out'))), '--json'])
+    expect(more).toMatchObject({ code: 0 })
   },
   TIMEOUT,
 )

@@ -8,6 +8,7 @@ import type { OptimizerGroup } from '../../../lib/strategies/strategy.js'
 import type { BatchSource } from '../../../lib/train/batches.js'
 import type { RunData } from '../../../lib/train/data.js'
 import { gradientSteps } from '../../../lib/train/gradient-steps.js'
+import { Ranks } from '../../../lib/train/ranks.js'
 import type { RunSetup } from '../../../lib/train/run-setup.js'
 import { type TrainingState, updateOf } from '../../../lib/train/step.js'
 
@@ -37,7 +38,10 @@ function setupOf(groups: readonly OptimizerGroup[], own: Partial<TrainOptions> =
   }
   const turns = { run: (work: () => unknown) => work() }
   const adapter = { native, turns, description: { strategy: lora(), groups }, privacy: [], version: 0 }
-  return { updates, setup: { adapter, options: { ...options, ...own } } as unknown as RunSetup }
+  return {
+    updates,
+    setup: { adapter, options: { ...options, ...own }, ranks: Ranks.alone() } as unknown as RunSetup,
+  }
 }
 
 test('an update decays what decays, at the rate of each group', () => {
@@ -92,6 +96,7 @@ test('steps take one window after the other, as one mean over the labels of each
     step: 0,
     cursor: { epoch: 0, microBatch: 0 },
     totals: { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 },
+    ranks: 1,
   } as TrainingState
   const steps = gradientSteps(setup, state, { train: source } as unknown as RunData)
   const made = []

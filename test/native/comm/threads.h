@@ -22,6 +22,7 @@ class ThreadRank final : public lowrank::Comm {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(job_.given.size()); }
   std::string library() const override { return "threads"; }
+  int lost() const override { return -1; }
   void gather(const void* own, void* all, int64_t bytes) override {
     each(own, [&](int from, const std::byte* given) { std::memcpy(at(all, from * bytes), given, bytes); });
   }
