@@ -1,6 +1,7 @@
 /**
  * The Electron example under Node.js: its worker in a process that `fork` starts, and all of it with a stand-in for Electron.
  */
+
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,6 +9,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { packageRoot } from '../lib/core/root.js'
 import { project } from './e2e/project.js'
 import { symbolicLink } from './needs.js'
+import { sweepTest } from './sweep.js'
 
 interface Message {
   type: string
@@ -79,7 +81,7 @@ test('trains, pauses without a step or work, and continues to the numbers of a r
   )
 })
 
-test('a paused run that is canceled has saved a checkpoint, from which the next goes on', async () => {
+sweepTest('a paused run that is canceled has saved a checkpoint, from which the next goes on', async () => {
   const { job, worker } = app()
   const first = start(worker)
   first.tell(job)
@@ -127,7 +129,7 @@ describe('the whole app', () => {
     })
   }
 
-  test('shows progress in the window, and pauses within 100 ms', () => {
+  sweepTest('shows progress in the window, and pauses within 100 ms', () => {
     const { status, stdout, stderr } = use(app(), 'pause')
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     const seen = JSON.parse(stdout)
@@ -138,7 +140,7 @@ describe('the whole app', () => {
     expect(seen.progress.value).toBe(seen.progress.max)
   })
 
-  test('quits after it has saved a checkpoint, from which the next start goes on', () => {
+  sweepTest('quits after it has saved a checkpoint, from which the next start goes on', () => {
     const folder = app()
     expect(use(folder, 'quit')).toMatchObject({ status: 0, stderr: '' })
     expect(readdirSync(folder.at('user', 'adapter')).some((name) => name.startsWith('checkpoint-'))).toBe(

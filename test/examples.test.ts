@@ -1,4 +1,5 @@
 /** The examples run as they are, on a model small enough for it; those of configs are valid, and work. */
+
 import { type ExecFileException, execFile } from 'node:child_process'
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,6 +10,7 @@ import { loadConfig } from '../lib/train/config.js'
 import { project } from './e2e/project.js'
 import { checkLine } from './lib/cli/contract.js'
 import { lowrank, printed } from './lib/cli/lowrank.js'
+import { sweepTest } from './sweep.js'
 
 const examples = fileURLToPath(new URL('../examples/', import.meta.url))
 
@@ -54,7 +56,7 @@ test('train.mjs trains an adapter that generate.mjs answers with and export.mjs 
   expect(readdirSync(at('exported')).sort()).toEqual(['adapter.gguf', 'ollama', 'tuned.gguf'])
 })
 
-test('compare.mjs compares strategies, and goes on where it was', async () => {
+sweepTest('compare.mjs compares strategies, and goes on where it was', async () => {
   const { config, at } = project({
     max_steps: 2,
     eval_dataset: 'dev.jsonl',
@@ -97,7 +99,7 @@ test('stream.mjs trains on rows while they are made', async () => {
   )
 })
 
-test('private.mjs spends what it may, and leaves an adapter of every rank', async () => {
+sweepTest('private.mjs spends what it may, and leaves an adapter of every rank', async () => {
   const { model, at } = project()
   const { code, stdout, stderr } = await run('private.mjs', model, at('out'))
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -131,7 +133,7 @@ test.each(configs)('%s names the schema that it keeps to', async (name) => {
   await expect(loadConfig(join(examples, name))).resolves.toHaveProperty('outputDir')
 })
 
-test('qlora.yaml and full.yaml plan, and lora.yaml and small.yaml train', async () => {
+sweepTest('qlora.yaml and full.yaml plan, and lora.yaml and small.yaml train', async () => {
   const { model, at } = project()
   const call = (verb: string, name: string, ...set: string[]) => {
     copyFileSync(join(examples, name), at(name))

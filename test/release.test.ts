@@ -1,10 +1,12 @@
 /** Refusals of scripts/release.mjs, in a repository of its own with the files that it looks at; and third-party notices. */
+
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { TARGETS } from '../scripts/targets.mjs'
+import { sweepTest } from './sweep.js'
 
 const root = mkdtempSync(join(tmpdir(), 'lowrank-release-'))
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
@@ -66,7 +68,7 @@ describe('a release is refused', () => {
     expect(said).toHaveLength(Object.keys(TARGETS).length + 2)
   })
 
-  test('with an addon that fails its check, was replaced, or was built from other sources', () => {
+  sweepTest('with an addon that fails its check, was replaced, or was built from other sources', () => {
     const file = place('win32-x64')
     const of = (what: string) => reasons().filter((reason) => reason.includes(what))
     expect(of('win32-x64')).toEqual([expect.stringContaining('it is neither ELF, PE nor Mach-O')])

@@ -89,7 +89,7 @@ describe.each(swept(WIDTHS, 1))('on $columns columns', ({ columns, resized }) =>
     await expect(frames.join('\n')).toMatchFileSnapshot(expected('train'))
   })
 
-  test('a resize and Ctrl-C leave nothing behind', async () => {
+  sweepTest('a resize and Ctrl-C leave nothing behind', async () => {
     const terminal = start()
     await terminal.until((screen) => /held-out loss[\s\S]*\n {2}loss .* /.test(screen))
     terminal.resize(resized)
@@ -178,7 +178,7 @@ test('where a table of ways to fit is too wide, each is a list', async () => {
   expect(terminal.broken()).toEqual([])
 })
 
-test('answers of a chat are wrapped between words as they come', { timeout: 180_000 }, async () => {
+sweepTest('answers of a chat are wrapped between words as they come', { timeout: 180_000 }, async () => {
   const answer = 'The river runs past an old mill. 川は古い水車を過ぎる。 Onwards!'
   const { config, folder, at } = project({
     strategy: { name: 'lora', r: 8, lora_alpha: 16 },

@@ -119,7 +119,7 @@ sweepTest(
   },
 )
 
-test('the plan of a config is the plan of its run', async () => {
+sweepTest('the plan of a config is the plan of its run', async () => {
   const { config } = project({ max_steps: 1, eval_dataset: 'dev.jsonl' })
   const [plan, run] = await Promise.all([
     lowrank(['plan', config, '--json']),
@@ -131,7 +131,7 @@ test('the plan of a config is the plan of its run', async () => {
   expect(planned.rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned.peak_bytes)
 })
 
-test('the config that a run writes down makes the same run', async () => {
+sweepTest('the config that a run writes down makes the same run', async () => {
   const { config, at } = project({ max_steps: 4 })
   const first = await lowrank(['train', config, '--json'])
   const again = await lowrank(['train', at('out', 'config.yaml'), '--set', 'output_dir=again', '--json'])
@@ -139,29 +139,34 @@ test('the config that a run writes down makes the same run', async () => {
   expect(numbersOf(parseEvents(again.stdout))).toEqual(numbersOf(parseEvents(first.stdout)))
 })
 
-test('a second run in the same folder is refused while the first is at work, and changes nothing of it', async () => {
-  needs('SIGSTOP')
-  const it = project({ max_steps: 60, save_steps: 20 })
-  let second: ReturnType<typeof lowrank> | undefined
-  let pid: number | undefined
-  const first = await lowrank(['train', it.config, '--json'], {
-    watch: (child, { stdout }) => {
-      if (second !== undefined || !stdout.includes('"step":2,')) return
-      pid = child.pid
-      // It goes on when the other one has ended.
-      child.kill('SIGSTOP')
-      second = lowrank(['train', it.config, '--json']).finally(() => child.kill('SIGCONT'))
-    },
-  })
-  const refused = await second
-  expect(refused?.code).toBe(1)
-  expect(printed<'train'>(refused as Ended)).toEqual([
-    expect.objectContaining({ event: 'error', code: 'BUSY', details: expect.objectContaining({ pid }) }),
-  ])
-  expect(first.code).toBe(0)
-  expect(readMetrics(it.at('out', 'metrics.jsonl')).filter(({ event }) => event === 'step')).toHaveLength(60)
-  expect(existsSync(it.at('out', '.lowrank.lock'))).toBe(false)
-})
+sweepTest(
+  'a second run in the same folder is refused while the first is at work, and changes nothing of it',
+  async () => {
+    needs('SIGSTOP')
+    const it = project({ max_steps: 60, save_steps: 20 })
+    let second: ReturnType<typeof lowrank> | undefined
+    let pid: number | undefined
+    const first = await lowrank(['train', it.config, '--json'], {
+      watch: (child, { stdout }) => {
+        if (second !== undefined || !stdout.includes('"step":2,')) return
+        pid = child.pid
+        // It goes on when the other one has ended.
+        child.kill('SIGSTOP')
+        second = lowrank(['train', it.config, '--json']).finally(() => child.kill('SIGCONT'))
+      },
+    })
+    const refused = await second
+    expect(refused?.code).toBe(1)
+    expect(printed<'train'>(refused as Ended)).toEqual([
+      expect.objectContaining({ event: 'error', code: 'BUSY', details: expect.objectContaining({ pid }) }),
+    ])
+    expect(first.code).toBe(0)
+    expect(readMetrics(it.at('out', 'metrics.jsonl')).filter(({ event }) => event === 'step')).toHaveLength(
+      60,
+    )
+    expect(existsSync(it.at('out', '.lowrank.lock'))).toBe(false)
+  },
+)
 
 test('killed and resumed, a run makes the same numbers to the last bit as one left alone', async () => {
   const settings = { max_steps: 60, save_steps: 4, gradient_accumulation_steps: 2 }
@@ -225,23 +230,26 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
   expect(only(parseEvents(resumed.stdout), 'step')[0]?.step).toBe((step as number) + 1)
 })
 
-test('a terminal that is closed, which may say so more than once, saves the run as Ctrl-C does', async () => {
-  const { config, at } = project({ max_steps: 10_000 })
-  let closed = false
-  const ended = await lowrank(['train', config, '--json'], {
-    watch: (child, { stdout }) => {
-      if (closed || !stdout.includes('"step":3,')) return
-      closed = true
-      for (let i = 0; i < 5; i++) setTimeout(() => send(child, 'SIGHUP'), 2 * i)
-    },
-  })
-  expect(ended.code).toBe(130)
-  const [{ details }] = jsonLines(ended.stdout).slice(-1) as [{ details: { checkpoint: string } }]
-  expect(existsSync(details.checkpoint)).toBe(true)
-  expect(existsSync(at('out', '.lowrank.lock'))).toBe(false)
-})
+sweepTest(
+  'a terminal that is closed, which may say so more than once, saves the run as Ctrl-C does',
+  async () => {
+    const { config, at } = project({ max_steps: 10_000 })
+    let closed = false
+    const ended = await lowrank(['train', config, '--json'], {
+      watch: (child, { stdout }) => {
+        if (closed || !stdout.includes('"step":3,')) return
+        closed = true
+        for (let i = 0; i < 5; i++) setTimeout(() => send(child, 'SIGHUP'), 2 * i)
+      },
+    })
+    expect(ended.code).toBe(130)
+    const [{ details }] = jsonLines(ended.stdout).slice(-1) as [{ details: { checkpoint: string } }]
+    expect(existsSync(details.checkpoint)).toBe(true)
+    expect(existsSync(at('out', '.lowrank.lock'))).toBe(false)
+  },
+)
 
-test('Ctrl-C before the first step stops at once and leaves nothing behind', async () => {
+sweepTest('Ctrl-C before the first step stops at once and leaves nothing behind', async () => {
   const { config, at } = project({}, 30_000)
   const { code, stderr } = await lowrank(['train', config], {
     watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Reading')),

@@ -11,7 +11,7 @@ import { type LiveServer, serveLive } from '../../lib/report/live/server.js'
 import { needsBrowser, openPage, overflow, violations } from '../browser.js'
 import { project } from '../e2e/project.js'
 import { scratchFolder } from '../lib/scratch.js'
-import { swept } from '../sweep.js'
+import { sweepTest, swept } from '../sweep.js'
 
 const servers: LiveServer[] = []
 afterEach(async () => {
@@ -138,7 +138,7 @@ describe('the page', () => {
     expect(complaints).toEqual([])
   })
 
-  test('begins anew when the run is resumed', async () => {
+  sweepTest('begins anew when the run is resumed', async () => {
     const { page, log } = await live()
     await soon(() => page.title()).toContain('40 %')
     const text = [start, plan, ...steps(1, 20)].map((line) => `${JSON.stringify(line)}\n`).join('')
@@ -147,7 +147,7 @@ describe('the page', () => {
     await soon(() => page.locator('#numbers').textContent()).toContain('step 20 of 100')
   })
 
-  test('says that the server does not answer, and goes on when one does', async () => {
+  sweepTest('says that the server does not answer, and goes on when one does', async () => {
     const { page, server, log } = await live()
     await soon(() => state(page).textContent()).toBe('Training')
     const { port } = new URL(server.url)
@@ -192,7 +192,7 @@ describe('the page', () => {
 })
 
 describe('controls', () => {
-  test('act by keyboard alone: pause, ask, resume, and stop after a question', async () => {
+  sweepTest('act by keyboard alone: pause, ask, resume, and stop after a question', async () => {
     const { page, complaints } = await live()
     await soon(() => page.locator('#pause').isEnabled()).toBe(true)
     await tabTo(page, '#pause')
@@ -236,7 +236,7 @@ describe('controls', () => {
   })
 })
 
-test('a run of train --live is paused, asked, stopped, and watched in the browser', async () => {
+sweepTest('a run of train --live is paused, asked, stopped, and watched in the browser', async () => {
   needsBrowser()
   const { config, folder } = project({ max_steps: 20_000, eval_dataset: 'dev.jsonl', eval_steps: 100 })
   const main = fileURLToPath(new URL('../../dist/esm/cli/main.js', import.meta.url))

@@ -2,11 +2,12 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { lowrank, printed } from './lowrank.js'
 
 const small = ['--seq-len', '16', '--rank', '4']
 
-test('bench memory measures from outside what was planned', async () => {
+sweepTest('bench memory measures from outside what was planned', async () => {
   needs('/proc')
   const methods = ['--methods', 'full,lora,vera,loha,lokr,adalora,lora-drop,qlora-8bit']
   const ended = await lowrank(['bench', 'memory', '--model', tinyModel(), ...methods, ...small, '--json'])

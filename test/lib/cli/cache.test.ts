@@ -15,6 +15,7 @@ import { ConfigError } from '../../../lib/core/errors.js'
 import { loadModel } from '../../../lib/model/load.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs, symbolicLink } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -50,7 +51,7 @@ function damage(path: string): void {
   utimesSync(path, atime, mtime)
 }
 
-test('the cache is listed, checked and cleared', async () => {
+sweepTest('the cache is listed, checked and cleared', async () => {
   await load('nf4')
   await load('fp4')
   const [listed] = printed<'cache'>(await call())

@@ -6,6 +6,7 @@ import { Conversation } from '../../../lib/cli/chat.js'
 import { Output } from '../../../lib/cli/output.js'
 import { loadModel } from '../../../lib/model/load.js'
 import { type Project, project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
 const exchange = (question: string, answer: string) => [
@@ -81,7 +82,7 @@ test('with --json every line is an event, and the cache is used from turn to tur
   expect(two[1]?.reused_tokens).toBeGreaterThan(two[0]?.prompt_tokens as number)
 })
 
-test('turns that no longer fit the context are dropped, and that is said', async () => {
+sweepTest('turns that no longer fit the context are dropped, and that is said', async () => {
   const { code, stderr, stdout } = await talk(['a?', 'b?', 'a?', 'b?', 'a?'], '--max-new-tokens', '8')
   expect(code).toBe(0)
   expect(stdout.split('\n')).toHaveLength(6)
@@ -90,7 +91,7 @@ test('turns that no longer fit the context are dropped, and that is said', async
   )
 })
 
-test('a chat is saved as data that can be trained on, once', async () => {
+sweepTest('a chat is saved as data that can be trained on, once', async () => {
   const path = home.at('saved.jsonl')
   const { code } = await talk(['/system Hi', 'a?', `/save ${path}`, 'b?', `/save ${path}`])
   expect(code).toBe(0)

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { compareRunsText } from '../../../lib/cli/compare-runs.js'
 import type { ComparedRun, ComparedRuns } from '../../../lib/compare/runs.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -71,7 +72,7 @@ test('runs of the same name are told apart by their paths', () => {
   expect(text).toContain('one/out  two/out          12')
 })
 
-test('two folders are compared as runs, and what else is named beside one is refused', async () => {
+sweepTest('two folders are compared as runs, and what else is named beside one is refused', async () => {
   const folder = scratchFolder()
   const rows = [0, 1, 2, 3].map((i) => `${JSON.stringify({ prompt: `${i} is`, completion: ' even' })}\n`)
   writeFileSync(join(folder, 'rows.jsonl'), rows.join(''))

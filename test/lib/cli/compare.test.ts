@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
@@ -10,35 +11,38 @@ const settings = {
   ...{ strategy: { name: 'lora', r: 2 }, max_steps: 2, eval_dataset: 'dev.jsonl', packing: false },
 }
 
-test('Ctrl-C ends a compare with the command that goes on with it, and verify repeats its cells', async () => {
-  const { config, at } = project(settings)
-  const first = await lowrank(['compare', config, ...SMALL, '--json'], {
-    watch: signalWhen('SIGINT', ({ stdout }) => stdout.split('"event":"rung"').length > 3),
-  })
-  expect(first.code).toBe(130)
-  const command = `npx lowrank compare ${config} --strategies lora --seeds 2 --no-controls --test-rows 3 --resume`
-  const events = jsonLines(first.stdout) as { event: string; id: string }[]
-  expect(events.at(-1)).toMatchObject({ event: 'error', code: 'INTERRUPTED', details: { command } })
-  expect(events.map(({ event }) => event)).not.toContain('cell')
-  expect(first.stderr).toContain(`Continue with:\n  ${command}`)
-  expect(existsSync(at('out-compare', '.lowrank.lock'))).toBe(false)
+sweepTest(
+  'Ctrl-C ends a compare with the command that goes on with it, and verify repeats its cells',
+  async () => {
+    const { config, at } = project(settings)
+    const first = await lowrank(['compare', config, ...SMALL, '--json'], {
+      watch: signalWhen('SIGINT', ({ stdout }) => stdout.split('"event":"rung"').length > 3),
+    })
+    expect(first.code).toBe(130)
+    const command = `npx lowrank compare ${config} --strategies lora --seeds 2 --no-controls --test-rows 3 --resume`
+    const events = jsonLines(first.stdout) as { event: string; id: string }[]
+    expect(events.at(-1)).toMatchObject({ event: 'error', code: 'INTERRUPTED', details: { command } })
+    expect(events.map(({ event }) => event)).not.toContain('cell')
+    expect(first.stderr).toContain(`Continue with:\n  ${command}`)
+    expect(existsSync(at('out-compare', '.lowrank.lock'))).toBe(false)
 
-  const resumed = await lowrank(['compare', config, ...SMALL, '--resume', '--json'])
-  expect(resumed.code).toBe(0)
-  const more = jsonLines(resumed.stdout) as { event: string; id: string }[]
-  expect(more.filter(({ event }) => event === 'cell').map(({ id }) => id)).toEqual(['lora/42', 'lora/43'])
-  const rungs = (all: typeof events) => all.filter(({ event }) => event === 'rung').length
-  expect(rungs(events) + rungs(more)).toBeGreaterThanOrEqual(7)
-  expect(rungs(more)).toBeLessThan(7)
+    const resumed = await lowrank(['compare', config, ...SMALL, '--resume', '--json'])
+    expect(resumed.code).toBe(0)
+    const more = jsonLines(resumed.stdout) as { event: string; id: string }[]
+    expect(more.filter(({ event }) => event === 'cell').map(({ id }) => id)).toEqual(['lora/42', 'lora/43'])
+    const rungs = (all: typeof events) => all.filter(({ event }) => event === 'rung').length
+    expect(rungs(events) + rungs(more)).toBeGreaterThanOrEqual(7)
+    expect(rungs(more)).toBeLessThan(7)
 
-  const verified = await lowrank(['compare', 'verify', at('out-compare'), '--cells', '1', '--json'])
-  expect(verified.code).toBe(0)
-  expect((jsonLines(verified.stdout) as object[]).at(-1)).toEqual({
-    ...{ event: 'verification', same: true, cells: 1, same_binary: true },
-  })
-  const again = await lowrank(['compare', config, ...SMALL])
-  expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('continue it with --resume') })
-})
+    const verified = await lowrank(['compare', 'verify', at('out-compare'), '--cells', '1', '--json'])
+    expect(verified.code).toBe(0)
+    expect((jsonLines(verified.stdout) as object[]).at(-1)).toEqual({
+      ...{ event: 'verification', same: true, cells: 1, same_binary: true },
+    })
+    const again = await lowrank(['compare', config, ...SMALL])
+    expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('continue it with --resume') })
+  },
+)
 
 test('compare is refused without a config, with flags of verify, and for a time that is none', async () => {
   const calls: [string[], string][] = [

@@ -13,7 +13,7 @@ async function cudaOf(env: Record<string, string>) {
   return report?.cuda
 }
 
-test('doctor says why there is no GPU', async () => {
+sweepTest('doctor says why there is no GPU', async () => {
   expect(await cudaOf({ LOWRANK_DISABLE_CUDA: '1' })).toEqual({
     available: false,
     reason: 'LOWRANK_DISABLE_CUDA=1 is set',
@@ -76,17 +76,20 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
     return { losses, notes: ended.stderr, config }
   }
 
-  test('a run trains there, close to the CPU, the same bits under every order of its streams', async () => {
-    const { losses: cpu } = await trained('cpu', {})
-    const { losses: late } = await trained('cuda', standin())
-    const { losses: random } = await trained('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
-    expect(late.length).toBeGreaterThan(1)
-    expect(random).toEqual(late)
-    // A card without room for the run is passed over.
-    const small = standin({ LOWRANK_STANDIN_MEMORY: '500000000' })
-    expect((await trained('auto', small)).losses).toEqual(cpu)
-    for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
-  })
+  sweepTest(
+    'a run trains there, close to the CPU, the same bits under every order of its streams',
+    async () => {
+      const { losses: cpu } = await trained('cpu', {})
+      const { losses: late } = await trained('cuda', standin())
+      const { losses: random } = await trained('auto', standin({ LOWRANK_STANDIN_ORDER: 'random:7' }))
+      expect(late.length).toBeGreaterThan(1)
+      expect(random).toEqual(late)
+      // A card without room for the run is passed over.
+      const small = standin({ LOWRANK_STANDIN_MEMORY: '500000000' })
+      expect((await trained('auto', small)).losses).toEqual(cpu)
+      for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
+    },
+  )
 
   sweepTest(
     'a base passes through the card from pinned memory, or where that is refused from its file',

@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { PLATFORMS } from '../../../lib/native/platforms.js'
 import { targetName } from '../../../lib/native/prebuilt.js'
+import { sweepTest } from '../../sweep.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
 
 test('doctor describes addon, processor and machine as JSON', async () => {
@@ -28,7 +29,7 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(environment.LOWRANK_THREADS).toBe('1')
 })
 
-test('doctor tells people the same in lines', async () => {
+sweepTest('doctor tells people the same in lines', async () => {
   const { code, stdout } = await lowrank(['doctor'])
   expect(code).toBe(0)
   expect(stdout).toContain('(docs/install.md#your-platform)')
@@ -48,26 +49,32 @@ test('doctor tells people the same in lines', async () => {
     expect(stdout).toMatch(new RegExp(`^${label} +\\S`, 'm'))
 })
 
-test('an addon that does not load is reported, with the rest of the machine, and exit code 1', async () => {
-  const path = resolve('/nowhere/lowrank.node')
-  const env = { LOWRANK_NATIVE_PATH: path }
-  const { code, stdout } = await lowrank(['doctor', '--json'], { env })
-  expect(code).toBe(1)
-  const [report] = jsonLines(stdout) as [{ addon: { error: string }; node: object }]
-  expect(report.addon.error).toContain(`${path}: no such file`)
-  expect(report.node).toMatchObject({ version: process.versions.node })
-})
+sweepTest(
+  'an addon that does not load is reported, with the rest of the machine, and exit code 1',
+  async () => {
+    const path = resolve('/nowhere/lowrank.node')
+    const env = { LOWRANK_NATIVE_PATH: path }
+    const { code, stdout } = await lowrank(['doctor', '--json'], { env })
+    expect(code).toBe(1)
+    const [report] = jsonLines(stdout) as [{ addon: { error: string }; node: object }]
+    expect(report.addon.error).toContain(`${path}: no such file`)
+    expect(report.node).toMatchObject({ version: process.versions.node })
+  },
+)
 
-test('a variable with a value that makes no sense is the fault of who set it, in every verb', async () => {
-  for (const [name, value] of [
-    ['LOWRANK_ISA', 'sse'],
-    ['LOWRANK_THREADS', 'many'],
-  ] as const) {
-    const ended = await lowrank(['doctor'], { env: { [name]: value } })
-    expect(ended.code).toBe(2)
-    expect(ended.stderr).toMatch(new RegExp(`^error: ${name} is '${value}'.*; expected .*\\ncode CONFIG, `))
-  }
-})
+sweepTest(
+  'a variable with a value that makes no sense is the fault of who set it, in every verb',
+  async () => {
+    for (const [name, value] of [
+      ['LOWRANK_ISA', 'sse'],
+      ['LOWRANK_THREADS', 'many'],
+    ] as const) {
+      const ended = await lowrank(['doctor'], { env: { [name]: value } })
+      expect(ended.code).toBe(2)
+      expect(ended.stderr).toMatch(new RegExp(`^error: ${name} is '${value}'.*; expected .*\\ncode CONFIG, `))
+    }
+  },
+)
 
 test('without a compiler in reach, doctor says what a build would lack', async () => {
   const empty = mkdtempSync(join(tmpdir(), 'lowrank-doctor-'))

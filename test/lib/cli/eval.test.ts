@@ -5,6 +5,7 @@ import type { Printed } from '../../../lib/cli/schemas.js'
 import { readSafetensorsHeader } from '../../../lib/formats/safetensors.js'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -62,7 +63,7 @@ test('an adapter is evaluated over the quantization that it was trained over, un
   expect(recorded?.stderr).toContain("Loading the model in nf4, as in the adapter's training")
 })
 
-test('embedding and head are held as they were trained over, and merged so', async () => {
+sweepTest('embedding and head are held as they were trained over, and merged so', async () => {
   const { config, model, at } = project({ max_steps: 1, embedding_quantization: 'int8' })
   expect((await lowrank(['train', config])).code).toBe(0)
   const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--adapter', at('out')]
@@ -92,7 +93,7 @@ test('embedding and head are held as they were trained over, and merged so', asy
   expect(printed<'merge'>(merged)[0]?.check?.max_abs_logit_error).toBeLessThan(1e-4)
 })
 
-test('several adapters add up by their weights', async () => {
+sweepTest('several adapters add up by their weights', async () => {
   const { config, model, at } = project({ max_steps: 2, strategy: { name: 'lora', r: 4 } })
   expect((await lowrank(['train', config])).code).toBe(0)
   cpSync(at('out'), at('a=b'), { recursive: true })
@@ -112,38 +113,41 @@ test('several adapters add up by their weights', async () => {
   expect(base.loss).not.toBeCloseTo(one.loss, 3)
 })
 
-test('adapters with a weight that is no number, beside --no-adapter, or over different bases are refused', async () => {
-  const { config, model, at } = project({ max_steps: 1 })
-  expect((await lowrank(['train', config])).code).toBe(0)
-  await lowrank([
-    'train',
-    config,
-    '--set',
-    'strategy={name: lora, r: 2}',
-    '--set',
-    `output_dir=${at('plain')}`,
-  ])
-  const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--adapter', at('out')]
-  const found = await Promise.all([
-    refused(...flags, '--no-adapter'),
-    refused('--no-adapter', ...flags),
-    refused('--model', model, '--dataset', at('dev.jsonl'), '--adapter', 'out=half'),
-    refused(...flags, '--adapter', at('plain')),
-  ])
-  const both = 'error: --adapter and --no-adapter exclude each other.'
-  expect(found).toEqual([
-    { code: 2, error: both },
-    { code: 2, error: both },
-    {
-      code: 2,
-      error: "error: --adapter out=half: the weight is 'half', expected a number, as in --adapter out=0.5.",
-    },
-    {
-      code: 2,
-      error: `error: ${at('out')} was trained over quantization nf4 and ${at('plain')} over none; select one with --quantization.`,
-    },
-  ])
-})
+sweepTest(
+  'adapters with a weight that is no number, beside --no-adapter, or over different bases are refused',
+  async () => {
+    const { config, model, at } = project({ max_steps: 1 })
+    expect((await lowrank(['train', config])).code).toBe(0)
+    await lowrank([
+      'train',
+      config,
+      '--set',
+      'strategy={name: lora, r: 2}',
+      '--set',
+      `output_dir=${at('plain')}`,
+    ])
+    const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--adapter', at('out')]
+    const found = await Promise.all([
+      refused(...flags, '--no-adapter'),
+      refused('--no-adapter', ...flags),
+      refused('--model', model, '--dataset', at('dev.jsonl'), '--adapter', 'out=half'),
+      refused(...flags, '--adapter', at('plain')),
+    ])
+    const both = 'error: --adapter and --no-adapter exclude each other.'
+    expect(found).toEqual([
+      { code: 2, error: both },
+      { code: 2, error: both },
+      {
+        code: 2,
+        error: "error: --adapter out=half: the weight is 'half', expected a number, as in --adapter out=0.5.",
+      },
+      {
+        code: 2,
+        error: `error: ${at('out')} was trained over quantization nf4 and ${at('plain')} over none; select one with --quantization.`,
+      },
+    ])
+  },
+)
 
 /** Trains a project, and returns the loss of its last evaluation. */
 async function lastLoss(config: string): Promise<number> {
@@ -154,21 +158,24 @@ async function lastLoss(config: string): Promise<number> {
 
 const HELD_OUT = { max_steps: 3, eval_fraction: 0.25, sample_rows: 0, threads: 1 }
 
-test('without a dataset, the rows that the run held out are evaluated again, with the same loss', async () => {
-  const { config, at } = project(HELD_OUT)
-  const loss = await lastLoss(config)
-  const [again, all, other] = await Promise.all([
-    evaluated(config),
-    evaluated(config, '--dataset', at('train.jsonl')),
-    evaluated(config, '--set', 'seed=7'),
-  ])
-  expect(again).toMatchObject({ loss, dataset: at('train.jsonl'), eval_fraction: 0.25 })
-  expect(all.eval_fraction).toBeNull()
-  expect(again.tokens).toBeLessThan(all.tokens)
-  expect(other.loss).not.toBe(loss)
-})
+sweepTest(
+  'without a dataset, the rows that the run held out are evaluated again, with the same loss',
+  async () => {
+    const { config, at } = project(HELD_OUT)
+    const loss = await lastLoss(config)
+    const [again, all, other] = await Promise.all([
+      evaluated(config),
+      evaluated(config, '--dataset', at('train.jsonl')),
+      evaluated(config, '--set', 'seed=7'),
+    ])
+    expect(again).toMatchObject({ loss, dataset: at('train.jsonl'), eval_fraction: 0.25 })
+    expect(all.eval_fraction).toBeNull()
+    expect(again.tokens).toBeLessThan(all.tokens)
+    expect(other.loss).not.toBe(loss)
+  },
+)
 
-test('the clients that a private run held out are evaluated again whole', async () => {
+sweepTest('the clients that a private run held out are evaluated again whole', async () => {
   const rows = chats(32).trim().split('\n')
   const owned = rows.map((row, i) => JSON.stringify({ ...JSON.parse(row), user: `u${Math.floor(i / 4)}` }))
   const { config } = project({
@@ -216,7 +223,7 @@ test('a dataset beside a config is read as the config reads its own', async () =
   expect(other.code).toBe(1)
 })
 
-test('exact match and accuracy agree with what was trained', async () => {
+sweepTest('exact match and accuracy agree with what was trained', async () => {
   const { config, at } = project({ max_steps: 60, learning_rate: 2e-2, sample_rows: 0 }, 1)
   expect((await lowrank(['train', config])).code).toBe(0)
   const measure = async <Metric extends string>(metric: Metric, ...more: string[]) => {

@@ -24,7 +24,7 @@ const small = [
   '--json',
 ]
 
-test('privacy-utility is a picture, and the numbers that it shows', async () => {
+sweepTest('privacy-utility is a picture, and the numbers that it shows', async () => {
   const output = join(scratchFolder(), 'figures')
   const data = [
     '--population',
@@ -82,19 +82,22 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
   }
 })
 
-test('privacy-utility takes SST-2 from its files, with sentences as long as they are there', async () => {
-  const folder = scratchFolder()
-  const long = Array.from({ length: 50 }, (_, i) => `word${i % 7}`).join(' ')
-  const lines = Array.from({ length: 40 }, (_, i) => `${i % 5 === 0 ? long : 'a "fine" film'}\t${i % 2}`)
-  for (const file of ['train.tsv', 'dev.tsv']) writeFileSync(join(folder, file), `${lines.join('\n')}\n`)
-  const call = ['figures', 'privacy-utility', '--output', join(folder, 'out'), '--task', `sst2:${folder}`]
-  const short = ['--rounds', '1', '--test-rows', '4', '--local-epochs', '1', '--population', '1000']
-  const ended = await lowrank([...call, ...small, ...short, '--population-cohort', '10'])
-  expect(ended.stderr).not.toContain('error')
-  const [study] = printed<'figures'>(ended)
-  if (study?.name !== 'privacy-utility') throw new Error('another figure')
-  expect(study.panels).toMatchObject([{ task: 'sst2', domain: 'opinions', majority: 0.5 }])
-})
+sweepTest(
+  'privacy-utility takes SST-2 from its files, with sentences as long as they are there',
+  async () => {
+    const folder = scratchFolder()
+    const long = Array.from({ length: 50 }, (_, i) => `word${i % 7}`).join(' ')
+    const lines = Array.from({ length: 40 }, (_, i) => `${i % 5 === 0 ? long : 'a "fine" film'}\t${i % 2}`)
+    for (const file of ['train.tsv', 'dev.tsv']) writeFileSync(join(folder, file), `${lines.join('\n')}\n`)
+    const call = ['figures', 'privacy-utility', '--output', join(folder, 'out'), '--task', `sst2:${folder}`]
+    const short = ['--rounds', '1', '--test-rows', '4', '--local-epochs', '1', '--population', '1000']
+    const ended = await lowrank([...call, ...small, ...short, '--population-cohort', '10'])
+    expect(ended.stderr).not.toContain('error')
+    const [study] = printed<'figures'>(ended)
+    if (study?.name !== 'privacy-utility') throw new Error('another figure')
+    expect(study.panels).toMatchObject([{ task: 'sst2', domain: 'opinions', majority: 0.5 }])
+  },
+)
 
 sweepTest('canary is a picture of what is left of a secret', async () => {
   const output = join(scratchFolder(), 'figures')

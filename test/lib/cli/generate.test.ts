@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { lowrank, printed } from './lowrank.js'
 
 async function answers(...args: string[]): Promise<Printed<'generate'>[]> {
@@ -14,22 +15,25 @@ async function answers(...args: string[]): Promise<Printed<'generate'>[]> {
 
 const texts = async (...args: string[]) => (await answers(...args)).map(({ text }) => text)
 
-test('there is a line of JSON per prompt, in their order', async () => {
+sweepTest('there is a line of JSON per prompt, in their order', async () => {
   const found = await answers('--model', tinyModel(), '--prompt', 'one', 'two', '--prompt', 'three')
   expect(found.map(({ prompt }) => prompt)).toEqual(['one', 'two', 'three'])
 })
 
-test('text streams to stdout as the JSON has it, with the prompts above where there are several', async () => {
-  const model = tinyModel()
-  const flags = ['--model', model, '--max-new-tokens', '8', '--prompt', 'one']
-  const [[first, second], single, several] = await Promise.all([
-    texts('--model', model, '--prompt', 'one', 'two'),
-    lowrank(['generate', ...flags]),
-    lowrank(['generate', ...flags, 'two']),
-  ])
-  expect(single.stdout).toBe(`${first}\n`)
-  expect(several.stdout).toBe(`> one\n${first}\n\n> two\n${second}\n`)
-})
+sweepTest(
+  'text streams to stdout as the JSON has it, with the prompts above where there are several',
+  async () => {
+    const model = tinyModel()
+    const flags = ['--model', model, '--max-new-tokens', '8', '--prompt', 'one']
+    const [[first, second], single, several] = await Promise.all([
+      texts('--model', model, '--prompt', 'one', 'two'),
+      lowrank(['generate', ...flags]),
+      lowrank(['generate', ...flags, 'two']),
+    ])
+    expect(single.stdout).toBe(`${first}\n`)
+    expect(several.stdout).toBe(`> one\n${first}\n\n> two\n${second}\n`)
+  },
+)
 
 test('the default is greedy, and a seed fixes what is drawn at a temperature', async () => {
   const model = tinyModel()
@@ -97,7 +101,7 @@ test('calls that lack something or contradict themselves are wrong use', async (
   ])
 })
 
-test('a run that has not ended is named, with its newest checkpoint', async () => {
+sweepTest('a run that has not ended is named, with its newest checkpoint', async () => {
   const { config, at } = project({ max_steps: 2, save_steps: 1 })
   expect((await lowrank(['train', config])).code).toBe(0)
   const ask = () => lowrank(['generate', config, '--prompt', 'x', '--max-new-tokens', '1'])

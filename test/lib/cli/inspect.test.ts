@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { ggufBytes } from '../formats/gguf-bytes.js'
 import { llamaGguf } from '../formats/model-fixtures.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
@@ -209,7 +210,7 @@ test('lengths are told with their spread and as bars', async () => {
   expect(stdout).toMatch(/^ *30 to 500 +1 +#{4}$/m)
 })
 
-test('chosen rows are shown, and the middle of long ones is left out', async () => {
+sweepTest('chosen rows are shown, and the middle of long ones is left out', async () => {
   const path = scratchFile(
     'train.jsonl',
     `${chats(5)}${chats(1).replace('It is', `It is ${'very '.repeat(1000)}`)}`,

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { fakeHub } from '../hub/server.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
@@ -102,7 +103,7 @@ test('a reader that has had enough ends the verb quietly', async () => {
   expect(stderr).toBe('0\n')
 })
 
-test('Ctrl-C where nothing is being made ends a verb at once, with a word for programs', async () => {
+sweepTest('Ctrl-C where nothing is being made ends a verb at once, with a word for programs', async () => {
   const rows = `${'{"text": "some words to count"}\n'.repeat(500_000)}`
   const { code, stdout, stderr } = await lowrank(
     ['inspect', scratchFile('big.jsonl', rows), '--model', tinyModel(), '--json'],

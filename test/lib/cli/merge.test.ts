@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { type Project, project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
 
 /** A project whose adapter is trained. */
@@ -54,7 +55,7 @@ test('an adapter is merged into the model that its folder names, as it was held 
   expect(JSON.parse(readFileSync(at('merged/config.json'), 'utf8')).dtype).toBe('float32')
 })
 
-test('what is taken, unknown or of another model is one error, and nothing is written', async () => {
+sweepTest('what is taken, unknown or of another model is one error, and nothing is written', async () => {
   const { at } = await trained()
   const output = at('merged')
   cpSync(at('out'), at('vera'), { recursive: true })
@@ -127,7 +128,7 @@ test('a model alone is written in 4 bits, which changes nothing more', async () 
   expect(weights(at('again')).equals(weights(output))).toBe(true)
 })
 
-test('an adapter that rounding to 4 bits would undo is not merged, unless that is allowed', async () => {
+sweepTest('an adapter that rounding to 4 bits would undo is not merged, unless that is allowed', async () => {
   const { config, at } = project()
   const { code } = await lowrank(['train', config, '--set', 'quantization=nf4', '--set', 'max_steps=2'])
   expect(code).toBe(0)

@@ -5,6 +5,7 @@ import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -393,27 +394,30 @@ test('a run is planned for a card that is not there, with the least that a step 
   expect(byMemory.card).toMatchObject({ name: '1gb', memory_bytes: 2 ** 30, least_seconds: null })
 })
 
-test('the device of a config is planned for, a usual card where there is none, and another one by --device', async () => {
-  const { config } = project()
-  const env = { LOWRANK_DISABLE_CUDA: '1' }
-  const keys = ['device=cuda:1', 'paged_weights=true', 'activation_offloading=true']
-  const set = ['plan', config, ...keys.flatMap((key) => ['--set', key])]
-  const { stdout } = await lowrank(set, { env })
-  expect(stdout).toMatch(/^ +on the card +pinned host$/m)
-  expect(stdout).toMatch(
-    /^planned for a card with 24GB, as device is cuda:1 and there is none here \(LOWRANK_DISABLE_CUDA=1 is set\); --device plans for another one, or for cpu\.$/m,
-  )
-  expect(stdout).toMatch(/moved, and .* over the bus, per step/)
-  const [plan] = printed<'plan'>(await lowrank([...set, '--device', 'cuda:rtx-3090', '--json'], { env }))
-  const pinned = plan?.rows.flatMap(({ pinned_bytes: bytes }) => bytes ?? [])
-  expect(plan?.card?.name).toBe('rtx-3090')
-  expect(pinned).toHaveLength(2)
-  expect(plan?.pinned_bytes).toBe(pinned?.reduce((sum, bytes) => sum + bytes))
-  expect(plan?.card?.bus_bytes).toBeGreaterThan(0)
-  const [onCpu] = printed<'plan'>(await lowrank([...set, '--device', 'cpu', '--json'], { env }))
-  expect(onCpu?.card).toBeUndefined()
-  expect(onCpu?.pinned_bytes).toBeUndefined()
-})
+sweepTest(
+  'the device of a config is planned for, a usual card where there is none, and another one by --device',
+  async () => {
+    const { config } = project()
+    const env = { LOWRANK_DISABLE_CUDA: '1' }
+    const keys = ['device=cuda:1', 'paged_weights=true', 'activation_offloading=true']
+    const set = ['plan', config, ...keys.flatMap((key) => ['--set', key])]
+    const { stdout } = await lowrank(set, { env })
+    expect(stdout).toMatch(/^ +on the card +pinned host$/m)
+    expect(stdout).toMatch(
+      /^planned for a card with 24GB, as device is cuda:1 and there is none here \(LOWRANK_DISABLE_CUDA=1 is set\); --device plans for another one, or for cpu\.$/m,
+    )
+    expect(stdout).toMatch(/moved, and .* over the bus, per step/)
+    const [plan] = printed<'plan'>(await lowrank([...set, '--device', 'cuda:rtx-3090', '--json'], { env }))
+    const pinned = plan?.rows.flatMap(({ pinned_bytes: bytes }) => bytes ?? [])
+    expect(plan?.card?.name).toBe('rtx-3090')
+    expect(pinned).toHaveLength(2)
+    expect(plan?.pinned_bytes).toBe(pinned?.reduce((sum, bytes) => sum + bytes))
+    expect(plan?.card?.bus_bytes).toBeGreaterThan(0)
+    const [onCpu] = printed<'plan'>(await lowrank([...set, '--device', 'cpu', '--json'], { env }))
+    expect(onCpu?.card).toBeUndefined()
+    expect(onCpu?.pinned_bytes).toBeUndefined()
+  },
+)
 
 test.each([
   ['cuda:0', "--device 'cuda:0': expected cpu, or cuda: and a card or its memory"],

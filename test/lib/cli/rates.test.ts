@@ -1,8 +1,10 @@
 /** A run that is given no learning rate or optimizer, as the command line tells of it. */
+
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { lowrank, printed } from './lowrank.js'
 
 /** A machine on which 4 MiB are left. */
@@ -19,7 +21,7 @@ test('strategies are listed with their learning rates', async () => {
     expect(stdout).toMatch(new RegExp(`^${name} +.* ${String(learning_rate).replace('.', '\\.')} `, 'm'))
 })
 
-test('the resolved config has the learning rate of the strategy, of which nothing is said', async () => {
+sweepTest('the resolved config has the learning rate of the strategy, of which nothing is said', async () => {
   const it = project({ ...few, learning_rate: null, strategy: { name: 'vera' } })
   const { code, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
@@ -29,7 +31,7 @@ test('the resolved config has the learning rate of the strategy, of which nothin
   expect(parse(readFileSync(it.at('out', 'config.yaml'), 'utf8')).learning_rate).toBe(own)
 })
 
-test('a learning rate far from it is remarked on', async () => {
+sweepTest('a learning rate far from it is remarked on', async () => {
   const it = project({ ...few, learning_rate: 2e-6, strategy: { name: 'lora' } })
   const { code, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
@@ -38,7 +40,7 @@ test('a learning rate far from it is remarked on', async () => {
   )
 })
 
-test('qlora pages the state of a run that does not fit, and says so', async () => {
+sweepTest('qlora pages the state of a run that does not fit, and says so', async () => {
   const it = project({ ...few, strategy: { name: 'qlora', adapter: wide } })
   const paged = await lowrank(['train', it.config], short)
   expect(paged.code).toBe(0)

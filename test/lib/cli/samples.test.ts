@@ -4,6 +4,7 @@ import { repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js
 import { shellWord } from '../../../lib/core/system.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { lowrank, signalWhen } from './lowrank.js'
 
 const jsonLines = (text: string): unknown[] =>
@@ -61,7 +62,7 @@ test('the command is one that a shell takes', () => {
   expect(repeatCommand(samples(), 'run.yaml', shellWord)).toBeNull()
 })
 
-test('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {
+sweepTest('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {
   const home = project({ max_steps: 1, sample_rows: 1000 }, 400)
   const { code, stdout, stderr } = await lowrank(['train', home.config, '--json'], {
     watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Answering sample rows')),
@@ -79,7 +80,7 @@ test('Ctrl-C while rows are asked leaves them out, and the run is as saved as wi
   expect(existsSync(home.at('out', '.lowrank.lock'))).toBe(false)
 })
 
-test('train asks rows at its end, and the command gives the same text', async () => {
+sweepTest('train asks rows at its end, and the command gives the same text', async () => {
   const home = project()
   const { code, stdout } = await lowrank(['train', home.config, '--json', '--set', 'max_steps=2'])
   expect(code).toBe(0)

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { timeText } from '../../../lib/cli/time.js'
 import { project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
 import { lowrank, printed } from './lowrank.js'
 
 const env = { LOWRANK_MEASURE: '' }
@@ -10,7 +11,7 @@ const PATIENCE_MS = 180_000
 const TIME =
   /about [\d.]+ m?s a step of \d+ tokens \(\d+ tokens\/s\); 12 steps take about [\d.]+ m?s, evaluations and checkpoints not counted/
 
-test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS }, async () => {
+sweepTest('plan and train tell the same time, measured once', { timeout: PATIENCE_MS }, async () => {
   const { config } = project()
   const plan = await lowrank(['plan', config], { env })
   expect(plan.stdout).toMatch(
@@ -25,7 +26,7 @@ test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS 
   expect([start?.event, planned?.event, told]).toEqual(['start', 'plan', { event: 'time', ...time }])
 })
 
-test('the time of a run that goes on is that of the steps left', { timeout: PATIENCE_MS }, async () => {
+sweepTest('the time of a run that goes on is that of the steps left', { timeout: PATIENCE_MS }, async () => {
   const { config, at } = project({ max_steps: 5, save_steps: 2 })
   const { stderr } = await lowrank(['train', config], { env })
   expect(stderr).toMatch(/^Time: about [\d.]+ m?s a step of \d+ tokens .*; 5 steps take about /m)
@@ -34,7 +35,7 @@ test('the time of a run that goes on is that of the steps left', { timeout: PATI
   expect(told).toMatchObject({ event: 'time', steps: 3 })
 })
 
-test('where it may not be measured, plan says so and train leaves it out', async () => {
+sweepTest('where it may not be measured, plan says so and train leaves it out', async () => {
   const { config } = project()
   const plan = await lowrank(['plan', config])
   expect(plan.stdout).toMatch(/^time not known: LOWRANK_MEASURE is off$/m)

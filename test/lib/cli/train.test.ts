@@ -1,10 +1,12 @@
 /** Errors of `lowrank train`, each with one clear message; test/e2e/train.test.ts has the runs that succeed. */
+
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Project, project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { jsonLines, lowrank } from './lowrank.js'
 
 interface Refused {
@@ -213,7 +215,7 @@ test('data, a checkpoint and a tokenizer that are wrong are found before the mod
   expect((await refused(broken())).message).toContain('model.safetensors is not a valid safetensors file')
 })
 
-test('more tokens than the model was made for are a warning', async () => {
+sweepTest('more tokens than the model was made for are a warning', async () => {
   const it = project({ max_seq_length: 200, max_steps: 1 })
   const { code, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
@@ -263,7 +265,7 @@ test('resuming where no checkpoint is', async () => {
   })
 })
 
-test('resuming with another learning rate names it', async () => {
+sweepTest('resuming with another learning rate names it', async () => {
   const it = project({ max_steps: 2, save_steps: 1 })
   expect((await lowrank(['train', it.config])).code).toBe(0)
   const { code, stderr } = await lowrank(['train', it.config, '--set', 'learning_rate=1e-4', '--resume'])
@@ -301,7 +303,7 @@ test('a full disk fails the save, and neither half a checkpoint nor half an adap
   expect(readdirSync(it.folder).filter((name) => name.includes('.tmp'))).toEqual([])
 })
 
-test('without --json the words go to stderr and the outcome to stdout', async () => {
+sweepTest('without --json the words go to stderr and the outcome to stdout', async () => {
   const it = project({ max_steps: 2, eval_dataset: 'dev.jsonl', save_steps: 1 })
   const { code, stdout, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
@@ -313,7 +315,7 @@ test('without --json the words go to stderr and the outcome to stdout', async ()
   expect(stdout).toContain(`npx lowrank generate ${it.config} --`)
 })
 
-test('the same run again says the ways on, and each of them works', async () => {
+sweepTest('the same run again says the ways on, and each of them works', async () => {
   const it = project({ max_steps: 2, save_steps: 1 })
   const call = (...args: string[]) => lowrank(['train', it.config, ...args])
   await call()

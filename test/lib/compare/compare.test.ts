@@ -10,6 +10,7 @@ import { isCompare, reviewed } from '../../../lib/compare/review.js'
 import { verifyCompare } from '../../../lib/compare/verify.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { checkLine } from '../cli/contract.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
@@ -95,13 +96,13 @@ describe('a compare', () => {
     expect(lines[0]).toMatch(/^strategy +rate +loss +spread +group +exact +f1 +general$/)
   })
 
-  test('has equal hashes when its cells are trained again', async () => {
+  sweepTest('has equal hashes when its cells are trained again', async () => {
     const { same, sameBinary, cells } = await verifyCompare(folder, { cells: 2 })
     expect({ same, sameBinary }).toEqual({ same: true, sameBinary: true })
     expect(cells).toHaveLength(2)
   })
 
-  test('verification finds a cell that is another', async () => {
+  sweepTest('verification finds a cell that is another', async () => {
     const other = join(scratchFolder(), 'results.json')
     const changed = structuredClone(results)
     const cell = changed.entries[0]?.cells[0]
@@ -127,7 +128,7 @@ describe('a compare', () => {
     expect(timeless(resumed)).toEqual(timeless(results))
   })
 
-  test('side by side with another process, it has the same results apart from times', async () => {
+  sweepTest('side by side with another process, it has the same results apart from times', async () => {
     const outputDir = join(scratchFolder(), 'two')
     const found = await compare(run, { ...small, outputDir, jobs: 2 })
     expect(timeless(found)).toEqual(timeless(results))
@@ -184,13 +185,13 @@ describe('a compare', () => {
   })
 })
 
-test('a config without held-out data, nothing to resume, and a small budget are errors', async () => {
+sweepTest('a config without held-out data, nothing to resume, and a small budget are errors', async () => {
   await expect(compare(config({ eval_dataset: null }), small)).rejects.toThrow('has no held-out data')
   await expect(compare(config(), { ...small, resume: true })).rejects.toThrow('there is nothing to resume')
   await expect(compare(config(), { ...small, budget: 1e-3 })).rejects.toThrow(/budget of .* is too small/)
 })
 
-test('a strategy that cannot be trained is an error where it is named', async () => {
+sweepTest('a strategy that cannot be trained is an error where it is named', async () => {
   const embedding = config({
     strategy: { name: 'lora', r: 2, target_modules: ['q_proj', 'embed_tokens'] },
   })

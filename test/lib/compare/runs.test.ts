@@ -7,6 +7,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { configText } from '../../../lib/train/config-text.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -56,7 +57,7 @@ beforeAll(async () => {
   await run('other', { learning_rate: 1e-6, strategy: { name: 'dora', r: 4 } })
 })
 
-test('runs have their curves, their answers on the same rows, and the p of McNemar', async () => {
+sweepTest('runs have their curves, their answers on the same rows, and the p of McNemar', async () => {
   const { runs, rows, pairs, flips, shown } = await compareRuns([at('learned'), at('other')])
   const [learned, other] = runs
   expect(learned).toMatchObject({ strategy: 'lora', learningRate: 0.02, ended: true, lacks: null })
@@ -96,7 +97,7 @@ test('a run without a configuration, or before its end, has its curve and says w
   expect([rows, pairs, shown]).toEqual([6, [], []])
 })
 
-test('runs with other held-out rows are refused, unless data is named', async () => {
+sweepTest('runs with other held-out rows are refused, unless data is named', async () => {
   writeFileSync(at('longer.jsonl'), rowsOf(8, (i) => (i % 2 ? ' odd' : ' even')).join(''))
   cpSync(at('learned'), at('elsewhere'), { recursive: true })
   const text = readFileSync(at('elsewhere', 'config.yaml'), 'utf8')

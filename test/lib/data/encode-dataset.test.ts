@@ -8,7 +8,7 @@ import { openDataset } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset, renderChat, renderChats } from '../../../lib/data/encode-dataset.js'
 import type { TokenizerSource } from '../../../lib/tokenizer/source.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { turnsDuring } from '../turns.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
@@ -36,7 +36,7 @@ const chat = (question: string, answer: string) => ({
 })
 
 describe('encodeDataset', () => {
-  it('gives the rows that the encoder gives, with statistics', async () => {
+  sweepTest('gives the rows that the encoder gives, with statistics', async () => {
     const chats = Array.from({ length: 300 }, (_, i) =>
       chat(`Question ${i}?`, `Answer ${'yes '.repeat(i % 9)}`),
     )
@@ -94,7 +94,7 @@ describe('encodeDataset', () => {
     expect(await encodeDataset(documents, source, { maxSeqLength: 20 })).toHaveLength(1)
   })
 
-  it('keeps the event loop free', async () => {
+  sweepTest('keeps the event loop free', async () => {
     const path = file(
       'many.jsonl',
       ...Array.from({ length: 4000 }, (_, i) => ({ text: `Row ${i}: ${'word '.repeat(60)}` })),
@@ -160,7 +160,7 @@ describe('encodeDataset', () => {
     await expect(slow).rejects.toThrow(/one.jsonl, line 1: the chat template ran longer than 100 ms/)
   })
 
-  it('gives every chat the whole time limit, however long all take together', async () => {
+  sweepTest('gives every chat the whole time limit, however long all take together', async () => {
     const path = file('slow.jsonl', ...Array.from({ length: 20 }, (_, i) => chat(`${i}`, 'b')))
     const waiting = '{% for a in range(3000) %}{% set b = a %}{% endfor %}'
     const slow = { ...source, chatTemplate: waiting + templates.chatml.text }
@@ -237,7 +237,7 @@ describe('renderChat', () => {
     )
   })
 
-  it('is rejected without a template, and for one that fills the memory', async () => {
+  sweepTest('is rejected without a template, and for one that fills the memory', async () => {
     await expect(renderChat({ tokenizerJson }, messages)).rejects.toThrow(/no chat template/)
     const hungry =
       '{% set ns = namespace(list=[1]) %}{% for a in range(28) %}{% set ns.list = ns.list + ns.list %}{% endfor %}'

@@ -10,6 +10,7 @@ import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
 import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 let lifetime: Lifetime
@@ -114,7 +115,7 @@ test.each([
   await tokenizer.close()
 })
 
-test('the worker ends with the process that asked, however that ends', async () => {
+sweepTest('the worker ends with the process that asked, however that ends', async () => {
   needs('/proc')
   const script = `
     import { WorkerTokenizer } from './dist/esm/data/worker-tokenizer.js'

@@ -12,6 +12,7 @@ import {
   stepsWithin,
 } from '../../../lib/federated/accountant.js'
 import { subsampledGaussianRdp } from '../../../lib/federated/subsampled-gaussian.js'
+import { sweepTest } from '../../sweep.js'
 
 interface Golden {
   orders: number[]
@@ -47,7 +48,7 @@ describe('the divergence of a step', () => {
     }
   })
 
-  test('grows with the order, also where little noise leaves bounds of fractional ones', () => {
+  sweepTest('grows with the order, also where little noise leaves bounds of fractional ones', () => {
     for (const sigma of [0.001, 0.0099, 0.01, 0.1, 0.5, 3, 1e6])
       for (const q of [1e-6, 0.01, 0.5, 0.999]) {
         const rdp = rdpOfStep({ samplingRate: q, noiseMultiplier: sigma })
@@ -81,7 +82,7 @@ describe('epsilon', () => {
       expect(spent(...setting)).toEqual({ epsilon: 0, order: null, atEndOfOrders: false })
   })
 
-  test('is that of dp_accounting where its order is an integer, and else at most as large', () => {
+  sweepTest('is that of dp_accounting where its order is an integer, and else at most as large', () => {
     // dp_accounting takes log|Gamma| for the binomials of fractional orders, so it adds what alternates in sign, and
     // leaves out orders whose sum then does not end. The factors are how much larger that makes its epsilon.
     const limits = [
@@ -135,7 +136,7 @@ describe('epsilon', () => {
   })
   const more = fc.double({ min: 1.001, max: 3, noNaN: true })
 
-  test('grows with rate and steps, and falls with noise and delta', () => {
+  sweepTest('grows with rate and steps, and falls with noise and delta', () => {
     fc.assert(
       fc.property(setting, more, (options, factor) => {
         const { epsilon } = privacySpent(options)
@@ -184,7 +185,7 @@ describe('the noise for a target', () => {
     expect(sigma).toBeCloseTo(0.7087, 4)
   })
 
-  test('spends no more than the target, and a little less noise would', () => {
+  sweepTest('spends no more than the target, and a little less noise would', () => {
     const options = fc.record({
       targetEpsilon: fc.double({ min: 0.2, max: 60, noNaN: true }),
       samplingRate: fc.double({ min: 1e-4, max: 1, noNaN: true }),

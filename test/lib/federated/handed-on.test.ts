@@ -1,4 +1,5 @@
 /** Files of a private run: its output folder may be shared whole, and everything else is kept in another folder. */
+
 import {
   existsSync,
   mkdirSync,
@@ -19,6 +20,7 @@ import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json']
@@ -99,30 +101,33 @@ test('the output folder has the adapter and its promise, and nothing that noise 
   }
 })
 
-test('an interrupted run goes on from the folder apart, also with its best step kept there', async () => {
-  const outputDir = newOutput()
-  const best = {
-    ...{
-      evalDataset: publicData,
-      evalSteps: 1,
-      loadBestModelAtEnd: true,
-      metricForBestModel: 'loss' as const,
-    },
-    ...{ saveSteps: 1, saveTotalLimit: 1 },
-  }
-  await train(outputDir, { ...best, until: 2 })
-  expect(readdirSync(outputDir)).toEqual([])
-  expect(readdirSync(secretOf(outputDir))).toContain('checkpoint-2')
-  await expect(train(outputDir, best)).rejects.toThrow(
-    `${secretOf(outputDir)} holds checkpoints of an earlier run. Use resume: true to continue it`,
-  )
-  await train(outputDir, { ...best, resume: true })
-  expect(filesIn(outputDir)).toEqual(ADAPTER)
-  await expect(train(outputDir)).rejects.toThrow(
-    `${outputDir} holds the adapter and ${secretOf(outputDir)} holds checkpoints of an earlier run.`,
-  )
-  await train(outputDir, { force: true })
-})
+sweepTest(
+  'an interrupted run goes on from the folder apart, also with its best step kept there',
+  async () => {
+    const outputDir = newOutput()
+    const best = {
+      ...{
+        evalDataset: publicData,
+        evalSteps: 1,
+        loadBestModelAtEnd: true,
+        metricForBestModel: 'loss' as const,
+      },
+      ...{ saveSteps: 1, saveTotalLimit: 1 },
+    }
+    await train(outputDir, { ...best, until: 2 })
+    expect(readdirSync(outputDir)).toEqual([])
+    expect(readdirSync(secretOf(outputDir))).toContain('checkpoint-2')
+    await expect(train(outputDir, best)).rejects.toThrow(
+      `${secretOf(outputDir)} holds checkpoints of an earlier run. Use resume: true to continue it`,
+    )
+    await train(outputDir, { ...best, resume: true })
+    expect(filesIn(outputDir)).toEqual(ADAPTER)
+    await expect(train(outputDir)).rejects.toThrow(
+      `${outputDir} holds the adapter and ${secretOf(outputDir)} holds checkpoints of an earlier run.`,
+    )
+    await train(outputDir, { force: true })
+  },
+)
 
 test('what a run kept inside of the output folder is neither taken along nor lost', async () => {
   const outputDir = newOutput()

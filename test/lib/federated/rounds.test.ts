@@ -203,7 +203,7 @@ describe('rounds of clients', () => {
     expect(Math.abs(product) / Math.hypot(...first) / Math.hypot(...second)).toBeLessThan(0.2)
   })
 
-  test('resumed from any checkpoint, or from none but the first, release the same numbers', async () => {
+  sweepTest('resumed from any checkpoint, or from none but the first, release the same numbers', async () => {
     const outputDir = newOutput()
     await run(dpDylora({ ...private_, serverOptimizer: 'adam', serverLearningRate: 0.01 }), {
       outputDir,
@@ -221,7 +221,7 @@ describe('rounds of clients', () => {
     }
   })
 
-  test('stopped within a round leave the adapter as it was before that round', async () => {
+  sweepTest('stopped within a round leave the adapter as it was before that round', async () => {
     const outputDir = newOutput()
     const strategy = dpDylora({ ...private_, rounds: 3, cohort: USERS })
     const adapter = await attach(strategy)

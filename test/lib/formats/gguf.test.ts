@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { readGgufHeader, UnreadStrings } from '../../../lib/formats/gguf.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import {
@@ -48,7 +49,7 @@ const oneTensor = (change: Partial<TensorSpec>): GgufSpec => ({
 })
 
 describe('readGgufHeader', () => {
-  it('lets the event loop go round while it reads a vocabulary', async () => {
+  sweepTest('lets the event loop go round while it reads a vocabulary', async () => {
     const tokens = Array.from({ length: 600_000 }, (_, i) => `token ${i}`)
     const path = scratchFile('long.gguf', ggufBytes(oneKey(value.strings(tokens))))
     for (const strings of [true, false])

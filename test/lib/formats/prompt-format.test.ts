@@ -8,6 +8,7 @@ import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { dataset } from '../../../lib/train/dataset.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts. */
@@ -75,7 +76,7 @@ test('rows of prompt and completion are used as they were trained: as chats', as
   expect(warnings).toEqual([expect.stringMatching(/was trained on chats.*leave out --raw/)])
 })
 
-test('rows of prompt and completion are used as they were trained: as raw text on request', async () => {
+sweepTest('rows of prompt and completion are used as they were trained: as raw text on request', async () => {
   await trained(pairs, { chatTemplate: false })
   expect(model.promptFormat).toMatchObject({ form: 'raw', stop: [expect.any(String)] })
   expect(await loss(pairs)).toBe(await loss(pairs, { chatTemplate: false }))
@@ -92,7 +93,7 @@ test('rows of prompt and completion are used as they were trained: as raw text o
   expect(likely).toBeGreaterThan(unlikely)
 })
 
-test('the system prompt that all rows share goes in front, unless another is given', async () => {
+sweepTest('the system prompt that all rows share goes in front, unless another is given', async () => {
   await trained(withSystem)
   expect(model.promptFormat?.system).toBe('Name it.')
   expect(await loss(pairs)).toBe(await loss(withSystem))
@@ -152,7 +153,7 @@ test('a stream is recorded as far as it was read', async () => {
   expect(adapter.state.format).toMatchObject({ form: 'chat', system: 'Name it.' })
 })
 
-test('what is written of a model has the record, and words for other programs', async () => {
+sweepTest('what is written of a model has the record, and words for other programs', async () => {
   await trained(withSystem)
   const folder = scratchFolder()
   const merged = await model.save(join(folder, 'merged'))

@@ -10,6 +10,7 @@ import {
   type SafetensorsInput,
   writeSafetensors,
 } from '../../../lib/formats/safetensors.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import { oneTensor, safetensorsBytes } from './safetensors-bytes.js'
@@ -301,7 +302,7 @@ describe('writeSafetensors', () => {
     await expect(readSafetensorsHeader(path)).rejects.toThrow('does not exist')
   })
 
-  it('writes what reads back the same, whatever the names, shapes and metadata', async () => {
+  sweepTest('writes what reads back the same, whatever the names, shapes and metadata', async () => {
     const dtypes: [SafetensorsDtype, number][] = [
       ['BOOL', 1],
       ['BF16', 2],

@@ -8,6 +8,7 @@ import { counterUniform } from '../../../lib/core/counter-random.js'
 import { makeFolder, placeOf, writeFolder } from '../../../lib/io/atomic-folder.js'
 import { damageIn } from '../../../lib/io/sums.js'
 import { removeUnfinished } from '../../../lib/io/temporary.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 test('a folder appears with all its files', async () => {
@@ -83,28 +84,32 @@ test('a folder is replaced as a whole, and what was in it is gone', async () => 
   expect(readdirSync(parent)).toEqual(['out'])
 })
 
-test('killed at any moment, a folder that is being replaced is whole, and as new as was said', async () => {
-  const folder = scratchFolder()
-  const place = join(folder, 'checkpoint-1')
-  let said = 0
-  for (let kill = 0; kill < 20; kill++) {
-    const script = fileURLToPath(new URL('./replacing.mjs', import.meta.url))
-    const child = spawn(process.execPath, [script, folder, String(said + 1)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    let text = ''
-    child.stdout.setEncoding('utf8').on('data', (piece: string) => {
-      text += piece
-    })
-    await once(child.stdout, 'data')
-    setTimeout(() => child.kill('SIGKILL'), 60 * counterUniform(7, 'kill', kill))
-    await once(child, 'close')
-    said = Number(text.trim().split('\n').at(-1))
-    const found = placeOf(place)
-    expect(await damageIn(found, ['a', 'b', 'c'])).toBeUndefined()
-    const saved = Number.parseInt(readFileSync(join(found, 'b'), 'utf8'), 10)
-    expect(saved).toBeGreaterThanOrEqual(said)
-    expect(saved).toBeLessThanOrEqual(said + 1)
-    said = saved
-  }
-}, 60_000)
+sweepTest(
+  'killed at any moment, a folder that is being replaced is whole, and as new as was said',
+  async () => {
+    const folder = scratchFolder()
+    const place = join(folder, 'checkpoint-1')
+    let said = 0
+    for (let kill = 0; kill < 20; kill++) {
+      const script = fileURLToPath(new URL('./replacing.mjs', import.meta.url))
+      const child = spawn(process.execPath, [script, folder, String(said + 1)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      let text = ''
+      child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece
+      })
+      await once(child.stdout, 'data')
+      setTimeout(() => child.kill('SIGKILL'), 60 * counterUniform(7, 'kill', kill))
+      await once(child, 'close')
+      said = Number(text.trim().split('\n').at(-1))
+      const found = placeOf(place)
+      expect(await damageIn(found, ['a', 'b', 'c'])).toBeUndefined()
+      const saved = Number.parseInt(readFileSync(join(found, 'b'), 'utf8'), 10)
+      expect(saved).toBeGreaterThanOrEqual(said)
+      expect(saved).toBeLessThanOrEqual(said + 1)
+      said = saved
+    }
+  },
+  60_000,
+)

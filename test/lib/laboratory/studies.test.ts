@@ -95,7 +95,7 @@ sweepTest('delta-lora begins as its control does', async () => {
   expect(rows.filter(({ arm }) => arm === 'LoRA').length).toBe(8)
 })
 
-test('dora-directions has the changes of query and value weights for three methods', async () => {
+sweepTest('dora-directions has the changes of query and value weights for three methods', async () => {
   const { rows, svg } = await studied('dora-directions', 4)
   expect(new Set(rows.map(({ arm }) => arm))).toEqual(new Set(['Full fine-tuning', 'LoRA', 'DoRA']))
   expect(new Set(rows.map(({ type }) => type))).toEqual(new Set(['q_proj', 'v_proj']))
@@ -119,7 +119,7 @@ sweepTest('product-ranks finds the rank of LoRA, and more for LoHa with as many 
   ).toBeLessThan(0.7)
 })
 
-test('lora-drop-importance shares out the importance of each type, and keeps the largest', async () => {
+sweepTest('lora-drop-importance shares out the importance of each type, and keeps the largest', async () => {
   const { rows } = await studied('lora-drop-importance', 20)
   const cells = rows as { type: string; outputs: number; weights: number; kept_by_outputs: number }[]
   for (const type of ['q_proj', 'down_proj'])

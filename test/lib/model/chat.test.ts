@@ -8,6 +8,7 @@ import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts, of which it takes 128 unless told otherwise. */
@@ -85,26 +86,29 @@ test('parts add up to the answer, whose options can be changed', async () => {
   expect(chat.messages).toHaveLength(4)
 })
 
-test('adapters are those that act when an answer begins, and what others computed is not used again', async () => {
-  const chat = await start({ maxNewTokens: 6 })
-  await say(chat, 'Sky?')
-  model.use()
-  const bare = await say(chat, 'Sea?')
-  expect(bare.reusedTokens).toBe(0)
-  expect(bare.text).not.toBe('Green.')
-  const copy = await start({ messages: turns.slice(0, 2), maxNewTokens: 6 })
-  expect((await say(copy, 'Sea?')).tokenIds).toEqual(bare.tokenIds)
-  model.use({ adapter, weight: 0.5 })
-  expect((await say(copy, 'Sea?')).reusedTokens).toBe(0)
-  expect((await say(copy, 'Sea?')).reusedTokens).toBeGreaterThan(0)
-  const data = scratchFile('more.jsonl', `${JSON.stringify({ messages: turns })}\n`.repeat(2))
-  const other = await model.attach(lora({ r: 2 }))
-  model.use(other)
-  await say(copy, 'Sea?')
-  for await (const _ of other.train(data, { maxSteps: 1, maxSeqLength: 256 }));
-  expect((await say(copy, 'Sea?')).reusedTokens).toBe(0)
-  await other.detach()
-})
+sweepTest(
+  'adapters are those that act when an answer begins, and what others computed is not used again',
+  async () => {
+    const chat = await start({ maxNewTokens: 6 })
+    await say(chat, 'Sky?')
+    model.use()
+    const bare = await say(chat, 'Sea?')
+    expect(bare.reusedTokens).toBe(0)
+    expect(bare.text).not.toBe('Green.')
+    const copy = await start({ messages: turns.slice(0, 2), maxNewTokens: 6 })
+    expect((await say(copy, 'Sea?')).tokenIds).toEqual(bare.tokenIds)
+    model.use({ adapter, weight: 0.5 })
+    expect((await say(copy, 'Sea?')).reusedTokens).toBe(0)
+    expect((await say(copy, 'Sea?')).reusedTokens).toBeGreaterThan(0)
+    const data = scratchFile('more.jsonl', `${JSON.stringify({ messages: turns })}\n`.repeat(2))
+    const other = await model.attach(lora({ r: 2 }))
+    model.use(other)
+    await say(copy, 'Sea?')
+    for await (const _ of other.train(data, { maxSteps: 1, maxSeqLength: 256 }));
+    expect((await say(copy, 'Sea?')).reusedTokens).toBe(0)
+    await other.detach()
+  },
+)
 
 test('the system text comes first and can be changed, and reset forgets the turns but not it', async () => {
   const chat = await start({ system: 'Be brief.', maxNewTokens: 2 })
@@ -118,7 +122,7 @@ test('the system text comes first and can be changed, and reset forgets the turn
   expect(promptTokens - without).toBe('Be brief.'.length + 'system\n'.length + 3)
 })
 
-test('the oldest turns are dropped when the context is full, down to half of it', async () => {
+sweepTest('the oldest turns are dropped when the context is full, down to half of it', async () => {
   const chat = await start({ contextTokens: 120, maxNewTokens: 8 })
   const answers: ChatAnswer[] = []
   for (let i = 0; i < 6; i++) answers.push(await say(chat, 'Sky?'))

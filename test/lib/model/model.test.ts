@@ -9,6 +9,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { nf4 } from '../../../lib/weights/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -99,18 +100,21 @@ describe('loading', () => {
 })
 
 describe('adapters', () => {
-  test('start without effect, change the output when trained, and take it with them when they go', async () => {
-    const model = await load()
-    const before = await model.evaluate(data)
-    const adapter = await model.attach(lora({ r: 4, loraAlpha: 16 }))
-    expect(await model.evaluate(data)).toEqual(before)
-    for await (const _ of adapter.train(data, { maxSteps: 3, learningRate: 0.02, warmupRatio: 0 }));
-    expect((await model.evaluate(data)).loss).toBeLessThan(before.loss)
-    expect(await model.evaluate(data, { adapters: [] })).toEqual(before)
-    await adapter.detach()
-    expect(model.adapters).toEqual([])
-    expect(await model.evaluate(data)).toEqual(before)
-  })
+  sweepTest(
+    'start without effect, change the output when trained, and take it with them when they go',
+    async () => {
+      const model = await load()
+      const before = await model.evaluate(data)
+      const adapter = await model.attach(lora({ r: 4, loraAlpha: 16 }))
+      expect(await model.evaluate(data)).toEqual(before)
+      for await (const _ of adapter.train(data, { maxSteps: 3, learningRate: 0.02, warmupRatio: 0 }));
+      expect((await model.evaluate(data)).loss).toBeLessThan(before.loss)
+      expect(await model.evaluate(data, { adapters: [] })).toEqual(before)
+      await adapter.detach()
+      expect(model.adapters).toEqual([])
+      expect(await model.evaluate(data)).toEqual(before)
+    },
+  )
 
   test('come back from their folder with the same effect, and add up', async () => {
     const model = await load()
@@ -190,7 +194,7 @@ describe('generating', () => {
     expect(other.tokenIds).not.toEqual(again.tokenIds)
   })
 
-  test('learns to answer and to stop from training', async () => {
+  sweepTest('learns to answer and to stop from training', async () => {
     const model = await load()
     const adapter = await model.attach(lora({ r: 8, loraAlpha: 16 }))
     const one = scratchFile(
@@ -316,7 +320,7 @@ describe('planning without loading', () => {
   })
 })
 
-test('exact match tells of every row whether generation writes its answer', async () => {
+sweepTest('exact match tells of every row whether generation writes its answer', async () => {
   const model = await load({ precision: 'fp32', quantization: 'none' })
   const options = { maxSeqLength: 96 }
   expect(await model.exactMatch(data, options)).toMatchObject({ exactMatch: 0, rows: 20 })

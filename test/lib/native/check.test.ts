@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { WHOLE } from '../../sweep.js'
+import { sweepTest, WHOLE } from '../../sweep.js'
 import { hasStandin, standin } from './cuda-standin.js'
 
 const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url))
@@ -19,16 +19,24 @@ function checked(strategies: string | undefined, env: Record<string, string>) {
 const passes = { stdout: expect.stringContaining('gemm_nt') }
 
 // DoRA scales outputs in place, which a step names twice.
-it('finds the kernels of the CPU as the reference kernels are', async () => {
-  await expect(checked(WHOLE ? undefined : 'dora', { LOWRANK_DISABLE_CUDA: '1' })).resolves.toMatchObject(
-    passes,
-  )
-}, 600_000)
+sweepTest(
+  'finds the kernels of the CPU as the reference kernels are',
+  async () => {
+    await expect(checked(WHOLE ? undefined : 'dora', { LOWRANK_DISABLE_CUDA: '1' })).resolves.toMatchObject(
+      passes,
+    )
+  },
+  600_000,
+)
 
 describe.runIf(hasStandin)('on a GPU', () => {
-  it('finds its kernels as those of the CPU are', async () => {
-    await expect(checked(WHOLE ? undefined : 'lora', standin())).resolves.toMatchObject(passes)
-  }, 600_000)
+  sweepTest(
+    'finds its kernels as those of the CPU are',
+    async () => {
+      await expect(checked(WHOLE ? undefined : 'lora', standin())).resolves.toMatchObject(passes)
+    },
+    600_000,
+  )
 
   it.each([
     ['rms_norm:3', 'forward rms_norm at model.layers.1.input_layernorm'],

@@ -1,4 +1,5 @@
 /** Calls from JavaScript while the engine thread works, and with several environments in one process. */
+
 import { execFile } from 'node:child_process'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +13,7 @@ import {
   type NativeSession,
 } from '../../../lib/native/addon.js'
 import { goldenBatch, type Loaded, loadTiny, loraSpec, readGolden } from '../../parity/engine.js'
+import { sweepTest } from '../../sweep.js'
 
 let loaded: Loaded
 let batch: MicroBatch
@@ -244,9 +246,13 @@ describe('worker threads', () => {
   const script = fileURLToPath(new URL('./worker-exit.mjs', import.meta.url))
   const run = (mode: string) => promisify(execFile)(process.execPath, [script, mode], { timeout: 60_000 })
 
-  it('leave the jobs of other environments alone when they end', async () => {
-    expect((await run('exit')).stdout).toBe('worker first, 8 settled\n')
-  }, 70_000)
+  sweepTest(
+    'leave the jobs of other environments alone when they end',
+    async () => {
+      expect((await run('exit')).stdout).toBe('worker first, 8 settled\n')
+    },
+    70_000,
+  )
 
   it('can be ended in the middle of a job', async () => {
     expect((await run('terminate')).stdout).toBe('alive\n')

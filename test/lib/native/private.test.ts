@@ -1,6 +1,7 @@
 /**
  * Rounds of private training in native code: clipping one by one, sums, noise where it belongs, and what they allocate.
  */
+
 import { createCipheriv } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import {
@@ -13,6 +14,7 @@ import {
 } from '../../../lib/native/addon.js'
 import { withRoles } from '../../../lib/strategies/terms.js'
 import { type Loaded, loadTiny, loraSpec, relativeError } from '../../parity/engine.js'
+import { sweepTest } from '../../sweep.js'
 
 let loaded: Loaded
 const cpu = addon().cpu()
@@ -357,7 +359,7 @@ describe('beside A and B of linears', () => {
     return { norms, sum }
   }
 
-  it('one bound holds for everything together, whatever a client returns', async () => {
+  sweepTest('one bound holds for everything together, whatever a client returns', async () => {
     const only = (from: number, value: number) => (i: number) => (i === from ? value : 0)
     const last = trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0) - 1
     const harmless = await released([(i) => Math.sin(i)], {})

@@ -6,6 +6,7 @@ import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../../lib/options/op
 import { type FitChoice, fitRun } from '../../../lib/planning/fit.js'
 import { openPlanner, type PlanModelOptions } from '../../../lib/planning/plan.js'
 import { readStrategy } from '../../../lib/strategies/index.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 
 type PlanChanges = Pick<PlanModelOptions, 'optimizer' | 'pagedWeights'>
@@ -148,7 +149,7 @@ test('what is paged takes what the budget leaves', async () => {
   expect(stateBytesMoved).toBeLessThan(2 * (beyond + 2 * MEBIBYTE))
 })
 
-test('what was asked for otherwise stays, and so does what cannot be otherwise', async () => {
+sweepTest('what was asked for otherwise stays, and so does what cannot be otherwise', async () => {
   const tight = 60 * MEBIBYTE
   const possible = async (given: ReturnType<typeof run>, changes: PlanChanges = {}) => {
     const found: string[] = []

@@ -18,6 +18,7 @@ import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { flat } from './flat.js'
 import { sites } from './sites.js'
@@ -134,10 +135,11 @@ describe('a run', () => {
     }
   })
 
-  test.each([
+  const interrupted = [
     ['before the snapshot', deltaLora({ r: 4, startStep: 4 })],
     ['after it, with LoRA+', loraPlus({ adapter: deltaLora({ r: 4, startStep: 1 }) })],
-  ])('that is interrupted %s goes on bit for bit', async (_, strategy) => {
+  ] as const
+  test.each(swept(interrupted, 1))('that is interrupted %s goes on bit for bit', async (_, strategy) => {
     const [whole, outputDir] = [scratchFolder(), scratchFolder()]
     const uninterrupted = await run(strategy, { outputDir: whole })
     await run(strategy, { outputDir, saveSteps: 3 }, 4)

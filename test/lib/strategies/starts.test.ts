@@ -1,4 +1,5 @@
 /** Adapters that start from the weights they adapt: PiSSA, OLoRA, LoftQ. */
+
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -23,6 +24,7 @@ import { describeAdapter } from '../../../lib/strategies/describe.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { parity, relativeError } from '../../parity/engine.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { flat } from './flat.js'
 import { sites } from './sites.js'
@@ -146,7 +148,7 @@ describe.each<[LoraOptions['initLoraWeights'], LoadOptions]>([
     })
   })
 
-  test('trained, then saved, exported or merged computes the same', async () => {
+  sweepTest('trained, then saved, exported or merged computes the same', async () => {
     await withModel(loading, async (model) => {
       const before = await model.logits(tokens)
       const adapter = await model.attach(strategy, { name: 'own' })

@@ -16,7 +16,7 @@ import { standing } from '../../../lib/train/best.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -145,7 +145,7 @@ describe('a run with held-out data', () => {
     )
   })
 
-  test('ends with the best step, which it saves whatever save_steps says', async () => {
+  sweepTest('ends with the best step, which it saves whatever save_steps says', async () => {
     const [last, best] = [scratchFolder(), scratchFolder()]
     const plain = await train({ outputDir: last, maxSteps: 24 })
     const events = await train({
@@ -198,37 +198,41 @@ describe('a run with held-out data', () => {
     expect(now.loss).toBe(evaluation?.loss)
   })
 
-  test('ends early when it gets no better, whether it was resumed or not', async () => {
-    const whole = scratchFolder()
-    const control = {
-      maxSteps: 60,
-      evalSteps: 1,
-      saveSteps: 2,
-      earlyStoppingPatience: 3,
-      loadBestModelAtEnd: true,
-      gradientAccumulationSteps: 2,
-    }
-    const events = await train({ ...control, outputDir: whole })
-    const done = doneOf(events)
-    expect(done.stoppedEarly).toBe(true)
-    expect(done.steps).toBe((done.best?.step as number) + 3)
-    expect(only(events, 'eval').at(-1)?.step).toBe(done.steps)
-    const metrics = (path: string) =>
-      readFileSync(join(path, 'metrics.jsonl'), 'utf8')
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line))
-        .filter(({ event }) => event === 'eval' || event === 'done')
-        .map(({ event, step, loss, best, steps }) => ({ event, step, loss, best, steps }))
-    for (const cut of swept([2, 5, done.steps - 2], 1)) {
-      const outputDir = scratchFolder()
-      await train({ ...control, outputDir }, (event) => event.event === 'step' && event.step > cut)
-      const rest = await train({ ...control, outputDir, resume: true })
-      expect(doneOf(rest)).toMatchObject({ best: done.best, steps: done.steps, stoppedEarly: true })
-      expect(adapterBytes(outputDir)).toBe(adapterBytes(whole))
-      expect(metrics(outputDir)).toEqual(metrics(whole))
-    }
-  }, 120_000)
+  sweepTest(
+    'ends early when it gets no better, whether it was resumed or not',
+    async () => {
+      const whole = scratchFolder()
+      const control = {
+        maxSteps: 60,
+        evalSteps: 1,
+        saveSteps: 2,
+        earlyStoppingPatience: 3,
+        loadBestModelAtEnd: true,
+        gradientAccumulationSteps: 2,
+      }
+      const events = await train({ ...control, outputDir: whole })
+      const done = doneOf(events)
+      expect(done.stoppedEarly).toBe(true)
+      expect(done.steps).toBe((done.best?.step as number) + 3)
+      expect(only(events, 'eval').at(-1)?.step).toBe(done.steps)
+      const metrics = (path: string) =>
+        readFileSync(join(path, 'metrics.jsonl'), 'utf8')
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line))
+          .filter(({ event }) => event === 'eval' || event === 'done')
+          .map(({ event, step, loss, best, steps }) => ({ event, step, loss, best, steps }))
+      for (const cut of swept([2, 5, done.steps - 2], 1)) {
+        const outputDir = scratchFolder()
+        await train({ ...control, outputDir }, (event) => event.event === 'step' && event.step > cut)
+        const rest = await train({ ...control, outputDir, resume: true })
+        expect(doneOf(rest)).toMatchObject({ best: done.best, steps: done.steps, stoppedEarly: true })
+        expect(adapterBytes(outputDir)).toBe(adapterBytes(whole))
+        expect(metrics(outputDir)).toEqual(metrics(whole))
+      }
+    },
+    120_000,
+  )
 
   test('may go by the share of rows that are answered word for word', async () => {
     const outputDir = scratchFolder()
@@ -308,7 +312,7 @@ describe('a run that is resumed with something changed', () => {
   const again = (outputDir: string, change: Options, strategy?: StrategyConfig) =>
     train({ outputDir, saveSteps: 2, resume: true, ...change }, undefined, strategy)
 
-  test('is longer where the steps so far would have been the same', async () => {
+  sweepTest('is longer where the steps so far would have been the same', async () => {
     const whole = scratchFolder()
     await train({ outputDir: whole, maxSteps: 14 })
     const outputDir = await cut()
@@ -317,7 +321,7 @@ describe('a run that is resumed with something changed', () => {
     expect(adapterBytes(outputDir)).toBe(adapterBytes(whole))
   })
 
-  test('is refused another length where they would not', async () => {
+  sweepTest('is refused another length where they would not', async () => {
     const cosine = { lrSchedulerType: 'cosine' as const }
     await expect(again(await cut(cosine), { ...cosine, maxSteps: 14 })).rejects.toThrow(
       'checkpoint-6 cannot be resumed exactly: max_steps is 12 there and 14 here, which changes 12 steps to 14, and the learning rates depend on the total number of steps (unless lr_scheduler_type is constant). Restore it, or start a new run with the checkpoint as its adapter.',
@@ -375,7 +379,7 @@ describe('a run that is resumed with something changed', () => {
     )
   })
 
-  test('takes up a patience with which it would not have ended before', async () => {
+  sweepTest('takes up a patience with which it would not have ended before', async () => {
     const outputDir = await cut()
     const events = await again(outputDir, { earlyStoppingPatience: 6 })
     expect(doneOf(events).steps).toBe(12)

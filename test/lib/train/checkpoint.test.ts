@@ -23,6 +23,7 @@ import { latestCheckpoint, listCheckpoints, pruneCheckpoints } from '../../../li
 import { readCheckpoint } from '../../../lib/train/training-state.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { needs, symbolicLink } from '../../needs.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let model: Model
@@ -282,7 +283,7 @@ describe('an output folder with the result of a run', () => {
     await train({ outputDir, force: true })
   })
 
-  test('may be resumed from its own checkpoints, and not from those of another run', async () => {
+  sweepTest('may be resumed from its own checkpoints, and not from those of another run', async () => {
     const outputDir = copyAll()
     await train({ outputDir, resume: join(outputDir, 'checkpoint-1') })
     // The same run, saved elsewhere.

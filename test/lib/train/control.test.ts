@@ -10,7 +10,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const QUESTION = [{ role: 'user', content: 'Hello' }]
@@ -132,20 +132,23 @@ describe('a pause', () => {
 })
 
 describe('stop', () => {
-  test('ends the run without an error after the running step, and a resumed run goes on with the same bits', async () => {
-    const outputDir = scratchFolder()
-    const whole = await follow((await start()).run)
-    const { run } = await start(dropping(), { outputDir })
-    const events = await follow(run, (event) => event.event === 'step' && event.step === 3 && run.stop())
-    const path = join(outputDir, 'checkpoint-3')
-    expect(events.slice(-2)).toEqual([
-      { event: 'checkpoint', step: 3, path },
-      { event: 'stopped', step: 3, path },
-    ])
-    const resumed = await follow((await start(dropping(), { outputDir, resume: true })).run)
-    expect([...numbers(events), ...numbers(resumed)]).toEqual(numbers(whole))
-    expect(adapterIn(resumed)).toEqual(adapterIn(whole))
-  })
+  sweepTest(
+    'ends the run without an error after the running step, and a resumed run goes on with the same bits',
+    async () => {
+      const outputDir = scratchFolder()
+      const whole = await follow((await start()).run)
+      const { run } = await start(dropping(), { outputDir })
+      const events = await follow(run, (event) => event.event === 'step' && event.step === 3 && run.stop())
+      const path = join(outputDir, 'checkpoint-3')
+      expect(events.slice(-2)).toEqual([
+        { event: 'checkpoint', step: 3, path },
+        { event: 'stopped', step: 3, path },
+      ])
+      const resumed = await follow((await start(dropping(), { outputDir, resume: true })).run)
+      expect([...numbers(events), ...numbers(resumed)]).toEqual(numbers(whole))
+      expect(adapterIn(resumed)).toEqual(adapterIn(whole))
+    },
+  )
 
   test('during a pause saves and ends', async () => {
     const { run } = await start()
@@ -196,7 +199,7 @@ describe('ask', () => {
     expect(adapterIn(asked)).toEqual(adapterIn(quiet))
   })
 
-  test('answers as the adapter of that step does', async () => {
+  sweepTest('answers as the adapter of that step does', async () => {
     const { model, adapter, run } = await start()
     const compared: boolean[] = []
     await follow(run, async (event) => {
@@ -209,7 +212,7 @@ describe('ask', () => {
     expect(compared).toEqual(Array(6).fill(true))
   })
 
-  test('within a step waits until it is made', async () => {
+  sweepTest('within a step waits until it is made', async () => {
     const { run } = await start(dropping(), { evalFraction: 0 })
     const answers: Promise<number>[] = []
     const made: number[] = []

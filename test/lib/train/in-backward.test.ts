@@ -27,7 +27,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { vera } from '../../../lib/strategies/vera.js'
 import { loadConfig } from '../../../lib/train/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>
@@ -199,7 +199,7 @@ describe('the same steps, tensors and states, with less memory', () => {
   })
 })
 
-test('an interrupted run goes on either way, to the same bytes', async () => {
+sweepTest('an interrupted run goes on either way, to the same bytes', async () => {
   const strategy = lora({ r: 4, loraDropout: 0.1 })
   const [whole, cut] = [scratchFolder(), scratchFolder()]
   await train({ strategy }, { outputDir: whole, saveSteps: 1 })

@@ -23,7 +23,7 @@ import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { type Entry, safetensorsBytes } from '../formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
@@ -102,7 +102,7 @@ describe.each(swept(ALL, 1).map((optimizer) => ({ optimizer, name: optimizer.typ
       expect(allocated).toBe(planned)
     })
 
-    test('resumed goes on bit for bit, at any number of threads', async () => {
+    sweepTest('resumed goes on bit for bit, at any number of threads', async () => {
       const [whole, cut, rest] = [scratchFolder(), scratchFolder(), scratchFolder()]
       const { losses } = await train(optimizer, { learningRate, outputDir: whole })
       threads = 1
@@ -237,7 +237,7 @@ test('lion trains ranks one by one', async () => {
 })
 
 describe('kept attention', () => {
-  test('gives the same losses and the same adapter, and is not computed again', async () => {
+  sweepTest('gives the same losses and the same adapter, and is not computed again', async () => {
     const trained = async (keepAttention: boolean) => {
       const outputDir = scratchFolder()
       const model = await loadModel(folder, { precision: 'fp32' })
@@ -321,40 +321,43 @@ function deeper(folder: string, layers: number): string {
 }
 
 describe('offloaded activations', () => {
-  test('give the same losses and the same adapter, from the memory and the file that were planned', async () => {
-    // The last block stays, so that of two blocks only one would go.
-    const model = await loadModel(deeper(folder, 4), { precision: 'fp32' })
-    loaded.push(model)
-    const trained = async (activationOffloading: boolean, outputDir: string) => {
-      const adapter = await model.attach(wide, { seed: 1 })
-      const run = adapter.train(data, {
-        ...options,
-        gradientAccumulationSteps: 2,
-        activationOffloading,
-        outputDir,
-      })
-      const losses: number[] = []
-      let allocated = 0
-      for await (const { loss } of run) {
-        losses.push(loss)
-        allocated = addon().allocated().activations
+  sweepTest(
+    'give the same losses and the same adapter, from the memory and the file that were planned',
+    async () => {
+      // The last block stays, so that of two blocks only one would go.
+      const model = await loadModel(deeper(folder, 4), { precision: 'fp32' })
+      loaded.push(model)
+      const trained = async (activationOffloading: boolean, outputDir: string) => {
+        const adapter = await model.attach(wide, { seed: 1 })
+        const run = adapter.train(data, {
+          ...options,
+          gradientAccumulationSteps: 2,
+          activationOffloading,
+          outputDir,
+        })
+        const losses: number[] = []
+        let allocated = 0
+        for await (const { loss } of run) {
+          losses.push(loss)
+          allocated = addon().allocated().activations
+        }
+        await adapter.detach()
+        return { losses, allocated, memory: run.memory, left: readdirSync(outputDir) }
       }
-      await adapter.detach()
-      return { losses, allocated, memory: run.memory, left: readdirSync(outputDir) }
-    }
-    const [here, there] = [scratchFolder(), scratchFolder()]
-    const kept = await trained(false, here)
-    const offloaded = await trained(true, there)
-    expect(offloaded.losses).toEqual(kept.losses)
-    expect(bytes(there)).toEqual(bytes(here))
-    expect(offloaded.allocated).toBe(offloaded.memory.arenaBytes)
-    expect(offloaded.memory.arenaBytes).toBeLessThanOrEqual(kept.memory.arenaBytes)
-    expect(offloaded.memory.offloadedBytes).toBeGreaterThan(0)
-    expect(kept.memory.offloadedBytes).toBe(0)
-    expect(String(offloaded.memory)).toContain('of activations are on disk')
-    // The file has no name: nothing is left behind.
-    expect(offloaded.left).toEqual(kept.left)
-  })
+      const [here, there] = [scratchFolder(), scratchFolder()]
+      const kept = await trained(false, here)
+      const offloaded = await trained(true, there)
+      expect(offloaded.losses).toEqual(kept.losses)
+      expect(bytes(there)).toEqual(bytes(here))
+      expect(offloaded.allocated).toBe(offloaded.memory.arenaBytes)
+      expect(offloaded.memory.arenaBytes).toBeLessThanOrEqual(kept.memory.arenaBytes)
+      expect(offloaded.memory.offloadedBytes).toBeGreaterThan(0)
+      expect(kept.memory.offloadedBytes).toBe(0)
+      expect(String(offloaded.memory)).toContain('of activations are on disk')
+      // The file has no name: nothing is left behind.
+      expect(offloaded.left).toEqual(kept.left)
+    },
+  )
 
   test('an interrupted run may go on with them or without', async () => {
     const [whole, cut] = [scratchFolder(), scratchFolder()]

@@ -11,6 +11,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -74,7 +75,7 @@ test('the reference is the adapter as the run begins, not the base', async () =>
   expect(ipo.steps[0]?.loss).toBeCloseTo(1, 15)
 })
 
-test('a window in other micro-batches is the same window', async () => {
+sweepTest('a window in other micro-batches is the same window', async () => {
   const norms = async (more: Partial<TrainOptions>) => {
     const { steps } = await run(await attach(), { ...more, maxSteps: 2, seed: 5 }, rows.slice(0, 4))
     return steps.map(({ loss, gradNorm }) => [loss, gradNorm])

@@ -1,4 +1,5 @@
 /** The record of a run, metrics.jsonl, beside its progress. */
+
 import { appendFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
@@ -8,6 +9,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { hasEnded, type MetricsLine, readMetrics } from '../../../lib/train/metrics.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 const folder = tinyModel()
@@ -34,7 +36,7 @@ async function train(strategy: StrategyConfig, options: object, asked = false): 
   return readMetrics(outputDir)
 }
 
-test('a record begins with what went in, and memory by category is that of the plan', async () => {
+sweepTest('a record begins with what went in, and memory by category is that of the plan', async () => {
   const lines = await train(
     lora({ r: 4, loraAlpha: 8 }),
     {

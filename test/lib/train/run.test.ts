@@ -13,7 +13,7 @@ import type { TrainEvent } from '../../../lib/train/events.js'
 import { lineOf } from '../../../lib/train/metrics.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { turnsDuring } from '../turns.js'
 
@@ -258,7 +258,7 @@ describe('a resumed run', () => {
     )
   })
 
-  test('with another adapter or base is refused', async () => {
+  sweepTest('with another adapter or base is refused', async () => {
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 1 })
     for await (const event of run.events()) if (event.event === 'checkpoint') break
@@ -297,28 +297,31 @@ describe('a resumed run', () => {
 })
 
 describe('a run that ends early', () => {
-  test('when its signal aborts rejects with the reason after the running step, a checkpoint saved', async () => {
-    const outputDir = scratchFolder()
-    const controller = new AbortController()
-    const run = (await fresh()).train(data, { ...options, outputDir, signal: controller.signal })
-    const events: TrainEvent[] = []
-    const reason = new Error('enough')
-    const ended = (async () => {
-      for await (const event of run.events()) {
-        events.push(event)
-        if (event.event === 'step' && event.step === 3) controller.abort(reason)
-      }
-    })()
-    await expect(ended).rejects.toBe(reason)
-    const path = join(outputDir, 'checkpoint-3')
-    expect(events.slice(-2)).toEqual([
-      { event: 'checkpoint', step: 3, path },
-      { event: 'stopped', step: 3, path },
-    ])
-    expect(existsSync(join(outputDir, 'adapter_model.safetensors'))).toBe(false)
-    const uninterrupted = steps(await train())
-    expect(steps(await train({ outputDir, resume: true }))).toEqual(uninterrupted.slice(3))
-  })
+  sweepTest(
+    'when its signal aborts rejects with the reason after the running step, a checkpoint saved',
+    async () => {
+      const outputDir = scratchFolder()
+      const controller = new AbortController()
+      const run = (await fresh()).train(data, { ...options, outputDir, signal: controller.signal })
+      const events: TrainEvent[] = []
+      const reason = new Error('enough')
+      const ended = (async () => {
+        for await (const event of run.events()) {
+          events.push(event)
+          if (event.event === 'step' && event.step === 3) controller.abort(reason)
+        }
+      })()
+      await expect(ended).rejects.toBe(reason)
+      const path = join(outputDir, 'checkpoint-3')
+      expect(events.slice(-2)).toEqual([
+        { event: 'checkpoint', step: 3, path },
+        { event: 'stopped', step: 3, path },
+      ])
+      expect(existsSync(join(outputDir, 'adapter_model.safetensors'))).toBe(false)
+      const uninterrupted = steps(await train())
+      expect(steps(await train({ outputDir, resume: true }))).toEqual(uninterrupted.slice(3))
+    },
+  )
 
   test('when its signal is aborted already makes no step', async () => {
     await expect(train({ signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no')

@@ -12,7 +12,7 @@ import { type DatasetArgument, type DatasetOptions, dataset } from '../../../lib
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -73,7 +73,7 @@ async function interrupted(data: DatasetArgument, outputDir: string, steps: numb
 }
 
 describe('a streamed run', () => {
-  test('warns once of what may not be meant in its rows, when they are read', async () => {
+  sweepTest('warns once of what may not be meant in its rows, when they are read', async () => {
     const warnings: string[] = []
     const model = await loadModel(folder, {
       precision: 'fp32',
@@ -102,23 +102,26 @@ describe('a streamed run', () => {
     expect(warnings).toEqual([])
   })
 
-  test('has the same order for the same seed and another for another, whatever the rows come from', async () => {
-    const events = await train(streamed())
-    expect(losses(events)).toHaveLength(10)
-    const epochs = events.flatMap((event) => (event.event === 'step' ? [event.epoch] : []))
-    expect([epochs[0], epochs.at(-1)]).toEqual([0, 1])
-    const form = { streaming: true, shuffleBufferSize: 20 }
-    const again = async function* () {
-      yield* lines()
-    }
-    // The rate of a step does not depend on how many follow.
-    const short = { maxSteps: 2, lrSchedulerType: 'constant' as const }
-    const two = losses(await train(streamed(), short))
-    for (const source of [lines(), () => lines(), again])
-      expect(losses(await train(dataset(source, form), short))).toEqual(two)
-    expect(losses(await train(streamed(), { ...short, seed: 8 }))[0]).not.toBe(two[0])
-    expect(losses(await train(streamed({ shuffleBufferSize: 1 }), short))[0]).not.toBe(two[0])
-  })
+  sweepTest(
+    'has the same order for the same seed and another for another, whatever the rows come from',
+    async () => {
+      const events = await train(streamed())
+      expect(losses(events)).toHaveLength(10)
+      const epochs = events.flatMap((event) => (event.event === 'step' ? [event.epoch] : []))
+      expect([epochs[0], epochs.at(-1)]).toEqual([0, 1])
+      const form = { streaming: true, shuffleBufferSize: 20 }
+      const again = async function* () {
+        yield* lines()
+      }
+      // The rate of a step does not depend on how many follow.
+      const short = { maxSteps: 2, lrSchedulerType: 'constant' as const }
+      const two = losses(await train(streamed(), short))
+      for (const source of [lines(), () => lines(), again])
+        expect(losses(await train(dataset(source, form), short))).toEqual(two)
+      expect(losses(await train(streamed(), { ...short, seed: 8 }))[0]).not.toBe(two[0])
+      expect(losses(await train(streamed({ shuffleBufferSize: 1 }), short))[0]).not.toBe(two[0])
+    },
+  )
 
   test.each(swept([3, 9], 1))(
     'resumed after step %d goes on bit for bit as if it had never stopped',
@@ -135,29 +138,32 @@ describe('a streamed run', () => {
     },
   )
 
-  test('goes on with a new iterator over the same rows, and not with one that is used up or of others', async () => {
-    const once = function* (rows = lines()) {
-      yield* rows
-    }
-    const form = { streaming: true, shuffleBufferSize: 20, name: 'questions' }
-    const control = { maxSteps: 5 }
-    const outputDir = scratchFolder()
-    const first = once()
-    const run = (await fresh()).train(dataset(first, form), {
-      ...options,
-      ...control,
-      outputDir,
-      saveSteps: 3,
-    })
-    for await (const event of run.events()) if (event.event === 'checkpoint') break
-    const expected = losses(await train(streamed(), control)).slice(3)
-    const resume = { ...control, outputDir, resume: true }
-    expect(losses(await train(dataset(once(), form), resume))).toEqual(expected)
-    await expect(train(dataset(once(lines().slice(1)), form), resume)).rejects.toThrow(
-      'questions cannot be resumed exactly: its rows up to the position of the run have changed. Pass the stream again from its first row.',
-    )
-    await expect(train(dataset(first, form), resume)).rejects.toThrow('questions holds no rows')
-  })
+  sweepTest(
+    'goes on with a new iterator over the same rows, and not with one that is used up or of others',
+    async () => {
+      const once = function* (rows = lines()) {
+        yield* rows
+      }
+      const form = { streaming: true, shuffleBufferSize: 20, name: 'questions' }
+      const control = { maxSteps: 5 }
+      const outputDir = scratchFolder()
+      const first = once()
+      const run = (await fresh()).train(dataset(first, form), {
+        ...options,
+        ...control,
+        outputDir,
+        saveSteps: 3,
+      })
+      for await (const event of run.events()) if (event.event === 'checkpoint') break
+      const expected = losses(await train(streamed(), control)).slice(3)
+      const resume = { ...control, outputDir, resume: true }
+      expect(losses(await train(dataset(once(), form), resume))).toEqual(expected)
+      await expect(train(dataset(once(lines().slice(1)), form), resume)).rejects.toThrow(
+        'questions cannot be resumed exactly: its rows up to the position of the run have changed. Pass the stream again from its first row.',
+      )
+      await expect(train(dataset(first, form), resume)).rejects.toThrow('questions holds no rows')
+    },
+  )
 
   test('holds a part of the rows only', async () => {
     let given = 0
@@ -187,27 +193,30 @@ describe('a streamed run', () => {
     expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint', step: 8 })
   })
 
-  test('ends at a row that is wrong, or where what gives the rows fails, and keeps what was learned', async () => {
-    const outputDir = scratchFolder()
-    const rows = async function* () {
-      yield* lines()
-      yield* lines()
-      throw new Error('the database went away')
-    }
-    const short = { streaming: true, shuffleBufferSize: 1 }
-    await expect(train(dataset(rows, short), { outputDir, maxSteps: 100 })).rejects.toThrow(
-      expect.objectContaining({
-        code: 'DATA',
-        message: 'dataset(), row 121: the source of the rows failed: the database went away',
-      }),
-    )
-    const bad = scratchFile('bad.jsonl', `${chats(200)}{"messages": 3}\n`)
-    await expect(train(dataset(bad, short), { outputDir, force: true, maxSteps: 1000 })).rejects.toThrow(
-      `${bad}, line 201: expected {"messages":`,
-    )
-    const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-2)
-    expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint' })
-  })
+  sweepTest(
+    'ends at a row that is wrong, or where what gives the rows fails, and keeps what was learned',
+    async () => {
+      const outputDir = scratchFolder()
+      const rows = async function* () {
+        yield* lines()
+        yield* lines()
+        throw new Error('the database went away')
+      }
+      const short = { streaming: true, shuffleBufferSize: 1 }
+      await expect(train(dataset(rows, short), { outputDir, maxSteps: 100 })).rejects.toThrow(
+        expect.objectContaining({
+          code: 'DATA',
+          message: 'dataset(), row 121: the source of the rows failed: the database went away',
+        }),
+      )
+      const bad = scratchFile('bad.jsonl', `${chats(200)}{"messages": 3}\n`)
+      await expect(train(dataset(bad, short), { outputDir, force: true, maxSteps: 1000 })).rejects.toThrow(
+        `${bad}, line 201: expected {"messages":`,
+      )
+      const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-2)
+      expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint' })
+    },
+  )
 
   test('ends when it is aborted or left, also while it waits for a row', async () => {
     const stalled = async function* () {

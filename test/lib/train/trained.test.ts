@@ -70,7 +70,7 @@ const strategies = {
   ],
 } as const
 
-describe.each(swept(Object.entries(strategies), 3))('%s', (_, [base, strategy]) => {
+describe.each(swept(Object.entries(strategies), 1))('%s', (_, [base, strategy]) => {
   test('learns, is saved and loaded, resumes to the bit, and merges into what it computes', async () => {
     const out = scratchFolder()
     const model = await open(bases[base])

@@ -11,7 +11,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { fp4, int8, nf4, type Quantization } from '../../../lib/weights/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>
@@ -209,7 +209,7 @@ describe('files', () => {
     expect(await original.logits(tokens)).toEqual(await (await load(path)).logits(tokens))
   })
 
-  test('of GGUF may keep the blocks of the embedding alone, or of all but it', async () => {
+  sweepTest('of GGUF may keep the blocks of the embedding alone, or of all but it', async () => {
     const path = join(scratchFolder(), 'model.gguf')
     await (await load(folders.tied as string)).export(path, { format: 'gguf', dtype: 'q8_0' })
     const kept = await load(path, { quantization: 'nf4', embeddingQuantization: 'keep' })

@@ -5,6 +5,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import { addon } from '../../../lib/native/addon.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let model: string
@@ -48,7 +49,7 @@ async function trained(options: Parameters<typeof loadModel>[1]) {
   }
 }
 
-test('weights that were slow to quantize are mapped the next time, and train the same', async () => {
+sweepTest('weights that were slow to quantize are mapped the next time, and train the same', async () => {
   for (const quantization of ['nf4', 'fp4', 'int8'] as const) {
     slowly()
     const first = await trained({ quantization })
@@ -62,7 +63,7 @@ test('weights that were slow to quantize are mapped the next time, and train the
   }
 })
 
-test('nothing is kept of fast loads, of what is not quantized, or where it is not wanted', async () => {
+sweepTest('nothing is kept of fast loads, of what is not quantized, or where it is not wanted', async () => {
   await trained({ quantization: 'nf4' })
   slowly()
   await trained({})
@@ -72,7 +73,7 @@ test('nothing is kept of fast loads, of what is not quantized, or where it is no
   expect(() => readdirSync(cache)).toThrow('ENOENT')
 })
 
-test('a damaged file is made anew, and so is one of a model that was written since', async () => {
+sweepTest('a damaged file is made anew, and so is one of a model that was written since', async () => {
   slowly()
   await trained({ quantization: 'nf4' })
   const [name] = weights() as [string]

@@ -16,7 +16,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
-import { swept } from '../../sweep.js'
+import { sweepTest, swept } from '../../sweep.js'
 import { safetensorsBytes } from '../formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
@@ -159,7 +159,7 @@ describe('a paged base gives the numbers of one that is in memory, within its bu
     lokr: lokr({ r: 4 }),
     'full fine-tuning, which reads the base once': full(),
   }
-  for (const [name, strategy] of swept(Object.entries(strategies), 1))
+  for (const [name, strategy] of swept(Object.entries(strategies), 0))
     test(`under ${name}`, async () => {
       const options: LoadOptions = { precision: 'fp32' }
       const expected = await outcome(options, strategy)
@@ -195,7 +195,7 @@ test('a model four times as large as the budget trains, and the plan has the bud
   expect(seen).toHaveBeenCalledTimes(1)
 })
 
-test('merging and saving read a paged base as they read one in memory', async () => {
+sweepTest('merging and saving read a paged base as they read one in memory', async () => {
   const written = async (options: LoadOptions): Promise<Record<string, Buffer>> => {
     const base: Model = await loadModel(model, { precision: 'fp32', ...options })
     const out = join(scratchFolder(), 'out')
@@ -230,7 +230,7 @@ test('merging and saving read a paged base as they read one in memory', async ()
 const keptIn = (folder: string) =>
   readdirSync(folder).filter((name) => process.platform !== 'win32' || !/^\.lowrank-.*\.tmp$/.test(name))
 
-test('nothing stays on the disk where nothing is to be kept', async () => {
+sweepTest('nothing stays on the disk where nothing is to be kept', async () => {
   const options: LoadOptions = { precision: 'fp32', pagedWeights: BUDGET, cacheWeights: false }
   const { losses } = await outcome(options)
   expect(losses).toHaveLength(2)

@@ -55,6 +55,6 @@ TEST("what ranks say arrives whole and in order, be it short or long") {
 
 TEST("a process alone hears itself") {
   Alone alone;
-  CHECK(meet(alone, {1, 2, 3}) == std::vector<std::vector<uint8_t>>{{1, 2, 3}});
+  CHECK((meet(alone, {1, 2, 3}) == std::vector<std::vector<uint8_t>>{{1, 2, 3}}));
   CHECK_EQ(sum_bytes(1), int64_t{0});
 }

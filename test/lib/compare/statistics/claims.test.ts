@@ -15,7 +15,7 @@ test.each<[strategies: number, seeds: number]>([
   expect(simulated({ ...equal, strategies, seeds }).claimed).toBeLessThanOrEqual(MOST)
 })
 
-test('neither are they where items or chance vary more than seeds', () => {
+sweepTest('neither are they where items or chance vary more than seeds', () => {
   for (const [itemSpread, noise] of [
     [3, 0.3],
     [0.3, 12],
