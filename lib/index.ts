@@ -33,6 +33,7 @@ export type { Model } from './model/model.js'
 export type {
   AdapterChoice,
   AttachOptions,
+  ClassifyOptions,
   EvaluateOptions,
   ExactMatchOptions,
   LoadAdapterOptions,
@@ -65,6 +66,7 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
+export type { ClassWeights, Task } from './options/task.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
@@ -90,6 +92,8 @@ export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { ChatMessage } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
+export type { ClassMetrics } from './train/class-metrics.js'
+export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/dataset.js'
@@ -121,6 +125,7 @@ export type {
 } from './train/forward-backward.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
+export { readLabels } from './train/labels.js'
 export type { LossName, LossOptions } from './train/losses/index.js'
 export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { PromptOptions } from './train/prompting.js'

@@ -122,6 +122,20 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   },
 )
 
+test('classify.yaml trains a classifier of its messages', async () => {
+  const { model, at } = project()
+  for (const name of ['classify.yaml', 'messages.csv']) copyFileSync(join(examples, name), at(name))
+  const set = [`model=${model}`, 'learning_rate=1e-2'].flatMap((pair) => ['--set', pair])
+  const trained = await lowrank(['train', at('classify.yaml'), '--json', ...set])
+  expect(trained.code, trained.stderr).toBe(0)
+  const done = printed<'train'>(trained).at(-1)
+  expect(done).toMatchObject({ event: 'done', best: { metric: 'f1' } })
+  const evaluated = await lowrank(['eval', at('classify.yaml'), '--json', ...set])
+  const [found] = printed<'eval'>(evaluated)
+  expect(found).toMatchObject({ metric: 'classes', labels: ['defect', 'delivery', 'refund'], rows: 12 })
+  expect((found as { accuracy: number }).accuracy).toBeGreaterThan(0.8)
+})
+
 const configs = readdirSync(examples).filter((name) => name.endsWith('.yaml'))
 
 test.each(configs)('%s names the schema that it keeps to', async (name) => {

@@ -1,5 +1,5 @@
 /** State shared by a loaded model, its adapters, and its runs. Nothing here is part of the public interface. */
-import { InternalError } from '../core/errors.js'
+import { InternalError, UnsupportedError } from '../core/errors.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ModelFiles } from '../formats/model-files.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
@@ -44,6 +44,8 @@ export interface BaseModel {
   revision: string | null
   files: ModelFiles
   graph: Graph
+  /** Names of the classes that its head tells apart; null for a model of tokens. */
+  labels: readonly string[] | null
   /** Linears that accept adapters. */
   sites: LinearSite[]
   /** Weights that may train as copies. */
@@ -103,6 +105,15 @@ export interface ActiveAdapter {
   weight: number
   /** Ranks in use, from the first; null is all. */
   rank: number | null
+}
+
+/** @throws {UnsupportedError} for a classifier, whose head writes no text */
+export function checkWritesText({ labels, name }: BaseModel, what: string): void {
+  if (labels === null) return
+  throw new UnsupportedError(
+    `${what}: ${name} was loaded as a classifier, whose head scores ${labels.join(', ')} and writes no text; load it without labels, or use classify() or evaluate().`,
+    { labels },
+  )
 }
 
 /** Opens a session over the base and adapters whose outputs add up. */

@@ -57,7 +57,7 @@ export function configure(command: Command): void {
   command.addOption(
     new Option(
       '--metric <name>',
-      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted correctly',
+      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted correctly; of a classifier always loss, accuracy, F1, and correlation',
     )
       .choices(METRICS)
       .default('loss'),
@@ -130,6 +130,15 @@ async function measured(
       onProgress: ({ batches, totalBatches }) =>
         line.update(`${batches} of ${totalBatches} ${unit}`, batches / totalBatches),
     }
+    const { labels } = model
+    if (labels !== null && metric !== 'exact_match') {
+      const found = await model.evaluate(data, watched)
+      const { loss, accuracy = 0, macroF1 = 0, microF1 = 0, matthewsCorrelation = 0 } = found
+      return {
+        ...{ metric: 'classes', loss, accuracy, macro_f1: macroF1, micro_f1: microF1 },
+        ...{ matthews_correlation: matthewsCorrelation, labels, rows: found.supervisedTokens },
+      }
+    }
     if (metric === 'loss') {
       const { supervisedTokens, ...found } = await model.evaluate(data, watched)
       return { metric, ...found, supervised_tokens: supervisedTokens }
@@ -161,6 +170,15 @@ function factsOf(found: Measured): [string, string][] {
       return [
         ['accuracy', percent(found.accuracy)],
         ['tokens', `${formatCount(found.supervised_tokens)} counted`],
+      ]
+    case 'classes':
+      return [
+        ['loss', found.loss.toFixed(4)],
+        ['accuracy', percent(found.accuracy)],
+        ['macro F1', percent(found.macro_f1)],
+        ['micro F1', `${percent(found.micro_f1)} (the accuracy, with one class a row)`],
+        ['Matthews', found.matthews_correlation.toFixed(4)],
+        ['rows', `${formatCount(found.rows)} of the classes ${found.labels.join(', ')}`],
       ]
   }
 }

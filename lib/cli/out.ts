@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { type Command, Option } from 'commander'
 import { formatBytes } from '../core/bytes.js'
+import { UnsupportedError } from '../core/errors.js'
 import {
   type EXPORT_DTYPES,
   isQuantizedDtype,
@@ -103,7 +104,12 @@ async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<Out
     return { model, adapter, quantization: 'none' }
   }
   const origin = await readOrigin(adapter)
-  await readAdapterFolder(adapter)
+  const { labels } = await readAdapterFolder(adapter)
+  if (labels !== null)
+    throw new UnsupportedError(
+      `${adapter} is an adapter of a classifier: its head scores ${labels.join(', ')} and writes no text, so it is neither merged nor exported. PEFT reads the folder as it is, and lowrank eval measures it.`,
+      { adapter, labels },
+    )
   const found = model ?? placeOf(origin.baseModel, adapter)
   if (found === null)
     throw new UsageError(`${adapter} does not name the model it was trained on; pass --model.`, { adapter })

@@ -10,6 +10,7 @@ import type { MemoryReport } from '../planning/memory-report.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
 import { type Machine, machineNamed } from '../time/machines.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
+import { withLabels } from '../train/labels.js'
 import { rowData } from '../train/metrics.js'
 import type { RunTime } from '../train/run-time.js'
 import { resolvePrecision } from '../weights/choice.js'
@@ -79,7 +80,7 @@ export function configure(command: Command): void {
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
-    const given = path === undefined ? shapeOnly(rest) : await fromFile(path, rest, output)
+    const given = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
     const config = machine === undefined ? given : onMachine(given, machine)
     const target: Target = machine
       ? {}

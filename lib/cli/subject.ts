@@ -122,9 +122,10 @@ export async function withSubject<T>(
   const named = adapters.map((adapter) => adapter.path)
   // Their own records decide how the model is loaded, so they come first.
   const folders: string[] = []
+  let labels: readonly string[] | null = null
   for (const name of named) {
     const { path: folder } = await locateShown('adapter', name, output, signal)
-    if (!folder.endsWith('.gguf')) await readAdapterFolder(folder)
+    if (!folder.endsWith('.gguf')) labels ??= (await readAdapterFolder(folder)).labels
     folders.push(folder)
   }
   output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
@@ -142,6 +143,7 @@ export async function withSubject<T>(
     device: options.device ?? config?.device,
     threads: options.threads ?? config?.threads,
     revision: options.model === undefined ? config?.revision : undefined,
+    labels: labels ?? undefined,
   }
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const model = await loadShown(path, { ...(known as LoadOptions), signal }, output)

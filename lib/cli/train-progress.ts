@@ -124,7 +124,8 @@ export class TrainProgress {
   }
 
   /** The held-out data was evaluated before the first step, or after one. */
-  evaluated({ step, loss, perplexity, exactMatch, rewardsAccuracies, rewardsMargins }: EvalEvent): void {
+  evaluated(event: EvalEvent): void {
+    const { step, loss, perplexity, exactMatch, accuracy, macroF1, rewardsAccuracies, rewardsMargins } = event
     const earlier = this.#heldOutLoss
     this.#heldOutLoss = loss
     this.#activity = undefined
@@ -133,8 +134,14 @@ export class TrainProgress {
       rewardsAccuracies === undefined || rewardsMargins === 0
         ? ''
         : `, ${digits(100 * rewardsAccuracies)} % of pairs preferred`
-    const matched = exactMatch === undefined ? preferred : `, ${metricText('exact_match', exactMatch)}`
-    const spread = rewardsAccuracies === undefined ? `, perplexity ${digits(perplexity)}` : ''
+    const matched =
+      accuracy !== undefined
+        ? `, ${metricText('accuracy', accuracy)}, ${metricText('f1', macroF1 ?? 0)}`
+        : exactMatch === undefined
+          ? preferred
+          : `, ${metricText('exact_match', exactMatch)}`
+    const ofTokens = rewardsAccuracies === undefined && accuracy === undefined
+    const spread = ofTokens ? `, perplexity ${digits(perplexity)}` : ''
     if (!this.#screen) {
       const when = step === 0 ? 'before training' : `step ${step}`
       this.note(`${when}: evaluation loss ${loss.toFixed(4)}${spread}${matched}`)

@@ -18,6 +18,7 @@ import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../t
 import { configText } from '../train/config-text.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
+import { withLabels } from '../train/labels.js'
 import { lineOf } from '../train/metrics.js'
 import { foldersOf, savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
@@ -87,14 +88,15 @@ async function trainGiven(
 ): Promise<void> {
   const [path, resume] = configAndCheckpoint(given, options.resume)
   checkLiveFlags(options)
-  const config = await loadConfig(path, options.set, notedOn(output))
+  const read = await loadConfig(path, options.set, notedOn(output))
   const call = configCall(path, options.set ?? [])
   const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
   let live: LiveRun | undefined
   try {
     const { signal } = interruption
     const force = options.force ?? false
-    const checkpoint = await checkRun(config, { resume, force, signal, writes: ranks.isFirst })
+    const checkpoint = await checkRun(read, { resume, force, signal, writes: ranks.isFirst })
+    const config = await withLabels(read)
     if (checkpoint !== null) noteResumed(checkpoint, output)
     if (options.live && ranks.isFirst) live = await openedLive(config, options, output)
     noteRanks(ranks, output)
@@ -170,7 +172,10 @@ async function train(
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
-    { ...loadQuantization(config), precision, pagedWeights, device, threads, revision, signal },
+    {
+      ...{ ...loadQuantization(config), precision, pagedWeights, device, threads, revision, signal },
+      ...(config.labels === null ? {} : { labels: config.labels }),
+    },
     output,
   )
   try {

@@ -82,7 +82,8 @@ const REFERENCE =
   'the reference of task: dpo is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
 const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
-const LABEL_SMOOTHING = 'the loss is the cross-entropy of the supervised tokens, without smoothing'
+const TASK_TYPE = 'task: classification trains a classifier; the other tasks train a causal language model'
+const TASK_TYPES = { CAUSAL_LM: 'causal_lm', SEQ_CLS: 'classification' }
 const DROPOUTS = ['lora', 'vera', 'miss', 'rank'].map((kind) => `strategy.${kind}_dropout`)
 const NO_LORA_VARIANT =
   'this initialization is not supported; init_lora_weights supports pissa, olora, loftq, and gaussian'
@@ -205,8 +206,14 @@ export const FOREIGN_KEYS = {
     peft_config: { here: 'strategy' },
     lora_config: { here: 'strategy' },
     lora_parameters: { here: 'strategy' },
-    task_type: { note: 'all supported models are causal language models; leave the key out' },
-    lora_task_type: { note: 'all supported models are causal language models; leave the key out' },
+    task_type: { here: 'task', values: TASK_TYPES, note: TASK_TYPE },
+    lora_task_type: { here: 'task', values: TASK_TYPES, note: TASK_TYPE },
+    num_labels: { here: 'labels', note: 'names of the classes; by default those of the data' },
+    id2label: { here: 'labels', note: 'names of the classes in the order of their ids' },
+    label2id: { here: 'labels', note: 'names of the classes in the order of their ids' },
+    problem_type: {
+      note: 'task: classification gives each row one class; several classes and numbers are not supported',
+    },
     rank: { here: 'strategy.r' },
     lora_r: { here: 'strategy.r' },
     lora_rank: { here: 'strategy.r' },
@@ -493,8 +500,7 @@ export const FOREIGN_KEYS = {
     optim_target_modules: {
       note: 'GaLore and APOLLO are not supported; `optimizer` supports adamw_8bit and adafactor, which keep less state',
     },
-    neftune_noise_alpha: { note: 'noise on embeddings is not supported; use `lora_dropout` to regularize' },
-    label_smoothing_factor: { note: LABEL_SMOOTHING },
+    noisy_embedding_alpha: { here: 'neftune_noise_alpha' },
     average_tokens_across_devices: {
       note: 'the loss is always the mean over all supervised tokens of a step; leave the key out',
     },

@@ -44,6 +44,8 @@ export class AskedRowCollector {
 /** The first question of a row; undefined where that is none, such as one that goes with tools. */
 function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
   switch (row.format) {
+    case 'classification':
+      return undefined
     case 'preference':
       return questionOf(row.chosen)
     case 'prompt_completion':

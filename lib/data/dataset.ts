@@ -29,6 +29,7 @@ export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.j
 export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
 export {
   type AlpacaRow,
+  type ClassificationRow,
   DATASET_FORMATS,
   type DatasetFormat,
   type DatasetRow,

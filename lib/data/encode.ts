@@ -15,6 +15,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js'
 import { ChatRenderers } from './chat-renderers.js'
 import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
+  type ClassificationRow,
   type DatasetRow,
   type MessagesRow,
   type PreferenceRow,
@@ -51,7 +52,9 @@ interface Chat extends RenderedChat {
 
 export class RowEncoder {
   readonly tokenizer: Tokenizer
-  readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits'>>
+  readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits' | 'labels'>>
+  /** Ids of the classes by their names. */
+  readonly #labels: ReadonlyMap<string, number>
   readonly #special: SpecialText
   readonly #renderers: ChatRenderers
   readonly #seen = new FormatSeen()
@@ -67,6 +70,7 @@ export class RowEncoder {
       specialTokensInContent = 'keep',
       now = new Date(),
       prompting = AS_CHATS,
+      labels = null,
       templateLimits,
     } = options
     if (!Number.isInteger(maxSeqLength) || maxSeqLength < 2) {
@@ -88,6 +92,7 @@ export class RowEncoder {
     const templates = prompting.template ? { ...own, chatTemplate: prompting.template } : own
     this.#renderers = new ChatRenderers(this.tokenizer, templates, templateLimits)
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
+    this.#labels = new Map(labels?.map((label, id) => [label, id]))
     this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }
   }
 
@@ -132,7 +137,8 @@ export class RowEncoder {
    * @throws DataError when the row cannot be used, naming file and line.
    */
   encode(row: DatasetRow): EncodedRow | DropReason {
-    return row.format === 'preference' ? this.#pair(row) : this.#cut(row, this.#checked(row))
+    if (row.format === 'preference') return this.#pair(row)
+    return row.format === 'classification' ? this.#labeled(row) : this.#cut(row, this.#checked(row))
   }
 
   /**
@@ -142,6 +148,7 @@ export class RowEncoder {
   encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
     const { maxSeqLength } = this.#options
     if (row.format === 'preference') return [this.#pair(row)]
+    if (row.format === 'classification') return [this.#labeled(row)]
     const marked = this.#checked(row)
     if (row.format !== 'text' || !row.document || marked.ids.length <= maxSeqLength)
       return [this.#cut(row, marked)]
@@ -154,6 +161,40 @@ export class RowEncoder {
       pieces.push(this.#cut(row, { ids, inside, specialTokens }) as EncodedRow)
     }
     return pieces
+  }
+
+  /** A text with its class, which is scored at its last token; nothing is added to the end of the text. */
+  #labeled(row: ClassificationRow): EncodedRow | DropReason {
+    const target = this.#labels.get(row.label)
+    if (target === undefined)
+      throw rowError(
+        row,
+        `the label ${JSON.stringify(row.label)} is none of those that the head has: ${[...this.#labels.keys()].join(', ')}`,
+      )
+    const { text, found } = this.#special.inText(row, row.text)
+    const marked = this.#special.isMarked(text)
+    const all = this.#withoutDoubleBos(this.tokenizer.encode(text, { addSpecialTokens: true, marked }))
+    if (marked) this.#special.checkEscaped(row, text, all, this.#around)
+    const { maxSeqLength, emptyRows } = this.#options
+    if (all.length === 0 || row.text.trim() === '') {
+      if (emptyRows === 'drop') return 'nothing_to_learn'
+      throw rowError(row, 'the text is empty; remove the row, or drop such rows with empty_rows: drop')
+    }
+    const inputIds = Int32Array.from(all.slice(0, maxSeqLength))
+    const { path, line, unit, group } = row
+    return {
+      inputIds,
+      labels: new Int32Array(inputIds.length).fill(IGNORE),
+      target,
+      supervised: 1,
+      truncated: all.length > maxSeqLength,
+      fullLength: all.length,
+      ended: true,
+      specialTokens: found,
+      emptyTurns: 0,
+      lostReasoning: 0,
+      ...{ path, line, ...(unit ? { unit } : {}), ...(group === undefined ? {} : { group }) },
+    }
   }
 
   /** Both answers as one row; a pair of which one is dropped, or both are the same once they are cut, is dropped whole. */
@@ -262,7 +303,8 @@ export class RowEncoder {
       case 'messages':
         return this.#chat(row)
       case 'preference':
-        throw new InternalError('a pair of answers is encoded as two rows')
+      case 'classification':
+        throw new InternalError(`rows of ${row.format} are encoded in a way of their own`)
     }
   }
 

@@ -26,6 +26,8 @@ export interface EncodedChunk {
   groups: Uint32Array
   /** `[rows]`: tokens of the first of two answers that a row holds; empty where rows hold one. */
   splits: Uint32Array
+  /** `[rows]`: id of the class that a row has; empty where rows have none. */
+  targets: Uint32Array
 }
 
 /** Counts of rows that were read, dropped, and truncated. */
@@ -68,6 +70,7 @@ export class ChunkBuilder {
   readonly #lines: number[] = []
   readonly #groups: number[] = []
   readonly #splits: number[] = []
+  readonly #targets: number[] = []
 
   get tokens(): number {
     return this.#starts.at(-1) as number
@@ -84,7 +87,7 @@ export class ChunkBuilder {
     file: number,
     line: number,
     group?: number,
-    split?: number,
+    { split, target }: Pick<EncodedRow, 'split' | 'target'> = {},
   ): void {
     const start = this.tokens
     const end = start + inputIds.length
@@ -99,6 +102,7 @@ export class ChunkBuilder {
     this.#lines.push(line)
     if (group !== undefined) this.#groups.push(group)
     if (split !== undefined) this.#splits.push(split)
+    if (target !== undefined) this.#targets.push(target)
   }
 
   #grow(tokens: number): void {
@@ -122,6 +126,7 @@ export class ChunkBuilder {
       lines: Uint32Array.from(this.#lines),
       groups: Uint32Array.from(this.#groups),
       splits: Uint32Array.from(this.#splits),
+      targets: Uint32Array.from(this.#targets),
     }
   }
 }
@@ -242,6 +247,12 @@ export class EncodedDataset {
     return chunk.splits[index]
   }
 
+  /** Id of the class of a row; undefined in rows that have none. */
+  rowTarget(row: number): number | undefined {
+    const { chunk, index } = this.#find(row)
+    return chunk.targets[index]
+  }
+
   /** Group of a row, for data read with `groupBy`: a number from 0. */
   rowGroup(row: number): number {
     const { chunk, index } = this.#find(row)
@@ -260,16 +271,19 @@ export class EncodedDataset {
     return chunk.ids.subarray(chunk.starts[index], chunk.starts[index + 1])
   }
 
-  /** Labels of a row: the id of each token itself, or -100. */
+  /** Labels of a row: the id of each token itself, or -100; of a row with a class that, at the last token. */
   labels(row: number): Int32Array {
     const { chunk, index } = this.#find(row)
     const start = chunk.starts[index] as number
-    return this.ids(row).map((id, i) => (isLearned(chunk, start + i) ? id : IGNORE))
+    const labels = this.ids(row).map((id, i) => (isLearned(chunk, start + i) ? id : IGNORE))
+    const target = chunk.targets[index]
+    if (target !== undefined) labels[labels.length - 1] = target
+    return labels
   }
 
   /**
    * Writes a row into a micro-batch. The label of a token is the one of its successor; the last, also that of the first of
-   * two answers, has none.
+   * two answers, has none, or the class of the row.
    * @returns number of tokens written
    */
   copyShifted(row: number, tokens: Int32Array, labels: Int32Array, offset: number): number {
@@ -281,7 +295,7 @@ export class EncodedDataset {
       const next = start + i + 1
       labels[offset + i] = isLearned(chunk, next) ? (chunk.ids[next] as number) : IGNORE
     }
-    labels[offset + length - 1] = IGNORE
+    labels[offset + length - 1] = chunk.targets[index] ?? IGNORE
     const split = chunk.splits[index]
     if (split !== undefined) labels[offset + split - 1] = IGNORE
     return length

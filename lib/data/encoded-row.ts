@@ -32,6 +32,8 @@ export interface EncodeRowOptions {
   prompting?: RowPrompting
   /** Current time as seen by templates; fixed, so that a resumed run gets the same texts. */
   now?: Date
+  /** Names of the classes that rows are labeled with, in the order of their ids. */
+  labels?: readonly string[] | null
   templateLimits?: TemplateLimits
 }
 
@@ -43,6 +45,8 @@ export interface EncodedRow {
   supervised: number
   /** Tokens of the first of two answers, in a row that holds both; absent in any other. */
   split?: number
+  /** Id of the class, in a row that has one in place of labels of its tokens. */
+  target?: number
   truncated: boolean
   /** Tokens before the cut. */
   fullLength: number

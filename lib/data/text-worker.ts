@@ -126,9 +126,9 @@ async function encode(job: EncodeJob): Promise<void> {
       if (encoded === 'truncated_away') stats.droppedByTruncation++
       return
     }
-    const { inputIds, labels, supervised, split, truncated, ended, path, line, group } = encoded
+    const { inputIds, labels, supervised, truncated, ended, path, line, group } = encoded
     const whose = group === undefined ? undefined : groupIndex(group)
-    chunk.add(inputIds, labels, supervised, fileIndex(path), line, whose, split)
+    chunk.add(inputIds, labels, supervised, fileIndex(path), line, whose, encoded)
     stats.examples++
     stats.tokens += inputIds.length
     stats.supervisedTokens += supervised

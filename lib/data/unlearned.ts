@@ -17,6 +17,7 @@ export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
     case 'preference':
       return whyEmpty(row.chosen, trainOn)
     case 'text':
+    case 'classification':
       return 'the text is empty'
     case 'prompt_completion':
       return 'the completion is empty'

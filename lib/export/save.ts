@@ -1,7 +1,7 @@
 /** Writing a model with its adapters, from the check of the options to the check of what was written. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import type { BaseModel, ReopenOptions } from '../base/base.js'
+import { type BaseModel, checkWritesText, type ReopenOptions } from '../base/base.js'
 import { checkedPath } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../formats/tensor-data.js'
@@ -63,6 +63,7 @@ export async function saveModel(
   name: string,
 ): Promise<Written> {
   checkedPath(path, name, 'folder')
+  checkWritesText(subject.base, name)
   refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
   const { dtype, onto, maxShardBytes, maxLoss } = given
@@ -97,6 +98,7 @@ export async function exportModel(
   name: string,
 ): Promise<Written> {
   checkedPath(path, name, 'path')
+  checkWritesText(subject.base, name)
   const { format, dtype, onto, separateAdapter } = given
   const misfit = misfitOf(given)
   if (misfit !== undefined) {

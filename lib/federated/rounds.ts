@@ -20,6 +20,7 @@ import {
   finished,
   inUse,
   type MakeSteps,
+  regularizers,
   type StepSetup,
   type Steps,
   stepRules,
@@ -224,6 +225,7 @@ class PrivateRounds implements Steps {
         lossScale: 1 / window.supervised,
         microStep: intake.microSteps++,
         ...inUse(ranks),
+        ...regularizers(this.#setup.options),
       }
       const { lossSum } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
       if (!Number.isFinite(lossSum)) throw new DivergedError(`the loss of a client is ${lossSum}`, {})
@@ -250,6 +252,7 @@ class PrivateRounds implements Steps {
         lossScale: 1,
         microStep: intake.microSteps++,
         ...inUse(ranks),
+        ...regularizers(options),
       }
       const { lossSum, norms } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
       intake.clipped += norms?.reduce((sum, norm) => sum + (norm <= clippingNorm ? 0 : 1), 0) ?? 0

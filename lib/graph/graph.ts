@@ -84,6 +84,8 @@ export interface Graph {
   family: string
   /** Token ids lie in [0, vocabSize). */
   vocabSize: number
+  /** Classes that the head of a classifier tells apart; absent where it predicts tokens. */
+  labels?: number
   layers: number
   weights: GraphWeight[]
   values: GraphValue[]

@@ -34,8 +34,8 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkBest } from '../train/best.js'
 import { prepareData } from '../train/data.js'
 import {
-  checkPairs,
   checkStreaming,
+  checkTaskData,
   type DataSources,
   type DatasetArgument,
   dataShape,
@@ -203,7 +203,9 @@ export class Adapter {
       ...rest
     } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
-    const parsed = withOwnRate(own, this.strategy)
+    const rated = withOwnRate(own, this.strategy)
+    // Rows of classes are as many as are asked for, whatever their length.
+    const parsed = rated.task === 'classification' ? { ...rated, packing: false } : rated
     if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (reportTo !== 'none' && outputDir === null)
@@ -217,15 +219,12 @@ export class Adapter {
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     checkInBackward(parsed, this.strategy, { name: 'train()', spelling: 'camel' })
     checkTask(parsed, { name: 'train()', spelling: 'camel' })
-    checkPairs(
+    checkTaskData(
       { ...sources, task: parsed.task, strategy: this.strategy },
       { name: 'train()', spelling: 'camel' },
     )
-    if (parsed.task !== 'causal_lm' && this.#base.device !== 'cpu')
-      throw new UnsupportedError(
-        `train(): task ${parsed.task} does not run on ${this.#base.device} yet; load the model with device: cpu.`,
-        { task: parsed.task, device: this.#base.device },
-      )
+    this.#checkDevice(parsed)
+    this.#checkHead(parsed)
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -259,6 +258,37 @@ export class Adapter {
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
+  }
+
+  /** @throws {UnsupportedError} for what has no kernels on a GPU */
+  #checkDevice({ task, labelSmoothingFactor, neftuneNoiseAlpha }: TrainOptions): void {
+    const { device } = this.#base
+    if (device === 'cpu') return
+    const what =
+      task !== 'causal_lm'
+        ? `task ${task}`
+        : labelSmoothingFactor > 0
+          ? 'labelSmoothingFactor'
+          : neftuneNoiseAlpha !== null
+            ? 'neftuneNoiseAlpha'
+            : undefined
+    if (what === undefined) return
+    throw new UnsupportedError(
+      `train(): ${what} does not run on ${device} yet; load the model with device: cpu.`,
+      { what, device },
+    )
+  }
+
+  /** @throws {ConfigError} for a task that the head of the model is not for */
+  #checkHead({ task }: TrainOptions): void {
+    const { labels, name } = this.#base
+    if ((task === 'classification') === (labels !== null)) return
+    throw new ConfigError(
+      labels === null
+        ? `train(): task classification needs a head for classes; load ${name} with labels: loadModel(name, { labels }).`
+        : `train(): ${name} was loaded with labels, so its head is for task classification, not ${task}; load it without labels.`,
+      { task, labels },
+    )
   }
 
   #usualOptimizer(options: TrainOptions, plans: Record<string, PlanOptions>, folder: string) {

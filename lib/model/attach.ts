@@ -1,5 +1,5 @@
 /** Native adapters of a model, new ones and those of files. */
-import type { AdapterState, BaseModel } from '../base/base.js'
+import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
 import { addon, type Device } from '../native/addon.js'
@@ -58,7 +58,9 @@ export async function newState(
 }
 
 /** Reads what is known of an adapter folder or a .gguf adapter, values left out. */
-export function openAdapter(path: string, { graph, sites, weights }: BaseModel): Promise<AdapterFolder> {
+export function openAdapter(path: string, base: BaseModel): Promise<AdapterFolder> {
+  const { graph, sites, weights } = base
+  if (path.endsWith('.gguf')) checkWritesText(base, `the adapter ${path}`)
   return path.endsWith('.gguf')
     ? openGgufAdapter(path, graph, sites)
     : openAdapterFolder(path, sites, weights)

@@ -3,7 +3,7 @@
  * answer to the next, so that only what is new goes through the model.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
 import { checkedOptions, checkedText } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { integer } from '../core/schema.js'
@@ -134,6 +134,7 @@ export class Chat {
     closed: (chat: Chat) => void,
   ): Promise<Chat> {
     const given = checkedOptions(schema, options, 'chat()')
+    checkWritesText(base, 'chat()')
     return new Chat(base, await base.tokenizer(), adapters, given, closed)
   }
 

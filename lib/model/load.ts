@@ -12,11 +12,13 @@ import { readRopeFactors } from '../formats/rope-factors.js'
 import type { Graph } from '../graph/graph.js'
 import { type Located, locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
+import { classifierGraph, headDeviation } from '../models/classifier.js'
 import { graphOf } from '../models/index.js'
 import { addon } from '../native/addon.js'
 import { cardOf, type DeviceOption, deviceOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
+import { labelsSchema } from '../options/labels.js'
 import { linearSites, weightSites } from '../strategies/describe.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { storageChoice } from '../weights/choice.js'
@@ -48,6 +50,11 @@ export interface LoadOptions extends HubOptions {
    * is that.
    */
   embeddingQuantization?: Quantization['type'] | Quantization
+  /**
+   * Load it as a classifier: names of at least two classes, in the order of their ids. Its head scores these in place of
+   * tokens, from the last token of a text, and is trained and saved with an adapter. Default: a model of tokens.
+   */
+  labels?: readonly string[]
   /** For files that are not quantized, when `quantization` is absent. Default `none`. */
   defaultQuantization?: Quantization['type'] | Quantization
   /** Type of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
@@ -79,6 +86,7 @@ export interface LoadOptions extends HubOptions {
 const MODEL = 'a folder, a .gguf file or a name on the hub'
 
 const loadSchema = z.strictObject({
+  labels: labelsSchema.optional(),
   quantization: quantizationSchema.optional(),
   embeddingQuantization: quantizationSchema.optional(),
   defaultQuantization: quantizationSchema.default('none'),
@@ -115,7 +123,9 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const located = await locate('model', name, { revision, onDownload, signal })
   const files = await openModelFiles(located.path)
   const breathe = breather()
-  const graph = graphOf(files.config, await readRopeFactors(files))
+  const tokenGraph = graphOf(files.config, await readRopeFactors(files))
+  const { labels = null } = given
+  const graph = labels === null ? tokenGraph : classifierGraph(tokenGraph, labels.length)
   await breathe()
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
@@ -160,8 +170,12 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     ...originOf(located),
     files,
     graph,
+    labels,
     sites,
-    weights: weightSites(graph),
+    weights: weightSites(
+      graph,
+      labels === null ? undefined : { labels, deviation: headDeviation(files.config) },
+    ),
     native,
     device,
     formats,

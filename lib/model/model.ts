@@ -1,7 +1,7 @@
 /** A language model in native memory: adapters are attached to it, it is evaluated and generates text. */
 
 import { basename, resolve } from 'node:path'
-import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText, withSession } from '../base/base.js'
 import { badArgument, checkedOptions, checkedPath, checkedText } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DivergedError } from '../core/errors.js'
@@ -18,8 +18,10 @@ import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { BatchSource } from '../train/batches.js'
+import { evaluateClasses } from '../train/classification.js'
+import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
 import { type DataControl, prepareEvaluation } from '../train/data.js'
-import { checkPairs, type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
+import { checkTaskData, type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
 import { type Evaluation, evaluateBatches } from '../train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
@@ -35,6 +37,8 @@ import {
   type AdapterChoice,
   type AttachOptions,
   attachSchema,
+  type ClassifyOptions,
+  classifySchema,
   type EvaluateOptions,
   type ExactMatchOptions,
   evaluateSchema,
@@ -62,6 +66,8 @@ export class Model {
   readonly revision: string | null
   /** Its config.json, or the same rebuilt from GGUF. */
   readonly config: Readonly<Record<string, unknown>>
+  /** Names of the classes of a classifier; null for a model of tokens. */
+  readonly labels: readonly string[] | null
   readonly quantization: Quantization
   readonly embeddingQuantization: Quantization
   readonly precision: Precision
@@ -76,6 +82,7 @@ export class Model {
     this.path = base.name
     this.revision = base.revision
     this.config = base.files.config
+    this.labels = base.labels
     this.quantization = base.quantization
     this.embeddingQuantization = base.embeddingQuantization
     this.precision = base.precision
@@ -176,7 +183,7 @@ export class Model {
       evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'probe()', 'evalDataset'),
       evalFraction,
     }
-    checkPairs({ ...sources, task: parsed.task, strategy: config }, { name: 'probe()', spelling: 'camel' })
+    checkTaskData({ ...sources, task: parsed.task, strategy: config }, { name: 'probe()', spelling: 'camel' })
     const probe = rulesOf(config).probe?.(config)
     if (probe === undefined) return config
     return runProbe(
@@ -226,23 +233,30 @@ export class Model {
   }
 
   /**
-   * Loss and perplexity over a dataset, with the attached adapters.
+   * Loss and perplexity over a dataset, with the attached adapters; of a classifier loss, accuracy, F1, and the correlation
+   * of classes and predictions.
+   * @throws {ConfigError} for a classifier without the adapter that has its head
    * @throws {DivergedError} when the loss is no finite number
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
     this.#base.lifetime.check()
     const given = checkedOptions(evaluateSchema, options, 'evaluate()')
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...parsed } = given
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...shape } = given
+    const { labels } = this.#base
+    const parsed = labels === null ? shape : { ...shape, packing: false }
     const config = datasetOf(data, 'evaluate()')
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
     const chosen = this.#adapters.chosen(adapters, 'evaluate()')
+    if (labels !== null) checkHead(this.#base, chosen, 'evaluate()')
     const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
-    const plans = evaluationPlans(parsed, this)
+    const plans = evaluationPlans(parsed, this, labels !== null)
     const found = await withSession(this.#base, chosen, plans, (session) =>
-      evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
+      labels === null
+        ? evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress })
+        : evaluateClasses(session, EVAL_PLAN, source, labels.length, { signal, onProgress }),
     )
     if (Number.isFinite(found.loss)) return found
     throw new DivergedError(
@@ -260,6 +274,7 @@ export class Model {
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
     this.#base.lifetime.check()
     const given = checkedOptions(exactMatchSchema, options, 'exactMatch()')
+    checkWritesText(this.#base, 'exactMatch()')
     const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...parsed } = given
     const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate, heldOut }
     const control = {
@@ -273,6 +288,22 @@ export class Model {
       signal,
       onProgress,
     })
+  }
+
+  /**
+   * The classes of texts, by a model that was loaded with labels and the adapter that has its head.
+   * @returns for each text the likeliest class, and the probability of each
+   * @throws {ConfigError} for a model without labels, or without that adapter
+   * @throws {DataError} for a text that is empty
+   * @example const [{ label }] = await model.classify(['A gripping film.'])
+   */
+  async classify(texts: readonly string[], options: ClassifyOptions = {}): Promise<Classified[]> {
+    this.#base.lifetime.check()
+    const { adapters, ...given } = checkedOptions(classifySchema, options, 'classify()')
+    if (!Array.isArray(texts) || !texts.every((one) => typeof one === 'string'))
+      throw badArgument(texts, 'classify()', 'texts', 'a list of texts')
+    const chosen = this.#adapters.chosen(adapters, 'classify()')
+    return classifyTexts(this.#base, chosen, texts, given)
   }
 
   /**
@@ -330,6 +361,7 @@ export class Model {
     const name = 'logLikelihoods()'
     const { adapters, ...given } = checkedOptions(likelihoodSchema, options, name)
     checkedAnswers(answers, name)
+    checkWritesText(this.#base, name)
     return logLikelihoods(this.#base, this.#adapters.chosen(adapters, name), answers, given)
   }
 
@@ -340,6 +372,7 @@ export class Model {
   async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
     this.#base.lifetime.check()
     const { adapters } = checkedOptions(logitsSchema, options, 'logits()')
+    checkWritesText(this.#base, 'logits()')
     if (!(tokens instanceof Int32Array))
       throw badArgument(tokens, 'logits()', 'tokens', 'an Int32Array of token ids')
     const length = Math.max(tokens.length, 1)

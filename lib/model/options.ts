@@ -108,6 +108,17 @@ export const exactMatchSchema = z.strictObject({
   trainOn: trainShape.trainOn,
 })
 
+/** Options of `Model.classify`; names and defaults are those of training. */
+export type ClassifyOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize'>> &
+  Pick<EvaluateOptions, 'adapters' | 'signal'>
+
+export const classifySchema = z.strictObject({
+  adapters,
+  signal: abortSignal().optional(),
+  maxSeqLength: trainShape.maxSeqLength,
+  perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
+})
+
 /** Options of `Model.generate` and `Model.stream`. */
 export type TextOptions = Partial<GenerateOptions> &
   GenerateControl &

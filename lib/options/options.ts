@@ -9,9 +9,12 @@ import { type TaskOptions, taskShape } from './task.js'
 /** Trained part of each sample: the assistant's turns, the last of them, or everything. */
 export type TrainOn = 'completions' | 'last' | 'all'
 
-export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
+export const METRICS = ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'] as const
 
-/** Metric for comparing evaluations: the mean loss, its exponential, or the share of rows answered word for word. */
+/**
+ * Metric for comparing evaluations: the mean loss, its exponential, or the share of rows answered word for word; of a
+ * classifier the share of rows whose class is predicted, or the mean F1 of the classes.
+ */
 export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
@@ -45,6 +48,16 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    * of the user and one of the assistant. false trains them as raw text. Default true.
    */
   readonly chatTemplate: boolean
+  /**
+   * Share of every label that goes to the whole vocabulary alike, in [0, 1); evaluations report the loss without it.
+   * Default 0.
+   */
+  readonly labelSmoothingFactor: number
+  /**
+   * NEFTune: uniform noise on the embeddings of a row of L tokens and width d, within alpha / sqrt(L d), in training only
+   * (arXiv 2310.05914). Default null: none.
+   */
+  readonly neftuneNoiseAlpha: number | null
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
   readonly maxGradNorm: number
   /** Evaluate after every so many steps, beside the start and the end; null: only then. Default null. */
@@ -112,6 +125,17 @@ export const trainShape = {
     .describe(
       'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text.',
     ),
+  labelSmoothingFactor: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
+    .default(0)
+    .describe(
+      'Share of every label that goes to the whole vocabulary alike. Evaluations report the loss without it.',
+    ),
+  neftuneNoiseAlpha: positive()
+    .nullable()
+    .default(null)
+    .describe(
+      'Noise on the embeddings in training (NEFTune), uniform within `alpha / sqrt(L d)` for a row of `L` tokens and a model of width `d`; 5 is usual.',
+    ),
   ...kept,
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)
@@ -127,7 +151,7 @@ export const trainShape = {
   metricForBestModel: word(METRICS)
     .default('loss')
     .describe(
-      'Metric that evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes an extra pass.',
+      'Metric that evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes an extra pass; with task `classification` also accuracy, or the mean F1 of the classes.',
     ),
   greaterIsBetter: flag()
     .nullable()

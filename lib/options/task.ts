@@ -1,9 +1,13 @@
 /** Tasks of a run: predict the next token, or prefer one answer to another. */
+import * as z from 'zod'
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 
-export const TASKS = ['causal_lm', 'dpo', 'orpo'] as const
-/** `causal_lm`: the next token. `dpo` and `orpo`: the better of two answers. */
+export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo'] as const
+/** `causal_lm`: the next token. `classification`: the class of a text. `dpo` and `orpo`: the better of two answers. */
 export type Task = (typeof TASKS)[number]
+
+/** Weights of classes: by how rare they are, or by their names, each 1 where nothing is said. */
+export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
 
 /** Options of the task. */
 export interface TaskOptions {
@@ -15,13 +19,16 @@ export interface TaskOptions {
   readonly lossType: 'sigmoid' | 'ipo' | null
   /** `dpo` with the logistic loss: probability that a preference is the wrong way round, in [0, 0.5). Default null: 0. */
   readonly labelSmoothing: number | null
+  /** `classification`: how much a row of each class counts in the loss. Default null: all alike. */
+  readonly classWeights: ClassWeights | null
 }
 
+const CLASS_WEIGHTS = 'balanced, or a number above 0 for each name of a class'
 export const taskShape = {
   task: word(TASKS)
     .default('causal_lm')
     .describe(
-      'What to train for: `causal_lm` predicts the next token; `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs).',
+      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs).',
     ),
   beta: positive()
     .nullable()
@@ -39,12 +46,22 @@ export const taskShape = {
     .describe(
       '`dpo` with the logistic loss: probability that a preference is the wrong way round. Default: 0.',
     ),
+  classWeights: z
+    .union([z.literal('balanced'), z.record(z.string(), positive())], { error: CLASS_WEIGHTS })
+    .nullable()
+    .default(null)
+    .describe(
+      '`classification`: how much a row of each class counts in the loss, by the name of the class; `balanced` counts rows of rare classes more. Default: all alike.',
+    ),
 }
 
 /** The loss of a task over pairs of answers, with its options. */
 export type PreferenceLoss =
   | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
   | { name: 'orpo'; beta: number }
+
+/** True for a task of pairs of answers. */
+export const hasPairs = (task: Task): boolean => task === 'dpo' || task === 'orpo'
 
 /** Null for a task that has no pairs. */
 export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
@@ -63,26 +80,62 @@ export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
 interface Beside extends TaskOptions {
   readonly trainOn: string
   readonly metricForBestModel: string
+  readonly labelSmoothingFactor: number
+  readonly neftuneNoiseAlpha: number | null
 }
 
 /** @throws {ConfigError} for an option that the task does not have */
 export function checkTask(options: Beside, source: OptionSource): void {
-  const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel } = options
-  const dpoOnly = { lossType, labelSmoothing }
-  const others = task === 'dpo' ? {} : task === 'orpo' ? dpoOnly : { beta, ...dpoOnly }
-  for (const [key, value] of Object.entries(others))
-    if (value !== null)
+  const { task, beta, lossType, labelSmoothing, classWeights, trainOn, metricForBestModel } = options
+  const { labelSmoothingFactor, neftuneNoiseAlpha } = options
+  const own: Record<string, [value: unknown, tasks: readonly Task[]]> = {
+    beta: [beta, ['dpo', 'orpo']],
+    lossType: [lossType, ['dpo']],
+    labelSmoothing: [labelSmoothing, ['dpo']],
+    classWeights: [classWeights, ['classification']],
+  }
+  for (const [key, [value, tasks]] of Object.entries(own))
+    if (value !== null && !tasks.includes(task))
       throw badValue(
         source,
         key,
         value,
-        `it to be absent with task ${task}${key === 'beta' ? '; it belongs to dpo and orpo' : '; it belongs to dpo'}`,
+        `it to be absent with task ${task}; it belongs to ${tasks.join(' and ')}`,
       )
+  const ofClasses = metricForBestModel === 'accuracy' || metricForBestModel === 'f1'
+  if (ofClasses && task !== 'classification')
+    throw badValue(
+      source,
+      'metricForBestModel',
+      metricForBestModel,
+      `${task === 'causal_lm' ? 'loss, perplexity or exact_match' : 'loss'}, since task ${task} has no classes`,
+    )
   if (task === 'causal_lm') return
+  if (task === 'classification') {
+    if (trainOn !== 'completions')
+      throw badValue(source, 'trainOn', trainOn, 'it to be absent with task classification')
+    if (metricForBestModel === 'perplexity' || metricForBestModel === 'exact_match')
+      throw badValue(
+        source,
+        'metricForBestModel',
+        metricForBestModel,
+        'loss, accuracy or f1 with task classification',
+      )
+    return
+  }
   if (lossType === 'ipo' && labelSmoothing)
     throw badValue(source, 'labelSmoothing', labelSmoothing, 'it to be absent with loss_type ipo')
   if (trainOn === 'all')
     throw badValue(source, 'trainOn', trainOn, `completions or last, since task ${task} compares answers`)
   if (metricForBestModel !== 'loss')
     throw badValue(source, 'metricForBestModel', metricForBestModel, `loss with task ${task}`)
+  if (labelSmoothingFactor > 0)
+    throw badValue(source, 'labelSmoothingFactor', labelSmoothingFactor, `0 with task ${task}`)
+  if (neftuneNoiseAlpha !== null)
+    throw badValue(
+      source,
+      'neftuneNoiseAlpha',
+      neftuneNoiseAlpha,
+      `it to be absent with task ${task}, which would compare a noisy model with a clean one`,
+    )
 }

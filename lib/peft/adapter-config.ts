@@ -52,15 +52,20 @@ const MODULES = ['target_modules', 'exclude_modules', 'layers_to_transform']
 /** Initializations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
 const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
 
+/** `task_type` of classifiers, and names by which PEFT adds their heads to `modules_to_save`. */
+export const SEQ_CLS = 'SEQ_CLS'
+const HEADS = ['classifier', 'score']
+
 /** The text of adapter_config.json: sorted keys, two spaces. */
 export function adapterConfigText(
   description: AdapterDescription,
   baseModel: string | null,
   revision: string | null,
 ): string {
-  const { strategy, targets, linears, targeting } = description
+  const { strategy, targets, linears, targeting, labels } = description
   const rules = rulesOf(strategy)
-  const { modulesToSave } = targeting
+  const heads = labels === null ? [] : HEADS
+  const modulesToSave = [...heads, ...(targeting.modulesToSave ?? [])]
   const tied = tiedModules(description)
   const fields: PeftFields = {
     auto_mapping: null,
@@ -69,11 +74,11 @@ export function adapterConfigText(
     inference_mode: true,
     layers_pattern: null,
     layers_to_transform: null,
-    modules_to_save: modulesToSave ? withTied(modulesToSave, tied) : null,
+    modules_to_save: modulesToSave.length > 0 ? withTied(modulesToSave, tied) : null,
     peft_type: rules.peftType,
     revision,
     target_modules: targetNames(targets, linears),
-    task_type: 'CAUSAL_LM',
+    task_type: labels === null ? 'CAUSAL_LM' : SEQ_CLS,
     ...rules.toPeft(strategy),
     ...(tied.length > 0 ? { ensure_weight_tying: true } : {}),
   }
@@ -100,7 +105,7 @@ function withTied(names: readonly string[], tied: readonly string[]): string[] {
  * @throws {ConfigError} for a value out of range
  */
 export async function readAdapterConfig(path: string, modules: readonly string[]): Promise<AdapterConfig> {
-  const fields = await readJsonObject(path, SIZE_LIMIT)
+  const fields = withoutHeads(await readJsonObject(path, SIZE_LIMIT))
   const type = fields.peft_type
   if (typeof type !== 'string')
     throw new FileFormatError(
@@ -125,6 +130,13 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
     taskType: textOrNull(path, fields, 'task_type'),
     tied: fields.ensure_weight_tying === true,
   }
+}
+
+/** A classifier's head goes without saying. */
+function withoutHeads(fields: PeftFields): PeftFields {
+  const { task_type: task, modules_to_save: modules } = fields
+  if (task !== SEQ_CLS || !Array.isArray(modules)) return fields
+  return { ...fields, modules_to_save: modules.filter((name) => !HEADS.includes(name)) }
 }
 
 function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<string>): void {

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { breather } from '../core/breather.js'
-import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
+import { ConfigError, FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import {
   formatOfSidecar,
@@ -40,10 +40,18 @@ import type {
 import { HEAD } from '../strategies/targets.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 import { quantizationFrom, type TrainingDefaults } from '../weights/quantization.js'
-import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
+import {
+  ADAPTER_CONFIG,
+  adapterConfigText,
+  readAdapterConfig,
+  SEQ_CLS,
+  tiedModules,
+} from './adapter-config.js'
 import { toFloat32, transposed, transposedData } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
+/** Head of a classifier. */
+const HEAD_TENSOR = 'base_model.model.score.weight'
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 
 /** The base model of the adapter. */
@@ -119,12 +127,23 @@ export async function saveAdapterFolder(
         ...(base.embeddingQuantization && { embedding_quantization: base.embeddingQuantization }),
       },
       ...(privacy.length === 0 ? {} : { privacy }),
+      ...labelsEntry(description.labels),
       ...sidecarEntry(format),
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
     await more?.(folder)
   }
   await writeFolder(path, write, { replace })
+}
+
+/** Names and ids of classes, as config.json of a classifier has them. */
+function labelsEntry(labels: readonly string[] | null) {
+  if (labels === null) return {}
+  const pairs = labels.map((label, id) => [String(id), label] as const)
+  return {
+    id2label: Object.fromEntries(pairs),
+    label2id: Object.fromEntries(pairs.map(([id, label]) => [label, Number(id)])),
+  }
 }
 
 /** An adapter folder, checked against a model; the values are read on request. */
@@ -153,7 +172,51 @@ export async function readAdapterFolder(path: string) {
     if (!existsSync(join(path, name))) throw missingFile(path, name)
   const header = await readSafetensorsHeader(await fileInside(path, WEIGHTS))
   const config = await readAdapterConfig(await fileInside(path, ADAPTER_CONFIG), modulesOf(header))
-  return { header, config, sidecar: await readSidecar(path) }
+  const sidecar = await readSidecar(path)
+  const labels = config.taskType === SEQ_CLS ? labelsOf(header, sidecar?.labels ?? null) : null
+  return { header, config, sidecar, labels }
+}
+
+/**
+ * Names of the classes that an adapter's head tells apart; their numbers where the folder has no names.
+ * @throws {FileFormatError} without a head, with which the scores would be random
+ */
+function labelsOf(header: SafetensorsHeader, names: readonly string[] | null): readonly string[] {
+  const head = header.tensors.get(HEAD_TENSOR)
+  if (head === undefined)
+    throw new FileFormatError(
+      `${header.path} is of a classifier (task_type ${SEQ_CLS}), but has no ${HEAD_TENSOR}, its head. Save it in PEFT with modules_to_save: ["score"].`,
+      { path: header.path, tensor: HEAD_TENSOR },
+    )
+  const count = head.shape[0] ?? 0
+  if (names !== null && names.length !== count)
+    throw new FileFormatError(
+      `${header.path}: the head has ${count} classes, but ${SIDECAR} beside it names ${names.length}.`,
+      { path: header.path, classes: count, names: names.length },
+    )
+  return names ?? Array.from({ length: count }, (_, id) => String(id))
+}
+
+/** @throws {ConfigError} when a classifier's adapter and the model do not have the same classes */
+function checkLabels(path: string, own: readonly string[] | null, weights: readonly WeightSite[]): void {
+  const there = weights.find(({ classes }) => classes !== undefined)?.classes?.labels ?? null
+  if (own?.join('\n') === there?.join('\n')) return
+  const shown = (labels: readonly string[]) => labels.slice(0, 10).map(quote).join(', ')
+  const details = { path, labels: own, model: there }
+  if (own === null)
+    throw new ConfigError(
+      `${path} is an adapter of a model of tokens, but the model was loaded with the labels ${shown(there ?? [])}; load it without labels.`,
+      details,
+    )
+  if (there === null)
+    throw new ConfigError(
+      `${path} is an adapter of a classifier: its head tells ${shown(own)} apart and writes no text. Load the model with labels: [${shown(own)}] to evaluate or classify with it.`,
+      details,
+    )
+  throw new ConfigError(
+    `${path} tells the classes ${shown(own)} apart, but the model was loaded with the labels ${shown(there)}; load it with labels: [${shown(own)}].`,
+    details,
+  )
 }
 
 /**
@@ -167,7 +230,8 @@ export async function openAdapterFolder(
   sites: readonly LinearSite[],
   weights: readonly WeightSite[] = [],
 ): Promise<AdapterFolder> {
-  const { header, config, sidecar } = await readAdapterFolder(path)
+  const { header, config, sidecar, labels } = await readAdapterFolder(path)
+  checkLabels(path, labels, weights)
   if (modulesOf(header).includes(HEAD))
     throw new UnsupportedError(
       `${header.path} adapts ${HEAD}, but adapters of the head are not supported. Train it again without ${HEAD} in target_modules or with modules_to_save: [lm_head], or merge it into its model with PEFT.`,
@@ -377,6 +441,7 @@ export async function readSidecar(path: string): Promise<{
   fingerprint: string | null
   privacy: readonly PrivacyReport[]
   format: PromptFormat | null
+  labels: readonly string[] | null
 } | null> {
   const file = await fileInsideIfAny(path, SIDECAR)
   if (file === undefined) return null
@@ -393,7 +458,14 @@ export async function readSidecar(path: string): Promise<{
     fingerprint: typeof fingerprint === 'string' ? fingerprint : null,
     privacy: Array.isArray(privacy) ? (privacy as PrivacyReport[]) : [],
     format: formatOfSidecar(sidecar, file),
+    labels: namesOf(sidecar.id2label),
   }
+}
+
+function namesOf(id2label: unknown): readonly string[] | null {
+  if (typeof id2label !== 'object' || id2label === null) return null
+  const names = Object.values(id2label)
+  return names.every((name) => typeof name === 'string') ? names : null
 }
 
 function missingFile(path: string, name: string): FileFormatError | UnsupportedError {

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
-import { flag, integer } from '../core/schema.js'
+import { badValue, flag, integer } from '../core/schema.js'
 import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
 import { openModelFiles } from '../formats/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
@@ -11,15 +11,18 @@ import { locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
+import { classifierGraph, headDeviation } from '../models/classifier.js'
 import { graphOf } from '../models/index.js'
 import { addon, type CardSizes, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
+import { labelsSchema } from '../options/labels.js'
 import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
+import type { Task } from '../options/task.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
+import type { Classes, StrategyConfig } from '../strategies/strategy.js'
 import { storageChoice } from '../weights/choice.js'
 import {
   type PrecisionOption,
@@ -44,6 +47,10 @@ export type PlanModelOptions = Partial<MemoryShape> &
     /** As of `loadModel`. */
     embeddingQuantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
+    /** Default causal_lm. */
+    task?: Task
+    /** Classes of a classifier, or how many there are; with task `classification`. */
+    labels?: readonly string[] | number | null
     /** True if the run evaluates. Default false. */
     evaluates?: boolean
     /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
@@ -58,6 +65,11 @@ const schema = z.strictObject({
   embeddingQuantization: quantizationSchema.optional(),
   precision: precisionSchema,
   evaluates: flag().default(false),
+  task: trainShape.task,
+  labels: z
+    .union([labelsSchema, integer(2)], { error: 'a list of names, or their number' })
+    .nullable()
+    .default(null),
   threads: threadsSchema,
   card: z
     .strictObject(
@@ -111,12 +123,17 @@ export interface Planner {
 export async function openPlanner(name: string, options: PlanModelOptions): Promise<Planner> {
   const given = checkedOptions(schema, options, 'planModel()')
   const { revision, onDownload, signal } = given
-  const { config, graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
+  const shape = await openShape(name, { revision, onDownload, signal })
+  const { config, dtypeOf } = shape
+  const classes = classesOf(given, config)
+  const graph = classes === undefined ? shape.graph : classifierGraph(shape.graph, classes.labels.length)
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const choice = storageChoice(name, graph, dtypeOf, onCard(given), wanted)
   const { quantization, embeddingQuantization, precision } = choice
   const formats = storageFormats(graph, dtypeOf, choice)
-  const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
+  const { spec } = describeAdapter(given.strategy, linearSites(graph), {
+    weights: weightSites(graph, classes),
+  })
   const on = given.card ?? (given.threads === 'auto' ? undefined : given.threads)
   const planned = (changes: PlanShape) => {
     const { evaluates, ...shape } = { ...given, ...changes }
@@ -141,6 +158,22 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
       return translated(() => addon().countStep(graph, formats, adapters, plans, on, TRAIN_PLAN))
     },
   }
+}
+
+/** @throws {ConfigError} when the labels of a classifier are not known, or there are some of what is none */
+function classesOf(
+  { task, labels }: z.output<typeof schema>,
+  config: Readonly<Record<string, unknown>>,
+): Classes | undefined {
+  const source = { name: 'planModel()', spelling: 'camel' } as const
+  if (task !== 'classification') {
+    if (labels === null) return undefined
+    throw badValue(source, 'labels', labels, `null with task ${task}`)
+  }
+  if (labels === null)
+    throw badValue(source, 'labels', labels, 'the classes, or how many there are, with task classification')
+  const names = typeof labels === 'number' ? Array.from({ length: labels }, (_, id) => String(id)) : labels
+  return { labels: names, deviation: headDeviation(config) }
 }
 
 /** Every card multiplies bf16 faster. */

@@ -4,6 +4,7 @@ import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
 import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
+import { hasPairs } from '../options/task.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 
 /** Names of the plans of a training session. */
@@ -32,8 +33,10 @@ export function trainingPlans(
   on: Computes,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
-  const paired = options.task !== undefined && options.task !== 'causal_lm'
-  const size = microBatchSize(options, paired ? 2 : 1)
+  const { task = 'causal_lm' } = options
+  const paired = hasPairs(task)
+  const classifies = task === 'classification'
+  const size = microBatchSize(options, { answers: paired ? 2 : 1, classifies })
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const { precision } = on
   const logitsBytes = bytesOfLogits(options, on)
@@ -51,7 +54,7 @@ export function trainingPlans(
     recompute,
     offload,
     keepAttention,
-    ...(paired ? { rowWeights: true, twoPasses: true } : {}),
+    ...(paired ? { rowWeights: true, twoPasses: true } : classifies ? { rowWeights: true } : {}),
   }
   // The reference of DPO is evaluated before the first step.
   if (!evaluates && options.task !== 'dpo') return { [TRAIN_PLAN]: train }
@@ -75,13 +78,14 @@ export const inFolder = (
     ]),
   )
 
-/** The plan of an evaluation on its own. */
+/** The plan of an evaluation on its own. @param classifies it evaluates a classifier */
 export function evaluationPlans(
   options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'logitsMemory'>,
   on: Computes,
+  classifies = false,
 ): Record<string, PlanOptions> {
   const shape = { precision: on.precision, logitsBytes: bytesOfLogits(options, on) }
-  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), ...shape } }
+  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options, { classifies }), ...shape } }
 }
 
 /** A GPU reads the whole head for each piece of the logits, so there the pieces are larger. */
@@ -105,10 +109,13 @@ export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' |
 /** As many as a plan has room for. */
 const MOST_TOKENS = 2 ** 30
 
-/** @param answers sequences that each row has */
+/**
+ * @param shape.answers sequences that each row has
+ * @param shape.classifies only the last token of a row is looked at, and rows are not packed
+ */
 function microBatchSize(
   options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>,
-  answers = 1,
+  { answers = 1, classifies = false } = {},
 ) {
   const { perDeviceTrainBatchSize: rows, maxSeqLength: length } = options
   const tokens = answers * rows * length
@@ -118,7 +125,9 @@ function microBatchSize(
       { rows, length, most: MOST_TOKENS },
     )
   // A sample has two tokens at least: one to predict and one to predict it from.
-  const sequences = options.packing ? Math.ceil(tokens / 2) : answers * options.perDeviceTrainBatchSize
+  const sequences =
+    options.packing && !classifies ? Math.ceil(tokens / 2) : answers * options.perDeviceTrainBatchSize
+  if (classifies) return { tokens, sequences, headRows: sequences }
   return { tokens, sequences, headRows: tokens }
 }
 

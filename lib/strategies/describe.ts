@@ -9,9 +9,9 @@ import { describeQuantization, type Quantization } from '../weights/quantization
 import { rulesOf } from './index.js'
 import type {
   AdapterDescription,
+  Classes,
   ComputedStart,
   Factor,
-  Initializer,
   LinearSite,
   OptimizerGroup,
   StrategyConfig,
@@ -34,14 +34,19 @@ export function linearSites(graph: Graph): LinearSite[] {
   })
 }
 
-/** The weights of a graph with the modules that have them. */
-export function weightSites(graph: Graph): WeightSite[] {
+/** The weights of a graph with the modules that have them. @param classes of a classifier's head */
+export function weightSites(graph: Graph, classes?: Classes): WeightSite[] {
   const modules = new Map<string, string[]>(graph.weights.map(({ name }) => [name, []]))
   for (const node of graph.nodes) {
     if ('weight' in node) modules.get(node.weight)?.push(node.path)
     if ('bias' in node && node.bias !== undefined) modules.get(node.bias)?.push(node.path)
   }
-  return graph.weights.map((weight) => ({ ...weight, modules: modules.get(weight.name) as string[] }))
+  const head = classes && graph.nodes.find(({ op }) => op === 'lm_head')
+  return graph.weights.map((weight) => ({
+    ...weight,
+    modules: modules.get(weight.name) as string[],
+    ...(head && 'weight' in head && head.weight === weight.name ? { classes } : {}),
+  }))
 }
 
 /**
@@ -65,7 +70,16 @@ export function describeAdapter(
   const answers = rules.linears(strategy, targets)
   const factors = new Map<string, Factor>()
   const repeats: AdapterDescription['repeats'] = []
-  const copies = rules.copies?.(strategy, weights, targets) ?? []
+  const head = weights.find(({ classes }) => classes !== undefined)
+  if (head !== undefined && rules.saves === 'model')
+    throw new ConfigError(
+      `strategy ${strategy.name} trains the whole model and has no adapter, which the head of a classifier is kept with; use another strategy.`,
+      { strategy: strategy.name },
+    )
+  const copies = [
+    ...(head ? [headFactor(head, rules.groups(strategy)[0] as OptimizerGroup)] : []),
+    ...(rules.copies?.(strategy, weights, targets) ?? []),
+  ]
   for (const factor of [...answers.flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
@@ -75,7 +89,7 @@ export function describeAdapter(
       repeats.push({ factor: known, tensor: factor.tensor })
   }
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
-  const copied = new Map(copies.map(({ name, initializer }) => [name, copiedWeight(initializer)]))
+  const copied = new Map(copies.map((copy) => [copy.name, copiedWeight(copy)]))
   const active = answers.filter(({ term }) => term.numbers.rank !== 0)
   const groups = rules.groups(strategy).filter(({ name }) => list.some(({ group }) => group === name))
   const privacy = rules.privacy?.(strategy)
@@ -116,9 +130,8 @@ export function describeAdapter(
       parameters: list.filter((f) => f.trained && f.group === group.name).map((f) => f.name),
     })),
     targeting,
-    trained: weights.filter(({ name }) =>
-      copies.some(({ initializer }) => copiedWeight(initializer) === name),
-    ),
+    trained: weights.filter(({ name }) => copies.some((copy) => copiedWeight(copy) === name)),
+    labels: head?.classes?.labels ?? null,
     targets: targets.map((site) => site.path),
     linears: sites.map((site) => site.path),
   }
@@ -225,7 +238,25 @@ function indexOf(group: string, groups: readonly OptimizerGroup[]): number {
   throw new InternalError(`a factor is in optimizer group ${group}, which the strategy does not have`)
 }
 
-function copiedWeight(initializer: Initializer): string {
+/** The head of a classifier, which starts from drawn numbers and trains with the factors. */
+function headFactor(
+  { name, rows, cols, modules, classes }: WeightSite,
+  { name: group }: OptimizerGroup,
+): Factor {
+  return {
+    name,
+    rows,
+    cols,
+    trained: true,
+    initializer: { kind: 'normal', std: (classes as Classes).deviation },
+    group,
+    tensor: { name: `base_model.model.${modules[0]}.weight`, shape: [rows, cols] },
+    replaces: name,
+  }
+}
+
+function copiedWeight({ initializer, replaces }: Factor): string {
+  if (replaces !== undefined) return replaces
   if (initializer.kind === 'weight') return initializer.weight
   throw new InternalError(
     `a trained base weight starts as ${initializer.kind}, expected a copy of the weight`,

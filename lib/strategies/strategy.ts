@@ -26,6 +26,16 @@ export interface LinearSite {
 export interface WeightSite extends GraphWeight {
   /** Paths of the modules whose parameter it is: those of a tied embedding and head, else one. */
   modules: readonly string[]
+  /** Of the head of a classifier, which every adapter brings. */
+  classes?: Classes
+}
+
+/** Classes of a classifier's head. */
+export interface Classes {
+  /** Their names, in the order of their ids. */
+  labels: readonly string[]
+  /** Standard deviation of the start values of the head. */
+  deviation: number
 }
 
 /** Modules that a strategy adapts or trains in full, in PEFT's terms. */
@@ -67,6 +77,8 @@ export interface Factor {
   role?: 'a' | 'b'
   /** As adapter_model.safetensors has it; absent when it is not saved. */
   tensor?: FactorTensor
+  /** Weight of the base that it stands in for, where it does not start as a copy of it. */
+  replaces?: string
 }
 
 /** A factor in a file. */
@@ -317,6 +329,8 @@ export interface AdapterDescription {
   targeting: Targeting
   /** Weights of the base that train as copies. */
   trained: WeightSite[]
+  /** Names of the classes that its head tells apart; null for an adapter of a model of tokens. */
+  labels: readonly string[] | null
   /** Paths of the adapted linears. */
   targets: string[]
   /** Paths of all linears of the model. */

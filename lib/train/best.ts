@@ -16,7 +16,7 @@ export interface RunEvaluation extends Evaluation {
 }
 
 /** Metrics of which more is better. */
-const GREATER: ReadonlySet<Metric> = new Set<Metric>(['exact_match'])
+const GREATER: ReadonlySet<Metric> = new Set<Metric>(['exact_match', 'accuracy', 'f1'])
 
 type BestOptions = Pick<
   TrainOptions,
@@ -38,8 +38,9 @@ export interface Standing {
 }
 
 /** The metric of an evaluation; NaN when it was not measured. */
-export function metricOf(metric: Metric, { loss, perplexity, exactMatch }: Evaluation): number {
-  return { loss, perplexity, exact_match: exactMatch ?? Number.NaN }[metric]
+export function metricOf(metric: Metric, { loss, perplexity, ...found }: Evaluation): number {
+  const { exactMatch, accuracy, macroF1 } = found
+  return { loss, perplexity, exact_match: exactMatch, accuracy, f1: macroF1 }[metric] ?? Number.NaN
 }
 
 /** An evaluation improves by more than `earlyStoppingThreshold`, or it counts as one without improvement. */

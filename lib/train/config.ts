@@ -23,6 +23,7 @@ import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
 import type { DeviceOption } from '../native/device.js'
 import { checkInBackward } from '../options/in-backward.js'
+import { labelsSchema } from '../options/labels.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
@@ -40,7 +41,7 @@ import {
 } from '../weights/options.js'
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
 import { checkBest } from './best.js'
-import { checkPairs, checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
+import { checkStreaming, checkTaskData, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
 import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
@@ -67,6 +68,8 @@ export interface RunConfig
   readonly device: DeviceOption
   readonly threads: number | 'auto'
   readonly outputDir: string
+  /** Classes of a classifier, in the order of their ids; null: those of the training data. */
+  readonly labels: readonly string[] | null
   /** True if the run writes its page, report.html. */
   readonly report: boolean
   /** A program that reads the run's events, beside metrics.jsonl. */
@@ -102,6 +105,12 @@ export const configSchema = z.strictObject({
     ),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
+  labels: labelsSchema
+    .nullable()
+    .default(null)
+    .describe(
+      '`classification`: names of the classes, in the order of their ids. Default: the labels of `dataset`, sorted.',
+    ),
   strategy: strategySchema.describe(
     'The fine-tuning method and its options; `lowrank strategies` lists the names.',
   ),
@@ -213,10 +222,24 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     checkStreaming(data, { maxSteps }, source),
   )
   const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared } = given
-  check({ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared }, (options) =>
-    checkTask(options, source),
+  const { labelSmoothingFactor, neftuneNoiseAlpha, classWeights, labels } = given
+  check(
+    {
+      ...{ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared },
+      ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights },
+    },
+    (options) => checkTask(options, source),
   )
-  check({ ...data, task, strategy }, (all) => checkPairs(all, source))
+  check({ task, labels }, ({ task, labels }) => {
+    if (labels !== null && task !== 'classification')
+      throw badValue(
+        source,
+        'labels',
+        labels,
+        `it to be absent with task ${task}; it belongs to classification`,
+      )
+  })
+  check({ ...data, task, strategy }, (all) => checkTaskData(all, source))
   const { optimizerInBackward, gradientAccumulationSteps, maxGradNorm } = given
   check(
     { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },

@@ -24,7 +24,7 @@ import type { PromptFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
-import type { DataSources, DatasetConfig } from './dataset.js'
+import { type DataSources, type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows } from './samples.js'
@@ -226,7 +226,11 @@ export async function encodeFile(
   { groupBy, ...options }: RowShape & { groupBy?: string },
   { now, signal, onProgress, onAsked }: DataControl & Pick<EncodeControl, 'onAsked'> & { now: number },
 ): Promise<EncodedDataset> {
-  const how = { ...encodeOptions(config, options, now), ...(groupBy === undefined ? {} : { groupBy }) }
+  const { labels } = base
+  const how = {
+    ...encodeOptions(config, { ...options, labels }, now),
+    ...(groupBy === undefined ? {} : { groupBy }),
+  }
   return encodeDataset(inputOf(config), tokenizerOf(base), how, {
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
@@ -238,16 +242,19 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
   return { kind, path }
 }
 
-type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting' | 'task'>
+type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting' | 'task'> & {
+  /** Classes of a classifier. */
+  labels?: readonly string[] | null
+}
 
 /** Options of tokenization. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
-  { maxSeqLength, trainOn, chatTemplate = true, prompting, task = 'causal_lm' }: RowShape,
+  { maxSeqLength, trainOn, chatTemplate = true, prompting, task = 'causal_lm', labels = null }: RowShape,
   now: number,
 ): EncodeDatasetOptions {
   const form = {
-    format: task === 'causal_lm' ? format : ('preference' as const),
+    format: (labels === null ? FORMAT_OF_TASK[task] : FORMAT_OF_TASK.classification) ?? format,
     fileType,
     columns,
     header,
@@ -259,6 +266,7 @@ export function encodeOptions(
     ...form,
     maxSeqLength,
     trainOn,
+    labels,
     now: new Date(now),
     prompting: prompting ?? { prompts: chatTemplate, instructions: chatTemplate },
   }

@@ -26,7 +26,7 @@ import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encod
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from '../options/options.js'
-import type { Task } from '../options/task.js'
+import { hasPairs, TASKS, type Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
@@ -63,7 +63,8 @@ const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
   completion: '`prompt_completion`: the completion.',
   chosen: '`preference`: the better answer.',
   rejected: '`preference`: the worse answer.',
-  text: '`text`: the text.',
+  label: '`classification`: the class.',
+  text: '`text` and `classification`: the text.',
   instruction: '`alpaca`: the instruction.',
   input: '`alpaca`: the input.',
   output: '`alpaca`: the output.',
@@ -208,37 +209,46 @@ export const dataShape = {
   onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
 }
 
+/** The format of rows that a task has; the next token is learned from any. */
+export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
+  causal_lm: null,
+  classification: 'classification',
+  dpo: 'preference',
+  orpo: 'preference',
+}
+
 /**
- * @throws {ConfigError} when data and task do not go together, or a strategy cannot be trained by pairs
+ * @throws {ConfigError} when data and task do not go together, or a strategy cannot be trained for the task
  */
-export function checkPairs(
+export function checkTaskData(
   run: Pick<DataSources, 'dataset' | 'evalDataset'> & { task: Task; strategy: StrategyConfig },
   source: OptionSource,
 ): void {
   const { task, strategy } = run
-  const paired = task !== 'causal_lm'
+  const own = FORMAT_OF_TASK[task]
   for (const key of ['dataset', 'evalDataset'] as const) {
-    const { format, streaming } = run[key] ?? {}
-    if (paired ? format && format !== 'auto' && format !== 'preference' : format === 'preference')
+    const { format = 'auto', streaming } = run[key] ?? {}
+    const tasks = TASKS.filter((other) => FORMAT_OF_TASK[other] === format)
+    if (own === null ? tasks.length > 0 : format !== 'auto' && format !== own)
       throw badValue(
         source,
         `${key}.format`,
         format,
-        paired ? `preference with task ${task}` : 'task dpo or orpo with it',
+        own === null ? `task ${tasks.join(' or ')} with it` : `${own} with task ${task}`,
       )
-    if (paired && streaming)
+    if (own !== null && streaming)
       throw badValue(
         source,
         `${key}.streaming`,
         true,
-        `false with task ${task}, which reads its pairs before training`,
+        `false with task ${task}, which reads its rows before training`,
       )
   }
-  if (!paired) return
+  if (own === null) return
   if (isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined)
     throw badValue(source, 'task', task, `causal_lm with strategy ${strategy.name}`)
   const { loraDropout } = strategy as { loraDropout?: number }
-  if (loraDropout)
+  if (hasPairs(task) && loraDropout)
     throw badValue(
       source,
       'strategy.loraDropout',

@@ -2,6 +2,7 @@
 import { exp } from '../core/portable-exp.js'
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
+import type { ClassMetrics } from './class-metrics.js'
 import { Ranks } from './ranks.js'
 
 /** Means over pairs of answers. */
@@ -24,9 +25,9 @@ export interface PreferenceMetrics {
   logOddsRatio?: number
 }
 
-/** Result of an evaluation; of pairs of answers, with their metrics. */
-export interface Evaluation extends PreferenceMetrics {
-  /** Mean over supervised tokens, nats; of pairs of answers the loss of the task. */
+/** Result of an evaluation; of pairs of answers, and of classes, with their metrics. */
+export interface Evaluation extends PreferenceMetrics, ClassMetrics {
+  /** Mean over supervised tokens, nats; of classes over rows, of pairs of answers the loss of the task. */
   loss: number
   /** exp(loss). */
   perplexity: number

@@ -4,7 +4,7 @@
  * blocks, so that logits are never held.
  */
 import * as z from 'zod'
-import type { AdapterState, BaseModel } from '../base/base.js'
+import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
 import { abortSignal, badArgument, checkedOptions } from '../core/arguments.js'
 import { ConfigError, DivergedError, UnsupportedError } from '../core/errors.js'
 import { integer, numberWithin } from '../core/schema.js'
@@ -142,6 +142,7 @@ export class Primitive {
   #steps = 0
 
   constructor(base: BaseModel, adapter: AdapterState) {
+    checkWritesText(base, 'forwardBackward()')
     const { strategy } = adapter.description
     if (isPrivate(strategy) || rulesOf(strategy).steps?.(strategy)?.byLength)
       throw new UnsupportedError(

@@ -3,7 +3,7 @@
  * time until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
 import { abortSignal, badArgument, callback } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { flag, integer, numberWithin, text } from '../core/schema.js'
@@ -93,6 +93,7 @@ export async function* generateText(
   given: GenerateOptions & GenerateControl & PromptOptions,
   known?: KnownFormat,
 ): AsyncGenerator<string, Generation, void> {
+  checkWritesText(base, 'generate()')
   const { signal, onPromptProgress, chatTemplate, system, ...options } = given
   const tokenizer = await base.tokenizer()
   const format = known ?? formatOf(base, adapters)

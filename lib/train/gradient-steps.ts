@@ -7,30 +7,25 @@ import { translatedAsync } from '../native/errors.js'
 import { warnOfRemarks } from '../native/remarks.js'
 
 import { scheduleAt } from '../options/schedules.js'
-import { type PreferenceLoss, preferenceLoss } from '../options/task.js'
+import { preferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 
 import type { StepRules } from '../strategies/strategy.js'
 import type { BatchSource, Window, WindowSource } from './batches.js'
-import { type RunData, windowsOf } from './data.js'
+import { Classification, weightsOfClasses } from './classification.js'
+import { type Examples, type RunData, windowsOf } from './data.js'
 import { type EvaluateControl, type Evaluation, evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import { lossPasses } from './losses/passes.js'
 import { join, type Metrics } from './losses/rows.js'
-import {
-  evaluatePairs,
-  pairCounts,
-  pairLoss,
-  preferenceMetrics,
-  type References,
-  referencesOf,
-} from './preference.js'
+import type { Objective } from './objective.js'
+import { PairObjective } from './preference.js'
 import {
   countedRanks,
   finished,
   inUse,
   type MakeSteps,
   type RunPlace,
+  regularizers,
   type StepSetup,
   type Steps,
   stepRules,
@@ -48,17 +43,15 @@ class GradientSteps implements Steps {
   readonly #state: TrainingState
   readonly #windows: WindowSource
   readonly #rules: StepRules
-  readonly #data: RunData
-  readonly #preference: PreferenceLoss | null
-  #references: References | undefined
+  /** Undefined for the next token. */
+  readonly #objective: Objective | undefined
   #coming: Promise<Window> | undefined
 
   /** @param state where the run stands; it moves on with every step */
   constructor(setup: StepSetup, state: TrainingState, data: RunData) {
     const { windows, totalSteps } = windowsOf(data.train, setup.options, state.ranks)
     this.totalSteps = totalSteps
-    this.#data = data
-    this.#preference = preferenceLoss(setup.options)
+    this.#objective = objectiveOf(setup, state, data)
     this.#setup = setup
     this.#state = state
     this.#windows = windows
@@ -80,16 +73,12 @@ class GradientSteps implements Steps {
   }
 
   async prepare(session: NativeSession, about: RunPlace): Promise<void> {
-    const { examples, evaluation } = this.#data
-    if (this.#preference?.name !== 'dpo' || examples === null) return
-    const { options } = this.#setup
-    const { run } = this.#state
-    this.#references = await referencesOf({ session, examples, evaluation, options, run, ...about })
+    await this.#objective?.prepare?.(session, about)
   }
 
   evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
-    if (this.#preference === null) return evaluateBatches(session, EVAL_PLAN, source, control)
-    return evaluatePairs(session, this.#preference, source, this.#references?.evaluation ?? null, control)
+    if (this.#objective === undefined) return evaluateBatches(session, EVAL_PLAN, source, control)
+    return this.#objective.evaluate(session, source, control)
   }
 
   get ranksLeft(): Readonly<Record<string, number>> | undefined {
@@ -119,33 +108,29 @@ class GradientSteps implements Steps {
     let lossSum = 0
     const losses: [microStep: number, loss: number][] = []
     const metrics: Metrics = {}
-    const per = this.#preference === null ? null : pairCounts(window.batches)
-    const add = (microStep: number, loss: number) => {
+    const passOf = await this.#objective?.window(session, window.batches)
+    const add = (microStep: number, loss: number, more: Metrics = {}) => {
       losses.push([microStep, loss])
       lossSum += loss
       if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+      join(metrics, more)
     }
     const pass = async (microStep: number, batch: MicroBatch) => {
       const { tokens, cuSeqlens, labels } = batch
       const input = {
         ...{ tokens, cuSeqlens, labels, seed: options.seed, step: index, microStep },
         ...inUse(ranks),
+        ...regularizers(options),
         ...(inBackward ? { update } : {}),
       }
       const job =
-        per === null
+        passOf === undefined
           ? session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1 / window.supervised }).promise
-          : lossPasses(session, TRAIN_PLAN, input, (logProbs) => {
-              const loss = this.#preference as PreferenceLoss
-              const made = pairLoss(loss, batch, logProbs, this.#references?.train ?? null, per)
-              add(microStep, made.loss)
-              join(metrics, made.metrics)
-              return made.weights
-            })
+          : passOf(input, batch, (loss, more) => add(microStep, loss, more))
       // The next micro-batches are packed while the engine works on this one.
       if (losses.length === 0) upcoming()
       const made = await this.#finite(index, () => job)
-      if (per === null) add(microStep, made.lossSum)
+      if (passOf === undefined) add(microStep, made.lossSum)
       return made.gradNorm ?? Number.NaN
     }
     let gradNorm = Number.NaN
@@ -174,13 +159,15 @@ class GradientSteps implements Steps {
     state.cursor = window.next
     state.rules = this.#rules.state?.()
     const { tokens, supervised } = window
-    const whole = { tokens, supervised, begin }
-    // The loss of pairs is a mean already.
+    const counted = { tokens, supervised, begin }
+    // The loss of an objective is a mean already.
     const made =
-      per === null ? { lossSum, ...whole } : { loss: lossSum, lossSum: lossSum * supervised, ...whole }
+      passOf === undefined
+        ? { lossSum, ...counted }
+        : { loss: lossSum, lossSum: lossSum * supervised, ...counted }
     const learningRate = options.learningRate * schedule
     const step = { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
-    return { ...step, ...preferenceMetrics(metrics) }
+    return { ...step, ...this.#objective?.named(metrics) }
   }
 
   /** Runs an update, and what the strategy does after it, while nobody else has the adapter. */
@@ -228,4 +215,17 @@ class GradientSteps implements Steps {
 interface Divergence {
   cause?: Error
   partial?: boolean
+}
+
+/** The loss of the task; undefined for the next token. */
+function objectiveOf(
+  { adapter, options }: StepSetup,
+  { run }: TrainingState,
+  data: RunData,
+): Objective | undefined {
+  const { labels } = adapter.description
+  if (labels !== null)
+    return new Classification(weightsOfClasses(options.classWeights, labels, data.examples as Examples))
+  const loss = preferenceLoss(options)
+  return loss === null ? undefined : new PairObjective(loss, options, run, data)
 }

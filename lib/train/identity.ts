@@ -10,7 +10,7 @@ import { scheduleAt } from '../options/schedules.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { describeBoth } from '../weights/quantization.js'
-import { decides, isDue, type RunEvaluation, standing } from './best.js'
+import { decides, isDue, metricOf, type RunEvaluation, standing } from './best.js'
 import type { RunData } from './data.js'
 
 import type { TrainingState } from './step.js'
@@ -194,7 +194,11 @@ export function continuedEvaluations(
   for (let step = 0; step < state.step; step++)
     if (isDue(evalSteps, step) !== made.has(step))
       throw notExact(path, 'eval_steps', there.eval_steps, evalSteps)
-  if (evaluations.some((one) => metric === 'exact_match' && one.exactMatch === undefined))
+  if (
+    evaluations.some(
+      (one) => metric !== 'loss' && Number.isNaN(metricOf(metric, one)) && !Number.isNaN(one.loss),
+    )
+  )
     throw notExact(path, 'metric_for_best_model', there.metric_for_best_model, metric)
   const early = evaluations.find(
     (_, i) => i + 1 < evaluations.length && standing(evaluations.slice(0, i + 1), options).stops,

@@ -75,6 +75,19 @@ const preference = Object.fromEntries(
   }).map(([key, meaning]) => [key, z.number().optional().describe(meaning)]),
 )
 
+/** Metrics of a classifier. */
+const classes = {
+  accuracy: share.optional().describe('classification: share of rows whose class is predicted'),
+  macro_f1: share.optional().describe('classification: mean F1 of the classes'),
+  micro_f1: share.optional().describe('classification: F1 of all classes counted together'),
+  matthews_correlation: z
+    .number()
+    .min(-1)
+    .max(1)
+    .optional()
+    .describe('classification: correlation of classes and predictions (Matthews)'),
+}
+
 const bestReport = z.object({
   step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
   metric: z.enum(METRICS),
@@ -163,6 +176,7 @@ export const trainEvents = [
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
       ...preference,
+      ...classes,
       exact_match: share
         .optional()
         .describe('Share of rows answered word for word, if metric_for_best_model is exact_match'),

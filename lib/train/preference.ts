@@ -8,20 +8,24 @@ import { readJsonObject } from '../io/input.js'
 import type { NativeSession } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
 import type { PreferenceLoss } from '../options/task.js'
-import { EVAL_PLAN } from '../planning/plans.js'
+import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
-import type { Examples } from './data.js'
+import type { Examples, RunData } from './data.js'
 import type { EvaluateControl, Evaluation, PreferenceMetrics } from './evaluate.js'
 import { hashOf } from './identity.js'
 import { lossOf } from './losses/index.js'
 import { headWeights, type RowBatch, scoredRows } from './losses/micro-batches.js'
+import { lossPasses } from './losses/passes.js'
 import { type Denominators, join as joinMetrics, type Metrics, means, sumOf } from './losses/rows.js'
 
+import type { Objective, Pass } from './objective.js'
+import type { RunPlace } from './step.js'
+
 /** Log-probabilities of chosen and rejected of each row of a dataset, one after the other, by the reference. */
-export type ReferenceSums = Float64Array
+type ReferenceSums = Float64Array
 
 /** Counts that the loss of some micro-batches is divided by. */
-export function pairCounts(batches: readonly MicroBatch[]): Denominators {
+function pairCounts(batches: readonly MicroBatch[]): Denominators {
   let [tokens, pairs] = [0, 0]
   for (const { labels, cuSeqlens, pairs: own } of batches) {
     pairs += own?.length ?? 0
@@ -33,7 +37,7 @@ export function pairCounts(batches: readonly MicroBatch[]): Denominators {
 }
 
 /** The loss of a micro-batch, the weights of its labeled positions, and sums of its metrics. */
-export function pairLoss(
+function pairLoss(
   loss: PreferenceLoss,
   batch: MicroBatch,
   logProbs: Float32Array,
@@ -68,7 +72,7 @@ function rowsOf(batch: MicroBatch): RowBatch {
 }
 
 /** Metrics under the names that events have for them. */
-export function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
+function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
   const named = Object.entries(means(metrics)).map(([name, value]) => [
     name.replace(/[/_](\w)/g, (_, letter: string) => letter.toUpperCase()),
     value,
@@ -76,8 +80,55 @@ export function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
   return Object.fromEntries(named) as PreferenceMetrics
 }
 
+/** A preference loss in the steps of a run. */
+export class PairObjective implements Objective {
+  readonly #loss: PreferenceLoss
+  readonly #options: RunOptions
+  readonly #run: string
+  readonly #data: Pick<RunData, 'examples' | 'evaluation'>
+  #references: References | undefined
+
+  /** @param run its name */
+  constructor(
+    loss: PreferenceLoss,
+    options: RunOptions,
+    run: string,
+    data: Pick<RunData, 'examples' | 'evaluation'>,
+  ) {
+    this.#loss = loss
+    this.#options = options
+    this.#run = run
+    this.#data = data
+  }
+
+  async prepare(session: NativeSession, about: RunPlace): Promise<void> {
+    const { examples, evaluation } = this.#data
+    if (this.#loss.name !== 'dpo' || examples === null) return
+    const [options, run] = [this.#options, this.#run]
+    this.#references = await referencesOf({ session, examples, evaluation, options, run, ...about })
+  }
+
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
+    return evaluatePairs(session, this.#loss, source, this.#references?.evaluation ?? null, control)
+  }
+
+  window(session: NativeSession, batches: readonly MicroBatch[]): Pass {
+    const per = pairCounts(batches)
+    return (input, batch, valued) =>
+      lossPasses(session, TRAIN_PLAN, input, (logProbs) => {
+        const made = pairLoss(this.#loss, batch, logProbs, this.#references?.train ?? null, per)
+        valued(made.loss, made.metrics)
+        return made.weights
+      })
+  }
+
+  named(metrics: Metrics): Partial<Evaluation> {
+    return preferenceMetrics(metrics)
+  }
+}
+
 /** Loss and metrics over pairs; an abort rejects with the signal's reason between two micro-batches. */
-export async function evaluatePairs(
+async function evaluatePairs(
   session: NativeSession,
   loss: PreferenceLoss,
   source: BatchSource,
@@ -102,14 +153,14 @@ export async function evaluatePairs(
 }
 
 /** The reference of a run: its model as the run begins. */
-export interface References {
+interface References {
   train: ReferenceSums
   /** Null without held-out data. */
   evaluation: ReferenceSums | null
 }
 
 /** Data whose answers the reference scores, and where its numbers are kept. */
-export interface ReferenceJob {
+interface ReferenceJob {
   session: NativeSession
   examples: Examples
   evaluation: BatchSource | null
@@ -126,7 +177,7 @@ export interface ReferenceJob {
 }
 
 /** The log-probabilities by the reference, in the folder of a run. */
-export const REFERENCE_FILE = 'reference.json'
+const REFERENCE_FILE = 'reference.json'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 30
 
@@ -136,7 +187,7 @@ const SIZE_LIMIT = 1 << 30
  * @throws {FileFormatError} when a run is resumed whose file is missing or damaged
  * @throws {ConfigError} when the file is of other data, or of another run
  */
-export async function referencesOf(job: ReferenceJob): Promise<References> {
+async function referencesOf(job: ReferenceJob): Promise<References> {
   const { session, examples, evaluation, options, control, runDir, resumedFrom, run } = job
   const key = hashOf({ key: job.key, length: options.maxSeqLength })
   if (resumedFrom !== null) {

@@ -11,7 +11,7 @@ import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { encodeOptions, inputOf } from './data.js'
-import type { DatasetConfig } from './dataset.js'
+import { type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
 import { foldersOf } from './output-folder.js'
 import { checkRunLock } from './run-lock.js'
 
@@ -36,12 +36,17 @@ export async function checkRun(
     await checkRunLock(config.outputDir)
   }
   const checkpoint = await checkpointOf(folders, { resume, force }, WAYS_ON)
-  const paired = config.task !== 'causal_lm'
-  const asRead = (data: DatasetConfig): DatasetConfig => (paired ? { ...data, format: 'preference' } : data)
+  const { task, labels } = config
+  const asRead = (data: DatasetConfig): DatasetConfig => ({
+    ...data,
+    format: FORMAT_OF_TASK[task] ?? data.format,
+  })
   await checkData(asRead(config.dataset))
   if (config.evalDataset !== null) await checkData(asRead(config.evalDataset))
   const tokenizer = tokenizerOnDisk(config.model)
   if (tokenizer === undefined || readsOnce(config.dataset)) return checkpoint
+  // Labels that are those of the data are read with it.
+  if (task === 'classification' && labels === null) return checkpoint
   const options = encodeOptions(config.dataset, config, Date.now())
   const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
   for await (const _ of first);

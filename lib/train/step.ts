@@ -109,6 +109,14 @@ export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRan
   return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
 }
 
+/** What regularizes a step, as training inputs name it. */
+export function regularizers({
+  labelSmoothingFactor,
+  neftuneNoiseAlpha,
+}: RunOptions): Pick<TrainInput, 'labelSmoothing' | 'embeddingNoise'> {
+  return { labelSmoothing: labelSmoothingFactor, embeddingNoise: neftuneNoiseAlpha ?? 0 }
+}
+
 /** The ranks of a step, as an update takes them where each has a count of its own. */
 export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 'ranks'> {
   if (ranks?.draws === undefined) return {}

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
+import { camelKey, snakeKey } from '../core/schema-shape.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import { placeOf } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'
@@ -37,11 +38,9 @@ export async function writeState(
     ...(ranks === 1 ? {} : { ranks }),
     step,
     total_steps: totalSteps,
-    evaluations: evaluations.map(({ supervisedTokens, exactMatch, ...rest }) => ({
-      ...rest,
-      supervised_tokens: supervisedTokens,
-      ...(exactMatch === undefined ? {} : { exact_match: exactMatch }),
-    })),
+    evaluations: evaluations.map((evaluation) =>
+      Object.fromEntries(Object.entries(evaluation).map(([key, value]) => [snakeKey(key), value])),
+    ),
     cursor: {
       epoch: cursor.epoch,
       micro_batch: cursor.microBatch,
@@ -142,12 +141,12 @@ function evaluationsOf(list: unknown): RunEvaluation[] {
   // JSON has no word for a loss that is not finite.
   const number = (value: unknown) => (typeof value === 'number' ? value : Number.NaN)
   return ((Array.isArray(list) ? list : []) as Record<string, unknown>[]).map((one) => ({
+    ...Object.fromEntries(Object.entries(one).map(([key, value]) => [camelKey(key), number(value)])),
     step: number(one.step),
     loss: number(one.loss),
     perplexity: number(one.perplexity),
     tokens: number(one.tokens),
     supervisedTokens: number(one.supervised_tokens),
-    ...(one.exact_match === undefined ? {} : { exactMatch: number(one.exact_match) }),
   }))
 }
 

@@ -113,10 +113,29 @@ export function chooseEmbeddingQuantization(
   return asked
 }
 
-/** The weights of the embedding and the head; one where they are tied. */
+/** The weights of the embedding and the head; one where they are tied. The head of a classifier is none of them. */
 export function embeddingWeights(graph: Graph): string[] {
-  const nodes = [...nodesOf(graph, 'embedding'), ...nodesOf(graph, 'lm_head')]
-  return [...new Set(nodes.map(({ weight }) => weight))]
+  const heads = graph.labels === undefined ? nodesOf(graph, 'lm_head') : []
+  return [...new Set([...nodesOf(graph, 'embedding'), ...heads].map(({ weight }) => weight))]
+}
+
+/** Weight of the head of a classifier, which an adapter brings: undefined in a model of tokens. */
+function headOfClasses(graph: Graph): string | undefined {
+  return graph.labels === undefined ? undefined : nodesOf(graph, 'lm_head')[0]?.weight
+}
+
+/** The place of a classifier's head holds rows of the embedding, which nobody reads: the adapter's own stand in for them. */
+function withHeadOfClasses(
+  graph: Graph,
+  tensors: ReadonlyMap<string, TensorSource>,
+): ReadonlyMap<string, TensorSource> {
+  const name = headOfClasses(graph)
+  const table = tensors.get(nodesOf(graph, 'embedding')[0]?.weight ?? '')
+  if (name === undefined || table === undefined) return tensors
+  const { labels = 0 } = graph
+  const [rows = 1, cols = 1] = table.shape
+  const source = { ...table, name, rows: labels, shape: [labels, cols], bytes: (table.bytes / rows) * labels }
+  return new Map([...tensors, [name, source]])
 }
 
 /** Types of all weights but norms and biases, each once. */
@@ -149,8 +168,9 @@ export function storageFormats(
   const { quantization: ofLinears, embeddingQuantization: ofTables = usualForEmbedding(ofLinears) } = choice
   const tables = new Set(embeddingWeights(graph))
   const stored = storedQuantization(graph, dtypeOf) !== undefined
+  const classHead = headOfClasses(graph)
   const formatOf = (weight: GraphWeight): StorageFormat => {
-    if (weight.kind === 'vector') return 'f32'
+    if (weight.kind === 'vector' || weight.name === classHead) return 'f32'
     const dtype = dtypeOf(weight.name)
     const linear = !tables.has(weight.name)
     const quantization = linear ? ofLinears : ofTables
@@ -198,7 +218,8 @@ export function exactFormat(dtype: string): 'f32' | 'bf16' | 'f16' {
  * @throws {FileFormatError} when the files lack one
  * @throws {ShapeError} when one has another shape than the config calls for
  */
-export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSource>): TensorSource[] {
+export function matchWeights(graph: Graph, files: ReadonlyMap<string, TensorSource>): TensorSource[] {
+  const tensors = withHeadOfClasses(graph, files)
   const missing = graph.weights.filter((weight) => !tensors.has(weight.name)).map((weight) => weight.name)
   if (missing.length > 0) {
     const shown = missing.slice(0, 3).map(quote).join(', ')

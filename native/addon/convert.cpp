@@ -9,6 +9,7 @@ Graph to_graph(Napi::Value value) {
   Graph graph;
   graph.family = fields.text("family");
   graph.vocab_size = fields.integer("vocabSize");
+  graph.labels = fields.integer("labels", 0);
   graph.layers = fields.index("layers");
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
@@ -254,6 +255,8 @@ TrainInput to_train_input(Napi::Value value) {
   input.last_rank_only = fields.flag("lastRankOnly", false);
   input.clipping_norm = fields.number("clippingNorm", 0);
   input.temperature = to_temperature(fields);
+  input.label_smoothing = static_cast<float>(fields.number("labelSmoothing", 0));
+  input.embedding_noise = static_cast<float>(fields.number("embeddingNoise", 0));
   if (fields.has("weights")) input.weights = fields.floats("weights");
   if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
   return input;

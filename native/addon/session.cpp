@@ -14,11 +14,14 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   result.Set("count", number(env, loss.count));
   if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
   if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
-  if (!loss.log_probs.empty()) {
-    Napi::Float32Array values = Napi::Float32Array::New(env, loss.log_probs.size());
-    std::copy(loss.log_probs.begin(), loss.log_probs.end(), values.Data());
-    result.Set("logProbs", values);
-  }
+  const auto set = [&](const char* name, const std::vector<float>& numbers) {
+    if (numbers.empty()) return;
+    Napi::Float32Array values = Napi::Float32Array::New(env, numbers.size());
+    std::copy(numbers.begin(), numbers.end(), values.Data());
+    result.Set(name, values);
+  };
+  set("logProbs", loss.log_probs);
+  set("logits", loss.logits);
   return result;
 }
 
@@ -109,12 +112,12 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const Fields fields(info[1], "input");
     auto batch = std::make_shared<MicroBatch>(to_micro_batch(fields));
     const float temperature = to_temperature(fields);
-    const bool log_probs = fields.flag("wantLogProbs", false);
+    const Wanted wanted{fields.flag("wantLogProbs", false), fields.flag("wantLogits", false)};
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
-        [session, plan, batch, temperature, log_probs](Context& context, const CancelFlag& cancel) {
-          return session->evaluate(context, plan, *batch, cancel, temperature, log_probs);
+        [session, plan, batch, temperature, wanted](Context& context, const CancelFlag& cancel) {
+          return session->evaluate(context, plan, *batch, cancel, temperature, wanted);
         },
         from_loss, uses, &session->memory());
   }
@@ -146,7 +149,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         env,
         [session, plan, input, want_logits, want_log_prob, sampling](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->forward(context, plan, *input, cancel);
-          const int64_t vocab = session->graph().vocab_size, rows = static_cast<int64_t>(input->rows.size());
+          const int64_t vocab = session->graph().labels, rows = static_cast<int64_t>(input->rows.size());
           Drawn drawn;
           if (sampling) {
             const float* const last = logits.data() + (rows - 1) * vocab;

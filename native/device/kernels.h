@@ -15,7 +15,8 @@ namespace lowrank {
 
 using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
                             Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, GatherRows,
-                            ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, DecodeRows, EmbeddingGradient, BiasGradient, Dropout, DropoutBackward,
+                            ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, AddNoise, DecodeRows, EmbeddingGradient,
+                            BiasGradient, Dropout, DropoutBackward,
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
                             SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,
                             KroneckerC, SpreadKroneckerC, CayleyNeumann, CayleyNeumannBackward, Rotate,

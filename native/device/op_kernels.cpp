@@ -127,6 +127,7 @@ void Cast::operands(Operands& see) const {
 }
 void AddConstant::operands(Operands& see) const { see.adds(to, count); }
 
+void AddNoise::operands(Operands& see) const { see.adds(y, rows, cols); }
 void DecodeRows::operands(Operands& see) const {
   see.reads_rows(table, ids, tokens);
   see.writes(out, tokens, table.cols);

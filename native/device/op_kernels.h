@@ -185,7 +185,8 @@ struct ScatterAddRows {
 };
 /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats, and where `grad` is there
 /// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it, and by
-/// an inverse temperature other than 1, which they are multiplied by first.
+/// an inverse temperature other than 1, which they are multiplied by first. Smoothing takes a share of the label's place and
+/// gives it to all of the vocabulary alike: onehot becomes (1 - smoothing) onehot + smoothing / vocab.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
   int64_t rows, vocab;
@@ -198,6 +199,7 @@ struct CrossEntropy {
   Ptr<float> lse = {};      // logsumexp of each row, written; where `lse_known` it is read, and no loss is written
   bool lse_known = false;
   float inverse_temperature = 1;
+  float smoothing = 0;
   void operands(Operands& see) const;
 };
 
@@ -224,6 +226,17 @@ struct AddConstant {
   void operands(Operands& see) const;
 };
 
+/// Adds numbers drawn uniformly from (-bound, bound) to rows of packed sequences, the bound being alpha over the root of the
+/// elements of the row's sequence.
+struct AddNoise {
+  static constexpr const char* kName = "add_noise";
+  int64_t rows, cols;
+  std::span<const int32_t> host_seqlens;
+  float alpha;
+  uint64_t key;
+  Matrix y;  // f32
+  void operands(Operands& see) const;
+};
 /// out[t] = row ids[t] of a table, decoded to fp32.
 struct DecodeRows {
   static constexpr const char* kName = "decode_rows";

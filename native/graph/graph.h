@@ -53,6 +53,7 @@ struct Rotary {
 struct Graph {
   std::string family;
   int64_t vocab_size = 0;
+  int64_t labels = 0;  // that the head tells apart; 0 until checked where they are the vocabulary
   int layers = 0;
   std::vector<GraphWeight> weights;
   std::vector<GraphValue> values;

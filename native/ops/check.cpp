@@ -95,6 +95,7 @@ const Node* NodeCheck::previous() const {
 void check_graph(Graph& graph) {
   if (graph.nodes.empty() || !kOps[static_cast<size_t>(graph.nodes.back().op)]->ends)
     fail("SHAPE", "the graph must end in lm_head");
+  if (graph.labels == 0) graph.labels = graph.vocab_size;
   graph.weight_of_name.clear();
   graph.node_of_path.clear();
   check_weights(graph);

@@ -14,6 +14,12 @@ void shape(const NodeCheck& check) {
   check.expect(check.out().type == ValueType::residual, "its output must be residual");
 }
 
+/// Adds the noise of NEFTune (arXiv 2310.05914) to the rows of all tokens, in training.
+void add_noise(Run& run, const Step& s, const Matrix& rows) {
+  if (run.noise > 0)
+    run.launch(AddNoise{run.tokens, rows.ld, run.host_seqlens, run.noise, run.dropout_key(s.node), rows});
+}
+
 /// Multiplies the rows of all tokens by the node's constant.
 void scale_rows(Run& run, const Step& s, const Matrix& rows) {
   const float scale = run.node(s).scale;
@@ -30,7 +36,11 @@ void run_forward(Run& run, const Step& s) {
   Product product{s, {s.node, y.ld, run.graph.vocab_size}, {}, {y}};
   for (size_t i = 0; i < sites.size(); ++i)
     for (const Term* term : sites[i].terms) term->forward(run, *run.adapters[i], product);
+  // In Gemma the constant is the embedding module's own, whose output the noise is added to.
+  const bool scaled_within = run.graph.family.rfind("gemma", 0) == 0;
+  if (!scaled_within) add_noise(run, s, y);
   scale_rows(run, s, y);
+  if (scaled_within) add_noise(run, s, y);
 }
 
 /// dy in place

@@ -10,7 +10,7 @@ namespace lowrank {
 namespace {
 
 void shape(const NodeCheck& check) {
-  check.weight(check.node.weight, check.graph.vocab_size, check.input().cols);
+  check.weight(check.node.weight, check.graph.labels, check.input().cols);
   check.expect_operands();
   check.expect(check.is_last(), "must be the last node");
 }
@@ -90,7 +90,8 @@ void run_part(Run& run, const Step& s, Part part) {
                             of_rows(plan.head_weights),
                             of_rows(plan.head_lse),
                             part == Part::gradients,
-                            1 / run.temperature});
+                            1 / run.temperature,
+                            run.smoothing});
     if (own) run.add_weight_gradient(grad, rows, vocab, chunk, width, own);
     if (back) input_gradient(run, grad, rows, head, chunk);
   }
@@ -119,7 +120,7 @@ void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const PlanOptions& options = plan.options();
   const int x = node.inputs[0];
-  const int64_t width = plan.cols(x), vocab = plan.graph().vocab_size;
+  const int64_t width = plan.cols(x), vocab = plan.graph().labels;
   const bool loss = options.mode != Mode::forward;
   const int trained = plan.trained_weight(node.weight);
   const int64_t chunk = chunk_rows(vocab, options.head_rows, options.logits_bytes);

@@ -59,7 +59,7 @@ class Run {
 
   // The call.
   int64_t tokens, head_rows, past = 0;
-  float loss_scale = 1, temperature = 1;
+  float loss_scale = 1, temperature = 1, smoothing = 0, noise = 0;
   std::span<const int32_t> host_seqlens;
   std::span<AdapterRun* const> adapters;
   uint64_t seed = 0, step = 0, micro_step = 0;
@@ -97,7 +97,7 @@ class Run {
   Matrix take_operand(int64_t cols) {
     return {room->take<std::byte>(plan.options.tokens * cols * size_of(operand())), operand(), cols};
   }
-  /// One key for every (seed, step, micro-step, node), so that recomputing and resuming see the same mask.
+  /// One key for every (seed, step, micro-step, node), so that recomputing and resuming see the same draws.
   uint64_t dropout_key(int node) const;
   /// A fact that depends on values: a plan has room for either answer.
   bool may(bool fact) const { return counting || fact; }

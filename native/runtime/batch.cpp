@@ -31,8 +31,8 @@ void place_batch(Run& run, const MicroBatch& batch) {
   for (int32_t i = 0; i < count; ++i) {
     const int32_t label = batch.labels[i];
     if (label == -100) continue;
-    if (label < 0 || label >= run.graph.vocab_size)
-      fail("DATA", "label ", label, " is outside the model's vocabulary of ", run.graph.vocab_size);
+    if (label < 0 || label >= run.graph.labels)
+      fail("DATA", "label ", label, " is not among the ", run.graph.labels, " that the model's head tells apart");
     if (static_cast<int64_t>(rows.size()) == plan.options.head_rows)
       fail("SHAPE", "the batch has more labeled positions than the ", plan.options.head_rows,
            " that this plan supports");

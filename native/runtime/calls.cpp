@@ -56,7 +56,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   if (gradients)
     run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
   run.run();
-  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}};
+  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}};
   if (input.update) result.grad_norm = run.grad_norm();
   if (gradients) add_examples(context, input, gradients, result);
   if (p.options.row_weights) result.log_probs = log_probs(run);
@@ -73,7 +73,7 @@ LossResult Session::score_step(Context& context, const std::string& name, const 
   place_batch(run, input.batch);
   run.run(0, weighted_step(p));
   scored_ = {name, input, adapters_[0]->version()};
-  return {loss_sum(run), run.head_rows, {}, {}, log_probs(run)};
+  return {loss_sum(run), run.head_rows, {}, {}, log_probs(run), {}};
 }
 
 LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel) {
@@ -88,7 +88,7 @@ LossResult Session::finish_step(Context& context, const std::vector<float>& weig
   place_batch(run, half.input.batch);
   place_weights(run, weights);
   run.run(weighted_step(p), p.steps.size());
-  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}};
+  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}};
   if (half.input.update) result.grad_norm = run.grad_norm();
   return result;
 }
@@ -116,14 +116,21 @@ void Session::add_examples(Context& context, const TrainInput& input, Ptr<float>
 }
 
 LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,
-                             const CancelFlag& cancel, float temperature, bool log_probabilities) {
+                             const CancelFlag& cancel, float temperature, Wanted wanted) {
   scored_.reset();
   const Plan& p = plan_of_mode(plan(name), Mode::evaluate);
   Executor run(*this, context, p, cancel);
   run.temperature = temperature;
   place_batch(run, batch);
   run.run();
-  return {loss_sum(run), run.head_rows, {}, {}, log_probabilities ? log_probs(run) : std::vector<float>()};
+  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}};
+  if (wanted.log_probs) result.log_probs = log_probs(run);
+  if (!wanted.logits) return result;
+  if (run.head_rows > p.head_chunk)
+    fail("CONFIG", "the logits of ", run.head_rows, " rows are wanted, and the plan holds ", p.head_chunk, " at a time");
+  const auto found = run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+  result.logits.assign(found.begin(), found.end());
+  return result;
 }
 
 HostView<const float> Session::forward(Context& context, const std::string& name, const ForwardInput& input,
@@ -152,7 +159,7 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.upload(p.positions, positions);
   run.upload(p.head_index, input.rows);
   run.run();
-  return run.view<float>(p.steps.back().y, run.head_rows * graph().vocab_size, "logits");
+  return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
 }
 
 }  // namespace lowrank

@@ -42,6 +42,7 @@ void Executor::check_terms(const Step& step) {
   const bool computes = step.phase != Phase::backward && step.node >= 0 && step.term == nullptr && step.y >= 0;
   if (!computes || plan.sites[step.node].empty()) return run_step(step, context_.device);
   const Node& n = node(step);
+  if (n.op == Op::embedding && noise > 0) return run_step(step, context_.device);
   if (!session_.model_->weights[n.weight]) return run_step(step, context_.device);  // counted, not computed
   std::vector<WeightedAdapter> merged;
   for (size_t i = 0; i < plan.sites[step.node].size(); ++i) {

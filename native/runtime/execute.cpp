@@ -63,6 +63,8 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
   micro_step = train->micro_step;
   loss_scale = train->loss_scale;
   temperature = train->temperature;
+  smoothing = train->label_smoothing;
+  noise = train->embedding_noise;
 }
 
 Executor::~Executor() {

@@ -28,6 +28,8 @@ struct TrainInput {
   MicroBatch batch;
   float loss_scale = 1;
   float temperature = 1;  // divides the logits
+  float label_smoothing = 0;  // share of each label that goes to the whole vocabulary
+  float embedding_noise = 0;  // alpha of NEFTune, or 0
   std::vector<float> weights;  // of each labeled position, in place of loss_scale, where the plan has row weights
   uint64_t seed = 0;
   uint64_t step = 0;
@@ -44,6 +46,13 @@ struct LossResult {
   std::vector<double> norms;  // of each example's gradient before clipping, where examples are clipped
   std::optional<double> grad_norm;  // of the whole gradient, where the adapter was updated by it
   std::vector<float> log_probs;  // of each labeled position in order, where they are asked for
+  std::vector<float> logits;     // of each labeled position, [rows, labels], where they are asked for
+};
+
+/// Parts of an evaluation's result that are asked for.
+struct Wanted {
+  bool log_probs = false;
+  bool logits = false;
 };
 
 struct ForwardInput {
@@ -81,9 +90,9 @@ class Session {
   /// The second half: the backward pass, with a weight for each of those positions. Throws Error("CONFIG") without a first
   /// half right before it, or where the adapter has changed since; and as train_step.
   LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel);
-  /// @param log_probs report those of labeled positions
+  /// Throws Error("CONFIG") where logits are wanted that the plan does not hold all at a time.
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel,
-                      float temperature = 1, bool log_probs = false);
+                      float temperature = 1, Wanted wanted = {});
   /// Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
   /// with `output_norms`. Throws Error("CONFIG") without such a plan, Error("UNSUPPORTED") for a term that has no rank.
   std::vector<double> output_norms() const;

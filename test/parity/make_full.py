@@ -1,7 +1,7 @@
 """Full fine-tuning in float64: gradient of every weight of the model, ten AdamW steps over all of them."""
 
-from common import ROOT, forward, load_double, loss_count, loss_sum, save_json, save_tensors
-from make_lora import OPTIMIZER, SCHEDULE, train, train_batches
+from common import OPTIMIZER, ROOT, forward, load_double, loss_count, loss_sum, save_json, save_tensors
+from make_lora import SCHEDULE, train, train_batches
 from make_models import batch_of
 
 # name, model: one with a head of its own, one whose head is the embedding, one with norms of queries and keys, one with

@@ -7,12 +7,14 @@ import hashlib
 
 import bitsandbytes.functional as bnb
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model
 from transformers import get_scheduler
 
 import nf4_reference
 from common import (
+    OPTIMIZER,
     ROOT,
+    adapter_tensors,
     forward,
     generator,
     load_double,
@@ -21,14 +23,12 @@ from common import (
     make_batch,
     save_json,
     save_tensors,
+    trained,
 )
 from make_models import batch_of
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
-# Ten steps decay a tensor by about 1 %, a thousand times the tolerance. An eps near the gradients keeps Adam from
-# magnifying their rounding where they almost cancel, and makes clipping and eps count.
-OPTIMIZER = {"lr": 1e-3, "betas": [0.9, 0.99], "eps": 1e-4, "weight_decay": 2.0, "max_grad_norm": 0.1}
 SCHEDULE = {"type": "cosine", "warmup_steps": 2}
 STEPS = 10
 # Lengths of the sequences in both micro-batches of a step; the next step takes them rotated by one.
@@ -145,22 +145,6 @@ def attach(model, name: str, peft: dict):
             elif "lora_A" in key:
                 parameter.copy_(parameter.float())
     return model
-
-
-def adapter_tensors(model, prefix: str, grad: bool = False) -> dict[str, torch.Tensor]:
-    """LoRA tensors or their gradients under PEFT's names in the adapter file."""
-    if grad:
-        state = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
-        state = {key.replace(".default", ""): value for key, value in state.items()}
-        if state.keys() != get_peft_model_state_dict(model).keys():
-            raise SystemExit("trained parameters and saved tensors have different names")
-    else:
-        state = get_peft_model_state_dict(model)
-    return {f"{prefix}.{key}": value.detach().float() for key, value in state.items()}
-
-
-def trained(model) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def adamw(model) -> torch.optim.Optimizer:

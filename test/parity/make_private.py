@@ -15,8 +15,8 @@ from opacus.optimizers import DPOptimizer
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
-from common import IGNORE, ROOT, load_double, make_batch, save_json, save_tensors
-from make_lora import ATTENTION, MLP, adapter_tensors, attach, trained
+from common import IGNORE, ROOT, adapter_tensors, load_double, make_batch, save_json, save_tensors, trained
+from make_lora import ATTENTION, MLP, attach
 from make_strategies import attach as attach_any
 from make_strategies import gradients
 

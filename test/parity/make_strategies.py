@@ -13,8 +13,20 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.loftq_utils import _low_rank_decomposition
 
 import nf4_reference
-from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
-from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches, trained
+from common import (
+    OPTIMIZER,
+    ROOT,
+    adapter_tensors,
+    forward,
+    generator,
+    load_double,
+    loss_count,
+    loss_sum,
+    save_json,
+    save_tensors,
+    trained,
+)
+from make_lora import ATTENTION, MLP, adamw, train, train_batches
 from make_models import batch_of
 
 # PEFT multiplies the projected gradient in bfloat16 where the machine has it.

@@ -58,7 +58,7 @@ export const strategyOf = ({ name, strategy }: StrategyCase): StrategyConfig =>
 /** Ids of the golden batches are below this. */
 const IDS = 256
 /** A letter for every id, so that any row of ids is the tokens of a text. */
-const letter = (id: number) => String.fromCodePoint(0x4e00 + id)
+export const letter = (id: number) => String.fromCodePoint(0x4e00 + id)
 const TEMPLATE =
   "{% for turn in messages %}{% if turn.role == 'assistant' %}{% generation %}{{ turn.content }}{% endgeneration %}" +
   '{% else %}{{ turn.content }}{% endif %}{% endfor %}'

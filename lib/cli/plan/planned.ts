@@ -137,9 +137,11 @@ function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: P
 /** The parts of a config that decide the memory. */
 export function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, task, labels } = config
   return {
     strategy,
+    task,
+    labels,
     ...(quantization && { quantization }),
     ...(embeddingQuantization && { embeddingQuantization }),
     precision,

@@ -39,4 +39,14 @@ export const evaluation = [
       ),
     supervised_tokens: supervisedTokens,
   }),
+  evaluated.extend({
+    metric: z.literal('classes'),
+    loss: z.number().describe('Mean over the rows in nats'),
+    accuracy: z.number().describe('Share of rows whose class is predicted'),
+    macro_f1: z.number().describe('Mean F1 of the classes'),
+    micro_f1: z.number().describe('F1 of all classes counted together'),
+    matthews_correlation: z.number().describe('Correlation of classes and predictions (Matthews)'),
+    labels: z.array(z.string()).readonly().describe('Classes in the order of their ids'),
+    rows: count,
+  }),
 ] as const

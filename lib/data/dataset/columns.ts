@@ -11,6 +11,7 @@ export const FORM_COLUMNS = [
   'completion',
   'chosen',
   'rejected',
+  'label',
   'text',
   'instruction',
   'input',

@@ -18,6 +18,7 @@ export const DATASET_FORMATS = [
   'alpaca',
   'text',
   'preference',
+  'classification',
 ] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
 
@@ -57,8 +58,21 @@ export interface PreferenceRow extends RowPlace {
   rejected: PromptCompletionRow | MessagesRow
 }
 
+/** A text and the name of its class. */
+export interface ClassificationRow extends RowPlace {
+  format: 'classification'
+  text: string
+  label: string
+}
+
 /** A prompt and a completion that are lists of messages become one chat, of which only the completion is learned. */
-export type DatasetRow = MessagesRow | PromptCompletionRow | AlpacaRow | TextRow | PreferenceRow
+export type DatasetRow =
+  | MessagesRow
+  | PromptCompletionRow
+  | AlpacaRow
+  | TextRow
+  | PreferenceRow
+  | ClassificationRow
 
 const EXPECTED: Record<DatasetFormat, string> = {
   messages: '{"messages": [{"role": …, "content": …}, …]}',
@@ -67,7 +81,11 @@ const EXPECTED: Record<DatasetFormat, string> = {
   alpaca: '{"instruction": …, "output": …}',
   text: '{"text": …}',
   preference: '{"prompt": …, "chosen": …, "rejected": …}',
+  classification: '{"text": …, "label": …}',
 }
+
+/** Forms that a task asks for, and that are not told by the keys of a row. */
+const OF_TASKS = new Set<DatasetFormat>(['preference', 'classification'])
 
 /** @throws DataError when the keys of the row say nothing */
 export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
@@ -82,7 +100,11 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   if ('text' in value) return 'text'
   throw rowError(
     place,
-    `the format of the dataset cannot be detected from the ${keysOf(value)}; expected ${Object.values(EXPECTED).slice(0, -1).join(' or ')}.${advice(value)}`,
+    `the format of the dataset cannot be detected from the ${keysOf(value)}; expected ${DATASET_FORMATS.filter(
+      (format) => !OF_TASKS.has(format),
+    )
+      .map((format) => EXPECTED[format])
+      .join(' or ')}.${advice(value)}`,
   )
 }
 
@@ -139,6 +161,8 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
   switch (format) {
     case 'preference':
       return readPreference(value, columns, place)
+    case 'classification':
+      return { format, ...readLabeled(value, wrong, place), ...place }
     case 'text':
       if (typeof value.text !== 'string') throw wrong('text')
       return { format, text: value.text, ...place }
@@ -180,6 +204,20 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
       throw rowError(place, '"prompt" and "completion" must both be strings or both be lists of messages')
     }
   }
+}
+
+/** Labels may be names or numbers. */
+function readLabeled(
+  value: Json,
+  wrong: (key: string) => Error,
+  place: RowPlace,
+): { text: string; label: string } {
+  const { text, label } = value
+  if (typeof text !== 'string') throw wrong('text')
+  if (label === undefined || label === null) throw wrong('label')
+  if (!['string', 'number', 'bigint', 'boolean'].includes(typeof label) || label === '')
+    throw rowError(place, `"label" must be a name or a number, not ${describe(label)}`)
+  return { text, label: String(label) }
 }
 
 function readPreference(value: Json, columns: Columns, place: RowPlace): PreferenceRow {

@@ -18,7 +18,11 @@ export interface TrainInput extends MicroBatch {
   weights?: Float32Array
   /** Divides the logits; default 1. */
   temperature?: number
-  /** Counters behind dropout. */
+  /** Share of each label that goes to the whole vocabulary; default 0. */
+  labelSmoothing?: number
+  /** Alpha of NEFTune's noise on the embeddings; default 0, none. */
+  embeddingNoise?: number
+  /** Counters behind dropout and noise. */
   seed: number
   step: number
   microStep: number
@@ -50,6 +54,8 @@ export interface LossResult {
   gradNorm?: number
   /** Log-probability of each labeled position in order; of plans with `rowWeights`, and where it is asked for. */
   logProbs?: Float32Array
+  /** Logits of each labeled position `[positions, labels]`; of an evaluation, where they are asked for. */
+  logits?: Float32Array
 }
 
 /** Input of an evaluation. */
@@ -58,6 +64,8 @@ export interface EvaluateInput extends MicroBatch {
   temperature?: number
   /** Return `logProbs`. */
   wantLogProbs?: boolean
+  /** Return `logits`; rejects with CONFIG where they are more than the plan holds at a time. */
+  wantLogits?: boolean
 }
 
 export interface Sampling {

@@ -37,6 +37,16 @@ static double log_sum_exp(const float* z, int64_t count, float* kept, float* top
   return top + math::log(total);
 }
 
+/// Mean of a row, of sums over short stretches.
+static double mean_of_row(const float* z, int64_t count) {
+  constexpr int64_t kStretch = 1024;
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kStretch)
+    total += sum_vectors(std::min(kStretch, count - begin),
+                         [&](int64_t at, auto lanes) { return load(z + begin + at, lanes); });
+  return total / static_cast<double>(count);
+}
+
 static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                           const LossRows& of, float* loss, const Matrix& grad) {
   with_type(grad.dtype, [&](auto tag) {
@@ -57,6 +67,7 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
         return;
       }
       const double of_label = z[label];
+      const double mean = of.smoothing > 0 && !of.lse_known ? mean_of_row(z, vocab) : 0;
       // Place of the exponentials until the sum is known: over the logits, or in a gradient of the same type.
       float* kept = grad.data == logits.data ? z : nullptr;
       if constexpr (std::is_same_v<T, float>) kept = out;
@@ -64,26 +75,30 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
       float tops[kSoftmaxBlocks];
       const double total = of.lse_known ? of.lse[row] : log_sum_exp(z, vocab, kept, tops);
       if (!of.lse_known) {
-        loss[row] = static_cast<float>(total - of_label);
+        loss[row] = static_cast<float>(total - of_label + of.smoothing * (of_label - mean));
         if (of.lse != nullptr) of.lse[row] = static_cast<float>(total);
       }
       if (grad.data == nullptr) return;
       const int64_t block_size = softmax_block(vocab);
+      const float each = of.smoothing / static_cast<float>(vocab) * weight;
       for (int64_t begin = 0; begin < vocab;
            begin += block_size) {  // ascending: no store reaches a logit still to be read
         const int64_t end = std::min(begin + block_size, vocab);
+        const V share = set1(each);
         if (kept != nullptr) {
           const V factor = set1(static_cast<float>(math::exp(tops[begin / block_size] - total) * weight));
-          for_vectors(begin, end,
-                      [&](int64_t i, auto lanes) { store(out + i, mul(load(kept + i, lanes), factor), lanes); });
+          for_vectors(begin, end, [&](int64_t i, auto lanes) {
+            store(out + i, sub(mul(load(kept + i, lanes), factor), share), lanes);
+          });
         } else {
           const V shift = set1(static_cast<float>(total)), factor = set1(weight);
           for_vectors(begin, end, [&](int64_t i, auto lanes) {
-            store(out + i, mul(exp_below(sub(load(z + i, lanes), shift)), factor), lanes);
+            store(out + i, sub(mul(exp_below(sub(load(z + i, lanes), shift)), factor), share), lanes);
           });
         }
       }
-      const float target = static_cast<float>(math::expm1(of_label - total) * weight);
+      const float target =
+          static_cast<float>((math::expm1(of_label - total) + of.smoothing) * weight - double{each});
       store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
     });
   });

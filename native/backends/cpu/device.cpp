@@ -6,6 +6,7 @@
 
 #include "backends/cpu/adapters.h"
 #include "backends/cpu/operand_check.h"
+#include "backends/cpu/ops_common.h"
 #include "backends/cpu/optim.h"
 #include "backends/cpu/row_norms.h"
 #include "core/error.h"
@@ -99,6 +100,23 @@ class InPlace final : public PlacedWeights {
   }
   const WeightStore& store;
 };
+
+void add_noise(Pool& pool, const AddNoise& k) {
+  const uint64_t base = hash_base(k.key);
+  for (size_t s = 0; s + 1 < k.host_seqlens.size(); ++s) {
+    const int64_t first = k.host_seqlens[s], count = k.host_seqlens[s + 1] - first;
+    const float bound = static_cast<float>(k.alpha / std::sqrt(static_cast<double>(count) * static_cast<double>(k.cols)));
+    pool.for_range(count, std::max<int64_t>(1, 16384 / k.cols), [&](int64_t begin, int64_t end) {
+      for (int64_t row = first + begin; row < first + end; ++row) {
+        float* const y = host(k.y.data.as<float>()) + row * k.y.ld;
+        for (int64_t c = 0; c < k.cols; ++c) {
+          const uint32_t bits = hash_draw(base, static_cast<uint64_t>(row * k.cols + c));
+          y[c] += bound * ((static_cast<float>(bits >> 8) + 0.5f) * 0x1p-23f - 1.0f);
+        }
+      }
+    });
+  }
+}
 
 /// Copies rows of a table to `out` [count, cols].
 void look_up(Pool& pool, const OpKernels& ops, const WeightView& table, int64_t count, const int32_t* ids,
@@ -236,7 +254,7 @@ struct CpuDevice::Launch {
     ops.scatter_add_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
   }
   void operator()(const CrossEntropy& k) const {
-    const LossRows of{k.weight, host(k.weights), host(k.lse), k.lse_known, k.inverse_temperature};
+    const LossRows of{k.weight, host(k.weights), host(k.lse), k.lse_known, k.inverse_temperature, k.smoothing};
     ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), of, host(k.loss), matrix(k.grad));
   }
   void operator()(const Zero& k) const { std::memset(host(k.to), 0, static_cast<size_t>(k.bytes)); }
@@ -250,6 +268,8 @@ struct CpuDevice::Launch {
     float* const to = host(k.to);
     for (int64_t i = 0; i < k.count; ++i) to[i] += k.value;
   }
+
+  void operator()(const AddNoise& k) const { add_noise(pool, k); }
 
   void operator()(const DecodeRows& k) const {
     const WeightView table = view(k.table);

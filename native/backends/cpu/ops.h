@@ -58,6 +58,7 @@ struct LossRows {
   float* lse = nullptr;
   bool lse_known = false;
   float inverse_temperature = 1;
+  float smoothing = 0;
 
   float weight_of(int64_t row) const { return weights != nullptr ? weights[row] : weight; }
 };

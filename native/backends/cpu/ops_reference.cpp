@@ -137,19 +137,24 @@ void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits
     const bool counted = label >= 0 && label < vocab;
     double top = z[0];
     for (int64_t v = 1; v < vocab; ++v) top = std::max(top, double{z[v]});
-    double sum = 0;
-    for (int64_t v = 0; v < vocab; ++v) sum += math::exp(z[v] - top);
+    double sum = 0, mean = 0;
+    for (int64_t v = 0; v < vocab; ++v) {
+      sum += math::exp(z[v] - top);
+      mean += z[v] / static_cast<double>(vocab);
+    }
+    const double share = of.smoothing, each = share / static_cast<double>(vocab);
     if (of.lse_known) {
       top = of.lse[row];
       sum = 1;
     } else {
-      loss[row] = counted ? static_cast<float>(top + math::log(sum) - z[label]) : 0.0f;
+      const double aim = counted ? (1 - share) * z[label] + share * mean : 0;
+      loss[row] = counted ? static_cast<float>(top + math::log(sum) - aim) : 0.0f;
       if (of.lse != nullptr) of.lse[row] = static_cast<float>(top + math::log(sum));
     }
     if (grad.data == nullptr) return;
     std::byte* out = static_cast<std::byte*>(grad.data) + row * grad.ld * size_of(grad.dtype);
     for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
-      const double p = math::exp(z[v] - top) / sum - (v == label ? 1.0 : 0.0);
+      const double p = math::exp(z[v] - top) / sum - (v == label ? 1 - share : 0.0) - each;
       store_element(out, grad.dtype, v, counted ? static_cast<float>(p * of.weight_of(row)) : 0.0f);
     }
   });

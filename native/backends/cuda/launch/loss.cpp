@@ -8,6 +8,7 @@ namespace lowrank::cuda {
 void run(Launcher& launcher, const CrossEntropy& k, Ptr<std::byte>) {
   if (k.weights || k.lse || k.inverse_temperature != 1)
     fail("UNSUPPORTED", "losses with a weight for each token do not run on CUDA yet; use device: cpu");
+  if (k.smoothing != 0) fail("UNSUPPORTED", "label smoothing does not run on CUDA yet; use device: cpu");
   const CrossEntropyArgs args{k.rows,
                               k.vocab,
                               device_pointer(k.logits.data.as<float>()),

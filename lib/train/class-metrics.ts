@@ -1,0 +1,65 @@
+/** Metrics of a classifier, from how often each class was predicted for each. */
+
+export interface ClassMetrics {
+  /** Share of rows whose class is predicted; of one class a row, micro F1 is the same. */
+  accuracy?: number
+  /** Mean over all classes of the harmonic mean of precision and recall; 0 for a class that neither data nor prediction has. */
+  macroF1?: number
+  /** F1 of all classes counted together. */
+  microF1?: number
+  /** Correlation of classes and predictions (Matthews); 0 where either is always the same. */
+  matthewsCorrelation?: number
+}
+
+/** Pairs of the true and the predicted class, counted. */
+export class Confusion {
+  readonly #classes: number
+  readonly #counts: Float64Array
+
+  constructor(classes: number) {
+    this.#classes = classes
+    this.#counts = new Float64Array(classes * classes)
+  }
+
+  add(actual: number, predicted: number): void {
+    ;(this.#counts[actual * this.#classes + predicted] as number)++
+  }
+
+  metrics(): Required<ClassMetrics> {
+    const k = this.#classes
+    const [actual, predicted, right] = [new Float64Array(k), new Float64Array(k), new Float64Array(k)]
+    for (let a = 0; a < k; a++)
+      for (let p = 0; p < k; p++) {
+        const count = this.#counts[a * k + p] as number
+        ;(actual[a] as number) += count
+        ;(predicted[p] as number) += count
+        if (a === p) right[a] = count
+      }
+    const sum = (of: (id: number) => number) => actual.reduce((total, _, id) => total + of(id), 0)
+    const at = (of: Float64Array, id: number) => of[id] as number
+    const rows = sum((id) => at(actual, id))
+    const correct = sum((id) => at(right, id))
+    const f1 = (id: number) => {
+      const both = at(actual, id) + at(predicted, id)
+      return both === 0 ? 0 : (2 * at(right, id)) / both
+    }
+    const covariance = correct * rows - sum((id) => at(actual, id) * at(predicted, id))
+    const spread = (of: Float64Array) => rows ** 2 - sum((id) => at(of, id) ** 2)
+    const root = Math.sqrt(spread(actual) * spread(predicted))
+    const accuracy = rows === 0 ? 0 : correct / rows
+    return {
+      accuracy,
+      macroF1: sum(f1) / k,
+      microF1: accuracy,
+      matthewsCorrelation: root === 0 ? 0 : covariance / root,
+    }
+  }
+}
+
+/** The class of the largest score, of equals the first. */
+export function largestOf(scores: Float32Array, row: number, classes: number): number {
+  let best = 0
+  for (let id = 1; id < classes; id++)
+    if ((scores[row * classes + id] as number) > (scores[row * classes + best] as number)) best = id
+  return best
+}

@@ -1,0 +1,111 @@
+/** Training and evaluation of classifiers: a class for each row, scored from its last token. */
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import type { MicroBatch } from '../data/pack.js'
+import type { NativeSession } from '../native/addon.js'
+import type { ClassWeights } from '../options/task.js'
+import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
+import type { BatchSource } from './batches.js'
+import { Confusion, largestOf } from './class-metrics.js'
+import type { Examples } from './data.js'
+import type { EvaluateControl, Evaluation } from './evaluate.js'
+import type { Objective, Pass } from './objective.js'
+
+/**
+ * Weight of each class in the loss.
+ * @throws {ConfigError} for weights of classes that there are not, or balance with a class that no row has
+ */
+export function weightsOfClasses(
+  asked: ClassWeights | null,
+  labels: readonly string[],
+  { data, rows }: Examples,
+): Float64Array {
+  if (asked === null) return new Float64Array(labels.length).fill(1)
+  if (asked !== 'balanced') {
+    const unknown = Object.keys(asked).find((name) => !labels.includes(name))
+    if (unknown !== undefined)
+      throw new ConfigError(
+        `class_weights names ${quote(unknown)}, which is none of the labels ${labels.join(', ')}.`,
+        { labels, name: unknown },
+      )
+    return Float64Array.from(labels, (label) => asked[label] ?? 1)
+  }
+  const counts = new Float64Array(labels.length)
+  for (const row of rows) (counts[data.rowTarget(row) as number] as number)++
+  const none = counts.indexOf(0)
+  if (none >= 0)
+    throw new ConfigError(
+      `class_weights is balanced, but no training row has the label ${quote(labels[none] ?? '')}; add such rows, or leave the label out.`,
+      { label: labels[none] },
+    )
+  return counts.map((count) => rows.length / (labels.length * count))
+}
+
+/** Classes of the rows of a micro-batch, in order. */
+function targetsOf({ labels, cuSeqlens }: MicroBatch): number[] {
+  return Array.from(
+    { length: cuSeqlens.length - 1 },
+    (_, row) => labels[(cuSeqlens[row + 1] as number) - 1] as number,
+  )
+}
+
+/** Cross-entropy of the classes, each row counting as much as the weight of its class. */
+export class Classification implements Objective {
+  readonly #classes: number
+  readonly #weights: Float64Array
+
+  constructor(weights: Float64Array) {
+    this.#classes = weights.length
+    this.#weights = weights
+  }
+
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
+    return evaluateClasses(session, EVAL_PLAN, source, this.#classes, control)
+  }
+
+  window(session: NativeSession, batches: readonly MicroBatch[]): Pass {
+    const weightOf = (target: number) => this.#weights[target] as number
+    let total = 0
+    for (const batch of batches) for (const target of targetsOf(batch)) total += weightOf(target)
+    return async (input, batch, valued) => {
+      const weights = Float32Array.from(targetsOf(batch), (target) => weightOf(target) / total)
+      const made = await session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1, weights }).promise
+      let loss = 0
+      for (const [row, logProb] of (made.logProbs as Float32Array).entries())
+        loss -= (weights[row] as number) * logProb
+      valued(loss)
+      return made
+    }
+  }
+
+  named(): Partial<Evaluation> {
+    return {}
+  }
+}
+
+/** Loss and metrics over rows with classes; an abort rejects with the signal's reason between two micro-batches. */
+export async function evaluateClasses(
+  session: NativeSession,
+  plan: string,
+  source: BatchSource,
+  classes: number,
+  { signal, onProgress }: EvaluateControl = {},
+): Promise<Evaluation> {
+  const confusion = new Confusion(classes)
+  const count = source.count(0)
+  let [sum, rows, tokens] = [0, 0, 0]
+  for (let index = 0; index < count; index++) {
+    signal?.throwIfAborted()
+    const batch = source.get(0, index)
+    const made = await session.evaluate(plan, { ...batch, wantLogits: true }).promise
+    sum += made.lossSum
+    tokens += batch.tokens.length
+    for (const [row, target] of targetsOf(batch).entries()) {
+      confusion.add(target, largestOf(made.logits as Float32Array, row, classes))
+      rows++
+    }
+    onProgress?.({ batches: index + 1, totalBatches: count })
+  }
+  const loss = sum / rows
+  return { loss, perplexity: Math.exp(loss), tokens, supervisedTokens: rows, ...confusion.metrics() }
+}

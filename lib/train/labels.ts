@@ -1,0 +1,56 @@
+/** The names of the classes that data has. */
+import { badArgument } from '../core/arguments.js'
+import { ConfigError, DataError } from '../core/errors.js'
+import { type ClassificationRow, openDataset } from '../data/dataset.js'
+import { canReread, inputName } from '../data/encode-dataset.js'
+import { rowsOf } from '../data/row-source.js'
+import type { RunConfig } from './config.js'
+import { inputOf } from './data.js'
+import { type DatasetArgument, type DatasetConfig, datasetOf } from './dataset.js'
+
+const MOST_LABELS = 10_000
+
+/**
+ * The labels of rows of text and label, sorted, numbers by their size: what `loadModel` takes as `labels`.
+ * @throws {DataError} for fewer than two labels, or rows without one
+ * @throws {ConfigError} for data that can be read only once, which would be gone
+ * @example const model = await loadModel('model', { labels: await readLabels('train.csv') })
+ */
+export async function readLabels(data: DatasetArgument): Promise<string[]> {
+  return labelsOf(datasetOf(data, 'readLabels()'), 'readLabels()')
+}
+
+/** @param name of the function that reads them, in messages */
+async function labelsOf(config: DatasetConfig, name: string): Promise<string[]> {
+  const input = inputOf(config)
+  const where = inputName(input)
+  if (!canReread(input))
+    throw badArgument(where, name, 'data', 'data that can be read again, or the labels beside it')
+  const source =
+    typeof input === 'object' && 'rows' in input ? { rows: rowsOf(input.rows), name: input.name } : input
+  const found = new Set<string>()
+  const { fileType, columns, header } = config
+  for await (const row of openDataset(source, { format: 'classification', fileType, columns, header })) {
+    found.add((row as ClassificationRow).label)
+    if (found.size > MOST_LABELS)
+      throw new ConfigError(
+        `${where} has more than ${MOST_LABELS} labels; is "label" (columns.label) the column of classes?`,
+        { path: where },
+      )
+  }
+  const labels = [...found]
+  if (labels.length < 2)
+    throw new DataError(
+      `${where} has ${labels.length === 0 ? 'no rows' : `one label, ${labels[0]}`}; a classifier needs at least two.`,
+      { path: where, labels },
+    )
+  const numeric = labels.every((label) => label.trim() !== '' && Number.isFinite(Number(label)))
+  return labels.sort((a, b) => (numeric ? Number(a) - Number(b) : a < b ? -1 : 1))
+}
+
+/** The config of a classifier with its labels, which are those of the training data where it names none. */
+export async function withLabels(config: RunConfig): Promise<RunConfig> {
+  const { task, labels, dataset } = config
+  if (task !== 'classification' || labels !== null) return config
+  return { ...config, labels: await labelsOf(dataset, 'labels') }
+}

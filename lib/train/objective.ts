@@ -1,0 +1,31 @@
+/** Losses of tasks in the steps of a run. */
+import type { MicroBatch } from '../data/pack.js'
+import type { LossResult, NativeSession, TrainInput } from '../native/addon.js'
+import type { BatchSource } from './batches.js'
+import type { EvaluateControl, Evaluation } from './evaluate.js'
+import type { Metrics } from './losses/rows.js'
+import type { RunPlace } from './step.js'
+
+/** Input of a micro-batch, without what its loss decides. */
+export type PassInput = Omit<TrainInput, 'lossScale' | 'weights'>
+
+/** The loss of a task. */
+export interface Objective {
+  /** Computes what later steps and evaluations need; before the first of them. */
+  prepare?(session: NativeSession, about: RunPlace): Promise<void>
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation>
+  /** Begins the window of an optimizer step. */
+  window(session: NativeSession, batches: readonly MicroBatch[]): Pass | Promise<Pass>
+  /** Means of its metrics under the names that events have for them. */
+  named(metrics: Metrics): Partial<Evaluation>
+}
+
+/**
+ * Adds the gradient of a micro-batch to the adapter's.
+ * @param valued called with what the micro-batch adds to the mean loss of its window, and with sums of its metrics
+ */
+export type Pass = (
+  input: PassInput,
+  batch: MicroBatch,
+  valued: (loss: number, metrics?: Metrics) => void,
+) => Promise<LossResult>
