@@ -67,6 +67,7 @@ async function check(model, name) {
       learningRate: 0.01,
       chatTemplate: false,
       evalFraction: 0,
+      neftuneNoiseAlpha: name === 'dora' ? 5 : null,
     }
     const probed = name === 'lora-drop'
     const strategy = probed ? await base.probe(strategies[name], rows, training) : strategies[name]

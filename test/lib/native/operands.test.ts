@@ -7,10 +7,17 @@ import { tinyModel } from '../../e2e/tiny-model.js'
 const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url))
 
 /**
- * Kernels that no plan of these trainings launches. Those of a few tokens, of a cache, of a first step, of two adapters, and of a
+ * Kernels that no plan of these trainings launches. Those of noise, of a few tokens, of a cache, of a first step, of two adapters, and of a
  * probe are checked all the same.
  */
-const UNPLANNED = ['append_to_cache', 'rotate_by_series', 'row_squares', 'ratios_over', 'second_moment']
+const UNPLANNED = [
+  'append_to_cache',
+  'add_noise',
+  'rotate_by_series',
+  'row_squares',
+  'ratios_over',
+  'second_moment',
+]
 
 it('kernels of all strategies touch the memory that they name, and no other', async () => {
   const { stdout } = await promisify(execFile)(

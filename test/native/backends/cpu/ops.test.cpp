@@ -373,6 +373,42 @@ TEST("cross_entropy takes a weight of each row, and in a second pass the log-sum
   });
 }
 
+TEST("cross_entropy smooths labels, in one pass and in two") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor logits(DType::f32, kRows, cols, random, 4.0), grad(dtype, kRows, cols), known(dtype, kRows, cols);
+    std::vector<int32_t> labels;
+    std::vector<float> loss(kRows), lse(kRows);
+    for (int64_t row = 0; row < kRows; ++row) labels.push_back(static_cast<int32_t>((row * 5) % cols));
+    const float weight = 0.37f, smoothing = 0.2f;
+    cpu::LossRows rows{weight, nullptr, lse.data()};
+    rows.smoothing = smoothing;
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, loss.data(), grad.matrix());
+    std::vector<double> expected;
+    for (int64_t row = 0; row < kRows; ++row) {
+      double top = -INFINITY, sum = 0, mean = 0;
+      for (int64_t col = 0; col < cols; ++col) top = std::max(top, logits.get(row, col));
+      for (int64_t col = 0; col < cols; ++col) {
+        sum += std::exp(logits.get(row, col) - top);
+        mean += logits.get(row, col) / static_cast<double>(cols);
+      }
+      const double total = top + std::log(sum);
+      const double of_label = logits.get(row, labels[row]);
+      CHECK_LE(std::fabs(loss[row] - (total - (1 - smoothing) * of_label - smoothing * mean)),
+               2e-6 * std::max(1.0, std::fabs(total)));
+      for (int64_t col = 0; col < cols; ++col)
+        expected.push_back((std::exp(logits.get(row, col) - total) - (col == labels[row] ? 1 - smoothing : 0.0) -
+                            smoothing / static_cast<double>(cols)) *
+                           weight);
+    }
+    rows.lse_known = true;
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, nullptr, known.matrix());
+    if (cols == 1) return;
+    CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
+    CHECK_ALL_CLOSE(known.values(), expected, tolerance(dtype));
+  });
+}
+
 TEST("cross_entropy over a large vocabulary keeps seven digits") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     Pool pool(2);
