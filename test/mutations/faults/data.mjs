@@ -11,7 +11,7 @@ export const data = [
   fault(
     'lib/data/encoded-dataset.ts',
     'test/lib/data/pack.test.ts',
-    'labels[offset + length - 1] = IGNORE',
+    'labels[offset + length - 1] = chunk.targets[index] ?? IGNORE',
     'labels[offset + length - 1] = chunk.ids[start] as number',
     'the last token of a row has a label',
   ),

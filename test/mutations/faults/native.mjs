@@ -419,8 +419,8 @@ const model = [
   fault(
     cpu('cross_entropy.inl'),
     parity('lora'),
-    'math::expm1(of_label - total) * weight',
-    'math::exp(of_label - total) * weight',
+    '(math::expm1(of_label - total) + of.smoothing) * weight',
+    '(math::exp(of_label - total) + of.smoothing) * weight',
     'the label is not taken from the gradient of the loss',
     { title: 'gradient of every LoRA' },
   ),
