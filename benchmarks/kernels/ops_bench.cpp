@@ -101,7 +101,7 @@ struct Bench {
       ops.rms_norm_backward(pool, tokens, hidden, y.matrix(), x.matrix(), w.floats(), rstd.floats(), dx.matrix());
     });
     measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.rope(pool, tokens, 9, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
+      ops.rope(pool, tokens, 9, 64, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
     });
     measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s",
             [&](const OpKernels& ops) { ops.swiglu(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix()); });

@@ -88,6 +88,21 @@ export class GraphBuilder {
     return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
   }
 
+  /** silu of the first half of x times the second. */
+  swigluHalves(path: string, x: Value): Value {
+    return this.add(x.cols / 2, 'operand', { op: 'swiglu', path, gate: x.id, up: x.id })
+  }
+
+  /** Columns of x in parts of these widths, in order; nothing else may read x. */
+  split(path: string, x: Value, widths: Readonly<Record<string, number>>): Value[] {
+    let first = 0
+    return Object.entries(widths).map(([name, cols]) => {
+      const part = this.add(cols, 'operand', { op: 'slice', path: `${path}.${name}`, x: x.id, first })
+      first += cols
+      return part
+    })
+  }
+
   /** The head; names the embedding's weight when the two are tied. */
   lmHead(path: string, x: Value, vocabSize: number, tiedTo?: string): void {
     const weight = tiedTo ?? this.weight(`${path}.weight`, vocabSize, x.cols, 'matrix')

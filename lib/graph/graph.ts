@@ -70,10 +70,12 @@ export type GraphNode = NodeBase &
         window?: number
         out: number
       }
-    /** out = silu(gate) up */
+    /** out = silu(gate) up; where both are one value, the gate is its first half, and its second is multiplied. */
     | { op: 'swiglu'; gate: number; up: number; out: number }
-    /** out = gelu(gate) up, by the approximation of GELU with tanh */
+    /** out = gelu(gate) up, by the approximation of GELU with tanh; halves as above. */
     | { op: 'geglu'; gate: number; up: number; out: number }
+    /** out = columns of x from `first` on; every column of a value that is cut is in one cut. */
+    | { op: 'slice'; x: number; first: number; out: number }
     /**
      * Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head.
      */
@@ -96,10 +98,14 @@ export interface Graph {
 
 /** Angles of a rotary embedding. */
 export interface Rotary {
-  /** Radians per position, one per pair of a head's dimensions. */
+  /** Radians per position, one per pair of a head's dimensions; where they are fewer, the last dimensions stay. */
   invFreq: number[]
   /** Multiplies cos and sin (1 except for scaled variants). */
   attentionFactor: number
+  /** Vectors grow by 1 + rate ln(1 + floor(position / every)). */
+  growth?: { rate: number; every: number }
+  /** Frequencies of sequences of more tokens than `above`, which is one number for the whole graph. */
+  long?: { invFreq: number[]; above: number }
 }
 
 export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>

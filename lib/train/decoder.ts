@@ -29,6 +29,8 @@ export class Decoder {
   readonly #plans: { forward: PlanOptions }
   /** Contents of the cache, in order. */
   #cached: number[] = []
+  /** True if the cache holds keys of a text that may become long, whose frequencies can be others. */
+  #long = false
   /** Tokens of the last prompt that were in the cache already. */
   reused = 0
 
@@ -61,13 +63,18 @@ export class Decoder {
 
   /**
    * Tokens that go on from a prompt, without end: the caller stops asking. The prompt and what is drawn must fit.
+   * @param limit most tokens that the caller asks for
    * @param sampling without `position`, which counts the tokens drawn
    */
   async *tokens(
     prompt: Int32Array,
+    limit: number,
     sampling: Omit<Sampling, 'position'>,
     { signal, onPromptProgress }: DecodeControl = {},
   ): AsyncGenerator<number, void, void> {
+    // The last token that is drawn is not gone on from.
+    const reach = prompt.length + limit - 1
+    this.#expect(reach)
     let past = this.#shared(prompt)
     this.reused = past
     this.#cached.length = past
@@ -75,7 +82,8 @@ export class Decoder {
     progress()
     const chunk = this.#plans.forward.tokens
     while (prompt.length - past > chunk) {
-      await this.#forward({ tokens: prompt.slice(past, past + chunk), past, rows: new Int32Array(0) }, signal)
+      const tokens = prompt.slice(past, past + chunk)
+      await this.#forward({ tokens, past, reach, rows: new Int32Array(0) }, signal)
       past += chunk
       progress()
     }
@@ -83,7 +91,7 @@ export class Decoder {
     for (let position = 0; ; position++) {
       const rows = Int32Array.of(input.length - 1)
       const { token } = await this.#forward(
-        { tokens: input, past, rows, sampling: { ...sampling, position } },
+        { tokens: input, past, reach, rows, sampling: { ...sampling, position } },
         signal,
       )
       past += input.length
@@ -95,6 +103,13 @@ export class Decoder {
 
   close(): Promise<void> {
     return closeSession(this.#session, this.#plans)
+  }
+
+  /** Empties the cache where a text of this length has other frequencies than the keys in it. */
+  #expect(reach: number): void {
+    const long = this.#base.graph.ropes.some((rope) => rope.long !== undefined && reach > rope.long.above)
+    if (long !== this.#long) this.#cached.length = 0
+    this.#long = long
   }
 
   /** Tokens at the start of a prompt that need not go in again; at least its last one does, to be gone on from. */

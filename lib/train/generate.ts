@@ -145,7 +145,7 @@ export async function* decodeText(
   let seconds: number
   let end: string | undefined
   try {
-    for await (const token of decoder.tokens(prompt, { temperature, topK, topP, seed }, control)) {
+    for await (const token of decoder.tokens(prompt, limit, { temperature, topK, topP, seed }, control)) {
       // The first token belongs to the prompt's time.
       if (tokenIds.length === 0) begin = performance.now()
       if (ends.has(token)) {

@@ -48,19 +48,35 @@ Graph to_graph(Napi::Value value) {
     if (n.has("heads")) node.heads = id("heads");
     if (n.has("headDim")) node.head_dim = id("headDim");
     if (n.has("table")) node.table = id("table");
+    if (n.has("first")) node.first = id("first");
     node.eps = static_cast<float>(n.number("eps", 0));
     node.offset = static_cast<float>(n.number("offset", 0));
     if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));
     graph.nodes.push_back(std::move(node));
   }
+  const auto frequencies = [](const Fields& of) {
+    std::vector<double> found;
+    for (const Napi::Value f : of.list("invFreq")) {
+      if (!f.IsNumber()) of.wrong("invFreq", "numbers");
+      found.push_back(f.As<Napi::Number>().DoubleValue());
+    }
+    return found;
+  };
   for (const Napi::Value item : fields.list("ropes")) {
     const Fields rope(item, "graph.ropes");
     Rotary& rotary = graph.ropes.emplace_back();
-    for (const Napi::Value f : rope.list("invFreq")) {
-      if (!f.IsNumber()) rope.wrong("invFreq", "numbers");
-      rotary.inv_freq.push_back(f.As<Napi::Number>().DoubleValue());
-    }
+    rotary.inv_freq = frequencies(rope);
     rotary.attention_factor = rope.number("attentionFactor");
+    if (rope.has("growth")) {
+      const Fields growth(rope.get("growth"), "graph.ropes.growth");
+      rotary.growth = growth.number("rate");
+      rotary.growth_every = growth.integer("every");
+    }
+    if (rope.has("long")) {
+      const Fields of_long(rope.get("long"), "graph.ropes.long");
+      rotary.long_inv_freq = frequencies(of_long);
+      rotary.long_above = of_long.integer("above");
+    }
   }
   graph.weight_of_name.clear();  // check_graph fills it, refusing duplicates
   return graph;
@@ -263,7 +279,7 @@ TrainInput to_train_input(Napi::Value value) {
 }
 
 ForwardInput to_forward_input(const Fields& fields) {
-  return {fields.ids("tokens"), fields.integer("past"), fields.ids("rows")};
+  return {fields.ids("tokens"), fields.integer("past"), fields.ids("rows"), fields.integer("reach", 0)};
 }
 
 std::optional<Sampling> to_sampling(const Fields& fields) {

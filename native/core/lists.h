@@ -17,6 +17,7 @@ enum class Op : uint8_t {
   attention,
   swiglu,
   geglu,
+  slice,
   lm_head,
 };
 inline constexpr const char* kOpNames[] = {
@@ -29,6 +30,7 @@ inline constexpr const char* kOpNames[] = {
     "attention",
     "swiglu",
     "geglu",
+    "slice",
     "lm_head",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
@@ -44,6 +46,7 @@ inline constexpr const char* kOpInputs[][3] = {
     {"q", "k", "v"},
     {"gate", "up"},
     {"gate", "up"},
+    {"x"},
     {"x"},
 };
 

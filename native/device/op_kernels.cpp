@@ -54,7 +54,7 @@ void NormGradient::operands(Operands& see) const {
 }
 
 void Rope::operands(Operands& see) const {
-  const int64_t pairs = head_dim / 2;
+  const int64_t pairs = turned / 2;
   see.reads_rows(f32_matrix(cos, pairs), positions, rows, pairs);
   see.reads_rows(f32_matrix(sin, pairs), positions, rows, pairs);
   see.adds(x, rows, int64_t{heads} * head_dim);
@@ -104,7 +104,7 @@ void GegluBackward::operands(Operands& see) const {
 }
 
 void GatherRows::operands(Operands& see) const {
-  see.reads_rows(x, rows, count, cols);
+  rows ? see.reads_rows(x, rows, count, cols) : see.reads(x, count, cols);
   see.writes(out, count, cols);
 }
 void ScatterAddRows::operands(Operands& see) const {

@@ -85,11 +85,11 @@ struct NormGradient {
   void operands(Operands& see) const;
 };
 
-/// Rotates halves of every head in place, or back; cos and sin [positions, head_dim / 2].
+/// Rotates halves of the first `turned` columns of every head in place, or back; cos and sin [positions, turned / 2].
 struct Rope {
   static constexpr const char* kName = "rope";
   int64_t rows;
-  int32_t heads, head_dim;
+  int32_t heads, head_dim, turned;
   Matrix x;
   Ptr<int32_t> positions;
   Ptr<float> cos, sin;

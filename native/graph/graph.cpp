@@ -11,6 +11,12 @@ std::vector<bool> Graph::tables() const {
   return tables;
 }
 
+int64_t Graph::long_above() const {
+  for (const Rotary& rope : ropes)
+    if (!rope.long_inv_freq.empty()) return rope.long_above;
+  return 0;
+}
+
 int64_t Graph::parameters() const {
   int64_t total = 0;
   for (const GraphWeight& weight : weights) total += weight.rows * weight.cols;

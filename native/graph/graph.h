@@ -41,13 +41,20 @@ struct Node {
   int head_dim = 0;
   int layer = -1;
   int table = 0;    // rotation of a rope, by its number in the graph
+  int first = 0;    // column of its input that a slice begins at
   int window = -1;  // keys that a token of an attention sees at most; absent: all before it and its own
 };
 
 /// Angles of a rotary embedding.
 struct Rotary {
-  std::vector<double> inv_freq;
+  std::vector<double> inv_freq;  // may be fewer than pairs of a head, whose last columns then stay
   double attention_factor = 1;
+  // What is rotated grows by 1 + growth ln(1 + floor(position / growth_every)).
+  double growth = 0;
+  int64_t growth_every = 0;
+  // Frequencies of sequences of more tokens than `long_above`; empty: as of others.
+  std::vector<double> long_inv_freq;
+  int64_t long_above = 0;
 };
 
 struct Graph {
@@ -67,6 +74,8 @@ struct Graph {
   std::unordered_map<std::string, int> weight_of_name;
   int last_segment = -1;
 
+  /// The tokens above which sequences have frequencies of their own, alike for all rotations; 0: none have.
+  int64_t long_above() const;
   /// Weights that are read some rows at a time: the table of the embedding, and the head.
   std::vector<bool> tables() const;
   /// Elements of all weights.

@@ -8,23 +8,33 @@
 namespace lowrank {
 namespace {
 
+/// Gate and up are the halves of one value.
+bool halves(const Node& node) { return node.inputs[0] == node.inputs[1]; }
+
 void shape(const NodeCheck& check) {
   const int64_t cols = check.input(0).cols;
   check.expect_operands();
+  if (halves(check.node)) return check.expect(cols == 2 * check.out().cols, "its output must be half as wide as its input");
   check.expect(check.input(1).cols == cols && check.out().cols == cols, "gate, up and output differ in width");
+}
+
+/// Where up lies, or its gradient: in a buffer of its own, or beside the gate's.
+Matrix beside(const Run& run, const Step& s, int buffer) {
+  const Node& node = run.node(s);
+  return run.matrix(buffer).columns(halves(node) ? run.cols(node.out) : 0);
 }
 
 /// x = gate, x2 = up -> y
 template <class Kernel>
 void run_forward(Run& run, const Step& s) {
-  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), run.matrix(s.x2), run.matrix(s.y)});
+  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
 }
 
 /// x = gate, x2 = up, dy -> dq = gradient of gate, dk = of up; without these in place of gate and up
 template <class Kernel>
 void run_backward(Run& run, const Step& s) {
-  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), run.matrix(s.x), run.matrix(s.x2),
-                    run.matrix(s.dq < 0 ? s.x : s.dq), run.matrix(s.dk < 0 ? s.x2 : s.dk)});
+  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), run.matrix(s.x), beside(run, s, s.x2),
+                    run.matrix(s.dq < 0 ? s.x : s.dq), beside(run, s, s.dk < 0 ? s.x2 : s.dk)});
 }
 
 template <class Kernel>
@@ -39,7 +49,7 @@ void forward(Planner& plan, int index, Phase phase) {
   Step step = plan.step(kForward<Kernel>, phase, index);
   step.x = plan.value(gate);
   step.x2 = plan.value(node.inputs[1]);
-  if (plan.may_overwrite(gate, index, phase))
+  if (!halves(node) && plan.may_overwrite(gate, index, phase))
     plan.place_value(node.out, step.y = step.x);
   else
     step.y = plan.make_value(node.out, node.path);
@@ -56,21 +66,27 @@ void backward(Planner& plan, int index, int dy) {
   step.x2 = plan.materialize(up);
   step.dy = dy;
   for (const int v : node.inputs)
-    if (plan.graph().consumers[v].size() != 1)
-      fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
+    for (const int reader : plan.graph().consumers[v])
+      if (reader != index)
+        fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
+  const bool whole = halves(node);
   if (plan.must_stay(gate) || plan.must_stay(up)) {
-    step.dq = plan.make_gradient(gate, node.path + " gradient of gate");
-    step.dk = plan.make_gradient(up, node.path + " gradient of up");
-    step.writes = {step.dq, step.dk};
+    step.dq = plan.make_gradient(gate, node.path + (whole ? " gradient of gate and up" : " gradient of gate"));
+    step.dk = whole ? step.dq : plan.make_gradient(up, node.path + " gradient of up");
+    step.writes = {step.dq};
+    if (!whole) step.writes.push_back(step.dk);
     return plan.push(std::move(step));
   }
-  step.writes = {step.x, step.x2};
+  step.writes = {step.x};
+  if (!whole) step.writes.push_back(step.x2);
   plan.push(std::move(step));
   // The gradients take the place of gate and up, which only this node reads.
-  for (const int v : node.inputs) {
+  const auto hand_over = [&](int v) {
     plan.give_gradient(v, plan.value(v));
     plan.forget(v);
-  }
+  };
+  hand_over(gate);
+  if (!whole) hand_over(up);
 }
 
 }  // namespace

@@ -15,15 +15,23 @@ void shape(const NodeCheck& check) {
   check.expect(cols == int64_t{node.heads} * node.head_dim && check.out().cols == cols, "width is not heads x headDim");
   const std::vector<Rotary>& ropes = check.graph.ropes;
   check.expect(node.table >= 0 && node.table < static_cast<int>(ropes.size()), "the graph has no rotation of its number");
-  check.expect(node.head_dim == 2 * static_cast<int64_t>(ropes[node.table].inv_freq.size()),
-               "invFreq of its rotation must have headDim / 2 numbers");
+  const Rotary& rope = ropes[node.table];
+  check.expect(!rope.inv_freq.empty() && node.head_dim >= 2 * static_cast<int64_t>(rope.inv_freq.size()),
+               "invFreq of its rotation must have 1 to headDim / 2 numbers");
+  check.expect(rope.growth == 0 || rope.growth_every > 0, "its rotation must grow every so many positions");
+  check.expect(rope.long_inv_freq.empty() || (rope.long_inv_freq.size() == rope.inv_freq.size() && rope.long_above > 0 &&
+                                              rope.long_above == check.graph.long_above()),
+               "the frequencies of long sequences must be as many as of others, and above one length for all rotations");
 }
 
 void rotate(Run& run, const Step& s, int buffer, bool inverse) {
   const Node& n = run.node(s);
+  const Rotary& rope = run.graph.ropes[n.table];
+  const auto pairs = static_cast<int32_t>(rope.inv_freq.size());
   const Ptr<float> cos = run.ropes + rope_table_floats(run.graph, n.table, run.positions);
-  const Ptr<float> sin = cos + run.positions * (n.head_dim / 2);
-  run.launch(Rope{run.tokens, n.heads, n.head_dim, run.matrix(buffer), run.at<int32_t>(run.plan.positions), cos, sin,
+  const Ptr<float> sin = cos + rope_rows(rope, run.positions) * pairs;
+  const int rows = rope.long_inv_freq.empty() ? run.plan.positions : run.plan.rope_rows;
+  run.launch(Rope{run.tokens, n.heads, n.head_dim, 2 * pairs, run.matrix(buffer), run.at<int32_t>(rows), cos, sin,
                   inverse});
 }
 
@@ -58,9 +66,14 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
+int64_t rope_rows(const Rotary& rope, int64_t positions) { return rope.long_inv_freq.empty() ? positions : 2 * positions; }
+
 int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions) {
   int64_t floats = 0;
-  for (size_t i = 0; i < first; ++i) floats += 2 * positions * static_cast<int64_t>(graph.ropes[i].inv_freq.size());
+  for (size_t i = 0; i < first; ++i) {
+    const Rotary& rope = graph.ropes[i];
+    floats += 2 * rope_rows(rope, positions) * static_cast<int64_t>(rope.inv_freq.size());
+  }
   return floats;
 }
 

@@ -69,7 +69,9 @@ struct Plan {
   int peak_step = 0;            // where the most bytes of the arena are live
   bool updates = false;         // parameters within the backward pass; see plan/updates.h
   // Fixed inputs, live through the whole plan.
-  int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
+  int tokens = -1, positions = -1;
+  int rope_rows = -1;  // of the tables of rotations; where none has frequencies for long sequences, the positions
+  int head_index = -1, head_labels = -1, head_losses = -1;
   int head_weights = -1, head_lse = -1;  // where the head rows have weights of their own, given after their losses
 
   /// Bytes of the arena that are live at every step.

@@ -296,6 +296,9 @@ class Builder final : public Planner {
   void make_inputs() {
     plan_.tokens = add_buffer("tokens", Category::activations, DType::i32, RowKind::tokens, 1);
     plan_.positions = add_buffer("positions", Category::activations, DType::i32, RowKind::tokens, 1);
+    plan_.rope_rows = plan_.positions;
+    if (graph_.long_above() > 0)
+      plan_.rope_rows = add_buffer("rope rows", Category::activations, DType::i32, RowKind::tokens, 1);
     plan_.head_index = add_buffer("head rows", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_labels = add_buffer("head labels", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_losses = add_buffer("head losses", Category::loss, DType::f32, RowKind::head, 1);
@@ -345,7 +348,7 @@ class Builder final : public Planner {
         buffer.last = static_cast<int>(i);
       });
     }
-    for (const int id : {plan_.tokens, plan_.positions, plan_.head_index, plan_.head_labels, plan_.head_losses,
+    for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels, plan_.head_losses,
                          plan_.head_weights, plan_.head_lse}) {
       if (id < 0) continue;
       plan_.buffers[id].first = 0;

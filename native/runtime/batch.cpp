@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "core/error.h"
 
@@ -15,6 +16,22 @@ void check_tokens(const Run& run, const std::vector<int32_t>& tokens) {
       fail("DATA", "token id ", id, " is outside the model's vocabulary of ", run.graph.vocab_size);
 }
 
+void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, int64_t past, int64_t reach) {
+  std::vector<int32_t> positions(static_cast<size_t>(cu_seqlens.back()));
+  const auto each_sequence = [&](const auto& visit) {
+    for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s)
+      visit(std::span(positions.data() + cu_seqlens[s], positions.data() + cu_seqlens[s + 1]));
+  };
+  each_sequence([&](std::span<int32_t> sequence) { std::iota(sequence.begin(), sequence.end(), static_cast<int32_t>(past)); });
+  run.upload(run.plan.positions, positions);
+  if (run.plan.rope_rows == run.plan.positions) return;
+  each_sequence([&](std::span<int32_t> sequence) {
+    if (std::max(past + static_cast<int64_t>(sequence.size()), reach) <= run.graph.long_above()) return;
+    for (int32_t& row : sequence) row += static_cast<int32_t>(run.positions);
+  });
+  run.upload(run.plan.rope_rows, positions);
+}
+
 void place_batch(Run& run, const MicroBatch& batch) {
   const Plan& plan = run.plan;
   check_tokens(run, batch.tokens);
@@ -26,8 +43,7 @@ void place_batch(Run& run, const MicroBatch& batch) {
          plan.options.sequences, " sequences");
   if (batch.labels.size() != batch.tokens.size())
     fail("SHAPE", "labels has ", batch.labels.size(), " entries for ", count, " tokens");
-  std::vector<int32_t> positions(batch.tokens.size()), rows, labels;
-  for (size_t s = 0; s + 1 < cu.size(); ++s) std::iota(positions.begin() + cu[s], positions.begin() + cu[s + 1], 0);
+  std::vector<int32_t> rows, labels;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t label = batch.labels[i];
     if (label == -100) continue;
@@ -40,7 +56,7 @@ void place_batch(Run& run, const MicroBatch& batch) {
     labels.push_back(label);
   }
   run.upload(plan.tokens, batch.tokens);
-  run.upload(plan.positions, positions);
+  place_positions(run, cu);
   run.upload(plan.head_index, rows);
   run.upload(plan.head_labels, labels);
   run.tokens = count;

@@ -1,6 +1,5 @@
 // The calls of a session: a micro-batch is placed, its plan is executed, and what it leaves is read.
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 #include "optim/private_sum.h"
@@ -143,6 +142,8 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   if (input.past < 0 || input.past + count > p.options.kv_capacity)
     fail("SHAPE", "tokens ", input.past, " to ", input.past + count, " do not fit a KV cache of ",
          p.options.kv_capacity, " tokens");
+  if (input.reach != 0 && input.reach < input.past + count)
+    fail("SHAPE", "the text has ", input.past + count, " tokens, more than the ", input.reach, " that it was to reach");
   if (static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
     fail("SHAPE", input.rows.size(), " rows of logits were requested; this plan supports at most ",
          p.options.head_rows);
@@ -153,10 +154,8 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.past = input.past;
   run.head_rows = static_cast<int64_t>(input.rows.size());
   run.host_seqlens = cu;
-  std::vector<int32_t> positions(input.tokens.size());
-  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(input.past));
   run.upload(p.tokens, input.tokens);
-  run.upload(p.positions, positions);
+  place_positions(run, cu, input.past, input.reach);
   run.upload(p.head_index, input.rows);
   run.run();
   return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");

@@ -43,15 +43,21 @@ std::vector<float> rope_tables(const Graph& graph, int64_t positions) {
   float* cos = tables.data();
   for (const Rotary& rope : graph.ropes) {
     const auto pairs = static_cast<int64_t>(rope.inv_freq.size());
-    float* const sin = cos + positions * pairs;
-    for (int64_t p = 0; p < positions; ++p) {
+    const int64_t rows = rope_rows(rope, positions);
+    float* const sin = cos + rows * pairs;
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t position = row % positions;
+      const std::vector<double>& frequencies = row < positions ? rope.inv_freq : rope.long_inv_freq;
+      double factor = rope.attention_factor;
+      if (rope.growth != 0)
+        factor *= 1 + rope.growth * math::log(1 + static_cast<double>(position / rope.growth_every));
       for (int64_t j = 0; j < pairs; ++j) {
-        const auto [sine, cosine] = math::sin_cos(static_cast<double>(p) * rope.inv_freq[j]);
-        cos[p * pairs + j] = static_cast<float>(cosine * rope.attention_factor);
-        sin[p * pairs + j] = static_cast<float>(sine * rope.attention_factor);
+        const auto [sine, cosine] = math::sin_cos(static_cast<double>(position) * frequencies[j]);
+        cos[row * pairs + j] = static_cast<float>(cosine * factor);
+        sin[row * pairs + j] = static_cast<float>(sine * factor);
       }
     }
-    cos = sin + positions * pairs;
+    cos = sin + rows * pairs;
   }
   return tables;
 }

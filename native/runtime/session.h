@@ -59,6 +59,7 @@ struct ForwardInput {
   std::vector<int32_t> tokens;
   int64_t past = 0;
   std::vector<int32_t> rows;
+  int64_t reach = 0;  // tokens that the text in the cache may come to have; 0: those of this call and before
 };
 
 class Session {

@@ -82,6 +82,11 @@ export interface ForwardInput {
   tokens: Int32Array
   /** Tokens already in the KV cache; the new ones follow them. */
   past: number
+  /**
+   * Tokens that the text in the cache may come to have, which decides the frequencies of models that have others for long
+   * texts; alike in all calls of one text. Default: those of this call and before.
+   */
+  reach?: number
   /** Rows of `tokens` whose logits are wanted, ascending; usually just the last, and none while a prompt goes in. */
   rows: Int32Array
   /** Return the logits `[rows, vocab]` (tests, scoring). */

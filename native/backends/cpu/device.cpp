@@ -215,7 +215,8 @@ struct CpuDevice::Launch {
     norm_gradient(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.rstd), host(k.dw));
   }
   void operator()(const Rope& k) const {
-    ops.rope(pool, k.rows, k.heads, k.head_dim, matrix(k.x), host(k.positions), host(k.cos), host(k.sin), k.inverse);
+    ops.rope(pool, k.rows, k.heads, k.head_dim, k.turned, matrix(k.x), host(k.positions), host(k.cos), host(k.sin),
+             k.inverse);
   }
   void operator()(const AppendToCache& k) const {
     for (const auto& [fresh, to] : {std::pair(k.k, k.to_k), std::pair(k.v, k.to_v)}) {

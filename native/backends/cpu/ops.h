@@ -74,10 +74,10 @@ struct OpKernels {
   /// it, x being an operand too.
   void (*rms_norm_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
                             const float* rstd, const Matrix& dx);
-  /// Rotates halves of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s); `inverse` rotates back (the
-  /// gradient). cos, sin: f32 [positions, head_dim / 2]; positions: i32 [rows].
-  void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
-               const float* cos, const float* sin, bool inverse);
+  /// Rotates halves of the first `turned` columns of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s);
+  /// `inverse` rotates back (the gradient). cos, sin: f32 [positions, turned / 2]; positions: i32 [rows].
+  void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
+               const int32_t* positions, const float* cos, const float* sin, bool inverse);
   /// out = softmax(scale q k^T + mask) v, lse[t, h] = log-sum-exp of the scores (natural log); lse may be null.
   /// q, out: [T, heads * head_dim]; k, v: [Tk, kv_heads * head_dim]; all operands of one dtype.
   void (*attention)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,

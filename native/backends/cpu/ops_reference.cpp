@@ -61,9 +61,9 @@ void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy,
   });
 }
 
-void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
-          const float* cos, const float* sin, bool inverse) {
-  const int64_t half = head_dim / 2;
+void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
+          const int32_t* positions, const float* cos, const float* sin, bool inverse) {
+  const int64_t half = turned / 2;
   for_rows(pool, rows, int64_t{heads} * head_dim, [&](int64_t row) {
     const float* c = cos + positions[row] * half;
     const float* s = sin + positions[row] * half;

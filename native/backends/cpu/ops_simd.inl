@@ -89,9 +89,9 @@ static void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matr
   });
 }
 
-static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
-                 const float* cos, const float* sin, bool inverse) {
-  const int64_t half = head_dim / 2;
+static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
+                 const int32_t* positions, const float* cos, const float* sin, bool inverse) {
+  const int64_t half = turned / 2;
   const V sign = set1(inverse ? -1.0f : 1.0f);
   with_type(x.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);

@@ -362,7 +362,7 @@ Graph attention_graph(int layer, bool also = false) {
   for (const char* name : {"q", "k", "o", "v"}) graph.weights.push_back({name, kHidden, kHidden, WeightKind::matrix});
   graph.node_of_path.clear();
   graph.weight_of_name.clear();
-  graph.ropes.push_back({{1, 1, 1, 1}});
+  graph.ropes.emplace_back().inv_freq = {1, 1, 1, 1};
   graph.layers = 8;
   const auto value = [&](ValueType type) {
     graph.values.push_back({kHidden, type});
@@ -426,7 +426,17 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 9}; }, "swiglu at layers.0.act: value 9 does not exist");
   refused(mlp, [](Graph& g) { g.nodes[5].residual = 1; }, "linear at layers.0.down: the residual differs from the output");
   refused(attends, [&](Graph& g) { rope(g).heads = 3; }, "rope at rope: width is not heads x headDim");
-  refused(attends, [](Graph& g) { g.ropes[0].inv_freq.push_back(1); }, "rope at rope: invFreq of its rotation must have headDim / 2 numbers");
+  refused(attends, [](Graph& g) { g.ropes[0].inv_freq.push_back(1); }, "rope at rope: invFreq of its rotation must have 1 to headDim / 2 numbers");
+  refused(attends, [](Graph& g) { g.ropes[0].growth = 1; }, "rope at rope: its rotation must grow every so many positions");
+  const char* const uneven = "rope at rope: the frequencies of long sequences must be as many as of others";
+  refused(attends, [](Graph& g) { g.ropes[0].long_inv_freq = {1}, g.ropes[0].long_above = 9; }, uneven);
+  refused(attends, [](Graph& g) { g.ropes[0].long_inv_freq = {1, 1, 1, 1}; }, uneven);
+  const auto cut = [](int first) {
+    return [first](Graph& g) { g.nodes[4].op = Op::slice, g.nodes[4].inputs = {2}, g.nodes[4].first = first; };
+  };
+  refused(mlp, cut(1), "slice at layers.0.act: its columns must be among those of its input");
+  refused(mlp, cut(-1), "slice at layers.0.act: its columns must be among those of its input");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "swiglu at layers.0.act: its output must be half as wide as its input");
   refused(attends, [&](Graph& g) { rope(g).table = 1; }, "rope at rope: the graph has no rotation of its number");
   refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "swiglu at layers.0.act: value 2 is read before it is made");
   refused(mlp, [](Graph& g) { g.nodes.pop_back(); }, "the graph must end in lm_head");

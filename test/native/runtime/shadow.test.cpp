@@ -117,3 +117,7 @@ TEST("on the shadow device: optimizer state that is paged") {
     CHECK(values[0] == values[1]);
   }
 }
+
+TEST("on the shadow device: linears whose outputs are cut, and rotations of a part of each head") {
+  for (const Way& way : fused_linears()) same_on_both(way);
+}

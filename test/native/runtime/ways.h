@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,9 @@ constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3,
 /// So many blocks with attention; the names of those after the first begin with their number.
 /// @param after attention and MLP read the residual stream as it is and are normalized with an offset before they join it;
 /// the unit is a GELU's, and the rotation the second of two
-inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
+/// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by other
+/// frequencies where a sequence has more than 6 tokens; queries grow with the position
+inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, bool fused = false) {
   Graph graph;
   graph.family = "test";
   graph.vocab_size = vocab;
@@ -39,6 +42,14 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
     second.attention_factor = 1.5;
   }
   for (int64_t i = 0; i < kHead / 2; ++i) graph.ropes[0].inv_freq.push_back(1.0 / static_cast<double>(1 + 3 * i));
+  if (fused) {
+    graph.ropes[0].inv_freq.resize(kHead / 4);
+    graph.ropes[0].long_inv_freq.assign(kHead / 4, 0.7);
+    graph.ropes[0].long_above = 6;
+    graph.ropes.push_back(graph.ropes[0]);
+    graph.ropes[1].growth = 0.5;
+    graph.ropes[1].growth_every = 2;
+  }
   const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind = WeightKind::matrix) {
     graph.weights.push_back({name, rows, cols, kind});
     return static_cast<int>(graph.weights.size()) - 1;
@@ -85,11 +96,25 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
   for (; at < blocks; ++at) {
     const auto named = [at](const char* name) { return (at == 0 ? "" : std::to_string(at) + ".") + name; };
     const int normed = enter(named("norm1"), x);
-    const int q = linear(named("q"), normed, kHidden, kHidden);
-    graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
-    const int k = linear(named("k"), normed, kHidden, kHead), v = linear(named("v"), normed, kHidden, kHead);
+    int q, k, v;
+    if (fused) {
+      const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * kHead);
+      const auto slice = [&](const char* name, int64_t first, int64_t cols) {
+        const int made = add(Op::slice, named(name), {whole}, cols, ValueType::operand, -1);
+        graph.nodes.back().first = static_cast<int>(first);
+        return made;
+      };
+      q = slice("q", 0, kHidden);
+      k = slice("k", kHidden, kHead);
+      v = slice("v", kHidden + kHead, kHead);
+    } else {
+      q = linear(named("q"), normed, kHidden, kHidden);
+      graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
+      k = linear(named("k"), normed, kHidden, kHead);
+      v = linear(named("v"), normed, kHidden, kHead);
+    }
     const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
-    graph.nodes.back().table = after;
+    graph.nodes.back().table = after || fused ? 1 : 0;
     const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
     graph.nodes.back().table = after;
     const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
@@ -97,7 +122,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
     graph.nodes.back().layer = at;
     const int middle = leave(named("o"), seen, kHidden, x);
     const int again = enter(named("norm2"), middle);
-    const int gate = linear(named("gate"), again, kHidden, kWidth), up = linear(named("up"), again, kHidden, kWidth);
+    const int gate = linear(named(fused ? "gate_up" : "gate"), again, kHidden, fused ? 2 * kWidth : kWidth);
+    const int up = fused ? gate : linear(named("up"), again, kHidden, kWidth);
     const Op act = after ? Op::geglu : Op::swiglu;
     const int unit = add(act, named(name_of(act)), {gate, up}, kWidth, ValueType::operand, -1);
     x = leave(named("down"), unit, kWidth, middle);
@@ -108,8 +134,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false) {
 }
 
 inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab,
-                                       bool after = false) {
-  auto model = std::make_shared<Model>(block(blocks, vocab, after));
+                                       bool after = false, bool fused = false) {
+  auto model = std::make_shared<Model>(block(blocks, vocab, after, fused));
   for (size_t i = 0; i < model->weights.size(); ++i) {
     const GraphWeight& w = model->graph.weights[i];
     const bool matrix = w.kind == WeightKind::matrix;
@@ -135,6 +161,8 @@ struct Linear {
   int64_t out, in;
 };
 constexpr Linear kLinears[] = {{"q", kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
+constexpr Linear kFusedLinears[] = {
+    {"qkv", kHidden + 2 * kHead, kHidden}, {"gate_up", 2 * kWidth, kHidden}, {"down", kHidden, kWidth}};
 
 inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, int64_t cols, bool trained = true) {
   spec.parameters.push_back({name, rows, cols, trained});
@@ -142,10 +170,11 @@ inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, i
 }
 
 /// A term at every linear.
-inline AdapterSpec at_linears(const std::function<TermSpec(AdapterSpec& spec, const Linear& at)>& term) {
+inline AdapterSpec at_linears(const std::function<TermSpec(AdapterSpec& spec, const Linear& at)>& term,
+                              std::span<const Linear> linears = kLinears) {
   AdapterSpec spec;
   spec.trainable = true;
-  for (const Linear& at : kLinears) {
+  for (const Linear& at : linears) {
     TermSpec made = term(spec, at);
     made.target = at.path;
     spec.terms.push_back(std::move(made));
@@ -153,13 +182,14 @@ inline AdapterSpec at_linears(const std::function<TermSpec(AdapterSpec& spec, co
   return spec;
 }
 
-inline AdapterSpec lora(double dropout = 0, bool train_a = true) {
-  return at_linears([=](AdapterSpec& spec, const Linear& at) -> TermSpec {
+inline AdapterSpec lora(double dropout = 0, bool train_a = true, std::span<const Linear> linears = kLinears) {
+  const auto term = [=](AdapterSpec& spec, const Linear& at) -> TermSpec {
     const std::string name = at.path;
     return {"low_rank", "",
             {{"a", parameter(spec, name + ".a", kRank, at.in, train_a)}, {"b", parameter(spec, name + ".b", at.out, kRank)}},
             {{"rank", kRank}, {"scale", 0.5}, {"dropout", dropout}}};
-  });
+  };
+  return at_linears(term, linears);
 }
 
 /// With more parameters of the same terms.
@@ -193,7 +223,7 @@ struct Way {
   std::optional<RankDraws> ranks = {};
   int blocks = 1;
   int64_t vocab = kVocab;
-  bool after = false;  // see block
+  bool after = false, fused = false;  // see block
   std::function<void(Model& model)> place = {};  // puts the base elsewhere
 };
 
@@ -243,7 +273,7 @@ inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after);
+  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused);
   if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -305,7 +335,7 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     pieces.push_back({"output norms", {norms.begin(), norms.end()}});
   }
   for (int64_t past = 0; past < 2; ++past) {
-    const HostView<const float> logits = session.forward(context, "generate", {{1, 2}, 2 * past, {1}}, {});
+    const HostView<const float> logits = session.forward(context, "generate", {{1, 2}, 2 * past, {1}, way.fused ? 8 : 0}, {});
     pieces.push_back({"logits", {logits.begin(), logits.end()}});
   }
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -319,7 +349,7 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
       for (const std::byte byte : bytes) state.numbers.push_back(static_cast<double>(byte));
     }
   }
-  for (const Linear& at : kLinears) {
+  for (const Linear& at : way.fused ? std::span<const Linear>(kFusedLinears) : std::span<const Linear>(kLinears)) {
     const int weight = model->graph.weight_of_name.at(at.path);
     const WeightedAdapter one{adapter.get()};
     const ReadOptions all{FileType::f32, 0, at.out, 0, at.path};
@@ -336,6 +366,16 @@ inline std::vector<Way> activations() {
   ways.push_back({.spec = lora(0.2), .offload = true});
   ways.push_back({.spec = lora(0.2), .after = true});
   ways.push_back({.spec = lora(), .precision = Precision::bf16, .recompute = true, .blocks = 2, .after = true});
+  return ways;
+}
+
+inline std::vector<Way> fused_linears() {
+  std::vector<Way> ways;
+  ways.push_back({.spec = lora(0.2, true, kFusedLinears), .fused = true});
+  ways.push_back({.spec = lora(0, true, kFusedLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .fused = true});
+  Way scaled{.spec = lora(0, true, kFusedLinears), .fused = true};
+  for (size_t i = 0; i < scaled.spec.terms.size(); ++i) add_magnitude(scaled.spec, scaled.spec.terms[i], kFusedLinears[i]);
+  ways.push_back(scaled);
   return ways;
 }
 

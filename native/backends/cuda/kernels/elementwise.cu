@@ -35,8 +35,8 @@ LOWRANK_KERNEL(rope, RopeArgs, kTileThreads, 4) {
   if (spot.count <= 0) return;
   const int64_t half = args.half, table = args.positions[spot.row] * half;
   const float sign = args.inverse ? -1.0f : 1.0f;
-  if (half % kColumnsAtOnce == 0) {
-    const int64_t head = spot.col / half, pair = spot.col % half, col = head * 2 * half + pair;
+  if (half % kColumnsAtOnce == 0 && args.head_dim % kColumnsAtOnce == 0) {
+    const int64_t head = spot.col / half, pair = spot.col % half, col = head * args.head_dim + pair;
     float c[8], s[8], first[8], second[8];
     load(c, args.cos + table, pair, 8);
     load(s, args.sin + table, pair, 8);
@@ -50,7 +50,7 @@ LOWRANK_KERNEL(rope, RopeArgs, kTileThreads, 4) {
   }
   for (int i = 0; i < spot.count; ++i) {
     const int64_t head = (spot.col + i) / half, pair = (spot.col + i) % half;
-    const int64_t at = spot.row * args.x.ld + head * 2 * half + pair;
+    const int64_t at = spot.row * args.x.ld + head * args.head_dim + pair;
     const float c = args.cos[table + pair], s = args.sin[table + pair] * sign;
     if (args.x.element == Element::bf16)
       rotate_one(static_cast<__nv_bfloat16*>(args.x.data), at, at + half, c, s);

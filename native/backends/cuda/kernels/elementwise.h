@@ -6,12 +6,13 @@
 namespace lowrank::cuda {
 
 struct RopeArgs {
-  Tiles tiles;   // of pairs: heads * head_dim / 2 columns
-  int32_t half;  // pairs of a head
-  int32_t inverse;
+  Tiles tiles;             // of pairs: heads * half columns
+  int32_t half, head_dim;  // pairs of a head, and its columns
   Cells x;
   const int32_t* positions;
   const float *cos, *sin;
+  int32_t inverse;
+  int32_t unused = 0;
 };
 /// Of swiglu and geglu alike.
 struct GatedUnitArgs {

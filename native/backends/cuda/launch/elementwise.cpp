@@ -42,10 +42,10 @@ GatedUnitBackwardArgs gated_unit_backward_args(const Kernel& k) {
 }  // namespace
 
 void run(Launcher& launcher, const Rope& k, Ptr<std::byte>) {
-  const int32_t half = k.head_dim / 2;
+  const int32_t half = k.turned / 2;
   launch(launcher, rope,
-         {tiles_of(k.rows, int64_t{k.heads} * half), half, k.inverse, cells_of(k.x), device_pointer(k.positions),
-          device_pointer(k.cos), device_pointer(k.sin)});
+         {tiles_of(k.rows, int64_t{k.heads} * half), half, k.head_dim, cells_of(k.x), device_pointer(k.positions),
+          device_pointer(k.cos), device_pointer(k.sin), k.inverse});
 }
 
 void run(Launcher& launcher, const Swiglu& k, Ptr<std::byte>) { launch(launcher, swiglu, gated_unit_args(k)); }

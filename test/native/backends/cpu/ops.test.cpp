@@ -176,13 +176,14 @@ TEST("the gradient of a norm's weight adds up over rows of either type") {
   }
 }
 
-TEST("rope rotates the halves of every head by its position and back") {
+TEST("rope rotates the halves of every head, or of its first columns, by its position and back") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     Pool pool(2);
     for (const DType dtype : kOperandTypes) {
-      for (const int32_t dim : {2, 16, 20, 64, 80, 128}) {
+      for (const auto& [dim, turned] : {std::pair(2, 2), {16, 16}, {20, 20}, {64, 64}, {80, 80}, {128, 128},
+                                        {16, 12}, {20, 4}, {128, 96}}) {
         Random random(static_cast<uint64_t>(dim));
-        const int64_t half = dim / 2, positions_known = 9;
+        const int64_t half = turned / 2, positions_known = 9;
         std::vector<float> cosine, sine;
         for (int64_t i = 0; i < positions_known * half; ++i) {
           cosine.push_back(static_cast<float>(std::cos(0.3 * static_cast<double>(i))));
@@ -203,9 +204,9 @@ TEST("rope rotates the halves of every head by its position and back") {
             }
           }
         }
-        ops.rope(pool, kRows, 3, dim, x.matrix(), positions, cosine.data(), sine.data(), false);
+        ops.rope(pool, kRows, 3, dim, turned, x.matrix(), positions, cosine.data(), sine.data(), false);
         CHECK_ALL_CLOSE(x.values(), expected, tolerance(dtype));
-        ops.rope(pool, kRows, 3, dim, x.matrix(), positions, cosine.data(), sine.data(), true);
+        ops.rope(pool, kRows, 3, dim, turned, x.matrix(), positions, cosine.data(), sine.data(), true);
         CHECK_ALL_CLOSE(x.values(), original.values(), tolerance(dtype));
         CHECK(x.spare_untouched());
       }

@@ -64,9 +64,13 @@ TEST("CUDA's swiglu and geglu and their gradients equal the CPU's, in place too"
   check_gated_unit<Geglu, GegluBackward>();
 }
 
-TEST("CUDA's rope equals the CPU's, both ways") {
+TEST("CUDA's rope equals the CPU's, of whole heads and of their first columns, both ways") {
   for (const DType type : kTypes) {
-    for (const auto& [heads, head_dim] : {std::pair(1, 2), {3, 6}, {2, 16}, {5, 64}, {1, 80}}) {
+    struct Heads {
+      int heads, head_dim, turned;
+    };
+    for (const auto& [heads, head_dim, turned] : {Heads{1, 2, 2}, {3, 6, 6}, {2, 16, 16}, {5, 64, 64}, {1, 80, 80},
+                                                  {3, 6, 4}, {2, 64, 48}, {3, 20, 16}}) {
       for (const int64_t rows : {1, 7, 65}) {
         for (const bool inverse : {false, true}) {
           check_like_cpu(
@@ -74,8 +78,8 @@ TEST("CUDA's rope equals the CPU's, both ways") {
                 std::vector<int32_t> positions(static_cast<size_t>(rows));
                 for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int32_t>(i * 5 % 9);
                 const Matrix x = bench.matrix(type, rows, int64_t{heads} * head_dim, head_dim % 16);
-                const Ptr<float> cos = bench.floats(9 * head_dim / 2), sin = bench.floats(9 * head_dim / 2);
-                return Rope{rows, heads, head_dim, x, bench.ints(positions), cos, sin, inverse};
+                const Ptr<float> cos = bench.floats(9 * turned / 2), sin = bench.floats(9 * turned / 2);
+                return Rope{rows, heads, head_dim, turned, x, bench.ints(positions), cos, sin, inverse};
               },
               {1e-6, 4});
         }

@@ -1,0 +1,10 @@
+// A range of columns of a value, such as the queries of a projection to queries, keys, and values.
+#pragma once
+
+#include "plan/op.h"
+
+namespace lowrank {
+
+extern const OpRules slice;
+
+}  // namespace lowrank
