@@ -183,6 +183,7 @@ export async function saveAdapter(
     name: base.name,
     revision: base.revision,
     fingerprint: base.files.fingerprint,
+    multimodal: base.files.multimodal ?? false,
     ...wordsOfHeld(base),
   }
   return turns.run(async () => {

@@ -12,7 +12,7 @@ import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
-import { ggufName, ROPE_FACTORS } from '../formats/gguf-names.js'
+import { ggufName, LONG_FACTORS, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import { type Graph, headsOf, type NodeOf, nodesOf, type Rotary } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
@@ -24,6 +24,8 @@ export interface GgufDescription {
   fields: GgufField[]
   /** Divisors of the rotary frequencies, `[head_dim / 2]`, where there are some. */
   ropeFactors: Float32Array | undefined
+  /** Those of LongRoPE, by their key in the config. */
+  longFactors: Map<string, Float32Array>
   /** Differences in programs that read the file, as sentences. */
   remarks: string[]
 }
@@ -44,7 +46,12 @@ async function described({ files, graph }: BaseModel): Promise<GgufDescription> 
   const fields = await copiedFields(await readGgufHeader(files.path))
   const own = fields.filter(({ key }) => !OF_THE_FILE.test(key))
   const ropeFactors = files.ropeFactors === undefined ? undefined : divisors(files.config, graph)
-  return { fields: own, ropeFactors, remarks: windowRemarks(graph) }
+  return {
+    fields: own,
+    ropeFactors,
+    longFactors: longFactors(files.config, graph),
+    remarks: windowRemarks(graph),
+  }
 }
 
 async function describe(base: BaseModel): Promise<GgufDescription> {
@@ -61,7 +68,7 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   const fields = [
     ggufField.string('general.architecture', name),
     ggufField.string('general.type', 'model'),
-    ggufField.string('general.name', basename(base.name)),
+    ggufField.string('general.name', nameFor(basename(base.name), tokenizer.fields)),
     ...hyperParameters(name, base),
     ...tokenizer.fields,
   ]
@@ -69,8 +76,19 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   return {
     fields,
     ropeFactors: type === 'llama3' ? divisors(files.config, graph) : undefined,
+    longFactors: longFactors(files.config, graph),
     remarks: [...tokenizer.remarks, ...windowRemarks(graph)],
   }
+}
+
+/** Tokens that llama.cpp looks up in the vocabulary of a model with the name of Phi-3, and does not load it without. */
+const PHI3_TOKENS = ['</s>', '<unk>', '<s>', '<|endoftext|>']
+
+/** The name of a model, without that of Phi-3 where the vocabulary is another one, as of Phi-4. */
+function nameFor(name: string, fields: readonly GgufField[]): string {
+  const tokens = fields.find(({ key }) => key === 'tokenizer.ggml.tokens')?.value
+  const own = Array.isArray(tokens) && PHI3_TOKENS.every((token) => (tokens as unknown[]).includes(token))
+  return own ? name : name.replace(/phi-?3/gi, 'phi')
 }
 
 function embeddingOf(graph: Graph) {
@@ -83,8 +101,8 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   const { heads, kvHeads, headDim } = headsOf(graph)
   const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
   const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
-  const up = graph.weights.find(({ name }) => name.endsWith('.mlp.up_proj.weight'))
-  const { numbers, windowPeriod } = ggufArchitecture(graph.family)
+  const down = graph.weights.find(({ name }) => name.endsWith('.mlp.down_proj.weight'))
+  const { numbers, windowPeriod, alwaysWindow } = ggufArchitecture(graph.family)
   const { theta, type, scaling } = ropeParameters(ropeOfFile(config, graph))
   const positions = config.max_position_embeddings
   if (typeof positions !== 'number')
@@ -98,20 +116,25 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   add(u32, 'context_length', positions)
   add(u32, 'embedding_length', hidden)
   add(u32, 'block_count', graph.layers)
-  add(u32, 'feed_forward_length', up?.rows ?? 0)
+  add(u32, 'feed_forward_length', down?.cols ?? 0)
   add(u32, 'attention.head_count', heads)
   add(u32, 'attention.head_count_kv', kvHeads)
   add(u32, 'attention.key_length', headDim)
   add(u32, 'attention.value_length', headDim)
   const { rms_norm_eps: eps } = config
   add(f32, 'attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps)
-  for (const [key, value] of numbers?.(config) ?? []) add(f32, key, value as number)
-  if (window !== undefined) add(u32, 'attention.sliding_window', window)
+  for (const [key, value] of numbers?.(config) ?? []) if (typeof value === 'number') add(f32, key, value)
+  if (window !== undefined || alwaysWindow) add(u32, 'attention.sliding_window', window ?? 0)
   // Without a layer that has none, no layer ends a period.
   const period = windows.indexOf(undefined) + 1 || graph.layers + 1
   if (window !== undefined && windowPeriod !== undefined) add(u32, 'attention.sliding_window_pattern', period)
-  add(u32, 'rope.dimension_count', headDim)
+  const [rope] = graph.ropes as [Rotary]
+  add(u32, 'rope.dimension_count', 2 * rope.invFreq.length)
   add(f32, 'rope.freq_base', theta)
+  if (rope.long !== undefined) {
+    add(u32, 'rope.scaling.original_context_length', rope.long.above)
+    add(f32, 'rope.scaling.attn_factor', rope.attentionFactor)
+  }
   if (type === 'linear' || type === 'yarn') {
     own.push((prefix) => string(`${prefix}.rope.scaling.type`, type))
     add(f32, 'rope.scaling.factor', scaling.factor as number)
@@ -135,6 +158,15 @@ function refuseHeads({ graph, name }: BaseModel): void {
   )
 }
 
+/** Divisors of LongRoPE, by their key. */
+function longFactors(config: Record<string, unknown>, graph: Graph): GgufDescription['longFactors'] {
+  const { scaling } = ropeParameters(ropeOfFile(config, graph))
+  const lists = Object.keys(LONG_FACTORS).flatMap((key): [string, Float32Array][] =>
+    Array.isArray(scaling[key]) ? [[key, Float32Array.from(scaling[key] as number[])]] : [],
+  )
+  return new Map(lists)
+}
+
 /** Divisors of the unscaled frequencies. */
 function divisors(config: Record<string, unknown>, graph: Graph): Float32Array {
   const { theta } = ropeParameters(ropeOfFile(config, graph))
@@ -143,8 +175,9 @@ function divisors(config: Record<string, unknown>, graph: Graph): Float32Array {
 }
 
 /** The config of the rotation that the keys of the file describe: that of layers without a window. */
-function ropeOfFile(config: Record<string, unknown>, { ropes }: Graph): Record<string, unknown> {
-  return ropes.length > 1 ? ropeOfLayers(config, 'full_attention') : config
+function ropeOfFile(config: Record<string, unknown>, { ropes, family }: Graph): Record<string, unknown> {
+  const byLayer = ropes.length > 1 && ggufArchitecture(family).windowPeriod !== undefined
+  return byLayer ? ropeOfLayers(config, 'full_attention') : config
 }
 
 function windowsOf(graph: Graph): (number | undefined)[] {
@@ -159,9 +192,25 @@ function windowRemarks(graph: Graph): string[] {
   ]
 }
 
-/** The divisors as a tensor of the file. */
-export function ropeTensor(factors: Float32Array): GgufInput {
-  return { name: ROPE_FACTORS, shape: [factors.length], type: 'F32', data: float32Bytes(factors) }
+/** The divisors as tensors of the file. */
+export function ropeTensors({ ropeFactors, longFactors }: GgufDescription): GgufInput[] {
+  return namedFactors(ropeFactors, longFactors).map(([name, factors]) => ({
+    name,
+    shape: [factors.length],
+    type: 'F32',
+    data: float32Bytes(factors),
+  }))
+}
+
+function namedFactors(
+  ropeFactors: Float32Array | undefined,
+  longFactors: ReadonlyMap<string, Float32Array>,
+): [name: string, factors: Float32Array][] {
+  const long = [...longFactors].map(([key, factors]): [string, Float32Array] => [
+    LONG_FACTORS[key as keyof typeof LONG_FACTORS],
+    factors,
+  ])
+  return ropeFactors ? [[ROPE_FACTORS, ropeFactors], ...long] : long
 }
 
 /** Relative difference of rotary frequencies that rounding to fp32 can make. */
@@ -169,16 +218,19 @@ const ROUNDING = 1e-6
 
 /** Reads what was put together: what comes out must be the model, whatever in the config has no place in the file. */
 function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDescription): void {
-  const { fields, ropeFactors } = description
+  const { fields, ropeFactors, longFactors } = description
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
   const place = { type, offset: 0, bytes: 0 }
   const tensors = graph.weights.map((weight) => {
     const dims = weight.kind === 'vector' ? [weight.cols] : [weight.cols, weight.rows]
     return { name: nameInGguf(weight.name, graph.family), dims, ...place }
   })
-  if (ropeFactors) tensors.push({ name: ROPE_FACTORS, dims: [ropeFactors.length], ...place })
+  for (const [name, { length }] of namedFactors(ropeFactors, longFactors))
+    tensors.push({ name, dims: [length], ...place })
   const metadata = new Map(fields.map(({ key, value }) => [key, value]))
   const { config } = translateGguf({ path: `${name} as a GGUF file`, metadata, tensors })
+  for (const [key, factors] of longFactors)
+    Object.assign(config.rope_scaling as object, { [key]: Array.from(factors) })
   const again = graphOf(config, ropeFactors)
   const problem = difference(graph, again, files.config.max_position_embeddings as number)
   if (problem === undefined) return
@@ -199,10 +251,16 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
     JSON.stringify(nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node)))
   if (nodes(expected) !== nodes(found)) return 'its arithmetic'
   const near = (a: number, b: number) => Math.abs(a - b) <= ROUNDING * Math.abs(a)
+  const allNear = (a: number[], b: number[]) =>
+    a.length === b.length && a.every((frequency, i) => near(frequency, b[i] ?? Number.NaN))
   const same = (a: Rotary, b: Rotary | undefined) =>
     b !== undefined &&
     near(a.attentionFactor, b.attentionFactor) &&
-    a.invFreq.every((frequency, i) => near(frequency, b.invFreq[i] ?? Number.NaN))
+    near(a.growth?.rate ?? 0, b.growth?.rate ?? 0) &&
+    a.growth?.every === b.growth?.every &&
+    a.long?.above === b.long?.above &&
+    allNear(a.invFreq, b.invFreq) &&
+    allNear(a.long?.invFreq ?? [], b.long?.invFreq ?? [])
   return expected.ropes.every((rope, i) => same(rope, found.ropes[i]))
     ? undefined
     : 'the scaling of its rotary embedding'
@@ -210,7 +268,7 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
 
 /** @throws {UnsupportedError} for a weight that has no name there */
 export function nameInGguf(name: string, family: string): string {
-  const found = ggufName(name, ggufArchitecture(family).norms)
+  const found = ggufName(name, ggufArchitecture(family).names)
   if (found !== undefined) return found
   throw new UnsupportedError(
     `the weight ${name} has no name in GGUF files; write a safetensors folder instead.`,

@@ -7,7 +7,7 @@ import type { TensorControl } from '../formats/tensor-data.js'
 import { headsOf } from '../graph/graph.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
-import { describeGguf, nameInGguf, ropeTensor } from './gguf-config.js'
+import { describeGguf, nameInGguf, ropeTensors } from './gguf-config.js'
 import { formatFields } from './prompting.js'
 import { type MergeBase, type OutTensor, outTensors, WeightReader } from './weights.js'
 
@@ -35,7 +35,8 @@ export async function writeGgufModel(
   control: TensorControl = {},
 ): Promise<string[]> {
   const { base, adapters } = subject
-  const { fields, ropeFactors, remarks } = await describeGguf(base)
+  const description = await describeGguf(base)
+  const { fields, remarks } = description
   const reader = new WeightReader(base, adapters, onto)
   const { heads, kvHeads } = headsOf(base.graph)
   const { permuted, normShift } = ggufArchitecture(base.graph.family)
@@ -53,7 +54,7 @@ export async function writeGgufModel(
         }),
     }
   })
-  if (ropeFactors) tensors.unshift(ropeTensor(ropeFactors))
+  tensors.unshift(...ropeTensors(description))
   await writeGguf(path, [...fields, ...formatFields(subject), ...fileFields(dtype)], tensors, control)
   return remarks
 }

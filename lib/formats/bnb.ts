@@ -61,7 +61,7 @@ export function storedQuantization(
   const fields = about as Record<string, unknown>
   const refuse = (found: string): never => {
     throw new UnsupportedError(
-      `${path}: its weights are quantized (${found}); supported: NF4, FP4, and int8 of bitsandbytes. Otherwise use the original model`,
+      `${path}: its weights are quantized (${found}); supported: NF4, FP4, and int8 of bitsandbytes. Otherwise use the original model${found.includes('fp8') ? ', whose weights are BF16: on the hub its name often ends in -BF16' : ''}`,
       { path, quantization: found },
     )
   }

@@ -9,10 +9,12 @@ import { quote } from '../core/quote.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import {
+  FUSED,
   huggingFaceName,
+  LONG_FACTORS,
   NORMS_AFTER,
   NORMS_AROUND,
-  type NormNames,
+  type OwnNames,
   permutedHeads,
   ROPE_FACTORS,
 } from './gguf-names.js'
@@ -25,6 +27,8 @@ export interface GgufModel {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, `[head_dim / 2]`. */
   ropeFactors?: TensorSource
+  /** Divisors of LongRoPE by their key in the config, which lacks them. */
+  longFactors: Map<string, TensorSource>
 }
 
 /** Differences between the supported architectures. */
@@ -36,15 +40,19 @@ interface Architecture {
   permuted: boolean
   /** Known tensors that none of its models has. */
   lacks: RegExp
-  /** Names of the norms of a block. Default NORMS_BEFORE. */
-  norms?: NormNames
+  /** Names of norms and linears of a block. Default NORMS_BEFORE. */
+  names?: OwnNames
   /** What its files hold the weights of all norms with. Default 0. */
   normShift?: number
   /** If only some layers have the window: of so many layers all but the last, where a file does not say it. */
   windowPeriod?: number
   /** True if llama.cpp takes the size of a head from the hidden size, whatever a file says. */
   plainHeads?: true
-  /** Numbers of a config that its files have beside those that all have, by key. */
+  /** True if its files may rotate the first columns of heads only. */
+  partialRotary?: true
+  /** True if a window is always given, 0 for none. */
+  alwaysWindow?: true
+  /** Numbers of a config that its files have beside those that all have, by key; none where there is no number. */
   numbers?(config: Record<string, unknown>): [key: string, value: unknown][]
   /** Keys of config.json beside those that all have. */
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
@@ -155,7 +163,7 @@ const olmo2: Architecture = {
   models: 'OLMo 2 and 3',
   families: ['olmo2', 'olmo3'],
   permuted: false,
-  norms: NORMS_AFTER,
+  names: NORMS_AFTER,
   windowPeriod: 4,
   plainHeads: true,
   lacks: /\.bias$/,
@@ -187,7 +195,7 @@ const gemma3: Architecture = {
   models: 'Gemma 3, text',
   families: ['gemma3_text'],
   permuted: false,
-  norms: NORMS_AROUND,
+  names: NORMS_AROUND,
   normShift: 1,
   windowPeriod: 6,
   lacks: /\.bias$/,
@@ -239,6 +247,81 @@ function layerTypes(keys: GgufKeys, period: number): string[] {
   )
 }
 
+const ministral3: Architecture = {
+  models: 'Ministral 3',
+  families: ['ministral3'],
+  permuted: true,
+  lacks: /\.[qk]_norm\.|\.bias$/,
+  numbers({ rope_parameters, rope_scaling }) {
+    const rope = (rope_scaling ?? rope_parameters ?? {}) as Record<string, unknown>
+    const { llama_4_scaling_beta: beta, mscale_all_dim: multiplier } = rope
+    return [
+      ['attention.temperature_scale', beta],
+      ['rope.scaling.yarn_log_multiplier', multiplier],
+    ]
+  },
+  config(keys) {
+    refuseWindow(keys)
+    // Zero stands for none.
+    const multiplier = keys.number('rope.scaling.yarn_log_multiplier') || undefined
+    return {
+      architectures: ['Ministral3ForCausalLM'],
+      model_type: 'ministral3',
+      sliding_window: null,
+      rope_theta: undefined,
+      rope_scaling: undefined,
+      rope_parameters: {
+        rope_type: 'default',
+        rope_theta: keys.number('rope.freq_base') ?? 10_000,
+        original_max_position_embeddings: keys.integer('rope.scaling.original_context_length', 1),
+        ...ropeScaling(keys),
+        ...(multiplier === undefined ? {} : { mscale: 1, mscale_all_dim: multiplier }),
+        llama_4_scaling_beta: keys.number('attention.temperature_scale') ?? 0,
+      },
+    }
+  },
+}
+
+const phi3: Architecture = {
+  models: 'Phi-3, Phi-4-mini',
+  families: ['phi3'],
+  permuted: false,
+  names: FUSED,
+  partialRotary: true,
+  alwaysWindow: true,
+  lacks: /\.[qk]_norm\.|\.bias$|\.[qkv]_proj\.|\.gate_proj\./,
+  config(keys, names) {
+    const long = names.has(LONG_FACTORS.long_factor)
+    const headDim = headSize(keys)
+    const columns = keys.integer('rope.dimension_count', 2) ?? headDim
+    return {
+      architectures: ['Phi3ForCausalLM'],
+      model_type: 'phi3',
+      sliding_window: windowOf(keys) ?? null,
+      partial_rotary_factor: shareOf(columns, headDim),
+      original_max_position_embeddings: keys.required(
+        'context_length',
+        keys.integer('rope.scaling.original_context_length', 1) ?? keys.integer('context_length', 1),
+      ),
+      rope_scaling: long
+        ? { rope_type: 'longrope', attention_factor: keys.number('rope.scaling.attn_factor') ?? 1 }
+        : ropeScaling(keys),
+    }
+  },
+}
+
+/** What a size is multiplied by, and rounded down, to give so many columns. */
+function shareOf(columns: number, size: number): number {
+  const share = columns / size
+  return Math.floor(size * share) === columns ? share : (columns + 2 ** -8) / size
+}
+
+/** The size of a head: the key's, else the hidden size over the heads. */
+function headSize(keys: GgufKeys): number {
+  const need = (key: string) => keys.required(key, keys.integer(key, 1))
+  return keys.integer('attention.key_length', 1) ?? need('embedding_length') / need('attention.head_count')
+}
+
 /** @throws {UnsupportedError} for a window that only some layers may have */
 function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
@@ -257,6 +340,8 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['granite', granite],
   ['olmo2', olmo2],
   ['gemma3', gemma3],
+  ['mistral3', ministral3],
+  ['phi3', phi3],
 ])
 
 /**
@@ -311,10 +396,13 @@ export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'te
   }
   refuseUnknownTypes(path, header.tensors)
   const config = readConfig(keys, architecture, header.tensors)
-  const model: GgufModel = { config, tensors: new Map() }
+  const model: GgufModel = { config, tensors: new Map(), longFactors: new Map() }
+  const longFactors = new Map(Object.entries(LONG_FACTORS).map(([key, name]) => [name, key]))
   for (const tensor of header.tensors) {
     if (IGNORED.test(tensor.name)) continue
+    const factors = architecture.partialRotary ? longFactors.get(tensor.name) : undefined
     if (tensor.name === ROPE_FACTORS) model.ropeFactors = ropeFactors(path, tensor, config)
+    else if (factors !== undefined) model.longFactors.set(factors, ropeFactors(path, tensor, config))
     else addTensor(model, path, tensor, architecture)
   }
   return model
@@ -346,7 +434,7 @@ function readConfig(
   const headDim =
     keys.integer('attention.key_length', 1) ?? hidden / keys.required('attention.head_count', heads)
   const epsilon = 'attention.layer_norm_rms_epsilon'
-  checkHeadSizes(keys, headDim)
+  checkHeadSizes(keys, headDim, architecture)
   const config: Record<string, unknown> = {
     vocab_size: vocabularySize(keys, names.get('token_embd.weight')),
     hidden_size: hidden,
@@ -412,14 +500,14 @@ function perLayer(keys: GgufKeys, key: string): number | undefined {
   return first
 }
 
-function checkHeadSizes(keys: GgufKeys, headDim: number): void {
+function checkHeadSizes(keys: GgufKeys, headDim: number, { partialRotary }: Architecture): void {
   if (!Number.isSafeInteger(headDim) || headDim % 2 !== 0) {
     throw new FileFormatError(`${keys.path}: the head size is ${headDim}; expected an even integer`, {
       path: keys.path,
       headDim,
     })
   }
-  for (const key of ['attention.value_length', 'rope.dimension_count']) {
+  for (const key of ['attention.value_length', ...(partialRotary ? [] : ['rope.dimension_count'])]) {
     const value = keys.integer(key) ?? headDim
     if (value !== headDim) {
       throw new UnsupportedError(
@@ -473,24 +561,25 @@ function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
 }
 
 function ropeFactors(path: string, tensor: GgufTensor, config: Record<string, unknown>): TensorSource {
-  const expected = (config.head_dim as number) / 2
+  const { head_dim: headDim, partial_rotary_factor: part = 1 } = config as Record<string, number>
+  const expected = Math.round((headDim as number) * part) / 2
   if (tensor.type.name !== 'F32' || tensor.dims.length !== 1 || tensor.dims[0] !== expected) {
     throw new FileFormatError(
-      `${path}: ${ROPE_FACTORS} is ${tensor.type.name} [${tensor.dims}], expected F32 [${expected}]`,
+      `${path}: ${tensor.name} is ${tensor.type.name} [${tensor.dims}], expected F32 [${expected}]`,
       { path },
     )
   }
-  return source(path, tensor, ROPE_FACTORS, tensor.dims)
+  return source(path, tensor, tensor.name, tensor.dims)
 }
 
 function addTensor(
   model: GgufModel,
   path: string,
   tensor: GgufTensor,
-  { models, permuted, lacks, norms, normShift }: Architecture,
+  { models, permuted, lacks, names, normShift }: Architecture,
 ): void {
   const { config, tensors } = model
-  const name = huggingFaceName(tensor.name, config.num_hidden_layers as number, norms)
+  const name = huggingFaceName(tensor.name, config.num_hidden_layers as number, names)
   if (name === undefined || lacks.test(name)) {
     throw new UnsupportedError(
       `${path} has the tensor ${quote(tensor.name)}, which no model of its architecture (${models}) has`,

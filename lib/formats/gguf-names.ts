@@ -6,6 +6,12 @@
 /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; Hugging Face has numbers in the config instead. */
 export const ROPE_FACTORS = 'rope_freqs.weight'
 
+/** Divisors of LongRoPE in the same shape, for texts up to the original context and for longer ones. */
+export const LONG_FACTORS = {
+  short_factor: 'rope_factors_short.weight',
+  long_factor: 'rope_factors_long.weight',
+}
+
 /** GGUF name, Hugging Face name. */
 const OUTER: readonly (readonly [string, string])[] = [
   ['token_embd.weight', 'model.embed_tokens.weight'],
@@ -26,25 +32,32 @@ const INNER: readonly (readonly [string, string])[] = [
   ['ffn_down', 'mlp.down_proj'],
 ]
 
-/** Names of the norms of a block, which architectures have in different places. */
-export type NormNames = readonly (readonly [string, string])[]
+/** Names of modules of a block that architectures have otherwise: the norms, which are in different places, and linears. */
+export type OwnNames = readonly (readonly [string, string])[]
 
 /** Before attention and before the MLP. */
-export const NORMS_BEFORE: NormNames = [
+export const NORMS_BEFORE: OwnNames = [
   ['attn_norm', 'input_layernorm'],
   ['ffn_norm', 'post_attention_layernorm'],
 ]
 
 /** After attention and after the MLP. */
-export const NORMS_AFTER: NormNames = [
+export const NORMS_AFTER: OwnNames = [
   ['post_attention_norm', 'post_attention_layernorm'],
   ['post_ffw_norm', 'post_feedforward_layernorm'],
 ]
 
-export const NORMS_AROUND: NormNames = [
+export const NORMS_AROUND: OwnNames = [
   ...NORMS_AFTER,
   ['attn_norm', 'input_layernorm'],
   ['ffn_norm', 'pre_feedforward_layernorm'],
+]
+
+/** Those of linears that make several things at once: queries, keys, and values; gate and up. */
+export const FUSED: OwnNames = [
+  ...NORMS_BEFORE,
+  ['attn_qkv', 'self_attn.qkv_proj'],
+  ['ffn_up', 'mlp.gate_up_proj'],
 ]
 
 const swapped = ([a, b]: readonly [string, string]): [string, string] => [b, a]
@@ -57,29 +70,27 @@ const INNER_TO_GGUF = new Map(INNER.map(swapped))
 export function huggingFaceName(
   name: string,
   layers: number,
-  norms: NormNames = NORMS_BEFORE,
+  own: OwnNames = NORMS_BEFORE,
 ): string | undefined {
   const outer = OUTER_TO_HF.get(name)
   if (outer) return outer
   const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
-    module === undefined
-      ? undefined
-      : (INNER_TO_HF.get(module) ?? norms.find(([gguf]) => gguf === module)?.[1])
+    module === undefined ? undefined : (own.find(([gguf]) => gguf === module)?.[1] ?? INNER_TO_HF.get(module))
   if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
     return undefined
   return `model.layers.${layer}.${inner}.${kind}`
 }
 
 /** The GGUF name of a tensor by its Hugging Face name; undefined for a tensor that has none. */
-export function ggufName(name: string, norms: NormNames = NORMS_BEFORE): string | undefined {
+export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | undefined {
   const outer = OUTER_TO_GGUF.get(name)
   if (outer) return outer
   const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
     module === undefined
       ? undefined
-      : (INNER_TO_GGUF.get(module) ?? norms.find(([, ours]) => ours === module)?.[0])
+      : (own.find(([, ours]) => ours === module)?.[0] ?? INNER_TO_GGUF.get(module))
   return inner === undefined ? undefined : `blk.${layer}.${inner}.${kind}`
 }
 

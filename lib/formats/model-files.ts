@@ -24,9 +24,11 @@ import {
   SIDECAR,
   SIDECAR_LIMIT,
 } from './prompt-format.js'
+import { readFactors } from './rope-factors.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './shard-index.js'
 import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
+import { type TextModel, textModelOf } from './text-model.js'
 
 export type { SourceDtype, TensorSource } from './tensor-source.js'
 
@@ -39,6 +41,8 @@ export interface ModelFiles {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
+  /** True for a folder whose model takes images as well; config and tensors are those of its text model. */
+  multimodal?: boolean
   generationConfig?: Record<string, unknown>
   /** Prompt format of its training; only in models written by lowrank. */
   promptFormat?: PromptFormat | null
@@ -80,8 +84,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
 async function openGguf(path: string): Promise<ModelFiles> {
   // Whoever needs the tokenizer reads it: its strings would stay in the heap of a process that only trains.
   const header = await readGgufHeader(path, { strings: false })
-  const { config, tensors, ropeFactors } = translateGguf(header)
-  const sources = ropeFactors ? [...tensors.values(), ropeFactors] : [...tensors.values()]
+  const { config, tensors, ropeFactors, longFactors } = translateGguf(header)
+  const sources = [...tensors.values(), ...(ropeFactors ? [ropeFactors] : []), ...longFactors.values()]
+  // A config.json has these as numbers.
+  for (const [key, source] of longFactors)
+    Object.assign(config.rope_scaling as object, { [key]: Array.from(await readFactors(source)) })
   const fingerprint = await fingerprintModel(
     [{ path, size: header.fileSize, headerSha256: header.headerSha256 }],
     sources,
@@ -102,7 +109,9 @@ async function openFolder(path: string): Promise<ModelFiles> {
   const names = new Set(await readdir(path))
   if (!names.has('config.json')) throw noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
-  const config = await readJsonObject(configPath, CONFIG_LIMIT)
+  const whole = await readJsonObject(configPath, CONFIG_LIMIT)
+  const text = textModelOf(whole, configPath)
+  const config = text?.config ?? whole
   storedQuantization(config, configPath)
   const headers = names.has(SINGLE_FILE)
     ? [await readSafetensorsHeader(await fileInside(path, SINGLE_FILE))]
@@ -112,13 +121,21 @@ async function openFolder(path: string): Promise<ModelFiles> {
   const tensors = new Map<string, TensorSource>()
   const quantized = await readQuantizedTensors(headers)
   for (const source of quantized.sources) tensors.set(source.name, source)
-  for (const header of headers) addTensors(tensors, header, quantized.names)
-  const configHash = createHash('sha256').update(JSON.stringify(config)).digest('hex')
+  const others = new Set(quantized.names)
+  if (text !== undefined)
+    for (const { tensors: all } of headers)
+      for (const name of all.keys()) if (text.nameOf(name) === undefined) others.add(name)
+  for (const header of headers) addTensors(tensors, header, others)
+  const configHash = createHash('sha256').update(JSON.stringify(whole)).digest('hex')
   const inputs = [{ path: configPath, size: 0, headerSha256: configHash }]
   for (const { path: file, fileSize: size, headerSha256 } of headers)
     inputs.push({ path: file, size, headerSha256 })
   const fingerprint = await fingerprintModel(inputs, [...tensors.values()])
   const model: ModelFiles = { kind: 'folder', path, config, tensors, fingerprint }
+  if (text !== undefined) {
+    model.tensors = textTensors(tensors, text)
+    model.multimodal = true
+  }
   if (names.has('generation_config.json')) {
     model.generationConfig = await readJsonObject(
       await fileInside(path, 'generation_config.json'),
@@ -185,6 +202,16 @@ async function readShards(folder: string): Promise<SafetensorsHeader[]> {
     headers.push({ ...header, tensors })
   }
   return headers
+}
+
+/** The tensors of the text model, under its names. */
+function textTensors(tensors: ReadonlyMap<string, TensorSource>, text: TextModel): Map<string, TensorSource> {
+  return new Map(
+    [...tensors.values()].flatMap((source) => {
+      const name = text.nameOf(source.name)
+      return name === undefined ? [] : [[name, { ...source, name }] as const]
+    }),
+  )
 }
 
 function addTensors(

@@ -5,7 +5,7 @@
  */
 import { UnsupportedError } from '../core/errors.js'
 import { readInto, withInputFile } from '../io/input.js'
-import type { ModelFiles } from './model-files.js'
+import type { TensorSource } from './tensor-source.js'
 
 /** The numbers of `rope_scaling` of type `llama3`. */
 export interface Llama3Scaling {
@@ -16,11 +16,19 @@ export interface Llama3Scaling {
 }
 
 /** The divisors that a file holds, `[head_dim / 2]`, if it does. */
-export async function readRopeFactors({ ropeFactors }: ModelFiles): Promise<Float32Array | undefined> {
-  if (ropeFactors === undefined) return undefined
-  return withInputFile(ropeFactors.file, async (file) => {
-    const bytes = new Uint8Array(ropeFactors.bytes)
-    await readInto(file, bytes, ropeFactors.offset)
+export async function readRopeFactors({
+  ropeFactors,
+}: {
+  ropeFactors?: TensorSource
+}): Promise<Float32Array | undefined> {
+  return ropeFactors === undefined ? undefined : readFactors(ropeFactors)
+}
+
+/** The numbers of an F32 tensor. */
+export async function readFactors(source: TensorSource): Promise<Float32Array> {
+  return withInputFile(source.file, async (file) => {
+    const bytes = new Uint8Array(source.bytes)
+    await readInto(file, bytes, source.offset)
     return new Float32Array(bytes.buffer)
   })
 }

@@ -88,9 +88,9 @@ export class GraphBuilder {
     return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
   }
 
-  /** silu of the first half of x times the second. */
-  swigluHalves(path: string, x: Value): Value {
-    return this.add(x.cols / 2, 'operand', { op: 'swiglu', path, gate: x.id, up: x.id })
+  /** The same of the halves of x, the gate being the first. */
+  gatedHalves(op: 'swiglu' | 'geglu', path: string, x: Value): Value {
+    return this.add(x.cols / 2, 'operand', { op, path, gate: x.id, up: x.id })
   }
 
   /** Columns of x in parts of these widths, in order; nothing else may read x. */

@@ -10,6 +10,8 @@ type Family =
   | 'olmo2'
   | 'olmo3'
   | 'gemma3_text'
+  | 'ministral3'
+  | 'phi3'
 type Row = readonly [
   name: string,
   family: Family,
@@ -29,6 +31,10 @@ const ROWS: readonly Row[] = [
   ['SmolLM3-3B', 'smollm3', 2048, 11008, 36, 16, 4, 128256, { tied: true }],
   ['Granite-3.3-2B', 'granite', 2048, 8192, 40, 32, 8, 49159, { tied: true }],
   ['Granite-3.3-8B', 'granite', 4096, 12800, 40, 32, 8, 49159, { tied: true }],
+  ['Ministral-3-3B', 'ministral3', 3072, 9216, 26, 32, 8, 131072, { tied: true, headDim: 128 }],
+  ['Ministral-3-8B', 'ministral3', 4096, 14336, 34, 32, 8, 131072, { headDim: 128 }],
+  ['Ministral-3-14B', 'ministral3', 5120, 16384, 40, 32, 8, 131072, { headDim: 128 }],
+  ['Phi-4-mini', 'phi3', 3072, 8192, 32, 24, 8, 200064, { tied: true }],
   ['Gemma-3-270M', 'gemma3_text', 640, 2048, 18, 4, 1, 262144, { tied: true, headDim: 256 }],
   ['Gemma-3-1B', 'gemma3_text', 1152, 6912, 26, 4, 1, 262144, { tied: true, headDim: 256 }],
   ['Gemma-3-4B', 'gemma3_text', 2560, 10240, 34, 8, 4, 262208, { tied: true, headDim: 256 }],
@@ -73,6 +79,8 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   qwen3: 'Qwen3ForCausalLM',
   smollm3: 'SmolLM3ForCausalLM',
   granite: 'GraniteForCausalLM',
+  ministral3: 'Ministral3ForCausalLM',
+  phi3: 'Phi3ForCausalLM',
   olmo2: 'Olmo2ForCausalLM',
   olmo3: 'Olmo3ForCausalLM',
   gemma3_text: 'Gemma3ForCausalLM',

@@ -9,7 +9,7 @@ import { LARGEST_ATTENTION_WIDTH } from '../formats/model-limits.js'
 import { GraphBuilder, type Value } from '../graph/builder.js'
 import type { Graph, Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
-import { ropeOfLayers, rotaryFrequencies } from './rope.js'
+import { type RopeVariant, ropeOfLayers, rotaryFrequencies } from './rope.js'
 
 /** The numbers that shape the graph. */
 export interface Decoder {
@@ -37,6 +37,10 @@ export interface Decoder {
   windows: (number | undefined)[]
   /** For each layer the number of the rotation of its queries and keys; undefined for none. */
   rotations: (number | undefined)[]
+  /** Number of the rotation of all queries, where that is not the keys'. */
+  queryRotation: number | undefined
+  /** True if one linear makes queries, keys, and values, and one gate and up. */
+  fused: boolean
   multipliers: Multipliers
 }
 
@@ -71,6 +75,13 @@ export interface DecoderTraits {
   rotated?(read: FieldReader, layers: number): boolean[]
   /** Bases of the rotary frequencies of layers without and with a window, if the two rotate in their own ways. */
   thetas?(read: FieldReader): { full: number; windowed: number }
+  /** Rotary embeddings other than those of most families. */
+  rope?: RopeVariant
+  /** Growth of queries with their position, if there is any. */
+  queryGrowth?(config: Record<string, unknown>): Rotary['growth']
+  fused?: true
+  /** Keys of dropouts that the family has beside that of attention. */
+  dropouts?: readonly string[]
   /** All 1 by default, but that of the scores, which is 1 / sqrt(head_dim). */
   multipliers?(read: FieldReader): Multipliers
 }
@@ -119,7 +130,7 @@ export function readDecoder(
       `config.json: ${key} is ${quote(activation)}; models of type ${quote(family)} require '${value}'.`,
       { activation },
     )
-  refuseDropout(config, 'attention_dropout')
+  for (const key of ['attention_dropout', ...(traits.dropouts ?? [])]) refuseDropout(config, key)
   const windows = traits.windows(read, layers)
   return {
     family,
@@ -139,6 +150,7 @@ export function readDecoder(
     tied: read.flag('tie_word_embeddings', false),
     windows,
     ...rotary(config, headDim, windows, traits, ropeFactors),
+    fused: traits.fused ?? false,
     multipliers: traits.multipliers?.(read) ?? {
       embedding: 1,
       residual: 1,
@@ -155,17 +167,20 @@ function rotary(
   windows: Decoder['windows'],
   traits: DecoderTraits,
   ropeFactors: ArrayLike<number> | undefined,
-): Pick<Decoder, 'ropes' | 'rotations'> {
+): Pick<Decoder, 'ropes' | 'rotations' | 'queryRotation'> {
   const read = fieldReader(config)
   const positions = read.size('max_position_embeddings', traits.positions)
   const thetas = traits.thetas?.(read)
   const full = thetas ? ropeOfLayers(config, 'full_attention', thetas.full) : config
-  const rope = rotaryFrequencies(full, headDim, positions)
+  const rope = rotaryFrequencies(full, headDim, positions, traits.rope)
   if (ropeFactors) rope.invFreq = rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1))
   const rotated = traits.rotated?.(read, windows.length)
   const windowed = thetas && ropeOfLayers(config, 'sliding_attention', thetas.windowed)
+  const growth = traits.queryGrowth?.(config)
+  const second = windowed ? rotaryFrequencies(windowed, headDim, positions) : growth && { ...rope, growth }
   return {
-    ropes: windowed ? [rope, rotaryFrequencies(windowed, headDim, positions)] : [rope],
+    ropes: second ? [rope, second] : [rope],
+    queryRotation: growth && 1,
     rotations: windows.map((window, layer) => {
       if (rotated?.[layer] === false) return undefined
       return windowed && window !== undefined ? 1 : 0
@@ -180,6 +195,39 @@ function refuseDropout(config: Record<string, unknown>, key: string): void {
     key,
     value: config[key],
   })
+}
+
+/** By one linear or by three. */
+function queriesKeysValues(
+  g: GraphBuilder,
+  c: Decoder,
+  at: string,
+  x: Value,
+): [q: Value, k: Value, v: Value] {
+  const options = { bias: c.bias.qkv }
+  const widths = { q: c.heads * c.headDim, k: c.kvHeads * c.headDim, v: c.kvHeads * c.headDim }
+  if (!c.fused) {
+    const project = (name: keyof typeof widths) =>
+      g.linear(`${at}.self_attn.${name}_proj`, x, widths[name], options)
+    return [project('q'), project('k'), project('v')]
+  }
+  const whole = g.linear(`${at}.self_attn.qkv_proj`, x, widths.q + widths.k + widths.v, options)
+  return g.split(`${at}.self_attn`, whole, widths) as [Value, Value, Value]
+}
+
+/** By one linear or by two. */
+function gatedUnit(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
+  const options = { bias: c.bias.mlp }
+  const act = `${at}.mlp.act`
+  if (c.fused)
+    return g.gatedHalves(
+      c.gatedUnit,
+      act,
+      g.linear(`${at}.mlp.gate_up_proj`, x, 2 * c.intermediateSize, options),
+    )
+  const gate = g.linear(`${at}.mlp.gate_proj`, x, c.intermediateSize, options)
+  const up = g.linear(`${at}.mlp.up_proj`, x, c.intermediateSize, options)
+  return g.gatedUnit(c.gatedUnit, act, gate, up)
 }
 
 /**
@@ -209,9 +257,9 @@ export function decoderGraph(c: Decoder): Graph {
       const at = `model.layers.${layer}`
       const { heads, kvHeads, headDim } = c
       const normed = enter(at, 'attention', 'input_layernorm', x)
-      let q = g.linear(`${at}.self_attn.q_proj`, normed, heads * headDim, { bias: c.bias.qkv })
-      let k = g.linear(`${at}.self_attn.k_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
-      const v = g.linear(`${at}.self_attn.v_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
+      const projected = queriesKeysValues(g, c, at, normed)
+      let [q, k] = projected
+      const [, , v] = projected
       if (c.queryKeyNorm !== undefined) {
         const options = { offset: c.normOffset, ...(c.queryKeyNorm === 'head' ? { width: headDim } : {}) }
         q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, options)
@@ -219,7 +267,7 @@ export function decoderGraph(c: Decoder): Graph {
       }
       const rotation = c.rotations[layer]
       if (rotation !== undefined) {
-        q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim, rotation)
+        q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim, c.queryRotation ?? rotation)
         k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim, rotation)
       }
       const window = c.windows[layer]
@@ -233,9 +281,7 @@ export function decoderGraph(c: Decoder): Graph {
       })
       const middle = leave(at, 'attention', 'post_attention_layernorm', 'self_attn.o_proj', attended, x)
       const again = enter(at, 'mlp', mlpNorm, middle)
-      const gate = g.linear(`${at}.mlp.gate_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
-      const up = g.linear(`${at}.mlp.up_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
-      const unit = g.gatedUnit(c.gatedUnit, `${at}.mlp.act`, gate, up)
+      const unit = gatedUnit(g, c, at, again)
       return leave(at, 'mlp', 'post_feedforward_layernorm', 'mlp.down_proj', unit, middle)
     })
   }

@@ -5,9 +5,11 @@ import type { Graph } from '../graph/graph.js'
 import { gemma3Graph } from './gemma3.js'
 import { graniteGraph } from './granite.js'
 import { llamaGraph } from './llama.js'
+import { ministral3Graph } from './ministral3.js'
 import { mistralGraph } from './mistral.js'
 import { olmo2Graph } from './olmo2.js'
 import { olmo3Graph } from './olmo3.js'
+import { phi3Graph } from './phi3.js'
 import { qwen2Graph } from './qwen2.js'
 import { qwen3Graph } from './qwen3.js'
 import { smollm3Graph } from './smollm3.js'
@@ -24,6 +26,8 @@ const families = new Map<string, GraphOf>([
   ['olmo2', olmo2Graph],
   ['olmo3', olmo3Graph],
   ['gemma3_text', gemma3Graph],
+  ['ministral3', ministral3Graph],
+  ['phi3', phi3Graph],
 ])
 
 /**

@@ -1,23 +1,29 @@
 /**
- * Rotary frequencies from a config. A scaling is a function from the plain frequencies to others; those here give one
- * set of frequencies for texts of every length, which is what the tables of a session can hold.
+ * Rotary frequencies from a config. A scaling is a function from the plain frequencies to others: one set for texts of
+ * every length or, with LongRoPE, one for short texts and one for long ones.
  */
-import { UnsupportedError } from '../core/errors.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { log, pow } from '../core/portable-math.js'
 import { quote } from '../core/quote.js'
 import type { Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
 
 interface Plain {
-  /** Frequency j is theta^(-2j / headDim). */
+  /** Frequency j is theta^(-2j / columns). */
   frequencies: number[]
   theta: number
-  headDim: number
+  /** Columns of a head that are rotated. */
+  columns: number
+  /** The longest text, `max_position_embeddings`. */
+  positions: number
   /** Context length that the unscaled model was trained for. */
   original: number
 }
 
-type Scaling = (plain: Plain, read: FieldReader) => { invFreq: number[]; attentionFactor?: number }
+type Scaling = (
+  plain: Plain,
+  read: FieldReader,
+) => Pick<Rotary, 'invFreq' | 'long'> & { attentionFactor?: number }
 
 /** Positions divided by a factor (position interpolation), which is the same as frequencies divided by it. */
 const linear: Scaling = ({ frequencies }, read) => {
@@ -45,15 +51,15 @@ const llama3: Scaling = ({ frequencies, original }, read) => {
  * turn less than `beta_slow` times are divided by the factor, with a ramp over the pairs between; scores grow with the
  * logarithm of the factor.
  */
-const yarn: Scaling = ({ frequencies, theta, headDim, original }, read) => {
+const yarn: Scaling = ({ frequencies, theta, columns, original }, read) => {
   const factor = read.number('factor')
   /** The pair, as a fraction, that turns this often in the original context. */
-  const pairOf = (turns: number) => (headDim * log(original / (turns * 2 * Math.PI))) / (2 * log(theta))
+  const pairOf = (turns: number) => (columns * log(original / (turns * 2 * Math.PI))) / (2 * log(theta))
   const whole = read.flag('truncate', true)
   const fast = pairOf(read.number('beta_fast', 32))
   const slow = pairOf(read.number('beta_slow', 1))
   const low = Math.max(whole ? Math.floor(fast) : fast, 0)
-  let high = Math.min(whole ? Math.ceil(slow) : slow, headDim - 1)
+  let high = Math.min(whole ? Math.ceil(slow) : slow, columns - 1)
   if (high === low) high += 0.001
   const invFreq = frequencies.map((f, pair) => {
     const ramp = Math.min(Math.max((pair - low) / (high - low), 0), 1)
@@ -67,12 +73,47 @@ const yarn: Scaling = ({ frequencies, theta, headDim, original }, read) => {
   return { invFreq, attentionFactor: read.number('attention_factor', inferred) }
 }
 
+/**
+ * LongRoPE (Ding et al., 2024): a divisor for each pair, searched for; other ones for texts longer than the original
+ * context.
+ */
+const longrope: Scaling = ({ frequencies, original, positions }, read) => {
+  const divided = (key: string) => {
+    const factors = read.numbers(key)
+    if (factors?.length !== frequencies.length || factors.some((factor) => factor <= 0))
+      throw new ConfigError(
+        `config.json rope_scaling: ${key} is ${quote(factors)}; expected ${frequencies.length} numbers above zero, one for each rotated pair of a head.`,
+        { key, pairs: frequencies.length },
+      )
+    return frequencies.map((frequency, pair) => frequency / (factors[pair] as number))
+  }
+  const factor = read.number('factor', positions / original)
+  const inferred = factor <= 1 ? 1 : Math.sqrt(1 + log(factor) / log(original))
+  return {
+    invFreq: divided('short_factor'),
+    long: { invFreq: divided('long_factor'), above: original },
+    attentionFactor: read.number('attention_factor', inferred),
+  }
+}
+
 const scalings = new Map<string, Scaling>([
   ['default', ({ frequencies }) => ({ invFreq: frequencies })],
   ['linear', linear],
   ['llama3', llama3],
   ['yarn', yarn],
+  ['longrope', longrope],
 ])
+
+/** Properties of a family's rotary embedding. */
+export interface RopeVariant {
+  /** Kinds of scaling that the family has. */
+  types: readonly string[]
+  /** True if `partial_rotary_factor` may leave the last columns of heads unrotated. */
+  partial?: true
+}
+
+/** The rotary embedding of most families. */
+const USUAL: RopeVariant = { types: ['default', 'linear', 'llama3', 'yarn'] }
 
 /** Settings of the rotary embedding in a config, in the older or the newer spelling of transformers. */
 export interface RopeParameters {
@@ -114,8 +155,14 @@ export function ropeOfLayers(
   }
 }
 
-/** @throws {UnsupportedError} for several rotary embeddings in one model */
-export function ropeParameters(config: Record<string, unknown>): RopeParameters {
+/**
+ * @param types kinds of scaling that are possible
+ * @throws {UnsupportedError} for several rotary embeddings in one model, and for another kind
+ */
+export function ropeParameters(
+  config: Record<string, unknown>,
+  types: readonly string[] = [...scalings.keys()],
+): RopeParameters {
   // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
   const scaling = record(config.rope_scaling) ?? record(config.rope_parameters) ?? {}
   if (Object.values(scaling).some((value) => record(value) !== undefined))
@@ -128,10 +175,10 @@ export function ropeParameters(config: Record<string, unknown>): RopeParameters 
     10000,
   )
   const type = scaling.rope_type ?? scaling.type ?? 'default'
-  if (typeof type !== 'string' || !scalings.has(type))
+  if (typeof type !== 'string' || !types.includes(type))
     throw new UnsupportedError(
-      `config.json: RoPE scaling ${quote(type)} is not supported. Supported: ${[...scalings.keys()].join(', ')}.`,
-      { type, supported: [...scalings.keys()] },
+      `config.json: RoPE scaling ${quote(type)} is not supported. Supported: ${types.join(', ')}.`,
+      { type, supported: types },
     )
   return { theta, type, scaling }
 }
@@ -144,14 +191,10 @@ export function rotaryFrequencies(
   config: Record<string, unknown>,
   headDim: number,
   maxPositions: number,
+  variant: RopeVariant = USUAL,
 ): Rotary {
-  const { theta, type, scaling } = ropeParameters(config)
-  const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
-  if (part !== 1)
-    throw new UnsupportedError(
-      `config.json: partial_rotary_factor is ${quote(part)}; only 1 (whole heads) is supported.`,
-      { partialRotaryFactor: part },
-    )
+  const { theta, type, scaling } = ropeParameters(config, variant.types)
+  const columns = rotatedColumns(config, headDim, variant)
   const scale = scalings.get(type) as Scaling
   const read = fieldReader(scaling, 'config.json rope_scaling')
   const outer = fieldReader(config)
@@ -159,7 +202,30 @@ export function rotaryFrequencies(
     'original_max_position_embeddings',
     read.size('original_max_position_embeddings', maxPositions),
   )
-  const frequencies = Array.from({ length: headDim / 2 }, (_, j) => pow(theta, -(2 * j) / headDim))
-  const { invFreq, attentionFactor = 1 } = scale({ frequencies, theta, headDim, original }, read)
-  return { invFreq, attentionFactor }
+  const frequencies = Array.from({ length: columns / 2 }, (_, j) => pow(theta, -(2 * j) / columns))
+  const plain = { frequencies, theta, columns, positions: maxPositions, original }
+  return { attentionFactor: 1, ...scale(plain, read) }
+}
+
+/** Columns of a head that are rotated, which are its first. */
+export function rotatedColumns(
+  config: Record<string, unknown>,
+  headDim: number,
+  { partial }: RopeVariant = USUAL,
+): number {
+  const { scaling } = ropeParameters(config)
+  const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
+  if (part === 1) return headDim
+  if (!partial)
+    throw new UnsupportedError(
+      `config.json: partial_rotary_factor is ${quote(part)}; only 1 (whole heads) is supported.`,
+      { partialRotaryFactor: part },
+    )
+  const columns = typeof part === 'number' ? Math.floor(headDim * part) : 0
+  if (columns < 2 || columns % 2 !== 0 || columns > headDim)
+    throw new ConfigError(
+      `config.json: partial_rotary_factor is ${quote(part)}; expected a number from 0 to 1 that leaves an even number of the ${headDim} columns of a head, at least 2.`,
+      { partialRotaryFactor: part, headDim },
+    )
+  return columns
 }

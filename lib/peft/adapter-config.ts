@@ -4,6 +4,7 @@
  */
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
+import { nestedName } from '../formats/text-model.js'
 import { readJsonObject } from '../io/input.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { AdapterDescription, PeftFields, StrategyConfig } from '../strategies/strategy.js'
@@ -56,11 +57,15 @@ const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian
 export const SEQ_CLS = 'SEQ_CLS'
 const HEADS = ['classifier', 'score']
 
-/** The text of adapter_config.json: sorted keys, two spaces. */
+/**
+ * The text of adapter_config.json: sorted keys, two spaces.
+ * @param multimodal true if the base is the text model of a multimodal one
+ */
 export function adapterConfigText(
   description: AdapterDescription,
   baseModel: string | null,
   revision: string | null,
+  multimodal = false,
 ): string {
   const { strategy, targets, linears, targeting, labels } = description
   const rules = rulesOf(strategy)
@@ -77,7 +82,8 @@ export function adapterConfigText(
     modules_to_save: modulesToSave.length > 0 ? withTied(modulesToSave, tied) : null,
     peft_type: rules.peftType,
     revision,
-    target_modules: targetNames(targets, linears),
+    // Last names would match modules of the other parts too.
+    target_modules: multimodal ? targets.map(nestedName).sort() : targetNames(targets, linears),
     task_type: labels === null ? 'CAUSAL_LM' : SEQ_CLS,
     ...rules.toPeft(strategy),
     ...(tied.length > 0 ? { ensure_weight_tying: true } : {}),
@@ -120,8 +126,11 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
   refuseUnsupported(path, fields, keys)
+  // What is said of the modules of a multimodal model is better read from the tensors, which are those of its text model.
+  const nested = MODULES.some((key) => JSON.stringify(fields[key] ?? null).includes('language_model'))
   const read = Object.entries(fields).filter(
-    ([key, value]) => keys.has(key) && value !== null && !isEmptyList(value),
+    ([key, value]) =>
+      keys.has(key) && value !== null && !isEmptyList(value) && !(nested && MODULES.includes(key)),
   )
   const known = { target_modules: modules, ...Object.fromEntries(read) }
   return {

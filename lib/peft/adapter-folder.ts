@@ -21,6 +21,7 @@ import {
   writeSafetensors,
 } from '../formats/safetensors.js'
 import type { TensorData } from '../formats/tensor-data.js'
+import { flatName, nestedName } from '../formats/text-model.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'
@@ -66,6 +67,8 @@ export interface AdapterBase {
   quantization: string
   /** Quantization of embedding and head, if it is not the default. */
   embeddingQuantization?: string
+  /** True if it is the text model of a multimodal one, whose modules PEFT finds under other names. */
+  multimodal?: boolean
 }
 
 /**
@@ -102,10 +105,12 @@ export async function saveAdapterFolder(
     await breathe()
     await writeFileWhole(
       join(folder, ADAPTER_CONFIG),
-      adapterConfigText(description, base.name, base.revision ?? null),
+      adapterConfigText(description, base.name, base.revision ?? null, base.multimodal ?? false),
     )
     const tensors = savedFactors(description).map(({ factor, tensor }) => ({
-      name: tensor.name,
+      name: base.multimodal
+        ? tensor.name.replace(IN_MODEL, (_, before, name) => before + nestedName(name))
+        : tensor.name,
       dtype: 'F32' as const,
       shape: tensor.shape,
       data: isEmpty(factor)
@@ -170,7 +175,7 @@ export interface AdapterFolder {
 export async function readAdapterFolder(path: string) {
   for (const name of [ADAPTER_CONFIG, WEIGHTS])
     if (!existsSync(join(path, name))) throw missingFile(path, name)
-  const header = await readSafetensorsHeader(await fileInside(path, WEIGHTS))
+  const header = withFlatNames(await readSafetensorsHeader(await fileInside(path, WEIGHTS)))
   const config = await readAdapterConfig(await fileInside(path, ADAPTER_CONFIG), modulesOf(header))
   const sidecar = await readSidecar(path)
   const labels = config.taskType === SEQ_CLS ? labelsOf(header, sidecar?.labels ?? null) : null
@@ -217,6 +222,17 @@ function checkLabels(path: string, own: readonly string[] | null, weights: reado
     `${path} tells the classes ${shown(own)} apart, but the model was loaded with the labels ${shown(there)}; load it with labels: [${shown(own)}].`,
     details,
   )
+}
+
+/** What PEFT puts before the name of a module or a tensor of the model. */
+const IN_MODEL = /^(base_model\.model\.)(.+)$/
+
+/** An adapter of a multimodal model is one of its text model. */
+function withFlatNames(header: SafetensorsHeader): SafetensorsHeader {
+  const tensors = [...header.tensors].map(
+    ([name, tensor]) => [name.replace(IN_MODEL, (_, before, own) => before + flatName(own)), tensor] as const,
+  )
+  return { ...header, tensors: new Map(tensors) }
 }
 
 /**

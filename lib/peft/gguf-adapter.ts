@@ -94,9 +94,10 @@ function pairsOf(
   sites: readonly LinearSite[],
 ): Map<string, Pair> {
   const found = new Map<string, Partial<Pair>>()
+  const { names } = ggufArchitecture(graph.family)
   for (const tensor of tensors) {
     const [, weight = '', half] = /^(.+)\.lora_([ab])$/.exec(tensor.name) ?? []
-    const name = huggingFaceName(weight, graph.layers)
+    const name = huggingFaceName(weight, graph.layers, names)
     const site = sites.find((one) => `${one.path}.weight` === name && !one.embedding)
     if (site === undefined)
       throw new UnsupportedError(

@@ -6,6 +6,7 @@ import { badValue, flag, integer } from '../core/schema.js'
 import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
 import { openModelFiles } from '../formats/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
+import { textModelOf } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
 import { locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
@@ -203,7 +204,8 @@ async function readShape(
   const folder = (await stat(path)).isDirectory()
   const bare = folder ? await bareConfig(path, fromHub) : path.endsWith('.json') ? path : undefined
   if (bare !== undefined) {
-    const config = await readJsonObject(bare, CONFIG_LIMIT)
+    const whole = await readJsonObject(bare, CONFIG_LIMIT)
+    const config = textModelOf(whole, bare)?.config ?? whole
     const dtype = namedDtype(config)
     const stored = storedIn(config, bare)
     if (stored === undefined) return { config, dtypeOf: () => dtype }

@@ -15,9 +15,11 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
 from transformers.models.llama import modeling_llama
+from transformers.models.ministral3 import modeling_ministral3
 from transformers.models.mistral import modeling_mistral
 from transformers.models.olmo2 import modeling_olmo2
 from transformers.models.olmo3 import modeling_olmo3
+from transformers.models.phi3 import modeling_phi3
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 from transformers.models.smollm3 import modeling_smollm3
@@ -57,6 +59,8 @@ def load_double(folder: Path, **options):
     modeling_olmo2.Olmo2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_olmo3.Olmo3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_gemma3.Gemma3RMSNorm.forward = _offset_norm_in_input_dtype
+    modeling_ministral3.Ministral3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_phi3.Phi3RMSNorm.forward = _rms_norm_in_input_dtype
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()

@@ -28,6 +28,10 @@ const models = [
   'olmo3_window',
   'gemma3',
   'gemma3_window',
+  'ministral3',
+  'ministral3_window',
+  'phi3',
+  'phi3_window',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {
@@ -56,6 +60,7 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
         const result = await session.forward('forward', {
           tokens: tokens.slice(from, to),
           past: from - begin,
+          reach: end - begin,
           rows,
           wantLogits: true,
         }).promise

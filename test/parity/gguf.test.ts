@@ -1,8 +1,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { readGgufHeader } from '../../lib/formats/gguf.js'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { addon } from '../../lib/native/addon.js'
+import { float32Bytes } from '../../lib/peft/floats.js'
 import { ggufBytes, type TensorSpec, type Value, value } from '../lib/formats/gguf-bytes.js'
 import { scratchFile } from '../lib/scratch.js'
 import {
@@ -27,6 +29,8 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.layers\.(\d+)\.post_feedforward_layernorm/, 'blk.$1.post_ffw_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj/, 'blk.$1.attn_$2'],
   [/^model\.layers\.(\d+)\.self_attn\.([qk])_norm/, 'blk.$1.attn_$2_norm'],
+  [/^model\.layers\.(\d+)\.self_attn\.qkv_proj/, 'blk.$1.attn_qkv'],
+  [/^model\.layers\.(\d+)\.mlp\.gate_up_proj/, 'blk.$1.ffn_up'],
   [/^model\.layers\.(\d+)\.self_attn\.o_proj/, 'blk.$1.attn_output'],
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj/, 'blk.$1.ffn_$2'],
 ]
@@ -41,7 +45,7 @@ interface LoraCase {
 const loraCases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8')) as LoraCase[]
 
 /** Architectures whose files have query and key rows in ggml's order. */
-const PERMUTED = ['llama', 'smollm3', 'granite']
+const PERMUTED = ['llama', 'smollm3', 'granite', 'mistral3']
 
 /** Architectures with a norm after attention. */
 const NORMED_AFTER = ['olmo2', 'gemma3']
@@ -70,6 +74,16 @@ function interleaved(bytes: Uint8Array, rows: number, heads: number): Uint8Array
   return out
 }
 
+/** Divisors of LongRoPE by the names of their tensors. */
+function longFactors({ rope_parameters: rope }: Record<string, unknown>): Map<string, Float32Array> {
+  const { rope_type: type, ...lists } = rope as Record<string, number[]> & { rope_type: string }
+  if (type !== 'longrope') return new Map()
+  const kinds = ['short', 'long'] as const
+  return new Map(
+    kinds.map((kind) => [`rope_factors_${kind}.weight`, Float32Array.from(lists[`${kind}_factor`] ?? [])]),
+  )
+}
+
 /** The tiny model as a GGUF file of bf16 tensors, as the converter of llama.cpp lays it out. */
 async function asGguf(model: string, architecture: string, more: Record<string, Value>): Promise<string> {
   const folder = await openModelFiles(join(parity, 'models', model))
@@ -93,8 +107,12 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
     const type = architecture === 'gemma3' && name.endsWith('norm.weight') ? 0 : 30
     return { name: nameInGguf(name, architecture), dims: [...shape].reverse(), type }
   })
+  const factors = longFactors(folder.config)
+  for (const [name, { length }] of factors) tensors.push({ name, dims: [length], type: 0 })
   const path = scratchFile('model.gguf', ggufBytes({ keys, tensors }))
   const file = readFileSync(path)
+  for (const { name, offset } of (await readGgufHeader(path)).tensors)
+    file.set(float32Bytes(factors.get(name) ?? new Float32Array()), offset)
   for (const { name, offset } of (await openModelFiles(path)).tensors.values()) {
     const source = folder.tensors.get(name)
     if (source?.dtype !== 'BF16') throw new Error(`${name} of ${model} is not there as BF16`)
@@ -158,6 +176,31 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
       ...theta(1e6),
     },
   ],
+  [
+    'ministral3',
+    'mistral3',
+    {
+      'attention.key_length': value.number('u32', 32),
+      'attention.temperature_scale': value.number('f32', 0.1),
+      ...scaling('yarn', 16),
+      'rope.scaling.original_context_length': value.number('u32', 8),
+      'rope.scaling.yarn_beta_fast': value.number('f32', 32),
+      'rope.scaling.yarn_beta_slow': value.number('f32', 1),
+      'rope.scaling.yarn_log_multiplier': value.number('f32', 1),
+      ...theta(1e6),
+    },
+  ],
+  [
+    'phi3',
+    'phi3',
+    {
+      'attention.sliding_window': value.number('u32', 0),
+      'rope.dimension_count': value.number('u32', 12),
+      'rope.scaling.original_context_length': value.number('u32', 16),
+      'rope.scaling.attn_factor': value.number('f32', Math.sqrt(1 + Math.log(8) / Math.log(16))),
+      ...theta(1e4),
+    },
+  ],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {
   it('gives the logits of transformers', async () => {
     const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))
@@ -184,6 +227,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
         const result = await session.forward('forward', {
           tokens: tokens.slice(from, to),
           past: from - begin,
+          reach: end - begin,
           rows: Int32Array.from({ length: to - from }, (_, i) => i),
           wantLogits: true,
         }).promise

@@ -1,6 +1,6 @@
 """Makes the golden files: all parts, or those named. What each file holds: README.md.
 
-    python test/parity/make_goldens.py [models] [lora] [strategies] [full] [peft] [nf4] [quantized] [bnb] [ggml] [gguf] [optimizers] [numbers] [data]
+    python test/parity/make_goldens.py [models] [lora] [strategies] [full] [peft] [nested] [nf4] [quantized] [bnb] [ggml] [gguf] [optimizers] [numbers] [data]
 """
 
 import importlib
@@ -11,8 +11,8 @@ import sys
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# In order: lora, strategies, full, peft and bnb read what models wrote.
-PARTS = ["models", "lora", "strategies", "full", "peft", "nf4", "quantized", "bnb", "ggml", "gguf", "optimizers", "numbers", "data"]
+# In order: lora, strategies, full, peft, nested and bnb read what models wrote.
+PARTS = ["models", "lora", "strategies", "full", "peft", "nested", "nf4", "quantized", "bnb", "ggml", "gguf", "optimizers", "numbers", "data"]
 
 
 def main(names: list[str]) -> None:

@@ -28,6 +28,7 @@ from common import (
 from make_models import batch_of
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 SCHEDULE = {"type": "cosine", "warmup_steps": 2}
 STEPS = 10
@@ -35,6 +36,7 @@ STEPS = 10
 MICRO_LENGTHS = [[5, 17, 9], [11, 21, 6]]
 
 _all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
+_fused = {**_all, "target_modules": FUSED}
 _nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
 
 # name, model, PEFT configuration, quantization
@@ -79,6 +81,12 @@ CASES = [
     ("gemma3", "gemma3", _all, None),
     ("gemma3_window", "gemma3_window", _all, None),
     ("gemma3_nf4", "gemma3", _all, {**_nf4, "double_quant": True}),
+    ("ministral3", "ministral3", _all, None),
+    ("ministral3_window", "ministral3_window", _all, None),
+    ("ministral3_nf4", "ministral3", _all, {**_nf4, "double_quant": True}),
+    ("phi3", "phi3", _fused, None),
+    ("phi3_window", "phi3_window", _fused, None),
+    ("phi3_nf4", "phi3", _fused, {**_nf4, "double_quant": True}),
     ("tables_int8", "smollm2", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4", "llama3", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),

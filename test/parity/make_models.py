@@ -15,12 +15,16 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     Olmo3Config,
     Olmo3ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -53,6 +57,8 @@ CLASSES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
     "granite": (GraniteConfig, GraniteForCausalLM),
+    "ministral3": (Ministral3Config, Ministral3ForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
     "olmo2": (Olmo2Config, Olmo2ForCausalLM),
     "olmo3": (Olmo3Config, Olmo3ForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
@@ -345,6 +351,89 @@ MODELS = {
         torch.float32,
         None,
     ),
+    # Texts longer than the original context, from which on queries grow.
+    "ministral3": (
+        "ministral3",
+        {
+            "head_dim": 32,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e6,
+                "factor": 16.0,
+                "original_max_position_embeddings": 8,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.1,
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: a tied head, 3 queries to a key, heads that are no whole vectors, a window, scores that YaRN scales.
+    "ministral3_window": (
+        "ministral3",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "tie_word_embeddings": True,
+            "sliding_window": 10,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "original_max_position_embeddings": 5,
+                "mscale": 1.7,
+                "mscale_all_dim": 0.8,
+                "llama_4_scaling_beta": 0.3,
+            },
+        },
+        torch.float32,
+        None,
+    ),
+    # Three quarters of each head rotate. One of the sequences is longer than the original context, two are not.
+    "phi3": (
+        "phi3",
+        {
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+            "original_max_position_embeddings": 16,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0],
+                "long_factor": [1.5, 2.5, 4.0, 7.0, 12.0, 20.0],
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: an untied head, 3 queries to a key, nothing a whole vector, a window, a factor of its own.
+    "phi3_window": (
+        "phi3",
+        {
+            "hidden_size": 120,
+            "intermediate_size": 100,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "pad_token_id": 0,
+            "sliding_window": 10,
+            "original_max_position_embeddings": 11,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 500.0,
+                "partial_rotary_factor": 0.5,
+                "attention_factor": 1.3,
+                "short_factor": [1.0, 0.9, 1.3, 2.0, 2.5],
+                "long_factor": [3.0, 2.5, 2.0, 5.0, 9.0],
+            },
+        },
+        torch.float32,
+        None,
+    ),
 }
 
 
@@ -363,7 +452,7 @@ def build(name: str):
                 weight.copy_((0 if kind == "gemma3" else 1) + 0.2 * noise)
             elif "embed_tokens" in key:
                 weight.copy_(noise * (0.2 if small else 1.0))
-            elif "lm_head" in key or "q_proj" in key or "k_proj" in key:
+            elif any(part in key for part in ("lm_head", "q_proj", "k_proj", "qkv_proj")):
                 weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
             else:
                 weight.copy_(noise / weight.shape[1] ** 0.5)

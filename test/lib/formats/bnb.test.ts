@@ -171,6 +171,13 @@ describe('other quantizations are refused by name', () => {
     )
   })
 
+  it('with the name of the original, where that is known', async () => {
+    const quantization_config = { quant_method: 'fp8' }
+    expect(await problem(open(weight(), { ...config, quantization_config }), UnsupportedError)).toContain(
+      'use the original model, whose weights are BF16: on the hub its name often ends in -BF16',
+    )
+  })
+
   it('but a config without the type is of FP4, as it is for bitsandbytes', async () => {
     const quantization_config = { load_in_4bit: true }
     expect((await open(weight(), { ...config, quantization_config })).tensors.size).toBe(1)

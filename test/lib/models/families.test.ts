@@ -354,6 +354,122 @@ describe('a SmolLM3', () => {
   })
 })
 
+describe('a Ministral 3', () => {
+  const rope = {
+    rope_type: 'yarn',
+    rope_theta: 1e6,
+    factor: 16,
+    original_max_position_embeddings: 32,
+    mscale: 1,
+    mscale_all_dim: 1,
+    llama_4_scaling_beta: 0.1,
+  }
+  const ministral3 = (more: object) =>
+    graphOf({ model_type: 'ministral3', ...shapes, head_dim: 32, rope_parameters: rope, ...more })
+  const ropeWith = (more: object) => ({ rope_parameters: { ...rope, ...more } })
+
+  it('lets its queries grow, and not its keys', () => {
+    const graph = ministral3({})
+    const [keys, queries] = graph.ropes
+    expect(queries).toEqual({ ...keys, growth: { rate: 0.1, every: 32 } })
+    expect(keys?.attentionFactor).toBe(1)
+    const tables = nodesOf(graph, 'rope').map(({ path, table }) => [path.slice(-6), table ?? 0])
+    expect(tables.slice(0, 2)).toEqual([
+      ['q_rope', 1],
+      ['k_rope', 0],
+    ])
+    expect(ministral3(ropeWith({ llama_4_scaling_beta: 0 })).ropes).toEqual([keys])
+  })
+
+  it('requires a number for the growth, and the context that it begins after', () => {
+    expect(() => ministral3(ropeWith({ llama_4_scaling_beta: null }))).toThrow(
+      'llama_4_scaling_beta of rope_parameters is null; models of type "ministral3" require a number from 0',
+    )
+    expect(() => ministral3(ropeWith({ original_max_position_embeddings: undefined }))).toThrow(
+      'original_max_position_embeddings is missing',
+    )
+  })
+
+  it('has the defaults of transformers where its config is silent', () => {
+    const graph = graphOf({ model_type: 'ministral3' })
+    expect(graph.layers).toBe(34)
+    expect(graph.ropes[1]?.growth).toEqual({ rate: 0.1, every: 16384 })
+    expect(graph.ropes[0]?.invFreq).toHaveLength(64)
+    expect(windowsOf(graph)).toEqual(Array.from({ length: 34 }, () => undefined))
+  })
+
+  it('has a window in all layers where its config has one, and no biases', () => {
+    expect(windowsOf(ministral3({ sliding_window: 8 }))).toEqual([8, 8, 8, 8])
+    expect(biasesOf(ministral3({ attention_bias: true }))).toEqual([])
+  })
+})
+
+describe('a Phi-3', () => {
+  const longrope = {
+    rope_type: 'longrope',
+    rope_theta: 1e4,
+    partial_rotary_factor: 0.75,
+    short_factor: [1, 1, 2, 2, 3, 3],
+    long_factor: [2, 2, 4, 4, 9, 9],
+  }
+  const context = { max_position_embeddings: 4096, original_max_position_embeddings: 64 }
+  const phi3 = (more: object) =>
+    graphOf({ model_type: 'phi3', ...shapes, ...context, rope_parameters: longrope, ...more })
+
+  it('has one linear for queries, keys, and values, and one for gate and up', () => {
+    const sizes = phi3({}).weights.flatMap(({ name, rows, cols }) => {
+      const [, inner] = /^model\.layers\.0\.(.*_proj)\.weight$/.exec(name) ?? []
+      return inner === undefined ? [] : [[inner, rows, cols]]
+    })
+    expect(sizes).toEqual([
+      ['self_attn.qkv_proj', 128, 64],
+      ['self_attn.o_proj', 64, 64],
+      ['mlp.gate_up_proj', 192, 64],
+      ['mlp.down_proj', 64, 96],
+    ])
+  })
+
+  it('rotates the first columns of heads, in long texts by other frequencies', () => {
+    const [rope] = phi3({}).ropes
+    expect(rope?.invFreq).toHaveLength(6)
+    expect(rope?.long?.above).toBe(64)
+    expect(rope?.invFreq[2]).toBeCloseTo(1e4 ** (-4 / 12) / 2, 12)
+    expect(rope?.long?.invFreq[2]).toBeCloseTo(1e4 ** (-4 / 12) / 4, 12)
+    expect(rope?.attentionFactor).toBeCloseTo(Math.sqrt(1 + Math.log(64) / Math.log(64)), 12)
+  })
+
+  it('has 4096 tokens of original context where its config does not say, even if its scaling does', () => {
+    const rope_parameters = { ...longrope, original_max_position_embeddings: 64 }
+    const { ropes } = phi3({ original_max_position_embeddings: undefined, rope_parameters })
+    expect(ropes[0]?.long?.above).toBe(4096)
+  })
+
+  it.each(['longrope', 'su', 'yarn'])('is the same graph in the older spelling: %s', (type) => {
+    const { rope_type: _, rope_theta, partial_rotary_factor, ...scaling } = longrope
+    const older = { rope_theta, partial_rotary_factor, rope_scaling: { type, ...scaling } }
+    expect(phi3({ rope_parameters: undefined, ...older })).toEqual(phi3({}))
+  })
+
+  it.each([
+    [
+      { rope_parameters: { ...longrope, rope_type: 'linear', factor: 2 } },
+      'RoPE scaling "linear" is not supported. Supported: default, longrope.',
+    ],
+    [
+      { rope_parameters: { ...longrope, long_factor: [1, 2] } },
+      'long_factor is [1,2]; expected 6 numbers above zero',
+    ],
+    [
+      { rope_parameters: { ...longrope, partial_rotary_factor: 0.7 } },
+      'partial_rotary_factor is 0.7; expected',
+    ],
+    [{ resid_pdrop: 0.1 }, 'resid_pdrop is 0.1; only 0 is supported'],
+    [{ embd_pdrop: 0.1 }, 'embd_pdrop is 0.1; only 0 is supported'],
+  ])('is refused by name: %j', (more, message) => {
+    expect(() => phi3(more)).toThrow(message)
+  })
+})
+
 describe('any family', () => {
   it('is refused if its config asks for a dropout', () => {
     const dropping = { model_type: 'llama', ...shapes, attention_dropout: 0.1 }
@@ -362,14 +478,22 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, olmo3, gemma3_text.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, olmo3, gemma3_text, ministral3, phi3.',
     )
   })
 
-  it.each(['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite', 'olmo2', 'olmo3'])(
-    'refuses another activation: %s',
-    (model_type) => {
-      expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
-    },
-  )
+  it.each([
+    'llama',
+    'mistral',
+    'qwen2',
+    'qwen3',
+    'smollm3',
+    'granite',
+    'olmo2',
+    'olmo3',
+    'ministral3',
+    'phi3',
+  ])('refuses another activation: %s', (model_type) => {
+    expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
+  })
 })
