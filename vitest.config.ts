@@ -7,6 +7,7 @@ const sweeps = [
   'test/lib/cli/*.test.ts',
   'test/e2e/bases.test.ts',
   'test/e2e/gguf.test.ts',
+  'test/e2e/mpi-strategies.test.ts',
   'test/e2e/terminal.test.ts',
   'test/e2e/train.test.ts',
   'test/electron.test.ts',

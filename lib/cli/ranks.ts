@@ -6,7 +6,7 @@ import { joinRanks, type Ranks } from '../train/ranks.js'
 import { exitCodeOf, reportError } from './errors.js'
 import { Output } from './output.js'
 
-/** A rank that cannot join leaves the word to one before it, whose end ends this one as well. */
+/** A rank of another machine than the first leaves the word to that one, whose end ends this one as well. */
 const WAIT_MS = 2000
 
 /**
@@ -19,6 +19,7 @@ export async function amongRanks(
   work: (ranks: Ranks, output: Output) => Promise<void>,
 ): Promise<void> {
   const ranks = await joined()
+  if (ranks === undefined) return
   const output = ranks.isFirst ? new Output(json) : Output.silent()
   if (!ranks.isFirst) process.removeAllListeners('warning')
   try {
@@ -37,11 +38,16 @@ export async function amongRanks(
   await ranks.leave()
 }
 
-async function joined(): Promise<Ranks> {
+/** Undefined where another rank of this machine tells the error, which all of them have. */
+async function joined(): Promise<Ranks | undefined> {
   try {
     return await joinRanks()
   } catch (error) {
-    if ((launchOf(process.env)?.rank ?? 0) > 0) await sleep(WAIT_MS)
-    throw error
+    const { rank, localRank } = launchOf(process.env) ?? { rank: 0, localRank: 0 }
+    // Launchers end the others when one has ended.
+    if (rank > 0) await sleep(WAIT_MS)
+    if (localRank === 0) throw error
+    process.exitCode = exitCodeOf(error)
+    return undefined
   }
 }

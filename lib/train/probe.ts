@@ -40,8 +40,11 @@ export async function runProbe(
       'probe(): dataset.streaming is true, but a probe needs a sample of the whole dataset; turn streaming off, or set the linears to keep (keep).',
     )
   const { signal } = control
+  const ranks = presentRanks()
   const description = describeAdapter(probe.adapter, base.sites, { weights: base.weights })
-  const data = await prepare(base, sources, options, probe.sampleFraction, control)
+  // Chat templates may write it into the rows, which have to be the same on all ranks.
+  const now = await ranks.firsts('time of a probe', async () => control.now ?? Date.now())
+  const data = await prepare(base, sources, options, probe.sampleFraction, { ...control, now })
   const state = create(description)
   try {
     await initialize(state.native, description, base, options.seed)
@@ -67,7 +70,7 @@ export async function runProbe(
       folders: null,
       beginning: { resume: false, force: false },
       signal,
-      ranks: presentRanks(),
+      ranks,
       onEvalProgress: undefined,
       use: (work) => base.lifetime.use(work),
       begin: () => () => undefined,

@@ -16,7 +16,7 @@ import {
 import { bootId } from '../io/boot-id.js'
 import { addon } from '../native/addon.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
-import { launchOf } from '../native/launcher.js'
+import { closedWay, launchOf } from '../native/launcher.js'
 import type { RunOptions } from '../options/options.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -67,6 +67,8 @@ export class Ranks {
   static async join(): Promise<Ranks> {
     const launch = launchOf(process.env)
     if (launch === undefined) return Ranks.alone()
+    const closed = launch.launcher === 'pmi' ? closedWay(process.env) : undefined
+    if (closed !== undefined) throw new RanksError(closed, { variable: 'PMI_FD' })
     const patience = 1000 * secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
     const ranks = new Ranks(await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise))
     if (ranks.size === 1) return ranks

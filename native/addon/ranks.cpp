@@ -43,11 +43,12 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
     const Fields fields(info[0], "launch");
     const auto launcher = static_cast<Launcher>(fields.choice("launcher", kLauncherNames));
     const int size = fields.index("size");
+    const std::string library = fields.text("library");
     const std::chrono::milliseconds patience(fields.integer("patience"));
     return environment(env).channel->start<bool>(
         env,
-        [launcher, size, patience](Context&, const CancelFlag&) {
-          Engine::instance().set_comm(join_mpi(launcher, size, patience));
+        [launcher, size, library, patience](Context&, const CancelFlag&) {
+          Engine::instance().set_comm(join_mpi(launcher, size, library, patience));
           return true;
         },
         [](Napi::Env e, bool&) -> Napi::Value {

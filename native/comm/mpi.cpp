@@ -266,9 +266,9 @@ MpiSearch find_mpi() {
   return search;
 }
 
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, std::chrono::milliseconds patience) {
+std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, const std::string& named, std::chrono::milliseconds patience) {
   std::string reasons;
-  for (const std::string& name : libraries_for(launcher)) {
+  for (const std::string& name : named.empty() ? libraries_for(launcher) : std::vector<std::string>{named}) {
     os::Library library(name, os::Library::Symbols::shared);  // plug-ins of Open MPI look for its symbols
     if (!library) {
       reasons += (reasons.empty() ? "" : "; ") + library.reason();

@@ -31,8 +31,10 @@ MpiSearch find_mpi();
 /// Joins the ranks that a launcher started. To be called once, on the thread that will make the other calls.
 /// Throws Error("RANKS") where no library understands the launcher, or it does not connect.
 /// @param size number of ranks, where the launcher says it, else 0
+/// @param named path of a library to open in place of those that are known; empty: none
 /// @param patience how long a rank may be silent before it counts as lost
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, std::chrono::milliseconds patience);
+std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, const std::string& named,
+                               std::chrono::milliseconds patience);
 
 /// Values that a program has from mpi.h. Handles are addresses, or numbers.
 struct MpiConstants {

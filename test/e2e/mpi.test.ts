@@ -93,7 +93,7 @@ test(
     // The second rank reads other rows.
     writeFileSync(at('other.jsonl'), readFileSync(at('train.jsonl'), 'utf8').replace('sky', 'sea'))
     const script = 'd=train.jsonl; [ "$PMI_RANK" = 1 ] && d=other.jsonl; exec "$@" --set dataset=$d'
-    const refused = await lowrank(['train', config, '--json'], {
+    const refused = await lowrank(['train', config], {
       wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
       env: { ...env, LOWRANK_THREADS: '1' },
     })
@@ -111,7 +111,7 @@ test(
     const { config } = project()
     const { wrap, env } = mpirun('MPICH')
     const script = 'd=train.jsonl; [ "$PMI_RANK" = 1 ] && d=missing.jsonl; exec "$@" --set dataset=$d'
-    const failed = await lowrank(['train', config, '--json'], {
+    const failed = await lowrank(['train', config], {
       wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
       env: { ...env, LOWRANK_THREADS: '1' },
     })
@@ -183,6 +183,39 @@ test.each([
     await expect.poll(() => isRunning(pid as number), { timeout: 10_000 }).toBe(false)
     const more = await lowrank(['inspect', at('out', newestCheckpoint(at('out'))), '--json'])
     expect(more).toMatchObject({ code: 0 })
+  },
+  TIMEOUT,
+)
+
+test(
+  "a closed connection to MPICH's launcher is named once, with the remedy",
+  async () => {
+    const { config } = project()
+    const { wrap, env } = mpirun('MPICH')
+    const script = 'eval "exec $PMI_FD>&-"; exec "$@"'
+    const refused = await lowrank(['train', config], {
+      wrap: (node, args) => wrap(2)('bash', ['-c', script, 'bash', node, ...args]),
+      env,
+    })
+    expect(refused.code).not.toBe(0)
+    expect(refused.stderr.match(/error: /g)).toHaveLength(1)
+    expect(refused.stderr).toContain('Start node_modules/.bin/lowrank in place of npx lowrank')
+  },
+  TIMEOUT,
+)
+
+test(
+  'a launcher without its library is one error, and LOWRANK_MPI=off trains alone',
+  async () => {
+    const { config, at } = project({ max_steps: 1 })
+    const env = { PMI_RANK: '0', PMI_SIZE: '2', LOWRANK_THREADS: '1' }
+    const library = at('libmpich.so.12')
+    const refused = await lowrank(['train', config], { env: { ...env, LOWRANK_MPI: library } })
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain('no library that understands it can be opened')
+    expect(refused.stderr).toContain(library)
+    const alone = await lowrank(['train', config], { env: { ...env, LOWRANK_MPI: 'off' } })
+    expect(alone).toMatchObject({ code: 0 })
   },
   TIMEOUT,
 )
