@@ -223,9 +223,10 @@ function objectiveOf(
   { run }: TrainingState,
   data: RunData,
 ): Objective | undefined {
-  const { labels } = adapter.description
-  if (labels !== null)
+  if (options.task === 'classification') {
+    const labels = adapter.description.labels as readonly string[]
     return new Classification(weightsOfClasses(options.classWeights, labels, data.examples as Examples))
+  }
   const loss = preferenceLoss(options)
   return loss === null ? undefined : new PairObjective(loss, options, run, data)
 }
