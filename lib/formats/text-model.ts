@@ -13,9 +13,12 @@ export interface TextModel {
 }
 
 /** Classes of the text models, by their `model_type`, of each `model_type` of a whole. */
-const WHOLES: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map([
-  ['mistral3', { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' }],
-])
+const WHOLES: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map<string, Record<string, string>>(
+  [
+    ['gemma3', { gemma3_text: 'Gemma3ForCausalLM' }],
+    ['mistral3', { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' }],
+  ],
+)
 
 /** Parts of the whole that text does not pass through. */
 const OTHER_PARTS = /^(model\.)?(vision_tower|multi_modal_projector)\./

@@ -1,0 +1,61 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../../lib/formats/safetensors.js'
+import { graphOf } from '../../../lib/models/index.js'
+import { matchWeights } from '../../../lib/weights/weights.js'
+import { parity } from '../../parity/engine.js'
+import { scratchFolder } from '../scratch.js'
+
+const flat = join(parity, 'models/gemma3')
+
+/** The tiny Gemma 3 as the text model of a folder with a vision tower, with the names that published files have. */
+async function nestedFolder(named: (name: string) => string): Promise<string> {
+  const folder = join(scratchFolder(), 'nested')
+  mkdirSync(folder)
+  const text = JSON.parse(readFileSync(join(flat, 'config.json'), 'utf8'))
+  const config = { model_type: 'gemma3', text_config: text, vision_config: {} }
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config))
+  const header = await readSafetensorsHeader(join(flat, 'model.safetensors'))
+  const tensors = [...header.tensors.values()].map(({ name, shape }) => ({
+    name: named(name),
+    dtype: 'BF16' as const,
+    shape,
+    data: () => readTensor(header, name),
+  }))
+  const vision = {
+    name: 'vision_tower.weight',
+    dtype: 'BF16' as const,
+    shape: [1],
+    data: async () => new Uint8Array(2),
+  }
+  await writeSafetensors(join(folder, 'model.safetensors'), [...tensors, vision])
+  return folder
+}
+
+describe('the text model of a Gemma 3 folder', () => {
+  it.each([
+    ['published', (name: string) => `language_model.${name}`],
+    ['saved by transformers', (name: string) => name.replace(/^model\./, 'model.language_model.')],
+  ])(
+    'is the graph and the tensors of a folder of text alone, with names as they are %s',
+    async (_what, named) => {
+      const own = await openModelFiles(flat)
+      const nested = await openModelFiles(await nestedFolder(named))
+      const graph = graphOf(nested.config)
+      expect(graph).toEqual(graphOf(own.config))
+      expect(nested.config.architectures).toEqual(['Gemma3ForCausalLM'])
+      expect(
+        matchWeights(graph, nested.tensors)
+          .map(({ name }) => name)
+          .sort(),
+      ).toEqual(
+        matchWeights(graph, own.tensors)
+          .map(({ name }) => name)
+          .sort(),
+      )
+      expect(nested.tensors.size).toBe(own.tensors.size)
+    },
+  )
+})
