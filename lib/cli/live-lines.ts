@@ -20,7 +20,7 @@ export class LiveLines {
     this.#stream = stream
   }
 
-  /** Those of a stream, which has one end. */
+  /** The lines of a stream, one object for each stream. */
   static of(stream: NodeJS.WriteStream): LiveLines {
     const lines = LiveLines.#all.get(stream) ?? new LiveLines(stream)
     LiveLines.#all.set(stream, lines)

@@ -144,7 +144,7 @@ async function runAll(
   try {
     await schedule()
   } finally {
-    // Nobody frees a model under a run.
+    // A model must not be freed under a run.
     await Promise.allSettled(running.values())
   }
 

@@ -1,5 +1,5 @@
 /**
- * What stands before the first run of a compare: its entries with their sizes, the expected time, and what is cut for a
+ * Preparation of a compare: its entries with their sizes, the expected time, and what is cut for a
  * budget. A compare that resumes takes all of it from its results, and is checked to be the same.
  */
 import { ConfigError, LowrankError, UnsupportedError } from '../core/errors.js'

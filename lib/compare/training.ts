@@ -43,7 +43,7 @@ export interface TrainingAsked {
 /** The steps of a training. */
 export interface Trained {
   diverged: boolean
-  /** Of every step; null for a round of private training that drew nobody. */
+  /** Loss of every step; null for a round of private training that drew nobody. */
   losses: (number | null)[]
   tokens: number
   /** Duration of the strategy's probe, if it has one, and of the optimizer steps. */

@@ -1,5 +1,5 @@
 /**
- * What runs the cells of a compare: the base loaded once in each format that an entry needs, and the data tokenized
+ * A workbench runs the cells of a compare: the base loaded once in each format that an entry needs, and the data tokenized
  * once. Every answer is plain data, so that a workbench may be in another process.
  */
 import { createHash } from 'node:crypto'

@@ -35,7 +35,7 @@ export class AskedRowCollector {
     this.#new.push({ index, ...asked })
   }
 
-  /** Those that were not taken yet. */
+  /** Rows that were not taken yet. */
   take(): AskedRow[] {
     return this.#new.splice(0)
   }

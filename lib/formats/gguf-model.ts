@@ -42,7 +42,7 @@ interface Architecture {
   lacks: RegExp
   /** Names of norms and linears of a block. Default NORMS_BEFORE. */
   names?: OwnNames
-  /** What its files hold the weights of all norms with. Default 0. */
+  /** Number added to the weights of all norms in its files. Default 0. */
   normShift?: number
   /** If only some layers have the window: of so many layers all but the last, where a file does not say it. */
   windowPeriod?: number

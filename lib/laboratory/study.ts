@@ -22,7 +22,7 @@ export interface StudyResult {
   title: string
   /** How to read the chart, in a line. */
   key: string
-  /** What the runs are and what they show, in sentences. */
+  /** A description of the runs and of their result, in sentences. */
   reading: string
 }
 
@@ -74,7 +74,7 @@ export function runsAtBestRate(seeds: number): number {
 
 const [BATCH, MAX_SEQ_LENGTH] = [4, 128]
 
-/** What a study works with: a model, data, and settings that all of its runs share. */
+/** The means of a study: a model, data, and settings that all of its runs share. */
 export class StudyBench {
   readonly model: Model
   readonly settings: StudySettings

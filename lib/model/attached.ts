@@ -86,12 +86,12 @@ export class AttachedAdapters {
     return chosen
   }
 
-  /** Those that act, by their weights. */
+  /** The adapters with a weight other than 0, as they act. */
   acting(): ActiveAdapter[] {
     return this.#active(this.all.map((adapter) => [adapter, adapter.weight]))
   }
 
-  /** Those of the option `adapters` of a function, else those that act. */
+  /** The adapters in the option `adapters` of a function; without it the acting ones. */
   chosen(choices: unknown, name: string): ActiveAdapter[] {
     return choices === undefined ? this.acting() : this.#active(this.#resolve(choices, name, 'adapters'))
   }

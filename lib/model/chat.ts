@@ -49,7 +49,7 @@ export interface ChatOptions extends Partial<GenerateOptions> {
 export interface ChatAnswer extends Generation {
   /** Tokens of the history with the question, as the model saw them. */
   promptTokens: number
-  /** Those of them that were in the cache already. */
+  /** Prompt tokens that were in the cache already. */
   reusedTokens: number
   /** Messages, from the oldest on, that have been left out since they no longer fit the context. */
   droppedMessages: number

@@ -93,7 +93,7 @@ export class Model {
     })
   }
 
-  /** What it shares with its adapters. @internal */
+  /** The part shared with its adapters. @internal */
   get base(): BaseModel {
     this.#base.lifetime.check()
     return this.#base

@@ -62,7 +62,7 @@ export interface DecoderTraits {
   /** Default of `max_position_embeddings`. */
   positions: number
   bias(read: FieldReader): Decoder['bias']
-  /** None by default. */
+  /** Norm of queries and keys, by head or by whole row; none by default. */
   queryKeyNorm?: 'head' | 'row'
   /** Default `before`. */
   norms?: Decoder['norms']
@@ -240,7 +240,7 @@ export function decoderGraph(c: Decoder): Graph {
   const unit = multipliers.residual
   const eps = c.rmsNormEps / unit ** 2
   const norm = (path: string, x: Value) => g.rmsNorm(path, x, eps, { offset: c.normOffset })
-  /** What attention or MLP reads of the residual stream. */
+  /** The input of attention or MLP, from the residual stream. */
   const enter = (at: string, part: string, normPath: string, x: Value) =>
     c.norms === 'after' ? g.cast(`${at}.${part}_input`, x) : norm(`${at}.${normPath}`, x)
   /** The last linear of attention or MLP, and its place in the residual stream. */

@@ -78,7 +78,7 @@ export interface CudaReport {
 
 /** Libraries of MPI. */
 export interface MpiReport {
-  /** Those that can be opened, by file name, with their version in their own words. */
+  /** Libraries that can be opened, by file name, with their version in their own words. */
   libraries: { name: string; version: string }[]
   /** Why the others cannot, in the system's words. */
   reasons: string[]
@@ -196,7 +196,7 @@ export interface NativeAddon {
   arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
   /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
-  /** What users should know of the engine's work that goes on all the same; each sentence is given once. */
+  /** Warnings of the engine about work that goes on; each sentence is given once. */
   remarks(): string[]
   /** Cancels this environment's jobs and waits for them; the last environment also joins the engine thread. */
   shutdown(): void

@@ -1,4 +1,4 @@
-/** What the engine has to say of work that goes on all the same. */
+/** Warnings of the engine about work that goes on. */
 import { addon } from './addon.js'
 
 /** Warns of what was said since the last call, each sentence once in this process. */

@@ -7,7 +7,7 @@ import { flag, parseBytes, text } from '../core/schema.js'
 import { pagedWeightsSchema } from '../weights/options.js'
 import { type Optimizer, optimizerSchema } from './optimizers.js'
 
-/** Those that are options of training. */
+/** Memory options of training. */
 export interface TrainingMemory {
   /**
    * By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default null:
@@ -140,7 +140,7 @@ export type FitOption = {
   [Key in keyof Options]: Options[Key] extends { fits: true } ? Key : never
 }[keyof Options]
 
-/** Those of them that some shape sets. */
+/** The options of `--fit` that a shape sets. */
 export function fitChangesOf(
   shape: Partial<Pick<MemoryShape, FitOption>>,
 ): Partial<Pick<MemoryShape, FitOption>> {

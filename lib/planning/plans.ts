@@ -12,7 +12,7 @@ export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
 
-/** What computes, as a loaded model says it, or a card that need not be there. */
+/** Precision and device of a computation: those of a loaded model, or a card that need not be there. */
 export interface Computes {
   readonly precision: Precision
   readonly device: Device | CardSizes

@@ -24,12 +24,12 @@ import {
 import type { RunPageData } from './run-data.js'
 import { adapterOf, headline, importancesOf, stepName } from './run-words.js'
 
-/** What a reader chose to see. */
+/** The choices of a reader. */
 export interface RunView {
   over: 'step' | 'time' | 'tokens'
   scale: ScaleType
   range: 'all' | 'half' | 'tenth'
-  /** Of the running means, in steps; 0 is off. */
+  /** Half-life of the running means, in steps; 0 is off. */
   halfLife: number
 }
 

@@ -26,7 +26,7 @@ ${runSections(run, names, charts).join('\n')}
 
 export interface Page {
   title: string
-  /** Of lib/report/page, beside page.css. */
+  /** Files in lib/report/page, beside page.css. */
   styles: readonly string[]
   script: string
   /** For the script. */

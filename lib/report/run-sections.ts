@@ -14,9 +14,9 @@ import {
   type Words,
 } from './run-words.js'
 
-/** What a page says besides the record of the run. */
+/** Facts on a page besides the record of the run. */
 export interface RunNames {
-  /** Of the run: its folder. */
+  /** Name of the run: its folder. */
   name: string
   /** The whole config as a file, if there is one. */
   config: string | null

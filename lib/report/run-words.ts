@@ -1,4 +1,4 @@
-/** What came of a run, in sentences and key figures, bad news included. */
+/** The outcome of a run in sentences and key figures, bad news included. */
 import {
   extent,
   formatNumber,

@@ -323,7 +323,7 @@ export interface AdapterDescription {
   repeats: { factor: Factor; tensor: FactorTensor }[]
   /** Factors of linears that have no rank left: files have them, with no elements. */
   empty: Factor[]
-  /** Those that have factors. */
+  /** Groups with at least one factor. */
   groups: (OptimizerGroup & { parameters: string[] })[]
   /** Modules that it adapts or trains in full, as configured. */
   targeting: Targeting

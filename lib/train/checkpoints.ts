@@ -108,7 +108,7 @@ function onlyRun(runDir: string, found: readonly Found[]): string | undefined {
 
 /** A checkpoint to go on from. */
 export interface Resumable extends Checkpoint {
-  /** Those of more steps that cannot be used. */
+  /** Later checkpoints that cannot be used. */
   damaged: Damaged[]
 }
 

@@ -8,7 +8,7 @@ import type { Evaluation, PreferenceMetrics } from './evaluate.js'
 /** Inputs of the run, before anything else. */
 export interface StartEvent {
   event: 'start'
-  /** Of lowrank. */
+  /** Version of lowrank. */
   version: string
   model: {
     name: string
@@ -76,7 +76,7 @@ export interface TrainStep extends PreferenceMetrics {
   learningRate: number
   /** Tokens of this step. */
   tokens: number
-  /** Those with a label. */
+  /** Tokens with a label. */
   supervisedTokens: number
   tokensPerSecond: number
   /** Estimated time to the end of training, without evaluations. */

@@ -164,7 +164,7 @@ export async function* decodeText(
     seconds = (performance.now() - begin) / 1000
     end = await stream.end()
   } finally {
-    // Nobody reads the rest of a stream that was broken off, nor an error of it.
+    // The rest of a stream that was broken off is not read, nor is its error.
     if (end === undefined) stream.end().catch(() => undefined)
   }
   const rest = gate.stopped ? '' : gate.push(end) + gate.rest()

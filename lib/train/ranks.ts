@@ -290,7 +290,7 @@ export function checkRanks({ optimizerInBackward }: RunOptions, strategy: Strate
 
 let present: Ranks | undefined
 
-/** Those that this process has joined; else itself. */
+/** The ranks that this process has joined; else itself alone. */
 export function presentRanks(): Ranks {
   present ??= Ranks.alone()
   return present

@@ -18,7 +18,7 @@ import type { Steps, TrainingState } from './step.js'
 const MEMORY = { lines: 100, steps: 10 }
 const RANKS = { lines: 50, steps: 1 }
 
-/** What the setup of a run tells about its inputs. */
+/** The parts of a setup that describe the inputs of a run. */
 export type Told = Pick<RunSetup, 'base' | 'adapter' | 'options' | 'evalFraction' | 'sources' | 'command'>
 
 /** @param state where the run stands: after the steps that it was resumed from */
@@ -72,7 +72,7 @@ export function startEvent(
   }
 }
 
-/** What has changed between two steps, at most so many times in a run. */
+/** Records changes between steps, at most so many times in a run. */
 export class Recorder {
   readonly #steps: Steps
   #ranks = ''

@@ -82,7 +82,7 @@ const WAYS_ON = {
 export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Planned, before anything is allocated: training allocates exactly this. */
   readonly memory: MemoryReport
-  /** Those of the run, with every default filled in. */
+  /** Options of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
   /** Where the run is kept, also by other ranks than this one, which then writes nothing there. */
@@ -120,7 +120,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   /**
    * Warnings about valid but rarely intended settings, such as a rate far from the strategy's own; a sentence each.
-   * Those about the data of private training are known after the first event.
+   * Remarks on the data of private training are known after the first event.
    */
   get remarks(): readonly string[] {
     return this.#remarks

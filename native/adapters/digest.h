@@ -8,7 +8,7 @@
 
 namespace lowrank {
 
-/// Of all values, bit by bit, whatever the number of threads.
+/// Digest of all values, bit by bit, whatever the number of threads.
 uint64_t digest_of(Pool& pool, Adapter& adapter);
 
 }  // namespace lowrank

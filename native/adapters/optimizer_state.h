@@ -96,7 +96,7 @@ class OptimizerState {
 
   /// The arrays of a piece, in the order of state_arrays.
   std::vector<Moments> views(const StatePiece& piece, Ptr<std::byte> base) const;
-  /// Those of a parameter that is resident; throws Error("CONFIG") for others.
+  /// Views of a parameter that is resident; throws Error("CONFIG") for others.
   std::vector<Moments> views(int parameter) const;
 
   /// The state of a parameter as files have it; nothing of one that is frozen.

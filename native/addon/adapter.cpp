@@ -199,7 +199,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     StateTensor tensor;
   };
 
-  /// Those of a parameter; none of one that is not trained. Throws while a job uses the adapter.
+  /// State of a parameter; empty for one that is not trained. Throws while a job uses the adapter.
   std::vector<HeldState> state_of(const Napi::CallbackInfo& info, Touch touch) const {
     const std::string name = info[0].ToString();
     const auto owner = payload(info.Env());

@@ -19,7 +19,7 @@ class Fields {
 
   Napi::Env env() const { return object_.Env(); }
   bool has(const char* key) const;
-  /// Those that have a value.
+  /// Keys that have a value.
   std::vector<std::string> keys() const;
   Napi::Value get(const char* key) const;
   int64_t integer(const char* key) const;

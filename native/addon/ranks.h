@@ -1,4 +1,4 @@
-// What JavaScript sees of the processes that train together.
+// The processes that train together, as JavaScript sees them.
 #pragma once
 
 #include <napi.h>

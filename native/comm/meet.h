@@ -8,7 +8,7 @@
 
 namespace lowrank {
 
-/// What each rank says, in the order of ranks, when all have said something.
+/// The message of each rank, in the order of ranks, once all have sent one.
 std::vector<std::vector<uint8_t>> meet(Comm& comm, const std::vector<uint8_t>& own);
 
 }  // namespace lowrank

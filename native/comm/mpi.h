@@ -21,7 +21,7 @@ struct FoundMpi {
   std::string version;  // in its own words, the first line
 };
 
-/// Those that are installed, and the system's reasons for not opening the others. Nothing is connected.
+/// The libraries that are installed, and the system's reasons for not opening the others. Nothing is connected.
 struct MpiSearch {
   std::vector<FoundMpi> found;
   std::vector<std::string> reasons;
@@ -41,11 +41,11 @@ struct MpiConstants {
   uintptr_t world, byte;
   int serialized;  // MPI_THREAD_SERIALIZED
 };
-/// Of MPICH, and of all libraries that keep its binary interface.
+/// Constants of MPICH, and of all libraries that keep its binary interface.
 inline constexpr MpiConstants kMpichConstants{0x44000000, 0x4c00010d, 2};
-/// Of the standard binary interface of MPI 5.
+/// Constants of the standard binary interface of MPI 5.
 inline constexpr MpiConstants kStandardConstants{0x101, 0x247, 2048};
-/// Of Open MPI, whose handles are addresses of these variables.
+/// Symbols of Open MPI, whose handles are addresses of these variables.
 inline constexpr const char* kOpenMpiWorld = "ompi_mpi_comm_world";
 inline constexpr const char* kOpenMpiByte = "ompi_mpi_byte";
 inline constexpr int kOpenMpiSerialized = 2;

@@ -41,7 +41,7 @@ class Device {
 
   /// Places weights, which stay for as long as what is returned. Throws Error("CONFIG") while some are missing.
   virtual std::unique_ptr<PlacedWeights> place(const WeightStore& weights) = 0;
-  /// Those that kernels name from now on.
+  /// Sets the weights that kernels name from now on.
   virtual void use(const PlacedWeights* weights) = 0;
   /// Rows of a weight that can be held at a time: all of them, but where weights come and go in slices.
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;

@@ -35,10 +35,10 @@ struct PlanReport {
   std::vector<PlanMoment> timeline;  // of the plan with the largest arena
   int64_t trainable_parameters = 0;
   int64_t total_parameters = 0;
-  // Of a paged base: read from the disk, or fetched to the device, by a call of the plan with the largest arena.
+  // Bytes of a paged base: read from the disk, or fetched to the device, by a call of the plan with the largest arena.
   int64_t paged_read_bytes = 0;
   int64_t offloaded_bytes = 0;   // of activations: each training call writes and reads them
-  // Of paged optimizer state: what lies in files, or in pinned memory; each update reads and writes it.
+  // Bytes of paged optimizer state in files, or in pinned memory; each update reads and writes them.
   int64_t paged_state_bytes = 0;
 };
 

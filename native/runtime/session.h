@@ -75,7 +75,7 @@ class Session {
   const Plan& plan(const std::string& name) const;
   const Graph& graph() const { return model_->graph; }
   const std::vector<std::shared_ptr<Adapter>>& adapters() const { return adapters_; }
-  /// Of the device that it runs on.
+  /// Memory of the device that it runs on.
   Memory& memory() const { return device_memory_; }
   PlanReport report(const std::string& name) const;
   PlanReport total() const;

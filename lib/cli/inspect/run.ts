@@ -11,7 +11,7 @@ import type { Inspection } from './inspection.js'
 /** A checkpoint as --json lists it; what lacks a file cannot be resumed from. */
 export type CheckpointFacts = Extract<Printed<'inspect'>, { kind: 'run' }>['checkpoints'][0]
 
-/** Those of the run whose folder is named, the newest first. */
+/** Checkpoints of the run in this folder, the newest first. */
 export async function checkpointsOf(folder: string): Promise<CheckpointFacts[]> {
   return (await listCheckpoints(foldersAt(folder).runDir)).map((path) => {
     const missing = missingFile(path)

@@ -17,7 +17,7 @@ export interface Difference {
   standardError: number
   /** Degrees of freedom, by Satterthwaite. */
   df: number
-  /** Of no difference, two-sided, not adjusted for other comparisons. */
+  /** P-value of no difference, two-sided, not adjusted for other comparisons. */
   p: number
   /** 95 %, not adjusted for other comparisons. */
   interval: [low: number, high: number]
@@ -98,7 +98,7 @@ const UNSTABLE = 4
 
 /**
  * How many times the control's residual variance is the mean of the others', if it is too large to compare with, or null.
- * Of two strategies, nobody can tell which one is unstable.
+ * With two strategies it is unknown which one is unstable.
  */
 export function unstableControl(variances: readonly number[], control: number): number | null {
   if (variances.length < 3) return null

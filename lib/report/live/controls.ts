@@ -1,5 +1,5 @@
 /**
- * What a live page can do to a run: in its own process, or in another one through the live page of that run, whose
+ * Controls of a run from a live page: in its own process, or in another one through the live page of that run, whose
  * address a file of the run tells its owner.
  */
 import { rm } from 'node:fs/promises'

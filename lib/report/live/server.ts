@@ -169,7 +169,7 @@ class Server implements LiveServer {
     }, TICK_MS).unref()
   }
 
-  /** Nobody looks: the log is not looked at either. */
+  /** Stops reading the log, since no page is open. */
   #rest(): void {
     clearInterval(this.#timer)
     this.#timer = undefined

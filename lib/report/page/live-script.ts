@@ -36,7 +36,7 @@ const live: LiveRun = { run, connected: true, status: { alive: true, reachable: 
 const charts = mountRun(document.body, run)
 let pending: LiveAction | undefined
 let asking: AbortController | undefined
-/** What is to be drawn: nothing, the numbers that every step changes, or whatever the record has. */
+/** The next drawing: nothing, the numbers that every step changes, or whatever the record has. */
 let due: 'nothing' | 'numbers' | 'all' = 'numbers'
 let drawn = 0
 

@@ -14,7 +14,7 @@ class Touched final : public Operands {
  protected:
   void memory(const Region& region) override {
     Span span{region.at.data.address(), std::numeric_limits<uint64_t>::max()};
-    // Of picked rows the last one is not known.
+    // The last of picked rows is not known.
     if (!region.picked.ids && region.rows > 0)
       span = span_of(region.at.data, ((region.rows - 1) * region.at.ld + region.cols) * size_of(region.at.dtype));
     transfers_.order(Lane::kernels, span, region.access != Access::read && region.access != Access::maybe);

@@ -14,7 +14,7 @@ struct RopeArgs {
   int32_t inverse;
   int32_t unused = 0;
 };
-/// Of swiglu and geglu alike.
+/// Arguments of swiglu and of geglu.
 struct GatedUnitArgs {
   Tiles tiles;
   Cells gate, up, out;
