@@ -59,6 +59,7 @@ const sweeps = [
 
 /** Files that are nothing but a sweep. */
 const wholeSweeps = [
+  'test/e2e/mpi.test.ts',
   'test/e2e/paths.test.ts',
   'test/e2e/private.test.ts',
   'test/e2e/shrunk-files.test.ts',
