@@ -65,7 +65,7 @@ export async function conclude(
   const screen = isScreen(output.stdout) && isScreen(output.stderr)
   const text = screen
     ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate())
-    : summary(done, config, command ?? `npx lowrank generate ${call} --prompt "Hello"`)
+    : summary(done, config, command ?? nextCommand(config, call, false))
   const lines = samples === undefined ? [] : sampleLines(samples, columns)
   const again = screen && command !== null ? ['', '  To repeat this answer:', `  ${command}`] : []
   output.answer<'train'>(lineOf(done), () =>
@@ -98,8 +98,17 @@ function drawnSummary(
     ...(best ? ['', `  ${bestLine(best, config)}`] : []),
     '',
     `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
-    `  Try it    npx lowrank ${chats ? `chat ${saved}` : `generate ${saved} --prompt "Hello"`}`,
+    `  Try it    ${nextCommand(config, saved, chats)}`,
   ].join('\n')
+}
+
+/** @param call names the run, as words of a command */
+function nextCommand({ task, evalDataset, evalFraction }: RunConfig, call: string, chats: boolean): string {
+  if (task === 'classification') {
+    const isHeldOut = evalDataset !== null || evalFraction > 0
+    return `npx lowrank eval ${call}${isHeldOut ? '' : ' --dataset FILE'}`
+  }
+  return `npx lowrank ${chats ? `chat ${call}` : `generate ${call} --prompt "Hello"`}`
 }
 
 function summary(event: DoneEvent, config: RunConfig, command: string): string {
