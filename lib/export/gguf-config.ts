@@ -24,7 +24,7 @@ export interface GgufDescription {
   fields: GgufField[]
   /** Divisors of the rotary frequencies, `[head_dim / 2]`, where there are some. */
   ropeFactors: Float32Array | undefined
-  /** Those of LongRoPE, by their key in the config. */
+  /** Factors of LongRoPE, by their key in the config. */
   longFactors: Map<string, Float32Array>
   /** Differences in programs that read the file, as sentences. */
   remarks: string[]

@@ -310,7 +310,7 @@ const phi3: Architecture = {
   },
 }
 
-/** What a size is multiplied by, and rounded down, to give so many columns. */
+/** The factor that turns a size, rounded down, into so many columns. */
 function shareOf(columns: number, size: number): number {
   const share = columns / size
   return Math.floor(size * share) === columns ? share : (columns + 2 ** -8) / size

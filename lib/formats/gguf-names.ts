@@ -53,7 +53,7 @@ export const NORMS_AROUND: OwnNames = [
   ['ffn_norm', 'pre_feedforward_layernorm'],
 ]
 
-/** Those of linears that make several things at once: queries, keys, and values; gate and up. */
+/** Names where one linear computes queries, keys, and values, and another gate and up. */
 export const FUSED: OwnNames = [
   ...NORMS_BEFORE,
   ['attn_qkv', 'self_attn.qkv_proj'],

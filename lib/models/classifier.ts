@@ -20,7 +20,7 @@ export function classifierGraph(graph: Graph, labels: number): Graph {
     )
   const weight = `${SCORE}.weight`
   const tied = nodesOf(graph, 'embedding').some((node) => node.weight === head.weight)
-  // What multiplies logits of tokens is no part of the norm.
+  // The scale of token logits is not part of the norm.
   const { scale: _, ...norm } = last as typeof last & { scale?: number }
   return {
     ...graph,

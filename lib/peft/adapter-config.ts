@@ -126,7 +126,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
   refuseUnsupported(path, fields, keys)
-  // What is said of the modules of a multimodal model is better read from the tensors, which are those of its text model.
+  // In an adapter of a multimodal model the tensors, all of its text model, tell more than these lists of modules.
   const nested = MODULES.some((key) => JSON.stringify(fields[key] ?? null).includes('language_model'))
   const read = Object.entries(fields).filter(
     ([key, value]) =>

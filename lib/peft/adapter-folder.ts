@@ -224,7 +224,7 @@ function checkLabels(path: string, own: readonly string[] | null, weights: reado
   )
 }
 
-/** What PEFT puts before the name of a module or a tensor of the model. */
+/** The prefix of PEFT before the name of a module or a tensor of the model. */
 const IN_MODEL = /^(base_model\.model\.)(.+)$/
 
 /** An adapter of a multimodal model is one of its text model. */

@@ -26,7 +26,7 @@ export interface LinearSite {
 export interface WeightSite extends GraphWeight {
   /** Paths of the modules whose parameter it is: those of a tied embedding and head, else one. */
   modules: readonly string[]
-  /** Of the head of a classifier, which every adapter brings. */
+  /** Classes of a classifier, whose head every adapter brings. */
   classes?: Classes
 }
 

@@ -109,7 +109,7 @@ export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRan
   return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
 }
 
-/** What regularizes a step, as training inputs name it. */
+/** Regularization of a step, as training inputs name it. */
 export function regularizers({
   labelSmoothingFactor,
   neftuneNoiseAlpha,

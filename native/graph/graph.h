@@ -49,7 +49,7 @@ struct Node {
 struct Rotary {
   std::vector<double> inv_freq;  // may be fewer than pairs of a head, whose last columns then stay
   double attention_factor = 1;
-  // What is rotated grows by 1 + growth ln(1 + floor(position / growth_every)).
+  // Rotated rows grow by 1 + growth ln(1 + floor(position / growth_every)).
   double growth = 0;
   int64_t growth_every = 0;
   // Frequencies of sequences of more tokens than `long_above`; empty: as of others.
