@@ -2,9 +2,9 @@
 import * as z from 'zod'
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 
-export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo'] as const
 /** `causal_lm`: the next token. `classification`: the class of a text. `dpo` and `orpo`: the better of two answers. */
-export type Task = (typeof TASKS)[number]
+export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo'
+export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo'] as const satisfies readonly Task[]
 
 /** Weights of classes: by how rare they are, or by their names, each 1 where nothing is said. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
