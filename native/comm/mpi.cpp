@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
 #include <mutex>
@@ -143,8 +142,7 @@ class Mpi final : public Comm {
   void watch() {
     const auto interval = std::min(patience_ / 4, std::chrono::milliseconds(2000));
     Clock::time_point before = Clock::now();
-    std::unique_lock lock(watching_);
-    while (!wake_.wait_for(lock, interval, [&] { return ending_; })) {
+    while (rested(interval)) {
       const Clock::time_point now = Clock::now();
       // This process itself was stopped meanwhile.
       const bool slept = now - before > patience_ / 2;
@@ -160,12 +158,16 @@ class Mpi final : public Comm {
     }
   }
 
+  /// False once the watch has to end. Sleeps in slices, since a timed wait for a signal needs a glibc after 2.28.
+  bool rested(std::chrono::milliseconds interval) const {
+    constexpr std::chrono::milliseconds kSlice(20);
+    for (const auto end = Clock::now() + interval; Clock::now() < end && !ending_;)
+      std::this_thread::sleep_for(std::min(interval, kSlice));
+    return !ending_;
+  }
+
   void end_watch() {
-    {
-      const std::lock_guard lock(watching_);
-      ending_ = true;
-    }
-    wake_.notify_all();
+    ending_ = true;
     if (watch_.joinable()) watch_.join();
   }
 
@@ -209,9 +211,7 @@ class Mpi final : public Comm {
   std::vector<Peer> peers_;
   std::atomic<int> lost_{-1};
   int64_t sent_ = 0;
-  std::mutex watching_;
-  std::condition_variable wake_;
-  bool ending_ = false;
+  std::atomic<bool> ending_ = false;
   std::thread watch_;
 };
 
