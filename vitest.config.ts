@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Files with sweeps (test/sweep.ts): a few cases in `npm test`, all of them in `npm run test:sweeps`. */
 const sweeps = [
@@ -59,7 +60,7 @@ const sweeps = [
 
 /** Files that are nothing but a sweep. */
 const wholeSweeps = [
-  'test/e2e/mpi.test.ts',
+  'test/e2e/mpi*.test.ts',
   'test/e2e/paths.test.ts',
   'test/e2e/private.test.ts',
   'test/e2e/shrunk-files.test.ts',
@@ -76,8 +77,17 @@ const wholeSweeps = [
   'test/report/report-pages.test.ts',
 ]
 
+/** Starts the native tests, the longest file by far, before all others, so that none waits for them at the end. */
+class NativeFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => (moduleId.endsWith('native/native.test.ts') ? 0 : 1)
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b))
+  }
+}
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: NativeFirst },
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,

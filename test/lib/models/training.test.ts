@@ -96,7 +96,7 @@ describe.each(Object.entries(FAMILIES))(
   (family, { model: name, plain, norms, attention = ['q_proj', 'v_proj'] }) => {
     const folder = tinyModel(name)
 
-    it.each(swept(Object.entries(strategiesWith(norms, attention)), family === 'qwen3' ? 5 : 2))(
+    it.each(swept(Object.entries(strategiesWith(norms, attention)), family === 'qwen3' ? 4 : 1))(
       'is trained by %s with the same numbers where blocks are computed again, and merged',
       async (name, strategy) => {
         const model = await load(folder, name === 'qlora' ? 'nf4' : 'none')
@@ -119,14 +119,11 @@ describe.each(Object.entries(FAMILIES))(
       },
     )
 
-    it.each(swept(['nf4', 'fp4', 'int8'] as const, family === 'qwen3' ? 3 : 1))(
-      'is trained over weights in %s',
-      async (type) => {
-        const model = await load(folder, type)
-        const [first = 0, ...rest] = await losses(await model.attach(lowrank.lora(all)), { maxSteps: 12 })
-        expect(rest.at(-1)).toBeLessThan(first)
-      },
-    )
+    it.each(swept(['nf4', 'fp4', 'int8'] as const, 1))('is trained over weights in %s', async (type) => {
+      const model = await load(folder, type)
+      const [first = 0, ...rest] = await losses(await model.attach(lowrank.lora(all)), { maxSteps: 12 })
+      expect(rest.at(-1)).toBeLessThan(first)
+    })
 
     it('is trained over the blocks of its own GGUF file', async () => {
       const source = await load(tinyModel(plain))
