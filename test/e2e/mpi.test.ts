@@ -188,6 +188,19 @@ test.each([
 )
 
 test(
+  'functions of the C library are not rewritten while threads run them',
+  async () => {
+    const { config, at } = project({ max_steps: 1 })
+    // UCX tells of each function that it rewrites.
+    const said = { UCX_MEM_LOG_LEVEL: 'debug' }
+    const trained = await trainOn('MPICH', 2, config, set('output_dir', at('out')), said)
+    expect(`${trained.stdout}${trained.stderr}`).not.toContain('installing bistro hook')
+    expect(existsSync(at('out', 'adapter_model.safetensors'))).toBe(true)
+  },
+  TIMEOUT,
+)
+
+test(
   "a closed connection to MPICH's launcher is named once, with the remedy",
   async () => {
     const { config } = project()
