@@ -119,6 +119,8 @@ export default defineConfig({
           include: [...sweeps, ...wholeSweeps],
           env: { LOWRANK_SWEEPS: 'whole' },
           globalSetup: ['test/setup.ts'],
+          // Some take a minute on a quiet machine.
+          testTimeout: 300_000,
         },
       },
       {
