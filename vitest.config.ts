@@ -77,17 +77,30 @@ const wholeSweeps = [
   'test/report/report-pages.test.ts',
 ]
 
-/** Starts the native tests, the longest file by far, before all others, so that none waits for them at the end. */
-class NativeFirst extends BaseSequencer {
+/** Files that take minutes, the longest first. */
+const longest = [
+  'test/native/native.test.ts',
+  'test/lib/native/operands.test.ts',
+  'test/native/cuda.test.ts',
+  'test/lib/weights/paged.test.ts',
+  'test/lib/cli/figures.test.ts',
+  'test/lib/models/training.test.ts',
+]
+
+/** Starts them before all others, so that none is waited for at the end. */
+class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const rank = ({ moduleId }: TestSpecification) => (moduleId.endsWith('native/native.test.ts') ? 0 : 1)
-    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b))
+    const place = ({ moduleId }: TestSpecification) => {
+      const index = longest.findIndex((file) => moduleId.endsWith(file))
+      return index < 0 ? longest.length : index
+    }
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b))
   }
 }
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: NativeFirst },
+    sequence: { sequencer: LongestFirst },
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,
