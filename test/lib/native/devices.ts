@@ -22,10 +22,13 @@ export interface Run {
   steps: 2 | 20
 }
 
-/** Largest differences: of the losses, relative where they are above 1, and of what a step changes of a parameter, by norm. */
+/**
+ * Largest differences: of the losses, relative where they are above 1, and of what a step changes of a parameter, by norm.
+ * In bf16 they depend on the CPU: 1.5e-2 where it has AVX-512's products, 2.1e-2 with AMX.
+ */
 const limits = {
   fp32: { losses: { 2: 1e-6, 20: 1e-4 }, changes: 1e-4 },
-  bf16: { losses: { 2: 2e-3, 20: 2e-2 }, changes: 2e-2 },
+  bf16: { losses: { 2: 2e-3, 20: 2e-2 }, changes: 2.5e-2 },
 }
 
 /** @param env the driver */
