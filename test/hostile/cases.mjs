@@ -187,7 +187,8 @@ export const cases = [
     STOPPED,
     growing("'aaaaaaaaaa'", "ns.x + ns.x %}{% set ns.y = ns.x.split('a')"),
   ),
-  template('a list that doubles', NESTED, growing('[1]', 'ns.x + ns.x')),
+  // On a busy machine its time is up before its memory is.
+  template('a list that doubles', /grows without end|and was stopped/, growing('[1]', 'ns.x + ns.x')),
   template('a list in itself', NESTED, '{% set ns = namespace() %}{% set ns.a = ns %}{{ ns|tojson }}'),
   template('10^5 brackets', NESTED, `{{ ${'('.repeat(1e5)}1${')'.repeat(1e5)} }}`),
   template(

@@ -22,11 +22,11 @@ const UNPLANNED = [
 it('kernels of all strategies touch the memory that they name, and no other', async () => {
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [script, tinyModel(), tinyModel('qwen2'), tinyModel('qwen3')],
+    [script, tinyModel(), tinyModel('qwen2'), tinyModel('qwen3'), tinyModel('gemma3')],
     {
       env: { ...process.env, LOWRANK_CHECK: 'operands' },
     },
   )
   const { launched, all } = JSON.parse(stdout)
   expect(all.filter((kernel: string) => !launched.includes(kernel))).toEqual(UNPLANNED)
-}, 600_000)
+}, 900_000)
