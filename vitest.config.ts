@@ -9,6 +9,7 @@ const sweeps = [
   'test/e2e/bases.test.ts',
   'test/e2e/gguf.test.ts',
   'test/e2e/mpi-strategies.test.ts',
+  'test/e2e/templates.test.ts',
   'test/e2e/terminal.test.ts',
   'test/e2e/train.test.ts',
   'test/electron.test.ts',

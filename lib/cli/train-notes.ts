@@ -53,6 +53,15 @@ export function noteShortage(memory: MemoryReport, model: Model, output: Output)
     )
 }
 
+export function noteTemplate({ chatTemplate }: RunConfig, output: Output): void {
+  if (typeof chatTemplate === 'string')
+    output.note(`Chat template: ${chatTemplate}, in training and afterward.`)
+  else if (!chatTemplate)
+    output.note(
+      'note: chat_template is false: prompts and completions are raw text, in training and afterward.',
+    )
+}
+
 /** Tells how long the steps will take; where their setting is new to this machine, it is measured first. */
 export async function noteTime(
   run: TrainingRun,

@@ -42,6 +42,7 @@ import {
   notePaging,
   notePrivacy,
   noteShortage,
+  noteTemplate,
   noteTime,
   plannedOn,
 } from './train-notes.js'
@@ -209,10 +210,7 @@ async function train(
     )
     noteContext(config, model, output)
     noteShortage(run.memory, model, output)
-    if (!config.chatTemplate)
-      output.note(
-        'note: chat_template is false: prompts and completions are raw text, in training and afterward.',
-      )
+    noteTemplate(config, output)
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)

@@ -82,6 +82,7 @@ const REFERENCE =
   'the reference of task: dpo is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
 const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
+const TEMPLATE_FILE = 'the path of a .jinja file'
 const TASK_TYPE = 'task: classification trains a classifier; the other tasks train a causal language model'
 const TASK_TYPES = { CAUSAL_LM: 'causal_lm', SEQ_CLS: 'classification' }
 const DROPOUTS = ['lora', 'vera', 'miss', 'rank'].map((kind) => `strategy.${kind}_dropout`)
@@ -358,8 +359,8 @@ export const FOREIGN_KEYS = {
     streaming: { here: 'dataset.streaming' },
     template: { note: TEMPLATE_OF_MODEL },
     conversation_template: { note: TEMPLATE_OF_MODEL },
-    chat_template_path: { note: TEMPLATE_OF_MODEL },
-    chat_template_jinja: { note: TEMPLATE_OF_MODEL },
+    chat_template_path: { here: 'chat_template', note: TEMPLATE_FILE },
+    chat_template_jinja: { here: 'chat_template', note: TEMPLATE_FILE },
     default_system: { note: 'the system prompt is part of each row; `columns.system` sets its column' },
     default_system_message: {
       note: 'the system prompt is part of each row; `columns.system` sets its column',

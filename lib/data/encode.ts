@@ -9,7 +9,7 @@ import { AmbiguousChat, type ChatRenderer, type RenderedChat } from '../tokenize
 import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
 import { ESCAPE_MARK, withoutMarks } from '../tokenizer/marks.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
-import type { TokenizerSource } from '../tokenizer/source.js'
+import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
 import { ChatRenderers } from './chat-renderers.js'
@@ -89,8 +89,7 @@ export class RowEncoder {
     }
     this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
     const { source: own } = this.tokenizer
-    const templates = prompting.template ? { ...own, chatTemplate: prompting.template } : own
-    this.#renderers = new ChatRenderers(this.tokenizer, templates, templateLimits)
+    this.#renderers = new ChatRenderers(this.tokenizer, withTemplate(own, prompting.template), templateLimits)
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
     this.#labels = new Map(labels?.map((label, id) => [label, id]))
     this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }

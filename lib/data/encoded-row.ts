@@ -74,6 +74,8 @@ export interface RowPrompting {
   instructions: boolean
   /** In place of the model's own chat template. */
   template?: string | null
+  /** The same as the path of a file, which is read where the rows are. */
+  templateFile?: string
   /** The system prompt before those turns. */
   system?: string | null
 }

@@ -17,6 +17,7 @@ import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
+import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,
@@ -87,7 +88,10 @@ async function* sentRows(inbox: Inbox): AsyncGenerator<unknown, void, void> {
 async function encode(job: EncodeJob): Promise<void> {
   const { input, form, source, options, chunkTokens, rowLimit } = job
   const inbox = new Inbox()
-  const encoder = new RowEncoder('kind' in source ? await readTokenizerSource(source) : source, options)
+  const encoder = new RowEncoder(
+    'kind' in source ? await readTokenizerSource(source) : source,
+    await withTemplateFile(options),
+  )
   const stats = emptyStats()
   const fileOf = new Map<string, number>()
   let told: PromptFormat | null = null

@@ -4,6 +4,7 @@ import type { TensorControl } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import type { FileType } from '../native/addon.js'
+import { withTemplate } from '../tokenizer/source.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'
@@ -32,7 +33,7 @@ export async function writeOllama(
   await base.tokenizer()
   const own = await base.tokenizerSource()
   const format = exportedFormat(subject)
-  const source = format?.template ? { ...own, chatTemplate: format.template } : own
+  const source = withTemplate(own, format?.template)
   const tokenizer = loadTokenizer(source)
   const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''
   const chats = source.chatTemplate !== undefined && format?.form !== 'raw'

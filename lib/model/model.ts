@@ -454,7 +454,7 @@ export class Model {
       chatTemplate,
       ...shape
     }: Parameters<typeof prepareEvaluation>[2] & {
-      chatTemplate?: boolean | undefined
+      chatTemplate?: boolean | string | undefined
     },
     control: DataControl,
   ): Promise<BatchSource> {

@@ -5,7 +5,7 @@ import { flag, integer, text } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import { exportSchema, saveSchema } from '../export/options.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
-import { type TrainOptions, trainShape } from '../options/options.js'
+import { chatTemplateSchema, type TrainOptions, trainShape } from '../options/options.js'
 import { dataShape } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainStep } from '../train/events.js'
@@ -65,9 +65,10 @@ export type EvaluateOptions = Partial<
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
   heldOut?: HeldOutShare
   /**
-   * True if rows of prompt and completion go through the chat template. Default: as the adapter was trained, else true.
+   * True if rows of prompt and completion go through the chat template, or the path of another one for all chats.
+   * Default: as the adapter was trained, else true.
    */
-  chatTemplate?: boolean
+  chatTemplate?: boolean | string
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
   adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
@@ -83,7 +84,7 @@ const adapters = z.unknown().optional()
 /** Options that all evaluations share. */
 const evaluationShape = {
   heldOut: heldOutSchema.optional(),
-  chatTemplate: flag().optional(),
+  chatTemplate: chatTemplateSchema.optional(),
   adapters,
   signal: abortSignal().optional(),
   onDataProgress: callback<NonNullable<EvaluateOptions['onDataProgress']>>().optional(),

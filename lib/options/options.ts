@@ -45,9 +45,10 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
   readonly trainOn: TrainOn
   /**
    * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn
-   * of the user and one of the assistant. false trains them as raw text. Default true.
+   * of the user and one of the assistant. false trains them as raw text. The path of a `.jinja` file is a template for
+   * all chats in place of the model's own. Default true.
    */
-  readonly chatTemplate: boolean
+  readonly chatTemplate: boolean | string
   /**
    * Share of every label that goes to the whole vocabulary alike, in [0, 1); evaluations report the loss without it.
    * Default 0.
@@ -82,6 +83,13 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
   /** Seeds the data order, dropout and the adapter's initial values. Default 42. */
   readonly seed: number
 }
+
+/** Whether the chat template is used, or the file of another one. */
+const CHAT_TEMPLATE = 'true, false, or the path of a .jinja file'
+export const chatTemplateSchema = z.union(
+  [z.boolean(), z.string().regex(/\.(jinja2?|j2)$/, { error: CHAT_TEMPLATE })],
+  { error: CHAT_TEMPLATE },
+)
 
 const every = () => integer(1).nullable().default(null)
 
@@ -120,10 +128,10 @@ export const trainShape = {
     .describe(
       'Tokens to train on: completions and all assistant turns, only the last assistant turn, or all tokens.',
     ),
-  chatTemplate: flag()
+  chatTemplate: chatTemplateSchema
     .default(true)
     .describe(
-      'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text.',
+      'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text. The path of a `.jinja` file renders all chats with that template instead.',
     ),
   labelSmoothingFactor: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
     .default(0)

@@ -24,3 +24,10 @@ export interface TokenizerOfModel {
   kind: 'folder' | 'gguf'
   path: string
 }
+
+/** The source with another template for all chats, or itself where that is its own already. */
+export function withTemplate(source: TokenizerSource, template: string | null | undefined): TokenizerSource {
+  if (template == null || template === source.chatTemplate) return source
+  const { namedTemplates: _, ...rest } = source
+  return { ...rest, chatTemplate: template }
+}

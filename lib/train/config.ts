@@ -265,6 +265,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     ...Object.assign({}, ...asked),
     model: modelPath(whole.model, folder),
     outputDir: inFolder(whole.outputDir),
+    chatTemplate: typeof whole.chatTemplate === 'string' ? inFolder(whole.chatTemplate) : whole.chatTemplate,
   }
 }
 

@@ -26,6 +26,7 @@ import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
 import { type DataSources, type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
+import { promptingOf } from './prompting.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows } from './samples.js'
 
@@ -268,7 +269,7 @@ export function encodeOptions(
     trainOn,
     labels,
     now: new Date(now),
-    prompting: prompting ?? { prompts: chatTemplate, instructions: chatTemplate },
+    prompting: prompting ?? promptingOf(chatTemplate),
   }
 }
 

@@ -11,8 +11,9 @@ import { renderChat } from '../data/encode-dataset.js'
 import type { RowPrompting } from '../data/encoded-row.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
+import type { TrainOptions } from '../options/options.js'
 import type { ChatMessage } from '../tokenizer/message.js'
-import type { TokenizerSource } from '../tokenizer/source.js'
+import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 
 /** Prompt options of a call. */
 export interface PromptOptions {
@@ -67,8 +68,19 @@ export function isRecorded(format: KnownFormat): format is PromptFormat {
   return format !== null && format !== 'unrecorded'
 }
 
-/** Prompt format of rows. */
-export function rowPrompting(format: KnownFormat, { chatTemplate }: PromptOptions): RowPrompting {
+/** Prompt format of the rows of a run. */
+export function promptingOf(chatTemplate: TrainOptions['chatTemplate']): RowPrompting {
+  return typeof chatTemplate === 'string'
+    ? { prompts: true, instructions: true, templateFile: chatTemplate }
+    : { prompts: chatTemplate, instructions: chatTemplate }
+}
+
+/** Prompt format of rows that are evaluated. */
+export function rowPrompting(
+  format: KnownFormat,
+  { chatTemplate }: { chatTemplate?: TrainOptions['chatTemplate'] | undefined },
+): RowPrompting {
+  if (typeof chatTemplate === 'string') return promptingOf(chatTemplate)
   if (chatTemplate === false || format === null)
     return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true }
   if (format === 'unrecorded') return { prompts: chatTemplate ?? false, instructions: true }
@@ -103,9 +115,8 @@ export async function renderPrompt(
   const told = system === undefined ? (recorded?.system ?? null) : system
   const first = messages[0]?.role
   const leads = told !== null && first !== 'system' && first !== 'developer'
-  const template = recorded?.template ?? source.chatTemplate
   return renderChat(
-    template === undefined ? source : { ...source, chatTemplate: template },
+    withTemplate(source, recorded?.template),
     leads ? [{ role: 'system', content: told }, ...messages] : messages,
     { addGenerationPrompt: true, ...(signal ? { signal } : {}) },
   )
