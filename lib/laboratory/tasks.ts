@@ -53,7 +53,7 @@ const TEAMS: Readonly<Record<string, readonly string[]>> = {
   ' billing': ['was charged twice', 'has a wrong price', 'needs a receipt', 'was not refunded'],
   ' delivery': ['has not arrived', 'went to the wrong house', 'is late again', 'was left outside'],
   ' repairs': ['does not start', 'makes a loud noise', 'has a broken part', 'is too hot'],
-  ' returns': ['is the wrong size', 'is not what I wanted', 'should go back', 'came in the wrong colour'],
+  ' returns': ['is the wrong size', 'is not what I wanted', 'should go back', 'came in the wrong color'],
 }
 
 const INTENTS: Readonly<Record<string, readonly string[]>> = {
@@ -77,7 +77,7 @@ export function reviews(size: TaskSize, seed: number): Task {
   return made(
     'reviews',
     'opinions',
-    'Was it liked, where "not" turns a word round?',
+    'Was it liked, where "not" turns a word around?',
     [' yes', ' no'],
     size,
     seed,

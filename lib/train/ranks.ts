@@ -69,7 +69,7 @@ export class Ranks {
     if (launch === undefined) return Ranks.alone()
     const closed = launch.launcher === 'pmi' ? closedWay(process.env) : undefined
     if (closed !== undefined) throw new RanksError(closed, { variable: 'PMI_FD' })
-    // UCX, below many an MPI, rewrites mmap and its like in the C library, while other threads of Node.js run them.
+    // UCX, a transport of many MPI builds, rewrites functions of the C library, such as mmap, while threads of Node.js run them.
     process.env.UCX_MEM_EVENTS ??= 'n'
     const patience = 1000 * secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
     const ranks = new Ranks(await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise))

@@ -104,8 +104,9 @@ sweepTest('runs with other held-out rows are refused, unless data is named', asy
   writeFileSync(at('elsewhere', 'config.yaml'), text.replaceAll('held-out.jsonl', 'longer.jsonl'))
   const both = [at('learned'), at('elsewhere')]
   await expect(compareRuns(both)).rejects.toThrow(/held out 6 rows and .*elsewhere 8 rows.*--dataset/)
-  const { rows, pairs } = await compareRuns(both, { dataset: at('longer.jsonl') })
+  const { rows, pairs, flips } = await compareRuns(both, { dataset: at('longer.jsonl') })
   expect(rows).toBe(8)
+  expect(flips).toEqual([])
   expect(pairs).toEqual([{ first: 0, second: 1, onlyFirst: 0, onlySecond: 0, p: 1 }])
 })
 
