@@ -88,8 +88,13 @@ export interface DecoderTraits {
 
 /** Biases where `attention_bias` and `mlp_bias` ask for them. */
 export function biasesByFlag(read: FieldReader): Decoder['bias'] {
+  return { ...attentionBiases(read), mlp: read.flag('mlp_bias', false) }
+}
+
+/** Biases of attention where `attention_bias` asks for them. */
+export function attentionBiases(read: FieldReader): Decoder['bias'] {
   const attention = read.flag('attention_bias', false)
-  return { qkv: attention, output: attention, mlp: read.flag('mlp_bias', false) }
+  return { qkv: attention, output: attention, mlp: false }
 }
 
 /**

@@ -6,7 +6,7 @@
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
-import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { windowsByPeriod } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -15,10 +15,7 @@ const traits: DecoderTraits = {
   norms: 'both',
   normOffset: 1,
   activation: { key: 'hidden_activation', value: 'gelu_pytorch_tanh' },
-  bias(read) {
-    const attention = read.flag('attention_bias', false)
-    return { qkv: attention, output: attention, mlp: false }
-  },
+  bias: attentionBiases,
   windows: (read, layers) =>
     windowsByPeriod(
       read,

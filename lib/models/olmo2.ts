@@ -1,7 +1,6 @@
 /** OLMo 2: attention and MLP read the residual stream as it is, and are normalized before they join it. */
 import type { Graph } from '../graph/graph.js'
-import { type Decoder, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
-import type { FieldReader } from './fields.js'
+import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'
 
 /** Properties of OLMo 2 and 3. */
@@ -9,10 +8,7 @@ export const olmoTraits = {
   positions: 2048,
   queryKeyNorm: 'row',
   norms: 'after',
-  bias(read: FieldReader): Decoder['bias'] {
-    const attention = read.flag('attention_bias', false)
-    return { qkv: attention, output: attention, mlp: false }
-  },
+  bias: attentionBiases,
 } as const
 
 const traits: DecoderTraits = { ...olmoTraits, windows: (_read, layers) => everyLayer(layers, undefined) }

@@ -3,15 +3,12 @@
  * Windows are off unless the config turns them on, as in Qwen2.
  */
 import type { Graph } from '../graph/graph.js'
-import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { windowsByFlag } from './windows.js'
 
 const traits: DecoderTraits = {
   positions: 32768,
-  bias(read) {
-    const attention = read.flag('attention_bias', false)
-    return { qkv: attention, output: attention, mlp: false }
-  },
+  bias: attentionBiases,
   queryKeyNorm: 'head',
   windows: windowsByFlag,
 }

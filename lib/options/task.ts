@@ -60,8 +60,8 @@ export type PreferenceLoss =
   | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
   | { name: 'orpo'; beta: number }
 
-/** True for a task of pairs of answers. */
-export const hasPairs = (task: Task): boolean => task === 'dpo' || task === 'orpo'
+/** True for a task, or the loss of one, over pairs of answers. */
+export const hasPairs = (name: string): boolean => name === 'dpo' || name === 'orpo'
 
 /** Null for a task that has no pairs. */
 export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {

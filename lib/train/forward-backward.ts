@@ -15,13 +15,13 @@ import { Turns } from '../native/handles.js'
 import { warnOfRemarks } from '../native/remarks.js'
 import { closeSession, openSession } from '../native/session.js'
 import { adamWHeld, nativeOptimizer, optimizerState } from '../options/optimizers.js'
+import { hasPairs } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StepRules } from '../strategies/strategy.js'
 import {
   checkNeeds,
   denominatorOf,
   denominatorsOf,
-  isPaired,
   type LossName,
   type LossOptions,
   lossOf,
@@ -187,7 +187,7 @@ export class Primitive {
     const name = 'forwardBackward()'
     const { vocabSize } = this.#base.graph
     const named = typeof loss === 'function' ? null : namedLoss(loss, name)
-    const paired = named !== null && isPaired(named)
+    const paired = named !== null && hasPairs(named.name)
     const groups = paired
       ? checkedPairs(batch, vocabSize, name)
       : checkedRows(batch, vocabSize, name).map((row) => [row])

@@ -3,24 +3,22 @@ import * as z from 'zod'
 import { badArgument } from '../../core/arguments.js'
 import { numberWithin, parseOptions, positive, word } from '../../core/schema.js'
 import { isRecord } from '../../core/schema-shape.js'
+import { hasPairs } from '../../options/task.js'
 import { dpo, orpo, type ScoredPair } from './preference.js'
 import { crossEntropy, kto, policyGradient } from './rewards.js'
 import { type Denominators, type LossValue, type ScoredRow, weightOf } from './rows.js'
 import type { TokenRow } from './token-rows.js'
 
-export const beta = () => positive().default(0.1)
+const beta = () => positive().default(0.1)
 const weight = () => positive().default(1)
-
-/** Options of DPO, by a config's keys and the API's alike. */
-export const dpoShape = {
-  beta: beta(),
-  lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
-  labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
-}
 
 const schemas = {
   cross_entropy: z.strictObject({}),
-  dpo: z.strictObject(dpoShape),
+  dpo: z.strictObject({
+    beta: beta(),
+    lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
+    labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
+  }),
   orpo: z.strictObject({ beta: beta() }),
   kto: z.strictObject({
     beta: beta(),
@@ -88,9 +86,6 @@ export function namedLoss(loss: unknown, name: string): NamedLoss {
   return { name: found, ...parsed } as NamedLoss
 }
 
-/** True if rows come in pairs. */
-export const isPaired = ({ name }: NamedLoss): boolean => name === 'dpo' || name === 'orpo'
-
 /** Divisors of one row, or one pair, at a time: sums. */
 export const SUMS: Denominators = { tokens: 1, rows: 1, pairs: 1 }
 
@@ -142,7 +137,7 @@ function pairsOf(rows: readonly ScoredRow[]): ScoredPair[] {
 
 /** @throws {ConfigError} where a row lacks what the loss needs, naming row and field */
 export function checkNeeds(loss: NamedLoss, groups: readonly (readonly TokenRow[])[], name: string): void {
-  const paired = isPaired(loss)
+  const paired = hasPairs(loss.name)
   for (const [index, group] of groups.entries())
     for (const [side, row] of group.entries()) {
       const at = paired ? `batch.${index}.${['chosen', 'rejected'][side]}` : `batch.${index}`

@@ -54,9 +54,19 @@ export const compare = [
   statistics('index', ': (worst[i] as number)', ': 0', 'items that diverged count as 0'),
   statistics('pool', 'const CHANCE = 1e-5', 'const CHANCE = 0', 'no strategy leaves the pool', 'index'),
   statistics('pool', ' / (1 + 1 / pool.length)', '', 'the center of the pool counts as exact', 'mixed'),
-  statistics('pool', 'squares / (rows.length - 1)', 'squares / rows.length', 'the center is no parameter', 'mixed'),
+  statistics(
+    'pool',
+    'squares / (rows.length - 1)',
+    'squares / rows.length',
+    'the center is no parameter',
+    'mixed',
+  ),
   runs('asked && asked.text !== text', 'false', 'runs with other held-out rows are compared'),
   runs('hit && !b[row]', 'hit', 'rows that both answer count for one alone'),
   runs('.size > 1,', '.size > 0,', 'all rows are flips'),
-  runs('if (!isModel) await model.loadAdapter', 'if (isModel) await model.loadAdapter', 'the base answers for each run'),
+  runs(
+    'if (!isModel) await model.loadAdapter',
+    'if (isModel) await model.loadAdapter',
+    'the base answers for each run',
+  ),
 ]
