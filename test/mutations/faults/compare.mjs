@@ -53,7 +53,6 @@ export const compare = [
   statistics('power', '(2 * comparisons)', '2', 'the detectable difference is that of one comparison'),
   statistics('index', ': (worst[i] as number)', ': 0', 'items that diverged count as 0'),
   statistics('pool', 'const CHANCE = 1e-5', 'const CHANCE = 0', 'no strategy leaves the pool', 'index'),
-  statistics('pool', ' / (1 + 1 / pool.length)', '', 'the center of the pool counts as exact', 'mixed'),
   statistics(
     'pool',
     'squares / (rows.length - 1)',
