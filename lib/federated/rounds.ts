@@ -1,11 +1,11 @@
 /**
- * The rounds of private training. Clients, or examples, are drawn by a secret key and train one after the other in the
- * same plan over one base, so that memory does not grow with their number; what they contribute is clipped and added up
- * natively, and released once with noise from the same key.
+ * The rounds of private training. Clients, or examples, are drawn by a secret key, dealt out to the ranks, and train one
+ * after the other in the same plan over one base, so that memory does not grow with their number; what they contribute is
+ * clipped and added up natively, and released once with noise from the same key.
  */
 import { randomBytes } from 'node:crypto'
 import { ConfigError, DivergedError, FileFormatError } from '../core/errors.js'
-import { Batches } from '../data/pack.js'
+import { Batches, type MicroBatch } from '../data/pack.js'
 import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { scheduleAt } from '../options/schedules.js'
@@ -28,6 +28,7 @@ import {
   updateOf,
 } from '../train/step.js'
 import { clientsOf } from './clients.js'
+import { addIntake, emptyIntake, type Intake } from './intake.js'
 import { checkPledge, type Pledge, pledgeOf } from './pledge.js'
 import { epsilonOf, type PrivacyPlan, planPrivacy, reportOf } from './privacy.js'
 import { drawCohort } from './sampling.js'
@@ -47,19 +48,18 @@ interface RoundsState {
   rules?: unknown
 }
 
-/** Accumulated contributions of a round. */
-interface Intake {
-  lossSum: number
-  tokens: number
-  supervised: number
-  clipped: number
-  /** Micro-batches, which tell the draws of dropout apart. */
-  microSteps: number
-}
+/** Micro-batches of a client in a round at most; their numbers tell the draws of dropout apart. */
+const CLIENT_MICRO_STEPS = 2 ** 32
 
-/** Steps of a private training run. */
+/** Steps of a private training run. The ranks of a run share the key of the first, which draws and makes noise. */
 export function privateRounds(config: PrivacyConfig): MakeSteps {
-  return (setup, state, data) => new PrivateRounds(setup, state, data, config)
+  return async (setup, state, data) => {
+    const kept = setup.beginning.resume === false ? undefined : keptState(state.rules)
+    const key = kept
+      ? Buffer.from(kept.key, 'hex')
+      : await setup.ranks.firsts('key of the noise', async () => newKey(config.noiseKey))
+    return new PrivateRounds(setup, state, data, config, { kept, key })
+  }
 }
 
 class PrivateRounds implements Steps {
@@ -80,7 +80,13 @@ class PrivateRounds implements Steps {
    * @param state where the run stands; it moves on with every round
    * @throws {ConfigError} when the settings do not go together, or do not suit the data
    */
-  constructor(setup: StepSetup, state: TrainingState, data: RunData, config: PrivacyConfig) {
+  constructor(
+    setup: StepSetup,
+    state: TrainingState,
+    data: RunData,
+    config: PrivacyConfig,
+    { kept, key }: { kept: RoundsState | undefined; key: Uint8Array },
+  ) {
     this.#setup = setup
     this.#state = state
     this.#config = config
@@ -89,8 +95,7 @@ class PrivateRounds implements Steps {
     this.#clients =
       config.clients === null ? null : clientsOf(rows, chosen, config.clients, setup.options.seed)
     this.#plan = planPrivacy(config, this.#clients?.length ?? chosen.length)
-    const kept = setup.beginning.resume === false ? undefined : keptState(state.rules)
-    this.#key = kept ? Buffer.from(kept.key, 'hex') : newKey(config.noiseKey)
+    this.#key = key
     this.#pledge = pledgeOf(this.#plan, chosen, this.#clients, this.#key)
     if (kept) {
       checkPledge(kept.pledge, this.#pledge)
@@ -118,14 +123,17 @@ class PrivateRounds implements Steps {
     const { population, samplingRate } = this.#plan.real
     const drawn = drawCohort(this.#key, round, population, samplingRate)
     const schedule = scheduleAt(options, this.#state.step, this.#plan.rounds)
-    const intake: Intake = { lossSum: 0, tokens: 0, supervised: 0, clipped: 0, microSteps: 0 }
-    const context = { session, round, ranks, schedule, intake }
+    const intake = emptyIntake()
+    const context = { session, round, ranks, schedule }
     // Within a round the adapter is some client's: whoever saves it waits for the end.
     const gradNorm = await adapter.turns.run(async () => {
       await this.#native(({ native }) => native.beginRound())
       try {
-        if (this.#clients === null) await this.#examplesIn(drawn, context)
-        else for (const client of drawn) await this.#clientIn(this.#clients[client] as Uint32Array, context)
+        const parts =
+          this.#clients === null
+            ? this.#examplesIn(drawn, context)
+            : this.#clientsIn(this.#rowsOf(drawn, this.#clients), context)
+        for await (const part of parts) addIntake(intake, part)
         await this.#release(this.#plan.real.deviation, this.#plan.real.cohort, context)
         const update = this.#clients === null ? this.#ownUpdate(context) : this.#serverUpdate(round, ranks)
         const made = await this.#native(({ native }) => native.optimizerStep(update))
@@ -183,11 +191,32 @@ class PrivateRounds implements Steps {
     this.#state.rules = kept
   }
 
-  /** One client trains on its rows from where the round began, and its change joins the sum. */
-  async #clientIn(rows: Uint32Array, { session, round, ranks, schedule, intake }: RoundContext) {
-    const { options, signal } = this.#setup
-    signal?.throwIfAborted()
-    if (rows.length === 0) return
+  /** Rows of clients, those with the most first, so that clients that train at the same time take about as long. */
+  #rowsOf(drawn: readonly number[], clients: readonly Uint32Array[]): Uint32Array[] {
+    const rows = drawn.map((client) => clients[client] as Uint32Array)
+    return rows.filter(({ length }) => length > 0).sort((a, b) => b.length - a.length)
+  }
+
+  /** Clients, one for each rank at a time, whose contributions are added up in the order of clients. */
+  async *#clientsIn(clients: readonly Uint32Array[], context: RoundContext): AsyncGenerator<Intake> {
+    const { ranks, signal } = this.#setup
+    for (let begin = 0; begin < clients.length; begin += ranks.size) {
+      signal?.throwIfAborted()
+      const place = begin + ranks.rank
+      const rows = clients[place]
+      yield* await ranks.together('clients of a round', async () =>
+        rows === undefined ? emptyIntake() : this.#clientIn(rows, place, context),
+      )
+      const isLast = begin + ranks.size >= clients.length
+      if (!ranks.isAlone) await this.#native(({ native }) => native.sumContributions(isLast))
+    }
+  }
+
+  /** A client trains on its rows from where the round began, and its change joins the sum. */
+  async #clientIn(rows: Uint32Array, place: number, context: RoundContext): Promise<Intake> {
+    const { options } = this.#setup
+    const { round, ranks, schedule } = context
+    const intake = emptyIntake()
     await this.#native(({ native }) => native.beginClient())
     const { localEpochs, localSteps, clippingNorm } = this.#config
     const batches = new Batches(this.#examples.data, { ...options, rows })
@@ -195,12 +224,14 @@ class PrivateRounds implements Steps {
     const first = (round - 1) * localEpochs
     let cursor = { epoch: first, microBatch: 0 }
     const steps = Math.min(windows.steps(localEpochs), localSteps ?? Number.POSITIVE_INFINITY)
+    let microStep = place * CLIENT_MICRO_STEPS
     try {
       for (let step = 1; step <= steps; step++) {
         const window = await windows.at(cursor)
         cursor = window.next
         if (window.supervised === 0) continue
-        await this.#gradients(window, { session, round, ranks, schedule, intake })
+        await this.#gradients(window, microStep, intake, context)
+        microStep += window.batches.length
         const update = {
           ...updateOf(this.#setup, schedule, step),
           maxGradNorm: options.maxGradNorm,
@@ -212,18 +243,24 @@ class PrivateRounds implements Steps {
       if (!(error instanceof DivergedError)) throw error
       // Whoever has no finite change to give gives none; to stop here would tell that somebody has not.
       intake.clipped++
-      return
+      return intake
     }
     const norm = await this.#native(({ native }) => native.addClient({ clippingNorm, ...trained(ranks) }))
     if (!(norm <= clippingNorm)) intake.clipped++
+    return intake
   }
 
-  async #gradients(window: Window, { session, round, ranks, intake }: RoundContext): Promise<void> {
-    for (const { tokens, cuSeqlens, labels, nSupervised } of window.batches) {
+  async #gradients(
+    window: Window,
+    first: number,
+    intake: Intake,
+    { session, round, ranks }: RoundContext,
+  ): Promise<void> {
+    for (const [index, { tokens, cuSeqlens, labels, nSupervised }] of window.batches.entries()) {
       const input = {
         ...{ tokens, cuSeqlens, labels, seed: this.#setup.options.seed, step: round },
         lossScale: 1 / window.supervised,
-        microStep: intake.microSteps++,
+        microStep: first + index,
         ...inUse(ranks),
         ...regularizers(this.#setup.options),
       }
@@ -235,32 +272,47 @@ class PrivateRounds implements Steps {
     }
   }
 
-  /** Gradients of the drawn examples, each clipped on its own. */
-  async #examplesIn(drawn: number[], { session, round, ranks, intake }: RoundContext): Promise<void> {
-    const { options, signal } = this.#setup
+  /** Gradients of the drawn examples, each clipped on its own; micro-batches are dealt out to the ranks. */
+  async *#examplesIn(drawn: readonly number[], context: RoundContext): AsyncGenerator<Intake> {
     if (drawn.length === 0) return
+    const { options, signal, ranks, adapter } = this.#setup
     const { data, rows } = this.#examples
     const own = Uint32Array.from(drawn, (member) => rows[member] as number)
-    const { spec } = this.#setup.adapter.description
+    const { spec } = adapter.description
     const batches = new Batches(data, { ...apart(spec, options), rows: own, shuffle: false })
-    const { clippingNorm } = this.#config
-    for (let index = 0; index < batches.count(0); index++) {
-      signal?.throwIfAborted()
-      const { tokens, cuSeqlens, labels, nSupervised } = batches.get(0, index)
-      const input = {
-        ...{ tokens, cuSeqlens, labels, seed: options.seed, step: round, clippingNorm },
-        lossScale: 1,
-        microStep: intake.microSteps++,
-        ...inUse(ranks),
-        ...regularizers(options),
+    const count = batches.count(0)
+    const found = await ranks.together('examples of a round', async () => {
+      const parts: [index: number, part: Intake][] = []
+      for (let index = ranks.rank; index < count; index += ranks.size) {
+        signal?.throwIfAborted()
+        parts.push([index, await this.#batchIn(batches.get(0, index), index, context)])
       }
-      const { lossSum, norms } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
-      intake.clipped += norms?.reduce((sum, norm) => sum + (norm <= clippingNorm ? 0 : 1), 0) ?? 0
-      intake.tokens += tokens.length
-      if (!Number.isFinite(lossSum)) continue
-      intake.lossSum += lossSum
-      intake.supervised += nSupervised
+      return parts
+    })
+    if (!ranks.isAlone) await this.#native(({ native }) => native.sumContributions(true))
+    for (const [, part] of found.flat().sort(([a], [b]) => a - b)) yield part
+  }
+
+  async #batchIn(
+    batch: MicroBatch,
+    microStep: number,
+    { session, round, ranks }: RoundContext,
+  ): Promise<Intake> {
+    const { options } = this.#setup
+    const { clippingNorm } = this.#config
+    const { tokens, cuSeqlens, labels, nSupervised } = batch
+    const input = {
+      ...{ tokens, cuSeqlens, labels, seed: options.seed, step: round, clippingNorm, microStep },
+      lossScale: 1,
+      ...inUse(ranks),
+      ...regularizers(options),
     }
+    const { lossSum, norms } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
+    const clipped = norms?.reduce((sum, norm) => sum + (norm <= clippingNorm ? 0 : 1), 0) ?? 0
+    const counted = Number.isFinite(lossSum)
+      ? { lossSum, supervised: nSupervised }
+      : { lossSum: 0, supervised: 0 }
+    return { ...counted, tokens: tokens.length, clipped }
   }
 
   async #release(deviation: number, cohort: number, { round, ranks }: RoundContext): Promise<void> {
@@ -295,7 +347,6 @@ interface RoundContext {
   ranks: StepRanks | undefined
   /** The share of its peak that the learning rate has. */
   schedule: number
-  intake: Intake
 }
 
 function trained(ranks: StepRanks | undefined) {

@@ -34,7 +34,8 @@ import {
 } from './step.js'
 
 /** Steps of a run whose strategy does not define its own. */
-export const gradientSteps: MakeSteps = (setup, state, data) => new GradientSteps(setup, state, data)
+export const gradientSteps = ((setup, state, data) =>
+  new GradientSteps(setup, state, data)) satisfies MakeSteps
 
 /** Steps by the gradients of one window of the data each. */
 class GradientSteps implements Steps {

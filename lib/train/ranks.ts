@@ -18,8 +18,6 @@ import { addon } from '../native/addon.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
 import { closedWay, launchOf } from '../native/launcher.js'
 import type { RunOptions } from '../options/options.js'
-import { isPrivate } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
 
 interface Failure {
   code: string
@@ -280,14 +278,14 @@ export function shareOfCores(machines: readonly Machine[], rank: number): number
   return Math.max(1, Math.floor(Math.min(part, quota) + 1e-6))
 }
 
-/** @throws {UnsupportedError} for what runs in one process only */
-export function checkRanks({ optimizerInBackward }: RunOptions, strategy: StrategyConfig): void {
-  const alone = (what: string, why: string) =>
-    new UnsupportedError(`${what} runs in one process only: ${why}. Start it without mpirun.`, { what })
-  if (isPrivate(strategy))
-    throw alone(`strategy ${strategy.name} with privacy`, 'its rounds are not dealt out to ranks yet')
-  if (optimizerInBackward)
-    throw alone('optimizer_in_backward', 'gradients are used up before the ranks can add them up')
+/** @throws {UnsupportedError} for an option that works in one process only */
+export function checkRanks({ optimizerInBackward }: RunOptions): void {
+  if (!optimizerInBackward) return
+  const what = 'optimizer_in_backward'
+  throw new UnsupportedError(
+    `${what} runs in one process only: gradients are used up before the ranks can add them up. Start it without mpirun.`,
+    { what },
+  )
 }
 
 let present: Ranks | undefined

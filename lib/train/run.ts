@@ -264,7 +264,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       if (!ranks.isAlone) await this.#agree(identity, state, checkpoint)
       this.#evaluations = state.evaluations
       const { makeSteps = gradientSteps } = this.#setup
-      steps = makeSteps(this.#setup, state, data)
+      steps = await makeSteps(this.#setup, state, data)
       if (steps.privacy) this.#remarks.push(...privacyRemarks(steps.privacy))
       if (checkpoint !== null)
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
@@ -466,7 +466,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Refuses ranks that would not compute the same, before anything is written. */
   async #agree(identity: RunIdentity, state: TrainingState, checkpoint: Resumable | null): Promise<void> {
     const { base, adapter, options, ranks, use } = this.#setup
-    checkRanks(options, adapter.description.strategy)
+    checkRanks(options)
     const { strategy } = adapter.description
     await ranks.agree('start', {
       'version of lowrank': packageVersion(),

@@ -55,7 +55,7 @@ export interface StepSetup {
 }
 
 /** @param state where the run stands; it moves on with every step */
-export type MakeSteps = (setup: StepSetup, state: TrainingState, data: RunData) => Steps
+export type MakeSteps = (setup: StepSetup, state: TrainingState, data: RunData) => Steps | Promise<Steps>
 
 /** State of a run between two steps. */
 export interface TrainingState {

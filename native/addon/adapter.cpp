@@ -52,6 +52,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
                         InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
                         InstanceMethod<&AdapterHandle::add_client>("addClient"),
+                        InstanceMethod<&AdapterHandle::sum_contributions>("sumContributions"),
                         InstanceMethod<&AdapterHandle::release>("release"),
                         InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
@@ -390,6 +391,26 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
             return lowrank::add_client(context, adapter, ranks, bound);
           },
           [](Napi::Env env, double& norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+    });
+  }
+
+  /// Adds up the sums of the ranks, in their order. The first rank alone keeps the result, and the others begin an empty sum,
+  /// unless it is the last time in a round. So contributions that are dealt out one to each rank between two calls are added up
+  /// one after the other, with the same bits on any number of ranks.
+  Napi::Value sum_contributions(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const bool is_last = info[0].ToBoolean();
+      return change<bool>(
+          info.Env(),
+          [is_last](Context&, Adapter& adapter) {
+            expect_private(adapter);
+            Comm& comm = Engine::instance().comm();
+            const int64_t elements = adapter.spec().trained_elements;
+            sum_over_ranks(comm, adapter.private_sum(), elements);
+            if (!is_last && comm.rank() > 0) std::fill_n(adapter.private_sum(), elements, 0.0);
+            return true;
+          },
+          nothing);
     });
   }
 

@@ -11,10 +11,6 @@
 namespace lowrank {
 namespace {
 
-void expect_private(const Adapter& adapter) {
-  if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
-}
-
 /// Work of one thread: the ranks of a term, or a stretch of a copied weight.
 struct Part {
   const TermFacts* term = nullptr;
@@ -106,6 +102,10 @@ ChaCha20::Nonce nonce_of(uint64_t round) {
 
 double clip_factor(double norm, double bound) {
   return std::isfinite(norm) ? std::min(1.0, bound / (norm + 1e-6)) : 0.0;
+}
+
+void expect_private(const Adapter& adapter) {
+  if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
 }
 
 void begin_round(Adapter& adapter) {

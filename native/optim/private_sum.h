@@ -24,6 +24,9 @@ struct ReleaseNoise {
 /// not finite, so that such a contribution counts for nothing.
 double clip_factor(double norm, double bound);
 
+/// Throws Error("CONFIG") for an adapter without a sum of contributions.
+void expect_private(const Adapter& adapter);
+
 /// An empty sum. Of clients, also keeps the values and the optimizer's state as they are now, which are the server's.
 void begin_round(Adapter& adapter);
 

@@ -234,20 +234,13 @@ test(
 )
 
 test(
-  'private training is refused by name',
+  'optimizer_in_backward is refused by name',
   async () => {
-    const { config } = project({
-      strategy: {
-        name: 'dp-dylora',
-        clients: { partition: 'iid', count: 8 },
-        noise_multiplier: 1,
-        rounds: 2,
-      },
-      max_steps: undefined,
-    })
+    const { config } = project({ optimizer_in_backward: true, max_grad_norm: 0 })
     const refused = await trainOn('MPICH', 2, config)
     expect(refused.code).not.toBe(0)
-    expect(refused.stderr).toContain('strategy dp-dylora with privacy runs in one process only')
+    expect(refused.stderr.match(/error: /g)).toHaveLength(1)
+    expect(refused.stderr).toContain('optimizer_in_backward runs in one process only')
   },
   TIMEOUT,
 )

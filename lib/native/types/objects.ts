@@ -196,6 +196,11 @@ export interface NativeAdapter {
    * Adds what a client changed, clipped; the norm before clipping, of which one that is not finite counts for nothing.
    */
   addClient(options: TrainedRanks & { clippingNorm: number }): Job<number>
+  /**
+   * Adds up the sums of all ranks, in the order of ranks; all of them have to call it.
+   * @param isLast the last time in a round, when all ranks keep the result and not the first one alone
+   */
+  sumContributions(isLast: boolean): Job<void>
   /** Brings back what the round began with, and makes (sum + noise) / cohort the gradient of the next step. */
   release(options: Release): Job<void>
   /** Regularizes, clips, updates the trained parameters, follows importances and zeroes the gradients. */

@@ -76,8 +76,8 @@ export const privacy = [
   ),
   rounds(
     'lib/federated/rounds.ts',
-    'kept ? Buffer.from(kept.key',
-    'false ? Buffer.from(kept.key',
+    'const key = kept',
+    'const key = false',
     'a run that goes on has another key',
     'go on for the same clients',
   ),
@@ -97,8 +97,8 @@ export const privacy = [
   ),
   rounds(
     'lib/federated/rounds.ts',
-    'seed: options.seed, step: round, clippingNorm }',
-    'seed: options.seed, step: round, clippingNorm: 4 * clippingNorm }',
+    'step: round, clippingNorm, microStep }',
+    'step: round, clippingNorm: 4 * clippingNorm, microStep }',
     'an example is clipped to more than is said',
     'examples contribute no more than the clipping norm each',
   ),
