@@ -1,4 +1,4 @@
-/** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
+/** An adapter attached to a loaded model: trained, saved, and detached. Its weights live in native memory. */
 import * as z from 'zod'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from '../base/base.js'
 import { badArgument, callback, checkedOptions, checkedPath, path } from '../core/arguments.js'
@@ -55,32 +55,35 @@ import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
-/** Options of `Adapter.train` besides those of the run. */
+/** Options of `Adapter.train` beyond the hyperparameters in `TrainOptions`. */
 export interface TrainControl {
-  /** Data to evaluate on, before the first step, every `evalSteps` and at the end. */
+  /** Data to evaluate on: before the first step, every `evalSteps`, and at the end. */
   evalDataset?: DatasetArgument | null
-  /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
+  /** Fraction of the training data to hold out instead of passing `evalDataset`, in [0, 1). Default 0. */
   evalFraction?: number
   /**
-   * Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. Of private runs it gets the
-   * adapter alone, and the rest goes to `<outputDir>-secret` beside it.
+   * Folder for the adapter, metrics.jsonl, and checkpoints; without one, nothing is written. For private runs it
+   * receives only the adapter, and everything else goes to a sibling folder, `<outputDir>-secret`.
    */
   outputDir?: string | null
-  /** Replace what an earlier run left in `outputDir`. Default false: a folder that holds its result is an error. */
+  /** Overwrite the result of an earlier run in `outputDir`. Default false: a folder that holds a result is an error. */
   force?: boolean
-  /** Go on from a checkpoint: its path, or true for the newest of `outputDir`. */
+  /** Checkpoint to resume from: its path, or true for the newest in `outputDir`. Default false. */
   resume?: string | boolean
-  /** Ends the run after the running step, with a checkpoint if there is an `outputDir`. */
+  /** Stops the run after the current step, saving a checkpoint if there is an `outputDir`. */
   signal?: AbortSignal
-  /** Rows that `TrainingRun.samples` asks when the run is over; never of private runs. Default 0. */
+  /**
+   * Number of rows for which `TrainingRun.samples` generates answers after the run; private runs never sample. Default
+   * 0.
+   */
   sampleRows?: number
-  /** Write report.html, the page of the run, to `outputDir` when the run is over, however it ended. Default true. */
+  /** Write the report of the run, report.html, to `outputDir` when the run ends, even if it failed. Default true. */
   report?: boolean
-  /** Also write the events for TensorBoard, to `runs/` in `outputDir`. Default `none`. */
+  /** Also log events for TensorBoard, to `runs/` in `outputDir`. Default `none`. */
   reportTo?: ReportTo
-  /** Command that repeats the run, for its record and report. Default null. */
+  /** Command line that reproduces the run, stored in its record and report. Default null. */
   command?: string | null
-  /** Called while the data is read. */
+  /** Called as the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
   /** Called after every batch of an evaluation. */
   onEvalProgress?: (progress: EvaluateProgress) => void
@@ -104,16 +107,18 @@ const saveAdapterSchema = z.strictObject({
   rank: integer(1).nullable().default(null),
 })
 
-/** An adapter on a model: it is trained, saved, merged and exported. Memory is held until `detach()`. */
+/** An adapter attached to a model, which can be trained, saved, merged, and exported. Holds memory until `detach()`. */
 export class Adapter {
-  /** Unlike that of any other adapter on the model. */
+  /** Unique among the adapters of the model. */
   readonly name: string
   readonly strategy: StrategyConfig
-  /** Paths of the linears that it adapts. */
+  /** Paths of the linear layers that the adapter modifies. */
   readonly targets: readonly string[]
-  /** Warnings about valid but rarely intended settings, such as a rank larger than a linear; a sentence each. */
+  /**
+   * Warnings about settings that are valid but rarely intended, such as a rank larger than a layer; one sentence each.
+   */
   readonly remarks: readonly string[]
-  /** Numbers that train; 0 for an adapter that was loaded for use only. */
+  /** Number of trainable parameters; 0 for an adapter that was loaded for inference. */
   readonly trainableParameters: number
   readonly #base: BaseModel
   readonly #state: AdapterState
@@ -143,8 +148,8 @@ export class Adapter {
   }
 
   /**
-   * Weight of its output in `evaluate` and `generate`: 1 by default, 0 is off. Training always uses 1.
-   * @throws {ConfigError} for anything but a finite number
+   * Weight of the adapter's output in `evaluate` and `generate`: 1 by default; 0 turns it off. Training always uses 1.
+   * @throws {ConfigError} unless the value is a finite number
    */
   get weight(): number {
     return this.#weight
@@ -155,10 +160,12 @@ export class Adapter {
   }
 
   /**
-   * Number of ranks in use, from the first, in all uses except training: `evaluate`, `generate`, `merge`
-   * and the rest. null, the default, is all. Only of adapters that were trained for it, with `dylora()`.
-   * @throws {ConfigError} for a rank that it does not have
-   * @example for (const rank of [1, 2, 4, 8]) { adapter.rank = rank; console.log(rank, await model.evaluate('val.jsonl')) }
+   * Rank at which the adapter is used everywhere except in training, e.g. in `evaluate`, `generate`, and `merge`: only
+   * the first `rank` ranks take part. The default, null, uses all of them. Only adapters trained with `dylora()` can be
+   * truncated.
+   * @throws {ConfigError} for a rank that the adapter does not have
+   * @example for (const rank of [1, 2, 4, 8]) { adapter.rank = rank; console.log(rank, await
+   * model.evaluate('val.jsonl')) }
    */
   get rank(): number | null {
     return this.#rank
@@ -169,16 +176,16 @@ export class Adapter {
   }
 
   /**
-   * A training run over this adapter alone. Nothing happens until the run is iterated over; its planned memory is
-   * known at once.
-   * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for use only
+   * Creates a run that trains this adapter alone. Training starts when the run is iterated; its memory plan is
+   * available immediately.
+   * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for inference
    * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
    */
   train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
     return this.trainOn(data, options, prepareData)
   }
 
-  /** As `train`, where somebody else has read the data. @internal */
+  /** Like `train`, but with a caller-supplied data reader. @internal */
   trainOn(
     data: DatasetArgument,
     options: Partial<TrainOptions> & TrainControl,
@@ -204,7 +211,7 @@ export class Adapter {
     } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
     const rated = withOwnRate(own, this.strategy)
-    // Rows of classes are as many as are asked for, whatever their length.
+    // Classification needs exactly the requested number of rows per batch, whatever their lengths.
     const parsed = rated.task === 'classification' ? { ...rated, packing: false } : rated
     if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
@@ -231,7 +238,7 @@ export class Adapter {
     const plans = trainingPlans(this.#state.description.spec, parsed, this.#base, evaluates)
     const folders = outputDir === null ? null : foldersOf(outputDir, this.strategy)
     const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, scratchFolder(folders))
-    // Rows of a private run are its clients'.
+    // Rows of a private run belong to its clients and must not leak into samples.
     const control = {
       sampleRows: isPrivate(this.strategy) ? 0 : sampleRows,
       ...(signal ? { signal } : {}),
@@ -260,7 +267,7 @@ export class Adapter {
     })
   }
 
-  /** @throws {UnsupportedError} for what has no kernels on a GPU */
+  /** @throws {UnsupportedError} for options without GPU kernels */
   #checkDevice({ task, labelSmoothingFactor, neftuneNoiseAlpha }: TrainOptions): void {
     const { device } = this.#base
     if (device === 'cpu') return
@@ -279,7 +286,7 @@ export class Adapter {
     )
   }
 
-  /** @throws {ConfigError} for a task that the head of the model is not for */
+  /** @throws {ConfigError} when the task does not match the head of the model */
   #checkHead({ task }: TrainOptions): void {
     const { labels, name } = this.#base
     if ((task === 'classification') === (labels !== null)) return
@@ -297,7 +304,7 @@ export class Adapter {
       const state = optimizerState({ ...options, optimizer }, this.strategy)
       return new MemoryReport(translated(() => native.plan([{ adapter: this.#state.native, state }], plans)))
     }
-    // The base is loaded, and so counts as there.
+    // The base model is already loaded, so its memory counts as available.
     const { peakBytes: loaded } = translated(() => native.plan([], {}))
     const card = cardOf(this.#base.device)
     const available = card
@@ -307,18 +314,18 @@ export class Adapter {
   }
 
   /**
-   * Saves it as a folder that PEFT loads. While it is trained, it is saved as it is between two steps.
-   * @param options.form `lora`: as the plain LoRA that computes the same, for programs that read no other kind. Default
-   * `own`: in the form of its strategy
-   * @param options.rank of what was trained with `dylora()`, as the plain LoRA of its first ranks; default null: all of
-   * them, whatever `adapter.rank` is. Of others, with the form `lora`: as the LoRA of this rank whose change of the
-   * weights is nearest; default null: as one that computes the same
-   * @returns how far what is saved is from the adapter: 0, or for the nearest LoRA the norm of the difference over that of
-   * the change
-   * @throws {ConfigError} for a rank that it does not have
-   * @throws {UnsupportedError} when no LoRA computes the same, and no rank is given
+   * Saves the adapter as a folder that PEFT can load. During training it saves the state between two steps.
+   * @param options.form `own` (default) saves in the format of the adapter's strategy; `lora` saves an equivalent plain
+   * LoRA, for programs that support no other kind
+   * @param options.rank for adapters trained with `dylora()`: saves a plain LoRA of the first `rank` ranks; default
+   * null, all of them regardless of `adapter.rank`. For others, with form `lora`: saves the LoRA of this rank closest
+   * to the adapter's weight update; default null, an exactly equivalent LoRA
+   * @returns the error of the saved adapter: 0 if exact, else the norm of the difference relative to the norm of the
+   * weight update
+   * @throws {ConfigError} for a rank that the adapter does not have
+   * @throws {UnsupportedError} when no equivalent LoRA exists and no rank is given
+   * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
    * @example const { error } = await adapter.save('plain', { form: 'lora', rank: 16 })
-   * @throws {WriteError} when the disk refuses; nothing is left half written
    */
   async save(path: string, options: { form?: 'own' | 'lora'; rank?: number | null } = {}): Promise<Saved> {
     this.#lifetime.check()
@@ -330,10 +337,10 @@ export class Adapter {
   }
 
   /**
-   * Writes the model with this adapter, at its `rank`, merged in as a Hugging Face folder, and compares what it wrote
-   * with the two. Other adapters and weights do not count.
-   * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
-   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * Merges this adapter, at its `rank`, into the model, writes the result as a Hugging Face folder, and compares what
+   * was written with the original. Ignores other adapters and all adapter weights.
+   * @throws {ConfigError} when the destination exists, or a value does not fit the dtype
+   * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
    * @example const { check } = await adapter.merge('merged', { dtype: 'bf16' })
    */
   async merge(folder: string, options: SaveOptions = {}): Promise<Written> {
@@ -350,11 +357,11 @@ export class Adapter {
   }
 
   /**
-   * Writes the model with this adapter, at its `rank`, or the adapter alone, in a form that other programs read, and
-   * compares what it wrote with the two. Other adapters and weights do not count.
-   * @throws {ConfigError} when the place is taken, or options do not go together
-   * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
-   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * Exports the model with this adapter merged at its `rank`, or the adapter alone, in a format for other programs, and
+   * compares what was written with the original. Ignores other adapters and all adapter weights.
+   * @throws {ConfigError} when the destination exists, or options conflict
+   * @throws {UnsupportedError} for a model, tokenizer, or adapter that the format cannot represent
+   * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
    * @example await adapter.export('model.gguf', { format: 'gguf', dtype: 'q8_0' })
    */
   async export(path: string, options: ExportOptions): Promise<Written> {
@@ -371,16 +378,17 @@ export class Adapter {
   }
 
   /**
-   * Adds the gradient of a loss over a batch of token rows to the adapter's: the step that all training is made of. Calls
-   * run in the order in which they were made, awaited or not; the same calls give the same bits.
-   * @param batch rows of tokens; for `dpo` and `orpo` pairs of them
-   * @param loss `cross_entropy`, `dpo`, `orpo`, `kto`, `importance_sampling`, or `{ name, …options }`; or a function that is
-   * given the log-probability of every token and returns the loss and its gradient. It must not wait for a call of this
-   * adapter, which waits for it.
-   * @throws {ConfigError} for a row or option that is wrong, naming row and field, and for gradients that are not divided
-   * alike
-   * @throws {DivergedError} when the loss is no finite number; like any failure, it clears the gradient
-   * @throws {UnsupportedError} for private strategies, strategies whose steps depend on the length of a run, and on a GPU
+   * Accumulates the gradient of a loss over a batch of token rows: the building block of custom training loops. Calls
+   * run in the order they are made, awaited or not; the same sequence of calls gives bit-identical results.
+   * @param batch rows of tokens; for `dpo` and `orpo`, pairs of rows
+   * @param loss `cross_entropy`, `dpo`, `orpo`, `kto`, `importance_sampling`, or `{ name, …options }`; or a function
+   * that receives the log-probability of every token and returns the loss and its gradient. The function must not await
+   * another call on this adapter: that call would wait for the function, a deadlock.
+   * @throws {ConfigError} for an invalid row or option, naming the row and field, or when accumulated gradients use
+   * different normalizers
+   * @throws {DivergedError} when the loss is not finite; like any failure, this clears the gradient
+   * @throws {UnsupportedError} for private strategies, strategies whose steps depend on the length of a run, and on a
+   * GPU
    * @example
    * const { loss } = await adapter.forwardBackward([{ tokens, weights }], 'cross_entropy')
    * const { gradNorm } = await adapter.optimStep({ learningRate: 1e-4 })
@@ -394,18 +402,18 @@ export class Adapter {
   }
 
   /**
-   * Updates the adapter by AdamW and the gradients since the last update, which are used up.
-   * @returns the norm of the gradient before clipping, and the number of steps so far
-   * @throws {ConfigError} when no gradient has been accumulated, or for an option that is wrong
+   * Updates the adapter with AdamW from the gradients accumulated since the last update, and clears them.
+   * @returns the gradient norm before clipping, and the number of steps so far
+   * @throws {ConfigError} when no gradient has been accumulated, or for an invalid option
    */
   async optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
     return this.use(() => this.#lowLevel('optimStep()').optimStep(options))
   }
 
   /**
-   * Log-probability of each token of some rows, with this adapter alone at all of its ranks and without dropout.
-   * @returns an array per row, in nats, whose entry 0 is 0
-   * @throws {ConfigError} for a row or option that is wrong
+   * Log-probability of each token in a batch of rows, using this adapter alone at its full rank and without dropout.
+   * @returns one array per row, in nats; entry 0 is always 0, since the first token has no context
+   * @throws {ConfigError} for an invalid row or option
    */
   async forward(
     batch: readonly Row[],
@@ -425,7 +433,7 @@ export class Adapter {
     return this.#primitive
   }
 
-  /** Takes it off the model and frees its memory, after work in flight. */
+  /** Detaches the adapter from the model and frees its memory, after pending work has finished. */
   async detach(): Promise<void> {
     this.#detached(this)
     await this.#lifetime.dispose(async () => {
@@ -434,17 +442,17 @@ export class Adapter {
     })
   }
 
-  /** The same as `detach`, for `await using`. */
+  /** Same as `detach`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.detach()
   }
 
-  /** Runs native work that needs the adapter. @internal */
+  /** Runs native work that needs the adapter, which stays alive until the work is done. @internal */
   use<T>(work: (state: AdapterState) => Promise<T>): Promise<T> {
     return this.#lifetime.use(() => this.#base.lifetime.use(() => work(this.#state)))
   }
 
-  /** Native state, for sessions of the model. @internal */
+  /** Native state, used by the sessions of the model. @internal */
   get state(): AdapterState {
     this.#lifetime.check()
     return this.#state
@@ -463,7 +471,7 @@ export class Adapter {
     throw badArgument(rank, `adapter ${this.name}`, 'rank', `${ranks} for all ranks`)
   }
 
-  /** Marks it as being trained; returns what marks the end. */
+  /** Marks the adapter as in training; returns a function that clears the mark. */
   #claim(): () => void {
     if (this.#training)
       throw new ConfigError('this adapter is being trained by another run; finish or leave that one first.')
@@ -480,16 +488,14 @@ export class Adapter {
   }
 }
 
-/**
- * The column that names the client of each row, where the strategy has clients; private runs hold out whole clients.
- */
+/** The column that identifies each row's client, if the strategy has clients. Private runs hold out whole clients. */
 export function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy' | 'holdOutGroups'> {
   const clients = rulesOf(strategy).privacy?.(strategy)?.clients ?? null
   const groupBy = clientColumn(clients)
   return groupBy === undefined ? {} : { groupBy, holdOutGroups: clients?.partition === null }
 }
 
-/** @throws {ConfigError} for anything but a finite number */
+/** @throws {ConfigError} unless the weight is a finite number */
 export function checkedWeight(weight: unknown, name: string): number {
   if (typeof weight === 'number' && Number.isFinite(weight)) return weight
   throw badArgument(weight, `adapter ${name}`, 'weight', 'a finite number; 0 is off')

@@ -1,4 +1,4 @@
-/** Native adapters of a model, new ones and those of files. */
+/** Creates native adapters for a model, either new or read from files. */
 import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
@@ -12,7 +12,7 @@ import { rulesOf } from '../strategies/index.js'
 import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
 import { describeQuantization } from '../weights/quantization.js'
 
-/** @throws {ConfigError} when the strategy stands for another quantization than the model's */
+/** @throws {ConfigError} when the strategy requires a different quantization than the model's */
 export function checkStandsFor(base: BaseModel, strategy: StrategyConfig): void {
   const defaults = rulesOf(strategy).defaults(strategy)
   for (const key of ['quantization', 'embeddingQuantization'] as const) {
@@ -40,7 +40,7 @@ export function createAdapter(
   return { description, ...about, optimizer: null, native, version: 0, turns: new Turns() }
 }
 
-/** A new adapter with its start values. */
+/** Creates a new adapter with its initial values. */
 export async function newState(
   base: BaseModel,
   strategy: StrategyConfig,
@@ -57,7 +57,7 @@ export async function newState(
   })
 }
 
-/** Reads what is known of an adapter folder or a .gguf adapter, values left out. */
+/** Reads the metadata of an adapter folder or a .gguf adapter, but not its weights. */
 export function openAdapter(path: string, base: BaseModel): Promise<AdapterFolder> {
   const { graph, sites, weights } = base
   if (path.endsWith('.gguf')) checkWritesText(base, `the adapter ${path}`)
@@ -66,7 +66,7 @@ export function openAdapter(path: string, base: BaseModel): Promise<AdapterFolde
     : openAdapterFolder(path, sites, weights)
 }
 
-/** The adapter of a folder with its values. */
+/** Creates an adapter from a folder and reads its weights. */
 export function attachedState(
   base: BaseModel,
   folder: AdapterFolder,
@@ -86,7 +86,7 @@ export function attachedState(
   })
 }
 
-/** Frees it where filling it fails. */
+/** Frees the native adapter if filling it fails. */
 async function kept(state: AdapterState, fill: () => Promise<void>): Promise<AdapterState> {
   try {
     await fill()

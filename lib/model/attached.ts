@@ -1,4 +1,4 @@
-/** The adapters on a model: their names, and which of them act. */
+/** The adapters attached to a model: their names, and which of them are active. */
 import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
@@ -13,18 +13,18 @@ export class AttachedAdapters {
   readonly #gone: () => void
   readonly #adapters = new Set<Adapter>()
 
-  /** @param gone called when one was detached */
+  /** @param gone called after an adapter was detached */
   constructor(base: BaseModel, gone: () => void) {
     this.#base = base
     this.#gone = gone
   }
 
-  /** In the order in which they came. */
+  /** In the order in which they were attached. */
   get all(): readonly Adapter[] {
     return [...this.#adapters]
   }
 
-  /** @throws {ConfigError} when there is none of that name */
+  /** @throws {ConfigError} when no adapter has that name */
   named(name: string): Adapter {
     for (const adapter of this.#adapters) if (adapter.name === name) return adapter
     const names = this.all.map((adapter) => adapter.name)
@@ -36,7 +36,7 @@ export class AttachedAdapters {
     )
   }
 
-  /** Another may have taken the name while this one was being read: then it gets a number, as without a name. */
+  /** Appends a number if the name is taken, which can happen while this adapter is being read. */
   add(wanted: string, state: AdapterState): Adapter {
     const taken = new Set(this.all.map(({ name }) => name))
     let name = wanted
@@ -58,13 +58,13 @@ export class AttachedAdapters {
       )
   }
 
-  /** Sets which of them act, by their weights; the others are off. */
+  /** Activates the chosen adapters at their weights and turns the others off. */
   use(choices: unknown): void {
     const chosen = this.#resolve(choices, 'use()', 'choices')
     for (const adapter of this.#adapters) adapter.weight = chosen.get(adapter) ?? 0
   }
 
-  /** The adapters of a choice with their weights. */
+  /** Resolves choices to adapters and their weights. */
   #resolve(choices: unknown, name: string, argument: string): Map<Adapter, number> {
     if (!Array.isArray(choices)) throw badArgument(choices, name, argument, `a list, each item ${CHOICE}`)
     const chosen = new Map<Adapter, number>()
@@ -74,7 +74,7 @@ export class AttachedAdapters {
       const adapter = typeof named === 'string' ? this.named(named) : named
       if (!(adapter instanceof Adapter)) throw badArgument(choice, name, `${argument}.${index}`, CHOICE)
       if (!this.#adapters.has(adapter)) {
-        void adapter.state // throws if it was detached, which says more
+        void adapter.state // throws a more specific error if it was detached
         throw new ConfigError(
           `the adapter ${adapter.name} is not attached to the model ${this.#base.name}; load it there with loadAdapter().`,
         )
@@ -86,12 +86,12 @@ export class AttachedAdapters {
     return chosen
   }
 
-  /** The adapters with a weight other than 0, as they act. */
+  /** The active adapters: those with a nonzero weight. */
   acting(): ActiveAdapter[] {
     return this.#active(this.all.map((adapter) => [adapter, adapter.weight]))
   }
 
-  /** The adapters in the option `adapters` of a function; without it the acting ones. */
+  /** The adapters given in a function's `adapters` option; without it, the active ones. */
   chosen(choices: unknown, name: string): ActiveAdapter[] {
     return choices === undefined ? this.acting() : this.#active(this.#resolve(choices, name, 'adapters'))
   }

@@ -1,6 +1,6 @@
 /**
- * A conversation with a model: its turns, what of them fits the context, and the key/value cache that is kept from one
- * answer to the next, so that only what is new goes through the model.
+ * A conversation with a model: its messages, how they are truncated to fit the context, and the key/value cache that is
+ * reused between answers, so that only new tokens go through the model.
  */
 import * as z from 'zod'
 import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
@@ -31,33 +31,34 @@ import {
   warnOfMismatch,
 } from '../train/prompting.js'
 
-/** Options of `Model.chat`; those of the answers can be changed for each. */
+/** Options of `Model.chat`. Generation options can be overridden for each answer. */
 export interface ChatOptions extends Partial<GenerateOptions> {
-  /** System prompt. Default: the system prompt that every row of the training had. */
+  /** System prompt. Default: the one shared by every row of the adapter's training data, if any. */
   system?: string | null
   /**
-   * True if turns go through the chat template. Default: as the adapter was trained, else true if the model has one.
+   * Whether messages go through the chat template. Default: as in the adapter's training; otherwise true if the model
+   * has a template.
    */
   chatTemplate?: boolean
-  /** Turns that were there before, `user` and `assistant` by turns. */
+  /** Earlier messages of the conversation, alternating `user` and `assistant`. */
   messages?: readonly ChatMessage[]
-  /** Tokens of history and answer together. Default 4096, or what the model takes where that is less. */
+  /** Maximum tokens of history and answer combined. Default: 4096, or the model's limit if that is lower. */
   contextTokens?: number
 }
 
 /** An answer with its statistics. */
 export interface ChatAnswer extends Generation {
-  /** Tokens of the history with the question, as the model saw them. */
+  /** Number of tokens in the rendered history, including the question. */
   promptTokens: number
-  /** Prompt tokens that were in the cache already. */
+  /** Number of prompt tokens that were already in the cache. */
   reusedTokens: number
-  /** Messages, from the oldest on, that have been left out since they no longer fit the context. */
+  /** Number of oldest messages dropped so far because they no longer fit the context. */
   droppedMessages: number
 }
 
 const CONTEXT_TOKENS = 4096
 const schema = generateSchema.extend({
-  // Longer than a generation's: an answer that breaks off is of no use.
+  // Higher than the default of `generate`, since a truncated answer is useless in a chat.
   maxNewTokens: integer(1).default(512),
   contextTokens: integer(2).optional(),
   ...promptShape,
@@ -69,22 +70,22 @@ const schema = generateSchema.extend({
 })
 const sendSchema = textSchema.omit({ chatTemplate: true, system: true })
 
-/** Chooses the adapters of an answer. @internal */
+/** Returns the adapters to use for an answer. @internal */
 export type ChooseAdapters = () => ActiveAdapter[]
 
-/** A conversation with a model: keeps the turns, and the key/value cache of what the model has read of them. */
+/** A conversation with a model. Keeps the messages and the key/value cache of the tokens the model has processed. */
 export class Chat {
-  /** Tokens of history and answer together. */
+  /** Maximum tokens of history and answer combined. */
   readonly contextTokens: number
   /**
-   * True if turns are passed as plain text, line after line: the model has no chat template, or the adapter was
+   * Whether messages are passed as plain text, one per line, because the model has no chat template or the adapter was
    * trained on raw text.
    */
   readonly plain: boolean
   readonly #base: BaseModel
   readonly #tokenizer: WorkerTokenizer
   readonly #options: GenerateOptions
-  /** Prompt format of the adapters that were active when the chat began. */
+  /** Prompt format of the adapters that were active when the chat was created. */
   readonly #format: KnownFormat
   readonly #adapters: ChooseAdapters
   readonly #lifetime: Lifetime
@@ -93,7 +94,7 @@ export class Chat {
   #messages: ChatMessage[]
   #dropped = 0
   #decoder: Decoder | undefined
-  /** The adapters with which the cache was computed. */
+  /** The adapters used to compute the cache. */
   #filledBy: (ActiveAdapter & { version: number })[] | undefined
   #answering = false
 
@@ -139,8 +140,8 @@ export class Chat {
   }
 
   /**
-   * System prompt; may be changed between two answers.
-   * @throws {ConfigError} for anything but a text or null
+   * System prompt; may be changed between answers.
+   * @throws {ConfigError} unless the value is a string or null
    */
   get system(): string | null {
     return this.#system
@@ -150,17 +151,17 @@ export class Chat {
     this.#system = system === null ? null : checkedText(system, 'chat', 'system', 'a text, or null for none')
   }
 
-  /** The turns so far, those included that no longer fit the context. */
+  /** All messages so far, including those that no longer fit the context. */
   get messages(): readonly ChatMessage[] {
     return this.#messages
   }
 
   /**
-   * Says something to the model: yields its answer as it comes and returns what it came to. An answer that is broken
-   * off, by the signal or by leaving the loop, stays as far as it came.
-   * @throws {ConfigError} for an option out of range, a text that is too long for the context, or while another answer
-   * is being given
-   * @throws {DataError} when the chat template refuses the messages
+   * Sends a message to the model: yields the answer as it is generated and returns it with statistics. If generation is
+   * interrupted, by the signal or by leaving the loop, the partial answer is kept.
+   * @throws {ConfigError} for an option out of range, a text too long for the context, or when another answer is still
+   * being generated
+   * @throws {DataError} when the chat template rejects the messages
    * @example for await (const part of chat.send('Hello')) process.stdout.write(part)
    */
   async *send(
@@ -202,7 +203,7 @@ export class Chat {
       }
     } finally {
       this.#answering = false
-      // A question without any answer would be one too many for most templates.
+      // Most templates reject two user messages in a row, so an unanswered question is removed.
       if (answer === '') {
         this.#messages.length = before.length
         this.#dropped = before.dropped
@@ -210,7 +211,7 @@ export class Chat {
     }
   }
 
-  /** Forgets the turns; the system text stays. */
+  /** Clears the messages but keeps the system prompt. */
   reset(): void {
     if (this.#answering)
       throw new ConfigError('this chat is still answering; stop the answer before reset().')
@@ -224,21 +225,21 @@ export class Chat {
     await this.#lifetime.dispose(() => this.#close())
   }
 
-  /** The same as `dispose`, for `await using`. */
+  /** Same as `dispose`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
   }
 
   /**
-   * The prompt, once the oldest turns are dropped that leave no room for `reserve` tokens of an answer. Then half of
-   * the context is made free: dropping a turn empties the cache, so it should not happen at every turn.
+   * Renders the prompt, dropping the oldest messages if fewer than `reserve` tokens would be left for the answer. It
+   * then frees half of the context: dropping messages invalidates the cache, so it should not happen on every message.
    */
   async #fitting(reserve: number, signal: AbortSignal | undefined): Promise<Int32Array> {
     let prompt = await this.#prompt(signal)
     if (prompt.length + reserve <= this.contextTokens) return prompt
     const last = this.#messages.length - 1
     while (prompt.length > this.contextTokens >> 1 && this.#dropped < last) {
-      // Up to the next question: templates want one to begin with.
+      // Drops up to the next question, since templates expect the first message to be one.
       do this.#dropped++
       while (this.#dropped < last && this.#messages[this.#dropped]?.role !== 'user')
       prompt = await this.#prompt(signal)
@@ -267,7 +268,7 @@ export class Chat {
     return [...(this.system === null ? [] : [this.system]), ...turns].join('\n')
   }
 
-  /** The cache, or a new one if it was filled with other adapters or other values of theirs. */
+  /** Returns the decoder with its cache, or a new one if the adapters or their values have changed. */
   async #decoderNow(): Promise<Decoder> {
     const filledBy = this.#adapters().map((active) => ({ ...active, version: active.state.version }))
     const same =
@@ -283,7 +284,10 @@ export class Chat {
     return this.#decoder
   }
 
-  /** Frees the cache, with its hold on adapters, unless it is in use; the next answer makes a new one. @internal */
+  /**
+   * Frees the cache and its references to adapters, unless an answer is in progress; the next answer creates a new one.
+   * @internal
+   */
   releaseCache(): void {
     if (!this.#answering) this.#close()
   }

@@ -1,4 +1,4 @@
-/** Loading of a model: its files, the choice of how weights are held, and threads. */
+/** Loads a model: reads its files, chooses storage formats, and sets the thread count. */
 import * as z from 'zod'
 import type { BaseModel } from '../base/base.js'
 import { callback, checkedOptions, checkedPath } from '../core/arguments.js'
@@ -40,45 +40,55 @@ import { Model } from './model.js'
 /** Options of `loadModel`. */
 export interface LoadOptions extends HubOptions {
   /**
-   * Quantization of the linears: `none`, `nf4` or `fp4` (with double quantization), `int8`, or the result of `nf4()`,
-   * `fp4()`, or `int8()`; `keep` leaves the blocks of a GGUF file as they are. Default: as the files of
-   * bitsandbytes are, if they are that, else `defaultQuantization`.
+   * Quantization of the linear layers: `none`, `nf4` or `fp4` (with double quantization), `int8`, or the result of
+   * `nf4()`, `fp4()`, or `int8()`; `keep` uses the blocks of a GGUF file unchanged. Default: the quantization of a
+   * bitsandbytes checkpoint if it is one, else `defaultQuantization`.
    */
   quantization?: Quantization['type'] | Quantization
   /**
-   * The same for embedding and head, which are one where they are tied. Default `none`, or `keep` where `quantization`
-   * is that.
+   * Quantization of the embedding and the head, which share one matrix in models with tied weights. Default `none`, or
+   * `keep` if `quantization` is `keep`.
    */
   embeddingQuantization?: Quantization['type'] | Quantization
   /**
-   * Load it as a classifier: names of at least two classes, in the order of their ids. Its head scores these in place of
-   * tokens, from the last token of a text, and is trained and saved with an adapter. Default: a model of tokens.
+   * Load the model as a classifier with these class names, at least two, in the order of their ids. The head then
+   * scores classes instead of tokens, from the last token of a text, and is trained and saved with an adapter. Default:
+   * a language model.
    */
   labels?: readonly string[]
-  /** For files that are not quantized, when `quantization` is absent. Default `none`. */
+  /** Quantization of unquantized files when `quantization` is not given. Default `none`. */
   defaultQuantization?: Quantization['type'] | Quantization
-  /** Type of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
+  /**
+   * Data type of matrix operands: `fp32`, `bf16`, or `auto` (default), which picks bf16 if the CPU multiplies it
+   * faster.
+   */
   precision?: PrecisionOption
   /**
-   * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model
-   * may be larger than memory; `true` chooses. On a GPU they lie in pinned memory of the host, and this is what of them is
-   * on the GPU at a time. Default false.
+   * Keep the weights in a file and at most this many bytes of them in memory, e.g. `2GiB`, so that a model may be
+   * larger than memory; `true` chooses the size. On a GPU the weights stay in pinned host memory, and the size limits
+   * how much of them is on the GPU at a time. Default false.
    */
   pagedWeights?: boolean | string
-  /** Device to run on: `auto` (default), `cpu`, `cuda` (the first GPU that can be used), or `cuda:N`. `auto` is `cuda` if there is one. */
+  /**
+   * Device to run on: `auto` (default), `cpu`, `cuda` (the first usable GPU), or `cuda:N`. `auto` uses a GPU if there
+   * is one.
+   */
   device?: DeviceOption
-  /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
+  /**
+   * Number of CPU threads, for the whole process. Default `auto`: LOWRANK_THREADS, else all CPUs available to the
+   * process.
+   */
   threads?: number | 'auto'
   /**
-   * Keep the weights on the disk as they are held, where quantizing them took more than half a second, and map them
-   * from there the next time. Default true; see `LOWRANK_WEIGHT_CACHE`.
+   * Cache the quantized weights on disk if quantizing took more than half a second, and memory-map them on the next
+   * load. Default true; see `LOWRANK_WEIGHT_CACHE`.
    */
   cacheWeights?: boolean
-  /** Called after every tensor. */
+  /** Called after each tensor. */
   onProgress?: (progress: LoadProgress) => void
   /**
-   * Called with what is allowed and seldom meant in how the model is used, such as a chat with an adapter that was
-   * trained on raw text; a sentence, each once. Default: `process.emitWarning`.
+   * Called with warnings about usage that is allowed but rarely intended, such as chatting with an adapter that was
+   * trained on raw text; one sentence each, never repeated. Default: `process.emitWarning`.
    */
   onWarning?: (message: string) => void
 }
@@ -101,14 +111,14 @@ const loadSchema = z.strictObject({
 })
 
 /**
- * Loads a model. Weights go from the file into their format piece by piece; the full-precision model is never in
- * memory.
- * @param name a folder with config.json and safetensors, a .gguf file, or a name on the Hugging Face hub:
- * `owner/name`, `owner/name/file.gguf`, each also with `@revision`; what exists on disk goes first
+ * Loads a model. Weights are converted to their storage format tensor by tensor, so the full-precision model is never
+ * in memory as a whole.
+ * @param name a folder with config.json and safetensors, a .gguf file, or a name on the Hugging Face Hub: `owner/name`
+ * or `owner/name/file.gguf`, optionally with `@revision`; local paths take precedence
  * @throws {ConfigError} for a device that cannot be used
- * @throws {FileFormatError} when files are missing, truncated or malformed
- * @throws {HubError} when the hub does not have it, does not give it, or cannot be reached
- * @throws {UnsupportedError} for an architecture or dtype that is not here
+ * @throws {FileFormatError} when files are missing, truncated, or malformed
+ * @throws {HubError} when the model is not on the Hub, access is denied, or the Hub cannot be reached
+ * @throws {UnsupportedError} for an unsupported architecture or dtype
  * @example const model = await loadModel('HuggingFaceTB/SmolLM2-135M', { quantization: nf4() })
  */
 export async function loadModel(name: string, options: LoadOptions = {}): Promise<Model> {
@@ -149,7 +159,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     await holdWeights(
       { native, graph, sources, formats, card: cardOf(device), origin },
       {
-        // Files whose weights are stored as they are need no cached copy.
+        // Weights stored as they are in the files need no cached copy.
         cached: given.cacheWeights && quantizesAny(graph, dtypeOf, choice),
         kept: given.cacheWeights,
         paged,
@@ -199,7 +209,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   }
 }
 
-/** Name of the model in adapters that are trained on it. */
+/** Name of the base model, as recorded in adapters trained on it. */
 function originOf({ path, hub }: Located): Pick<BaseModel, 'name' | 'revision'> {
   if (hub === null) return { name: path, revision: null }
   return { name: hub.file === null ? hub.repo : `${hub.repo}/${hub.file}`, revision: hub.commit }

@@ -1,4 +1,4 @@
-/** A language model in native memory: adapters are attached to it, it is evaluated and generates text. */
+/** A language model in native memory, to which adapters are attached; it can be evaluated and generates text. */
 
 import { basename, resolve } from 'node:path'
 import { type ActiveAdapter, type BaseModel, checkWritesText, withSession } from '../base/base.js'
@@ -55,23 +55,23 @@ import {
   type TextOptions,
 } from './options.js'
 
-/** State of an adapter before its first training. */
+/** Optimizer state of an adapter that has not been trained yet. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
-/** A loaded model: answers, is evaluated, and takes adapters. Memory is held until `dispose()`. */
+/** A loaded model: generates text, can be evaluated, and accepts adapters. Holds memory until `dispose()`. */
 export class Model {
-  /** Its path, or its name on the hub. */
+  /** Local path of the model, or its name on the Hub. */
   readonly path: string
-  /** The commit on the hub that its files are of; null for what was named by its path. */
+  /** Commit of the model's files on the Hub; null for a local path. */
   readonly revision: string | null
-  /** Its config.json, or the same rebuilt from GGUF. */
+  /** The model's config.json; for GGUF files, an equivalent rebuilt from their metadata. */
   readonly config: Readonly<Record<string, unknown>>
-  /** Names of the classes of a classifier; null for a model of tokens. */
+  /** Class names of a classifier; null for a language model. */
   readonly labels: readonly string[] | null
   readonly quantization: Quantization
   readonly embeddingQuantization: Quantization
   readonly precision: Precision
-  /** Device that it runs on: `cpu`, or `cuda:N`. */
+  /** Device the model runs on: `cpu`, or `cuda:N`. */
   readonly device: Device
   readonly #base: BaseModel
   readonly #adapters: AttachedAdapters
@@ -93,19 +93,19 @@ export class Model {
     })
   }
 
-  /** The part shared with its adapters. @internal */
+  /** State shared with the adapters. @internal */
   get base(): BaseModel {
     this.#base.lifetime.check()
     return this.#base
   }
 
-  /** Adapters now attached, in the order in which they came. */
+  /** Attached adapters, in the order in which they were attached. */
   get adapters(): readonly Adapter[] {
     return this.#adapters.all
   }
 
   /**
-   * The adapter of that name.
+   * Returns the adapter with the given name.
    * @throws {ConfigError} when there is none
    */
   adapter(name: string): Adapter {
@@ -115,9 +115,9 @@ export class Model {
   }
 
   /**
-   * Sets which adapters act from now on, by their weights: those that are named at what is given or else 1, the others
-   * at 0. Without arguments that is the base alone. Nothing is loaded or freed, so switching costs nothing.
-   * @throws {ConfigError} when one is not attached to this model or named twice, or a weight is no finite number
+   * Activates the given adapters, each at its given weight or at 1, and turns all others off. Without arguments, the
+   * base model runs alone. Nothing is loaded or freed, so switching is free.
+   * @throws {ConfigError} when an adapter is not attached to this model or is given twice, or a weight is not finite
    * @example model.use('polite', { adapter: 'short', weight: 0.5 })
    */
   use(...choices: AdapterChoice[]): void {
@@ -125,7 +125,7 @@ export class Model {
     this.#adapters.use(choices)
   }
 
-  /** Bytes held now for weights and adapters, by category. */
+  /** Memory now held for weights and adapters, in bytes by category. */
   get memory(): MemoryReport {
     this.#base.lifetime.check()
     const adapters = this.adapters.map(({ state }) => ({
@@ -136,14 +136,15 @@ export class Model {
   }
 
   /**
-   * Attaches a new adapter, to be trained.
-   * @throws {ConfigError} when its targets match nothing, or it stands for another quantization than the model's
+   * Attaches a new, trainable adapter.
+   * @throws {ConfigError} when the targets match no layer, or the strategy requires a different quantization than the
+   * model's
    */
   async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
     const { seed, name } = checkedOptions(attachSchema, options, 'attach()')
     const breathe = breather()
-    // Programs in plain JavaScript may have written it by hand.
+    // Plain JavaScript callers may have written the strategy by hand, so it is validated here.
     const config = readStrategy(strategy, { name: 'attach()', spelling: 'camel', at: 'strategy' })
     this.#adapters.checkName(name)
     checkStandsFor(this.#base, config)
@@ -160,11 +161,11 @@ export class Model {
   }
 
   /**
-   * Makes a strategy ready that takes a look at the data before it is trained, such as `loraDrop()`: trains an adapter
-   * on a sample of the data, measures it, and lets it go. Others are returned as they are. Options are those of the
-   * training that is to follow; what they hold out is left out here too.
+   * Prepares a strategy that inspects the data before training, such as `loraDrop()`: trains an adapter on a sample of
+   * the data, measures it, and discards it. Other strategies are returned unchanged. Pass the same options as for the
+   * training that follows, so that the same rows are held out.
    * @returns the strategy to attach
-   * @throws {ConfigError} for data that is streamed, or options out of range
+   * @throws {ConfigError} for streamed data, or options out of range
    * @example const adapter = await model.attach(await model.probe(loraDrop(), 'train.jsonl'))
    */
   async probe(
@@ -201,11 +202,12 @@ export class Model {
   }
 
   /**
-   * Loads a PEFT adapter. It acts at once, beside those that are there; `use` and weights choose among them.
-   * @param from a folder, or a name on the Hugging Face hub: `owner/name`, also with `@revision`
-   * @throws {FileFormatError} when the folder is damaged or does not belong to this model
-   * @throws {HubError} when the hub does not have it, does not give it, or cannot be reached
-   * @throws {UnsupportedError} for kinds of adapters and settings that are not here
+   * Loads a PEFT adapter. It is active at once, along with the adapters already attached; choose among them with `use`
+   * or `weight`.
+   * @param from a folder, a .gguf file, or a name on the Hugging Face Hub: `owner/name`, optionally with `@revision`
+   * @throws {FileFormatError} when the folder is damaged or does not match this model
+   * @throws {HubError} when the adapter is not on the Hub, access is denied, or the Hub cannot be reached
+   * @throws {UnsupportedError} for unsupported adapter types and settings
    */
   async loadAdapter(from: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
@@ -227,16 +229,16 @@ export class Model {
     return isRecorded(format) ? format : null
   }
 
-  /** True if the model accepts messages: its files have a chat template. */
+  /** Whether the model accepts messages, i.e. its files include a chat template. */
   async hasChatTemplate(): Promise<boolean> {
     return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
   }
 
   /**
-   * Loss and perplexity over a dataset, with the attached adapters; of a classifier loss, accuracy, F1, and the correlation
-   * of classes and predictions.
-   * @throws {ConfigError} for a classifier without the adapter that has its head
-   * @throws {DivergedError} when the loss is no finite number
+   * Measures loss and perplexity on a dataset, with the active adapters; for a classifier, loss, accuracy, F1, and the
+   * correlation between true and predicted classes.
+   * @throws {ConfigError} for a classifier without the adapter that holds its head
+   * @throws {DivergedError} when the loss is not finite
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
     this.#base.lifetime.check()
@@ -266,9 +268,8 @@ export class Model {
   }
 
   /**
-   * The share of a dataset's rows that the model answers word for word by greedy generation, and the share of its
-   * supervised tokens that it predicts, with the attached adapters.
-   * It takes one forward pass for each row.
+   * Measures the fraction of rows that the model reproduces exactly by greedy generation, and the fraction of
+   * supervised tokens that it predicts, with the active adapters. Takes one forward pass per row.
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
@@ -291,10 +292,10 @@ export class Model {
   }
 
   /**
-   * The classes of texts, by a model that was loaded with labels and the adapter that has its head.
-   * @returns for each text the likeliest class, and the probability of each
+   * Classifies texts, using a model that was loaded with labels and the adapter that holds its head.
+   * @returns for each text, the most probable class and the probability of every class
    * @throws {ConfigError} for a model without labels, or without that adapter
-   * @throws {DataError} for a text that is empty
+   * @throws {DataError} for an empty text
    * @example const [{ label }] = await model.classify(['A gripping film.'])
    */
   async classify(texts: readonly string[], options: ClassifyOptions = {}): Promise<Classified[]> {
@@ -307,7 +308,7 @@ export class Model {
   }
 
   /**
-   * Continues a text, or answers messages by the model's chat template, with the attached adapters.
+   * Continues a text, or answers messages using the model's chat template, with the active adapters.
    * @example (await model.generate([{ role: 'user', content: 'Hello' }], { maxNewTokens: 64 })).text
    */
   async generate(prompt: Prompt, options: TextOptions = {}): Promise<Generation> {
@@ -318,7 +319,7 @@ export class Model {
     }
   }
 
-  /** The same, yielding text as it comes and returning the whole. */
+  /** Like `generate`, but yields the text as it is generated and returns the complete result. */
   async *stream(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<string, Generation, void> {
     this.#base.lifetime.check()
     const { adapters, ...given } = checkedOptions(generationSchema, options, 'generate()')
@@ -327,8 +328,8 @@ export class Model {
   }
 
   /**
-   * Starts a conversation, which keeps its turns and what was computed for them. Its answers are given with the
-   * adapters that act when they begin.
+   * Starts a conversation, which keeps its messages and the key/value cache between answers. Each answer uses the
+   * adapters that are active when it starts.
    * @throws {ConfigError} for an option out of range
    * @example const chat = await model.chat({ system: 'Be brief.' })
    */
@@ -345,10 +346,11 @@ export class Model {
   }
 
   /**
-   * Log-likelihoods of answers: for each, the logarithm of the probability of its completion, and of the end after it,
-   * given its prompt, in nats. The likeliest of several label words is what a model classifies as.
+   * Log-likelihood of each answer, in nats: the log-probability of its completion, including the end-of-sequence token,
+   * given its prompt. To classify with a language model, compare the log-likelihoods of the label words.
    * @throws {DataError} for an answer without tokens, or one longer than `maxSeqLength` (default 512)
-   * @example const [yes, no] = await model.logLikelihoods([' yes', ' no'].map((completion) => ({ prompt, completion })))
+   * @example const [yes, no] = await model.logLikelihoods([' yes', ' no'].map((completion) => ({ prompt, completion
+   * })))
    */
   async logLikelihoods(
     answers: readonly Answer[],
@@ -366,7 +368,7 @@ export class Model {
   }
 
   /**
-   * Logits of every position of one sequence, with the attached adapters: row-major [tokens, vocabulary].
+   * Logits at every position of one sequence, with the active adapters: row-major [tokens, vocabulary].
    * @throws {DataError} for an id outside the vocabulary
    */
   async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
@@ -397,10 +399,11 @@ export class Model {
   }
 
   /**
-   * Writes the model, with what its adapters add merged in, as a Hugging Face folder; the adapters stay as they are.
-   * Then it loads what it wrote and says how far that is from the model, unless `check` is false.
-   * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
-   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * Merges the adapters into a copy of the weights and writes it as a Hugging Face folder; the loaded model and its
+   * adapters are unchanged. Unless `check` is false, it then loads the folder and reports how far it deviates from the
+   * model.
+   * @throws {ConfigError} when the destination exists, or a value does not fit the dtype
+   * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
    * @example const { check } = await model.save('merged', { dtype: 'bf16' })
    */
   async save(
@@ -414,11 +417,11 @@ export class Model {
   }
 
   /**
-   * Writes the model with what its adapters add, or its adapter alone, in a form that other programs read. Then it
-   * loads what it wrote and says how far that is from the model, unless `check` is false.
-   * @throws {ConfigError} when the place is taken, or options do not go together
-   * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
-   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * Exports the model with its adapters merged, or its adapter alone, in a format for other programs. Unless `check` is
+   * false, it then loads the file and reports how far it deviates from the model.
+   * @throws {ConfigError} when the destination exists, or options conflict
+   * @throws {UnsupportedError} for a model, tokenizer, or adapter that the format cannot represent
+   * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
    * @example await model.export('model.gguf', { format: 'gguf', dtype: 'q8_0' })
    */
   async export(
@@ -431,7 +434,7 @@ export class Model {
     return exportModel({ base: this.#base, adapters: chosen }, path, given, 'export()')
   }
 
-  /** Frees the model with its adapters and chats, after work in flight. Anything later throws DisposedError. */
+  /** Frees the model, its adapters, and its chats, after pending work has finished. Later calls throw DisposedError. */
   async dispose(): Promise<void> {
     await Promise.all([...this.#chats].map((chat) => chat.dispose()))
     await Promise.all(this.adapters.map((adapter) => adapter.detach()))
@@ -441,12 +444,12 @@ export class Model {
     })
   }
 
-  /** The same as `dispose`, for `await using`. */
+  /** Same as `dispose`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
   }
 
-  /** Data for an evaluation, put as the adapters were trained. */
+  /** Reads evaluation data in the prompt format the adapters were trained on. */
   async #read(
     data: DatasetConfig,
     adapters: readonly ActiveAdapter[],
@@ -461,7 +464,7 @@ export class Model {
     const format = formatOf(this.#base, adapters)
     const prompting = rowPrompting(format, { chatTemplate })
     const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, control)
-    // Plain text is no prompt, whatever the adapter was trained on.
+    // Raw text has no prompt, so its format cannot mismatch the adapter's.
     if (read.format?.form === 'chat' || chatTemplate === false)
       warnOfMismatch(this.#base, format, read.format?.form ?? 'raw')
     return read.source

@@ -1,4 +1,4 @@
-/** Options of the methods of a model. */
+/** Options of the methods of `Model`. */
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, integer, text } from '../core/schema.js'
@@ -15,12 +15,14 @@ import type { PromptOptions } from '../train/prompting.js'
 import { scoreSchema } from '../train/score.js'
 import type { Adapter, TrainControl } from './adapter.js'
 
-/** An adapter on a model, itself or its name, and what its output counts for: 1 where nothing is said, 0 is off. */
+/**
+ * An adapter of a model, by reference or by name, optionally with the weight of its output: default 1; 0 turns it off.
+ */
 export type AdapterChoice = Adapter | string | { adapter: Adapter | string; weight: number }
 
 /** Options of `Model.attach`. */
 export interface AttachOptions {
-  /** Unlike that of any other adapter on the model. Default: of the strategy, with a number if need be. */
+  /** Must be unique on the model. Default: the name of the strategy, with a number appended if taken. */
   name?: string
   /** Seed of the random initial values. Default 42. */
   seed?: number
@@ -46,9 +48,9 @@ export const probeSchema = z.strictObject({
 
 /** Options of `Model.loadAdapter`. */
 export interface LoadAdapterOptions extends HubOptions {
-  /** Unlike that of any other adapter on the model. Default: of the folder, with a number if need be. */
+  /** Must be unique on the model. Default: the name of the folder or repository, with a number appended if taken. */
   name?: string
-  /** True if it will be trained further. The default, false, needs no memory for gradients. */
+  /** Load the adapter for further training. Default false, which needs no memory for gradients. */
   trainable?: boolean
 }
 
@@ -58,27 +60,27 @@ export const loadAdapterSchema = z.strictObject({
   ...hubShape,
 })
 
-/** Options of `Model.evaluate`; names and defaults are those of training. */
+/** Options of `Model.evaluate`; names and defaults match those of training. */
 export type EvaluateOptions = Partial<
   Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn' | 'logitsMemory'>
 > & {
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
   heldOut?: HeldOutShare
   /**
-   * True if rows of prompt and completion go through the chat template, or the path of another one for all chats.
-   * Default: as the adapter was trained, else true.
+   * Whether rows of prompt and completion go through the chat template, or the path of a template to use for all chats.
+   * Default: as in the adapter's training, else true.
    */
   chatTemplate?: boolean | string
-  /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
+  /** Adapters to evaluate with. Default: all attached adapters at their weights; `[]` is the base model alone. */
   adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
-  /** Called while the data is read. */
+  /** Called as the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
-  /** Called after every batch. */
+  /** Called after each batch. */
   onProgress?: (progress: EvaluateProgress) => void
 }
 
-/** The adapters of a call; which they are is read by the model. */
+/** The adapters of a call, resolved by the model. */
 const adapters = z.unknown().optional()
 
 /** Options that all evaluations share. */
@@ -99,7 +101,7 @@ export const evaluateSchema = z.strictObject({
   logitsMemory: trainShape.logitsMemory,
 })
 
-/** Options of `Model.exactMatch`; names and defaults are those of training. */
+/** Options of `Model.exactMatch`; names and defaults match those of training. */
 export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn'>> &
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
@@ -109,7 +111,7 @@ export const exactMatchSchema = z.strictObject({
   trainOn: trainShape.trainOn,
 })
 
-/** Options of `Model.classify`; names and defaults are those of training. */
+/** Options of `Model.classify`; names and defaults match those of training. */
 export type ClassifyOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize'>> &
   Pick<EvaluateOptions, 'adapters' | 'signal'>
 
@@ -124,7 +126,7 @@ export const classifySchema = z.strictObject({
 export type TextOptions = Partial<GenerateOptions> &
   GenerateControl &
   PromptOptions & {
-    /** Adapters to generate with; default all that are attached at their weights, and `[]` is the base alone. */
+    /** Adapters to generate with. Default: all attached adapters at their weights; `[]` is the base model alone. */
     adapters?: readonly AdapterChoice[]
   }
 
