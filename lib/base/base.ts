@@ -1,4 +1,4 @@
-/** State shared by a loaded model, its adapters, and its runs. Nothing here is part of the public interface. */
+/** State shared by a loaded model, its adapters, and its runs. Internal. */
 import { InternalError, UnsupportedError } from '../core/errors.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ModelFiles } from '../formats/model-files.js'
@@ -36,42 +36,42 @@ import { describeQuantization, embeddingAsUsual, type Quantization } from '../we
 import type { LoadProgress } from '../weights/weights.js'
 import { type ModelDtype, writeModelFolder } from './model-folder.js'
 
-/** A model's weights in native memory, and what is known about them. */
+/** A model's weights in native memory, with their metadata. */
 export interface BaseModel {
-  /** Its path, or its name on the hub; goes into adapter_config.json. */
+  /** Local path or Hub name of the model; recorded in adapter_config.json. */
   name: string
-  /** The commit on the hub; null for what was named by its path. */
+  /** Commit on the Hub; null for a local path. */
   revision: string | null
   files: ModelFiles
   graph: Graph
-  /** Names of the classes that its head tells apart; null for a model of tokens. */
+  /** Class names of a classifier; null for a language model. */
   labels: readonly string[] | null
-  /** Linears that accept adapters. */
+  /** Linear layers that accept adapters. */
   sites: LinearSite[]
-  /** Weights that may train as copies. */
+  /** Weights that can be trained as full copies. */
   weights: WeightSite[]
   native: NativeModel
-  /** Device that it runs on. */
+  /** Device the model runs on. */
   device: Device
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
-  /** Quantization of embedding and head. */
+  /** Quantization of the embedding and the head. */
   embeddingQuantization: Quantization
   precision: Precision
   lifetime: Lifetime
-  /** Read when first asked for. */
+  /** Read on first use. */
   tokenizerSource(): Promise<TokenizerSource>
-  /** Made when first asked for. */
+  /** Created on first use. */
   tokenizer(): Promise<WorkerTokenizer>
-  /** Ends the tokenizer, if there is one. */
+  /** Stops the tokenizer if it was created. */
   closeTokenizer(): Promise<void>
-  /** Tells what a user would not expect, a sentence; the same one only once. */
+  /** Warns about unexpected behavior in one sentence; repeated messages are suppressed. */
   warn(message: string): void
-  /** Opens another model, such as one that was made of this. */
+  /** Opens another model, such as one exported from this one. */
   reopen(path: string, options: ReopenOptions): Promise<BaseModel>
 }
 
-/** Options of `BaseModel.reopen`, as of `loadModel`. */
+/** Options of `BaseModel.reopen`, as for `loadModel`. */
 export interface ReopenOptions {
   device?: Device
   precision?: 'fp32' | 'bf16' | 'auto'
@@ -84,30 +84,30 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
-  /** Optimizer state since its last training began; null before one. */
+  /** Optimizer state since the last training began; null if never trained. */
   optimizer: OptimizerState | null
-  /** Content hash of the model's files that it was trained on, where its folder says so. */
+  /** Content hash of the model files it was trained on, if recorded in its folder. */
   trainedOn: string | null
-  /** Prompt format of its training; `unrecorded` if its folder has none, null before any training. */
+  /** Prompt format used in training; `unrecorded` if its folder has none, null before any training. */
   format: PromptFormat | 'unrecorded' | null
-  /** Privacy spent by its private trainings; empty after a training without privacy. */
+  /** Privacy spent by its private trainings; emptied by training without privacy. */
   privacy: readonly PrivacyReport[]
-  /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
+  /** Incremented whenever the weights change, to invalidate caches. */
   version: number
-  /** Updates and saves take turns: what is saved is all of one step. */
+  /** Serializes updates and saves, so that a save never mixes two steps. */
   turns: Turns
 }
 
-/** An adapter that acts, and what its output counts for. */
+/** An active adapter and the weight of its output. */
 export interface ActiveAdapter {
   state: AdapterState
-  /** Not 0: what counts for nothing is left out. */
+  /** Never 0; adapters with weight 0 are omitted. */
   weight: number
-  /** Ranks in use, from the first; null is all. */
+  /** Number of leading ranks in use; null means all. */
   rank: number | null
 }
 
-/** @throws {UnsupportedError} for a classifier, whose head writes no text */
+/** @throws {UnsupportedError} for a classifier, which cannot generate text */
 export function checkWritesText({ labels, name }: BaseModel, what: string): void {
   if (labels === null) return
   throw new UnsupportedError(
@@ -116,7 +116,7 @@ export function checkWritesText({ labels, name }: BaseModel, what: string): void
   )
 }
 
-/** Opens a session over the base and adapters whose outputs add up. */
+/** Opens a session over the base model and adapters, whose outputs are summed. */
 export function openActive(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
@@ -128,33 +128,31 @@ export function openActive(
   return openSession(base.native, natives, plans, weights, ranks)
 }
 
-/** Options of saving an adapter. */
+/** Options for saving an adapter. */
 export interface SaveOptions {
-  /** `lora`: as the plain LoRA that computes the same. Default: the form of its own strategy. */
+  /** `lora` saves an equivalent plain LoRA. Default: the format of the adapter's own strategy. */
   form?: 'own' | 'lora'
-  /** As the LoRA of this rank that comes nearest. Default null: as one that computes the same. */
+  /** Save the closest LoRA of this rank. Default null: an exactly equivalent one. */
   nearestRank?: number | null
-  /** As the LoRA of the first ranks. Default null: all ranks. */
+  /** Save a LoRA of the first `rank` ranks. Default null: all ranks. */
   rank?: number | null
   /**
-   * Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base.
+   * Keep the exact values of trained base weights, so that a run can resume from them. Default: the dtype of the base.
    */
   exact?: boolean
-  /** Writes further files of the same folder. */
+  /** Writes additional files to the same folder. */
   more?: (folder: string) => Promise<void>
-  /** Put it in the place of a folder that exists, rather than its files into it. Default false. */
+  /** Replace an existing folder instead of adding files to it. Default false. */
   replace?: boolean
 }
 
-/** A saved adapter. */
+/** Result of saving an adapter. */
 export interface Saved {
-  /**
-   * Error of the saved weights over the adapter's change, in norms; 0 is exact.
-   */
+  /** Norm of the error in the saved weights, relative to the norm of the adapter's weight update; 0 is exact. */
   error: number
 }
 
-/** Saves an adapter as a PEFT folder, or as a model folder where the strategy trains the whole model. */
+/** Saves an adapter as a PEFT folder, or as a model folder if the strategy trains the whole model. */
 export async function saveAdapter(
   path: string,
   base: BaseModel,
@@ -215,7 +213,9 @@ export async function saveAdapter(
   })
 }
 
-/** Quantization of the base, as in a config file; that of embedding and head only if it is not the default. */
+/**
+ * Quantization of the base model as written in a config file; that of the embedding and head only if not the default.
+ */
 function wordsOfHeld(base: BaseModel) {
   return {
     quantization: describeQuantization(base.quantization),
@@ -225,12 +225,12 @@ function wordsOfHeld(base: BaseModel) {
   }
 }
 
-/** The form that an adapter is saved in where it is not its own. */
+/** Conversion for saving, if the adapter is not saved in its own form. */
 export function savedForm(description: AdapterDescription, read: ReadFactor): Conversion | undefined {
   return rulesOf(description.strategy).savedAs?.(description.strategy, description, read)
 }
 
-/** The LoRA that an adapter is at its first ranks. */
+/** The LoRA given by the first `rank` ranks of an adapter. */
 export function atRank(description: AdapterDescription, rank: number, read: ReadFactor): Conversion {
   const made = rulesOf(description.strategy).ranked?.(description.strategy)?.at(rank, description, read)
   if (made !== undefined) return made
@@ -239,17 +239,17 @@ export function atRank(description: AdapterDescription, rank: number, read: Read
   )
 }
 
-/** True if a whole model is saved instead of an adapter. */
+/** Whether the strategy saves a whole model instead of an adapter. */
 export function savesModel({ strategy }: AdapterDescription): boolean {
   return rulesOf(strategy).saves === 'model'
 }
 
-/** The nearest dtype of a model folder: block formats of GGUF become bf16. */
+/** The closest dtype available in a model folder: GGUF block formats become bf16. */
 function floatDtype(dtype: string | undefined): ModelDtype {
   return dtype === 'F32' || dtype === 'F16' ? dtype : 'BF16'
 }
 
-/** Runs work over a session of its own: plans over the base and adapters, freed when the work is over. */
+/** Runs work in its own session over the base model and adapters, freed when the work is done. */
 export async function withSession<T>(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],

@@ -1,4 +1,4 @@
-/** The small files of a Hugging Face folder, from the metadata of a GGUF file: config.json and the tokenizer's. */
+/** Rebuilds the small files of a Hugging Face folder, config.json and the tokenizer's files, from GGUF metadata. */
 import { pow } from '../core/portable-math.js'
 import type { GgufMetadata } from '../formats/gguf-metadata.js'
 import type { ModelFiles } from '../formats/model-files.js'
@@ -6,8 +6,8 @@ import { llama3ScalingOf, readRopeFactors } from '../formats/rope-factors.js'
 import { tokenizerSourceFromGguf } from '../tokenizer/gguf.js'
 
 /**
- * The config that was rebuilt when the file was opened, with the rotary divisors in words.
- * @throws {UnsupportedError} when they have none
+ * The config that was rebuilt when the file was opened, with rotary divisors expressed as `rope_scaling`.
+ * @throws {UnsupportedError} when they cannot be expressed that way
  */
 export async function configFromGguf(source: ModelFiles): Promise<Record<string, unknown>> {
   const factors = await readRopeFactors(source)
@@ -21,7 +21,7 @@ export async function configFromGguf(source: ModelFiles): Promise<Record<string,
 }
 
 /**
- * tokenizer.json, tokenizer_config.json and generation_config.json, by name; nothing for a file without a tokenizer.
+ * tokenizer.json, tokenizer_config.json, and generation_config.json by name; empty for a file without a tokenizer.
  * @throws {UnsupportedError} when the tokenizer cannot be rebuilt exactly
  */
 export function tokenizerFilesFromGguf(metadata: GgufMetadata, where: string): Record<string, unknown> {

@@ -1,7 +1,7 @@
 /**
- * Writes a model as a Hugging Face folder: config.json, the weights in one file or in shards with their index, and what
- * goes with them (generation_config.json, tokenizer, chat templates, license), copied from a folder or rebuilt from a
- * GGUF file. The folder appears whole or not at all, and one piece of one tensor is in memory at a time.
+ * Writes a model as a Hugging Face folder: config.json, the weights in one file or in shards with an index, and the
+ * accompanying files (generation_config.json, tokenizer, chat templates, license), copied from a folder or rebuilt from
+ * a GGUF file. The write is atomic, and only one chunk of one tensor is in memory at a time.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
@@ -23,15 +23,15 @@ import { readBytes, readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
 
-/** Dtypes that weights are written in. */
+/** Dtypes in which weights can be written. */
 export type ModelDtype = 'BF16' | 'F16' | 'F32'
 
 const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as const
 
-/** Size limit of a weight file, as in transformers. */
+/** Maximum size of a weight file, as in transformers. */
 const DEFAULT_SHARD_BYTES = 5_000_000_000
 
-/** Files of the tokenizer in a model folder, and licenses. */
+/** Tokenizer and license files to copy. */
 const COPIED =
   /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
 const LARGEST_COPIED = 256 << 20
@@ -39,27 +39,27 @@ const TEMPLATES = 'additional_chat_templates'
 const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
 
 export interface ModelFolderOptions extends TensorControl {
-  /** Largest size of one file of weights; a larger tensor has a file of its own. Default 5e9. */
+  /** Maximum size of a weight file; a larger tensor gets its own file. Default 5e9. */
   maxShardBytes?: number
-  /** `quantization_config` of the config; the dtype in it then stays as the source has it. */
+  /** `quantization_config` for config.json; the dtype in it then stays as in the source. */
   quantization?: Record<string, unknown>
-  /** Prompt format of its training, for lowrank.json. */
+  /** Prompt format used in training, for lowrank.json. */
   format?: PromptFormat | null
-  /** Writes further files of the same folder. */
+  /** Writes additional files to the same folder. */
   more?: (folder: string) => Promise<void>
-  /** Put it in the place of a folder that exists, rather than its files into it. Default false. */
+  /** Replace an existing folder instead of adding files to it. Default false. */
   replace?: boolean
 }
 
 /**
  * Writes a model folder.
- * @param path where to; files of the same names that are there are replaced, and weights of an earlier model removed
- * @param source the opened model that config, tokenizer and the rest are taken from
- * @param tensors every weight by its Hugging Face name, dtypes F32, F16 or BF16, in the order in which shards are to
- * hold them. `data` is asked for when its turn comes. A `lm_head.weight` among them unties a tied head.
- * @returns the names of the files, sorted
- * @throws {WriteError} when the disk refuses; nothing is left half written
- * @throws {UnsupportedError} for a GGUF source with a tokenizer or rotary factors that have no Hugging Face form
+ * @param path destination; existing files of the same names are replaced, and weights of an earlier model removed
+ * @param source the opened model that provides the config, tokenizer, and other files
+ * @param tensors every weight by its Hugging Face name, with dtype F32, F16, or BF16, in shard order. `data` is called
+ * when the tensor is written. A `lm_head.weight` among them unties a tied head.
+ * @returns the file names, sorted
+ * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
+ * @throws {UnsupportedError} for a GGUF source whose tokenizer or rotary factors have no Hugging Face equivalent
  */
 export async function writeModelFolder(
   path: string,
@@ -85,12 +85,12 @@ export async function writeModelFolder(
   await writeFolder(path, write, { replace: options.replace ?? false })
   const files = [...small.keys(), ...names].sort()
   await removeStaleWeights(path, new Set(files))
-  // An old record would describe the model that stood there before.
+  // A leftover record would describe the previous model in this folder.
   if (sidecar === undefined) await rm(join(path, SIDECAR), { force: true })
   return files
 }
 
-/** An adapter in the same folder keeps what the file says of it. */
+/** Keeps what the file records about an adapter in the same folder. */
 async function sidecarText(path: string, format: PromptFormat | null): Promise<string | undefined> {
   const file = join(path, SIDECAR)
   const shared = existsSync(file) && existsSync(join(path, 'adapter_config.json'))
@@ -99,7 +99,7 @@ async function sidecarText(path: string, format: PromptFormat | null): Promise<s
   return jsonText({ ...kept, ...sidecarEntry(format) })
 }
 
-/** Everything but the weights, by name. */
+/** All files except the weights, by name. */
 async function smallFiles(
   source: ModelFiles,
   tensors: readonly SafetensorsInput[],
@@ -129,10 +129,7 @@ async function copiedNames(folder: string): Promise<string[]> {
   return [...names, ...named.map((name) => `${TEMPLATES}/${name}`)]
 }
 
-/**
- * The config says the dtype in the spelling that it has, the quantization if there is one, and whether the head is
- * tied.
- */
+/** The config with its dtype key (in the source's spelling), quantization, and `tie_word_embeddings` updated. */
 function adaptedConfig(
   config: Readonly<Record<string, unknown>>,
   tensors: readonly SafetensorsInput[],
@@ -149,7 +146,7 @@ function adaptedConfig(
   return adapted
 }
 
-/** The dtype of most bytes. */
+/** The dtype with the most bytes. */
 function mainDtype(tensors: readonly SafetensorsInput[]): ModelDtype {
   const bytes = { BF16: 0, F16: 0, F32: 0 }
   for (const tensor of tensors)
@@ -159,7 +156,7 @@ function mainDtype(tensors: readonly SafetensorsInput[]): ModelDtype {
   )
 }
 
-/** Tensors in order, a new file whenever the next one would make it too large. */
+/** Splits tensors in order, starting a new file whenever the next tensor would exceed the limit. */
 function cut(tensors: readonly SafetensorsInput[], maxBytes: number): SafetensorsInput[][] {
   const shards: SafetensorsInput[][] = []
   let used = Number.POSITIVE_INFINITY
@@ -190,12 +187,12 @@ function indexText(shards: readonly SafetensorsInput[][], names: readonly string
 
 const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
-/** Python tells 6 from 6.0, and transformers refuses the former here. */
+/** Python distinguishes 6 from 6.0, and transformers rejects the former here. */
 function withFloats(text: string): string {
   return text.replace(/"llm_int8_threshold": -?\d+(?=[,\s])/g, '$&.0')
 }
 
-/** Weights that an earlier model left would be loaded instead of these, or take space for nothing. */
+/** Removes weights of an earlier model, which would be loaded instead of these or waste space. */
 async function removeStaleWeights(path: string, files: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(path))
     if (WEIGHT_FILE.test(name) && !files.has(name)) await rm(join(path, name))

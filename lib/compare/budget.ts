@@ -1,16 +1,16 @@
-/** The expected time of a compare, and what is cut so that it fits a budget: seeds and rates, never a strategy. */
+/** Estimates the time of a compare and reduces seeds and rates, but never strategies, to fit a budget. */
 import { ConfigError } from '../core/errors.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { GRID_POINTS, rateGrid, searchRuns, searchSteps } from './search.js'
 
-/** How often and at how many rates entries are trained. */
+/** Number of seeds and learning rates per entry. */
 export interface Effort {
   seeds: number
-  /** Points of the usual grid; 1: the default rate alone. */
+  /** Learning rates in the standard grid; 1 means the default rate alone. */
   points: number
 }
 
-/** The numbers from which the time of a compare follows. */
+/** Measurements from which the time of a compare is estimated. */
 export interface Costs {
   entries: readonly Pick<CompareEntry, 'name' | 'steps' | 'seconds_per_step' | 'probe_seconds'>[]
   base: Pick<NonNullable<CompareResults['base']>, 'validation_seconds' | 'test_seconds'>
@@ -18,9 +18,9 @@ export interface Costs {
   jobs: number
 }
 
-/** Measurements of the validation rows in a cell. */
+/** Validation measurements per cell. */
 const CURVE_POINTS = 10
-/** Attempts to fit a budget, in their order: fewer seeds first down to three, then fewer rates. */
+/** Reductions tried in order to fit a budget: fewer seeds, down to three, then fewer rates. */
 const LADDER: readonly Effort[] = [
   { seeds: 3, points: GRID_POINTS },
   { seeds: 3, points: 5 },
@@ -30,7 +30,7 @@ const LADDER: readonly Effort[] = [
   { seeds: 1, points: 1 },
 ]
 
-/** Expected seconds of all rungs and cells. */
+/** Estimated seconds for all rungs and cells. */
 export function expectedSeconds({ entries, base, rungs, jobs }: Costs, { seeds, points }: Effort): number {
   let total = 0
   for (const { name, steps, seconds_per_step: step, probe_seconds: probe } of entries) {
@@ -43,10 +43,10 @@ export function expectedSeconds({ entries, base, rungs, jobs }: Costs, { seeds, 
 }
 
 /**
- * The effort that fits a budget, with a sentence on everything that was cut.
- * @param asked seeds that were asked for
+ * Finds the largest effort that fits a budget, and describes each reduction in a sentence.
+ * @param asked number of seeds requested
  * @param budget seconds; null: no limit
- * @throws {ConfigError} when one seed at the default rates does not fit
+ * @throws {ConfigError} when not even one seed at the default rates fits
  */
 export function effortWithin(
   costs: Costs,

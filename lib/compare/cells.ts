@@ -1,11 +1,11 @@
-/** The tasks of a compare, and who runs them. */
+/** The tasks of a compare and their runners. */
 import { InternalError } from '../core/errors.js'
 import { readStrategy } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
 import type { CompareCell, CompareEntry, CompareResults, CompareRung } from './results.js'
 import { Workbench, type WorkbenchOptions } from './workbench.js'
 
-/** A run of the search, or the training of an entry with one seed. */
+/** A search run, or the training of an entry with one seed. */
 export type CompareTask =
   | { kind: 'rung'; name: string; rate: number; rung: number; steps: number }
   | { kind: 'cell'; name: string; seed: number }
@@ -43,7 +43,7 @@ export async function runTask(
   return { kind: 'cell', cell: await workbench.cell({ name, strategy }, run, { model, data, binary }) }
 }
 
-/** The strategy of an entry as it stands in the results. */
+/** Parses the strategy of an entry from the results. */
 export function strategyOf({ name, strategy }: Pick<CompareEntry, 'name' | 'strategy'>) {
   return readStrategy(strategy, { name: `entry ${name}`, spelling: 'snake', at: 'strategy' })
 }

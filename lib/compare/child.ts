@@ -1,6 +1,6 @@
 /**
- * A process that runs cells of a compare for another one: it is told a config once, then a task at a time, and answers
- * each with its outcome or its error. It ends when the other process does.
+ * A child process that runs tasks of a compare for its parent: it receives the config once, then one task at a time,
+ * and answers each with its outcome or its error. It exits when the parent does.
  */
 import { LowrankError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
@@ -10,11 +10,11 @@ import { metricsOf } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { Workbench } from './workbench.js'
 
-/** Messages to a child process: first the compare, then tasks. */
+/** Messages to a child process: first the settings, then tasks. */
 export type ChildRequest =
   | {
       open: {
-        /** With the keys of files. */
+        /** In snake_case, as in config files. */
         config: Record<string, unknown>
         threads: number
         validationRows: number
@@ -36,7 +36,7 @@ export type ChildAnswer =
 
 let workbench: Promise<Workbench> | undefined
 
-// The terminal sends Ctrl-C to all of its processes; the other one decides what becomes of this one.
+// The terminal sends Ctrl-C to the whole process group; the parent decides when this process ends.
 for (const name of stoppingSignals()) process.on(name, () => undefined)
 process.on('disconnect', () => process.exit())
 process.on('message', (request: ChildRequest) => {
@@ -44,7 +44,7 @@ process.on('message', (request: ChildRequest) => {
     const { config, threads, metrics, ...options } = request.open
     const resolved = resolveConfig(config, { name: 'compare', spelling: 'snake' }, '/')
     workbench = Workbench.open({ ...resolved, threads }, { ...options, metrics: metricsOf(metrics) })
-    // A failure is the answer to the first task.
+    // A failure to open is reported as the answer to the first task.
     workbench.catch(() => undefined)
     return
   }

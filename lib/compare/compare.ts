@@ -1,7 +1,7 @@
 /**
- * Compares strategies on one model and one data set: each gets a learning rate from the same search, then several seeds;
- * all are measured on the same held-out rows. Everything that was run is written at once, so a compare stops and
- * resumes anywhere.
+ * Compares strategies on one model and one data set: each gets a learning rate from the same search, then trains with
+ * several seeds; all are evaluated on the same held-out rows. Every result is written as soon as it is available, so a
+ * compare can stop and resume at any point.
  */
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -27,13 +27,14 @@ import { judgedAgain } from './verdict.js'
 import { settingsOf } from './workbench.js'
 
 /**
- * Compares strategies on the model and data of a config. Its `strategy` gives rank, scale, and targets for all; its
- * held-out data (`evalDataset` or `evalFraction`) is the test set, which is read once for each finished training. Some
- * training rows are set aside for the choice of learning rates. Results are in `results.json` of the output folder.
- * @throws {ConfigError} for an option out of range, a config without held-out data, a budget that is too small, or a folder with
- * another compare
- * @throws {UnsupportedError} for a named strategy that the base does not take
- * @throws {FileFormatError} for results that were changed by hand
+ * Compares strategies on the model and data of a config. The config's `strategy` sets rank, scale, and targets for all;
+ * its held-out data (`evalDataset` or `evalFraction`) is the test set, which is evaluated once per finished training.
+ * Some training rows are set aside to choose learning rates. Results are written to `results.json` in the output
+ * folder.
+ * @throws {ConfigError} for an option out of range, a config without held-out data, a budget that is too small, or a
+ * folder that holds a different compare
+ * @throws {UnsupportedError} when a requested strategy does not support the base model
+ * @throws {FileFormatError} for results that were edited by hand
  * @example const { statistics } = await compare(await loadConfig('run.yaml'), { strategies: ['lora', 'dora'] })
  */
 export async function compare(config: RunConfig, options: CompareOptions = {}): Promise<CompareResults> {
@@ -94,7 +95,7 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   }
 }
 
-/** Writes the statistics and the page of results whose cells are all there. */
+/** Writes the statistics and the page once all cells are finished. */
 async function concluded(
   results: CompareResults,
   folder: string,
@@ -111,7 +112,7 @@ async function concluded(
   return whole
 }
 
-/** The results to go on from, where that is asked for. */
+/** The results to resume from, if resuming. */
 async function earlierResults(
   folder: string,
   { resume, force }: CompareAsked,
@@ -132,7 +133,7 @@ async function earlierResults(
   return undefined
 }
 
-/** Runs what is missing, and writes every result at once. */
+/** Runs the missing tasks and writes each result as soon as it is available. */
 async function runAll(
   results: CompareResults,
   runners: readonly Runner[],
@@ -144,7 +145,7 @@ async function runAll(
   try {
     await schedule()
   } finally {
-    // A model must not be freed under a run.
+    // Wait for all runs, since their models must not be freed while in use.
     await Promise.allSettled(running.values())
   }
 
@@ -187,7 +188,7 @@ async function runAll(
   }
 }
 
-/** The tasks that can run now, in order: rungs of all entries before the next ones, then cells. */
+/** Tasks that can run now, in order: the current rung of all entries before any next rung, then cells. */
 export function pendingTasks({ entries, base, plan, seeds }: CompareResults): CompareTask[] {
   const start = base?.validation_loss ?? Number.POSITIVE_INFINITY
   const rungs: (CompareTask & { kind: 'rung' })[] = []
@@ -205,7 +206,7 @@ export function pendingTasks({ entries, base, plan, seeds }: CompareResults): Co
   )
 }
 
-/** Runs that are finished, and those of the whole compare. */
+/** Number of finished runs, and of all runs in the compare. */
 function progressOf({ entries, seeds, plan }: CompareResults): { done: number; total: number } {
   let [done, total] = [0, 0]
   for (const { search, cells } of entries) {

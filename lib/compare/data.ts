@@ -1,6 +1,6 @@
 /**
- * The data of a compare, read and tokenized once: rows to train on, validation rows that choose learning rates, test
- * rows that are read at the end of a cell only, and a general text that tells what was forgotten.
+ * The data of a compare, read and tokenized once: training rows, validation rows for choosing learning rates, test rows
+ * evaluated only at the end of a cell, and general text for measuring forgetting.
  */
 import { join } from 'node:path'
 import type { BaseModel } from '../base/base.js'
@@ -13,28 +13,29 @@ import { dataset } from '../train/dataset.js'
 import { splitRows } from '../train/held-out.js'
 import { type Question, questionsOf } from '../train/row-measures.js'
 
-/** Rows of a compare by their use. */
+/** Rows of a compare by purpose. */
 export interface CompareData {
   train: Examples
   validation: Examples
   test: Examples
   general: Examples
-  /** Prompts and answers of the test rows; null for documents, which ask nothing. */
+  /** Prompts and answers of the test rows; null for documents, which have no prompt. */
   questions: readonly (Question | null)[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
 }
 
-/** Most of the training rows that are set aside for validation. */
+/** Maximum fraction of the training rows set aside for validation. */
 const VALIDATION_SHARE = 0.1
-/** Sets the draw of validation rows apart from the orders of epochs. */
+/** Seed that keeps the choice of validation rows independent of the shuffling of epochs. */
 const VALIDATION = 0x76616c69
-/** Text in everyday English that no run trains on. */
+/** Everyday English text that no run trains on. */
 const GENERAL = join(packageRoot, 'demo', 'general.jsonl')
 
 /**
- * @param validationRows at most so many
- * @param testRows at most so many, the first ones
+ * Reads and tokenizes the data of a compare.
+ * @param validationRows maximum number of validation rows
+ * @param testRows maximum number of test rows, taken from the start; null: all
  * @throws {ConfigError} for a config without held-out data, or with streamed data
  */
 export async function readCompareData(
@@ -77,7 +78,7 @@ export async function readCompareData(
   }
 }
 
-/** Number of rows by use, and their hashes. */
+/** Number and hash of the rows for each purpose. */
 export async function describeData(data: CompareData) {
   const describe = async ({ data, rows }: Examples) => ({
     rows: rows.length,

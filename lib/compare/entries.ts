@@ -1,6 +1,6 @@
 /**
- * The entries of a compare: strategies in configurations that share what they can, and controls, which tell apart the
- * reasons for which a strategy may be better than LoRA.
+ * The entries of a compare: strategies with as many settings in common as possible, and controls, which isolate the
+ * reasons why a strategy may beat LoRA.
  */
 import { createHash } from 'node:crypto'
 import { ConfigError } from '../core/errors.js'
@@ -8,29 +8,29 @@ import { badValue, nearest } from '../core/schema.js'
 import { keysOfStrategy, listStrategies, rulesOf, strategyFrom } from '../strategies/index.js'
 import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
 
-/** A strategy or control of a compare, by its name. */
+/** A named strategy or control in a compare. */
 export interface Contestant {
   name: string
   strategy: StrategyConfig
-  /** The strategy that a control explains. */
+  /** The strategy that this control explains. */
   controlOf?: string
   about?: string
 }
 
-/** The strategy that all others are compared to. */
+/** Baseline strategy for all comparisons. */
 export const REFERENCE = 'lora'
-/** Privacy that dp-dylora is compared at: of single examples, as data need not name its clients. */
+/** Privacy budget for dp-dylora, per example, since data need not identify clients. */
 const EPSILON = 8
-/** Initial over target rank of AdaLoRA, as in its paper. */
+/** Ratio of AdaLoRA's initial rank to its target rank, as in the paper. */
 export const INITIAL_RANKS = 1.5
 
 type Options = Record<string, unknown>
 
-/** Options that mean the same in every strategy that has them. */
+/** Options with the same meaning in every strategy that has them. */
 const SHARED = ['targetModules', 'excludeModules', 'layersToTransform']
-/** Options that some strategies have but refuse, such as dropout in Delta-LoRA. */
+/** Options that some strategies declare but reject, such as dropout in Delta-LoRA. */
 const SHARED_IF_TAKEN = ['loraDropout', 'useRslora', 'bias']
-/** `r` is no rank of a weight's change here, so that strategies keep their own default. */
+/** Strategies where `r` is not the rank of the weight update, so they keep their own default. */
 const OWN_RANK = new Set(['vera', 'miss'])
 
 /** Names of all strategies, LoRA first and full fine-tuning last. */
@@ -39,7 +39,7 @@ export function allStrategies(): string[] {
 }
 
 /**
- * Checks names, and adds LoRA, to which all are compared.
+ * Validates names and adds LoRA, the baseline.
  * @throws {ConfigError} for an unknown name
  */
 export function strategyNames(asked: readonly string[] | 'all'): string[] {
@@ -64,8 +64,8 @@ function innermost(strategy: StrategyConfig): StrategyConfig {
 }
 
 /**
- * A strategy with what the config's own strategy says that both have: rank, alpha, targets, dropout. The config's own
- * strategy is taken as it is.
+ * A strategy with the settings it shares with the config's own strategy: rank, alpha, targets, dropout. The config's
+ * own strategy is used unchanged.
  */
 export function contestant(name: string, given: StrategyConfig): Contestant {
   if (given.name === name) return { name, strategy: given }
@@ -99,7 +99,7 @@ function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]):
   const alpha = plain.loraAlpha ?? plain.alpha
   const ranked = typeof r === 'number' && !OWN_RANK.has(name)
   const initR = ranked && keys.has('targetR') ? Math.ceil(INITIAL_RANKS * r) : undefined
-  // AdaLoRA divides alpha by its initial rank: with as much more alpha, it has the scale of the others.
+  // AdaLoRA divides alpha by its initial rank, so alpha grows by the same factor to keep the scale of the others.
   const growth = initR === undefined ? 1 : initR / (r as number)
   return {
     name,
@@ -111,7 +111,7 @@ function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]):
   }
 }
 
-/** Controls of the strategies that are there, on a model with these linears. */
+/** Controls for the given strategies, on a model with these linear layers. */
 export function controls(contestants: readonly Contestant[], sites: readonly LinearSite[]): Contestant[] {
   const found: Contestant[] = []
   const strategies = new Map(contestants.map(({ name, strategy }) => [name, strategy as unknown as Options]))
@@ -156,8 +156,8 @@ export function controls(contestants: readonly Contestant[], sites: readonly Lin
 }
 
 /**
- * The strategy of a run: private training makes a round of every step, and here its noise is drawn from the seed, so
- * that cells repeat.
+ * The strategy used for a run. Private training does one round per step, and its noise is drawn from the seed so that
+ * cells are reproducible.
  */
 export function strategyOfRun(
   strategy: StrategyConfig,

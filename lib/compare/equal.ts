@@ -1,4 +1,4 @@
-/** Sizes of strategies that come nearest to LoRA's, in trained parameters or planned bytes. */
+/** Matches the size of strategies to LoRA's, in trained parameters or planned bytes. */
 import { LowrankError } from '../core/errors.js'
 import { strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -9,9 +9,9 @@ type Options = Record<string, unknown>
 const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 
 /**
- * The config of a strategy whose size is nearest to a target, on a logarithmic scale. Strategies of a fixed size are
- * returned as they are.
- * @param sizeOf size of a strategy; a LowrankError says that the model does not take it
+ * The config of a strategy whose size is closest to a target on a logarithmic scale. Strategies of fixed size are
+ * returned unchanged.
+ * @param sizeOf size of a strategy; throws a LowrankError if the model does not support it
  */
 export async function nearestSize(
   strategy: StrategyConfig,
@@ -37,7 +37,7 @@ function distance(size: number, target: number): number {
   return Math.abs(Math.log(size / target))
 }
 
-/** The strategy at another rank or block size, with the same scale; undefined for one that has neither. */
+/** The strategy at another rank or block size, with the same scale; undefined if it has neither. */
 function ofSize(strategy: StrategyConfig, size: number): StrategyConfig | undefined {
   const options = strategy as unknown as Options
   if ('adapter' in options) {

@@ -1,4 +1,4 @@
-/** Cells side by side: processes that each hold the base, as many as memory allows. */
+/** Runs cells in parallel: one process per job, each with its own copy of the base model, as many as fit in memory. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { ConfigError, InternalError, LowrankError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
@@ -10,20 +10,20 @@ import type { Metric } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { settingsOf } from './workbench.js'
 
-/** Memory of a process beside the plan of its largest run: Node.js, the addon, and the tokenized data. */
+/** Memory of a process beyond the plan of its largest run: Node.js, the addon, and the tokenized data. */
 const PROCESS_BYTES = 200 << 20
 
 /**
- * Number of processes that fit, one at least.
- * @param asked at most so many
- * @param available bytes, beside what this process has already
+ * Number of processes that fit in memory, at least one.
+ * @param asked maximum number
+ * @param available free bytes, not counting memory this process already uses
  */
 export function fittingJobs(asked: number, entries: CompareResults['entries'], available: number): number {
   const largest = Math.max(0, ...entries.map(({ planned }) => planned.bytes))
   return Math.max(1, Math.min(asked, 1 + Math.floor(available / (largest + PROCESS_BYTES))))
 }
 
-/** @throws {ConfigError} for metrics that are functions, which other processes do not have */
+/** @throws {ConfigError} for metrics that are functions, which cannot be sent to other processes */
 export function checkJobs(jobs: number, metrics: readonly Metric[]): void {
   const own = metrics.find(({ score }) => score !== undefined)
   if (jobs === 1 || own === undefined) return
@@ -33,7 +33,7 @@ export function checkJobs(jobs: number, metrics: readonly Metric[]): void {
   )
 }
 
-/** Settings of a compare that a child is told. */
+/** Settings sent to a child process. */
 export interface ChildSettings {
   config: RunConfig
   threads: number
@@ -44,7 +44,7 @@ export interface ChildSettings {
   signal?: AbortSignal | undefined
 }
 
-/** Runs tasks in a process of its own, which starts with the first of them. */
+/** Runs tasks in a child process, started on the first task. */
 export class ChildRunner implements Runner {
   readonly #settings: ChildSettings
   #child: ChildProcess | undefined
@@ -55,7 +55,7 @@ export class ChildRunner implements Runner {
 
   async run(task: CompareTask, { entries, seeds, model, data, binary }: CompareResults): Promise<Outcome> {
     const child = this.#started()
-    // The results of others' cells are of no use there.
+    // Omit the results of other entries, which the child does not need.
     const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
     const answer = await this.#ask(child, { task, about: { entries: own, seeds, model, data, binary } })
     if ('outcome' in answer) return answer.outcome

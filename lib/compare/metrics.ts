@@ -1,4 +1,4 @@
-/** Metrics of a compare beside the loss: a number for each test row, whose mean is reported. */
+/** Metrics of a compare other than the loss: one number per test row, reported as the mean. */
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
 
@@ -9,16 +9,16 @@ export interface ScoredRow {
   prediction: string
 }
 
-/** A metric of the user's own: a number for each answer. */
+/** A user-defined metric, which scores each answer. */
 export interface CustomMetric {
   name: string
-  /** A finite number for one row. */
+  /** Returns a finite number for one row. */
   score: (row: ScoredRow) => number
-  /** Default true. */
+  /** Whether a higher score is better. Default true. */
   higherIsBetter?: boolean
 }
 
-/** A metric that is computed. */
+/** A metric to compute. */
 export interface Metric {
   name: string
   higherIsBetter: boolean
@@ -30,7 +30,7 @@ export const METRIC_NAMES = ['loss', 'exact_match', 'accuracy', 'f1'] as const
 export type MetricName = (typeof METRIC_NAMES)[number]
 export const DEFAULT_METRICS: readonly MetricName[] = ['loss', 'exact_match']
 
-/** @throws {ConfigError} for an unknown name, or one that is taken */
+/** @throws {ConfigError} for an unknown or duplicate name */
 export function metricsOf(asked: readonly (string | CustomMetric)[]): Metric[] {
   const found = new Map<string, Metric>([['loss', { name: 'loss', higherIsBetter: false }]])
   for (const metric of asked) {
@@ -66,7 +66,7 @@ export interface RowResults {
   prompts: readonly string[]
 }
 
-/** Numbers of each row, by name of the metric. */
+/** Scores of each row, by metric name. */
 export function scoresOf(metrics: readonly Metric[], results: RowResults): Record<string, number[]> {
   const { matched, accuracies, predictions, expected, prompts } = results
   const rows = predictions.map((prediction, i): ScoredRow => {
@@ -96,7 +96,7 @@ function checked(name: string, value: unknown): number {
 }
 
 /**
- * F1 over the words that a prediction and the expected answer share, as in SQuAD: case and punctuation do not count.
+ * F1 over the words shared by the prediction and the expected answer, ignoring case and punctuation, as in SQuAD.
  * @see Rajpurkar et al. 2016, arXiv 1606.05250
  */
 export function wordF1({ prediction, expected }: Pick<ScoredRow, 'prediction' | 'expected'>): number {

@@ -8,44 +8,47 @@ import { type CompareResults, EQUALITIES, type Equality } from './results.js'
 
 /** Options of `compare()`. */
 export interface CompareOptions {
-  /** Names of strategies, or `all`. LoRA is always among them. Default `all`. */
+  /** Names of strategies, or `all` (default). LoRA is always included. */
   strategies?: 'all' | readonly string[]
   /** Folder for results.json. Default: `<outputDir of the config>-compare`. */
   outputDir?: string
-  /** Trainings of each strategy with its best rate. Default 3. */
+  /** Number of seeds with which each strategy is trained at its best rate. Default 3. */
   seeds?: number
   /**
-   * Take as many seeds as find a difference of so many spreads in 8 of 10 compares, instead of `seeds`; a spread is the
-   * standard deviation of one strategy over seeds.
+   * Instead of `seeds`, use as many seeds as needed to detect a difference of this many standard deviations with 80%
+   * probability; the standard deviation is that of one strategy across seeds.
    */
   detect?: number | null
-  /** Property that all strategies have in common. Default `rank`. */
+  /** What is held equal across strategies. Default `rank`. */
   equal?: Equality
-  /** Seconds that it may take; seeds and rates are cut to fit, strategies are not. Default null: no limit. */
+  /** Time limit in seconds; seeds and rates are reduced to fit, strategies are not. Default null: no limit. */
   budget?: number | null
-  /** Metrics on the test rows beside the loss: names, or functions of your own. Default `exact_match`. */
+  /** Metrics on the test rows in addition to the loss: names, or functions of your own. Default `exact_match`. */
   metrics?: readonly (string | CustomMetric)[]
-  /** Train controls, such as LoRA with a larger scale for Delta-LoRA. Default true. */
+  /** Also train controls, such as LoRA with a larger scale as a control for Delta-LoRA. Default true. */
   controls?: boolean
-  /** Training rows that are set aside to choose rates, a tenth of all at most. Default 64. */
+  /** Training rows set aside to choose learning rates, at most a tenth of all rows. Default 64. */
   validationRows?: number
-  /** Held-out rows that are measured, the first ones. Default null: all. */
+  /** Number of held-out rows to evaluate, taken from the start. Default null: all. */
   testRows?: number | null
-  /** Trainings side by side, in processes of their own, as far as memory allows; threads are divided. Default 1. */
+  /**
+   * Trainings to run in parallel, each in its own process, as far as memory allows; threads are divided among them.
+   * Default 1.
+   */
   jobs?: number
-  /** Continue the compare in `outputDir`. Default false. */
+  /** Resume the compare in `outputDir`. Default false. */
   resume?: boolean
-  /** Replace the results in `outputDir`. Default false. */
+  /** Overwrite the results in `outputDir`. Default false. */
   force?: boolean
-  /** Command that is recorded as the one to continue with. Default null. */
+  /** Command to show for resuming this compare. Default null. */
   command?: string | null
-  /** Ends the compare; what was finished is kept. */
+  /** Stops the compare; finished results are kept. */
   signal?: AbortSignal
-  /** Called with each event, as the compare goes on. */
+  /** Called with each event during the compare. */
   onEvent?: (event: CompareEvent) => void
 }
 
-/** An event of a compare. `results` is the state so far, and must not be changed. */
+/** An event of a compare. `results` is the current state and must not be modified. */
 export type CompareEvent =
   | { event: 'preparing'; what: string; done: number; total: number }
   | { event: 'plan'; jobs: number; results: CompareResults }

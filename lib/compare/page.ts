@@ -1,4 +1,4 @@
-/** The page of a compare, from its results. */
+/** Builds the HTML page of a compare from its results. */
 import { basename, join, resolve } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
 import type { ComparedEntry, ComparePageData } from '../report/compare-data.js'
@@ -7,20 +7,20 @@ import type { CompareEntry, CompareResults } from './results.js'
 import { mcnemar } from './statistics/mcnemar.js'
 
 const REFERENCE = 'lora'
-/** Answers that are shown of those that flip. */
+/** Maximum number of flipped answers shown as examples. */
 const EXAMPLES = 6
 
-/** Writes compare.html, the page of a compare, beside its results. */
+/** Writes the page of a compare, compare.html, next to its results. */
 export async function writePage(folder: string, results: CompareResults): Promise<void> {
   await writeFileWhole(join(folder, 'compare.html'), pageOf(results, basename(resolve(folder))))
 }
 
-/** @param title of the page, which names the compare */
+/** @param title of the page: the name of the compare */
 export function pageOf(results: CompareResults, title: string): string {
   return comparePage(pageData(results, title))
 }
 
-/** Results as their page shows them: by the primary metric, best first. */
+/** Results as shown on the page: sorted by the primary metric, best first. */
 export function pageData(results: CompareResults, title: string): ComparePageData {
   const { model, metrics, base, seeds, entries, statistics, machine, binary, data } = results
   const primary = metrics.find((metric) => metric.primary) ?? metrics[0]
@@ -61,7 +61,7 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
   }
 }
 
-/** Every value of every item is from 0 to 1. The loss never counts as one. */
+/** Whether the metric is a fraction: all its values lie between 0 and 1. The loss never is. */
 function isShare({ base, entries }: CompareResults, metric: string): boolean {
   if (metric === 'loss') return false
   const all = [base, ...entries.flatMap(({ cells }) => cells)].flatMap(
@@ -116,7 +116,7 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
   }
 }
 
-/** Rows that are answered right or wrong: with which seeds, and which flip from LoRA. */
+/** Rows answered correctly, by seed, and rows whose result differs from LoRA's. */
 function answered(entry: CompareEntry, { entries }: CompareResults): Pick<ComparedEntry, 'shares' | 'flips'> {
   const right = (of: CompareEntry | undefined, seed: number) =>
     of?.cells[seed]?.items.scores.exact_match ?? []

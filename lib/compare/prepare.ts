@@ -1,6 +1,6 @@
 /**
- * Preparation of a compare: its entries with their sizes, the expected time, and what is cut for a
- * budget. A compare that resumes takes all of it from its results, and is checked to be the same.
+ * Prepares a compare: its entries and their sizes, the estimated time, and reductions to fit the budget. A resumed
+ * compare takes all of these from its results, after checking that they match.
  */
 import { ConfigError, LowrankError, UnsupportedError } from '../core/errors.js'
 import { strategyToFile } from '../strategies/index.js'
@@ -17,11 +17,11 @@ import { newSearch, rateGrid, rungSteps } from './search.js'
 import { seedsToDetect, simulatedPower } from './statistics/index.js'
 import { type Sized, settingsOf, type Workbench } from './workbench.js'
 
-/** Difference, in spreads, whose chance of being found is told before a compare. */
+/** Effect size, in standard deviations, for which the detection probability is reported before a compare. */
 const TOLD_SPREADS = 2
 const MOST_SEEDS = 100
 
-/** The results of a compare that is about to begin or to go on. */
+/** The initial results of a new compare, or the checked results of a resumed one. */
 export async function prepared(
   config: RunConfig,
   asked: CompareAsked,
@@ -68,7 +68,7 @@ export async function prepared(
   }
 }
 
-/** @throws {ConfigError} where no number of seeds suffices */
+/** @throws {ConfigError} when no number of seeds up to the maximum is enough */
 function seedsOf({ seeds, detect }: CompareAsked, strategies: number): number {
   if (detect === null) return seeds
   const enough = seedsToDetect({ strategies, spreads: detect }, MOST_SEEDS)
@@ -81,7 +81,10 @@ function seedsOf({ seeds, detect }: CompareAsked, strategies: number): number {
 
 type SizedEntry = CompareEntry & { config: Contestant['strategy'] }
 
-/** Entries with what they take; those that the base does not take are left out of `all`, and errors where they are named. */
+/**
+ * Entries with their sizes. An entry that the base model does not support is skipped if it came from `all`, and an
+ * error if it was requested by name.
+ */
 async function sizedEntries(
   config: RunConfig,
   { strategies, controls: withControls, equal, onEvent }: CompareAsked,
@@ -129,7 +132,7 @@ function untrainable(name: string, reason: string, cause: LowrankError): Unsuppo
   )
 }
 
-/** Codes of errors that say why a strategy cannot be trained here. */
+/** Error codes that mean a strategy cannot be trained on this model or machine. */
 const LEFT_OUT = new Set(['UNSUPPORTED', 'CONFIG', 'OUT_OF_MEMORY'])
 
 async function resized(
@@ -164,7 +167,7 @@ function entryOf({ name, strategy, controlOf, about }: Contestant, sized: Sized,
   }
 }
 
-/** Options of a compare that a resumed one must repeat. */
+/** Options that must be the same when a compare is resumed. */
 export function identityOf(
   config: RunConfig,
   asked: CompareAsked,
@@ -183,8 +186,8 @@ type Asked = Pick<CompareResults, 'asked' | 'settings'>
 type Inputs = Pick<CompareResults, 'model' | 'data' | 'binary'>
 
 /**
- * @param here options and, where cells will be trained, what they are trained on
- * @throws {ConfigError} naming the first thing in which the results are of another compare
+ * @param here options and, if cells will be trained, the model and data
+ * @throws {ConfigError} naming the first difference from the stored results
  */
 export function checkSame(there: CompareResults, here: Asked & Partial<Inputs>): void {
   const inputs = ({ model, data, binary }: Inputs) => ({
@@ -208,7 +211,7 @@ export function checkSame(there: CompareResults, here: Asked & Partial<Inputs>):
   }
   for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
     if (canonical(was[key] ?? null) === canonical(is[key] ?? null)) continue
-    // Newer versions may have more options, which change nothing that was trained.
+    // Results of older versions may lack newer options, which do not affect finished trainings.
     if (!trains && !(key in was)) continue
     const values = [was[key], is[key]].map((value) => JSON.stringify(value) ?? 'absent')
     const isHash = values.some((value) => /^"[0-9a-f]{64}"$/.test(value))

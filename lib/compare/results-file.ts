@@ -1,4 +1,4 @@
-/** results.json on disk: written whole, with a hash that tells whether anyone changed it since. */
+/** results.json on disk: written atomically, with a hash that reveals later edits. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkedPath } from '../core/arguments.js'
@@ -11,21 +11,22 @@ import { type CompareResults, compareResults } from './results.js'
 const NAME = 'results.json'
 const SIZE_LIMIT = 1 << 30
 
-/** Path of the results in the output folder of a compare, or of a file that is named itself. */
+/** Path of results.json, given the output folder of a compare or the file itself. */
 export function resultsPath(path: string): string {
   return path.endsWith('.json') ? path : join(path, NAME)
 }
 
-/** The results with the hash over everything else. */
+/** The results with a hash over all other fields. */
 export function sealed(results: CompareResults): CompareResults {
   const { hash, ...rest } = results
   return { ...results, hash: hashOf(rest) }
 }
 
 /**
+ * Reads the results of a compare.
  * @param path of the file, or of its folder
- * @returns what `compare()` returned, or the state of a compare that is not finished
- * @throws {FileFormatError} when it is missing, is none of a compare, or was changed since it was written
+ * @returns the results as `compare()` returned them, or the current state of an unfinished compare
+ * @throws {FileFormatError} when the file is missing, is not from a compare, or was edited since it was written
  */
 export async function readResults(path: string): Promise<CompareResults> {
   const file = resultsPath(checkedPath(path, 'readResults()', 'path'))
@@ -50,7 +51,7 @@ export async function readResults(path: string): Promise<CompareResults> {
   return parsed.data
 }
 
-/** Writes results.json whole into a folder that exists, with the hash of its contents. */
+/** Writes results.json atomically into an existing folder, with the hash of its contents. */
 export async function writeResults(folder: string, results: CompareResults): Promise<void> {
   await writeFileWhole(resultsPath(folder), `${JSON.stringify(sealed(results))}\n`)
 }

@@ -1,7 +1,7 @@
 /**
- * results.json of `lowrank compare`: what was asked, every trained cell with the losses and answers of its items, and
- * the statistics over them. Keys are in snake_case, bytes are integers, losses are nats per supervised token. Fields may
- * be added; those that are here keep their meaning.
+ * Schema of results.json from `lowrank compare`: the options, every trained cell with the losses and answers of its
+ * items, and the statistics over them. Keys are in snake_case, bytes are integers, losses are nats per supervised
+ * token. Fields may be added; existing ones keep their meaning.
  */
 import * as z from 'zod'
 import { planRow } from '../train/metrics.js'
@@ -10,11 +10,11 @@ const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
 const seconds = z.number().nonnegative()
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
-/** JSON has no word for a number that is not finite. */
+/** JSON cannot represent NaN or infinity. */
 const loss = z.number().nullable().describe('Nats per supervised token; null: not finite')
 
 export const EQUALITIES = ['rank', 'parameters', 'bytes', 'time'] as const
-/** The rule by which strategies of different sizes are made comparable. */
+/** The quantity held equal to make strategies of different sizes comparable. */
 export type Equality = (typeof EQUALITIES)[number]
 
 const rows = z.object({
@@ -26,7 +26,7 @@ const metricValues = z
   .record(z.string(), z.number().nullable())
   .describe('Mean over the test rows, by name of the metric; null: diverged')
 
-/** Measurements of one adapter, or of the base alone, on every test row. */
+/** Measurements of one adapter, or of the base model alone, on every test row. */
 const items = z.object({
   loss: z.array(loss).describe('Mean loss of the supervised tokens of each test row'),
   scores: z
@@ -38,7 +38,7 @@ const items = z.object({
     .describe('Answer to each test row by greedy generation; absent where the rows ask nothing'),
 })
 
-/** Peak memory that was planned for a run: the parts add up to `bytes`. */
+/** Planned peak memory of a run; the rows add up to `bytes`. */
 const planned = z.object({ bytes, rows: z.array(planRow) })
 
 const rung = z.object({
@@ -223,11 +223,11 @@ export const compareResults = z.object({
   remarks: z.array(z.string()).describe('Warnings, a sentence each'),
 })
 
-/** The content of results.json, with its keys as they are there. */
+/** Contents of results.json, with its snake_case keys. */
 export type CompareResults = z.infer<typeof compareResults>
-/** A strategy of a comparison: its size, the search of its rate, and its cells. */
+/** A strategy in a comparison: its size, learning-rate search, and cells. */
 export type CompareEntry = CompareResults['entries'][number]
-/** One trained adapter, of one strategy and one seed, on every test row. */
+/** One trained adapter (one strategy, one seed) with its results on every test row. */
 export type CompareCell = CompareEntry['cells'][number]
 export type CompareItems = CompareCell['items']
 export type CompareSearch = CompareEntry['search']

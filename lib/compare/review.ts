@@ -1,4 +1,4 @@
-/** The statistics of a finished compare, computed anew, as by a newer version; nothing is trained. */
+/** Recomputes the statistics of a finished compare, e.g. with a newer version, without training anything. */
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ConfigError } from '../core/errors.js'
@@ -6,7 +6,7 @@ import type { CompareResults } from './results.js'
 import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { judgedAgain } from './verdict.js'
 
-/** True for results.json of a compare, or a folder that has one. */
+/** Whether the path is results.json of a compare, or a folder that contains one. */
 export function isCompare(path: string): boolean {
   const file = resultsPath(path)
   if (!existsSync(file) || !statSync(file).isFile()) return false
@@ -20,16 +20,16 @@ export function isCompare(path: string): boolean {
   return head.includes('"kind":"compare"')
 }
 
-/** True once every entry is trained with every seed. */
+/** Whether every entry has been trained with every seed. */
 export function isComplete({ entries, seeds }: CompareResults): boolean {
   return entries.every(({ cells }) => cells.length === seeds.length)
 }
 
 /**
- * Computes the statistics anew, and writes them and the page where they have changed.
+ * Recomputes the statistics, and rewrites them and the page if they changed.
  * @param path of results.json, or of its folder
- * @throws {ConfigError} for a compare that is not finished
- * @throws {FileFormatError} for results that were changed by hand
+ * @throws {ConfigError} for an unfinished compare
+ * @throws {FileFormatError} for results that were edited by hand
  */
 export async function reviewed(path: string): Promise<CompareResults> {
   const earlier = await readResults(path)

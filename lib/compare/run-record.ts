@@ -1,4 +1,4 @@
-/** The record of a finished run in its folder: its configuration, and the losses of its log. */
+/** Reads the record of a finished run from its folder: its configuration, and the losses in its log. */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,32 +8,32 @@ import { loadConfig, type RunConfig } from '../train/config.js'
 import type { MetricsLine } from '../train/metrics.js'
 import { foldersAt } from '../train/output-folder.js'
 
-/** An evaluation in the course of a run. */
+/** An evaluation during a run. */
 export interface RunEvaluationPoint {
   step: number
   loss: number
   exact_match?: number
 }
 
-/** The record of a run. */
+/** The configuration, losses, and state of a run. */
 export interface RunRecord {
-  /** The folder, as it was named. */
+  /** The folder as the user specified it. */
   folder: string
   outputDir: string
-  /** null: the run was made by a program, which leaves no configuration. */
+  /** null: the run was started through the API, which records no configuration. */
   config: RunConfig | null
-  /** Training loss by step; null for a round that drew nobody. */
+  /** Training loss by step; null for a private round in which no client was sampled. */
   curve: [step: number, loss: number | null][]
   evaluations: RunEvaluationPoint[]
   ended: boolean
   /** Mean training loss; null while the run has not ended. */
   trainLoss: number | null
-  /** Step of the adapter that the run ended with, where an earlier one was the best. */
+  /** Step of the kept adapter, if an earlier one than the last was the best; otherwise null. */
   keptStep: number | null
 }
 
 /**
- * Reads what a run has left.
+ * Reads the record of a run.
  * @param folder its output folder
  * @throws {ConfigError} for a folder that holds no run
  */
@@ -62,7 +62,7 @@ function readLog(path: string, text: string): Logged {
   for (const [index, line] of lines.entries()) {
     if (line === '') continue
     const event = parsed(line)
-    // The last line of a run that was killed may be half written.
+    // A killed run may leave an incomplete last line.
     if (event === undefined && index >= lines.length - 2) continue
     if (event === undefined)
       throw new FileFormatError(`${path}, line ${index + 1} is not JSON; restore the file.`, {
@@ -70,7 +70,7 @@ function readLog(path: string, text: string): Logged {
         line: index + 1,
       })
     found.ended = event.event === 'done'
-    // A step that was repeated after a resume counts as it was last.
+    // If a step was repeated after a resume, the last value wins.
     if (event.event === 'step') losses.set(event.step, event.loss)
     if (event.event === 'eval') {
       const { step, loss, exact_match } = event
@@ -95,7 +95,7 @@ function parsed(line: string): MetricsLine | undefined {
   }
 }
 
-/** Reason why a run cannot be asked again, in a sentence; undefined where it can. */
+/** Explains in a sentence why a run cannot be evaluated again; undefined if it can. */
 export function lackOf({ config, folder, outputDir }: RunRecord): string | undefined {
   if (config === null)
     return `${folder} has no config.yaml, since a program made the run; items cannot be evaluated again`

@@ -1,6 +1,6 @@
 /**
- * Finished runs beside each other: their curves, the held-out rows that each answers word for word, and McNemar's test
- * of each pair. Runs leave no results of single rows, so each is loaded and evaluated again.
+ * Compares finished runs: their curves, the held-out rows each answers exactly, and McNemar's test for each pair. Runs
+ * do not store per-row results, so each is loaded and evaluated again.
  */
 import { ConfigError } from '../core/errors.js'
 import type { AskedRow } from '../data/asked-rows.js'
@@ -18,13 +18,13 @@ import { lackOf, type RunRecord, readRunRecord } from './run-record.js'
 import { mcnemar, wilson } from './statistics/index.js'
 
 export interface CompareRunsOptions {
-  /** Data to evaluate on. Default: what the runs held out, which must be the same rows. */
+  /** Data to evaluate on. Default: the rows held out by the runs, which must be the same for all. */
   dataset?: string | undefined
-  /** Rows that are shown of those on which runs differ. Default 5. */
+  /** Maximum number of rows to show on which the runs differ. Default 5. */
   shown?: number
   signal?: AbortSignal | undefined
   onWarning?: ((message: string) => void) | undefined
-  /** While a run is evaluated. */
+  /** Called during the evaluation of a run. */
   onProgress?: ((folder: string, done: number, total: number) => void) | undefined
 }
 
@@ -33,9 +33,9 @@ export interface ComparedRun extends Omit<RunRecord, 'config'> {
   strategy: string | null
   learningRate: number | null
   seed: number | null
-  /** Answers of the held-out rows; null where the run lacks what that takes. */
+  /** Results on the held-out rows; null if the run cannot be evaluated again. */
   items: { matched: boolean[]; exactMatch: number; interval: [number, number]; accuracy: number } | null
-  /** Why there are no items. */
+  /** Why `items` is null. */
   lacks: string | null
 }
 
@@ -44,36 +44,36 @@ export interface RunPair {
   /** Indices of the runs. */
   first: number
   second: number
-  /** Rows that one alone answers word for word. */
+  /** Rows that only the first run answers exactly. */
   onlyFirst: number
   onlySecond: number
-  /** McNemar's exact p of these two adapters; it tells nothing of their methods. */
+  /** p-value of McNemar's exact test for these two adapters; it says nothing about their methods in general. */
   p: number
 }
 
-/** A row that some runs answer word for word and others do not. */
+/** A row that some runs answer exactly and others do not. */
 export interface FlippedRow {
   /** Index among the held-out rows. */
   row: number
   prompt: string
   expected: string
-  /** By run; null for runs without items. */
+  /** One per run; null for runs without items. */
   answers: (string | null)[]
   matched: (boolean | null)[]
 }
 
 export interface ComparedRuns {
   runs: ComparedRun[]
-  /** Held-out rows; null if no run has items. */
+  /** Number of held-out rows; null if no run has items. */
   rows: number | null
   pairs: RunPair[]
-  /** Indices of all rows on which runs differ. */
+  /** Indices of all rows on which the runs differ. */
   flips: number[]
-  /** The first of these that ask something. */
+  /** The first of these rows that have a prompt. */
   shown: FlippedRow[]
 }
 
-/** The rows that a run is asked. */
+/** Held-out data of a run. */
 interface HeldOutRows {
   data: DatasetConfig
   share: HeldOutShare | undefined
@@ -83,8 +83,8 @@ const ANSWER_TOKENS = 64
 
 /**
  * Compares finished runs.
- * @param folders output folders of two runs or more
- * @throws {ConfigError} for fewer than two, a folder that holds no run, or runs with different held-out rows
+ * @param folders output folders of at least two runs
+ * @throws {ConfigError} for fewer than two folders, a folder that holds no run, or runs with different held-out rows
  */
 export async function compareRuns(
   folders: readonly string[],
@@ -141,7 +141,7 @@ interface Evaluated {
   accuracy: number
 }
 
-/** A run that needs no held-out data of its own, where other data is named. */
+/** The run with its held-out data replaced by the given data, if any. */
 function given(record: RunRecord, { dataset: path }: CompareRunsOptions): RunRecord {
   if (path === undefined || record.config === null) return record
   return { ...record, config: { ...record.config, evalDataset: dataset(path), evalFraction: 0 } }
@@ -174,7 +174,7 @@ function pairsOf(matched: readonly (readonly boolean[] | null)[]): RunPair[] {
   )
 }
 
-/** Loads the model of a run with its adapter, which acts alone. */
+/** Loads the model of a run with only its adapter active. */
 async function withRun<T>(
   { config: own, outputDir }: RunRecord,
   { signal, onWarning }: CompareRunsOptions,
@@ -223,7 +223,7 @@ async function evaluate(model: Model, record: RunRecord, options: CompareRunsOpt
   return { matched, exactMatch, accuracy }
 }
 
-/** The held-out rows as text, in the order in which they are evaluated; undefined for rows that ask nothing. */
+/** The held-out rows as text, in evaluation order; undefined for rows without a prompt. */
 async function askedRows(
   { base }: Model,
   record: RunRecord,

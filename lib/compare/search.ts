@@ -1,6 +1,6 @@
 /**
- * The search of a learning rate by successive halving: short runs at all rates of a grid, longer ones at the best of
- * them. What comes next follows from the rungs that are there, so that a search stops and resumes anywhere.
+ * Learning-rate search by successive halving: short runs at all rates of a grid, then longer runs at the best of them.
+ * The next runs follow from the finished rungs alone, so a search can stop and resume at any point.
  * @see Jamieson and Talwalkar 2016, arXiv 1502.07943
  */
 import type { CompareRung, CompareSearch } from './results.js'
@@ -8,22 +8,22 @@ import type { CompareRung, CompareSearch } from './results.js'
 type SearchedRate = CompareSearch['rates'][number]
 
 const LEAST_STEPS = 20
-/** The first rung is this share of a run, the next ones three and nine times as long. */
+/** The first rung is 1/27 of a run; later rungs are three and nine times as long. */
 const FIRST_SHARE = 27
 const HALVING = 3
-/** The last rung is no longer than this share of a run. */
+/** The last rung is at most a third of a run. */
 const LAST_SHARE = 3
-/** Rates that a rung keeps: the best third of the first, at least three, and then two. */
+/** Rates kept after a rung: the best third after the first, but at least three; two after later ones. */
 const LEAST_KEPT = 3
 const LAST_KEPT = 2
-/** Losses that differ by less than this share are equal, and the smaller rate is chosen. */
+/** Losses within this relative difference count as tied; the smaller rate wins. */
 const TIE = 0.01
-/** Points of the usual grid in half-decades, and of strategies whose best rates vary more. */
+/** Points of the standard grid, in half-decades. Strategies whose best rates vary more get a wider grid. */
 export const GRID_POINTS = 7
 const WIDE = new Set(['dora', 'vera', 'lokr'])
 const WIDER_BY = 2
 
-/** Steps of the rungs of a search for runs of so many steps. */
+/** Steps of each rung when searching for runs of `steps` steps. */
 export function rungSteps(steps: number): number[] {
   const first = Math.min(steps, Math.max(LEAST_STEPS, Math.ceil(steps / FIRST_SHARE)))
   const second = first * HALVING
@@ -31,7 +31,7 @@ export function rungSteps(steps: number): number[] {
   return [first, ...(second <= steps ? [second] : []), ...(third <= steps / LAST_SHARE ? [third] : [])]
 }
 
-/** The rate that is so many half-decades above another, with two digits. */
+/** The rate `count` half-decades above `rate`, rounded to two digits. */
 export function halfDecades(rate: number, count: number): number {
   const whole = Math.floor(count / 2)
   const odd = count - 2 * whole === 1
@@ -39,8 +39,8 @@ export function halfDecades(rate: number, count: number): number {
 }
 
 /**
- * Rates in half-decades around a default, in ascending order.
- * @param points of the usual grid, an odd number; wider ones have two more
+ * Rates in half-decades around `center`, in ascending order.
+ * @param points of the standard grid, an odd number; wide grids have two more
  */
 export function rateGrid(strategy: string, center: number, points: number): number[] {
   const count = points > 1 && WIDE.has(strategy) ? points + WIDER_BY : points
@@ -48,13 +48,13 @@ export function rateGrid(strategy: string, center: number, points: number): numb
   return Array.from({ length: count }, (_, i) => halfDecades(center, i - half))
 }
 
-/** A search that has not begun. */
+/** An empty search. */
 export function newSearch(grid: readonly number[]): CompareSearch {
   const rates = grid.map((rate) => ({ rate, rungs: [] }))
   return { rates, chosen: null, at_edge: false, flat: false, steps: 0, seconds: 0 }
 }
 
-/** A run that a search needs. */
+/** A run requested by a search. */
 export interface RungAsked {
   rate: number
   /** Index of the rung, from 0. */
@@ -63,8 +63,8 @@ export interface RungAsked {
 }
 
 /**
- * Runs that a search needs now; none when it is over, or as long as others of the same rung are missing.
- * @param start loss of the base, above which nothing may end
+ * The runs that a search can start now; none once it is over, or while other runs of the same rung are unfinished.
+ * @param start loss of the base model; a rate that ends above it is rejected
  */
 export function nextRungs(search: CompareSearch, steps: readonly number[], start: number): RungAsked[] {
   if (search.rates.length === 1) return []
@@ -91,8 +91,8 @@ function contenders({ rates }: CompareSearch, rung: number, start: number): Sear
 }
 
 /**
- * Rates below the first that diverged, and below the first that is higher than the best and ended above the loss of the
- * base; all where none is left.
+ * Rates below the first that diverged, and below the first that is higher than the best and ended above the base loss;
+ * all rates if that leaves none.
  */
 function soundAt(rates: readonly SearchedRate[], rung: number, start: number): readonly SearchedRate[] {
   const below = (limit: SearchedRate | undefined, among: readonly SearchedRate[]) =>
@@ -117,7 +117,7 @@ function lossAt({ rungs }: SearchedRate, rung: number): number {
   return rungs[rung]?.loss ?? Number.POSITIVE_INFINITY
 }
 
-/** One rate beyond the grid, where the best of the first rung is at its edge; once. */
+/** One extra rate beyond the grid if the best of the first rung is at its edge; at most once per search. */
 function edgeBeyond(
   search: CompareSearch,
   rates: readonly SearchedRate[],
@@ -130,7 +130,7 @@ function edgeBeyond(
   return best === rates[0] ? halfDecades(best.rate, -1) : undefined
 }
 
-/** Adds a rung that was run, at a rate of the grid or beyond it. */
+/** Adds a finished rung at a rate on the grid or beyond it. */
 export function addRung(search: CompareSearch, rate: number, rung: CompareRung): void {
   const known = search.rates.find((one) => one.rate === rate)
   if (known) known.rungs.push(rung)
@@ -141,8 +141,8 @@ export function addRung(search: CompareSearch, rate: number, rung: CompareRung):
 }
 
 /**
- * Chooses the rate, once `nextRungs` asks for no more: of the last rung the lowest loss; of those within 1 % of it, or
- * within one standard error of the paired differences, the smallest rate.
+ * Chooses the rate once `nextRungs` returns none: the smallest rate in the last rung whose loss is within 1% of the
+ * lowest, or within one standard error of the paired differences.
  */
 export function chooseRate(search: CompareSearch, steps: readonly number[], start: number): void {
   const { rates } = search
@@ -169,7 +169,7 @@ function isTie(one: CompareRung, best: CompareRung): boolean {
   return mean <= Math.sqrt(squares / Math.max(1, differences.length - 1) / differences.length)
 }
 
-/** Runs of a whole search, those that were made included. */
+/** Total number of runs in a search. */
 export function searchRuns(points: number, rungs: number): number {
   if (points === 1) return 0
   return [points, Math.max(LEAST_KEPT, Math.ceil(points / HALVING)), LAST_KEPT]
@@ -177,7 +177,7 @@ export function searchRuns(points: number, rungs: number): number {
     .reduce((sum, rates) => sum + rates, 0)
 }
 
-/** Steps of the rungs of a whole search. */
+/** Total number of steps in a search. */
 export function searchSteps(points: number, steps: readonly number[]): number {
   if (points === 1) return 0
   const kept = [points + 1, Math.max(LEAST_KEPT, Math.ceil(points / HALVING)), LAST_KEPT]

@@ -1,4 +1,4 @@
-/** One training of a compare: an adapter on a model that stays loaded, trained, measured, and taken off again. */
+/** One training of a compare: attaches an adapter to the loaded model, trains it, measures it, and detaches it. */
 import { withSession } from '../base/base.js'
 import { DivergedError } from '../core/errors.js'
 import type { Adapter } from '../model/adapter.js'
@@ -18,41 +18,41 @@ import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
 import type { CompareCell, CompareItems } from './results.js'
 
-/** Everything that a training needs beside the strategy. */
+/** Everything a training needs other than the strategy. */
 export interface TrainingSetup {
   model: Model
   data: CompareData
-  /** Options of the config; `maxSteps`, `seed`, and the learning rate are set for each training. */
+  /** Options from the config; `maxSteps`, `seed`, and the learning rate are overridden for each training. */
   options: RunOptions
   metrics: readonly Metric[]
   signal?: AbortSignal | undefined
 }
 
-/** One training. */
+/** Parameters of one training. */
 export interface TrainingAsked {
   strategy: StrategyConfig
   rate: number
   steps: number
   seed: number
-  /** True for runs of the search: a short warm-up, then a constant rate. */
+  /** True for search runs: a short warm-up, then a constant rate. */
   constant: boolean
-  /** Steps after which the validation rows are measured. */
+  /** Steps after which the validation loss is measured. */
   evaluateAt?: ReadonlySet<number>
 }
 
-/** The steps of a training. */
+/** Results of a training. */
 export interface Trained {
   diverged: boolean
-  /** Loss of every step; null for a round of private training that drew nobody. */
+  /** Loss of every step; null for a private round in which no client was sampled. */
   losses: (number | null)[]
   tokens: number
   /** Duration of the strategy's probe, if it has one, and of the optimizer steps. */
   probeSeconds: number
   seconds: number
-  /** Shortest time of a step, the first left out where there are more. */
+  /** Shortest step time, excluding the first step if there are more. */
   fastestStep: number
   curve: CompareCell['curve']
-  /** Seconds at each point of the curve. */
+  /** Elapsed seconds at each point of the curve. */
   curveSeconds: number[]
   planned: { bytes: number; rows: CompareCell['measured_peak']['rows'] }
   measured: CompareCell['measured_peak']
@@ -60,7 +60,10 @@ export interface Trained {
 
 const SEARCH_WARMUP = 0.1
 
-/** Trains, and hands the adapter to `then` before it is detached; one that diverged is as after its last good step. */
+/**
+ * Trains an adapter and passes it to `then` before detaching it. If training diverged, the adapter is in its state
+ * after the last good step.
+ */
 export async function trained<T>(
   setup: TrainingSetup,
   asked: TrainingAsked,
@@ -75,7 +78,7 @@ export async function trained<T>(
   const probeSeconds = ready === strategy ? 0 : (performance.now() - start) / 1000
   const adapter = await model.attach(ready, { seed: asked.seed })
   try {
-    // Only its path is shown; the rows are given.
+    // The rows are passed separately; the path is only for display.
     const source = { path: 'compare' } as never
     const isPrivate = rulesOf(ready).privacy?.(ready) !== undefined
     const run = adapter.trainOn(
@@ -123,7 +126,7 @@ export async function trained<T>(
   }
 }
 
-/** Options of a run that ends after its steps, and decides nothing. */
+/** Options of a run that stops after its steps and neither evaluates nor saves. */
 function runOptions({ options }: TrainingSetup, { rate, steps, seed, constant }: TrainingAsked): RunOptions {
   return {
     ...options,
@@ -145,7 +148,7 @@ export function stepsOfEpoch({ data, options }: Pick<TrainingSetup, 'data' | 'op
   return Math.max(1, Math.ceil(Math.ceil(batches) / gradientAccumulationSteps))
 }
 
-/** The strategy after the look at the training rows that it may ask for. */
+/** The strategy after probing the training rows, if it needs to. */
 async function probed(
   { model, data, signal }: TrainingSetup,
   strategy: StrategyConfig,
@@ -177,13 +180,13 @@ function noteMemory({ measured }: Trained): void {
   }))
 }
 
-/** The loss of each validation row; without an adapter, of the base. */
+/** The loss of each validation row; without an adapter, that of the base model. */
 export function validationLosses(setup: TrainingSetup, adapter: Adapter | null) {
   const { model, data, options, signal } = setup
   return rowLosses(model.base, active(adapter), data.validation, options, signal)
 }
 
-/** Everything that is measured on the test rows and the general text, of an adapter or of the base alone. */
+/** Measures an adapter, or the base model alone, on the test rows and the general text. */
 export async function measured(
   { model, data, options, metrics, signal }: TrainingSetup,
   adapter: Adapter | null,
@@ -203,7 +206,7 @@ export async function measured(
   const texts = (ids: (Int32Array | undefined)[]) =>
     Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
   const expected = await texts(questions.map((question) => question?.answer))
-  // An answer that is right word for word need not be generated.
+  // An exact match is already known, so its answer need not be generated.
   const open = questions.map((question, i) => (matched[i] ? null : question))
   const limit = Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
   const generated = await answers(base, acting, open, limit, signal)
@@ -213,14 +216,14 @@ export async function measured(
   return { items: { loss, scores, predictions }, general }
 }
 
-/** An answer may be so much longer than the longest one of the data. */
+/** Extra tokens that an answer may have beyond the longest in the data. */
 const SPARE_TOKENS = 8
 
 function active(adapter: Adapter | null) {
   return adapter === null ? [] : [{ state: adapter.state, weight: 1, rank: null }]
 }
 
-/** Null where one value is. */
+/** The mean, or null if any value is null. */
 export function mean(values: readonly (number | null)[]): number | null {
   let sum = 0
   for (const value of values) {

@@ -1,9 +1,9 @@
-/** The statistics of a compare whose cells are all there. */
+/** Computes the statistics of a finished compare. */
 import { REFERENCE } from './entries.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { metricStatistics } from './statistics/index.js'
 
-/** Statistics by name of the metric; those of metrics that the data does not have are left out. */
+/** Statistics by metric name; metrics that the data does not provide are omitted. */
 export function judged({ entries, metrics }: CompareResults): CompareResults['statistics'] {
   const found: NonNullable<CompareResults['statistics']> = {}
   for (const { name, higher_is_better: higherIsBetter } of metrics) {
@@ -22,7 +22,7 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
   return found
 }
 
-/** Warnings on a compare whose statistics are there, a sentence each. */
+/** Warnings about a compare with statistics, one sentence each. */
 export function remarksOn({ entries, model, statistics }: CompareResults): string[] {
   const found: string[] = []
   const left = statistics?.loss?.left_pool ?? []
@@ -67,7 +67,7 @@ function isFlat({ search: { rates, chosen }, cells }: CompareEntry): boolean {
   })
 }
 
-/** The same results with the statistics of this version. */
+/** The same results with statistics recomputed by this version. */
 export function judgedAgain(results: CompareResults): CompareResults {
   const again = structuredClone(results)
   again.statistics = judged(again)

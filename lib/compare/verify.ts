@@ -1,4 +1,4 @@
-/** Trains cells of a finished compare again, and tells whether they have the same results, bit for bit. */
+/** Retrains cells of a finished compare and checks that the results are bit-identical. */
 import { randomInt } from 'node:crypto'
 import * as z from 'zod'
 import { abortSignal, callback, checkedOptions, checkedPath } from '../core/arguments.js'
@@ -14,29 +14,32 @@ import { Workbench } from './workbench.js'
 
 /** Options of `verifyCompare()`. */
 export interface VerifyOptions {
-  /** Number of cells, drawn at random. Default null: all. */
+  /** Number of cells to verify, chosen at random. Default null: all. */
   cells?: number | null
   signal?: AbortSignal
   /** Called after each cell. */
   onCell?: (cell: VerifiedCell, done: number, total: number) => void
 }
 
-/** A cell that was trained again. */
+/** A retrained cell. */
 export interface VerifiedCell {
   id: string
-  /** Hash in the results. */
+  /** Hash in the stored results. */
   expected: string
-  /** Hash of the repetition. */
+  /** Hash after retraining. */
   found: string
   same: boolean
 }
 
 /** Outcome of a verification. */
 export interface Verification {
-  /** True if all cells have the same hash. */
+  /** True if all cells have the same hash as before. */
   same: boolean
   cells: VerifiedCell[]
-  /** True if the native addon is the one that made the results; another build may compute the same bits. */
+  /**
+   * True if the native addon is the same build that produced the results; another build may still produce identical
+   * bits.
+   */
   sameBinary: boolean
 }
 
@@ -47,11 +50,11 @@ const optionsSchema = z.strictObject({
 })
 
 /**
- * Trains cells of `results.json` again and compares their hashes. The model and the data must be where they were.
+ * Retrains cells of `results.json` and compares their hashes. The model and data must be at their original paths.
  * @param path of results.json, or of its folder
- * @throws {FileFormatError} for results that were changed by hand
- * @throws {ConfigError} for a model or data that is not what it was, or results without cells
- * @throws {UnsupportedError} where the instruction set is another one, with which results have other bits
+ * @throws {FileFormatError} for results that were edited by hand
+ * @throws {ConfigError} when the model or data has changed, or there are no cells
+ * @throws {UnsupportedError} when the CPU's instruction set differs, which changes the bits
  * @example const { same } = await verifyCompare('out-compare', { cells: 10 })
  */
 export async function verifyCompare(path: string, options: VerifyOptions = {}): Promise<Verification> {
@@ -86,7 +89,7 @@ export async function verifyCompare(path: string, options: VerifyOptions = {}): 
     const cells: VerifiedCell[] = []
     for (const { entry, cell } of chosen) {
       signal?.throwIfAborted()
-      // At the rate of the cell, whatever the search says.
+      // Use the rate of the cell, whatever the search chose.
       const search = { ...entry.search, chosen: cell.rate }
       const task = { kind: 'cell' as const, name: entry.name, seed: cell.seed }
       const outcome = await runTask(workbench, task, { ...results, entries: [{ ...entry, search }] })
@@ -117,7 +120,7 @@ function checkLevel({ binary }: CompareResults, path: string): void {
   )
 }
 
-/** @throws {ConfigError} naming what is not as it was */
+/** @throws {ConfigError} naming what has changed */
 function checkInputs(
   there: CompareResults,
   here: Pick<CompareResults, 'model' | 'data'>,
@@ -136,7 +139,7 @@ function checkInputs(
   )
 }
 
-/** So many of a list, at random, in their order. */
+/** Chooses `count` items at random, keeping their order. */
 function drawn<T>(list: readonly T[], count: number): T[] {
   const left = list.map((_, index) => index)
   while (left.length > count) left.splice(randomInt(left.length), 1)

@@ -1,6 +1,6 @@
 /**
- * A workbench runs the cells of a compare: the base loaded once in each format that an entry needs, and the data tokenized
- * once. Every answer is plain data, so that a workbench may be in another process.
+ * A workbench runs the cells of a compare. It loads the base model once per quantization needed and tokenizes the data
+ * once. Results are plain data, so a workbench can run in another process.
  */
 import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
@@ -30,7 +30,7 @@ import type { Metric } from './metrics.js'
 import type { CompareCell, CompareResults, CompareRung } from './results.js'
 import { mean, measured, stepsOfEpoch, type Trained, trained, validationLosses } from './training.js'
 
-/** Options of a workbench beside the config. */
+/** Options of a workbench other than the config. */
 export interface WorkbenchOptions {
   validationRows: number
   testRows: number | null
@@ -38,7 +38,7 @@ export interface WorkbenchOptions {
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
   signal?: AbortSignal | undefined
-  /** Sentences on what a user would not expect. */
+  /** Called with warnings about unexpected behavior. */
   onWarning?: ((message: string) => void) | undefined
 }
 
@@ -52,9 +52,9 @@ export interface Sized {
   probeSeconds: number
 }
 
-/** Points of the curve of a cell. */
+/** Points on the curve of a cell. */
 const CURVE_POINTS = 10
-/** Steps that are timed, the first one left out. */
+/** Number of steps to time, after one untimed step. */
 const TIMED_STEPS = 3
 
 export class Workbench {
@@ -87,7 +87,7 @@ export class Workbench {
     }
   }
 
-  /** The base that is loaded now. */
+  /** The currently loaded base model. */
   get model(): Model {
     return this.#model
   }
@@ -126,9 +126,9 @@ export class Workbench {
   }
 
   /**
-   * The parameters, memory, and step time of an entry.
-   * @throws {UnsupportedError} for a base that the strategy does not take
-   * @throws {OutOfMemoryError} where the plan does not fit
+   * Measures parameters, memory, and step time of an entry.
+   * @throws {UnsupportedError} when the strategy does not support the base model
+   * @throws {OutOfMemoryError} when the plan does not fit in memory
    */
   async size(strategy: StrategyConfig, seed: number): Promise<Sized> {
     const model = await this.#baseFor(strategy)
@@ -158,13 +158,13 @@ export class Workbench {
     return this.#options.now
   }
 
-  /** Numbers that a strategy trains. */
+  /** Number of parameters that a strategy trains. */
   async parameters(strategy: StrategyConfig): Promise<number> {
     const { spec } = described(strategy, await this.#baseFor(strategy))
     return spec.parameters.reduce((sum, { trained, rows, cols }) => sum + (trained ? rows * cols : 0), 0)
   }
 
-  /** Planned peak of a training of a strategy, bytes. */
+  /** Planned peak memory for training a strategy, in bytes. */
   async plannedBytes(strategy: StrategyConfig): Promise<number> {
     const model = await this.#baseFor(strategy)
     const { base } = model
@@ -175,12 +175,12 @@ export class Workbench {
     return translated(() => addon().plan(base.graph, base.formats, [adapter], plans)).peakBytes
   }
 
-  /** The default rate of a strategy with the optimizer of the config. */
+  /** The default learning rate of a strategy with the config's optimizer. */
   ownRate(strategy: StrategyConfig): number {
     return ownRate(strategy, this.#config.optimizer)
   }
 
-  /** The base without any adapter. */
+  /** Evaluates the base model without an adapter. */
   async base(): Promise<NonNullable<CompareResults['base']>> {
     const setup = this.#setup(await this.#loaded(this.#quantization))
     const begun = performance.now()
@@ -197,7 +197,7 @@ export class Workbench {
     }
   }
 
-  /** A run of a search. */
+  /** Runs one rung of a search. */
   async rung(strategy: StrategyConfig, rate: number, steps: number, seed: number): Promise<CompareRung> {
     const setup = this.#setup(await this.#baseFor(strategy))
     const asked = { strategy, rate, steps, seed, constant: true }
@@ -207,7 +207,7 @@ export class Workbench {
     })
   }
 
-  /** A run of a finalist, measured on the test rows. */
+  /** Runs one cell: trains with the chosen rate and evaluates on the test rows. */
   async cell(
     { name, strategy }: Contestant,
     { rate, steps, seed }: { rate: number; steps: number; seed: number },
@@ -256,7 +256,7 @@ export class Workbench {
     }
   }
 
-  /** The base in the format that a strategy stands for, else in that of the compare. */
+  /** The base model with the quantization that the strategy requires, else that of the compare. */
   async #baseFor(strategy: StrategyConfig): Promise<Model> {
     const rules = rulesOf(strategy)
     const { quantization: wanted } = rules.defaults(strategy)
@@ -270,7 +270,7 @@ export class Workbench {
     return model
   }
 
-  /** One base at a time is in memory. */
+  /** Only one base model is in memory at a time. */
   async #loaded(quantization: Quantization): Promise<Model> {
     const isSame = describeQuantization(quantization) === describeQuantization(this.#model.quantization)
     if (isSame) return this.#model
@@ -280,13 +280,13 @@ export class Workbench {
   }
 }
 
-/** The adapter of a strategy, or that which looks at the data first. */
+/** The adapter of a strategy, or that of its probe if it has one. */
 function described(strategy: StrategyConfig, { base }: Model) {
   const first = rulesOf(strategy).probe?.(strategy)?.adapter ?? strategy
   return describeAdapter(first, base.sites, { weights: base.weights })
 }
 
-/** Format of the base that entries share: of the config, but for what its own strategy stands for. */
+/** Quantization shared by the entries: that of the config, unless its own strategy implies one. */
 function sharedQuantization(config: RunConfig): Quantization | undefined {
   const { quantization } = loadQuantization(config)
   const own = rulesOf(config.strategy).defaults(config.strategy).quantization
@@ -307,13 +307,13 @@ async function open(
   })
 }
 
-/** Configuration that all cells share, with the keys of files. */
+/** Configuration shared by all cells, with snake_case keys. */
 export function settingsOf(config: RunConfig): Record<string, unknown> {
   const { strategy, learningRate, outputDir, sampleRows, reportTo, threads, ...shared } = config
   return toFileKeys(configSchema, shared) as Record<string, unknown>
 }
 
-/** Size of the files of a saved adapter. */
+/** Size of a saved adapter's files, in bytes. */
 async function savedBytes(adapter: Adapter): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'lowrank-compare-'))
   try {
