@@ -1,20 +1,22 @@
-/** Conditions of updates in the backward pass. */
+/** Checks whether updates can be made during the backward pass. */
 import { ConfigError } from '../core/errors.js'
 import { type OptionSource, snakeKey } from '../core/schema.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { TrainOptions } from './options.js'
 
-/** An option for which all gradients are needed at once. */
+/** An option that needs all gradients at once. */
 interface Obstacle {
   key: string
   value: unknown
   why: string
-  /** Advice, with the key in the spelling of its source. */
+  /** How to fix it, with the key spelled as in its source. */
   remedy(key: string): string
 }
 
-/** The first obstacle to updates in the backward pass, where each gradient is used up once it is complete. */
+/**
+ * The first option that rules out updates in the backward pass, where each gradient is freed as soon as it is applied.
+ */
 export function obstacleInBackward(
   { gradientAccumulationSteps, maxGradNorm }: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxGradNorm'>,
   strategy: StrategyConfig,
@@ -43,9 +45,7 @@ export function obstacleInBackward(
   return undefined
 }
 
-/**
- * @throws {ConfigError} when updates in the backward pass are asked for beside what keeps them from being made there
- */
+/** @throws {ConfigError} when `optimizerInBackward` is combined with an option that rules it out */
 export function checkInBackward(
   options: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
   strategy: StrategyConfig,

@@ -1,4 +1,4 @@
-/** Names of the classes of a classifier. */
+/** Class names of a classifier. */
 import * as z from 'zod'
 import { text } from '../core/schema.js'
 

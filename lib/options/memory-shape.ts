@@ -1,6 +1,6 @@
 /**
- * The options that decide what a run holds in memory, and how: one list, which gives config files, the API and the
- * flags of `lowrank plan` their keys.
+ * The options that determine a run's memory use: the single list from which config files, the API, and the flags of
+ * `lowrank plan` take their keys.
  */
 import type * as z from 'zod'
 import { flag, parseBytes, text } from '../core/schema.js'
@@ -10,28 +10,31 @@ import { type Optimizer, optimizerSchema } from './optimizers.js'
 /** Memory options of training. */
 export interface TrainingMemory {
   /**
-   * By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default null:
-   * adamw, which `qlora` makes paged_adamw where memory is short.
+   * An optimizer name, or settings from `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })`, and so on. Default null:
+   * `adamw`, or `paged_adamw` for `qlora` if memory is short.
    */
   readonly optimizer: Optimizer['type'] | Optimizer | null
   /**
-   * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all
-   * at once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
+   * Update each tensor during the backward pass as soon as its gradient is complete, so that gradients are never all in
+   * memory at once. Requires `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
    */
   readonly optimizerInBackward: boolean
   /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
   readonly gradientCheckpointing: boolean
-  /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
+  /** With gradient checkpointing: keep the block inputs on disk until the backward pass. Default false. */
   readonly activationOffloading: boolean
-  /** With gradient checkpointing: what attention gives is kept, so that it is not computed again. Default false. */
+  /** With gradient checkpointing: keep the attention outputs instead of recomputing them. Default false. */
   readonly keepAttention: boolean
-  /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default `auto`: 48MiB, on a GPU 256MiB. */
+  /**
+   * Memory for logits in the loss, which is computed in chunks, e.g. `16MiB`; at least 16 tokens' worth. Default
+   * `auto`: 48MiB, or 256MiB on a GPU.
+   */
   readonly logitsMemory: string
 }
 
-/** Options that decide what a run holds in memory. */
+/** Options that determine a run's memory use. */
 export interface MemoryShape extends TrainingMemory {
-  /** As of `loadModel`. */
+  /** As in `loadModel`. */
   readonly pagedWeights: boolean | string
 }
 
@@ -40,15 +43,15 @@ interface MemoryOption {
   /** Flag of `lowrank plan`. */
   flag: string
   help: string
-  /** An option that this one requires, and the advice if it is missing. */
+  /** Another option that this one requires, and what to do if it is missing. */
   needs?: { option: keyof MemoryShape; else: string }
-  /** True if `lowrank plan --fit` may set it otherwise than asked for. */
+  /** True if `lowrank plan --fit` may change it. */
   fits?: true
-  /** It changes no number, so that an interrupted run may go on with another value. */
+  /** True if it does not affect results, so an interrupted run may resume with another value. */
   exact?: true
 }
 
-/** A new option is a line here and in `TrainingMemory`, and what the plans of a run make of it. */
+/** To add an option, add an entry here and in `TrainingMemory`, and handle it in the plans of a run. */
 export const MEMORY_OPTIONS = {
   optimizer: {
     schema: optimizerSchema
@@ -130,17 +133,17 @@ export const MEMORY_OPTIONS = {
   },
 } satisfies Record<keyof MemoryShape, MemoryOption>
 
-/** The list, for whoever goes through it. */
+/** The options as a list of entries. */
 export const memoryOptions = Object.entries(MEMORY_OPTIONS) as [keyof MemoryShape, MemoryOption][]
 
 type Options = typeof MEMORY_OPTIONS
 
-/** Options that `lowrank plan --fit` may set. */
+/** Options that `lowrank plan --fit` may change. */
 export type FitOption = {
   [Key in keyof Options]: Options[Key] extends { fits: true } ? Key : never
 }[keyof Options]
 
-/** The options of `--fit` that a shape sets. */
+/** The `--fit` options set in a shape. */
 export function fitChangesOf(
   shape: Partial<Pick<MemoryShape, FitOption>>,
 ): Partial<Pick<MemoryShape, FitOption>> {
@@ -155,10 +158,10 @@ export const memorySchemas = Object.fromEntries(
   memoryOptions.map(([key, { schema }]) => [key, schema]),
 ) as Schemas
 
-/** The same without that of weights, which are loaded before training. */
+/** The schemas without `pagedWeights`, which applies when the model is loaded, before training. */
 export const { pagedWeights: _, ...trainingMemory } = memorySchemas
 
-/** The memory options of a run's options. */
+/** Picks the memory options from a run's options. */
 export function memoryShapeOf(options: MemoryShape): MemoryShape {
   return Object.fromEntries(memoryOptions.map(([key]) => [key, options[key]])) as unknown as MemoryShape
 }

@@ -1,4 +1,4 @@
-/** Optimizers as printable settings; their arithmetic is native. */
+/** Optimizers as plain settings; the arithmetic is native. */
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -8,56 +8,58 @@ import type { OptimizerState, OptimizerStep } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
-/** Settings of AdamW; the arithmetic is that of torch.optim.AdamW. */
+/** Settings of AdamW, with the arithmetic of torch.optim.AdamW. */
 export interface AdamW {
-  /** `adamw_8bit` keeps both moments as block-wise 8-bit numbers, but for what has fewer than 4096 elements. */
+  /** `adamw_8bit` stores both moments as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements. */
   readonly type: 'adamw' | 'adamw_8bit'
-  /** Decay rates of the two moments, each in [0, 1). Default [0.9, 0.999]. */
+  /** Decay rates of the first and second moments, each in [0, 1). Default [0.9, 0.999]. */
   readonly betas: readonly [number, number]
   /** Added to the denominator. Default 1e-8. */
   readonly eps: number
-  /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
+  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
   readonly weightDecay: number | null
 }
 
-/** Settings of AdamW whose moments lie on the disk where they do not fit into a budget. The numbers are AdamW's. */
+/** Settings of AdamW whose moments are paged to disk beyond a memory budget. The results equal AdamW's. */
 export interface PagedAdamW extends Omit<AdamW, 'type'> {
   readonly type: 'paged_adamw' | 'paged_adamw_8bit'
-  /** Memory that moments may take, the page cache included: bytes, or a size such as `64MiB`. Default 256MiB. */
+  /** Memory budget for the moments, including the page cache: bytes, or a size such as `64MiB`. Default 256MiB. */
   readonly resident: number | string
 }
 
-/** Settings of Lion, whose every step is the learning rate in size. */
+/** Settings of Lion, whose updates are the sign of the momentum times the learning rate. */
 export interface Lion {
-  /** `lion_8bit` keeps the moment as block-wise 8-bit numbers, but for what has fewer than 4096 elements. */
+  /** `lion_8bit` stores the momentum as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements. */
   readonly type: 'lion' | 'lion_8bit'
-  /** Share of the moment in a step, and its decay rate, each in [0, 1). Default [0.9, 0.99]. */
+  /** Interpolation factor for the update, and decay rate of the momentum, each in [0, 1). Default [0.9, 0.99]. */
   readonly betas: readonly [number, number]
-  /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
+  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
   readonly weightDecay: number | null
 }
 
-/** Settings of Adafactor without momentum; the arithmetic is that of transformers' Adafactor. */
+/** Settings of Adafactor without momentum, with the arithmetic of transformers' Adafactor. */
 export interface Adafactor {
   readonly type: 'adafactor'
-  /** Added to squares of gradients, and the least size that scales the rate of a parameter. Default [1e-30, 1e-3]. */
+  /**
+   * Constants added to squared gradients, and the minimum parameter scale for `scaleParameter`. Default [1e-30, 1e-3].
+   */
   readonly eps: readonly [number, number]
-  /** Root mean square to which an update is clipped. Default 1. */
+  /** Maximum root mean square of an update. Default 1. */
   readonly clipThreshold: number
-  /** Step t keeps 1 - t^decayRate of the squares so far; below 0. Default -0.8. */
+  /** Exponent of the second-moment decay: step t uses a decay of 1 - t^decayRate; must be negative. Default -0.8. */
   readonly decayRate: number
-  /** Multiply the learning rate by the root mean square of the parameter. Default false. */
+  /** Scale the learning rate by the root mean square of the parameter. Default false. */
   readonly scaleParameter: boolean
-  /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
+  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
   readonly weightDecay: number | null
 }
 
-/** Settings of stochastic gradient descent; the arithmetic is that of torch.optim.SGD. */
+/** Settings of stochastic gradient descent, with the arithmetic of torch.optim.SGD. */
 export interface Sgd {
   readonly type: 'sgd'
-  /** Share of the last step that the next one goes on with, in [0, 1). Default 0. */
+  /** Momentum factor, in [0, 1). Default 0. */
   readonly momentum: number
-  /** Added to the gradient, as a share of the weight; null takes the run's `weightDecay`. */
+  /** L2 penalty: this fraction of the weight is added to the gradient; null (default) uses the run's `weightDecay`. */
   readonly weightDecay: number | null
 }
 
@@ -138,7 +140,7 @@ const schemas = {
 
 const settings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObject[]]
 
-/** The option `optimizer`: a name, or an optimizer with settings. */
+/** Schema of the `optimizer` option: a name, or an optimizer with settings. */
 export const optimizerSchema = z.union([z.enum(NAMES), z.discriminatedUnion('type', settings)], {
   error: `one of ${NAMES.join(', ')}, or settings`,
 }) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
@@ -161,8 +163,8 @@ export function adamW(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
 }
 
 /**
- * AdamW whose moments take a byte each. The second is kept as its root, so that what is small in a block of large ones
- * does not become 0.
+ * AdamW with 8-bit moments, one byte per element. The second moment is stored as its square root, so that small values
+ * in a block of large ones do not become 0.
  * @see Dettmers et al. 2021, arXiv 2110.02861
  */
 export function adamW8bit(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
@@ -170,33 +172,33 @@ export function adamW8bit(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
 }
 
 /**
- * AdamW whose moments lie on the disk where they do not fit into `resident`. The numbers are those of `adamW()`.
+ * AdamW whose moments are paged to disk when they exceed `resident`. The results equal those of `adamW()`.
  * @example pagedAdamW({ resident: '64MiB' })
  */
 export function pagedAdamW(options: Partial<Omit<PagedAdamW, 'type'>> = {}): PagedAdamW {
   return parsed('paged_adamw', options, 'pagedAdamW()')
 }
 
-/** The same with the moments of `adamW8bit()`. */
+/** `pagedAdamW()` with the 8-bit moments of `adamW8bit()`. */
 export function pagedAdamW8bit(options: Partial<Omit<PagedAdamW, 'type'>> = {}): PagedAdamW {
   return parsed('paged_adamw_8bit', options, 'pagedAdamW8bit()')
 }
 
 /**
- * Lion with its settings. It wants a learning rate a third to a tenth of AdamW's.
+ * Lion with its settings. It needs a learning rate 3 to 10 times smaller than AdamW's.
  * @see Chen et al. 2023, arXiv 2302.06675
  */
 export function lion(options: Partial<Omit<Lion, 'type'>> = {}): Lion {
   return parsed('lion', options, 'lion()')
 }
 
-/** Lion whose moment takes a byte for each number. */
+/** Lion with 8-bit momentum, one byte per element. */
 export function lion8bit(options: Partial<Omit<Lion, 'type'>> = {}): Lion {
   return parsed('lion_8bit', options, 'lion8bit()')
 }
 
 /**
- * Adafactor with its settings: of a matrix it keeps the means of its rows and columns alone.
+ * Adafactor with its settings. For a matrix it stores only row and column means of the second moment.
  * @see Shazeer and Stern 2018, arXiv 1804.04235
  */
 export function adafactor(options: Partial<Omit<Adafactor, 'type'>> = {}): Adafactor {
@@ -208,10 +210,10 @@ export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
   return parsed('sgd', options, 'sgd()')
 }
 
-/** By name, with the usual settings: steps ask for them again and again. */
+/** Default settings by name, cached because every step looks them up. */
 const usual = new Map<Optimizer['type'], Optimizer>()
 
-/** An optimizer from the option's value. */
+/** Resolves the option's value to an optimizer. */
 export function optimizerOf(given: Optimizer['type'] | Optimizer | null): Optimizer {
   const value = given ?? 'adamw'
   if (typeof value !== 'string') return value
@@ -220,7 +222,7 @@ export function optimizerOf(given: Optimizer['type'] | Optimizer | null): Optimi
   return known
 }
 
-/** As short as a config may have it: the name alone, or with the settings that differ from its defaults. */
+/** The shortest form for a config file: the name, plus any settings that differ from the defaults. */
 export function shortOptimizer(
   optimizer: Optimizer,
 ): Optimizer['type'] | (Partial<Optimizer> & { type: string }) {
@@ -229,20 +231,20 @@ export function shortOptimizer(
   return own.length > 0 ? { type: optimizer.type, ...Object.fromEntries(own) } : optimizer.type
 }
 
-/** Kinds of AdamW state that the strategy supports: paged, and 8-bit. */
+/** Which kinds of AdamW state the strategy supports: paged, and 8-bit. */
 export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: boolean } {
   const rules = rulesOf(strategy)
   const whole = !rules.ranked?.(strategy)?.counted
   return {
-    // Clients of private training are trained with all of it in memory, and so are ranks that are updated one by one.
+    // Not for private training of clients, which keeps all state in memory, nor for ranks that are updated one by one.
     paged: whole && rules.privacy?.(strategy)?.privacyUnit !== 'user',
     eightBit: whole,
   }
 }
 
 /**
- * AdamW with the same settings, and its moments held otherwise.
- * @param resident of paged moments
+ * AdamW with the same settings but different storage of its moments.
+ * @param resident memory budget of paged moments
  */
 export function adamWHeld(
   { betas, eps, weightDecay }: Pick<AdamW, 'betas' | 'eps' | 'weightDecay'>,
@@ -254,7 +256,7 @@ export function adamWHeld(
   return { type: eightBit ? 'paged_adamw_8bit' : 'paged_adamw', ...settings, resident }
 }
 
-/** An optimizer's settings as a native step takes them. */
+/** Converts an optimizer's settings for a native step. */
 export function nativeOptimizer(
   optimizer: Optimizer,
 ): Pick<OptimizerStep, 'kind' | 'beta1' | 'beta2' | 'epsilon' | 'adafactor'> {
@@ -280,8 +282,8 @@ export function nativeOptimizer(
 }
 
 /**
- * The state that a run by this optimizer keeps.
- * @param folder where what is paged may lie; for plans none is needed
+ * The optimizer state that a run keeps.
+ * @param folder for paged state; not needed for plans
  * @throws {ConfigError} for an optimizer that cannot train the strategy
  */
 export function optimizerState(
@@ -306,7 +308,7 @@ export function optimizerState(
     throw refuse(`updates each rank on its own, which ${eightBit ? '8-bit blocks' : 'it'} cannot`)
   const privacy = rules.privacy?.(strategy)
   if (privacy?.privacyUnit === 'user' && privacy.serverOptimizer === 'adam') {
-    // The server's moments are where the clients' are between rounds.
+    // The server's moments take the place of a client's between rounds.
     if (optimizer.type === 'adafactor') throw refuse('has a server that keeps Adam moments')
     return { kind: 'adamw', eightBit, ...paging }
   }

@@ -1,4 +1,4 @@
-/** Options of a training run, shared by the API and config files: one schema, names from transformers. */
+/** Options of a training run, shared by the API and config files: one schema, with names from transformers. */
 import * as z from 'zod'
 import { flag, integer, numberWithin, positive, word } from '../core/schema.js'
 import { type TrainingMemory, trainingMemory } from './memory-shape.js'
@@ -6,85 +6,87 @@ import type { Optimizer } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 import { type TaskOptions, taskShape } from './task.js'
 
-/** Trained part of each sample: the assistant's turns, the last of them, or everything. */
+/** Part of each sample to train on: all assistant turns, the last one, or every token. */
 export type TrainOn = 'completions' | 'last' | 'all'
 
 export const METRICS = ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'] as const
 
 /**
- * Metric for comparing evaluations: the mean loss, its exponential, or the share of rows answered word for word; of a
- * classifier the share of rows whose class is predicted, or the mean F1 of the classes.
+ * Metric for comparing evaluations: the mean loss, the perplexity, or the fraction of rows answered exactly; for a
+ * classifier also its accuracy, or the macro-averaged F1.
  */
 export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
 export interface TrainOptions extends TrainingMemory, TaskOptions {
-  /** Peak learning rate. Default null: the strategy's own, which `lowrank strategies` lists. */
+  /** Peak learning rate. Default null: the strategy's default, as listed by `lowrank strategies`. */
   readonly learningRate: number | null
   /** Decoupled weight decay of every trained parameter. Default 0. */
   readonly weightDecay: number
-  /** Name of a schedule, or what `cosine({ … })` returns. Default cosine. */
+  /** A schedule name, or the result of e.g. `cosine({ … })`. Default cosine. */
   readonly lrSchedulerType: Exclude<Schedule['type'], 'warmup_stable_decay'> | Schedule
-  /** Warm-up as a share of all steps, in [0, 1). Default 0.03. */
+  /** Fraction of all steps used for warm-up, in [0, 1). Default 0.03. */
   readonly warmupRatio: number
-  /** Warm-up in steps; overrides `warmupRatio` when given. */
+  /** Number of warm-up steps; overrides `warmupRatio`. Default null. */
   readonly warmupSteps: number | null
-  /** Passes over the data; may be fractional. Default 3. */
+  /** Number of passes over the data; may be fractional. Default 3. */
   readonly numTrainEpochs: number
-  /** Optimizer steps after which training ends; overrides `numTrainEpochs` when given. */
+  /** Number of optimizer steps; overrides `numTrainEpochs`. Default null. */
   readonly maxSteps: number | null
-  /** Sequences of `maxSeqLength` tokens that a micro-batch has room for. Default 4. */
+  /** Capacity of a micro-batch, in sequences of `maxSeqLength` tokens. Default 4. */
   readonly perDeviceTrainBatchSize: number
   /** Micro-batches per optimizer step. Default 1. */
   readonly gradientAccumulationSteps: number
-  /** Tokens after which a sample is cut. Default 512. */
+  /** Maximum tokens per sample; longer ones are truncated. Default 512. */
   readonly maxSeqLength: number
-  /** Fill a micro-batch with as many samples as fit, rather than `perDeviceTrainBatchSize` of them. Default true. */
+  /** Fill each micro-batch with as many samples as fit, instead of exactly `perDeviceTrainBatchSize`. Default true. */
   readonly packing: boolean
-  /** Tokens that are trained on. Default completions. */
+  /** Which tokens to train on. Default completions. */
   readonly trainOn: TrainOn
   /**
-   * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn
-   * of the user and one of the assistant. false trains them as raw text. The path of a `.jinja` file is a template for
-   * all chats in place of the model's own. Default true.
+   * Render prompt-completion and Alpaca rows with the model's chat template, if it has one, as a user turn and an
+   * assistant turn. false trains on them as raw text. The path of a `.jinja` file replaces the model's template for all
+   * chats. Default true.
    */
   readonly chatTemplate: boolean | string
   /**
-   * Share of every label that goes to the whole vocabulary alike, in [0, 1); evaluations report the loss without it.
-   * Default 0.
+   * Label smoothing: fraction of each label's probability spread evenly over the vocabulary, in [0, 1). Evaluations
+   * report the loss without it. Default 0.
    */
   readonly labelSmoothingFactor: number
   /**
-   * NEFTune: uniform noise on the embeddings of a row of L tokens and width d, within alpha / sqrt(L d), in training only
-   * (arXiv 2310.05914). Default null: none.
+   * NEFTune: adds uniform noise within alpha / sqrt(L d) to the embeddings of a row of L tokens and width d, during
+   * training only (arXiv 2310.05914). Default null: no noise.
    */
   readonly neftuneNoiseAlpha: number | null
-  /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
+  /** Maximum L2 norm of the gradient, which is scaled down above it; 0 turns clipping off. Default 1. */
   readonly maxGradNorm: number
-  /** Evaluate after every so many steps, beside the start and the end; null: only then. Default null. */
+  /**
+   * Evaluate every this many steps, in addition to the start and the end. Default null: only at the start and the end.
+   */
   readonly evalSteps: number | null
-  /** Keep the adapter of the best evaluation rather than that of the last step. Needs `evalSteps`. Default false. */
+  /** Keep the adapter of the best evaluation instead of the last step's. Requires `evalSteps`. Default false. */
   readonly loadBestModelAtEnd: boolean
   /** Metric for comparing evaluations. Default loss. */
   readonly metricForBestModel: Metric
-  /** Follows from the metric; a value that contradicts it is refused. Default null. */
+  /** Implied by the metric; a contradicting value is an error. Default null. */
   readonly greaterIsBetter: boolean | null
   /**
-   * End the run after so many evaluations in a row without improvement; null never does. Needs `evalSteps`. Default
+   * Stop after this many consecutive evaluations without improvement; null never does. Requires `evalSteps`. Default
    * null.
    */
   readonly earlyStoppingPatience: number | null
-  /** Smallest improvement that counts for `earlyStoppingPatience`. Default 0. */
+  /** Smallest improvement that resets `earlyStoppingPatience`. Default 0. */
   readonly earlyStoppingThreshold: number
-  /** Save a checkpoint after every so many steps; null: none but on interruption. Default null. */
+  /** Save a checkpoint every this many steps. Default null: only when interrupted. */
   readonly saveSteps: number | null
-  /** Checkpoints to keep: the newest, and with `loadBestModelAtEnd` the best; null keeps all. Default null. */
+  /** Number of checkpoints to keep: the newest, plus the best with `loadBestModelAtEnd`. Default null: all. */
   readonly saveTotalLimit: number | null
-  /** Seeds the data order, dropout and the adapter's initial values. Default 42. */
+  /** Seed for the data order, dropout, and the adapter's initial values. Default 42. */
   readonly seed: number
 }
 
-/** Whether the chat template is used, or the file of another one. */
+/** Whether to use the chat template, or the path of another template. */
 const CHAT_TEMPLATE = 'true, false, or the path of a .jinja file'
 export const chatTemplateSchema = z.union(
   [z.boolean(), z.string().regex(/\.(jinja2?|j2)$/, { error: CHAT_TEMPLATE })],
@@ -182,7 +184,7 @@ export const trainShape = {
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>
 
-/** Options of a run whose strategy is known. */
+/** Options of a run whose strategy is known, with defaults resolved. */
 export interface RunOptions extends TrainOptions {
   readonly optimizer: Optimizer['type'] | Optimizer
   readonly learningRate: number

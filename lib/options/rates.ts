@@ -1,19 +1,21 @@
-/** Learning rates that fit: a strategy's own where a run is given none, and a word on one that is far from it. */
+/** Learning rates: a strategy's default for runs that set none, and warnings about rates far from it. */
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
 import type { RunOptions, TrainOptions } from './options.js'
 
-/** Lion moves every number by the whole rate, so it wants less: between a third and a tenth, say its authors. */
+/**
+ * Every Lion update has the full magnitude of the learning rate, so it needs less: 3 to 10 times less per its authors.
+ */
 const LION_SHARE = 0.2
 
-/** The peak rate for a strategy under an optimizer. Those of the strategies were measured with AdamW. */
+/** Default peak learning rate of a strategy with an optimizer. The strategies' rates were measured with AdamW. */
 export function ownRate(strategy: StrategyConfig, optimizer: TrainOptions['optimizer']): number {
   const rate = rulesOf(strategy).learningRate(strategy)
   return familyOf(optimizer) === 'lion' ? rate * LION_SHARE : rate
 }
 
-/** The options with the strategy's own rate where they have none. */
+/** Fills in the strategy's default learning rate if none is set. */
 export function withOwnRate<Options extends Pick<TrainOptions, 'learningRate' | 'optimizer'>>(
   options: Options,
   strategy: StrategyConfig,
@@ -21,7 +23,7 @@ export function withOwnRate<Options extends Pick<TrainOptions, 'learningRate' | 
   return { ...options, learningRate: options.learningRate ?? ownRate(strategy, options.optimizer) }
 }
 
-/** Warnings about a learning rate, a sentence each without the full stop. */
+/** Warnings about a learning rate, one sentence each, without the period. */
 export function remarksOnRate(
   { learningRate, optimizer }: Pick<RunOptions, 'learningRate' | 'optimizer'>,
   strategy: StrategyConfig,
@@ -35,7 +37,7 @@ export function remarksOnRate(
         ]
       : []
   if (family !== 'adamw') return []
-  // Rates are decimal fractions, whose quotients are not exact.
+  // Rounds away the error of dividing decimal fractions.
   const factor = Number((learningRate / own).toPrecision(9))
   if (factor >= 10)
     return [

@@ -1,6 +1,6 @@
 /**
- * Learning-rate schedules as transformers has them: a factor of the base rate from the number of optimizer steps
- * completed before the one that it is for.
+ * Learning-rate schedules with the semantics of transformers: a factor on the base rate, computed from the number of
+ * optimizer steps already completed.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -19,18 +19,18 @@ export type Schedule =
 /** Half a cosine from the peak rate down. */
 export interface CosineSchedule {
   readonly type: 'cosine'
-  /** Share of the base rate to end at, in [0, 1]. Default 0. */
+  /** Final rate as a fraction of the base rate, in [0, 1]. Default 0. */
   readonly minLrRate: number
 }
 
-/** Warm-up, a constant rate, and a fall at the end. */
+/** Warm-up, a constant rate, and a decay at the end. */
 export interface WarmupStableDecaySchedule {
   readonly type: 'warmup_stable_decay'
-  /** Steps of the fall at the end. */
+  /** Number of decay steps at the end. */
   readonly numDecaySteps: number
-  /** Shape of that fall. Default cosine. */
+  /** Shape of the decay. Default cosine. */
   readonly decayType: 'cosine' | 'linear' | '1-sqrt'
-  /** Share of the base rate to start from and end at, in [0, 1]. Default 0. */
+  /** Rate at the start of warm-up and the end of the decay, as a fraction of the base rate, in [0, 1]. Default 0. */
   readonly minLrRatio: number
 }
 
@@ -51,7 +51,7 @@ const stableSchema = z.strictObject({
 })
 const names = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
 
-/** The option `lrSchedulerType`: a name, or a schedule with settings. */
+/** Schema of the `lrSchedulerType` option: a name, or a schedule with settings. */
 export const scheduleSchema = z.union(
   [
     z.enum(names),
@@ -66,12 +66,12 @@ export const scheduleSchema = z.union(
   { error: `one of ${names.join(', ')}, or {type: warmup_stable_decay, num_decay_steps: …}` },
 )
 
-/** Half a cosine from the base rate down to `minLrRate` of it. */
+/** Cosine decay from the base rate to `minLrRate` of it. */
 export function cosine(options: { minLrRate?: number } = {}): CosineSchedule {
   return deepFreeze(checkedOptions(cosineSchema, options, 'cosine()', { type: 'cosine' }))
 }
 
-/** Warm-up, a constant rate, then a fall over the last steps. */
+/** Warm-up, a constant rate, then a decay over the last steps. */
 export function warmupStableDecay(
   options: Partial<Omit<WarmupStableDecaySchedule, 'type'>> & { numDecaySteps: number },
 ): WarmupStableDecaySchedule {
@@ -80,10 +80,10 @@ export function warmupStableDecay(
   )
 }
 
-/** Steps ask for it again and again. */
+/** Cached because every step looks it up. */
 const usualCosine = once(() => cosine())
 
-/** A schedule from the option's value. */
+/** Resolves the option's value to a schedule. */
 export function scheduleOf(value: (typeof names)[number] | Schedule): Schedule {
   if (typeof value !== 'string') return value
   return value === 'cosine' ? usualCosine() : { type: value }
@@ -95,7 +95,7 @@ export interface ScheduleSpan {
   totalSteps: number
 }
 
-/** The share of its peak that the learning rate of a run has after so many completed steps. */
+/** Learning rate after `completed` steps, as a fraction of its peak. */
 export function scheduleAt(
   {
     lrSchedulerType,
@@ -109,15 +109,15 @@ export function scheduleAt(
   completed: number,
   totalSteps: number,
 ): number {
-  // A share of few steps rounds up to all of them, and then nothing would be learned.
+  // With few steps, rounding up could make all of them warm-up, and nothing would be learned.
   const share = Math.min(Math.ceil(warmupRatio * totalSteps), totalSteps - 1)
   const span = { warmupSteps: warmupSteps ?? share, totalSteps }
   return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 
 /**
- * Factor of the base rate in the step that follows `completed` others; the first step of a warm-up has 0,
- * as in transformers.
+ * Factor on the base rate for the step that follows `completed` others. The first warm-up step has factor 0, as in
+ * transformers.
  */
 export function scheduleFactor(schedule: Schedule, span: ScheduleSpan, completed: number): number {
   if (schedule.type === 'constant') return 1

@@ -1,25 +1,30 @@
-/** Tasks of a run: predict the next token, or prefer one answer to another. */
+/** Tasks of a run: predict the next token, classify, or prefer one answer to another. */
 import * as z from 'zod'
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 
-/** `causal_lm`: the next token. `classification`: the class of a text. `dpo` and `orpo`: the better of two answers. */
+/**
+ * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
+ * between two answers.
+ */
 export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo'
 export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo'] as const satisfies readonly Task[]
 
-/** Weights of classes: by how rare they are, or by their names, each 1 where nothing is said. */
+/** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
 
 /** Options of the task. */
 export interface TaskOptions {
   /** Default causal_lm. */
   readonly task: Task
-  /** `dpo`: strength of the pull toward the reference. `orpo`: weight of the odds ratio. Default null: 0.1. */
+  /**
+   * `dpo`: strength of the pull toward the reference model. `orpo`: weight of the odds-ratio loss. Default null: 0.1.
+   */
   readonly beta: number | null
-  /** `dpo`: the logistic loss, or IPO. Default null: sigmoid. */
+  /** `dpo`: the logistic loss or IPO. Default null: sigmoid. */
   readonly lossType: 'sigmoid' | 'ipo' | null
-  /** `dpo` with the logistic loss: probability that a preference is the wrong way round, in [0, 0.5). Default null: 0. */
+  /** `dpo` with the logistic loss: probability that a preference label is flipped, in [0, 0.5). Default null: 0. */
   readonly labelSmoothing: number | null
-  /** `classification`: how much a row of each class counts in the loss. Default null: all alike. */
+  /** `classification`: weight of each class in the loss. Default null: all equal. */
   readonly classWeights: ClassWeights | null
 }
 
@@ -55,15 +60,15 @@ export const taskShape = {
     ),
 }
 
-/** The loss of a task over pairs of answers, with its options. */
+/** The loss of a preference task, with its options. */
 export type PreferenceLoss =
   | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
   | { name: 'orpo'; beta: number }
 
-/** True for a task, or the loss of one, over pairs of answers. */
+/** True for a task, or the loss of a task, on pairs of answers. */
 export const hasPairs = (name: string): boolean => name === 'dpo' || name === 'orpo'
 
-/** Null for a task that has no pairs. */
+/** The loss of a preference task; null for other tasks. */
 export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
   const { task, beta, lossType, labelSmoothing } = options
   if (task === 'orpo') return { name: 'orpo', beta: beta ?? 0.1 }
@@ -76,7 +81,7 @@ export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
   }
 }
 
-/** Options that a task does not go with. */
+/** The task options, plus options that some tasks do not support. */
 interface Beside extends TaskOptions {
   readonly trainOn: string
   readonly metricForBestModel: string
@@ -84,7 +89,7 @@ interface Beside extends TaskOptions {
   readonly neftuneNoiseAlpha: number | null
 }
 
-/** @throws {ConfigError} for an option that the task does not have */
+/** @throws {ConfigError} for an option that the task does not support */
 export function checkTask(options: Beside, source: OptionSource): void {
   const { task, beta, lossType, labelSmoothing, classWeights, trainOn, metricForBestModel } = options
   const { labelSmoothingFactor, neftuneNoiseAlpha } = options

@@ -1,7 +1,7 @@
 /**
- * AdaLoRA: y += s B diag(E) A drop(x) at chosen linears, an update in the form of a singular value decomposition. Every
- * linear starts with more rank than it keeps: in the course of the run the singular values that matter least, over all
- * linears, are set to zero, so that rank goes where it helps.
+ * AdaLoRA: y += s B diag(E) A drop(x) at the target layers, an update in the form of a singular value decomposition.
+ * Every layer starts with more rank than it keeps: during training, the least important singular values across all
+ * layers are set to zero, so that the rank budget goes where it helps most.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -26,30 +26,28 @@ import type {
 } from './strategy.js'
 import { isLowRank, type LowRankTerm, rankedTerms } from './terms.js'
 
-/** Options of AdaLoRA; names and defaults are PEFT's, but for the schedule and the default of `targetModules`. */
+/** Options of AdaLoRA. Names and defaults follow PEFT, except the schedule and the default of `targetModules`. */
 export interface AdaloraConfig extends StrategyConfig {
   readonly name: 'adalora'
-  /** Rank of every linear at first. Default 12. */
+  /** Initial rank of every layer. Default 12. */
   readonly initR: number
-  /** Mean rank over the linears that is left at the end, at most `initR`. Default 8. */
+  /** Final average rank over the layers, at most `initR`. Default 8. */
   readonly targetR: number
-  /** Optimizer steps before ranks begin to go. Default null: a tenth of the run's, rounded down. */
+  /** Optimizer steps before pruning of ranks begins. Default null: 10% of the run's steps, rounded down. */
   readonly tinit: number | null
-  /**
-   * Optimizer steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down.
-   */
+  /** Final optimizer steps with fixed ranks. Default null: 30% of the run's steps, rounded down. */
   readonly tfinal: number | null
-  /** Steps from one allocation of ranks to the next. Default 1. */
+  /** Steps between two rank allocations. Default 1. */
   readonly deltaT: number
-  /** Decay of the moving average of the sensitivity, in (0, 1). Default 0.85. */
+  /** Decay of the moving average of sensitivity, in (0, 1). Default 0.85. */
   readonly beta1: number
-  /** The same for the uncertainty. Default 0.85. */
+  /** Decay of the moving average of uncertainty, in (0, 1). Default 0.85. */
   readonly beta2: number
-  /** Weight of the regularizer that keeps A and B near orthogonal; 0 is off. Default 0.5. */
+  /** Weight of the regularizer that keeps A and B nearly orthogonal; 0 turns it off. Default 0.5. */
   readonly orthRegWeight: number
-  /** The adapter's output is scaled by loraAlpha / initR, whatever rank is left. Default 8. */
+  /** The adapter's output is scaled by loraAlpha / initR, regardless of the current rank. Default 8. */
   readonly loraAlpha: number
-  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
   readonly loraDropout: number
   /** As for LoRA. */
   readonly targetModules: string | readonly string[]
@@ -58,8 +56,8 @@ export interface AdaloraConfig extends StrategyConfig {
   /** As for LoRA. */
   readonly layersToTransform: number | readonly number[] | null
   /**
-   * Remaining ranks of the `initR`, by `<path of the linear>.lora_E`. Trained adapters have it; linears
-   * that it does not name have all of them. Default {}.
+   * Mask of the ranks that remain out of `initR`, keyed by `<layer path>.lora_E`. Set in trained adapters; layers not
+   * listed keep all ranks. Default {}.
    */
   readonly rankPattern: Readonly<Record<string, readonly boolean[]>>
 }
@@ -69,7 +67,7 @@ export type AdaloraOptions = Partial<Omit<AdaloraConfig, 'name'>>
 
 const { loraAlpha, loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 
-/** A decay of a moving mean, as PEFT takes it. */
+/** A moving-average decay, with PEFT's bounds. */
 const decay = () => {
   const error = 'a number between 0 and 1'
   return z.number({ error }).gt(0, { error }).lt(1, { error }).default(0.85)
@@ -134,8 +132,8 @@ const schema = z
   }) as unknown as z.ZodObject & z.ZodType<AdaloraConfig>
 
 /**
- * LoRA whose ranks are allocated while it trains. Wants a larger learning rate than LoRA, or a larger `loraAlpha`: the
- * authors' scripts have 5e-4 to 2e-3 and 16 to 32.
+ * LoRA with ranks allocated during training. Needs a larger learning rate or `loraAlpha` than LoRA: the authors'
+ * scripts use 5e-4 to 2e-3 and 16 to 32.
  * @throws {ConfigError} for an unknown option, a value out of range, or a `targetR` above `initR`
  * @example adalora({ initR: 12, targetR: 8, loraAlpha: 32 })
  * @see Zhang et al. 2023, arXiv 2303.10512; PEFT's `AdaLoraModel`
@@ -163,7 +161,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
   },
   savedAs: sliced,
   steps: (config) => ({ begin: (run, state) => allocate(config, run, state), byLength: true }),
-  // PEFT needs a schedule that is possible for the time of the run, also to load what needs none any more.
+  // PEFT validates the training schedule even when only loading, so a feasible one must be written.
   toPeft: (config) => ({
     init_r: config.initR,
     target_r: config.targetR,
@@ -182,7 +180,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
     init_lora_weights: true,
     r: 8,
   }),
-  // r and total_step say nothing of what is computed.
+  // r and total_step do not affect the computation.
   peftKeys: [
     'init_r',
     'target_r',
@@ -208,10 +206,10 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
     ),
 }
 
-/** PEFT's name of a linear's singular values, in patterns and files. */
+/** PEFT's name for a layer's singular values, in patterns and files. */
 const valuesOf = (path: string): string => `${path}.lora_E`
 
-/** Indices of the ranks at first that are left. */
+/** Indices of the initial ranks that remain. */
 function keptRanks({ initR, rankPattern }: AdaloraConfig, path: string): number[] {
   const pattern = rankPattern[valuesOf(path)]
   return Array.from({ length: initR }, (_, i) => i).filter((i) => pattern?.[i] ?? true)
@@ -250,13 +248,13 @@ function adaloraLinear(
     triplet: {
       beta1: config.beta1,
       beta2: config.beta2,
-      // The regularizer is a mean over the matrices, two a linear.
+      // The regularizer is a mean over the matrices, two per layer.
       orthogonal: config.orthRegWeight / (2 * modules),
     },
   }
 }
 
-/** The ranks that are left, where some are gone: what has a singular value of zero adds nothing. */
+/** Removes ranks whose singular value is zero, since they contribute nothing. */
 function sliced(
   config: AdaloraConfig,
   { spec }: { spec: Pick<AdapterSpec, 'terms'> },
@@ -271,7 +269,7 @@ function sliced(
     }),
   )
   const all = terms.every(({ target, numbers }) => left.get(target)?.length === numbers.rank)
-  // All zero is an adapter that was not trained yet.
+  // All zero means the adapter has not been trained yet.
   if (all || [...left.values()].every((indices) => indices.length === 0)) return undefined
   const gone = Object.entries(config.rankPattern).filter(
     ([name]) => !targets.has(name.replace(/\.lora_E$/, '')),
@@ -299,9 +297,9 @@ function sliced(
   }
 }
 
-/** Number of non-zero singular values over all linears in the course of a run. */
+/** Number of nonzero singular values over all layers during a run. */
 export interface BudgetSchedule {
-  /** At first and at the end. */
+  /** Before and after the decline. */
   initial: number
   target: number
   tinit: number
@@ -309,7 +307,7 @@ export interface BudgetSchedule {
   totalSteps: number
 }
 
-/** The budget at optimizer step `t`, counted from 0: constant, a cubic decline, constant. */
+/** The budget at optimizer step `t`, counted from 0: constant, then a cubic decline, then constant. */
 export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetSchedule, t: number): number {
   if (t <= tinit) return initial
   const decline = totalSteps - tfinal - tinit
@@ -317,7 +315,7 @@ export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetS
   return Math.trunc((initial - target) * pow(1 - (t - tinit) / decline, 3) + target)
 }
 
-/** Marks the scores among the largest `budget`: those above the largest of the others, so ties may keep fewer. */
+/** Marks the scores that are strictly greater than all but the largest `budget`; ties may therefore keep fewer. */
 export function aboveBudget(scores: Float64Array, budget: number): Uint8Array {
   const over = scores.length - budget
   if (over <= 0) return new Uint8Array(scores.length).fill(1)
@@ -343,8 +341,8 @@ function scheduleOf(config: AdaloraConfig, { totalSteps, description }: RunFacts
 }
 
 /**
- * Ranks are masked after updates by setting singular values to zero; a later update may bring them back. After the last
- * step with a score those that are to stay are chosen for good, and from then on the others are zeroed after each step.
+ * Masks ranks after each update by zeroing singular values; a later update may revive them. The last scored step makes
+ * the final selection, and from then on the others are zeroed after every step.
  */
 function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRules {
   const { native } = run
@@ -377,7 +375,7 @@ function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRul
   }
 }
 
-/** Ranks that are kept at each linear. */
+/** Number of ranks kept at each layer. */
 function countedRanks({ spec }: RunFacts['description'], keep: Uint8Array): Record<string, number> {
   let begin = 0
   return Object.fromEntries(
@@ -389,7 +387,7 @@ function countedRanks({ spec }: RunFacts['description'], keep: Uint8Array): Reco
   )
 }
 
-/** The selection in `state` of the rules: 1 for every triplet that stays and 0 for the others. */
+/** The selection stored in `state`: 1 for every triplet that is kept, 0 for the others. */
 function chosenOf(state: unknown): Uint8Array | undefined {
   const kept = (state as { kept?: unknown } | undefined)?.kept
   return typeof kept === 'string' ? Uint8Array.from(kept, Number) : undefined

@@ -1,4 +1,4 @@
-/** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
+/** Converts adapters to plain LoRA: A and B of each layer, with all other factors multiplied into them. */
 import { UnsupportedError } from '../core/errors.js'
 import { deepFreeze } from '../core/schema.js'
 import type { AdapterSpec, DecomposeOptions, NativeAdapter, TermSpec } from '../native/addon.js'
@@ -10,24 +10,24 @@ import type { AdapterDescription, Conversion, LinearSite, ReadFactor } from './s
 import { targetNames } from './targets.js'
 import { adaptedEmbedding, isRanked, type KroneckerTerm, type LowRankTerm } from './terms.js'
 
-/** The change of one linear: s B A x with s = `scale`. */
+/** The update of one linear layer: s B A x with s = `scale`. */
 export interface LowRankPair {
-  /** Path of the linear. */
+  /** Path of the layer. */
   target: string
   in: number
   out: number
   rank: number
   scale: number
-  /** `[rank, in]`, row-major, made anew at each call. */
+  /** `[rank, in]`, row-major, computed anew on each call. */
   a(): Float32Array
   /** `[out, rank]`. */
   b(): Float32Array
 }
 
 /**
- * The adapter as pairs of factors that compute the same. Ranks whose gain is zero are left out, and linears with no
- * other; an adapter of zeros alone keeps them all.
- * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
+ * The adapter as equivalent factor pairs. Ranks with zero gain are omitted, as are layers that have no other ranks; an
+ * adapter of only zeros keeps everything.
+ * @throws {UnsupportedError} for an adapter that is not a sum of low-rank products at linear layers
  */
 export function lowRankPairs(
   { strategy, spec }: AdapterDescription,
@@ -73,7 +73,7 @@ function expectKronecker(strategy: string, term: TermSpec): KroneckerTerm {
   )
 }
 
-/** The way out for what has no form as LoRA. */
+/** Advice for adapters with no exact LoRA equivalent. */
 const NEAREST = "save the nearest LoRA of a rank with save(path, { form: 'lora', rank: 16 })"
 
 function refuseWhole(strategy: string, { terms }: AdapterSpec): void {
@@ -84,7 +84,7 @@ function refuseWhole(strategy: string, { terms }: AdapterSpec): void {
   )
 }
 
-/** Only changes of linears can be decomposed. */
+/** Only updates of linear layers can be decomposed. */
 function refuseBeside(strategy: string, spec: AdapterSpec): void {
   const beside = adaptedEmbedding(spec) ?? spec.copies?.[0]?.weight
   if (beside === undefined) return
@@ -94,7 +94,7 @@ function refuseBeside(strategy: string, spec: AdapterSpec): void {
   )
 }
 
-/** Ranks of a term's whole change: twice its own with a snapshot that acts. */
+/** Rank of a term's total update: doubled if it has an active snapshot. */
 const rankOf = (read: ReadFactor, term: ProductTerm): number =>
   snapshotRatio(read, term) === 0 ? term.numbers.rank : 2 * term.numbers.rank
 
@@ -163,8 +163,8 @@ function product(a: Float32Array, b: Float32Array, rows: number, cols: number): 
 }
 
 /**
- * The adapter as a plain LoRA that computes the same. Dropout is left out: it is of training.
- * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
+ * The adapter as an equivalent plain LoRA, without dropout, which applies only in training.
+ * @throws {UnsupportedError} for an adapter that is not a sum of low-rank products at linear layers
  */
 export function asLora(
   description: AdapterDescription,
@@ -190,10 +190,10 @@ export function asLora(
 }
 
 /**
- * The LoRA of a rank whose change of the weights is nearest to the adapter's: the largest singular values of what it
- * changes at each linear, whatever its kind.
- * @returns it, and the norm of what is left out over that of the whole change
- * @throws {UnsupportedError} for what trains base weights
+ * The LoRA of a given rank closest to the adapter: a truncated singular value decomposition of its weight update at
+ * each layer, for any strategy.
+ * @returns the LoRA, and the norm of the error relative to the norm of the update
+ * @throws {UnsupportedError} for adapters that train base weights
  */
 export async function nearestLora(
   { strategy, spec, linears }: AdapterDescription,
@@ -222,8 +222,8 @@ export async function nearestLora(
 }
 
 /**
- * Options of the LoRA that has these ranks and scales.
- * @param linears paths of all linears of the model
+ * Options of a LoRA with these ranks and scales.
+ * @param linears paths of all linear layers of the model
  */
 export function loraOf(
   pairs: readonly { target: string; rank: number; scale: number }[],
@@ -249,10 +249,10 @@ export function loraOf(
 /** PEFT computes the scale as alpha / rank, in double precision. */
 const alphaOf = ({ rank, scale }: { rank: number; scale: number }): number => scale * rank
 
-/** A pattern that matches this path alone. */
+/** A pattern that matches only this path. */
 const pathPattern = (path: string): string => path.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 
-/** The value that occurs most often, the first of several. */
+/** The most frequent value; the first one if tied. */
 function most(values: readonly number[]): number {
   const counts = new Map<number, number>()
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)

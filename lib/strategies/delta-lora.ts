@@ -1,7 +1,7 @@
 /**
- * Delta-LoRA: the weight itself moves along with its adapter, by lambda times what each step changes of s B A. Summed
- * over the steps that is W = W0 + lambda s (B A - B* A*), with A* and B* as they were when it began, so W is never
- * written: a frozen copy of A and B stands beside them.
+ * Delta-LoRA: the weight itself moves with its adapter, by lambda times the change of s B A in each step. These changes
+ * sum to W = W0 + lambda s (B A - B* A*), where A* and B* are the factors at the start, so instead of modifying W it
+ * keeps a frozen copy of A and B.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -17,11 +17,13 @@ export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
   /** Change of the weight relative to the change of s B A: the paper's lambda. Default 2. */
   readonly lambda: number
   /**
-   * The weight moves with every step after this one, steps counted from 0: the paper's K. -1 is from the very first.
+   * The paper's K: the weight moves with every step after this one, counted from 0; -1 starts with the very first.
    * Default 0.
    */
   readonly startStep: number
-  /** Always 0: the weight moves by what acts on every input, and dropout is of the adapter's. */
+  /**
+   * Always 0: the change of the weight acts on the full input, while dropout would hide part of it from the adapter.
+   */
   readonly loraDropout: 0
   readonly initLoraWeights: DrawnStart
 }
@@ -45,8 +47,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<DeltaLoraConfig>
 
 /**
- * LoRA whose weight moves too, on any base, also a quantized one. The change of the weight has rank 2 r at most.
- * @throws {ConfigError} for an unknown option or a value out of range, dropout among them
+ * LoRA that also moves the base weight, even a quantized one. The change of the weight has rank at most 2 r.
+ * @throws {ConfigError} for an unknown option or a value out of range, including nonzero dropout
  * @example deltaLora({ r: 8, loraAlpha: 16, lambda: 2, startStep: 100 })
  * @see Zi et al. 2023, arXiv 2309.02411
  */
@@ -58,7 +60,7 @@ function asLora({ lambda, startStep, ...config }: DeltaLoraConfig): LoraConfig {
   return { ...config, name: 'lora' }
 }
 
-/** Lambda once the snapshot is taken, and 0 before; one for all linears. */
+/** Lambda once the snapshot is taken and 0 before; shared by all layers. */
 const RATIO = 'delta_ratio'
 
 export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
@@ -78,7 +80,7 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
   steps: (config) => ({ begin: (run) => takesSnapshot(config, run), byLength: false }),
 }
 
-/** A snapshot stays with its adapter: a later run goes on from it. */
+/** Takes the snapshot once; later runs continue from it. */
 function takesSnapshot({ lambda, startStep }: DeltaLoraConfig, { description, native }: RunFacts): StepRules {
   const take = () => {
     if (native.read(RATIO, 'value')[0] !== 0) return

@@ -1,4 +1,4 @@
-/** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
+/** Turns a strategy and a model's layers into the full description of an adapter for native code. */
 import { breather } from '../core/breather.js'
 import { ConfigError, InternalError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
@@ -23,7 +23,7 @@ import type { LowRankTerm } from './terms.js'
 import { torchUniform } from './torch-random.js'
 import { checkTrained } from './trained.js'
 
-/** The linears of a graph that adapters may attach to, in order, with the embedding as the first. */
+/** The linear layers of a graph that adapters may attach to, in order, preceded by the embedding. */
 export function linearSites(graph: Graph): LinearSite[] {
   const weights = new Map(graph.weights.map((weight) => [weight.name, weight]))
   return graph.nodes.flatMap((node): LinearSite[] => {
@@ -34,7 +34,7 @@ export function linearSites(graph: Graph): LinearSite[] {
   })
 }
 
-/** The weights of a graph with the modules that have them. @param classes of a classifier's head */
+/** The weights of a graph with the modules that use them. @param classes of a classifier's head */
 export function weightSites(graph: Graph, classes?: Classes): WeightSite[] {
   const modules = new Map<string, string[]>(graph.weights.map(({ name }) => [name, []]))
   for (const node of graph.nodes) {
@@ -50,8 +50,9 @@ export function weightSites(graph: Graph, classes?: Classes): WeightSite[] {
 }
 
 /**
+ * Describes the adapter of a strategy on the given layers.
  * @param options.strict every name in target_modules and every pattern must match something; default true
- * @param options.weights what the base holds; strategies that train base weights need it
+ * @param options.weights weights of the base; required by strategies that train base weights
  * @throws {ConfigError} when the strategy's targets match nothing, or something that it cannot train
  */
 export function describeAdapter(
@@ -105,7 +106,7 @@ export function describeAdapter(
       })),
       terms: active.map((answer) => answer.term),
       copies: [...copied].map(([parameter, weight]) => ({ parameter, weight })),
-      // One for each B, which linears may share.
+      // One per B, which layers may share.
       projections: [
         ...new Map(
           answers.flatMap(({ term, projected }) => {
@@ -150,7 +151,7 @@ function checkEmbeddings(
   )
 }
 
-/** Sources of computed initial values. */
+/** Data needed for computed initial values. */
 export interface StartingBase {
   native: NativeModel
   graph: Graph
@@ -159,8 +160,9 @@ export interface StartingBase {
 }
 
 /**
- * Gives every factor of a new adapter its start values.
- * @throws {ConfigError} for what quantization took from a base that is not quantized, or was in its files already
+ * Sets the initial values of every factor in a new adapter.
+ * @throws {ConfigError} for a LoftQ initialization when the base is not quantized, or was already quantized in its
+ * files
  */
 export async function initialize(
   adapter: NativeAdapter,
@@ -197,7 +199,7 @@ async function computeStart(
   const source = of === 'loss' ? { source: originalOf(weight, base) } : {}
   const options = { form, rank, seed, adapters: [], ...(blocks === undefined ? {} : { blocks }), ...source }
   const factors = await translatedAsync(() => base.native.decompose(weight, options).promise)
-  if (factors.square === 0) return // nothing was lost here
+  if (factors.square === 0) return // quantization was lossless here
   const share = form === 'svd' ? 1 / Math.sqrt(scale) : 1
   for (const [names, values] of [
     [[a, snapshotA], factors.a.map((value) => value * share)],
@@ -206,7 +208,7 @@ async function computeStart(
     for (const name of names) if (name !== undefined) adapter.write(name, 'value', values)
 }
 
-/** The weight of a linear. */
+/** The weight of a linear layer. */
 export function weightAt(target: string, graph: Graph): GraphWeight {
   const node = graph.nodes.find(({ path }) => path === target)
   const weight = node?.op === 'linear' && graph.weights.find(({ name }) => name === node.weight)
@@ -238,7 +240,7 @@ function indexOf(group: string, groups: readonly OptimizerGroup[]): number {
   throw new InternalError(`a factor is in optimizer group ${group}, which the strategy does not have`)
 }
 
-/** The head of a classifier, which starts from drawn numbers and trains with the factors. */
+/** The head of a classifier, which is initialized randomly and trained along with the factors. */
 function headFactor(
   { name, rows, cols, modules, classes }: WeightSite,
   { name: group }: OptimizerGroup,

@@ -1,7 +1,7 @@
 /**
- * DoRA: LoRA that trains the length of every row of the weight apart from its direction. W becomes diag(m / c) (W + s B
- * A) with c the row norms of W + s B A, which count as constants in the backward pass; A, B and m train. Files, names
- * and start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
+ * DoRA: LoRA that trains the magnitude of each weight row separately from its direction. W becomes diag(m / c) (W + s B
+ * A), where c holds the row norms of W + s B A and is constant in the backward pass; A, B, and m are trained. Files,
+ * names, and initial values follow PEFT: a LoRA folder with `use_dora` and one magnitude vector per layer.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -11,11 +11,11 @@ import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'
 import { withRoles } from './terms.js'
 
-/** Options of DoRA: those of LoRA, and whether A trains. */
+/** Options of DoRA: those of LoRA, and whether A is trained. */
 export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'dora'
   readonly initLoraWeights: DrawnStart
-  /** Only `none`: the gradient of a bias is not formed where rows are scaled. */
+  /** Only `none`: bias gradients are not computed when rows are scaled. */
   readonly bias: 'none'
 }
 
@@ -31,8 +31,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<DoraConfig>
 
 /**
- * LoRA with a trained length for every row of the adapted weights. Takes `out` trained numbers a linear more than LoRA,
- * and acts like a rank that is higher than it is; worth a try where the rank is low.
+ * LoRA with a trained magnitude per row of the adapted weights. Adds `out` trained parameters per layer to LoRA's and
+ * behaves like a higher rank, so it pays off most at low ranks.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example dora({ r: 8, loraAlpha: 16 })
  * @see Liu et al. 2024, arXiv 2402.09353; PEFT's `use_dora`
@@ -46,7 +46,7 @@ const asLora = ({ freezeA, projectGradient, ...config }: DoraConfig): LoraConfig
   name: 'lora',
 })
 
-/** The magnitude has a group of its own: a norm that decays is a weight that fades. */
+/** The magnitude has its own group without weight decay, since decaying it would shrink the whole weight. */
 const MAGNITUDE = 'magnitude'
 
 function magnitude(path: string, out: number): Factor {

@@ -1,8 +1,9 @@
 /**
- * DP-DyLoRA: an adapter with a bound on what it tells about any one client of the data. In each round a few
- * clients, drawn at random, train it on their own data; what they changed is clipped, added up and released with noise.
- * The server draws one rank for all of them: noise grows with the number of coordinates, so rounds of few ranks carry
- * more signal. Over plain LoRA it is DP-LoRA, over LoRA with a frozen A FFA-LoRA, and with examples for clients DP-SGD.
+ * DP-DyLoRA: an adapter with a bound on what it reveals about any single client in the data. In each round a few
+ * randomly sampled clients train it on their own data; their updates are clipped, summed, and released with noise. The
+ * server draws one rank for all of them: noise grows with the number of coordinates, so low-rank rounds have a better
+ * signal-to-noise ratio. Over plain LoRA this is DP-LoRA, over LoRA with a frozen A it is FFA-LoRA, and with examples
+ * as clients it is DP-SGD.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -162,10 +163,10 @@ const schema = z
   }) as unknown as z.ZodObject & z.ZodType<DpDyloraConfig>
 
 /**
- * Private training over a low-rank adapter.
+ * Differentially private training of a low-rank adapter.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example dpDylora({ clients: { column: 'user' }, targetEpsilon: 4, rounds: 200, cohort: 50 })
- * @see Xu et al. 2024, arXiv 2405.06368; of fixed ranks and of frozen A, arXiv 2403.12313; of examples, arXiv 1607.00133
+ * @see Xu et al. 2024, arXiv 2405.06368; for fixed ranks and frozen A, arXiv 2403.12313; for examples, arXiv 1607.00133
  */
 export function dpDylora(options: DpDyloraOptions = {}): DpDyloraConfig {
   return deepFreeze(checkedOptions(schema, options, 'dpDylora()', { name: 'dp-dylora' }))
@@ -175,8 +176,8 @@ const inner = wrapping<DpDyloraConfig>(plainRules)
 
 export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
   ...inner,
-  // A round of clients moves the adapter by the mean of clipped changes: it wants more than steps of one run. Of examples
-  // the run's own optimizer takes the steps.
+  // A round over clients moves the adapter by the mean of clipped updates, which needs a higher rate than ordinary
+  // steps. With examples as the privacy unit, the run's own optimizer takes the steps.
   learningRate: (config) => (config.privacyUnit === 'user' ? 10 : 1) * inner.learningRate(config),
   name: 'dp-dylora',
   paper: 'arXiv 2405.06368',

@@ -1,6 +1,7 @@
 /**
- * DyLoRA: one adapter that is good at every rank. Each step draws a rank b and uses the first b rows of A and columns
- * of B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
+ * DyLoRA: one adapter that works at every rank. Each step draws a rank b and uses only the first b rows of A and
+ * columns of B, so the first ranks learn to work without the others; afterwards the adapter can be used and saved at
+ * any rank.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -24,19 +25,18 @@ export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptio
   readonly name: 'dylora'
   readonly initLoraWeights: DrawnStart
   /**
-   * Ranks that a step with b ranks in use trains: `active`, all b of them (the default); or `last`, only rank b, the
-   * others being used as they are, as in the authors' training script.
+   * Ranks trained in a step that draws rank b: `active` (default) trains all b of them; `last` trains only rank b and
+   * uses the others unchanged, as in the authors' training script.
    */
   readonly trainedRanks: 'last' | 'active'
   /**
-   * Distribution of b, drawn once per step: `uniform` from 1 to r, or a weight for every rank from 1 to r, with 0 for
-   * those that are never drawn. Default `uniform`.
+   * Distribution of b, drawn once per step: `uniform` from 1 to r, or a weight for each rank from 1 to r, with 0 for
+   * ranks never drawn. Default `uniform`.
    */
   readonly rankDistribution: 'uniform' | readonly number[]
   /**
-   * Ranks that a step does not train stay as they are: their moments, their count of updates and weight decay do not
-   * advance. false is the authors' code, whose AdamW goes on moving them by decay and what is left of their momentum.
-   * Default true.
+   * Leave ranks that a step does not train unchanged: their moments, update count, and weight decay do not advance.
+   * false matches the authors' code, where AdamW keeps moving them through weight decay and momentum. Default true.
    */
   readonly maskedUpdate: boolean
 }
@@ -113,15 +113,15 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   trainable: 'A and B of every adapted linear, at a rank drawn for each step',
   schema,
   learningRate: () => 1e-3,
-  // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
+  // The scale is alpha / b, or alpha / sqrt(b), at every rank b, as PEFT computes it for a file of that rank.
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map((answer) => {
       const numbers = { ...answer.term.numbers, rankPower: config.useRslora ? 0.5 : 1 }
       const own = { ...answer, term: { ...answer.term, numbers } }
-      // The projection would give ranks gradients that the step is not to train.
+      // No projection: it would give gradients to ranks that the step must not train.
       return config.freezeA ? withFrozenA(own, false) : own
     }),
-  // An embedding's A starts at zero, and would stay there.
+  // With A frozen, an embedding would never train, since its A starts at zero.
   embeddings: ({ freezeA }) => !freezeA,
   ranked: (config) => ({
     most: config.r,
@@ -131,7 +131,7 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   steps: (config) => ({ begin: (run) => drawnRanks(config, run), byLength: false }),
 }
 
-/** The LoRA of the first ranks: rows of A, columns of B, and what trains beside them as it is. */
+/** The LoRA of the first `rank` ranks: rows of A, columns of B, and all other trained parameters unchanged. */
 function cut(
   config: DyloraConfig,
   rank: number,
@@ -158,7 +158,10 @@ function cut(
   }
 }
 
-/** Draws by counter from the run's seed, so a resumed run draws the same and knows how often each rank was updated. */
+/**
+ * Draws ranks with a counter-based generator from the run's seed, so a resumed run repeats the same draws and can
+ * recount the updates of each rank.
+ */
 function drawnRanks(config: DyloraConfig, { seed }: RunFacts): StepRules {
   const { r, rankDistribution, trainedRanks, maskedUpdate } = config
   const weights = rankDistribution === 'uniform' ? new Array<number>(r).fill(1) : rankDistribution
@@ -169,7 +172,7 @@ function drawnRanks(config: DyloraConfig, { seed }: RunFacts): StepRules {
       left -= weight
       if (left < 0) return index + 1
     }
-    // A remainder from rounding belongs to the last rank that can be drawn.
+    // Rounding may leave a remainder, which goes to the last rank that can be drawn.
     return weights.findLastIndex((weight) => weight > 0) + 1
   }
   const draws = new Array<number>(r).fill(0)

@@ -1,11 +1,11 @@
-/** Factors of terms as plain matrices: A and B with the gains, products and snapshots that stand beside them. */
+/** Factors of terms as plain matrices: A and B with gains, products, and snapshots applied. */
 import type { ReadFactor } from './strategy.js'
 import type { EmbeddingTerm, LowRankTerm, PairTerm } from './terms.js'
 
 /** A term that adds a product of two matrices. */
 export type ProductTerm = LowRankTerm | EmbeddingTerm | PairTerm
 
-/** Any of its roles may be empty. */
+/** Parameters of any product term; some roles may be absent. */
 const rolesOf = (term: ProductTerm) =>
   term.parameters as LowRankTerm['parameters'] & Partial<PairTerm['parameters']>
 
@@ -16,8 +16,8 @@ export function snapshotRatio(read: ReadFactor, term: ProductTerm): number {
 }
 
 /**
- * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that
- * acts, `[2 rank, cols]`: A with what it counts for over - ratio A*.
+ * A `[rank, cols]` with the gains of its rows; the first columns of a wider, shared A. With an active snapshot, `[2
+ * rank, cols]`: A times its coefficient, stacked on - ratio A*.
  */
 export function factorA(read: ReadFactor, term: ProductTerm, cols: number): Float32Array {
   const { a, a2, d, mask, snapshotA } = rolesOf(term)
@@ -44,7 +44,8 @@ export function factorA(read: ReadFactor, term: ProductTerm, cols: number): Floa
 }
 
 /**
- * B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*.
+ * B `[rows, rank]` with the gains of its rows; the first rows of a taller, shared B. With an active snapshot, B next to
+ * B*.
  */
 export function factorB(read: ReadFactor, term: ProductTerm, rows: number): Float32Array {
   const { b, b2, bGain, snapshotB } = rolesOf(term)
@@ -64,7 +65,7 @@ export function factorB(read: ReadFactor, term: ProductTerm, rows: number): Floa
   return values
 }
 
-/** Row i n2 + j is row i of the first [n1, cols] times row j of the second [n2, cols], element by element. */
+/** Row i n2 + j is the elementwise product of row i of the first [n1, cols] and row j of the second [n2, cols]. */
 function rowProducts(first: Float32Array, second: Float32Array, cols: number): Float32Array {
   const [count, others] = [first.length / cols, second.length / cols]
   const out = new Float32Array(count * others * cols)
@@ -75,7 +76,7 @@ function rowProducts(first: Float32Array, second: Float32Array, cols: number): F
   return out
 }
 
-/** The same of the columns of [rows, n1] and [rows, n2]. */
+/** Elementwise products of the columns of [rows, n1] and [rows, n2], in the same order. */
 function columnProducts(first: Float32Array, second: Float32Array, rows: number): Float32Array {
   const [count, others] = [first.length / rows, second.length / rows]
   const out = new Float32Array(rows * count * others)
@@ -92,7 +93,7 @@ function scaleRows(values: Float32Array, gains: Float32Array, cols: number): voi
     values[i] = (values[i] as number) * (gains[Math.floor(i / cols)] as number)
 }
 
-/** Some rows of `[rows, cols]`, in the given order. */
+/** Selected rows of `[rows, cols]`, in the given order. */
 export function pickRows(values: Float32Array, rows: number, picked: readonly number[]): Float32Array {
   if (picked.length === rows) return values
   const cols = values.length / rows
@@ -103,7 +104,7 @@ export function pickRows(values: Float32Array, rows: number, picked: readonly nu
   return out
 }
 
-/** Some columns of `[rows, cols]`, in the given order. */
+/** Selected columns of `[rows, cols]`, in the given order. */
 export function pickColumns(values: Float32Array, cols: number, picked: readonly number[]): Float32Array {
   if (picked.length === cols) return values
   return Float32Array.from({ length: (values.length / cols) * picked.length }, (_, i) => {

@@ -1,7 +1,6 @@
 /**
- * Full fine-tuning: every weight of the base trains, as fp32 copies of its own that stand in for the frozen ones. Not
- * one of the adapter strategies, but the baseline that they are measured against, and how a model is trained from random
- * weights. What it saves is a model folder.
+ * Full fine-tuning: trains every weight of the base, as fp32 copies that replace the frozen ones. It is not an adapter
+ * strategy but the baseline for them, and the way to train a model from random weights. It saves a model folder.
  */
 import * as z from 'zod'
 import { deepFreeze } from '../core/schema.js'
@@ -15,8 +14,8 @@ export interface FullConfig extends StrategyConfig {
 const schema = z.strictObject({ name: z.literal('full') }) satisfies z.ZodType<FullConfig>
 
 /**
- * Full fine-tuning: embedding, linears, norms and head, tied or not. Takes 16 bytes per parameter beside the base's own
- * (copy, gradient and AdamW's two moments, fp32).
+ * Full fine-tuning of the embedding, linear layers, norms, and head, tied or not. Needs 16 bytes per parameter in
+ * addition to the base weights (fp32 copy, gradient, and AdamW's two moments).
  * @example await (await model.attach(full())).train('train.jsonl', { learningRate: 3e-4, outputDir: 'tuned' })
  */
 export function full(): FullConfig {

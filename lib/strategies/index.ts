@@ -1,4 +1,4 @@
-/** The strategies by name: those that stand on their own, and those that wrap one of them. */
+/** Registry of the strategies: standalone ones, and wrappers around them. */
 import * as z from 'zod'
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -15,7 +15,7 @@ const registry = new Map<string, StrategyRules>(
   [...all, fullRules as unknown as StrategyRules].map((rules) => [rules.name, rules]),
 )
 
-/** Every strategy's options; `name` tells them apart. */
+/** Options of every strategy, discriminated by `name`. */
 export const strategySchema = z.discriminatedUnion(
   'name',
   schemasOf([...all, fullRules]),
@@ -28,12 +28,12 @@ export function rulesOf(config: StrategyConfig): StrategyRules {
   return rules
 }
 
-/** True if it trains with noise, so that only the adapter may be shared. */
+/** True if the strategy trains with noise, so that only the adapter may be shared. */
 export function isPrivate(strategy: StrategyConfig): boolean {
   return rulesOf(strategy).privacy?.(strategy) !== undefined
 }
 
-/** The rules that read adapter folders of a `peft_type` with these fields, if there are any. */
+/** The rules for reading an adapter folder with this `peft_type` and these fields; undefined if there are none. */
 export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRules | undefined {
   return [...registry.values()].find(
     (rules) =>
@@ -43,7 +43,7 @@ export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRule
   )
 }
 
-/** Prefixes of tensor names in adapter folders, after the module's path. */
+/** Prefixes of tensor names in adapter folders, following the module's path. */
 export function peftPrefixes(): string[] {
   return [...new Set(all.flatMap(({ peftPrefix }) => peftPrefix ?? []))]
 }
@@ -54,41 +54,41 @@ export function knownPeftTypes(): string[] {
 }
 
 /**
- * A strategy's config from plain data such as parsed JSON, checked, with defaults filled in.
- * @throws {ConfigError} for an unknown name, key or a bad value
+ * Validates plain data, such as parsed JSON, as a strategy config and fills in the defaults.
+ * @throws {ConfigError} for an unknown name or key, or an invalid value
  */
 export function strategyFrom(strategy: unknown): StrategyConfig {
   return readStrategy(strategy, { name: 'strategyFrom()', spelling: 'camel', at: 'strategy' })
 }
 
-/** The same, of a file or an argument of a function. */
+/** Like `strategyFrom`, for a strategy in a file or a function argument. */
 export function readStrategy(value: unknown, source: OptionSource): StrategyConfig {
   return deepFreeze(parseOptions(strategySchema, value, source))
 }
 
-/** The options of a strategy by its name, in camelCase; undefined for a name that there is none of. */
+/** The option names of a strategy, in camelCase; undefined for an unknown strategy. */
 export function keysOfStrategy(name: string): string[] | undefined {
   const rules = registry.get(name)
   return rules && Object.keys(rules.schema.shape)
 }
 
-/** A strategy's config with the keys that files use. */
+/** A strategy's config with snake_case keys, as in files. */
 export function strategyToFile(config: StrategyConfig): Record<string, unknown> {
   return toFileKeys(strategySchema, config) as Record<string, unknown>
 }
 
-/** One line of `lowrank strategies`. */
+/** A row of `lowrank strategies`. */
 export interface StrategyEntry {
   name: string
   paper: string
   peft_type: string
   bases: readonly string[]
   trainable: string
-  /** Peak rate of a run that is given none. */
+  /** Default peak learning rate. */
   learning_rate: number
 }
 
-/** The adapter strategies with their sources; full fine-tuning is none of them. */
+/** Lists the adapter strategies; full fine-tuning is not included. */
 export function listStrategies(): StrategyEntry[] {
   return all.map(({ name, paper, peftType, bases, trainable }) => {
     const config = strategyFrom({ name })

@@ -1,6 +1,6 @@
 /**
- * LoHa: the change of a weight is the Hadamard product of two low-rank matrices, which has rank r² for the parameters
- * of two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
+ * LoHa: the weight update is the Hadamard product of two low-rank matrices, which reaches rank r² with the parameters
+ * of two matrices of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -18,20 +18,20 @@ import { rankLookup } from './patterns.js'
 import type { Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { PairTerm } from './terms.js'
 
-/** Options of LoHa; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of LoHa. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface LohaConfig extends LycorisConfig {
   readonly name: 'loha'
-  /** Rank of each of the two products; that of the change is up to r². Default 8. */
+  /** Rank of each of the two products; the update has rank up to r². Default 8. */
   readonly r: number
   /**
-   * Probability with which an output row of the change is left out of a training step, in [0, 1); those that stay are
-   * divided by their share. Default 0.
+   * Probability of dropping each output row of the update during training, in [0, 1); the remaining rows are rescaled
+   * to compensate. Default 0.
    */
   readonly rankDropout: number
   /**
-   * true: w2_b zero and the others uniform, as in PEFT. lycoris: w2_a zero, w1_a normal with deviation 0.1, w1_b and
-   * w2_b normal with deviation 1. false: all four uniform, so that the adapter changes the output from the start (for
-   * debugging). Default true.
+   * Initialization. true: w2_b zero and the others uniform, as in PEFT. lycoris: w2_a zero, w1_a normal with standard
+   * deviation 0.1, w1_b and w2_b normal with standard deviation 1. false: all four uniform, so that the adapter changes
+   * the output from the start (for debugging). Default true.
    */
   readonly initWeights: boolean | 'lycoris'
 }
@@ -56,7 +56,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<LohaConfig>
 
 /**
- * LoHa: a change of rank r² for twice the parameters of LoRA at rank r.
+ * LoHa: an update of rank up to r² with twice the parameters of LoRA at rank r.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example loha({ r: 8, alpha: 8, targetModules: ['q_proj', 'v_proj'] })
  * @see Hyeon-Woo, Ye-Bin and Oh 2021, arXiv 2108.06098 (FedPara); Yeh et al. 2023, arXiv 2309.14859 (LyCORIS); PEFT's
@@ -99,7 +99,7 @@ export const lohaRules: StrategyRules<LohaConfig> = {
     ),
 }
 
-/** Start values of the four factors; a uniform bound is Kaiming's, one over the root of the columns. */
+/** Initial values of the four factors; uniform ones use Kaiming's bound, 1 / sqrt(columns). */
 function startsOf(init: LohaConfig['initWeights'], rank: number, site: LinearSite): Initializer[] {
   const uniform = (cols: number): Initializer => ({ kind: 'uniform', bound: 1 / Math.sqrt(cols) })
   const normal = (std: number): Initializer => ({ kind: 'normal', std })
@@ -116,7 +116,7 @@ function lohaLinear(
   const starts = startsOf(config.initWeights, rank, site)
   const factors = ['hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b'].map((part, i) => {
     const name = `${site.path}.${part}`
-    // PEFT calls the factor on the output's side a, and the other one b.
+    // PEFT calls the factor on the output side a, and the other one b.
     const shape: [number, number] = i % 2 === 0 ? [site.out, rank] : [rank, site.in]
     const [rows, cols] = shape
     return {

@@ -1,6 +1,6 @@
 /**
- * LoKr: the change of a weight is a Kronecker product of two small matrices, of which the second (and on request the
- * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
+ * LoKr: the weight update is a Kronecker product of two small matrices. The second (and optionally the first) is itself
+ * a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -18,25 +18,25 @@ import { rankLookup } from './patterns.js'
 import type { Factor, Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { KroneckerTerm } from './terms.js'
 
-/** Options of LoKr; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of LoKr. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface LokrConfig extends LycorisConfig {
   readonly name: 'lokr'
-  /** Rank of the factors that stand for a side where it is below half of its larger dimension. Default 8. */
+  /** Rank at which a matrix is factored, if it is less than half of the matrix's larger dimension. Default 8. */
   readonly r: number
-  /** Make the first side a product of two factors as well, where r is small enough. Default false. */
+  /** Also factor the first matrix, if r is small enough. Default false. */
   readonly decomposeBoth: boolean
   /**
-   * Splitting of a linear's dimensions: -1 near their square roots, n into n and the rest where n divides
-   * them, else the nearest split whose smaller part is at most n. Default -1.
+   * How to split a layer's dimensions: -1 splits near their square roots; n splits off a factor n where it divides
+   * them, else uses the nearest split whose smaller part is at most n. Default -1.
    */
   readonly decomposeFactor: number
-  /** Probability with which an output row of the change is left out of a training step, in [0, 1). Default 0. */
+  /** Probability of dropping each output row of the update during training, in [0, 1). Default 0. */
   readonly rankDropout: number
-  /** Divide the rows that stay by their share. Default false. */
+  /** Rescale the remaining rows to compensate for dropped ones. Default false. */
   readonly rankDropoutScale: boolean
   /**
-   * true: the first side zero, the second uniform, as in PEFT. lycoris: the second zero, the first uniform. false: all
-   * uniform, so that the adapter changes the output from the start (for debugging). Default true.
+   * Initialization. true: the first matrix zero, the second uniform, as in PEFT. lycoris: the second zero, the first
+   * uniform. false: all uniform, so that the adapter changes the output from the start (for debugging). Default true.
    */
   readonly initWeights: boolean | 'lycoris'
 }
@@ -71,7 +71,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<LokrConfig>
 
 /**
- * LoKr: full-rank changes for few numbers, hundreds to thousands a linear. Wants a higher learning rate than LoRA.
+ * LoKr: full-rank updates with few parameters, hundreds to thousands per layer. Needs a higher learning rate than LoRA.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example lokr({ r: 8, alpha: 8, decomposeFactor: 8 })
  * @see Yeh et al. 2023, arXiv 2309.14859 (LyCORIS); Edalati et al. 2022, arXiv 2212.10650 (KronA); PEFT's `LoKrModel`
@@ -127,8 +127,9 @@ export const lokrRules: StrategyRules<LokrConfig> = {
 }
 
 /**
- * Splits a dimension in two factors, the smaller one first, as LyCORIS and PEFT do: the search stops at the first split
- * whose sum is above that of (1, dimension), and a factor that divides the dimension stands first even if it is larger.
+ * Splits a dimension into two factors, the smaller one first, as LyCORIS and PEFT do: the search stops at the first
+ * split whose sum exceeds that of (1, dimension), and a `factor` that divides the dimension comes first even if it is
+ * the larger.
  * @param factor -1, or at least 1
  */
 export function splitDimension(dimension: number, factor: number): [number, number] {
@@ -154,7 +155,7 @@ function lokrLinear(
   const small = (rows: number, cols: number) => rank < Math.max(rows, cols) / 2
   const first = side(site.path, 'lokr_w1', l, p, config.decomposeBoth && small(l, p) ? rank : null, 'b')
   const second = side(site.path, 'lokr_w2', k, q, small(k, q) ? rank : null, 'a')
-  // If the zero side is a product, PEFT's first factor is zero, and LyCORIS's second.
+  // If the zero matrix is a product, PEFT zeroes its first factor and LyCORIS its second.
   const zero =
     config.initWeights === true ? first[0] : config.initWeights === 'lycoris' ? second.at(-1) : undefined
   const factors = [...first, ...second].map(
@@ -183,7 +184,7 @@ function lokrLinear(
   }
 }
 
-/** One side of the product as one array, or as two of a rank. */
+/** One matrix of the product, as one array or as two low-rank factors. */
 function side(
   path: string,
   part: string,
@@ -194,7 +195,7 @@ function side(
 ): Factor[] {
   const factor = (suffix: string, shape: [number, number]): Factor => {
     const name = `${path}.${part}${suffix}`
-    // Kaiming's bound, one over the root of the columns.
+    // Kaiming's bound, 1 / sqrt(columns).
     const initializer: Initializer = { kind: 'uniform', bound: 1 / Math.sqrt(shape[1]) }
     const tensor = { name: `base_model.model.${name}`, shape }
     return { name, rows: shape[0], cols: shape[1], trained: true, initializer, group: 'lokr', role, tensor }

@@ -1,6 +1,6 @@
 /**
- * LoRA-drop: layers whose LoRA adds much keep a pair of factors of their own, and all others of a kind share one. Which
- * ones keep theirs is found by a probe: plain LoRA, trained for a while on a sample of the data.
+ * LoRA-drop: layers whose LoRA contributes most keep their own pair of factors, and all others of the same kind share
+ * one. A probe selects them: a plain LoRA trained briefly on a sample of the data.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -12,24 +12,25 @@ import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from
 import { lastName } from './targets.js'
 import { type RankedTerm, withRoles } from './terms.js'
 
-/** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
+/** Options of LoRA-drop: those of LoRA, the settings of the probe, and its result. */
 export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'lora-drop'
   readonly initLoraWeights: DrawnStart
   /**
-   * Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9.
+   * Fraction of a group's total importance covered by the layers that keep their own pair, in [0, 1]. 1 keeps all.
+   * Default 0.9.
    */
   readonly threshold: number
-  /** Share of the training data that the probe takes, in (0, 1]. Default 0.1. */
+  /** Fraction of the training data used by the probe, in (0, 1]. Default 0.1. */
   readonly sampleFraction: number
   /** Optimizer steps of the probe. Default null: one pass over its sample. */
   readonly probeSteps: number | null
-  /** Units of comparison: linears of one name (`type`), or whole layers (`layer`). Default type. */
+  /** What is compared: layers of the same name (`type`), or whole transformer layers (`layer`). Default type. */
   readonly scope: 'type' | 'layer'
-  /** Paths of the linears that keep a pair of their own. Default null: to be found by a probe. */
+  /** Paths of the layers that keep their own pair. Default null: determined by a probe. */
   readonly keep: readonly string[] | null
   /**
-   * Share of its group's importance that the probe found for each linear, by its path; a record, which changes nothing.
+   * Importance of each layer as a fraction of its group's total, by path, as measured by the probe. Informational only.
    * Default null.
    */
   readonly importances: Readonly<Record<string, number>> | null
@@ -74,8 +75,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<LoraDropConfig>
 
 /**
- * LoRA with one pair of factors for all linears of a kind whose own pair would add little. `Model.probe` finds out
- * which those are, and `lowrank train` does it by itself.
+ * LoRA in which layers of the same kind share one pair of factors if their own would contribute little. `Model.probe`
+ * determines which; `lowrank train` runs it automatically.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example const adapter = await model.attach(await model.probe(loraDrop({ r: 16 }), 'train.jsonl'))
  * @see Zhou et al. 2024, arXiv 2402.07721
@@ -105,7 +106,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   trainable: 'A and B of the most important linears, and one shared pair for the others of each kind',
   schema,
   learningRate: () => 1e-3,
-  // With A frozen an embedding would stay as it is, since its A starts at zero.
+  // With A frozen, an embedding would never train, since its A starts at zero.
   embeddings: ({ freezeA }) => !freezeA,
   linears: (config, sites) => {
     const own = loraRules
@@ -131,7 +132,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
     threshold < 1 ? [] : ['threshold 1 keeps every linear, which is plain LoRA after a probe'],
 }
 
-/** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
+/** Uses a pair shared by all layers with this name, shape, and rank; in files each has its own copy. */
 function withSharedPair(answer: LinearAdapter, site: LinearSite): LinearAdapter {
   const { term, factors } = answer
   const { a, b } = term.parameters as RankedTerm['parameters']
@@ -144,10 +145,10 @@ function withSharedPair(answer: LinearAdapter, site: LinearSite): LinearAdapter 
   }
 }
 
-/** Linears of the same kind may share a pair. */
+/** Layers of the same kind may share a pair. */
 const kindOf = (site: LinearSite): string => `${lastName(site.path)}.${site.out}x${site.in}`
 
-/** A path without its last two names, such as that of the attention and the projection: the layer. */
+/** The transformer layer of a path: the path up to the layer index. */
 const layerOf = (path: string): string => /^.*\.\d+(?=\.)/.exec(path)?.[0] ?? path
 
 function probeOf(config: LoraDropConfig): Probe {
@@ -168,7 +169,7 @@ function probeOf(config: LoraDropConfig): Probe {
 
 type Scope = LoraDropConfig['scope']
 
-/** Linears that are compared with each other, and of those the ones that are kept or not as a whole. */
+/** Groups of layers to compare, each divided into units that are kept or shared as a whole. */
 type Groups = Map<string, Map<string, OutputNorm[]>>
 
 function groupsOf(norms: readonly OutputNorm[], scope: Scope): Groups {
@@ -185,7 +186,7 @@ function groupsOf(norms: readonly OutputNorm[], scope: Scope): Groups {
 
 const sumOf = (norms: readonly OutputNorm[]): number => norms.reduce((sum, { value }) => sum + value, 0)
 
-/** The share of each linear in the importance of its group, to four significant digits. */
+/** Importance of each layer as a fraction of its group's total, to four significant digits. */
 function importancesOf(norms: readonly OutputNorm[], scope: Scope): Record<string, number> {
   const shares = new Map<string, number>()
   for (const units of groupsOf(norms, scope).values()) {
@@ -196,9 +197,9 @@ function importancesOf(norms: readonly OutputNorm[], scope: Scope): Record<strin
 }
 
 /**
- * The linears that keep a pair of their own: of each group those of the largest importance that have the threshold's
- * share together. Ties go to the earlier one.
- * @throws {ConfigError} for a group to which the adapter adds nothing at all
+ * Chooses the layers that keep their own pair: in each group, the most important ones that together reach the
+ * threshold. Ties go to the earlier one.
+ * @throws {ConfigError} for a group to which the adapter contributes nothing
  */
 export function linearsToKeep(
   norms: readonly OutputNorm[],

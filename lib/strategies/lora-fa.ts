@@ -1,6 +1,6 @@
 /**
- * LoRA-FA: LoRA with A frozen after its random start, so that only B trains and the backward pass needs what A made of
- * the input (rank numbers a token) in place of the input itself. The files are LoRA's.
+ * LoRA-FA: LoRA with A frozen after random initialization. Only B is trained, so the backward pass needs A x (`rank`
+ * numbers per token) instead of the input x. Files are in LoRA's format.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -13,17 +13,17 @@ export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'lora-fa'
   /**
    * Replace B's gradient by dB (A A^T)^-1 / s^2 before each update: the change of B whose effect on the weight is
-   * nearest to the full gradient's (version 2 of the paper, and PEFT's optimizer). false is the first version's plain
-   * gradient. Default true.
+   * closest to the full gradient (version 2 of the paper, and PEFT's optimizer). false uses the plain gradient, as in
+   * version 1. Default true.
    */
   readonly projectGradient: boolean
 }
 
-/** Options of other strategies that can have LoRA-FA's frozen A. */
+/** Options of other strategies that support LoRA-FA's frozen A. */
 export interface FreezeOptions {
-  /** A stays as it was drawn, as in LoRA-FA. Default false. */
+  /** Keep A at its random initial values, as in LoRA-FA. Default false. */
   readonly freezeA: boolean
-  /** With `freezeA`, as of LoRA-FA. Default true. */
+  /** With `freezeA`: project B's gradient as in LoRA-FA. Default true. */
   readonly projectGradient: boolean
 }
 
@@ -43,7 +43,7 @@ export const freezeShape = {
     .describe("With `freeze_a`, project `B`'s gradient by `A` before each update, as in LoRA-FA."),
 }
 
-/** The linear with A as it was drawn. */
+/** The layer with A frozen at its initial values. */
 export function withFrozenA(answer: LinearAdapter, projected: boolean): LinearAdapter {
   const { term, factors } = answer
   return {
@@ -70,7 +70,7 @@ const schema = z
   ) as unknown as z.ZodObject & z.ZodType<LoraFaConfig>
 
 /**
- * LoRA with a frozen A. Takes half of LoRA's trained parameters for square layers and keeps no inputs for the backward
+ * LoRA with a frozen A. Has half of LoRA's trained parameters for square layers and keeps no inputs for the backward
  * pass.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example loraFa({ r: 16, loraAlpha: 32 })

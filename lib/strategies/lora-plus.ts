@@ -1,6 +1,6 @@
 /**
- * LoRA+: a higher learning rate for B than for A. It wraps any adapter and only moves its factors into groups of the
- * optimizer; maths, files and start values stay the adapter's own.
+ * LoRA+: a higher learning rate for B than for A. It wraps any adapter and only assigns its factors to optimizer
+ * groups; the math, files, and initial values remain the adapter's own.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -14,16 +14,17 @@ export interface LoraPlusConfig extends StrategyConfig {
   readonly name: 'lora-plus'
   /** Wrapped adapter. Default `lora()`. */
   readonly adapter: StrategyConfig
-  /** Learning rate of B (and of vectors) over that of A, from 1. Default 16. */
+  /** Ratio of the learning rate of B (and of vectors) to that of A, at least 1. Default 16. */
   readonly loraplusLrRatio: number
-  /** Learning rate of both factors of an embedding, whatever the run's. Default 1e-6. */
+  /** Learning rate of both factors of an embedding, independent of the run's. Default 1e-6. */
   readonly loraplusLrEmbedding: number
 }
 
 /** Options of `loraPlus()`. */
 export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
-// In private training the rates apply to a client's own steps, or to a sum with its noise: neither weakens the guarantee.
+// In private training the rates apply to a client's own steps, or to a sum that already includes noise, so the
+// guarantee is unaffected.
 const adapters = withWrappers(dpDyloraRules)
 
 const schema = z.strictObject({
@@ -40,8 +41,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<LoraPlusConfig>
 
 /**
- * An adapter whose B trains `loraplusLrRatio` times faster than its A. The run's `learningRate` is A's, so take a lower
- * one than for plain LoRA: about half is the authors' advice. Ratio 1 is the wrapped adapter, bit for bit.
+ * Trains B `loraplusLrRatio` times faster than A. The run's `learningRate` is A's, so use a lower one than for plain
+ * LoRA; the authors recommend about half. With ratio 1 the result is bit-identical to the wrapped adapter.
  * @throws {ConfigError} for an unknown option or a ratio below 1
  * @example loraPlus({ loraplusLrRatio: 16, adapter: lora({ r: 16, loraAlpha: 32 }) })
  * @see Hayou, Ghosh and Yu 2024, arXiv 2402.12354; PEFT's `create_loraplus_optimizer`
@@ -50,10 +51,10 @@ export function loraPlus(options: LoraPlusOptions = {}): LoraPlusConfig {
   return deepFreeze(checkedOptions(schema, options, 'loraPlus()', { name: 'lora-plus' }))
 }
 
-/** Group of a wrapped adapter's factors that train faster. */
+/** Group for the factors of a wrapped adapter that train faster. */
 const fast = (group: string) => `${group}_b`
 
-/** Group of the factors of an embedding. */
+/** Group for the factors of an embedding. */
 const embedding = (group: string) => `${group}_embedding`
 
 const inFastGroup = (factor: Factor): Factor =>
@@ -76,7 +77,7 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
   trainable: 'parameters of the wrapped adapter, B at a higher learning rate',
   schema,
-  // The product of both rates stays that of the wrapped adapter.
+  // Keeps the geometric mean of the two rates equal to the wrapped adapter's rate.
   learningRate: (config) => inner.learningRate(config) / Math.sqrt(config.loraplusLrRatio),
   groups: (config) =>
     inner.groups(config).flatMap((group) => [

@@ -1,6 +1,6 @@
 /**
- * LoRA: y += s B A drop(x) at chosen linears, A and B trained, the base frozen. Initialization, scale and patterns are
- * PEFT's (A uniform by Kaiming's rule where the paper has a Gaussian; B zero).
+ * LoRA: y += s B A drop(x) at the target layers; A and B are trained, the base is frozen. Initialization, scale, and
+ * patterns follow PEFT (A Kaiming-uniform where the paper uses a Gaussian; B zero).
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -30,48 +30,49 @@ import type {
 } from './strategy.js'
 import { trainedCopies, undecayedGroup } from './trained.js'
 
-/** Start values that are drawn. */
+/** Random initialization of the factors. */
 export type DrawnStart = boolean | 'gaussian'
 
-/** Options of LoRA; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of LoRA. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface LoraConfig extends StrategyConfig {
   readonly name: 'lora'
   /** Rank: rows of A, columns of B. Memory grows linearly with it. Default 8. */
   readonly r: number
   /** The adapter's output is scaled by loraAlpha / r. Default 8. */
   readonly loraAlpha: number
-  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
   readonly loraDropout: number
   /**
-   * Target modules: `all-linear` (every linear of the blocks, the default), a list of module names or name ends, or one
-   * regular expression that must match a module's whole path.
+   * Target modules: `all-linear` (default, every linear layer of the transformer blocks), a list of module names or
+   * name suffixes, or one regular expression that must match a module's whole path.
    */
   readonly targetModules: string | readonly string[]
-  /** Modules left out of the above, as a list or a regular expression. Default null. */
+  /** Modules to exclude from `targetModules`, as a list or a regular expression. Default null. */
   readonly excludeModules: string | readonly string[] | null
-  /** Adapt only the layers of this index or these indices, from 0. Default null: all. */
+  /** Adapt only the layers with this index or these indices, counted from 0. Default null: all. */
   readonly layersToTransform: number | readonly number[] | null
-  /** Ranks for modules that match a pattern (the first that matches counts). */
+  /** Ranks for modules that match a pattern; the first match wins. Default {}. */
   readonly rankPattern: Readonly<Record<string, number>>
-  /** The same for loraAlpha. */
+  /** loraAlpha for modules that match a pattern; the first match wins. Default {}. */
   readonly alphaPattern: Readonly<Record<string, number>>
-  /** Scale by loraAlpha / sqrt(r) (arXiv 2312.03732). Default false. */
+  /** Scale by loraAlpha / sqrt(r) (rsLoRA, arXiv 2312.03732). Default false. */
   readonly useRslora: boolean
   /**
-   * Initialization of A and B. true: A uniform, B zero. gaussian: A normal with deviation 1 / r, B zero. false: both
-   * uniform, so that the adapter changes the output from the start (for debugging). From the weight W, which stays as
-   * it is, the start values being subtracted from what the adapter adds: pissa, its r largest singular values and their
-   * vectors (arXiv 2404.02948); pissa_niter_4, the same from so many more products with W, sooner and less exactly;
-   * olora, the first r columns and rows of its QR factorization (arXiv 2406.01775). loftq: what quantization took from
-   * W, as nearly as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
+   * Initialization of A and B. Random: true (default), A uniform and B zero; gaussian, A normal with standard deviation
+   * 1 / r and B zero; false, both uniform, so that the adapter changes the output from the start (for debugging).
+   * Computed from the weight W, which stays unchanged while the initial values are subtracted from the adapter's
+   * output: pissa, the r largest singular values and their vectors (arXiv 2404.02948); pissa_niter_4, the same
+   * approximated with 4 power iterations, faster but less exact; olora, the first r columns and rows of the QR
+   * factorization (arXiv 2406.01775). loftq: the best rank-r approximation of the quantization error of W, so that the
+   * adapter starts by correcting it (arXiv 2310.08659).
    */
   readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
   /**
-   * Modules that train whole, as copies beside the adapter: `lm_head`, `embed_tokens`, norms or any other. A name
-   * stands for every module whose path ends in it. A head that is tied to the embedding stays tied. Default null: none.
+   * Modules to train in full, as copies alongside the adapter: `lm_head`, `embed_tokens`, norms, or any other. A name
+   * matches every module whose path ends in it. A head tied to the embedding stays tied. Default null: none.
    */
   readonly modulesToSave: readonly string[] | null
-  /** Biases of the base that train: `none` (default), `all`, or `lora_only`, those of the adapted linears. */
+  /** Base biases to train: `none` (default), `all`, or `lora_only`, those of the adapted layers. */
   readonly bias: 'none' | 'all' | 'lora_only'
 }
 
@@ -85,7 +86,7 @@ const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one n
 const DRAWN =
   '`true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1 / r, B zero. `false`: both uniform, for debugging.'
 
-/** `init_lora_weights` of strategies whose start values are drawn. */
+/** `init_lora_weights` of strategies with random initial values. */
 export const drawnStart = () =>
   z
     .union([z.boolean(), z.literal('gaussian')], { error: 'true, false or gaussian' })
@@ -150,7 +151,10 @@ const schema = z
   })
   .superRefine(checkStart) satisfies z.ZodType<LoraConfig>
 
-/** Dropout is of the adapter's input, and what is subtracted stands for a part of the weight, which sees all of it. */
+/**
+ * Forbids dropout with subtracted initial values: they are part of the weight, which sees the whole input, while
+ * dropout affects only the adapter's input.
+ */
 export function checkStart(config: Omit<LoraConfig, 'name'>, context: z.RefinementCtx): void {
   const { initLoraWeights, loraDropout } = config
   if (!subtracts(initLoraWeights) || loraDropout === 0) return
@@ -158,21 +162,21 @@ export function checkStart(config: Omit<LoraConfig, 'name'>, context: z.Refineme
   context.addIssue({ code: 'custom', path: ['loraDropout'], message })
 }
 
-/** True if the initial values are a part of the weight, and are therefore subtracted from the adapter's output. */
+/** True if the initial values are part of the weight and are therefore subtracted from the adapter's output. */
 const subtracts = (init: LoraConfig['initLoraWeights']): boolean => computedStart(init)?.of === 'weight'
 
-/** Initial values that are computed, not drawn. */
+/** Initial values that are computed instead of random; undefined for random ones. */
 function computedStart(init: LoraConfig['initLoraWeights']): ComputedStart | undefined {
   if (init === 'pissa') return { of: 'weight', form: 'svd' }
   if (init === 'olora') return { of: 'weight', form: 'qr' }
   if (init === 'loftq') return { of: 'loss', form: 'svd' }
   if (typeof init === 'boolean' || init === 'gaussian') return undefined
-  // A product with random vectors, and one more for every iteration.
+  // One product with random vectors, plus one per iteration.
   return { of: 'weight', form: 'svd', blocks: Number(init.slice('pissa_niter_'.length)) + 1 }
 }
 
 /**
- * LoRA over frozen linears of any format.
+ * LoRA on frozen linear layers of any format.
  * @throws {ConfigError} for an unknown option or a value out of range (a rank below 1, dropout of 1)
  * @example lora({ r: 16, loraAlpha: 32, targetModules: ['q_proj', 'v_proj'] })
  * @example lora({ r: 16, loraAlpha: 16, initLoraWeights: 'pissa' })
@@ -221,7 +225,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
       : undefined,
   copies: (config, weights, adapted) => trainedCopies(config, weights, adapted, GROUP),
   embeddings: () => true,
-  // The file has a fixed value: any other init_lora_weights makes PEFT redo an initialization on load.
+  // init_lora_weights is fixed in the file: other values make PEFT repeat an initialization on load.
   toPeft: (config) => ({
     r: config.r,
     lora_alpha: config.loraAlpha,
@@ -253,7 +257,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
 
 /**
  * Rules shared by strategies that extend LoRA.
- * @param asLora the LoRA that is in a config
+ * @param asLora extracts the LoRA part of a config
  */
 export function overLora<Config extends Omit<LoraConfig, 'name'> & StrategyConfig>(
   asLora: (config: Config) => LoraConfig,
@@ -305,7 +309,7 @@ function loraLinear(
       numbers: {
         rank,
         scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank,
-        // PEFT drops nothing of an embedding's input, which is a token.
+        // PEFT applies no dropout to an embedding's input, which is a token id.
         ...(site.embedding ? {} : { dropout: config.loraDropout }),
       },
     },
@@ -314,7 +318,7 @@ function loraLinear(
   }
 }
 
-/** Names of A and B, also in PEFT's files after `base_model.model.`. */
+/** Names of A and B, which PEFT's files prefix with `base_model.model.`. */
 export function loraNames({ path, embedding }: LinearSite): { a: string; b: string } {
   if (embedding) return { a: `${path}.lora_embedding_A`, b: `${path}.lora_embedding_B` }
   return { a: `${path}.lora_A.weight`, b: `${path}.lora_B.weight` }
@@ -335,7 +339,10 @@ function linearStarts({ initLoraWeights }: LoraConfig, site: LinearSite, rank: n
   }
 }
 
-/** An embedding's A starts at zero: its columns are looked up, so B must be there for them to move. */
+/**
+ * For an embedding A starts at zero and B is random: A's columns are looked up, so B must be nonzero for them to get
+ * gradients.
+ */
 function embeddingStarts({ initLoraWeights }: LoraConfig): Starts {
   const normal = { kind: 'normal', std: 1 } as const
   return { a: initLoraWeights === false ? normal : { kind: 'zeros' }, b: normal }

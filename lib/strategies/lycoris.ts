@@ -1,7 +1,4 @@
-/**
- * Options shared by LoHa and LoKr, as PEFT took them over from LyCORIS: their scale, dropout of the change, and
- * patterns.
- */
+/** Options shared by LoHa and LoKr, as PEFT adopted them from LyCORIS: scale, dropout of the update, and patterns. */
 import * as z from 'zod'
 import { flag, numberWithin, positive } from '../core/schema.js'
 import { loraRules } from './lora.js'
@@ -9,9 +6,9 @@ import type { StrategyConfig } from './strategy.js'
 
 /** Options that `loha()` and `lokr()` have in common. */
 export interface LycorisConfig extends StrategyConfig {
-  /** The change is scaled by alpha / r. Default 8. */
+  /** The weight update is scaled by alpha / r. Default 8. */
   readonly alpha: number
-  /** Probability with which a linear's whole change is left out of a training step, in [0, 1). Default 0. */
+  /** Probability of dropping a layer's whole update in a training step, in [0, 1). Default 0. */
   readonly moduleDropout: number
   /** As for LoRA. */
   readonly targetModules: string | readonly string[]
@@ -21,14 +18,14 @@ export interface LycorisConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
   /** As for LoRA. */
   readonly rankPattern: Readonly<Record<string, number>>
-  /** The same for alpha. */
+  /** Alphas for modules that match a pattern, as for LoRA. */
   readonly alphaPattern: Readonly<Record<string, number>>
 }
 
-/** A probability of leaving something out of a training step. */
+/** A dropout probability. */
 export const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)
 
-/** `true`, `false` or `lycoris`: how the factors start. */
+/** Initialization of the factors: `true`, `false`, or `lycoris`. */
 export const initWeights = () =>
   z.union([flag(), z.literal('lycoris')], { error: 'true, false or lycoris' }).default(true)
 

@@ -1,6 +1,7 @@
 /**
- * MiSS: a linear's input is summed over blocks of r neighbors, and a trained matrix multiplies the sum. That is a
- * low-rank change whose A is frozen: identity matrices side by side, one array for all linears. delta W = B [I I I …].
+ * MiSS: the input of a linear layer is summed over blocks of r neighboring elements and multiplied by a trained matrix.
+ * This is a low-rank update whose A is frozen: identity matrices side by side, one array for all layers. delta W = B [I
+ * I I …].
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -10,14 +11,14 @@ import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 import type { LowRankTerm } from './terms.js'
 
-/** Options of MiSS; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of MiSS. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface MissConfig extends StrategyConfig {
   readonly name: 'miss'
-  /** Size of a block of the input, and so the rank; at most the width of every adapted linear. Default 64. */
+  /** Block size of the input, and therefore the rank; at most the input width of every adapted layer. Default 64. */
   readonly r: number
-  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
   readonly missDropout: number
-  /** true: the matrix starts at zero. false: uniform as in PEFT, for debugging. Default true. */
+  /** Initialization. true: the matrix starts at zero. false: uniform as in PEFT, for debugging. Default true. */
   readonly initWeights: boolean
   /** As for LoRA. */
   readonly targetModules: string | readonly string[]
@@ -51,7 +52,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<MissConfig>
 
 /**
- * MiSS: `r × out` trained numbers a linear, and no A to train or store.
+ * MiSS: `r × out` trained parameters per layer, and no A to train or store.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example miss({ r: 64, targetModules: ['q_proj', 'v_proj'] })
  * @see Kang and Yin 2024, arXiv 2409.15371; PEFT's `MissModel`
@@ -98,7 +99,7 @@ export const missRules: StrategyRules<MissConfig> = {
   },
 }
 
-/** `[r, cols]` with a one at (i mod r, i) in every column i; narrower linears use its first columns. */
+/** `[r, cols]` with a one at (i mod r, i) in every column i; narrower layers use the first columns. */
 function tiledIdentity(r: number, cols: number): Factor {
   return {
     name: 'miss_blocks',

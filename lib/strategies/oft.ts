@@ -1,6 +1,6 @@
 /**
- * OFT: the input of a linear is rotated before the frozen weight multiplies it, y = W (x R). R is block-diagonal; each
- * block is orthogonal, nearly, by a Cayley-Neumann series of a skew-symmetric matrix that trains.
+ * OFT: rotates the input of a linear layer before the frozen weight is applied, y = W (x R). R is block-diagonal; each
+ * block is nearly orthogonal, a Cayley-Neumann series of a trained skew-symmetric matrix.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -10,19 +10,22 @@ import type { TermSpec } from '../native/addon.js'
 import { loraRules } from './lora.js'
 import type { LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 
-/** Options of OFT; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of OFT. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface OftConfig extends StrategyConfig {
   readonly name: 'oft'
   /**
-   * Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that
-   * does is taken there, as in PEFT. Default 32.
+   * Number of columns rotated together in a block. If it does not divide a layer's width, the nearest size that does is
+   * used, as in PEFT. Default 32.
    */
   readonly oftBlockSize: number
-  /** One rotation for all blocks of a linear. Default false. */
+  /** Share one rotation among all blocks of a layer. Default false. */
   readonly blockShare: boolean
-  /** Terms of the series, as PEFT counts them. More are nearer to orthogonal. Default 5. */
+  /** Terms of the series, counted as in PEFT. More terms are closer to orthogonal. Default 5. */
   readonly numCayleyNeumannTerms: number
-  /** true: no rotation at the start. false: normal with deviation 0.1 as in PEFT, for debugging. Default true. */
+  /**
+   * Initialization. true: no rotation. false: normal with standard deviation 0.1 as in PEFT, for debugging. Default
+   * true.
+   */
   readonly initWeights: boolean
   /** As for LoRA. */
   readonly targetModules: string | readonly string[]
@@ -62,8 +65,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<OftConfig>
 
 /**
- * OFT: `in × (oftBlockSize − 1) / 2` trained numbers a linear, which turn its input and keep the lengths of what they
- * turn.
+ * OFT: `in × (oftBlockSize − 1) / 2` trained parameters per layer, which rotate its input without changing lengths.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example oft({ oftBlockSize: 32, targetModules: ['q_proj', 'v_proj'] })
  * @see Qiu et al. 2023, arXiv 2306.07280; Qiu et al. 2025, arXiv 2506.19847; PEFT's `OFTModel`
@@ -107,7 +109,7 @@ export const oftRules: StrategyRules<OftConfig> = {
     fan_in_fan_out: false,
     init_weights: true,
   }),
-  // PEFT's linears apply no module_dropout, and eps is of coft alone.
+  // PEFT does not apply module_dropout to linear layers, and eps is used only by coft.
   peftKeys: [
     'r',
     'oft_block_size',
@@ -133,7 +135,7 @@ export const oftRules: StrategyRules<OftConfig> = {
   },
 }
 
-/** The size nearest to the wanted one that divides the width, the smaller of two. */
+/** The divisor of the width closest to the wanted size; the smaller one if tied. */
 export function blockSizeFor(width: number, wanted: number): number {
   if (wanted >= width) return width
   let [above, below] = [wanted, wanted]

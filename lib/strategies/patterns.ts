@@ -1,6 +1,6 @@
 /**
- * Module patterns as PEFT writes them: Python regular expressions against module paths. They may come from an adapter
- * that somebody else made, so they run in a context of their own with a time limit.
+ * Module patterns in PEFT's format: Python regular expressions on module paths. They may come from untrusted adapters,
+ * so they run in a separate context with a time limit.
  */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -10,8 +10,8 @@ const TIME_LIMIT_MS = 500
 
 /**
  * Matches every pattern against every path.
- * @param anchor `full` demands the whole path (target_modules as a string); `suffix` the whole path or its end after a
- * dot (keys of rank_pattern and alpha_pattern)
+ * @param anchor `full` must match the whole path (target_modules as a string); `suffix` matches the whole path or a
+ * suffix after a dot (keys of rank_pattern and alpha_pattern)
  * @returns for each pattern the set of paths that match
  * @throws {ConfigError} for a pattern that does not compile or takes too long
  */
@@ -49,14 +49,14 @@ export function matchPatterns(
   return hits.map((row) => new Set(paths.filter((_, i) => row[i])))
 }
 
-/** True if a path is the name or ends in it after a dot, PEFT's rule for lists of modules. */
+/** True if a path equals the name or ends in it after a dot, PEFT's rule for lists of modules. */
 export function endsInModule(path: string, name: string): boolean {
   return path === name || path.endsWith(`.${name}`)
 }
 
 /**
- * PEFT's rank_pattern and alpha_pattern: for a module's path the rank and alpha of the first pattern that matches, or
- * the general ones.
+ * PEFT's rank_pattern and alpha_pattern: rank and alpha for a module's path, from the first matching pattern or else
+ * the defaults.
  */
 export function rankLookup(
   options: {

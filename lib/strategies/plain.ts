@@ -1,4 +1,4 @@
-/** The strategies that stand on their own, which others may wrap. */
+/** Standalone strategies, which others may wrap. */
 import * as z from 'zod'
 import { deepFreeze } from '../core/schema.js'
 import { adaloraRules } from './adalora.js'
@@ -15,12 +15,12 @@ import { oftRules } from './oft.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
-/** Options of several strategies, for a union that their names tell apart. */
+/** Schemas of several strategies, for a union discriminated by name. */
 export function schemasOf(rules: readonly { schema: z.ZodObject }[]): [z.ZodObject, ...z.ZodObject[]] {
   return rules.map(({ schema }) => schema) as [z.ZodObject, ...z.ZodObject[]]
 }
 
-/** A new strategy is a file beside this one and a line here. */
+/** To add a strategy, add a file next to this one and an entry here. */
 export const plain = [
   loraRules,
   loraFaRules,
@@ -36,17 +36,17 @@ export const plain = [
   oftRules,
 ] as unknown as readonly StrategyRules[]
 
-/** An adapter by its name. Default plain LoRA. */
+/** A standalone adapter, by name. Default plain LoRA. */
 export const plainSchema = z.discriminatedUnion('name', schemasOf(plain))
 
-/** Rules of a strategy that `plainSchema` takes. */
+/** Rules of a strategy accepted by `plainSchema`. */
 export function plainRules(config: StrategyConfig): StrategyRules {
   return plain.find((rules) => rules.name === config.name) as StrategyRules
 }
 
 /**
  * Adapters that a general wrapper accepts: standalone strategies, and some wrappers.
- * @param wrappers rules of the latter
+ * @param wrappers rules of those wrappers
  */
 export function withWrappers(...wrappers: readonly { name: string; schema: z.ZodObject }[]) {
   return {
@@ -57,8 +57,9 @@ export function withWrappers(...wrappers: readonly { name: string; schema: z.Zod
 }
 
 /**
- * The rules of a strategy that wraps another: every answer is the wrapped adapter's, until the wrapper says otherwise.
- * @param rulesIn the rules of what a config wraps
+ * Rules of a strategy that wraps another: delegates everything to the wrapped adapter, except what the wrapper
+ * overrides.
+ * @param rulesIn looks up the rules of the wrapped config
  */
 export function wrapping<Config extends StrategyConfig & { readonly adapter: StrategyConfig }>(
   rulesIn: (adapter: StrategyConfig) => StrategyRules,

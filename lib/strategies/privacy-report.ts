@@ -1,15 +1,15 @@
-/** Reports of private training: they go with the adapter wherever it goes. */
+/** Reports of private training, stored with the adapter. */
 
 /** Report of a private training run in JSON lines and lowrank.json. */
 export interface PrivacyReport {
-  /** ε that `rounds` so far have spent. */
+  /** ε spent so far. */
   epsilon: number
   delta: number
-  /** Epsilon spent by all rounds together. */
+  /** ε after all planned rounds. */
   final_epsilon: number
   unit: 'user' | 'example'
   population: number
-  /** Expected number of clients or examples in a round. */
+  /** Expected number of clients or examples per round. */
   cohort: number
   sampling_rate: number
   sampling: 'poisson'
@@ -18,33 +18,32 @@ export interface PrivacyReport {
   rounds: number
   total_rounds: number
   accountant: 'rdp'
-  /** True if the guarantee holds; not for simulations, noise from a known key, or partitioned clients. */
+  /** True if the guarantee holds; false for simulations, noise from a known key, or partitioned clients. */
   private: boolean
-  /** In one sentence. */
+  /** The guarantee, in one sentence. */
   promise: string
 }
 
 /** The report of a round. */
 export interface RoundPrivacy {
-  /** Spent so far. */
+  /** ε spent so far. */
   epsilon: number
-  /** Ranks in use; null where all always are. */
+  /** Number of ranks in use; null for adapters with a fixed rank. */
   rank: number | null
-  /** Clients or examples that were drawn. */
+  /** Number of clients or examples sampled. */
   cohort: number
   /**
-   * Share of those whose contribution was scaled down, or left out since it was not finite; null where nobody was
-   * drawn.
+   * Fraction of contributions that were clipped, or dropped because they were not finite; null if none were sampled.
    */
   clipped_share: number | null
 }
 
-/** The largest delta that is not remarked on: a tenth of one over the number of those protected. */
+/** Largest delta that gets no warning: a tenth of one over the population. */
 export function safeDelta(population: number): number {
   return 1 / (10 * population)
 }
 
-/** Remarks on a promise that means less than its epsilon suggests. */
+/** Warnings about guarantees that are weaker than their epsilon suggests. */
 export function privacyRemarks({ delta, population, unit }: PrivacyReport): string[] {
   const safe = safeDelta(population)
   if (delta <= safe) return []

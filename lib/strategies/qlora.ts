@@ -1,6 +1,6 @@
 /**
- * QLoRA: an adapter over a base in NF4 with double quantization. It wraps any adapter and adds only the setting of the
- * run; the adapter's maths, files and initialization stay its own.
+ * QLoRA: an adapter over a base in NF4 with double quantization. It wraps any adapter and only sets the run's
+ * quantization; the math, files, and initialization remain the adapter's own.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -28,9 +28,9 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<QloraConfig>
 
 /**
- * An adapter over NF4 weights with double quantization. The run's quantization is set by it; `loadModel` must be given
- * the same, and a config that names another is an error.
- * @param options.adapter what to train; default `lora()`
+ * An adapter over NF4 weights with double quantization. Sets the run's quantization: `loadModel` must be called with
+ * the same one, and a config that specifies another is an error.
+ * @param options.adapter the adapter to train; default `lora()`
  * @example qlora({ adapter: lora({ r: 64, loraAlpha: 16 }) })
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */

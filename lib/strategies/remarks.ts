@@ -4,7 +4,7 @@ import { rulesOf } from './index.js'
 import type { AdapterDescription, LinearSite } from './strategy.js'
 import { rankedTerms } from './terms.js'
 
-/** Warnings about an adapter before its training, a sentence each without the full stop. */
+/** Warnings about an adapter before training, one sentence each, without the period. */
 export function remarksOn(description: AdapterDescription, sites: readonly LinearSite[]): string[] {
   const { strategy, spec } = description
   const trained = new Set(spec.parameters.filter((parameter) => parameter.trained).map(({ name }) => name))

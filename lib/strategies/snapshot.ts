@@ -1,6 +1,6 @@
 /**
- * A frozen copy of A and B beside them, for adapters that act by what they have become less what they were: Delta-LoRA,
- * and LoRA that starts from a part of the weight. In files they are plain LoRA of twice the rank.
+ * Frozen copies of A and B, for adapters whose output depends on the change since a snapshot: Delta-LoRA, and LoRA
+ * initialized from a part of the weight. In files these are plain LoRA of twice the rank.
  */
 import { deepFreeze } from '../core/schema.js'
 import { factorA, factorB, snapshotRatio } from './factors.js'
@@ -15,16 +15,16 @@ import type {
 } from './strategy.js'
 import { rankedTerms, withRoles } from './terms.js'
 
-/** Ratio of the snapshot. */
+/** The ratio that controls the snapshot. */
 export interface SnapshotRatio {
-  /** One parameter for all linears. */
+  /** One parameter shared by all layers. */
   name: string
   initializer: Initializer
-  /** As of `LowRankTerm`. */
+  /** As in `LowRankTerm`. */
   subtracts: boolean
 }
 
-/** The same linear with a snapshot of its A and B, of zeros at first. */
+/** Adds a snapshot of A and B, initially zero, to a layer. */
 export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): LinearAdapter {
   const { term, factors } = answer
   const still = (name: string, rows: number, cols: number, initializer: Initializer): Factor => {
@@ -55,9 +55,8 @@ interface Scaled extends StrategyConfig {
 }
 
 /**
- * The plain LoRA that computes the same: of the same rank while the snapshot does not count, of twice the rank once it
- * does.
- * @param config the LoRA that the terms are without their snapshots
+ * The equivalent plain LoRA: of the same rank while the snapshot is inactive, of twice the rank once it is active.
+ * @param config the LoRA described by the terms without their snapshots
  */
 export function savedWithSnapshot<Config extends Scaled>(
   config: Config,
@@ -67,7 +66,7 @@ export function savedWithSnapshot<Config extends Scaled>(
   const terms = rankedTerms(spec)
   const acts = terms.some((term) => snapshotRatio(read, term) !== 0)
   if (!acts) return { strategy: deepFreeze(config), read }
-  // The scale stays: alpha / r, or alpha / sqrt(r).
+  // Keeps the scale, alpha / r or alpha / sqrt(r), when r doubles.
   const alphas = config.useRslora ? Math.SQRT2 : 2
   const times = (by: number, pattern: Readonly<Record<string, number>>) =>
     Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * by]))
@@ -89,7 +88,7 @@ export function savedWithSnapshot<Config extends Scaled>(
       rankPattern: times(2, config.rankPattern),
       alphaPattern: times(alphas, config.alphaPattern),
     }),
-    // Parameters besides the factors are saved unchanged.
+    // Parameters other than the factors are saved unchanged.
     read: (name) => values.get(name)?.() ?? read(name),
   }
 }

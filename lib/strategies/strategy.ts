@@ -1,14 +1,15 @@
 /**
- * A strategy: a frozen, printable config object, and rules that answer with data. For each linear of the model
- * they name the native kind, the factors and how they start, what trains, and what the tensors are called in PEFT's
- * files. Rules build no graph nodes and see no tensors; shared code reads what they declare and never asks for a name.
+ * A strategy consists of a frozen, printable config and rules that return data. For each linear layer of the model the
+ * rules specify the native kind, the factors and their initialization, what is trained, and the tensor names in PEFT's
+ * files. Rules build no graph nodes and access no tensors; shared code reads these declarations and never checks for a
+ * strategy's name.
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
 
-/** A strategy's options: plain frozen data that prints as JSON and reads back. */
+/** Options of a strategy: plain frozen data that can be written as JSON and parsed back. */
 export interface StrategyConfig {
   readonly name: string
 }
@@ -18,23 +19,26 @@ export interface LinearSite {
   path: string
   in: number
   out: number
-  /** It looks rows up: x is the one-hot vector of a token's id, and `in` the vocabulary. Default false. */
+  /**
+   * True for an embedding, which looks up rows: x is the one-hot vector of a token's id, and `in` is the vocabulary
+   * size. Default false.
+   */
   embedding?: boolean
 }
 
-/** A weight of the base, which may train as a copy. */
+/** A base weight, which can be trained as a copy. */
 export interface WeightSite extends GraphWeight {
-  /** Paths of the modules whose parameter it is: those of a tied embedding and head, else one. */
+  /** Paths of the modules that use it: two for a tied embedding and head, else one. */
   modules: readonly string[]
-  /** Classes of a classifier, whose head every adapter brings. */
+  /** Classes of a classifier, whose head is part of every adapter. */
   classes?: Classes
 }
 
 /** Classes of a classifier's head. */
 export interface Classes {
-  /** Their names, in the order of their ids. */
+  /** Class names in the order of their ids. */
   labels: readonly string[]
-  /** Standard deviation of the start values of the head. */
+  /** Standard deviation of the head's initial values. */
   deviation: number
 }
 
@@ -43,28 +47,30 @@ export interface Targeting {
   readonly targetModules: 'all-linear' | string | readonly string[]
   readonly excludeModules: string | readonly string[] | null
   readonly layersToTransform: number | readonly number[] | null
-  /** Modules that train as copies beside the adapter. Default none. */
+  /** Modules trained in full, as copies alongside the adapter. Default none. */
   readonly modulesToSave?: readonly string[] | null
-  /** Biases of the base that train. Default none. */
+  /** Base biases to train. Default none. */
   readonly bias?: 'none' | 'all' | 'lora_only'
 }
 
-/** Start values of a factor; random ones are drawn by counter from (seed, parameter name). */
+/** Initial values of a factor. Random ones come from a counter-based generator keyed by seed and parameter name. */
 export type Initializer =
   | { kind: 'zeros' }
   | { kind: 'constant'; value: number }
   | { kind: 'uniform'; bound: number }
   | { kind: 'normal'; std: number }
-  /** As torch draws them: `uniform_(-bound, bound)` of a generator with this seed, after `skip` other numbers. */
+  /**
+   * Bit-identical to torch: `uniform_(-bound, bound)` from a generator with this seed, after `skip` earlier numbers.
+   */
   | { kind: 'torch_uniform'; bound: number; seed: number; skip: number }
-  /** Numbers that the strategy computes itself, row by row. */
+  /** Values computed by the strategy, row by row. */
   | { kind: 'values'; make: () => Float32Array }
-  /** The norms of the rows of the adapted weight as it starts; for a magnitude, after the other factors. */
+  /** Row norms of the adapted weight at the start, for a magnitude; computed after the other factors. */
   | { kind: 'row_norms' }
-  /** A copy of a base weight of the same shape, in whose place it is used. */
+  /** A copy of the base weight with the same shape, used in its place. */
   | { kind: 'weight'; weight: string }
 
-/** One array `[rows, cols]` of an adapter. Factors of the same name are one array, shared. */
+/** One array `[rows, cols]` of an adapter. Factors with the same name share one array. */
 export interface Factor {
   name: string
   rows: number
@@ -73,11 +79,13 @@ export interface Factor {
   initializer: Initializer
   /** Optimizer group it belongs to. */
   group: string
-  /** `b`: on the output's side, such as B or a vector of gains; LoRA+ trains these faster. Absent: any other. */
+  /**
+   * `b`: a factor on the output side, such as B or a vector of gains, which LoRA+ trains faster. Absent for all others.
+   */
   role?: 'a' | 'b'
-  /** As adapter_model.safetensors has it; absent when it is not saved. */
+  /** Its tensor in adapter_model.safetensors; absent if it is not saved. */
   tensor?: FactorTensor
-  /** Weight of the base that it stands in for, where it does not start as a copy of it. */
+  /** The base weight it replaces, if it is not initialized as a copy of it. */
   replaces?: string
 }
 
@@ -85,31 +93,31 @@ export interface Factor {
 export interface FactorTensor {
   name: string
   shape: number[]
-  /** The file holds its transpose. Default false. */
+  /** Whether the file stores the transpose. Default false. */
   transposed?: boolean
 }
 
 /**
- * Start values of A and B that are computed, in place of those that are drawn: factors of the weight they adapt,
- * or of what the weight lost (`loss`) when it was brought into its format. `svd`: s B A is the part of the largest
- * singular values; `qr`: B and A are the first columns of Q and rows of R. A snapshot starts as they do.
+ * Computed initial values of A and B, in place of random ones: factors of the weight they adapt, or of its quantization
+ * error (`loss`). `svd`: s B A is the part with the largest singular values; `qr`: B and A are the first columns of Q
+ * and rows of R. A snapshot starts with the same values.
  */
 export interface ComputedStart {
   of: 'weight' | 'loss'
   form: 'svd' | 'qr'
-  /** As of `DecomposeOptions`. */
+  /** As in `DecomposeOptions`. */
   blocks?: number
 }
 
-/** A strategy's answer for one linear. Of one that has no rank left, the term's rank and the factors' rows are 0. */
+/** A strategy's answer for one layer. If the layer has no rank left, the term's rank and the factors' rows are 0. */
 export interface LinearAdapter {
   term: TermSpec
   factors: Factor[]
-  /** Default: each factor starts by its own initializer. */
+  /** Default: each factor uses its own initializer. */
   start?: ComputedStart
-  /** B's gradient is projected by the frozen A before each update. Default false. */
+  /** Whether B's gradient is projected with the frozen A before each update. Default false. */
   projected?: boolean
-  /** Row i of A, element i of d and column i of B are followed and regularized as a triplet. Default: they are not. */
+  /** Tracks and regularizes row i of A, element i of d, and column i of B as a triplet. Default: none. */
   triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
 }
 
@@ -118,180 +126,186 @@ export interface OptimizerGroup {
   name: string
   /** Multiplies the run's learning rate. */
   learningRateFactor: number
-  /** A rate of its own in place of the run's, whose course it takes. */
+  /** Replaces the run's learning rate, but follows its schedule. */
   learningRate?: number
-  /** True if the run's weight decay applies to it. Default true. */
+  /** Whether the run's weight decay applies. Default true. */
   decays?: boolean
 }
 
 /** Keys of adapter_config.json that come from the strategy, in PEFT's spelling. */
 export type PeftFields = Record<string, unknown>
 
-/** Values of a factor by its name. */
+/** Reads the values of a factor by name. */
 export type ReadFactor = (name: string) => Float32Array
 
-/**
- * An adapter in another form: the strategy that describes it, and its factors' values, made when they are asked for.
- */
+/** An adapter in another form: the strategy that describes it, and its factors' values, computed on demand. */
 export interface Conversion {
   strategy: StrategyConfig
   read: ReadFactor
 }
 
-/** Output norm of an adapter at a linear: the sum of ||output||^2 over the tokens of some data. */
+/** Output norm of an adapter at a layer: the sum of ||output||^2 over the tokens of a sample. */
 export interface OutputNorm {
   site: LinearSite
   value: number
 }
 
-/** Measurement on the data that a strategy needs before it can be trained. */
+/** A measurement on the data that a strategy needs before training. */
 export interface Probe {
-  /** The adapter that is trained on a sample and measured. */
+  /** The adapter to train on the sample and measure. */
   adapter: StrategyConfig
-  /** Share of the training data, in (0, 1]. */
+  /** Fraction of the training data to use, in (0, 1]. */
   sampleFraction: number
   /** Optimizer steps; null: one pass over the sample. */
   steps: number | null
-  /** The config that is ready, from what the trained adapter adds at each linear. */
+  /** Returns the final config, given the contribution of the trained adapter at each layer. */
   choose(norms: readonly OutputNorm[]): StrategyConfig
 }
 
-/** Properties of the run that a strategy may use. */
+/** Properties of the run available to a strategy. */
 export interface RunFacts {
   seed: number
-  /** Optimizer steps of the whole run. */
+  /** Total optimizer steps of the run. */
   totalSteps: number
   description: AdapterDescription
   native: NativeAdapter
 }
 
-/** The ranks of one step, where not all of them are in use or train. */
+/** Ranks of one step, when not all of them are used or trained. */
 export interface StepRanks {
-  /** Ranks in use, from the first. */
+  /** Number of leading ranks in use. */
   active: number
-  /** Only the last of those ranks gets gradients. */
+  /** Whether only the last of those ranks gets gradients. */
   lastOnly: boolean
   /**
-   * Number of steps with 1, 2, … ranks in use so far, including this one. With it, ranks without a gradient stay
-   * unchanged, and each has a bias correction of its own; without it the optimizer moves all.
+   * Number of steps so far that used 1, 2, … ranks, including this one. If present, ranks without a gradient stay
+   * unchanged and each has its own bias correction; if absent, the optimizer updates all ranks.
    */
   draws?: number[]
 }
 
-/** A strategy that acts around the steps of a run. */
+/** A strategy with actions around each step of a run. */
 export interface Stepwise {
-  /** Rules of a run that begins, or resumes from the `state` in a checkpoint. */
+  /** Creates the rules for a run that starts, or resumes from the `state` in a checkpoint. */
   begin(run: RunFacts, state: unknown): StepRules
-  /** True if these steps depend on the length of the run. */
+  /** True if the steps depend on the length of the run. */
   readonly byLength: boolean
 }
 
 /** Actions of a strategy around the steps of one run. Steps count from 1. */
 export interface StepRules {
-  /** Default: all are in use, and train. */
+  /** Ranks of a step. Default: all are used and trained. */
   ranks?(step: number): StepRanks
-  /** After the update of a step, before anyone sees its values. */
+  /** Called after the update of a step, before its values are used or saved. */
   updated?(step: number): Promise<void>
-  /** Ranks left at each linear after the last update, by path; undefined while all are. */
+  /** Ranks remaining at each layer after the last update, by path; undefined while all remain. */
   ranksLeft?(): Readonly<Record<string, number>> | undefined
-  /** State for checkpoints besides factors and moments, as JSON; passed to `Stepwise.begin` on resume. */
+  /** State for checkpoints beyond factors and moments, as JSON; passed to `Stepwise.begin` on resume. */
   state?(): unknown
 }
 
-/** An adapter that may act at its first ranks alone. */
+/** An adapter that can be truncated to its first ranks. */
 export interface Ranked {
-  /** Ranks that it has. */
+  /** Total number of ranks. */
   readonly most: number
-  /** True if each rank is updated on its own (`StepRanks.draws`). */
+  /** True if each rank is updated separately (`StepRanks.draws`). */
   readonly counted: boolean
-  /** The LoRA that it is at the first `rank` ranks. */
+  /** The LoRA of the first `rank` ranks. */
   at(rank: number, description: AdapterDescription, read: ReadFactor): Conversion
 }
 
-/** Clients of a private training run: those of a column, or a partition of the rows. */
+/** Clients of a private training run: identified by a column, or simulated by partitioning the rows. */
 export interface ClientsConfig {
-  /** Column that identifies the client of a row; for a `dirichlet` partition, the column with the label. */
+  /** Column that identifies the client of each row; for a `dirichlet` partition, the column with the label. */
   readonly column: string | null
-  /** null: by the column. `iid`: every row at random. `dirichlet`: those of each value by shares drawn for it. */
+  /**
+   * null: clients come from the column. `iid`: rows are assigned at random. `dirichlet`: the rows of each label are
+   * divided in random proportions.
+   */
   readonly partition: 'iid' | 'dirichlet' | null
   /** Number of clients of a partition. */
   readonly count: number | null
-  /** Concentration of `dirichlet`. */
+  /** Concentration parameter of `dirichlet`. */
   readonly alpha: number | null
 }
 
 /** Guarantee and settings of a private training run. */
 export interface PrivacyConfig {
-  /** Unit of privacy: a client with all its rows, or one example. Default `user`. */
+  /** Unit of privacy: a client with all its rows (`user`), or a single example. Default `user`. */
   readonly privacyUnit: 'user' | 'example'
-  /** Needed where clients are protected. */
+  /** Required for the privacy unit `user`. */
   readonly clients: ClientsConfig | null
-  /** Never spends more than this; null: no limit, and `noiseMultiplier` is needed. */
+  /** Privacy budget ε, never exceeded; null: no limit, which requires `noiseMultiplier`. */
   readonly targetEpsilon: number | null
-  /** Deviation of the noise on the sum over `clippingNorm`; null: what spends `targetEpsilon` in `rounds`. */
+  /**
+   * Standard deviation of the noise on the sum, relative to `clippingNorm`; null: the value that spends `targetEpsilon`
+   * in `rounds`.
+   */
   readonly noiseMultiplier: number | null
-  /** null: clients to the power of -1.1. */
+  /** δ of the guarantee; null: number of clients to the power of -1.1. */
   readonly delta: number | null
-  /** null: as many as `targetEpsilon` and `noiseMultiplier` allow. */
+  /** Number of rounds; null: as many as `targetEpsilon` and `noiseMultiplier` allow. */
   readonly rounds: number | null
-  /** Clients or examples that a round is expected to draw. Default 16. */
+  /** Expected number of clients or examples per round. Default 16. */
   readonly cohort: number
-  /** L2 norm that a contribution is scaled down to. Default 1. */
+  /** Maximum L2 norm of a contribution; larger ones are scaled down. Default 1. */
   readonly clippingNorm: number
-  /** Passes of a client over its data in a round. Default 1. */
+  /** Passes of a client over its data per round. Default 1. */
   readonly localEpochs: number
-  /** Optimizer steps of a client at most. Default null: none but what `localEpochs` says. */
+  /** Maximum optimizer steps of a client per round. Default null: limited only by `localEpochs`. */
   readonly localSteps: number | null
-  /** Optimizer of the mean of the clients' changes. Default `sgd`, which adds it. */
+  /** Server optimizer, applied to the mean of the clients' updates. Default `sgd`, which adds the mean. */
   readonly serverOptimizer: 'sgd' | 'adam'
   readonly serverLearningRate: number
-  /** Noise as for a larger population, for studies of what it leaves; the result is not private. */
+  /** Simulates the noise level of a larger population, to study its effect on quality; the result is not private. */
   readonly simulation: { readonly population: number; readonly cohort: number } | null
-  /** 64 hexadecimal digits, for tests; the result is not private. */
+  /** Fixed noise key of 64 hexadecimal digits, for tests; the result is not private. */
   readonly noiseKey: string | null
 }
 
 /** The rules of one strategy. */
 export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly name: Config['name']
-  /** Reference of the paper. */
+  /** Reference to the paper. */
   readonly paper: string
-  /** `peft_type` of the files it is saved as. */
+  /** `peft_type` in saved files. */
   readonly peftType: string
-  /** Prefix of its own tensor names after the module's path, such as `lora_`. Absent: it has none. */
+  /** Prefix of its tensor names after the module's path, such as `lora_`. Absent if it has none. */
   readonly peftPrefix?: string
-  /** Saved form: an adapter folder of PEFT's, or a whole model. Default `adapter`. */
+  /** Saved form: a PEFT adapter folder, or a whole model. Default `adapter`. */
   readonly saves?: 'adapter' | 'model'
-  /** Base formats it runs on. */
+  /** Supported formats of base weights. */
   readonly bases: readonly string[]
   /** Trained parameters, in a few words. */
   readonly trainable: string
-  /** Options in camelCase, with defaults. */
+  /** Schema of the options in camelCase, with defaults. */
   readonly schema: z.ZodType<Config> & z.ZodObject
   /**
-   * Peak rate of AdamW for short runs on small models, where a run is given none; measured by benchmarks/rates.mjs at
-   * the strategy's defaults.
+   * Default peak AdamW learning rate for short runs on small models; measured with benchmarks/rates.mjs at the
+   * strategy's defaults.
    */
   learningRate(config: Config): number
-  /** Settings of the run that the strategy stands for; keys that contradict them are errors. */
+  /** Settings of the run implied by the strategy; keys that contradict them are errors. */
   defaults(config: Config): TrainingDefaults
-  /** True if AdamW's state is paged when a run sets no optimizer and does not fit into memory. Default false. */
+  /**
+   * Whether AdamW's state is paged if the run sets no optimizer and the state does not fit in memory. Default false.
+   */
   readonly pagesState?: boolean
   targeting(config: Config): Targeting
-  /** Groups that factors may be in. */
+  /** Optimizer groups that factors may belong to. */
   groups(config: Config): OptimizerGroup[]
-  /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
+  /** Answers for all adapted layers at once, so that patterns are matched only once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
   /**
-   * Base weights that train, as copies; every initializer is of kind `weight`. A weight with a name in several modules
-   * has a factor for each of its tensors. Absent: the strategy trains none.
+   * Base weights to train as copies; every initializer is of kind `weight`. A weight shared by several modules has one
+   * factor per tensor. Absent: the strategy trains no base weights.
    */
   copies?(config: Config, weights: readonly WeightSite[], adapted: readonly LinearSite[]): Factor[]
-  /** True if it adapts embeddings, too. Default: only linears. */
+  /** Whether it also adapts embeddings. Default: only linear layers. */
   embeddings?(config: Config): boolean
-  /** The form it is saved in, where its own factors are not what PEFT's files hold. */
+  /** Conversion for saving, if its own factors differ from those in PEFT's files. */
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
-  /** Behavior at fewer ranks than it has; absent or undefined for strategies with a single rank. */
+  /** Behavior at lower ranks; absent or undefined for strategies with a single rank. */
   ranked?(config: Config): Ranked | undefined
   /** Measurement before training; absent or undefined if none is needed. */
   probe?(config: Config): Probe | undefined
@@ -299,40 +313,40 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   privacy?(config: Config): PrivacyConfig | undefined
   /** Actions around the steps of a run; absent or undefined without any. */
   steps?(config: Config): Stepwise | undefined
-  /** Warnings about valid but rarely intended options, a sentence each without the full stop. */
+  /** Warnings about valid but rarely intended options, one sentence each, without the period. */
   remarks?(config: Config): string[]
-  /** Over what all types have in common; `undefined` leaves one of those out. */
+  /** Fields of adapter_config.json, merged over the common ones; `undefined` omits a common field. */
   toPeft(config: Config): PeftFields
-  /** True if a file of this `peft_type` belongs to this strategy, where several share the type. Default: true. */
+  /** True if a file with this `peft_type` belongs to this strategy, for types shared by several. Default true. */
   ownsPeft?(fields: PeftFields): boolean
-  /** Keys of this `peft_type` that `fromPeft` reads, beside those that name modules. */
+  /** Keys of this `peft_type` that `fromPeft` reads, in addition to those that select modules. */
   peftKeys?: readonly string[]
-  /** Options from checked fields of an adapter_config.json of this `peft_type`. */
+  /** Parses options from validated fields of an adapter_config.json with this `peft_type`. */
   fromPeft?(fields: PeftFields): Config
 }
 
-/** Everything about an adapter but its numbers. */
+/** Everything about an adapter except its values. */
 export interface AdapterDescription {
   strategy: StrategyConfig
   spec: AdapterSpec
-  /** By name, in the order of `spec.parameters`. */
+  /** In the order of `spec.parameters`, matched by name. */
   factors: Factor[]
-  /** Terms whose start values are computed. */
+  /** Terms with computed initial values. */
   starts: { term: TermSpec; start: ComputedStart }[]
-  /** Further tensors of shared factors: in files every linear has a copy. */
+  /** Additional tensors of shared factors: in files every layer has its own copy. */
   repeats: { factor: Factor; tensor: FactorTensor }[]
-  /** Factors of linears that have no rank left: files have them, with no elements. */
+  /** Factors of layers with no rank left, which are saved as empty tensors. */
   empty: Factor[]
   /** Groups with at least one factor. */
   groups: (OptimizerGroup & { parameters: string[] })[]
-  /** Modules that it adapts or trains in full, as configured. */
+  /** Modules to adapt or train in full, as configured. */
   targeting: Targeting
-  /** Weights of the base that train as copies. */
+  /** Base weights trained as copies. */
   trained: WeightSite[]
-  /** Names of the classes that its head tells apart; null for an adapter of a model of tokens. */
+  /** Class names of a classifier's head; null for an adapter of a language model. */
   labels: readonly string[] | null
-  /** Paths of the adapted linears. */
+  /** Paths of the adapted layers. */
   targets: string[]
-  /** Paths of all linears of the model. */
+  /** Paths of all linear layers of the model. */
   linears: string[]
 }

@@ -1,4 +1,4 @@
-/** Linears of a model that a strategy adapts, by PEFT's rules for target_modules and related options. */
+/** Selects the layers that a strategy adapts, by PEFT's rules for target_modules and related options. */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { snakeKey } from '../core/schema.js'
@@ -6,9 +6,10 @@ import { endsInModule, matchPatterns } from './patterns.js'
 import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 
 /**
- * The linears that the rules name, in the model's order.
- * @param strict every name of a list must match something; off when an adapter's own tensors say what it adapts
- * @throws {ConfigError} when nothing matches, listing what the model has
+ * The layers selected by the rules, in the model's order.
+ * @param strict whether every name in a list must match something; off when an adapter's own tensors determine what it
+ * adapts
+ * @throws {ConfigError} when nothing matches, listing the model's modules
  */
 export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], strict = true): LinearSite[] {
   const paths = sites.map((site) => site.path)
@@ -44,8 +45,8 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
 }
 
 /**
- * The shortest list for target_modules that PEFT resolves to exactly these paths: last names where they suffice, else
- * whole paths.
+ * The shortest target_modules list that PEFT resolves to exactly these paths: last name components where they suffice,
+ * else whole paths.
  */
 export function targetNames(adapted: readonly string[], all: readonly string[]): string[] {
   const chosen = new Set(adapted)
@@ -54,13 +55,13 @@ export function targetNames(adapted: readonly string[], all: readonly string[]):
   return exact ? names : [...adapted].sort()
 }
 
-/** @throws {ConfigError} for a pattern of ranks or alphas that matches none of the adapted linears */
+/** @throws {ConfigError} for a rank or alpha pattern that matches none of the adapted layers */
 export function checkPatterns(strategy: StrategyConfig, targets: readonly LinearSite[]): void {
   const options = strategy as StrategyConfig & Record<string, unknown>
   if (options.adapter) checkPatterns(options.adapter as StrategyConfig, targets)
   const paths = targets.map((site) => site.path)
   for (const key of ['rankPattern', 'alphaPattern']) {
-    // AdaLoRA's pattern is another thing: it names factors, and which of their ranks are left.
+    // AdaLoRA's rank_pattern is different: it maps factors to masks of remaining ranks.
     const table = Object.entries((options[key] ?? {}) as object)
     const patterns = table.filter(([, value]) => typeof value === 'number').map(([pattern]) => pattern)
     const hits = matchPatterns(patterns, paths, 'suffix')
@@ -74,25 +75,25 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
   }
 }
 
-/** True if a module trains in full, by PEFT's rule: its path, or that of a parent, ends in a name. */
+/** True if a module is trained in full, by PEFT's rule: its path, or a parent's, ends in one of the names. */
 export function trainsWhole({ modulesToSave }: Targeting, path: string): boolean {
   if (modulesToSave == null || modulesToSave.length === 0) return false
   return enclosing(path).some((module) => modulesToSave.some((wanted) => module.endsWith(wanted)))
 }
 
-/** A module and those that it is in, from the inside out. */
+/** A module and its parents, innermost first. */
 export function enclosing(path: string): string[] {
   const names = path.split('.')
   return names.map((_, i) => names.slice(0, names.length - i).join('.'))
 }
 
-/** Names that match a module in a list: its path, and each part of it after a dot. */
+/** Names that match a module in a list: its path and every suffix after a dot. */
 function pathEnds(path: string): string[] {
   const names = path.split('.')
   return names.map((_, i) => names.slice(i).join('.'))
 }
 
-/** The last name of a path, such as `q_proj`. */
+/** The last component of a path, such as `q_proj`. */
 export const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 
 function pickModules(
@@ -113,17 +114,17 @@ function pickModules(
   }
   const names = new Set(modules)
   const ends = (path: string) => pathEnds(path).some((end) => names.has(end))
-  // A whole path names its module whatever the layers say.
+  // A whole path selects its module regardless of the layer filter.
   return new Set(paths.filter((path) => names.has(path) || (ends(path) && inLayers(path))))
 }
 
-/** The index after the innermost list of layers, -1 outside any. */
+/** The index in the innermost layer list; -1 outside any. */
 function layerIndex(path: string): number {
   const found = /.*\.[^.]*\.(\d+)\./.exec(path)
   return found ? Number(found[1]) : -1
 }
 
-/** Path of the head, which is one operation with the loss and takes no adapter. */
+/** Path of the head, which is fused with the loss and cannot have an adapter. */
 export const HEAD = 'lm_head'
 export const HEAD_ADVICE = 'Train the whole head with modules_to_save: [lm_head], or leave it out.'
 

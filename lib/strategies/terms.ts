@@ -1,12 +1,12 @@
 /**
- * The kinds of terms that strategies share. Parameters are `[rows, cols]`; those that a term does not name are ones. A
- * kind that one strategy alone has is described in its file.
+ * Kinds of terms shared by several strategies. Parameters are `[rows, cols]`; omitted ones are treated as all ones.
+ * Kinds used by a single strategy are defined in its file.
  */
 import type { AdapterSpec, TermSpec } from '../native/addon.js'
 
 /**
- * y += s * diag(b_gain) B diag(d * mask) A x. A frozen A may be wider and a frozen B taller than the linear: the first
- * columns or rows are used.
+ * y += s * diag(b_gain) B diag(d * mask) A x. A frozen A may be wider, and a frozen B taller, than the layer; then the
+ * first columns or rows are used.
  */
 export interface LowRankTerm extends TermSpec {
   kind: 'low_rank'
@@ -22,14 +22,14 @@ export interface LowRankTerm extends TermSpec {
     /** `[1, out]` gains of the output rows. */
     bGain?: string
     /**
-     * `[1, out]` norms m of the rows of the adapted weight: the linear is y = diag(m / c) (W + delta) x instead, delta
-     * being that matrix and c_i its row norm ||W_i + delta_i||, which counts as a constant in the backward pass. Beside
-     * other adapters, or at a weight, it adds what this makes of the output less the base's.
+     * `[1, out]` magnitudes m of the rows of the adapted weight. The layer becomes y = diag(m / c) (W + delta) x, where
+     * delta is the update above and c_i = ||W_i + delta_i|| is constant in the backward pass. With other adapters, or a
+     * weight other than 1, it adds the difference between this output and the base's.
      */
     magnitude?: string
     /**
-     * A frozen pair A* and B*, shaped as A and B, and `[1, 1]` a ratio: while that is not 0, what is added is
-     * s * ((1 + ratio) B A - ratio B* A*) x, and the gradients of A and B are those of s B A x. All three or none.
+     * Frozen A* and B* shaped like A and B, and a `[1, 1]` ratio. If the ratio is nonzero, the output is s * ((1 +
+     * ratio) B A - ratio B* A*) x, and A and B get the gradients of s B A x. Either all three are given or none.
      */
     snapshotA?: string
     snapshotB?: string
@@ -38,26 +38,26 @@ export interface LowRankTerm extends TermSpec {
   numbers: {
     rank: number
     scale: number
-    /** With the first `active` ranks in use, the scale is `scale * (rank / active) ** rankPower`. Default 0. */
+    /** With `active` leading ranks in use, the scale is `scale * (rank / active) ** rankPower`. Default 0. */
     rankPower?: number
-    /** Dropout probability on the adapter's input, training only. Default 0. */
+    /** Dropout probability on the adapter's input during training. Default 0. */
     dropout?: number
-    /** 1: what a snapshot makes is s * (B A - ratio B* A*) x. Default 0. */
+    /** 1: with a snapshot the output is s * (B A - ratio B* A*) x. Default 0. */
     subtracts?: number
   }
 }
 
-/** Dropout of a weight change in training, drawn anew for each micro-step. */
+/** Dropout of a weight update in training, drawn anew for each micro-step. */
 export type DeltaDropout = {
-  /** Probability with which an output row of the change is zero. Default 0. */
+  /** Probability of zeroing each output row of the update. Default 0. */
   rowDropout?: number
-  /** 1: divide the rows that stay by their share. Default 0. */
+  /** 1: rescale the remaining rows to compensate. Default 0. */
   rowDropoutScale?: number
-  /** Probability with which the whole change is left out. Default 0. */
+  /** Probability of dropping the whole update. Default 0. */
   moduleDropout?: number
 }
 
-/** y += s * ((b a) ∘ (b2 a2)) x, a Hadamard product of rank r1 r2, which is `rank`. */
+/** y += s * ((b a) ∘ (b2 a2)) x, a Hadamard product of rank r1 r2, stored as `rank`. */
 export interface PairTerm extends TermSpec {
   kind: 'pair'
   /** `[r1, in]`, `[out, r1]`, `[r2, in]`, `[out, r2]` */
@@ -65,17 +65,17 @@ export interface PairTerm extends TermSpec {
   numbers: { rank: number; scale: number } & DeltaDropout
 }
 
-/** y += s * (C ⊗ D) x with C [l, p] and D [k, q] at a linear of [l k, p q]. */
+/** y += s * (C ⊗ D) x with C [l, p] and D [k, q] at a layer of shape [l k, p q]. */
 export interface KroneckerTerm extends TermSpec {
   kind: 'kronecker'
   parameters: {
-    /** `[l, p]`, or `[l, rank]` where `c2` is given. */
+    /** `[l, p]`, or `[l, rank]` if `c2` is given. */
     c: string
-    /** `[rank, p]`: C is the product of the two. */
+    /** `[rank, p]`: C is then the product c c2. */
     c2?: string
-    /** `[k, q]`, or `[k, rank]` where `d2` is given. */
+    /** `[k, q]`, or `[k, rank]` if `d2` is given. */
     d: string
-    /** `[rank, q]`: D is the product of the two. */
+    /** `[rank, q]`: D is then the product d d2. */
     d2?: string
   }
   numbers: { scale: number } & DeltaDropout
@@ -85,24 +85,24 @@ export interface KroneckerTerm extends TermSpec {
 export interface EmbeddingTerm extends TermSpec {
   kind: 'embedding'
   parameters: { a: string; b: string }
-  /** As of `LowRankTerm`. */
+  /** As in `LowRankTerm`. */
   numbers: { rank: number; scale: number; rankPower?: number }
 }
 
-/** A term whose ranks are rows of one A and columns of one B. */
+/** A term whose ranks are rows of a single A and columns of a single B. */
 export type RankedTerm = LowRankTerm | EmbeddingTerm
 
 export const isLowRank = (term: TermSpec): term is LowRankTerm => term.kind === 'low_rank'
 export const isRanked = (term: TermSpec): term is RankedTerm => isLowRank(term) || term.kind === 'embedding'
 
-/** The terms of an adapter that have A and B. */
+/** The terms of an adapter with an A and a B. */
 export const rankedTerms = ({ terms }: Pick<AdapterSpec, 'terms'>): RankedTerm[] => terms.filter(isRanked)
 
-/** Path of the embedding that an adapter acts on. */
+/** Path of the embedding that an adapter modifies; undefined if none. */
 export const adaptedEmbedding = ({ terms }: Pick<AdapterSpec, 'terms'>): string | undefined =>
   terms.find(({ kind }) => kind === 'embedding')?.target
 
-/** A term with more parameters. */
+/** A term with additional parameters. */
 export const withRoles = <Term extends TermSpec>(
   term: Term,
   roles: Readonly<Record<string, string>>,

@@ -1,6 +1,6 @@
 /**
- * torch's CPU generator: what `torch.Generator().manual_seed(seed)` and `Tensor.uniform_` draw in float32, bit for bit.
- * Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) with the scalar seeding; 24 bits a number.
+ * torch's CPU generator: reproduces `torch.Generator().manual_seed(seed)` and `Tensor.uniform_` in float32, bit for
+ * bit. Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) with scalar seeding; 24 bits per number.
  */
 const N = 624
 const M = 397
@@ -32,14 +32,15 @@ export function mersenneTwister(seed: number): () => number {
 }
 
 /**
- * Numbers of `tensor.uniform_(-bound, bound)` in row-major order.
- * @param skip numbers that other tensors took from the same generator before
+ * The numbers of `tensor.uniform_(-bound, bound)` in row-major order.
+ * @param skip numbers already drawn from the same generator for other tensors
  */
 export function torchUniform(seed: number, count: number, bound: number, skip = 0): Float32Array {
   const next = mersenneTwister(seed)
   for (let i = 0; i < skip; i++) next()
   const low = Math.fround(-bound)
   const range = Math.fround(Math.fround(bound) - low)
-  // torch multiplies and adds with one rounding; both are exact in double here, so rounding once is the same.
+  // torch uses a fused multiply-add; both operations are exact in double here, so the single rounding gives the same
+  // result.
   return Float32Array.from({ length: count }, () => (next() & 0xffffff) * 2 ** -24 * range + low)
 }

@@ -1,19 +1,19 @@
 /**
- * Trained parameters besides the factors of an adapter: whole modules (`modules_to_save`) and biases of the base. Each
- * such weight trains as a copy that stands in for it while the adapter is on; what is trained, and its names in files,
- * follow PEFT.
+ * Trained parameters other than an adapter's factors: whole modules (`modules_to_save`) and biases of the base. Each
+ * such weight is trained as a copy that replaces the original while the adapter is active. Which weights are trained,
+ * and their names in files, follow PEFT.
  */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Factor, LinearSite, OptimizerGroup, Targeting, WeightSite } from './strategy.js'
 import { enclosing, lastName, trainsWhole } from './targets.js'
 
-/** Group of norms and biases, which train without weight decay, as in transformers' trainer. */
+/** Group for norms and biases, which are trained without weight decay, as in transformers' trainer. */
 export const undecayedGroup: OptimizerGroup = { name: 'undecayed', learningRateFactor: 1, decays: false }
 
 /**
- * Factors for the weights that train.
- * @param group of matrices
+ * Factors for the trained weights.
+ * @param group optimizer group for matrices
  */
 export function trainedCopies(
   rules: Targeting,
@@ -28,7 +28,7 @@ export function trainedCopies(
   return trained.flatMap((weight) => {
     const { name, rows, cols, kind, modules } = weight
     const vector = kind === 'vector'
-    // PEFT wraps a linear that it adapts, and what was its bias becomes one of the layer inside.
+    // PEFT wraps adapted layers, so their bias moves to the inner `base_layer`.
     const inner = isAdapted(weight, adapted) ? 'base_layer.' : ''
     return modules.map(
       (path): Factor => ({
@@ -48,7 +48,7 @@ export function trainedCopies(
   })
 }
 
-/** @throws {ConfigError} for a name that matches no module, or biases where there are none */
+/** @throws {ConfigError} for a name that matches no module, or for biases in a model without any */
 export function checkTrained(
   rules: Targeting,
   weights: readonly WeightSite[],

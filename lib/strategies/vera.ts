@@ -1,6 +1,6 @@
 /**
- * VeRA: one random pair of matrices, frozen and shared by all adapted linears, and two small vectors that train in
- * each. delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
+ * VeRA: one random pair of matrices, frozen and shared by all adapted layers, and two small trained vectors per layer.
+ * delta W = diag(b) B diag(d) A, where A is the first columns of `vera_A` and B the first rows of `vera_B`.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -9,18 +9,18 @@ import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 import type { LowRankTerm } from './terms.js'
 
-/** Options of VeRA; names and defaults are PEFT's, but for the default of `targetModules`. */
+/** Options of VeRA. Names and defaults follow PEFT, except the default of `targetModules`. */
 export interface VeraConfig extends StrategyConfig {
   readonly name: 'vera'
-  /** Rank of the shared matrices. Costs arithmetic, but hardly trained numbers: one a linear. Default 256. */
+  /** Rank of the shared matrices. A higher rank costs compute but only one trained parameter per layer. Default 256. */
   readonly r: number
-  /** Start value of every d. Default 0.1. */
+  /** Initial value of every element of d. Default 0.1. */
   readonly dInitial: number
-  /** Seed of the shared matrices, as PEFT draws them. Default 0. */
+  /** Seed of the shared matrices, which are drawn as in PEFT. Default 0. */
   readonly projectionPrngKey: number
-  /** Save the shared matrices; otherwise a reader draws them again from the key. Default true. */
+  /** Save the shared matrices; otherwise they are regenerated from the key on load. Default true. */
   readonly saveProjection: boolean
-  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
   readonly veraDropout: number
   /** As for LoRA. */
   readonly targetModules: string | readonly string[]
@@ -56,7 +56,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<VeraConfig>
 
 /**
- * VeRA: `out + r` trained numbers a linear. Wants a learning rate about ten times LoRA's.
+ * VeRA: `out + r` trained parameters per layer. Needs a learning rate about ten times LoRA's.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example vera({ r: 256, targetModules: ['q_proj', 'v_proj'] })
  * @see Kopiczko, Blankevoort and Asano 2023, arXiv 2310.11454; PEFT's `VeraModel`
@@ -65,7 +65,7 @@ export function vera(options: VeraOptions = {}): VeraConfig {
   return deepFreeze(checkedOptions(schema, options, 'vera()', { name: 'vera' }))
 }
 
-/** Names of the shared matrices, also in PEFT's file after `base_model.`. */
+/** Names of the shared matrices, which PEFT's file prefixes with `base_model.`. */
 const SHARED_A = 'vera_A'
 const SHARED_B = 'vera_B'
 
@@ -103,7 +103,7 @@ export const veraRules: StrategyRules<VeraConfig> = {
     ),
 }
 
-/** PEFT draws A and then B from one generator, each as wide or tall as the largest linear; Kaiming's bound. */
+/** PEFT draws A and then B from one generator, as wide and as tall as the largest layer, with Kaiming's bound. */
 function sharedFactors(
   { r, projectionPrngKey: seed, saveProjection }: VeraConfig,
   sites: readonly LinearSite[],

@@ -1,8 +1,8 @@
-/** The incomplete beta function, from which the distributions of t and F follow. */
+/** The incomplete beta function, on which the t and F distributions are built. */
 
 /**
- * I_x(a, b), where one of a and b is a multiple of 1/2; `y` is 1 - x without its rounding. By Lentz's method on the
- * continued fraction of DLMF 8.17.22.
+ * I_x(a, b), where a or b is a multiple of 1/2. `y` is 1 - x, passed separately to avoid rounding error. Uses Lentz's
+ * method on the continued fraction of DLMF 8.17.22.
  */
 export function incompleteBeta(a: number, b: number, x: number, y: number): number {
   if (x === 0) return 0
@@ -34,7 +34,7 @@ function reciprocalBeta(a: number, b: number): number {
   return value
 }
 
-/** Gamma(a + 1/2) / Gamma(a), by its series for large a, which loses no digits as a difference of logarithms would. */
+/** Gamma(a + 1/2) / Gamma(a). For large a it uses a series, since a difference of logarithms would lose digits. */
 export function halfStep(a: number): number {
   let shift = 1
   let large = a

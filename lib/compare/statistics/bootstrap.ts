@@ -1,4 +1,4 @@
-/** Intervals by resampling seeds and items. */
+/** Bootstrap confidence intervals by resampling seeds and items. */
 import { counterUniforms } from '../../core/counter-random.js'
 import type { Scores } from './mixed.js'
 
@@ -8,8 +8,8 @@ export interface BootstrapOptions {
 }
 
 /**
- * Means of each strategy in `draws` resamples. Seeds and items are drawn independently with replacement, the same for all
- * strategies and, of items, for all seeds.
+ * Means of each strategy in `draws` resamples. Seeds and items are resampled independently with replacement; all
+ * strategies share the same resamples, and all seeds share the same items.
  */
 export function bootstrapMeans(
   scores: Scores,
@@ -40,7 +40,7 @@ export function bootstrapMeans(
   return means
 }
 
-/** Middle 95 % of resampled values, by their order. */
+/** Middle 95% of the resampled values. */
 export function percentileInterval(values: Float64Array): [low: number, high: number] {
   const sorted = values.slice().sort()
   const at = (share: number) => {
@@ -51,7 +51,7 @@ export function percentileInterval(values: Float64Array): [low: number, high: nu
   return [at(0.025), at(0.975)]
 }
 
-/** Draws as many as there are, with replacement, and counts each. */
+/** Resamples with replacement and counts how often each index is drawn. */
 function recount(counts: Uint32Array, uniform: (index: number) => number, draw: number): void {
   const { length } = counts
   counts.fill(0)

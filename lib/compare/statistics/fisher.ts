@@ -1,6 +1,6 @@
 import { incompleteBeta } from './beta.js'
 
-/** P(F > f) of Fisher's F distribution, for whole degrees of freedom. */
+/** P(F > f) for Fisher's F distribution with integer degrees of freedom. */
 export function fisherTail(f: number, df: number, otherDf: number): number {
   if (f === Number.POSITIVE_INFINITY) return 0
   const sum = otherDf + df * f

@@ -1,6 +1,6 @@
 /**
- * P-values adjusted for the number of comparisons, in the order given. Those below 0.05 are differences of which one or
- * more is false in at most 5 % of families.
+ * P-values adjusted for the number of comparisons, in the given order. Calling those below 0.05 differences keeps the
+ * chance of any false positive per family at or below 5%.
  * @see Holm 1979, A simple sequentially rejective multiple test procedure
  */
 export function holm(pValues: readonly number[]): number[] {

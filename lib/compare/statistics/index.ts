@@ -1,6 +1,6 @@
 /**
- * Statistics of a metric over strategies, seeds, and items: differences to the control, groups that are told apart,
- * and what would have been found.
+ * Statistics of a metric over strategies, seeds, and items: differences from the control, groups of distinguishable
+ * strategies, and the smallest detectable differences.
  */
 import { DataError } from '../../core/errors.js'
 import { mean } from '../../core/mean.js'
@@ -22,16 +22,22 @@ export { wilson } from './wilson.js'
 
 export interface MetricScores {
   names: readonly string[]
-  /** By strategy, seed, and item, with the same seeds and items for all. A metric of the whole test set is one item. */
+  /**
+   * Indexed by strategy, seed, and item, with the same seeds and items for all. A metric of the whole test set is one
+   * item.
+   */
   scores: Scores
-  /** Index of the strategy that others are compared to. */
+  /** Index of the strategy that the others are compared with. */
   control: number
   higherIsBetter: boolean
   bootstrap?: BootstrapOptions
 }
 
 export interface MetricStatistics {
-  /** Each strategy less the control. With one seed there is no variance between seeds, and the rest is null. */
+  /**
+   * Each strategy minus the control. With a single seed the variance between seeds is unknown, so the other fields are
+   * null.
+   */
   against: {
     name: string
     difference: number
@@ -39,25 +45,31 @@ export interface MetricStatistics {
     df: number | null
     p: number | null
     p_holm: number | null
-    /** Smallest true difference that would have been found in 8 of 10 compares. */
+    /** Smallest true difference that 80% of such compares would detect. */
     detectable: number | null
   }[]
-  /** Best mean first. */
+  /** Sorted by mean, best first. */
   groups: {
     name: string
-    /** Strategies without a common letter are told apart; those outside the pool have none. */
+    /** Strategies that share no letter differ significantly; those outside the pool have no letters. */
     letters: string
     mean: number
-    /** 95 % over resampled seeds and items; too narrow with few seeds. */
+    /** 95% bootstrap interval over seeds and items; too narrow with few seeds. */
     interval: [number, number]
-    /** Standard deviation over seeds; null with one seed. */
+    /** Standard deviation over seeds; null with a single seed. */
     spread: number | null
-    /** Seeds that diverged: their items without a finite score count as the worst one of that item. */
+    /** Number of diverged seeds. Non-finite scores are replaced by the worst score of any run on that item. */
     diverged: number
   }[]
-  /** Strategies that vary far more over seeds than the others: their differences are tested by their own variance. */
+  /**
+   * Strategies whose variance between seeds far exceeds the others'; their differences are tested with their own
+   * variance.
+   */
   left_pool: string[]
-  /** How many times the control's variance between seeds is that of the others, where it is too large to be relied on. */
+  /**
+   * Ratio of the control's variance between seeds to the others', if too large for reliable comparisons; otherwise
+   * null.
+   */
   unstable_control: number | null
 }
 
@@ -114,8 +126,8 @@ export function metricStatistics({
 }
 
 /**
- * Letters of strategies in `order`, by the test of all pairs in the pool; none for those outside. Two are told apart only if
- * all are between which they lie, so that a group leaves out nothing within it.
+ * Letters of the strategies in `order`, from tests of all pairs in the pool; none for strategies outside it. Two
+ * strategies differ only if everything ranked between them does too, so groups are contiguous.
  */
 function groupLetters(order: readonly number[], tests: MixedTest | undefined): string[] {
   if (!tests) return order.map(() => 'a')
@@ -127,7 +139,7 @@ function groupLetters(order: readonly number[], tests: MixedTest | undefined): s
   return order.map((s) => marks[pool.indexOf(s)] ?? '')
 }
 
-/** Scores whose items without a finite number have the worst one that any run has there. */
+/** Scores in which non-finite values are replaced by the worst score of any run on that item. */
 function finite(given: Scores, higherIsBetter: boolean): { scores: Scores; diverged: number[] } {
   const converged = (run: ArrayLike<number>) => Array.from(run).every(Number.isFinite)
   const diverged = given.map((runs) => runs.filter((run) => !converged(run)).length)

@@ -1,6 +1,6 @@
 /**
- * Letters of strategies, by insert and absorb: two that share a letter cannot be told apart, two that share none differ.
- * The first has an "a".
+ * Compact letter display by insert-and-absorb: strategies that share a letter cannot be distinguished; those that share
+ * none differ. The first strategy has an "a".
  * @param differs whether two of `count` strategies, given by index, differ
  * @see Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons
  */
@@ -24,7 +24,7 @@ function without(set: ReadonlySet<number>, left: number): Set<number> {
   return new Set([...set].filter((member) => member !== left))
 }
 
-/** The sets that no other holds, and one of those that are equal. */
+/** Drops sets that are contained in another; of equal sets, keeps one. */
 function absorbed(sets: readonly Set<number>[]): Set<number>[] {
   const holds = (outer: Set<number>, inner: Set<number>) => [...inner].every((member) => outer.has(member))
   return sets.filter(

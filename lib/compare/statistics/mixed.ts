@@ -1,39 +1,39 @@
 /**
- * The test of compare: whether two strategies differ on the mean over items, for any seed and any items of this kind.
- * Seeds and items are both random, and every strategy has the same ones. The variance between seeds is estimated from a
- * pool of strategies, since three seeds of two of them say little, but is never taken to be less than what these two
- * show. The more of it is their own, the fewer its degrees of freedom.
+ * The significance test of compare: do two strategies differ in their mean over items, for any seed and any items of
+ * this kind? Seeds and items are random effects shared by all strategies. The variance between seeds is pooled over
+ * strategies, since three seeds of two strategies are too few to estimate it, but is never taken below what the two
+ * strategies themselves show. The more it relies on the two alone, the fewer its degrees of freedom.
  */
 import { mean } from '../../core/mean.js'
 import { poolOf, varianceAround } from './pool.js'
 import { studentQuantile, studentTail } from './student.js'
 
-/** One number for each strategy, seed, and item. */
+/** One score per strategy, seed, and item. */
 export type Scores = readonly (readonly ArrayLike<number>[])[]
 
-/** A strategy's mean less another's. */
+/** The difference between the means of two strategies. */
 export interface Difference {
   difference: number
   standardError: number
-  /** Degrees of freedom, by Satterthwaite. */
+  /** Degrees of freedom, by Satterthwaite's approximation. */
   df: number
-  /** P-value of no difference, two-sided, not adjusted for other comparisons. */
+  /** Two-sided p-value, not adjusted for multiple comparisons. */
   p: number
-  /** 95 %, not adjusted for other comparisons. */
+  /** 95% confidence interval, not adjusted for multiple comparisons. */
   interval: [low: number, high: number]
 }
 
 export interface MixedTest {
-  /** Variance between seeds of each strategy's mean, without what all strategies have in common. */
+  /** Variance between seeds of each strategy's mean, after removing the effect shared by all strategies. */
   residualVariances: number[]
-  /** Strategies outside the pool, by index: their differences are tested by their own variance between seeds. */
+  /** Indices of strategies outside the pool, whose differences are tested with their own variance between seeds. */
   left: ReadonlySet<number>
   difference: (strategy: number, other: number) => Difference
-  /** Its p alone, which takes less time. */
+  /** Only the p-value, which is cheaper to compute. */
   p: (strategy: number, other: number) => number
 }
 
-/** Prepares the tests of any two of `scores`, which have two seeds or more. */
+/** Prepares tests of any two strategies in `scores`, which has at least two seeds. */
 export function mixedTest(scores: Scores): MixedTest {
   const seeds = scores[0]?.length ?? 0
   const items = scores[0]?.[0]?.length ?? 0
@@ -41,7 +41,7 @@ export function mixedTest(scores: Scores): MixedTest {
   const center = Array.from({ length: seeds }, (_, k) => mean(means.map((row) => row[k] as number)))
   const pool = poolOf(means)
 
-  /** Mean square of the seeds for two strategies whose difference varies so much over seeds. */
+  /** Mean square of the seeds for two strategies whose difference has variance `own` over seeds. */
   function seedPart(strategy: number, other: number, own: number): MeanSquare {
     const variance = Math.max(2 * pool.variance, own)
     const isOwn = pool.left.has(strategy) || pool.left.has(other)
@@ -93,11 +93,11 @@ export function mixedTest(scores: Scores): MixedTest {
   return { residualVariances, left: pool.left, difference, p: (strategy, other) => tested(strategy, other).p }
 }
 
-/** A control whose variance between seeds is so many times the others' makes false differences likely. */
+/** A control whose variance between seeds exceeds the others' by this factor makes false positives likely. */
 const UNSTABLE = 4
 
 /**
- * How many times the control's residual variance is the mean of the others', if it is too large to compare with, or null.
+ * Ratio of the control's residual variance to the mean of the others', if it is too large for comparisons; else null.
  * With two strategies it is unknown which one is unstable.
  */
 export function unstableControl(variances: readonly number[], control: number): number | null {
@@ -112,10 +112,10 @@ interface MeanSquare {
   df: number
 }
 
-/** The seeds' and the items' share together, of which each has the rest in it. */
+/** Combines the mean squares of seeds and items, both of which include the residual. */
 function combined(seeds: MeanSquare, items: MeanSquare, rest: MeanSquare): MeanSquare {
   const square = seeds.square + items.square - rest.square
-  // A rest larger than a share is chance, and must not make the sum smaller than either.
+  // A residual larger than either mean square is due to chance and must not pull the sum below them.
   const least = Math.max(seeds.square, items.square)
   if (square < least) return { square: least, df: seeds.df }
   const spread = [seeds, items, rest].reduce(

@@ -1,22 +1,22 @@
-/** The strategies from which the variance between seeds is estimated. */
+/** Selects the strategies from which the variance between seeds is estimated. */
 
 import { mean } from '../../core/mean.js'
 import { fisherTail } from './fisher.js'
 
 export interface Pool {
-  /** Strategies that vary far more over seeds than the others, by index. */
+  /** Indices of strategies whose variance between seeds far exceeds the others'. */
   left: ReadonlySet<number>
-  /** Variance between seeds of a strategy's mean, without what all strategies have in common. */
+  /** Variance between seeds of a strategy's mean, after removing the effect shared by all strategies. */
   variance: number
   df: number
 }
 
-/** Share of compares of equally noisy strategies in which one leaves the pool. */
+/** Probability that a compare of equally noisy strategies excludes one from the pool. */
 const CHANCE = 1e-5
 
 /**
- * The pool begins with the half of the strategies that vary least, those that do not vary left aside, and takes the others
- * from the steadiest on, until chance does not explain how much the next one varies.
+ * Starts the pool with the half of the strategies that vary least, ignoring those with no variance, and adds others in
+ * order of variance until the next one varies more than chance explains.
  * @param means by strategy and seed
  */
 export function poolOf(means: readonly (readonly number[])[]): Pool {
@@ -48,14 +48,14 @@ export function poolOf(means: readonly (readonly number[])[]): Pool {
   }
 }
 
-/** Mean square that is left when every row and every column has a mean of its own. */
+/** Mean square of the residuals after removing row and column means. */
 function residualVariance(rows: readonly (readonly number[])[]): number {
   const center = (rows[0] ?? []).map((_, k) => mean(rows.map((row) => row[k] as number)))
   const squares = rows.reduce((sum, row) => sum + varianceAround(row, center), 0)
   return squares / (rows.length - 1)
 }
 
-/** Variance of a strategy's means over seeds, beside those of a center. */
+/** Variance over seeds of the difference between a strategy's means and `center`. */
 export function varianceAround(row: readonly number[], center: readonly number[]): number {
   const beside = row.map((value, k) => value - (center[k] as number))
   const average = mean(beside)

@@ -1,25 +1,27 @@
-/** The differences that a number of seeds can find: before a compare by simulation, after it from its own variances. */
+/**
+ * The differences that a number of seeds can detect: before a compare by simulation, after it from its own variances.
+ */
 import { holm } from './holm.js'
 import { type Difference, mixedTest } from './mixed.js'
 import { simulatedScores } from './simulate.js'
 import { studentQuantile } from './student.js'
 
-/** Adjusted p-values below this are called differences. */
+/** Significance level for adjusted p-values. */
 export const SIGNIFICANT = 0.05
 
-/** Share of compares that should find the difference. */
+/** Desired probability of detecting the difference. */
 export const POWER = 0.8
 
 export interface PowerSettings {
-  /** Strategies, the control included. */
+  /** Number of strategies, including the control. */
   strategies: number
   seeds: number
-  /** True difference of one strategy to the control, in spreads; a spread is a strategy's deviation over seeds. */
+  /** True difference between one strategy and the control, in standard deviations of a strategy over seeds. */
   spreads: number
   simulations?: number
 }
 
-/** Share of simulated compares that find the one strategy that differs from the control, on the same items. */
+/** Fraction of simulated compares that detect the one strategy that differs from the control, on the same items. */
 export function simulatedPower({ strategies, seeds, spreads, simulations = 2000 }: PowerSettings): number {
   const means = Array.from({ length: strategies }, (_, s) => (s === 1 ? spreads : 0))
   let found = 0
@@ -32,8 +34,8 @@ export function simulatedPower({ strategies, seeds, spreads, simulations = 2000 
 }
 
 /**
- * Least number of seeds of which 8 in 10 simulated compares find a difference of `spreads`, or undefined if `most` do not
- * suffice.
+ * Smallest number of seeds with which 80% of simulated compares detect a difference of `spreads`; undefined if `most`
+ * seeds are not enough.
  */
 export function seedsToDetect(
   { strategies, spreads, simulations }: Omit<PowerSettings, 'seeds'>,
@@ -56,7 +58,7 @@ export function seedsToDetect(
   return enough
 }
 
-/** Smallest true difference that this comparison, one of `comparisons`, would have found in 8 of 10 compares. */
+/** Smallest true difference that 80% of compares would detect in this comparison, one of `comparisons`. */
 export function detectableDifference({ standardError, df }: Difference, comparisons: number): number {
   return (
     (studentQuantile(1 - SIGNIFICANT / (2 * comparisons), df) + studentQuantile(POWER, df)) * standardError

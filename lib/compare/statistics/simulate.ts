@@ -1,4 +1,4 @@
-/** Scores of simulated compares, to know what the tests find and what they claim falsely. */
+/** Simulated scores, for measuring the power and the false-positive rate of the tests. */
 import { counterUniforms } from '../../core/counter-random.js'
 
 export interface Simulation {
@@ -6,15 +6,17 @@ export interface Simulation {
   items: number
   /** True mean of each strategy. */
   means: readonly number[]
-  /** Deviation of each strategy's mean over seeds; 1 where not given. */
+  /** Standard deviation of each strategy's mean over seeds; default 1. */
   spreads?: readonly number[]
-  /** Deviation over items of what a strategy does to an item, whatever the seed. */
+  /** Standard deviation over items of the strategy-by-item effect, which is the same for all seeds. */
   itemSpread: number
-  /** Deviation over seeds and items of what is left. */
+  /** Standard deviation of the residual over seeds and items. */
   noise: number
 }
 
-/** Scores of simulated run `run`: normal, with parts for strategy and seed, strategy and item, and all three. */
+/**
+ * Normally distributed scores of simulated run `run`, with strategy-by-seed, strategy-by-item, and residual effects.
+ */
 export function simulatedScores(
   { seeds, items, means, spreads = [], itemSpread, noise }: Simulation,
   seed: number,
@@ -32,7 +34,7 @@ export function simulatedScores(
   })
 }
 
-/** Standard normals, by Box and Muller's method. */
+/** Standard normal samples by the Box-Muller method. */
 function normals(seed: number, stream: string, first: number): () => number {
   const uniform = counterUniforms(seed, stream)
   let index = first

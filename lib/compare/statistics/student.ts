@@ -7,12 +7,12 @@ export function studentTail(t: number, df: number): number {
   if (t < 0) return 1 - studentTail(-t, df)
   const square = t * t
   if (square === Number.POSITIVE_INFINITY) return 0
-  // Near t = 0, the fraction of the middle converges; beyond it, that of the tail.
+  // The continued fraction converges for the middle near t = 0, and for the tail beyond it.
   if (square < 1) return 0.5 * (1 - incompleteBeta(0.5, df / 2, square / (df + square), df / (df + square)))
   return 0.5 * incompleteBeta(df / 2, 0.5, df / (df + square), square / (df + square))
 }
 
-/** The t that is exceeded with probability 1 - `probability`. */
+/** The t with P(T > t) = 1 - `probability`. */
 export function studentQuantile(probability: number, df: number): number {
   if (probability === 0.5) return 0
   if (probability < 0.5) return -studentQuantile(1 - probability, df)
@@ -24,7 +24,7 @@ export function studentQuantile(probability: number, df: number): number {
     low = high
     high *= 2
   }
-  // Newton's method on the logarithm of the tail, kept between bounds that close in.
+  // Newton's method on the logarithm of the tail, bracketed by shrinking bounds.
   let t = (low + high) / 2
   for (let round = 0; round < 200; round++) {
     const here = studentTail(t, df)

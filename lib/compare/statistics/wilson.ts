@@ -1,7 +1,7 @@
 const NORMAL_975 = 1.959963984540054
 
 /**
- * 95 % interval of a proportion, from `hits` of `count`.
+ * 95% confidence interval of the proportion `hits` / `count`.
  * @see Wilson 1927, Probable inference, the law of succession, and statistical inference
  */
 export function wilson(hits: number, count: number): [low: number, high: number] {
