@@ -217,6 +217,8 @@ function shapeOf(config: RunConfig | undefined, options: Options) {
     packing: config?.packing,
     logitsMemory: config?.logitsMemory,
     trainOn: options.trainOn ?? config?.trainOn,
+    trainOnReasoning: config?.trainOnReasoning,
+    trainEmptyThink: config?.trainEmptyThink,
   }
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }

@@ -80,8 +80,13 @@ export async function noteTime(
   output.event<'train'>({ event: 'time', ...timeData(time) })
 }
 
-export function noteData({ data }: TrainingRun, progress: TrainProgress): void {
+export function noteData({ data, promptFormat }: TrainingRun, progress: TrainProgress): void {
   if (data === undefined) return
+  const family = promptFormat?.trainingTemplate
+  if (family !== undefined)
+    progress.note(
+      `Chats are rendered with lowrank's training template of ${family}; training_template: own uses the one of the model.`,
+    )
   if (data.train === null) {
     progress.note('Rows are read during the run.')
     return

@@ -213,11 +213,18 @@ function heldOutOf(record: RunRecord, options: CompareRunsOptions): HeldOutRows 
 }
 
 async function evaluate(model: Model, record: RunRecord, options: CompareRunsOptions): Promise<Evaluated> {
-  const { maxSeqLength, trainOn } = record.config as RunConfig
+  const { maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink } = record.config as RunConfig
   const { data, share } = heldOutOf(record, options)
   const { signal, onProgress } = options
   const { matched, exactMatch, accuracy } = await model.exactMatch(data, {
-    ...{ maxSeqLength, trainOn, signal, ...(share ? { heldOut: share } : {}) },
+    ...{
+      maxSeqLength,
+      trainOn,
+      trainOnReasoning,
+      trainEmptyThink,
+      signal,
+      ...(share ? { heldOut: share } : {}),
+    },
     onProgress: ({ batches, totalBatches }) => onProgress?.(record.folder, batches, totalBatches),
   })
   return { matched, exactMatch, accuracy }

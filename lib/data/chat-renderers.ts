@@ -3,6 +3,7 @@ import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { trainingTemplateFor } from '../tokenizer/training-templates.js'
 import { type MessagesRow, rowError } from './dataset.js'
 
 /** A chat that is asked for what its template is like. */
@@ -13,11 +14,22 @@ export class ChatRenderers {
   readonly #source: TokenizerSource
   readonly #limits: TemplateLimits | undefined
   readonly #made = new Map<string, ChatRenderer>()
+  readonly #trains: boolean
   #usesClock = false
+  #family: string | undefined
   #answerHeader: string | undefined
 
-  /** @param source the templates, which may be others than those of the tokenizer */
-  constructor(tokenizer: Tokenizer, source: TokenizerSource, limits: TemplateLimits | undefined) {
+  /**
+   * @param source the templates, which may be others than those of the tokenizer
+   * @param trains whether a training template may take the place of one that it equals
+   */
+  constructor(
+    tokenizer: Tokenizer,
+    source: TokenizerSource,
+    limits: TemplateLimits | undefined,
+    trains: boolean,
+  ) {
+    this.#trains = trains
     this.#tokenizer = tokenizer
     this.#source = source
     this.#limits = limits
@@ -26,6 +38,11 @@ export class ChatRenderers {
   /** The template for chats without tools; null where there is none. */
   get template(): string | null {
     return this.#source.chatTemplate ?? null
+  }
+
+  /** Family of the training template that is used; undefined if none was so far. */
+  get family(): string | undefined {
+    return this.#family
   }
 
   /** True if a template used so far reads the date. */
@@ -46,14 +63,16 @@ export class ChatRenderers {
     const known = this.#made.get(source)
     if (known) return known
     const { specialTokens, eosIds } = this.#tokenizer
-    const template = new ChatTemplate(source, specialTokens, this.#limits)
-    this.#usesClock ||= template.usesClock
+    const own = new ChatTemplate(source, specialTokens, this.#limits)
+    const training = this.#trains ? trainingTemplateFor(own, specialTokens, this.#limits) : undefined
+    if (training) this.#family = training.family
+    this.#usesClock ||= own.usesClock
     const ends = eosIds.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
     const isAdded = (token: string) => {
       const id = this.#tokenizer.tokenToId(token)
       return id !== undefined && this.#tokenizer.addedToken(id) !== undefined
     }
-    const renderer = new ChatRenderer(template, ends, isAdded)
+    const renderer = new ChatRenderer(training?.template ?? own, ends, isAdded, own)
     this.#made.set(source, renderer)
     return renderer
   }

@@ -5,10 +5,16 @@
 import { isDeepStrictEqual } from 'node:util'
 import { ConfigError, DataError, InternalError, LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import { AmbiguousChat, type ChatRenderer, type RenderedChat } from '../tokenizer/chat-spans.js'
+import {
+  AmbiguousChat,
+  type ChatRenderer,
+  type RenderedChat,
+  type TurnSpan,
+} from '../tokenizer/chat-spans.js'
 import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
 import { ESCAPE_MARK, withoutMarks } from '../tokenizer/marks.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
+import { reasoningOf } from '../tokenizer/reasoning.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -35,6 +41,9 @@ import { SPECIAL_TOKENS_IN_CONTENT, SpecialText } from './special-text.js'
 import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
+
+/** Reasoning at the beginning of a turn, whose opening tag may be in the prompt. */
+const THOUGHT = /^[\s\S]*?(?:<\/think>|\[\/THINK\])\n*/
 
 /** A row as tokens, and what was found on the way. */
 interface Tokens extends MarkedIds {
@@ -65,6 +74,8 @@ export class RowEncoder {
     const {
       maxSeqLength,
       trainOn = 'completions',
+      trainOnReasoning = true,
+      trainEmptyThink = false,
       emptyRows = 'error',
       unended = 'error',
       specialTokensInContent = 'keep',
@@ -89,10 +100,18 @@ export class RowEncoder {
     }
     this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
     const { source: own } = this.tokenizer
-    this.#renderers = new ChatRenderers(this.tokenizer, withTemplate(own, prompting.template), templateLimits)
+    this.#renderers = new ChatRenderers(
+      this.tokenizer,
+      withTemplate(own, prompting.template),
+      templateLimits,
+      prompting.trainingTemplate !== 'own',
+    )
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
     this.#labels = new Map(labels?.map((label, id) => [label, id]))
-    this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }
+    this.#options = {
+      ...{ maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink, emptyRows, unended },
+      ...{ specialTokensInContent, now, prompting },
+    }
   }
 
   /** Number of special tokens that the tokenizer adds to a text. */
@@ -108,13 +127,15 @@ export class RowEncoder {
 
   /** Prompt format of the rows so far, the same object while it does not change; null before the first. */
   get format(): PromptFormat | null {
-    const { form, system, prefix, suffix, changed } = this.#seen
+    const { form, system, prefix, suffix, unreasoned, changed } = this.#seen
     if (form === undefined || !changed) return this.#format
     this.#seen.changed = false
     const chat = form === 'chat'
     this.#format = {
       form,
       template: chat ? this.#renderers.template : null,
+      ...(chat && this.#renderers.family !== undefined ? { trainingTemplate: this.#renderers.family } : {}),
+      ...(chat && unreasoned ? { thinking: false as const } : {}),
       system: chat ? system : null,
       prefix,
       suffix,
@@ -430,12 +451,14 @@ export class RowEncoder {
     return lost.includes(last) ? { last, earlier: lost.length - 1 } : { earlier: lost.length }
   }
 
-  #turns(row: MessagesRow, { text, turns }: Chat): MarkedIds {
+  #turns(row: MessagesRow, { text, turns, renderer }: Chat): MarkedIds {
     const { trainOn, unended } = this.#options
-    const wanted = (trainOn === 'last' ? turns.slice(-1) : turns).filter(({ message }) => {
-      const told = row.messages[message] as DatasetMessage
-      return told.weight !== 0 && !isEmpty(told)
-    })
+    const wanted = (trainOn === 'last' ? turns.slice(-1) : turns)
+      .filter(({ message }) => {
+        const told = row.messages[message] as DatasetMessage
+        return told.weight !== 0 && !isEmpty(told)
+      })
+      .map((turn) => this.#withoutThought(text, turn, row.messages[turn.message] as DatasetMessage, renderer))
     const marked = this.#marked(row, text, wanted, false)
     const last = wanted.at(-1)
     const open = last !== undefined && !last.terminated && last.end === text.length
@@ -443,6 +466,19 @@ export class RowEncoder {
     if (last !== undefined && unended === 'error' && !wanted.some(({ terminated }) => terminated))
       throw endlessTurn(row, text, last)
     return marked
+  }
+
+  /** The part of a turn that is trained on: without what the prompt says, and perhaps without its reasoning. */
+  #withoutThought(text: string, turn: TurnSpan, message: DatasetMessage, renderer: ChatRenderer): TurnSpan {
+    const { trainOnReasoning, trainEmptyThink } = this.#options
+    const said = text.slice(turn.start, turn.end)
+    const reasoned = reasoningOf(message).length > 0
+    const block = trainEmptyThink || reasoned ? '' : renderer.noThought()
+    const isInPrompt = block !== '' && said.startsWith(block)
+    this.#seen.addAnswer(isInPrompt)
+    if (isInPrompt) return { ...turn, start: turn.start + block.length }
+    if (trainOnReasoning || !reasoned) return turn
+    return { ...turn, start: turn.start + (THOUGHT.exec(said)?.[0].length ?? 0) }
   }
 
   #marked(row: DatasetRow, text: string, spans: readonly Span[], addSpecialTokens: boolean): MarkedIds {

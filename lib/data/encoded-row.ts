@@ -17,6 +17,10 @@ export const UNENDED = ['error', 'allow'] as const
 /** Treatment of data that never trains an end token, so that the model would not learn to stop. */
 export type Unended = (typeof UNENDED)[number]
 
+export const TRAINING_TEMPLATE = ['auto', 'own'] as const
+/** The template of rows: one of the package where that equals the model's own on single answers, or always the latter. */
+export type TrainingTemplateChoice = (typeof TRAINING_TEMPLATE)[number]
+
 export interface EncodeRowOptions {
   /** Tokens beyond this many are cut off the end. */
   maxSeqLength: number
@@ -24,6 +28,10 @@ export interface EncodeRowOptions {
   trainOn?: TrainOn
   /** Treatment of a row without trained tokens: an error (the default), or dropped and counted. */
   emptyRows?: EmptyRows
+  /** True if the reasoning of the turns that are trained on is trained on, too. Default true. */
+  trainOnReasoning?: boolean
+  /** True if the empty block of answers without reasoning is trained on, which prompts may have instead. Default false. */
+  trainEmptyThink?: boolean
   /** Treatment of chats and completions whose end is never trained on. Default `error`. */
   unended?: Unended
   /** Treatment of special tokens in the text of data. Default `keep`. */
@@ -76,6 +84,8 @@ export interface RowPrompting {
   template?: string | null
   /** The same as the path of a file, which is read where the rows are. */
   templateFile?: string
+  /** `auto` (the default) trains with a template of the package where that equals the one of the prompts. */
+  trainingTemplate?: TrainingTemplateChoice
   /** The system prompt before those turns. */
   system?: string | null
 }

@@ -7,8 +7,19 @@ export class FormatSeen {
   system: string | null = null
   prefix = ''
   suffix = ''
+  /** True if every answer is one whose prompt says that it has no reasoning. */
+  unreasoned = false
+  #answers = 0
   /** Since it was last looked at. */
   changed = false
+
+  /** @param unreasoned whether its prompt says that the answer has no reasoning */
+  addAnswer(unreasoned: boolean): void {
+    const now = unreasoned && (this.#answers === 0 || this.unreasoned)
+    this.#answers++
+    this.changed ||= now !== this.unreasoned
+    this.unreasoned = now
+  }
 
   /** @param row the system prompt of a chat, or the texts around a raw prompt */
   add(row: { system: string | null } | { prefix: string; suffix: string }): void {

@@ -6,6 +6,7 @@ import { writeFolder } from '../io/atomic-folder.js'
 import type { FileType } from '../native/addon.js'
 import { withTemplate } from '../tokenizer/source.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
+import { askedOf } from '../train/prompting.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
@@ -37,7 +38,7 @@ export async function writeOllama(
   const tokenizer = loadTokenizer(source)
   const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''
   const chats = source.chatTemplate !== undefined && format?.form !== 'raw'
-  const found = chats ? await turnsOf(source, bos) : undefined
+  const found = chats ? await turnsOf(source, bos, askedOf(format)) : undefined
   const turns = found !== undefined && fitsModelfile(found) ? found : undefined
   const context = base.files.config.max_position_embeddings
   const text = modelfileText({

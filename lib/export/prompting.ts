@@ -33,6 +33,10 @@ export async function formatRemarks(subject: Subject): Promise<string[]> {
     remarks.push(
       `all rows of the training had the system prompt ${JSON.stringify(format.system)}; lowrank adds it automatically, but other programs need it in the prompt`,
     )
+  if (format.thinking === false)
+    remarks.push(
+      'no answer of the training had reasoning, and the prompts said so; lowrank sets enable_thinking: false for the chat template automatically, but other programs need to be told',
+    )
   if (format.template !== null && format.template !== chatTemplate)
     remarks.push(
       'the chat template of the training differs from the one of the model; lowrank uses the former, other programs use the latter',

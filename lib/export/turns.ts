@@ -4,6 +4,7 @@
  */
 
 import { renderChats } from '../data/encode-dataset.js'
+import type { RenderOptions } from '../tokenizer/chat-template.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
 
@@ -47,13 +48,18 @@ function conversation(users: number, system: boolean, answered = false): ChatMes
 
 /**
  * @param bos what is put before the prompt anyway; empty for nothing
+ * @param asked options of prompts
  * @returns undefined for a template that does something else, or depends on the date
  */
-export async function turnsOf(source: TokenizerSource, bos: string): Promise<Turns | undefined> {
+export async function turnsOf(
+  source: TokenizerSource,
+  bos: string,
+  asked: Pick<RenderOptions, 'variables'> = {},
+): Promise<Turns | undefined> {
   if (source.chatTemplate === undefined) return undefined
   const chat = (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => ({
     messages,
-    options: { addGenerationPrompt, now },
+    options: { ...asked, addGenerationPrompt, now },
   })
   const plain = [1, 2, 3].map((users) => conversation(users, false))
   const told = [1, 2, 3].map((users) => conversation(users, true))
@@ -73,8 +79,8 @@ export async function turnsOf(source: TokenizerSource, bos: string): Promise<Tur
   const second = checks[plain.length + 1]
   const turns = derive({ one, closed, two, answered, withSystem: isText(second) ? second : undefined }, bos)
   if (turns === undefined) return undefined
-  const asked = turns.system === null ? plain : [...plain, ...told]
-  return asked.every((messages, i) => renderTurns(turns, messages) === checks[i]) ? turns : undefined
+  const all = turns.system === null ? plain : [...plain, ...told]
+  return all.every((messages, i) => renderTurns(turns, messages) === checks[i]) ? turns : undefined
 }
 
 const isText = (text: unknown): text is string => typeof text === 'string'

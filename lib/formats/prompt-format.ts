@@ -20,6 +20,10 @@ export interface PromptFormat {
   readonly form: 'chat' | 'raw'
   /** `chat`: the template, in Jinja; null for the default of the model. */
   readonly template: string | null
+  /** `chat`: family of the template of the package that the rows were rendered by; absent for `template` itself. */
+  readonly trainingTemplate?: string
+  /** `chat`: false if prompts say that answers have no reasoning (`enable_thinking: false`); absent otherwise. */
+  readonly thinking?: false
   /** `chat`: the system prompt that every row of the data had; null if they had none, or not all the same. */
   readonly system: string | null
   /** `raw`: text before and after every prompt, such as the words of Alpaca. */
@@ -35,10 +39,16 @@ export function sameFormat(a: PromptFormat, b: PromptFormat): boolean {
 }
 
 /** The entry of a file, keys in snake_case. */
-export function formatToFile({ form, template, system, prefix, suffix, stop }: PromptFormat) {
+export function formatToFile(format: PromptFormat) {
+  const { form, template, trainingTemplate, thinking, system, prefix, suffix, stop } = format
   if (form === 'raw') return { form, ...(prefix || suffix ? { prefix, suffix } : {}), stop }
   const hash = template === null ? null : createHash('sha256').update(template).digest('hex')
-  return { form, template, template_sha256: hash, system, stop }
+  return {
+    ...{ form, template, template_sha256: hash },
+    ...(trainingTemplate === undefined ? {} : { training_template: trainingTemplate }),
+    ...(thinking === undefined ? {} : { thinking }),
+    ...{ system, stop },
+  }
 }
 
 /**
@@ -67,9 +77,15 @@ function formatFromFile(value: unknown, where: string): PromptFormat | null {
   const stop = entry.stop ?? []
   if (!Array.isArray(stop) || stop.length > 64 || !stop.every((one) => typeof one === 'string'))
     throw wrong(`${KEY}.stop`, stop, 'a list of texts')
+  const trainingTemplate = text('training_template', undefined)
+  const { thinking } = entry
+  if (thinking !== undefined && typeof thinking !== 'boolean')
+    throw wrong(`${KEY}.thinking`, thinking, 'true or false')
   return {
     form,
     template: text('template', null),
+    ...(trainingTemplate === undefined ? {} : { trainingTemplate }),
+    ...(thinking === false ? { thinking } : {}),
     system: text('system', null),
     prefix: text('prefix', ''),
     suffix: text('suffix', ''),

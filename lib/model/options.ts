@@ -60,9 +60,15 @@ export const loadAdapterSchema = z.strictObject({
   ...hubShape,
 })
 
+/** Options of what is trained on of the reasoning in the data. */
+type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
+
 /** Options of `Model.evaluate`; names and defaults match those of training. */
 export type EvaluateOptions = Partial<
-  Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn' | 'logitsMemory'>
+  Pick<
+    TrainOptions,
+    'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn' | ThoughtOption | 'logitsMemory'
+  >
 > & {
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
   heldOut?: HeldOutShare
@@ -98,17 +104,21 @@ export const evaluateSchema = z.strictObject({
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   packing: trainShape.packing,
   trainOn: trainShape.trainOn,
+  trainOnReasoning: trainShape.trainOnReasoning,
+  trainEmptyThink: trainShape.trainEmptyThink,
   logitsMemory: trainShape.logitsMemory,
 })
 
 /** Options of `Model.exactMatch`; names and defaults match those of training. */
-export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn'>> &
+export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | ThoughtOption>> &
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
 export const exactMatchSchema = z.strictObject({
   ...evaluationShape,
   maxSeqLength: trainShape.maxSeqLength,
   trainOn: trainShape.trainOn,
+  trainOnReasoning: trainShape.trainOnReasoning,
+  trainEmptyThink: trainShape.trainEmptyThink,
 })
 
 /** Options of `Model.classify`; names and defaults match those of training. */

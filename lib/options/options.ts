@@ -50,6 +50,18 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    */
   readonly chatTemplate: boolean | string
   /**
+   * `auto` renders chats with a template of the package where that equals the model's own on single answers: it keeps
+   * the reasoning of every turn. `own` always uses the model's. Default auto.
+   */
+  readonly trainingTemplate: 'auto' | 'own'
+  /** Train on the reasoning of assistant turns. Default true. */
+  readonly trainOnReasoning: boolean
+  /**
+   * Train on the empty `<think>` block of answers without reasoning, rather than take it for a part of the prompt.
+   * Default false.
+   */
+  readonly trainEmptyThink: boolean
+  /**
    * Label smoothing: fraction of each label's probability spread evenly over the vocabulary, in [0, 1). Evaluations
    * report the loss without it. Default 0.
    */
@@ -134,6 +146,17 @@ export const trainShape = {
     .default(true)
     .describe(
       'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text. The path of a `.jinja` file renders all chats with that template instead.',
+    ),
+  trainingTemplate: word(['auto', 'own'])
+    .default('auto')
+    .describe(
+      "`auto` renders chats with a template of lowrank where one [equals the model's own](data.md#training-templates) on single answers; `own` always uses the model's.",
+    ),
+  trainOnReasoning: flag().default(true).describe('Train on the reasoning of assistant turns.'),
+  trainEmptyThink: flag()
+    .default(false)
+    .describe(
+      'Train on the empty `<think>` block of answers without reasoning, instead of taking it as part of the prompt.',
     ),
   labelSmoothingFactor: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
     .default(0)

@@ -9,6 +9,7 @@ import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 import type { DatasetMessage } from './message.js'
 import { droppedReasoning, lostReasoning, withoutThought } from './reasoning.js'
+import { UNREASONED } from './training-templates.js'
 
 /** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
 export interface TurnSpan extends Span {
@@ -46,15 +47,25 @@ const PROBE = 'lowrankturn'
 
 export class ChatRenderer {
   readonly #template: ChatTemplate
+  /** Renders prompts. */
+  readonly #asking: ChatTemplate
   readonly #ends: readonly string[]
   #openTail: string | undefined
+  #noThought: string | undefined
 
   /**
    * @param ends contents of the tokens that end a generation
    * @param vocabulary whether a token is an added one of this tokenizer
+   * @param asking the template of prompts, if it is another one
    */
-  constructor(template: ChatTemplate, ends: readonly string[], vocabulary: (token: string) => boolean) {
+  constructor(
+    template: ChatTemplate,
+    ends: readonly string[],
+    vocabulary: (token: string) => boolean,
+    asking = template,
+  ) {
     this.#template = template
+    this.#asking = asking
     this.#ends = [...new Set([...ends, ...TURN_ENDS.filter(vocabulary)])]
   }
 
@@ -98,6 +109,30 @@ export class ChatRenderer {
     const closed = this.#template.render(question)
     const asked = this.#template.render(question, { addGenerationPrompt: true })
     return asked.startsWith(closed) ? asked.slice(closed.length).trim() : ''
+  }
+
+  /**
+   * What a prompt ends with that asks for an answer without reasoning, behind the header: an empty `<think>` block.
+   * Empty for a template without such prompts.
+   */
+  noThought(): string {
+    if (this.#noThought !== undefined) return this.#noThought
+    const question = [{ role: 'user', content: '1' }]
+    const opening = (how: RenderOptions) => {
+      const [closed, asked] = [false, true].map((addGenerationPrompt) =>
+        this.#asking.render(question, { ...how, addGenerationPrompt }),
+      ) as [string, string]
+      return asked.startsWith(closed) ? asked.slice(closed.length) : ''
+    }
+    this.#noThought = ''
+    if (!this.#asking.source.includes('enable_thinking')) return ''
+    try {
+      const [usual, without] = [opening({}), opening(UNREASONED)]
+      if (without.startsWith(usual)) this.#noThought = without.slice(usual.length)
+    } catch {
+      // A template that refuses the question has no such prompts that are known.
+    }
+    return this.#noThought
   }
 
   /** The token that ends an answer; undefined for a template that ends it by none. */

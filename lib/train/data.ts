@@ -73,11 +73,15 @@ export interface DataControl {
 }
 
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
-  Partial<Pick<TrainOptions, 'task'>> &
+  Partial<Pick<TrainOptions, 'task' | ThoughtOption>> &
   PromptingShape
 
+type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
+
 /** Prompt format of rows: as configured by a run, or as recorded with an adapter. */
-type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate'>> & { prompting?: RowPrompting }
+type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate' | 'trainingTemplate'>> & {
+  prompting?: RowPrompting
+}
 
 /** Reads and tokenizes the data of a run. An abort rejects with the signal's reason. */
 export async function prepareData(
@@ -243,7 +247,7 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
   return { kind, path }
 }
 
-type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting' | 'task'> & {
+type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'task' | keyof PromptingShape | ThoughtOption> & {
   /** Classes of a classifier. */
   labels?: readonly string[] | null
 }
@@ -251,7 +255,17 @@ type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'promp
 /** Options of tokenization. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
-  { maxSeqLength, trainOn, chatTemplate = true, prompting, task = 'causal_lm', labels = null }: RowShape,
+  {
+    maxSeqLength,
+    trainOn,
+    trainOnReasoning,
+    trainEmptyThink,
+    trainingTemplate,
+    chatTemplate = true,
+    prompting,
+    task = 'causal_lm',
+    labels = null,
+  }: RowShape,
   now: number,
 ): EncodeDatasetOptions {
   const form = {
@@ -267,9 +281,11 @@ export function encodeOptions(
     ...form,
     maxSeqLength,
     trainOn,
+    ...(trainOnReasoning === undefined ? {} : { trainOnReasoning }),
+    ...(trainEmptyThink === undefined ? {} : { trainEmptyThink }),
     labels,
     now: new Date(now),
-    prompting: prompting ?? promptingOf(chatTemplate),
+    prompting: prompting ?? promptingOf(chatTemplate, trainingTemplate),
   }
 }
 

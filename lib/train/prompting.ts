@@ -12,8 +12,10 @@ import type { RowPrompting } from '../data/encoded-row.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
+import type { RenderOptions } from '../tokenizer/chat-template.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
+import { UNREASONED } from '../tokenizer/training-templates.js'
 
 /** Prompt options of a call. */
 export interface PromptOptions {
@@ -68,11 +70,15 @@ export function isRecorded(format: KnownFormat): format is PromptFormat {
   return format !== null && format !== 'unrecorded'
 }
 
-/** Prompt format of the rows of a run. */
-export function promptingOf(chatTemplate: TrainOptions['chatTemplate']): RowPrompting {
-  return typeof chatTemplate === 'string'
-    ? { prompts: true, instructions: true, templateFile: chatTemplate }
-    : { prompts: chatTemplate, instructions: chatTemplate }
+/** Prompt format of the rows of a run. A template of a file is used as it is. */
+export function promptingOf(
+  chatTemplate: TrainOptions['chatTemplate'],
+  trainingTemplate?: TrainOptions['trainingTemplate'],
+): RowPrompting {
+  if (typeof chatTemplate === 'string')
+    return { prompts: true, instructions: true, templateFile: chatTemplate, trainingTemplate: 'own' }
+  const how = trainingTemplate === undefined ? {} : { trainingTemplate }
+  return { prompts: chatTemplate, instructions: chatTemplate, ...how }
 }
 
 /** Prompt format of rows that are evaluated. */
@@ -85,7 +91,9 @@ export function rowPrompting(
     return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true }
   if (format === 'unrecorded') return { prompts: chatTemplate ?? false, instructions: true }
   if (format.form === 'raw') return { prompts: chatTemplate ?? false, instructions: chatTemplate ?? false }
-  return { prompts: true, instructions: true, template: format.template, system: format.system }
+  const { template, system } = format
+  const trainingTemplate = format.trainingTemplate === undefined ? 'own' : 'auto'
+  return { prompts: true, instructions: true, template, trainingTemplate, system }
 }
 
 /** Tells, once for each model, that what is asked has another form than the training. */
@@ -118,8 +126,13 @@ export async function renderPrompt(
   return renderChat(
     withTemplate(source, recorded?.template),
     leads ? [{ role: 'system', content: told }, ...messages] : messages,
-    { addGenerationPrompt: true, ...(signal ? { signal } : {}) },
+    { addGenerationPrompt: true, ...askedOf(recorded), ...(signal ? { signal } : {}) },
   )
+}
+
+/** Options of prompts that say what those of the training said. */
+export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOptions, 'variables'> {
+  return format?.thinking === false ? UNREASONED : {}
 }
 
 /** Ids of a prompt: a text, or messages for the chat template. */

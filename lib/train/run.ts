@@ -10,6 +10,7 @@ import { saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError, RanksError } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
 import { addon, type NativeSession, type OptimizerState, type StorageFormat } from '../native/addon.js'
@@ -136,6 +137,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return this.#data
   }
 
+  /** How the rows read so far are put to the model; null before the first. */
+  get promptFormat(): PromptFormat | null {
+    return this.#format?.() ?? null
+  }
+
   /**
    * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64
    * tokens at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's
@@ -145,7 +151,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { signal } = checkedOptions(samplesSchema, options, 'samples()')
     const { base, adapter, use } = this.#setup
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
-    const format = this.#format?.() ?? null
+    const format = this.promptFormat
     const asked = await use(() => askRows(base, adapter, rows, signal))
     const samples = { ...asked, heldOut, system: format?.system ?? null }
     await this.#recordSamples(samples)
@@ -435,7 +441,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
    */
   #recordFormat(): void {
     const { adapter } = this.#setup
-    const format = this.#format?.() ?? null
+    const format = this.promptFormat
     if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 

@@ -1,6 +1,8 @@
 /** Runs whose chats are rendered by a template other than the model's own. */
 import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { loadModel } from '../../lib/model/load.js'
 import { jsonLines, lowrank, printed } from '../lib/cli/lowrank.js'
 import { sweepTest } from '../sweep.js'
 import { only, parseEvents } from './events.js'
@@ -57,4 +59,46 @@ test('a template is named by its file', async () => {
       ),
     },
   ])
+})
+
+/** The template that Qwen3 is published with, on a model that is small enough for a run. */
+function qwen3(messages: object[]) {
+  const it = project({ dataset: 'train.jsonl', max_seq_length: 256, max_steps: 2 })
+  const { families } = JSON.parse(readFileSync('test/parity/training_templates.json', 'utf8'))
+  writeFileSync(join(it.model, 'chat_template.jinja'), families.qwen3.own)
+  writeFileSync(it.at('train.jsonl'), `${JSON.stringify({ messages })}\n`.repeat(4))
+  return it
+}
+
+const question = { role: 'user', content: 'Sky?' }
+
+sweepTest(
+  'a run without reasoning asks its adapter as it was trained, and says which template it used',
+  async () => {
+    const it = qwen3([question, { role: 'assistant', content: 'Blue.' }])
+    const { stderr } = await lowrank(['train', it.config])
+    expect(stderr).toContain("Chats are rendered with lowrank's training template of Qwen3; ")
+    const { prompt_format: format } = JSON.parse(readFileSync(it.at('out', 'lowrank.json'), 'utf8'))
+    expect(format).toMatchObject({ training_template: 'Qwen3', thinking: false })
+    const model = await loadModel(it.model)
+    const asked = async () => {
+      const parts = (await model.chat()).send('Sky?', { maxNewTokens: 1 })
+      let next = await parts.next()
+      while (!next.done) next = await parts.next()
+      return next.value.promptTokens
+    }
+    const usual = await asked()
+    await model.loadAdapter(it.at('out'))
+    expect(await asked()).toBe(usual + '<think>\n\n</think>\n\n'.length)
+    await model.dispose()
+  },
+)
+
+sweepTest('a run with reasoning lets its adapter reason', async () => {
+  const it = qwen3([question, { role: 'assistant', content: 'Blue.', reasoning_content: 'Look up.' }])
+  const { code } = await lowrank(['train', it.config, '--set', 'training_template=own'])
+  expect(code).toBe(0)
+  const { prompt_format: format } = JSON.parse(readFileSync(it.at('out', 'lowrank.json'), 'utf8'))
+  expect(format).not.toHaveProperty('training_template')
+  expect(format).not.toHaveProperty('thinking')
 })

@@ -229,11 +229,9 @@ describe('a chat template', () => {
     expect(learnedBy(by, messages(user('2 + 2?'), thought))).toEqual([
       '<think>\n2 and 2.\n</think>\n\n4<|im_end|>',
     ])
-    expect(learnedBy(by, messages(user('2 + 2?'), assistant('4')))).toEqual([
-      '<think>\n\n</think>\n\n4<|im_end|>',
-    ])
+    expect(learnedBy(by, messages(user('2 + 2?'), assistant('4')))).toEqual(['4<|im_end|>'])
     // Earlier turns stand whole without their reasoning.
-    expect(learnedBy(by, chatOf)).toEqual(['one<|im_end|>', '<think>\n\n</think>\n\ntwo<|im_end|>'])
+    expect(learnedBy(by, chatOf)).toEqual(['one<|im_end|>', 'two<|im_end|>'])
   })
 
   it('that counts the messages is refused', () => {

@@ -1,0 +1,95 @@
+/**
+ * Chat templates to train with, in place of templates that render earlier turns otherwise than they were said. One is
+ * only used for a model whose own template it equals on single answers, prompts included, so that the model is asked
+ * as it was trained.
+ */
+import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
+import type { ChatMessage } from './message.js'
+import { QWEN3 } from './training-templates/qwen3.js'
+
+/** A template to train with, and the family that it is for. */
+export interface TrainingTemplate {
+  family: string
+  template: ChatTemplate
+}
+
+interface Candidate {
+  family: string
+  source: string
+  /** Texts that the model's own template has. */
+  needs: readonly string[]
+}
+
+const CANDIDATES: readonly Candidate[] = [
+  { family: 'Qwen3', source: QWEN3, needs: ['<|im_start|>', '<think>', 'reasoning_content'] },
+]
+
+/** The training template that equals a model's own; undefined if none does. */
+export function trainingTemplateFor(
+  own: ChatTemplate,
+  specialTokens: Readonly<Record<string, string>>,
+  limits = DEFAULT_TEMPLATE_LIMITS,
+): TrainingTemplate | undefined {
+  for (const { family, source, needs } of CANDIDATES) {
+    if (!needs.every((text) => own.source.includes(text))) continue
+    const template = new ChatTemplate(source, specialTokens, limits)
+    if (equals(template, own)) return { family, template }
+  }
+  return undefined
+}
+
+const SYSTEM = { role: 'system', content: 'Be brief.' }
+const QUESTION = { role: 'user', content: 'Which word?' }
+const ANSWER = { role: 'assistant', content: 'This one.' }
+const CALL = {
+  role: 'assistant',
+  content: '',
+  tool_calls: [{ type: 'function', function: { name: 'look_up', arguments: { word: 'one', n: 2 } } }],
+}
+const TOOL = {
+  type: 'function',
+  function: {
+    name: 'look_up',
+    description: 'Looks a word up',
+    parameters: { type: 'object', properties: { word: { type: 'string' } }, required: ['word'] },
+  },
+}
+const REASONING = 'It was named.\n\nOnce.'
+const NOW = new Date(Date.UTC(2026, 0, 2, 12))
+
+function equals(template: ChatTemplate, own: ChatTemplate): boolean {
+  const openings = [[QUESTION], [SYSTEM, QUESTION]]
+  try {
+    return openings.every((opening) =>
+      [false, true].every(
+        (reasoned) =>
+          equalsOn(template, own, opening, ANSWER, reasoned, {}) &&
+          equalsOn(template, own, opening, CALL, reasoned, { tools: [TOOL] }),
+      ),
+    )
+  } catch {
+    // A template that refuses one of these chats is no match.
+    return false
+  }
+}
+
+/** True if both give the same text for an answer, and the marked part begins where the prompt of the own one ends. */
+function equalsOn(
+  template: ChatTemplate,
+  own: ChatTemplate,
+  opening: readonly ChatMessage[],
+  answer: ChatMessage,
+  reasoned: boolean,
+  options: RenderOptions,
+): boolean {
+  const how = { ...options, now: NOW, ...(reasoned ? {} : UNREASONED) }
+  const chat = [...opening, reasoned ? { ...answer, reasoning_content: REASONING } : answer]
+  const { text, spans } = template.renderWithSpans(chat, how)
+  const prompt = own.render(opening, { ...how, addGenerationPrompt: true })
+  const start = spans[0]?.start ?? Number.POSITIVE_INFINITY
+  const begins = reasoned ? start === prompt.length : start <= prompt.length
+  return begins && text.startsWith(prompt) && own.render(chat, how) === text
+}
+
+/** The variable by which templates open an answer that has no reasoning. */
+export const UNREASONED = { variables: { enable_thinking: false } } as const
