@@ -12,12 +12,14 @@ import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { HeldOutShare } from '../train/held-out.js'
 import { checkData } from '../train/preflight.js'
-import { UsageError } from './errors.js'
+import type { Ranks } from '../train/ranks.js'
+import { InterruptedError, UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { examples, integerFlag } from './help.js'
-import { Interruption } from './interrupt.js'
-import { Output } from './output.js'
+import { Interruption, STOPPED } from './interrupt.js'
+import type { Output } from './output.js'
 import { shown } from './progress.js'
+import { amongRanks, noteRanks } from './ranks.js'
 import type { Printed } from './schemas.js'
 import {
   chatTemplateOf,
@@ -72,42 +74,55 @@ export function configure(command: Command): void {
     'lowrank eval run.yaml --metric exact_match --no-adapter',
   ])
   command.action(async (path: string | undefined, options: Options) => {
-    const output = new Output(options.json ?? false)
-    const config = await readSubject(path, options, output)
-    const { data, heldOut } = subjectData(config, options)
-    const asked = chatTemplateOf(options)
-    const interruption = new Interruption(output, 'Stopping.')
-    const { signal } = interruption
-    try {
-      await checkData(data)
-      await withSubject(config, options, output, signal, async (model, adapters) => {
-        // With an adapter it is as that was trained; the base alone is asked as the run would.
-        const chatTemplate =
-          asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
-        const found = await measured(
-          model,
-          data,
-          {
-            ...shapeOf(config, options),
-            ...(chatTemplate === undefined ? {} : { chatTemplate }),
-            ...(heldOut === undefined ? {} : { heldOut }),
-            signal,
-          },
-          options.metric,
-          output,
-        )
-        const subject = {
-          model: model.path,
-          adapters,
-          dataset: data.path,
-          eval_fraction: heldOut?.fraction ?? null,
-        }
-        output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found)))
-      })
-    } finally {
-      interruption.dispose()
-    }
+    await amongRanks('lowrank eval', options.json ?? false, (ranks, output) =>
+      evaluated(path, options, ranks, output),
+    )
   })
+}
+
+async function evaluated(
+  path: string | undefined,
+  options: Options,
+  ranks: Ranks,
+  output: Output,
+): Promise<void> {
+  const config = await readSubject(path, options, output)
+  const { data, heldOut } = subjectData(config, options)
+  const asked = chatTemplateOf(options)
+  const interruption = new Interruption(output, 'Stopping.')
+  const { signal } = interruption
+  try {
+    await checkData(data)
+    noteRanks(ranks, 'Evaluating', output)
+    await withSubject(config, options, output, signal, async (model, adapters) => {
+      // With an adapter it is as that was trained; the base alone is asked as the run would.
+      const chatTemplate =
+        asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
+      const found = await measured(
+        model,
+        data,
+        {
+          ...shapeOf(config, options),
+          ...(chatTemplate === undefined ? {} : { chatTemplate }),
+          ...(heldOut === undefined ? {} : { heldOut }),
+          signal,
+        },
+        options.metric,
+        output,
+      )
+      const subject = {
+        model: model.path,
+        adapters,
+        dataset: data.path,
+        eval_fraction: heldOut?.fraction ?? null,
+      }
+      output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found)))
+    })
+  } catch (error) {
+    throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error
+  } finally {
+    interruption.dispose()
+  }
 }
 
 /** Results of an evaluation, without the model and adapters. */

@@ -7,6 +7,9 @@ import { removeUnfinished } from '../io/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
 
+/** Message of a command that was stopped. */
+export const STOPPED = 'stopped on request.'
+
 export class Interruption {
   readonly #controller = new AbortController()
   readonly #listener: (name: NodeJS.Signals) => void
@@ -27,7 +30,7 @@ export class Interruption {
       }
       // The terminal has written ^C: at lines that go away with it, or into text.
       output.note(`${output.live.shown ? '' : '\n'}${this.promise} Press Ctrl-C again to quit at once.`)
-      this.#controller.abort(new InterruptedError('stopped on request.'))
+      this.#controller.abort(new InterruptedError(STOPPED))
     }
     for (const name of stoppingSignals()) process.on(name, this.#listener)
   }

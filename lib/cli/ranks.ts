@@ -4,6 +4,7 @@ import { addon } from '../native/addon.js'
 import { launchOf } from '../native/launcher.js'
 import { joinRanks, type Ranks } from '../train/ranks.js'
 import { exitCodeOf, reportError } from './errors.js'
+import { counted } from './format.js'
 import { Output } from './output.js'
 
 /** A rank of another machine than the first leaves the word to that one, whose end ends this one as well. */
@@ -36,6 +37,13 @@ export async function amongRanks(
     }
   }
   await ranks.leave()
+}
+
+/** Says how many ranks do the work; nothing of a process alone. */
+export function noteRanks({ isAlone, size, library }: Ranks, what: string, output: Output): void {
+  if (isAlone) return
+  const { threads } = addon().cpu()
+  output.note(`${what} on ${size} ranks by ${library}, ${counted(threads, 'thread')} each.`)
 }
 
 /** Undefined where another rank of this machine tells the error, which all of them have. */

@@ -26,13 +26,13 @@ import type { Ranks } from '../train/ranks.js'
 import type { TrainingRun } from '../train/run.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, formatCount } from './format.js'
+import { formatCount } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { type LiveRun, noteOpen, openLive, serveFlags } from './live.js'
 import type { Output } from './output.js'
 import { StatusLine } from './progress.js'
-import { amongRanks } from './ranks.js'
+import { amongRanks, noteRanks } from './ranks.js'
 import { loadShown } from './subject.js'
 import { deviceFor } from './train-device.js'
 import { askedShown, conclude, stopped } from './train-end.js'
@@ -100,18 +100,12 @@ async function trainGiven(
     const config = await withLabels(read)
     if (checkpoint !== null) noteResumed(checkpoint, output)
     if (options.live && ranks.isFirst) live = await openedLive(config, options, output)
-    noteRanks(ranks, output)
+    noteRanks(ranks, 'Training', output)
     await train(config, { checkpoint, force, call, interruption, live, ranks }, output)
   } finally {
     await live?.close()
     interruption.dispose()
   }
-}
-
-function noteRanks({ isAlone, size, library }: Ranks, output: Output): void {
-  if (isAlone) return
-  const { threads } = addon().cpu()
-  output.note(`Training on ${size} ranks by ${library}, ${counted(threads, 'thread')} each.`)
 }
 
 /** `train --resume run.yaml` reads like a config, though the flag takes it for a checkpoint. */

@@ -27,7 +27,9 @@ import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
 import { runProbe } from '../train/probe.js'
 import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/prompting.js'
+import { presentRanks } from '../train/ranks.js'
 import { type Answer, checkedAnswers, logLikelihoods } from '../train/score.js'
+import { agreeToEvaluate, sharedWith } from '../train/shared.js'
 import type { Quantization } from '../weights/quantization.js'
 import type { Adapter } from './adapter.js'
 import { attachedState, checkStandsFor, createAdapter, newState, openAdapter } from './attach.js'
@@ -255,10 +257,11 @@ export class Model {
     if (labels !== null) checkHead(this.#base, chosen, 'evaluate()')
     const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
     const plans = evaluationPlans(parsed, this, labels !== null)
+    const shared = sharedWith(presentRanks(), { signal, onProgress })
     const found = await withSession(this.#base, chosen, plans, (session) =>
       labels === null
-        ? evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress })
-        : evaluateClasses(session, EVAL_PLAN, source, labels.length, { signal, onProgress }),
+        ? evaluateBatches(session, EVAL_PLAN, source, shared)
+        : evaluateClasses(session, EVAL_PLAN, source, labels.length, shared),
     )
     if (Number.isFinite(found.loss)) return found
     throw new DivergedError(
@@ -285,10 +288,8 @@ export class Model {
     const config = datasetOf(data, 'exactMatch()')
     const chosen = this.#adapters.chosen(adapters, 'exactMatch()')
     const source = await this.#read(config, chosen, shape, control)
-    return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, {
-      signal,
-      onProgress,
-    })
+    const shared = sharedWith(presentRanks(), { signal, onProgress })
+    return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, shared)
   }
 
   /**
@@ -463,7 +464,11 @@ export class Model {
   ): Promise<BatchSource> {
     const format = formatOf(this.#base, adapters)
     const prompting = rowPrompting(format, { chatTemplate })
-    const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, control)
+    const ranks = presentRanks()
+    const now = await ranks.firsts('time of an evaluation', async () => Date.now())
+    const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, { ...control, now })
+    if (!ranks.isAlone)
+      await agreeToEvaluate(ranks, this.#base, adapters, await read.fingerprint(), { ...shape, chatTemplate })
     // Raw text has no prompt, so its format cannot mismatch the adapter's.
     if (read.format?.form === 'chat' || chatTemplate === false)
       warnOfMismatch(this.#base, format, read.format?.form ?? 'raw')

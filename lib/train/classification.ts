@@ -8,7 +8,7 @@ import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import { Confusion, largestOf } from './class-metrics.js'
 import type { Examples } from './data.js'
-import type { EvaluateControl, Evaluation } from './evaluate.js'
+import { type EvaluateControl, type Evaluation, measured } from './evaluate.js'
 import type { Objective, Pass } from './objective.js'
 
 /**
@@ -89,22 +89,22 @@ export async function evaluateClasses(
   plan: string,
   source: BatchSource,
   classes: number,
-  { signal, onProgress }: EvaluateControl = {},
+  control: EvaluateControl = {},
 ): Promise<Evaluation> {
-  const confusion = new Confusion(classes)
-  const count = source.count(0)
-  let [sum, rows, tokens] = [0, 0, 0]
-  for (let index = 0; index < count; index++) {
-    signal?.throwIfAborted()
+  const found = await measured(source.count(0), control, async (index) => {
     const batch = source.get(0, index)
-    const made = await session.evaluate(plan, { ...batch, wantLogits: true }).promise
-    sum += made.lossSum
-    tokens += batch.tokens.length
-    for (const [row, target] of targetsOf(batch).entries()) {
-      confusion.add(target, largestOf(made.logits as Float32Array, row, classes))
-      rows++
-    }
-    onProgress?.({ batches: index + 1, totalBatches: count })
+    const { lossSum, logits } = await session.evaluate(plan, { ...batch, wantLogits: true }).promise
+    const targets = targetsOf(batch)
+    const predicted = targets.map((_, row) => largestOf(logits as Float32Array, row, classes))
+    return { lossSum, tokens: batch.tokens.length, targets, predicted }
+  })
+  const confusion = new Confusion(classes)
+  let [sum, rows, tokens] = [0, 0, 0]
+  for (const batch of found) {
+    sum += batch.lossSum
+    rows += batch.targets.length
+    tokens += batch.tokens
+    for (const [row, target] of batch.targets.entries()) confusion.add(target, batch.predicted[row] as number)
   }
   const loss = sum / rows
   return { loss, perplexity: Math.exp(loss), tokens, supervisedTokens: rows, ...confusion.metrics() }

@@ -205,7 +205,7 @@ export async function prepareEvaluation(
   config: DatasetConfig,
   { heldOut, ...options }: Omit<Shape, 'seed'> & { heldOut?: HeldOutShare | undefined },
   control: DataControl = {},
-): Promise<{ source: BatchSource; format: PromptFormat | null }> {
+): Promise<{ source: BatchSource; format: PromptFormat | null; fingerprint: () => Promise<string> }> {
   if (config.streaming)
     throw badArgument(
       true,
@@ -221,7 +221,8 @@ export async function prepareEvaluation(
     { ...control, now: control.now ?? Date.now() },
   )
   const rows = heldOut && splitRows(data, heldOut).heldOut
-  return { source: inOrder(data, options, rows), format: data.format }
+  const fingerprint = () => fingerprintRows(data, rows)
+  return { source: inOrder(data, options, rows), format: data.format, fingerprint }
 }
 
 /** Reads and tokenizes all rows of a dataset. */

@@ -52,6 +52,38 @@ export interface EvaluateProgress {
   totalBatches: number
 }
 
+/** Batches that a rank measures before it hears whether another one was asked to stop. */
+const MEASURED_ALONE = 8
+
+/**
+ * Measures so many batches, which are dealt out to the ranks. An abort rejects with the signal's reason between two of
+ * them; on ranks, where they meet.
+ * @returns what `measure` gives for each, in their order, on all ranks
+ */
+export async function measured<Found>(
+  count: number,
+  { signal, onProgress, ranks = Ranks.alone() }: EvaluateControl,
+  measure: (index: number) => Promise<Found>,
+): Promise<Found[]> {
+  const found: Found[] = []
+  const length = ranks.isAlone ? 1 : MEASURED_ALONE * ranks.size
+  for (let begin = 0; begin < count; begin += length) {
+    signal?.throwIfAborted()
+    const end = Math.min(count, begin + length)
+    const all = await ranks.together('batches of an evaluation', async () => {
+      const own: Found[] = []
+      for (let index = begin + ranks.rank; index < end; index += ranks.size) {
+        own.push(await measure(index))
+        onProgress?.({ batches: Math.min(index + ranks.size, count), totalBatches: count })
+      }
+      return own
+    })
+    for (let index = 0; index < end - begin; index++)
+      found.push(all[index % ranks.size]?.[Math.floor(index / ranks.size)] as Found)
+  }
+  return found
+}
+
 /**
  * Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them.
  */
@@ -59,26 +91,17 @@ export async function evaluateBatches(
   session: NativeSession,
   plan: string,
   source: BatchSource,
-  { signal, onProgress, ranks = Ranks.alone() }: EvaluateControl = {},
+  control: EvaluateControl = {},
 ): Promise<Evaluation> {
-  const count = source.count(0)
-  const own = async () => {
-    const found: { index: number; lossSum: number; count: number; tokens: number }[] = []
-    for (let index = ranks.rank; index < count; index += ranks.size) {
-      signal?.throwIfAborted()
-      const batch = source.get(0, index)
-      const result = await session.evaluate(plan, batch).promise
-      found.push({ index, ...result, tokens: batch.tokens.length })
-      onProgress?.({ batches: Math.min(index + ranks.size, count), totalBatches: count })
-    }
-    return found
-  }
-  const found = (await ranks.together('batches of an evaluation', own)).flat()
+  const found = await measured(source.count(0), control, async (index) => {
+    const batch = source.get(0, index)
+    return { ...(await session.evaluate(plan, batch).promise), tokens: batch.tokens.length }
+  })
   let lossSum = 0
   let supervisedTokens = 0
   let tokens = 0
-  // In the order of batches, so that the sums are those of a process alone.
-  for (const batch of found.sort((a, b) => a.index - b.index)) {
+  // In the order of batches, so that the sums do not depend on the ranks.
+  for (const batch of found) {
     lossSum += batch.lossSum
     supervisedTokens += batch.count
     tokens += batch.tokens

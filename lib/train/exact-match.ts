@@ -7,7 +7,7 @@ import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js
 import type { NativeSession } from '../native/addon.js'
 import { exactMatchPlan } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
-import type { EvaluateControl } from './evaluate.js'
+import { type EvaluateControl, measured } from './evaluate.js'
 
 /** Agreement of answers with the data. */
 export interface ExactMatch {
@@ -48,15 +48,11 @@ export async function countMatches(
   session: NativeSession,
   plan: string,
   source: BatchSource,
-  { signal, onProgress }: EvaluateControl = {},
+  control: EvaluateControl = {},
 ): Promise<ExactMatch> {
   const rows = source.count(0)
-  const matched: boolean[] = []
-  const accuracies: number[] = []
-  let [rightTokens, supervisedTokens] = [0, 0]
-  for (let i = 0; i < rows; i++) {
-    signal?.throwIfAborted()
-    const { tokens, labels } = source.get(0, i)
+  const found = await measured(rows, control, async (index) => {
+    const { tokens, labels } = source.get(0, index)
     const positions = Int32Array.from(labels.keys()).filter((at) => (labels[at] as number) >= 0)
     const input = { tokens, past: 0, rows: positions, wantLogits: true }
     const logits = (await session.forward(plan, input).promise).logits as Float32Array
@@ -64,12 +60,12 @@ export async function countMatches(
     const right = positions.filter((at, row) =>
       isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
     ).length
-    matched.push(right === positions.length)
-    accuracies.push(right / positions.length)
-    rightTokens += right
-    supervisedTokens += positions.length
-    onProgress?.({ batches: i + 1, totalBatches: rows })
-  }
+    return { right, supervised: positions.length }
+  })
+  const matched = found.map(({ right, supervised }) => right === supervised)
+  const accuracies = found.map(({ right, supervised }) => right / supervised)
+  const rightTokens = found.reduce((sum, { right }) => sum + right, 0)
+  const supervisedTokens = found.reduce((sum, { supervised }) => sum + supervised, 0)
   const exactMatch = matched.filter(Boolean).length / rows
   return { exactMatch, rows, matched, accuracies, accuracy: rightTokens / supervisedTokens, supervisedTokens }
 }

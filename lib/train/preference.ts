@@ -11,7 +11,7 @@ import type { PreferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { Examples, RunData } from './data.js'
-import type { EvaluateControl, Evaluation, PreferenceMetrics } from './evaluate.js'
+import { type EvaluateControl, type Evaluation, measured, type PreferenceMetrics } from './evaluate.js'
 import { hashOf } from './identity.js'
 import { lossOf } from './losses/index.js'
 import { headWeights, type RowBatch, scoredRows } from './losses/micro-batches.js'
@@ -133,22 +133,24 @@ async function evaluatePairs(
   loss: PreferenceLoss,
   source: BatchSource,
   reference: ReferenceSums | null,
-  { signal, onProgress }: EvaluateControl = {},
+  control: EvaluateControl,
 ): Promise<Evaluation> {
   const batches = Array.from({ length: source.count(0) }, (_, index) => source.get(0, index))
   const per = pairCounts(batches)
-  const metrics: Metrics = {}
-  let [sum, tokens, supervisedTokens] = [0, 0, 0]
-  for (const [index, batch] of batches.entries()) {
-    signal?.throwIfAborted()
+  const found = await measured(batches.length, control, async (index) => {
+    const batch = batches[index] as MicroBatch
     const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
-    const value = pairLoss(loss, batch, logProbs as Float32Array, reference, per)
-    sum += value.loss
-    joinMetrics(metrics, value.metrics)
-    tokens += batch.tokens.length
-    supervisedTokens += batch.nSupervised
-    onProgress?.({ batches: index + 1, totalBatches: batches.length })
+    const { loss: value, metrics } = pairLoss(loss, batch, logProbs as Float32Array, reference, per)
+    return { value, metrics }
+  })
+  const metrics: Metrics = {}
+  let sum = 0
+  for (const batch of found) {
+    sum += batch.value
+    joinMetrics(metrics, batch.metrics)
   }
+  const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0)
+  const supervisedTokens = batches.reduce((total, batch) => total + batch.nSupervised, 0)
   return { loss: sum, perplexity: Math.exp(sum), tokens, supervisedTokens, ...preferenceMetrics(metrics) }
 }
 
@@ -210,21 +212,18 @@ async function referencesOf(job: ReferenceJob): Promise<References> {
 async function sums(
   session: NativeSession,
   source: BatchSource,
-  { signal, onProgress }: EvaluateControl,
+  control: EvaluateControl,
 ): Promise<ReferenceSums> {
-  const count = source.count(0)
-  const found: [row: number, chosen: number, rejected: number][] = []
-  for (let index = 0; index < count; index++) {
-    signal?.throwIfAborted()
+  const batches = await measured(source.count(0), control, async (index) => {
     const batch = source.get(0, index)
     const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
     const rows = scoredRows(rowsOf(batch), logProbs as Float32Array)
-    for (const [at, row] of (batch.pairs ?? []).entries()) {
+    return [...(batch.pairs ?? [])].map((row, at) => {
       const [chosen, rejected] = rows.slice(2 * at, 2 * at + 2).map(sumOf) as [number, number]
-      found.push([row, chosen, rejected])
-    }
-    onProgress?.({ batches: index + 1, totalBatches: count })
-  }
+      return [row, chosen, rejected] as const
+    })
+  })
+  const found = batches.flat()
   const most = found.reduce((largest, [row]) => Math.max(largest, row), -1)
   const all = new Float64Array(2 * (most + 1)).fill(Number.NaN)
   for (const [row, chosen, rejected] of found) all.set([chosen, rejected], 2 * row)

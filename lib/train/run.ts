@@ -47,11 +47,12 @@ import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
 import { checkRanks } from './ranks.js'
-import { packageVersion, Recorder, startEvent } from './record.js'
+import { Recorder, startEvent } from './record.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
+import { programFacts } from './shared.js'
 import type { RunPlace, Steps, TrainingState } from './step.js'
 import { TensorboardFile } from './tensorboard.js'
 
@@ -475,9 +476,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     checkRanks(options)
     const { strategy } = adapter.description
     await ranks.agree('start', {
-      'version of lowrank': packageVersion(),
-      'instruction set': addon().cpu().isa,
-      device: base.device === 'cpu' ? 'cpu' : 'cuda',
+      ...programFacts(base),
       ...factsOf(identity, options),
       strategy: canonical(strategyToFile(strategy)),
       checkpoint: checkpoint === null ? 'none' : `${state.run} at step ${state.step}`,

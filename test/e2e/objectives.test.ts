@@ -4,26 +4,9 @@ import { expect, test } from 'vitest'
 import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
+import { lines, moods, TASKS } from './tasks.js'
 
 const bytesOf = (path: string) => readFileSync(path).toString('base64')
-const lines = (rows: object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('')
-
-const pairs = Array.from({ length: 24 }, (_, i) => ({
-  prompt: `Colour of thing ${i}?`,
-  chosen: `It is ${['red', 'blue', 'green'][i % 3]}.`,
-  rejected: `No ${'idea '.repeat(1 + (i % 4))}at all.`,
-}))
-const moods = Array.from({ length: 24 }, (_, i) => ({
-  text: `${['A fine', 'A dull'][i % 2]} film ${i}`,
-  label: ['good', 'bad'][i % 2],
-}))
-
-const TASKS = {
-  dpo: { rows: pairs, settings: { beta: 0.2 } },
-  orpo: { rows: pairs, settings: {} },
-  classification: { rows: moods, settings: { class_weights: { good: 2 } } },
-}
-
 test.each(Object.entries(TASKS))(
   '%s: killed and resumed, a run makes the same numbers to the last bit',
   async (task, { rows, settings }) => {

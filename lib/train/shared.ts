@@ -1,0 +1,53 @@
+/** Evaluations that ranks share, and facts in which they have to agree, so that they compute the same. */
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
+import { addon } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { describeBoth } from '../weights/quantization.js'
+import type { EvaluateControl } from './evaluate.js'
+import { canonical } from './identity.js'
+import type { Ranks } from './ranks.js'
+import { packageVersion } from './record.js'
+
+/** The program and the kind of processor of a rank. */
+export function programFacts({ device }: BaseModel): Record<string, string> {
+  return {
+    'version of lowrank': packageVersion(),
+    'instruction set': addon().cpu().isa,
+    device: device === 'cpu' ? 'cpu' : 'cuda',
+  }
+}
+
+/**
+ * Refuses ranks that would not evaluate the same.
+ * @param data hash of the rows
+ * @throws {ConfigError} naming the first difference
+ */
+export async function agreeToEvaluate(
+  ranks: Ranks,
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  data: string,
+  options: object,
+): Promise<void> {
+  const own = async ({ state, weight, rank }: ActiveAdapter) => {
+    const digest = await translatedAsync(() => state.native.digest().promise)
+    return `${digest}, weight ${weight}, rank ${rank}`
+  }
+  await ranks.agree('start of an evaluation', {
+    ...programFacts(base),
+    'base model': base.files.fingerprint,
+    'evaluation data': data,
+    quantization: describeBoth(base),
+    precision: base.precision,
+    options: canonical(options),
+    adapters: (await Promise.all(adapters.map(own))).join('; '),
+  })
+}
+
+/** Shares an evaluation out to ranks, which stop together. */
+export function sharedWith(
+  ranks: Ranks,
+  { signal, onProgress }: Omit<EvaluateControl, 'ranks'>,
+): EvaluateControl {
+  return { signal: ranks.joint(signal), onProgress, ranks }
+}

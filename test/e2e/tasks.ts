@@ -1,0 +1,20 @@
+/** Data of tasks other than the next token. */
+
+export const lines = (rows: object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+
+const pairs = Array.from({ length: 24 }, (_, i) => ({
+  prompt: `Colour of thing ${i}?`,
+  chosen: `It is ${['red', 'blue', 'green'][i % 3]}.`,
+  rejected: `No ${'idea '.repeat(1 + (i % 4))}at all.`,
+}))
+export const moods = Array.from({ length: 24 }, (_, i) => ({
+  text: `${['A fine', 'A dull'][i % 2]} film ${i}`,
+  label: ['good', 'bad'][i % 2],
+}))
+
+/** Rows of each task, and settings of a run. */
+export const TASKS = {
+  dpo: { rows: pairs, settings: { beta: 0.2 } },
+  orpo: { rows: pairs, settings: {} },
+  classification: { rows: moods, settings: { class_weights: { good: 2 } } },
+}
