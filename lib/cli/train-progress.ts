@@ -327,7 +327,7 @@ export function metricText(metric: Metric, value: number): string {
     : `${metric} ${significant(value, 4)}`
 }
 
-/** So many digits that count, without an exponent unless very large or small: `1.196`, `0.0030`. */
+/** A number with `count` significant digits, and an exponent only if very large or small: `1.196`, `0.0030`. */
 function significant(value: number, count: number): string {
   if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6)) return value.toExponential(count - 1)
   return value.toPrecision(count).includes('e') ? value.toFixed(0) : value.toPrecision(count)

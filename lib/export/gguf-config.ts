@@ -243,7 +243,7 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
 function difference(expected: Graph, found: Graph, positions: number): string | undefined {
   const shape = ({ layers, vocabSize, weights }: Graph) => JSON.stringify([layers, vocabSize, weights])
   if (shape(expected) !== shape(found)) return 'the list of its weights'
-  // No text is longer than the context, so a window of that size is none.
+  // A window as long as the context never limits attention.
   const windows = (graph: Graph) =>
     windowsOf(graph).map((window) => (window !== undefined && window < positions ? window : 0))
   if (windows(expected).join() !== windows(found).join()) return 'the windows of its attention'

@@ -47,7 +47,7 @@ export async function* pieces(
       yield value
     }
   } finally {
-    // Nothing waits for it: a connection that is broken may not answer.
+    // Not awaited, because a broken connection may never answer.
     reader.cancel().catch(() => undefined)
   }
 }

@@ -134,7 +134,7 @@ export async function measuredBars(
       ...{ precision, quantization, pagedWeights },
       ...(embeddingQuantization && { embeddingQuantization }),
     }
-    // No method clips, so that they are alike.
+    // Updates in the backward pass cannot clip, so clipping is off for all methods.
     const job: MeasuredTraining = {
       ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },
     }

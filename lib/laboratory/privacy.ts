@@ -194,7 +194,7 @@ interface Places {
 
 function overPlaces({ places, range, level, series, ...chart }: Places): string {
   const lines = series.map(({ name, points }, index): Line => {
-    // Beside each other, so that spreads do not cover one another.
+    // Shifted a little, so that the spreads of the series do not overlap.
     const aside = (index - (series.length - 1) / 2) * 0.06
     return {
       ...{ ...(name === undefined ? {} : { name }), hue: index % HUES, dots: 'filled' },

@@ -58,12 +58,12 @@ export async function measureSpeed(
   const ready = await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' })
   const saves = rulesOf(ready).saves !== 'model'
   const outputDir = saves ? await mkdtemp(join(tmpdir(), 'lowrank-speed-')) : null
-  // Not timed are the first step, and the last, which a checkpoint follows.
+  // The first step and the last, which a checkpoint follows, are not timed.
   const maxSteps = settings.steps + 2
   const share = (done: number) => done / (maxSteps + 2)
   const options = {
     ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' as const },
-    // No method clips, so that they are alike.
+    // Updates in the backward pass cannot clip, so clipping is off for all methods.
     ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps, warmupRatio: 0 },
     ...{ evalDataset: rows.slice(0, batch), saveSteps: maxSteps, outputDir },
     ...(signal ? { signal } : {}),

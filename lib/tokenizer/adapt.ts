@@ -42,7 +42,7 @@ export interface Vocabulary {
   unknownId: number | undefined
 }
 
-/** No real vocabulary comes near; a larger id would only make huge arrays. */
+/** Far above any real vocabulary; a larger id is refused, because arrays are as long as the largest. */
 const LARGEST_ID = 1 << 23
 
 /** Pattern by which ByteLevel splits if it has `use_regex`. */

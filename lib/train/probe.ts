@@ -55,7 +55,7 @@ export async function runProbe(
         ...options,
         numTrainEpochs: 1,
         maxSteps: probe.steps,
-        // There may be a step or two alone, and the rate of a schedule begins or ends at zero.
+        // A probe has few steps, and most schedules begin or end with a rate of zero.
         lrSchedulerType: 'constant',
         warmupSteps: null,
         warmupRatio: 0,

@@ -43,7 +43,7 @@ export class Ranks {
   #hosts: readonly string[]
   #asked: AbortSignal | undefined
   #stop = new AbortController()
-  /** The rank that tells an error which has ended all; undefined while they go on. */
+  /** The rank that prints the error that has ended all ranks; undefined before that. */
   #teller: number | undefined
 
   private constructor({ rank, size, library }: { rank: number; size: number; library: string }) {

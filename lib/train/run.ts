@@ -87,7 +87,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Options of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
-  /** Where the run is kept, also by other ranks than this one, which then writes nothing there. */
+  /** Folders of the run. Only the first rank writes there. */
   readonly #place: RunFolders | null
   readonly #control: RunControl
   readonly #breathe = breather()

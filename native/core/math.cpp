@@ -271,7 +271,7 @@ double pow(double x, double y) {
   if (size == 0 || size == kInfinity) return with_sign((size == 0) == (y > 0) ? 0 : kInfinity, negative);
   if (x < 0 && !whole) return kNaN;
   if (size == 1) return with_sign(1, negative);
-  // Beyond every result, and so close to 1 that it is the result: products with the logarithm keep within doubles.
+  // The result overflows, underflows, or is 1; the rest may multiply by the logarithm without leaving the doubles.
   if (height >= 0x1p64) return with_sign((size > 1) == (y > 0) ? kInfinity : 0, negative);
   if (height < 0x1p-64) return 1;
   const DoubleDouble log = log_of(size), product = two_product(y, log.high);

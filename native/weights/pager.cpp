@@ -287,8 +287,7 @@ void Pager::give_back(int64_t bytes, int weight, const std::vector<int32_t>& row
 }
 
 int64_t Pager::resident_bytes() const {
-  // Nothing is given back meanwhile: pages are counted one after the other, and one that has been counted must not make way
-  // for another.
+  // The lock keeps pages from being dropped and loaded while they are counted one after the other.
   const std::lock_guard lock(mutex_);
   return file_->file().resident_bytes();
 }

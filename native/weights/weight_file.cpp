@@ -123,7 +123,7 @@ void WeightFileWriter::write(int index, const Weight& weight) {
 
 void WeightFileWriter::store(Pool& pool, const TensorSource& source, int index, const LoadOptions& options) {
   const WeightPlace& place = layout_.places[index];
-  // So many that they end with a block of codes.
+  // A part ends at the end of a block of codes.
   const int64_t rows = round_up(std::max<int64_t>(1, kPartElements / place.cols), kCodeBlock);
   if (is_packed(source.dtype) || source.permuted_heads > 0 || place.rows <= rows)
     return write(index, load_weight(pool, source, place.format, options));

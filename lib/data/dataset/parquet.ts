@@ -26,7 +26,7 @@ export async function* readParquet(
     const { metadata, columns } = await readMetadata(file)
     const chosen = choose(columns)
     if (chosen.length === 0 && metadata.num_rows > 0) {
-      // Nothing of it can be used, which whoever reads the first row will say better.
+      // An empty row leads to the error that names the missing columns.
       yield { value: blank(columns), place: { path, line: 1, unit: 'row' } }
       return
     }

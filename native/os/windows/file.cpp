@@ -76,7 +76,7 @@ void File::read(void* out, int64_t bytes, int64_t offset) const {
   }
 }
 
-// Such hints are taken when a file is opened, and for all of it.
+// Windows takes such hints only when a file is opened, and for the whole file.
 void File::expect_no_order() const {}
 void File::will_need(int64_t, int64_t) const {}
 void File::drop(int64_t, int64_t) const {}

@@ -11,7 +11,7 @@ struct ColumnSumsArgs {
   Cells dy;
   Cells x;            // of null data: none
   const float* rstd;  // [rows]; null: ones
-  // Where dx has data: dx = dy gain, which may take the place of dy.
+  // If dx has data: dx = dy gain; dx and dy may be the same memory.
   const float* gain;
   Cells dx;
   float* partial;

@@ -19,7 +19,7 @@ struct Tile {
   static constexpr int kXElements = kM * kK, kWElements = kN * kK, kStageElements = kXElements + kWElements;
   static constexpr int kFragmentsM = kWarpM / 16, kFragmentsN = kWarpN / 8;
   static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0 && kK % 16 == 0);
-  // Where a warp turns 16 rows of its sums; eight floats between rows keep banks apart.
+  // Space in which a warp rearranges 16 rows of its sums; eight floats of padding avoid bank conflicts.
   static constexpr int kTurnLd = kWarpN + 8;
   static_assert(kWarpsM * kWarpsN * 16 * kTurnLd * 4 <= kStages * kStageElements * 2);
 };
@@ -123,7 +123,7 @@ struct Panels {
     for (int i = 0; i < kEach; ++i) {
       const int bytes = kDown ? (row() + i * kStride < left ? static_cast<int>(there & ~kWhole) : 0)
                               : ((there >> i & 1) != 0 ? along : 0);
-      // Where nothing is read the address does not matter.
+      // With 0 bytes nothing is read, whatever the address.
       cp_async16_zfill(to + i * kStride * kCols, from + i * kStride * ld, bytes);
     }
     from += kDown ? kDepth * ld : int64_t{kDepth};
