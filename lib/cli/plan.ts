@@ -17,7 +17,7 @@ import { resolvePrecision } from '../weights/choice.js'
 import { describeBoth, describeQuantization } from '../weights/quantization.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
-import { bytesFlag, collect, examples, notedOn } from './help.js'
+import { bytesFlag, collect, examples, integerFlag, notedOn } from './help.js'
 import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
 import { cardData, roomLine, workLine } from './plan/card.js'
@@ -26,6 +26,7 @@ import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
 import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
 import type { ProcessMemory } from './plan/process-memory.js'
+import { checkRanksAlone, onRanks, ranksMemory, ranksText } from './plan/ranks.js'
 import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
@@ -41,6 +42,7 @@ interface Options extends Shape {
   /** A file, or true for none. */
   timeline?: string | true
   kernels?: boolean
+  ranks?: number
   json?: boolean
 }
 
@@ -59,6 +61,7 @@ export function configure(command: Command): void {
     `plan for cpu, or for an NVIDIA GPU, which need not be there: cuda:24GB, or by name, such as cuda:rtx-4090 (default: device of the config)`,
     deviceFlag,
   )
+  command.option('--ranks <N>', 'also plan the memory of so many ranks of MPI on one machine', integerFlag(1))
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   command.option(
     '--kernels',
@@ -74,24 +77,31 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, machine: name, device, ...rest } = options
+    const { fit: budget, timeline, kernels: counts, machine: name, device, ranks, ...rest } = options
     if (device !== undefined && name !== undefined)
       throw new UsageError('--machine and --device name two machines; pass one of them.')
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const given = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
-    const config = machine === undefined ? given : onMachine(given, machine)
+    const onOne = machine === undefined ? given : onMachine(given, machine)
+    const config = ranks === undefined ? onOne : onRanks(onOne, ranks)
     const target: Target = machine
       ? {}
       : device === undefined
         ? targetOf(config)
         : { card: device === 'cpu' ? undefined : device }
     const { card } = target
+    if (ranks !== undefined)
+      checkRanksAlone(ranks, {
+        '--fit': budget !== undefined,
+        '--machine': name !== undefined,
+        'a GPU': card !== undefined,
+      })
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels } = await planned(
       config,
-      { budget, hasData, machine, card, counts: counts ?? false },
+      { budget, hasData, machine, card, ranks, counts: counts ?? false },
       output,
     )
     const best = fit?.choices[0]
@@ -103,6 +113,8 @@ export function configure(command: Command): void {
     const held = describeBoth({ quantization, embeddingQuantization })
     const accumulation = best?.gradientAccumulationSteps ?? config.gradientAccumulationSteps
     const onCard = card && kernels ? { card, plan: cardData(card, memory, kernels, accumulation) } : undefined
+    const processBytes = (card ? memory.pinnedBytes : memory.peakBytes) + bytesBeside(beside)
+    const together = ranks === undefined ? undefined : ranksMemory(ranks, memory, processBytes)
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -112,10 +124,11 @@ export function configure(command: Command): void {
       ...(memory.pinnedBytes > 0 ? { pinned_bytes: memory.pinnedBytes } : {}),
       rows: memory.rows.map(rowData),
       process: {
-        bytes: (card ? memory.pinnedBytes : memory.peakBytes) + bytesBeside(beside),
+        bytes: processBytes,
         runtime_bytes: beside.runtimeBytes,
         data_bytes: beside.dataBytes,
       },
+      ...(together ? { ranks: together } : {}),
       time: 'unknown' in time ? null : timeData(time),
       ...(onCard ? { card: onCard.plan } : {}),
       arena_bytes: memory.arenaBytes,
@@ -148,6 +161,7 @@ export function configure(command: Command): void {
         }),
         ...(target.note ? [target.note] : []),
         processLine(card ? memory.pinnedBytes : memory.peakBytes, beside, card !== undefined),
+        ...(together ? [ranksText(together)] : []),
         onCard ? workLine(onCard.card, onCard.plan) : timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
         ...(kernels && counts ? ['', kernelsText(kernelsData(kernels))] : []),

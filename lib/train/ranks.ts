@@ -279,7 +279,7 @@ export function shareOfCores(machines: readonly Machine[], rank: number): number
 }
 
 /** @throws {UnsupportedError} for an option that works in one process only */
-export function checkRanks({ optimizerInBackward }: RunOptions): void {
+export function checkRanks({ optimizerInBackward }: Pick<RunOptions, 'optimizerInBackward'>): void {
   if (!optimizerInBackward) return
   const what = 'optimizer_in_backward'
   throw new UnsupportedError(

@@ -44,11 +44,13 @@ interface Asked {
   counts: boolean
   /** The card to plan for instead of this machine's CPU. */
   card: Card | undefined
+  /** Ranks that the run has, if they were asked for. */
+  ranks: number | undefined
 }
 
 export async function planned(
   config: RunConfig,
-  { budget, hasData, machine, counts, card }: Asked,
+  { budget, hasData, machine, counts, card, ranks = 1 }: Asked,
   output: Output,
 ): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
@@ -75,8 +77,8 @@ export async function planned(
         onMeasure: () => line.update('measuring the memory of Node.js, once for this machine'),
       })
     const timeOf = async (setting: Planner['setting'], run: RunConfig): Promise<RunTime> =>
-      card
-        ? { unknown: `no run has been timed on a ${card.label}` }
+      card || ranks > 1
+        ? { unknown: `no run has been timed on ${card ? `a ${card.label}` : 'several ranks'}` }
         : runTime(setting, run, {
             ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
             data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,

@@ -37,6 +37,15 @@ export const plan = z.object({
       data_bytes: bytes.describe('Part of the data'),
     })
     .describe('Estimated, from a short run on this machine'),
+  ranks: z
+    .object({
+      count,
+      rank_bytes: bytes.describe('The whole process of a rank'),
+      shared_bytes: bytes.describe('Part of it that ranks on one machine share, if the weights are cached'),
+      machine_bytes: bytes.describe('All of them, with the shared part counted once'),
+    })
+    .optional()
+    .describe('With --ranks: memory of the ranks on one machine, estimated'),
   time: time.nullable().describe('Estimated; null if it is not known'),
   card: z
     .object({

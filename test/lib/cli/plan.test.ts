@@ -324,6 +324,32 @@ async function refused(...args: string[]): Promise<{ code: number | null; stderr
   return { code, stderr }
 }
 
+test('ranks on one machine share the weights, and nothing else', async () => {
+  const { config } = project()
+  const threads = ['--set', 'threads=1']
+  const [one, four] = await Promise.all([
+    planned(config, ...threads, '--ranks', '1'),
+    planned(config, ...threads, '--ranks', '4'),
+  ])
+  expect(four.rows).toEqual(one.rows)
+  const shared = bytesOf(one, 'weights') + bytesOf(one, 'quantization_constants')
+  expect(shared).toBeGreaterThan(0)
+  expect(one.ranks).toEqual({
+    ...{ count: 1, rank_bytes: one.process.bytes, shared_bytes: shared, machine_bytes: one.process.bytes },
+  })
+  // A piece of 256 KiB from each of them, one for each, and the sum of its own.
+  const rank = four.process.bytes + 9 * 2 ** 18
+  expect(four.ranks).toEqual({
+    ...{ count: 4, rank_bytes: rank, shared_bytes: shared, machine_bytes: 4 * rank - 3 * shared },
+  })
+  expect(four.time).toBeNull()
+  const { stdout } = await lowrank(['plan', config, '--ranks', '4'])
+  const alone = ['--set', 'optimizer_in_backward=true', '--set', 'max_grad_norm=0']
+  const refusal = await lowrank(['plan', config, ...alone, '--ranks', '4'])
+  expect(refusal.stderr).toContain('optimizer_in_backward runs in one process only')
+  expect(stdout).toMatch(/^4 ranks on this machine about \S+ MiB: \S+ MiB each, of which/m)
+})
+
 test('calls that contradict themselves or lack something are wrong use', async () => {
   const { config, model } = project()
   const answers = await Promise.all([
@@ -336,6 +362,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     refused('--model', model, '--method', 'lora', '--target-modules', 'qproj'),
     refused('--model', model, '--method', 'lora', '--timeline', 'run.yaml'),
     refused('--model', model, '--method', 'lora', '--fit', '8 gigs'),
+    refused(config, '--ranks', '2', '--fit', '8GiB'),
   ])
   expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
   expect(answers.map(({ stderr }) => stderr)).toEqual([
@@ -348,6 +375,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),
     'error: --timeline run.yaml: expected a file that ends with .svg, or none.\nsee lowrank plan --help\n',
     expect.stringContaining("option '--fit <size>' argument '8 gigs' is invalid."),
+    'error: --ranks 2 cannot be planned with --fit; leave one of them out.\nsee lowrank plan --help\n',
   ])
 })
 

@@ -1,0 +1,52 @@
+/** Memory of the ranks of a run on one machine, beside which a plan is that of one process. */
+import { formatBytes } from '../../core/bytes.js'
+import type { MemoryReport } from '../../planning/memory-report.js'
+import type { RunConfig } from '../../train/config.js'
+import { checkRanks } from '../../train/ranks.js'
+import { threadsOf } from '../../train/run-time.js'
+import { UsageError } from '../errors.js'
+import type { Printed } from '../schemas.js'
+
+type RanksMemory = NonNullable<Printed<'plan'>['ranks']>
+
+/**
+ * The config of each of the ranks, which share the threads of the machine.
+ * @throws {UnsupportedError} for a run of one process only
+ */
+export function onRanks(config: RunConfig, ranks: number): RunConfig {
+  if (ranks > 1) checkRanks(config)
+  const { threads } = config
+  return threads === 'auto'
+    ? { ...config, threads: Math.max(1, Math.floor(threadsOf(threads) / ranks)) }
+    : config
+}
+
+/** @throws {UsageError} for requests that are of one process */
+export function checkRanksAlone(ranks: number, others: Readonly<Record<string, boolean>>): void {
+  const other = Object.keys(others).find((name) => others[name])
+  if (ranks > 1 && other !== undefined)
+    throw new UsageError(`--ranks ${ranks} cannot be planned with ${other}; leave one of them out.`)
+}
+
+/** @param processBytes of a process alone */
+export function ranksMemory(ranks: number, memory: MemoryReport, processBytes: number): RanksMemory {
+  const rankBytes = processBytes + sumBytes(ranks)
+  const sharedBytes = memory.bytes('weights') + memory.bytes('quantization_constants')
+  const machineBytes = ranks * (rankBytes - sharedBytes) + sharedBytes
+  return { count: ranks, rank_bytes: rankBytes, shared_bytes: sharedBytes, machine_bytes: machineBytes }
+}
+
+/** Memory of the pieces in which gradients are added up, as in native/comm/sum.cpp. */
+function sumBytes(ranks: number): number {
+  const piece = Math.max(Math.floor(2 ** 20 / ranks), 4096)
+  return ranks === 1 ? 0 : 8 * Math.floor(piece / 8) * (2 * ranks + 1)
+}
+
+export function ranksText({
+  count,
+  rank_bytes: rank,
+  shared_bytes: shared,
+  machine_bytes: machine,
+}: RanksMemory): string {
+  return `${count} ranks on this machine about ${formatBytes(machine)}: ${formatBytes(rank)} each, of which ${formatBytes(shared)} of weights are in memory once if they are cached; else about ${formatBytes(count * rank)} (estimated)`
+}
