@@ -42,6 +42,7 @@ const sweeps = [
   'test/lib/train/best.test.ts',
   'test/lib/train/checkpoint.test.ts',
   'test/lib/train/control.test.ts',
+  'test/lib/train/held-out-answers.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
   'test/lib/train/preference.test.ts',

@@ -3,7 +3,6 @@
 export type { Saved } from './base/base.js'
 export type { CompareTask } from './compare/cells.js'
 export { compare } from './compare/compare.js'
-export type { CustomMetric, ScoredRow } from './compare/metrics.js'
 export type { CompareEvent, CompareOptions } from './compare/options.js'
 export type { CompareCell, CompareEntry, CompareResults, Equality } from './compare/results.js'
 export { readResults } from './compare/results-file.js'
@@ -42,6 +41,7 @@ export type {
 } from './model/options.js'
 export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export type { DeviceOption } from './native/device.js'
+export type { CustomMetric, Metric, ScoredRow } from './options/metrics.js'
 export {
   type Adafactor,
   type AdamW,
@@ -58,7 +58,7 @@ export {
   type Sgd,
   sgd,
 } from './options/optimizers.js'
-export type { Metric, RunOptions, TrainOn, TrainOptions } from './options/options.js'
+export type { RunOptions, TrainOn, TrainOptions } from './options/options.js'
 export {
   type CosineSchedule,
   cosine,

@@ -1,6 +1,7 @@
 /** The end of `lowrank train`: a few rows as the base and the tuned model answer them, and how to ask one again. */
 import wrapAnsi from 'wrap-ansi'
-import { SAMPLE_TOKENS, type Samples } from '../train/samples.js'
+import { ANSWER_TOKENS } from '../planning/plans.js'
+import type { Samples } from '../train/samples.js'
 import { printable } from './output.js'
 
 const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
@@ -55,6 +56,6 @@ export function repeatCommand(
   const words = prompt.startsWith('-') ? [`--prompt=${quoted(prompt)}`] : ['--prompt', quoted(prompt)]
   const told =
     shortest.system === null || shortest.system === system ? [] : ['--system', quoted(shortest.system)]
-  const length = cut ? ['--max-new-tokens', String(SAMPLE_TOKENS)] : []
+  const length = cut ? ['--max-new-tokens', String(ANSWER_TOKENS)] : []
   return ['npx lowrank generate', call, ...told, ...length, ...words].join(' ')
 }

@@ -4,7 +4,6 @@
  */
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
-import type { Metric } from '../options/options.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { isNumber } from '../report/chart/numbers.js'
 import { smooth, usualHalfLife } from '../report/chart/series.js'
@@ -125,30 +124,22 @@ export class TrainProgress {
 
   /** The held-out data was evaluated before the first step, or after one. */
   evaluated(event: EvalEvent): void {
-    const { step, loss, perplexity, exactMatch, accuracy, macroF1, rewardsAccuracies, rewardsMargins } = event
+    const { step, loss, perplexity, rewardsAccuracies } = event
     const earlier = this.#heldOutLoss
     this.#heldOutLoss = loss
     this.#activity = undefined
-    // Before training all margins are zero, and say nothing.
-    const preferred =
-      rewardsAccuracies === undefined || rewardsMargins === 0
-        ? ''
-        : `, ${digits(100 * rewardsAccuracies)} % of pairs preferred`
-    const matched =
-      accuracy !== undefined
-        ? `, ${metricText('accuracy', accuracy)}, ${metricText('f1', macroF1 ?? 0)}`
-        : exactMatch === undefined
-          ? preferred
-          : `, ${metricText('exact_match', exactMatch)}`
-    const ofTokens = rewardsAccuracies === undefined && accuracy === undefined
+    const measured = measuredTexts(event)
+      .map((text) => `, ${text}`)
+      .join('')
+    const ofTokens = rewardsAccuracies === undefined && event.macroF1 === undefined
     const spread = ofTokens ? `, perplexity ${digits(perplexity)}` : ''
     if (!this.#screen) {
       const when = step === 0 ? 'before training' : `step ${step}`
-      this.note(`${when}: evaluation loss ${loss.toFixed(4)}${spread}${matched}`)
+      this.note(`${when}: evaluation loss ${loss.toFixed(4)}${spread}${measured}`)
       return
     }
     const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`
-    this.#append(step, `held-out loss ${significant(loss, 4)}${change}${matched}`)
+    this.#append(step, `held-out loss ${significant(loss, 4)}${change}${measured}`)
   }
 
   /** A checkpoint was saved after a step. */
@@ -320,8 +311,20 @@ function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string 
   return `plan ${formatBytes(peakBytes)} on the GPU${pinned}`
 }
 
+/** What an evaluation measured beside the loss. */
+function measuredTexts({ exactMatch, accuracy, f1, macroF1, scores, ...ofPairs }: EvalEvent): string[] {
+  const { rewardsAccuracies, rewardsMargins } = ofPairs
+  // Before training all margins are zero, and say nothing.
+  const isPreferring = rewardsAccuracies !== undefined && rewardsMargins !== 0
+  const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, ...scores }
+  const named = Object.entries(values).flatMap(([name, value]) =>
+    value === undefined ? [] : [metricText(name, value)],
+  )
+  return isPreferring ? [...named, `${digits(100 * rewardsAccuracies)} % of pairs preferred`] : named
+}
+
 /** A value of what evaluations are compared by. */
-export function metricText(metric: Metric, value: number): string {
+export function metricText(metric: string, value: number): string {
   return metric === 'exact_match'
     ? `exact match ${digits(100 * value)} %`
     : `${metric} ${significant(value, 4)}`

@@ -1,22 +1,8 @@
 /** Metrics of a compare other than the loss: one number per test row, reported as the mean. */
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
-
-/** A test row with its answer. */
-export interface ScoredRow {
-  prompt: string
-  expected: string
-  prediction: string
-}
-
-/** A user-defined metric, which scores each answer. */
-export interface CustomMetric {
-  name: string
-  /** Returns a finite number for one row. */
-  score: (row: ScoredRow) => number
-  /** Whether a higher score is better. Default true. */
-  higherIsBetter?: boolean
-}
+import type { CustomMetric, ScoredRow } from '../options/metrics.js'
+import { customScores, wordF1 } from '../train/answer-scores.js'
 
 /** A metric to compute. */
 export interface Metric {
@@ -57,21 +43,18 @@ export function metricsOf(asked: readonly (string | CustomMetric)[]): Metric[] {
   return [...found.values()]
 }
 
-/** Losses and scores of the test rows. */
+/** How the test rows are answered. */
 export interface RowResults {
   matched: readonly boolean[]
   accuracies: readonly number[]
-  predictions: readonly string[]
-  expected: readonly string[]
-  prompts: readonly string[]
+  rows: readonly ScoredRow[]
 }
 
 /** Scores of each row, by metric name. */
-export function scoresOf(metrics: readonly Metric[], results: RowResults): Record<string, number[]> {
-  const { matched, accuracies, predictions, expected, prompts } = results
-  const rows = predictions.map((prediction, i): ScoredRow => {
-    return { prompt: prompts[i] as string, expected: expected[i] as string, prediction }
-  })
+export function scoresOf(
+  metrics: readonly Metric[],
+  { matched, accuracies, rows }: RowResults,
+): Record<string, number[]> {
   const known: Record<string, () => number[]> = {
     exact_match: () => matched.map(Number),
     accuracy: () => [...accuracies],
@@ -82,38 +65,7 @@ export function scoresOf(metrics: readonly Metric[], results: RowResults): Recor
       .filter(({ name }) => name !== 'loss')
       .map(({ name, score }) => [
         name,
-        score ? rows.map((row) => checked(name, score(row))) : (known[name]?.() ?? []),
+        score ? customScores({ name, score }, rows, 'compare') : (known[name]?.() ?? []),
       ]),
   )
-}
-
-function checked(name: string, value: unknown): number {
-  if (typeof value === 'number' && Number.isFinite(value)) return value
-  throw new ConfigError(
-    `compare: metric ${name} returned ${String(value)} for a row, expected a finite number.`,
-    { name, value: String(value) },
-  )
-}
-
-/**
- * F1 over the words shared by the prediction and the expected answer, ignoring case and punctuation, as in SQuAD.
- * @see Rajpurkar et al. 2016, arXiv 1606.05250
- */
-export function wordF1({ prediction, expected }: Pick<ScoredRow, 'prediction' | 'expected'>): number {
-  const [given, wanted] = [wordsOf(prediction), wordsOf(expected)]
-  if (given.length === 0 || wanted.length === 0) return Number(given.length === wanted.length)
-  const left = new Map<string, number>()
-  for (const word of wanted) left.set(word, (left.get(word) ?? 0) + 1)
-  let shared = 0
-  for (const word of given) {
-    const count = left.get(word) ?? 0
-    if (count === 0) continue
-    shared++
-    left.set(word, count - 1)
-  }
-  return (2 * shared) / (given.length + wanted.length)
-}
-
-function wordsOf(text: string): string[] {
-  return text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []
 }

@@ -2,8 +2,9 @@
 import * as z from 'zod'
 import { abortSignal, callback, path } from '../core/arguments.js'
 import { flag, integer, positive, text, word } from '../core/schema.js'
+import { type CustomMetric, customMetricSchema } from '../options/metrics.js'
 import type { CompareTask } from './cells.js'
-import { type CustomMetric, DEFAULT_METRICS } from './metrics.js'
+import { DEFAULT_METRICS } from './metrics.js'
 import { type CompareResults, EQUALITIES, type Equality } from './results.js'
 
 /** Options of `compare()`. */
@@ -58,12 +59,6 @@ export type CompareEvent =
   | { event: 'done'; path: string; results: CompareResults }
   | { event: 'warning'; message: string }
 
-const custom = z.strictObject({
-  name: text('a name'),
-  score: callback<CustomMetric['score']>(),
-  higherIsBetter: flag().optional(),
-})
-
 export const compareSchema = z.strictObject({
   strategies: z
     .union([z.literal('all'), z.array(text()).min(1)], { error: 'all, or a list of names' })
@@ -74,7 +69,7 @@ export const compareSchema = z.strictObject({
   equal: word(EQUALITIES).default('rank'),
   budget: positive('a number of seconds above 0').nullable().default(null),
   metrics: z
-    .array(z.union([text(), custom], { error: 'a name, or { name, score }' }))
+    .array(z.union([text(), customMetricSchema], { error: 'a name, or { name, score }' }))
     .default([...DEFAULT_METRICS]),
   controls: flag().default(true),
   validationRows: integer(2, 'an integer from 2').default(64),

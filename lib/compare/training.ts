@@ -12,7 +12,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { dataOf, rowByRow, sampleOf } from '../train/data.js'
 import { countMatches } from '../train/exact-match.js'
 import { runProbe } from '../train/probe.js'
-import { answers, rowLosses, textOf } from '../train/row-measures.js'
+import { answers, rowLosses, scoredRows } from '../train/row-measures.js'
 import type { CompareData } from './data.js'
 import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
@@ -202,22 +202,12 @@ export async function measured(
   const { matched, accuracies } = await withSession(base, acting, plans, (session) =>
     countMatches(session, 'forward', rows, { signal }),
   )
-  const tokenizer = await base.tokenizer()
-  const texts = (ids: (Int32Array | undefined)[]) =>
-    Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
-  const expected = await texts(questions.map((question) => question?.answer))
-  // An exact match is already known, so its answer need not be generated.
-  const open = questions.map((question, i) => (matched[i] ? null : question))
-  const limit = Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
-  const generated = await answers(base, acting, open, limit, signal)
-  const predictions = expected.map((text, i) => (matched[i] ? text : (generated[i] as string)))
-  const prompts = await texts(questions.map((question) => question?.prompt))
-  const scores = scoresOf(metrics, { matched, accuracies, predictions, expected, prompts })
-  return { items: { loss, scores, predictions }, general }
+  const answered = await scoredRows(await base.tokenizer(), questions, matched, (open, limit) =>
+    answers(base, acting, open, limit, signal),
+  )
+  const scores = scoresOf(metrics, { matched, accuracies, rows: answered })
+  return { items: { loss, scores, predictions: answered.map(({ prediction }) => prediction) }, general }
 }
-
-/** Extra tokens that an answer may have beyond the longest in the data. */
-const SPARE_TOKENS = 8
 
 function active(adapter: Adapter | null) {
   return adapter === null ? [] : [{ state: adapter.state, weight: 1, rank: null }]

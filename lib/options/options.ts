@@ -1,21 +1,14 @@
 /** Options of a training run, shared by the API and config files: one schema, with names from transformers. */
 import * as z from 'zod'
-import { flag, integer, numberWithin, positive, word } from '../core/schema.js'
+import { flag, integer, numberWithin, positive, toFileKeys, word } from '../core/schema.js'
 import { type TrainingMemory, trainingMemory } from './memory-shape.js'
+import { type CustomMetric, type Metric, metricName, metricSchema } from './metrics.js'
 import type { Optimizer } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 import { type TaskOptions, taskShape } from './task.js'
 
 /** Part of each sample to train on: all assistant turns, the last one, or every token. */
 export type TrainOn = 'completions' | 'last' | 'all'
-
-export const METRICS = ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'] as const
-
-/**
- * Metric for comparing evaluations: the mean loss, the perplexity, or the fraction of rows answered exactly; for a
- * classifier also its accuracy, or the macro-averaged F1.
- */
-export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
 export interface TrainOptions extends TrainingMemory, TaskOptions {
@@ -79,8 +72,11 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
   readonly evalSteps: number | null
   /** Keep the adapter of the best evaluation instead of the last step's. Requires `evalSteps`. Default false. */
   readonly loadBestModelAtEnd: boolean
-  /** Metric for comparing evaluations. Default loss. */
-  readonly metricForBestModel: Metric
+  /**
+   * Metric for comparing evaluations, by name, or with task causal_lm a function that scores each held-out answer.
+   * Default loss.
+   */
+  readonly metricForBestModel: Metric | CustomMetric
   /** Implied by the metric; a contradicting value is an error. Default null. */
   readonly greaterIsBetter: boolean | null
   /**
@@ -181,11 +177,7 @@ export const trainShape = {
     .describe(
       'Keep the adapter of the best evaluation instead of the last step. Its checkpoint is saved regardless of `save_steps`. Requires `eval_steps`.',
     ),
-  metricForBestModel: word(METRICS)
-    .default('loss')
-    .describe(
-      'Metric that evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes an extra pass; with task `classification` also accuracy, or the mean F1 of the classes.',
-    ),
+  metricForBestModel: metricSchema,
   greaterIsBetter: flag()
     .nullable()
     .default(null)
@@ -206,6 +198,13 @@ export const trainShape = {
 }
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>
+
+/** Options by their keys in config files; a metric of the program's own by its name. */
+export function fileOptions(options: Partial<TrainOptions>): Record<string, unknown> {
+  const { metricForBestModel: metric } = options
+  const named = metric === undefined ? {} : { metricForBestModel: metricName(metric) }
+  return toFileKeys(trainSchema, { ...options, ...named }) as Record<string, unknown>
+}
 
 /** Options of a run whose strategy is known, with defaults resolved. */
 export interface RunOptions extends TrainOptions {

@@ -1,6 +1,7 @@
 /** Tasks of a run: predict the next token, classify, or prefer one answer to another. */
 import * as z from 'zod'
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
+import { type CustomMetric, METRICS, type Metric } from './metrics.js'
 
 /**
  * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
@@ -81,10 +82,44 @@ export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
   }
 }
 
+const OF_PAIRS: readonly Metric[] = ['loss', 'rewards_accuracies', 'rewards_margins']
+const OF_TASK: Readonly<Record<Task, readonly Metric[]>> = {
+  causal_lm: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'],
+  classification: ['loss', 'accuracy', 'f1'],
+  dpo: OF_PAIRS,
+  orpo: OF_PAIRS,
+}
+
+const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1'] satisfies Metric[]
+
+/** True if the metric is measured on the answers to rows, beside the loss. */
+export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean {
+  return task === 'causal_lm' && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
+}
+
+/** True if the metric needs answers that are generated; others need the likeliest token at each place alone. */
+export function isOfGenerated(task: Task, metric: Metric | CustomMetric): boolean {
+  return task === 'causal_lm' && (typeof metric !== 'string' || metric === 'f1')
+}
+
+/** @throws {ConfigError} for a metric that the task does not compute */
+function checkMetric(task: Task, metric: Metric | CustomMetric, source: OptionSource): void {
+  const known = OF_TASK[task]
+  const bad = (expected: string) => badValue(source, 'metricForBestModel', metric, expected)
+  if (typeof metric === 'string') {
+    if (!known.includes(metric)) throw bad(`one of ${known.join(', ')} with task ${task}`)
+    return
+  }
+  if (task !== 'causal_lm')
+    throw bad(`one of ${known.join(', ')} with task ${task}, whose evaluations generate no answers`)
+  if ((METRICS as readonly string[]).includes(metric.name))
+    throw bad(`another name than ${metric.name}, which is a metric of lowrank`)
+}
+
 /** The task options, plus options that some tasks do not support. */
 interface Beside extends TaskOptions {
   readonly trainOn: string
-  readonly metricForBestModel: string
+  readonly metricForBestModel: Metric | CustomMetric
   readonly labelSmoothingFactor: number
   readonly neftuneNoiseAlpha: number | null
 }
@@ -107,33 +142,17 @@ export function checkTask(options: Beside, source: OptionSource): void {
         value,
         `it to be absent with task ${task}; it belongs to ${tasks.join(' and ')}`,
       )
-  const ofClasses = metricForBestModel === 'accuracy' || metricForBestModel === 'f1'
-  if (ofClasses && task !== 'classification')
-    throw badValue(
-      source,
-      'metricForBestModel',
-      metricForBestModel,
-      `${task === 'causal_lm' ? 'loss, perplexity or exact_match' : 'loss'}, since task ${task} has no classes`,
-    )
+  checkMetric(task, metricForBestModel, source)
   if (task === 'causal_lm') return
   if (task === 'classification') {
     if (trainOn !== 'completions')
       throw badValue(source, 'trainOn', trainOn, 'it to be absent with task classification')
-    if (metricForBestModel === 'perplexity' || metricForBestModel === 'exact_match')
-      throw badValue(
-        source,
-        'metricForBestModel',
-        metricForBestModel,
-        'loss, accuracy or f1 with task classification',
-      )
     return
   }
   if (lossType === 'ipo' && labelSmoothing)
     throw badValue(source, 'labelSmoothing', labelSmoothing, 'it to be absent with loss_type ipo')
   if (trainOn === 'all')
     throw badValue(source, 'trainOn', trainOn, `completions or last, since task ${task} compares answers`)
-  if (metricForBestModel !== 'loss')
-    throw badValue(source, 'metricForBestModel', metricForBestModel, `loss with task ${task}`)
   if (labelSmoothingFactor > 0)
     throw badValue(source, 'labelSmoothingFactor', labelSmoothingFactor, `0 with task ${task}`)
   if (neftuneNoiseAlpha !== null)

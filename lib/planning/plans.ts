@@ -4,13 +4,17 @@ import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
 import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
-import { hasPairs } from '../options/task.js'
+import { hasPairs, isOfAnswers, isOfGenerated, type Task } from '../options/task.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
+export const ANSWER_PLAN = 'answer'
+
+/** Tokens after which the answer to a sample row is cut. */
+export const ANSWER_TOKENS = 64
 
 /** Precision and device of a computation: those of a loaded model, or a card that need not be there. */
 export interface Computes {
@@ -58,11 +62,25 @@ export function trainingPlans(
   }
   // The reference of DPO is evaluated before the first step.
   if (!evaluates && options.task !== 'dpo') return { [TRAIN_PLAN]: train }
-  const matches = options.metricForBestModel === 'exact_match'
   return {
     [TRAIN_PLAN]: train,
     [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },
-    ...(matches ? { [MATCH_PLAN]: exactMatchPlan(options.maxSeqLength, precision) } : {}),
+    ...answerPlans(task, options, precision),
+  }
+}
+
+/** Plans for what evaluations measure on answers. */
+function answerPlans(
+  task: Task,
+  { metricForBestModel: metric, maxSeqLength }: Capacity,
+  precision: Precision,
+): Record<string, PlanOptions> {
+  const generates = isOfGenerated(task, metric)
+  // Plans of a session share one cache.
+  const capacity = generates ? maxSeqLength + ANSWER_TOKENS : maxSeqLength
+  return {
+    ...(isOfAnswers(task, metric) ? { [MATCH_PLAN]: exactMatchPlan(maxSeqLength, precision, capacity) } : {}),
+    ...(generates ? { [ANSWER_PLAN]: decoderPlan(capacity, precision) } : {}),
   }
 }
 
@@ -131,14 +149,36 @@ function microBatchSize(
   return { tokens, sequences, headRows: tokens }
 }
 
+/** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
+const PREFILL_CHUNK = 512
+
+/**
+ * A prompt, and token after token of its answer.
+ * @param capacity tokens of the cache: of prompts with their answers
+ */
+export function decoderPlan(capacity: number, precision: Precision, chunk = PREFILL_CHUNK): PlanOptions {
+  return {
+    mode: 'forward',
+    tokens: Math.min(capacity, chunk),
+    sequences: 1,
+    headRows: 1,
+    kvCapacity: capacity,
+    precision,
+  }
+}
+
 /** One row at a time goes through. */
-export function exactMatchPlan(maxSeqLength: number, precision: Precision): PlanOptions {
+export function exactMatchPlan(
+  maxSeqLength: number,
+  precision: Precision,
+  capacity = maxSeqLength,
+): PlanOptions {
   return {
     mode: 'forward',
     tokens: maxSeqLength,
     sequences: 1,
     headRows: maxSeqLength,
-    kvCapacity: maxSeqLength,
+    kvCapacity: capacity,
     precision,
   }
 }

@@ -4,6 +4,14 @@ import { type Packed, pack, unpack, type Value } from './chart/index.js'
 
 type Line<Event extends MetricsLine['event']> = Extract<MetricsLine, { event: Event }>
 type Timed = 'time' | 'event'
+/** Metrics of evaluations beside the loss. */
+export type Measure =
+  | 'exact_match'
+  | 'accuracy'
+  | 'f1'
+  | 'macro_f1'
+  | 'rewards_accuracies'
+  | 'rewards_margins'
 
 export type RunState = 'waiting' | 'training' | 'paused' | 'stopped' | 'failed' | 'done'
 
@@ -23,6 +31,11 @@ export interface StepColumns {
   clipped: Value[]
 }
 
+/** An evaluation, with what it measured beside the loss. */
+export interface RunPageEvaluation
+  extends Pick<Line<'eval'>, 'step' | 'loss' | 'scores'>,
+    Partial<Record<Measure, number | undefined>> {}
+
 export interface RunPageData {
   state: RunState
   /** Seconds since 1970 of the first and of the last line. */
@@ -31,7 +44,7 @@ export interface RunPageData {
   start: Omit<Line<'start'>, Timed> | null
   plan: Pick<Line<'plan'>, 'peak_bytes' | 'rows' | 'privacy'> | null
   columns: StepColumns
-  evaluations: Pick<Line<'eval'>, 'step' | 'loss' | 'exact_match'>[]
+  evaluations: RunPageEvaluation[]
   /** Steps with a checkpoint. */
   checkpoints: number[]
   memory: { step: number; time: number; allocated: Line<'memory'>['allocated']; resident: number }[]

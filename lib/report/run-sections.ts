@@ -7,6 +7,7 @@ import {
   headline,
   importancesOf,
   keyFigures,
+  measuresOf,
   ranksLeft,
   risenFrom,
   stepName,
@@ -184,20 +185,22 @@ const tools = `<div class="tools script" hidden>
 
 function evaluationTable({ evaluations }: RunPageData): string {
   if (evaluations.length === 0) return ''
-  const matches = evaluations.some(({ exact_match }) => exact_match !== undefined)
+  const measures = [...new Set(evaluations.flatMap((one) => measuresOf(one).map(([name]) => name)))]
   const cell = (text: string) => `<td class="number">${text}</td>`
-  const rows = evaluations.map(({ step, loss, exact_match }, index) => {
+  const rows = evaluations.map((evaluation, index) => {
+    const { step, loss } = evaluation
+    const measured = new Map(measuresOf(evaluation))
     const before = evaluations[index - 1]?.loss
     const cells = [
       formatNumber(loss, 4),
       formatNumber(Math.exp(loss), 4),
       before === undefined ? '' : formatNumber(loss - before),
-      ...(matches ? [exact_match === undefined ? '' : `${(exact_match * 100).toFixed(1)}%`] : []),
+      ...measures.map((name) => measured.get(name) ?? ''),
     ]
     return `<tr><th scope="row" class="number">${step}</th>${cells.map(cell).join('')}</tr>`
   })
-  const heads = ['step', 'held-out loss', 'perplexity', 'change', ...(matches ? ['exact match'] : [])]
-  const head = heads.map((name) => `<th scope="col" class="number">${name}</th>`).join('')
+  const heads = ['step', 'held-out loss', 'perplexity', 'change', ...measures]
+  const head = heads.map((name) => `<th scope="col" class="number">${escaped(name)}</th>`).join('')
   return `<details><summary>All evaluations as a table</summary>${region('Evaluations', `<table><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table>`)}</details>`
 }
 

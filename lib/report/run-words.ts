@@ -9,7 +9,7 @@ import {
   smooth,
   type Value,
 } from './chart/index.js'
-import type { RunPageData } from './run-data.js'
+import type { Measure, RunPageData, RunPageEvaluation } from './run-data.js'
 
 /** Words of which the strong ones are marked by the page. */
 export type Words = readonly (string | { strong: string })[]
@@ -158,6 +158,28 @@ export function importancesOf(
   return { importances: importances as Record<string, number>, kept: new Set(keep) }
 }
 
+const MEASURES: readonly [Measure, name: string, text: (value: number) => string][] = [
+  ['exact_match', 'exact match', formatShare],
+  ['accuracy', 'accuracy', formatShare],
+  ['f1', 'F1', formatShare],
+  ['macro_f1', 'F1', formatShare],
+  ['rewards_accuracies', 'pairs preferred', formatShare],
+  ['rewards_margins', 'margin', formatNumber],
+]
+
+/** Metrics of an evaluation beside the loss, as texts by name. */
+export function measuresOf(evaluation: RunPageEvaluation): [name: string, text: string][] {
+  const own = Object.entries(evaluation.scores ?? {}).map(([name, value]): [string, string] => [
+    name,
+    formatNumber(value),
+  ])
+  const named = MEASURES.flatMap(([key, name, text]): [string, string][] => {
+    const value = evaluation[key]
+    return value === undefined ? [] : [[name, text(value)]]
+  })
+  return [...named, ...own]
+}
+
 export interface Figure {
   name: string
   value: string
@@ -181,13 +203,11 @@ export function keyFigures(run: RunPageData): Figure[] {
       value: formatNumber(lastLoss(run)),
       note: 'mean of the last steps',
     })
-  if (last?.exact_match !== undefined) {
-    const before = evaluations[0]?.exact_match
-    const note =
-      before === undefined || evaluations.length < 2
-        ? 'word for word'
-        : `${formatShare(before)} before training`
-    figures.push({ name: 'Exact match', value: formatShare(last.exact_match), note })
+  const before = evaluations.length < 2 ? undefined : evaluations[0]
+  for (const [name, value] of last ? measuresOf(last) : []) {
+    const earlier = before && new Map(measuresOf(before)).get(name)
+    const note = earlier === undefined ? 'of held-out rows' : `${earlier} at first`
+    figures.push({ name: `${name[0]?.toUpperCase()}${name.slice(1)}`, value, note })
   }
   const privacy = done?.privacy ?? plan?.privacy
   if (privacy)

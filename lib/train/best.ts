@@ -3,7 +3,8 @@
  * evaluations alone, which checkpoints keep: a resumed run decides as an uninterrupted one.
  */
 import { badValue, type OptionSource } from '../core/schema.js'
-import type { Metric, TrainOptions } from '../options/options.js'
+import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../options/metrics.js'
+import type { TrainOptions } from '../options/options.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { DatasetConfig } from './dataset.js'
@@ -14,9 +15,6 @@ export interface RunEvaluation extends Evaluation {
   /** Optimizer steps made before it; 0 is before the first. */
   step: number
 }
-
-/** Metrics of which more is better. */
-const GREATER: ReadonlySet<Metric> = new Set<Metric>(['exact_match', 'accuracy', 'f1'])
 
 type BestOptions = Pick<
   TrainOptions,
@@ -38,15 +36,25 @@ export interface Standing {
 }
 
 /** The metric of an evaluation; NaN when it was not measured. */
-export function metricOf(metric: Metric, { loss, perplexity, ...found }: Evaluation): number {
-  const { exactMatch, accuracy, macroF1 } = found
-  return { loss, perplexity, exact_match: exactMatch, accuracy, f1: macroF1 }[metric] ?? Number.NaN
+export function metricOf(metric: Metric | CustomMetric, evaluation: Evaluation): number {
+  if (typeof metric !== 'string') return evaluation.scores?.[metric.name] ?? Number.NaN
+  const { loss, perplexity, exactMatch, accuracy, f1, macroF1, ...ofPairs } = evaluation
+  const named: Record<Metric, number | undefined> = {
+    loss,
+    perplexity,
+    exact_match: exactMatch,
+    accuracy,
+    f1: f1 ?? macroF1,
+    rewards_accuracies: ofPairs.rewardsAccuracies,
+    rewards_margins: ofPairs.rewardsMargins,
+  }
+  return named[metric] ?? Number.NaN
 }
 
 /** An evaluation improves by more than `earlyStoppingThreshold`, or it counts as one without improvement. */
 export function standing(evaluations: readonly RunEvaluation[], options: BestOptions): Standing {
   const { metricForBestModel: metric, earlyStoppingPatience: patience, earlyStoppingThreshold } = options
-  const sign = GREATER.has(metric) ? -1 : 1
+  const sign = isGreaterBetter(metric) ? -1 : 1
   let best: RunEvaluation | undefined
   let lowest = Number.NaN
   let without = 0
@@ -81,13 +89,13 @@ interface RunShape {
 /** @throws {ConfigError} when the best cannot be told, or not be kept */
 export function checkBest(options: BestOptions, run: RunShape, source: OptionSource): void {
   const { metricForBestModel, greaterIsBetter, loadBestModelAtEnd: loads, evalSteps } = options
-  const greater = GREATER.has(metricForBestModel)
+  const greater = isGreaterBetter(metricForBestModel)
   if (greaterIsBetter !== null && greaterIsBetter !== greater)
     throw badValue(
       source,
       'greaterIsBetter',
       greaterIsBetter,
-      `${greater}, or nothing: of ${metricForBestModel}, ${greater ? 'more' : 'less'} is better`,
+      `${greater}, or nothing: of ${metricName(metricForBestModel)}, ${greater ? 'more' : 'less'} is better`,
     )
   if (!decides(options)) return
   const [key, value] = loads
@@ -130,7 +138,8 @@ function overlap(one: DatasetConfig, other: DatasetConfig): boolean {
 export interface BestReport {
   /** Step of the best evaluation. */
   step: number
-  metric: Metric
+  /** Name of the metric. */
+  metric: string
   value: number
   /** Step of the last evaluation. */
   lastStep: number
@@ -150,7 +159,7 @@ export function bestReport(
   const { metricForBestModel: metric, loadBestModelAtEnd: loads } = options
   return {
     step: best.step,
-    metric,
+    metric: metricName(metric),
     value: metricOf(metric, best),
     lastStep: last.step,
     lastValue: metricOf(metric, last),

@@ -1,7 +1,10 @@
 /** Metrics of a classifier, from how often each class was predicted for each. */
 
 export interface ClassMetrics {
-  /** Share of rows whose class is predicted; of one class a row, micro F1 is the same. */
+  /**
+   * Share of rows whose class is predicted; of one class a row, micro F1 is the same. Of task `causal_lm`, the share of
+   * supervised tokens that are predicted, where `metricForBestModel` asks for it.
+   */
   accuracy?: number
   /** Mean over all classes of the harmonic mean of precision and recall; 0 for a class that neither data nor prediction has. */
   macroF1?: number

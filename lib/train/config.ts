@@ -25,6 +25,7 @@ import type { DeviceOption } from '../native/device.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { labelsSchema } from '../options/labels.js'
 import type { MemoryShape } from '../options/memory-shape.js'
+import { namedMetricSchema } from '../options/metrics.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { checkTask } from '../options/task.js'
@@ -123,6 +124,7 @@ export const configSchema = z.strictObject({
     .default(0)
     .describe('Share of `dataset` to hold out for evaluation, instead of `eval_dataset`.'),
   ...trainShape,
+  metricForBestModel: namedMetricSchema,
   device: deviceSchema,
   threads: threadsSchema.describe(
     'Number of threads. `auto` is `LOWRANK_THREADS`, else the number of cores available to the process.',

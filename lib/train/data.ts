@@ -47,8 +47,8 @@ export interface RunData {
   /** The rows themselves that are trained on; null for what is streamed. */
   examples: Examples | null
   evaluation: BatchSource | null
-  /** The same rows, one a batch. */
-  evaluationRows: BatchSource | null
+  /** The held-out rows themselves. */
+  evaluationExamples: Examples | null
   /** Content hash of the held-out data. */
   evaluationFingerprint: string | null
   /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
@@ -361,17 +361,17 @@ export function windowsOf(
   return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }
 }
 
-type HeldOut = Pick<RunData, 'evaluation' | 'evaluationRows' | 'evaluationFingerprint'>
+type HeldOut = Pick<RunData, 'evaluation' | 'evaluationExamples' | 'evaluationFingerprint'>
 
 async function heldOut(
   data: EncodedDataset | null,
   options: Omit<Shape, 'seed'>,
   rows?: Uint32Array,
 ): Promise<HeldOut> {
-  if (data === null) return { evaluation: null, evaluationRows: null, evaluationFingerprint: null }
+  if (data === null) return { evaluation: null, evaluationExamples: null, evaluationFingerprint: null }
   return {
     evaluation: inOrder(data, options, rows),
-    evaluationRows: inOrder(data, { ...options, packing: false, perDeviceTrainBatchSize: 1 }, rows),
+    evaluationExamples: { data, rows: rows ?? ascending(data.length) },
     evaluationFingerprint: await fingerprintRows(data, rows),
   }
 }

@@ -6,9 +6,7 @@ import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
 import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
 import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'
-
-/** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
-const PREFILL_CHUNK = 512
+import { decoderPlan } from '../planning/plans.js'
 
 /** Progress of processing a prompt. */
 export interface PromptProgress {
@@ -26,7 +24,10 @@ export interface DecodeControl {
 export class Decoder {
   readonly #base: BaseModel
   readonly #session: NativeSession
-  readonly #plans: { forward: PlanOptions }
+  readonly #name: string
+  readonly #plan: PlanOptions
+  /** True if the session was opened for it, and is closed with it. */
+  readonly #owns: boolean
   /** Contents of the cache, in order. */
   #cached: number[] = []
   /** True if the cache holds keys of a text that may become long, whose frequencies can be others. */
@@ -34,10 +35,16 @@ export class Decoder {
   /** Tokens of the last prompt that were in the cache already. */
   reused = 0
 
-  private constructor(base: BaseModel, session: NativeSession, plans: { forward: PlanOptions }) {
+  private constructor(
+    base: BaseModel,
+    session: NativeSession,
+    { name, plan, owns }: { name: string; plan: PlanOptions; owns: boolean },
+  ) {
     this.#base = base
     this.#session = session
-    this.#plans = plans
+    this.#name = name
+    this.#plan = plan
+    this.#owns = owns
   }
 
   /** @param capacity tokens of the cache: of prompts with their answers */
@@ -45,20 +52,24 @@ export class Decoder {
     base: BaseModel,
     adapters: readonly ActiveAdapter[],
     capacity: number,
-    chunk = PREFILL_CHUNK,
+    chunk?: number,
   ): Promise<Decoder> {
-    const plans = {
-      forward: {
-        mode: 'forward' as const,
-        tokens: Math.min(capacity, chunk),
-        sequences: 1,
-        headRows: 1,
-        kvCapacity: capacity,
-        precision: base.precision,
-      },
-    }
-    const session = await base.lifetime.use(() => openActive(base, adapters, plans))
-    return new Decoder(base, session, plans)
+    const plan = decoderPlan(capacity, base.precision, chunk)
+    const session = await base.lifetime.use(() => openActive(base, adapters, { forward: plan }))
+    return new Decoder(base, session, { name: 'forward', plan, owns: true })
+  }
+
+  /**
+   * On a session that is open, and stays so.
+   * @param name of one of its plans, as `decoderPlan` makes it
+   */
+  static on(base: BaseModel, session: NativeSession, name: string, plan: PlanOptions): Decoder {
+    return new Decoder(base, session, { name, plan, owns: false })
+  }
+
+  /** Tokens of the cache. */
+  get capacity(): number {
+    return this.#plan.kvCapacity ?? 0
   }
 
   /**
@@ -80,7 +91,7 @@ export class Decoder {
     this.#cached.length = past
     const progress = () => onPromptProgress?.({ tokens: past, totalTokens: prompt.length })
     progress()
-    const chunk = this.#plans.forward.tokens
+    const chunk = this.#plan.tokens
     while (prompt.length - past > chunk) {
       const tokens = prompt.slice(past, past + chunk)
       await this.#forward({ tokens, past, reach, rows: new Int32Array(0) }, signal)
@@ -101,8 +112,8 @@ export class Decoder {
     }
   }
 
-  close(): Promise<void> {
-    return closeSession(this.#session, this.#plans)
+  async close(): Promise<void> {
+    if (this.#owns) await closeSession(this.#session, { [this.#name]: this.#plan })
   }
 
   /** Empties the cache where a text of this length has other frequencies than the keys in it. */
@@ -122,7 +133,7 @@ export class Decoder {
 
   async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<{ token?: number }> {
     const result = await this.#base.lifetime.use(() =>
-      settled(() => this.#session.forward('forward', input), signal),
+      settled(() => this.#session.forward(this.#name, input), signal),
     )
     this.#cached.push(...input.tokens)
     return result

@@ -36,6 +36,10 @@ export interface Evaluation extends PreferenceMetrics, ClassMetrics {
   supervisedTokens: number
   /** Share of rows answered word for word, where `metricForBestModel` asks for it. */
   exactMatch?: number
+  /** Mean over rows of the F1 of words of the generated answer, where `metricForBestModel` asks for it. */
+  f1?: number
+  /** Mean over rows of a metric of the program's own, by its name. */
+  scores?: Readonly<Record<string, number>>
 }
 
 /** Callbacks and signal of an evaluation. */

@@ -2,10 +2,11 @@
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
-import { parseOptions, toFileKeys } from '../core/schema.js'
+import { parseOptions } from '../core/schema.js'
 import { memoryOptions } from '../options/memory-shape.js'
+import { metricName } from '../options/metrics.js'
 import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from '../options/optimizers.js'
-import { type RunOptions, type TrainOptions, trainSchema } from '../options/options.js'
+import { fileOptions, type RunOptions, type TrainOptions } from '../options/options.js'
 import { scheduleAt } from '../options/schedules.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -58,7 +59,7 @@ export function identityOf(
   { fingerprint, evaluationFingerprint, now }: RunData,
 ): RunIdentity {
   const kept = Object.entries(options).filter(([key]) => !FREE.has(key))
-  const named = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
+  const named = fileOptions(Object.fromEntries(kept))
   return {
     base: base.files.fingerprint,
     quantization: describeBoth(base),
@@ -80,7 +81,7 @@ export function factsOf(
   { base, data, evaluation, now, ...identity }: RunIdentity,
   options: RunOptions,
 ): Record<string, string> {
-  const named = toFileKeys(trainSchema, options) as Record<string, unknown>
+  const named = fileOptions(options)
   const optimizer = inMemory(named.optimizer)
   return {
     'base model': base,
@@ -199,7 +200,7 @@ export function continuedEvaluations(
       (one) => metric !== 'loss' && Number.isNaN(metricOf(metric, one)) && !Number.isNaN(one.loss),
     )
   )
-    throw notExact(path, 'metric_for_best_model', there.metric_for_best_model, metric)
+    throw notExact(path, 'metric_for_best_model', there.metric_for_best_model, metricName(metric))
   const early = evaluations.find(
     (_, i) => i + 1 < evaluations.length && standing(evaluations.slice(0, i + 1), options).stops,
   )

@@ -8,7 +8,6 @@ import { snakeKey } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { GrowingFile } from '../io/growing-file.js'
 import { CATEGORIES, type PlanRow } from '../native/addon.js'
-import { METRICS } from '../options/options.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { TrainEvent, TrainStep } from './events.js'
 import type { Samples } from './samples.js'
@@ -77,7 +76,11 @@ const preference = Object.fromEntries(
 
 /** Metrics of a classifier. */
 const classes = {
-  accuracy: share.optional().describe('classification: share of rows whose class is predicted'),
+  accuracy: share
+    .optional()
+    .describe(
+      'classification: share of rows whose class is predicted; causal_lm: share of supervised tokens predicted correctly, if it is the metric_for_best_model',
+    ),
   macro_f1: share.optional().describe('classification: mean F1 of the classes'),
   micro_f1: share.optional().describe('classification: F1 of all classes counted together'),
   matthews_correlation: z
@@ -90,7 +93,7 @@ const classes = {
 
 const bestReport = z.object({
   step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
-  metric: z.enum(METRICS),
+  metric: z.string().describe('Its name'),
   value: z.number().describe('Metric in the best evaluation'),
   last_step: stepFromStart.describe('Optimizer steps made before the last evaluation'),
   last_value: z.number().describe('Metric in the last evaluation'),
@@ -180,6 +183,13 @@ export const trainEvents = [
       exact_match: share
         .optional()
         .describe('Share of rows answered word for word, if metric_for_best_model is exact_match'),
+      f1: share
+        .optional()
+        .describe('causal_lm: mean F1 of the words of answers, if metric_for_best_model is f1'),
+      scores: z
+        .record(z.string(), z.number())
+        .optional()
+        .describe('Mean of a metric of the program, by its name'),
     })
     .describe('The held-out data was evaluated'),
   z

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { packageRoot } from '../core/root.js'
 import { toFileKeys } from '../core/schema.js'
 import { addon, type Category } from '../native/addon.js'
-import { trainSchema } from '../options/options.js'
+import { fileOptions, trainSchema } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth } from '../weights/quantization.js'
 import type { RunData } from './data.js'
@@ -31,9 +31,9 @@ export function startEvent(
   const { description } = adapter
   const { isa, threads } = addon().cpu()
   const trained = description.spec.parameters.filter((parameter) => parameter.trained)
-  const defaults = toFileKeys(trainSchema, trainSchema.parse({})) as Record<string, unknown>
-  const used = toFileKeys(trainSchema, options) as Record<string, unknown>
-  const evaluates = data.evaluationRows !== null && data.evaluationFingerprint !== null
+  const defaults = fileOptions(trainSchema.parse({}))
+  const used = fileOptions(options)
+  const evaluates = data.evaluationExamples !== null && data.evaluationFingerprint !== null
   return {
     event: 'start',
     version: packageVersion(),
@@ -51,7 +51,7 @@ export function startEvent(
     evaluation: evaluates
       ? {
           name: sources?.evalDataset ? nameOf(sources.evalDataset) : null,
-          rows: data.stats.evaluation?.rows ?? data.evaluationRows?.count(0) ?? null,
+          rows: data.stats.evaluation?.rows ?? data.evaluationExamples?.rows.length ?? null,
           hash: data.evaluationFingerprint ?? '',
         }
       : null,

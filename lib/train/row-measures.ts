@@ -2,11 +2,13 @@
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { IGNORE } from '../data/encoded-row.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import type { ScoredRow } from '../options/metrics.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { type Examples, rowByRow } from './data.js'
 import { Decoder } from './decoder.js'
+import type { EvaluateControl } from './evaluate.js'
 import { contextLength, decodeText, generateSchema } from './generate.js'
-import { endIds, formatOf } from './prompting.js'
+import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
 /** Options that size the measurement. */
 export interface RowShape {
@@ -66,6 +68,37 @@ export async function textOf(tokenizer: WorkerTokenizer, ids: Iterable<number>):
   return text + (await stream.end())
 }
 
+/** Extra tokens that an answer may have beyond the longest in the data. */
+const SPARE_TOKENS = 8
+
+/** Tokens after which an answer to one of the questions is cut. */
+function answerLimit(questions: readonly (Question | null)[]): number {
+  return Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
+}
+
+/**
+ * Rows with their answers.
+ * @param matched true for each row that is answered word for word, and so need not be asked again
+ */
+export async function scoredRows(
+  tokenizer: WorkerTokenizer,
+  questions: readonly (Question | null)[],
+  matched: readonly boolean[],
+  ask: (questions: readonly (Question | null)[], limit: number) => Promise<string[]>,
+): Promise<ScoredRow[]> {
+  const texts = (ids: (Int32Array | undefined)[]) =>
+    Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
+  const expected = await texts(questions.map((question) => question?.answer))
+  const prompts = await texts(questions.map((question) => question?.prompt))
+  const open = questions.map((question, row) => (matched[row] ? null : question))
+  const answers = await ask(open, answerLimit(questions))
+  return expected.map((text, row) => ({
+    prompt: prompts[row] as string,
+    expected: text,
+    prediction: matched[row] ? text : (answers[row] as string),
+  }))
+}
+
 /**
  * Answers by greedy generation; empty where a row asks nothing, or leaves no room for an answer. An abort rejects with
  * the signal's reason.
@@ -82,26 +115,40 @@ export async function answers(
   const asked = questions.filter((question) => question !== null && question.prompt.length < room)
   const longest = Math.max(0, ...asked.map((question) => question?.prompt.length ?? 0))
   if (longest === 0) return questions.map(() => '')
-  const tokenizer = await base.tokenizer()
-  const ends = await endIds(tokenizer, formatOf(base, adapters))
   const decoder = await Decoder.open(base, adapters, Math.min(longest + limit, room))
   try {
-    const found: string[] = []
-    for (const question of questions) {
-      signal?.throwIfAborted()
-      if (question === null || question.prompt.length >= room) {
-        found.push('')
-        continue
-      }
-      const { prompt } = question
-      const most = Math.min(limit, room - prompt.length)
-      const text = decodeText(decoder, tokenizer, prompt, ends, most, generateSchema.parse({}), { signal })
-      let next = await text.next()
-      while (!next.done) next = await text.next()
-      found.push(next.value.text)
-    }
-    return found
+    return await answersBy(decoder, base, formatOf(base, adapters), questions, limit, { signal })
   } finally {
     await decoder.close()
   }
+}
+
+/** The same by a decoder that is open; answers end where its cache does. */
+export async function answersBy(
+  decoder: Decoder,
+  base: BaseModel,
+  format: KnownFormat,
+  questions: readonly (Question | null)[],
+  limit: number,
+  { signal, onProgress }: EvaluateControl = {},
+): Promise<string[]> {
+  const tokenizer = await base.tokenizer()
+  const ends = await endIds(tokenizer, format)
+  const room = Math.min(decoder.capacity, contextLength(base))
+  const found: string[] = []
+  for (const question of questions) {
+    signal?.throwIfAborted()
+    const most = Math.min(limit, room - (question?.prompt.length ?? room))
+    if (question === null || most < 1) {
+      found.push('')
+      continue
+    }
+    const options = generateSchema.parse({})
+    const text = decodeText(decoder, tokenizer, question.prompt, ends, most, options, { signal })
+    let next = await text.next()
+    while (!next.done) next = await text.next()
+    found.push(next.value.text)
+    onProgress?.({ batches: found.length, totalBatches: questions.length })
+  }
+  return found
 }

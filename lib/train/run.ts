@@ -20,7 +20,7 @@ import { optimizerState } from '../options/optimizers.js'
 import type { RunOptions } from '../options/options.js'
 import { remarksOnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
-import { EVAL_PLAN, inFolder, MATCH_PLAN } from '../planning/plans.js'
+import { EVAL_PLAN, inFolder } from '../planning/plans.js'
 import { rulesOf, strategyToFile } from '../strategies/index.js'
 import { privacyRemarks } from '../strategies/privacy-report.js'
 import { weightCacheSettings } from '../weights/cache.js'
@@ -31,9 +31,9 @@ import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, evaluateBatches } from './evaluate.js'
 import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
-import { countMatches } from './exact-match.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
+import { HeldOutAnswers } from './held-out-answers.js'
 import {
   canonical,
   checkLength,
@@ -95,6 +95,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #data: RunData['stats'] | undefined
   #format: RunData['format'] | undefined
   #asked: RunData['asked'] | undefined
+  #heldOut: HeldOutAnswers | undefined
   #resumed: Resumed | null = null
   #evaluations: readonly RunEvaluation[] = []
   #kept: KeptSteps | undefined
@@ -264,6 +265,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#data = data.stats
       this.#format = data.format
       this.#asked = data.asked
+      if (data.evaluationExamples !== null)
+        this.#heldOut = new HeldOutAnswers(this.#setup, options, data.evaluationExamples)
       this.#recordFormat()
       await this.#breathe()
       const identity = identityOf(base, options, evalFraction, data)
@@ -505,7 +508,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
    */
   async #evaluate(
     session: NativeSession,
-    { evaluation: source, evaluationRows: rows }: RunData,
+    { evaluation: source }: RunData,
     state: TrainingState,
     steps: Steps,
   ): Promise<EvalEvent | undefined> {
@@ -519,12 +522,14 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         () =>
           steps.evaluate?.(session, source, control) ?? evaluateBatches(session, EVAL_PLAN, source, control),
       )
-      const matches = options.metricForBestModel === 'exact_match' ? rows : null
-      const exactMatch =
-        matches && (await use(() => countMatches(session, MATCH_PLAN, matches, control))).exactMatch
-      const own = { step, ...found, ...(exactMatch === null ? {} : { exactMatch }) }
+      const measured = async () =>
+        ranks.isFirst ? await this.#heldOut?.measure(session, control) : undefined
       // It may decide which step is the best, and where the run ends.
-      const evaluation = await ranks.firsts('evaluation', async () => own)
+      const evaluation = await ranks.firsts('evaluation', async () => ({
+        step,
+        ...found,
+        ...(await use(measured)),
+      }))
       evaluations.push(evaluation)
       return { event: 'eval', ...evaluation }
     } catch (error) {

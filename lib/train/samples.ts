@@ -1,11 +1,10 @@
 /** Examples of a run's effect: a few rows, held out if possible, answered by the base and by the adapter. */
 import type { AdapterState, BaseModel } from '../base/base.js'
 import type { AskedRow } from '../data/asked-rows.js'
+import { ANSWER_TOKENS } from '../planning/plans.js'
 import { type Generation, generateSchema, generateText } from './generate.js'
 import type { KnownFormat } from './prompting.js'
 
-/** Tokens after which an answer is cut. */
-export const SAMPLE_TOKENS = 64
 /** All answers together take no longer than this; a model that is slower shows fewer rows. */
 const SAMPLE_MS = 30_000
 
@@ -17,7 +16,7 @@ export interface RunSample {
   expected: string
   base: string
   tuned: string
-  /** True if an answer was truncated after `SAMPLE_TOKENS`. */
+  /** True if an answer was truncated after `ANSWER_TOKENS`. */
   cut: boolean
 }
 
@@ -93,7 +92,7 @@ async function answer(
   system: string | null,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const asked = { ...(system === null ? {} : { system }), maxNewTokens: SAMPLE_TOKENS, signal }
+  const asked = { ...(system === null ? {} : { system }), maxNewTokens: ANSWER_TOKENS, signal }
   const text = generateText(base, adapters, prompt, { ...generateSchema.parse({}), ...asked }, format)
   for (;;) {
     const { done, value } = await text.next()

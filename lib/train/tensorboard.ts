@@ -101,11 +101,13 @@ function scalarsOf(line: MetricsLine): Scalar[] {
     )
   if (line.event !== 'step' && line.event !== 'eval') return []
   const group = line.event === 'step' ? 'train' : 'eval'
-  return Object.entries(line).flatMap(([key, value]): Scalar[] =>
+  const own = line.event === 'eval' ? Object.entries(line.scores ?? {}) : []
+  const named = Object.entries(line).flatMap(([key, value]): Scalar[] =>
     typeof value === 'number' && !NOT_DRAWN.has(key)
       ? [[`${group}/${key.replace(/^(rewards|logps)_/, '$1/')}`, value]]
       : [],
   )
+  return [...named, ...own.map(([name, value]): Scalar => [`eval/${name}`, value])]
 }
 
 /** A summary event of some values at a step. */

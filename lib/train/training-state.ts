@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
-import { camelKey, snakeKey } from '../core/schema-shape.js'
+import { camelKey, isRecord, snakeKey } from '../core/schema-shape.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import { placeOf } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'
@@ -140,13 +140,16 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
 function evaluationsOf(list: unknown): RunEvaluation[] {
   // JSON has no word for a loss that is not finite.
   const number = (value: unknown) => (typeof value === 'number' ? value : Number.NaN)
-  return ((Array.isArray(list) ? list : []) as Record<string, unknown>[]).map((one) => ({
+  return ((Array.isArray(list) ? list : []) as Record<string, unknown>[]).map(({ scores, ...one }) => ({
     ...Object.fromEntries(Object.entries(one).map(([key, value]) => [camelKey(key), number(value)])),
     step: number(one.step),
     loss: number(one.loss),
     perplexity: number(one.perplexity),
     tokens: number(one.tokens),
     supervisedTokens: number(one.supervised_tokens),
+    ...(isRecord(scores)
+      ? { scores: Object.fromEntries(Object.entries(scores).map(([name, value]) => [name, number(value)])) }
+      : {}),
   }))
 }
 

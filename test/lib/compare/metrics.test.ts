@@ -1,12 +1,14 @@
 import { expect, test } from 'vitest'
-import { metricsOf, scoresOf, wordF1 } from '../../../lib/compare/metrics.js'
+import { metricsOf, scoresOf } from '../../../lib/compare/metrics.js'
+import { wordF1 } from '../../../lib/train/answer-scores.js'
 
 const results = {
   matched: [true, false],
   accuracies: [1, 0.5],
-  predictions: ['a b', 'b'],
-  expected: ['a b', 'b c'],
-  prompts: ['one', 'two'],
+  rows: [
+    { prompt: 'one', expected: 'a b', prediction: 'a b' },
+    { prompt: 'two', expected: 'b c', prediction: 'b' },
+  ],
 }
 
 test('metrics are a number for each row', () => {

@@ -97,6 +97,17 @@ describe('the page of a run', () => {
     expect(html.replace(/<script>.*<\/script>/s, '')).not.toMatch(/>NaN|"NaN|[ "]Infinity|undefined/)
   })
 
+  it('shows what evaluations measured beside the loss', () => {
+    const html = page([
+      ...[start, plan, evaluation(0, 3, { f1: 0.25, scores: { '<own>': 2 } }), step(1)],
+      ...[evaluation(1, 2, { f1: 0.75, scores: { '<own>': 4 } }), done(1)],
+    ])
+    expect(html).toContain('<dt>F1</dt><dd class="value">75%</dd><dd class="aside">25% at first</dd>')
+    expect(html).toContain('<dt>&lt;own&gt;</dt><dd class="value">4</dd>')
+    expect(html).toMatch(/>F1<\/th><th[^>]*>&lt;own&gt;<\/th>/)
+    expect(html).toMatch(/>75%<\/td><td[^>]*>4<\/td>/)
+  })
+
   it('shows what models and users wrote as text', () => {
     const hostile = '</script><script>alert(1)</script>'
     const right = '\u05E9\u05DC\u05D5\u05DD \u202Eabc'

@@ -135,10 +135,13 @@ test('wrong use is one error', async () => {
     [() => run(plain), 'task classification needs a head for classes'],
     [() => refused({ beta: 0.1 }), 'beta is 0.1, expected it to be absent with task classification'],
     [() => refused({ trainOn: 'all' }), 'trainOn is "all"'],
-    [() => refused({ metricForBestModel: 'exact_match' }), 'loss, accuracy or f1 with task classification'],
     [
-      () => run(plain, { task: 'causal_lm', metricForBestModel: 'f1' }),
-      'since task causal_lm has no classes',
+      () => refused({ metricForBestModel: 'exact_match' }),
+      'one of loss, accuracy, f1 with task classification',
+    ],
+    [
+      () => run(plain, { task: 'causal_lm', metricForBestModel: 'rewards_margins' }),
+      'one of loss, perplexity, exact_match, accuracy, f1 with task causal_lm',
     ],
     [() => run(plain, { task: 'causal_lm', classWeights: 'balanced' }), 'it belongs to classification'],
     [() => model.generate('Hello'), 'generate()'],

@@ -9,7 +9,7 @@ import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
-import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
+import type { DoneEvent, EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
@@ -52,18 +52,22 @@ async function run(adapter: Adapter, more: Partial<TrainOptions> & TrainControl 
   const events: TrainEvent[] = []
   for await (const event of adapter.train(data, { ...options, ...more }).events()) events.push(event)
   const steps = events.filter((event): event is TrainStep => event.event === 'step')
-  return { steps, evaluations: events.filter((event): event is EvalEvent => event.event === 'eval') }
+  const evaluations = events.filter((event): event is EvalEvent => event.event === 'eval')
+  return { steps, evaluations, done: events.at(-1) as DoneEvent }
 }
 
 test('dpo begins at ln 2 in every packing, and prefers the chosen answers of held-out pairs in the end', async () => {
-  const { steps, evaluations } = await run(await attach(), { evalFraction: 0.25, maxSteps: 6 })
+  const control = { evalFraction: 0.25, maxSteps: 6, metricForBestModel: 'rewards_margins' as const }
+  const { steps, evaluations, done } = await run(await attach(), control)
   const [first] = steps
   expect(first?.loss).toBeCloseTo(Math.LN2, 15)
   expect(first).toMatchObject({ rewardsMargins: 0, rewardsAccuracies: 0 })
   expect(evaluations[0]?.loss).toBeCloseTo(Math.LN2, 15)
   expect(steps.at(-1)?.loss).toBeLessThan(0.5)
   expect(evaluations.at(-1)).toMatchObject({ rewardsAccuracies: 1 })
-  expect(evaluations.at(-1)?.rewardsMargins).toBeGreaterThan(0.1)
+  const margin = evaluations.at(-1)?.rewardsMargins
+  expect(margin).toBeGreaterThan(0.1)
+  expect(done.best).toMatchObject({ metric: 'rewards_margins', value: margin, step: 6 })
 })
 
 test('the reference is the adapter as the run begins, not the base', async () => {

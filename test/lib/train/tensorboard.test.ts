@@ -98,7 +98,16 @@ test('records are framed by checksums, as the format has them', () => {
 
 test('the numbers of a run are those of its record, and a resumed run has those of all its steps', async () => {
   const outputDir = scratchFolder()
-  await train({ maxSteps: 12, saveSteps: 4, evalSteps: 4, evalFraction: 0.2, outputDir })
+  const metricForBestModel = { name: 'words', score: () => 3 }
+  const control = {
+    maxSteps: 12,
+    saveSteps: 4,
+    evalSteps: 4,
+    evalFraction: 0.2,
+    outputDir,
+    metricForBestModel,
+  }
+  await train(control)
   const [runs] = readdirSync(join(outputDir, 'runs'))
   const place = join(outputDir, 'runs', runs as string)
   const [first] = readdirSync(place)
@@ -110,6 +119,7 @@ test('the numbers of a run are those of its record, and a resumed run has those 
   expect(found.get('train/grad_norm')).toEqual(steps.map(({ step, grad_norm }) => [step, close(grad_norm)]))
   const evaluations = lines.flatMap((line) => (line.event === 'eval' ? [line] : []))
   expect(found.get('eval/loss')).toEqual(evaluations.map(({ step, loss }) => [step, close(loss)]))
+  expect(found.get('eval/words')).toEqual(evaluations.map(({ step }) => [step, 3]))
   expect([...found.keys()]).toEqual(
     expect.arrayContaining(['train/learning_rate', 'train/epoch', 'memory/weights', 'memory/resident']),
   )
@@ -117,7 +127,7 @@ test('the numbers of a run are those of its record, and a resumed run has those 
   const config = messages(join(place, first as string))[1]?.get(5)?.[0]
   expect(String(config)).toContain('"learning_rate": 0.01')
 
-  await train({ maxSteps: 12, saveSteps: 4, evalSteps: 4, evalFraction: 0.2, outputDir, resume: true })
+  await train({ ...control, resume: true })
   const second = readdirSync(place).find((name) => name !== first) as string
   expect(readdirSync(join(outputDir, 'runs'))).toEqual([runs])
   const [, start] = messages(join(place, second))

@@ -1,0 +1,68 @@
+/** Metrics that the evaluations of a run are compared by: by name, or functions of a program. */
+import * as z from 'zod'
+import { callback } from '../core/arguments.js'
+import { flag, text, word } from '../core/schema.js'
+
+export const METRICS = [
+  'loss',
+  'perplexity',
+  'exact_match',
+  'accuracy',
+  'f1',
+  'rewards_accuracies',
+  'rewards_margins',
+] as const
+
+/**
+ * Metric for comparing evaluations: the mean loss, or its exponential; of `causal_lm` also the share of rows answered
+ * word for word, the share of supervised tokens predicted correctly, or the mean F1 of words of the answers; of a
+ * classifier the share of rows whose class is predicted, or the mean F1 of the classes; of pairs of answers the share of
+ * pairs whose chosen answer has the larger reward, or the mean difference of their rewards.
+ */
+export type Metric = (typeof METRICS)[number]
+
+/** A held-out row with its answer. */
+export interface ScoredRow {
+  prompt: string
+  expected: string
+  prediction: string
+}
+
+/** A user-defined metric, which scores each answer; the mean is reported. */
+export interface CustomMetric {
+  name: string
+  /** Returns a finite number for one row. */
+  score: (row: ScoredRow) => number
+  /** Whether a higher score is better. Default true. */
+  higherIsBetter?: boolean | undefined
+}
+
+export const customMetricSchema = z.strictObject({
+  name: text('a name'),
+  score: callback<CustomMetric['score']>(),
+  higherIsBetter: flag().optional(),
+})
+
+/** A metric of a config file, which has no functions. */
+export const namedMetricSchema = word(METRICS)
+  .default('loss')
+  .describe(
+    'Metric that evaluations are compared by: the loss; its exponential; the share of rows answered word for word; the share of supervised tokens predicted correctly; the mean F1 of the words of generated answers. Task `classification`: the share of rows whose class is predicted, or the mean F1 of the classes. Tasks `dpo` and `orpo`: the share of pairs preferred, or the mean margin of rewards.',
+  )
+
+export const metricSchema = z
+  .union([word(METRICS), customMetricSchema], {
+    error: `one of ${METRICS.join(', ')}, or { name, score }`,
+  })
+  .default('loss')
+
+const LOWER_IS_BETTER: readonly string[] = ['loss', 'perplexity'] satisfies Metric[]
+
+/** True if more of the metric is better. */
+export function isGreaterBetter(metric: Metric | CustomMetric): boolean {
+  return typeof metric === 'string' ? !LOWER_IS_BETTER.includes(metric) : (metric.higherIsBetter ?? true)
+}
+
+export function metricName(metric: Metric | CustomMetric): string {
+  return typeof metric === 'string' ? metric : metric.name
+}

@@ -1,0 +1,70 @@
+/** The answers of a run to its held-out rows, which evaluations measure beside the loss. */
+import type { AdapterState, BaseModel } from '../base/base.js'
+import { DataError } from '../core/errors.js'
+import { mean } from '../core/mean.js'
+import type { NativeSession, PlanOptions } from '../native/addon.js'
+import { metricName } from '../options/metrics.js'
+import type { TrainOptions } from '../options/options.js'
+import { isOfAnswers, isOfGenerated } from '../options/task.js'
+import { ANSWER_PLAN, MATCH_PLAN } from '../planning/plans.js'
+import { customScores, wordF1 } from './answer-scores.js'
+import { type Examples, rowByRow } from './data.js'
+import { Decoder } from './decoder.js'
+import type { EvaluateControl, Evaluation } from './evaluate.js'
+import { countMatches } from './exact-match.js'
+import { answersBy, questionsOf, scoredRows } from './row-measures.js'
+
+type Options = Pick<TrainOptions, 'task' | 'metricForBestModel' | 'maxSeqLength'>
+type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores'>
+
+export class HeldOutAnswers {
+  readonly #base: BaseModel
+  readonly #adapter: AdapterState
+  readonly #plans: Readonly<Record<string, PlanOptions>>
+  readonly #options: Options
+  readonly #examples: Examples
+
+  /**
+   * @param plans of the session that measures
+   * @throws {DataError} for a metric of generated answers where no held-out row asks for one
+   */
+  constructor(
+    { base, adapter, plans }: { base: BaseModel; adapter: AdapterState; plans: Record<string, PlanOptions> },
+    options: Options,
+    examples: Examples,
+  ) {
+    this.#base = base
+    this.#adapter = adapter
+    this.#plans = plans
+    this.#options = options
+    this.#examples = examples
+    const { task, metricForBestModel: metric } = options
+    if (isOfGenerated(task, metric) && questionsOf(examples).every((question) => question === null))
+      throw new DataError(
+        `metric_for_best_model is ${metricName(metric)}, but no held-out row has a prompt and an answer to it that is trained on; use loss, exact_match or accuracy, or other rows.`,
+        { metric: metricName(metric) },
+      )
+  }
+
+  /** The metric that evaluations are compared by, where it is one of answers. */
+  async measure(session: NativeSession, control: EvaluateControl): Promise<Measured> {
+    const { task, metricForBestModel: metric, maxSeqLength } = this.#options
+    if (!isOfAnswers(task, metric)) return {}
+    const rows = rowByRow(this.#examples, maxSeqLength)
+    const { exactMatch, accuracy, matched } = await countMatches(session, MATCH_PLAN, rows, control)
+    if (metric === 'exact_match') return { exactMatch }
+    if (metric === 'accuracy') return { accuracy }
+    const tokenizer = await this.#base.tokenizer()
+    const decoder = this.#decoder(session)
+    const answered = await scoredRows(tokenizer, questionsOf(this.#examples), matched, (open, limit) =>
+      answersBy(decoder, this.#base, this.#adapter.format, open, limit, control),
+    )
+    if (typeof metric === 'string') return { f1: mean(answered.map(wordF1)) }
+    return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
+  }
+
+  /** A new one for each evaluation, since what an earlier one has cached is of an earlier adapter. */
+  #decoder(session: NativeSession): Decoder {
+    return Decoder.on(this.#base, session, ANSWER_PLAN, this.#plans[ANSWER_PLAN] as PlanOptions)
+  }
+}
