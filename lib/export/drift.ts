@@ -1,6 +1,6 @@
 /**
- * Comparison of a written model with the model and adapters it was made of: both read the same short texts, and their
- * predictions at every position are compared. Arithmetic is fp32 on both sides, so only the weights differ.
+ * Compares a written model with the model and adapters it was made from: both process the same short texts, and their
+ * predictions at every position are compared. Both sides compute in fp32, so only the weights differ.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { DataError } from '../core/errors.js'
@@ -8,23 +8,23 @@ import type { PlanOptions } from '../native/addon.js'
 import { prepareEvaluation } from '../train/data.js'
 import type { DatasetConfig } from '../train/dataset.js'
 
-/** The distance of two models, over all positions of the sample. */
+/** Deviation between two models, over all positions of the sample. */
 export interface Drift {
-  /** Mean Kullback-Leibler divergence of the written model from the other, nats. */
+  /** Mean Kullback-Leibler divergence between the original's and the written model's predictions, in nats. */
   kl: number
-  /** Share of positions at which both expect the same token most. */
+  /** Fraction of positions at which both models predict the same top token. */
   top1Agreement: number
-  /** Largest difference of two logits. */
+  /** Largest absolute difference between two logits. */
   maxAbsLogitError: number
-  /** Positions that were compared. */
+  /** Number of positions compared. */
   positions: number
 }
 
-/** Sequences and tokens of each: enough to see a mistake, few enough for a moment's work. */
+/** Number and length of sequences: enough to reveal a mistake, few enough to be quick. */
 const SEQUENCES = 8
 const SEQUENCE_TOKENS = 64
 
-/** Prose, an instruction, code, figures, a list: text that any model has an opinion about. */
+/** Prose, an instruction, code, numbers, and a list, so that any model makes meaningful predictions. */
 const TEXTS = [
   'The river was low that summer, and the children walked across it to the old mill on the other side.',
   'Write a short answer: what does a thermometer measure, and in which units is it usually given?',
@@ -34,8 +34,8 @@ const TEXTS = [
 ]
 
 /**
- * Token ids for the comparison: the beginnings of a dataset's rows, or of a few texts of our own.
- * @throws {DataError} when nothing has two tokens
+ * Token ids for the comparison: the beginnings of a dataset's rows, or of a few built-in texts.
+ * @throws {DataError} when no text has at least two tokens
  */
 export async function sampleSequences(
   base: BaseModel,
@@ -73,13 +73,16 @@ async function fromDataset(
   return Array.from({ length: Math.min(SEQUENCES, source.count(0)) }, (_, i) => source.get(0, i).tokens)
 }
 
-/** A model with the adapters that act on it. */
+/** A model with its active adapters. */
 export interface Subject {
   base: BaseModel
   adapters: readonly ActiveAdapter[]
 }
 
-/** Compares two models of one vocabulary. An abort rejects with the signal's reason between two sequences. */
+/**
+ * Compares two models with the same vocabulary. Can be aborted between sequences; it then rejects with the signal's
+ * reason.
+ */
 export async function measureDrift(
   reference: Subject,
   written: Subject,
@@ -102,7 +105,7 @@ export async function measureDrift(
   return drift
 }
 
-/** Adds what one position shows; `kl` and `top1Agreement` are sums until all are done. */
+/** Adds the result of one position; `kl` and `top1Agreement` are sums until the end. */
 function addPosition(drift: Drift, expected: Float32Array, found: Float32Array): void {
   const [p, q] = [logSumExp(expected), logSumExp(found)]
   for (let i = 0; i < expected.length; i++) {

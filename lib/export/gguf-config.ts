@@ -1,7 +1,7 @@
 /**
- * Metadata of a GGUF file: hyperparameters and divisors of the rotary frequencies. For a
- * model from such a file it is copied byte for byte. Before anything is written, it is read as a
- * reader would, and must give the graph of the model.
+ * Metadata of a GGUF file: hyperparameters and divisors of the rotary frequencies. A model loaded from a GGUF file
+ * keeps its metadata byte for byte. Before anything is written, the metadata is parsed as a reader would and must
+ * reproduce the model's graph.
  */
 import { basename } from 'node:path'
 import type { BaseModel } from '../base/base.js'
@@ -22,26 +22,26 @@ import { float32Bytes } from '../peft/floats.js'
 /** Metadata and remarks of a GGUF file. */
 export interface GgufDescription {
   fields: GgufField[]
-  /** Divisors of the rotary frequencies, `[head_dim / 2]`, where there are some. */
+  /** Divisors of the rotary frequencies, `[head_dim / 2]`, if the model has any. */
   ropeFactors: Float32Array | undefined
-  /** Factors of LongRoPE, by their key in the config. */
+  /** LongRoPE factors, by their config key. */
   longFactors: Map<string, Float32Array>
-  /** Differences in programs that read the file, as sentences. */
+  /** Differences in how other programs run the file, as sentences. */
   remarks: string[]
 }
 
-/** Keys about the file, not the model. */
+/** Keys that describe the file rather than the model. */
 const OF_THE_FILE =
   /^(general\.(file_type|quantization_version|quantized_by|alignment)|split\..*|quantize\..*|lowrank\..*)$/
 
-/** @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot say */
+/** @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot represent */
 export async function describeGguf(base: BaseModel): Promise<GgufDescription> {
   const description = base.files.kind === 'gguf' ? await described(base) : await describe(base)
   requireSameGraph(base, description)
   return description
 }
 
-/** As the file has it that the model came from. */
+/** The metadata of the GGUF file from which the model was loaded. */
 async function described({ files, graph }: BaseModel): Promise<GgufDescription> {
   const fields = await copiedFields(await readGgufHeader(files.path))
   const own = fields.filter(({ key }) => !OF_THE_FILE.test(key))
@@ -81,10 +81,10 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   }
 }
 
-/** Tokens that llama.cpp looks up in the vocabulary of a model with the name of Phi-3, and does not load it without. */
+/** Tokens that llama.cpp looks up for any model named Phi-3, failing to load it if they are missing. */
 const PHI3_TOKENS = ['</s>', '<unk>', '<s>', '<|endoftext|>']
 
-/** The name of a model, without that of Phi-3 where the vocabulary is another one, as of Phi-4. */
+/** The model name, without "Phi-3" if the vocabulary is a different one, as in Phi-4. */
 function nameFor(name: string, fields: readonly GgufField[]): string {
   const tokens = fields.find(({ key }) => key === 'tokenizer.ggml.tokens')?.value
   const own = Array.isArray(tokens) && PHI3_TOKENS.every((token) => (tokens as unknown[]).includes(token))
@@ -125,7 +125,7 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   add(f32, 'attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps)
   for (const [key, value] of numbers?.(config) ?? []) if (typeof value === 'number') add(f32, key, value)
   if (window !== undefined || alwaysWindow) add(u32, 'attention.sliding_window', window ?? 0)
-  // Without a layer that has none, no layer ends a period.
+  // If every layer has a window, use a period longer than the model, so that no layer ends one.
   const period = windows.indexOf(undefined) + 1 || graph.layers + 1
   if (window !== undefined && windowPeriod !== undefined) add(u32, 'attention.sliding_window_pattern', period)
   const [rope] = graph.ropes as [Rotary]
@@ -147,7 +147,7 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   return own.map((make) => make(architecture))
 }
 
-/** @throws {UnsupportedError} where llama.cpp would take the heads for others */
+/** @throws {UnsupportedError} when llama.cpp would misinterpret the attention heads */
 function refuseHeads({ graph, name }: BaseModel): void {
   const { heads, headDim } = headsOf(graph)
   const hidden = embeddingOf(graph).cols
@@ -158,7 +158,7 @@ function refuseHeads({ graph, name }: BaseModel): void {
   )
 }
 
-/** Divisors of LongRoPE, by their key. */
+/** LongRoPE divisors, by their config key. */
 function longFactors(config: Record<string, unknown>, graph: Graph): GgufDescription['longFactors'] {
   const { scaling } = ropeParameters(ropeOfFile(config, graph))
   const lists = Object.keys(LONG_FACTORS).flatMap((key): [string, Float32Array][] =>
@@ -174,7 +174,7 @@ function divisors(config: Record<string, unknown>, graph: Graph): Float32Array {
   return Float32Array.from(invFreq, (frequency, i) => pow(theta, -i / invFreq.length) / frequency)
 }
 
-/** The config of the rotation that the keys of the file describe: that of layers without a window. */
+/** The rotary config that the file's keys describe: that of layers without a sliding window. */
 function ropeOfFile(config: Record<string, unknown>, { ropes, family }: Graph): Record<string, unknown> {
   const byLayer = ropes.length > 1 && ggufArchitecture(family).windowPeriod !== undefined
   return byLayer ? ropeOfLayers(config, 'full_attention') : config
@@ -192,7 +192,7 @@ function windowRemarks(graph: Graph): string[] {
   ]
 }
 
-/** The divisors as tensors of the file. */
+/** The divisors as tensors in the file. */
 export function ropeTensors({ ropeFactors, longFactors }: GgufDescription): GgufInput[] {
   return namedFactors(ropeFactors, longFactors).map(([name, factors]) => ({
     name,
@@ -213,10 +213,13 @@ function namedFactors(
   return ropeFactors ? [[ROPE_FACTORS, ropeFactors], ...long] : long
 }
 
-/** Relative difference of rotary frequencies that rounding to fp32 can make. */
+/** Largest relative difference in rotary frequencies caused by rounding to fp32. */
 const ROUNDING = 1e-6
 
-/** Reads what was put together: what comes out must be the model, whatever in the config has no place in the file. */
+/**
+ * Parses the generated metadata and requires it to reproduce the model, which catches config settings the file cannot
+ * hold.
+ */
 function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDescription): void {
   const { fields, ropeFactors, longFactors } = description
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
@@ -243,7 +246,7 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
 function difference(expected: Graph, found: Graph, positions: number): string | undefined {
   const shape = ({ layers, vocabSize, weights }: Graph) => JSON.stringify([layers, vocabSize, weights])
   if (shape(expected) !== shape(found)) return 'the list of its weights'
-  // A window as long as the context never limits attention.
+  // A window as large as the context has no effect, so it counts as none.
   const windows = (graph: Graph) =>
     windowsOf(graph).map((window) => (window !== undefined && window < positions ? window : 0))
   if (windows(expected).join() !== windows(found).join()) return 'the windows of its attention'
@@ -266,7 +269,7 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
     : 'the scaling of its rotary embedding'
 }
 
-/** @throws {UnsupportedError} for a weight that has no name there */
+/** @throws {UnsupportedError} for a weight that has no name in GGUF */
 export function nameInGguf(name: string, family: string): string {
   const found = ggufName(name, ggufArchitecture(family).names)
   if (found !== undefined) return found

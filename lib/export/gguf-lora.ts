@@ -1,6 +1,6 @@
 /**
- * An adapter alone as a GGUF file, for llama.cpp to apply to its base. The format has A and B of each weight and one alpha
- * for all: what else scales an adapter is multiplied into its A and B.
+ * Writes an adapter alone as a GGUF file that llama.cpp can apply to the base. The format stores A and B of each weight
+ * and a single alpha, so all other scaling is multiplied into A and B.
  */
 import { basename } from 'node:path'
 import { type ActiveAdapter, atRank, type BaseModel } from '../base/base.js'
@@ -25,8 +25,8 @@ const TYPES = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const
 
 /**
  * Writes the adapter.
- * @throws {ConfigError} when there is not exactly one
- * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
+ * @throws {ConfigError} unless there is exactly one
+ * @throws {UnsupportedError} for an adapter that is not a sum of low-rank products at linear layers
  */
 export async function writeGgufLora(
   path: string,
@@ -72,7 +72,7 @@ export async function writeGgufLora(
   await writeGguf(path, fields, tensors, control)
 }
 
-/** The format has factors alone. */
+/** The format can only store low-rank factors. */
 function refuseTrained({ trained, spec }: AdapterDescription): void {
   const embedding = adaptedEmbedding(spec)
   const whole = trained[0]?.name
@@ -92,11 +92,11 @@ function theOnly(adapters: readonly ActiveAdapter[]): ActiveAdapter {
   )
 }
 
-/** Name of the weight of a linear. */
+/** Name of a linear layer's weight. */
 function adaptedWeight({ graph }: BaseModel, target: string): string {
   const weight = graph.weights.find(({ name }) => name === `${target}.weight`)
   if (weight !== undefined) return weight.name
-  // llama.cpp would apply it to the embedding too, in the wrong shape.
+  // With tied weights, llama.cpp would also apply it to the embedding, in the wrong shape.
   throw new UnsupportedError(
     `the adapter changes ${target}, which shares its weight with the embedding, and gguf-lora does not support that; export the merged model as gguf.`,
     { target },

@@ -1,4 +1,4 @@
-/** A model with its adapters merged, as one GGUF file. */
+/** Writes a model with its adapters merged as one GGUF file. */
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
 import { permutedHeads } from '../formats/gguf-names.js'
@@ -11,7 +11,7 @@ import { describeGguf, nameInGguf, ropeTensors } from './gguf-config.js'
 import { formatFields } from './prompting.js'
 import { type MergeBase, type OutTensor, outTensors, WeightReader } from './weights.js'
 
-/** By type of most weights: the type in the file, and the number that `general.file_type` has for it. */
+/** For each dtype: the type of most tensors in the file, and its number in `general.file_type`. */
 const TYPES = {
   f32: { type: 'F32', file: 0 },
   f16: { type: 'F16', file: 1 },
@@ -23,10 +23,10 @@ const Q8_0_BLOCK = 32
 
 /**
  * Writes the file.
- * @param dtype of the matrices; norms and biases are F32, and so is what programs cannot use otherwise
- * @returns what programs that read the file do otherwise, in words
- * @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot say
- * @throws {ConfigError} for a number that does not fit the dtype
+ * @param dtype of the matrices; norms, biases, and tensors that programs cannot use otherwise are F32
+ * @returns differences in how other programs run the file, as sentences
+ * @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot represent
+ * @throws {ConfigError} for a value that does not fit the dtype
  */
 export async function writeGgufModel(
   path: string,
@@ -61,7 +61,7 @@ export async function writeGgufModel(
 
 function typeOf({ kind, cols }: OutTensor, dtype: FileType): FileType {
   if (kind === 'vector') return 'f32'
-  // As llama.cpp's own tool does with rows that are no whole blocks.
+  // Rows that are not whole blocks fall back to f16, as in llama.cpp's quantization tool.
   return dtype === 'q8_0' && cols % Q8_0_BLOCK !== 0 ? 'f16' : dtype
 }
 

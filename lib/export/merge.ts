@@ -1,4 +1,4 @@
-/** A model with its adapters merged, as a Hugging Face folder in 16 or 32 bits. */
+/** Writes a model with its adapters merged as a Hugging Face folder in 16 or 32 bits. */
 import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
 import type { SafetensorsInput } from '../formats/safetensors.js'
 import type { Subject } from './drift.js'
@@ -8,8 +8,8 @@ import { type MergeBase, nearestFileType, outTensors, WeightReader } from './wei
 const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const satisfies Record<string, ModelDtype>
 
 /**
- * @returns names of the files
- * @throws {ConfigError} for a number that does not fit the dtype
+ * @returns the file names
+ * @throws {ConfigError} for a value that does not fit the dtype
  */
 export async function writeMerged(
   path: string,

@@ -1,22 +1,22 @@
-/** The Modelfile of Ollama: where the weights are, how a chat becomes a prompt, and where an answer ends. */
+/** Ollama's Modelfile: where the weights are, how a chat becomes a prompt, and where an answer ends. */
 
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Turns, Wrapping } from './turns.js'
 
-/** Ollama's own choice is smaller than most models take; what it reserves grows with this. */
+/** Ollama's default is smaller than most models support, but its memory reservation grows with the context. */
 const LARGEST_CONTEXT = 8192
 
 export interface ModelfileParts {
-  /** File names, within the folder. */
+  /** File names, relative to the folder. */
   model: string
   adapter: string | undefined
   turns: Turns | undefined
-  /** Prompt format of its training; null if unknown. */
+  /** Prompt format used in training; null if unknown. */
   format: PromptFormat | null
-  /** Texts that end an answer. */
+  /** Stop sequences. */
   stops: readonly string[]
-  /** Tokens that the model takes. */
+  /** Context length of the model, in tokens. */
   context: number | undefined
 }
 
@@ -33,7 +33,7 @@ export function modelfileText({ model, adapter, turns, format, stops, context }:
   return `${lines.join('\n')}\n`
 }
 
-/** True if the system prompt of the training can be written into a Modelfile; raw text has none. */
+/** True if the system prompt used in training can be written in a Modelfile; raw text has none. */
 export function saysSystem({ form, system }: PromptFormat, turns: Turns | undefined): boolean {
   if (form === 'raw' || system === null) return true
   return turns !== undefined && turns.system !== null && !system.includes('"""')
@@ -43,19 +43,19 @@ function rawTemplate({ prefix, suffix }: PromptFormat): string {
   return `${literal(prefix)}{{ .Prompt }}${literal(suffix)}`
 }
 
-/** A Modelfile has no escapes within three quotes; a text that holds three itself cannot be said. */
+/** Modelfiles have no escapes within triple quotes, so text containing triple quotes cannot be written. */
 function quoted(text: string): string {
   return `"""${text}"""`
 }
 
-/** True if every text of a template can be written into a Modelfile. */
+/** True if every text of a template can be written in a Modelfile. */
 export function fitsModelfile(turns: Turns): boolean {
   return !goTemplate(turns).includes('"""') && !turns.defaultSystem.includes('"""')
 }
 
 /**
- * The template in the language of Go, as Ollama runs it: over `.Messages`, of which the first is the system prompt if
- * there is one, and with `.System`, the same prompt.
+ * The template in Go's template language, as run by Ollama: it iterates over `.Messages`, which start with the system
+ * prompt if there is one; `.System` holds the same prompt.
  */
 export function goTemplate({ system, user, assistant, between, opening, generation }: Turns): string {
   const around = ({ before, after }: Wrapping, content: string) =>
@@ -78,12 +78,12 @@ export function goTemplate({ system, user, assistant, between, opening, generati
   return `${start}{{ range $i, $m := .Messages }}${branches.join('')}{{ end }}${literal(generation)}`
 }
 
-/** Text that stands for itself. */
+/** Escapes text that contains template delimiters. */
 function literal(text: string): string {
   return text.includes('{{') ? `{{ ${JSON.stringify(text)} }}` : text
 }
 
-/** The end tokens, what closes an answer, and what opens the next turn. */
+/** Stop sequences: the end tokens, the text that closes an answer, and the text that opens the next turn. */
 export function stopTexts(tokenizer: Tokenizer, turns: Turns | undefined): string[] {
   const special = (text: string) => {
     const [, token] = /^\s*(<[^<>\s]+>)/.exec(text) ?? []

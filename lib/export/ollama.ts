@@ -1,4 +1,6 @@
-/** A folder for `ollama create`: the model as a GGUF file, perhaps the adapter as another, and a Modelfile. */
+/**
+ * Writes a folder for `ollama create`: the model as a GGUF file, optionally the adapter as another, and a Modelfile.
+ */
 import { join } from 'node:path'
 import type { TensorControl } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
@@ -20,8 +22,8 @@ export const ADAPTER_FILE = 'adapter.gguf'
 
 /**
  * Writes the folder.
- * @param options.separate leaves the model as it is and writes the adapter beside it
- * @returns names of the files, and what Ollama does otherwise, in words
+ * @param options.separate leave the model unchanged and write the adapter as a separate file
+ * @returns the file names, and differences in how Ollama runs the model, as sentences
  */
 export async function writeOllama(
   path: string,
@@ -30,7 +32,7 @@ export async function writeOllama(
   control: TensorControl,
 ): Promise<{ files: string[]; remarks: string[] }> {
   const { base } = subject
-  // One that cannot be made ends the worker, and not this process.
+  // Validates the tokenizer in its worker first, so that a bad one cannot crash this process.
   await base.tokenizer()
   const own = await base.tokenizerSource()
   const format = exportedFormat(subject)

@@ -1,4 +1,4 @@
-/** Options of writing models, shared by the API and the command line. */
+/** Options for writing models, shared by the API and the command line. */
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, numberWithin, positive, word } from '../core/schema.js'
@@ -6,13 +6,13 @@ import type { DatasetConfig } from '../train/dataset.js'
 import type { Drift } from './drift.js'
 
 export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const
-/** The formats of bitsandbytes, for what is held so. */
+/** bitsandbytes formats, available if the model is held in the same quantization. */
 export const QUANTIZED_DTYPES = ['nf4', 'fp4', 'int8'] as const
 export const SAVE_DTYPES = [...MODEL_DTYPES, ...QUANTIZED_DTYPES] as const
 /** Default of `maxLoss`. */
 export const MAX_LOSS = 0.1
 export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
-/** Types of GGUF files. */
+/** Data types of GGUF files. */
 export const FILE_TYPES = [...MODEL_DTYPES, 'q8_0'] as const
 export const EXPORT_DTYPES = [...FILE_TYPES, ...QUANTIZED_DTYPES] as const
 export const MERGE_BASES = ['trained', 'original'] as const
@@ -20,92 +20,96 @@ export const MERGE_BASES = ['trained', 'original'] as const
 /** Options of `Model.save` and `Adapter.merge`. */
 export interface SaveOptions {
   /**
-   * Default: 16 bits, `f16` for files that are F16 or quantized GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes
-   * and scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantized
+   * Default: `f16` for F16 files and quantized GGUF, else `bf16`. `nf4`, `fp4`, and `int8` write the codes and scales
+   * of a model held in that quantization, as bitsandbytes stores them; weights that adapters change are quantized
    * again.
    */
   dtype?: (typeof SAVE_DTYPES)[number]
   /**
-   * The weights to which the adapters are added. `trained` (default): the weights as stored, dequantized, which
-   * is what the adapter was trained against. `original`: the weights of the model's files.
+   * The weights to which the adapters are added. `trained` (default): the weights as held in memory, dequantized, which
+   * the adapter was trained against. `original`: the weights in the model's files.
    */
   onto?: (typeof MERGE_BASES)[number]
   /**
-   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is
-   * quantized again, from 0 to 1. Default 0.1; beyond it nothing is written. 1 allows any loss.
+   * For `nf4`, `fp4`, and `int8` only: the largest fraction of the adapters' change that may be lost to requantization,
+   * from 0 to 1. Default 0.1; if more would be lost, nothing is written. 1 allows any loss.
    */
   maxLoss?: number
-  /** Write into a place that exists. Default false: an error. */
+  /** Overwrite existing files at the destination. Default false: an existing destination is an error. */
   force?: boolean
-  /** Largest size of one file of weights, in bytes. Default 5e9. */
+  /** Maximum size of a weight file, in bytes. Default 5e9. */
   maxShardBytes?: number
-  /** Load what was written and compare it with the model and its adapters. Default true. */
+  /** Load the result and compare it with the model and its adapters. Default true. */
   check?: boolean
-  /** Text to compare on; default a few lines that come with the package. */
+  /** Text to compare on. Default: a few lines included in the package. */
   checkDataset?: DatasetConfig | string
-  /** Called as bytes are written, and read back for the check. */
+  /** Called as bytes are written, and as they are read back for the check. */
   onProgress?: (progress: WriteProgress) => void
-  /** Stops the work; nothing is left half written. */
+  /** Cancels the operation; no partial file is left behind. */
   signal?: AbortSignal
 }
 
 /** Options of `Model.export` and `Adapter.export`. */
 export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
   /**
-   * `safetensors`: a folder, as `save` writes it; `gguf`: one file with the adapters merged in; `gguf-lora`: one file
+   * `safetensors`: a folder, as written by `save`; `gguf`: one file with the adapters merged; `gguf-lora`: one file
    * with the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile.
    */
   format: (typeof EXPORT_FORMATS)[number]
   /**
-   * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as `save` for `safetensors`. `q8_0` (8 bits in
-   * blocks of 32) only for `gguf` and `ollama`; `nf4`, `fp4` and `int8` only for `safetensors`.
+   * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as in `save` for `safetensors`. `q8_0` (8 bits in
+   * blocks of 32) is only for `gguf` and `ollama`; `nf4`, `fp4`, and `int8` are only for `safetensors`.
    */
   dtype?: (typeof EXPORT_DTYPES)[number]
-  /** Only of `ollama`: the base and the adapter as two files in place of one merged. Default false. */
+  /** For `ollama` only: write base and adapter as two files instead of one merged file. Default false. */
   separateAdapter?: boolean
 }
 
-/** Progress of writing. */
+/** Progress of writing a model. */
 export interface WriteProgress {
-  /** `merge`: adapters into quantized weights; `write`: tensors into files; `check`: reading them back. */
+  /**
+   * `merge`: merging adapters into quantized weights; `write`: writing tensors to files; `check`: reading them back.
+   */
   phase: 'merge' | 'write' | 'check'
   doneBytes: number
   totalBytes: number
 }
 
-/** Written files and their properties. */
+/** The written files and how they compare with the model. */
 export interface Written {
   /** Path of the folder or file. */
   output: string
-  /** Names of the files, within the folder; of a single file its own. */
+  /** File names within the folder, or the name of a single file. */
   files: string[]
-  /** Differences in other programs that load the files, as sentences. Usually empty. */
+  /** Differences in how other programs run the files, as sentences. Usually empty. */
   remarks: string[]
-  /** Distance from the model and its adapters; null when it was not asked for. */
+  /** Deviation from the model and its adapters; null if `check` is false. */
   check: Drift | null
-  /** The surviving part of the adapters; null unless they were merged into quantized weights. */
+  /** How much of the adapters survived; null unless they were merged into quantized weights. */
   survival: Survival | null
 }
 
-/** The part of the adapters that survives merging into quantized weights. */
+/** How much of the adapters survives merging into quantized weights. */
 export interface Survival {
-  /** Share of their change that the written weights still have, by projection: 1 is all of it, 0 nothing. */
+  /**
+   * Fraction of the adapters' change present in the written weights, measured by projection: 1 is all of it, 0 none.
+   */
   kept: number
-  /** Norm of what the written weights differ by from the exact sum, in norms of the change. */
+  /** Norm of the difference between the written weights and the exact sum, relative to the norm of the change. */
   error: number
-  /** The same of every tensor. */
+  /** The same values for each tensor. */
   tensors: { name: string; kept: number; error: number }[]
 }
 
-/** An option that was given with a format that does not use it. */
+/** An option given with a format that does not use it. */
 export interface Misfit {
   option: 'separateAdapter' | 'maxShardBytes' | 'maxLoss' | 'dtype'
   value: string | number | boolean
-  /** The formats that it is for, in words. */
+  /** The formats it applies to, in words. */
   formats: string
 }
 
-/** Checks the options of an export for contradictions, independent of the model. */
+/** Checks the options of an export for contradictions, independently of the model. */
 export function misfitOf({
   format,
   dtype,
@@ -136,7 +140,7 @@ const shared = {
   maxShardBytes: positive().optional(),
   maxLoss: numberWithin(0, 1, 'a number from 0 to 1').optional(),
   check: flag().default(true),
-  /** Read by `datasetOf`. */
+  /** Parsed by `datasetOf`. */
   checkDataset: z.unknown().optional(),
   onProgress: callback<NonNullable<SaveOptions['onProgress']>>().optional(),
   signal: abortSignal().optional(),

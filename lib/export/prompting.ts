@@ -1,23 +1,26 @@
-/** Prompt format of the training in written models: a record, and remarks about the parts it cannot express. */
+/**
+ * The training prompt format in exported models: recorded in the files, with remarks about parts that cannot be
+ * expressed.
+ */
 
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../formats/prompt-format.js'
 import { formatOf, isRecorded } from '../train/prompting.js'
 import type { Subject } from './drift.js'
 
-/** The format of the model with its adapters; null where nothing says so. */
+/** The prompt format of the model with its adapters; null if unknown. */
 export function exportedFormat({ base, adapters }: Subject): PromptFormat | null {
   const format = formatOf(base, adapters)
   return isRecorded(format) ? format : null
 }
 
-/** The record in the metadata of a GGUF file. */
+/** The prompt format as GGUF metadata. */
 export function formatFields(subject: Subject): GgufField[] {
   const format = exportedFormat(subject)
   return format === null ? [] : [ggufField.string(GGUF_PROMPT_FORMAT, JSON.stringify(formatToFile(format)))]
 }
 
-/** Remarks for other programs, which do not read the record; sentences. */
+/** Remarks for users of other programs, which ignore the record; sentences. */
 export async function formatRemarks(subject: Subject): Promise<string[]> {
   const format = exportedFormat(subject)
   if (format === null) return []

@@ -1,8 +1,7 @@
 /**
- * A model that is held quantized as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it
- * is: the very codes and scales that are held, so that loading and saving changes no bit. Weights that adapters change
- * are quantized again with them, which may undo what was trained; so what is left of it is measured before anything is
- * written.
+ * Writes a quantized model as a Hugging Face folder in bitsandbytes format, which transformers loads directly. It
+ * stores the exact codes and scales held in memory, so saving and loading changes no bits. Weights that adapters change
+ * are requantized, which may undo training, so the surviving part is measured before anything is written.
  */
 import type { BaseModel } from '../base/base.js'
 import { type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
@@ -35,7 +34,7 @@ const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const
 
 const NAMES: Readonly<Record<QuantizedType, string>> = { nf4: 'NF4', fp4: 'FP4', int8: 'int8' }
 
-/** @throws {ConfigError} when the model is not held so */
+/** @throws {ConfigError} when the model is not held in this quantization */
 export function checkHeldAs({ base }: Subject, dtype: QuantizedType): void {
   if (base.quantization.type === dtype) return
   throw new ConfigError(
@@ -47,15 +46,16 @@ export function checkHeldAs({ base }: Subject, dtype: QuantizedType): void {
 /** Options of `writeQuantized`. */
 export interface QuantizedMerge {
   onto: MergeBase
-  /** As of `SaveOptions`. */
+  /** As in `SaveOptions`. */
   maxLoss: number
   onProgress: SaveOptions['onProgress']
 }
 
 /**
- * @param subject its base is held quantized
- * @returns names of the files, and what is left of the adapters; null without any
- * @throws {ConfigError} when more of them would be lost than `maxLoss`; nothing is written then
+ * Writes the model.
+ * @param subject a model held quantized, with its adapters
+ * @returns the file names, and how much of the adapters survives; null without adapters
+ * @throws {ConfigError} when more than `maxLoss` of the adapters would be lost; nothing is written then
  */
 export async function writeQuantized(
   path: string,
@@ -91,12 +91,15 @@ export async function writeQuantized(
   }
 }
 
-/** True if a weight is written as codes: transformers supports only linears, so embedding and head are decoded. */
+/**
+ * True if a weight is written as codes. transformers supports this only for linear layers, so embedding and head are
+ * decoded.
+ */
 function isHeldQuantized({ formats, graph }: BaseModel, weight: string): boolean {
   return isQuantizedFormat(formats[weight]) && !embeddingWeights(graph).includes(weight)
 }
 
-/** Quantizes the weights that adapters change into another model; null where there are none. */
+/** Merges the weights that adapters change into another model and requantizes them; null if there are none. */
 async function merge(
   merged: NativeModel,
   reader: WeightReader,
@@ -119,7 +122,7 @@ async function merge(
   return { ...shares(total), tensors: each }
 }
 
-/** All of a zero change survives. */
+/** If the change is zero, all of it survives. */
 function shares({ change, kept, error }: MergeSums): Omit<Survival, 'tensors'> {
   if (change === 0) return { kept: 1, error: 0 }
   return { kept: kept / change, error: Math.sqrt(error / change) }
@@ -138,21 +141,21 @@ function refuseLoss(base: BaseModel, { kept, error, tensors }: Survival, maxLoss
 
 function unquantized(base: BaseModel, tensor: OutTensor, reader: WeightReader): SafetensorsInput {
   const { kind, tensors } = base.files
-  // GGUF files mix dtypes; transformers computes with one.
+  // GGUF files mix dtypes, but transformers computes with a single one.
   const type =
     kind === 'gguf' ? nearestFileType(base) : exactFormat(tensors.get(tensor.weight)?.dtype ?? 'F32')
   const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
   return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
 }
 
-/** A weight and the tensors that bitsandbytes keeps beside it. */
+/** A weight and the additional tensors that bitsandbytes stores with it. */
 async function quantized(
   base: BaseModel,
   native: NativeModel,
   tensor: OutTensor,
 ): Promise<SafetensorsInput[]> {
   const packed = () => translatedAsync(() => native.packed(tensor.weight).promise)
-  // Its parts may lie far apart in the file, so each is asked for when its turn comes.
+  // Parts may be far apart in the file, so each is read when it is written.
   const part: Part = (choose) => async () => choose(await packed()) ?? new Uint8Array()
   const type = base.quantization.type as QuantizedType
   if (type === 'int8') return int8Parts(tensor, part)
@@ -209,7 +212,7 @@ function fourBitParts(
   return own
 }
 
-/** Quantization state of a weight as bitsandbytes stores it, in the format of Python's json. */
+/** Quantization state of a weight as bitsandbytes stores it, formatted like Python's json module. */
 function quantState(
   type: FourBit,
   shape: readonly number[],
@@ -221,14 +224,14 @@ function quantState(
   return `${begin}, "nested_blocksize": ${NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": ${pythonFloat(nestedOffset)}}`
 }
 
-/** The shortest digits that read back as the number, with an exponent below 1e-4, as Python writes them. */
+/** The shortest digits that round-trip, with an exponent below 1e-4, as Python formats floats. */
 function pythonFloat(value: number): string {
   const size = Math.abs(value)
   if (size !== 0 && size < 1e-4) return value.toExponential().replace(/e-(\d)$/, 'e-0$1')
   return Number.isInteger(value) ? `${value}.0` : String(value)
 }
 
-/** The dtype that transformers computes in, of a model that was quantized here. */
+/** The dtype in which transformers computes, for a model quantized by lowrank. */
 function computeDtype(base: BaseModel): TorchDtype {
   const { kind, config } = base.files
   if (kind === 'gguf') return nearestFileType(base) === 'f16' ? 'float16' : 'bfloat16'
@@ -236,7 +239,7 @@ function computeDtype(base: BaseModel): TorchDtype {
   return dtype === 'float32' || dtype === 'float16' ? dtype : 'bfloat16'
 }
 
-/** As in the model's files, if they were quantized so; else as transformers writes it. */
+/** The config from the model's files if they had this quantization; else as transformers writes it. */
 function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<string, unknown> {
   const { quantization } = base
   const { config, path } = base.files
@@ -249,7 +252,7 @@ function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<s
   return {
     _load_in_4bit: !int8,
     _load_in_8bit: int8,
-    // For int8 the defaults that transformers writes.
+    // For int8, the defaults that transformers writes.
     bnb_4bit_compute_dtype: int8 ? 'float32' : computeDtype(base),
     bnb_4bit_quant_storage: 'uint8',
     bnb_4bit_quant_type: int8 ? 'fp4' : quantization.type,
@@ -265,15 +268,11 @@ function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<s
 }
 
 /**
- * The magnitudes of FP4 in the order of its codes, in twelfths: two bits of exponent and one of mantissa, without a
- * sign.
+ * FP4 magnitudes in the order of their codes, in twelfths: two exponent bits and one mantissa bit, without the sign.
  */
 const FP4_TWELFTHS = [0, 0.0625, 8, 12, 4, 6, 2, 3]
 
-/**
- * The numbers that the sixteen codes stand for; those of NF4 are from Dettmers et al. 2023, arXiv 2305.14314, appendix
- * E.
- */
+/** Values of the sixteen codes; NF4's are from Dettmers et al. 2023, arXiv 2305.14314, appendix E. */
 const CODES: Readonly<Record<FourBit, readonly number[]>> = {
   nf4: [
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -289,8 +288,8 @@ function codeTable(type: FourBit): Uint8Array {
 }
 
 /**
- * The numbers that codes of scales stand for: a dynamic map (Dettmers 2016, arXiv 1511.04561) of seven decades, of
- * which each has twice as many steps as the one below.
+ * Values of the scale codes: a dynamic map (Dettmers 2016, arXiv 1511.04561) of seven decades, each with twice as many
+ * steps as the one below.
  */
 function scaleTable(): Uint8Array {
   const values = [0, 1]
@@ -306,7 +305,7 @@ function scaleTable(): Uint8Array {
   return checkedTable(Float32Array.from(values).sort(), SCALE_TABLE)
 }
 
-/** In fp32 with fused steps, from both ends to the middle, as torch counts. */
+/** Computed in fp32 with fused steps, from both ends to the middle, like torch.linspace. */
 function linspace(start: number, end: number, count: number): number[] {
   const step = Math.fround(Math.fround(end - start) / (count - 1))
   return Array.from({ length: count }, (_, i) =>
@@ -314,7 +313,7 @@ function linspace(start: number, end: number, count: number): number[] {
   )
 }
 
-/** A table must be the one that the reader of such files asks for. */
+/** Verifies that a table is exactly the one expected by readers of such files. */
 function checkedTable(values: Float32Array, sha256: string): Uint8Array {
   const bytes = new Uint8Array(values.buffer)
   if (tableHash(bytes) === sha256) return bytes

@@ -1,4 +1,4 @@
-/** Writing a model with its adapters, from the check of the options to the check of what was written. */
+/** Writes a model with its adapters: validates the options, writes the files, and checks the result. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type BaseModel, checkWritesText, type ReopenOptions } from '../base/base.js'
@@ -33,12 +33,12 @@ import { exportedFormat, formatRemarks } from './prompting.js'
 import { checkHeldAs, writeQuantized } from './quantized.js'
 import { outputTaken } from './weights.js'
 
-/** Callbacks and signal of writing a model. */
+/** Callbacks and signal for writing a model. */
 type Control = { [Key in 'onProgress' | 'signal']: SaveOptions[Key] | undefined } & {
   checkDataset: DatasetConfig | undefined
 }
 
-/** The written files, and how they are loaded for the comparison. */
+/** The written files, and how to load them for the comparison. */
 interface Product {
   files: string[]
   remarks: string[]
@@ -46,7 +46,7 @@ interface Product {
   reopen(options: ReopenOptions): Promise<Reopened>
 }
 
-/** Something that was loaded to be compared, and what frees it. */
+/** A reloaded model or adapter, with a function that frees it. */
 interface Reopened {
   subject: Subject
   close(): Promise<void>
@@ -54,7 +54,7 @@ interface Reopened {
 
 /**
  * Writes a Hugging Face folder.
- * @param name of the function that the options were given to, for messages
+ * @param name of the calling function, for error messages
  */
 export async function saveModel(
   subject: Subject,
@@ -90,7 +90,7 @@ export async function saveModel(
   })
 }
 
-/** Writes any of the formats. */
+/** Exports in any of the formats. */
 export async function exportModel(
   subject: Subject,
   path: string,
@@ -134,12 +134,12 @@ export async function exportModel(
   })
 }
 
-/** @throws {ConfigError} when something is there and `force` is not given */
+/** @throws {ConfigError} when the path exists and `force` is not set */
 export function refuseTaken(path: string, force: boolean): void {
   if (!force && existsSync(path)) throw outputTaken(path)
 }
 
-/** The same numbers added to other weights are another model, however well the shapes agree. */
+/** Rejects adapters trained on another base: they would make a different model even if the shapes match. */
 function refuseOtherBase({ base, adapters }: Subject): void {
   for (const { state } of adapters) {
     if (state.trainedOn === null || state.trainedOn === base.files.fingerprint) continue
@@ -170,7 +170,7 @@ function tensorControl({ onProgress, signal }: Control): TensorControl {
   }
 }
 
-/** Takes the sample first, since what cannot be checked should be known before hours of writing. */
+/** Samples the comparison data first, so that a bad dataset fails before hours of writing. */
 async function writeChecked(
   subject: Subject,
   path: string,
@@ -186,7 +186,7 @@ async function writeChecked(
     const drift = check ? await readBack(subject, product, sequences, control) : null
     return { output: path, files, remarks, check: drift, survival }
   }
-  // An adapter that is being trained stands still meanwhile, so that everything is of one step.
+  // Holds off training updates of the adapters, so that everything written is from one step.
   const still = subject.adapters.reduce(
     (inner, { state }) =>
       () =>
@@ -250,7 +250,7 @@ async function reopenOllama(
   }
 }
 
-/** An adapter file over the base that it was written from. */
+/** Loads an adapter file onto the base it was exported from. */
 async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
   const { description, parameters } = await openGgufAdapter(path, base.graph, base.sites)
   const native = addon().createAdapter(description.spec, { trainable: false, device: base.device })

@@ -1,6 +1,6 @@
 /**
- * Structure of a chat template that can be expressed in another language: the texts around each turn. It is derived by
- * rendering conversations, not by name, and only believed when it gives the same text for all of them.
+ * The structure of a chat template in a form that other template languages can express: the texts around each turn. It
+ * is derived by rendering sample conversations, and accepted only if it reproduces all of them exactly.
  */
 
 import { renderChats } from '../data/encode-dataset.js'
@@ -14,21 +14,19 @@ export interface Wrapping {
   after: string
 }
 
-/** Rules that turn a chat into a prompt. The initial BOS is not included. */
+/** Rules that turn a chat into a prompt. The initial BOS token is not included. */
 export interface Turns {
-  /**
-   * The system prompt: a turn of its own, or inside the first or the last turn of the user. Null where it is refused.
-   */
+  /** System prompt: a separate turn, or inside the first or last user turn. Null if the template rejects it. */
   system: (Wrapping & { place: 'turn' | 'first' | 'last' }) | null
   user: Wrapping
   assistant: Wrapping
-  /** Before every turn of the user but the first. */
+  /** Text before every user turn except the first. */
   between: string
-  /** At the start, where the chat has no system prompt. */
+  /** Text at the start of a chat without a system prompt. */
   opening: string
-  /** System prompt of a chat that has none; empty for no text. */
+  /** Default system prompt; empty if none. */
   defaultSystem: string
-  /** Opens the answer. */
+  /** Text that opens the answer. */
   generation: string
 }
 
@@ -36,7 +34,7 @@ const USER = ['qwvzaxu', 'qwvzbxu', 'qwvzcxu']
 const ASSISTANT = ['qwvzaxs', 'qwvzbxs']
 const SYSTEM = 'qwvzsystem'
 
-/** A conversation of so many turns of the user, with the answers between. */
+/** A conversation with `users` user turns and the answers between them. */
 function conversation(users: number, system: boolean, answered = false): ChatMessage[] {
   const messages: ChatMessage[] = system ? [{ role: 'system', content: SYSTEM }] : []
   for (let i = 0; i < users; i++) {
@@ -47,9 +45,10 @@ function conversation(users: number, system: boolean, answered = false): ChatMes
 }
 
 /**
- * @param bos what is put before the prompt anyway; empty for nothing
- * @param asked options of prompts
- * @returns undefined for a template that does something else, or depends on the date
+ * Derives the turns of a tokenizer's chat template.
+ * @param bos text that is prepended to every prompt anyway; may be empty
+ * @param asked options of prompts, such as template variables
+ * @returns undefined for a template that does not fit this structure, or depends on the date
  */
 export async function turnsOf(
   source: TokenizerSource,
@@ -74,7 +73,7 @@ export async function turnsOf(
   )
   const [later, closed, answered, ...checks] = texts
   const [one, two] = checks
-  // A template that refuses these conversations is one that cannot be described.
+  // A template that rejects these conversations cannot be described.
   if (!isText(one) || !isText(two) || !isText(closed) || !isText(answered) || later !== one) return undefined
   const second = checks[plain.length + 1]
   const turns = derive({ one, closed, two, answered, withSystem: isText(second) ? second : undefined }, bos)
@@ -86,11 +85,11 @@ export async function turnsOf(
 const isText = (text: unknown): text is string => typeof text === 'string'
 
 interface Rendered {
-  /** One turn of the user, with and without the opening of an answer. */
+  /** One user turn, with and without the opening of an answer. */
   one: string
   closed: string
   two: string
-  /** One turn and its answer. */
+  /** One turn with its answer. */
   answered: string
   /** Two turns after a system prompt. */
   withSystem: string | undefined
@@ -130,16 +129,16 @@ function derive({ one, closed, two, answered, withSystem }: Rendered, bos: strin
   return withSystem === undefined ? turns : addSystem(turns, withSystem)
 }
 
-/** Adds the position of the system prompt, and the text without one. */
+/** Adds the position of the system prompt, and the text used without one. */
 function addSystem(turns: Turns, text: string): Turns | undefined {
   const [first, second] = USER as [string, string]
   const [head = '', tail] = cut(text, SYSTEM)
-  // A template that leaves system prompts out has none.
+  // A template that drops system prompts has none.
   if (tail === undefined) return turns
   const { before } = turns.user
   const reached = (word: string) => tail.indexOf(word)
   if (reached(first) < 0) {
-    // In the last turn: after the first.
+    // If the system prompt is in the last turn, it follows the first one.
     const open = head.lastIndexOf(turns.between + before)
     const inner = cut(tail, second)[0]
     if (open < 0 || inner === undefined) return undefined
@@ -177,7 +176,7 @@ function cut(text: string, word: string): [string, string] | [] {
   return at < 0 ? [] : [text.slice(0, at), text.slice(at + word.length)]
 }
 
-/** The prompt of a chat, as the Jinja template would give it, the BOS at the start aside. */
+/** The prompt of a chat, as the Jinja template would render it, without the initial BOS. */
 export function renderTurns(turns: Turns, messages: readonly ChatMessage[]): string {
   const { system, user, assistant, between, opening, defaultSystem, generation } = turns
   const asked = messages.find(({ role }) => role === 'system')?.content as string | undefined

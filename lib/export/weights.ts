@@ -1,7 +1,7 @@
 /**
- * The weights of a model on their way into a file: which tensors there are, where each comes from, and its rows with
- * the adapters added, a piece at a time. Weights come as they are held, so that a file holds what was trained against,
- * or once more from the model's own files.
+ * The weights of a model on their way into a file: which tensors to write, the source of each, and its rows with the
+ * adapters added, one chunk at a time. Weights are read as held in memory, so that a file matches what was trained
+ * against, or again from the model's files.
  */
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -17,28 +17,28 @@ import {
 import { translatedAsync } from '../native/errors.js'
 import { exactFormat } from '../weights/weights.js'
 
-/** The weights to which adapters are added: as stored (dequantized), or those of the files. */
+/** The weights to which adapters are added: as held in memory (dequantized), or as in the model's files. */
 export type MergeBase = 'trained' | 'original'
 
-/** A tensor of the file that is written. */
+/** A tensor to be written. */
 export interface OutTensor {
   /** Hugging Face name. */
   name: string
   rows: number
   cols: number
   kind: GraphWeight['kind']
-  /** The weight of the graph that it is read from. */
+  /** The graph weight from which it is read. */
   weight: string
   /** The node whose adapters are added to it. */
   target?: string
 }
 
-/** Pieces of about this size are in memory at a time. */
+/** Approximate size of a chunk in memory. */
 const PIECE_BYTES = 16 << 20
 
 /**
- * The tensors of a model with adapters, in the order of its graph. A tied head, where an adapter changes it or the
- * embedding, becomes a tensor of its own; otherwise it stays tied.
+ * The tensors of a model with adapters, in graph order. A tied head becomes a separate tensor if an adapter changes it
+ * or the embedding; otherwise it stays tied.
  */
 export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]): OutTensor[] {
   const { graph } = base
@@ -81,8 +81,8 @@ export class WeightReader {
 
   /**
    * The rows of a tensor in a file's type.
-   * @param form rows and elements as GGUF files have them
-   * @throws {ConfigError} for a number that the type cannot hold
+   * @param form layout of rows and elements in GGUF files
+   * @throws {ConfigError} for a value that the type cannot hold
    */
   async *rows(
     tensor: OutTensor,
@@ -110,8 +110,8 @@ export class WeightReader {
   }
 
   /**
-   * Puts a tensor that the base holds quantized into another model, with the adapters added and quantized again.
-   * @returns what is left of the adapters
+   * Adds the adapters to a tensor held quantized, requantizes it, and stores it in another model.
+   * @returns how much of the adapters survives
    */
   async mergeInto(merged: NativeModel, tensor: OutTensor): Promise<MergeSums> {
     const { native, close } = await this.#open(tensor)
@@ -134,7 +134,7 @@ export class WeightReader {
 
   async #open({ weight, kind }: OutTensor): Promise<{ native: NativeModel; close: () => Promise<void> }> {
     if (this.#from === 'trained') return { native: this.#base.native, close: async () => undefined }
-    // A model of its own for each tensor, so that no two are in memory.
+    // Uses a temporary model per tensor, so that no two tensors are in memory at once.
     const source = this.#base.files.tensors.get(weight) as TensorSource
     const format = kind === 'vector' ? 'f32' : exactFormat(source.dtype)
     const native = addon().createModel(this.#base.graph)
@@ -149,8 +149,8 @@ export class WeightReader {
 }
 
 /**
- * The 16-bit type that loses least of a model's own files: f16 for F16 and for GGML's blocks, whose scales are f16,
- * else bf16.
+ * The 16-bit type that loses the least precision for a model's files: f16 for F16 and for GGML blocks, whose scales are
+ * f16, else bf16.
  */
 export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
   const matrices = base.graph.weights.filter(({ kind }) => kind === 'matrix')

@@ -1,4 +1,4 @@
-/** Models in the hub's cache: its blobs, whose names are their hashes. */
+/** Lists the models in the Hub cache by their blobs, which are named by content hash. */
 import { readdir, readlink, stat } from 'node:fs/promises'
 import { basename, join, sep } from 'node:path'
 import { HubCache } from './cache.js'
@@ -9,15 +9,15 @@ export interface HubBlob extends Expected {
   /** `owner/name`. */
   repo: string
   path: string
-  /** Paths in the repository, of all its commits. */
+  /** Paths in the repository, in any of its commits. */
   names: string[]
-  /** Records of blobs that were found right. */
+  /** Records of verified blobs. */
   checked: CheckedFiles
 }
 
 const HASH = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/
 
-/** The blobs of all models, repository by repository. */
+/** The blobs of all models, grouped by repository. */
 export async function listHubBlobs(cacheDir: string): Promise<HubBlob[]> {
   const found: HubBlob[] = []
   for (const folder of (await readdir(cacheDir).catch(() => [])).sort()) {
@@ -36,14 +36,14 @@ export async function listHubBlobs(cacheDir: string): Promise<HubBlob[]> {
   return found
 }
 
-/** Reads a blob whole. A damaged one is not used from then on, whatever was found earlier. */
+/** Reads and verifies a whole blob. A damaged one is no longer used, even if it was verified earlier. */
 export async function isWhole({ path, hash, size, checked }: HubBlob): Promise<boolean> {
   const right = await hasContent(path, { hash, size })
   await (right ? checked.record(path, { hash, size }) : checked.forget({ hash, size }))
   return right
 }
 
-/** By hash, the paths of the links to it. */
+/** Maps each hash to the paths that link to it. */
 async function namesOfBlobs(snapshots: string): Promise<Map<string, Set<string>>> {
   const names = new Map<string, Set<string>>()
   for (const commit of await readdir(snapshots).catch(() => []))

@@ -1,7 +1,7 @@
 /**
- * One repository in the cache that Hugging Face's Python library keeps: `models--owner--name` with `blobs` named by
- * hash, `snapshots/<commit>` of links to them, and `refs` that say at which commit a branch stands. What is put here
- * Python finds, and the other way round. One thing is added, in a folder of its own: what files a commit has.
+ * One repository in the cache shared with Hugging Face's Python library: `models--owner--name` with `blobs` named by
+ * hash, `snapshots/<commit>` with links to them, and `refs` that record the commit of each branch. Files stored here
+ * are found by Python and vice versa. lowrank adds only a separate folder with the file listing of each commit.
  */
 import {
   copyFile,
@@ -26,19 +26,19 @@ import { temporaryName } from '../io/temporary.js'
 import { CheckedFiles } from './check.js'
 import { isCommit } from './name.js'
 
-/** A file of a commit, as the hub lists it. */
+/** A file of a commit, as listed by the Hub. */
 export interface HubFile {
-  /** In the repository, with slashes. */
+  /** Path in the repository, with forward slashes. */
   path: string
   size: number
-  /** Hash of the content: git's blob hash (SHA-1), or SHA-256 for large files. Also the name of the blob. */
+  /** Content hash: git's blob hash (SHA-1), or SHA-256 for large files. Also the name of the blob. */
   hash: string
 }
 
 /** Files of a commit by path. */
 export type HubListing = ReadonlyMap<string, HubFile>
 
-/** Errors of systems and file systems without symbolic links for this user. */
+/** Errors from systems and file systems that do not allow this user to create symbolic links. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'ENOSYS', 'ENOENT'])
 
 const LISTING_LIMIT = 256 << 20
@@ -58,11 +58,11 @@ const listingSchema = z.object({
 
 export class HubCache {
   readonly folder: string
-  /** Blobs whose content was checked. */
+  /** Blobs whose content was verified. */
   readonly checked: CheckedFiles
   readonly #locks: string
 
-  /** @param repo `owner/name`, checked */
+  /** @param repo `owner/name`, validated */
   constructor(cacheDir: string, repo: string) {
     const name = `models--${repo.replace('/', '--')}`
     this.folder = join(cacheDir, name)
@@ -70,7 +70,7 @@ export class HubCache {
     this.#locks = join(cacheDir, '.locks', name)
   }
 
-  /** The commit at which a branch or tag stood when it was last asked for. */
+  /** The last known commit of a branch or tag. */
   async commitOf(revision: string): Promise<string | undefined> {
     const text = await readFile(join(this.folder, 'refs', revision), 'utf8').catch(() => '')
     return isCommit(text.trim()) ? text.trim() : undefined
@@ -84,17 +84,17 @@ export class HubCache {
     return join(this.folder, 'snapshots', commit)
   }
 
-  /** Path of the content of a file. */
+  /** Path of a file's blob. */
   blob(file: HubFile): string {
     return join(this.folder, 'blobs', file.hash)
   }
 
-  /** Path of the lock that keeps others from downloading the same file at the same time. */
+  /** Path of the lock that prevents concurrent downloads of the same file. */
   lock(file: HubFile): string {
     return join(this.#locks, `${file.hash}.lowrank`)
   }
 
-  /** The files of a commit as the hub listed them, from our own record or from Python's. */
+  /** The files of a commit as listed by the Hub, from our own record or Python's. */
   async listing(commit: string): Promise<HubListing | undefined> {
     for (const path of [this.#record(commit), join(this.folder, 'trees', `${commit}.json`)]) {
       const text = await readText(path, LISTING_LIMIT).catch(() => undefined)
@@ -113,7 +113,7 @@ export class HubCache {
     await this.#write(this.#record(commit), text)
   }
 
-  /** The files of a snapshot that are there, whoever put them; undefined when there is no snapshot. */
+  /** The files present in a snapshot, whoever downloaded them; undefined if there is no snapshot. */
   async present(commit: string): Promise<HubListing | undefined> {
     const root = this.snapshot(commit)
     const names = await readdir(root, { recursive: true }).catch(() => undefined)
@@ -127,12 +127,12 @@ export class HubCache {
     return found
   }
 
-  /** True if a snapshot has a file, complete and with the hash that the hub listed. */
+  /** True if a snapshot has a complete file with the hash listed by the Hub. */
   async has(commit: string, file: HubFile): Promise<boolean> {
     return this.checked.isRight(join(this.snapshot(commit), file.path), file)
   }
 
-  /** Makes a file whose blob is there appear in a snapshot. */
+  /** Links a downloaded file into a snapshot. */
   async link(commit: string, file: HubFile): Promise<void> {
     const at = join(this.snapshot(commit), file.path)
     const blob = this.blob(file)
@@ -142,18 +142,18 @@ export class HubCache {
     try {
       await mkdir(dirname(at), { recursive: true })
       await symlink(target, temporary)
-        // Where links are not supported, some systems say that they made one.
+        // Some systems report success without creating a link, so this checks.
         .then(() => lstat(temporary))
         .catch((error: NodeJS.ErrnoException) => {
           if (!NO_LINKS.has(error.code ?? '')) throw error
-          // A second name of the same content on Windows, which keeps symbolic links for administrators; else a copy.
+          // Windows allows symbolic links only for administrators: use a hard link there, else a copy.
           return link(blob, temporary).catch(() => copyFile(blob, temporary))
         })
       await movedOver(temporary, at)
     } catch (cause) {
       throw cannotWrite(at, cause)
     } finally {
-      // It is still there after an error, and where both names were of one content already.
+      // The temporary link remains after an error, or if both names already pointed to the same content.
       await unlink(temporary).catch(() => undefined)
     }
   }
@@ -189,14 +189,14 @@ function listingFrom(text: string): HubListing | undefined {
     }))
     return checkedListing(entries)
   } catch {
-    // Whoever wrote it: the hub is asked again.
+    // Ignore an invalid record, whoever wrote it, and ask the Hub again.
     return undefined
   }
 }
 
 /**
- * Files whose paths stay below the folder that they are put into. Others are left out: no model needs one.
- * @throws HubError when a size is none or a hash cannot name a file, since all this comes from a server
+ * Keeps only files whose paths stay inside their folder; models never need others.
+ * @throws HubError for an invalid size or a hash that is not a valid file name, since the listing comes from a server
  */
 export function checkedListing(files: Iterable<HubFile>): HubListing {
   const listing = new Map<string, HubFile>()

@@ -1,6 +1,6 @@
 /**
- * Checks that a file of the hub's cache has its hash. The file is read once; then a record stores the
- * size and time at which it was right, so that later checks are cheap.
+ * Verifies the hashes of files in the Hub cache. A file is read once; a record then stores its size and modification
+ * time, so that later checks are cheap.
  */
 import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { cleanUp } from '../io/cleanup.js'
 
 const PIECE = 1 << 20
 
-/** A hash of bytes that come in pieces. Not by Node's types: programs may compile without them. */
+/** A hash of streamed bytes. Defined here because programs may compile without Node's types. */
 export interface ContentHash {
   update(bytes: Uint8Array): unknown
   digest(encoding: 'hex'): string
@@ -23,12 +23,12 @@ export interface Expected {
   hash: string
 }
 
-/** Takes the content of a file; large files are known by their SHA-256, others as git knows them. */
+/** Creates the hash for a file: SHA-256 for large files, git's blob hash for others. */
 export function contentHash({ hash, size }: Expected): ContentHash {
   return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
 }
 
-/** Reads a file and says whether its content is right. */
+/** Reads a file and compares its content with the expected hash. */
 export async function hasContent(path: string, expected: Expected): Promise<boolean> {
   const handle = await open(path)
   try {
@@ -45,7 +45,7 @@ export async function hasContent(path: string, expected: Expected): Promise<bool
   }
 }
 
-/** Records of verified files, in a folder with one file each. */
+/** Records of verified files, one file per record. */
 export class CheckedFiles {
   readonly #folder: string
 
@@ -53,7 +53,7 @@ export class CheckedFiles {
     this.#folder = folder
   }
 
-  /** True if a file exists and is right: unchanged since it was verified, or verified now by reading it. */
+  /** True if a file exists and is valid: unchanged since it was verified, or verified now by reading it. */
   async isRight(path: string, expected: Expected): Promise<boolean> {
     const stats = await stat(path).catch(() => undefined)
     if (!stats?.isFile() || stats.size !== expected.size) return false
@@ -69,7 +69,7 @@ export class CheckedFiles {
     return false
   }
 
-  /** Notes that a file is right now. A cache that cannot be written is checked each time. */
+  /** Records that a file is valid. If the cache is not writable, the file is verified on every use. */
   async record(path: string, expected: Expected): Promise<void> {
     try {
       const { mtimeMs } = await stat(path)
@@ -77,11 +77,11 @@ export class CheckedFiles {
       await makeFolder(dirname(record))
       await writeFileWhole(record, JSON.stringify({ mtimeMs }))
     } catch {
-      // Nothing is lost but the time to look again.
+      // Only costs the time to verify the file again.
     }
   }
 
-  /** Takes back what was noted, so that a file whose size and time are as they were is read again. */
+  /** Deletes a record, so that the file is read again even if its size and time have not changed. */
   async forget(expected: Expected): Promise<void> {
     const record = this.#record(expected)
     await cleanUp(record, () => rm(record, { force: true }))

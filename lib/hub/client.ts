@@ -1,8 +1,8 @@
 /**
- * Requests to the hub. The published client asks for commits and listings; this gives it a `fetch` that follows
- * redirects without handing the token to other hosts, tries again where that may help, bounds what it reads, and turns
- * every refusal into an error that says what to do. Files are fetched from here directly: the published client cannot
- * go on with a download that broke off, and leaves the choice of the transfer protocol to the server.
+ * Requests to the Hub. The official client fetches commits and listings using the `fetch` provided here, which follows
+ * redirects without sending the token to other hosts, retries where useful, limits response sizes, and turns every
+ * refusal into an actionable error. Files are downloaded directly, because the official client cannot resume downloads
+ * and lets the server choose the transfer protocol.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HubError, LowrankError } from '../core/errors.js'
@@ -18,7 +18,7 @@ const ANSWER_LIMIT = 64 << 20
 const LISTED_LIMIT = 200_000
 const LISTED_PAGES = 2000
 
-/** A promise, or the reason of a signal: what was aborted settles at once, whatever the network does. */
+/** Settles with the promise, or rejects immediately when the signal is aborted, even if the network hangs. */
 async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   let stop = () => {}
   const aborted = new Promise<never>((_, reject) => {
@@ -33,7 +33,7 @@ async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
   }
 }
 
-/** The body of an answer as it comes. */
+/** The body of a response, chunk by chunk. */
 export async function* pieces(
   response: Response,
   signal: AbortSignal,
@@ -47,14 +47,14 @@ export async function* pieces(
       yield value
     }
   } finally {
-    // Not awaited, because a broken connection may never answer.
+    // Not awaited, since a broken connection may never respond.
     reader.cancel().catch(() => undefined)
   }
 }
 
 export interface HubClientOptions {
   signal?: AbortSignal | undefined
-  /** Told why nothing comes at the moment. */
+  /** Called with the reason for a delay. */
   onWait?: ((reason: string) => void) | undefined
 }
 
@@ -67,7 +67,7 @@ export class HubClient {
     this.#options = options
   }
 
-  /** The commit at which a branch, tag or shortened commit stands. */
+  /** The commit of a branch, tag, or abbreviated commit. */
   async commitOf(repo: string, revision: string): Promise<string> {
     const { modelInfo } = await import('@huggingface/hub')
     const { sha } = await modelInfo({
@@ -106,8 +106,8 @@ export class HubClient {
   }
 
   /**
-   * Asks for a file's bytes from `start` on.
-   * @returns an answer of status 200 (from the beginning after all), 206, or 416; its body is still to be read
+   * Requests a file's bytes starting at `start`.
+   * @returns a response with status 200 (the whole file), 206, or 416; its body has not been read
    */
   async file(
     repo: string,
@@ -118,7 +118,7 @@ export class HubClient {
   ): Promise<Response> {
     const name = path.split('/').map(encodeURIComponent).join('/')
     const url = new URL(`${this.settings.endpoint}/${repo}/resolve/${commit}/${name}`)
-    // Sizes and ranges are of the file itself, not of a compressed form of it.
+    // Sizes and ranges refer to the uncompressed file.
     const headers = new Headers({ 'accept-encoding': 'identity', accept: '*/*' })
     if (start > 0) headers.set('range', `bytes=${start}-`)
     const response = await this.#follow(url, headers, stop)
@@ -127,9 +127,9 @@ export class HubClient {
   }
 
   /**
-   * Waits before another attempt, if one is worth while after what happened.
-   * @param attempt how many there were already, without any success
-   * @throws what is to be told otherwise
+   * Waits before retrying, if a retry may help.
+   * @param attempt number of consecutive failed attempts
+   * @throws the error to report otherwise
    */
   async pause(error: unknown, attempt: number): Promise<void> {
     const { signal, onWait } = this.#options
@@ -145,11 +145,11 @@ export class HubClient {
     signal?.throwIfAborted()
   }
 
-  /** For the published client: whole answers of bounded size. */
+  /** `fetch` for the official client: complete responses of limited size. */
   #fetchFor(repo: string, revision: string): typeof fetch {
     return async (input) => {
       const url = new URL(String(input))
-      // Pages of a listing name the next one themselves.
+      // Each page of a listing contains the URL of the next one.
       if (url.origin !== new URL(this.settings.endpoint).origin)
         throw this.#badAnswer(repo, `points to ${url.origin}, another host`)
       return this.#retrying(async () => {
@@ -171,7 +171,7 @@ export class HubClient {
     }
   }
 
-  /** Every page of a listing names the next, so a server could go on without end. */
+  /** Detects loops, since each page of a listing names the next and a server could continue forever. */
   #pagesFor(repo: string, commit: string): typeof fetch {
     const fetchPage = this.#fetchFor(repo, commit)
     const seen = new Set<string>()
@@ -199,7 +199,7 @@ export class HubClient {
     return Buffer.concat(parts)
   }
 
-  /** Follows redirects; the token goes to the endpoint and nowhere else. */
+  /** Follows redirects; the token is sent only to the endpoint. */
   async #follow(first: URL, headers: Headers, stop: AbortSignal): Promise<Response> {
     const { endpoint, token } = this.settings
     const home = new URL(endpoint)

@@ -1,7 +1,7 @@
 /**
- * Brings one file of the hub into the cache. It grows as a partial file that a later call goes on with, is checked
- * against the size and hash of the listing, and takes its place by renaming. Processes that want the same file wait for
- * the one that is at it; should that fail, bytes are still written where they belong and checked before they count.
+ * Downloads one Hub file into the cache. It grows as a partial file that a later call can resume, is verified against
+ * the listed size and hash, and is then renamed into place. Processes that want the same file wait for the one
+ * downloading it; even without the lock, concurrent downloads write the same bytes and are verified before use.
  */
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, statfs, unlink } from 'node:fs/promises'
@@ -27,14 +27,15 @@ export interface Wanted {
 
 export interface DownloadWatch {
   signal?: AbortSignal | undefined
-  /** Bytes that are there now beyond those told before; negative when some proved useless. */
+  /** Bytes now present beyond those reported before; negative if some had to be discarded. */
   onBytes(count: number, received: boolean): void
   onWait(reason: string): void
 }
 
 /**
- * Makes the blob of a file exist.
- * @throws HubError when it cannot be had or is not what was listed; WriteError when the disk refuses
+ * Downloads the blob of a file if it does not exist.
+ * @throws HubError when it cannot be downloaded or does not match the listing; WriteError when the disk is full or
+ * refuses the write
  */
 export async function downloadBlob(
   client: HubClient,
@@ -76,7 +77,7 @@ async function complete(client: HubClient, wanted: Wanted, path: string, watch: 
     for (;;) {
       await receive(client, wanted, partial, watch)
       if (partial.isRight()) break
-      // Data from an earlier call may have been damaged since; new data was not.
+      // Data from an earlier call may have been damaged since, so only newly downloaded data is reported as a mismatch.
       if (!resumed) {
         useless = true
         throw mismatch(client, wanted, partial)
@@ -93,7 +94,7 @@ async function complete(client: HubClient, wanted: Wanted, path: string, watch: 
   }
 }
 
-/** Asks for what is missing until nothing is. */
+/** Requests the missing bytes until the file is complete. */
 async function receive(
   client: HubClient,
   { repo, commit, file }: Wanted,
@@ -145,7 +146,7 @@ function mismatch({ settings }: HubClient, { repo, file }: Wanted, partial: Part
   )
 }
 
-/** Cheap to know beforehand, and a full disk hurts everybody. */
+/** Checks for free space up front: it is cheap, and a full disk affects other programs. */
 async function checkSpace(path: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(dirname(path))
   const free = bavail * bsize
@@ -156,7 +157,7 @@ async function checkSpace(path: string, bytes: number): Promise<void> {
   )
 }
 
-/** A file that is not all there yet, with the hash of what is. */
+/** A partially downloaded file, with the hash of its content so far. */
 class Partial {
   readonly #handle: FileHandle
   readonly #path: string
@@ -164,7 +165,7 @@ class Partial {
   readonly #watch: DownloadWatch
   #hash: ContentHash
   size = 0
-  /** Set once it has been checked. */
+  /** Actual hash, set by `isRight`. */
   found = ''
 
   constructor(handle: FileHandle, path: string, file: HubFile, watch: DownloadWatch) {
@@ -175,7 +176,7 @@ class Partial {
     this.#hash = contentHash(this.#file)
   }
 
-  /** Goes on with what an earlier call left. @returns whether there was anything */
+  /** Resumes the file left by an earlier call. @returns whether it had any bytes */
   async takeUp(): Promise<boolean> {
     const { size } = await this.#handle.stat()
     if (size > this.#file.size) await this.restart()
@@ -218,20 +219,20 @@ class Partial {
     this.#hash = contentHash(this.#file)
   }
 
-  /** To be asked when all bytes are there. */
+  /** Verifies the hash; call it once all bytes are present. */
   isRight(): boolean {
     this.found = this.#hash.digest('hex')
     return this.found === this.#file.hash
   }
 }
 
-/** Ends a request when nothing has come for too long, or when the caller wants it to end. */
+/** Aborts a request when no data has arrived for too long, or when the caller aborts. */
 class Silence {
   readonly #controller = new AbortController()
   readonly #outer: AbortSignal | undefined
   readonly #timer: NodeJS.Timeout
   readonly #stop = () => this.#controller.abort(this.#outer?.reason)
-  /** Error after the timeout. */
+  /** Error after a timeout. */
   over: Error | undefined
 
   constructor(ms: number, outer: AbortSignal | undefined) {
@@ -255,7 +256,7 @@ class Silence {
   end(): void {
     clearTimeout(this.#timer)
     this.#outer?.removeEventListener('abort', this.#stop)
-    // Whatever of an answer was not read is not wanted any more.
+    // Discards the unread rest of the response.
     this.#controller.abort()
   }
 }

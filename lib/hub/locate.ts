@@ -1,7 +1,7 @@
 /**
- * Finds what a user names: what exists on disk under that name, else a repository of the Hugging Face hub, whose files
- * are brought into the cache as far as they are needed and not there. The commit is pinned before the first file, so
- * all files are of one version, today and at the next call.
+ * Resolves a model or adapter name: an existing path, or a repository on the Hugging Face Hub, whose missing files are
+ * downloaded into the cache. The commit is pinned before the first file, so all files are from the same version, also
+ * when a download is resumed later.
  */
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -19,12 +19,15 @@ import { type HubSettings, hubSettings } from './settings.js'
 export interface DownloadProgress {
   /** `owner/name` */
   repo: string
-  /** Bytes that are there, of those that were not when the call began; what an earlier call left counts as there. */
+  /**
+   * Bytes present, out of those missing when the call began; bytes left by an earlier partial download count as
+   * present.
+   */
   doneBytes: number
   totalBytes: number
-  /** Bytes that came over the network, for a rate. */
+  /** Bytes received over the network, for computing a transfer rate. */
   receivedBytes: number
-  /** Files that are there, of those that were not when the call began. */
+  /** Files present, out of those missing when the call began. */
   doneFiles: number
   totalFiles: number
   /** Reason why no data is arriving. */
@@ -32,7 +35,7 @@ export interface DownloadProgress {
 }
 
 export interface LocateOptions {
-  /** Branch, tag or commit on the hub; default `main`. */
+  /** Branch, tag, or commit on the Hub; default `main`. */
   revision?: string | null | undefined
   signal?: AbortSignal | undefined
   onDownload?: ((progress: DownloadProgress) => void) | undefined
@@ -42,7 +45,7 @@ export interface LocateOptions {
 export interface Located {
   /** A folder or file on disk. */
   path: string
-  /** Origin on the hub; null for local paths. */
+  /** Origin on the Hub; null for local paths. */
   hub: { repo: string; file: string | null; commit: string } | null
 }
 
@@ -51,9 +54,10 @@ const AT_ONCE = 4
 const TELL_MS = 100
 
 /**
- * @param name a path, or a name on the hub: `owner/name`, `owner/name/file.gguf`, each also with `@revision`
- * @throws FileFormatError when it is neither on disk nor such a name; HubError when the hub does not give it;
- * ConfigError for a revision that cannot be one
+ * Finds a model or adapter and downloads what is missing.
+ * @param name a path, or a name on the Hub: `owner/name` or `owner/name/file.gguf`, optionally with `@revision`
+ * @throws FileFormatError when it is neither an existing path nor a Hub name; HubError when the download fails;
+ * ConfigError for an invalid revision
  */
 export async function locate(kind: HubKind, name: string, options: LocateOptions = {}): Promise<Located> {
   options.signal?.throwIfAborted()
@@ -88,7 +92,7 @@ function nowhere(kind: HubKind, name: string): FileFormatError {
   return new FileFormatError(`there is no ${what} at ${path}${advice}`, { path: name })
 }
 
-/** A name that was meant as a path must not end in words about a hub alone. */
+/** The name may have been meant as a path, so the message must not mention only the Hub. */
 function alsoAsPath(error: HubError, name: string): HubError {
   const { reason } = error.details
   if (!['not_found', 'unauthorized', 'offline', 'unreachable'].includes(String(reason))) return error
@@ -141,7 +145,7 @@ class HubVisit {
     }
   }
 
-  /** The commit that counts, from the cache where it knows. */
+  /** The commit to use, from the cache if known. */
   async #pin(): Promise<string> {
     const revision = this.#revision
     if (isCommit(revision)) return revision
@@ -150,12 +154,12 @@ class HubVisit {
     if (known !== undefined) return known
     if (offline) throw this.#notCached(`its revision ${revision} is not in the cache`)
     const commit = await this.#client.commitOf(this.#name.repo, revision)
-    // Known before the first file: a download that breaks off goes on with the same commit.
+    // Recorded before the first file, so that an interrupted download resumes with the same commit.
     await this.#cache.setCommit(revision, commit)
     return commit
   }
 
-  /** The files of the commit, and whether these are all; without the hub, they are those that are there. */
+  /** The files of the commit, and whether the list is complete; if the Hub is unreachable, the files in the cache. */
   async #listing(commit: string): Promise<[HubListing, boolean]> {
     const known = await this.#cache.listing(commit)
     if (known) return [known, true]
@@ -170,7 +174,7 @@ class HubVisit {
       await this.#cache.setListing(commit, listing)
       return [listing, true]
     } catch (error) {
-      // Another tool has put files there, and they may well be all that is needed.
+      // Another tool may have downloaded files there, possibly all that are needed.
       const alone = error instanceof HubError && error.details.reason === 'unreachable'
       if (!alone || !present || !this.#suffices(present)) throw error
       return [present, false]
@@ -203,7 +207,7 @@ class HubVisit {
   }
 
   async #fetch(commit: string, files: readonly HubFile[], complete: boolean): Promise<void> {
-    // Without a listing, the files are those that were found.
+    // Without a complete listing, `files` are the ones already present.
     if (!complete) return
     const absent: HubFile[] = []
     for (const file of files) if (!(await this.#cache.has(commit, file))) absent.push(file)
@@ -217,7 +221,7 @@ class HubVisit {
     this.#tally.end()
   }
 
-  /** A few at a time; the first failure stops the others. */
+  /** Downloads a few files in parallel; the first failure stops the others. */
   async #fetchAll(commit: string, files: readonly HubFile[]): Promise<void> {
     const failed = new AbortController()
     const { signal } = failed
@@ -268,7 +272,7 @@ function revisionOf({ repo, revision }: HubName, option: string | null | undefin
   return checkedRevision(revision ?? option ?? DEFAULT_REVISION)
 }
 
-/** Adds up what several downloads do, and tells of it now and then. */
+/** Sums up the progress of several downloads and reports it periodically. */
 class Tally {
   readonly #progress: DownloadProgress
   readonly #tell: ((progress: DownloadProgress) => void) | undefined
@@ -300,7 +304,7 @@ class Tally {
     this.#tell?.({ ...this.#progress, waiting: reason })
   }
 
-  /** Tells where it stands. */
+  /** Reports the current state. */
   end(): void {
     this.#told = performance.now()
     this.#tell?.({ ...this.#progress })

@@ -1,7 +1,7 @@
 /**
- * Keeps processes from doing the same work at the same time: a file that one of them created and touches while it
- * works. A lock that nobody has touched for a while belonged to a process that is gone. This saves work and is not what
- * keeps files right: what it guards must bear being done twice.
+ * Prevents processes from doing the same work at the same time, using a file that one process creates and touches while
+ * it works. A lock not touched for a while was left by a process that has died. This only avoids duplicate work; it
+ * does not guarantee correctness, so the guarded work must be safe to do twice.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, rename, stat, unlink, utimes } from 'node:fs/promises'
@@ -15,7 +15,7 @@ const LOOK_MS = 200
 
 export interface LockOptions {
   signal?: AbortSignal | undefined
-  /** Told once, when another process has it. */
+  /** Called once if another process holds the lock. */
   onWait(): void
 }
 
@@ -52,7 +52,7 @@ async function taken(path: string): Promise<boolean> {
   }
   const stats = await stat(path).catch(() => undefined)
   if (stats !== undefined && Date.now() - stats.mtimeMs > ABANDONED_MS) {
-    // Several may see it; one of them succeeds in renaming.
+    // Several processes may see a stale lock; only one succeeds in renaming it.
     const aside = `${path}.${randomBytes(4).toString('hex')}`
     await rename(path, aside).then(
       () => unlink(aside),

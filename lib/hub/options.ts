@@ -1,15 +1,15 @@
-/** Options for downloads from the Hugging Face hub. */
+/** Options for downloads from the Hugging Face Hub. */
 import { abortSignal, callback } from '../core/arguments.js'
 import { text } from '../core/schema.js'
 import type { DownloadProgress } from './locate.js'
 
-/** Options of everything that may be on the Hugging Face hub. */
+/** Options of functions that may download from the Hugging Face Hub. */
 export interface HubOptions {
-  /** Branch, tag or commit on the hub; default what follows an `@` in the name, else `main`. */
+  /** Branch, tag, or commit on the Hub. Default: the part after `@` in the name, else `main`. */
   revision?: string | null
-  /** Called while files are downloaded; never when all are there. */
+  /** Called while files are downloaded; never called if all are cached. */
   onDownload?: (progress: DownloadProgress) => void
-  /** Stops the work; the promise then rejects with the signal's reason. */
+  /** Cancels the operation; the promise then rejects with the signal's reason. */
   signal?: AbortSignal
 }
 

@@ -1,4 +1,4 @@
-/** Error messages for refusals of the hub, with advice. */
+/** Error messages for failed Hub requests, with advice. */
 import { HubError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 
@@ -7,12 +7,12 @@ export interface HubRequest {
   endpoint: string
   repo: string
   revision: string
-  /** A file, where it was about one. */
+  /** The requested file, if any. */
   path?: string | undefined
   hasToken: boolean
 }
 
-/** A problem that may pass by itself. */
+/** A problem that may be transient. */
 export class Temporary extends Error {
   constructor(
     readonly problem: HubError,
@@ -26,13 +26,13 @@ export class Temporary extends Error {
 }
 
 const ATTEMPTS = 5
-/** No such name, no route or nobody listening: waiting seldom helps. */
+/** Unknown host, no route, or connection refused: retrying rarely helps. */
 const ATTEMPTS_UNREACHABLE = 3
 const WORTH_RETRYING = new Set([408, 425, 429, 500, 502, 503, 504])
 const UNREACHABLE = new Set(['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH'])
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ERR_TLS/
 
-/** The error for an answer that is none. */
+/** The error for an unsuccessful response. */
 export async function refusal(response: Response, request: HubRequest): Promise<HubError | Temporary> {
   const { status, headers } = response
   await response.body?.cancel()
@@ -72,7 +72,7 @@ function gated({ endpoint, repo, hasToken }: HubRequest): string {
     : `${repo} is gated: log in and accept its conditions on ${page}, then set HF_TOKEN to an access token (from ${endpoint}/settings/tokens).`
 }
 
-/** The hub answers 401 also for what does not exist, so that nobody can find out what is private. */
+/** The Hub answers 401 also for repositories that do not exist, so as not to reveal private ones. */
 function unauthorized({ endpoint, repo, hasToken }: HubRequest): string {
   return hasToken
     ? `${endpoint} has no model or adapter ${repo} that your token may read: check the name, and the token in HF_TOKEN or from \`hf auth login\`, which may be expired or of another account.`
@@ -87,7 +87,7 @@ function retryAfter(headers: Headers): number {
   return Number.isFinite(ms) ? Math.max(0, ms) : 0
 }
 
-/** The error for a connection that was not made, or broke. */
+/** The error for a failed or broken connection. */
 export function unreachable(url: string, cause: unknown): HubError | Temporary {
   const errno = errnoOf(cause)
   const host = new URL(url).origin
@@ -118,7 +118,7 @@ function errnoOf(error: unknown): string {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code, errors } = at as Error & { code?: unknown; errors?: unknown[] }
     if (typeof code === 'string') return code
-    // Several addresses were tried.
+    // When several addresses were tried, use the first error.
     if (Array.isArray(errors) && errors.length > 0) return errnoOf(errors[0])
     if (at.cause === undefined) return at.message || 'unknown error'
   }

@@ -1,20 +1,22 @@
-/** The files of a repository to download: those that lowrank reads, never pickles or copies for other programs. */
+/**
+ * Selects the files of a repository to download: those that lowrank reads, never pickles or copies for other programs.
+ */
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
 import { INDEX_FILE, SINGLE_FILE } from '../formats/shard-index.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 import type { HubFile, HubListing } from './cache.js'
 
 /**
- * The purpose of the download: a model to load; only the files that determine its memory, or only its tokenizer, if
- * these are separate files; an adapter; or a model or an adapter.
+ * Purpose of the download: a model to load; only the files that determine its memory use, or only its tokenizer, if
+ * these are separate files; an adapter; or either a model or an adapter.
  */
 export type HubKind = 'model' | 'config' | 'tokenizer' | 'adapter' | 'any'
 
 export interface Selection {
   files: HubFile[]
-  /** The file that is the model; null when the folder is. */
+  /** The file that is the model; null if the folder is. */
   main: string | null
-  /** True if `files` has an index that lists further files. */
+  /** True if `files` includes an index that lists more files. */
   sharded: boolean
 }
 
@@ -22,14 +24,16 @@ const BESIDE =
   /^((generation_config|special_tokens_map|added_tokens|chat_template|lowrank|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
 const ADAPTER_CONFIG = 'adapter_config.json'
 const ADAPTER_FILES = [ADAPTER_CONFIG, 'adapter_model.safetensors']
-/** Files that lowrank writes beside an adapter. */
+/** Files that lowrank writes alongside an adapter. */
 const ADAPTER_OPTIONAL = ['lowrank.json']
 const NAMED_AT_MOST = 12
 
 /**
- * @param repo for messages
- * @param file the GGUF file that was asked for
- * @throws HubError when the repository has nothing that can be loaded, or several things; UnsupportedError for pickles
+ * Selects the files to download.
+ * @param repo for error messages
+ * @param file the requested GGUF file
+ * @throws HubError when the repository contains nothing that can be loaded, or several candidates; UnsupportedError for
+ * pickles
  */
 export function selectFiles(
   listing: HubListing,
@@ -54,7 +58,7 @@ export function selectFiles(
   return onlyGguf(listing, repo)
 }
 
-/** The shards that an index names. */
+/** The shards listed in an index. */
 export function selectShards(listing: HubListing, shards: Iterable<string>, repo: string): HubFile[] {
   return [...shards].sort().map((shard) => {
     const file = listing.get(shard)
@@ -108,7 +112,7 @@ function onlyGguf(listing: HubListing, repo: string): Selection {
   throw nothing(repo, `${repo} has no supported model: neither ${lacking}, nor a GGUF file.`)
 }
 
-/** Models in one GGUF file each: no parts of one, no projectors of pictures. */
+/** Models in a single GGUF file: no split files, no multimodal projectors. */
 function ggufFiles(listing: HubListing): HubFile[] {
   return [...listing.values()].filter(
     ({ path }) => /\.gguf$/i.test(path) && !/-\d{5}-of-\d{5}\.gguf$|(^|\/)mmproj/i.test(path),

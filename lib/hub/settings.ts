@@ -1,6 +1,6 @@
 /**
- * Address, cache, and credentials of the hub, from the environment variables of Hugging Face's own
- * tools, with the same meaning. The cache is therefore shared with Python.
+ * Endpoint, cache, and credentials of the Hub, from the same environment variables as Hugging Face's own tools. The
+ * cache is therefore shared with Python.
  */
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -8,19 +8,19 @@ import { join, resolve, sep } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 
 export interface HubSettings {
-  /** Address of the hub or of a mirror, without a slash at its end. */
+  /** URL of the Hub or a mirror, without a trailing slash. */
   endpoint: string
-  /** Folder that holds `models--owner--name`. */
+  /** Folder that contains `models--owner--name`. */
   cacheDir: string
-  /** Folder in which libraries keep what they make of models, each in a folder of its own. */
+  /** Folder in which libraries store derived data, each in its own subfolder. */
   assetsDir: string
-  /** Access token; sent to the endpoint only. */
+  /** Access token; sent only to the endpoint. */
   token: string | undefined
   /** True if the network must not be used. */
   offline: boolean
-  /** True if the hub is asked for a branch's commit even if the cache has one. */
+  /** True if the Hub is asked for a branch's commit even if it is cached. */
   refresh: boolean
-  /** Longest time without data from a server. */
+  /** Maximum time without data from a server. */
   timeoutMs: number
 }
 
@@ -30,7 +30,9 @@ const DEFAULT_ENDPOINT = 'https://huggingface.co'
 const DEFAULT_TIMEOUT_S = 30
 
 /**
- * @throws ConfigError when HF_ENDPOINT is no address, HF_HUB_DOWNLOAD_TIMEOUT no number, or the token cannot be one
+ * Reads the settings.
+ * @throws ConfigError when HF_ENDPOINT is not a URL, HF_HUB_DOWNLOAD_TIMEOUT is not a number, or the token has invalid
+ * characters
  */
 export function hubSettings(env: Environment = process.env): HubSettings {
   const home = env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface')
@@ -76,7 +78,7 @@ function tokenFrom(env: Environment, home: string): string | undefined {
   const file = expanded(env.HF_TOKEN_PATH || join(home, 'token'), env)
   const token = (variable ?? readIfThere(file))?.trim()
   if (!token) return undefined
-  // A header cannot carry anything else. The value itself must not show up in messages.
+  // HTTP headers allow only these characters. The token itself must not appear in messages.
   if (/^[\x21-\x7e]+$/.test(token)) return token
   throw new ConfigError(
     `${variable === undefined ? `the token in ${file}` : 'the token in HF_TOKEN'} has invalid characters; copy it again.`,
@@ -91,7 +93,7 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
-/** `~` and `$NAME` in a path, which Python expands in these variables as well; of HOME it knows nothing on Windows. */
+/** Expands `~` and `$NAME` in a path, as Python does for these variables; on Windows `~` is USERPROFILE, not HOME. */
 function expanded(path: string, env: Environment): string {
   const [home, from] = sep === '/' ? [/^~(?=\/|$)/, env.HOME] : [/^~(?=[\\/]|$)/, env.USERPROFILE]
   return path

@@ -1,6 +1,6 @@
 /**
- * adapter_config.json as PEFT reads and writes it. What is written makes PEFT load exactly the tensors beside it and
- * nothing more; what is read is checked first, and a setting whose arithmetic is not here is refused by name.
+ * Reads and writes PEFT's adapter_config.json. A written config makes PEFT load exactly the tensors in the folder; a
+ * config that is read is validated first, and unsupported settings are rejected by name.
  */
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
@@ -15,17 +15,17 @@ export const ADAPTER_CONFIG = 'adapter_config.json'
 
 const SIZE_LIMIT = 16 << 20
 
-/** Contents of a checked adapter_config.json. */
+/** Contents of a validated adapter_config.json. */
 export interface AdapterConfig {
   strategy: StrategyConfig
   /** Name of its base model, as given by its author. */
   baseModel: string | null
   taskType: string | null
-  /** True if a trained tied weight belongs to all modules that share it. */
+  /** True if a trained, tied weight applies to all modules that share it. */
   tied: boolean
 }
 
-/** Keys that say how an adapter came about or where it belongs, not what it computes. */
+/** Keys that describe an adapter's origin but do not affect its computation. */
 const DESCRIPTIVE = new Set([
   'auto_mapping',
   'base_model_name_or_path',
@@ -47,18 +47,18 @@ const DESCRIPTIVE = new Set([
   'task_type',
 ])
 
-/** Keys that every strategy reads: which modules are adapted. */
+/** Keys read by every strategy, which select the modules to adapt. */
 const MODULES = ['target_modules', 'exclude_modules', 'layers_to_transform']
 
-/** Initializations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
+/** Initializations that leave the base unchanged; others modify it when PEFT loads the adapter. */
 const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
 
-/** `task_type` of classifiers, and names by which PEFT adds their heads to `modules_to_save`. */
+/** `task_type` of classifiers, and the names under which PEFT adds their heads to `modules_to_save`. */
 export const SEQ_CLS = 'SEQ_CLS'
 const HEADS = ['classifier', 'score']
 
 /**
- * The text of adapter_config.json: sorted keys, two spaces.
+ * The text of adapter_config.json, with sorted keys and two-space indentation.
  * @param multimodal true if the base is the text model of a multimodal one
  */
 export function adapterConfigText(
@@ -82,32 +82,35 @@ export function adapterConfigText(
     modules_to_save: modulesToSave.length > 0 ? withTied(modulesToSave, tied) : null,
     peft_type: rules.peftType,
     revision,
-    // Last names would match modules of the other parts too.
+    // Last name components would also match modules outside the text model.
     target_modules: multimodal ? targets.map(nestedName).sort() : targetNames(targets, linears),
     task_type: labels === null ? 'CAUSAL_LM' : SEQ_CLS,
     ...rules.toPeft(strategy),
     ...(tied.length > 0 ? { ensure_weight_tying: true } : {}),
   }
-  // Only the outer keys: in the maps of patterns the order decides which one counts.
+  // Sort only the top-level keys: in pattern maps the order determines which pattern wins.
   const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)))
   return JSON.stringify(sorted, null, 2)
 }
 
-/** Modules that share a weight which trains whole. */
+/** Modules that share a weight trained in full. */
 export function tiedModules({ trained }: AdapterDescription): string[] {
   return trained.flatMap(({ modules }) => (modules.length > 1 ? modules : []))
 }
 
-/** Names of all modules whose weight trains, so that versions of PEFT that tie none load the same into each. */
+/**
+ * Lists all modules whose weight is trained, so that PEFT versions that do not tie weights load the same values into
+ * each.
+ */
 function withTied(names: readonly string[], tied: readonly string[]): string[] {
   return [...names, ...tied.filter((path) => !names.some((name) => path.endsWith(name)))]
 }
 
 /**
- * Reads and checks an adapter_config.json.
- * @param modules paths that the adapter's tensors name, used when the file leaves `target_modules` out
+ * Reads and validates an adapter_config.json.
+ * @param modules paths from the adapter's tensor names, used if the file has no `target_modules`
  * @throws {FileFormatError} for a file that is not such a config
- * @throws {UnsupportedError} for a kind of adapter or a setting that is not here
+ * @throws {UnsupportedError} for an unsupported adapter type or setting
  * @throws {ConfigError} for a value out of range
  */
 export async function readAdapterConfig(path: string, modules: readonly string[]): Promise<AdapterConfig> {
@@ -126,7 +129,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
   refuseUnsupported(path, fields, keys)
-  // In an adapter of a multimodal model the tensors, all of its text model, tell more than these lists of modules.
+  // In an adapter of a multimodal model, the tensors are more reliable than module lists: all belong to its text model.
   const nested = MODULES.some((key) => JSON.stringify(fields[key] ?? null).includes('language_model'))
   const read = Object.entries(fields).filter(
     ([key, value]) =>
@@ -141,7 +144,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
   }
 }
 
-/** A classifier's head goes without saying. */
+/** A classifier's head is implied, so it is removed from the list. */
 function withoutHeads(fields: PeftFields): PeftFields {
   const { task_type: task, modules_to_save: modules } = fields
   if (task !== SEQ_CLS || !Array.isArray(modules)) return fields
@@ -165,7 +168,7 @@ function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<s
 
 const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0
 
-/** Settings that are off: PEFT writes every key it knows. */
+/** True for disabled settings, since PEFT writes every key it knows. */
 function isOff(value: unknown): boolean {
   if (value === null || value === false) return true
   return typeof value === 'object' && Object.keys(value).length === 0

@@ -1,6 +1,6 @@
 /**
- * Adapter folders: adapter_config.json and adapter_model.safetensors as PEFT has them, and lowrank.json for what PEFT
- * has no key for. Writing is whole or not at all; reading checks every name and shape against the model.
+ * Adapter folders: adapter_config.json and adapter_model.safetensors in PEFT's format, and lowrank.json for information
+ * that PEFT has no keys for. Writes are atomic; reads validate every name and shape against the model.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -51,35 +51,35 @@ import {
 import { toFloat32, transposed, transposedData } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
-/** Head of a classifier. */
+/** Tensor of a classifier's head. */
 const HEAD_TENSOR = 'base_model.model.score.weight'
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 
 /** The base model of the adapter. */
 export interface AdapterBase {
-  /** Path or hub id, for `base_model_name_or_path`. */
+  /** Path or Hub id, for `base_model_name_or_path`. */
   name: string | null
-  /** Commit on the hub, for `revision`. */
+  /** Commit on the Hub, for `revision`. */
   revision?: string | null
   /** Content hash of the model's files. */
   fingerprint: string
-  /** Quantization of its linears: `none`, `nf4`, … */
+  /** Quantization of its linear layers: `none`, `nf4`, … */
   quantization: string
-  /** Quantization of embedding and head, if it is not the default. */
+  /** Quantization of the embedding and the head, if not the default. */
   embeddingQuantization?: string
-  /** True if it is the text model of a multimodal one, whose modules PEFT finds under other names. */
+  /** True if it is the text model of a multimodal one, whose modules have different names in PEFT. */
   multimodal?: boolean
 }
 
 /**
- * Writes an adapter as a folder that PEFT loads.
- * @param data values of a factor, F32
- * @param options.trainedAs the strategy that trained it, where it is saved in the form of another
- * @param options.privacy what private trainings of it have spent
- * @param options.format how prompts were put to it in training
- * @param options.more further files of the same folder (checkpoints have some)
- * @param options.replace put it in the place of a folder that exists, rather than its files into it
- * @throws {WriteError} when the file system refuses; nothing is left half written
+ * Writes an adapter as a folder that PEFT can load.
+ * @param data returns the values of a factor, F32
+ * @param options.trainedAs the training strategy, if it differs from the saved form
+ * @param options.privacy privacy spent by its private trainings
+ * @param options.format prompt format used in training
+ * @param options.more writes additional files to the same folder, e.g. for checkpoints
+ * @param options.replace replace an existing folder instead of adding files to it
+ * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
  */
 export async function saveAdapterFolder(
   path: string,
@@ -141,7 +141,7 @@ export async function saveAdapterFolder(
   await writeFolder(path, write, { replace })
 }
 
-/** Names and ids of classes, as config.json of a classifier has them. */
+/** Class names and ids in the format of a classifier's config.json. */
 function labelsEntry(labels: readonly string[] | null) {
   if (labels === null) return {}
   const pairs = labels.map((label, id) => [String(id), label] as const)
@@ -151,26 +151,27 @@ function labelsEntry(labels: readonly string[] | null) {
   }
 }
 
-/** An adapter folder, checked against a model; the values are read on request. */
+/** An adapter folder validated against a model; the values are read on demand. */
 export interface AdapterFolder {
   path: string
   description: AdapterDescription
   /** Name of its base model, as given by its author. */
   baseModel: string | null
-  /** Content hash of the base it was trained on; only in folders of ours. */
+  /** Content hash of the base it was trained on; null for folders not written by lowrank. */
   baseFingerprint: string | null
   /** Privacy spent by its private trainings. */
   privacy: readonly PrivacyReport[]
-  /** Prompt format of its training; null if unknown. */
+  /** Prompt format used in training; null if unknown. */
   format: PromptFormat | null
-  /** Values of every parameter that the file holds, one at a time. */
+  /** Reads the values of every parameter in the file, one at a time. */
   parameters(): AsyncIterable<{ name: string; values: Float32Array }>
 }
 
 /**
- * Reads what of an adapter folder can be checked without a model: a bad one is known before a model is loaded for it.
+ * Reads the parts of an adapter folder that can be validated without a model, so that a bad adapter fails before the
+ * model is loaded.
  * @throws {FileFormatError} when a file is missing or malformed
- * @throws {UnsupportedError} for settings whose arithmetic is not here
+ * @throws {UnsupportedError} for unsupported settings
  */
 export async function readAdapterFolder(path: string) {
   for (const name of [ADAPTER_CONFIG, WEIGHTS])
@@ -183,8 +184,8 @@ export async function readAdapterFolder(path: string) {
 }
 
 /**
- * Names of the classes that an adapter's head tells apart; their numbers where the folder has no names.
- * @throws {FileFormatError} without a head, with which the scores would be random
+ * Class names of an adapter's head; their numbers if the folder has no names.
+ * @throws {FileFormatError} when the head is missing, since scores would then be random
  */
 function labelsOf(header: SafetensorsHeader, names: readonly string[] | null): readonly string[] {
   const head = header.tensors.get(HEAD_TENSOR)
@@ -202,7 +203,7 @@ function labelsOf(header: SafetensorsHeader, names: readonly string[] | null): r
   return names ?? Array.from({ length: count }, (_, id) => String(id))
 }
 
-/** @throws {ConfigError} when a classifier's adapter and the model do not have the same classes */
+/** @throws {ConfigError} when a classifier's adapter and the model have different classes */
 function checkLabels(path: string, own: readonly string[] | null, weights: readonly WeightSite[]): void {
   const there = weights.find(({ classes }) => classes !== undefined)?.classes?.labels ?? null
   if (own?.join('\n') === there?.join('\n')) return
@@ -224,10 +225,10 @@ function checkLabels(path: string, own: readonly string[] | null, weights: reado
   )
 }
 
-/** The prefix of PEFT before the name of a module or a tensor of the model. */
+/** PEFT's prefix before module and tensor names. */
 const IN_MODEL = /^(base_model\.model\.)(.+)$/
 
-/** An adapter of a multimodal model is one of its text model. */
+/** Maps tensor names in an adapter for a multimodal model to those of its text model. */
 function withFlatNames(header: SafetensorsHeader): SafetensorsHeader {
   const tensors = [...header.tensors].map(
     ([name, tensor]) => [name.replace(IN_MODEL, (_, before, own) => before + flatName(own)), tensor] as const,
@@ -236,10 +237,10 @@ function withFlatNames(header: SafetensorsHeader): SafetensorsHeader {
 }
 
 /**
- * Opens an adapter folder for a model with the given linears.
- * @throws {FileFormatError} when a file is missing or malformed, or tensors are missing or too many
+ * Opens an adapter folder for a model with the given linear layers.
+ * @throws {FileFormatError} when a file is missing or malformed, or tensors are missing or unexpected
  * @throws {ShapeError} when a tensor does not fit the model
- * @throws {UnsupportedError} for settings whose arithmetic is not here
+ * @throws {UnsupportedError} for unsupported settings
  */
 export async function openAdapterFolder(
   path: string,
@@ -308,7 +309,7 @@ function savedFactors({ factors, empty, repeats }: AdapterDescription): SavedFac
   return [...own, ...repeats]
 }
 
-/** adapter_config.json says what is computed; our own file adds what trains it, and must not say otherwise. */
+/** adapter_config.json defines the computation; lowrank.json adds the training strategy and must not contradict it. */
 async function describeFolder(
   path: string,
   peft: StrategyConfig,
@@ -321,13 +322,13 @@ async function describeFolder(
   if (own === undefined) return fromPeft
   await breathe()
   const fromOwn = describeAdapter(own, sites, { strict: false, weights })
-  // The scale at lower ranks is not part of the file, which has one rank.
+  // Ignores the scale at lower ranks, since the file has a single rank.
   const computed = ({ spec }: AdapterDescription) =>
     JSON.stringify([
       spec.terms.map(({ kind, target, parameters, numbers: { rankPower, ...numbers } }) => [
         kind,
         target,
-        // Names and sharing of factors are internal; files have the tensors of each linear.
+        // Names and sharing of factors are internal; files store the tensors of each layer separately.
         Object.keys(parameters),
         numbers,
       ]),
@@ -345,8 +346,8 @@ async function describeFolder(
 }
 
 /**
- * If the embedding and the head share a weight, both or neither train in full, and an adapter of the embedding is
- * not the head's.
+ * If the embedding and the head share a weight, both or neither must be trained in full. An adapter of the embedding
+ * does not apply to the head.
  */
 function checkTied(
   { path, tensors }: SafetensorsHeader,
@@ -370,7 +371,7 @@ function checkTied(
     )
 }
 
-/** Additional tensors that PEFT saves: the base's own embedding if it is adapted, and repeated biases. */
+/** Redundant tensors that PEFT saves: the base's embedding if it is adapted, and repeated biases. */
 function isSurplus(name: string, spec: AdapterSpec): boolean {
   if (/\.(original_module|modules_to_save)\.[^.]+$/.test(name)) return true
   const embedding = adaptedEmbedding(spec)
@@ -408,7 +409,7 @@ function some(label: string, names: readonly string[]): string {
   return ` ${label} ${shown}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
 }
 
-/** Paths of the modules that the tensors belong to. */
+/** Paths of the modules to which the tensors belong. */
 export function modulesOf(header: SafetensorsHeader): string[] {
   const own = new RegExp(`^base_model\\.model\\.(.+)\\.(?:${peftPrefixes().join('|')})\\w+(?:\\.weight)?$`)
   const paths = [...header.tensors.keys()].flatMap((name) => {
@@ -418,15 +419,15 @@ export function modulesOf(header: SafetensorsHeader): string[] {
   return [...new Set(paths)]
 }
 
-/** Origin of an adapter according to its folder; null if unknown. */
+/** Origin of an adapter according to its folder. */
 export interface AdapterOrigin {
-  /** Name of its base model, as given by its author. */
+  /** Name of its base model, as given by its author; null if unknown. */
   baseModel: string | null
-  /** Quantization of the base in training; empty if unknown. */
+  /** Quantization of the base during training; empty if unknown. */
   held: TrainingDefaults
 }
 
-/** @throws {FileFormatError} when the folder or a file of it is missing or malformed */
+/** @throws {FileFormatError} when the folder or one of its files is missing or malformed */
 export async function readOrigin(path: string): Promise<AdapterOrigin> {
   const config = await fileInsideIfAny(path, ADAPTER_CONFIG)
   if (config === undefined) throw missingFile(path, ADAPTER_CONFIG)
@@ -437,7 +438,7 @@ export async function readOrigin(path: string): Promise<AdapterOrigin> {
   }
 }
 
-/** Quantization of the base when a lowrank adapter was trained; empty if unknown. */
+/** Quantization of the base when the adapter was trained by lowrank; empty if unknown. */
 export async function recordedQuantization(path: string): Promise<TrainingDefaults> {
   const file = await fileInsideIfAny(path, SIDECAR)
   if (file === undefined) return {}

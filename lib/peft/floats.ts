@@ -1,17 +1,17 @@
-/** Arrays of adapter files in memory: little-endian F32, F16 and BF16 to Float32Array and back to bytes. */
+/** Converts between little-endian F32, F16, and BF16 bytes in adapter files and Float32Array. */
 import { FileFormatError } from '../core/errors.js'
 import { piecesOf, type TensorData } from '../formats/tensor-data.js'
 
 const DTYPES = ['F32', 'F16', 'BF16']
 
 /**
- * The numbers of a tensor as f32, a view of `bytes` where they are that already; exact, since every f16 and bf16 value
- * is an f32 value.
+ * The values of a tensor as f32; a view of `bytes` if possible. Exact, since f32 contains every f16 and bf16 value.
  * @throws {FileFormatError} for any other dtype
  */
 export function toFloat32(dtype: string, bytes: Uint8Array, what: string): Float32Array {
   if (dtype === 'F32') {
-    // A view where the bytes allow it: copies of a whole adapter would count in the memory of a run until collected.
+    // Avoid a copy if the bytes are aligned: copies of a whole adapter would count toward a run's memory until
+    // collected.
     const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
     return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
   }
@@ -29,19 +29,19 @@ export function toFloat32(dtype: string, bytes: Uint8Array, what: string): Float
   return new Float32Array(bits.buffer)
 }
 
-/** The bytes of f32 numbers as files hold them. */
+/** The bytes of f32 values in file order. */
 export function float32Bytes(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }
 
-/** The bytes of f32 numbers in a dtype of fewer bits, rounded to the nearest value, ties to even. */
+/** f32 values converted to a dtype, rounded to nearest with ties to even. */
 export function floatBytes(dtype: 'F32' | 'F16' | 'BF16', values: Float32Array): Uint8Array {
   return dtype === 'F32' ? float32Bytes(values) : halves(dtype, values, new Uint8Array(2 * values.length))
 }
 
 /**
- * The same of numbers that come by pieces: each is good until the next is asked for. All of one array go through one
- * buffer, since a buffer for each piece of a whole model would wait as garbage by the tens of megabytes.
+ * Converts values chunk by chunk; each result is valid until the next is requested. All chunks share one buffer, since
+ * separate buffers for a whole model would accumulate tens of megabytes of garbage.
  */
 export async function* piecesInBytes(
   dtype: 'F32' | 'F16' | 'BF16',
@@ -66,7 +66,7 @@ function halves(dtype: 'F16' | 'BF16', values: Float32Array, room: Uint8Array): 
 }
 
 function floatToBfloatBits(bits: number): number {
-  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40 // NaN stays one
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40 // NaN must stay NaN
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
 }
 
@@ -74,11 +74,11 @@ function floatToHalfBits(bits: number): number {
   const sign = (bits >>> 16) & 0x8000
   const magnitude = bits & 0x7fffffff
   if (magnitude > 0x7f800000) return sign | 0x7e00
-  if (magnitude >= 0x477ff000) return sign | 0x7c00 // rounds beyond the largest half
+  if (magnitude >= 0x477ff000) return sign | 0x7c00 // rounds beyond the largest f16
   if (magnitude < 0x33000000) return sign // below half of the smallest subnormal
   const exponent = magnitude >>> 23
   const fraction = (magnitude & 0x7fffff) | 0x800000
-  // A half has 10 bits of fraction; a subnormal one fewer for each exponent below 2^-14.
+  // An f16 has 10 fraction bits; a subnormal has one fewer for each exponent below 2^-14.
   const shift = exponent >= 113 ? 13 : 126 - exponent
   const kept = fraction >>> shift
   const rest = fraction & ((1 << shift) - 1)
@@ -94,12 +94,12 @@ function halfToFloatBits(half: number): number {
   if (exponent === 0x1f) return sign | 0x7f800000 | (fraction << 13)
   if (exponent !== 0) return sign | ((exponent + 112) << 23) | (fraction << 13)
   if (fraction === 0) return sign
-  // Subnormal: fraction * 2^-24, normal as an f32.
+  // Subnormal: fraction * 2^-24, which is normal as an f32.
   const shift = Math.clz32(fraction) - 21
   return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13)
 }
 
-/** `[rows, cols]` as `[cols, rows]`. */
+/** Transposes `[rows, cols]` to `[cols, rows]`. */
 export function transposed(values: Float32Array, rows: number, cols: number): Float32Array {
   const out = new Float32Array(values.length)
   for (let row = 0; row < rows; row++)
@@ -107,7 +107,7 @@ export function transposed(values: Float32Array, rows: number, cols: number): Fl
   return out
 }
 
-/** The transpose of an F32 tensor `[rows, cols]` on its way into a file. */
+/** The transpose of an F32 tensor `[rows, cols]`, computed when it is written. */
 export function transposedData(data: TensorData, { rows, cols }: { rows: number; cols: number }): TensorData {
   return async () => {
     const whole = new Uint8Array(rows * cols * 4)

@@ -1,7 +1,7 @@
 /**
- * LoRA adapters as GGUF files, the form that llama.cpp takes: A and B of every adapted weight under the weight's name,
- * and one alpha for all; the output is scaled by alpha over the rank of each. Ours are read back and others' loaded
- * like an adapter folder.
+ * LoRA adapters as GGUF files for llama.cpp: A and B of every adapted weight under the weight's name, and one alpha for
+ * all; the output is scaled by alpha over each rank. Files from lowrank and from other programs load like an adapter
+ * folder.
  */
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -19,7 +19,7 @@ import { HEAD } from '../strategies/targets.js'
 import type { AdapterFolder } from './adapter-folder.js'
 import { toFloat32 } from './floats.js'
 
-/** A and B of one linear, as they lie in the file. */
+/** A and B of one linear layer, as stored in the file. */
 interface Pair {
   a: GgufTensor
   b: GgufTensor
@@ -27,10 +27,10 @@ interface Pair {
 
 /**
  * Opens an adapter file for a model.
- * @throws {FileFormatError} when the file is malformed or lacks a half of a pair
+ * @throws {FileFormatError} when the file is malformed or half of a pair is missing
  * @throws {ShapeError} when a tensor does not fit the model
- * @throws {UnsupportedError} for another kind of adapter, an adapter of another architecture, or one of weights that take
- * none here
+ * @throws {UnsupportedError} for another type of adapter, an adapter for another architecture, or one of weights that
+ * cannot be adapted
  */
 export async function openGgufAdapter(
   path: string,
@@ -41,7 +41,7 @@ export async function openGgufAdapter(
   const alpha = readAlpha(header, graph)
   const pairs = pairsOf(header, graph, sites)
   const ranks = new Map([...pairs].map(([target, { b }]) => [target, b.dims[0] ?? 1]))
-  // An alpha of 0 stands for a scale of 1.
+  // An alpha of 0 means a scale of 1.
   const scaled = [...ranks].map(([target, rank]) => ({ target, rank, scale: alpha === 0 ? 1 : alpha / rank }))
   const strategy = loraOf(
     scaled,
@@ -116,7 +116,7 @@ function pairsOf(
     if (a === undefined || b === undefined)
       throw new FileFormatError(`${path} has only one half of the adapter of ${target}.`, { path, target })
     const site = sites.find((one) => one.path === target) as LinearSite
-    // Writers may drop a last dimension of 1.
+    // Writers may omit a trailing dimension of 1.
     const [rank = 1, out = 1] = b.dims
     if (a.dims[0] !== site.in || (a.dims[1] ?? 1) !== rank || out !== site.out)
       throw new ShapeError(
@@ -145,8 +145,8 @@ function unpermuted(rows: Float32Array, target: string, rank: number, graph: Gra
 }
 
 /**
- * Row of a linear for each row of a GGUF file: within each head the two rotary dimensions of a pair are adjacent.
- * Undefined where the order is the same.
+ * For each row in a GGUF file, the corresponding row of a linear layer: GGUF stores the two rotary dimensions of a pair
+ * next to each other within each head. Undefined if the order is the same.
  */
 export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {
   const { heads, kvHeads } = headsOf(graph)

@@ -1,6 +1,6 @@
 /**
- * NVIDIA cards by name: what plans for a card need to know of it, and its published rates, from which the least time of a
- * step follows.
+ * NVIDIA GPUs by name: the properties needed to plan for them, and their published rates, which give a lower bound on
+ * step time.
  */
 import { formatBytes } from '../core/bytes.js'
 import { ConfigError } from '../core/errors.js'
@@ -15,26 +15,26 @@ const KIB = 2 ** 10
 export interface Card extends CardSizes {
   /** As in `cuda:NAME`. */
   name: string
-  /** As the vendor writes it. */
+  /** Name as written by the vendor. */
   label: string
   memoryBytes: number
-  /** Published rates; null for a card that is known by its memory alone. */
+  /** Published rates; null for a card given only by its memory size. */
   rates: CardRates | null
 }
 
 export interface CardRates {
-  /** Dense bf16 products with fp32 sums, in floating-point operations. */
+  /** Dense bf16 matrix products with fp32 accumulation, in FLOP/s. */
   operationsPerSecond: number
   /** Bandwidth of the card's memory. */
   bytesPerSecond: number
-  /** Bandwidth of its bus, in one direction. */
+  /** Bus bandwidth, in one direction. */
   busBytesPerSecond: number
 }
 
-/** By compute capability (CUDA C++ Programming Guide, technical specifications). */
+/** Shared memory by compute capability (CUDA C++ Programming Guide, technical specifications). */
 const SHARED_KIB: Readonly<Record<number, number>> = { 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99 }
 
-/** Bandwidth of 16 lanes of PCI Express in one direction, in GB/s, by generation. */
+/** Bandwidth of 16 PCI Express lanes in one direction, in GB/s, by generation. */
 const PCIE: Readonly<Record<4 | 5, number>> = { 4: 31.5, 5: 63 }
 
 const row = (
@@ -59,7 +59,7 @@ const row = (
   },
 })
 
-/** From NVIDIA's data sheets and architecture white papers; sparsity, which those like to count in, is left out. */
+/** From NVIDIA's data sheets and architecture white papers, without the sparsity factor that they often include. */
 export const CARDS: readonly Card[] = [
   row('RTX 3060', 86, 28, 12, 25.4, 360, PCIE[4]),
   row('RTX 3090', 86, 82, 24, 71, 936, PCIE[4]),
@@ -79,15 +79,15 @@ export function sizesOf({ sm, multiprocessors, sharedBytes }: CardSizes): CardSi
   return { sm, multiprocessors, sharedBytes }
 }
 
-/** Memory of a card that runs do not get: the driver's and the context's own, and what fragments. */
+/** GPU memory unavailable to runs: the driver's and the context's own, and fragmentation. */
 export function ownBytes({ memoryBytes }: Pick<Card, 'memoryBytes'>): number {
   return 512 * 2 ** 20 + 0.05 * memoryBytes
 }
 
 /**
- * The card of a name, or one with an amount of memory: `rtx-4090`, `24GB`. The latter has the multiprocessors of an RTX 4090,
- * the most of a card with 24 GB, so that its workspace is enough.
- * @throws {ConfigError} for a name that there is none of, with those that there are
+ * Looks up a card by name, or by memory size: `rtx-4090`, `24GB`. The latter assumes the multiprocessor count of an RTX
+ * 4090, the largest of any 24 GB card, so that the planned workspace is sufficient.
+ * @throws {ConfigError} for an unknown name, listing the known ones
  */
 export function cardNamed(name: string): Card {
   const bytes = parseBytes(name.replace(/gb$/i, 'GiB'))
@@ -106,7 +106,7 @@ export function cardNamed(name: string): Card {
   )
 }
 
-/** A card of this machine: its properties as the driver gives them, and the published rates of one that is known. */
+/** A GPU in this machine: its properties from the driver, with published rates if the model is known. */
 export function cardHere({ number, name, memoryBytes, ...found }: CudaCard): Card {
   const known = CARDS.filter(({ label }) => name.includes(label))
   const nearest = known.sort((a, b) => b.label.length - a.label.length)[0]
@@ -114,15 +114,15 @@ export function cardHere({ number, name, memoryBytes, ...found }: CudaCard): Car
   return { name: `${number}`, label: name, ...sizesOf(found), memoryBytes, rates }
 }
 
-/** The work of an optimizer step that no implementation of these kernels avoids. */
+/** Minimum work of an optimizer step, which any implementation of these kernels must do. */
 export interface LeastWork {
-  /** Floating-point operations of products. */
+  /** Floating-point operations of matrix products. */
   operations: number
-  /** Each operand of a kernel once from memory, and once to it. */
+  /** Bytes moved if each kernel reads and writes every operand once. */
   bytes: number
 }
 
-/** @param accumulation micro-batches of a step */
+/** @param accumulation micro-batches per step */
 export function leastWork(counts: StepCounts, accumulation: number): LeastWork {
   const work = (of: WorkCounts | undefined, times: number): LeastWork => ({
     operations: times * sum(of, ({ multiplyAdds }) => 2 * multiplyAdds),
@@ -132,7 +132,7 @@ export function leastWork(counts: StepCounts, accumulation: number): LeastWork {
   return { operations: batches.operations + update.operations, bytes: batches.bytes + update.bytes }
 }
 
-/** Bytes that an optimizer step brings to the card over its bus: of a base, activations and state that lie beside it. */
+/** Bytes that an optimizer step transfers over the bus: paged weights, activations, and state kept in host memory. */
 export function busBytes(
   {
     pagedReadBytes,
@@ -145,9 +145,9 @@ export function busBytes(
 }
 
 /**
- * The least time of an optimizer step at a card's published rates: for each kind of kernel that of its products or that of
- * its memory, whichever is longer, and at least that of the bus, whose copies run beside kernels. A card reaches these
- * rates in no real run.
+ * Lower bound on the time of an optimizer step at a card's published rates: for each kind of kernel the longer of its
+ * compute and memory times, and at least the bus time, since copies overlap with kernels. No real run reaches these
+ * rates.
  * @param bus see `busBytes`
  */
 export function leastSeconds(

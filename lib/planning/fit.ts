@@ -1,8 +1,8 @@
 /**
- * Settings with which a run fits into so much memory. Each optimizer step sees the same sequences whatever is chosen:
- * what a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be
- * used up in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk, or
- * beside a card in pinned memory, and state may take 8 bits.
+ * Finds settings with which a run fits in a memory budget. Each optimizer step sees the same sequences in every
+ * setting: smaller micro-batches are compensated by gradient accumulation. If that is not enough, gradients can be
+ * applied during the backward pass; checkpointed activations, optimizer state, and a frozen base can be kept on disk
+ * (with a GPU, in pinned memory); and the state can be 8-bit.
  */
 
 import { once } from '../core/once.js'
@@ -13,7 +13,7 @@ import { rulesOf } from '../strategies/index.js'
 import type { MemoryReport } from './memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
 
-/** Options that are set otherwise than asked for. */
+/** Options that differ from what was requested. */
 export interface FitChanges extends Partial<Pick<MemoryShape, FitOption>> {
   optimizer?: Optimizer
 }
@@ -24,22 +24,22 @@ export interface FitChoice extends FitChanges {
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
   memory: MemoryReport
-  /** Multiply-adds of an optimizer step's products with base weights. */
+  /** Multiply-adds per optimizer step in products with base weights. */
   multiplyAdds: number
-  /** Bytes of activations, on the disk or in pinned memory, that a micro-batch writes and reads. */
+  /** Bytes of offloaded activations that a micro-batch writes and reads, on disk or in pinned memory. */
   activationBytesMoved: number
   /** Bytes of paged state that an optimizer step reads and writes. */
   stateBytesMoved: number
-  /** Bytes of a paged base that a micro-batch of training reads. */
+  /** Bytes of a paged base that a training micro-batch reads. */
   baseBytesRead: number
 }
 
 /** Result of the search. */
 export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization' | 'setting'> {
   /**
-   * Settings that fit. For each micro-batch, with and without checkpointing, no setting includes
-   * all changes of another one that fits. Settings without changes come first, by their multiply-adds; of equal ones
-   * the largest micro-batch comes first.
+   * Settings that fit. For each micro-batch size, with and without checkpointing, no setting includes all changes of
+   * another one that fits. Settings without changes come first, ordered by multiply-adds and then by descending
+   * micro-batch size.
    */
   choices: FitChoice[]
   /** If nothing fits, the setting with the smallest peak. */
@@ -49,14 +49,17 @@ export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantizati
 type FitOptions = PlanModelOptions & {
   gradientAccumulationSteps: number
   perDeviceTrainBatchSize: number
-  /** As of a run. Default 1. */
+  /** As in training. Default 1. */
   maxGradNorm?: number
 }
 
 /** Settings that may be changed. */
 type Change = 'pagedState' | 'pagedBase' | 'eightBitState'
 
-/** Ways to hold state and base. First those with the numbers of what was asked for, then those that round otherwise. */
+/**
+ * Combinations of changes for state and base: first those that leave results unchanged, then those that round
+ * differently.
+ */
 const WAYS: readonly (readonly Change[])[] = [
   [],
   ['pagedState'],
@@ -71,8 +74,8 @@ const WAYS: readonly (readonly Change[])[] = [
 const MEBIBYTE = 1 << 20
 
 /**
- * Plans every micro-batch that divides the sequences of an optimizer step, with activations kept and recomputed.
- * @param options.gradientAccumulationSteps times `perDeviceTrainBatchSize` are those sequences
+ * Plans every micro-batch size that divides the sequences of an optimizer step, with activations kept and recomputed.
+ * @param options.gradientAccumulationSteps times `perDeviceTrainBatchSize` gives the sequences per step
  * @param budget bytes
  */
 export async function fitRun(
@@ -85,7 +88,7 @@ export async function fitRun(
   const held = { quantization, embeddingQuantization, setting }
   const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
-  // Gradients that are used up in the backward pass do not add up over micro-batches.
+  // Gradients applied during the backward pass cannot be accumulated over micro-batches.
   const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
   const planned = (batch: number, recompute: boolean, more: FitChanges): Shape => {
     const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute, ...more }
@@ -93,16 +96,16 @@ export async function fitRun(
     const memory = planner.plan(batched)
     if (memory.peakBytes <= budget || options.optimizerInBackward) return { ...shape, memory }
     if (obstacleInBackward({ ...shape, maxGradNorm }, options.strategy)) return { ...shape, memory }
-    // The same numbers in the same time, so it goes before all other ways.
+    // Same results in the same time, so this is tried before the other changes.
     const used = { ...batched, optimizerInBackward: true } as const
     return { ...shape, ...used, memory: planner.plan(used) }
   }
-  // Each micro-batch with and without checkpointing: as asked for, then with what is kept on the disk.
+  // Each micro-batch size with and without checkpointing: as requested, then with activations offloaded.
   const variants = batches.flatMap((batch): Shape[][] => {
     const recomputed = planned(batch, true, {})
     const fits = options.activationOffloading || recomputed.memory.peakBytes <= budget
     const again = [recomputed, ...(fits ? [] : [planned(batch, true, { activationOffloading: true })])]
-    // Either is about what checkpointing does, which is asked for with it.
+    // Both options imply checkpointing, so there is no variant without it.
     return options.activationOffloading || options.keepAttention
       ? [again]
       : [[planned(batch, false, {})], again]
@@ -147,13 +150,13 @@ type Shape = FitChanges &
 
 interface Way {
   has: readonly Change[]
-  /** Bytes that it takes less than what was asked for, at most. */
+  /** Upper bound on the bytes saved compared with the request. */
   saves(): number
-  /** @param spare bytes beside the least that it takes; of state and base the state gets them, being written too */
+  /** @param spare bytes beyond the minimum; state gets them before the base, because state is also written */
   changes(spare: number): FitChanges
 }
 
-/** The ways that there are for a run. */
+/** The applicable combinations of changes for a run. */
 function waysOf(
   planner: Planner,
   { optimizer = 'adamw', pagedWeights = false, strategy }: PlanModelOptions,
@@ -165,7 +168,7 @@ function waysOf(
     eightBitState: states.eightBit,
     pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
-  // Memory held throughout does not depend on the micro-batch.
+  // Memory held throughout the run does not depend on the micro-batch.
   const held = (changes: FitChanges) =>
     planner.plan({ ...changes, perDeviceTrainBatchSize: 1, evaluates: false })
   const usual = once(() => held({}))
@@ -200,7 +203,7 @@ function choiceOf(
   const { gradientAccumulationSteps: _, ...planned } = shape
   const plan = (more: PlanShape) => planner.plan({ ...planned, ...changes, ...more })
   const memory = Object.keys(changes).length > 0 ? plan({}) : asked
-  // The steps of training alone: an evaluation's would not say what training costs.
+  // Count only training steps, since an evaluation does not reflect the cost of training.
   const training = evaluates ? plan({ evaluates: false }) : memory
   const multiplyAdds = training.timeline.reduce((sum, step) => sum + step.multiplyAdds, 0)
   return {
@@ -214,12 +217,12 @@ function choiceOf(
   }
 }
 
-/** Rounded down, as a config has it. */
+/** Rounded down to MiB, as written in a config. */
 function mebibytes(bytes: number): string {
   return `${Math.floor(bytes / MEBIBYTE)}MiB`
 }
 
-/** From the largest. */
+/** Divisors in descending order. */
 function divisors(count: number): number[] {
   const small = Array.from({ length: Math.floor(Math.sqrt(count)) }, (_, i) => i + 1).filter(
     (one) => count % one === 0,

@@ -1,34 +1,36 @@
-/** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
+/** Planned memory in printable form: peak bytes by category for a run, a model, or an operation. */
 import { badArgument, checkedWord } from '../core/arguments.js'
 import { formatBytes } from '../core/bytes.js'
 import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanRow } from '../native/addon.js'
 
-/** The bytes live at the peak of a plan. The rows add up to `peakBytes`. */
+/** Memory in use at the peak of a plan. The rows add up to `peakBytes`. */
 export class MemoryReport {
-  /** Bytes of the device's memory. */
+  /** Peak device memory, in bytes. */
   readonly peakBytes: number
-  /** Bytes of pinned memory of the host, beside a GPU. */
+  /** Pinned host memory used alongside a GPU, in bytes. */
   readonly pinnedBytes: number
   readonly rows: readonly PlanRow[]
   /**
-   * Bytes of the one arena that activations, loss and workspace share, with gradients that are used up in the backward
-   * pass.
+   * Size of the arena shared by activations, loss, and workspace, and by gradients that are applied during the backward
+   * pass, in bytes.
    */
   readonly arenaBytes: number
   /** Position of the peak in the model, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string
   readonly trainableParameters: number
-  /** Parameters of base and adapter together. */
+  /** Parameters of base and adapter combined. */
   readonly totalParameters: number
-  /** Bytes of a paged base that each micro-batch reads from the disk, or on a GPU fetches from pinned memory. */
+  /** Bytes of a paged base that each micro-batch reads from disk, or on a GPU from pinned memory. */
   readonly pagedReadBytes: number
-  /** Bytes of offloaded activations on the disk, or in pinned memory, which each micro-batch writes and reads. */
+  /** Bytes of offloaded activations on disk, or on a GPU in pinned memory, which each micro-batch writes and reads. */
   readonly offloadedBytes: number
-  /** Bytes of paged optimizer state on the disk, or in pinned memory, which each optimizer step reads and writes. */
+  /**
+   * Bytes of paged optimizer state on disk, or on a GPU in pinned memory, which each optimizer step reads and writes.
+   */
   readonly pagedStateBytes: number
   /**
-   * Pages of files leave memory as soon as they are not needed, as on Linux. Elsewhere the system keeps them for as long as it
-   * likes, so a run with paged weights, paged state, or offloaded activations may hold more than planned.
+   * Whether file pages are released as soon as they are no longer needed, as on Linux. On other systems the OS decides,
+   * so a run with paged weights, paged state, or offloaded activations may use more memory than planned.
    */
   readonly dropsPages: boolean
   readonly #report: PlanReport
@@ -57,20 +59,20 @@ export class MemoryReport {
     this.dropsPages = report.dropsPages
   }
 
-  /** The steps of the largest of its plans, as it runs, with the bytes of the arena that are live at each. */
+  /** The steps of the largest plan in execution order, with the arena bytes in use at each. */
   get timeline(): readonly PlanMoment[] {
     this.#timeline ??= this.#report.timeline
     return this.#timeline
   }
 
-  /** Bytes that are held throughout: all but the arena. */
+  /** Bytes held throughout: everything except the arena. */
   get residentBytes(): number {
     return this.peakBytes - this.arenaBytes
   }
 
   /**
-   * Bytes of one category at the peak; 0 for one that has no row.
-   * @throws {ConfigError} for a name that no category has
+   * Bytes of one category at the peak; 0 if it has no row.
+   * @throws {ConfigError} for an unknown category
    */
   bytes(category: Category): number {
     checkedWord(category, CATEGORIES, 'bytes()', 'category')
@@ -82,7 +84,7 @@ export class MemoryReport {
     return this.pinnedBytes === 0 && paged > 0
   }
 
-  /** A table with a line per category and the sum. */
+  /** A table with one line per category and the total. */
   toString(): string {
     const split = this.pinnedBytes > 0
     const rows = this.rows.filter((row) => row.bytes + (row.pinnedBytes ?? 0) > 0)

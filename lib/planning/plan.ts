@@ -1,4 +1,4 @@
-/** Memory of a run, from a model's config and file headers alone: the plan that the run itself makes. */
+/** Plans the memory of a run from a model's config and file headers alone, exactly as the run itself does. */
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
@@ -43,20 +43,20 @@ export type PlanModelOptions = Partial<MemoryShape> &
   Partial<Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>> &
   HubOptions & {
     strategy: StrategyConfig
-    /** Default: as the model's files are, if they are quantized, else what the strategy stands for, else none. */
+    /** Default: that of the model's files if they are quantized, else the one the strategy implies, else none. */
     quantization?: Quantization['type'] | Quantization
-    /** As of `loadModel`. */
+    /** As in `loadModel`. */
     embeddingQuantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
     /** Default causal_lm. */
     task?: Task
-    /** Classes of a classifier, or how many there are; with task `classification`. */
+    /** Class names of a classifier, or their number; with task `classification`. */
     labels?: readonly string[] | number | null
-    /** True if the run evaluates. Default false. */
+    /** Whether the run evaluates. Default false. */
     evaluates?: boolean
-    /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
+    /** CPU threads; each has its own workspace. Default: the number used on this machine. */
     threads?: number | 'auto'
-    /** An NVIDIA card to plan for instead of the CPU; none need be there. */
+    /** An NVIDIA GPU to plan for instead of the CPU; it need not be present. */
     card?: CardSizes
   }
 
@@ -90,8 +90,8 @@ const CONFIG_LIMIT = 16 << 20
 
 /**
  * Plans a training run without loading the model.
- * @param name a model folder, with weights or with config.json alone; a bare config.json; a .gguf file; or a name on
- * the hub, of which only config.json is downloaded (a GGUF file whole, though)
+ * @param name a model folder, with weights or only config.json; a config.json file; a .gguf file; or a name on the Hub,
+ * for which only config.json is downloaded (but a GGUF file as a whole)
  * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
  */
 export async function planModel(name: string, options: PlanModelOptions): Promise<MemoryReport> {
@@ -104,23 +104,23 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
   return (await openPlanner(name, options)).plan()
 }
 
-/** Number of sequences per micro-batch, and the activations kept. */
+/** Changes to the memory options, the number of sequences per micro-batch, and evaluation. */
 export type PlanShape = Partial<MemoryShape> & Pick<PlanModelOptions, 'perDeviceTrainBatchSize' | 'evaluates'>
 
-/** A model that was read as far as plans need it. */
+/** A model with just enough read from its files to plan it. */
 export interface Planner {
   /** Quantization of the run. */
   quantization: Quantization
   embeddingQuantization: Quantization
-  /** Settings that decide the time of a step. */
+  /** Settings that determine the time of a step. */
   setting: StepSetting
-  /** The memory of the run, with some of its options changed. */
+  /** The memory of the run, with some options changed. */
   plan(changes?: PlanShape): MemoryReport
-  /** The work of one of its micro-batches, the same way. */
+  /** The work of one micro-batch, with some options changed. */
   count(changes?: PlanShape): StepCounts
 }
 
-/** Reads a model's shapes, to plan it as often as is wanted. */
+/** Reads a model's shapes, for any number of plans. */
 export async function openPlanner(name: string, options: PlanModelOptions): Promise<Planner> {
   const given = checkedOptions(schema, options, 'planModel()')
   const { revision, onDownload, signal } = given
@@ -161,7 +161,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   }
 }
 
-/** @throws {ConfigError} when the labels of a classifier are not known, or there are some of what is none */
+/** @throws {ConfigError} when the labels of a classifier are unknown, or labels are given for another task */
 function classesOf(
   { task, labels }: z.output<typeof schema>,
   config: Readonly<Record<string, unknown>>,
@@ -177,7 +177,7 @@ function classesOf(
   return { labels: names, deviation: headDeviation(config) }
 }
 
-/** Every card multiplies bf16 faster. */
+/** Every supported GPU multiplies bf16 faster. */
 function onCard<T extends { precision: PrecisionOption; card?: CardSizes | undefined }>(options: T): T {
   return options.card && options.precision === 'auto' ? { ...options, precision: 'bf16' } : options
 }
@@ -186,7 +186,7 @@ function onCard<T extends { precision: PrecisionOption; card?: CardSizes | undef
 export interface ModelShape {
   config: Readonly<Record<string, unknown>>
   graph: Graph
-  /** Type of a weight in its file. */
+  /** Dtype of a weight in its file. */
   dtypeOf: (name: string) => string
 }
 
@@ -215,7 +215,7 @@ async function readShape(
   return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }
 }
 
-/** The config of a folder whose weights are not there; what came from the hub may have come in part. */
+/** The config of a folder without weights. A folder from the Hub may be partially downloaded. */
 async function bareConfig(folder: string, fromHub: boolean): Promise<string | undefined> {
   const names = new Set(await readdir(folder))
   const some = [...names].some((name) => /\.safetensors(\.index\.json)?$/.test(name))

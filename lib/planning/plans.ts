@@ -1,4 +1,4 @@
-/** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
+/** Creates the plans of a run from its options alone; shared by `lowrank plan` and the run itself. */
 import { ConfigError } from '../core/errors.js'
 import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
@@ -7,7 +7,7 @@ import type { TrainOptions } from '../options/options.js'
 import { hasPairs, isOfAnswers, isOfGenerated, type Task } from '../options/task.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 
-/** Names of the plans of a training session. */
+/** Names of the plans in a training session. */
 export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
@@ -16,20 +16,20 @@ export const ANSWER_PLAN = 'answer'
 /** Tokens after which the answer to a sample row is cut. */
 export const ANSWER_TOKENS = 64
 
-/** Precision and device of a computation: those of a loaded model, or a card that need not be there. */
+/** Precision and device of a computation: those of a loaded model, or a GPU that need not be present. */
 export interface Computes {
   readonly precision: Precision
   readonly device: Device | CardSizes
 }
 
-/** Options that decide the size of plans. */
+/** Options that determine the size of plans. */
 export type Capacity = TrainingMemory &
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'> &
   Partial<Pick<TrainOptions, 'task'>>
 
 /**
- * Plans for training an adapter, and for the evaluations between.
- * @throws {ConfigError} for offloading what is not kept between blocks alone, or keeping attention beside all else
+ * Plans for training an adapter, and for the evaluations in between.
+ * @throws {ConfigError} for activation offloading or keeping attention without gradient checkpointing
  */
 export function trainingPlans(
   spec: AdapterSpec,
@@ -60,7 +60,7 @@ export function trainingPlans(
     keepAttention,
     ...(paired ? { rowWeights: true, twoPasses: true } : classifies ? { rowWeights: true } : {}),
   }
-  // The reference of DPO is evaluated before the first step.
+  // DPO evaluates its reference before the first step.
   if (!evaluates && options.task !== 'dpo') return { [TRAIN_PLAN]: train }
   return {
     [TRAIN_PLAN]: train,
@@ -84,7 +84,7 @@ function answerPlans(
   }
 }
 
-/** Plans whose offloaded activations lie in a folder. */
+/** Plans with activations offloaded to a folder. */
 export const inFolder = (
   plans: Readonly<Record<string, PlanOptions>>,
   folder: string,
@@ -96,7 +96,7 @@ export const inFolder = (
     ]),
   )
 
-/** The plan of an evaluation on its own. @param classifies it evaluates a classifier */
+/** The plan of a standalone evaluation. @param classifies true for a classifier */
 export function evaluationPlans(
   options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'logitsMemory'>,
   on: Computes,
@@ -106,15 +106,15 @@ export function evaluationPlans(
   return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options, { classifies }), ...shape } }
 }
 
-/** A GPU reads the whole head for each piece of the logits, so there the pieces are larger. */
+/** A GPU reads the whole head for each chunk of logits, so its chunks are larger. */
 function bytesOfLogits({ logitsMemory }: Pick<Capacity, 'logitsMemory'>, { device }: Computes): number {
   return parseBytes(logitsMemory) ?? (device === 'cpu' ? 48 : 256) * 2 ** 20
 }
 
 /**
- * Plan of examples whose gradients are clipped separately: unpacked, since gradients are kept for as many as a
- * micro-batch may hold, and one at a time where what trains are weights of the base or factors of an embedding, whose
- * gradients are large and are made for a micro-batch as a whole.
+ * Options for per-example gradient clipping: unpacked, since gradients are kept separately for each row of a
+ * micro-batch. Uses one row at a time when base weights or an embedding are trained, because their gradients are large
+ * and computed for the micro-batch as a whole.
  */
 export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' | 'packing'>>(
   spec: Pick<AdapterSpec, 'copies' | 'terms'>,
@@ -124,12 +124,12 @@ export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' |
   return { ...options, packing: false, ...(alone ? { perDeviceTrainBatchSize: 1 } : {}) }
 }
 
-/** As many as a plan has room for. */
+/** Upper limit on the tokens in a plan. */
 const MOST_TOKENS = 2 ** 30
 
 /**
- * @param shape.answers sequences that each row has
- * @param shape.classifies only the last token of a row is looked at, and rows are not packed
+ * @param shape.answers sequences per row
+ * @param shape.classifies only the last token of a row is used, and rows are not packed
  */
 function microBatchSize(
   options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>,
@@ -142,7 +142,7 @@ function microBatchSize(
       `per_device_train_batch_size is ${rows} and max_seq_length is ${length}, which makes ${tokens} tokens per micro-batch; the limit is ${MOST_TOKENS}. Lower one of them.`,
       { rows, length, most: MOST_TOKENS },
     )
-  // A sample has two tokens at least: one to predict and one to predict it from.
+  // A sample has at least two tokens: one to predict, and one to predict it from.
   const sequences =
     options.packing && !classifies ? Math.ceil(tokens / 2) : answers * options.perDeviceTrainBatchSize
   if (classifies) return { tokens, sequences, headRows: sequences }

@@ -1,4 +1,4 @@
-/** The live bytes of a plan through its steps, as a line of text and as a picture. */
+/** Memory use over the steps of a plan, as a line of text and as a chart. */
 
 import { formatBytes } from '../core/bytes.js'
 import type { MemoryReport } from './memory-report.js'
@@ -6,7 +6,7 @@ import type { MemoryReport } from './memory-report.js'
 const LEVELS = '▁▂▃▄▅▆▇█'
 const COLUMNS = 64
 
-/** The step at which most is live. */
+/** The step with the highest memory use. */
 export function peakOf({ timeline }: MemoryReport): { index: number; liveBytes: number; what: string } {
   const index = timeline.reduce(
     (most, { liveBytes }, i) => (liveBytes > (timeline[most]?.liveBytes ?? 0) ? i : most),
@@ -16,7 +16,7 @@ export function peakOf({ timeline }: MemoryReport): { index: number; liveBytes: 
   return { index, liveBytes, what: [phase, kernel, node].filter((word) => word !== '').join(' ') }
 }
 
-/** A curve of a line, where it is highest, and where the forward pass ends. */
+/** A one-line curve, with the position of the peak and of the end of the forward pass. */
 export function timelineText(memory: MemoryReport): string {
   const { timeline, residentBytes } = memory
   const { index, liveBytes, what } = peakOf(memory)
@@ -45,7 +45,7 @@ const PHASES = {
   backward: { fill: '#ffe7cc', stroke: '#bc4c00' },
 }
 
-/** @param title what was planned */
+/** @param title describes what was planned */
 export function timelineSvg(memory: MemoryReport, title: string): string {
   const { timeline, residentBytes } = memory
   const peak = peakOf(memory)
@@ -93,7 +93,7 @@ export function timelineSvg(memory: MemoryReport, title: string): string {
   ].join('\n')
 }
 
-/** Stretches of steps of one phase: [begin, end). */
+/** Consecutive steps of one phase: [begin, end). */
 function phasesOf({ timeline }: MemoryReport) {
   const stretches: { phase: keyof typeof PHASES; begin: number; end: number }[] = []
   for (const [step, { phase }] of timeline.entries()) {

@@ -1,4 +1,4 @@
-/** The optimizer of a run that names none: AdamW, whose state some strategies page where it does not fit. */
+/** The default optimizer of a run: AdamW, whose state some strategies page to disk if it does not fit in memory. */
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
@@ -9,10 +9,10 @@ import type { MemoryReport } from './memory-report.js'
 const MEBIBYTE = 1 << 20
 
 /**
- * AdamW, or where the plan does not fit, AdamW with as much of its state in memory as does. The numbers are the same.
- * @param plan what the run takes with an optimizer
+ * AdamW, or if the plan does not fit, paged AdamW with as much state in memory as fits. Results are the same.
+ * @param plan returns the memory needed with an optimizer
  * @param available bytes
- * @param folder where paged state would lie
+ * @param folder for the paged state
  */
 export function usualOptimizer(
   strategy: StrategyConfig,
@@ -30,12 +30,12 @@ export function usualOptimizer(
   return adamWHeld(usual, false, `${1 + Math.floor(spare / MEBIBYTE)}MiB`)
 }
 
-/** True if files of a folder, which need not exist yet, are in memory (tmpfs), so that paging would save none. */
+/** True if the folder, which need not exist yet, is on a RAM file system (tmpfs), where paging would save nothing. */
 function livesInMemory(folder: string): boolean {
   let there = resolve(folder)
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there)
   return process.platform === 'linux' && IN_MEMORY.has(statfsSync(there).type)
 }
 
-/** tmpfs and ramfs, as statfs tells them. */
+/** File system types of tmpfs and ramfs, as reported by statfs. */
 const IN_MEMORY = new Set([0x01021994, 0x858458f6])

@@ -1,4 +1,4 @@
-/** The charts of a compare by name: functions of the width that they have. */
+/** The charts of a compare by name, as functions of the available width. */
 import {
   dotDomain,
   dotRow,
@@ -24,7 +24,7 @@ import {
 import type { ComparedEntry, ComparePageData } from './compare-data.js'
 import { strategyName } from './run-words.js'
 
-/** Related strategies share a hue; a control has the hue of what it explains. */
+/** Related strategies share a hue; a control has the hue of the strategy it explains. */
 const MARKS: Readonly<Record<string, Mark>> = {
   lora: { hue: 0, shape: 'filled' },
   qlora: { hue: 0, shape: 'open' },
@@ -49,7 +49,7 @@ export function entryMark({ name, controlOf }: Pick<ComparedEntry, 'name' | 'con
   return MARKS[name] ?? { hue: 6, shape: 'square' }
 }
 
-/** `lora+alpha` is a control of some strategy, made of LoRA. */
+/** `lora+alpha` is a control of another strategy, based on LoRA. */
 export function entryLabel({ name, controlOf }: Pick<ComparedEntry, 'name' | 'controlOf'>): string {
   const [first = '', ...rest] = name.split('+')
   return controlOf === null || rest.length === 0
@@ -58,7 +58,7 @@ export function entryLabel({ name, controlOf }: Pick<ComparedEntry, 'name' | 'co
 }
 
 export interface CompareChart {
-  /** Width in the file, before any script runs. */
+  /** Initial width, before any script runs. */
   width: number
   draw: (width: number) => string
 }
@@ -143,7 +143,7 @@ export function compareCharts(data: ComparePageData): Record<string, CompareChar
   return { ...charts, ...curveCharts(data), ...rateCharts(data), ...itemCharts(data) }
 }
 
-/** Mean curve of the seeds of an entry. */
+/** Mean curve over the seeds of an entry. */
 function meanCurve({ cells }: ComparedEntry): Line {
   const steps = [...new Set(cells.flatMap(({ curve }) => curve.map(([step]) => step)))].sort((a, b) => a - b)
   const y = steps.map((step) => {

@@ -1,4 +1,4 @@
-/** A compare as its page needs it. Values of the metric are shares where it is one, else in its own unit. */
+/** Data of a compare for its page. Values of the metric are fractions, or in the metric's own unit. */
 export interface ComparePageData {
   title: string
   model: string
@@ -10,31 +10,31 @@ export interface ComparePageData {
   equal: string
   rows: { train: number; validation: number; test: number }
   base: { value: number | null; loss: number | null } | null
-  /** Best first, once there are statistics. */
+  /** Sorted best first, once there are statistics. */
   entries: readonly ComparedEntry[]
-  /** True once all cells are there. */
+  /** True once all cells are finished. */
   judged: boolean
   remarks: readonly string[]
   leftOut: readonly { name: string; reason: string }[]
   machine: string
   version: string
-  /** Named hashes of what went in. */
+  /** Named hashes of the inputs. */
   hashes: readonly (readonly [string, string])[]
   searchSeconds: number
   cellSeconds: number
-  /** Share of compares of this size that find a difference of two spreads. */
+  /** Probability that a compare of this size detects a difference of two standard deviations. */
   power: number | null
 }
 
 export interface ComparedMetric {
   name: string
   higherIsBetter: boolean
-  /** True if values are from 0 to 1. */
+  /** True if values range from 0 to 1. */
   isShare: boolean
 }
 
 export interface ComparedEntry {
-  /** As in a config, or of a control. */
+  /** Name as in a config, or of a control. */
   name: string
   controlOf: string | null
   about: string | null
@@ -43,7 +43,7 @@ export interface ComparedEntry {
   interval: readonly [number, number] | null
   spread: number | null
   diverged: number
-  /** To LoRA; null for LoRA itself. */
+  /** Difference from LoRA; null for LoRA itself. */
   difference: {
     value: number
     interval: readonly [number, number] | null
@@ -51,7 +51,7 @@ export interface ComparedEntry {
     detectable: number | null
   } | null
   loss: number | null
-  /** On the general text, less that of the base: what was forgotten. */
+  /** Increase of the loss on general text over the base's: the amount of forgetting. */
   forgotten: number | null
   parameters: number
   plannedBytes: number
@@ -64,13 +64,13 @@ export interface ComparedEntry {
   /** Validation loss of the longest run at each rate. */
   rates: readonly { rate: number; loss: number | null; steps: number }[]
   cells: readonly ComparedCell[]
-  /** Share of seeds that are right, one an item; empty where the metric has no right and wrong. */
+  /** Fraction of seeds that are correct, per item; empty for metrics that are not right-or-wrong. */
   shares: readonly number[]
-  /** Answers of the first seed against LoRA's; null where there is no right and wrong. */
+  /** Answers of the first seed compared with LoRA's; null for metrics that are not right-or-wrong. */
   flips: { gained: number; lost: number; p: number; examples: readonly Flip[] } | null
 }
 
-/** An item that one of two answers right. Items count from 1. */
+/** An item that only one of two models answers correctly. Items count from 1. */
 export interface Flip {
   item: number
   gained: boolean

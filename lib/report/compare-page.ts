@@ -1,4 +1,4 @@
-/** The page of a compare: one HTML file that asks nothing of any network. The table is the picture. */
+/** The page of a compare: one self-contained HTML file without network access. Its main table doubles as a chart. */
 import {
   drawMark,
   escaped,
@@ -18,7 +18,7 @@ export function comparePage(data: ComparePageData): string {
     title: data.title,
     styles: ['run.css', 'compare.css'],
     script: 'compare-script.js',
-    // Examples are in the page; the script draws.
+    // Examples are already in the HTML, and the script only draws charts.
     data: { ...data, entries: data.entries.map((entry) => ({ ...entry, flips: null })) },
     content: `${head(data)}
 <main id="main">
@@ -35,7 +35,7 @@ function list(words: readonly string[]): string {
 
 const names = (entries: readonly ComparedEntry[]) => list(entries.map((entry) => escaped(entryLabel(entry))))
 
-/** The sentence that most readers take away. What the seeds cannot settle comes before any name. */
+/** The headline, which many readers will read alone; it states first what the seeds cannot settle. */
 export function verdict(data: ComparePageData): string[] {
   const { entries, seeds, metric, judged } = data
   const format = valueFormat(data)
@@ -88,7 +88,7 @@ export function verdict(data: ComparePageData): string[] {
   return said
 }
 
-/** A difference of two values of the metric: of shares, in percentage points. */
+/** Formats a difference between two values of the metric; for fractions, in percentage points. */
 function difference({ metric }: ComparePageData, value: number, signed = false): string {
   const size = metric.isShare ? `${(Math.abs(value) * 100).toFixed(1)}` : formatNumber(Math.abs(value))
   const sign = signed ? (value > 0 ? '+' : value < 0 ? '−' : '±') : ''
@@ -269,7 +269,7 @@ function items(data: ComparePageData, charts: Record<string, CompareChart>): str
   )
 }
 
-/** Answers that flip from LoRA, of one entry at a time; the script lets readers choose which. */
+/** Answers that flip compared with LoRA, one entry at a time; the script lets readers choose which. */
 function flippedAnswers({ entries }: ComparePageData): string {
   const flipping = entries.filter(({ flips }) => (flips?.examples.length ?? 0) > 0)
   if (flipping.length === 0) return ''

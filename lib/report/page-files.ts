@@ -1,4 +1,4 @@
-/** Scripts and styles of pages, as the build leaves them (scripts/typescript.mjs), and the policy that lets them run. */
+/** Scripts and styles of pages, as built by scripts/typescript.mjs, and the policy that allows them to run. */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,17 +6,17 @@ import { packageRoot } from '../core/root.js'
 
 const FOLDER = join(packageRoot, 'dist', 'esm', 'report', 'page')
 
-/** A script or style of lib/report/page: `run-script.js`, `page.css`. */
+/** Reads a script or style of lib/report/page: `run-script.js`, `page.css`. */
 export function pageFile(name: string): string {
   return readFileSync(join(FOLDER, name), 'utf8')
 }
 
-/** The source of a Content-Security-Policy that allows this script or style, and no other. */
+/** A Content-Security-Policy source that allows only this script or style. */
 export function sourceHash(content: string): string {
   return `'sha256-${createHash('sha256').update(content).digest('base64')}'`
 }
 
-/** Data as they stand in a script element of JSON: nothing in them ends it. */
+/** JSON for a script element, escaped so that the data cannot close it. */
 export function scriptData(value: unknown): string {
   return JSON.stringify(value)
     .replace(/</g, '\\u003c')

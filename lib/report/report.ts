@@ -1,4 +1,4 @@
-/** Writes report.html of a run from its record. */
+/** Writes a run's report.html from its record. */
 import { basename, join, resolve } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
 import { readMetrics } from '../train/metrics.js'
@@ -6,10 +6,10 @@ import { REPORT, type RunFolders, savedConfigText } from '../train/output-folder
 import { runFrom } from './run-data.js'
 import { runPage } from './run-page.js'
 
-/** The page is of private data where the run is private, so it lies where the record does. */
+/** The report of a private run contains private data, so it is stored with the record. */
 export async function writeReport({ outputDir, runDir }: RunFolders): Promise<string> {
   const run = runFrom(await readMetrics(runDir))
-  // Only the command line writes one; without a command it is that of an earlier run.
+  // Only the command line writes a config; without a command it belongs to an earlier run.
   const own = run.start?.command ?? null
   const config = own === null ? null : await savedConfigText(runDir)
   const path = join(runDir, REPORT)

@@ -1,4 +1,7 @@
-/** The charts of a run by name: functions of the width that they have. The file draws them once, the page at its width. */
+/**
+ * The charts of a run by name, as functions of the width: drawn once in the file, and again by the page at its own
+ * width.
+ */
 import {
   barChart,
   extent,
@@ -24,16 +27,16 @@ import {
 import type { RunPageData } from './run-data.js'
 import { adapterOf, headline, importancesOf, stepName } from './run-words.js'
 
-/** The choices of a reader. */
+/** The reader's display choices. */
 export interface RunView {
   over: 'step' | 'time' | 'tokens'
   scale: ScaleType
   range: 'all' | 'half' | 'tenth'
-  /** Half-life of the running means, in steps; 0 is off. */
+  /** Half-life of the running means, in steps; 0 turns smoothing off. */
   halfLife: number
 }
 
-/** Loss whose upper end is so many times its lower one hides on a linear axis what comes after the fall. */
+/** Ratio of largest to smallest loss above which a linear axis would hide everything after the initial drop. */
 const LOG_FROM = 8
 
 export function usualView({ columns: { loss } }: RunPageData): RunView {
@@ -46,14 +49,14 @@ export function usualView({ columns: { loss } }: RunPageData): RunView {
 export type Drawn = Pick<Plot, 'svg'> & Partial<Plot>
 
 export interface RunChart {
-  /** Width in the file, before any script runs. */
+  /** Initial width, before any script runs. */
   width: number
   draw: (width: number) => Drawn
-  /** Follows the cursor: its column, and the words for a value. */
+  /** Readout that follows the cursor: its column, and the text for a value. */
   reads?: { column: Value[]; hue: number; words: (index: number) => string; rest: string }
 }
 
-/** x of every step: steps, seconds, or tokens so far. */
+/** x of every step: step number, seconds, or tokens so far. */
 export function xOf({ columns }: RunPageData, { over }: Pick<RunView, 'over'>): number[] {
   if (over === 'time') return columns.time.map((value) => value ?? 0)
   if (over === 'step') return columns.step.map((value) => value ?? 0)
@@ -253,7 +256,7 @@ function importanceCharts(run: RunPageData): Record<string, RunChart> {
   }
 }
 
-/** One cell for each linear. */
+/** One cell per linear layer. */
 function linearsChart(
   title: string,
   { layers, kinds, values }: ReturnType<typeof gridOf>,
@@ -270,7 +273,10 @@ function linearsChart(
   }
 }
 
-/** Numbers by layer and by kind of linear, as the names of modules have them: `model.layers.3.self_attn.q_proj`. */
+/**
+ * Arranges numbers by layer and kind of linear layer, parsed from module names such as
+ * `model.layers.3.self_attn.q_proj`.
+ */
 function gridOf(numbers: Readonly<Record<string, number>>) {
   const cells = Object.entries(numbers).map(([path, value]) => {
     const layer = /\.(\d+)\./.exec(path)?.[1]
@@ -288,7 +294,7 @@ function gridOf(numbers: Readonly<Record<string, number>>) {
   return { layers, kinds, values }
 }
 
-/** Hue by kind, shade by category: see `parts` of the palette. */
+/** Hue by kind, shade by category: see `parts` in the palette. */
 export const CATEGORY_COLORS: Readonly<Record<string, number>> = {
   ...{ weights: 0, quantization_constants: 1, paged_weights: 2, adapters: 3, gradients: 4, optimizer: 5 },
   ...{ activations: 6, loss: 7, workspace: 8, kv_cache: 8 },
@@ -298,7 +304,7 @@ export function categoryName(category: string): string {
   return category.replaceAll('_', ' ')
 }
 
-/** The line with the most bytes allocated. */
+/** The memory record with the most bytes allocated. */
 export function mostAllocated({ memory }: RunPageData): RunPageData['memory'][number] | undefined {
   const total = (one: RunPageData['memory'][number]) =>
     Object.values(one.allocated).reduce((sum, bytes) => sum + bytes, 0)
@@ -308,7 +314,9 @@ export function mostAllocated({ memory }: RunPageData): RunPageData['memory'][nu
   )
 }
 
-/** The engine holds what a step returns in one block, whose parts are known of the plan alone. */
+/**
+ * True if the engine allocated activations, loss, and workspace as one block, so that only the plan tells them apart.
+ */
 export function inOneBlock(run: RunPageData): boolean {
   const held = mostAllocated(run)?.allocated
   const planned = run.plan?.rows.find(({ category }) => category === 'loss')?.bytes ?? 0
@@ -367,7 +375,7 @@ function memoryCharts(run: RunPageData): Record<string, RunChart> {
   }
 }
 
-/** The values, faint, behind their running mean; alone where there is none. */
+/** The raw values in a faint color behind their running mean; only the values if there is no smoothing. */
 function withMean(x: number[], y: Value[], mean: Value[], hue: number, name?: string): Line[] {
   const named = name === undefined ? {} : { name }
   if (mean.every((value, index) => value === y[index])) return [{ x, y, hue, ...named }]
@@ -377,7 +385,7 @@ function withMean(x: number[], y: Value[], mean: Value[], hue: number, name?: st
   ]
 }
 
-/** One spike does not flatten the rest: the axis ends at the 99.8th percentile of the raw values. */
+/** Clips the axis at the 99.8th percentile of the raw values, so that one spike does not flatten the rest. */
 function lossDomain(
   values: Value[],
   mean: Value[],
@@ -400,7 +408,7 @@ function lossDomain(
   return [view.range === 'all' && low >= 0 && low < high * 0.3 ? 0 : low - margin, high + margin]
 }
 
-/** x of an evaluation, which was made after a step. */
+/** x of an evaluation, which follows a step. */
 function xAt({ columns: { step } }: RunPageData, { over }: RunView, xs: number[], at: number): number {
   if (over === 'step') return at
   if (at === 0) return 0
@@ -420,7 +428,7 @@ function lossWords(run: RunPageData, index: number, mean: Value): string {
   ].join(' · ')
 }
 
-/** The sentences of the head, without marks. */
+/** The headline sentences, without markup. */
 export function plainWords(run: RunPageData): string {
   return headline(run)
     .map((words) => words.map((word) => (typeof word === 'string' ? word : word.strong)).join(''))

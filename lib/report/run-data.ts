@@ -1,4 +1,6 @@
-/** A run as its page needs it, from the lines of metrics.jsonl: columns of numbers, and facts. Runs in pages, too. */
+/**
+ * Data of a run for its page, from the lines of metrics.jsonl: columns of numbers, and facts. Also runs in the browser.
+ */
 import type { MetricsLine } from '../train/metrics.js'
 import { type Packed, pack, unpack, type Value } from './chart/index.js'
 
@@ -15,7 +17,7 @@ export type Measure =
 
 export type RunState = 'waiting' | 'training' | 'paused' | 'stopped' | 'failed' | 'done'
 
-/** One value a step. */
+/** One value per step. */
 export interface StepColumns {
   step: Value[]
   /** Seconds since the first line. */
@@ -25,7 +27,7 @@ export interface StepColumns {
   learningRate: Value[]
   tokens: Value[]
   tokensPerSecond: Value[]
-  /** Only of private runs. */
+  /** Only for private runs. */
   epsilon: Value[]
   cohort: Value[]
   clipped: Value[]
@@ -38,7 +40,7 @@ export interface RunPageEvaluation
 
 export interface RunPageData {
   state: RunState
-  /** Seconds since 1970 of the first and of the last line. */
+  /** Times of the first and the last line, in seconds since 1970. */
   began: number | null
   ended: number | null
   start: Omit<Line<'start'>, Timed> | null
@@ -64,7 +66,7 @@ export function emptyRun(): RunPageData {
   }
 }
 
-/** Adds a line to a run, which changes. */
+/** Adds a line to a run, modifying it. */
 export function addLine(run: RunPageData, line: MetricsLine): void {
   const { time } = line
   run.began ??= time
@@ -144,7 +146,7 @@ function addStep({ columns, began }: RunPageData, line: Line<'step'>): void {
   columns.clipped.push(line.clipped_share ?? null)
 }
 
-/** A resumed run makes the steps after its checkpoint again. */
+/** Drops steps after a checkpoint, which a resumed run repeats. */
 function dropAfter(run: RunPageData, last: number): void {
   const kept = run.columns.step.filter((step) => (step as number) <= last).length
   for (const column of Object.values(run.columns) as Value[][]) column.length = Math.min(column.length, kept)
@@ -156,7 +158,7 @@ function dropAfter(run: RunPageData, last: number): void {
   run.samples = run.stopped = run.error = run.done = null
 }
 
-/** Units of the largest value that a column keeps: more than a picture shows. */
+/** Resolution of each column, as units in the largest value; finer than a chart can show. */
 const PARTS = {
   ...{ step: 1e9, time: 1e6, loss: 1e5, gradNorm: 5e4, learningRate: 1e4, tokens: 1e9 },
   ...{ tokensPerSecond: 2e3, epsilon: 1e4, cohort: 1e9, clipped: 1e3 },
@@ -166,7 +168,7 @@ const WHOLE: readonly (keyof StepColumns)[] = ['step', 'tokens', 'cohort']
 
 export type PackedRun = Omit<RunPageData, 'columns'> & { columns: Record<keyof StepColumns, Packed> }
 
-/** The run in fewer characters. */
+/** Compresses the run's columns for embedding in a page. */
 export function packRun(run: RunPageData): PackedRun {
   const packed = COLUMNS.map((name) => {
     const values = run.columns[name]

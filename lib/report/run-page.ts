@@ -1,6 +1,6 @@
 /**
- * The page of a run: one HTML file that asks nothing of any network. It is complete before its script runs, which draws
- * the charts at the width of the window and lets a reader look closer.
+ * The report page of a run: one self-contained HTML file without network access. It is complete without its script,
+ * which redraws the charts at the window's width and adds interaction.
  */
 import { chartStyle, DARK, escaped, LIGHT } from './chart/index.js'
 import { pageFile, scriptData, sourceHash } from './page-files.js'
@@ -26,23 +26,23 @@ ${runSections(run, names, charts).join('\n')}
 
 export interface Page {
   title: string
-  /** Files in lib/report/page, beside page.css. */
+  /** Files in lib/report/page, in addition to page.css. */
   styles: readonly string[]
   script: string
-  /** For the script. */
+  /** Passed to the script. */
   data: unknown
   content: string
-  /** True if it talks to the server that it comes from. Default false. */
+  /** True if it connects to the server it came from. Default false. */
   connects?: boolean
 }
 
-/** A page, and the policy in it, for a header. */
+/** A page, and its policy for use as a header. */
 export interface MadePage {
   html: string
   policy: string
 }
 
-/** A page with a policy that allows its own style and script, and nothing else. */
+/** A page with a policy that allows only its own style and script. */
 export function page({ title, styles, script, data, content, connects = false }: Page): MadePage {
   const dark = `@media screen and (prefers-color-scheme: dark) {\n${chartStyle(DARK)}\n}`
   const style = [...['page.css', ...styles].map(pageFile), chartStyle(LIGHT), dark].join('\n')

@@ -1,4 +1,4 @@
-/** The sections of the page of a run, as HTML. A section without data is not there. */
+/** The sections of a run's page, as HTML. Sections without data are omitted. */
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import { CATEGORY_COLORS, categoryName, inOneBlock, mostAllocated, type RunChart } from './run-charts.js'
 import type { RunPageData } from './run-data.js'
@@ -15,13 +15,13 @@ import {
   type Words,
 } from './run-words.js'
 
-/** Facts on a page besides the record of the run. */
+/** Information for a page beyond the record of the run. */
 export interface RunNames {
   /** Name of the run: its folder. */
   name: string
-  /** The whole config as a file, if there is one. */
+  /** The complete config file, if there is one. */
   config: string | null
-  /** True for a page that says elsewhere how the run stands. */
+  /** True for a page that shows the run's state elsewhere. */
   live?: boolean
 }
 
@@ -89,7 +89,7 @@ function marked(words: Words): string {
     .join('')
 }
 
-/** All sections with data, the loss first, with their charts drawn at the width of the file. */
+/** All sections with data, starting with the loss, with charts drawn at their initial width. */
 export function runSections(run: RunPageData, names: RunNames, charts: Record<string, RunChart>): string[] {
   return [
     lossSection(run, names, charts),
@@ -107,7 +107,7 @@ function section(id: string, title: string, text: string, body: string): string 
   return `<section id="${id}" aria-labelledby="${id}-title"><div class="side"><h2 id="${id}-title">${title}</h2><p>${text}</p></div><div class="body">${body}</div></section>`
 }
 
-/** A chart with its caption, in which the values of the step under the cursor appear. */
+/** A chart with its caption, which shows the values of the step under the cursor. */
 function figure(name: string, title: string, { [name]: chart }: Record<string, RunChart>): string {
   if (chart === undefined) return ''
   const read = chart.reads ? `<span class="read" data-read="${name}">${escaped(chart.reads.rest)}</span>` : ''
@@ -290,7 +290,7 @@ function shortened(text: string): string {
     : text
 }
 
-/** Words of an answer that are not in the expected one are marked, where most are: else marks say nothing. */
+/** Highlights words of an answer that are not in the expected one, unless most words differ. */
 function differences(answer: string, expected: string): string {
   const plain = escaped(shortened(answer))
   const [a, b] = [answer, expected].map((text) => text.split(/(\s+|[{}":,]+)/)) as [string[], string[]]
@@ -356,7 +356,7 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
 
 const BLOCK: readonly string[] = ['activations', 'loss', 'workspace']
 
-/** The plan is a promise: the page says whether it was kept. */
+/** Says whether the run stayed within its planned memory. */
 function comparison(planned: number, allocated: number | undefined): string {
   if (allocated === undefined) return ''
   if (allocated <= planned)

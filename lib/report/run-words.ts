@@ -1,4 +1,4 @@
-/** The outcome of a run in sentences and key figures, bad news included. */
+/** The outcome of a run in sentences and key figures, including bad news. */
 import {
   extent,
   formatNumber,
@@ -11,13 +11,13 @@ import {
 } from './chart/index.js'
 import type { Measure, RunPageData, RunPageEvaluation } from './run-data.js'
 
-/** Words of which the strong ones are marked by the page. */
+/** Text with some words emphasized. */
 export type Words = readonly (string | { strong: string })[]
 
 const strong = (value: string | number | null) => ({
   strong: typeof value === 'string' ? value : formatNumber(value),
 })
-/** A held-out loss so much above the lowest has risen. */
+/** Ratio to the lowest held-out loss above which the loss counts as risen. */
 const RISEN = 1.03
 
 export type Evaluation = RunPageData['evaluations'][number]
@@ -29,18 +29,18 @@ export function bestOf({ evaluations }: Pick<RunPageData, 'evaluations'>): Evalu
   )
 }
 
-/** The lowest evaluation, if the last is clearly above it. */
+/** The lowest evaluation, if the last one is clearly above it. */
 export function risenFrom(run: RunPageData): Evaluation | undefined {
   const [best, last] = [bestOf(run), run.evaluations.at(-1)]
   return best && last && last.loss > best.loss * RISEN ? best : undefined
 }
 
-/** Mean of the last steps, nats. */
+/** Mean loss of the last steps, in nats. */
 export function lastLoss({ columns: { step, loss } }: RunPageData): Value {
   return smooth(step as number[], loss, 8).at(-1) ?? null
 }
 
-/** The name of the strategy as the literature writes it. */
+/** The name of the strategy as written in the literature. */
 export function strategyName(name: string): string {
   const names: Record<string, string> = {
     ...{ lora: 'LoRA', 'lora-fa': 'LoRA-FA', 'lora-plus': 'LoRA+', dora: 'DoRA', 'delta-lora': 'Delta-LoRA' },
@@ -58,12 +58,12 @@ export function strategyName(name: string): string {
   return names[name] ?? name
 }
 
-/** The unit of a step: a round, of a private run. */
+/** The unit of a step: private runs have rounds. */
 export function stepName({ plan }: RunPageData): 'step' | 'round' {
   return plan?.privacy ? 'round' : 'step'
 }
 
-/** @param live leave out how the run stands */
+/** @param live omit the state of the run */
 export function headline(run: RunPageData, live = false): Words[] {
   const { evaluations, columns, plan, start } = run
   const sentences: Words[] = []
@@ -132,7 +132,7 @@ export function headline(run: RunPageData, live = false): Words[] {
   return sentences.length > 0 || made > 0 ? sentences : [['The run has not made a step yet.']]
 }
 
-/** The strategy that describes the adapter, within those such as qlora that have another as an option. */
+/** The innermost strategy, which describes the adapter, inside wrappers such as qlora. */
 export function adapterOf({ start }: RunPageData): Readonly<Record<string, unknown>> {
   let strategy: Readonly<Record<string, unknown>> = start?.strategy ?? {}
   while (typeof strategy.adapter === 'object' && strategy.adapter !== null)
@@ -140,7 +140,7 @@ export function adapterOf({ start }: RunPageData): Readonly<Record<string, unkno
   return strategy
 }
 
-/** Ranks of all linears together, at first and at last. */
+/** Total ranks of all layers, initially and at the end. */
 export function ranksLeft(run: RunPageData): { from: number; left: number } | undefined {
   const last = run.ranks.at(-1)
   const initial = adapterOf(run).init_r
@@ -149,7 +149,7 @@ export function ranksLeft(run: RunPageData): { from: number; left: number } | un
   return { from: initial * values.length, left: values.reduce((sum, rank) => sum + rank, 0) }
 }
 
-/** Importances by the path of the linear, as the probe of LoRA-drop found them, and the linears that keep their own pair. */
+/** Importances by layer path, as measured by LoRA-drop's probe, and the layers that keep their own pair. */
 export function importancesOf(
   run: RunPageData,
 ): { importances: Readonly<Record<string, number>>; kept: ReadonlySet<string> } | undefined {

@@ -1,6 +1,6 @@
 /**
- * Weights as they are held in memory, kept on the disk so that they are quantized once and mapped from then on: one
- * file for each model, its content and how it is held. What is there may be removed at any time; it is made again.
+ * Disk cache of weights in their in-memory format, so that they are quantized once and memory-mapped afterward. There
+ * is one file per model content and storage choice. Files may be deleted at any time and are then recreated.
  */
 import { createHash } from 'node:crypto'
 import { chmod, readdir, rm, stat } from 'node:fs/promises'
@@ -17,16 +17,16 @@ import { lastUsed, recordWeights, removeWeightFile } from './record.js'
 
 export interface WeightCacheSettings {
   folder: string
-  /** True if files are kept. */
+  /** True if the cache is enabled. */
   keeps: boolean
-  /** Most bytes of all files together; the ones that were not used for longest go first. */
+  /** Maximum total size of all files; the least recently used are deleted first. */
   limitBytes: number
 }
 
 const DEFAULT_LIMIT = 20 * 2 ** 30
 const ENDING = '.weights'
 
-/** @throws ConfigError when LOWRANK_WEIGHT_CACHE_LIMIT is no size */
+/** @throws ConfigError when LOWRANK_WEIGHT_CACHE_LIMIT is not a valid size */
 export function weightCacheSettings(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): WeightCacheSettings {
@@ -45,21 +45,21 @@ export function weightCacheSettings(
 
 /** Source of a weight file. */
 export interface WeightOrigin {
-  /** Path of the model, for the name of the file. */
+  /** Path of the model, used in the file name. */
   path: string
   /** Content hash of the model's files. */
   fingerprint: string
   /** Files that hold the tensors. */
   files: readonly string[]
-  /** Quantization of the linears, and of embedding and head if it is not the default, for the name of the file. */
+  /** Quantization of the linear layers, and of the embedding and head if not the default; used in the file name. */
   quantization: string
   /** Storage format of each weight. */
   formats: Readonly<Record<string, string>>
 }
 
 /**
- * The key that the file has to carry: content, formats and, since the content hash takes samples only, when the model's
- * files were last written.
+ * Key of a cached file: content hash, storage formats, and, since the content hash only samples the files, their
+ * modification times.
  */
 export async function weightKey({ fingerprint, files, formats }: WeightOrigin): Promise<string> {
   const times = await Promise.all([...new Set(files)].map(async (file) => (await stat(file)).mtimeMs))
@@ -68,15 +68,15 @@ export async function weightKey({ fingerprint, files, formats }: WeightOrigin): 
     .digest('hex')
 }
 
-/** Path of the file, in words that tell the user what it is. */
+/** Path of a cached file, with a name that identifies the model. */
 export function weightPath(folder: string, { path, quantization }: WeightOrigin, key: string): string {
   const name = basename(path, '.gguf').replace(/[^\w.-]+/g, '_')
   return join(folder, `${name}.${quantization}.${key.slice(0, 16)}${ENDING}`)
 }
 
 /**
- * Makes the folder, for its owner alone.
- * @throws ConfigError for one that others could put weights into; WriteError when it cannot be made
+ * Creates the folder with access only for its owner.
+ * @throws ConfigError for a folder in which others could place weights; WriteError when it cannot be created
  */
 export async function ownWeightFolder(folder: string): Promise<void> {
   const before = await stat(folder).catch(() => undefined)
@@ -86,7 +86,7 @@ export async function ownWeightFolder(folder: string): Promise<void> {
   }
   const { uid, mode } = await stat(folder)
   const user = process.getuid?.()
-  if (user === undefined) return // Windows has access lists in place of modes, and a profile's are its owner's
+  if (user === undefined) return // Windows uses access lists instead of modes, and a user's profile belongs to the user
   if (uid !== user) throw notOwn(folder, `belongs to user ${uid}, not to ${user}`)
   if (mode & 0o002) throw notOwn(folder, 'is writable by everyone')
 }
@@ -99,8 +99,9 @@ function notOwn(folder: string, why: string): ConfigError {
 }
 
 /**
- * @param write puts the file under the name that it is given; if it throws, nothing is left behind
- * @throws WriteError when the file system refuses
+ * Writes a file atomically.
+ * @param write writes to the given path; if it throws, nothing is left behind
+ * @throws WriteError when the disk is full or refuses the write
  */
 export async function writeWeightFile(
   path: string,
@@ -123,7 +124,7 @@ export async function writeWeightFile(
   await syncFolder(dirname(path))
 }
 
-/** Removes what was not used for longest until so many bytes more fit, and what was left half written. */
+/** Deletes incomplete files, and the least recently used ones until `bytes` more bytes fit. */
 export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, bytes: number): Promise<void> {
   await removeLeftovers(folder)
   const files = await listWeightFiles(folder)
@@ -135,16 +136,16 @@ export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, byte
   }
 }
 
-/** A file of the cache. */
+/** A cached weight file. */
 export interface WeightFileEntry {
   path: string
-  /** Bytes. */
+  /** In bytes. */
   size: number
-  /** Time of the last use, ms. */
+  /** Time of last use, in ms. */
   used: number
 }
 
-/** The files of the cache, the last used first. */
+/** The cached files, most recently used first. */
 export async function listWeightFiles(folder: string): Promise<WeightFileEntry[]> {
   const files: WeightFileEntry[] = []
   for (const name of await readdir(folder).catch(() => [])) {

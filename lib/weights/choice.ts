@@ -1,4 +1,4 @@
-/** The choice of how the weights of a model are held. */
+/** Chooses how the weights of a model are stored in memory. */
 import type { Graph } from '../graph/graph.js'
 import { addon, type Device, type Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -6,17 +6,17 @@ import { type PrecisionOption, type QuantizationOptions, quantizationOf } from '
 import type { Quantization } from './quantization.js'
 import { chooseEmbeddingQuantization, chooseQuantization, type StorageChoice } from './weights.js'
 
-/** The precision that `auto` stands for on a device of this machine. */
+/** Resolves `auto` to a precision for a device of this machine. */
 export function resolvePrecision(option: PrecisionOption, device: Device = 'cpu'): Precision {
   if (option === 'fp32') return 'f32'
   return option === 'bf16' || device !== 'cpu' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
 }
 
 /**
- * Storage of the weights of a model, by the options of loading or planning.
+ * Storage of a model's weights, from the options for loading or planning.
  * @param dtypeOf see `storageFormats`
- * @param usual of the linears, where neither files nor options say it
- * @param device that computes with them
+ * @param usual quantization of the linear layers if neither files nor options specify one
+ * @param device that will compute with them
  */
 export function storageChoice(
   name: string,

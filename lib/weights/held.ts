@@ -1,4 +1,4 @@
-/** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
+/** Loads a model's weights into memory, or maps them from a cached file. */
 import { existsSync } from 'node:fs'
 import { FileFormatError, WriteError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
@@ -26,31 +26,31 @@ import {
 import { hasItsBytes, removeWeightFile, touchWeightFile } from './record.js'
 import { eachWeight, type LoadControl, loadWeights } from './weights.js'
 
-/** A load that takes less is not worth a file. */
+/** Faster loads are not worth caching. */
 const WORTH_KEEPING_MS = 500
 
-/** A model before its weights are there. */
+/** A model whose weights have not been loaded. */
 export interface HollowModel {
   native: NativeModel
   graph: Graph
   /** See `matchWeights`. */
   sources: readonly TensorSource[]
   formats: Readonly<Record<string, StorageFormat>>
-  /** The card whose memory a paged base passes through; undefined on the CPU. */
+  /** The GPU through which a paged base is streamed; undefined on the CPU. */
   card: CardSizes | undefined
   origin: Omit<WeightOrigin, 'files' | 'formats'>
 }
 
 export interface HoldOptions extends LoadControl {
-  /** True if a file of the same weights is searched for, and written if loading took long. */
+  /** Whether to look for a cached file, and to write one if loading took long. */
   cached: boolean
-  /** True if a file of a paged base may be kept for later. */
+  /** Whether the file of a paged base may be kept in the cache. */
   kept: boolean
-  /** Bytes of the weights that may be in memory, 0 where that is chosen; undefined for all. */
+  /** Memory budget for the weights in bytes, or 0 to choose one; undefined to load all of them. */
   paged: number | undefined
 }
 
-/** Fills a model. What comes from a file of ours is the same to the byte as what is loaded. */
+/** Loads or maps all weights of a model. Cached weights are byte-identical to loaded ones. */
 export async function holdWeights(model: HollowModel, options: HoldOptions): Promise<void> {
   const { cached, kept, paged, ...control } = options
   const settings = weightCacheSettings()
@@ -66,14 +66,14 @@ export async function holdWeights(model: HollowModel, options: HoldOptions): Pro
   }
   if (await mapWeights(model, path, key, paged)) return allLoaded(sources, control)
   if (paged === undefined) return loadAndKeep(model, settings, path, key, control)
-  // The least that works is known beforehand; a budget below that is refused before anything is written.
+  // Rejects a budget below the minimum before anything is written.
   const bytes = heldBytes(model)
   translated(() => addon().plan(model.graph, formats, [], {}, model.card, paged))
   const keeps = kept && settings.keeps && bytes <= settings.limitBytes
   if (keeps) await makeRoom(settings, bytes)
   await writeWeightFile(path, (temporary) => storeWeights(model, temporary, key, control))
   const mapped = await mapWeights(model, path, key, paged)
-  // A file that has no name any more goes when the model does.
+  // An unlinked file is freed when the model is.
   if (!keeps) await cleanUp(path, () => removeWeightFile(path))
   if (!mapped)
     throw new FileFormatError(`${path} was removed or changed while it was read; try again.`, { path })
@@ -108,12 +108,12 @@ function allLoaded(sources: readonly TensorSource[], { onProgress }: LoadControl
   onProgress?.({ tensor: sources.at(-1)?.name ?? '', loadedBytes: totalBytes, totalBytes })
 }
 
-/** Bytes that all weights take. */
+/** Total size of all weights, in bytes. */
 function heldBytes({ graph, formats }: HollowModel): number {
   return translated(() => addon().plan(graph, formats, [], {})).peakBytes
 }
 
-/** Maps the file if it is there and what it should be; another one goes. */
+/** Maps the file if it exists and is valid; deletes an invalid one. */
 async function mapWeights(
   { native, formats }: HollowModel,
   path: string,
@@ -147,14 +147,14 @@ async function mapWeights(
   return true
 }
 
-/** Writes loaded weights. */
+/** Writes loaded weights to a cached file. */
 function copyWeights(model: HollowModel, path: string, key: string): Promise<void> {
   return makeFile(model, { path, key }, async (file) => {
     for (const { name } of model.sources) await translatedAsync(() => file.copy(name).promise)
   })
 }
 
-/** Writes weights without keeping them in memory. */
+/** Writes weights to a file without keeping them in memory. */
 function storeWeights(model: HollowModel, path: string, key: string, control: LoadControl): Promise<void> {
   return makeFile(model, { path, key, putAway: true }, (file) =>
     eachWeight(model.sources, control, (source) => file.store(source.name, source)),

@@ -1,13 +1,13 @@
-/** Options of how base weights are held and computed with. */
+/** Options for storing base weights and computing with them. */
 import * as z from 'zod'
 import { integer, parseBytes, word } from '../core/schema.js'
 import type { DeviceOption } from '../native/device.js'
 import { fourBitSchema, type Quantization, quantizationFrom } from './quantization.js'
 
-/** Storage and precision of a base model. */
+/** Precision of the matrix operands of a base model. */
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 
-/** Quantizations that are asked for. */
+/** Requested quantizations. */
 export interface QuantizationOptions {
   quantization?: Quantization['type'] | Quantization | undefined
   embeddingQuantization?: Quantization['type'] | Quantization | undefined
@@ -52,7 +52,7 @@ export const pagedWeightsSchema = z
     'Keep the frozen weights in a file, with at most this much of them in memory; on a GPU, keep them in pinned memory of the host, with at most this much of them on the GPU. `true` chooses a size.',
   )
 
-/** Memory limit of a paged base: bytes, or 0 if it is chosen; undefined for a base that is not paged. */
+/** Memory budget of a paged base: bytes, or 0 to choose one; undefined for a base that is not paged. */
 export function pagedBudget(value: boolean | string): number | undefined {
   return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
 }
@@ -63,7 +63,7 @@ export const threadsSchema = z
   .union([z.literal('auto'), integer(1, THREADS).max(1024, { error: THREADS })], { error: THREADS })
   .default('auto')
 
-/** A quantization from the option's value; the name of a 4-bit format alone has double quantization. */
+/** Parses the option's value; a 4-bit format given only by name uses double quantization. */
 export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
   return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
 }

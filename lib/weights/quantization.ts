@@ -1,28 +1,28 @@
-/** Quantization of the frozen weights: options, their spelling in config files, and the requirements of strategies. */
+/** Quantization of frozen weights: options, their spelling in config files, and the requirements of strategies. */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { flag } from '../core/schema.js'
 
-/** Quantization of frozen weights: the linears of the blocks, or embedding and head. */
+/** Quantization of frozen weights: those of the linear layers in transformer blocks, or of the embedding and head. */
 export type Quantization =
   | { readonly type: 'none' }
   | FourBitQuantization
   | Int8Quantization
   | KeptQuantization
 
-/** 4-bit blocks of 64 weights, as bitsandbytes holds them: NormalFloat, or floating point with two bits of exponent. */
+/** 4-bit codes in blocks of 64 weights, as in bitsandbytes: NormalFloat, or floating point with two exponent bits. */
 export interface FourBitQuantization {
   readonly type: 'nf4' | 'fp4'
-  /** Quantize the block scales too: 4.127 instead of 4.5 bits per weight. */
+  /** Also quantize the block scales: 4.127 instead of 4.5 bits per weight. */
   readonly doubleQuant: boolean
 }
 
-/** 8 bits a weight with one scale a row, as bitsandbytes holds the weights of LLM.int8. */
+/** 8 bits per weight with one scale per row, as bitsandbytes stores LLM.int8 weights. */
 export interface Int8Quantization {
   readonly type: 'int8'
 }
 
-/** As the blocks of a GGUF file, which stay where they are: mapped, and decoded as they are multiplied. */
+/** The blocks of a GGUF file, memory-mapped in place and decoded during multiplication. */
 export interface KeptQuantization {
   readonly type: 'keep'
 }
@@ -40,7 +40,7 @@ export const fourBitSchema = z.strictObject({
 
 /**
  * NF4 weights for `loadModel`.
- * @param options.doubleQuant quantize the block scales too; default true
+ * @param options.doubleQuant also quantize the block scales; default true
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
 export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
@@ -48,8 +48,8 @@ export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantizatio
 }
 
 /**
- * FP4 weights for `loadModel`: as large as NF4, and further from the weights (a third more error on normal ones).
- * @param options.doubleQuant quantize the block scales too; default true
+ * FP4 weights for `loadModel`: same size as NF4 but less accurate (a third more error on normally distributed weights).
+ * @param options.doubleQuant also quantize the block scales; default true
  * @see bitsandbytes' `quantize_fp4`
  */
 export function fp4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
@@ -57,7 +57,7 @@ export function fp4(options: { doubleQuant?: boolean } = {}): FourBitQuantizatio
 }
 
 /**
- * int8 weights for `loadModel`. Products are computed in floating point, so no outliers have to be taken out.
+ * int8 weights for `loadModel`. Products are computed in floating point, so outliers need no special treatment.
  * @see Dettmers et al. 2022, arXiv 2208.07339
  */
 export function int8(): Int8Quantization {
@@ -65,8 +65,8 @@ export function int8(): Int8Quantization {
 }
 
 /**
- * The blocks of a GGUF file as they are, for `loadModel`: the file is mapped, and nothing is decoded before it is
- * multiplied or quantized a second time. Embedding and head stay too.
+ * Unchanged GGUF blocks for `loadModel`: the file is memory-mapped, and weights are decoded only during multiplication
+ * and never requantized. This includes the embedding and the head.
  */
 export function keep(): KeptQuantization {
   return Object.freeze({ type: 'keep' })
@@ -74,7 +74,7 @@ export function keep(): KeptQuantization {
 
 const NONE: Quantization = { type: 'none' }
 
-/** Every quantization there is. */
+/** All quantizations. */
 export const QUANTIZATIONS: readonly Quantization[] = [
   NONE,
   nf4(),
@@ -85,18 +85,18 @@ export const QUANTIZATIONS: readonly Quantization[] = [
   keep(),
 ]
 
-/** Default quantization of embedding and head: 16 bits or more, unless all blocks are kept. */
+/** Default quantization of the embedding and head: at least 16 bits, unless all blocks are kept. */
 export function usualForEmbedding(quantization: Quantization): Quantization {
   return quantization.type === 'keep' ? quantization : NONE
 }
 
-/** True if embedding and head have the default quantization for the linears' one. */
+/** True if the embedding and head have the default quantization for that of the linear layers. */
 export function embeddingAsUsual({ quantization = NONE, embeddingQuantization }: TrainingDefaults): boolean {
   const usual = usualForEmbedding(quantization)
   return embeddingQuantization === undefined || sameQuantization(embeddingQuantization, usual)
 }
 
-/** Words for both; of embedding and head nothing where they are held as usual. */
+/** Describes both quantizations; omits that of the embedding and head if it is the default. */
 export function describeBoth(held: TrainingDefaults): string {
   const { quantization = NONE, embeddingQuantization = NONE } = held
   const words = describeQuantization(quantization)
@@ -108,14 +108,14 @@ export function sameQuantization(a: Quantization, b: Quantization): boolean {
   return describeQuantization(a) === describeQuantization(b)
 }
 
-/** In the words of a config file. */
+/** The spelling in a config file. */
 export function describeQuantization(quantization: Quantization): string {
   const { type } = quantization
   if (!('doubleQuant' in quantization) || quantization.doubleQuant) return type
   return `{type: ${type}, double_quant: false}`
 }
 
-/** The reverse of `describeQuantization`; undefined for words that it does not write. */
+/** The inverse of `describeQuantization`; undefined for unknown text. */
 export function quantizationFrom(words: string): Quantization | undefined {
   return QUANTIZATIONS.find((quantization) => describeQuantization(quantization) === words)
 }

@@ -1,6 +1,6 @@
 /**
- * Record beside a cached weight file: the hash of its bytes, and the last time they were verified.
- * They are verified once per boot, and again if the file was written to.
+ * Record of a cached weight file: the hash of its bytes, and the last time they were verified. They are verified once
+ * per boot, and again if the file was modified.
  */
 import { createHash } from 'node:crypto'
 import { open, readFile, stat, utimes } from 'node:fs/promises'
@@ -13,23 +13,23 @@ const PIECE = 4 << 20
 
 const recordSchema = z.object({
   sha256: z.string(),
-  /** Modification time of the file when it was read, ms. */
+  /** Modification time of the file when it was verified, in ms. */
   mtimeMs: z.number(),
-  /** The start of the system in which it was read. */
+  /** Identifies the boot in which it was verified. */
   boot: z.string(),
 })
 type WeightRecord = z.infer<typeof recordSchema>
 
 const recordOf = (path: string) => `${path}.json`
 
-/** Says of a file that was just made that it is as it should be. */
+/** Records the hash of a newly written file. */
 export async function recordWeights(path: string): Promise<void> {
   await write(path, await hashOf(path))
 }
 
 /**
  * Checks that a file has its original bytes.
- * @param thoroughly reads it even if it was read in this boot already
+ * @param thoroughly read it even if it was already verified since boot
  */
 export async function hasItsBytes(path: string, thoroughly = false): Promise<boolean> {
   const record = await read(path)
@@ -42,19 +42,19 @@ export async function hasItsBytes(path: string, thoroughly = false): Promise<boo
   return true
 }
 
-/** Notes that a file was used. */
+/** Updates the time of last use. */
 export async function touchWeightFile(path: string): Promise<void> {
   const now = new Date()
   await utimes(recordOf(path), now, now).catch(() => undefined)
 }
 
-/** Time of the last use of a file, ms. */
+/** Time of last use of a file, in ms. */
 export async function lastUsed(path: string): Promise<number> {
   const stats = await stat(recordOf(path)).catch(() => stat(path))
   return stats.mtimeMs
 }
 
-/** Removes a file with its record. */
+/** Deletes a file and its record. */
 export async function removeWeightFile(path: string): Promise<void> {
   await removed(path)
   await removed(recordOf(path))

@@ -1,4 +1,4 @@
-/** Storage format of each weight of a model, and the loop that loads the weights. */
+/** Chooses the storage format of each weight, and loads the weights. */
 import { ConfigError, FileFormatError, ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
@@ -19,16 +19,16 @@ import {
 
 /** Options that determine the storage of weights. */
 export interface StorageChoice {
-  /** Quantization of the linears of the blocks. */
+  /** Quantization of the linear layers in transformer blocks. */
   quantization: Quantization
-  /** Quantization of embedding and head, which are one if they are tied. Default: as usual beside that of the linears. */
+  /** Quantization of the embedding and the head, which share a matrix if tied. Default: depends on `quantization`. */
   embeddingQuantization?: Quantization
   precision: Precision
-  /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantized. */
+  /** Keep the exact values of the files, because fp32 was requested explicitly and nothing is quantized. */
   exact: boolean
 }
 
-/** Equivalents of the quantized dtypes of files. */
+/** Formats and quantizations that correspond to the quantized dtypes of files. */
 const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quantization: Quantization }>> = {
   NF4: { format: 'nf4', quantization: nf4({ doubleQuant: false }) },
   NF4_DOUBLE: { format: 'nf4_double', quantization: nf4() },
@@ -37,7 +37,7 @@ const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quanti
   INT8: { format: 'int8', quantization: int8() },
 }
 
-/** Storage formats of linears. */
+/** Storage formats of linear layers. */
 export const STORAGE_FORMATS: readonly StorageFormat[] = [
   ...(['f32', 'bf16', 'f16'] as const),
   ...Object.values(QUANTIZED).map(({ format }) => format),
@@ -53,7 +53,7 @@ function isQuantized(dtype: string): dtype is QuantizedDtype {
   return dtype in QUANTIZED
 }
 
-/** Quantization of the linears in the files; undefined if there is none. */
+/** Quantization of the linear layers in the files; undefined if not quantized. */
 export function storedQuantization(
   graph: Graph,
   dtypeOf: (name: string) => string,
@@ -63,9 +63,9 @@ export function storedQuantization(
 }
 
 /**
- * The quantization of a model: that of its files if they have one, else what was asked for, else what is usual.
+ * The quantization of a model: that of its files if they are quantized, else the requested one, else the default.
  * @param dtypeOf see `storageFormats`
- * @throws {ConfigError} when the files are quantized in another way than was asked for, or have no blocks to keep
+ * @throws {ConfigError} when the files have a different quantization than requested, or have no blocks to keep
  */
 export function chooseQuantization(
   path: string,
@@ -89,9 +89,10 @@ export function chooseQuantization(
 }
 
 /**
- * Storage of embedding and head: as requested, else the default for the quantization of the linears.
+ * Quantization of the embedding and head: as requested, else the default for the quantization of the linear layers.
  * @param dtypeOf see `storageFormats`
- * @throws {ConfigError} when there are no blocks to keep, or the files hold the head in other codes than were asked for
+ * @throws {ConfigError} when there are no blocks to keep, or the head in the files has a different quantization than
+ * requested
  */
 export function chooseEmbeddingQuantization(
   path: string,
@@ -113,18 +114,21 @@ export function chooseEmbeddingQuantization(
   return asked
 }
 
-/** The weights of the embedding and the head; one where they are tied. The head of a classifier is none of them. */
+/** The weights of the embedding and the head; a single one if tied. Excludes the head of a classifier. */
 export function embeddingWeights(graph: Graph): string[] {
   const heads = graph.labels === undefined ? nodesOf(graph, 'lm_head') : []
   return [...new Set([...nodesOf(graph, 'embedding'), ...heads].map(({ weight }) => weight))]
 }
 
-/** Weight of the head of a classifier, which an adapter brings: undefined in a model of tokens. */
+/** Weight of a classifier's head, which comes from an adapter; undefined for a language model. */
 function headOfClasses(graph: Graph): string | undefined {
   return graph.labels === undefined ? undefined : nodesOf(graph, 'lm_head')[0]?.weight
 }
 
-/** The place of a classifier's head holds rows of the embedding, which nobody reads: the adapter's own stand in for them. */
+/**
+ * Fills the slot of a classifier's head with embedding rows that are never used, since the adapter's head replaces
+ * them.
+ */
 function withHeadOfClasses(
   graph: Graph,
   tensors: ReadonlyMap<string, TensorSource>,
@@ -138,13 +142,13 @@ function withHeadOfClasses(
   return new Map([...tensors, [name, source]])
 }
 
-/** Types of all weights but norms and biases, each once. */
+/** Distinct dtypes of all weights except norms and biases. */
 export function matrixDtypes(graph: Graph, dtypeOf: (name: string) => string): string[] {
   const matrices = graph.weights.filter(({ kind }) => kind !== 'vector')
   return [...new Set(matrices.map(({ name }) => dtypeOf(name)))]
 }
 
-/** @throws {ConfigError} when no matrix comes in GGML blocks */
+/** @throws {ConfigError} when no matrix is stored in GGML blocks */
 function checkBlocks(key: string, path: string, dtypes: readonly string[]): void {
   if (dtypes.some(isBlockDtype)) return
   const matrices = key === 'quantization' ? 'matrices' : 'embedding and head'
@@ -155,9 +159,9 @@ function checkBlocks(key: string, path: string, dtypes: readonly string[]): void
 }
 
 /**
- * The format of every weight: vectors are f32, the linears of the blocks follow the quantization, and embedding and
- * head that of their own. What is not quantized stays as near to its file as the precision can use. In files that are
- * quantized already, linears are as there: some may have been left alone.
+ * The storage format of every weight: f32 for vectors; the linear layers, and the embedding and head, each follow their
+ * quantization. Unquantized weights stay as close to their files as the precision can use. In quantized files, linear
+ * layers stay as stored, since some may have been left unquantized.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
 export function storageFormats(
@@ -180,13 +184,13 @@ export function storageFormats(
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
-    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a quantized head.
+    // GGML blocks have f16 scales, so bf16 is almost as accurate. Also applies to a quantized head.
     return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
 }
 
-/** True if some of the weights are quantized while they are loaded. */
+/** True if any weights are quantized during loading. */
 export function quantizesAny(
   graph: Graph,
   dtypeOf: (name: string) => string,
@@ -207,16 +211,16 @@ function quantizedFormat(quantization: FourBitQuantization | Int8Quantization): 
   return quantization.doubleQuant ? `${quantization.type}_double` : quantization.type
 }
 
-/** The smallest format that holds a file's numbers exactly. */
+/** The smallest format that holds a file's values exactly. */
 export function exactFormat(dtype: string): 'f32' | 'bf16' | 'f16' {
   if (dtype === 'F16') return 'f16'
   return dtype === 'BF16' ? 'bf16' : 'f32'
 }
 
 /**
- * Location of each weight of the graph, in the order of the files.
- * @throws {FileFormatError} when the files lack one
- * @throws {ShapeError} when one has another shape than the config calls for
+ * The source of each weight of the graph, in file order.
+ * @throws {FileFormatError} when a weight is missing
+ * @throws {ShapeError} when a weight has a different shape than the config requires
  */
 export function matchWeights(graph: Graph, files: ReadonlyMap<string, TensorSource>): TensorSource[] {
   const tensors = withHeadOfClasses(graph, files)
@@ -247,18 +251,18 @@ function shapeOf({ kind, rows, cols }: GraphWeight): number[] {
 
 /** Differences between the tensors of a model's files and its config. */
 export interface WeightFaults {
-  /** Tensors that the config calls for, and the files lack. */
+  /** Tensors required by the config but missing from the files. */
   missing: string[]
-  /** Tensors of another shape than the config calls for. */
+  /** Tensors with a different shape than the config requires. */
   shapes: { tensor: string; shape: number[]; expected: number[] }[]
-  /** Tensors that the model has no use for. */
+  /** Tensors that the model does not use. */
   unused: string[]
 }
 
-/** Constants that older files hold, and that every model computes by itself. */
+/** Constants stored in older files, which the model computes itself. */
 const COMPUTED = /\.rotary_emb\.inv_freq$/
 
-/** All that `matchWeights` would object to, and what it passes over. */
+/** Lists everything that `matchWeights` would reject, and the tensors it ignores. */
 export function weightFaults(graph: Graph, tensors: ReadonlyMap<string, TensorSource>): WeightFaults {
   const wanted = new Map(graph.weights.map((weight) => [weight.name, shapeOf(weight)]))
   const shapes = [...wanted].flatMap(([tensor, expected]) => {
@@ -275,7 +279,7 @@ export function weightFaults(graph: Graph, tensors: ReadonlyMap<string, TensorSo
 /** Progress of loading. */
 export interface LoadProgress {
   tensor: string
-  /** Bytes of the files that were read and are to be read. */
+  /** Bytes of the files read so far, and in total. */
   loadedBytes: number
   totalBytes: number
 }
@@ -285,7 +289,7 @@ export interface LoadControl {
   signal?: AbortSignal
 }
 
-/** Brings the weights into memory one after the other. An abort rejects with the signal's reason. */
+/** Loads the weights one by one. Can be aborted; it then rejects with the signal's reason. */
 export async function loadWeights(
   native: NativeModel,
   sources: readonly TensorSource[],
@@ -297,7 +301,7 @@ export async function loadWeights(
   )
 }
 
-/** Does something with one tensor after the other. */
+/** Processes tensors one by one. */
 export async function eachWeight(
   sources: readonly TensorSource[],
   { onProgress, signal }: LoadControl,

@@ -1,11 +1,11 @@
-/** Bars made of named parts, in groups that share a scale each, with an optional mark for what a bar is compared with. */
+/** Stacked bars with named parts, in groups that each have their own scale, with an optional reference mark per bar. */
 import { formatSize } from './numbers.js'
 import { boldWidthOf, type Described, END, element, hint, line, svg, text, widthOf } from './svg.js'
 
 export interface Part {
   name: string
   value: number
-  /** One of the palette's nine: see `parts` of Palette. */
+  /** Index into the palette's nine `parts`. */
   color: number
 }
 
@@ -17,17 +17,17 @@ export interface Bar {
 
 export interface BarChart extends Described {
   width: number
-  /** Groups differ by orders of magnitude: each has its own scale. A single one needs no name. */
+  /** Groups may differ by orders of magnitude, so each has its own scale. A single group needs no name. */
   groups: readonly { name?: string; bars: readonly Bar[] }[]
   format?: (value: number) => string
-  /** Meaning of the marks, in labels and legend. */
+  /** Meaning of the marks, for labels and legend. */
   markName?: string
-  /** Names parts by swatches below the bars; else those with room have their name above the first bar. */
+  /** List the parts in a legend below the bars; otherwise names appear above the first bar if they fit. */
   legend?: boolean
 }
 
 const [BAR, GAP, HEAD, ROW, SWATCH] = [26, 6, 28, 20, 18]
-/** Narrower charts have names above their bars. */
+/** In charts narrower than this, names go above their bars. */
 const NARROW = 520
 
 export function barChart(chart: BarChart): string {
@@ -61,7 +61,7 @@ export function barChart(chart: BarChart): string {
       for (const { name, value, color } of bar.parts) {
         if (!(value > 0)) continue
         const box = { x, y, width: Math.max(scale(value), 0.6), height: BAR }
-        // The line around a part would cover one that is hardly wider.
+        // A very narrow part would be hidden by its outline.
         const kind = box.width < 3 ? `m${color}` : `m${color} part`
         drawn.push(element('rect', { class: kind, ...box }, hint(`${name}: ${format(value)}`)))
         x += scale(value)
@@ -88,7 +88,7 @@ function totalOf({ parts }: Bar): number {
   return parts.reduce((sum, { value }) => sum + value, 0)
 }
 
-/** Names of the parts that are wide enough for theirs. */
+/** Names of the parts that are wide enough for a label. */
 function namesAbove({ parts }: Bar, left: number, y: number, scale: (value: number) => number): string[] {
   const drawn: string[] = []
   let [x, end] = [left, -Infinity]
@@ -103,7 +103,7 @@ function namesAbove({ parts }: Bar, left: number, y: number, scale: (value: numb
   return drawn
 }
 
-/** A swatch and a name for each part, in rows, and the mark last. */
+/** A swatch and a name for each part, in rows, followed by the mark. */
 function legendOf(bars: readonly Bar[], width: number, top: number, markName: string) {
   const parts = new Map(bars.flatMap((bar) => bar.parts.map(({ name, color }) => [name, color] as const)))
   const marked = bars.some(({ mark }) => mark !== undefined)

@@ -1,4 +1,4 @@
-/** Dot and whisker: one row an entry, with its mean, interval, and single values, all on one scale. */
+/** Dot-and-whisker chart: one row per entry, with its mean, interval, and individual values on a shared scale. */
 import { drawMark, type Mark } from './mark.js'
 import { formatTick, isNumber } from './numbers.js'
 import { type Scale, type ScaleType, scaleOf, ticksOf } from './scale.js'
@@ -10,7 +10,7 @@ export interface DotRow {
   mark: Mark
   mean: Value
   interval?: readonly [number, number] | null
-  /** Small marks under the mean, one a seed. */
+  /** Small marks below the mean, one per seed. */
   seeds?: readonly Value[]
 }
 
@@ -19,7 +19,7 @@ export interface DotChart extends Described {
   rows: readonly DotRow[]
   domain?: readonly [number, number]
   scale?: ScaleType
-  /** A dotted line through all rows. */
+  /** A dotted reference line through all rows. */
   level?: { value: number; name: string }
   format?: (value: number) => string
   xLabel?: string
@@ -27,7 +27,7 @@ export interface DotChart extends Described {
 
 const ROW = 34
 
-/** A domain that holds all values of some rows, with a little margin. */
+/** A domain that contains all values of the rows, with a small margin. */
 export function dotDomain(rows: readonly DotRow[], level?: number): [number, number] {
   const values = rows.flatMap(({ mean, interval, seeds = [] }) => [mean, ...(interval ?? []), ...seeds])
   const [low, high] = extent([...values, level ?? null]) ?? [0, 1]
@@ -35,7 +35,7 @@ export function dotDomain(rows: readonly DotRow[], level?: number): [number, num
   return [low - margin, high + margin]
 }
 
-/** One row without its name, for a cell of a table, `height` pixels high. */
+/** One row without its name, for a table cell `height` pixels high. */
 export function dotRow({ mark, mean, interval, seeds = [], name }: DotRow, x: Scale, y: number): string {
   const drawn: string[] = []
   if (interval) drawn.push(line(x(interval[0]), y, x(interval[1]), y, `k${mark.hue} st whisker`))

@@ -1,4 +1,4 @@
-/** A grid of numbers, in which darker (on dark ground: lighter) is more. Numbers are written where there is room. */
+/** A heat map: darker cells are larger values (lighter cells in dark mode). Numbers are shown where they fit. */
 import { formatTick, isNumber } from './numbers.js'
 import { HEAT_STEPS } from './palette.js'
 import { type ScaleType, scaleOf } from './scale.js'
@@ -9,11 +9,11 @@ export interface HeatMap extends Described {
   width: number
   rows: readonly string[]
   columns: readonly string[]
-  /** By row and column; a missing cell is left empty. */
+  /** By row and column; missing values give empty cells. */
   values: readonly (readonly Value[])[]
-  /** Ends of the color scale; default: from 0 to the greatest value. */
+  /** Ends of the color scale. Default: from 0 to the largest value. */
   domain?: readonly [number, number]
-  /** Scale of the colors; a log scale needs a domain above 0. */
+  /** Type of color scale; a log scale needs a positive domain. */
   scale?: ScaleType
   format?: (value: number) => string
 }
@@ -30,7 +30,7 @@ export function heatMap(chart: HeatMap): string {
   const height = Math.min(30, Math.max(14, 440 / Math.max(1, rows.length)))
   const roomFor = (words: string) => widthOf(words) <= cell - 4
   const written = height >= 14 && present.every((value) => roomFor(format(value)))
-  // Where names do not fit, every n-th has room.
+  // If not all names fit, show every n-th.
   const every = Math.ceil(Math.max(1, ...columns.map((name) => widthOf(name) / Math.max(1, cell - 2))))
   const drawn = columns.flatMap((name, j) =>
     j % every === 0 ? [text(left + cell * (j + 0.5), 13, name, MIDDLE)] : [],

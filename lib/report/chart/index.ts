@@ -1,4 +1,7 @@
-/** Charts: pure functions from numbers to SVG. They run in Node.js and in pages, so they import nothing from outside. */
+/**
+ * Charts as pure functions from numbers to SVG. They run both in Node.js and in web pages, so they have no outside
+ * imports.
+ */
 export * from './bars.js'
 export * from './dots.js'
 export * from './heat-map.js'

@@ -1,4 +1,7 @@
-/** A bar code of items: one row an entry, one column an item, the shade the share of seeds that answer it well. */
+/**
+ * A bar code of items: one row per entry, one column per item, shaded by the fraction of seeds that answer it
+ * correctly.
+ */
 import { formatShare, isNumber } from './numbers.js'
 import { HEAT_STEPS } from './palette.js'
 import type { Value } from './series.js'
@@ -6,13 +9,13 @@ import { type Described, END, element, hint, svg, text, widthOf } from './svg.js
 
 export interface ItemCode extends Described {
   width: number
-  /** `shares` has one value from 0 to 1 an item, in the same order for all. */
+  /** `shares` has one value from 0 to 1 per item, in the same order for all rows. */
   rows: readonly { name: string; shares: readonly Value[] }[]
 }
 
 const [ROW, BAR] = [24, 20]
 
-/** Indices of items from the easiest, by the mean over rows, to the hardest. */
+/** Item indices from the easiest to the hardest, by the mean over rows. */
 export function byDifficulty(rows: readonly { shares: readonly Value[] }[]): number[] {
   const items = Math.max(0, ...rows.map(({ shares }) => shares.length))
   const sums = Array.from({ length: items }, (_, item) =>
@@ -21,7 +24,7 @@ export function byDifficulty(rows: readonly { shares: readonly Value[] }[]): num
   return [...sums.keys()].sort((a, b) => (sums[b] as number) - (sums[a] as number) || a - b)
 }
 
-/** Neighboring items of one shade are one rectangle, so that a thousand items stay small. */
+/** Adjacent items of the same shade share one rectangle, to keep the SVG small for thousands of items. */
 export function itemCode(chart: ItemCode): string {
   const { width, rows } = chart
   const order = byDifficulty(rows)

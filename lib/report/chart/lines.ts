@@ -1,4 +1,4 @@
-/** Lines over one x axis, with labels at their ends, levels to compare with, and a log scale where it is asked for. */
+/** A line chart with labels at line ends, reference levels, and an optional log scale. */
 import { drawMark, type Shape } from './mark.js'
 import { formatTick, isNumber, pixels } from './numbers.js'
 import { type Scale, type ScaleType, scaleOf, sizeTicks, ticksOf } from './scale.js'
@@ -19,28 +19,28 @@ import {
 } from './svg.js'
 
 export interface Line {
-  /** Ascending. */
+  /** In ascending order. */
   x: readonly number[]
   y: readonly Value[]
-  /** Hue, from 0; without one, a faint gray. */
+  /** Hue index, from 0; a faint gray if absent. */
   hue?: number
-  /** Label at the end. */
+  /** Label at the end of the line. */
   name?: string
-  /** `raw` is faint, for what a running mean stands for; `none` draws dots alone. */
+  /** `raw` is faint, for raw values behind a running mean; `none` draws only dots. */
   stroke?: 'line' | 'thin' | 'raw' | 'dash' | 'ghost' | 'none'
-  /** A dot at each point. */
+  /** Shape of a dot at each point. */
   dots?: Shape
-  /** Ends of whiskers. */
+  /** Ends of the whiskers. */
   low?: readonly Value[]
   high?: readonly Value[]
-  /** Fills down to 0. */
+  /** Fill the area down to 0. */
   area?: boolean
 }
 
 export interface Level {
   value: number
   name?: string
-  /** Place of the name; default: above its right end. */
+  /** Position of the name. Default: above the right end. */
   at?: 'left' | 'right' | 'beside'
 }
 
@@ -50,33 +50,33 @@ export interface LineChart extends Described {
   lines: readonly Line[]
   xDomain?: readonly [number, number]
   yDomain?: readonly [number, number]
-  /** A log scale leaves out what is not positive, and becomes linear where nothing is left. */
+  /** A log scale omits nonpositive values, and becomes linear if none are left. */
   yScale?: ScaleType
-  /** The y axis begins at 0. */
+  /** Start the y axis at 0. */
   fromZero?: boolean
   levels?: readonly Level[]
-  /** Short marks on the x axis, such as checkpoints, with the words of their tooltips. */
+  /** Short marks on the x axis, e.g. for checkpoints, with tooltip texts. */
   stops?: readonly { x: number; name: string }[]
-  /** Labels of places of the x axis; default: round numbers. */
+  /** Labels on the x axis. Default: round numbers. */
   places?: readonly { x: number; name: string }[]
   xFormat?: (value: number) => string
   yFormat?: (value: number) => string
   xLabel?: string
   yLabel?: string
-  /** About so many ticks. */
+  /** Approximate number of ticks. */
   yTicks?: number
-  /** Ticks of the y axis are round in KiB, MiB … */
+  /** Use round ticks in KiB, MiB, etc. on the y axis. */
   sizes?: boolean
-  /** Space for the ticks of the y axis in pixels. */
+  /** Space for the y-axis ticks, in pixels. */
   left?: number
   right?: number
 }
 
-/** A chart, and the scales that place a cursor in it. */
+/** A chart with its scales, for positioning a cursor. */
 export interface Plot {
   svg: string
   x: Scale
-  /** Kept within the plot. */
+  /** Clamped to the plot. */
   y: Scale
   width: number
   height: number
@@ -188,7 +188,7 @@ function ticksOfX(
   return places ?? ticksOf('linear', domain, count).map((tick) => ({ x: tick, name: format(tick) }))
 }
 
-/** Place of the label of the x axis: in the line of the ticks if it has room there, else below them. */
+/** Position of the x-axis label: in the row of the ticks if it fits, else below them. */
 function placeOfLabel(
   { xLabel, width }: LineChart,
   ticks: readonly XTick[],
@@ -263,7 +263,7 @@ function drawLine(
       drawn.push(element('path', { class: `${hued}fl area`, d }))
     }
   if (stroke !== 'none' && paths.length > 0) {
-    // A point between two gaps is a line without length, which its round caps show.
+    // An isolated point is drawn as a zero-length line, made visible by round caps.
     const d = paths.map((points) => `M${points.join('L')}${points.length === 1 ? 'h0' : ''}`).join('')
     const kind = stroke === 'thin' || stroke === 'dash' ? `line ${stroke}` : stroke
     drawn.push(element('path', { class: stroke === 'ghost' ? kind : `${hued}st ${kind}`, d }))
@@ -279,7 +279,7 @@ function drawLine(
   return drawn.join('')
 }
 
-/** Neighbors without a gap between them. */
+/** Groups of consecutive indices without gaps. */
 function runsOf(indices: readonly number[], there: (index: number) => boolean): number[][] {
   const runs: number[][] = []
   let open = false
@@ -300,7 +300,7 @@ interface EndLabel extends Placed {
   hue: number | undefined
 }
 
-/** Names at the ends of lines, joined with them where they had to be moved. */
+/** Labels at the ends of lines, with leader lines if they had to be moved. */
 function endLabels(
   lines: readonly Line[],
   { x, y, right, top, bottom, shown }: Frame,
@@ -315,7 +315,7 @@ function endLabels(
     return [{ y: from[1], from, name, hue }]
   })
   return spread(ends, GAP_OF_LABELS, top + 4, bottom - 2).flatMap(({ y: at, from, name, hue }) => {
-    // A lead to the edge would read as a forecast where the line ends long before it.
+    // If a line ends far from the edge, a leader line up to the edge would look like a forecast.
     const edge = right - from[0] > FAR ? from[0] : right
     const [start, level] = [pixels(from[0] + 2), pixels(from[1])]
     const d = `M${start} ${level}L${pixels(edge + 5)} ${level}L${pixels(edge + 11)} ${pixels(at)}H${pixels(edge + 16)}`
@@ -324,7 +324,7 @@ function endLabels(
   })
 }
 
-/** A line as large as a word. */
+/** A sparkline: a line the size of a word. */
 export function sparkLine(values: readonly Value[], hue: number, width = 96, height = 20): string {
   const [low, high] = extent(values) ?? [0, 1]
   const x = scaleOf('linear', [0, Math.max(1, values.length - 1)], [1, width - 3])

@@ -1,4 +1,7 @@
-/** Marks of series: seven hues times filled circle, open circle, and square. A name has the same mark in every chart. */
+/**
+ * Marks of series: seven hues combined with filled circle, open circle, and square. A name has the same mark in every
+ * chart.
+ */
 import { HUES } from './palette.js'
 import { element } from './svg.js'
 
@@ -11,12 +14,12 @@ export interface Mark {
 
 const SHAPES: readonly Shape[] = ['filled', 'open', 'square']
 
-/** The mark of the n-th series, from 0. */
+/** The mark of the n-th series, counted from 0. */
 export function markOf(index: number): Mark {
   return { hue: index % HUES, shape: SHAPES[Math.floor(index / HUES) % SHAPES.length] as Shape }
 }
 
-/** @param content a tooltip */
+/** @param content tooltip element */
 export function drawMark(x: number, y: number, { hue, shape }: Mark, radius = 4.2, content = ''): string {
   if (shape === 'square') {
     const side = radius * 1.8

@@ -1,4 +1,6 @@
-/** Numbers as charts and pages write them, in any environment: `1.23`, `12,300`, `28.4 MiB`, `3 min 5 s`, `42%`. */
+/**
+ * Number formatting for charts and pages, independent of the locale: `1.23`, `12,300`, `28.4 MiB`, `3 min 5 s`, `42%`.
+ */
 
 const MINUS = '\u2212'
 const NONE = '–'
@@ -7,7 +9,7 @@ export function isNumber(value: number | null | undefined): value is number {
   return value !== null && value !== undefined && Number.isFinite(value)
 }
 
-/** Three significant digits or more, whole numbers with separators. */
+/** At least three significant digits; whole numbers get thousands separators. */
 export function formatNumber(value: number | null | undefined, digits = 3): string {
   if (!isNumber(value)) return NONE
   const size = Math.abs(value)
@@ -50,14 +52,14 @@ export function formatSeconds(seconds: number | null | undefined): string {
   return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
-/** A share as percent: small ones and those near 1 with a decimal, so that 99.6% does not read as all. */
+/** A fraction as a percentage. Values near 0% and 100% get a decimal, so that 99.6% is not shown as 100%. */
 export function formatShare(share: number | null | undefined): string {
   if (!isNumber(share)) return NONE
   if (share === 0 || share === 1) return `${share * 100}%`
   return `${(share * 100).toFixed(share < 0.1 || share > 0.99 ? 1 : 0)}%`
 }
 
-/** A coordinate in pixels; a tenth is finer than eyes. */
+/** Rounds a coordinate to a tenth of a pixel, which is finer than visible. */
 export function pixels(value: number): number {
   const rounded = Math.round(value * 10) / 10
   return rounded === 0 ? 0 : rounded

@@ -1,4 +1,7 @@
-/** Columns of numbers as short JSON: each value in whole units, as the difference to the one before. */
+/**
+ * Packs columns of numbers into short JSON: each value is quantized to whole units and stored as the difference from
+ * the previous one.
+ */
 import { isNumber } from './numbers.js'
 import type { Value } from './series.js'
 
@@ -8,10 +11,10 @@ export interface PackedColumn {
   differences: readonly Value[]
 }
 
-/** A column that is 1, 2, 3 … is its length. */
+/** A column 1, 2, 3, … is stored as its length. */
 export type Packed = PackedColumn | number
 
-/** @param parts units of the largest value: each value keeps its place to within half a unit */
+/** @param parts resolution: number of units in the largest value; the error is at most half a unit */
 export function pack(values: readonly Value[], parts: number): Packed {
   if (values.length > 0 && values.every((value, index) => value === index + 1)) return values.length
   let most = 0

@@ -1,21 +1,21 @@
 /**
- * Colors of charts, on light and on dark ground. The seven hues of series keep their distance in OKLab also for
- * protanopia, deuteranopia, and tritanopia, and stand out from the ground by 3:1.
+ * Chart colors for light and dark mode. The seven series hues stay distinguishable in OKLab under protanopia,
+ * deuteranopia, and tritanopia, and have a contrast of at least 3:1 with the background.
  */
 
 export interface Palette {
-  /** Ground of the chart. */
+  /** Background of the chart. */
   ground: string
   ink: string
   /** Text of axes. */
   faint: string
   axis: string
   grid: string
-  /** Hues of series. */
+  /** Hues of the series. */
   series: readonly string[]
-  /** Categories of memory: three blues for the base, three oranges for what trains, three greens for a step. */
+  /** Memory categories: three blues for the base, three oranges for trained parameters, three greens for a step. */
   parts: readonly string[]
-  /** Least and greatest value of a heat map. */
+  /** Colors of the smallest and largest values in a heat map. */
   heat: readonly [string, string]
 }
 
@@ -41,12 +41,12 @@ export const DARK: Palette = {
   heat: ['#1b232c', '#9ccbff'],
 }
 
-/** Number of hues; further series use the same hues with other marks. */
+/** Number of hues; further series reuse them with other marks. */
 export const HUES = LIGHT.series.length
-/** Steps of a heat map, from 0. */
+/** Number of shades in a heat map, counted from 0. */
 export const HEAT_STEPS = 10
 
-/** The rules that charts need, for the style of a page or of an SVG document. They refer to classes only. */
+/** CSS rules for charts, for a page or an SVG document. They refer only to classes. */
 export function chartStyle(palette: Palette): string {
   const { ground, ink, faint, axis, grid, series, parts, heat } = palette
   const hues = [...series.entries()].map(
@@ -75,19 +75,19 @@ export function chartStyle(palette: Palette): string {
   ].join('\n')
 }
 
-/** Black or white, whichever has the greater contrast by WCAG's relative luminance. */
+/** Black or white, whichever has the higher contrast by WCAG's relative luminance. */
 function inkOn(hex: string): string {
   const [red = 0, green = 0, blue = 0] = linearOf(hex)
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? '#000000' : '#ffffff'
 }
 
-/** A color between two, in OKLab, where steps look even. */
+/** Interpolates between two colors in OKLab, where steps look even. */
 export function mixed(from: string, to: string, share: number): string {
   const [a, b] = [okLab(from), okLab(to)]
   return hexOf(a.map((value, i) => value + ((b[i] as number) - value) * share))
 }
 
-/** Lightness and two axes of color (Ottosson 2020). */
+/** Lightness and the two color axes of OKLab (Ottosson 2020). */
 export function okLab(hex: string): number[] {
   return times(TO_LAB, times(TO_CONES, linearOf(hex)).map(Math.cbrt))
 }

@@ -1,4 +1,4 @@
-/** Scales from values to pixels, and where their ticks stand. */
+/** Scales from values to pixels, and their tick positions. */
 
 export type ScaleType = 'linear' | 'log'
 
@@ -26,12 +26,12 @@ export function scaleOf(
   return Object.assign(scale, { invert })
 }
 
-/** Ticks of a scale, about so many. */
+/** Ticks of a scale, approximately `count`. */
 export function ticksOf(type: ScaleType, domain: readonly [number, number], count: number): number[] {
   return type === 'log' ? logTicks(domain, count) : linearTicks(domain, count)
 }
 
-/** Round values: multiples of 1, 2, 2.5 or 5 times a power of ten. */
+/** Round values: multiples of 1, 2, 2.5, or 5 times a power of ten. */
 export function linearTicks([low, high]: readonly [number, number], count: number): number[] {
   const rough = (high - low) / Math.max(1, count)
   if (!(rough > 0)) return [low]
@@ -43,7 +43,7 @@ export function linearTicks([low, high]: readonly [number, number], count: numbe
   return ticks
 }
 
-/** 1, 2, and 5 times powers of ten; powers alone where these are too many, and more factors where they are too few. */
+/** 1, 2, and 5 times powers of ten; only the powers if there would be too many ticks, more factors if too few. */
 function logTicks([low, high]: readonly [number, number], count: number): number[] {
   if (high < 4 * low)
     return linearTicks([low, high], Math.min(count, 5)).filter((tick) => tick >= low && tick <= high)
@@ -65,7 +65,7 @@ function multiplesOfPowers(factors: readonly number[], low: number, high: number
     .filter((tick) => tick >= low * 0.999 && tick <= high * 1.001)
 }
 
-/** Multiples of 1, 2 or 5 times a power of 1024, so that sizes are round. */
+/** Multiples of 1, 2, or 5 times a power of 1024, so that sizes are round. */
 export function sizeTicks(most: number, count: number): number[] {
   if (!(most > 0)) return [0]
   const rough = most / Math.max(1, count)

@@ -1,4 +1,4 @@
-/** Points with labels in a plane, and the step that joins those that no other beats in both directions. */
+/** A scatter plot with labels, and a step line through the Pareto-optimal points. */
 import { drawMark, type Mark } from './mark.js'
 import { formatTick, isNumber, pixels } from './numbers.js'
 import { type ScaleType, scaleOf, ticksOf } from './scale.js'
@@ -20,7 +20,7 @@ export interface Scatter extends Described {
   height: number
   points: readonly ScatterPoint[]
   xScale?: ScaleType
-  /** Greater y is better; less x always is. */
+  /** Whether a greater y is better; a smaller x always is. */
   higherIsBetter: boolean
   xFormat?: (value: number) => string
   yFormat?: (value: number) => string
@@ -29,7 +29,7 @@ export interface Scatter extends Described {
   yDomain?: readonly [number, number]
 }
 
-/** The points that no other beats: none is as far left and better, by x. */
+/** The Pareto-optimal points, sorted by x: no other point is at least as far left and better. */
 export function paretoPoints<P extends { x: number; y: number }>(
   points: readonly P[],
   higherIsBetter: boolean,
@@ -88,7 +88,7 @@ export function scatter(chart: Scatter): string {
   for (const point of points) {
     drawn.push(drawMark(x(point.x), y(point.y), point.mark, 5, hint(point.name)))
     const label = placeFor(point.name, x(point.x), y(point.y), boxes, { left, right, top, bottom })
-    // Where no place is free, the name is the tooltip of its mark.
+    // If there is no free position, the name appears only in the tooltip.
     if (label.overlaps) continue
     boxes.push(label.box)
     drawn.push(text(label.x, label.y + 4, point.name, { class: 'label', ...(label.end ? END : {}) }))
@@ -102,10 +102,10 @@ function around(x: number, y: number, dx: number, dy: number): Box {
   return [x - dx, y - dy, x + dx, y + dy]
 }
 
-/** Cost of an overlap, in pixels that a label is moved instead. */
+/** Penalty of an overlap, in pixels of label displacement. */
 const OVERLAP = 100
 
-/** The place beside a point, right or left and as near as may be, that overlaps with the fewest boxes. */
+/** The position next to a point, left or right and as close as possible, that overlaps the fewest boxes. */
 function placeFor(
   name: string,
   x: number,

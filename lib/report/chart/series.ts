@@ -1,12 +1,12 @@
-/** Series of points: a running mean, the points that a line needs, quantiles. */
+/** Operations on series of points: running mean, decimation, quantiles. */
 import { isNumber } from './numbers.js'
 
-/** A value that may be missing: null and NaN alike. */
+/** A value that may be missing, represented by null or NaN. */
 export type Value = number | null
 
 /**
- * Debiased exponential mean, each weight halved every `halfLife` of x; as pandas' ewm(adjust=True), which it equals where
- * points are one apart. To be taken of all points, before any are left out. Missing values carry the mean on.
+ * Debiased exponential moving average in which weights halve every `halfLife` of x. Equals pandas' ewm(adjust=True)
+ * when points are one apart. Apply it to all points, before decimation. Missing values repeat the mean.
  */
 export function smooth(xs: readonly number[], ys: readonly Value[], halfLife: number): Value[] {
   if (!(halfLife > 0)) return ys.slice()
@@ -25,15 +25,18 @@ export function smooth(xs: readonly number[], ys: readonly Value[], halfLife: nu
   })
 }
 
-/** Half-life in steps that leaves the trend of a run of so many; 0 where there are too few to smooth. */
+/**
+ * Default half-life in steps, which preserves the trend of a run with this many steps; 0 if there are too few to
+ * smooth.
+ */
 export function usualHalfLife(steps: number): number {
   return steps < 40 ? 0 : Math.max(3, Math.round(steps / 150))
 }
 
 /**
- * Indices of the first, least, greatest, and last point in each of so many columns between two ends of x: a line through
- * them paints the same pixels as one through all. All indices where there are hardly more; missing values that break a line
- * stay.
+ * Decimates a line: indices of the first, smallest, largest, and last point in each of `columns` pixel columns between
+ * two ends of x, so the line looks the same as one through all points. Returns all indices if there are few points;
+ * keeps missing values that break the line.
  */
 export function thin(
   xs: readonly number[],
@@ -67,14 +70,14 @@ export function thin(
   return kept
 }
 
-/** The value below which a share of the finite values lies; NaN without any. */
+/** Quantile of the finite values; NaN without any. */
 export function quantile(values: readonly Value[], share: number): number {
   const sorted = values.filter(isNumber).sort((a, b) => a - b)
   const index = Math.round(share * (sorted.length - 1))
   return sorted[Math.min(sorted.length - 1, Math.max(0, index))] ?? NaN
 }
 
-/** Least and greatest finite value; null without any. */
+/** Smallest and largest finite value; null without any. */
 export function extent(values: readonly Value[]): [number, number] | null {
   let [low, high] = [Infinity, -Infinity]
   for (const value of values)

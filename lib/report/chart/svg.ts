@@ -1,10 +1,10 @@
-/** SVG of charts: elements without styles, which are in `chartStyle`, so that pages need no inline style. */
+/** SVG elements for charts. Styles are in `chartStyle`, so that pages need no inline styles. */
 import { pixels } from './numbers.js'
 import { chartStyle, LIGHT } from './palette.js'
 
 export interface Described {
   title: string
-  /** The numbers in a sentence, for those who do not see the chart. */
+  /** The numbers in a sentence, for screen readers. */
   description?: string
 }
 
@@ -18,7 +18,7 @@ export function escaped(words: string | number): string {
 
 export type Attributes = Readonly<Record<string, string | number | undefined>>
 
-/** `content` is SVG; numbers among the attributes are rounded to a tenth of a pixel. */
+/** `content` is SVG; numeric attributes are rounded to a tenth of a pixel. */
 export function element(name: string, attributes: Attributes, content = ''): string {
   const told = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
@@ -35,7 +35,7 @@ export function text(x: number, y: number, words: string, attributes: Attributes
 export const END = { 'text-anchor': 'end' } as const
 export const MIDDLE = { 'text-anchor': 'middle' } as const
 
-/** A tooltip of an element. */
+/** A tooltip for an element. */
 export function hint(words: string): string {
   return `<title>${escaped(words)}</title>`
 }
@@ -44,17 +44,17 @@ export function line(x1: number, y1: number, x2: number, y2: number, kind: strin
   return element('line', { class: kind, x1, y1, x2, y2 })
 }
 
-/** Width of words in pixels at 12 px, on the safe side: fonts differ by reader. */
+/** Estimated text width in pixels at 12 px; generous, since readers' fonts differ. */
 export function widthOf(words: string): number {
   return 6.9 * words.length
 }
 
-/** The same for labels, which are bold. */
+/** Estimated width of bold text, as used for labels. */
 export function boldWidthOf(words: string): number {
   return 7.7 * words.length
 }
 
-/** A chart. In a page it takes the width that it is given, and its style from the page. */
+/** A chart. In a page it fills the available width and uses the page's styles. */
 export function svg(
   width: number,
   height: number,
@@ -74,7 +74,7 @@ export interface Labels {
 
 const [MARGIN, LINE] = [24, 20]
 
-/** A chart as a document of its own, with title, ground, and style. */
+/** A chart as a standalone document with title, background, and styles. */
 export function svgDocument(chart: string, { title, lines = [] }: Labels, palette = LIGHT): string {
   const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
   const top = MARGIN + 26 + LINE * lines.length
@@ -96,12 +96,12 @@ export function svgDocument(chart: string, { title, lines = [] }: Labels, palett
   ].join('\n')}\n`
 }
 
-/** A label that is moved until it does not overlap with others. */
+/** A label that can be moved to avoid overlaps. */
 export interface Placed {
   y: number
 }
 
-/** Moves labels apart to at least `gap`, in their order, within two ends. */
+/** Moves labels at least `gap` apart, keeping their order, between `low` and `high`. */
 export function spread<L extends Placed>(labels: readonly L[], gap: number, low: number, high: number): L[] {
   const sorted = labels.map((label) => ({ ...label })).sort((a, b) => a.y - b.y)
   for (let round = 0; round < 60; round++) {

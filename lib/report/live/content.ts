@@ -1,4 +1,4 @@
-/** The sections of a live page: those of the report, as far as the run has come, with the box for questions. */
+/** The sections of a live page: those of the report so far, plus the box for questions. */
 import { runCharts, usualView } from '../run-charts.js'
 import type { RunPageData } from '../run-data.js'
 import { type RunNames, runSections } from '../run-sections.js'

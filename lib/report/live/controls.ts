@@ -1,6 +1,6 @@
 /**
- * Controls of a run from a live page: in its own process, or in another one through the live page of that run, whose
- * address a file of the run tells its owner.
+ * Controls a run from a live page: in the same process, or in another one through that run's own live page, whose
+ * address is stored in a file readable only by its owner.
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,10 +11,10 @@ import type { AskLine, LiveAction, RunStatus } from './protocol.js'
 
 const FILE = '.lowrank.live'
 const FILE_LIMIT = 4096
-/** A run in another process that does not answer for so long cannot be reached. */
+/** Time after which an unresponsive run in another process counts as unreachable. */
 const REACH_MS = 1000
 
-/** An answer of the present adapter. */
+/** An answer generated with the current adapter. */
 export interface LiveAnswer {
   step: number
   finishReason: 'stop' | 'length'
@@ -26,16 +26,16 @@ export interface AskControl {
   onText: (text: string) => void
 }
 
-/** The run as the server of a live page sees it. */
+/** A run as seen by the server of a live page. */
 export interface RunControls {
   status(): Promise<RunStatus>
   /** @throws {BusyError} when the run cannot be reached */
   act(action: LiveAction): Promise<void>
-  /** @throws {LowrankError} when there is no answer */
+  /** @throws {LowrankError} when no answer can be given */
   ask(prompt: string, control: AskControl): Promise<LiveAnswer>
 }
 
-/** The part of a training run that controls use. */
+/** The part of a training run used by the controls. */
 export interface ControlledRun {
   pause(): void
   resume(): void
@@ -43,7 +43,7 @@ export interface ControlledRun {
   ask(prompt: string, options: AskControl): Promise<LiveAnswer>
 }
 
-/** Controls of a run of this process; `run` tells it, once there is one. */
+/** Controls for a run in this process; `run` returns it, once it exists. */
 export function ownControls(run: () => ControlledRun | undefined): RunControls {
   const there = () => {
     const found = run()
@@ -57,7 +57,7 @@ export function ownControls(run: () => ControlledRun | undefined): RunControls {
   }
 }
 
-/** Tells where a run is served, readable by its owner alone. */
+/** Records the address at which a run is served, readable only by its owner. */
 export async function announce(runDir: string, url: string): Promise<void> {
   await writeFileWhole(join(runDir, FILE), `${JSON.stringify({ url })}\n`, PRIVATE)
 }
@@ -67,8 +67,8 @@ export async function withdraw(runDir: string): Promise<void> {
 }
 
 /**
- * Controls of a run of another process.
- * @param atWork where a process is at work on it, if one is: on this machine or on another one
+ * Controls for a run in another process.
+ * @param atWork where a process is working on it, if any: on this machine or another
  */
 export function remoteControls(runDir: string, atWork: () => 'here' | 'elsewhere' | undefined): RunControls {
   const address = async () => {

@@ -1,18 +1,18 @@
 /**
- * Checks of a request before anything answers it: the Host (against DNS rebinding), the token of the URL, and for
- * actions the Origin and the type of the body. Pages of other sites fail all four.
+ * Validates a request before it is handled: the Host header (against DNS rebinding), the token in the URL, and for
+ * actions the Origin and the content type. Requests from other sites fail all four.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import { isIP } from 'node:net'
 
-/** Refusal of a request: its status, and a sentence for whoever made it. */
+/** A rejected request: the status, and a message for the client. */
 export interface Refusal {
   status: number
   message: string
 }
 
-/** A request, as far as it is checked. */
+/** The parts of a request that are checked. */
 export interface Requested {
   method: string | undefined
   url: URL
@@ -23,7 +23,7 @@ export interface Requested {
 export interface Guarded {
   token: string
   port: number
-  /** The address that it listens on. */
+  /** The address it listens on. */
   host: string
 }
 
@@ -42,17 +42,17 @@ export function refusal({ method, url, headers }: Requested, server: Guarded): R
   return undefined
 }
 
-/** True for an address at which nobody but this machine can reach a server. */
+/** True for an address that only this machine can reach. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
 }
 
-/** An address as it stands in a URL. */
+/** An address as written in a URL. */
 export function urlHost(host: string): string {
   return isIP(host) === 6 ? `[${host}]` : host
 }
 
-/** A name that an attacker points here is not among those of the server; a bare address is none. */
+/** Accepts the server's own names and bare IP addresses, so a domain that an attacker points here is rejected. */
 function isOurs(given: string | undefined, { host, port }: Guarded): boolean {
   const known = [...LOOPBACK, urlHost(host)].map((name) => `${name}:${port}`)
   if (given === undefined || known.includes(given)) return given !== undefined
@@ -61,7 +61,7 @@ function isOurs(given: string | undefined, { host, port }: Guarded): boolean {
   return isIP(name) !== 0
 }
 
-/** Takes as long for any text of any length. */
+/** Constant-time comparison, independent of content and length. */
 function sameText(given: string | null, expected: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(given ?? ''), digest(expected))

@@ -1,12 +1,12 @@
 /**
- * The log of a run as server-sent events to one reader: `lines` with all lines that are new, whose id is the position
- * after them; `reset` where the log was cut or replaced; `status` where the run can be reached or not.
+ * Streams the log of a run to one client as server-sent events: `lines` with all new lines, whose id is the position
+ * after them; `reset` when the log was truncated or replaced; `status` when the run becomes reachable or unreachable.
  */
 import type { ServerResponse } from 'node:http'
 import { type LogPosition, positionId, positionOf, readLog } from './log.js'
 import type { RunStatus } from './protocol.js'
 
-/** Looks without news after which a comment keeps the connection. */
+/** Polls without news after which a comment is sent to keep the connection open. */
 const IDLE_LOOKS = 60
 
 export class LogStream {
@@ -16,15 +16,15 @@ export class LogStream {
   #idle = 0
   #looking = false
 
-  /** @param id position of what the reader has already */
+  /** @param id position of the data that the client already has */
   constructor(response: ServerResponse, id: string | undefined) {
     this.#response = response
     this.#position = positionOf(id)
-    // A browser that loses the connection tries again after a second.
+    // Browsers reconnect after a second.
     response.write('retry: 1000\n\n')
   }
 
-  /** Sends what is new. A slow reader gets it at a later look. */
+  /** Sends new lines. A slow client gets them at a later poll. */
   async look(log: string | undefined, status: RunStatus): Promise<void> {
     if (this.#looking || this.#response.writableNeedDrain || this.#response.writableEnded) return
     this.#looking = true

@@ -1,25 +1,25 @@
 /**
- * The event log of a run as it grows. A position names the file and the bytes read of it, so that a reader notices when
- * a resumed run has cut the log or put another in its place. Only whole lines are read.
+ * Reads the event log of a run as it grows. A position identifies the file and the bytes already read, so that a reader
+ * notices when a resumed run has truncated or replaced the log. Only complete lines are read.
  */
 import { type FileHandle, open, stat } from 'node:fs/promises'
 
-/** Bytes of one reading; a longer log takes several. */
+/** Maximum bytes per read; a longer log takes several. */
 const MOST_BYTES = 1 << 22
 
 const NEWLINE = 10
 
 /** Position in a log. */
 export interface LogPosition {
-  /** Name of the file that the bytes were read from; empty before there is one. */
+  /** Identifies the file that the bytes were read from; empty before it exists. */
   generation: string
-  /** Bytes read, up to the end of a line. */
+  /** Number of bytes read, up to the end of a line. */
   bytes: number
 }
 
-/** Lines that came after a position. */
+/** Lines added after a position. */
 export interface NewLines {
-  /** True if the position is of another file, or beyond the end: what was read before is void. */
+  /** True if the position is in another file or beyond the end, so that earlier data is invalid. */
   reset: boolean
   lines: readonly string[]
   position: LogPosition
@@ -27,18 +27,18 @@ export interface NewLines {
 
 export const LOG_START: LogPosition = { generation: '', bytes: 0 }
 
-/** A position as the id of an event; readers send it back. */
+/** A position as an event id, which clients send back. */
 export function positionId({ generation, bytes }: LogPosition): string {
   return `${generation}:${bytes}`
 }
 
-/** The position of an id; the start for anything else. */
+/** Parses an event id; the start of the log for anything else. */
 export function positionOf(id: string | undefined): LogPosition {
   const match = /^([0-9a-z-]+):(\d{1,15})$/.exec(id ?? '')
   return match ? { generation: match[1] as string, bytes: Number(match[2]) } : LOG_START
 }
 
-/** Reads the whole lines after a position. A log that does not exist has none. */
+/** Reads the complete lines after a position. A missing log has none. */
 export async function readLog(path: string, position: LogPosition): Promise<NewLines> {
   const unchanged = { reset: false, lines: [], position }
   const found = await stat(path, { bigint: true }).catch(() => undefined)
@@ -68,7 +68,7 @@ async function linesAfter(file: FileHandle, position: LogPosition): Promise<NewL
   return { reset, lines, position: { generation, bytes: from + end } }
 }
 
-/** The number of a file may be given again, but not with the same time of birth. */
+/** An inode number may be reused, but not with the same birth time. */
 function nameOf({ ino, birthtimeNs }: { ino: bigint; birthtimeNs: bigint }): string {
   return `${ino.toString(36)}-${birthtimeNs.toString(36)}`
 }

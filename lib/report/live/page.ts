@@ -1,4 +1,4 @@
-/** The live page of a run: its report as far as the log goes, and a script that follows the log from there. */
+/** The live page of a run: its report so far, and a script that follows the log from there. */
 import type { MetricsLine } from '../../train/metrics.js'
 import { packRun, runFrom } from '../run-data.js'
 import { page } from '../run-page.js'
@@ -10,8 +10,8 @@ import type { ServedPage } from './server.js'
 
 /**
  * @param name of the run
- * @param log undefined before there is one
- * @param config the whole config as a file, if there is one
+ * @param log path; undefined before it exists
+ * @param config the complete config file, if there is one
  */
 export async function livePage(
   name: string,

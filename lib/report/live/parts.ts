@@ -1,6 +1,6 @@
-/** The parts that a live page has beside the report of the run: the bar, the box for questions, and the dialog. */
+/** The parts that a live page adds to the report of the run: the bar, the box for questions, and the dialog. */
 
-/** State, numbers and buttons; above all else, and always in sight. */
+/** State, numbers, and buttons, always visible at the top. */
 export const liveBar = `<div class="bar" role="region" aria-label="State of the run">
 <div class="in">
 <span class="state waiting" id="state" role="status">Waiting</span>

@@ -1,6 +1,6 @@
 /**
- * The server of a live page: the page, the log of the run as server-sent events, and actions on the run. It listens on
- * loopback unless told otherwise, and answers whoever has the token of its URL.
+ * The server of a live page: it serves the page, streams the run's log as server-sent events, and accepts actions on
+ * the run. It listens on the loopback interface by default, and responds only to requests with the token in its URL.
  */
 import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -13,9 +13,9 @@ import { LogStream } from './log-stream.js'
 import { ACTIONS, type AskLine, type RunStatus } from './protocol.js'
 
 const MOST_BODY = 1 << 16
-/** How often the log is looked at. */
+/** Interval for polling the log. */
 const TICK_MS = 250
-/** How often it is checked where the run is, in ticks. */
+/** Interval for checking the run's status, in ticks. */
 const STATUS_TICKS = 2
 
 const actBody = z.strictObject({ action: z.enum(ACTIONS) })
@@ -29,7 +29,7 @@ const HEADERS = {
   'X-Content-Type-Options': 'nosniff',
 }
 
-/** A page, and the policy that its scripts and styles need. */
+/** A page with its content security policy. */
 export interface ServedPage {
   html: string
   /** Content-Security-Policy, without `frame-ancestors`. */
@@ -37,25 +37,25 @@ export interface ServedPage {
 }
 
 export interface LiveOptions {
-  /** The log, once there is one of this run. */
+  /** The path of the run's log, once it exists. */
   log: () => string | undefined
-  /** Made for each request, of what the log says then. */
+  /** Creates the page for each request from the current log. */
   page: () => Promise<ServedPage>
   controls: RunControls
   /** Default 127.0.0.1. */
   host?: string
-  /** Default 0: any that is free. */
+  /** Default 0: any free port. */
   port?: number
 }
 
 export interface LiveServer {
-  /** With the token. */
+  /** Includes the token. */
   readonly url: string
-  /** Sends what is new in the log, then ends. */
+  /** Sends the remaining log lines, then stops. */
   close(): Promise<void>
 }
 
-/** @throws {BusyError} when the port is in use; {ConfigError} when the address is not one of this machine */
+/** @throws {BusyError} when the port is in use; {ConfigError} when the address does not belong to this machine */
 export async function serveLive(options: LiveOptions): Promise<LiveServer> {
   const { host = '127.0.0.1', port = 0 } = options
   const server = new Server(options, host)
@@ -99,7 +99,7 @@ class Server implements LiveServer {
     await new Promise<void>((resolve) => {
       this.#http.close(() => resolve())
       this.#http.closeIdleConnections()
-      // A reader that does not take the rest must not keep the process.
+      // A client that does not read the rest must not keep the process alive.
       setTimeout(() => this.#http.closeAllConnections(), 500).unref()
     })
   }
@@ -169,7 +169,7 @@ class Server implements LiveServer {
     }, TICK_MS).unref()
   }
 
-  /** Stops reading the log, since no page is open. */
+  /** Stops reading the log while no page is open. */
   #rest(): void {
     clearInterval(this.#timer)
     this.#timer = undefined
@@ -236,7 +236,7 @@ function failure(error: unknown): [status: number, message: string] {
 }
 
 function plain(response: ServerResponse, status: number, message: string): void {
-  // Whatever is left of a body is not read.
+  // Close the connection instead of reading the rest of the body.
   if (status === 413) response.setHeader('Connection', 'close')
   response.writeHead(status, { ...HEADERS, 'Content-Type': 'text/plain; charset=utf-8' }).end(`${message}\n`)
 }

@@ -1,21 +1,21 @@
-/** State of a run as a live page shows it, from its record and from what is known of its process. */
+/** State of a run for a live page, from its record and the state of its process. */
 import { isNumber, quantile, type Value } from '../chart/index.js'
 import type { RunPageData } from '../run-data.js'
 import { stepName } from '../run-words.js'
 import type { RunStatus } from './protocol.js'
 
-/** A run, and the way to it. */
+/** A run and the connection to it. */
 export interface LiveRun {
   run: RunPageData
-  /** True while the server of the page answers. */
+  /** True while the page's server responds. */
   connected: boolean
-  /** The process of the run, as the server told last. */
+  /** Last reported status of the run's process. */
   status: RunStatus
 }
 
 export type Phase = 'waiting' | 'training' | 'paused' | 'lost' | 'interrupted' | 'stopped' | 'failed' | 'done'
 
-/** Words for each phase. */
+/** Label of each phase. */
 export const PHASES: Readonly<Record<Phase, string>> = {
   waiting: 'Waiting',
   training: 'Training',
@@ -36,7 +36,7 @@ export interface Message {
   command?: string
 }
 
-/** Steps that estimates are based on. */
+/** Number of recent steps used for estimates. */
 const RECENT = 60
 
 /** True if the record says how the run ended. */
@@ -51,26 +51,28 @@ export function phaseOf({ run, connected, status }: LiveRun): Phase {
   return run.plan === null ? 'waiting' : run.state
 }
 
-/** True if the page can act on the run now. */
+/** True if the page can control the run now. */
 export function isControlled(live: LiveRun): boolean {
   const phase = phaseOf(live)
   return live.status.reachable && (phase === 'training' || phase === 'paused')
 }
 
-/** Steps made, and those of the whole run. */
+/** Completed steps and total steps of the run. */
 export function progressOf({ columns, start }: RunPageData): { step: number; totalSteps: number } {
   const step = columns.step.at(-1) ?? start?.resumed_from ?? 0
   return { step, totalSteps: Math.max(start?.total_steps ?? 0, step) }
 }
 
-/** Mean of the last steps, tokens per second. */
+/** Mean over recent steps, in tokens per second. */
 export function speedOf({ columns }: RunPageData): number | undefined {
   const seconds = stepSeconds(columns).reduce((sum, value) => sum + value, 0)
   const tokens = columns.tokens.slice(-RECENT).reduce<number>((sum, value) => sum + (value ?? 0), 0)
   return seconds > 0 ? tokens / seconds : undefined
 }
 
-/** Estimated time to the end, evaluations included: one slow step does not shake a median. */
+/**
+ * Estimated remaining time, including evaluations. Uses the median step time, which is robust to a single slow step.
+ */
 export function secondsLeft(run: RunPageData): number | undefined {
   const { step, totalSteps } = progressOf(run)
   const seconds = stepSeconds(run.columns)
@@ -82,7 +84,7 @@ export function secondsLeft(run: RunPageData): number | undefined {
   return usual * (totalSteps - step) + evaluations * evaluationSeconds(run, usual)
 }
 
-/** Time that the last evaluation took: the step after it came so much later. */
+/** Duration of the last evaluation, estimated from the delay of the next step. */
 function evaluationSeconds({ columns, evaluations }: RunPageData, usual: number): number {
   const steps = columns.step
   const evaluated = evaluations.findLast(({ step }) => step < (steps.at(-1) ?? 0))
@@ -99,7 +101,7 @@ function stepSeconds({ tokens, tokensPerSecond }: RunPageData['columns']): numbe
   })
 }
 
-/** Text of the tab of the browser. */
+/** Title of the browser tab. */
 export function titleOf(live: LiveRun, name: string): string {
   const phase = phaseOf(live)
   const { step, totalSteps } = progressOf(live.run)
@@ -107,7 +109,7 @@ export function titleOf(live: LiveRun, name: string): string {
   return `${phase === 'training' ? `${Math.floor(100 * share)} %` : PHASES[phase]} · ${name} · lowrank`
 }
 
-/** Message about the phase; none while all goes well. */
+/** Message about the phase; undefined while all is well. */
 export function messageOf(live: LiveRun): Message | undefined {
   const { run } = live
   const { start, stopped, error, done, checkpoints } = run
@@ -166,7 +168,7 @@ export function messageOf(live: LiveRun): Message | undefined {
   }
 }
 
-/** The command that continues what a command began. */
+/** The command that resumes a run started with `command`. */
 function resumed(command: string): string {
   return /\s--resume(\s|$)/.test(command) ? command : `${command} --resume`
 }

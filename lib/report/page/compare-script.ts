@@ -1,4 +1,4 @@
-/** Script of the page of a compare: draws its charts at the width that they have. */
+/** Script of a compare page: draws its charts at the available width. */
 import { compareCharts } from '../compare-charts.js'
 import type { ComparePageData } from '../compare-data.js'
 
@@ -22,7 +22,7 @@ picker?.addEventListener('change', () => {
 })
 
 new ResizeObserver(() => {
-  // Drawing changes the height alone.
+  // Drawing changes only the height, which needs no redraw.
   if (document.body.clientWidth === width) return
   width = document.body.clientWidth
   requestAnimationFrame(draw)

@@ -1,6 +1,6 @@
 /**
- * Script of a live page: follows the log of the run by server-sent events, keeps the bar and the charts up to date, and
- * sends what its buttons and its box for questions say. It keeps nothing: opened again, it shows the whole run.
+ * Script of a live page: follows the run's log by server-sent events, updates the bar and the charts, and sends the
+ * actions of its buttons and question box. It stores nothing: when reopened, it shows the whole run.
  */
 import type { MetricsLine } from '../../train/metrics.js'
 import { formatNumber, formatSeconds } from '../chart/index.js'
@@ -25,7 +25,7 @@ import { lastLoss } from '../run-words.js'
 import { morph } from './morph.js'
 import { mountRun } from './run-view.js'
 
-/** At most four drawings a second. */
+/** At most four redraws per second. */
 const DRAW_MS = 250
 
 const token = new URLSearchParams(location.search).get('token') ?? ''
@@ -36,15 +36,15 @@ const live: LiveRun = { run, connected: true, status: { alive: true, reachable: 
 const charts = mountRun(document.body, run)
 let pending: LiveAction | undefined
 let asking: AbortController | undefined
-/** The next drawing: nothing, the numbers that every step changes, or whatever the record has. */
+/** What the next redraw must update: nothing, only the numbers that change every step, or everything. */
 let due: 'nothing' | 'numbers' | 'all' = 'numbers'
 let drawn = 0
 
-/** The run as far as it was recorded when the page was made. */
+/** The run as recorded when the page was created. */
 interface Data {
   names: RunNames
   run: PackedRun
-  /** In its log. */
+  /** Position in the log. */
   position: string
 }
 
@@ -73,7 +73,8 @@ function connect(from: string): void {
   source.onerror = () => {
     live.connected = false
     mark('numbers')
-    // The server has ended with the run, or this is no longer its page: a browser does not try again then.
+    // The server has stopped with the run, or the page is outdated; in these cases browsers do not reconnect on their
+    // own.
     if (isOver(run)) source.close()
     else if (source.readyState === EventSource.CLOSED) setTimeout(() => connect(position), 1000)
   }
@@ -93,7 +94,7 @@ function connect(from: string): void {
 }
 
 function take(line: MetricsLine): void {
-  // Two steps are the first that make a curve.
+  // A curve first appears at two steps.
   mark(line.event === 'step' && run.columns.step.length > 2 ? 'numbers' : 'all')
   addLine(run, line)
   if (line.event !== 'step') pending = undefined
@@ -155,12 +156,12 @@ function drawBar(): void {
 
 function fragment(html: string): HTMLElement {
   const element = document.createElement('div')
-  // Made by the functions of the report, which escape what models and files say.
+  // The HTML comes from the report's functions, which escape text from models and files.
   element.innerHTML = html
   return element
 }
 
-/** Text that stays as it is is left alone, so that it is not read out again. */
+/** Leaves unchanged text alone, so that screen readers do not read it again. */
 function setText(id: string, text: string): void {
   const element = find(id)
   if (element.textContent !== text) element.textContent = text

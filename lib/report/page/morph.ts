@@ -1,12 +1,15 @@
-/** Brings a part of a page up to date, and leaves alone what has not changed: focus, selection, and what is unfolded. */
+/**
+ * Updates part of a page in place and leaves unchanged elements alone, preserving focus, selection, and expanded
+ * details.
+ */
 
-/** Parts that the script of the charts keeps itself. */
+/** Elements managed by the chart script. */
 const KEPT = '.plot, .read, .tools, .scrub, #ask'
 
 export function morph(old: Element, fresh: Element): void {
   if (old.className !== fresh.className) old.className = fresh.className
   const [before, after] = [[...old.childNodes], [...fresh.childNodes]]
-  // A part that comes or goes moves those behind it: they are found again by their ids.
+  // Elements are matched by id, since insertions and removals shift the positions of those that follow.
   const named = new Map(
     before.flatMap((node) => (node instanceof Element && node.id ? [[node.id, node]] : [])),
   )

@@ -1,4 +1,4 @@
-/** Script of the page of a run that is over. */
+/** Script of the report page of a finished run. */
 import { type PackedRun, unpackRun } from '../run-data.js'
 import { mountRun } from './run-view.js'
 

@@ -1,20 +1,20 @@
 /**
- * The charts of a run in its page: drawn at the width that they have, with one cursor for all that share an x axis, and
- * with controls for what is shown.
+ * The charts of a run in its page: drawn at the available width, with one cursor for all charts that share an x axis,
+ * and with display controls.
  */
 import { drawMark, formatNumber, isNumber, pixels } from '../chart/index.js'
 import { type Drawn, type RunChart, type RunView, runCharts, usualView, xOf } from '../run-charts.js'
 import type { RunPageData } from '../run-data.js'
 
-/** Draws anew what a run has become. */
+/** Redraws the charts of a run that has changed. */
 export interface MountedRun {
   draw(): void
 }
 
-/** Narrower places are hidden. */
+/** Chart containers narrower than this are hidden. */
 const LEAST_WIDTH = 40
 
-/** @param run may go on; `draw` shows what it has become */
+/** @param run may still grow; call `draw` to show changes */
 export function mountRun(root: HTMLElement, run: RunPageData): MountedRun {
   let view = usualView(run)
   let chosen = false
@@ -42,7 +42,7 @@ export function mountRun(root: HTMLElement, run: RunPageData): MountedRun {
     point(cursor)
   }
 
-  /** The thumb of the slider stands under the cursor of the loss. */
+  /** Aligns the slider's thumb with the cursor in the loss chart. */
   function placeScrub(): void {
     const [scrub, loss] = [one('.scrub'), drawn.loss]
     const slider = scrub?.querySelector('input')
@@ -150,7 +150,7 @@ export function mountRun(root: HTMLElement, run: RunPageData): MountedRun {
   for (const part of all('.script')) part.hidden = false
   let width = 0
   new ResizeObserver(() => {
-    // Drawing changes the height alone.
+    // Drawing changes only the height, which needs no redraw.
     if (root.clientWidth === width) return
     width = root.clientWidth
     requestAnimationFrame(draw)
@@ -165,13 +165,13 @@ async function copy(button: HTMLElement, source: HTMLElement | null): Promise<vo
     await navigator.clipboard.writeText(source.textContent ?? '')
     button.textContent = 'Copied'
   } catch {
-    // A file has no clipboard in some browsers.
+    // Some browsers have no clipboard access on file URLs.
     getSelection()?.selectAllChildren(source)
     button.textContent = 'Selected'
   }
 }
 
-/** The slider has 12 places, from off to a quarter of the run. */
+/** The slider has 12 positions, from off to a quarter of the run. */
 function fromSlider(place: number, steps: number): number {
   return place <= 0 ? 0 : Math.max(1, Math.round(Math.max(2, steps / 4) ** (place / 12)))
 }
