@@ -1,6 +1,6 @@
 /**
- * Checks of what programs pass to public functions; in plain JavaScript that may be anything. A wrong argument is a
- * ConfigError that names the function, the argument, its value and what was expected.
+ * Validates arguments of public functions, which may be anything in plain JavaScript. An invalid argument throws a
+ * ConfigError that names the function, the argument, its value, and what was expected.
  */
 import * as z from 'zod'
 import type { ConfigError } from './errors.js'
@@ -10,10 +10,10 @@ import { isRecord } from './schema-shape.js'
 const OPTIONS = 'an object of options'
 
 /**
- * The options of a function, checked, with defaults filled in.
+ * Validates the options of a function and fills in the defaults.
  * @param name of the function, as in `generate()`
  * @param usual values of options that are not given, where these are not the defaults of the schema
- * @throws {ConfigError} for anything but an object, unknown keys and values out of range
+ * @throws {ConfigError} for a non-object, unknown keys, and values out of range
  */
 export function checkedOptions<T>(
   schema: z.ZodType<T>,
@@ -27,24 +27,24 @@ export function checkedOptions<T>(
   return parseOptions(schema, { ...usual, ...Object.fromEntries(given) }, source)
 }
 
-/** The error for an argument of a function. */
+/** The error for an invalid argument of a function. */
 export function badArgument(value: unknown, name: string, argument: string, expected: string): ConfigError {
   return badValue({ name, spelling: 'camel' }, argument, value, expected)
 }
 
-/** @throws {ConfigError} for anything but a string */
+/** @throws {ConfigError} unless the value is a string */
 export function checkedText(value: unknown, name: string, argument: string, expected = 'a text'): string {
   if (typeof value === 'string') return value
   throw badArgument(value, name, argument, expected)
 }
 
-/** @throws {ConfigError} for anything but a string that can be a path */
+/** @throws {ConfigError} unless the value is a string that can be a path */
 export function checkedPath(value: unknown, name: string, argument: string, expected = 'a path'): string {
   if (isPath(value)) return value
   throw badArgument(value, name, argument, expected)
 }
 
-/** @throws {ConfigError} for anything but one of the words */
+/** @throws {ConfigError} unless the value is one of the words */
 export function checkedWord<Word extends string>(
   value: unknown,
   words: readonly Word[],
@@ -62,21 +62,21 @@ export function checkedWord<Word extends string>(
   )
 }
 
-/** No system takes a path with the character NUL in it. */
+/** No operating system accepts paths that contain NUL. */
 const isPath = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && !value.includes('\0')
 
-/** An option that is a path. */
+/** Schema of an option that is a path. */
 export function path(expected = 'a path') {
   return z.string({ error: expected }).refine(isPath, { error: expected })
 }
 
-/** An option that is called while the work goes on. */
+/** Schema of an option that is a callback. */
 export function callback<Call extends (...given: never[]) => void>() {
   return z.custom<Call>((value) => typeof value === 'function', { error: 'a function' })
 }
 
-/** An option that stops the work. */
+/** Schema of an option that is an AbortSignal. */
 export function abortSignal() {
   const error = 'an AbortSignal'
   return z.custom<AbortSignal>((value) => value instanceof AbortSignal, { error })

@@ -1,17 +1,15 @@
-/** Long work in this thread, in pieces: between them whatever else waits on the event loop gets its turn. */
+/** Splits long work on this thread into short slices, so that the event loop can run other work in between. */
 import { setImmediate } from 'node:timers/promises'
 
-/** Longest uninterrupted run. */
+/** Longest slice without yielding. */
 const LONGEST_MS = 1
 
-/**
- * Call and await what it returns between pieces: it lets the event loop go round when that was last done too long ago.
- */
+/** Returns a function to await between slices: it yields to the event loop if the last yield was too long ago. */
 export function breather(): () => Promise<void> {
   let since = performance.now()
   return async () => {
     if (performance.now() - since < LONGEST_MS) return
-    // From the callback of a read the first comes at once, before timers had their turn; from the second on all have.
+    // After an I/O callback, the first setImmediate runs before timers do; the second lets them run.
     await setImmediate()
     await setImmediate()
     since = performance.now()

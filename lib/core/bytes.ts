@@ -1,8 +1,8 @@
 import { badArgument } from './arguments.js'
 
 /**
- * Bytes in words: `1.4 GiB`.
- * @throws {ConfigError} for anything but a number from 0
+ * Formats a number of bytes: `1.4 GiB`.
+ * @throws {ConfigError} unless given a nonnegative number
  */
 export function formatBytes(bytes: number): string {
   if (!(typeof bytes === 'number' && bytes >= 0))

@@ -1,7 +1,9 @@
-/** Random numbers by counter: the same (seed, stream, index) gives the same number, whatever was drawn before. */
+/**
+ * Counter-based random numbers: the same (seed, stream, index) always gives the same number, regardless of other draws.
+ */
 const MASK = (1n << 64n) - 1n
 
-/** 64 bits as two halves, in place: in numbers, since millions are drawn and BigInt is slow. */
+/** 64 bits as two halves, updated in place, since BigInt is too slow for millions of draws. */
 interface Halves {
   high: number
   low: number
@@ -24,7 +26,7 @@ function xorShift(x: Halves, bits: number): void {
   x.high ^= x.high >>> bits
 }
 
-/** splitmix64's finalizer, which mixes successive counters into numbers that pass as independent. */
+/** splitmix64's finalizer, which turns successive counters into statistically independent numbers. */
 function mix(x: Halves): void {
   xorShift(x, 30)
   multiply(x, 0xbf58476d, 0x1ce4e5b9)
@@ -38,8 +40,8 @@ function halvesOf(value: bigint): Halves {
 }
 
 /**
- * Uniform in [0, 1), 53 bits, by index.
- * @param stream keeps what draws for different purposes apart
+ * Uniform numbers in [0, 1) with 53 bits, by index.
+ * @param stream separates draws for different purposes
  */
 export function counterUniforms(seed: number, stream: string): (index: number) => number {
   let hash = 0xcbf29ce484222325n // FNV-1a
@@ -62,7 +64,7 @@ export function counterUniforms(seed: number, stream: string): (index: number) =
   }
 }
 
-/** One of `counterUniforms`. */
+/** A single number from `counterUniforms`. */
 export function counterUniform(seed: number, stream: string, index: number): number {
   return counterUniforms(seed, stream)(index)
 }

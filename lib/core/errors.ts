@@ -1,14 +1,14 @@
 /**
- * The error vocabulary: one class per cause, each with a stable `code`, so callers can catch by kind.
- * A message names what was wrong, the value, what was expected and how to mend it; the numbers are in `details`.
+ * Error classes: one per cause, each with a stable `code`, so callers can catch by kind. A message names the problem,
+ * the value, what was expected, and how to fix it; the numbers are in `details`.
  */
 
-/** Facts behind a message, printable as JSON. */
+/** Data behind a message, serializable as JSON. */
 export type ErrorDetails = Record<string, unknown>
 
-/** Base of every error that this package throws on purpose. */
+/** Base class of all errors that this package throws deliberately. */
 export class LowrankError extends Error {
-  /** Stable, upper-case, machine-readable name of the cause. */
+  /** Stable, uppercase, machine-readable name of the cause. */
   readonly code: string
   readonly details: ErrorDetails
 
@@ -20,7 +20,7 @@ export class LowrankError extends Error {
   }
 }
 
-/** Named, so that declarations do not spell out statics of Error, whose types need @types/node. */
+/** Named so that declaration files do not inline static members of Error, whose types require @types/node. */
 type ErrorClass = new (message: string, details?: ErrorDetails, options?: ErrorOptions) => LowrankError
 
 function define(code: string): ErrorClass {
@@ -35,31 +35,31 @@ function define(code: string): ErrorClass {
 export class ConfigError extends define('CONFIG') {}
 /** Two shapes that must agree do not. */
 export class ShapeError extends define('SHAPE') {}
-/** A file from outside is missing, truncated, malformed or hostile. */
+/** An external file is missing, truncated, malformed, or malicious. */
 export class FileFormatError extends define('FILE_FORMAT') {}
-/** A dataset row cannot be used: malformed, empty, or with nothing to learn. */
+/** A dataset row cannot be used: it is malformed, empty, or has nothing to learn from. */
 export class DataError extends define('DATA') {}
-/** The machine cannot give the memory that the plan needs. */
+/** The machine does not have the memory that the plan needs. */
 export class OutOfMemoryError extends define('OUT_OF_MEMORY') {}
-/** The loss or the gradient of a training step was no finite number; the adapter is as after the step before. */
+/** The loss or gradient of a training step was not finite; the adapter is in its state after the previous step. */
 export class DivergedError extends define('DIVERGED') {}
-/** Asked for something that exists elsewhere but not here (an architecture, a format, a combination). */
+/** A feature that exists elsewhere is not supported here (an architecture, a format, a combination). */
 export class UnsupportedError extends define('UNSUPPORTED') {}
 /** The native addon could not be found or loaded. */
 export class NativeLoadError extends define('NATIVE_LOAD') {}
-/** A GPU cannot be used, or failed; after a failure nothing more runs on it until the process is started again. */
+/** A GPU cannot be used, or failed; after a failure it cannot be used again until the process restarts. */
 export class DeviceError extends define('DEVICE') {}
 /** An object was used after `dispose()`. */
 export class DisposedError extends define('DISPOSED') {}
-/** Work was canceled before its end. */
+/** Work was canceled before it finished. */
 export class AbortedError extends define('ABORTED') {}
-/** The Hugging Face hub has not what was asked for, did not give it, or could not be reached; `details.reason` says which. */
+/** A Hugging Face Hub request failed: not found, access denied, or unreachable; `details.reason` says which. */
 export class HubError extends define('HUB') {}
-/** Another process is working in the same folder; `details` has its `pid` and `host`. */
+/** Another process is working in the same folder; `details` contains its `pid` and `host`. */
 export class BusyError extends define('BUSY') {}
-/** Processes that train together cannot be joined, do not agree, or one of them was lost. */
+/** Processes that train together cannot be connected, disagree, or one of them was lost. */
 export class RanksError extends define('RANKS') {}
-/** Writing a file failed (disk full, no permission); no partial file was left. */
+/** Writing a file failed (disk full, no permission); no partial file is left behind. */
 export class WriteError extends define('WRITE') {}
-/** A defect in lowrank itself: a check of ours that should never fail did. */
+/** A bug in lowrank: an internal check failed. */
 export class InternalError extends define('INTERNAL') {}

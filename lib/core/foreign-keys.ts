@@ -1,18 +1,18 @@
 /**
- * Options of TRL, transformers, PEFT, Unsloth, LLaMA-Factory, axolotl, and mlx-lm, with their equivalents here.
- * Messages about unknown keys and the tables of docs/coming-from.md are made from this data.
+ * Options of TRL, transformers, PEFT, Unsloth, LLaMA-Factory, axolotl, and mlx-lm, with their lowrank equivalents.
+ * Messages about unknown keys and the tables in docs/coming-from.md are generated from this data.
  */
 
 /** An option of another program. */
 export interface ForeignKey {
   /**
-   * The equivalent key, as a path in a config file. Of several, the first one that is valid in the context counts.
-   * Paths that begin with `generate.` are options of text generation, which a config file does not have.
+   * The equivalent key, as a path in a config file. If there are several, the first one valid in the context is used.
+   * Paths that begin with `generate.` are options of text generation, which config files do not have.
    */
   here?: string | readonly string[]
-  /** Equivalent values by the other program's value; null: the default, so the key can be left out. */
+  /** Equivalents of the other program's values; null means the default, so the key can be omitted. */
   values?: Readonly<Record<string, string | null>>
-  /** The difference between the two, or the reason that there is none and the closest option; no full stop. */
+  /** The difference between the two, or why there is no equivalent and what comes closest; without a period. */
   note?: string
 }
 
@@ -654,7 +654,7 @@ export const FOREIGN_KEYS = {
   },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, ForeignKey>>>>
 
-/** Commands of other programs: the equivalent verb, or a sentence about the alternative. */
+/** Commands of other programs: the equivalent command, or a sentence about the alternative. */
 export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: string }>> = {
   sft: { here: 'train' },
   finetune: { here: 'train' },
@@ -708,7 +708,7 @@ const entries = new Map<string, ForeignKey>(
 const plain = (key: string): string => key.toLowerCase().replace(/[-_]/g, '')
 const byPlainName = new Map([...entries].map(([key, entry]) => [plain(key), entry]))
 
-/** The entry of another program's key in any spelling: `loraRank`, `lora_rank`, and `--lora-rank` are the same. */
+/** Looks up another program's key in any spelling: `loraRank`, `lora_rank`, and `--lora-rank` are the same. */
 export function foreignKey(key: string): ForeignKey | undefined {
   return byPlainName.get(plain(key))
 }

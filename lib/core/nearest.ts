@@ -1,12 +1,15 @@
-/** The word that was meant by a misspelled one. A guess that is wrong misleads, so only slips of the hand count. */
+/** Finds the intended word for a misspelled one. A wrong suggestion is misleading, so only likely typos are matched. */
 
-/** Slips that a word may have: none in the shortest, where a single one makes another word, then about one in five. */
+/**
+ * Maximum typos for a word length: none for very short words, where one typo makes another word, then about one in
+ * five.
+ */
 const slipsIn = (length: number): number =>
   length < 4 ? 0 : length < 8 ? 1 : Math.min(3, Math.floor(length / 5) + 1)
 
 /**
- * The candidate with the fewest slips, if it is near enough to be what was meant; case and separators do not count.
- * @param most slips that are allowed, at most
+ * The candidate with the fewest typos, if close enough; ignores case and separators.
+ * @param most maximum number of typos
  */
 export function nearest(word: string, candidates: Iterable<string>, most = 3): string | undefined {
   const wanted = plain(word)
@@ -23,7 +26,7 @@ export function nearest(word: string, candidates: Iterable<string>, most = 3): s
 
 const plain = (word: string): string => word.toLowerCase().replace(/[-_ ]/g, '')
 
-/** Letters inserted, left out, replaced, or swapped with their neighbor. */
+/** Edit distance with insertions, deletions, substitutions, and transpositions of adjacent letters. */
 function editDistance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)]
   const at = (i: number, j: number): number => rows[i]?.[j] as number

@@ -5,8 +5,8 @@ import { here } from './here.cjs'
 import { packageRoot } from './root.js'
 
 /**
- * The program, and the environment that it needs: the one that `LOWRANK_NODE` names, else this process's own.
- * Electron's is Node.js only when it is told so.
+ * The Node.js executable and the environment it needs: LOWRANK_NODE if set, else this process's executable. Electron's
+ * runs as Node.js only if told to by an environment variable.
  */
 export function nodeProgram(): { execPath: string; env: NodeJS.ProcessEnv } {
   return {
@@ -15,12 +15,17 @@ export function nodeProgram(): { execPath: string; env: NodeJS.ProcessEnv } {
   }
 }
 
-/** A script of this package. Only Electron reads inside its archives; any other program needs the copy beside them. */
+/**
+ * Path of a script in this package. Only Electron can read inside its archives; other programs need the unpacked copy
+ * next to them.
+ */
 export function packageScript(...names: string[]): string {
   return readable(join(packageRoot, ...names))
 }
 
-/** A compiled file of `lib/`: of the build that runs, or the ES modules where sources are run directly. */
+/**
+ * Path of a compiled file of `lib/`: from the running build, or from the ES modules if the sources are run directly.
+ */
 export function compiledScript(...names: string[]): string {
   const beside = join(here, '..', ...names)
   return existsSync(beside) ? readable(beside) : packageScript('dist', 'esm', ...names)

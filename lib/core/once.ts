@@ -1,4 +1,4 @@
-/** Makes something when it is first asked for, and gives the same from then on. */
+/** Creates a value on first use and returns the same one afterward. */
 export function once<T extends object>(make: () => T): () => T {
   let made: T | undefined
   return () => {

@@ -1,9 +1,9 @@
 /**
- * Exponentials and logarithms of the same bits in every JavaScript engine, within two units in the last place and about as fast
- * as those of `Math`, which differ from engine to engine. For sums of many of them; portable-math.ts has the nearest doubles.
+ * Exponentials and logarithms that are bit-identical in every JavaScript engine, unlike those of `Math`, within two
+ * units in the last place and about as fast. Use them for large sums; portable-math.ts has correctly rounded versions.
  */
 
-/** ln 2 as a multiple of 2^-41, so that its products with exponents are exact, and the rest. */
+/** ln 2 as a multiple of 2^-41, so that products with exponents are exact, and the remainder. */
 const LN_2_HIGH = Math.LN2 + 3072 - 3072
 const LN_2_LOW = Math.LN2 - LN_2_HIGH + 2.3190468138462996e-17
 
@@ -11,13 +11,13 @@ const view = new DataView(new ArrayBuffer(8))
 
 /** e^x. */
 export function exp(x: number): number {
-  if (!(x < 710)) return x * Infinity // or NaN
+  if (!(x < 710)) return x * Infinity // infinity or NaN
   if (x < -746) return 0
   const power = Math.round(x / Math.LN2)
   return scaled(1 + expm1OfRest(x - power * LN_2_HIGH - power * LN_2_LOW), power)
 }
 
-/** e^x - 1, also where x is small. */
+/** e^x - 1, accurate for small x. */
 export function expm1(x: number): number {
   if (!(x < 40)) return exp(x)
   if (x < -40) return -1
@@ -32,7 +32,7 @@ export function log(x: number): number {
   const subnormal = x < 2.2250738585072014e-308
   view.setFloat64(0, subnormal ? x * 18014398509481984 : x) // 2^54
   const bits = view.getUint32(0)
-  // Mantissas are those from about the square root of 1/2 to that of 2.
+  // Normalizes the mantissa to between about sqrt(1/2) and sqrt(2).
   const above = (bits & 0xfffff) >= 0x6a09e ? 1 : 0
   view.setUint32(0, (bits & 0xfffff) | ((1023 - above) << 20))
   const power = (bits >>> 20) - 1023 + above - (subnormal ? 54 : 0)
@@ -40,7 +40,7 @@ export function log(x: number): number {
   return power * LN_2_HIGH + (power * LN_2_LOW + log1pOfRest(rest))
 }
 
-/** The natural logarithm of 1 + x, also where x is small. */
+/** ln(1 + x), accurate for small x. */
 export function log1p(x: number): number {
   if (x > -0.29 && x < 0.41) return log1pOfRest(x)
   const sum = 1 + x
@@ -50,9 +50,9 @@ export function log1p(x: number): number {
   return log(sum) + lost / sum
 }
 
-/** e^r - 1 by its Taylor series, for r of half of ln 2 at most. */
+/** e^r - 1 by its Taylor series, for |r| at most half of ln 2. */
 function expm1OfRest(r: number): number {
-  let sum = 2 / 1307674368000 // over 15!, 14! ... 3!
+  let sum = 2 / 1307674368000 // divided by 15!, 14!, …, 3!
   sum = sum * r + 2 / 87178291200
   sum = sum * r + 2 / 6227020800
   sum = sum * r + 2 / 479001600
@@ -68,7 +68,7 @@ function expm1OfRest(r: number): number {
   return r + 0.5 * r * r * (1 + sum * r)
 }
 
-/** log(1 + f) for 1 + f between the square roots of 1/2 and 2: 2 artanh(s), of which 2 s = f - s f. */
+/** log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2): 2 artanh(s), where 2 s = f - s f. */
 function log1pOfRest(f: number): number {
   const s = f / (2 + f)
   const square = s * s
@@ -86,7 +86,7 @@ function log1pOfRest(f: number): number {
   return f - s * (f - sum * square)
 }
 
-/** x 2^power, rounded once, where x is about 1. */
+/** x 2^power with a single rounding, for x close to 1. */
 function scaled(x: number, power: number): number {
   if (power > 1023) return x * 2 * powerOfTwo(power - 1)
   if (power < -1022) return x * powerOfTwo(power + 60) * powerOfTwo(-60)

@@ -1,25 +1,25 @@
 /**
- * Logarithms, powers, and cosines of the same bits in every JavaScript engine. Those of `Math` and `**` differ in the last bit
- * from engine to engine and from version to version, and with them would runs. These use sums, products, quotients, and
- * square roots alone, in numbers of two doubles, and are the nearest double almost always. They are slow: for a few hundred
- * values of a run, not for a tensor.
+ * Logarithms, powers, and cosines that are bit-identical in every JavaScript engine. The results of `Math` and `**`
+ * differ in the last bit between engines and versions, which would make runs differ. These functions use only sums,
+ * products, quotients, and square roots, in double-double arithmetic, and are almost always correctly rounded. They are
+ * slow: suited to a few hundred values per run, not to tensors.
  */
 
-/** The sum of two doubles, of which the first is the sum rounded. */
+/** The sum of two doubles, where the first is the sum rounded to double. */
 type Pair = readonly [high: number, low: number]
 
 const LN_2: Pair = [Math.LN2, 2.3190468138462996e-17]
 const PI: Pair = [Math.PI, 1.2246467991473532e-16]
 const ONE: Pair = [1, 0]
 
-/** a + b without an error (Knuth). */
+/** a + b exactly (Knuth). */
 function twoSum(a: number, b: number): Pair {
   const sum = a + b
   const ofB = sum - a
   return [sum, a - (sum - ofB) + (b - ofB)]
 }
 
-/** a b without an error (Dekker), where nothing over- or underflows. */
+/** a b exactly (Dekker), barring overflow and underflow. */
 function twoProduct(a: number, b: number): Pair {
   const product = a * b
   const [aHigh, aLow] = halves(a)
@@ -50,7 +50,7 @@ function divide(a: Pair, b: Pair): Pair {
   return twoSum(first, rest[0] / b[0])
 }
 
-/** Logarithm of a positive and finite number: 2 artanh((m - 1) / (m + 1)) of its mantissa, and ln 2 for each power of two. */
+/** Logarithm of a positive finite number: 2 artanh((m - 1) / (m + 1)) of its mantissa m, plus ln 2 per power of two. */
 function logOf(x: number): Pair {
   let mantissa = x
   let power = 0
@@ -63,12 +63,12 @@ function logOf(x: number): Pair {
   return add(multiply([power, 0], LN_2), multiply([2, 0], multiply(sum, t)))
 }
 
-/** The natural logarithm of a positive and finite number. */
+/** The natural logarithm of a positive finite number. */
 export function log(x: number): number {
   return logOf(x)[0]
 }
 
-/** x to the power of y, for positive and finite x and results that are neither infinite nor below 1e-300. */
+/** x to the power of y, for positive finite x and results that are finite and at least 1e-300. */
 export function pow(x: number, y: number): number {
   const logarithm = logOf(x)
   const exponent = multiply(logarithm, [y, 0])
@@ -81,7 +81,7 @@ export function pow(x: number, y: number): number {
   return value
 }
 
-/** The cosine of `x` half turns, for x from 0 to 1. */
+/** cos(pi x), for x from 0 to 1. */
 export function cosPi(x: number): number {
   if (x > 0.5) return -cosPi(1 - x)
   const angle = multiply(PI, [x, 0])

@@ -1,4 +1,4 @@
-/** Values from outside in messages: printable, and cut. */
+/** External values in messages, made printable and truncated. */
 
 /** A value from a file, made safe for a message: as JSON, printable, and at most about 80 characters long. */
 export function quote(value: unknown): string {
@@ -8,7 +8,7 @@ export function quote(value: unknown): string {
   return escapeControls(cut(JSON.stringify(value)))
 }
 
-/** Text whose control and formatting characters are spelled out. */
+/** Escapes control and formatting characters. */
 export function escapeControls(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => {
     const code = character.codePointAt(0) as number

@@ -10,7 +10,7 @@ function findRoot(folder: string): string {
   return findRoot(parent)
 }
 
-/** Only package.json is at the root of every copy: electron-builder leaves binding.gyp out. */
+/** Only package.json is in the root of every copy; electron-builder omits binding.gyp. */
 function packageName(folder: string): unknown {
   try {
     return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: unknown }).name
@@ -19,5 +19,5 @@ function packageName(folder: string): unknown {
   }
 }
 
-/** Folder that holds lowrank's package.json, whether run from the sources, from dist/ or from node_modules. */
+/** Folder that contains lowrank's package.json, whether run from the sources, from dist/, or from node_modules. */
 export const packageRoot: string = findRoot(here)

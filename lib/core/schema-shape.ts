@@ -1,4 +1,4 @@
-/** The shapes of schemas: the objects that a value may be, and how their keys are spelled. */
+/** Introspection of schemas: the object schemas that may apply to a value, and how their keys are spelled. */
 import * as z from 'zod'
 import { escapeControls } from './quote.js'
 
@@ -6,7 +6,9 @@ export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) 
 export const camelKey = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-/** True if the value has readable keys: a plain object, or an instance of a class with some; not a Date or a signal. */
+/**
+ * True if the value has readable keys: a plain object, or a class instance with own keys; not a Date or an AbortSignal.
+ */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const prototype: unknown = Object.getPrototypeOf(value)
@@ -14,7 +16,7 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return isPlain || Object.keys(value).length > 0
 }
 
-/** All object schemas that a value may have, through wrappers and unions. */
+/** All object schemas that may apply, through wrappers and unions. */
 export function objectsIn(schema: z.ZodType): z.ZodObject[] {
   if (schema instanceof z.ZodObject) return [schema]
   const inner = unwrapped(schema)
@@ -22,7 +24,7 @@ export function objectsIn(schema: z.ZodType): z.ZodObject[] {
   return schema instanceof z.ZodUnion ? (schema.options as z.ZodType[]).flatMap(objectsIn) : []
 }
 
-/** The schema within a wrapper such as a default; undefined for what is none. */
+/** The schema inside a wrapper such as a default; undefined if it is not a wrapper. */
 export function unwrapped(schema: z.ZodType): z.ZodType | undefined {
   if (
     schema instanceof z.ZodOptional ||
@@ -34,7 +36,7 @@ export function unwrapped(schema: z.ZodType): z.ZodType | undefined {
   return undefined
 }
 
-/** True if the discriminating fields of a union's option agree with the value. */
+/** True if the discriminator fields of a union member match the value. */
 export function agrees({ shape }: z.ZodObject, value: Record<string, unknown>): boolean {
   return Object.entries(shape).every(
     ([name, schema]) => !(schema instanceof z.ZodLiteral) || schema.value === value[name],

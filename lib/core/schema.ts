@@ -1,7 +1,7 @@
 /**
- * Shared by everything that takes options: one zod schema per set of options, written in camelCase for the API, read in
- * snake_case from files. An unknown key or a bad value becomes a ConfigError that names the source, the key, the value
- * and what was expected.
+ * Shared handling of options: one zod schema per set of options, with camelCase keys in the API and snake_case keys in
+ * files. An unknown key or an invalid value becomes a ConfigError that names the source, the key, the value, and what
+ * was expected.
  */
 import * as z from 'zod'
 import { ConfigError } from './errors.js'
@@ -15,10 +15,10 @@ export { camelKey, snakeKey } from './schema-shape.js'
 
 /** Source of options, for messages, and the spelling of its keys. */
 export interface OptionSource {
-  /** A path, or what the options belong to, such as `train options`. */
+  /** A path, or a description such as `train options`. */
   name: string
   spelling: 'snake' | 'camel'
-  /** Key under which the options stand in the source, e.g. `strategy`. */
+  /** Key of the options within the source, e.g. `strategy`. */
   at?: string
 }
 
@@ -34,14 +34,14 @@ export function integer(
     .max(2 ** 31 - 1, { error: `${expected}, below 2^31` })
 }
 
-/** Larger than any adapter's; an adapter_config.json may claim any number. */
+/** Larger than any real adapter's rank; adapter_config.json may claim any number. */
 const LARGEST_RANK = 1 << 16
 
 export function rank() {
   return integer(1).max(LARGEST_RANK, { error: `an integer from 1 to ${LARGEST_RANK}` })
 }
 
-/** A finite number within [low, high]. */
+/** A finite number in [low, high]. */
 export function numberWithin(low: number, high: number, expected: string) {
   return z.number({ error: expected }).min(low, { error: expected }).max(high, { error: expected })
 }
@@ -59,14 +59,14 @@ export function text(expected = 'a string') {
   return z.string({ error: expected }).min(1, { error: expected })
 }
 
-/** One of a few words. */
+/** One of several words. */
 export function word<const Words extends readonly [string, ...string[]]>(words: Words) {
   return z.enum(words, { error: `one of ${words.join(', ')}` })
 }
 
 const UNITS = ['', 'K', 'M', 'G', 'T']
 
-/** A size in bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary); undefined for what is none, or 0. */
+/** Parses a size in bytes or with a unit, such as 500MB (decimal) or 8GiB (binary); undefined if invalid or 0. */
 export function parseBytes(text: string): number | undefined {
   const [, digits, prefix = '', binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT]?)(i?)B)?$/i.exec(text) ?? []
   const power = UNITS.indexOf(prefix.toUpperCase())
@@ -76,13 +76,13 @@ export function parseBytes(text: string): number | undefined {
 
 export type JsonSchema = { [key: string]: unknown }
 
-/** A schema as JSON Schema (2020-12), of what may be given: what has a default may be absent. */
+/** A schema as JSON Schema (2020-12) for input values: keys with defaults are optional. */
 export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   return z.toJSONSchema(schema, { io: 'input', reused: 'inline', override: simplify }) as JsonSchema
 }
 
 /**
- * Leaves out what goes without saying: that integers are exact, that keys are strings, and what TypeScript may not do.
+ * Drops redundant constraints: the bounds of safe integers, string-typed keys, and restrictions only TypeScript has.
  */
 function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
   if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
@@ -92,8 +92,8 @@ function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
 }
 
 /**
- * Checks options against a schema and returns them in camelCase with defaults filled in.
- * @throws {ConfigError} that lists every unknown key (with what it is called here) and every value out of range
+ * Validates options against a schema and returns them in camelCase with defaults filled in.
+ * @throws {ConfigError} listing every unknown key (with its equivalent here, if any) and every value out of range
  */
 export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: OptionSource): T {
   const { data, mistakes } = readOptions(schema, value, source)
@@ -101,7 +101,7 @@ export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: Op
   return data as T
 }
 
-/** The same without throwing: the options that are right, and a mistake for each that is not. */
+/** Like `parseOptions` without throwing: returns the valid options, and a mistake for each invalid one. */
 export function readOptions<T>(
   schema: z.ZodType<T>,
   value: unknown,
@@ -116,7 +116,7 @@ export function readOptions<T>(
   }
   const root = { schema, value, at }
   const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel', root, report }, at)
-  // Options are read once or twice: to compile a parser of each schema takes longer than it saves.
+  // Compiling a parser takes longer than it saves, since options are parsed only once or twice.
   const result = schema.safeParse(camel, { jitless: true })
   if (result.success) return { data: result.data, mistakes }
   const wrong = new Set<string>()
@@ -125,7 +125,7 @@ export function readOptions<T>(
     const [path] = deepestIssue(issue)
     const key = String(path[0])
     wrong.add(key)
-    // Whoever is told the right word for it knows that it is needed.
+    // If another key was already suggested as this one, do not also report it as missing.
     const missing = path.length === 1 && isRecord(camel) && camel[key] === undefined
     if (missing && [key, `${key}.name`, `${key}.path`].some((one) => meant.has([...at, one].join('.'))))
       continue
@@ -135,7 +135,7 @@ export function readOptions<T>(
   return { data: rightOnes(schema, camel, wrong) as Partial<T>, mistakes }
 }
 
-/** The options of an object whose own values are as they should be, each with its default. */
+/** The options whose own values are valid, with defaults. */
 function rightOnes(schema: z.ZodType, value: unknown, wrong: ReadonlySet<string>): Record<string, unknown> {
   if (!(schema instanceof z.ZodObject) || !isRecord(value)) return {}
   const entries = Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([key, inner]) => {
@@ -145,7 +145,7 @@ function rightOnes(schema: z.ZodType, value: unknown, wrong: ReadonlySet<string>
   return Object.fromEntries(entries)
 }
 
-/** @throws {ConfigError} that lists all mistakes, one per line; nothing where there are none */
+/** @throws {ConfigError} listing all mistakes, one per line; does nothing if there are none */
 export function throwMistakes({ name }: OptionSource, mistakes: readonly ConfigError[]): void {
   const [first] = mistakes
   if (first === undefined) return
@@ -159,7 +159,7 @@ export function throwMistakes({ name }: OptionSource, mistakes: readonly ConfigE
   throw new ConfigError(message, { ...first.details, mistakes: all })
 }
 
-/** The same options with the keys that files use; what the schema calls data (maps by pattern) keeps its keys. */
+/** Converts keys to the spelling in files; keys of data, such as maps by pattern, are unchanged. */
 export function toFileKeys(schema: z.ZodType, value: unknown): unknown {
   const report = (mistake: ConfigError) => {
     throw mistake
@@ -173,7 +173,7 @@ export function toFileKeys(schema: z.ZodType, value: unknown): unknown {
   )
 }
 
-/** @throws {ConfigError} naming the source, the key, its value and what was expected there */
+/** The error for an invalid value, naming the source, the key, the value, and what was expected. */
 export function badValue(source: OptionSource, key: string, value: unknown, expected: string): ConfigError {
   const spelled = source.spelling === 'snake' ? key.split('.').map(snakeKey).join('.') : key
   const path = [source.at, spelled].filter(Boolean).join('.')
@@ -188,7 +188,7 @@ export function badValue(source: OptionSource, key: string, value: unknown, expe
   })
 }
 
-/** Freezes data and everything in it. */
+/** Deeply freezes a value. */
 export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value)
@@ -201,13 +201,13 @@ interface Respelling extends OptionSource {
   from: 'snake' | 'camel'
   to: 'snake' | 'camel'
   root: { schema: z.ZodType; value: unknown; at: readonly string[] }
-  /** @param path of a value that cannot be read on */
+  /** @param path of a value whose contents cannot be read */
   report: (mistake: ConfigError, path?: readonly string[]) => void
 }
 
 function respell(schema: z.ZodType, value: unknown, how: Respelling, path: string[]): unknown {
   if (!isRecord(value)) {
-    // The schema library takes an object of any class for one without keys.
+    // zod accepts an instance of any class as an object without keys, so this reports it.
     if (typeof value === 'object' && value !== null && !Array.isArray(value) && objectsIn(schema).length > 0)
       how.report(badValue({ ...how, at: undefined }, path.join('.'), value, 'an object'), path)
     return value
@@ -229,7 +229,7 @@ function respell(schema: z.ZodType, value: unknown, how: Respelling, path: strin
   return result
 }
 
-/** The object schema that applies to a value, through optional, default and union wrappers. */
+/** The object schema that applies to a value, through optional, default, and union wrappers. */
 function objectFor(
   schema: z.ZodType,
   value: Record<string, unknown>,
@@ -326,7 +326,7 @@ function issueError(
 
 const MAPPING = 'a mapping of keys'
 
-/** A name was given where its options are told apart by that name: `lora` in place of `{name: lora}`. */
+/** A bare name was given instead of an object discriminated by it: `lora` instead of `{name: lora}`. */
 function mappingFor(given: string, schemas: readonly z.ZodType[], source: OptionSource): string | undefined {
   const keyed = schemas
     .flatMap(objectsIn)
@@ -344,7 +344,7 @@ function mappingFor(given: string, schemas: readonly z.ZodType[], source: Option
   return source.spelling === 'snake' ? `{${snakeKey(key)}: ${word}}` : `{ ${key}: '${word}' }`
 }
 
-/** A union reports one list per branch; the branch that got furthest is the one that was meant. */
+/** A union reports one list of issues per member; the member that matched furthest is the one intended. */
 function deepestIssue(issue: z.core.$ZodIssue | undefined): [PropertyKey[], string] {
   if (issue === undefined) return [[], 'something else']
   if (issue.code === 'invalid_union') {
@@ -364,7 +364,7 @@ function expectation(issue: z.core.$ZodIssue): string {
   return words[issue.expected] ?? issue.message
 }
 
-/** JSON has no word for numbers that are not finite, functions and more that programs may pass. */
+/** Describes values that JSON cannot represent, such as NaN and functions. */
 function inWords(value: unknown): string {
   if (typeof value === 'function') return 'a function'
   if (typeof value === 'bigint') return `${value}n`
@@ -372,7 +372,9 @@ function inWords(value: unknown): string {
   return asJson(value) ?? `an object of the class ${classOf(value)}`
 }
 
-/** undefined for what holds itself, or values that JSON does not have; also where an object shows nothing of itself. */
+/**
+ * undefined for circular structures and values that JSON cannot represent, including objects without visible contents.
+ */
 function asJson(value: unknown): string | undefined {
   try {
     const text = JSON.stringify(value)
@@ -384,6 +386,6 @@ function asJson(value: unknown): string | undefined {
 
 const classOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1)
 
-/** Details of errors print as JSON. */
+/** Error details must be serializable as JSON. */
 const forDetails = (value: unknown): unknown =>
   value === undefined || asJson(value) !== undefined ? value : inWords(value)

@@ -1,39 +1,47 @@
-/** Differences between operating systems. Functions take the system as a value, so that each can be tested anywhere. */
+/**
+ * Differences between operating systems. Functions take the platform as a parameter, so that each can be tested
+ * anywhere.
+ */
 
-/** Signals that ask a process to stop. Windows has no SIGTERM; Ctrl-Break and a closed console arrive there as these. */
+/** Signals that ask a process to stop. Windows has no SIGTERM; it maps Ctrl-Break and closing the console to these. */
 export function stoppingSignals(platform = process.platform): readonly NodeJS.Signals[] {
   return platform === 'win32' ? ['SIGINT', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM', 'SIGHUP']
 }
 
-/** Ends this process by a signal, as its default action would; on Windows with the exit code of an interruption. */
+/** Ends this process with a signal's default action; on Windows with the exit code of an interruption. */
 export function endBySignal(name: NodeJS.Signals, platform = process.platform): void {
   if (platform === 'win32') process.exit(130)
   else process.kill(process.pid, name)
 }
 
 /**
- * A word of a command line as the user's shell takes it: POSIX shells; on Windows PowerShell and cmd.exe, which both
- * know double quotes. PowerShell expands `$` and the backtick in those and takes curly quotes for straight ones, and both
- * read a backslash before a quote differently; such words are for PowerShell alone. cmd.exe replaces `%NAME%` in any quotes.
+ * Quotes a word for the user's shell: POSIX shells, or on Windows both PowerShell and cmd.exe, which share double
+ * quotes. In double quotes PowerShell expands `$` and the backtick and treats curly quotes as straight ones, and the
+ * two shells read a backslash before a quote differently; such words are quoted for PowerShell only. cmd.exe replaces
+ * `%NAME%` inside any quotes.
  */
 export function shellWord(word: string, platform = process.platform): string {
   if (platform !== 'win32') return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
-  // PowerShell makes a list at a comma, takes a variable apart at @, and splits a flag at its first period or colon.
+  // PowerShell makes a list at a comma, splats a variable at @, and splits a flag at its first period or colon.
   if (/^[\w./\\:=+-]+$/.test(word) && !/^-.*[.:]/.test(word)) return word
   if (/[$`\u201c-\u201e]|\\"/.test(word)) return `'${word.replace(/['\u2018-\u201b]/g, '$&$&')}'`
-  // One backslash would escape the closing quote; PowerShell 7.3 passes two, which a path may have at its end.
+  // A trailing backslash would escape the closing quote. Doubling it is safe: PowerShell 7.3 passes both, and paths may
+  // end in two.
   return `"${word.replaceAll('"', '""').replace(/\\+$/, '$&$&')}"`
 }
 
-/** Errors of Windows for a file that somebody has open or mapped, and for a folder with one. */
+/** Windows errors for a file that is open or memory-mapped, and for a folder that contains one. */
 const IN_USE = new Set(['EPERM', 'EBUSY', 'EACCES', 'ENOTEMPTY'])
 
-/** True if a file could not be moved or removed because it is in use, which only Windows refuses. */
+/** True if a file could not be moved or removed because it is in use, which only Windows forbids. */
 export function isInUse(error: unknown, platform = process.platform): boolean {
   return platform === 'win32' && IN_USE.has((error as NodeJS.ErrnoException).code ?? '')
 }
 
-/** System and processor that a library was built for, from its first bytes; undefined for no library. */
+/**
+ * Platform and architecture that a native library was built for, from its first bytes; undefined if it is not a
+ * library.
+ */
 export function libraryTarget(header: Buffer): { platform: string; arch: string } | undefined {
   return elfTarget(header) ?? peTarget(header) ?? machOTarget(header)
 }
@@ -66,12 +74,12 @@ function machOTarget(header: Buffer): { platform: string; arch: string } | undef
   return { platform: 'darwin', arch: named(MACH_O_MACHINES, header.readUInt32LE(4)) }
 }
 
-/** True if a library of macOS is for several processors. */
+/** True for a macOS universal binary. */
 export function isUniversal(header: Buffer): boolean {
   return header.length >= 4 && header.readUInt32BE(0) === 0xcafebabe
 }
 
-/** Name of a system in messages. */
+/** Display name of a platform. */
 export function systemName(platform: string): string {
   return { linux: 'Linux', darwin: 'macOS', win32: 'Windows' }[platform] ?? platform
 }

@@ -1,4 +1,4 @@
-/** Time limits on synchronous work: on the programs and regular expressions that models bring along. */
+/** Time limits on synchronous work, such as templates and regular expressions from models. */
 import { createContext, Script } from 'node:vm'
 
 const sandbox = createContext({ task: undefined as unknown })
@@ -7,9 +7,9 @@ const runTask = new Script('task()')
 let limited = false
 
 /**
- * Runs `task` for so long at most. A limit takes a thread and half a millisecond to set up, so small pieces of work are
- * put under one limit together, and under one each only when that is exceeded.
- * @returns undefined when the time was over; the task is then broken off anywhere, and its `finally` blocks do not run
+ * Runs `task` with a time limit. Setting up a limit takes a thread and half a millisecond, so small tasks should share
+ * one limit, and get individual ones only if it is exceeded.
+ * @returns undefined on timeout; the task is then interrupted anywhere, without running its `finally` blocks
  */
 export function withinTime<T>(milliseconds: number, task: () => T): { value: T } | undefined {
   sandbox.task = task
@@ -26,9 +26,9 @@ export function withinTime<T>(milliseconds: number, task: () => T): { value: T }
 }
 
 /**
- * The same, unless a limit is running already, which then counts. A limit is about the task: if other programs had the
- * processor, or the machine slept, the task begins again with twice the time.
- * @throws what `late` gives when the time was over
+ * Like `withinTime`, but an outer limit takes precedence. The limit is on the task's own time: if other programs used
+ * the CPU or the machine slept, the task restarts with twice the limit.
+ * @throws the error from `late` on timeout
  */
 export function limitTime<T>(milliseconds: number, task: () => T, late: () => Error): T {
   if (limited) return task()

@@ -1,26 +1,27 @@
 /**
- * The answer to a key that a schema does not have: another program's word for it, its place, or the key that was meant.
+ * Advice about keys that a schema does not have: an equivalent of another program's key, the right location, or a
+ * likely intended key.
  */
 import type * as z from 'zod'
 import { FOREIGN_VALUES, type ForeignKey, foreignKey } from './foreign-keys.js'
 import { nearest } from './nearest.js'
 import { agrees, camelKey, isRecord, objectsIn, snakeKey } from './schema-shape.js'
 
-/** An unknown key, and where it stands. */
+/** An unknown key and its location. */
 export interface UnknownKey {
   key: string
   value: unknown
-  /** The object schema that does not have it, and what was given for that object. */
+  /** The object schema that lacks the key, and the value given for that object. */
   object: z.ZodObject
   given: Record<string, unknown>
-  /** Keys that lead to the object, as they are spelled in the source. */
+  /** Keys leading to the object, spelled as in the source. */
   path: readonly string[]
-  /** Schema and value of the whole. */
+  /** Schema and value of the whole source. */
   root: { schema: z.ZodType; value: unknown; at: readonly string[] }
   spelling: 'snake' | 'camel'
 }
 
-/** Advice about an unknown key, as the end of a sentence, and the equivalent key, if there is one. */
+/** Advice about an unknown key, phrased as the end of a sentence, and the suggested key, if there is one. */
 export interface KeyAdvice {
   advice: string
   nearest?: string
@@ -43,7 +44,7 @@ export function adviceFor(unknown: UnknownKey): KeyAdvice {
   return close ? suggest([...path, close].join('.')) : { advice: `known keys: ${spelled.join(', ')}.` }
 }
 
-/** The equivalent of another program's value for a known key; undefined for any other. */
+/** The equivalent of another program's value for a known key; undefined if there is none. */
 export function valueHere(path: string, value: unknown): string | undefined {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined
   const words = FOREIGN_VALUES[path]
@@ -64,7 +65,7 @@ function foreignAdvice(foreign: ForeignKey, unknown: UnknownKey): KeyAdvice | un
   return elsewhere(places[0] as string, foreign, unknown)
 }
 
-/** The sentence for a key that the source has. */
+/** The sentence for a key that exists in this source. */
 function namedHere(
   found: string,
   place: string,
@@ -80,7 +81,7 @@ function namedHere(
   return { advice: `write ${found}: ${shown}${why}.`, nearest: found }
 }
 
-/** YAML's short mappings of words and numbers, as a program writes them. */
+/** Converts YAML flow mappings of words and numbers to JavaScript syntax. */
 function inJavaScript(mapping: string): string {
   return mapping
     .replace(/(\w+):/g, (_, key: string) => `${camelKey(key)}:`)
@@ -90,7 +91,7 @@ function inJavaScript(mapping: string): string {
 }
 
 /**
- * The place of a key as the source has it: as a whole, or without its first steps where the source is a part of a
+ * Resolves a key path within the source: as a whole, or without its first components if the source is only part of a
  * config.
  */
 function placeWithin(place: string, { root, spelling }: UnknownKey): string | undefined {
@@ -112,7 +113,7 @@ function walk(
   const all = objectsIn(schema)
   const given = isRecord(value) ? value : undefined
   const chosen = given ? all.filter((one) => agrees(one, given)) : all
-  // A strategy that wraps an adapter has the adapter's options there.
+  // A strategy that wraps an adapter has the adapter's options under `adapter`.
   for (const { shape } of chosen.length > 0 ? chosen : all)
     for (const name of step === 'name' ? [step] : [step, 'adapter']) {
       const inner = shape[name] as z.ZodType | undefined
@@ -124,7 +125,9 @@ function walk(
   return undefined
 }
 
-/** Location of config options in the API, by the first step of their paths; all others are options of `train()`. */
+/**
+ * Location of config options in the API, by the first component of their paths; all others are options of `train()`.
+ */
 const IN_THE_API: Readonly<Record<string, string>> = {
   model: 'the first argument of loadModel()',
   revision: 'an option of loadModel()',
@@ -138,7 +141,7 @@ const IN_THE_API: Readonly<Record<string, string>> = {
   generate: 'an option of generate()',
 }
 
-/** The sentence for what is said somewhere else than in the source. */
+/** The sentence for an option that belongs outside this source. */
 function elsewhere(
   place: string,
   { note }: ForeignKey,
@@ -162,8 +165,8 @@ function elsewhere(
 }
 
 /**
- * A key of a mapping that was left out or given in short, as `columns` beside `dataset: train.csv`; or columns turned
- * round.
+ * Detects keys of a nested mapping given one level too high, such as `columns` next to `dataset: train.csv`, and
+ * reversed column mappings.
  */
 function keyInside({ key, value, object, given, path, spelling }: UnknownKey): KeyAdvice | undefined {
   const shape = object.shape as Record<string, z.ZodType>

@@ -1,6 +1,6 @@
 /**
- * Models that bitsandbytes has quantized and transformers saved: which tensors belong to one weight, and whether they
- * are what the loader takes. Codes and scales are used as they are; nothing is quantized a second time.
+ * Models quantized with bitsandbytes and saved by transformers: determines which tensors belong to each weight and
+ * validates them. Codes and scales are used unchanged; nothing is requantized.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
@@ -16,14 +16,14 @@ import {
   type TorchDtype,
 } from './tensor-source.js'
 
-/** The formats with sixteen codes. */
+/** The 4-bit formats. */
 export type FourBit = 'nf4' | 'fp4'
 
-/** The mark of a weight in 4 bits, before the name of its format; its bytes are JSON about it. */
+/** Infix in the name of a 4-bit weight's state tensor, followed by the format name; its bytes are JSON. */
 export const STATE = '.quant_state.bitsandbytes__'
-/** The largest magnitudes of the rows of a weight in int8, in place of its `.weight`. */
+/** Suffix of an int8 weight's row maxima, in place of `.weight`. */
 export const ROW_SCALES = '.SCB'
-/** Layout of int8 codes: 0 is by rows. transformers supports no other layout either. */
+/** Layout of int8 codes: 0 is row-major, the only layout that transformers supports. */
 export const ROW_FORMAT = '.weight_format'
 
 export const BLOCK = 64
@@ -36,19 +36,19 @@ export const CODE_TABLES: Readonly<Record<FourBit, string>> = {
   nf4: '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a',
   fp4: 'b830bcf8857895e5676b8e2ce608a60bb8af9b3ce6270073e9de34814196f09c',
 }
-/** SHA-256 of those of the 256 codes of scales. */
+/** SHA-256 of the values of the 256 scale codes. */
 export const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
 
-/** Quantization of the linears according to `quantization_config`. */
+/** Quantization of the linear layers according to `quantization_config`. */
 export interface StoredQuantization {
   dtype: QuantizedDtype
-  /** Modules that are left alone, by name or by the end of their path. */
+  /** Modules that are not quantized, by name or path suffix. */
   skipped: string[]
 }
 
 /**
  * Quantization of the weights according to config.json; undefined if there is none.
- * @throws {UnsupportedError} for any quantization but those of bitsandbytes
+ * @throws {UnsupportedError} for any quantization other than bitsandbytes
  */
 export function storedQuantization(
   config: Readonly<Record<string, unknown>>,
@@ -81,7 +81,7 @@ function fourBitDtype(type: FourBit, nested: boolean): QuantizedDtype {
   return nested ? `${dtype}_DOUBLE` : dtype
 }
 
-/** True if a linear of a block is quantized according to the config, by the name of its weight. */
+/** True if the config says that this weight of a linear layer is quantized. */
 export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped'>, weight: string): boolean {
   return (
     /\.layers\.\d+\..*_proj\.weight$/.test(weight) &&
@@ -91,10 +91,10 @@ export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped
 
 /**
  * The quantized weights of a folder.
- * @param headers of all its files: a weight and its scales may lie in different ones
+ * @param headers of all its files, since a weight and its scales may be in different ones
  * @returns the weights, and the names of all tensors that belong to them
- * @throws {FileFormatError} when parts are missing, or contradict one another
- * @throws {UnsupportedError} for other layouts of bitsandbytes, and other block sizes
+ * @throws {FileFormatError} when parts are missing or contradict each other
+ * @throws {UnsupportedError} for other bitsandbytes layouts and block sizes
  */
 export async function readQuantizedTensors(
   headers: readonly SafetensorsHeader[],
@@ -114,7 +114,7 @@ interface Part extends SafetensorsTensor {
   file: string
 }
 
-/** All tensors of a folder by name, and which of them belong to quantized weights. */
+/** All tensors of a folder by name, tracking which belong to quantized weights. */
 class Parts {
   readonly used = new Set<string>()
   private readonly byName = new Map<string, Part>()
@@ -132,7 +132,7 @@ class Parts {
     return this.byName.has(name)
   }
 
-  /** One that has to be there, of a size that follows from the weight's. */
+  /** Returns a required tensor, checking its dtype and size. */
   take(name: string, dtypes: readonly string[], bytes?: number): Part {
     const part = this.byName.get(name)
     if (part === undefined)
@@ -155,7 +155,7 @@ class Parts {
 async function readFourBit(parts: Parts, name: string, type: FourBit): Promise<TensorSource> {
   const state = await readState(parts.take(`${name}${STATE}${type}`, ['U8']), type)
   const blocks = Math.ceil(state.elements / BLOCK)
-  // Bytes of codes, whatever dtype they are stored under (bnb_4bit_quant_storage).
+  // Raw code bytes, whatever dtype they are stored as (bnb_4bit_quant_storage).
   const codes = parts.take(name, ['U8', 'BF16', 'F16', 'F32'], Math.ceil(state.elements / 2))
   await checkTable(parts.take(`${name}.quant_map`, ['F32'], 16 * 4), CODE_TABLES[type], type)
   const nested = state.nestedOffset !== undefined
@@ -171,13 +171,13 @@ async function readFourBit(parts: Parts, name: string, type: FourBit): Promise<T
   return { name, ...spanOf(codes), dtype, shape: state.shape, scales }
 }
 
-/** @param module the name of its weight, less `.weight` */
+/** @param module name of the weight without `.weight` */
 async function readInt8(parts: Parts, module: string): Promise<TensorSource> {
   const name = `${module}.weight`
   const codes = parts.take(name, ['I8'])
   const [rows = 0] = codes.shape
   const absmax = parts.take(module + ROW_SCALES, ['F32'], rows * 4)
-  // Older versions of bitsandbytes wrote none for what lies by rows.
+  // Older versions of bitsandbytes omitted it for row-major layouts.
   if (parts.has(module + ROW_FORMAT)) {
     const format = parts.take(module + ROW_FORMAT, ['U8'], 1)
     const [layout] = await bytesOf(format)
@@ -206,7 +206,7 @@ export function tableHash(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
-/** bitsandbytes itself ignores the stored table, but codes of another one would stand for other numbers. */
+/** bitsandbytes ignores the stored table, but codes for another table would mean different values. */
 async function checkTable(part: Part, sha256: string, type: FourBit): Promise<void> {
   if (tableHash(await bytesOf(part)) !== sha256)
     throw new FileFormatError(

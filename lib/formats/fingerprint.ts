@@ -1,6 +1,6 @@
 /**
- * One hash for the content of a model. Reading gigabytes for it would take longer than loading, while headers alone do
- * not tell a model from its own fine-tuned copy; so the hash covers the headers and samples of every tensor.
+ * A hash of a model's content. Reading gigabytes would take longer than loading, but headers alone cannot distinguish a
+ * model from its fine-tuned copy, so the hash covers the headers and samples of every tensor.
  */
 
 import { createHash } from 'node:crypto'
@@ -8,14 +8,14 @@ import { basename } from 'node:path'
 import { readInto, withInputFile } from '../io/input.js'
 import type { TensorSource } from './tensor-source.js'
 
-/** A file of the model: its name counts, the folder it lies in does not. */
+/** A file of the model. Its name is hashed; the folder is not. */
 export interface FingerprintInput {
   path: string
   size: number
   headerSha256: string
 }
 
-/** Bytes taken from the start and from the middle of each tensor. */
+/** Bytes sampled from the start and the middle of each tensor. */
 const SAMPLE = 2048
 
 /** @returns SHA-256 in hex */

@@ -1,14 +1,14 @@
 /**
- * The element types of GGUF tensors: id, name and block size, as ggml numbers them. All are listed so that a file can
- * be described and its layout checked, and so that a type that cannot be loaded is refused by its name.
+ * Element types of GGUF tensors: ggml's ids, names, and block sizes. All types are listed, so that any file can be
+ * described and its layout checked, and unsupported types are rejected by name.
  */
 
 export interface GgmlType {
   id: number
   name: string
-  /** Elements in a block; a row holds whole blocks. */
+  /** Elements per block; a row consists of whole blocks. */
   blockElements: number
-  /** Bytes of a block. */
+  /** Bytes per block. */
   blockBytes: number
 }
 
@@ -55,7 +55,7 @@ export const GGML_TYPES_BY_NAME: ReadonlyMap<string, GgmlType> = new Map(
   [...GGML_TYPES.values()].map((type) => [type.name, type]),
 )
 
-/** Types without a layout here: taken back by ggml, or newer than this table. */
+/** Types with unknown layout: removed from ggml, or newer than this table. */
 export const GGML_TYPE_NAMES_ONLY: ReadonlyMap<number, string> = new Map([
   [4, 'Q4_2 (removed from ggml)'],
   [5, 'Q4_3 (removed from ggml)'],

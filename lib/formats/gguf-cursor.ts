@@ -1,14 +1,14 @@
 /**
- * Reads GGUF primitives from the part of a file that is in memory. When a read goes beyond that part it throws
- * `NeedMoreBytes`; the caller loads more and repeats the entry. So only the header of a file of many gigabytes is
- * read, in growing pieces, and the parsing code stays synchronous.
+ * Reads GGUF primitives from the part of a file that is in memory. A read past that part throws `NeedMoreBytes`; the
+ * caller loads more and repeats the entry. This way only the header of a multi-gigabyte file is read, in growing
+ * chunks, and the parsing code stays synchronous.
  */
 
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { type InputFile, readInto } from '../io/input.js'
 
-/** Thrown when bytes up to the file position `upTo` are needed but not loaded yet. */
+/** Thrown when bytes up to file position `upTo` are needed but not loaded yet. */
 export class NeedMoreBytes extends Error {
   constructor(readonly upTo: number) {
     super()
@@ -17,16 +17,16 @@ export class NeedMoreBytes extends Error {
 
 const FIRST_READ = 256 << 10
 
-/** A vocabulary of a million tokens with its merges stays well below. */
+/** A vocabulary of a million tokens with its merges is well below this limit. */
 const LARGEST_HEADER = 256 << 20
 
-/** One string may be a whole tokenizer.json (34 MB for a vocabulary of 262k). */
+/** A single string may contain a whole tokenizer.json (34 MB for a vocabulary of 262k). */
 const LARGEST_STRING = 64 << 20
 
-/** The longest arrays are those of the vocabulary and its merges. */
+/** The longest arrays are the vocabulary and its merges. */
 const LARGEST_ARRAY = 1 << 23
 
-/** Numbers in the width of the file. */
+/** Numbers in their width in the file. */
 export type NumericArray =
   | Uint8Array
   | Int8Array
@@ -44,7 +44,7 @@ interface NumericType {
   make: (buffer: ArrayBuffer) => NumericArray
 }
 
-/** By the type number of metadata values. */
+/** Numeric types by the type number of metadata values. */
 const NUMERIC: ReadonlyMap<number, NumericType> = new Map<number, NumericType>([
   [0, { width: 1, make: (buffer) => new Uint8Array(buffer) }],
   [1, { width: 1, make: (buffer) => new Int8Array(buffer) }],
@@ -59,7 +59,7 @@ const NUMERIC: ReadonlyMap<number, NumericType> = new Map<number, NumericType>([
 ])
 
 export class GgufCursor {
-  /** Position of the next byte to be read, from the start of the file. */
+  /** Position of the next byte to read, from the start of the file. */
   position = 0
   private bytes = Buffer.alloc(0)
   private view = new DataView(this.bytes.buffer)
@@ -71,12 +71,12 @@ export class GgufCursor {
     return this.file.path
   }
 
-  /** Bytes of the file after the position. */
+  /** Number of bytes after the position. */
   get remaining(): number {
     return this.file.size - this.position
   }
 
-  /** All bytes read so far. */
+  /** All bytes consumed so far. */
   consumed(): Uint8Array {
     return this.bytes.subarray(0, this.position)
   }
@@ -91,7 +91,7 @@ export class GgufCursor {
     )
   }
 
-  /** Loads at least up to `upTo`, and at least twice as much as before, so that the total work stays linear. */
+  /** Loads at least up to `upTo`, and at least doubles the loaded bytes, so that the total work stays linear. */
   async readOn(upTo: number): Promise<void> {
     const loaded = this.bytes.length
     const length = Math.min(this.file.size, Math.max(upTo, 2 * loaded, FIRST_READ))
@@ -107,8 +107,8 @@ export class GgufCursor {
   }
 
   /**
-   * An unsigned 64-bit count, length or offset, which must be below 2^53.
-   * @param of begins what it is called in messages: joined only there, as a vocabulary has many lengths
+   * An unsigned 64-bit count, length, or offset, which must be below 2^53.
+   * @param of prefix of `what` in messages; joined only on error, since a vocabulary has many lengths
    */
   size(what: string, of = ''): number {
     const at = this.take(8, what)
@@ -126,7 +126,7 @@ export class GgufCursor {
 
   string(what: string, most = LARGEST_STRING): string {
     const start = this.skipString(what, most)
-    // Several times as fast for the many short strings of a vocabulary; it has U+FFFD for what is not UTF-8.
+    // Much faster for a vocabulary's many short strings; invalid UTF-8 shows up as U+FFFD and is rechecked.
     const text = this.bytes.toString('utf8', start, this.position)
     if (!text.includes('\ufffd')) return text
     const bytes = this.bytes.subarray(start, this.position)
@@ -139,7 +139,7 @@ export class GgufCursor {
     }
   }
 
-  /** Goes past a string, whatever its bytes are; @returns where they begin. */
+  /** Skips a string without decoding it; @returns its start position. */
   skipString(what: string, most = LARGEST_STRING): number {
     const length = this.size(what, 'the length of ')
     if (length > most) this.fail(`${what} claims ${length} bytes of text; at most ${most} are allowed`)
@@ -150,9 +150,9 @@ export class GgufCursor {
     return NUMERIC.has(type)
   }
 
-  /** Checks, before anything is allocated, that `count` elements of a type can be in the rest of the file. */
+  /** Checks before allocating that `count` elements of a type fit in the rest of the file. */
   requireElements(what: string, type: number, count: number): void {
-    // A string takes 8 bytes for its length, a boolean one byte.
+    // A string takes at least 8 bytes for its length; a boolean takes one byte.
     const width = NUMERIC.get(type)?.width ?? (type === 8 ? 8 : 1)
     if (count > LARGEST_ARRAY)
       this.fail(`${what} claims ${count} elements; at most ${LARGEST_ARRAY} are allowed`)
@@ -162,12 +162,12 @@ export class GgufCursor {
     this.load(this.position + count * width)
   }
 
-  /** `count` numbers of the metadata type `type`, copied out of the file. */
+  /** `count` numbers of metadata type `type`, copied out of the file. */
   numbers(type: number, count: number): NumericArray {
     const numeric = NUMERIC.get(type)
     if (!numeric) return this.fail(`the unknown type ${type}`)
     const start = this.take(count * numeric.width, 'an array')
-    // GGUF is little-endian, as is every machine that Node.js and the addon are built for.
+    // GGUF is little-endian, as are all platforms of Node.js and the addon.
     return numeric.make(this.view.buffer.slice(start, start + count * numeric.width))
   }
 

@@ -1,6 +1,6 @@
 /**
- * Entries of GGUF metadata on their way into a file: what a key means here, and its bytes. Programs compare types exactly,
- * so integers are u32, other numbers f32, and a field that comes from another file keeps its bytes as they are.
+ * GGUF metadata entries to be written: their parsed values and their bytes. Programs check types strictly, so integers
+ * are u32 and other numbers f32; a field from another file keeps its bytes.
  */
 import type { GgufValue } from './gguf.js'
 import type { NumericArray } from './gguf-cursor.js'
@@ -8,16 +8,16 @@ import type { NumericArray } from './gguf-cursor.js'
 /** One key with its value. */
 export interface GgufField {
   key: string
-  /** As a reader would give it. */
+  /** The parsed value. */
   value: GgufValue
-  /** Key, type and value as the file has them. */
+  /** Key, type, and value as encoded in the file. */
   bytes: Uint8Array
 }
 
 /** Type numbers of values. */
 const TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 }
 
-/** The bytes of metadata and of the tensor table, put together. */
+/** Builds the bytes of metadata and the tensor table. */
 export class GgufBytes {
   readonly #parts: Uint8Array[] = []
   length = 0
@@ -69,7 +69,7 @@ function array(
   return field(key, value, TYPES.array, (bytes) => write(bytes.u32(type).u64(value.length)))
 }
 
-/** Fields by the type of their value. */
+/** Creates fields by value type. */
 export const ggufField = {
   u32: (key: string, value: number) => field(key, value, TYPES.u32, (bytes) => bytes.u32(value)),
   f32: (key: string, value: number) =>

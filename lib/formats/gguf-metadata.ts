@@ -1,5 +1,5 @@
 /**
- * Typed look-ups in GGUF metadata. Writers choose integer widths freely, so any width is taken; a value of the wrong
+ * Typed lookups in GGUF metadata. Writers choose integer widths freely, so any width is accepted; a value of the wrong
  * kind is an error that names the key.
  */
 
@@ -10,7 +10,7 @@ import { type GgufValue, UnreadStrings } from './gguf.js'
 export type GgufMetadata = ReadonlyMap<string, GgufValue>
 
 export class GgufKeys {
-  /** @param prefix what every key that is asked for begins with, such as `llama.` */
+  /** @param prefix of all keys, such as `llama.` */
   constructor(
     readonly path: string,
     readonly metadata: GgufMetadata,
@@ -29,7 +29,7 @@ export class GgufKeys {
     return this.typed(key, 'true or false', (value) => typeof value === 'boolean') as boolean | undefined
   }
 
-  /** Any finite number; one of float32 precision comes as its shortest decimal, 1e-5 rather than 9.99999974e-6. */
+  /** Any finite number; a float32 is converted to its shortest decimal, 1e-5 instead of 9.99999974e-6. */
   number(key: string): number | undefined {
     const value = this.typed(key, 'a finite number', Number.isFinite) as number | undefined
     return value === undefined ? undefined : shortestFloat32(value)
@@ -47,17 +47,17 @@ export class GgufKeys {
     return this.typed(key, 'an array of strings', right) as string[] | undefined
   }
 
-  /** Number of strings in an array, read or only counted. */
+  /** Number of strings in an array, whether read or only counted. */
   stringCount(key: string): number | undefined {
     const value = this.metadata.get(this.prefix + key)
     return value instanceof UnreadStrings ? value.length : this.strings(key)?.length
   }
 
-  /** An array of numbers of any width but 64-bit integers. */
+  /** An array of numbers of any width except 64-bit integers. */
   numbers(key: string): ArrayLike<number> | undefined {
     const right = (value: GgufValue) =>
       ArrayBuffer.isView(value) && !(value instanceof BigUint64Array || value instanceof BigInt64Array)
-    // An empty array may carry any element type, and a reader cannot tell it from an empty array of strings.
+    // An empty array may have any element type, so it may have been parsed as an empty array of strings.
     const empty = (value: GgufValue) => Array.isArray(value) && value.length === 0
     return this.typed(key, 'an array of numbers', (value) => right(value) || empty(value)) as
       | ArrayLike<number>
@@ -82,7 +82,7 @@ export class GgufKeys {
   }
 }
 
-/** The shortest decimal that rounds to the same float32, as other programs write it into config.json. */
+/** The shortest decimal that rounds to the same float32, as other programs write it in config.json. */
 function shortestFloat32(value: number): number {
   if (Math.fround(value) !== value) return value
   for (let digits = 1; digits < 9; digits++) {

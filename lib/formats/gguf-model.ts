@@ -1,7 +1,7 @@
 /**
- * Translates a GGUF file into the form of a Hugging Face folder: config.json keys, tensor names and row-major shapes.
- * Files of the `llama` architecture store query and key rows in another order (pairs of rotary dimensions side by
- * side); such tensors say so and are put right when they are loaded.
+ * Translates a GGUF file to Hugging Face conventions: config.json keys, tensor names, and row-major shapes. Files of
+ * the `llama` architecture store query and key rows in a different order (pairs of rotary dimensions adjacent); such
+ * tensors are marked and reordered when loaded.
  */
 
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
@@ -27,34 +27,37 @@ export interface GgufModel {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, `[head_dim / 2]`. */
   ropeFactors?: TensorSource
-  /** Divisors of LongRoPE by their key in the config, which lacks them. */
+  /** LongRoPE divisors by their config key; the config lacks them. */
   longFactors: Map<string, TensorSource>
 }
 
 /** Differences between the supported architectures. */
 interface Architecture {
   models: string
-  /** `model_type` of the models that are written as this one. */
+  /** `model_type` of the models stored with this architecture. */
   families: readonly string[]
   /** True if query and key rows are permuted. */
   permuted: boolean
   /** Known tensors that none of its models has. */
   lacks: RegExp
-  /** Names of norms and linears of a block. Default NORMS_BEFORE. */
+  /** Names of the norms and linear layers in a block. Default NORMS_BEFORE. */
   names?: OwnNames
-  /** Number added to the weights of all norms in its files. Default 0. */
+  /** Value added to the weights of all norms in its files. Default 0. */
   normShift?: number
-  /** If only some layers have the window: of so many layers all but the last, where a file does not say it. */
+  /**
+   * For models in which only some layers have a window: the default period, where the last layer of each period has
+   * none.
+   */
   windowPeriod?: number
-  /** True if llama.cpp takes the size of a head from the hidden size, whatever a file says. */
+  /** True if llama.cpp always derives the head size from the hidden size, whatever the file says. */
   plainHeads?: true
-  /** True if its files may rotate the first columns of heads only. */
+  /** True if its files may rotate only the first columns of each head. */
   partialRotary?: true
-  /** True if a window is always given, 0 for none. */
+  /** True if a window is always written, 0 for none. */
   alwaysWindow?: true
-  /** Numbers of a config that its files have beside those that all have, by key; none where there is no number. */
+  /** Additional numeric keys in its files, from the config; entries without a number are omitted. */
   numbers?(config: Record<string, unknown>): [key: string, value: unknown][]
-  /** Keys of config.json beside those that all have. */
+  /** Additional keys of config.json. */
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
 }
 
@@ -74,7 +77,7 @@ const llama: Architecture = {
     const biases = biasesOf(names)
     const window = windowOf(keys)
     if (window === undefined) return { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...biases }
-    // Mistral's files have this architecture too, and a window is what sets it apart.
+    // Mistral's files have this architecture, too; only a window distinguishes them.
     return {
       architectures: ['MistralForCausalLM'],
       model_type: 'mistral',
@@ -111,7 +114,7 @@ const smollm3: Architecture = {
   families: ['smollm3'],
   permuted: true,
   lacks: QUERY_KEY_NORMS,
-  // Files do not say which layers rotate: it is all but every fourth.
+  // Files do not say which layers use rotation: all but every fourth do.
   config(keys, names) {
     refuseWindow(keys)
     return {
@@ -141,7 +144,7 @@ const granite: Architecture = {
         `${keys.path}: ${keys.prefix}rope.scaling.finetuned is false, so the model has no rotary embedding, which is not supported for this architecture`,
         { path: keys.path },
       )
-    // Zero stands for none.
+    // Zero means none.
     const scale = (key: string) => keys.number(key) || undefined
     const heads = keys.required('attention.head_count', keys.integer('attention.head_count', 1))
     const headDim =
@@ -176,7 +179,7 @@ const olmo2: Architecture = {
     const window = keys.integer('attention.sliding_window')
     if (!window) return { architectures: ['Olmo2ForCausalLM'], model_type: 'olmo2' }
     const theta = keys.number('rope.freq_base') ?? 10_000
-    // Layers with a window rotate by the plain frequencies.
+    // Layers with a window use unscaled rotary frequencies.
     return {
       architectures: ['Olmo3ForCausalLM'],
       model_type: 'olmo3',
@@ -209,7 +212,7 @@ const gemma3: Architecture = {
       architectures: ['Gemma3ForCausalLM'],
       model_type: 'gemma3_text',
       hidden_activation: 'gelu_pytorch_tanh',
-      // As llama.cpp has it: in the model of 62 layers the scale is that of the hidden size.
+      // As in llama.cpp: in the 62-layer model the attention scale is derived from the hidden size.
       query_pre_attn_scalar:
         need('block_count') === 62 ? plain : (keys.integer('attention.key_length', 1) ?? plain),
       sliding_window: need('attention.sliding_window'),
@@ -228,7 +231,9 @@ function localTheta({
   return local?.rope_theta ?? older ?? 10_000
 }
 
-/** Layers with a window, by the period of the file, its list (true is a window), or that of the architecture. */
+/**
+ * Layers with a window: from the file's period, its list (true means a window), or the architecture's default period.
+ */
 function layerTypes(keys: GgufKeys, period: number): string[] {
   const layers = keys.required('block_count', keys.integer('block_count', 1))
   const key = 'attention.sliding_window_pattern'
@@ -262,7 +267,7 @@ const ministral3: Architecture = {
   },
   config(keys) {
     refuseWindow(keys)
-    // Zero stands for none.
+    // Zero means none.
     const multiplier = keys.number('rope.scaling.yarn_log_multiplier') || undefined
     return {
       architectures: ['Ministral3ForCausalLM'],
@@ -310,19 +315,19 @@ const phi3: Architecture = {
   },
 }
 
-/** The factor that turns a size, rounded down, into so many columns. */
+/** The factor that, multiplied by `size` and rounded down, gives `columns`. */
 function shareOf(columns: number, size: number): number {
   const share = columns / size
   return Math.floor(size * share) === columns ? share : (columns + 2 ** -8) / size
 }
 
-/** The size of a head: the key's, else the hidden size over the heads. */
+/** The head size: from its key, else hidden size divided by the number of heads. */
 function headSize(keys: GgufKeys): number {
   const need = (key: string) => keys.required(key, keys.integer(key, 1))
   return keys.integer('attention.key_length', 1) ?? need('embedding_length') / need('attention.head_count')
 }
 
-/** @throws {UnsupportedError} for a window that only some layers may have */
+/** @throws {UnsupportedError} for a window that may apply only to some layers */
 function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
   if (window === undefined) return
@@ -345,7 +350,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
 ])
 
 /**
- * The architecture that models of a family have in GGUF files, and whether their query and key rows are permuted there.
+ * The GGUF architecture for a model family, and whether query and key rows are permuted in it.
  * @throws {UnsupportedError} when there is none
  */
 export function ggufArchitecture(
@@ -360,12 +365,13 @@ export function ggufArchitecture(
   )
 }
 
-/** Written by old converters and ignored by every reader. */
+/** Written by old converters and ignored by all readers. */
 const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
 
 /**
- * @throws UnsupportedError for another architecture, an adapter, a mixture of experts or a tensor type that cannot be
- * loaded; FileFormatError when keys or tensors are missing or contradict one another.
+ * Translates a parsed header.
+ * @throws UnsupportedError for another architecture, an adapter, a mixture of experts, or a tensor type that cannot be
+ * loaded; FileFormatError when keys or tensors are missing or contradict each other.
  */
 export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'tensors'>): GgufModel {
   const { path } = header
@@ -473,14 +479,14 @@ function refuseLargeSizes(path: string, config: Record<string, unknown>): void {
   }
 }
 
-/** The keys that a token sees, unless no text can be longer. Zero means no window. */
+/** The window size; undefined if there is none (zero) or it covers the whole context. */
 function windowOf(keys: GgufKeys): number | undefined {
   const window = keys.integer('attention.sliding_window') ?? 0
   const length = keys.integer('context_length', 1) ?? Number.POSITIVE_INFINITY
   return window === 0 || window >= length ? undefined : window
 }
 
-/** A value that may be given once or per layer; layers that differ cannot be expressed in a config. */
+/** A value given once or per layer; a config cannot express differences between layers. */
 function perLayer(keys: GgufKeys, key: string): number | undefined {
   if (typeof keys.metadata.get(keys.prefix + key) !== 'object') return keys.integer(key, 1)
   const values = Array.from(keys.required(key, keys.numbers(key)))
@@ -518,7 +524,7 @@ function checkHeadSizes(keys: GgufKeys, headDim: number, { partialRotary }: Arch
   }
 }
 
-/** The rows of the embedding (the key may be absent); the tokenizer's ids must all be among them. */
+/** Number of embedding rows (the key may be absent), which must cover all token ids of the tokenizer. */
 function vocabularySize(keys: GgufKeys, embedding: GgufTensor | undefined): number {
   const { path } = keys
   if (!embedding) throw new FileFormatError(`${path} lacks the tensor token_embd.weight`, { path })
@@ -538,8 +544,8 @@ function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
   const type = keys.text('rope.scaling.type') ?? (keys.has('rope.scale_linear') ? 'linear' : 'none')
   if (type === 'none') return null
   const factor = keys.number('rope.scaling.factor') ?? keys.number('rope.scale_linear')
-  // llama.cpp multiplies what YaRN infers from the factor by these; config.json has a key for the product only.
-  // Converters write what is inferred as `yarn_attn_factor`, which has no effect there.
+  // llama.cpp multiplies the attention factor that YaRN infers by these; config.json only has a key for the product.
+  // Converters write the inferred value as `yarn_attn_factor`, which llama.cpp ignores.
   const inferred = 1 + 0.1 * Math.log(factor ?? 1)
   for (const name of ['attn_factor', 'yarn_attn_factor', 'yarn_ext_factor']) {
     const key = `rope.scaling.${name}`
@@ -590,7 +596,7 @@ function addTensor(
     )
   }
   const vector = name.endsWith('.bias') || name.endsWith('norm.weight')
-  // Writers drop trailing dimensions of 1, so a matrix of one row arrives as a vector.
+  // Writers drop trailing dimensions of 1, so a one-row matrix is stored as a vector.
   const dims = !vector && tensor.dims.length === 1 ? [...tensor.dims, 1] : tensor.dims
   const entry = source(path, tensor, name, [...dims].reverse())
   const heads = permuted

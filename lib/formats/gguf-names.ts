@@ -1,18 +1,18 @@
 /**
- * Names of tensors in GGUF files and in Hugging Face folders, both ways, and which rows GGUF has in another order: files
- * of the `llama` architecture hold query and key rows with the two rotary dimensions of a pair side by side.
+ * Maps tensor names between GGUF files and Hugging Face folders, and identifies permuted rows: files of the `llama`
+ * architecture store the two rotary dimensions of a pair in adjacent query and key rows.
  */
 
-/** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; Hugging Face has numbers in the config instead. */
+/** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; Hugging Face stores parameters in the config instead. */
 export const ROPE_FACTORS = 'rope_freqs.weight'
 
-/** Divisors of LongRoPE in the same shape, for texts up to the original context and for longer ones. */
+/** LongRoPE divisors in the same shape, for texts up to the original context and for longer ones. */
 export const LONG_FACTORS = {
   short_factor: 'rope_factors_short.weight',
   long_factor: 'rope_factors_long.weight',
 }
 
-/** GGUF name, Hugging Face name. */
+/** Pairs of GGUF name and Hugging Face name. */
 const OUTER: readonly (readonly [string, string])[] = [
   ['token_embd.weight', 'model.embed_tokens.weight'],
   ['output_norm.weight', 'model.norm.weight'],
@@ -32,16 +32,16 @@ const INNER: readonly (readonly [string, string])[] = [
   ['ffn_down', 'mlp.down_proj'],
 ]
 
-/** Names of modules of a block that architectures have otherwise: the norms, which are in different places, and linears. */
+/** Names that differ between architectures: norms, which have different positions, and linear layers. */
 export type OwnNames = readonly (readonly [string, string])[]
 
-/** Before attention and before the MLP. */
+/** Norms before attention and before the MLP. */
 export const NORMS_BEFORE: OwnNames = [
   ['attn_norm', 'input_layernorm'],
   ['ffn_norm', 'post_attention_layernorm'],
 ]
 
-/** After attention and after the MLP. */
+/** Norms after attention and after the MLP. */
 export const NORMS_AFTER: OwnNames = [
   ['post_attention_norm', 'post_attention_layernorm'],
   ['post_ffw_norm', 'post_feedforward_layernorm'],
@@ -53,7 +53,7 @@ export const NORMS_AROUND: OwnNames = [
   ['ffn_norm', 'pre_feedforward_layernorm'],
 ]
 
-/** Names where one linear computes queries, keys, and values, and another gate and up. */
+/** Names for fused layers: one for queries, keys, and values, and one for gate and up. */
 export const FUSED: OwnNames = [
   ...NORMS_BEFORE,
   ['attn_qkv', 'self_attn.qkv_proj'],
@@ -66,7 +66,7 @@ const INNER_TO_HF = new Map(INNER)
 const OUTER_TO_GGUF = new Map(OUTER.map(swapped))
 const INNER_TO_GGUF = new Map(INNER.map(swapped))
 
-/** The Hugging Face name of a tensor of a model with so many layers; undefined for a tensor that has none. */
+/** The Hugging Face name of a tensor in a model with `layers` layers; undefined if it has none. */
 export function huggingFaceName(
   name: string,
   layers: number,
@@ -82,7 +82,7 @@ export function huggingFaceName(
   return `model.layers.${layer}.${inner}.${kind}`
 }
 
-/** The GGUF name of a tensor by its Hugging Face name; undefined for a tensor that has none. */
+/** The GGUF name of a tensor, given its Hugging Face name; undefined if it has none. */
 export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | undefined {
   const outer = OUTER_TO_GGUF.get(name)
   if (outer) return outer
@@ -95,8 +95,9 @@ export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | u
 }
 
 /**
- * For how many heads the rows of a tensor are permuted in files of the `llama` architecture; undefined where they are not.
- * @param name Hugging Face name, of the weight or the bias
+ * Number of heads whose rows are permuted in files of the `llama` architecture; undefined if the tensor is not
+ * permuted.
+ * @param name Hugging Face name of the weight or the bias
  */
 export function permutedHeads(name: string, heads: number, kvHeads: number): number | undefined {
   if (name.includes('.q_proj.')) return heads

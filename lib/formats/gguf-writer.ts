@@ -1,6 +1,6 @@
 /**
- * Writes GGUF files (version 3, little-endian): metadata, the table of tensors, and their data one piece at a time. The
- * file appears whole or not at all.
+ * Writes GGUF files (version 3, little-endian): metadata, the tensor table, and the data, chunk by chunk. The write is
+ * atomic.
  */
 import { ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -11,13 +11,13 @@ import { DEFAULT_ALIGNMENT, GGUF_LIMITS, GGUF_MAGIC, type GgufHeader, padded } f
 import { GgufBytes, type GgufField } from './gguf-fields.js'
 import { appendTensor, type TensorControl, type TensorData, watchTensors } from './tensor-data.js'
 
-/** Types that weights are written in. */
+/** Types in which weights can be written. */
 export type GgufType = 'F32' | 'F16' | 'BF16' | 'Q8_0'
 
 export interface GgufInput {
   /** At most 63 bytes of UTF-8. */
   name: string
-  /** As in a Hugging Face folder; the file has the dimensions in the reverse order. */
+  /** As in a Hugging Face folder; the file stores the dimensions in reverse order. */
   shape: readonly number[]
   type: GgufType
   data: TensorData
@@ -31,10 +31,10 @@ interface Placed extends GgufInput {
 
 /**
  * Writes a file.
- * @param fields the metadata, in order; `general.alignment` is the default and need not be among them
- * @param tensors in the order in which the file is to hold them; `data` is asked for when its turn comes
- * @throws {ShapeError} for a name that is taken or too long, rows that are no whole blocks, and data of another size
- * @throws {WriteError} when the disk refuses; nothing is left half written
+ * @param fields the metadata, in order; `general.alignment` has its default value and need not be included
+ * @param tensors in file order; `data` is called when the tensor is written
+ * @throws {ShapeError} for a duplicate or overlong name, rows that are not whole blocks, or data of the wrong size
+ * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
  */
 export async function writeGguf(
   path: string,
@@ -56,7 +56,7 @@ export async function writeGguf(
   })
 }
 
-/** Bytes of a tensor's data. */
+/** Size of a tensor's data, in bytes. */
 export function ggufTensorSize(tensor: Pick<GgufInput, 'name' | 'shape' | 'type'>): number {
   const { blockElements, blockBytes } = ggmlType(tensor.type)
   const refuse = (why: string): never => {
@@ -123,7 +123,7 @@ function encodeHeader(fields: readonly GgufField[], placed: readonly Placed[]): 
   return bytes.raw(new Uint8Array(padding)).whole()
 }
 
-/** The metadata of a file that was read, byte for byte, to be written into another. */
+/** The metadata of a parsed file, byte for byte, for writing into another file. */
 export async function copiedFields({ path, metadata, fields }: GgufHeader): Promise<GgufField[]> {
   return withInputFile(path, async (file) => {
     const copied: GgufField[] = []

@@ -1,7 +1,7 @@
 /**
- * Reads the header of a GGUF file (versions 2 and 3, little-endian): metadata and tensor table, never tensor data.
- * The file is hostile until checked. Every count and length is compared with the bytes that are left before anything
- * is allocated, sizes are computed exactly or refused, and the tensors must tile the data section as ggml demands.
+ * Reads the header of a GGUF file (versions 2 and 3, little-endian): metadata and tensor table, but no tensor data. The
+ * file is untrusted: every count and length is checked against the remaining bytes before allocating, sizes must be
+ * exactly representable, and the tensors must tile the data section as ggml requires.
  */
 
 import { createHash } from 'node:crypto'
@@ -12,24 +12,24 @@ import { type InputFile, safeProduct, withInputFile } from '../io/input.js'
 import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js'
 import { GgufCursor, NeedMoreBytes, type NumericArray } from './gguf-cursor.js'
 
-/** In place of an array of strings that was passed over. */
+/** Placeholder for an array of strings that was skipped. */
 export class UnreadStrings {
   constructor(readonly length: number) {}
 }
 
 export type GgufArray = string[] | boolean[] | NumericArray | UnreadStrings
 
-/** Single integers beyond 2^53 are bigint. */
+/** Integers of 2^53 and more are bigint. */
 export type GgufValue = number | bigint | boolean | string | GgufArray
 
 export interface GgufTensor {
   name: string
-  /** As stored: the first dimension is the fastest (columns), the reverse of a Hugging Face shape. */
+  /** As stored: the first dimension varies fastest (columns), the reverse of a Hugging Face shape. */
   dims: number[]
   type: GgmlType
   /** Position of the first byte, from the start of the file. */
   offset: number
-  /** Size of the data, padding not included. */
+  /** Size of the data, without padding. */
   bytes: number
 }
 
@@ -43,9 +43,9 @@ export interface GgufHeader {
   tensors: GgufTensor[]
   /** Start of the data section, from the start of the file. */
   dataOffset: number
-  /** To which tensors are aligned, in bytes. */
+  /** Alignment of tensors, in bytes. */
   alignment: number
-  /** Hash of all bytes before the data section (its padding not included), in hex. */
+  /** Hash of all bytes before the data section (without its padding), in hex. */
   headerSha256: string
 }
 
@@ -54,7 +54,7 @@ export const DEFAULT_ALIGNMENT = 32
 /** "GGUF", little-endian. */
 export const GGUF_MAGIC = 0x46554747
 
-/** Counts that no real file comes near; the length of the header is limited in gguf-cursor.ts. */
+/** Far above any real file; gguf-cursor.ts limits the length of the header. */
 export const GGUF_LIMITS = {
   keys: 1 << 16,
   tensors: 1 << 20,
@@ -63,15 +63,15 @@ export const GGUF_LIMITS = {
   tensorNameBytes: 63,
 }
 
-/** The fewest bytes that an entry can take: name length, type and a one-byte value; name length, rank, type, offset. */
+/** Minimum bytes of an entry: name length, type, and a one-byte value; or name length, rank, type, and offset. */
 const SMALLEST_KEY = 13
 const SMALLEST_TENSOR = 24
 
 /**
- * Reads and checks the header of a GGUF file.
- * @param options.strings whether arrays of strings are read, or only counted: they are the vocabulary, and many objects
- * @throws FileFormatError when the file is missing, truncated or malformed; UnsupportedError for version 1, for one
- * part of a split file and for tensor types whose layout is not known.
+ * Reads and validates the header of a GGUF file.
+ * @param options.strings whether to read arrays of strings, i.e. the vocabulary, or only count them
+ * @throws FileFormatError when the file is missing, truncated, or malformed; UnsupportedError for version 1, for part
+ * of a split file, and for tensor types with unknown layout.
  */
 export async function readGgufHeader(path: string, { strings = true } = {}): Promise<GgufHeader> {
   return withInputFile(path, async (file) => {
@@ -108,7 +108,7 @@ export async function readGgufHeader(path: string, { strings = true } = {}): Pro
   })
 }
 
-/** Runs one synchronous piece of parsing, reading on and starting that piece again while bytes are missing. */
+/** Runs one synchronous parsing step, loading more bytes and restarting the step while bytes are missing. */
 async function step<T>(cursor: GgufCursor, parse: () => T): Promise<T> {
   const start = cursor.position
   for (;;) {
@@ -171,7 +171,7 @@ async function readKeyValue(cursor: GgufCursor, strings: boolean): Promise<[stri
   return [key, value instanceof ComingStrings ? await readStrings(cursor, value, strings) : value]
 }
 
-/** An array of strings at whose first the cursor is. */
+/** An array of strings whose first element is at the cursor. */
 class ComingStrings {
   constructor(
     readonly what: string,
@@ -179,7 +179,7 @@ class ComingStrings {
   ) {}
 }
 
-/** Strings that are read in one go: of a vocabulary, a fraction of a millisecond. */
+/** Number of strings read per slice; takes a fraction of a millisecond. */
 const STRINGS_AT_ONCE = 256
 
 async function readStrings(
@@ -241,7 +241,7 @@ function readArray(cursor: GgufCursor, what: string): Exclude<GgufArray, string[
 
 function readAlignment(cursor: GgufCursor, metadata: ReadonlyMap<string, GgufValue>): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT
-  // Any width is taken, as for other integers; ggml writes a u32, whose largest power of two is 2^31.
+  // Accepts any integer width; ggml writes a u32, whose largest power of two is 2^31.
   const exponent = typeof alignment === 'number' ? Math.log2(alignment) : Number.NaN
   if (!Number.isInteger(exponent) || exponent < 0 || exponent > 31) {
     return cursor.fail(`general.alignment must be a power of two, not ${quote(alignment)}`)
@@ -309,7 +309,7 @@ function tensorBytes(cursor: GgufCursor, tensor: string, dims: readonly number[]
   return bytes ?? cursor.fail(`the size of ${tensor} [${dims}] overflows`)
 }
 
-/** Tensors follow one another in the order of the table, each padded to the alignment, inside the file. */
+/** Tensors must be consecutive in table order, each padded to the alignment, and inside the file. */
 function placeTensors(
   cursor: GgufCursor,
   file: InputFile,
@@ -332,7 +332,7 @@ function placeTensors(
   })
 }
 
-/** Rounded up to a multiple; exact, since both stay far below 2^53. */
+/** Rounds up to a multiple of the alignment; exact, since both are far below 2^53. */
 export function padded(size: number, alignment: number): number {
   return Math.ceil(size / alignment) * alignment
 }

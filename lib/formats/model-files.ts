@@ -1,7 +1,7 @@
 /**
- * Opens a model from disk, be it a Hugging Face folder or a GGUF file, and describes both in one form: a config with
- * Hugging Face keys and, by Hugging Face name, where each tensor's bytes lie. Headers are read and checked; weights
- * are not.
+ * Opens a model from disk, either a Hugging Face folder or a GGUF file, and describes both in one form: a config with
+ * Hugging Face keys, and the location of each tensor by Hugging Face name. Headers are read and validated; weights are
+ * not read.
  */
 
 import { createHash } from 'node:crypto'
@@ -35,30 +35,31 @@ export type { SourceDtype, TensorSource } from './tensor-source.js'
 export interface ModelFiles {
   kind: 'folder' | 'gguf'
   path: string
-  /** Keys of a Hugging Face config.json; for GGUF rebuilt from the metadata. */
+  /** Keys of a Hugging Face config.json; for GGUF, rebuilt from the metadata. */
   config: Record<string, unknown>
   /** By Hugging Face name, e.g. `model.layers.0.self_attn.q_proj.weight`. */
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
-  /** True for a folder whose model takes images as well; config and tensors are those of its text model. */
+  /** True for a multimodal model; config and tensors are those of its text model. */
   multimodal?: boolean
   generationConfig?: Record<string, unknown>
-  /** Prompt format of its training; only in models written by lowrank. */
+  /** Prompt format used in training; only for models written by lowrank. */
   promptFormat?: PromptFormat | null
-  /** Identifies the content in caches and checkpoints: names, sizes, headers and samples of every tensor, in hex. */
+  /** Content hash for caches and checkpoints: names, sizes, headers, and samples of every tensor, in hex. */
   fingerprint: string
 }
 
 const CONFIG_LIMIT = 16 << 20
 
-/** Buffers that older checkpoints carry beside their weights and that every loader recomputes. */
+/** Buffers stored in older checkpoints that every loader recomputes. */
 const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)$/
 
 /**
+ * Opens a model.
  * @param path a folder with config.json and safetensors, or a GGUF file
- * @throws FileFormatError when something is missing, truncated, malformed or points out of the folder;
- * UnsupportedError for pickled weights, dtypes and GGUF architectures that cannot be loaded.
+ * @throws FileFormatError when something is missing, truncated, malformed, or points outside the folder;
+ * UnsupportedError for pickled weights, and for dtypes and GGUF architectures that cannot be loaded.
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
   const stats = await stat(path).catch((cause) => {
@@ -82,11 +83,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
 }
 
 async function openGguf(path: string): Promise<ModelFiles> {
-  // Whoever needs the tokenizer reads it: its strings would stay in the heap of a process that only trains.
+  // The tokenizer is read separately on demand: its strings would stay on the heap of a process that only trains.
   const header = await readGgufHeader(path, { strings: false })
   const { config, tensors, ropeFactors, longFactors } = translateGguf(header)
   const sources = [...tensors.values(), ...(ropeFactors ? [ropeFactors] : []), ...longFactors.values()]
-  // A config.json has these as numbers.
+  // config.json stores these as numbers.
   for (const [key, source] of longFactors)
     Object.assign(config.rope_scaling as object, { [key]: Array.from(await readFactors(source)) })
   const fingerprint = await fingerprintModel(
@@ -168,7 +169,7 @@ function noWeights(path: string, names: ReadonlySet<string>): never {
   )
 }
 
-/** Reads the shards that an index names, and leaves in each header only the tensors that the index puts there. */
+/** Reads the shards listed in an index, keeping in each header only the tensors that the index assigns to it. */
 async function readShards(folder: string): Promise<SafetensorsHeader[]> {
   const indexPath = await fileInside(folder, INDEX_FILE)
   const byShard = await readShardIndex(indexPath)
@@ -204,7 +205,7 @@ async function readShards(folder: string): Promise<SafetensorsHeader[]> {
   return headers
 }
 
-/** The tensors of the text model, under its names. */
+/** The tensors of the text model, under its own names. */
 function textTensors(tensors: ReadonlyMap<string, TensorSource>, text: TextModel): Map<string, TensorSource> {
   return new Map(
     [...tensors.values()].flatMap((source) => {

@@ -1,6 +1,6 @@
 /**
- * Sizes beyond those of any model. A file may claim any number, so each is compared with these before anything is built
- * from it. Within them sums of bytes over all layers stay below 2^63, and sizes of single tensors are exact.
+ * Upper bounds above the sizes of any real model. Files are untrusted, so each size is checked before anything is built
+ * from it. Within these bounds, byte sums over all layers stay below 2^63, and sizes of single tensors are exact.
  */
 export const LARGEST_SIZES: Readonly<Record<string, number>> = {
   num_hidden_layers: 1024,
@@ -12,5 +12,5 @@ export const LARGEST_SIZES: Readonly<Record<string, number>> = {
   vocab_size: 1 << 23,
 }
 
-/** Heads times head_dim: the columns that attention works on. */
+/** Heads times head_dim: the width of attention. */
 export const LARGEST_ATTENTION_WIDTH = 1 << 20

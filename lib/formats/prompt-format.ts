@@ -1,44 +1,47 @@
 /**
- * Prompt format: the format of the training, as plain data. It is stored with the result of a run, in
- * lowrank.json of a folder or in the metadata of a GGUF file, and whatever uses the result follows it.
+ * Prompt format used in training, as plain data. It is stored with the result of a run, in lowrank.json or in GGUF
+ * metadata, and applied wherever the result is used.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 
-/** File beside an adapter or a model for settings that their own formats have no key for. */
+/** File next to an adapter or a model for settings that their own formats have no keys for. */
 export const SIDECAR = 'lowrank.json'
 export const SIDECAR_VERSION = 1
 export const SIDECAR_LIMIT = 16 << 20
 const KEY = 'prompt_format'
-/** The same in the metadata of a GGUF file, as JSON text. */
+/** The corresponding GGUF metadata key; its value is JSON text. */
 export const GGUF_PROMPT_FORMAT = 'lowrank.prompt_format'
 
 /** Prompt format of a model. */
 export interface PromptFormat {
-  /** `chat`: as turns of a chat template; `raw`: as text. */
+  /** `chat`: rendered with a chat template; `raw`: plain text. */
   readonly form: 'chat' | 'raw'
-  /** `chat`: the template, in Jinja; null for the default of the model. */
+  /** `chat`: the Jinja template; null for the model's default. */
   readonly template: string | null
-  /** `chat`: family of the template of the package that the rows were rendered by; absent for `template` itself. */
+  /**
+   * `chat`: family of the bundled training template with which the rows were rendered; absent if it was `template`
+   * itself.
+   */
   readonly trainingTemplate?: string
-  /** `chat`: false if prompts say that answers have no reasoning (`enable_thinking: false`); absent otherwise. */
+  /** `chat`: false if prompts ask for answers without reasoning (`enable_thinking: false`); absent otherwise. */
   readonly thinking?: false
-  /** `chat`: the system prompt that every row of the data had; null if they had none, or not all the same. */
+  /** `chat`: the system prompt shared by all rows of the data; null if there was none, or they differed. */
   readonly system: string | null
-  /** `raw`: text before and after every prompt, such as the words of Alpaca. */
+  /** `raw`: text before and after every prompt, such as Alpaca's instructions. */
   readonly prefix: string
   readonly suffix: string
   /** Tokens that end an answer, as text. */
   readonly stop: readonly string[]
 }
 
-/** True if two formats give the same prompts. */
+/** True if two formats render the same prompts. */
 export function sameFormat(a: PromptFormat, b: PromptFormat): boolean {
   return JSON.stringify(formatToFile(a)) === JSON.stringify(formatToFile(b))
 }
 
-/** The entry of a file, keys in snake_case. */
+/** Converts a format to its entry in a file, with snake_case keys. */
 export function formatToFile(format: PromptFormat) {
   const { form, template, trainingTemplate, thinking, system, prefix, suffix, stop } = format
   if (form === 'raw') return { form, ...(prefix || suffix ? { prefix, suffix } : {}), stop }
@@ -52,10 +55,10 @@ export function formatToFile(format: PromptFormat) {
 }
 
 /**
- * Checks a format read from a file, which is untrusted.
+ * Validates a format read from a file, which is untrusted.
  * @param where names the file in messages
- * @returns null where there is no entry
- * @throws {FileFormatError} for an entry that is malformed
+ * @returns null if there is no entry
+ * @throws {FileFormatError} for a malformed entry
  */
 function formatFromFile(value: unknown, where: string): PromptFormat | null {
   if (value === undefined || value === null) return null
@@ -93,17 +96,17 @@ function formatFromFile(value: unknown, where: string): PromptFormat | null {
   }
 }
 
-/** Prompt format in the parsed lowrank.json. */
+/** Reads the prompt format from a parsed lowrank.json. */
 export function formatOfSidecar(sidecar: Record<string, unknown>, file: string): PromptFormat | null {
   return formatFromFile(sidecar[KEY], file)
 }
 
-/** The entry of lowrank.json; nothing for no format. */
+/** The entry for lowrank.json; empty without a format. */
 export function sidecarEntry(format: PromptFormat | null): Record<string, unknown> {
   return format === null ? {} : { [KEY]: formatToFile(format) }
 }
 
-/** Prompt format in the metadata of a GGUF file. */
+/** Reads the prompt format from GGUF metadata. */
 export function formatFromGguf(value: unknown, path: string): PromptFormat | null {
   if (typeof value !== 'string') return null
   let parsed: unknown

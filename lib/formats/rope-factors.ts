@@ -1,13 +1,13 @@
 /**
- * Divisors of the rotary frequencies, which GGUF files hold as a tensor where config.json names the rule and its
- * numbers: Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to
- * the other between.
+ * Divisors of the rotary frequencies, which GGUF files store as a tensor and config.json as a rule with parameters.
+ * Llama 3's rule (Meta's reference code) keeps short wavelengths, divides long ones by `factor`, and interpolates in
+ * between.
  */
 import { UnsupportedError } from '../core/errors.js'
 import { readInto, withInputFile } from '../io/input.js'
 import type { TensorSource } from './tensor-source.js'
 
-/** The numbers of `rope_scaling` of type `llama3`. */
+/** Parameters of `rope_scaling` with type `llama3`. */
 export interface Llama3Scaling {
   factor: number
   low_freq_factor: number
@@ -15,7 +15,7 @@ export interface Llama3Scaling {
   original_max_position_embeddings: number
 }
 
-/** The divisors that a file holds, `[head_dim / 2]`, if it does. */
+/** The divisors stored in a file, `[head_dim / 2]`; undefined if there are none. */
 export async function readRopeFactors({
   ropeFactors,
 }: {
@@ -24,7 +24,7 @@ export async function readRopeFactors({
   return ropeFactors === undefined ? undefined : readFactors(ropeFactors)
 }
 
-/** The numbers of an F32 tensor. */
+/** Reads the numbers of an F32 tensor. */
 export async function readFactors(source: TensorSource): Promise<Float32Array> {
   return withInputFile(source.file, async (file) => {
     const bytes = new Uint8Array(source.bytes)
@@ -47,9 +47,10 @@ export function llama3Factors(frequencies: readonly number[], scaling: Llama3Sca
 }
 
 /**
- * The scaling behind the divisors of a GGUF file: the numbers that Meta has published for all its models.
- * @param frequencies plain ones, in radians per position
- * @throws {UnsupportedError} when the divisors are of another rule
+ * Recovers the scaling parameters from the divisors in a GGUF file, by trying the parameters of all models published by
+ * Meta.
+ * @param frequencies unscaled, in radians per position
+ * @throws {UnsupportedError} when no known parameters match
  */
 export function llama3ScalingOf(
   factors: ArrayLike<number>,

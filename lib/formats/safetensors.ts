@@ -1,7 +1,7 @@
 /**
- * Reading and writing safetensors files. The reader looks at the header only and believes nothing in it: every check
- * of the published Rust reader is made, and duplicate keys and oversized headers are refused as well. The writer
- * emits the same bytes as the published Python writer and holds one tensor in memory at a time.
+ * Reads and writes safetensors files. The reader uses only the header and does not trust it: it makes every check of
+ * the official Rust reader, and also rejects duplicate keys and oversized headers. The writer produces the same bytes
+ * as the official Python writer and holds one tensor in memory at a time.
  */
 
 import { constants as bufferConstants } from 'node:buffer'
@@ -14,7 +14,7 @@ import { type InputFile, readInto, safeProduct, withInputFile } from '../io/inpu
 import { JsonScanner, JsonSyntaxError } from '../io/json-scanner.js'
 import { appendTensor, type TensorData } from './tensor-data.js'
 
-/** Bits of one element, in the order in which the published writer ranks the dtypes. */
+/** Bits per element, in the order in which the official writer ranks the dtypes. */
 const DTYPE_BITS = {
   BOOL: 8,
   F4: 4,
@@ -45,7 +45,7 @@ export type SafetensorsDtype = keyof typeof DTYPE_BITS
 const DTYPE_RANK = new Map(Object.keys(DTYPE_BITS).map((dtype, rank) => [dtype, rank]))
 
 const LIMITS = {
-  /** Same as in the published reader. */
+  /** Same limit as the official reader. */
   headerBytes: 100_000_000,
   tensors: 100_000,
   nameBytes: 1024,
@@ -53,7 +53,7 @@ const LIMITS = {
   metadataEntries: 100_000,
 }
 
-/** One tensor as the header describes it. */
+/** One tensor as described in the header. */
 export interface SafetensorsTensor {
   name: string
   dtype: SafetensorsDtype
@@ -69,14 +69,14 @@ export interface SafetensorsHeader {
   fileSize: number
   /** Start of the data section, from the start of the file. */
   dataOffset: number
-  /** By name, in the order of the data. */
+  /** By name, in data order. */
   tensors: Map<string, SafetensorsTensor>
   metadata: Map<string, string>
-  /** Hash of the header's bytes, length field included, in hex. */
+  /** Hash of the header's bytes, including the length field, in hex. */
   headerSha256: string
 }
 
-/** A tensor to write; `data` is little-endian and may be made when its turn comes, whole or by pieces. */
+/** A tensor to write; `data` is little-endian and may be created when it is written, whole or in chunks. */
 export interface SafetensorsInput {
   name: string
   dtype: SafetensorsDtype
@@ -85,8 +85,8 @@ export interface SafetensorsInput {
 }
 
 /**
- * Bytes of a tensor's data.
- * @throws ShapeError when its shape overflows
+ * Size of a tensor's data, in bytes.
+ * @throws ShapeError when the shape overflows
  */
 export function tensorSize({
   name,
@@ -99,8 +99,8 @@ export function tensorSize({
 }
 
 /**
- * Size in bytes of a tensor, or why it has none. The shape is multiplied from left to right, so a shape whose product
- * overflows on the way is refused even when a later dimension is 0, as in the published reader.
+ * Size of a tensor in bytes, or the reason why it is invalid. Dimensions are multiplied from left to right, so a shape
+ * that overflows on the way is rejected even if a later dimension is 0, as in the official reader.
  */
 function tensorBytes(dtype: SafetensorsDtype, shape: readonly number[]): number | string {
   let elements = 1
@@ -116,8 +116,8 @@ function tensorBytes(dtype: SafetensorsDtype, shape: readonly number[]): number 
 }
 
 /**
- * Reads and checks the header of a safetensors file; the data is not touched.
- * @throws FileFormatError when the file is missing, truncated, malformed or larger than what its header accounts for.
+ * Reads and validates the header of a safetensors file without reading the data.
+ * @throws FileFormatError when the file is missing, truncated, malformed, or larger than its header accounts for.
  */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
   return withInputFile(path, async (file) => {
@@ -235,7 +235,7 @@ function parseEntry(scanner: JsonScanner, name: string): Entry {
   return { name, dtype: dtype as SafetensorsDtype, shape, begin, end }
 }
 
-/** Sorts the entries by their data and checks that they tile the data section without holes or overlaps. */
+/** Sorts the entries by position and checks that they tile the data section without gaps or overlaps. */
 async function checkLayout(path: string, entries: Entry[], dataBytes: number): Promise<void> {
   const breathe = breather()
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end)
@@ -271,8 +271,8 @@ function refused(path: string, problem: string, cause?: unknown): FileFormatErro
 }
 
 /**
- * Reads one tensor whole; meant for adapters and other small files.
- * @param room makes the bytes that are filled; by default a buffer of their own
+ * Reads one tensor as a whole; meant for adapters and other small files.
+ * @param room allocates the bytes to fill; by default a separate buffer
  * @returns little-endian bytes, starting at offset 0 of their buffer (so typed arrays can view it)
  * @throws FileFormatError when the header has no such tensor or the file has changed since the header was read.
  */
@@ -304,10 +304,10 @@ export async function readTensor(
 }
 
 /**
- * Writes a safetensors file, whole or not at all. Data made by a function is asked for in the order of the file and
- * let go before the next.
- * @param metadata strings to keep in the header, sorted by key (the Python writer's order is random)
- * @throws ShapeError when names repeat or data does not have the size of its shape; WriteError when the disk refuses.
+ * Writes a safetensors file atomically. Data from functions is requested in file order and released before the next.
+ * @param metadata strings for the header, sorted by key (the Python writer's order is random)
+ * @throws ShapeError for duplicate names or data whose size does not match its shape; WriteError when the disk is full
+ * or refuses the write.
  */
 export async function writeSafetensors(
   path: string,
@@ -333,11 +333,11 @@ interface PlacedTensor {
   end: number
 }
 
-/** The published writer's order: widest dtype first, then by the UTF-8 bytes of the name. */
+/** The official writer's order: widest dtype first, then by the UTF-8 bytes of the name. */
 async function placeTensors(tensors: readonly SafetensorsInput[]): Promise<PlacedTensor[]> {
   const breathe = breather()
   const rank = (dtype: string) => DTYPE_RANK.get(dtype) ?? -1
-  // Without surrogates the units of strings are in the order of their bytes.
+  // Without surrogates, UTF-16 order equals UTF-8 byte order.
   const compare = tensors.some(({ name }) => SURROGATE.test(name))
     ? (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
     : (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

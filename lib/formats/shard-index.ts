@@ -1,4 +1,4 @@
-/** The index of a checkpoint in several safetensors files: which file holds which tensors. */
+/** The index of a checkpoint with several safetensors files, which maps tensors to files. */
 import { basename, dirname, join } from 'node:path'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -6,15 +6,15 @@ import { readText } from '../io/input.js'
 import { JsonScanner, JsonSyntaxError } from '../io/json-scanner.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 
-/** Location of the weights in a model folder: one file, or shards with an index. */
+/** Weight files in a model folder: a single file, or shards with an index. */
 export const SINGLE_FILE = 'model.safetensors'
 export const INDEX_FILE = 'model.safetensors.index.json'
 
 const INDEX_LIMIT = 100_000_000
 
 /**
- * Reads which shard holds which tensors.
- * @throws FileFormatError when it is malformed or names anything but plain files beside it
+ * Reads which shard contains which tensors.
+ * @throws FileFormatError when the index is malformed or refers to anything but plain files in the same folder
  */
 export async function readShardIndex(path: string): Promise<Map<string, string[]>> {
   const text = await readText(path, INDEX_LIMIT)
@@ -49,7 +49,7 @@ export async function readShardIndex(path: string): Promise<Map<string, string[]
 
 function checkShardName(path: string, shard: string): void {
   if (isPickle(shard)) throw pickleRefused(join(dirname(path), basename(shard)))
-  // A plain name: no separator of any platform, no drive letter, no "..", no control character.
+  // Only plain names: no path separator of any platform, drive letter, "..", or control character.
   if (!/^[A-Za-z0-9_][\w .+-]*\.safetensors$/.test(shard)) {
     throw new FileFormatError(
       `${path} places tensors in ${quote(shard)}, which is not a plain *.safetensors file name`,

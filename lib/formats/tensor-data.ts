@@ -1,9 +1,9 @@
-/** The data of tensors on their way into a file: made when their turn comes, whole or by pieces, and counted. */
+/** Tensor data to be written: created on demand, whole or in chunks, with progress reporting. */
 import { ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Append } from '../io/atomic.js'
 
-/** Little-endian bytes, or what makes them. */
+/** Little-endian bytes, or a function that produces them. */
 export type TensorData = Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>)
 
 /** Progress of writing. */
@@ -13,15 +13,15 @@ export interface TensorProgress {
   totalBytes: number
 }
 
-/** Callbacks and signal of writing tensors. */
+/** Callbacks and signal for writing tensors. */
 export interface TensorControl {
-  /** Called after every tensor. */
+  /** Called after each tensor. */
   onProgress?: (progress: TensorProgress) => void
-  /** Leaves nothing behind; the promise rejects with the signal's reason. */
+  /** Cancels the write, leaving nothing behind; the promise rejects with the signal's reason. */
   signal?: AbortSignal
 }
 
-/** Its bytes in order. */
+/** Yields the bytes in order. */
 export async function* piecesOf(data: TensorData): AsyncGenerator<Uint8Array> {
   const made = typeof data === 'function' ? await data() : data
   if (made instanceof Uint8Array) yield made
@@ -31,7 +31,7 @@ export async function* piecesOf(data: TensorData): AsyncGenerator<Uint8Array> {
 /**
  * Appends the data of one tensor.
  * @param what the tensor's type and shape, for the message
- * @throws {ShapeError} when there are not as many bytes as expected
+ * @throws {ShapeError} when the number of bytes differs from the expected size
  */
 export async function appendTensor(
   append: Append,
@@ -52,7 +52,7 @@ export async function appendTensor(
   )
 }
 
-/** The same tensors, whose data tells and minds what `control` says. */
+/** Wraps tensors so that reading their data reports progress and can be aborted through `control`. */
 export function watchTensors<T extends { name: string; data: TensorData }>(
   tensors: readonly T[],
   sizeOf: (tensor: T) => number,

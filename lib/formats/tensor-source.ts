@@ -1,9 +1,9 @@
-/** Location of a weight on disk, as data: the native loader reads, decodes, and quantizes it from this. */
+/** Location of a weight on disk, as data from which the native loader reads, decodes, and quantizes it. */
 
-/** Types of safetensors files. */
+/** Types in safetensors files. */
 const PLAIN = ['F32', 'F16', 'BF16'] as const
 
-/** Types of GGUF files. */
+/** Block types in GGUF files. */
 export const BLOCKS = [
   'Q8_0',
   'Q4_0',
@@ -19,40 +19,40 @@ export const BLOCKS = [
   'IQ4_XS',
 ] as const
 
-/** Types of folders that bitsandbytes quantized; "double" means that the scales are quantized too. */
+/** Types in folders quantized with bitsandbytes; "double" means that the scales are quantized, too. */
 export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
 
-/** Formats that the native loader decodes. */
+/** Formats that the native loader can decode. */
 export type SourceDtype = (typeof PLAIN)[number] | BlockDtype | QuantizedDtype
 
-/** Dtypes of safetensors files that can be loaded as they are. */
+/** Dtypes in safetensors files that can be loaded directly. */
 export const PLAIN_DTYPES: ReadonlySet<string> = new Set(PLAIN)
 
-/** Types of GGUF files that can be loaded. */
+/** Types in GGUF files that can be loaded. */
 export const GGUF_DTYPES: ReadonlySet<string> = new Set([...PLAIN, ...BLOCKS])
 
-/** Dtypes of GGUF files that come in blocks with scales of their own. */
+/** GGUF dtypes stored in blocks with their own scales. */
 export type BlockDtype = (typeof BLOCKS)[number]
 
 export function isBlockDtype(dtype: string): dtype is BlockDtype {
   return BLOCKS.some((one) => one === dtype)
 }
 
-/** A stretch of a file. */
+/** A byte range in a file. */
 export interface FileSpan {
   file: string
   offset: number
   bytes: number
 }
 
-/** Scales of a weight quantized by bitsandbytes. */
+/** Scales of a weight quantized with bitsandbytes. */
 export interface Scales {
-  /** F32 `[blocks]`, of INT8 `[rows]`; of the doubles one code a block. */
+  /** F32 `[blocks]`; for INT8 `[rows]`; with double quantization one code per block. */
   absmax: FileSpan
-  /** F32 `[ceil(blocks / 256)]`, with the mean of all scales; only of the doubles. */
+  /** F32 `[ceil(blocks / 256)]`, along with the mean of all scales; only with double quantization. */
   nestedAbsmax?: FileSpan
   absmaxOffset?: number
-  /** Original dtype of the weight, in torch's names; unknown for INT8. */
+  /** Original dtype of the weight, by its torch name; unknown for INT8. */
   dtype?: TorchDtype
 }
 
@@ -73,12 +73,12 @@ export interface TensorSource {
   /** Row-major; the last dimension is contiguous. */
   shape: number[]
   /**
-   * Rows are stored permuted per head, for this many heads: within each, `[head_dim / 2, 2]` instead of
-   * `[2, head_dim / 2]`. Swapping these two axes back gives the Hugging Face order.
+   * Number of heads whose rows are permuted: within each, `[head_dim / 2, 2]` instead of `[2, head_dim / 2]`. Swapping
+   * these two axes gives the Hugging Face order.
    */
   permutedHeads?: number
-  /** Elements of a vector are stored with this added. */
+  /** Value that was added to the elements of a stored vector. */
   shift?: number
-  /** Only of quantized dtypes, whose `bytes` are codes. */
+  /** Only for quantized dtypes, whose `bytes` are codes. */
   scales?: Scales
 }

@@ -1,6 +1,6 @@
 /**
- * The text model of a folder whose model takes images as well: its config and its tensors under the names that a folder
- * of the text model alone has. The other parts are left out.
+ * Extracts the text model from a multimodal folder: its config and its tensors, under the names of a text-only model.
+ * Other parts are ignored.
  */
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -8,11 +8,11 @@ import { quote } from '../core/quote.js'
 /** The text model of a folder. */
 export interface TextModel {
   config: Record<string, unknown>
-  /** Name of a tensor of the folder in the text model; undefined for a tensor of another part. */
+  /** Maps a tensor name in the folder to its name in the text model; undefined for other parts. */
   nameOf(name: string): string | undefined
 }
 
-/** Classes of the text models, by their `model_type`, of each `model_type` of a whole. */
+/** For each multimodal `model_type`: text model classes by their own `model_type`. */
 const WHOLES: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map<string, Record<string, string>>(
   [
     ['gemma3', { gemma3_text: 'Gemma3ForCausalLM' }],
@@ -20,10 +20,10 @@ const WHOLES: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map<st
   ],
 )
 
-/** Parts of the whole that text does not pass through. */
+/** Parts of the multimodal model that text does not pass through. */
 const OTHER_PARTS = /^(model\.)?(vision_tower|multi_modal_projector)\./
 
-/** Keys that both levels of a config may have; the inner one counts. */
+/** Keys that may appear at both levels of a config; the inner one takes precedence. */
 const SHARED = [
   'bos_token_id',
   'eos_token_id',
@@ -35,7 +35,7 @@ const SHARED = [
 ]
 
 /**
- * The text model by a folder's config; undefined for a folder that holds a text model only.
+ * The text model described by a folder's config; undefined for a text-only folder.
  * @param path names the config in messages
  * @throws {UnsupportedError} for a text model of another family
  */
@@ -62,7 +62,7 @@ export function textModelOf(
   const given = Object.entries(text).filter(([key, value]) => value !== null || !SHARED.includes(key))
   return {
     config: {
-      tie_word_embeddings: true, // as the class of the whole has it
+      tie_word_embeddings: true, // default of the multimodal class
       ...Object.fromEntries(outer),
       ...Object.fromEntries(given),
       architectures: [architecture],
@@ -71,14 +71,14 @@ export function textModelOf(
   }
 }
 
-/** Name of a module or a tensor of the text model, from its name in the whole. */
+/** Name of a module or tensor in the text model, given its name in the multimodal model. */
 export function flatName(name: string): string {
   return name
     .replace(/^(model\.language_model|language_model\.model)\./, 'model.')
     .replace(/^language_model\./, '')
 }
 
-/** Name that a module or a tensor of the text model has where transformers holds the whole in memory. */
+/** Name of a text model's module or tensor in transformers' multimodal model. */
 export function nestedName(name: string): string {
   return name.replace(/^model\./, 'model.language_model.')
 }

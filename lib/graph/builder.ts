@@ -1,13 +1,13 @@
 /**
- * Builds a Graph node by node. Values are numbered as they appear; every node keeps the path of the layer that made it,
- * and the recompute segment it belongs to. Shapes are checked natively when the graph is planned.
+ * Builds a Graph node by node. Values are numbered in order of creation; each node records the path of its layer and
+ * its recompute segment. Shapes are checked natively when the graph is planned.
  */
 import type { Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
 
 /** A value in a graph under construction. */
 export type Value = GraphValue
 
-/** A node without what the builder adds to it: its segment and its output. */
+/** A node without the fields that the builder adds: its segment and its output. */
 type Description<Node> = Node extends GraphNode ? Omit<Node, 'segment' | 'out'> : never
 
 export class GraphBuilder {
@@ -32,14 +32,17 @@ export class GraphBuilder {
     return this.add(cols, 'residual', { op: 'embedding', path, weight, ...(scale === 1 ? {} : { scale }) })
   }
 
-  /** x / rms(x) * scale * (weight + offset), per row, or per group of `width` columns: by head, of queries and keys. */
+  /**
+   * x / rms(x) * scale * (weight + offset), per row, or per group of `width` columns, as for per-head norms of queries
+   * and keys.
+   */
   rmsNorm(path: string, x: Value, eps: number, { width = x.cols, scale = 1, offset = 0 } = {}): Value {
     const weight = this.weight(`${path}.weight`, 1, width, 'vector')
     const changed = { ...(scale === 1 ? {} : { scale }), ...(offset === 0 ? {} : { offset }) }
     return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps, ...changed })
   }
 
-  /** x W^T (+ bias) (+ residual); with a residual the result joins the residual stream. */
+  /** x W^T (+ bias) (+ residual); with a residual, the result is in the residual stream. */
   linear(path: string, x: Value, out: number, options: { bias?: boolean; residual?: Value } = {}): Value {
     const weight = this.weight(`${path}.weight`, out, x.cols, 'matrix')
     const bias = options.bias ? this.weight(`${path}.bias`, 1, out, 'vector') : undefined
@@ -53,7 +56,7 @@ export class GraphBuilder {
     })
   }
 
-  /** The residual stream as an operand, for linears that read it without a norm. */
+  /** The residual stream as an operand, for linear layers that read it without a norm. */
   cast(path: string, x: Value): Value {
     return this.add(x.cols, 'operand', { op: 'cast', path, x: x.id })
   }
@@ -63,7 +66,7 @@ export class GraphBuilder {
     return this.add(x.cols, 'residual', { op: 'add', path, x: x.id, residual: residual.id })
   }
 
-  /** Rotary position embedding of every head of x: [T, heads * headDim], by the graph's rotation of that number. */
+  /** Rotary position embedding on every head of x: [T, heads * headDim], using the graph's rotation number `table`. */
   rope(path: string, x: Value, heads: number, headDim: number, table = 0): Value {
     const chosen = table === 0 ? {} : { table }
     return this.add(x.cols, 'operand', { op: 'rope', path, x: x.id, heads, headDim, ...chosen })
@@ -71,7 +74,7 @@ export class GraphBuilder {
 
   /**
    * Causal attention within each packed sequence; q: [T, heads * headDim], k and v: [T, kvHeads * headDim]. With a
-   * window a token sees the last `window` keys, its own included.
+   * window, a token attends to the last `window` keys, including its own.
    */
   attention(
     path: string,
@@ -88,12 +91,12 @@ export class GraphBuilder {
     return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
   }
 
-  /** The same of the halves of x, the gate being the first. */
+  /** The same for a fused x whose first half is the gate. */
   gatedHalves(op: 'swiglu' | 'geglu', path: string, x: Value): Value {
     return this.add(x.cols / 2, 'operand', { op, path, gate: x.id, up: x.id })
   }
 
-  /** Columns of x in parts of these widths, in order; nothing else may read x. */
+  /** Splits the columns of x into parts of these widths, in order; x may not be used otherwise. */
   split(path: string, x: Value, widths: Readonly<Record<string, number>>): Value[] {
     let first = 0
     return Object.entries(widths).map(([name, cols]) => {
@@ -103,7 +106,7 @@ export class GraphBuilder {
     })
   }
 
-  /** The head; names the embedding's weight when the two are tied. */
+  /** The head; uses the embedding's weight if the two are tied. */
   lmHead(path: string, x: Value, vocabSize: number, tiedTo?: string): void {
     const weight = tiedTo ?? this.weight(`${path}.weight`, vocabSize, x.cols, 'matrix')
     this.nodes.push({ op: 'lm_head', path, segment: -1, x: x.id, weight })

@@ -1,7 +1,7 @@
 /**
- * The model graph: plain, JSON-printable data that says what to compute. Families in lib/models/ build it, the native
- * side validates it, derives the backward pass and plans the memory. It knows no adapter and no backend; adapters
- * attach to `linear` nodes by the node's path.
+ * The model graph: plain, JSON-serializable data that describes the computation. Model families in lib/models/ build
+ * it; the native side validates it, derives the backward pass, and plans the memory. It is independent of adapters and
+ * backends; adapters attach to `linear` nodes by path.
  */
 
 /** A stored tensor of the model, by its Hugging Face name. Vectors have rows = 1. */
@@ -9,18 +9,18 @@ export interface GraphWeight {
   name: string
   rows: number
   cols: number
-  /** `table` is the embedding (and a tied head); it and a `matrix` may be quantized; a `vector` stays f32. */
+  /** `table` is the embedding (and a tied head). A `table` or `matrix` may be quantized; a `vector` is always f32. */
   kind: 'matrix' | 'table' | 'vector'
 }
 
-/** Rows of a value: one per token, or one per row that the head looks at. */
+/** Rows of a value: one per token, or one per row that the head processes. */
 export type RowKind = 'tokens' | 'head'
 
 export interface GraphValue {
   id: number
   rows: RowKind
   cols: number
-  /** `residual` is f32 always; `operand` follows the plan's precision (f32 or bf16). */
+  /** `residual` is always f32; `operand` has the plan's precision (f32 or bf16). */
   type: 'residual' | 'operand'
 }
 
@@ -32,12 +32,12 @@ interface NodeBase {
 }
 
 export type GraphNode = NodeBase &
-  /** out = scale row; a scale that is absent is 1. */
+  /** out = scale row; default scale 1. */
   (
     | { op: 'embedding'; weight: string; scale?: number; out: number }
     /**
-     * out = x / rms(x) scale (weight + offset), over the row, or over each group of as many columns as the weight has; an
-     * offset that is absent is 0.
+     * out = x / rms(x) scale (weight + offset), over the whole row or over groups of columns as wide as the weight;
+     * default offset 0.
      */
     | {
         op: 'rms_norm'
@@ -50,11 +50,11 @@ export type GraphNode = NodeBase &
       }
     /** out = x W^T (+ bias) (+ residual) */
     | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }
-    /** out = x, of the residual stream, as an operand. */
+    /** out = x, converting the residual stream to an operand. */
     | { op: 'cast'; x: number; out: number }
     /** out = residual + x */
     | { op: 'add'; x: number; residual: number; out: number }
-    /** Rotates q and k by one of the graph's rotations, absent the first; positions restart at every sequence. */
+    /** Rotates q and k with one of the graph's rotations, by default the first; positions restart at every sequence. */
     | { op: 'rope'; x: number; heads: number; headDim: number; table?: number; out: number }
     | {
         op: 'attention'
@@ -66,56 +66,59 @@ export type GraphNode = NodeBase &
         headDim: number
         scale: number
         layer: number
-        /** A token sees this many keys at most, its own and those just before it; absent, all before it. */
+        /** Maximum number of keys a token attends to, including its own; absent: all preceding keys. */
         window?: number
         out: number
       }
-    /** out = silu(gate) up; where both are one value, the gate is its first half, and its second is multiplied. */
+    /** out = silu(gate) up. If both are the same value, its first half is the gate and its second half is up. */
     | { op: 'swiglu'; gate: number; up: number; out: number }
-    /** out = gelu(gate) up, by the approximation of GELU with tanh; halves as above. */
+    /** out = gelu(gate) up, using the tanh approximation of GELU; same convention for halves. */
     | { op: 'geglu'; gate: number; up: number; out: number }
-    /** out = columns of x from `first` on; every column of a value that is cut is in one cut. */
+    /** out = columns of x from `first` on; the slices of a value must cover each column exactly once. */
     | { op: 'slice'; x: number; first: number; out: number }
     /**
-     * Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head.
+     * Selects the rows with a label (training, evaluation) or the requested rows (generation) and multiplies by the
+     * head.
      */
     | { op: 'lm_head'; x: number; weight: string }
   )
 
 export interface Graph {
   family: string
-  /** Token ids lie in [0, vocabSize). */
+  /** Token ids are in [0, vocabSize). */
   vocabSize: number
-  /** Classes that the head of a classifier tells apart; absent where it predicts tokens. */
+  /** Number of classes of a classifier's head; absent for a language model. */
   labels?: number
   layers: number
   weights: GraphWeight[]
   values: GraphValue[]
   nodes: GraphNode[]
-  /** One for each kind of layer that rotates in its own way. */
+  /** One per kind of layer with its own rotation. */
   ropes: Rotary[]
 }
 
 /** Angles of a rotary embedding. */
 export interface Rotary {
-  /** Radians per position, one per pair of a head's dimensions; where they are fewer, the last dimensions stay. */
+  /**
+   * Radians per position, one per pair of a head's dimensions; if there are fewer, the last dimensions are not rotated.
+   */
   invFreq: number[]
   /** Multiplies cos and sin (1 except for scaled variants). */
   attentionFactor: number
-  /** Vectors grow by 1 + rate ln(1 + floor(position / every)). */
+  /** Vectors are scaled by 1 + rate ln(1 + floor(position / every)). */
   growth?: { rate: number; every: number }
-  /** Frequencies of sequences of more tokens than `above`, which is one number for the whole graph. */
+  /** Frequencies for sequences of more than `above` tokens, a threshold shared by the whole graph. */
   long?: { invFreq: number[]; above: number }
 }
 
 export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>
 
-/** The nodes of one operation, in order. */
+/** All nodes of one operation, in order. */
 export function nodesOf<Op extends GraphNode['op']>({ nodes }: Graph, op: Op): NodeOf<Op>[] {
   return nodes.filter((node): node is NodeOf<Op> => node.op === op)
 }
 
-/** Heads of the attention, which all layers share. */
+/** Attention heads, which are the same in all layers. */
 export function headsOf(graph: Graph): { heads: number; kvHeads: number; headDim: number } {
   const [{ heads, kvHeads, headDim }] = nodesOf(graph, 'attention') as [NodeOf<'attention'>]
   return { heads, kvHeads, headDim }

@@ -1,7 +1,7 @@
 /**
- * Folders appear whole or not at all: their files are written into a temporary folder beside the target, which is then
- * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor,
- * or the folder is replaced as a whole.
+ * Writes folders atomically: files go into a temporary folder next to the target, which is then renamed. If the target
+ * exists, the finished files are moved into it one by one, each replacing its predecessor, or the folder is replaced as
+ * a whole.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises'
@@ -12,15 +12,13 @@ import { syncFolder } from './atomic.js'
 import { moved, movedOver } from './move.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
 
-/**
- * Ends the name of a folder while another one takes its place; a process killed in between leaves it under that name.
- */
+/** Suffix of a folder while it is being replaced; a process killed during the replacement leaves it under that name. */
 export const REPLACED = '.lowrank-replaced'
 
 /**
- * @param write puts the files into the path it is given; an error it throws passes through unchanged and
- * nothing is left behind
- * @param options.replace put it in the place of a folder that exists, rather than its files into it
+ * Writes a folder.
+ * @param write writes the files to the given path; an error it throws is rethrown unchanged and nothing is left behind
+ * @param options.replace replace an existing folder instead of adding files to it
  * @throws WriteError when the file system refuses
  */
 export async function writeFolder(
@@ -51,7 +49,7 @@ export async function writeFolder(
   await syncFolder(dirname(place))
 }
 
-/** The temporary name tells nobody anything: the message has the name that the file was to have. */
+/** Replaces the temporary path in an error message with the intended path. */
 function inPlace(error: unknown, temporary: string, place: string): unknown {
   if (!(error instanceof WriteError) || typeof error.details.path !== 'string') return error
   const details = { ...error.details, path: error.details.path.replace(temporary, () => place) }
@@ -60,31 +58,31 @@ function inPlace(error: unknown, temporary: string, place: string): unknown {
 }
 
 /**
- * Creates a folder and those above it.
+ * Creates a folder and its parents.
  * @param mode permissions of the folder itself, if it is created
  */
 export async function makeFolder(path: string, mode?: number): Promise<void> {
   await attempt(path, () => makeFolders(resolve(path), mode))
 }
 
-/** Node's own way to make folders above tries forever in places such as /proc, where none can be made. */
+/** Node's recursive mkdir loops forever in places such as /proc, where no folder can be created. */
 async function makeFolders(path: string, mode?: number): Promise<void> {
   if (await exists(path)) return
   const above = dirname(path)
   if (above !== path) await makeFolders(above)
   await mkdir(path, { mode }).catch(async (cause) => {
-    // Another process may have been faster.
+    // Another process may have created it first.
     if (!(await exists(path))) throw cause
   })
 }
 
 /**
  * Checks that a folder can be written to or created; leaves nothing behind.
- * @throws WriteError when not
+ * @throws WriteError otherwise
  */
 export async function checkFolder(path: string): Promise<void> {
   let there = resolve(path)
-  // A drive that does not exist has nothing above it.
+  // A drive that does not exist has no parent.
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there)
   await attempt(path, async () => {
     const probe = join(there, temporaryName())
@@ -93,9 +91,7 @@ export async function checkFolder(path: string): Promise<void> {
   })
 }
 
-/**
- * A folder cannot be renamed over another one: at every moment one of the two is whole under a name that tells its own.
- */
+/** A folder cannot be renamed over another, so at every moment one of the two is complete under a recognizable name. */
 async function replaceFolder(from: string, to: string): Promise<void> {
   const earlier = to + REPLACED
   await discard(earlier)
@@ -110,19 +106,19 @@ async function replaceFolder(from: string, to: string): Promise<void> {
   await discard(earlier)
 }
 
-/** Removes a folder whose successor is in place. On Windows one in which somebody has a file open stays for now. */
+/** Removes a replaced folder. On Windows, a folder with open files remains for now. */
 async function discard(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true }).catch((error) => {
     if (!isInUse(error)) throw error
   })
 }
 
-/** Location of a folder: its path, or the path beside it if a process was killed while replacing the folder. */
+/** Actual location of a folder: its path, or the backup next to it if a process was killed while replacing it. */
 export function placeOf(path: string): string {
   return !existsSync(path) && existsSync(path + REPLACED) ? path + REPLACED : path
 }
 
-/** Puts folders back into their places that killed processes left beside them, and removes those that were replaced. */
+/** Restores folders whose replacement was interrupted, and removes leftover replaced ones. */
 export async function restoreReplaced(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     if (!name.endsWith(REPLACED)) continue
@@ -148,7 +144,7 @@ async function moveFiles(from: string, to: string): Promise<void> {
   await syncFolder(to)
 }
 
-/** Windows would replace a file by the folder. */
+/** Windows would replace a file with the folder. */
 async function movedWhereNothingIs(from: string, to: string): Promise<void> {
   if (existsSync(to)) throw Object.assign(new Error('a file is there'), { code: 'EEXIST' })
   await moved(from, to)
@@ -174,7 +170,7 @@ const REASONS: Record<string, string> = {
   ENOSPC: 'no space is left on the device; free some or choose another place',
 }
 
-/** True if what exists of a path ends in something that is no folder. */
+/** True if the existing part of a path ends in something other than a folder. */
 async function hasFileAbove(path: string): Promise<boolean> {
   let there = resolve(path)
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there)
@@ -186,7 +182,7 @@ async function attempt(path: string, action: () => Promise<unknown>): Promise<vo
     await action()
   } catch (cause) {
     const { code = 'unknown error' } = cause as NodeJS.ErrnoException
-    // To Windows a file in the path is a folder that does not exist.
+    // Windows reports a file in the path as a missing folder.
     const reason = code === 'ENOENT' && (await hasFileAbove(path)) ? 'ENOTDIR' : code
     throw new WriteError(
       `cannot write the folder ${path}: ${REASONS[reason] ?? (cause as Error).message}`,

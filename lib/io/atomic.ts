@@ -1,6 +1,6 @@
 /**
- * Files appear whole or not at all: the bytes go to a temporary file beside the target, are synced and renamed over
- * it. Whatever goes wrong, the temporary file is removed and what stood at the target stays as it was.
+ * Writes files atomically: the bytes go to a temporary file next to the target, are synced, and renamed over it. On any
+ * failure, the temporary file is removed and the target stays unchanged.
  */
 
 import { type FileHandle, open, unlink } from 'node:fs/promises'
@@ -12,7 +12,7 @@ import { finished, temporaryBeside } from './temporary.js'
 /** Appends bytes to the file being written. */
 export type Append = (bytes: Uint8Array) => Promise<void>
 
-/** The kernel and Node refuse writes of 2 GiB and more at once. */
+/** The kernel and Node reject single writes of 2 GiB and more. */
 const LARGEST_WRITE = 1 << 30
 
 const REASONS: Record<string, string> = {
@@ -27,13 +27,13 @@ const REASONS: Record<string, string> = {
   EISDIR: 'a folder stands in its place',
 }
 
-/** Permissions of a file that only its owner may read; the default leaves them to the umask. */
+/** Permissions of a file readable only by its owner; by default the umask applies. */
 export const PRIVATE = 0o600
 
 /**
- * Writes a file of `bytesNeeded` bytes by pieces, so that they need not be in memory together.
- * @param fill appends all the bytes in order; an error it throws itself passes through unchanged
- * @throws WriteError when the file system refuses; its details hold path, bytesNeeded and reason (an errno name).
+ * Writes a file of `bytesNeeded` bytes in chunks, so that they need not be in memory at once.
+ * @param fill appends all the bytes in order; an error it throws is rethrown unchanged
+ * @throws WriteError when the file system refuses; its details contain path, bytesNeeded, and reason (an errno name).
  */
 export async function writeFileByPieces(
   path: string,
@@ -65,7 +65,7 @@ export async function writeFileByPieces(
 }
 
 /**
- * Writes a small file at once.
+ * Writes a small file.
  * @throws WriteError as `writeFileByPieces` does.
  */
 export async function writeFileWhole(
@@ -85,7 +85,7 @@ async function appendAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Makes the rename itself durable where folders can be synced (not on Windows and some network file systems). */
+/** Makes the rename durable if folders can be synced (not on Windows and some network file systems). */
 export async function syncFolder(path: string): Promise<void> {
   try {
     const handle = await open(path, 'r')
@@ -95,7 +95,7 @@ export async function syncFolder(path: string): Promise<void> {
       await handle.close()
     }
   } catch {
-    // The file is complete and in place; only its survival of a power cut in this very moment is not promised.
+    // The file is complete and in place; only its durability across an immediate power loss is not guaranteed.
   }
 }
 

@@ -1,4 +1,4 @@
-/** Tells this start of the system from others; empty where the system does not say. */
+/** Identifies the current boot of the system; empty if unavailable. */
 import { readFileSync } from 'node:fs'
 
 let known: string | undefined

@@ -1,6 +1,6 @@
-/** Tidying up after work that has succeeded. */
+/** Cleanup after successful work. */
 
-/** Does it; a failure becomes a warning, since what it tidies up after is done all the same. */
+/** Runs a cleanup; a failure is only a warning, since the main work has succeeded. */
 export async function cleanUp(path: string, work: () => Promise<unknown>): Promise<void> {
   try {
     await work()

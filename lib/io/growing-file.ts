@@ -1,4 +1,4 @@
-/** A file that grows by appending. */
+/** An append-only file. */
 import { type FileHandle, open } from 'node:fs/promises'
 import { WriteError } from '../core/errors.js'
 import { cleanUp } from './cleanup.js'
@@ -17,7 +17,7 @@ export class GrowingFile {
     return new GrowingFile(path, await open(path, 'a'))
   }
 
-  /** @throws {WriteError} when the disk refuses */
+  /** @throws {WriteError} when the disk is full or refuses the write */
   async append(data: string | Uint8Array): Promise<void> {
     try {
       await this.#handle.appendFile(data)

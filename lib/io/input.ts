@@ -1,6 +1,6 @@
 /**
- * Opening and reading files that come from outside. Nothing in them is trusted: only regular files are opened,
- * reads are exact and bounded, and whatever text of theirs goes into a message is quoted and cut.
+ * Opens and reads external files, which are untrusted: only regular files are opened, reads are exact and bounded, and
+ * file contents in messages are quoted and truncated.
  */
 
 import { constants } from 'node:fs'
@@ -8,30 +8,30 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../core/errors.js'
 import { JsonScanner } from './json-scanner.js'
 
-/** The part of an open file that is used. Declared without Node's types, since programs may compile without them. */
+/** The operations used on an open file. Declared without Node's types, since programs may compile without them. */
 export interface OpenFile {
   read(target: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
   close(): Promise<void>
 }
 
-/** A file opened for reading, with its size at that moment in bytes. */
+/** A file opened for reading, with its size in bytes at that time. */
 export interface InputFile {
   handle: OpenFile
   path: string
   size: number
 }
 
-/** The kernel and Node refuse reads of 2 GiB and more at once. */
+/** The kernel and Node reject single reads of 2 GiB and more. */
 const LARGEST_READ = 1 << 30
 
 /**
- * Opens a regular file, hands it to `use` and closes it again.
- * @throws FileFormatError when it is missing, unreadable or not a regular file.
+ * Opens a regular file, passes it to `use`, and closes it.
+ * @throws FileFormatError when it is missing, unreadable, or not a regular file.
  */
 export async function withInputFile<T>(path: string, use: (file: InputFile) => Promise<T>): Promise<T> {
   let handle: FileHandle
   try {
-    // Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
+    // Without O_NONBLOCK, opening a named pipe would block until a writer appears.
     handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
   } catch (cause) {
     throw unreadable(path, cause)
@@ -62,8 +62,8 @@ function unreadable(path: string, cause: unknown): FileFormatError {
 }
 
 /**
- * Fills `target` from `position` on.
- * @throws FileFormatError when the file ends before that (it was cut while being read).
+ * Fills `target`, starting at `position` in the file.
+ * @throws FileFormatError when the file ends too early (it was truncated while being read).
  */
 export async function readInto(file: InputFile, target: Uint8Array, position: number): Promise<void> {
   let done = 0
@@ -81,9 +81,9 @@ export async function readInto(file: InputFile, target: Uint8Array, position: nu
 }
 
 /**
- * All bytes of a small file.
- * @param limit the most bytes it may have
- * @throws FileFormatError when it is larger than that.
+ * Reads all bytes of a small file.
+ * @param limit maximum size in bytes
+ * @throws FileFormatError when the file is larger.
  */
 export async function readBytes(path: string, limit: number): Promise<Uint8Array> {
   return withInputFile(path, async (file) => {
@@ -101,9 +101,9 @@ export async function readBytes(path: string, limit: number): Promise<Uint8Array
 }
 
 /**
- * The whole text of a small UTF-8 file.
- * @param limit the most bytes it may have
- * @throws FileFormatError when it is larger than that or not UTF-8.
+ * Reads the whole text of a small UTF-8 file.
+ * @param limit maximum size in bytes
+ * @throws FileFormatError when the file is larger, or not UTF-8.
  */
 export async function readText(path: string, limit: number): Promise<string> {
   const bytes = await readBytes(path, limit)
@@ -115,8 +115,8 @@ export async function readText(path: string, limit: number): Promise<string> {
 }
 
 /**
- * The JSON object in a small file such as config.json.
- * @param limit the most bytes it may have
+ * Reads the JSON object in a small file such as config.json.
+ * @param limit maximum size in bytes
  * @throws FileFormatError when it is not JSON, or JSON but not an object.
  */
 export async function readJsonObject(path: string, limit: number): Promise<Record<string, unknown>> {
@@ -128,12 +128,12 @@ export async function readJsonObject(path: string, limit: number): Promise<Recor
   return value as Record<string, unknown>
 }
 
-/** No file of a model nests deeper; code that walks what was parsed may recurse. */
+/** Deeper than any real model file; bounds the recursion of code that walks the parsed value. */
 const DEEPEST_JSON = 128
 
 /**
- * Parses JSON from outside. Messages give the place of a mistake and none of the text: it may be of a file that is no
- * JSON at all and that its owner shows to nobody.
+ * Parses untrusted JSON. Messages give only the position of an error, not the text, since the file may be something
+ * private that is not JSON at all.
  * @throws FileFormatError when it is not JSON, or nested too deeply
  */
 export function parseJson(text: string, where: string): unknown {
@@ -154,7 +154,7 @@ export function parseJson(text: string, where: string): unknown {
   }
 }
 
-/** Position at which the text first nests too deeply, or -1. */
+/** Position at which the nesting first becomes too deep, or -1. */
 function tooDeep(text: string): number {
   let depth = 0
   let quoted = false
@@ -177,7 +177,7 @@ function placeIn(text: string, position: number): string {
   return `line ${line}, column ${position - before.lastIndexOf('\n')}`
 }
 
-/** The product of two sizes, or undefined when it is no longer exact (2^53 and more). */
+/** The product of two sizes, or undefined if it is not exact (above 2^53 - 1). */
 export function safeProduct(a: number, b: number): number | undefined {
   const product = a * b
   return Number.isSafeInteger(product) ? product : undefined

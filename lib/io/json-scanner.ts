@@ -1,7 +1,7 @@
 /**
- * A strict pull parser for the JSON of hostile headers. `JSON.parse` keeps the last of two equal keys, turns large
- * integers into rounded ones and builds everything before a limit can be checked; this one leaves all three to its
- * caller, who reads the document member by member.
+ * A strict pull parser for the JSON in untrusted headers. `JSON.parse` keeps the last of duplicate keys, rounds large
+ * integers, and builds everything before a limit can be checked; this parser lets the caller handle all three while
+ * reading the document member by member.
  */
 
 const INTEGER = /(?:0|[1-9][0-9]*)(?![0-9.eE])/y
@@ -11,7 +11,7 @@ const LITERAL = /true|false|null/y
 const NEEDS_CARE = /[\\\u0000-\u001f]/
 const LONE_SURROGATE = /\p{Surrogate}/u
 
-/** True if a character is a blank, a tab, or the end of a line; headers rarely have any. */
+/** True for a space, a tab, or a line break; headers rarely have any. */
 const isWhiteSpace = (code: number) => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
 /** A syntax error, with its position. */
@@ -26,12 +26,12 @@ export class JsonScanner {
     throw new JsonSyntaxError(`${message} at character ${this.position}`)
   }
 
-  /** Reads an object; `member` is called after each key and must consume the value. Equal keys are an error. */
+  /** Reads an object; `member` is called after each key and must consume the value. Duplicate keys are an error. */
   object(member: (key: string) => void): void {
     for (const key of this.members()) member(key)
   }
 
-  /** The keys of an object as it is read; each time the value must be consumed before the next is asked for. */
+  /** Yields the keys of an object; each value must be consumed before the next key is requested. */
   *members(): Generator<string, void, void> {
     const seen = new Set<string>()
     for (const _ of this.sequence('{', '}')) {
@@ -74,7 +74,7 @@ export class JsonScanner {
     return value
   }
 
-  /** An integer from 0 to 2^53 - 1, written without sign, fraction or exponent. */
+  /** An integer from 0 to 2^53 - 1, written without sign, fraction, or exponent. */
   size(): number {
     const digits = this.match(INTEGER) ?? this.fail('expected a non-negative integer')
     const value = Number(digits)
@@ -82,7 +82,7 @@ export class JsonScanner {
     return value
   }
 
-  /** Passes over any value nested at most `depth` deep. */
+  /** Skips any value nested at most `depth` deep. */
   skip(depth: number): void {
     this.skipWhiteSpace()
     const next = this.text[this.position]
@@ -94,7 +94,7 @@ export class JsonScanner {
       this.fail('expected a value')
   }
 
-  /** The position where the text stops being one JSON value; undefined where it is one. */
+  /** The position at which the text stops being a single JSON value; undefined if it is valid. */
   firstMistake(depth: number): number | undefined {
     try {
       this.skip(depth)
@@ -106,7 +106,7 @@ export class JsonScanner {
     }
   }
 
-  /** Nothing but white space may follow. */
+  /** Requires that only white space follows. */
   end(): void {
     this.skipWhiteSpace()
     if (this.position !== this.text.length) this.fail('unexpected text after the end')

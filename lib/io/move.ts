@@ -1,6 +1,6 @@
 /**
- * Moves over files that somebody has open or mapped, and removals of such. Windows refuses both: a move is tried again
- * for about a second, and then the file that is in use gives up its name, which Windows allows.
+ * Moves and removes files that may be open or memory-mapped, which Windows forbids: a move is retried for about a
+ * second; then the file in use is renamed away, which Windows allows.
  */
 import { rename, rm, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -11,13 +11,13 @@ import { temporaryName } from './temporary.js'
 const FIRST_WAIT_MS = 10
 const LAST_WAIT_MS = 640
 
-/** For tests: another system, and how it moves. */
+/** For tests: another platform, and a replacement for `rename`. */
 export interface MoveOn {
   platform?: NodeJS.Platform
   move?: typeof rename
 }
 
-/** Moves a file or folder to a name that nobody has, or a file over another one that nobody uses. */
+/** Moves a file or folder to an unused name, or a file over another one that is not in use. */
 export async function moved(
   from: string,
   to: string,
@@ -33,7 +33,7 @@ export async function moved(
   }
 }
 
-/** Moves a file over another one, whoever uses that. */
+/** Moves a file over another one, even if that is in use. */
 export async function movedOver(from: string, to: string, on: MoveOn = {}): Promise<void> {
   const { platform, move = rename } = on
   try {
@@ -52,7 +52,7 @@ export async function movedOver(from: string, to: string, on: MoveOn = {}): Prom
   }
 }
 
-/** Removes a file, if there is one, whoever uses it. */
+/** Removes a file if it exists, even if it is in use. */
 export async function removed(path: string, { platform, move = rename }: MoveOn = {}): Promise<void> {
   try {
     await rm(path, { force: true })
@@ -62,7 +62,7 @@ export async function removed(path: string, { platform, move = rename }: MoveOn 
   }
 }
 
-/** Whoever has the file open goes on with it; it is removed when this process is gone, if not before. */
+/** Renames a file away while others keep it open; it is removed once this process has ended, if not before. */
 async function setAside(path: string, move: typeof rename): Promise<string> {
   const aside = join(dirname(path), temporaryName())
   await move(path, aside)

@@ -1,4 +1,4 @@
-/** Weights as Python pickles: recognized by name and refused. */
+/** Recognizes Python pickles by name and rejects them. */
 import { UnsupportedError } from '../core/errors.js'
 
 /** True if a file is a pickle, by its name. */
@@ -6,7 +6,7 @@ export function isPickle(name: string): boolean {
   return /\.(bin|pt|pth|ckpt|pkl)$/i.test(name)
 }
 
-/** @param path a path, or what else says where it is */
+/** @param path a path, or another description of the location */
 export function pickleRefused(path: string): UnsupportedError {
   return new UnsupportedError(
     `${path} is a pickle, which can run code when it is read, and is never opened; ` +

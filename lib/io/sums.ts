@@ -1,6 +1,6 @@
 /**
- * SHA256SUMS: the hashes of all files of a folder in the format of sha256sum, so that `sha256sum -c SHA256SUMS` checks it
- * too. It is written last, so a folder that has it is complete.
+ * SHA256SUMS: the hashes of all files in a folder, in the format of sha256sum, so that `sha256sum -c SHA256SUMS` can
+ * verify it. It is written last, so its presence means the folder is complete.
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -14,11 +14,11 @@ import { fileInside } from './inside.js'
 export const SUMS = 'SHA256SUMS'
 
 const SIZE_LIMIT = 1 << 20
-/** Bytes that are hashed before the event loop gets its turn. */
+/** Bytes hashed before yielding to the event loop. */
 const PIECE = 1 << 20
 const LINE = /^([0-9a-f]{64}) [ *]([\w-][\w.-]*(?:\/[\w-][\w.-]*)*)$/
 
-/** Hashes every file of a folder, and of folders in it, and writes SHA256SUMS beside them. */
+/** Hashes every file in a folder and its subfolders, and writes SHA256SUMS. */
 export async function writeSums(folder: string): Promise<void> {
   const names = (await filesIn(folder)).filter((name) => name !== SUMS).sort()
   let text = ''
@@ -26,14 +26,14 @@ export async function writeSums(folder: string): Promise<void> {
   await writeFileWhole(join(folder, SUMS), text)
 }
 
-/** Folders found whole by this process, with the size and time of each file then. */
+/** Folders verified by this process, with the size and modification time of each file at that time. */
 const found = new Map<string, string>()
 
 /**
- * Checks a folder against its SHA256SUMS. A folder that this process found whole is hashed again only when the size or
- * time of a file has changed.
- * @param required names that it must list
- * @returns the damage in words; undefined when every file is as it was written
+ * Verifies a folder against its SHA256SUMS. A folder already verified by this process is hashed again only if the size
+ * or time of a file has changed.
+ * @param required names that must be listed
+ * @returns a description of the damage; undefined if every file is intact
  */
 export async function damageIn(folder: string, required: readonly string[]): Promise<string | undefined> {
   try {
@@ -69,7 +69,7 @@ async function stateOf(folder: string, names: readonly string[]): Promise<string
   return (await Promise.all(parts)).join('\n')
 }
 
-/** Names of the files, those in folders with a slash. */
+/** Names of all files; those in subfolders contain a slash. */
 async function filesIn(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true })
   const names = entries.map(async (entry) =>

@@ -1,6 +1,6 @@
 /**
- * Names under which files and folders are written before they are renamed. A name says which process writes, so that
- * what a killed one has left can be told from what another one is writing.
+ * Temporary names for files and folders that are renamed when finished. A name identifies the writing process, so that
+ * leftovers of a killed process can be distinguished from files still being written.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync, rmSync } from 'node:fs'
@@ -8,49 +8,49 @@ import { lstat, readdir, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 
-/** Files that this thread is writing. */
+/** Files being written by this thread. */
 const unfinished = new Set<string>()
 
-/** `.lowrank-<process>-<where that number counts>-<random>.tmp` */
+/** `.lowrank-<process id>-<scope of the process id>-<random>.tmp` */
 const NAME = /^\.lowrank-(\d+)-([0-9a-f]{12})-[0-9a-f]{16}\.tmp$/
 
-/** The engine's files, `.paged-<process>-<number>`, which have a name only while they are made. */
+/** The engine's files, `.paged-<process>-<number>`, which have a name only while they are being created. */
 const PAGED = /^\.paged-(\d+)-\d+$/
 
-/** After so long without a change nobody writes it, wherever that may have been. */
+/** Files unchanged for this long count as abandoned, whichever machine was writing them. */
 const ABANDONED_MS = 24 * 3600 * 1000
 
 const MAKING_MS = 10 * 60 * 1000
 
-/** A name that nobody else takes. */
+/** A unique name. */
 export function temporaryName(): string {
   return `.lowrank-${process.pid}-${numbering()}-${randomBytes(8).toString('hex')}.tmp`
 }
 
-/** A name beside a target that nobody else takes, for what is written there before it is renamed. */
+/** A unique name next to a target, for writing before renaming. */
 export function temporaryBeside(path: string): string {
   const name = join(dirname(path), temporaryName())
   unfinished.add(name)
   return name
 }
 
-/** Says that nothing has the temporary name any more. */
+/** Records that the temporary name is no longer in use. */
 export function finished(temporary: string): void {
   unfinished.delete(temporary)
 }
 
-/** For a process that is about to end without waiting for what it writes. */
+/** For a process about to exit without waiting for its writes. */
 export function removeUnfinished(): void {
   for (const path of unfinished) {
     try {
       rmSync(path, { recursive: true, force: true, maxRetries: 3 })
     } catch {
-      // It is the end of the process in any case.
+      // The process is ending anyway.
     }
   }
 }
 
-/** Removes what processes that are gone have left half written in a folder. What cannot be removed stays. */
+/** Removes incomplete files left in a folder by dead processes, as far as possible. */
 export async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const path = join(folder, name)
@@ -65,12 +65,12 @@ async function isLeftover(path: string, name: string): Promise<boolean> {
   if (pid === undefined || unfinished.has(path)) return false
   const changed = await lastChange(path).catch(() => Date.now())
   if (where !== numbering()) return Date.now() - changed > ABANDONED_MS
-  // Another process may have had this one's number; other threads of this one may be writing.
+  // The process id may have been reused, and other threads of this process may be writing.
   if (Number(pid) === process.pid) return changed < Date.now() - process.uptime() * 1000
   return !isRunning(Number(pid))
 }
 
-/** Whoever makes such a file has done so after ten minutes, whatever process has its number now. */
+/** Creating such a file takes less than ten minutes, whichever process has its id now. */
 async function isLeftoverOfEngine(path: string, pid: number): Promise<boolean> {
   const changed = await lastChange(path).catch(() => Date.now())
   return Date.now() - changed > MAKING_MS || (pid !== process.pid && !isRunning(pid))
@@ -85,7 +85,7 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/** Time of the last write within, ms. */
+/** Time of the last write inside, in ms. */
 async function lastChange(path: string): Promise<number> {
   const stats = await lstat(path)
   if (!stats.isDirectory()) return stats.mtimeMs
@@ -96,8 +96,8 @@ async function lastChange(path: string): Promise<number> {
 let known: string | undefined
 
 /**
- * Identifies the scope in which a process id is unique: a boot of the system, and a container.
- * Folders are shared among those.
+ * Identifies the scope in which process ids are unique, a boot of the system and a container, since folders may be
+ * shared between these.
  */
 function numbering(): string {
   const attempt = (read: () => string) => {
