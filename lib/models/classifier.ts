@@ -1,14 +1,14 @@
 /**
- * Classifiers, as transformers' `…ForSequenceClassification`: in place of the head that predicts tokens, one that gives
- * every class a score, from the last token of a text. It is no part of the base, but of the adapter that trains it.
+ * Classifiers, like transformers' `…ForSequenceClassification`: instead of predicting tokens, the head scores every
+ * class from the last token of a text. The head is part not of the base but of the adapter that trains it.
  */
 import { ConfigError } from '../core/errors.js'
 import { type Graph, nodesOf } from '../graph/graph.js'
 
-/** Module of the scores, in PEFT's files too. */
+/** Module of the scores, also in PEFT's files. */
 const SCORE = 'score'
 
-/** The graph with a head for classes. @param labels number of classes */
+/** The graph with a classification head. @param labels number of classes */
 export function classifierGraph(graph: Graph, labels: number): Graph {
   const [head] = nodesOf(graph, 'lm_head')
   const last = graph.nodes.find((node) => 'out' in node && node.out === head?.x)
@@ -20,7 +20,7 @@ export function classifierGraph(graph: Graph, labels: number): Graph {
     )
   const weight = `${SCORE}.weight`
   const tied = nodesOf(graph, 'embedding').some((node) => node.weight === head.weight)
-  // The scale of token logits is not part of the norm.
+  // Drops the scale of token logits, which is not part of the norm.
   const { scale: _, ...norm } = last as typeof last & { scale?: number }
   return {
     ...graph,
@@ -35,7 +35,7 @@ export function classifierGraph(graph: Graph, labels: number): Graph {
   }
 }
 
-/** Standard deviation of a head's start values. */
+/** Standard deviation of a head's initial values. */
 export function headDeviation(config: Readonly<Record<string, unknown>>): number {
   const { initializer_range: range } = config
   return typeof range === 'number' && range > 0 ? range : 0.02

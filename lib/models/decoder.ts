@@ -1,7 +1,7 @@
 /**
- * The decoder that most families share: blocks of grouped-query attention with rotary embedding and an MLP with a gated
- * unit, each with a norm before it, after it, or both; the head may be tied to the embedding. A family's own file says
- * where its config differs, and which layers see a window.
+ * The decoder shared by most families: blocks of grouped-query attention with rotary embedding and a gated MLP, each
+ * with a norm before it, after it, or both; the head may be tied to the embedding. A family's own file describes how
+ * its config differs, and which layers have a window.
  */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -11,7 +11,7 @@ import type { Graph, Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
 import { type RopeVariant, ropeOfLayers, rotaryFrequencies } from './rope.js'
 
-/** The numbers that shape the graph. */
+/** The parameters that determine the graph. */
 export interface Decoder {
   family: string
   vocabSize: number
@@ -22,76 +22,76 @@ export interface Decoder {
   kvHeads: number
   headDim: number
   rmsNormEps: number
-  /** True if the linears have biases: query, key, and value; the output of attention; the MLP. */
+  /** Which linear layers have biases: query, key, and value; the attention output; the MLP. */
   bias: { qkv: boolean; output: boolean; mlp: boolean }
-  /** Columns of queries and keys that are normalized together before they are rotated; undefined for no norm. */
+  /** What queries and keys are normalized over before rotation: each head, or the whole row; undefined for no norm. */
   queryKeyNorm: 'head' | 'row' | undefined
-  /** Norms before a block's attention and MLP, or after them, before they join the residual stream. */
+  /** Norms before attention and MLP, or after them, before they are added to the residual stream. */
   norms: 'before' | 'after' | 'both'
-  /** Number that is added to the weights of all norms. */
+  /** Value added to the weights of all norms. */
   normOffset: 0 | 1
   gatedUnit: 'swiglu' | 'geglu'
   tied: boolean
   ropes: Rotary[]
-  /** Keys that a token of each layer sees, its own included; undefined for all before it. */
+  /** Number of keys a token attends to in each layer, including its own; undefined for all preceding keys. */
   windows: (number | undefined)[]
-  /** For each layer the number of the rotation of its queries and keys; undefined for none. */
+  /** Index of the rotation of queries and keys in each layer; undefined for none. */
   rotations: (number | undefined)[]
-  /** Number of the rotation of all queries, where that is not the keys'. */
+  /** Index of the rotation of all queries, if different from the keys'. */
   queryRotation: number | undefined
-  /** True if one linear makes queries, keys, and values, and one gate and up. */
+  /** True if one linear layer computes queries, keys, and values, and another gate and up. */
   fused: boolean
   multipliers: Multipliers
 }
 
-/** Constants that multiply parts of the model. */
+/** Constant multipliers in parts of the model. */
 export interface Multipliers {
-  /** Rows of the embedding. */
+  /** For rows of the embedding. */
   embedding: number
-  /** Outputs of attention and MLP before they join the residual stream. */
+  /** For outputs of attention and MLP before they are added to the residual stream. */
   residual: number
-  /** Scores of attention. */
+  /** For attention scores. */
   attention: number
   logits: number
 }
 
 const ACTIVATIONS = { silu: 'swiglu', gelu_pytorch_tanh: 'geglu' } as const
 
-/** Properties of a family; the rest is read from the config. */
+/** Properties of a family; everything else is read from the config. */
 export interface DecoderTraits {
   /** Default of `max_position_embeddings`. */
   positions: number
   bias(read: FieldReader): Decoder['bias']
-  /** Norm of queries and keys, by head or by whole row; none by default. */
+  /** Norm of queries and keys, per head or per row; default none. */
   queryKeyNorm?: 'head' | 'row'
   /** Default `before`. */
   norms?: Decoder['norms']
   /** Default 0. */
   normOffset?: 1
-  /** Key and value of the activation. Default `hidden_act` and `silu`. */
+  /** Config key and value of the activation. Default `hidden_act` and `silu`. */
   activation?: { key: string; value: keyof typeof ACTIVATIONS }
   windows(read: FieldReader, layers: number): Decoder['windows']
-  /** True for each layer that rotates queries and keys; all by default. */
+  /** True for each layer that rotates queries and keys; default all. */
   rotated?(read: FieldReader, layers: number): boolean[]
-  /** Bases of the rotary frequencies of layers without and with a window, if the two rotate in their own ways. */
+  /** Bases of the rotary frequencies for layers without and with a window, if they differ. */
   thetas?(read: FieldReader): { full: number; windowed: number }
-  /** Rotary embeddings other than those of most families. */
+  /** Rotary embedding variant; default: that of most families. */
   rope?: RopeVariant
-  /** Growth of queries with their position, if there is any. */
+  /** Growth of queries with position, if any. */
   queryGrowth?(config: Record<string, unknown>): Rotary['growth']
   fused?: true
-  /** Keys of dropouts that the family has beside that of attention. */
+  /** Additional dropout keys of the family, besides that of attention. */
   dropouts?: readonly string[]
-  /** All 1 by default, but that of the scores, which is 1 / sqrt(head_dim). */
+  /** Default: all 1, except that of the scores, which is 1 / sqrt(head_dim). */
   multipliers?(read: FieldReader): Multipliers
 }
 
-/** Biases where `attention_bias` and `mlp_bias` ask for them. */
+/** Biases controlled by `attention_bias` and `mlp_bias`. */
 export function biasesByFlag(read: FieldReader): Decoder['bias'] {
   return { ...attentionBiases(read), mlp: read.flag('mlp_bias', false) }
 }
 
-/** Biases of attention where `attention_bias` asks for them. */
+/** Attention biases controlled by `attention_bias`. */
 export function attentionBiases(read: FieldReader): Decoder['bias'] {
   const attention = read.flag('attention_bias', false)
   return { qkv: attention, output: attention, mlp: false }
@@ -99,8 +99,8 @@ export function attentionBiases(read: FieldReader): Decoder['bias'] {
 
 /**
  * Reads a Hugging Face config, in the older or the newer spelling of transformers.
- * @param ropeFactors divisors of the rotary frequencies, as GGUF files store them; they come on top of `rope_scaling`
- * @throws {UnsupportedError} for a variant whose maths is not here, such as another activation
+ * @param ropeFactors divisors of the rotary frequencies from a GGUF file, applied in addition to `rope_scaling`
+ * @throws {UnsupportedError} for an unsupported variant, such as another activation
  */
 export function readDecoder(
   config: Record<string, unknown>,
@@ -165,7 +165,7 @@ export function readDecoder(
   }
 }
 
-/** The rotations of a model, and the one of each layer. */
+/** The rotations of a model, and the index used by each layer. */
 function rotary(
   config: Record<string, unknown>,
   headDim: number,
@@ -193,7 +193,7 @@ function rotary(
   }
 }
 
-/** @throws {UnsupportedError} for a dropout of the model itself, which no kernel has */
+/** @throws {UnsupportedError} for dropout within the model itself, which no kernel supports */
 function refuseDropout(config: Record<string, unknown>, key: string): void {
   if ((config[key] ?? 0) === 0) return
   throw new UnsupportedError(`config.json: ${key} is ${quote(config[key])}; only 0 is supported.`, {
@@ -202,7 +202,7 @@ function refuseDropout(config: Record<string, unknown>, key: string): void {
   })
 }
 
-/** By one linear or by three. */
+/** Uses one fused linear layer or three. */
 function queriesKeysValues(
   g: GraphBuilder,
   c: Decoder,
@@ -220,7 +220,7 @@ function queriesKeysValues(
   return g.split(`${at}.self_attn`, whole, widths) as [Value, Value, Value]
 }
 
-/** By one linear or by two. */
+/** Uses one fused linear layer or two. */
 function gatedUnit(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
   const options = { bias: c.bias.mlp }
   const act = `${at}.mlp.act`
@@ -236,8 +236,8 @@ function gatedUnit(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
 }
 
 /**
- * The graph of one forward pass. The residual stream is divided by the multiplier of what joins it, so that nothing needs
- * to be multiplied on the way: norms give the same where their epsilon is divided too.
+ * The graph of one forward pass. Instead of multiplying everything added to the residual stream, the whole stream is
+ * divided by the residual multiplier; norms give the same result if their epsilon is divided, too.
  */
 export function decoderGraph(c: Decoder): Graph {
   const g = new GraphBuilder()
@@ -248,7 +248,7 @@ export function decoderGraph(c: Decoder): Graph {
   /** The input of attention or MLP, from the residual stream. */
   const enter = (at: string, part: string, normPath: string, x: Value) =>
     c.norms === 'after' ? g.cast(`${at}.${part}_input`, x) : norm(`${at}.${normPath}`, x)
-  /** The last linear of attention or MLP, and its place in the residual stream. */
+  /** The last linear layer of attention or MLP, added to the residual stream. */
   const leave = (at: string, part: string, normPath: string, linear: string, x: Value, residual: Value) => {
     const bias = part === 'mlp' ? c.bias.mlp : c.bias.output
     if (c.norms === 'before') return g.linear(`${at}.${linear}`, x, c.hiddenSize, { bias, residual })

@@ -1,25 +1,25 @@
-/** Reads numbers, flags and names out of a config.json that came from outside, with one clear error per bad field. */
+/** Reads typed fields from an untrusted config.json, with one clear error per invalid field. */
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { LARGEST_SIZES } from '../formats/model-limits.js'
 
-/** A reader over one config; `null` and absent fields take the fallback. */
+/** A reader over one config; `null` and absent fields use the fallback. */
 export interface FieldReader {
-  /** A positive integer, within the limit that the key has in LARGEST_SIZES, else below 2^31. */
+  /** A positive integer, within the key's limit in LARGEST_SIZES if there is one, else below 2^31. */
   size(key: string, fallback?: number): number
-  /** The same, where `null` means that there is none; an absent field takes the fallback. */
+  /** Like `size`, but `null` means none; an absent field uses the fallback. */
   optionalSize(key: string, fallback?: number): number | undefined
-  /** A whole number from 0. */
+  /** A nonnegative integer. */
   count(key: string, fallback?: number): number
   /** A finite number above zero. */
   number(key: string, fallback?: number): number
-  /** The same, or undefined where it is absent, `null` or zero. */
+  /** Like `number`, but undefined if absent, `null`, or zero. */
   optionalNumber(key: string): number | undefined
   flag(key: string, fallback: boolean): boolean
   text(key: string, fallback: string): string
-  /** A list of strings, or undefined where there is none. */
+  /** A list of strings; undefined if absent. */
   texts(key: string): string[] | undefined
-  /** A list of finite numbers, or undefined where there is none. */
+  /** A list of finite numbers; undefined if absent. */
   numbers(key: string): number[] | undefined
 }
 
@@ -30,7 +30,7 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
     throw new FileFormatError(`${where}: ${key} is ${shown}, expected ${expected}.`, { key, value })
   }
   const pick = (key: string, fallback: unknown): unknown => config[key] ?? fallback
-  // 2^31 - 1 bounds every dimension, so products of two stay exact in a double.
+  // Every dimension must fit a signed 32-bit integer.
   const whole = (value: unknown, least: number, most = 2 ** 31 - 1): value is number =>
     typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
   const size = (key: string, fallback?: number): number => {

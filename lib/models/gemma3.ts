@@ -1,7 +1,7 @@
 /**
- * Gemma 3, text (and FunctionGemma): norms with a gain of 1 + weight before and after attention and MLP, a GELU gated
- * unit, an embedding times the root of its width, and a window in five of six layers, which have a rotary base of their
- * own.
+ * Gemma 3, text (and FunctionGemma): norms with gain 1 + weight before and after attention and MLP, a gated unit with
+ * GELU, an embedding scaled by the square root of its width, and a window in five of six layers, which use a separate
+ * rotary base.
  */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -32,7 +32,7 @@ const traits: DecoderTraits = {
   }),
 }
 
-/** Defaults of transformers for keys that the config lacks; nested text configs leave much to them. */
+/** transformers' defaults for missing keys; nested text configs rely on many of them. */
 const DEFAULTS = {
   vocab_size: 262208,
   hidden_size: 2304,

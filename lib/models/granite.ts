@@ -1,4 +1,4 @@
-/** Granite 3, dense: the plain decoder with multipliers of its embedding, residual stream, attention, and logits. */
+/** Granite 3, dense: the plain decoder with multipliers for embedding, residual stream, attention, and logits. */
 import type { Graph } from '../graph/graph.js'
 import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'
@@ -7,7 +7,7 @@ const traits: DecoderTraits = {
   positions: 2048,
   bias: biasesByFlag,
   windows: (_read, layers) => everyLayer(layers, undefined),
-  // The scores of attention are not divided by sqrt(head_dim), whatever its multiplier is.
+  // The attention multiplier replaces 1 / sqrt(head_dim).
   multipliers: (read) => ({
     embedding: read.number('embedding_multiplier', 1),
     residual: read.number('residual_multiplier', 1),

@@ -1,4 +1,4 @@
-/** The model families, by `model_type`. A new family is one file beside this one and a line here. */
+/** The model families, by `model_type`. To add a family, add a file next to this one and an entry here. */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
@@ -31,9 +31,9 @@ const families = new Map<string, GraphOf>([
 ])
 
 /**
- * The graph of a model from its Hugging Face-style config.
- * @param ropeFactors divisors of the rotary frequencies from a GGUF file, when it has them
- * @throws {UnsupportedError} for an unknown `model_type`, naming those that are known
+ * The graph of a model, given its Hugging Face config.
+ * @param ropeFactors divisors of the rotary frequencies from a GGUF file, if it has them
+ * @throws {UnsupportedError} for an unknown `model_type`, listing the known ones
  */
 export function graphOf(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
   const type = config.model_type

@@ -1,4 +1,4 @@
-/** Llama 2 and 3.x, SmolLM2, TinyLlama: the plain decoder, with biases where the config asks for them. */
+/** Llama 2 and 3.x, SmolLM2, TinyLlama: the plain decoder, with biases if the config enables them. */
 import type { Graph } from '../graph/graph.js'
 import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'

@@ -1,4 +1,4 @@
-/** Ministral 3: Mistral's decoder, whose queries grow with their position beyond the original context. */
+/** Ministral 3: Mistral's decoder, with queries that grow with position beyond the original context. */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph, Rotary } from '../graph/graph.js'
@@ -14,7 +14,7 @@ const traits: DecoderTraits = {
   queryGrowth,
 }
 
-/** Queries at position p are multiplied by 1 + beta ln(1 + floor(p / original)), keys are not. */
+/** Queries, but not keys, at position p are multiplied by 1 + beta ln(1 + floor(p / original)). */
 function queryGrowth(config: Record<string, unknown>): Rotary['growth'] {
   const { scaling } = ropeParameters(config)
   const { llama_4_scaling_beta: beta } = scaling
@@ -28,7 +28,7 @@ function queryGrowth(config: Record<string, unknown>): Rotary['growth'] {
   return { rate: beta, every }
 }
 
-/** Defaults of transformers for keys that the config lacks. */
+/** transformers' defaults for missing keys. */
 const DEFAULTS = {
   vocab_size: 131072,
   hidden_size: 4096,

@@ -1,4 +1,4 @@
-/** Mistral: the plain decoder, all of whose layers see a window of `sliding_window` keys. */
+/** Mistral: the plain decoder with a window of `sliding_window` keys in every layer. */
 import type { Graph } from '../graph/graph.js'
 import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'
@@ -6,7 +6,7 @@ import { everyLayer } from './windows.js'
 const traits: DecoderTraits = {
   positions: 131072,
   bias: biasesByFlag,
-  // Absent means 4096, as transformers has it; null means none.
+  // An absent key means 4096, as in transformers; null means no window.
   windows: (read, layers) => everyLayer(layers, read.optionalSize('sliding_window', 4096)),
 }
 

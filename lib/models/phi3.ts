@@ -1,6 +1,6 @@
 /**
- * Phi-3 and Phi-4-mini: the plain decoder with one linear for queries, keys, and values and one for gate and up, the
- * first part of each head rotated, and other frequencies for long texts (LongRoPE).
+ * Phi-3 and Phi-4-mini: the plain decoder with one linear layer for queries, keys, and values and one for gate and up,
+ * partially rotated heads, and separate frequencies for long texts (LongRoPE).
  */
 import type { Graph } from '../graph/graph.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
@@ -15,7 +15,7 @@ const traits: DecoderTraits = {
   dropouts: ['resid_pdrop', 'embd_pdrop'],
 }
 
-/** Defaults of transformers for keys that the config lacks. */
+/** transformers' defaults for missing keys. */
 const DEFAULTS = {
   vocab_size: 32064,
   hidden_size: 3072,
@@ -31,13 +31,13 @@ export function phi3Graph(config: Record<string, unknown>): Graph {
     ...config,
     rope_scaling: renamed(config.rope_scaling),
     rope_parameters: renamed(config.rope_parameters),
-    // Counts whatever the settings of the scaling say.
+    // Takes precedence over the value in the scaling settings.
     original_max_position_embeddings: config.original_max_position_embeddings ?? 4096,
   }
   return decoderGraph(readDecoder(full, traits))
 }
 
-/** Older files call LongRoPE `su`, or `yarn`. */
+/** Older files call LongRoPE `su` or `yarn`. */
 function renamed(settings: unknown): unknown {
   if (typeof settings !== 'object' || settings === null) return settings
   const { type, rope_type: newer, ...rest } = settings as Record<string, unknown>

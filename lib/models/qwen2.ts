@@ -1,6 +1,6 @@
 /**
- * Qwen2 and Qwen2.5: the plain decoder with biases on query, key and value. Windows are off unless the config turns
- * them on; then the layers from `max_window_layers` on see one, or those that `layer_types` names.
+ * Qwen2 and Qwen2.5: the plain decoder with biases on query, key, and value. Windows are off unless the config enables
+ * them; then they apply to layers from `max_window_layers` on, or to those listed in `layer_types`.
  */
 import type { Graph } from '../graph/graph.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'

@@ -1,6 +1,6 @@
 /**
- * Qwen3, dense: the plain decoder with queries and keys normalized by head, whose size is not tied to the hidden size.
- * Windows are off unless the config turns them on, as in Qwen2.
+ * Qwen3, dense: the plain decoder with per-head norms of queries and keys, and a head size independent of the hidden
+ * size. Windows are off unless the config enables them, as in Qwen2.
  */
 import type { Graph } from '../graph/graph.js'
 import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
@@ -13,7 +13,7 @@ const traits: DecoderTraits = {
   windows: windowsByFlag,
 }
 
-/** Defaults of transformers for keys that the config lacks. */
+/** transformers' defaults for missing keys. */
 const DEFAULTS = { head_dim: 128, num_key_value_heads: 32 }
 
 export function qwen3Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {

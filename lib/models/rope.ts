@@ -1,6 +1,6 @@
 /**
- * Rotary frequencies from a config. A scaling is a function from the plain frequencies to others: one set for texts of
- * every length or, with LongRoPE, one for short texts and one for long ones.
+ * Rotary frequencies from a config. A scaling maps the unscaled frequencies to new ones: one set for texts of any
+ * length or, with LongRoPE, one for short and one for long texts.
  */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { log, pow } from '../core/portable-math.js'
@@ -12,11 +12,11 @@ interface Plain {
   /** Frequency j is theta^(-2j / columns). */
   frequencies: number[]
   theta: number
-  /** Columns of a head that are rotated. */
+  /** Number of rotated columns per head. */
   columns: number
-  /** The longest text, `max_position_embeddings`. */
+  /** Maximum text length, `max_position_embeddings`. */
   positions: number
-  /** Context length that the unscaled model was trained for. */
+  /** Context length on which the unscaled model was trained. */
   original: number
 }
 
@@ -25,13 +25,16 @@ type Scaling = (
   read: FieldReader,
 ) => Pick<Rotary, 'invFreq' | 'long'> & { attentionFactor?: number }
 
-/** Positions divided by a factor (position interpolation), which is the same as frequencies divided by it. */
+/** Position interpolation: dividing positions by a factor is the same as dividing frequencies. */
 const linear: Scaling = ({ frequencies }, read) => {
   const factor = read.number('factor')
   return { invFreq: frequencies.map((f) => f / factor) }
 }
 
-/** Meta's for Llama 3: long wavelengths divided by the factor, short ones kept, the band between interpolated. */
+/**
+ * Meta's scaling for Llama 3: long wavelengths are divided by the factor, short ones kept, and those in between
+ * interpolated.
+ */
 const llama3: Scaling = ({ frequencies, original }, read) => {
   const factor = read.number('factor')
   const lowFactor = read.number('low_freq_factor')
@@ -47,13 +50,13 @@ const llama3: Scaling = ({ frequencies, original }, read) => {
 }
 
 /**
- * YaRN (Peng et al., 2023): pairs that turn more than `beta_fast` times in the original context are kept, those that
- * turn less than `beta_slow` times are divided by the factor, with a ramp over the pairs between; scores grow with the
- * logarithm of the factor.
+ * YaRN (Peng et al., 2023): pairs that turn more than `beta_fast` times within the original context are kept, those
+ * that turn less than `beta_slow` times are divided by the factor, with a ramp in between; attention scores grow with
+ * the logarithm of the factor.
  */
 const yarn: Scaling = ({ frequencies, theta, columns, original }, read) => {
   const factor = read.number('factor')
-  /** The pair, as a fraction, that turns this often in the original context. */
+  /** The (fractional) index of the pair that turns this often within the original context. */
   const pairOf = (turns: number) => (columns * log(original / (turns * 2 * Math.PI))) / (2 * log(theta))
   const whole = read.flag('truncate', true)
   const fast = pairOf(read.number('beta_fast', 32))
@@ -74,7 +77,7 @@ const yarn: Scaling = ({ frequencies, theta, columns, original }, read) => {
 }
 
 /**
- * LongRoPE (Ding et al., 2024): a divisor for each pair, searched for; other ones for texts longer than the original
+ * LongRoPE (Ding et al., 2024): a searched divisor for each pair, with a second set for texts longer than the original
  * context.
  */
 const longrope: Scaling = ({ frequencies, original, positions }, read) => {
@@ -106,7 +109,7 @@ const scalings = new Map<string, Scaling>([
 
 /** Properties of a family's rotary embedding. */
 export interface RopeVariant {
-  /** Kinds of scaling that the family has. */
+  /** Scaling types that the family supports. */
   types: readonly string[]
   /** True if `partial_rotary_factor` may leave the last columns of heads unrotated. */
   partial?: true
@@ -115,12 +118,12 @@ export interface RopeVariant {
 /** The rotary embedding of most families. */
 const USUAL: RopeVariant = { types: ['default', 'linear', 'llama3', 'yarn'] }
 
-/** Settings of the rotary embedding in a config, in the older or the newer spelling of transformers. */
+/** Rotary settings of a config, in the older or the newer spelling of transformers. */
 export interface RopeParameters {
   theta: number
-  /** Kind of scaling; `default` is none. */
+  /** Scaling type; `default` means none. */
   type: string
-  /** The numbers of the scaling. */
+  /** Parameters of the scaling. */
   scaling: Record<string, unknown>
 }
 
@@ -130,9 +133,9 @@ const record = (value: unknown) =>
     : undefined
 
 /**
- * The config of a model whose types of layers rotate in their own ways, as it is for one of them. transformers v5 has
- * `rope_parameters` by type; before that `rope_theta` and `rope_scaling` were those of full attention.
- * @param theta base of the frequencies where the config has none for the type
+ * The config as it applies to one layer type, for models whose layer types rotate differently. transformers v5 has
+ * `rope_parameters` by type; before that, `rope_theta` and `rope_scaling` applied to full attention.
+ * @param theta base of the frequencies if the config has none for the type
  */
 export function ropeOfLayers(
   config: Record<string, unknown>,
@@ -156,14 +159,15 @@ export function ropeOfLayers(
 }
 
 /**
- * @param types kinds of scaling that are possible
- * @throws {UnsupportedError} for several rotary embeddings in one model, and for another kind
+ * Reads the rotary settings.
+ * @param types scaling types that are supported
+ * @throws {UnsupportedError} for several rotary embeddings in one model, and for other scaling types
  */
 export function ropeParameters(
   config: Record<string, unknown>,
   types: readonly string[] = [...scalings.keys()],
 ): RopeParameters {
-  // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
+  // transformers v5 stores theta and scaling together in `rope_parameters`; before that they were two fields.
   const scaling = record(config.rope_scaling) ?? record(config.rope_parameters) ?? {}
   if (Object.values(scaling).some((value) => record(value) !== undefined))
     throw new UnsupportedError(
@@ -184,8 +188,9 @@ export function ropeParameters(
 }
 
 /**
- * @param maxPositions stands in for an original context length that the config does not give
- * @throws {UnsupportedError} for a scaling that is not here, or one of a part of the head
+ * Computes the rotary frequencies.
+ * @param maxPositions used if the config does not give an original context length
+ * @throws {UnsupportedError} for an unsupported scaling, or a partial rotation
  */
 export function rotaryFrequencies(
   config: Record<string, unknown>,
@@ -207,7 +212,7 @@ export function rotaryFrequencies(
   return { attentionFactor: 1, ...scale(plain, read) }
 }
 
-/** Columns of a head that are rotated, which are its first. */
+/** Number of rotated columns per head, starting from the first. */
 export function rotatedColumns(
   config: Record<string, unknown>,
   headDim: number,

@@ -1,4 +1,4 @@
-/** SmolLM3: the plain decoder, whose queries and keys are not rotated in every fourth layer. */
+/** SmolLM3: the plain decoder without rotation of queries and keys in every fourth layer. */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
@@ -10,7 +10,7 @@ const traits: DecoderTraits = {
   positions: 32768,
   bias: biasesByFlag,
   rotated: rotatedLayers,
-  // With `use_sliding_window`, the layers that do not rotate see the window.
+  // With `use_sliding_window`, the window applies to the layers without rotation.
   windows(read, layers) {
     const window = read.flag('use_sliding_window', false) ? read.optionalSize('sliding_window') : undefined
     if (read.texts('layer_types') !== undefined) return windowsByLayer(read, layers, window, 0)
@@ -18,7 +18,7 @@ const traits: DecoderTraits = {
   },
 }
 
-/** Layers with a 1 in `no_rope_layers` rotate, despite the name. Without it, all but every fourth do. */
+/** Despite the name, layers with a 1 in `no_rope_layers` are rotated. If it is absent, all but every fourth are. */
 function rotatedLayers(read: FieldReader, layers: number): boolean[] {
   const flags = read.numbers('no_rope_layers')
   if (flags === undefined) {
@@ -33,7 +33,7 @@ function rotatedLayers(read: FieldReader, layers: number): boolean[] {
   return flags.slice(0, layers).map((flag) => flag === 1)
 }
 
-/** Defaults of transformers for keys that the config lacks. */
+/** transformers' defaults for missing keys. */
 const DEFAULTS = { num_key_value_heads: 4, rope_theta: 2e6, tie_word_embeddings: true }
 
 export function smollm3Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {

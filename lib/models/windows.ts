@@ -1,9 +1,9 @@
-/** Layers with a sliding window, in the spellings of configs. */
+/** Determines which layers have a sliding window, for the various config spellings. */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { FieldReader } from './fields.js'
 
-/** Keys that a token sees, one entry per layer. */
+/** Number of keys a token attends to, one entry per layer. */
 export type Windows = (number | undefined)[]
 
 export function everyLayer(layers: number, window: number | undefined): Windows {
@@ -11,10 +11,10 @@ export function everyLayer(layers: number, window: number | undefined): Windows 
 }
 
 /**
- * `layer_types` says of each layer whether it is `full_attention` or `sliding_attention`. Without it, layers from
- * number `firstWindowed` on have the window, if there is one.
- * @throws {UnsupportedError} for another type of layer
- * @throws {ConfigError} if there are not as many types as layers, or a sliding layer without a window
+ * `layer_types` gives `full_attention` or `sliding_attention` for each layer. If it is absent, layers from
+ * `firstWindowed` on have the window, if there is one.
+ * @throws {UnsupportedError} for another layer type
+ * @throws {ConfigError} if the number of types differs from the number of layers, or a sliding layer has no window
  */
 export function windowsByLayer(
   read: FieldReader,
@@ -46,7 +46,7 @@ export function windowsByLayer(
   })
 }
 
-/** `layer_types`, or without it windows in all but the last of so many layers, again and again. */
+/** Uses `layer_types`; if absent, the last layer of each period has no window and all others do. */
 export function windowsByPeriod(
   read: FieldReader,
   layers: number,
@@ -57,9 +57,7 @@ export function windowsByPeriod(
   return everyLayer(layers, window).map((entry, layer) => ((layer + 1) % period === 0 ? undefined : entry))
 }
 
-/**
- * As Qwen2 and Qwen3 have it: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on.
- */
+/** As in Qwen2 and Qwen3: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on. */
 export function windowsByFlag(read: FieldReader, layers: number): Windows {
   const window = read.flag('use_sliding_window', false)
     ? read.optionalSize('sliding_window', 4096)

@@ -1,6 +1,6 @@
 /**
- * The full list of what the addon exports: descriptions go in, numbers come out, tensors stay below. This file is the
- * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
+ * The complete interface of the addon: descriptions go in, numbers come out, and tensors stay in native memory. This
+ * file is the contract between lib/ and native/addon/; all other TypeScript accesses the addon through it.
  */
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -35,119 +35,119 @@ export type * from './types/plan.js'
 export type * from './types/session.js'
 
 export interface CpuInfo {
-  /** Level in use. */
+  /** Instruction-set level in use. */
   isa: string
-  /** Levels this machine can run. */
+  /** Levels that this machine supports. */
   levels: string[]
   threads: number
   cores: number
-  /** bf16 operands pay on this machine. */
+  /** Whether bf16 operands are faster on this machine. */
   prefersBf16: boolean
 }
 
 /** The device of a model and its adapters. */
 export type Device = 'cpu' | `cuda:${number}`
 
-/** Properties of a card that the workspace of its kernels depends on. */
+/** Properties of a GPU that determine the workspace of its kernels. */
 export interface CardSizes {
-  /** Compute capability, ten times. */
+  /** Compute capability times ten. */
   sm: number
   multiprocessors: number
-  /** Shared memory that a block may have. */
+  /** Maximum shared memory per block. */
   sharedBytes: number
 }
 
-/** An NVIDIA GPU that the driver shows. */
+/** An NVIDIA GPU reported by the driver. */
 export interface CudaCard extends CardSizes {
   /** As in `cuda:N`. */
   number: number
   name: string
   memoryBytes: number
-  /** Why it cannot be used; empty where it can. */
+  /** Why it cannot be used; empty if it can. */
   reason: string
 }
 
 export interface CudaReport {
   available: boolean
-  /** Version of CUDA that the driver supports; empty where there is no driver. */
+  /** CUDA version supported by the driver; empty without a driver. */
   version: string
-  /** Why it is not, one for each thing that was tried. */
+  /** Why CUDA is unavailable, one reason per attempt. */
   reasons: string[]
   cards: CudaCard[]
 }
 
-/** Libraries of MPI. */
+/** Available MPI libraries. */
 export interface MpiReport {
-  /** Libraries that can be opened, by file name, with their version in their own words. */
+  /** Libraries that can be opened, by file name, with their own version strings. */
   libraries: { name: string; version: string }[]
-  /** Why the others cannot, in the system's words. */
+  /** System messages for those that cannot be opened. */
   reasons: string[]
 }
 
-/** The place of this process among those that train together. */
+/** This process's rank among those that train together. */
 export interface JoinedRanks {
   rank: number
   size: number
-  /** With its version. */
+  /** Including its version. */
   library: string
 }
 
 export interface NativeAddon {
   version: string
   cpu(): CpuInfo
-  /** NVIDIA GPUs, or why there are none. Opens the driver. */
+  /** Lists NVIDIA GPUs, or the reasons why there are none. Opens the driver. */
   cuda(): CudaReport
   /**
-   * `isa` forces a level; `threads` sizes the pool. Only before or between jobs. `cudaPack` is the file with the kernels
-   * for GPUs, where LOWRANK_CUDA_PACK names none.
+   * `isa` forces a level; `threads` sizes the pool. Call it only before or between jobs. `cudaPack` is the file with
+   * the GPU kernels, unless LOWRANK_CUDA_PACK is set.
    */
   configure(options: { threads?: number; isa?: string; cudaPack?: string }): void
-  /** Bytes now allocated, by category, in one kind of memory or in all. */
+  /** Bytes currently allocated, by category, in one kind of memory or in all. */
   allocated(place?: Place): Record<Category, number>
-  /** Resident set now and its peak, bytes (VmRSS, VmHWM). */
+  /** Current and peak resident set size, in bytes (VmRSS, VmHWM). */
   residentBytes(): {
     rss: number
     peak: number
-    /** The process's own part of `rss`, and the pages of files. */
+    /** Private memory and file pages within `rss`. */
     anonymous: number
     fileBacked: number
   }
-  /** Resets the peak to the present value; false where the system does not allow it. */
+  /** Resets the peak to the current value; false if the system does not support it. */
   resetPeak(): boolean
-  /** Bytes of a file that are in memory, whoever brought them there (mincore); -1 where the system does not say. */
+  /** Bytes of a file in the page cache, whoever loaded them (mincore); -1 if the system does not report it. */
   cachedBytes(path: string): number
   /**
-   * Locks an open file until its descriptor is closed or the process dies (flock), without waiting: `held` where
-   * another descriptor, of this process or another, has the lock.
+   * Locks an open file until its descriptor is closed or the process exits (flock), without waiting: `held` if another
+   * descriptor, in this process or another, has the lock.
    */
   lockFile(descriptor: number): FileLock
-  /** Opens the libraries, and connects nothing. */
+  /** Opens the libraries without connecting. */
   mpi(): MpiReport
   /**
-   * Joins the ranks that a launcher has started, once. Rejects with RANKS where no library of MPI understands the launcher.
-   * `patience`: milliseconds that a rank may be silent before it counts as lost, and meetings reject with RANKS.
+   * Joins the ranks started by a launcher; can be called once. Rejects with RANKS if no MPI library understands the
+   * launcher. `patience`: milliseconds of silence after which a rank counts as lost, and meetings reject with RANKS.
    */
   joinRanks(launch: Launch & { patience: number }): Job<JoinedRanks>
-  /** Resolves with the messages of all ranks, in their order, when each has sent one. */
+  /** Resolves with the messages of all ranks, in rank order, once each has sent one. */
   meetRanks(message: Uint8Array): Job<Uint8Array[]>
-  /** Resolves when all ranks have called it. Nobody may meet afterward. */
+  /** Resolves once all ranks have called it. No rank may meet afterward. */
   leaveRanks(): Job<void>
-  /** A rank whose process or machine has stopped; -1 where none has. */
+  /** A rank whose process or machine has stopped; -1 if none has. */
   lostRank(): number
-  /** Ends the processes of all ranks at once. */
+  /** Terminates the processes of all ranks immediately. */
   endRanks(exitCode: number): never
-  /** Cores that this process may run on, by number. */
+  /** CPU cores that this process may use, by number. */
   allowedCores(): number[]
   createModel(graph: Graph, options?: { device?: Device }): NativeModel
-  /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
+  /** `trainable` adapters also hold gradients and, from their first step on, optimizer state (AdamW's by default). */
   createAdapter(
     spec: AdapterSpec,
     options: { trainable: boolean; state?: OptimizerState; device?: Device },
   ): NativeAdapter
   /**
-   * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.
-   * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`:
-   * how many ranks of each are in use outside training, 0 being all; default all.
+   * Plans and allocates a session, and builds the lookup tables of its steps. Throws CONFIG while weights of the model
+   * are missing. `weights`: factor on each adapter's output in their sum; default 1, as required in training. `ranks`:
+   * number of ranks of each adapter in use outside training; 0 (default) is all.
    */
   createSession(
     model: NativeModel,
@@ -157,8 +157,8 @@ export interface NativeAddon {
     ranks?: readonly number[],
   ): Job<NativeSession>
   /**
-   * Creates a file for the weights of a model, and takes its room on the disk. `key` says what they are made of: who
-   * reads the file has to name the same. `putAway`: keep no more than a weight of it in the page cache. Throws WRITE.
+   * Creates a file for the weights of a model and reserves its disk space. `key` identifies the contents: readers must
+   * pass the same key. `putAway`: keep at most one weight of it in the page cache. Throws WRITE.
    */
   createWeightFile(
     model: NativeModel,
@@ -170,8 +170,8 @@ export interface NativeAddon {
     },
   ): NativeWeightFile
   /**
-   * The same plans without weights: how much memory a run would take, on the CPU with so many threads or on a card, which
-   * need not be there. `formats` gives each weight's storage, and `paged` is as of `mapWeights`.
+   * Plans without weights: the memory a run would need, on the CPU with a number of threads or on a GPU that need not
+   * be present. `formats` gives each weight's storage; `paged` is as in `mapWeights`.
    */
   plan(
     graph: Graph,
@@ -181,7 +181,10 @@ export interface NativeAddon {
     on?: number | CardSizes,
     paged?: number,
   ): PlanReport
-  /** Launches, bytes moved and workspace of one of these plans, for training or evaluation, and of the optimizer's update. Throws as `plan`. */
+  /**
+   * Kernel launches, bytes moved, and workspace of a training or evaluation plan, and of the optimizer's update. Throws
+   * as `plan`.
+   */
   countStep(
     graph: Graph,
     formats: Readonly<Record<string, StorageFormat>>,
@@ -190,19 +193,19 @@ export interface NativeAddon {
     on: number | CardSizes | undefined,
     plan: string,
   ): StepCounts
-  /** Rejects with SHAPE for sizes that are none, or that the format cannot hold. */
+  /** Rejects with SHAPE for sizes that are invalid or not supported by the format. */
   timeKernels(study: KernelStudy): Job<KernelTimes>
-  /** `peak` of the kernels' times alone. */
+  /** Only the `peak` that `timeKernels` measures. */
   arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
-  /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
+  /** Graph, plan, arena, or cumulative kernel times (over all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
-  /** Warnings of the engine about work that goes on; each sentence is given once. */
+  /** Warnings of the engine about ongoing work; each is returned once. */
   remarks(): string[]
   /** Cancels this environment's jobs and waits for them; the last environment also joins the engine thread. */
   shutdown(): void
 }
 
-/** The kernels for GPUs: beside the addon in a package of its own, else beside the folders of the prebuilt ones. */
+/** Path of the GPU kernels: next to the addon in a separate package, else next to the folders of prebuilt addons. */
 function kernelPack(): string {
   const beside = join(dirname(addonOrigin().path), 'lowrank.cuda')
   return existsSync(beside) ? beside : join(packageRoot, 'prebuilds', 'lowrank.cuda')
@@ -210,7 +213,7 @@ function kernelPack(): string {
 
 let loaded: NativeAddon | undefined
 
-/** The addon, loaded on first use; throws NativeLoadError with what was tried and how to mend it. */
+/** The addon, loaded on first use. Throws NativeLoadError with the paths tried and how to fix the problem. */
 export function addon(): NativeAddon {
   if (loaded === undefined) {
     const native = loadAddon() as NativeAddon

@@ -1,9 +1,9 @@
-/** The choice of the device that computes. */
+/** Selects the device to compute on. */
 import { DeviceError } from '../core/errors.js'
 import { addon, type CudaCard, type CudaReport, type Device } from './addon.js'
 import { translated } from './errors.js'
 
-/** A choice of a device: `cuda` is the first GPU that can be used, and `auto` is that or else the CPU. */
+/** A device choice: `cuda` is the first usable GPU; `auto` is the same, or the CPU if there is none. */
 export type DeviceOption = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 
 /** Usable GPUs. */
@@ -12,8 +12,8 @@ export function usableCards({ cards }: CudaReport = addon().cuda()): CudaCard[] 
 }
 
 /**
- * The device of an option.
- * @throws {DeviceError} for a GPU that is not there or cannot be used, with the reason
+ * Resolves a device option.
+ * @throws {DeviceError} for a GPU that does not exist or cannot be used, with the reason
  */
 export function deviceOf(option: DeviceOption): Device {
   if (option === 'cpu') return 'cpu'
@@ -38,7 +38,7 @@ function missing(option: DeviceOption, { cards, reasons }: CudaReport): string {
   return option === 'cuda' ? unusable.join('; ') : `there is no GPU of that number (${unusable.join('; ')})`
 }
 
-/** The card of a device; undefined for the CPU. */
+/** The GPU of a device; undefined for the CPU. */
 export function cardOf(device: Device): CudaCard | undefined {
   return device === 'cpu' ? undefined : usableCards().find(({ number }) => device === `cuda:${number}`)
 }

@@ -1,6 +1,6 @@
 /**
- * Errors from the native side become the classes of lib/core/errors.ts: C++ throws one type that carries a code, and the
- * class is chosen by it here, with the stack of the caller.
+ * Converts native errors to the classes in lib/core/errors.ts: C++ throws a single type with a code, which selects the
+ * class here, with the caller's stack.
  */
 import {
   AbortedError,
@@ -19,7 +19,7 @@ import {
   WriteError,
 } from '../core/errors.js'
 
-/** Every code that the native side throws. */
+/** All codes that native code throws. */
 export const CLASSES = {
   ABORTED: AbortedError,
   CONFIG: ConfigError,
@@ -36,7 +36,7 @@ export const CLASSES = {
   WRITE: WriteError,
 }
 
-/** The same error as one of ours, if its code says that it is; anything else passes through. */
+/** Converts an error with a known code to its class; returns anything else unchanged. */
 function fromNative(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof LowrankError) return error
   const code = (error as NodeJS.ErrnoException).code ?? ''
@@ -44,7 +44,7 @@ function fromNative(error: unknown): unknown {
   return new CLASSES[code as keyof typeof CLASSES](error.message, {}, { cause: error })
 }
 
-/** Runs a call of the addon that answers at once. */
+/** Runs a synchronous addon call. */
 export function translated<T>(call: () => T): T {
   try {
     return call()
@@ -53,7 +53,7 @@ export function translated<T>(call: () => T): T {
   }
 }
 
-/** Runs work over the addon that takes time. */
+/** Runs asynchronous work on the addon. */
 export async function translatedAsync<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()

@@ -1,11 +1,12 @@
 /**
- * Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it.
+ * Lifetimes of native objects: pending work keeps an object alive, and use after disposal throws an error that names
+ * it.
  */
 import { DisposedError } from '../core/errors.js'
 import type { Job } from './addon.js'
 import { translatedAsync } from './errors.js'
 
-/** The end of a job. An abort cancels it, and rejects with the signal's reason. */
+/** Awaits a job. Aborting cancels it and rejects with the signal's reason. */
 export async function settled<T>(start: () => Job<T>, signal: AbortSignal | undefined): Promise<T> {
   signal?.throwIfAborted()
   const job = start()
@@ -20,7 +21,7 @@ export async function settled<T>(start: () => Job<T>, signal: AbortSignal | unde
   }
 }
 
-/** Lets one piece of work at a time have something; the others wait in the order in which they came. */
+/** A mutex: runs one piece of work at a time, in the order requested. */
 export class Turns {
   #last: Promise<unknown> = Promise.resolve()
 
@@ -31,7 +32,7 @@ export class Turns {
   }
 }
 
-/** Counts the uses of an object and frees it once, after the last of them. */
+/** Counts the uses of an object and frees it once, after the last use. */
 export class Lifetime {
   #ended = false
   #freed: Promise<void> | undefined
@@ -63,7 +64,7 @@ export class Lifetime {
     }
   }
 
-  /** Lets work in flight finish, then frees; further calls wait for the same. */
+  /** Waits for pending work, then frees the object; repeated calls wait for the same result. */
   dispose(free: () => void | Promise<void>): Promise<void> {
     this.#ended = true
     this.#freed ??= Promise.allSettled(this.#pending).then(free)

@@ -1,25 +1,25 @@
 /** The program that started this process, if it was one of MPI's, by the variables that it sets. */ import { fstatSync } from 'node:fs'
 
-/** Launchers by how they connect the ranks: Open MPI's own, or any that speaks PMI or PMIx. */
+/** Launchers by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx. */
 export type Launcher = 'open_mpi' | 'pmi' | 'pmix'
 
-/** A launcher, and the place that it gave this process. */
+/** A launcher, and the rank it assigned to this process. */
 export interface Launch {
   launcher: Launcher
-  /** The variable that it is known by. */
+  /** The environment variable that identified it. */
   variable: string
   rank: number
-  /** Among the ranks of its machine; where no variable says it, `rank`. */
+  /** Rank within this machine; equal to `rank` if no variable gives it. */
   localRank: number
-  /** 0 where no variable says it. */
+  /** Number of ranks; 0 if no variable gives it. */
   size: number
-  /** Path of a library in place of those that are known (LOWRANK_MPI); empty: none. */
+  /** Path of an MPI library to use instead of the known ones (LOWRANK_MPI); empty: none. */
   library: string
 }
 
 /**
- * In this order: Open MPI sets PMIX_RANK as well. Slurm's own variables say that there are tasks, not that MPI is to
- * connect them.
+ * The order matters, since Open MPI also sets PMIX_RANK. Slurm's own variables are not used: they indicate tasks, not
+ * that MPI should connect them.
  */
 const KNOWN: readonly [Launcher, known: string, rank: string, size: string | null][] = [
   ['open_mpi', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
@@ -27,10 +27,10 @@ const KNOWN: readonly [Launcher, known: string, rank: string, size: string | nul
   ['pmix', 'PMIX_RANK', 'PMIX_RANK', null],
 ]
 
-/** Variables of launchers for the rank within a machine. */
+/** Launchers' variables for the rank within a machine. */
 const LOCAL = ['OMPI_COMM_WORLD_LOCAL_RANK', 'MPI_LOCALRANKID', 'SLURM_LOCALID']
 
-/** Undefined without a launcher, and with LOWRANK_MPI=off whatever the variables say. */
+/** Detects the launcher; undefined if there is none, or if LOWRANK_MPI=off. */
 export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
   const library = env.LOWRANK_MPI ?? ''
   if (library === 'off') return undefined
@@ -50,13 +50,13 @@ export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
 }
 
 /**
- * Why the way to the launcher is closed; undefined where it may be open. MPICH's launcher hands its processes an open socket,
- * which npx, for one, does not hand on.
+ * Why the launcher cannot be reached; undefined if it may be reachable. MPICH's launcher passes an open socket to its
+ * processes, which wrappers such as npx do not pass on.
  */
 export function closedWay(env: NodeJS.ProcessEnv): string | undefined {
   const { PMI_FD: descriptor } = env
   if (descriptor === undefined) return undefined
-  // Its number may be that of another file by now.
+  // The descriptor number may have been reused for another file.
   if (isSocket(Number(descriptor))) return undefined
   return `the connection to MPICH's launcher (PMI_FD=${descriptor}) was closed before this process started, as npx does. Start node_modules/.bin/lowrank in place of npx lowrank.`
 }

@@ -1,7 +1,7 @@
-/** Compares the instruction set in use with the processor's, as the system reports it, not the addon. */
+/** Compares the instruction set in use with the CPU's, as reported by the system rather than the addon. */
 import { readFileSync } from 'node:fs'
 
-/** Flags of the first processor in Linux's list; empty elsewhere. */
+/** Flags of the first CPU in /proc/cpuinfo; empty on other systems. */
 export function processorFlags(): string[] {
   try {
     const [, flags = ''] = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8')) ?? []
@@ -12,8 +12,8 @@ export function processorFlags(): string[] {
 }
 
 /**
- * Reason why a level is lower than this processor, or undefined. The portable kernels are many times slower, and
- * nothing else shows that they run.
+ * Explains why the level in use is lower than the CPU supports; undefined if it is not. The portable kernels are many
+ * times slower, and nothing else reveals that they are in use.
  * @param forced the value of LOWRANK_ISA
  */
 export function levelProblem(

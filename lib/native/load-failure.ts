@@ -1,7 +1,6 @@
 /**
- * Explanation why no addon loaded: the files that were tried, what is wrong with each in plain words,
- * and the command that fixes it. Linux's own messages do not say that a file is for another processor or C
- * library.
+ * Explains why no addon could be loaded: the files tried, what is wrong with each in plain words, and the command that
+ * fixes it. Linux's own messages do not say that a file is for another CPU or C library.
  */
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -9,15 +8,15 @@ import { NativeLoadError } from '../core/errors.js'
 import { isUniversal, libraryTarget, systemName } from '../core/system.js'
 import { addonPackage, addonPackages, libc, prebuilds, targetName } from './prebuilt.js'
 
-/** A file that was tried, and the reason why it did not load. */
+/** A file that was tried, and why it did not load. */
 export interface Attempt {
   path: string
   error: string
 }
 
-/** The problem with one file. `error` was thrown by `bindings` or the dynamic loader. */
+/** Describes the problem with one file. `error` was thrown by `bindings` or the dynamic loader. */
 export function reason(path: string, error: unknown): string {
-  // `bindings` sets `tries` on the error it makes when no file exists.
+  // `bindings` sets `tries` on its error when no file exists.
   if (error instanceof Error && 'tries' in error) return 'no such file'
   const message = error instanceof Error ? error.message : String(error)
   const why = foreign(path) ?? otherLibc(message)
@@ -31,7 +30,7 @@ function otherLibc(message: string): string | undefined {
   return version && `it needs glibc ${version}; this system has ${here.version}`
 }
 
-/** Reason that a file for another processor or system does not load; dynamic loaders give none of use. */
+/** Says that a file is for another CPU or system; the messages of dynamic loaders are not helpful. */
 export function foreign(path: string, { platform, arch } = process): string | undefined {
   const header = firstBytes(path, 1024)
   if (header === undefined || isUniversal(header)) return undefined
@@ -42,7 +41,7 @@ export function foreign(path: string, { platform, arch } = process): string | un
   return arch === target.arch ? undefined : `it is for ${target.arch}; this is ${arch}`
 }
 
-/** Undefined when the file cannot be read: the loader's own message says why. */
+/** Undefined if the file cannot be read; the loader's own message then says why. */
 function firstBytes(path: string, count: number): Buffer | undefined {
   try {
     const file = openSync(path, 'r')
@@ -57,7 +56,7 @@ function firstBytes(path: string, count: number): Buffer | undefined {
   }
 }
 
-/** The error of a package at `root` whose addon could not be loaded from any of the paths tried. */
+/** The error for a package at `root` whose addon could not be loaded from any of the paths tried. */
 export function loadFailure(root: string, tried: Attempt[]): NativeLoadError {
   const { node, napi } = process.versions
   const { name, version } = libc()
@@ -82,7 +81,7 @@ function remedy(root: string): string {
   if (process.env.LOWRANK_NATIVE_PATH) {
     return 'Point LOWRANK_NATIVE_PATH at a lowrank.node built for this machine, or unset it.'
   }
-  // Not `npm rebuild`: newer npm and pnpm run a dependency's scripts only where they were told to.
+  // Not `npm rebuild`: newer npm and pnpm run a dependency's scripts only if allowed.
   const script = relative(process.cwd(), join(root, 'scripts', 'native.mjs'))
   const command = existsSync(join(root, 'lib'))
     ? 'npm run build'
@@ -92,6 +91,6 @@ function remedy(root: string): string {
   const own = addonPackage()
   const version = addonPackages(root)[own]
   if (version === undefined || prebuilds(root).includes(own)) return `B${build}`
-  // npm leaves it out with --omit=optional, and with a lock file that was made on another system.
+  // npm omits it with --omit=optional, and with a lock file created on another system.
   return `Install the missing package with "npm install --save-optional ${own}@${version}", or b${build}`
 }

@@ -1,6 +1,6 @@
 /**
- * Finds and loads the native addon: the file that LOWRANK_NATIVE_PATH names, else a build from source, else the
- * prebuilt addon of this platform. It does not rely on npm's install scripts having run.
+ * Finds and loads the native addon: LOWRANK_NATIVE_PATH if set, else a build from source, else the prebuilt addon for
+ * this platform. Works even if npm's install scripts have not run.
  */
 import { spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
@@ -19,27 +19,27 @@ export interface AddonOrigin {
 let loaded: { addon: unknown; origin: AddonOrigin } | undefined
 
 /**
- * The addon's exports; loaded once per process.
- * @throws {NativeLoadError} when no candidate loads; it lists every path tried and why it failed.
+ * The addon's exports, loaded once per process.
+ * @throws {NativeLoadError} when no candidate loads, listing every path tried and why it failed.
  */
 export function loadAddon(): unknown {
   loaded ??= load()
   return loaded.addon
 }
 
-/** Origin of the addon; loads it first if necessary. */
+/** Origin of the addon; loads it if necessary. */
 export function addonOrigin(): AddonOrigin {
   loaded ??= load()
   return loaded.origin
 }
 
-/** The prebuilt addons that are installed, and which of them are for this platform. */
+/** Installed prebuilt addons, and whether each is for this platform. */
 export function packagedAddons(): { file: string; fits: boolean }[] {
   const wanted = new Set([...prebuiltNames(), addonPackage()])
   return prebuilds(packageRoot).map((file) => ({ file, fits: wanted.has(file) }))
 }
 
-/** Missing requirements of a build from source, in the build's own words; empty if there are none. */
+/** Missing requirements for building from source, as reported by the build script; empty if there are none. */
 export function missingForBuild(): string[] {
   const script = packageScript('scripts', 'native.mjs')
   const { execPath, env } = nodeProgram()
@@ -48,13 +48,13 @@ export function missingForBuild(): string[] {
   return stdout.split('\n').filter(Boolean)
 }
 
-/** Files to try, in order, each found when its turn comes. */
+/** Files to try in order, located lazily. */
 function* candidates(): Generator<{ path: string; from: AddonOrigin['from']; find?: () => string }> {
   const explicit = process.env.LOWRANK_NATIVE_PATH
   if (explicit) return yield { from: 'env', path: resolve(explicit) }
   const builds = ['Release', 'Debug'].map((kind) => join(packageRoot, 'build', kind, 'lowrank.node'))
   if (!process.env.LOWRANK_PREBUILD_ONLY) for (const path of builds) yield { from: 'build', path }
-  // Detecting the C library takes a while, so it is done only if it matters.
+  // Detecting the C library is slow, so it is done only if needed.
   for (const name of prebuiltNames()) yield { from: 'prebuild', path: join(packageRoot, 'prebuilds', name) }
   const name = addonPackage()
   if (name in addonPackages(packageRoot))
@@ -67,7 +67,7 @@ function load(): { addon: unknown; origin: AddonOrigin } {
     let path = named
     try {
       path = find?.() ?? named
-      // One path at a time: given several, `bindings` keeps no reason but the last one's.
+      // One path at a time: given several, `bindings` reports only the last one's error.
       const addon: unknown = bindings({ bindings: 'lowrank', module_root: packageRoot, try: [[path]] })
       return { addon, origin: { from, path } }
     } catch (error) {

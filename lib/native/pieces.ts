@@ -1,13 +1,13 @@
 /**
- * The numbers of an adapter on their way into a file: by pieces, all through one buffer. An array for each would soon be
- * garbage by the megabyte, and JavaScript stops while that is collected.
+ * Reads an adapter's arrays in chunks through a single buffer, for writing to a file. A new array per chunk would
+ * quickly create megabytes of garbage, and collecting it blocks JavaScript.
  */
 import type { AdapterArray, NativeAdapter } from './addon.js'
 
-/** Copying so many bytes, or rounding as many numbers, takes a fraction of a millisecond. */
+/** Copying this many bytes, or rounding as many numbers, takes a fraction of a millisecond. */
 const PIECE_BYTES = 1 << 18
 
-/** Reads arrays of one adapter, one after the other: a piece is good until the next is asked for. */
+/** Reads arrays of one adapter sequentially; each chunk is valid until the next is requested. */
 export class ArrayPieces {
   readonly #native: NativeAdapter
   readonly #bytes = new Uint8Array(PIECE_BYTES)
@@ -16,14 +16,14 @@ export class ArrayPieces {
     this.#native = native
   }
 
-  /** @param count elements of the array */
+  /** @param count number of elements in the array */
   async *values(name: string, array: AdapterArray, count: number): AsyncGenerator<Float32Array> {
     const floats = new Float32Array(this.#bytes.buffer)
     for (let begin = 0; begin < count; begin += floats.length)
       yield this.#native.read(name, array, floats.subarray(0, count - begin), begin)
   }
 
-  /** @param bytes of the tensor */
+  /** @param bytes size of the tensor */
   async *state(name: string, tensor: string, bytes: number): AsyncGenerator<Uint8Array> {
     for (let begin = 0; begin < bytes; begin += PIECE_BYTES)
       yield this.#native.readState(name, tensor, this.#bytes.subarray(0, bytes - begin), begin)

@@ -1,6 +1,6 @@
 /**
- * Places of prebuilt addons. The published package names a package per platform among its optional dependencies; one that was
- * packed from a checkout carries its addons in prebuilds/.
+ * Locates prebuilt addons. The published package lists a package per platform in its optional dependencies; a package
+ * built from a checkout contains its addons in prebuilds/.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path'
 
 const SCOPE = '@lowrank/'
 
-/** The C library that this process runs on; the version is known of glibc only. */
+/** The C library of this process; the version is known only for glibc. */
 export function libc(): { name: '' | 'glibc' | 'musl'; version?: string } {
   if (process.platform !== 'linux') return { name: '' }
   const report = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
@@ -16,7 +16,7 @@ export function libc(): { name: '' | 'glibc' | 'musl'; version?: string } {
   return version ? { name: 'glibc', version } : { name: 'musl' }
 }
 
-/** The platform as scripts/targets.mjs names it: `linux-x64`, `linux-x64-musl`, `win32-x64`, … */
+/** The platform as named in scripts/targets.mjs: `linux-x64`, `linux-x64-musl`, `win32-x64`, … */
 export function targetName(): string {
   return `${process.platform}-${process.arch}${libc().name === 'musl' ? '-musl' : ''}`
 }
@@ -26,15 +26,15 @@ export function addonPackage(): string {
   return `${SCOPE}${targetName()}`
 }
 
-/** Packages with prebuilt addons that the package at `root` names, and their versions; none in a checkout. */
+/** Packages with prebuilt addons that the package at `root` depends on, and their versions; none in a checkout. */
 export function addonPackages(root: string): Record<string, string> {
   const { optionalDependencies = {} } = manifest(join(root, 'package.json'))
   return Object.fromEntries(Object.entries(optionalDependencies).filter(([name]) => name.startsWith(SCOPE)))
 }
 
 /**
- * The addon of a package that the one at `root` names.
- * @throws Error when it is not installed, or in another version.
+ * The addon in a package that the one at `root` depends on.
+ * @throws Error when it is not installed, or has the wrong version.
  */
 export function packagedAddon(root: string, name: string): string {
   const addon = resolved(root, name)
@@ -61,14 +61,14 @@ function manifest(path: string): { version?: string; optionalDependencies?: Reco
   }
 }
 
-/** Possible names of this platform's addon in prebuilds/. */
+/** Possible file names of this platform's addon in prebuilds/. */
 export function prebuiltNames(): string[] {
   const { name } = libc()
   const files = [...(name ? [`lowrank.${name}.node`] : []), 'lowrank.node']
   return files.map((file) => `${process.platform}-${process.arch}/${file}`)
 }
 
-/** Prebuilt addons that are installed with the package at `root`: `linux-x64/lowrank.glibc.node`, `@lowrank/linux-x64`. */
+/** Prebuilt addons installed with the package at `root`: `linux-x64/lowrank.glibc.node`, `@lowrank/linux-x64`. */
 export function prebuilds(root: string): string[] {
   const installed = Object.keys(addonPackages(root)).filter((name) => resolved(root, name) !== undefined)
   const folder = join(root, 'prebuilds')

@@ -1,7 +1,7 @@
-/** Warnings of the engine about work that goes on. */
+/** Forwards the engine's warnings about ongoing work. */
 import { addon } from './addon.js'
 
-/** Warns of what was said since the last call, each sentence once in this process. */
+/** Emits the warnings since the last call, each sentence once per process. */
 export function warnOfRemarks(): void {
   for (const remark of addon().remarks()) process.emitWarning(remark, { code: 'LOWRANK_PINNED_MEMORY' })
 }

@@ -1,6 +1,7 @@
 /**
- * Opens and closes native sessions. LOWRANK_LOG names what to print of each on stderr, separated by commas: `graph`,
- * `plan` (the steps), `arena` (where every buffer lies) when it opens, `times` (seconds by kernel) when it closes.
+ * Opens and closes native sessions. LOWRANK_LOG is a comma-separated list of what to print to stderr for each session:
+ * `graph`, `plan` (the steps), and `arena` (the location of every buffer) when it opens, and `times` (seconds by
+ * kernel) when it closes.
  */
 import { ConfigError } from '../core/errors.js'
 import { addon, type NativeAdapter, type NativeModel, type NativeSession, type PlanOptions } from './addon.js'
@@ -37,7 +38,7 @@ export async function openSession(
   return session
 }
 
-/** Prints the times of a session where they are asked for, and frees it. */
+/** Prints the times of a session if requested, and frees it. */
 export async function closeSession(
   session: NativeSession,
   plans: Record<string, PlanOptions>,

@@ -1,7 +1,6 @@
 /**
- * A process that times training steps of small models with made-up weights: they come as JSON on stdin, and what their
- * steps take goes to stdout. It is a process of its own so that its memory goes with it, and its CPU time is that of
- * the steps alone.
+ * A process that times training steps of small models with synthetic weights: it reads the models as JSON from stdin
+ * and writes the times to stdout. A separate process returns all its memory, and its CPU time covers only the steps.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +22,7 @@ import {
 import { initialize } from '../strategies/describe.js'
 import type { Factor } from '../strategies/strategy.js'
 
-/** A model to be timed, all of it as JSON. */
+/** A model to time, serializable as JSON. */
 export interface Trial {
   graph: Graph
   formats: Record<string, StorageFormat>
@@ -31,7 +30,7 @@ export interface Trial {
   factors: Factor[]
   plan: PlanOptions
   state: OptimizerState
-  /** Tokens of a sequence. */
+  /** Tokens per sequence. */
   length: number
   update: Omit<OptimizerStep, 'step'>
 }
@@ -41,24 +40,21 @@ export interface TrialRequest {
   trials: Trial[]
   /** Folder for temporary files. */
   folder: string
-  /** After so many no further round begins. */
+  /** Time after which no further round starts. */
   seconds: number
 }
 
-/** Seconds of a micro-batch and of an update. */
+/** Seconds per micro-batch and per update. */
 export type TrialTimes = { microBatch: number; update: number }[]
 
-/** However long they take. */
+/** Minimum number of rounds, however long they take. */
 const LEAST_ROUNDS = 3
 const PLAN = 'train'
 
-/** Windows counts it in steps of 16 ms, in which an update takes no time at all. */
+/** Windows measures CPU time in units of 16 ms, too coarse for an update. */
 const CPU_TIME_IS_FINE = process.platform !== 'win32'
 
-/**
- * By the clock, or by CPU time over all threads where that is less: other processes can make either longer, and neither
- * shorter.
- */
+/** Elapsed time, or CPU time per thread if lower: other processes can inflate either, but not reduce them. */
 async function secondsOf(threads: number, work: () => Promise<unknown>): Promise<number> {
   const begin = performance.now()
   const before = process.cpuUsage()
@@ -68,10 +64,10 @@ async function secondsOf(threads: number, work: () => Promise<unknown>): Promise
   return CPU_TIME_IS_FINE ? Math.min(seconds, (user + system) / 1e6 / threads) : seconds
 }
 
-/** Bytes that a file of made-up weights repeats. */
+/** Period of the random data in a file of synthetic weights. */
 const NOISE_BYTES = 1 << 20
 
-/** Random weights: files of numbers as small as weights are, shared by all weights. */
+/** Random weights: files of numbers with magnitudes typical of weights, shared by all weights. */
 class Noise {
   readonly #folder: string
 
@@ -103,8 +99,8 @@ class Noise {
 }
 
 /**
- * Bytes of which every other one is random, and those between nearly the same: the upper bytes of bf16 about 0.01, or
- * of whatever of a block may be an f16 scale.
+ * Bytes that alternate between random and nearly constant: the constant ones are the upper bytes of bf16 values near
+ * 0.01, or of anything in a block that may be an f16 scale.
  */
 function noiseOf(upper: number, sign: number): Uint8Array {
   const bytes = new Uint8Array(NOISE_BYTES)
@@ -151,7 +147,7 @@ class Runner {
     return new Runner(trial, adapter, await addon().createSession(model, [adapter], { [PLAN]: plan }).promise)
   }
 
-  /** One step of one micro-batch. */
+  /** Runs one step with one micro-batch. */
   async step(threads: number): Promise<TrialTimes[number]> {
     const { plan, length, update, state } = this.#trial
     const tokens = this.#tokens
@@ -168,18 +164,18 @@ class Runner {
   }
 }
 
-/** The least times over the rounds. */
+/** The shortest times over all rounds. */
 async function timesOf({ threads, trials, folder, seconds }: TrialRequest): Promise<TrialTimes> {
   addon().configure({ threads })
   const noise = new Noise(folder, trials)
   const runners: Runner[] = []
   for (const trial of trials) runners.push(await Runner.open(trial, noise))
-  // The first step touches memory for the first time.
+  // A warm-up step, since it touches memory for the first time.
   for (const runner of runners) await runner.step(threads)
   const best: TrialTimes = trials.map(() => ({ microBatch: Infinity, update: Infinity }))
   const begin = performance.now()
   for (let round = 0; round < LEAST_ROUNDS || performance.now() - begin < 1e3 * seconds; round++)
-    // By turns, so that a machine that is busy for a while slows all of them.
+    // Alternate between models, so that temporary load slows all of them.
     for (const [i, runner] of runners.entries()) {
       const { microBatch, update } = await runner.step(threads)
       const least = best[i] as TrialTimes[number]

@@ -1,41 +1,39 @@
-/** Estimated time of a step: its operations divided by the speed of the machine. */
+/** Estimates the time of a step: its operations divided by the speed of the machine. */
 
 /** Operations of a micro-batch. */
 export interface StepWork {
   /** Tokens of the micro-batch. */
   tokens: number
-  /**
-   * Multiply-adds of the transformer blocks: of products with base weights and of attention, recomputation included.
-   */
+  /** Multiply-adds of the transformer blocks: products with base weights, and attention, including recomputation. */
   blocks: number
   /** Multiply-adds of the head. */
   head: number
-  /** Parameters that an update changes. */
+  /** Number of parameters that an update changes. */
   trained: number
 }
 
 /** Training speed of a machine in one setting. */
 export interface StepRates {
-  /** Multiply-adds of the blocks per second; what else they take, such as norms and adapters, counts as slowness. */
+  /** Multiply-adds of the blocks per second; other work in them, such as norms and adapters, lowers the rate. */
   blocks: number
-  /** Multiply-adds of the head per second, the loss included. */
+  /** Multiply-adds of the head per second, including the loss. */
   head: number
   /** Seconds per token for everything outside blocks and head. */
   tokenSeconds: number
-  /** Seconds per trained parameter of an update; 0 where updates are made in the backward pass. */
+  /** Seconds per trained parameter of an update; 0 if updates are made in the backward pass. */
   updateSeconds: number
 }
 
 /** The time of a training step. */
 export interface StepTime {
-  /** Seconds of an optimizer step. */
+  /** Seconds per optimizer step. */
   secondsPerStep: number
-  /** Tokens of a step in which every micro-batch is full. */
+  /** Tokens per step if every micro-batch is full. */
   tokensPerStep: number
   tokensPerSecond: number
 }
 
-/** @param accumulation micro-batches of a step */
+/** @param accumulation micro-batches per step */
 export function stepTime(work: StepWork, rates: StepRates, accumulation: number): StepTime {
   const microBatch = work.blocks / rates.blocks + work.head / rates.head + work.tokens * rates.tokenSeconds
   const secondsPerStep = accumulation * microBatch + work.trained * rates.updateSeconds
@@ -43,7 +41,7 @@ export function stepTime(work: StepWork, rates: StepRates, accumulation: number)
   return { secondsPerStep, tokensPerStep, tokensPerSecond: tokensPerStep / secondsPerStep }
 }
 
-/** A model that was timed: what its step computes, and the least seconds of a micro-batch and of an update. */
+/** A timed model: the work of its step, and the shortest seconds of a micro-batch and of an update. */
 export interface Timed {
   work: StepWork
   microBatch: number
@@ -51,9 +49,9 @@ export interface Timed {
 }
 
 /**
- * Rates from three small models: one block with a small vocabulary, more blocks, and a larger vocabulary. Time is
- * linear in either, so differences tell what a block and a row of the head take.
- * @returns undefined where the larger models were not slower, which a busy machine can bring about
+ * Derives rates from three small models: one block with a small vocabulary, more blocks, and a larger vocabulary. Time
+ * is linear in both, so differences give the cost of a block and of a row of the head.
+ * @returns undefined if the larger models were not slower, which can happen on a busy machine
  */
 export function ratesOf(small: Timed, deep: Timed, wide: Timed): StepRates | undefined {
   const blocks = (deep.work.blocks - small.work.blocks) / (deep.microBatch - small.microBatch)

@@ -1,4 +1,4 @@
-/** Figures that are measured once on a machine, and kept beside the cached weights. */
+/** Measurements made once per machine, stored next to the cached weights. */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -7,7 +7,7 @@ import { hubSettings } from '../hub/settings.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
 
-/** The file of some figures: one for each version of this package and whatever else of the machine they depend on. */
+/** The file of a set of measurements: one per version of this package and per machine properties they depend on. */
 export async function figuresFile(name: string, machine: readonly unknown[]): Promise<string> {
   const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
     version: string
@@ -19,11 +19,11 @@ export async function figuresFile(name: string, machine: readonly unknown[]): Pr
   )
 }
 
-/** A short name for a value. */
+/** A short hash of a value. */
 export const hashed = (value: unknown) =>
   createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
 
-/** Without a place to keep them, figures are measured again the next time. */
+/** If they cannot be stored, they are measured again next time. */
 export async function keepFigures(file: string, figures: object): Promise<void> {
   await makeFolder(dirname(file))
     .then(() => writeFileWhole(file, `${JSON.stringify(figures, null, 2)}\n`))

@@ -1,5 +1,6 @@
 /**
- * Named machines whose figures come with the package: machines/NAME.json, each made by benchmarks/machine.mjs there.
+ * Named machines whose measurements come with the package: machines/NAME.json, created by benchmarks/machine.mjs on the
+ * machine.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -22,7 +23,7 @@ const machineFile = z.object({
   level: z.string(),
   threads: z.int().positive(),
   prefers_bf16: z.boolean(),
-  /** Rates of LoRA in one setting each, as of `StepRates`. */
+  /** Rates of LoRA in each setting, as in `StepRates`. */
   settings: z
     .array(
       z.object({
@@ -37,11 +38,11 @@ const machineFile = z.object({
       }),
     )
     .min(1),
-  /** Times of the blocks of other strategies relative to LoRA's. */
+  /** Times of the blocks with other strategies, relative to LoRA's. */
   strategies: z.record(z.string(), rate),
 })
 
-/** The figures of a machine, as its file has them. */
+/** The measurements of a machine, as in its file. */
 export type MachineFile = z.infer<typeof machineFile>
 
 export interface Machine extends MachineFile {
@@ -57,7 +58,7 @@ export function machineNames(): string[] {
     .sort()
 }
 
-/** @throws {ConfigError} for a name that there is none of, with those that there are */
+/** @throws {ConfigError} for an unknown name, listing the known ones */
 export function machineNamed(name: string): Machine {
   const names = machineNames()
   if (!names.includes(name)) {
@@ -70,7 +71,7 @@ export function machineNamed(name: string): Machine {
   return { name, ...machineFile.parse(JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8'))) }
 }
 
-/** Formats that are measured; any other is as fast as one of them, about. */
+/** Measured formats; any other is about as fast as one of these. */
 export const MEASURED_FORMATS = [
   'f32',
   'bf16',
@@ -85,7 +86,7 @@ function standIn(format: string): (typeof MEASURED_FORMATS)[number] {
   return MEASURED_FORMATS.find((one) => one === format) ?? 'q4_1'
 }
 
-/** The rates of a setting on a machine: those of the nearest one that was measured there. */
+/** The rates of a setting on a machine: those of the closest measured setting. */
 export function ratesOn(machine: Machine, setting: StepSetting, { graph, formats }: LaidOut): StepRates {
   const { precision, options, config, strategy } = setting
   const format = standIn(mostHeld(graph.weights, formats))
@@ -104,7 +105,7 @@ export function ratesOn(machine: Machine, setting: StepSetting, { graph, formats
   }
 }
 
-/** The format that most numbers of the blocks have. */
+/** The format of most elements in the blocks. */
 function mostHeld(weights: LaidOut['graph']['weights'], formats: LaidOut['formats']): string {
   const numbers = new Map(STORAGE_FORMATS.map((format) => [format as string, 0]))
   for (const { name, rows, cols, kind } of weights) {
@@ -114,7 +115,7 @@ function mostHeld(weights: LaidOut['graph']['weights'], formats: LaidOut['format
   return [...numbers].reduce((most, one) => (one[1] > most[1] ? one : most))[0]
 }
 
-/** The innermost adapter of a strategy that wraps another. */
+/** The innermost adapter of a wrapping strategy. */
 export function innermost(strategy: StrategyConfig): string {
   return 'adapter' in strategy ? innermost(strategy.adapter as StrategyConfig) : strategy.name
 }

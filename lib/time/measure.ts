@@ -1,6 +1,6 @@
 /**
- * Training speed of this machine in a setting: measured by steps of small models with the same blocks, once, and
- * cached. An error here only leaves the time unknown.
+ * Measures training speed on this machine for a setting, using steps of small models with the same blocks, and caches
+ * it. An error here only leaves the time unknown.
  */
 import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -22,21 +22,24 @@ export interface MeasureControl {
   signal?: AbortSignal | undefined
   /** Called before a measurement, which takes a few seconds. */
   onMeasure?: (() => void) | undefined
-  /** Seconds of timing; longer helps where other processes take turns with it. */
+  /** Seconds of timing; more helps when other processes compete for the CPU. */
   seconds?: number | undefined
 }
 
 /** Target duration of one step of a miniature. */
 const STEP_SECONDS = 0.15
 const TIMING_SECONDS = 1.2
-/** After which it is given up. */
+/** Timeout of a measurement. */
 const LIMIT_MS = 60_000
-/** Share of the arithmetic peak that training reaches, roughly. */
+/** Approximate fraction of the arithmetic peak reached in training. */
 const SHARE_OF_PEAK = 0.5
-/** Operations per second of a level that has no peak, and the least of a thread at the others, however busy it is. */
+/**
+ * Operations per second assumed for a level without a peak measurement, and the minimum per thread for other levels,
+ * however busy the machine.
+ */
 const [SLOW, LEAST_PEAK] = [2e9, 20e9]
 const PEAK_ROUNDS = 5
-/** Share of the available memory. */
+/** Maximum fraction of the available memory to use. */
 const SHARE_OF_MEMORY = 0.5
 const KEPT_SETTINGS = 200
 
@@ -48,10 +51,13 @@ const rates = z.object({
 }) satisfies z.ZodType<StepRates>
 const kept = z.object({ version: z.literal(1), settings: z.record(z.string(), rates) })
 
-/** True if LOWRANK_MEASURE forbids it. */
+/** True if LOWRANK_MEASURE turns measuring off. */
 export const measuringIsOff = (): boolean => process.env.LOWRANK_MEASURE === 'off'
 
-/** The rates of a setting here; undefined where they cannot be measured. An abort rejects with the signal's reason. */
+/**
+ * The rates of a setting on this machine; undefined if they cannot be measured. Aborting rejects with the signal's
+ * reason.
+ */
 export async function measuredRates(
   setting: StepSetting,
   laidOut: LaidOut,
@@ -73,13 +79,13 @@ export async function measuredRates(
   }
 }
 
-/** One file for each processor, level and number of threads. */
+/** One file per CPU model, level, and number of threads. */
 function keptAt(threads: number): Promise<string> {
   const [{ model = '' } = {}] = cpus()
   return figuresFile('step-time', [model, availableParallelism(), addon().cpu().isa, threads])
 }
 
-/** All that a setting's rates depend on. */
+/** Everything that a setting's rates depend on. */
 function keyOf(
   { config, strategy, precision, options }: StepSetting,
   { graph, formats, state }: LaidOut,
@@ -94,7 +100,7 @@ async function readKept(place: string): Promise<Record<string, StepRates>> {
   try {
     return kept.parse(JSON.parse(await readFile(place, 'utf8'))).settings
   } catch {
-    // There is none, or it is damaged.
+    // The file is missing or damaged.
     return {}
   }
 }
@@ -145,7 +151,7 @@ function trialOf({ options }: StepSetting, { graph, formats, description, plan, 
   }
 }
 
-/** Times models in a process of their own. */
+/** Times models in a separate process. */
 async function timed(request: TrialRequest, signal: AbortSignal | undefined): Promise<TrialTimes> {
   const { execPath, env } = nodeProgram()
   const child = spawn(execPath, [compiledScript('time', 'child.js')], {

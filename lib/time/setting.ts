@@ -1,4 +1,7 @@
-/** A run as far as its time depends on it: model, storage, strategy and shape; and models like it that are smaller. */
+/**
+ * The properties of a run that determine its step time (model, storage, strategy, and shape), and smaller models with
+ * the same properties.
+ */
 import { type Graph, nodesOf } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
 import { addon, type OptimizerState, type PlanOptions, type StorageFormat } from '../native/addon.js'
@@ -12,7 +15,7 @@ import { describeAdapter, linearSites, weightSites } from '../strategies/describ
 import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
 import type { StepWork } from './estimate.js'
 
-/** A setting laid out for the engine. */
+/** A setting prepared for the engine. */
 export interface LaidOut {
   graph: Graph
   formats: Record<string, StorageFormat>
@@ -44,7 +47,7 @@ export function layOut(setting: StepSetting): LaidOut {
   return { graph, formats, description, plan, state, memory, work: workOf(graph, options, memory) }
 }
 
-/** Products of attention in a kernel, each over the pairs of a query and a key that it sees. */
+/** Products per attention kernel, each over all visible pairs of query and key. */
 const ATTENTION_PRODUCTS: Readonly<Record<string, number>> = { attention: 2, attention_backward: 5 }
 
 function workOf(graph: Graph, options: TimedOptions, memory: MemoryReport): StepWork {
@@ -68,29 +71,29 @@ function workOf(graph: Graph, options: TimedOptions, memory: MemoryReport): Step
 interface Size {
   layers: number
   vocabulary: number
-  /** Divisor of the width: hidden and intermediate size, and heads. */
+  /** Divisor of the width: hidden size, intermediate size, and heads. */
   divisor: number
   sequences: number
   length: number
 }
 
-/** K-quants have blocks of so many elements of a row. */
+/** K-quants store rows in blocks of this many elements. */
 const ROUND = 256
 const LEAST_TOKENS = 512
 const LEAST_LENGTH = 256
 const LEAST_WIDTH = 512
 const LEAST_VOCABULARY = 1024
 const MOST_BLOCKS = 8
-/** A block that takes so much longer than it should is not timed at all. */
+/** A block that would exceed its target time by this factor is not timed. */
 const PATIENCE = 16
 
-/** The three models whose times tell those of all: one block, more blocks, and a larger vocabulary. */
+/** The three models from which times are extrapolated: one block, more blocks, and a larger vocabulary. */
 export type Miniatures = [small: StepSetting, deep: StepSetting, wide: StepSetting]
 
 /**
- * Models of the same blocks as the run's, or, where those take too long, of blocks as wide as can be.
- * @param budget multiply-adds that a micro-batch may have, about
- * @returns undefined where even the least has far more
+ * Models with the same blocks as the run's or, if these take too long, blocks as wide as possible.
+ * @param budget approximate multiply-adds per micro-batch
+ * @returns undefined if even the smallest model far exceeds the budget
  */
 export function miniatures(setting: StepSetting, work: StepWork, budget: number): Miniatures | undefined {
   const { config, options } = setting
@@ -105,7 +108,7 @@ export function miniatures(setting: StepSetting, work: StepWork, budget: number)
   while (block() > 2 * budget && length >= 2 * LEAST_LENGTH) length >>= 1
   if (block() > PATIENCE * budget) return undefined
   const least = Math.min(LEAST_VOCABULARY, Math.ceil(vocabulary / 4))
-  // Forward and backward, from the tokens of the micro-batch.
+  // Forward and backward, derived from the tokens of the micro-batch.
   const perRow = (2 * sequences * length * hidden) / divisor
   const size = { vocabulary: least, divisor, sequences, length }
   const more = Math.max(1, Math.min(MOST_BLOCKS, Math.floor(budget / block())))
@@ -124,7 +127,7 @@ function headsOf({ config }: StepSetting) {
   return { heads, kvHeads, headDim }
 }
 
-/** By what the heads can be divided, from the least. */
+/** Divisors of the number of heads, in ascending order. */
 function divisorsOf(setting: StepSetting): number[] {
   const { heads, kvHeads } = headsOf(setting)
   return Array.from({ length: heads }, (_, i) => i + 1).filter(
@@ -134,7 +137,7 @@ function divisorsOf(setting: StepSetting): number[] {
 
 const LAYER = /(?<=\.layers\.)\d+/
 
-/** Without the linears of further blocks, where a strategy names linears. */
+/** Drops layers of removed blocks from a strategy that lists layers. */
 function within(strategy: StrategyConfig, layers: number): StrategyConfig {
   const kept = (value: unknown) =>
     Array.isArray(value)

@@ -12,55 +12,55 @@ export interface ParameterSpec {
 }
 
 /**
- * One kind of maths at one linear or embedding, as data. The kind is a room of native/adapters, which names the roles
- * of parameters and the numbers, and refuses what it does not know; lib/strategies/terms.ts says what they mean.
+ * One computation at one linear layer or embedding, as data. The kind is implemented in native/adapters, which names
+ * the parameter roles and the numbers, and rejects unknown ones; lib/strategies/terms.ts documents their meaning.
  */
 export interface TermSpec {
   kind: string
   /** Path of the node. */
   target: string
-  /** Entries of the parameter list by role. Several terms may name the same one (shared factors). */
+  /** Names of parameters by role. Several terms may use the same one (shared factors). */
   parameters: Readonly<Record<string, string | undefined>>
   numbers: Readonly<Record<string, number | undefined>>
 }
 
 /**
- * Row i of `a` [rank, in], element i of `d` [1, rank] and column i of `b` [out, rank], all trained: a regularizer keeps
- * the vectors near orthogonal, and updates follow the importance of every element.
+ * Row i of `a` [rank, in], element i of `d` [1, rank], and column i of `b` [out, rank], all trained: a regularizer
+ * keeps the vectors nearly orthogonal, and updates track the importance of every element.
  */
 export interface Triplet {
   a: string
   d: string
   b: string
-  /** Decays of the moving means of sensitivity and uncertainty, in [0, 1). */
+  /** Decays of the moving averages of sensitivity and uncertainty, in [0, 1). */
   beta1: number
   beta2: number
-  /** Weight of ||A A^T - I||_F + ||B^T B - I||_F, added to what is minimized; 0 is off. */
+  /** Weight of ||A A^T - I||_F + ||B^T B - I||_F, added to the loss; 0 turns it off. */
   orthogonal: number
 }
 
 export interface AdapterSpec {
   parameters: ParameterSpec[]
-  /** At most one at a node. */
+  /** At most one per node. */
   terms: TermSpec[]
-  /** Parameters that stand in for base weights of the same shape while the adapter is on. Default none. */
+  /** Parameters that replace base weights of the same shape while the adapter is active. Default none. */
   copies?: { parameter: string; weight: string }[]
   /**
-   * Before each update the gradient of the trained `b` [out, rank] becomes dB (A A^T + 1e-8 I)^-1 / scale^2, with the
+   * Before each update, the gradient of the trained `b` [out, rank] becomes dB (A A^T + 1e-8 I)^-1 / scale^2, with the
    * frozen `a` [rank, in]. Default none.
    */
   projections?: { a: string; b: string; scale: number }[]
   /** Default none. */
   triplets?: Triplet[]
   /**
-   * Unit of clipping in private training: the gradients of `examples`, or the changes of `clients` in a round. Only A
-   * and B of low-rank terms and copies of weights may train. With copies, or a term at an embedding, plans of examples
-   * have one sequence. Default none.
+   * What private training clips: gradients of `examples`, or updates of `clients` in a round. Only A and B of low-rank
+   * terms and copies of weights can be trained. With copies, or a term at an embedding, plans for examples have one
+   * sequence. Default none.
    */
   privacy?: Privacy
 }
 
-/** Ranks that a step trains: the first `active` (default all), or with `lastOnly` only the last of those. */
+/** Ranks that a step trains: the first `active` (default all), or with `lastOnly` only the last of these. */
 export interface TrainedRanks {
   active?: number
   lastOnly?: boolean
@@ -68,17 +68,18 @@ export interface TrainedRanks {
 
 /** The end of a round of private training. */
 export interface Release extends TrainedRanks {
-  /** 32 bytes; deviates are a function of (key, round, coordinate) alone. */
+  /** 32 bytes; the noise is a function of (key, round, coordinate) only. */
   key: Uint8Array
   round: number
-  /** Standard deviation of the noise on the sum, in each coordinate; 0 is none. */
+  /** Standard deviation of the noise added to each coordinate of the sum; 0 for none. */
   deviation: number
-  /** Contributions that were expected, which the sum is divided by. */
+  /** Expected number of contributions, by which the sum is divided. */
   cohort: number
 }
 
 /**
- * Initial values of a parameter; random values are computed by counter from (seed, name), so the order does not matter.
+ * Initial values of a parameter. Random values come from a counter-based generator keyed by (seed, name), so the order
+ * does not matter.
  */
 export type Fill =
   | { kind: 'zeros' }
@@ -89,27 +90,27 @@ export type Fill =
 /** Optimizer state of an adapter. */
 export interface OptimizerState {
   kind: OptimizerKind
-  /** True if SGD has a momentum. Default true. */
+  /** Whether SGD has momentum. Default true. */
   momentum?: boolean
-  /** Block-wise 8-bit state of AdamW and Lion, for parameters of 4096 elements and more. Default false. */
+  /** Block-wise 8-bit state of AdamW and Lion, for parameters of at least 4096 elements. Default false. */
   eightBit?: boolean
-  /** Bytes of it that may be in memory, the page cache included, at least 1 MiB. Default: all. */
+  /** Maximum bytes of state in memory, including the page cache; at least 1 MiB. Default: all. */
   resident?: number
   /** Folder of the file for the rest. */
   folder?: string
   /**
-   * Parameters are updated in the backward pass (`TrainInput.update`), each as soon as its gradient is whole: gradients
-   * lie in the arena, and never all at once. Not of private training. Default false.
+   * Update each parameter during the backward pass (`TrainInput.update`) as soon as its gradient is complete: gradients
+   * live in the arena and never exist all at once. Not for private training. Default false.
    */
   inBackward?: boolean
 }
 
-/** A tensor of a parameter's state. */
+/** A tensor of a parameter's optimizer state. */
 export interface StateTensor {
   /**
-   * `m` and `v` of AdamW, `m` of Lion and SGD; `row` and `column` of Adafactor, or `v` of a vector. Of 8-bit numbers
-   * the codes, with the largest magnitude of each 256 beside them as `m_absmax`; of AdamW's second moment they hold the
-   * root, `sqrt_v`.
+   * `m` and `v` for AdamW, `m` for Lion and SGD; `row` and `column` for Adafactor, or `v` for a vector. 8-bit state
+   * stores codes, and the largest magnitude of each block of 256 as `m_absmax`; AdamW's second moment is stored as its
+   * square root, `sqrt_v`.
    */
   name: string
   dtype: 'F32' | 'U8'
@@ -132,13 +133,13 @@ export interface OptimizerStep {
   }
   /** Settings by `ParameterSpec.group`. */
   groups: { learningRate: number; weightDecay: number }[]
-  /** Global L2 norm above which gradients are scaled down; 0 or less is off. */
+  /** Global L2 norm above which gradients are scaled down; 0 or less turns clipping off. */
   maxGradNorm: number
-  /** Optimizer steps from 1. */
+  /** Optimizer step, counted from 1. */
   step: number
   /**
-   * Only rows of A and columns of B that got gradients move, each with its own count of updates; see `StepRanks`.
-   * Default: all move.
+   * Update only rows of A and columns of B that got gradients, each with its own update count; see `StepRanks`.
+   * Default: update all.
    */
   ranks?: { active: number; lastOnly: boolean; draws: number[] }
 }

@@ -4,48 +4,50 @@ import type { Category, Phase } from '../lists.js'
 /** Bytes of one category. */
 export interface PlanRow {
   category: Category
-  /** In the memory of the device that computes. */
+  /** In the memory of the computing device. */
   bytes: number
-  /** In pinned memory of the host, beside a GPU; absent if there are none. */
+  /** In pinned host memory, alongside a GPU; absent if zero. */
   pinnedBytes?: number
 }
 
-/** A step of a plan: what it is, what is live meanwhile, and what it multiplies. */
+/** A step of a plan: its kernel, the memory in use, and its work. */
 export interface PlanMoment {
   phase: Phase
   kernel: string
-  /** Path of the node in the model; empty for what belongs to none. */
+  /** Path of the node in the model; empty if it belongs to none. */
   node: string
-  /** Bytes of the arena that are live. */
+  /** Arena bytes in use. */
   liveBytes: number
-  /** Multiply-adds of products with base weights, at capacity; those of adapters and of attention are not in it. */
+  /** Multiply-adds of products with base weights at full capacity, excluding those of adapters and attention. */
   multiplyAdds: number
 }
 
-/** Planned bytes. The rows are what is live at the peak and add up to `peakBytes`. */
+/** Planned bytes. The rows are the bytes in use at the peak and add up to `peakBytes`. */
 export interface PlanReport {
   peakBytes: number
-  /** Bytes of pinned memory of the host, beside a GPU; the `pinnedBytes` of the rows add up to it. */
+  /** Pinned host memory used alongside a GPU, in bytes; the sum of the rows' `pinnedBytes`. */
   pinnedBytes: number
   rows: PlanRow[]
-  /** Bytes of the one arena (activations, loss, workspace, and gradients of updates in the backward pass), exact. */
+  /**
+   * Exact size of the arena (activations, loss, workspace, and gradients of updates in the backward pass), in bytes.
+   */
   arenaBytes: number
-  /** Path and phase of the step with the highest live bytes, e.g. `backward model.layers.29.mlp`. */
+  /** Path and phase of the step with the highest memory use, e.g. `backward model.layers.29.mlp`. */
   peakAt: string
-  /** The steps of the plan with the largest arena, in order; made at every look. */
+  /** The steps of the plan with the largest arena, in order; computed on each access. */
   timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
   /**
-   * Bytes of a paged base that each call of the plan with the largest arena reads from the disk, or on a GPU fetches from
-   * pinned memory.
+   * Bytes of a paged base that each call of the plan with the largest arena reads from disk, or on a GPU from pinned
+   * memory.
    */
   pagedReadBytes: number
-  /** Bytes of activations on the disk, or in pinned memory, which each call of a training plan writes and reads. */
+  /** Bytes of activations on disk or in pinned memory that each call of a training plan writes and reads. */
   offloadedBytes: number
-  /** Bytes of paged optimizer state on the disk, or in pinned memory, which each update reads and writes. */
+  /** Bytes of paged optimizer state on disk or in pinned memory that each update reads and writes. */
   pagedStateBytes: number
-  /** Pages of files leave memory when they are dropped, as on Linux; elsewhere the system decides when. */
+  /** Whether file pages are released as soon as they are dropped, as on Linux; elsewhere the system decides when. */
   dropsPages: boolean
 }
 
@@ -53,28 +55,28 @@ export interface PlanReport {
 export interface KernelCounts {
   kernel: string
   launches: number
-  /** Read from memory and written to it, each operand once a launch. */
+  /** Bytes read and written, counting each operand once per launch. */
   bytesMoved: number
-  /** The most that a launch needs. */
+  /** Maximum workspace of a launch. */
   workspaceBytes: number
-  /** Multiply-adds of products; 0 for kernels whose time is that of their memory. */
+  /** Multiply-adds of products; 0 for memory-bound kernels. */
   multiplyAdds: number
 }
 
-/** Work on a device that computes nothing. */
+/** Work counted on a device that does not compute. */
 export interface WorkCounts {
-  /** Every kernel there is, launched or not. */
+  /** All kernels, launched or not. */
   kernels: KernelCounts[]
   uploadedBytes: number
-  /** By what the host reads. */
+  /** By the purpose of the read. */
   downloadedBytes: Record<string, number>
-  /** Activations that are offloaded, and that come back. */
+  /** Bytes of activations offloaded, and fetched back. */
   stashedBytes: number
   fetchedBytes: number
 }
 
-/** The work of a micro-batch of full size. */
+/** The work of a full micro-batch. */
 export interface StepCounts extends WorkCounts {
-  /** The optimizer's update after the last micro-batch; absent if gradients are used up in the backward pass. */
+  /** The optimizer's update after the last micro-batch; absent if updates are made in the backward pass. */
   update?: WorkCounts
 }

@@ -1,4 +1,4 @@
-/** Types of sessions: inputs and results of training, evaluation and generation, and the handle of the native session. */
+/** Types of sessions: inputs and results of training, evaluation, and generation, and the native session handle. */
 import type { OptimizerStep } from './adapter.js'
 import type { Job } from './job.js'
 import type { PlanReport } from './plan.js'
@@ -7,38 +7,40 @@ import type { PlanReport } from './plan.js'
 export interface MicroBatch {
   tokens: Int32Array
   cuSeqlens: Int32Array
-  /** Id that each position should predict, or -100; already shifted. */
+  /** Token id to predict at each position, or -100; already shifted. */
   labels: Int32Array
 }
 
 export interface TrainInput extends MicroBatch {
-  /** Multiplies every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
+  /** Factor on every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
   lossScale: number
-  /** Weight of each labeled position in order, in place of `lossScale`; where the plan has `rowWeights`, and only there. */
+  /**
+   * Weight of each labeled position in order, replacing `lossScale`; only, and required, for plans with `rowWeights`.
+   */
   weights?: Float32Array
   /** Divides the logits; default 1. */
   temperature?: number
-  /** Share of each label that goes to the whole vocabulary; default 0. */
+  /** Label smoothing: fraction of each label spread over the vocabulary; default 0. */
   labelSmoothing?: number
-  /** Alpha of NEFTune's noise on the embeddings; default 0, none. */
+  /** Alpha of NEFTune's noise on the embeddings; default 0, no noise. */
   embeddingNoise?: number
-  /** Counters behind dropout and noise. */
+  /** Counters for random dropout and noise. */
   seed: number
   step: number
   microStep: number
-  /** Ranks in use, from the first; default all. */
+  /** Number of leading ranks in use; default all. */
   activeRank?: number
-  /** Only the last of those ranks gets gradients. Default false. */
+  /** Whether only the last of those ranks gets gradients. Default false. */
   lastRankOnly?: boolean
   /**
-   * Bound of the gradient of each sequence, a mean over its own labels, if the adapter is trained privately by `examples`:
-   * the clipped gradients are added to the round's sum, and the adapter's gradient is left alone.
+   * Clipping bound for the gradient of each sequence (a mean over its own labels), if the adapter is trained privately
+   * by `examples`: clipped gradients are added to the round's sum, and the adapter's gradient is unchanged.
    */
   clippingNorm?: number
   /**
-   * Made in the backward pass, where the adapter's state is `inBackward`, and there only; without clipping. With a loss
-   * that is not finite nothing is updated. Rejects with DIVERGED for a gradient that is not: what came before it in the
-   * backward pass is updated then, as it is when the job is canceled.
+   * Update to make during the backward pass, if and only if the adapter's state is `inBackward`; without clipping. If
+   * the loss is not finite, nothing is updated. Rejects with DIVERGED for a gradient that is not finite; parameters
+   * whose gradients came earlier in the backward pass have then been updated, as when the job is canceled.
    */
   update?: OptimizerStep
 }
@@ -46,15 +48,15 @@ export interface TrainInput extends MicroBatch {
 export interface LossResult {
   /** Sum over labeled positions, nats. */
   lossSum: number
-  /** Labeled positions. */
+  /** Number of labeled positions. */
   count: number
-  /** Norms of the sequences' gradients before clipping, where they are clipped. */
+  /** Gradient norms of the sequences before clipping, if they are clipped. */
   norms?: Float64Array
-  /** Norm of the gradient, where it was used up by an update. */
+  /** Norm of the gradient, if an update was made in the backward pass. */
   gradNorm?: number
-  /** Log-probability of each labeled position in order; of plans with `rowWeights`, and where it is asked for. */
+  /** Log-probability of each labeled position in order; for plans with `rowWeights`, or if requested. */
   logProbs?: Float32Array
-  /** Logits of each labeled position `[positions, labels]`; of an evaluation, where they are asked for. */
+  /** Logits of each labeled position `[positions, labels]`; for evaluations, if requested. */
   logits?: Float32Array
 }
 
@@ -64,7 +66,7 @@ export interface EvaluateInput extends MicroBatch {
   temperature?: number
   /** Return `logProbs`. */
   wantLogProbs?: boolean
-  /** Return `logits`; rejects with CONFIG where they are more than the plan holds at a time. */
+  /** Return `logits`; rejects with CONFIG if they exceed what the plan holds at a time. */
   wantLogits?: boolean
 }
 
@@ -74,24 +76,24 @@ export interface Sampling {
   topK: number
   topP: number
   seed: number
-  /** Counter of the draw. */
+  /** Counter for the random draw. */
   position: number
 }
 
 export interface ForwardInput {
   tokens: Int32Array
-  /** Tokens already in the KV cache; the new ones follow them. */
+  /** Number of tokens already in the KV cache, followed by the new ones. */
   past: number
   /**
-   * Tokens that the text in the cache may come to have, which decides the frequencies of models that have others for long
-   * texts; alike in all calls of one text. Default: those of this call and before.
+   * Maximum tokens that the cached text may reach, which selects the frequencies in models with separate ones for long
+   * texts; must be the same in all calls for one text. Default: the tokens so far, including this call.
    */
   reach?: number
-  /** Rows of `tokens` whose logits are wanted, ascending; usually just the last, and none while a prompt goes in. */
+  /** Rows of `tokens` whose logits are needed, ascending; usually only the last, and none while processing a prompt. */
   rows: Int32Array
   /** Return the logits `[rows, vocab]` (tests, scoring). */
   wantLogits?: boolean
-  /** Draw the next token from the last row. */
+  /** Sample the next token from the last row. */
   sampling?: Sampling
   /** Return the log-probability of that token. */
   wantLogProb?: boolean
@@ -104,27 +106,30 @@ export interface ForwardResult {
   logits?: Float32Array
 }
 
-/** Plans over one model and a list of adapters, sharing one arena of the largest plan's size. */
+/** Plans over one model and a list of adapters, sharing one arena the size of the largest plan. */
 export interface NativeSession {
   report(plan: string): PlanReport
-  /** The report of the whole session: the largest over its plans, by category. */
+  /** The report of the whole session: the maximum over its plans, by category. */
   total(): PlanReport
-  /** Forward and backward of one micro-batch; gradients add up in the (single) adapter, or are used up by an update. */
+  /**
+   * Forward and backward pass of one micro-batch. Gradients accumulate in the (single) adapter, or are applied by an
+   * update.
+   */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   /**
-   * The first half of a step by a plan of `twoPasses`: the forward pass, and `logProbs`. The values for the backward pass
-   * stay until the session's next call.
+   * First half of a step for plans with `twoPasses`: the forward pass and `logProbs`. Values for the backward pass are
+   * kept until the session's next call.
    */
   scoreStep(plan: string, input: TrainInput): Job<LossResult>
   /**
-   * The second half: the backward pass, by a weight for each of those positions. Rejects with CONFIG where the first half
+   * Second half: the backward pass, with a weight for each of those positions. Rejects with CONFIG if the first half
    * was not the session's last call, or the adapter has changed since.
    */
   finishStep(input: { weights: Float32Array }): Job<LossResult>
   evaluate(plan: string, input: EvaluateInput): Job<LossResult>
   /**
-   * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
-   * with `outputNorms`. Rejects with UNSUPPORTED for a term without a rank.
+   * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens evaluated so far by plans with
+   * `outputNorms`. Rejects with UNSUPPORTED for a term without a rank.
    */
   outputNorms(): Job<Float64Array>
   forward(plan: string, input: ForwardInput): Job<ForwardResult>
