@@ -1,8 +1,8 @@
-/** Strategies as they are compared with one another. */
+/** Strategies with comparable settings. */
 import { strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
-/** A strategy with the rank of a comparison; what has another kind of rank, as VeRA has, keeps its own. */
+/** A strategy at the rank of a comparison; strategies such as VeRA, whose rank means something else, keep their own. */
 export function compared(name: string, rank: number): StrategyConfig {
   const config = strategyFrom({ name })
   if ('adapter' in config)

@@ -1,4 +1,4 @@
-/** Speed of the kernels of a model's training step, compared with the peak of the processor. */
+/** Measures the kernels of a model's training step against the peak of the CPU. */
 import { type Graph, nodesOf } from '../graph/graph.js'
 import {
   addon,
@@ -13,28 +13,28 @@ import type { ModelShape } from '../planning/plan.js'
 import { storageFormats } from '../weights/weights.js'
 
 export interface KernelSettings {
-  /** Rank of the adapter at each linear. */
+  /** Rank of the adapter at each linear layer. */
   rank: number
   perDeviceTrainBatchSize: number
   maxSeqLength: number
-  /** Storage format of the linears. */
+  /** Storage format of the linear layers. */
   format: StorageFormat
   precision: Precision
 }
 
-/** Kernels that the step has, and how often. */
+/** A kernel of the step, and how often it runs. */
 export interface KernelUse {
   subject: KernelSubject
   count: number
 }
 
-/** Times of one of them. */
+/** Measured times of one kernel. */
 export interface KernelRate extends KernelUse {
-  /** As of `KernelTimes`. */
+  /** As in `KernelTimes`. */
   name: string
   seconds: number
   operationsPerSecond: number
-  /** Share of the arithmetic peak that was measured between its rounds; null if the level has none. */
+  /** Fraction of the arithmetic peak measured between its rounds; null if the level has no peak measurement. */
   shareOfPeak: number | null
   /** Bytes that the head's first call made resident. */
   extraBytes?: number
@@ -45,7 +45,7 @@ export interface KernelControl {
   onKernel?(what: string, done: number, total: number): void
 }
 
-/** The kernels of a training step, each shape once: linears, attention, the head with the loss. */
+/** The kernels of a training step, each shape once: linear layers, attention, and the head with the loss. */
 export function kernelsOf({ graph, dtypeOf }: ModelShape, settings: KernelSettings): KernelUse[] {
   const { rank, perDeviceTrainBatchSize: sequences, maxSeqLength: length, format, precision } = settings
   const tokens = sequences * length
@@ -85,7 +85,7 @@ export function describeKernel(subject: KernelSubject): string {
   return `attention ${sequences} x ${length}, ${heads}/${kvHeads} heads of ${headDim}${near}`
 }
 
-/** Times one after the other. An abort rejects with the signal's reason. */
+/** Times the kernels one by one. Aborting rejects with the signal's reason. */
 export async function measureKernels(
   uses: readonly KernelUse[],
   { precision, rounds }: { precision: Precision; rounds: number },
@@ -109,7 +109,7 @@ export async function measureKernels(
   return rates
 }
 
-/** Operations per second of multiply-adds alone; null where the level has no such loop. */
+/** Peak operations per second of pure multiply-adds; null if the level has no such loop. */
 export function arithmeticPeak(precision: Precision): Promise<number | null> {
   return translatedAsync(() => addon().arithmeticPeak({ precision, rounds: 9 }).promise)
 }

@@ -1,6 +1,6 @@
 /**
- * The process in which one training is measured from outside: it says where it is and waits until that has been read.
- * Started by memory.ts.
+ * The process in which a training run is measured from outside: it reports each stage and waits until the memory has
+ * been read. Started by memory.ts.
  */
 import { type LoadOptions, loadModel } from '../model/load.js'
 import { addon } from '../native/addon.js'
@@ -9,7 +9,7 @@ import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { textRows } from './texts.js'
 
-/** Measurements of a training run; sent between processes as JSON. */
+/** A training run to measure; sent between processes as JSON. */
 export interface MeasuredTraining {
   model: string
   load: LoadOptions
@@ -26,7 +26,7 @@ export type Stage =
   | { at: 'trained'; plannedBytes: number }
   | { at: 'failed'; message: string }
 
-/** Sends a stage and waits for the answer. */
+/** Reports a stage and waits for the reply. */
 function reach(stage: Stage): Promise<void> {
   return new Promise((done) => {
     process.once('message', () => done())

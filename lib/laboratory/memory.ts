@@ -1,4 +1,4 @@
-/** Memory of training, planned and measured from outside, and its picture: figure 1 of the QLoRA paper. */
+/** Planned and measured memory of training, and its chart, as in figure 1 of the QLoRA paper. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -21,7 +21,7 @@ import type { MeasuredTraining, Stage } from './memory-process.js'
 import { FIGURE_WIDTH, figureSvg } from './pictures.js'
 import { SHAPES } from './shapes.js'
 
-/** A way to train whose memory is compared with others'. */
+/** A training method whose memory is compared with others'. */
 export interface Method extends Partial<MemoryShape> {
   readonly name: string
   readonly strategy: StrategyConfig
@@ -30,7 +30,7 @@ export interface Method extends Partial<MemoryShape> {
 }
 
 export interface MemorySettings {
-  /** Rank of adapters, on all linears. */
+  /** Rank of adapters, on all linear layers. */
   rank: number
   perDeviceTrainBatchSize: number
   maxSeqLength: number
@@ -38,7 +38,7 @@ export interface MemorySettings {
   precision: 'auto' | 'fp32' | 'bf16'
 }
 
-/** Bytes of a process as the kernel counts them. */
+/** Memory of a process as reported by the kernel, in bytes. */
 interface Resident {
   rss: number
   peak: number
@@ -47,21 +47,20 @@ interface Resident {
 }
 
 export interface MemoryMeasurement {
-  /** Resident once Node.js and the addon are there, before the model is; and of that, memory of the process. */
+  /** Resident memory once Node.js and the addon are loaded, before the model; and the private part of it. */
   idleBytes: number
   idleAnonymousBytes: number
-  /** Peaks of what is resident above that: while the model is loaded, and from then to the end of the last step. */
+  /** Peak resident memory above that: while the model is loaded, and from then to the end of the last step. */
   loadPeakBytes: number
   peakBytes: number
-  /** Parts of the latter, seen every few milliseconds: memory of the process, and pages of files. */
+  /** Parts of `peakBytes`, sampled every few milliseconds: private memory, and file pages. */
   anonymousBytes: number
   fileBytes: number
-  /** The same with pages that other processes have too counted in part (PSS), seen a few times a second. */
+  /** The same with pages shared with other processes counted proportionally (PSS), sampled a few times per second. */
   pssAnonymousBytes: number
   pssFileBytes: number
   /**
-   * Page cache of the files that the weights were mapped from, in this process or not;
-   * absent where there was none with a name.
+   * Page cache of the files from which the weights were mapped, for all processes; absent if no such file has a name.
    */
   cachedWeightBytes?: number
 }
@@ -69,10 +68,10 @@ export interface MemoryMeasurement {
 export interface MemoryBar {
   model: string
   method: string
-  /** Peak of the plan of the same run, by category. */
+  /** Planned peak of the same run, by category. */
   plannedBytes: number
   rows: readonly PlanRow[]
-  /** Absent where the training was planned only. */
+  /** Absent if the training was only planned. */
   measured?: MemoryMeasurement
 }
 
@@ -83,7 +82,7 @@ export interface StudyProgress {
 
 type Variant = Omit<Method, 'name' | 'strategy' | 'quantization'>
 
-/** Full fine-tuning and QLoRA in other ways than by default. */
+/** Variants of full fine-tuning and QLoRA with nondefault options. */
 const VARIANTS: ReadonlyMap<string, readonly [of: string, how: Variant]> = new Map([
   ['full-in-backward', ['full', { optimizerInBackward: true }]],
   ['qlora-8bit', ['qlora', { optimizer: 'adamw_8bit' }]],
@@ -99,7 +98,7 @@ export const METHOD_NAMES: readonly string[] = [
   ...VARIANTS.keys(),
 ]
 
-/** The methods by name: strategies, over 16 bits but for QLoRA, and the variants. */
+/** Resolves a method name: a strategy, with 16-bit weights except for QLoRA, or a variant. */
 export function methodOf(name: string, rank: number): Method {
   const [of, how] = VARIANTS.get(name) ?? [name, {}]
   const quantization = of === 'qlora' ? nf4({ doubleQuant: true }) : 'none'
@@ -110,7 +109,7 @@ export function planOptions({ name: _, ...method }: Method, { rank: __, ...setti
   return { optimizer: 'adamw' as const, pagedWeights: false, ...settings, ...method }
 }
 
-/** The memory of methods on a model that is here, measured. */
+/** Measures the memory of methods on a local model. */
 export async function measuredBars(
   model: string,
   methods: readonly Method[],
@@ -122,7 +121,7 @@ export async function measuredBars(
       `memory is measured by /proc, which only Linux has; this is ${systemName(process.platform)}. lowrank plan prints the planned peak, and lowrank figures memory --shapes draws it.`,
       { platform: process.platform },
     )
-  // Every plan before the first measurement: what cannot be planned is said at once.
+  // Plan everything before the first measurement, so that invalid settings fail immediately.
   const planned = await barsOf(model, model, methods, settings)
   const bars: MemoryBar[] = []
   for (const [done, method] of methods.entries()) {
@@ -134,7 +133,7 @@ export async function measuredBars(
       ...{ precision, quantization, pagedWeights },
       ...(embeddingQuantization && { embeddingQuantization }),
     }
-    // Updates in the backward pass cannot clip, so clipping is off for all methods.
+    // No clipping in any method, so that they are comparable.
     const job: MeasuredTraining = {
       ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },
     }
@@ -145,8 +144,8 @@ export async function measuredBars(
 }
 
 /**
- * The memory of methods on models of which only the shape is needed, planned.
- * @param shapes names of well-known models, or paths of a config.json, a model folder or a .gguf file
+ * Plans the memory of methods on models given only by their shapes.
+ * @param shapes names of well-known models, or paths of a config.json, a model folder, or a .gguf file
  */
 export async function plannedBars(
   shapes: readonly string[],
@@ -182,7 +181,7 @@ async function barsOf(
   return bars
 }
 
-/** Runs the training in a process of its own and reads from outside what that holds. */
+/** Runs the training in a separate process and measures its memory from outside. */
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
   const child = fork(compiledScript('laboratory', 'memory-process.js'), [], {
     ...nodeProgram(),
@@ -227,7 +226,7 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
         if (stage.at === 'idle') idle = now
         else {
           loadPeak = now.peak - idle.rss
-          // The second goes through all pages, which the process waits for meanwhile.
+          // The second poll scans all pages, which blocks the process, so it is less frequent.
           watches = [setInterval(look, 5), setInterval(lookShared, 200)]
         }
         await resetPeak(child)
@@ -244,7 +243,7 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
     })
   } finally {
     for (const watch of watches) clearInterval(watch)
-    // It waits for an answer, whatever became of the training.
+    // The process waits for a reply, whatever happened to the training.
     child.kill('SIGKILL')
   }
 }
@@ -255,7 +254,7 @@ async function resident({ pid }: ChildProcess): Promise<Resident> {
   return { rss: of('VmRSS'), peak: of('VmHWM'), anonymous: of('RssAnon'), file: of('RssFile') }
 }
 
-/** The process's pages, by the number of sharers, and the page cache of its weights. */
+/** The process's memory with shared pages counted proportionally, and the page cache of its weights. */
 async function proportional({
   pid,
 }: ChildProcess): Promise<{ anonymous: number; file: number; cached: number }> {
@@ -269,12 +268,12 @@ async function proportional({
   return { anonymous: of('Pss_Anon'), file: of('Pss_File'), cached: files.size > 0 ? cached : -1 }
 }
 
-/** From here on VmHWM is the peak from here on (proc(5), clear_refs). */
+/** Resets VmHWM, so that it is the peak from here on (proc(5), clear_refs). */
 function resetPeak({ pid }: ChildProcess): Promise<void> {
   return writeFile(`/proc/${pid}/clear_refs`, '5')
 }
 
-/** Bars of what is planned at the peak, by category, with a mark at what was measured. */
+/** Bars of the planned peak by category, with a mark at the measured value. */
 export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings): string {
   const { perDeviceTrainBatchSize: batch, maxSeqLength, rank } = settings
   const sequences = batch === 1 ? 'one sequence' : `${batch} sequences`
@@ -317,7 +316,7 @@ function barOf({ method, rows, measured }: MemoryBar): Bar {
   }
 }
 
-/** The last part of a path; a config.json is named after its folder. */
+/** The last component of a path; a config.json is named after its folder. */
 function modelName(model: string): string {
   const path = SHAPES.has(model) ? model : resolve(model)
   return basename(path) === 'config.json' ? basename(dirname(path)) : basename(path)

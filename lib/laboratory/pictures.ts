@@ -1,4 +1,4 @@
-/** Pictures of studies: charts beside and below each other, all of one width. */
+/** Figures of studies: charts next to and below each other, all with the same total width. */
 
 import type { Mark } from '../report/chart/index.js'
 import { drawMark, svg, svgDocument, text, widthOf } from '../report/chart/index.js'
@@ -7,12 +7,12 @@ import { drawMark, svg, svgDocument, text, widthOf } from '../report/chart/index
 export const FIGURE_WIDTH = 720
 const GAP = 24
 
-/** Width of a chart of which so many stand beside each other. */
+/** Width of each chart when `columns` are next to each other. */
 export function columnWidth(columns: number): number {
   return (FIGURE_WIDTH - GAP * (columns - 1)) / columns
 }
 
-/** Charts beside each other, `columns` to a row, each as wide as it was drawn. */
+/** Charts in rows of `columns`, each at its own width. */
 export function panels(charts: readonly string[], columns: number, title: string, gap = GAP): string {
   const sized = charts.map((chart) => {
     const [, , width = 0, height = 0] = (/viewBox="([^"]*)"/.exec(chart)?.[1] ?? '').split(' ').map(Number)
@@ -32,7 +32,7 @@ export function panels(charts: readonly string[], columns: number, title: string
   return svg(width, bottom, { title }, drawn)
 }
 
-/** A chart with a line of words above it. */
+/** A chart with a line of text above it. */
 export function captioned(chart: string, words: string): string {
   const [, width = FIGURE_WIDTH] = /viewBox="0 0 ([\d.]+)/.exec(chart) ?? []
   const caption = svg(Number(width), 18, { title: words }, text(0, 13, words, { class: 'label' }))
@@ -52,12 +52,12 @@ export function legend(entries: readonly { name: string; mark: Mark }[]): string
   return svg(FIGURE_WIDTH, y + 10, { title: entries.map(({ name }) => name).join(', ') }, drawn.join(''))
 }
 
-/** A figure as a file: a chart under its title and lines that say how it was made and is read. */
+/** A figure as a file: a chart with a title, and lines that explain how it was made and how to read it. */
 export function figureSvg(chart: string, title: string, lines: readonly string[]): string {
   return svgDocument(chart, { title, lines: lines.flatMap(wrapped) })
 }
 
-/** Words in lines of a figure's width. */
+/** Wraps text to a figure's width. */
 function wrapped(words: string): string[] {
   const lines = ['']
   for (const word of words.split(' ')) {

@@ -1,4 +1,4 @@
-/** Studies of private training: what accuracy it leaves, and what it keeps of a secret. */
+/** Studies of private training: its accuracy, and how well it protects a secret. */
 
 import { counterUniform } from '../core/counter-random.js'
 import { pow } from '../core/portable-math.js'
@@ -15,7 +15,7 @@ import type { Answer } from '../train/score.js'
 import { captioned, columnWidth, FIGURE_WIDTH, figureSvg, legend, panels } from './pictures.js'
 import { complaints, type Domain, SHORT_ROWS, type Task } from './tasks.js'
 
-/** Mean of several seeds, with the lowest and the highest. */
+/** Mean over several seeds, with the minimum and maximum. */
 export interface Spread {
   mean: number
   low: number
@@ -26,35 +26,35 @@ export interface Spread {
 /** Callbacks and signal of a study. */
 export interface StudyControl {
   signal?: AbortSignal | undefined
-  /** Before each training. */
+  /** Called before each training. */
   onRun?: (name: string, done: number, total: number) => void
 }
 
 export interface UtilitySettings {
-  /** Largest first or not; each is one place of the picture, and so is no noise. */
+  /** In any order; each is one category on the x axis, as is training without noise. */
   epsilons: readonly number[]
   seeds: number
   rounds: number
   cohort: number
-  /** Population and cohort that the noise is computed for. */
+  /** Population and cohort for which the noise is computed. */
   simulation: { population: number; cohort: number }
-  /** Passes of a client over its rows in a round. */
+  /** Passes of a client over its rows per round. */
   localEpochs: number
   learningRate: number
   clippingNorm: number
-  /** A key that is known, so that a test draws the same each time. */
+  /** A fixed key, for reproducible tests. */
   noiseKey?: string
 }
 
-/** Accuracies on one task: a panel of the picture. */
+/** Accuracies on one task: a panel of the figure. */
 export interface UtilityPanel {
   task: string
   domain: Domain
   /** The question of the task. */
   about: string
-  /** Accuracy of the model as it is. */
+  /** Accuracy of the model without an adapter. */
   base: number
-  /** Share of the most frequent answer. */
+  /** Frequency of the most frequent answer. */
   majority: number
   arms: { arm: string; points: { epsilon: number | null; noise_multiplier: number; accuracy: Spread }[] }[]
 }
@@ -67,7 +67,7 @@ export interface UtilityStudy {
   reading: string
 }
 
-/** Noise that nobody sees, for arms without privacy. */
+/** Negligible noise, for arms without privacy. */
 const NO_NOISE = 1e-9
 
 const ARMS: readonly { arm: string; adapter: StrategyConfig }[] = [
@@ -75,7 +75,7 @@ const ARMS: readonly { arm: string; adapter: StrategyConfig }[] = [
   { arm: 'DP-DyLoRA, r = 8', adapter: dylora({ r: 8, loraAlpha: 16, trainedRanks: 'active' }) },
 ]
 
-/** Accuracy against epsilon on each task, of adapters of several ranks and of one whose rank the server draws. */
+/** Accuracy against epsilon on each task, for adapters of several ranks and one whose rank the server draws. */
 export async function privacyUtility(
   model: Model,
   tasks: readonly Task[],
@@ -174,7 +174,7 @@ function readingOf({ settings, panels }: Omit<UtilityStudy, 'reading'>): string 
   ].join(' ')
 }
 
-/** Means with their lowest and highest at some places of an x axis without numbers. */
+/** Means with minimum and maximum, at categories of an x axis. */
 interface Places {
   title: string
   width: number
@@ -186,7 +186,7 @@ interface Places {
   range: readonly [number, number]
   level: { value: number; name?: string }
   series: readonly {
-    /** At the end of its line. */
+    /** Label at the end of its line. */
     name?: string
     points: readonly ({ mean: number; low: number; high: number } | null)[]
   }[]
@@ -194,7 +194,7 @@ interface Places {
 
 function overPlaces({ places, range, level, series, ...chart }: Places): string {
   const lines = series.map(({ name, points }, index): Line => {
-    // Shifted a little, so that the spreads of the series do not overlap.
+    // Offset horizontally, so that the ranges do not overlap.
     const aside = (index - (series.length - 1) / 2) * 0.06
     return {
       ...{ ...(name === undefined ? {} : { name }), hue: index % HUES, dots: 'filled' },
@@ -211,7 +211,7 @@ function overPlaces({ places, range, level, series, ...chart }: Places): string 
   }).svg
 }
 
-/** The picture of a study: a panel for each task, all with the same axes. */
+/** The figure of a study: one panel per task, all with the same axes. */
 export function privacyUtilityChart(study: UtilityStudy): string {
   const { panels: all, settings, delta } = study
   const { simulation, seeds, rounds } = settings
@@ -254,16 +254,16 @@ export interface CanarySettings {
   rows: number
   learningRate: number
   clippingNorm: number
-  /** A key that is known, so that a test draws the same each time. */
+  /** A fixed key, for reproducible tests. */
   noiseKey?: string
 }
 
 export interface CanaryStudy {
   name: 'canary'
   settings: CanarySettings
-  /** Codes that the inserted one is ranked among, itself included. */
+  /** Number of codes among which the inserted one is ranked, including itself. */
   candidates: number
-  /** Exposure that a code has on average that was never seen. */
+  /** Average exposure of a code that was never seen. */
   chance: number
   points: { epsilon: number | null; exposure: Spread; loss: number | null }[]
   reading: string
@@ -272,8 +272,8 @@ export interface CanaryStudy {
 const CANDIDATES = 256
 
 /**
- * A secret code is put into the data once. After training, it is ranked by its likelihood among codes that were not;
- * exposure is log2 of their number less log2 of its rank.
+ * Inserts a secret code into the data once. After training, the code is ranked by likelihood among codes that were not
+ * inserted; exposure is log2 of their number minus log2 of its rank.
  * @see Carlini et al. 2019, arXiv 1802.08232
  */
 export async function canary(
@@ -305,7 +305,7 @@ export async function canary(
         cohort,
         delta: 1 / (10 * rows),
         noiseKey,
-        // Without privacy nothing is clipped, and nothing hides.
+        // Without privacy, do not clip either, since clipping would hide the code.
         ...(epsilon === null
           ? { noiseMultiplier: NO_NOISE, clippingNorm: 1e6 }
           : { targetEpsilon: epsilon, clippingNorm }),
@@ -362,7 +362,7 @@ export function canaryChart(study: CanaryStudy): string {
   ])
 }
 
-/** The secret, and codes that are in no row. */
+/** The secret, and codes that appear in no row. */
 function codesOf(seed: number): Answer[] {
   const codes = new Set<string>()
   for (let index = 0; codes.size < CANDIDATES; index++)
@@ -373,7 +373,7 @@ function codesOf(seed: number): Answer[] {
   }))
 }
 
-/** A client's own rows go into one step. */
+/** All rows of a client fit in one step. */
 const ONE_STEP = { perDeviceTrainBatchSize: 8, gradientCheckpointing: false } as const
 
 async function trainedOn(
@@ -387,7 +387,7 @@ async function trainedOn(
   const adapter = await model.attach(strategy, { seed: options.seed })
   try {
     let last: number | undefined
-    // Raw text: what these studies measure does not depend on a template.
+    // Raw text, since these studies do not depend on a template.
     const steady = { lrSchedulerType: 'constant', warmupRatio: 0, chatTemplate: false } as const
     for await (const { loss } of adapter.train(rows, {
       ...steady,
@@ -404,7 +404,7 @@ async function trainedOn(
   }
 }
 
-/** Share of held-out rows whose own completion is the likeliest of the task's. */
+/** Fraction of held-out rows for which the correct completion is the most likely of the task's labels. */
 async function accuracy(
   model: Model,
   adapters: Adapter[],

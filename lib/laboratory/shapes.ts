@@ -1,4 +1,4 @@
-/** Shapes of well-known models: what of their config.json decides the memory of training them. */
+/** Shapes of well-known models: the parts of their config.json that determine training memory. */
 
 type Family =
   | 'llama'
@@ -86,7 +86,7 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   gemma3_text: 'Gemma3ForCausalLM',
 }
 
-/** A config.json by the model's name, from the smallest family on. */
+/** A config.json by model name, ordered by family. */
 export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = new Map(
   ROWS.map(([name, family, hidden, intermediate, layers, heads, kvHeads, vocabulary, rest = {}]) => [
     name,

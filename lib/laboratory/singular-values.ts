@@ -1,13 +1,13 @@
 /** Singular values of small matrices. */
 
 /**
- * Singular values of a row-major matrix, largest first: roots of the eigenvalues of its smaller Gram matrix, so values
- * below 1e-8 of the largest are noise.
+ * Singular values of a row-major matrix in descending order: square roots of the eigenvalues of its smaller Gram
+ * matrix, so values below 1e-8 of the largest are noise.
  */
 export function singularValues(matrix: ArrayLike<number>, rows: number, cols: number): number[] {
   const wide = rows <= cols
   const [n, length] = wide ? [rows, cols] : [cols, rows]
-  // The n vectors whose products are wanted, each in one piece.
+  // The n vectors whose inner products are needed, each stored contiguously.
   const vectors = Float64Array.from({ length: n * length }, (_, at) => {
     const [i, k] = [Math.floor(at / length), at % length]
     return matrix[wide ? i * cols + k : k * cols + i] as number
@@ -30,7 +30,7 @@ function dot(values: Float64Array, first: number, second: number, length: number
   return sum
 }
 
-/** Eigenvalues of a symmetric matrix, which is overwritten: Householder's tridiagonal form, then Sturm counts. */
+/** Eigenvalues of a symmetric matrix, which is overwritten: Householder tridiagonalization, then Sturm counts. */
 function eigenvalues(matrix: Float64Array[]): number[] {
   const n = matrix.length
   for (let k = 0; k < n - 2; k++) {
@@ -39,7 +39,7 @@ function eigenvalues(matrix: Float64Array[]): number[] {
     for (let i = k + 1; i < n; i++) norm += (row[i] as number) ** 2
     norm = Math.sqrt(norm)
     if (norm === 0) continue
-    // v reflects the rest of the row onto its first place.
+    // v reflects the rest of the row onto its first element.
     const v = row.slice(k + 1)
     v[0] = (v[0] as number) + ((v[0] as number) >= 0 ? norm : -norm)
     const square = v.reduce((sum, value) => sum + value * value, 0)
@@ -70,7 +70,7 @@ function eigenvalues(matrix: Float64Array[]): number[] {
   return diagonal.map((_, index) => bisected(diagonal, beside, index, bound))
 }
 
-/** The eigenvalue of a tridiagonal matrix that so many others are below. */
+/** Bisects for the eigenvalue of a tridiagonal matrix at a given index. */
 function bisected(
   diagonal: readonly number[],
   beside: readonly number[],
@@ -87,7 +87,7 @@ function bisected(
   return (low + high) / 2
 }
 
-/** Number of eigenvalues below x: negative pivots of the matrix less x. */
+/** Number of eigenvalues below x: negative pivots of the matrix minus x. */
 function countBelow(diagonal: readonly number[], beside: readonly number[], x: number): number {
   let count = 0
   let pivot = 1

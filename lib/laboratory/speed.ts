@@ -1,4 +1,4 @@
-/** Speed of training, evaluation, and generation, and JavaScript's share of it. */
+/** Measures the speed of training, evaluation, and generation, and JavaScript's share of the time. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ export interface SpeedSettings {
   gradientCheckpointing: boolean
   optimizer: NonNullable<PlanModelOptions['optimizer']>
   optimizerInBackward: boolean
-  /** Steps that are timed; there is one more before them, and one after. */
+  /** Number of timed steps; one more runs before them, and one after. */
   steps: number
   newTokens: number
 }
@@ -24,27 +24,27 @@ export interface SpeedStudy {
   /** Median over the steps. */
   trainingTokensPerSecond: number
   evaluationTokensPerSecond: number
-  /** One token after the other, the prompt not counted. */
+  /** Decoding only, without the prompt. */
   generationTokensPerSecond: number
-  /** Share of the time of the steps in which the event loop was busy. */
+  /** Fraction of the steps' time in which the event loop was busy. */
   javascriptShare: number
   /**
-   * The longest time for which nothing else could run on the event loop, from attaching to detaching: a run with an
-   * evaluation and a checkpoint, and one that goes on from that. Checkpoints of a whole model are left out.
+   * Longest time for which the event loop was blocked, from attaching to detaching, over a run with an evaluation and a
+   * checkpoint and a second run that resumes from it. Excludes checkpoints of a whole model.
    */
   longestBlockMs: number
 }
 
 export interface SpeedControl {
   signal?: AbortSignal
-  /** Called as it goes on. @param share what is over, from 0 to 1, a training step counting as much as a later phase */
+  /** Called on progress. @param share completed, from 0 to 1; each training step counts the same as each later phase */
   onProgress?(phase: 'training' | 'evaluation' | 'generation', share: number): void
 }
 
 const median = (values: readonly number[]) =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 
-/** The model's speeds with a fresh adapter of the strategy. */
+/** The model's speeds with a new adapter of the strategy. */
 export async function measureSpeed(
   model: Model,
   strategy: StrategyConfig,
@@ -58,18 +58,18 @@ export async function measureSpeed(
   const ready = await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' })
   const saves = rulesOf(ready).saves !== 'model'
   const outputDir = saves ? await mkdtemp(join(tmpdir(), 'lowrank-speed-')) : null
-  // The first step and the last, which a checkpoint follows, are not timed.
+  // The first step is not timed, nor the last one, which is followed by a checkpoint.
   const maxSteps = settings.steps + 2
   const share = (done: number) => done / (maxSteps + 2)
   const options = {
     ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' as const },
-    // Updates in the backward pass cannot clip, so clipping is off for all methods.
+    // No clipping in any method, so that they are comparable.
     ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps, warmupRatio: 0 },
     ...{ evalDataset: rows.slice(0, batch), saveSteps: maxSteps, outputDir },
     ...(signal ? { signal } : {}),
   }
   const speeds: number[] = []
-  // Timers that are this often too late tell what held the loop up.
+  // The delay of frequent timers shows how long the event loop was blocked.
   const delay = monitorEventLoopDelay({ resolution: 1 })
   let idleBefore = performance.eventLoopUtilization()
   let busy = 0

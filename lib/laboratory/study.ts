@@ -1,4 +1,4 @@
-/** Studies of strategies behind `lowrank figures`: runs on one model and one dataset, and the picture of their results. */
+/** Studies of strategies for `lowrank figures`: runs on one model and one dataset, and the figure of their results. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
@@ -11,7 +11,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { TrainStep } from '../train/events.js'
 
-/** A point of a picture, as data. */
+/** A data point of a figure. */
 export type StudyRow = Record<string, number | string | null>
 
 /** Result of a study. */
@@ -20,17 +20,17 @@ export interface StudyResult {
   /** A chart without a title, `FIGURE_WIDTH` wide. */
   chart: string
   title: string
-  /** How to read the chart, in a line. */
+  /** How to read the chart, in one line. */
   key: string
-  /** A description of the runs and of their result, in sentences. */
+  /** A description of the runs and their result, in sentences. */
   reading: string
 }
 
-/** A study of one picture. */
+/** A study that produces one figure. */
 export interface Study {
-  /** Number of steps of a run, unless another is asked for. */
+  /** Default number of steps per run. */
   steps: number
-  /** Number of runs that are made with so many seeds. */
+  /** Number of runs for a number of seeds. */
   runs: (seeds: number) => number
   run: (bench: StudyBench) => Promise<StudyResult>
 }
@@ -41,7 +41,7 @@ export interface StudySettings {
   steps: number
   seeds: number
   signal?: AbortSignal | undefined
-  /** Before each training. */
+  /** Called before each training. */
   onRun?: ((name: string, done: number) => void) | undefined
 }
 
@@ -49,7 +49,7 @@ export interface StudySettings {
 export interface StudyRun {
   name: string
   seed: number
-  /** Default: the strategy's own. */
+  /** Default: the strategy's default. */
   learningRate?: number
   /** Default: those of the study. */
   steps?: number
@@ -60,21 +60,21 @@ export interface StudyRun {
 export interface AtBestRate {
   parameters: number
   rate: number
-  /** One a seed. */
+  /** One per seed. */
   losses: number[]
 }
 
-/** Rates that are tried, times the strategy's own. */
+/** Rates to try, relative to the strategy's default. */
 const RATE_FACTORS = [0.3, 1, 3]
 
-/** Number of runs of `atBestRate`. */
+/** Number of runs made by `atBestRate`. */
 export function runsAtBestRate(seeds: number): number {
   return RATE_FACTORS.length + seeds - 1
 }
 
 const [BATCH, MAX_SEQ_LENGTH] = [4, 128]
 
-/** The means of a study: a model, data, and settings that all of its runs share. */
+/** Shared setup of a study: the model, data, and settings of all its runs. */
 export class StudyBench {
   readonly model: Model
   readonly settings: StudySettings
@@ -93,12 +93,12 @@ export class StudyBench {
     return this.settings.steps
   }
 
-  /** Seeds of the runs, from 1. */
+  /** Seeds of the runs, counted from 1. */
   get seeds(): number[] {
     return Array.from({ length: this.settings.seeds }, (_, index) => index + 1)
   }
 
-  /** How rows are cut and batched in evaluations. */
+  /** Truncation and batching in evaluations. */
   readonly shape = { maxSeqLength: MAX_SEQ_LENGTH, perDeviceTrainBatchSize: 8, packing: false } as const
 
   /** Options of every run. */
@@ -116,7 +116,7 @@ export class StudyBench {
     } satisfies Partial<TrainOptions>
   }
 
-  /** Trains a new adapter, and takes it off when it was used. */
+  /** Trains a new adapter, passes it on, and detaches it. */
   async trained<T>(
     strategy: StrategyConfig,
     run: StudyRun,
@@ -136,7 +136,7 @@ export class StudyBench {
     }
   }
 
-  /** Loss on the test rows with an adapter, nats for each supervised token. */
+  /** Loss on the test rows with an adapter, in nats per supervised token. */
   async loss(adapter: Adapter): Promise<number> {
     const { signal } = this.settings
     return (await this.model.evaluate(this.test, { ...this.shape, adapters: [adapter], signal })).loss
@@ -150,7 +150,7 @@ export class StudyBench {
     return found
   }
 
-  /** Losses at the best of three learning rates around the strategy's own, which the first seed chooses. */
+  /** Losses at the best of three learning rates around the strategy's default, selected with the first seed. */
   async atBestRate(strategy: StrategyConfig, name: string): Promise<AtBestRate> {
     const own = ownRate(strategy, 'adamw')
     let parameters = 0
@@ -171,7 +171,7 @@ export class StudyBench {
     return { parameters, rate: best.rate, losses }
   }
 
-  /** Runs work in a folder that is removed after it. */
+  /** Runs work in a temporary folder, which is removed afterward. */
   async inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
     const folder = await mkdtemp(join(tmpdir(), 'lowrank-figures-'))
     try {
@@ -181,7 +181,7 @@ export class StudyBench {
     }
   }
 
-  /** The setting of the runs in a line. */
+  /** Describes the setup of the runs in one line. */
   get about(): string {
     const { steps, seeds, model, settings } = this
     const often = seeds.length === 1 ? 'one seed' : `${seeds.length} seeds`
@@ -195,17 +195,17 @@ export class StudyBench {
   }
 }
 
-/** A model file or folder without its suffix. */
+/** Name of a model file or folder, without its extension. */
 function nameOf(path: string): string {
   return basename(resolve(path)).replace(/\.(gguf|safetensors)$/, '')
 }
 
-/** Difference of the largest and the least; with one seed it says nothing. */
+/** Difference between the largest and smallest value; meaningless with one seed. */
 export function rangeOf(values: readonly number[]): number {
   return Math.max(...values) - Math.min(...values)
 }
 
-/** Type of a linear and the number of its layer, from its path. */
+/** Type of a linear layer and its layer index, from its path. */
 export function placeOf(path: string): { layer: number; type: string } {
   const layer = Number(/\.(\d+)\./.exec(path)?.[1] ?? 0)
   return { layer, type: path.slice(path.lastIndexOf('.') + 1) }

@@ -1,11 +1,13 @@
-/** Tasks of a few answers each, whose rows belong to clients: six that are made up, and SST-2 from its files. */
+/**
+ * Classification tasks with a few labels, whose rows belong to clients: six generated ones, and SST-2 from its files.
+ */
 
 import { counterUniform } from '../core/counter-random.js'
 import { DataError } from '../core/errors.js'
 import { openDataset } from '../data/dataset.js'
 import type { Answer } from '../train/score.js'
 
-/** Domain of a task; two or more tasks share one. */
+/** Domain of a task; each is shared by at least two tasks. */
 export type Domain = 'opinions' | 'customer service' | 'health'
 
 export interface Task {
@@ -13,9 +15,9 @@ export interface Task {
   domain: Domain
   /** The question, in a sentence. */
   about: string
-  /** Completions that an answer is chosen from. */
+  /** Completions to choose from. */
   labels: readonly string[]
-  /** Tokens that no row exceeds, with the small vocabulary of the demo's model either. */
+  /** Maximum tokens per row, even with the small vocabulary of the demo's model. */
   maxSeqLength: number
   train: readonly (Answer & { user: string })[]
   test: readonly Answer[]
@@ -28,7 +30,7 @@ export interface TaskSize {
   testRows: number
 }
 
-/** Tokens of a line or two. */
+/** Enough tokens for a line or two. */
 export const SHORT_ROWS = 96
 
 type Draw = (count: number) => number
@@ -72,7 +74,7 @@ const GRAVE = ['a tight chest', 'a deep cut', 'a numb face', 'hard breathing', '
 const SLIGHT = ['a dry cough', 'a small cut', 'a cold', 'a sore heel', 'a stiff neck']
 const SIDES = ['service', 'price', 'place', 'start', 'end', 'sound', 'taste', 'look']
 
-/** Reviews: was a thing liked, where a "not" inverts the word? Clients write about two things each. */
+/** Reviews: was a thing liked, where a "not" inverts the meaning? Each client writes about two things. */
 export function reviews(size: TaskSize, seed: number): Task {
   return made(
     'reviews',
@@ -94,7 +96,7 @@ export function reviews(size: TaskSize, seed: number): Task {
   )
 }
 
-/** Complaints: which of four teams is responsible? Clients complain of two kinds of things each. */
+/** Complaints: which of four teams is responsible? Each client makes two kinds of complaints. */
 export function complaints(size: TaskSize, seed: number): Task {
   const teams = Object.keys(TEAMS)
   return made(
@@ -114,7 +116,7 @@ export function complaints(size: TaskSize, seed: number): Task {
   )
 }
 
-/** Ratings: is what is said of two sides of a thing all good, all bad, or mixed? */
+/** Ratings: are two aspects of a thing both good, both bad, or mixed? */
 export function ratings(size: TaskSize, seed: number): Task {
   const about = 'Are two remarks good, bad, or one of each?'
   return made('ratings', 'opinions', about, [' good', ' mixed', ' bad'], size, seed, (draw, client) => {
@@ -129,7 +131,7 @@ export function ratings(size: TaskSize, seed: number): Task {
   })
 }
 
-/** Intents of messages to a bank. Clients write about two kinds of things each. */
+/** Intents of messages to a bank. Each client writes about two kinds of things. */
 export function banking(size: TaskSize, seed: number): Task {
   const about = 'Which of four intents does a message to a bank have?'
   const intents = Object.keys(INTENTS)
@@ -144,7 +146,10 @@ export function banking(size: TaskSize, seed: number): Task {
   })
 }
 
-/** Wards: which of four wards does a note send a patient to? Clients are surgeries with two kinds of patients each. */
+/**
+ * Wards: to which of four wards does a note send a patient? Clients are medical practices with two kinds of patients
+ * each.
+ */
 export function wards(size: TaskSize, seed: number): Task {
   const about = 'Which of four wards does a note send a patient to?'
   const names = Object.keys(WARDS)
@@ -155,11 +160,11 @@ export function wards(size: TaskSize, seed: number): Task {
   })
 }
 
-/** Triage: how soon is a patient seen, by the complaint and whether it grows? */
+/** Triage: how soon is a patient seen, given the complaint and whether it is getting worse? */
 export function triage(size: TaskSize, seed: number): Task {
   const about = 'Is a patient seen now, today, or later, by the complaint and its course?'
   return made('triage', 'health', about, [' now', ' today', ' later'], size, seed, (draw, client) => {
-    // Some clients see grave cases more often.
+    // Some clients see severe cases more often.
     const grave = draw(client === null ? 2 : 2 + (client % 3)) === 0
     const growing = draw(2) === 0
     const prompt = `Patient of ${20 + draw(60)}: ${pick(grave ? GRAVE : SLIGHT, draw)}, ${growing ? 'worse' : 'better'} since ${pick(['noon', 'Monday', 'morning'], draw)}. Seen:`
@@ -189,7 +194,7 @@ function pick<T>(values: readonly T[], draw: Draw): T {
   return values[draw(values.length)] as T
 }
 
-/** The generated tasks: one of each domain, and another of each. */
+/** The generated tasks: two per domain. */
 export const TASKS: Readonly<Record<string, (size: TaskSize, seed: number) => Task>> = {
   reviews,
   complaints,
@@ -200,9 +205,9 @@ export const TASKS: Readonly<Record<string, (size: TaskSize, seed: number) => Ta
 }
 
 /**
- * SST-2 from a folder with train.tsv and dev.tsv, each line a sentence, a tab, and 1 for praise or 0; its sentences are
- * dealt out to clients, most of whom prefer one of the two.
- * @throws {DataError} for a label that is neither
+ * SST-2 from a folder with train.tsv and dev.tsv, each line a sentence, a tab, and 1 for praise or 0. Sentences are
+ * distributed among clients, most of whom prefer one of the two.
+ * @throws {DataError} for any other label
  */
 export async function sst2(
   folder: string,
@@ -231,7 +236,7 @@ export async function sst2(
   }
   const rows = await read('train.tsv', Number.POSITIVE_INFINITY)
   const owners = rows.map(({ completion }, index) => {
-    // Four of five clients of the first half praise, of the second half the others.
+    // 80% of the positive rows go to the first half of the clients, 80% of the others to the second half.
     const leans = counterUniform(seed, 'sst2 leaning', index) < 0.8
     const half = (completion === ' positive') === leans ? 0 : 0.5
     return Math.floor((half + counterUniform(seed, 'sst2 owner', index) / 2) * clients)

@@ -1,4 +1,4 @@
-/** Weights of linears as a model holds them, before and after training. */
+/** Weights of linear layers as held by a model, before and after training. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readSafetensorsHeader, readTensor } from '../formats/safetensors.js'
@@ -12,7 +12,7 @@ export interface Matrix {
   values: Float32Array
 }
 
-/** Weights of the linears that are named, by path: of the model alone, or with an adapter merged in. */
+/** Weights of the given layers by path: of the model alone, or with an adapter merged. */
 export async function weightsOf(
   bench: StudyBench,
   paths: readonly string[],

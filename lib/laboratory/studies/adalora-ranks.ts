@@ -1,4 +1,4 @@
-/** Ranks that AdaLoRA leaves to each linear, by type and layer; as figure 3 of arXiv 2303.10512. */
+/** Ranks that AdaLoRA keeps at each layer, by type and depth; as in figure 3 of arXiv 2303.10512. */
 
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -49,7 +49,7 @@ export const adaloraRanks: Study = {
   },
 }
 
-/** Ranks that are left, from the saved adapter. */
+/** Remaining ranks, from the saved adapter. */
 async function ranksOf(
   bench: StudyBench,
   adapter: Parameters<StudyBench['loss']>[0],

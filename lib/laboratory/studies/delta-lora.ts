@@ -1,6 +1,6 @@
 /**
- * Loss of Delta-LoRA in the course of a run, with its control: LoRA whose alpha is (1 + lambda) times as large. To first
- * order the two are the same, since Delta-LoRA adds lambda times the change of s B A to the weight.
+ * Loss of Delta-LoRA during training, with its control: LoRA with an alpha (1 + lambda) times as large. The two are
+ * equal to first order, since Delta-LoRA adds lambda times the change of s B A to the weight.
  */
 import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'

@@ -1,6 +1,6 @@
 /**
- * Change of the magnitude of weights against the change of their direction in the course of training: full fine-tuning,
- * LoRA, and DoRA; as figure 2 of arXiv 2402.09353.
+ * Change of weight magnitudes against change of directions during training with full fine-tuning, LoRA, and DoRA; as in
+ * figure 2 of arXiv 2402.09353.
  */
 import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
@@ -18,14 +18,14 @@ const ARMS: readonly { arm: string; strategy: StrategyConfig }[] = [
   { arm: 'LoRA', strategy: lora(shape) },
   { arm: 'DoRA', strategy: dora(shape) },
 ]
-/** Moments of a run at which weights are compared. */
+/** Number of points during a run at which weights are compared. */
 const MOMENTS = 4
-/** Linears that the paper shows. They differ in scale, so that each has its own panels and correlation. */
+/** Layers shown in the paper. They differ in scale, so each has its own panels and correlation. */
 const TYPES = [
   { type: 'q_proj', name: 'query' },
   { type: 'v_proj', name: 'value' },
 ] as const
-/** Bands of layers that share a color. */
+/** Number of layer bands, each with its own color. */
 const BANDS = 5
 
 interface Change {
@@ -120,7 +120,7 @@ function averaged(rows: readonly Change[]): Point[] {
   })
 }
 
-/** Means over output rows: of the absolute change of their norm, and of 1 less the cosine between before and after. */
+/** Means over output rows of the absolute change in norm, and of 1 minus the cosine between before and after. */
 function changeOf(before: Matrix, after: Matrix): { magnitude: number; direction: number } {
   const { rows, cols } = before
   let [magnitude, direction] = [0, 0]
@@ -167,7 +167,7 @@ function chartOf(title: string, own: readonly Point[], bands: readonly (readonly
   return captioned(chart, title)
 }
 
-/** The line of least squares between the ends of x. */
+/** The least-squares line over the range of x. */
 function fitted(points: readonly Point[]): Line {
   const [x, y] = [points.map(({ direction }) => direction), points.map(({ magnitude }) => magnitude)]
   const [mx, my] = [mean(x), mean(y)]
@@ -177,7 +177,7 @@ function fitted(points: readonly Point[]): Line {
   return { x: ends, y: ends.map((value) => my + slope * (value - mx)), stroke: 'dash', hue: 6 }
 }
 
-/** Pearson's correlation of the two changes. */
+/** Pearson correlation of the two changes. */
 function correlationOf(points: readonly Point[]): number {
   const [x, y] = [points.map(({ direction }) => direction), points.map(({ magnitude }) => magnitude)]
   const [mx, my] = [mean(x), mean(y)]

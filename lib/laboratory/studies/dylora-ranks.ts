@@ -1,4 +1,7 @@
-/** Loss at every inference rank: DyLoRA, LoRA cut to its first ranks, and LoRA trained at the rank; arXiv 2210.07558. */
+/**
+ * Loss at every inference rank: DyLoRA, LoRA truncated to its first ranks, and LoRA trained at that rank; arXiv
+ * 2210.07558.
+ */
 import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
 import { dylora } from '../../strategies/dylora.js'
@@ -8,11 +11,11 @@ import type { Study, StudyResult, StudyRow } from '../study.js'
 
 const R = 8
 const RANKS = [1, 2, 3, 4, 5, 6, 7, 8]
-/** Ranks at which a LoRA of its own is trained. */
+/** Ranks at which a separate LoRA is trained. */
 const TRAINED = [1, 2, 4, 8]
 const shape = { r: R, loraAlpha: 16, targetModules: 'all-linear' } as const
 
-/** Losses by arm and rank, one a seed. */
+/** Losses by arm and rank, one per seed. */
 type Found = Map<string, Map<number, number[]>>
 
 const [DYLORA, CUT, OWN] = ['DyLoRA', `LoRA of rank ${R}, cut`, 'LoRA of each rank']
@@ -33,7 +36,8 @@ export const dyloraRanks: Study = {
           add(DYLORA, rank, await bench.loss(adapter))
         }
       })
-      // Every step with all ranks is LoRA, whose scale does not grow when it is cut as DyLoRA's does.
+      // Training all ranks in every step is plain LoRA, whose scale must not grow when truncated as DyLoRA's does, so
+      // the adapter's weight compensates.
       const always = RANKS.map((rank) => (rank === R ? 1 : 0))
       await bench.trained(
         dylora({ ...shape, rankDistribution: always }),

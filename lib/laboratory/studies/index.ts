@@ -1,4 +1,4 @@
-/** Studies of strategies by the names of their figures. */
+/** Studies of strategies, by the name of their figure. */
 import type { Study } from '../study.js'
 import { adaloraRanks } from './adalora-ranks.js'
 import { deltaLoraControl } from './delta-lora.js'

@@ -1,6 +1,6 @@
 /**
- * Importance of linears by layer, and those that LoRA-drop keeps: by the outputs of their pairs, as arXiv 2402.07721 has
- * it, and by the weights that the pairs add.
+ * Importance of linear layers by depth, and which ones LoRA-drop keeps: measured by the outputs of their pairs, as in
+ * arXiv 2402.07721, and by the norms of the weight updates.
  */
 
 import { withSession } from '../../base/base.js'
@@ -19,7 +19,7 @@ import { type Matrix, weightsOf } from '../weights.js'
 const shape = { r: 8, loraAlpha: 16, targetModules: 'all-linear' } as const
 const THRESHOLD = 0.8
 const choice = { threshold: THRESHOLD, scope: 'type' } as const
-/** Share of a run's steps that the probe makes. */
+/** Fraction of a run's steps used by the probe. */
 const PROBE = 0.1
 
 const WAYS = ['outputs', 'weights'] as const
@@ -91,14 +91,14 @@ export const loraDropImportance: Study = {
   },
 }
 
-/** A type because it becomes a row of data. */
+/** A type rather than an interface, so that it can be used as a data row. */
 type Cell = {
   layer: number
   type: string
-  /** Share of the importance of its type, mean over seeds. */
+  /** Fraction of the importance of its type, averaged over seeds. */
   outputs: number
   weights: number
-  /** Share of the seeds with which it kept a pair of its own. */
+  /** Fraction of seeds with which it kept its own pair. */
   kept_by_outputs: number
   kept_by_weights: number
 }
@@ -115,7 +115,7 @@ async function importancesOf(bench: StudyBench, adapter: Adapter): Promise<Recor
   return { outputs: await outputNorms(bench, adapter), weights }
 }
 
-/** Norms of what the pairs add to the outputs of their linears on the training rows that a probe would take. */
+/** Norms of the pairs' contributions to the outputs of their layers, on the training rows that a probe would use. */
 async function outputNorms(bench: StudyBench, adapter: Adapter): Promise<Values> {
   const { base } = bench.model
   const { signal } = bench.settings
@@ -132,7 +132,7 @@ async function outputNorms(bench: StudyBench, adapter: Adapter): Promise<Values>
   })
 }
 
-/** The most important linears of each type, as many as were kept of it: what is compared is the choice alone. */
+/** The most important layers of each type, the same number as in `kept`, so that only the selection differs. */
 function asManyBy(values: Values, kept: readonly string[]): string[] {
   const type = (path: string) => placeOf(path).type
   const sorted = [...values].sort(([, a], [, b]) => b - a).map(([path]) => path)

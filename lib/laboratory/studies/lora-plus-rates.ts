@@ -1,4 +1,6 @@
-/** LoRA+ over the ratio of the two learning rates and the rate of A; as figures 2 and 3 of arXiv 2402.12354. */
+/**
+ * Loss of LoRA+ over the ratio of the two learning rates and the rate of A; as in figures 2 and 3 of arXiv 2402.12354.
+ */
 import { mean } from '../../core/mean.js'
 import { heatMap } from '../../report/chart/index.js'
 import { lora } from '../../strategies/lora.js'

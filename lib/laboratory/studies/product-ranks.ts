@@ -1,6 +1,6 @@
 /**
- * Singular values of what LoRA, LoHa, and LoKr have learned with about equal numbers of trained parameters; after arXiv
- * 2108.06098 (LoHa's product has a rank up to r squared) and 2309.14859 (LyCORIS).
+ * Singular values of the updates learned by LoRA, LoHa, and LoKr with similar numbers of trained parameters; after
+ * arXiv 2108.06098 (LoHa's product has rank up to r squared) and 2309.14859 (LyCORIS).
  */
 import { mean } from '../../core/mean.js'
 import { dotChart, formatTick, type Line, lineChart } from '../../report/chart/index.js'
@@ -16,18 +16,18 @@ import { type Matrix, weightsOf } from '../weights.js'
 const R = 8
 const targetModules = 'all-linear'
 const LORA = lora({ r: R, loraAlpha: 2 * R, targetModules })
-/** Half the rank: LoHa has two pairs of factors. */
+/** Half the rank, since LoHa has two pairs of factors. */
 const LOHA = loha({ r: R / 2, alpha: R / 2, targetModules })
-/** Splits of LoKr, of which the one is taken that comes nearest to LoRA's parameters. */
+/** LoKr splits to try, to find the one closest to LoRA's parameter count. */
 const SPLITS = [2, 3, 4, 6, 8, 12]
-/** Values below this share of the largest do not count for the rank. */
+/** Values below this fraction of the largest do not count toward the rank. */
 const NOTHING = 1e-3
 
 interface Arm extends AtBestRate {
   arm: string
-  /** Singular values over their largest, the mean over all linears; shorter ones end earlier. */
+  /** Singular values relative to the largest, averaged over all layers; shorter spectra end earlier. */
   spectrum: number[]
-  /** Mean over the linears. */
+  /** Mean over the layers. */
   rank: number
 }
 
@@ -76,7 +76,7 @@ export const productRanks: Study = {
   },
 }
 
-/** LoKr whose number of parameters is nearest to LoRA's. */
+/** The LoKr config whose parameter count is closest to LoRA's. */
 async function nearestLokr(bench: StudyBench): Promise<StrategyConfig> {
   const wanted = await parametersOf(bench, LORA)
   let best: { strategy: StrategyConfig; away: number } | undefined

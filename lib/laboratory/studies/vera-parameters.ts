@@ -1,4 +1,4 @@
-/** Loss against trained parameters: VeRA and LoRA at several ranks; as figure 3 of arXiv 2310.11454. */
+/** Loss against number of trained parameters: VeRA and LoRA at several ranks; as in figure 3 of arXiv 2310.11454. */
 
 import { mean } from '../../core/mean.js'
 import { type Line, lineChart } from '../../report/chart/index.js'
