@@ -133,7 +133,7 @@ export async function measuredBars(
       ...{ precision, quantization, pagedWeights },
       ...(embeddingQuantization && { embeddingQuantization }),
     }
-    // No clipping in any method, so that they are comparable.
+    // Updates in the backward pass cannot clip, so clipping is off for all methods.
     const job: MeasuredTraining = {
       ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },
     }

@@ -63,7 +63,7 @@ export async function measureSpeed(
   const share = (done: number) => done / (maxSteps + 2)
   const options = {
     ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' as const },
-    // No clipping in any method, so that they are comparable.
+    // Updates in the backward pass cannot clip, so clipping is off for all methods.
     ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps, warmupRatio: 0 },
     ...{ evalDataset: rows.slice(0, batch), saveSteps: maxSteps, outputDir },
     ...(signal ? { signal } : {}),
