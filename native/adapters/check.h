@@ -1,12 +1,12 @@
-// Checks of an adapter's description, wherever one enters.
+// Validates adapter descriptions from any source.
 #pragma once
 
 #include "graph/adapter_spec.h"
 
 namespace lowrank {
 
-/// Validates names, shapes and terms, and fills what the description says of itself. Throws Error("SHAPE"), and
-/// Error("CONFIG") for a kind of term, a role or a number that there is not.
+/// Validates names, shapes, and terms, and fills in the derived fields. Throws Error("SHAPE"), and Error("CONFIG") for
+/// an unknown kind of term, role, or number.
 void check_adapter(AdapterSpec& spec);
 
 }  // namespace lowrank

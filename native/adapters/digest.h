@@ -1,4 +1,4 @@
-// A hash of an adapter's values, by which processes that train together see that theirs are the same.
+// A hash of an adapter's values, with which processes that train together check that theirs are identical.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace lowrank {
 
-/// Digest of all values, bit by bit, whatever the number of threads.
+/// Bit-exact digest of all values, independent of the number of threads.
 uint64_t digest_of(Pool& pool, Adapter& adapter);
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// y = E[id] + scale * A[:, id]^T B^T: LoRA at an embedding (arXiv 2106.09685, as PEFT has it). The product with a
-// one-hot vector is a look-up of columns of A, and its way back adds to the columns that were looked up.
+// y = E[id] + scale * A[:, id]^T B^T: LoRA on an embedding (arXiv 2106.09685, as in PEFT). The product with a one-hot
+// vector is a lookup of columns of A; its backward pass adds to those columns.
 #pragma once
 
 #include "adapters/term.h"
@@ -14,7 +14,7 @@ class EmbeddingTerm final : public Term {
   TermFacts facts() const override;
   std::vector<int> trained() const override;
   int64_t hidden_cols(const PlanOptions&) const override { return 0; }
-  /// `product.to` holds the rows of the table, to which it adds.
+  /// Adds to the table rows already in `product.to`.
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}
@@ -29,7 +29,7 @@ class EmbeddingTerm final : public Term {
   void run_gradient(Run& run, const Step& s) const;
 
   Ranks ranks_;
-  int a_, b_;  // [rank, vocabulary], of which each token has a column; [dimension, rank]
+  int a_, b_;  // [rank, vocabulary], with one column per token; [dimension, rank]
 };
 
 }  // namespace lowrank

@@ -1,6 +1,6 @@
-// LoKr (LyCORIS, Yeh et al. 2023, arXiv 2309.14859): the change of a weight is a Kronecker product C (x) D, of which
-// each side may be a product of two factors. D's stay apart where they multiply activations; C is small and made once
-// per step.
+// LoKr (LyCORIS, Yeh et al. 2023, arXiv 2309.14859): the weight update is a Kronecker product C (x) D, whose sides may
+// each be a product of two factors. D's factors stay separate where they multiply activations; C is small and computed
+// once per step.
 #pragma once
 
 #include "adapters/term.h"
@@ -17,7 +17,7 @@ class KroneckerTerm final : public Term {
   int64_t hidden_cols(const PlanOptions&) const override { return 0; }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
-  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // joins it as a residual in fp32
+  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // added as an fp32 residual
   std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:

@@ -1,6 +1,6 @@
-// y += scale * diag(b_gain) B diag(d * mask) A x (LoRA, Hu et al. 2021, arXiv 2106.09685, and its relatives), with
-// three ways to fold B: plain, with gains, and beside a snapshot of A and B (Delta-LoRA, arXiv 2309.02411; PiSSA, arXiv
-// 2404.02948).
+// y += scale * diag(b_gain) B diag(d * mask) A x (LoRA, Hu et al. 2021, arXiv 2106.09685, and variants), with three
+// ways to fold B: plain, with gains, and combined with a snapshot of A and B (Delta-LoRA, arXiv 2309.02411; PiSSA,
+// arXiv 2404.02948).
 #pragma once
 
 #include "adapters/term.h"
@@ -22,23 +22,23 @@ class LowRank final : public Term {
   std::vector<float> folded(const Adapter& adapter) const override { return folded(adapter, ranks_.all); }
   std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
-  // For the magnitude of its rows.
+  // Used by the magnitude of its rows.
   int magnitude() const { return magnitude_; }
   bool drops() const { return dropout_ > 0; }
   int64_t rank() const { return ranks_.all; }
   int a() const { return a_; }
-  /// Elements from row to row of A.
+  /// Row stride of A, in elements.
   int64_t a_ld() const { return parameter(a_).cols; }
-  /// out [out, active] = B with every factor folded in; see Fold.
+  /// out [out, active] = B with all other factors folded in; see Fold.
   void fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
 
  private:
   friend struct LowRankSteps;
   bool has_gains() const { return d_ >= 0 || mask_ >= 0 || b_gain_ >= 0; }
   bool has_snapshot() const { return snapshot_a_ >= 0; }
-  /// Columns of the folded matrix: those of B, and those of B*.
+  /// Columns of the folded matrix: those of B, plus those of B* with a snapshot.
   int64_t folded_cols() const { return has_snapshot() ? 2 * ranks_.all : ranks_.all; }
-  /// Share of B A while B* A* counts for `ratio`.
+  /// Coefficient of B A when B* A* has coefficient `ratio`.
   float own_share(float ratio) const { return subtracts_ ? 1 : 1 + ratio; }
   int64_t ranks_in_use(int64_t wanted) const;
   bool drops(const Run& run) const { return dropout_ > 0 && run.training(); }
@@ -55,12 +55,12 @@ class LowRank final : public Term {
 
   Ranks ranks_;
   float dropout_;
-  int a_, b_;             // [rank, in], [out, rank]; frozen ones may be wider and taller than the linear
-  int d_, mask_;          // [1, rank]; the mask never trains
+  int a_, b_;             // [rank, in], [out, rank]; frozen ones may exceed the layer's size
+  int d_, mask_;          // [1, rank]; the mask is never trained
   int b_gain_;            // [1, out]
   int magnitude_;         // [1, out]
-  // A frozen pair of the same shapes: scale ((1 + ratio) B A - ratio B* A*), or scale (B A - ratio B* A*) of one that
-  // subtracts, while the ratio is not 0. The gradients of A and B are those of scale B A.
+  // A frozen pair of the same shapes. If the ratio is nonzero: scale ((1 + ratio) B A - ratio B* A*), or scale (B A -
+  // ratio B* A*) if `subtracts_`. The gradients of A and B are those of scale B A.
   int snapshot_a_, snapshot_b_, snapshot_ratio_;
   bool subtracts_;
 };

@@ -1,4 +1,4 @@
-// Rows of a weight with the changes of adapters in it: the only place that knows how they go together outside of a run.
+// Rows of a weight with adapters merged: the only place outside a run that knows how they combine.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace lowrank {
 
-/// An adapter, a factor of its change, and how many of its ranks are in use (0: all).
+/// An adapter, the factor on its update, and the number of its ranks in use (0: all).
 struct WeightedAdapter {
   const Adapter* adapter;
   float weight = 1;
@@ -20,30 +20,30 @@ struct WeightedAdapter {
 
 class MergedRows {
  public:
-  /// @param base as it stands, a trained copy of an adapter included
-  /// @param target path of the node that the weight is of; none when empty, and then nothing is added
-  /// Throws Error("SHAPE") for an adapter that does not fit.
+  /// @param base the weight before merging, possibly an adapter's trained copy
+  /// @param target path of the node that uses the weight; if empty, nothing is added. Throws Error("SHAPE") for an
+  /// adapter that does not fit.
   MergedRows(const WeightView& base, const std::string& name, const std::vector<WeightedAdapter>& adapters,
              const std::string& target);
 
   int64_t rows() const { return base_.rows; }
   int64_t cols() const { return base_.cols; }
 
-  /// Room for one row at a time of one thread.
+  /// Workspace of one thread for one row at a time.
   struct Room {
     explicit Room(int64_t cols) : sum(cols), own(cols) {}
     std::vector<float> sum, own;
   };
-  /// The row with its changes, in fp32.
+  /// The merged row, in fp32.
   void merged(int64_t row, float* out, Room& room) const;
-  /// The change alone.
+  /// Only the update.
   void change(int64_t row, float* out, Room& room) const;
 
  private:
   struct Change {
     std::unique_ptr<DeltaRows> rows;
-    float counts = 1;                  // in the rows already, unless there is a magnitude
-    HostView<const float> magnitude;   // m: (W + delta) m / ||W + delta|| takes the place of W, row by row
+    float counts = 1;                  // already applied to the rows, unless there is a magnitude
+    HostView<const float> magnitude;   // m: (W + delta) m / ||W + delta|| replaces W, row by row
   };
   float sum_changes(int64_t row, const float* base, float* sum, float* own) const;
 

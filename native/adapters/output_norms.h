@@ -1,5 +1,5 @@
-// Output norm of an adapter at a linear: the sum of ||F h||^2 over tokens, from the second moment of h = A x alone, with
-// F the folded matrix. Nothing of the output's width is formed.
+// Output norm of an adapter at a layer: the sum of ||F h||^2 over tokens, computed from the second moment of h = A x
+// with the folded matrix F, without forming the full-width output.
 #pragma once
 
 #include <cstdint>

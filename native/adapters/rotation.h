@@ -1,7 +1,7 @@
-// OFT in its input-centric form (Qiu et al. 2025, arXiv 2506.19847): the base multiplies a rotated input, y = W (x R). R is
-// block-diagonal, each block nearly orthogonal by a Cayley-Neumann series of a skew-symmetric matrix, which trains. It is
-// a term that turns the input of the base's product rather than adds to it, and whose change of the weight depends on the
-// weight.
+// OFT in its input-centric form (Qiu et al. 2025, arXiv 2506.19847): the base multiplies a rotated input, y = W (x R).
+// R is block-diagonal, each block nearly orthogonal as a Cayley-Neumann series of a trained skew-symmetric matrix.
+// Unlike other terms, it transforms the input of the base's product instead of adding to it, and its weight update
+// depends on the weight.
 #pragma once
 
 #include "adapters/term.h"
@@ -18,21 +18,21 @@ class RotationTerm final : public Term {
   int64_t hidden_cols(const PlanOptions&) const override { return 0; }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
-  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // all of it is a part in fp32
+  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // fully handled as an fp32 part
   std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:
   friend struct RotationSteps;
   Blocks shape() const { return {parameter(skew_).rows, size_}; }
-  /// out = addend + adapter's weight times x D.
+  /// out = addend + the adapter's weight times x D.
   void turn(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& addend, const Matrix& out) const;
-  /// D in the workspace of the step, [blocks, size, size]; the transpose of I + D where `back`.
+  /// D in the workspace of the step, [blocks, size, size]; with `back`, the transpose of I + D.
   Ptr<float> blocks(Run& run, const AdapterRun& adapter, bool back) const;
   void run_gradient(Run& run, const Step& s) const;
 
   int64_t size_;
   int terms_;
-  int skew_;  // [blocks, size (size - 1) / 2], or one row that all blocks share
+  int skew_;  // [blocks, size (size - 1) / 2], or one row shared by all blocks
 };
 
 }  // namespace lowrank

@@ -5,12 +5,12 @@
 
 namespace lowrank {
 
-/// Fills `sites` and `terms` of a plan, those of each adapter in the order of its description. Throws Error("CONFIG") for
-/// a target that is no linear (or embedding) of the graph or that an adapter names twice, Error("SHAPE") for factors that
-/// do not fit it.
+/// Fills `sites` and `terms` of a plan, in each adapter's order. Throws Error("CONFIG") for a target that is not a
+/// linear layer (or embedding) of the graph or that an adapter lists twice, and Error("SHAPE") for factors that do not
+/// fit it.
 void resolve_sites(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, Plan& plan);
 
-/// The term of an adapter at a weight [rows, cols] by the target that it belongs to, apart from any graph, or null. Throws
+/// The term of an adapter at a weight [rows, cols], by target and independent of any graph; null if none. Throws
 /// Error("SHAPE") for factors that do not fit it.
 std::unique_ptr<const Term> term_at(const AdapterSpec& spec, const std::string& target, const std::string& weight,
                                     int64_t rows, int64_t cols);

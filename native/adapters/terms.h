@@ -1,4 +1,4 @@
-// The kinds of terms that there are.
+// The kinds of terms.
 #pragma once
 
 #include <memory>
@@ -9,11 +9,11 @@ namespace lowrank {
 
 struct TermKind {
   const char* name;
-  Op at;  // what it acts at
+  Op at;  // the operation it applies to
   std::unique_ptr<Term> (*make)(const AdapterSpec& spec, int index, const Site& site);
 };
 
-/// Throws Error("CONFIG") for a kind that there is not.
+/// Throws Error("CONFIG") for an unknown kind.
 const TermKind& term_kind(const TermSpec& spec);
 
 }  // namespace lowrank

@@ -1,6 +1,6 @@
-// The Cayley-Neumann series (Qiu et al. 2025, arXiv 2506.19847): an orthogonal matrix near (I + Q) (I - Q)^-1 from a
-// skew-symmetric Q without an inverse, as I + 2 Q + 2 Q^2 + … with the last power once. Powers are counted as PEFT counts
-// terms: 3 and 4 of them give the same.
+// The Cayley-Neumann series (Qiu et al. 2025, arXiv 2506.19847): approximates the orthogonal matrix (I + Q) (I - Q)^-1
+// of a skew-symmetric Q without an inverse, as I + 2 Q + 2 Q^2 + … with factor 1 on the last power. Terms are counted
+// as in PEFT, where 3 and 4 terms are the same.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace lowrank {
 
-/// A block-diagonal matrix: `blocks` blocks of [size, size], or one that all share where `blocks` is 1.
+/// A block-diagonal matrix: `blocks` blocks of [size, size], or a single shared one if `blocks` is 1.
 struct Blocks {
   int64_t blocks = 0, size = 0;
 
@@ -17,12 +17,12 @@ struct Blocks {
   int64_t skew_elements() const { return size * (size - 1) / 2; }  // above its diagonal
 };
 
-/// The highest power of Q in a series of so many terms.
+/// The highest power of Q in a series of `terms` terms.
 inline int cayley_degree(int terms) { return terms < 3 ? std::max(terms - 1, 0) : std::max(terms - 1, 3); }
-/// Coefficient of power `i`, from 1.
+/// Coefficient of power `i`, counted from 1.
 inline float cayley_factor(int i, int terms) { return i < cayley_degree(terms) || terms < 3 ? 2.0f : 1.0f; }
 
-/// Q [size, size] times `sign` from its upper triangle, row by row.
+/// Q [size, size] times `sign`, from its upper triangle stored row by row.
 template <class Real>
 void skew_symmetric(int64_t size, float sign, const float* upper, Real* q) {
   for (int64_t i = 0; i < size; ++i) {
@@ -35,7 +35,7 @@ void skew_symmetric(int64_t size, float sign, const float* upper, Real* q) {
   }
 }
 
-/// D [size, size], the sum of the powers of Q without I, in double precision. Of -Q it is the transpose.
+/// D [size, size], the sum of the powers of Q without I, in double precision. For -Q it is the transpose.
 inline std::vector<double> cayley_neumann(int64_t size, int terms, float sign, const float* upper) {
   std::vector<double> q(size * size), sum(size * size), next(size * size);
   skew_symmetric(size, sign, upper, q.data());

@@ -1,4 +1,4 @@
-// LOWRANK_CHECK: what is computed twice and compared while a program runs.
+// LOWRANK_CHECK: selects what to compute twice and compare during a run.
 #pragma once
 
 #include <cstdlib>
@@ -6,8 +6,8 @@
 
 namespace lowrank {
 
-/// "1": every step; the name of a kind of step, such as "attention": only those; "operands": what kernels touch; "terms":
-/// outputs with adapters. Empty: nothing.
+/// "1": every step; the name of a kind of step, such as "attention": only those; "operands": the memory kernels access;
+/// "terms": outputs with adapters. Empty: nothing.
 inline const std::string& check_asked_for() {
   static const std::string asked = [] {
     const char* const text = std::getenv("LOWRANK_CHECK");

@@ -1,4 +1,4 @@
-// The surroundings of a job: what runs it, and how it learns that nobody waits for it any more.
+// The context of a job: the threads that run it, and how it learns that it was canceled.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
-// Numbers of about 106 bits as the sum of two doubles, by additions and products that are rounded to nearest, and without
-// fused ones, so that compilers compute tables with them and all processors the same bits. Sources: Dekker, "A floating-point
+// Numbers of about 106 bits as sums of two doubles, using only additions and products rounded to nearest and no fused
+// ones, so that compilers can compute tables and all CPUs give the same bits. Sources: Dekker, "A floating-point
 // technique for extending the available precision" (1971), and Knuth, The Art of Computer Programming, volume 2, 4.2.2.
 #pragma once
 
@@ -10,26 +10,26 @@ struct DoubleDouble {
   double high = 0, low = 0;
 };
 
-/// a + b without an error, where |a| >= |b| or a is 0.
+/// a + b exactly, where |a| >= |b| or a is 0.
 constexpr DoubleDouble fast_two_sum(double a, double b) {
   const double sum = a + b;
   return {sum, b - (sum - a)};
 }
 
-/// a + b without an error.
+/// a + b exactly.
 constexpr DoubleDouble two_sum(double a, double b) {
   const double sum = a + b, of_b = sum - a;
   return {sum, (a - (sum - of_b)) + (b - of_b)};
 }
 
-/// The upper 26 bits of a number below 2^996, and the others.
+/// The upper 26 bits of a number below 2^996, and the remaining bits.
 constexpr DoubleDouble halves(double a) {
   const double scaled = a * 0x1.0000002p27;
   const double high = scaled - (scaled - a);
   return {high, a - high};
 }
 
-/// a b without an error, where nothing over- or underflows.
+/// a b exactly, barring overflow and underflow.
 constexpr DoubleDouble two_product(double a, double b) {
   const double product = a * b;
   const DoubleDouble x = halves(a), y = halves(b);

@@ -39,7 +39,7 @@ constexpr const char* name_of(DType type) {
   return "?";
 }
 
-/// bf16 is the upper half of fp32; rounding is to nearest even, NaN stays a quiet NaN.
+/// bf16 is the upper half of fp32; rounds to nearest even, and NaN stays a quiet NaN.
 inline uint16_t bf16_from_f32(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
@@ -58,7 +58,7 @@ inline float f32_from_f16(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
 }
 
-/// Rounds to nearest even; from 65520 on that is infinity. NaN stays a quiet NaN.
+/// Rounds to nearest even; values from 65520 up become infinity. NaN stays a quiet NaN.
 inline uint16_t f16_from_f32(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -66,7 +66,7 @@ inline uint16_t f16_from_f32(float value) {
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x1ffu));
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
   if (magnitude < 0x38800000u) {
-    // Subnormal: the numbers from 0.5 to 1 have the spacing 2^-24 of these, so an addition rounds as is needed.
+    // Subnormal: numbers from 0.5 to 1 have the same spacing, 2^-24, so adding 0.5 rounds correctly.
     const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(rounded) - 0x3f000000u));
   }

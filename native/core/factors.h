@@ -1,11 +1,11 @@
-// Loops over the factors of an adapter that lie in memory: what the CPU's kernels and the rows of merged weights share.
+// Loops over an adapter's factors in memory, shared by the CPU kernels and merging.
 #pragma once
 
 #include <cstdint>
 
 namespace lowrank {
 
-/// B [rows, rank] with all that scales it, of which the first `active` columns are in use; null factors are ones.
+/// B [rows, rank] with everything that scales it, using the first `active` columns; null factors mean ones.
 struct ScaledB {
   int64_t rank, active;
   float scale, weight;

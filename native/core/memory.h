@@ -1,5 +1,5 @@
-// Every byte that belongs to a model, an adapter or a run is allocated here, under one of the categories that users see
-// in `lowrank plan`. Pages come zeroed from the operating system and go back to it when the block dies.
+// All memory of a model, an adapter, or a run is allocated here, under one of the categories shown by `lowrank plan`.
+// Pages come zeroed from the operating system and are returned to it when the block is destroyed.
 #pragma once
 
 #include <array>
@@ -17,13 +17,13 @@ namespace lowrank {
 inline constexpr int kPlaces = static_cast<int>(std::size(kPlaceNames));
 inline constexpr int kCategories = static_cast<int>(std::size(kCategoryNames));
 
-/// Bytes now allocated in this process under a category, in one kind of memory or in all.
+/// Bytes currently allocated in this process under a category, in one kind of memory or in all.
 int64_t allocated_bytes(Category category, Place place);
 int64_t allocated_bytes(Category category);
 /// Advice for reducing the memory of a category.
 const char* remedy_of(Category category);
 
-/// Counts bytes under a category for as long as it lives.
+/// Counts bytes under a category for its lifetime.
 class Claim {
  public:
   Claim() = default;
@@ -52,8 +52,8 @@ class Block {
  public:
   Block() = default;
   Block(Category category, int64_t bytes);
-  /// Bytes that lie elsewhere, such as in a mapped file, and stay there as long as `owner` lives. They are read-only, and
-  /// counted by whoever brought them there.
+  /// Bytes stored elsewhere, such as in a mapped file, valid as long as `owner` lives. They are read-only and counted
+  /// by their owner.
   Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner);
   Block(Block&& other) noexcept { swap(other); }
   Block& operator=(Block&& other) noexcept {
@@ -68,7 +68,7 @@ class Block {
     return static_cast<T*>(data_);
   }
   int64_t bytes() const { return bytes_; }
-  /// All zero again: the pages go back to the system, and come zeroed where they are touched.
+  /// Zeroes the block by returning its pages to the system, which zeroes them when touched.
   void clear();
   explicit operator bool() const { return data_ != nullptr; }
 
@@ -82,7 +82,7 @@ class Block {
   void* data_ = nullptr;
   int64_t bytes_ = 0;
   Claim claim_;
-  std::shared_ptr<const void> owner_;  // of what is not this block's own
+  std::shared_ptr<const void> owner_;  // owner of bytes that are not this block's own
 };
 
 }  // namespace lowrank

@@ -1,6 +1,6 @@
-// The process-wide thread pool. The thread that calls `run` is worker 0; the others wait for a new generation with a
-// short spin and then sleep, so an idle pool burns nothing and a busy one dispatches in about a microsecond.
-// Kernels split work over outputs, never over a reduction, so results do not depend on the number of threads.
+// The process-wide thread pool. The thread that calls `run` is worker 0; the others spin briefly for new work and then
+// sleep, so an idle pool uses no CPU and a busy one dispatches in about a microsecond. Kernels split work over outputs,
+// never over a reduction, so results do not depend on the number of threads.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@ namespace lowrank {
 
 class Pool {
  public:
-  /// Makes fewer threads where the system refuses more. Each of them calls `begin` before anything else.
+  /// Creates fewer threads if the system refuses more. Each of them calls `begin` first.
   explicit Pool(int threads, void (*begin)() = nullptr);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -30,8 +30,8 @@ class Pool {
              const_cast<void*>(static_cast<const void*>(&body)));
   }
 
-  /// Calls body(begin, end) over chunks of [0, count); chunks of `grain` items are handed out from a counter, so a
-  /// slow core takes fewer. Any chunk may run on any thread: the body must only write outputs of its own items.
+  /// Calls body(begin, end) over chunks of [0, count); chunks of `grain` items are assigned dynamically, so a slow core
+  /// takes fewer. Any chunk may run on any thread: the body must write only the outputs of its own items.
   template <class Body>
   void for_range(int64_t count, int64_t grain, Body&& body) {
     if (count <= 0) return;

@@ -1,4 +1,4 @@
-// The type of the operands of matrix products; sums are fp32 either way.
+// The operand type of matrix products; sums are always fp32.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Warnings to users about work that goes on: added where they arise, and read by the addon.
+// Warnings to users about ongoing work: added where they arise, and read by the addon.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace lowrank {
 
-/// Says something once in this process.
+/// Adds a warning, once per process.
 void remark(const std::string& text);
 /// Warnings since the last call.
 std::vector<std::string> take_remarks();

@@ -1,5 +1,5 @@
-// Calls of the operating system that core makes. os/ defines them, one file per system, so that core includes nothing
-// of it.
+// Operating system calls used by core. os/ implements them, one file per system, so that core includes no system
+// headers.
 #pragma once
 
 #include <atomic>
@@ -7,15 +7,15 @@
 
 namespace lowrank::system {
 
-/// Pages of this process's own, all zero; they take memory as they are touched. Null where the system refuses.
+/// Private zeroed pages, which use memory only once touched. Null if the system refuses.
 void* map_zeros(int64_t bytes);
-/// Gives the memory of such pages back: they read as zero again. False where the system refuses.
+/// Returns the memory of such pages, which then read as zero. False if the system refuses.
 bool clear_zeros(void* data, int64_t bytes);
 void unmap_zeros(void* data, int64_t bytes);
 
-/// Sleeps while `value` is `expected`. May return early, so the caller looks again.
+/// Sleeps while `value` equals `expected`. May return early, so the caller must check again.
 void wait(const std::atomic<uint32_t>& value, uint32_t expected);
-/// Wakes the threads that wait for `value`, which has changed.
+/// Wakes the threads waiting for `value`, which has changed.
 void wake_all(std::atomic<uint32_t>& value);
 
 }  // namespace lowrank::system

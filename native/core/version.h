@@ -1,4 +1,4 @@
-// The version this code was built as.
+// The version of this build.
 #pragma once
 
 namespace lowrank {

@@ -1,4 +1,4 @@
-// An adapter as data: its parameters, what is computed with them and where, and how they train. No arrays: those are
+// An adapter as data: its parameters, the computations that use them, and how they are trained. The arrays are in
 // `Adapter` (adapters/adapter.h).
 #pragma once
 
@@ -12,15 +12,15 @@
 
 namespace lowrank {
 
-/// Kind and storage of the state.
+/// Kind and storage of the optimizer state.
 struct StateSpec {
   OptimizerKind kind = OptimizerKind::adamw;
-  bool momentum = true;    // of SGD: whether it has one
-  bool eight_bit = false;  // of AdamW and Lion
-  int64_t resident = -1;   // bytes of it that may be in memory, the page cache included; -1: all
-  std::string folder;      // of the file for the rest
-  // Each parameter is updated in the backward pass, once its gradient is whole: gradients lie in the arena of the plan
-  // for as long as they are needed, and the adapter has none of its own.
+  bool momentum = true;    // SGD only: whether it has momentum
+  bool eight_bit = false;  // AdamW and Lion only
+  int64_t resident = -1;   // maximum bytes in memory, including the page cache; -1: all
+  std::string folder;      // for the file with the rest
+  // Each parameter is updated in the backward pass as soon as its gradient is complete: gradients live in the plan's
+  // arena while needed, and the adapter has none of its own.
   bool in_backward = false;
 
   friend bool operator==(const StateSpec&, const StateSpec&) = default;
@@ -31,13 +31,13 @@ struct ParameterSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   bool trained = false;
-  int group = 0;       // whose optimizer settings it has
+  int group = 0;       // index of its optimizer settings
   int64_t offset = 0;  // elements from the start of the value span (filled by check_adapter)
-  int64_t tracked = -1;  // the same from the start of the importance spans; -1: not in a triplet
+  int64_t tracked = -1;  // the same in the importance spans; -1: not in a triplet
 };
 
-/// A term as data: one kind of maths at one linear or embedding. Its room (adapters/) names the roles of parameters and
-/// the numbers, and refuses what it does not know.
+/// A term as data: one computation at one linear layer or embedding. Its implementation (adapters/) names the parameter
+/// roles and the numbers, and rejects unknown ones.
 struct TermSpec {
   std::string kind;
   std::string target;  // path of the node
@@ -45,37 +45,37 @@ struct TermSpec {
   std::map<std::string, double> numbers;  // by name
 };
 
-/// Properties of a term that other code asks for; the term's own file defines them.
+/// Properties of a term needed by other code; defined in the term's own file.
 struct TermFacts {
-  int64_t rank = 0;   // width of the operand that it multiplies by its last factor; 0: it has none
+  int64_t rank = 0;   // width of the operand that its last factor multiplies; 0: none
   int a = -1;         // row j of `a` and column j of `b` are rank j, which may train alone; -1: ranks train together
   int b = -1;
-  int magnitude = -1;            // [1, out] that scales the rows of the whole
-  bool blends_examples = false;  // its gradients are made for a micro-batch as a whole
+  int magnitude = -1;            // [1, out], scales the rows of the whole
+  bool blends_examples = false;  // its gradients are computed for a micro-batch as a whole
 };
 
-/// A copy of a base weight, of its shape, that stands in for it while the adapter is on: full fine-tuning, and modules
-/// that are trained beside a low-rank adapter.
+/// A copy of a base weight that replaces it while the adapter is active: for full fine-tuning, and for modules trained
+/// alongside a low-rank adapter.
 struct WeightCopy {
   std::string weight;
   int parameter = -1;
 };
 
-/// The gradient of B is projected by A's rows before every update (`project_gradient`); A is frozen.
+/// The gradient of B is projected with A's rows before every update (`project_gradient`); A is frozen.
 struct GradientProjection {
   int a = -1;  // [rank, in]
   int b = -1;  // [out, rank]
   float scale = 1;
 };
 
-/// Rows of A with their gains and columns of B, whose importance is followed from update to update, and which are kept
-/// near orthogonal while they train (optim/triplets.h). All three train, and belong to no other triplet.
+/// Rows of A with their gains and columns of B, whose importance is tracked across updates, and which are kept nearly
+/// orthogonal during training (optim/triplets.h). All three are trained, and belong to only one triplet.
 struct TripletSpec {
   int a = -1;  // [rank, in]
   int d = -1;  // [1, rank]
   int b = -1;  // [out, rank]
-  float beta1 = 0, beta2 = 0;  // of the moving means of sensitivity and uncertainty
-  float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in what is trained; 0 is off
+  float beta1 = 0, beta2 = 0;  // decays of the moving averages of sensitivity and uncertainty
+  float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in the loss; 0 turns it off
 };
 
 struct AdapterSpec {
@@ -86,7 +86,7 @@ struct AdapterSpec {
   std::vector<TripletSpec> triplets;
   Privacy privacy = Privacy::none;
   bool trainable = false;
-  StateSpec state;  // of the optimizer that trains it
+  StateSpec state;  // of its optimizer
 
   // Filled by `check_adapter`.
   int64_t elements = 0;
@@ -96,12 +96,12 @@ struct AdapterSpec {
   int64_t tracked_elements = 0;  // in triplets
 
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
-  /// True if a micro-batch adds to a gradient without telling its sequences apart, so that the gradients of examples are
-  /// known only if they run one at a time: weights of the base that train, and factors at an embedding.
+  /// True if a gradient is computed for a micro-batch without separating its sequences, so per-example gradients need
+  /// one sequence at a time: for trained base weights, and factors at an embedding.
   bool blends_examples() const {
     return !copies.empty() || std::any_of(facts.begin(), facts.end(), [](const TermFacts& f) { return f.blends_examples; });
   }
-  /// Bytes of the gradients that the adapter keeps from step to step.
+  /// Bytes of the gradients that the adapter keeps between steps.
   int64_t gradient_bytes() const {
     return trainable && !state.in_backward ? trained_elements * static_cast<int64_t>(sizeof(float)) : 0;
   }
@@ -110,9 +110,9 @@ struct AdapterSpec {
   int64_t private_sum_bytes() const {
     return trainable && privacy != Privacy::none ? trained_elements * static_cast<int64_t>(sizeof(double)) : 0;
   }
-  /// True if a round of clients keeps its initial values and state.
+  /// True if a round over clients keeps its initial values and state.
   bool keeps_start() const { return trainable && privacy == Privacy::clients; }
-  /// Bytes of the row norms that terms with a magnitude keep: a double and a float a row.
+  /// Bytes of cached row norms for terms with a magnitude: a double and a float per row.
   int64_t norm_bytes() const { return norm_rows * static_cast<int64_t>(sizeof(double) + sizeof(float)); }
 };
 

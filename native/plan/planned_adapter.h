@@ -1,4 +1,4 @@
-// An adapter where nothing is computed: numbers that lie nowhere, gradients of all that trains.
+// An adapter without memory, for planning: its values have no addresses, and everything trained has gradients.
 #pragma once
 
 #include "plan/run.h"

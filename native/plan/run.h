@@ -1,5 +1,5 @@
-// The surroundings of a step that runs: addresses, counts and a device. In a plan in the making all of it is at
-// capacity, the addresses lie nowhere and the device computes nothing.
+// The context of a running step: addresses, counts, and a device. While planning, everything is at capacity, addresses
+// are invalid, and the device does not compute.
 #pragma once
 
 #include <span>
@@ -12,23 +12,23 @@
 
 namespace lowrank {
 
-/// An adapter at a run: its numbers on the device, and how much of it counts.
+/// An adapter in a run: its values on the device, and its weight.
 class AdapterRun {
  public:
   virtual ~AdapterRun() = default;
   virtual Ptr<float> value(int parameter) const = 0;
-  virtual Ptr<float> gradient(int parameter) const = 0;  // null where it is frozen
-  // The same of a parameter that there may be none of (-1).
+  virtual Ptr<float> gradient(int parameter) const = 0;  // null if frozen
+  // The same for an optional parameter (-1 if absent).
   Ptr<float> value_if(int parameter) const { return parameter < 0 ? Ptr<float>() : value(parameter); }
   Ptr<float> gradient_if(int parameter) const { return parameter < 0 ? Ptr<float>() : gradient(parameter); }
-  virtual float host_value(int parameter) const = 0;  // of a frozen [1, 1]
+  virtual float host_value(int parameter) const = 0;  // value of a frozen [1, 1] parameter
 
-  /// Separate gradients of a micro-batch's sequences in private training by example: that of the
-  /// first, and elements from one to the next. Null where they are blended.
+  /// Per-sequence gradients in private training by example: the address of the first one, and the stride in elements.
+  /// Null if they are not kept separately.
   virtual Ptr<float> example_gradient(int) const { return {}; }
   virtual int64_t example_stride() const { return 0; }
 
-  /// Values kept of the rows that a magnitude scales, and their validity.
+  /// Cached norms of the rows that a magnitude scales, and their validity.
   struct Norms {
     Ptr<double> squares;  // [out] ||W_i||^2
     Ptr<float> norms;     // [out] ||W_i + delta_i||
@@ -37,11 +37,11 @@ class AdapterRun {
   virtual Norms norms(int term, bool base_replaced) const = 0;
   virtual void norms_made(int, bool /*base_replaced*/) {}
 
-  /// Second moments [rank, rank] of the operand of a term's last factor, where the plan measures outputs.
+  /// Second moments [rank, rank] of the operand of a term's last factor, if the plan measures outputs.
   virtual Ptr<double> moment(int term) const = 0;
 
   float weight = 1;
-  int64_t rank = 0;  // in use; 0: all
+  int64_t rank = 0;  // number in use; 0: all
   bool last_rank_only = false;
 };
 
@@ -68,7 +68,7 @@ class Run {
   Ptr<std::byte> arena, kv_cache;
   Ptr<float> ropes;  // see rope_table_floats
   int64_t positions = 0;
-  Stash* stash = nullptr;  // null where no plan offloads
+  Stash* stash = nullptr;  // null if no plan offloads
 
   const Node& node(const Step& step) const { return graph.nodes[step.node]; }
   int64_t cols(int value) const { return graph.values[value].cols; }
@@ -84,50 +84,50 @@ class Run {
     const Buffer& b = plan.buffers[buffer];
     return {at(buffer), b.dtype, b.cols};
   }
-  /// A weight of the base, or the copy of an adapter that stands in for it.
+  /// A base weight, or the adapter's copy that replaces it.
   Factor weight(int id) const;
   Ptr<float> vector(int id) const { return weight(id).dense; }
-  /// Destination of the gradient of a trained base weight; null if it is frozen, or nothing trains.
+  /// Destination of a trained base weight's gradient; null if it is frozen or nothing is trained.
   Ptr<float> weight_gradient(int id) const;
 
-  /// Adds a reduction over tokens to the gradient of a parameter from element `offset` on; `out` of it is not looked
-  /// at. Where examples are clipped one by one, that of each sequence joins the gradient of its own.
+  /// Adds a reduction over tokens to a parameter's gradient, starting at element `offset`; ignores the kernel's `out`.
+  /// With per-example clipping, each sequence's part goes to that sequence's gradient.
   void reduce_into(const AdapterRun& adapter, int parameter, int64_t offset, ReduceTokens kernel);
-  /// Room for what one kernel after the other reads: operands of all tokens that the plan has room for.
+  /// Workspace for operands of all tokens in the plan, reused by successive kernels.
   Matrix take_operand(int64_t cols) {
     return {room->take<std::byte>(plan.options.tokens * cols * size_of(operand())), operand(), cols};
   }
-  /// One key for every (seed, step, micro-step, node), so that recomputing and resuming see the same draws.
+  /// One key per (seed, step, micro-step, node), so that recomputation and resuming repeat the same draws.
   uint64_t dropout_key(int node) const;
-  /// A fact that depends on values: a plan has room for either answer.
+  /// A condition that depends on values; plans reserve space for both outcomes.
   bool may(bool fact) const { return counting || fact; }
 
   /// Fills the beginning of a buffer.
   void upload(int buffer, std::span<const int32_t> from) {
     device->memory().upload(at(buffer), from.data(), static_cast<int64_t>(from.size_bytes()));
   }
-  /// Numbers of a buffer for the host to read.
+  /// Host view of a buffer's elements.
   template <class T>
   HostView<const T> view(int buffer, int64_t count, std::string_view what) const {
     return {device->memory(), at<T>(buffer), count, what};
   }
 
-  /// Runs a step of the plan on the device, in the workspace that it is planned with.
+  /// Runs a step of the plan on the device, in its planned workspace.
   void execute(const Step& step);
-  /// Launches a kernel with what it needs of the step's workspace.
+  /// Launches a kernel with its share of the step's workspace.
   void launch(const Kernel& kernel) { device->launch(kernel, room->rest(device->sizes().workspace(kernel))); }
   /// Fills a buffer with zeros.
   void clear(int buffer);
-  /// Adds dy^T x to the gradient of a weight [out, in], a block of its rows at a time.
+  /// Adds dy^T x to the gradient of a weight [out, in], one block of rows at a time.
   void add_weight_gradient(const Matrix& dy, int64_t rows, int64_t out, const Matrix& x, int64_t in,
                            Ptr<float> gradient);
 
-  // The session's own part in steps that no operation has for itself.
+  // Steps implemented by the session rather than an operation.
   virtual void begin_gradient(const Step&) {}
   virtual void update(const Step&) {}
 
  protected:
-  /// Vectors of the base are fp32 numbers on every device.
+  /// Vectors of the base are fp32 on every device.
   virtual Ptr<float> base_vector(int) const { return Ptr<float>(kNowhere); }
 };
 

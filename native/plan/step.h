@@ -1,5 +1,5 @@
-// A step of a plan: one entry of the list that a session executes. All that others ask about it is data, put there by
-// the operation that made it: nothing switches over kinds of steps.
+// A step of a plan: one entry in the list that a session executes. Everything other code needs to know about it is
+// stored as data by the operation that created it, so nothing switches over kinds of steps.
 #pragma once
 
 #include <cstdint>
@@ -13,23 +13,23 @@ class Run;
 class Term;
 struct Step;
 
-/// Data that steps of one kind have in common. Its address tells kinds apart.
+/// Data shared by all steps of one kind. Its address identifies the kind.
 struct StepKind {
-  const char* name;                         // in dumps, times, timelines and LOWRANK_CHECK
-  void (*run)(Run& run, const Step& step);  // to compute, and in a plan in the making to count
+  const char* name;                         // for dumps, times, timelines, and LOWRANK_CHECK
+  void (*run)(Run& run, const Step& step);  // computes; while planning, only counts
 };
 
-// Kinds that no operation has for itself.
-extern const StepKind kZero;     // dx = 0, the gradient of `parameter` where that is set
-extern const StepKind kUpdate;   // dy = the whole gradient of `parameter`, by which the optimizer moves it
+// Kinds that belong to no operation.
+extern const StepKind kZero;     // dx = 0, or the gradient of `parameter` if set
+extern const StepKind kUpdate;   // dy = the complete gradient of `parameter`, with which the optimizer updates it
 extern const StepKind kOffload;  // x -> the file
 extern const StepKind kReload;   // the file -> y
 
-/// One linear's share of an input gradient: dx += dy W + dh A.
+/// One linear layer's contribution to an input gradient: dx += dy W + dh A.
 struct GradientTerm {
   int node = -1;
-  int dy = -1;  // -1: its share was made apart
-  int dh = -1;  // [T, rank], or -1 where no term has such an operand
+  int dy = -1;  // -1: its contribution was computed separately
+  int dh = -1;  // [T, rank], or -1 if no term has such an operand
 };
 
 /// Buffer ids by role; -1 means that the step does not use that role.
@@ -42,21 +42,21 @@ struct Step {
   int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
   int workspace = -1;
   int64_t offset = -1;  // in the file of offloaded activations
-  int parameter = -1;   // of the trained adapter: the one that is updated, or whose gradient begins at zero
+  int parameter = -1;   // of the trained adapter: the one to update, or whose gradient starts at zero
   bool accumulate = false;
-  const Term* term = nullptr;  // whose step it is
+  const Term* term = nullptr;  // the term it belongs to
   std::vector<GradientTerm> terms;
 
-  // Facts about it.
-  std::vector<int> writes;     // buffers, workspace apart, for the check step by step
-  std::vector<int> weights;    // of the base, that it multiplies with and that are in memory as a whole meanwhile
-  int sliced_weight = -1;      // of the base, read a slice at a time for every chunk of head rows, and back with dx
-  bool losses = false;         // it leaves the losses of the head rows
-  bool weighted = false;       // it needs weights of the head rows that their losses decide
+  // Facts about the step.
+  std::vector<int> writes;     // buffers it writes, except workspace, for LOWRANK_CHECK
+  std::vector<int> weights;    // base weights it multiplies with, which are then in memory as a whole
+  int sliced_weight = -1;      // base weight read one slice at a time per chunk of head rows, in reverse for dx
+  bool losses = false;         // produces the losses of the head rows
+  bool weighted = false;       // needs head row weights that depend on the losses
   std::vector<int> touches;    // trained parameters whose values or gradients it may use
-  std::vector<int> adds;       // of those, the ones whose gradients it adds to
-  std::vector<int> gradients;  // buffers of these gradients, where they lie in the arena
-  double multiply_adds = 0;    // with base weights, at capacity; those of adapters and attention are not in it
+  std::vector<int> adds;       // those of them whose gradients it adds to
+  std::vector<int> gradients;  // buffers of these gradients, if in the arena
+  double multiply_adds = 0;    // with base weights, at capacity; excludes adapters and attention
 
   template <class Visit>
   void each_buffer(Visit&& visit) const {

@@ -1,4 +1,4 @@
-// A micro-batch: checked against a plan, and brought to its inputs.
+// A micro-batch: validated against a plan, and uploaded to its inputs.
 #pragma once
 
 #include <cstdint>
@@ -8,31 +8,31 @@
 
 namespace lowrank {
 
-/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
+/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are shifted, -100 is none.
 struct MicroBatch {
   std::vector<int32_t> tokens;
   std::vector<int32_t> cu_seqlens;
   std::vector<int32_t> labels;
 };
 
-/// Throws Error("SHAPE") for more tokens than the run's plan takes, Error("DATA") for ids that the model does not have.
+/// Throws Error("SHAPE") for more tokens than the run's plan allows, Error("DATA") for ids outside the vocabulary.
 void check_tokens(const Run& run, const std::vector<int32_t>& tokens);
 
-/// Brings the positions of packed sequences to the device, and the rows of rotary tables that go with them. @param past
-/// tokens of a cache that they follow. @param reach tokens that the sequence may come to have, if more than these
+/// Uploads the positions of packed sequences, and the matching rows of the rotary tables. @param past tokens already in
+/// the cache @param reach maximum tokens that the sequence may reach, if more than these
 void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, int64_t past = 0, int64_t reach = 0);
 
-/// Brings tokens, positions and the labeled rows of a micro-batch to the device of a run, and sets the run's counts. It
-/// must outlive the run. Throws as check_tokens.
+/// Uploads tokens, positions, and labeled rows of a micro-batch, and sets the run's counts. The batch must outlive the
+/// run. Throws as check_tokens.
 void place_batch(Run& run, const MicroBatch& batch);
 
-/// Brings the weights of labeled positions there. Throws Error("SHAPE") unless each position has one.
+/// Uploads the weights of labeled positions. Throws Error("SHAPE") unless each position has one.
 void place_weights(Run& run, const std::vector<float>& weights);
 
-/// Log-probabilities of the labels of a run.
+/// Log-probabilities of a run's labels.
 std::vector<float> log_probs(const Run& run);
 
-/// Sum of the losses that a run left.
+/// Sum of a run's losses.
 double loss_sum(const Run& run);
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// The engine thread: one per process, whatever the number of models, runs and worker threads. It runs one job at a time
-// and is worker 0 of the one thread pool, so nothing competes for the cores and no kernel ever runs on JavaScript's thread.
+// The engine thread: one per process, whatever the number of models, runs, and worker threads. It runs one job at a
+// time and is worker 0 of the one thread pool, so nothing competes for cores, and JavaScript's thread runs no kernel.
 #pragma once
 
 #include <condition_variable>
@@ -22,30 +22,30 @@ namespace lowrank {
 
 class Engine {
  public:
-  /// The process's engine. Never destroyed: its thread ends with its last user.
+  /// The process's engine. Never destroyed; its thread ends with its last user.
   static Engine& instance();
 
-  /// Each JavaScript environment is one user, from `attach` to `detach`. The last one to leave waits until the jobs
-  /// that are queued have run and the thread has ended; the others leave it to those that stay.
+  /// Each JavaScript environment is one user, from `attach` to `detach`. The last one to leave waits until the queued
+  /// jobs have run and the thread has ended; the others leave this to the remaining ones.
   void attach();
   void detach();
 
-  /// Queues a job. It must not throw.
-  /// @param memory of the device that it runs on; null for the CPU's
+  /// Queues a job, which must not throw.
+  /// @param memory of the device it runs on; null for the CPU's
   void post(std::function<void(Context&)> job, const Memory* memory = nullptr);
 
-  /// Takes effect before the next job. `threads` 0 and an absent level keep what is set.
+  /// Takes effect before the next job. `threads` 0 and an absent level keep the current setting.
   void configure(int threads, std::optional<cpu::Level> level);
   int threads() const;
   cpu::Level level() const;
   /// The GPUs of this machine.
   Gpus& gpus() { return gpus_; }
-  /// The ranks that train together; this process alone until it joins others. For jobs.
+  /// The ranks that train together; only this process until it joins others. For jobs.
   Comm& comm() { return *comm_; }
   void set_comm(std::unique_ptr<Comm> comm) { comm_ = std::move(comm); }
-  /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") where it cannot be used.
+  /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") if it cannot be used.
   Memory& memory(const std::string& device);
-  /// @param threads of the CPU; absent: those that are set
+  /// @param threads of the CPU; default: the current setting
   std::unique_ptr<const KernelSizes> sizes(const std::string& device, std::optional<int> threads = {});
 
  private:

@@ -1,5 +1,5 @@
-// Executes a plan's steps in order: holds the weights that a step multiplies with, launches it on the job's device, and
-// does the session's part in steps that no operation has for itself.
+// Executes a plan's steps in order: keeps the weights of each step in memory, launches it on the job's device, and
+// performs the steps implemented by the session.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace lowrank {
 
 class Executor;
 
-/// An adapter of the session at a run.
+/// An adapter of the session during a run.
 class SessionAdapter final : public AdapterRun {
  public:
   SessionAdapter(Executor& run, size_t index) : run_(run), index_(index) {}
@@ -42,7 +42,7 @@ class Executor final : public Run {
   void run() { run(0, plan.steps.size()); }
   /// A part of the plan's steps.
   void run(size_t from, size_t to);
-  /// Norm of all gradients that were used up; sums are in the order of parameters, as in an update after the backward pass.
+  /// Norm of all gradients applied so far; summed in parameter order, as in an update after the backward pass.
   double grad_norm() const;
 
   void begin_gradient(const Step& step) override;
@@ -74,7 +74,7 @@ class Executor final : public Run {
   std::unique_ptr<Device> reference_, operand_check_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
-  std::vector<double> squares_;  // sums over the gradients of parameters that were updated
+  std::vector<double> squares_;  // sums over the gradients of updated parameters
 };
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// The NVIDIA GPUs of this machine as devices of the engine: found when they are asked for, and kept from their first use
-// until the process ends.
+// The NVIDIA GPUs of this machine as devices of the engine: detected on demand, and kept open from first use until the
+// process exits.
 #pragma once
 
 #include <map>
@@ -15,22 +15,22 @@ namespace lowrank {
 
 /// CUDA on this machine.
 struct CudaInfo {
-  bool available = false;  // true if there is a card to run on
-  int version = 0;         // of CUDA that the driver supports, such as 12080; 0 where there is no driver
+  bool available = false;  // true if there is a usable GPU
+  int version = 0;         // CUDA version supported by the driver, such as 12080; 0 without a driver
   std::vector<cuda::FoundCard> cards;
-  std::vector<std::string> reasons;  // why cards, or all of CUDA, cannot be used
+  std::vector<std::string> reasons;  // why GPUs, or CUDA as a whole, cannot be used
 };
 
 class Gpus {
  public:
-  /// @param path of the kernel pack, where LOWRANK_CUDA_PACK names none
+  /// @param path of the kernel pack, unless LOWRANK_CUDA_PACK is set
   void set_pack(const std::string& path);
   CudaInfo info();
-  /// The device by the name "cuda:N". Throws Error("DEVICE") with the reasons where it cannot be used.
+  /// The device named "cuda:N". Throws Error("DEVICE") with the reasons if it cannot be used.
   Device& open(const std::string& name);
-  /// The open one that has a memory; null where none has.
+  /// The open device that owns the memory; null if none.
   Device* with(const Memory& memory);
-  /// Properties of a card by that name. Throws as `open`.
+  /// Properties of the named GPU. Throws as `open`.
   cuda::Card card(const std::string& name);
 
  private:
@@ -40,7 +40,7 @@ class Gpus {
 
   std::mutex mutex_;
   std::string pack_;
-  std::shared_ptr<const cuda::Driver> driver_;  // of the last look
+  std::shared_ptr<const cuda::Driver> driver_;  // from the last detection
   std::map<std::string, std::unique_ptr<cuda::CudaDevice>> open_;
 };
 
