@@ -1,7 +1,7 @@
 /** The examples run as they are, on a model small enough for it; those of configs are valid, and work. */
 
 import { type ExecFileException, execFile } from 'node:child_process'
-import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
@@ -145,6 +145,27 @@ test.each(configs)('%s names the schema that it keeps to', async (name) => {
   checkLine('config', parse(text))
   await expect(loadConfig(join(examples, name))).resolves.toHaveProperty('outputDir')
 })
+
+sweepTest(
+  'reasoning.yaml and tools.yaml train on all of their rows, with the template of Qwen3',
+  async () => {
+    const { model, at } = project()
+    const { families } = JSON.parse(readFileSync('test/parity/training_templates.json', 'utf8'))
+    writeFileSync(join(model, 'chat_template.jinja'), families.qwen3.own)
+    for (const [name, rows] of [
+      ['reasoning', 4],
+      ['tools', 3],
+    ] as const) {
+      for (const file of [`${name}.yaml`, `${name}.jsonl`]) copyFileSync(join(examples, file), at(file))
+      const set = [`model=${model}`, 'max_steps=1'].flatMap((pair) => ['--set', pair])
+      const { code, stderr } = await lowrank(['train', at(`${name}.yaml`), ...set])
+      expect(code, stderr).toBe(0)
+      expect(stderr).toContain("lowrank's training template of Qwen3")
+      expect(stderr).toMatch(new RegExp(`^${rows} rows, `, 'm'))
+      expect(stderr).not.toContain('Truncated')
+    }
+  },
+)
 
 sweepTest('qlora.yaml and full.yaml plan, and lora.yaml and small.yaml train', async () => {
   const { model, at } = project()

@@ -15,14 +15,13 @@ import {
   DATASET_FORMATS,
   type DatasetFormat,
   type DatasetRow,
-  describe,
   detectFormat,
   readForm,
 } from './dataset/forms.js'
 import { readJsonArray } from './dataset/json-array.js'
 import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
-import { type RawRow, type RowPlace, rowError } from './dataset/place.js'
+import { describe, type RawRow, type RowPlace, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.js'

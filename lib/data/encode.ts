@@ -408,7 +408,7 @@ export class RowEncoder {
     const { trainOn, now } = this.#options
     const renderer = this.#renderers.of(row)
     const plain = {
-      messages: row.messages.map(({ weight, ...message }): DatasetMessage => message),
+      messages: renderer.withReasoning(row.messages.map(({ weight, ...message }): DatasetMessage => message)),
       options: { now, ...(row.tools ? { tools: row.tools } : {}) } as RenderOptions,
     }
     const unknown = renderer.refused(plain.messages)
@@ -451,14 +451,14 @@ export class RowEncoder {
     return lost.includes(last) ? { last, earlier: lost.length - 1 } : { earlier: lost.length }
   }
 
-  #turns(row: MessagesRow, { text, turns, renderer }: Chat): MarkedIds {
+  #turns(row: MessagesRow, { text, turns, renderer, messages }: Chat): MarkedIds {
     const { trainOn, unended } = this.#options
     const wanted = (trainOn === 'last' ? turns.slice(-1) : turns)
       .filter(({ message }) => {
         const told = row.messages[message] as DatasetMessage
         return told.weight !== 0 && !isEmpty(told)
       })
-      .map((turn) => this.#withoutThought(text, turn, row.messages[turn.message] as DatasetMessage, renderer))
+      .map((turn) => this.#withoutThought(text, turn, messages[turn.message] as DatasetMessage, renderer))
     const marked = this.#marked(row, text, wanted, false)
     const last = wanted.at(-1)
     const open = last !== undefined && !last.terminated && last.end === text.length

@@ -8,7 +8,14 @@
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 import type { DatasetMessage } from './message.js'
-import { droppedReasoning, lostReasoning, withoutThought } from './reasoning.js'
+import {
+  droppedReasoning,
+  lostReasoning,
+  mayReason,
+  readKeyOf,
+  withoutThought,
+  withReasoningAt,
+} from './reasoning.js'
 import { UNREASONED } from './training-templates.js'
 
 /** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
@@ -52,6 +59,7 @@ export class ChatRenderer {
   readonly #ends: readonly string[]
   #openTail: string | undefined
   #noThought: string | undefined
+  #readKey: { key: string | undefined } | undefined
 
   /**
    * @param ends contents of the tokens that end a generation
@@ -72,6 +80,14 @@ export class ChatRenderer {
   /** The text for training: without an assistant header that is left open at its end. */
   text(messages: readonly DatasetMessage[], options: RenderOptions): string {
     return this.#closed(this.#template.render(messages, options))
+  }
+
+  /** The messages with their reasoning where the template reads it; as they are for a template that reads none. */
+  withReasoning(messages: readonly DatasetMessage[]): DatasetMessage[] {
+    if (!messages.some(mayReason)) return [...messages]
+    this.#readKey ??= { key: readKeyOf((all) => this.#attempt(all, {})) }
+    const { key } = this.#readKey
+    return key === undefined ? [...messages] : messages.map((message) => withReasoningAt(message, key))
   }
 
   /** Parts that the template is known to omit before it is run, with advice. */

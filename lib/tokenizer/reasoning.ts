@@ -12,6 +12,9 @@ const USUAL_KEYS = ['reasoning_content', 'reasoning', 'thinking'] as const
 const THOUGHT = /^\s*<think>([\s\S]*?)<\/think>/
 const PROBE = 'lowrankthought'
 
+/** The same without its opening tag, which the prompt had. */
+const OPENED_THOUGHT = /^((?:(?!<think>)[\s\S])*?)<\/think>/
+
 type Render = (messages: readonly DatasetMessage[]) => string | undefined
 
 /** Reasoning by the key of the message that it stands under; blank reasoning is left out. */
@@ -21,6 +24,54 @@ export function reasoningOf(message: DatasetMessage): [key: string, text: string
   return [['content', thought] as const, ...keyed].flatMap(([key, text]) =>
     typeof text === 'string' && text.trim() !== '' ? [[key, text.trim()] as [string, string]] : [],
   )
+}
+
+/** True if a message may have reasoning, or an empty place for it. */
+export function mayReason({ role, content, ...rest }: DatasetMessage): boolean {
+  return role === 'assistant' && (USUAL_KEYS.some((key) => key in rest) || !!content?.includes('</think>'))
+}
+
+/** The key under which a template reads reasoning; undefined for a template that reads none. */
+export function readKeyOf(render: Render): (typeof USUAL_KEYS)[number] | undefined {
+  return USUAL_KEYS.find((key) => {
+    const answer: DatasetMessage = { role: 'assistant', content: '2', [key]: PROBE }
+    return render([{ role: 'user', content: '1' }, answer])?.includes(PROBE)
+  })
+}
+
+/** The message with its reasoning under `key`, be it under another key or between tags in the content. */
+export function withReasoningAt(message: DatasetMessage, key: string): DatasetMessage {
+  if (message.role !== 'assistant') return message
+  const keyed = USUAL_KEYS.map((name) => message[name]).find(
+    (text) => typeof text === 'string' && text.trim() !== '',
+  )
+  const content = message.content ?? ''
+  const tagged = THOUGHT.exec(content) ?? (keyed === undefined ? OPENED_THOUGHT.exec(content) : null)
+  const reasoning = keyed ?? tagged?.[1]?.replace(/^\n+|\n+$/g, '')
+  if (reasoning === undefined) return message
+  const rest = Object.entries(message).filter(([name]) => !USUAL_KEYS.some((usual) => usual === name))
+  return {
+    ...(Object.fromEntries(rest) as DatasetMessage),
+    ...(tagged === null ? {} : { content: content.slice(tagged[0].length).replace(/^\n+/, '') }),
+    ...(reasoning === '' ? {} : { [key]: reasoning }),
+  }
+}
+
+/** Why the reasoning of a message cannot be told, with what to do about it; undefined if it can. */
+export function unclearReasoning(message: DatasetMessage): string | undefined {
+  if (message.role !== 'assistant') return undefined
+  const isText = (text: unknown): text is string => typeof text === 'string' && text.trim() !== ''
+  const [one, ...others] = USUAL_KEYS.filter((key) => isText(message[key]))
+  const text = one === undefined ? undefined : (message[one] as string).trim()
+  const other = others.find((key) => (message[key] as string).trim() !== text)
+  if (other !== undefined) return `has different reasoning under "${one}" and "${other}"; keep one of them`
+  const content = message.content ?? ''
+  const inside = THOUGHT.exec(content)?.[1]?.trim()
+  if (text !== undefined && inside && inside !== text)
+    return `has reasoning under "${one}" and other reasoning between <think> tags in "content"; keep one of them`
+  if (/^\s*<think>/.test(content) && !content.includes('</think>'))
+    return 'begins with <think> that is never closed; write </think> behind the reasoning'
+  return undefined
 }
 
 /** The content without reasoning at its beginning. */

@@ -32,6 +32,23 @@ def chats() -> list[dict]:
     return rows
 
 
+def tools() -> list[dict]:
+    """Two tools whose schemas and arguments have other keys, so that Parquet pads each with nulls."""
+
+    def row(name: str, properties: dict, arguments: dict) -> dict:
+        function = {"name": name, "parameters": {"type": "object", "properties": properties}}
+        call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+        return {
+            "messages": [{"role": "user", "content": name}, {"role": "assistant", "content": "", "tool_calls": [call]}],
+            "tools": [{"type": "function", "function": function}],
+        }
+
+    return [
+        row("weather", {"city": {"type": "string", "enum": ["Oslo", "Rome"]}}, {"city": "Oslo"}),
+        row("add", {"a": {"type": "integer"}, "b": {"type": "integer"}}, {"a": 1, "b": 2}),
+    ]
+
+
 def pairs() -> list[dict]:
     return [{"prompt": f"{i}: {text}", "completion": text[::-1] or "-", "label": i % 2} for i, text in enumerate(TEXTS * 5)]
 
@@ -65,6 +82,7 @@ def parquet() -> None:
     ]
     message = pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(CALL))])
     write("calls.parquet", calls, pa.schema([("messages", pa.list_(message))]))
+    write("tools.parquet", tools())
     write("empty.parquet", [], pa.schema([("text", pa.string())]))
 
 
@@ -90,7 +108,7 @@ def make() -> None:
     parquet()
     tables()
     with open(os.path.join(FOLDER, "rows.json"), "w", encoding="utf-8") as file:
-        json.dump({"chats": chats(), "pairs": pairs()}, file, ensure_ascii=False, indent=1)
+        json.dump({"chats": chats(), "pairs": pairs(), "tools": tools()}, file, ensure_ascii=False, indent=1)
 
 
 if __name__ == "__main__":

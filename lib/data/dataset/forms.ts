@@ -5,11 +5,13 @@
 
 import { quote } from '../../core/quote.js'
 import type { DatasetMessage } from '../../tokenizer/message.js'
+import { unclearReasoning } from '../../tokenizer/reasoning.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
-import { type RowPlace, rowError } from './place.js'
+import { describe, type RowPlace, rowError } from './place.js'
 import { readSides } from './preference.js'
 import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
+import { readToolCalls } from './tool-calls.js'
 
 export const DATASET_FORMATS = [
   'messages',
@@ -269,13 +271,6 @@ function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace)
   }
 }
 
-export function describe(value: unknown): string {
-  if (value === null) return 'null'
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'object') return 'an object'
-  return typeof value === 'string' ? `the string ${quote(value)}` : String(value)
-}
-
 /** Tables have no lists, so they have them as JSON text. */
 function parsedText(value: unknown, key: string, place: RowPlace): unknown {
   if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value
@@ -368,7 +363,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
   if (weight !== undefined && weight !== 0 && weight !== 1) {
     throw rowError(place, `the weight of ${where} must be 0 or 1, not ${describe(weight)}`)
   }
-  return {
+  const read: DatasetMessage = {
     ...rest,
     ...readToolCalls(rest, where, place),
     // The two are one role; templates know the older name.
@@ -376,6 +371,9 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
     content: readContent(content, 'tool_calls' in rest, where, place),
     ...(weight === 0 ? { weight } : {}),
   }
+  const unclear = unclearReasoning(read)
+  if (unclear !== undefined) throw rowError(place, `${where} ${unclear}`)
+  return read
 }
 
 /** Text, or a list of parts that are all text; null only beside tool calls. */
@@ -398,30 +396,4 @@ function readContent(content: unknown, callsTools: boolean, where: string, place
       )
     })
     .join('')
-}
-
-/** OpenAI writes the arguments of a call as JSON text, templates expect what it stands for. */
-function readToolCalls(message: Json, where: string, place: RowPlace): { tool_calls?: unknown[] } {
-  const { tool_calls: calls } = message
-  if (calls === undefined) return {}
-  if (!Array.isArray(calls)) throw rowError(place, `"tool_calls" of ${where} must be an array`)
-  const parsed = calls.map((call: unknown) => {
-    if (!isObject(call) || !isObject(call.function)) {
-      throw rowError(place, `every entry of "tool_calls" of ${where} needs a "function"`)
-    }
-    const { arguments: given } = call.function
-    if (typeof given !== 'string') return call
-    try {
-      return { ...call, function: { ...call.function, arguments: parseJson(given) } }
-    } catch (cause) {
-      if (cause instanceof RepeatedKey)
-        throw rowError(place, `in the arguments of a tool call in ${where} ${cause.message}`, cause)
-      throw rowError(
-        place,
-        `the arguments of a tool call in ${where} are not valid JSON: ${quote(given)}`,
-        cause,
-      )
-    }
-  })
-  return { tool_calls: parsed }
 }

@@ -178,7 +178,10 @@ async function readGroup(
   return rows.map((row) => plain(row) as Record<string, unknown>)
 }
 
-/** Converts values to those of JSON: no integers beyond doubles, no dates. */
+/**
+ * Converts values to those of JSON: no integers beyond doubles, no dates. Keys that are null are left out: a column has
+ * the keys of all rows in each of them.
+ */
 function plain(value: unknown): unknown {
   if (value === undefined || value === null) return null
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
@@ -186,6 +189,11 @@ function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain)
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<unknown>, plain)
   if (typeof value === 'object')
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
+    return Object.fromEntries(
+      Object.entries(value).flatMap(([key, inner]) => {
+        const found = plain(inner)
+        return found === null ? [] : [[key, found]]
+      }),
+    )
   return value
 }

@@ -1,5 +1,7 @@
 /** Position of a row of data, for error messages. */
+
 import { DataError } from '../../core/errors.js'
+import { quote } from '../../core/quote.js'
 
 /** Position of a row. Files of lines count lines; JSON arrays, Parquet, and rows from a program count rows. From 1. */
 export interface RowPlace {
@@ -33,4 +35,12 @@ export function rowError(place: RowPlace, message: string, cause?: unknown): Dat
     { path, [unit]: line },
     cause === undefined ? {} : { cause },
   )
+}
+
+/** A value in words. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object') return 'an object'
+  return typeof value === 'string' ? `the string ${quote(value)}` : String(value)
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
+import { readForm } from '../../../lib/data/dataset/forms.js'
 import type { MessagesRow } from '../../../lib/data/dataset.js'
 import { datasetRemarks } from '../../../lib/data/dataset-remarks.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
@@ -152,10 +153,10 @@ describe('reasoning of the last turn', () => {
   }
 
   it('is an error where the template leaves it out, with the key that the template reads', () => {
-    const row = chat(user('2?'), answer('two', { thinking: 'Count them.' }))
+    const row = chat(user('2?'), answer('two', { thinking_text: 'Count them.' }))
     for (const trainOn of ['completions', 'last', 'all'])
       expect(refusal(THINKING, row, { trainOn })).toMatch(
-        /^train.jsonl, line 7: .*reasoning \("thinking"\) of messages\[1\].*reads "reasoning_content": move it there$/,
+        /^train.jsonl, line 7: .*reasoning \("thinking_text"\) of messages\[1\].*reads "reasoning_content": move it there$/,
       )
   })
 
@@ -178,5 +179,96 @@ describe('reasoning of the last turn', () => {
     expect(encoded(encoder(THOUGHTLESS), unweighted).lostReasoning).toBe(0)
     const blank = chat(user('2?'), answer('<think>\n</think>two', { reasoning_content: ' ' }))
     expect(encoded(encoder(THOUGHTLESS), blank).lostReasoning).toBe(0)
+  })
+})
+
+describe('reasoning by any of its names', () => {
+  const learnedOf = (template: string, message: DatasetMessage) => {
+    const by = encoder(template)
+    return learnedText(by, encoded(by, chat(user('2?'), message)))
+  }
+  const expected = '<think>\nCount them.\n</think>\n\ntwo<|im_end|>'
+
+  it('is the same reasoning', () => {
+    for (const key of ['reasoning_content', 'reasoning', 'thinking'])
+      expect(learnedOf(THINKING, answer('two', { [key]: 'Count them.' }))).toBe(expected)
+    const other = THINKING.replaceAll('reasoning_content', 'thinking')
+    expect(learnedOf(other, answer('two', thought))).toBe(expected)
+  })
+
+  it('is split from the content, also where the opening tag was in the prompt', () => {
+    for (const content of [
+      '<think>\nCount them.\n</think>\n\ntwo',
+      '<think>Count them.</think>two',
+      'Count them.\n</think>\n\ntwo',
+    ])
+      expect(learnedOf(THINKING, answer(content))).toBe(expected)
+  })
+
+  it('is neither doubled nor lost where it is in both places, or there is an empty block', () => {
+    const twice = answer('<think>\nCount them.\n</think>\n\ntwo', thought)
+    expect(learnedOf(THINKING, twice)).toBe(expected)
+    expect(learnedOf(THINKING, answer('<think>\n\n</think>\n\ntwo'))).toBe(
+      '<think>\n\n</think>\n\ntwo<|im_end|>',
+    )
+  })
+
+  it('stays in the content for a template that knows none', () => {
+    const plain = `{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}`
+    for (const content of ['<think>Count them.</think>two', 'Close it with </think>.'])
+      expect(learnedOf(plain, answer(content))).toBe(`${content}<|im_end|>`)
+  })
+})
+
+describe('a row is refused', () => {
+  const read = (message: object) =>
+    readForm(
+      { messages: [user('2?'), { role: 'assistant', content: 'two', ...message }] },
+      'messages',
+      {},
+      { path: 'train.jsonl', line: 7 },
+    )
+  const call = (given: unknown) => ({
+    tool_calls: [{ type: 'function', function: { name: 'add', arguments: given } }],
+  })
+
+  it.each([
+    [
+      '<think> is not closed',
+      { content: '<think>Count them. two' },
+      /messages\[1\] begins with <think> that is/,
+    ],
+    [
+      'two fields differ',
+      { thinking: 'a', reasoning: 'b' },
+      /different reasoning under "reasoning" and "thinking"/,
+    ],
+    [
+      'a field and the content differ',
+      { ...thought, content: '<think>b</think>two' },
+      /under "reasoning_content" and other reasoning between <think> tags/,
+    ],
+    [
+      'arguments are no JSON',
+      call('{"a": 1'),
+      /the arguments of a tool call in messages\[1\] are not valid JSON/,
+    ],
+    ['arguments are no object', call('[1]'), /must be an object such as .* not the string "\[1\]"$/],
+    ['arguments are a number', call(3), /must be an object such as .* not 3$/],
+  ])('where %s', (_, message, reason) => {
+    expect(() => read(message)).toThrow(DataError)
+    expect(() => read(message)).toThrow(reason)
+    expect(() => read(message)).toThrow(/^train.jsonl, line 7: /)
+  })
+
+  it('but not where the same is said twice, or arguments are text', () => {
+    const inside = '<think>\nCount them.\n</think>two'
+    for (const message of [
+      { ...thought, reasoning: 'Count them.' },
+      { ...thought, content: inside },
+    ])
+      expect(() => read(message)).not.toThrow()
+    expect(read(call('{"a": 1}'))).toEqual(read(call({ a: 1 })))
+    expect(read(call(''))).toEqual(read(call({})))
   })
 })
