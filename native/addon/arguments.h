@@ -1,4 +1,4 @@
-// Arguments that several handles take.
+// Arguments shared by several handles.
 #pragma once
 
 #include <memory>
@@ -12,17 +12,17 @@
 
 namespace lowrank::addon {
 
-/// The format of every weight of a graph, from an object by name.
+/// The format of every weight of a graph, from an object keyed by name.
 std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value);
-/// The budget of a paged base, 0 for the one that is chosen; absent for a base that is not paged.
+/// The memory budget of a paged base, 0 to choose one; absent for a base that is not paged.
 std::optional<int64_t> to_paged(Napi::Value value);
-/// Name of the device in options: "cpu" where it is left out.
+/// Name of the device in options; "cpu" by default.
 std::string device_of(const Fields& options);
-/// The place of a weight that the graph declares.
+/// Index of a weight that the graph declares.
 int declared(const Model& model, const std::string& name);
 int loaded(const Model& model, const std::string& name);
 
-/// Adapters that a weight is read with, for a job to capture.
+/// Adapters merged into a weight while reading it, captured by a job.
 class AdapterList {
  public:
   explicit AdapterList(const Fields& options);

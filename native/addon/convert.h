@@ -1,4 +1,4 @@
-// From the plain objects of lib/ to the structures of the native side, and back.
+// Converts the plain objects of lib/ to native structures, and back.
 #pragma once
 
 #include <napi.h>
@@ -16,9 +16,9 @@ namespace lowrank::addon {
 
 Graph to_graph(Napi::Value value);
 AdapterSpec to_adapter_spec(Napi::Value value);
-/// The kinds of optimizers by name.
+/// Optimizer kinds by name.
 OptimizerKind to_optimizer_kind(const Fields& fields);
-/// `state` of the fields; that of AdamW where there is none.
+/// The `state` field; AdamW's by default.
 StateSpec to_state_spec(const Fields& fields);
 OptimizerStep to_optimizer_step(Napi::Value value);
 StorageFormat to_storage_format(Napi::Value value);
@@ -26,9 +26,9 @@ TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name.
 std::map<std::string, PlanOptions> to_plans(Napi::Value value);
 MicroBatch to_micro_batch(const Fields& fields);
-/// `active` and `lastOnly`, each of which may be absent.
+/// `active` and `lastOnly`, both optional.
 TrainedRanks to_trained_ranks(const Fields& fields);
-/// Divisor of the logits; 1 where there is none.
+/// Divisor of the logits; default 1.
 float to_temperature(const Fields& fields);
 TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);
@@ -36,9 +36,9 @@ std::optional<Sampling> to_sampling(const Fields& fields);
 Precision to_precision(const Fields& fields);
 KernelStudy to_kernel_study(Napi::Value value);
 Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
-/// Its timeline is made when it is asked for.
+/// The timeline is computed on access.
 Napi::Value from_report(Napi::Env env, PlanReport report);
-/// The work of a step, with a line for each kernel there is.
+/// The work of a step, with an entry for every kernel.
 Napi::Value from_dry_run(Napi::Env env, const DryRun& run);
 
 }  // namespace lowrank::addon

@@ -1,5 +1,5 @@
-// Fields of plain objects, each checked for its type: a wrong one is an error naming the key, since a mistake here would
-// otherwise surface as a crash.
+// Fields of plain objects, each checked for its type: a wrong one is an error naming the key, since a mistake here
+// would otherwise surface as a crash.
 #pragma once
 
 #include <napi.h>
@@ -24,7 +24,7 @@ class Fields {
   Napi::Value get(const char* key) const;
   int64_t integer(const char* key) const;
   int64_t integer(const char* key, int64_t fallback) const { return has(key) ? integer(key) : fallback; }
-  int index(const char* key) const;  // within 32 bits, negative too
+  int index(const char* key) const;  // 32-bit, may be negative
   double number(const char* key) const;
   double number(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
   bool flag(const char* key, bool fallback) const;
@@ -44,7 +44,7 @@ class Fields {
   Enumeration choice(const char* key) const {
     return static_cast<Enumeration>(choice(key, names_of(Enumeration())));
   }
-  /// A structure of native/lists.json. What may be absent keeps its default.
+  /// A structure of native/lists.json. Absent optional fields keep their defaults.
   template <class Structure>
   Structure structure() const {
     Structure read;

@@ -1,4 +1,4 @@
-// Base class of the wrapped objects, one file each: model, adapter, session, weight_file.
+// Base class of the wrapped objects, each in its own file: model, adapter, session, weight_file.
 #pragma once
 
 #include <napi.h>
@@ -13,7 +13,7 @@
 
 namespace lowrank::addon {
 
-/// State of one JavaScript environment; nothing hangs on globals, so worker threads can load the addon too.
+/// State of one JavaScript environment. There are no globals, so worker threads can load the addon, too.
 struct Environment {
   std::shared_ptr<Channel> channel;
   Napi::FunctionReference model, adapter, session, weight_file;
@@ -25,8 +25,8 @@ Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count);
 Napi::Value from_doubles(Napi::Env env, std::vector<double>& values);
 Napi::Number number(Napi::Env env, int64_t value);
 
-// The classes, and what their handles hold. Throw TypeError for what is no such handle, Error("DISPOSED") for one of no
-// use any more.
+// The classes, and access to the payloads of their handles. Throw TypeError for anything but such a handle, and
+// Error("DISPOSED") for a disposed one.
 Napi::Function define_model(Napi::Env env);
 Napi::Function define_adapter(Napi::Env env);
 Napi::Function define_session(Napi::Env env);
@@ -34,10 +34,10 @@ Napi::Function define_weight_file(Napi::Env env);
 std::shared_ptr<Model> model_of(Napi::Value handle);
 std::shared_ptr<Adapter> adapter_of(Napi::Value handle);
 std::shared_ptr<Session> session_of(Napi::Value handle);
-/// Plans, and allocates, on the engine's thread.
+/// Plans and allocates a session, on the engine's thread.
 Napi::Value open_session(const Napi::CallbackInfo& info);
 
-/// Base of ObjectWrap classes: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
+/// Base of ObjectWrap classes: a payload that dispose() releases, and a type tag that prevents mixing up handles.
 template <class Self, class Payload>
 class Handle : public Napi::ObjectWrap<Self> {
  public:
@@ -52,12 +52,12 @@ class Handle : public Napi::ObjectWrap<Self> {
     return *Napi::ObjectWrap<Self>::Unwrap(value.As<Napi::Object>());
   }
 
-  /// The garbage collector took a handle that was not disposed.
+  /// Called when an undisposed handle is garbage-collected.
   void Finalize(Napi::BasicEnv env) override {
     if (bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -bytes_);
   }
 
-  /// A reference of its own: what JavaScript runs meanwhile, such as a getter, may dispose the handle.
+  /// Returns an owning reference, since JavaScript that runs meanwhile, such as a getter, may dispose the handle.
   std::shared_ptr<Payload> payload(Napi::Env env) const {
     if (!payload_) throw to_js(env, "DISPOSED", std::string(Self::kName) + " was disposed");
     return payload_;
@@ -65,20 +65,20 @@ class Handle : public Napi::ObjectWrap<Self> {
 
  protected:
   void hold(std::shared_ptr<Payload> payload) { payload_ = std::move(payload); }
-  /// Reports bytes to the garbage collector, which otherwise sees a few bytes of handle. Only for what a program may forget:
-  /// V8 collects once more for every 64 MiB of it, and stops JavaScript for that.
+  /// Reports bytes to the garbage collector, which otherwise sees only the small handle. Use it only for what programs
+  /// may forget: V8 runs an extra collection per 64 MiB, which blocks JavaScript.
   void grow(Napi::Env env, int64_t bytes) {
     bytes_ += bytes;
     Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
   }
-  /// `dispose` as a member of Self, which is what DefineClass takes.
+  /// `dispose` as a member of Self, as DefineClass requires.
   static Napi::ClassPropertyDescriptor<Self> dispose_method() {
     using Method = Napi::Value (Self::*)(const Napi::CallbackInfo&);
     return Napi::InstanceWrap<Self>::InstanceMethod("dispose", static_cast<Method>(&Handle::dispose));
   }
 
  private:
-  /// Jobs in flight hold their own reference.
+  /// Pending jobs hold their own references.
   Napi::Value dispose(const Napi::CallbackInfo& info) {
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -bytes_);
     bytes_ = 0;
@@ -89,7 +89,7 @@ class Handle : public Napi::ObjectWrap<Self> {
   int64_t bytes_ = 0;
 };
 
-/// A job over the weights of a model, whose result counts only if their files were whole all the while.
+/// A job over the weights of a model, whose result is valid only if their files stayed intact throughout.
 template <class Work>
 auto over(std::shared_ptr<const Model> model, Work work) {
   return [model = std::move(model), work = std::move(work)](Context& context, const CancelFlag& cancel) {
@@ -97,7 +97,7 @@ auto over(std::shared_ptr<const Model> model, Work work) {
       try {
         return work(context, cancel);
       } catch (...) {
-        model->expect_whole();  // else that is the cause
+        model->expect_whole();  // if not whole, that is the cause
         throw;
       }
     };

@@ -1,5 +1,5 @@
 // Promises for work on the engine thread. JavaScript gets `{promise, cancel}`; the engine thread never touches the
-// JavaScript engine, it hands finished jobs to the environment's thread-safe function.
+// JavaScript engine, but passes finished jobs to the environment's thread-safe function.
 #pragma once
 
 #include <napi.h>
@@ -16,25 +16,25 @@
 
 namespace lowrank::addon {
 
-/// The way from the engine thread back to one JavaScript environment (the main thread or a worker).
+/// Channel from the engine thread to one JavaScript environment (the main thread or a worker).
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
   static std::shared_ptr<Channel> open(Napi::Env env);
 
-  /// Queues `work` on the engine thread; on JavaScript's thread `settle` then makes the value that the promise resolves
-  /// with. An Error rejects with its code and message. `held` lives until the promise settles.
-  /// @param memory of the device that it runs on; null for the CPU's
+  /// Queues `work` on the engine thread; then `settle`, on JavaScript's thread, creates the value that the promise
+  /// resolves with. An Error rejects with its code and message. `held` lives until the promise settles.
+  /// @param memory of the device it runs on; null for the CPU's
   template <class Result>
   Napi::Object start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
                      std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held = nullptr,
                      const Memory* memory = nullptr);
 
-  /// Lets go of what nobody will use any more on the engine thread, after the jobs that are queued: what holds memory takes
-  /// a while to free. Resolves when that is done.
+  /// Destroys an unused payload on the engine thread, after the queued jobs, since freeing memory takes a while.
+  /// Resolves when done.
   Napi::Promise release(Napi::Env env, std::shared_ptr<void> payload);
 
-  /// Ends this environment's part: cancels its jobs, waits for them to end, silently, and takes no more of them. Jobs
-  /// of other environments go on.
+  /// Closes this environment's channel: cancels its jobs, waits for them without settling, and accepts no more. Jobs of
+  /// other environments continue.
   void close();
 
  private:
@@ -51,7 +51,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   bool closed_ = false;
   std::vector<Finish> finished_;
   std::set<CancelFlag> running_;
-  int64_t pending_ = 0;  // JavaScript's thread only: keeps the event loop alive while above zero
+  int64_t pending_ = 0;  // JavaScript's thread only; a positive count keeps the event loop alive
 };
 
 // `held` is moved. NOLINTBEGIN(performance-unnecessary-value-param)
@@ -67,7 +67,7 @@ Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const 
       memory, Napi::Promise::Deferred::New(env));
 }
 
-/// A JavaScript error with `code`, from an error of ours.
+/// Creates a JavaScript error with `code` from a native error.
 Napi::Error to_js(Napi::Env env, const char* code, const std::string& message);
 
 /// Runs `body` and turns Error into a JavaScript error with its code.

@@ -1,11 +1,11 @@
-// The processes that train together, as JavaScript sees them.
+// JavaScript interface to the processes that train together.
 #pragma once
 
 #include <napi.h>
 
 namespace lowrank::addon {
 
-/// Adds the calls to what the addon exports.
+/// Adds the functions to the addon's exports.
 void define_ranks(Napi::Env env, Napi::Object exports);
 
 }  // namespace lowrank::addon

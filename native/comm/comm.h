@@ -1,5 +1,5 @@
-// The processes that train together, a rank each, and what they exchange. An implementation moves bytes; sums are made above
-// it, in the order of ranks.
+// Communication between processes that train together, one rank each. Implementations only move bytes; sums are
+// computed above, in rank order.
 #pragma once
 
 #include <cstdint>
@@ -14,20 +14,20 @@ class Comm {
   virtual int size() const = 0;
   /// The library that moves the bytes, with its version.
   virtual std::string library() const = 0;
-  /// A rank whose process or machine has stopped, -1 where none has. From any thread.
+  /// A rank whose process or machine has stopped; -1 if none has. Callable from any thread.
   virtual int lost() const = 0;
 
-  // Every rank has to make the same calls in the same order, with as many bytes. They return when all have made them, and throw
-  // Error("RANKS") when one is lost.
+  // Collective calls: all ranks must make the same ones in the same order with equal sizes. They return once all have
+  // made them, and throw Error("RANKS") when a rank is lost.
 
-  /// The bytes of all ranks one after the other: `all` has room for `size()` times as many as `own`.
+  /// Concatenates the bytes of all ranks: `all` has room for `size()` times the size of `own`.
   virtual void gather(const void* own, void* all, int64_t bytes) = 0;
-  /// Piece i of `to` goes to rank i, and piece i of `from` is what rank i sends here. A piece has so many bytes.
+  /// Sends piece i of `to` to rank i, and receives piece i of `from` from rank i. `bytes` is the size of a piece.
   virtual void exchange(const void* to, void* from, int64_t bytes) = 0;
-  /// Ends the exchange. No other call may follow.
+  /// Ends communication. No other call may follow.
   virtual void leave() = 0;
 
-  /// Ends the processes of all ranks, from any thread, where the others cannot be waited for.
+  /// Terminates the processes of all ranks, from any thread, when the others cannot be waited for.
   virtual void end_all(int code) = 0;
 };
 

@@ -1,4 +1,4 @@
-// Messages of any length from each rank to all.
+// Broadcasts messages of any length from each rank to all.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace lowrank {
 
-/// The message of each rank, in the order of ranks, once all have sent one.
+/// The messages of all ranks, in rank order, once each has sent one.
 std::vector<std::vector<uint8_t>> meet(Comm& comm, const std::vector<uint8_t>& own);
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// Sums over ranks. Each element is added up in the order of ranks, by one of them, so that a number of ranks always gives the
-// same bits, and all ranks have the same.
+// Sums over ranks. Each element is summed in rank order by one rank, so a given number of ranks always produces the
+// same bits, identical on all ranks.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace lowrank {
 
-/// Memory that a sum needs besides its numbers.
+/// Memory that a sum needs in addition to its values.
 int64_t sum_bytes(int ranks);
 
-/// In place. Every rank has to give as many numbers.
+/// In place. Every rank must pass the same number of values.
 void sum_over_ranks(Comm& comm, float* values, int64_t count);
 void sum_over_ranks(Comm& comm, double* values, int64_t count);
 

@@ -1,4 +1,4 @@
-// The kernels of adapters, as values; see device/kernels.h.
+// Kernels for adapters, as values; see device/kernels.h.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct ScaleColumns {
   Matrix addend, y;
   void operands(Operands& see) const;
 };
-/// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may take the place of dy.
+/// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may be in place of dy.
 struct ScaleColumnsBackward {
   static constexpr const char* kName = "scale_columns_backward";
   int64_t rows, cols;
@@ -56,7 +56,7 @@ struct Fold {
   Ptr<float> b, d, mask, b_gain, row_gains, out;
   void operands(Operands& see) const;
 };
-/// Spreads the gradient at the folded matrix, g [rows, active], over B, d and b_gain, adding to those that are there.
+/// Propagates the gradient at the folded matrix, g [rows, active], to B, d, and b_gain, adding to existing gradients.
 struct FoldGradient {
   static constexpr const char* kName = "fold_gradient";
   int64_t rows, rank, active;
@@ -64,7 +64,7 @@ struct FoldGradient {
   Ptr<float> b, d, mask, b_gain, g, db, dd, dgain;
   void operands(Operands& see) const;
 };
-/// out[rows, 2 rank] = own B and taken B*, side by side, times row_gains where they are there.
+/// out[rows, 2 rank] = own B and taken B*, side by side, times row_gains if given.
 struct FoldSnapshot {
   static constexpr const char* kName = "fold_snapshot";
   int64_t rows, rank;
@@ -73,7 +73,7 @@ struct FoldSnapshot {
   void operands(Operands& see) const;
 };
 
-/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant.
+/// Two low-rank products, b a and b2 a2, both [rows, cols], to be combined as a Hadamard product.
 struct Pair {
   int64_t rows, cols, rank, rank2;
   Ptr<float> b, a, b2, a2;
@@ -98,14 +98,14 @@ struct FoldPair {
   Ptr<float> row_gains, out;
   void operands(Operands& see) const;
 };
-/// Adds what the gradient at A says of a and a2.
+/// Propagates the gradient at A to a and a2, adding to existing gradients.
 struct SpreadPairA {
   static constexpr const char* kName = "spread_pair_a";
   Pair pair;
   Ptr<float> g, da, da2;
   void operands(Operands& see) const;
 };
-/// Adds what the gradient at the folded B says of b and b2.
+/// Propagates the gradient at the folded B to b and b2, adding to existing gradients.
 struct SpreadPairB {
   static constexpr const char* kName = "spread_pair_b";
   Pair pair;
@@ -113,7 +113,7 @@ struct SpreadPairB {
   Ptr<float> row_gains, g, db, db2;
   void operands(Operands& see) const;
 };
-/// out = base + scale row_gain_o (b a) . (b2 a2), dense fp32; a base of no rows is 0.
+/// out = base + scale row_gain_o (b a) . (b2 a2), dense fp32; an empty base counts as 0.
 struct AddPair {
   static constexpr const char* kName = "add_pair";
   Pair pair;
@@ -122,14 +122,14 @@ struct AddPair {
   Ptr<float> row_gains, out;
   void operands(Operands& see) const;
 };
-/// The gradients at the two products from that at their Hadamard product, g; that of b a takes its place.
+/// The gradients at the two products, from g at their Hadamard product; that of b a is written in place of g.
 struct SplitPair {
   static constexpr const char* kName = "split_pair";
   Pair pair;
   Ptr<float> row_gains, g, second;
   void operands(Operands& see) const;
 };
-/// Gains of the rows of a change under dropout: 0 where dropped, else 1, or one over the share that stays.
+/// Row gains of an update under dropout: 0 where dropped, else 1, or 1 / (1 - p) with rescaling.
 struct DrawRows {
   static constexpr const char* kName = "draw_rows";
   int64_t rows;
@@ -158,7 +158,7 @@ struct Kronecker {
   Ptr<float> residual, out;
   void operands(Operands& see) const;
 };
-/// Adds the gradients of the factors, and to dx that of x, or writes it; dx may be null.
+/// Adds the gradients of the factors, and adds to dx or overwrites it with that of x; dx may be null.
 struct KroneckerBackward {
   static constexpr const char* kName = "kronecker_backward";
   int64_t tokens;
@@ -177,7 +177,7 @@ struct KroneckerC {
   Ptr<float> a, b, c;
   void operands(Operands& see) const;
 };
-/// Spreads the gradient at c over a and b, adding to those that are there.
+/// Propagates the gradient at c to a and b, adding to existing gradients.
 struct SpreadKroneckerC {
   static constexpr const char* kName = "spread_kronecker_c";
   int64_t l, rank, p;
@@ -185,9 +185,9 @@ struct SpreadKroneckerC {
   void operands(Operands& see) const;
 };
 
-/// The block-diagonal D with I + D orthogonal, nearly: of each block a Cayley-Neumann series (core/cayley_neumann.h) of the
-/// skew-symmetric matrix whose upper triangle is a row of `skew` [blocks, size (size - 1) / 2]. `whole`: I + D;
-/// `inverse`: the transpose.
+/// The block-diagonal D such that I + D is nearly orthogonal: each block is a Cayley-Neumann series
+/// (core/cayley_neumann.h) of the skew-symmetric matrix whose upper triangle is a row of `skew` [blocks, size (size -
+/// 1) / 2]. `whole`: I + D; `inverse`: the transpose.
 struct CayleyNeumann {
   static constexpr const char* kName = "cayley_neumann";
   Blocks shape;
@@ -196,7 +196,7 @@ struct CayleyNeumann {
   Ptr<float> skew, out;
   void operands(Operands& see) const;
 };
-/// Adds to dskew what the gradient at D, g, says of it.
+/// Propagates the gradient g at D to dskew, adding to it.
 struct CayleyNeumannBackward {
   static constexpr const char* kName = "cayley_neumann_backward";
   Blocks shape;
@@ -215,7 +215,7 @@ struct Rotate {
   Matrix addend, out;
   void operands(Operands& see) const;
 };
-/// The same from what D is made of, without making it: fewer multiplications for few tokens.
+/// The same directly from the skew-symmetric matrix, without forming D: fewer multiplications for few tokens.
 struct RotateBySeries {
   static constexpr const char* kName = "rotate_by_series";
   int64_t tokens, cols;
@@ -275,15 +275,15 @@ struct AddRatios {
   Ptr<float> m, c, gain;
   void operands(Operands& see) const;
 };
-/// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum
-/// sees.
+/// over[i] = (m[i] / c[i]) / gain[i], or 1 / gain[i] if m is null; a zero gain is first replaced by one too small to
+/// affect any sum.
 struct RatiosOver {
   static constexpr const char* kName = "ratios_over";
   int64_t rows;
   Ptr<float> m, c, gain, over;
   void operands(Operands& see) const;
 };
-/// gain[i] = m[i] / c[i], and share[i] = 1 / m[i] (0 for 0) where the scaled output is at hand, else 1 / c[i].
+/// gain[i] = m[i] / c[i], and share[i] = 1 / m[i] (0 for 0) if the scaled output is available, else 1 / c[i].
 struct MagnitudeGains {
   static constexpr const char* kName = "magnitude_gains";
   int64_t rows;

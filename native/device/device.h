@@ -1,4 +1,4 @@
-// The seam. Whoever implements this computes; everything above it plans, names and orders.
+// The backend interface. Implementations compute; everything above plans, names, and orders.
 #pragma once
 
 #include <functional>
@@ -12,25 +12,25 @@
 
 namespace lowrank {
 
-/// Workspace sizes of a device, from shapes alone, so a plan for a device can be made without one.
+/// Workspace sizes of a device, from shapes alone, so plans can be made without the device.
 class KernelSizes {
  public:
   virtual ~KernelSizes() = default;
-  /// Bytes that the kernel may use while it runs; never less for larger shapes.
+  /// Maximum workspace of a running kernel, in bytes; never less for larger shapes.
   virtual int64_t workspace(const Kernel& kernel) const = 0;
-  /// Threads that kernels have room for.
+  /// Number of threads that kernels have workspace for.
   virtual int threads() const { return 1; }
 };
 
-/// Weights of a model where a device's kernels find them, which name them by their number in the graph.
+/// Weights of a model placed for a device's kernels, which refer to them by their index in the graph.
 class PlacedWeights {
  public:
   virtual ~PlacedWeights() = default;
-  /// The numbers of a vector, which are fp32 on every device.
+  /// The values of a vector, which are fp32 on every device.
   virtual Ptr<float> vector(int weight) const = 0;
 };
 
-/// Work is in the order of the calls, those of its memory included, and may be done after a call returns: only downloads
+/// Work runs in call order, including that of its memory, and may complete after a call returns: only downloads
 /// wait.
 class Device {
  public:
@@ -39,27 +39,27 @@ class Device {
   /// May outlive the device.
   virtual Memory& memory() = 0;
 
-  /// Places weights, which stay for as long as what is returned. Throws Error("CONFIG") while some are missing.
+  /// Places weights, for the lifetime of the returned object. Throws Error("CONFIG") while some are missing.
   virtual std::unique_ptr<PlacedWeights> place(const WeightStore& weights) = 0;
-  /// Sets the weights that kernels name from now on.
+  /// Sets the weights that subsequent kernels refer to.
   virtual void use(const PlacedWeights* weights) = 0;
-  /// Rows of a weight that can be held at a time: all of them, but where weights come and go in slices.
+  /// Maximum rows of a weight held at a time: all of them, unless weights are streamed in slices.
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;
-  /// Brings rows to memory; null where all of them always are.
+  /// Brings rows into memory; null if all of them are always there.
   virtual std::unique_ptr<Hold> hold(const WeightRows& rows) = 0;
-  /// Order in which rows of the weights in use are held from now on; then it begins again.
+  /// Sets the order in which rows of the current weights will be held, repeating from the start.
   virtual void expect(std::span<const WeightRows> /*order*/) {}
 
   virtual void launch(const Kernel& kernel, Ptr<std::byte> workspace) = 0;
-  /// Calls `body`, which launches the same as at the last call with the key, but where something has changed. A device may
-  /// begin with it when the call ends, and prepare to launch all of it at once.
+  /// Calls `body`, which launches the same work as the last call with the key unless something has changed. A device
+  /// may defer the work until the call ends, and prepare to launch it all at once.
   virtual void repeat(const void* /*key*/, const std::function<void()>& body) { body(); }
 
-  // For LOWRANK_CHECK: devices over the same memory and weights, for as long as this one lives; null where there are none.
-  /// Computes by the simplest kernels.
+  // For LOWRANK_CHECK: devices over the same memory and weights, valid while this one lives; null if unsupported.
+  /// Computes with the simplest kernels.
   virtual std::unique_ptr<Device> reference() { return nullptr; }
-  /// Holds every kernel to the operands that it names.
-  /// @param memory where operands lie; what is written lies nowhere else
+  /// Verifies that every kernel accesses only the operands it declares.
+  /// @param memory that contains the operands; all writes are in it
   virtual std::unique_ptr<Device> operand_check(const std::vector<const Allocation*>& /*memory*/) { return nullptr; }
 };
 

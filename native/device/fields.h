@@ -1,4 +1,4 @@
-// The fields of a struct without constructors, such as a kernel, one by one.
+// Visits the fields of an aggregate struct, such as a kernel, one by one.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ struct Any {
   operator T() const;
 };
 
-/// Number of fields: of as many values as a T takes.
+/// Number of fields: the number of values that can initialize a T.
 template <class T, class... Values>
 constexpr size_t count() {
   if constexpr (requires { T{Values{}..., Any{}}; })

@@ -1,4 +1,4 @@
-// Numbers of a device as the host sees them: the memory itself where the two share it, else a copy.
+// A host view of device memory: the memory itself if shared with the host, else a copy.
 #pragma once
 
 #include <algorithm>
@@ -13,16 +13,16 @@
 
 namespace lowrank {
 
-/// For as long as it lives. A HostView<const T> reads; what is written through a HostView<T> is on the device when it
-/// dies.
+/// Valid for its lifetime. A HostView<const T> reads; writes through a HostView<T> reach the device when it is
+/// destroyed.
 template <class T>
 class HostView {
   using Number = std::remove_const_t<T>;
 
  public:
   HostView() = default;
-  /// Empty where the address is null.
-  /// @param what the numbers are, for a device that counts
+  /// Empty if the address is null.
+  /// @param what describes the values, for a device that counts
   HostView(Memory& memory, Ptr<Number> at, int64_t count, std::string_view what)
       : memory_(&memory), at_(at), size_(at ? count : 0) {
     if (!at || count == 0) return;
@@ -44,7 +44,7 @@ class HostView {
       try {
         memory_->upload(at_.template as<std::byte>(), copy_.get(), bytes());
       } catch (const Error&) {
-        // A device that has failed throws the same at every call after this one.
+        // A failed device throws the same error at every later call.
       }
     }
   }
@@ -69,7 +69,7 @@ class HostView {
   Ptr<Number> at_;
   int64_t size_ = 0;
   T* data_ = nullptr;
-  std::unique_ptr<Number[]> copy_;  // where memory is not shared
+  std::unique_ptr<Number[]> copy_;  // if memory is not shared
 };
 
 }  // namespace lowrank

@@ -1,7 +1,7 @@
-// Every kernel that a step may launch, as a value: what it computes, and where its operands lie. A device implements
-// them; planning, tracing and counting visit them. Activations are row-major; operands are f32 or bf16 as the plan's
-// precision says, the residual stream and all statistics are f32. `operands` names the memory that a kernel touches;
-// test/native/device/operands.test.cpp runs kernels and holds them to it.
+// Every kernel that a step may launch, as a value: what it computes, and the location of its operands. Devices
+// implement kernels; planning, tracing, and counting visit them. Activations are row-major; operands are f32 or bf16
+// according to the plan's precision; the residual stream and all statistics are f32. `operands` declares the memory a
+// kernel accesses, which test/native/device/operands.test.cpp verifies.
 #pragma once
 
 #include <variant>
@@ -30,8 +30,8 @@ inline const char* name_of(const Kernel& kernel) {
   return std::visit([](const auto& k) { return k.kName; }, kernel);
 }
 
-/// Multiply-adds of products, at the least: of Kronecker products in the cheaper order. Kernels that make none, and those
-/// whose time is that of their memory, have 0.
+/// Minimum multiply-adds of products: for Kronecker products in the cheaper order. 0 for kernels without products and
+/// for memory-bound ones.
 double multiply_adds(const Kernel& kernel);
 
 }  // namespace lowrank

@@ -1,4 +1,4 @@
-// The workspace of one step: counted where the step is planned, handed out where it runs, by the same calls.
+// The workspace of one step: measured during planning and assigned at run time, by the same calls.
 #pragma once
 
 #include <algorithm>
@@ -14,12 +14,12 @@ namespace lowrank {
 
 class Layout {
  public:
-  /// Counts. The addresses that it hands out lie nowhere.
+  /// Measures; the addresses it returns are invalid.
   Layout() : Layout(Ptr<std::byte>(kNowhere), std::numeric_limits<int64_t>::max() / 2) {}
-  /// Hands out.
+  /// Assigns.
   Layout(Ptr<std::byte> at, int64_t bytes) : at_(at), bytes_(bytes) {}
 
-  /// Room for `count` numbers until the enclosing scope ends.
+  /// Space for `count` values until the enclosing scope ends.
   template <class T>
   Ptr<T> take(int64_t count) {
     const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
@@ -27,17 +27,17 @@ class Layout {
     used_ += round_up(bytes, kAlignment);
     return taken.as<T>();
   }
-  /// Room for one kernel while it runs: what is taken next lies there too.
+  /// Space for one kernel while it runs; later allocations may reuse it.
   Ptr<std::byte> rest(int64_t bytes) {
     if (round_up(bytes, kAlignment) > bytes_ - used_)
       fail("INTERNAL", "a step asks for ", bytes, " bytes of workspace where ", bytes_ - used_, " are left");
     most_ = std::max(most_, used_ + round_up(bytes, kAlignment));
     return at_ + used_;
   }
-  /// The most that was in use at a time.
+  /// Peak use.
   int64_t bytes() const { return most_; }
 
-  /// Workspace taken during its lifetime is returned at the end.
+  /// Returns, at its end, the workspace taken during its lifetime.
   class Scope {
    public:
     explicit Scope(Layout& layout) : layout_(layout), used_(layout.used_) {}

@@ -1,5 +1,5 @@
-// A device that allocates nothing and computes nothing: what steps run on while they are planned, and where the work of
-// a step is counted.
+// A device that neither allocates nor computes: used to plan steps, and to count their
+// work.
 #pragma once
 
 #include <map>
@@ -11,17 +11,17 @@
 
 namespace lowrank {
 
-/// The work of one kind of kernel.
+/// The work of one kernel.
 struct KernelCounts {
   int64_t launches = 0;
-  int64_t bytes = 0;      // read from memory and written to it, each operand once a launch
-  int64_t workspace = 0;  // the most that a launch needs
+  int64_t bytes = 0;      // read and written, counting each operand once per launch
+  int64_t workspace = 0;  // maximum of a launch
   double multiply_adds = 0;
 };
 
 class NullDevice final : public Device, public Memory {
  public:
-  /// A base weight in the format that it is held in.
+  /// A base weight in its storage format.
   struct HeldWeight {
     int64_t rows = 0;
     int64_t bytes = 0;
@@ -29,11 +29,11 @@ class NullDevice final : public Device, public Memory {
   /// Work so far.
   struct Counts {
     std::map<std::string_view, KernelCounts> kernels;            // by name
-    std::map<std::string, int64_t> downloaded;                   // bytes by what was asked for
+    std::map<std::string, int64_t> downloaded;                   // bytes by description
     int64_t uploaded = 0, copied = 0, stashed = 0, fetched = 0;  // bytes
   };
 
-  /// @param weights by number; without them bytes of the base are not counted
+  /// @param weights by index; if empty, bytes of the base are not counted
   explicit NullDevice(const KernelSizes& sizes, std::vector<HeldWeight> weights = {})
       : sizes_(sizes), weights_(std::move(weights)) {}
 
@@ -49,14 +49,14 @@ class NullDevice final : public Device, public Memory {
   std::unique_ptr<Allocation> scratch(int64_t bytes) override;
   std::unique_ptr<Allocation> allocate(Category category, int64_t bytes) override;
   void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override;
-  /// Gives `number`s.
+  /// Returns `number` for every value.
   void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   std::byte* shared(Ptr<std::byte>) override { return nullptr; }
   std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) override;
 
   Counts counts;
-  float number = 0;  // every fp32 number that the host reads
+  float number = 0;  // value of every fp32 number read by the host
   std::map<Category, int64_t> allocated;  // bytes
 
  private:

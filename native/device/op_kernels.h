@@ -1,4 +1,4 @@
-// The kernels of the graph's operations, as values; see device/kernels.h.
+// Kernels for the graph's operations, as values; see device/kernels.h.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ struct GemmNn {
   Output to;
   void operands(Operands& see) const;
 };
-/// out[r, n] += scale * sum over tokens of u[t, r] x[t, n]; stored as [n, r] where transposed.
+/// out[r, n] += scale * sum over tokens of u[t, r] x[t, n]; stored as [n, r] if transposed.
 struct ReduceTokens {
   static constexpr const char* kName = "reduce_tokens";
   Precision precision;
@@ -67,7 +67,7 @@ struct RmsNorm {
   Ptr<float> rstd;
   void operands(Operands& see) const;
 };
-/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. Where dx is dy it replaces it, x being an operand.
+/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. If dx is dy, it is overwritten, x being an operand.
 struct RmsNormBackward {
   static constexpr const char* kName = "rms_norm_backward";
   int64_t rows, cols;
@@ -97,12 +97,12 @@ struct Rope {
   void operands(Operands& see) const;
 };
 
-/// Heads of attention and what they see: causal, aligned at the end, and of that the last `window` keys (0: all).
+/// Attention heads and their mask: causal, aligned at the end, limited to the last `window` keys (0: all).
 struct Heads {
   int32_t heads, kv_heads, head_dim, window;
   float scale;
 };
-/// Keys and values of fresh tokens go to their rows of the cache, of which `past` lie before; positions[0] is `past` as well.
+/// Writes keys and values of new tokens to the cache after the first `past` rows; positions[0] is `past` as well.
 struct AppendToCache {
   static constexpr const char* kName = "append_to_cache";
   int64_t tokens, past, cols;
@@ -111,9 +111,9 @@ struct AppendToCache {
   void operands(Operands& see) const;
 };
 
-/// out = softmax(scale q k^T + mask) v; lse [tokens, heads] may be null. Sequences of the queries begin at
-/// `host_seqlens`, on the host. With a cache there is one, whose `keys` keys and values lie at k and v, and
-/// positions[0] + tokens is `keys` as well.
+/// out = softmax(scale q k^T + mask) v; lse [tokens, heads] may be null. Query sequences begin at `host_seqlens`, in
+/// host memory. With a cache there is one sequence, whose `keys` keys and values are at k and v, and positions[0] +
+/// tokens equals `keys`.
 struct Attention {
   static constexpr const char* kName = "attention";
   int64_t tokens, keys;
@@ -142,7 +142,7 @@ struct Swiglu {
   Matrix gate, up, out;
   void operands(Operands& see) const;
 };
-/// The gradients may take the place of gate and up.
+/// The gradients may overwrite gate and up.
 struct SwigluBackward {
   static constexpr const char* kName = "swiglu_backward";
   int64_t rows, cols;
@@ -157,7 +157,7 @@ struct Geglu {
   Matrix gate, up, out;
   void operands(Operands& see) const;
 };
-/// The gradients may take the place of gate and up.
+/// The gradients may overwrite gate and up.
 struct GegluBackward {
   static constexpr const char* kName = "geglu_backward";
   int64_t rows, cols;
@@ -165,7 +165,7 @@ struct GegluBackward {
   void operands(Operands& see) const;
 };
 
-/// out[i] = x[rows[i]]; without `rows` x[i].
+/// out[i] = x[rows[i]], or x[i] without `rows`.
 struct GatherRows {
   static constexpr const char* kName = "gather_rows";
   int64_t count, cols;
@@ -174,7 +174,7 @@ struct GatherRows {
   Matrix out;
   void operands(Operands& see) const;
 };
-/// out[rows[i]] += x[i] for distinct rows; without `rows` out[i].
+/// out[rows[i]] += x[i] for distinct rows, or out[i] without `rows`.
 struct ScatterAddRows {
   static constexpr const char* kName = "scatter_add_rows";
   int64_t count, cols;
@@ -183,10 +183,10 @@ struct ScatterAddRows {
   Matrix out;
   void operands(Operands& see) const;
 };
-/// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats, and where `grad` is there
-/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it, and by
-/// an inverse temperature other than 1, which they are multiplied by first. Smoothing takes a share of the label's place and
-/// gives it to all of the vocabulary alike: onehot becomes (1 - smoothing) onehot + smoothing / vocab.
+/// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats and, if `grad` is given, (softmax(logits[i]) -
+/// onehot(labels[i])) weight, which may overwrite the logits. These are destroyed by it, and by an inverse temperature
+/// other than 1, which multiplies them first. Label smoothing replaces onehot by (1 - smoothing) onehot + smoothing /
+/// vocab.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
   int64_t rows, vocab;
@@ -195,8 +195,8 @@ struct CrossEntropy {
   float weight;
   Ptr<float> loss;
   Matrix grad;
-  Ptr<float> weights = {};  // one per row, instead of `weight`
-  Ptr<float> lse = {};      // logsumexp of each row, written; where `lse_known` it is read, and no loss is written
+  Ptr<float> weights = {};  // one per row, replacing `weight`
+  Ptr<float> lse = {};      // logsumexp of each row, written; if `lse_known` it is read, and no loss is written
   bool lse_known = false;
   float inverse_temperature = 1;
   float smoothing = 0;
@@ -226,8 +226,8 @@ struct AddConstant {
   void operands(Operands& see) const;
 };
 
-/// Adds numbers drawn uniformly from (-bound, bound) to rows of packed sequences, the bound being alpha over the root of the
-/// elements of the row's sequence.
+/// Adds uniform noise from (-bound, bound) to rows of packed sequences, where bound is alpha / sqrt(number of elements
+/// in the row's sequence).
 struct AddNoise {
   static constexpr const char* kName = "add_noise";
   int64_t rows, cols;

@@ -1,5 +1,5 @@
-// The memory that a kernel touches, as the kernel itself says it: what it moves is counted by it, and tests hold
-// kernels to it.
+// The memory that a kernel declares it accesses, used to count the bytes it moves, and verified by
+// tests.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace lowrank {
 
-/// Row-major [rows, cols]; `ld` elements from row to row.
+/// Row-major [rows, cols]; `ld` is the row stride in elements.
 struct Matrix {
   Ptr<std::byte> data;
   DType dtype = DType::f32;
@@ -21,13 +21,13 @@ struct Matrix {
 };
 inline Matrix f32_matrix(Ptr<float> at, int64_t ld) { return {at.as<std::byte>(), DType::f32, ld}; }
 
-/// Rows of a matrix on the right-hand side of a product: of a base weight, in whatever format the device holds it, or
-/// fp32 numbers.
+/// Right-hand rows of a product: a base weight, in whatever format the device stores it, or fp32
+/// values.
 struct Factor {
   int64_t rows = 0, cols = 0;
-  int weight = -1;        // of the graph
-  int64_t first = 0;      // row of the weight
-  Ptr<float> dense = {};  // where `weight` is -1
+  int weight = -1;        // index in the graph
+  int64_t first = 0;      // first row of the weight
+  Ptr<float> dense = {};  // if `weight` is -1
   int64_t ld = 0;
 
   Factor slice(int64_t begin, int64_t count) const {
@@ -37,16 +37,16 @@ struct Factor {
 
 enum class Access : uint8_t {
   read,
-  write,  // whole, whatever was there
-  add,    // reads, and writes what has changed
-  spend,  // reads, and leaves there what nobody reads
-  maybe,  // reads, in rare cases
+  write,  // completely, ignoring previous contents
+  add,    // reads, and writes the modified values
+  spend,  // reads, and leaves unspecified contents
+  maybe,  // reads in rare cases
 };
 
-/// Number of times that the accessed data moves from or to memory.
+/// How many times the accessed data moves from or to memory.
 constexpr int64_t times(Access access) { return access == Access::maybe ? 0 : access == Access::add ? 2 : 1; }
 
-/// Rows or columns that are picked by number, `count` of them; null: all.
+/// Rows or columns selected by index, `count` of them; null: all.
 struct Picked {
   Ptr<int32_t> ids = {};
   int64_t count = 0;
@@ -59,14 +59,14 @@ struct Region {
   int64_t rows = 0, cols = 0;
   Picked picked = {};
 
-  /// Bytes that go from or to memory.
+  /// Bytes moved from or to memory.
   int64_t bytes() const {
     const int64_t elements = !picked.ids ? rows * cols : picked.count * (picked.columns ? rows : cols);
     return times(access) * elements * size_of(at.dtype);
   }
 };
 
-/// Sees the operands of a kernel one by one. Null ones are left out.
+/// Visits the operands of a kernel one by one, skipping null ones.
 class Operands {
  public:
   virtual ~Operands() = default;
@@ -91,7 +91,7 @@ class Operands {
   void may_read(const Factor& rows) { factor(Access::maybe, rows); }
   void may_read(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::maybe, at, rows, cols); }
 
-  // Some rows [count, cols], or columns [rows, count].
+  // Selected rows [count, cols], or columns [rows, count].
   void reads_rows(const Matrix& at, Ptr<int32_t> ids, int64_t count, int64_t cols) {
     rows(Access::read, at, ids, count, cols);
   }
@@ -113,11 +113,11 @@ class Operands {
 
  protected:
   virtual void memory(const Region& region) = 0;
-  /// Rows of a base weight, all of which are read but where some are picked.
+  /// Rows of a base weight; all are read unless some are selected.
   virtual void weight(Access access, const Factor& rows, const Picked& picked) = 0;
 
  private:
-  // Doubles are two elements of fp32, as far as memory goes.
+  // For counting memory, a double equals two fp32 elements.
   template <class T>
   static constexpr int64_t kUnits = sizeof(T) == 8 ? 2 : 1;
   static Matrix vector(Ptr<float> at) { return {at.as<std::byte>(), DType::f32, 0}; }

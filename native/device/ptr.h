@@ -1,4 +1,4 @@
-// An address in a device's memory. Code outside of a device computes with it and hands it on, and cannot follow it.
+// An address in device memory. Code outside a device can compute and pass addresses, but not dereference them.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ class Ptr {
   uint64_t address_ = 0;
 };
 
-/// Address without memory behind it, for a plan in the making.
+/// An invalid address, for planning.
 inline constexpr uint64_t kNowhere = uint64_t{1} << 62;
 
 }  // namespace lowrank

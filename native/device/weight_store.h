@@ -1,4 +1,4 @@
-// A model's weights before a device has them.
+// A model's weights before they are placed on a device.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace lowrank {
 
-/// Rows of a table or head that are read at a time: what a product leaves over of longer ones adds up in fp32, so that
-/// only these rows need to be in memory.
+/// Rows of a table or head that are read at a time: a product over more rows accumulates in fp32, so only these need to
+/// be in memory.
 inline constexpr int64_t kTableRows = 8192;
 
 struct WeightRows {
@@ -20,27 +20,27 @@ struct WeightRows {
   int64_t begin, end;
 };
 
-/// Layout of a base that passes through a device's memory. Its matrices lie one after the other in an image on the host,
-/// in units that come to the device whole: the matrices of a block, or rows of the head. Some units stay there, and the
-/// others take turns in two slots.
+/// Layout of a base that is streamed through a device's memory. Its matrices are stored consecutively in an image on
+/// the host, in units transferred as a whole: the matrices of a block, or rows of the head. Some units stay on the
+/// device; the others alternate between two slots.
 struct WeightStream {
-  /// Offsets in the image; -1 for what is not in it.
+  /// Offsets in the image; -1 if not in it.
   struct Place {
     int64_t elements = -1, constants = -1;
   };
   struct Unit {
     int64_t begin = 0, bytes = 0;  // in the image
-    int64_t home = -1;             // offset in the device's memory; -1: in the slots
+    int64_t home = -1;             // offset in device memory; -1: in the slots
     std::vector<WeightRows> parts;
   };
-  std::vector<Place> places;             // by weight; vectors have none
+  std::vector<Place> places;             // by weight; none for vectors
   std::vector<std::vector<int>> units_of;  // by weight, by kTableRows where rows are cut; none: the host looks rows up
   std::vector<Unit> units;
   int64_t image_bytes = 0;
   int64_t slot_bytes = 0;
-  int64_t device_bytes = 0;  // of both slots, then of the units that stay
+  int64_t device_bytes = 0;  // both slots, then the resident units
 
-  /// True for weights that stay on the device as a whole, those without a place in the image among them.
+  /// True for weights that stay on the device as a whole, including those not in the image.
   bool keeps(int weight) const {
     if (places[static_cast<size_t>(weight)].elements < 0) return true;
     const std::vector<int>& there = units_of[static_cast<size_t>(weight)];
@@ -53,13 +53,13 @@ struct WeightStream {
   }
 };
 
-/// Rows of weights in memory for as long as it lives.
+/// Keeps rows of weights in memory for its lifetime.
 class Hold {
  public:
   virtual ~Hold() = default;
 };
 
-/// Weights in the host's memory or in files that it maps, by their number in the graph.
+/// Weights in host memory or in memory-mapped files, by their index in the graph.
 class WeightStore {
  public:
   virtual ~WeightStore() = default;
@@ -69,19 +69,19 @@ class WeightStore {
   virtual const void* model() const = 0;
   virtual int count() const = 0;
   virtual WeightView view(int weight) const = 0;
-  /// Rows of a weight that can be held at a time.
+  /// Maximum rows of a weight held at a time.
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;
-  /// Brings rows to memory; null where all of them always are.
+  /// Brings rows into memory; null if all of them are always there.
   virtual std::unique_ptr<Hold> hold(const WeightRows& rows) const = 0;
-  /// Rows of a table that are looked up at a time where they are read here and there; 0 for any number of them.
+  /// Maximum number of table rows per scattered lookup; 0 for no limit.
   virtual int64_t gathered_at_once(int weight) const = 0;
-  /// Brings such rows to memory, of which none stays.
+  /// Brings such rows into memory temporarily.
   virtual std::unique_ptr<Hold> gather(int weight, std::span<const int32_t> rows) const = 0;
-  /// Order in which rows are held from now on; then it begins again.
+  /// Sets the order in which rows will be held, repeating from the start.
   virtual void expect(std::span<const WeightRows> /*order*/) const {}
-  /// The layout of a base that passes through the device's memory; null for one that is there whole.
+  /// The layout of a base streamed through device memory; null if it is there as a whole.
   virtual const WeightStream* stream() const { return nullptr; }
-  /// Its image, in pinned memory; null where the system refused that, and rows are held and copied one by one.
+  /// Its image in pinned memory; null if the system refused that, and rows are held and copied one by one.
   virtual const std::byte* image() const { return nullptr; }
 };
 

@@ -1,4 +1,4 @@
-// A device around another.
+// A device that wraps another.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace lowrank {
 
-/// Has the memory and the weights of another device, and launches in its own way.
+/// Uses the memory and weights of another device, and launches in its own way.
 class WrappedDevice : public Device {
  public:
   explicit WrappedDevice(Device& of) : of_(of) {}

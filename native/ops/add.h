@@ -1,4 +1,4 @@
-// out = residual + x, where a branch ends in a norm and not in a linear.
+// out = residual + x, for branches that end in a norm instead of a linear layer.
 #pragma once
 
 #include "plan/op.h"

@@ -1,4 +1,4 @@
-// The residual stream as an operand, where linears read it without a norm before them.
+// Converts the residual stream to an operand, for linear layers that read it without a norm.
 #pragma once
 
 #include "plan/op.h"

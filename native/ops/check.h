@@ -1,4 +1,4 @@
-// The check of a graph: what holds for every node, and for each the shape rule of its operation.
+// Validates a graph: rules for every node, and the shape rule of each operation.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace lowrank {
 
-/// A node as the shape rule of its operation sees it. Its inputs, its residual and its output exist, and the number of
-/// inputs is right. Everything that does not hold is Error("SHAPE") naming the node.
+/// A node as seen by the shape rule of its operation. Its inputs, residual, and output exist, and the number of inputs
+/// is correct. Violations throw Error("SHAPE") naming the node.
 class NodeCheck {
  public:
   NodeCheck(const Graph& graph, int index) : graph(graph), node(graph.nodes[index]), index_(index) {}
@@ -23,12 +23,12 @@ class NodeCheck {
   const GraphValue& out() const { return value(node.out); }
   const GraphWeight& weight(int id) const;
   const GraphWeight& weight(int id, int64_t rows, int64_t cols) const { return weight(id, rows, cols, false); }
-  /// A weight of one row, held as plain fp32, which norms and biases are read as.
+  /// A single-row weight stored as fp32, as required for norms and biases.
   const GraphWeight& vector(int id, int64_t cols) const { return weight(id, 1, cols, true); }
   /// All its values are of the operand type.
   void expect_operands() const;
   bool is_last() const { return index_ + 1 == static_cast<int>(graph.nodes.size()); }
-  /// The nearest node before it that has the same operation, or null.
+  /// The closest earlier node with the same operation, or null.
   const Node* previous() const;
 
  private:

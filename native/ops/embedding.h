@@ -1,4 +1,4 @@
-// Rows of a table by token.
+// Looks up table rows by token.
 #pragma once
 
 #include "plan/op.h"

@@ -1,4 +1,4 @@
-// y = silu(gate) * up and gelu(gate) * up, of GELU's approximation by tanh (Shazeer 2020, arXiv 2002.05202).
+// y = silu(gate) * up and gelu(gate) * up, with the tanh approximation of GELU (Shazeer 2020, arXiv 2002.05202).
 #pragma once
 
 #include "plan/op.h"

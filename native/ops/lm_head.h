@@ -1,5 +1,5 @@
-// The head: logits of some rows, or their loss and, in training, its gradient at the head's input, made in the forward
-// pass where the logits are. Logits are formed for some rows at a time and never all at once.
+// The head: logits of selected rows, or their loss and, in training, its gradient at the head's input, computed in the
+// forward pass while the logits exist. Logits are computed for a few rows at a time, never all at once.
 #pragma once
 
 #include "plan/op.h"

@@ -1,4 +1,4 @@
-// The table of rooms, and graphs checked and planned with it.
+// The table of operations, and validation and planning of graphs with it.
 #pragma once
 
 #include "plan/op.h"
@@ -8,10 +8,10 @@ namespace lowrank {
 
 extern const OpTable kOps;
 
-/// Validates ids, order and shapes, and fills the tables of the graph. Throws Error("SHAPE") naming the node.
+/// Validates ids, order, and shapes, and fills the graph's tables. Throws Error("SHAPE") naming the node.
 void check_graph(Graph& graph);
 
-/// Plans a graph with all operations there are, for the device that the sizes are of. Throws as plan_with.
+/// Plans a graph with all operations, for the device to which the sizes belong. Throws as plan_with.
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options);
 

@@ -7,10 +7,10 @@ namespace lowrank {
 
 extern const OpRules rope;
 
-/// Rows of a rotation's tables for that many positions: where long sequences have frequencies of their own, theirs follow.
+/// Rows of a rotation's tables for `positions`; separate frequencies for long sequences, if any, add further rows.
 int64_t rope_rows(const Rotary& rope, int64_t positions);
 
-/// Numbers of the tables of the first rotations of a graph for that many positions: of each cos [rows, pairs], then sin.
+/// Size of the tables of a graph's first rotations for `positions`: for each, cos [rows, pairs], then sin.
 int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions);
 
 }  // namespace lowrank

@@ -1,4 +1,4 @@
-// A range of columns of a value, such as the queries of a projection to queries, keys, and values.
+// A range of columns of a value, such as the queries in a fused projection to queries, keys, and values.
 #pragma once
 
 #include "plan/op.h"

@@ -1,5 +1,5 @@
-// The ChaCha20 stream cipher as a source of random numbers that nobody without the key can tell from noise: what
-// privacy rests on must not come from a generator whose next numbers follow from those that were seen.
+// The ChaCha20 stream cipher as a cryptographically secure random number generator: privacy must not rest on a
+// generator whose future output can be predicted from its past.
 #pragma once
 
 #include <array>
@@ -21,8 +21,8 @@ class ChaCha20 {
   std::array<uint32_t, 16> state_;
 };
 
-/// Normal deviates 8 counter .. 8 counter + 7 of a stream, mean 0 and deviation 1, in double precision: Box-Muller on
-/// uniforms of 53 bits.
+/// Standard normal samples 8 counter .. 8 counter + 7 of a stream, in double precision: Box-Muller on 53-bit
+/// uniforms.
 std::array<double, 8> normals(const ChaCha20& stream, uint32_t counter);
 
 }  // namespace lowrank

@@ -1,4 +1,4 @@
-// The way from the optimizer to its device: kernels with the room that they need.
+// Launches the optimizer's kernels on its device, with the workspace they need.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace lowrank {
 
-/// Launches kernels one after the other, which share one workspace.
+/// Launches kernels sequentially, sharing one workspace.
 class Launcher {
  public:
   explicit Launcher(Device& device) : device_(device) {}

@@ -12,16 +12,16 @@
 
 namespace lowrank {
 
-/// Noise that is added to the sum before its release. Deviates are a function of (key, round, coordinate) alone, so a
-/// round that is repeated after an interruption releases the same numbers.
+/// Noise added to the sum before its release. It is a function of (key, round, coordinate) only, so repeating a round
+/// after an interruption releases the same numbers.
 struct ReleaseNoise {
   ChaCha20::Key key{};
   uint64_t round = 0;
   double deviation = 0;  // of the sum, in each coordinate; 0 is none
 };
 
-/// The factor that brings a norm within `bound`: min(1, bound / (norm + 1e-6)), as Opacus has it; 0 for a norm that is
-/// not finite, so that such a contribution counts for nothing.
+/// The factor that limits a norm to `bound`: min(1, bound / (norm + 1e-6)), as in Opacus; 0 for a norm that is not
+/// finite, so that such a contribution is dropped.
 double clip_factor(double norm, double bound);
 
 /// Throws Error("CONFIG") for an adapter without a sum of contributions.
@@ -30,15 +30,15 @@ void expect_private(const Adapter& adapter);
 /// An empty sum. Of clients, also keeps the values and the optimizer's state as they are now, which are the server's.
 void begin_round(Adapter& adapter);
 
-/// Back to the values that the round began with, and to an optimizer that has made no step.
+/// Resets to the values at the start of the round, with a fresh optimizer.
 void begin_client(Adapter& adapter);
 
-/// Adds how far the values have come from where the round began, negated as a gradient is, clipped to `bound`. Returns
-/// the norm before clipping.
+/// Adds the change of the values since the start of the round, negated like a gradient, clipped to `bound`. Returns the
+/// norm before clipping.
 double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound);
 
-/// Adds `weight` times a gradient laid out as the adapter's trained parameters, clipped to `bound` after weighting.
-/// Returns the norm before clipping.
+/// Adds `weight` times a gradient in the layout of the trained parameters, clipped to `bound` after weighting. Returns
+/// the norm before clipping.
 double add_gradient(Context& context, Adapter& adapter, const TrainedRanks& ranks, const float* gradient, double weight,
                     double bound);
 

@@ -1,5 +1,5 @@
-// One optimizer step over an adapter's span, in the order that all strategies agree on: regularize, clip,
-// project, update, follow importances, zero.
+// One optimizer step over an adapter's span, in the order shared by all strategies: regularize, clip, project, update,
+// track importances, zero.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace lowrank {
 
-/// Settings that the parameters of one group share.
+/// Settings shared by the parameters of one group.
 struct GroupSettings {
   float learning_rate = 0;
   float weight_decay = 0;
@@ -20,27 +20,27 @@ struct GroupSettings {
 
 struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
-  float beta1 = 0, beta2 = 0, epsilon = 0;  // of SGD, beta1 is the momentum
+  float beta1 = 0, beta2 = 0, epsilon = 0;  // for SGD, beta1 is the momentum
   AdafactorSettings adafactor;
   double max_grad_norm = 0;  // 0 or less: off
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
-  std::optional<RankDraws> ranks;     // only ranks that got a gradient move; absent: all
+  std::optional<RankDraws> ranks;     // update only ranks that got a gradient; absent: all
 };
 
 /// Adds the gradients of regularizers, clips by the global norm (double accumulation), updates every trained parameter
-/// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
-/// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and as `check_step`.
+/// with its group's settings, tracks importances, and zeroes the gradients; returns the norm before clipping. Throws
+/// "DIVERGED" if the norm is not finite, leaving parameters unchanged and gradients zeroed, and as `check_step`.
 double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& options);
 
-/// The same step in parts, in any order, while gradients come and go: `check_step`, then `update_parameter` once for each
-/// trained parameter, and the root of the sum of what it returned, in the order of parameters, is the norm. Nothing is
-/// clipped, for nobody knows the norm yet. To zero gradients and to say that values changed is the caller's.
-/// Returns the sum of the gradient's squares. Throws "DIVERGED", with this parameter not updated, when it is not finite.
+/// The same step in parts, in any order, while gradients come and go: `check_step`, then `update_parameter` once per
+/// trained parameter; the norm is the root of the sum of the returned values, in parameter order. There is no clipping,
+/// since the norm is not known yet. The caller zeroes gradients and reports changed values. Returns the sum of the
+/// gradient's squares. Throws "DIVERGED" if it is not finite, with this parameter unchanged.
 double update_parameter(Device& device, Adapter& adapter, const OptimizerStep& options, int parameter);
 
-/// Throws "CONFIG" for an adapter that does not train, a step before the first, a group without settings, and an adapter
-/// with another optimizer's state.
+/// Throws "CONFIG" for an adapter that is not trained, a step below 1, a group without settings, and an adapter with
+/// another optimizer's state.
 void check_step(const AdapterSpec& spec, const OptimizerStep& options);
 
 }  // namespace lowrank

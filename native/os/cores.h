@@ -1,15 +1,15 @@
-// Cores of the machine that this process may compute on.
+// CPU cores that this process may use.
 #pragma once
 
 #include <vector>
 
 namespace lowrank::os {
 
-/// At least 1. Linux: the affinity mask or the CPU quota of the cgroup, whichever is smaller. Windows: the affinity mask.
-/// macOS: the performance cores, since work is shared out evenly and an efficiency core would be waited for.
+/// At least 1. Linux: the affinity mask or the CPU quota of the cgroup, whichever is smaller. Windows: the affinity
+/// mask. macOS: the performance cores, since work is divided evenly and would wait for an efficiency core.
 int usable_cores();
 
-/// Numbers of the cores that the affinity mask has, where the system says so, else those below `usable_cores`.
+/// Core numbers in the affinity mask if the system reports it, else those below `usable_cores`.
 std::vector<int> allowed_cores();
 
 }  // namespace lowrank::os
