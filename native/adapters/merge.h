@@ -21,8 +21,8 @@ struct WeightedAdapter {
 class MergedRows {
  public:
   /// @param base the weight before merging, possibly an adapter's trained copy
-  /// @param target path of the node that uses the weight; if empty, nothing is added. Throws Error("SHAPE") for an
-  /// adapter that does not fit.
+  /// @param target path of the node that uses the weight; if empty, nothing is added
+  /// Throws Error("SHAPE") for an adapter that does not fit.
   MergedRows(const WeightView& base, const std::string& name, const std::vector<WeightedAdapter>& adapters,
              const std::string& target);
 

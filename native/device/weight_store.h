@@ -34,7 +34,7 @@ struct WeightStream {
     std::vector<WeightRows> parts;
   };
   std::vector<Place> places;             // by weight; none for vectors
-  std::vector<std::vector<int>> units_of;  // by weight, by kTableRows where rows are cut; none: the host looks rows up
+  std::vector<std::vector<int>> units_of;  // by weight, and by kTableRows if rows are split; none: looked up by host
   std::vector<Unit> units;
   int64_t image_bytes = 0;
   int64_t slot_bytes = 0;

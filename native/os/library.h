@@ -16,7 +16,7 @@ class Library {
   explicit operator bool() const { return handle_ != nullptr; }
   /// The system's reason for not opening it.
   const std::string& reason() const { return reason_; }
-  /// Address of a function; null where the library has none of that name.
+  /// Address of a function; null if the library has no function of that name.
   void* find(const char* name) const;
 
  private:
@@ -24,11 +24,11 @@ class Library {
   std::string reason_;
 };
 
-/// File name of a version of a library, such as libmpi.so.40; empty on Windows, where names have no versions.
+/// File name of a library version, such as libmpi.so.40; empty on Windows, where names have no versions.
 std::string versioned_library(const std::string& stem, int version);
 
-/// Keeps it loaded until the process ends, whoever closes it: a worker thread that ends closes the addon, and the engine
-/// thread may still be running in it. On Linux the linker says so in the file itself.
+/// Keeps this library loaded until the process exits: a worker thread that ends would close the addon while the engine
+/// thread may still run in it. On Linux the linker marks the file itself.
 void keep_loaded();
 
 }  // namespace lowrank::os

@@ -1,14 +1,14 @@
-// Memory of this process as the operating system counts it.
+// Memory of this process as reported by the operating system.
 #pragma once
 
 #include <cstdint>
 
 namespace lowrank::os {
 
-/// Bytes. Linux: `resident` is VmRSS = anonymous + file-backed + shared pages, `peak` VmHWM, its maximum since the start
-/// or the last reset; mapped files count in both. macOS: the same of TASK_VM_INFO, whose internal and external pages are the
-/// last two. Windows: the working set and its peak; `anonymous` is what the process has committed, in memory or not, and
-/// `file_backed` stays 0.
+/// In bytes. Linux: `resident` is VmRSS = anonymous + file-backed + shared pages; `peak` is VmHWM, its maximum since
+/// the start or the last reset; both include mapped files. macOS: the same from TASK_VM_INFO, whose internal and
+/// external pages are the last two. Windows: the working set and its peak; `anonymous` is the committed memory,
+/// resident or not, and `file_backed` is 0.
 struct ResidentMemory {
   int64_t resident = 0;
   int64_t peak = 0;
@@ -18,11 +18,11 @@ struct ResidentMemory {
 
 ResidentMemory resident_memory();
 
-/// Sets the peak back to what is resident now; false where the system does not allow it, as outside of Linux.
+/// Resets the peak to the current value; false if unsupported, as outside Linux.
 bool reset_peak_resident();
 
-/// Gives the system back what malloc keeps of memory that was freed: threads that are gone leave some in arenas of their
-/// own. Nothing where the allocator has no such call.
+/// Returns freed memory that malloc retains to the system, such as arenas of exited threads. Does nothing if the
+/// allocator does not support it.
 void trim_heap();
 
 }  // namespace lowrank::os

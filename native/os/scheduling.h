@@ -3,9 +3,9 @@
 
 namespace lowrank::os {
 
-/// For a thread that computes: asks to run in long stretches. On Linux from 6.12 on, threads with shorter ones, which are all
-/// others, then run as soon as they have something to do instead of at the end of the stretch, and none loses its share.
-/// Nothing elsewhere.
+/// For compute threads: requests long time slices. On Linux 6.12 and later, all other threads, with shorter slices,
+/// then run as soon as they have work instead of at the end of the slice, and no thread loses its share. No effect
+/// elsewhere.
 void prefer_long_slices();
 
 }  // namespace lowrank::os

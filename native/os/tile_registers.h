@@ -1,9 +1,9 @@
-// Permission to use the tile registers of AMX, which are off until a process asks for them.
+// Permission to use AMX tile registers, which are off until a process requests them.
 #pragma once
 
 namespace lowrank::os {
 
-/// Asks for every thread of the process; asking again is harmless. False where the system refuses or has no such call.
+/// Requests permission for all threads; idempotent. False if the system refuses or does not support it.
 bool request_tile_registers();
 
 }  // namespace lowrank::os

@@ -1,4 +1,4 @@
-// The bytes of 4-bit codes as bitsandbytes packs them, from and to the order that quant/weight.h describes.
+// Converts 4-bit codes between bitsandbytes' packing and the order described in quant/weight.h.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ inline void pack_codes(const uint8_t* codes, int64_t count, uint8_t* packed) {
   }
 }
 
-/// The way back; the last block is padded with `zero`, the code of 0.0.
+/// The inverse; the last block is padded with `zero`, the code of 0.0.
 inline void unpack_codes(const uint8_t* packed, int64_t count, uint8_t zero, uint8_t* codes) {
   for (int64_t first = 0; first < count; first += kCodeBlock, codes += kCodeBlock / 2) {
     uint8_t code[kCodeBlock];

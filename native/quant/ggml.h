@@ -1,6 +1,6 @@
-// Decoders of the GGML block formats that GGUF files hold, to fp32, and the encoder of Q8_0. The order of the operations
-// is that of ggml's reference code, so the values agree bit for bit: the 16-bit fields are widened first, the scale of a
-// sub-block is formed (d * sc), and an element is d*q, d*q + m or d*q - m with each step rounded.
+// Decoders from the GGML block formats in GGUF files to fp32, and the encoder of Q8_0. Operations are in the order of
+// ggml's reference code, so values agree bit for bit: 16-bit fields are widened first, then the scale of a sub-block is
+// computed (d * sc), and an element is d*q, d*q + m, or d*q - m with every step rounded.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ inline constexpr int64_t kQ5KBytes = 176;    // as Q4_K, with 32 bytes of fifth 
 inline constexpr int64_t kQ6KBytes = 210;    // 128 bytes of nibbles; 64 of the two bits above; 16 signed scales; f16 d
 inline constexpr int64_t kIq4XsBytes = 136;  // f16 d; u16 and 4 bytes of 6-bit scales; 128 of nibbles into the table
 
-/// Each decodes `count` elements, whole blocks, from `in` (any alignment).
+/// Each decodes `count` elements, in whole blocks, from `in` (any alignment).
 void decode_q8_0(const void* in, int64_t count, float* out);
 void decode_q4_0(const void* in, int64_t count, float* out);
 void decode_q4_1(const void* in, int64_t count, float* out);
@@ -42,11 +42,11 @@ void decode_iq4_xs(const void* in, int64_t count, float* out);
 enum class GgmlType : uint8_t { q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs };
 inline constexpr int kGgmlTypes = 12;
 
-/// Layout of the rows of a format, and the decoder of its blocks.
+/// Row layout of a format, and the decoder of its blocks.
 struct GgmlLayout {
   const char* name;
-  int64_t elements;  // of a block
-  int64_t bytes;     // of a block
+  int64_t elements;  // per block
+  int64_t bytes;     // per block
   void (*decode)(const void* in, int64_t count, float* out);
 
   constexpr int64_t row_bytes(int64_t cols) const { return cols / elements * bytes; }
@@ -68,11 +68,11 @@ inline constexpr GgmlLayout kGgmlLayouts[kGgmlTypes] = {
 };
 constexpr const GgmlLayout& layout_of(GgmlType type) { return kGgmlLayouts[static_cast<int>(type)]; }
 
-/// The values that the codes of IQ4_NL and IQ4_XS name.
+/// The values of the codes in IQ4_NL and IQ4_XS.
 extern const int8_t kIq4Values[16];
 
-/// The 6-bit scale and minimum of sub-block j out of the 12 bytes of Q4_K and Q5_K: those of the first four lie in the
-/// low bits of bytes j and j + 4; the others have four bits in byte j + 4 and two on top of the first four's bytes.
+/// The 6-bit scale and minimum of sub-block j in the 12 bytes of Q4_K and Q5_K: those of the first four are in the low
+/// bits of bytes j and j + 4; the others have four bits in byte j + 4 and two at the top of the first four's.
 struct ScaleMin {
   int scale, min;
 };
@@ -91,8 +91,8 @@ inline int iq4_xs_scale(const uint8_t* block, int j) {
   return (low | high << 4) - 32;
 }
 
-/// The bytes of ggml's reference encoder, for finite numbers: d = max|x| / 127 in fp32, q = x / d rounded half away from
-/// zero (by the reciprocal), and only then d to f16.
+/// Reproduces the bytes of ggml's reference encoder for finite numbers: d = max|x| / 127 in fp32, q = x / d rounded
+/// half away from zero (using the reciprocal), and only then d to f16.
 void encode_q8_0(const float* in, int64_t count, void* out);
 
 }  // namespace lowrank

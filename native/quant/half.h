@@ -1,5 +1,5 @@
-// Conversions of whole arrays between fp32 and the 16-bit formats, written without branches so that compilers turn
-// them into vector code.
+// Array conversions between fp32 and the 16-bit formats, written without branches so that compilers can vectorize
+// them.
 #pragma once
 
 #include <cstring>
@@ -42,7 +42,7 @@ inline void encode_bf16(const float* in, int64_t count, uint16_t* out) {
   }
 }
 
-/// Rounds to nearest even; from 65520 on that is infinity.
+/// Rounds to nearest even; values from 65520 up become infinity.
 inline void encode_f16(const float* in, int64_t count, uint16_t* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = f16_from_f32(in[i]);
 }

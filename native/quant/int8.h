@@ -1,4 +1,4 @@
-// 8-bit quantization by rows as bitsandbytes holds the weights of LLM.int8 (arXiv 2208.07339): one fp32 absmax a row.
+// 8-bit row-wise quantization as bitsandbytes stores LLM.int8 weights (arXiv 2208.07339): one fp32 absmax per row.
 #pragma once
 
 #include <cstdint>

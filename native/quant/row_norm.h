@@ -1,4 +1,4 @@
-// Norms of the rows of a stored weight with a low-rank change in it, from the rows themselves.
+// Row norms of a stored weight plus a low-rank update, computed from the rows.
 #pragma once
 
 #include "quant/weight.h"

@@ -1,5 +1,5 @@
-// A weight matrix as kernels see it: [rows = out_features, cols = in_features], in one of the storage formats. Views
-// own nothing. Formats are decoded inside the matrix kernels' packing; a dense copy of a quantized weight never exists.
+// A weight matrix as seen by kernels: [rows = out_features, cols = in_features], in one of the storage formats. Views
+// own no memory. Formats are decoded while kernels pack operands; quantized weights are never stored densely.
 #pragma once
 
 #include <cstdint>
@@ -28,27 +28,27 @@ constexpr const char* name_of(WeightFormat format) {
   return "?";
 }
 
-inline constexpr int64_t kCodeBlock = 64;         // weights that share one absmax
-inline constexpr int64_t kNestedBlock = 256;  // absmax codes that share one nested absmax
+inline constexpr int64_t kCodeBlock = 64;         // weights per absmax
+inline constexpr int64_t kNestedBlock = 256;  // absmax codes per nested absmax
 
-/// Values of the 4-bit codes: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or the floating-point numbers
-/// of FP4 with a sign, two bits of exponent and one of mantissa, as bitsandbytes orders and scales them.
+/// Values of the 4-bit codes: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or FP4's floating-point
+/// numbers with a sign, two exponent bits, and one mantissa bit, in the order and scale of bitsandbytes.
 enum class FourBit : uint8_t { nf4, fp4 };
 extern const float kNf4Values[16];
 extern const float kFp4Values[16];
 constexpr uint8_t zero_code(FourBit type) { return type == FourBit::nf4 ? 7 : 0; }
 
-/// An int8 code q of a row with the largest magnitude `absmax` stands for (q * absmax) * kInt8Step, in fp32; the step is
-/// the one that bitsandbytes has for 1 / 127.
+/// An int8 code q in a row with largest magnitude `absmax` has the value (q * absmax) * kInt8Step, in fp32; the step is
+/// bitsandbytes' constant for 1 / 127.
 inline constexpr float kInt8Step = 7.874015718698502e-3f;
 
 /// The signed dynamic 8-bit map of bitsandbytes, used for double quantization and optimizer state; 256 ascending values.
 extern const float kDynamicMap[256];
-/// The unsigned one, for what is never negative.
+/// The unsigned one, for nonnegative values.
 extern const float kUnsignedDynamicMap[256];
 
 /// Position of row `row` of a weight in a GGUF file of the llama architecture, whose heads have `head_rows` rows of
-/// queries or keys: rows of the first half of a head alternate there with those of the second.
+/// queries or keys: rows from the first and second half of each head alternate.
 constexpr int64_t stored_row(int64_t row, int64_t head_rows) {
   const int64_t in_head = row % head_rows, half = head_rows / 2;
   return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
@@ -69,7 +69,7 @@ struct WeightView {
   const void* data = nullptr;
   int64_t ld = 0;
 
-  // four_bit only: what the sixteen codes stand for.
+  // four_bit only: the values of the sixteen codes.
   const float* values = kNf4Values;
   // four_bit: block b scales by absmax[b], or under double quantization by
   // kDynamicMap[absmax_codes[b]] * nested_absmax[(b + nested_skip) / 256] + absmax_offset (evaluated in fp32, product
@@ -78,14 +78,14 @@ struct WeightView {
   const uint8_t* absmax_codes = nullptr;
   const float* nested_absmax = nullptr;
   float absmax_offset = 0;
-  int64_t nested_skip = 0;  // blocks of the first nested one that lie before the view
+  int64_t nested_skip = 0;  // blocks of the first nested block that precede the view
 
-  // ggml only: the format of the blocks, and whether the rows lie in the order of GGUF files of the llama architecture:
-  // those of every `head_rows` (0: in order) alternate between the first and the second half of them.
+  // ggml only: the block format, and whether rows are in the order of GGUF files of the llama architecture: within
+  // every `head_rows` rows (0: in order), rows from the first and second half alternate.
   GgmlType ggml = GgmlType::q8_0;
   int64_t head_rows = 0;
 
-  /// ggml: where the blocks of a row start.
+  /// ggml: start of a row's blocks.
   const uint8_t* block_row(int64_t row) const {
     if (head_rows != 0) row = stored_row(row, head_rows);
     return static_cast<const uint8_t*>(data) + row * layout_of(ggml).row_bytes(cols);
@@ -101,8 +101,8 @@ struct WeightView {
 /// Decodes elements [begin, begin + count) of row `row` to fp32; any format, any alignment. The reference decoder.
 void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t count, float* out);
 
-/// Rows [begin, begin + count). Those of 4-bit codes must start at the start of a block, as every 64th row does; those of
-/// a file whose rows lie in another order, at the first.
+/// Rows [begin, begin + count). With 4-bit codes they must start at a block boundary, as every 64th row does; in a file
+/// with reordered rows, at the first row.
 WeightView rows_of(const WeightView& weight, int64_t begin, int64_t count);
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// Factors of a loaded weight, of what its format lost of it, or of what an adapter changes of it: start values of
-// adapters, and adapters in the form of a LoRA that comes near them. Holds one such matrix in fp32 while it works.
+// Factors of a loaded weight, of its quantization error, or of an adapter's update: initial values of adapters, and
+// conversion of adapters to an approximating LoRA. Holds one such matrix in fp32 while it runs.
 #pragma once
 
 #include <optional>
@@ -13,14 +13,14 @@ namespace lowrank {
 
 struct DecomposeOptions {
   FactorForm form = FactorForm::svd;
-  SingularOptions singular;  // of QR the rank alone counts
-  /// Source of the weight: the difference between the source and the format is decomposed.
+  SingularOptions singular;  // for QR only the rank is used
+  /// Original of the weight: decomposes the difference between it and the stored weight.
   std::optional<TensorSource> source;
-  /// Node whose adapter change is decomposed; empty: the weight is decomposed.
+  /// Node whose adapter update is decomposed; empty: decomposes the weight.
   std::string target;
 };
 
-/// Throws Error as `largest_singular`, and as `load_weight` or `read_delta` where those are asked for.
+/// Throws Error as `largest_singular`, and as `load_weight` or `read_delta` if these are used.
 Factors decompose_weight(Pool& pool, const Weight& weight, const std::string& name,
                          const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options);
 

@@ -1,6 +1,6 @@
-// Weights that stay in their file and are in memory only while a budget lasts. Steps say what they are about to read, in
-// an order that is known beforehand; a thread brings in what comes next and gives back what is needed again last. The
-// budget is kept at every moment, counted in pages of the file, the page cache included.
+// Weights that stay in their file and are paged into memory within a budget. Steps announce their reads in an order
+// known beforehand; a thread loads what comes next and evicts what will be needed last. The budget is never exceeded,
+// counting pages of the file in the page cache.
 #pragma once
 
 #include <condition_variable>
@@ -17,41 +17,41 @@
 
 namespace lowrank {
 
-/// A part of the file that comes and goes as a whole.
+/// A part of the file that is paged as a unit.
 struct PageSpan {
   int64_t offset = 0;
   int64_t bytes = 0;  // whole pages
 };
 
-/// Partition of a model's weights: each matrix is a span, and tables and heads have one per kTableRows rows. Vectors
-/// belong to none: they have few bytes, and stay in memory, as do the scales of tables.
+/// Divides a model's weights into spans: one per matrix, and one per kTableRows rows of tables and heads. Vectors
+/// belong to none: they are small and stay in memory, as do the scales of tables.
 struct PageSpans {
   PageSpans(const Graph& graph, const WeightLayout& layout);
   std::vector<PageSpan> all;
-  std::vector<int> first;  // by weight, and one more: those of weight w are [first[w], first[w + 1])
-  int64_t bytes = 0;       // of all
-  int64_t smallest = 0;    // budget that works: the two largest blocks, a slice of a table counting as one
+  std::vector<int> first;  // by weight, plus one: the spans of weight w are [first[w], first[w + 1])
+  int64_t bytes = 0;       // total
+  int64_t smallest = 0;    // smallest possible budget: the two largest blocks, where a table slice counts as one
   int64_t largest_table = 0;
-  /// The budget that was asked for, in bytes; 0 stands for one with which the largest table stays and the rest passes by.
+  /// Resolves the requested budget in bytes; 0 chooses one that keeps the largest table in memory and pages the rest.
   /// Throws Error("CONFIG") for one that is too small, naming the smallest that works.
   int64_t budget(int64_t asked) const;
-  /// Spans with rows [begin, end) of a weight, as a range of indices.
+  /// Index range of the spans with rows [begin, end) of a weight.
   std::pair<int, int> of_rows(int weight, int64_t begin, int64_t end) const;
 };
 
-/// Spans in the order in which they will be read; then it begins again.
+/// Spans in the order in which they will be read, repeating from the start.
 using PageOrder = std::vector<int>;
 
-/// Spans of rows that are read in order. Rows of embeddings, of which a few are read here and there, are not in it.
+/// Spans of rows that are read in order. Excludes embedding rows, which are looked up individually.
 PageOrder page_order(const PageSpans& spans, std::span<const WeightRows> order);
 
-/// Bytes that are read from the disk each time the order comes round, with a budget of so many bytes.
+/// Bytes read from disk per pass through the order with a given budget, in bytes.
 int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget);
 
 class Pager {
  public:
-  /// @param file that was opened to be paged
-  /// @param budget as PageSpans::budget returns it
+  /// @param file opened for paging
+  /// @param budget as returned by PageSpans::budget
   Pager(std::shared_ptr<const WeightFile> file, PageSpans spans, int64_t budget);
   ~Pager();
   Pager(const Pager&) = delete;
@@ -59,28 +59,28 @@ class Pager {
 
   const PageSpans& spans() const { return spans_; }
   int64_t budget() const { return budget_; }
-  /// Pages of the file in memory, as the system counts them; -1 where it does not say.
+  /// Bytes of the file in the page cache; -1 if the system does not report it.
   int64_t resident_bytes() const;
 
   /// Order of the following requests.
   void expect(PageOrder order);
 
-  /// Returns when the span is in memory, where it stays until `release`. Throws Error("FILE_FORMAT") when it cannot be
-  /// read, Error("INTERNAL") when what is held leaves no room for it.
+  /// Returns once the span is in memory, where it stays until `release`. Throws Error("FILE_FORMAT") when it cannot be
+  /// read, Error("INTERNAL") when held spans leave no room for it.
   void acquire(int span);
   void release(int span);
 
-  /// Room for pages that are read here and there, without a span to hold them. Meanwhile nothing is
-  /// read or given back: the system maps the neighbors of a page that is touched, and such as are being given back would stay.
+  /// Reserves room for pages that are read individually, without a span. Until it is returned, nothing is loaded or
+  /// evicted: the system maps neighbors of a touched page, which would keep pages being evicted in memory.
   void take_room(int64_t bytes);
-  /// Drops the pages of these rows of a weight too, unless their span is in memory.
+  /// Returns the room, and drops the pages of these rows unless their span is in memory.
   void give_back(int64_t bytes, int weight, const std::vector<int32_t>& rows);
-  /// Pages that hold a row.
+  /// Pages that contain a row.
   PageSpan pages_of(int weight, int64_t row) const;
-  /// Asks for these rows to be read in the background.
+  /// Requests that these rows be read in the background.
   void prefetch(int weight, const std::vector<int32_t>& rows) const;
 
-  /// So far: bytes read, and seconds that steps waited for them.
+  /// Totals: bytes read, and seconds that steps waited for them.
   struct Times {
     int64_t bytes = 0;
     double seconds = 0;
@@ -92,7 +92,7 @@ class Pager {
   struct Entry {
     State state = State::absent;
     int pins = 0;
-    std::vector<int64_t> uses;  // places in the order, ascending
+    std::vector<int64_t> uses;  // positions in the order, ascending
   };
 
   int64_t next_use(int span) const;
@@ -108,17 +108,17 @@ class Pager {
   std::condition_variable wake_, ready_;
   std::vector<Entry> entries_;
   PageOrder order_;
-  int64_t at_ = 0;       // place in the order of what was asked for last
-  int64_t taken_ = 0;    // bytes of spans that are in memory or on their way, and of room that was taken
-  int demand_ = -1;      // what is waited for
-  bool gathering_ = false;  // room is taken
+  int64_t at_ = 0;       // position in the order of the last request
+  int64_t taken_ = 0;    // bytes of spans in memory or being loaded, and of reserved room
+  int demand_ = -1;      // span being waited for
+  bool gathering_ = false;  // room is reserved
   bool stop_ = false;
   std::string failure_;
   Times times_;
   std::thread thread_;
 };
 
-/// Keeps spans in memory for as long as it lives; none without a pager.
+/// Keeps spans in memory for its lifetime; empty without a pager.
 class Held {
  public:
   Held() = default;

@@ -1,4 +1,4 @@
-// Fills a quantized weight from its rows, some at a time: what is loaded and what is merged is quantized by the same code.
+// Quantizes a weight from its rows, a few at a time; used both for loading and for merging.
 #pragma once
 
 #include <optional>
@@ -9,23 +9,23 @@
 
 namespace lowrank {
 
-/// The result depends neither on the number of threads nor on how many rows come at a time. Blocks of 4-bit codes follow the
-/// flattened matrix: what the rows leave over of their last block is carried to the next ones.
+/// The result depends neither on the number of threads nor on the rows per call. Blocks of 4-bit codes follow the
+/// flattened matrix, so an incomplete block at the end of the rows is carried over to the next call.
 class Quantizer {
  public:
-  /// A number that no code can stand for, and which element of the flattened matrix it is.
+  /// A value that cannot be quantized, and its index in the flattened matrix.
   struct Bad {
     int64_t at;
     float value;
   };
 
-  /// @param most_rows that come at a time
+  /// @param most_rows maximum rows per call
   Quantizer(Pool& pool, Weight& weight, int64_t most_rows);
 
-  /// Room for the next rows [most_rows, cols].
+  /// Buffer for the next rows [most_rows, cols].
   float* rows() const { return buffer_.data<float>() + kCodeBlock; }
 
-  /// Quantizes the first `count` rows there; returns the first number that is not finite, after which it is of no more use.
+  /// Quantizes the first `count` rows; returns the first non-finite value, after which the object is unusable.
   [[nodiscard]] std::optional<Bad> take(int64_t count);
 
   /// After the last row.
@@ -37,10 +37,10 @@ class Quantizer {
 
   Pool& pool_;
   Weight& weight_;
-  Block buffer_;      // what was carried, up to the rows
-  Block absmax_;      // of double quantization, until it is quantized itself
+  Block buffer_;      // carried elements, followed by the rows
+  Block absmax_;      // for double quantization, until it is quantized
   int64_t taken_ = 0;    // rows
-  int64_t carried_ = 0;  // elements of a block that is not full
+  int64_t carried_ = 0;  // elements of an incomplete block
 };
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-// Weights on their way out: rows of a loaded weight, with what adapters add to them, in a file's element type. What is
-// read is what the kernels compute with (quantized weights are dequantized), so a merged file holds what was trained.
+// Reads weights for export: rows of a loaded weight, plus adapter updates, in a file's element type. The values are
+// those that kernels compute with (quantized weights are dequantized), so a merged file contains what was trained.
 #pragma once
 
 #include <string>
@@ -17,50 +17,50 @@ int64_t file_bytes(FileType type, int64_t cols);
 
 struct ReadOptions {
   FileType type = FileType::f32;
-  int64_t begin = 0;  // first row, in the order that is written
+  int64_t begin = 0;  // first row, in output order
   int64_t count = 0;
-  /// Rows are written in the order of GGUF files of the llama architecture, for this many heads; 0 leaves them alone.
-  /// See TensorSource::permuted_heads. Of a vector the elements take the place of the rows, and all of it must be read.
+  /// Writes rows in the order of GGUF files of the llama architecture, for this many heads; 0 keeps the order. See
+  /// TensorSource::permuted_heads. For a vector this applies to elements, and it must be read as a whole.
   int64_t permuted_heads = 0;
-  /// Path of the node whose adapters are added; none when empty.
+  /// Path of the node whose adapters are added; empty for none.
   std::string target;
   /// Added to every element that is written; see TensorSource::shift.
   float shift = 0;
 };
 
-/// Row of the weight that lies at `row` in a GGUF file whose heads have `head_rows` rows.
+/// Row of the weight stored at `row` in a GGUF file whose heads have `head_rows` rows.
 int64_t permuted_row(int64_t row, int64_t head_rows);
 
-/// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once. A
-/// slot with a magnitude adds what it makes of the row less the row itself.
-/// A copy of the weight that an adapter trains stands in for it.
-/// Throws Error: "SHAPE" for rows outside the weight or an adapter that does not fit; "CONFIG" for a number that the type
-/// cannot hold or that is not finite; "ABORTED".
+/// Rows of a weight plus scale * B A of every adapter that acts at the target, summed in fp32 and
+/// rounded once. An adapter with a magnitude adds the difference between the scaled row and the row. A
+/// trained copy of the weight replaces it. Throws Error: "SHAPE" for rows outside the weight or an
+/// adapter that does not fit; "CONFIG" for a value that is not finite or that the type cannot hold;
+/// "ABORTED".
 std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::string& name,
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
-/// The part of a change that survives quantization: sums over the elements of a matrix, where d is what the adapters
-/// change and q what is changed between the quantized weight without them and the one with them.
+/// The part of an update that survives quantization: sums over the elements of a matrix, where d is the adapters'
+/// update and q is the difference between the quantized weights with and without it.
 struct Survival {
   double change = 0;  // |d|^2
   double kept = 0;    // <q, d>
   double error = 0;   // |q - d|^2
 };
 
-/// A weight with adapters in it, quantized as another is held, and what is left of them.
+/// A weight with adapters merged and requantized, and how much of them survives.
 struct Merged {
   Weight weight;
   Survival survival;
 };
 
-/// Quantizes the rows that `read_weight` would give, in the format of `held`: the same weight as it is held without the
-/// adapters. Errors as read_weight.
-/// @param weight what the adapters are added to: `held` itself, or the weight that it was quantized from
+/// Quantizes the rows that `read_weight` would return, in the format of `held`, the same weight without adapters.
+/// Throws as read_weight.
+/// @param weight to which adapters are added: `held` itself, or the weight from which it was quantized
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel);
 
-/// The adapters' change of a weight at a target, [rows, cols] in fp32. Throws as read_weight.
+/// The adapters' update of a weight at a target, [rows, cols] in fp32. Throws as read_weight.
 std::vector<float> read_delta(Pool& pool, const Weight& weight, const std::string& name,
                               const std::vector<WeightedAdapter>& adapters, const std::string& target);
 

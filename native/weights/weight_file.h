@@ -22,7 +22,7 @@ struct WeightPlace {
   int64_t rows = 0, cols = 0;
   int64_t offset = 0;
   bool vector = false;
-  /// It is read some rows at a time, and where the weights are paged its constants stay in memory.
+  /// Read a few rows at a time; with paging, its constants stay in memory.
   bool table = false;
 
   int64_t elements() const { return weight_bytes(format, rows, cols); }
@@ -32,27 +32,27 @@ struct WeightPlace {
 };
 inline constexpr int64_t kWeightAlignment = 64;
 
-/// Follows from shapes, formats and the page size alone.
+/// Determined by shapes, formats, and the page size alone.
 struct WeightLayout {
   WeightLayout(const Graph& graph, const std::vector<StorageFormat>& formats);
   std::vector<WeightPlace> places;  // parallel to graph.weights
   int64_t bytes = 0;                // of the file
 };
 
-/// A weight file in the making. It counts for nothing before `finish`.
+/// A weight file being written. It is invalid before `finish`.
 class WeightFileWriter {
  public:
-  /// @param key names what the weights are made of; a file is only read by who asks for the same
-  /// @param put_away keeps no more than one weight in the page cache, for models larger than memory
+  /// @param key identifies the contents; readers must pass the same key
+  /// @param put_away keep at most one weight in the page cache, for models larger than memory
   /// Throws Error("WRITE") as os::NewFile.
   WeightFileWriter(const Graph& graph, const std::vector<StorageFormat>& formats, std::string key,
                    const std::string& path, bool put_away);
 
-  /// Each weight once, in any order.
+  /// Writes a weight; each once, in any order.
   void write(int index, const Weight& weight);
-  /// Loads a weight from its tensor and writes it, some rows at a time, so that it need not fit into memory.
+  /// Loads a weight from its tensor and writes it, a few rows at a time, so it need not fit in memory.
   void store(Pool& pool, const TensorSource& source, int index, const LoadOptions& options = {});
-  /// Writes the header and brings all to the disk. Throws Error("INTERNAL") when a weight is missing.
+  /// Writes the header and syncs everything to disk. Throws Error("INTERNAL") when a weight is missing.
   void finish();
 
   const WeightLayout& layout() const { return layout_; }
@@ -67,17 +67,17 @@ class WeightFileWriter {
   std::vector<bool> written_;
 };
 
-/// A weight file that was opened, checked against what it should hold, and mapped.
+/// An open weight file, validated and mapped.
 class WeightFile {
  public:
-  /// @param paged from the first byte on nothing is in memory but what is asked for
-  /// Throws Error("FILE_FORMAT") where the file cannot be read, or is not of this model, these formats and this key.
+  /// @param paged from the start, keep only requested parts in memory
+  /// Throws Error("FILE_FORMAT") if the file cannot be read, or has another model, other formats, or another key.
   WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
              const std::string& path, bool paged);
 
   const WeightLayout& layout() const { return layout_; }
   const os::MappedFile& file() const { return file_; }
-  /// A matrix where it lies, kept by `self`; a vector, and of a paged table the constants, in memory of its own.
+  /// A matrix in place, kept alive by `self`; vectors, and the constants of a paged table, are copied to memory.
   static Weight weight(const std::shared_ptr<const WeightFile>& self, int index);
 
  private:

@@ -1,6 +1,6 @@
-// Frozen weights: a matrix in one of the storage formats, in memory of its own or where it lies in a mapped file, and the
-// loader that fills it from a model file. The loader reads a few MiB at a time, converts or quantizes them and lets go of
-// the source's pages, so a full-precision copy of a tensor exists only where that is the storage format.
+// Frozen weights: a matrix in one of the storage formats, in its own memory or in a mapped file, and the loader that
+// fills it from a model file. The loader reads a few MiB at a time, converts or quantizes them, and releases the
+// source's pages, so a full-precision copy of a tensor exists only if that is the storage format.
 #pragma once
 
 #include <atomic>
@@ -17,23 +17,23 @@
 
 namespace lowrank {
 
-/// True if tensors are codes with scales of their own in the file.
+/// True if tensors are stored as codes with separate scales.
 constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
-/// The blocks of a GGUF tensor; nothing where it has none.
+/// The block type of a GGUF tensor; none if it has no blocks.
 constexpr std::optional<GgmlType> ggml_of(SourceDtype dtype) {
   if (dtype < SourceDtype::q8_0 || dtype > SourceDtype::iq4_xs) return std::nullopt;
   return static_cast<GgmlType>(static_cast<int>(dtype) - static_cast<int>(SourceDtype::q8_0));
 }
 
-/// A stretch of a file.
+/// A byte range in a file.
 struct FileSpan {
   std::string file;
   int64_t offset = 0;
   int64_t bytes = 0;
 };
 
-/// Position of a tensor: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
+/// Location of a tensor: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
 struct TensorSource {
   std::string name;
   std::string file;
@@ -42,16 +42,16 @@ struct TensorSource {
   SourceDtype dtype = SourceDtype::f32;
   int64_t rows = 0;
   int64_t cols = 0;
-  /// GGUF files of the llama architecture hold the rows of the query and key projections in another order, per head:
-  /// the number of heads (key-value heads for keys) undoes that while reading; 0 leaves the order alone. For a vector
-  /// (a bias) the elements take the place of the rows.
+  /// GGUF files of the llama architecture permute the rows of query and key projections within each head: the number of
+  /// heads (key-value heads for keys) undoes this while reading; 0 keeps the order. For a vector (a bias) it applies to
+  /// elements.
   int64_t permuted_heads = 0;
-  /// nf4, fp4, int8 and the doubles, whose bytes are codes as bitsandbytes packs them: the absmax values, fp32 [blocks]
-  /// ([rows] of int8) or, of the doubles, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
+  /// nf4, fp4, int8, and the doubles, whose bytes are codes as packed by bitsandbytes: the absmax values, fp32 [blocks]
+  /// (int8: [rows]) or, for the doubles, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
   FileSpan absmax = {};
   FileSpan nested_absmax = {};
   float absmax_offset = 0;
-  /// The file holds every element of a vector with this added, which is taken off again.
+  /// Value added to every element of a vector in the file, which is subtracted while reading.
   float shift = 0;
 };
 
@@ -60,13 +60,13 @@ constexpr bool is_blocks(StorageFormat format) { return format >= StorageFormat:
 constexpr GgmlType ggml_of(StorageFormat format) {
   return static_cast<GgmlType>(static_cast<int>(format) - static_cast<int>(StorageFormat::q8_0));
 }
-/// True if weights are stored as codes with scales beside them.
+/// True if weights are stored as codes with separate scales.
 constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4 && !is_blocks(format); }
-/// True if the absmax values are codes too.
+/// True if the absmax values are also codes.
 constexpr bool is_double(StorageFormat format) {
   return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
 }
-/// The same with absmax values that are no codes.
+/// The same format with absmax values that are not codes.
 constexpr StorageFormat simple_of(StorageFormat format) {
   return is_double(format) ? static_cast<StorageFormat>(static_cast<int>(format) - 1) : format;
 }
@@ -75,16 +75,16 @@ constexpr FourBit four_bit_of(StorageFormat format) {
   return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
 }
 
-/// Bytes that a weight of this shape takes: elements, codes or blocks (Category::weights).
+/// Bytes of a weight of this shape: elements, codes, or blocks (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
-/// Offset of row `row`; of 4-bit codes, that of the block it starts in.
+/// Offset of row `row`; for 4-bit codes, that of the block containing its start.
 int64_t row_offset(StorageFormat format, int64_t row, int64_t cols);
 /// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantized.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
-/// Bytes of a weight outside of memory of its own, such as in a mapped file: weight_bytes at `elements`
-/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes (blocks to any), for as long as `owner`
-/// lives. Without `constants` those are in memory of the weight's own.
+/// Bytes of a weight stored elsewhere, such as in a mapped file: weight_bytes at `elements` and, if any,
+/// constants_bytes at `constants`, both aligned to 4 bytes (blocks: any alignment), valid as long as `owner` lives.
+/// Without `constants`, these are in the weight's own memory.
 struct WeightBytes {
   const void* elements = nullptr;
   const void* constants = nullptr;
@@ -93,8 +93,8 @@ struct WeightBytes {
   int64_t head_rows = 0;  // see WeightView
 };
 
-/// One weight, in memory of its own (exactly weight_bytes and constants_bytes, zero-initialized) or where it lies, which
-/// must not be written to.
+/// One weight, in its own memory (exactly weight_bytes and constants_bytes, zero-initialized) or stored elsewhere and
+/// then read-only.
 class Weight {
  public:
   Weight() = default;
@@ -111,11 +111,11 @@ class Weight {
 
   /// Elements, or codes in the order of quant/weight.h.
   void* data() const { return elements_.data(); }
-  /// All of the absmax values, as they lie in memory; null unless the weight is quantized.
+  /// All absmax values as stored; null unless the weight is quantized.
   void* constants() const { return constants_.data(); }
-  /// nf4, fp4: one fp32 a block. int8: one a row. Else null.
+  /// nf4, fp4: one fp32 per block. int8: one per row. Else null.
   float* absmax() const;
-  /// nf4_double, fp4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
+  /// nf4_double, fp4_double: one code per block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
   uint8_t* absmax_codes() const;
   float* nested_absmax() const;
   float absmax_offset() const { return absmax_offset_; }
@@ -132,42 +132,42 @@ class Weight {
 };
 
 struct LoadOptions {
-  /// Set by another thread to give up: the load ends with Error("ABORTED") at the next chunk.
+  /// Set by another thread to cancel: the load ends with Error("ABORTED") at the next chunk.
   const std::atomic<bool>* cancel = nullptr;
-  /// Elements converted at a time (at least one row, or one head where rows are permuted).
+  /// Elements converted at a time (at least one row, or one head if rows are permuted).
   int64_t chunk_elements = int64_t{1} << 19;
-  /// Give the pages of the file back to the system as they are read.
+  /// Release the file's pages as they are read.
   bool drop_pages = true;
-  /// Row of its tensor that the first one is, for messages.
+  /// Index of the first row in its tensor, for messages.
   int64_t first_row = 0;
 };
 
-/// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.
-/// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that codes cannot
-/// stand for (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
-/// tensor (it would overflow or lose bits), and for blocks of another format; "ABORTED"; "OUT_OF_MEMORY".
+/// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size. Throws Error:
+/// "FILE_FORMAT" if the file is missing, shorter than its header says, or has values that codes cannot represent (NaN,
+/// infinity), or if bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16 tensor (it would
+/// overflow or lose bits), and for blocks of another format; "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
-/// The same for weights that are quantized in their file (nf4, fp4, int8 and the doubles), which stay as they are in the
-/// format of that name and are decoded for f32 and bf16.
+/// The same for weights quantized in their file (nf4, fp4, int8, and the doubles): unchanged in the format of that
+/// name, and decoded for f32 and bf16.
 Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
-/// A tensor of blocks where it lies in its file, `mapped`: nothing is read, and the order of rows is left to the view.
-/// Throws Error("FILE_FORMAT") as load_weight, and "UNSUPPORTED" where `format` is not that of its blocks.
+/// A tensor of blocks in place in its file, `mapped`: nothing is read, and the view handles the row order. Throws
+/// Error("FILE_FORMAT") as load_weight, and "UNSUPPORTED" if `format` is not that of its blocks.
 Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped);
 
 /// A quantized weight as bitsandbytes stores it.
 struct PackedWeight {
-  std::vector<uint8_t> codes;        // [ceil(elements / 2)]; of int8 [elements]
-  std::vector<uint8_t> absmax;       // of the doubles one code a block, else the bytes of one fp32 a block (int8: row)
-  std::vector<float> nested_absmax;  // of the doubles only
+  std::vector<uint8_t> codes;        // [ceil(elements / 2)]; int8: [elements]
+  std::vector<uint8_t> absmax;       // doubles: one code per block; else the bytes of one fp32 per block (int8: row)
+  std::vector<float> nested_absmax;  // doubles only
   float absmax_offset = 0;
 };
 
-/// The way back out; throws Error("CONFIG") when the weight is not quantized.
+/// The inverse of loading; throws Error("CONFIG") when the weight is not quantized.
 PackedWeight pack_weight(Pool& pool, const Weight& weight);
 
-/// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.
+/// Reads a small tensor (norms, biases, rope factors) to `out` [rows * cols]. Throws as load_weight.
 void read_tensor_f32(const TensorSource& source, float* out);
 
 }  // namespace lowrank
