@@ -60,7 +60,7 @@ export const loadAdapterSchema = z.strictObject({
   ...hubShape,
 })
 
-/** Options of what is trained on of the reasoning in the data. */
+/** Options that determine which reasoning in the data counts in the loss. */
 type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
 
 /** Options of `Model.evaluate`; names and defaults match those of training. */

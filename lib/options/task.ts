@@ -92,7 +92,7 @@ const OF_TASK: Readonly<Record<Task, readonly Metric[]>> = {
 
 const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1'] satisfies Metric[]
 
-/** True if the metric is measured on the answers to rows, beside the loss. */
+/** True if the metric is computed on answers, in addition to the loss. */
 export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean {
   return task === 'causal_lm' && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
 }

@@ -69,7 +69,7 @@ export function trainingPlans(
   }
 }
 
-/** Plans for what evaluations measure on answers. */
+/** Plans for the metrics that evaluations compute on answers. */
 function answerPlans(
   task: Task,
   { metricForBestModel: metric, maxSeqLength }: Capacity,
@@ -149,12 +149,12 @@ function microBatchSize(
   return { tokens, sequences, headRows: tokens }
 }
 
-/** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
+/** Prompt tokens per call, after which progress is reported and an abort takes effect. */
 const PREFILL_CHUNK = 512
 
 /**
- * A prompt, and token after token of its answer.
- * @param capacity tokens of the cache: of prompts with their answers
+ * Plan for processing a prompt and generating its answer token by token.
+ * @param capacity tokens in the cache: prompt and answer combined
  */
 export function decoderPlan(capacity: number, precision: Precision, chunk = PREFILL_CHUNK): PlanOptions {
   return {
@@ -167,7 +167,7 @@ export function decoderPlan(capacity: number, precision: Precision, chunk = PREF
   }
 }
 
-/** One row at a time goes through. */
+/** Rows are processed one at a time. */
 export function exactMatchPlan(
   maxSeqLength: number,
   precision: Precision,

@@ -6,7 +6,7 @@ import { type Packed, pack, unpack, type Value } from './chart/index.js'
 
 type Line<Event extends MetricsLine['event']> = Extract<MetricsLine, { event: Event }>
 type Timed = 'time' | 'event'
-/** Metrics of evaluations beside the loss. */
+/** Metrics of evaluations other than the loss. */
 export type Measure =
   | 'exact_match'
   | 'accuracy'
@@ -33,7 +33,7 @@ export interface StepColumns {
   clipped: Value[]
 }
 
-/** An evaluation, with what it measured beside the loss. */
+/** An evaluation, with its loss and other metrics. */
 export interface RunPageEvaluation
   extends Pick<Line<'eval'>, 'step' | 'loss' | 'scores'>,
     Partial<Record<Measure, number | undefined>> {}

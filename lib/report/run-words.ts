@@ -167,7 +167,7 @@ const MEASURES: readonly [Measure, name: string, text: (value: number) => string
   ['rewards_margins', 'margin', formatNumber],
 ]
 
-/** Metrics of an evaluation beside the loss, as texts by name. */
+/** Metrics of an evaluation other than the loss, formatted, by name. */
 export function measuresOf(evaluation: RunPageEvaluation): [name: string, text: string][] {
   const own = Object.entries(evaluation.scores ?? {}).map(([name, value]): [string, string] => [
     name,
