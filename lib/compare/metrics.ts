@@ -43,7 +43,7 @@ export function metricsOf(asked: readonly (string | CustomMetric)[]): Metric[] {
   return [...found.values()]
 }
 
-/** How the test rows are answered. */
+/** Results on the test rows: exact matches, token accuracies, and answers. */
 export interface RowResults {
   matched: readonly boolean[]
   accuracies: readonly number[]

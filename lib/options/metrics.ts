@@ -1,4 +1,4 @@
-/** Metrics that the evaluations of a run are compared by: by name, or functions of a program. */
+/** Metrics for comparing the evaluations of a run: by name, or custom functions. */
 import * as z from 'zod'
 import { callback } from '../core/arguments.js'
 import { flag, text, word } from '../core/schema.js'

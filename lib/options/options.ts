@@ -43,14 +43,14 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    */
   readonly chatTemplate: boolean | string
   /**
-   * `auto` renders chats with a template of the package where that equals the model's own on single answers: it keeps
-   * the reasoning of every turn. `own` always uses the model's. Default auto.
+   * `auto` renders chats with a bundled template that keeps the reasoning of every turn, if it equals the model's own
+   * template on single answers. `own` always uses the model's. Default auto.
    */
   readonly trainingTemplate: 'auto' | 'own'
   /** Train on the reasoning of assistant turns. Default true. */
   readonly trainOnReasoning: boolean
   /**
-   * Train on the empty `<think>` block of answers without reasoning, rather than take it for a part of the prompt.
+   * Train on the empty `<think>` block of answers without reasoning, instead of treating it as part of the prompt.
    * Default false.
    */
   readonly trainEmptyThink: boolean

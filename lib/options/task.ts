@@ -97,7 +97,7 @@ export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean 
   return task === 'causal_lm' && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
 }
 
-/** True if the metric needs answers that are generated; others need the likeliest token at each place alone. */
+/** True if the metric needs generated answers; others only need the most likely token at each position. */
 export function isOfGenerated(task: Task, metric: Metric | CustomMetric): boolean {
   return task === 'causal_lm' && (typeof metric !== 'string' || metric === 'f1')
 }
