@@ -60,14 +60,17 @@ export const loadAdapterSchema = z.strictObject({
   ...hubShape,
 })
 
-/** Options that determine which reasoning in the data counts in the loss. */
-type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
-
 /** Options of `Model.evaluate`; names and defaults match those of training. */
 export type EvaluateOptions = Partial<
   Pick<
     TrainOptions,
-    'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn' | ThoughtOption | 'logitsMemory'
+    | 'maxSeqLength'
+    | 'perDeviceTrainBatchSize'
+    | 'packing'
+    | 'trainOn'
+    | 'trainOnReasoning'
+    | 'trainEmptyThink'
+    | 'logitsMemory'
   >
 > & {
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
@@ -110,7 +113,9 @@ export const evaluateSchema = z.strictObject({
 })
 
 /** Options of `Model.exactMatch`; names and defaults match those of training. */
-export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | ThoughtOption>> &
+export type ExactMatchOptions = Partial<
+  Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | 'trainOnReasoning' | 'trainEmptyThink'>
+> &
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
 export const exactMatchSchema = z.strictObject({
