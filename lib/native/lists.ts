@@ -4,8 +4,7 @@
 export type Mode = 'train' | 'evaluate' | 'forward'
 
 /**
- * Arrays of an adapter's parameter; sensitivity and uncertainty are of triplets, and zero before the first
- * step.
+ * Arrays of an adapter's parameter; sensitivity and uncertainty exist for triplets, and start at zero.
  */
 export type AdapterArray = 'value' | 'gradient' | 'sensitivity' | 'uncertainty'
 
@@ -13,24 +12,24 @@ export type AdapterArray = 'value' | 'gradient' | 'sensitivity' | 'uncertainty'
 export type FactorForm = 'svd' | 'qr'
 
 /**
- * Results of locking a file: `held` where another descriptor has the lock, `unsupported` where the file
- * system has no locks.
+ * Results of locking a file: `taken` on success, `held` if another descriptor has the lock, `unsupported` if
+ * the file system has no locks.
  */
 export type FileLock = 'taken' | 'held' | 'unsupported'
 
 /** Phases of a plan's steps. */
 export type Phase = 'forward' | 'recompute' | 'backward'
 
-/** Types of the operands of matrix products, as resolved; sums are fp32 either way. */
+/** Resolved operand type of matrix products; sums are always fp32. */
 export type Precision = 'f32' | 'bf16'
 
-/** Units whose contributions private training clips, one by one. */
+/** Units whose contributions are clipped individually in private training. */
 export type Privacy = 'none' | 'examples' | 'clients'
 
 /** Kinds of optimizers. */
 export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
 
-/** Categories of memory; `paged_weights` is the part of a paged base's file that may be in memory. */
+/** Categories of memory; `paged_weights` is the memory budget of a paged base. */
 export const CATEGORIES = [
   'weights',
   'quantization_constants',
@@ -46,17 +45,15 @@ export const CATEGORIES = [
 /** One of them. */
 export type Category = (typeof CATEGORIES)[number]
 
-/**
- * Kinds of memory: the host's, that of the host which is pinned for copies to a device, and a device's own.
- */
+/** Kinds of memory: host memory, host memory pinned for copies to a device, and device memory. */
 export type Place = 'host' | 'pinned' | 'device'
 
-/** Element or block types of a file that weights are written to. */
+/** Element or block types for writing weights to a file. */
 export type FileType = 'f32' | 'bf16' | 'f16' | 'q8_0'
 
 /**
- * Formats of a weight in memory; those called double also quantize the absmax values. The last ones are the
- * blocks of GGUF files. Weight files hold the number of a format, so the order stays.
+ * Formats of a weight in memory; those called double also quantize the absmax values. The last ones are GGUF
+ * block types. Weight files store the number of a format, so the order must not change.
  */
 export type StorageFormat =
   | 'f32'
@@ -83,38 +80,36 @@ export type StorageFormat =
 /** Options of a plan. */
 export interface PlanOptions {
   mode: Mode
-  /** Most tokens of one call. */
+  /** Maximum tokens per call. */
   tokens: number
-  /** Most sequences of one call. */
+  /** Maximum sequences per call. */
   sequences: number
   /**
-   * Most head rows of one call: labeled positions (train, evaluate), or positions whose logits are read
+   * Maximum head rows per call: labeled positions (train, evaluate), or positions whose logits are read
    * (forward).
    */
   headRows: number
   precision: Precision
-  /** `forward` only: tokens that the KV cache holds. There at least 1. */
+  /** `forward` only: capacity of the KV cache in tokens, at least 1. */
   kvCapacity?: number
   /**
-   * `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default
-   * 48 MiB.
+   * `train` and `evaluate`: bytes of logits computed at a time, at least one tile of rows. Default 48 MiB.
    */
   logitsBytes?: number
-  /** `train` only: each block runs again in the backward pass, and its activations are not kept. */
+  /** `train` only: recompute each block in the backward pass instead of keeping its activations. */
   recompute?: boolean
-  /** With `recompute`: the inputs of blocks wait in a file. */
+  /** With `recompute`: keep the inputs of blocks in a file. */
   offload?: boolean
-  /** The folder of that file, which a plan alone does not need. */
+  /** Folder of that file; not needed for planning. */
   offloadFolder?: string
-  /** With `recompute`: the output of attention is kept, so that attention does not run again. */
+  /** With `recompute`: keep the attention outputs instead of recomputing them. */
   keepAttention?: boolean
-  /** `evaluate` only: measures the output that the first adapter adds at each linear. */
+  /** `evaluate` only: measure the output that the first adapter adds at each layer. */
   outputNorms?: boolean
   /** `train` only: each labeled position has its own weight in the loss, given with the call. */
   rowWeights?: boolean
   /**
-   * With `rowWeights`: the weights are given after the log-probabilities are known, and the logits are formed
-   * again.
+   * With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
    */
   twoPasses?: boolean
 }

@@ -90,7 +90,7 @@ inline constexpr const char* kModeNames[] = {
 constexpr const char* name_of(Mode value) { return kModeNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Mode) { return kModeNames; }
 
-/// Arrays of an adapter's parameter; sensitivity and uncertainty are of triplets, and zero before the first step.
+/// Arrays of an adapter's parameter; sensitivity and uncertainty exist for triplets, and start at zero.
 enum class AdapterArray : uint8_t {
   value,
   gradient,
@@ -118,8 +118,8 @@ inline constexpr const char* kFactorFormNames[] = {
 constexpr const char* name_of(FactorForm value) { return kFactorFormNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(FactorForm) { return kFactorFormNames; }
 
-/// Results of locking a file: `held` where another descriptor has the lock, `unsupported` where the file system has no
-/// locks.
+/// Results of locking a file: `taken` on success, `held` if another descriptor has the lock, `unsupported` if the file
+/// system has no locks.
 enum class FileLock : uint8_t {
   taken,
   held,
@@ -147,7 +147,7 @@ inline constexpr const char* kPhaseNames[] = {
 constexpr const char* name_of(Phase value) { return kPhaseNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Phase) { return kPhaseNames; }
 
-/// Types of the operands of matrix products, as resolved; sums are fp32 either way.
+/// Resolved operand type of matrix products; sums are always fp32.
 enum class Precision : uint8_t {
   f32,
   bf16,
@@ -159,7 +159,7 @@ inline constexpr const char* kPrecisionNames[] = {
 constexpr const char* name_of(Precision value) { return kPrecisionNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Precision) { return kPrecisionNames; }
 
-/// Units whose contributions private training clips, one by one.
+/// Units whose contributions are clipped individually in private training.
 enum class Privacy : uint8_t {
   none,
   examples,
@@ -189,7 +189,7 @@ inline constexpr const char* kOptimizerKindNames[] = {
 constexpr const char* name_of(OptimizerKind value) { return kOptimizerKindNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(OptimizerKind) { return kOptimizerKindNames; }
 
-/// Categories of memory; `paged_weights` is the part of a paged base's file that may be in memory.
+/// Categories of memory; `paged_weights` is the memory budget of a paged base.
 enum class Category : uint8_t {
   weights,
   quantization_constants,
@@ -217,7 +217,7 @@ inline constexpr const char* kCategoryNames[] = {
 constexpr const char* name_of(Category value) { return kCategoryNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Category) { return kCategoryNames; }
 
-/// Kinds of memory: the host's, that of the host which is pinned for copies to a device, and a device's own.
+/// Kinds of memory: host memory, host memory pinned for copies to a device, and device memory.
 enum class Place : uint8_t {
   host,
   pinned,
@@ -231,7 +231,7 @@ inline constexpr const char* kPlaceNames[] = {
 constexpr const char* name_of(Place value) { return kPlaceNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Place) { return kPlaceNames; }
 
-/// Element or block types of a file that weights are written to.
+/// Element or block types for writing weights to a file.
 enum class FileType : uint8_t {
   f32,
   bf16,
@@ -247,7 +247,7 @@ inline constexpr const char* kFileTypeNames[] = {
 constexpr const char* name_of(FileType value) { return kFileTypeNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(FileType) { return kFileTypeNames; }
 
-/// Element or block types of a tensor in a file. Those from `NF4` on have scales of their own.
+/// Element or block types of a tensor in a file. Those from `NF4` on have separate scales.
 enum class SourceDtype : uint8_t {
   f32,
   f16,
@@ -295,8 +295,8 @@ inline constexpr const char* kSourceDtypeNames[] = {
 constexpr const char* name_of(SourceDtype value) { return kSourceDtypeNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(SourceDtype) { return kSourceDtypeNames; }
 
-/// Formats of a weight in memory; those called double also quantize the absmax values. The last ones are the blocks of
-/// GGUF files. Weight files hold the number of a format, so the order stays.
+/// Formats of a weight in memory; those called double also quantize the absmax values. The last ones are GGUF block
+/// types. Weight files store the number of a format, so the order must not change.
 enum class StorageFormat : uint8_t {
   f32,
   bf16,
@@ -347,30 +347,30 @@ constexpr const auto& names_of(StorageFormat) { return kStorageFormatNames; }
 /// Options of a plan.
 struct PlanOptions {
   Mode mode = {};
-  /// Most tokens of one call.
+  /// Maximum tokens per call.
   int64_t tokens = 0;
-  /// Most sequences of one call.
+  /// Maximum sequences per call.
   int64_t sequences = 0;
-  /// Most head rows of one call: labeled positions (train, evaluate), or positions whose logits are read (forward).
+  /// Maximum head rows per call: labeled positions (train, evaluate), or positions whose logits are read (forward).
   int64_t head_rows = 0;
   Precision precision = {};
-  /// `forward` only: tokens that the KV cache holds. There at least 1.
+  /// `forward` only: capacity of the KV cache in tokens, at least 1.
   int64_t kv_capacity = 0;
-  /// `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB.
+  /// `train` and `evaluate`: bytes of logits computed at a time, at least one tile of rows. Default 48 MiB.
   int64_t logits_bytes = 50331648;
-  /// `train` only: each block runs again in the backward pass, and its activations are not kept.
+  /// `train` only: recompute each block in the backward pass instead of keeping its activations.
   bool recompute = false;
-  /// With `recompute`: the inputs of blocks wait in a file.
+  /// With `recompute`: keep the inputs of blocks in a file.
   bool offload = false;
-  /// The folder of that file, which a plan alone does not need.
+  /// Folder of that file; not needed for planning.
   std::string offload_folder;
-  /// With `recompute`: the output of attention is kept, so that attention does not run again.
+  /// With `recompute`: keep the attention outputs instead of recomputing them.
   bool keep_attention = false;
-  /// `evaluate` only: measures the output that the first adapter adds at each linear.
+  /// `evaluate` only: measure the output that the first adapter adds at each layer.
   bool output_norms = false;
   /// `train` only: each labeled position has its own weight in the loss, given with the call.
   bool row_weights = false;
-  /// With `rowWeights`: the weights are given after the log-probabilities are known, and the logits are formed again.
+  /// With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
   bool two_passes = false;
 };
 /// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
