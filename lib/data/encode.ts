@@ -405,11 +405,17 @@ export class RowEncoder {
 
   /** The chat as its template writes it, special tokens in it marked where they are to be escaped. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
-    const { trainOn, now } = this.#options
+    const { trainOn, trainEmptyThink, now } = this.#options
     const renderer = this.#renderers.of(row)
+    const told = renderer.withReasoning(row.messages.map(({ weight, ...message }): DatasetMessage => message))
+    const reasons = told.some((message) => reasoningOf(message).length > 0)
     const plain = {
-      messages: renderer.withReasoning(row.messages.map(({ weight, ...message }): DatasetMessage => message)),
-      options: { now, ...(row.tools ? { tools: row.tools } : {}) } as RenderOptions,
+      messages: told,
+      options: {
+        now,
+        ...(reasons || trainEmptyThink ? {} : renderer.unreasoned()),
+        ...(row.tools ? { tools: row.tools } : {}),
+      } as RenderOptions,
     }
     const unknown = renderer.refused(plain.messages)
     if (unknown !== undefined) throw rowError(row, unknown)
@@ -475,7 +481,7 @@ export class RowEncoder {
     const reasoned = reasoningOf(message).length > 0
     const block = trainEmptyThink || reasoned ? '' : renderer.noThought()
     const isInPrompt = block !== '' && said.startsWith(block)
-    this.#seen.addAnswer(isInPrompt)
+    this.#seen.addAnswer(isInPrompt || (block !== '' && text.slice(0, turn.start).endsWith(block)))
     if (isInPrompt) return { ...turn, start: turn.start + block.length }
     if (trainOnReasoning || !reasoned) return turn
     return { ...turn, start: turn.start + (THOUGHT.exec(said)?.[0].length ?? 0) }

@@ -15,6 +15,7 @@ import {
   readKeyOf,
   withoutThought,
   withReasoningAt,
+  withReasoningIn,
 } from './reasoning.js'
 import { UNREASONED } from './training-templates.js'
 
@@ -87,7 +88,10 @@ export class ChatRenderer {
     if (!messages.some(mayReason)) return [...messages]
     this.#readKey ??= { key: readKeyOf((all) => this.#attempt(all, {})) }
     const { key } = this.#readKey
-    return key === undefined ? [...messages] : messages.map((message) => withReasoningAt(message, key))
+    if (key !== undefined) return messages.map((message) => withReasoningAt(message, key))
+    // A template of a reasoning model that reads no key has the reasoning in the content.
+    const block = this.noThought()
+    return block === '' ? [...messages] : messages.map((message) => withReasoningIn(message, block))
   }
 
   /** Parts that the template is known to omit before it is run, with advice. */
@@ -133,22 +137,28 @@ export class ChatRenderer {
    */
   noThought(): string {
     if (this.#noThought !== undefined) return this.#noThought
-    const question = [{ role: 'user', content: '1' }]
-    const opening = (how: RenderOptions) => {
-      const [closed, asked] = [false, true].map((addGenerationPrompt) =>
-        this.#asking.render(question, { ...how, addGenerationPrompt }),
-      ) as [string, string]
-      return asked.startsWith(closed) ? asked.slice(closed.length) : ''
-    }
     this.#noThought = ''
     if (!this.#asking.source.includes('enable_thinking')) return ''
-    try {
-      const [usual, without] = [opening({}), opening(UNREASONED)]
-      if (without.startsWith(usual)) this.#noThought = without.slice(usual.length)
-    } catch {
-      // A template that refuses the question has no such prompts that are known.
-    }
+    const [usual, without] = [this.#opened({}), this.#opened(UNREASONED)]
+    if (without.startsWith(usual)) this.#noThought = without.slice(usual.length)
     return this.#noThought
+  }
+
+  /** What opens an answer, white space included; empty for a template without that, or one that refuses a question. */
+  #opened(how: RenderOptions): string {
+    const question = [{ role: 'user', content: '1' }]
+    try {
+      const closed = this.#asking.render(question, how)
+      const asked = this.#asking.render(question, { ...how, addGenerationPrompt: true })
+      return asked.startsWith(closed) ? asked.slice(closed.length) : ''
+    } catch {
+      return ''
+    }
+  }
+
+  /** How a chat without any reasoning is rendered: by a template that has prompts for it, with them. */
+  unreasoned(): Pick<RenderOptions, 'variables'> {
+    return this.noThought() === '' ? {} : UNREASONED
   }
 
   /** The token that ends an answer; undefined for a template that ends it by none. */
@@ -197,10 +207,13 @@ export class ChatRenderer {
         `the chat template marks ${spans.length} parts by {% generation %} for ${assistants.length} assistant messages`,
       )
     }
-    return {
-      text,
-      turns: spans.map((span, i) => this.#trimmed(text, { ...span, message: assistants[i] as number })),
-    }
+    // Some templates put the header, which the prompt has, inside of their marks.
+    const header = this.#opened({})
+    const turns = spans.map(({ start, end }, i) => {
+      const said = header !== '' && text.startsWith(header, start) ? start + header.length : start
+      return this.#trimmed(text, { start: said, end, message: assistants[i] as number })
+    })
+    return { text, turns }
   }
 
   #byPrefixes(

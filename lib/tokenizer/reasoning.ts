@@ -57,6 +57,17 @@ export function withReasoningAt(message: DatasetMessage, key: string): DatasetMe
   }
 }
 
+/**
+ * The message with its reasoning in the content.
+ * @param block the empty block of the model, such as `<think>\n\n</think>\n`
+ */
+export function withReasoningIn(message: DatasetMessage, block: string): DatasetMessage {
+  const { reasoning_content: reasoning, ...rest } = withReasoningAt(message, 'reasoning_content')
+  if (typeof reasoning !== 'string') return message
+  const filled = block.replace('\n\n', () => `\n${reasoning}\n`)
+  return { ...(rest as DatasetMessage), content: `${filled}${rest.content ?? ''}` }
+}
+
 /** Why the reasoning of a message cannot be told, with what to do about it; undefined if it can. */
 export function unclearReasoning(message: DatasetMessage): string | undefined {
   if (message.role !== 'assistant') return undefined
