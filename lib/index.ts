@@ -100,6 +100,7 @@ export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset 
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
 export type {
+  AnswersEvent,
   CheckpointEvent,
   DoneEvent,
   EvalEvent,
@@ -131,7 +132,7 @@ export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
-export type { RunSample, Samples } from './train/samples.js'
+export type { RunSample, Samples, StepAnswer } from './train/samples.js'
 export type { Answer } from './train/score.js'
 export type { PrecisionOption } from './weights/options.js'
 export {

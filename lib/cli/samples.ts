@@ -1,7 +1,8 @@
 /** The end of `lowrank train`: a few rows as the base and the tuned model answer them, and how to ask one again. */
+import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
 import { ANSWER_TOKENS } from '../planning/plans.js'
-import type { Samples } from '../train/samples.js'
+import type { Samples, StepAnswer } from '../train/samples.js'
 import { printable } from './output.js'
 
 const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
@@ -16,6 +17,21 @@ export function sampleLines({ rows, heldOut }: Samples, columns: number): string
   const what = heldOut ? 'held-out rows' : 'rows of the training data'
   const title = `How ${rows.length === 1 ? `one of the ${what} is` : `${rows.length} ${what} are`} answered`
   return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
+}
+
+/** Answers between steps, a line each: whether it is right, the beginning of the question, and the answer. */
+export function answerLines(rows: readonly StepAnswer[], columns: number, unicode: boolean): string[] {
+  const [right, wrong, arrow, more] = unicode ? ['✓', '✗', '→', '…'] : ['+', '-', '->', '...']
+  const cut = (text: string, width: number) => {
+    const line = printable(text).replace(/\s+/g, ' ').trim()
+    return stringWidth(line) <= width ? line : `${brokenText(line, width - more.length)[0]}${more}`
+  }
+  const room = Math.max(30, columns - 6)
+  return rows.map(({ prompt, expected, answer }) => {
+    const mark = answer.trim() === expected.trim() ? right : wrong
+    const begin = `${mark} ${cut(prompt, Math.floor(room / 3))} ${arrow} `
+    return `    ${begin}${cut(answer, room - stringWidth(begin))}`
+  })
 }
 
 /** Reason why expected rows are missing. */

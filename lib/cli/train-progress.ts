@@ -8,12 +8,13 @@ import type { MemoryReport } from '../planning/memory-report.js'
 import { isNumber } from '../report/chart/numbers.js'
 import { smooth, usualHalfLife } from '../report/chart/series.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
-import type { EvalEvent } from '../train/events.js'
+import type { AnswersEvent, EvalEvent } from '../train/events.js'
 import { bar, hasUnicode, justified, sparkline } from './drawing.js'
 import { counted, digits, formatDuration } from './format.js'
 import { columnsOf, isScreen } from './live-lines.js'
 import type { Output } from './output.js'
 import { DRAW_MS, LINE_MS, StatusLine } from './progress.js'
+import { answerLines } from './samples.js'
 
 /** After so long without news of a step, a line says that it goes on. */
 const SILENT_MS = 990
@@ -140,6 +141,13 @@ export class TrainProgress {
     }
     const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`
     this.#append(step, `held-out loss ${significant(loss, 4)}${change}${measured}`)
+  }
+
+  /** Held-out rows were answered, beside an evaluation. */
+  answered({ rows }: AnswersEvent): void {
+    this.#activity = undefined
+    const lines = answerLines(rows, columnsOf(this.#output.stderr), this.#unicode)
+    if (lines.length > 0) this.note(lines.join('\n'))
   }
 
   /** A checkpoint was saved after a step. */

@@ -307,6 +307,8 @@ function show(event: TrainEvent, progress: TrainProgress): void {
     progress.update({ ...event, loss, residentBytes: addon().residentBytes().rss })
   } else if (event.event === 'eval') {
     progress.evaluated(event)
+  } else if (event.event === 'answers') {
+    progress.answered(event)
   } else if (event.event === 'checkpoint') {
     progress.saved(event.step, event.path)
   } else if (event.event === 'paused' || event.event === 'resumed') {

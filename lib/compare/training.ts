@@ -132,7 +132,7 @@ function runOptions({ options }: TrainingSetup, { rate, steps, seed, constant }:
     ...options,
     ...{ learningRate: rate, maxSteps: steps, seed },
     ...{ evalSteps: null, saveSteps: null, loadBestModelAtEnd: false, earlyStoppingPatience: null },
-    ...{ metricForBestModel: 'loss' as const, greaterIsBetter: null },
+    ...{ metricForBestModel: 'loss' as const, greaterIsBetter: null, evalGenerate: 0 },
     ...(constant
       ? { lrSchedulerType: 'constant' as const, warmupSteps: null, warmupRatio: SEARCH_WARMUP }
       : {}),

@@ -309,7 +309,7 @@ async function open(
 
 /** Configuration shared by all cells, with snake_case keys. */
 export function settingsOf(config: RunConfig): Record<string, unknown> {
-  const { strategy, learningRate, outputDir, sampleRows, reportTo, threads, ...shared } = config
+  const { strategy, learningRate, outputDir, sampleRows, evalGenerate, reportTo, threads, ...shared } = config
   return toFileKeys(configSchema, shared) as Record<string, unknown>
 }
 

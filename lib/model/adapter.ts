@@ -53,6 +53,7 @@ import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
 import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
+import { checkEvalGenerate } from '../train/samples.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
 /** Options of `Adapter.train` beyond the hyperparameters in `TrainOptions`. */
@@ -234,6 +235,7 @@ export class Adapter {
     this.#checkHead(parsed)
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
+    checkEvalGenerate(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
     const plans = trainingPlans(this.#state.description.spec, parsed, this.#base, evaluates)
     const folders = outputDir === null ? null : foldersOf(outputDir, this.strategy)

@@ -70,6 +70,8 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    * Evaluate every this many steps, in addition to the start and the end. Default null: only at the start and the end.
    */
   readonly evalSteps: number | null
+  /** Held-out rows that each evaluation also answers, by greedy generation. Default 0. */
+  readonly evalGenerate: number
   /** Keep the adapter of the best evaluation instead of the last step's. Requires `evalSteps`. Default false. */
   readonly loadBestModelAtEnd: boolean
   /**
@@ -172,6 +174,9 @@ export const trainShape = {
   evalSteps: every().describe(
     'Steps between evaluations of held-out data. Default: only at the start and at the end.',
   ),
+  evalGenerate: integer(0)
+    .default(0)
+    .describe('Held-out rows that each evaluation also answers, by greedy generation of at most 64 tokens.'),
   loadBestModelAtEnd: flag()
     .default(false)
     .describe(

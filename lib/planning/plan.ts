@@ -40,7 +40,12 @@ import type { StepSetting } from './step-setting.js'
 
 /** Options that determine the memory of a run. */
 export type PlanModelOptions = Partial<MemoryShape> &
-  Partial<Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>> &
+  Partial<
+    Pick<
+      TrainOptions,
+      'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel' | 'evalGenerate'
+    >
+  > &
   HubOptions & {
     strategy: StrategyConfig
     /** Default: that of the model's files if they are quantized, else the one the strategy implies, else none. */
@@ -83,6 +88,7 @@ const schema = z.strictObject({
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
   metricForBestModel: trainShape.metricForBestModel,
+  evalGenerate: trainShape.evalGenerate,
   ...memorySchemas,
 })
 

@@ -25,7 +25,7 @@ export interface Computes {
 /** Options that determine the size of plans. */
 export type Capacity = TrainingMemory &
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'> &
-  Partial<Pick<TrainOptions, 'task'>>
+  Partial<Pick<TrainOptions, 'task' | 'evalGenerate'>>
 
 /**
  * Plans for training an adapter, and for the evaluations in between.
@@ -72,10 +72,10 @@ export function trainingPlans(
 /** Plans for the metrics that evaluations compute on answers. */
 function answerPlans(
   task: Task,
-  { metricForBestModel: metric, maxSeqLength }: Capacity,
+  { metricForBestModel: metric, maxSeqLength, evalGenerate = 0 }: Capacity,
   precision: Precision,
 ): Record<string, PlanOptions> {
-  const generates = isOfGenerated(task, metric)
+  const generates = evalGenerate > 0 || isOfGenerated(task, metric)
   // Plans of a session share one cache.
   const capacity = generates ? maxSeqLength + ANSWER_TOKENS : maxSeqLength
   return {

@@ -47,6 +47,7 @@ export interface RunPageData {
   plan: Pick<Line<'plan'>, 'peak_bytes' | 'rows' | 'privacy'> | null
   columns: StepColumns
   evaluations: RunPageEvaluation[]
+  answers: Pick<Line<'answers'>, 'step' | 'rows'>[]
   /** Steps with a checkpoint. */
   checkpoints: number[]
   memory: { step: number; time: number; allocated: Line<'memory'>['allocated']; resident: number }[]
@@ -61,7 +62,7 @@ export function emptyRun(): RunPageData {
   const columns = Object.fromEntries(COLUMNS.map((name) => [name, []])) as unknown as StepColumns
   return {
     ...{ state: 'waiting', began: null, ended: null, start: null, plan: null, columns },
-    ...{ evaluations: [], checkpoints: [], memory: [], ranks: [] },
+    ...{ evaluations: [], answers: [], checkpoints: [], memory: [], ranks: [] },
     ...{ samples: null, stopped: null, error: null, done: null },
   }
 }
@@ -86,6 +87,9 @@ export function addLine(run: RunPageData, line: MetricsLine): void {
       break
     case 'eval':
       run.evaluations.push(untimed(line))
+      break
+    case 'answers':
+      run.answers.push(untimed(line))
       break
     case 'checkpoint':
       run.checkpoints.push(line.step)
@@ -152,6 +156,7 @@ function dropAfter(run: RunPageData, last: number): void {
   for (const column of Object.values(run.columns) as Value[][]) column.length = Math.min(column.length, kept)
   const upTo = <T extends { step: number }>(list: T[]) => list.filter(({ step }) => step <= last)
   run.evaluations = upTo(run.evaluations)
+  run.answers = upTo(run.answers)
   run.memory = upTo(run.memory)
   run.ranks = upTo(run.ranks)
   run.checkpoints = run.checkpoints.filter((step) => step <= last)

@@ -1,4 +1,5 @@
 /** The sections of a run's page, as HTML. Sections without data are omitted. */
+import { sampleCards, shortened, stepCards } from './answer-cards.js'
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import { CATEGORY_COLORS, categoryName, inOneBlock, mostAllocated, type RunChart } from './run-charts.js'
 import type { RunPageData } from './run-data.js'
@@ -97,6 +98,7 @@ export function runSections(run: RunPageData, names: RunNames, charts: Record<st
     ranksSection(run, charts),
     importancesSection(run, charts),
     answersSection(run),
+    evaluationAnswersSection(run),
     memorySection(run, charts),
     configSection(run, names),
     againSection(run),
@@ -257,65 +259,24 @@ function importancesSection(run: RunPageData, charts: Record<string, RunChart>):
   )
 }
 
-const LONGEST = 2000
-
 function answersSection({ samples }: RunPageData): string {
   if (samples === null || samples.rows.length === 0) return ''
-  const cards = samples.rows.map(({ prompt, expected, base, tuned, cut }) => {
-    const [before, after] = [base, tuned].map((answer) => answer.trim() === expected.trim())
-    const code = /^\s*[[{<]|```/.test(expected) ? ' code' : ''
-    const answer = (title: string, text: string, right: boolean | undefined) =>
-      `<div><h3>${title} ${verdict(right)}</h3><p class="answer${code}" dir="auto">${right ? escaped(shortened(text)) : differences(text, expected)}</p></div>`
-    const wanted = after
-      ? ''
-      : `<p class="expected" dir="auto"><b>Expected</b> ${escaped(shortened(expected))}</p>`
-    const limit = cut ? '<p class="fine">An answer was cut at 64 tokens.</p>' : ''
-    return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${answer('Before', base, before)}${answer('After', tuned, after)}${wanted}${limit}</article>`
-  })
   return section(
     'answers',
     'Answers',
     `${samples.held_out ? 'Held-out rows' : 'Rows of the training data'}, answered before and after training. An answer is right if it equals the expected one, apart from space around it.`,
-    `<div class="cards">${cards.join('')}</div>`,
+    sampleCards(samples.rows),
   )
 }
 
-function verdict(right: boolean | undefined): string {
-  return right ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ differs</span>'
-}
-
-function shortened(text: string): string {
-  return text.length > LONGEST
-    ? `${text.slice(0, LONGEST)} … (${formatNumber(text.length)} characters)`
-    : text
-}
-
-/** Highlights words of an answer that are not in the expected one, unless most words differ. */
-function differences(answer: string, expected: string): string {
-  const plain = escaped(shortened(answer))
-  const [a, b] = [answer, expected].map((text) => text.split(/(\s+|[{}":,]+)/)) as [string[], string[]]
-  if (a.length * b.length > 250_000) return plain
-  const width = b.length + 1
-  const common = new Uint16Array((a.length + 1) * width)
-  const at = (i: number, j: number) => common[i * width + j] as number
-  for (let i = a.length - 1; i >= 0; i--)
-    for (let j = b.length - 1; j >= 0; j--)
-      common[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1))
-  if (at(0, 0) < 0.6 * a.length) return plain
-  let [out, j] = ['', 0]
-  for (let i = 0; i < a.length; ) {
-    const word = a[i] as string
-    if (j < b.length && word === b[j]) {
-      out += escaped(word)
-      i++
-      j++
-    } else if (j < b.length && at(i, j + 1) >= at(i + 1, j)) j++
-    else {
-      out += word.trim() === '' ? word : `<mark>${escaped(word)}</mark>`
-      i++
-    }
-  }
-  return out
+function evaluationAnswersSection(run: RunPageData): string {
+  if (run.answers.length === 0) return ''
+  return section(
+    'evaluation-answers',
+    'Answers at evaluations',
+    `Held-out rows, answered by the adapter of each evaluation. An answer that stayed the same stands once, with the ${stepName(run)}s that gave it.`,
+    stepCards(run.answers, stepName(run)),
+  )
 }
 
 function memorySection(run: RunPageData, charts: Record<string, RunChart>): string {

@@ -44,6 +44,7 @@ import { describeQuantization, type Quantization, type TrainingDefaults } from '
 import { checkBest } from './best.js'
 import { checkStreaming, checkTaskData, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
+import { checkEvalGenerate } from './samples.js'
 import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20
@@ -256,6 +257,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     },
     (all) => checkBest(all, all, source),
   )
+  const { evalGenerate } = given
+  check({ ...data, strategy, task, evalGenerate }, (all) => checkEvalGenerate(all, all, source))
   const asked = (Object.entries({ quantization, embeddingQuantization }) as AskedQuantization[]).map(
     ([key, value]) =>
       check({ strategy, value }, (all) => askedQuantization(key, all.strategy, all.value, source)),

@@ -28,7 +28,7 @@ import { type DataSources, type DatasetConfig, FORMAT_OF_TASK } from './dataset.
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
 import { sampleRows as drawnRows } from './sample.js'
-import { type AskedRows, chooseRows } from './samples.js'
+import { type AskedRows, chooseRows, unseenRows } from './samples.js'
 
 /** Input of the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
@@ -57,6 +57,8 @@ export interface RunData {
   format: () => PromptFormat | null
   /** Rows to be asked when the run is over, of those that are read so far. */
   asked: () => AskedRows
+  /** Rows whose answers are held out, of those that are read so far. */
+  unseen: () => readonly AskedRow[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
   /** Counts of rows read, dropped, and truncated; null for streamed data. */
@@ -73,7 +75,7 @@ export interface DataControl {
 }
 
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
-  Partial<Pick<TrainOptions, 'task' | ThoughtOption>> &
+  Partial<Pick<TrainOptions, 'task' | 'evalGenerate' | ThoughtOption>> &
   PromptingShape
 
 type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
@@ -94,7 +96,9 @@ export async function prepareData(
   const { sampleRows = 0 } = control
   const askable = { train: [] as AskedRow[], separate: [] as AskedRow[] }
   const collecting = (rows: AskedRow[]) =>
-    sampleRows === 0 ? {} : { onAsked: (found: readonly AskedRow[]) => void rows.push(...found) }
+    sampleRows === 0 && !options.evalGenerate
+      ? {}
+      : { onAsked: (found: readonly AskedRow[]) => void rows.push(...found) }
   const encode = (config: DatasetConfig, rows: AskedRow[], groupBy?: string, own: DataControl = {}) =>
     encodeFile(
       base,
@@ -102,8 +106,10 @@ export async function prepareData(
       { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
       { ...control, ...own, ...collecting(rows), now },
     )
-  const asked = (apart: boolean, heldOut?: Uint32Array) => () =>
-    chooseRows(sampleRows, askable.train, apart ? askable.separate : null, heldOut)
+  const askedOf = (apart: boolean, heldOut?: Uint32Array) => {
+    const unseen = () => unseenRows(askable.train, apart ? askable.separate : null, heldOut)
+    return { unseen, asked: () => chooseRows(sampleRows, askable.train, unseen()) }
+  }
   const { evalDataset, evalFraction, groupBy, holdOutGroups } = sources
   if (sources.dataset.streaming) {
     const separate = evalDataset === null ? null : await encode(evalDataset, askable.separate)
@@ -119,7 +125,7 @@ export async function prepareData(
         onFormat,
       }),
       format: () => format,
-      asked: asked(separate !== null),
+      ...askedOf(separate !== null),
       examples: null,
       ...(await heldOut(separate, options)),
       fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
@@ -140,7 +146,7 @@ export async function prepareData(
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
     format: () => train.format,
-    asked: asked(separate !== null, held?.heldOut),
+    ...askedOf(separate !== null, held?.heldOut),
     examples: { data: train, rows: held?.train ?? ascending(train.length) },
     ...(await heldOut(evaluated, options, separate ? undefined : held?.heldOut)),
     fingerprint: await fingerprintRows(train, held?.train),
@@ -185,7 +191,8 @@ export async function dataOf({ data, rows }: Examples, options: Shape, now: numb
   return {
     train: new Batches(data, { ...options, rows }),
     format: () => data.format,
-    asked: () => chooseRows(0, [], null, undefined),
+    asked: () => chooseRows(0, [], []),
+    unseen: () => [],
     examples: { data, rows },
     ...(await heldOut(null, options)),
     fingerprint: await fingerprintRows(data, rows),

@@ -4,6 +4,7 @@ import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
 import type { Evaluation, PreferenceMetrics } from './evaluate.js'
+import type { StepAnswer } from './samples.js'
 
 /** Inputs of the run, before anything else. */
 export interface StartEvent {
@@ -92,6 +93,14 @@ export interface EvalEvent extends Evaluation {
   step: number
 }
 
+/** Held-out rows as the adapter answers them, after an evaluation, where `evalGenerate` asks for it. */
+export interface AnswersEvent {
+  event: 'answers'
+  /** Optimizer steps made before them; 0 is before the first. */
+  step: number
+  rows: readonly StepAnswer[]
+}
+
 /** A checkpoint was saved. */
 export interface CheckpointEvent {
   event: 'checkpoint'
@@ -167,6 +176,7 @@ export type TrainEvent =
   | RanksEvent
   | TrainStep
   | EvalEvent
+  | AnswersEvent
   | CheckpointEvent
   | PausedEvent
   | ResumedEvent

@@ -126,6 +126,14 @@ export function checkedPrompt(prompt: unknown, name: string): Prompt {
   throw badArgument(prompt, name, 'prompt', expected)
 }
 
+/** The whole of a generation, whose pieces nobody reads. */
+export async function lastOf(text: AsyncGenerator<string, Generation, void>): Promise<Generation> {
+  for (;;) {
+    const { done, value } = await text.next()
+    if (done) return value
+  }
+}
+
 /** Draws tokens until an end token, a stop text or the limit, yielding their text. */
 export async function* decodeText(
   decoder: Decoder,

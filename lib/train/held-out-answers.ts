@@ -2,6 +2,7 @@
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
+import type { AskedRow } from '../data/asked-rows.js'
 import type { NativeSession, PlanOptions } from '../native/addon.js'
 import { metricName } from '../options/metrics.js'
 import type { TrainOptions } from '../options/options.js'
@@ -12,9 +13,11 @@ import { type Examples, rowByRow } from './data.js'
 import { Decoder } from './decoder.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import { countMatches } from './exact-match.js'
+import type { KnownFormat } from './prompting.js'
 import { answersBy, questionsOf, scoredRows } from './row-measures.js'
+import { answerRows, type StepAnswer } from './samples.js'
 
-type Options = Pick<TrainOptions, 'task' | 'metricForBestModel' | 'maxSeqLength'>
+type Options = Pick<TrainOptions, 'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate'>
 type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores'>
 
 export class HeldOutAnswers {
@@ -57,10 +60,25 @@ export class HeldOutAnswers {
     const tokenizer = await this.#base.tokenizer()
     const decoder = this.#decoder(session)
     const answered = await scoredRows(tokenizer, questionsOf(this.#examples), matched, (open, limit) =>
-      answersBy(decoder, this.#base, this.#adapter.format, open, limit, control),
+      answersBy(decoder, this.#base, this.#format, open, limit, control),
     )
     if (typeof metric === 'string') return { f1: mean(answered.map(wordF1)) }
     return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
+  }
+
+  /** The first rows that can be asked, as they are answered now. */
+  async answers(
+    session: NativeSession,
+    rows: readonly AskedRow[],
+    control: EvaluateControl,
+  ): Promise<StepAnswer[]> {
+    const { evalGenerate } = this.#options
+    return answerRows(this.#base, this.#format, this.#decoder(session), rows, evalGenerate, control)
+  }
+
+  /** Of a stream, the adapter's is not known before the first step. */
+  get #format(): KnownFormat {
+    return this.#adapter.format ?? this.#examples.data.format
   }
 
   /** A new one for each evaluation, since what an earlier one has cached is of an earlier adapter. */

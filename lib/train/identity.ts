@@ -36,7 +36,7 @@ export interface RunIdentity {
 
 /** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
 const FREE = new Set<string>([
-  ...(['loadBestModelAtEnd', 'saveSteps', 'saveTotalLimit'] satisfies (keyof TrainOptions)[]),
+  ...(['evalGenerate', 'loadBestModelAtEnd', 'saveSteps', 'saveTotalLimit'] satisfies (keyof TrainOptions)[]),
   ...memoryOptions.filter(([, { exact }]) => exact).map(([key]) => key),
 ])
 

@@ -108,6 +108,12 @@ const runData = z.object({
   hash: z.string().describe('Content hash'),
 })
 
+const askedRow = {
+  prompt: z.string(),
+  system: z.string().nullable().describe('The system prompt of the row'),
+  expected: z.string(),
+}
+
 /** The events of a run, one of which is a line of JSON. */
 export const trainEvents = [
   z
@@ -194,6 +200,22 @@ export const trainEvents = [
     .describe('The held-out data was evaluated'),
   z
     .object({
+      event: z.literal('answers'),
+      time,
+      step: stepFromStart,
+      rows: z
+        .array(
+          z.object({
+            ...askedRow,
+            answer: z.string().describe('Answer by greedy generation'),
+            cut: z.boolean().describe('True if it ended at the token limit'),
+          }),
+        )
+        .readonly(),
+    })
+    .describe('Held-out rows were answered, beside an evaluation; with eval_generate'),
+  z
+    .object({
       event: z.literal('checkpoint'),
       time,
       step: stepFromStart,
@@ -255,9 +277,7 @@ export const trainEvents = [
 /** Rows of a run with their answers. */
 export const sampleRows = z.array(
   z.object({
-    prompt: z.string(),
-    system: z.string().nullable().describe('The system prompt of the row'),
-    expected: z.string(),
+    ...askedRow,
     base: z.string().describe('Answer of the base'),
     tuned: z.string().describe('Answer of the tuned model'),
     cut: z.boolean().describe('True if an answer ended at the token limit'),
@@ -404,7 +424,8 @@ function keptLines(
     try {
       const event = JSON.parse(line) as { event?: unknown; step?: unknown; resumed_from?: number | null }
       if (event.event === 'start') return (event.resumed_from ?? 0) <= lastStep
-      if (event.event === 'eval') return evaluations.some(({ step }) => step === event.step)
+      if (event.event === 'eval' || event.event === 'answers')
+        return evaluations.some(({ step }) => step === event.step)
       return event.event === 'plan' || (typeof event.step === 'number' && event.step <= lastStep)
     } catch {
       return false

@@ -7,7 +7,7 @@ import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { type Examples, rowByRow } from './data.js'
 import { Decoder } from './decoder.js'
 import type { EvaluateControl } from './evaluate.js'
-import { contextLength, decodeText, generateSchema } from './generate.js'
+import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
 import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
 /** Options that size the measurement. */
@@ -145,9 +145,7 @@ export async function answersBy(
     }
     const options = generateSchema.parse({})
     const text = decodeText(decoder, tokenizer, question.prompt, ends, most, options, { signal })
-    let next = await text.next()
-    while (!next.done) next = await text.next()
-    found.push(next.value.text)
+    found.push((await lastOf(text)).text)
     onProgress?.({ batches: found.length, totalBatches: questions.length })
   }
   return found

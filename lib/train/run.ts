@@ -30,7 +30,7 @@ import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, evaluateBatches } from './evaluate.js'
-import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
+import type { AnswersEvent, EvalEvent, TrainEvent, TrainStep } from './events.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
 import { HeldOutAnswers } from './held-out-answers.js'
@@ -356,8 +356,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       yield* recorder.after(begun, true)
       for (;;) {
         yield* control.waits(state.step)
-        const evaluated = await this.#evaluate(session, data, state, steps)
-        if (evaluated) yield evaluated
+        yield* await this.#evaluate(session, data, state, steps)
         if (untold) yield untold
         untold = undefined
         const over = state.step >= state.totalSteps || standing(state.evaluations, options).stops
@@ -508,14 +507,14 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
    */
   async #evaluate(
     session: NativeSession,
-    { evaluation: source }: RunData,
+    { evaluation: source, unseen }: RunData,
     state: TrainingState,
     steps: Steps,
-  ): Promise<EvalEvent | undefined> {
+  ): Promise<(EvalEvent | AnswersEvent)[]> {
     const { options, signal, use, ranks } = this.#setup
     const { step, evaluations } = state
     const due = step === 0 || step >= state.totalSteps || isDue(options.evalSteps, step)
-    if (source === null || !due || evaluations.at(-1)?.step === step) return undefined
+    if (source === null || !due || evaluations.at(-1)?.step === step) return []
     const control = this.#evaluateControl
     try {
       const found = await use(
@@ -530,10 +529,14 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         ...found,
         ...(await use(measured)),
       }))
+      const answered = async () =>
+        ranks.isFirst && options.evalGenerate > 0 ? this.#heldOut?.answers(session, unseen(), control) : []
+      const rows = await ranks.firsts('answers', async () => (await use(answered)) ?? [])
       evaluations.push(evaluation)
-      return { event: 'eval', ...evaluation }
+      const told: AnswersEvent[] = rows.length > 0 ? [{ event: 'answers', step, rows }] : []
+      return [{ event: 'eval', ...evaluation }, ...told]
     } catch (error) {
-      if (signal?.aborted) return undefined
+      if (signal?.aborted) return []
       throw error
     }
   }

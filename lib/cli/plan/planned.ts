@@ -139,7 +139,8 @@ function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: P
 /** The parts of a config that decide the memory. */
 export function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, task, labels } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, task, labels } =
+    config
   return {
     strategy,
     task,
@@ -149,7 +150,7 @@ export function shapeOf(config: RunConfig) {
     precision,
     threads,
     evaluates: config.evalDataset !== null || config.evalFraction > 0,
-    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel },
+    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate },
     ...memoryShapeOf(config),
   } satisfies PlanModelOptions
 }

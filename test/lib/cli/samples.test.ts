@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js'
+import { answerLines, repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js'
 import { shellWord } from '../../../lib/core/system.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
@@ -32,6 +32,29 @@ test('rows fit the terminal, and no word is broken', () => {
       expect(base).toContain(`${word} `)
   }
   expect(sampleLines(samples(), 80)).toEqual([])
+})
+
+test('answers at evaluations take a line each, at any width', () => {
+  const prompt = 'Which color has the sky on a day in the month of May?'
+  const answers = [
+    { prompt, system: null, expected: 'Blue.', answer: ' Blue.\n', cut: false },
+    {
+      prompt: 'Sea?\u001b[31m',
+      system: null,
+      expected: 'Blue.',
+      answer: `It\nis ${'x'.repeat(200)}`,
+      cut: true,
+    },
+  ]
+  for (const columns of [30, 44, 80, 120]) {
+    const lines = answerLines(answers, columns, true)
+    expect(lines.every((line) => line.length <= Math.max(36, columns) && !/\p{Cc}/u.test(line))).toBe(true)
+  }
+  expect(answerLines(answers, 80, true)[0]).toBe('    ✓ Which color has the sky… → Blue.')
+  expect(answerLines(answers, 44, false)).toEqual([
+    '    + Which ... -> Blue.',
+    '    - Sea?[31m -> It is xxxxxxxxxxxxxxx...',
+  ])
 })
 
 test('a word that is longer than a line, and a gap before it, stay in their column', () => {

@@ -108,6 +108,34 @@ describe('the page of a run', () => {
     expect(html).toMatch(/>75%<\/td><td[^>]*>4<\/td>/)
   })
 
+  it('shows how answers change from evaluation to evaluation', () => {
+    const answer = (at: number, ...texts: string[]): MetricsLine => ({
+      ...{ event: 'answers', time: start.time + at, step: at },
+      rows: texts.map((text, row) => ({
+        ...{ prompt: `<q${row}>`, system: null, expected: 'Blue.', answer: text, cut: false },
+      })),
+    })
+    const html = page([
+      ...[
+        start,
+        plan,
+        evaluation(0, 3),
+        answer(0, 'Red', 'No'),
+        step(1),
+        evaluation(1, 2),
+        answer(1, 'Red', 'No'),
+      ],
+      ...[step(2), evaluation(2, 1), answer(2, 'Blue.', 'No'), done(2)],
+    ])
+    const cards = /id="evaluation-answers".*?<div class="cards">(.*?)<\/section>/s.exec(html)?.[1] ?? ''
+    expect(cards.match(/<article/g)).toHaveLength(2)
+    expect(cards).toContain('&lt;q0&gt;')
+    const titles = [...cards.matchAll(/<h3>(.*?) <span class="(right|wrong)"/g)].map(([, ...of]) =>
+      of.join(' '),
+    )
+    expect(titles).toEqual(['Step 0 to 1 wrong', 'Step 2 right', 'Step 0 to 2 wrong'])
+  })
+
   it('shows what models and users wrote as text', () => {
     const hostile = '</script><script>alert(1)</script>'
     const right = '\u05E9\u05DC\u05D5\u05DD \u202Eabc'

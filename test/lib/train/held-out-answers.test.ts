@@ -10,7 +10,7 @@ import type { TrainOptions } from '../../../lib/options/options.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { wordF1 } from '../../../lib/train/answer-scores.js'
 import { resolveConfig } from '../../../lib/train/config.js'
-import type { EvalEvent, TrainEvent } from '../../../lib/train/events.js'
+import type { AnswersEvent, EvalEvent, TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
@@ -162,4 +162,68 @@ test('metrics that cannot be computed are one error before the first step', asyn
       '/',
     ),
   ).toThrow('run.yaml: metric_for_best_model is "f1", expected one of loss, rewards_accuracies')
+})
+
+const answersIn = (events: readonly TrainEvent[]) =>
+  events.filter((event): event is AnswersEvent => event.event === 'answers')
+
+sweepTest('each evaluation answers held-out rows, which changes no number of the run', async () => {
+  const outputDir = scratchFolder()
+  const control = { maxSteps: 4, evalSteps: 2, saveSteps: 1, evalDataset: held }
+  const [model, adapter] = await attached()
+  const events = await train(adapter, { ...control, outputDir, evalGenerate: 2 })
+  const answers = answersIn(events)
+  expect(answers.map(({ step }) => step)).toEqual([0, 2, 4])
+  const lines = readFileSync(held, 'utf8').trim().split('\n').slice(0, 2)
+  for (const [row, line] of lines.entries()) {
+    const [question, expected] = JSON.parse(line).messages
+    const { text, finishReason } = await model.generate([question], { maxNewTokens: 64 })
+    expect(answers[2]?.rows[row]).toEqual({
+      ...{ prompt: question.content, system: null, expected: expected.content },
+      ...{ answer: text, cut: finishReason === 'length' },
+    })
+  }
+  expect(answers[2]?.rows).toHaveLength(2)
+
+  const other = scratchFolder()
+  const until = (event: TrainEvent) => event.event === 'step' && event.step === 3
+  await train((await attached())[1], { ...control, outputDir: other, evalGenerate: 2 }, until)
+  await train((await attached())[1], { ...control, outputDir: other, evalGenerate: 2, resume: true })
+  const told = (path: string) =>
+    readFileSync(join(path, 'metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ event }) => event === 'answers' || event === 'eval')
+      .map(({ time, ...rest }) => rest)
+  expect(told(other)).toEqual(told(outputDir))
+  const plain = scratchFolder()
+  await train((await attached())[1], { ...control, outputDir: plain })
+  const adapterOf = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'), 'base64')
+  expect(adapterOf(plain)).toBe(adapterOf(outputDir))
+  expect(adapterOf(other)).toBe(adapterOf(outputDir))
+})
+
+test('answers at evaluations need held-out rows that may be shown', async () => {
+  const config = (more: Record<string, unknown>) =>
+    resolveConfig(
+      { model: 'm', dataset: 'd', strategy: { name: 'lora' }, eval_generate: 2, ...more },
+      { name: 'run.yaml', spelling: 'snake' },
+      '/',
+    )
+  expect(config({ eval_fraction: 0.1 }).evalGenerate).toBe(2)
+  expect(() => config({})).toThrow(
+    'run.yaml: eval_generate is 2, expected held-out data beside it: eval_dataset or eval_fraction.',
+  )
+  const isPrivate = { name: 'dp-dylora', target_epsilon: 8, rounds: 5, privacy_unit: 'example' }
+  expect(() => config({ eval_dataset: 'e', strategy: isPrivate })).toThrow(
+    'eval_generate is 2, expected 0 in private training, which shows no rows.',
+  )
+  expect(() => config({ eval_dataset: 'e', task: 'classification' })).toThrow(
+    'eval_generate is 2, expected 0 with task classification, whose model writes no text.',
+  )
+  const [, adapter] = await attached()
+  await expect(train(adapter, { evalDataset: null, evalGenerate: 1 })).rejects.toThrow(
+    'train(): evalGenerate is 1, expected held-out data beside it: evalDataset or evalFraction.',
+  )
 })

@@ -1,0 +1,102 @@
+/** Answers on the page of a run, beside what was expected, as HTML. */
+import { escaped, formatNumber } from './chart/index.js'
+import type { RunPageData } from './run-data.js'
+
+const LONGEST = 2000
+
+type SampleRow = NonNullable<RunPageData['samples']>['rows'][number]
+
+/** Rows as they are answered before and after training. */
+export function sampleCards(rows: readonly SampleRow[]): string {
+  const cards = rows.map(({ prompt, expected, base, tuned, cut }) => {
+    const right = isRight(tuned, expected)
+    return card(prompt, [answerHtml('Before', base, expected), answerHtml('After', tuned, expected)], {
+      expected: right ? undefined : expected,
+      cut,
+    })
+  })
+  return `<div class="cards">${cards.join('')}</div>`
+}
+
+/**
+ * Rows as they are answered at the evaluations.
+ * @param unit what steps are called
+ */
+export function stepCards(answers: RunPageData['answers'], unit: string): string {
+  const prompts = [...new Set(answers.flatMap(({ rows }) => rows.map(({ prompt }) => prompt)))]
+  const cards = prompts.map((prompt) => {
+    const made = answers.flatMap(({ step, rows }) =>
+      rows.filter((row) => row.prompt === prompt).map((row) => ({ step, ...row })),
+    )
+    const changes = made.filter(({ answer }, index) => answer !== made[index - 1]?.answer)
+    const shown = changes.map(({ step, answer, expected }, index) => {
+      const next = changes[index + 1]?.step
+      const last = made.findLast((one) => next === undefined || one.step < next)?.step ?? step
+      const name = `${unit} ${formatNumber(step)}${last > step ? ` to ${formatNumber(last)}` : ''}`
+      return answerHtml(`${name[0]?.toUpperCase()}${name.slice(1)}`, answer, expected)
+    })
+    const expected = made[0]?.expected
+    return card(prompt, shown, { expected, cut: made.some(({ cut }) => cut) })
+  })
+  return `<div class="cards">${cards.join('')}</div>`
+}
+
+function card(
+  prompt: string,
+  answers: readonly string[],
+  { expected, cut }: { expected: string | undefined; cut: boolean },
+): string {
+  const wanted =
+    expected === undefined
+      ? ''
+      : `<p class="expected" dir="auto"><b>Expected</b> ${escaped(shortened(expected))}</p>`
+  const limit = cut ? '<p class="fine">An answer was cut at 64 tokens.</p>' : ''
+  return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${answers.join('')}${wanted}${limit}</article>`
+}
+
+function answerHtml(title: string, text: string, expected: string): string {
+  const right = isRight(text, expected)
+  const code = /^\s*[[{<]|```/.test(expected) ? ' code' : ''
+  const shown = right ? escaped(shortened(text)) : differences(text, expected)
+  return `<div><h3>${title} ${verdict(right)}</h3><p class="answer${code}" dir="auto">${shown}</p></div>`
+}
+
+const isRight = (answer: string, expected: string) => answer.trim() === expected.trim()
+
+function verdict(right: boolean): string {
+  return right ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ differs</span>'
+}
+
+export function shortened(text: string): string {
+  return text.length > LONGEST
+    ? `${text.slice(0, LONGEST)} … (${formatNumber(text.length)} characters)`
+    : text
+}
+
+/** Highlights words of an answer that are not in the expected one, unless most words differ. */
+function differences(answer: string, expected: string): string {
+  const plain = escaped(shortened(answer))
+  const [a, b] = [answer, expected].map((text) => text.split(/(\s+|[{}":,]+)/)) as [string[], string[]]
+  if (a.length * b.length > 250_000) return plain
+  const width = b.length + 1
+  const common = new Uint16Array((a.length + 1) * width)
+  const at = (i: number, j: number) => common[i * width + j] as number
+  for (let i = a.length - 1; i >= 0; i--)
+    for (let j = b.length - 1; j >= 0; j--)
+      common[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1))
+  if (at(0, 0) < 0.6 * a.length) return plain
+  let [out, j] = ['', 0]
+  for (let i = 0; i < a.length; ) {
+    const word = a[i] as string
+    if (j < b.length && word === b[j]) {
+      out += escaped(word)
+      i++
+      j++
+    } else if (j < b.length && at(i, j + 1) >= at(i + 1, j)) j++
+    else {
+      out += word.trim() === '' ? word : `<mark>${escaped(word)}</mark>`
+      i++
+    }
+  }
+  return out
+}
