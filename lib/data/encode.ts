@@ -43,7 +43,7 @@ import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
 
 /** Reasoning at the beginning of a turn, whose opening tag may be in the prompt. */
-const THOUGHT = /^[\s\S]*?(?:<\/think>|\[\/THINK\])\n*/
+const RENDERED_THOUGHT = /^[\s\S]*?(?:<\/think>|\[\/THINK\])\n*/
 
 /** A row as tokens, and what was found on the way. */
 interface Tokens extends MarkedIds {
@@ -484,7 +484,7 @@ export class RowEncoder {
     this.#seen.addAnswer(isInPrompt || (block !== '' && text.slice(0, turn.start).endsWith(block)))
     if (isInPrompt) return { ...turn, start: turn.start + block.length }
     if (trainOnReasoning || !reasoned) return turn
-    return { ...turn, start: turn.start + (THOUGHT.exec(said)?.[0].length ?? 0) }
+    return { ...turn, start: turn.start + (RENDERED_THOUGHT.exec(said)?.[0].length ?? 0) }
   }
 
   #marked(row: DatasetRow, text: string, spans: readonly Span[], addSpecialTokens: boolean): MarkedIds {

@@ -241,7 +241,7 @@ class PrivateRounds implements Steps {
       }
     } catch (error) {
       if (!(error instanceof DivergedError)) throw error
-      // Whoever has no finite change to give gives none; to stop here would tell that somebody has not.
+      // A client whose update diverged contributes nothing. Ending the run would reveal that there is such a client.
       intake.clipped++
       return intake
     }

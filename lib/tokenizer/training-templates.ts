@@ -1,7 +1,7 @@
 /**
- * Chat templates to train with, in place of templates that render earlier turns otherwise than they were said. One is
- * only used for a model whose own template it equals on single answers, prompts included, so that the model is asked
- * as it was trained.
+ * Chat templates for training, which replace a model's own template if that changes or drops parts of earlier turns. A
+ * training template is used only if it renders single answers, prompts included, exactly as the model's own does, so
+ * that prompts look the same in training and in use.
  */
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
 import type { ChatMessage } from './message.js'

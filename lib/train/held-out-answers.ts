@@ -1,4 +1,4 @@
-/** The answers of a run to its held-out rows, which evaluations measure beside the loss. */
+/** The answers of a run to its held-out rows, which its evaluations measure along with the loss. */
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
@@ -49,7 +49,7 @@ export class HeldOutAnswers {
       )
   }
 
-  /** The metric that evaluations are compared by, where it is one of answers. */
+  /** The metric by which evaluations are compared, if it is a metric of answers. */
   async measure(session: NativeSession, control: EvaluateControl): Promise<Measured> {
     const { task, metricForBestModel: metric, maxSeqLength } = this.#options
     if (!isOfAnswers(task, metric)) return {}
@@ -66,7 +66,7 @@ export class HeldOutAnswers {
     return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
   }
 
-  /** The first rows that can be asked, as they are answered now. */
+  /** Answers of the present adapter to the first rows that can be asked. */
   async answers(
     session: NativeSession,
     rows: readonly AskedRow[],
@@ -76,12 +76,12 @@ export class HeldOutAnswers {
     return answerRows(this.#base, this.#format, this.#decoder(session), rows, evalGenerate, control)
   }
 
-  /** Of a stream, the adapter's is not known before the first step. */
+  /** The prompt format of the adapter, or that of the data before the first step on a stream. */
   get #format(): KnownFormat {
     return this.#adapter.format ?? this.#examples.data.format
   }
 
-  /** A new one for each evaluation, since what an earlier one has cached is of an earlier adapter. */
+  /** New for each evaluation: the key-value cache of the last one belongs to an earlier state of the adapter. */
   #decoder(session: NativeSession): Decoder {
     return Decoder.on(this.#base, session, ANSWER_PLAN, this.#plans[ANSWER_PLAN] as PlanOptions)
   }

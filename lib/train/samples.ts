@@ -58,7 +58,7 @@ export interface StepAnswer extends Omit<AskedRow, 'index'> {
   cut: boolean
 }
 
-/** @throws {ConfigError} for answers at evaluations where there are none to ask for, or to show */
+/** @throws {ConfigError} if `evalGenerate` is set and no answers can be generated, or none may be shown */
 export function checkEvalGenerate(
   { evalGenerate, task }: Pick<TrainOptions, 'evalGenerate' | 'task'>,
   run: { strategy: StrategyConfig; evalDataset: unknown; evalFraction: number },
@@ -127,8 +127,8 @@ export async function askRows(
 }
 
 /**
- * Answers of one adapter by a decoder that is open. A row whose prompt leaves no room in its cache is passed over.
- * @param count answers that are wanted, at most
+ * Answers of one adapter from an open decoder. A row whose prompt fills the decoder's cache is skipped.
+ * @param count the most answers to return
  */
 export async function answerRows(
   base: BaseModel,
