@@ -26,9 +26,9 @@ function wordsOf(text: string): string[] {
 }
 
 /**
- * Scores of rows by a metric of the user's own.
- * @param caller the function that was given the metric, in messages
- * @throws {ConfigError} for a score that is no finite number
+ * Scores rows with a custom metric.
+ * @param caller the public function that received the metric, for error messages
+ * @throws {ConfigError} when a score is not a finite number
  */
 export function customScores(
   { name, score }: Pick<CustomMetric, 'name' | 'score'>,

@@ -3,18 +3,18 @@ import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../core/errors.js'
 import type { Batches, MicroBatch } from '../data/pack.js'
 
-/** Source of micro-batches; any micro-batch of any epoch can be requested at any time. */
+/** Random access to the micro-batches of every epoch. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>
 
-/** Source of micro-batches that are made as they are needed. */
+/** A source that produces micro-batches on demand. */
 export interface BatchStream {
-  /** Name of the data in messages. */
+  /** Name of the data in error messages. */
   readonly name: string
-  /** True if a second pass is possible. */
+  /** True if the data can be read more than once. */
   readonly rereadable: boolean
   /**
-   * One pass over the data, which is the same each time.
-   * @param signal ends the pass, also while it waits for a row
+   * One pass over the data; every pass yields the same rows.
+   * @param signal ends the pass, even while it is waiting for a row
    */
   pass(epoch: number, signal: AbortSignal): AsyncGenerator<MicroBatch, void, void>
 }
@@ -24,21 +24,21 @@ export interface Window {
   batches: MicroBatch[]
   tokens: number
   supervised: number
-  /** Passes over the data after this window; of a stream, whose length is not known, those before it. */
+  /** Passes over the data after this window; for a stream, whose length is unknown, the passes completed before it. */
   epoch: number
   /** Start of the next window. */
   next: DataCursor
 }
 
-/** The windows of a run; none spans two epochs. */
+/** The windows of a run. No window spans two epochs. */
 export interface WindowSource {
-  /** The window that starts at a place, or at the next epoch when the place is an epoch's end. */
+  /** The window that starts at the cursor, or at the next epoch if the cursor is at the end of one. */
   at(cursor: DataCursor): Promise<Window>
-  /** Lets the data go. */
+  /** Releases the data. */
   close(): Promise<void>
 }
 
-/** The windows of data that is held. */
+/** The windows of a dataset in memory. */
 export class Windows implements WindowSource {
   constructor(
     private readonly source: BatchSource,
@@ -57,7 +57,7 @@ export class Windows implements WindowSource {
 
   async close(): Promise<void> {}
 
-  /** Optimizer steps of that many epochs, which may be fractional. */
+  /** Optimizer steps in `epochs` epochs, which may be fractional. */
   steps(epochs: number): number {
     const whole = Math.floor(epochs)
     let steps = 0
@@ -81,19 +81,19 @@ function windowOf(batches: MicroBatch[], epoch: number, next: DataCursor): Windo
   }
 }
 
-/** A pass that is being made, and what was taken of it. */
+/** An open pass over the data, and how far it has been read. */
 interface Pass {
   epoch: number
   batches: AsyncGenerator<MicroBatch, void, void>
   stop: AbortController
   taken: number
-  /** Hash of everything that was taken. */
+  /** Hash of all micro-batches read so far. */
   hash: Hash
 }
 
 /**
- * The windows of a stream, one after the other. To go on at a place, the pass is made again up to there; the hash that
- * the place carries tells whether it is the same data.
+ * The windows of a stream, in sequence. To resume at a cursor, the pass is read again up to that position, and
+ * the cursor's hash tells whether the data is still the same.
  */
 export class StreamWindows implements WindowSource {
   #pass: Pass | undefined
@@ -104,8 +104,8 @@ export class StreamWindows implements WindowSource {
   ) {}
 
   /**
-   * @throws {DataError} when the data has ended and cannot be read again, or a row cannot be used
-   * @throws {ConfigError} when the data before the place is not what it was
+   * @throws {DataError} when the data has ended and cannot be read again, or a row is invalid
+   * @throws {ConfigError} when the data before the cursor has changed
    */
   async at(cursor: DataCursor): Promise<Window> {
     let pass = await this.#passAt(cursor)
@@ -118,7 +118,7 @@ export class StreamWindows implements WindowSource {
     return windowOf(batches, epoch, { epoch, microBatch, digest: pass.hash.copy().digest('hex') })
   }
 
-  /** Also while a row is waited for. */
+  /** Also ends a wait for the next row. */
   async close(): Promise<void> {
     const pass = this.#pass
     this.#pass = undefined
@@ -129,7 +129,7 @@ export class StreamWindows implements WindowSource {
   async #passAt({ epoch, microBatch, digest }: DataCursor): Promise<Pass> {
     if (this.#pass?.epoch === epoch && this.#pass.taken === microBatch) return this.#pass
     const pass = await this.#open(epoch)
-    // One by one: what was done already need not be in memory.
+    // One at a time, so that skipped micro-batches are not all held in memory.
     while (pass.taken < microBatch && (await take(pass, 1)).length > 0);
     if (pass.taken < microBatch || (digest !== undefined && pass.hash.copy().digest('hex') !== digest))
       throw new ConfigError(
@@ -154,7 +154,7 @@ export class StreamWindows implements WindowSource {
   }
 }
 
-/** The next micro-batches of a pass, fewer at its end. */
+/** The next `count` micro-batches of a pass; fewer at its end. */
 async function take(pass: Pass, count: number): Promise<MicroBatch[]> {
   const taken: MicroBatch[] = []
   while (taken.length < count) {
@@ -167,10 +167,10 @@ async function take(pass: Pass, count: number): Promise<MicroBatch[]> {
   return taken
 }
 
-/** A place in the data: micro-batches of earlier epochs and of this one that are done. */
+/** A position in the data: completed epochs, and completed micro-batches of the current one. */
 export interface DataCursor {
   epoch: number
   microBatch: number
-  /** Hash of this epoch's micro-batches up to here, if the data is streamed. */
+  /** Hash of this epoch's micro-batches before the cursor, if the data is streamed. */
   digest?: string
 }

@@ -1,6 +1,6 @@
 /**
- * The best evaluation of a run, and early stopping. Both follow from the list of
- * evaluations alone, which checkpoints keep: a resumed run decides as an uninterrupted one.
+ * The best evaluation of a run, and early stopping. Both depend only on the list of evaluations, which
+ * checkpoints store, so a resumed run makes the same decisions as an uninterrupted one.
  */
 import { badValue, type OptionSource } from '../core/schema.js'
 import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../options/metrics.js'
@@ -12,7 +12,7 @@ import type { Evaluation } from './evaluate.js'
 
 /** An evaluation between two steps. */
 export interface RunEvaluation extends Evaluation {
-  /** Optimizer steps made before it; 0 is before the first. */
+  /** Optimizer steps made before it; 0 is an evaluation before the first step. */
   step: number
 }
 
@@ -26,9 +26,9 @@ type BestOptions = Pick<
   | 'evalSteps'
 >
 
-/** State of a run according to its evaluations. */
+/** The best and last evaluations of a run, and whether it should stop early. */
 export interface Standing {
-  /** The best evaluation, of equals the first; undefined before there is one. */
+  /** The best evaluation, the earliest one on a tie; undefined before the first evaluation. */
   best: RunEvaluation | undefined
   last: RunEvaluation | undefined
   /** True if the metric has not improved for `earlyStoppingPatience` evaluations. */
@@ -51,7 +51,7 @@ export function metricOf(metric: Metric | CustomMetric, evaluation: Evaluation):
   return named[metric] ?? Number.NaN
 }
 
-/** An evaluation improves by more than `earlyStoppingThreshold`, or it counts as one without improvement. */
+/** An evaluation that does not improve by more than `earlyStoppingThreshold` counts toward the patience. */
 export function standing(evaluations: readonly RunEvaluation[], options: BestOptions): Standing {
   const { metricForBestModel: metric, earlyStoppingPatience: patience, earlyStoppingThreshold } = options
   const sign = isGreaterBetter(metric) ? -1 : 1
@@ -72,12 +72,12 @@ export function isDue(every: number | null, step: number): boolean {
   return every !== null && step % every === 0
 }
 
-/** True if the run makes decisions based on its evaluations. */
+/** True if evaluations decide which adapter is kept or when the run stops. */
 export function decides({ loadBestModelAtEnd, earlyStoppingPatience }: BestOptions): boolean {
   return loadBestModelAtEnd || earlyStoppingPatience !== null
 }
 
-/** Evaluation and output of a run. */
+/** The strategy, data, and output of a run. */
 interface RunShape {
   strategy: StrategyConfig
   dataset: DatasetConfig
@@ -86,7 +86,7 @@ interface RunShape {
   outputDir: string | null
 }
 
-/** @throws {ConfigError} when the best cannot be told, or not be kept */
+/** @throws {ConfigError} when the best step cannot be determined or cannot be saved */
 export function checkBest(options: BestOptions, run: RunShape, source: OptionSource): void {
   const { metricForBestModel, greaterIsBetter, loadBestModelAtEnd: loads, evalSteps } = options
   const greater = isGreaterBetter(metricForBestModel)
@@ -119,7 +119,7 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
     )
 }
 
-/** True if the evaluations of a private run use private data, so that no decision may be based on them. */
+/** True if a private run evaluates on private data; its evaluations then must not drive decisions. */
 export function evaluatesPrivateData({
   strategy,
   dataset,
@@ -144,7 +144,7 @@ export interface BestReport {
   /** Step of the last evaluation. */
   lastStep: number
   lastValue: number
-  /** The step of the adapter that the run ends with. */
+  /** Step of the adapter that the run returns. */
   keptStep: number
 }
 

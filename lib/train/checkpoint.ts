@@ -1,7 +1,8 @@
 /**
- * Checkpoints: `checkpoint-<step>/` is an adapter folder that PEFT loads, with training_state.safetensors (the
- * optimizer's state), training_state.json (where the run stands and what it was made from) and the hashes of all files. A
- * run resumed from one goes on bit for bit as if it had never stopped; what would keep it from that is refused.
+ * Checkpoints: `checkpoint-<step>/` is an adapter folder that PEFT loads, plus training_state.safetensors (the
+ * optimizer state), training_state.json (the position of the run and its inputs), and hashes of all files. A
+ * run resumed from a checkpoint continues bit for bit as if it had never stopped; differences that would
+ * prevent this are refused.
  */
 import { join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base/base.js'
@@ -30,11 +31,11 @@ import { type Checkpoint, canonical, checkIdentity, type RunIdentity } from './i
 import type { TrainingState } from './step.js'
 import { anotherAdapter, TENSORS, writeState } from './training-state.js'
 
-/** Arrays of trained factors that are kept beside the optimizer's state, while steps follow them. */
+/** Arrays of trained factors that are saved with the optimizer state if the strategy tracks them. */
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const
 
 /**
- * Writes `checkpoint-<step>` into the folder of a run, whole or not at all.
+ * Writes `checkpoint-<step>` into the folder of a run atomically.
  * @returns its path
  */
 export async function saveCheckpoint(
@@ -64,7 +65,7 @@ export async function saveCheckpoint(
     for (const array of followed(adapter, factor.name))
       tensors.push(arrayOf(factor, array, stateName(factor, array)))
   }
-  // A folder in the form of another strategy does not hold the factors that train.
+  // The adapter files in another strategy's form do not contain the trained factors, so they are saved here.
   const reads: ReadFactor = (name) => adapter.native.read(name, 'value')
   if (!savesModel(adapter.description) && savedForm(adapter.description, reads) !== undefined)
     for (const factor of adapter.description.factors)
@@ -83,9 +84,9 @@ export async function saveCheckpoint(
 }
 
 /**
- * Brings an adapter, restarted with the run's optimizer, to the state of a checkpoint.
+ * Restores an adapter, freshly set up with the run's optimizer, to the state of a checkpoint.
  * @throws {FileFormatError} when the checkpoint's tensors are damaged
- * @throws {ConfigError} when it belongs to another base, other data, another adapter or other options, naming which
+ * @throws {ConfigError} when the base, data, adapter, or options differ, naming the difference
  */
 export async function restoreCheckpoint(
   checkpoint: Checkpoint,
@@ -94,7 +95,7 @@ export async function restoreCheckpoint(
   identity: RunIdentity,
 ): Promise<TrainingState> {
   const { path } = checkpoint
-  // First, since options may follow the strategy.
+  // Checked first, because options may depend on the strategy.
   const strategy = strategyToFile(adapter.description.strategy)
   if (canonical(checkpoint.strategy) !== canonical(strategy))
     throw anotherAdapter(path, checkpoint.strategy, strategy)
@@ -118,7 +119,7 @@ export async function restoreCheckpoint(
   return checkpoint.state
 }
 
-/** Brings the values of an adapter, and nothing else of it, to those of a checkpoint. */
+/** Restores only the values of an adapter from a checkpoint. */
 export async function restoreValues(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
   if (savesModel(adapter.description)) return restoreModel(path, adapter)
   const header = await readSafetensorsHeader(await fileInside(path, TENSORS))
@@ -143,7 +144,7 @@ async function stateTensor(
   return readTensor(header, name, room)
 }
 
-/** One buffer for tensors that are read one after the other: an array for each would soon be garbage by the megabyte. */
+/** One buffer reused for all tensors; a new array for each would create megabytes of garbage. */
 function reusedRoom(): (bytes: number) => Uint8Array<ArrayBuffer> {
   let buffer = new Uint8Array()
   return (bytes) => {
@@ -163,7 +164,7 @@ async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterSta
   for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
 }
 
-/** From the factors beside a folder that holds the adapter in another form. */
+/** Reads the factors that are saved beside an adapter in another strategy's form. */
 async function restoreFactors(
   header: SafetensorsHeader,
   { native, description }: AdapterState,

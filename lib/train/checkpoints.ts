@@ -1,4 +1,4 @@
-/** The checkpoints that a run keeps in its folder. */
+/** The checkpoints in the folder of a run. */
 import { readdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { ConfigError } from '../core/errors.js'
@@ -18,18 +18,18 @@ export function checkpointPath(runDir: string, step: number): string {
 /** A checkpoint that cannot be used. */
 export interface Damaged {
   path: string
-  /** In words, as in `adapter_model.safetensors is damaged`. */
+  /** Description, as in `adapter_model.safetensors is damaged`. */
   damage: string
 }
 
 interface Found {
   path: string
   step: number
-  /** Undefined where the checkpoint does not say. */
+  /** Undefined if the checkpoint does not record its run. */
   run: string | undefined
 }
 
-/** All of them, those of most steps first. */
+/** All checkpoints, latest step first. */
 async function findCheckpoints(runDir: string): Promise<Found[]> {
   const names = await readdir(runDir).catch(() => [])
   const steps = names.flatMap((name) => {
@@ -45,8 +45,8 @@ async function findCheckpoints(runDir: string): Promise<Found[]> {
 }
 
 /**
- * Paths of the checkpoints of a folder: those of the run that the folder belongs to first, and of each run those
- * of most steps first. A checkpoint that does not say its run counts as one of the folder's.
+ * Paths of the checkpoints in a folder: first those of the folder's own run, then those of others, each latest
+ * step first. A checkpoint that does not record its run counts as the folder's own.
  */
 export async function listCheckpoints(runDir: string): Promise<string[]> {
   const found = await findCheckpoints(runDir)
@@ -56,8 +56,8 @@ export async function listCheckpoints(runDir: string): Promise<string[]> {
 }
 
 /**
- * Removes checkpoints of a folder until `limit` are left, the last of the list first.
- * @param kept paths of those that stay in any case
+ * Removes checkpoints of a folder, from the end of the list, until `limit` are left.
+ * @param kept paths of checkpoints to keep in any case
  */
 export async function pruneCheckpoints(
   runDir: string,
@@ -70,8 +70,8 @@ export async function pruneCheckpoints(
 }
 
 /**
- * The whole checkpoint of most steps of the run that a folder belongs to, and those of more steps that are damaged.
- * @throws {ConfigError} when there is none
+ * The latest undamaged checkpoint of the folder's run, and any later ones that are damaged.
+ * @throws {ConfigError} when there is no undamaged checkpoint
  */
 export async function latestCheckpoint(runDir: string): Promise<{ path: string; damaged: Damaged[] }> {
   const found = await findCheckpoints(runDir)
@@ -96,7 +96,7 @@ export async function latestCheckpoint(runDir: string): Promise<{ path: string; 
   })
 }
 
-/** The run of all checkpoints, in a folder that does not say whose it is. */
+/** The run that all checkpoints belong to, in a folder that does not record its run. */
 function onlyRun(runDir: string, found: readonly Found[]): string | undefined {
   const runs = new Set(found.flatMap(({ run }) => run ?? []))
   if (runs.size < 2) return [...runs][0]
@@ -106,24 +106,27 @@ function onlyRun(runDir: string, found: readonly Found[]): string | undefined {
   )
 }
 
-/** A checkpoint to go on from. */
+/** A checkpoint to resume from. */
 export interface Resumable extends Checkpoint {
   /** Later checkpoints that cannot be used. */
   damaged: Damaged[]
 }
 
-/** Start of a run. */
+/** How a run starts. */
 export interface Beginning {
-  /** A checkpoint, or true for the newest whole one of the run's folder; false is the start. */
+  /**
+   * Path of a checkpoint, or true for the newest undamaged one in the run's folder; false starts from the
+   * beginning.
+   */
   resume: string | boolean
-  /** True if the result of another run may be replaced. */
+  /** True if the run may replace the result of another run. */
   force: boolean
 }
 
 /**
- * The checkpoint that a run is to go on from, if any.
+ * The checkpoint to resume from, if any.
  * @param folders null for a run that saves nothing
- * @throws {ConfigError} when there is none, or the run would replace what another one has left
+ * @throws {ConfigError} when there is no such checkpoint, or the run would replace the output of another one
  */
 export async function checkpointOf(
   folders: RunFolders | null,

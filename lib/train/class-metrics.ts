@@ -1,20 +1,23 @@
-/** Metrics of a classifier, from how often each class was predicted for each. */
+/** Metrics of a classifier, computed from its confusion matrix. */
 
 export interface ClassMetrics {
   /**
-   * Share of rows whose class is predicted; of one class a row, micro F1 is the same. Of task `causal_lm`, the share of
-   * supervised tokens that are predicted, where `metricForBestModel` asks for it.
+   * Share of rows whose class is predicted correctly, which equals micro F1 with one class per row. For task
+   * `causal_lm`: share of supervised tokens predicted correctly, measured if it is the `metricForBestModel`.
    */
   accuracy?: number
-  /** Mean over all classes of the harmonic mean of precision and recall; 0 for a class that neither data nor prediction has. */
+  /**
+   * Mean over all classes of F1, the harmonic mean of precision and recall; 0 for a class that is in neither
+   * data nor predictions.
+   */
   macroF1?: number
   /** F1 of all classes counted together. */
   microF1?: number
-  /** Correlation of classes and predictions (Matthews); 0 where either is always the same. */
+  /** Matthews correlation of true and predicted classes; 0 if either is constant. */
   matthewsCorrelation?: number
 }
 
-/** Pairs of the true and the predicted class, counted. */
+/** Confusion matrix: counts of each pair of true and predicted class. */
 export class Confusion {
   readonly #classes: number
   readonly #counts: Float64Array
@@ -59,7 +62,7 @@ export class Confusion {
   }
 }
 
-/** The class of the largest score, of equals the first. */
+/** The class with the largest score, the first one on a tie. */
 export function largestOf(scores: Float32Array, row: number, classes: number): number {
   let best = 0
   for (let id = 1; id < classes; id++)

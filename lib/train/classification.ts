@@ -1,4 +1,4 @@
-/** Training and evaluation of classifiers: a class for each row, scored from its last token. */
+/** Training and evaluation of classifiers, which predict the class of a row from its last token. */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { MicroBatch } from '../data/pack.js'
@@ -13,7 +13,7 @@ import type { Objective, Pass } from './objective.js'
 
 /**
  * Weight of each class in the loss.
- * @throws {ConfigError} for weights of classes that there are not, or balance with a class that no row has
+ * @throws {ConfigError} for weights of unknown classes, or `balanced` when some class has no rows
  */
 export function weightsOfClasses(
   asked: ClassWeights | null,
@@ -41,7 +41,7 @@ export function weightsOfClasses(
   return counts.map((count) => rows.length / (labels.length * count))
 }
 
-/** Classes of the rows of a micro-batch, in order. */
+/** Classes of the rows in a micro-batch, in order. */
 function targetsOf({ labels, cuSeqlens }: MicroBatch): number[] {
   return Array.from(
     { length: cuSeqlens.length - 1 },
@@ -49,7 +49,7 @@ function targetsOf({ labels, cuSeqlens }: MicroBatch): number[] {
   )
 }
 
-/** Cross-entropy of the classes, each row counting as much as the weight of its class. */
+/** Cross-entropy over classes; each row has the weight of its class. */
 export class Classification implements Objective {
   readonly #classes: number
   readonly #weights: Float64Array
@@ -83,7 +83,10 @@ export class Classification implements Objective {
   }
 }
 
-/** Loss and metrics over rows with classes; an abort rejects with the signal's reason between two micro-batches. */
+/**
+ * Loss and metrics of a classifier over labeled rows; an abort rejects with the signal's reason between
+ * micro-batches.
+ */
 export async function evaluateClasses(
   session: NativeSession,
   plan: string,

@@ -1,17 +1,17 @@
-/** Classes of texts. */
+/** Classification of texts. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { largestOf } from './class-metrics.js'
 
-/** Class of a text. */
+/** Predicted class of a text. */
 export interface Classified {
   label: string
-  /** Probability of each class, by its name. */
+  /** Probability of each class, by class name. */
   probabilities: Readonly<Record<string, number>>
 }
 
-/** @throws {ConfigError} unless the model is a classifier, and one of the adapters has its head */
+/** @throws {ConfigError} unless the model is a classifier and one of the adapters has its head */
 export function checkHead(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
@@ -61,7 +61,7 @@ export async function classifyTexts(
   return found
 }
 
-/** Texts in one micro-batch, each asked for the class at its last token. */
+/** Packs texts into one micro-batch; the class is read at the last token of each. */
 function packed(rows: readonly Int32Array[]) {
   const cuSeqlens = new Int32Array(rows.length + 1)
   for (const [row, ids] of rows.entries()) cuSeqlens[row + 1] = (cuSeqlens[row] as number) + ids.length

@@ -1,4 +1,4 @@
-/** The JSON schema of config files, for editors; schemas/config.schema.json is this, written by scripts/schemas.mjs. */
+/** The JSON schema of config files, for editors. scripts/schemas.mjs writes it to schemas/config.schema.json. */
 import type * as z from 'zod'
 import { foreignKey } from '../core/foreign-keys.js'
 import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey } from '../core/schema.js'
@@ -23,7 +23,7 @@ function respell(schema: unknown): unknown {
   return Object.fromEntries(entries)
 }
 
-/** A default, which is a value and no schema, with the keys that files use. */
+/** A default value with its keys as in files; defaults are not schemas. */
 export function asInFiles(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [snakeKey(key), inner]))
@@ -34,9 +34,9 @@ function spellKeys(properties: JsonSchema): JsonSchema {
 }
 
 /**
- * The key of a config that a word stands for: its own name, or the one of another program.
- * @param value the value that goes with it there
- * @returns its path, the value that is meant where it has another word here, and how the two differ
+ * The config key that a word refers to: a key of its own name, or the equivalent of another program's option.
+ * @param value the value given for the other program's option
+ * @returns the path of the key, the equivalent value if it has another name here, and how the two differ
  */
 export function configKey(
   word: string,
@@ -52,7 +52,7 @@ export function configKey(
   return { path, value: given ?? valueHere(path, value), note }
 }
 
-/** True if the config has a key, somewhere under its first step. */
+/** True if the config has a key with this path. */
 function findKey(path: readonly string[]): boolean {
   let objects = [configSchema as z.ZodObject]
   for (const step of path) {

@@ -1,6 +1,6 @@
 /**
- * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading one fills in
- * defaults, takes paths relative to the file, and lets the strategy set what it stands for.
+ * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading a config
+ * fills in defaults, resolves paths relative to the file, and applies the settings that the strategy implies.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
@@ -49,7 +49,7 @@ import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20
 
-/** A whole run, resolved: every default filled in, every path absolute. */
+/** A fully resolved run: every default filled in, every path absolute. */
 export interface RunConfig
   extends Omit<RunOptions, 'optimizer'>,
     Pick<TrainOptions, 'optimizer'>,
@@ -57,9 +57,9 @@ export interface RunConfig
   readonly model: string
   /** Branch, tag, or commit of a model on the hub. */
   readonly revision: string | null
-  /** Absent: as the model's files are, if they are quantized, else what the strategy stands for. */
+  /** Default: as in the model's files, if they are quantized, else what the strategy implies. */
   readonly quantization?: Quantization
-  /** Absent: none, or as the file is where `quantization` is keep. */
+  /** Default: none; as in the file if `quantization` is keep. */
   readonly embeddingQuantization?: Quantization
   readonly precision: PrecisionOption
   readonly strategy: StrategyConfig
@@ -70,13 +70,13 @@ export interface RunConfig
   readonly device: DeviceOption
   readonly threads: number | 'auto'
   readonly outputDir: string
-  /** Classes of a classifier, in the order of their ids; null: those of the training data. */
+  /** Classes of a classifier, in the order of their ids; null takes the classes of the training data. */
   readonly labels: readonly string[] | null
   /** True if the run writes its page, report.html. */
   readonly report: boolean
-  /** A program that reads the run's events, beside metrics.jsonl. */
+  /** A program that the run's events are also written for, in addition to metrics.jsonl. */
   readonly reportTo: ReportTo
-  /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
+  /** Rows that the base and the adapter answer at the end of `lowrank train`. */
   readonly sampleRows: number
 }
 
@@ -156,9 +156,9 @@ const controlSchema = z.strictObject({
   onNote: callback<NonNullable<ConfigControl['onNote']>>().optional(),
 })
 
-/** Callbacks and signal of reading a config. */
+/** Callbacks for reading a config. */
 export interface ConfigControl {
-  /** Called with a sentence on what an override made of the config beyond its own key. */
+  /** Called with a sentence about each other key that an override has changed. */
   onNote?: (note: string) => void
 }
 
@@ -178,7 +178,7 @@ export async function loadConfig(
     throw badArgument(overrides, 'loadConfig()', 'overrides', "a list of texts such as 'strategy.r=8'")
   const { onNote } = checkedOptions(controlSchema, control, 'loadConfig()')
   if (!existsSync(path)) throw missingConfig(path)
-  // Programs that have no config file do without its reader.
+  // Imported on demand, so that programs without a config file do not load the YAML parser.
   const { parse } = await import('yaml')
   const raw = parseYaml(parse, await readText(path, SIZE_LIMIT), path)
   for (const note of applyOverrides(parse, raw, overrides)) onNote?.(note)
@@ -186,8 +186,8 @@ export async function loadConfig(
 }
 
 /**
- * Checks a config that was read from a file, or built by a program.
- * @param folder what relative paths are relative to
+ * Checks a config read from a file or built by a program.
+ * @param folder base of relative paths
  * @throws {ConfigError} that lists every mistake
  */
 export function resolveConfig(raw: unknown, source: OptionSource, folder: string): RunConfig {
@@ -206,7 +206,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     evalFraction: given.evalFraction,
   }
   const { strategy, quantization, embeddingQuantization, ...rest } = given
-  /** Runs a check of several keys, where all of them are as they should be. */
+  /** Runs a check of several keys if all of them are valid. */
   const check = <Keys extends object, Out>(keys: Keys, work: (keys: Whole<Keys>) => Out): Out | undefined => {
     if (Object.values(keys).includes(undefined)) return undefined
     try {
@@ -277,7 +277,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
 type Whole<T> = { [Key in keyof T]-?: Exclude<T[Key], undefined> }
 type AskedQuantization = [keyof TrainingDefaults, z.infer<typeof quantizationSchema> | undefined]
 
-/** The quantization that a key of the config asks for, which must be what the strategy stands for. */
+/** The quantization that a config key asks for, which must match the strategy's. */
 function askedQuantization(
   key: keyof TrainingDefaults,
   strategy: StrategyConfig,
@@ -318,14 +318,14 @@ export function loadQuantization({
   }
 }
 
-/** An existing path beside the config takes precedence over a name on the hub. */
+/** An existing path beside the config takes precedence over a hub name. */
 function modelPath(model: string, folder: string): string {
   const local = resolve(folder, model)
   const name = parseHubName(model) !== undefined || /^\w[\w-]*$/.test(model)
   return existsSync(local) || !name ? local : model
 }
 
-/** The name is often only misspelled, or has the other ending. */
+/** Suggests a similar file name, since the name is often just misspelled or has a different extension. */
 function missingConfig(path: string): FileFormatError {
   const folder = dirname(path)
   const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false

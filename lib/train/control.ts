@@ -1,6 +1,6 @@
 /**
- * Control of a run from outside of its loop: pause, resume, stop, and questions to the present adapter. Steps and
- * questions take turns, so a question is answered between two steps and moves nothing of the run.
+ * Control of a run from outside its loop: pause, resume, stop, and questions to the current adapter. Steps and
+ * questions take turns, so a question is answered between two steps and does not change the run's results.
  */
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { callback, checkedOptions } from '../core/arguments.js'
@@ -20,11 +20,11 @@ import type { PromptOptions } from './prompting.js'
 
 /** Options of `TrainingRun.ask`. */
 export interface AskOptions extends Partial<GenerateOptions>, GenerateControl, PromptOptions {
-  /** Called with each piece of the answer. */
+  /** Called with each piece of the answer as it is generated. */
   onText?: (text: string) => void
 }
 
-/** An answer of the adapter as it is after a step. */
+/** An answer of the adapter in its state after some step. */
 export interface RunAnswer extends Generation {
   /** Optimizer steps made before the answer. */
   step: number
@@ -32,7 +32,7 @@ export interface RunAnswer extends Generation {
 
 const askSchema = textSchema.extend({ onText: callback<(text: string) => void>().optional() })
 
-/** Position of the run, once it has begun, and of what answers. */
+/** What answers questions: the model, the adapter, and the position of the run. */
 export interface Asked {
   base: BaseModel
   adapter: AdapterState
@@ -48,10 +48,10 @@ export class RunControl {
   #resumed: (() => void) | undefined
   #asked: Asked | undefined
   readonly #over = new AbortController()
-  /** Aborts with the signal of the run, and at `stop`. */
+  /** Aborts when the caller's signal does, and on `stop`. */
   readonly signal: AbortSignal
 
-  /** @param signal of the caller */
+  /** @param signal the caller's abort signal */
   constructor(signal: AbortSignal | undefined) {
     this.signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal
   }
@@ -69,22 +69,22 @@ export class RunControl {
     if (!this.#stop.signal.aborted) this.#stop.abort(new StoppedRun())
   }
 
-  /** True from `pause` to `resume`, also while the step that was running is finished. */
+  /** True from `pause` to `resume`, also while the current step finishes. */
   get paused(): boolean {
     return this.#pausing
   }
 
-  /** True if `reason`, which ended the run, is the one of `stop`. */
+  /** True if `reason`, which ended the run, came from `stop`. */
   isStop(reason: unknown): boolean {
     return reason instanceof StoppedRun && this.#stop.signal.aborted
   }
 
-  /** The steps begin: from now on questions are answered. */
+  /** Called when the steps begin; questions are answered from now on. */
   begin(asked: Asked): void {
     this.#asked = asked
   }
 
-  /** The run is over, and so are questions that wait. */
+  /** Ends the run; pending questions reject. */
   end(): void {
     this.#pausing = false
     this.#over.abort(
@@ -97,7 +97,7 @@ export class RunControl {
     return this.#turns.run(work)
   }
 
-  /** Waits while the run is paused, and tells so. A stop or an abort ends the wait. */
+  /** Waits while the run is paused, yielding events. A stop or an abort ends the wait. */
   async *waits(step: number): AsyncGenerator<PausedEvent | ResumedEvent, void, void> {
     while (this.#pausing && !this.signal.aborted) {
       yield { event: 'paused', step }
@@ -151,7 +151,7 @@ export class RunControl {
   }
 }
 
-/** Reason of the end of a run that `stop` ended; nobody sees it but the run. */
+/** Abort reason when `stop` ends the run. It does not leave the run. */
 class StoppedRun extends Error {
   override message = 'the run was stopped; ask with model.generate(), or resume the run first.'
 }

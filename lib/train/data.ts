@@ -1,4 +1,4 @@
-/** The data of runs and evaluations: tokenized in a worker, in micro-batches. */
+/** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
@@ -30,12 +30,12 @@ import { promptingOf } from './prompting.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows, unseenRows } from './samples.js'
 
-/** Input of the row reader. */
+/** Input for the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
   return rows === undefined ? path : { rows, name: [path].flat().join() }
 }
 
-/** Rows of a dataset, by their indices. */
+/** Rows of a dataset, by index. */
 export interface Examples {
   data: EncodedDataset
   rows: Uint32Array
@@ -44,20 +44,20 @@ export interface Examples {
 /** The data of a run, tokenized. */
 export interface RunData {
   train: BatchSource | BatchStream
-  /** The rows themselves that are trained on; null for what is streamed. */
+  /** The rows trained on; null for streamed data. */
   examples: Examples | null
   evaluation: BatchSource | null
-  /** The held-out rows themselves. */
+  /** The held-out rows. */
   evaluationExamples: Examples | null
   /** Content hash of the held-out data. */
   evaluationFingerprint: string | null
-  /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
+  /** Content hash of the training data; for a stream, of how it is shuffled, since its cursors carry content hashes. */
   fingerprint: string
   /** Prompt format of the rows read so far; null before the first. */
   format: () => PromptFormat | null
-  /** Rows to be asked when the run is over, of those that are read so far. */
+  /** Rows to ask when the run is over, among the rows read so far. */
   asked: () => AskedRows
-  /** Rows whose answers are held out, of those that are read so far. */
+  /** Held-out rows that can be asked, among the rows read so far. */
   unseen: () => readonly AskedRow[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
@@ -65,12 +65,12 @@ export interface RunData {
   stats: { train: DatasetStats | null; evaluation: DatasetStats | null }
 }
 
-/** Callbacks and signal of reading. */
+/** Callbacks and signal for reading data. */
 export interface DataControl {
   now?: number
   signal?: AbortSignal
   onProgress?: (progress: EncodeProgress) => void
-  /** Rows that are kept as text, to be asked when the run is over. Default 0. */
+  /** Rows to keep as text, to be asked when the run is over. Default 0. */
   sampleRows?: number
 }
 
@@ -80,7 +80,7 @@ type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'pa
 
 type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
 
-/** Prompt format of rows: as configured by a run, or as recorded with an adapter. */
+/** Prompt format of rows: from the options of a run, or as recorded with an adapter. */
 type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate' | 'trainingTemplate'>> & {
   prompting?: RowPrompting
 }
@@ -137,7 +137,7 @@ export async function prepareData(
   const share = { fraction: evalFraction, seed: options.seed }
   const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
   const held = evalFraction > 0 ? splitRows(train, { ...share, ...grouped }) : null
-  // The numbers told go on from those of the training data.
+  // Progress of the held-out data continues the counts of the training data.
   const onProgress = ({ rows, tokens }: EncodeProgress) =>
     control.onProgress?.({ rows: train.stats.rows + rows, tokens: train.stats.tokens + tokens })
   const separate =
@@ -156,8 +156,8 @@ export async function prepareData(
 }
 
 /**
- * Reads and tokenizes a sample of a run's training data, which leaves out what is held out: as data to train on, and in
- * order. An abort rejects with the signal's reason.
+ * Reads and tokenizes a sample of a run's training data, without held-out rows. The sample is returned both as
+ * training data and in order. An abort rejects with the signal's reason.
  */
 export async function prepareSample(
   base: BaseModel,
@@ -175,7 +175,7 @@ export async function prepareSample(
   return sampleOf({ data, rows: train }, options, fraction, now)
 }
 
-/** A sample of rows that are there: as data to train on, and in order. */
+/** A sample of tokenized rows, both as training data and in order. */
 export async function sampleOf(
   { data, rows: all }: Examples,
   options: Shape,
@@ -186,7 +186,7 @@ export async function sampleOf(
   return { ...(await dataOf({ data, rows }, options, now)), sample: inOrder(data, options, rows) }
 }
 
-/** The data of a run that trains on rows which are there, and evaluates nothing. */
+/** Run data that trains on tokenized rows, without evaluation. */
 export async function dataOf({ data, rows }: Examples, options: Shape, now: number): Promise<RunData> {
   return {
     train: new Batches(data, { ...options, rows }),
@@ -201,12 +201,12 @@ export async function dataOf({ data, rows }: Examples, options: Shape, now: numb
   }
 }
 
-/** Rows in order, one a batch. */
+/** Rows in order, one per batch. */
 export function rowByRow({ data, rows }: Examples, maxSeqLength: number): BatchSource {
   return inOrder(data, { maxSeqLength, packing: false, perDeviceTrainBatchSize: 1 }, rows)
 }
 
-/** Reads and tokenizes the data of an evaluation on its own: all rows, or the share that a run held out. */
+/** Reads and tokenizes evaluation data: all rows, or the share that a run held out. */
 export async function prepareEvaluation(
   base: BaseModel,
   config: DatasetConfig,
@@ -297,7 +297,7 @@ export function encodeOptions(
   }
 }
 
-/** Tokens that are handed over at once, at most; a few times as many are read ahead of what is packed. */
+/** Most tokens passed on at once; the reader stays a few times as many ahead of packing. */
 const STREAM_CHUNK_TOKENS = 1 << 14
 
 function streamOf(
@@ -319,7 +319,7 @@ function streamOf(
     const control = {
       signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
       onFormat,
-      // The stats have them for data that is read as a whole.
+      // For data read as a whole, the stats contain the remarks.
       onRemarks: (remarks: readonly string[]) => {
         for (const remark of remarks) base.warn(`${remark}.`)
       },
@@ -353,8 +353,8 @@ function streamOf(
 }
 
 /**
- * Run data as windows, and how many optimizer steps it makes.
- * @param ranks that the run began with
+ * The windows of a run's data, and the number of optimizer steps they make.
+ * @param ranks number of ranks that the run started with
  */
 export function windowsOf(
   train: RunData['train'],

@@ -1,4 +1,4 @@
-/** Data as users name it: what `dataset()` takes and returns, and what is read for a run. */
+/** Data as users specify it: what `dataset()` takes and returns, and what a run reads. */
 import * as z from 'zod'
 import { abortSignal, callback, checkedOptions, path } from '../core/arguments.js'
 import {
@@ -30,17 +30,17 @@ import { hasPairs, TASKS, type Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
-/** Data, and how it is to be understood. */
+/** A dataset, and how to read it. */
 export interface DatasetConfig {
   /** Files, folders, patterns such as `data/*.jsonl`, or `-` for standard input; a name where `rows` are given. */
   readonly path: string | readonly string[]
-  /** Rows that a program gives. */
+  /** Rows provided by a program. */
   readonly rows?: RowSource
-  /** `auto` goes by the keys of the first row. */
+  /** `auto` detects the format from the keys of the first row. */
   readonly format: DatasetFormat | 'auto'
-  /** `auto` goes by the names of files, and by their first bytes where names say nothing. */
+  /** `auto` detects the type from file names, or from the first bytes if a name is unclear. */
   readonly fileType: FileType | 'auto'
-  /** Names in the data of the columns that a format expects. */
+  /** Names in the data for the columns that a format expects. */
   readonly columns: Columns
   /** CSV and TSV: the first line contains the column names. */
   readonly header: boolean
@@ -50,9 +50,9 @@ export interface DatasetConfig {
   readonly unended: Unended
   /** Treatment of special tokens in the text of data: special, plain text, or an error. */
   readonly specialTokensInContent: SpecialTokensInContent
-  /** True if rows are read during the run, rather than before its first step. */
+  /** True if rows are read during the run rather than before its first step. */
   readonly streaming: boolean
-  /** Rows among which streaming draws the next one; 1 keeps the order of the data. */
+  /** Size of the shuffle buffer for streaming, in rows; 1 keeps the order of the data. */
   readonly shuffleBufferSize: number
 }
 
@@ -121,9 +121,9 @@ const datasetShape = {
 
 export const datasetObject = z.strictObject(datasetShape)
 
-/** Everything of `DatasetConfig` that has a default. */
+/** All optional fields of `DatasetConfig`. */
 export type DatasetOptions = Partial<Omit<DatasetConfig, 'path' | 'rows'>> & {
-  /** Name of a program's rows in messages. Default dataset(). */
+  /** Name of a program's rows in messages. Default `dataset()`. */
   name?: string
 }
 
@@ -137,9 +137,9 @@ const givenSchema = datasetObject.extend({
 })
 
 /**
- * Names data for a run or an evaluation, which reads it when it starts.
- * @param source files, folders, patterns or `-`; or rows as objects: an array, any other iterable, sync or async, or a
- * function that returns one anew for every pass
+ * Specifies data for a run or an evaluation, which reads it when it starts.
+ * @param source files, folders, patterns or `-`; or rows as objects: an array, another sync or async iterable,
+ * or a function that returns a new iterable for every pass
  * @example dataset('train.csv', { columns: { prompt: 'question', completion: 'answer' } })
  * @example dataset([{ prompt: 'Hello', completion: ' there' }])
  */
@@ -149,16 +149,16 @@ export function dataset(
 ): DatasetConfig {
   const { name, ...how } = checkedOptions(optionsSchema, options, 'dataset()')
   const { path, rows } = readSource(source, { name: 'dataset()', spelling: 'camel' }, 'source', SOURCE)
-  // A program's own rows are not frozen.
+  // A program's own rows must not be frozen.
   const data = Object.freeze({ ...deepFreeze({ path: path ?? name, ...how }), ...(rows ? { rows } : {}) })
   made.add(data)
   return data
 }
 
-/** Results of `dataset()`, which are already checked. */
+/** Results of `dataset()`, which need no second check. */
 const made = new WeakSet<object>()
 
-/** Paths or rows; strings are no rows, so a list of them is meant as paths. */
+/** Paths or rows. Strings are not rows, so a list of strings is a list of paths. */
 function readSource(
   given: unknown,
   source: OptionSource,
@@ -176,7 +176,7 @@ function readSource(
 export type DatasetArgument = DatasetConfig | string | readonly string[] | RowSource
 
 /**
- * @param name of the function that was given the data, as in `train()`
+ * @param name the public function that received the data, such as `train()`
  * @throws {ConfigError} that names the argument
  */
 export function datasetOf(data: unknown, name: string, argument = 'data'): DatasetConfig {
@@ -194,22 +194,22 @@ export interface DataSources {
   evalDataset: DatasetConfig | null
   /** Share of `dataset` held out when there is no `evalDataset`. */
   evalFraction: number
-  /** Column of `dataset` that tells whose each row is. */
+  /** Column of `dataset` that identifies the group (client) of each row. */
   groupBy?: string
-  /** Hold out all rows of some groups, rather than some rows of all. */
+  /** Hold out whole groups rather than individual rows. */
   holdOutGroups?: boolean
 }
 
-/** Options of functions that train, beside those of the training itself: the same for a run and its probe. */
+/** Data options shared by runs and probes. */
 export const dataShape = {
-  /** Read by `datasetOf`. */
+  /** Parsed by `datasetOf`. */
   evalDataset: z.unknown().optional(),
   evalFraction: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)').default(0),
   signal: abortSignal().optional(),
   onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
 }
 
-/** The format of rows that a task has; the next token is learned from any. */
+/** The row format that each task requires; null allows any format. */
 export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
   causal_lm: null,
   classification: 'classification',
@@ -218,7 +218,7 @@ export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
 }
 
 /**
- * @throws {ConfigError} when data and task do not go together, or a strategy cannot be trained for the task
+ * @throws {ConfigError} when data and task are incompatible, or a strategy does not support the task
  */
 export function checkTaskData(
   run: Pick<DataSources, 'dataset' | 'evalDataset'> & { task: Task; strategy: StrategyConfig },
@@ -258,8 +258,8 @@ export function checkTaskData(
 }
 
 /**
- * @param source what the options belong to, for messages
- * @throws ConfigError when data that is streamed is asked for what takes its length
+ * @param source owner of the options, for messages
+ * @throws {ConfigError} when an option needs the length of streamed data
  */
 export function checkStreaming(
   { dataset, evalDataset, evalFraction }: DataSources,

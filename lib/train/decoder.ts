@@ -1,6 +1,6 @@
 /**
- * A key/value cache over a model and some adapters. A prompt goes in from where it first differs from what the cache
- * holds, in chunks; then tokens are drawn one by one, each becoming part of the cache.
+ * A key/value cache for a model with adapters. A prompt is processed in chunks, starting where it first differs
+ * from the cache; then tokens are sampled one at a time and appended to the cache.
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
 import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
@@ -10,14 +10,14 @@ import { decoderPlan } from '../planning/plans.js'
 
 /** Progress of processing a prompt. */
 export interface PromptProgress {
-  /** Tokens in the cache, those that were there before included. */
+  /** Tokens in the cache, including tokens reused from earlier prompts. */
   tokens: number
   totalTokens: number
 }
 
 export interface DecodeControl {
   signal?: AbortSignal | undefined
-  /** Called before the prompt goes in and after every chunk of it. */
+  /** Called before the prompt is processed and after each chunk. */
   onPromptProgress?: ((progress: PromptProgress) => void) | undefined
 }
 
@@ -26,13 +26,13 @@ export class Decoder {
   readonly #session: NativeSession
   readonly #name: string
   readonly #plan: PlanOptions
-  /** True if the session was opened for it, and is closed with it. */
+  /** True if the decoder opened the session and must close it. */
   readonly #owns: boolean
-  /** Contents of the cache, in order. */
+  /** Tokens in the cache, in order. */
   #cached: number[] = []
-  /** True if the cache holds keys of a text that may become long, whose frequencies can be others. */
+  /** True if the cached keys use the RoPE frequencies of long texts, which can differ from those of short ones. */
   #long = false
-  /** Tokens of the last prompt that were in the cache already. */
+  /** Tokens of the last prompt that were already in the cache. */
   reused = 0
 
   private constructor(
@@ -47,7 +47,7 @@ export class Decoder {
     this.#owns = owns
   }
 
-  /** @param capacity tokens of the cache: of prompts with their answers */
+  /** @param capacity cache size in tokens: prompts plus answers */
   static async open(
     base: BaseModel,
     adapters: readonly ActiveAdapter[],
@@ -60,22 +60,23 @@ export class Decoder {
   }
 
   /**
-   * On a session that is open, and stays so.
-   * @param name of one of its plans, as `decoderPlan` makes it
+   * A decoder on an open session, which it does not close.
+   * @param name name of one of the session's plans, made by `decoderPlan`
    */
   static on(base: BaseModel, session: NativeSession, name: string, plan: PlanOptions): Decoder {
     return new Decoder(base, session, { name, plan, owns: false })
   }
 
-  /** Tokens of the cache. */
+  /** Cache size in tokens. */
   get capacity(): number {
     return this.#plan.kvCapacity ?? 0
   }
 
   /**
-   * Tokens that go on from a prompt, without end: the caller stops asking. The prompt and what is drawn must fit.
-   * @param limit most tokens that the caller asks for
-   * @param sampling without `position`, which counts the tokens drawn
+   * Yields tokens after a prompt, without end; the caller stops iterating. Prompt and answer must fit in the
+   * cache.
+   * @param limit the most tokens that the caller will request
+   * @param sampling without `position`, which counts the sampled tokens
    */
   async *tokens(
     prompt: Int32Array,
@@ -83,7 +84,7 @@ export class Decoder {
     sampling: Omit<Sampling, 'position'>,
     { signal, onPromptProgress }: DecodeControl = {},
   ): AsyncGenerator<number, void, void> {
-    // The last token that is drawn is not gone on from.
+    // The last sampled token is never fed back.
     const reach = prompt.length + limit - 1
     this.#expect(reach)
     let past = this.#shared(prompt)
@@ -116,14 +117,17 @@ export class Decoder {
     if (this.#owns) await closeSession(this.#session, { [this.#name]: this.#plan })
   }
 
-  /** Empties the cache where a text of this length has other frequencies than the keys in it. */
+  /** Clears the cache if a text of this length needs other RoPE frequencies than the cached keys have. */
   #expect(reach: number): void {
     const long = this.#base.graph.ropes.some((rope) => rope.long !== undefined && reach > rope.long.above)
     if (long !== this.#long) this.#cached.length = 0
     this.#long = long
   }
 
-  /** Tokens at the start of a prompt that need not go in again; at least its last one does, to be gone on from. */
+  /**
+   * Length of the prompt prefix that is already cached. The last token is always processed again, to predict
+   * the next one.
+   */
   #shared(prompt: Int32Array): number {
     const most = Math.min(this.#cached.length, prompt.length - 1)
     let count = 0

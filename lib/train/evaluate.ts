@@ -5,40 +5,43 @@ import type { BatchSource } from './batches.js'
 import type { ClassMetrics } from './class-metrics.js'
 import { Ranks } from './ranks.js'
 
-/** Means over pairs of answers. */
+/** Means over preference pairs. */
 export interface PreferenceMetrics {
-  /** Reward of the chosen answer: `beta` times how much likelier it is than by the reference; with ORPO, than nothing. */
+  /**
+   * Reward of the chosen answer: `beta` times its log-probability minus the reference's; with ORPO, `beta` times its
+   * mean log-probability per token.
+   */
   rewardsChosen?: number
   rewardsRejected?: number
-  /** Their difference. */
+  /** Chosen minus rejected reward. */
   rewardsMargins?: number
-  /** Share of pairs whose chosen answer has the larger reward. */
+  /** Share of pairs in which the chosen answer has the larger reward. */
   rewardsAccuracies?: number
   /** Log-probability of the chosen answer, nats. */
   logpsChosen?: number
   logpsRejected?: number
-  /** ORPO: mean over the tokens of chosen answers, nats. */
+  /** ORPO: mean negative log-likelihood over the tokens of chosen answers, nats. */
   nllLoss?: number
-  /** ORPO: logarithm of the odds ratio. */
+  /** ORPO: log odds ratio. */
   logOddsChosen?: number
-  /** ORPO: logarithm of the logistic function of it. */
+  /** ORPO: log-sigmoid of the log odds ratio. */
   logOddsRatio?: number
 }
 
-/** Result of an evaluation; of pairs of answers, and of classes, with their metrics. */
+/** Result of an evaluation; for preference pairs and classes, with their metrics. */
 export interface Evaluation extends PreferenceMetrics, ClassMetrics {
-  /** Mean over supervised tokens, nats; of classes over rows, of pairs of answers the loss of the task. */
+  /** Mean over supervised tokens, nats; for classification over rows; for preference pairs the loss of the task. */
   loss: number
   /** exp(loss). */
   perplexity: number
-  /** All tokens that were processed. */
+  /** All tokens processed. */
   tokens: number
   supervisedTokens: number
-  /** Share of rows answered word for word, where `metricForBestModel` asks for it. */
+  /** Share of rows answered word for word, if it is the `metricForBestModel`. */
   exactMatch?: number
-  /** Mean over rows of the F1 of words of the generated answer, where `metricForBestModel` asks for it. */
+  /** Mean word F1 of the generated answers over rows, if it is the `metricForBestModel`. */
   f1?: number
-  /** Mean over rows of a metric of the program's own, by its name. */
+  /** Mean over rows of each custom metric, by name. */
   scores?: Readonly<Record<string, number>>
 }
 
@@ -46,7 +49,7 @@ export interface Evaluation extends PreferenceMetrics, ClassMetrics {
 export interface EvaluateControl {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluateProgress) => void) | undefined
-  /** Processes that share the batches; default: this one alone. */
+  /** Processes that share the batches. Default: this process alone. */
   ranks?: Ranks | undefined
 }
 
@@ -56,13 +59,13 @@ export interface EvaluateProgress {
   totalBatches: number
 }
 
-/** Batches that a rank measures before it hears whether another one was asked to stop. */
+/** Batches that a rank evaluates before it checks whether another rank was asked to stop. */
 const MEASURED_ALONE = 8
 
 /**
- * Measures so many batches, which are dealt out to the ranks. An abort rejects with the signal's reason between two of
- * them; on ranks, where they meet.
- * @returns what `measure` gives for each, in their order, on all ranks
+ * Measures `count` batches, distributed over the ranks. An abort rejects with the signal's reason between two
+ * batches; with several ranks, where they synchronize.
+ * @returns the result of `measure` for each batch, in order, on all ranks
  */
 export async function measured<Found>(
   count: number,
@@ -89,7 +92,8 @@ export async function measured<Found>(
 }
 
 /**
- * Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them.
+ * Evaluates every micro-batch of the source's first epoch; an abort rejects with the signal's reason between
+ * micro-batches.
  */
 export async function evaluateBatches(
   session: NativeSession,
@@ -104,7 +108,7 @@ export async function evaluateBatches(
   let lossSum = 0
   let supervisedTokens = 0
   let tokens = 0
-  // In the order of batches, so that the sums do not depend on the ranks.
+  // Sum in batch order, so that the result does not depend on the number of ranks.
   for (const batch of found) {
     lossSum += batch.lossSum
     supervisedTokens += batch.count

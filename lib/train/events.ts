@@ -1,4 +1,4 @@
-/** Events of a training run. Lines of JSON have the same fields in snake_case. */
+/** Events of a training run. JSON lines have the same fields in snake_case. */
 
 import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
@@ -6,7 +6,7 @@ import type { BestReport } from './best.js'
 import type { Evaluation, PreferenceMetrics } from './evaluate.js'
 import type { StepAnswer } from './samples.js'
 
-/** Inputs of the run, before anything else. */
+/** The inputs of the run; the first event. */
 export interface StartEvent {
   event: 'start'
   /** Version of lowrank. */
@@ -16,31 +16,31 @@ export interface StartEvent {
     /** Content hash of its files. */
     fingerprint: string
   }
-  /** The strategy with all its options, by their keys in config files. */
+  /** The strategy with all its options, keyed as in config files. */
   strategy: Readonly<Record<string, unknown>>
-  /** Numbers that train. */
+  /** Number of trainable parameters. */
   trainableParameters: number
   data: RunDataFacts
   /** The held-out data; null if there is none. */
   evaluation: RunDataFacts | null
   device: Device
-  /** Instruction set that kernels use. */
+  /** Instruction set used by the kernels. */
   level: string
   threads: number
   totalSteps: number
-  /** Options that differ from their defaults, by their keys in config files. */
+  /** Options that differ from their defaults, keyed as in config files. */
   config: Readonly<Record<string, unknown>>
-  /** Command that repeats the run, as far as it is known. */
+  /** Command that repeats the run; null if unknown. */
   command: string | null
-  /** Optimizer steps that were made when it was resumed; null for a run from the start. */
+  /** Optimizer steps already made when the run was resumed; null for a run from the start. */
   resumedFrom: number | null
 }
 
 /** Data of a run. */
 export interface RunDataFacts {
-  /** Its path, or the name of rows that a program gives; null for a share of the training data. */
+  /** Path of the data, or name of a program's rows; null for a share of the training data. */
   name: string | null
-  /** Rows that are used; null for streamed data. */
+  /** Number of rows used; null for streamed data. */
   rows: number | null
   /** Content hash. */
   hash: string
@@ -49,30 +49,30 @@ export interface RunDataFacts {
 /** The planned memory, before the first step. */
 export interface PlanEvent {
   event: 'plan'
-  /** Most bytes that the run will hold at once. */
+  /** Most bytes that the run holds at once. */
   peakBytes: number
-  /** On a GPU, bytes of pinned memory of the host beside them. */
+  /** On a GPU: bytes of pinned host memory, in addition. */
   pinnedBytes?: number
-  /** Categories; the rows add up to `peakBytes`. */
+  /** Bytes by category; the rows add up to `peakBytes`. */
   rows: readonly PlanRow[]
   /** Only in private training. */
   privacy?: PrivacyReport
 }
 
-/** One optimizer step, after it was made; of a task over pairs, with their metrics. */
+/** One completed optimizer step; for preference tasks, with their metrics. */
 export interface TrainStep extends PreferenceMetrics {
   event: 'step'
   /** Optimizer steps so far, from 1. */
   step: number
   totalSteps: number
-  /** Passes over the data so far, fractional; of a stream, those that are complete. */
+  /** Fractional passes over the data so far; for a stream, completed passes. */
   epoch: number
   /**
-   * Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. Of a task over pairs
-   * of answers, the loss of the task.
+   * Mean over the step's supervised tokens before the update, nats; NaN for a round that sampled no clients.
+   * For preference pairs, the loss of the task.
    */
   loss: number
-  /** L2 norm of the gradient before clipping; of private training, of the mean with its noise. */
+  /** L2 norm of the gradient before clipping; in private training, of the noisy mean. */
   gradNorm: number
   learningRate: number
   /** Tokens of this step. */
@@ -80,7 +80,7 @@ export interface TrainStep extends PreferenceMetrics {
   /** Tokens with a label. */
   supervisedTokens: number
   tokensPerSecond: number
-  /** Estimated time to the end of training, without evaluations. */
+  /** Estimated time until training ends, without evaluations. */
   secondsLeft: number
   /** Only after a round of private training. */
   privacy?: RoundPrivacy
@@ -89,14 +89,14 @@ export interface TrainStep extends PreferenceMetrics {
 /** The held-out data was evaluated. */
 export interface EvalEvent extends Evaluation {
   event: 'eval'
-  /** Optimizer steps made before it; 0 is before the first. */
+  /** Optimizer steps made before the evaluation; 0 is before the first step. */
   step: number
 }
 
-/** Held-out rows as the adapter answers them, after an evaluation, where `evalGenerate` asks for it. */
+/** The adapter's answers to held-out rows after an evaluation, if `evalGenerate` is set. */
 export interface AnswersEvent {
   event: 'answers'
-  /** Optimizer steps made before them; 0 is before the first. */
+  /** Optimizer steps made before the answers; 0 is before the first step. */
   step: number
   rows: readonly StepAnswer[]
 }
@@ -105,11 +105,11 @@ export interface AnswersEvent {
 export interface CheckpointEvent {
   event: 'checkpoint'
   step: number
-  /** Its folder. */
+  /** Path of its folder. */
   path: string
 }
 
-/** Memory held between two steps: before the first, and up to a hundred times in the course of a run. */
+/** Memory held between two steps: before the first step, and at most a hundred times during a run. */
 export interface MemoryEvent {
   event: 'memory'
   /** Optimizer steps so far. */
@@ -120,11 +120,11 @@ export interface MemoryEvent {
   residentBytes: number
 }
 
-/** Ranks that an allocating strategy has left, when they have changed; up to fifty times in the course of a run. */
+/** Current ranks under a strategy that allocates them, when they have changed; at most fifty times during a run. */
 export interface RanksEvent {
   event: 'ranks'
   step: number
-  /** By the path of the linear. */
+  /** Keyed by the path of the linear layer. */
   ranks: Readonly<Record<string, number>>
 }
 
@@ -135,7 +135,7 @@ export interface PausedEvent {
   step: number
 }
 
-/** A run that was paused goes on. */
+/** A paused run continues. */
 export interface ResumedEvent {
   event: 'resumed'
   step: number
@@ -145,30 +145,30 @@ export interface ResumedEvent {
 export interface StoppedEvent {
   event: 'stopped'
   step: number
-  /** The checkpoint to resume from; null if there is none. */
+  /** The checkpoint to resume from; null if none was saved. */
   path: string | null
 }
 
-/** The run came to its end. */
+/** The run is complete. */
 export interface DoneEvent {
   event: 'done'
   /** Location of the result; null if the run saves nothing. */
   outputDir: string | null
-  /** Mean of the steps' losses by their supervised tokens, nats. */
+  /** Mean loss of the steps, weighted by their supervised tokens, nats. */
   trainLoss: number
   steps: number
-  /** The metric did not improve for `earlyStoppingPatience` evaluations. */
+  /** True if the metric did not improve for `earlyStoppingPatience` evaluations. */
   stoppedEarly?: true
-  /** The best evaluation, where there was held-out data. */
+  /** The best evaluation, if there is held-out data. */
   best?: BestReport
-  /** Most bytes that the process held resident. */
+  /** Peak resident set of the process, in bytes. */
   peakRssBytes: number
   tokensPerSecond: number
   /** Only in private training. */
   privacy?: PrivacyReport
 }
 
-/** One event of a run, told apart by `event`. */
+/** An event of a run, discriminated by `event`. */
 export type TrainEvent =
   | StartEvent
   | PlanEvent

@@ -1,7 +1,7 @@
 /**
- * Number of rows that a model answers word for word. The trained part of a row is processed at once, and the row counts
- * if every one of these tokens is the likeliest one after those before it: greedy generation would then have written
- * them, end token included. So this takes one forward pass where generation takes one for each token.
+ * Counts rows that a model answers word for word. The trained part of a row is processed in one forward pass,
+ * and the row matches if every trained token is the likeliest one after the tokens before it. Greedy generation
+ * would have produced exactly these tokens, end token included, but would take one pass per token.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import type { NativeSession } from '../native/addon.js'
@@ -9,24 +9,24 @@ import { exactMatchPlan } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import { type EvaluateControl, measured } from './evaluate.js'
 
-/** Agreement of answers with the data. */
+/** How well answers match the data. */
 export interface ExactMatch {
   /** Share of rows, from 0 to 1. */
   exactMatch: number
-  /** Rows that have anything to answer. */
+  /** Rows with supervised tokens. */
   rows: number
-  /** True for each of them, in the order of the data, that was answered word for word. */
+  /** For each of these rows, in order: true if it was answered word for word. */
   matched: boolean[]
-  /** Share of the supervised tokens of each row that are the likeliest one after those before it. */
+  /** For each of these rows: share of its supervised tokens that are the likeliest one after the tokens before them. */
   accuracies: number[]
-  /** Share of the supervised tokens that are the likeliest one after those before it in the data, from 0 to 1. */
+  /** Share of all supervised tokens that are the likeliest one after the tokens before them, from 0 to 1. */
   accuracy: number
   supervisedTokens: number
 }
 
 /**
- * @param source one row a batch
- * @param maxSeqLength most tokens of a row
+ * @param source one row per batch
+ * @param maxSeqLength most tokens in a row
  * @param control an abort rejects with the signal's reason between two rows
  */
 export async function measureExactMatch(
@@ -41,8 +41,8 @@ export async function measureExactMatch(
 }
 
 /**
- * @param plan of the session, as `exactMatchPlan` makes it
- * @param source one row a batch
+ * @param plan name of a plan of the session, made by `exactMatchPlan`
+ * @param source one row per batch
  */
 export async function countMatches(
   session: NativeSession,
@@ -70,7 +70,7 @@ export async function countMatches(
   return { exactMatch, rows, matched, accuracies, accuracy: rightTokens / supervisedTokens, supervisedTokens }
 }
 
-/** The first of equal logits counts as the largest, as in generation. */
+/** On a tie the first logit wins, as in generation. */
 function isLargest(logits: Float32Array, index: number): boolean {
   const value = logits[index] as number
   return logits.every((other, at) => other < value || (other === value && at >= index))

@@ -1,7 +1,7 @@
 /**
- * The primitive under every loss: gradients of a batch by any function of its log-probabilities, which add up in the
- * adapter until an optimizer step. A loss that depends on log-probabilities takes two passes of the head and one of the
- * blocks, so that logits are never held.
+ * The primitive beneath every loss: gradients of a batch for any function of its log-probabilities, accumulated
+ * in the adapter until an optimizer step. A loss that depends on log-probabilities runs the head twice and the
+ * blocks once, so that logits are never stored.
  */
 import * as z from 'zod'
 import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
@@ -51,23 +51,26 @@ import {
 } from './losses/token-rows.js'
 import { countedRanks, inUse } from './step.js'
 
-/** A row with its log-probabilities, as a function of them sees it. */
+/** A row with its log-probabilities, as passed to a loss function. */
 export interface LossRow {
   readonly tokens: Int32Array
   readonly weights: Float64Array
-  /** Log-probability of each token, those of weight 0 included; entry 0 is 0. */
+  /** Log-probability of each token, including tokens of weight 0; entry 0 is 0. */
   readonly logprobs: Float64Array
 }
 
-/** Result of a function of log-probabilities. */
+/** Result of a custom loss function. */
 export interface FunctionLoss {
   loss: number
-  /** Derivative of the loss by the log-probability of each token, an array per row. Weights are not multiplied in. */
+  /**
+   * Derivative of the loss with respect to the log-probability of each token, one array per row, not multiplied
+   * by weights.
+   */
   gradient: readonly (readonly number[] | Float64Array | Float32Array)[]
   metrics?: Readonly<Record<string, number>>
 }
 
-/** Loss by its name, with options, or a function of the log-probabilities of all rows. */
+/** A named loss, with or without options, or a function of the log-probabilities of all rows. */
 export type Loss =
   | LossName
   | LossOptions
@@ -76,15 +79,15 @@ export type Loss =
 /** Options of `forwardBackward`. */
 export interface ForwardBackwardOptions {
   /**
-   * Divisor of the loss. Default: `optimStep` divides the gradient by what the loss is a mean over, summed over all calls
-   * since the last step. ORPO has two, pairs and tokens.
+   * Divisor of the loss. Default: `optimStep` divides the gradient by the count that the loss averages over,
+   * summed over all calls since the last step. ORPO has two counts: pairs and tokens.
    */
   normalizer?: number | { pairs: number; tokens: number }
-  /** Divides the logits. Default 1. */
+  /** Divisor of the logits. Default 1. */
   temperature?: number
-  /** Tokens of a micro-batch, at most; a longer row or pair has one of its own. Default 2048. */
+  /** Most tokens in a micro-batch; a longer row or pair gets its own. Default 2048. */
   microBatchTokens?: number
-  /** Stops between micro-batches; the gradient so far is then dropped. */
+  /** Stops between micro-batches and discards the accumulated gradient. */
   signal?: AbortSignal
 }
 
@@ -96,7 +99,7 @@ export interface ForwardBackward {
   denominator: number
   /** Means over the batch. */
   metrics: Record<string, number>
-  /** Tokens that were processed. */
+  /** All tokens processed. */
   tokens: number
 }
 
@@ -105,7 +108,7 @@ export interface OptimStepOptions {
   learningRate: number
   /** Default 0. */
   weightDecay?: number
-  /** L2 norm to which the gradient is clipped; 0, the default, is off. */
+  /** L2 norm to which the gradient is clipped. Default 0: no clipping. */
   maxGradNorm?: number
   /** Decay rates of AdamW's moments. Default [0.9, 0.999]. */
   betas?: readonly [number, number]
@@ -117,16 +120,16 @@ const PASS = 'pass'
 const TWO_PASSES = 'two_passes'
 const EVALUATE = 'evaluate'
 const MICRO_BATCH_TOKENS = 2048
-/** Counters behind dropout and drawn ranks. */
+/** Seed of dropout and of drawn ranks. */
 const SEED = 42
 
-/** Division of a gradient: by a count that is known at the step, by a normalizer, or by the counts of its only call. */
+/** How a gradient is normalized: by a count at the step, by a given normalizer, or by the counts of its only call. */
 type Division = { by: string; count: number } | { by: 'normalizer' } | { by: 'own counts' }
 
 /** Gradient accumulated since the last optimizer step. */
 interface Gathered {
   by: string
-  /** 0 where the gradient is divided already. */
+  /** 0 if the gradient is already divided. */
   denominator: number
   microBatches: number
 }
@@ -158,7 +161,7 @@ export class Primitive {
     this.#adapter = adapter
   }
 
-  /** True while calls wait or run. */
+  /** True while calls are waiting or running. */
   get busy(): boolean {
     return this.#calls > 0
   }
@@ -170,7 +173,7 @@ export class Primitive {
     })
   }
 
-  /** Frees the session; what has added up is dropped. */
+  /** Frees the session and discards the accumulated gradient. */
   async close(): Promise<void> {
     await this.#queue.run(async () => {
       const open = this.#open
@@ -261,7 +264,7 @@ export class Primitive {
     })
   }
 
-  /** A gradient that is not whole is worth nothing. */
+  /** Discards the accumulated gradient on failure, since it is incomplete. */
   async #failing<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await translatedAsync(work)
@@ -318,7 +321,7 @@ export class Primitive {
     }
   }
 
-  /** The gradient of cross-entropy is known before its value, so one pass of the head makes both. */
+  /** The gradient of cross-entropy does not depend on its value, so one pass of the head computes both. */
   async #pass(
     session: NativeSession,
     made: RowBatch,
@@ -340,7 +343,7 @@ export class Primitive {
     )
   }
 
-  /** A function may couple rows of several micro-batches: these are then scored first, by the arithmetic of training. */
+  /** A function may couple rows of several micro-batches, so all rows are scored first, with training's arithmetic. */
   async #byFunction(
     groups: readonly (readonly TokenRow[])[],
     loss: Extract<Loss, (...rows: never[]) => unknown>,
@@ -389,7 +392,7 @@ export class Primitive {
     return { loss: sum, lossSum: sum, denominator: 1, metrics: { ...metrics }, tokens: tokensOf(groups) }
   }
 
-  /** KTO: how far the present model is from the reference, by rows that do not belong together. */
+  /** KTO: estimates the divergence of the current model from the reference, on mismatched rows. */
   async #divergence(
     session: NativeSession,
     loss: NamedLoss,
@@ -430,7 +433,7 @@ export class Primitive {
     this.#gathered.denominator += count
   }
 
-  /** A session with room for these rows; the first begins the training. */
+  /** A session with capacity for these rows; the first call begins training. */
   async #session(groups: readonly (readonly TokenRow[])[], tokens: number): Promise<NativeSession> {
     const lengths = groups.map((group) => group.reduce((sum, row) => sum + row.tokens.length, 0))
     const mismatched = groups.flat().map(({ kl }) => kl?.tokens.length ?? 0)

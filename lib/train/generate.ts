@@ -1,6 +1,6 @@
 /**
- * Text from a model: the prompt goes through the network in chunks that fill a key/value cache, then one token at a
- * time until an end token or the limit. Text comes out as soon as its characters are whole.
+ * Text generation: the prompt is processed in chunks that fill a key/value cache, then tokens are sampled one
+ * at a time until an end token or the limit. Text is emitted as soon as its characters are complete.
  */
 import * as z from 'zod'
 import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
@@ -20,29 +20,29 @@ import {
   promptShape,
 } from './prompting.js'
 
-/** Options of a generation. */
+/** Options of text generation. */
 export interface GenerateOptions {
-  /** Tokens after which it stops. Default 128. */
+  /** The most tokens to generate. Default 128. */
   readonly maxNewTokens: number
-  /** 0, the default, always takes the likeliest token; higher is more random. */
+  /** Sampling temperature. Default 0: always the likeliest token. */
   readonly temperature: number
-  /** Draw from the so many likeliest tokens; 0, the default, is all. */
+  /** Sample from the `topK` likeliest tokens. Default 0: all. */
   readonly topK: number
-  /** Draw from the likeliest tokens that make up this share of the probability. Default 1: all. */
+  /** Sample from the likeliest tokens that make up this share of the probability. Default 1: all. */
   readonly topP: number
-  /** Default 0. The same seed gives the same text. */
+  /** Seed of the sampling; the same seed gives the same text. Default 0. */
   readonly seed: number
-  /** Texts that end a generation; they are left out of it. */
+  /** Texts that end generation; the result does not include them. */
   readonly stop: readonly string[]
-  /** True if special tokens such as `<|im_end|>` stay in the text. Default false. */
+  /** Keep special tokens such as `<|im_end|>` in the text. Default false. */
   readonly keepSpecialTokens: boolean
 }
 
-/** Callbacks and signal of a generation. */
+/** Callbacks and signal for text generation. */
 export interface GenerateControl {
-  /** Stops it; the call then rejects with the signal's reason. */
+  /** Stops generation; the call rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Called while the prompt goes through the model, which for a long one takes a while. */
+  /** Called while the prompt is processed, which takes a while for a long one. */
   onPromptProgress?: (progress: PromptProgress) => void
 }
 
@@ -56,7 +56,7 @@ export const generateSchema = z.strictObject({
   keepSpecialTokens: flag().default(false),
 }) satisfies z.ZodType<GenerateOptions>
 
-/** Options of one generation, with what is not of the drawing. */
+/** Options of one call: sampling, signal, progress, and prompt format. */
 export const textSchema = generateSchema.extend({
   signal: abortSignal().optional(),
   onPromptProgress: callback<NonNullable<GenerateControl['onPromptProgress']>>().optional(),
@@ -66,25 +66,26 @@ export const textSchema = generateSchema.extend({
 /** Result of a generation. */
 export interface Generation {
   text: string
-  /** Ids of the generated tokens, the end token left out. */
+  /** Ids of the generated tokens, without the end token. */
   tokenIds: number[]
   /** `stop` at an end token or stop text, `length` at the limit. */
   finishReason: 'stop' | 'length'
-  /** Speed of decoding, prompt not counted. */
+  /** Decoding speed, not counting the prompt. */
   tokensPerSecond: number
 }
 
 /**
- * A text goes in as the adapter was trained: as a turn of the user after the system prompt of its data, or as it is; so
- * it does where no adapter says anything. Messages go through the chat template.
+ * A text or chat messages. A text is formatted as in the adapter's training: as a user turn after the system
+ * prompt of its data, or as raw text. Without an adapter that records its format, it is raw text. Messages go
+ * through the chat template.
  */
 export type Prompt = string | readonly ChatMessage[]
 
 /**
- * Generates, yielding text as it comes and returning the whole.
- * @param known how prompts are put; default: as the adapters were trained
- * @throws {ConfigError} for an option out of range or a prompt that is empty or too long
- * @throws {DataError} when the chat template refuses the messages
+ * Generates text, yielding pieces as they come and returning the whole.
+ * @param known prompt format; default: as the adapters were trained
+ * @throws {ConfigError} for an option out of range, or an empty or too long prompt
+ * @throws {DataError} when the chat template rejects the messages
  */
 export async function* generateText(
   base: BaseModel,
@@ -116,7 +117,8 @@ export async function* generateText(
 }
 
 /**
- * A template would say of others what no reader understands, or answer nothing at all.
+ * Checks the prompt here because a chat template would fail on other values with an obscure error, or render
+ * nothing.
  * @throws {ConfigError} for anything but a text or messages
  */
 export function checkedPrompt(prompt: unknown, name: string): Prompt {
@@ -126,7 +128,7 @@ export function checkedPrompt(prompt: unknown, name: string): Prompt {
   throw badArgument(prompt, name, 'prompt', expected)
 }
 
-/** The whole of a generation, whose pieces nobody reads. */
+/** Runs a generation to its end, ignoring the pieces. */
 export async function lastOf(text: AsyncGenerator<string, Generation, void>): Promise<Generation> {
   for (;;) {
     const { done, value } = await text.next()
@@ -134,7 +136,7 @@ export async function lastOf(text: AsyncGenerator<string, Generation, void>): Pr
   }
 }
 
-/** Draws tokens until an end token, a stop text or the limit, yielding their text. */
+/** Samples tokens until an end token, a stop text, or the limit, yielding their text. */
 export async function* decodeText(
   decoder: Decoder,
   tokenizer: WorkerTokenizer,
@@ -154,7 +156,7 @@ export async function* decodeText(
   let end: string | undefined
   try {
     for await (const token of decoder.tokens(prompt, limit, { temperature, topK, topP, seed }, control)) {
-      // The first token belongs to the prompt's time.
+      // The first token counts as prompt processing time.
       if (tokenIds.length === 0) begin = performance.now()
       if (ends.has(token)) {
         finishReason = 'stop'
@@ -172,7 +174,7 @@ export async function* decodeText(
     seconds = (performance.now() - begin) / 1000
     end = await stream.end()
   } finally {
-    // The rest of a stream that was broken off is not read, nor is its error.
+    // If the stream was interrupted, ignore the rest of it and any error.
     if (end === undefined) stream.end().catch(() => undefined)
   }
   const rest = gate.stopped ? '' : gate.push(end) + gate.rest()
@@ -181,13 +183,13 @@ export async function* decodeText(
   return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
 }
 
-/** Most tokens that the model takes, prompt and answer together. */
+/** The model's context length: prompt and answer together. */
 export function contextLength(base: BaseModel): number {
   const limit = base.files.config.max_position_embeddings
   return typeof limit === 'number' && limit > 0 ? limit : Number.MAX_SAFE_INTEGER
 }
 
-/** Holds back what may be the start of a stop text, and ends at a whole one. */
+/** Withholds text that may be the start of a stop text, and stops at a complete one. */
 class StopGate {
   text = ''
   stopped = false
@@ -195,7 +197,7 @@ class StopGate {
 
   constructor(private readonly stops: readonly string[]) {}
 
-  /** The text that is certain not to belong to a stop text. */
+  /** Returns the text that cannot belong to a stop text. */
   push(part: string): string {
     this.#held += part
     const found = this.stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at >= 0)
@@ -210,7 +212,7 @@ class StopGate {
     return this.#release(this.#held.length)
   }
 
-  /** Length of the longest end of the held text that a stop text starts with. */
+  /** Length of the longest suffix of the held text that is a prefix of a stop text. */
   #doubtful(): number {
     const longest = Math.min(this.#held.length, Math.max(0, ...this.stops.map((stop) => stop.length - 1)))
     for (let length = longest; length > 0; length--)

@@ -1,4 +1,4 @@
-/** Steps by gradients: those of some micro-batches, then an update of the adapter. */
+/** Gradient steps: accumulates the gradients of some micro-batches, then updates the adapter. */
 import { DataError, DivergedError } from '../core/errors.js'
 import type { MicroBatch } from '../data/pack.js'
 
@@ -37,18 +37,18 @@ import {
 export const gradientSteps = ((setup, state, data) =>
   new GradientSteps(setup, state, data)) satisfies MakeSteps
 
-/** Steps by the gradients of one window of the data each. */
+/** Steps that each use the gradients of one window of the data. */
 class GradientSteps implements Steps {
   readonly totalSteps: number
   readonly #setup: StepSetup
   readonly #state: TrainingState
   readonly #windows: WindowSource
   readonly #rules: StepRules
-  /** Undefined for the next token. */
+  /** Undefined for next-token prediction. */
   readonly #objective: Objective | undefined
   #coming: Promise<Window> | undefined
 
-  /** @param state where the run stands; it moves on with every step */
+  /** @param state position of the run, advanced by each step */
   constructor(setup: StepSetup, state: TrainingState, data: RunData) {
     const { windows, totalSteps } = windowsOf(data.train, setup.options, state.ranks)
     this.totalSteps = totalSteps
@@ -57,7 +57,7 @@ class GradientSteps implements Steps {
     this.#state = state
     this.#windows = windows
     this.#rules = stepRules(setup, totalSteps, state.rules)
-    // Training without privacy ends earlier guarantees.
+    // Training without privacy invalidates earlier guarantees.
     setup.adapter.privacy = []
   }
 
@@ -67,7 +67,7 @@ class GradientSteps implements Steps {
     const upcoming = () => {
       if (state.step + 1 >= this.totalSteps) return
       this.#coming = this.#windows.at(window.next)
-      // A failure is reported when the result is needed.
+      // A failure is reported when the window is awaited.
       this.#coming.catch(() => undefined)
     }
     return this.#step(session, window, upcoming)
@@ -90,7 +90,7 @@ class GradientSteps implements Steps {
     await this.#windows.close()
   }
 
-  /** Gradients of the whole window, and the update by them; the state moves on only when both are done. */
+  /** Computes the gradients of a whole window and updates the adapter; the state advances only when both succeed. */
   async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
     const { options, adapter, ranks: processes } = this.#setup
     const state = this.#state
@@ -128,7 +128,7 @@ class GradientSteps implements Steps {
         passOf === undefined
           ? session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1 / window.supervised }).promise
           : passOf(input, batch, (loss, more) => add(microStep, loss, more))
-      // The next micro-batches are packed while the engine works on this one.
+      // Prepare the next micro-batches while the engine works on this one.
       if (losses.length === 0) upcoming()
       const made = await this.#finite(index, () => job)
       if (passOf === undefined) add(microStep, made.lossSum)
@@ -145,7 +145,7 @@ class GradientSteps implements Steps {
       return { losses, metrics }
     })
     if (!processes.isAlone) {
-      // In the order of micro-batches, as a process alone adds them up.
+      // Sum in the order of micro-batches, as a single process does.
       const found = all.flatMap((each) => each.losses).sort(([a], [b]) => a - b)
       lossSum = found.reduce((sum, [, loss]) => sum + loss, 0)
       for (const [rank, each] of all.entries()) if (rank !== processes.rank) join(metrics, each.metrics)
@@ -161,7 +161,7 @@ class GradientSteps implements Steps {
     state.rules = this.#rules.state?.()
     const { tokens, supervised } = window
     const counted = { tokens, supervised, begin }
-    // The loss of an objective is a mean already.
+    // The loss of an objective is already a mean.
     const made =
       passOf === undefined
         ? { lossSum, ...counted }
@@ -171,7 +171,7 @@ class GradientSteps implements Steps {
     return { ...step, ...this.#objective?.named(metrics) }
   }
 
-  /** Runs an update, and what the strategy does after it, while nobody else has the adapter. */
+  /** Runs an update and the strategy's actions after it with exclusive use of the adapter. */
   #change<Made>(step: number, update: () => Promise<Made>): Promise<Made> {
     const { adapter } = this.#setup
     adapter.version++
@@ -195,8 +195,8 @@ class GradientSteps implements Steps {
   }
 
   /**
-   * @param partial some tensors are updated; else nothing of the step was applied, since gradients are checked as a whole
-   * before the first parameter moves
+   * @param partial true if some tensors were updated; otherwise nothing was, since all gradients are checked
+   * before the first update
    */
   #diverged(step: number, what: string, { cause, partial = false }: Divergence = {}): DivergedError {
     const { learningRate, maxGradNorm } = this.#setup.options
@@ -218,7 +218,7 @@ interface Divergence {
   partial?: boolean
 }
 
-/** The loss of the task; undefined for the next token. */
+/** The loss of the task; undefined for next-token prediction. */
 function objectiveOf(
   { adapter, options }: StepSetup,
   { run }: TrainingState,

@@ -1,4 +1,4 @@
-/** The answers of a run to its held-out rows, which its evaluations measure along with the loss. */
+/** Answers to the held-out rows of a run, measured by its evaluations along with the loss. */
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
@@ -28,8 +28,8 @@ export class HeldOutAnswers {
   readonly #examples: Examples
 
   /**
-   * @param plans of the session that measures
-   * @throws {DataError} for a metric of generated answers where no held-out row asks for one
+   * @param plans plans of the evaluating session
+   * @throws {DataError} for a metric of generated answers when no held-out row contains a question
    */
   constructor(
     { base, adapter, plans }: { base: BaseModel; adapter: AdapterState; plans: Record<string, PlanOptions> },
@@ -49,7 +49,7 @@ export class HeldOutAnswers {
       )
   }
 
-  /** The metric by which evaluations are compared, if it is a metric of answers. */
+  /** The metric that selects the best model, if it is a metric of answers. */
   async measure(session: NativeSession, control: EvaluateControl): Promise<Measured> {
     const { task, metricForBestModel: metric, maxSeqLength } = this.#options
     if (!isOfAnswers(task, metric)) return {}
@@ -66,7 +66,7 @@ export class HeldOutAnswers {
     return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
   }
 
-  /** Answers of the present adapter to the first rows that can be asked. */
+  /** The current adapter's answers to the first rows that can be asked. */
   async answers(
     session: NativeSession,
     rows: readonly AskedRow[],
@@ -76,12 +76,15 @@ export class HeldOutAnswers {
     return answerRows(this.#base, this.#format, this.#decoder(session), rows, evalGenerate, control)
   }
 
-  /** The prompt format of the adapter, or that of the data before the first step on a stream. */
+  /** The prompt format of the adapter; before the first step on a stream, of the data. */
   get #format(): KnownFormat {
     return this.#adapter.format ?? this.#examples.data.format
   }
 
-  /** New for each evaluation: the key-value cache of the last one belongs to an earlier state of the adapter. */
+  /**
+   * New for each evaluation, because the key/value cache of the last one belongs to an earlier state of the
+   * adapter.
+   */
   #decoder(session: NativeSession): Decoder {
     return Decoder.on(this.#base, session, ANSWER_PLAN, this.#plans[ANSWER_PLAN] as PlanOptions)
   }

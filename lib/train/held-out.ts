@@ -1,17 +1,20 @@
-/** The rows of a dataset that a run sets aside, so that it and later evaluations take the same ones. */
+/** Splits off the held-out rows of a dataset, such that a run and later evaluations select the same rows. */
 import * as z from 'zod'
 import { integer, positive, text } from '../core/schema.js'
 import type { EncodedDataset } from '../data/encoded-dataset.js'
 import { splitHeldOut, splitHeldOutGroups } from '../data/pack.js'
 import { ascending } from '../data/permutation.js'
 
-/** Held-out share of a dataset. The same share of the same rows gives the same split. */
+/** Held-out share of a dataset. The same options and rows give the same split. */
 export interface HeldOutShare {
   /** `evalFraction` of the run, above 0 and below 1. */
   fraction: number
   /** `seed` of the run. */
   seed: number
-  /** Column that tells whose each row is: whole clients are held out, as in private runs. Default: single rows. */
+  /**
+   * Column that identifies the client of each row: whole clients are held out, as in private runs. Default:
+   * single rows.
+   */
   groupBy?: string
 }
 
@@ -23,9 +26,9 @@ export const heldOutSchema = z.strictObject({
 })
 
 /**
- * @param data tokenized with the groups of its rows, where the share is of whole groups
- * @returns indices of rows, both ascending
- * @throws {ConfigError} when nothing would be left to train on, or to hold out
+ * @param data tokenized rows, with their groups if whole groups are held out
+ * @returns row indices, both in ascending order
+ * @throws {ConfigError} when no rows would be left for training, or none would be held out
  */
 export function splitRows(
   data: EncodedDataset,

@@ -1,4 +1,7 @@
-/** Identity of a run. A checkpoint resumes only in a run with the same identity; differences are refused by name. */
+/**
+ * The identity of a run. A checkpoint can only be resumed with the same identity; a difference is an error that
+ * names it.
+ */
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -16,31 +19,31 @@ import type { RunData } from './data.js'
 
 import type { TrainingState } from './step.js'
 
-/** Identity of a run; a checkpoint fits only a run with the same identity. */
+/** The inputs of a run that a checkpoint must match. */
 export interface RunIdentity {
   /** Content hash of the base model's files. */
   base: string
   /** Quantization of the base. */
   quantization: string
-  /** Precision of its matrix products. */
+  /** Precision of matrix products. */
   precision: string
   /** Content hash of the training data. */
   data: string
   /** Content hash of the held-out data; null if there is none. */
   evaluation: string | null
-  /** Current time as seen by chat templates, ms since 1970; the same value gives the same data. */
+  /** Current time as seen by chat templates, ms since 1970; stored so that templates render the same rows. */
   now: number
-  /** Options by their keys in config files, and `eval_fraction`. */
+  /** Options keyed as in config files, with `eval_fraction`. */
   options: Readonly<Record<string, unknown>>
 }
 
-/** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
+/** Options that may change when a run is resumed because they do not affect the numbers. */
 const FREE = new Set<string>([
   ...(['evalGenerate', 'loadBestModelAtEnd', 'saveSteps', 'saveTotalLimit'] satisfies (keyof TrainOptions)[]),
   ...memoryOptions.filter(([, { exact }]) => exact).map(([key]) => key),
 ])
 
-/** Options that may change as long as what was done so far would have been the same with them. */
+/** Options that may change if the steps made so far would have been the same. */
 const COMPARED_BY_EFFECT = new Set([
   'num_train_epochs',
   'max_steps',
@@ -76,7 +79,7 @@ export function keyOf({ base, quantization, precision, data, evaluation }: RunId
   return hashOf({ base, quantization, precision, data, evaluation })
 }
 
-/** Facts of a run in which all of its ranks have to agree, as texts. */
+/** Facts that all ranks of a run must agree on, as texts. */
 export function factsOf(
   { base, data, evaluation, now, ...identity }: RunIdentity,
   options: RunOptions,
@@ -99,7 +102,7 @@ export function factsOf(
   }
 }
 
-/** A difference that keeps a checkpoint from going on exactly. */
+/** An error for a difference that prevents an exact continuation of a checkpoint. */
 function notExact(
   path: string,
   what: string,
@@ -113,7 +116,7 @@ function notExact(
   )
 }
 
-/** @throws {ConfigError} naming the first thing in which a checkpoint was made from something else */
+/** @throws {ConfigError} naming the first difference between the inputs of a checkpoint and of the run */
 export function checkIdentity(path: string, there: RunIdentity, here: RunIdentity): void {
   const compare = (key: string, was: unknown, is: unknown) => {
     const compared = (value: unknown) => canonical(key === 'optimizer' ? inMemory(value) : value)
@@ -123,12 +126,12 @@ export function checkIdentity(path: string, there: RunIdentity, here: RunIdentit
     if (!COMPARED_BY_EFFECT.has(key)) compare(key, there.options[key], here.options[key])
   compare('quantization', there.quantization, here.quantization)
   compare('precision', there.precision, here.precision)
-  // Hashes, which tell nobody anything.
+  // Hashes are not shown, since they mean nothing to a reader.
   if (there.base !== here.base) throw notExact(path, 'the base model', there.base, here.base, 'has changed')
   if (there.data !== here.data) throw notExact(path, 'the training data', there.data, here.data, DATA_DIFFERS)
 }
 
-/** An optimizer with its settings, as if its state were not paged: where that lies does not touch the numbers. */
+/** The optimizer settings without paging, since where the state is stored does not affect the numbers. */
 function inMemory(option: unknown): Optimizer {
   const source = { name: 'training_state.json', spelling: 'snake', at: 'options.optimizer' } as const
   const optimizer = optimizerOf(parseOptions(optimizerSchema, option, source))
@@ -138,9 +141,9 @@ function inMemory(option: unknown): Optimizer {
 const DATA_DIFFERS = 'has changed: rows, their order, or how they are read and tokenized'
 
 /**
- * A run may become longer or shorter where the steps that were made do not depend on its length.
- * @param totalSteps what the run has now
- * @throws {ConfigError} where they do, or where more steps were made already
+ * A run may become longer or shorter if the steps made so far do not depend on its length.
+ * @param totalSteps steps of the resumed run
+ * @throws {ConfigError} if they do depend on it, or more steps were already made
  */
 export function checkLength(
   { path, state, identity }: Checkpoint,
@@ -173,8 +176,9 @@ export function checkLength(
 }
 
 /**
- * The evaluations that a run goes on with.
- * @throws {ConfigError} where the choice of the best, or the end of the run, would not be that of an uninterrupted run
+ * The earlier evaluations that a resumed run continues with.
+ * @throws {ConfigError} when the choice of the best step, or early stopping, would differ from an uninterrupted
+ * run
  */
 export function continuedEvaluations(
   { path, state, identity }: Checkpoint,
@@ -191,7 +195,7 @@ export function continuedEvaluations(
   if (!decides(options)) return evaluations
   const { evalSteps, metricForBestModel: metric, earlyStoppingPatience: patience } = options
   const made = new Set(evaluations.map(({ step }) => step))
-  // The evaluation of the checkpoint's own step may be still to come.
+  // The evaluation at the checkpoint's own step may not have been made yet.
   for (let step = 0; step < state.step; step++)
     if (isDue(evalSteps, step) !== made.has(step))
       throw notExact(path, 'eval_steps', there.eval_steps, evalSteps)

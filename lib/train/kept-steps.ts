@@ -1,4 +1,4 @@
-/** The checkpoints that a run saves, and the best of its steps among them. */
+/** The checkpoints that a run saves, and the best step among them. */
 import { dirname, resolve } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { standing } from './best.js'
@@ -11,19 +11,19 @@ import type { TrainingState } from './step.js'
 import { readCheckpoint } from './training-state.js'
 
 export class KeptSteps {
-  /** Paths, as they were saved. */
+  /** Paths in the order they were saved. */
   readonly paths: string[] = []
   readonly #setup: RunSetup
   readonly #state: TrainingState
   readonly #identity: RunIdentity
-  /** Folder of the checkpoints; null keeps none. */
+  /** Folder of the checkpoints; null saves none. */
   readonly #folder: string | null
-  /** The last step that is saved there. */
+  /** The last step saved to the folder. */
   #saved = -1
 
   /**
-   * @param state where the run stands, which moves on
-   * @param resumed the checkpoint that it goes on from
+   * @param state position of the run, which advances
+   * @param resumed the checkpoint that the run was resumed from
    */
   constructor(setup: RunSetup, state: TrainingState, identity: RunIdentity, resumed: string | null) {
     this.#setup = setup
@@ -35,8 +35,8 @@ export class KeptSteps {
   }
 
   /**
-   * Saves where the run stands.
-   * @returns nothing without a folder, or where that is saved already
+   * Saves a checkpoint of the current step.
+   * @returns undefined if there is no folder or the step is already saved
    */
   async save(): Promise<CheckpointEvent | undefined> {
     const { options } = this.#setup
@@ -53,18 +53,18 @@ export class KeptSteps {
     return { event: 'checkpoint', step, path }
   }
 
-  /** Saves this step if it was found to be the best one. */
+  /** Saves this step if it is the best one so far. */
   async saveBest(): Promise<CheckpointEvent | undefined> {
     const { loadBestModelAtEnd: loads } = this.#setup.options
     return loads && this.#best?.step === this.#state.step ? this.save() : undefined
   }
 
-  /** The source of private noise is saved before its first use, so that no round is released twice. */
+  /** Saves the seed of private noise before its first use, so that no round is ever released twice. */
   async saveStart(): Promise<void> {
     if (this.#state.step === 0) await this.#write()
   }
 
-  /** @throws {ConfigError} when the best step so far, which may be loaded in the end, is not in the folder */
+  /** @throws {ConfigError} when the best step so far, which may be loaded at the end, is not in the folder */
   async checkBest(): Promise<void> {
     const { options } = this.#setup
     const folder = this.#folder
@@ -82,7 +82,7 @@ export class KeptSteps {
   }
 
   /**
-   * Brings the adapter to the best step, where that is another one than the last.
+   * Restores the adapter to the best step, if that is not the last one.
    * @throws {FileFormatError} when its checkpoint is damaged
    */
   async loadBest(): Promise<void> {

@@ -1,4 +1,4 @@
-/** The names of the classes that data has. */
+/** Reads the class names from data. */
 import { badArgument } from '../core/arguments.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { type ClassificationRow, openDataset } from '../data/dataset.js'
@@ -11,16 +11,17 @@ import { type DatasetArgument, type DatasetConfig, datasetOf } from './dataset.j
 const MOST_LABELS = 10_000
 
 /**
- * The labels of rows of text and label, sorted, numbers by their size: what `loadModel` takes as `labels`.
- * @throws {DataError} for fewer than two labels, or rows without one
- * @throws {ConfigError} for data that can be read only once, which would be gone
+ * The labels of `classification` rows, sorted, with numbers in numeric order: the `labels` option of
+ * `loadModel`.
+ * @throws {DataError} for fewer than two labels, or rows without a label
+ * @throws {ConfigError} for data that can be read only once
  * @example const model = await loadModel('model', { labels: await readLabels('train.csv') })
  */
 export async function readLabels(data: DatasetArgument): Promise<string[]> {
   return labelsOf(datasetOf(data, 'readLabels()'), 'readLabels()')
 }
 
-/** @param name of the function that reads them, in messages */
+/** @param name the public function that reads the labels, for messages */
 async function labelsOf(config: DatasetConfig, name: string): Promise<string[]> {
   const input = inputOf(config)
   const where = inputName(input)
@@ -48,7 +49,7 @@ async function labelsOf(config: DatasetConfig, name: string): Promise<string[]> 
   return labels.sort((a, b) => (numeric ? Number(a) - Number(b) : a < b ? -1 : 1))
 }
 
-/** The config of a classifier with its labels, which are those of the training data where it names none. */
+/** A classifier's config with its labels; by default, those of the training data. */
 export async function withLabels(config: RunConfig): Promise<RunConfig> {
   const { task, labels, dataset } = config
   if (task !== 'classification' || labels !== null) return config

@@ -1,4 +1,4 @@
-/** The events of a run, as `lowrank train --json` prints them, and metrics.jsonl, which keeps the same lines. */
+/** The events of a run as JSON lines, as printed by `lowrank train --json` and stored in metrics.jsonl. */
 import { existsSync } from 'node:fs'
 import { appendFile, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -20,7 +20,7 @@ const stepFromStart = count.describe('Optimizer steps made so far; 0 is before t
 const share = z.number().min(0).max(1)
 const rate = z.number().nonnegative().describe('All tokens processed, per second')
 
-/** The bytes of one category at the peak of a plan, as JSON has them. */
+/** The bytes of one category at the peak of a plan, as JSON. */
 export const planRow = z.object({
   category: z.enum(CATEGORIES),
   bytes: bytes.describe('Bytes of this category at the peak'),
@@ -29,12 +29,12 @@ export const planRow = z.object({
     .describe('Its bytes in pinned memory of the host, beside a GPU; absent if there are none'),
 })
 
-/** A row of a plan as JSON has it. */
+/** Converts a row of a plan to JSON fields. */
 export function rowData({ category, bytes, pinnedBytes }: PlanRow): z.infer<typeof planRow> {
   return { category, bytes, ...(pinnedBytes === undefined ? {} : { pinned_bytes: pinnedBytes }) }
 }
 
-/** Guarantee and spending of a private training run, as JSON. */
+/** Guarantee and spent budget of a private run, as JSON. */
 export const privacyReport = z
   .object({
     epsilon: z.number().describe('ε spent by the rounds so far'),
@@ -59,7 +59,7 @@ export const privacyReport = z
   })
   .describe('Only in private training') satisfies z.ZodType<PrivacyReport>
 
-/** Means over pairs of answers. */
+/** Means over preference pairs. */
 const preference = Object.fromEntries(
   Object.entries({
     rewards_chosen: 'dpo and orpo: mean reward of chosen answers',
@@ -114,7 +114,7 @@ const askedRow = {
   expected: z.string(),
 }
 
-/** The events of a run, one of which is a line of JSON. */
+/** The events of a run; each is one JSON line. */
 export const trainEvents = [
   z
     .object({
@@ -274,7 +274,7 @@ export const trainEvents = [
     .describe('The run ended'),
 ] as const
 
-/** Rows of a run with their answers. */
+/** Rows and their answers after a run. */
 export const sampleRows = z.array(
   z.object({
     ...askedRow,
@@ -285,7 +285,7 @@ export const sampleRows = z.array(
 )
 export const samplesHeldOut = z.boolean().describe('True if the run did not train on these rows')
 
-/** Lines of metrics.jsonl that `lowrank train --json` tells in other words. */
+/** Lines of metrics.jsonl for which `lowrank train --json` has another form. */
 export const recordedEvents = [
   z
     .object({ event: z.literal('samples'), time, held_out: samplesHeldOut, rows: sampleRows })
@@ -306,7 +306,10 @@ export type TrainLine = z.infer<(typeof trainEvents)[number]>
 /** A line of metrics.jsonl. */
 export type MetricsLine = TrainLine | z.infer<(typeof recordedEvents)[number]>
 
-/** An event as its line has it: keys in snake_case, what a private round tells beside the rest, no loss as null. */
+/**
+ * An event as a JSON line: keys in snake_case, fields of a private round at the top level, and null for a
+ * non-finite loss.
+ */
 export function lineOf(event: TrainEvent): TrainLine {
   const { privacy, ...told } = event as TrainStep
   const spelled = (fields: object): object =>
@@ -331,12 +334,12 @@ function now(): number {
   return Date.now() / 1000
 }
 
-/** Name of the log in the folder that a run keeps of itself. */
+/** File name of the event log in the run's folder. */
 export const METRICS_FILE = 'metrics.jsonl'
-/** More than its last two lines have. */
+/** More bytes than its last two lines can have. */
 const TAIL = 1 << 20
 
-/** True if the last run in a folder has ended; undefined without a record. */
+/** True if the last run in a folder has ended; undefined without an event log. */
 export async function hasEnded(runDir: string): Promise<boolean | undefined> {
   const file = await open(join(runDir, METRICS_FILE)).catch(() => undefined)
   if (file === undefined) return undefined
@@ -352,7 +355,7 @@ export async function hasEnded(runDir: string): Promise<boolean | undefined> {
   }
 }
 
-/** Appends events to metrics.jsonl of a run. */
+/** Appends events to a run's metrics.jsonl. */
 export class MetricsFile {
   readonly #file: GrowingFile
 
@@ -362,8 +365,8 @@ export class MetricsFile {
 
   /**
    * Opens the file of an output folder, which must exist.
-   * @param resumed lines of what a run has done up to there are kept, those of work that is about to be done again dropped;
-   * null starts anew
+   * @param resumed keeps the lines of work up to this state and drops those of work to be redone; null starts a
+   * new file
    */
   static async open(
     folder: string,
@@ -375,12 +378,12 @@ export class MetricsFile {
     return new MetricsFile(await GrowingFile.open(path))
   }
 
-  /** @throws {WriteError} when the disk refuses */
+  /** @throws {WriteError} when writing fails */
   append(event: TrainEvent): Promise<void> {
     return this.#append(lineOf(event))
   }
 
-  /** Records the failure of a run; a disk that refuses that as well changes nothing of it. */
+  /** Records the failure of a run. If this write fails too, the original error is kept. */
   async fail(error: unknown, step: number): Promise<void> {
     const code = error instanceof LowrankError ? error.code : 'INTERNAL'
     const message = error instanceof Error ? error.message : String(error)
@@ -396,13 +399,16 @@ export class MetricsFile {
   }
 }
 
-/** Adds the answers of a run that is over to its record. */
+/** Appends the answers after a run to its event log. */
 export async function recordSamples(runDir: string, { heldOut, rows }: Samples): Promise<void> {
   const line: MetricsLine = { event: 'samples', held_out: heldOut, rows: [...rows], time: now() }
   await appendFile(join(runDir, METRICS_FILE), `${JSON.stringify(line)}\n`)
 }
 
-/** Lines of a run's record, as they are; half a line of a killed process, and others that are none, are left out. */
+/**
+ * The valid lines of a run's event log. Skips partial lines of a killed process and anything else that is not
+ * an event.
+ */
 export async function readMetrics(runDir: string): Promise<MetricsLine[]> {
   const text = await readFile(join(runDir, METRICS_FILE), 'utf8')
   return text.split('\n').flatMap((line) => {
@@ -415,7 +421,7 @@ export async function readMetrics(runDir: string): Promise<MetricsLine[]> {
   })
 }
 
-/** A killed process may have left half a line at the end. */
+/** The lines to keep when a run is resumed. A killed process may have left a partial line at the end. */
 function keptLines(
   text: string,
   { step: lastStep, evaluations }: Pick<TrainingState, 'step' | 'evaluations'>,

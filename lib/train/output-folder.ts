@@ -1,6 +1,6 @@
 /**
- * Folders of a run and their owner. run.json names the run that writes there, so that its
- * checkpoints are distinguished from those of earlier runs, and an earlier result is not replaced by accident.
+ * The folders of a run. run.json identifies the run that writes there, which distinguishes its checkpoints from
+ * those of earlier runs and prevents replacing an earlier result by accident.
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
@@ -15,7 +15,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 
 const FILE = 'run.json'
 const CONFIG = 'config.yaml'
-/** The page of a run. */
+/** File name of a run's page. */
 export const REPORT = 'report.html'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 16
@@ -23,21 +23,21 @@ const SECRET = '-secret'
 
 /** The folders of a run. */
 export interface RunFolders {
-  /** Gets the result. */
+  /** Folder of the result. */
   outputDir: string
   /**
-   * Gets what the run keeps of itself: checkpoints, metrics, the config. It is `outputDir` too, but of a private run
-   * the folder beside it that its owner alone may read: there is the key, and there are losses without noise.
+   * Folder of the run's own files: checkpoints, metrics, the config. Usually `outputDir`. A private run has a
+   * separate folder beside it that only its owner may read, because it holds the key and losses without noise.
    */
   runDir: string
 }
 
-/** Folders of a run with this strategy; every reader and writer asks here. */
+/** Folders of a run with this strategy; all readers and writers use this function. */
 export function foldersOf(outputDir: string, strategy: StrategyConfig): RunFolders {
   return { outputDir, runDir: isPrivate(strategy) ? secretDir(outputDir) : outputDir }
 }
 
-/** Path of the config of a run, with every default filled in. */
+/** Path of a run's saved config, with every default filled in. */
 export function savedConfig({
   outputDir,
   strategy,
@@ -48,18 +48,18 @@ export function savedConfig({
   return join(foldersOf(outputDir, strategy).runDir, CONFIG)
 }
 
-/** The config of a run, as text; null without one. */
+/** The saved config of a run, as text; null if there is none. */
 export async function savedConfigText(runDir: string): Promise<string | null> {
   return readFile(join(runDir, CONFIG), 'utf8').catch(() => null)
 }
 
-/** The folders of the run whose result, or checkpoints, a path leads to. */
+/** The folders of the run that a path belongs to; the path may be its result or its checkpoints. */
 export function foldersAt(path: string): RunFolders {
   const name = basename(resolve(path))
   if (name.endsWith(SECRET))
     return { outputDir: join(path, '..', name.slice(0, -SECRET.length)), runDir: path }
   const apart = secretDir(path)
-  // An open run may have taken the place of a private one.
+  // A run without privacy may have replaced a private one.
   const isOwn = existsSync(join(path, FILE)) || !existsSync(apart)
   return { outputDir: path, runDir: isOwn ? path : apart }
 }
@@ -72,17 +72,17 @@ function isApart({ outputDir, runDir }: RunFolders): boolean {
   return outputDir !== runDir
 }
 
-/** The run that a folder belongs to; undefined where it does not say. */
+/** The run that a folder belongs to; undefined if it is not recorded. */
 export async function readRun(runDir: string): Promise<string | undefined> {
   const about = await readJsonObject(join(runDir, FILE), SIZE_LIMIT).catch(() => undefined)
   return typeof about?.run === 'string' ? about.run : undefined
 }
 
-/** Makes folders those of a run, and clears away what killed processes left half written in them. */
+/** Assigns folders to a run, and removes partial files of killed processes. */
 export async function openFolders(folders: RunFolders, run: string): Promise<void> {
   const { outputDir, runDir } = folders
   await makeFolder(runDir, isApart(folders) ? 0o700 : undefined)
-  // Leftovers of a killed run may contain the key of its noise; those beside the folder, an adapter.
+  // Leftovers of a killed run may contain the key of its noise; leftovers beside the folder, an adapter.
   for (const folder of new Set([runDir, outputDir, dirname(resolve(outputDir))]))
     await removeLeftovers(folder)
   await restoreReplaced(runDir)
@@ -92,14 +92,14 @@ export async function openFolders(folders: RunFolders, run: string): Promise<voi
   await writeFileWhole(join(runDir, FILE), `${JSON.stringify({ version: VERSION, run }, null, 2)}\n`)
 }
 
-/** Advice on how to continue, in the words of the command line or of the API. */
+/** Advice on how to continue, worded for the command line or the API. */
 export interface WaysOn {
   resume: string
   force: string
   elsewhere: string
 }
 
-/** @throws {ConfigError} when the result of a private run would lie among what another run keeps of itself */
+/** @throws {ConfigError} when the result of a private run would be in a folder with another run's own files */
 export async function checkApart(folders: RunFolders, { force, elsewhere }: WaysOn): Promise<void> {
   if (!isApart(folders)) return
   const { outputDir, runDir } = folders
@@ -114,8 +114,8 @@ export async function checkApart(folders: RunFolders, { force, elsewhere }: Ways
 }
 
 /**
- * @param resumed the checkpoint that is to go on, if any
- * @throws {ConfigError} when a run would replace what another one has left there
+ * @param resumed the checkpoint to resume from, if any
+ * @throws {ConfigError} when a run would replace the output of another one
  */
 export async function checkOutput(
   folders: RunFolders,
@@ -153,7 +153,7 @@ async function heldIn({ outputDir, runDir }: RunFolders) {
   return { results: found.map(([, what]) => what), checkpoints, words: words.join(' and ') }
 }
 
-/** Names of what runs keep of themselves in a folder. A config.yaml or a page without a run beside it may be anybody's. */
+/** Names of the files of runs in a folder. Without run.json, a config.yaml or a page may not belong to a run. */
 async function recordsIn(folder: string): Promise<string[]> {
   const names: string[] = await readdir(folder).catch(() => [])
   const files = ['metrics.jsonl', FILE, ...(names.includes(FILE) ? [CONFIG, REPORT] : [])]

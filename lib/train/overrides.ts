@@ -1,4 +1,4 @@
-/** Overrides of a config, `key=value`: what `--set` takes. */
+/** Overrides of a config, `key=value`, as taken by `--set`. */
 import { ConfigError } from '../core/errors.js'
 import { isRecord, snakeKey } from '../core/schema-shape.js'
 import { STDIN } from '../data/dataset.js'
@@ -8,7 +8,7 @@ export type Parse = typeof import('yaml')['parse']
 
 type Mapping = Record<string, unknown>
 
-/** The key that the value of a short form, such as `dataset: train.jsonl`, has in the long one. */
+/** The long-form key for the value of a short form such as `dataset: train.jsonl`. */
 const LONG_FORMS: Readonly<Record<string, string>> = {
   dataset: 'path',
   eval_dataset: 'path',
@@ -19,9 +19,10 @@ const LONG_FORMS: Readonly<Record<string, string>> = {
 }
 
 /**
- * Changes keys of a config as it was read.
- * @returns sentences on what was left behind: options of the file's strategy that an override's strategy does not have
- * @throws {ConfigError} for what is no key with a value
+ * Applies overrides to a parsed config.
+ * @returns sentences about dropped options: options of the file's strategy that an override's strategy does not
+ * have
+ * @throws {ConfigError} for an override that is not `key=value`
  */
 export function applyOverrides(parse: Parse, root: Mapping, overrides: readonly string[]): string[] {
   const earlier = isRecord(root.strategy) ? { ...root.strategy } : undefined
@@ -31,7 +32,10 @@ export function applyOverrides(parse: Parse, root: Mapping, overrides: readonly 
   return leaveBehind(earlier, root.strategy, (key) => set.has(`strategy.${key}`))
 }
 
-/** Takes out of a strategy what only the one before had; what an override names itself stays, and is answered as any key. */
+/**
+ * Removes options that only the earlier strategy has. Options that an override sets stay, and are checked like
+ * any key.
+ */
 function leaveBehind(earlier: Mapping, strategy: Mapping, isSet: (key: string) => boolean): string[] {
   const { name } = strategy
   const known = typeof name === 'string' && name !== earlier.name ? keysOfStrategy(name) : undefined
@@ -70,7 +74,7 @@ function longForm(key: string, value: unknown): Mapping {
 }
 
 function parseValue(parse: Parse, override: string, value: string): unknown {
-  // To YAML a dash alone is a list of nothing.
+  // In YAML, a single dash is a list with an empty item.
   if (value === STDIN) return value
   try {
     return parse(value)

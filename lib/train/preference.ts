@@ -1,4 +1,4 @@
-/** Training by pairs of answers: the loss of micro-batches of pairs, and what the reference gives their answers. */
+/** Preference training: the loss of micro-batches of pairs, and the reference's scores of their answers. */
 import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { IGNORE } from '../data/encoded-row.js'
@@ -21,10 +21,10 @@ import { type Denominators, join as joinMetrics, type Metrics, means, sumOf } fr
 import type { Objective, Pass } from './objective.js'
 import type { RunPlace } from './step.js'
 
-/** Log-probabilities of chosen and rejected of each row of a dataset, one after the other, by the reference. */
+/** Log-probabilities of each row's chosen and rejected answers under the reference, alternating. */
 type ReferenceSums = Float64Array
 
-/** Counts that the loss of some micro-batches is divided by. */
+/** Counts by which the loss of some micro-batches is divided. */
 function pairCounts(batches: readonly MicroBatch[]): Denominators {
   let [tokens, pairs] = [0, 0]
   for (const { labels, cuSeqlens, pairs: own } of batches) {
@@ -53,7 +53,7 @@ function pairLoss(
   return { loss: value.loss, weights: headWeights(made, value.gradient, 1), metrics: value.metrics }
 }
 
-/** The sequences of a micro-batch as rows of their own. */
+/** The sequences of a micro-batch as separate rows. */
 function rowsOf(batch: MicroBatch): RowBatch {
   const { tokens, labels, cuSeqlens } = batch
   const places: [number, number][] = []
@@ -71,7 +71,7 @@ function rowsOf(batch: MicroBatch): RowBatch {
   return { rows, batch, places }
 }
 
-/** Metrics under the names that events have for them. */
+/** Metrics named as in events. */
 function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
   const named = Object.entries(means(metrics)).map(([name, value]) => [
     name.replace(/[/_](\w)/g, (_, letter: string) => letter.toUpperCase()),
@@ -80,7 +80,7 @@ function preferenceMetrics(metrics: Metrics): PreferenceMetrics {
   return Object.fromEntries(named) as PreferenceMetrics
 }
 
-/** A preference loss in the steps of a run. */
+/** A preference loss for the steps of a run. */
 export class PairObjective implements Objective {
   readonly #loss: PreferenceLoss
   readonly #options: RunOptions
@@ -88,7 +88,7 @@ export class PairObjective implements Objective {
   readonly #data: Pick<RunData, 'examples' | 'evaluation'>
   #references: References | undefined
 
-  /** @param run its name */
+  /** @param run name of the run */
   constructor(
     loss: PreferenceLoss,
     options: RunOptions,
@@ -127,7 +127,7 @@ export class PairObjective implements Objective {
   }
 }
 
-/** Loss and metrics over pairs; an abort rejects with the signal's reason between two micro-batches. */
+/** Loss and metrics over pairs; an abort rejects with the signal's reason between micro-batches. */
 async function evaluatePairs(
   session: NativeSession,
   loss: PreferenceLoss,
@@ -154,14 +154,14 @@ async function evaluatePairs(
   return { loss: sum, perplexity: Math.exp(sum), tokens, supervisedTokens, ...preferenceMetrics(metrics) }
 }
 
-/** The reference of a run: its model as the run begins. */
+/** Scores of the reference, which is the model at the start of the run. */
 interface References {
   train: ReferenceSums
   /** Null without held-out data. */
   evaluation: ReferenceSums | null
 }
 
-/** Data whose answers the reference scores, and where its numbers are kept. */
+/** The data to score with the reference, and where to store the scores. */
 interface ReferenceJob {
   session: NativeSession
   examples: Examples
@@ -173,21 +173,21 @@ interface ReferenceJob {
   run: string
   /** Folder of its checkpoints; null keeps nothing. */
   runDir: string | null
-  /** Folder where the run that is resumed kept them; null for a run from the start. */
+  /** Folder in which the resumed run stored its scores; null for a run from the start. */
   resumedFrom: string | null
   control: EvaluateControl
 }
 
-/** The log-probabilities by the reference, in the folder of a run. */
+/** File of the reference's log-probabilities, in the folder of a run. */
 const REFERENCE_FILE = 'reference.json'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 30
 
 /**
- * Scores all answers before the first step, and keeps the sums. A run that is resumed takes those that were kept, since
- * its adapter is no longer what it began with.
- * @throws {FileFormatError} when a run is resumed whose file is missing or damaged
- * @throws {ConfigError} when the file is of other data, or of another run
+ * Scores all answers before the first step and stores the sums. A resumed run reads the stored sums, since its
+ * adapter has changed since the start.
+ * @throws {FileFormatError} when the file of a resumed run is missing or damaged
+ * @throws {ConfigError} when the file belongs to other data or another run
  */
 async function referencesOf(job: ReferenceJob): Promise<References> {
   const { session, examples, evaluation, options, control, runDir, resumedFrom, run } = job

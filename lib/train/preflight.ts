@@ -1,6 +1,6 @@
 /**
- * Checks of a run before the weights of its model are loaded, which may take minutes: its output can be written, its
- * checkpoint can be read, and its data is understood.
+ * Checks made before the weights of a model are loaded, which may take minutes: the output is writable, the
+ * checkpoint is readable, and the data has a known format.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -22,8 +22,8 @@ const WAYS_ON = {
 }
 
 /**
- * @param writes false where another process writes the files of the run
- * @returns the checkpoint that the run is to go on from; null for a run from the start
+ * @param writes false if another process writes the run's files
+ * @returns the checkpoint to resume from; null for a run from the start
  * @throws what the run itself would throw later; an abort rejects with the signal's reason
  */
 export async function checkRun(
@@ -45,7 +45,7 @@ export async function checkRun(
   if (config.evalDataset !== null) await checkData(asRead(config.evalDataset))
   const tokenizer = tokenizerOnDisk(config.model)
   if (tokenizer === undefined || readsOnce(config.dataset)) return checkpoint
-  // Labels that are those of the data are read with it.
+  // Without given labels, the rows cannot be encoded before all of them are read.
   if (task === 'classification' && labels === null) return checkpoint
   const options = encodeOptions(config.dataset, config, Date.now())
   const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
@@ -55,7 +55,7 @@ export async function checkRun(
 
 /**
  * Checks that all files exist and the first row has a known format.
- * @throws FileFormatError or DataError, as reading all of it would
+ * @throws FileFormatError or DataError, as reading all data would
  */
 export async function checkData(data: DatasetConfig): Promise<void> {
   if (readsOnce(data)) return
@@ -64,12 +64,12 @@ export async function checkData(data: DatasetConfig): Promise<void> {
   throw noRows(inputOf(data))
 }
 
-/** Rows that can be read only once must not be read for a check. */
+/** True for rows that can be read only once, which a check must not consume. */
 function readsOnce({ path, rows }: DatasetConfig): boolean {
   return rows !== undefined || [path].flat().includes(STDIN)
 }
 
-/** Undefined for what is on the hub, or is something else; loading it says what. */
+/** Undefined for a hub model or anything else that loading has to resolve. */
 function tokenizerOnDisk(path: string): TokenizerOfModel | undefined {
   if (existsSync(join(path, 'tokenizer.json'))) return { kind: 'folder', path }
   return /\.gguf$/i.test(path) && existsSync(path) ? { kind: 'gguf', path } : undefined

@@ -1,6 +1,6 @@
 /**
- * A probe: an adapter is trained on a sample of the data of a run, and what it adds at each linear then decides how the
- * run's own adapter is made. The run begins from the base again.
+ * A probe trains an adapter on a sample of a run's data, and measures what it adds to each linear layer. The
+ * strategy uses this to set up the run's own adapter, which starts again from the base.
  */
 import { type AdapterState, type BaseModel, withSession } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -21,10 +21,10 @@ export interface ProbeControl extends DataControl {
 }
 
 /**
- * Makes a strategy ready by its probe.
- * @param create makes the native arrays of an adapter
+ * Resolves a strategy by running its probe.
+ * @param create creates the native arrays of an adapter
  * @param prepare reads the sample
- * @throws {ConfigError} for data that is streamed, and what the strategy throws for what was measured
+ * @throws {ConfigError} for streamed data, or when the strategy rejects the measurements
  */
 export async function runProbe(
   base: BaseModel,
@@ -42,7 +42,7 @@ export async function runProbe(
   const { signal } = control
   const ranks = presentRanks()
   const description = describeAdapter(probe.adapter, base.sites, { weights: base.weights })
-  // Chat templates may write it into the rows, which have to be the same on all ranks.
+  // Chat templates may write the time into rows, which must be the same on all ranks.
   const now = await ranks.firsts('time of a probe', async () => control.now ?? Date.now())
   const data = await prepare(base, sources, options, probe.sampleFraction, { ...control, now })
   const state = create(description)
@@ -55,7 +55,7 @@ export async function runProbe(
         ...options,
         numTrainEpochs: 1,
         maxSteps: probe.steps,
-        // A probe has few steps, and most schedules begin or end with a rate of zero.
+        // A probe has few steps, and most schedules start or end at a rate of zero.
         lrSchedulerType: 'constant',
         warmupSteps: null,
         warmupRatio: 0,

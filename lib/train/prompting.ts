@@ -1,6 +1,6 @@
 /**
- * Prompt formats of a model and its adapters: as in training, unless the call says otherwise. A
- * difference from the training is reported once.
+ * Prompt formats of a model and its adapters: by default as in training. A call that differs from training
+ * causes one warning.
  */
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
@@ -21,10 +21,10 @@ import { UNREASONED } from '../tokenizer/training-templates.js'
 export interface PromptOptions {
   /**
    * True if texts, and rows of prompt and completion, go through the chat template. Default: as the adapter was
-   * trained; of a model that says nothing, rows do where there is a template, and texts do not.
+   * trained; if nothing was recorded, rows do if there is a template, and texts do not.
    */
   chatTemplate?: boolean | undefined
-  /** System prompt. Default: the system prompt that every row of the training had; null is none. */
+  /** System prompt; null is none. Default: the system prompt shared by all training rows, if any. */
   system?: string | null | undefined
 }
 
@@ -33,13 +33,13 @@ export const promptShape = {
   system: z.string({ error: 'a text, or null for none' }).nullable().optional(),
 }
 
-/** True if a program gave messages. Their further validity is checked by the chat template, in a separate process. */
+/** True for a list of messages. The chat template checks them further, in a separate process. */
 export function isMessages(given: unknown): given is readonly ChatMessage[] {
   const isMessage = (one: unknown) => isRecord(one) && typeof one.role === 'string'
   return Array.isArray(given) && given.every(isMessage) && isPlainData(given)
 }
 
-/** Functions and symbols are not, at any depth. */
+/** Functions and symbols are not plain data, at any depth. */
 function isPlainData(given: unknown): boolean {
   try {
     structuredClone(given)
@@ -49,10 +49,10 @@ function isPlainData(given: unknown): boolean {
   }
 }
 
-/** A format that was recorded; `unrecorded` for adapters whose folders do not say; null where nothing was trained. */
+/** A recorded format; `unrecorded` for adapters whose folders do not record one; null if nothing was trained. */
 export type KnownFormat = PromptFormat | 'unrecorded' | null
 
-/** The format of the adapters that act, else of the model. */
+/** The format of the active adapters, else of the model. */
 export function formatOf(base: BaseModel, adapters: readonly Pick<ActiveAdapter, 'state'>[]): KnownFormat {
   const formats = adapters.map(({ state }) => state.format)
   const recorded = formats.filter((format): format is PromptFormat => isRecorded(format))
@@ -70,7 +70,7 @@ export function isRecorded(format: KnownFormat): format is PromptFormat {
   return format !== null && format !== 'unrecorded'
 }
 
-/** Prompt format of the rows of a run. A template of a file is used as it is. */
+/** Prompt format of a run's rows. A template from a file is used unchanged. */
 export function promptingOf(
   chatTemplate: TrainOptions['chatTemplate'],
   trainingTemplate?: TrainOptions['trainingTemplate'],
@@ -81,7 +81,7 @@ export function promptingOf(
   return { prompts: chatTemplate, instructions: chatTemplate, ...how }
 }
 
-/** Prompt format of rows that are evaluated. */
+/** Prompt format of evaluated rows. */
 export function rowPrompting(
   format: KnownFormat,
   { chatTemplate }: { chatTemplate?: TrainOptions['chatTemplate'] | undefined },
@@ -96,7 +96,7 @@ export function rowPrompting(
   return { prompts: true, instructions: true, template, trainingTemplate, system }
 }
 
-/** Tells, once for each model, that what is asked has another form than the training. */
+/** Warns once per model that a prompt has another form than the training data. */
 export function warnOfMismatch(base: BaseModel, format: KnownFormat, form: PromptFormat['form']): void {
   if (!isRecorded(format) || format.form === form) return
   base.warn(
@@ -111,7 +111,7 @@ export function asksAsChat(format: KnownFormat, { chatTemplate }: PromptOptions)
   return chatTemplate ?? (isRecorded(format) && format.form === 'chat')
 }
 
-/** Messages as text, by the template and after the system prompt of the training. */
+/** Renders messages with the template and the system prompt of the training. */
 export async function renderPrompt(
   source: TokenizerSource,
   format: KnownFormat,
@@ -130,7 +130,7 @@ export async function renderPrompt(
   )
 }
 
-/** Options of prompts that say what those of the training said. */
+/** Template variables that match the training. */
 export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOptions, 'variables'> {
   return format?.thinking === false ? UNREASONED : {}
 }
@@ -162,12 +162,12 @@ export async function promptIds(
   return tokenizer.encode(text, { addSpecialTokens: false })
 }
 
-/** Ids of the tokens that end an answer: those of the tokenizer, and of the training. */
+/** Ids of the tokens that end an answer, from the tokenizer and from the training. */
 export async function endIds(tokenizer: WorkerTokenizer, format: KnownFormat): Promise<ReadonlySet<number>> {
   const ends = new Set(tokenizer.about.eosIds)
   for (const stop of isRecorded(format) ? format.stop : []) {
     const ids = await tokenizer.encode(stop, { addSpecialTokens: false })
-    // A text of several tokens is none that this tokenizer ends with.
+    // A stop text of several tokens is not a single end token of this tokenizer.
     if (ids.length === 1) ends.add(ids[0] as number)
   }
   return ends

@@ -1,7 +1,7 @@
 /**
- * The processes that train together, a rank each. They meet at the same places of a run, in the same order, and tell each
- * other a value, that they were asked to stop, or that they failed: so all of them stop at the same step, and none waits for
- * one that is gone.
+ * The processes (ranks) that train together. They synchronize at the same points of a run, in the same order,
+ * and exchange a value, a request to stop, or a failure. All of them therefore stop at the same step, and none
+ * waits for a rank that is gone.
  */
 import { hostname } from 'node:os'
 import { deserialize, serialize } from 'node:v8'
@@ -26,7 +26,7 @@ interface Failure {
 }
 
 interface Message<T> {
-  /** Place of the run. */
+  /** Synchronization point of the run. */
   at: string
   value?: T
   failed?: Failure
@@ -34,16 +34,16 @@ interface Message<T> {
   stop: boolean
 }
 
-/** The processes that train together; of a process alone, that one. */
+/** The processes that train together; possibly just this one. */
 export class Ranks {
   readonly rank: number
   readonly size: number
-  /** The library that connects them, with its version; empty for a process alone. */
+  /** The MPI library and its version; empty for a single process. */
   readonly library: string
   #hosts: readonly string[]
   #asked: AbortSignal | undefined
   #stop = new AbortController()
-  /** The rank that prints the error that has ended all ranks; undefined before that. */
+  /** The rank that reports the error that ended all ranks; undefined before that. */
   #teller: number | undefined
 
   private constructor({ rank, size, library }: { rank: number; size: number; library: string }) {
@@ -58,16 +58,17 @@ export class Ranks {
   }
 
   /**
-   * Joins the ranks that a launcher of MPI has started, and takes this rank's share of the cores of its machine, unless
-   * LOWRANK_THREADS says how many. Without a launcher the process stays alone.
-   * @throws {RanksError} where no library of MPI understands the launcher
+   * Joins the ranks started by an MPI launcher, and limits this rank to its share of the machine's cores unless
+   * LOWRANK_THREADS is set. Without a launcher, the process stays alone.
+   * @throws {RanksError} when no MPI library supports the launcher
    */
   static async join(): Promise<Ranks> {
     const launch = launchOf(process.env)
     if (launch === undefined) return Ranks.alone()
     const closed = launch.launcher === 'pmi' ? closedWay(process.env) : undefined
     if (closed !== undefined) throw new RanksError(closed, { variable: 'PMI_FD' })
-    // UCX, a transport of many MPI builds, rewrites functions of the C library, such as mmap, while threads of Node.js run them.
+    // UCX, a transport of many MPI builds, patches C library functions such as mmap while threads of Node.js
+    // run them.
     process.env.UCX_MEM_EVENTS ??= 'n'
     const patience = 1000 * secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
     const ranks = new Ranks(await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise))
@@ -86,7 +87,7 @@ export class Ranks {
     return this.size === 1
   }
 
-  /** True for the rank that writes files, and tells how a run goes. */
+  /** True for the rank that writes files and reports progress. */
   get isFirst(): boolean {
     return this.rank === 0
   }
@@ -96,8 +97,8 @@ export class Ranks {
   }
 
   /**
-   * The values of all ranks, in their order, when each has come to this place.
-   * @throws the error of the first rank that has failed meanwhile
+   * Waits for all ranks to reach this point, and returns their values in rank order.
+   * @throws the error of the first rank that failed meanwhile
    */
   async meet<T>(at: string, value: T): Promise<T[]> {
     if (this.isAlone) return [value]
@@ -110,7 +111,7 @@ export class Ranks {
     return said.map((message) => message.value as T)
   }
 
-  /** Meets with what the work of this rank gives. A rank whose work fails ends all with its error. */
+  /** Runs work on each rank and exchanges the results. If the work fails on a rank, its error ends all ranks. */
   async together<T>(at: string, work: () => Promise<T>): Promise<T[]> {
     let value: T
     try {
@@ -126,7 +127,7 @@ export class Ranks {
     return (await this.together(at, work))[0] as T
   }
 
-  /** @throws {ConfigError} naming the first fact in which a rank differs from the first one */
+  /** @throws {ConfigError} naming the first fact in which a rank differs from rank 0 */
   async agree(at: string, facts: Readonly<Record<string, string>>): Promise<void> {
     const all = await this.meet(at, facts)
     for (const [rank, own] of all.entries())
@@ -142,7 +143,7 @@ export class Ranks {
       }
   }
 
-  /** A signal that aborts where the ranks meet, on all at the same place, when one of them was asked to stop. */
+  /** A signal that aborts on all ranks at the same synchronization point, once any rank is asked to stop. */
   joint(asked: AbortSignal | undefined): AbortSignal | undefined {
     if (this.isAlone) return asked
     this.#asked = asked
@@ -150,19 +151,19 @@ export class Ranks {
     return this.#stop.signal
   }
 
-  /** True for the reason of a stop that another rank was asked for. */
+  /** True if `error` is the reason of a stop requested on another rank. */
   isStop(error: unknown): boolean {
     return error instanceof StoppedRank
   }
 
-  /** True if a rank was lost, so that nobody can meet any more. */
+  /** True if a rank was lost, so that the ranks can no longer synchronize. */
   get isBroken(): boolean {
     return !this.isAlone && addon().lostRank() >= 0
   }
 
   /**
-   * Tells the others of an error that ends this rank, and so all of them.
-   * @returns the error of the first rank that has failed
+   * Reports an error that ends this rank to the others, which ends them as well.
+   * @returns the error of the first rank that failed
    */
   async failed(error: unknown): Promise<unknown> {
     if (this.isAlone || this.#teller !== undefined) return error
@@ -178,12 +179,12 @@ export class Ranks {
     return error
   }
 
-  /** True if this rank is the one that tells of the error which has ended all. */
+  /** True if this rank reports the error that ended all ranks. */
   get tells(): boolean {
     return this.isAlone || this.#teller === undefined || this.#teller === this.rank
   }
 
-  /** Leaves the others, when all do. */
+  /** Disconnects from the other ranks; all ranks must call it. */
   async leave(): Promise<void> {
     if (this.library !== '') await translatedAsync(() => addon().leaveRanks().promise)
   }
@@ -198,7 +199,7 @@ export class Ranks {
     )
   }
 
-  /** @param own the error of this rank, if it has failed */
+  /** @param own this rank's error, if it has failed */
   async #say<T>(message: Omit<Message<T>, 'stop'>, own?: unknown): Promise<Message<T>[]> {
     const stop = this.#asked?.aborted ?? false
     const bytes = serialize({ ...message, stop } satisfies Message<T>)
@@ -227,7 +228,7 @@ export class Ranks {
   }
 }
 
-/** Seconds that a rank may be silent. */
+/** Seconds that a rank may stay silent before it counts as lost. */
 function secondsOf(text: string | undefined): number {
   if (text === undefined || text === '') return 60
   const seconds = Number(text)
@@ -238,10 +239,10 @@ function secondsOf(text: string | undefined): number {
   )
 }
 
-/** Longest values that a message about a difference shows; hashes tell nobody anything. */
+/** Longest values shown in a message about a difference. Hashes are longer, and mean nothing to a reader. */
 const SHOWN = 40
 
-/** Reason of a stop that another rank was asked for. */
+/** Abort reason when another rank was asked to stop. */
 class StoppedRank extends AbortedError {}
 
 function failureOf(error: unknown): Failure {
@@ -258,27 +259,27 @@ function errorOf({ code, message, details }: Failure): LowrankError {
   return new CLASSES[code as keyof typeof CLASSES](message, details)
 }
 
-/** The cores that a rank may run on, and those that it can use of them at a time. */
+/** The cores that a rank may run on, and how many of them it can use at a time. */
 export interface Machine {
   host: string
-  /** The system since it was started, which ranks on one machine share; empty where it is not known. */
+  /** Boot id, which ranks on one machine share; empty if unknown. */
   boot: string
   cores: readonly number[]
   usable: number
 }
 
-/** Threads for a rank: its part of each core that others may use as well, and at least one. */
+/** Threads for a rank: its share of each core that other ranks may also use, and at least one. */
 export function shareOfCores(machines: readonly Machine[], rank: number): number {
   const own = machines[rank] as Machine
   const beside = machines.filter(({ host, boot }) => (boot === '' ? host === own.host : boot === own.boot))
   const users = (core: number) => beside.filter(({ cores }) => cores.includes(core)).length
   const part = own.cores.reduce((sum, core) => sum + 1 / users(core), 0)
-  // A quota is of all processes that have it.
+  // A CPU quota is shared by all processes under it.
   const quota = own.usable < own.cores.length ? own.usable / beside.length : part
   return Math.max(1, Math.floor(Math.min(part, quota) + 1e-6))
 }
 
-/** @throws {UnsupportedError} for an option that works in one process only */
+/** @throws {UnsupportedError} for an option that only works in a single process */
 export function checkRanks({ optimizerInBackward }: Pick<RunOptions, 'optimizerInBackward'>): void {
   if (!optimizerInBackward) return
   const what = 'optimizer_in_backward'
@@ -290,13 +291,13 @@ export function checkRanks({ optimizerInBackward }: Pick<RunOptions, 'optimizerI
 
 let present: Ranks | undefined
 
-/** The ranks that this process has joined; else itself alone. */
+/** The ranks that this process has joined; otherwise the process alone. */
 export function presentRanks(): Ranks {
   present ??= Ranks.alone()
   return present
 }
 
-/** Joins the ranks that a launcher has started, from now on for every run of this process. */
+/** Joins the ranks started by a launcher, for every later run of this process. */
 export async function joinRanks(): Promise<Ranks> {
   present = await Ranks.join()
   return present

@@ -1,4 +1,4 @@
-/** Facts that a run records besides its progress: its inputs, the memory that it holds, and the ranks that it has left. */
+/** Facts that a run records besides its progress: its inputs, its memory, and the ranks of an allocating strategy. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageRoot } from '../core/root.js'
@@ -14,14 +14,14 @@ import { canonical } from './identity.js'
 import type { RunSetup } from './run-setup.js'
 import type { Steps, TrainingState } from './step.js'
 
-/** At most so many lines of each kind in a run, and not more often than every so many steps. */
+/** Limits per kind of line: the most lines in a run, and the fewest steps between two of them. */
 const MEMORY = { lines: 100, steps: 10 }
 const RANKS = { lines: 50, steps: 1 }
 
 /** The parts of a setup that describe the inputs of a run. */
 export type Told = Pick<RunSetup, 'base' | 'adapter' | 'options' | 'evalFraction' | 'sources' | 'command'>
 
-/** @param state where the run stands: after the steps that it was resumed from */
+/** @param state position of the run, including steps made before it was resumed */
 export function startEvent(
   { base, adapter, options, evalFraction, sources, command }: Told,
   state: TrainingState,
@@ -72,7 +72,7 @@ export function startEvent(
   }
 }
 
-/** Records changes between steps, at most so many times in a run. */
+/** Records changes between steps, a limited number of times per run. */
 export class Recorder {
   readonly #steps: Steps
   #ranks = ''
@@ -82,8 +82,8 @@ export class Recorder {
   }
 
   /**
-   * @param step optimizer steps made so far
-   * @param begins true before the first of the run
+   * @param step optimizer steps so far
+   * @param begins true before the first step of the run
    */
   *after(step: number, begins = false): Generator<MemoryEvent | RanksEvent, void, void> {
     const { totalSteps, ranksLeft } = this.#steps

@@ -1,4 +1,4 @@
-/** Measurements of single rows: the loss of each, and the answer to each by greedy generation. */
+/** Measurements of single rows: the loss of each, and the greedy answer to each. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { IGNORE } from '../data/encoded-row.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
@@ -10,15 +10,15 @@ import type { EvaluateControl } from './evaluate.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
 import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
-/** Options that size the measurement. */
+/** Options that determine the size of the measurement. */
 export interface RowShape {
   maxSeqLength: number
   logitsMemory: string
 }
 
 /**
- * The mean loss over the supervised tokens of each row, in nats; null where it is not finite. An abort rejects with
- * the signal's reason between two rows.
+ * The mean loss over the supervised tokens of each row, nats; null if it is not finite. An abort rejects with
+ * the signal's reason between rows.
  */
 export async function rowLosses(
   base: BaseModel,
@@ -47,20 +47,20 @@ export interface Question {
   answer: Int32Array
 }
 
-/** Questions of rows: the tokens before the first that is learned, and those that are learned there. */
+/** The question of each row: the tokens before its first trained token, and the trained tokens from there. */
 export function questionsOf({ data, rows }: Examples): (Question | null)[] {
   return [...rows].map((row) => {
     const ids = data.ids(row)
     const labels = data.labels(row)
     const start = labels.findIndex((label) => label !== IGNORE)
     const length = labels.subarray(start).indexOf(IGNORE)
-    // A document is learned from its start, and asks nothing.
+    // A document is trained from its start, so it has no question.
     if (start < 2) return null
     return { prompt: ids.slice(0, start), answer: ids.slice(start, length < 0 ? undefined : start + length) }
   })
 }
 
-/** The text of tokens, special ones left out. */
+/** Decodes tokens without special ones. */
 export async function textOf(tokenizer: WorkerTokenizer, ids: Iterable<number>): Promise<string> {
   const stream = tokenizer.decodeStream({ skipSpecialTokens: true, continues: true })
   let text = ''
@@ -68,17 +68,17 @@ export async function textOf(tokenizer: WorkerTokenizer, ids: Iterable<number>):
   return text + (await stream.end())
 }
 
-/** Extra tokens that an answer may have beyond the longest in the data. */
+/** Tokens that an answer may have beyond the longest answer in the data. */
 const SPARE_TOKENS = 8
 
-/** Tokens after which an answer to one of the questions is cut. */
+/** Token limit for answers to these questions. */
 function answerLimit(questions: readonly (Question | null)[]): number {
   return Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
 }
 
 /**
  * Rows with their answers.
- * @param matched true for each row that is answered word for word, and so need not be asked again
+ * @param matched true for rows already known to be answered word for word, which are not asked again
  */
 export async function scoredRows(
   tokenizer: WorkerTokenizer,
@@ -100,9 +100,9 @@ export async function scoredRows(
 }
 
 /**
- * Answers by greedy generation; empty where a row asks nothing, or leaves no room for an answer. An abort rejects with
- * the signal's reason.
- * @param limit tokens after which an answer is cut
+ * Greedy answers; empty if a row has no question or leaves no room for an answer. An abort rejects with the
+ * signal's reason.
+ * @param limit most tokens in an answer
  */
 export async function answers(
   base: BaseModel,
@@ -123,7 +123,7 @@ export async function answers(
   }
 }
 
-/** The same by a decoder that is open; answers end where its cache does. */
+/** The same with an open decoder; answers are also limited by its cache. */
 export async function answersBy(
   decoder: Decoder,
   base: BaseModel,

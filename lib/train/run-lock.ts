@@ -1,7 +1,7 @@
 /**
- * One run at a time in an output folder. The system holds the lock and lets go of it when the process ends, however it
- * ends, so a killed run blocks nobody. The file says who has it; it is touched meanwhile for other hosts on a network
- * share, where a lock of the system may not reach.
+ * Allows one run at a time in an output folder. The operating system holds the lock and releases it when the
+ * process ends for any reason, so a killed run blocks nobody. The file names the holder and is touched
+ * regularly for other hosts on a network share, where the system's lock may not apply.
  */
 import {
   closeSync,
@@ -25,27 +25,27 @@ import { translated } from '../native/errors.js'
 
 const NAME = '.lowrank.lock'
 const TOUCH_MS = 5_000
-/** A holder that this system cannot see counts as alive for so long after its last touch. */
+/** How long a holder that this system cannot see counts as alive after its last touch. */
 const SILENT_MS = 30_000
-/** The file may vanish or be looked at by another process for a moment. */
+/** The file may vanish, or be open in another process, for a moment. */
 const ATTEMPTS = 5
 const PAUSE_MS = 20
 
 interface Holder {
   pid: number
   host: string
-  /** The system since it was started: its locks reach every process of it. */
+  /** Boot id: system locks apply to all processes of this boot. */
   boot: string
 }
 
-/** A lock that is held. */
+/** A lock that this process holds. */
 export interface RunLock {
   release(): void
 }
 
 /**
  * @param folder must exist
- * @throws BusyError naming the process and host that have it; WriteError when the file cannot be made
+ * @throws {BusyError} naming the process and host of the holder; WriteError when the file cannot be created
  */
 export async function lockRun(folder: string): Promise<RunLock> {
   const path = join(folder, NAME)
@@ -53,7 +53,7 @@ export async function lockRun(folder: string): Promise<RunLock> {
     const descriptor = opened(path)
     try {
       const lock = translated(() => addon().lockFile(descriptor))
-      // A run that ended meanwhile has removed the file that was opened here.
+      // A run that ended in the meantime has removed the file opened here.
       const current = isCurrent(descriptor, path)
       const holder = current ? holderOf(descriptor) : undefined
       const busy = lock === 'held' || (holder !== undefined && isAlive(holder, lock, descriptor))
@@ -68,12 +68,12 @@ export async function lockRun(folder: string): Promise<RunLock> {
   }
 }
 
-/** @throws BusyError when a run is at work in the folder; nothing is changed, and a folder that is not there is free */
+/** @throws {BusyError} when a run is active in the folder. Changes nothing; a missing folder is free. */
 export async function checkRunLock(folder: string): Promise<void> {
   if (statSync(join(folder, NAME), { throwIfNoEntry: false })) (await lockRun(folder)).release()
 }
 
-/** Where a run is at work in a folder, if one is: on this machine or on another one. Changes nothing. */
+/** Tells whether a run is active in a folder, on this machine or another one. Changes nothing. */
 export function runAtWork(folder: string): 'here' | 'elsewhere' | undefined {
   let descriptor: number
   try {
@@ -84,7 +84,7 @@ export function runAtWork(folder: string): 'here' | 'elsewhere' | undefined {
   try {
     const holder = holderOf(descriptor)
     if (holder === undefined) return undefined
-    // Processes of a container have numbers of their own, and a host name of their own.
+    // Containers have their own process ids and host name.
     const alive = holder.host === hostname() ? processExists(holder.pid) : silence(descriptor) < SILENT_MS
     if (!alive) return undefined
     return isLocal(holder) ? 'here' : 'elsewhere'
@@ -97,14 +97,14 @@ function processExists(pid: number): boolean {
   try {
     return process.kill(pid, 0)
   } catch (error) {
-    // It belongs to another user.
+    // The process exists but belongs to another user.
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 
 function opened(path: string): number {
   try {
-    // Windows does not cut a file that is open for appending.
+    // Windows cannot truncate a file opened for appending.
     return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666)
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
@@ -130,7 +130,7 @@ function take(descriptor: number, path: string): RunLock {
     try {
       futimesSync(descriptor, now, now)
     } catch {
-      // Only other hosts look at the time, and the lock of the system stays.
+      // Only other hosts use the time, and the system's lock is still held.
     }
   }, TOUCH_MS)
   touch.unref()
@@ -140,7 +140,7 @@ function take(descriptor: number, path: string): RunLock {
       try {
         if (isCurrent(descriptor, path)) unlinkSync(path)
       } catch {
-        // An empty lock blocks nobody.
+        // A leftover lock file blocks nobody.
       } finally {
         closeSync(descriptor)
       }
@@ -148,7 +148,7 @@ function take(descriptor: number, path: string): RunLock {
   }
 }
 
-/** Undefined where the file does not say; whoever has the lock may be about to write it. */
+/** Undefined if the file has no holder; a process that has just locked it may not have written it yet. */
 function holderOf(descriptor: number): Holder | undefined {
   const bytes = Buffer.alloc(1024)
   const text = bytes.toString('utf8', 0, readSync(descriptor, bytes, 0, bytes.length, 0))
@@ -160,7 +160,7 @@ function holderOf(descriptor: number): Holder | undefined {
   }
 }
 
-/** True if a holder may still be running although the system allows its lock to be taken. */
+/** True if a holder may still be running although its lock could be taken. */
 function isAlive(holder: Holder, lock: 'taken' | 'unsupported', descriptor: number): boolean {
   return !(isLocal(holder) && lock === 'taken') && silence(descriptor) < SILENT_MS
 }

@@ -8,30 +8,30 @@ import type { RunFolders } from './output-folder.js'
 import type { MakeSteps, StepSetup } from './step.js'
 import type { ReportTo } from './tensorboard.js'
 
-/** The inputs of a run; `Adapter.train` puts them together. */
+/** The inputs of a run, assembled by `Adapter.train`. */
 export interface RunSetup extends StepSetup {
   base: BaseModel
   plans: Record<string, PlanOptions>
-  /** Tokenizes, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
+  /** Tokenizes the data at the first step. `now` is the time for chat templates, if a checkpoint stores it. */
   data: (now: number | undefined) => Promise<RunData>
   /** Share of the training data that is held out. */
   evalFraction: number
   /** Null for a run that saves nothing. */
   folders: RunFolders | null
   beginning: Beginning
-  /** Default: by the gradients of the run's data. */
+  /** Default: gradient steps on the run's data. */
   makeSteps?: MakeSteps
-  /** Names of the data, for the record. */
+  /** Data sources, for the record. */
   sources?: DataSources
   /** Command that repeats the run, for the record. */
   command?: string | null
-  /** A program that reads the run's events, beside metrics.jsonl. */
+  /** A program that the run's events are also written for, in addition to metrics.jsonl. */
   reportTo?: ReportTo
-  /** Writes the page of a run from its record, when it is over. */
+  /** Writes the page of a completed run from its record. */
   report?: (folders: RunFolders) => Promise<unknown>
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
   /** Runs native work while the adapter is kept alive. */
   use: <T>(work: () => Promise<T>) => Promise<T>
-  /** Claims the adapter; returns what gives it back when the run is over, however it ends. */
+  /** Claims the adapter; returns a function that releases it when the run ends for any reason. */
   begin: () => () => void
 }

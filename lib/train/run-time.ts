@@ -1,4 +1,4 @@
-/** Time of a step and of a run: by rates measured here, or known of a named machine. */
+/** Estimated time of a step and of a run, from rates measured here or known for a named machine. */
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'
@@ -13,16 +13,16 @@ import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { encodeOptions, inputOf } from './data.js'
 import type { DatasetConfig } from './dataset.js'
 
-/** The time of a run's steps, or why it is not known. */
+/** Estimated time of a run's steps, or why it is unknown. */
 export type RunTime = KnownTime | { unknown: string }
 
-/** The time of a run's steps. */
+/** Estimated time of a run's steps. */
 export interface KnownTime extends StepTime {
-  /** Optimizer steps that are still to be made; null where they depend on data that is not known. */
+  /** Remaining optimizer steps; null if they depend on unknown data. */
   steps: number | null
-  /** Time of these steps; evaluations, checkpoints, and loading are not counted. */
+  /** Time of these steps, without evaluations, checkpoints, and loading. */
   runSeconds: number | null
-  /** Machine of the rates; null: measured here. */
+  /** Machine that the rates are for; null: measured here. */
   machine: string | null
 }
 
@@ -35,7 +35,7 @@ export interface DataSize {
 export interface TimeOptions extends MeasureControl {
   threads: number
   machine?: Machine | undefined
-  /** Size of the training data; without it every micro-batch counts as full of the longest rows. */
+  /** Size of the training data. Default: every micro-batch is full, with rows of the maximum length. */
   data?: DataSize | (() => Promise<DataSize | undefined>) | undefined
   /** Number of steps, if known. */
   steps?: number | undefined
@@ -43,7 +43,7 @@ export interface TimeOptions extends MeasureControl {
 
 type Run = Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>
 
-/** An abort rejects with the signal's reason; whatever else fails leaves the time unknown. */
+/** An abort rejects with the signal's reason; on any other failure the time is unknown. */
 export async function runTime(
   setting: StepSetting,
   run: Run,
@@ -72,7 +72,7 @@ export async function runTime(
   }
 }
 
-/** Threads of the engine, as asked for in options or the environment. */
+/** Number of engine threads, from options or the environment. */
 export function threadsOf(threads: number | 'auto'): number {
   const asked = threads === 'auto' ? Number(process.env.LOWRANK_THREADS) : threads
   return asked >= 1 ? asked : addon().cpu().threads
@@ -82,7 +82,7 @@ type Shape = StepSetting['options']
 
 const ROUND = 16
 
-/** The micro-batch that examples of this length make. */
+/** The micro-batch shape for examples of this mean length. */
 function withLengths(options: Shape, { examples, tokens }: DataSize): Shape {
   const { perDeviceTrainBatchSize: batch, maxSeqLength, packing } = options
   const mean = tokens / examples
@@ -107,14 +107,14 @@ function stepsOf(
   return Math.max(1, Math.ceil(numTrainEpochs * perEpoch))
 }
 
-/** Rows that are tokenized to tell how long all are. */
+/** Rows tokenized to estimate the length of all. */
 const SAMPLE_ROWS = 256
 
 type RowOptions = Parameters<typeof encodeOptions>[1]
 
 /**
- * Size of a dataset, from the lengths of its first rows and the count of all; undefined for data that can be read only
- * once, is streamed, or cannot be read.
+ * Estimated size of a dataset, from the lengths of its first rows and the number of rows; undefined for data
+ * that can be read only once, is streamed, or cannot be read.
  */
 export async function dataSize(
   dataset: DatasetConfig,

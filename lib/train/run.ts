@@ -1,6 +1,7 @@
 /**
- * A training run: an async iterable of optimizer steps that pulls, so a step starts when it is asked for. Between steps
- * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
+ * A training run: an async iterable of optimizer steps, each of which starts when the caller requests it.
+ * Between steps it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends the run
+ * at a step boundary.
  */
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -56,12 +57,12 @@ import { programFacts } from './shared.js'
 import type { RunPlace, Steps, TrainingState } from './step.js'
 import { TensorboardFile } from './tensorboard.js'
 
-/** Position from which a run was resumed. */
+/** The checkpoint that a run was resumed from. */
 export interface Resumed {
   path: string
-  /** Optimizer steps that were made then. */
+  /** Optimizer steps made before the checkpoint. */
   step: number
-  /** Checkpoints of more steps that cannot be used. */
+  /** Later checkpoints that cannot be used. */
   damaged: readonly Damaged[]
 }
 
@@ -71,7 +72,7 @@ const timeSchema = z.strictObject({
   onMeasure: callback<() => void>().optional(),
 })
 
-/** Adapters of ranks are compared at least every so many steps. */
+/** Steps between two comparisons of the ranks' adapters, at most. */
 const COMPARED_STEPS = 50
 
 const WAYS_ON = {
@@ -80,14 +81,14 @@ const WAYS_ON = {
   elsewhere: 'another outputDir',
 }
 
-/** A run in progress. Iterate over it once: over its steps, or over `events()`, of which steps are a part. */
+/** A training run. Iterate over it once: over its steps, or over `events()`, which include the steps. */
 export class TrainingRun implements AsyncIterable<TrainStep> {
-  /** Planned, before anything is allocated: training allocates exactly this. */
+  /** Planned memory, known before anything is allocated; training allocates exactly this. */
   readonly memory: MemoryReport
   /** Options of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
-  /** Folders of the run. Only the first rank writes there. */
+  /** Folders of the run. Only rank 0 writes there. */
   readonly #place: RunFolders | null
   readonly #control: RunControl
   readonly #breathe = breather()
@@ -100,7 +101,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #evaluations: readonly RunEvaluation[] = []
   #kept: KeptSteps | undefined
   #latest: TrainStep | undefined
-  /** Name of the run in whose record events are. */
+  /** Name of the run that events are recorded under. */
   #recorded: string | undefined
   #stepsLeft: number | undefined
   readonly #remarks: string[]
@@ -122,32 +123,32 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * Warnings about valid but rarely intended settings, such as a rate far from the strategy's own; a sentence each.
-   * Remarks on the data of private training are known after the first event.
+   * Warnings about valid but unusual settings, such as a learning rate far from the strategy's usual one; one
+   * sentence each. Remarks on the data of private training are known after the first event.
    */
   get remarks(): readonly string[] {
     return this.#remarks
   }
 
-  /** The last step made. */
+  /** The last completed step. */
   get latest(): TrainStep | undefined {
     return this.#latest
   }
 
-  /** Counts of rows read and dropped; known after the first event or step. */
+  /** Counts of rows read and dropped; undefined before the first event or step. */
   get data(): RunData['stats'] | undefined {
     return this.#data
   }
 
-  /** How the rows read so far are put to the model; null before the first. */
+  /** Prompt format of the rows read so far; null before the first row. */
   get promptFormat(): PromptFormat | null {
     return this.#format?.() ?? null
   }
 
   /**
-   * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64
-   * tokens at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's
-   * reason.
+   * Asks the rows kept by `sampleRows`: the base and the adapter each answer by greedy generation, with at most
+   * 64 tokens per answer and half a minute in total. Call it when the run is over. An abort rejects with the
+   * signal's reason.
    */
   async samples(options: { signal?: AbortSignal } = {}): Promise<Samples> {
     const { signal } = checkedOptions(samplesSchema, options, 'samples()')
@@ -165,19 +166,19 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return this.#kept?.paths ?? []
   }
 
-  /** Evaluations made so far, also before the run was resumed. */
+  /** Evaluations so far, including those before the run was resumed. */
   get evaluations(): readonly RunEvaluation[] {
     return this.#evaluations
   }
 
-  /** The checkpoint that the run went on from, once it has begun; null for a run from the start. */
+  /** The checkpoint that the run was resumed from, known once it has begun; null for a run from the start. */
   get resumed(): Resumed | null {
     return this.#resumed
   }
 
   /**
-   * Pauses the run before its next step, which the event `paused` tells. A paused run computes nothing and keeps its
-   * memory. Afterward it makes the same steps as one that was not paused.
+   * Pauses the run before its next step and emits the event `paused`. A paused run computes nothing and keeps
+   * its memory. The steps after it are the same as without a pause.
    */
   pause(): void {
     this.#control.pause()
@@ -188,13 +189,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     this.#control.resume()
   }
 
-  /** True from `pause` to `resume`, also while the running step is finished. */
+  /** True from `pause` to `resume`, also while the current step finishes. */
   get paused(): boolean {
     return this.#control.paused
   }
 
   /**
-   * Ends the run after the running step and saves a checkpoint to resume from, which the event `stopped` tells. The
+   * Ends the run after the current step, saves a checkpoint to resume from, and emits the event `stopped`. The
    * iteration ends without an error.
    */
   stop(): void {
@@ -202,9 +203,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * Asks the adapter as it is: the answer is generated between two steps, or at once while the run is paused, and the
-   * next step waits for it. It needs memory of its own for the time, beyond the plan of the run, which computes the
-   * same as without the question.
+   * Asks the current adapter. The answer is generated between two steps, or at once while the run is paused;
+   * the next step waits for it. Generation temporarily needs memory beyond the run's plan, and does not change
+   * the run's results.
    * @throws {ConfigError} before the first event, after the run, and as `model.generate`
    * @example const { text, step } = await run.ask('What is lowrank?', { maxNewTokens: 64 })
    */
@@ -213,9 +214,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * Estimated time of its steps, after the first event, or the reason why it is unknown. In a setting that is new to
-   * this machine, steps of small models with the same blocks are timed for a few seconds, in a process of their own. An
-   * abort rejects with the signal's reason.
+   * Estimated time of the run's steps, known after the first event, or why it is unknown. For a setting that is
+   * new to this machine, steps of small models with the same blocks are timed for a few seconds in a separate
+   * process. An abort rejects with the signal's reason.
    */
   async time(
     options: {
@@ -236,12 +237,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return runTime(setting, run, { ...control, threads, data, steps: this.#stepsLeft })
   }
 
-  /** The steps. An abort rejects with the signal's reason after the running step. */
+  /** The steps. An abort rejects with the signal's reason after the current step. */
   async *[Symbol.asyncIterator](): AsyncIterator<TrainStep, void, void> {
     for await (const event of this.events()) if (event.event === 'step') yield event
   }
 
-  /** Everything that happens: the plan, steps, evaluations, checkpoints and the end. */
+  /** All events: the plan, steps, evaluations, checkpoints and the end. */
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
       throw new ConfigError('this training run has already been iterated; call adapter.train() again.')
@@ -255,7 +256,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     try {
       this.#setup.signal?.throwIfAborted()
       await this.#breathe()
-      // Before the newest checkpoint is looked for, which another run may be writing.
+      // Lock before looking for the newest checkpoint, which another run may be writing.
       if (folders !== null && existsSync(folders.outputDir)) lock = await lockRun(folders.outputDir)
       const checkpoint = await checkpointOf(this.#place, beginning, WAYS_ON)
       const then = checkpoint?.identity.now
@@ -349,7 +350,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     )
     const begun = state.step
     const recorder = new Recorder(steps)
-    /** A checkpoint that was saved and is not told yet. */
+    /** A saved checkpoint whose event has not been emitted yet. */
     let untold: TrainEvent | undefined
     try {
       await use(async () => steps.prepare?.(session, { ...place, control: this.#evaluateControl }))
@@ -372,7 +373,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           step = await control.alone(() => use(() => steps.next(session)))
         } catch (error) {
           const diverged = error instanceof DivergedError
-          // The adapter is between two steps, and no checkpoint may hold it, whatever else ends the run.
+          // The adapter is between two steps, so it must not be saved in a checkpoint, whatever else ends the run.
           const torn = diverged && error.details.lastGoodStep === null
           if (signal?.aborted && !torn) break
           const whole = (diverged && !torn) || error instanceof DataError || error instanceof RanksError
@@ -384,7 +385,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         this.#recordFormat()
         const due = isDue(options.saveSteps, state.step)
         if (due || state.step >= state.totalSteps || state.step % COMPARED_STEPS === 0) await this.#compare()
-        // Before the step is told, so that whoever leaves the loop at it keeps its checkpoint.
+        // Save before yielding the step, so that a caller who leaves the loop here keeps the checkpoint.
         if (due) untold = await kept.save()
         yield step
         yield* recorder.after(state.step)
@@ -416,7 +417,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return { signal, onProgress, ranks }
   }
 
-  /** Samples join the record of the run, unless another one has begun in its folder. */
+  /** Adds samples to the record of the run, unless another run has begun in its folder. */
   async #recordSamples(samples: Samples): Promise<void> {
     const { folders } = this.#setup
     const ended = this.#recorded !== undefined && samples.rows.length > 0
@@ -425,7 +426,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     await this.#report()
   }
 
-  /** Writes the page of the run. A run is what it is without: a failure is told, and changes nothing. */
+  /** Writes the page of the run. A failure is only a warning, since the run's result does not depend on the page. */
   async #report(): Promise<void> {
     const { folders, report } = this.#setup
     if (folders === null || report === undefined) return
@@ -439,8 +440,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * The adapter keeps the prompt format of the run. A private run omits the system prompt, which is part of the data
-   * and not covered by noise.
+   * Stores the run's prompt format in the adapter. A private run omits the system prompt, which is part of the
+   * data and not protected by noise.
    */
   #recordFormat(): void {
     const { adapter } = this.#setup
@@ -448,7 +449,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 
-  /** Folder of temporary files of the run. */
+  /** Folder for temporary files of the run. */
   get #scratch(): string {
     return scratchFolder(this.#setup.folders)
   }
@@ -472,7 +473,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     })
   }
 
-  /** Refuses ranks that would not compute the same, before anything is written. */
+  /** Rejects ranks that would compute different results, before anything is written. */
   async #agree(identity: RunIdentity, state: TrainingState, checkpoint: Resumable | null): Promise<void> {
     const { base, adapter, options, ranks, use } = this.#setup
     checkRanks(options)
@@ -486,7 +487,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     })
   }
 
-  /** Every rank makes the same updates, so their adapters stay the same bits. */
+  /** Every rank makes the same updates, so their adapters must stay bit-identical. */
   async #compare(): Promise<void> {
     const { adapter, ranks, use } = this.#setup
     if (ranks.isAlone) return
@@ -502,8 +503,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * Evaluates before the first step, after those that `evalSteps` says, and after the last; never twice. Nothing when
-   * the run is aborted meanwhile: the step was made all the same.
+   * Evaluates before the first step, after the steps set by `evalSteps`, and after the last one; never twice at
+   * a step. Returns nothing if the run is aborted meanwhile, since the step itself is complete.
    */
   async #evaluate(
     session: NativeSession,
@@ -523,7 +524,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       )
       const measured = async () =>
         ranks.isFirst ? await this.#heldOut?.measure(session, control) : undefined
-      // It may decide which step is the best, and where the run ends.
+      // Taken from rank 0, because it may decide which step is the best and when the run ends.
       const evaluation = await ranks.firsts('evaluation', async () => ({
         step,
         ...found,
@@ -569,7 +570,7 @@ function privacyOf({ adapter }: RunSetup) {
   return rulesOf(strategy).privacy?.(strategy)
 }
 
-/** Folder of temporary files of a run. */
+/** Folder for temporary files of a run. */
 export function scratchFolder(folders: RunFolders | null): string {
   return folders?.runDir ?? weightCacheSettings().folder
 }

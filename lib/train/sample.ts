@@ -1,15 +1,15 @@
-/** A part of a dataset that stands for the whole. */
+/** Draws a representative sample of a dataset. */
 import type { EncodedDataset } from '../data/encoded-dataset.js'
 import { ascending, shuffle } from '../data/permutation.js'
 
-/** Sets this order apart from those of epochs and held-out rows. */
+/** Separates this random order from those of epochs and held-out rows. */
 const SAMPLE = 0x73616d70
 
 /**
- * A share of the rows, drawn from the seed. Where answers repeat, as those of a classification do, every answer has its
- * share, and one row at least; otherwise rows are drawn without regard to them.
- * @param rows of the data, among which to draw
- * @returns in ascending order
+ * Draws a share of the rows from the seed. If answers repeat, as in classification, every answer gets its
+ * share, and at least one row; otherwise answers are ignored.
+ * @param rows indices of the rows to draw from
+ * @returns indices in ascending order
  */
 export function sampleRows(
   data: Pick<EncodedDataset, 'labels'>,

@@ -1,4 +1,4 @@
-/** Log-likelihoods of given answers, for accuracies over label words and comparisons of wordings. */
+/** Log-likelihoods of given answers, to compute accuracies over label words and to compare wordings. */
 import * as z from 'zod'
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { abortSignal, badArgument } from '../core/arguments.js'
@@ -9,7 +9,7 @@ import type { PlanOptions } from '../native/addon.js'
 import { EVAL_PLAN } from '../planning/plans.js'
 import { formatOf, promptShape, rowPrompting } from './prompting.js'
 
-/** A question, and an answer to it, tokenized as training would. */
+/** A prompt and its completion, tokenized as in training. */
 export interface Answer {
   prompt: string
   completion: string
@@ -33,7 +33,7 @@ export function checkedAnswers(answers: unknown, name: string): readonly Answer[
 }
 
 /**
- * The logarithm of the probability of each completion, and of the end after it, given its prompt, in nats.
+ * The log-probability of each completion and its end token, given its prompt, in nats.
  * @throws {DataError} for an answer without tokens, or longer than `maxSeqLength`
  */
 export async function logLikelihoods(
@@ -48,7 +48,7 @@ export async function logLikelihoods(
     const place = { path: 'logLikelihoods()', line: index + 1, unit: 'row' as const }
     const given = { format: 'prompt_completion' as const, prompt, completion, ...place }
     const row = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow', prompting })
-    // With the default emptyRows an answer that cannot be used is an error.
+    // With the default `emptyRows`, an unusable answer is an error.
     return row as Exclude<typeof row, string>
   }
   const encoded = await Promise.all(answers.map(encode))

@@ -1,4 +1,4 @@
-/** Evaluations that ranks share, and facts in which they have to agree, so that they compute the same. */
+/** Evaluations shared by ranks, and the facts that ranks must agree on to compute the same results. */
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -8,7 +8,7 @@ import { canonical } from './identity.js'
 import type { Ranks } from './ranks.js'
 import { packageVersion } from './record.js'
 
-/** The program and the kind of processor of a rank. */
+/** The program version and the kind of processor of a rank. */
 export function programFacts({ device }: BaseModel): Record<string, string> {
   return {
     'version of lowrank': packageVersion(),
@@ -18,7 +18,7 @@ export function programFacts({ device }: BaseModel): Record<string, string> {
 }
 
 /**
- * Refuses ranks that would not evaluate the same.
+ * Rejects ranks that would evaluate differently.
  * @param data hash of the rows
  * @throws {ConfigError} naming the first difference
  */
@@ -44,7 +44,7 @@ export async function agreeToEvaluate(
   })
 }
 
-/** Shares an evaluation out to ranks, which stop together. */
+/** Distributes an evaluation over ranks, which stop together. */
 export function sharedWith(
   ranks: Ranks,
   { signal, onProgress }: Omit<EvaluateControl, 'ranks'>,

@@ -1,6 +1,6 @@
 /**
- * The contract of a step: what makes the steps of a run (`gradient-steps.ts`, and the rounds of private training), what
- * it is given, and the rules that both follow.
+ * The contract of a step: the interface implemented by gradient steps (`gradient-steps.ts`) and by rounds of
+ * private training, its inputs, and the rules that both follow.
  */
 import type { AdapterState } from '../base/base.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
@@ -19,47 +19,47 @@ import type { Ranks } from './ranks.js'
 /** Makes the steps of a run. */
 export interface Steps {
   readonly totalSteps: number
-  /** Privacy guarantee, and spending so far. */
+  /** Privacy guarantee, and the budget spent so far. */
   readonly privacy?: PrivacyReport
-  /** Ranks left at each linear, of a strategy that allocates them. */
+  /** Current rank of each linear layer, for a strategy that allocates ranks. */
   readonly ranksLeft?: Readonly<Record<string, number>> | undefined
-  /** Computes what later steps and evaluations need, such as reference log-probabilities; before the first of them. */
+  /** Computes what steps and evaluations need, such as reference log-probabilities; called before the first of them. */
   prepare?(session: NativeSession, about: RunPlace): Promise<void>
-  /** Evaluation by the loss of the task; default: of the next token. */
+  /** Evaluates by the loss of the task. Default: next-token prediction. */
   evaluate?(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation>
-  /** Makes one; the state of the run moves on only when it is whole. */
+  /** Makes one step; the state of the run advances only when the step is complete. */
   next(session: NativeSession): Promise<TrainStep>
-  /** Lets the data go. */
+  /** Releases the data. */
   close(): Promise<void>
 }
 
-/** A run that begins. */
+/** Identity and folders of a starting run. */
 export interface RunPlace {
   /** Hash of its model and its data. */
   key: string
   /** Folder of its checkpoints; null keeps nothing. */
   runDir: string | null
-  /** Folder of the checkpoint that it goes on from; null for a run from the start. */
+  /** Folder of the checkpoint that the run was resumed from; null for a run from the start. */
   resumedFrom: string | null
   control: EvaluateControl
 }
 
-/** The inputs that steps are made from. */
+/** The inputs of steps. */
 export interface StepSetup {
   adapter: AdapterState
   options: RunOptions
   beginning: { resume: string | boolean }
   signal: AbortSignal | undefined
-  /** The processes that make the run together. */
+  /** The processes that train together. */
   ranks: Ranks
 }
 
-/** @param state where the run stands; it moves on with every step */
+/** @param state position of the run, advanced by each step */
 export type MakeSteps = (setup: StepSetup, state: TrainingState, data: RunData) => Steps | Promise<Steps>
 
 /** State of a run between two steps. */
 export interface TrainingState {
-  /** Name of the run, which it keeps when it is resumed. */
+  /** Name of the run, which stays the same when it is resumed. */
   run: string
   /** Completed optimizer steps. */
   step: number
@@ -72,15 +72,15 @@ export interface TrainingState {
   /** Sums over the run so far. */
   totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
   /**
-   * Ranks that the run began with. With the accumulation they are the micro-batches of its steps, which stay the same when
-   * it goes on with another number of ranks.
+   * Number of ranks that the run started with. Together with gradient accumulation it sets the micro-batches
+   * per step, which stay the same if the run is resumed with another number of ranks.
    */
   ranks: number
   /** State of the strategy's rules between steps (`StepRules.state`). */
   rules?: unknown
 }
 
-/** Actions of the strategy around the steps, from the state in a checkpoint. */
+/** The strategy's actions around the steps, restored from the state in a checkpoint. */
 export function stepRules({ adapter, options }: StepSetup, totalSteps: number, state: unknown): StepRules {
   const { strategy } = adapter.description
   const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
@@ -88,8 +88,8 @@ export function stepRules({ adapter, options }: StepSetup, totalSteps: number, s
 }
 
 /**
- * An update by the run's optimizer; gradients are not clipped unless more is said.
- * @param schedule the share of its peak that every group's rate has in this step
+ * An update by the run's optimizer. Gradients are not clipped unless the caller adds it.
+ * @param schedule fraction of the peak learning rate, for all groups, in this step
  */
 export function updateOf({ adapter, options }: StepSetup, schedule: number, step: number): OptimizerStep {
   const optimizer = optimizerOf(options.optimizer)
@@ -104,12 +104,12 @@ export function updateOf({ adapter, options }: StepSetup, schedule: number, step
   }
 }
 
-/** The ranks of a step, as training inputs name them. */
+/** The ranks in use in a step, as training inputs. */
 export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRank' | 'lastRankOnly'> {
   return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
 }
 
-/** Regularization of a step, as training inputs name it. */
+/** Regularization of a step, as training inputs. */
 export function regularizers({
   labelSmoothingFactor,
   neftuneNoiseAlpha,
@@ -117,14 +117,14 @@ export function regularizers({
   return { labelSmoothing: labelSmoothingFactor, embeddingNoise: neftuneNoiseAlpha ?? 0 }
 }
 
-/** The ranks of a step, as an update takes them where each has a count of its own. */
+/** The ranks of a step, as an update takes them if each has its own count. */
 export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 'ranks'> {
   if (ranks?.draws === undefined) return {}
   const { active, lastOnly, draws } = ranks
   return { ranks: { active, lastOnly, draws } }
 }
 
-/** Moves the state of a run on by one step, and says what is known of every step. */
+/** Advances the state of a run by one step, and returns the fields common to all steps. */
 export function finished(
   state: TrainingState,
   made: { lossSum: number; loss?: number; tokens: number; supervised: number; begin: number },

@@ -1,6 +1,7 @@
 /**
- * Event files that TensorBoard reads: scalars of a run by the names that transformers gives them. A file is a sequence of
- * records, each a protobuf message between checksums (tensorflow/core/lib/io/record_writer.h, event.proto, summary.proto).
+ * Event files for TensorBoard: scalars of a run under the names that transformers uses. A file is a sequence of
+ * records, each a protobuf message with checksums (tensorflow/core/lib/io/record_writer.h, event.proto,
+ * summary.proto).
  */
 import { readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
@@ -10,17 +11,17 @@ import { GrowingFile } from '../io/growing-file.js'
 import type { TrainEvent } from './events.js'
 import { lineOf, type MetricsLine, readMetrics } from './metrics.js'
 
-/** Programs that a run's events are written for, beside metrics.jsonl. */
+/** Programs that a run's events can be written for, in addition to metrics.jsonl. */
 export const REPORT_TO = ['none', 'tensorboard'] as const
 export type ReportTo = (typeof REPORT_TO)[number]
 
-/** Folder of event files in the folder that a run keeps of itself. */
+/** Folder of event files in the run's folder. */
 const FOLDER = 'runs'
 
-/** A value of a step by its tag. */
+/** A tagged value of a step. */
 type Scalar = readonly [tag: string, value: number]
 
-/** Writes the events of a run as TensorBoard's. */
+/** Writes the events of a run to a TensorBoard event file. */
 export class TensorboardFile {
   readonly #file: GrowingFile
 
@@ -30,8 +31,8 @@ export class TensorboardFile {
 
   /**
    * Opens a new file in `runDir/runs/<time>_<host>`.
-   * @param resumed true to go on in the newest folder: the file begins with what metrics.jsonl has kept, and readers drop
-   * all that earlier files have
+   * @param resumed true to continue in the newest folder: the new file starts with the lines kept in
+   * metrics.jsonl, and readers discard earlier files
    */
   static async open(runDir: string, resumed: boolean): Promise<TensorboardFile> {
     const now = Date.now()
@@ -52,7 +53,7 @@ export class TensorboardFile {
     return file
   }
 
-  /** @throws {WriteError} when the disk refuses */
+  /** @throws {WriteError} when writing fails */
   async append(event: TrainEvent): Promise<void> {
     await this.#tell(lineOf(event))
   }
@@ -76,7 +77,7 @@ async function folderOf(runs: string, now: number, host: string, resumed: boolea
   return folder
 }
 
-/** Message of a line of the run's record; null for a line that has nothing to draw. */
+/** Converts a line of the run's record to a message; null if it has nothing to plot. */
 function messageOf(line: MetricsLine): number[] | null {
   if (line.event === 'start') {
     const config = JSON.stringify({ ...line.config, strategy: line.strategy }, null, 2)
@@ -91,7 +92,7 @@ function messageOf(line: MetricsLine): number[] | null {
   )
 }
 
-/** Numbers of a line that are no measurements. */
+/** Numeric fields that are not plotted. */
 const NOT_DRAWN = new Set(['time', 'step', 'total_steps', 'tokens', 'supervised_tokens', 'seconds_left'])
 
 function scalarsOf(line: MetricsLine): Scalar[] {
@@ -110,13 +111,13 @@ function scalarsOf(line: MetricsLine): Scalar[] {
   return [...named, ...own.map(([name, value]): Scalar => [`eval/${name}`, value])]
 }
 
-/** A summary event of some values at a step. */
+/** A summary event with some values at a step. */
 function summary(time: number, step: number, values: readonly (readonly number[])[]): number[] {
   const list = values.flatMap((value) => bytesField(1, value))
   return [...wallTime(time), ...intField(2, step), ...bytesField(5, list)]
 }
 
-/** A value of TensorBoard's text plugin: a tensor of one string. */
+/** A value for TensorBoard's text plugin: a tensor of one string. */
 function textValue(tag: string, words: string): number[] {
   const [STRING, tensorShape] = [7, bytesField(2, intField(1, 1))]
   const tensor = [...intField(1, STRING), ...bytesField(2, tensorShape), ...bytesField(8, utf8(words))]
@@ -151,7 +152,7 @@ function utf8(words: string): number[] {
   return [...Buffer.from(words, 'utf8')]
 }
 
-/** A message with its length and the checksums of both. */
+/** Frames a message with its length and checksums of both. */
 export function record(message: readonly number[]): Uint8Array {
   const bytes = new Uint8Array(message.length + 16)
   const view = new DataView(bytes.buffer)
@@ -162,7 +163,7 @@ export function record(message: readonly number[]): Uint8Array {
   return bytes
 }
 
-/** Table of CRC-32C (Castagnoli), reflected; Node's `crc32` is of another polynomial. */
+/** Table of CRC-32C (Castagnoli), reflected; Node's `crc32` uses another polynomial. */
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte
   for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1

@@ -1,6 +1,6 @@
 /**
- * training_state.json of a checkpoint: where the run stands and what it was made from. Its tensors lie beside it, and
- * `checkpoint.ts` has them.
+ * training_state.json of a checkpoint: the position of the run and its inputs. The tensors are in a separate
+ * file, handled by `checkpoint.ts`.
  */
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
@@ -62,13 +62,13 @@ export async function writeState(
     config: hashOf(identity.options),
     options: identity.options,
   }
-  // It may hold the key of private training.
+  // Private file mode, because it may contain the key of private training.
   await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`, PRIVATE)
 }
 
 /**
- * Reads where a checkpoint stands and what it was made from, after all its files were found to be as they were written.
- * @throws {FileFormatError} when it is not there, incomplete, damaged or of another version
+ * Reads a checkpoint's state and inputs after verifying the hashes of all its files.
+ * @throws {FileFormatError} when it is missing, incomplete, damaged, or of another version
  */
 export async function readCheckpoint(named: string): Promise<Checkpoint> {
   const path = placeOf(named)
@@ -138,7 +138,7 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
 }
 
 function evaluationsOf(list: unknown): RunEvaluation[] {
-  // JSON has no word for a loss that is not finite.
+  // JSON cannot represent a non-finite loss; it is stored as null.
   const number = (value: unknown) => (typeof value === 'number' ? value : Number.NaN)
   return ((Array.isArray(list) ? list : []) as Record<string, unknown>[]).map(({ scores, ...one }) => ({
     ...Object.fromEntries(Object.entries(one).map(([key, value]) => [camelKey(key), number(value)])),
@@ -153,7 +153,7 @@ function evaluationsOf(list: unknown): RunEvaluation[] {
   }))
 }
 
-/** The run that a checkpoint is of; undefined when it does not say. */
+/** The run that a checkpoint belongs to; undefined if it is not recorded. */
 export async function runOf(path: string): Promise<string | undefined> {
   const about = await fileInside(path, STATE)
     .then((file) => readJsonObject(file, STATE_LIMIT))
@@ -161,12 +161,12 @@ export async function runOf(path: string): Promise<string | undefined> {
   return typeof about?.run === 'string' ? about.run : undefined
 }
 
-/** The first file that a checkpoint lacks; undefined when it is complete. */
+/** The first file missing from a checkpoint; undefined if it is complete. */
 export function missingFile(path: string): string | undefined {
   return requiredFiles(path).find((name) => !existsSync(join(path, name)))
 }
 
-/** In words, a file that is missing or not as it was written; undefined when the checkpoint is whole. */
+/** Describes a missing or modified file; undefined if the checkpoint is intact. */
 export async function damageOf(path: string): Promise<string | undefined> {
   const missing = missingFile(path)
   if (missing !== undefined) return `it has no ${missing}`
@@ -182,7 +182,7 @@ function requiredFiles(path: string): string[] {
 }
 
 /**
- * The strategy of a checkpoint, in place of one that leaves open (as null) what its probe found out.
+ * The strategy of a checkpoint, for a strategy that leaves (as null) the values found by its probe open.
  * @throws {ConfigError} when the two differ in anything else
  */
 export function resumedStrategy(asked: StrategyConfig, { path, strategy }: Checkpoint): StrategyConfig {
@@ -201,7 +201,7 @@ function agrees(asked: unknown, found: unknown): boolean {
   )
 }
 
-/** Names the options of the strategy that differ, as config files spell them. */
+/** Names the options of the strategy that differ, with their keys in config files. */
 export function anotherAdapter(
   path: string,
   there: Readonly<Record<string, unknown>>,

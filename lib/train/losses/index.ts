@@ -1,4 +1,4 @@
-/** The losses by name, and their options. */
+/** The named losses and their options. */
 import * as z from 'zod'
 import { badArgument } from '../../core/arguments.js'
 import { numberWithin, parseOptions, positive, word } from '../../core/schema.js'
@@ -45,7 +45,7 @@ const schemas = {
   }),
 } satisfies Record<LossName, z.ZodType>
 
-/** Losses by name. */
+/** Names of the built-in losses. */
 export type LossName = 'cross_entropy' | 'dpo' | 'orpo' | 'kto' | 'importance_sampling'
 /** A loss with its options. */
 export type LossOptions =
@@ -57,7 +57,7 @@ export type LossOptions =
       beta?: number
       desirableWeight?: number
       undesirableWeight?: number
-      /** Divergence from the reference; default: measured on mismatched rows. */
+      /** Divergence from the reference. Default: measured on the mismatched rows (`kl`). */
       kl?: number
     }
   | {
@@ -67,12 +67,12 @@ export type LossOptions =
       beta?: number
       normalize?: 'token' | 'sequence'
     }
-/** The same with defaults filled in. */
+/** A named loss with its defaults filled in. */
 export type NamedLoss = { [Name in LossName]: { name: Name } & z.output<(typeof schemas)[Name]> }[LossName]
 
 const NAMES = Object.keys(schemas) as LossName[]
 
-/** @throws {ConfigError} for a loss that there is not, or an option of it that is wrong */
+/** @throws {ConfigError} for an unknown loss or an invalid option */
 export function namedLoss(loss: unknown, name: string): NamedLoss {
   const { name: which, ...options } = isRecord(loss) ? loss : { name: loss }
   const found = NAMES.find((known) => known === which)
@@ -86,17 +86,17 @@ export function namedLoss(loss: unknown, name: string): NamedLoss {
   return { name: found, ...parsed } as NamedLoss
 }
 
-/** Divisors of one row, or one pair, at a time: sums. */
+/** Divisors for a single row or pair, which leave sums undivided. */
 export const SUMS: Denominators = { tokens: 1, rows: 1, pairs: 1 }
 
-/** Counts of rows, by which their losses are divided. */
+/** The counts that losses over these rows are divided by. */
 export function denominatorsOf(loss: NamedLoss, groups: readonly (readonly TokenRow[])[]): Denominators {
   const rows = groups.flatMap((group) => (loss.name === 'orpo' ? group.slice(0, 1) : group))
   const tokens = rows.reduce((sum, row) => sum + weightOf(row), 0)
   return { tokens, rows: groups.flat().length, pairs: groups.length }
 }
 
-/** The count that a loss is a mean over; ORPO has two. */
+/** The count that a loss averages over; null for ORPO, which has two. */
 export function denominatorOf(loss: NamedLoss): keyof Denominators | null {
   switch (loss.name) {
     case 'cross_entropy':
@@ -112,7 +112,7 @@ export function denominatorOf(loss: NamedLoss): keyof Denominators | null {
   }
 }
 
-/** @param kl of KTO, where its options do not say */
+/** @param kl KTO's divergence estimate, unless its options set one */
 export function lossOf(loss: NamedLoss, rows: readonly ScoredRow[], per: Denominators, kl = 0): LossValue {
   switch (loss.name) {
     case 'cross_entropy':
@@ -135,7 +135,7 @@ function pairsOf(rows: readonly ScoredRow[]): ScoredPair[] {
   return pairs
 }
 
-/** @throws {ConfigError} where a row lacks what the loss needs, naming row and field */
+/** @throws {ConfigError} when a row lacks a field that the loss needs, naming both */
 export function checkNeeds(loss: NamedLoss, groups: readonly (readonly TokenRow[])[], name: string): void {
   const paired = hasPairs(loss.name)
   for (const [index, group] of groups.entries())

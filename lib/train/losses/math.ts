@@ -1,4 +1,4 @@
-/** Functions of log-probabilities that stay finite where their definitions overflow. */
+/** Functions of log-probabilities that avoid overflow. */
 
 /** log(1 + e^x). */
 export const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))
@@ -13,6 +13,6 @@ export function sigmoid(x: number): number {
   return e / (1 + e)
 }
 
-/** log(1 - e^x) of a negative x. */
+/** log(1 - e^x) for negative x. */
 export const log1mexp = (x: number): number =>
   x > -Math.LN2 ? Math.log(-Math.expm1(x)) : Math.log1p(-Math.exp(x))

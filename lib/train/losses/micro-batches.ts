@@ -1,4 +1,4 @@
-/** Rows in micro-batches, and their log-probabilities back in rows. */
+/** Packs rows into micro-batches, and maps log-probabilities back to rows. */
 import { IGNORE } from '../../data/encoded-row.js'
 import type { MicroBatch } from '../../native/addon.js'
 import type { ScoredRow } from './rows.js'
@@ -8,15 +8,15 @@ import type { TokenRow } from './token-rows.js'
 export interface RowBatch {
   readonly rows: readonly TokenRow[]
   readonly batch: MicroBatch
-  /** Places of the scored positions: the row, and the token that is scored. */
+  /** The row and token of each scored position. */
   readonly places: readonly (readonly [row: number, token: number])[]
 }
 
 /**
  * Fills micro-batches in order.
- * @param groups rows that stay in one micro-batch
- * @param capacity tokens of a micro-batch; a larger group has one of its own
- * @param scoreAll score all tokens, also those of weight 0
+ * @param groups rows that must share a micro-batch
+ * @param capacity most tokens in a micro-batch; a larger group gets its own
+ * @param scoreAll also score tokens of weight 0
  */
 export function inMicroBatches(
   groups: readonly (readonly TokenRow[])[],
@@ -71,7 +71,7 @@ export function scoredRows(made: RowBatch, logProbs: Float32Array): ScoredRow[] 
   return made.rows.map(({ kl: _, ...row }, index) => ({ ...row, logprobs: found[index] as Float64Array }))
 }
 
-/** Weights of the head's rows, from the gradient of a loss with respect to log-probabilities. */
+/** Weights of the labeled positions in the head, from the gradient of a loss with respect to log-probabilities. */
 export function headWeights(
   { places }: RowBatch,
   gradient: readonly Float64Array[],

@@ -1,10 +1,9 @@
-/** A micro-batch whose loss depends on its log-probabilities: two passes of the head, one of the blocks. */
+/** Trains on a micro-batch whose loss depends on its log-probabilities: two passes of the head, one of the blocks. */
 import type { LossResult, NativeSession, TrainInput } from '../../native/addon.js'
 
 /**
- * Adds the gradient of a micro-batch to the adapter's.
- * @param plan of two passes
- * @param weightsOf weight of each labeled position, from its log-probability
+ * @param plan name of a two-pass plan of the session
+ * @param weightsOf computes the weight of each labeled position from its log-probability
  */
 export async function lossPasses(
   session: NativeSession,

@@ -1,6 +1,6 @@
 /**
- * Losses that prefer one answer to another: DPO (Rafailov et al. 2023, arXiv 2305.18290) with label smoothing (Mitchell
- * 2023) and as IPO (Azar et al. 2023, arXiv 2310.12036), and ORPO (Hong et al. 2024, arXiv 2403.07691).
+ * Preference losses: DPO (Rafailov et al. 2023, arXiv 2305.18290) with label smoothing (Mitchell 2023), IPO
+ * (Azar et al. 2023, arXiv 2310.12036), and ORPO (Hong et al. 2024, arXiv 2403.07691).
  */
 import { log1mexp, logSigmoid, sigmoid } from './math.js'
 import {
@@ -15,7 +15,7 @@ import {
   weightOf,
 } from './rows.js'
 
-/** An answer that is preferred to another, each after the same prompt. */
+/** A chosen and a rejected answer to the same prompt. */
 export interface ScoredPair {
   readonly chosen: ScoredRow
   readonly rejected: ScoredRow
@@ -24,13 +24,13 @@ export interface ScoredPair {
 export interface DpoOptions {
   /** Strength of the pull toward the reference. Default 0.1. */
   readonly beta: number
-  /** `sigmoid`, or `ipo`, which compares means over tokens and bounds the margin. Default sigmoid. */
+  /** `sigmoid`, or `ipo`, which averages over tokens and bounds the margin. Default `sigmoid`. */
   readonly lossType: 'sigmoid' | 'ipo'
-  /** Probability that a preference is the wrong way round, in [0, 0.5). Default 0. */
+  /** Probability that a preference label is flipped, in [0, 0.5). Default 0. */
   readonly labelSmoothing: number
 }
 
-/** The gradient holds chosen and rejected of the first pair, then of the next. */
+/** The gradient alternates between chosen and rejected answers, pair by pair. */
 export function dpo(pairs: readonly ScoredPair[], options: DpoOptions, per: Denominators): LossValue {
   const { beta, lossType, labelSmoothing: smoothing } = options
   const metrics: Metrics = {}
@@ -67,10 +67,10 @@ export interface OrpoOptions {
   readonly beta: number
 }
 
-/** Means this close to certainty are held here, where the derivative of the odds is still finite. */
+/** Mean log-probabilities are clamped to this value, where the derivative of the odds is still finite. */
 const NEAREST_TO_ZERO = -(2 ** -20)
 
-/** As `dpo`; the answers that are preferred are also learned, by their mean log-probability. */
+/** Like `dpo`, but also maximizes the mean log-probability of the chosen answers. */
 export function orpo(pairs: readonly ScoredPair[], { beta }: OrpoOptions, per: Denominators): LossValue {
   const metrics: Metrics = {}
   const gradient: Float64Array[] = []

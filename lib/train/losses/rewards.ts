@@ -1,6 +1,6 @@
 /**
- * Losses of single answers: cross-entropy, KTO (Ethayarajh et al. 2024, arXiv 2402.01306), and the policy gradient with
- * a clipped ratio (Schulman et al. 2017, arXiv 1707.06347).
+ * Losses of single answers: cross-entropy, KTO (Ethayarajh et al. 2024, arXiv 2402.01306), and the policy
+ * gradient with a clipped ratio (Schulman et al. 2017, arXiv 1707.06347).
  */
 import { sigmoid } from './math.js'
 import {
@@ -15,7 +15,7 @@ import {
   weightOf,
 } from './rows.js'
 
-/** The negative log-probability of each token times its weight. */
+/** The weighted negative log-probability of each token. */
 export function crossEntropy(rows: readonly ScoredRow[], per: Denominators): LossValue {
   let loss = 0
   for (const row of rows) loss -= sumOf(row)
@@ -31,7 +31,7 @@ export interface KtoOptions {
   readonly undesirableWeight: number
 }
 
-/** @param kl estimate of the divergence from the reference, from 0 */
+/** @param kl estimate of the divergence from the reference, at least 0 */
 export function kto(
   rows: readonly ScoredRow[],
   { beta, desirableWeight, undesirableWeight }: KtoOptions,
@@ -59,13 +59,13 @@ export function kto(
 export interface PolicyOptions {
   /** Ratios are clipped to [1 - low, 1 + high]; null does not clip. Default 0.2. */
   readonly clip: null | { readonly low: number; readonly high: number }
-  /** Weight of the divergence from the reference, which rows then bring. Default 0. */
+  /** Weight of the divergence from the reference; if above 0, rows need `reference`. Default 0. */
   readonly beta: number
-  /** Means over all tokens, or over the tokens of each row and then over rows. Default token. */
+  /** Average over all tokens, or over the tokens of each row and then over rows. Default `token`. */
   readonly normalize: 'token' | 'sequence'
 }
 
-/** Exponents are held within this, where ratios are beyond any use. */
+/** Exponents are clamped to this magnitude; larger ratios have no practical use. */
 const MOST_EXPONENT = 20
 
 export function policyGradient(

@@ -1,37 +1,40 @@
-/** Rows whose log-probabilities are known, and what a loss says of them. */
+/** Rows with known log-probabilities, and the values and gradients of losses over them. */
 
-/** A row of tokens as a loss sees it. Arrays are per token, aligned with the token that is scored; entry 0 counts for nothing. */
+/**
+ * A row of tokens with its log-probabilities. Arrays have one entry per token, aligned with the scored token;
+ * entry 0 is ignored.
+ */
 export interface ScoredRow {
   readonly tokens: Int32Array
   /** Weight of each token. */
   readonly weights: Float64Array
-  /** Log-probability of each token, nats; 0 where it was not scored. */
+  /** Log-probability of each token, nats; 0 for tokens that were not scored. */
   readonly logprobs: Float64Array
-  /** Log-probabilities by the reference: of each token, or their weighted sum. */
+  /** Log-probabilities under the reference model: one per token, or their weighted sum. */
   readonly reference?: number | Float64Array
-  /** Log-probabilities when the tokens were drawn. */
+  /** Log-probabilities at sampling time. */
   readonly sampled?: Float64Array
-  /** Advantage of the row, or of each token. */
+  /** Advantage of the row, or one per token. */
   readonly advantages?: number | Float64Array
   /** True if the row is desirable (KTO). */
   readonly label?: boolean
 }
 
-/** Divisors of a loss: each of its terms is divided by the one that it is a mean over. */
+/** Divisors of a loss: each term is divided by the count it averages over. */
 export interface Denominators {
   readonly tokens: number
   readonly rows: number
   readonly pairs: number
 }
 
-/** Sum and count of something that is reported as a mean. */
+/** Sums and counts of metrics that are reported as means. */
 export type Metrics = Record<string, { sum: number; count: number }>
 
-/** A loss of some rows. */
+/** Value and gradient of a loss over some rows. */
 export interface LossValue {
-  /** After its division. */
+  /** After division by its denominators. */
   loss: number
-  /** Gradient of the loss with respect to the log-probabilities: an array per row. */
+  /** Gradient with respect to the log-probabilities, one array per row. */
   gradient: Float64Array[]
   metrics: Metrics
 }
@@ -43,7 +46,7 @@ export function sumOf({ weights, logprobs }: Pick<ScoredRow, 'weights' | 'logpro
   return sum
 }
 
-/** The same by the reference; 0 without one. */
+/** Log-probability of a row under the reference; 0 without one. */
 export function referenceOf({ weights, reference }: ScoredRow): number {
   if (reference === undefined || typeof reference === 'number') return reference ?? 0
   return sumOf({ weights, logprobs: reference })
@@ -68,12 +71,12 @@ export function add(metrics: Metrics, name: string, value: number, count = 1): v
   metrics[name] = { sum: of.sum + value, count: of.count + count }
 }
 
-/** Adds the sums of more rows. */
+/** Adds the sums and counts of other metrics. */
 export function join(metrics: Metrics, more: Metrics): void {
   for (const [name, { sum, count }] of Object.entries(more)) add(metrics, name, sum, count)
 }
 
-/** Means. */
+/** Mean of each metric. */
 export function means(metrics: Metrics): Record<string, number> {
   return Object.fromEntries(Object.entries(metrics).map(([name, { sum, count }]) => [name, sum / count]))
 }

@@ -1,38 +1,38 @@
-/** Rows of tokens that programs give, checked. */
+/** Validates rows of tokens passed by programs. */
 import { badArgument } from '../../core/arguments.js'
 import { isRecord } from '../../core/schema-shape.js'
 
-/** Numbers of each token. */
+/** One number per token. */
 export type Numbers = readonly number[] | Float64Array | Float32Array
 
-/** A row of tokens. Arrays have an entry for each token, aligned with the token itself; entry 0 is never scored. */
+/** A row of tokens. Arrays have one entry per token, aligned with the token itself; entry 0 is never scored. */
 export interface Row {
-  /** Ids; at least 2. */
+  /** Token ids, at least 2. */
   tokens: readonly number[] | Int32Array
-  /** Weight of each token in the loss, any finite number; the first must be 0. Default 1 from the second token on. */
+  /** Weight of each token in the loss, any finite number; the first must be 0. Default: 1 from the second token on. */
   weights?: Numbers
-  /** `importance_sampling`: log-probabilities when the tokens were drawn. Default: the present ones. */
+  /** `importance_sampling`: log-probabilities at sampling time. Default: the current model's. */
   logprobs?: Numbers
   /**
-   * Log-probabilities by the reference model: of each token, or their weighted sum. Required by `dpo` and `kto`; by
-   * `importance_sampling` of each token, where its `beta` is above 0.
+   * Log-probabilities under the reference model: one per token, or their weighted sum. Required by `dpo` and
+   * `kto`; `importance_sampling` with `beta` above 0 requires one per token.
    */
   reference?: number | Numbers
-  /** `importance_sampling`: advantage of the row, or of each token. */
+  /** `importance_sampling`: advantage of the row, or one per token. */
   advantages?: number | Numbers
   /** `kto`: true for a desirable answer. */
   label?: boolean
-  /** `kto`: a row that does not belong together, such as this prompt with another answer. */
+  /** `kto`: a mismatched row, such as this prompt with the answer to another. */
   kl?: Row
 }
 
-/** A preferred row beside another. */
+/** A chosen and a rejected row. */
 export interface Pair {
   chosen: Row
   rejected: Row
 }
 
-/** A row, checked. */
+/** A validated row. */
 export interface TokenRow {
   readonly tokens: Int32Array
   readonly weights: Float64Array
@@ -45,14 +45,14 @@ export interface TokenRow {
 
 const ROW = 'a row such as { tokens: [1, 2, 3], weights: [0, 0, 1] }'
 
-/** @throws {ConfigError} for anything but a list of rows, naming row and field */
+/** @throws {ConfigError} for anything but a list of valid rows, naming the row and field */
 export function checkedRows(batch: unknown, vocabulary: number, name: string): TokenRow[] {
   if (!Array.isArray(batch) || batch.length === 0)
     throw badArgument(batch, name, 'batch', `a list of at least one row, ${ROW}`)
   return batch.map((row, index) => checkedRow(row, vocabulary, name, `batch.${index}`))
 }
 
-/** Chosen and rejected rows of pairs, one after the other. */
+/** Chosen and rejected rows of each pair. */
 export function checkedPairs(batch: unknown, vocabulary: number, name: string): TokenRow[][] {
   const expected = 'a pair of rows { chosen: { tokens, … }, rejected: { tokens, … } }'
   if (!Array.isArray(batch) || batch.length === 0)
@@ -106,7 +106,7 @@ function checkedRow(row: unknown, vocabulary: number, name: string, at: string):
 const isNumbers = (value: unknown): value is ArrayLike<number> & Iterable<number> =>
   Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))
 
-/** @throws {ConfigError} for anything but that many finite numbers */
+/** @throws {ConfigError} for anything but `count` finite numbers */
 export function numbersOf(value: unknown, count: number, name: string, at: string): Float64Array {
   if (!isNumbers(value)) throw badArgument(value, name, at, `${count} numbers, one for each token`)
   if (value.length !== count)
