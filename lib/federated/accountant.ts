@@ -1,7 +1,7 @@
 /**
- * Privacy accounting: the Rényi divergences of the steps are added, and the sum is converted to
- * (epsilon, delta). Neighbors are datasets that differ by one user, or in training without users one example, who is
- * there or not; each step samples every user independently with the same probability.
+ * Privacy accounting: the Rényi divergences of the steps are summed, and the sum is converted to (epsilon,
+ * delta). Neighboring datasets differ by the presence of one user, or of one example when examples are
+ * protected; each step samples every user independently with the same probability.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -10,38 +10,38 @@ import { expm1, log, log1p } from '../core/portable-exp.js'
 import { integer, numberWithin, positive } from '../core/schema.js'
 import { subsampledGaussianRdp } from './subsampled-gaussian.js'
 
-/** Orders of the Rényi divergence over which epsilon is the minimum; those of Google's dp_accounting. */
+/** Orders of the Rényi divergence over which epsilon is minimized; the same as in Google's dp_accounting. */
 export const ORDERS: readonly number[] = [
   ...Array.from({ length: 99 }, (_, i) => 1 + (i + 1) / 10),
   ...Array.from({ length: 53 }, (_, i) => 11 + i),
   ...[128, 256, 512, 1024],
 ]
 
-/** Rényi divergences at ORDERS. They add up over steps, of different settings too. */
+/** Rényi divergences at ORDERS. They add up over steps, even with different settings. */
 export type RdpCurve = readonly number[]
 
 /** Options of {@link privacySpent}. */
 export interface PrivacyOptions {
-  /** Probability with which each user takes part in a step, in (0, 1]. */
+  /** Probability that a user takes part in a step, in (0, 1]. */
   samplingRate: number
-  /** Standard deviation of the noise over the most that one user can change the sum; 0 is no noise. */
+  /** Standard deviation of the noise divided by the largest change that one user can make to the sum; 0 is no noise. */
   noiseMultiplier: number
-  /** Steps, or rounds, so far. */
+  /** Number of steps (rounds) so far. */
   steps: number
-  /** The delta of (epsilon, delta), in (0, 1); below one over the number of users to mean anything. */
+  /** The delta of (epsilon, delta), in (0, 1); a meaningful delta is below one over the number of users. */
   delta: number
 }
 
 type StepOptions = Pick<PrivacyOptions, 'samplingRate' | 'noiseMultiplier'>
 
-/** A guarantee of (epsilon, delta)-differential privacy. */
+/** An (epsilon, delta)-differential privacy guarantee. */
 export interface PrivacySpent {
   /** Infinity without noise. */
   epsilon: number
-  /** The order of the Rényi divergence that gives this epsilon; null where epsilon is 0 or infinite. */
+  /** The order of the Rényi divergence that gives this epsilon; null if epsilon is 0 or infinite. */
   order: number | null
   /**
-   * True if that is the first or the last order tried: the guarantee holds, but other orders might give a smaller
+   * True if `order` is the first or last one tried: the guarantee holds, but other orders might give a smaller
    * epsilon.
    */
   atEndOfOrders: boolean
@@ -64,10 +64,10 @@ const noiseSchema = z.strictObject({
 const stepsSchema = z.strictObject({ targetEpsilon, ...stepShape, delta })
 
 /**
- * The privacy that steps of the Gaussian mechanism on Poisson samples have spent, by Rényi differential privacy. Agrees
- * with opacus. dp_accounting (0.6.0) takes absolute values where the terms of a fractional order alternate in sign, and
- * leaves out orders where their sum then does not end: its epsilon is the same below 1, up to 0.3 % larger below 10 and
- * several times as large in the hundreds and thousands.
+ * The privacy spent by steps of the Gaussian mechanism on Poisson samples, by Rényi differential privacy.
+ * Agrees with opacus. At fractional orders, dp_accounting (0.6.0) takes absolute values of terms that alternate
+ * in sign, and skips orders where the resulting sum does not converge: its epsilon is the same below 1, up to
+ * 0.3 % larger below 10 and several times as large in the hundreds and thousands.
  */
 export function privacySpent(options: PrivacyOptions): PrivacySpent {
   const { steps, delta, ...step } = checkedOptions(spentSchema, options, 'privacySpent()')
@@ -75,9 +75,8 @@ export function privacySpent(options: PrivacyOptions): PrivacySpent {
 }
 
 /**
- * The noise multiplier with which steps spend a given epsilon: the smallest one to a millionth, and never one that
- * spends more.
- * @throws {ConfigError} if no noise reaches the target at this delta
+ * The smallest noise multiplier, to a millionth, with which the steps spend at most the target epsilon.
+ * @throws {ConfigError} if no amount of noise reaches the target at this delta
  */
 export function noiseMultiplierFor(
   options: Omit<PrivacyOptions, 'noiseMultiplier'> & { targetEpsilon: number },
@@ -92,7 +91,7 @@ export function noiseMultiplierFor(
   let high = 1
   while (!enough(high)) {
     high *= 2
-    // Without any divergence the conversion still costs what depends on delta alone.
+    // Even with zero divergence, the conversion costs an epsilon that depends on delta alone.
     if (high > 2 ** 64)
       throw new ConfigError(
         `noiseMultiplierFor(): no noise gives an epsilon of ${targetEpsilon} at a delta of ${delta} with this accountant. Expected a larger targetEpsilon or delta.`,
@@ -113,7 +112,7 @@ export function noiseMultiplierFor(
 }
 
 /**
- * The most steps that spend no more than a given epsilon; 0 if one is too many already.
+ * The most steps that spend at most the target epsilon; 0 if even one step exceeds it.
  * @returns at most Number.MAX_SAFE_INTEGER
  */
 export function stepsWithin(options: Omit<PrivacyOptions, 'steps'> & { targetEpsilon: number }): number {
@@ -135,14 +134,15 @@ export function stepsWithin(options: Omit<PrivacyOptions, 'steps'> & { targetEps
   return most
 }
 
-/** Curve of one step; takes milliseconds, so a loop that asks after each step computes it once. */
+/** Divergences of one step. Takes milliseconds, so compute it once outside a loop over steps. */
 export function rdpOfStep({ samplingRate, noiseMultiplier }: StepOptions): RdpCurve {
   return ORDERS.map((order) => subsampledGaussianRdp(samplingRate, noiseMultiplier, order))
 }
 
 /**
- * The guarantee after so many steps of the same divergences: the minimum over orders of Canonne, Kamath and Steinke
- * 2020 (arXiv 2004.00010, proposition 12), and 0 where delta covers the total variation that the divergence allows.
+ * The guarantee after `steps` steps with the same divergences: the minimum over orders of Canonne, Kamath and
+ * Steinke 2020 (arXiv 2004.00010, proposition 12), and 0 where delta covers the total variation that the
+ * divergence allows.
  */
 export function epsilonAfter(rdp: RdpCurve, steps: number, delta: number): PrivacySpent {
   if (steps === 0) return { epsilon: 0, order: null, atEndOfOrders: false }
@@ -150,7 +150,7 @@ export function epsilonAfter(rdp: RdpCurve, steps: number, delta: number): Priva
   let epsilon = Infinity
   for (const [index, order] of ORDERS.entries()) {
     const total = steps * (rdp[index] as number)
-    // The total variation is at most sqrt(1 - exp(-KL)), and KL at most the divergence of any order.
+    // The total variation is at most sqrt(1 - exp(-KL)), and KL is at most the divergence of any order.
     const covered = delta * delta + expm1(-total) > 0
     const here = covered ? 0 : total + log1p(-1 / order) - (log(delta) + log(order)) / (order - 1)
     if (here < epsilon) [best, epsilon] = [index, here]

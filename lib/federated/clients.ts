@@ -1,4 +1,4 @@
-/** Assignment of rows to clients: by a column of the data, or by a partition for studies. */
+/** Assigns rows to clients: by a column of the data, or by a simulated partition. */
 
 import { counterUniform } from '../core/counter-random.js'
 import { exp, log } from '../core/portable-exp.js'
@@ -8,14 +8,14 @@ import type { ClientsConfig } from '../strategies/strategy.js'
 
 type Grouped = Pick<EncodedDataset, 'rowGroup'>
 
-/** The column that has to be read with the rows, if any. */
+/** The column to read with the rows, if any. */
 export function clientColumn(clients: ClientsConfig | null): string | undefined {
   return clients?.column ?? undefined
 }
 
 /**
- * Rows of each client. Of a column, clients are those with a row; of a partition, all that were asked for, some of
- * which may have none. Partitions depend on the seed and the rows alone.
+ * Rows of each client. With a column, only clients that have rows; with a partition, all requested clients,
+ * some of which may have no rows. Partitions depend only on the seed and the rows.
  */
 export function clientsOf(
   data: Grouped,
@@ -44,7 +44,7 @@ function byColumn(data: Grouped, rows: Uint32Array): Map<number, Uint32Array> {
   return new Map([...groups].map(([group, own]) => [group, Uint32Array.from(own)]))
 }
 
-/** Deals the rows of each value of the column out by shares of their own, drawn when the value first comes. */
+/** Assigns each row to a random client, by shares of its column value that are drawn at the value's first row. */
 function dirichletDealer(data: Grouped, count: number, alpha: number, uniforms: () => number) {
   const shares = new Map<number, number[]>()
   return (row: number): number => {
@@ -61,7 +61,8 @@ function dirichletDealer(data: Grouped, count: number, alpha: number, uniforms: 
 }
 
 /**
- * Shares of a symmetric Dirichlet distribution, by logarithms, since small concentrations make shares that underflow.
+ * Shares drawn from a symmetric Dirichlet distribution. Computed with logarithms, since gamma deviates
+ * underflow at small concentrations.
  */
 export function dirichlet(count: number, alpha: number, uniforms: () => number): number[] {
   const logs = Array.from({ length: count }, () => logGamma(alpha, uniforms))
@@ -71,7 +72,7 @@ export function dirichlet(count: number, alpha: number, uniforms: () => number):
   return weights.map((weight) => weight / total)
 }
 
-/** Logarithm of a gamma deviate of shape `alpha`: Marsaglia and Tsang 2000, whose boost serves shapes below 1. */
+/** Logarithm of a gamma deviate of shape `alpha`, by Marsaglia and Tsang 2000, with their boost for shapes below 1. */
 function logGamma(alpha: number, uniforms: () => number): number {
   if (alpha < 1) return logGamma(alpha + 1, uniforms) + log(1 - uniforms()) / alpha
   const d = alpha - 1 / 3
@@ -86,7 +87,7 @@ function logGamma(alpha: number, uniforms: () => number): number {
   }
 }
 
-/** Uniform numbers one after the other, the same for the same seed. */
+/** A sequence of uniform numbers, determined by the seed. */
 function drawing(seed: number, stream: string): () => number {
   let index = 0
   return () => counterUniform(seed, stream, index++)

@@ -1,4 +1,4 @@
-/** Counts of a round of private training, or of a part of it. */
+/** Counts of a private training round, or of part of one. */
 export interface Intake {
   lossSum: number
   tokens: number

@@ -1,16 +1,16 @@
 /**
- * The guarantee of a private run, as stored in its checkpoints. A resumed run must keep it: with
- * other clients, or other noise, the epsilon that it reports would be false.
+ * The guarantee of a private run, as stored in its checkpoints. A resumed run must keep it: with other clients
+ * or other noise, the reported epsilon would be false.
  */
 import { createHmac } from 'node:crypto'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import type { PrivacyPlan } from './privacy.js'
 
-/** The terms of a private run, and whose each row is. */
+/** The privacy terms of a run, and the client of each row. */
 export interface Pledge {
   terms: Terms
   /**
-   * Base64 of OWNER_BYTES for each row, in their order: a keyed hash of its client. Empty where examples are protected.
+   * Base64 of OWNER_BYTES per row, in row order: a keyed hash of its client. Empty if examples are protected.
    */
   owners: string
 }
@@ -19,7 +19,7 @@ type Terms = ReturnType<typeof termsOf>
 
 const OWNER_BYTES = 4
 
-/** Terms by the names that messages and checkpoints give them. */
+/** The terms, named as in messages and checkpoints. */
 function termsOf({ unit, population, cohort, samplingRate, noiseMultiplier, ...plan }: PrivacyPlan) {
   return {
     privacy_unit: unit,
@@ -37,9 +37,9 @@ function termsOf({ unit, population, cohort, samplingRate, noiseMultiplier, ...p
 }
 
 /**
- * @param rows of the data that is trained on
- * @param clients rows of each client; null where examples are protected
- * @param key of the run, which keeps the hashes from telling who the clients are
+ * @param rows training rows
+ * @param clients rows of each client; null if examples are protected
+ * @param key key of the run, so that the hashes do not reveal the clients
  */
 export function pledgeOf(
   plan: PrivacyPlan,
@@ -61,9 +61,9 @@ function ownersOf(rows: Uint32Array, clients: readonly Uint32Array[], key: Uint8
 }
 
 /**
- * @param kept what a checkpoint says
- * @throws {FileFormatError} when it says nothing of its promise
- * @throws {ConfigError} naming every term that differs, and how many rows are another client's
+ * @param kept the pledge in a checkpoint
+ * @throws {FileFormatError} when the checkpoint has no pledge
+ * @throws {ConfigError} naming every term that differs, and the number of rows that changed clients
  */
 export function checkPledge(kept: unknown, here: Pledge): void {
   const { terms, owners } = (kept ?? {}) as Partial<Pledge>

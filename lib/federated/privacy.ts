@@ -1,4 +1,4 @@
-/** The guarantee of a private training run before its first round, and the privacy spent after each. */
+/** The guarantee of a private training run before its first round, and the privacy spent after each round. */
 import { ConfigError } from '../core/errors.js'
 import { exp } from '../core/portable-exp.js'
 import { badValue } from '../core/schema.js'
@@ -9,36 +9,36 @@ import { epsilonAfter, noiseMultiplierFor, type RdpCurve, rdpOfStep, stepsWithin
 /** Settings of a private training run, fully resolved. */
 export interface PrivacyPlan {
   unit: 'user' | 'example'
-  /** Clients or examples that there are, as the accountant counts them. */
+  /** Number of clients or examples, as counted by the accountant. */
   population: number
-  /** Number of clients that a round is expected to draw. */
+  /** Expected number of clients or examples in a round. */
   cohort: number
-  /** Probability with which each is drawn into a round. */
+  /** Probability that each one is sampled in a round. */
   samplingRate: number
-  /** Deviation of the noise on the sum of contributions over their clipping norm, as the accountant counts it. */
+  /** Standard deviation of the noise on the sum divided by the clipping norm, as counted by the accountant. */
   noiseMultiplier: number
   delta: number
   rounds: number
   /** Epsilon spent by all rounds together. */
   finalEpsilon: number
   clippingNorm: number
-  /** The sampling that really takes place; a simulation counts more than that. */
+  /** The actual sampling; in a simulation, the accountant assumes larger numbers. */
   real: {
     population: number
     cohort: number
     samplingRate: number
-    /** Deviation of the noise on the sum, in each coordinate. */
+    /** Standard deviation of the noise on the sum, per coordinate. */
     deviation: number
   }
-  /** Reason why the result is not private, if it is not. */
+  /** Why the result is not private; null if it is. */
   caveat: 'simulation' | 'known_key' | 'partition' | null
-  /** Curve of one round. */
+  /** Rényi divergences of one round. */
   rdp: RdpCurve
 }
 
 /**
- * Settles what a config leaves open, for so many clients or examples.
- * @throws {ConfigError} when the settings do not go together, naming the one to change
+ * Fills in the settings that a config leaves open, for `population` clients or examples.
+ * @throws {ConfigError} when the settings are inconsistent, naming the one to change
  */
 export function planPrivacy(config: PrivacyConfig, population: number): PrivacyPlan {
   const refuse = (key: keyof PrivacyConfig, expected: string) =>
@@ -129,7 +129,7 @@ export function reportOf(plan: PrivacyPlan, rounds: number): PrivacyReport {
   }
 }
 
-/** Before the first round that of all of them, since then nothing has been promised to anybody. */
+/** Before the first round, this states the guarantee of all rounds together. */
 function promiseOf(plan: PrivacyPlan, rounds: number): string {
   const { unit, population, delta, caveat, real } = plan
   const epsilon = epsilonOf(plan, rounds === 0 ? plan.rounds : rounds)
@@ -141,7 +141,7 @@ function promiseOf(plan: PrivacyPlan, rounds: number): string {
     return `Not private: the noise comes from a known key; with a secret key it would be ${terms}.`
   if (caveat === 'partition')
     return `No client is protected: the partition assigned rows to simulated clients; clients of a column would have ${terms}.`
-  // e^epsilon, in which whoever reads the number sees what it is worth.
+  // e^epsilon tells readers what the guarantee is worth.
   const factor = formatFactor(exp(epsilon))
   return (
     `Each ${one} ${rounds === 0 ? 'will be' : 'is'} protected with ${terms}: for anyone with the adapter, the odds that any one of the ${population} ` +

@@ -1,7 +1,8 @@
 /**
- * The rounds of private training. Clients, or examples, are drawn by a secret key, dealt out to the ranks, and train one
- * after the other in the same plan over one base, so that memory does not grow with their number; what they contribute is
- * clipped and added up natively, and released once with noise from the same key.
+ * The rounds of private training. Clients or examples are sampled with a secret key and distributed over the
+ * ranks. Clients train one after another with the same plan and base, so memory does not grow with their
+ * number. Their contributions are clipped and summed natively, and each round releases the sum once, with noise
+ * from the same key.
  */
 import { randomBytes } from 'node:crypto'
 import { ConfigError, DivergedError, FileFormatError } from '../core/errors.js'
@@ -37,21 +38,21 @@ import { drawCohort } from './sampling.js'
 const FED_ADAM = { kind: 'adamw', beta1: 0.9, beta2: 0.99, epsilon: 1e-3 } as const
 const PLAIN_SUM = { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 0 } as const
 
-/** State of private training between rounds. It is secret: with the key, the noise can be subtracted. */
+/** State of private training between rounds. It is secret: whoever has the key can subtract the noise. */
 interface RoundsState {
   key: string
   pledge: Pledge
   spent: PrivacyReport
-  /** Spent by trainings of the same adapter before this one. */
+  /** Privacy spent by earlier trainings of the same adapter. */
   earlier: readonly PrivacyReport[]
   /** State of the wrapped strategy's own rules. */
   rules?: unknown
 }
 
-/** Micro-batches of a client in a round at most; their numbers tell the draws of dropout apart. */
+/** Upper bound on a client's micro-batches per round; separates the dropout seeds of clients. */
 const CLIENT_MICRO_STEPS = 2 ** 32
 
-/** Steps of a private training run. The ranks of a run share the key of the first, which draws and makes noise. */
+/** Steps of a private training run. All ranks use the key of rank 0 for sampling and noise. */
 export function privateRounds(config: PrivacyConfig): MakeSteps {
   return async (setup, state, data) => {
     const kept = setup.beginning.resume === false ? undefined : keptState(state.rules)
@@ -67,7 +68,7 @@ class PrivateRounds implements Steps {
   readonly #state: TrainingState
   readonly #config: PrivacyConfig
   readonly #examples: Examples
-  /** Rows of each client; of examples none are needed, since each is one row. */
+  /** Rows of each client; null if examples are protected, since each is one row. */
   readonly #clients: Uint32Array[] | null
   readonly #plan: PrivacyPlan
   readonly #key: Uint8Array
@@ -77,8 +78,8 @@ class PrivateRounds implements Steps {
   readonly #earlier: readonly PrivacyReport[]
 
   /**
-   * @param state where the run stands; it moves on with every round
-   * @throws {ConfigError} when the settings do not go together, or do not suit the data
+   * @param state position of the run, advanced by each round
+   * @throws {ConfigError} when the settings are inconsistent or do not suit the data
    */
   constructor(
     setup: StepSetup,
@@ -125,7 +126,7 @@ class PrivateRounds implements Steps {
     const schedule = scheduleAt(options, this.#state.step, this.#plan.rounds)
     const intake = emptyIntake()
     const context = { session, round, ranks, schedule }
-    // Within a round the adapter is some client's: whoever saves it waits for the end.
+    // During a round the adapter holds a client's values, so saving it waits for the end of the round.
     const gradNorm = await adapter.turns.run(async () => {
       await this.#native(({ native }) => native.beginRound())
       try {
@@ -140,7 +141,7 @@ class PrivateRounds implements Steps {
         await this.#rules.updated?.(round)
         return made.gradNorm
       } catch (error) {
-        // As if the round had not begun.
+        // Undo the round.
         await this.#release(0, 1, context)
         await this.#native(({ native }) => native.zeroGradients())
         throw error
@@ -176,7 +177,7 @@ class PrivateRounds implements Steps {
     )
   }
 
-  /** The report goes into the adapter's files; the key only into checkpoints. */
+  /** The report is saved with the adapter; the key only in checkpoints. */
   #record(): void {
     const spent = this.privacy
     const rules = this.#rules.state?.()
@@ -191,13 +192,13 @@ class PrivateRounds implements Steps {
     this.#state.rules = kept
   }
 
-  /** Rows of clients, those with the most first, so that clients that train at the same time take about as long. */
+  /** Rows of the clients, largest client first, so that clients training at the same time take about as long. */
   #rowsOf(drawn: readonly number[], clients: readonly Uint32Array[]): Uint32Array[] {
     const rows = drawn.map((client) => clients[client] as Uint32Array)
     return rows.filter(({ length }) => length > 0).sort((a, b) => b.length - a.length)
   }
 
-  /** Clients, one for each rank at a time, whose contributions are added up in the order of clients. */
+  /** Trains the clients, one per rank at a time, and adds up their contributions in the order of clients. */
   async *#clientsIn(clients: readonly Uint32Array[], context: RoundContext): AsyncGenerator<Intake> {
     const { ranks, signal } = this.#setup
     for (let begin = 0; begin < clients.length; begin += ranks.size) {
@@ -212,7 +213,7 @@ class PrivateRounds implements Steps {
     }
   }
 
-  /** A client trains on its rows from where the round began, and its change joins the sum. */
+  /** Trains a client from the adapter at the start of the round, and adds its change to the sum. */
   async #clientIn(rows: Uint32Array, place: number, context: RoundContext): Promise<Intake> {
     const { options } = this.#setup
     const { round, ranks, schedule } = context
@@ -272,7 +273,10 @@ class PrivateRounds implements Steps {
     }
   }
 
-  /** Gradients of the drawn examples, each clipped on its own; micro-batches are dealt out to the ranks. */
+  /**
+   * Computes the gradients of the sampled examples, each clipped separately; micro-batches are distributed over
+   * the ranks.
+   */
   async *#examplesIn(drawn: readonly number[], context: RoundContext): AsyncGenerator<Intake> {
     if (drawn.length === 0) return
     const { options, signal, ranks, adapter } = this.#setup
@@ -320,7 +324,7 @@ class PrivateRounds implements Steps {
     await this.#native(({ native }) => native.release(options))
   }
 
-  /** By the run's optimizer. */
+  /** An update by the run's optimizer. */
   #ownUpdate({ round, ranks, schedule }: RoundContext): OptimizerStep {
     return { ...updateOf(this.#setup, schedule, round), ...countedRanks(ranks) }
   }
@@ -345,7 +349,7 @@ interface RoundContext {
   session: NativeSession
   round: number
   ranks: StepRanks | undefined
-  /** The share of its peak that the learning rate has. */
+  /** Fraction of the peak learning rate in this round. */
   schedule: number
 }
 
@@ -364,7 +368,7 @@ function newKey(given: string | null): Uint8Array {
   return given === null ? randomBytes(32) : Buffer.from(given, 'hex')
 }
 
-/** @throws {FileFormatError} when a checkpoint lacks the key, without which rounds would be released twice */
+/** @throws {FileFormatError} when a checkpoint lacks the key; without it, rounds would be released twice */
 function keptState(rules: unknown): RoundsState {
   const { key, earlier } = (rules ?? {}) as Partial<RoundsState>
   const lacks = (what: string) =>

@@ -1,13 +1,13 @@
-/** Selection of the participants of a round, by a secret key, since the guarantee assumes that nobody knows them. */
+/** Samples the participants of a round with a secret key, since the guarantee assumes that nobody knows them. */
 import { createCipheriv } from 'node:crypto'
 
 /**
- * Members of a Poisson sample: each of 0 .. population - 1 with probability `rate`, independently; ascending. The same
- * (key, round) draws the same.
+ * Members of a Poisson sample, ascending: each of 0 .. population - 1 is included independently with
+ * probability `rate`. The same (key, round) gives the same sample.
  * @param key 32 bytes
  */
 export function drawCohort(key: Uint8Array, round: number, population: number, rate: number): number[] {
-  // OpenSSL takes the block counter, then the nonce of RFC 8439; noise has nonces of its own.
+  // OpenSSL takes the block counter followed by the nonce of RFC 8439; the noise uses other nonces.
   const counterAndNonce = Buffer.alloc(16)
   counterAndNonce.write('draw', 4, 'latin1')
   counterAndNonce.writeBigUInt64LE(BigInt(round), 8)

@@ -4,27 +4,27 @@
  * order a is log A(a) / (a - 1), where A(a) = E[(1 + t(z))^a], t(z) = q (exp((2z - 1) / (2 sigma²)) - 1), over
  * z ~ N(0, sigma²).
  *
- * Others sum a signed series at fractional orders, whose absolute error hides a log A near 0 and which needs up to a
- * hundred thousand terms where q is near 1/2. Here the expectation is integrated: t(z) has mean 0, so A - 1 is the mean
- * of (1 + t)^a - 1 - a t, which is nowhere negative.
+ * Other implementations sum a signed series at fractional orders. Its absolute error hides a log A near 0, and
+ * it needs up to a hundred thousand terms for q near 1/2. Here the expectation is integrated: t(z) has mean 0,
+ * so A - 1 is the mean of (1 + t)^a - 1 - a t, which is never negative.
  */
 import { exp, expm1, log, log1p } from '../core/portable-exp.js'
 
 /**
- * Below this sigma fractional orders have a bound that costs nothing, since the integral takes ever more points: the
- * divergence without sampling, which is 2 % larger at a rate of 1e-4, for an epsilon in the thousands.
+ * Below this sigma the integral needs too many points, so fractional orders use a cheap bound: the divergence
+ * without sampling, which is 2 % larger at a rate of 1e-4, for an epsilon in the thousands.
  */
 const LEAST_SIGMA = 0.01
-/** Deviations from the peaks beyond which the density is below exp(-40) of theirs. */
+/** Distance from the peaks, in standard deviations, beyond which the density is below exp(-40) of its value there. */
 const TAIL = 9
-/** The error of the trapezoidal rule is about exp of minus this. */
+/** The error of the trapezoidal rule is about exp(-LOG_PRECISION). */
 const LOG_PRECISION = 36
 
 /**
- * The Rényi divergence of one step at an order, Infinity without noise; to 1e-12 relative, however small, but for
- * fractional orders below LEAST_SIGMA, where it is a bound.
+ * The Rényi divergence of one step at an order; Infinity without noise. The relative error is 1e-12 even for
+ * tiny values, except for fractional orders below LEAST_SIGMA, where the result is an upper bound.
  * @param q sampling rate, in (0, 1]
- * @param sigma noise multiplier, from 0
+ * @param sigma noise multiplier, at least 0
  * @param order above 1
  */
 export function subsampledGaussianRdp(q: number, sigma: number, order: number): number {
@@ -37,8 +37,8 @@ export function subsampledGaussianRdp(q: number, sigma: number, order: number): 
 }
 
 /**
- * A(a) = sum_k C(a,k) (1-q)^(a-k) q^k exp((k² - k) / (2 sigma²)). The binomial weights add up to 1, so A - 1 is the
- * same sum with expm1 for exp.
+ * A(a) = sum_k C(a,k) (1-q)^(a-k) q^k exp((k² - k) / (2 sigma²)). The binomial weights add up to 1, so A - 1 is
+ * the same sum with expm1 in place of exp.
  */
 function integerLogA(q: number, sigma: number, order: number): number {
   const rest = new LogSum()
@@ -51,17 +51,18 @@ function integerLogA(q: number, sigma: number, order: number): number {
   return log1pExp(rest.value)
 }
 
-/** By the trapezoidal rule, which converges exponentially for an integrand that is analytic near the real line. */
+/** Uses the trapezoidal rule, which converges exponentially for an integrand that is analytic near the real line. */
 function fractionalLogA(q: number, sigma: number, order: number): number {
   const variance = sigma * sigma
-  // The error is that of integrating along a line beside the real one (Trefethen and Weideman 2014, section 5). The
-  // best line for the density alone lies 2 pi sigma² / step away; (1 + t)^a has branch points pi sigma² away.
+  // The error is that of integrating along a line parallel to the real one (Trefethen and Weideman 2014,
+  // section 5). For the density alone, the best line is 2 pi sigma² / step away; (1 + t)^a has branch points pi
+  // sigma² away.
   const unbounded = Math.PI * sigma * Math.sqrt(2 / LOG_PRECISION)
   const bounded = (2 * Math.PI * Math.PI * variance) / (LOG_PRECISION + (Math.PI * Math.PI * variance) / 2)
   const step = unbounded > 2 ? unbounded : bounded
-  // Peaks: one at 0; where t < 1 the integrand goes like its square, with a peak at 2 if that is there; where t > 1 like
-  // its power of the order, with a peak at the order. Between 0 and the next one a small sigma leaves a gap.
-  const large = variance * (log1p(-q) - log(q)) + 0.5 // from where on t > 1
+  // Peaks: one at 0. Where t < 1 the integrand behaves like t², with a peak at 2 if that lies in this range;
+  // where t > 1 like t^a, with a peak at a. A small sigma leaves a gap between 0 and the next peak.
+  const large = variance * (log1p(-q) - log(q)) + 0.5 // z above which t > 1
   const next = large < Math.min(order, 2) ? order : Math.min(large, 2)
   const tail = TAIL * sigma
   const end = Math.max(order, 2) + tail
@@ -82,7 +83,7 @@ function logExcess(q: number, x: number, a: number): number {
   return a * power + log1p((a - 1) * exp(-a * power) - a * exp((1 - a) * power))
 }
 
-/** The binomial series of (1 + t)^a from its square on. */
+/** The binomial series of (1 + t)^a, starting at the quadratic term. */
 function binomialTail(t: number, a: number): number {
   let term = a * t
   let sum = 0
@@ -93,15 +94,15 @@ function binomialTail(t: number, a: number): number {
   return sum
 }
 
-/** A sum of which addends and result are given as logarithms. */
+/** A sum whose addends and result are given as logarithms. */
 class LogSum {
   #largest = -Infinity
-  /** The sum over exp(#largest). */
+  /** The sum divided by exp(#largest). */
   #scaled = 0
 
   add(addend: number): void {
     if (addend === this.#largest)
-      this.#scaled += 1 // infinities have no difference
+      this.#scaled += 1 // avoids subtracting infinities
     else if (addend < this.#largest) this.#scaled += exp(addend - this.#largest)
     else {
       this.#scaled = this.#scaled * exp(this.#largest - addend) + 1
