@@ -1,7 +1,7 @@
 /**
- * Checks a tokenizer.json and rewrites what `@huggingface/tokenizers` reads differently from Python's `tokenizers`
- * into equivalent steps that both read alike. What has no equivalent is refused, since ids that are almost right
- * would train a model on another text.
+ * Checks a tokenizer.json, and rewrites parts that `@huggingface/tokenizers` reads differently from Python's
+ * `tokenizers` into equivalent steps that both read alike. Parts without an equivalent are refused, since
+ * slightly wrong ids would train the model on different text.
  */
 
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
@@ -9,7 +9,7 @@ import { quote } from '../core/quote.js'
 
 type Json = Record<string, unknown>
 
-/** An entry of `added_tokens`, checked. */
+/** A validated entry of `added_tokens`. */
 export interface AddedTokenEntry {
   id: number
   content: string
@@ -19,7 +19,7 @@ export interface AddedTokenEntry {
   normalized: boolean
 }
 
-/** tokenizer.json of a BPE tokenizer, checked, in the form that the library reads as Python does. */
+/** A validated tokenizer.json of a BPE tokenizer, adapted so that the library reads it as Python does. */
 export interface AdaptedTokenizer {
   json: Json & {
     model: Json & { vocab: Record<string, number> }
@@ -30,28 +30,28 @@ export interface AdaptedTokenizer {
     added_tokens: AddedTokenEntry[]
   }
   added: AddedTokenEntry[]
-  /** `json.model.vocab`, looked through once, with the added tokens. */
+  /** Token tables built from `json.model.vocab` and the added tokens. */
   vocabulary: Vocabulary
 }
 
-/** Tokens both ways; there may be ids without a token. */
+/** Tables from tokens to ids and back; some ids may have no token. */
 export interface Vocabulary {
   ids: Map<string, number>
   tokens: string[]
-  /** Id of the unknown token, unless that is among the added tokens. */
+  /** Id of the unknown token, unless it is an added token. */
   unknownId: number | undefined
 }
 
-/** Far above any real vocabulary; a larger id is refused, because arrays are as long as the largest. */
+/** Far above any real vocabulary. Larger ids are refused, because arrays are as long as the largest id. */
 const LARGEST_ID = 1 << 23
 
-/** Pattern by which ByteLevel splits if it has `use_regex`. */
+/** Pattern that ByteLevel splits by if `use_regex` is set. */
 export const GPT2_REGEX = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 /**
  * @param value the parsed tokenizer.json
- * @param where names it in messages
- * @throws FileFormatError when it is malformed, UnsupportedError when it cannot be reproduced exactly.
+ * @param where name of the tokenizer in messages
+ * @throws {FileFormatError} when it is malformed; UnsupportedError when it cannot be reproduced exactly
  */
 export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer {
   const json = object(value, where, 'the tokenizer')
@@ -83,7 +83,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
   const adapted = {
     ...json,
     model: { ...model, type: 'BPE', vocab },
-    // Tokens matched in normalized text come second in Python, in a pass that the library has only with a normalizer.
+    // Python matches tokens in normalized text in a second pass, which the library makes only with a normalizer.
     normalizer: optional('normalizer') ?? { type: 'Sequence', normalizers: [] },
     pre_tokenizer: preTokenizer && adaptPreTokenizer(preTokenizer, where),
     post_processor: optional('post_processor'),
@@ -98,7 +98,7 @@ function object(value: unknown, where: string, what: string): Json {
   throw new FileFormatError(`${where}: ${what} must be a JSON object`, { where })
 }
 
-/** A step, all of whose parts say of what type they are. */
+/** A step with a `type`, as all its nested steps must have. */
 function typedStep(value: unknown, where: string, what: string): Json {
   const step = object(value, where, what)
   if (typeof step.type !== 'string')
@@ -141,7 +141,7 @@ function readVocabulary(vocab: Json, unknown: unknown, where: string): Vocabular
 
 function checkMerges(value: unknown, where: string): void {
   if (!Array.isArray(value)) throw new FileFormatError(`${where}: "model.merges" must be an array`, { where })
-  // The library looks at the first merge to know the form of all.
+  // The library infers the form of all merges from the first one.
   const pairs = Array.isArray(value[0])
   for (const [index, merge] of value.entries()) {
     const right = pairs
@@ -189,7 +189,7 @@ function split(regex: string): Json {
   return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }
 }
 
-/** One character as a regex that matches it whatever it is. */
+/** A character as a regex that matches it literally. */
 function codePoint(character: string): string {
   return `\\x{${character.codePointAt(0)?.toString(16)}}`
 }
@@ -212,10 +212,10 @@ function adaptPreTokenizer(step: Json, where: string): Json {
     case 'ByteLevel':
       return adaptByteLevel(step, where)
     case 'Digits':
-      // The library knows only ASCII digits here, Python every number character.
+      // Here the library knows only ASCII digits; Python matches all numeric characters.
       return split(step.individual_digits === true ? '\\p{N}' : '\\p{N}+')
     case 'Metaspace': {
-      // The library never splits at the marks.
+      // The library never splits at the replacement character.
       const mark = typeof step.replacement === 'string' ? step.replacement : '\u2581'
       if ([...mark].length !== 1) {
         throw new FileFormatError(`${where}: the replacement of Metaspace must be one character`, { where })
@@ -242,7 +242,7 @@ function metaspaceScheme(step: Json): string {
   return step.add_prefix_space === false ? 'never' : 'always'
 }
 
-/** The library's built-in regex takes white space as JavaScript does; as a Split it becomes that of Unicode. */
+/** The regex built into the library uses JavaScript's white space; a Split uses Unicode's. */
 function adaptByteLevel(step: Json, where: string): Json {
   const plain = { ...step, add_prefix_space: step.add_prefix_space !== false, use_regex: false }
   if (step.use_regex === false) return plain
@@ -262,12 +262,12 @@ function adaptSplit(step: Json, where: string): Json {
     throw new FileFormatError(`${where}: the pattern of Split needs a "Regex" or a "String"`, { where })
   }
   const behavior = String(step.behavior).toLowerCase()
-  // Text between matches is isolated as the matches are, whichever of the two is called the delimiter.
+  // Matches and the text between them are all isolated, so it does not matter which are the delimiters.
   if (behavior === 'isolated') return { ...step, invert: false }
   const literal = pattern.String
   if (behavior === 'removed') {
     if (typeof literal !== 'string') return step
-    // As a String the library would keep the delimiters.
+    // With a String pattern the library would keep the delimiters.
     return { ...step, pattern: { Regex: [...literal].map(codePoint).join('') } }
   }
   if (typeof literal === 'string' && [...literal].length === 1 && step.invert !== true) {
@@ -283,8 +283,8 @@ function adaptSplit(step: Json, where: string): Json {
 }
 
 /**
- * The same tokenizer for text that goes on after other text: nothing is put before it. For vocabularies whose
- * tokenizer marks the start of a text with a space, where a text is tokenized in pieces.
+ * The tokenizer for text that continues other text: it adds no prefix. Used to tokenize a text in pieces if the
+ * tokenizer marks the start of a text with a space.
  */
 export function continuationOf(json: AdaptedTokenizer['json']): AdaptedTokenizer['json'] {
   return {
@@ -315,8 +315,8 @@ function withoutPrefix(step: Json): Json {
 }
 
 /**
- * Cases in which a space is put before a stretch of text between added tokens: never, always, always unless it starts
- * with one, or only at the start of the text.
+ * When a space is put before a stretch of text between added tokens: never, always (`prepend`), unless it
+ * starts with a space (`always`), or only at the start of the text (`first`).
  */
 export type PrefixScheme = 'none' | 'prepend' | 'always' | 'first'
 
@@ -331,7 +331,7 @@ export function prefixSchemeOf(json: AdaptedTokenizer['json']): PrefixScheme {
   return 'none'
 }
 
-/** The steps of a normalizer or pre-tokenizer, sequences taken apart. */
+/** The steps of a normalizer or pre-tokenizer, with nested sequences flattened. */
 export function stepsOf(step: Json | null): Json[] {
   if (!step) return []
   if (step.type !== 'Sequence') return [step]

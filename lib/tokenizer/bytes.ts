@@ -1,14 +1,14 @@
 /**
- * Bytes of each token, and decoding of texts as in Python's `tokenizers`. Two families are
- * known exactly: byte-level vocabularies, where every character of a token is one byte, and SentencePiece ones, where
- * U+2581 is a space and `<0xNN>` a byte.
+ * Maps tokens to bytes and decodes text as Python's `tokenizers` does. Two families are supported exactly:
+ * byte-level vocabularies, in which every character of a token is one byte, and SentencePiece vocabularies, in
+ * which U+2581 is a space and `<0xNN>` a byte.
  */
 
 import type { AdaptedTokenizer } from './adapt.js'
 
 export type DecoderFamily =
   | { kind: 'byte-level' }
-  /** `strip`: how many leading spaces of a whole text belong to the tokenizer, not to the text. */
+  /** `strip`: number of leading spaces that the tokenizer adds to a text, removed when decoding. */
   | { kind: 'sentencepiece'; strip: number }
   | { kind: 'other' }
 
@@ -34,10 +34,10 @@ export function decoderFamily(decoder: AdaptedTokenizer['json']['decoder']): Dec
 
 const SENTENCEPIECE = ['Replace', 'ByteFallback', 'Fuse', 'Strip']
 
-/** The character that stands for each byte in byte-level vocabularies, by character. */
+/** Byte of each character in byte-level vocabularies. */
 const BYTE_OF: ReadonlyMap<string, number> = byteAlphabet()
 
-/** Printable Latin-1 stands for itself, every other byte for the characters from U+0100 on, in order. */
+/** Printable Latin-1 characters map to themselves; all other bytes map to U+0100 and up, in order. */
 function byteAlphabet(): Map<string, number> {
   const alphabet = new Map<string, number>()
   let next = 0x100
@@ -48,12 +48,12 @@ function byteAlphabet(): Map<string, number> {
   return alphabet
 }
 
-/** The characters that stand for bytes, by byte. */
+/** Character of each byte in byte-level vocabularies. */
 const CHARACTER_OF: readonly string[] = [...BYTE_OF]
   .sort((a, b) => a[1] - b[1])
   .map(([character]) => character)
 
-/** Text as byte-level vocabularies write it: one character per byte. */
+/** Text as spelled in byte-level vocabularies: one character per byte. */
 export function spellBytes(text: string): string {
   let spelled = ''
   for (const byte of Buffer.from(text)) spelled += CHARACTER_OF[byte]
@@ -69,7 +69,7 @@ export function tokenBytes(kind: 'byte-level' | 'sentencepiece', token: string):
   const bytes: number[] = []
   for (const character of token) {
     const byte = BYTE_OF.get(character)
-    // An added token may hold other characters; then it is text as a whole.
+    // An added token may contain other characters; then the whole token is plain text.
     if (byte === undefined) return Buffer.from(token)
     bytes.push(byte)
   }
@@ -81,10 +81,10 @@ function fallbackByte(token: string): number | undefined {
   return /^<0x[0-9A-Fa-f]{2}>$/.test(token) ? Number.parseInt(token.slice(3, 5), 16) : undefined
 }
 
-/** Turns tokens into text one by one; what it gave out is never taken back. */
+/** Converts tokens to text one at a time; emitted text is final. */
 export interface TextSink {
   push(token: string): string
-  /** The rest, with U+FFFD for a character that was never completed. */
+  /** The remaining text, with U+FFFD for an incomplete character. */
   end(): string
 }
 
@@ -140,7 +140,7 @@ class PieceSink implements TextSink {
     }
   }
 
-  /** Bytes that never became a character: one replacement each, as Python's decoder has it. */
+  /** Replaces each byte of an incomplete character by U+FFFD, like Python's decoder. */
   #broken(): string {
     const text = '\ufffd'.repeat(this.#run.length)
     this.#run = []

@@ -1,6 +1,7 @@
 /**
- * Parts that a chat template leaves out of its text. Many templates do not know tools, and skip calls, results, and
- * whole roles silently; a model that is trained on the rest learns answers to questions that it never sees.
+ * Detects parts of a chat that a chat template omits from its text. Many templates do not support tools, and
+ * silently skip calls, results, and whole roles; a model trained on the rest learns answers to questions that
+ * it never sees.
  */
 
 import type { RenderOptions } from './chat-template.js'
@@ -11,12 +12,12 @@ interface Call {
   function: { name?: unknown; arguments?: unknown }
 }
 
-/** Stands in names, arguments and content to see whether they come out again. */
+/** Marker put into names, arguments and content to see whether they are rendered. */
 const PROBE = 'lowrankprobe'
 
 /**
- * @param text what `render` gives for the messages
- * @returns what is left out and what to do about it, or undefined
+ * @param text the messages as rendered by `render`
+ * @returns the omitted part and advice, or undefined
  */
 export function droppedPart(
   render: Render,
@@ -53,7 +54,7 @@ export function droppedPart(
   return undefined
 }
 
-/** @returns that the calls are left out, for a template that does not even name them */
+/** @returns a message that the calls are omitted, for a template that never refers to tool calls */
 export function unknownToolCalls(template: string, messages: readonly DatasetMessage[]): string | undefined {
   if (/tool_calls|tojson/.test(template)) return undefined
   const index = messages.findIndex((message) => callsOf(message).length > 0)
@@ -82,7 +83,7 @@ function hasEntries(value: unknown): boolean {
 const probeOf = (message: number, call?: number) =>
   call === undefined ? `${PROBE}${message}x` : `${PROBE}${message}x${call}x`
 
-/** The same message with every call under another name, and a word behind the result of a call. */
+/** The message with a marker in the names and arguments of its calls, or appended to a tool result. */
 function probe(message: DatasetMessage, index: number): DatasetMessage {
   if (message.role === 'tool')
     return message.content?.trim() ? { ...message, content: `${message.content} ${probeOf(index)}` } : message
@@ -100,7 +101,7 @@ function withoutCalls({ tool_calls: _, ...message }: DatasetMessage): DatasetMes
   return message as DatasetMessage
 }
 
-/** A template that refuses the change has looked at what was changed. */
+/** A template that rejects the change must have read the changed part. */
 function attempt(render: () => string): string | undefined {
   try {
     return render()

@@ -1,8 +1,8 @@
 /**
- * Parts of a rendered chat that the assistant says. Two methods are exact: the template marks them with
- * `{% generation %}`, or the chat is rendered up to each assistant turn and up to its end, and each of these texts is
- * the beginning of the whole. A chat for which neither holds is refused, since a mask that is almost right teaches the
- * model to write role headers or to miss its own end of turn.
+ * Finds the parts of a rendered chat that the assistant says. Two methods are exact: the template marks these
+ * parts with `{% generation %}`, or the chat is also rendered up to the start and the end of each assistant
+ * turn, and each of these texts is a prefix of the whole. Other chats are refused, since a slightly wrong mask
+ * teaches the model to write role headers or to miss its end of turn.
  */
 
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
@@ -19,11 +19,11 @@ import {
 } from './reasoning.js'
 import { UNREASONED } from './training-templates.js'
 
-/** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
+/** Text of one assistant message, including its end-of-turn token but not line feeds after it. */
 export interface TurnSpan extends Span {
   /** Index of the message. */
   message: number
-  /** True if an end-of-turn token closes the part. */
+  /** True if the span ends with an end-of-turn token. */
   terminated: boolean
 }
 
@@ -33,10 +33,10 @@ export interface RenderedChat {
   turns: TurnSpan[]
 }
 
-/** Thrown for a chat whose parts cannot be told; the message says why. */
+/** Thrown when the spans of a chat cannot be determined; the message says why. */
 export class AmbiguousChat extends Error {}
 
-/** Tokens that end a turn, by the names that they have in the usual templates. */
+/** End-of-turn tokens of common templates. */
 const TURN_ENDS = [
   '<|im_end|>',
   '<|eot_id|>',
@@ -50,12 +50,12 @@ const TURN_ENDS = [
   '</s>',
 ]
 
-/** Content of a turn that is added to see where the one before it ends. */
+/** Content of a turn appended to find the end of the turn before it. */
 const PROBE = 'lowrankturn'
 
 export class ChatRenderer {
   readonly #template: ChatTemplate
-  /** Renders prompts. */
+  /** Template that renders prompts. */
   readonly #asking: ChatTemplate
   readonly #ends: readonly string[]
   #openTail: string | undefined
@@ -63,9 +63,9 @@ export class ChatRenderer {
   #readKey: { key: string | undefined } | undefined
 
   /**
-   * @param ends contents of the tokens that end a generation
-   * @param vocabulary whether a token is an added one of this tokenizer
-   * @param asking the template of prompts, if it is another one
+   * @param ends texts of the tokens that end generation
+   * @param vocabulary tells whether a text is an added token of this tokenizer
+   * @param asking the template for prompts, if it is another one
    */
   constructor(
     template: ChatTemplate,
@@ -78,23 +78,23 @@ export class ChatRenderer {
     this.#ends = [...new Set([...ends, ...TURN_ENDS.filter(vocabulary)])]
   }
 
-  /** The text for training: without an assistant header that is left open at its end. */
+  /** The training text, without an open assistant header at its end. */
   text(messages: readonly DatasetMessage[], options: RenderOptions): string {
     return this.#closed(this.#template.render(messages, options))
   }
 
-  /** The messages with their reasoning where the template reads it; as they are for a template that reads none. */
+  /** The messages with their reasoning moved to where the template reads it; unchanged if the template reads none. */
   withReasoning(messages: readonly DatasetMessage[]): DatasetMessage[] {
     if (!messages.some(mayReason)) return [...messages]
     this.#readKey ??= { key: readKeyOf((all) => this.#attempt(all, {})) }
     const { key } = this.#readKey
     if (key !== undefined) return messages.map((message) => withReasoningAt(message, key))
-    // A template of a reasoning model that reads no key has the reasoning in the content.
+    // Templates of reasoning models that read no key expect the reasoning in the content.
     const block = this.noThought()
     return block === '' ? [...messages] : messages.map((message) => withReasoningIn(message, block))
   }
 
-  /** Parts that the template is known to omit before it is run, with advice. */
+  /** Parts that the template is known to omit without rendering it, with advice. */
   refused(messages: readonly DatasetMessage[]): string | undefined {
     return unknownToolCalls(this.#template.source, messages)
   }
@@ -104,17 +104,17 @@ export class ChatRenderer {
     return droppedPart((all, how) => this.text(all, how), text, messages, options)
   }
 
-  /** Indices of the assistant messages whose reasoning the template leaves out of a text that it made. */
+  /** Indices of the assistant messages whose reasoning the template omitted from a rendered text. */
   droppedReasoning(text: string, messages: readonly DatasetMessage[], options: RenderOptions): number[] {
     return droppedReasoning((all) => this.#attempt(all, options), text, messages)
   }
 
-  /** The reasoning of one of them, and what to do about it. */
+  /** Error message about the lost reasoning of a message, with advice. */
   lostReasoning(messages: readonly DatasetMessage[], index: number, options: RenderOptions): string {
     return lostReasoning((all) => this.#attempt(all, options), messages, index)
   }
 
-  /** The text, or undefined where the template refuses the messages. */
+  /** The rendered text; undefined if the template rejects the messages. */
   #attempt(messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     try {
       return this.text(messages, options)
@@ -123,7 +123,7 @@ export class ChatRenderer {
     }
   }
 
-  /** Text that opens an answer; empty for a template without one. */
+  /** Text that opens an answer; empty if the template has none. */
   answerHeader(): string {
     const question = [{ role: 'user', content: '1' }]
     const closed = this.#template.render(question)
@@ -132,8 +132,8 @@ export class ChatRenderer {
   }
 
   /**
-   * What a prompt ends with that asks for an answer without reasoning, behind the header: an empty `<think>` block.
-   * Empty for a template without such prompts.
+   * Text after the answer header in prompts that ask for an answer without reasoning: an empty `<think>` block.
+   * Empty if the template has no such prompts.
    */
   noThought(): string {
     if (this.#noThought !== undefined) return this.#noThought
@@ -144,7 +144,7 @@ export class ChatRenderer {
     return this.#noThought
   }
 
-  /** What opens an answer, white space included; empty for a template without that, or one that refuses a question. */
+  /** Text that opens an answer, including white space; empty if the template has none or rejects the question. */
   #opened(how: RenderOptions): string {
     const question = [{ role: 'user', content: '1' }]
     try {
@@ -156,12 +156,12 @@ export class ChatRenderer {
     }
   }
 
-  /** How a chat without any reasoning is rendered: by a template that has prompts for it, with them. */
+  /** Template variables for chats without reasoning, if the template has prompts for them. */
   unreasoned(): Pick<RenderOptions, 'variables'> {
     return this.noThought() === '' ? {} : UNREASONED
   }
 
-  /** The token that ends an answer; undefined for a template that ends it by none. */
+  /** The token that ends an answer; undefined if the template adds none. */
   turnEnd(): string | undefined {
     const chat = [
       { role: 'user', content: '1' },
@@ -178,8 +178,9 @@ export class ChatRenderer {
   }
 
   /**
-   * The text, and the parts of the assistant messages.
-   * @throws AmbiguousChat when the parts cannot be told exactly, DataError when the template refuses the messages.
+   * The rendered text with the spans of the assistant messages.
+   * @throws {AmbiguousChat} when the spans cannot be determined exactly; DataError when the template rejects
+   * the messages
    */
   turns(messages: readonly DatasetMessage[], options: RenderOptions): RenderedChat {
     const assistants = messages.flatMap(({ role }, index) => (role === 'assistant' ? [index] : []))
@@ -207,7 +208,7 @@ export class ChatRenderer {
         `the chat template marks ${spans.length} parts by {% generation %} for ${assistants.length} assistant messages`,
       )
     }
-    // Some templates put the header, which the prompt has, inside of their marks.
+    // Some templates include the header, which is part of the prompt, in the marked span.
     const header = this.#opened({})
     const turns = spans.map(({ start, end }, i) => {
       const said = header !== '' && text.startsWith(header, start) ? start + header.length : start
@@ -248,8 +249,8 @@ export class ChatRenderer {
     if (index === messages.length - 1) return text.length
     const upTo = this.text(messages.slice(0, index + 1), options)
     if (upTo.length >= start && text.startsWith(upTo)) return upTo.length
-    // A user turn behind it makes it an earlier one, which templates may render without its reasoning, but not with other
-    // words.
+    // Appending a user turn makes this an earlier turn. Templates may render earlier turns without reasoning,
+    // but not with other words.
     const asked = this.#attempt([...messages.slice(0, index + 1), { role: 'user', content: PROBE }], options)
     const ended = asked?.slice(0, this.#lastEnd(asked, asked.lastIndexOf(PROBE)))
     if (!ended || !text.startsWith(ended)) return undefined
@@ -257,7 +258,7 @@ export class ChatRenderer {
     return ended.length > start && ended.includes(said, start) ? ended.length : undefined
   }
 
-  /** Beginning of the text up to where an answer to these messages starts. */
+  /** Prefix of the text up to the start of an answer to these messages. */
   #opening(text: string, messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     const asked = this.#template.render(messages, { ...options, addGenerationPrompt: true })
     if (text.startsWith(asked)) return asked
@@ -281,8 +282,8 @@ export class ChatRenderer {
   }
 
   /**
-   * A template that knows no generation prompt puts its role header into the turn itself; what stands before the
-   * content is that header, unless it is white space only.
+   * A template without generation prompts puts its role header into the turn itself; the text before the
+   * content is that header, unless it is all white space.
    */
   #afterHeader(text: string, { start, end }: Span, message: DatasetMessage): number {
     if (!this.#template.ignoresGenerationPrompt) return start
@@ -297,7 +298,7 @@ export class ChatRenderer {
     return text.slice(start, start + found).trim() === '' ? start : start + found
   }
 
-  /** Ends the part with its end-of-turn token, be it before the white space at the end or directly after it. */
+  /** Ends the span with its end-of-turn token, which may precede trailing white space or directly follow the span. */
   #trimmed(text: string, { start, end, message }: Span & { message: number }): TurnSpan {
     const next = this.#endToken(text, end)
     const part = text.slice(start, end)
@@ -312,8 +313,8 @@ export class ChatRenderer {
   }
 
   /**
-   * Some templates end with an open assistant header whether asked or not. It is what a chat that ends with the user
-   * and one that ends with the assistant have in common at their ends, after the end of turn.
+   * Some templates always end with an open assistant header. It is the common suffix, after the end of turn, of
+   * a chat that ends with the user and one that ends with the assistant.
    */
   #tail(): string {
     if (this.#openTail !== undefined) return this.#openTail
@@ -325,7 +326,7 @@ export class ChatRenderer {
     try {
       common = commonEnd(this.#template.render([question]), this.#template.render([question, answer]))
     } catch {
-      // The template wants other messages than these; its texts are then taken as they are.
+      // The template requires other messages; its texts are used unchanged.
       return ''
     }
     for (let end = this.#endToken(common, 0); end !== undefined; end = this.#endToken(common, 0)) {

@@ -1,7 +1,7 @@
 /**
- * Chat templates: Jinja programs that come with a model and turn messages into its prompt text. They are foreign code,
- * so each run has a limit on time and output, and they run in a process whose memory is limited (text-call.ts). The
- * variables and functions are those that transformers gives them.
+ * Chat templates: Jinja programs that come with a model and turn messages into its prompt text. They are
+ * untrusted code, so each rendering is limited in time and output, and runs in a process with limited memory
+ * (text-call.ts). Templates get the same variables and functions as in transformers.
  */
 
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
@@ -12,7 +12,7 @@ import type { ChatMessage } from './message.js'
 import { strftime } from './strftime.js'
 
 export interface RenderOptions {
-  /** True if the text ends with the opening of an assistant turn. */
+  /** True if the text should end with the opening of an assistant turn. */
   addGenerationPrompt?: boolean
   /** Tool schemas. */
   tools?: readonly unknown[]
@@ -23,9 +23,9 @@ export interface RenderOptions {
 }
 
 export interface TemplateLimits {
-  /** Wall-clock time of one run. */
+  /** Wall-clock time limit of one rendering. */
   milliseconds: number
-  /** Length of the text, in UTF-16 units. */
+  /** Maximum length of the text, in UTF-16 units. */
   characters: number
 }
 
@@ -39,7 +39,7 @@ export interface Span {
 
 type Program = ReturnType<typeof parse>
 
-/** Noncharacters, which no text for interchange holds: they mark `{% generation %}` and `{% endgeneration %}`. */
+/** Marks for `{% generation %}` and `{% endgeneration %}`: noncharacters, which valid text never contains. */
 const OPEN = '\ufdd0'
 const CLOSE = '\ufdd1'
 const MARKS = /[\ufdd0\ufdd1]/
@@ -59,9 +59,9 @@ export class ChatTemplate {
   readonly #limits: TemplateLimits
 
   /**
-   * @param source the Jinja text
-   * @param specialTokens by role (`bos_token`...), as variables for the template
-   * @throws FileFormatError when the template is not valid Jinja.
+   * @param source Jinja source
+   * @param specialTokens special tokens by role (`bos_token`...), passed to the template as variables
+   * @throws {FileFormatError} when the template is not valid Jinja
    */
   constructor(
     source: string,
@@ -87,16 +87,17 @@ export class ChatTemplate {
   }
 
   /**
-   * The text of a conversation.
-   * @throws DataError when the template refuses the messages or fails on them, FileFormatError when it exceeds a limit.
+   * Renders a conversation.
+   * @throws {DataError} when the template rejects the messages or fails; FileFormatError when it exceeds a
+   * limit
    */
   render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
     return this.#run(this.#program, messages, options)
   }
 
   /**
-   * The text and which parts of it lie between `{% generation %}` and `{% endgeneration %}`.
-   * @throws DataError also when the markers do not come in pairs or change the text.
+   * Renders a conversation, and finds the spans between `{% generation %}` and `{% endgeneration %}`.
+   * @throws {DataError} also when the markers are not paired or change the text
    */
   renderWithSpans(
     messages: readonly ChatMessage[],
@@ -166,7 +167,7 @@ export class ChatTemplate {
   }
 }
 
-/** In words; of what the interpreter runs into without a word of its own, V8's would tell nothing. */
+/** Describes an error. V8's own messages for errors inside the interpreter would mean nothing to users. */
 function reasonOf(cause: Error): string {
   if (cause instanceof RangeError) return 'it nests, calls itself or grows without end'
   if (cause instanceof TypeError) return 'it breaks off, or uses a value as what it is not'
@@ -176,7 +177,7 @@ function reasonOf(cause: Error): string {
 /** Thrown by the template's own `raise_exception`. */
 class Raised extends Error {}
 
-/** A template has no use for more, and a list of 1e9 numbers would fill the memory before the time is over. */
+/** No template needs more, and a list of 1e9 numbers would exhaust memory before the time limit. */
 const LONGEST_RANGE = 1 << 20
 
 function boundedRange(first: number, last?: number, step = 1): number[] {
@@ -188,7 +189,7 @@ function boundedRange(first: number, last?: number, step = 1): number[] {
   return Array.from({ length: count }, (_, index) => start + index * step)
 }
 
-/** Runs `task` under the time limit; what it throws is given to `explain`. */
+/** Runs `task` under the time limit; errors are passed through `explain`. */
 function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (cause: Error) => Error): T {
   const explained = () => {
     try {
@@ -204,8 +205,8 @@ function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (c
 const GENERATION = /\{%-?\s*generation\s*-?%\}/
 
 /**
- * Preprocessing of the library before it reads the tags (final line feed dropped, `lstrip_blocks`, `trim_blocks`,
- * `generation` tags removed), so that marks can stand in the place of those tags without changing any white space.
+ * Does the library's preprocessing (drop the final line feed, `lstrip_blocks`, `trim_blocks`, remove
+ * `generation` tags) in advance, so that marks can replace those tags without changing white space.
  */
 function preprocess(source: string, marks: boolean): string {
   const text = (source.endsWith('\n') ? source.slice(0, -1) : source)
@@ -214,7 +215,7 @@ function preprocess(source: string, marks: boolean): string {
   const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g
   return text.replace(tag, (whole, before, left, end, right, after, offset: number) => {
     let [front, back] = [left ? '' : before, right ? '' : after]
-    // A neighbor that strips its side would reach across the tag, but not across a mark.
+    // A neighboring tag that strips this side would strip across the removed tag, but not across a mark.
     const strips =
       /-[%}#]\}$/.test(text.slice(0, offset)) || /^\{[%{#]-/.test(text.slice(offset + whole.length))
     if (strips) [front, back] = ['', '']
@@ -223,7 +224,7 @@ function preprocess(source: string, marks: boolean): string {
   })
 }
 
-/** Takes the marks out again. */
+/** Removes the marks and returns the spans between them. */
 function collect(marked: string): { plain: string; spans: Span[] } {
   const spans: Span[] = []
   let plain = ''

@@ -1,4 +1,4 @@
-/** Collects what a Hugging Face model folder says about its tokenizer and chat template. */
+/** Reads the tokenizer and chat templates of a Hugging Face model folder. */
 
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
@@ -15,10 +15,10 @@ const LARGEST_TEMPLATE = 1 << 20
 const ADDITIONAL = 'additional_chat_templates'
 
 /**
- * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, the chat templates in all the places where they
- * are kept, and the end tokens of generation_config.json or config.json.
- * @throws FileFormatError when a file is malformed or tokenizer.json is missing, UnsupportedError when the folder has
- * only a tokenizer of an older kind.
+ * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, the chat templates from all their
+ * possible places, and the end tokens from generation_config.json or config.json.
+ * @throws {FileFormatError} when a file is malformed or tokenizer.json is missing; UnsupportedError when the
+ * folder has only a tokenizer in an older format
  */
 export async function tokenizerSourceFromFolder(folder: string): Promise<TokenizerSource> {
   const where = await fileInsideIfAny(folder, 'tokenizer.json')
@@ -64,7 +64,10 @@ function withoutNulls(config: Record<string, unknown>): Record<string, unknown> 
   return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null))
 }
 
-/** By name; files win over tokenizer_config.json, which holds a string or a list of `{name, template}`. */
+/**
+ * Templates by name. Files take precedence over tokenizer_config.json, which has a string or a list of `{name,
+ * template}`.
+ */
 async function chatTemplates(folder: string, configured: unknown): Promise<Record<string, string>> {
   const templates: Record<string, string> = {}
   if (typeof configured === 'string') templates.default = configured

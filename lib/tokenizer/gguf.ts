@@ -1,7 +1,7 @@
 /**
- * Rebuilds a tokenizer.json from the metadata of a GGUF file: byte-level BPE ("gpt2") and SentencePiece BPE ("llama").
- * GGUF keeps the vocabulary but only names the rest, so what a name stands for is written down here; a name that is
- * not known is refused, because another pre-tokenizer gives other ids for the same text.
+ * Rebuilds a tokenizer.json from the metadata of a GGUF file: byte-level BPE ("gpt2") and SentencePiece BPE
+ * ("llama"). GGUF stores the vocabulary but only the name of the pre-tokenizer, which is looked up in a table.
+ * Unknown names are refused, because another pre-tokenizer would give other ids for the same text.
  */
 
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
@@ -14,7 +14,7 @@ import type { TokenizerSource } from './source.js'
 
 type Json = Record<string, unknown>
 
-/** Head of every tokenizer.json; Python's reader requires it. */
+/** Header of every tokenizer.json, required by Python's reader. */
 const HEAD: Json = { version: '1.0', truncation: null, padding: null }
 
 /** Values of `tokenizer.ggml.token_type`. */
@@ -26,10 +26,10 @@ export interface Vocabulary {
 }
 
 /**
- * @param metadata of the file
- * @param where names the file in messages
- * @throws UnsupportedError for a tokenizer that cannot be rebuilt exactly, FileFormatError when keys are missing or
- * contradict one another.
+ * @param metadata metadata of the file
+ * @param where name of the file in messages
+ * @throws {UnsupportedError} for a tokenizer that cannot be rebuilt exactly; FileFormatError when keys are
+ * missing or contradictory
  */
 export function tokenizerSourceFromGguf(metadata: GgufMetadata, where = 'the GGUF file'): TokenizerSource {
   const keys = new GgufKeys(where, metadata)
@@ -74,10 +74,10 @@ function checkLength(
   )
 }
 
-/** Tokens that end a generation. */
+/** Roles of the tokens that end generation. */
 export const END_ROLES = ['eos', 'eot', 'eom']
 
-/** Special tokens: the name in GGUF keys, and in tokenizer_config.json. */
+/** Special tokens: their names in GGUF keys and in tokenizer_config.json. */
 export const TOKEN_ROLES = {
   bos: 'bos_token',
   eos: 'eos_token',
@@ -85,7 +85,7 @@ export const TOKEN_ROLES = {
   padding: 'pad_token',
 }
 
-/** The special tokens by role, as tokenizer_config.json has them. */
+/** The special tokens by role, as in tokenizer_config.json. */
 function readRoles(keys: GgufKeys, { tokens }: Vocabulary): Record<string, unknown> {
   const config: Record<string, unknown> = {}
   for (const [name, role] of Object.entries(TOKEN_ROLES)) {
@@ -171,7 +171,7 @@ interface Added {
   special: boolean
 }
 
-/** Control tokens are special; user-defined ones are text that is never split. */
+/** Control tokens are special; user-defined tokens are plain text that is never split. */
 function addedTokens({ tokens, types }: Vocabulary): Added[] {
   const added: Added[] = []
   tokens.forEach((content, id) => {
@@ -188,8 +188,8 @@ function addedTokens({ tokens, types }: Vocabulary): Added[] {
 }
 
 /**
- * By token. A file may repeat a token (padding of the embedding); the first id is the one that text gets, and added
- * tokens keep their own ids.
+ * Ids by token. A file may repeat a token to pad the embedding; text gets the first id, and added tokens keep
+ * their own ids.
  */
 function plainVocabulary(
   keys: GgufKeys,
@@ -218,7 +218,7 @@ function plainVocabulary(
 function readMerges(keys: GgufKeys): [string, string][] {
   const merges = keys.required('tokenizer.ggml.merges', keys.strings('tokenizer.ggml.merges'))
   return merges.map((merge, index) => {
-    // A piece may begin with a space in vocabularies that are not byte-level, so the first character is skipped.
+    // In vocabularies that are not byte-level a piece may begin with a space, so the first character is skipped.
     const cut = merge.indexOf(' ', 1)
     if (cut < 0) {
       throw new FileFormatError(`${keys.path}: merge ${index} is ${quote(merge)}, not two pieces`, {
@@ -230,7 +230,7 @@ function readMerges(keys: GgufKeys): [string, string][] {
   })
 }
 
-/** Puts BOS and EOS where the file says so. */
+/** Adds BOS and EOS as the file specifies. */
 function postProcessor(keys: GgufKeys, { tokens }: Vocabulary, addsBosByDefault: boolean): Json | null {
   const used: Json = {}
   const special = (role: string, wanted: boolean) => {
@@ -298,13 +298,16 @@ function readScores(keys: GgufKeys, { tokens }: Vocabulary): ArrayLike<number> {
   return scores
 }
 
-/** Longer pieces are not made by merging: splits of a piece are enumerated, so a hostile one would take long. */
+/**
+ * Longer pieces are not built by merges. All splits of a piece are enumerated, so a malicious one would take
+ * too long.
+ */
 const LONGEST_PIECE = 512
 
 /**
- * SentencePiece joins the adjacent pair whose union has the best score. As merges: every split of a piece into two
- * pieces, pieces by falling score, splits of one piece by the ids of their halves. Control, unknown and byte tokens
- * take no part.
+ * SentencePiece joins the adjacent pair whose union has the best score. The equivalent merges: every split of a
+ * piece into two pieces, with pieces in descending order of score, and the splits of a piece in the order of
+ * the ids of their halves. Control, unknown and byte tokens are excluded.
  */
 export function mergesFromScores(
   { tokens, types }: Vocabulary,

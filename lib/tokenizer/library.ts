@@ -1,7 +1,7 @@
 /**
- * Builds the library's tokenizer from an adapted tokenizer.json. Words repeat, so the tokens of short pieces of text
- * are remembered, which doubles the speed: in byte-level vocabularies before a piece is spelled in bytes, in
- * SentencePiece ones after a text is cut into words.
+ * Builds the library's tokenizer from an adapted tokenizer.json. Words repeat, so the tokens of short pieces of
+ * text are cached, which doubles the speed: in byte-level vocabularies before a piece is spelled in bytes, in
+ * SentencePiece vocabularies after a text is split into words.
  */
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
@@ -13,15 +13,15 @@ import { withoutMarks } from './marks.js'
 type Json = Record<string, unknown>
 
 /**
- * A longer piece would keep the whole text that it was cut from in memory, as V8 copies only short strings; longer
- * words are rare anyway.
+ * V8 copies only short strings; a cached longer piece would keep the whole text it was sliced from in memory.
+ * Longer words are rare anyway.
  */
 const LONGEST_PIECE = 12
 const MOST_PIECES = 1 << 16
 
 /**
- * @param vocabulary of the same; the library takes it as it is, rather than to make its own once more
- * @throws FileFormatError when the library cannot use it.
+ * @param vocabulary tables of the same tokenizer, which saves the library from building its own
+ * @throws {FileFormatError} when the library cannot use the tokenizer
  */
 export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where: string): Library {
   const { rest, isByteLevel } = detachByteLevel(json.pre_tokenizer)
@@ -42,12 +42,12 @@ export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabul
 
 let marked = false
 
-/** Sets if the marks of `marks.ts` separate tokens in the next text, without being part of it. */
+/** Sets whether the next text contains the marks of `marks.ts`, which separate tokens but are not part of the text. */
 export function useMarks(use: boolean): void {
   marked = use
 }
 
-/** Marks leave the text after added tokens were cut out of it, and before anything else looks at it. */
+/** Removes marks after added tokens were split off and before any other step sees the text. */
 function dropMarks(library: Library): void {
   const split = library.pre_tokenizer as unknown as ((text: string, options?: object) => string[]) | null
   const step = (text: string, options?: object) => {
@@ -64,7 +64,7 @@ function giveVocabulary(model: NonNullable<Library['model']>, { ids, tokens, unk
   if (unknownId !== undefined) model.unk_token_id = unknownId
 }
 
-/** Takes off the last step where that only spells each piece in bytes. */
+/** Removes the last step if it only spells each piece in bytes. */
 function detachByteLevel(step: Json | null): { rest: Json | null; isByteLevel: boolean } {
   const steps = step?.type === 'Sequence' ? (step.pretokenizers as Json[]) : []
   const last = steps.at(-1)
@@ -73,12 +73,12 @@ function detachByteLevel(step: Json | null): { rest: Json | null; isByteLevel: b
   return { rest: isByteLevel ? { ...step, pretokenizers: steps.slice(0, -1) } : step, isByteLevel }
 }
 
-/** White space belongs to the word that follows. */
+/** Splits a text into words, each with the white space before it. */
 function words(text: string): string[] {
   return text.match(/\u2581+[^\u2581]*|[^\u2581]+/g) ?? []
 }
 
-/** True if no merge reaches from a word into the following space, so that words can be tokenized separately. */
+/** True if no merge joins a word with a following space, so that words can be tokenized separately. */
 function isCutBeforeSpaces({ merges, ignore_merges: ignoresMerges }: Json): boolean {
   if (ignoresMerges === true) return false
   return (merges as (string | [string, string])[]).every((merge) => {
@@ -88,9 +88,9 @@ function isCutBeforeSpaces({ merges, ignore_merges: ignoresMerges }: Json): bool
 }
 
 /**
- * The model's tokens of a piece depend on that piece alone.
- * @param cut a text into pieces that the model may take one by one
- * @param spell a piece as the model takes it
+ * Caches the model's tokens by piece, since they depend on the piece alone.
+ * @param cut splits a text into pieces that the model can process separately
+ * @param spell converts a piece to the model's input
  */
 function rememberPieces(
   library: Library,

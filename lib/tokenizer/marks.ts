@@ -1,6 +1,9 @@
-/** Marks in text that keep special tokens from being read as such. */
+/** Marks in text that prevent special tokens from being recognized. */
 
-/** A noncharacter, which no text for interchange holds: behind the first character of a token, it keeps it from being one. */
+/**
+ * A noncharacter, which valid text never contains; inserted after a token's first character, it breaks up the
+ * token.
+ */
 export const ESCAPE_MARK = '\ufdd2'
 
 export function withoutMarks(text: string): string {

@@ -1,13 +1,13 @@
 /**
- * Pre-tokenizers that GGUF files have a name for, and what each name stands for. Files only name them, so this table is
- * what a tokenizer is rebuilt by, and what tells whether one can be written.
+ * The pre-tokenizers that GGUF files refer to by name. The table is used both to rebuild a tokenizer from a
+ * file and to check whether one can be written.
  */
 import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './adapt.js'
 
 const LLAMA3_REGEX =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-/** Words in one case after another, as cut by Mistral's tekken; what follows is that of o200k too. */
+/** Words split at changes of case, as in Mistral's tekken; the rest of the pattern is shared with o200k. */
 const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
 const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'
 const CASED_WORDS = [`${UPPER}*${LOWER}+`, `${UPPER}+${LOWER}*`].map(
@@ -22,15 +22,15 @@ const O200K_REGEX = [
 ].join('|')
 
 export interface PreTokenizer {
-  /** Each splits what the one before left. */
+  /** Each splits the pieces left by the one before. */
   regexes: string[]
   normalizer?: { type: string }
   ignoreMerges?: boolean
-  /** True if a BOS is added when the file does not say. */
+  /** True if a BOS is added by default, when the file does not specify it. */
   addsBos?: boolean
 }
 
-/** By `tokenizer.ggml.pre`. */
+/** Pre-tokenizers by `tokenizer.ggml.pre`. */
 export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['gpt-2', { regexes: [GPT2_REGEX] }],
   ['llama-bpe', { regexes: [LLAMA3_REGEX], ignoreMerges: true, addsBos: true }],
@@ -41,7 +41,7 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['gpt-4o', { regexes: [O200K_REGEX] }],
 ])
 
-/** Other names of the same. */
+/** Alternative names of pre-tokenizers. */
 const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['gpt2', 'gpt-2'],
   ['refact', 'smollm'],
@@ -51,12 +51,12 @@ const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['pixtral', 'llama-bpe'],
 ])
 
-/** The pre-tokenizer of a name, if it is known. */
+/** Looks up a pre-tokenizer; undefined for an unknown name. */
 export function preTokenizerNamed(name: string): PreTokenizer | undefined {
   return PRE_TOKENIZERS.get(SYNONYMS.get(name) ?? name)
 }
 
-/** The name of what a byte-level tokenizer does before its model, if there is one. */
+/** The name of a byte-level tokenizer's pre-tokenizer; undefined if it has none. */
 export function preTokenizerName(json: AdaptedTokenizer['json']): string | undefined {
   const steps = stepsOf(json.pre_tokenizer)
   const last = steps.pop()

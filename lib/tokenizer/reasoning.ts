@@ -1,23 +1,23 @@
 /**
- * Reasoning in the messages of a chat: under a key of its own, or in the content between `<think>` tags. Templates of
- * reasoning models leave it out of earlier turns, and others know no such key, both without a word.
+ * Reasoning in chat messages: under its own key, or in the content between `<think>` tags. Templates of
+ * reasoning models silently omit it from earlier turns, and others ignore these keys entirely.
  */
 
 import type { DatasetMessage } from './message.js'
 
 /** A key that holds reasoning. */
 const REASONING_KEY = /^(reasoning|thinking)/
-/** Keys in which templates look for reasoning. */
+/** Keys from which templates read reasoning. */
 const USUAL_KEYS = ['reasoning_content', 'reasoning', 'thinking'] as const
 const THOUGHT = /^\s*<think>([\s\S]*?)<\/think>/
 const PROBE = 'lowrankthought'
 
-/** The same without its opening tag, which the prompt had. */
+/** The same without its opening tag, which is then in the prompt. */
 const OPENED_THOUGHT = /^((?:(?!<think>)[\s\S])*?)<\/think>/
 
 type Render = (messages: readonly DatasetMessage[]) => string | undefined
 
-/** Reasoning by the key of the message that it stands under; blank reasoning is left out. */
+/** Reasoning by the key that contains it, without blank entries. */
 export function reasoningOf(message: DatasetMessage): [key: string, text: string][] {
   const thought = message.content?.match(THOUGHT)?.[1] ?? ''
   const keyed = Object.entries(message).filter(([key]) => REASONING_KEY.test(key))
@@ -26,12 +26,12 @@ export function reasoningOf(message: DatasetMessage): [key: string, text: string
   )
 }
 
-/** True if a message may have reasoning, or an empty place for it. */
+/** True if a message may contain reasoning, possibly empty. */
 export function mayReason({ role, content, ...rest }: DatasetMessage): boolean {
   return role === 'assistant' && (USUAL_KEYS.some((key) => key in rest) || !!content?.includes('</think>'))
 }
 
-/** The key under which a template reads reasoning; undefined for a template that reads none. */
+/** The key from which a template reads reasoning; undefined if it reads none. */
 export function readKeyOf(render: Render): (typeof USUAL_KEYS)[number] | undefined {
   return USUAL_KEYS.find((key) => {
     const answer: DatasetMessage = { role: 'assistant', content: '2', [key]: PROBE }
@@ -39,7 +39,7 @@ export function readKeyOf(render: Render): (typeof USUAL_KEYS)[number] | undefin
   })
 }
 
-/** The message with its reasoning under `key`, be it under another key or between tags in the content. */
+/** The message with its reasoning under `key`, moved from another key or from tags in the content. */
 export function withReasoningAt(message: DatasetMessage, key: string): DatasetMessage {
   if (message.role !== 'assistant') return message
   const keyed = USUAL_KEYS.map((name) => message[name]).find(
@@ -59,7 +59,7 @@ export function withReasoningAt(message: DatasetMessage, key: string): DatasetMe
 
 /**
  * The message with its reasoning in the content.
- * @param block the empty block of the model, such as `<think>\n\n</think>\n`
+ * @param block the model's empty block, such as `<think>\n\n</think>\n`
  */
 export function withReasoningIn(message: DatasetMessage, block: string): DatasetMessage {
   const { reasoning_content: reasoning, ...rest } = withReasoningAt(message, 'reasoning_content')
@@ -68,7 +68,7 @@ export function withReasoningIn(message: DatasetMessage, block: string): Dataset
   return { ...(rest as DatasetMessage), content: `${filled}${rest.content ?? ''}` }
 }
 
-/** Why the reasoning of a message cannot be told, with what to do about it; undefined if it can. */
+/** Why the reasoning of a message is ambiguous, with advice; undefined if it is not. */
 export function unclearReasoning(message: DatasetMessage): string | undefined {
   if (message.role !== 'assistant') return undefined
   const isText = (text: unknown): text is string => typeof text === 'string' && text.trim() !== ''
@@ -85,15 +85,15 @@ export function unclearReasoning(message: DatasetMessage): string | undefined {
   return undefined
 }
 
-/** The content without reasoning at its beginning. */
+/** The content without leading reasoning. */
 export function withoutThought(content: string): string {
   return content.replace(THOUGHT, '').trim()
 }
 
 /**
- * Indices of the assistant messages whose reasoning is left out.
- * @param render undefined where the template refuses the messages
- * @param text what it gives for them
+ * Indices of the assistant messages whose reasoning is missing from the rendered text.
+ * @param render returns undefined if the template rejects the messages
+ * @param text the messages as rendered by `render`
  */
 export function droppedReasoning(
   render: Render,
@@ -114,7 +114,7 @@ export function droppedReasoning(
   )
 }
 
-/** An error's text for a turn that is trained on without its reasoning, with the nearest way to keep it. */
+/** Error message for a turn trained without its reasoning, with the simplest way to keep it. */
 export function lostReasoning(render: Render, messages: readonly DatasetMessage[], index: number): string {
   const message = messages[index] as DatasetMessage
   const [[key, thought] = ['content', '']] = reasoningOf(message)

@@ -1,31 +1,31 @@
 /**
- * Source of a model's tokenizer. It is read when and where it is needed (the text worker reads its
- * own): vocabularies are large, and what JavaScript holds of them counts as memory of a run.
+ * Source of a model's tokenizer. It is read where it is needed (the text worker reads its own), since
+ * vocabularies are large and their copies in JavaScript count as memory of a run.
  */
 
-/** Parts of a tokenizer: plain data that can be sent to a worker. */
+/** Parts of a tokenizer, as plain data that can be sent to a worker. */
 export interface TokenizerSource {
   /** Parsed tokenizer.json. */
   tokenizerJson: unknown
-  /** Parsed tokenizer_config.json, with what special_tokens_map.json adds. */
+  /** Parsed tokenizer_config.json, merged with special_tokens_map.json. */
   tokenizerConfig?: Record<string, unknown>
   /** The default chat template. */
   chatTemplate?: string
-  /** Templates by name, e.g. `tool_use`, which is taken when tools are given. */
+  /** Templates by name, e.g. `tool_use`, which is used for chats with tools. */
   namedTemplates?: Record<string, string>
-  /** Ids that end a generation, from generation_config.json or config.json. */
+  /** Ids of tokens that end generation, from generation_config.json or config.json. */
   eosTokenIds?: number[]
-  /** Names the source in messages. */
+  /** Name of the source in messages. */
   where?: string
 }
 
-/** A model folder or GGUF file, by its path. */
+/** Path of a model folder or GGUF file. */
 export interface TokenizerOfModel {
   kind: 'folder' | 'gguf'
   path: string
 }
 
-/** The source with another template for all chats, or itself where that is its own already. */
+/** The source with another template for all chats; unchanged if that is already its template. */
 export function withTemplate(source: TokenizerSource, template: string | null | undefined): TokenizerSource {
   if (template == null || template === source.chatTemplate) return source
   const { namedTemplates: _, ...rest } = source

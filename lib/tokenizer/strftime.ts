@@ -1,4 +1,4 @@
-/** Dates as Python's `strftime` writes them in the C locale, for the `strftime_now` of chat templates. */
+/** Formats dates like Python's `strftime` in the C locale, for the `strftime_now` function of chat templates. */
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
 const MONTHS = [
@@ -20,7 +20,7 @@ const two = (value: number) => String(value).padStart(2, '0')
 const name = (names: readonly string[], index: number) => names[index] as string
 const short = (names: readonly string[], index: number) => name(names, index).slice(0, 3)
 
-/** Days since 1 January, from 0; the clock may have changed in between, hence the rounding. */
+/** Days since January 1, from 0; rounded because of daylight saving time. */
 const dayOfYear = (date: Date) =>
   Math.round((startOfDay(date).getTime() - new Date(date.getFullYear(), 0, 1).getTime()) / 86_400_000)
 const startOfDay = (date: Date) => new Date(date.getFullYear(), date.getMonth(), date.getDate())
@@ -47,7 +47,7 @@ const DIRECTIVES: Record<string, (date: Date) => string> = {
   '%': () => '%',
 }
 
-/** @param date read in local time. An unknown directive stays as it is; `%-d` leaves out the padding. */
+/** @param date read in local time. Unknown directives are kept; `%-d` omits the padding. */
 export function strftime(date: Date, format: string): string {
   return format.replace(/%(-?)([a-zA-Z%])/g, (whole, bare: string, letter: string) => {
     const directive = DIRECTIVES[letter]

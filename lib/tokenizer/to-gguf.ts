@@ -1,7 +1,7 @@
 /**
- * A tokenizer as metadata of a GGUF file: the vocabulary with types, merges or scores, special tokens, and chat
- * templates. The result is rebuilt as a reader would and tried on a few texts; a tokenizer that behaves differently is
- * refused.
+ * Converts a tokenizer to GGUF metadata: the vocabulary with types, merges or scores, special tokens, and chat
+ * templates. The result is rebuilt as a reader would, and compared on a few texts; a tokenizer that behaves
+ * differently is refused.
  */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -22,14 +22,14 @@ import { adaptSource, loadTokenizer, type Tokenizer } from './tokenizer.js'
 
 export interface TokenizerFields {
   fields: GgufField[]
-  /** Differences in programs that read the file, as sentences. */
+  /** Sentences about programs that will read the file differently. */
   remarks: string[]
 }
 
 /**
- * @param rows of the embedding: ids beyond the tokenizer's get tokens that no text has
- * @param bosId of the model's config, for a tokenizer that has none
- * @throws {UnsupportedError} for a tokenizer that GGUF cannot say
+ * @param rows rows of the embedding; ids beyond the tokenizer's get placeholder tokens that match no text
+ * @param bosId BOS of the model's config, for a tokenizer without one
+ * @throws {UnsupportedError} for a tokenizer that GGUF cannot represent
  */
 export function tokenizerToGguf(source: TokenizerSource, rows: number, bosId?: number): TokenizerFields {
   const where = source.where ?? 'tokenizer.json'
@@ -62,7 +62,7 @@ export function tokenizerToGguf(source: TokenizerSource, rows: number, bosId?: n
 
 type Kind = 'gpt2' | 'llama'
 
-/** Byte-level BPE, or BPE in the way of SentencePiece. */
+/** Byte-level BPE, or BPE in the style of SentencePiece. */
 function kindOf(json: AdaptedTokenizer['json'], where: string): Kind {
   if (stepsOf(json.pre_tokenizer).some(({ type }) => type === 'ByteLevel')) return 'gpt2'
   if (json.model.byte_fallback === true) return 'llama'
@@ -104,8 +104,8 @@ function mergesOf(json: AdaptedTokenizer['json']): [string, string][] {
 }
 
 /**
- * Scores by which SentencePiece joins what the merges join: of every piece, the place of the first merge that makes it,
- * counted down.
+ * Scores with which SentencePiece makes the same joins as the merges: minus the index of the first merge that
+ * creates the piece.
  */
 function scoresOf(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where: string): Float32Array {
   const merges = mergesOf(json)
@@ -127,7 +127,7 @@ function scoresOf(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where:
 function specialFields(tokenizer: Tokenizer, where: string, bosId: number | undefined): GgufField[] {
   const id = (name: string, value: number) => ggufField.u32(`tokenizer.ggml.${name}_token_id`, value)
   const ends = tokenizer.eosIds
-  // llama.cpp takes some ordinary token for the end where the file names none.
+  // Without an end token in the file, llama.cpp would use some ordinary token.
   if (ends.length === 0)
     throw new UnsupportedError(
       `${where} has no end token, which programs that read GGUF files need; set "eos_token" in tokenizer_config.json.`,
@@ -157,7 +157,7 @@ function templateFields({ chatTemplate, namedTemplates = {} }: TokenizerSource):
   ]
 }
 
-/** Words, white space, digits, marks, scripts, bytes: where tokenizers part ways. */
+/** Words, white space, digits, punctuation, scripts, bytes: texts on which tokenizers differ. */
 const PROBES = [
   "It's 1234567 o'clock, DON'T you'll see?",
   'a  b   c\n\n\td \r\n e',

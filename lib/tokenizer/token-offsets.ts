@@ -1,7 +1,7 @@
 /**
- * Position of each token in its text. `@huggingface/tokenizers` does not report it, but tokens know their bytes, so the
- * place is found by walking along the text; every byte is compared, and a text whose tokens do not spell it exactly
- * has no offsets rather than approximate ones.
+ * Position of each token in its text. `@huggingface/tokenizers` does not report positions, but the bytes of
+ * each token are known, so they are found by walking along the text. Every byte is compared; if the tokens do
+ * not spell the text exactly, there are no offsets rather than approximate ones.
  */
 
 import type { Span } from './chat-template.js'
@@ -9,8 +9,9 @@ import { withoutMarks } from './marks.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /**
- * Byte offsets of the tokens in the UTF-8 text, `[ids.length + 1]`; undefined when the tokens do not spell the text.
- * @param continues the ids come from `encodeContinuation`
+ * Byte offsets of the tokens in the UTF-8 text, `[ids.length + 1]`; undefined if the tokens do not spell the
+ * text.
+ * @param continues true if the ids come from `encodeContinuation`
  */
 function byteOffsets(
   tokenizer: Tokenizer,
@@ -21,7 +22,7 @@ function byteOffsets(
   const bytes = Buffer.from(text)
   const offsets = new Int32Array(ids.length + 1)
   let position = 0
-  // True if the next token is the first of its stretch between added tokens.
+  // True if the next token is the first after an added token or at the start.
   let first = true
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as number
@@ -46,7 +47,7 @@ function byteOffsets(
 
 const SPACE = 0x20
 
-/** True if the tokenizer puts a space before the stretch that starts here. */
+/** True if the tokenizer adds a space before the stretch that starts here. */
 function hasPrefix(tokenizer: Tokenizer, bytes: Uint8Array, position: number): boolean {
   switch (tokenizer.prefixScheme) {
     case 'none':
@@ -74,20 +75,20 @@ function isControlSpace(byte: number): boolean {
   return byte >= 9 && byte <= 13
 }
 
-/** Ids of a text and, for each, whether it starts inside one of the given parts. */
+/** Ids of a text, and whether each token starts inside one of the given spans. */
 export interface MarkedIds {
   ids: number[]
   inside: Uint8Array
 }
 
 /**
- * Tokenizes a text and marks the tokens that start inside `spans`. A token that would begin before a span and reach
- * into it is split there, since generation too starts with a token of its own: the text before is a prompt then.
- * @param text as the tokenizer shall see it, special tokens included
+ * Tokenizes a text and marks the tokens that start inside `spans`. A token that would cross the start of a span
+ * is split there, since in generation, too, the text before is a prompt and the answer starts with a new token.
+ * @param text including special tokens
  * @param spans sorted, not overlapping, in UTF-16 units
- * @param addSpecialTokens whether BOS and EOS are put around the text; they are marked as outside
- * @param marked whether special tokens that are marked in the text are plain text; see `marks.ts`
- * @returns undefined when the places of the tokens cannot be known exactly
+ * @param addSpecialTokens whether BOS and EOS are added around the text; they are marked as outside
+ * @param marked whether marked special tokens in the text are plain text; see `marks.ts`
+ * @returns undefined if the positions of the tokens cannot be determined exactly
  */
 export function encodeMarked(
   tokenizer: Tokenizer,
@@ -115,13 +116,13 @@ export function encodeMarked(
 interface Part {
   text: string
   spans: Span[]
-  /** True if its special tokens are marked. */
+  /** True if special tokens in the text are marked. */
   marked: boolean
 }
 
 /**
- * Unicode normalization may change lengths, so spans are carried over by normalizing each part on its own, which must
- * give the same text.
+ * Unicode normalization may change lengths, so each part is normalized on its own to find the new spans. The
+ * parts must add up to the same text.
  */
 function normalizeParts(
   tokenizer: Tokenizer,
@@ -152,7 +153,7 @@ function normalizeParts(
 }
 
 interface Piece extends MarkedIds {
-  /** Starts of spans that lie inside a token, in UTF-16 units. */
+  /** Starts of spans inside a token, in UTF-16 units. */
   straddled: number[]
 }
 
@@ -173,7 +174,7 @@ function encodePiece(
   let token = 0
   let position = 0
   let bytes = 0
-  /** The byte offset of a place; places are asked for in rising order. */
+  /** Byte offset of a position; positions must be passed in ascending order. */
   const byteAt = (place: number) => {
     bytes += Buffer.byteLength(plain(spelled.slice(position, place)))
     position = place
@@ -189,7 +190,7 @@ function encodePiece(
   return { ids, inside, straddled }
 }
 
-/** Tokenizes the stretches between the cuts each on its own. */
+/** Tokenizes the stretches between the cuts separately. */
 function encodeApart(
   tokenizer: Tokenizer,
   { text, spans, marked }: Part,

@@ -1,7 +1,7 @@
 /**
- * Text to token ids and back, over `@huggingface/tokenizers`, with the ids that Python's `tokenizers` gives. Special
- * tokens are known by role, texts decode piece by piece, and every id can tell its bytes, from which the place of a
- * token in its text is found.
+ * Converts text to token ids and back with `@huggingface/tokenizers`, giving the same ids as Python's
+ * `tokenizers`. Special tokens are available by role, text can be decoded incrementally, and the bytes of each
+ * id are known, which gives the position of each token in its text.
  */
 
 import type { Tokenizer as Library } from '@huggingface/tokenizers'
@@ -20,7 +20,7 @@ import { buildLibrary, useMarks } from './library.js'
 import type { TokenizerSource } from './source.js'
 
 export interface EncodeOptions {
-  /** True if the BOS (and other tokens that the tokenizer specifies) is added to the text. */
+  /** True if the BOS, and other tokens that the tokenizer specifies, are added to the text. */
   addSpecialTokens: boolean
   /** True if marked special tokens in the text are plain text; see `marks.ts`. Default false. */
   marked?: boolean
@@ -31,32 +31,35 @@ export interface DecodeOptions {
   skipSpecialTokens: boolean
 }
 
-/** Text from ids as they come; the parts joined are the decoded text, and no part ends inside a character. */
+/** Incremental decoder: the concatenated parts are the decoded text, and no part ends inside a character. */
 export interface DecodeStream {
-  /** @returns the text that is complete with this id, often empty. */
+  /** @returns the text completed by this id, often empty */
   push(id: number): string
-  /** @returns the rest. */
+  /** @returns the remaining text */
   end(): string
 }
 
-/** Time limit of a text: at least this, and in proportion to its length at a twentieth of the usual speed. */
+/**
+ * Time limit for tokenizing a text: this minimum, plus a time proportional to its length, at a twentieth of the
+ * usual speed.
+ */
 const LEAST_MILLISECONDS = 4000
 const CHARACTERS_PER_MILLISECOND = 50
 
-/** @throws FileFormatError or UnsupportedError when the source is malformed or cannot be reproduced exactly. */
+/** @throws {FileFormatError} when the source is malformed; UnsupportedError when it cannot be reproduced exactly */
 export function loadTokenizer(source: TokenizerSource): Tokenizer {
   return new Tokenizer(source)
 }
 
 export class Tokenizer {
-  /** One more than the largest id; the model's embedding may have more rows, not fewer. */
+  /** Largest id plus one; the model's embedding may have more rows, but not fewer. */
   readonly vocabSize: number
   readonly bosId: number | undefined
   /** The tokenizer's own EOS, which ends a document. */
   readonly eosId: number | undefined
-  /** Every id that ends a generation, `eosId` first. */
+  /** All ids that end generation, `eosId` first. */
   readonly eosIds: readonly number[]
-  /** Special tokens by role, as templates know them: `bos_token`, `eos_token`, `pad_token`... */
+  /** Special tokens by role, named as in templates: `bos_token`, `eos_token`, `pad_token`... */
   readonly specialTokens: Readonly<Record<string, string>>
   /** True if `addSpecialTokens` adds the BOS at the front. */
   readonly addsBos: boolean
@@ -104,7 +107,10 @@ export class Tokenizer {
     return this.#ids(this.#library, text, addSpecialTokens, marked)
   }
 
-  /** Ids of text that goes on after other text: no BOS, and no space put in front by SentencePiece tokenizers. */
+  /**
+   * Ids of text that continues other text: without BOS, and without the space that SentencePiece tokenizers add
+   * in front.
+   */
   encodeContinuation(text: string, { marked = false }: Pick<EncodeOptions, 'marked'> = {}): number[] {
     this.#continuation ??= buildLibrary(
       continuationOf(this.#adapted.json),
@@ -129,7 +135,7 @@ export class Tokenizer {
     return ids as number[]
   }
 
-  /** Normalizers and regular expressions come with the model, and may take ages. */
+  /** Limits time, since normalizers and regular expressions come with the model and may take very long. */
   #limited<T>(length: number, task: () => T): T {
     const milliseconds = LEAST_MILLISECONDS + length / CHARACTERS_PER_MILLISECOND
     const where = this.source.where ?? 'tokenizer.json'
@@ -168,7 +174,7 @@ export class Tokenizer {
   }
 
   /**
-   * @param options `continues`: the ids go on after other text, so a leading space of SentencePiece tokenizers is
+   * @param options `continues`: the ids continue other text, so a leading space of SentencePiece tokenizers is
    * part of the text
    */
   decodeStream(options: DecodeOptions & { continues?: boolean }): DecodeStream {
@@ -184,7 +190,7 @@ export class Tokenizer {
     }
   }
 
-  /** For decoders that are not known token by token: what all ids give, less what was given out. */
+  /** For decoders without token-by-token support: decodes all ids again, and emits the new part of the text. */
   #slowStream(options: DecodeOptions): DecodeStream {
     const ids: number[] = []
     let given = 0
@@ -217,8 +223,8 @@ export class Tokenizer {
   }
 
   /**
-   * Added tokens are cut out of a text before anything else; `lstrip` and `rstrip` ones eat the white space beside
-   * them.
+   * Added tokens are split off before anything else; tokens with `lstrip` or `rstrip` also absorb adjacent
+   * white space.
    */
   addedToken(id: number): { lstrip: boolean; rstrip: boolean } | undefined {
     return this.#addedIds.get(id)
@@ -229,7 +235,7 @@ export class Tokenizer {
     return this.#addedIds.keys()
   }
 
-  /** The bytes of text that the id stands for; undefined for a decoder of another kind. */
+  /** The bytes of an id's text; undefined if the decoder is not supported. */
   bytesOf(id: number): Uint8Array | undefined {
     const { kind } = this.#family
     if (kind === 'other') return undefined
@@ -247,13 +253,13 @@ export class Tokenizer {
     return this.#family.kind === 'sentencepiece'
   }
 
-  /** Prefix that the tokenizer puts before a text; see `prefixSchemeOf`. */
+  /** When the tokenizer puts a space before text; see `prefixSchemeOf`. */
   get prefixScheme(): PrefixScheme {
     this.#prefixScheme ??= prefixSchemeOf(this.#adapted.json)
     return this.#prefixScheme
   }
 
-  /** The text as the tokenizer's Unicode normalization leaves it. */
+  /** The text after the tokenizer's Unicode normalization. */
   normalized(text: string): string {
     const step = this.#adapted.json.normalizer
     const steps = step.type === 'Sequence' ? (step.normalizers as Record<string, unknown>[]) : [step]
@@ -262,7 +268,7 @@ export class Tokenizer {
   }
 }
 
-/** tokenizer.json of a source, checked, with all its tokens. */
+/** The validated tokenizer.json of a source, with all its tokens. */
 export function adaptSource(source: TokenizerSource): AdaptedTokenizer {
   return adaptTokenizer(withConfiguredTokens(source), source.where ?? 'tokenizer.json')
 }
@@ -281,7 +287,7 @@ function withConfiguredTokens({ tokenizerJson, tokenizerConfig }: TokenizerSourc
   return missing.length === 0 ? json : { ...json, added_tokens: [...present, ...missing] }
 }
 
-/** Special tokens by role, as tokenizer_config.json has them: a string, or an object with `content`. */
+/** Special tokens by role, from tokenizer_config.json, where each is a string or an object with `content`. */
 export function specialTokensOf({ tokenizerConfig = {} }: TokenizerSource): Record<string, string> {
   const named: Record<string, string> = {}
   for (const [key, value] of Object.entries(tokenizerConfig)) {

@@ -1,13 +1,13 @@
 /**
- * Chat templates for training, which replace a model's own template if that changes or drops parts of earlier turns. A
- * training template is used only if it renders single answers, prompts included, exactly as the model's own does, so
- * that prompts look the same in training and in use.
+ * Chat templates for training, which replace a model's own template if it changes or drops parts of earlier
+ * turns. A training template is used only if it renders single answers, including their prompts, exactly as the
+ * model's own, so that prompts look the same in training and in use.
  */
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
 import type { ChatMessage } from './message.js'
 import { QWEN3 } from './training-templates/qwen3.js'
 
-/** A template to train with, and the family that it is for. */
+/** A training template and its model family. */
 export interface TrainingTemplate {
   family: string
   template: ChatTemplate
@@ -16,7 +16,7 @@ export interface TrainingTemplate {
 interface Candidate {
   family: string
   source: string
-  /** Texts that the model's own template has. */
+  /** Strings that the model's own template must contain. */
   needs: readonly string[]
 }
 
@@ -24,7 +24,7 @@ const CANDIDATES: readonly Candidate[] = [
   { family: 'Qwen3', source: QWEN3, needs: ['<|im_start|>', '<think>', 'reasoning_content'] },
 ]
 
-/** The training template that equals a model's own; undefined if none does. */
+/** The training template that matches a model's own; undefined if none does. */
 export function trainingTemplateFor(
   own: ChatTemplate,
   specialTokens: Readonly<Record<string, string>>,
@@ -68,12 +68,12 @@ function equals(template: ChatTemplate, own: ChatTemplate): boolean {
       ),
     )
   } catch {
-    // A template that refuses one of these chats is no match.
+    // A template that rejects one of these chats is not a match.
     return false
   }
 }
 
-/** True if both give the same text for an answer, and the marked part begins where the prompt of the own one ends. */
+/** True if both templates render an answer alike, and the marked span starts where the own template's prompt ends. */
 function equalsOn(
   template: ChatTemplate,
   own: ChatTemplate,
@@ -91,5 +91,5 @@ function equalsOn(
   return begins && text.startsWith(prompt) && own.render(chat, how) === text
 }
 
-/** The variable by which templates open an answer that has no reasoning. */
+/** Template variables that open an answer without reasoning. */
 export const UNREASONED = { variables: { enable_thinking: false } } as const
