@@ -1,7 +1,7 @@
-/** Rows of a dataset as questions with their answers, a bounded number of them: to be asked when a run is over. */
+/** Collects a limited number of dataset rows as questions with expected answers, to be asked when a run is over. */
 import type { DatasetRow } from './dataset.js'
 
-/** A question of a row and the answer that the row has. */
+/** The question of a row and its expected answer. */
 export interface AskedRow {
   /** Index of the example in the dataset, from 0. */
   index: number
@@ -12,12 +12,12 @@ export interface AskedRow {
 
 const MOST_ROWS = 1000
 const MOST_CHARACTERS = 1 << 20
-/** Characters of a prompt or an answer. */
+/** Longest prompt or answer, in characters. */
 const LONGEST = 4000
-/** Characters at the beginning of a document that are the prompt for the rest. */
+/** Characters at the start of a document that serve as the prompt for the rest. */
 const BEGINNING = 120
 
-/** Collects the rows that can be asked, from the first on. */
+/** Collects rows that can be asked, starting with the first. */
 export class AskedRowCollector {
   #new: AskedRow[] = []
   #rows = 0
@@ -35,13 +35,13 @@ export class AskedRowCollector {
     this.#new.push({ index, ...asked })
   }
 
-  /** Rows that were not taken yet. */
+  /** Returns the rows collected since the last call. */
   take(): AskedRow[] {
     return this.#new.splice(0)
   }
 }
 
-/** The first question of a row; undefined where that is none, such as one that goes with tools. */
+/** The first question of a row; undefined if it cannot be asked, e.g. because it needs tools. */
 function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
   switch (row.format) {
     case 'classification':

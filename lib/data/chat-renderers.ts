@@ -1,4 +1,4 @@
-/** The chat templates of a tokenizer, each made ready once, and what they tell of how answers begin and end. */
+/** The chat templates of a tokenizer, each prepared once, and how they begin and end answers. */
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
@@ -6,7 +6,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { trainingTemplateFor } from '../tokenizer/training-templates.js'
 import { type MessagesRow, rowError } from './dataset.js'
 
-/** A chat that is asked for what its template is like. */
+/** An empty chat, used to inspect the template. */
 const NO_CHAT: MessagesRow = { format: 'messages', messages: [], path: '', line: 0 }
 
 export class ChatRenderers {
@@ -20,8 +20,8 @@ export class ChatRenderers {
   #answerHeader: string | undefined
 
   /**
-   * @param source the templates, which may be others than those of the tokenizer
-   * @param trains whether a training template may take the place of one that it equals
+   * @param source the templates, which may differ from the tokenizer's
+   * @param trains whether an equivalent training template may replace a template
    */
   constructor(
     tokenizer: Tokenizer,
@@ -35,12 +35,12 @@ export class ChatRenderers {
     this.#limits = limits
   }
 
-  /** The template for chats without tools; null where there is none. */
+  /** The template for chats without tools; null if there is none. */
   get template(): string | null {
     return this.#source.chatTemplate ?? null
   }
 
-  /** Family of the training template that is used; undefined if none was so far. */
+  /** Family of the training template in use; undefined if none has been used. */
   get family(): string | undefined {
     return this.#family
   }
@@ -50,7 +50,7 @@ export class ChatRenderers {
     return this.#usesClock
   }
 
-  /** @throws DataError where there is no template for the row */
+  /** @throws {DataError} when there is no template for the row */
   of({ tools, ...row }: MessagesRow): ChatRenderer {
     const { chatTemplate, namedTemplates = {} } = this.#source
     const source = (tools ? namedTemplates.tool_use : undefined) ?? chatTemplate
@@ -80,19 +80,20 @@ export class ChatRenderers {
   /** True if the text is a chat that the template has already rendered: it contains the header of an answer. */
   wrote(text: string): boolean {
     if (this.template === null) return false
-    // A template that refuses the question tells nothing of the text.
+    // A template that rejects the probe has no known header.
     this.#answerHeader ??= this.#asked((renderer) => renderer.answerHeader()) ?? ''
     return this.#answerHeader !== '' && text.includes(this.#answerHeader)
   }
 
   /**
-   * Texts that end an answer: the tokenizer's end tokens and, in a chat, the text that the template puts after a turn.
+   * Texts that end an answer: the tokenizer's end tokens and, in a chat, the text that the template puts after
+   * a turn.
    */
   stops(chat: boolean): string[] {
     const { eosId, eosIds } = this.#tokenizer
     const ids = chat ? eosIds : eosIds.filter((id) => id === eosId)
     const ends = ids.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
-    // A template that refuses the question has the usual ends.
+    // A template that rejects the probe is assumed to use the tokenizer's end tokens.
     const end = chat ? this.#asked((renderer) => renderer.turnEnd()) : undefined
     return [...new Set([...(end === undefined ? [] : [end]), ...ends])]
   }

@@ -1,4 +1,4 @@
-/** Remarks on data that can be trained on, but perhaps not in the way that is meant. */
+/** Remarks on data that is valid but may not be what the user intended. */
 
 import { quote } from '../core/quote.js'
 import { type Detected, placeName } from './dataset.js'
@@ -6,8 +6,8 @@ import type { DatasetStats } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
 
 /**
- * One sentence each.
- * @param whole whether all rows were read, so that their number says something
+ * Remarks, one sentence each.
+ * @param whole whether all rows were read, so that their number is meaningful
  */
 export function datasetRemarks(
   detected: Detected | undefined,

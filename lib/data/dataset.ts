@@ -1,7 +1,7 @@
 /**
- * Datasets as rows, whatever holds them: JSON Lines, JSON arrays, CSV, Parquet, text files, standard input, or a
- * program. Everything is read as a stream, so that data may be larger than memory. Every row remembers its place, and
- * every error names it.
+ * Reads datasets as rows, from JSON Lines, JSON arrays, CSV, Parquet, text files, standard input, or a program.
+ * Everything is streamed, so data may be larger than memory. Every row records its position, and every error
+ * names it.
  */
 import { extname } from 'node:path'
 import { ConfigError, DataError, FileFormatError } from '../core/errors.js'
@@ -41,15 +41,15 @@ export { placeName, type RowPlace, rowError } from './dataset/place.js'
 
 /** Settings for reading a dataset. */
 export interface DatasetForm {
-  /** `auto`, the default, goes by the keys of the first row; all rows must have the same form. */
+  /** `auto`, the default, detects the format from the keys of the first row; all rows must have the same format. */
   format?: DatasetFormat | 'auto'
-  /** `auto`, the default, goes by the names of files, and by their first bytes where names say nothing. */
+  /** `auto`, the default, detects the type from file names, or from the first bytes if a name is unclear. */
   fileType?: FileType | 'auto'
-  /** Columns that have other names than the form expects. */
+  /** Names in the data for the columns that the format expects. */
   columns?: Columns
   /** CSV and TSV: the first line contains the column names. Default true. */
   header?: boolean
-  /** A column whose values tell whose each row is; every row must have one. */
+  /** A column that identifies the group (client) of each row; every row must have a value. */
   groupBy?: string
 }
 
@@ -62,25 +62,25 @@ export interface OpenDatasetOptions extends DatasetForm {
 
 /** Detected properties of a dataset. */
 export interface Detected {
-  /** Absent for rows that a program gives. */
+  /** Absent for rows from a program. */
   fileType?: FileType
   format: DatasetFormat
-  /** Columns of the first row, before any is renamed. */
+  /** Columns of the first row, before renaming. */
   columns: string[]
-  /** A column beside a plain text that looks like its label, and is not used. */
+  /** An unused column beside plain text that looks like its label. */
   unusedLabel?: string
 }
 
-/** Rows that a program gives, and what they are called in messages. */
+/** Rows from a program, and their name in messages. */
 export interface RowsInput {
   rows: AsyncIterable<unknown> | Iterable<unknown>
   name: string
 }
 
 /**
- * The rows of files, folders, patterns or standard input, in order; or those that a program gives.
- * @throws FileFormatError when a file cannot be read, DataError when a row cannot be used, ConfigError for an unknown
- * format.
+ * The rows of files, folders, patterns or standard input, in order; or rows from a program.
+ * @throws {FileFormatError} when a file cannot be read; DataError when a row is invalid; ConfigError for an
+ * unknown format
  */
 export async function* openDataset(
   input: string | readonly string[] | RowsInput,
@@ -106,7 +106,7 @@ export async function* openDataset(
     const whose =
       options.groupBy === undefined ? place : { ...place, group: groupOf(value, options.groupBy, place) }
     const row = readForm(mapped, format, columns, whose)
-    // Documents have no size that a writer chose with examples in mind.
+    // Documents may be longer than an example, since nobody chose their length with examples in mind.
     yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
   }
 }
@@ -125,7 +125,7 @@ function unusedLabel(
 
 /**
  * Checks that all files of a dataset exist and are readable.
- * @throws FileFormatError naming the first that is not
+ * @throws {FileFormatError} naming the first unusable file
  */
 export async function checkFiles(
   paths: string | readonly string[],
@@ -187,7 +187,7 @@ async function* rawRows(
   }
 }
 
-/** The type of a file and its rows. */
+/** The type of a file, and its rows. */
 async function readFile(
   path: string,
   asked: FileType | undefined,
@@ -198,7 +198,7 @@ async function readFile(
   let type = asked ?? (isStdin ? undefined : fileTypeByName(path))
   if (type === 'parquet' && !isStdin) return [type, readParquet(path, wantedColumns(options))]
   let bytes = isStdin ? stdinOf(options) : fileBytes(path)
-  // A .json file may be one array or a line per example, and so may a .jsonl file in practice.
+  // A .json file may contain one array or one example per line, and in practice so may a .jsonl file.
   if (type === undefined || type === 'json' || type === 'jsonl') {
     const [first, all] = await peek(withoutMark(bytes))
     bytes = all
@@ -258,7 +258,7 @@ function readBytes(
   }
 }
 
-/** The columns of a table that some form may need. */
+/** The columns of a table that any format may need. */
 function wantedColumns({ columns = {}, groupBy }: DatasetForm): (all: string[]) => string[] {
   const sources = rowColumns(columns).flatMap(([, source]) => [source, source.split('.')[0] as string])
   const wanted = new Set([...FORM_COLUMNS, ...sources, ...(groupBy === undefined ? [] : [groupBy])])

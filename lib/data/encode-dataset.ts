@@ -1,6 +1,6 @@
 /**
- * The text side as the rest of the program sees it: datasets tokenized and chats rendered in a worker process, which
- * can be stopped at any moment and whose memory has a limit.
+ * Tokenizes datasets and renders chats in a worker process, which can be stopped at any moment and has a memory
+ * limit.
  */
 
 import { DataError, InternalError, type LowrankError } from '../core/errors.js'
@@ -20,7 +20,7 @@ import { fromPlainError, type TextJob } from './text-jobs.js'
 
 export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
 
-/** Files, folders, patterns and `-`; or rows that a program gives, with what they are called in messages. */
+/** Files, folders, patterns and `-`; or rows from a program, with their name in messages. */
 export type DatasetInput = string | readonly string[] | { rows: RowSource; name: string }
 
 /** Progress of reading data. */
@@ -32,46 +32,47 @@ export interface EncodeProgress {
 }
 
 export interface EncodeControl {
-  /** Stops the work; the promise is then rejected with the signal's reason. */
+  /** Stops the work; the promise rejects with the signal's reason. */
   signal?: AbortSignal
   /** Called about ten times a second. */
   onProgress?: (progress: EncodeProgress) => void
-  /** Stop after so many rows. */
+  /** Stop after this many rows. */
   rowLimit?: number
-  /** Tokens that are handed over at once, about. */
+  /** Approximate number of tokens per chunk. */
   chunkTokens?: number
-  /** Called before rows are handed over, when it changes: how all of them so far are put to the model. */
+  /** Called before a chunk when the prompt format of the rows so far has changed. */
   onFormat?: (format: PromptFormat | null) => void
-  /** Called before rows are handed over, when there are more: remarks on the rows so far, a sentence each. */
+  /** Called before a chunk when there are new remarks: all remarks on the rows so far, one sentence each. */
   onRemarks?: (remarks: readonly string[]) => void
-  /** Called before rows are handed over: those of them that can be asked. */
+  /** Called before a chunk with those of its rows that can be asked. */
   onAsked?: (rows: readonly AskedRow[]) => void
 }
 
-/** Summary after all rows were read. */
+/** Summary after all rows are read. */
 export interface EncodeSummary {
   stats: DatasetStats
   usesClock: boolean
   /** Prompt format of the rows; null without rows. */
   format: PromptFormat | null
-  /** Current time as seen by templates. */
+  /** Current time as seen by templates, in milliseconds since 1970. */
   now: number
-  /** The files of the rows that were kept, as chunks count them. */
+  /** Files of the kept rows; chunks refer to them by index. */
   paths: string[]
   detected: Detected | undefined
 }
 
 const CHUNK_TOKENS = 1 << 18
-/** Heap of a worker; a vocabulary of 260,000 tokens takes about 300 MB. */
+/** Heap limit of a worker in MB; a vocabulary of 260,000 tokens takes about 300 MB. */
 const ENCODE_MEGABYTES = 2048
 const RENDER_MEGABYTES = 256
 
 /**
- * Reads and tokenizes a dataset piece by piece. Reading goes only a few pieces ahead of what is taken, and ends when
- * the generator is left.
- * @param source a tokenizer, or the model whose tokenizer the worker reads itself (which keeps it out of this thread)
- * @throws DataError when a row cannot be used, FileFormatError when a file or the chat template is at fault,
- * ConfigError for an option out of range.
+ * Reads and tokenizes a dataset in chunks. Reading stays at most a few chunks ahead of the caller, and stops
+ * when the caller leaves the generator.
+ * @param source a tokenizer, or a model whose tokenizer the worker reads itself, which keeps it out of this
+ * thread
+ * @throws {DataError} when a row is invalid; FileFormatError when a file or the chat template is invalid;
+ * ConfigError for an option out of range
  */
 export async function* encodeChunks(
   input: DatasetInput,
@@ -121,8 +122,8 @@ export async function* encodeChunks(
 }
 
 /**
- * Reads and tokenizes a dataset as a whole. As `encodeChunks`, and also:
- * @throws DataError when there are no rows, or none has anything to learn
+ * Reads and tokenizes a whole dataset, like `encodeChunks`.
+ * @throws {DataError} also when there are no rows, or no row has trained tokens
  */
 export async function encodeDataset(
   input: DatasetInput,
@@ -142,7 +143,7 @@ export async function encodeDataset(
   }
 }
 
-/** @throws DataError when there is nothing to learn from any row, or from none where an answer ends */
+/** @throws {DataError} when no row has trained tokens, or no row trains the end of an answer */
 export function checkLearnable(
   input: DatasetInput,
   stats: DatasetStats,
@@ -188,10 +189,10 @@ export function canReread(input: DatasetInput): boolean {
 }
 
 /**
- * The prompt text of a conversation by the model's chat template. It begins with the BOS if the template says so:
- * tokenize it with `addSpecialTokens: false`.
- * @throws DataError when there is no template or it refuses the messages, FileFormatError when it is broken or exceeds
- * a limit.
+ * Renders a conversation as prompt text with the model's chat template. The text includes the BOS if the
+ * template writes one, so tokenize it with `addSpecialTokens: false`.
+ * @throws {DataError} when there is no template or it rejects the messages; FileFormatError when it is invalid
+ * or exceeds a limit
  */
 export async function renderChat(
   source: TokenizerSource,
@@ -205,17 +206,17 @@ export async function renderChat(
   throw text
 }
 
-/** Limits of rendering. */
+/** Limits and signal for rendering. */
 export interface RenderControl {
-  /** Limits of the rendering of each chat. */
+  /** Limits for each chat. */
   limits?: TemplateLimits
-  /** Stops the work; the promise then rejects with the signal's reason. */
+  /** Stops the work; the promise rejects with the signal's reason. */
   signal?: AbortSignal
 }
 
 /**
- * The same for several chats at once, which start a process once.
- * @returns of each chat the text, or the error of a template that refuses its messages
+ * Renders several chats in one process.
+ * @returns the text of each chat, or the error of a template that rejects its messages
  */
 export async function renderChats(
   source: TokenizerSource,

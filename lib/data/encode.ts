@@ -1,6 +1,7 @@
 /**
- * Dataset rows to token ids and labels. A label is the id of its own token where the model shall learn to write it,
- * and -100 elsewhere; moving labels one place to the left happens later, when micro-batches are packed.
+ * Converts dataset rows to token ids and labels. A label is the id of its own token if the model should learn
+ * to write it, otherwise -100. Labels are shifted one position to the left later, when micro-batches are
+ * packed.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { ConfigError, DataError, InternalError, LowrankError } from '../core/errors.js'
@@ -42,10 +43,10 @@ import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
 
-/** Reasoning at the beginning of a turn, whose opening tag may be in the prompt. */
+/** Reasoning at the start of a turn; its opening tag may be in the prompt. */
 const RENDERED_THOUGHT = /^[\s\S]*?(?:<\/think>|\[\/THINK\])\n*/
 
-/** A row as tokens, and what was found on the way. */
+/** The tokens of a row, and what was found in it. */
 interface Tokens extends MarkedIds {
   specialTokens?: readonly string[]
   emptyTurns?: number
@@ -55,21 +56,21 @@ interface Tokens extends MarkedIds {
 interface Chat extends RenderedChat {
   renderer: ChatRenderer
   messages: readonly DatasetMessage[]
-  /** Turns that are learned without their reasoning. */
+  /** Number of turns trained on without their reasoning. */
   lostReasoning: number
 }
 
 export class RowEncoder {
   readonly tokenizer: Tokenizer
   readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits' | 'labels'>>
-  /** Ids of the classes by their names. */
+  /** Class ids by name. */
   readonly #labels: ReadonlyMap<string, number>
   readonly #special: SpecialText
   readonly #renderers: ChatRenderers
   readonly #seen = new FormatSeen()
   #format: PromptFormat | null = null
 
-  /** @throws ConfigError for an option out of range. */
+  /** @throws {ConfigError} for an option out of range */
   constructor(source: TokenizerSource | Tokenizer, options: EncodeRowOptions) {
     const {
       maxSeqLength,
@@ -114,7 +115,7 @@ export class RowEncoder {
     }
   }
 
-  /** Number of special tokens that the tokenizer adds to a text. */
+  /** Number of special tokens that the tokenizer adds around a text. */
   get #around(): number {
     const ids = this.tokenizer.encode('', { addSpecialTokens: true })
     return ids.filter((id) => this.tokenizer.isSpecial(id)).length
@@ -125,7 +126,10 @@ export class RowEncoder {
     return this.#renderers.usesClock
   }
 
-  /** Prompt format of the rows so far, the same object while it does not change; null before the first. */
+  /**
+   * Prompt format of the rows so far; null before the first row. The same object is returned until the format
+   * changes.
+   */
   get format(): PromptFormat | null {
     const { form, system, prefix, suffix, unreasoned, changed } = this.#seen
     if (form === undefined || !changed) return this.#format
@@ -153,18 +157,15 @@ export class RowEncoder {
   }
 
   /**
-   * @returns ids and labels, or why the row has nothing to learn
-   * @throws DataError when the row cannot be used, naming file and line.
+   * @returns ids and labels, or why the row was dropped
+   * @throws {DataError} when the row is invalid, naming file and line
    */
   encode(row: DatasetRow): EncodedRow | DropReason {
     if (row.format === 'preference') return this.#pair(row)
     return row.format === 'classification' ? this.#labeled(row) : this.#cut(row, this.#checked(row))
   }
 
-  /**
-   * The same for rows that may make several examples: a document that is too long is cut into pieces, each of which
-   * is learned; any other row makes one.
-   */
+  /** Like `encode`, but a document that is too long is split into several examples. Any other row gives one. */
   encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
     const { maxSeqLength } = this.#options
     if (row.format === 'preference') return [this.#pair(row)]
@@ -173,7 +174,7 @@ export class RowEncoder {
     if (row.format !== 'text' || !row.document || marked.ids.length <= maxSeqLength)
       return [this.#cut(row, marked)]
     const pieces: EncodedRow[] = []
-    // The last token is the last that can be learned, so nothing can be learned from it alone.
+    // A piece of a single token has nothing to predict.
     for (let start = 0; start + 1 < marked.ids.length; start += maxSeqLength) {
       const ids = marked.ids.slice(start, start + maxSeqLength)
       const inside = marked.inside.subarray(start, start + maxSeqLength)
@@ -183,7 +184,7 @@ export class RowEncoder {
     return pieces
   }
 
-  /** A text with its class, which is scored at its last token; nothing is added to the end of the text. */
+  /** A text with its class, predicted at the last token; no end token is added. */
   #labeled(row: ClassificationRow): EncodedRow | DropReason {
     const target = this.#labels.get(row.label)
     if (target === undefined)
@@ -217,7 +218,7 @@ export class RowEncoder {
     }
   }
 
-  /** Both answers as one row; a pair of which one is dropped, or both are the same once they are cut, is dropped whole. */
+  /** Both answers as one row. The pair is dropped if either answer is, or if both are equal after truncation. */
   #pair({ chosen, rejected }: PreferenceRow): EncodedRow | DropReason {
     const [one, other] = [chosen, rejected].map((side) => this.#cut(side, this.#checked(side))) as [
       EncodedRow | DropReason,
@@ -257,7 +258,7 @@ export class RowEncoder {
     for (let i = 0; i < length; i++) {
       inputIds[i] = ids[i] as number
       labels[i] = inside[i] ? (ids[i] as number) : IGNORE
-      // Nothing comes before the first token to predict it from.
+      // The first token cannot be predicted, since nothing precedes it.
       if (inside[i] && i > 0) supervised++
     }
     if (supervised > 0) {
@@ -278,7 +279,7 @@ export class RowEncoder {
     )
   }
 
-  /** True if a token ends an answer: an EOS, or an added token that ends a turn. */
+  /** True if a token ends an answer: an EOS, or an added token, which ends a turn. */
   #isEnd(label: number): boolean {
     return (
       label !== IGNORE &&
@@ -286,7 +287,7 @@ export class RowEncoder {
     )
   }
 
-  /** The whole row, which begins with one BOS at most. */
+  /** Tokenizes the whole row, and checks that it begins with at most one BOS. */
   #checked(row: DatasetRow): Tokens {
     const marked = this.#encode(row)
     const { bosId, eosId } = this.tokenizer
@@ -328,7 +329,7 @@ export class RowEncoder {
     }
   }
 
-  /** A prompt and its completion as two turns. */
+  /** Converts a prompt and its completion to two turns. */
   #promptChat({ prompt, completion, format: _, ...place }: PromptCompletionRow): Tokens {
     const messages = [
       { role: 'user', content: prompt },
@@ -337,7 +338,7 @@ export class RowEncoder {
     return this.#chat(this.#told({ format: 'messages', messages, ...place }))
   }
 
-  /** A chat after the system prompt that the options give. */
+  /** Adds the system prompt from the options, if the chat has none. */
   #told(row: MessagesRow): MessagesRow {
     const { system = null } = this.#options.prompting
     if (system === null || row.messages[0]?.role === 'system') return row
@@ -403,7 +404,7 @@ export class RowEncoder {
     return asked.filter(({ weight }) => weight !== 0)
   }
 
-  /** The chat as its template writes it, special tokens in it marked where they are to be escaped. */
+  /** Renders the chat with its template; special tokens to be escaped are marked. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
     const { trainOn, trainEmptyThink, now } = this.#options
     const renderer = this.#renderers.of(row)
@@ -446,8 +447,9 @@ export class RowEncoder {
   }
 
   /**
-   * Turns that are learned without their reasoning. Templates of reasoning models leave it out of earlier turns by
-   * design, as it is left out when the model is used; out of the last one it would be lost for good.
+   * Turns trained on without their reasoning. Templates of reasoning models omit it from earlier turns by
+   * design, as they do when the model is used. If the last turn lacked it, the reasoning would never be trained
+   * on.
    */
   #unreasoned(row: MessagesRow, dropped: readonly number[]): { last?: number; earlier: number } {
     if (dropped.length === 0) return { earlier: 0 }
@@ -474,7 +476,7 @@ export class RowEncoder {
     return marked
   }
 
-  /** The part of a turn that is trained on: without what the prompt says, and perhaps without its reasoning. */
+  /** The trained part of a turn: without text that belongs to the prompt, and possibly without its reasoning. */
   #withoutThought(text: string, turn: TurnSpan, message: DatasetMessage, renderer: ChatRenderer): TurnSpan {
     const { trainOnReasoning, trainEmptyThink } = this.#options
     const said = text.slice(turn.start, turn.end)
@@ -512,7 +514,7 @@ export class RowEncoder {
     return cause instanceof LowrankError && !named ? rowError(row, cause.message, cause) : cause
   }
 
-  /** Adds an EOS to the assistant's text; a model that never sees one never stops. */
+  /** Appends an EOS to the assistant's text; otherwise the model would not learn to stop. */
   #closed(row: DatasetRow, marked: MarkedIds): MarkedIds {
     if (this.tokenizer.eosId === undefined && this.#options.unended === 'error')
       throw rowError(
@@ -522,13 +524,13 @@ export class RowEncoder {
     return this.#withEos(marked)
   }
 
-  /** A text may begin with the BOS that the tokenizer adds as well. */
+  /** Removes the duplicate BOS if a text begins with the one that the tokenizer adds. */
   #withoutDoubleBos(ids: number[]): number[] {
     const { bosId, addsBos } = this.tokenizer
     return addsBos && ids[0] === bosId && ids[1] === bosId ? ids.slice(1) : ids
   }
 
-  /** Ends a document with an EOS that is learned, unless it ends with one already. */
+  /** Ends a document with a trained EOS, unless it already ends with one. */
   #withEos({ ids, inside }: MarkedIds): MarkedIds {
     const { eosId } = this.tokenizer
     if (eosId === undefined) return { ids, inside }
@@ -540,7 +542,7 @@ export class RowEncoder {
   }
 }
 
-/** The place in a marked text that is at `place` without the marks. */
+/** The position in a marked text of position `place` in the text without marks. */
 function markedPlace(text: string, place: number): number {
   let plain = 0
   let at = 0

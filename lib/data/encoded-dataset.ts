@@ -1,6 +1,6 @@
 /**
- * A tokenized dataset, kept compactly: token ids in a few large arrays, one bit per token for whether it is learned,
- * and a few numbers per row. Millions of tokens cost little more than four bytes each and no objects.
+ * A tokenized dataset in compact form: token ids in a few large arrays, one bit per token for whether it is
+ * trained on, and a few numbers per row. Each token costs little more than four bytes, without any objects.
  */
 
 import { InternalError } from '../core/errors.js'
@@ -8,25 +8,25 @@ import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Detected } from './dataset.js'
 import { type EncodedRow, IGNORE } from './encoded-row.js'
 
-/** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
+/** Consecutive whole rows. The arrays can be transferred between threads without copying. */
 export interface EncodedChunk {
-  /** Ids of all rows, one after the other. */
+  /** Ids of all rows, concatenated. */
   ids: Int32Array
   /** Bit `i % 8` of byte `i >> 3`: whether token i has a label. */
   learned: Uint8Array
-  /** `[rows + 1]`: where each row starts in `ids`. */
+  /** `[rows + 1]`: start of each row in `ids`. */
   starts: Uint32Array
-  /** `[rows]`: labels that count, those of a row's first token left out. */
+  /** `[rows]`: number of labels, not counting the first token of the row. */
   supervised: Uint32Array
   /** `[rows]`: index of the file. */
   files: Uint32Array
   /** `[rows]`: line in the file, from 1. */
   lines: Uint32Array
-  /** `[rows]`: whose row it is, numbered as they first came; empty where nobody asked. */
+  /** `[rows]`: group of the row, numbered in order of appearance; empty without `groupBy`. */
   groups: Uint32Array
-  /** `[rows]`: tokens of the first of two answers that a row holds; empty where rows hold one. */
+  /** `[rows]`: number of tokens in the first of a row's two answers; empty if rows have one. */
   splits: Uint32Array
-  /** `[rows]`: id of the class that a row has; empty where rows have none. */
+  /** `[rows]`: class id of the row; empty if rows have no classes. */
   targets: Uint32Array
 }
 
@@ -34,26 +34,27 @@ export interface EncodedChunk {
 export interface DatasetStats {
   /** Rows read. */
   rows: number
-  /** Examples made of them: a document that is too long makes several, a row that is left out none. */
+  /** Examples made from the rows: a long document makes several, a dropped row none. */
   examples: number
-  /** Rows left out because nothing in them is learned. */
+  /** Rows dropped because nothing in them is trained on. */
   dropped: number
-  /** Rows of `dropped` whose learned part was cut off by `max_seq_length`. */
+  /** Rows in `dropped` whose trained part was cut off by `max_seq_length`. */
   droppedByTruncation: number
-  /** Rows kept, but cut. */
+  /** Rows that were kept but truncated. */
   truncated: number
-  /** Examples that teach where an answer ends, and all of plain text. */
+  /** Examples that train the end of an answer; includes all plain text. */
   ended: number
-  /** Tokens of the rows that were kept. */
+  /** Tokens in the kept rows. */
   tokens: number
-  /** Tokens with a label that counts. */
+  /** Tokens with a label, not counting the first token of each row. */
   supervisedTokens: number
-  /** Assistant turns that are not learned, since they are empty. */
+  /** Assistant turns that are not trained on because they are empty. */
   emptyTurns: number
-  /** Special tokens in the text of the data: rows that hold some, and the first of them. */
+  /** Special tokens in the text of the data: the number of rows that contain any, and the first one. */
   specialTokens: { rows: number; first?: { token: string; path: string; line: number; unit?: 'row' } }
   /**
-   * Rows that are learned without the reasoning of a turn, which the chat template leaves out, and the first of them.
+   * Rows trained on without the reasoning of some turn, which the chat template omits: their number, and the
+   * first one.
    */
   lostReasoning: { rows: number; first?: { path: string; line: number; unit?: 'row' } }
   /** Warnings about likely mistakes; usually empty. */
@@ -115,7 +116,7 @@ export class ChunkBuilder {
     this.#learned = learned
   }
 
-  /** The chunk, its arrays cut to size. */
+  /** The chunk, with its arrays trimmed to size. */
   build(): EncodedChunk {
     return {
       ids: this.#ids.slice(0, this.tokens),
@@ -131,7 +132,7 @@ export class ChunkBuilder {
   }
 }
 
-/** Counts what was found in an example; of a document that makes several, the first tells of the whole. */
+/** Counts the findings of an example. For a document split into several, the first example has the findings of all. */
 export function countFound(
   stats: DatasetStats,
   { emptyTurns, lostReasoning, specialTokens, path, line, unit }: EncodedRow,
@@ -165,7 +166,7 @@ export function emptyStats(): DatasetStats {
   }
 }
 
-/** Rows by index from 0, in the order of the files. */
+/** Rows, indexed from 0 in the order of the files. */
 export class EncodedDataset {
   readonly stats: DatasetStats
   /** Current time as seen by templates, in milliseconds since 1970; the same value gives the same tokens. */
@@ -178,7 +179,7 @@ export class EncodedDataset {
   /** Detected properties of the data; absent without rows. */
   readonly detected: Detected | undefined
   readonly #chunks: readonly EncodedChunk[]
-  /** `[chunks + 1]`: index of each chunk's first row. */
+  /** `[chunks + 1]`: index of the first row of each chunk. */
   readonly #firstRows: Uint32Array
 
   constructor(
@@ -205,7 +206,7 @@ export class EncodedDataset {
     }
   }
 
-  /** The rows of a chunk on its own. */
+  /** A dataset of a single chunk. */
   static of(chunk: EncodedChunk): EncodedDataset {
     return new EncodedDataset([chunk], { stats: emptyStats(), now: 0, usesClock: false, paths: [] })
   }
@@ -224,13 +225,13 @@ export class EncodedDataset {
     return bytes
   }
 
-  /** Number of tokens of a row. */
+  /** Number of tokens in a row. */
   rowLength(row: number): number {
     const { chunk, index } = this.#find(row)
     return (chunk.starts[index + 1] as number) - (chunk.starts[index] as number)
   }
 
-  /** Number of labels of a row that count. */
+  /** Number of labels in a row, not counting its first token. */
   rowSupervised(row: number): number {
     const { chunk, index } = this.#find(row)
     return chunk.supervised[index] as number
@@ -241,37 +242,37 @@ export class EncodedDataset {
     return this.#chunks.some(({ splits }) => splits.length > 0)
   }
 
-  /** Number of tokens of the first of two answers; undefined in a row that holds one. */
+  /** Number of tokens in the first of a row's two answers; undefined if the row has one. */
   rowSplit(row: number): number | undefined {
     const { chunk, index } = this.#find(row)
     return chunk.splits[index]
   }
 
-  /** Id of the class of a row; undefined in rows that have none. */
+  /** Class id of a row; undefined if it has none. */
   rowTarget(row: number): number | undefined {
     const { chunk, index } = this.#find(row)
     return chunk.targets[index]
   }
 
-  /** Group of a row, for data read with `groupBy`: a number from 0. */
+  /** Group of a row, numbered from 0, for data read with `groupBy`. */
   rowGroup(row: number): number {
     const { chunk, index } = this.#find(row)
     return chunk.groups[index] as number
   }
 
-  /** Origin of a row. */
+  /** Position of a row in its file. */
   place(row: number): { path: string; line: number } {
     const { chunk, index } = this.#find(row)
     return { path: this.paths[chunk.files[index] as number] as string, line: chunk.lines[index] as number }
   }
 
-  /** Ids of a row: a view that must not be written to. */
+  /** Ids of a row: a view that must not be modified. */
   ids(row: number): Int32Array {
     const { chunk, index } = this.#find(row)
     return chunk.ids.subarray(chunk.starts[index], chunk.starts[index + 1])
   }
 
-  /** Labels of a row: the id of each token itself, or -100; of a row with a class that, at the last token. */
+  /** Labels of a row: the id of each token itself, or -100; in a row with a class, the class id at the last token. */
   labels(row: number): Int32Array {
     const { chunk, index } = this.#find(row)
     const start = chunk.starts[index] as number
@@ -282,8 +283,8 @@ export class EncodedDataset {
   }
 
   /**
-   * Writes a row into a micro-batch. The label of a token is the one of its successor; the last, also that of the first of
-   * two answers, has none, or the class of the row.
+   * Writes a row into a micro-batch. The label of a token is the one of its successor. The last token of the
+   * row, or of each of its two answers, has no label, or the class of the row.
    * @returns number of tokens written
    */
   copyShifted(row: number, tokens: Int32Array, labels: Int32Array, offset: number): number {

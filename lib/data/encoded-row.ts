@@ -1,16 +1,22 @@
-/** A row as token ids and labels, and the options that say how it becomes that. */
+/** A row as token ids and labels, and the options of encoding. */
 import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { SpecialTokensInContent } from './special-text.js'
 
-/** The label of a token that is not learned. */
+/** Label of a token that is not trained on. */
 export const IGNORE = -100
 
 export const TRAIN_ON = ['completions', 'last', 'all'] as const
-/** Every assistant turn (completion), only the last one, or every token. Plain text is learned whole in any case. */
+/**
+ * Train on every assistant turn (completion), only the last one, or every token. Plain text is always trained
+ * on entirely.
+ */
 export type TrainOn = (typeof TRAIN_ON)[number]
 
 export const EMPTY_ROWS = ['error', 'drop'] as const
-/** Treatment of a row or assistant turn in which no token is trained on, or none is left by `max_seq_length`. */
+/**
+ * Treatment of a row or assistant turn without trained tokens, including when `max_seq_length` cuts off all of
+ * them.
+ */
 export type EmptyRows = (typeof EMPTY_ROWS)[number]
 
 export const UNENDED = ['error', 'allow'] as const
@@ -18,19 +24,22 @@ export const UNENDED = ['error', 'allow'] as const
 export type Unended = (typeof UNENDED)[number]
 
 export const TRAINING_TEMPLATE = ['auto', 'own'] as const
-/** The template of rows: one of the package where that equals the model's own on single answers, or always the latter. */
+/**
+ * Template of training rows: `auto` uses a built-in one if it equals the model's own on single answers; `own`
+ * never does.
+ */
 export type TrainingTemplateChoice = (typeof TRAINING_TEMPLATE)[number]
 
 export interface EncodeRowOptions {
-  /** Tokens beyond this many are cut off the end. */
+  /** Tokens beyond this length are cut off at the end. */
   maxSeqLength: number
   /** Default `completions`. */
   trainOn?: TrainOn
   /** Treatment of a row without trained tokens: an error (the default), or dropped and counted. */
   emptyRows?: EmptyRows
-  /** True if the reasoning of the turns that are trained on is trained on, too. Default true. */
+  /** Train on the reasoning of the trained turns. Default true. */
   trainOnReasoning?: boolean
-  /** True if the empty block of answers without reasoning is trained on, which prompts may have instead. Default false. */
+  /** Train on the empty reasoning block of answers, rather than treat it as part of the prompt. Default false. */
   trainEmptyThink?: boolean
   /** Treatment of chats and completions whose end is never trained on. Default `error`. */
   unended?: Unended
@@ -40,7 +49,7 @@ export interface EncodeRowOptions {
   prompting?: RowPrompting
   /** Current time as seen by templates; fixed, so that a resumed run gets the same texts. */
   now?: Date
-  /** Names of the classes that rows are labeled with, in the order of their ids. */
+  /** Class names, in the order of their ids. */
   labels?: readonly string[] | null
   templateLimits?: TemplateLimits
 }
@@ -49,22 +58,22 @@ export interface EncodedRow {
   inputIds: Int32Array
   /** `[inputIds.length]`: the id of the token itself, or -100. */
   labels: Int32Array
-  /** Number of labels from the second token on. */
+  /** Number of labels, not counting the first token. */
   supervised: number
-  /** Tokens of the first of two answers, in a row that holds both; absent in any other. */
+  /** Number of tokens in the first of two answers; absent for rows with one. */
   split?: number
-  /** Id of the class, in a row that has one in place of labels of its tokens. */
+  /** Class id, for rows that have a class rather than token labels. */
   target?: number
   truncated: boolean
-  /** Tokens before the cut. */
+  /** Number of tokens before truncation. */
   fullLength: number
-  /** True if the end of an answer is trained on; also for plain text, which is no answer. */
+  /** True if the end of an answer is trained on; also true for plain text, which is not an answer. */
   ended: boolean
-  /** Special tokens in the text of the row, those apart that its form puts there. */
+  /** Special tokens in the text of the row, without those that its format adds. */
   specialTokens: readonly string[]
-  /** Assistant turns that are not learned, since they are empty. */
+  /** Assistant turns that are not trained on because they are empty. */
   emptyTurns: number
-  /** Assistant turns that are learned without their reasoning, which the chat template leaves out. */
+  /** Assistant turns trained on without their reasoning, which the chat template omits. */
   lostReasoning: number
   path: string
   line: number
@@ -74,21 +83,21 @@ export interface EncodedRow {
   group?: string
 }
 
-/** Prompt format of rows without turns if the model has a chat template; otherwise they are raw text. */
+/** Prompt format of rows without turns, if the model has a chat template; otherwise they are raw text. */
 export interface RowPrompting {
-  /** Rows of prompt and completion: as a turn of the user and one of the assistant. */
+  /** Render rows of prompt and completion as a user turn and an assistant turn. */
   prompts: boolean
-  /** Rows of Alpaca: the same. */
+  /** Render Alpaca rows as chats. */
   instructions: boolean
-  /** In place of the model's own chat template. */
+  /** Chat template that replaces the model's own. */
   template?: string | null
-  /** The same as the path of a file, which is read where the rows are. */
+  /** Path of a file with such a template, read in the process that reads the rows. */
   templateFile?: string
-  /** `auto` (the default) trains with a template of the package where that equals the one of the prompts. */
+  /** `auto` (the default) trains with a built-in template if it equals the one for prompts. */
   trainingTemplate?: TrainingTemplateChoice
-  /** The system prompt before those turns. */
+  /** System prompt before those turns. */
   system?: string | null
 }
 
-/** Reason why a row was dropped. */
+/** Why a row was dropped. */
 export type DropReason = 'nothing_to_learn' | 'truncated_away'

@@ -1,19 +1,19 @@
 /** Prompt format of the rows of a dataset read so far. */
 import type { PromptFormat } from '../formats/prompt-format.js'
 
-/** Common properties of the rows of a dataset. */
+/** Properties shared by the rows of a dataset. */
 export class FormatSeen {
   form: PromptFormat['form'] | undefined
   system: string | null = null
   prefix = ''
   suffix = ''
-  /** True if every answer is one whose prompt says that it has no reasoning. */
+  /** True if the prompt of every answer so far says that there is no reasoning. */
   unreasoned = false
   #answers = 0
-  /** Since it was last looked at. */
+  /** True if the format has changed since this was last reset. */
   changed = false
 
-  /** @param unreasoned whether its prompt says that the answer has no reasoning */
+  /** @param unreasoned whether the prompt says that the answer has no reasoning */
   addAnswer(unreasoned: boolean): void {
     const now = unreasoned && (this.#answers === 0 || this.unreasoned)
     this.#answers++
@@ -26,7 +26,7 @@ export class FormatSeen {
     const { form, system, prefix, suffix } = this
     const first = form === undefined
     if ('system' in row) {
-      // Raw text among chats makes all of them raw.
+      // If any row is raw text, the format of all is raw.
       this.form ??= 'chat'
       this.system = first || system === row.system ? row.system : null
     } else {

@@ -1,6 +1,6 @@
 /**
- * Micro-batches: whole rows one after the other, never padded, told apart by their bounds. Which rows stand in which
- * micro-batch is a function of seed and epoch, so any place of any epoch can be reached directly.
+ * Micro-batches: whole rows, concatenated without padding and separated by their bounds. The rows of each
+ * micro-batch depend only on seed and epoch, so any position of any epoch can be computed directly.
  */
 
 import { ConfigError, DataError, InternalError } from '../core/errors.js'
@@ -8,40 +8,40 @@ import type { EncodedDataset } from './encoded-dataset.js'
 import { ascending, shuffle } from './permutation.js'
 
 export interface MicroBatch {
-  /** `[T]`: ids of all sequences. Positions count from 0 in each sequence. */
+  /** `[T]`: ids of all sequences. Positions start at 0 in each sequence. */
   tokens: Int32Array
-  /** `[T]`: the id that follows, or -100 where it is not learned and at the end of each sequence. */
+  /** `[T]`: the next id, or -100 if it is not trained on and at the end of each sequence. */
   labels: Int32Array
   /** `[n + 1]`: sequence i is tokens `cuSeqlens[i]` to `cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array
-  /** Labels that are not -100. */
+  /** Number of labels other than -100. */
   nSupervised: number
-  /** Rows of the dataset, where each is two sequences: an answer, and one that it is preferred to. */
+  /** Rows of the dataset, if each has two sequences: a chosen and a rejected answer. */
   pairs?: Uint32Array
 }
 
 export interface BatchOptions {
-  /** Rows, or pairs of answers, per micro-batch, at most. With `packing` it only sets the capacity. */
+  /** Most rows, or pairs of answers, in a micro-batch. With `packing`, it only sets the capacity. */
   perDeviceTrainBatchSize: number
-  /** Rows are no longer than this; a micro-batch holds at most this many tokens times the batch size. */
+  /** Longest row; a micro-batch has at most this many tokens times the batch size. */
   maxSeqLength: number
-  /** True if micro-batches are filled with as many rows as fit. */
+  /** True to fill micro-batches with as many rows as fit. */
   packing: boolean
-  /** True if every epoch has its own order; otherwise rows keep the order of the dataset. Default true. */
+  /** Shuffle every epoch differently; otherwise rows keep the order of the dataset. Default true. */
   shuffle?: boolean
   seed: number
-  /** The rows to take, e.g. of a split; all by default. */
+  /** The rows to use, e.g. of a split. Default: all. */
   rows?: Uint32Array
 }
 
-/** Upper limits of all micro-batches of all epochs; memory is planned for them. */
+/** Upper limits over all micro-batches of all epochs, used to plan memory. */
 export interface BatchLimits {
   tokens: number
   sequences: number
   supervised: number
 }
 
-/** Rows are packed within stretches of an epoch this long, so that the order stays random. */
+/** Rows are packed within windows of an epoch of this length, so that the order stays random. */
 const WINDOW = 4096
 
 export class Batches {
@@ -52,7 +52,7 @@ export class Batches {
   readonly #capacity: number
   #epoch: EpochPlan | undefined
 
-  /** @throws DataError when there are no rows, ConfigError for an option out of range. */
+  /** @throws {DataError} when there are no rows; ConfigError for an option out of range */
   constructor(data: EncodedDataset, options: BatchOptions) {
     const { perDeviceTrainBatchSize: batch, maxSeqLength, seed } = options
     for (const [key, value] of Object.entries({
@@ -75,12 +75,12 @@ export class Batches {
     this.limits = this.#limits()
   }
 
-  /** Number of micro-batches of an epoch (counted from 0). */
+  /** Number of micro-batches in an epoch; epochs count from 0. */
   count(epoch: number): number {
     return this.#plan(epoch).starts.length - 1
   }
 
-  /** Rows of a micro-batch, in their order. */
+  /** Rows of a micro-batch, in order. */
   rows(epoch: number, index: number): Uint32Array {
     const { order, starts } = this.#plan(epoch)
     if (!(index >= 0 && index + 1 < starts.length)) {
@@ -91,7 +91,7 @@ export class Batches {
     return order.subarray(starts[index], starts[index + 1])
   }
 
-  /** A micro-batch of an epoch; any can be asked for at any time. */
+  /** Any micro-batch of any epoch, in any order. */
   get(epoch: number, index: number): MicroBatch {
     const rows = this.rows(epoch, index)
     const bounds = [0]
@@ -130,7 +130,7 @@ export class Batches {
     for (let from = 0; from < order.length; from += WINDOW) {
       const window = order.subarray(from, from + WINDOW)
       let bins = packBestFit(window, (row) => this.#data.rowLength(row), this.#capacity)
-      // Packing puts the longest rows first; steps should not know.
+      // Packing sorts by length; shuffle, so that steps do not depend on it.
       if (shuffled) {
         const packed = bins
         bins = Array.from(
@@ -175,7 +175,7 @@ export class Batches {
 interface EpochPlan {
   epoch: number
   order: Uint32Array
-  /** `[batches + 1]`: where each micro-batch starts in `order`. */
+  /** `[batches + 1]`: start of each micro-batch in `order`. */
   starts: Uint32Array
 }
 
@@ -190,8 +190,8 @@ function everyNth(count: number, step: number): Uint32Array {
 }
 
 /**
- * Best-fit decreasing: rows from the longest to the shortest, each into the fullest bin that still takes it. Rows of
- * equal length keep their order. A row longer than the capacity has a bin of its own.
+ * Best-fit decreasing: places rows from longest to shortest, each into the fullest bin with enough room. Rows
+ * of equal length keep their order. A row longer than the capacity gets its own bin.
  */
 export function packBestFit(
   rows: Uint32Array,
@@ -202,7 +202,7 @@ export function packBestFit(
     (a, b) => b.length - a.length,
   )
   const bins: number[][] = []
-  // Bins with room, by how much there is.
+  // Bins with room, by the size of the room.
   const roomy = new Rooms(capacity)
   for (const { row, length } of sorted) {
     const room = roomy.smallest(length)
@@ -218,7 +218,7 @@ export function packBestFit(
   return bins
 }
 
-/** Bins by free space, found by a tree of which rooms exist: a search for the best one takes log(capacity) steps. */
+/** Bins by free space, with a tree of the sizes that occur: finding the best bin takes log(capacity) steps. */
 class Rooms {
   readonly #leaves: number
   readonly #counts: Uint32Array
@@ -236,18 +236,18 @@ class Rooms {
     for (let node = room + this.#leaves; node > 0; node >>= 1) (this.#counts[node] as number)++
   }
 
-  /** The bin that got this room first. */
+  /** Takes the bin that first got this much room. */
   take(room: number): number {
     for (let node = room + this.#leaves; node > 0; node >>= 1) (this.#counts[node] as number)--
     return this.#bins.get(room)?.shift() as number
   }
 
-  /** The smallest room of at least `least`. */
+  /** The smallest room of size `least` or more. */
   smallest(least: number): number | undefined {
     if (least >= this.#leaves) return undefined
     let node = least + this.#leaves
     if (this.#counts[node]) return least
-    // Up to the first right sibling with anything below it, then down to its smallest.
+    // Go up to the first right sibling with anything below it, then down to its smallest leaf.
     while (node > 1 && (node % 2 === 1 || !this.#counts[node + 1])) node >>= 1
     if (node <= 1) return undefined
     node++
@@ -257,7 +257,7 @@ class Rooms {
 }
 
 export interface HeldOutOptions {
-  /** Share of the rows, between 0 and 1; or `count`. */
+  /** Share of the rows, between 0 and 1; alternative to `count`. */
   fraction?: number
   /** Number of rows. */
   count?: number
@@ -265,10 +265,10 @@ export interface HeldOutOptions {
 }
 
 /**
- * Sets rows aside for evaluation; which ones depends on the seed and the number of rows only.
- * @param what the rows stand for, in messages
- * @returns indices of rows, both ascending
- * @throws ConfigError when nothing would be left to train on, or to hold out.
+ * Holds out rows for evaluation. The selection depends only on the seed and the number of rows.
+ * @param what name for the rows in messages
+ * @returns row indices, both in ascending order
+ * @throws {ConfigError} when no rows would be left for training, or none would be held out
  */
 export function splitHeldOut(
   rows: number,
@@ -287,7 +287,7 @@ export function splitHeldOut(
 }
 
 /**
- * The same for whole groups, such as all rows of a client: no group has rows on both sides.
+ * Holds out whole groups, such as all rows of a client: no group is split.
  * @param groups `[rows]`: the group of each row
  */
 export function splitHeldOutGroups(
@@ -302,5 +302,5 @@ export function splitHeldOutGroups(
   return { train: rows.filter((row) => !isHeld(row)), heldOut: rows.filter(isHeld) }
 }
 
-/** Keeps the split apart from the order of any epoch. */
+/** Separates this random order from those of epochs. */
 const HELD_OUT = 2 ** 52

@@ -1,16 +1,16 @@
 /**
- * Random orders that depend on numbers alone, not on what was drawn before: the order of an epoch is a function of
- * seed and epoch, so a run that is resumed sees the same examples as one that never stopped.
+ * Random orders that depend only on given numbers, not on earlier draws: the order of an epoch is a function of
+ * seed and epoch, so a resumed run sees the same examples as an uninterrupted one.
  */
 
-/** One round of mixing of 32-bit words (the finalizer of MurmurHash3). */
+/** Mixes the bits of a 32-bit word (the finalizer of MurmurHash3). */
 function mix(value: number): number {
   value = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
   value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35)
   return (value ^ (value >>> 16)) >>> 0
 }
 
-/** A 32-bit number for a list of counters (integers below 2^53), the same for the same list. */
+/** A 32-bit hash of a list of counters (integers below 2^53). */
 function counterRandom(...counters: number[]): number {
   let state = 0x9e3779b9
   for (const counter of counters) {
@@ -20,14 +20,14 @@ function counterRandom(...counters: number[]): number {
   return mix(state)
 }
 
-/** An integer from 0 to `bound` - 1, the same for the same list of counters. */
+/** An integer from 0 to `bound` - 1, determined by the counters. */
 export function drawBelow(bound: number, ...counters: number[]): number {
   return Math.floor((counterRandom(...counters) / 2 ** 32) * bound)
 }
 
-/** Shuffles in place by the list of counters. */
+/** Shuffles in place; the counters determine the order. */
 export function shuffle(values: Uint32Array, ...counters: number[]): Uint32Array {
-  // Two words, since one would repeat after some 65,000 orders.
+  // Two words, since with one, orders would repeat after some 65,000.
   const key = [counterRandom(...counters, 0x6f72646e), counterRandom(...counters, 0x72616e64)]
   for (let i = values.length - 1; i > 0; i--) {
     const j = drawBelow(i + 1, ...key, i)

@@ -1,10 +1,10 @@
-/** Rows and bytes that only this thread can read (a program's iterables, standard input), handed to a text worker. */
+/** Sends a text worker the rows and bytes that only this thread can read: a program's iterables and standard input. */
 import { DataError, LowrankError } from '../core/errors.js'
 import { type RowSource, rowsOf } from './row-source.js'
 import type { TextCall } from './text-call.js'
 import type { TextFeed } from './text-jobs.js'
 
-/** Rows that are sent together, at most, and how long the first of them waits for others. */
+/** Most rows sent together, and the longest time that the first of them waits for more. */
 const BATCH_ROWS = 64
 const BATCH_MILLISECONDS = 20
 
@@ -22,13 +22,13 @@ export class RowFeed {
     return new RowFeed(batched(rows, name), () => undefined)
   }
 
-  /** Standard input is read from the moment on that something is wanted. */
+  /** Reads standard input once the worker requests it. */
   static ofStdin(): RowFeed {
-    // Otherwise the program would not end before what writes to it does.
+    // Destroyed at the end, because an open pipe would keep the program alive until the writer ends.
     return new RowFeed(stdinBytes(), () => process.stdin.destroy())
   }
 
-  /** Answers a `want`. Errors of the source make the call fail. */
+  /** Answers a `want` message. An error of the source fails the call. */
   async answer(call: TextCall): Promise<void> {
     this.#started = true
     try {
@@ -39,7 +39,7 @@ export class RowFeed {
     }
   }
 
-  /** Lets the source go; one that is waiting for its next row is not waited for. */
+  /** Releases the source, even while it waits for its next row. */
   close(): void {
     if (!this.#started) return
     this.#release()
@@ -73,7 +73,7 @@ async function* batched(rows: RowSource, name: string): AsyncGenerator<TextFeed,
   }
 }
 
-/** The rows; when their source fails, the error says after which row. */
+/** The rows; if the source fails, the error says after which row. */
 async function* named(rows: RowSource, name: string): AsyncGenerator<unknown, void, void> {
   let count = 0
   try {
@@ -92,7 +92,7 @@ async function* named(rows: RowSource, name: string): AsyncGenerator<unknown, vo
   }
 }
 
-/** A copy that can be sent: what is no data cannot. */
+/** A copy that can be sent to the worker, which requires plain data. */
 function cloneable(row: unknown, name: string, line: number): unknown {
   try {
     return structuredClone(row)

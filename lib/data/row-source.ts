@@ -1,7 +1,7 @@
-/** Rows that a program gives instead of a file, and whether they can be read again. */
+/** Rows from a program rather than a file, and whether they can be read again. */
 import { ConfigError } from '../core/errors.js'
 
-/** Rows as objects: an array or anything else to iterate over, or a function that returns such a thing anew. */
+/** Rows as objects: an array or another iterable, or a function that returns a new iterable for every pass. */
 export type RowSource =
   | Iterable<unknown>
   | AsyncIterable<unknown>
@@ -21,7 +21,7 @@ export function rowsOf(source: RowSource): Iterable<unknown> | AsyncIterable<unk
   throw new ConfigError('the function given to dataset() must return something to iterate over')
 }
 
-/** Generators and streams give their rows once; arrays and functions as often as they are asked. */
+/** Generators and streams can be read once; arrays and functions any number of times. */
 export function canIterateAgain(source: RowSource): boolean {
   if (typeof source === 'function') return true
   if ('pipe' in source || 'getReader' in source) return false

@@ -1,7 +1,7 @@
 /**
- * Special tokens, such as `<|im_end|>`, in the text of data. The tokenizer takes them as what they are called, wherever
- * they stand, so a user who quotes one ends a turn. Here they are found, and marked so that they are tokenized as the
- * characters that they are written with.
+ * Special tokens, such as `<|im_end|>`, in the text of data. The tokenizer recognizes them anywhere, so a user
+ * who quotes one ends a turn. They are found here and, if asked for, marked so that they are tokenized as plain
+ * characters.
  */
 
 import { quote } from '../core/quote.js'
@@ -16,7 +16,7 @@ export type SpecialTokensInContent = (typeof SPECIAL_TOKENS_IN_CONTENT)[number]
 export class SpecialText {
   readonly #tokenizer: Tokenizer
   readonly #mode: SpecialTokensInContent
-  /** Longer tokens before those that they begin with; undefined where there are none. */
+  /** Matches longer tokens before their prefixes; undefined if there are no special tokens. */
   readonly #pattern: RegExp | undefined
 
   constructor(tokenizer: Tokenizer, mode: SpecialTokensInContent) {
@@ -31,8 +31,8 @@ export class SpecialText {
   }
 
   /**
-   * The special tokens in the texts of what a row says, in order.
-   * @throws DataError where they are an error, or a text holds the mark
+   * The special tokens in the content of a row, in order.
+   * @throws {DataError} if special tokens are an error, or a text contains the escape mark
    */
   inContent(row: RowPlace, content: unknown): string[] {
     const found: string[] = []
@@ -53,8 +53,8 @@ export class SpecialText {
   }
 
   /**
-   * A text that no template makes: the BOS at its beginning and the EOS at its end are its form, all other special
-   * tokens its content.
+   * For text that no template renders: the BOS at its start and the EOS at its end belong to its format, and
+   * all other special tokens to its content.
    */
   inText(row: RowPlace, text: string): { text: string; found: string[] } {
     const { bos_token: bos = '', eos_token: eos = '' } = this.#tokenizer.specialTokens
@@ -77,9 +77,9 @@ export class SpecialText {
   }
 
   /**
-   * @param text as it was tokenized
-   * @param around how many special tokens the tokenizer put around it
-   * @throws DataError when a marked token became a special one all the same
+   * @param text the text that was tokenized
+   * @param around number of special tokens that the tokenizer added around it
+   * @throws {DataError} when a marked token was still recognized as special
    */
   checkEscaped(row: RowPlace, text: string, ids: readonly number[], around: number): void {
     const special = ids.filter((id) => this.#tokenizer.isSpecial(id)).length
@@ -93,7 +93,7 @@ export class SpecialText {
     const pattern = this.#pattern
     if (pattern === undefined) return text
     let marked = text
-    // Behind a mark, another token may come to light.
+    // A mark may expose another token after it, so repeat until nothing changes.
     for (let before = ''; before !== marked; ) {
       before = marked
       marked = before.replace(pattern, ([first = '', ...rest]) =>
@@ -103,7 +103,7 @@ export class SpecialText {
     return marked
   }
 
-  /** The value with the special tokens of every text inside of it marked. */
+  /** The value with special tokens marked in all nested strings. */
   escapeIn<T>(value: T): T {
     if (typeof value === 'string') return this.escape(value) as T
     if (Array.isArray(value)) return value.map((inner) => this.escapeIn(inner)) as T

@@ -1,7 +1,7 @@
 /**
- * Datasets that are not held: rows are tokenized as they are needed, shuffled in a buffer and packed into
- * micro-batches. Memory holds the buffer and the micro-batches of one packing, regardless of the length of the data.
- * The order is a function of the data, the seed and the epoch, so a pass can be made again.
+ * Streamed datasets: rows are tokenized as needed, shuffled in a buffer and packed into micro-batches. Memory
+ * holds only the buffer and the micro-batches packed together, regardless of the length of the data. The order
+ * is a function of the data, the seed and the epoch, so a pass can be repeated.
  */
 
 import { type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
@@ -9,15 +9,15 @@ import { IGNORE } from './encoded-row.js'
 import { type BatchOptions, type MicroBatch, packBestFit } from './pack.js'
 import { ascending, drawBelow, shuffle } from './permutation.js'
 
-/** Ids of a row: as they are where they are learned, and as `~id` elsewhere. */
+/** Ids of a row: `id` for trained tokens, `~id` for others. */
 export type StreamRow = Int32Array
 
-/** Micro-batches that are packed together, about: more pack better, and wait for more rows. */
+/** Approximate number of micro-batches packed together: more pack better, but wait for more rows. */
 const PACKED_TOGETHER = 16
 
 /**
- * The rows of chunks, each a copy, so that one row does not keep its neighbors in memory.
- * @returns what the chunks return
+ * The rows of chunks, copied so that a row does not keep its whole chunk in memory.
+ * @returns the return value of `chunks`
  */
 export async function* rowsOfChunks<Summary>(
   chunks: AsyncGenerator<EncodedChunk, Summary, void>,
@@ -38,9 +38,9 @@ export async function* rowsOfChunks<Summary>(
 }
 
 /**
- * Shuffles as `datasets` does: a buffer is filled, each row that comes takes the place of one drawn at random, and what
- * is left at the end is given in a random order. A size of 1 keeps the order.
- * @param counters the same ones draw the same rows
+ * Shuffles like `datasets`: fills a buffer, replaces a random row of it by each new row, and yields the rest in
+ * random order at the end. A size of 1 keeps the order.
+ * @param counters determine the random draws
  */
 export async function* shuffleBuffer<T>(
   items: AsyncIterable<T>,
@@ -68,8 +68,8 @@ export type StreamBatchOptions = Pick<
 >
 
 /**
- * Micro-batches of rows: so many rows each, or with `packing` as many as fit, by best fit among those that are packed
- * together. The rows of a bin that is not full go on to the next packing.
+ * Micro-batches of rows: a fixed number of rows each, or with `packing` as many as fit, by best fit among the
+ * rows packed together. The rows of the least full bin carry over to the next packing.
  */
 export async function* streamBatches(
   rows: AsyncIterable<StreamRow>,
@@ -94,7 +94,7 @@ export async function* streamBatches(
   for (const bin of bins) yield microBatch(bin)
 }
 
-/** Bins in a random order, but for the one with the most room, which is the last. */
+/** Bins in random order, except that the emptiest one comes last. */
 function packed(rows: readonly StreamRow[], capacity: number, ...counters: number[]): StreamRow[][] {
   const bins = packBestFit(
     ascending(rows.length),

@@ -1,4 +1,4 @@
-/** Chat templates in files of their own, which take the place of the model's. */
+/** Reads chat templates from separate files, which replace the model's own. */
 import { FileFormatError } from '../core/errors.js'
 import { readText } from '../io/input.js'
 import { ChatTemplate } from '../tokenizer/chat-template.js'
@@ -7,8 +7,8 @@ import type { EncodeRowOptions } from './encoded-row.js'
 const SIZE_LIMIT = 1 << 20
 
 /**
- * The options with the template of the file that they name.
- * @throws FileFormatError when the file cannot be read or is not a template
+ * The options with the content of their template file.
+ * @throws {FileFormatError} when the file cannot be read or is not a template
  */
 export async function withTemplateFile(options: EncodeRowOptions): Promise<EncodeRowOptions> {
   const { templateFile, ...prompting } = options.prompting ?? { prompts: true, instructions: true }

@@ -1,5 +1,6 @@
 /**
- * One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers.
+ * The caller's side of a text worker's job: answers arrive in order, the job always ends, and nothing is left
+ * behind.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
@@ -7,8 +8,8 @@ import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
- * The worker is a process, not a thread: a template or a tokenizer can make V8 end whatever process it runs in, where
- * no limit on a thread's heap helps (one string or array that is too large).
+ * The worker is a process rather than a thread, because a template or a tokenizer can make V8 abort its whole
+ * process, e.g. with one string or array that is too large, despite a limit on a thread's heap.
  */
 export class TextCall {
   readonly #worker: ChildProcess
@@ -22,7 +23,7 @@ export class TextCall {
 
   /**
    * @param megabytes limit of the worker's heap
-   * @param signal ends the job; answers are then rejected with its reason
+   * @param signal ends the job; pending answers reject with its reason
    */
   constructor(job: TextJob, megabytes: number, signal?: AbortSignal) {
     signal?.throwIfAborted()
@@ -38,14 +39,14 @@ export class TextCall {
     this.#worker.on('error', (cause) => {
       this.fail(this.#started ? workerFailed(cause) : notStarted(cause.message, { cause }))
     })
-    // Comes after its last answer, which still counts.
+    // `close` comes after the last answer, which is still delivered.
     this.#worker.on('close', (code, signalName) => {
       const ran = this.#started || signalName !== null
       const error = ran ? endedEarly(code, signalName, megabytes) : notStarted(`it ended with code ${code}`)
       this.#failure ??= { error }
       this.#wake?.()
     })
-    // An Electron without its Node.js mode starts the app once more, which never answers.
+    // An Electron app without its Node.js mode would start itself again, and never answer.
     if (process.versions.electron)
       this.#startLimit = setTimeout(() => {
         this.fail(notStarted(`it did not answer within ${START_SECONDS} s`))
@@ -59,7 +60,7 @@ export class TextCall {
     clearTimeout(this.#startLimit)
   }
 
-  /** The next answer. Rejects when the job failed, was aborted or was made to fail. */
+  /** The next answer. Rejects if the job has failed or was aborted. */
   async next(): Promise<TextAnswer> {
     for (;;) {
       const answer = this.#answers.shift()
@@ -71,14 +72,14 @@ export class TextCall {
     }
   }
 
-  /** Keeps the process alive, as it is at first. */
+  /** Lets the worker keep this process alive, as it initially does. */
   ref(): void {
     this.#worker.ref()
-    // Bun has one thing where Node.js has two.
+    // Under Bun, one call covers both.
     this.#worker.channel?.ref?.()
   }
 
-  /** Lets the process end though the job has not. */
+  /** Lets this process end before the job does. */
   unref(): void {
     this.#worker.unref()
     this.#worker.channel?.unref?.()
@@ -88,25 +89,25 @@ export class TextCall {
     this.#send(message)
   }
 
-  /** A worker that is gone says so by its end. */
+  /** A failed send is ignored, since the exit of the worker is reported anyway. */
   #send(message: TextJob | TextFeed): void {
     this.#worker.send(message as object, () => undefined)
   }
 
-  /** Makes the job fail; the first failure counts, and answers that came before are no longer given. */
+  /** Fails the job. Only the first failure counts, and it discards undelivered answers. */
   fail(error: unknown): void {
     if (this.#failure === undefined) this.#answers.length = 0
     this.#failure ??= { error }
     this.#wake?.()
   }
 
-  /** Ends the worker, whatever it is doing. */
+  /** Kills the worker, whatever it is doing. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
       clearTimeout(this.#startLimit)
       this.#signal?.removeEventListener('abort', this.#abort)
       this.#worker.removeAllListeners()
-      // Whatever happens to the worker while it is being stopped no longer matters.
+      // Errors while the worker is being stopped no longer matter.
       this.#worker.on('error', () => undefined)
       const { pid, exitCode, signalCode } = this.#worker
       if (pid === undefined || exitCode !== null || signalCode !== null) return
@@ -140,7 +141,7 @@ function started(megabytes: number): ChildProcess {
   }
 }
 
-/** Seconds in which a worker under Electron has to start. */
+/** Time limit in seconds for the start of a worker under Electron. */
 const START_SECONDS = 30
 
 function workerFailed(cause: Error): InternalError {
@@ -156,7 +157,7 @@ function notStarted(why: string, options?: ErrorOptions): Error {
   return new UnsupportedError(message, { execPath }, options)
 }
 
-/** V8's exit when memory runs out: a signal, or on Windows an exit code. */
+/** The error for V8's exit when memory runs out: a signal, or an exit code on Windows. */
 function endedEarly(code: number | null, signal: string | null, megabytes: number): Error {
   if (signal === null && (code ?? 0) < 128)
     return new InternalError(`the text worker ended early (${code})`, { code })
@@ -166,7 +167,7 @@ function endedEarly(code: number | null, signal: string | null, megabytes: numbe
   )
 }
 
-/** Options of this process are not the worker's, nor is its token: foreign programs run there. */
+/** The worker does not inherit Node options or tokens, since it runs untrusted programs. */
 function environment(): NodeJS.ProcessEnv {
   const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = nodeProgram().env
   return rest

@@ -25,14 +25,14 @@ import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
 
 export interface EncodeJob {
   kind: 'encode'
-  /** Files, or what rows that are sent are called. */
+  /** Files, or the name of rows that the caller sends. */
   input: { paths: readonly string[] } | { rows: string }
   form: DatasetForm
-  /** Stop after so many rows; they are all right then. */
+  /** Stop after this many rows, all of which are valid. */
   rowLimit?: number
-  /** True if rows are also sent as questions. */
+  /** True to also send rows as questions. */
   asked?: boolean
-  /** Tokens that are sent at once. */
+  /** Approximate number of tokens per chunk. */
   chunkTokens: number
   source: TokenizerSource | TokenizerOfModel
   options: EncodeRowOptions
@@ -45,13 +45,13 @@ export interface RenderJob {
   limits?: TemplateLimits
 }
 
-/** A tokenizer that answers questions until it is ended. */
+/** A tokenizer that answers questions until the process ends. */
 export interface TokenizerJob {
   kind: 'tokenizer'
   source: TokenizerOfModel
 }
 
-/** A tokenizer in the form of GGUF files; see `tokenizerToGguf`. */
+/** A tokenizer converted to GGUF metadata; see `tokenizerToGguf`. */
 export interface GgufTokenizerJob {
   kind: 'gguf_tokenizer'
   source: TokenizerOfModel
@@ -61,28 +61,28 @@ export interface GgufTokenizerJob {
 
 export type TextJob = EncodeJob | RenderJob | TokenizerJob | GgufTokenizerJob
 
-/** Properties of a tokenizer that are known without it. */
+/** Properties of a tokenizer that are available without loading it. */
 export interface TokenizerAbout {
   vocabSize: number
   eosIds: readonly number[]
-  /** All but `tokenizerJson`, which is large. */
+  /** All fields except `tokenizerJson`, which is large. */
   source: TokenizerSource
 }
 
 export type TokenizerQuestion =
   | { what: 'encode'; text: string; options: EncodeOptions }
-  /** The next id of a stream, which begins with its first. */
+  /** The next id of a stream; the first id opens the stream. */
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }
   | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
-  /** Options count from the first question of the kind on. */
+  /** The options of the first such question apply to all of them. */
   | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
 
 export type TokenizerTold = Int32Array | string | EncodedRow | DropReason | (EncodedRow | DropReason)[][]
 
 /** Messages to a running job. */
 export type TextFeed =
-  /** A chunk was taken, so one more may be sent. */
+  /** A chunk was taken, so another one may be sent. */
   | { kind: 'taken' }
   /** The requested bytes, in answer to `want`. */
   | { kind: 'bytes'; bytes: Uint8Array }
@@ -91,12 +91,12 @@ export type TextFeed =
   | { kind: 'ask'; question: TokenizerQuestion }
 
 export type TextAnswer =
-  /** Comes first, before the job does. */
+  /** Sent once, before the job starts. */
   | { kind: 'started' }
-  /** More of the rows or bytes that only the other side can read. */
+  /** Requests more of the rows or bytes that only the caller can read. */
   | { kind: 'want' }
   | { kind: 'detected'; detected: Detected }
-  /** With how the rows so far were put to the model and remarks on them, when that changes. */
+  /** A chunk, with the prompt format and remarks of the rows so far if they have changed. */
   | {
       kind: 'chunk'
       chunk: EncodedChunk
@@ -112,11 +112,11 @@ export type TextAnswer =
       format: PromptFormat | null
       paths: string[]
     }
-  /** The text of each chat, or why its template refuses it. */
+  /** The text of each chat, or the error of its template. */
   | { kind: 'rendered'; texts: (string | PlainError)[] }
   | { kind: 'gguf_tokenizer'; tokenizer: TokenizerFields }
   | { kind: 'tokenizer'; about: TokenizerAbout }
-  /** The result, or the reason why there is none. */
+  /** The result of a question, or its error. */
   | { kind: 'told'; told: TokenizerTold }
   | { kind: 'refused'; error: PlainError }
   | { kind: 'error'; error: PlainError }

@@ -1,6 +1,6 @@
 /**
- * The process that tokenizes datasets and runs chat templates, so that the event loop stays free and a template cannot
- * stop the program. Its first message is its one job; it answers by messages until it is ended.
+ * The process that tokenizes datasets and runs chat templates, so that the event loop stays free and a template
+ * cannot block the program. The first message is its job; it sends answers until it is killed.
  */
 
 import { DataError, InternalError } from '../core/errors.js'
@@ -38,11 +38,11 @@ function answer(message: TextAnswer): void {
   process.send(message)
 }
 
-/** Messages that were sent and not looked at yet, and who waits for the next. */
+/** Received messages that have not been processed. */
 class Inbox {
   readonly #rows: TextFeed[] = []
   #waiting: (() => void)[] = []
-  /** Chunks that may be sent before one is taken. */
+  /** Chunks that may still be sent before one is taken. */
   #room = CHUNKS_AHEAD
 
   constructor() {
@@ -53,13 +53,13 @@ class Inbox {
     })
   }
 
-  /** Waits until a chunk may be sent, so that they do not pile up. */
+  /** Waits until a chunk may be sent, so that chunks do not pile up. */
   async room(): Promise<void> {
     while (this.#room === 0) await this.#message()
     this.#room--
   }
 
-  /** Asks for more and waits for it. */
+  /** Requests more input and waits for it. */
   async *feed(): AsyncGenerator<Exclude<TextFeed, { kind: 'taken' | 'end' }>, void, void> {
     for (;;) {
       answer({ kind: 'want' })
@@ -156,7 +156,7 @@ async function encode(job: EncodeJob): Promise<void> {
     stats.rows += group.length
     for (const [i, examples] of encoded.entries()) {
       const row = group[i] as DatasetRow
-      // A text that the template has rendered is no question.
+      // Text that is already rendered by the template is not a question.
       const isQuestion = row.format !== 'text' || encoder.format?.form === 'raw'
       if (job.asked && isQuestion && typeof examples[0] === 'object') asked.add(row, stats.examples)
       for (const example of examples) {
@@ -186,13 +186,13 @@ async function* limited<T>(
   }
 }
 
-/** If all rows together exceed the limit of one, each gets its own limit, and an error that names it. */
+/** If a group of rows exceeds its time limit, encodes each row under its own limit, so that the error names the row. */
 function encodeGroup(encoder: RowEncoder, rows: readonly DatasetRow[], milliseconds: number) {
   const encodeAll = () => rows.map((row) => encoder.encodeAll(row))
   return (rows.length > 1 ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()
 }
 
-/** Rows, and characters of texts, that are encoded under one time limit. */
+/** Most rows and characters encoded under one time limit. */
 const GROUP_ROWS = 32
 const GROUP_CHARACTERS = 1 << 16
 
@@ -270,7 +270,7 @@ async function work(job: TextJob): Promise<void> {
   }
 }
 
-// Ctrl-C reaches every process of the terminal; whoever asked decides what becomes of the job.
+// Ctrl-C reaches every process of the terminal; the caller decides what happens to the job.
 for (const name of stoppingSignals()) process.on(name, () => undefined)
 process.on('disconnect', () => process.exit())
 process.once('message', (job) => void work(job as TextJob))

@@ -1,4 +1,4 @@
-/** Reasons why a row teaches nothing, or not where an answer ends. */
+/** Explains why a row has no trained tokens, or does not train the end of an answer. */
 import type { DataError } from '../core/errors.js'
 import type { Span } from '../tokenizer/chat-template.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
@@ -6,12 +6,12 @@ import { reasoningOf } from '../tokenizer/reasoning.js'
 import { type DatasetRow, rowError } from './dataset.js'
 import type { TrainOn } from './encoded-row.js'
 
-/** An assistant message that says nothing: no text, no call, no reasoning. */
+/** True for an assistant message without text, calls, or reasoning. */
 export function isEmpty(message: DatasetMessage): boolean {
   return !message.tool_calls && !message.content?.trim() && reasoningOf(message).length === 0
 }
 
-/** In words, why nothing of a row is learned. */
+/** Describes why a row has no trained tokens. */
 export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
   switch (row.format) {
     case 'preference':

@@ -1,6 +1,6 @@
 /**
- * A model's tokenizer in a worker process that stays: to read and make one takes a while, and so does the tokenizing of a
- * long text, in which the event loop of the program would stand still.
+ * A model's tokenizer in a long-lived worker process. Loading a tokenizer and tokenizing a long text take a
+ * while, and would block the program's event loop.
  */
 import { InternalError } from '../core/errors.js'
 import { Lifetime } from '../native/handles.js'
@@ -17,7 +17,7 @@ import {
   type TokenizerTold,
 } from './text-jobs.js'
 
-/** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
+/** Heap limit of the worker in MB; a vocabulary of 260,000 tokens takes about 300 MB. */
 const MEGABYTES = 1024
 
 /** See `DecodeStream`. */
@@ -31,7 +31,7 @@ interface Asked {
   reject(error: unknown): void
 }
 
-/** Answers come in the order of the questions. The process may end while none is open. */
+/** Answers arrive in the order of the questions. The process may end while no question is open. */
 export class WorkerTokenizer {
   readonly about: TokenizerAbout
   readonly #call: TextCall
@@ -48,8 +48,8 @@ export class WorkerTokenizer {
   }
 
   /**
-   * Reads the model's tokenizer. Errors as those of `readTokenizerSource` and `loadTokenizer`.
-   * @param lifetime of the model, where there is one
+   * Reads the model's tokenizer. Throws the errors of `readTokenizerSource` and `loadTokenizer`.
+   * @param lifetime lifetime of the model, if there is one
    */
   static async open(
     model: TokenizerOfModel,
@@ -79,12 +79,12 @@ export class WorkerTokenizer {
     return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason
   }
 
-  /** See `RowEncoder.encodeAll`, of each row; the options of the first call count. */
+  /** `RowEncoder.encodeAll` for each row; the options of the first call apply to all calls. */
   async encodeRows(rows: DatasetRow[], options: EncodeRowOptions): Promise<(EncodedRow | DropReason)[][]> {
     return (await this.#ask({ what: 'rows', rows, options })) as (EncodedRow | DropReason)[][]
   }
 
-  /** See `Tokenizer.decodeStream`; one that is begun is to be ended. */
+  /** See `Tokenizer.decodeStream`. A stream that has been started must be ended. */
   decodeStream(options: DecodeOptions & { continues?: boolean }): WorkerDecodeStream {
     const stream = this.#streams++
     return {
@@ -93,7 +93,7 @@ export class WorkerTokenizer {
     }
   }
 
-  /** Ends the worker; whoever still waits for it is told. */
+  /** Ends the worker; pending questions reject. */
   close(): Promise<void> {
     this.#call.fail(new InternalError('the tokenizer was closed'))
     return this.#call.close()
@@ -128,7 +128,7 @@ export class WorkerTokenizer {
   }
 }
 
-/** See `tokenizerToGguf`: it tries the tokenizer, so it is for a worker too. */
+/** Runs `tokenizerToGguf` in a worker, since it tokenizes texts. */
 export async function ggufTokenizerOf(
   source: TokenizerOfModel,
   rows: number,

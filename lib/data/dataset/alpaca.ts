@@ -1,13 +1,13 @@
 /**
- * Alpaca's instructions as training examples: a chat where the model has a chat template, and otherwise the prompt of
- * Stanford Alpaca (Taori et al. 2023), whose words are part of the format.
+ * Converts Alpaca rows to training examples: a chat if the model has a chat template, otherwise the prompt of
+ * Stanford Alpaca (Taori et al. 2023), whose wording is part of the format.
  */
 import type { AlpacaRow, MessagesRow, PromptCompletionRow } from './forms.js'
 import { type RowPlace, rowError } from './place.js'
 
 const placeOf = ({ path, line, unit }: RowPlace): RowPlace => ({ path, line, ...(unit ? { unit } : {}) })
 
-/** The instruction and its input as one message, an earlier turn for every entry of the history. */
+/** A chat with the instruction and its input as one message, and an earlier turn for every entry of the history. */
 export function alpacaChat(row: AlpacaRow): MessagesRow {
   const { instruction, input, output, system, history } = row
   const turn = (question: string, answer: string) => [
@@ -30,7 +30,7 @@ const WITHOUT_INPUT =
 const WITH_INPUT =
   'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.'
 
-/** The words of that prompt around an instruction without input. */
+/** The text of the Alpaca prompt before and after an instruction without input. */
 export function alpacaAffixes({ system }: AlpacaRow): { prefix: string; suffix: string } {
   return {
     prefix: `${system ?? WITHOUT_INPUT}\n\n### Instruction:\n`,
@@ -38,7 +38,7 @@ export function alpacaAffixes({ system }: AlpacaRow): { prefix: string; suffix: 
   }
 }
 
-/** @throws DataError when there are earlier turns, for which that prompt has no place */
+/** @throws {DataError} when there are earlier turns, which the Alpaca prompt does not support */
 export function alpacaText(row: AlpacaRow): PromptCompletionRow {
   const { instruction, input, output, system, history } = row
   if (history.length > 0)

@@ -1,4 +1,4 @@
-/** Bytes of data files in the pieces in which they come, decompressed where the name says so, and checked to be text. */
+/** Reads the bytes of data files in chunks, decompresses `.gz` files, and checks that they are text. */
 import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream'
@@ -10,8 +10,8 @@ import { LARGEST_ROW, rowError } from './place.js'
 export type Bytes = AsyncIterable<Uint8Array>
 
 /**
- * The bytes of a file; of what is in it when its name ends in `.gz`.
- * @throws FileFormatError when it is missing, unreadable, not a regular file, or not the gzip that it claims to be
+ * The bytes of a file, decompressed if its name ends in `.gz`.
+ * @throws {FileFormatError} when it is missing, unreadable, not a regular file, or not a valid gzip file
  */
 export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void, void> {
   await withInputFile(path, async () => undefined)
@@ -21,7 +21,7 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
     return
   }
   const gunzip = createGunzip()
-  // Errors of either end the loop below.
+  // Errors of either stream end the loop below.
   pipeline(file, gunzip, () => undefined)
   try {
     yield* gunzip
@@ -36,7 +36,7 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
 
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
 
-/** The same bytes without a byte order mark at their start. */
+/** The bytes without a leading byte order mark. */
 export async function* withoutMark(bytes: Bytes): AsyncGenerator<Uint8Array, void, void> {
   let first: Uint8Array | undefined = new Uint8Array(0)
   for await (const chunk of bytes) {
@@ -52,7 +52,7 @@ export async function* withoutMark(bytes: Bytes): AsyncGenerator<Uint8Array, voi
   if (first !== undefined && first.length > 0) yield first
 }
 
-/** The first byte that is no white space (undefined: there is none), and all the bytes. */
+/** The first byte that is not white space (undefined if there is none), and all the bytes. */
 export async function peek(bytes: Bytes): Promise<[first: number | undefined, bytes: Bytes]> {
   const iterator = bytes[Symbol.asyncIterator]()
   const seen: Uint8Array[] = []
@@ -82,8 +82,8 @@ export const NOT_UTF8 =
   'is not UTF-8 text; if it is in another encoding, convert it, e.g. with iconv -f latin1 -t utf-8'
 
 /**
- * Passes bytes through, whole lines at a time, that are UTF-8 text. A multi-byte character never holds a line feed.
- * @throws DataError naming the line that is not, or that does not end
+ * Passes UTF-8 text through, in chunks of whole lines. A multi-byte character never contains a line feed.
+ * @throws {DataError} naming a line that is not UTF-8, or is too long
  */
 export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uint8Array, void, void> {
   let line = 1
@@ -111,7 +111,7 @@ export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uin
   if (rest.length > 0) yield checked(Buffer.concat(rest))
 }
 
-/** Lines before the one that is not UTF-8. */
+/** Number of lines before the first one that is not UTF-8. */
 function lineOfFault(piece: Uint8Array): number {
   let lines = 0
   let start = 0

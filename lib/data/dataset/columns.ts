@@ -1,9 +1,9 @@
-/** Columns under other names than a form expects: what is asked for is put under the expected name. */
+/** Renames the columns of a dataset to the names that a format expects. */
 import { quote } from '../../core/quote.js'
 import type { RowPlace } from './place.js'
 import { rowError } from './place.js'
 
-/** Columns that forms read. */
+/** Columns that formats read. */
 export const FORM_COLUMNS = [
   'messages',
   'conversations',
@@ -20,14 +20,14 @@ export const FORM_COLUMNS = [
   'system',
   'tools',
 ] as const
-/** Names that forms know. `role` and `content` stand inside of messages. */
+/** Names that can be mapped. `role` and `content` are inside messages. */
 export const COLUMN_NAMES = [...FORM_COLUMNS, 'role', 'content'] as const
 export type ColumnName = (typeof COLUMN_NAMES)[number]
 
-/** The expected name of a column, and the one that the data has for it; dots lead into nested values. */
+/** Maps an expected column name to its name in the data; dots select nested values. */
 export type Columns = Readonly<Partial<Record<ColumnName, string>>>
 
-/** Columns that a row may lack. */
+/** Columns that may be missing from a row. */
 const OPTIONAL = new Set<ColumnName>(['input', 'history', 'system', 'tools'])
 
 export type Json = Record<string, unknown>
@@ -41,7 +41,7 @@ export function keysOf(value: Json): string {
   return keys.length === 0 ? 'empty object' : `keys ${keys.slice(0, 10).map(quote).join(', ')}`
 }
 
-/** Mapped columns that are not inside of messages. */
+/** Mapped columns that are not inside messages. */
 export function rowColumns(columns: Columns): [name: ColumnName, source: string][] {
   return Object.entries(columns).filter(([name]) => name !== 'role' && name !== 'content') as [
     ColumnName,
@@ -50,8 +50,8 @@ export function rowColumns(columns: Columns): [name: ColumnName, source: string]
 }
 
 /**
- * The row with its columns under the expected names; those that were mapped lose their own.
- * @throws DataError when the data has no such column
+ * The row with columns under their expected names; mapped columns lose their original names.
+ * @throws {DataError} when the data has no such column
  */
 export function mapColumns(value: Json, columns: Columns, place: RowPlace): Json {
   const mapped = rowColumns(columns)
@@ -67,7 +67,7 @@ export function mapColumns(value: Json, columns: Columns, place: RowPlace): Json
   return { ...rest, ...Object.fromEntries(found) }
 }
 
-/** The value of a column: by its whole name, or along the dots of it. */
+/** The value of a column, by its full name or by a dotted path. */
 function lookUp(value: Json, source: string): unknown {
   if (Object.hasOwn(value, source)) return value[source]
   let inner: unknown = value

@@ -1,4 +1,7 @@
-/** CSV and TSV through csv-parse: the first line names the columns, every record becomes an object of texts. */
+/**
+ * Reads CSV and TSV with csv-parse: the first line has the column names, and every record becomes an object of
+ * strings.
+ */
 import { Readable } from 'node:stream'
 import { CsvError, parse } from 'csv-parse'
 import type { DataError } from '../../core/errors.js'
@@ -9,12 +12,12 @@ import { LARGEST_ROW, type RawRow, rowError } from './place.js'
 export interface CsvOptions {
   /** True if the first record has the column names; otherwise they are 1, 2, and so on. */
   header: boolean
-  /** Between two fields; found out from the first line when absent. */
+  /** Field delimiter. Default: detected from the first line. */
   delimiter?: string
 }
 
 const DELIMITERS = [',', ';', '\t', '|']
-/** Columns of a table; more are a sign that the file is something else. */
+/** Most columns in a table; more suggest that the file is something else. */
 const MOST_COLUMNS = 10_000
 
 export async function* readCsv(
@@ -30,9 +33,9 @@ export async function* readCsv(
     delimiter: chosen,
     info: true,
     skip_empty_lines: true,
-    // Checked below, with a message of our own.
+    // Checked below, with our own error message.
     relax_column_count: true,
-    // Text that is separated by tabs is often not quoted at all.
+    // Tab-separated text often does not use quotes at all.
     relax_quotes: chosen === '\t',
     max_record_size: LARGEST_ROW,
   })
@@ -67,7 +70,7 @@ export async function* readCsv(
   }
 }
 
-/** The beginning, up to the end of the first line, and all the bytes. */
+/** The first line, and all the bytes. */
 async function firstLine(bytes: AsyncGenerator<Uint8Array, void, void>): Promise<[string, Bytes]> {
   const first = await bytes.next()
   if (first.done) return ['', bytes]
@@ -88,7 +91,7 @@ function tooManyColumns(path: string, found: number): DataError {
   )
 }
 
-/** The delimiter that divides the first line into the most fields, without quoted parts; a comma by default. */
+/** The delimiter that splits the first line into the most fields, ignoring quoted parts; by default a comma. */
 function likelyDelimiter(line: string): string {
   const plain = unquoted(line)
   const count = (delimiter: string) => plain.split(delimiter).length

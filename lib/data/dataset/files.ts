@@ -1,6 +1,6 @@
 /**
- * Files of a dataset and their types. A path may be a file, a folder, a pattern, or `-` for
- * standard input. The type is taken from the name, else from the first bytes.
+ * Finds the files of a dataset and their types. A path may be a file, a folder, a pattern, or `-` for standard
+ * input. The type is taken from the file name, or else from the first bytes.
  */
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -10,7 +10,7 @@ import { FileFormatError } from '../../core/errors.js'
 export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
 export type FileType = (typeof FILE_TYPES)[number]
 
-/** Stands for standard input in place of a path. */
+/** Path that means standard input. */
 export const STDIN = '-'
 /** Name of standard input in messages. */
 export const STDIN_NAME = 'standard input'
@@ -32,7 +32,7 @@ const EXTENSIONS: Record<string, FileType> = {
 const MOST_FILES = 1_000_000
 const DEEPEST_FOLDER = 32
 
-/** The type that a name stands for; `.gz` behind it does not matter, except of Parquet, which is packed inside. */
+/** The type for a file name. A `.gz` suffix is ignored, except for Parquet, which is compressed internally. */
 export function fileTypeByName(path: string): FileType | undefined {
   const [, extension = '', packed] = /\.([a-z]+)(\.gz)?$/i.exec(path) ?? []
   const type = EXTENSIONS[extension.toLowerCase()]
@@ -40,10 +40,10 @@ export function fileTypeByName(path: string): FileType | undefined {
 }
 
 /**
- * The files that paths stand for, each path's in the order of their names.
- * @param type what the files of folders are to be, when that is said; otherwise it must be clear from what is there
- * @throws FileFormatError when a path does not exist, a pattern matches nothing, or a folder holds no data or several
- * types of it
+ * The files that paths refer to, sorted by name within each path.
+ * @param type type of the files to select in folders; undefined if it must follow from the folder's content
+ * @throws {FileFormatError} when a path does not exist, a pattern matches nothing, or a folder has no data
+ * files or several types of them
  */
 export async function expandPaths(paths: readonly string[], type: FileType | undefined): Promise<string[]> {
   const files: string[] = []
@@ -62,7 +62,7 @@ async function folderFiles(folder: string, type: FileType | undefined): Promise<
     const found = fileTypeByName(path)
     if (found !== undefined) byType.set(found, [...(byType.get(found) ?? []), path])
   }
-  // Notes beside data are not data.
+  // Text files beside data are probably notes.
   if (byType.size > 1 && type !== 'text' && type !== 'lines') byType.delete('text')
   const sameNames = type === 'lines' ? 'text' : type
   const chosen = sameNames === undefined ? [...byType.keys()] : [sameNames].filter((one) => byType.has(one))
@@ -81,7 +81,7 @@ async function folderFiles(folder: string, type: FileType | undefined): Promise<
   return files
 }
 
-/** Whoever names a folder of splits would train on what is to be held out. */
+/** Refuses a folder of splits, since training on all of it would include the held-out files. */
 function refuseSplits(folder: string, files: readonly string[]): void {
   const inFolder = files.map((file) => file.slice(folder.length))
   const held = inFolder.find((file) => /(^|[^a-z])(test|valid|validation|dev|eval)([^a-z]|$)/i.test(file))
@@ -93,7 +93,7 @@ function refuseSplits(folder: string, files: readonly string[]): void {
     )
 }
 
-/** Regular files below a folder, by name; hidden ones and those behind links to folders are left out. */
+/** Regular files below a folder, sorted by name, without hidden files and without following links to folders. */
 async function filesUnder(folder: string): Promise<string[]> {
   const files: string[] = []
   const visit = async (at: string, depth: number): Promise<void> => {
@@ -117,8 +117,8 @@ function statOf(path: string): Promise<Stats | undefined> {
 }
 
 /**
- * Files that match a pattern: `*` and `?` within a name, `**` for any number of folders. On Windows a pattern may have
- * slashes of both kinds, and matches names in upper and lower case.
+ * Files that match a pattern: `*` and `?` match within a name, `**` matches any number of folders. On Windows,
+ * patterns may use both kinds of slashes, and ignore case.
  */
 async function matching(pattern: string): Promise<string[]> {
   const { base, expression } = readPattern(pattern)
@@ -130,7 +130,7 @@ async function matching(pattern: string): Promise<string[]> {
   return found
 }
 
-/** The folder in which a pattern begins, and an expression for paths below it, with slashes. */
+/** The base folder of a pattern, and a regular expression for paths below it, with forward slashes. */
 export function readPattern(
   pattern: string,
   path: { sep: string; parse(path: string): { root: string } } = ownPath,

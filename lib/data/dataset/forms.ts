@@ -1,6 +1,6 @@
 /**
- * The forms that rows have, told apart by their keys: chats as OpenAI and ShareGPT have them, prompt and completion,
- * Alpaca's instructions, and plain text. What comes out was checked, whatever went in.
+ * The row formats, distinguished by their keys: chats in the formats of OpenAI and ShareGPT, prompt and
+ * completion, Alpaca's instructions, and plain text. All results are validated.
  */
 
 import { quote } from '../../core/quote.js'
@@ -42,32 +42,35 @@ export interface AlpacaRow extends RowPlace {
   input: string
   output: string
   system?: string
-  /** Earlier turns: what was asked, and what was answered. */
+  /** Earlier turns: questions with answers. */
   history: [question: string, answer: string][]
 }
 
 export interface TextRow extends RowPlace {
   format: 'text'
   text: string
-  /** A document: where it is too long for one example, it makes several. */
+  /** A document: if it is too long for one example, it is split into several. */
   document?: true
 }
 
-/** Two answers to one prompt, each as a row of its own. */
+/** Two answers to one prompt, each as a separate row. */
 export interface PreferenceRow extends RowPlace {
   format: 'preference'
   chosen: PromptCompletionRow | MessagesRow
   rejected: PromptCompletionRow | MessagesRow
 }
 
-/** A text and the name of its class. */
+/** A text and its class name. */
 export interface ClassificationRow extends RowPlace {
   format: 'classification'
   text: string
   label: string
 }
 
-/** A prompt and a completion that are lists of messages become one chat, of which only the completion is learned. */
+/**
+ * Rows of a dataset. If prompt and completion are lists of messages, they become one chat in which only the
+ * completion is trained on.
+ */
 export type DatasetRow =
   | MessagesRow
   | PromptCompletionRow
@@ -86,10 +89,10 @@ const EXPECTED: Record<DatasetFormat, string> = {
   classification: '{"text": …, "label": …}',
 }
 
-/** Forms that a task asks for, and that are not told by the keys of a row. */
+/** Formats that a task requires, which are not detected from the keys of a row. */
 const OF_TASKS = new Set<DatasetFormat>(['preference', 'classification'])
 
-/** @throws DataError when the keys of the row say nothing */
+/** @throws {DataError} when the format cannot be detected from the keys of the row */
 export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   if (isPreference(value)) throw preferenceError(value, place)
   if ('messages' in value) return 'messages'
@@ -110,7 +113,7 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   )
 }
 
-/** Two answers of which one is better; with a completion, it is known which to learn. */
+/** True for a chosen and a rejected answer. With a completion, it is clear which answer to train on. */
 const isPreference = (value: Json): boolean =>
   'chosen' in value && 'rejected' in value && !('completion' in value)
 
@@ -123,7 +126,7 @@ function preferenceError(value: Json, place: RowPlace): Error {
   )
 }
 
-/** True if a label marks an answer as good or bad; in tables it is text. */
+/** True if a label marks an answer as good or bad; in tables it is a string. */
 const isVerdict = (label: unknown): boolean =>
   typeof label === 'boolean' || (typeof label === 'string' && /^(?:true|false)$/i.test(label))
 
@@ -134,7 +137,7 @@ function verdictError(place: RowPlace): Error {
   )
 }
 
-/** Rows may be wrapped in an object, or have names of their own. */
+/** Advice for rows that may be wrapped in an object, or use other column names. */
 function advice(value: Json): string {
   const wrapper = Object.keys(value).find(
     (key) => Array.isArray(value[key]) && isObject((value[key] as unknown[])[0]),
@@ -148,9 +151,9 @@ function advice(value: Json): string {
 }
 
 /**
- * The row in its form.
- * @param columns what `role` and `content` are called inside of messages
- * @throws DataError when the row does not have the form
+ * Parses a row in the given format.
+ * @param columns names of `role` and `content` inside messages
+ * @throws {DataError} when the row does not match the format
  */
 export function readForm(value: Json, format: DatasetFormat, columns: Columns, place: RowPlace): DatasetRow {
   const wrong = (key: string) =>
@@ -271,7 +274,7 @@ function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace)
   }
 }
 
-/** Tables have no lists, so they have them as JSON text. */
+/** Tables cannot contain lists, so lists are JSON strings there. */
 function parsedText(value: unknown, key: string, place: RowPlace): unknown {
   if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value
   try {
@@ -282,7 +285,7 @@ function parsedText(value: unknown, key: string, place: RowPlace): unknown {
   }
 }
 
-/** Values that templates and we walk through are no deeper than this. */
+/** Deepest nesting of values that we and templates walk through. */
 const DEEPEST = 64
 
 function checkDepth(value: unknown, what: string, place: RowPlace): void {
@@ -323,7 +326,10 @@ function readMessages(list: unknown[], key: string, columns: Columns, place: Row
   })
 }
 
-/** Without empty fields, which tables have for all messages when one needs them, and with the usual names. */
+/**
+ * The message with the usual names, and without empty fields, which tables have in all messages if any message
+ * uses them.
+ */
 function named(message: Json, { role, content }: Columns): Json {
   const isEmpty = (key: string, value: unknown) =>
     (value === null && key !== 'content') ||
@@ -366,7 +372,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
   const read: DatasetMessage = {
     ...rest,
     ...readToolCalls(rest, where, place),
-    // The two are one role; templates know the older name.
+    // The two roles are equivalent; templates know the older name.
     role: role === 'developer' ? 'system' : role,
     content: readContent(content, 'tool_calls' in rest, where, place),
     ...(weight === 0 ? { weight } : {}),
@@ -376,7 +382,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
   return read
 }
 
-/** Text, or a list of parts that are all text; null only beside tool calls. */
+/** Text, or a list of text parts; null only beside tool calls. */
 function readContent(content: unknown, callsTools: boolean, where: string, place: RowPlace): string | null {
   if (typeof content === 'string') return content
   if (content === null || content === undefined) {

@@ -1,6 +1,6 @@
 /**
- * A JSON array of examples, read element by element: the document may be larger than memory, an element may not. What
- * is inside an element is left to parseJson; here only its end is found.
+ * Reads a JSON array of examples element by element: the document may be larger than memory, but an element may
+ * not. Only the end of each element is found here; parseJson parses it.
  */
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
 import { parseJson, RepeatedKey } from './json.js'
@@ -58,7 +58,7 @@ export async function* readJsonArray(bytes: Bytes, path: string): AsyncGenerator
         else if (depth > 0) {
           if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) ended = --depth === 0
         } else if (byte === COMMA || byte === CLOSE_ARRAY || isSpace(byte)) {
-          // A bare word or number ends before what follows it.
+          // A bare word or number ends before the next delimiter.
           parts.push(chunk.subarray(start, i))
           yield parse()
           state = 'after'

@@ -11,12 +11,12 @@ export async function* readJsonLines(bytes: Bytes, path: string): AsyncGenerator
   }
 }
 
-/** Lines as they are, each a text of its own. */
+/** Plain lines, each a separate text. */
 export async function* readPlainLines(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
   for await (const { text, line } of readLines(bytes, path)) yield { value: { text }, place: { path, line } }
 }
 
-/** The lines that hold anything, without their ends and white space. */
+/** Lines that are not blank, trimmed. */
 async function* readLines(
   bytes: Bytes,
   path: string,

@@ -1,6 +1,6 @@
-/** JSON of data sets. `JSON.parse` keeps the last of two equal keys in silence; here they are an error. */
+/** Parses JSON of datasets. `JSON.parse` silently keeps the last of two equal keys; here they are an error. */
 
-/** A key that stands twice in one object. */
+/** A key that appears twice in one object. */
 export class RepeatedKey extends Error {
   constructor(readonly key: string) {
     super(`the key ${JSON.stringify(key.slice(0, 80))} appears twice in one object; keep one of the two`)
@@ -21,7 +21,7 @@ export function parseJson(text: string): unknown {
 const [QUOTE, BACKSLASH, COLON, SPACE] = [0x22, 0x5c, 0x3a, 0x20]
 const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d]
 
-/** Colons behind a quotation mark: one per key, and a few more where strings hold such a pair. */
+/** Counts colons after quotation marks: one per key, plus any inside strings. */
 function keysInText(text: string): number {
   let count = 0
   for (let colon = text.indexOf(':'); colon >= 0; colon = text.indexOf(':', colon + 1)) {
@@ -45,7 +45,7 @@ function keysInValue(value: unknown): number {
   return count
 }
 
-/** The first key that stands twice in its object, in a text that is JSON. */
+/** The first key that appears twice in its object, in valid JSON. */
 function repeatedKey(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = []
   let keys: Set<string> | undefined

@@ -1,6 +1,6 @@
 /**
- * Parquet through hyparquet, one row group at a time and only the columns that are asked for. The library trusts what
- * a file says of itself, so counts, sizes and places are checked before it is given a row group.
+ * Reads Parquet with hyparquet, one row group at a time, and only the requested columns. The library trusts the
+ * file's metadata, so counts, sizes and offsets are checked before it reads a row group.
  */
 import { open } from 'node:fs/promises'
 import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet'
@@ -9,24 +9,24 @@ import { quote } from '../../core/quote.js'
 import { type InputFile, readInto, withInputFile } from '../../io/input.js'
 import { type RawRow, rowError } from './place.js'
 
-/** Bytes that the columns of one row group may have, packed or not. */
+/** Most bytes of the columns in a row group, compressed or not. */
 const LARGEST_GROUP = 2 ** 31 - 1
-/** Values that a column may have in a row group. */
+/** Most values of a column in a row group. */
 const MOST_VALUES = 1 << 24
 const LARGEST_FOOTER = 64 << 20
 
-/** @param choose which of the file's columns are read */
+/** @param choose selects the columns to read */
 export async function* readParquet(
   path: string,
   choose: (columns: string[]) => string[],
 ): AsyncGenerator<RawRow, void, void> {
-  // The generator is not inside withInputFile, so that whoever stops reading early closes the file as well.
+  // Not inside withInputFile, so that the file is also closed when the caller stops reading early.
   const file = await opened(path)
   try {
     const { metadata, columns } = await readMetadata(file)
     const chosen = choose(columns)
     if (chosen.length === 0 && metadata.num_rows > 0) {
-      // An empty row leads to the error that names the missing columns.
+      // An empty row triggers the error that names the missing columns.
       yield { value: blank(columns), place: { path, line: 1, unit: 'row' } }
       return
     }
@@ -52,13 +52,13 @@ export async function* readParquet(
   }
 }
 
-/** Opens the file, to be closed by the caller. */
+/** Opens the file; the caller closes it. */
 async function opened(path: string): Promise<InputFile> {
   const { size } = await withInputFile(path, async (file) => file)
   return { handle: await open(path, 'r'), path, size }
 }
 
-/** Columns that are not read still have names, which errors list. */
+/** A row with the names of all columns, which the error lists. */
 function blank(columns: readonly string[]): Record<string, unknown> {
   return Object.fromEntries(columns.map((column) => [column, null]))
 }
@@ -108,7 +108,7 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
   }
 }
 
-/** Checks that the values of a row group are possible. */
+/** Checks that the metadata of a row group is plausible. */
 function checkGroup({ num_rows: rows, columns }: RowGroup, size: number): void {
   const whole = (what: string, value: bigint | number | undefined, most: number) => {
     const number = Number(value)
@@ -179,8 +179,8 @@ async function readGroup(
 }
 
 /**
- * Converts values to those of JSON: no integers beyond doubles, no dates. Keys that are null are left out: a column has
- * the keys of all rows in each of them.
+ * Converts values to JSON types: no integers beyond double precision, no dates. Null keys are omitted, since
+ * each row of a column has the keys of all rows.
  */
 function plain(value: unknown): unknown {
   if (value === undefined || value === null) return null

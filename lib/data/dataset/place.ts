@@ -3,23 +3,26 @@
 import { DataError } from '../../core/errors.js'
 import { quote } from '../../core/quote.js'
 
-/** Position of a row. Files of lines count lines; JSON arrays, Parquet, and rows from a program count rows. From 1. */
+/**
+ * Position of a row, from 1. Line-based files count lines; JSON arrays, Parquet, and rows from a program count
+ * rows.
+ */
 export interface RowPlace {
   path: string
   line: number
   /** Unit of `line`, if not lines. */
   unit?: 'row'
-  /** Group of the row, if requested. */
+  /** Group of the row, if the data is read with `groupBy`. */
   group?: string
 }
 
-/** A row as it was read, before anything is known of its form. */
+/** A row as read, before its format is known. */
 export interface RawRow {
   value: unknown
   place: RowPlace
 }
 
-/** An example larger than this is none. */
+/** Largest row accepted as an example, in bytes. */
 export const LARGEST_ROW = 64 << 20
 
 /** `line 7` or `row 7`. */
@@ -27,7 +30,7 @@ export function placeName({ line, unit = 'line' }: Pick<RowPlace, 'line'> & { un
   return `${unit} ${line}`
 }
 
-/** An error of one row. */
+/** An error about one row. */
 export function rowError(place: RowPlace, message: string, cause?: unknown): DataError {
   const { path, line, unit = 'line' } = place
   return new DataError(
@@ -37,7 +40,7 @@ export function rowError(place: RowPlace, message: string, cause?: unknown): Dat
   )
 }
 
-/** A value in words. */
+/** Describes a value for a message. */
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'

@@ -1,4 +1,4 @@
-/** The two answers of a preference row, whose prompt may be given by itself or be the common beginning of two chats. */
+/** Reads the two answers of a preference row. The prompt may be separate, or the common beginning of two chats. */
 import { isDeepStrictEqual } from 'node:util'
 import type { DatasetMessage } from '../../tokenizer/message.js'
 import { isObject, type Json, keysOf } from './columns.js'
@@ -9,11 +9,11 @@ export type Sides =
   | { kind: 'text'; prompt: string; chosen: string; rejected: string }
   | { kind: 'messages'; prompt: DatasetMessage[]; chosen: DatasetMessage[]; rejected: DatasetMessage[] }
 
-/** Ways to read what is inside a row. */
+/** Readers for the content of a row. */
 export interface SideReaders {
-  /** A list of messages, checked. */
+  /** Validates a list of messages. */
   messages(list: unknown[], key: string): DatasetMessage[]
-  /** A list that tables have as JSON text. */
+  /** Parses a list that tables store as a JSON string. */
   parsed(value: unknown, key: string): unknown
 }
 
@@ -77,7 +77,7 @@ function textSides(
   throw wrong(`expected ${EXPECTED}, but there is no "prompt"`)
 }
 
-/** Messages that both begin with; at least one is left of each. */
+/** Number of leading messages that both share, leaving at least one of each. */
 function commonStart(one: readonly DatasetMessage[], other: readonly DatasetMessage[]): number {
   const most = Math.min(one.length, other.length) - 1
   let count = 0

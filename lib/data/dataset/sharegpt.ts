@@ -1,10 +1,10 @@
-/** Messages as ShareGPT and the data sets after it have them: `from` and `value`, with role names of their own. */
+/** Reads messages in the ShareGPT format: `from` and `value`, with its own role names. */
 import { quote } from '../../core/quote.js'
 import { isObject, type Json } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
 
-/** Roles by the names in use. */
+/** Standard roles by ShareGPT role. */
 export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['system', 'system'],
   ['human', 'user'],
@@ -21,7 +21,7 @@ export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['tool', 'tool'],
 ])
 
-/** The same message with the names that chats have; a `function_call` becomes a message that calls tools. */
+/** The message with standard keys; a `function_call` becomes a message with tool calls. */
 export function shareGptMessage(message: Json, where: string, place: RowPlace): Json {
   const { from, value, ...rest } = message
   if (from !== 'function_call') return { ...rest, role: from, content: value }
@@ -35,7 +35,7 @@ function toolCalls(value: unknown, where: string, place: RowPlace): Json[] {
   } catch (cause) {
     if (cause instanceof RepeatedKey)
       throw rowError(place, `in the function_call of ${where} ${cause.message}`, cause)
-    // Text that is no JSON is refused below.
+    // Text that is not JSON is refused below.
   }
   return [calls].flat().map((call) => {
     if (isObject(call) && typeof call.name === 'string')

@@ -1,4 +1,4 @@
-/** Text files: each is one document. */
+/** Reads text files, each as one document. */
 import { isUtf8 } from 'node:buffer'
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
 import { LARGEST_ROW, type RawRow, rowError } from './place.js'
@@ -18,7 +18,7 @@ export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<
   }
   const whole = Buffer.concat(parts)
   if (!isUtf8(whole)) throw rowError(place, `the file ${NOT_UTF8}`)
-  // Editors on Windows end lines with two characters; models are to write one.
+  // Normalize line endings from Windows, so that models learn to write a single character.
   const text = whole.toString('utf8').replaceAll('\r\n', '\n')
   if (text.trim() !== '') yield { value: { text }, place }
 }

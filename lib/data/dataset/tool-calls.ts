@@ -1,10 +1,10 @@
-/** Calls of tools in messages. OpenAI writes their arguments as JSON text, templates expect what it stands for. */
+/** Reads tool calls in messages. OpenAI stores their arguments as a JSON string; templates expect the parsed value. */
 import { quote } from '../../core/quote.js'
 import { isObject, type Json } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { describe, type RowPlace, rowError } from './place.js'
 
-/** @throws DataError when a call is not one, or its arguments are not an object */
+/** @throws {DataError} when a call is malformed, or its arguments are not an object */
 export function readToolCalls(message: Json, where: string, place: RowPlace): { tool_calls?: unknown[] } {
   const { tool_calls: calls } = message
   if (calls === undefined) return {}
@@ -30,7 +30,7 @@ function argumentsOf(given: unknown, where: string, place: RowPlace): Json {
 }
 
 function parsedText(text: string, where: string, place: RowPlace): unknown {
-  // A call without arguments has an empty text in some data.
+  // Some data has an empty string for calls without arguments.
   if (text === '') return {}
   try {
     return parseJson(text)
