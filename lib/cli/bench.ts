@@ -1,4 +1,7 @@
-/** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
+/**
+ * `lowrank bench`: compares planned memory with what a process holds, and measures the speed of training and
+ * kernels.
+ */
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import {
@@ -38,13 +41,13 @@ interface Options extends MemoryOptions {
   json?: boolean
 }
 
-/** Output of a measurement: for programs, and for people. */
+/** Output of a measurement, as data and as text. */
 interface Measured {
   data: Printed<'bench'>
   text: string
 }
 
-/** `46 %`, or nothing where the level has no peak to compare with. */
+/** `46 %`; empty if the level has no known peak. */
 const percent = (share: number | null) => (share === null ? '' : `${(100 * share).toFixed(0)} %`)
 
 type Measurement = (options: Options, signal: AbortSignal, output: Output) => Promise<Measured>
@@ -194,7 +197,7 @@ function shapeOf({ kind: _, ...shape }: KernelRate['subject']) {
 const RUN = ['model', 'rank', 'batch', 'seqLen', 'precision']
 const TRAINING = [...RUN, 'methods', 'gradientCheckpointing']
 
-/** Names of the options that each takes. */
+/** Names of the flags of each measurement. */
 const FLAGS: Readonly<Record<string, readonly string[]>> = {
   memory: TRAINING,
   speed: [...TRAINING, 'steps', 'newTokens'],

@@ -1,7 +1,4 @@
-/**
- * `lowrank cache`: the quantized weights that are kept for the next time; lists, checks and removes them. With them it
- * checks the models that were downloaded.
- */
+/** `lowrank cache`: lists, checks and removes cached quantized weights. Also checks downloaded models. */
 import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
@@ -81,7 +78,7 @@ async function look(action: Report['action'], name: string | undefined, output: 
   return { ...listed, downloads, seconds: (performance.now() - start) / 1000 }
 }
 
-/** A damaged download stays where it is, since other programs keep the cache too, and is not used. */
+/** Reports damaged downloads without removing them, since other programs share the cache. lowrank does not use them. */
 async function checkDownloads(blobs: readonly HubBlob[], output: Output): Promise<Omit<Downloads, 'folder'>> {
   const bytes = blobs.reduce((sum, { size }) => sum + size, 0)
   const line = new StatusLine(output, 'Checking downloads')
@@ -101,7 +98,7 @@ async function checkDownloads(blobs: readonly HubBlob[], output: Output): Promis
   return { bytes, files }
 }
 
-/** A limit that was lowered holds at once. */
+/** Applies a limit that was lowered since the last run. */
 async function evicted(
   settings: ReturnType<typeof weightCacheSettings>,
   all: WeightFileEntry[],
@@ -116,14 +113,14 @@ function matches({ path }: WeightFileEntry, name: string): boolean {
   return file === name || described({ path, size: 0, used: 0 }).model === name
 }
 
-/** `<model>.<quantization>.<key>.weights`; the model may have dots in its name. */
+/** File names are `<model>.<quantization>.<key>.weights`; the model name may contain dots. */
 function described({ path, size, used }: WeightFileEntry): Omit<File, 'state'> {
   const name = basename(path)
   const [, model = name, quantization = ''] = /^(.+)\.([^.]+)\.[0-9a-f]{16}\.weights$/.exec(name) ?? []
   return { name, model, quantization, bytes: size, last_used: new Date(used).toISOString() }
 }
 
-/** A damaged file is removed: it is made again when it is needed. */
+/** Removes a damaged file; it is made again when needed. */
 async function stateOf({ path }: WeightFileEntry): Promise<'whole' | 'damaged'> {
   if (await hasItsBytes(path, true)) return 'whole'
   await removeWeightFile(path)

@@ -1,4 +1,4 @@
-/** The commands of `lowrank chat`: lines that begin with a slash. */
+/** The slash commands of `lowrank chat`. */
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { nearest } from '../core/schema.js'
@@ -9,21 +9,21 @@ import { UsageError } from './errors.js'
 import { table } from './format.js'
 import type { Output } from './output.js'
 
-/** Context of the commands. */
+/** Context of a command. */
 export interface Talk {
   model: Model
   chat: Chat
   output: Output
-  /** Weights of the adapters when the chat began. */
+  /** Weights of the adapters at the start of the chat. */
   atStart: ReadonlyMap<string, number>
-  /** Files that this chat has written, and may write again. */
+  /** Files that this chat has written, and may overwrite. */
   savedTo: Set<string>
   /** Ends the chat after this line. */
   leave(): void
 }
 
 interface ChatCommand {
-  /** The first is the one that is shown. */
+  /** Names of the command; the first one is shown in the help. */
   names: readonly string[]
   argument?: string
   summary: string
@@ -80,7 +80,7 @@ const COMMANDS: readonly ChatCommand[] = [
   { names: ['exit', 'quit'], summary: 'leave', run: async (talk) => talk.leave() },
 ]
 
-/** All commands, a line each. */
+/** Help text with one line per command. */
 export function commandHelp(): string {
   const rows = COMMANDS.map(({ names: [name], argument, summary }) => [
     `  /${name}${argument === undefined ? '' : ` ${argument}`}`,
@@ -115,7 +115,7 @@ function switchAdapters({ model, atStart }: Talk, argument: string): void {
   else model.use(...argument.split(/\s+/).map(choice))
 }
 
-/** Answers of other adapters would steer those that follow. */
+/** Clears the history if the adapters changed, since earlier answers would influence the next one. */
 function forgetAnswers({ model, chat, output }: Talk, before: ReadonlyMap<string, number>): void {
   const same = model.adapters.every(({ name, weight }) => before.get(name) === weight)
   if (same || chat.messages.length === 0) return
@@ -124,7 +124,7 @@ function forgetAnswers({ model, chat, output }: Talk, before: ReadonlyMap<string
   output.event<'chat'>({ event: 'reset' })
 }
 
-/** `name` or `name=0.5`. */
+/** Parses `name` or `name=0.5`. */
 function choice(word: string): { adapter: string; weight: number } {
   const [, adapter = word, weight = '1'] = /^(.+)=(.*)$/.exec(word) ?? []
   return { adapter, weight: weight.trim() === '' ? Number.NaN : Number(weight) }

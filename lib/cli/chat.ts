@@ -1,6 +1,6 @@
 /**
- * `lowrank chat`: a conversation on the terminal, or line by line from a pipe. Answers go to stdout as they come; what
- * is typed, and every other word, to stderr.
+ * `lowrank chat`: a conversation on the terminal, or line by line from a pipe. Answers are streamed to stdout;
+ * prompts and everything else go to stderr.
  */
 import { createInterface, type Interface } from 'node:readline'
 import type { Command } from 'commander'
@@ -49,7 +49,7 @@ export function configure(command: Command): void {
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     await withSubject(config, options, output, signal, async (model, adapters) => {
-      // From here on Ctrl-C stops an answer, not the program.
+      // From here on, Ctrl-C stops an answer rather than the program.
       interruption.dispose()
       signal.throwIfAborted()
       await converse(model, adapters, options, output)
@@ -94,16 +94,16 @@ function greeting(model: Model, adapters: readonly NamedAdapter[]): string {
   return `${model.path}, ${acting}. Ctrl-C stops an answer, Ctrl-D quits, /help lists the commands.`
 }
 
-/** Takes lines from a terminal or a pipe and answers them. */
+/** Reads lines from a terminal or a pipe and answers them. */
 export class Conversation implements Talk {
-  /** True if a person is at the terminal. */
+  /** True if the input is a terminal. */
   readonly terminal: boolean
   readonly atStart: ReadonlyMap<string, number>
   readonly savedTo = new Set<string>()
   readonly #lines: Interface
-  /** Ends the answer that is being given. */
+  /** Stops the current answer. */
   #answer: AbortController | undefined
-  /** Ctrl-C was pressed, and nothing was said since. */
+  /** True if Ctrl-C was pressed and no line has been entered since. */
   #interrupted = false
   #left = false
   #failure: Error | undefined
@@ -125,10 +125,10 @@ export class Conversation implements Talk {
     })
   }
 
-  /** Takes lines until their end, `/exit` or two Ctrl-C. */
+  /** Reads lines until the end of input, `/exit`, or Ctrl-C twice. */
   async run(): Promise<void> {
     const interrupt = () => this.#interrupt()
-    // On a terminal the reader of lines gets the key; elsewhere the process gets the signal.
+    // On a terminal the line reader receives Ctrl-C; elsewhere the process receives the signal.
     this.#lines.on('SIGINT', interrupt)
     process.on('SIGINT', interrupt)
     process.on('SIGTERM', interrupt)
@@ -157,10 +157,10 @@ export class Conversation implements Talk {
     if (this.terminal) this.#lines.prompt()
   }
 
-  /** Ctrl-C stops the answer and the second one in a row leaves; where nobody is there to press it, the first does. */
+  /** Ctrl-C stops the answer, and twice in a row ends the chat; without a terminal, the first signal ends it. */
   #interrupt(): void {
     const typed = this.terminal && this.#lines.line !== ''
-    // As in a shell, the first Ctrl-C only clears text that was typed meanwhile.
+    // As in a shell, the first Ctrl-C only clears typed text.
     const again = this.#interrupted && !typed
     if (typed) for (const name of ['e', 'u']) this.#lines.write(null, { ctrl: true, name })
     this.#interrupted = true
@@ -179,11 +179,11 @@ export class Conversation implements Talk {
     const text = line.trim()
     if (text === '') return
     try {
-      // Two slashes are a text that begins with one.
+      // Two slashes escape a text that begins with one.
       if (!text.startsWith('/') || text.startsWith('//')) await this.#ask(text.replace(/^\/\//, '/'))
       else await runCommand(this, text)
     } catch (error) {
-      // A script must not go on as if nothing had been; a person sees what is wrong and says it again.
+      // A script must stop at an error; a person sees the message and can try again.
       if (!this.terminal || isDefect(error)) throw error
       reportError(error, this.output)
     }

@@ -1,4 +1,7 @@
-/** `lowrank compare RUN RUN…` as text: finished runs, their losses by step, and the rows that they answer differently. */
+/**
+ * Text output of `lowrank compare RUN RUN…`: the finished runs, their losses by step, and rows with different
+ * answers.
+ */
 import { basename, resolve } from 'node:path'
 import { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from '../compare/runs.js'
 import { counted, digits, fittedTable, formatCount, shortPath } from './format.js'
@@ -8,9 +11,9 @@ import { type Output, printable } from './output.js'
 import { shown } from './progress.js'
 import { brokenText } from './samples.js'
 
-/** Steps whose losses are printed. */
+/** Most steps printed. */
 const STEPS = 8
-/** Lines of one text; JSON has the whole. */
+/** Most lines of a printed text; JSON has the whole text. */
 const MOST_LINES = 4
 
 /** Compares the runs in these folders. */
@@ -37,7 +40,7 @@ export async function finishedRuns(
   }
 }
 
-/** The comparison, with the keys of files. */
+/** The comparison with keys as in files. */
 function inFiles({ runs, rows, pairs, flips, shown }: ComparedRuns) {
   return {
     runs: runs.map(({ items, trainLoss, keptStep, learningRate, outputDir, ...run }) => ({
@@ -57,7 +60,7 @@ function inFiles({ runs, rows, pairs, flips, shown }: ComparedRuns) {
   }
 }
 
-/** Everything that was found, in lines of so many columns. */
+/** The whole comparison as text for a terminal of `columns` columns. */
 export function compareRunsText(found: ComparedRuns, columns: number): string {
   const { runs, pairs, flips, shown } = found
   const names = namesOf(runs)
@@ -91,7 +94,7 @@ function pairsText({ pairs, rows }: ComparedRuns, names: readonly string[], colu
   ].join('\n')
 }
 
-/** Last names of the folders, or their paths where these are alike. */
+/** Last components of the folder paths, or the whole paths if those are equal. */
 function namesOf(runs: readonly ComparedRun[]): string[] {
   const short = runs.map(({ folder }) => basename(resolve(folder)))
   return short.map((name, i) =>
@@ -118,12 +121,12 @@ function summary(runs: readonly ComparedRun[], names: readonly string[], columns
   return fittedTable([head, ...rows], columns, [2, 3, 4, 5])
 }
 
-/** The evaluation of the adapter that is left: of the best step where that was kept, else the last one. */
+/** The evaluation of the kept adapter: of the best step if it was kept, else the last one. */
 function evaluationOf({ evaluations, keptStep }: ComparedRun) {
   return evaluations.find(({ step }) => step === keptStep) ?? evaluations.at(-1)
 }
 
-/** Losses by step: of evaluations where every run has them, else of the training. */
+/** Losses by step: of evaluations if every run has them, else of training. */
 function curves(runs: readonly ComparedRun[], names: readonly string[], columns: number): string {
   const evaluated = runs.every(({ evaluations }) => evaluations.length > 1)
   const points = runs.map(({ curve, evaluations }) =>
@@ -137,7 +140,7 @@ function curves(runs: readonly ComparedRun[], names: readonly string[], columns:
   return `${title}\n${fittedTable([['step', ...names], ...rows], columns, right)}`
 }
 
-/** True for the first, the last, and some between them. */
+/** True for the first index, the last, and some evenly spaced ones between them. */
 function isSpread(index: number, count: number): boolean {
   const places = Array.from({ length: STEPS }, (_, i) => Math.round((i * (count - 1)) / (STEPS - 1)))
   return places.includes(index)

@@ -1,10 +1,10 @@
-/** The results of a compare as text of at most 80 columns. */
+/** Results of a comparison as text of at most 80 columns. */
 import type { CompareEntry, CompareResults } from '../compare/results.js'
 import { counted, digits, fittedTable, formatCount, formatDuration } from './format.js'
 
 const COLUMNS = 80
 
-/** The tables of a finished compare, and what to bear in mind about it. */
+/** The tables of a finished comparison, and notes on their limits. */
 export function compareText(results: CompareResults): string {
   const parts = [qualityTable(results), againstTable(results), costTable(results), notes(results).join('\n')]
   return parts.filter((part) => part !== '').join('\n\n')
@@ -46,7 +46,7 @@ function metricText(value: number): string {
   return value >= 0 && value <= 1 ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4)
 }
 
-/** Change of the loss on the general text, mean over the seeds. */
+/** Change of the loss on general text, averaged over seeds. */
 function forgottenText(cells: CompareEntry['cells'], base: CompareResults['base']): string {
   const before = base?.general_loss
   const changes = cells.flatMap(({ general_loss: loss }) =>
@@ -96,7 +96,7 @@ function costTable({ entries }: CompareResults): string {
   return fittedTable([head, ...rows], COLUMNS, [1, 2, 3, 4, 5, 6, 7])
 }
 
-/** Warnings and remarks, a line each. */
+/** Warnings and remarks, one per line. */
 function notes({ entries, seeds, statistics, left_out: leftOut, plan, remarks }: CompareResults): string[] {
   const found = [...remarks]
   const named = (of: readonly CompareEntry[]) => of.map(({ name }) => name).join(', ')
@@ -139,7 +139,7 @@ function signed(value: number, places: number): string {
   return `${value < 0 ? '' : '+'}${value.toFixed(places)}`
 }
 
-/** In MiB. */
+/** A size in MiB. */
 function sizeText(bytes: number): string {
   return digits(bytes / 2 ** 20)
 }

@@ -1,6 +1,7 @@
 /**
- * `lowrank compare CONFIG`: strategies on one model and data set, with statistics; `compare RESULTS` tells them again;
- * `compare verify` repeats its cells; `compare RUN RUN…` sets finished runs beside each other.
+ * `lowrank compare CONFIG` compares strategies on one model and dataset, with statistics; `compare RESULTS`
+ * prints saved results again; `compare verify` repeats cells of a comparison; `compare RUN RUN…` compares
+ * finished runs.
  */
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
@@ -162,7 +163,7 @@ async function run(path: string, options: Options, call: string, output: Output)
   }
 }
 
-/** Tells how a compare goes. */
+/** Shows the progress of a comparison. */
 class Progress {
   planned = false
   readonly #output: Output
@@ -279,7 +280,7 @@ async function verify(path: string, { cells }: Options, output: Output): Promise
   }
 }
 
-/** The command with the flags that were given, without those that begin or go on. */
+/** The command with the given flags, without those for starting or resuming. */
 function commandLine(command: Command, config: string): string {
   const flags = command.options.flatMap((option) => {
     const name = option.attributeName()

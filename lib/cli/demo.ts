@@ -1,6 +1,6 @@
 /**
- * `lowrank demo`: tunes the small model that comes with the package on a task that comes with it, and shows what that
- * changed. It is `lowrank train` on demo/config.yaml, with the held-out items asked before and after.
+ * `lowrank demo`: tunes the bundled model on the bundled task, and shows what that changed. Equivalent to
+ * `lowrank train` on demo/config.yaml, with the held-out items asked before and after.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -32,11 +32,11 @@ import { stopped } from './train-end.js'
 import { noteShortage } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
 
-/** Data of the package. */
+/** Data in the package. */
 const FOLDER = join(packageRoot, 'demo')
-/** Held-out items whose answers are shown. */
+/** Number of held-out items whose answers are shown. */
 const SHOWN = 3
-/** Tokens after which an answer ends; those of the task have about 60. */
+/** Most tokens of an answer; the task's answers have about 60. */
 const ANSWER_TOKENS = 96
 
 interface Options {
@@ -47,7 +47,7 @@ interface Options {
   json?: boolean
 }
 
-/** A held-out item, and what was answered. */
+/** A held-out item, and the answers to it. */
 interface Sample {
   prompt: string
   expected: string
@@ -78,7 +78,7 @@ export function configure(command: Command): void {
   })
 }
 
-/** The config that comes with the package, with what the flags change. */
+/** The bundled config, with the changes of the flags. */
 function demoConfig({ output, seed, set = [] }: Options, shown: Output): Promise<RunConfig> {
   const changes = [
     `output_dir=${JSON.stringify(resolve(output))}`,
@@ -147,7 +147,7 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
   }
 }
 
-/** The questions and answers of the held-out file. */
+/** The questions and answers in the held-out file. */
 async function heldOut({ evalDataset }: RunConfig): Promise<[question: ChatMessage, answer: string][]> {
   const path = evalDataset?.path
   if (typeof path !== 'string')
@@ -159,7 +159,7 @@ async function heldOut({ evalDataset }: RunConfig): Promise<[question: ChatMessa
   })
 }
 
-/** The model's answers with these adapters: the share that is right, and the answers shown. */
+/** Asks the model with these adapters: the share of correct answers, and the answers to show. */
 async function asked(
   model: Model,
   adapters: readonly Adapter[],
@@ -196,7 +196,7 @@ interface Trained {
   residentBytes: number
 }
 
-/** Trains, and tells how it goes. */
+/** Trains and shows progress. */
 async function follow(
   run: TrainingRun,
   config: RunConfig,
@@ -252,7 +252,7 @@ function exchange(question: string, answer: string, expected: string, { stderr }
   return `  note    ${question}\n  ${mark}   ${printable(answer).replaceAll('\n', '\n          ')}`
 }
 
-/** Categories that lie in the one arena, and are allocated as one. */
+/** Categories that are allocated together, in the arena. */
 const IN_ARENA: readonly Category[] = ['activations', 'loss', 'workspace']
 
 /** Planned memory, allocated memory, and the resident size. */
@@ -293,7 +293,7 @@ function summary(
   const saved = shellWord(relative('', savedConfig(config)))
   const folder = shellWord(relative('', outputDir))
   const test = shellWord(relative('', evalDataset?.path as string))
-  // Paths in a config are seen from its folder.
+  // Paths in a config are relative to its folder.
   const here = (name: string) => shellWord(join(relative(outputDir, ''), name))
   const own = `--set dataset=${here('yours.jsonl')} --set eval_dataset=null --set output_dir=${here('yours')}`
   return [

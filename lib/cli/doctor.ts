@@ -1,4 +1,4 @@
-/** `lowrank doctor`: the machine, the addon, and why parts that are not there are not there. */
+/** `lowrank doctor`: describes the machine and the addon, and explains why parts are unavailable. */
 import { cpus, totalmem } from 'node:os'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
@@ -68,7 +68,7 @@ function examine(): Report {
   }
 }
 
-/** GPUs, and why those that are not used are not. */
+/** The GPUs, and why some of them are not usable. */
 function cudaPart(): Report['cuda'] {
   const report = translated(() => addon().cuda())
   const { available, version, cards, reasons } = report
@@ -85,7 +85,7 @@ function cudaPart(): Report['cuda'] {
   }
 }
 
-/** Libraries of MPI, or why there are none, and the launcher that has started this process. */
+/** The MPI libraries, or why there are none, and the launcher that started this process. */
 function mpiPart(): Part {
   const { libraries, reasons } = translated(() => addon().mpi())
   const launch = launchOf(process.env)
@@ -96,7 +96,7 @@ function mpiPart(): Part {
   return { available: false, reason: [...reasons, ...started, remedy].join('; ') }
 }
 
-/** Physical memory, or the limit of the container where that is less. */
+/** Physical memory, or the container's limit if that is lower. */
 function totalMemory(): number {
   const limit = process.constrainedMemory()
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()

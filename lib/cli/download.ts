@@ -1,11 +1,11 @@
-/** Finds what a verb is given by name, with the progress of a download if there is one. */
+/** Finds a model or adapter by its name, and shows the progress if it has to be downloaded. */
 import { type Located, locate } from '../hub/locate.js'
 import type { HubKind } from '../hub/select.js'
 import { Interruption } from './interrupt.js'
 import type { Output } from './output.js'
 import { DownloadShown } from './progress.js'
 
-/** @param signal ends the download; without one, Ctrl-C does */
+/** @param signal stops the download. Default: Ctrl-C does */
 export async function locateShown(
   kind: HubKind,
   name: string,

@@ -1,4 +1,4 @@
-/** Bars and curves of characters, in ASCII where a terminal may have nothing else. */
+/** Bars and curves drawn with characters; ASCII only, if the terminal may not support more. */
 import isUnicodeSupported from 'is-unicode-supported'
 import { mean } from '../core/mean.js'
 
@@ -7,15 +7,15 @@ const LEVELS = '▁▂▃▄▅▆▇█'
 const ASCII_LEVELS = '__..--=#'
 
 /**
- * True if characters beyond ASCII can be shown: not on the Linux console, in the C locale, or in an old Windows
- * console.
+ * True if the terminal can show characters beyond ASCII. False on the Linux console, in the C locale, and in
+ * old Windows consoles.
  */
 export function hasUnicode({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
   const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || 'UTF-8'
   return isUnicodeSupported() && env.TERM !== 'linux' && /utf-?8/i.test(locale)
 }
 
-/** A bar that grows by eighths of a cell. */
+/** A progress bar with a resolution of an eighth of a cell. */
 export function bar(share: number, cells: number, unicode: boolean): string {
   if (!unicode) {
     const full = Math.round(share * (cells - 2))
@@ -26,7 +26,7 @@ export function bar(share: number, cells: number, unicode: boolean): string {
   return `${'█'.repeat(Math.floor(eighths / 8))}${part}`.padEnd(cells, '░')
 }
 
-/** A curve as tall as a line, each cell the mean of the values that fall into it; fewer values take fewer cells. */
+/** A one-line curve. Each cell is the mean of its values; fewer values than cells give a shorter curve. */
 export function sparkline(values: readonly number[], cells: number, unicode: boolean): string {
   const count = Math.min(cells, values.length)
   const means = Array.from({ length: count }, (_, i) => {
@@ -39,7 +39,7 @@ export function sparkline(values: readonly number[], cells: number, unicode: boo
   return means.map((value) => levels[level(value)]).join('')
 }
 
-/** Two texts at the two ends of a line; the right one is left out where it does not fit. */
+/** Two texts at the ends of a line; the right one is omitted if it does not fit. */
 export function justified(left: string, right: string, columns: number): string {
   const gap = columns - left.length - right.length
   return right === '' || gap < 1 ? left : `${left}${' '.repeat(gap)}${right}`

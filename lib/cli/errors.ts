@@ -1,6 +1,7 @@
 /**
- * Turns whatever a verb threw into one message, the error line of --json and the exit code: 1 failed, 2 wrong use,
- * 130 interrupted. A defect of ours says so and how to report it; LOWRANK_DEBUG=1 adds the stack to any error.
+ * Turns anything thrown by a verb into a message, the error line of --json and an exit code: 1 failed, 2 wrong
+ * usage, 130 interrupted. The message of an internal error asks to report it; LOWRANK_DEBUG=1 adds the stack to
+ * any error.
  */
 import { CommanderError } from 'commander'
 import { InternalError, LowrankError } from '../core/errors.js'
@@ -10,14 +11,14 @@ export const EXIT_FAILED = 1
 export const EXIT_USAGE = 2
 export const EXIT_INTERRUPTED = 130
 
-/** The command line was used wrongly in a way that its parser does not see. */
+/** The command line is wrong in a way that the parser does not detect. */
 export class UsageError extends LowrankError {
   constructor(message: string, details: Record<string, unknown> = {}) {
     super('USAGE', message, details)
   }
 }
 
-/** Ctrl-C, after everything worth keeping was saved. */
+/** Ctrl-C was pressed, and everything worth keeping has been saved. */
 export class InterruptedError extends LowrankError {
   constructor(message: string, details: Record<string, unknown> = {}) {
     super('INTERRUPTED', message, details)
@@ -33,7 +34,7 @@ interface Failure {
 
 /**
  * Reports an error on stderr and, with --json, as the last line of stdout.
- * @param verb whose help is pointed to when the call made no sense
+ * @param verb command whose help a usage error refers to
  * @returns the exit code
  */
 export function reportError(error: unknown, output: Output, verb?: string): number {
@@ -49,19 +50,19 @@ export function reportError(error: unknown, output: Output, verb?: string): numb
   return failure.exitCode
 }
 
-/** The page has a heading for each code, which is what to search it for. */
+/** Where to read more. The troubleshooting page has a heading for each code. */
 function whereMoreIs(code: string, verb: string | undefined): string | undefined {
   if (code === 'INTERRUPTED') return undefined
   if (code !== 'USAGE') return `code ${code}, see docs/troubleshooting.md`
   return verb === undefined ? undefined : `see ${verb} --help`
 }
 
-/** Exit code of a verb that threw this. */
+/** Exit code of a verb that threw `error`. */
 export function exitCodeOf(error: unknown): number {
   return describeError(error).exitCode
 }
 
-/** True if the error is a defect of lowrank, not of the input. */
+/** True for an error in lowrank itself rather than in its input. */
 export function isDefect(error: unknown): boolean {
   return !(error instanceof CommanderError || error instanceof LowrankError) || error instanceof InternalError
 }
@@ -81,7 +82,7 @@ function codeOfExit(code: string): number {
   return code === 'INTERRUPTED' ? EXIT_INTERRUPTED : EXIT_FAILED
 }
 
-/** The parser's messages start with a word of its own and put the nearest known name on a second line. */
+/** The parser's messages begin with `error: ` and have the nearest known name on a second line. */
 function usageFailure({ message }: CommanderError): Failure {
   const text = message.replace(/^error: /, '').replace(/\n\(Did (.*)\)$/, '; did $1')
   const sentence = /[.?!]$/.test(text) ? text : `${text}.`

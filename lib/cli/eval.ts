@@ -1,6 +1,4 @@
-/**
- * `lowrank eval`: how good a model is on a dataset, with or without an adapter: loss, exact match or token accuracy.
- */
+/** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, or token accuracy. */
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
@@ -95,7 +93,7 @@ async function evaluated(
     await checkData(data)
     noteRanks(ranks, 'Evaluating', output)
     await withSubject(config, options, output, signal, async (model, adapters) => {
-      // With an adapter it is as that was trained; the base alone is asked as the run would.
+      // An adapter is evaluated as it was trained. The base alone uses the prompt format that the run would use.
       const chatTemplate =
         asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
       const found = await measured(
@@ -158,7 +156,7 @@ async function measured(
       const { supervisedTokens, ...found } = await model.evaluate(data, watched)
       return { metric, ...found, supervised_tokens: supervisedTokens }
     }
-    // One row at a time, so nothing that shapes batches matters.
+    // Rows are processed one at a time, so options that shape batches do not apply.
     const { perDeviceTrainBatchSize, packing, logitsMemory, ...byRow } = watched
     const { exactMatch, matched, rows, accuracy, supervisedTokens } = await model.exactMatch(data, byRow)
     return metric === 'exact_match'
@@ -198,7 +196,7 @@ function factsOf(found: Measured): [string, string][] {
   }
 }
 
-/** The data to evaluate: the given data, else the held-out data of the config's run. */
+/** The data to evaluate: as given, else the held-out data of the config's run. */
 function subjectData(
   config: RunConfig | undefined,
   { dataset: path, format }: Options,
@@ -215,11 +213,14 @@ function subjectData(
   return { data: { ...config.dataset, ...asked }, heldOut: { fraction: evalFraction, seed, ...grouped } }
 }
 
-/** Data that is read as the config reads the same path, else as its evaluation data or its training data. */
+/**
+ * A dataset at `path`, read like the config's entry for the same path, else like its evaluation data or its
+ * training data.
+ */
 function likeOf({ dataset: training, evalDataset }: RunConfig, path: string): DatasetConfig {
   const own = [evalDataset, training].find((data) => data?.path === resolve(path))
   const like = own ?? evalDataset ?? training
-  // A file type that was said of a .txt file says nothing of a .jsonl file.
+  // The file type of a .txt file does not apply to a .jsonl file.
   const named = fileTypeByName([like.path].flat()[0] as string)
   const fileType = fileTypeByName(path) === named ? like.fileType : 'auto'
   return { ...like, path, fileType, streaming: false }

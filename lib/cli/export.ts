@@ -1,4 +1,4 @@
-/** `lowrank export`: a model with an adapter in the forms that other programs read. */
+/** `lowrank export`: writes a model, with or without an adapter, in formats that other programs read. */
 import { basename, join } from 'node:path'
 import { type Command, Option } from 'commander'
 import { shellWord } from '../core/system.js'
@@ -52,16 +52,16 @@ export function configure(command: Command): void {
   })
 }
 
-/** A command of the program that the format is for. */
+/** A command that uses the exported files, for formats of a specific program. */
 function useOf(format: ExportOptions['format'], path: string): string | undefined {
   if (format === 'gguf') return `llama-cli -m ${shellWord(path)}`
   if (format !== 'ollama') return undefined
   const name = shellWord(basename(path).toLowerCase())
-  // Windows PowerShell does not know &&.
+  // Two lines, since Windows PowerShell does not support &&.
   return `ollama create ${name} -f ${shellWord(join(path, 'Modelfile'))}\n  ollama run ${name}`
 }
 
-/** Refuses options that contradict each other, in the words of the command line, before a model is loaded. */
+/** Refuses contradictory options, named as flags, before a model is loaded. */
 function refuseMisfits({ format, adapter, dtype, maxShardSize, maxLoss, separateAdapter }: Options): void {
   if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
     throw new UsageError(

@@ -1,4 +1,4 @@
-/** `lowrank figures NAME`: a picture of the kind that papers have, as SVG and JSON, from runs that are made for it. */
+/** `lowrank figures NAME`: runs a study and draws a figure as in papers, as SVG and JSON. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
@@ -55,7 +55,7 @@ interface Options extends MemoryOptions {
   json?: boolean
 }
 
-/** Output of a figure: its data, its picture, and the text for people. */
+/** Output of a figure: its data, its picture, and text for people. */
 interface Drawn {
   data: Record<string, unknown>
   svg: string
@@ -87,7 +87,7 @@ const FIGURES: Readonly<Record<string, Figure>> = {
   memory: async (options, signal, output) => {
     const settings = memorySettings(options)
     const methods = options.methods.map((name) => methodOf(name, settings.rank))
-    // Plans take no time, so a shape that cannot be planned is said before anything is measured.
+    // Plan first, which takes no time, so that an invalid shape is reported before anything is measured.
     const shapes = await plannedBars(options.shapes, methods, settings)
     const here = await shown(output, 'Measuring', (line) =>
       measuredBars(options.model, methods, settings, {
@@ -119,7 +119,7 @@ const CANARY = [
   'clippingNorm',
 ]
 
-/** Names of the options that each takes. */
+/** Names of the flags of each figure. */
 const FLAGS: Readonly<Record<string, readonly string[]>> = {
   canary: CANARY,
   'privacy-utility': [...CANARY, 'task', 'population', 'populationCohort', 'localEpochs', 'testRows'],
@@ -130,7 +130,7 @@ const FLAGS: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(Object.keys(STUDIES).map((name) => [name, STUDY])),
 }
 
-/** A figure of strategies, from runs that are made on a model. */
+/** A figure that compares strategies, from runs on a model. */
 function ofStrategies(name: string, study: Study): Figure {
   return async (options, signal, output) => {
     const { dataset, evalDataset, seeds = 3, steps = study.steps } = options
@@ -154,7 +154,7 @@ function ofStrategies(name: string, study: Study): Figure {
   }
 }
 
-/** A figure from runs that are made on a model. */
+/** A figure from runs on a model. */
 function onModel(
   study: (
     model: Model,

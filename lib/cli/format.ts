@@ -1,7 +1,7 @@
-/** Numbers, times, paths and tables as people read them; sizes are in lib/planning/memory-report.ts, with the memory report. */
+/** Formats numbers, times, paths and tables for people; sizes are formatted in lib/planning/memory-report.ts. */
 import { relative } from 'node:path'
 
-/** `1,234,567` whatever the machine's locale is. */
+/** `1,234,567`, regardless of the machine's locale. */
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US')
 }
@@ -17,7 +17,7 @@ export function digits(value: number): string {
   return value >= 10 ? value.toFixed(1) : value.toFixed(2)
 }
 
-/** Three digits and a prefix of the SI: `950`, `12.3 M`, `1.23 T`. */
+/** Three digits and an SI prefix: `950`, `12.3 M`, `1.23 T`. */
 export function formatMany(value: number): string {
   const prefixes = ['', 'k', 'M', 'G', 'T', 'P', 'E']
   const power = Math.min(prefixes.length - 1, Math.floor(Math.log10(Math.max(1, value)) / 3))
@@ -26,7 +26,7 @@ export function formatMany(value: number): string {
 
 const TIME_UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600 }
 
-/** Seconds of a time such as `90`, `90s`, `30m`, or `3h`; undefined for anything else, and for none at all. */
+/** Parses a time such as `90`, `90s`, `30m`, or `3h` into seconds; undefined for zero or anything else. */
 export function secondsIn(text: string): number | undefined {
   const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?) ?(s|m|min|h)?$/.exec(text) ?? []
   const value = Number(digits) * (TIME_UNITS[unit] as number)
@@ -42,15 +42,15 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
 }
 
-/** A path from here, unless it is elsewhere. */
+/** The path relative to the current folder, if it is inside. */
 export function shortPath(path: string): string {
   const short = relative('', path) || '.'
   return short.startsWith('..') ? path : short
 }
 
 /**
- * Rows with their columns lined up, two spaces between them.
- * @param right indices of the columns that are aligned to the right, as numbers are
+ * A table with aligned columns, separated by two spaces.
+ * @param right indices of right-aligned columns, usually numbers
  */
 export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = []
@@ -66,8 +66,8 @@ export function table(rows: readonly (readonly string[])[], right: readonly numb
 }
 
 /**
- * The same with a first row of names, for so many columns: where it is wider, each row becomes a list of what it has under
- * its first cell.
+ * A table with a header row, for a terminal of `columns` columns. If it is too wide, each row becomes a list
+ * under its first cell.
  */
 export function fittedTable(
   [head = [], ...rows]: readonly (readonly string[])[],
@@ -81,7 +81,7 @@ export function fittedTable(
   return rows.map(list).join('\n\n')
 }
 
-/** Named facts, one a line; those without a value are left out. */
+/** Named facts, one per line; facts without a value are omitted. */
 export function facts(entries: readonly (readonly [string, string | number | undefined])[]): string {
   const known = entries.filter(([, value]) => value !== undefined && value !== '')
   return table(known.map(([name, value]) => [name, String(value)]))

@@ -1,4 +1,4 @@
-/** `lowrank generate`: answers prompts, one after the other, streaming the text as it comes. */
+/** `lowrank generate`: answers prompts one after another, streaming the text. */
 import type { Command } from 'commander'
 import type { Model } from '../model/model.js'
 import type { Generation } from '../train/generate.js'

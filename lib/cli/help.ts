@@ -20,7 +20,7 @@ export function integerFlag(least: number): (text: string) => number {
   }
 }
 
-/** Parser of a flag that takes a number within [low, high]. */
+/** Parser of a flag that takes a number in [low, high]. */
 export function numberFlag(low: number, high: number): (text: string) => number {
   return (text) => {
     const value = Number(text)
@@ -29,7 +29,7 @@ export function numberFlag(low: number, high: number): (text: string) => number 
   }
 }
 
-/** Parser of a flag that takes a size: bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary). */
+/** Parser of a flag that takes a size: in bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary). */
 export function bytesFlag(text: string): number {
   const value = parseBytes(text)
   if (value !== undefined) return value
@@ -37,9 +37,9 @@ export function bytesFlag(text: string): number {
 }
 
 /**
- * Refuses flags that one thing which a verb does has no use for, where another has.
- * @param does what the verb does, as it is called: `bench memory`
- * @param own names of the options that it takes, beside `json`
+ * Refuses flags that do not apply to the selected subcommand.
+ * @param does name of the subcommand, such as `bench memory`
+ * @param own names of its options, in addition to `json`
  */
 export function onlyOwnFlags(command: Command, does: string, own: readonly string[]): void {
   const other = command.options.find((option) => {
@@ -49,17 +49,17 @@ export function onlyOwnFlags(command: Command, does: string, own: readonly strin
   if (other) throw new UsageError(`${other.long} is not a flag of \`${does}\`.`)
 }
 
-/** Options of reading a config: values discarded by an override are noted. */
+/** Options for reading a config: prints notes on values that an override discards. */
 export function notedOn(output: Output): ConfigControl {
   return { onNote: (note) => output.note(`note: ${note}.`) }
 }
 
-/** Names with commas between. */
+/** Splits comma-separated names. */
 export function names(text: string): string[] {
   return text.split(',').map((name) => name.trim())
 }
 
-/** Gathers the values of a flag that may be repeated. */
+/** Collects the values of a repeatable flag. */
 export function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value]
 }

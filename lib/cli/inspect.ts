@@ -1,4 +1,4 @@
-/** `lowrank inspect PATH`: finds out what stands at a path and shows what is in it. Weights are not loaded. */
+/** `lowrank inspect PATH`: detects what is at a path and shows its contents, without loading weights. */
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
@@ -112,7 +112,7 @@ function withFlags(error: unknown): never {
   throw new DataError(flags, error.details, { cause: error })
 }
 
-/** `prompt=question` and the like. */
+/** Parses pairs such as `prompt=question`. */
 function columnsOf(given: readonly string[]): Columns {
   const pairs = given.map((text) => {
     const [name, column] = text.split(/=(.*)/s)
@@ -126,7 +126,7 @@ function columnsOf(given: readonly string[]): Columns {
   return Object.fromEntries(pairs)
 }
 
-/** Local path of a model or adapter, after downloading one that is named on the hub. */
+/** Local path of a model or adapter, after downloading one with a hub name. */
 async function onDisk(name: string, output: Output): Promise<string> {
   if (name === STDIN || existsSync(name) || parseHubName(name) === undefined) return name
   return (await locateShown('any', name, output)).path
@@ -169,7 +169,7 @@ async function startsLikeGguf(path: string): Promise<boolean> {
   })
 }
 
-/** Files that are a part of something, and not the whole. */
+/** Files that are only a part of something. */
 const PARTS: readonly [name: RegExp, what: string][] = [
   [/^(adapter_config\.json|adapter_model\.(safetensors|bin))$/, 'an adapter'],
   [/^training_state\.(json|safetensors)$/, 'a checkpoint'],
@@ -187,7 +187,7 @@ function kindOfFile(path: string): 'model' | 'dataset' {
       path,
     })
   if (fileTypeByName(path) !== undefined) return 'dataset'
-  // Readers of models say what is wrong with a broken GGUF file, or which folder to name instead.
+  // The model readers explain what is wrong with a broken GGUF file, or which folder to name instead.
   if (/\.(gguf|safetensors|bin|pt|pth)$/i.test(path)) return 'model'
   throw unknownKind(path, 'this file is neither a GGUF file nor a dataset')
 }

@@ -1,19 +1,20 @@
 /**
- * Ctrl-C: the first one asks the work to end well, the second ends the process at once. A SIGTERM does the same, and so
- * does a SIGHUP, which is what a terminal sends that is closed; only that it may send several.
+ * Handles Ctrl-C: the first one asks the work to finish cleanly, the second ends the process at once. SIGTERM
+ * acts the same. So does SIGHUP, sent by a terminal that is closed, but repeated ones are ignored, since a
+ * terminal may send several.
  */
 import { endBySignal, stoppingSignals } from '../core/system.js'
 import { removeUnfinished } from '../io/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
 
-/** Message of a command that was stopped. */
+/** Message of a command stopped by a signal. */
 export const STOPPED = 'stopped on request.'
 
 export class Interruption {
   readonly #controller = new AbortController()
   readonly #listener: (name: NodeJS.Signals) => void
-  /** Message about the effect of the first signal. */
+  /** Message that says what the first signal does. */
   promise: string
 
   constructor(output: Output, promise: string) {
@@ -24,23 +25,24 @@ export class Interruption {
         output.live.clear()
         removeUnfinished()
         process.removeAllListeners(name)
-        // The default action of the signal: nothing gets in its way, and the shell sees what happened.
+        // Use the signal's default action, so that nothing can prevent the exit and the shell sees its cause.
         endBySignal(name)
         return
       }
-      // The terminal has written ^C: at lines that go away with it, or into text.
+      // The terminal has printed ^C, either on live lines, which are erased with it, or after text, which needs
+      // a line break.
       output.note(`${output.live.shown ? '' : '\n'}${this.promise} Press Ctrl-C again to quit at once.`)
       this.#controller.abort(new InterruptedError(STOPPED))
     }
     for (const name of stoppingSignals()) process.on(name, this.#listener)
   }
 
-  /** Its reason is an InterruptedError. */
+  /** Aborts with an InterruptedError as its reason. */
   get signal(): AbortSignal {
     return this.#controller.signal
   }
 
-  /** Signals do again what they do by default. */
+  /** Restores the default actions of the signals. */
   dispose(): void {
     for (const name of stoppingSignals()) process.off(name, this.#listener)
   }

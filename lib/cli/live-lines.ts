@@ -1,10 +1,10 @@
 /**
- * Lines at the end of a terminal that are drawn anew, while everything else is written above them and stays. The cursor
- * rests below them, where a shell goes on if the process is killed.
+ * Lines at the bottom of a terminal that are redrawn, while all other output is written permanently above them.
+ * The cursor stays below, where a shell continues if the process is killed.
  */
 import wrapAnsi from 'wrap-ansi'
 
-/** Makes the lines for a terminal of so many columns. */
+/** Renders the lines for a terminal of `columns` columns. */
 export type Render = (columns: number) => readonly string[]
 
 export class LiveLines {
@@ -12,7 +12,7 @@ export class LiveLines {
   readonly #stream: NodeJS.WriteStream
   readonly #resized = () => this.#draw()
   #render: Render | undefined
-  /** As they are on the screen. */
+  /** The lines on the screen. */
   #lines: string[] = []
   #open = ''
 
@@ -20,7 +20,7 @@ export class LiveLines {
     this.#stream = stream
   }
 
-  /** The lines of a stream, one object for each stream. */
+  /** The live lines of a stream; one object per stream. */
   static of(stream: NodeJS.WriteStream): LiveLines {
     const lines = LiveLines.#all.get(stream) ?? new LiveLines(stream)
     LiveLines.#all.set(stream, lines)
@@ -31,7 +31,7 @@ export class LiveLines {
     return this.#render !== undefined
   }
 
-  /** Puts lines in the place of those shown so far; nothing where there is no screen. */
+  /** Replaces the lines shown so far. Does nothing without a terminal. */
   show(render: Render): void {
     if (!isScreen(this.#stream)) return
     if (this.#render === undefined) this.#stream.on('resize', this.#resized)
@@ -39,7 +39,7 @@ export class LiveLines {
     this.#draw()
   }
 
-  /** A line that stays, shown first among those drawn anew as long as it may grow. */
+  /** A permanent line that may still grow; it is redrawn as the first live line. */
   get open(): string {
     return this.#open
   }
@@ -49,7 +49,7 @@ export class LiveLines {
     if (this.shown) this.#draw()
   }
 
-  /** Takes the lines away, and lets the open one stay. */
+  /** Erases the live lines, and makes the open line permanent. */
   clear(): void {
     if (this.#render === undefined) return
     this.#render = undefined
@@ -57,7 +57,7 @@ export class LiveLines {
     this.#stream.write(this.#erased())
   }
 
-  /** Lets something be written to the same terminal, above the lines; it has to end a line. */
+  /** Lets `write` print to the same terminal, above the lines; its output must end with a line break. */
   above(write: () => void): void {
     if (this.#render === undefined) {
       write()
@@ -68,14 +68,14 @@ export class LiveLines {
     this.#draw()
   }
 
-  /** Escape codes that erase the lines and leave the open one. */
+  /** Escape codes that erase the lines, followed by the open line. */
   #erased(): string {
     const open = this.#open === '' ? '' : `${this.#open}\n`
     this.#open = ''
     return `${this.#erase()}${open}`
   }
 
-  /** A terminal that became narrower has made more rows of the lines. */
+  /** If the terminal has become narrower, the lines may take up more rows. */
   #erase(): string {
     const columns = reflows() ? columnsOf(this.#stream) : Number.POSITIVE_INFINITY
     const rows = this.#lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0)
@@ -97,25 +97,25 @@ export function isScreen(stream: NodeJS.WriteStream): boolean {
   return stream.isTTY && process.env.TERM !== 'dumb'
 }
 
-/** Columns of a terminal; a new pseudo-terminal may say that it has none. */
+/** Width of the terminal; a new pseudo-terminal may report zero. */
 export function columnsOf(stream: NodeJS.WriteStream): number {
-  // Node.js asks for the size when the signal of a resize gets its turn, which is late for what is drawn before.
+  // Node.js updates the size when it handles the resize signal, which is too late for output before that.
   const { _refreshSize: refresh } = stream as { _refreshSize?: () => void }
   refresh?.call(stream)
   return stream.columns || 80
 }
 
-/** Width limit of a table; unlimited for files and programs. */
+/** Width limit for tables; unlimited for files and pipes. */
 export function columnsFor(stream: NodeJS.WriteStream): number {
   return isScreen(stream) ? columnsOf(stream) : Number.POSITIVE_INFINITY
 }
 
-/** True if the terminal reflows long lines when it becomes narrower; few do not. */
+/** True if the terminal reflows long lines when it becomes narrower, as most do. */
 function reflows({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
   return env.XTERM_VERSION === undefined && env.STY === undefined && !/^(rxvt|linux)/.test(env.TERM ?? '')
 }
 
-/** As much of a line as fits. */
+/** The part of a line that fits. */
 function cut(line: string, columns: number): string {
   return wrapAnsi(line, columns, { hard: true, wordWrap: false, trim: false }).split('\n', 1)[0] as string
 }

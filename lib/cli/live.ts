@@ -21,7 +21,7 @@ export function serveFlags(command: Command): void {
   command.option('--host <address>', 'address to listen on (default: 127.0.0.1, this machine only)')
 }
 
-/** Warns about a page that other machines can open. */
+/** Warns if other machines can open the page. */
 export function noteOpen({ host = '127.0.0.1' }: ServeOptions, output: Output): void {
   if (!isLoopback(host))
     output.note(
@@ -29,19 +29,19 @@ export function noteOpen({ host = '127.0.0.1' }: ServeOptions, output: Output): 
     )
 }
 
-/** The page of a run of this process. */
+/** The live page of a run in this process. */
 export interface LiveRun {
   readonly url: string
-  /** The run has begun: its log is shown, and the page may act on it. */
+  /** Called when the run has begun: the page shows its log and can control it. */
   begin(run: TrainingRun): Promise<void>
-  /** Sends the end of the log to open pages, then ends. */
+  /** Sends the end of the log to open pages, then closes the server. */
   close(): Promise<void>
 }
 
 export async function openLive({ outputDir, runDir }: RunFolders, options: ServeOptions): Promise<LiveRun> {
   let run: TrainingRun | undefined
   const name = basename(resolve(outputDir))
-  // Until then there may be a log of an earlier run.
+  // Before the run has begun, the folder may contain the log of an earlier run.
   const log = () => (run === undefined ? undefined : join(runDir, METRICS_FILE))
   const server = await serveLive({
     log,

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command line. One file per verb beside this one, loaded only when its verb is asked for, so that `--help` and
- * small verbs start at once. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+ * The command line. Each verb has its own file, which is loaded only when needed, so that `--help` and small
+ * verbs start quickly. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
  */
 import { readFileSync } from 'node:fs'
 import module from 'node:module'
@@ -91,13 +91,13 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [command]', 'show help for a command')
     .exitOverride()
-    // Errors are thrown and reported in one place.
+    // Errors are thrown, and reported in one place.
     .configureOutput({
       writeErr: () => undefined,
       writeOut: (text) => new Output(false).text(text.trimEnd()),
     })
     .configureHelp({ showGlobalOptions: false })
-    // `unknown.ts` has better suggestions than the parser.
+    // `unknown.ts` makes better suggestions than the parser.
     .showSuggestionAfterError(false)
     .usage('<command> [options]')
     .addHelpText('after', firstSteps)
@@ -137,7 +137,7 @@ async function run(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Ctrl-C and its like where no verb minds them: nothing is being made that could be left half done. */
+/** Handles Ctrl-C and similar signals for verbs that do not, which have no partial output to clean up. */
 function leaveWhenInterrupted(output: Output): void {
   for (const name of stoppingSignals())
     process.on(name, () => {
@@ -146,23 +146,23 @@ function leaveWhenInterrupted(output: Output): void {
     })
 }
 
-/** A reader that has had enough (`| head`) is no failure worth a message; without one of stderr, work goes on. */
+/** If stdout has no reader any more (`| head`), exits quietly. If stderr has none, work continues. */
 function leaveWhenUnread(): void {
   process.stderr.on('error', () => undefined)
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // The terminal is gone, and a SIGHUP on its way: what is being made is saved first.
+    // The terminal is gone and SIGHUP will follow, whose handler saves the work first.
     if (error.code === 'EIO') return
     process.exit(error.code === 'EPIPE' ? 0 : EXIT_FAILED)
   })
 }
 
-/** Verbs start sooner where Node.js can keep what it compiled, which it can from 22 on. */
+/** Enables the compile cache of Node.js 22 and later, so that verbs start faster. */
 function keepCompiled(): void {
   const { enableCompileCache } = module as { enableCompileCache?: () => void }
   enableCompileCache?.()
 }
 
-/** An event loop that runs dry under a verb ends the process with a success that was none. */
+/** Reports an error if the event loop becomes empty before the verb has ended; Node.js would exit with success. */
 function failUnlessEnded(output: Output): () => void {
   const dry = () => {
     const error = new InternalError('the command ended early because a pending operation never completed.')

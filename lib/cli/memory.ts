@@ -16,8 +16,8 @@ export interface MemoryOptions {
 }
 
 /**
- * @param of prefix of their descriptions, such as `memory: ` in a verb that has other flags too
- * @param training the same for the flags of training
+ * @param of prefix of the flags' descriptions, such as `memory: `, in a verb that also has other flags
+ * @param training prefix for the flags about training
  */
 export function memoryFlags(command: Command, of: string, training: string): void {
   command.option(

@@ -1,4 +1,7 @@
-/** `lowrank merge`: a model with an adapter merged in, or one as it is held in 4 or 8 bits, as a Hugging Face folder. */
+/**
+ * `lowrank merge`: writes a model with an adapter merged in, or a model with 4- or 8-bit weights, as a Hugging
+ * Face folder.
+ */
 import { type Command, Option } from 'commander'
 import { type MERGE_BASES, SAVE_DTYPES, type SaveOptions } from '../export/options.js'
 import { bytesFlag, examples } from './help.js'

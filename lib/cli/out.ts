@@ -1,4 +1,4 @@
-/** Code shared by `merge` and `export`: finding and loading the model, progress, and the answer. */
+/** Code shared by `merge` and `export`: finds and loads the model, shows progress, and reports the result. */
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { type Command, Option } from 'commander'
@@ -29,12 +29,12 @@ import { loadShown } from './subject.js'
 /** Description of `--max-shard-size`. */
 export const SHARD_SIZE = 'largest size of one weight file, such as 2GB or 500MB'
 
-/** End of a progress line. */
+/** Suffixes of progress lines. */
 const DONE = { merge: ' merged', write: '', check: ' read back' }
 
 export interface OutOptions {
   adapter?: string
-  /** Ranks in use. */
+  /** Number of ranks to use in the adapter. */
   rank?: number
   model?: string
   output: string
@@ -74,19 +74,19 @@ export function outFlags(command: Command, what: string): void {
   command.option('--threads <N>', 'number of threads', integerFlag(1))
 }
 
-/** The model to load and the adapter on it. */
+/** The model to load, and its adapter. */
 export interface OutSubject {
   model: string
   adapter: string | undefined
   quantization: LoadOptions['quantization']
   embeddingQuantization?: LoadOptions['embeddingQuantization']
-  /** For files that are not quantized. */
+  /** Used if the model's files are not quantized. */
   defaultQuantization?: LoadOptions['defaultQuantization']
 }
 
 /**
- * The model that an adapter belongs to, from its folder where no flag says it. What is written quantized is quantized
- * on the way in, unless the files are already.
+ * The model that an adapter belongs to, from the adapter's folder unless a flag names it. For a quantized
+ * output, the model is quantized when loaded, unless its files already are.
  */
 export async function outSubject(options: OutOptions): Promise<OutSubject> {
   const subject = await adapterSubject(options)
@@ -116,14 +116,17 @@ async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<Out
   return { model: found, adapter, quantization: 'none', ...origin.held }
 }
 
-/** A relative path is relative to where the run was started, and where that is not here, perhaps to the adapter. */
+/**
+ * A relative path is relative to where the run was started; if it does not exist from here, tries the adapter's
+ * folder.
+ */
 function placeOf(base: string | null, adapter: string): string | null {
   if (base === null || isAbsolute(base) || existsSync(base)) return base
   const beside = join(adapter, base)
   return existsSync(beside) ? beside : base
 }
 
-/** Loads the model with its adapter, writes and frees both. */
+/** Loads the model with its adapter, writes the output, and frees both. */
 export async function writeShown(
   options: OutOptions,
   subject: OutSubject,
@@ -172,9 +175,9 @@ export async function writeShown(
 }
 
 /**
- * The answer of a verb that wrote a model.
- * @param use a command that takes what was written
- * @param more what `export` says beside what `merge` says
+ * Reports what was written.
+ * @param use a command that uses the written files
+ * @param more fields that only `export` prints
  */
 export function reportWritten(
   { output: path, files, check, survival }: Written,
@@ -215,7 +218,7 @@ export function reportWritten(
   })
 }
 
-/** The part of an adapter that survives merging into quantized weights. */
+/** How much of the adapter survives merging into quantized weights. */
 function survivalFacts({ kept, error, tensors }: Survival): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   const least = tensors.reduce((worst, tensor) => (tensor.kept < worst.kept ? tensor : worst))

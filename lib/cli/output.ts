@@ -1,6 +1,6 @@
 /**
- * Output of a verb. Without --json its answer is text on stdout; with it, stdout carries only JSON. Notes,
- * warnings and progress go to stderr either way, so that stdout can be piped. On a terminal no word is broken.
+ * Output of a verb: text on stdout or, with --json, only JSON. Notes, warnings and progress always go to
+ * stderr, so that stdout can be piped. On a terminal, lines are wrapped between words.
  */
 import { fstatSync } from 'node:fs'
 import { Writable } from 'node:stream'
@@ -13,13 +13,13 @@ type Style = Parameters<typeof styleText>[0]
 
 export class Output {
   constructor(
-    /** True if stdout is for programs. */
+    /** True to print JSON on stdout. */
     readonly json: boolean,
     readonly stdout: NodeJS.WriteStream = process.stdout,
     readonly stderr: NodeJS.WriteStream = process.stderr,
   ) {}
 
-  /** Says nothing. */
+  /** An output that discards everything. */
   static silent(): Output {
     const nowhere = new Writable({
       write: (_chunk, _encoding, done) => done(),
@@ -27,23 +27,26 @@ export class Output {
     return new Output(false, nowhere, nowhere)
   }
 
-  /** The one answer of a verb, as data and as text. The verb has to be named, and holds the data to its schema. */
+  /**
+   * Prints the answer of a verb, as data or as text. The type argument names the verb, so that its schema
+   * checks the data.
+   */
   answer<Name extends Verb = never>(data: NoInfer<Printed<Name>>, text: () => string): void {
     if (this.json) this.#line(data)
     else this.text(text())
   }
 
-  /** For people, on stdout; nothing when stdout is for programs. */
+  /** Prints text on stdout; nothing with --json. */
   text(text: string): void {
     if (!this.json) this.#print(forTerminal(this.stdout, text))
   }
 
-  /** One line of a verb's stream of JSON; nothing when stdout is for people. */
+  /** Prints one JSON line of an event stream; nothing without --json. */
   event<Name extends Verb = never>(data: NoInfer<Printed<Name>>): void {
     this.#line(data)
   }
 
-  /** The last line of stdout when a verb fails; nothing when stdout is for people. */
+  /** Prints the last line of stdout when a verb fails; nothing without --json. */
   error(line: ErrorLine): void {
     this.#line(line)
   }
@@ -58,33 +61,36 @@ export class Output {
     else write()
   }
 
-  /** The lines of stderr that are drawn anew. */
+  /** The redrawn lines of stderr. */
   get live(): LiveLines {
     return LiveLines.of(this.stderr)
   }
 
-  /** For people, on stderr. */
+  /** Prints a message on stderr. */
   note(text: string): void {
     this.live.above(() => void this.stderr.write(`${forTerminal(this.stderr, text)}\n`))
   }
 
-  /** True if the answer goes to a terminal with colors. */
+  /** True if stdout is a terminal with colors. */
   get colors(): boolean {
     return hasColors(this.stdout)
   }
 
-  /** Text in a color or weight where the answer goes to a terminal that has them. */
+  /** Styles text for stdout, if it supports colors. */
   styled(style: Style, text: string): string {
     return styledFor(this.stdout, style, text)
   }
 }
 
-/** Lines as a terminal can show them; anything else gets them as they are. */
+/** Wraps lines for a terminal; other streams get them unchanged. */
 function forTerminal(stream: NodeJS.WriteStream, text: string): string {
   return stream.isTTY ? wrapped(text, columnsOf(stream)) : text
 }
 
-/** Colors only on a terminal, unless FORCE_COLOR says otherwise; `hasColors` also minds NO_COLOR and TERM=dumb. */
+/**
+ * Styles text on terminals only, unless FORCE_COLOR is set; `hasColors` of Node.js also respects NO_COLOR and
+ * TERM=dumb.
+ */
 export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
   return hasColors(stream) ? styleText(style, text, { validateStream: false }) : text
 }
@@ -94,7 +100,7 @@ function hasColors(stream: NodeJS.WriteStream): boolean {
   return force === undefined ? stream.isTTY && stream.hasColors() : force !== '0' && force !== 'false'
 }
 
-/** True if two streams are the same file or pipe (`2>&1`), so that their texts would mix. */
+/** True if two streams are the same file or pipe (`2>&1`), so that their output would be interleaved. */
 export function sameTarget(a: object & { fd?: number }, b: object & { fd?: number }): boolean {
   if (a.fd === undefined || b.fd === undefined) return false
   try {
@@ -105,7 +111,7 @@ export function sameTarget(a: object & { fd?: number }, b: object & { fd?: numbe
   }
 }
 
-/** Text of a model, which must not steer the terminal: control characters but line feed and tab are left out. */
+/** Removes control characters other than line feed and tab, so that a model's text cannot control the terminal. */
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, (character) => (character === '\n' || character === '\t' ? character : ''))
 }

@@ -1,6 +1,6 @@
 /**
- * `lowrank plan`: the memory that training will take, by category, from the shapes alone. It plans what the run itself
- * plans; weights are not read, and a config.json without any will do.
+ * `lowrank plan`: the memory that training will take, by category, from the shapes alone. Makes the same plan
+ * as the run itself; it reads no weights, and a config.json without any is enough.
  */
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
@@ -35,11 +35,11 @@ import { timeData, timeText } from './time.js'
 interface Options extends Shape {
   set?: string[]
   fit?: number
-  /** Name of the machine whose figures tell the time. */
+  /** Name of the machine to estimate the time for. */
   machine?: string
-  /** The card to plan for, or the CPU. */
+  /** The card to plan for, or `cpu`. */
   device?: Card | 'cpu'
-  /** A file, or true for none. */
+  /** Path of a file, or true if the flag has no value. */
   timeline?: string | true
   kernels?: boolean
   ranks?: number
@@ -105,9 +105,9 @@ export function configure(command: Command): void {
       output,
     )
     const best = fit?.choices[0]
-    // Flags name no data that clients or examples could be counted in.
+    // Without a config there is no data in which to count clients or examples.
     const privacy = hasData ? await plannedPrivacy(config) : undefined
-    // In the words of the config.
+    // With the names that configs use.
     const precision: Printed<'plan'>['precision'] =
       (card && config.precision === 'auto') || resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
     const held = describeBoth({ quantization, embeddingQuantization })
@@ -180,7 +180,7 @@ function deviceFlag(text: string): Card | 'cpu' {
   return cardNamed(name)
 }
 
-/** The whole process, which is what other programs and the system count. @param peakBytes in its own memory */
+/** Memory of the whole process, as the system reports it. @param peakBytes peak of the plan in host memory */
 function processLine(peakBytes: number, beside: ProcessMemory, onCard: boolean): string {
   const { runtimeBytes, dataBytes } = beside
   const data = dataBytes > 0 ? `, about ${formatBytes(dataBytes)} for the data` : ''
@@ -193,7 +193,7 @@ function timeLine(time: RunTime): string {
   return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs slow it down' : `rates of ${time.machine}`})`
 }
 
-/** Resolves `auto` for another machine. */
+/** Resolves `auto` values for another machine. */
 function onMachine(config: RunConfig, { prefers_bf16: prefersBf16, threads }: Machine): RunConfig {
   return {
     ...config,

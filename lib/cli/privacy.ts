@@ -1,4 +1,4 @@
-/** Description of the guarantee of a private training run. */
+/** Describes the guarantee of a private training run. */
 
 import { openDataset, STDIN } from '../data/dataset.js'
 import { clientColumn } from '../federated/clients.js'
@@ -20,15 +20,15 @@ export function privacyLines(privacy: PrivacyReport): string[] {
   ]
 }
 
-/** Tells which of the two folders of a private run may be shared. */
+/** Says which of the two folders of a private run may be shared. */
 export function handingOn({ outputDir, strategy }: RunConfig): string {
   const { runDir } = foldersOf(outputDir, strategy)
   return `Share only ${shortPath(outputDir)}: ${shortPath(runDir)} holds the key of the noise, and losses without noise.`
 }
 
 /**
- * The promise of a config, for which its data is counted and not tokenized: rows that the run will leave out are in the
- * count. Undefined where nothing is private, or the data can be read only once.
+ * The guarantee of a config. Its data is counted without tokenizing it, so the count includes rows that the run
+ * will drop. Undefined for a run without privacy, or data that can be read only once.
  */
 export async function plannedPrivacy(config: RunConfig): Promise<PrivacyReport | undefined> {
   const { strategy, dataset } = config

@@ -1,6 +1,6 @@
 /**
- * Waits on stderr: a line that changes on a terminal, now and then a line elsewhere. Nothing here changes what is
- * computed or printed on stdout.
+ * Shows progress on stderr: a changing line on a terminal, an occasional line elsewhere. It never affects
+ * results or stdout.
  */
 
 import { formatBytes } from '../core/bytes.js'
@@ -9,18 +9,18 @@ import { formatDuration } from './format.js'
 import { isScreen } from './live-lines.js'
 import type { Output } from './output.js'
 
-/** Between two lines where there is no terminal to draw a bar on. */
+/** Time between two lines without a terminal. */
 export const LINE_MS = 10_000
-/** Shorter waits need no message; timers fire slightly early. */
+/** Shorter waits need no message; timers may fire slightly early. */
 const QUICK_MS = 1990
-/** The same on a terminal, where the word goes away again. */
+/** The same on a terminal, where the message is erased afterward. */
 const GLANCE_MS = 990
-/** Between two changes of a line; more often only flickers. */
+/** Least time between two redraws; more frequent ones would only flicker. */
 export const DRAW_MS = 50
 
 /**
- * Progress of a wait. On a terminal, a line that is updated and finally erased; elsewhere, for named waits, a
- * line once it gets long and then now and then. The time advances even without news.
+ * Progress of a wait. On a terminal, a line that is updated and finally erased; elsewhere, for named waits, an
+ * occasional line once the wait gets long. The elapsed time advances even without updates.
  */
 export class StatusLine {
   readonly #output: Output
@@ -29,15 +29,15 @@ export class StatusLine {
   readonly #begin: number
   readonly #timer: NodeJS.Timeout | undefined
   #detail = ''
-  /** Progress at the time of the last message. */
+  /** Progress and time of the last update. */
   #share: { done: number; at: number } | undefined
   #shown = false
   #drawn = Number.NEGATIVE_INFINITY
   #nextLine = QUICK_MS
 
   /**
-   * @param what names the wait, such as `Loading`
-   * @param begin when it began, where this line is not its first
+   * @param what name of the wait, such as `Loading`
+   * @param begin start of the wait, if it began before this line
    */
   constructor(output: Output, what?: string, begin = performance.now()) {
     this.#begin = begin
@@ -48,14 +48,14 @@ export class StatusLine {
   }
 
   /**
-   * @param detail how far it is
-   * @param share what of the wait is over, from 0 to 1, for the time left
+   * @param detail current progress
+   * @param share completed share of the wait, from 0 to 1, to estimate the time left
    */
   update(detail: string, share?: number): void {
     this.#detail = detail
     if (share !== undefined && share !== this.#share?.done)
       this.#share = { done: share, at: performance.now() - this.#begin }
-    // Work that leaves the timer no room still tells how far it is.
+    // Print from here too, since work that blocks the event loop also blocks the timer.
     if (!this.#screen) {
       if (this.#what !== undefined) this.#tick()
       return
@@ -66,7 +66,7 @@ export class StatusLine {
     this.#draw()
   }
 
-  /** Takes the line away; the wait is over. */
+  /** Removes the line when the wait is over. */
   clear(): void {
     clearInterval(this.#timer)
     if (this.#shown) this.#output.live.clear()
@@ -95,7 +95,7 @@ export class StatusLine {
     return `${words}, ${formatDuration(elapsed / 1000)}${this.#left(elapsed)}`
   }
 
-  /** As if the rest went on like what is over; a part that takes longer than that has no time left to tell. */
+  /** Extrapolates the time left from the completed share; empty if that time has already passed. */
   #left(elapsed: number): string {
     const { done = 0, at = 0 } = this.#share ?? {}
     const left = at / done - elapsed
@@ -103,7 +103,7 @@ export class StatusLine {
   }
 }
 
-/** Shows a wait while the work lasts, which may tell how far it is. */
+/** Shows a wait while `work` runs; it can report progress on the line. */
 export async function shown<T>(
   output: Output,
   what: string,
@@ -111,7 +111,7 @@ export async function shown<T>(
   begin?: number,
 ): Promise<T> {
   const line = new StatusLine(output, what, begin)
-  // Work that leaves the timer no room is named before it begins.
+  // Draw before the work begins, in case it blocks the timer.
   line.update('')
   try {
     return await work(line)
@@ -120,14 +120,14 @@ export async function shown<T>(
   }
 }
 
-/** A download, from the first question to the hub on, and what it came to. */
+/** Progress of a download, from the first request to the hub, and its summary. */
 export class DownloadShown {
   readonly #output: Output
   readonly #line: StatusLine
   readonly #begin = performance.now()
   #latest: DownloadProgress | undefined
 
-  /** @param name what is downloaded, as it was named */
+  /** @param name name of the download, as the user gave it */
   constructor(output: Output, name: string) {
     this.#output = output
     this.#line = new StatusLine(output, `Fetching ${name}`)
@@ -138,7 +138,7 @@ export class DownloadShown {
     this.#line.update(this.#detail(progress))
   }
 
-  /** To be called when it is over, whatever its end, and also when there was nothing to download. */
+  /** Ends the display. Must always be called, even after errors or if nothing was downloaded. */
   end(): void {
     this.#line.clear()
     const latest = this.#latest

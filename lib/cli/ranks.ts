@@ -1,4 +1,4 @@
-/** A verb among the ranks of an MPI job: the first tells how it goes, and of an error one rank tells. */
+/** Runs a verb on the ranks of an MPI job: rank 0 shows progress, and a single rank reports an error. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addon } from '../native/addon.js'
 import { launchOf } from '../native/launcher.js'
@@ -7,12 +7,12 @@ import { exitCodeOf, reportError } from './errors.js'
 import { counted } from './format.js'
 import { Output } from './output.js'
 
-/** A rank of another machine than the first leaves the word to that one, whose end ends this one as well. */
+/** How long a rank waits for the one that reports the error, whose exit also ends the others. */
 const WAIT_MS = 2000
 
 /**
- * Joins the ranks, and leaves them when the work of all is done.
- * @param work is given an output that says nothing on all ranks but the first
+ * Joins the ranks, and leaves them when all have finished their work.
+ * @param work called with an output that is silent on all ranks except rank 0
  */
 export async function amongRanks(
   verb: string,
@@ -29,7 +29,7 @@ export async function amongRanks(
   } catch (caught) {
     const error = await ranks.failed(caught)
     if (ranks.isAlone) throw error
-    // Before anyone leaves: launchers end the others when one has ended with an error.
+    // Report the error before any rank leaves, because launchers end the others once one has ended with an error.
     process.exitCode = ranks.tells ? reportError(error, new Output(json), verb) : exitCodeOf(error)
     if (ranks.isBroken) {
       if (!ranks.tells) await sleep(WAIT_MS)
@@ -39,20 +39,23 @@ export async function amongRanks(
   await ranks.leave()
 }
 
-/** Says how many ranks do the work; nothing of a process alone. */
+/** Prints the number of ranks that do the work; nothing for a single process. */
 export function noteRanks({ isAlone, size, library }: Ranks, what: string, output: Output): void {
   if (isAlone) return
   const { threads } = addon().cpu()
   output.note(`${what} on ${size} ranks by ${library}, ${counted(threads, 'thread')} each.`)
 }
 
-/** Undefined where another rank of this machine tells the error, which all of them have. */
+/**
+ * Joins the ranks. Undefined if that failed and another rank of this machine reports the error, which all ranks
+ * have.
+ */
 async function joined(): Promise<Ranks | undefined> {
   try {
     return await joinRanks()
   } catch (error) {
     const { rank, localRank } = launchOf(process.env) ?? { rank: 0, localRank: 0 }
-    // Launchers end the others when one has ended.
+    // Wait, because launchers end the other ranks once one has ended.
     if (rank > 0) await sleep(WAIT_MS)
     if (localRank === 0) throw error
     process.exitCode = exitCodeOf(error)

@@ -1,4 +1,7 @@
-/** The end of `lowrank train`: a few rows as the base and the tuned model answer them, and how to ask one again. */
+/**
+ * Output at the end of `lowrank train`: a few rows answered by the base and the tuned model, and how to repeat
+ * one answer.
+ */
 import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
 import { ANSWER_TOKENS } from '../planning/plans.js'
@@ -6,12 +9,12 @@ import type { Samples, StepAnswer } from '../train/samples.js'
 import { printable } from './output.js'
 
 const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
-/** Width of the longest name and two spaces. */
+/** Width of the longest name plus two spaces. */
 const INDENT = 10
-/** Lines of one text; JSON has the whole. */
+/** Most lines of a printed text; JSON has the whole text. */
 const MOST_LINES = 4
 
-/** The rows, in lines of so many columns. */
+/** The rows as text for a terminal of `columns` columns. */
 export function sampleLines({ rows, heldOut }: Samples, columns: number): string[] {
   if (rows.length === 0) return []
   const what = heldOut ? 'held-out rows' : 'rows of the training data'
@@ -19,7 +22,7 @@ export function sampleLines({ rows, heldOut }: Samples, columns: number): string
   return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
 }
 
-/** Answers between steps, a line each: whether it is right, the beginning of the question, and the answer. */
+/** Answers between steps, one per line: whether it is correct, the beginning of the question, and the answer. */
 export function answerLines(rows: readonly StepAnswer[], columns: number, unicode: boolean): string[] {
   const [right, wrong, arrow, more] = unicode ? ['✓', '✗', '→', '…'] : ['+', '-', '->', '...']
   const cut = (text: string, width: number) => {
@@ -34,7 +37,7 @@ export function answerLines(rows: readonly StepAnswer[], columns: number, unicod
   })
 }
 
-/** Reason why expected rows are missing. */
+/** Why there are no rows, if some were expected. */
 export function whyNone({ rows, late }: Samples): string | undefined {
   return rows.length === 0 && late ? 'none was answered within half a minute' : undefined
 }
@@ -47,7 +50,7 @@ function rowLines(row: Samples['rows'][number], columns: number): string[] {
   })
 }
 
-/** Lines of a model's text, whose words may be longer than a line. */
+/** Splits a model's text into lines, also within words that are longer than a line. */
 export function brokenText(text: string, columns: number): string[] {
   return text.split('\n').flatMap((line) => {
     const rows = wrapAnsi(line, columns, { hard: true, trim: false }).split('\n')
@@ -57,8 +60,8 @@ export function brokenText(text: string, columns: number): string[] {
 
 /**
  * Command that repeats one of the tuned answers.
- * @param call the config and its changes, as they stand on a command line
- * @param quoted makes a word for a shell
+ * @param call the config and its overrides, as on a command line
+ * @param quoted quotes a word for a shell
  */
 export function repeatCommand(
   { rows, system }: Samples,

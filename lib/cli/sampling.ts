@@ -1,4 +1,4 @@
-/** Code shared by verbs that generate text: sampling flags and prompt progress. */
+/** Code shared by verbs that generate text: sampling flags and progress. */
 import type { Command } from 'commander'
 import type { PromptProgress } from '../train/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
@@ -7,7 +7,7 @@ import { type Output, printable, sameTarget } from './output.js'
 import { StatusLine } from './progress.js'
 import { WordWrap } from './word-wrap.js'
 
-/** Flags of how tokens are drawn. */
+/** Sampling flags. */
 export interface SamplingFlags {
   maxNewTokens?: number
   temperature?: number
@@ -16,7 +16,7 @@ export interface SamplingFlags {
   seed?: number
 }
 
-/** @param maxNewTokens the default */
+/** @param maxNewTokens default of `--max-new-tokens` */
 export function samplingFlags(command: Command, maxNewTokens: number): void {
   command.option(
     '--max-new-tokens <N>',
@@ -37,21 +37,21 @@ export function samplingFlags(command: Command, maxNewTokens: number): void {
   command.option('--seed <S>', 'seed of the sampling (default 0)', integerFlag(0))
 }
 
-/** The flags that were given, as options of a generation. */
+/** The given flags as generation options. */
 export function samplingOf({ maxNewTokens, temperature, topK, topP, seed }: SamplingFlags) {
   const given = Object.entries({ maxNewTokens, temperature, topK, topP, seed })
   return Object.fromEntries(given.filter(([, value]) => value !== undefined))
 }
 
 /**
- * An answer as it comes: text for people goes to stdout piece by piece. How far the prompt is, and the text where
- * nobody sees it grow, is told on stderr.
+ * Shows an answer as it is generated: text goes to stdout piece by piece. Progress of the prompt, and of text
+ * that is not visible, goes to stderr.
  */
 export class AnswerShown {
   readonly #output: Output
-  /** True if the text itself shows the progress. */
+  /** True if the growing text is visible. */
   readonly #seen: boolean
-  /** On a terminal, text is wrapped at its width. */
+  /** Wraps text at the width of a terminal. */
   readonly #wrap: WordWrap | undefined
   #line: StatusLine
   #length = 0
@@ -69,7 +69,7 @@ export class AnswerShown {
       )
   }
 
-  /** True if some text was written. */
+  /** True if any text was generated. */
   get begun(): boolean {
     return this.#begun
   }
@@ -92,7 +92,7 @@ export class AnswerShown {
     else if (!json) stdout.write(text)
   }
 
-  /** To be called when it is over, whatever its end. */
+  /** Must always be called at the end, even after errors. */
   end(): void {
     this.#wrap?.end()
     this.#line.clear()

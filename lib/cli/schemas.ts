@@ -1,8 +1,8 @@
 /**
- * Output of every verb with --json: the contract with programs. These schemas are also the types of the output, so
- * that a verb which prints something else does not compile, and scripts/schemas.mjs publishes them as schemas/*.json.
- * Fields may be added; those that are here stay, with their meaning. Bytes are integers, losses nats per supervised
- * token.
+ * Output of every verb with --json: the contract with other programs. The schemas also define the types of the
+ * output, so a verb that prints anything else does not compile, and scripts/schemas.mjs publishes them as
+ * schemas/*.json. Fields may be added; existing fields keep their names and meanings. Bytes are integers,
+ * losses are nats per supervised token.
  */
 import * as z from 'zod'
 import { compareResults } from '../compare/results.js'
@@ -30,7 +30,7 @@ const strategy = z.object({
   learning_rate: z.number().positive().describe('Default peak learning rate'),
 })
 
-/** Lines of stdout of a successful verb: its answer, or one of its events. */
+/** Lines on stdout of a successful verb: its answer, or its events. */
 export const printed = {
   train: z.discriminatedUnion('event', [...trainEvents, liveEvent, timeEvent, samplesEvent]),
   watch: watched,
@@ -50,19 +50,16 @@ export const printed = {
   doctor: machine,
 }
 
-/** A verb that has a schema of what it prints; every verb must. */
+/** A verb with an output schema; every verb must have one. */
 export type Verb = keyof typeof printed
 
-/** Output of a verb: its one answer, or an event of its stream. */
+/** Output of a verb: its answer, or an event. */
 export type Printed<Name extends Verb> = z.infer<(typeof printed)[Name]>
 
-/** The line that ends stdout when any verb fails. */
+/** The last line on stdout of a verb that fails. */
 export type ErrorLine = z.infer<typeof errorLine>
 
-/**
- * JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, of metrics.jsonl, and of
- * results.json.
- */
+/** JSON Schemas by file name: for a line of stdout of each verb, the error line, metrics.jsonl, and results.json. */
 export function outputSchemas(): Record<string, JsonSchema> {
   const verbs = Object.entries(printed).map(([verb, schema]) => [
     `${verb}.schema.json`,
@@ -79,7 +76,7 @@ export function outputSchemas(): Record<string, JsonSchema> {
   }
 }
 
-/** Written as of input, a schema says nothing of fields that it does not know: they are fine. */
+/** Published like an input schema, which allows unknown fields. */
 function publish(title: string, schema: z.ZodType): JsonSchema {
   const { $schema, ...rest } = jsonSchemaOf(schema)
   return { $schema, title, ...rest }

@@ -1,4 +1,4 @@
-/** `lowrank strategies`: the ways to train that exist, with their sources. */
+/** `lowrank strategies`: lists the training strategies and their sources. */
 import type { Command } from 'commander'
 import { listStrategies } from '../strategies/index.js'
 import { fittedTable } from './format.js'

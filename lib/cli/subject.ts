@@ -1,4 +1,4 @@
-/** The model and adapters that `eval`, `generate` and `chat` work on: named by flags, or by the config of a run. */
+/** The model and adapters for `eval`, `generate` and `chat`, from flags or from the config of a run. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -22,14 +22,14 @@ import { DownloadShown, StatusLine } from './progress.js'
 
 export interface SubjectOptions {
   model?: string
-  /** false: the base alone. */
+  /** false: the base model alone. */
   adapter?: string[] | false
-  /** Ranks in use, of every adapter. */
+  /** Number of ranks to use in every adapter. */
   rank?: number
   quantization?: string
   embeddingQuantization?: string
   precision?: string
-  /** true, or a size in words. */
+  /** true, or a size such as 8GiB. */
   pagedWeights?: true | string
   device?: string
   threads?: number
@@ -39,7 +39,7 @@ export interface SubjectOptions {
 export function subjectFlags(command: Command): void {
   command.argument('[config]', 'the config file of a run: its model, settings and trained adapter')
   command.option('--model <name>', 'a model folder, a .gguf file, or a name on the Hugging Face hub')
-  // The parser takes both for one flag, of which the last one counts.
+  // The parser treats both as one flag, of which the last one wins.
   const given = new Set<string>()
   for (const name of ['adapter', 'no-adapter'])
     command.on(`option:${name}`, () => {
@@ -70,7 +70,7 @@ export function subjectFlags(command: Command): void {
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
 }
 
-/** Flags of how prompts are put to the model. */
+/** Flags that set the prompt format. */
 export interface FormatFlags {
   chat?: boolean
   raw?: boolean
@@ -87,7 +87,7 @@ export function chatTemplateOf({ chat, raw }: FormatFlags): boolean | undefined 
   return chat ? true : raw ? false : undefined
 }
 
-/** Reads the config if there is one. */
+/** Reads the config, if one is given. */
 export async function readSubject(
   path: string | undefined,
   options: SubjectOptions,
@@ -101,13 +101,13 @@ export async function readSubject(
   return undefined
 }
 
-/** An adapter of the command line: its folder and what its output counts for. */
+/** An adapter from the command line: its path, and the weight of its output. */
 export interface NamedAdapter {
   path: string
   weight: number
 }
 
-/** Loads the model with its adapters, runs the work and frees them all. */
+/** Loads the model with its adapters, runs the work, and frees all of them. */
 export async function withSubject<T>(
   config: RunConfig | undefined,
   options: SubjectOptions,
@@ -120,7 +120,7 @@ export async function withSubject<T>(
   if (options.rank !== undefined && adapters.length === 0)
     throw new UsageError('--rank needs an adapter, but there is none.')
   const named = adapters.map((adapter) => adapter.path)
-  // Their own records decide how the model is loaded, so they come first.
+  // Adapters come first, because their records determine how the model is loaded.
   const folders: string[] = []
   let labels: readonly string[] | null = null
   for (const name of named) {
@@ -159,7 +159,7 @@ export async function withSubject<T>(
   }
 }
 
-/** Loads a model and shows how far it has got. */
+/** Loads a model and shows progress. */
 export async function loadShown(path: string, options: LoadOptions, output: Output): Promise<Model> {
   let line = new StatusLine(output, 'Loading')
   let download: DownloadShown | undefined
@@ -187,7 +187,7 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
   }
 }
 
-/** An adapter fits the base that it was trained over, so that is the default. */
+/** Default quantization: an adapter fits the base that it was trained on. */
 async function trainedOver(adapters: readonly string[], output: Output): Promise<TrainingDefaults> {
   const found = new Map<string, [adapter: string, over: TrainingDefaults]>()
   for (const adapter of adapters) {
@@ -207,7 +207,7 @@ async function trainedOver(adapters: readonly string[], output: Output): Promise
   return over ?? {}
 }
 
-/** If the strategy trains the whole model, the run's output replaces its base. */
+/** If the strategy trains the whole model, its output replaces the base. */
 function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: SubjectOptions): string {
   if (rulesOf(strategy).saves !== 'model' || adapter !== undefined) return model
   if (existsSync(join(outputDir, 'config.json'))) return outputDir
@@ -250,7 +250,7 @@ async function adaptersOf(
   )
 }
 
-/** `out` or `out=0.5`; a folder may have an equals sign in its name. */
+/** Parses `out` or `out=0.5`; a folder name may contain an equals sign. */
 function namedAdapter(text: string): NamedAdapter {
   const [, path, weight] = /^(.+)=([^=/]*)$/.exec(text) ?? []
   if (path === undefined || existsSync(text)) return { path: text, weight: 1 }

@@ -1,4 +1,4 @@
-/** Output of the time of a run, as text and as JSON. */
+/** Prints the estimated time of a run, as text and as JSON. */
 import type { KnownTime } from '../train/run-time.js'
 import { counted, digits, formatCount, formatDuration } from './format.js'
 import type { Printed } from './schemas.js'

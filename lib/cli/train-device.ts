@@ -1,4 +1,4 @@
-/** The device of a run: `auto` is a GPU where the run fits on it. */
+/** Selects the device of a run: `auto` is a GPU if the run fits on it. */
 import { formatBytes } from '../core/bytes.js'
 import { type DeviceOption, usableCards } from '../native/device.js'
 import { translated } from '../native/errors.js'

@@ -1,4 +1,4 @@
-/** The end of `lowrank train`: sample rows with their answers, the summary, and the next command to type. */
+/** The end of `lowrank train`: sample rows with their answers, the summary, and the command to try next. */
 import { shellWord } from '../core/system.js'
 import type { Model } from '../model/model.js'
 import { rulesOf } from '../strategies/index.js'
@@ -18,9 +18,7 @@ import { shown } from './progress.js'
 import { repeatCommand, sampleLines, whyNone } from './samples.js'
 import { metricText, type TrainProgress } from './train-progress.js'
 
-/**
- * Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved.
- */
+/** Asks the sample rows. A failure is only noted, since the run is already saved. */
 export async function askedShown(
   run: TrainingRun,
   { sampleRows, outputDir }: RunConfig,
@@ -42,7 +40,7 @@ export async function askedShown(
   }
 }
 
-/** The last words of a run. */
+/** Prints the end of a run. */
 export async function conclude(
   done: DoneEvent,
   samples: Samples | undefined,
@@ -79,7 +77,7 @@ export async function conclude(
   )
 }
 
-/** The end of a run on a terminal, whose last line is to be typed next. */
+/** Summary of a run on a terminal; its last line is the command to try next. */
 function drawnSummary(
   event: DoneEvent,
   config: RunConfig,
@@ -102,7 +100,7 @@ function drawnSummary(
   ].join('\n')
 }
 
-/** @param call names the run, as words of a command */
+/** @param call the config and its overrides, as on a command line */
 function nextCommand({ task, evalDataset, evalFraction }: RunConfig, call: string, chats: boolean): string {
   if (task === 'classification') {
     const isHeldOut = evalDataset !== null || evalFraction > 0

@@ -26,7 +26,7 @@ export function notePaging(
   )
 }
 
-/** The plan of a run, and whether it is of a GPU's memory. */
+/** The planned memory of a run, and whether it is on a GPU. */
 export function plannedOn({ device }: Model, { memory }: TrainingRun): PlannedMemory {
   const { peakBytes, pinnedBytes } = memory
   return { peakBytes, pinnedBytes, onCard: device !== 'cpu' }
@@ -40,7 +40,7 @@ export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, outp
     )
 }
 
-/** Warns if training needs more of the host's memory than is available. */
+/** Warns if training needs more host memory than is available. */
 export function noteShortage(memory: MemoryReport, model: Model, output: Output): void {
   const held = model.memory
   const bytes =
@@ -62,7 +62,7 @@ export function noteTemplate({ chatTemplate }: RunConfig, output: Output): void 
     )
 }
 
-/** Tells how long the steps will take; where their setting is new to this machine, it is measured first. */
+/** Prints the estimated time of the steps, after measuring it if the setting is new to this machine. */
 export async function noteTime(
   run: TrainingRun,
   output: Output,

@@ -1,6 +1,6 @@
 /**
- * Progress of a run on stderr. On a terminal, two lines at the end that are drawn anew, while evaluations and
- * checkpoints stay above them; elsewhere a line now and then.
+ * Progress of a run on stderr. On a terminal, two lines at the bottom are redrawn, and evaluations and
+ * checkpoints stay above them; elsewhere, a line is printed now and then.
  */
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
@@ -16,22 +16,22 @@ import type { Output } from './output.js'
 import { DRAW_MS, LINE_MS, StatusLine } from './progress.js'
 import { answerLines } from './samples.js'
 
-/** After so long without news of a step, a line says that it goes on. */
+/** If no step ends for this long, a line says that the run is still going. */
 const SILENT_MS = 990
-/** Columns from which there is room for more. */
+/** Terminal widths from which more details are shown. */
 const [MEDIUM, WIDE] = [80, 120]
 
 /** Displayed values of a training step. */
 export interface StepShown {
   step: number
   totalSteps: number
-  /** null for a round of private training that drew nobody. */
+  /** null for a round of private training that sampled no clients. */
   loss: number | null
   gradNorm: number
   learningRate: number
   tokensPerSecond: number
   secondsLeft: number
-  /** Resident bytes now. */
+  /** Current resident bytes. */
   residentBytes: number
 }
 
@@ -46,27 +46,27 @@ export class TrainProgress {
   readonly #gradNorms: number[] = []
   #lastLine = Number.NEGATIVE_INFINITY
   #drawn = Number.NEGATIVE_INFINITY
-  /** The wait for the first step, while it lasts. */
+  /** The wait for the first step. */
   #first: StatusLine | undefined
   #timer: NodeJS.Timeout | undefined
   #begun = performance.now()
   /** Time of the last displayed event. */
   #latest = 0
-  /** Pending activity. */
+  /** Next activity of the run. */
   #next = ''
   #shown: StepShown | undefined
-  /** Progress of an evaluation. */
+  /** Text of an activity between steps, such as an evaluation. */
   #activity: string | undefined
   #heldOutLoss: number | undefined
   #pausedAt: number | undefined
   #spaced = false
-  /** The step that the open line tells of. */
+  /** The step that the open line describes. */
   #open: number | undefined
 
   /**
-   * @param memory what the plan says
-   * @param nodeBytes what the process held before, which the plan knows nothing of
-   * @param title names the run at the head of the screen
+   * @param memory planned memory
+   * @param nodeBytes memory that the process held before, which the plan does not include
+   * @param title heading that names the run
    */
   constructor(output: Output, memory: PlannedMemory, nodeBytes: number, title?: string) {
     this.#output = output
@@ -76,7 +76,7 @@ export class TrainProgress {
     this.#screen = isScreen(output.stderr)
   }
 
-  /** The steps begin; from now on there is no long silence until `stop`. */
+  /** Called when the steps begin; until `stop`, there is regular output. */
   begin(): void {
     if (this.#screen && this.#title !== undefined) {
       this.note(`\n${this.#head(this.#title)}\n`)
@@ -112,7 +112,7 @@ export class TrainProgress {
     }
   }
 
-  /** The run pauses, or goes on after a pause. */
+  /** The run was paused, or continues after a pause. */
   paused(paused: boolean): void {
     const now = performance.now()
     if (!paused && this.#pausedAt !== undefined) this.#latest += now - this.#pausedAt
@@ -123,7 +123,7 @@ export class TrainProgress {
     else this.note(paused ? 'Paused.' : 'Resumed.')
   }
 
-  /** The held-out data was evaluated before the first step, or after one. */
+  /** The held-out data was evaluated, before the first step or after a step. */
   evaluated(event: EvalEvent): void {
     const { step, loss, perplexity, rewardsAccuracies } = event
     const earlier = this.#heldOutLoss
@@ -143,7 +143,7 @@ export class TrainProgress {
     this.#append(step, `held-out loss ${significant(loss, 4)}${change}${measured}`)
   }
 
-  /** Held-out rows were answered, beside an evaluation. */
+  /** Held-out rows were answered after an evaluation. */
   answered({ rows }: AnswersEvent): void {
     this.#activity = undefined
     const lines = answerLines(rows, columnsOf(this.#output.stderr), this.#unicode)
@@ -156,12 +156,12 @@ export class TrainProgress {
     else this.#append(step, columnsOf(this.#output.stderr) < MEDIUM ? 'saved' : `saved ${basename(path)}`)
   }
 
-  /** True if the last permanent line is empty. */
+  /** True if the last permanent line is blank. */
   get spaced(): boolean {
     return this.#spaced
   }
 
-  /** A line that stays, above those that change. */
+  /** Prints a permanent line above the redrawn ones. */
   note(text: string): void {
     this.#spaced = false
     this.#output.note(text)
@@ -194,7 +194,7 @@ export class TrainProgress {
     return justified(title, title.length + whole.length + 3 <= columns ? whole : planned, columns)
   }
 
-  /** Adds to the line of a step, or begins one. */
+  /** Appends to the line of a step, or begins one. */
   #append(step: number, text: string): void {
     this.#spaced = false
     const { live } = this.#output
@@ -219,7 +219,7 @@ export class TrainProgress {
     return `${difference <= 0 ? '↓' : '↑'} ${size}`
   }
 
-  /** Says of a step, or of a save, that takes long how long it has been; on a terminal the time left goes on. */
+  /** Shows how long a slow step or save has taken; on a terminal, updates the time left. */
   #tick(): void {
     const now = performance.now()
     if (this.#first || this.#pausedAt !== undefined) return
@@ -230,7 +230,7 @@ export class TrainProgress {
     }
   }
 
-  /** @param now whether there is news that should not wait */
+  /** @param now true to redraw immediately */
   #draw(now: boolean): void {
     const time = performance.now()
     if (this.#shown === undefined || (!now && time - this.#drawn < DRAW_MS)) return
@@ -274,7 +274,7 @@ export class TrainProgress {
     return `${digits(tokensPerSecond)} tokens/s   ${formatBytes(residentBytes)}`
   }
 
-  /** The smoothed loss from its first value on to the present one. */
+  /** The smoothed loss, from its first value to the current one. */
   #curve(cells: number, first: boolean): string {
     const steps = [...this.#losses.keys()]
     const values = smooth(steps, this.#losses, usualHalfLife(steps.length)).filter(isNumber)
@@ -283,7 +283,7 @@ export class TrainProgress {
     return `${begin}${sparkline(values, Math.max(4, cells), this.#unicode)} ${significant(values.at(-1) as number, 3)}`
   }
 
-  /** The time left goes on within a step, as far as the step was thought to take. */
+  /** The time left, which decreases within a step by at most the expected duration of the step. */
   #left(): string {
     const { step, totalSteps, secondsLeft } = this.#shown as StepShown
     if (step === totalSteps) return 'finishing'
@@ -307,9 +307,9 @@ export class TrainProgress {
   }
 }
 
-/** Planned memory of a run by place. */
+/** Planned memory of a run, and where it is. */
 export interface PlannedMemory extends Pick<MemoryReport, 'peakBytes' | 'pinnedBytes'> {
-  /** True if the peak is of a GPU's memory. */
+  /** True if the peak is in GPU memory. */
   onCard: boolean
 }
 
@@ -319,10 +319,10 @@ function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string 
   return `plan ${formatBytes(peakBytes)} on the GPU${pinned}`
 }
 
-/** What an evaluation measured beside the loss. */
+/** Metrics of an evaluation other than the loss. */
 function measuredTexts({ exactMatch, accuracy, f1, macroF1, scores, ...ofPairs }: EvalEvent): string[] {
   const { rewardsAccuracies, rewardsMargins } = ofPairs
-  // Before training all margins are zero, and say nothing.
+  // Before training all margins are zero and mean nothing.
   const isPreferring = rewardsAccuracies !== undefined && rewardsMargins !== 0
   const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, ...scores }
   const named = Object.entries(values).flatMap(([name, value]) =>
@@ -331,7 +331,7 @@ function measuredTexts({ exactMatch, accuracy, f1, macroF1, scores, ...ofPairs }
   return isPreferring ? [...named, `${digits(100 * rewardsAccuracies)} % of pairs preferred`] : named
 }
 
-/** A value of what evaluations are compared by. */
+/** Formats a value of the evaluation metric. */
 export function metricText(metric: string, value: number): string {
   return metric === 'exact_match'
     ? `exact match ${digits(100 * value)} %`

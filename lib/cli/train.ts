@@ -1,6 +1,6 @@
 /**
- * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
- * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
+ * `lowrank train CONFIG`: one run from a config file. Progress is shown as it happens, as JSON lines on stdout
+ * or as text on stderr; Ctrl-C saves a checkpoint and prints how to resume.
  */
 
 import { basename } from 'node:path'
@@ -108,7 +108,7 @@ async function trainGiven(
   }
 }
 
-/** `train --resume run.yaml` reads like a config, though the flag takes it for a checkpoint. */
+/** `train --resume run.yaml` looks like a config, but the flag parses it as a checkpoint. */
 function configAndCheckpoint(
   path: string | undefined,
   resume: string | true | undefined,
@@ -146,9 +146,9 @@ function noteResumed({ path, damaged }: Resumable, output: Output): void {
 interface Call {
   /** Checkpoint to resume from. */
   checkpoint: Resumable | null
-  /** True if the result of an earlier run may be replaced. */
+  /** True if the run may replace the result of an earlier one. */
   force: boolean
-  /** The config and its changes, as they stand on a command line. */
+  /** The config and its overrides, as on a command line. */
   call: string
   interruption: Interruption
   live: LiveRun | undefined
@@ -223,7 +223,7 @@ async function train(
   }
 }
 
-/** The strategy of a config, after the probe that it may ask for; a run that is resumed has made it already. */
+/** The strategy of a config, after its probe if it needs one. A resumed run has already made its probe. */
 async function readyStrategy(
   model: Model,
   config: RunConfig,
@@ -249,14 +249,14 @@ async function readyStrategy(
   }
 }
 
-/** The config with the commit that was used, so that what is written tells it. */
+/** The config with the commit that was used, so that outputs record it. */
 function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
   return revision === null ? config : { ...config, model: path, revision }
 }
 
 /**
- * Tells how the run goes.
- * @returns its last event; undefined if its page stopped it
+ * Shows the progress of a run.
+ * @returns its last event; undefined if the run was stopped from its page
  */
 async function follow(
   run: TrainingRun,
@@ -274,13 +274,13 @@ async function follow(
     for await (const event of run.events()) {
       reading.clear()
       if (event.event === 'plan') {
-        // Now the data has been read and the folder made: whatever was wrong with the call has been found.
+        // The data is read and the folder exists now, so all errors in the command have been found.
         if (ranks.isFirst) await writeFileWhole(savedConfig(config), configText(config))
         await live?.begin(run)
         noteData(run, progress)
         if (event.privacy) notePrivacy(event.privacy, progress)
         output.event<'train'>(lineOf(event))
-        // Measured times are of one process that has all cores.
+        // Measured times are for a single process with all cores.
         if (ranks.isAlone) await noteTime(run, output, progress, signal)
         progress.begin()
         continue
@@ -329,7 +329,7 @@ function titleOf({ outputDir, strategy }: RunConfig, { path, quantization }: Mod
   return `${basename(outputDir)}   ${strategy.name}${rank}, on ${basename(path)}${held}`
 }
 
-/** The config and its changes, as they stand on a command line. */
+/** The config and its overrides, as on a command line. */
 function configCall(path: string, overrides: readonly string[]): string {
   return [shellWord(path), ...overrides.map((override) => `--set ${shellWord(override)}`)].join(' ')
 }

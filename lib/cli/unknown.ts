@@ -1,12 +1,10 @@
-/**
- * Unknown verbs and flags: what they are called here, also where they are other programs' words or keys of a config.
- */
+/** Suggests names for unknown verbs and flags, including words of other programs and config keys. */
 import { type Command, CommanderError, type Option } from 'commander'
 import { FOREIGN_VERBS, foreignKey } from '../core/foreign-keys.js'
 import { nearest } from '../core/nearest.js'
 import { UsageError } from './errors.js'
 
-/** The error of an unknown verb. */
+/** The error for an unknown verb. */
 export function unknownVerb(verb: string, known: readonly string[]): UsageError {
   const { here, note } = Object.hasOwn(FOREIGN_VERBS, verb) ? (FOREIGN_VERBS[verb] ?? {}) : {}
   const why = here !== undefined && note !== undefined ? ` (${note})` : ''
@@ -21,7 +19,7 @@ export function unknownVerb(verb: string, known: readonly string[]): UsageError 
   return new UsageError(`unknown command '${verb}'${advice}`)
 }
 
-/** Replaces the parser's error about an unknown word by a better one; returns others unchanged. */
+/** Replaces the parser's error about an unknown word with a better one; other errors are returned unchanged. */
 export async function explained(error: unknown, program: Command, args: readonly string[]): Promise<unknown> {
   if (!(error instanceof CommanderError)) return error
   const word = /'(.+)'/.exec(error.message)?.[1]
@@ -58,9 +56,9 @@ async function flagAdvice(flag: string, verb: Command, args: readonly string[]):
   return close ? `; did you mean --${close}?` : '.'
 }
 
-/** Keys of a config are changed by --set. */
+/** Suggests --set for a config key. */
 async function setAdvice(name: string, value: string | undefined): Promise<string | undefined> {
-  // Its schemas are read only now, so that verbs start without them.
+  // Imported on demand, so that verbs start without loading the config schemas.
   const { configKey } = await import('../train/config-schema.js')
   const found = configKey(name, value ?? 'true')
   return (

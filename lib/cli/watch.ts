@@ -1,6 +1,6 @@
 /**
- * `lowrank watch OUTPUT_DIR`: the live page of any run, from its log on disk. It can act on a run that was started with
- * `lowrank train --live`, as long as that is at work on this machine.
+ * `lowrank watch OUTPUT_DIR`: the live page of any run, from its log on disk. The page can control a run
+ * started with `lowrank train --live` while it is running on this machine.
  */
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
@@ -39,7 +39,7 @@ export function configure(command: Command): void {
     const { url } = server
     output.answer<'watch'>({ url, output_dir: resolve(outputDir) }, () => url)
     output.note('Watching. Press Ctrl-C to end; the run is not affected.')
-    // The server keeps the process until a signal ends it.
+    // The server keeps the process running until a signal ends it.
     await new Promise(() => undefined)
   })
 }

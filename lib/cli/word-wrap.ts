@@ -1,10 +1,10 @@
 /**
- * Text that comes in pieces, with line ends put between words. A word is held back until it is whole, or longer than the
- * rest of its line. Code between fences is left alone.
+ * Wraps streamed text between words. A word is held back until it is complete, or longer than the rest of its
+ * line. Code between fences is not wrapped.
  */
 import stringWidth from 'string-width'
 
-/** Characters of scripts without spaces, which may end a line anywhere but before closing punctuation. */
+/** Characters of scripts without spaces, where a line may end anywhere except before closing punctuation. */
 const UNSPACED =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}][\p{M}、。，．！？：；ー）」』】》〉…～]*/u
 const FENCE = /^\s*(`{3,}|~{3,})/
@@ -14,22 +14,22 @@ const TAB = 8
 export class WordWrap {
   readonly #write: (text: string) => void
   readonly #columns: () => number
-  /** Column after the text that was written. */
+  /** Column after the written text. */
   #column = 0
-  /** Columns before the text of a line that goes on. */
+  /** Indentation of wrapped lines. */
   #indent = 0
   #isListItem = false
-  /** Pending input that is not written yet: white space, then a part of a word. */
+  /** Input not written yet: white space, then part of a word. */
   #gap = ''
   #word = ''
-  /** The last word was written before its end. */
+  /** True if the last word was written before its end. */
   #isOpen = false
-  /** The line so far, as it came. */
+  /** The line so far, as received. */
   #line = ''
   /** Opening fence of the current code block. */
   #fence: string | undefined
 
-  /** @param columns asked for every word, since a terminal changes its size */
+  /** @param columns called for every word, since a terminal may be resized */
   constructor(write: (text: string) => void, columns: () => number) {
     this.#write = write
     this.#columns = columns
@@ -47,7 +47,7 @@ export class WordWrap {
     }
   }
 
-  /** Writes what was held back. */
+  /** Writes the pending text. */
   end(): void {
     this.#putWord()
   }
@@ -78,7 +78,7 @@ export class WordWrap {
       return
     }
     this.#word += part
-    // The last one may still get punctuation.
+    // The last character may still be followed by punctuation.
     for (let unit = UNSPACED.exec(this.#word); unit; unit = UNSPACED.exec(this.#word)) {
       const end = unit.index === 0 ? unit[0].length : unit.index
       if (end === this.#word.length) return
@@ -109,7 +109,7 @@ export class WordWrap {
     }
     if (begins || this.#isListItem) this.#hang(this.#column - width, columns)
     this.#isListItem = begins && LIST_ITEM.test(this.#word)
-    // A word that is longer than a line is left to the terminal, and nothing follows it there.
+    // The terminal breaks a word that is longer than a line; nothing more is written on that line.
     this.#column = Math.min(this.#column, columns)
     this.#gap = this.#word = ''
   }
@@ -119,7 +119,7 @@ export class WordWrap {
   }
 }
 
-/** Columns that white space takes from a column on. */
+/** Width of white space that starts at a column. */
 function widthFrom(column: number, space: string): number {
   let end = column
   for (const character of space) end = character === '\t' ? end - (end % TAB) + TAB : end + 1

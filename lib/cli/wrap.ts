@@ -1,19 +1,20 @@
-/** Text on a terminal, whose lines end between two words. */
+/** Wraps text for a terminal between words. */
 import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
 
-/** Stands for a space at which no line may end. */
+/** Placeholder for a space at which lines must not break. */
 const JOINED = '\ue000'
 
-/** A command to copy that ends its line: one that is broken cannot be pasted. */
+/** A command at the end of a line, which must stay whole so that it can be copied and pasted. */
 const COMMAND = /^\s+(?:\S.*? {2,})?(?:\$ )?(?:npx )?lowrank (?!.* {2})/
 
-/** Columns in which text still reads well. */
+/** Least width in which text is readable. */
 const LEAST_ROOM = 24
 
 /**
- * Breaks lines that are longer than a terminal is wide, between words and outside of `code`. Lines below the first are
- * indented like it, or like the last column of a table. A word that is longer than a line is left to the terminal.
+ * Wraps lines that are wider than the terminal, between words and outside of `code`. Continuation lines are
+ * indented like the first, or like the last column of a table. A word longer than a line is left to the
+ * terminal.
  */
 export function wrapped(text: string, columns: number): string {
   return text

@@ -32,7 +32,7 @@ export interface RunAnswer extends Generation {
 
 const askSchema = textSchema.extend({ onText: callback<(text: string) => void>().optional() })
 
-/** What answers questions: the model, the adapter, and the position of the run. */
+/** The model, adapter, and run position used to answer questions. */
 export interface Asked {
   base: BaseModel
   adapter: AdapterState

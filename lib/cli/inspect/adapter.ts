@@ -1,6 +1,6 @@
 /**
- * Contents of an adapter folder, which may be the output folder of a run with checkpoints, and of a checkpoint, which
- * is one with the state of its training beside it.
+ * Contents of an adapter folder, which may be a run's output folder with checkpoints, or of a checkpoint, which
+ * is an adapter folder plus training state.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -62,7 +62,7 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
   }
 }
 
-/** Facts of an adapter in one GGUF file, which says less about itself than a folder. */
+/** Facts about a GGUF adapter, which contains less information about itself than a folder. */
 async function ggufFacts(path: string): Promise<AdapterFacts> {
   const { metadata, tensors, fileSize } = await readGgufHeader(path)
   const keys = new GgufKeys(path, metadata)
@@ -96,7 +96,7 @@ async function ggufFacts(path: string): Promise<AdapterFacts> {
 }
 
 interface AdapterTensors {
-  /** Paths of the linears that they belong to. */
+  /** Paths of the linear layers that the tensors belong to. */
   modules: string[]
   tensors: number
   dtypes: string[]
@@ -114,7 +114,7 @@ async function readTensors(path: string): Promise<AdapterTensors> {
   }
 }
 
-/** Reason why `--adapter` would refuse it for every model; null if there is none. */
+/** Why `--adapter` would refuse the adapter for every model; null if it would not. */
 async function whyUnsupported(
   path: string,
   configPath: string,

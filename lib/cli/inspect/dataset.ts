@@ -1,6 +1,6 @@
 /**
- * Contents of a dataset: its format, its rows, and duplicates; with a model also their lengths, truncation, and the
- * trained part. Data that training would refuse is refused here too, with the same message.
+ * Contents of a dataset: its format, its rows, and duplicates; with a model also their lengths, truncation, and
+ * the trained part. Data that training would refuse is refused here, with the same message.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -35,11 +35,11 @@ import { markedText, partsOf, visible } from './examples.js'
 import type { Inspection } from './inspection.js'
 import { barChart, lengthBars, lengthsOf } from './lengths.js'
 
-/** Rows that are shown unless it is said how many. */
+/** Number of rows shown by default. */
 const SHOWN_ROWS = 2
 const NO_LIMIT = 2 ** 31 - 1
 const PROGRESS_ROWS = 64
-/** Rows that the tokenizer is given at a time. */
+/** Number of rows passed to the tokenizer at a time. */
 const ROWS_AT_ONCE = 32
 
 export interface DatasetInspection {
@@ -52,7 +52,7 @@ export interface DatasetInspection {
   emptyRows?: EmptyRows
   unended?: Unended
   specialTokensInContent?: SpecialTokensInContent
-  /** Rows of prompt and completion as raw text. */
+  /** True to treat rows of prompt and completion as raw text. */
   raw?: boolean
   rows?: number
   row?: number
@@ -131,7 +131,7 @@ async function tokenizerOf(model: string, output: Output): Promise<WorkerTokeniz
   return WorkerTokenizer.open(await tokenizerAt(path))
 }
 
-/** A model's tokenizer needs nothing of its weights; what is no model at all is said by the reader of models. */
+/** The tokenizer can be read without the model's weights. If there is no model, its reader reports the error. */
 async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
   return existsSync(join(path, 'tokenizer.json')) ? { kind: 'folder', path } : openModelFiles(path)
 }
@@ -158,13 +158,13 @@ class TokenSurvey {
     return this.#stats
   }
 
-  /** @param number of the row, from 1 */
+  /** @param number row number, from 1 */
   async add(row: DatasetRow, number: number): Promise<void> {
     this.#waiting.push({ row, number })
     if (this.#waiting.length === ROWS_AT_ONCE) await this.encode()
   }
 
-  /** Takes the rows that wait. */
+  /** Encodes the waiting rows. */
   async encode(): Promise<void> {
     const {
       maxSeqLength = NO_LIMIT,
@@ -227,7 +227,7 @@ class TokenSurvey {
     return row === undefined ? this.#examples.length < rows : number === row
   }
 
-  /** @throws DataError when there is nothing to learn, or no row teaches where an answer ends */
+  /** @throws {DataError} when no row has trained tokens, or no row trains the end of an answer */
   facts(): TokenFacts {
     const { maxSeqLength = NO_LIMIT, unended = 'error' } = this.#options
     checkLearnable(this.#path, this.#stats, { maxSeqLength, unended })

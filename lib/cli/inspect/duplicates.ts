@@ -1,4 +1,4 @@
-/** Rows that are in a dataset more than once, and prompts that are asked again with another answer. */
+/** Finds repeated rows in a dataset, and repeated prompts with different answers. */
 import { createHash } from 'node:crypto'
 import type { DatasetRow } from '../../data/dataset.js'
 
@@ -17,16 +17,16 @@ export interface Repeat extends Place {
 
 export interface Repeats {
   rows: number
-  /** The first few of them. */
+  /** The first few repeats. */
   examples: Repeat[]
 }
 
 const EXAMPLES = 3
 
 export class Duplicates {
-  /** Rows that are equal to an earlier one, in every field that is used. */
+  /** Rows equal to an earlier one in every field that is used. */
   readonly rows: Repeats = { rows: 0, examples: [] }
-  /** Rows with the prompt of an earlier one, and another answer. */
+  /** Rows with the prompt of an earlier one, but another answer. */
   readonly prompts: Repeats = { rows: 0, examples: [] }
   readonly #rows = new Map<string, Place>()
   readonly #prompts = new Map<string, Place>()
@@ -44,7 +44,7 @@ export class Duplicates {
 
 /** Position of the first row with the same content. */
 function seenBefore(seen: Map<string, Place>, content: unknown, place: Place): Place | undefined {
-  // 16 bytes a row rather than its text: data may be large, and two contents with one hash do not happen.
+  // Stores 16 bytes of hash per row rather than text, since data may be large; collisions are practically impossible.
   const hash = createHash('sha256').update(JSON.stringify(content)).digest()
   const key = hash.toString('latin1', 0, 16)
   const first = seen.get(key)

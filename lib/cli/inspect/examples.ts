@@ -1,10 +1,10 @@
-/** Rows as the model sees them: their tokens as text, in pieces that are learned or not. */
+/** Rows as the model sees them: tokens as text, split into trained and untrained parts. */
 import { type EncodedRow, IGNORE } from '../../data/encoded-row.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { formatCount } from '../format.js'
 import type { Output } from '../output.js'
 
-/** A piece of an example as the model sees it; the loss counts the trained ones. */
+/** A part of an example; only trained parts count in the loss. */
 export interface Part {
   text: string
   trained: boolean
@@ -26,10 +26,10 @@ export async function partsOf({ inputIds, labels }: EncodedRow, tokenizer: Worke
   return parts
 }
 
-/** Characters of a row that are shown; beyond them its middle is left out. */
+/** Characters of a row to show; beyond this, its middle is omitted. */
 const SHOWN = 1600
 
-/** @param whole show all of it, however long it is */
+/** @param whole show everything, regardless of length */
 export function markedText(parts: readonly Part[], output: Output, whole: boolean): string {
   const length = parts.reduce((sum, { text }) => sum + text.length, 0)
   if (whole || length <= SHOWN) return parts.map((part) => marked(part, output)).join('')
@@ -43,7 +43,7 @@ export function markedText(parts: readonly Part[], output: Output, whole: boolea
   ].join('')
 }
 
-/** The characters from `start` to `end` of all parts, one after the other. */
+/** The characters from `start` to `end` of the concatenated parts. */
 function slice(parts: readonly Part[], start: number, end: number): Part[] {
   let at = 0
   return parts.flatMap(({ text, trained }) => {
@@ -58,7 +58,7 @@ function marked({ text, trained }: Part, output: Output): string {
   return output.colors ? output.styled('green', visible(text)) : `[[${visible(text)}]]`
 }
 
-/** Data must not steer the terminal: control characters other than line feed and tab are spelled out. */
+/** Escapes control characters other than line feed and tab, so that data cannot control the terminal. */
 export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
     character === '\n' || character === '\t'

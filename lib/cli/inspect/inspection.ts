@@ -1,6 +1,6 @@
 import type { Printed } from '../schemas.js'
 
-/** The findings of an inspection, as data for --json (with `kind` and `path`) and as text. */
+/** Result of an inspection, as data for --json (with `kind` and `path`) and as text. */
 export interface Inspection {
   data: Printed<'inspect'>
   text(): string

@@ -1,18 +1,18 @@
-/** Lengths of the rows of a dataset: order statistics, and a histogram of a few bars. */
+/** Statistics of row lengths: quantiles, and a histogram with a few bars. */
 import { formatCount, table } from '../format.js'
 
-/** Numbers of tokens. */
+/** Statistics of row lengths, in tokens. */
 export interface Lengths {
   total: number
   min: number
   median: number
   mean: number
-  /** At most so many tokens in 95 of 100 rows. */
+  /** The 95th percentile. */
   p95: number
   max: number
 }
 
-/** Rows of `from` to `to` tokens, both included. */
+/** Number of rows with `from` to `to` tokens, inclusive. */
 export interface LengthBar {
   from: number
   to: number
@@ -26,7 +26,7 @@ const BAR_WIDTH = 40
 export function lengthsOf(lengths: Uint32Array): Lengths {
   const sorted = lengths.slice().sort()
   const total = sorted.reduce((sum, length) => sum + length, 0)
-  /** The smallest length that so large a share of the rows does not exceed. */
+  /** The smallest length that is at least as long as this share of the rows. */
   const atShare = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] as number
   return {
     total,
@@ -38,7 +38,7 @@ export function lengthsOf(lengths: Uint32Array): Lengths {
   }
 }
 
-/** Bars of equal, round width for the 95 % of rows that are shortest; the last one goes up to the longest row. */
+/** Bars of equal, round width for the shortest 95 % of rows; the last bar extends to the longest row. */
 export function lengthBars(lengths: Uint32Array, { min, p95, max }: Lengths): LengthBar[] {
   const width = roundUp((p95 - min + 1) / MOST_BARS)
   const first = Math.floor(min / width)
@@ -55,7 +55,7 @@ export function lengthBars(lengths: Uint32Array, { min, p95, max }: Lengths): Le
   return bars
 }
 
-/** The next number that is 1, 2 or 5 times a power of ten. */
+/** Rounds up to 1, 2 or 5 times a power of ten. */
 function roundUp(value: number): number {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, value)))
   return ([1, 2, 5].find((factor) => factor * power >= value) ?? 10) * power

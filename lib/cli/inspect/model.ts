@@ -55,10 +55,10 @@ async function modelFacts(files: ModelFiles): Promise<ModelFacts> {
   }
 }
 
-/** Names and numbers that are shown of each kind of fault. */
+/** Number of names shown for each kind of fault. */
 const SHOWN = 3
 
-/** Reasons why the weights cannot be loaded, one sentence for each kind of fault. */
+/** Why the weights cannot be loaded, one sentence per kind of fault. */
 function faultsOf(graph: Graph, { tensors, config }: ModelFiles): string[] {
   const { missing, shapes } = weightFaults(graph, tensors)
   const listed = (all: readonly string[]) =>
@@ -73,7 +73,7 @@ function faultsOf(graph: Graph, { tensors, config }: ModelFiles): string[] {
   ]
 }
 
-/** The keys of the config that ask for the sizes that differ. */
+/** The config keys that determine the differing sizes. */
 function keysBehind(shape: number[], expected: number[], config: Record<string, unknown>): string {
   const keys = ['vocab_size', 'hidden_size', 'intermediate_size'].filter((key) =>
     expected.some((size, i) => size !== shape[i] && size === config[key]),
@@ -99,13 +99,13 @@ async function tokenizerFacts(files: ModelFiles): Promise<ModelFacts['tokenizer'
     const { bos_token: bos = null, eos_token: eos = null } = specialTokensOf(source)
     return { vocab_size: vocabSize, bos, eos, chat_template: source.chatTemplate !== undefined }
   } catch (error) {
-    // The rest of the model is still worth showing.
+    // An unreadable tokenizer should not prevent showing the rest.
     if (error instanceof LowrankError) return { error: error.message }
     throw error
   }
 }
 
-/** Bytes of all weights in memory at the precision that this machine takes by itself. */
+/** Bytes of all weights in memory, at this machine's default precision. */
 function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number> {
   const precision = resolvePrecision('auto')
   const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'

@@ -1,4 +1,4 @@
-/** The checkpoints of a run, beside its adapter or before there is one. */
+/** The checkpoints of a run, with or without its adapter. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { listCheckpoints } from '../../train/checkpoints.js'
@@ -8,10 +8,10 @@ import { facts } from '../format.js'
 import type { Printed } from '../schemas.js'
 import type { Inspection } from './inspection.js'
 
-/** A checkpoint as --json lists it; what lacks a file cannot be resumed from. */
+/** A checkpoint as listed by --json. A checkpoint with a missing file cannot be resumed. */
 export type CheckpointFacts = Extract<Printed<'inspect'>, { kind: 'run' }>['checkpoints'][0]
 
-/** Checkpoints of the run in this folder, the newest first. */
+/** Checkpoints of the run in this folder, newest first. */
 export async function checkpointsOf(folder: string): Promise<CheckpointFacts[]> {
   return (await listCheckpoints(foldersAt(folder).runDir)).map((path) => {
     const missing = missingFile(path)
@@ -19,14 +19,14 @@ export async function checkpointsOf(folder: string): Promise<CheckpointFacts[]> 
   })
 }
 
-/** One line each. */
+/** One line per checkpoint. */
 export function checkpointLines(found: readonly CheckpointFacts[]): string[] {
   return found.map(({ path, missing }) =>
     missing === undefined ? path : `${path} (incomplete: no ${missing})`,
   )
 }
 
-/** A folder of a run that holds no adapter. */
+/** Contents of a run's folder without an adapter. */
 export async function inspectRun(path: string): Promise<Inspection> {
   const checkpoints = await checkpointsOf(path)
   const { outputDir } = foldersAt(path)

@@ -1,4 +1,4 @@
-/** The plan of a run on an NVIDIA card, which need not be there: its room, and the least that a step costs. */
+/** The plan of a run on an NVIDIA card, which need not be present: its free memory, and the least cost of a step. */
 import { formatBytes } from '../../core/bytes.js'
 import type { StepCounts } from '../../native/addon.js'
 import { busBytes, type Card, leastSeconds, leastWork, ownBytes } from '../../planning/cards.js'
@@ -8,7 +8,7 @@ import type { Printed } from '../schemas.js'
 
 type CardPlan = NonNullable<Printed<'plan'>['card']>
 
-/** @param accumulation micro-batches of a step */
+/** @param accumulation micro-batches per step */
 export function cardData(
   card: Card,
   memory: MemoryReport,
@@ -29,7 +29,7 @@ export function cardData(
   }
 }
 
-/** A sentence on the card's memory and the room for the run. */
+/** A sentence about the card's memory, and whether the run fits. */
 export function roomLine({ label, memoryBytes }: Card, { own_bytes: own, fits }: CardPlan): string {
   const has = `The ${label} has ${formatBytes(memoryBytes)}, of which about ${formatBytes(own)} are the driver's and what fragments.`
   return fits
@@ -37,7 +37,7 @@ export function roomLine({ label, memoryBytes }: Card, { own_bytes: own, fits }:
     : `${has} The run does not fit; a smaller per_device_train_batch_size or max_seq_length takes less, and --fit searches for settings.`
 }
 
-/** The least work of a step, and the time that it takes at the card's published rates. */
+/** The least work of a step, and its duration at the card's published rates. */
 export function workLine({ label, rates }: Card, plan: CardPlan): string {
   const over = plan.bus_bytes > 0 ? `, and ${formatBytes(plan.bus_bytes)} over the bus,` : ''
   const work = `work at least ${formatMany(plan.least_operations)} operations and ${formatBytes(plan.least_bytes)} moved${over} per step`

@@ -1,4 +1,4 @@
-/** Output of the settings found by `--fit`. */
+/** Describes the settings found by `--fit`. */
 import { formatBytes } from '../../core/bytes.js'
 import { OutOfMemoryError } from '../../core/errors.js'
 import { toFileKeys } from '../../core/schema.js'
@@ -17,10 +17,10 @@ import type { ProcessMemory } from './process-memory.js'
 
 export const bytesBeside = ({ runtimeBytes, dataBytes }: ProcessMemory) => runtimeBytes + dataBytes
 
-/** Part of a budget that is not the plan's. */
+/** Part of a budget that is not available to the plan. */
 export interface Apart {
   bytes: number
-  /** Whose it is, after "for". */
+  /** Who uses it, worded to follow "for". */
   what: string
 }
 
@@ -80,18 +80,18 @@ export function choiceData(choice: FitChoice): Choice {
   }
 }
 
-/** The keys of a config that a choice stands for. */
+/** The config keys that make up a choice. */
 function keysOf(choice: FitChoice): Partial<RunConfig> {
   const { optimizer } = choice
   return {
     ...shapeOfChoice(choice),
     ...fitChangesOf(choice),
-    // Settings that are the usual ones may be absent from a config.
+    // Default settings may be absent from a config.
     ...(optimizer && { optimizer: shortOptimizer(optimizer) as RunConfig['optimizer'] }),
   }
 }
 
-/** Effect of each setting that differs from the one asked for, and its use of the disk. */
+/** Effect and disk traffic of each setting that differs from the requested one. */
 const COSTS: Record<FitOption, (choice: FitChoice) => string> = {
   optimizerInBackward: () => 'updates in the backward pass',
   activationOffloading: ({ memory, activationBytesMoved: moved }) =>
@@ -111,7 +111,7 @@ function costOf(choice: FitChoice): string {
   return changes.map((key) => COSTS[key](choice)).join('; ')
 }
 
-/** The choices that fit, cheapest first, and the keys of the best one. */
+/** The choices that fit, cheapest first, and the config keys of the best one. */
 export function describeFit(
   config: RunConfig,
   { choices }: Fit,

@@ -1,4 +1,4 @@
-/** Flags of `lowrank plan` that stand for a config file. */
+/** Flags of `lowrank plan` that replace a config file. */
 
 import type { Command } from 'commander'
 import { snakeKey } from '../../core/schema.js'
@@ -9,7 +9,7 @@ import { type RunConfig, resolveConfig } from '../../train/config.js'
 import { UsageError } from '../errors.js'
 import { integerFlag } from '../help.js'
 
-/** Flags that stand for a config file; the names are those of its keys. */
+/** Flags that replace a config file, named like its keys. */
 export interface Shape
   extends Partial<Record<Exclude<keyof MemoryShape, 'gradientCheckpointing'>, string | boolean>> {
   model?: string
@@ -46,7 +46,7 @@ export function shapeFlags(command: Command): void {
   command.option('--threads <N>', 'with --model: threads of the machine to plan for', integerFlag(1))
 }
 
-/** @throws {UsageError} where a flag is missing or does not go with the others */
+/** @throws {UsageError} when a flag is missing or conflicts with others */
 export function fromFlags({ model, method, rank, targetModules, ...rest }: Shape): RunConfig {
   if (model === undefined || method === undefined)
     throw new UsageError('pass a config file, or --model and --method.')
@@ -66,14 +66,14 @@ export function fromFlags({ model, method, rank, targetModules, ...rest }: Shape
     ...Object.fromEntries(memoryOptions.map(([key]) => [snakeKey(key), rest[key]])),
     ...(rest.optimizerInBackward && { max_grad_norm: 0 }),
     threads: rest.threads,
-    // Shapes do not depend on the data.
+    // The plan does not depend on the data.
     dataset: 'any',
   }
   const given = Object.entries(raw).filter(([, value]) => value !== undefined)
   return resolveConfig(Object.fromEntries(given), { name: 'plan', spelling: 'snake' }, process.cwd())
 }
 
-/** Options of an adapter belong to the inner one where a strategy wraps another. */
+/** If a strategy wraps another one, options of the adapter go to the inner strategy. */
 function strategyWith(
   name: string,
   { rank, ...options }: { rank?: number; target_modules?: string | string[] },
@@ -85,7 +85,10 @@ function strategyWith(
   return { name, adapter: { name: inner, ...ranks, ...options } }
 }
 
-/** A rank in the keys of a strategy. AdaLoRA's falls while it trains: that of the start decides the memory. */
+/**
+ * A rank as options of a strategy. AdaLoRA's rank decreases during training, so the initial rank determines the
+ * memory.
+ */
 function ranksOf(defaults: StrategyConfig, rank: number): Record<string, number> {
   if (!('targetR' in defaults)) return { r: rank }
   return { init_r: rank, target_r: Math.min(rank, defaults.targetR as number) }

@@ -1,4 +1,4 @@
-/** The work of a micro-batch and of the optimizer's update by kernel, as `lowrank plan --kernels` tells it. */
+/** The work of a micro-batch and of an optimizer update by kernel, as printed by `lowrank plan --kernels`. */
 import { formatBytes } from '../../core/bytes.js'
 import type { StepCounts, WorkCounts } from '../../native/addon.js'
 import { formatCount, formatMany } from '../format.js'
@@ -19,7 +19,7 @@ export function kernelsData(counts: StepCounts): Kernels {
   }
 }
 
-/** Only kernels that are launched, those that move most first. */
+/** Launched kernels only, those that move the most bytes first. */
 function workData(counts: WorkCounts): Work {
   const launched = counts.kernels.filter(({ launches }) => launches > 0)
   const sum = (of: 'launches' | 'multiplyAdds' | 'bytesMoved') =>
@@ -59,7 +59,7 @@ export function kernelsText(kernels: Kernels): string {
   ].join('\n')
 }
 
-/** A sentence and a table. */
+/** Formats work as a sentence and a table. */
 function workLines(subject: string, work: Work): string[] {
   const cells = [
     ['kernel', 'launches', 'multiply-adds', 'moved', 'workspace'],

@@ -1,4 +1,4 @@
-/** The result of `lowrank plan`: memory, choices that fit, and time. */
+/** Computes the result of `lowrank plan`: memory, choices that fit, and time. */
 
 import { existsSync } from 'node:fs'
 import type { DownloadProgress } from '../../hub/locate.js'
@@ -22,29 +22,29 @@ import { type ProcessMemory, processMemory } from './process-memory.js'
 
 export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
-  /** The optimizer of the run on this machine, if it differs from the planned one. */
+  /** The optimizer that the run would use on this machine, if it differs from the planned one. */
   paged?: { optimizer: PagedAdamW; peakBytes: number }
-  /** Choices that fit, if a budget was given; at least one. */
+  /** Choices that fit, at least one; undefined without a budget. */
   fit?: Fit
-  /** Memory of the process beside the plan. */
+  /** Memory of the process in addition to the plan. */
   beside: ProcessMemory
-  /** Time of the plan; with a budget, that of the best choice. */
+  /** Time of the plan; with a budget, of the best choice. */
   time: RunTime
-  /** Kernels of the same plan, if they were asked for, or if it is for a card. */
+  /** Kernels of the same plan, if requested or if it is for a card. */
   kernels?: StepCounts
 }
 
-/** Requests beside the config. */
+/** Requests in addition to the config. */
 interface Asked {
   budget: number | undefined
   /** True if the config names its data. */
   hasData: boolean
   machine: Machine | undefined
-  /** True if kernels are counted. */
+  /** True to count kernels. */
   counts: boolean
   /** The card to plan for instead of this machine's CPU. */
   card: Card | undefined
-  /** Ranks that the run has, if they were asked for. */
+  /** Number of ranks, if given. */
   ranks: number | undefined
 }
 
@@ -116,7 +116,7 @@ export async function planned(
   }
 }
 
-/** The size of the data, if it and the tokenizer are on the disk. */
+/** Size of the data; undefined unless the tokenizer is on disk and the data can be read. */
 async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataSize | undefined> {
   const { model, dataset, evalDataset, evalFraction } = config
   if (!existsSync(model) || model.endsWith('.json')) return undefined
@@ -126,7 +126,7 @@ async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataS
   return all && { examples: share * all.examples, tokens: share * all.tokens }
 }
 
-/** The optimizer that a run without one uses on this machine if the plan does not fit. */
+/** The paged optimizer that a run without an `optimizer` option uses on this machine, if the plan does not fit. */
 function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
   if (asked !== null) return {}
   const planned = (optimizer: Optimizer) => plan({ optimizer })
@@ -136,7 +136,7 @@ function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: P
   return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
 }
 
-/** The parts of a config that decide the memory. */
+/** The parts of a config that determine the memory. */
 export function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, task, labels } =

@@ -1,7 +1,7 @@
 /**
- * Memory that a training process holds beside its plan: Node.js with this package, the heap of JavaScript, and the
- * data. The first two are measured by a short run of the bundled model, once per machine, and cached. This is an
- * estimate, since a collector decides when memory is given back.
+ * Memory of a training process in addition to its plan: Node.js with this package, the JavaScript heap, and the
+ * data. The first two are measured by a short run of the bundled model, once per machine, and cached. This is
+ * an estimate, since the garbage collector decides when memory is released.
  */
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -17,17 +17,17 @@ import type { MetricsLine } from '../../train/metrics.js'
 
 /** Memory of a process in addition to the plan, in bytes. */
 export interface ProcessMemory {
-  /** Node.js, this package, and the heap of JavaScript while it trains. */
+  /** Node.js, this package, and the JavaScript heap during training. */
   runtimeBytes: number
-  /** The tokens of the data, which stay in memory; 0 where rows are read as the run needs them. */
+  /** Tokens of the data, which stay in memory; 0 for streamed data. */
   dataBytes: number
 }
 
-/** A token takes four bytes and a bit, and stands for about four of text. */
+/** A token takes slightly more than four bytes, and represents about four bytes of text. */
 const BYTES_PER_TEXT_BYTE = 1.1
 const ROWS = 32
 /**
- * By so much the heap of JavaScript grows more with a model of usual depth and vocabulary
+ * Additional growth of the JavaScript heap for a model of usual depth and vocabulary
  * (benchmarks/process-memory.mjs).
  */
 const USUAL_MODEL_BYTES = 15 * 2 ** 20
@@ -65,7 +65,7 @@ async function runtimeBytes({
   signal?: AbortSignal
   onMeasure?: () => void
 }): Promise<number> {
-  // One for each system and Node.js.
+  // Cached per system release, Node.js version, and executable.
   const place = await figuresFile('process-memory', [release(), process.version, process.execPath])
   const kept = await readFile(place, 'utf8').then(keptBytes, () => undefined)
   if (kept !== undefined) return kept

@@ -1,4 +1,4 @@
-/** Memory of the ranks of a run on one machine, beside which a plan is that of one process. */
+/** Memory of a run with several ranks on one machine, from the plan of a single process. */
 import { formatBytes } from '../../core/bytes.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import type { RunConfig } from '../../train/config.js'
@@ -10,8 +10,8 @@ import type { Printed } from '../schemas.js'
 type RanksMemory = NonNullable<Printed<'plan'>['ranks']>
 
 /**
- * The config of each of the ranks, which share the threads of the machine.
- * @throws {UnsupportedError} for a run of one process only
+ * The config of each rank; the ranks share the threads of the machine.
+ * @throws {UnsupportedError} for a run that supports only one process
  */
 export function onRanks(config: RunConfig, ranks: number): RunConfig {
   if (ranks > 1) checkRanks(config)
@@ -21,14 +21,14 @@ export function onRanks(config: RunConfig, ranks: number): RunConfig {
     : config
 }
 
-/** @throws {UsageError} for requests that are of one process */
+/** @throws {UsageError} for requests that support only one process */
 export function checkRanksAlone(ranks: number, others: Readonly<Record<string, boolean>>): void {
   const other = Object.keys(others).find((name) => others[name])
   if (ranks > 1 && other !== undefined)
     throw new UsageError(`--ranks ${ranks} cannot be planned with ${other}; leave one of them out.`)
 }
 
-/** @param processBytes of a process alone */
+/** @param processBytes memory of a single process */
 export function ranksMemory(ranks: number, memory: MemoryReport, processBytes: number): RanksMemory {
   const rankBytes = processBytes + sumBytes(ranks)
   const sharedBytes = memory.bytes('weights') + memory.bytes('quantization_constants')
@@ -36,7 +36,7 @@ export function ranksMemory(ranks: number, memory: MemoryReport, processBytes: n
   return { count: ranks, rank_bytes: rankBytes, shared_bytes: sharedBytes, machine_bytes: machineBytes }
 }
 
-/** Memory of the pieces in which gradients are added up, as in native/comm/sum.cpp. */
+/** Memory of the buffers in which gradients are summed, as in native/comm/sum.cpp. */
 function sumBytes(ranks: number): number {
   const piece = Math.max(Math.floor(2 ** 20 / ranks), 4096)
   return ranks === 1 ? 0 : 8 * Math.floor(piece / 8) * (2 * ranks + 1)

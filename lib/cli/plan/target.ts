@@ -1,21 +1,21 @@
-/** The device that a config plans for. */
+/** Selects the device to plan for. */
 import { addon } from '../../native/addon.js'
 import { usableCards } from '../../native/device.js'
 import { translated } from '../../native/errors.js'
 import { type Card, cardHere, cardNamed } from '../../planning/cards.js'
 import type { RunConfig } from '../../train/config.js'
 
-/** The card that is planned for where a config asks for one and there is none. */
+/** The card to plan for if a config asks for a GPU and there is none. */
 const USUAL_CARD = '24GB'
 
 export interface Target {
   /** Undefined for the CPU. */
   card?: Card | undefined
-  /** A sentence on the choice. */
+  /** A sentence about the choice. */
   note?: string
 }
 
-/** The GPU of a config, if it is there; `auto` without one is the CPU, and `cuda` a card with 24 GB. */
+/** The GPU of a config, if present. Without a GPU, `auto` means the CPU, and `cuda` a card with 24 GB. */
 export function targetOf({ device }: Pick<RunConfig, 'device'>): Target {
   if (device === 'cpu') return {}
   const report = translated(() => addon().cuda())

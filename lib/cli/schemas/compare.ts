@@ -1,4 +1,4 @@
-/** Output of `lowrank compare --json`: events. */
+/** Output of `lowrank compare --json`, as events. */
 import * as z from 'zod'
 import { compareResults } from '../../compare/results.js'
 import { count } from './fields.js'

@@ -1,11 +1,11 @@
-/** Fields that several verbs print. */
+/** Fields shared by several verbs. */
 import * as z from 'zod'
 
 export const bytes = z.int().nonnegative()
 
 export const count = z.int().nonnegative()
 
-/** The last line of any verb that fails. */
+/** The last line of a verb that fails. */
 export const errorLine = z
   .object({
     event: z.literal('error'),
@@ -17,7 +17,7 @@ export const errorLine = z
   })
   .describe('The verb failed; always the last line')
 
-/** Time of the steps of a run. */
+/** Estimated time of a run's steps. */
 export const time = z.object({
   seconds_per_step: z.number().positive().describe('For an optimizer step'),
   tokens_per_step: count.describe('Tokens of a step whose micro-batches are full'),

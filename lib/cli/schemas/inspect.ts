@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { bytes, count } from './fields.js'
 
-/** Values that are shown as the file has them. */
+/** Values shown unchanged from the file. */
 const raw = (key: string) => z.unknown().describe(`${key} of adapter_config.json; null if it is absent`)
 
 const checkpoints = z

@@ -1,4 +1,4 @@
-/** Output of the memory study, of `lowrank figures` and `lowrank bench`. */
+/** Output of the memory study in `lowrank figures` and `lowrank bench`. */
 import * as z from 'zod'
 import { planRow } from '../../train/metrics.js'
 import { bytes, count } from './fields.js'

@@ -1,4 +1,4 @@
-/** Events of `lowrank train` and `lowrank demo` with --json, beside those of metrics.jsonl. */
+/** Events of `lowrank train` and `lowrank demo` with --json, in addition to those of metrics.jsonl. */
 import * as z from 'zod'
 import { sampleRows, samplesHeldOut } from '../../train/metrics.js'
 import { time } from './fields.js'
