@@ -6,7 +6,7 @@ import type { ScoredRow } from '../options/metrics.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { type Examples, rowByRow } from './data.js'
 import { Decoder } from './decoder.js'
-import type { EvaluateControl } from './evaluate.js'
+import { type EvaluateControl, measured } from './evaluate.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
 import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
@@ -130,23 +130,18 @@ export async function answersBy(
   format: KnownFormat,
   questions: readonly (Question | null)[],
   limit: number,
-  { signal, onProgress }: EvaluateControl = {},
+  control: EvaluateControl = {},
 ): Promise<string[]> {
   const tokenizer = await base.tokenizer()
   const ends = await endIds(tokenizer, format)
   const room = Math.min(decoder.capacity, contextLength(base))
-  const found: string[] = []
-  for (const question of questions) {
-    signal?.throwIfAborted()
+  const options = generateSchema.parse({})
+  const { signal } = control
+  return measured(questions.length, control, async (index) => {
+    const question = questions[index] ?? null
     const most = Math.min(limit, room - (question?.prompt.length ?? room))
-    if (question === null || most < 1) {
-      found.push('')
-      continue
-    }
-    const options = generateSchema.parse({})
+    if (question === null || most < 1) return ''
     const text = decodeText(decoder, tokenizer, question.prompt, ends, most, options, { signal })
-    found.push((await lastOf(text)).text)
-    onProgress?.({ batches: found.length, totalBatches: questions.length })
-  }
-  return found
+    return (await lastOf(text)).text
+  })
 }

@@ -522,14 +522,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         () =>
           steps.evaluate?.(session, source, control) ?? evaluateBatches(session, EVAL_PLAN, source, control),
       )
-      const measured = async () =>
-        ranks.isFirst ? await this.#heldOut?.measure(session, control) : undefined
+      const measured = await use(async () => this.#heldOut?.measure(session, control))
       // Taken from rank 0, because it may decide which step is the best and when the run ends.
-      const evaluation = await ranks.firsts('evaluation', async () => ({
-        step,
-        ...found,
-        ...(await use(measured)),
-      }))
+      const evaluation = await ranks.firsts('evaluation', async () => ({ step, ...found, ...measured }))
       const answered = async () =>
         ranks.isFirst && options.evalGenerate > 0 ? this.#heldOut?.answers(session, unseen(), control) : []
       const rows = await ranks.firsts('answers', async () => (await use(answered)) ?? [])

@@ -80,7 +80,10 @@ test(
   TIMEOUT,
 )
 
-test.each([...Object.entries(TASKS), ['exact_match', { rows: null, settings: {} }] as const])(
+test.each([
+  ...Object.entries(TASKS),
+  ...['exact_match', 'f1'].map((metric) => [metric, { rows: null, settings: {} }] as const),
+])(
   '%s: two ranks evaluate as one process',
   async (task, { rows, settings }) => {
     const asked = rows === null ? { metric_for_best_model: task } : { task }
