@@ -239,7 +239,7 @@ export function atRank(description: AdapterDescription, rank: number, read: Read
   )
 }
 
-/** Whether the strategy saves a whole model instead of an adapter. */
+/** True if the strategy saves a whole model instead of an adapter. */
 export function savesModel({ strategy }: AdapterDescription): boolean {
   return rulesOf(strategy).saves === 'model'
 }

@@ -20,7 +20,7 @@ export interface CompareOptions {
    * probability; the standard deviation is that of one strategy across seeds.
    */
   detect?: number | null
-  /** What is held equal across strategies. Default `rank`. */
+  /** Quantity that is equal for all strategies. Default `rank`. */
   equal?: Equality
   /** Time limit in seconds; seeds and rates are reduced to fit, strategies are not. Default null: no limit. */
   budget?: number | null

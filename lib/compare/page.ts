@@ -61,7 +61,7 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
   }
 }
 
-/** Whether the metric is a fraction: all its values lie between 0 and 1. The loss never is. */
+/** True if all values of the metric lie between 0 and 1. Never true of the loss. */
 function isShare({ base, entries }: CompareResults, metric: string): boolean {
   if (metric === 'loss') return false
   const all = [base, ...entries.flatMap(({ cells }) => cells)].flatMap(

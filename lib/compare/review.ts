@@ -6,7 +6,7 @@ import type { CompareResults } from './results.js'
 import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { judgedAgain } from './verdict.js'
 
-/** Whether the path is results.json of a compare, or a folder that contains one. */
+/** True if the path is results.json of a compare, or a folder that contains one. */
 export function isCompare(path: string): boolean {
   const file = resultsPath(path)
   if (!existsSync(file) || !statSync(file).isFile()) return false
@@ -20,7 +20,7 @@ export function isCompare(path: string): boolean {
   return head.includes('"kind":"compare"')
 }
 
-/** Whether every entry has been trained with every seed. */
+/** True if every entry has been trained with every seed. */
 export function isComplete({ entries, seeds }: CompareResults): boolean {
   return entries.every(({ cells }) => cells.length === seeds.length)
 }

@@ -28,7 +28,7 @@ export function parseHubName(text: string): HubName | undefined {
   const [, repo, rest, revision] = NAME.exec(text) ?? []
   if (repo === undefined || repo.length > LONGEST_REPO || /--|\.\./.test(repo)) return undefined
   const file = rest?.slice(1) ?? null
-  // Of the files in a repository, only a GGUF file is a model by itself.
+  // A GGUF file is the only kind of file in a repository that is a model by itself.
   if (file === null ? namesFile(repo) : !/^[^.].*\.gguf$/i.test(file)) return undefined
   if (file?.split('/').some((part) => part.startsWith('.'))) return undefined
   return { repo, file, revision: revision ?? null }

@@ -36,7 +36,7 @@ export interface ChatOptions extends Partial<GenerateOptions> {
   /** System prompt. Default: the one shared by every row of the adapter's training data, if any. */
   system?: string | null
   /**
-   * Whether messages go through the chat template. Default: as in the adapter's training; otherwise true if the model
+   * True to render messages with the chat template. Default: as in the adapter's training; otherwise true if the model
    * has a template.
    */
   chatTemplate?: boolean
@@ -78,7 +78,7 @@ export class Chat {
   /** Maximum tokens of history and answer combined. */
   readonly contextTokens: number
   /**
-   * Whether messages are passed as plain text, one per line, because the model has no chat template or the adapter was
+   * True if messages are passed as plain text, one per line, because the model has no chat template or the adapter was
    * trained on raw text.
    */
   readonly plain: boolean

@@ -231,7 +231,7 @@ export class Model {
     return isRecorded(format) ? format : null
   }
 
-  /** Whether the model accepts messages, i.e. its files include a chat template. */
+  /** True if the model accepts messages, i.e. its files include a chat template. */
   async hasChatTemplate(): Promise<boolean> {
     return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
   }

@@ -76,7 +76,7 @@ export type EvaluateOptions = Partial<
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
   heldOut?: HeldOutShare
   /**
-   * Whether rows of prompt and completion go through the chat template, or the path of a template to use for all chats.
+   * True to render rows of prompt and completion with the chat template, or the path of a template to use for all chats.
    * Default: as in the adapter's training, else true.
    */
   chatTemplate?: boolean | string

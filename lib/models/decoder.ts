@@ -22,7 +22,7 @@ export interface Decoder {
   kvHeads: number
   headDim: number
   rmsNormEps: number
-  /** Which linear layers have biases: query, key, and value; the attention output; the MLP. */
+  /** Flags of the linear layers with biases: query, key, and value; the attention output; the MLP. */
   bias: { qkv: boolean; output: boolean; mlp: boolean }
   /** What queries and keys are normalized over before rotation: each head, or the whole row; undefined for no norm. */
   queryKeyNorm: 'head' | 'row' | undefined

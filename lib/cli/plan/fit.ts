@@ -20,7 +20,7 @@ export const bytesBeside = ({ runtimeBytes, dataBytes }: ProcessMemory) => runti
 /** Part of a budget that is not available to the plan. */
 export interface Apart {
   bytes: number
-  /** Who uses it, worded to follow "for". */
+  /** User of this, worded to follow "for". */
   what: string
 }
 
