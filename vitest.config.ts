@@ -89,8 +89,17 @@ const longest = [
   'test/lib/models/training.test.ts',
 ]
 
-/** Starts them before all others, so that none is waited for at the end. */
-class LongestFirst extends BaseSequencer {
+/** Sweeps that each part of `--shard` runs: the only tests of kernels and devices for CUDA, and of MPI. */
+const inEachShard = ['test/native/cuda.test.ts', 'test/lib/native/devices.test.ts', 'test/e2e/mpi.test.ts']
+
+/** Starts the longest files before all others, so that none is waited for at the end. */
+class Sequencer extends BaseSequencer {
+  override async shard(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const always = ({ moduleId }: TestSpecification) => inEachShard.some((file) => moduleId.endsWith(file))
+    const part = await super.shard(files.filter((file) => !always(file)))
+    return [...files.filter(always), ...part]
+  }
+
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const place = ({ moduleId }: TestSpecification) => {
       const index = longest.findIndex((file) => moduleId.endsWith(file))
@@ -102,7 +111,7 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: LongestFirst },
+    sequence: { sequencer: Sequencer },
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,
