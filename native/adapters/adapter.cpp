@@ -50,7 +50,7 @@ void Adapter::make_gradients() {
 
 void Adapter::make_importances() {
   if (sensitivity_ || spec_.tracked_elements == 0) return;
-  // Both or none, should memory run out between the two.
+  // Both or neither, even if memory runs out between the two.
   Own sensitivity = memory_.allocate(Category::optimizer, spec_.tracked_elements * kFloat);
   uncertainty_ = memory_.allocate(Category::optimizer, spec_.tracked_elements * kFloat);
   sensitivity_ = std::move(sensitivity);

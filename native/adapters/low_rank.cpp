@@ -182,7 +182,7 @@ void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
 void LowRank::run_gradient(Run& run, const Step& s) const {
   AdapterRun& adapter = *run.adapters[0];
   const int64_t active = ranks_in_use(adapter.rank);
-  // Ranks from `first` on get gradients: all that are in use, or the last of them alone.
+  // Ranks from `first` on get gradients: all ranks in use, or only the last one.
   const int64_t first = adapter.last_rank_only ? active - 1 : 0;
   const Matrix dy = run.matrix(s.dy);
   const bool snapshot = snapshot_acts(run, adapter);

@@ -24,7 +24,7 @@ Ptr<float> norms_of(const Run& run, const AdapterRun& adapter, int node, const A
   return adapter.norms(site.scaled->index(), base_replaced(run, node)).norms;
 }
 
-/// gain_i = sum over adapters of weight * m_i / c_i, and what is left of 1.
+/// gain_i = sum over adapters of weight * m_i / c_i, plus 1 minus the sum of weights.
 void add_gains(Run& run, int node, int64_t out, Ptr<float> gain) {
   float rest = 1;
   run.launch(Zero{gain.as<std::byte>(), out * 4});

@@ -14,8 +14,8 @@ namespace lowrank {
 namespace {
 
 constexpr int64_t kWord = sizeof(float);
-// Chunks that are in memory at once: one is read, one updated and one written. Of one that is read and of two that are
-// written the page cache has copies for a while.
+// Chunks that are in memory at once: one is read, one updated and one written. The page cache
+// holds copies of one that is read and of two that are written for a while.
 constexpr int64_t kRing = 3, kCached = 4;
 constexpr int64_t kPage = 4096, kLeastChunk = 16 * kPage, kMostChunk = int64_t{4} << 20;
 constexpr int64_t kLeastResident = 1 << 20;

@@ -58,7 +58,7 @@ void RotationTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
     const Matrix turned = product.segments[0].x = run.take_operand(site_.in);
     return turn(run, adapter, x, x, turned);
   }
-  // Changes of several adapters add up, each to the base as it is.
+  // The changes of several adapters add up, each relative to the unchanged base.
   const Layout::Scope scope(*run.room);
   const Matrix change = run.take_operand(site_.in);
   turn(run, adapter, x, {}, change);

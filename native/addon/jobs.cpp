@@ -58,7 +58,7 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
           deferred.Reject(to_js(e, "INTERNAL", message).Value());
         };
       }
-      // Whoever sees the promise settle may rely on the job having let go of what it held.
+      // When the promise settles, the job has already released what it held.
       work = nullptr;
       value = nullptr;
       channel->finished([finish = std::move(finish), held = std::move(held)](Napi::Env e) { finish(e); }, cancel);
@@ -84,7 +84,7 @@ Napi::Promise Channel::release(Napi::Env env, std::shared_ptr<void> payload) {
     submit(env, [payload = std::move(payload)](Context&, const CancelFlag&) {},
            [](Napi::Env e) { return e.Undefined(); }, nullptr, nullptr, deferred);
   } catch (const Napi::Error&) {
-    deferred.Resolve(env.Undefined());  // no engine takes it any more, so it went here
+    deferred.Resolve(env.Undefined());  // the engine has ended, so it was released here
   }
   return deferred.Promise();
 }
@@ -107,7 +107,7 @@ void Channel::drain(Napi::Env env) {
   const Napi::HandleScope scope(env);
   for (Finish& finish : batch) {
     finish(env);
-    finish = nullptr;  // lets go of what the job held before JavaScript goes on
+    finish = nullptr;  // releases what the job held before JavaScript goes on
     if (--pending_ == 0) napi_unref_threadsafe_function(env, function_);
   }
 }

@@ -1,4 +1,4 @@
-// The door between JavaScript and the native core: what is exported. No maths here; the list of exports, with their
+// The exports of the addon to JavaScript. No maths here; the list of exports, with their
 // meaning, is lib/native/addon.ts.
 #include <algorithm>
 #include <utility>
@@ -270,7 +270,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   state->session = Napi::Persistent(define_session(env));
   state->weight_file = Napi::Persistent(define_weight_file(env));
   env.SetInstanceData(state);
-  // Runs when the event loop drains or a worker ends, but not on process.exit(): lib/native/addon.ts covers that door.
+  // Runs when the event loop drains or a worker ends, but not on process.exit(): lib/native/addon.ts handles that case.
   env.AddCleanupHook([channel = state->channel] { channel->close(); });
 
   const auto method = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {

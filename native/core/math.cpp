@@ -107,7 +107,7 @@ constexpr std::array<Inverse, kLogs> kInverseTable = [] {
   for (uint64_t index = 0; index < kLogs; ++index) {
     const auto border = [](uint64_t at) { return from_bits(kLowest + (at << (52 - kLogBits))); };
     const double begin = border(index), end = border(index + 1);
-    // Around 1 itself, so that small logarithms are differences of nothing.
+    // Relative to 1 itself, so that small logarithms are not differences of large numbers.
     const bool one = begin == 1 || end == 1;
     const double value = one ? 1.0 : static_cast<int>(1024 / (begin + end) + 0.5) / 512.0;
     // log v = 2 artanh((v - 1) / (v + 1))
@@ -172,8 +172,8 @@ struct Turned {
 Turned turned(double x) {
   if (x <= kHalfPi.high / 2) return {0, {x, 0}};
   __extension__ using Wide = unsigned __int128;
-  // x is whole 2^power. Of its product with 2 / pi what counts begins with the bits for 2 and 1; 192 of the factor's
-  // give 137 of those. Larger ones stand for full turns.
+  // x = whole * 2^power. Of its product with 2 / pi, only the bits from 2 downward count, since larger ones are full
+  // turns; 192 bits of the factor give 137 of them.
   const uint64_t whole = (bits_of(x) & ((uint64_t{1} << 52) - 1)) | uint64_t{1} << 52;
   const int power = static_cast<int>(bits_of(x) >> 52) - 1075;
   const int begin = power - 2 + 64, word = begin / 64, shift = begin % 64;
@@ -183,7 +183,7 @@ Turned turned(double x) {
   };
   const Wide low = Wide{whole} * factor(2);
   const Wide high = ((Wide{whole * factor(0)} << 64) + Wide{whole} * factor(1)) + (low >> 64);
-  // In quarter turns: two bits before the point. From a half on the rest is counted back from the next quarter.
+  // In quarter turns: two bits before the point. A rest of a half or more is counted back from the next quarter.
   Wide fraction = high << 2 | static_cast<uint64_t>(low) >> 62;
   const auto back = static_cast<uint64_t>(fraction >> 127);
   const uint64_t quarters = static_cast<uint64_t>(high >> 126) + back;

@@ -30,7 +30,7 @@ Pool::Pool(int threads, void (*begin)()) {
     for (int thread = 1; thread < threads; ++thread)
       workers_.emplace_back([this, thread, begin] { work(thread, begin); });
   } catch (const std::system_error&) {
-    // The limit on processes is reached. Results do not depend on the number of threads, so those there are will do.
+    // The limit on processes is reached. Results do not depend on the number of threads: go on with fewer.
   }
 }
 

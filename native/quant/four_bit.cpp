@@ -47,7 +47,7 @@ template <FourBit kType>
     largest = std::max(largest, std::bit_cast<int32_t>(weights[i]) & 0x7fffffff);
   }
   *absmax = std::bit_cast<float>(largest);
-  // The reciprocal of a subnormal may be infinite; such a block is zero for every purpose.
+  // The reciprocal of a subnormal may be infinite; such a block is treated as zero.
   const float inverse = largest < 0x00800000 ? 0.0f : 1.0f / *absmax;
   int32_t code[kCodeBlock];
   for (int i = 0; i < kCodeBlock; ++i) {
@@ -99,7 +99,7 @@ float cascade_sum(const float* values, int64_t count) {
   constexpr int kLevels = 4;
   const int64_t vectors = count / kLanes;
   const int64_t rows = vectors / kStreams;
-  // A level hands its sums on after 2^shift of its own additions.
+  // A level passes its sums on after 2^shift additions.
   const int log2_rows = rows <= 1 ? 0 : std::bit_width(static_cast<uint64_t>(rows - 1));
   const int shift = std::max(4, log2_rows / kLevels);
   const int64_t step = int64_t{1} << shift;

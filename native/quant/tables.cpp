@@ -23,7 +23,7 @@ const float kNf4Values[16] = {
     1.0f,
 };
 
-// In the order of their bit patterns, over 12.
+// In the order of their bit patterns, divided by 12.
 const float kFp4Values[16] = {
     0.0f,  0x1.555556p-8f,  0x1.555556p-1f,  1.0f,  0x1.555556p-2f,  0.5f,  0x1.555556p-3f,  0.25f,
     -0.0f, -0x1.555556p-8f, -0x1.555556p-1f, -1.0f, -0x1.555556p-2f, -0.5f, -0x1.555556p-3f, -0.25f,
@@ -98,7 +98,7 @@ const float kDynamicMap[256] = {
     0x1.eep-1f,       0x1.f53334p-1f,   0x1.fc6666p-1f,   0x1p+0f,
 };
 
-// The same of one sign only, of 2^(i + 1) parts each.
+// The same for positive values only, with 2^(i + 1) parts each.
 const float kUnsignedDynamicMap[256] = {
     0.0f,              0x1.5cf754p-22f,   0x1.a0133p-21f,    0x1.1d367p-19f,
     0x1.2599ecp-18f,   0x1.bc98a2p-18f,   0x1.29cbaap-17f,   0x1.0624dcp-16f,

@@ -5,7 +5,7 @@
 namespace lowrank {
 namespace {
 
-/// The weight, or with `source` what is there less the weight.
+/// The weight, or with `source`, the source minus the weight.
 std::vector<float> dense_weight(Pool& pool, const Weight& weight, const std::optional<TensorSource>& source) {
   const Weight original = source ? load_weight(pool, *source, StorageFormat::f32) : Weight();
   const WeightView view = weight.view();

@@ -36,7 +36,7 @@ const GgmlLayout& format_of(SourceDtype dtype) {
 
 int64_t bytes_of(SourceDtype dtype, int64_t elements) { return format_of(dtype).row_bytes(elements); }
 
-/// A vector with permuted elements is a matrix of one column for our purposes.
+/// A vector with permuted elements is treated as a matrix of one column.
 TensorSource with_rows(const TensorSource& source) {
   TensorSource tensor = source;
   if (tensor.permuted_heads != 0 && tensor.rows == 1) std::swap(tensor.rows, tensor.cols);
@@ -95,7 +95,7 @@ class Loader {
     for_chunks([&](int64_t first, int64_t rows) { decode_chunk(first, rows, out + first * tensor_.cols); });
   }
 
-  /// For storage whose elements are those of the file: nothing but the rows' order changes.
+  /// For storage with the file's own element type: only the order of rows changes.
   void copy(uint8_t* out) {
     if (rows_per_head_ == 0) {
       for_each_range([&](int64_t first, int64_t rows) { read(first, rows, out + first * row_bytes_); });

@@ -22,7 +22,7 @@ std::vector<std::vector<int64_t>> uses_of(const PageOrder& order, size_t spans) 
   return uses;
 }
 
-/// The first use after `at`, in the order or when it has come round; kNever without any.
+/// The first use after `at`, wrapping around to the start of the order; kNever if there is none.
 int64_t use_after(const std::vector<int64_t>& uses, int64_t at, size_t length) {
   if (uses.empty()) return kNever;
   const auto found = std::upper_bound(uses.begin(), uses.end(), at);
@@ -163,7 +163,7 @@ void Pager::release(int span) {
   --entries_[span].pins;
 }
 
-/// Gives back what is next used after `until`, the last first, until so many bytes more fit; nothing if they cannot.
+/// Drops spans next used after `until`, the latest first, until `bytes` more fit; drops none if they cannot.
 bool Pager::make_room(int64_t bytes, int64_t until) {
   int64_t lacking = taken_ + bytes - budget_;
   if (lacking <= 0) return true;
@@ -272,7 +272,7 @@ void Pager::give_back(int64_t bytes, int weight, const std::vector<int32_t>& row
   const std::lock_guard lock(mutex_);
   for (const int32_t row : rows) {
     const PageSpan pages = pages_of(weight, row);
-    // A row at a border has pages of two spans.
+    // A row at a border lies in pages of two spans.
     const auto [begin, end] = spans_.of_rows(weight, row, row + 1);
     for (int span = std::max(begin - 1, spans_.first[weight]); span < std::min(end + 1, spans_.first[weight + 1]); ++span) {
       const PageSpan& own = spans_.all[span];

@@ -13,7 +13,7 @@
 namespace lowrank {
 namespace {
 
-/// The weight as the adapters have it: itself, or the trained copy that stands in for it.
+/// The weight that adapters see: the base weight, or the trained copy that replaces it.
 struct Standing {
   WeightView view;
   HostView<const float> copy = {};
@@ -40,7 +40,7 @@ Standing standing(const Weight& weight, const std::string& name, const std::vect
 
 /// True if every number is representable: finite, and within the range of the type.
 bool fits(const float* row, int64_t cols, FileType type) {
-  // From here on f16 rounds to infinity; a block's scale of Q8_0 is its largest number / 127.
+  // F16 rounds larger numbers to infinity. The scale of a Q8_0 block is its largest number / 127.
   const float limit = type == FileType::f16 ? 65520.0f : type == FileType::q8_0 ? 65520.0f * 127 : INFINITY;
   const float most = type == FileType::bf16 ? 0x1.ffp127f : limit;  // bf16 rounds up to infinity just below f32's end
   for (int64_t i = 0; i < cols; ++i)

@@ -83,7 +83,7 @@ class Cut {
       WeightStream::Unit& unit = stream.units.emplace_back();
       unit.begin = place.elements + weight_bytes(format, begin, w.cols);
       unit.bytes = weight_bytes(format, end, w.cols) - weight_bytes(format, begin, w.cols);
-      // The constants of a head that is cut stay on the device, apart.
+      // The constants of a sliced head stay on the device, in memory of their own.
       if (begin == 0 && end == w.rows && place.constants >= 0)
         unit.bytes = place.constants - place.elements + constants_bytes(format, w.rows, w.cols);
       add(unit, {head_, begin, end});
@@ -95,7 +95,7 @@ class Cut {
   int head_ = -1;
 };
 
-/// Gives units their places on the device: those that stay, and the slots if there are others.
+/// Assigns units their places on the device: resident ones, then the slots if any unit is streamed.
 WeightStream settled(const Cut& cut, bool head_stays, int64_t blocks_that_stay) {
   WeightStream stream = cut.stream;
   const auto count = static_cast<int64_t>(cut.blocks.size());
@@ -163,8 +163,8 @@ int64_t bytes_fetched(const WeightStream& stream, std::span<const WeightRows> or
   const size_t length = units.size();
   std::array<int, kSlots> slots{-1, -1};
   int64_t fetched = 0;
-  // In a second round the slots are as the first one leaves them. As each unit's turn comes, the next one takes the other
-  // slot.
+  // The second round begins with the slots as the first one left them. When a unit's turn comes, the next is fetched
+  // into the other slot.
   for (size_t at = 0; at < 2 * length; ++at) {
     const size_t now = at % length;
     const auto bring = [&](int unit, int beside) {

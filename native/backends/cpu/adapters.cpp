@@ -97,7 +97,7 @@ void spread_pair_b(Pool& pool, const SpreadPairB& k) {
 
 void draw_rows(const DrawRows& k) {
   float* const gains = host(k.gains);
-  // Keys of other linears differ by a few multiples of what the draws are apart; mixed, the draws share no run.
+  // Keys of other linears are a few draws apart; mixing them keeps their sequences from overlapping.
   const uint64_t key = mix(k.key);
   // Index 0 decides about the whole, index 1 + row about a row.
   if (k.drop_all > 0 && draw(key, 0) < k.drop_all) {

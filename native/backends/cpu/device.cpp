@@ -389,7 +389,7 @@ struct CpuDevice::Launch {
 
 void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
 #if defined(__SANITIZE_ADDRESS__)
-  // Room of just the promised size, so that a kernel that takes more is found out.
+  // Exactly the promised size, so that a kernel that takes more is detected.
   const Scratch room(sizes_.workspace(kernel));
   workspace = room.data();
 #endif

@@ -70,7 +70,7 @@ void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operan
   reduce_tokens_bf16<AmxTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
 }
 
-// Sums of few fp32 terms: nothing for bf16 to gain.
+// Sums of few fp32 terms: bf16 would gain nothing.
 void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
   gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
 }

@@ -50,7 +50,7 @@ Ptr<std::byte> Scratch::data() const { return address_of(room_.get()); }
 void Scratch::clear() { std::memset(room_.get(), 0, static_cast<size_t>(bytes_)); }
 
 Memory& memory() {
-  static HostMemory* const process = new HostMemory;  // leaked on purpose: what dies late may still be of it
+  static HostMemory* const process = new HostMemory;  // leaked on purpose: objects destroyed late may still use it
   return *process;
 }
 

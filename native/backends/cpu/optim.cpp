@@ -106,7 +106,7 @@ void gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols, double*
     for (int64_t i = j; i < rank; ++i) {
       double sum = gram[i * rank + j];
       for (int64_t c = 0; c < j; ++c) sum -= gram[i * rank + c] * gram[j * rank + c];
-      // A row of A that others span leaves rounding only, of either sign.
+      // A row of A spanned by the others leaves only a rounding error, of either sign.
       if (i == j)
         gram[i * rank + i] = std::sqrt(std::max(sum, kRidge));
       else

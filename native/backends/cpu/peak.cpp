@@ -47,7 +47,7 @@ __attribute__((target("amx-tile,amx-bf16"))) double amx_loop() {
   } config;
   std::fill_n(config.row_bytes, 8, uint16_t{64});
   std::fill_n(config.rows, 8, uint8_t{16});
-  asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic admits to reading the first eight bytes only
+  asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic declares a read of the first eight bytes only
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_zero(1);

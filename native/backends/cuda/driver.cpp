@@ -166,7 +166,7 @@ Probe probe() noexcept {
       add_hints(result.reasons);
       return result;
     }
-    result.reasons.clear();  // of places where the driver is not
+    result.reasons.clear();  // reasons of places without the driver
     look(result);
     if (result.usable() == nullptr) result.driver = nullptr;
   } catch (const std::exception& error) {

@@ -42,7 +42,7 @@ Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std
 }
 
 Gpu::~Gpu() {
-  driver_->cuCtxSetCurrent(context_);  // nobody else is left who could enter
+  driver_->cuCtxSetCurrent(context_);  // no other thread is left that could set it
   settle();
   release();
 }
@@ -149,7 +149,7 @@ void Gpu::queue_in_pace(const Launches::Launch& launch, const void* args) {
   queued_.push_back(launch.kernel);
   if (blocking_) return finish(Lane::kernels);
   if (++launches_ % kPace != 0) return;
-  // The mark of the last time is reached before this one is set, so that what is queued is at most two paces.
+  // Waits for the previous mark before setting this one, so that at most two paces of work are queued.
   std::unique_ptr<Mark>& pace = paces_[static_cast<size_t>(launches_ / kPace % 2)];
   const std::unique_ptr<Mark>& last = paces_[static_cast<size_t>((launches_ / kPace + 1) % 2)];
   if (last != nullptr) {

@@ -20,7 +20,7 @@ struct SchedulingAttributes {
   uint64_t flags = 0;
   int32_t nice = 0;
   uint32_t priority = 0;
-  uint64_t runtime = 0;  // of ordinary threads the slice, in nanoseconds
+  uint64_t runtime = 0;  // the time slice of ordinary threads, in nanoseconds
   uint64_t deadline = 0;
   uint64_t period = 0;
 };
@@ -32,7 +32,7 @@ constexpr uint64_t kSlice = 20'000'000;
 void prefer_long_slices() {
   SchedulingAttributes attributes;
   if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) != 0) return;
-  if (attributes.policy != 0) return;  // somebody chose another
+  if (attributes.policy != 0) return;  // another policy was chosen
   attributes.flags = 0;
   attributes.runtime = kSlice;
   syscall(SYS_sched_setattr, 0, &attributes, 0);

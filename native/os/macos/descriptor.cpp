@@ -21,7 +21,7 @@ bool reserve(int file, int64_t bytes) {
   return ::fcntl(file, F_PREALLOCATE, &room) == 0 || errno == ENOTSUP;
 }
 
-// fsync leaves data in the disk's own cache. Network shares know no other.
+// fsync leaves data in the disk's own cache. Network shares support nothing stronger.
 bool sync(int file) { return ::fcntl(file, F_FULLFSYNC) == 0 || ::fsync(file) == 0; }
 
 bool begin_to_put_away(int, int64_t, int64_t) { return true; }

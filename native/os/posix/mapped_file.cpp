@@ -67,8 +67,8 @@ void MappedFile::expect_whole() const {
 
 void MappedFile::prefetch() const {
 #if defined(MADV_HUGEPAGE)
-  // The system then reads ahead by large pages as they are touched. Asked for the whole file it would bring small ones, and
-  // finding those in its tables takes as long as reading what they hold.
+  // The system then reads ahead in large pages as they are touched. Asked for the whole file, it uses small ones, and
+  // looking those up takes as long as reading their contents.
   if (::madvise(address(data_), static_cast<size_t>(bytes_), MADV_HUGEPAGE) == 0) return;
 #endif
   (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_WILLNEED);
@@ -77,7 +77,7 @@ void MappedFile::prefetch() const {
 void MappedFile::expect_no_order() const {
   (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_RANDOM);
   file_.expect_no_order();
-  file_.drop(0, bytes_);  // large pages, which somebody else may have brought, could not be given back in parts
+  file_.drop(0, bytes_);  // large pages that another process loaded could not be dropped in part
 }
 
 void MappedFile::will_need(int64_t offset, int64_t bytes) const {
@@ -92,7 +92,7 @@ void MappedFile::load(int64_t offset, int64_t bytes) const {
   std::vector<std::byte> copy(static_cast<size_t>(std::min(bytes, kHintBytes)));
   for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
     file_.read(copy.data(), std::min(kHintBytes, offset + bytes - at), at);
-  // A page that another thread faulted in later would take its neighbors with it, also such as are being dropped at that
+  // A page fault in another thread maps neighboring pages as well, including those that are being dropped at that
   // moment, which then stay.
   touch(offset, bytes);
 }

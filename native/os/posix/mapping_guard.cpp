@@ -32,7 +32,7 @@ static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<bool>::
 bool replaced(uintptr_t address) {
   for (GuardedRange* range = ranges.load(); range != nullptr; range = range->next) {
     const uintptr_t end = range->end.load(), begin = range->begin.load();
-    // The second look finds a range that has become another one in between.
+    // The second look detects a range that was replaced in between.
     if (address < begin || address >= end || range->end.load() != end) continue;
     const uintptr_t first = address / page * page;
     range->broken = true;  // before any thread can read a zero
@@ -45,7 +45,7 @@ bool replaced(uintptr_t address) {
 void pass_on(int signal, siginfo_t* info, void* context) {
   if ((before.sa_flags & SA_SIGINFO) != 0) return before.sa_sigaction(signal, info, context);
   if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) return before.sa_handler(signal);
-  const bool sent = info->si_code <= 0;  // by a process, so that returning would not bring it again
+  const bool sent = info->si_code <= 0;  // sent by a process: returning would not raise it again
   if (sent && before.sa_handler == SIG_IGN) return;
   ::sigaction(signal, &before, nullptr);
   if (sent) ::raise(signal);

@@ -1,4 +1,4 @@
-// The standard library sleeps in a futex on Linux and in its like on macOS.
+// The standard library sleeps in a futex on Linux and in its equivalent on macOS.
 #include "core/system.h"
 
 namespace lowrank::system {

@@ -60,7 +60,7 @@ void MappedFile::load(int64_t offset, int64_t bytes) const {
 
 void MappedFile::drop(int64_t offset, int64_t bytes) const {
   const auto [begin, end] = pages_within(offset, bytes, bytes_);
-  // Unlocking what is not locked takes it out of the working set. The pages are then the system's to give away.
+  // Unlocking pages that are not locked removes them from the working set; the system may then reuse them.
   const int64_t mapped = std::min(end, bytes_);
   if (mapped > begin) (void)VirtualUnlock(address(data_ + begin), static_cast<SIZE_T>(mapped - begin));
 }
