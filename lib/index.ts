@@ -37,6 +37,7 @@ export type {
   ExactMatchOptions,
   LoadAdapterOptions,
   ProbeOptions,
+  SampleOptions,
   TextOptions,
 } from './model/options.js'
 export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
@@ -132,6 +133,7 @@ export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
+export type { Sample, SamplingOptions } from './train/sampled-answers.js'
 export type { RunSample, Samples, StepAnswer } from './train/samples.js'
 export type { Answer } from './train/score.js'
 export type { PrecisionOption } from './weights/options.js'

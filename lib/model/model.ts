@@ -28,6 +28,7 @@ import { checkedPrompt, type Generation, generateText, type Prompt } from '../tr
 import { runProbe } from '../train/probe.js'
 import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/prompting.js'
 import { presentRanks } from '../train/ranks.js'
+import { type Sample, sampleAnswers } from '../train/sampled-answers.js'
 import { type Answer, checkedAnswers, logLikelihoods } from '../train/score.js'
 import { agreeToEvaluate, sharedWith } from '../train/shared.js'
 import type { Quantization } from '../weights/quantization.js'
@@ -53,6 +54,8 @@ import {
   logitsSchema,
   type ProbeOptions,
   probeSchema,
+  type SampleOptions,
+  sampleSchema,
   saveModelSchema,
   type TextOptions,
 } from './options.js'
@@ -326,6 +329,23 @@ export class Model {
     const { adapters, ...given } = checkedOptions(generationSchema, options, 'generate()')
     checkedPrompt(prompt, 'generate()')
     return yield* generateText(this.#base, this.#adapters.chosen(adapters, 'generate()'), prompt, given)
+  }
+
+  /**
+   * Samples `n` answers to each prompt, with the log-probability of each token under the distribution that it was drawn
+   * from. An answer is also a row for `Adapter.forwardBackward`. The same seed gives the same answers.
+   * @returns the answers to each prompt
+   * @throws {ConfigError} for an option out of range, `topK` or `topP` with log-probabilities, or a prompt that is empty
+   * or too long
+   * @example const [answers] = await model.sample(['2 + 2 ='], { n: 8, maxNewTokens: 4 })
+   */
+  async sample(prompts: readonly Prompt[], options: SampleOptions = {}): Promise<Sample[][]> {
+    this.#base.lifetime.check()
+    const name = 'sample()'
+    const { adapters, ...given } = checkedOptions(sampleSchema, options, name)
+    if (!Array.isArray(prompts)) throw badArgument(prompts, name, 'prompts', 'a list of prompts')
+    for (const [index, prompt] of prompts.entries()) checkedPrompt(prompt, name, `prompts.${index}`)
+    return sampleAnswers(this.#base, this.#adapters.chosen(adapters, name), prompts, given)
   }
 
   /**

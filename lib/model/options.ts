@@ -12,6 +12,7 @@ import type { TrainStep } from '../train/events.js'
 import { type GenerateControl, type GenerateOptions, textSchema } from '../train/generate.js'
 import { type HeldOutShare, heldOutSchema } from '../train/held-out.js'
 import type { PromptOptions } from '../train/prompting.js'
+import { type SamplingOptions, samplingSchema } from '../train/sampled-answers.js'
 import { scoreSchema } from '../train/score.js'
 import type { Adapter, TrainControl } from './adapter.js'
 
@@ -146,6 +147,14 @@ export type TextOptions = Partial<GenerateOptions> &
   }
 
 export const generationSchema = textSchema.extend({ adapters })
+
+/** Options of `Model.sample`. */
+export type SampleOptions = Partial<SamplingOptions> &
+  Pick<GenerateControl, 'signal'> &
+  PromptOptions &
+  Pick<TextOptions, 'adapters'>
+
+export const sampleSchema = samplingSchema.extend({ adapters })
 export const likelihoodSchema = scoreSchema.extend({ adapters })
 export const logitsSchema = z.strictObject({ adapters })
 export const saveModelSchema = saveSchema.extend({ adapters })

@@ -3,7 +3,7 @@
  * from the cache; then tokens are sampled one at a time and appended to the cache.
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
-import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
+import type { ForwardInput, ForwardResult, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
 import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'
 import { decoderPlan } from '../planning/plans.js'
@@ -19,6 +19,11 @@ export interface DecodeControl {
   signal?: AbortSignal | undefined
   /** Called before the prompt is processed and after each chunk. */
   onPromptProgress?: ((progress: PromptProgress) => void) | undefined
+  /**
+   * Called with each sampled token and its log-probability, in nats, among all tokens at the sampling
+   * temperature.
+   */
+  onToken?: ((token: number, logProb: number) => void) | undefined
 }
 
 export class Decoder {
@@ -82,7 +87,7 @@ export class Decoder {
     prompt: Int32Array,
     limit: number,
     sampling: Omit<Sampling, 'position'>,
-    { signal, onPromptProgress }: DecodeControl = {},
+    { signal, onPromptProgress, onToken }: DecodeControl = {},
   ): AsyncGenerator<number, void, void> {
     // The last sampled token is never fed back.
     const reach = prompt.length + limit - 1
@@ -102,14 +107,16 @@ export class Decoder {
     let input = prompt.slice(past)
     for (let position = 0; ; position++) {
       const rows = Int32Array.of(input.length - 1)
-      const { token } = await this.#forward(
-        { tokens: input, past, reach, rows, sampling: { ...sampling, position } },
+      const drawn = { ...sampling, position }
+      const { token, logProb } = (await this.#forward(
+        { tokens: input, past, reach, rows, sampling: drawn, wantLogProb: onToken !== undefined },
         signal,
-      )
+      )) as { token: number; logProb?: number }
       past += input.length
       if (position === 0) progress()
-      yield token as number
-      input = Int32Array.of(token as number)
+      onToken?.(token, logProb as number)
+      yield token
+      input = Int32Array.of(token)
     }
   }
 
@@ -135,7 +142,7 @@ export class Decoder {
     return count
   }
 
-  async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<{ token?: number }> {
+  async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<ForwardResult> {
     const result = await this.#base.lifetime.use(() =>
       settled(() => this.#session.forward(this.#name, input), signal),
     )

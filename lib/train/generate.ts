@@ -99,14 +99,7 @@ export async function* generateText(
   const tokenizer = await base.tokenizer()
   const format = known ?? formatOf(base, adapters)
   const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal })
-  const room = contextLength(base) - ids.length
-  if (ids.length === 0) throw new ConfigError('generate(): the prompt is empty, expected at least one token.')
-  if (room < 1)
-    throw new ConfigError(
-      `generate(): the prompt has ${ids.length} tokens, but the model supports at most ${contextLength(base)}, including the answer.`,
-      { tokens: ids.length, limit: contextLength(base) },
-    )
-  const limit = Math.min(options.maxNewTokens, room)
+  const limit = Math.min(options.maxNewTokens, answerRoom(base, ids, 'generate()'))
   const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
     const ends = await endIds(tokenizer, format)
@@ -121,11 +114,11 @@ export async function* generateText(
  * nothing.
  * @throws {ConfigError} for anything but a text or messages
  */
-export function checkedPrompt(prompt: unknown, name: string): Prompt {
+export function checkedPrompt(prompt: unknown, name: string, argument = 'prompt'): Prompt {
   if (typeof prompt === 'string' || (isMessages(prompt) && prompt.length > 0)) return prompt
   const expected =
     "a text, or a list of at least one message such as { role: 'user', content: 'Hello' }, without functions and symbols"
-  throw badArgument(prompt, name, 'prompt', expected)
+  throw badArgument(prompt, name, argument, expected)
 }
 
 /** Runs a generation to its end, ignoring the pieces. */
@@ -181,6 +174,21 @@ export async function* decodeText(
   if (rest !== '') yield rest
   const tokensPerSecond = tokenIds.length > 1 ? (tokenIds.length - 1) / seconds : 0
   return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
+}
+
+/**
+ * The most tokens that an answer to a prompt can have.
+ * @param name the public function that received the prompt
+ * @throws {ConfigError} for an empty prompt, or one that leaves no room
+ */
+export function answerRoom(base: BaseModel, { length: tokens }: Int32Array, name: string): number {
+  if (tokens === 0) throw new ConfigError(`${name}: the prompt is empty, expected at least one token.`)
+  const limit = contextLength(base)
+  if (tokens < limit) return limit - tokens
+  throw new ConfigError(
+    `${name}: the prompt has ${tokens} tokens, but the model supports at most ${limit}, including the answer.`,
+    { tokens, limit },
+  )
 }
 
 /** The model's context length: prompt and answer together. */

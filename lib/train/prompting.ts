@@ -135,22 +135,26 @@ export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOpt
   return format?.thinking === false ? UNREASONED : {}
 }
 
-/** Ids of a prompt: a text, or messages for the chat template. */
+/**
+ * Ids of a prompt: a text, or messages for the chat template.
+ * @param options.name the public function that received the prompt. Default `generate()`
+ */
 export async function promptIds(
   base: BaseModel,
   tokenizer: WorkerTokenizer,
   prompt: string | readonly ChatMessage[],
   format: KnownFormat,
-  options: PromptOptions & { signal?: AbortSignal | undefined },
+  options: PromptOptions & { signal?: AbortSignal | undefined; name?: string },
 ): Promise<Int32Array> {
+  const { name = 'generate()' } = options
   const plain = typeof prompt === 'string' && !asksAsChat(format, options)
   if (typeof prompt !== 'string' && options.chatTemplate === false)
     throw new ConfigError(
-      'generate(): chatTemplate is false, but the prompt is a list of messages, which needs a chat template; pass a text.',
+      `${name}: chatTemplate is false, but the prompt is a list of messages, which needs a chat template; pass a text.`,
     )
   if (plain && typeof options.system === 'string')
     throw new ConfigError(
-      'generate(): a system prompt was given, but the prompt is raw text; write it into the prompt, or set chatTemplate: true.',
+      `${name}: a system prompt was given, but the prompt is raw text; write it into the prompt, or set chatTemplate: true.`,
     )
   warnOfMismatch(base, format, plain ? 'raw' : 'chat')
   if (plain) {

@@ -113,6 +113,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     exactMatch: entry('exactMatch()', { data: rows, options: optional }),
     generate: entry('generate()', { prompt: text, options: optional }),
     stream: entry('generate()', { prompt: text, options: optional }),
+    sample: entry('sample()', { prompts: [[]], options: optional }),
     chat: entry('chat()', { options: optional }),
     classify: entry('classify()', { texts: [[]], options: optional }),
     logLikelihoods: entry('logLikelihoods()', { answers: [[]], options: optional }),
