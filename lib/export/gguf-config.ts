@@ -12,7 +12,7 @@ import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
-import { ggufName, LONG_FACTORS, ROPE_FACTORS } from '../formats/gguf-names.js'
+import { ggufName, LONG_FACTORS, partsInGguf, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import { type Graph, headsOf, type NodeOf, nodesOf, type Rotary } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
@@ -58,6 +58,7 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   const { files, graph } = base
   const { name } = ggufArchitecture(graph.family)
   refuseHeads(base)
+  refuseUnrotated(base)
   const { bos_token_id: bos } = files.config
   const embedding = embeddingOf(graph)
   const tokenizer = await ggufTokenizerOf(
@@ -101,7 +102,9 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   const { heads, kvHeads, headDim } = headsOf(graph)
   const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
   const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
-  const down = graph.weights.find(({ name }) => name.endsWith('.mlp.down_proj.weight'))
+  const down = graph.weights.find(({ name }) =>
+    /\.(mlp\.down_proj|shared_mlp\.output_linear)\.weight$/.test(name),
+  )
   const { numbers, windowPeriod, alwaysWindow } = ggufArchitecture(graph.family)
   const { theta, type, scaling } = ropeParameters(ropeOfFile(config, graph))
   const positions = config.max_position_embeddings
@@ -155,6 +158,15 @@ function refuseHeads({ graph, name }: BaseModel): void {
   throw new UnsupportedError(
     `${name} has ${heads} heads of ${headDim}, but GGUF files of its architecture need heads of ${hidden / heads}, hidden_size over num_attention_heads. Write a safetensors folder instead.`,
     { heads, headDim, hidden },
+  )
+}
+
+/** @throws {UnsupportedError} without any rotary embedding, which readers of GGUF files would add */
+function refuseUnrotated({ graph, name }: BaseModel): void {
+  if (nodesOf(graph, 'rope').length > 0) return
+  throw new UnsupportedError(
+    `${name} has no rotary embedding, and lowrank does not write GGUF files of such models. Write a safetensors folder instead.`,
+    { model: name },
   )
 }
 
@@ -224,10 +236,12 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   const { fields, ropeFactors, longFactors } = description
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
   const place = { type, offset: 0, bytes: 0 }
-  const tensors = graph.weights.map((weight) => {
-    const dims = weight.kind === 'vector' ? [weight.cols] : [weight.cols, weight.rows]
-    return { name: nameInGguf(weight.name, graph.family), dims, ...place }
-  })
+  const tensors = graph.weights.flatMap(({ name, kind, rows, cols }) =>
+    partsInGguf(name, rows).map((part) => {
+      const dims = kind === 'vector' ? [cols] : [cols, part.rows]
+      return { name: nameInGguf(part.name, graph.family), dims, ...place }
+    }),
+  )
   for (const [name, { length }] of namedFactors(ropeFactors, longFactors))
     tensors.push({ name, dims: [length], ...place })
   const metadata = new Map(fields.map(({ key, value }) => [key, value]))
@@ -235,7 +249,9 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   for (const [key, factors] of longFactors)
     Object.assign(config.rope_scaling as object, { [key]: Array.from(factors) })
   const again = graphOf(config, ropeFactors)
-  const problem = difference(graph, again, files.config.max_position_embeddings as number)
+  const unfused = ggufArchitecture(graph.family).unfused?.(files.config)
+  const expected = unfused === undefined ? graph : graphOf(unfused)
+  const problem = difference(expected, again, files.config.max_position_embeddings as number)
   if (problem === undefined) return
   throw new UnsupportedError(
     `${name} cannot be written as a GGUF file, which has no key for this setting of the config: ${problem}. Write a safetensors folder instead.`,

@@ -7,6 +7,7 @@ import { type ActiveAdapter, atRank, type BaseModel } from '../base/base.js'
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
+import { partsInGguf } from '../formats/gguf-names.js'
 import { type GgufInput, writeGguf } from '../formats/gguf-writer.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import type { Graph } from '../graph/graph.js'
@@ -56,18 +57,21 @@ export async function writeGgufLora(
   ]
   const type = TYPES[dtype]
   const tensors = pairs.flatMap((pair): GgufInput[] => {
-    const inGguf = nameInGguf(adaptedWeight(base, pair.target), base.graph.family)
     const factor = (weight * pair.scale * pair.rank) / alpha
     const b = () => inFileOrder(scaled(pair.b(), factor), pair, base.graph)
-    return [
-      {
-        name: `${inGguf}.lora_a`,
-        shape: [pair.rank, pair.in],
-        type,
-        data: () => floatBytes(type, pair.a()),
-      },
-      { name: `${inGguf}.lora_b`, shape: [pair.out, pair.rank], type, data: () => floatBytes(type, b()) },
-    ]
+    return partsInGguf(adaptedWeight(base, pair.target), pair.out).flatMap(({ name, first, rows }) => {
+      const inGguf = nameInGguf(name, base.graph.family)
+      const part = () => b().subarray(first * pair.rank, (first + rows) * pair.rank)
+      return [
+        {
+          name: `${inGguf}.lora_a`,
+          shape: [pair.rank, pair.in],
+          type,
+          data: () => floatBytes(type, pair.a()),
+        },
+        { name: `${inGguf}.lora_b`, shape: [rows, pair.rank], type, data: () => floatBytes(type, part()) },
+      ]
+    })
   })
   await writeGguf(path, fields, tensors, control)
 }

@@ -1,7 +1,7 @@
 /** Writes a model with its adapters merged as one GGUF file. */
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
-import { permutedHeads } from '../formats/gguf-names.js'
+import { partsInGguf, permutedHeads } from '../formats/gguf-names.js'
 import { type GgufInput, type GgufType, writeGguf } from '../formats/gguf-writer.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import { headsOf } from '../graph/graph.js'
@@ -40,7 +40,10 @@ export async function writeGgufModel(
   const reader = new WeightReader(base, adapters, onto)
   const { heads, kvHeads } = headsOf(base.graph)
   const { permuted, normShift } = ggufArchitecture(base.graph.family)
-  const tensors = outTensors(base, adapters).map((tensor): GgufInput => {
+  const parts = outTensors(base, adapters).flatMap((tensor) =>
+    partsInGguf(tensor.name, tensor.rows).map((part): OutTensor => ({ ...tensor, ...part })),
+  )
+  const tensors = parts.map((tensor): GgufInput => {
     const type = typeOf(tensor, dtype)
     const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
     return {

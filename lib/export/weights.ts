@@ -29,6 +29,8 @@ export interface OutTensor {
   kind: GraphWeight['kind']
   /** The graph weight from which it is read. */
   weight: string
+  /** Its first row in that weight. Default 0. */
+  first?: number
   /** The node whose adapters are added to it. */
   target?: string
 }
@@ -96,7 +98,7 @@ export class WeightReader {
         const count = Math.min(perPiece, tensor.rows - begin)
         const given: ReadWeightOptions = {
           type,
-          begin,
+          begin: (tensor.first ?? 0) + begin,
           count,
           adapters: this.#activeAdapters(),
           ...(tensor.target === undefined ? {} : { target: tensor.target }),

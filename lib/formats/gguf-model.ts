@@ -55,6 +55,10 @@ interface Architecture {
   partialRotary?: true
   /** True if a window is always written, 0 for none. */
   alwaysWindow?: true
+  /**
+   * The config of the same model with the layers that its files have; undefined if the model has them already.
+   */
+  unfused?(config: Record<string, unknown>): Record<string, unknown> | undefined
   /** Additional numeric keys in its files, from the config; entries without a number are omitted. */
   numbers?(config: Record<string, unknown>): [key: string, value: unknown][]
   /** Additional keys of config.json. */
@@ -127,10 +131,14 @@ const smollm3: Architecture = {
 
 const granite: Architecture = {
   models: 'Granite 3 and 4, dense',
-  families: ['granite'],
+  families: ['granite', 'granitemoehybrid'],
   permuted: true,
   lacks: QUERY_KEY_NORMS,
   plainHeads: true,
+  unfused: ({ model_type, shared_intermediate_size: size, ...rest }) =>
+    model_type === 'granite'
+      ? undefined
+      : { ...rest, model_type: 'granite', intermediate_size: size ?? 1024, mlp_bias: false },
   numbers: ({ attention_multiplier, embedding_multiplier, residual_multiplier, logits_scaling }) => [
     ['attention.scale', attention_multiplier ?? 1],
     ['embedding_scale', embedding_multiplier ?? 1],

@@ -94,6 +94,27 @@ export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | u
   return inner === undefined ? undefined : `blk.${layer}.${inner}.${kind}`
 }
 
+/** Rows of a weight that are one tensor in GGUF files, with the Hugging Face name that belongs to that tensor. */
+export interface WeightPart {
+  name: string
+  first: number
+  rows: number
+}
+
+/**
+ * The tensors of a weight in GGUF files: almost always one. Granite 4's fused MLP layer has two, which are called like
+ * the layers of Granite 3.
+ */
+export function partsInGguf(name: string, rows: number): WeightPart[] {
+  const separate = name.replace('.shared_mlp.output_linear.', '.mlp.down_proj.')
+  if (!name.includes('.shared_mlp.input_linear.')) return [{ name: separate, first: 0, rows }]
+  return ['gate_proj', 'up_proj'].map((layer, index) => ({
+    name: name.replace('.shared_mlp.input_linear.', `.mlp.${layer}.`),
+    first: (index * rows) / 2,
+    rows: rows / 2,
+  }))
+}
+
 /**
  * Number of heads whose rows are permuted in files of the `llama` architecture; undefined if the tensor is not
  * permuted.

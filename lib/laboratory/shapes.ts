@@ -7,6 +7,7 @@ type Family =
   | 'qwen3'
   | 'smollm3'
   | 'granite'
+  | 'granitemoehybrid'
   | 'olmo2'
   | 'olmo3'
   | 'gemma3_text'
@@ -31,6 +32,9 @@ const ROWS: readonly Row[] = [
   ['SmolLM3-3B', 'smollm3', 2048, 11008, 36, 16, 4, 128256, { tied: true }],
   ['Granite-3.3-2B', 'granite', 2048, 8192, 40, 32, 8, 49159, { tied: true }],
   ['Granite-3.3-8B', 'granite', 4096, 12800, 40, 32, 8, 49159, { tied: true }],
+  ['Granite-4.0-350M', 'granitemoehybrid', 1024, 2048, 28, 16, 4, 100352, { tied: true }],
+  ['Granite-4.0-1B', 'granitemoehybrid', 2048, 4096, 40, 16, 4, 100352, { tied: true }],
+  ['Granite-4.0-Micro', 'granitemoehybrid', 2560, 8192, 40, 40, 8, 100352, { tied: true }],
   ['Ministral-3-3B', 'ministral3', 3072, 9216, 26, 32, 8, 131072, { tied: true, headDim: 128 }],
   ['Ministral-3-8B', 'ministral3', 4096, 14336, 34, 32, 8, 131072, { headDim: 128 }],
   ['Ministral-3-14B', 'ministral3', 5120, 16384, 40, 32, 8, 131072, { headDim: 128 }],
@@ -79,12 +83,21 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   qwen3: 'Qwen3ForCausalLM',
   smollm3: 'SmolLM3ForCausalLM',
   granite: 'GraniteForCausalLM',
+  granitemoehybrid: 'GraniteMoeHybridForCausalLM',
   ministral3: 'Ministral3ForCausalLM',
   phi3: 'Phi3ForCausalLM',
   olmo2: 'Olmo2ForCausalLM',
   olmo3: 'Olmo3ForCausalLM',
   gemma3_text: 'Gemma3ForCausalLM',
 }
+
+/** The keys of dense Granite 4 models. */
+const granite4 = (intermediate: number, layers: number) => ({
+  shared_intermediate_size: intermediate,
+  num_local_experts: 0,
+  layer_types: Array.from({ length: layers }, () => 'attention'),
+  position_embedding_type: 'rope',
+})
 
 /** A config.json by model name, ordered by family. */
 export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = new Map(
@@ -102,6 +115,7 @@ export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = ne
       tie_word_embeddings: rest.tied ?? false,
       ...(rest.headDim === undefined ? {} : { head_dim: rest.headDim }),
       ...(family === 'mistral' ? { sliding_window: null } : {}),
+      ...(family === 'granitemoehybrid' ? granite4(intermediate, layers) : {}),
       max_position_embeddings: 8192,
       torch_dtype: 'bfloat16',
     },

@@ -39,10 +39,21 @@ export interface Decoder {
   rotations: (number | undefined)[]
   /** Index of the rotation of all queries, if different from the keys'. */
   queryRotation: number | undefined
-  /** True if one linear layer computes queries, keys, and values, and another gate and up. */
-  fused: boolean
+  /** True if one linear layer computes queries, keys, and values. */
+  fusedAttention: boolean
+  mlp: MlpNames
   multipliers: Multipliers
 }
+
+/** Names of the MLP and its linear layers. */
+export interface MlpNames {
+  path: string
+  /** The layers for gate and up, or one that computes both. */
+  inputs: readonly [gate: string, up?: string]
+  output: string
+}
+
+const SEPARATE: MlpNames = { path: 'mlp', inputs: ['gate_proj', 'up_proj'], output: 'down_proj' }
 
 /** Constant multipliers in parts of the model. */
 export interface Multipliers {
@@ -79,7 +90,9 @@ export interface DecoderTraits {
   rope?: RopeVariant
   /** Growth of queries with position, if any. */
   queryGrowth?(config: Record<string, unknown>): Rotary['growth']
-  fused?: true
+  fusedAttention?: true
+  /** Default: three linear layers. */
+  mlp?: MlpNames
   /** Additional dropout keys of the family, besides that of attention. */
   dropouts?: readonly string[]
   /** Default: all 1, except that of the scores, which is 1 / sqrt(head_dim). */
@@ -155,7 +168,8 @@ export function readDecoder(
     tied: read.flag('tie_word_embeddings', false),
     windows,
     ...rotary(config, headDim, windows, traits, ropeFactors),
-    fused: traits.fused ?? false,
+    fusedAttention: traits.fusedAttention ?? false,
+    mlp: traits.mlp ?? SEPARATE,
     multipliers: traits.multipliers?.(read) ?? {
       embedding: 1,
       residual: 1,
@@ -211,7 +225,7 @@ function queriesKeysValues(
 ): [q: Value, k: Value, v: Value] {
   const options = { bias: c.bias.qkv }
   const widths = { q: c.heads * c.headDim, k: c.kvHeads * c.headDim, v: c.kvHeads * c.headDim }
-  if (!c.fused) {
+  if (!c.fusedAttention) {
     const project = (name: keyof typeof widths) =>
       g.linear(`${at}.self_attn.${name}_proj`, x, widths[name], options)
     return [project('q'), project('k'), project('v')]
@@ -222,17 +236,14 @@ function queriesKeysValues(
 
 /** Uses one fused linear layer or two. */
 function gatedUnit(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
-  const options = { bias: c.bias.mlp }
-  const act = `${at}.mlp.act`
-  if (c.fused)
-    return g.gatedHalves(
-      c.gatedUnit,
-      act,
-      g.linear(`${at}.mlp.gate_up_proj`, x, 2 * c.intermediateSize, options),
-    )
-  const gate = g.linear(`${at}.mlp.gate_proj`, x, c.intermediateSize, options)
-  const up = g.linear(`${at}.mlp.up_proj`, x, c.intermediateSize, options)
-  return g.gatedUnit(c.gatedUnit, act, gate, up)
+  const mlp = `${at}.${c.mlp.path}`
+  const [first, second] = c.mlp.inputs
+  const project = (name: string, columns: number) =>
+    g.linear(`${mlp}.${name}`, x, columns, { bias: c.bias.mlp })
+  if (second === undefined)
+    return g.gatedHalves(c.gatedUnit, `${mlp}.act`, project(first, 2 * c.intermediateSize))
+  const gate = project(first, c.intermediateSize)
+  return g.gatedUnit(c.gatedUnit, `${mlp}.act`, gate, project(second, c.intermediateSize))
 }
 
 /**
@@ -287,7 +298,8 @@ export function decoderGraph(c: Decoder): Graph {
       const middle = leave(at, 'attention', 'post_attention_layernorm', 'self_attn.o_proj', attended, x)
       const again = enter(at, 'mlp', mlpNorm, middle)
       const unit = gatedUnit(g, c, at, again)
-      return leave(at, 'mlp', 'post_feedforward_layernorm', 'mlp.down_proj', unit, middle)
+      const down = `${c.mlp.path}.${c.mlp.output}`
+      return leave(at, 'mlp', 'post_feedforward_layernorm', down, unit, middle)
     })
   }
   const last = g.rmsNorm('model.norm', x, eps, { scale: multipliers.logits, offset: c.normOffset })

@@ -3,7 +3,7 @@ import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
 import { gemma3Graph } from './gemma3.js'
-import { graniteGraph } from './granite.js'
+import { granite4Graph, graniteGraph } from './granite.js'
 import { llamaGraph } from './llama.js'
 import { ministral3Graph } from './ministral3.js'
 import { mistralGraph } from './mistral.js'
@@ -23,6 +23,7 @@ const families = new Map<string, GraphOf>([
   ['qwen3', qwen3Graph],
   ['smollm3', smollm3Graph],
   ['granite', graniteGraph],
+  ['granitemoehybrid', granite4Graph],
   ['olmo2', olmo2Graph],
   ['olmo3', olmo3Graph],
   ['gemma3_text', gemma3Graph],

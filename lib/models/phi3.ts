@@ -11,7 +11,8 @@ const traits: DecoderTraits = {
   bias: () => ({ qkv: false, output: false, mlp: false }),
   windows: (read, layers) => everyLayer(layers, read.optionalSize('sliding_window')),
   rope: { types: ['default', 'longrope'], partial: true },
-  fused: true,
+  fusedAttention: true,
+  mlp: { path: 'mlp', inputs: ['gate_up_proj'], output: 'down_proj' },
   dropouts: ['resid_pdrop', 'embd_pdrop'],
 }
 

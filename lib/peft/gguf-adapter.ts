@@ -3,12 +3,13 @@
  * all; the output is scaled by alpha over each rank. Files from lowrank and from other programs load like an adapter
  * folder.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { type GgufHeader, type GgufTensor, readGgufHeader } from '../formats/gguf.js'
 import { GgufKeys } from '../formats/gguf-metadata.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
-import { huggingFaceName, permutedHeads } from '../formats/gguf-names.js'
+import { huggingFaceName, partsInGguf, permutedHeads } from '../formats/gguf-names.js'
 import { formatFromGguf, GGUF_PROMPT_FORMAT } from '../formats/prompt-format.js'
 import { type Graph, headsOf } from '../graph/graph.js'
 import { readInto, withInputFile } from '../io/input.js'
@@ -19,7 +20,7 @@ import { HEAD } from '../strategies/targets.js'
 import type { AdapterFolder } from './adapter-folder.js'
 import { toFloat32 } from './floats.js'
 
-/** A and B of one linear layer, as stored in the file. */
+/** A and B of one weight in the file. */
 interface Pair {
   a: GgufTensor
   b: GgufTensor
@@ -40,7 +41,7 @@ export async function openGgufAdapter(
   const header = await readGgufHeader(path)
   const alpha = readAlpha(header, graph)
   const pairs = pairsOf(header, graph, sites)
-  const ranks = new Map([...pairs].map(([target, { b }]) => [target, b.dims[0] ?? 1]))
+  const ranks = new Map([...pairs].map(([target, [part]]) => [target, part?.b.dims[0] ?? 1]))
   // An alpha of 0 means a scale of 1.
   const scaled = [...ranks].map(([target, rank]) => ({ target, rank, scale: alpha === 0 ? 1 : alpha / rank }))
   const strategy = loraOf(
@@ -56,9 +57,9 @@ export async function openGgufAdapter(
     privacy: [],
     format: formatFromGguf(header.metadata.get(GGUF_PROMPT_FORMAT), path),
     async *parameters() {
-      for (const [target, { a, b }] of pairs) {
-        yield { name: `${target}.lora_A.weight`, values: await readFloats(path, a) }
-        const rows = await readFloats(path, b)
+      for (const [target, parts] of pairs) {
+        yield { name: `${target}.lora_A.weight`, values: await commonA(path, target, parts) }
+        const rows = joined(await Promise.all(parts.map(({ b }) => readFloats(path, b))))
         yield {
           name: `${target}.lora_B.weight`,
           values: unpermuted(rows, target, ranks.get(target) ?? 1, graph),
@@ -88,44 +89,80 @@ function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
   throw new FileFormatError(`${path}: adapter.lora.alpha is ${alpha}, expected 0 or more.`, { path, alpha })
 }
 
+/** The pairs of each linear layer: one for each tensor that its weight has in GGUF files. */
 function pairsOf(
   { path, tensors }: GgufHeader,
   graph: Graph,
   sites: readonly LinearSite[],
-): Map<string, Pair> {
+): Map<string, Pair[]> {
+  const places = sites
+    .filter(({ embedding }) => !embedding)
+    .map((site) => ({ site, parts: partsInGguf(`${site.path}.weight`, site.out) }))
+  const known = new Set(places.flatMap(({ parts }) => parts.map(({ name }) => name)))
   const found = new Map<string, Partial<Pair>>()
   const { names } = ggufArchitecture(graph.family)
   for (const tensor of tensors) {
     const [, weight = '', half] = /^(.+)\.lora_([ab])$/.exec(tensor.name) ?? []
     const name = huggingFaceName(weight, graph.layers, names)
-    const site = sites.find((one) => `${one.path}.weight` === name && !one.embedding)
-    if (site === undefined)
+    if (name === undefined || !known.has(name))
       throw new UnsupportedError(
         name === `${HEAD}.weight`
           ? `${path} adapts the head (${quote(tensor.name)}), but adapters of the head are not supported; train it again without ${HEAD}, or merge it into its model with llama.cpp.`
           : `${path} has the tensor ${quote(tensor.name)}; only adapters of the blocks' linears are supported.`,
         { path, tensor: tensor.name },
       )
-    const pair = found.get(site.path) ?? {}
-    pair[half as 'a' | 'b'] = tensor
-    found.set(site.path, pair)
+    found.set(name, { ...found.get(name), [half as 'a' | 'b']: tensor })
   }
   if (found.size === 0) throw new FileFormatError(`${path} has no tensors.`, { path })
-  const pairs = new Map<string, Pair>()
-  for (const [target, { a, b }] of found) {
-    if (a === undefined || b === undefined)
-      throw new FileFormatError(`${path} has only one half of the adapter of ${target}.`, { path, target })
-    const site = sites.find((one) => one.path === target) as LinearSite
-    // Writers may omit a trailing dimension of 1.
-    const [rank = 1, out = 1] = b.dims
-    if (a.dims[0] !== site.in || (a.dims[1] ?? 1) !== rank || out !== site.out)
-      throw new ShapeError(
-        `${path}: the adapter of ${target} is [${a.dims.join(', ')}] and [${b.dims.join(', ')}], but the model needs [${site.in}, rank] and [rank, ${site.out}].`,
-        { path, target },
-      )
-    pairs.set(target, { a, b })
+  const adapted = places.filter(({ parts }) => parts.some(({ name }) => found.has(name)))
+  return new Map(
+    adapted.map(({ site, parts }) => [
+      site.path,
+      parts.map(({ name, rows }) =>
+        checkedPair(path, found.get(name) ?? {}, { target: site.path, in: site.in, out: rows }),
+      ),
+    ]),
+  )
+}
+
+function checkedPair(
+  path: string,
+  { a, b }: Partial<Pair>,
+  site: { target: string; in: number; out: number },
+): Pair {
+  const { target } = site
+  if (a === undefined || b === undefined)
+    throw new FileFormatError(`${path} has only one half of the adapter of ${target}.`, { path, target })
+  // Writers may omit a trailing dimension of 1.
+  const [rank = 1, out = 1] = b.dims
+  if (a.dims[0] !== site.in || (a.dims[1] ?? 1) !== rank || out !== site.out)
+    throw new ShapeError(
+      `${path}: the adapter of ${target} is [${a.dims.join(', ')}] and [${b.dims.join(', ')}], but the model needs [${site.in}, rank] and [rank, ${site.out}].`,
+      { path, target },
+    )
+  return { a, b }
+}
+
+/** @throws {UnsupportedError} when the parts of a fused layer have different A */
+async function commonA(path: string, target: string, parts: readonly Pair[]): Promise<Float32Array> {
+  const [first, ...others] = await Promise.all(parts.map(({ a }) => readFloats(path, a)))
+  if (others.every((other) => isDeepStrictEqual(other, first))) return first as Float32Array
+  throw new UnsupportedError(
+    `${path} has a different A for each half of ${target}, which is one layer of the model with one A; use the adapter with the model's GGUF file.`,
+    { path, target },
+  )
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const [first] = parts
+  if (first !== undefined && parts.length === 1) return first
+  const whole = new Float32Array(parts.reduce((total, { length }) => total + length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
   }
-  return pairs
+  return whole
 }
 
 async function readFloats(path: string, { name, type, offset, bytes }: GgufTensor): Promise<Float32Array> {

@@ -83,6 +83,7 @@ describe.each(
       ['qwen3_window', 'qwen2', 'f32'],
       ['smollm3', 'llama3', 'f16'],
       ['granite', 'smollm', 'f16'],
+      ['granite4', 'llama3', 'f16'],
       ['olmo2', 'llama3', 'f16'],
       ['olmo3', 'llama3', 'f16'],
       ['gemma3', 'llama2', 'f16'],
@@ -167,6 +168,33 @@ describe.each(
       0.8,
     )
     expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
+  })
+})
+
+describe('a model like granite4', () => {
+  it('takes the adapter alone, with the halves of its fused linear as two layers', async () => {
+    const model = await load(await wordedModel('granite4', 'llama3'))
+    await attach(model, { targetModules: 'all-linear' })
+    const expected = await model.logits(Int32Array.from(prompt))
+    const base = await model.export(place('base.gguf'), { format: 'gguf', adapters: [], check: false })
+    const { output, check } = await model.export(place('adapter.gguf'), { format: 'gguf-lora' })
+    expect(check?.maxAbsLogitError).toBeLessThan(1e-4)
+    const found = await runLlamaCpp(base.output, { prompt, tokens: 12, lora: output })
+    expect(largestGap(expected, found.logProbabilities)).toBeLessThan(0.05)
+    expect(found.greedy).toEqual(await greedyIds(model, prompt, 12))
+
+    // An adapter of the file has two A for the one of the folder.
+    const apart = await load(base.output)
+    await attach(apart, { targetModules: 'all-linear' })
+    const other = await apart.export(place('apart.gguf'), { format: 'gguf-lora' })
+    await expect(model.loadAdapter(other.output)).rejects.toThrow('has a different A for each half of')
+  })
+})
+
+describe('a model like granite4_nope', () => {
+  it('is not written without its rotary embedding', async () => {
+    const model = await load(await wordedModel('granite4_nope', 'llama3', { hidden_size: 72 }))
+    await expect(model.export(place(), { format: 'gguf' })).rejects.toThrow('has no rotary embedding')
   })
 })
 

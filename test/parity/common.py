@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
+from transformers.models.granitemoehybrid import modeling_granitemoehybrid
 from transformers.models.llama import modeling_llama
 from transformers.models.ministral3 import modeling_ministral3
 from transformers.models.mistral import modeling_mistral
@@ -55,6 +56,7 @@ def load_double(folder: Path, **options):
     modeling_qwen2.Qwen2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_qwen3.Qwen3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_granite.GraniteRMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_granitemoehybrid.GraniteMoeHybridRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_smollm3.SmolLM3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_olmo2.Olmo2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_olmo3.Olmo3RMSNorm.forward = _rms_norm_in_input_dtype

@@ -22,6 +22,8 @@ const models = [
   'smollm3_window',
   'granite',
   'granite_odd',
+  'granite4',
+  'granite4_nope',
   'olmo2',
   'olmo2_odd',
   'olmo3',

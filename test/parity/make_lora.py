@@ -29,6 +29,7 @@ from make_models import batch_of
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+SHARED = [*ATTENTION, "input_linear", "output_linear"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 SCHEDULE = {"type": "cosine", "warmup_steps": 2}
 STEPS = 10
@@ -37,6 +38,7 @@ MICRO_LENGTHS = [[5, 17, 9], [11, 21, 6]]
 
 _all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 _fused = {**_all, "target_modules": FUSED}
+_shared = {**_all, "target_modules": SHARED}
 _nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
 
 # name, model, PEFT configuration, quantization
@@ -72,6 +74,9 @@ CASES = [
     ("granite", "granite", _all, None),
     ("granite_odd", "granite_odd", _all, None),
     ("granite_nf4", "granite", _all, {**_nf4, "double_quant": True}),
+    ("granite4", "granite4", _shared, None),
+    ("granite4_nope", "granite4_nope", _shared, None),
+    ("granite4_nf4", "granite4", _shared, {**_nf4, "double_quant": True}),
     ("olmo2", "olmo2", _all, None),
     ("olmo2_odd", "olmo2_odd", _all, None),
     ("olmo2_nf4", "olmo2", _all, {**_nf4, "double_quant": True}),

@@ -183,6 +183,63 @@ describe('a Granite', () => {
   })
 })
 
+describe('a Granite 4', () => {
+  const dense = {
+    num_local_experts: 0,
+    layer_types: ['attention', 'full_attention', 'attention', 'attention'],
+    position_embedding_type: 'rope',
+    shared_intermediate_size: 80,
+  }
+  const granite4 = (more: object) => graphOf({ model_type: 'granitemoehybrid', ...shapes, ...dense, ...more })
+  const inBlock = (graph: Graph) =>
+    graph.weights.flatMap(({ name, rows, cols }) => {
+      const [, inner] = name.match(/^model\.layers\.0\.shared_mlp\.(.*)\.weight$/) ?? []
+      return inner === undefined ? [] : [[inner, rows, cols]]
+    })
+
+  it('has gate and up in one linear, of the size of its shared experts', () => {
+    expect(inBlock(granite4({}))).toEqual([
+      ['input_linear', 160, 64],
+      ['output_linear', 64, 80],
+    ])
+    expect(inBlock(granite4({ shared_intermediate_size: undefined }))[0]).toEqual(['input_linear', 2048, 64])
+  })
+
+  it('is rotated only if its config says so', () => {
+    expect(nodesOf(granite4({}), 'rope')).toHaveLength(8)
+    for (const position_embedding_type of [undefined, null, 'nope'])
+      expect(nodesOf(granite4({ position_embedding_type }), 'rope')).toHaveLength(0)
+  })
+
+  it('has the multipliers of Granite 3, and biases of attention only', () => {
+    for (const key of [
+      'embedding_multiplier',
+      'residual_multiplier',
+      'attention_multiplier',
+      'logits_scaling',
+    ])
+      expect(granite4({ [key]: 0.5 })).not.toEqual(granite4({}))
+    expect(biasesOf(granite4({ attention_bias: true, mlp_bias: true }))).toEqual([...QKV, 'self_attn.o_proj'])
+  })
+
+  it.each([
+    [{ num_local_experts: 62 }, 'num_local_experts is 62'],
+    [{ num_local_experts: undefined }, 'num_local_experts is 8 (8 if absent)'],
+    [{ layer_types: undefined }, 'config.json has no layer_types, so all layers are Mamba layers'],
+    [{ layer_types: ['attention', 'mamba', 'attention', 'attention'] }, 'layer_types[1] is "mamba"'],
+    [{ layer_types: ['attention'] }, 'layer_types has 1 entries, but num_hidden_layers is 4'],
+    [{ position_embedding_type: 'alibi' }, 'position_embedding_type is "alibi"'],
+  ])('is refused by name: %j', (more, message) => {
+    expect(() => granite4(more)).toThrow(message)
+  })
+
+  it('takes the older name of its types of layers', () => {
+    const { layer_types: layers_block_type, ...rest } = dense
+    const older = graphOf({ model_type: 'granitemoehybrid', ...shapes, ...rest, layers_block_type })
+    expect(older).toEqual(granite4({}))
+  })
+})
+
 describe('an OLMo 2 or 3', () => {
   const olmo = (model_type: string, more: object = {}) => graphOf({ model_type, ...shapes, ...more })
 
@@ -478,7 +535,7 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, olmo3, gemma3_text, ministral3, phi3.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3.',
     )
   })
 

@@ -12,6 +12,7 @@ const FAMILIES: Record<
 > = {
   qwen3: { model: 'qwen3', plain: 'qwen3', norms: ['q_norm', 'k_norm'] },
   granite: { model: 'granite_odd', plain: 'granite', norms: ['input_layernorm', 'norm'] },
+  granite4: { model: 'granite4_nope', plain: 'granite4', norms: ['input_layernorm', 'norm'] },
   ministral3: { model: 'ministral3_window', plain: 'ministral3', norms: ['input_layernorm'] },
   phi3: { model: 'phi3_window', plain: 'phi3', norms: ['input_layernorm'], attention: ['qkv_proj'] },
   smollm3: { model: 'smollm3_window', plain: 'smollm3', norms: ['input_layernorm'] },
