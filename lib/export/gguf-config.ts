@@ -14,7 +14,15 @@ import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
 import { ggufName, LONG_FACTORS, partsInGguf, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
-import { type Graph, headsOf, type NodeOf, nodesOf, type Rotary } from '../graph/graph.js'
+import {
+  type Graph,
+  type GraphWeight,
+  headsOf,
+  type NodeOf,
+  nodesOf,
+  type Rotary,
+  shapeOf,
+} from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
 import { ropeOfLayers, ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
@@ -103,8 +111,9 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
   const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
   const down = graph.weights.find(({ name }) =>
-    /\.(mlp\.down_proj|shared_mlp\.output_linear)\.weight$/.test(name),
+    /\.(mlp\.down_proj|shared_mlp\.output_linear|feed_forward\.w2)\.weight$/.test(name),
   )
+  const [convolution] = nodesOf(graph, 'short_conv')
   const { numbers, windowPeriod, alwaysWindow } = ggufArchitecture(graph.family)
   const { theta, type, scaling } = ropeParameters(ropeOfFile(config, graph))
   const positions = config.max_position_embeddings
@@ -121,7 +130,12 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   add(u32, 'block_count', graph.layers)
   add(u32, 'feed_forward_length', down?.cols ?? 0)
   add(u32, 'attention.head_count', heads)
-  add(u32, 'attention.head_count_kv', kvHeads)
+  if (convolution === undefined) add(u32, 'attention.head_count_kv', kvHeads)
+  else {
+    own.push((prefix) => ggufField.i32s(`${prefix}.attention.head_count_kv`, headsByLayer(graph)))
+    const kernel = graph.weights.find(({ name }) => name === convolution.weight)
+    add(u32, 'shortconv.l_cache', kernel?.shape?.[2] ?? 0)
+  }
   add(u32, 'attention.key_length', headDim)
   add(u32, 'attention.value_length', headDim)
   const { rms_norm_eps: eps } = config
@@ -150,8 +164,20 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   return own.map((make) => make(architecture))
 }
 
+/** Heads of keys and values of each layer; 0 for a layer with a convolution. */
+function headsByLayer(graph: Graph): Int32Array {
+  const heads = new Int32Array(graph.layers)
+  for (const { segment, kvHeads } of nodesOf(graph, 'attention')) heads[segment] = kvHeads
+  return heads
+}
+
 /** @throws {UnsupportedError} when llama.cpp would misinterpret the attention heads */
 function refuseHeads({ graph, name }: BaseModel): void {
+  if (nodesOf(graph, 'attention').length === 0)
+    throw new UnsupportedError(
+      `${name} has no layer with attention, which GGUF files need. Write a safetensors folder instead.`,
+      { model: name },
+    )
   const { heads, headDim } = headsOf(graph)
   const hidden = embeddingOf(graph).cols
   if (!ggufArchitecture(graph.family).plainHeads || heads * headDim === hidden) return
@@ -236,10 +262,10 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   const { fields, ropeFactors, longFactors } = description
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
   const place = { type, offset: 0, bytes: 0 }
-  const tensors = graph.weights.flatMap(({ name, kind, rows, cols }) =>
-    partsInGguf(name, rows).map((part) => {
-      const dims = kind === 'vector' ? [cols] : [cols, part.rows]
-      return { name: nameInGguf(part.name, graph.family), dims, ...place }
+  const tensors = graph.weights.flatMap((weight) =>
+    partsInGguf(weight.name, weight.rows).map(({ name, rows }) => {
+      const dims = shapeInGguf({ ...weight, rows }).reverse()
+      return { name: nameInGguf(name, graph.family), dims, ...place }
     }),
   )
   for (const [name, { length }] of namedFactors(ropeFactors, longFactors))
@@ -283,6 +309,11 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
   return expected.ropes.every((rope, i) => same(rope, found.ropes[i]))
     ? undefined
     : 'the scaling of its rotary embedding'
+}
+
+/** Shape in files, which have no dimension for the one input channel of a convolution's filters. */
+export function shapeInGguf(weight: Omit<GraphWeight, 'name'>): number[] {
+  return shapeOf(weight).filter((_, at, { length }) => length < 3 || at !== 1)
 }
 
 /** @throws {UnsupportedError} for a weight that has no name in GGUF */

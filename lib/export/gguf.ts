@@ -7,7 +7,7 @@ import type { TensorControl } from '../formats/tensor-data.js'
 import { headsOf } from '../graph/graph.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
-import { describeGguf, nameInGguf, ropeTensors } from './gguf-config.js'
+import { describeGguf, nameInGguf, ropeTensors, shapeInGguf } from './gguf-config.js'
 import { formatFields } from './prompting.js'
 import { type MergeBase, type OutTensor, outTensors, WeightReader } from './weights.js'
 
@@ -48,7 +48,7 @@ export async function writeGgufModel(
     const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
     return {
       name: nameInGguf(tensor.name, base.graph.family),
-      shape: tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols],
+      shape: shapeInGguf(tensor),
       type: TYPES[type].type,
       data: () =>
         reader.rows(tensor, type, {

@@ -1,6 +1,7 @@
 /** Writes a model with its adapters merged as a Hugging Face folder in 16 or 32 bits. */
 import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
 import type { SafetensorsInput } from '../formats/safetensors.js'
+import { shapeOf } from '../graph/graph.js'
 import type { Subject } from './drift.js'
 import type { MODEL_DTYPES } from './options.js'
 import { type MergeBase, nearestFileType, outTensors, WeightReader } from './weights.js'
@@ -20,8 +21,12 @@ export async function writeMerged(
   const type = dtype ?? nearestFileType(base)
   const reader = new WeightReader(base, adapters, onto)
   const tensors = outTensors(base, adapters).map((tensor): SafetensorsInput => {
-    const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
-    return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
+    return {
+      name: tensor.name,
+      dtype: DTYPES[type],
+      shape: shapeOf(tensor),
+      data: () => reader.rows(tensor, type),
+    }
   })
   return writeModelFolder(path, base.files, tensors, options)
 }

@@ -21,6 +21,7 @@ import {
 } from '../formats/bnb.js'
 import type { SafetensorsInput } from '../formats/safetensors.js'
 import type { TorchDtype } from '../formats/tensor-source.js'
+import { shapeOf } from '../graph/graph.js'
 import { addon, type MergeSums, type NativeModel, type PackedWeight } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { embeddingWeights, exactFormat, isQuantizedFormat } from '../weights/weights.js'
@@ -144,8 +145,12 @@ function unquantized(base: BaseModel, tensor: OutTensor, reader: WeightReader): 
   // GGUF files mix dtypes, but transformers computes with a single one.
   const type =
     kind === 'gguf' ? nearestFileType(base) : exactFormat(tensors.get(tensor.weight)?.dtype ?? 'F32')
-  const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
-  return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
+  return {
+    name: tensor.name,
+    dtype: DTYPES[type],
+    shape: shapeOf(tensor),
+    data: () => reader.rows(tensor, type),
+  }
 }
 
 /** A weight and the additional tensors that bitsandbytes stores with it. */

@@ -27,6 +27,8 @@ export interface OutTensor {
   rows: number
   cols: number
   kind: GraphWeight['kind']
+  /** See GraphWeight. */
+  shape?: number[]
   /** The graph weight from which it is read. */
   weight: string
   /** Its first row in that weight. Default 0. */
@@ -48,9 +50,10 @@ export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]):
   const nodes = graph.nodes.flatMap((node) =>
     'weight' in node ? [{ path: node.path, weight: node.weight }] : [],
   )
-  const tensors = graph.weights.map(({ name, rows, cols, kind }): OutTensor => {
+  const tensors = graph.weights.map((own): OutTensor => {
+    const { name } = own
     const target = nodes.find(({ path, weight }) => weight === name && `${path}.weight` === name)?.path
-    const tensor = { name, rows, cols, kind, weight: name }
+    const tensor = { ...own, weight: name }
     return target === undefined || !adapted.has(target) ? tensor : { ...tensor, target }
   })
   const head = graph.nodes.find((node) => node.op === 'lm_head')

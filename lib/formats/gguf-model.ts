@@ -9,6 +9,7 @@ import { quote } from '../core/quote.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import {
+  CONVOLUTIONS,
   FUSED,
   huggingFaceName,
   LONG_FACTORS,
@@ -53,6 +54,8 @@ interface Architecture {
   plainHeads?: true
   /** True if its files may rotate only the first columns of each head. */
   partialRotary?: true
+  /** True if layers without heads of keys and values have a convolution in place of attention. */
+  convolutions?: true
   /** True if a window is always written, 0 for none. */
   alwaysWindow?: true
   /**
@@ -65,6 +68,7 @@ interface Architecture {
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
 }
 
+const KV_HEADS = 'attention.head_count_kv'
 const QUERY_KEY_NORMS = /\.[qk]_norm\./
 
 const biasesOf = (names: ReadonlyMap<string, GgufTensor>) => ({
@@ -323,6 +327,37 @@ const phi3: Architecture = {
   },
 }
 
+const lfm2: Architecture = {
+  models: 'LFM2, LFM2.5, dense',
+  families: ['lfm2'],
+  permuted: false,
+  names: CONVOLUTIONS,
+  convolutions: true,
+  lacks: /\.bias$/,
+  config(keys) {
+    const layers = keys.required('block_count', keys.integer('block_count', 1))
+    const whole = typeof keys.metadata.get(keys.prefix + KV_HEADS) !== 'object'
+    const heads = whole ? undefined : Array.from(keys.required(KV_HEADS, keys.numbers(KV_HEADS)))
+    if (heads !== undefined && heads.length !== layers)
+      throw new FileFormatError(
+        `${keys.path}: ${keys.prefix}${KV_HEADS} must have ${layers} numbers, one for each layer`,
+        { path: keys.path, key: keys.prefix + KV_HEADS },
+      )
+    const epsilon = 'attention.layer_norm_rms_epsilon'
+    return {
+      architectures: ['Lfm2ForCausalLM'],
+      model_type: 'lfm2',
+      norm_eps: keys.required(epsilon, keys.number(epsilon)),
+      conv_L_cache: keys.required('shortconv.l_cache', keys.integer('shortconv.l_cache', 1)),
+      conv_bias: false,
+      block_auto_adjust_ff_dim: false,
+      layer_types: Array.from({ length: layers }, (_, layer) =>
+        heads?.[layer] === 0 ? 'conv' : 'full_attention',
+      ),
+    }
+  },
+}
+
 /** The factor that, multiplied by `size` and rounded down, gives `columns`. */
 function shareOf(columns: number, size: number): number {
   const share = columns / size
@@ -355,6 +390,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['gemma3', gemma3],
   ['mistral3', ministral3],
   ['phi3', phi3],
+  ['lfm2', lfm2],
 ])
 
 /**
@@ -455,7 +491,7 @@ function readConfig(
     intermediate_size: keys.required('feed_forward_length', perLayer(keys, 'feed_forward_length')),
     num_hidden_layers: layers,
     num_attention_heads: heads,
-    num_key_value_heads: perLayer(keys, 'attention.head_count_kv') ?? heads,
+    num_key_value_heads: perLayer(keys, KV_HEADS, architecture.convolutions) ?? heads,
     head_dim: headDim,
     hidden_act: 'silu',
     rms_norm_eps: keys.required(epsilon, keys.number(epsilon)),
@@ -494,10 +530,14 @@ function windowOf(keys: GgufKeys): number | undefined {
   return window === 0 || window >= length ? undefined : window
 }
 
-/** A value given once or per layer; a config cannot express differences between layers. */
-function perLayer(keys: GgufKeys, key: string): number | undefined {
+/**
+ * A value given once or per layer; a config cannot express differences between layers.
+ * @param skipsZeros true if layers may lack what is counted
+ */
+function perLayer(keys: GgufKeys, key: string, skipsZeros = false): number | undefined {
   if (typeof keys.metadata.get(keys.prefix + key) !== 'object') return keys.integer(key, 1)
-  const values = Array.from(keys.required(key, keys.numbers(key)))
+  const all = Array.from(keys.required(key, keys.numbers(key)))
+  const values = skipsZeros ? all.filter((value) => value !== 0) : all
   const first = values[0]
   if (first === undefined || !Number.isSafeInteger(first) || first < 1) {
     throw new FileFormatError(`${keys.path}: ${keys.prefix}${key} must hold positive integers`, {
@@ -606,7 +646,10 @@ function addTensor(
   const vector = name.endsWith('.bias') || name.endsWith('norm.weight')
   // Writers drop trailing dimensions of 1, so a one-row matrix is stored as a vector.
   const dims = !vector && tensor.dims.length === 1 ? [...tensor.dims, 1] : tensor.dims
-  const entry = source(path, tensor, name, [...dims].reverse())
+  const shape = [...dims].reverse()
+  // GGUF files have no dimension for the one input channel of each filter.
+  if (name.endsWith('.conv.conv.weight')) shape.splice(1, 0, 1)
+  const entry = source(path, tensor, name, shape)
   const heads = permuted
     ? permutedHeads(name, config.num_attention_heads as number, config.num_key_value_heads as number)
     : undefined

@@ -32,7 +32,10 @@ const INNER: readonly (readonly [string, string])[] = [
   ['ffn_down', 'mlp.down_proj'],
 ]
 
-/** Names that differ between architectures: norms, which have different positions, and linear layers. */
+/**
+ * Names that differ between architectures: norms, which have different positions, and linear layers. Those outside
+ * blocks are given in full.
+ */
 export type OwnNames = readonly (readonly [string, string])[]
 
 /** Norms before attention and before the MLP. */
@@ -60,6 +63,22 @@ export const FUSED: OwnNames = [
   ['ffn_up', 'mlp.gate_up_proj'],
 ]
 
+/** Names in LFM2, where most layers have a convolution, and the last norm has another name. */
+export const CONVOLUTIONS: OwnNames = [
+  ['token_embd_norm.weight', 'model.embedding_norm.weight'],
+  ['attn_norm', 'operator_norm'],
+  ['attn_q_norm', 'self_attn.q_layernorm'],
+  ['attn_k_norm', 'self_attn.k_layernorm'],
+  ['attn_output', 'self_attn.out_proj'],
+  ['shortconv.in_proj', 'conv.in_proj'],
+  ['shortconv.conv', 'conv.conv'],
+  ['shortconv.out_proj', 'conv.out_proj'],
+  ['ffn_norm', 'ffn_norm'],
+  ['ffn_gate', 'feed_forward.w1'],
+  ['ffn_up', 'feed_forward.w3'],
+  ['ffn_down', 'feed_forward.w2'],
+]
+
 const swapped = ([a, b]: readonly [string, string]): [string, string] => [b, a]
 const OUTER_TO_HF = new Map(OUTER)
 const INNER_TO_HF = new Map(INNER)
@@ -72,9 +91,9 @@ export function huggingFaceName(
   layers: number,
   own: OwnNames = NORMS_BEFORE,
 ): string | undefined {
-  const outer = OUTER_TO_HF.get(name)
+  const outer = OUTER_TO_HF.get(name) ?? own.find(([gguf]) => gguf === name)?.[1]
   if (outer) return outer
-  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_]+)\.(weight|bias)$/.exec(name) ?? []
+  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
     module === undefined ? undefined : (own.find(([gguf]) => gguf === module)?.[1] ?? INNER_TO_HF.get(module))
   if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
@@ -84,9 +103,9 @@ export function huggingFaceName(
 
 /** The GGUF name of a tensor, given its Hugging Face name; undefined if it has none. */
 export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | undefined {
-  const outer = OUTER_TO_GGUF.get(name)
+  const outer = OUTER_TO_GGUF.get(name) ?? own.find(([, ours]) => ours === name)?.[0]
   if (outer) return outer
-  const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
+  const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z0-9_.]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
     module === undefined
       ? undefined

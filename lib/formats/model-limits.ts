@@ -6,6 +6,8 @@ export const LARGEST_SIZES: Readonly<Record<string, number>> = {
   num_hidden_layers: 1024,
   hidden_size: 1 << 20,
   intermediate_size: 1 << 20,
+  block_ff_dim: 1 << 20,
+  conv_L_cache: 32,
   num_attention_heads: 1 << 14,
   num_key_value_heads: 1 << 14,
   head_dim: 1 << 14,

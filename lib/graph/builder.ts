@@ -106,6 +106,18 @@ export class GraphBuilder {
     })
   }
 
+  /**
+   * C conv(B X) for an x with the columns of B, C, and X, where conv is a depthwise causal convolution with `taps`
+   * weights per column that starts anew at each sequence.
+   */
+  shortConv(path: string, x: Value, options: { taps: number; bias: boolean; layer: number }): Value {
+    const { taps, layer } = options
+    const cols = x.cols / 3
+    const weight = this.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
+    const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, cols, 'vector') } : {}
+    return this.add(cols, 'operand', { op: 'short_conv', path, x: x.id, weight, ...bias, layer })
+  }
+
   /** The head; uses the embedding's weight if the two are tied. */
   lmHead(path: string, x: Value, vocabSize: number, tiedTo?: string): void {
     const weight = tiedTo ?? this.weight(`${path}.weight`, vocabSize, x.cols, 'matrix')
@@ -116,8 +128,14 @@ export class GraphBuilder {
     return { ...rest, weights: this.weights, values: this.values, nodes: this.nodes }
   }
 
-  private weight(name: string, rows: number, cols: number, kind: GraphWeight['kind']): string {
-    this.weights.push({ name, rows, cols, kind })
+  private weight(
+    name: string,
+    rows: number,
+    cols: number,
+    kind: GraphWeight['kind'],
+    shape?: number[],
+  ): string {
+    this.weights.push({ name, rows, cols, kind, ...(shape && { shape }) })
     return name
   }
 

@@ -11,6 +11,13 @@ export interface GraphWeight {
   cols: number
   /** `table` is the embedding (and a tied head). A `table` or `matrix` may be quantized; a `vector` is always f32. */
   kind: 'matrix' | 'table' | 'vector'
+  /** Shape in files, if other than that of the kind, as for the kernel of a convolution. */
+  shape?: number[]
+}
+
+/** Shape of a weight in Hugging Face folders. */
+export function shapeOf({ kind, rows, cols, shape }: Omit<GraphWeight, 'name'>): number[] {
+  return shape ?? (kind === 'vector' ? [cols] : [rows, cols])
 }
 
 /** Rows of a value: one per token, or one per row that the head processes. */
@@ -76,6 +83,11 @@ export type GraphNode = NodeBase &
     | { op: 'geglu'; gate: number; up: number; out: number }
     /** out = columns of x from `first` on; the slices of a value must cover each column exactly once. */
     | { op: 'slice'; x: number; first: number; out: number }
+    /**
+     * out = C conv(B X), where x holds the columns of B, C, and X in this order, and conv is a causal convolution within
+     * each column and sequence; weight [cols, taps] (+ bias). The last tap is for the token itself.
+     */
+    | { op: 'short_conv'; x: number; weight: string; bias?: string; layer: number; out: number }
     /**
      * Selects the rows with a label (training, evaluation) or the requested rows (generation) and multiplies by the
      * head.

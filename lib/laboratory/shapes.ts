@@ -13,6 +13,7 @@ type Family =
   | 'gemma3_text'
   | 'ministral3'
   | 'phi3'
+  | 'lfm2'
 type Row = readonly [
   name: string,
   family: Family,
@@ -22,7 +23,7 @@ type Row = readonly [
   heads: number,
   kvHeads: number,
   vocabulary: number,
-  rest?: { tied?: true; headDim?: number },
+  rest?: { tied?: true; headDim?: number /** Layers with attention, if not all. */; attentions?: number[] },
 ]
 
 const ROWS: readonly Row[] = [
@@ -44,6 +45,15 @@ const ROWS: readonly Row[] = [
   ['Gemma-3-4B', 'gemma3_text', 2560, 10240, 34, 8, 4, 262208, { tied: true, headDim: 256 }],
   ['Gemma-3-12B', 'gemma3_text', 3840, 15360, 48, 16, 8, 262208, { tied: true, headDim: 256 }],
   ['Gemma-3-27B', 'gemma3_text', 5376, 21504, 62, 32, 16, 262208, { tied: true, headDim: 128 }],
+  ['LFM2-350M', 'lfm2', 1024, 4608, 16, 16, 8, 65536, { tied: true, attentions: [2, 5, 8, 10, 12, 14] }],
+  ['LFM2-700M', 'lfm2', 1536, 6912, 16, 24, 8, 65536, { tied: true, attentions: [2, 5, 8, 10, 12, 14] }],
+  ['LFM2-1.2B', 'lfm2', 2048, 8192, 16, 32, 8, 65536, { tied: true, attentions: [2, 5, 8, 10, 12, 14] }],
+  [
+    'LFM2-2.6B',
+    'lfm2',
+    ...([2048, 10752, 30, 32, 8, 65536] as const),
+    { tied: true, attentions: [2, 5, 9, 13, 17, 21, 24, 27] },
+  ],
   ['OLMo-2-1B', 'olmo2', 2048, 8192, 16, 16, 16, 100352],
   ['OLMo-2-7B', 'olmo2', 4096, 11008, 32, 32, 32, 100352],
   ['OLMo-2-13B', 'olmo2', 5120, 13824, 40, 40, 40, 100352],
@@ -89,6 +99,7 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   olmo2: 'Olmo2ForCausalLM',
   olmo3: 'Olmo3ForCausalLM',
   gemma3_text: 'Gemma3ForCausalLM',
+  lfm2: 'Lfm2ForCausalLM',
 }
 
 /** The keys of dense Granite 4 models. */
@@ -114,6 +125,7 @@ export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = ne
       vocab_size: vocabulary,
       tie_word_embeddings: rest.tied ?? false,
       ...(rest.headDim === undefined ? {} : { head_dim: rest.headDim }),
+      ...(rest.attentions && { full_attn_idxs: rest.attentions, block_auto_adjust_ff_dim: false }),
       ...(family === 'mistral' ? { sliding_window: null } : {}),
       ...(family === 'granitemoehybrid' ? granite4(intermediate, layers) : {}),
       max_position_embeddings: 8192,

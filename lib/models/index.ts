@@ -4,6 +4,7 @@ import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
 import { gemma3Graph } from './gemma3.js'
 import { granite4Graph, graniteGraph } from './granite.js'
+import { lfm2Graph } from './lfm2.js'
 import { llamaGraph } from './llama.js'
 import { ministral3Graph } from './ministral3.js'
 import { mistralGraph } from './mistral.js'
@@ -29,6 +30,7 @@ const families = new Map<string, GraphOf>([
   ['gemma3_text', gemma3Graph],
   ['ministral3', ministral3Graph],
   ['phi3', phi3Graph],
+  ['lfm2', lfm2Graph],
 ])
 
 /**

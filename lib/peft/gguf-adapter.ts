@@ -186,9 +186,9 @@ function unpermuted(rows: Float32Array, target: string, rank: number, graph: Gra
  * next to each other within each head. Undefined if the order is the same.
  */
 export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {
+  if (!ggufArchitecture(graph.family).permuted) return undefined
   const { heads, kvHeads } = headsOf(graph)
-  const { permuted } = ggufArchitecture(graph.family)
-  const count = permuted ? permutedHeads(`${target}.`, heads, kvHeads) : undefined
+  const count = permutedHeads(`${target}.`, heads, kvHeads)
   if (count === undefined) return undefined
   const size = rows / count
   return Uint32Array.from({ length: rows }, (_, row) => {

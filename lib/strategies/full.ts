@@ -4,6 +4,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze } from '../core/schema.js'
+import { shapeOf } from '../graph/graph.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of full fine-tuning: none. */
@@ -36,14 +37,14 @@ export const fullRules: StrategyRules<FullConfig> = {
   groups: () => [{ name: 'full', learningRateFactor: 1 }],
   linears: () => [],
   copies: (_, weights) =>
-    weights.map(({ name, rows, cols, kind }) => ({
-      name,
-      rows,
-      cols,
+    weights.map((weight) => ({
+      name: weight.name,
+      rows: weight.rows,
+      cols: weight.cols,
       trained: true,
-      initializer: { kind: 'weight', weight: name },
+      initializer: { kind: 'weight', weight: weight.name },
       group: 'full',
-      tensor: { name, shape: kind === 'vector' ? [cols] : [rows, cols] },
+      tensor: { name: weight.name, shape: shapeOf(weight) },
     })),
   toPeft: () => ({}),
 }

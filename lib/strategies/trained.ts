@@ -5,6 +5,7 @@
  */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { shapeOf } from '../graph/graph.js'
 import type { Factor, LinearSite, OptimizerGroup, Targeting, WeightSite } from './strategy.js'
 import { enclosing, lastName, trainsWhole } from './targets.js'
 
@@ -41,7 +42,7 @@ export function trainedCopies(
         ...(vector ? { role: 'b' } : {}),
         tensor: {
           name: `base_model.model.${path}.${inner}${lastName(name)}`,
-          shape: vector ? [cols] : [rows, cols],
+          shape: shapeOf(weight),
         },
       }),
     )

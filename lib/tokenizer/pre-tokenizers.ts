@@ -49,6 +49,7 @@ const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['llama3', 'llama-bpe'],
   ['llama-v3', 'llama-bpe'],
   ['pixtral', 'llama-bpe'],
+  ['lfm2', 'llama-bpe'],
 ])
 
 /** Looks up a pre-tokenizer; undefined for an unknown name. */

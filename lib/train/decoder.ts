@@ -8,6 +8,9 @@ import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'
 import { decoderPlan } from '../planning/plans.js'
 
+/** Convolutions keep their inputs at multiples of this many tokens (kConvBlock in native/ops/short_conv.h). */
+const CONV_BLOCK = 64
+
 /** Progress of processing a prompt. */
 export interface PromptProgress {
   /** Tokens in the cache, including tokens reused from earlier prompts. */
@@ -35,6 +38,8 @@ export class Decoder {
   readonly #owns: boolean
   /** Tokens in the cache, in order. */
   #cached: number[] = []
+  /** Length of the cached text after which convolutions can continue, besides multiples of CONV_BLOCK. */
+  #convolved = 0
   /** True if the cached keys use the RoPE frequencies of long texts, which can differ from those of short ones. */
   #long = false
   /** Tokens of the last prompt that were already in the cache. */
@@ -139,14 +144,17 @@ export class Decoder {
     const most = Math.min(this.#cached.length, prompt.length - 1)
     let count = 0
     while (count < most && this.#cached[count] === prompt[count]) count++
-    return count
+    const convolves = this.#base.graph.nodes.some(({ op }) => op === 'short_conv')
+    return convolves && count !== this.#convolved ? count - (count % CONV_BLOCK) : count
   }
 
   async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<ForwardResult> {
+    this.#convolved = 0 // unless the call succeeds
     const result = await this.#base.lifetime.use(() =>
       settled(() => this.#session.forward(this.#name, input), signal),
     )
     this.#cached.push(...input.tokens)
+    this.#convolved = this.#cached.length
     return result
   }
 }

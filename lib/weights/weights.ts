@@ -2,7 +2,7 @@
 import { ConfigError, FileFormatError, ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
-import { type Graph, type GraphWeight, nodesOf } from '../graph/graph.js'
+import { type Graph, type GraphWeight, nodesOf, shapeOf } from '../graph/graph.js'
 import type { Job, NativeModel, Precision, StorageFormat } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import {
@@ -243,10 +243,6 @@ export function matchWeights(graph: Graph, files: ReadonlyMap<string, TensorSour
     return source
   })
   return sources.sort((a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.offset - b.offset))
-}
-
-function shapeOf({ kind, rows, cols }: GraphWeight): number[] {
-  return kind === 'vector' ? [cols] : [rows, cols]
 }
 
 /** Differences between the tensors of a model's files and its config. */

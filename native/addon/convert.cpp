@@ -38,7 +38,6 @@ Graph to_graph(Napi::Value value) {
       if (role != nullptr) node.inputs.push_back(id(role));
     if (node.op == Op::attention) {
       node.kv_heads = id("kvHeads");
-      node.layer = id("layer");
       node.scale = static_cast<float>(n.number("scale"));
       if (n.has("window")) node.window = id("window");
     }
@@ -47,6 +46,7 @@ Graph to_graph(Napi::Value value) {
     if (n.has("residual")) node.residual = id("residual");
     if (n.has("heads")) node.heads = id("heads");
     if (n.has("headDim")) node.head_dim = id("headDim");
+    if (n.has("layer")) node.layer = id("layer");
     if (n.has("table")) node.table = id("table");
     if (n.has("first")) node.first = id("first");
     node.eps = static_cast<float>(n.number("eps", 0));
@@ -220,9 +220,9 @@ TensorSource to_tensor_source(Napi::Value value) {
     if (!item.IsNumber()) fields.wrong("shape", "numbers");
     shape.push_back(item.As<Napi::Number>().Int64Value());
   }
-  if (shape.empty() || shape.size() > 2) fields.wrong("shape", "one or two numbers");
+  if (shape.empty() || shape.size() > 3) fields.wrong("shape", "one to three numbers");
   source.rows = shape.size() == 2 ? shape[0] : 1;
-  source.cols = shape.back();
+  source.cols = shape.size() == 3 ? shape[0] * shape[1] * shape[2] : shape.back();  // a kernel is a vector
   if (source.dtype >= SourceDtype::nf4) {
     const Fields scales(fields.get("scales"), "tensor source scales");
     source.absmax = to_file_span(scales.get("absmax"), "absmax");

@@ -18,6 +18,7 @@ enum class Op : uint8_t {
   swiglu,
   geglu,
   slice,
+  short_conv,
   lm_head,
 };
 inline constexpr const char* kOpNames[] = {
@@ -31,6 +32,7 @@ inline constexpr const char* kOpNames[] = {
     "swiglu",
     "geglu",
     "slice",
+    "short_conv",
     "lm_head",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
@@ -46,6 +48,7 @@ inline constexpr const char* kOpInputs[][3] = {
     {"q", "k", "v"},
     {"gate", "up"},
     {"gate", "up"},
+    {"x"},
     {"x"},
     {"x"},
 };

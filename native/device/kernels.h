@@ -14,7 +14,8 @@
 namespace lowrank {
 
 using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
-                            Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, GatherRows,
+                            Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, ShortConv,
+                            ShortConvBackward, ShortConvGradient, KeepConvInputs, GatherRows,
                             ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, AddNoise, DecodeRows, EmbeddingGradient,
                             BiasGradient, Dropout, DropoutBackward,
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,

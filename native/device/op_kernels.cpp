@@ -103,6 +103,37 @@ void GegluBackward::operands(Operands& see) const {
   for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
 }
 
+void ShortConv::operands(Operands& see) const {
+  see.reads(x, rows, 3 * conv.cols);
+  see.reads(conv.w, conv.cols * conv.taps);
+  see.reads(conv.bias, conv.cols);
+  see.reads(positions, rows);
+  see.may_read(earlier, conv.taps - 1, conv.cols);
+  see.writes(out, rows, conv.cols);
+}
+void ShortConvBackward::operands(Operands& see) const {
+  see.reads(x, rows, 3 * conv.cols);
+  see.reads(conv.w, conv.cols * conv.taps);
+  see.reads(conv.bias, conv.cols);
+  see.reads(positions, rows);
+  see.reads(dout, rows, conv.cols);
+  see.writes(dx, rows, 3 * conv.cols);
+}
+void ShortConvGradient::operands(Operands& see) const {
+  see.reads(x, rows, 3 * cols);
+  see.reads(positions, rows);
+  see.reads(dout, rows, cols);
+  see.adds(dw, cols * taps);
+  see.adds(dbias, cols);
+}
+void KeepConvInputs::operands(Operands& see) const {
+  const int64_t blocks = (past + rows - 1) / block + 1 - past / block;
+  for (const int64_t part : {int64_t{0}, 2 * cols}) see.reads(x.columns(part), rows, cols);
+  see.reads(positions, 1);
+  see.adds(last, count, cols);
+  see.adds(ends, blocks * count, cols);
+}
+
 void GatherRows::operands(Operands& see) const {
   rows ? see.reads_rows(x, rows, count, cols) : see.reads(x, count, cols);
   see.writes(out, count, cols);

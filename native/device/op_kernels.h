@@ -165,6 +165,57 @@ struct GegluBackward {
   void operands(Operands& see) const;
 };
 
+/// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null.
+struct ConvWeights {
+  int64_t cols;
+  int32_t taps;
+  Ptr<float> w, bias;
+};
+/// out = C conv(B X), where a row of x [rows, 3 cols] holds B, C, and X. A row of B X counts at lag j if the position of
+/// its reader is at least j. Rows before the first are in `earlier` [taps - 1, cols] f32, at position modulo taps - 1.
+struct ShortConv {
+  static constexpr const char* kName = "short_conv";
+  int64_t rows;
+  ConvWeights conv;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Matrix earlier;
+  Matrix out;
+  void operands(Operands& see) const;
+};
+struct ShortConvBackward {
+  static constexpr const char* kName = "short_conv_backward";
+  int64_t rows;
+  ConvWeights conv;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Matrix dout, dx;
+  void operands(Operands& see) const;
+};
+/// Adds the gradients of w and the bias, either of which may be null.
+struct ShortConvGradient {
+  static constexpr const char* kName = "short_conv_gradient";
+  int64_t rows, cols;
+  int32_t taps;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Matrix dout;
+  Ptr<float> dw, dbias;
+  void operands(Operands& see) const;
+};
+/// Keeps rows of B X by position p: the last `count` in `last`, at row p % count, and the last `count` of each `block` of
+/// positions in `ends`, which has `count` rows per block from that of `past` on. positions[0] is `past` as well.
+struct KeepConvInputs {
+  static constexpr const char* kName = "keep_conv_inputs";
+  int64_t rows, past, cols;
+  int32_t count;
+  int64_t block;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Matrix last, ends;
+  void operands(Operands& see) const;
+};
+
 /// out[i] = x[rows[i]], or x[i] without `rows`.
 struct GatherRows {
   static constexpr const char* kName = "gather_rows";

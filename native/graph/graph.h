@@ -39,7 +39,7 @@ struct Node {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  int layer = -1;
+  int layer = -1;  // number among the nodes of its operation that keep a cache
   int table = 0;    // index of a rope's rotation in the graph
   int first = 0;    // first input column of a slice
   int window = -1;  // maximum keys a token attends to; absent: all before it and its own

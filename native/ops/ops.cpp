@@ -10,12 +10,13 @@
 #include "ops/lm_head.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/short_conv.h"
 #include "ops/slice.h"
 
 namespace lowrank {
 
 const OpTable kOps{&embedding, &rms_norm, &linear, &cast, &add, &rope, &attention, &swiglu, &geglu, &slice,
-                   &lm_head};  // in the order of Op
+                   &short_conv, &lm_head};  // in the order of Op
 
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options) {

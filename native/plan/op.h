@@ -29,6 +29,6 @@ struct OpRules {
 };
 
 /// In the order of Op.
-using OpTable = std::array<const OpRules*, 11>;
+using OpTable = std::array<const OpRules*, 12>;
 
 }  // namespace lowrank

@@ -1,7 +1,9 @@
 // The calls of a session: a micro-batch is placed, its plan is executed, and what it leaves is read.
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
+#include "ops/short_conv.h"
 #include "optim/private_sum.h"
 #include "runtime/execute.h"
 
@@ -157,7 +159,9 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.upload(p.tokens, input.tokens);
   place_positions(run, cu, input.past, input.reach);
   run.upload(p.head_index, input.rows);
+  resume_convolutions(run, std::exchange(convolved_, -1));
   run.run();
+  convolved_ = input.past + count;
   return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
 }
 

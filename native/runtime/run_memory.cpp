@@ -6,6 +6,7 @@
 #include "core/math.h"
 #include "ops/attention.h"
 #include "ops/rope.h"
+#include "ops/short_conv.h"
 
 namespace lowrank {
 namespace {
@@ -79,7 +80,7 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
   for (const auto& [name, plan] : plans) {
     // A plan's longest sequence is its whole capacity.
     positions = std::max({positions, plan.options.tokens, plan.options.kv_capacity});
-    kv_cache = std::max(kv_cache, kv_cache_bytes(graph, plan.options));
+    kv_cache = std::max(kv_cache, kv_cache_bytes(graph, plan.options) + conv_cache_bytes(graph, plan.options));
     if (largest == nullptr || plan.arena_bytes > largest->arena_bytes) largest = &plan;
     if (plan.offloaded_bytes > (most_offloaded == nullptr ? 0 : most_offloaded->offloaded_bytes))
       most_offloaded = &plan;

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
 from transformers.models.granitemoehybrid import modeling_granitemoehybrid
+from transformers.models.lfm2 import modeling_lfm2
 from transformers.models.llama import modeling_llama
 from transformers.models.ministral3 import modeling_ministral3
 from transformers.models.mistral import modeling_mistral
@@ -63,6 +64,7 @@ def load_double(folder: Path, **options):
     modeling_gemma3.Gemma3RMSNorm.forward = _offset_norm_in_input_dtype
     modeling_ministral3.Ministral3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_phi3.Phi3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_lfm2.Lfm2RMSNorm.forward = _rms_norm_in_input_dtype
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()

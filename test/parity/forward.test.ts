@@ -34,6 +34,8 @@ const models = [
   'ministral3_window',
   'phi3',
   'phi3_window',
+  'lfm2',
+  'lfm2_odd',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {
@@ -83,7 +85,7 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
       evaluate: {
         mode: 'evaluate',
         tokens: batch.tokens.length,
-        sequences: 3,
+        sequences: batch.cuSeqlens.length - 1,
         headRows: batch.tokens.length,
         precision: 'f32',
       },

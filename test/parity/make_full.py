@@ -5,8 +5,8 @@ from make_lora import SCHEDULE, train, train_batches
 from make_models import batch_of
 
 # name, model: one with a head of its own, one whose head is the embedding, one with norms of queries and keys, one with
-# multipliers of the embedding, the residual stream, and the logits, one with norms after attention and MLP, and one whose
-# norms have 1 + weight.
+# multipliers of the embedding, the residual stream, and the logits, one with norms after attention and MLP, one whose norms
+# have 1 + weight, and one with convolutions that have biases.
 CASES = [
     ("untied", "sharded"),
     ("tied", "half"),
@@ -14,6 +14,7 @@ CASES = [
     ("granite", "granite"),
     ("olmo2", "olmo2"),
     ("gemma3", "gemma3"),
+    ("lfm2", "lfm2_odd"),
 ]
 
 

@@ -30,6 +30,7 @@ from make_models import batch_of
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 SHARED = [*ATTENTION, "input_linear", "output_linear"]
+CONVOLVED = ["q_proj", "k_proj", "v_proj", "in_proj", "out_proj", "w1", "w2", "w3"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 SCHEDULE = {"type": "cosine", "warmup_steps": 2}
 STEPS = 10
@@ -39,6 +40,7 @@ MICRO_LENGTHS = [[5, 17, 9], [11, 21, 6]]
 _all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 _fused = {**_all, "target_modules": FUSED}
 _shared = {**_all, "target_modules": SHARED}
+_convolved = {**_all, "target_modules": CONVOLVED}
 _nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
 
 # name, model, PEFT configuration, quantization
@@ -92,6 +94,9 @@ CASES = [
     ("phi3", "phi3", _fused, None),
     ("phi3_window", "phi3_window", _fused, None),
     ("phi3_nf4", "phi3", _fused, {**_nf4, "double_quant": True}),
+    ("lfm2", "lfm2", _convolved, None),
+    ("lfm2_odd", "lfm2_odd", _convolved, None),
+    ("lfm2_nf4", "lfm2", _convolved, {**_nf4, "double_quant": True}),
     ("tables_int8", "smollm2", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4", "llama3", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),

@@ -15,6 +15,8 @@ from transformers import (
     GraniteForCausalLM,
     GraniteMoeHybridConfig,
     GraniteMoeHybridForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Ministral3Config,
@@ -49,8 +51,13 @@ from common import (
 )
 
 LENGTHS = [7, 29, 12]
-# Sequences that go on for more than a tile of 64 after their windows.
-LONG_LENGTHS = {"mistral_window": [5, 140, 21]}
+# Sequences that go on for more than a tile of 64 after their windows, and sequences shorter than a convolution between
+# others.
+LENGTHS_OF = {
+    "mistral_window": [5, 140, 21],
+    "lfm2": [7, 1, 29, 2, 12],
+    "lfm2_odd": [1, 18, 2, 1, 25, 3],
+}
 
 CLASSES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
@@ -65,6 +72,7 @@ CLASSES = {
     "olmo2": (Olmo2Config, Olmo2ForCausalLM),
     "olmo3": (Olmo3Config, Olmo3ForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "lfm2": (Lfm2Config, Lfm2ForCausalLM),
 }
 
 _common = {
@@ -475,12 +483,52 @@ MODELS = {
         torch.float32,
         None,
     ),
+    # Two layers with a convolution around one with attention.
+    "lfm2": (
+        "lfm2",
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["conv", "full_attention", "conv"],
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": True,
+            "pad_token_id": None,
+            "norm_eps": 1e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, four taps, 3 queries to a key, nothing a whole vector, a head of its own, an adjusted MLP, layers
+    # by the older key, a scaled rotary embedding.
+    "lfm2_odd": (
+        "lfm2",
+        {
+            "hidden_size": 70,
+            "intermediate_size": 181,
+            "block_ffn_dim_multiplier": 0.9,
+            "block_multiple_of": 12,
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "num_hidden_layers": 4,
+            "full_attn_idxs": [0, 2],
+            "vocab_size": 267,
+            "pad_token_id": None,
+            "conv_bias": True,
+            "conv_L_cache": 4,
+            "norm_eps": 1e-4,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        },
+        torch.float32,
+        None,
+    ),
 }
 
 
 def build(name: str):
     kind, overrides, dtype, _ = MODELS[name]
     settings = {**_common, "rope_parameters": _plain_rope, "tie_word_embeddings": False, **overrides}
+    if kind == "lfm2":  # which has another name for it
+        settings.pop("rms_norm_eps")
     config, model = CLASSES[kind]
     model = model(config(**settings))
     small = settings["tie_word_embeddings"] or kind == "gemma3"  # whose embedding is scaled
@@ -502,7 +550,7 @@ def build(name: str):
 
 def batch_of(name: str):
     vocab = MODELS[name][1].get("vocab_size", _common["vocab_size"])
-    return make_batch(f"golden/{name}", LONG_LENGTHS.get(name, LENGTHS), vocab, prompt=3)
+    return make_batch(f"golden/{name}", LENGTHS_OF.get(name, LENGTHS), vocab, prompt=3)
 
 
 def write_v4_config() -> None:

@@ -36,6 +36,10 @@ PairFactors factors_of(const Pair& pair) {
   return {pair.rows, pair.cols, pair.rank, pair.rank2, host(pair.b), host(pair.a), host(pair.b2), host(pair.a2)};
 }
 
+ShortConv convolution(int64_t rows, const ConvWeights& conv, const lowrank::Matrix& x, Ptr<int32_t> positions) {
+  return {rows, conv.cols, conv.taps, matrix(x), host(conv.w), host(conv.bias), host(positions)};
+}
+
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
 int64_t product_workspace(Precision precision, int64_t m, int64_t n, std::span<const lowrank::Segment> segments,
                           const lowrank::Output& to, int threads, bool transposed) {
@@ -247,6 +251,21 @@ struct CpuDevice::Launch {
   void operator()(const SwigluBackward& k) const {
     ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
                         matrix(k.dup));
+  }
+  void operator()(const lowrank::ShortConv& k) const {
+    ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()), matrix(k.out));
+  }
+  void operator()(const ShortConvBackward& k) const {
+    ops.short_conv_backward(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dx));
+  }
+  void operator()(const ShortConvGradient& k) const {
+    const ConvWeights conv{k.cols, k.taps, {}, {}};
+    ops.short_conv_gradient(pool, convolution(k.rows, conv, k.x, k.positions), matrix(k.dout), host(k.dw), host(k.dbias));
+  }
+  void operator()(const KeepConvInputs& k) const {
+    const ConvWeights conv{k.cols, k.count + 1, {}, {}};
+    keep_conv_inputs(convolution(k.rows, conv, k.x, k.positions), k.block, host(k.last.data.as<float>()),
+                     host(k.ends.data.as<float>()));
   }
   void operator()(const GatherRows& k) const {
     ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));

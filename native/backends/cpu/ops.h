@@ -63,6 +63,18 @@ struct LossRows {
   float weight_of(int64_t row) const { return weights != nullptr ? weights[row] : weight; }
 };
 
+/// A short convolution and its input; see ShortConv in device/op_kernels.h.
+struct ShortConv {
+  int64_t rows, cols;
+  int32_t taps;
+  Matrix x;
+  const float *w, *bias;
+  const int32_t* positions;
+
+  /// Lags at which a row reads others, or itself.
+  int64_t lags(int64_t row) const { return positions[row] < taps ? int64_t{positions[row]} + 1 : taps; }
+};
+
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -97,6 +109,12 @@ struct OpKernels {
   /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
   void (*geglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
                          const Matrix& dgate, const Matrix& dup);
+  /// out = C conv(B X); rows before the first one are in `earlier`, by position.
+  void (*short_conv)(Pool&, const ShortConv&, const float* earlier, const Matrix& out);
+  /// dx [rows, 3 cols] from dout.
+  void (*short_conv_backward)(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dx);
+  /// Adds the gradients of w and bias, either of which may be null, in a fixed order over the rows.
+  void (*short_conv_gradient)(Pool&, const ShortConv&, const Matrix& dout, float* dw, float* dbias);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
   /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits buffer itself
   /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a
@@ -174,6 +192,9 @@ void norm_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Ma
 void bias_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, float* db);
 /// dtable[ids[t], c] += dy[t, c].
 void embedding_gradient(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy, float* dtable);
+
+/// Keeps rows of B X, one implementation for all levels; see KeepConvInputs in device/op_kernels.h.
+void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends);
 
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.
 int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,

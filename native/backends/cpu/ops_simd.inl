@@ -342,6 +342,7 @@ static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const
 #include "backends/cpu/optimizers.inl"
 #include "backends/cpu/kronecker.inl"
 #include "backends/cpu/rotation.inl"
+#include "backends/cpu/short_conv.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
@@ -354,6 +355,9 @@ static constexpr OpKernels table = {
     .swiglu_backward = swiglu_backward,
     .geglu = geglu,
     .geglu_backward = geglu_backward,
+    .short_conv = short_conv,
+    .short_conv_backward = short_conv_backward,
+    .short_conv_gradient = short_conv_gradient,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

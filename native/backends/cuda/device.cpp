@@ -18,6 +18,7 @@
 #include "backends/cuda/launch/rotation.h"
 #include "backends/cuda/launch/row_norms.h"
 #include "backends/cuda/launch/rows_by_id.h"
+#include "backends/cuda/launch/short_conv.h"
 #include "backends/cuda/weight_ring.h"
 #include "core/error.h"
 #include "quant/half.h"

@@ -527,6 +527,89 @@ describe('a Phi-3', () => {
   })
 })
 
+describe('an LFM2', () => {
+  const lfm2 = (more: object) =>
+    graphOf({ model_type: 'lfm2', ...shapes, block_auto_adjust_ff_dim: false, ...more })
+  const mixed = { layer_types: ['conv', 'full_attention', 'conv', 'conv'] }
+  const widthOf = (more: object) =>
+    lfm2(more).weights.find(({ name }) => name === 'model.layers.0.feed_forward.w1.weight')?.rows
+
+  it('has convolutions and attention where its config has them, numbered apart', () => {
+    const layers = (graph: Graph) =>
+      graph.nodes.flatMap((node) =>
+        node.op === 'short_conv' || node.op === 'attention' ? [[node.op, node.segment, node.layer]] : [],
+      )
+    const expected = [
+      ['short_conv', 0, 0],
+      ['attention', 1, 0],
+      ['short_conv', 2, 1],
+      ['short_conv', 3, 2],
+    ]
+    expect(layers(lfm2(mixed))).toEqual(expected)
+    expect(layers(lfm2({ full_attn_idxs: [1] }))).toEqual(expected)
+    expect(layers(lfm2({})).every(([op]) => op === 'attention')).toBe(true)
+  })
+
+  it('has its linears, kernels, and norms under the names of transformers', () => {
+    const names = (layer: number) =>
+      lfm2(mixed).weights.flatMap(({ name, rows, cols, shape }) => {
+        const [, inner] = new RegExp(`^model\\.layers\\.${layer}\\.(.*)\\.weight$`).exec(name) ?? []
+        return inner === undefined ? [] : [[inner, ...(shape ?? [rows, cols])]]
+      })
+    const mlp = [
+      ['ffn_norm', 1, 64],
+      ['feed_forward.w1', 96, 64],
+      ['feed_forward.w3', 96, 64],
+      ['feed_forward.w2', 64, 96],
+    ]
+    expect(names(0)).toEqual([
+      ['operator_norm', 1, 64],
+      ['conv.in_proj', 192, 64],
+      ['conv.conv', 64, 1, 3],
+      ['conv.out_proj', 64, 64],
+      ...mlp,
+    ])
+    expect(names(1)).toEqual([
+      ['operator_norm', 1, 64],
+      ['self_attn.q_proj', 64, 64],
+      ['self_attn.q_layernorm', 1, 16],
+      ['self_attn.k_proj', 32, 64],
+      ['self_attn.k_layernorm', 1, 16],
+      ['self_attn.v_proj', 32, 64],
+      ['self_attn.out_proj', 64, 64],
+      ...mlp,
+    ])
+    expect(lfm2({}).weights.at(-1)?.name).toBe('model.embedding_norm.weight')
+    expect(lfm2({ tie_embedding: false }).weights.at(-1)?.name).toBe('lm_head.weight')
+    expect(biasesOf(lfm2({ ...mixed, conv_bias: true }))).toEqual([
+      'conv.in_proj',
+      'conv.conv',
+      'conv.out_proj',
+    ])
+  })
+
+  it('adjusts the width of its MLP as transformers does', () => {
+    const adjusted = { block_auto_adjust_ff_dim: true, block_multiple_of: 10 }
+    expect(widthOf({ block_ff_dim: 50 })).toBe(50)
+    expect(widthOf({ ...adjusted, intermediate_size: 100 })).toBe(70)
+    expect(widthOf({ ...adjusted, block_ffn_dim_multiplier: 1.3 })).toBe(90)
+    expect(widthOf({ ...adjusted, block_ffn_dim_multiplier: null })).toBe(64)
+    expect(widthOf({ block_auto_adjust_ff_dim: true })).toBe(256)
+  })
+
+  it.each([
+    [{ layer_types: ['conv'] }, 'layer_types has 1 entries, but num_hidden_layers is 4'],
+    [
+      { layer_types: ['conv', 'conv', 'mamba', 'conv'] },
+      "layer_types[2] is \"mamba\"; supported: 'conv' and 'full_attention'",
+    ],
+    [{ conv_L_cache: 33 }, 'conv_L_cache is 33, expected an integer from 1 to 32'],
+    [{ norm_eps: 0 }, 'norm_eps is 0, expected a number above zero'],
+  ])('is refused by name: %j', (more, message) => {
+    expect(() => lfm2(more)).toThrow(message)
+  })
+})
+
 describe('any family', () => {
   it('is refused if its config asks for a dropout', () => {
     const dropping = { model_type: 'llama', ...shapes, attention_dropout: 0.1 }
@@ -535,7 +618,7 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3, lfm2.',
     )
   })
 

@@ -18,6 +18,7 @@ const FAMILIES: Record<
   smollm3: { model: 'smollm3_window', plain: 'smollm3', norms: ['input_layernorm'] },
   olmo2: { model: 'olmo2_odd', plain: 'olmo2', norms: ['post_attention_layernorm', 'q_norm'] },
   olmo3: { model: 'olmo3_window', plain: 'olmo3', norms: ['post_feedforward_layernorm'] },
+  lfm2: { model: 'lfm2_odd', plain: 'lfm2', norms: ['operator_norm', 'conv.conv'] },
   gemma3: { model: 'gemma3_window', plain: 'gemma3', norms: ['pre_feedforward_layernorm', 'k_norm', 'norm'] },
 }
 

@@ -12,6 +12,7 @@ const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url
  */
 const UNPLANNED = [
   'append_to_cache',
+  'keep_conv_inputs',
   'add_noise',
   'rotate_by_series',
   'row_squares',
@@ -22,7 +23,7 @@ const UNPLANNED = [
 it('kernels of all strategies touch the memory that they name, and no other', async () => {
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [script, tinyModel(), tinyModel('qwen2'), tinyModel('qwen3'), tinyModel('gemma3')],
+    [script, tinyModel(), tinyModel('qwen2'), tinyModel('qwen3'), tinyModel('gemma3'), tinyModel('lfm2_odd')],
     {
       env: { ...process.env, LOWRANK_CHECK: 'operands' },
     },

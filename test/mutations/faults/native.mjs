@@ -448,6 +448,21 @@ const model = [
     'new keys all go to one row of the cache',
   ),
   fault(
+    cpu('ops.h'),
+    parity('forward'),
+    'positions[row] < taps ? int64_t{positions[row]} + 1 : taps',
+    'row < taps ? row + 1 : taps',
+    'a convolution reads the end of the sequence packed before',
+    { title: 'packed batch' },
+  ),
+  fault(
+    'native/ops/short_conv.cpp',
+    'test/lib/models/lfm2.test.ts',
+    'count * (run.past / kConvBlock)',
+    'count',
+    'a convolution goes on after the first block wherever a text departs',
+  ),
+  fault(
     'native/backends/file_stash.cpp',
     'test/lib/train/optimized-runs.test.ts',
     'return file_.read(shared, bytes, offset);',

@@ -436,6 +436,19 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   };
   refused(mlp, cut(1), "slice at layers.0.act: its columns must be among those of its input");
   refused(mlp, cut(-1), "slice at layers.0.act: its columns must be among those of its input");
+  const auto convolve = [](int64_t cols, int64_t weights, int layer) {
+    return [=](Graph& g) {
+      Node& node = g.nodes[4];
+      node.op = Op::short_conv, node.inputs = {2}, node.layer = layer;
+      node.weight = static_cast<int>(g.weights.size());
+      g.weights.push_back({"conv", 1, weights, WeightKind::vector});
+      g.values[node.out].cols = cols;
+    };
+  };
+  refused(mlp, convolve(20, 60, 0), "short_conv at layers.0.act: its input must be three times as wide as its output");
+  refused(mlp, convolve(16, 50, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
+  refused(mlp, convolve(16, 33 * 16, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
+  refused(mlp, convolve(16, 48, 1), "short_conv at layers.0.act: its layer must be its number among the convolutions");
   refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "swiglu at layers.0.act: its output must be half as wide as its input");
   refused(attends, [&](Graph& g) { rope(g).table = 1; }, "rope at rope: the graph has no rotation of its number");
   refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "swiglu at layers.0.act: value 2 is read before it is made");

@@ -29,7 +29,9 @@ constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3,
 /// the unit is a GELU's, and the rotation the second of two
 /// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by other
 /// frequencies where a sequence has more than 6 tokens; queries grow with the position
-inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, bool fused = false) {
+/// @param convolved the first block has a short convolution in place of attention
+inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, bool fused = false,
+                   bool convolved = false) {
   Graph graph;
   graph.family = "test";
   graph.vocab_size = vocab;
@@ -96,31 +98,41 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
   for (; at < blocks; ++at) {
     const auto named = [at](const char* name) { return (at == 0 ? "" : std::to_string(at) + ".") + name; };
     const int normed = enter(named("norm1"), x);
-    int q, k, v;
-    if (fused) {
-      const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * kHead);
-      const auto slice = [&](const char* name, int64_t first, int64_t cols) {
-        const int made = add(Op::slice, named(name), {whole}, cols, ValueType::operand, -1);
-        graph.nodes.back().first = static_cast<int>(first);
-        return made;
-      };
-      q = slice("q", 0, kHidden);
-      k = slice("k", kHidden, kHead);
-      v = slice("v", kHidden + kHead, kHead);
+    int middle;
+    if (convolved && at == 0) {
+      const int parts = linear("in", normed, kHidden, 3 * kHidden);
+      const int kernel = weight("conv", 1, 3 * kHidden, WeightKind::vector);
+      const int conv = add(Op::short_conv, "conv", {parts}, kHidden, ValueType::operand, kernel);
+      graph.nodes.back().bias = weight("conv_bias", 1, kHidden, WeightKind::vector);
+      graph.nodes.back().layer = 0;
+      middle = linear("o", conv, kHidden, kHidden, x);
     } else {
-      q = linear(named("q"), normed, kHidden, kHidden);
-      graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
-      k = linear(named("k"), normed, kHidden, kHead);
-      v = linear(named("v"), normed, kHidden, kHead);
+      int q, k, v;
+      if (fused) {
+        const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * kHead);
+        const auto slice = [&](const char* name, int64_t first, int64_t cols) {
+          const int made = add(Op::slice, named(name), {whole}, cols, ValueType::operand, -1);
+          graph.nodes.back().first = static_cast<int>(first);
+          return made;
+        };
+        q = slice("q", 0, kHidden);
+        k = slice("k", kHidden, kHead);
+        v = slice("v", kHidden + kHead, kHead);
+      } else {
+        q = linear(named("q"), normed, kHidden, kHidden);
+        graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
+        k = linear(named("k"), normed, kHidden, kHead);
+        v = linear(named("v"), normed, kHidden, kHead);
+      }
+      const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
+      graph.nodes.back().table = after || fused ? 1 : 0;
+      const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
+      graph.nodes.back().table = after;
+      const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
+      graph.nodes.back().kv_heads = 1;
+      graph.nodes.back().layer = convolved ? at - 1 : at;
+      middle = leave(named("o"), seen, kHidden, x);
     }
-    const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
-    graph.nodes.back().table = after || fused ? 1 : 0;
-    const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
-    graph.nodes.back().table = after;
-    const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
-    graph.nodes.back().kv_heads = 1;
-    graph.nodes.back().layer = at;
-    const int middle = leave(named("o"), seen, kHidden, x);
     const int again = enter(named("norm2"), middle);
     const int gate = linear(named(fused ? "gate_up" : "gate"), again, kHidden, fused ? 2 * kWidth : kWidth);
     const int up = fused ? gate : linear(named("up"), again, kHidden, kWidth);
@@ -134,8 +146,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
 }
 
 inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab,
-                                       bool after = false, bool fused = false) {
-  auto model = std::make_shared<Model>(block(blocks, vocab, after, fused));
+                                       bool after = false, bool fused = false, bool convolved = false) {
+  auto model = std::make_shared<Model>(block(blocks, vocab, after, fused, convolved));
   for (size_t i = 0; i < model->weights.size(); ++i) {
     const GraphWeight& w = model->graph.weights[i];
     const bool matrix = w.kind == WeightKind::matrix;
@@ -163,6 +175,8 @@ struct Linear {
 constexpr Linear kLinears[] = {{"q", kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
 constexpr Linear kFusedLinears[] = {
     {"qkv", kHidden + 2 * kHead, kHidden}, {"gate_up", 2 * kWidth, kHidden}, {"down", kHidden, kWidth}};
+
+constexpr Linear kConvLinears[] = {{"in", 3 * kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
 
 inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, int64_t cols, bool trained = true) {
   spec.parameters.push_back({name, rows, cols, trained});
@@ -204,11 +218,11 @@ inline void add_magnitude(AdapterSpec& spec, TermSpec& term, const Linear& at) {
   term.parameters["magnitude"] = parameter(spec, term.target + ".magnitude", 1, at.out);
 }
 
-inline AdapterSpec full(bool in_backward) {
+inline AdapterSpec full(bool in_backward, const Graph& graph = block()) {
   AdapterSpec spec;
   spec.trainable = true;
   spec.state.in_backward = in_backward;
-  for (const GraphWeight& w : block().weights) spec.copies.push_back({w.name, parameter(spec, w.name, w.rows, w.cols)});
+  for (const GraphWeight& w : graph.weights) spec.copies.push_back({w.name, parameter(spec, w.name, w.rows, w.cols)});
   return spec;
 }
 
@@ -223,7 +237,7 @@ struct Way {
   std::optional<RankDraws> ranks = {};
   int blocks = 1;
   int64_t vocab = kVocab;
-  bool after = false, fused = false;  // see block
+  bool after = false, fused = false, convolved = false;  // see block
   std::function<void(Model& model)> place = {};  // puts the base elsewhere
 };
 
@@ -271,9 +285,14 @@ inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b
   return std::ranges::equal(a, b, {}, bits, bits);
 }
 
+inline std::span<const Linear> linears_of(const Way& way) {
+  if (way.convolved) return kConvLinears;
+  return way.fused ? std::span<const Linear>(kFusedLinears) : std::span<const Linear>(kLinears);
+}
+
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused);
+  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved);
   if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -349,7 +368,7 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
       for (const std::byte byte : bytes) state.numbers.push_back(static_cast<double>(byte));
     }
   }
-  for (const Linear& at : way.fused ? std::span<const Linear>(kFusedLinears) : std::span<const Linear>(kLinears)) {
+  for (const Linear& at : linears_of(way)) {
     const int weight = model->graph.weight_of_name.at(at.path);
     const WeightedAdapter one{adapter.get()};
     const ReadOptions all{FileType::f32, 0, at.out, 0, at.path};
@@ -376,6 +395,15 @@ inline std::vector<Way> fused_linears() {
   Way scaled{.spec = lora(0, true, kFusedLinears), .fused = true};
   for (size_t i = 0; i < scaled.spec.terms.size(); ++i) add_magnitude(scaled.spec, scaled.spec.terms[i], kFusedLinears[i]);
   ways.push_back(scaled);
+  return ways;
+}
+
+inline std::vector<Way> convolutions() {
+  std::vector<Way> ways;
+  ways.push_back({.spec = lora(0.2, true, kConvLinears), .convolved = true});
+  ways.push_back({.spec = lora(0, true, kConvLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .convolved = true});
+  for (const bool in_backward : {false, true})
+    ways.push_back({.spec = full(in_backward, block(2, kVocab, false, false, true)), .blocks = 2, .convolved = true});
   return ways;
 }
 

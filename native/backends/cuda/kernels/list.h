@@ -16,6 +16,7 @@
 #include "backends/cuda/kernels/projection.h"
 #include "backends/cuda/kernels/row_norms.h"
 #include "backends/cuda/kernels/rows_by_id.h"
+#include "backends/cuda/kernels/short_conv.h"
 #include "backends/cuda/kernels/updates.h"
 
 /// X(kernel, Args) for every kernel.
@@ -38,4 +39,5 @@
   LOWRANK_PRODUCT_KERNELS(X)       \
   LOWRANK_PROJECTION_KERNELS(X)    \
   LOWRANK_ROW_NORMS_KERNELS(X)     \
+  LOWRANK_SHORT_CONV_KERNELS(X)    \
   LOWRANK_UPDATE_KERNELS(X)

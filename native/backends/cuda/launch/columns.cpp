@@ -4,19 +4,20 @@
 #include "backends/cuda/launch/cells.h"
 
 namespace lowrank::cuda {
-namespace {
 
-int64_t stretches_of(int64_t rows) {
+int64_t row_stretches(int64_t rows) {
   constexpr int64_t kMost = 64, kLeastRows = 32;
   return std::clamp<int64_t>((rows + kLeastRows - 1) / kLeastRows, 1, kMost);
 }
 
-int64_t bytes_of(int64_t rows, int64_t cols) { return stretches_of(rows) * cols * int64_t{sizeof(float)}; }
+namespace {
+
+int64_t bytes_of(int64_t rows, int64_t cols) { return row_stretches(rows) * cols * int64_t{sizeof(float)}; }
 
 /// @param args without stretches and partial sums
 void add_sums(Launcher& launcher, ColumnSumsArgs args, const float* share, float* to, Ptr<std::byte> workspace) {
   if (args.cols == 0) return;
-  args.stretches = stretches_of(args.rows);
+  args.stretches = row_stretches(args.rows);
   args.partial = device_pointer(workspace.as<float>());
   launcher.launch(column_sums, {(args.cols + kSumColumns - 1) / kSumColumns, args.stretches}, kSumThreads, args);
   launcher.launch(add_column_sums, blocks_of(args.cols, kSumThreads), kSumThreads,

@@ -7,6 +7,9 @@
 
 namespace lowrank::cuda {
 
+/// Stretches of rows that are summed on their own.
+int64_t row_stretches(int64_t rows);
+
 void run(Launcher& launcher, const NormGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const BiasGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ScaleColumnsBackward& k, Ptr<std::byte> workspace);

@@ -1,0 +1,146 @@
+#include "ops/short_conv.h"
+
+#include "core/error.h"
+#include "core/math.h"
+#include "ops/attention.h"
+#include "ops/check.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+constexpr int64_t kMostTaps = 32;
+
+int64_t channels(const Graph& graph, const Node& node) { return graph.values[node.out].cols; }
+int64_t taps(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols / channels(graph, node); }
+
+void shape(const NodeCheck& check) {
+  const Graph& graph = check.graph;
+  const Node& node = check.node;
+  const int64_t cols = check.out().cols, weights = check.weight(node.weight).cols;
+  check.expect_operands();
+  check.expect(check.input().cols == 3 * cols, "its input must be three times as wide as its output");
+  check.expect(weights % cols == 0 && weights / cols <= kMostTaps, "its weight must have 1 to 32 numbers per column");
+  check.vector(node.weight, weights);
+  if (node.bias >= 0) check.vector(node.bias, cols);
+  const Node* before = check.previous();
+  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
+               "its layer must be its number among the convolutions");
+  check.expect(before == nullptr || (channels(graph, *before) == cols && taps(graph, *before) == weights / cols),
+               "every convolution must have the same size");
+}
+
+/// Inputs kept per convolution: the last ones, then those at the end of each block.
+int64_t kept_rows(const Graph& graph, const Node& node, const PlanOptions& options) {
+  return (taps(graph, node) - 1) * (1 + ceil_div(options.kv_capacity, kConvBlock));
+}
+
+int64_t kept_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
+  return round_up(kept_rows(graph, node, options) * channels(graph, node) * size_of(DType::f32), 64);
+}
+
+/// [kept_rows, channels]
+Matrix kept(const Run& run, const Node& node) {
+  const PlanOptions& options = run.plan.options;
+  const Ptr<std::byte> first = run.kv_cache + kv_cache_bytes(run.graph, options);
+  return {first + node.layer * kept_bytes(run.graph, node, options), DType::f32, channels(run.graph, node)};
+}
+
+ConvWeights weights(const Run& run, const Node& n) {
+  return {channels(run.graph, n), static_cast<int32_t>(taps(run.graph, n)), run.vector(n.weight),
+          n.bias < 0 ? Ptr<float>() : run.vector(n.bias)};
+}
+
+/// x -> y
+void run_forward(Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  const ConvWeights conv = weights(run, n);
+  const Matrix x = run.matrix(s.x);
+  const Ptr<int32_t> positions = run.at<int32_t>(run.plan.positions);
+  const bool keeps = run.plan.options.mode == Mode::forward && conv.taps > 1;
+  const Matrix earlier = keeps ? kept(run, n) : Matrix{};
+  run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s.y)});
+  if (!keeps) return;
+  const int32_t count = conv.taps - 1;
+  run.launch(KeepConvInputs{run.tokens, run.past, conv.cols, count, kConvBlock, x, positions, earlier,
+                            earlier.rows(count * (1 + run.past / kConvBlock))});
+}
+
+/// x, dy -> dx
+void run_backward(Run& run, const Step& s) {
+  run.launch(ShortConvBackward{run.tokens, weights(run, run.node(s)), run.matrix(s.x),
+                               run.at<int32_t>(run.plan.positions), run.matrix(s.dy), run.matrix(s.dx)});
+}
+
+/// x, dy -> adds to the gradients of weight and bias
+void run_gradient(Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  const auto [cols, taps, w, bias] = weights(run, n);
+  run.launch(ShortConvGradient{run.tokens, cols, taps, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
+                               run.matrix(s.dy), run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
+}
+
+constexpr StepKind kForward{"short_conv", run_forward};
+constexpr StepKind kBackward{"short_conv_backward", run_backward};
+constexpr StepKind kGradient{"short_conv_gradient", run_gradient};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kForward, phase, index);
+  step.x = plan.value(node.inputs[0]);
+  step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  Step gradient = plan.step(kGradient, Phase::backward, index);
+  for (const int weight : {node.weight, node.bias})
+    if (const int trained = plan.trained_weight(weight); trained >= 0) gradient.adds.push_back(trained);
+  if (!gradient.adds.empty()) {
+    gradient.x = plan.materialize(x);
+    gradient.dy = dy;
+    plan.touch(gradient, index);
+    plan.push(std::move(gradient));
+  }
+  if (!plan.needs_gradient(x)) return;
+  Step step = plan.step(kBackward, Phase::backward, index);
+  step.x = plan.materialize(x);
+  step.dy = dy;
+  step.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
+  step.writes = {step.dx};
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+}  // namespace
+
+int64_t conv_cache_bytes(const Graph& graph, const PlanOptions& options) {
+  if (options.mode != Mode::forward) return 0;
+  int64_t bytes = 0;
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::short_conv) bytes += kept_bytes(graph, node, options);
+  return bytes;
+}
+
+void resume_convolutions(const Run& run, int64_t kept_after) {
+  if (run.past == 0 || run.past == kept_after) return;
+  for (const Node& node : run.graph.nodes) {
+    if (node.op != Op::short_conv) continue;
+    if (run.past % kConvBlock != 0)
+      fail("SHAPE", "a text cannot be continued after ", run.past, " tokens, only where the last call ended or after a multiple of ",
+           kConvBlock, ", because the model has convolutions");
+    const Matrix rows = kept(run, node);
+    const int64_t count = taps(run.graph, node) - 1;
+    run.device->memory().copy(rows.data, rows.rows(count * (run.past / kConvBlock)).data,
+                              count * rows.ld * size_of(rows.dtype));
+  }
+}
+
+const OpRules short_conv{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+
+}  // namespace lowrank

@@ -1,0 +1,200 @@
+// Short convolutions, every level and operand type, against their definition in double; gradients against finite
+// differences.
+#include <functional>
+#include <string>
+
+#include "ops_support.h"
+
+namespace lowrank::test {
+namespace {
+
+constexpr int64_t kCols[] = {1, 7, 17, 72, 130};
+constexpr int32_t kTaps[] = {1, 2, 3, 4, 7};
+/// Sequences of one and two tokens between others.
+constexpr int64_t kLengths[] = {5, 1, 4, 2, 1, 9};
+constexpr int64_t kRows = 22;
+
+double tolerance(DType dtype) { return dtype == DType::f32 ? 2e-6 : 4e-3; }
+
+std::vector<int32_t> positions_of_rows() {
+  std::vector<int32_t> positions;
+  for (const int64_t length : kLengths)
+    for (int32_t at = 0; at < length; ++at) positions.push_back(at);
+  return positions;
+}
+
+std::vector<float> floats(Random& random, int64_t count) {
+  std::vector<float> result;
+  for (int64_t i = 0; i < count; ++i) result.push_back(static_cast<float>(random.normal()));
+  return result;
+}
+
+/// C conv(B X), sequence by sequence. All arguments as plain numbers: x [rows, 3 cols], w [cols, taps], bias [cols].
+std::vector<double> expected(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& bias,
+                             int64_t cols, int64_t taps) {
+  std::vector<double> out;
+  int64_t first = 0;
+  for (const int64_t length : kLengths) {
+    for (int64_t t = first; t < first + length; ++t) {
+      for (int64_t c = 0; c < cols; ++c) {
+        double sum = bias.empty() ? 0 : bias[c];
+        for (int64_t j = 0; j < taps; ++j) {
+          const int64_t from = t - (taps - 1) + j;
+          if (from >= first) sum += w[c * taps + j] * x[from * 3 * cols + c] * x[from * 3 * cols + 2 * cols + c];
+        }
+        out.push_back(sum * x[t * 3 * cols + cols + c]);
+      }
+    }
+    first += length;
+  }
+  return out;
+}
+
+/// Gradient at every number of `of` by central differences of a function that is linear or quadratic in each.
+std::vector<double> numeric_gradient(std::vector<double>& of, const std::function<double()>& loss) {
+  std::vector<double> gradient;
+  for (double& value : of) {
+    const double saved = value;
+    value = saved + 1e-3;
+    const double above = loss();
+    value = saved - 1e-3;
+    const double below = loss();
+    value = saved;
+    gradient.push_back((above - below) / 2e-3);
+  }
+  return gradient;
+}
+
+struct Conv {
+  const cpu::OpKernels& ops;
+  DType dtype;
+  int64_t cols;
+  int32_t taps;
+  bool biased;
+  Random random{static_cast<uint64_t>(cols * 10 + taps)};
+  std::vector<int32_t> positions = positions_of_rows();
+  Tensor x{dtype, kRows, 3 * cols, random};
+  std::vector<float> w = floats(random, cols * taps), bias = floats(random, cols);
+
+  cpu::ShortConv conv() {
+    return {kRows, cols, taps, x.matrix(), w.data(), biased ? bias.data() : nullptr, positions.data()};
+  }
+  std::vector<double> weights() const { return {w.begin(), w.end()}; }
+  std::vector<double> biases() const { return biased ? std::vector<double>(bias.begin(), bias.end()) : std::vector<double>(); }
+};
+
+template <class Body>
+void for_cases(Body&& body) {
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes)
+      for (const int64_t cols : kCols)
+        for (const int32_t taps : kTaps) {
+          Conv one{ops, dtype, cols, taps, cols % 2 == 0};
+          body(one);
+        }
+  });
+}
+
+}  // namespace
+
+TEST("short_conv starts anew at each packed sequence") {
+  for_cases([](Conv& c) {
+    Pool pool(2);
+    Tensor out(c.dtype, kRows, c.cols);
+    c.ops.short_conv(pool, c.conv(), nullptr, out.matrix());
+    CHECK_ALL_CLOSE(out.values(), expected(c.x.values(), c.weights(), c.biases(), c.cols, c.taps), tolerance(c.dtype));
+    CHECK(out.spare_untouched());
+  });
+}
+
+TEST("the gradients of short_conv are those of its definition") {
+  for_cases([](Conv& c) {
+    if (c.cols > 20) return;  // finite differences of every element
+    Pool pool(2);
+    Tensor dout(c.dtype, kRows, c.cols, c.random), dx(c.dtype, kRows, 3 * c.cols);
+    std::vector<double> x = c.x.values(), w = c.weights(), bias(c.bias.begin(), c.bias.end());
+    const std::vector<double> d = dout.values();
+    const auto loss = [&] {
+      const std::vector<double> out = expected(x, w, c.biased ? bias : std::vector<double>(), c.cols, c.taps);
+      double sum = 0;
+      for (size_t i = 0; i < out.size(); ++i) sum += out[i] * d[i];
+      return sum;
+    };
+    c.ops.short_conv_backward(pool, c.conv(), dout.matrix(), dx.matrix());
+    CHECK_ALL_CLOSE(dx.values(), numeric_gradient(x, loss), tolerance(c.dtype));
+    CHECK(dx.spare_untouched());
+
+    std::vector<float> dw = floats(c.random, c.cols * c.taps), dbias = floats(c.random, c.cols);
+    std::vector<double> wanted = numeric_gradient(w, loss);
+    for (size_t i = 0; i < wanted.size(); ++i) wanted[i] += dw[i];
+    std::vector<float> other = dbias;
+    c.ops.short_conv_gradient(pool, c.conv(), dout.matrix(), dw.data(), dbias.data());
+    CHECK_ALL_CLOSE(std::vector<double>(dw.begin(), dw.end()), wanted, 2e-6);
+    std::vector<double> wanted_bias(other.begin(), other.end());
+    for (int64_t row = 0; row < kRows; ++row)
+      for (int64_t col = 0; col < c.cols; ++col) wanted_bias[col] += dout.get(row, col) * c.x.get(row, c.cols + col);
+    CHECK_ALL_CLOSE(std::vector<double>(dbias.begin(), dbias.end()), wanted_bias, 2e-6);
+    c.ops.short_conv_gradient(pool, c.conv(), dout.matrix(), nullptr, other.data());
+    CHECK(other == dbias);
+  });
+}
+
+TEST("a text in pieces gives the convolution of the whole, from its end or from the end of a block") {
+  constexpr int64_t kBlock = 4, kText = 21;
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const int32_t taps : {2, 3, 4}) {
+        Pool pool(2);
+        Random random(static_cast<uint64_t>(taps));
+        const int64_t cols = 17, count = taps - 1;
+        Tensor x(dtype, kText, 3 * cols, random), whole(dtype, kText, cols);
+        const std::vector<float> w = floats(random, cols * taps);
+        std::vector<int32_t> positions;
+        for (int32_t i = 0; i < kText; ++i) positions.push_back(i);
+        std::vector<float> last(static_cast<size_t>(count * cols), NAN), ends(static_cast<size_t>(6 * count * cols), NAN);
+        const auto piece = [&](int64_t begin, int64_t rows, Tensor& out) {
+          cpu::Matrix from = x.matrix(), to = out.matrix();
+          from.data = static_cast<std::byte*>(from.data) + begin * from.ld * size_of(dtype);
+          to.data = static_cast<std::byte*>(to.data) + begin * to.ld * size_of(dtype);
+          const cpu::ShortConv conv{rows, cols, taps, from, w.data(), nullptr, positions.data() + begin};
+          ops.short_conv(pool, conv, last.data(), to);
+          keep_conv_inputs(conv, kBlock, last.data(), ends.data() + begin / kBlock * count * cols);
+        };
+        piece(0, kText, whole);
+        for (const int64_t size : {1, 2, 5, 8}) {
+          Tensor out(dtype, kText, cols);
+          for (int64_t begin = 0; begin < kText; begin += size) piece(begin, std::min(size, kText - begin), out);
+          CHECK(out == whole);
+        }
+        Tensor out = whole;
+        for (int64_t col = 0; col < cols; ++col)
+          for (int64_t row = 8; row < kText; ++row) out.set(row, col, 0);
+        std::copy_n(ends.begin() + count * cols, count * cols, last.begin());  // those of the second block
+        piece(8, kText - 8, out);
+        CHECK(out == whole);
+      }
+    }
+  });
+}
+
+TEST("short convolutions have the same bits for one, two and three threads") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      std::vector<Tensor> results[3];
+      for (int threads = 1; threads <= 3; ++threads) {
+        Pool pool(threads);
+        Conv c{ops, dtype, 1031, 3, true};
+        Tensor out(dtype, kRows, c.cols), dout(dtype, kRows, c.cols, c.random), dx(dtype, kRows, 3 * c.cols);
+        Tensor dw(DType::f32, 1, 3 * c.cols, c.random), dbias(DType::f32, 1, c.cols, c.random);
+        ops.short_conv(pool, c.conv(), nullptr, out.matrix());
+        ops.short_conv_backward(pool, c.conv(), dout.matrix(), dx.matrix());
+        ops.short_conv_gradient(pool, c.conv(), dout.matrix(), dw.data<float>(), dbias.data<float>());
+        results[threads - 1] = {out, dx, dw, dbias};
+      }
+      CHECK(results[0] == results[1]);
+      CHECK(results[0] == results[2]);
+    }
+  });
+}
+
+}  // namespace lowrank::test
