@@ -109,6 +109,8 @@ export type {
   PausedEvent,
   PlanEvent,
   RanksEvent,
+  RateEvent,
+  RateSearch,
   ResumedEvent,
   RunDataFacts,
   StartEvent,

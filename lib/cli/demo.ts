@@ -79,12 +79,15 @@ export function configure(command: Command): void {
 }
 
 /** The bundled config, with the changes of the flags. */
-function demoConfig({ output, seed, set = [] }: Options, shown: Output): Promise<RunConfig> {
+async function demoConfig({ output, seed, set = [] }: Options, shown: Output): Promise<RunConfig> {
   const changes = [
     `output_dir=${JSON.stringify(resolve(output))}`,
     ...(seed === undefined ? [] : [`seed=${seed}`]),
   ]
-  return loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set], notedOn(shown))
+  const config = await loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set], notedOn(shown))
+  if (config.learningRate === 'auto')
+    throw new UsageError('the demo does not search a learning rate; set learning_rate to a number.')
+  return config
 }
 
 async function demo(config: RunConfig, output: Output, force: boolean, signal: AbortSignal): Promise<void> {

@@ -16,6 +16,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Resumable } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config.js'
 import { configText } from '../train/config-text.js'
+import { prepareData } from '../train/data.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { withLabels } from '../train/labels.js'
@@ -47,6 +48,7 @@ import {
   plannedOn,
 } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
+import { rateOf } from './train-rate.js'
 
 interface Options {
   set?: string[]
@@ -176,6 +178,9 @@ async function train(
   try {
     const { dataset, evalDataset, evalFraction, outputDir } = config
     const strategy = await readyStrategy(model, config, checkpoint, output, signal)
+    const { learningRate, ...searched } = await rateOf(
+      ...([model, config, strategy, checkpoint, ranks, output, signal] as const),
+    )
     const adapter = await model.attach(strategy, { seed: config.seed })
     for (const remark of adapter.remarks) output.note(`note: ${remark}.`)
     const reading = new StatusLine(output, 'Reading')
@@ -184,9 +189,9 @@ async function train(
     const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
     let progress: TrainProgress | undefined
     const { sampleRows, report, reportTo } = config
-    const run = adapter.train(dataset, {
+    const asked = {
       ...trainOptions(config),
-      ...{ evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false },
+      ...{ learningRate, evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false },
       ...{
         sampleRows,
         report,
@@ -196,7 +201,8 @@ async function train(
         onEvalProgress,
         command: `npx lowrank train ${call}`,
       },
-    })
+    }
+    const run = adapter.trainOn(dataset, asked, prepareData, searched)
     for (const remark of run.remarks) output.note(`note: ${remark}.`)
     notePaging(config, run, model, output)
     output.note(

@@ -156,7 +156,7 @@ function comparedRun(
   return {
     ...record,
     strategy: config?.strategy.name ?? null,
-    learningRate: config?.learningRate ?? null,
+    learningRate: typeof config?.learningRate === 'number' ? config.learningRate : null,
     seed: config?.seed ?? null,
     items: found ? { ...found, interval: wilson(hits, found.matched.length) } : null,
     lacks: lacks ?? null,

@@ -18,14 +18,19 @@ import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
 import type { CompareCell, CompareItems } from './results.js'
 
-/** Everything a training needs other than the strategy. */
-export interface TrainingSetup {
+/** Everything that a training of a search needs other than the strategy. */
+export interface SearchSetup {
   model: Model
-  data: CompareData
+  data: Pick<CompareData, 'train' | 'validation' | 'now'>
   /** Options from the config; `maxSteps`, `seed`, and the learning rate are overridden for each training. */
   options: RunOptions
-  metrics: readonly Metric[]
   signal?: AbortSignal | undefined
+}
+
+/** The same for trainings whose results are measured. */
+export interface TrainingSetup extends SearchSetup {
+  data: CompareData
+  metrics: readonly Metric[]
 }
 
 /** Parameters of one training. */
@@ -38,6 +43,12 @@ export interface TrainingAsked {
   constant: boolean
   /** Steps after which the validation loss is measured. */
   evaluateAt?: ReadonlySet<number>
+  /** Factor on the rate after so many steps, instead of a schedule. */
+  schedule?: (completed: number) => number
+  /** Ends the training early if it returns true for the losses so far. */
+  until?: (losses: Trained['losses']) => boolean
+  /** Called after each step. */
+  onStep?: () => void
 }
 
 /** Results of a training. */
@@ -65,7 +76,7 @@ const SEARCH_WARMUP = 0.1
  * after the last good step.
  */
 export async function trained<T>(
-  setup: TrainingSetup,
+  setup: SearchSetup,
   asked: TrainingAsked,
   then: (adapter: Adapter, trained: Trained) => Promise<T>,
 ): Promise<T> {
@@ -85,6 +96,7 @@ export async function trained<T>(
       source,
       { ...options, maxSteps: isPrivate ? null : asked.steps, ...(signal ? { signal } : {}) },
       (_base, _sources, shape) => dataOf(data.train, shape, data.now),
+      asked.schedule ? { schedule: asked.schedule } : {},
     )
     const found: Trained = {
       ...{
@@ -109,6 +121,8 @@ export async function trained<T>(
           found.losses.push(Number.isFinite(event.loss) ? event.loss : null)
           if (event.step > 1 || asked.steps === 1) found.fastestStep = Math.min(found.fastestStep, seconds)
           noteMemory(found)
+          asked.onStep?.()
+          if (asked.until?.(found.losses)) break
           if (asked.evaluateAt?.has(event.step)) {
             found.curve.push([event.step, mean(await validationLosses(setup, adapter))])
             found.curveSeconds.push(found.seconds)
@@ -127,20 +141,20 @@ export async function trained<T>(
 }
 
 /** Options of a run that stops after its steps and neither evaluates nor saves. */
-function runOptions({ options }: TrainingSetup, { rate, steps, seed, constant }: TrainingAsked): RunOptions {
+function runOptions({ options }: SearchSetup, { rate, steps, seed, constant }: TrainingAsked): RunOptions {
   return {
     ...options,
     ...{ learningRate: rate, maxSteps: steps, seed },
     ...{ evalSteps: null, saveSteps: null, loadBestModelAtEnd: false, earlyStoppingPatience: null },
     ...{ metricForBestModel: 'loss' as const, greaterIsBetter: null, evalGenerate: 0 },
     ...(constant
-      ? { lrSchedulerType: 'constant' as const, warmupSteps: null, warmupRatio: SEARCH_WARMUP }
+      ? { lrSchedulerType: 'constant_with_warmup' as const, warmupSteps: null, warmupRatio: SEARCH_WARMUP }
       : {}),
   }
 }
 
 /** Optimizer steps of one pass over the training rows. */
-export function stepsOfEpoch({ data, options }: Pick<TrainingSetup, 'data' | 'options'>): number {
+export function stepsOfEpoch({ data, options }: Pick<SearchSetup, 'data' | 'options'>): number {
   const { perDeviceTrainBatchSize: rows, maxSeqLength, packing, gradientAccumulationSteps } = options
   const { data: all, rows: own } = data.train
   const tokens = own.reduce((sum, row) => sum + all.rowLength(row), 0)
@@ -150,7 +164,7 @@ export function stepsOfEpoch({ data, options }: Pick<TrainingSetup, 'data' | 'op
 
 /** The strategy after probing the training rows, if it needs to. */
 async function probed(
-  { model, data, signal }: TrainingSetup,
+  { model, data, signal }: SearchSetup,
   strategy: StrategyConfig,
   options: RunOptions,
 ): Promise<StrategyConfig> {
@@ -181,7 +195,7 @@ function noteMemory({ measured }: Trained): void {
 }
 
 /** The loss of each validation row; without an adapter, that of the base model. */
-export function validationLosses(setup: TrainingSetup, adapter: Adapter | null) {
+export function validationLosses(setup: SearchSetup, adapter: Adapter | null) {
   const { model, data, options, signal } = setup
   return rowLosses(model.base, active(adapter), data.validation, options, signal)
 }

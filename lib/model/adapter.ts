@@ -53,6 +53,7 @@ import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
 import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
+import type { RunSetup } from '../train/run-setup.js'
 import { checkEvalGenerate } from '../train/samples.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
@@ -186,11 +187,12 @@ export class Adapter {
     return this.trainOn(data, options, prepareData)
   }
 
-  /** Like `train`, but with a caller-supplied data reader. @internal */
+  /** Like `train`, but with a caller-supplied data reader, schedule, or search. @internal */
   trainOn(
     data: DatasetArgument,
     options: Partial<TrainOptions> & TrainControl,
     prepare: typeof prepareData,
+    more: Pick<RunSetup, 'schedule' | 'rateSearch'> = {},
   ): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
@@ -248,6 +250,7 @@ export class Adapter {
     }
     const privacy = rulesOf(this.strategy).privacy?.(this.strategy)
     return new TrainingRun({
+      ...more,
       ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
       base: this.#base,
       adapter: this.#state,

@@ -45,6 +45,8 @@ export interface RunPageData {
   ended: number | null
   start: Omit<Line<'start'>, Timed> | null
   plan: Pick<Line<'plan'>, 'peak_bytes' | 'rows' | 'privacy'> | null
+  /** The search for the learning rate, if there was one. */
+  rate: Omit<Line<'rate'>, Timed> | null
   columns: StepColumns
   evaluations: RunPageEvaluation[]
   answers: Pick<Line<'answers'>, 'step' | 'rows'>[]
@@ -61,7 +63,7 @@ export interface RunPageData {
 export function emptyRun(): RunPageData {
   const columns = Object.fromEntries(COLUMNS.map((name) => [name, []])) as unknown as StepColumns
   return {
-    ...{ state: 'waiting', began: null, ended: null, start: null, plan: null, columns },
+    ...{ state: 'waiting', began: null, ended: null, start: null, plan: null, rate: null, columns },
     ...{ evaluations: [], answers: [], checkpoints: [], memory: [], ranks: [] },
     ...{ samples: null, stopped: null, error: null, done: null },
   }
@@ -80,6 +82,9 @@ export function addLine(run: RunPageData, line: MetricsLine): void {
       break
     case 'plan':
       run.plan = untimed(line)
+      break
+    case 'rate':
+      run.rate = untimed(line)
       break
     case 'step':
       addStep(run, line)

@@ -119,6 +119,12 @@ export function headline(run: RunPageData, live = false): Words[] {
       strong(`ε ≤ ${formatNumber(privacy.final_epsilon)}`),
       ` at δ = ${formatNumber(privacy.delta)}.`,
     ])
+  if (run.rate && run.rate.reason === null)
+    sentences.push([
+      'The learning rate, ',
+      strong(run.rate.learning_rate),
+      `, was found by a search of ${formatNumber(run.rate.steps)} steps.`,
+    ])
   const ranks = ranksLeft(run)
   if (ranks) sentences.push([strong(ranks.left), ' of ', strong(ranks.from), ' ranks are left.'])
   const found = importancesOf(run)

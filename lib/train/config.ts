@@ -13,6 +13,7 @@ import {
   integer,
   nearest,
   type OptionSource,
+  positive,
   readOptions,
   text,
   throwMistakes,
@@ -27,9 +28,9 @@ import { labelsSchema } from '../options/labels.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { namedMetricSchema } from '../options/metrics.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
-import { withOwnRate } from '../options/rates.js'
-import { checkTask } from '../options/task.js'
-import { rulesOf, strategySchema } from '../strategies/index.js'
+import { ownRate } from '../options/rates.js'
+import { checkTask, type Task } from '../options/task.js'
+import { isPrivate, rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import {
   deviceSchema,
@@ -51,10 +52,12 @@ const SIZE_LIMIT = 4 << 20
 
 /** A fully resolved run: every default filled in, every path absolute. */
 export interface RunConfig
-  extends Omit<RunOptions, 'optimizer'>,
+  extends Omit<RunOptions, 'optimizer' | 'learningRate'>,
     Pick<TrainOptions, 'optimizer'>,
     Pick<MemoryShape, 'pagedWeights'> {
   readonly model: string
+  /** Peak learning rate; `auto` is searched by `lowrank train`. */
+  readonly learningRate: number | 'auto'
   /** Branch, tag, or commit of a model on the hub. */
   readonly revision: string | null
   /** Default: as in the model's files, if they are quantized, else what the strategy implies. */
@@ -125,6 +128,13 @@ export const configSchema = z.strictObject({
     .default(0)
     .describe('Share of `dataset` to hold out for evaluation, instead of `eval_dataset`.'),
   ...trainShape,
+  learningRate: z
+    .union([positive(), z.literal('auto')], { error: 'a number above 0, or auto' })
+    .nullable()
+    .default(null)
+    .describe(
+      'Peak learning rate. `null`: the default of the strategy, listed by `lowrank strategies`. `auto`: [searched](#learning_rate-auto) before the run.',
+    ),
   metricForBestModel: namedMetricSchema,
   device: deviceSchema,
   threads: threadsSchema.describe(
@@ -243,6 +253,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
       )
   })
   check({ ...data, task, strategy }, (all) => checkTaskData(all, source))
+  const { learningRate } = given
+  check({ learningRate, task, strategy, dataset: data.dataset }, (all) => checkRateSearch(all, source))
   const { optimizerInBackward, gradientAccumulationSteps, maxGradNorm } = given
   check(
     { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },
@@ -266,7 +278,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   throwMistakes(source, mistakes)
   const whole = { ...rest, strategy, ...data } as RunConfig
   return {
-    ...withOwnRate(whole, whole.strategy),
+    ...whole,
+    learningRate: whole.learningRate ?? ownRate(whole.strategy, whole.optimizer),
     ...Object.assign({}, ...asked),
     model: modelPath(whole.model, folder),
     outputDir: inFolder(whole.outputDir),
@@ -296,10 +309,30 @@ function askedQuantization(
   return { [key]: asked }
 }
 
-/** The keys of a config that are options of the run itself. */
+/** @throws {ConfigError} when the learning rate is to be searched, but cannot be */
+function checkRateSearch(
+  run: {
+    learningRate: number | 'auto' | null
+    task: Task
+    strategy: StrategyConfig
+    dataset: DatasetConfig
+  },
+  source: OptionSource,
+): void {
+  const { learningRate, task, strategy, dataset } = run
+  if (learningRate !== 'auto') return
+  const bad = (why: string) => badValue(source, 'learningRate', learningRate, `a number, since ${why}`)
+  if (isPrivate(strategy)) throw bad(`a search would spend privacy of strategy ${strategy.name}`)
+  if (task !== 'causal_lm') throw bad(`task ${task} has no search`)
+  if (dataset.streaming || dataset.path === STDIN) throw bad('a search reads the data before the run does')
+}
+
+/** The keys of a config that are options of the run itself; a rate to be searched is the default. */
 export function trainOptions(config: RunConfig): RunOptions {
   const keys = Object.keys(trainShape) as (keyof RunOptions)[]
-  return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as RunOptions
+  const options = Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as RunOptions
+  if (config.learningRate !== 'auto') return options
+  return { ...options, learningRate: ownRate(config.strategy, config.optimizer) }
 }
 
 /** Quantization options of a run for `loadModel`. */

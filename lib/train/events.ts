@@ -46,6 +46,23 @@ export interface RunDataFacts {
   hash: string
 }
 
+/** A learning rate chosen before the run. */
+export interface RateSearch {
+  learningRate: number
+  /** Why it is the default of the strategy instead of a result of the search; null if it is one. */
+  reason: string | null
+  /** Rates tried in short runs, ascending, and their held-out loss, nats; null if it is not finite. */
+  rates: readonly { rate: number; loss: number | null }[]
+  /** Optimizer steps that the search took. */
+  steps: number
+  seconds: number
+}
+
+/** The learning rate was chosen by `learning_rate: auto`. */
+export interface RateEvent extends RateSearch {
+  event: 'rate'
+}
+
 /** The planned memory, before the first step. */
 export interface PlanEvent {
   event: 'plan'
@@ -171,6 +188,7 @@ export interface DoneEvent {
 /** An event of a run, discriminated by `event`. */
 export type TrainEvent =
   | StartEvent
+  | RateEvent
   | PlanEvent
   | MemoryEvent
   | RanksEvent

@@ -99,7 +99,7 @@ class GradientSteps implements Steps {
       throw new DataError(`step ${state.step + 1} has no tokens to train on; the data is empty.`)
     const index = state.step + 1
     const ranks = this.#rules.ranks?.(index)
-    const schedule = scheduleAt(options, state.step, this.totalSteps)
+    const schedule = this.#setup.schedule?.(state.step) ?? scheduleAt(options, state.step, this.totalSteps)
     const update = {
       ...updateOf(this.#setup, schedule, index),
       maxGradNorm: options.maxGradNorm,

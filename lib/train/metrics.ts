@@ -137,6 +137,28 @@ export const trainEvents = [
     .describe('The run begins; also of a run that is resumed'),
   z
     .object({
+      event: z.literal('rate'),
+      time,
+      learning_rate: z.number().positive().describe('The chosen rate'),
+      reason: z
+        .string()
+        .nullable()
+        .describe('Why it is the default of the strategy; null if the search chose it'),
+      rates: z
+        .array(
+          z.object({
+            rate: z.number().positive(),
+            loss: z.number().nullable().describe('Held-out loss in nats; null if the run diverged'),
+          }),
+        )
+        .readonly()
+        .describe('Rates tried in short runs, ascending'),
+      steps: count.describe('Optimizer steps that the search took'),
+      seconds: z.number().nonnegative(),
+    })
+    .describe('The learning rate was searched; with learning_rate auto'),
+  z
+    .object({
       event: z.literal('plan'),
       time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
@@ -432,7 +454,8 @@ function keptLines(
       if (event.event === 'start') return (event.resumed_from ?? 0) <= lastStep
       if (event.event === 'eval' || event.event === 'answers')
         return evaluations.some(({ step }) => step === event.step)
-      return event.event === 'plan' || (typeof event.step === 'number' && event.step <= lastStep)
+      if (event.event === 'rate' || event.event === 'plan') return true
+      return typeof event.step === 'number' && event.step <= lastStep
     } catch {
       return false
     }

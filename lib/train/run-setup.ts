@@ -4,6 +4,7 @@ import type { Beginning } from './checkpoints.js'
 import type { RunData } from './data.js'
 import type { DataSources } from './dataset.js'
 import type { EvaluateProgress } from './evaluate.js'
+import type { RateSearch } from './events.js'
 import type { RunFolders } from './output-folder.js'
 import type { MakeSteps, StepSetup } from './step.js'
 import type { ReportTo } from './tensorboard.js'
@@ -23,6 +24,8 @@ export interface RunSetup extends StepSetup {
   makeSteps?: MakeSteps
   /** Data sources, for the record. */
   sources?: DataSources
+  /** The search that chose the learning rate, for the record. */
+  rateSearch?: RateSearch
   /** Command that repeats the run, for the record. */
   command?: string | null
   /** A program that the run's events are also written for, in addition to metrics.jsonl. */

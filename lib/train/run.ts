@@ -303,6 +303,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await metrics?.append(start)
       await board?.append(start)
       yield start
+      const { rateSearch } = this.#setup
+      if (rateSearch !== undefined) {
+        const event = { event: 'rate', ...rateSearch } as const
+        await metrics?.append(event)
+        yield event
+      }
       const resumedFrom = checkpoint === null ? null : dirname(checkpoint.path)
       const place = { key: keyOf(identity), runDir: folders?.runDir ?? null, resumedFrom }
       for await (const event of this.#steps(steps, state, kept, data, place)) {

@@ -52,6 +52,8 @@ export interface StepSetup {
   signal: AbortSignal | undefined
   /** The processes that train together. */
   ranks: Ranks
+  /** Factor on the learning rate after so many steps. Default: the schedule of the options. */
+  schedule?: (completed: number) => number
 }
 
 /** @param state position of the run, advanced by each step */

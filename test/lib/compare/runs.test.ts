@@ -37,7 +37,7 @@ async function run(name: string, more: Record<string, unknown>): Promise<void> {
   const { evalDataset, outputDir } = config
   const options = {
     maxSteps,
-    learningRate,
+    learningRate: learningRate as number,
     maxSeqLength,
     perDeviceTrainBatchSize,
     evalSteps,

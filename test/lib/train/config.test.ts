@@ -104,7 +104,11 @@ describe('a config file', () => {
     ['device: cuda:x', 'device is "cuda:x", expected auto, cpu, cuda or the number of a GPU such as cuda:0.'],
     ['batch_size: 4', 'unknown key batch_size; the name here is per_device_train_batch_size.'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
-    ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
+    ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0, or auto.'],
+    [
+      'learning_rate: auto\ntask: dpo',
+      'learning_rate is "auto", expected a number, since task dpo has no search.',
+    ],
     ['packing: 1', 'packing is 1, expected true or false.'],
     [
       'quantization: int3',

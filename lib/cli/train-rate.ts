@@ -1,0 +1,70 @@
+/** The learning rate of a run whose config says `learning_rate: auto`: searched, or that of the resumed run. */
+import { searchRate } from '../compare/rate-search.js'
+import { UnsupportedError } from '../core/errors.js'
+import type { Model } from '../model/model.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import type { Resumable } from '../train/checkpoints.js'
+import type { RunConfig } from '../train/config.js'
+import type { RateSearch } from '../train/events.js'
+import type { Ranks } from '../train/ranks.js'
+import { InterruptedError } from './errors.js'
+import { counted, formatDuration } from './format.js'
+import type { Output } from './output.js'
+import { shown } from './progress.js'
+
+/** The learning rate of a run, and the search that chose it. */
+export interface RunRate {
+  learningRate: number
+  rateSearch?: RateSearch
+}
+
+/**
+ * @param strategy the strategy after its probe, if it has one
+ * @param checkpoint checkpoint to resume from, which has the rate of its run
+ */
+export async function rateOf(
+  model: Model,
+  config: RunConfig,
+  strategy: StrategyConfig,
+  checkpoint: Resumable | null,
+  ranks: Ranks,
+  output: Output,
+  signal: AbortSignal,
+): Promise<RunRate> {
+  if (config.learningRate !== 'auto') return { learningRate: config.learningRate }
+  if (checkpoint !== null) return { learningRate: checkpoint.identity.options.learning_rate as number }
+  if (!ranks.isAlone)
+    throw new UnsupportedError(
+      `learning_rate is auto, but ${ranks.size} processes train together, and a search runs in one; search with one, then set the rate that it prints.`,
+      { ranks: ranks.size },
+    )
+  try {
+    const rateSearch = await shown(output, 'Searching the learning rate', (line) =>
+      searchRate({
+        ...{ model, config, strategy, signal },
+        onStep: ({ rate, steps, mostSteps }) =>
+          line.update(
+            `${rate === null ? 'rising rates' : `rate ${rate}`}, step ${steps} of at most ${mostSteps}`,
+            steps / mostSteps,
+          ),
+      }),
+    )
+    output.note(rateText(rateSearch, strategy))
+    return { learningRate: rateSearch.learningRate, rateSearch }
+  } catch (error) {
+    if (error !== signal.reason) throw error
+    throw new InterruptedError('stopped while searching the learning rate; nothing was saved.', {
+      step: 0,
+      checkpoint: null,
+    })
+  }
+}
+
+function rateText(
+  { learningRate, reason, rates, steps, seconds }: RateSearch,
+  { name }: StrategyConfig,
+): string {
+  if (reason !== null) return `Learning rate: ${learningRate}, the default of ${name}: ${reason}.`
+  const losses = rates.map(({ rate, loss }) => `${loss === null ? 'diverged' : loss.toFixed(4)} at ${rate}`)
+  return `Learning rate: ${learningRate}, by a search of ${counted(steps, 'step')} in ${formatDuration(seconds)}; held-out loss ${losses.join(', ')}.`
+}
