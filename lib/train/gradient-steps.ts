@@ -123,6 +123,7 @@ class GradientSteps implements Steps {
         ...inUse(ranks),
         ...regularizers(options),
         ...(inBackward ? { update } : {}),
+        lastOfStep: !processes.isAlone && microStep + processes.size >= window.batches.length,
       }
       const job =
         passOf === undefined
@@ -152,7 +153,7 @@ class GradientSteps implements Steps {
     }
     if (!inBackward)
       gradNorm = await this.#change(index, async () => {
-        if (!processes.isAlone) await translatedAsync(() => adapter.native.sumGradients().promise)
+        if (!processes.isAlone) await translatedAsync(() => session.sumGradients(TRAIN_PLAN).promise)
         const made = await this.#finite(index, () => adapter.native.optimizerStep(update).promise)
         warnOfRemarks()
         return made.gradNorm

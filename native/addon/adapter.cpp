@@ -47,7 +47,6 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::scale_gradients>("scaleGradients"),
-                        InstanceMethod<&AdapterHandle::sum_gradients>("sumGradients"),
                         InstanceMethod<&AdapterHandle::digest>("digest"),
                         InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
                         InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
@@ -326,21 +325,6 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
             const HostView<float> gradients(adapter.memory(), adapter.span(AdapterArray::gradient),
                                             adapter.spec().trained_elements, "gradients");
             for (float& value : gradients) value = static_cast<float>(value * factor);
-            return true;
-          },
-          nothing);
-    });
-  }
-
-  Napi::Value sum_gradients(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] {
-      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
-      return change<bool>(
-          info.Env(),
-          [](Context&, Adapter& adapter) {
-            const HostView<float> gradients(adapter.memory(), adapter.span(AdapterArray::gradient),
-                                            adapter.spec().trained_elements, "gradients");
-            sum_over_ranks(Engine::instance().comm(), gradients.data(), gradients.size());
             return true;
           },
           nothing);

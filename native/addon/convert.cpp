@@ -1,6 +1,7 @@
 #include "addon/convert.h"
 
 #include "os/mapped_file.h"
+#include "runtime/engine.h"
 
 namespace lowrank::addon {
 
@@ -274,6 +275,7 @@ TrainInput to_train_input(Napi::Value value) {
   input.label_smoothing = static_cast<float>(fields.number("labelSmoothing", 0));
   input.embedding_noise = static_cast<float>(fields.number("embeddingNoise", 0));
   if (fields.has("weights")) input.weights = fields.floats("weights");
+  if (fields.flag("lastOfStep", false)) input.sums = &Engine::instance().sums();
   if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
   return input;
 }

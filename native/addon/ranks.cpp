@@ -85,8 +85,10 @@ Napi::Value leave_ranks(const Napi::CallbackInfo& info) {
     return environment(env).channel->start<bool>(
         env,
         [](Context&, const CancelFlag&) {
-          Engine::instance().comm().leave();
-          Engine::instance().set_comm(std::make_unique<Alone>());
+          Engine& engine = Engine::instance();
+          engine.sums().settle();
+          engine.comm().leave();
+          engine.set_comm(std::make_unique<Alone>());
           return true;
         },
         undefined);

@@ -49,6 +49,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
          InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
          InstanceMethod<&SessionHandle::score_step>("scoreStep"), InstanceMethod<&SessionHandle::finish_step>("finishStep"),
+         InstanceMethod<&SessionHandle::sum_gradients>("sumGradients"),
          InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
          InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
   }
@@ -103,6 +104,20 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           return session->finish_step(context, *weights, cancel);
         },
         from_loss, uses, &session->memory());
+  }
+
+  Napi::Value sum_gradients(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    const auto uses = use_adapters(*session, AdapterUse::Kind::train);
+    return environment(env).channel->start<bool>(
+        env,
+        [session, plan](Context&, const CancelFlag&) {
+          session->sum_gradients(plan, Engine::instance().sums());
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, uses, &session->memory());
   }
 
   Napi::Value evaluate(const Napi::CallbackInfo& info) {

@@ -13,6 +13,7 @@ class Alone final : public Comm {
   int lost() const override { return -1; }
   void gather(const void* own, void* all, int64_t bytes) override;
   void exchange(const void* to, void* from, int64_t bytes) override;
+  std::unique_ptr<Collective> beside() override { return nullptr; }
   void leave() override {}
   void end_all(int code) override;
 };

@@ -3,27 +3,33 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace lowrank {
 
-class Comm {
+/// Collective calls: all ranks must make the same ones in the same order with equal sizes. They return once all have
+/// made them, and throw Error("RANKS") when a rank is lost.
+class Collective {
  public:
-  virtual ~Comm() = default;
+  virtual ~Collective() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// The library that moves the bytes, with its version.
-  virtual std::string library() const = 0;
-  /// A rank whose process or machine has stopped; -1 if none has. Callable from any thread.
-  virtual int lost() const = 0;
-
-  // Collective calls: all ranks must make the same ones in the same order with equal sizes. They return once all have
-  // made them, and throw Error("RANKS") when a rank is lost.
-
   /// Concatenates the bytes of all ranks: `all` has room for `size()` times the size of `own`.
   virtual void gather(const void* own, void* all, int64_t bytes) = 0;
   /// Sends piece i of `to` to rank i, and receives piece i of `from` from rank i. `bytes` is the size of a piece.
   virtual void exchange(const void* to, void* from, int64_t bytes) = 0;
+};
+
+class Comm : public Collective {
+ public:
+  /// The library that moves the bytes, with its version.
+  virtual std::string library() const = 0;
+  /// A rank whose process or machine has stopped; -1 if none has. Callable from any thread.
+  virtual int lost() const = 0;
+  /// Collective calls from another thread, independent of those made here; null if the library does not allow them.
+  /// Must not outlive this.
+  virtual std::unique_ptr<Collective> beside() = 0;
   /// Ends communication. No other call may follow.
   virtual void leave() = 0;
 

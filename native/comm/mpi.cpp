@@ -55,7 +55,9 @@ class Mpi final : public Comm {
     call<int(Handle, int*)>("MPI_Comm_rank", world_, &rank_);
     call<int(Handle, int*)>("MPI_Comm_size", world_, &size_);
     peers_.resize(static_cast<size_t>(size_));
-    if (size_ > 1 && given >= constants.serialized) watch_ = std::thread([this] { watch(); });
+    if (size_ == 1 || given < constants.serialized) return;
+    call<int(Handle, Handle*)>("MPI_Comm_dup", world_, &beside_);
+    watch_ = std::thread([this] { watch(); });
   }
   ~Mpi() override { end_watch(); }
   Mpi(const Mpi&) = delete;
@@ -66,8 +68,11 @@ class Mpi final : public Comm {
   std::string library() const override { return version_; }
   int lost() const override { return lost_; }
 
-  void gather(const void* own, void* all, int64_t bytes) override { collect("MPI_Iallgather", own, all, bytes); }
-  void exchange(const void* to, void* from, int64_t bytes) override { collect("MPI_Ialltoall", to, from, bytes); }
+  void gather(const void* own, void* all, int64_t bytes) override { gather(world_, own, all, bytes); }
+  void exchange(const void* to, void* from, int64_t bytes) override { exchange(world_, to, from, bytes); }
+  std::unique_ptr<Collective> beside() override {
+    return watch_.joinable() ? std::make_unique<Beside>(*this) : nullptr;
+  }
 
   void leave() override {
     end_watch();
@@ -98,6 +103,19 @@ class Mpi final : public Comm {
     Handle request{};
   };
 
+  /// Calls among a duplicate of the communicator, whose messages never meet those of the original.
+  class Beside final : public Collective {
+   public:
+    explicit Beside(Mpi& mpi) : mpi_(mpi) {}
+    int rank() const override { return mpi_.rank_; }
+    int size() const override { return mpi_.size_; }
+    void gather(const void* own, void* all, int64_t bytes) override { mpi_.gather(mpi_.beside_, own, all, bytes); }
+    void exchange(const void* to, void* from, int64_t bytes) override { mpi_.exchange(mpi_.beside_, to, from, bytes); }
+
+   private:
+    Mpi& mpi_;
+  };
+
   static Handle to_handle(uintptr_t value) {
     if constexpr (std::is_pointer_v<Handle>)
       return reinterpret_cast<Handle>(value);
@@ -112,13 +130,20 @@ class Mpi final : public Comm {
     if (error != 0) fail("RANKS", name, " of ", version_, " failed with error ", error);
   }
 
+  void gather(Handle among, const void* own, void* all, int64_t bytes) {
+    collect(among, "MPI_Iallgather", own, all, bytes);
+  }
+  void exchange(Handle among, const void* to, void* from, int64_t bytes) {
+    collect(among, "MPI_Ialltoall", to, from, bytes);
+  }
+
   /// Both collectives have the same arguments. They are started and asked for, never waited for, so that the processor is
   /// left to whoever computes meanwhile, and MPI to the thread that watches.
-  void collect(const char* name, const void* from, void* to, int64_t bytes) {
+  void collect(Handle among, const char* name, const void* from, void* to, int64_t bytes) {
     const int count = static_cast<int>(bytes);
     Handle request{};
     call<int(const void*, int, Handle, void*, int, Handle, Handle, Handle*)>(name, from, count, byte_, to, count, byte_,
-                                                                           world_, &request);
+                                                                           among, &request);
     for (int attempt = 0; !is_done(request); ++attempt) {
       if (lost_ >= 0) fail("RANKS", "rank ", lost_.load(), " has not answered for ", patience_.count() / 1000, " s");
       pause(attempt);
@@ -205,6 +230,7 @@ class Mpi final : public Comm {
   const os::Library library_;
   const std::string version_;
   const Handle world_, byte_;
+  Handle beside_{};  // a duplicate of world_, if other threads may make calls
   const std::chrono::milliseconds patience_;
   int rank_ = 0, size_ = 1;
   std::mutex mutex_;  // MPI is asked for calls of one thread at a time

@@ -15,7 +15,7 @@ constexpr int64_t kLeast = 4096;
 int64_t piece_bytes(int ranks) { return std::max(kBytes / ranks, kLeast) / 8 * 8; }
 
 template <class T>
-void sum(Comm& comm, T* values, int64_t count) {
+void sum(Collective& comm, T* values, int64_t count) {
   const int ranks = comm.size();
   if (ranks == 1) return;
   constexpr auto kSize = static_cast<int64_t>(sizeof(T));
@@ -42,8 +42,8 @@ void sum(Comm& comm, T* values, int64_t count) {
 
 int64_t sum_bytes(int ranks) { return ranks == 1 ? 0 : piece_bytes(ranks) * (2 * int64_t{ranks} + 1); }
 
-void sum_over_ranks(Comm& comm, float* values, int64_t count) { sum(comm, values, count); }
+void sum_over_ranks(Collective& comm, float* values, int64_t count) { sum(comm, values, count); }
 
-void sum_over_ranks(Comm& comm, double* values, int64_t count) { sum(comm, values, count); }
+void sum_over_ranks(Collective& comm, double* values, int64_t count) { sum(comm, values, count); }
 
 }  // namespace lowrank

@@ -12,7 +12,7 @@ namespace lowrank {
 int64_t sum_bytes(int ranks);
 
 /// In place. Every rank must pass the same number of values.
-void sum_over_ranks(Comm& comm, float* values, int64_t count);
-void sum_over_ranks(Comm& comm, double* values, int64_t count);
+void sum_over_ranks(Collective& comm, float* values, int64_t count);
+void sum_over_ranks(Collective& comm, double* values, int64_t count);
 
 }  // namespace lowrank

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "ops/short_conv.h"
 #include "optim/private_sum.h"
+#include "plan/buckets.h"
 #include "runtime/execute.h"
 
 namespace lowrank {
@@ -114,6 +115,16 @@ void Session::add_examples(Context& context, const TrainInput& input, Ptr<float>
     result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient.data(), weight,
                                         input.clipping_norm));
   }
+}
+
+void Session::sum_gradients(const std::string& name, Sums& sums) {
+  const Adapter& adapter = *adapters_.at(0);
+  const std::vector<GradientBucket> buckets = gradient_buckets(plan_of_mode(plan(name), Mode::train), adapter.spec());
+  const HostView<float> gradients(device_memory_, adapter.span(AdapterArray::gradient), adapter.spec().trained_elements,
+                                  "gradients");
+  for (auto i = static_cast<size_t>(sums.added()); i < buckets.size(); ++i)
+    sums.add(gradients.data() + buckets[i].begin, buckets[i].count, adapters_[0]);
+  sums.wait();
 }
 
 LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,

@@ -23,11 +23,17 @@ int threads_from_environment() {
 
 }  // namespace
 
-Engine::Engine() : comm_(std::make_unique<Alone>()) {}
+Engine::Engine() { set_comm(std::make_unique<Alone>()); }
 
 Engine& Engine::instance() {
   static Engine* const engine = new Engine;  // leaked on purpose: its thread may outlive static destructors
   return *engine;
+}
+
+void Engine::set_comm(std::unique_ptr<Comm> comm) {
+  sums_.reset();
+  comm_ = std::move(comm);
+  sums_ = std::make_unique<Sums>(*comm_);
 }
 
 int Engine::threads() const {

@@ -14,6 +14,7 @@
 
 #include "backends/cpu/kernels.h"
 #include "comm/comm.h"
+#include "comm/sums.h"
 #include "core/context.h"
 #include "device/device.h"
 #include "runtime/gpus.h"
@@ -42,7 +43,9 @@ class Engine {
   Gpus& gpus() { return gpus_; }
   /// The ranks that train together; only this process until it joins others. For jobs.
   Comm& comm() { return *comm_; }
-  void set_comm(std::unique_ptr<Comm> comm) { comm_ = std::move(comm); }
+  /// Their sums of gradients.
+  Sums& sums() { return *sums_; }
+  void set_comm(std::unique_ptr<Comm> comm);
   /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") if it cannot be used.
   Memory& memory(const std::string& device);
   /// @param threads of the CPU; default: the current setting
@@ -66,6 +69,7 @@ class Engine {
   mutable std::optional<cpu::Level> level_;
   Gpus gpus_;
   std::unique_ptr<Comm> comm_;
+  std::unique_ptr<Sums> sums_;
 };
 
 }  // namespace lowrank

@@ -65,6 +65,11 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
   temperature = train->temperature;
   smoothing = train->label_smoothing;
   noise = train->embedding_noise;
+  if (train->sums == nullptr || train->sums->ranks() == 1 || updates() || !check_asked_for().empty()) return;
+  // Other memory has to be copied first, for which the device must wait.
+  if (session.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>()) == nullptr) return;
+  buckets_ = gradient_buckets(plan, trained().spec());
+  std::reverse(buckets_.begin(), buckets_.end());
 }
 
 Executor::~Executor() {
@@ -117,12 +122,22 @@ void Executor::run_each(std::span<const Step> steps, const std::string& check) {
       run_checked(next);
     else
       run_step(next, context_.device);
+    sum_complete(next);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const std::lock_guard lock(session_.times_mutex_);
     session_.seconds_[{next.phase, next.kind->name}] += seconds;
     if (next.losses && updates() && !std::isfinite(loss_sum(*this))) return;
   }
   if (updates()) trained().state().settle();
+}
+
+/// Gradients that are complete are summed over ranks while the pass goes on.
+void Executor::sum_complete(const Step& step) {
+  const auto index = static_cast<size_t>(&step - plan.steps.data());
+  for (; !buckets_.empty() && buckets_.back().step <= index; buckets_.pop_back()) {
+    std::byte* const at = session_.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>());
+    train_->sums->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count, session_.adapters_[0]);
+  }
 }
 
 void Executor::run_step(const Step& step, Device& on) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/buckets.h"
 #include "plan/run.h"
 #include "runtime/session.h"
 
@@ -56,6 +57,7 @@ class Executor final : public Run {
   void run_steps(std::span<const Step> steps);
   void run_each(std::span<const Step> steps, const std::string& check);
   void run_step(const Step& step, Device& on);
+  void sum_complete(const Step& step);
   void run_checked(const Step& step);
   void check_operands(const Step& step);
   void check_terms(const Step& step);
@@ -74,6 +76,7 @@ class Executor final : public Run {
   std::unique_ptr<Device> reference_, operand_check_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
+  std::vector<GradientBucket> buckets_;  // that are still to be summed over ranks, in reverse; empty: none
   std::vector<double> squares_;  // sums over the gradients of updated parameters
 };
 

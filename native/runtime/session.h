@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "comm/sums.h"
 #include "core/context.h"
 #include "device/device.h"
 #include "graph/graph.h"
@@ -37,6 +38,7 @@ struct TrainInput {
   int64_t active_rank = 0;  // number of leading ranks in use; 0: all
   bool last_rank_only = false;  // only the last of these ranks gets gradients
   double clipping_norm = 0;  // of each example's gradient, in private training by example
+  Sums* sums = nullptr;  // for gradients that no later micro-batch of the step adds to; null: not summed yet
   std::optional<OptimizerStep> update;  // made in the backward pass, if the adapter's state is for that
 };
 
@@ -91,6 +93,8 @@ class Session {
   /// Second half: the backward pass, with a weight for each of those positions. Throws Error("CONFIG") unless the first
   /// half was the previous call and the adapter is unchanged since; otherwise as train_step.
   LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel);
+  /// Sums the gradients over ranks, except those that the step's last pass has summed already.
+  void sum_gradients(const std::string& plan, Sums& sums);
   /// Throws Error("CONFIG") if logits are requested that the plan does not hold all at once.
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel,
                       float temperature = 1, Wanted wanted = {});

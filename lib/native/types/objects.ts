@@ -167,8 +167,6 @@ export interface NativeAdapter {
   zeroGradients(): Job<void>
   /** Multiplies the accumulated gradients. */
   scaleGradients(factor: number): Job<void>
-  /** Sums the gradients of all ranks, in rank order; all ranks must call it. */
-  sumGradients(): Job<void>
   /** Hash of all values. */
   digest(): Job<string>
   /** Optimizer state of a parameter; empty if it is not trained. All values are zero before the first step. */

@@ -38,6 +38,11 @@ export interface TrainInput extends MicroBatch {
    */
   clippingNorm?: number
   /**
+   * Whether no later micro-batch of this rank adds to the gradients of the step. They are then summed over ranks while
+   * the backward pass goes on; `sumGradients` waits for that. Default false.
+   */
+  lastOfStep?: boolean
+  /**
    * Update to make during the backward pass, if and only if the adapter's state is `inBackward`; without clipping. If
    * the loss is not finite, nothing is updated. Rejects with DIVERGED for a gradient that is not finite; parameters
    * whose gradients came earlier in the backward pass have then been updated, as when the job is canceled.
@@ -126,6 +131,11 @@ export interface NativeSession {
    * was not the session's last call, or the adapter has changed since.
    */
   finishStep(input: { weights: Float32Array }): Job<LossResult>
+  /**
+   * Sums the gradients of all ranks, in rank order, or waits for the sums begun by a pass that was `lastOfStep`. All
+   * ranks must call it, with or without such a pass.
+   */
+  sumGradients(plan: string): Job<void>
   evaluate(plan: string, input: EvaluateInput): Job<LossResult>
   /**
    * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens evaluated so far by plans with

@@ -4,6 +4,7 @@
 #include <barrier>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -18,7 +19,8 @@ struct Job {
 
 class ThreadRank final : public lowrank::Comm {
  public:
-  ThreadRank(Job& job, int rank) : job_(job), rank_(rank) {}
+  /// @param beside for calls from another thread; null: none are possible
+  ThreadRank(Job& job, int rank, Job* beside = nullptr) : job_(job), rank_(rank), beside_(beside) {}
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(job_.given.size()); }
   std::string library() const override { return "threads"; }
@@ -28,6 +30,9 @@ class ThreadRank final : public lowrank::Comm {
   }
   void exchange(const void* to, void* from, int64_t bytes) override {
     each(to, [&](int rank, const std::byte* given) { std::memcpy(at(from, rank * bytes), given + rank_ * bytes, bytes); });
+  }
+  std::unique_ptr<lowrank::Collective> beside() override {
+    return beside_ == nullptr ? nullptr : std::make_unique<ThreadRank>(*beside_, rank_);
   }
   void leave() override {}
   void end_all(int code) override { std::_Exit(code); }
@@ -42,15 +47,16 @@ class ThreadRank final : public lowrank::Comm {
   }
   Job& job_;
   const int rank_;
+  Job* const beside_;
 };
 
 /// Runs the same work on so many ranks.
-inline void on_ranks(int size, const std::function<void(lowrank::Comm&)>& work) {
-  Job job(size);
+inline void on_ranks(int size, const std::function<void(lowrank::Comm&)>& work, bool beside = false) {
+  Job job(size), other(size);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < size; ++rank)
-    threads.emplace_back([&job, &work, rank] {
-      ThreadRank comm(job, rank);
+    threads.emplace_back([&, rank] {
+      ThreadRank comm(job, rank, beside ? &other : nullptr);
       work(comm);
     });
   for (std::thread& thread : threads) thread.join();

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "device/null.h"
 #include "ops/ops.h"
+#include "plan/buckets.h"
 #include "plan/planned_adapter.h"
 #include "runtime/dry_run.h"
 
@@ -206,6 +207,32 @@ TEST("in the backward pass every weight is updated once, after all that uses it"
     CHECK_LE(most, kVocab * kHidden * 4 + of_block);
     CHECK_LE(plan.peak_rows()[static_cast<int>(Category::gradients)], most);
   }
+}
+
+TEST("buckets hold every gradient once, after all that adds to it, in an order of their own") {
+  const Graph graph = blocks(5);
+  AdapterSpec kept = whole(graph);
+  kept.state.in_backward = false;
+  for (const AdapterSpec& spec : {lora(graph), kept})
+    for (const PlanOptions& how : ways_to_train())
+      for (const int64_t least : {int64_t{1}, int64_t{4096}, int64_t{1} << 30}) {
+        const Plan plan = make_plan(graph, {&spec}, how);
+        const std::vector<GradientBucket> buckets = gradient_buckets(plan, spec, least);
+        std::vector<int64_t> complete(static_cast<size_t>(spec.trained_elements), -1);
+        int64_t elements = 0;
+        for (const auto& [step, begin, count] : buckets) {
+          elements += count;
+          std::fill_n(complete.begin() + begin, count, static_cast<int64_t>(step));
+        }
+        CHECK_EQ(elements, spec.trained_elements);
+        CHECK(std::none_of(complete.begin(), complete.end(), [](int64_t step) { return step < 0; }));
+        CHECK(std::is_sorted(buckets.begin(), buckets.end(), [](const auto& a, const auto& b) { return a.step < b.step; }));
+        for (size_t i = 0; i < plan.steps.size(); ++i)
+          for (const int p : plan.steps[i].adds)
+            CHECK_LE(static_cast<int64_t>(i), complete[static_cast<size_t>(spec.parameters[p].offset)]);
+        // Gradients of the last blocks go out before the pass is over.
+        if (least == 1) CHECK_LE(buckets.front().step, plan.steps.size() / 2 + plan.steps.size() / 4);
+      }
 }
 
 TEST("recompute runs every block again but the last, and holds less") {
