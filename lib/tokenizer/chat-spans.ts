@@ -5,14 +5,16 @@
  * teaches the model to write role headers or to miss its end of turn.
  */
 
+import { AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
-import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
+import type { RenderOptions, Span } from './chat-template.js'
 import type { DatasetMessage } from './message.js'
 import {
   droppedReasoning,
   lostReasoning,
   mayReason,
   readKeyOf,
+  reasoningOf,
   withoutThought,
   withReasoningAt,
   withReasoningIn,
@@ -54,9 +56,9 @@ const TURN_ENDS = [
 const PROBE = 'lowrankturn'
 
 export class ChatRenderer {
-  readonly #template: ChatTemplate
+  readonly #template: TrainingRenderer
   /** Template that renders prompts. */
-  readonly #asking: ChatTemplate
+  readonly #asking: TrainingRenderer
   readonly #ends: readonly string[]
   #openTail: string | undefined
   #noThought: string | undefined
@@ -68,7 +70,7 @@ export class ChatRenderer {
    * @param asking the template for prompts, if it is another one
    */
   constructor(
-    template: ChatTemplate,
+    template: TrainingRenderer,
     ends: readonly string[],
     vocabulary: (token: string) => boolean,
     asking = template,
@@ -96,6 +98,8 @@ export class ChatRenderer {
 
   /** Parts that the template is known to omit without rendering it, with advice. */
   refused(messages: readonly DatasetMessage[]): string | undefined {
+    // An adapted template may get calls in another form.
+    if (this.#template instanceof AdaptedTemplate) return undefined
     return unknownToolCalls(this.#template.source, messages)
   }
 
@@ -235,7 +239,7 @@ export class ChatRenderer {
         `the chat template renders message ${index} differently without the rest of the chat, so its end is not known`,
       )
     }
-    const start = this.#afterHeader(text, { start: before.length, end }, messages[index] as DatasetMessage)
+    const start = this.#afterHeader(text, { start: before.length, end }, messages, index, options)
     return this.#trimmed(text, { start, end, message: index })
   }
 
@@ -285,16 +289,29 @@ export class ChatRenderer {
    * A template without generation prompts puts its role header into the turn itself; the text before the
    * content is that header, unless it is all white space.
    */
-  #afterHeader(text: string, { start, end }: Span, message: DatasetMessage): number {
+  #afterHeader(
+    text: string,
+    { start, end }: Span,
+    messages: readonly DatasetMessage[],
+    index: number,
+    options: RenderOptions,
+  ): number {
     if (!this.#template.ignoresGenerationPrompt) return start
+    const message = messages[index] as DatasetMessage
     const content = message.content?.trim() ?? ''
-    const found = text.slice(start, end).indexOf(content)
-    if (content === '' || found < 0) {
-      if (message.content !== null && this.#endToken(text, skipSpace(text, start)) !== undefined) return start
+    const found = content === '' ? -1 : text.slice(start, end).indexOf(content)
+    if (found < 0 && message.content !== null && this.#endToken(text, skipSpace(text, start)) !== undefined)
+      return start
+    if (found < 0 || reasoningOf(message).length > 0) {
+      // Another answer, without reasoning and calls, has the same header.
+      const other = [...messages.slice(0, index), { role: 'assistant', content: PROBE }]
+      const header = this.#attempt(other, options)?.split(PROBE)[0]
+      if (header !== undefined && header.length >= start && text.startsWith(header)) return header.length
+    }
+    if (found < 0)
       throw new AmbiguousChat(
         'the chat template ignores add_generation_prompt, and the content of an assistant message does not occur in its text',
       )
-    }
     return text.slice(start, start + found).trim() === '' ? start : start + found
   }
 

@@ -9,6 +9,7 @@ import { DataError, FileFormatError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
 import { limitTime } from '../core/time-limit.js'
 import type { ChatMessage } from './message.js'
+import { PYTHON_STRINGS, withPythonStrings } from './python-strings.js'
 import { strftime } from './strftime.js'
 
 export interface RenderOptions {
@@ -74,7 +75,7 @@ export class ChatTemplate {
     const compile = (marks: boolean) =>
       guarded(
         limits,
-        () => parse(tokenize(preprocess(source, marks))),
+        () => withPythonStrings(parse(tokenize(preprocess(source, marks)))),
         (cause) => {
           return new FileFormatError(`the chat template is not valid: ${reasonOf(cause)}`, {}, { cause })
         },
@@ -155,6 +156,7 @@ export class ChatTemplate {
         throw new Raised(String(message))
       },
       strftime_now: (format: unknown) => strftime(now, String(format)),
+      ...PYTHON_STRINGS,
       ...this.#specialTokens,
       documents: null,
       tools: options.tools ?? null,

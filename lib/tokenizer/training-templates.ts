@@ -1,16 +1,19 @@
 /**
  * Chat templates for training, which replace a model's own template if it changes or drops parts of earlier
  * turns. A training template is used only if it renders single answers, including their prompts, exactly as the
- * model's own, so that prompts look the same in training and in use.
+ * model's own, so that prompts look the same in training and in use. Other templates stay, but get chats in the form
+ * that they read.
  */
+import { AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
 import type { ChatMessage } from './message.js'
+import { CONVENTIONS } from './training-templates/conventions.js'
 import { QWEN3 } from './training-templates/qwen3.js'
 
 /** A training template and its model family. */
 export interface TrainingTemplate {
   family: string
-  template: ChatTemplate
+  template: TrainingRenderer
 }
 
 interface Candidate {
@@ -34,6 +37,11 @@ export function trainingTemplateFor(
     if (!needs.every((text) => own.source.includes(text))) continue
     const template = new ChatTemplate(source, specialTokens, limits)
     if (equals(template, own)) return { family, template }
+  }
+  for (const { family, needs, adapt, closing } of CONVENTIONS) {
+    if (!needs.every((text) => own.source.includes(text))) continue
+    const template = new AdaptedTemplate(own, adapt, closing && specialTokens[closing])
+    if (showsMore(template, own)) return { family, template }
   }
   return undefined
 }
@@ -71,6 +79,36 @@ function equals(template: ChatTemplate, own: ChatTemplate): boolean {
     // A template that rejects one of these chats is not a match.
     return false
   }
+}
+
+/** True if chats without reasoning and tools stay as they are, and something is rendered that was dropped. */
+function showsMore(template: AdaptedTemplate, own: ChatTemplate): boolean {
+  const reasoned = { ...ANSWER, reasoning_content: REASONING }
+  const chats: [ChatMessage[], RenderOptions][] = [
+    [[SYSTEM, QUESTION, reasoned], { now: NOW }],
+    [[SYSTEM, QUESTION, CALL], { now: NOW, tools: [TOOL] }],
+  ]
+  try {
+    const same = [
+      [QUESTION, ANSWER],
+      [SYSTEM, QUESTION, ANSWER],
+    ].every((chat) => own.render(chat, { now: NOW }).startsWith(template.render(chat, { now: NOW })))
+    const gained = chats.map(([chat, options]) => {
+      const [more, before] = [template, own].map((one) => partsIn(one, chat, options)) as [string[], string[]]
+      return before.every((part) => more.includes(part)) ? more.length - before.length : Number.NaN
+    })
+    return same && gained.reduce((sum, parts) => sum + parts, 0) > 0
+  } catch {
+    return false
+  }
+}
+
+/** The parts of the test chats that are in the text. */
+function partsIn(template: TrainingRenderer, chat: readonly ChatMessage[], options: RenderOptions): string[] {
+  const text = template.render(chat, options)
+  return [REASONING, ANSWER.content, '"word"', TOOL.function.name, TOOL.function.description].filter((part) =>
+    text.includes(part),
+  )
 }
 
 /** True if both templates render an answer alike, and the marked span starts where the own template's prompt ends. */

@@ -1,0 +1,117 @@
+/**
+ * How templates of some models read reasoning, tools, and tool calls, which they drop in the usual form:
+ * `reasoning_content`, `tools`, and `tool_calls`.
+ */
+import type { Adapt } from '../adapted-template.js'
+import type { ChatMessage } from '../message.js'
+import { pythonJson } from '../python-text.js'
+
+export interface Convention {
+  family: string
+  /** Strings that the model's own template must contain. */
+  needs: readonly string[]
+  adapt: Adapt
+  /** Special token that the template writes after the last turn of a chat only. */
+  closing?: 'eos_token'
+}
+
+interface Call {
+  name: string
+  arguments: Readonly<Record<string, unknown>>
+}
+
+function callsOf(message: ChatMessage): Call[] {
+  const calls = (message.tool_calls ?? []) as { function: Partial<Call> }[]
+  return calls.map(({ function: { name = '', arguments: given = {} } }) => ({ name, arguments: given }))
+}
+
+/** The message with its tool calls written behind its content. */
+function withCallsInContent(message: ChatMessage, write: (calls: readonly Call[]) => string): ChatMessage {
+  const { tool_calls: _, ...rest } = message
+  const calls = callsOf(message)
+  return calls.length === 0 ? message : { ...rest, content: `${message.content ?? ''}${write(calls)}` }
+}
+
+/** The message with its tool calls as text under another key. */
+function withCallsAt(message: ChatMessage, key: string, write: (call: Call) => string): ChatMessage {
+  const { tool_calls: _, ...rest } = message
+  const calls = callsOf(message)
+  return calls.length === 0 ? message : { ...rest, [key]: calls.map(write).join('\n') }
+}
+
+/** Reasoning is a part of the content. */
+const ministral3: Convention = {
+  family: 'Ministral 3',
+  needs: ['[THINK]', '[/THINK]', '[INST]'],
+  adapt: ({ messages, options }) => ({ messages: messages.map(withThinkingPart), options }),
+}
+
+function withThinkingPart(message: ChatMessage): ChatMessage {
+  const { reasoning_content: thinking, ...rest } = message
+  if (message.role !== 'assistant' || typeof thinking !== 'string' || thinking === '') return message
+  const { content } = message
+  const answer = content ? [{ type: 'text', text: content }] : []
+  return { ...rest, content: [{ type: 'thinking', thinking }, ...answer] }
+}
+
+/** Tools belong to the system message, and calls are text. */
+const phi4Mini: Convention = {
+  family: 'Phi-4-mini',
+  needs: ['<|tool|>', '<|/tool|>', "message['tools']", 'eos_token'],
+  closing: 'eos_token',
+  adapt: ({ messages, options: { tools, ...options } }) => ({
+    messages: withTools(messages, tools).map((message) =>
+      withCallsInContent(message, (calls) => `<|tool_call|>${pythonJson(calls)}<|/tool_call|>`),
+    ),
+    options,
+  }),
+}
+
+function withTools(messages: readonly ChatMessage[], tools: readonly unknown[] | undefined): ChatMessage[] {
+  if (!tools) return [...messages]
+  const [first, ...rest] = messages
+  const told = first?.role === 'system' ? first : { role: 'system', content: '' }
+  const list = pythonJson(tools.map((tool) => (tool as { function?: unknown }).function ?? tool))
+  return [{ ...told, tools: list }, ...(told === first ? rest : messages)]
+}
+
+/** Tools belong to a message, calls are Python, and their results come from the environment. */
+const olmo3: Convention = {
+  family: 'OLMo 3',
+  needs: ['functions', 'function_calls', 'environment'],
+  adapt: ({ messages, options: { tools, ...options } }) => ({
+    messages: withFunctions(messages, tools).map((message) => {
+      if (message.role === 'tool') return { ...message, role: 'environment' }
+      return withCallsAt(message, 'function_calls', pythonCall)
+    }),
+    options,
+  }),
+}
+
+function withFunctions(
+  messages: readonly ChatMessage[],
+  tools: readonly unknown[] | undefined,
+): readonly ChatMessage[] {
+  const [first, ...rest] = messages
+  return tools && first ? [{ ...first, functions: pythonJson(tools) }, ...rest] : messages
+}
+
+/** `name(key=value, …)`, with values as JSON */
+function pythonCall({ name, arguments: given }: Call): string {
+  const list = Object.entries(given).map(([key, value]) => `${key}=${pythonJson(value)}`)
+  return `${name}(${list.join(', ')})`
+}
+
+/** Tools have another variable, and calls are text. */
+const smollm3: Convention = {
+  family: 'SmolLM3',
+  needs: ['xml_tools', '<tool_call>', '/no_think'],
+  adapt: ({ messages, options: { tools, ...options } }) => ({
+    messages: messages.map((message) => withCallsInContent(message, (calls) => calls.map(inTags).join('\n'))),
+    options: tools ? { ...options, variables: { ...options.variables, xml_tools: tools } } : options,
+  }),
+}
+
+const inTags = (call: Call) => `<tool_call>\n${pythonJson(call)}\n</tool_call>`
+
+export const CONVENTIONS: readonly Convention[] = [ministral3, phi4Mini, olmo3, smollm3]
