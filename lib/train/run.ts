@@ -268,6 +268,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#asked = data.asked
       if (data.evaluationExamples !== null)
         this.#heldOut = new HeldOutAnswers(this.#setup, options, data.evaluationExamples)
+      if (options.evalGenerate > 0 && data.unseen().length === 0)
+        base.warn(
+          `eval_generate is ${options.evalGenerate}, but no held-out row begins with a question and an answer without tools, so no answers are shown.`,
+        )
       this.#recordFormat()
       await this.#breathe()
       const identity = identityOf(base, options, evalFraction, data)

@@ -67,6 +67,20 @@ async function generated(model: Model): Promise<Pick<ScoredRow, 'expected' | 'pr
 
 const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
 
+test('a run whose held-out rows have no prompt says that it answers none', async () => {
+  const warnings: string[] = []
+  const model = await loadModel(folder, { precision: 'fp32', onWarning: (text) => void warnings.push(text) })
+  loaded.push(model)
+  const adapter = await model.attach(lora({ r: 4, loraAlpha: 8 }), { seed: 1 })
+  const texts = scratchFile('texts.jsonl', '{"text": "Nothing"}\n'.repeat(4))
+  const until = ({ event }: TrainEvent) => event === 'step'
+  const events = await train(adapter, { maxSteps: 1, evalDataset: texts, evalGenerate: 2 }, until)
+  expect(answersIn(events)).toEqual([])
+  expect(warnings).toEqual([
+    'eval_generate is 2, but no held-out row begins with a question and an answer without tools, so no answers are shown.',
+  ])
+})
+
 test('accuracy and F1 are those of the model after the same steps, and choose the best', async () => {
   const [model, adapter] = await attached()
   const outputDir = scratchFolder()
