@@ -138,6 +138,7 @@ export type { KnownTime, RunTime } from './train/run-time.js'
 export type { Sample, SamplingOptions } from './train/sampled-answers.js'
 export type { RunSample, Samples, StepAnswer } from './train/samples.js'
 export type { Answer } from './train/score.js'
+export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'
 export {
   type FourBitQuantization,

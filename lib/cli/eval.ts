@@ -1,4 +1,4 @@
-/** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, or token accuracy. */
+/** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, token accuracy, or F1. */
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
@@ -29,7 +29,7 @@ import {
   withSubject,
 } from './subject.js'
 
-const METRICS = ['loss', 'exact_match', 'accuracy'] as const
+const METRICS = ['loss', 'exact_match', 'accuracy', 'f1'] as const
 type Metric = (typeof METRICS)[number]
 
 interface Options extends SubjectOptions, FormatFlags {
@@ -57,7 +57,7 @@ export function configure(command: Command): void {
   command.addOption(
     new Option(
       '--metric <name>',
-      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted correctly; of a classifier always loss, accuracy, F1, and correlation',
+      'loss; exact_match, the share of rows answered word for word; accuracy, the share of supervised tokens predicted correctly; or f1, the words that generated answers share with those of the data; of a classifier always loss, accuracy, F1, and correlation',
     )
       .choices(METRICS)
       .default('loss'),
@@ -94,14 +94,15 @@ async function evaluated(
     noteRanks(ranks, 'Evaluating', output)
     await withSubject(config, options, output, signal, async (model, adapters) => {
       // An adapter is evaluated as it was trained. The base alone uses the prompt format that the run would use.
-      const chatTemplate =
-        asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
+      const ofRun = adapters.length === 0 && model.promptFormat === null ? config : undefined
+      const chatTemplate = asked ?? ofRun?.chatTemplate
       const found = await measured(
         model,
         data,
         {
           ...shapeOf(config, options),
           ...(chatTemplate === undefined ? {} : { chatTemplate }),
+          ...(ofRun === undefined ? {} : { trainingTemplate: ofRun.trainingTemplate }),
           ...(heldOut === undefined ? {} : { heldOut }),
           signal,
         },
@@ -158,6 +159,7 @@ async function measured(
     }
     // Rows are processed one at a time, so options that shape batches do not apply.
     const { perDeviceTrainBatchSize, packing, logitsMemory, ...byRow } = watched
+    if (metric === 'f1') return { metric, ...(await model.answerF1(data, byRow)) }
     const { exactMatch, matched, rows, accuracy, supervisedTokens } = await model.exactMatch(data, byRow)
     return metric === 'exact_match'
       ? { metric, exact_match: exactMatch, matched_rows: matched.filter(Boolean).length, rows }
@@ -183,6 +185,11 @@ function factsOf(found: Measured): [string, string][] {
       return [
         ['accuracy', percent(found.accuracy)],
         ['tokens', `${formatCount(found.supervised_tokens)} counted`],
+      ]
+    case 'f1':
+      return [
+        ['F1', percent(found.f1)],
+        ['rows', formatCount(found.rows)],
       ]
     case 'classes':
       return [

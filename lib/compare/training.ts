@@ -217,7 +217,7 @@ export async function measured(
     countMatches(session, 'forward', rows, { signal }),
   )
   const answered = await scoredRows(await base.tokenizer(), questions, matched, (open, limit) =>
-    answers(base, acting, open, limit, signal),
+    answers(base, acting, open, limit, { signal }),
   )
   const scores = scoresOf(metrics, { matched, accuracies, rows: answered })
   return { items: { loss, scores, predictions: answered.map(({ prediction }) => prediction) }, general }

@@ -17,7 +17,6 @@ import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { BatchSource } from '../train/batches.js'
 import { evaluateClasses } from '../train/classification.js'
 import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
 import { type DataControl, prepareEvaluation } from '../train/data.js'
@@ -31,6 +30,7 @@ import { presentRanks } from '../train/ranks.js'
 import { type Sample, sampleAnswers } from '../train/sampled-answers.js'
 import { type Answer, checkedAnswers, logLikelihoods } from '../train/score.js'
 import { agreeToEvaluate, sharedWith } from '../train/shared.js'
+import { type AnswerF1, measureWordF1 } from '../train/word-f1.js'
 import type { Quantization } from '../weights/quantization.js'
 import type { Adapter } from './adapter.js'
 import { attachedState, checkStandsFor, createAdapter, newState, openAdapter } from './attach.js'
@@ -248,7 +248,8 @@ export class Model {
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
     this.#base.lifetime.check()
     const given = checkedOptions(evaluateSchema, options, 'evaluate()')
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...shape } = given
+    const { adapters, signal, onDataProgress, onProgress, ...read } = given
+    const { chatTemplate, trainingTemplate, heldOut, ...shape } = read
     const { labels } = this.#base
     const parsed = labels === null ? shape : { ...shape, packing: false }
     const config = datasetOf(data, 'evaluate()')
@@ -258,7 +259,8 @@ export class Model {
     }
     const chosen = this.#adapters.chosen(adapters, 'evaluate()')
     if (labels !== null) checkHead(this.#base, chosen, 'evaluate()')
-    const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
+    const how = { ...parsed, chatTemplate, trainingTemplate, heldOut }
+    const { source } = await this.#read(config, chosen, how, control)
     const plans = evaluationPlans(parsed, this, labels !== null)
     const shared = sharedWith(presentRanks(), { signal, onProgress })
     const found = await withSession(this.#base, chosen, plans, (session) =>
@@ -279,20 +281,36 @@ export class Model {
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
+    const { chosen, read, maxSeqLength, shared } = await this.#readRows(data, options, 'exactMatch()')
+    return measureExactMatch(this.#base, chosen, read.source, maxSeqLength, shared)
+  }
+
+  /**
+   * Measures the words that greedy answers share with those of the data: the mean F1 over the rows, ignoring case and
+   * punctuation, with the active adapters. Generates an answer to every row that is not answered word for word.
+   * @throws {DataError} when no row has a prompt and an answer
+   * @example (await model.answerF1('test.jsonl')).f1
+   */
+  async answerF1(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<AnswerF1> {
+    const { chosen, read, maxSeqLength, shared } = await this.#readRows(data, options, 'answerF1()')
+    return measureWordF1(this.#base, chosen, read.examples, maxSeqLength, shared)
+  }
+
+  /** Reads data for a measurement row by row. */
+  async #readRows(data: DatasetArgument, options: ExactMatchOptions, name: string) {
     this.#base.lifetime.check()
-    const given = checkedOptions(exactMatchSchema, options, 'exactMatch()')
-    checkWritesText(this.#base, 'exactMatch()')
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...parsed } = given
-    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate, heldOut }
+    const given = checkedOptions(exactMatchSchema, options, name)
+    checkWritesText(this.#base, name)
+    const { adapters, signal, onDataProgress, onProgress, ...parsed } = given
+    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false }
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
-    const config = datasetOf(data, 'exactMatch()')
-    const chosen = this.#adapters.chosen(adapters, 'exactMatch()')
-    const source = await this.#read(config, chosen, shape, control)
+    const chosen = this.#adapters.chosen(adapters, name)
+    const read = await this.#read(datasetOf(data, name), chosen, shape, control)
     const shared = sharedWith(presentRanks(), { signal, onProgress })
-    return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, shared)
+    return { chosen, read, maxSeqLength: parsed.maxSeqLength, shared }
   }
 
   /**
@@ -476,14 +494,13 @@ export class Model {
     adapters: readonly ActiveAdapter[],
     {
       chatTemplate,
+      trainingTemplate,
       ...shape
-    }: Parameters<typeof prepareEvaluation>[2] & {
-      chatTemplate?: boolean | string | undefined
-    },
+    }: Parameters<typeof prepareEvaluation>[2] & Parameters<typeof rowPrompting>[1],
     control: DataControl,
-  ): Promise<BatchSource> {
+  ): ReturnType<typeof prepareEvaluation> {
     const format = formatOf(this.#base, adapters)
-    const prompting = rowPrompting(format, { chatTemplate })
+    const prompting = rowPrompting(format, { chatTemplate, trainingTemplate })
     const ranks = presentRanks()
     const now = await ranks.firsts('time of an evaluation', async () => Date.now())
     const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, { ...control, now })
@@ -492,6 +509,6 @@ export class Model {
     // Raw text has no prompt, so its format cannot mismatch the adapter's.
     if (read.format?.form === 'chat' || chatTemplate === false)
       warnOfMismatch(this.#base, format, read.format?.form ?? 'raw')
-    return read.source
+    return read
   }
 }

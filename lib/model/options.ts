@@ -71,6 +71,7 @@ export type EvaluateOptions = Partial<
     | 'trainOn'
     | 'trainOnReasoning'
     | 'trainEmptyThink'
+    | 'trainingTemplate'
     | 'logitsMemory'
   >
 > & {
@@ -97,6 +98,8 @@ const adapters = z.unknown().optional()
 const evaluationShape = {
   heldOut: heldOutSchema.optional(),
   chatTemplate: chatTemplateSchema.optional(),
+  /** Default: as in the adapter's training. */
+  trainingTemplate: trainShape.trainingTemplate.removeDefault().optional(),
   adapters,
   signal: abortSignal().optional(),
   onDataProgress: callback<NonNullable<EvaluateOptions['onDataProgress']>>().optional(),
@@ -115,7 +118,7 @@ export const evaluateSchema = z.strictObject({
 
 /** Options of `Model.exactMatch`; names and defaults match those of training. */
 export type ExactMatchOptions = Partial<
-  Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | 'trainOnReasoning' | 'trainEmptyThink'>
+  Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | 'trainOnReasoning' | 'trainEmptyThink' | 'trainingTemplate'>
 > &
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 

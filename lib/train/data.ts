@@ -212,7 +212,12 @@ export async function prepareEvaluation(
   config: DatasetConfig,
   { heldOut, ...options }: Omit<Shape, 'seed'> & { heldOut?: HeldOutShare | undefined },
   control: DataControl = {},
-): Promise<{ source: BatchSource; format: PromptFormat | null; fingerprint: () => Promise<string> }> {
+): Promise<{
+  source: BatchSource
+  examples: Examples
+  format: PromptFormat | null
+  fingerprint: () => Promise<string>
+}> {
   if (config.streaming)
     throw badArgument(
       true,
@@ -229,7 +234,8 @@ export async function prepareEvaluation(
   )
   const rows = heldOut && splitRows(data, heldOut).heldOut
   const fingerprint = () => fingerprintRows(data, rows)
-  return { source: inOrder(data, options, rows), format: data.format, fingerprint }
+  const examples = { data, rows: rows ?? ascending(data.length) }
+  return { source: inOrder(data, options, rows), examples, format: data.format, fingerprint }
 }
 
 /** Reads and tokenizes all rows of a dataset. */

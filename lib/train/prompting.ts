@@ -84,16 +84,21 @@ export function promptingOf(
 /** Prompt format of evaluated rows. */
 export function rowPrompting(
   format: KnownFormat,
-  { chatTemplate }: { chatTemplate?: TrainOptions['chatTemplate'] | undefined },
+  {
+    chatTemplate,
+    trainingTemplate,
+  }: { [Key in 'chatTemplate' | 'trainingTemplate']?: TrainOptions[Key] | undefined },
 ): RowPrompting {
   if (typeof chatTemplate === 'string') return promptingOf(chatTemplate)
+  const how = trainingTemplate === undefined ? {} : { trainingTemplate }
   if (chatTemplate === false || format === null)
-    return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true }
-  if (format === 'unrecorded') return { prompts: chatTemplate ?? false, instructions: true }
-  if (format.form === 'raw') return { prompts: chatTemplate ?? false, instructions: chatTemplate ?? false }
+    return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true, ...how }
+  if (format === 'unrecorded') return { prompts: chatTemplate ?? false, instructions: true, ...how }
+  if (format.form === 'raw')
+    return { prompts: chatTemplate ?? false, instructions: chatTemplate ?? false, ...how }
   const { template, system } = format
-  const trainingTemplate = format.trainingTemplate === undefined ? 'own' : 'auto'
-  return { prompts: true, instructions: true, template, trainingTemplate, system }
+  const recorded = format.trainingTemplate === undefined ? 'own' : 'auto'
+  return { prompts: true, instructions: true, template, trainingTemplate: recorded, system, ...how }
 }
 
 /** Warns once per model that a prompt has another form than the training data. */

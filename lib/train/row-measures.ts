@@ -109,7 +109,7 @@ export async function answers(
   adapters: readonly ActiveAdapter[],
   questions: readonly (Question | null)[],
   limit: number,
-  signal?: AbortSignal,
+  control: EvaluateControl = {},
 ): Promise<string[]> {
   const room = contextLength(base)
   const asked = questions.filter((question) => question !== null && question.prompt.length < room)
@@ -117,7 +117,7 @@ export async function answers(
   if (longest === 0) return questions.map(() => '')
   const decoder = await Decoder.open(base, adapters, Math.min(longest + limit, room))
   try {
-    return await answersBy(decoder, base, formatOf(base, adapters), questions, limit, { signal })
+    return await answersBy(decoder, base, formatOf(base, adapters), questions, limit, control)
   } finally {
     await decoder.close()
   }

@@ -94,6 +94,19 @@ sweepTest(
   },
 )
 
+test('the base alone is evaluated with the template that the run asks for', async () => {
+  const answer = { role: 'assistant', content: 'Blue.', reasoning_content: 'Look up.' }
+  const it = qwen3([question, answer, question, answer])
+  const config = JSON.parse(readFileSync(it.config, 'utf8'))
+  const tokens = async (training_template: string) => {
+    writeFileSync(it.at('eval.yaml'), JSON.stringify({ ...config, training_template }))
+    const args = ['eval', it.at('eval.yaml'), '--no-adapter', '--dataset', it.at('train.jsonl'), '--json']
+    return (printed<'eval'>(await lowrank(args))[0] as { tokens: number }).tokens
+  }
+  // The template of the model leaves out the first reasoning.
+  expect(await tokens('own')).toBeLessThan(await tokens('auto'))
+})
+
 sweepTest('a run with reasoning lets its adapter reason', async () => {
   const it = qwen3([question, { role: 'assistant', content: 'Blue.', reasoning_content: 'Look up.' }])
   const { code } = await lowrank(['train', it.config, '--set', 'training_template=own'])

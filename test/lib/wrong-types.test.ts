@@ -111,6 +111,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     loadAdapter: entry('loadAdapter()', { from: path, options: optional }),
     evaluate: entry('evaluate()', { data: rows, options: optional }),
     exactMatch: entry('exactMatch()', { data: rows, options: optional }),
+    answerF1: entry('answerF1()', { data: rows, options: optional }),
     generate: entry('generate()', { prompt: text, options: optional }),
     stream: entry('generate()', { prompt: text, options: optional }),
     sample: entry('sample()', { prompts: [[]], options: optional }),

@@ -40,6 +40,11 @@ export const evaluation = [
     supervised_tokens: supervisedTokens,
   }),
   evaluated.extend({
+    metric: z.literal('f1'),
+    f1: z.number().describe('Mean F1 of the words that generated answers share with those of the data'),
+    rows: count,
+  }),
+  evaluated.extend({
     metric: z.literal('classes'),
     loss: z.number().describe('Mean over the rows in nats'),
     accuracy: z.number().describe('Share of rows whose class is predicted'),

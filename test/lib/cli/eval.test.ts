@@ -232,13 +232,17 @@ sweepTest('exact match and accuracy agree with what was trained', async () => {
     return printed<'eval'>(ended)[0] as Found<Metric>
   }
   const own = ['--dataset', at('train.jsonl')]
-  const [exact, accuracy, base, baseAccuracy, loss] = await Promise.all([
+  const [exact, accuracy, base, baseAccuracy, loss, f1, baseF1] = await Promise.all([
     measure('exact_match', ...own),
     measure('accuracy', ...own),
     measure('exact_match', ...own, '--no-adapter'),
     measure('accuracy', ...own, '--no-adapter'),
     measure('loss', ...own),
+    measure('f1', ...own),
+    measure('f1', ...own, '--no-adapter'),
   ])
+  expect(f1).toMatchObject({ f1: 1, rows: 1 })
+  expect(baseF1.f1).toBeLessThan(1)
   expect(exact).toMatchObject({ exact_match: 1, matched_rows: 1, rows: 1 })
   expect(accuracy).toMatchObject({ accuracy: 1, supervised_tokens: loss.supervised_tokens })
   expect(base).toMatchObject({ exact_match: 0, matched_rows: 0, rows: 1 })
