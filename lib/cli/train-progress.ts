@@ -125,14 +125,14 @@ export class TrainProgress {
 
   /** The held-out data was evaluated, before the first step or after a step. */
   evaluated(event: EvalEvent): void {
-    const { step, loss, perplexity, rewardsAccuracies } = event
+    const { step, loss, perplexity } = event
     const earlier = this.#heldOutLoss
     this.#heldOutLoss = loss
     this.#activity = undefined
     const measured = measuredTexts(event)
       .map((text) => `, ${text}`)
       .join('')
-    const ofTokens = rewardsAccuracies === undefined && event.macroF1 === undefined
+    const ofTokens = event.rewardsMargins === undefined && event.macroF1 === undefined
     const spread = ofTokens ? `, perplexity ${digits(perplexity)}` : ''
     if (!this.#screen) {
       const when = step === 0 ? 'before training' : `step ${step}`
@@ -323,12 +323,17 @@ function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string 
 function measuredTexts({ exactMatch, accuracy, f1, macroF1, scores, ...ofPairs }: EvalEvent): string[] {
   const { rewardsAccuracies, rewardsMargins } = ofPairs
   // Before training all margins are zero and mean nothing.
-  const isPreferring = rewardsAccuracies !== undefined && rewardsMargins !== 0
+  const isPreferring = rewardsMargins !== undefined && rewardsMargins !== 0
   const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, ...scores }
   const named = Object.entries(values).flatMap(([name, value]) =>
     value === undefined ? [] : [metricText(name, value)],
   )
-  return isPreferring ? [...named, `${digits(100 * rewardsAccuracies)} % of pairs preferred`] : named
+  if (!isPreferring) return named
+  const preferred =
+    rewardsAccuracies === undefined
+      ? `margin ${significant(rewardsMargins, 4)}`
+      : `${digits(100 * rewardsAccuracies)} % of pairs preferred`
+  return [...named, preferred]
 }
 
 /** Formats a value of the evaluation metric. */

@@ -77,9 +77,9 @@ const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cu
 const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
-  'task: dpo and task: orpo train on pairs of answers; KTO, GRPO, SimPO, and reward models are not supported yet'
+  'task: dpo and task: orpo train on pairs of answers, task: kto on good and bad ones; GRPO, SimPO, and reward models are not supported yet'
 const REFERENCE =
-  'the reference of task: dpo is the model as the run begins, scored once before the first step; leave the key out'
+  'the reference of task: dpo and task: kto is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
 const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
 const TEMPLATE_FILE = 'the path of a .jinja file'
@@ -623,7 +623,10 @@ export const FOREIGN_KEYS = {
     reward_model: { note: NO_PREFERENCES },
     reward_funcs: { note: NO_PREFERENCES },
     num_generations: { note: NO_PREFERENCES },
-    kto_chosen_weight: { note: NO_PREFERENCES },
+    kto_chosen_weight: { here: 'desirable_weight' },
+    kto_desirable_weight: { here: 'desirable_weight' },
+    kto_rejected_weight: { here: 'undesirable_weight' },
+    kto_undesirable_weight: { here: 'undesirable_weight' },
   },
 
   Generation: {

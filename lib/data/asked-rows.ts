@@ -48,6 +48,9 @@ function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
       return undefined
     case 'preference':
       return questionOf(row.chosen)
+    case 'unpaired_preference':
+      // A bad answer is not the expected one.
+      return row.desirable ? questionOf(row.answer) : undefined
     case 'prompt_completion':
       return { prompt: row.prompt, expected: row.completion, system: null }
     case 'alpaca': {

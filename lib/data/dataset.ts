@@ -36,6 +36,7 @@ export {
   type PreferenceRow,
   type PromptCompletionRow,
   type TextRow,
+  type UnpairedRow,
 } from './dataset/forms.js'
 export { placeName, type RowPlace, rowError } from './dataset/place.js'
 

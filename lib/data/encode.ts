@@ -28,6 +28,7 @@ import {
   type PreferenceRow,
   type PromptCompletionRow,
   rowError,
+  type UnpairedRow,
 } from './dataset.js'
 import {
   type DropReason,
@@ -162,6 +163,7 @@ export class RowEncoder {
    */
   encode(row: DatasetRow): EncodedRow | DropReason {
     if (row.format === 'preference') return this.#pair(row)
+    if (row.format === 'unpaired_preference') return this.#judged(row)
     return row.format === 'classification' ? this.#labeled(row) : this.#cut(row, this.#checked(row))
   }
 
@@ -169,6 +171,7 @@ export class RowEncoder {
   encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
     const { maxSeqLength } = this.#options
     if (row.format === 'preference') return [this.#pair(row)]
+    if (row.format === 'unpaired_preference') return [this.#judged(row)]
     if (row.format === 'classification') return [this.#labeled(row)]
     const marked = this.#checked(row)
     if (row.format !== 'text' || !row.document || marked.ids.length <= maxSeqLength)
@@ -243,6 +246,11 @@ export class RowEncoder {
       fullLength: one.fullLength + other.fullLength,
       specialTokens: [...one.specialTokens, ...other.specialTokens],
     }
+  }
+
+  #judged({ answer, desirable }: UnpairedRow): EncodedRow | DropReason {
+    const encoded = this.#cut(answer, this.#checked(answer))
+    return typeof encoded === 'string' ? encoded : { ...encoded, desirable }
   }
 
   #cut(
@@ -324,6 +332,7 @@ export class RowEncoder {
       case 'messages':
         return this.#chat(row)
       case 'preference':
+      case 'unpaired_preference':
       case 'classification':
         throw new InternalError(`rows of ${row.format} are encoded in a way of their own`)
     }

@@ -28,6 +28,8 @@ export interface EncodedChunk {
   splits: Uint32Array
   /** `[rows]`: class id of the row; empty if rows have no classes. */
   targets: Uint32Array
+  /** `[rows]`: 1 for a desirable answer, 0 for an undesirable one; empty if rows do not say. */
+  desirable: Uint8Array
 }
 
 /** Counts of rows that were read, dropped, and truncated. */
@@ -72,6 +74,7 @@ export class ChunkBuilder {
   readonly #groups: number[] = []
   readonly #splits: number[] = []
   readonly #targets: number[] = []
+  readonly #desirable: number[] = []
 
   get tokens(): number {
     return this.#starts.at(-1) as number
@@ -88,7 +91,7 @@ export class ChunkBuilder {
     file: number,
     line: number,
     group?: number,
-    { split, target }: Pick<EncodedRow, 'split' | 'target'> = {},
+    { split, target, desirable }: Pick<EncodedRow, 'split' | 'target' | 'desirable'> = {},
   ): void {
     const start = this.tokens
     const end = start + inputIds.length
@@ -104,6 +107,7 @@ export class ChunkBuilder {
     if (group !== undefined) this.#groups.push(group)
     if (split !== undefined) this.#splits.push(split)
     if (target !== undefined) this.#targets.push(target)
+    if (desirable !== undefined) this.#desirable.push(Number(desirable))
   }
 
   #grow(tokens: number): void {
@@ -128,6 +132,7 @@ export class ChunkBuilder {
       groups: Uint32Array.from(this.#groups),
       splits: Uint32Array.from(this.#splits),
       targets: Uint32Array.from(this.#targets),
+      desirable: Uint8Array.from(this.#desirable),
     }
   }
 }
@@ -242,10 +247,22 @@ export class EncodedDataset {
     return this.#chunks.some(({ splits }) => splits.length > 0)
   }
 
+  /** True if each row says whether its answer is desirable. */
+  get judged(): boolean {
+    return this.#chunks.some(({ desirable }) => desirable.length > 0)
+  }
+
   /** Number of tokens in the first of a row's two answers; undefined if the row has one. */
   rowSplit(row: number): number | undefined {
     const { chunk, index } = this.#find(row)
     return chunk.splits[index]
+  }
+
+  /** Whether the answer of a row is desirable; undefined if rows do not say. */
+  rowDesirable(row: number): boolean | undefined {
+    const { chunk, index } = this.#find(row)
+    const desirable = chunk.desirable[index]
+    return desirable === undefined ? undefined : desirable === 1
   }
 
   /** Class id of a row; undefined if it has none. */

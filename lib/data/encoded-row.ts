@@ -62,6 +62,8 @@ export interface EncodedRow {
   supervised: number
   /** Number of tokens in the first of two answers; absent for rows with one. */
   split?: number
+  /** Whether the answer is desirable, for rows that say so. */
+  desirable?: boolean
   /** Class id, for rows that have a class rather than token labels. */
   target?: number
   truncated: boolean

@@ -16,8 +16,8 @@ export interface MicroBatch {
   cuSeqlens: Int32Array
   /** Number of labels other than -100. */
   nSupervised: number
-  /** Rows of the dataset, if each has two sequences: a chosen and a rejected answer. */
-  pairs?: Uint32Array
+  /** Rows of the dataset, if they hold preferences. A pair of answers is one row of two sequences. */
+  rows?: Uint32Array
 }
 
 export interface BatchOptions {
@@ -111,8 +111,8 @@ export class Batches {
       offset += this.#data.copyShifted(row, tokens, labels, offset)
       nSupervised += this.#data.rowSupervised(row)
     }
-    const pairs = this.#data.paired ? { pairs: rows.slice() } : {}
-    return { tokens, labels, cuSeqlens, nSupervised, ...pairs }
+    const own = this.#data.paired || this.#data.judged ? { rows: rows.slice() } : {}
+    return { tokens, labels, cuSeqlens, nSupervised, ...own }
   }
 
   #plan(epoch: number): EpochPlan {

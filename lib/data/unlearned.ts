@@ -16,6 +16,8 @@ export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
   switch (row.format) {
     case 'preference':
       return whyEmpty(row.chosen, trainOn)
+    case 'unpaired_preference':
+      return whyEmpty(row.answer, trainOn)
     case 'text':
     case 'classification':
       return 'the text is empty'

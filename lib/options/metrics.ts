@@ -17,7 +17,8 @@ export const METRICS = [
  * Metric for comparing evaluations: the mean loss, or its exponential; of `causal_lm` also the share of rows answered
  * word for word, the share of supervised tokens predicted correctly, or the mean F1 of words of the answers; of a
  * classifier the share of rows whose class is predicted, or the mean F1 of the classes; of pairs of answers the share of
- * pairs whose chosen answer has the larger reward, or the mean difference of their rewards.
+ * pairs whose chosen answer has the larger reward, or the mean difference of their rewards, which is also of good and bad
+ * answers.
  */
 export type Metric = (typeof METRICS)[number]
 
@@ -47,7 +48,7 @@ export const customMetricSchema = z.strictObject({
 export const namedMetricSchema = word(METRICS)
   .default('loss')
   .describe(
-    'Metric that evaluations are compared by: the loss; its exponential; the share of rows answered word for word; the share of supervised tokens predicted correctly; the mean F1 of the words of generated answers. Task `classification`: the share of rows whose class is predicted, or the mean F1 of the classes. Tasks `dpo` and `orpo`: the share of pairs preferred, or the mean margin of rewards.',
+    'Metric that evaluations are compared by: the loss; its exponential; the share of rows answered word for word; the share of supervised tokens predicted correctly; the mean F1 of the words of generated answers. Task `classification`: the share of rows whose class is predicted, or the mean F1 of the classes. Tasks `dpo` and `orpo`: the share of pairs preferred, or the mean margin of rewards, which is also of `kto`.',
   )
 
 export const metricSchema = z

@@ -1,14 +1,14 @@
-/** Tasks of a run: predict the next token, classify, or prefer one answer to another. */
+/** Tasks of a run: predict the next token, classify, or learn from preferences. */
 import * as z from 'zod'
 import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 import { type CustomMetric, METRICS, type Metric } from './metrics.js'
 
 /**
  * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
- * between two answers.
+ * between two answers, `kto` from answers that are good or bad.
  */
-export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo'
-export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo'] as const satisfies readonly Task[]
+export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo' | 'kto'
+export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo', 'kto'] as const satisfies readonly Task[]
 
 /** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
@@ -18,13 +18,17 @@ export interface TaskOptions {
   /** Default causal_lm. */
   readonly task: Task
   /**
-   * `dpo`: strength of the pull toward the reference model. `orpo`: weight of the odds-ratio loss. Default null: 0.1.
+   * `dpo`, `kto`: strength of the pull toward the reference model. `orpo`: weight of the odds-ratio loss. Default null: 0.1.
    */
   readonly beta: number | null
   /** `dpo`: the logistic loss or IPO. Default null: sigmoid. */
   readonly lossType: 'sigmoid' | 'ipo' | null
   /** `dpo` with the logistic loss: probability that a preference label is flipped, in [0, 0.5). Default null: 0. */
   readonly labelSmoothing: number | null
+  /** `kto`: weight of desirable rows in the loss. Default null: 1. */
+  readonly desirableWeight: number | null
+  /** `kto`: weight of undesirable rows in the loss. Default null: 1. */
+  readonly undesirableWeight: number | null
   /** `classification`: weight of each class in the loss. Default null: all equal. */
   readonly classWeights: ClassWeights | null
 }
@@ -34,13 +38,13 @@ export const taskShape = {
   task: word(TASKS)
     .default('causal_lm')
     .describe(
-      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs).',
+      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs); `kto` learns from good and bad answers, see [Good and bad answers](data.md#good-and-bad-answers).',
     ),
   beta: positive()
     .nullable()
     .default(null)
     .describe(
-      '`dpo`: strength of the pull toward the reference. `orpo`: weight of the odds ratio. Default: 0.1.',
+      '`dpo`, `kto`: strength of the pull toward the reference. `orpo`: weight of the odds ratio. Default: 0.1.',
     ),
   lossType: word(['sigmoid', 'ipo'])
     .nullable()
@@ -52,6 +56,14 @@ export const taskShape = {
     .describe(
       '`dpo` with the logistic loss: probability that a preference is the wrong way round. Default: 0.',
     ),
+  desirableWeight: positive()
+    .nullable()
+    .default(null)
+    .describe('`kto`: weight of good answers in the loss. Default: 1.'),
+  undesirableWeight: positive()
+    .nullable()
+    .default(null)
+    .describe('`kto`: weight of bad answers in the loss. Default: 1.'),
   classWeights: z
     .union([z.literal('balanced'), z.record(z.string(), positive())], { error: CLASS_WEIGHTS })
     .nullable()
@@ -65,14 +77,28 @@ export const taskShape = {
 export type PreferenceLoss =
   | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
   | { name: 'orpo'; beta: number }
+  | { name: 'kto'; beta: number; desirableWeight: number; undesirableWeight: number }
 
 /** True for a task, or the loss of a task, on pairs of answers. */
 export const hasPairs = (name: string): boolean => name === 'dpo' || name === 'orpo'
 
+/** True for a task that learns from preferences. */
+export const isPreference = (task: Task): boolean => hasPairs(task) || task === 'kto'
+
+/** True for a task whose loss depends on the model at the start of the run. */
+export const hasReference = (task: Task): boolean => task === 'dpo' || task === 'kto'
+
 /** The loss of a preference task; null for other tasks. */
 export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
-  const { task, beta, lossType, labelSmoothing } = options
+  const { task, beta, lossType, labelSmoothing, desirableWeight, undesirableWeight } = options
   if (task === 'orpo') return { name: 'orpo', beta: beta ?? 0.1 }
+  if (task === 'kto')
+    return {
+      name: 'kto',
+      beta: beta ?? 0.1,
+      desirableWeight: desirableWeight ?? 1,
+      undesirableWeight: undesirableWeight ?? 1,
+    }
   if (task !== 'dpo') return null
   return {
     name: 'dpo',
@@ -88,6 +114,7 @@ const OF_TASK: Readonly<Record<Task, readonly Metric[]>> = {
   classification: ['loss', 'accuracy', 'f1'],
   dpo: OF_PAIRS,
   orpo: OF_PAIRS,
+  kto: ['loss', 'rewards_margins'],
 }
 
 const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1'] satisfies Metric[]
@@ -127,9 +154,11 @@ interface Beside extends TaskOptions {
 /** @throws {ConfigError} for an option that the task does not support */
 export function checkTask(options: Beside, source: OptionSource): void {
   const { task, beta, lossType, labelSmoothing, classWeights, trainOn, metricForBestModel } = options
-  const { labelSmoothingFactor, neftuneNoiseAlpha } = options
+  const { labelSmoothingFactor, neftuneNoiseAlpha, desirableWeight, undesirableWeight } = options
   const own: Record<string, [value: unknown, tasks: readonly Task[]]> = {
-    beta: [beta, ['dpo', 'orpo']],
+    beta: [beta, ['dpo', 'orpo', 'kto']],
+    desirableWeight: [desirableWeight, ['kto']],
+    undesirableWeight: [undesirableWeight, ['kto']],
     lossType: [lossType, ['dpo']],
     labelSmoothing: [labelSmoothing, ['dpo']],
     classWeights: [classWeights, ['classification']],

@@ -4,7 +4,14 @@ import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
 import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
-import { hasPairs, isOfAnswers, isOfGenerated, type Task } from '../options/task.js'
+import {
+  hasPairs,
+  hasReference,
+  isOfAnswers,
+  isOfGenerated,
+  isPreference,
+  type Task,
+} from '../options/task.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 
 /** Names of the plans in a training session. */
@@ -58,10 +65,10 @@ export function trainingPlans(
     recompute,
     offload,
     keepAttention,
-    ...(paired ? { rowWeights: true, twoPasses: true } : classifies ? { rowWeights: true } : {}),
+    ...(isPreference(task) ? { rowWeights: true, twoPasses: true } : classifies ? { rowWeights: true } : {}),
   }
-  // DPO evaluates its reference before the first step.
-  if (!evaluates && options.task !== 'dpo') return { [TRAIN_PLAN]: train }
+  // A reference is scored before the first step, and the divergence of KTO in each step.
+  if (!evaluates && !hasReference(task)) return { [TRAIN_PLAN]: train }
   return {
     [TRAIN_PLAN]: train,
     [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },

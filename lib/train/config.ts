@@ -236,10 +236,11 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   )
   const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared } = given
   const { labelSmoothingFactor, neftuneNoiseAlpha, classWeights, labels } = given
+  const { desirableWeight, undesirableWeight } = given
   check(
     {
       ...{ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared },
-      ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights },
+      ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights, desirableWeight, undesirableWeight },
     },
     (options) => checkTask(options, source),
   )

@@ -405,7 +405,7 @@ function inOrder(
   })
 }
 
-/** Content hash of rows: SHA-256 over their ids and labels. */
+/** Content hash of rows: SHA-256 over their ids and labels, and whether their answers are desirable. */
 export async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): Promise<string> {
   const hash = createHash('sha256')
   const breathe = breather()
@@ -413,6 +413,8 @@ export async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array):
   for (let i = 0; i < count; i++) {
     const row = rows ? (rows[i] as number) : i
     hash.update(data.ids(row)).update(data.labels(row))
+    const desirable = data.rowDesirable(row)
+    if (desirable !== undefined) hash.update(String(desirable))
     if (i % 16 === 0) await breathe()
   }
   return hash.digest('hex')

@@ -26,7 +26,7 @@ import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encod
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from '../options/options.js'
-import { hasPairs, TASKS, type Task } from '../options/task.js'
+import { isPreference, TASKS, type Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
@@ -215,6 +215,7 @@ export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
   classification: 'classification',
   dpo: 'preference',
   orpo: 'preference',
+  kto: 'unpaired_preference',
 }
 
 /**
@@ -248,7 +249,7 @@ export function checkTaskData(
   if (isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined)
     throw badValue(source, 'task', task, `causal_lm with strategy ${strategy.name}`)
   const { loraDropout } = strategy as { loraDropout?: number }
-  if (hasPairs(task) && loraDropout)
+  if (isPreference(task) && loraDropout)
     throw badValue(
       source,
       'strategy.loraDropout',

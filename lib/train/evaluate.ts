@@ -5,7 +5,7 @@ import type { BatchSource } from './batches.js'
 import type { ClassMetrics } from './class-metrics.js'
 import { Ranks } from './ranks.js'
 
-/** Means over preference pairs. */
+/** Means over preference pairs; of `kto`, over the good answers as chosen and the bad ones as rejected. */
 export interface PreferenceMetrics {
   /**
    * Reward of the chosen answer: `beta` times its log-probability minus the reference's; with ORPO, `beta` times its
@@ -26,6 +26,8 @@ export interface PreferenceMetrics {
   logOddsChosen?: number
   /** ORPO: log-sigmoid of the log odds ratio. */
   logOddsRatio?: number
+  /** KTO: divergence from the reference, estimated on answers to other prompts, nats; at least 0. */
+  kl?: number
 }
 
 /** Result of an evaluation; for preference pairs and classes, with their metrics. */

@@ -32,6 +32,7 @@ import {
   type TrainingState,
   updateOf,
 } from './step.js'
+import { UnpairedObjective } from './unpaired.js'
 
 /** Steps of a run whose strategy does not define its own. */
 export const gradientSteps = ((setup, state, data) =>
@@ -230,5 +231,8 @@ function objectiveOf(
     return new Classification(weightsOfClasses(options.classWeights, labels, data.examples as Examples))
   }
   const loss = preferenceLoss(options)
-  return loss === null ? undefined : new PairObjective(loss, options, run, data)
+  if (loss === null) return undefined
+  return loss.name === 'kto'
+    ? new UnpairedObjective(loss, options, run, data)
+    : new PairObjective(loss, options, run, data)
 }

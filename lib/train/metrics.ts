@@ -62,15 +62,16 @@ export const privacyReport = z
 /** Means over preference pairs. */
 const preference = Object.fromEntries(
   Object.entries({
-    rewards_chosen: 'dpo and orpo: mean reward of chosen answers',
-    rewards_rejected: 'dpo and orpo: mean reward of rejected answers',
-    rewards_margins: 'dpo and orpo: their difference',
+    rewards_chosen: 'dpo, orpo, and kto: mean reward of chosen (good) answers',
+    rewards_rejected: 'dpo, orpo, and kto: mean reward of rejected (bad) answers',
+    rewards_margins: 'dpo, orpo, and kto: their difference',
     rewards_accuracies: 'dpo and orpo: share of pairs whose chosen answer has the larger reward',
-    logps_chosen: 'dpo and orpo: mean log-probability of chosen answers in nats',
-    logps_rejected: 'dpo and orpo: mean log-probability of rejected answers in nats',
+    logps_chosen: 'dpo, orpo, and kto: mean log-probability of chosen (good) answers in nats',
+    logps_rejected: 'dpo, orpo, and kto: mean log-probability of rejected (bad) answers in nats',
     nll_loss: 'orpo: mean over the tokens of chosen answers in nats',
     log_odds_chosen: 'orpo: mean logarithm of the odds ratio',
     log_odds_ratio: 'orpo: mean logarithm of its logistic function',
+    kl: 'kto: divergence from the reference in nats',
   }).map(([key, meaning]) => [key, z.number().optional().describe(meaning)]),
 )
 

@@ -25,7 +25,8 @@ test.each(Object.entries(TASKS))(
       watch: signalWhen('SIGKILL', ({ stdout }) => stdout.includes('"step":9,')),
     })
     expect(first.code).toBeNull()
-    const reference = task === 'dpo' ? bytesOf(killed.at('out', 'reference.json')) : undefined
+    const hasReference = task === 'dpo' || task === 'kto'
+    const reference = hasReference ? bytesOf(killed.at('out', 'reference.json')) : undefined
     const resumed = await lowrank(['train', killed.config, '--resume', '--json'])
     expect(resumed.stderr).toContain('Resuming from')
     expect(resumed.code).toBe(0)

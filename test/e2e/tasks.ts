@@ -7,6 +7,10 @@ const pairs = Array.from({ length: 24 }, (_, i) => ({
   chosen: `It is ${['red', 'blue', 'green'][i % 3]}.`,
   rejected: `No ${'idea '.repeat(1 + (i % 4))}at all.`,
 }))
+const answers = pairs.flatMap(({ prompt, chosen, rejected }) => [
+  { prompt, completion: chosen, label: true },
+  { prompt, completion: rejected, label: false },
+])
 export const moods = Array.from({ length: 24 }, (_, i) => ({
   text: `${['A fine', 'A dull'][i % 2]} film ${i}`,
   label: ['good', 'bad'][i % 2],
@@ -16,5 +20,6 @@ export const moods = Array.from({ length: 24 }, (_, i) => ({
 export const TASKS = {
   dpo: { rows: pairs, settings: { beta: 0.2 } },
   orpo: { rows: pairs, settings: {} },
+  kto: { rows: answers, settings: { undesirable_weight: 1.5 } },
   classification: { rows: moods, settings: { class_weights: { good: 2 } } },
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'
 import type { Graph } from '../../lib/graph/graph.js'
+import type { Adapter } from '../../lib/model/adapter.js'
 import { graphOf } from '../../lib/models/index.js'
 import {
   type AdapterSpec,
@@ -128,6 +129,12 @@ export function loraSpec(
       numbers: { rank, scale, dropout },
     })),
   }
+}
+
+/** Name of a factor's tensor in PEFT's files. */
+export function tensorOf({ state }: Adapter, factor: string): string {
+  const tensor = state.description.factors.find(({ name }) => name === factor)?.tensor
+  return typeof tensor === 'object' && tensor !== null && 'name' in tensor ? String(tensor.name) : factor
 }
 
 /** The plan that holds every golden batch. */

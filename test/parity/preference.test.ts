@@ -6,7 +6,7 @@ import type { Adapter } from '../../lib/model/adapter.js'
 import { loadModel } from '../../lib/model/load.js'
 import type { Model } from '../../lib/model/model.js'
 import type { LossOptions } from '../../lib/train/losses/index.js'
-import { floats, parity, readGolden, relativeError, type Tensors } from './engine.js'
+import { floats, parity, readGolden, relativeError, type Tensors, tensorOf } from './engine.js'
 
 interface Golden {
   rows: { chosen: number[]; rejected: number[] }[]
@@ -56,17 +56,10 @@ test.each(Object.keys(LOSSES))('%s: loss, metrics and gradients', async (name) =
       ({ trained }) => trained,
     )) {
       const gradient = adapter.state.native.read(factor, 'gradient')
-      expect(relativeError(gradient, floats(gradients, `${name}.${tensorOf(factor)}`)), factor).toBeLessThan(
-        1e-4,
-      )
+      const expected = floats(gradients, `${name}.${tensorOf(adapter, factor)}`)
+      expect(relativeError(gradient, expected), factor).toBeLessThan(1e-4)
     }
     await adapter.state.native.zeroGradients().promise
     await adapter.optimStep({ learningRate: 1e-30 })
   }
 })
-
-/** Name of a factor's tensor in PEFT's files. */
-function tensorOf(factor: string): string {
-  const tensor = adapter.state.description.factors.find(({ name }) => name === factor)?.tensor
-  return typeof tensor === 'object' && tensor !== null && 'name' in tensor ? String(tensor.name) : factor
-}

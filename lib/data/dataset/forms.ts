@@ -20,6 +20,7 @@ export const DATASET_FORMATS = [
   'alpaca',
   'text',
   'preference',
+  'unpaired_preference',
   'classification',
 ] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
@@ -60,6 +61,13 @@ export interface PreferenceRow extends RowPlace {
   rejected: PromptCompletionRow | MessagesRow
 }
 
+/** An answer, and whether it is desirable. */
+export interface UnpairedRow extends RowPlace {
+  format: 'unpaired_preference'
+  answer: PromptCompletionRow | MessagesRow
+  desirable: boolean
+}
+
 /** A text and its class name. */
 export interface ClassificationRow extends RowPlace {
   format: 'classification'
@@ -77,6 +85,7 @@ export type DatasetRow =
   | AlpacaRow
   | TextRow
   | PreferenceRow
+  | UnpairedRow
   | ClassificationRow
 
 const EXPECTED: Record<DatasetFormat, string> = {
@@ -86,11 +95,12 @@ const EXPECTED: Record<DatasetFormat, string> = {
   alpaca: '{"instruction": …, "output": …}',
   text: '{"text": …}',
   preference: '{"prompt": …, "chosen": …, "rejected": …}',
+  unpaired_preference: '{"prompt": …, "completion": …, "label": true or false}',
   classification: '{"text": …, "label": …}',
 }
 
 /** Formats that a task requires, which are not detected from the keys of a row. */
-const OF_TASKS = new Set<DatasetFormat>(['preference', 'classification'])
+const OF_TASKS = new Set<DatasetFormat>(['preference', 'unpaired_preference', 'classification'])
 
 /** @throws {DataError} when the format cannot be detected from the keys of the row */
 export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
@@ -133,7 +143,7 @@ const isVerdict = (label: unknown): boolean =>
 function verdictError(place: RowPlace): Error {
   return rowError(
     place,
-    'the row has "prompt", "completion" and a "label" of true or false, as for preference training (KTO), which is not supported yet; remove the rows whose label is false, and set format: prompt_completion to train on the others',
+    'the row has "prompt", "completion" and a "label" of true or false, as for preference training: set task: kto for it; to train on the good answers alone, remove the rows whose label is false, and set format: prompt_completion',
   )
 }
 
@@ -166,6 +176,8 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
   switch (format) {
     case 'preference':
       return readPreference(value, columns, place)
+    case 'unpaired_preference':
+      return readUnpaired(value, columns, wrong, place)
     case 'classification':
       return { format, ...readLabeled(value, wrong, place), ...place }
     case 'text':
@@ -223,6 +235,35 @@ function readLabeled(
   if (!['string', 'number', 'bigint', 'boolean'].includes(typeof label) || label === '')
     throw rowError(place, `"label" must be a name or a number, not ${describe(label)}`)
   return { text, label: String(label) }
+}
+
+/** Labels of tables are strings, and some data writes them as 1 and 0. */
+const VERDICTS = new Map<unknown, boolean>([
+  ...[true, 1, 'true', '1'].map((good) => [good, true] as const),
+  ...[false, 0, 'false', '0'].map((bad) => [bad, false] as const),
+])
+
+function readUnpaired(
+  value: Json,
+  columns: Columns,
+  wrong: (key: string) => Error,
+  place: RowPlace,
+): UnpairedRow {
+  const { label } = value
+  if (label === undefined || label === null) throw wrong('label')
+  const desirable = VERDICTS.get(typeof label === 'string' ? label.trim().toLowerCase() : label)
+  if (desirable === undefined)
+    throw rowError(
+      place,
+      `"label" must be true for a good answer or false for a bad one, not ${describe(label)}`,
+    )
+  const parsed = {
+    ...value,
+    prompt: parsedText(value.prompt, 'prompt', place),
+    completion: parsedText(value.completion, 'completion', place),
+  }
+  const answer = readForm(parsed, 'prompt_completion', columns, place) as UnpairedRow['answer']
+  return { format: 'unpaired_preference', answer, desirable, ...place }
 }
 
 function readPreference(value: Json, columns: Columns, place: RowPlace): PreferenceRow {

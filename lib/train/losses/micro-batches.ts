@@ -57,6 +57,24 @@ function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {
   return { rows, batch: { tokens, labels, cuSeqlens }, places }
 }
 
+/** The sequences of a micro-batch as separate rows, whose labeled tokens have weight 1. */
+export function rowsOf(batch: MicroBatch): RowBatch {
+  const { tokens, labels, cuSeqlens } = batch
+  const places: [number, number][] = []
+  const rows = Array.from({ length: cuSeqlens.length - 1 }, (_, row) => {
+    const start = cuSeqlens[row] as number
+    const own = tokens.subarray(start, cuSeqlens[row + 1])
+    const weights = new Float64Array(own.length)
+    for (let t = 1; t < own.length; t++) {
+      if (labels[start + t - 1] === IGNORE) continue
+      weights[t] = 1
+      places.push([row, t])
+    }
+    return { tokens: own, weights }
+  })
+  return { rows, batch, places }
+}
+
 /** Log-probabilities of the tokens of each row; 0 where they were not scored. */
 export function inRows({ rows, places }: RowBatch, logProbs: Float32Array): Float64Array[] {
   const found = rows.map(({ tokens }) => new Float64Array(tokens.length))

@@ -168,7 +168,7 @@ test('every mistake of a config is reported at once, each on a line and in the d
     expect.stringMatching(/^ {2}strategy\.name is "lorra", expected one of lora, .* Did you mean lora\?$/),
     '  unknown key lr; the name here is learning_rate.',
     '  model is missing, expected a model folder, a .gguf file or a name on the hub.',
-    '  learning_rate is "fast", expected a number above 0.',
+    '  learning_rate is "fast", expected a number above 0, or auto.',
     '  packing is 1, expected true or false.',
     expect.stringMatching(/^ {2}max_steps is null, expected a number of steps/),
   ])

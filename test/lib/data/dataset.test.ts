@@ -223,7 +223,7 @@ describe('an error names file and line', () => {
     [
       'a verdict on an answer',
       lines({ prompt: 'a', completion: 'b', label: false }),
-      /line 1: the row has "prompt", "completion" and a "label" of true or false, .*\(KTO\).* not supported yet; .*format: prompt_completion/,
+      /line 1: the row has "prompt", "completion" and a "label" of true or false, .* set task: kto for it; .*format: prompt_completion$/,
     ],
     [
       'an old function call',
@@ -291,8 +291,10 @@ it('refuses devices and named pipes', async () => {
 
 it('reads rows with a verdict where their form is named, and labels that are none', async () => {
   const kto = file(lines({ prompt: 'a', completion: 'b', label: true }))
-  await expect(read(kto)).rejects.toThrow(/KTO/)
+  await expect(read(kto)).rejects.toThrow(/task: kto/)
   expect(await read(kto, { format: 'prompt_completion' })).toMatchObject([{ prompt: 'a', completion: 'b' }])
   expect(await read(file(lines({ prompt: 'a', completion: 'b', label: 'good' })))).toHaveLength(1)
-  await expect(read(file('prompt,completion,label\na,b,True\n'), { fileType: 'csv' })).rejects.toThrow(/KTO/)
+  await expect(read(file('prompt,completion,label\na,b,True\n'), { fileType: 'csv' })).rejects.toThrow(
+    /task: kto/,
+  )
 })
