@@ -44,6 +44,8 @@ namespace {
 
 #include "backends/cpu/gemm_amx.inl"
 
+#include "backends/cpu/gemm_turned.inl"
+
 #include "backends/cpu/gemm_sums.inl"
 
 #include "backends/cpu/gemm_tokens_bf16.inl"
@@ -53,6 +55,7 @@ void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<co
   if (precision == Precision::f32 || m <= kFewRows) {
     return gemm_avx512bf16.gemm_nt(pool, precision, m, n, segments, y, workspace);
   }
+  if (turned(m, n, segments)) return multiply_turned(pool, m, n, segments, y, workspace);
   multiply<AmxTiles, true>(pool, m, n, segments, y, workspace);
 }
 

@@ -27,7 +27,7 @@ struct AmxTiles : Bf16Panels<2, 32> {
       config.row_bytes[i] = 64;
       config.rows[i] = static_cast<uint8_t>(i < 6 ? std::min(m, kHeight) : kHeight);
     }
-    asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic admits to reading the first eight bytes only
+    asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic declares a read of the first eight bytes only
     _tile_loadconfig(&config);
   }
   static void leave() { _tile_release(); }
@@ -105,6 +105,6 @@ struct AmxTiles : Bf16Panels<2, 32> {
                 column);
   }
 
- private:
+ protected:
   static constexpr int64_t kSumsStride = kPanelVectors * kVector;
 };

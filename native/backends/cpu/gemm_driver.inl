@@ -75,26 +75,28 @@ __attribute__((noinline)) void finish_tile(const float* sums, int64_t stride, in
   }
 }
 
-template <class Kernel, bool kTransposed>
+template <class Kernel, bool kTransposed, class Factors = Segment>
 struct Product {
   using Element = typename Kernel::Element;
   static constexpr int64_t kPanelColumns = Kernel::kPanelVectors * kVector;
 
   int64_t m, n;
-  std::span<const Segment> segments;
+  std::span<const Factors> segments;
   std::vector<ReductionBlock> blocks;
   std::vector<Output> outputs;  // where each block of the reduction leaves its sums
   int64_t longest = 0;          // longest padded block
   int64_t vectors, panels, tiles;
   Grid grid;
 
-  Product(int64_t rows, int64_t columns, std::span<const Segment> parts, const Output& y, int threads, float* partial)
+  // Rows of `partial`, the sums between blocks, are `partial_ld` elements apart.
+  Product(int64_t rows, int64_t columns, std::span<const Factors> parts, const Output& y, int threads, float* partial,
+          int64_t partial_ld)
       : m(rows), n(columns), segments(parts) {
     std::vector<int64_t> reductions;
-    for (const Segment& segment : segments) reductions.push_back(kTransposed ? segment.w.cols : segment.w.rows);
+    for (const Factors& segment : segments) reductions.push_back(kTransposed ? segment.w.cols : segment.w.rows);
     blocks = reduction_blocks(reductions, Kernel::kStep, kReductionBytes / static_cast<int64_t>(sizeof(Element)));
     for (const ReductionBlock& block : blocks) longest = std::max(longest, block.padded);
-    chain_outputs(y, partial);
+    chain_outputs(y, partial, partial_ld);
     vectors = (n + kVector - 1) / kVector;
     panels = (vectors + Kernel::kPanelVectors - 1) / Kernel::kPanelVectors;
     tiles = Kernel::row_tiles(m);
@@ -104,12 +106,12 @@ struct Product {
   }
 
   // Sums of a block go where the next block finds them: into y itself when it is fp32, else into `partial`.
-  void chain_outputs(const Output& y, float* partial) {
+  void chain_outputs(const Output& y, float* partial, int64_t partial_ld) {
     const size_t count = blocks.size();
     outputs.assign(count, y);
     if (count == 1) return;
     const bool direct = y.dtype == DType::f32;
-    Output sums{direct ? y.data : partial, DType::f32, direct ? y.ld : n, nullptr, nullptr, 0};
+    Output sums{direct ? y.data : partial, DType::f32, direct ? y.ld : partial_ld, nullptr, nullptr, 0};
     for (size_t i = 0; i < count; ++i) {
       Output& output = outputs[i];
       if (i + 1 < count || direct) output = sums;
@@ -249,7 +251,7 @@ struct Product {
     int count = 0, run = 0;
     int64_t room = longest_run;
     for (const Piece& piece : block.pieces) {
-      const Operand& x = segments[static_cast<size_t>(piece.segment)].x;
+      const auto& x = segments[static_cast<size_t>(piece.segment)].x;
       RowPiece<Element> rows{static_cast<const Element*>(x.data) + tile.load * x.ld + piece.begin, x.ld,
                              piece.padded / Kernel::kStep};
       if (!in_place(x, piece)) {
@@ -276,17 +278,25 @@ struct Product {
   static bool in_place(const Operand& x, const Piece& piece) {
     return x.dtype == Kernel::kType && piece.count == piece.padded;
   }
+  static bool in_place(const WeightView& w, const Piece& piece) {
+    return w.format == WeightFormat::bf16 && Kernel::kType == DType::bf16 && piece.count == piece.padded;
+  }
 
   // Rows of the next tile, on their way to the second-level cache while this tile is computed.
   void prefetch_rows(const ReductionBlock& block, int64_t begin, int64_t end) const {
     for (const Piece& piece : block.pieces) {
-      const Operand& x = segments[static_cast<size_t>(piece.segment)].x;
-      const int64_t size = size_of(x.dtype);
-      for (int64_t row = begin; row < end; ++row) {
-        const char* first = static_cast<const char*>(x.data) + (row * x.ld + piece.begin) * size;
-        for (int64_t byte = 0; byte < piece.count * size; byte += 64) __builtin_prefetch(first + byte, 0, 2);
-      }
+      prefetch(segments[static_cast<size_t>(piece.segment)].x, begin, end - begin, piece);
     }
+  }
+  static void prefetch(const Operand& x, int64_t row, int64_t rows, const Piece& piece) {
+    const int64_t size = size_of(x.dtype);
+    for (int64_t i = row; i < row + rows; ++i) {
+      const char* first = static_cast<const char*>(x.data) + (i * x.ld + piece.begin) * size;
+      for (int64_t byte = 0; byte < piece.count * size; byte += 64) __builtin_prefetch(first + byte, 0, 2);
+    }
+  }
+  static void prefetch(const WeightView& w, int64_t row, int64_t rows, const Piece& piece) {
+    prefetch_weights(w, row, rows, piece.begin, piece.count);
   }
 };
 
@@ -295,6 +305,6 @@ void multiply(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segment
               std::byte* workspace) {
   if (m <= 0 || n <= 0) return;
   float* partial = reinterpret_cast<float*>(workspace + pool.threads() * kThreadBytes);
-  const Product<Kernel, kTransposed> product(m, n, segments, y, pool.threads(), partial);
+  const Product<Kernel, kTransposed> product(m, n, segments, y, pool.threads(), partial, n);
   pool.run([&](int thread, int) { product.run(thread, workspace); });
 }

@@ -506,25 +506,37 @@ TEST("products are the same bits on one, two and three threads") {
   });
 }
 
-TEST("a row of a product is the same bits whatever rows are computed with it") {
+// Products of few rows and of many pack different factors.
+TEST("a row of a product is the same bits whatever rows are computed with it, in every format") {
   Pool pool(2);
-  every_combination([&](Level level, Precision precision, bool transposed) {
-    const int64_t n = 80, k = 192, most = 70;
-    const Activations x(DType::bf16, most, k, 0);
-    const Weight w(WeightFormat::bf16, transposed ? n : k, transposed ? k : n);
-    const Segment segment{x.view, w.view};
-    const int64_t reductions[] = {k};
-    std::vector<float> all(static_cast<size_t>(most * n));
-    for (int64_t m : {70, 5, 6, 15, 16, 17, 31, 32, 33, 49}) {
-      const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
-      std::vector<float> y(static_cast<size_t>(m * n));
-      const GemmKernels& gemm = kernels(level).gemm;
-      (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
-                                                 {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
-      if (m == most) all = y;
-      CHECK(std::equal(y.begin(), y.end(), all.begin()));
-    }
-  });
+  const int64_t n = 80, k = 192, rank = 8, most = 70;
+  std::vector<WeightFormat> formats(std::begin(kFormats), std::end(kFormats));
+  formats.push_back(WeightFormat::ggml);
+  for (const WeightFormat format : formats) {
+    every_combination([&](Level level, Precision precision, bool transposed) {
+      const int64_t rows = transposed ? n : k, cols = transposed ? k : n;
+      if (format == WeightFormat::ggml && cols % 32 != 0) return;
+      const Weight w = format == WeightFormat::ggml ? Weight(GgmlType::q8_0, rows, cols) : Weight(format, rows, cols);
+      const Weight b(WeightFormat::f32, transposed ? n : rank, transposed ? rank : n);
+      const Activations x(DType::bf16, most, k, 0), h(DType::f32, most, rank, 3);
+      const std::vector<float> bias = normal(n), residual = normal(most * n);
+      const std::vector<Segment> segments = {{x.view, w.view}, {h.view, b.view}};
+      const int64_t reductions[] = {k, rank};
+      std::vector<float> all(static_cast<size_t>(most * n));
+      for (int64_t m : {70, 5, 6, 15, 16, 17, 31, 32, 33, 49}) {
+        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
+        std::vector<float> y(static_cast<size_t>(m * n));
+        const GemmKernels& gemm = kernels(level).gemm;
+        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments,
+                                                   {y.data(), DType::f32, n, bias.data(), residual.data(), n},
+                                                   workspace.data());
+        if (m == most) all = y;
+        if (!std::equal(y.begin(), y.end(), all.begin()))
+          lowrank::test::report(__FILE__, __LINE__, std::string(name_of(format)) + " at " + name_of(level) + ": " +
+                                                        std::to_string(m) + " rows differ from " + std::to_string(most));
+      }
+    });
+  }
 }
 
 TEST("gradients of factors reduce over tokens and add to what is there, in either orientation") {
