@@ -9,7 +9,7 @@ import type { RunOptions } from '../options/options.js'
 import { exactMatchPlan } from '../planning/plans.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { dataOf, rowByRow, sampleOf } from '../train/data.js'
+import { dataOf, rowsInOrder, sampleOf } from '../train/data.js'
 import { countMatches } from '../train/exact-match.js'
 import { runProbe } from '../train/probe.js'
 import { answers, rowLosses, scoredRows } from '../train/row-measures.js'
@@ -212,7 +212,7 @@ export async function measured(
   const general = mean(await rowLosses(base, acting, data.general, options, signal))
   if (questions.every((question) => question === null)) return { items: { loss, scores: {} }, general }
   const plans = { forward: exactMatchPlan(options.maxSeqLength, base.precision) }
-  const rows = rowByRow(test, options.maxSeqLength)
+  const rows = rowsInOrder(test, options.maxSeqLength)
   const { matched, accuracies } = await withSession(base, acting, plans, (session) =>
     countMatches(session, 'forward', rows, { signal }),
   )

@@ -201,9 +201,9 @@ export async function dataOf({ data, rows }: Examples, options: Shape, now: numb
   }
 }
 
-/** Rows in order, one per batch. */
-export function rowByRow({ data, rows }: Examples, maxSeqLength: number): BatchSource {
-  return inOrder(data, { maxSeqLength, packing: false, perDeviceTrainBatchSize: 1 }, rows)
+/** Rows in order, `perBatch` of them in each batch. */
+export function rowsInOrder({ data, rows }: Examples, maxSeqLength: number, perBatch = 1): BatchSource {
+  return inOrder(data, { maxSeqLength, packing: false, perDeviceTrainBatchSize: perBatch }, rows)
 }
 
 /** Reads and tokenizes evaluation data: all rows, or the share that a run held out. */

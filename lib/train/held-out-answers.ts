@@ -9,7 +9,7 @@ import type { TrainOptions } from '../options/options.js'
 import { isOfAnswers, isOfGenerated } from '../options/task.js'
 import { ANSWER_PLAN, MATCH_PLAN } from '../planning/plans.js'
 import { customScores, wordF1 } from './answer-scores.js'
-import { type Examples, rowByRow } from './data.js'
+import { type Examples, rowsInOrder } from './data.js'
 import { Decoder } from './decoder.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import { countMatches } from './exact-match.js'
@@ -53,7 +53,7 @@ export class HeldOutAnswers {
   async measure(session: NativeSession, control: EvaluateControl): Promise<Measured> {
     const { task, metricForBestModel: metric, maxSeqLength } = this.#options
     if (!isOfAnswers(task, metric)) return {}
-    const rows = rowByRow(this.#examples, maxSeqLength)
+    const rows = rowsInOrder(this.#examples, maxSeqLength)
     const { exactMatch, accuracy, matched } = await countMatches(session, MATCH_PLAN, rows, control)
     if (metric === 'exact_match') return { exactMatch }
     if (metric === 'accuracy') return { accuracy }

@@ -1,10 +1,11 @@
 /** Measurements of single rows: the loss of each, and the greedy answer to each. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { IGNORE } from '../data/encoded-row.js'
+import type { MicroBatch } from '../data/pack.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ScoredRow } from '../options/metrics.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
-import { type Examples, rowByRow } from './data.js'
+import { type Examples, rowsInOrder } from './data.js'
 import { Decoder } from './decoder.js'
 import { type EvaluateControl, measured } from './evaluate.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
@@ -12,32 +13,48 @@ import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
 /** Options that determine the size of the measurement. */
 export interface RowShape {
+  perDeviceTrainBatchSize: number
   maxSeqLength: number
   logitsMemory: string
 }
 
 /**
  * The mean loss over the supervised tokens of each row, nats; null if it is not finite. An abort rejects with
- * the signal's reason between rows.
+ * the signal's reason between micro-batches.
  */
 export async function rowLosses(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   examples: Examples,
-  { maxSeqLength, logitsMemory }: RowShape,
+  { perDeviceTrainBatchSize, maxSeqLength, logitsMemory }: RowShape,
   signal?: AbortSignal,
 ): Promise<(number | null)[]> {
-  const source = rowByRow(examples, maxSeqLength)
-  const shape = { perDeviceTrainBatchSize: 1, packing: false, maxSeqLength, logitsMemory }
+  const source = rowsInOrder(examples, maxSeqLength, perDeviceTrainBatchSize)
+  const shape = { perDeviceTrainBatchSize, packing: false, maxSeqLength, logitsMemory }
   return withSession(base, adapters, evaluationPlans(shape, base), async (session) => {
     const losses: (number | null)[] = []
-    for (let row = 0; row < examples.rows.length; row++) {
+    for (let index = 0; index < source.count(0); index++) {
       signal?.throwIfAborted()
-      const { lossSum, count } = await session.evaluate(EVAL_PLAN, source.get(0, row)).promise
-      const loss = lossSum / count
-      losses.push(Number.isFinite(loss) ? loss : null)
+      const batch = source.get(0, index)
+      const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
+      losses.push(...lossesOf(batch, logProbs as Float32Array))
     }
     return losses
+  })
+}
+
+/** Mean losses of a micro-batch's rows from the log-probabilities of its labels in order. */
+function lossesOf({ labels, cuSeqlens }: MicroBatch, logProbs: Float32Array): (number | null)[] {
+  let next = 0
+  return Array.from({ length: cuSeqlens.length - 1 }, (_, row) => {
+    let sum = 0
+    let count = 0
+    for (const label of labels.subarray(cuSeqlens[row], cuSeqlens[row + 1])) {
+      if (label === IGNORE) continue
+      sum -= logProbs[next++] as number
+      count++
+    }
+    return Number.isFinite(sum) && count > 0 ? sum / count : null
   })
 }
 

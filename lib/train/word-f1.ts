@@ -4,7 +4,7 @@ import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
 import { exactMatchPlan } from '../planning/plans.js'
 import { wordF1 } from './answer-scores.js'
-import { type Examples, rowByRow } from './data.js'
+import { type Examples, rowsInOrder } from './data.js'
 import type { EvaluateControl } from './evaluate.js'
 import { countMatches } from './exact-match.js'
 import { answers, questionsOf, scoredRows } from './row-measures.js'
@@ -35,7 +35,7 @@ export async function measureWordF1(
     )
   const plans = { forward: exactMatchPlan(maxSeqLength, base.precision) }
   const { matched } = await withSession(base, adapters, plans, (session) =>
-    countMatches(session, 'forward', rowByRow(examples, maxSeqLength), control),
+    countMatches(session, 'forward', rowsInOrder(examples, maxSeqLength), control),
   )
   const answered = await scoredRows(await base.tokenizer(), questions, matched, (open, limit) =>
     answers(base, adapters, open, limit, control),
