@@ -1,12 +1,21 @@
 /** Values as Python writes them: as JSON, as text, and as literals. */
 
-/** Like `json.dumps` with `ensure_ascii=False`: with spaces after commas and colons. */
-export function pythonJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(pythonJson).join(', ')}]`
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
-  const entries = Object.entries(value).map(([key, entry]) => `${JSON.stringify(key)}: ${pythonJson(entry)}`)
+/**
+ * Like `json.dumps` with `ensure_ascii=False`: with spaces after commas and colons.
+ * @param words other words for `true`, `false`, and `null`
+ */
+export function pythonJson(value: unknown, words: Readonly<Record<string, string>> = {}): string {
+  if (Array.isArray(value)) return `[${value.map((entry) => pythonJson(entry, words)).join(', ')}]`
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value !== 'object' || value === null) return words[String(value)] ?? JSON.stringify(value)
+  const entries = Object.entries(value).map(
+    ([key, entry]) => `${JSON.stringify(key)}: ${pythonJson(entry, words)}`,
+  )
   return `{${entries.join(', ')}}`
 }
+
+/** For literals of Python with strings in double quotes. */
+export const PYTHON_WORDS = { true: 'True', false: 'False', null: 'None' }
 
 /** Like `str`; undefined, which Jinja writes as nothing, is empty. */
 export function pythonText(value: unknown): string {

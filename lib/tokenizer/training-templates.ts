@@ -106,7 +106,7 @@ function showsMore(template: AdaptedTemplate, own: ChatTemplate): boolean {
 /** The parts of the test chats that are in the text. */
 function partsIn(template: TrainingRenderer, chat: readonly ChatMessage[], options: RenderOptions): string[] {
   const text = template.render(chat, options)
-  return [REASONING, ANSWER.content, '"word"', TOOL.function.name, TOOL.function.description].filter((part) =>
+  return [REASONING, ANSWER.content, '"one"', TOOL.function.name, TOOL.function.description].filter((part) =>
     text.includes(part),
   )
 }

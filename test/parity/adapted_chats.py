@@ -132,11 +132,35 @@ def smollm3(messages, tools):
     }
 
 
+def lfm2(messages, tools):
+    def value(given):
+        if isinstance(given, str):
+            return dumps(given)
+        if isinstance(given, list):
+            return "[" + ", ".join(map(value, given)) + "]"
+        if isinstance(given, dict):
+            return "{" + ", ".join(f"{dumps(key)}: {value(one)}" for key, one in given.items()) + "}"
+        return repr(given)
+
+    def change(message):
+        calls = [
+            f"{one['name']}({', '.join(f'{key}={value(given)}' for key, given in one['arguments'].items())})"
+            for one in functions(message)
+        ]
+        if not calls:
+            return message
+        text = "<|tool_call_start|>[" + ", ".join(calls) + "]<|tool_call_end|>" + message["content"]
+        return {"role": "assistant", "content": text}
+
+    return [change(message) for message in messages], {"tools": tools}
+
+
 # family -> special tokens, cases
 FAMILIES = {
     ministral3: (["<s>", "</s>", "[INST]", "[/INST]", "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]"], PLAIN | REASONING | TOOLS),
     phi4_mini: (["<|endoftext|>", "<|end|>", "<|assistant|>", "<|tool_call|>", "<|/tool_call|>"], PLAIN | TOOLS),
     olmo3: (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], PLAIN | TOOLS),
+    lfm2: (["<|startoftext|>", "<|im_start|>", "<|im_end|>", "<|tool_call_start|>", "<|tool_call_end|>"], PLAIN | TOOLS),
     smollm3: (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], PLAIN | REASONING | TOOLS),
 }
 
@@ -169,7 +193,8 @@ def main():
     families = {}
     for adapt, (tokens, chats) in FAMILIES.items():
         own = (HERE / f"chat-templates/{adapt.__name__}.jinja").read_text()
-        bos, eos = tokens[0], "</s>" if "</s>" in tokens else "<|endoftext|>"
+        bos = tokens[0]
+        eos = next(token for token in ("</s>", "<|endoftext|>", "<|im_end|>") if token in tokens)
         tokenizer = tokenizer_with(tokens)
         encoder = Tokenizer.from_str(json.dumps(tokenizer))
         cases = []

@@ -4,7 +4,7 @@
  */
 import type { Adapt } from '../adapted-template.js'
 import type { ChatMessage } from '../message.js'
-import { pythonJson } from '../python-text.js'
+import { PYTHON_WORDS, pythonJson } from '../python-text.js'
 
 export interface Convention {
   family: string
@@ -82,7 +82,7 @@ const olmo3: Convention = {
   adapt: ({ messages, options: { tools, ...options } }) => ({
     messages: withFunctions(messages, tools).map((message) => {
       if (message.role === 'tool') return { ...message, role: 'environment' }
-      return withCallsAt(message, 'function_calls', pythonCall)
+      return withCallsAt(message, 'function_calls', (call) => pythonCall(call))
     }),
     options,
   }),
@@ -96,9 +96,9 @@ function withFunctions(
   return tools && first ? [{ ...first, functions: pythonJson(tools) }, ...rest] : messages
 }
 
-/** `name(key=value, …)`, with values as JSON */
-function pythonCall({ name, arguments: given }: Call): string {
-  const list = Object.entries(given).map(([key, value]) => `${key}=${pythonJson(value)}`)
+/** `name(key=value, …)`, with values as JSON, or with other words for `true`, `false`, and `null`. */
+function pythonCall({ name, arguments: given }: Call, words?: Readonly<Record<string, string>>): string {
+  const list = Object.entries(given).map(([key, value]) => `${key}=${pythonJson(value, words)}`)
   return `${name}(${list.join(', ')})`
 }
 
@@ -114,4 +114,19 @@ const smollm3: Convention = {
 
 const inTags = (call: Call) => `<tool_call>\n${pythonJson(call)}\n</tool_call>`
 
-export const CONVENTIONS: readonly Convention[] = [ministral3, phi4Mini, olmo3, smollm3]
+/** Calls are text before the content, in Python. */
+const lfm2: Convention = {
+  family: 'LFM2',
+  needs: ['<|tool_list_start|>', '<|im_start|>'],
+  adapt: ({ messages, options }) => ({ messages: messages.map(withPythonCalls), options }),
+}
+
+function withPythonCalls(message: ChatMessage): ChatMessage {
+  const { tool_calls: _, ...rest } = message
+  const calls = callsOf(message).map((call) => pythonCall(call, PYTHON_WORDS))
+  if (calls.length === 0) return message
+  const content = `<|tool_call_start|>[${calls.join(', ')}]<|tool_call_end|>${message.content ?? ''}`
+  return { ...rest, content }
+}
+
+export const CONVENTIONS: readonly Convention[] = [ministral3, phi4Mini, olmo3, smollm3, lfm2]

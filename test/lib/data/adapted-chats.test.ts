@@ -36,6 +36,7 @@ const FORMS: Record<string, { name: string; header: RegExp; end: RegExp }> = {
   ministral3: { name: 'Ministral 3', header: /\[\/(INST|TOOL_RESULTS)\]$/, end: /<\/s>$/ },
   phi4_mini: { name: 'Phi-4-mini', header: /<\|assistant\|>$/, end: /<\|end\|>$/ },
   olmo3: { name: 'OLMo 3', header: /<\|im_start\|>assistant\n$/, end: /(<\|im_end\|>|<\|endoftext\|>)$/ },
+  lfm2: { name: 'LFM2', header: /<\|im_start\|>assistant\n$/, end: /<\|im_end\|>$/ },
   smollm3: {
     name: 'SmolLM3',
     header: /<\|im_start\|>assistant\n(<think>\n\n<\/think>\n)?$/,
