@@ -203,14 +203,22 @@ describe('a model like granite4 without rotary embedding', () => {
   })
 })
 
-describe('a model like smollm2', () => {
+describe.each(
+  swept(
+    [
+      ['smollm2', 'smollm', { q_proj: 2, 'layers.1.mlp.up_proj': 1 }],
+      ['lfm2', 'llama3', { in_proj: 2, 'layers.1.feed_forward.w3': 1 }],
+    ] as const,
+    1,
+  ),
+)('a model like %s', (family, tokenizer, rankPattern) => {
   it('takes the adapter alone as a GGUF file, whatever its scales, on its own GGUF file', async () => {
-    const source = await load(await wordedModel('smollm2', 'smollm'))
+    const source = await load(await wordedModel(family, tokenizer))
     const base = await source.export(place('base.gguf'), { format: 'gguf', check: false })
     const model = await load(base.output)
     await attach(model, {
       useRslora: true,
-      rankPattern: { q_proj: 2, 'layers.1.mlp.up_proj': 1 },
+      rankPattern,
       alphaPattern: { k_proj: 3 },
     })
     const expected = await model.logits(Int32Array.from(prompt))

@@ -64,6 +64,12 @@ it('takes the tokenizer.json inside the file first', () => {
   expect(tokenizerSourceFromGguf(metadata).tokenizerJson).toEqual(tokenizer)
 })
 
+it('splits texts of LFM2 as those of Llama 3', () => {
+  expect(tokenizerSourceFromGguf(changed('llama3', { 'tokenizer.ggml.pre': 'lfm2' }))).toEqual(
+    tokenizerSourceFromGguf(changed('llama3', {})),
+  )
+})
+
 it('passes on chat templates and every token that ends a generation', () => {
   const metadata = changed('smollm', {
     'tokenizer.chat_template': 'one',
