@@ -179,7 +179,7 @@ test('every mistake of a config is reported at once, each on a line and in the d
       { key: 'strategy.name', value: 'lorra' },
       { key: 'lr', nearest: 'learning_rate', message: 'unknown key lr; the name here is learning_rate.' },
       { key: 'model' },
-      { key: 'learning_rate', value: 'fast', expected: 'a number above 0' },
+      { key: 'learning_rate', value: 'fast', expected: 'a number above 0, or auto' },
       { key: 'packing', value: 1 },
       { key: 'max_steps' },
     ],
