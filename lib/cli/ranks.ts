@@ -29,6 +29,8 @@ export async function amongRanks(
   } catch (caught) {
     const error = await ranks.failed(caught)
     if (ranks.isAlone) throw error
+    // Rank 0 may have the same error, and its end ends this rank.
+    if (ranks.isBroken && !ranks.isFirst) await sleep(WAIT_MS)
     // Report the error before any rank leaves, because launchers end the others once one has ended with an error.
     process.exitCode = ranks.tells ? reportError(error, new Output(json), verb) : exitCodeOf(error)
     if (ranks.isBroken) {

@@ -2,7 +2,7 @@
 import { DataError, DivergedError } from '../core/errors.js'
 import type { MicroBatch } from '../data/pack.js'
 
-import type { NativeSession } from '../native/addon.js'
+import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { warnOfRemarks } from '../native/remarks.js'
 
@@ -58,6 +58,7 @@ class GradientSteps implements Steps {
     this.#state = state
     this.#windows = windows
     this.#rules = stepRules(setup, totalSteps, state.rules)
+    setup.ranks.sumsWithinPasses = setup.options.optimizerInBackward
     // Training without privacy invalidates earlier guarantees.
     setup.adapter.privacy = []
   }
@@ -114,7 +115,7 @@ class GradientSteps implements Steps {
     const add = (microStep: number, loss: number, more: Metrics = {}) => {
       losses.push([microStep, loss])
       lossSum += loss
-      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+      this.#expectFinite(index, lossSum)
       join(metrics, more)
     }
     const pass = async (microStep: number, batch: MicroBatch) => {
@@ -134,18 +135,22 @@ class GradientSteps implements Steps {
       if (losses.length === 0) upcoming()
       const made = await this.#finite(index, () => job)
       if (passOf === undefined) add(microStep, made.lossSum)
+      else if (inBackward) this.#expectFinite(index, made.lossSum)
       return made.gradNorm ?? Number.NaN
     }
     let gradNorm = Number.NaN
-    const all = await processes.together('a step', async () => {
+    const passes = async () => {
       for (const [microStep, batch] of window.batches.entries())
         if (microStep % processes.size === processes.rank)
           gradNorm = await (inBackward
             ? this.#change(index, () => pass(microStep, batch))
             : pass(microStep, batch))
-      if (losses.length === 0) upcoming()
+      if (losses.length > 0) return { losses, metrics }
+      upcoming()
+      if (inBackward) gradNorm = await this.#change(index, () => this.#updatesOnly(session, index, update))
       return { losses, metrics }
-    })
+    }
+    const all = await processes.together('a step', passes)
     if (!processes.isAlone) {
       // Sum in the order of micro-batches, as a single process does.
       const found = all.flatMap((each) => each.losses).sort(([a], [b]) => a - b)
@@ -171,6 +176,20 @@ class GradientSteps implements Steps {
     const learningRate = options.learningRate * schedule
     const step = { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
     return { ...step, ...this.#objective?.named(metrics) }
+  }
+
+  /** Makes the updates of the other ranks' passes, as a rank without a micro-batch in the step. */
+  async #updatesOnly(session: NativeSession, step: number, update: OptimizerStep): Promise<number> {
+    const none = { tokens: new Int32Array(), cuSeqlens: new Int32Array(), labels: new Int32Array() }
+    const input = { ...none, lossScale: 1, seed: this.#setup.options.seed, step, microStep: 0 }
+    const job = session.trainStep(TRAIN_PLAN, { ...input, update, lastOfStep: true }).promise
+    const { lossSum, gradNorm } = await this.#finite(step, () => job)
+    this.#expectFinite(step, lossSum)
+    return gradNorm as number
+  }
+
+  #expectFinite(step: number, loss: number): void {
+    if (!Number.isFinite(loss)) throw this.#diverged(step, `loss is ${loss}`)
   }
 
   /** Runs an update and the strategy's actions after it with exclusive use of the adapter. */

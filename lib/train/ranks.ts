@@ -8,10 +8,10 @@ import { deserialize, serialize } from 'node:v8'
 import {
   AbortedError,
   ConfigError,
+  DivergedError,
   InternalError,
   LowrankError,
   RanksError,
-  UnsupportedError,
 } from '../core/errors.js'
 import { bootId } from '../io/boot-id.js'
 import { addon } from '../native/addon.js'
@@ -45,6 +45,9 @@ export class Ranks {
   #stop = new AbortController()
   /** The rank that reports the error that ended all ranks; undefined before that. */
   #teller: number | undefined
+  /** True once ranks sum gradients within a pass, where one that waits does not hear that another has failed. */
+  sumsWithinPasses = false
+  #abandoned = false
 
   private constructor({ rank, size, library }: { rank: number; size: number; library: string }) {
     this.rank = rank
@@ -156,13 +159,14 @@ export class Ranks {
     return error instanceof StoppedRank
   }
 
-  /** True if a rank was lost, so that the ranks can no longer synchronize. */
+  /** True if the ranks can no longer synchronize, because one was lost or failed where others wait for it. */
   get isBroken(): boolean {
-    return !this.isAlone && addon().lostRank() >= 0
+    return !this.isAlone && (this.#abandoned || addon().lostRank() >= 0)
   }
 
   /**
-   * Reports an error that ends this rank to the others, which ends them as well.
+   * Reports an error that ends this rank to the others, which ends them as well. Where they cannot hear of it, this
+   * rank has to tell it and to end the others.
    * @returns the error of the first rank that failed
    */
   async failed(error: unknown): Promise<unknown> {
@@ -170,6 +174,13 @@ export class Ranks {
     if (this.isBroken) {
       this.#teller = addon().lostRank() === 0 ? 1 : 0
       return error instanceof RanksError && error.details.rank === undefined ? this.#lost(error) : error
+    }
+    // All ranks find out together that a sum diverged, or that they differ.
+    if (this.sumsWithinPasses && !(error instanceof DivergedError || error instanceof RanksError)) {
+      this.#abandoned = true
+      this.#teller = this.rank
+      if (error instanceof Error) error.message = `${this.name()}: ${error.message}`
+      return error
     }
     try {
       await this.#say({ at: 'failure', failed: failureOf(error) }, error)
@@ -279,13 +290,19 @@ export function shareOfCores(machines: readonly Machine[], rank: number): number
   return Math.max(1, Math.floor(Math.min(part, quota) + 1e-6))
 }
 
-/** @throws {UnsupportedError} for an option that only works in a single process */
-export function checkRanks({ optimizerInBackward }: Pick<RunOptions, 'optimizerInBackward'>): void {
-  if (!optimizerInBackward) return
-  const what = 'optimizer_in_backward'
-  throw new UnsupportedError(
-    `${what} runs in one process only: gradients are used up before the ranks can add them up. Start it without mpirun.`,
-    { what },
+/**
+ * @param begun number of ranks that the run started with
+ * @throws {ConfigError} for a run that cannot go on with another number of ranks
+ */
+export function checkRanks(
+  { optimizerInBackward }: Pick<RunOptions, 'optimizerInBackward'>,
+  begun: number,
+  { size }: Pick<Ranks, 'size'>,
+): void {
+  if (!optimizerInBackward || begun === size) return
+  throw new ConfigError(
+    `optimizer_in_backward is true and the run was started with ${begun} ${begun === 1 ? 'process' : 'ranks'}, so a step is one micro-batch on each. Resume it with as many, not ${size}, or set optimizer_in_backward to false.`,
+    { started: begun, ranks: size },
   )
 }
 

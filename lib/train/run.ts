@@ -276,6 +276,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#breathe()
       const identity = identityOf(base, options, evalFraction, data)
       const state = await this.#start(checkpoint, identity)
+      checkRanks(options, state.ranks, ranks)
       if (!ranks.isAlone) await this.#agree(identity, state, checkpoint)
       this.#evaluations = state.evaluations
       const { makeSteps = gradientSteps } = this.#setup
@@ -384,7 +385,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         } catch (error) {
           const diverged = error instanceof DivergedError
           // The adapter is between two steps, so it must not be saved in a checkpoint, whatever else ends the run.
-          const torn = diverged && error.details.lastGoodStep === null
+          const torn = diverged
+            ? error.details.lastGoodStep === null
+            : options.optimizerInBackward && error instanceof RanksError
           if (signal?.aborted && !torn) break
           const whole = (diverged && !torn) || error instanceof DataError || error instanceof RanksError
           const event = whole && state.step > begun ? await kept.save() : undefined
@@ -486,7 +489,6 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Rejects ranks that would compute different results, before anything is written. */
   async #agree(identity: RunIdentity, state: TrainingState, checkpoint: Resumable | null): Promise<void> {
     const { base, adapter, options, ranks, use } = this.#setup
-    checkRanks(options)
     const { strategy } = adapter.description
     await ranks.agree('start', {
       ...programFacts(base),

@@ -51,6 +51,10 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   const Plan& p = plan_of_mode(plan(name), Mode::train);
   check_input(p, input);
   Executor run(*this, context, p, cancel, &input);
+  if (run.updates_only()) {
+    run.run();
+    return {run.loss(), 0, {}, run.grad_norm(), {}, {}};
+  }
   place_batch(run, input.batch);
   place_weights(run, input.weights);
   const int64_t examples = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
@@ -58,7 +62,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   if (gradients)
     run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
   run.run();
-  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}};
+  LossResult result{run.loss(), run.head_rows, {}, {}, {}, {}};
   if (input.update) result.grad_norm = run.grad_norm();
   if (gradients) add_examples(context, input, gradients, result);
   if (p.options.row_weights) result.log_probs = log_probs(run);
@@ -75,7 +79,7 @@ LossResult Session::score_step(Context& context, const std::string& name, const 
   place_batch(run, input.batch);
   run.run(0, weighted_step(p));
   scored_ = {name, input, adapters_[0]->version()};
-  return {loss_sum(run), run.head_rows, {}, {}, log_probs(run), {}};
+  return {run.loss(), run.head_rows, {}, {}, log_probs(run), {}};
 }
 
 LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/check.h"
@@ -89,6 +90,11 @@ void Executor::run(size_t from, size_t to) {
   session_.model_->expect_whole();
 }
 
+double Executor::loss() const {
+  const double own = updates_only() ? 0 : loss_sum(*this);
+  return diverged_ && std::isfinite(own) ? std::numeric_limits<double>::quiet_NaN() : own;
+}
+
 double Executor::grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
 
 void Executor::run_steps(std::span<const Step> steps) {
@@ -96,7 +102,8 @@ void Executor::run_steps(std::span<const Step> steps) {
     fail("CONFIG", "the session was planned for ", session_.threads_, " threads and the engine now has ", threads,
          "; open a new session after changing the number of threads");
   const std::string& check = check_asked_for();
-  if (session_.model_->pager || session_.model_->stream) context_.device.expect(read_order(steps, plan, graph, head_rows));
+  if ((session_.model_->pager || session_.model_->stream) && !updates_only())
+    context_.device.expect(read_order(steps, plan, graph, head_rows));
   if (updates()) {
     squares_.assign(trained().spec().parameters.size(), 0);
     expect_update(plan.steps.begin());
@@ -112,6 +119,9 @@ void Executor::run_each(std::span<const Step> steps, const std::string& check) {
   for (const Step& next : steps) {
     if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
     const auto start = std::chrono::steady_clock::now();
+    const bool is_of_update = next.kind == &kUpdate || (next.kind == &kZero && next.parameter >= 0);
+    if (next.losses && updates_only() && !has_finite_losses()) return;
+    if (updates_only() && !is_of_update) continue;
     std::vector<std::unique_ptr<Hold>> held;
     for (const int weight : next.weights) held.push_back(device->hold({weight, 0, graph.weights[weight].rows}));
     if (check == "operands")
@@ -124,9 +134,11 @@ void Executor::run_each(std::span<const Step> steps, const std::string& check) {
       run_step(next, context_.device);
     sum_complete(next);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const std::lock_guard lock(session_.times_mutex_);
-    session_.seconds_[{next.phase, next.kind->name}] += seconds;
-    if (next.losses && updates() && !std::isfinite(loss_sum(*this))) return;
+    {
+      const std::lock_guard lock(session_.times_mutex_);
+      session_.seconds_[{next.phase, next.kind->name}] += seconds;
+    }
+    if (next.losses && updates() && !has_finite_losses()) return;
   }
   if (updates()) trained().state().settle();
 }
@@ -138,6 +150,17 @@ void Executor::sum_complete(const Step& step) {
     std::byte* const at = session_.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>());
     train_->sums->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count, session_.adapters_[0]);
   }
+}
+
+/// True if no rank has a loss that is not finite, since ranks make either all updates or none.
+bool Executor::has_finite_losses() {
+  float infinite = std::isfinite(loss()) ? 0 : 1;
+  if (train_->sums != nullptr) {
+    train_->sums->add(&infinite, 1);
+    train_->sums->wait();
+  }
+  diverged_ = infinite > 0;
+  return !diverged_;
 }
 
 void Executor::run_step(const Step& step, Device& on) {
@@ -157,6 +180,11 @@ void Executor::begin_gradient(const Step& step) { trained().place_gradient(step.
 
 void Executor::update(const Step& step) {
   session_.model_->expect_whole();
+  if (train_->sums != nullptr) {
+    const HostView<float> gradient = trained().edit(step.parameter, AdapterArray::gradient);
+    train_->sums->add(gradient.data(), gradient.size());
+    train_->sums->wait();
+  }
   trained().values_changed();
   squares_[step.parameter] = update_parameter(*device, trained(), *train_->update, step.parameter);
   trained().place_gradient(step.parameter, {});

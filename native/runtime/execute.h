@@ -43,8 +43,13 @@ class Executor final : public Run {
   void run() { run(0, plan.steps.size()); }
   /// A part of the plan's steps.
   void run(size_t from, size_t to);
+  /// Sum of the losses; not a number if only that of another rank is not finite, so that nothing was updated.
+  double loss() const;
   /// Norm of all gradients applied so far; summed in parameter order, as in an update after the backward pass.
   double grad_norm() const;
+
+  /// True for a rank without a micro-batch: it makes the updates of the other ranks, and computes nothing else.
+  bool updates_only() const { return updates() && train_->sums != nullptr && train_->batch.tokens.empty(); }
 
   void begin_gradient(const Step& step) override;
   void update(const Step& step) override;
@@ -58,6 +63,7 @@ class Executor final : public Run {
   void run_each(std::span<const Step> steps, const std::string& check);
   void run_step(const Step& step, Device& on);
   void sum_complete(const Step& step);
+  bool has_finite_losses();
   void run_checked(const Step& step);
   void check_operands(const Step& step);
   void check_terms(const Step& step);
@@ -77,6 +83,7 @@ class Executor final : public Run {
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
   std::vector<GradientBucket> buckets_;  // that are still to be summed over ranks, in reverse; empty: none
+  bool diverged_ = false;        // a loss of this rank or of another is not finite
   std::vector<double> squares_;  // sums over the gradients of updated parameters
 };
 

@@ -38,7 +38,9 @@ struct TrainInput {
   int64_t active_rank = 0;  // number of leading ranks in use; 0: all
   bool last_rank_only = false;  // only the last of these ranks gets gradients
   double clipping_norm = 0;  // of each example's gradient, in private training by example
-  Sums* sums = nullptr;  // for gradients that no later micro-batch of the step adds to; null: not summed yet
+  // Sums the gradients over ranks, as no later micro-batch of the step adds to them; null: they are not summed. With an
+  // update, a batch without tokens is that of a rank that has no micro-batch in the step.
+  Sums* sums = nullptr;
   std::optional<OptimizerStep> update;  // made in the backward pass, if the adapter's state is for that
 };
 

@@ -232,15 +232,3 @@ test(
   },
   TIMEOUT,
 )
-
-test(
-  'optimizer_in_backward is refused by name',
-  async () => {
-    const { config } = project({ optimizer_in_backward: true, max_grad_norm: 0 })
-    const refused = await trainOn('MPICH', 2, config)
-    expect(refused.code).not.toBe(0)
-    expect(refused.stderr.match(/error: /g)).toHaveLength(1)
-    expect(refused.stderr).toContain('optimizer_in_backward runs in one process only')
-  },
-  TIMEOUT,
-)

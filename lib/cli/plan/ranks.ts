@@ -2,19 +2,14 @@
 import { formatBytes } from '../../core/bytes.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import type { RunConfig } from '../../train/config.js'
-import { checkRanks } from '../../train/ranks.js'
 import { threadsOf } from '../../train/run-time.js'
 import { UsageError } from '../errors.js'
 import type { Printed } from '../schemas.js'
 
 type RanksMemory = NonNullable<Printed<'plan'>['ranks']>
 
-/**
- * The config of each rank; the ranks share the threads of the machine.
- * @throws {UnsupportedError} for a run that supports only one process
- */
+/** The config of each rank; the ranks share the threads of the machine. */
 export function onRanks(config: RunConfig, ranks: number): RunConfig {
-  if (ranks > 1) checkRanks(config)
   const { threads } = config
   return threads === 'auto'
     ? { ...config, threads: Math.max(1, Math.floor(threadsOf(threads) / ranks)) }

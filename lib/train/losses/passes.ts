@@ -11,6 +11,9 @@ export async function lossPasses(
   input: Omit<TrainInput, 'lossScale' | 'weights'>,
   weightsOf: (logProbs: Float32Array) => Float32Array | Promise<Float32Array>,
 ): Promise<LossResult> {
-  const { logProbs = new Float32Array() } = await session.scoreStep(plan, { ...input, lossScale: 1 }).promise
-  return session.finishStep({ weights: await weightsOf(logProbs) }).promise
+  const scored = await session.scoreStep(plan, { ...input, lossScale: 1 }).promise
+  const weights = await weightsOf(scored.logProbs ?? new Float32Array())
+  // The loss of another rank: none makes the updates of the second half.
+  if (input.update && !Number.isFinite(scored.lossSum)) return scored
+  return session.finishStep({ weights }).promise
 }
