@@ -6,6 +6,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 const loaded: Model[] = []
@@ -76,7 +77,7 @@ describe('a search', () => {
     return found
   }
 
-  test('finds a rate that learns, the same each time, within its share of the run', async () => {
+  sweepTest('finds a rate that learns, the same each time, within its share of the run', async () => {
     const { seconds, ...found } = await search({ max_steps: 800 })
     expect(seconds).toBeGreaterThan(0)
     expect(found.reason).toBeNull()
