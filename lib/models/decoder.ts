@@ -93,8 +93,6 @@ export interface DecoderTraits {
   fusedAttention?: true
   /** Default: three linear layers. */
   mlp?: MlpNames
-  /** Additional dropout keys of the family, besides that of attention. */
-  dropouts?: readonly string[]
   /** Default: all 1, except that of the scores, which is 1 / sqrt(head_dim). */
   multipliers?(read: FieldReader): Multipliers
 }
@@ -148,7 +146,6 @@ export function readDecoder(
       `config.json: ${key} is ${quote(activation)}; models of type ${quote(family)} require '${value}'.`,
       { activation },
     )
-  for (const key of ['attention_dropout', ...(traits.dropouts ?? [])]) refuseDropout(config, key)
   const windows = traits.windows(read, layers)
   return {
     family,
@@ -205,15 +202,6 @@ function rotary(
       return windowed && window !== undefined ? 1 : 0
     }),
   }
-}
-
-/** @throws {UnsupportedError} for dropout within the model itself, which no kernel supports */
-function refuseDropout(config: Record<string, unknown>, key: string): void {
-  if ((config[key] ?? 0) === 0) return
-  throw new UnsupportedError(`config.json: ${key} is ${quote(config[key])}; only 0 is supported.`, {
-    key,
-    value: config[key],
-  })
 }
 
 /** Uses one fused linear layer or three. */

@@ -13,7 +13,6 @@ const traits: DecoderTraits = {
   rope: { types: ['default', 'longrope'], partial: true },
   fusedAttention: true,
   mlp: { path: 'mlp', inputs: ['gate_up_proj'], output: 'down_proj' },
-  dropouts: ['resid_pdrop', 'embd_pdrop'],
 }
 
 /** transformers' defaults for missing keys. */

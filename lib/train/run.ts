@@ -11,6 +11,7 @@ import { saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError, RanksError } from '../core/errors.js'
+import { dropoutRemarks } from '../formats/dropout.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
@@ -117,7 +118,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     }
     const { base, adapter, plans } = setup
     this.options = setup.options
-    this.#remarks = remarksOnRate(setup.options, adapter.description.strategy)
+    this.#remarks = [
+      ...remarksOnRate(setup.options, adapter.description.strategy),
+      ...dropoutRemarks(base.files.config),
+    ]
     const trained = { adapter: adapter.native, state: stateOf(setup) }
     this.memory = new MemoryReport(translated(() => base.native.plan([trained], plans)))
   }
