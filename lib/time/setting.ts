@@ -148,13 +148,18 @@ function within(strategy: StrategyConfig, layers: number): StrategyConfig {
   ) as unknown as StrategyConfig
 }
 
+/** Keys of widths; a model of one family has the hidden size and one or two of the others. */
+const WIDTHS = ['hidden_size', 'intermediate_size', 'shared_intermediate_size', 'block_ff_dim']
+
 function miniature(setting: StepSetting, size: Size): StepSetting {
   const { config, formatOf, options } = setting
   const layers = config.num_hidden_layers as number
   const { heads, kvHeads, headDim } = headsOf(setting)
   const { divisor } = size
   const narrower = (width: unknown) =>
-    divisor === 1 ? width : Math.max(ROUND, Math.round((width as number) / divisor / ROUND) * ROUND)
+    divisor === 1 || typeof width !== 'number'
+      ? width
+      : Math.max(ROUND, Math.round(width / divisor / ROUND) * ROUND)
   const perLayer = Object.entries(config).flatMap(([key, value]) =>
     Array.isArray(value) && value.length === layers
       ? [[key, Array.from({ length: size.layers }, (_, layer) => value[layer % layers])]]
@@ -167,8 +172,7 @@ function miniature(setting: StepSetting, size: Size): StepSetting {
       ...Object.fromEntries(perLayer),
       num_hidden_layers: size.layers,
       vocab_size: size.vocabulary,
-      hidden_size: narrower(config.hidden_size),
-      intermediate_size: narrower(config.intermediate_size),
+      ...Object.fromEntries(WIDTHS.flatMap((key) => (key in config ? [[key, narrower(config[key])]] : []))),
       num_attention_heads: heads / divisor,
       num_key_value_heads: Math.max(1, kvHeads / divisor),
       head_dim: headDim,

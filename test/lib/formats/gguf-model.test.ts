@@ -423,3 +423,53 @@ describe('a qwen3 GGUF file', () => {
     )
   })
 })
+
+describe('an lfm2 GGUF file', () => {
+  const lfm2 = (kvHeads: Value, more: Record<string, Value> = {}): GgufSpec => ({
+    keys: Object.entries({
+      'general.architecture': value.string('lfm2'),
+      'lfm2.context_length': value.number('u32', 128),
+      'lfm2.embedding_length': value.number('u32', 64),
+      'lfm2.block_count': value.number('u32', 3),
+      'lfm2.feed_forward_length': value.number('u32', 96),
+      'lfm2.attention.head_count': value.number('u32', 4),
+      'lfm2.attention.head_count_kv': kvHeads,
+      'lfm2.attention.layer_norm_rms_epsilon': value.number('f32', 1e-5),
+      'lfm2.shortconv.l_cache': value.number('u32', 3),
+      ...more,
+    }),
+    tensors: [
+      { name: 'token_embd.weight', dims: [64, 5] },
+      { name: 'token_embd_norm.weight', dims: [64] },
+      { name: 'blk.0.shortconv.conv.weight', dims: [3, 64] },
+      { name: 'blk.0.shortconv.in_proj.weight', dims: [64, 192] },
+    ],
+  })
+
+  it('has convolutions in the layers without heads of keys and values', async () => {
+    const { config, tensors } = await open(lfm2(value.numbers('i32', [0, 2, 0])))
+    expect(config).toMatchObject({
+      model_type: 'lfm2',
+      num_key_value_heads: 2,
+      norm_eps: 1e-5,
+      conv_L_cache: 3,
+      block_auto_adjust_ff_dim: false,
+      layer_types: ['conv', 'full_attention', 'conv'],
+    })
+    expect(tensors.get('model.layers.0.conv.conv.weight')?.shape).toEqual([64, 1, 3])
+    expect(tensors.get('model.layers.0.conv.in_proj.weight')?.shape).toEqual([192, 64])
+    expect(tensors.has('model.embedding_norm.weight')).toBe(true)
+  })
+
+  it('has attention in every layer if the heads are one number', async () => {
+    const { config } = await open(lfm2(value.number('u32', 2)))
+    expect(config.layer_types).toEqual(['full_attention', 'full_attention', 'full_attention'])
+  })
+
+  it.each([
+    [[0, 2], 'FILE: lfm2.attention.head_count_kv must have 3 numbers, one for each layer'],
+    [[0, 0, 0], 'FILE: lfm2.attention.head_count_kv must hold positive integers'],
+  ])('is refused with the heads %j', async (heads, message) => {
+    expect(await problem(lfm2(value.numbers('i32', heads)), FileFormatError)).toContain(message)
+  })
+})

@@ -51,6 +51,19 @@ test('where there is not, they have fewer sequences, then narrower blocks, then 
   expect(smaller(settingOf('Llama-3.1-70B', { maxSeqLength: 8192 }), 1e6)).toBeUndefined()
 })
 
+test('narrower blocks of LFM2 have a narrower MLP under either key of its width', () => {
+  const setting = settingOf('LFM2-2.6B', { perDeviceTrainBatchSize: 1, maxSeqLength: 512 })
+  const { intermediate_size, ...rest } = setting.config
+  const widths = [setting, { ...setting, config: { ...rest, block_ff_dim: intermediate_size } }].map(
+    (given) => {
+      const [small] = miniatures(given, layOut(given).work, 5e9) as [StepSetting, StepSetting, StepSetting]
+      expect(small.config.hidden_size).toBe(512)
+      return layOut(small).graph.weights.find(({ name }) => name.endsWith('feed_forward.w2.weight'))?.cols
+    },
+  )
+  expect(widths).toEqual([2816, 2816])
+})
+
 test('a model of one block is timed with more of the same', () => {
   const setting = settingOf('SmolLM2-135M')
   const config = { ...setting.config, num_hidden_layers: 1 }
