@@ -1,6 +1,6 @@
 /**
  * Ranks that are killed or stopped at random moments, by seeds: no checkpoint that was told is lost, nothing hangs, and
- * the run resumes to the bits of one that was left alone.
+ * the run resumes to the bits of one that was left alone. `npm run test:kills` takes all seeds, the sweeps a few.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -8,7 +8,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { type Ended, lowrank } from '../lib/cli/lowrank.js'
 import { needs } from '../needs.js'
-import { swept } from '../sweep.js'
 import { only, parseEvents } from './events.js'
 import { MPI_FAMILIES, mpirun } from './mpi.js'
 import { type Project, project } from './project.js'
@@ -115,9 +114,10 @@ function lastSaved(stderr: string): number {
   return Number([...stderr.matchAll(/saved \S*checkpoint-(\d+)\n/g)].at(-1)?.[1] ?? 0)
 }
 
-const SEEDS = Array.from({ length: 40 }, (_, seed) => seed)
+const ALL = process.env.LOWRANK_KILLS === 'all'
+const seeds = (all: number, few: number) => Array.from({ length: ALL ? all : few }, (_, seed) => seed)
 
-test.each(swept(SEEDS, 3))(
+test.each(seeds(40, 4))(
   'a rank is killed, by seed %i',
   async (seed) => {
     needs('SIGSTOP')
@@ -134,7 +134,7 @@ test.each(swept(SEEDS, 3))(
   TIMEOUT,
 )
 
-test.each(swept(SEEDS.slice(0, 6), 2))(
+test.each(seeds(6, 1))(
   'a rank is asked to stop, by seed %i',
   async (seed) => {
     needs('SIGSTOP')
