@@ -17,7 +17,7 @@ test('dataset() is frozen data with a format', () => {
   expect(dataset('a.jsonl')).toEqual({ path: 'a.jsonl', ...defaults })
   expect(Object.isFrozen(dataset('a.jsonl'))).toBe(true)
   expect(() => dataset('a.jsonl', { format: 'csv' as never })).toThrow(
-    'dataset(): format is "csv", expected one of auto, messages, sharegpt, prompt_completion, alpaca, text, preference, classification.',
+    'dataset(): format is "csv", expected one of auto, messages, sharegpt, prompt_completion, alpaca, text, preference, unpaired_preference, classification.',
   )
   expect(() => dataset('')).toThrow('dataset(): source is "", expected a path')
   expect(() => dataset(3 as never)).toThrow(
