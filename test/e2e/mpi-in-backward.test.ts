@@ -2,7 +2,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { lowrank } from '../lib/cli/lowrank.js'
-import { swept } from '../sweep.js'
 import { numbersOf, parseEvents } from './events.js'
 import { MPI_FAMILIES, type MpiFamily, mpirun } from './mpi.js'
 import { project } from './project.js'
@@ -24,15 +23,18 @@ async function trained(family: MpiFamily, ranks: number, config: string, args: s
   return lowrank(['train', config, '--json', ...args], { wrap: wrap(ranks), env: { ...env, ...threads } })
 }
 
-const CASES = Object.keys(STRATEGIES).flatMap((name) =>
-  MPI_FAMILIES.flatMap((family) => [2, 3].map((ranks) => [name, family, ranks] as const)),
-)
+const CASES = [
+  ['lora', 'MPICH', 3],
+  ['full', 'Open MPI', 2],
+  ['adalora', 'MPICH', 2],
+  ['vera', 'Open MPI', 2],
+] as const
 
-test.each(swept(CASES, 4))(
+test.each(CASES)(
   '%s by %s on %i ranks',
   async (name, family, ranks) => {
     // 20 micro-batches in an epoch, so that the last step of one leaves one of three ranks without any.
-    const { config, at } = project({ ...settings, strategy: STRATEGIES[name as keyof typeof STRATEGIES] })
+    const { config, at } = project({ ...settings, strategy: STRATEGIES[name] })
     const run = (folder: string, inBackward: boolean) =>
       trained(family, ranks, config, [
         ...set('output_dir', at(folder)),
