@@ -1,18 +1,15 @@
 /** One training of a compare: attaches an adapter to the loaded model, trains it, measures it, and detaches it. */
-import { withSession } from '../base/base.js'
 import { DivergedError } from '../core/errors.js'
 import type { Adapter } from '../model/adapter.js'
 import { createAdapter } from '../model/attach.js'
 import type { Model } from '../model/model.js'
 import { addon, CATEGORIES } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
-import { exactMatchPlan } from '../planning/plans.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { dataOf, rowsInOrder, sampleOf } from '../train/data.js'
-import { countMatches } from '../train/exact-match.js'
+import { dataOf, sampleOf } from '../train/data.js'
 import { runProbe } from '../train/probe.js'
-import { answers, rowLosses, scoredRows } from '../train/row-measures.js'
+import { answeredRows, rowLosses } from '../train/row-measures.js'
 import type { CompareData } from './data.js'
 import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
@@ -211,14 +208,10 @@ export async function measured(
   const loss = await rowLosses(base, acting, test, options, signal)
   const general = mean(await rowLosses(base, acting, data.general, options, signal))
   if (questions.every((question) => question === null)) return { items: { loss, scores: {} }, general }
-  const plans = { forward: exactMatchPlan(options.maxSeqLength, base.precision) }
-  const rows = rowsInOrder(test, options.maxSeqLength)
-  const { matched, accuracies } = await withSession(base, acting, plans, (session) =>
-    countMatches(session, 'forward', rows, { signal }),
-  )
-  const answered = await scoredRows(await base.tokenizer(), questions, matched, (open, limit) =>
-    answers(base, acting, open, limit, { signal }),
-  )
+  const rows = { examples: test, questions }
+  const { matched, accuracies, answered } = await answeredRows(base, acting, rows, options.maxSeqLength, {
+    signal,
+  })
   const scores = scoresOf(metrics, { matched, accuracies, rows: answered })
   return { items: { loss, scores, predictions: answered.map(({ prediction }) => prediction) }, general }
 }

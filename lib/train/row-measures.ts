@@ -1,14 +1,16 @@
 /** Measurements of single rows: the loss of each, and the greedy answer to each. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { IGNORE } from '../data/encoded-row.js'
-import type { MicroBatch } from '../data/pack.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ScoredRow } from '../options/metrics.js'
-import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
+import { EVAL_PLAN, evaluationPlans, exactMatchPlan } from '../planning/plans.js'
 import { type Examples, rowsInOrder } from './data.js'
 import { Decoder } from './decoder.js'
 import { type EvaluateControl, measured } from './evaluate.js'
+import { countMatches, type ExactMatch } from './exact-match.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
+import { rowsOf, scoredRows as scoredSequences } from './losses/micro-batches.js'
+import { sumOf, weightOf } from './losses/rows.js'
 import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
 /** Options that determine the size of the measurement. */
@@ -37,24 +39,12 @@ export async function rowLosses(
       signal?.throwIfAborted()
       const batch = source.get(0, index)
       const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
-      losses.push(...lossesOf(batch, logProbs as Float32Array))
+      for (const row of scoredSequences(rowsOf(batch), logProbs as Float32Array)) {
+        const loss = -sumOf(row) / weightOf(row)
+        losses.push(Number.isFinite(loss) ? loss : null)
+      }
     }
     return losses
-  })
-}
-
-/** Mean losses of a micro-batch's rows from the log-probabilities of its labels in order. */
-function lossesOf({ labels, cuSeqlens }: MicroBatch, logProbs: Float32Array): (number | null)[] {
-  let next = 0
-  return Array.from({ length: cuSeqlens.length - 1 }, (_, row) => {
-    let sum = 0
-    let count = 0
-    for (const label of labels.subarray(cuSeqlens[row], cuSeqlens[row + 1])) {
-      if (label === IGNORE) continue
-      sum -= logProbs[next++] as number
-      count++
-    }
-    return Number.isFinite(sum) && count > 0 ? sum / count : null
   })
 }
 
@@ -121,7 +111,7 @@ export async function scoredRows(
  * signal's reason.
  * @param limit most tokens in an answer
  */
-export async function answers(
+async function answers(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   questions: readonly (Question | null)[],
@@ -161,4 +151,25 @@ export async function answersBy(
     const text = decodeText(decoder, tokenizer, question.prompt, ends, most, options, { signal })
     return (await lastOf(text)).text
   })
+}
+
+/**
+ * Answers rows greedily, those alone that the model is not known to answer word for word.
+ * @param questions the questions of the rows, as `questionsOf` finds them
+ */
+export async function answeredRows(
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  { examples, questions }: { examples: Examples; questions: readonly (Question | null)[] },
+  maxSeqLength: number,
+  control: EvaluateControl = {},
+): Promise<Pick<ExactMatch, 'matched' | 'accuracies'> & { answered: ScoredRow[] }> {
+  const plans = { forward: exactMatchPlan(maxSeqLength, base.precision) }
+  const { matched, accuracies } = await withSession(base, adapters, plans, (session) =>
+    countMatches(session, 'forward', rowsInOrder(examples, maxSeqLength), control),
+  )
+  const answered = await scoredRows(await base.tokenizer(), questions, matched, (open, limit) =>
+    answers(base, adapters, open, limit, control),
+  )
+  return { matched, accuracies, answered }
 }
