@@ -1,11 +1,9 @@
 /** KTO against TRL's, through PEFT, in float64. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Adapter } from '../../lib/model/adapter.js'
-import { loadModel } from '../../lib/model/load.js'
-import type { Model } from '../../lib/model/model.js'
-import { floats, parity, readGolden, relativeError, type Tensors, tensorOf } from './engine.js'
+import { expect, test } from 'vitest'
+import { parity } from './engine.js'
+import { goldenLosses } from './preference-model.js'
 
 interface Golden {
   rows: { own: number[]; mismatched: number[]; prompt: number; label: boolean }[]
@@ -21,15 +19,7 @@ interface Golden {
 }
 
 const golden: Golden = JSON.parse(readFileSync(join(parity, 'preference', 'kto.json'), 'utf8'))
-let model: Model
-let adapter: Adapter
-let gradients: Tensors
-beforeAll(async () => {
-  model = await loadModel(join(parity, 'models', 'llama3'), { precision: 'fp32' })
-  adapter = await model.loadAdapter(join(parity, 'peft', 'all_linear'), { trainable: true })
-  gradients = await readGolden('preference/kto_gradients.safetensors')
-})
-afterAll(() => model.dispose())
+const check = goldenLosses('preference/kto_gradients.safetensors')
 
 test.each(Object.keys(golden.cases))('%s: loss, metrics and gradients', async (name) => {
   const { options, loss, metrics } = golden.cases[name] as Golden['cases'][string]
@@ -45,22 +35,13 @@ test.each(Object.keys(golden.cases))('%s: loss, metrics and gradients', async (n
     return { ...row(own, reference.own[i] as number), label, kl }
   })
   const weights = { desirableWeight: desirable_weight, undesirableWeight: undesirable_weight }
-  // Rows in micro-batches of their own give the same as together.
-  for (const microBatchTokens of [2, 1000]) {
-    const control = { normalizer: batch.length, microBatchTokens }
-    const found = await adapter.forwardBackward(batch, { name: 'kto', beta, ...weights }, control)
-    expect(Math.abs(found.loss / loss - 1)).toBeLessThan(1e-4)
-    for (const [key, value] of Object.entries(metrics)) expect(found.metrics[key], key).toBeCloseTo(value, 4)
-    for (const { name: factor } of adapter.state.description.spec.parameters.filter(
-      ({ trained }) => trained,
-    )) {
-      const gradient = adapter.state.native.read(factor, 'gradient')
-      const expected = floats(gradients, `${name}.${tensorOf(adapter, factor)}`)
-      expect(relativeError(gradient, expected), factor).toBeLessThan(1e-4)
-    }
-    await adapter.state.native.zeroGradients().promise
-    await adapter.optimStep({ learningRate: 1e-30 })
-  }
+  await check(name, { loss, metrics }, (adapter, microBatchTokens) =>
+    adapter.forwardBackward(
+      batch,
+      { name: 'kto', beta, ...weights },
+      { normalizer: batch.length, microBatchTokens },
+    ),
+  )
 })
 
 test('the divergence counts where it is positive', () => {

@@ -1,24 +1,14 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import { tinyLoader } from '../train/tiny-models.js'
 
-let folder: string
-beforeAll(() => {
-  folder = tinyModel()
-})
-
-const loaded: Model[] = []
-afterEach(async () => {
-  for (const model of loaded.splice(0)) await model.dispose()
-})
+const load = tinyLoader()
 
 async function attach(): Promise<{ model: Model; adapter: Adapter }> {
-  const model = await loadModel(folder, { precision: 'fp32' })
-  loaded.push(model)
+  const model = await load()
   const strategy = lora({ r: 4, loraAlpha: 8, initLoraWeights: false })
   return { model, adapter: await model.attach(strategy, { seed: 3 }) }
 }

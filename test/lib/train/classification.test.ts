@@ -1,9 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { readLabels } from '../../../lib/index.js'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
@@ -11,25 +10,15 @@ import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { vera } from '../../../lib/strategies/vera.js'
-import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import type { TrainStep } from '../../../lib/train/events.js'
 import { scratchFolder } from '../scratch.js'
+import { tinyLoader, trainedOn } from './tiny-models.js'
 
-let folder: string
-beforeAll(() => {
-  folder = tinyModel()
-})
-
-const loaded: Model[] = []
-afterEach(async () => {
-  for (const model of loaded.splice(0)) await model.dispose()
-})
+const tiny = tinyLoader()
 
 const labels = ['bad', 'good', 'odd']
 async function load(more: object = {}): Promise<Model> {
-  const model = await loadModel(folder, { precision: 'fp32', labels, ...more })
-  loaded.push(model)
-  return model
+  return tiny({ labels, ...more })
 }
 
 const rows = Array.from({ length: 18 }, (_, i) => ({
@@ -46,12 +35,8 @@ const options: Partial<TrainOptions> = {
   learningRate: 5e-3,
 }
 
-async function run(adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) {
-  const events: TrainEvent[] = []
-  for await (const event of adapter.train(data, { ...options, ...more }).events()) events.push(event)
-  const steps = events.filter((event): event is TrainStep => event.event === 'step')
-  return { steps, evaluations: events.filter((event): event is EvalEvent => event.event === 'eval') }
-}
+const run = (adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) =>
+  trainedOn(adapter, data, { ...options, ...more })
 
 test('it learns its classes, and is the same after saving and loading', async () => {
   const model = await load()
@@ -119,8 +104,7 @@ test('wrong use is one error', async () => {
   const adapter = await model.attach(lora({ r: 2 }))
   const refused = (more: Partial<TrainOptions> & TrainControl, data: object[] = rows) =>
     run(adapter, { maxSteps: 1, ...more }, data)
-  const none = await loadModel(folder, { precision: 'fp32' })
-  loaded.push(none)
+  const none = await tiny()
   const plain = await none.attach(lora({ r: 2 }))
   const saved = join(scratchFolder(), 'saved')
   await adapter.save(saved)

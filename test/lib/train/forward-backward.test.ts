@@ -1,27 +1,17 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ConfigError, DivergedError } from '../../../lib/core/errors.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { FunctionLoss, LossRow } from '../../../lib/train/forward-backward.js'
 import type { Row } from '../../../lib/train/losses/token-rows.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import { tinyLoader } from './tiny-models.js'
 
-let folder: string
-beforeAll(() => {
-  folder = tinyModel()
-})
-
-const loaded: Model[] = []
-afterEach(async () => {
-  for (const model of loaded.splice(0)) await model.dispose()
-})
+const load = tinyLoader()
 
 async function attach(dropout = 0): Promise<{ model: Model; adapter: Adapter }> {
-  const model = await loadModel(folder, { precision: 'fp32' })
-  loaded.push(model)
+  const model = await load()
   const strategy = lora({ r: 4, loraAlpha: 8, initLoraWeights: false, loraDropout: dropout })
   return { model, adapter: await model.attach(strategy, { seed: 3 }) }
 }

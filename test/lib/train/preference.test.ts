@@ -1,33 +1,22 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { openDataset } from '../../../lib/data/dataset.js'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
-import type { DoneEvent, EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import type { TrainStep } from '../../../lib/train/events.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
+import { tinyLoader, trainedOn } from './tiny-models.js'
 
-let folder: string
-beforeAll(() => {
-  folder = tinyModel()
-})
+const load = tinyLoader()
 
-const loaded: Model[] = []
-afterEach(async () => {
-  for (const model of loaded.splice(0)) await model.dispose()
-})
-
-async function attach(seed = 3): Promise<Adapter> {
-  const model = await loadModel(folder, { precision: 'fp32' })
-  loaded.push(model)
-  return model.attach(lora({ r: 4, loraAlpha: 8 }), { seed })
+async function attach(seed = 3, model?: Model): Promise<Adapter> {
+  return (model ?? (await load())).attach(lora({ r: 4, loraAlpha: 8 }), { seed })
 }
 
 const letters = [...'abcdefghijkl']
@@ -48,13 +37,8 @@ const options: Partial<TrainOptions> = {
   lrSchedulerType: 'constant',
 }
 
-async function run(adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) {
-  const events: TrainEvent[] = []
-  for await (const event of adapter.train(data, { ...options, ...more }).events()) events.push(event)
-  const steps = events.filter((event): event is TrainStep => event.event === 'step')
-  const evaluations = events.filter((event): event is EvalEvent => event.event === 'eval')
-  return { steps, evaluations, done: events.at(-1) as DoneEvent }
-}
+const run = (adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) =>
+  trainedOn(adapter, data, { ...options, ...more })
 
 test('dpo begins at ln 2 in every packing, and prefers the chosen answers of held-out pairs in the end', async () => {
   const control = { evalFraction: 0.25, maxSteps: 6, metricForBestModel: 'rewards_margins' as const }
@@ -137,7 +121,8 @@ test('resumed, a run reads its reference and goes on bit for bit', async () => {
 })
 
 test('wrong use is one error', async () => {
-  const adapter = await attach()
+  const model = await load()
+  const adapter = await attach(3, model)
   const refused = (more: Partial<TrainOptions> & TrainControl, data: object[] = rows) =>
     run(adapter, { maxSteps: 1, ...more }, data)
   const [row] = rows as [(typeof rows)[number]]
@@ -163,7 +148,6 @@ test('wrong use is one error', async () => {
     [() => refused({ task: 'causal_lm' }), 'set task: dpo or task: orpo'],
   ]
   for (const [refusal, message] of cases) await expect(refusal(), message).rejects.toThrow(message)
-  const [model] = loaded as [Model]
   const dropped = await model.attach(lora({ r: 2, loraDropout: 0.1 }))
   await expect(run(dropped)).rejects.toThrow('strategy.loraDropout is 0.1, expected 0 with task dpo')
   await expect(model.probe(loraDrop(), rows, { task: 'dpo' })).rejects.toThrow('task is "dpo"')

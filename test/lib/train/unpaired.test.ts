@@ -1,32 +1,21 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { openDataset } from '../../../lib/data/dataset.js'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import type { DoneEvent, EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import type { TrainStep } from '../../../lib/train/events.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
+import { tinyLoader, trainedOn } from './tiny-models.js'
 
-let folder: string
-beforeAll(() => {
-  folder = tinyModel()
-})
+const load = tinyLoader()
 
-const loaded: Model[] = []
-afterEach(async () => {
-  for (const model of loaded.splice(0)) await model.dispose()
-})
-
-async function attach(loraDropout = 0): Promise<Adapter> {
-  const model = await loadModel(folder, { precision: 'fp32' })
-  loaded.push(model)
-  return model.attach(lora({ r: 4, loraAlpha: 8, loraDropout }), { seed: 3 })
+async function attach(loraDropout = 0, model?: Model): Promise<Adapter> {
+  return (model ?? (await load())).attach(lora({ r: 4, loraAlpha: 8, loraDropout }), { seed: 3 })
 }
 
 const rows = [...'abcdefghijkl'].flatMap((letter, i) => {
@@ -40,13 +29,8 @@ const options: Partial<TrainOptions> = {
   ...{ maxSeqLength: 96, learningRate: 5e-3, warmupRatio: 0, lrSchedulerType: 'constant' },
 }
 
-async function run(adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) {
-  const events: TrainEvent[] = []
-  for await (const event of adapter.train(data, { ...options, ...more }).events()) events.push(event)
-  const steps = events.filter((event): event is TrainStep => event.event === 'step')
-  const evaluations = events.filter((event): event is EvalEvent => event.event === 'eval')
-  return { steps, evaluations, done: events.at(-1) as DoneEvent }
-}
+const run = (adapter: Adapter, more: Partial<TrainOptions> & TrainControl = {}, data: object[] = rows) =>
+  trainedOn(adapter, data, { ...options, ...more })
 
 test('begins at a half in every packing, and tells good held-out answers from bad ones in the end', async () => {
   const control = { evalDataset: rows, maxSteps: 8, metricForBestModel: 'rewards_margins' as const }
@@ -70,14 +54,14 @@ test('weights count in the loss', async () => {
 })
 
 test('kl is the mean gain of answers to the closest earlier prompt that differs', async () => {
-  const adapter = await attach()
+  const model = await load()
+  const adapter = await attach(0, model)
   const { evaluations } = await run(adapter, { evalDataset: rows, maxSteps: 6 })
   const mismatched = rows.map(({ prompt }, i) => {
     const before = (back: number) => rows[(i - back + rows.length) % rows.length] as (typeof rows)[number]
     const other = before(1).prompt === prompt ? before(2) : before(1)
     return { prompt, completion: other.completion }
   })
-  const [model] = loaded as [Model]
   const now = await model.logLikelihoods(mismatched)
   // The adapter starts at zero, so the base is the reference.
   const then = await model.logLikelihoods(mismatched, { adapters: [] })
