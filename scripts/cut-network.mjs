@@ -44,7 +44,7 @@ try {
   rmSync(folder, { recursive: true, force: true })
 }
 
-/** What is missing here, if anything. */
+/** The reason why this machine cannot run the script; undefined if it can. */
 function missing() {
   if (process.platform !== 'linux') return 'network namespaces are a feature of Linux'
   if (process.getuid() !== 0) return 'network namespaces need root'

@@ -34,7 +34,7 @@ const UNSETTLED = 5
 /** Rising rates end when the smoothed loss is this many times its lowest. */
 const BLOWN_UP = 4
 
-/** What is being done, for display. */
+/** Progress of a search, for display. */
 export interface RateProgress {
   /** Rate of a short run; null for the run at rising rates. */
   rate: number | null

@@ -258,7 +258,7 @@ export class EncodedDataset {
     return chunk.splits[index]
   }
 
-  /** Whether the answer of a row is desirable; undefined if rows do not say. */
+  /** True if the answer of a row is desirable; undefined if the rows have no such labels. */
   rowDesirable(row: number): boolean | undefined {
     const { chunk, index } = this.#find(row)
     const desirable = chunk.desirable[index]

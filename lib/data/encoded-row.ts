@@ -62,7 +62,7 @@ export interface EncodedRow {
   supervised: number
   /** Number of tokens in the first of two answers; absent for rows with one. */
   split?: number
-  /** Whether the answer is desirable, for rows that say so. */
+  /** True if the answer is desirable; absent for rows without such a label. */
   desirable?: boolean
   /** Class id, for rows that have a class rather than token labels. */
   target?: number

@@ -2,7 +2,7 @@
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 import type { ChatMessage } from './message.js'
 
-/** What renders a chat for training. */
+/** The renderer of a chat for training: a template, or one that adapts chats first. */
 export type TrainingRenderer = Pick<
   ChatTemplate,
   'render' | 'renderWithSpans' | 'source' | 'marksGeneration' | 'ignoresGenerationPrompt'

@@ -38,8 +38,8 @@ export interface TrainInput extends MicroBatch {
    */
   clippingNorm?: number
   /**
-   * Whether no later micro-batch of this rank adds to the gradients of the step. They are then summed over ranks while
-   * the backward pass goes on; `sumGradients` waits for that. Default false.
+   * True for the last micro-batch of this rank in a step. Its gradients are summed over ranks while the backward pass
+   * goes on; `sumGradients` waits for that. Default false.
    */
   lastOfStep?: boolean
   /**
