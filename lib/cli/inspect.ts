@@ -20,7 +20,7 @@ import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
-import { collect, examples, integerFlag } from './help.js'
+import { collect, examples, integerFlag, onlyOwnFlags } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import type { Inspection } from './inspect/inspection.js'
 import { Output } from './output.js'
@@ -28,13 +28,14 @@ import { shown } from './progress.js'
 
 interface Options extends DatasetInspection {
   column?: string[]
+  set?: string[]
   json?: boolean
 }
 
 export function configure(command: Command): void {
   command.argument(
     '<path>',
-    'a model folder, .gguf file, adapter folder, checkpoint, output folder, dataset (file, folder, pattern, or -), or name on the hub',
+    'a model folder, .gguf file, adapter folder, checkpoint, output folder, dataset (file, folder, pattern, or -), config, or name on the hub',
   )
   command.option(
     '--model <name>',
@@ -45,8 +46,13 @@ export function configure(command: Command): void {
     new Option('--train-on <what>', 'with --model: the part that is trained on').choices(TRAIN_ON),
   )
   command.option('--raw', 'with --model: join prompt and completion as raw text (chat_template: false)')
-  command.option('--rows <N>', 'with --model: number of rows to show', integerFlag(0))
-  command.option('--row <I>', 'with --model: show only this row, in full; the first is 1', integerFlag(1))
+  command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
+  command.option('--rows <N>', 'with --model or a config: number of rows to show', integerFlag(0))
+  command.option(
+    '--row <I>',
+    'with --model or a config: show only this row, in full; the first is 1',
+    integerFlag(1),
+  )
   command.addOption(
     new Option('--format <form>', 'for a dataset: its format').choices(['auto', ...DATASET_FORMATS]),
   )
@@ -69,19 +75,35 @@ export function configure(command: Command): void {
   examples(command, [
     'lowrank inspect models/SmolLM2-135M-Instruct',
     'lowrank inspect out/checkpoint-100',
+    'lowrank inspect run.yaml',
     'lowrank inspect train.jsonl --model models/SmolLM2-135M-Instruct',
     'lowrank inspect train.csv --model models/SmolLM2-135M-Instruct --column prompt=question --row 7',
   ])
   command.action(async (path: string, { column = [], ...options }: Options) => {
     const output = new Output(options.json ?? false)
     const columns = columnsOf(column)
-    const { data, text } = await inspect(await onDisk(path, output), { ...options, columns }, output)
+    const { data, text } = isConfig(path)
+      ? await inspectConfig(path, options, command, output)
+      : await inspect(await onDisk(path, output), { ...options, columns }, output)
     output.answer<'inspect'>(data, text)
   })
 }
 
+const isConfig = (path: string) => /\.ya?ml$/i.test(path)
+
+async function inspectConfig(
+  path: string,
+  options: Options,
+  command: Command,
+  output: Output,
+): Promise<Inspection> {
+  onlyOwnFlags(command, 'inspect CONFIG', ['set', 'rows', 'row'])
+  return (await import('./inspect/config.js')).inspectConfig(path, options, output)
+}
+
 async function inspect(path: string, options: Options, output: Output): Promise<Inspection> {
   const kind = await recognize(path)
+  if (options.set !== undefined) throw new UsageError(`--set changes keys of a config; ${path} is a ${kind}.`)
   if (options.model !== undefined && kind !== 'dataset')
     output.note(`note: --model only applies to a dataset; ${path} is a ${kind}`)
   switch (kind) {
@@ -198,7 +220,7 @@ async function isGgufAdapter(path: string): Promise<boolean> {
 
 const EXPECTED =
   'expected a model folder (config.json), a .gguf file, an adapter folder (adapter_config.json), a checkpoint, the ' +
-  'output folder of a run, or a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt).'
+  'output folder of a run, a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt), or a config (.yaml).'
 
 function unknownKind(path: string, found: string): FileFormatError {
   return new FileFormatError(`${path} cannot be inspected: ${found}; ${EXPECTED}`, { path })

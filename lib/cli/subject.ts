@@ -124,7 +124,7 @@ export async function withSubject<T>(
   const folders: string[] = []
   let labels: readonly string[] | null = null
   for (const name of named) {
-    const { path: folder } = await locateShown('adapter', name, output, signal)
+    const { path: folder } = await locateShown('adapter', name, output, { signal })
     if (!folder.endsWith('.gguf')) labels ??= (await readAdapterFolder(folder)).labels
     folders.push(folder)
   }

@@ -14,24 +14,29 @@ import {
   type FileType,
   openDataset,
   placeName,
-  STDIN,
-  STDIN_NAME,
 } from '../../data/dataset.js'
 import { datasetRemarks } from '../../data/dataset-remarks.js'
-import { checkLearnable } from '../../data/encode-dataset.js'
+import { checkLearnable, inputName } from '../../data/encode-dataset.js'
 import { countFound, type DatasetStats, emptyStats } from '../../data/encoded-dataset.js'
-import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../data/encoded-row.js'
+import type {
+  DropReason,
+  EmptyRows,
+  EncodedRow,
+  EncodeRowOptions,
+  TrainOn,
+  Unended,
+} from '../../data/encoded-row.js'
 import type { SpecialTokensInContent } from '../../data/special-text.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
-import { facts, formatCount } from '../format.js'
+import { facts, formatCount, shortPath } from '../format.js'
 import type { Output } from '../output.js'
 import { StatusLine } from '../progress.js'
 import type { Printed } from '../schemas.js'
 import { Duplicates, type Place, type Repeats } from './duplicates.js'
-import { markedText, partsOf, visible } from './examples.js'
+import { markedText, type Part, partsOf, visible } from './examples.js'
 import type { Inspection } from './inspection.js'
 import { barChart, lengthBars, lengthsOf } from './lengths.js'
 
@@ -41,6 +46,7 @@ const NO_LIMIT = 2 ** 31 - 1
 const PROGRESS_ROWS = 64
 /** Number of rows passed to the tokenizer at a time. */
 const ROWS_AT_ONCE = 32
+const BREAK: Part = { text: '\n', trained: false }
 
 export interface DatasetInspection {
   format?: DatasetFormat | 'auto'
@@ -56,6 +62,25 @@ export interface DatasetInspection {
   raw?: boolean
   rows?: number
   row?: number
+}
+
+/** Rows to inspect, and how they are read. */
+export interface Rows {
+  path: string | readonly string[]
+  form: DatasetForm
+  /** Without a model, rows are counted but not tokenized. */
+  tokens?: RowTokens
+  /** Number of rows to show. */
+  rows?: number | undefined
+  /** The only row to show, from 1. */
+  row?: number | undefined
+}
+
+/** A model by name, and how its tokenizer reads rows. */
+export interface RowTokens {
+  model: string
+  revision?: string | null
+  encoding: EncodeRowOptions
 }
 
 type DatasetFacts = Extract<Printed<'inspect'>, { kind: 'dataset' }>
@@ -78,18 +103,33 @@ export async function inspectDataset(
   options: DatasetInspection,
   output: Output,
 ): Promise<Inspection> {
-  const data = await readFacts(path, options, output)
-  return { data, text: () => describe(data, options, output) }
+  const { model, format = 'auto', fileType = 'auto', columns = {}, rows, row } = options
+  const tokens = model === undefined ? {} : { tokens: { model, encoding: encodingOf(options) } }
+  return inspectRows({ path, form: { format, fileType, columns }, ...tokens, rows, row }, output)
 }
 
-async function readFacts(path: string, options: DatasetInspection, output: Output): Promise<DatasetFacts> {
-  const survey =
-    options.model === undefined
-      ? undefined
-      : new TokenSurvey(path, await tokenizerOf(options.model, output), options)
+export async function inspectRows(rows: Rows, output: Output): Promise<Inspection> {
+  const data = await readFacts(rows, output)
+  return { data, text: () => describe(data, rows, output) }
+}
+
+/** How the flags have rows tokenized. */
+function encodingOf(options: DatasetInspection): EncodeRowOptions {
+  const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended, specialTokensInContent, raw } = options
+  return {
+    maxSeqLength,
+    ...(trainOn === undefined ? {} : { trainOn }),
+    ...(emptyRows === undefined ? {} : { emptyRows }),
+    ...(unended === undefined ? {} : { unended }),
+    ...(specialTokensInContent === undefined ? {} : { specialTokensInContent }),
+    prompting: { prompts: !raw, instructions: !raw },
+  }
+}
+
+async function readFacts(asked: Rows, output: Output): Promise<DatasetFacts> {
+  const { path, form, tokens } = asked
+  const survey = tokens && new TokenSurvey(asked, tokens, await tokenizerOf(tokens, output))
   const duplicates = new Duplicates()
-  const { format = 'auto', fileType = 'auto', columns = {} } = options
-  const form: DatasetForm = { format, fileType, columns }
   const reading = new StatusLine(output, 'Reading')
   reading.update('')
   let found: Detected | undefined
@@ -113,21 +153,21 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
     await survey?.close()
   }
   if (found === undefined) checkLearnable(path, emptyStats(), { maxSeqLength: NO_LIMIT })
-  if (options.row !== undefined && options.row > rows)
-    throw new ConfigError(`--row ${options.row}: ${nameOf(path)} has ${formatCount(rows)} rows.`, { rows })
+  if (asked.row !== undefined && asked.row > rows)
+    throw new ConfigError(`--row ${asked.row}: ${inputName(path)} has ${formatCount(rows)} rows.`, { rows })
   return {
     kind: 'dataset',
-    path,
+    path: [path].flat().join(', '),
     format: (found as unknown as Detected).format,
     rows,
     duplicates: { rows: duplicates.rows, prompts: duplicates.prompts },
     ...survey?.facts(),
-    remarks: datasetRemarks(found, survey?.stats ?? emptyStats(), options),
+    remarks: datasetRemarks(found, survey?.stats ?? emptyStats(), tokens?.encoding ?? {}),
   }
 }
 
-async function tokenizerOf(model: string, output: Output): Promise<WorkerTokenizer> {
-  const { path } = await locateShown('tokenizer', model, output)
+async function tokenizerOf({ model, revision }: RowTokens, output: Output): Promise<WorkerTokenizer> {
+  const { path } = await locateShown('tokenizer', model, output, { revision })
   return WorkerTokenizer.open(await tokenizerAt(path))
 }
 
@@ -138,20 +178,20 @@ async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
 
 /** Token statistics over all rows. */
 class TokenSurvey {
-  readonly #path: string
+  readonly #asked: Rows
+  readonly #encoding: EncodeRowOptions
   readonly #tokenizer: WorkerTokenizer
   readonly #waiting: { row: DatasetRow; number: number }[] = []
-  readonly #options: DatasetInspection
   readonly #dropped: Record<DropReason, number> = { nothing_to_learn: 0, truncated_away: 0 }
   readonly #examples: NonNullable<TokenFacts['examples']> = []
   readonly #stats = emptyStats()
   readonly #lengths: number[] = []
   #cutTokens = 0
 
-  constructor(path: string, tokenizer: WorkerTokenizer, options: DatasetInspection) {
-    this.#path = path
+  constructor(asked: Rows, { encoding }: RowTokens, tokenizer: WorkerTokenizer) {
+    this.#asked = asked
+    this.#encoding = encoding
     this.#tokenizer = tokenizer
-    this.#options = options
   }
 
   get stats(): DatasetStats {
@@ -166,26 +206,11 @@ class TokenSurvey {
 
   /** Encodes the waiting rows. */
   async encode(): Promise<void> {
-    const {
-      maxSeqLength = NO_LIMIT,
-      trainOn,
-      emptyRows,
-      unended,
-      specialTokensInContent,
-      raw = false,
-    } = this.#options
     const rows = this.#waiting.splice(0)
     if (rows.length === 0) return
     const encoded = await this.#tokenizer.encodeRows(
       rows.map(({ row }) => row),
-      {
-        maxSeqLength,
-        ...(trainOn === undefined ? {} : { trainOn }),
-        ...(emptyRows === undefined ? {} : { emptyRows }),
-        ...(unended === undefined ? {} : { unended }),
-        ...(specialTokensInContent === undefined ? {} : { specialTokensInContent }),
-        prompting: { prompts: !raw, instructions: !raw },
-      },
+      this.#encoding,
     )
     for (const [i, { row, number }] of rows.entries()) await this.#count(row, number, encoded[i] ?? [])
   }
@@ -216,21 +241,35 @@ class TokenSurvey {
           path: row.path,
           line: row.line,
           ...(row.unit ? { unit: row.unit } : {}),
-          parts: await partsOf(encoded, this.#tokenizer),
+          parts: await this.#partsOf(encoded),
         })
     }
     if (length > 0) this.#lengths.push(length)
   }
 
+  /** The answers of a pair are shown one below the other, and the class of a text below it. */
+  async #partsOf(encoded: EncodedRow): Promise<Part[]> {
+    const { inputIds, labels, split, target } = encoded
+    const label = target === undefined ? undefined : this.#encoding.labels?.[target]
+    if (label !== undefined)
+      return [...(await partsOf(encoded, this.#tokenizer)), BREAK, { text: label, trained: true }]
+    const pieces = split === undefined ? [[0]] : [[0, split], [split]]
+    const parts = await Promise.all(
+      pieces.map(([from, to]) =>
+        partsOf({ inputIds: inputIds.slice(from, to), labels: labels.slice(from, to) }, this.#tokenizer),
+      ),
+    )
+    return parts.flatMap((part, i) => (i === 0 ? part : [BREAK, ...part]))
+  }
+
   #isShown(number: number): boolean {
-    const { row, rows = SHOWN_ROWS } = this.#options
+    const { row, rows = SHOWN_ROWS } = this.#asked
     return row === undefined ? this.#examples.length < rows : number === row
   }
 
   /** @throws {DataError} when no row has trained tokens, or no row trains the end of an answer */
   facts(): TokenFacts {
-    const { maxSeqLength = NO_LIMIT, unended = 'error' } = this.#options
-    checkLearnable(this.#path, this.#stats, { maxSeqLength, unended })
+    checkLearnable(this.#asked.path, this.#stats, this.#encoding)
     const lengths = Uint32Array.from(this.#lengths)
     const tokens = lengthsOf(lengths)
     return {
@@ -248,18 +287,15 @@ class TokenSurvey {
   }
 }
 
-function nameOf(path: string): string {
-  return path === STDIN ? STDIN_NAME : path
-}
-
-function describe(found: DatasetFacts, options: DatasetInspection, output: Output): string {
+function describe(found: DatasetFacts, asked: Rows, output: Output): string {
   const { tokens, histogram = [], dropped, examples = [], duplicates, path } = found
+  const classes = found.format === 'classification'
   const several = new Set(examples.map((example) => example.path)).size > 1
   const at = (place: Place) => (place.path === path ? '' : `${place.path}, `) + placeName(place)
   const repeats = ({ rows, examples: [first] }: Repeats) =>
     first ? `${countRows(rows)}, the first one ${at(first)}, as ${at(first.first)}` : 'none'
   const lines = facts([
-    ['dataset', nameOf(path)],
+    ['dataset', inputName([asked.path].flat().map(shortPath))],
     ['format', found.format],
     ['rows', formatCount(found.rows)],
     ['duplicates', repeats(duplicates.rows)],
@@ -270,7 +306,7 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
       tokens &&
         `${tokens.min} to ${tokens.max}; median ${tokens.median}, mean ${tokens.mean.toFixed(1)}, 95 % have at most ${tokens.p95}`,
     ],
-    ['learned', tokens && `${formatCount(found.supervised_tokens ?? 0)} tokens`],
+    ['learned', tokens && `${formatCount(found.supervised_tokens ?? 0)} ${classes ? 'labels' : 'tokens'}`],
     [
       'cut',
       found.truncated
@@ -281,7 +317,7 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
       'empty assistant turns',
       found.empty_turns ? `${formatCount(found.empty_turns)}, which are not learned` : undefined,
     ],
-    ['special tokens in the text', specialFact(found, options, at)],
+    ['special tokens in the text', specialFact(found, asked.tokens?.encoding ?? {}, at)],
     [
       'reasoning not rendered',
       found.lost_reasoning?.first &&
@@ -300,7 +336,7 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
   const key = output.colors ? `${output.styled('green', 'green')} is learned` : '[[…]] is learned'
   const shown = examples.map(
     (example) =>
-      `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, options.row !== undefined)}`,
+      `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, asked.row !== undefined)}`,
   )
   const remarks = found.remarks.map((remark) => `\nnote: ${remark}.`)
   return [lines, ...chart, ...shown, ...remarks].join('\n')
@@ -308,7 +344,7 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
 
 function specialFact(
   { special_tokens: found }: DatasetFacts,
-  { specialTokensInContent }: DatasetInspection,
+  { specialTokensInContent }: Pick<EncodeRowOptions, 'specialTokensInContent'>,
   at: (place: Place) => string,
 ): string | undefined {
   if (!found?.first) return undefined

@@ -10,7 +10,10 @@ export interface Part {
   trained: boolean
 }
 
-export async function partsOf({ inputIds, labels }: EncodedRow, tokenizer: WorkerTokenizer): Promise<Part[]> {
+export async function partsOf(
+  { inputIds, labels }: Pick<EncodedRow, 'inputIds' | 'labels'>,
+  tokenizer: WorkerTokenizer,
+): Promise<Part[]> {
   const stream = tokenizer.decodeStream({ skipSpecialTokens: false })
   const parts: Part[] = []
   for (const [i, id] of inputIds.entries()) {

@@ -470,3 +470,66 @@ test('reasoning that a chat template leaves out of earlier turns is counted and 
   const { stdout } = await lowrank(['inspect', path, '--model', model])
   expect(stdout).toMatch(/^reasoning not rendered +in 1 row, the first one in line 2$/m)
 })
+
+test('a config shows its data as its run reads it', async () => {
+  const { config, at } = project({
+    dataset: { path: 'faq.csv', columns: { prompt: 'question', completion: 'answer' } },
+    chat_template: 'own.jinja',
+    max_seq_length: 14,
+  })
+  writeFileSync(at('faq.csv'), 'question,answer\nWhat?,That\nWho?,Me\n')
+  writeFileSync(
+    at('own.jinja'),
+    "{% for m in messages %}{{ m.role[0] + ':' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}a:{% endif %}",
+  )
+  const found = await inspected(config)
+  expect(found).toMatchObject({ kind: 'dataset', path: at('faq.csv'), rows: 2, truncated: 1 })
+  const parts = (found.examples as { parts: unknown }[]).map((example) => example.parts)
+  expect(parts).toEqual([
+    [
+      { text: 'u:What?<|im_end|>a:', trained: false },
+      { text: 'That', trained: true },
+    ],
+    [
+      { text: 'u:Who?<|im_end|>a:', trained: false },
+      { text: 'Me<|im_end|>', trained: true },
+    ],
+  ])
+  const [, last] = parts
+  const changed = await inspected(config, '--set', 'max_seq_length=64', '--row', '2')
+  expect(changed).toMatchObject({ truncated: 0, examples: [{ line: 3, parts: last }] })
+})
+
+test('a config shows both answers of a pair, and the class of a text', async () => {
+  const { config, at } = project({ strategy: { name: 'lora' }, task: 'dpo', dataset: 'pairs.jsonl' })
+  writeFileSync(at('pairs.jsonl'), JSON.stringify({ prompt: 'a', chosen: 'b', rejected: 'c' }))
+  const turn = { text: '<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n', trained: false }
+  const answer = (text: string) => ({ text: `${text}<|im_end|>`, trained: true })
+  const end = { text: '\n', trained: false }
+  const pair = await inspected(config)
+  expect(pair.examples).toMatchObject([{ parts: [turn, answer('b'), end, end, turn, answer('c'), end] }])
+
+  writeFileSync(at('texts.jsonl'), '{"text": "One", "label": "good"}\n{"text": "Two", "label": "bad"}\n')
+  const classes = ['--set', 'task=classification', '--set', 'dataset=texts.jsonl']
+  const { examples } = await inspected(config, ...classes)
+  expect(examples).toMatchObject([
+    { parts: [{ text: 'One', trained: false }, end, { text: 'good', trained: true }] },
+    { parts: [{ text: 'Two', trained: false }, end, { text: 'bad', trained: true }] },
+  ])
+  const { stdout } = await lowrank(['inspect', config, ...classes])
+  expect(stdout).toMatch(/^learned +2 labels$/m)
+})
+
+test('flags of data do not go with a config, nor a key of a config with data', async () => {
+  const { config, at } = project()
+  for (const [args, message] of [
+    [[config, '--train-on', 'all'], '--train-on is not a flag of `inspect CONFIG`'],
+    [
+      [at('train.jsonl'), '--set', 'seed=1'],
+      `--set changes keys of a config; ${at('train.jsonl')} is a dataset.`,
+    ],
+  ] as const) {
+    const { code, stderr } = await lowrank(['inspect', ...args])
+    expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+  }
+})
