@@ -2,7 +2,7 @@
 
 import { type ExecFileException, execFile } from 'node:child_process'
 import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -13,6 +13,7 @@ import { lowrank, printed } from './lib/cli/lowrank.js'
 import { sweepTest } from './sweep.js'
 
 const examples = fileURLToPath(new URL('../examples/', import.meta.url))
+const recipes = join(examples, 'recipes')
 
 function run(name: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((done) => {
@@ -122,25 +123,29 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   },
 )
 
-test('classify.yaml trains a classifier of its messages', async () => {
+test('classification.yaml trains a classifier of its messages', async () => {
   const { model, at } = project()
-  for (const name of ['classify.yaml', 'messages.csv']) copyFileSync(join(examples, name), at(name))
+  for (const name of ['classification.yaml', 'messages.csv']) copyFileSync(join(recipes, name), at(name))
   const set = [`model=${model}`, 'learning_rate=1e-2'].flatMap((pair) => ['--set', pair])
-  const trained = await lowrank(['train', at('classify.yaml'), ...set])
+  const trained = await lowrank(['train', at('classification.yaml'), ...set])
   expect(trained.code, trained.stderr).toBe(0)
   expect(trained.stdout).toMatch(/the best: held-out f1 \d[\s\S]*Try it:\n {2}npx lowrank eval /)
-  const evaluated = await lowrank(['eval', at('classify.yaml'), '--json', ...set])
+  const evaluated = await lowrank(['eval', at('classification.yaml'), '--json', ...set])
   const [found] = printed<'eval'>(evaluated)
   expect(found).toMatchObject({ metric: 'classes', labels: ['defect', 'delivery', 'refund'], rows: 12 })
   expect((found as { accuracy: number }).accuracy).toBeGreaterThan(0.8)
 })
 
-const configs = readdirSync(examples).filter((name) => name.endsWith('.yaml'))
+const configs = ['', 'recipes/'].flatMap((folder) =>
+  readdirSync(join(examples, folder))
+    .filter((name) => name.endsWith('.yaml'))
+    .map((name) => folder + name),
+)
 
 test.each(configs)('%s names the schema that it keeps to', async (name) => {
   const text = readFileSync(join(examples, name), 'utf8')
   const [, schema = ''] = /^# yaml-language-server: \$schema=(\S+)\n/.exec(text) ?? []
-  expect(existsSync(join(examples, schema))).toBe(true)
+  expect(existsSync(join(examples, dirname(name), schema))).toBe(true)
   expect(text.split('\n')[1]).toContain('$schema=./node_modules/lowrank/schemas/config.schema.json')
   checkLine('config', parse(text))
   await expect(loadConfig(join(examples, name))).resolves.toHaveProperty('outputDir')
@@ -153,12 +158,17 @@ sweepTest(
     const { families } = JSON.parse(readFileSync('test/parity/training_templates.json', 'utf8'))
     writeFileSync(join(model, 'chat_template.jinja'), families.qwen3.own)
     for (const [name, rows] of [
-      ['reasoning', 4],
-      ['tools', 3],
+      ['reasoning', 60],
+      ['tools', 48],
     ] as const) {
-      for (const file of [`${name}.yaml`, `${name}.jsonl`]) copyFileSync(join(examples, file), at(file))
-      const set = [`model=${model}`, 'max_steps=1'].flatMap((pair) => ['--set', pair])
-      const { code, stderr } = await lowrank(['train', at(`${name}.yaml`), ...set])
+      for (const file of [`${name}.yaml`, `${name}.jsonl`]) copyFileSync(join(recipes, file), at(file))
+      // Tokens are single bytes.
+      const set = [
+        ...[`model=${model}`, 'chat_template=true', 'max_seq_length=3072', 'per_device_train_batch_size=1'],
+        ...['max_steps=1', 'sample_rows=0'],
+      ]
+      const sets = set.flatMap((pair) => ['--set', pair])
+      const { code, stderr } = await lowrank(['train', at(`${name}.yaml`), ...sets])
       expect(code, stderr).toBe(0)
       expect(stderr).toContain("lowrank's training template of Qwen3")
       expect(stderr).toMatch(new RegExp(`^${rows} rows, `, 'm'))

@@ -14,7 +14,7 @@ const whole = configJsonSchema()
 const ajv = () => new Ajv2020({ strict: true, allowUnionTypes: true })
 const accepts = { published: ajv().compile(published), whole: ajv().compile(whole) }
 
-const configs = ['examples', 'demo'].flatMap((folder) =>
+const configs = ['examples', 'examples/recipes', 'demo'].flatMap((folder) =>
   readdirSync(join(root, folder))
     .filter((file) => file.endsWith('.yaml'))
     .map((file) => [`${folder}/${file}`, parse(readFileSync(join(root, folder, file), 'utf8'))] as const),

@@ -1,0 +1,33 @@
+// Writes the data of the recipes that is made up by rule, into examples/recipes. All of it is invented; chat.jsonl and
+// messages.csv are written by hand.
+//
+//   recipes.mjs [--check]     --check: fails if a file differs, and writes none
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { handbook } from './recipes/handbook.mjs'
+import { notes } from './recipes/notes.mjs'
+import { preferences } from './recipes/preferences.mjs'
+import { sums } from './recipes/sums.mjs'
+import { toolChats } from './recipes/tool-chats.mjs'
+
+const folder = fileURLToPath(new URL('../examples/recipes/', import.meta.url))
+const read = (name) => readFileSync(join(folder, name), 'utf8')
+const lines = (rows) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
+
+const files = {
+  'extraction.jsonl': lines(notes(160, false)),
+  'extraction-test.jsonl': lines(notes(24, true)),
+  'reasoning.jsonl': lines(sums(60)),
+  'tools.jsonl': lines(toolChats(48)),
+  'preference.jsonl': lines(preferences(read('chat.jsonl'))),
+  'handbook.txt': handbook(['terse', 'told']),
+  'handbook-test.txt': handbook(['asked']),
+}
+
+const check = process.argv.includes('--check')
+for (const [name, text] of Object.entries(files)) {
+  if (!check) writeFileSync(join(folder, name), text)
+  else if (read(name) !== text)
+    throw new Error(`examples/recipes/${name} is not what scripts/recipes.mjs writes; run it`)
+}
