@@ -3,6 +3,7 @@ import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
 import type { CustomMetric, ScoredRow } from '../options/metrics.js'
 import { customScores, wordF1 } from '../train/answer-scores.js'
+import type { Question } from '../train/row-measures.js'
 
 /** A metric to compute. */
 export interface Metric {
@@ -48,17 +49,19 @@ export interface RowResults {
   matched: readonly boolean[]
   accuracies: readonly number[]
   rows: readonly ScoredRow[]
+  /** Null for a row without a prompt, which cannot be answered. */
+  questions: readonly (Question | null)[]
 }
 
 /** Scores of each row, by metric name. */
 export function scoresOf(
   metrics: readonly Metric[],
-  { matched, accuracies, rows }: RowResults,
+  { matched, accuracies, rows, questions }: RowResults,
 ): Record<string, number[]> {
   const known: Record<string, () => number[]> = {
     exact_match: () => matched.map(Number),
     accuracy: () => [...accuracies],
-    f1: () => rows.map(wordF1),
+    f1: () => rows.map((row, i) => (questions[i] === null ? Number(matched[i]) : wordF1(row))),
   }
   return Object.fromEntries(
     metrics

@@ -212,7 +212,7 @@ export async function measured(
   const { matched, accuracies, answered } = await answeredRows(base, acting, rows, options.maxSeqLength, {
     signal,
   })
-  const scores = scoresOf(metrics, { matched, accuracies, rows: answered })
+  const scores = scoresOf(metrics, { matched, accuracies, rows: answered, questions })
   return { items: { loss, scores, predictions: answered.map(({ prediction }) => prediction) }, general }
 }
 

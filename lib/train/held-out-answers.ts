@@ -59,9 +59,11 @@ export class HeldOutAnswers {
     if (metric === 'accuracy') return { accuracy }
     const tokenizer = await this.#base.tokenizer()
     const decoder = this.#decoder(session)
-    const answered = await scoredRows(tokenizer, questionsOf(this.#examples), matched, (open, limit) =>
+    const questions = questionsOf(this.#examples)
+    const rowsWithAnswers = await scoredRows(tokenizer, questions, matched, (open, limit) =>
       answersBy(decoder, this.#base, this.#format, open, limit, control),
     )
+    const answered = rowsWithAnswers.filter((_, row) => questions[row] !== null)
     if (typeof metric === 'string') return { f1: mean(answered.map(wordF1)) }
     return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
   }

@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import { metricsOf, scoresOf } from '../../../lib/compare/metrics.js'
 import { wordF1 } from '../../../lib/train/answer-scores.js'
 
+const question = { prompt: Int32Array.of(1, 2), answer: Int32Array.of(3) }
 const results = {
+  questions: [question, question],
   matched: [true, false],
   accuracies: [1, 0.5],
   rows: [
@@ -25,6 +27,12 @@ test('metrics are a number for each row', () => {
     length: [3, 1],
   })
   expect(metrics[0]).toEqual({ name: 'loss', higherIsBetter: false })
+})
+
+test('F1 of a row without a prompt is its exact match', () => {
+  const rows = results.rows.map(({ prompt }) => ({ prompt, expected: '', prediction: '' }))
+  const documents = { ...results, rows, questions: [null, null] }
+  expect(scoresOf(metricsOf(['f1']), documents)).toEqual({ f1: [1, 0] })
 })
 
 test('F1 counts a word as often as both have it, without case and punctuation', () => {

@@ -37,8 +37,13 @@ async function attached(): Promise<[Model, Adapter]> {
 
 type Options = Partial<TrainOptions> & TrainControl
 
-async function train(adapter: Adapter, more: Options, until?: (event: TrainEvent) => boolean) {
-  const run = adapter.train(data, {
+async function train(
+  adapter: Adapter,
+  more: Options,
+  until?: (event: TrainEvent) => boolean,
+  rows: string = data,
+) {
+  const run = adapter.train(rows, {
     ...{ maxSteps: 24, maxSeqLength: 64, perDeviceTrainBatchSize: 2, learningRate: 0.01, warmupSteps: 0 },
     ...{ lrSchedulerType: 'constant', evalSteps: 12, seed: 7, evalDataset: held },
     ...more,
@@ -94,6 +99,23 @@ test('accuracy and F1 are those of the model after the same steps, and choose th
   const last = evaluationsOf(await train(other, { metricForBestModel: 'accuracy' })).at(-1)
   expect(last?.accuracy).toBe((await model.exactMatch(held, { maxSeqLength: 64 })).accuracy)
   expect(last?.f1).toBeUndefined()
+})
+
+test('a row without a prompt, which cannot be answered, does not count in F1', async () => {
+  const asked = '{"prompt": "one two", "completion": " three"}\n'.repeat(4)
+  const mixed = `${asked}{"prompt": "", "completion": " four"}\n`
+  const found = await Promise.all(
+    [asked, mixed].map(async (rows) => {
+      const [, adapter] = await attached()
+      const file = scratchFile('rows.jsonl', rows)
+      const until = ({ event }: TrainEvent) => event === 'step'
+      const options: Options = { evalDataset: file, chatTemplate: false, metricForBestModel: 'f1' }
+      const events = await train(adapter, options, until, file)
+      return evaluationsOf(events).map(({ f1 }) => f1)
+    }),
+  )
+  expect(found[0]).toHaveLength(1)
+  expect(found[1]).toEqual(found[0])
 })
 
 sweepTest('a function scores the generated answers, and a run that was cut off goes on with it', async () => {
