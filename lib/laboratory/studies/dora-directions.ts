@@ -206,7 +206,7 @@ function readingOf(
   return [
     `Each point is a query or value weight at one of ${MOMENTS} moments of training: the mean change of the norms of its output rows, against the mean of 1 less their cosine. Every method has its own default rate; losses at the end: ${shown}.`,
     `Correlations of the two changes: ${told.join('; ')}. For query weights of a larger model, the paper has \u22120.62 for full fine-tuning, 0.83 for LoRA, and \u22120.31 for DoRA.`,
-    ofLora > 0 && ofFull < 0 && nearer
+    ofLora > 0 && ofFull < 0 && ofDora < 0 && nearer
       ? 'These runs show the same: LoRA changes both together, DoRA and full fine-tuning trade one for the other.'
       : [
           less

@@ -169,7 +169,7 @@ function cellsOf(found: readonly Record<Way, Values>[], kept: Record<Way, Map<st
 }
 
 function readingOf(cells: readonly Cell[], losses: Readonly<Record<'LoRA' | Way, number[]>>): string {
-  const count = cells.reduce((sum, cell) => sum + cell.kept_by_outputs, 0).toFixed(1)
+  const count = Number(cells.reduce((sum, cell) => sum + cell.kept_by_outputs, 0).toFixed(1))
   const spread = (key: Way) => Math.max(...cells.map((cell) => cell[key])).toFixed(2)
   const differ = cells.filter((cell) => cell.kept_by_outputs !== cell.kept_by_weights).length
   const told = (name: 'LoRA' | Way) => mean(losses[name]).toFixed(3)
@@ -179,10 +179,12 @@ function readingOf(cells: readonly Cell[], losses: Readonly<Record<'LoRA' | Way,
     `A LoRA of rank 8 on all linears is trained for a tenth of the steps. Shares are of all linears of a type; those with ${THRESHOLD * 100} % of the importance by outputs together keep a pair of their own, the others of a type share one. By weights, as many of each type are chosen.`,
     `Of ${cells.length} linears ${count} keep their own, and ${differ} are judged differently by outputs and by weights; the largest share is ${spread('outputs')} by outputs and ${spread('weights')} by weights.`,
     `Losses after training: LoRA ${told('LoRA')}, LoRA-drop by outputs ${told('outputs')}, by weights ${told('weights')}.`,
-    Math.abs(gain) <= range
-      ? `That is a smaller difference than seeds make (${range.toFixed(3)}), so these runs do not show which is the better guide; the paper argues for outputs.`
-      : gain > 0
-        ? 'Outputs are the better guide here, as the paper argues.'
-        : 'Outputs are the worse guide here; the paper argues for them.',
+    losses.outputs.length === 1
+      ? 'One seed does not show which is the better guide; the paper argues for outputs.'
+      : Math.abs(gain) <= range
+        ? `That is a smaller difference than seeds make (${range.toFixed(3)}), so these runs do not show which is the better guide; the paper argues for outputs.`
+        : gain > 0
+          ? 'Outputs are the better guide here, as the paper argues.'
+          : 'Outputs are the worse guide here; the paper argues for them.',
   ].join(' ')
 }
