@@ -15,10 +15,10 @@ import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { basename, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatDuration, secondsIn } from '../dist/esm/cli/format.js'
-import { sst2 } from '../dist/esm/laboratory/tasks.js'
 import { LEVELS, levelFor, secondsAt, seedsAt, stepsAt, timeOf } from './figures/budget.mjs'
 import { FIGURES } from './figures/list.mjs'
 import { withFigures } from './figures/page.mjs'
+import { writeSst2 } from './figures/sst2.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({
@@ -135,13 +135,7 @@ function wanted() {
 async function inputsIn(scratch) {
   const inputs = { model: flags.model && resolve(flags.model), sst2: flags.sst2 && resolve(flags.sst2) }
   if (!inputs.sst2) return inputs
-  const { train, test } = await sst2(inputs.sst2, { clients: 2000, rowsPerClient: 8, testRows: 200 }, 0)
-  for (const [part, rows] of Object.entries({ train, test })) {
-    inputs[part] = join(scratch, `sst2-${part}.jsonl`)
-    const lines = rows.map(({ prompt, completion }) => `${JSON.stringify({ prompt, completion })}\n`)
-    writeFileSync(inputs[part], lines.join(''))
-  }
-  return inputs
+  return { ...inputs, ...(await writeSst2(inputs.sst2, scratch, 2000)) }
 }
 
 /** Makes a figure; returns its time in seconds. */
