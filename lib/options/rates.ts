@@ -3,6 +3,7 @@ import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
 import type { RunOptions, TrainOptions } from './options.js'
+import { isPreference } from './task.js'
 
 /**
  * Every Lion update has the full magnitude of the learning rate, so it needs less: 3 to 10 times less per its authors.
@@ -25,7 +26,7 @@ export function withOwnRate<Options extends Pick<TrainOptions, 'learningRate' | 
 
 /** Warnings about a learning rate, one sentence each, without the period. */
 export function remarksOnRate(
-  { learningRate, optimizer }: Pick<RunOptions, 'learningRate' | 'optimizer'>,
+  { learningRate, optimizer, task }: Pick<RunOptions, 'learningRate' | 'optimizer' | 'task'>,
   strategy: StrategyConfig,
 ): string[] {
   const own = ownRate(strategy, optimizer)
@@ -43,7 +44,8 @@ export function remarksOnRate(
     return [
       `learning_rate ${learningRate} is ${times(factor)} times ${own}, the default of ${strategy.name}; the run may diverge`,
     ]
-  if (factor <= 0.1)
+  // Preferences are learned at lower rates than answers.
+  if (factor <= 0.1 && !isPreference(task))
     return [
       `learning_rate ${learningRate} is ${times(1 / factor)} times less than ${own}, the default of ${strategy.name}; a short run may learn next to nothing`,
     ]

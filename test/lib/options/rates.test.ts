@@ -7,6 +7,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { adamW, type Optimizer } from '../../../lib/options/optimizers.js'
 import { ownRate, remarksOnRate } from '../../../lib/options/rates.js'
+import type { Task } from '../../../lib/options/task.js'
 import { listStrategies, rulesOf, strategyFrom } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
@@ -71,7 +72,7 @@ describe('a run without a learning rate', () => {
 describe('remarks on a learning rate', () => {
   const own = ownRate(lora(), 'adamw')
   const remarks = (factor: number, optimizer: Optimizer['type'] | Optimizer = 'adamw') =>
-    remarksOnRate({ learningRate: own * factor, optimizer }, lora())
+    remarksOnRate({ learningRate: own * factor, optimizer, task: 'causal_lm' }, lora())
 
   test.each([
     [10, /10 times .*, the default of lora; the run may diverge/],
@@ -93,6 +94,15 @@ describe('remarks on a learning rate', () => {
       expect(remarks(0.001, optimizer)).toEqual([])
     }
     expect(remarks(1, 'sgd')).toEqual([expect.stringContaining('SGD usually needs a much larger one')])
+  })
+
+  test('are not made of the low rates that preferences need', () => {
+    const of = (task: Task, factor: number) =>
+      remarksOnRate({ learningRate: own * factor, optimizer: 'adamw', task }, lora())
+    for (const task of ['dpo', 'orpo', 'kto'] as const) {
+      expect(of(task, 0.01)).toEqual([])
+      expect(of(task, 10)).toEqual([expect.stringContaining('the run may diverge')])
+    }
   })
 
   test('stand on the run', async () => {
