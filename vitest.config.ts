@@ -1,65 +1,21 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
+
+const root = import.meta.dirname
 
 /** Files with sweeps (test/sweep.ts): a few cases in `npm test`, all of them in `npm run test:sweeps`. */
 const sweeps = [
   // Each command a process of its own (test/lib/cli/lowrank.ts).
   'test/lib/cli/*.test.ts',
-  'test/e2e/bases.test.ts',
-  'test/e2e/gguf.test.ts',
-  'test/e2e/mpi-strategies.test.ts',
-  'test/e2e/templates.test.ts',
-  'test/e2e/terminal.test.ts',
-  'test/e2e/train.test.ts',
-  'test/electron.test.ts',
-  'test/examples.test.ts',
-  'test/lib/compare/compare.test.ts',
-  'test/lib/compare/rate-search.test.ts',
-  'test/lib/compare/runs.test.ts',
-  'test/lib/compare/statistics/claims.test.ts',
-  'test/lib/core/portable-exp.test.ts',
-  'test/lib/data/encode-dataset.test.ts',
-  'test/lib/data/worker-tokenizer.test.ts',
-  'test/lib/federated/accountant.test.ts',
-  'test/lib/federated/handed-on.test.ts',
-  'test/lib/federated/rounds.test.ts',
-  'test/lib/formats/gguf.test.ts',
-  'test/lib/formats/prompt-format.test.ts',
-  'test/lib/formats/safetensors.test.ts',
-  'test/lib/io/atomic-folder.test.ts',
-  'test/lib/laboratory/studies.test.ts',
-  'test/lib/model/chat.test.ts',
-  'test/lib/model/model.test.ts',
-  'test/lib/models/training.test.ts',
-  'test/lib/native/check.test.ts',
-  'test/lib/native/concurrency.test.ts',
-  'test/lib/native/private.test.ts',
-  'test/lib/native/terms.test.ts',
-  'test/lib/options/rates.test.ts',
-  'test/lib/planning/fit.test.ts',
-  'test/lib/strategies/delta-lora.test.ts',
-  'test/lib/strategies/starts.test.ts',
-  'test/lib/train/best.test.ts',
-  'test/lib/train/checkpoint.test.ts',
-  'test/lib/train/control.test.ts',
-  'test/lib/train/held-out-answers.test.ts',
-  'test/lib/train/in-backward.test.ts',
-  'test/lib/train/optimized-runs.test.ts',
-  'test/lib/train/preference.test.ts',
-  'test/lib/train/record.test.ts',
-  'test/lib/train/run.test.ts',
-  'test/lib/train/strategies.test.ts',
-  'test/lib/train/stream.test.ts',
-  'test/lib/train/trained.test.ts',
-  'test/lib/train/unpaired.test.ts',
-  'test/lib/weights/embedding-quantization.test.ts',
-  'test/lib/weights/held.test.ts',
-  'test/lib/weights/paged.test.ts',
-  'test/native/native.test.ts',
-  'test/parity/rules.test.ts',
-  'test/release.test.ts',
-  'test/report/live-page.test.ts',
+  ...readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+    .map((path) => `test/${path.replaceAll('\\', '/')}`)
+    .filter(
+      (path) =>
+        path.endsWith('.test.ts') && /from '.*\/sweep\.js'/.test(readFileSync(join(root, path), 'utf8')),
+    ),
 ]
 
 /** Files that are nothing but a sweep. */

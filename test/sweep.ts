@@ -1,6 +1,6 @@
 /**
- * Long sweeps: `npm run test:sweeps` runs them whole, `npm test` a few of their cases. Files with sweeps are listed in
- * vitest.config.ts.
+ * Long sweeps: `npm run test:sweeps` runs them whole, `npm test` a few of their cases. vitest.config.ts finds the files
+ * that import this one.
  */
 
 import { test } from 'vitest'
