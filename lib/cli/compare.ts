@@ -7,6 +7,7 @@ import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { InvalidArgumentError, Option } from 'commander'
 import { compare } from '../compare/compare.js'
+import { unequalSizes } from '../compare/equal.js'
 import { METRIC_NAMES } from '../compare/metrics.js'
 import type { CompareEvent, CompareOptions } from '../compare/options.js'
 import { type CompareResults, EQUALITIES, type Equality } from '../compare/results.js'
@@ -85,7 +86,11 @@ export function configure(command: Command): void {
   command.option('--dataset <path>', 'finished runs: rows to evaluate on (default: what all held out)')
   command.option('--resume', 'continue the compare in the output folder')
   command.option('--force', 'replace the results in the output folder')
-  command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
+  command.option(
+    '--set <key=value>',
+    'change a key of the config; verify: where the model or the data is now; may be repeated',
+    collect,
+  )
   examples(command, [
     'lowrank compare run.yaml --strategies lora,dora,vera --budget 30m',
     'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
@@ -98,7 +103,7 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const [other] = more
     if (config === 'verify') {
-      onlyOwnFlags(command, 'lowrank compare verify', ['cells'])
+      onlyOwnFlags(command, 'lowrank compare verify', ['cells', 'set'])
       if (other === undefined) throw new UsageError('name the results: lowrank compare verify RESULTS.')
       if (more.length > 1) throw new UsageError(`${more[1]}: expected one file of results.`)
       await verify(other, options, output)
@@ -225,7 +230,8 @@ class Progress {
     this.#line = undefined
   }
 
-  #plan({ entries, seeds, plan, left_out: leftOut }: CompareResults, jobs: number): void {
+  #plan(results: CompareResults, jobs: number): void {
+    const { entries, seeds, plan, left_out: leftOut } = results
     const output = this.#output
     output.event<'compare'>({
       ...{ event: 'plan', entries: entries.map(({ name }) => name), left_out: leftOut, seeds, ...plan },
@@ -241,6 +247,7 @@ class Progress {
       `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search}, then ${counted(seeds.length, 'seed')} of ${counted(each, 'step')} each, about ${formatDuration(plan.seconds)}${jobs === 1 ? '' : ` with ${jobs} side by side`}.`,
     )
     for (const cut of plan.cuts) output.note(`note: ${cut}.`)
+    for (const remark of unequalSizes(results)) output.note(`note: ${remark}`)
     for (const { name, reason } of leftOut) output.note(`note: ${name} is left out: ${reason}`)
     if (plan.power !== null)
       output.note(
@@ -249,13 +256,13 @@ class Progress {
   }
 }
 
-async function verify(path: string, { cells }: Options, output: Output): Promise<void> {
+async function verify(path: string, { cells, set }: Options, output: Output): Promise<void> {
   const interruption = new Interruption(output, 'Stopping.')
   const { signal } = interruption
   try {
     const found = await shown(output, 'Training again', (line) =>
       verifyCompare(path, {
-        ...{ cells: cells ?? null, signal },
+        ...{ cells: cells ?? null, overrides: set ?? [], signal },
         onCell: (cell, done, total) => {
           output.event<'compare'>({ event: 'verified', ...cell })
           output.text(`${cell.same ? 'same ' : 'OTHER'}  ${cell.id}  ${cell.found}`)

@@ -23,8 +23,8 @@ import type { CompareResults } from './results.js'
 import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { isComplete } from './review.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
+import { settingsOf } from './settings.js'
 import { judgedAgain } from './verdict.js'
-import { settingsOf } from './workbench.js'
 
 /**
  * Compares strategies on the model and data of a config. The config's `strategy` sets rank, scale, and targets for all;

@@ -1,40 +1,79 @@
 /** Matches the size of strategies to LoRA's, in trained parameters or planned bytes. */
+import { formatBytes } from '../core/bytes.js'
 import { LowrankError } from '../core/errors.js'
 import { strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { INITIAL_RANKS } from './entries.js'
+import { INITIAL_RANKS, REFERENCE } from './entries.js'
+import type { CompareEntry, CompareResults } from './results.js'
 
 type Options = Record<string, unknown>
 
 const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+/** Splits of LoKr's dimensions, tried in this order after the config's own. */
+const LOKR_FACTORS = [16, 8, 4, 2]
+/** Ratio up to which sizes count as equal. */
+const EQUAL_WITHIN = 1.25
 
 /**
  * The config of a strategy whose size is closest to a target on a logarithmic scale. Strategies of fixed size are
- * returned unchanged.
+ * returned unchanged. The config's own shape is kept if one of its ranks comes near the target; LoKr's size is limited
+ * by its shape, whatever the rank.
  * @param sizeOf size of a strategy; throws a LowrankError if the model does not support it
+ * @param within ratio up to which the config's own shape counts as near
  */
 export async function nearestSize(
   strategy: StrategyConfig,
   target: number,
   sizeOf: (strategy: StrategyConfig) => Promise<number>,
+  within = EQUAL_WITHIN,
 ): Promise<StrategyConfig> {
   let nearest = strategy
-  let least = distance(await sizeOf(strategy), target)
-  for (const size of SIZES) {
-    try {
-      const resized = ofSize(strategy, size)
-      if (resized === undefined) return strategy
-      const found = distance(await sizeOf(resized), target)
-      if (found < least) [nearest, least] = [resized, found]
-    } catch (error) {
-      if (!(error instanceof LowrankError)) throw error
+  let least = ratioOf(await sizeOf(strategy), target)
+  for (const shape of shapesOf(strategy)) {
+    for (const size of SIZES) {
+      try {
+        const resized = ofSize(shape, size)
+        if (resized === undefined) return strategy
+        const found = ratioOf(await sizeOf(resized), target)
+        if (found < least) [nearest, least] = [resized, found]
+      } catch (error) {
+        if (!(error instanceof LowrankError)) throw error
+      }
     }
+    if (least <= within) break
   }
   return nearest
 }
 
-function distance(size: number, target: number): number {
-  return Math.abs(Math.log(size / target))
+/** A sentence for each entry whose size could not be matched to LoRA's. */
+export function unequalSizes({ entries, equal }: Pick<CompareResults, 'entries' | 'equal'>): string[] {
+  if (equal !== 'parameters' && equal !== 'bytes') return []
+  const sizeOf = (entry: CompareEntry) =>
+    equal === 'parameters' ? entry.trainable_parameters : entry.planned.bytes
+  const told = (size: number) => (equal === 'parameters' ? size.toLocaleString('en-US') : formatBytes(size))
+  const what = equal === 'parameters' ? 'trained parameters' : 'planned bytes'
+  const reference = entries.find(({ name }) => name === REFERENCE)
+  if (reference === undefined) return []
+  return entries
+    .filter((entry) => ratioOf(sizeOf(entry), sizeOf(reference)) > EQUAL_WITHIN)
+    .map(
+      (entry) =>
+        `${entry.name} misses the ${what} of ${REFERENCE}: ${told(sizeOf(entry))} for ${told(sizeOf(reference))}. No rank or shape of it comes nearer.`,
+    )
+}
+
+/** How many times larger the larger of two sizes is. */
+function ratioOf(size: number, target: number): number {
+  return Math.max(size / target, target / size)
+}
+
+/** The strategy in its own shape, then in the others that it can have. */
+function shapesOf(strategy: StrategyConfig): StrategyConfig[] {
+  const options = strategy as unknown as Options
+  if ('adapter' in options)
+    return shapesOf(options.adapter as StrategyConfig).map((adapter) => strategyFrom({ ...options, adapter }))
+  if (strategy.name !== 'lokr') return [strategy]
+  return [strategy, ...LOKR_FACTORS.map((factor) => strategyFrom({ ...options, decomposeFactor: factor }))]
 }
 
 /** The strategy at another rank or block size, with the same scale; undefined if it has neither. */

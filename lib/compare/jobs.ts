@@ -8,7 +8,7 @@ import type { CompareTask, Outcome, Runner } from './cells.js'
 import type { ChildAnswer, ChildRequest } from './child.js'
 import type { Metric } from './metrics.js'
 import type { CompareResults } from './results.js'
-import { settingsOf } from './workbench.js'
+import { settingsOf } from './settings.js'
 
 /** Memory of a process beyond the plan of its largest run: Node.js, the addon, and the tokenized data. */
 const PROCESS_BYTES = 200 << 20

@@ -14,8 +14,9 @@ import type { Metric } from './metrics.js'
 import type { CompareAsked } from './options.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { newSearch, rateGrid, rungSteps } from './search.js'
+import { settingsOf, withoutPaths } from './settings.js'
 import { seedsToDetect, simulatedPower } from './statistics/index.js'
-import { type Sized, settingsOf, type Workbench } from './workbench.js'
+import type { Sized, Workbench } from './workbench.js'
 
 /** Effect size, in standard deviations, for which the detection probability is reported before a compare. */
 const TOLD_SPREADS = 2
@@ -33,7 +34,8 @@ export async function prepared(
   const identity = { asked: identityOf(config, asked, metrics), settings: settingsOf(config), ...about }
   if (earlier !== undefined) {
     checkSame(earlier, identity)
-    return earlier
+    // The same model and data may have moved.
+    return { ...earlier, settings: identity.settings, model: identity.model }
   }
   const { onEvent } = asked
   onEvent?.({ event: 'preparing', what: 'base', done: 0, total: 1 })
@@ -201,13 +203,11 @@ export function checkSame(there: CompareResults, here: Asked & Partial<Inputs>):
   const trains = here.model && here.data && here.binary
   const was: Record<string, unknown> = {
     ...there.asked,
-    ...there.settings,
-    ...(trains ? inputs(there) : {}),
+    ...(trains ? { ...withoutPaths(there.settings), ...inputs(there) } : there.settings),
   }
   const is: Record<string, unknown> = {
     ...here.asked,
-    ...here.settings,
-    ...(trains ? inputs(here as Inputs) : {}),
+    ...(trains ? { ...withoutPaths(here.settings), ...inputs(here as Inputs) } : here.settings),
   }
   for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
     if (canonical(was[key] ?? null) === canonical(is[key] ?? null)) continue

@@ -1,5 +1,6 @@
 /** Computes the statistics of a finished compare. */
 import { REFERENCE } from './entries.js'
+import { unequalSizes } from './equal.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { metricStatistics } from './statistics/index.js'
 
@@ -23,8 +24,9 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
 }
 
 /** Warnings about a compare with statistics, one sentence each. */
-export function remarksOn({ entries, model, statistics }: CompareResults): string[] {
-  const found: string[] = []
+export function remarksOn(results: CompareResults): string[] {
+  const { entries, model, statistics } = results
+  const found = unequalSizes(results)
   const left = statistics?.loss?.left_pool ?? []
   if (left.length > 0)
     found.push(

@@ -5,17 +5,23 @@ import { abortSignal, callback, checkedOptions, checkedPath } from '../core/argu
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { integer } from '../core/schema.js'
 import { addon } from '../native/addon.js'
-import { resolveConfig } from '../train/config.js'
+import { strategyToFile } from '../strategies/index.js'
+import { type RunConfig, resolveConfig } from '../train/config.js'
+import { canonical } from '../train/identity.js'
+import { applyOverrides } from '../train/overrides.js'
 import { runTask } from './cells.js'
 import { METRIC_NAMES, metricsOf } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { readResults, resultsPath } from './results-file.js'
+import { hashedSettings } from './settings.js'
 import { Workbench } from './workbench.js'
 
 /** Options of `verifyCompare()`. */
 export interface VerifyOptions {
   /** Number of cells to verify, chosen at random. Default null: all. */
   cells?: number | null
+  /** Where the model and the data are now, if they moved: `model=…`, `dataset=…`, `eval_dataset=…`. */
+  overrides?: readonly string[]
   signal?: AbortSignal
   /** Called after each cell. */
   onCell?: (cell: VerifiedCell, done: number, total: number) => void
@@ -43,14 +49,18 @@ export interface Verification {
   sameBinary: boolean
 }
 
+const PLACES = { error: "a list of texts such as 'model=base'" }
+
 const optionsSchema = z.strictObject({
   cells: integer(1).nullable().default(null),
+  overrides: z.array(z.string(PLACES), PLACES).readonly().default([]),
   signal: abortSignal().optional(),
   onCell: callback<NonNullable<VerifyOptions['onCell']>>().optional(),
 })
 
 /**
- * Retrains cells of `results.json` and compares their hashes. The model and data must be at their original paths.
+ * Retrains cells of `results.json` and compares their hashes. The model and data are where they were, or where
+ * `overrides` says.
  * @param path of results.json, or of its folder
  * @throws {FileFormatError} for results that were edited by hand
  * @throws {ConfigError} when the model or data has changed, or there are no cells
@@ -59,7 +69,12 @@ const optionsSchema = z.strictObject({
  */
 export async function verifyCompare(path: string, options: VerifyOptions = {}): Promise<Verification> {
   checkedPath(path, 'verifyCompare()', 'path', 'results.json of a compare, or its folder')
-  const { cells: count, signal, onCell } = checkedOptions(optionsSchema, options, 'verifyCompare()')
+  const {
+    cells: count,
+    overrides,
+    signal,
+    onCell,
+  } = checkedOptions(optionsSchema, options, 'verifyCompare()')
   const results = await readResults(path)
   const file = resultsPath(path)
   checkLevel(results, file)
@@ -68,11 +83,7 @@ export async function verifyCompare(path: string, options: VerifyOptions = {}): 
     throw new ConfigError(`compare: ${file} has no trained cells yet, so there is nothing to verify.`, {
       path: file,
     })
-  const config = resolveConfig(
-    { ...results.settings, strategy: results.asked.strategy },
-    { name: file, spelling: 'snake' },
-    '/',
-  )
+  const config = await configOf(results, file, overrides)
   const { validation_rows: validationRows, test_rows: testRows } = results.asked as {
     validation_rows: number
     test_rows: number | null
@@ -106,6 +117,28 @@ export async function verifyCompare(path: string, options: VerifyOptions = {}): 
   } finally {
     await workbench.dispose()
   }
+}
+
+/** The config of the compare, with the model and the data at their present places. */
+async function configOf(
+  { settings, asked }: CompareResults,
+  file: string,
+  overrides: readonly string[],
+): Promise<RunConfig> {
+  const asCompared = { ...settings, strategy: asked.strategy }
+  const source = { name: file, spelling: 'snake' } as const
+  const { parse } = await import('yaml')
+  const raw = structuredClone(asCompared)
+  applyOverrides(parse, raw, overrides)
+  const config = resolveConfig(raw, source, process.cwd())
+  const same = [config, resolveConfig(asCompared, source, process.cwd())].map((one) =>
+    canonical({ strategy: strategyToFile(one.strategy), settings: hashedSettings(one) }),
+  )
+  if (same[0] === same[1]) return config
+  throw new ConfigError(
+    `compare: ${overrides.join(', ')} changes more than the places of the model and the data; expected model=…, dataset=… or eval_dataset=…, since a verification repeats the compare in ${file}.`,
+    { overrides, path: file },
+  )
 }
 
 function checkLevel({ binary }: CompareResults, path: string): void {

@@ -8,7 +8,6 @@ import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import { OutOfMemoryError, UnsupportedError } from '../core/errors.js'
-import { toFileKeys } from '../core/schema.js'
 import type { Adapter } from '../model/adapter.js'
 import { loadModel } from '../model/load.js'
 import type { Model } from '../model/model.js'
@@ -21,13 +20,14 @@ import { trainingPlans } from '../planning/plans.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { configSchema, loadQuantization, type RunConfig, trainOptions } from '../train/config.js'
+import { loadQuantization, type RunConfig, trainOptions } from '../train/config.js'
 import { hashOf } from '../train/identity.js'
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { type CompareData, describeData, readCompareData } from './data.js'
 import type { Contestant } from './entries.js'
 import type { Metric } from './metrics.js'
 import type { CompareCell, CompareResults, CompareRung } from './results.js'
+import { hashedSettings } from './settings.js'
 import { mean, measured, stepsOfEpoch, type Trained, trained, validationLosses } from './training.js'
 
 /** Options of a workbench other than the config. */
@@ -227,7 +227,8 @@ export class Workbench {
       const bits = hashOf(results)
       const { model: named, data, binary } = about
       const inputs = {
-        ...{ strategy: strategyToFile(strategy), settings: settingsOf(this.#config), rate, steps, seed },
+        ...{ strategy: strategyToFile(strategy), rate, steps, seed },
+        settings: hashedSettings(this.#config),
         ...{ model: named.hash, format: describeQuantization(model.quantization) },
         ...{ precision: model.precision, data, binary },
       }
@@ -305,12 +306,6 @@ async function open(
     ...(signal ? { signal } : {}),
     ...(onWarning ? { onWarning } : {}),
   })
-}
-
-/** Configuration shared by all cells, with snake_case keys. */
-export function settingsOf(config: RunConfig): Record<string, unknown> {
-  const { strategy, learningRate, outputDir, sampleRows, evalGenerate, reportTo, threads, ...shared } = config
-  return toFileKeys(configSchema, shared) as Record<string, unknown>
 }
 
 /** Size of a saved adapter's files, in bytes. */

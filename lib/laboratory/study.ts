@@ -98,6 +98,18 @@ export class StudyBench {
     return Array.from({ length: this.settings.seeds }, (_, index) => index + 1)
   }
 
+  /** How values of several seeds are joined, for the key of a picture. */
+  get overSeeds(): string {
+    return this.seeds.length === 1 ? 'of one seed' : 'means over seeds'
+  }
+
+  /** The same for a chart of points with whiskers. */
+  get pointsKey(): string {
+    return this.seeds.length === 1
+      ? 'Points are of one seed'
+      : 'Points are means over seeds, whiskers the lowest and highest'
+  }
+
   /** Truncation and batching in evaluations. */
   readonly shape = { maxSeqLength: MAX_SEQ_LENGTH, perDeviceTrainBatchSize: 8, packing: false } as const
 

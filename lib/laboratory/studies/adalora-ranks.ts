@@ -33,7 +33,7 @@ export const adaloraRanks: Study = {
     return {
       rows: cells,
       title,
-      key: `Ranks after training from rank ${FIRST} to a mean of ${LAST}, means over seeds; darker is more.`,
+      key: `Ranks after training from rank ${FIRST} to a mean of ${LAST}, ${bench.overSeeds}; darker is more.`,
       chart: heatMap({
         ...{
           title,

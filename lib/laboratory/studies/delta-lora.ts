@@ -76,7 +76,7 @@ export const deltaLoraControl: Study = {
     return {
       rows,
       title,
-      key: 'Points are means over seeds, whiskers the lowest and highest.',
+      key: `${bench.pointsKey}.`,
       chart: svg,
       reading: [
         `Rank 8, alpha 16, lambda ${LAMBDA}, all linears, one learning rate. At the end LoRA has ${mean(plain).toFixed(3)}, Delta-LoRA ${mean(delta).toFixed(3)}, and LoRA with ${1 + LAMBDA} times the alpha ${mean(control).toFixed(3)}.`,

@@ -82,7 +82,7 @@ export const dyloraRanks: Study = {
       },
       places: RANKS.map((rank) => ({ x: rank, name: String(rank) })),
     })
-    const key = `Points are means over seeds, whiskers the lowest and highest; alpha is ${shape.loraAlpha} at every rank.`
+    const key = `${bench.pointsKey}; alpha is ${shape.loraAlpha} at every rank.`
     return { rows, title, key, chart: svg, reading: readingOf(found) }
   },
 }

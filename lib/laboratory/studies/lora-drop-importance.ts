@@ -53,39 +53,11 @@ export const loraDropImportance: Study = {
     }
     const cells = cellsOf(found, kept)
     const title = 'Importance of linears in LoRA-drop'
-    const types = [...new Set(cells.map(({ type }) => type))]
-    const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b)
-    const map = (name: string, value: (cell: Cell) => number, format: (value: number) => string) => {
-      const values = types.map((type) =>
-        layers.map((layer) => {
-          const cell = cells.find((one) => one.type === type && one.layer === layer)
-          return cell ? value(cell) : null
-        }),
-      )
-      const columns = layers.map((layer) => `layer ${layer + 1}`)
-      const domain = [0, 1] as const
-      return captioned(
-        heatMap({ title: name, width: columnWidth(2), rows: types, columns, values, format, domain }),
-        name,
-      )
-    }
-    const percent = (value: number) => `${(100 * value).toFixed(0)}%`
-    const keptText = (value: number) =>
-      value === 1 ? 'own' : value === 0 ? '' : `${(100 * value).toFixed(0)}%`
     return {
       rows: cells,
       title,
-      key: 'Shares are of all linears of a type, means over seeds. Below: linears that keep a pair of their own, with every seed (own) or with a share of the seeds.',
-      chart: panels(
-        [
-          map('Importance by outputs', ({ outputs }) => outputs, percent),
-          map('Importance by weights', ({ weights }) => weights, percent),
-          map('Kept by outputs', ({ kept_by_outputs }) => kept_by_outputs, keptText),
-          map('Kept by weights, as many of each type', ({ kept_by_weights }) => kept_by_weights, keptText),
-        ],
-        2,
-        title,
-      ),
+      key: `Shares are of all linears of a type, ${bench.overSeeds}; each map of shares has its own scale. Below: linears that keep a pair of their own, with every seed (own) or with a share of the seeds.`,
+      chart: mapsOf(cells, title),
       reading: readingOf(cells, losses),
     }
   },
@@ -101,6 +73,40 @@ type Cell = {
   /** Fraction of seeds with which it kept its own pair. */
   kept_by_outputs: number
   kept_by_weights: number
+}
+
+/** Heat maps, layer by type: of the importance by both ways, each with its own scale, and of the kept pairs. */
+function mapsOf(cells: readonly Cell[], title: string): string {
+  const types = [...new Set(cells.map(({ type }) => type))]
+  const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b)
+  const columns = layers.map((layer) => `layer ${layer + 1}`)
+  const map = (
+    name: string,
+    key: Way | 'kept_by_outputs' | 'kept_by_weights',
+    format: (value: number) => string,
+    most = Math.max(...cells.map((cell) => cell[key])),
+  ) => {
+    const values = types.map((type) =>
+      layers.map((layer) => cells.find((one) => one.type === type && one.layer === layer)?.[key] ?? null),
+    )
+    const domain = [0, most] as const
+    return captioned(
+      heatMap({ title: name, width: columnWidth(2), rows: types, columns, values, format, domain }),
+      name,
+    )
+  }
+  const percent = (value: number) => `${(100 * value).toFixed(0)}%`
+  const keptText = (value: number) => (value === 1 ? 'own' : value === 0 ? '' : percent(value))
+  return panels(
+    [
+      map('Importance by outputs', 'outputs', percent),
+      map('Importance by weights', 'weights', percent),
+      map('Kept by outputs', 'kept_by_outputs', keptText, 1),
+      map('Kept by weights, as many of each type', 'kept_by_weights', keptText, 1),
+    ],
+    2,
+    title,
+  )
 }
 
 async function importancesOf(bench: StudyBench, adapter: Adapter): Promise<Record<Way, Values>> {

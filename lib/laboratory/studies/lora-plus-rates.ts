@@ -39,7 +39,7 @@ export const loraPlusRates: Study = {
         seeds.map((loss, i) => ({ ratio, learning_rate: rate, seed: i + 1, loss })),
       ),
       title,
-      key: 'Means over seeds; lighter is better. B learns at the ratio times the rate, which is that of A.',
+      key: `Losses are ${bench.overSeeds}; lighter is better. B learns at the ratio times the rate, which is that of A.`,
       chart: heatMap({
         ...{
           title,

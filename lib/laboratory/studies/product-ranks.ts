@@ -2,6 +2,7 @@
  * Singular values of the updates learned by LoRA, LoHa, and LoKr with similar numbers of trained parameters; after
  * arXiv 2108.06098 (LoHa's product has rank up to r squared) and 2309.14859 (LyCORIS).
  */
+import { nearestSize } from '../../compare/equal.js'
 import { mean } from '../../core/mean.js'
 import { dotChart, formatTick, type Line, lineChart } from '../../report/chart/index.js'
 import { loha } from '../../strategies/loha.js'
@@ -18,8 +19,6 @@ const targetModules = 'all-linear'
 const LORA = lora({ r: R, loraAlpha: 2 * R, targetModules })
 /** Half the rank, since LoHa has two pairs of factors. */
 const LOHA = loha({ r: R / 2, alpha: R / 2, targetModules })
-/** LoKr splits to try, to find the one closest to LoRA's parameter count. */
-const SPLITS = [2, 3, 4, 6, 8, 12]
 /** Values below this fraction of the largest do not count toward the rank. */
 const NOTHING = 1e-3
 
@@ -76,17 +75,10 @@ export const productRanks: Study = {
   },
 }
 
-/** The LoKr config whose parameter count is closest to LoRA's. */
+/** The LoKr config, of any split, whose parameter count is closest to LoRA's. */
 async function nearestLokr(bench: StudyBench): Promise<StrategyConfig> {
-  const wanted = await parametersOf(bench, LORA)
-  let best: { strategy: StrategyConfig; away: number } | undefined
-  for (const decomposeFactor of SPLITS)
-    for (const r of [4, 8, 16, 1000]) {
-      const strategy = lokr({ r, alpha: r, decomposeFactor, targetModules })
-      const away = Math.abs(Math.log((await parametersOf(bench, strategy)) / wanted))
-      if (best === undefined || away < best.away) best = { strategy, away }
-    }
-  return (best as { strategy: StrategyConfig }).strategy
+  const sizeOf = (strategy: StrategyConfig) => parametersOf(bench, strategy)
+  return nearestSize(lokr({ r: R, alpha: R, targetModules }), await sizeOf(LORA), sizeOf, 1)
 }
 
 async function parametersOf({ model }: StudyBench, strategy: StrategyConfig): Promise<number> {

@@ -54,7 +54,7 @@ export const veraParameters: Study = {
     return {
       rows,
       title,
-      key: `Points are means over seeds, whiskers the lowest and highest; from the left, ${ARMS.map(({ arm, ranks }) => `${arm} of rank ${ranks.join(', ')}`).join(' and ')}.`,
+      key: `${bench.pointsKey}; from the left, ${ARMS.map(({ arm, ranks }) => `${arm} of rank ${ranks.join(', ')}`).join(' and ')}.`,
       chart: svg,
       reading: readingOf(points),
     }

@@ -320,7 +320,7 @@ function endLabels(
     const [start, level] = [pixels(from[0] + 2), pixels(from[1])]
     const d = `M${start} ${level}L${pixels(edge + 5)} ${level}L${pixels(edge + 11)} ${pixels(at)}H${pixels(edge + 16)}`
     const lead = element('path', { class: hue === undefined ? 'ghost' : `k${hue} st lead`, d })
-    return [lead, text(edge + 20, at + 4, name, { class: 'label' })]
+    return [lead, text(edge + 20, at + 4, name, { class: 'label halo' })]
   })
 }
 

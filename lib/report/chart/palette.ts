@@ -66,6 +66,7 @@ export function chartStyle(palette: Palette): string {
     '.chart .raw{fill:none;stroke-width:1;stroke-opacity:.4}.chart .dash{stroke-dasharray:5 3.5}',
     `.chart .ghost{fill:none;stroke:${faint};stroke-opacity:.35}.chart .area{fill-opacity:.13}`,
     `.chart .dot{stroke:${ground};stroke-width:1.5}.chart .open{fill:${ground};stroke-width:1.9}`,
+    `.chart .halo{stroke:${ground};stroke-width:4;paint-order:stroke}`,
     '.chart .lead{fill:none;stroke-width:1.2}.chart .whisker{stroke-width:2.2;stroke-linecap:round}',
     `.chart .seed{fill-opacity:.75}.chart .pareto{fill:none;stroke:${faint};stroke-dasharray:1 3;stroke-width:1.4}`,
     `.chart .part{stroke:${ground};stroke-width:1}.chart .cursor{stroke:${faint};pointer-events:none}`,

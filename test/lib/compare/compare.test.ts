@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { compareText } from '../../../lib/cli/compare-table.js'
@@ -42,6 +42,12 @@ function timeless(results: CompareResults): unknown {
   const times =
     /^(seconds|.*_seconds|seconds_.*|created|finished|hash|tokens_per_second|resident_bytes|command)$/
   return JSON.parse(JSON.stringify(results, (key, value) => (times.test(key) ? undefined : value)))
+}
+
+interface Places {
+  model: string
+  dataset: { path: string }
+  eval_dataset: { path: string }
 }
 
 describe('a compare', () => {
@@ -100,6 +106,29 @@ describe('a compare', () => {
     const { same, sameBinary, cells } = await verifyCompare(folder, { cells: 2 })
     expect({ same, sameBinary }).toEqual({ same: true, sameBinary: true })
     expect(cells).toHaveLength(2)
+  })
+
+  sweepTest('has equal hashes where the model and the data have moved', async () => {
+    const moved = scratchFolder()
+    const { model, dataset, eval_dataset: evalDataset } = results.settings as unknown as Places
+    cpSync(model, join(moved, 'base'), { recursive: true })
+    cpSync(dataset.path, join(moved, 'rows.jsonl'))
+    cpSync(evalDataset.path, join(moved, 'held-out.jsonl'))
+    const places = {
+      model: join(moved, 'base'),
+      dataset: join(moved, 'rows.jsonl'),
+      eval_dataset: join(moved, 'held-out.jsonl'),
+    }
+    const overrides = Object.entries(places).map(([key, value]) => `${key}=${value}`)
+    const { same } = await verifyCompare(folder, { cells: 1, overrides })
+    expect(same).toBe(true)
+    await expect(verifyCompare(folder, { overrides: ['max_steps=3'] })).rejects.toThrow(
+      'max_steps=3 changes more than the places of the model and the data',
+    )
+    const there = await compare(config(places), { ...small, outputDir: join(moved, 'compare') })
+    const hashesOf = ({ entries }: CompareResults) =>
+      entries.flatMap(({ cells }) => cells.map(({ hash }) => hash))
+    expect(hashesOf(there)).toEqual(hashesOf(results))
   })
 
   sweepTest('verification finds a cell that is another', async () => {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { contestant, controls, strategyNames, strategyOfRun } from '../../../lib/compare/entries.js'
-import { nearestSize } from '../../../lib/compare/equal.js'
+import { nearestSize, unequalSizes } from '../../../lib/compare/equal.js'
+import type { CompareEntry } from '../../../lib/compare/results.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { listStrategies } from '../../../lib/strategies/index.js'
@@ -63,11 +64,41 @@ test('private runs make a round of every step, and their noise follows from the 
   expect(strategyOfRun(own, { steps: 7, seed: 1, cohort: 4 })).toBe(own)
 })
 
+const parametersOf = async (strategy: Parameters<typeof describeAdapter>[0]) =>
+  describeAdapter(strategy, sites).spec.parameters.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+
 test('the rank whose size is nearest is found, and the scale stays', async () => {
-  const sizeOf = async (strategy: Parameters<typeof describeAdapter>[0]) =>
-    describeAdapter(strategy, sites).spec.parameters.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  const target = await sizeOf(own)
-  const loha = await nearestSize(contestant('loha', own).strategy, target, sizeOf)
+  const target = await parametersOf(own)
+  const loha = await nearestSize(contestant('loha', own).strategy, target, parametersOf)
   expect(loha).toMatchObject({ r: 2, alpha: 6 })
-  expect(await nearestSize(own, target, sizeOf)).toBe(own)
+  expect(await nearestSize(own, target, parametersOf)).toBe(own)
+})
+
+test('LoKr is split otherwise only if no rank of its own split comes near', async () => {
+  const lokr = contestant('lokr', own).strategy
+  const target = await parametersOf(own)
+  const found = await nearestSize(lokr, target, parametersOf)
+  expect(await parametersOf(found)).toBeGreaterThan(target / 1.25)
+  expect(await parametersOf(found)).toBeLessThan(target * 1.25)
+  const small = await parametersOf(lokr)
+  expect(await nearestSize(lokr, small, parametersOf)).toBe(lokr)
+  const wrapped = await nearestSize(qlora({ adapter: lokr }), target, parametersOf)
+  expect(wrapped).toMatchObject({ adapter: found })
+})
+
+test('an entry of another size than LoRA is told', () => {
+  const entry = (name: string, parameters: number, bytes: number) =>
+    ({ name, trainable_parameters: parameters, planned: { bytes } }) as unknown as CompareEntry
+  const entries = [
+    entry('lora', 10_000, 2 ** 20),
+    entry('vera', 2_000, 2 ** 20),
+    entry('dora', 11_000, 2 ** 21),
+  ]
+  expect(unequalSizes({ entries, equal: 'rank' })).toEqual([])
+  expect(unequalSizes({ entries, equal: 'parameters' })).toEqual([
+    'vera misses the trained parameters of lora: 2,000 for 10,000. No rank or shape of it comes nearer.',
+  ])
+  expect(unequalSizes({ entries, equal: 'bytes' })).toEqual([
+    'dora misses the planned bytes of lora: 2.00 MiB for 1.00 MiB. No rank or shape of it comes nearer.',
+  ])
 })

@@ -152,8 +152,8 @@ describe('charts', () => {
   it('keep labels apart that end at one value', () => {
     const lines = ['a', 'b', 'c'].map((name, hue) => ({ x: [1, 2], y: [1, 2], name, hue }))
     const { svg } = lineChart({ title: 'Any', width: 300, height: 200, lines })
-    const ys = [...svg.matchAll(/class="label">/g)].length
-    const at = [...svg.matchAll(/y="([\d.]+)" class="label"/g)].map(([, y]) => Number(y))
+    const ys = [...svg.matchAll(/class="label halo">/g)].length
+    const at = [...svg.matchAll(/y="([\d.]+)" class="label halo"/g)].map(([, y]) => Number(y))
     expect(ys).toBe(3)
     for (const [i, y] of at.entries()) if (i > 0) expect(y - (at[i - 1] as number)).toBeGreaterThanOrEqual(14)
   })
