@@ -10,6 +10,9 @@ import { Output } from './output.js'
 /** How long a rank waits for the one that reports the error, whose exit also ends the others. */
 const WAIT_MS = 2000
 
+/** How long a rank waits after its report: MPICH's launcher drops what it has not read once a rank ends the job. */
+const REPORTED_MS = 500
+
 /**
  * Joins the ranks, and leaves them when all have finished their work.
  * @param work called with an output that is silent on all ranks except rank 0
@@ -34,7 +37,7 @@ export async function amongRanks(
     // Report the error before any rank leaves, because launchers end the others once one has ended with an error.
     process.exitCode = ranks.tells ? reportError(error, new Output(json), verb) : exitCodeOf(error)
     if (ranks.isBroken) {
-      if (!ranks.tells) await sleep(WAIT_MS)
+      await sleep(ranks.tells ? REPORTED_MS : WAIT_MS)
       addon().endRanks(Number(process.exitCode))
     }
   }
