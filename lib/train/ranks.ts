@@ -220,8 +220,9 @@ export class Ranks {
     const said = all.map((each) => deserialize(each) as Message<T>)
     const first = said.findIndex(({ failed }) => failed !== undefined)
     if (first >= 0) {
-      this.#teller = first
       const failure = said[first]?.failed as Failure
+      // Rank 0 reports, after its own output. A defect is reported where it happened, with its stack.
+      this.#teller = failure.code === 'INTERNAL' ? first : 0
       const isOf = (each: Message<T>) => each.failed?.message === failure.message
       const words = said.every(isOf) ? failure.message : `${this.name(first)}: ${failure.message}`
       if (first === this.rank && own instanceof Error) {
