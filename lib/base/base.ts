@@ -22,6 +22,7 @@ import { float32Bytes, piecesInBytes } from '../peft/floats.js'
 import { asLora, nearestLora } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
+import type { LayerPart } from '../strategies/part.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type {
   AdapterDescription,
@@ -50,6 +51,11 @@ export interface BaseModel {
   sites: LinearSite[]
   /** Weights that can be trained as full copies. */
   weights: WeightSite[]
+  /**
+   * The layers that this rank holds, if they are split over ranks: `graph` and `native` have only these, `sites` and
+   * `weights` are those of all layers. Null for a whole model.
+   */
+  part: LayerPart | null
   native: NativeModel
   /** Device the model runs on. */
   device: Device
@@ -82,6 +88,8 @@ export interface ReopenOptions {
 /** An adapter's description and its arrays in native memory. */
 export interface AdapterState {
   description: AdapterDescription
+  /** Description over the layers of all ranks, if `description` and `native` have only those of this rank. */
+  whole: AdapterDescription | null
   native: NativeAdapter
   trainable: boolean
   /** Optimizer state since the last training began; null if never trained. */
@@ -113,6 +121,15 @@ export function checkWritesText({ labels, name }: BaseModel, what: string): void
   throw new UnsupportedError(
     `${what}: ${name} was loaded as a classifier, whose head scores ${labels.join(', ')} and writes no text; load it without labels, or use classify() or evaluate().`,
     { labels },
+  )
+}
+
+/** @throws {UnsupportedError} for a rank that holds only a part of the layers */
+export function checkGenerates({ part }: BaseModel, what: string): void {
+  if (part === null) return
+  throw new UnsupportedError(
+    `${what} needs all layers of the model, and this is rank ${part.index} of ${part.count} that share them (split: layers).`,
+    { rank: part.index },
   )
 }
 

@@ -11,6 +11,7 @@ import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { HeldOutShare } from '../train/held-out.js'
 import { checkData } from '../train/preflight.js'
 import type { Ranks } from '../train/ranks.js'
+import { refuseLayers } from '../train/split.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { examples, integerFlag } from './help.js'
@@ -85,6 +86,7 @@ async function evaluated(
   output: Output,
 ): Promise<void> {
   const config = await readSubject(path, options, output)
+  if (!ranks.isAlone && config !== undefined) refuseLayers('lowrank eval', config)
   const { data, heldOut } = subjectData(config, options)
   const asked = chatTemplateOf(options)
   const interruption = new Interruption(output, 'Stopping.')

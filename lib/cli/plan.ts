@@ -2,9 +2,10 @@
  * `lowrank plan`: the memory that training will take, by category, from the shapes alone. Makes the same plan
  * as the run itself; it reads no weights, and a config.json without any is enough.
  */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { writeFileWhole } from '../io/atomic.js'
+import { SPLITS, type Split } from '../options/split.js'
 import { type Card, cardNamed } from '../planning/cards.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
@@ -26,7 +27,7 @@ import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
 import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
 import type { ProcessMemory } from './plan/process-memory.js'
-import { checkRanksAlone, onRanks, ranksMemory, ranksText } from './plan/ranks.js'
+import { checkRanksAlone, layersMemory, onRanks, ranksMemory, ranksText } from './plan/ranks.js'
 import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
@@ -43,6 +44,7 @@ interface Options extends Shape {
   timeline?: string | true
   kernels?: boolean
   ranks?: number
+  split?: Split
   json?: boolean
 }
 
@@ -62,6 +64,9 @@ export function configure(command: Command): void {
     deviceFlag,
   )
   command.option('--ranks <N>', 'also plan the memory of so many ranks of MPI on one machine', integerFlag(1))
+  command.addOption(
+    new Option('--split <what>', 'what the ranks share (default: split of the config)').choices(SPLITS),
+  )
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   command.option(
     '--kernels',
@@ -77,13 +82,16 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, machine: name, device, ranks, ...rest } = options
+    const { fit: budget, timeline, kernels: counts, machine: name, device, ranks, split, ...rest } = options
     if (device !== undefined && name !== undefined)
       throw new UsageError('--machine and --device name two machines; pass one of them.')
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
-    const given = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
+    if (split !== undefined && ranks === undefined)
+      throw new UsageError(`--split ${split} is what ranks share; add --ranks N.`)
+    const read = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
+    const given = split === undefined ? read : { ...read, split }
     const onOne = machine === undefined ? given : onMachine(given, machine)
     const config = ranks === undefined ? onOne : onRanks(onOne, ranks)
     const target: Target = machine
@@ -99,11 +107,8 @@ export function configure(command: Command): void {
         'a GPU': card !== undefined,
       })
     const hasData = path !== undefined
-    const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels } = await planned(
-      config,
-      { budget, hasData, machine, card, ranks, counts: counts ?? false },
-      output,
-    )
+    const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels, parts } =
+      await planned(config, { budget, hasData, machine, card, ranks, counts: counts ?? false }, output)
     const best = fit?.choices[0]
     // Without a config there is no data in which to count clients or examples.
     const privacy = hasData ? await plannedPrivacy(config) : undefined
@@ -114,7 +119,11 @@ export function configure(command: Command): void {
     const accumulation = best?.gradientAccumulationSteps ?? config.gradientAccumulationSteps
     const onCard = card && kernels ? { card, plan: cardData(card, memory, kernels, accumulation) } : undefined
     const processBytes = (card ? memory.pinnedBytes : memory.peakBytes) + bytesBeside(beside)
-    const together = ranks === undefined ? undefined : ranksMemory(ranks, memory, processBytes)
+    const together = parts
+      ? layersMemory(parts, bytesBeside(beside))
+      : ranks === undefined
+        ? undefined
+        : ranksMemory(ranks, memory, processBytes)
     const data = {
       model: config.model,
       method: config.strategy.name,

@@ -25,6 +25,7 @@ import { foldersOf, savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
 import type { Ranks } from '../train/ranks.js'
 import type { TrainingRun } from '../train/run.js'
+import { checkSplit, onSplit } from '../train/split.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { formatCount } from './format.js'
@@ -100,9 +101,10 @@ async function trainGiven(
     const force = options.force ?? false
     const checkpoint = await checkRun(read, { resume, force, signal, writes: ranks.isFirst })
     const config = await withLabels(read)
+    if (!ranks.isAlone) checkSplit(config)
     if (checkpoint !== null) noteResumed(checkpoint, output)
     if (options.live && ranks.isFirst) live = await openedLive(config, options, output)
-    noteRanks(ranks, 'Training', output)
+    noteRanks(ranks, config.split === 'layers' ? 'Training layers' : 'Training', output)
     await train(config, { checkpoint, force, call, interruption, live, ranks }, output)
   } finally {
     await live?.close()
@@ -158,19 +160,20 @@ interface Call {
 }
 
 async function train(
-  config: RunConfig,
+  given: RunConfig,
   { checkpoint, force, call, interruption, live, ranks }: Call,
   output: Output,
 ): Promise<void> {
   const { signal } = interruption
   const { rss: nodeBytes } = addon().residentBytes()
-  const { precision, pagedWeights, threads, revision } = config
+  const config = ranks.isAlone ? given : onSplit(given)
+  const { precision, pagedWeights, threads, revision, split } = config
   const device = await deviceFor(config, output, signal)
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
     {
-      ...{ ...loadQuantization(config), precision, pagedWeights, device, threads, revision, signal },
+      ...{ ...loadQuantization(config), precision, pagedWeights, device, threads, revision, split, signal },
       ...(config.labels === null ? {} : { labels: config.labels }),
     },
     output,

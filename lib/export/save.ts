@@ -260,7 +260,15 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     await native.dispose()
     throw error
   }
-  const about = { trainable: false, optimizer: null, trainedOn: null, format: null, privacy: [], version: 0 }
+  const about = {
+    whole: null,
+    trainable: false,
+    optimizer: null,
+    trainedOn: null,
+    format: null,
+    privacy: [],
+    version: 0,
+  }
   const state = { description, native, ...about, turns: new Turns() }
   return {
     subject: { base, adapters: [{ state, weight: 1, rank: null }] },

@@ -93,6 +93,10 @@ export type GraphNode = NodeBase &
      * head.
      */
     | { op: 'lm_head'; x: number; weight: string }
+    /** First node of a part of a model: out = hidden states from the rank with the layers before it. */
+    | { op: 'receive'; out: number }
+    /** Last node of a part of a model: hands x on to the rank with the layers behind it. */
+    | { op: 'send'; x: number }
   )
 
 export interface Graph {
@@ -107,6 +111,18 @@ export interface Graph {
   nodes: GraphNode[]
   /** One per kind of layer with its own rotation. */
   ropes: Rotary[]
+  /** Absent for a whole model. */
+  part?: GraphPart
+}
+
+/** The place of a graph that has only the layers of one of several ranks. */
+export interface GraphPart {
+  /** The rank that computes it. */
+  index: number
+  /** Number of ranks. */
+  count: number
+  /** Index of its first node in the whole graph. */
+  firstNode: number
 }
 
 /** Angles of a rotary embedding. */

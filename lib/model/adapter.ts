@@ -134,11 +134,12 @@ export class Adapter {
   /** @internal */
   constructor(name: string, base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
     this.name = name
-    const { strategy, targets, spec } = state.description
+    const description = state.whole ?? state.description
+    const { strategy, targets, spec } = description
     this.strategy = strategy
     this.targets = targets
     const trained = state.trainable ? spec.parameters.filter((parameter) => parameter.trained) : []
-    this.remarks = state.trainable ? remarksOn(state.description, base.sites) : []
+    this.remarks = state.trainable ? remarksOn(description, base.sites) : []
     this.trainableParameters = trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
     this.#base = base
     this.#state = state

@@ -9,6 +9,7 @@ import { type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
+import { describePart } from '../strategies/part.js'
 import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
 import { describeQuantization } from '../weights/quantization.js'
 
@@ -34,10 +35,11 @@ export function createAdapter(
     privacy: [],
   },
   device: Device = 'cpu',
+  whole: AdapterDescription | null = null,
 ): AdapterState {
   const { trainable } = about
   const native = translated(() => addon().createAdapter(description.spec, { trainable, device }))
-  return { description, ...about, optimizer: null, native, version: 0, turns: new Turns() }
+  return { description, whole, ...about, optimizer: null, native, version: 0, turns: new Turns() }
 }
 
 /** Creates a new adapter with its initial values. */
@@ -47,9 +49,11 @@ export async function newState(
   seed: number,
 ): Promise<AdapterState> {
   const breathe = breather()
-  const description = describeAdapter(strategy, base.sites, { weights: base.weights })
+  const { part } = base
+  const all = describeAdapter(strategy, base.sites, { weights: base.weights })
+  const description = part === null ? all : describePart(all, part)
   await breathe()
-  const state = createAdapter(description, undefined, base.device)
+  const state = createAdapter(description, undefined, base.device, part === null ? null : all)
   await breathe()
   return kept(state, async () => {
     await initialize(state.native, description, base, seed)

@@ -14,13 +14,17 @@ import { type Located, locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { classifierGraph, headDeviation } from '../models/classifier.js'
 import { graphOf } from '../models/index.js'
+import { graphPart, ranksOfNodes } from '../models/part.js'
 import { addon } from '../native/addon.js'
 import { cardOf, type DeviceOption, deviceOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
 import { labelsSchema } from '../options/labels.js'
+import { type Split, splitSchema } from '../options/split.js'
 import { linearSites, weightSites } from '../strategies/describe.js'
+import { layerPart } from '../strategies/part.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
+import { presentRanks } from '../train/ranks.js'
 import { storageChoice } from '../weights/choice.js'
 import { holdWeights } from '../weights/held.js'
 import {
@@ -34,7 +38,13 @@ import {
   threadsSchema,
 } from '../weights/options.js'
 import { embeddingAsUsual, type Quantization } from '../weights/quantization.js'
-import { type LoadProgress, matchWeights, quantizesAny, storageFormats } from '../weights/weights.js'
+import {
+  formatsIn,
+  type LoadProgress,
+  matchWeights,
+  quantizesAny,
+  storageFormats,
+} from '../weights/weights.js'
 import { Model } from './model.js'
 
 /** Options of `loadModel`. */
@@ -84,6 +94,8 @@ export interface LoadOptions extends HubOptions {
    * load. Default true; see `LOWRANK_WEIGHT_CACHE`.
    */
   cacheWeights?: boolean
+  /** `layers`: load only those of this rank, if the process has joined others. Default `rows`. @internal */
+  split?: Split
   /** Called after each tensor. */
   onProgress?: (progress: LoadProgress) => void
   /**
@@ -105,6 +117,7 @@ const loadSchema = z.strictObject({
   device: deviceSchema,
   threads: threadsSchema,
   cacheWeights: flag().default(true),
+  split: splitSchema,
   onProgress: callback<NonNullable<LoadOptions['onProgress']>>().optional(),
   onWarning: callback<NonNullable<LoadOptions['onWarning']>>().optional(),
   ...hubShape,
@@ -135,16 +148,19 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const breathe = breather()
   const tokenGraph = graphOf(files.config, await readRopeFactors(files))
   const { labels = null } = given
-  const graph = labels === null ? tokenGraph : classifierGraph(tokenGraph, labels.length)
+  const whole = labels === null ? tokenGraph : classifierGraph(tokenGraph, labels.length)
+  const { rank: index, size: count } = presentRanks()
+  const isSplit = given.split === 'layers' && count > 1
+  const graph = isSplit ? graphPart(whole, index, count) : whole
   await breathe()
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const device = deviceOf(given.device)
-  const choice = storageChoice(name, graph, dtypeOf, given, quantizationOf(given.defaultQuantization), device)
+  const choice = storageChoice(name, whole, dtypeOf, given, quantizationOf(given.defaultQuantization), device)
   const { quantization, embeddingQuantization, precision } = choice
   await breathe()
-  const formats = storageFormats(graph, dtypeOf, choice)
+  const formats = formatsIn(graph, storageFormats(whole, dtypeOf, choice))
   const paged = pagedBudget(given.pagedWeights)
   const native = translated(() => addon().createModel(graph, { device }))
   try {
@@ -173,7 +189,8 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   }
   const source = once(() => readTokenizerSource(files))
   const lifetime = new Lifetime(`The model ${name}`, 'load it again with loadModel()')
-  const sites = linearSites(graph)
+  const sites = linearSites(whole)
+  const classes = labels === null ? undefined : { labels, deviation: headDeviation(files.config) }
   let made: Promise<WorkerTokenizer> | undefined
   const said = new Set<string>()
   return {
@@ -182,10 +199,8 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     graph,
     labels,
     sites,
-    weights: weightSites(
-      graph,
-      labels === null ? undefined : { labels, deviation: headDeviation(files.config) },
-    ),
+    weights: weightSites(whole, classes),
+    part: isSplit ? layerPart(graph, ranksOfNodes(whole, count), classes) : null,
     native,
     device,
     formats,

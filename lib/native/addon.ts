@@ -130,6 +130,10 @@ export interface NativeAddon {
   joinRanks(launch: Launch & { patience: number }): Job<JoinedRanks>
   /** Resolves with the messages of all ranks, in rank order, once each has sent one. */
   meetRanks(message: Uint8Array): Job<Uint8Array[]>
+  /** Sends a message to one rank; resolves once it has taken it. */
+  sendToRank(rank: number, message: Uint8Array): Job<void>
+  /** Resolves with the next message of a rank, which has so many bytes. */
+  receiveFromRank(rank: number, bytes: number): Job<Uint8Array>
   /** Resolves once all ranks have called it. No rank may meet afterward. */
   leaveRanks(): Job<void>
   /** A rank whose process or machine has stopped; -1 if none has. */

@@ -14,6 +14,7 @@ import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { classifierGraph, headDeviation } from '../models/classifier.js'
 import { graphOf } from '../models/index.js'
+import { graphPart, ranksOfNodes } from '../models/part.js'
 import { addon, type CardSizes, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { labelsSchema } from '../options/labels.js'
@@ -23,6 +24,7 @@ import { type TrainOptions, trainShape } from '../options/options.js'
 import type { Task } from '../options/task.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
+import { describePart, layerPart } from '../strategies/part.js'
 import type { Classes, StrategyConfig } from '../strategies/strategy.js'
 import { storageChoice } from '../weights/choice.js'
 import {
@@ -33,7 +35,7 @@ import {
   threadsSchema,
 } from '../weights/options.js'
 import type { Quantization } from '../weights/quantization.js'
-import { storageFormats } from '../weights/weights.js'
+import { formatsIn, storageFormats } from '../weights/weights.js'
 import { MemoryReport } from './memory-report.js'
 import { TRAIN_PLAN, trainingPlans } from './plans.js'
 import type { StepSetting } from './step-setting.js'
@@ -63,6 +65,8 @@ export type PlanModelOptions = Partial<MemoryShape> &
     threads?: number | 'auto'
     /** An NVIDIA GPU to plan for instead of the CPU; it need not be present. */
     card?: CardSizes
+    /** Plan only the layers of one rank, counted from 0, of so many that share the model. Default: all layers. */
+    part?: { rank: number; ranks: number }
   }
 
 const schema = z.strictObject({
@@ -82,6 +86,10 @@ const schema = z.strictObject({
       { sm: integer(80), multiprocessors: integer(1), sharedBytes: integer(1) },
       { error: 'sm, multiprocessors and sharedBytes of a card' },
     )
+    .optional(),
+  part: z
+    .strictObject({ rank: integer(0), ranks: integer(1) }, { error: 'rank and ranks' })
+    .refine(({ rank, ranks }) => rank < ranks, { error: 'a rank below ranks' })
     .optional(),
   ...hubShape,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
@@ -122,6 +130,8 @@ export interface Planner {
   setting: StepSetting
   /** The memory of the run, with some options changed. */
   plan(changes?: PlanShape): MemoryReport
+  /** Number of layers of the whole model. */
+  layers: number
   /** The work of one micro-batch, with some options changed. */
   count(changes?: PlanShape): StepCounts
 }
@@ -133,14 +143,16 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const shape = await openShape(name, { revision, onDownload, signal })
   const { config, dtypeOf } = shape
   const classes = classesOf(given, config)
-  const graph = classes === undefined ? shape.graph : classifierGraph(shape.graph, classes.labels.length)
+  const whole = classes === undefined ? shape.graph : classifierGraph(shape.graph, classes.labels.length)
+  const { rank, ranks } = given.part ?? { rank: 0, ranks: 1 }
+  const graph = graphPart(whole, rank, ranks)
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
-  const choice = storageChoice(name, graph, dtypeOf, onCard(given), wanted)
+  const choice = storageChoice(name, whole, dtypeOf, onCard(given), wanted)
   const { quantization, embeddingQuantization, precision } = choice
-  const formats = storageFormats(graph, dtypeOf, choice)
-  const { spec } = describeAdapter(given.strategy, linearSites(graph), {
-    weights: weightSites(graph, classes),
-  })
+  const formats = formatsIn(graph, storageFormats(whole, dtypeOf, choice))
+  const all = describeAdapter(given.strategy, linearSites(whole), { weights: weightSites(whole, classes) })
+  const { spec } =
+    graph === whole ? all : describePart(all, layerPart(graph, ranksOfNodes(whole, ranks), classes))
   const on = given.card ?? (given.threads === 'auto' ? undefined : given.threads)
   const planned = (changes: PlanShape) => {
     const { evaluates, ...shape } = { ...given, ...changes }
@@ -151,6 +163,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   return {
     quantization,
     embeddingQuantization,
+    layers: whole.layers,
     setting: {
       ...{ config, precision, strategy: given.strategy, options: given },
       formatOf: (weight) => formats[weight] as StorageFormat,

@@ -155,13 +155,15 @@ function reusedRoom(): (bytes: number) => Uint8Array<ArrayBuffer> {
 
 async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
   const folder = await openAdapterFolder(path, base.sites, base.weights)
-  if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
+  if (JSON.stringify(folder.description.spec) !== JSON.stringify((adapter.whole ?? adapter.description).spec))
     throw anotherAdapter(
       path,
       strategyToFile(folder.description.strategy),
       strategyToFile(adapter.description.strategy),
     )
-  for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
+  const own = new Set(adapter.description.factors.map(({ name }) => name))
+  for await (const { name, values } of folder.parameters())
+    if (own.has(name)) adapter.native.write(name, 'value', values)
 }
 
 /** Reads the factors that are saved beside an adapter in another strategy's form. */

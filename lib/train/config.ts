@@ -29,6 +29,7 @@ import type { MemoryShape } from '../options/memory-shape.js'
 import { namedMetricSchema } from '../options/metrics.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
+import { type Split, splitSchema } from '../options/split.js'
 import { checkTask, type Task } from '../options/task.js'
 import { isPrivate, rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -71,6 +72,8 @@ export interface RunConfig
   /** Share of the training data held out for evaluation when there is no `evalDataset`. */
   readonly evalFraction: number
   readonly device: DeviceOption
+  /** Whether ranks of MPI share the rows of a step, or the layers of the model. */
+  readonly split: Split
   readonly threads: number | 'auto'
   readonly outputDir: string
   /** Classes of a classifier, in the order of their ids; null takes the classes of the training data. */
@@ -137,6 +140,7 @@ export const configSchema = z.strictObject({
     ),
   metricForBestModel: namedMetricSchema,
   device: deviceSchema,
+  split: splitSchema,
   threads: threadsSchema.describe(
     'Number of threads. `auto` is `LOWRANK_THREADS`, else the number of cores available to the process.',
   ),

@@ -3,6 +3,7 @@ import { exp } from '../core/portable-exp.js'
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 import type { ClassMetrics } from './class-metrics.js'
+import type { LayerPipe } from './pipe.js'
 import { Ranks } from './ranks.js'
 
 /** Means over preference pairs; of `kto`, over the good answers as chosen and the bad ones as rejected. */
@@ -53,6 +54,8 @@ export interface EvaluateControl {
   onProgress?: ((progress: EvaluateProgress) => void) | undefined
   /** Processes that share the batches. Default: this process alone. */
   ranks?: Ranks | undefined
+  /** For a model whose layers are split over the ranks. */
+  pipe?: LayerPipe | undefined
 }
 
 /** Progress of an evaluation. */
@@ -71,14 +74,20 @@ const MEASURED_ALONE = 8
  */
 export async function measured<Found>(
   count: number,
-  { signal, onProgress, ranks = Ranks.alone() }: EvaluateControl,
+  { signal, onProgress, ranks = Ranks.alone(), pipe }: EvaluateControl,
   measure: (index: number) => Promise<Found>,
 ): Promise<Found[]> {
   const found: Found[] = []
-  const length = ranks.isAlone ? 1 : MEASURED_ALONE * ranks.size
+  const length = ranks.isAlone ? 1 : MEASURED_ALONE * (pipe ? 1 : ranks.size)
   for (let begin = 0; begin < count; begin += length) {
     signal?.throwIfAborted()
     const end = Math.min(count, begin + length)
+    if (pipe !== undefined) {
+      const indices = Array.from({ length: end - begin }, (_, i) => begin + i)
+      found.push(...(await pipe.measured(indices, measure)))
+      onProgress?.({ batches: end, totalBatches: count })
+      continue
+    }
     const all = await ranks.together('batches of an evaluation', async () => {
       const own: Found[] = []
       for (let index = begin + ranks.rank; index < end; index += ranks.size) {

@@ -18,6 +18,7 @@ import { type EvaluateControl, type Evaluation, evaluateBatches } from './evalua
 import type { TrainStep } from './events.js'
 import { join, type Metrics } from './losses/rows.js'
 import type { Objective } from './objective.js'
+import type { LayerPipe } from './pipe.js'
 import { PairObjective } from './preference.js'
 import {
   countedRanks,
@@ -94,7 +95,7 @@ class GradientSteps implements Steps {
 
   /** Computes the gradients of a whole window and updates the adapter; the state advances only when both succeed. */
   async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
-    const { options, adapter, ranks: processes } = this.#setup
+    const { options, adapter, ranks: processes, pipe } = this.#setup
     const state = this.#state
     const begin = performance.now()
     if (window.supervised === 0)
@@ -112,45 +113,60 @@ class GradientSteps implements Steps {
     const losses: [microStep: number, loss: number][] = []
     const metrics: Metrics = {}
     const passOf = await this.#objective?.window(session, window.batches)
+    let isPreparing = false
     const add = (microStep: number, loss: number, more: Metrics = {}) => {
       losses.push([microStep, loss])
       lossSum += loss
       this.#expectFinite(index, lossSum)
       join(metrics, more)
     }
+    const prepare = () => {
+      if (!isPreparing) upcoming()
+      isPreparing = true
+    }
+    const inputOf = (microStep: number, { tokens, cuSeqlens, labels }: MicroBatch) => ({
+      ...{ tokens, cuSeqlens, labels, seed: options.seed, step: index, microStep },
+      ...inUse(ranks),
+      ...regularizers(options),
+      ...(inBackward ? { update } : {}),
+    })
     const pass = async (microStep: number, batch: MicroBatch) => {
-      const { tokens, cuSeqlens, labels } = batch
-      const input = {
-        ...{ tokens, cuSeqlens, labels, seed: options.seed, step: index, microStep },
-        ...inUse(ranks),
-        ...regularizers(options),
-        ...(inBackward ? { update } : {}),
-        lastOfStep: !processes.isAlone && microStep + processes.size >= window.batches.length,
-      }
+      const lastOfStep =
+        !processes.isAlone && pipe === undefined && microStep + processes.size >= window.batches.length
+      const input = { ...inputOf(microStep, batch), lastOfStep }
       const job =
         passOf === undefined
           ? session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1 / window.supervised }).promise
           : passOf(input, batch, (loss, more) => add(microStep, loss, more))
       // Prepare the next micro-batches while the engine works on this one.
-      if (losses.length === 0) upcoming()
+      prepare()
       const made = await this.#finite(index, () => job)
-      if (passOf === undefined) add(microStep, made.lossSum)
-      else if (inBackward) this.#expectFinite(index, made.lossSum)
+      if (passOf === undefined && pipe?.isLast !== false) add(microStep, made.lossSum)
+      if (passOf !== undefined && inBackward) this.#expectFinite(index, made.lossSum)
       return made.gradNorm ?? Number.NaN
     }
     let gradNorm = Number.NaN
-    const passes = async () => {
+    const dealtOut = async () => {
       for (const [microStep, batch] of window.batches.entries())
         if (microStep % processes.size === processes.rank)
           gradNorm = await (inBackward
             ? this.#change(index, () => pass(microStep, batch))
             : pass(microStep, batch))
-      if (losses.length > 0) return { losses, metrics }
-      upcoming()
+      if (losses.length > 0) return
+      prepare()
       if (inBackward) gradNorm = await this.#change(index, () => this.#updatesOnly(session, index, update))
-      return { losses, metrics }
     }
-    const all = await processes.together('a step', passes)
+    const piped = (pipe: LayerPipe) =>
+      pipe.run(pipe.passes(window.batches.length), async ({ kind, microBatch }) => {
+        const batch = window.batches[microBatch] as MicroBatch
+        if (kind !== 'forward') await pass(microBatch, batch)
+        else await session.forwardStep(TRAIN_PLAN, { ...inputOf(microBatch, batch), lossScale: 1 }).promise
+      })
+    const all = await processes.together('a step', async () => {
+      await (pipe === undefined ? dealtOut() : piped(pipe))
+      return { losses, metrics }
+    })
+    pipe?.expectWhole()
     if (!processes.isAlone) {
       // Sum in the order of micro-batches, as a single process does.
       const found = all.flatMap((each) => each.losses).sort(([a], [b]) => a - b)
@@ -159,8 +175,10 @@ class GradientSteps implements Steps {
     }
     if (!inBackward)
       gradNorm = await this.#change(index, async () => {
-        if (!processes.isAlone) await translatedAsync(() => session.sumGradients(TRAIN_PLAN).promise)
-        const made = await this.#finite(index, () => adapter.native.optimizerStep(update).promise)
+        const clipped = pipe === undefined ? update : { ...update, gradNorm: await pipe.gradNorm(adapter) }
+        if (!processes.isAlone && pipe === undefined)
+          await translatedAsync(() => session.sumGradients(TRAIN_PLAN).promise)
+        const made = await this.#finite(index, () => adapter.native.optimizerStep(clipped).promise)
         warnOfRemarks()
         return made.gradNorm
       })

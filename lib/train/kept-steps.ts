@@ -1,11 +1,14 @@
 /** The checkpoints that a run saves, and the best step among them. */
 import { dirname, resolve } from 'node:path'
+import type { AdapterState } from '../base/base.js'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { standing } from './best.js'
 import { restoreValues, saveCheckpoint } from './checkpoint.js'
 import { checkpointPath, pruneCheckpoints } from './checkpoints.js'
 import type { CheckpointEvent } from './events.js'
+import { gathered } from './gathered.js'
 import type { Checkpoint, RunIdentity } from './identity.js'
+import type { RunFolders } from './output-folder.js'
 import type { RunSetup } from './run-setup.js'
 import type { TrainingState } from './step.js'
 import { readCheckpoint } from './training-state.js'
@@ -18,18 +21,29 @@ export class KeptSteps {
   readonly #identity: RunIdentity
   /** Folder of the checkpoints; null saves none. */
   readonly #folder: string | null
+  /** True for the rank that writes there. */
+  readonly #writes: boolean
   /** The last step saved to the folder. */
   #saved = -1
 
   /**
+   * @param place folders of the run, which rank 0 writes to
    * @param state position of the run, which advances
    * @param resumed the checkpoint that the run was resumed from
    */
-  constructor(setup: RunSetup, state: TrainingState, identity: RunIdentity, resumed: string | null) {
+  constructor(
+    setup: RunSetup,
+    place: RunFolders | null,
+    state: TrainingState,
+    identity: RunIdentity,
+    resumed: string | null,
+  ) {
     this.#setup = setup
     this.#state = state
     this.#identity = identity
-    this.#folder = setup.folders?.runDir ?? null
+    this.#writes = setup.folders !== null
+    // Ranks with a part of the layers save together, and each loads its own.
+    this.#folder = (setup.pipe === undefined ? setup.folders : place)?.runDir ?? null
     if (resumed !== null && this.#folder !== null && resolve(dirname(resumed)) === resolve(this.#folder))
       this.#saved = state.step
   }
@@ -43,7 +57,7 @@ export class KeptSteps {
     const folder = this.#folder
     const { step } = this.#state
     const path = await this.#write()
-    if (path === undefined || folder === null) return undefined
+    if (path === undefined || folder === null || !this.#writes) return undefined
     this.paths.push(path)
     if (options.saveTotalLimit !== null) {
       const best = options.loadBestModelAtEnd ? this.#best?.step : undefined
@@ -108,11 +122,12 @@ export class KeptSteps {
   }
 
   async #write(): Promise<string | undefined> {
-    const { base, adapter, use } = this.#setup
+    const { base, adapter, ranks, pipe, use } = this.#setup
     const folder = this.#folder
     const { step } = this.#state
-    if (folder === null || this.#saved === step) return undefined
-    const path = await use(() => saveCheckpoint(folder, base, adapter, this.#state, this.#identity))
+    if (folder === null || this.#saved === step || ranks.isBroken) return undefined
+    const save = (whole: AdapterState) => saveCheckpoint(folder, base, whole, this.#state, this.#identity)
+    const path = await use(() => (pipe === undefined ? save(adapter) : gathered(this.#setup, save)))
     this.#saved = step
     return path
   }

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import * as z from 'zod'
-import { saveAdapter } from '../base/base.js'
+import { type AdapterState, checkGenerates, saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError, RanksError } from '../core/errors.js'
@@ -33,6 +33,7 @@ import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, evaluateBatches } from './evaluate.js'
 import type { AnswersEvent, EvalEvent, TrainEvent, TrainStep } from './events.js'
+import { gathered } from './gathered.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
 import { HeldOutAnswers } from './held-out-answers.js'
@@ -48,6 +49,7 @@ import {
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
+import { LayerPipe } from './pipe.js'
 import { checkRanks } from './ranks.js'
 import { Recorder, startEvent } from './record.js'
 import { lockRun, type RunLock } from './run-lock.js'
@@ -111,8 +113,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   constructor(setup: RunSetup) {
     this.#control = new RunControl(setup.signal)
     this.#place = setup.folders
+    const { part } = setup.base
     this.#setup = {
       ...setup,
+      pipe: part === null ? undefined : new LayerPipe(setup.ranks, part),
       folders: setup.ranks.isFirst ? setup.folders : null,
       signal: setup.ranks.joint(this.#control.signal),
     }
@@ -157,6 +161,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async samples(options: { signal?: AbortSignal } = {}): Promise<Samples> {
     const { signal } = checkedOptions(samplesSchema, options, 'samples()')
     const { base, adapter, use } = this.#setup
+    checkGenerates(base, 'samples()')
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
     const format = this.promptFormat
     const asked = await use(() => askRows(base, adapter, rows, signal))
@@ -213,7 +218,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
    * @throws {ConfigError} before the first event, after the run, and as `model.generate`
    * @example const { text, step } = await run.ask('What is lowrank?', { maxNewTokens: 64 })
    */
-  ask(prompt: Prompt, options: AskOptions = {}): Promise<RunAnswer> {
+  async ask(prompt: Prompt, options: AskOptions = {}): Promise<RunAnswer> {
+    checkGenerates(this.#setup.base, 'ask()')
     return this.#control.ask(prompt, options)
   }
 
@@ -290,7 +296,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
       state.totalSteps = steps.totalSteps
       this.#stepsLeft = steps.totalSteps - state.step
-      const kept = new KeptSteps(this.#setup, state, identity, checkpoint?.path ?? null)
+      const kept = new KeptSteps(this.#setup, this.#place, state, identity, checkpoint?.path ?? null)
       this.#kept = kept
       await kept.checkBest()
       if (folders !== null) {
@@ -363,6 +369,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const session = await use(() =>
       openSession(base.native, [adapter.native], inFolder(plans, this.#scratch)),
     )
+    this.#setup.pipe?.open(session)
     const begun = state.step
     const recorder = new Recorder(steps)
     /** A saved checkpoint whose event has not been emitted yet. */
@@ -430,8 +437,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   get #evaluateControl(): EvaluateControl {
-    const { signal, onEvalProgress: onProgress, ranks } = this.#setup
-    return { signal, onProgress, ranks }
+    const { signal, onEvalProgress: onProgress, ranks, pipe } = this.#setup
+    return { signal, onProgress, ranks, pipe }
   }
 
   /** Adds samples to the record of the run, unless another run has begun in its folder. */
@@ -485,28 +492,33 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       }
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       const cursor = { epoch: 0, microBatch: 0 }
-      const { size } = this.#setup.ranks
-      return { run: randomUUID(), step: 0, totalSteps: 0, cursor, evaluations: [], totals, ranks: size }
+      const { ranks, pipe } = this.#setup
+      const size = pipe === undefined ? ranks.size : 1
+      // Ranks with a part of the layers all read the checkpoints of the run, which contain its id.
+      const run = await ranks.firsts('id of the run', async () => randomUUID())
+      return { run, step: 0, totalSteps: 0, cursor, evaluations: [], totals, ranks: size }
     })
   }
 
   /** Rejects ranks that would compute different results, before anything is written. */
   async #agree(identity: RunIdentity, state: TrainingState, checkpoint: Resumable | null): Promise<void> {
-    const { base, adapter, options, ranks, use } = this.#setup
+    const { base, adapter, options, ranks, pipe, use } = this.#setup
     const { strategy } = adapter.description
     await ranks.agree('start', {
       ...programFacts(base),
       ...factsOf(identity, options),
       strategy: canonical(strategyToFile(strategy)),
       checkpoint: checkpoint === null ? 'none' : `${state.run} at step ${state.step}`,
-      adapter: await use(() => translatedAsync(() => adapter.native.digest().promise)),
+      ...(pipe === undefined
+        ? { adapter: await use(() => translatedAsync(() => adapter.native.digest().promise)) }
+        : {}),
     })
   }
 
   /** Every rank makes the same updates, so their adapters must stay bit-identical. */
   async #compare(): Promise<void> {
-    const { adapter, ranks, use } = this.#setup
-    if (ranks.isAlone) return
+    const { adapter, ranks, pipe, use } = this.#setup
+    if (ranks.isAlone || pipe !== undefined) return
     const digests = await ranks.together('comparison', () =>
       use(() => translatedAsync(() => adapter.native.digest().promise)),
     )
@@ -554,8 +566,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   async #saveAdapter(): Promise<void> {
-    const { base, adapter, folders, use } = this.#setup
-    if (folders !== null) await use(() => saveAdapter(folders.outputDir, base, adapter))
+    const { base, adapter, folders, pipe, use } = this.#setup
+    const place = pipe === undefined ? folders : this.#place
+    if (place === null) return
+    const save = (whole: AdapterState) => saveAdapter(place.outputDir, base, whole)
+    await use<unknown>(() => (pipe === undefined ? save(adapter) : gathered(this.#setup, save)))
   }
 
   #done({ step, totals, totalSteps, evaluations }: TrainingState, { privacy }: Steps): TrainEvent {

@@ -14,6 +14,7 @@ import type { RunEvaluation } from './best.js'
 import type { RunData } from './data.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
+import type { LayerPipe } from './pipe.js'
 import type { Ranks } from './ranks.js'
 
 /** Makes the steps of a run. */
@@ -54,6 +55,8 @@ export interface StepSetup {
   ranks: Ranks
   /** Factor on the learning rate after so many steps. Default: the schedule of the options. */
   schedule?: (completed: number) => number
+  /** For a model whose layers are split over these processes. */
+  pipe?: LayerPipe | undefined
 }
 
 /** @param state position of the run, advanced by each step */

@@ -190,6 +190,14 @@ export function storageFormats(
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
 }
 
+/** The formats of the weights in a part of a model. */
+export function formatsIn(
+  part: Graph,
+  formats: Readonly<Record<string, StorageFormat>>,
+): Record<string, StorageFormat> {
+  return Object.fromEntries(part.weights.map(({ name }) => [name, formats[name] as StorageFormat]))
+}
+
 /** True if any weights are quantized during loading. */
 export function quantizesAny(
   graph: Graph,

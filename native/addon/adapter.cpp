@@ -47,6 +47,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::scale_gradients>("scaleGradients"),
+                        InstanceMethod<&AdapterHandle::gradient_squares>("gradientSquares"),
                         InstanceMethod<&AdapterHandle::digest>("digest"),
                         InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
                         InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
@@ -328,6 +329,16 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
             return true;
           },
           nothing);
+    });
+  }
+
+  Napi::Value gradient_squares(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::read);
+      return change<std::vector<double>>(
+          info.Env(),
+          [](Context& context, Adapter& adapter) { return lowrank::gradient_squares(context.device, adapter); },
+          from_doubles);
     });
   }
 

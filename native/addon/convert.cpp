@@ -12,6 +12,10 @@ Graph to_graph(Napi::Value value) {
   graph.vocab_size = fields.integer("vocabSize");
   graph.labels = fields.integer("labels", 0);
   graph.layers = fields.index("layers");
+  if (fields.has("part")) {
+    const Fields part(fields.get("part"), "graph.part");
+    graph.part = {part.index("index"), part.index("count"), part.index("firstNode")};
+  }
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
     graph.weights.push_back(
@@ -34,7 +38,7 @@ Graph to_graph(Napi::Value value) {
     node.op = n.choice<Op>("op");
     node.path = n.text("path");
     node.segment = id("segment");
-    if (node.op != Op::lm_head) node.out = id("out");
+    if (node.op != Op::lm_head && node.op != Op::send) node.out = id("out");
     for (const char* const role : kOpInputs[static_cast<int>(node.op)])
       if (role != nullptr) node.inputs.push_back(id(role));
     if (node.op == Op::attention) {
@@ -163,6 +167,7 @@ OptimizerStep to_optimizer_step(Napi::Value value) {
   options.beta2 = real(o, "beta2");
   options.epsilon = real(o, "epsilon");
   options.max_grad_norm = o.number("maxGradNorm");
+  if (o.has("gradNorm")) options.grad_norm = o.number("gradNorm");
   options.step = o.integer("step");
   if (o.has("adafactor")) {
     const Fields own(o.get("adafactor"), "optimizer.adafactor");

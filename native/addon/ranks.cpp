@@ -1,5 +1,6 @@
 #include "addon/ranks.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,13 @@ namespace {
 using Message = std::vector<uint8_t>;
 
 Napi::Value undefined(Napi::Env env, bool&) { return env.Undefined(); }
+
+Message to_message(Napi::Value value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    throw Napi::TypeError::New(value.Env(), "lowrank: a message must be a Uint8Array");
+  const Napi::Uint8Array given = value.As<Napi::Uint8Array>();
+  return Message(given.Data(), given.Data() + given.ElementLength());
+}
 
 Napi::Value mpi_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -65,10 +73,7 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
 Napi::Value meet_ranks(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
-    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-      throw Napi::TypeError::New(env, "lowrank: a message must be a Uint8Array");
-    const Napi::Uint8Array given = info[0].As<Napi::Uint8Array>();
-    const Message own(given.Data(), given.Data() + given.ElementLength());
+    const Message own = to_message(info[0]);
     return environment(env).channel->start<std::vector<Message>>(
         env, [own](Context&, const CancelFlag&) { return meet(Engine::instance().comm(), own); },
         [](Napi::Env e, std::vector<Message>& said) -> Napi::Value {
@@ -76,6 +81,51 @@ Napi::Value meet_ranks(const Napi::CallbackInfo& info) {
           for (uint32_t i = 0; i < array.Length(); ++i) array.Set(i, bytes(e, said[i].data(), said[i].size()));
           return array;
         });
+  });
+}
+
+/// MPI counts the bytes of a message in 32 bits.
+template <class Visit>
+void each_piece(size_t length, const Visit& visit) {
+  constexpr size_t kPiece = size_t{1} << 30;
+  for (size_t begin = 0; begin < length; begin += kPiece)
+    visit(begin, static_cast<int64_t>(std::min(kPiece, length - begin)));
+}
+
+Napi::Value send_to_rank(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const int to = info[0].ToNumber().Int32Value();
+    const Message message = to_message(info[1]);
+    return environment(env).channel->start<bool>(
+        env,
+        [to, message](Context&, const CancelFlag&) {
+          Comm& comm = Engine::instance().comm();
+          each_piece(message.size(), [&](size_t begin, int64_t count) {
+            comm.send(to, message.data() + begin, count);
+            comm.sent(to);
+          });
+          return true;
+        },
+        undefined);
+  });
+}
+
+Napi::Value receive_from_rank(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const int from = info[0].ToNumber().Int32Value();
+    const auto length = static_cast<size_t>(info[1].ToNumber().Int64Value());
+    return environment(env).channel->start<Message>(
+        env,
+        [from, length](Context&, const CancelFlag&) {
+          Message message(length);
+          each_piece(length, [&](size_t begin, int64_t count) {
+            Engine::instance().comm().receive(from, message.data() + begin, count);
+          });
+          return message;
+        },
+        [](Napi::Env e, Message& message) -> Napi::Value { return bytes(e, message.data(), message.size()); });
   });
 }
 
@@ -120,6 +170,8 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   method("mpi", mpi_info);
   method("joinRanks", join_ranks);
   method("meetRanks", meet_ranks);
+  method("sendToRank", send_to_rank);
+  method("receiveFromRank", receive_from_rank);
   method("leaveRanks", leave_ranks);
   method("endRanks", end_ranks);
   method("lostRank", lost_rank);

@@ -48,6 +48,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         env, "NativeSession",
         {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
          InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
+         InstanceMethod<&SessionHandle::forward_step>("forwardStep"),
+         InstanceMethod<&SessionHandle::skip_passes>("skipPasses"),
          InstanceMethod<&SessionHandle::score_step>("scoreStep"), InstanceMethod<&SessionHandle::finish_step>("finishStep"),
          InstanceMethod<&SessionHandle::sum_gradients>("sumGradients"),
          InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
@@ -76,6 +78,34 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           return session->train_step(context, plan, *input, cancel);
         },
         from_loss, uses, &session->memory());
+  }
+
+  Napi::Value forward_step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<bool>(
+        env,
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
+          session->forward_step(context, plan, *input, cancel);
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, uses, &session->memory());
+  }
+
+  Napi::Value skip_passes(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const int64_t forwards = info[0].ToNumber().Int64Value(), backwards = info[1].ToNumber().Int64Value();
+    return environment(env).channel->start<bool>(
+        env,
+        [session, forwards, backwards](Context&, const CancelFlag&) {
+          session->skip_passes(forwards, backwards);
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, nullptr, &session->memory());
   }
 
   Napi::Value score_step(const Napi::CallbackInfo& info) {

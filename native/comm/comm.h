@@ -30,6 +30,16 @@ class Comm : public Collective {
   /// Collective calls from another thread, independent of those made here; null if the library does not allow them.
   /// Must not outlive this.
   virtual std::unique_ptr<Collective> beside() = 0;
+
+  // Messages between two ranks, which arrive in order. They also throw Error("RANKS") when a rank is lost.
+
+  /// Starts to send, and returns while the bytes are under way: they must stay until `sent`.
+  virtual void send(int to, const void* data, int64_t bytes) = 0;
+  /// Waits until nothing that was sent to a rank is under way.
+  virtual void sent(int to) = 0;
+  /// Waits for the next message of a rank, which may be shorter than `bytes`.
+  virtual void receive(int from, void* data, int64_t bytes) = 0;
+
   /// Ends communication. No other call may follow.
   virtual void leave() = 0;
 

@@ -74,6 +74,25 @@ class Mpi final : public Comm {
     return watch_.joinable() ? std::make_unique<Beside>(*this) : nullptr;
   }
 
+  void send(int to, const void* data, int64_t bytes) override {
+    sent(to);
+    Peer& peer = peers_[static_cast<size_t>(to)];
+    call<int(const void*, int, Handle, int, int, Handle, Handle*)>("MPI_Isend", data, static_cast<int>(bytes), byte_, to,
+                                                                  kDataTag, world_, &peer.data);
+    peer.sends_data = true;
+  }
+  void sent(int to) override {
+    Peer& peer = peers_[static_cast<size_t>(to)];
+    if (peer.sends_data) wait(peer.data);
+    peer.sends_data = false;
+  }
+  void receive(int from, void* data, int64_t bytes) override {
+    Handle request{};
+    call<int(void*, int, Handle, int, int, Handle, Handle*)>("MPI_Irecv", data, static_cast<int>(bytes), byte_, from,
+                                                            kDataTag, world_, &request);
+    wait(request);
+  }
+
   void leave() override {
     end_watch();
     // Nothing may be under way when MPI ends.
@@ -101,6 +120,8 @@ class Mpi final : public Comm {
     int64_t heard = 0;
     bool sends = false;  // something is on its way there
     Handle request{};
+    bool sends_data = false;  // a message of `send` is on its way there
+    Handle data{};
   };
 
   /// Calls among a duplicate of the communicator, whose messages never meet those of the original.
@@ -137,13 +158,18 @@ class Mpi final : public Comm {
     collect(among, "MPI_Ialltoall", to, from, bytes);
   }
 
-  /// Both collectives have the same arguments. They are started and asked for, never waited for, so that the processor is
-  /// left to whoever computes meanwhile, and MPI to the thread that watches.
+  /// Both collectives have the same arguments.
   void collect(Handle among, const char* name, const void* from, void* to, int64_t bytes) {
     const int count = static_cast<int>(bytes);
     Handle request{};
     call<int(const void*, int, Handle, void*, int, Handle, Handle, Handle*)>(name, from, count, byte_, to, count, byte_,
                                                                            among, &request);
+    wait(request);
+  }
+
+  /// Requests are asked for, never waited for by MPI, so that the processor is left to whoever computes meanwhile, and MPI
+  /// to the thread that watches.
+  void wait(Handle& request) {
     for (int attempt = 0; !is_done(request); ++attempt) {
       if (lost_ >= 0) fail("RANKS", "rank ", lost_.load(), " has not answered for ", patience_.count() / 1000, " s");
       pause(attempt);
@@ -225,7 +251,7 @@ class Mpi final : public Comm {
     alignas(8) std::byte bytes[64];
   };
   static constexpr char kMessage = 1;
-  static constexpr int kTag = 7;
+  static constexpr int kTag = 7, kDataTag = 8;
 
   const os::Library library_;
   const std::string version_;

@@ -8,6 +8,7 @@
 
 namespace lowrank {
 
+class Comm;
 class Device;
 
 /// Set by JavaScript's thread, read by a job between its steps.
@@ -17,6 +18,7 @@ using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 struct Context {
   Pool& pool;
   Device& device;
+  Comm* comm = nullptr;  // ranks of this process's run; null in a dry run
 };
 
 }  // namespace lowrank

@@ -20,6 +20,8 @@ enum class Op : uint8_t {
   slice,
   short_conv,
   lm_head,
+  receive,
+  send,
 };
 inline constexpr const char* kOpNames[] = {
     "embedding",
@@ -34,6 +36,8 @@ inline constexpr const char* kOpNames[] = {
     "slice",
     "short_conv",
     "lm_head",
+    "receive",
+    "send",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Op) { return kOpNames; }
@@ -50,6 +54,8 @@ inline constexpr const char* kOpInputs[][3] = {
     {"gate", "up"},
     {"x"},
     {"x"},
+    {"x"},
+    {},
     {"x"},
 };
 

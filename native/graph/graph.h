@@ -57,6 +57,13 @@ struct Rotary {
   int64_t long_above = 0;
 };
 
+/// The layers of one rank, if they are split over several.
+struct GraphPart {
+  int index = 0;      // the rank that computes them
+  int count = 1;      // number of ranks
+  int first_node = 0;  // added to a node's index, its index in the whole graph
+};
+
 struct Graph {
   std::string family;
   int64_t vocab_size = 0;
@@ -66,6 +73,7 @@ struct Graph {
   std::vector<GraphValue> values;
   std::vector<Node> nodes;
   std::vector<Rotary> ropes;
+  GraphPart part;
 
   // Filled by check_graph.
   std::vector<int> producer;                // node that makes each value
@@ -74,6 +82,8 @@ struct Graph {
   std::unordered_map<std::string, int> weight_of_name;
   int last_segment = -1;
 
+  /// False for a part of a model that ends before the head.
+  bool has_head() const { return !nodes.empty() && nodes.back().op == Op::lm_head; }
   /// Number of tokens above which sequences use separate frequencies, the same for all rotations; 0: none do.
   int64_t long_above() const;
   /// Weights that are read a few rows at a time: the embedding table, and the head.

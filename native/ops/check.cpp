@@ -94,7 +94,7 @@ const Node* NodeCheck::previous() const {
 
 void check_graph(Graph& graph) {
   if (graph.nodes.empty() || !kOps[static_cast<size_t>(graph.nodes.back().op)]->ends)
-    fail("SHAPE", "the graph must end in lm_head");
+    fail("SHAPE", "the graph must end in lm_head, or in send if it is a part of a model");
   if (graph.labels == 0) graph.labels = graph.vocab_size;
   graph.weight_of_name.clear();
   graph.node_of_path.clear();

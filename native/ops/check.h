@@ -27,6 +27,7 @@ class NodeCheck {
   const GraphWeight& vector(int id, int64_t cols) const { return weight(id, 1, cols, true); }
   /// All its values are of the operand type.
   void expect_operands() const;
+  bool is_first() const { return index_ == 0; }
   bool is_last() const { return index_ + 1 == static_cast<int>(graph.nodes.size()); }
   /// The closest earlier node with the same operation, or null.
   const Node* previous() const;

@@ -8,6 +8,7 @@
 #include "ops/gated_unit.h"
 #include "ops/linear.h"
 #include "ops/lm_head.h"
+#include "ops/part_ends.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
@@ -16,7 +17,7 @@
 namespace lowrank {
 
 const OpTable kOps{&embedding, &rms_norm, &linear, &cast, &add, &rope, &attention, &swiglu, &geglu, &slice,
-                   &short_conv, &lm_head};  // in the order of Op
+                   &short_conv, &lm_head, &receive, &send};  // in the order of Op
 
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options) {

@@ -31,6 +31,19 @@ std::vector<double> squares_of(Launcher& launch, const Adapter& adapter, const s
   return found;
 }
 
+std::vector<int> trained_parameters(const AdapterSpec& spec) {
+  std::vector<int> trained;
+  for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
+    if (spec.trains(i)) trained.push_back(i);
+  return trained;
+}
+
+double norm_of(Launcher& launch, const Adapter& adapter) {
+  double squares = 0;
+  for (const double sum : squares_of(launch, adapter, trained_parameters(adapter.spec()))) squares += sum;
+  return std::sqrt(squares);
+}
+
 /// The rule of single elements on pieces of parameters.
 void update_pieces(Launcher& launch, const OptimizerStep& options, float clip, std::span<const UpdatePiece> pieces) {
   if (pieces.empty()) return;
@@ -148,6 +161,11 @@ void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (options.ranks) check_ranks(spec, *options.ranks);
 }
 
+std::vector<double> gradient_squares(Device& device, const Adapter& adapter) {
+  Launcher launch(device);
+  return squares_of(launch, adapter, trained_parameters(adapter.spec()));
+}
+
 double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& options) {
   const AdapterSpec& spec = adapter.spec();
   check_step(spec, options);
@@ -157,12 +175,7 @@ double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& opt
       check_asked_for() == "operands" ? device.operand_check(adapter.update_memory()) : nullptr;
   Launcher launch(checked ? *checked : device);
   add_orthogonal_gradients(launch, adapter);
-  std::vector<int> trained;
-  for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
-    if (spec.trains(i)) trained.push_back(i);
-  double squares = 0;
-  for (const double sum : squares_of(launch, adapter, trained)) squares += sum;
-  const double norm = std::sqrt(squares);
+  const double norm = options.grad_norm ? *options.grad_norm : norm_of(launch, adapter);
   if (!std::isfinite(norm)) {
     zero_gradients(launch, adapter);  // what was added to them must not be there twice, should the caller go on
     diverged(options);

@@ -23,6 +23,7 @@ struct OptimizerStep {
   float beta1 = 0, beta2 = 0, epsilon = 0;  // for SGD, beta1 is the momentum
   AdafactorSettings adafactor;
   double max_grad_norm = 0;  // 0 or less: off
+  std::optional<double> grad_norm;  // of the gradients of all ranks, if each has a part of them; absent: the adapter's
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
   std::optional<RankDraws> ranks;     // update only ranks that got a gradient; absent: all
@@ -32,6 +33,9 @@ struct OptimizerStep {
 /// with its group's settings, tracks importances, and zeroes the gradients; returns the norm before clipping. Throws
 /// "DIVERGED" if the norm is not finite, leaving parameters unchanged and gradients zeroed, and as `check_step`.
 double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& options);
+
+/// Sums of squares of the gradients of the trained parameters, in their order.
+std::vector<double> gradient_squares(Device& device, const Adapter& adapter);
 
 /// The same step in parts, in any order, while gradients come and go: `check_step`, then `update_parameter` once per
 /// trained parameter; the norm is the root of the sum of the returned values, in parameter order. There is no clipping,

@@ -17,6 +17,7 @@ struct OpRules {
   bool cheap = false;       // its output is recomputed in one memory pass, so it is not kept
   bool overwrites = false;  // its output replaces its input in place
   bool quadratic = false;   // its cost is quadratic in the number of tokens
+  bool differentiated = false;  // its output needs a gradient, whatever the graph trains before it
   /// Checks the shapes and types of its values and weights; see ops/check.h.
   void (*shape)(const NodeCheck& check) = nullptr;
   /// True if its own backward pass needs its output unchanged.
@@ -29,6 +30,6 @@ struct OpRules {
 };
 
 /// In the order of Op.
-using OpTable = std::array<const OpRules*, 12>;
+using OpTable = std::array<const OpRules*, 14>;
 
 }  // namespace lowrank

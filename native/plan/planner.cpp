@@ -232,7 +232,7 @@ class Builder final : public Planner {
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const Node& node = graph_.nodes[i];
       if (node.out < 0) continue;
-      bool needs = !trained_at(static_cast<int>(i)).empty();
+      bool needs = rules(node).differentiated || !trained_at(static_cast<int>(i)).empty();
       for (const int v : node.inputs) needs = needs || needs_gradient_[v];
       if (node.residual >= 0) needs = needs || needs_gradient_[node.residual];
       needs_gradient_[node.out] = needs;

@@ -34,7 +34,7 @@ void run_reload(Run& run, const Step& s) {
 }  // namespace
 
 const StepKind kZero{"zero", run_zero};
-const StepKind kUpdate{"update", run_update};
+const StepKind kUpdate{"update", run_update, true};
 const StepKind kOffload{"offload", run_offload};
 const StepKind kReload{"reload", run_reload};
 
@@ -84,7 +84,7 @@ void Run::reduce_into(const AdapterRun& adapter, int parameter, int64_t offset, 
 
 uint64_t Run::dropout_key(int node) const {
   uint64_t key = seed;
-  for (const uint64_t part : {step, micro_step, static_cast<uint64_t>(node)})
+  for (const uint64_t part : {step, micro_step, static_cast<uint64_t>(graph.part.first_node + node)})
     key = (key ^ part) * 0x9e3779b97f4a7c15u + (key >> 29);
   return key;
 }

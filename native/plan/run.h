@@ -45,6 +45,9 @@ class AdapterRun {
   bool last_rank_only = false;
 };
 
+/// Messages at the ends of a part of a model: hidden states on their way to the head, and gradients on their way back.
+enum class Crossing : uint8_t { input, output, output_gradient, input_gradient };
+
 class Run {
  public:
   Run(const Graph& graph, const Plan& plan)
@@ -125,6 +128,8 @@ class Run {
   // Steps implemented by the session rather than an operation.
   virtual void begin_gradient(const Step&) {}
   virtual void update(const Step&) {}
+  /// Moves a buffer from or to the rank that holds the layers before or behind those of the graph.
+  virtual void cross(Crossing, int /*buffer*/) {}
 
  protected:
   /// Vectors of the base are fp32 on every device.

@@ -17,6 +17,7 @@ struct Step;
 struct StepKind {
   const char* name;                         // for dumps, times, timelines, and LOWRANK_CHECK
   void (*run)(Run& run, const Step& step);  // computes; while planning, only counts
+  bool once = false;                        // changes more than its buffers, so that no check may repeat it
 };
 
 // Kinds that belong to no operation.

@@ -84,6 +84,7 @@ std::vector<float> log_probs(const Run& run) {
 }
 
 double loss_sum(const Run& run) {
+  if (!run.graph.has_head()) return 0;
   const HostView<const float> losses = run.view<float>(run.plan.head_losses, run.head_rows, "losses");
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }

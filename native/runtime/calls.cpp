@@ -23,6 +23,13 @@ size_t weighted_step(const Plan& plan) {
   return static_cast<size_t>(found - plan.steps.begin());
 }
 
+/// Index of the first step of the backward pass.
+size_t backward_step(const Plan& plan) {
+  const auto found =
+      std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& step) { return step.phase != Phase::forward; });
+  return static_cast<size_t>(found - plan.steps.begin());
+}
+
 }  // namespace
 
 void Session::check_input(const Plan& p, const TrainInput& input) const {
@@ -45,6 +52,33 @@ void Session::check_input(const Plan& p, const TrainInput& input) const {
   }
 }
 
+/// Index of the first step of `train_step`: 0, or that of the backward pass if the values of the forward pass are kept.
+size_t Session::first_step(const Plan& p, const TrainInput& input) {
+  const std::optional<Forwarded> forwarded = std::exchange(forwarded_, {});
+  if (pipe_) pipe_->begin(input.micro_step, !graph().has_head());
+  const bool kept = forwarded && *forwarded == Forwarded{input.step, input.micro_step, adapters_[0]->version()};
+  return kept ? backward_step(p) : 0;
+}
+
+void Session::forward_step(Context& context, const std::string& name, const TrainInput& input,
+                           const CancelFlag& cancel) {
+  scored_.reset();
+  const Plan& p = plan_of_mode(plan(name), Mode::train);
+  if (graph().has_head()) fail("CONFIG", "the model has all layers up to the head, so its step is made at once");
+  check_input(p, input);
+  Executor run(*this, context, p, cancel, &input);
+  place_batch(run, input.batch);
+  if (pipe_) pipe_->begin(input.micro_step, false);
+  forwarded_.reset();
+  run.run(0, backward_step(p));
+  forwarded_ = Forwarded{input.step, input.micro_step, adapters_[0]->version()};
+}
+
+void Session::skip_passes(int64_t forwards, int64_t backwards) {
+  forwarded_.reset();
+  if (pipe_) pipe_->skip(forwards, backwards);
+}
+
 LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
                                const CancelFlag& cancel) {
   scored_.reset();
@@ -61,7 +95,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   const Ptr<float> gradients = example_gradients();
   if (gradients)
     run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
-  run.run();
+  run.run(first_step(p, input), p.steps.size());
   LossResult result{run.loss(), run.head_rows, {}, {}, {}, {}};
   if (input.update) result.grad_norm = run.grad_norm();
   if (gradients) add_examples(context, input, gradients, result);
@@ -138,6 +172,8 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   Executor run(*this, context, p, cancel);
   run.temperature = temperature;
   place_batch(run, batch);
+  forwarded_.reset();
+  if (pipe_) pipe_->begin(0, false);
   run.run();
   LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}};
   if (wanted.log_probs) result.log_probs = log_probs(run);

@@ -98,7 +98,7 @@ void Engine::work() {
       wanted = threads;
     }
     cpu::CpuDevice device(*pool, cpu::kernels(level), cpu::CpuSizes(threads));
-    Context context{*pool, job.device == nullptr ? device : *job.device};
+    Context context{*pool, job.device == nullptr ? device : *job.device, comm_.get()};
     job.work(context);
   }
 }

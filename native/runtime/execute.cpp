@@ -128,7 +128,7 @@ void Executor::run_each(std::span<const Step> steps, const std::string& check) {
       check_operands(next);
     else if (check == "terms")
       check_terms(next);
-    else if ((check == "1" || check == next.kind->name) && next.kind != &kUpdate)
+    else if ((check == "1" || check == next.kind->name) && !next.kind->once)
       run_checked(next);
     else
       run_step(next, context_.device);
@@ -189,6 +189,10 @@ void Executor::update(const Step& step) {
   squares_[step.parameter] = update_parameter(*device, trained(), *train_->update, step.parameter);
   trained().place_gradient(step.parameter, {});
   expect_update(plan.steps.begin() + (&step - plan.steps.data()) + 1);
+}
+
+void Executor::cross(Crossing crossing, int buffer) {
+  if (session_.pipe_) session_.pipe_->cross(*this, crossing, buffer);
 }
 
 Ptr<float> Executor::base_vector(int id) const { return session_.placed_->vector(id); }

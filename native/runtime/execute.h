@@ -53,6 +53,7 @@ class Executor final : public Run {
 
   void begin_gradient(const Step& step) override;
   void update(const Step& step) override;
+  void cross(Crossing crossing, int buffer) override;
 
  protected:
   Ptr<float> base_vector(int id) const override;

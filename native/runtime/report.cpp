@@ -59,6 +59,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     pinned[static_cast<int>(Category::optimizer)] += report.paged_state_bytes;
   }
   row(Category::kv_cache) += sizes.kv_cache;
+  row(Category::activations) += sizes.pipe;
   row(Category::gradients) += sizes.examples;
   row(Category::workspace) += sizes.rope + sizes.moments;
   if (plan) {

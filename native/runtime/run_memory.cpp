@@ -7,6 +7,7 @@
 #include "ops/attention.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
+#include "runtime/pipe.h"
 
 namespace lowrank {
 namespace {
@@ -79,6 +80,7 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
                                const std::map<std::string, Plan>& plans) {
   for (const auto& [name, plan] : plans) {
     // A plan's longest sequence is its whole capacity.
+    tokens = std::max(tokens, plan.options.tokens);
     positions = std::max({positions, plan.options.tokens, plan.options.kv_capacity});
     kv_cache = std::max(kv_cache, kv_cache_bytes(graph, plan.options) + conv_cache_bytes(graph, plan.options));
     if (largest == nullptr || plan.arena_bytes > largest->arena_bytes) largest = &plan;
@@ -89,6 +91,7 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
   if (!adapters.empty()) moments = 8 * moments_before(adapters, plans, adapters[0]->terms.size());
   examples = example_bytes(adapters, plans);
   rope = 4 * rope_table_floats(graph, graph.ropes.size(), positions);
+  pipe = pipe_bytes(graph, tokens);
 }
 
 RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
@@ -96,6 +99,7 @@ RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const
   check_one_cache(plans);
   const RunMemorySizes sizes(graph, adapters, plans);
   positions_ = sizes.positions;
+  tokens_ = sizes.tokens;
   arena = memory.allocate(Category::activations, sizes.arena);
   if (const Plan* const plan = sizes.most_offloaded)
     stash = memory.stash(Category::activations, plan->options.offload_folder, plan->offloaded_bytes);

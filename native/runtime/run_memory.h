@@ -15,7 +15,8 @@ struct RunMemorySizes {
   RunMemorySizes(const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                  const std::map<std::string, Plan>& plans);
   int64_t positions = 0;  // number that a plan may rotate by
-  int64_t arena = 0, kv_cache = 0, moments = 0, examples = 0, rope = 0;
+  int64_t tokens = 0;     // of the largest plan
+  int64_t arena = 0, kv_cache = 0, moments = 0, examples = 0, rope = 0, pipe = 0;
   const Plan* largest = nullptr;         // the plan with the largest arena; null without plans
   const Plan* most_offloaded = nullptr;  // the plan that offloads most; null if none does
 };
@@ -30,6 +31,8 @@ struct RunMemory {
             const std::map<std::string, Plan>& plans);
   /// Gives a run its addresses.
   void place(Run& run) const;
+  /// Tokens of the largest plan.
+  int64_t tokens() const { return tokens_; }
   /// All allocations.
   std::vector<const Allocation*> all() const;
 
@@ -40,7 +43,7 @@ struct RunMemory {
   std::unique_ptr<Stash> stash;            // of the plan that offloads most
 
  private:
-  int64_t positions_ = 0;
+  int64_t positions_ = 0, tokens_ = 0;
 };
 
 }  // namespace lowrank

@@ -45,6 +45,8 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
   // Memory freed by loading and reading data would otherwise count in addition to the allocations.
   os::trim_heap();
   memory_.emplace(device_memory_, graph(), specs(), plans_);
+  if (graph().part.count > 1 && context.comm != nullptr)
+    pipe_ = std::make_unique<Pipe>(*context.comm, graph(), memory_->tokens());
 }
 
 const Plan& Session::plan(const std::string& name) const {

@@ -19,6 +19,7 @@
 #include "optim/step.h"
 #include "plan/plan.h"
 #include "runtime/batch.h"
+#include "runtime/pipe.h"
 #include "runtime/report.h"
 #include "runtime/run_memory.h"
 #include "weights/model.h"
@@ -89,6 +90,11 @@ class Session {
   /// updating the parameters whose gradients were complete before, and Error("CONFIG") for an update if gradients are
   /// kept, a missing one if they are not, or one that clips, which needs all gradients.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  /// The forward pass of a micro-batch on a rank whose layers are not the last: its `train_step` comes later, and computes
+  /// it again unless that is the next call. Throws as train_step.
+  void forward_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  /// For ranks that hold a part of the layers; see Pipe::skip.
+  void skip_passes(int64_t forwards, int64_t backwards);
   /// First half of a two-pass step: the forward pass, and the log-probability of each labeled position. Values for the
   /// backward pass are kept until the next call. Throws as train_step.
   LossResult score_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
@@ -114,6 +120,7 @@ class Session {
   friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
   void check_input(const Plan& plan, const TrainInput& input) const;
+  size_t first_step(const Plan& plan, const TrainInput& input);
   Ptr<float> example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, Ptr<float> gradients, LossResult& result);
   Ptr<double> moment(size_t term) const;  // for a term of the first adapter
@@ -128,6 +135,13 @@ class Session {
   std::vector<int64_t> adapter_ranks_;
   std::map<std::string, Plan> plans_;
   std::optional<RunMemory> memory_;
+  std::unique_ptr<Pipe> pipe_;  // null for a whole model
+  /// Micro-batch of the last forward_step, whose values are valid while the adapter has the same version.
+  struct Forwarded {
+    uint64_t step, micro_step, version;
+    bool operator==(const Forwarded&) const = default;
+  };
+  std::optional<Forwarded> forwarded_;
   /// State between the two halves of a step.
   struct Scored {
     std::string plan;

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import type { DownloadProgress } from '../../hub/locate.js'
+import { layerRanges } from '../../models/part.js'
 import type { StepCounts } from '../../native/addon.js'
 import { memoryShapeOf } from '../../options/memory-shape.js'
 import type { Optimizer, PagedAdamW } from '../../options/optimizers.js'
@@ -32,6 +33,16 @@ export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuanti
   time: RunTime
   /** Kernels of the same plan, if requested or if it is for a card. */
   kernels?: StepCounts
+  /** The parts of a run whose layers are split over ranks; `memory` is that of the largest. */
+  parts?: RankPart[]
+}
+
+/** The layers of a rank, from first to last. */
+export interface RankPart {
+  first: number
+  last: number
+  memory: MemoryReport
+  planner: Planner
 }
 
 /** Requests in addition to the config. */
@@ -85,12 +96,16 @@ export async function planned(
             onMeasure: () => line.update('measuring the speed of this machine, once'),
           })
     if (budget === undefined) {
-      const { plan, count, setting, ...held } = await openPlanner(config.model, options)
-      const memory = plan()
+      const split =
+        config.split === 'layers' && ranks > 1 ? await splitOver(ranks, config.model, options) : []
+      const part = largestOf(split)
+      const { plan, count, setting, ...held } = part?.planner ?? (await openPlanner(config.model, options))
+      const memory = part?.memory ?? plan()
       const [process, time] = [await beside(), await timeOf(setting, config)]
       const kernels = counts || card ? { kernels: count() } : {}
       const paged = card ? {} : pagedHere(config, plan)
-      return { memory, ...held, beside: process, time, ...paged, ...kernels }
+      const parts = split.length > 0 ? { parts: split } : {}
+      return { memory, ...held, beside: process, time, ...paged, ...kernels, ...parts }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const held = await beside()
@@ -114,6 +129,24 @@ export async function planned(
     download?.end()
     interruption.dispose()
   }
+}
+
+/** A plan for the layers of each rank. */
+async function splitOver(ranks: number, model: string, options: PlanModelOptions): Promise<RankPart[]> {
+  const parts: RankPart[] = []
+  for (let rank = 0; rank < ranks; rank++) {
+    const planner = await openPlanner(model, { ...options, part: { rank, ranks } })
+    const { first, end } = layerRanges(planner.layers, ranks)[rank] as { first: number; end: number }
+    parts.push({ first, last: end - 1, memory: planner.plan(), planner })
+  }
+  return parts
+}
+
+function largestOf(parts: readonly RankPart[]): RankPart | undefined {
+  return parts.reduce<RankPart | undefined>(
+    (most, part) => (most === undefined || part.memory.peakBytes > most.memory.peakBytes ? part : most),
+    undefined,
+  )
 }
 
 /** Size of the data; undefined unless the tokenizer is on disk and the data can be read. */

@@ -3,13 +3,16 @@ import { formatBytes } from '../../core/bytes.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import type { RunConfig } from '../../train/config.js'
 import { threadsOf } from '../../train/run-time.js'
+import { checkSplit } from '../../train/split.js'
 import { UsageError } from '../errors.js'
 import type { Printed } from '../schemas.js'
+import type { RankPart } from './planned.js'
 
 type RanksMemory = NonNullable<Printed<'plan'>['ranks']>
 
 /** The config of each rank; the ranks share the threads of the machine. */
 export function onRanks(config: RunConfig, ranks: number): RunConfig {
+  if (ranks > 1) checkSplit(config)
   const { threads } = config
   return threads === 'auto'
     ? { ...config, threads: Math.max(1, Math.floor(threadsOf(threads) / ranks)) }
@@ -21,6 +24,24 @@ export function checkRanksAlone(ranks: number, others: Readonly<Record<string, b
   const other = Object.keys(others).find((name) => others[name])
   if (ranks > 1 && other !== undefined)
     throw new UsageError(`--ranks ${ranks} cannot be planned with ${other}; leave one of them out.`)
+}
+
+/** @param besideBytes memory of a process in addition to the plan */
+export function layersMemory(parts: readonly RankPart[], besideBytes: number): RanksMemory {
+  const layers = parts.map(({ first, last, memory }) => ({
+    first,
+    last,
+    weight_bytes: memory.bytes('weights') + memory.bytes('quantization_constants'),
+    bytes: memory.peakBytes + besideBytes,
+  }))
+  const sizes = layers.map(({ bytes }) => bytes)
+  return {
+    count: parts.length,
+    rank_bytes: Math.max(...sizes),
+    shared_bytes: 0,
+    machine_bytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
+    layers,
+  }
 }
 
 /** @param processBytes memory of a single process */
@@ -42,6 +63,15 @@ export function ranksText({
   rank_bytes: rank,
   shared_bytes: shared,
   machine_bytes: machine,
+  layers,
 }: RanksMemory): string {
+  if (layers !== undefined)
+    return [
+      `${count} ranks share the layers; the plan above is that of the largest. Processes, estimated:`,
+      ...layers.map(
+        ({ first, last, weight_bytes: weights, bytes }, of) =>
+          `  rank ${of}  layers ${first} to ${last}  about ${formatBytes(bytes)}, of which ${formatBytes(weights)} of weights`,
+      ),
+    ].join('\n')
   return `${count} ranks on this machine about ${formatBytes(machine)}: ${formatBytes(rank)} each, of which ${formatBytes(shared)} of weights are in memory once if they are cached; else about ${formatBytes(count * rank)} (estimated)`
 }

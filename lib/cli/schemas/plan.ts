@@ -43,6 +43,17 @@ export const plan = z.object({
       rank_bytes: bytes.describe('The whole process of a rank'),
       shared_bytes: bytes.describe('Part of it that ranks on one machine share, if the weights are cached'),
       machine_bytes: bytes.describe('All of them, with the shared part counted once'),
+      layers: z
+        .array(
+          z.strictObject({
+            first: count.describe('Its first layer, from 0'),
+            last: count.describe('Its last layer'),
+            weight_bytes: bytes.describe('Its weights'),
+            bytes: bytes.describe('Its process'),
+          }),
+        )
+        .optional()
+        .describe('With split: layers: those of each rank'),
     })
     .optional()
     .describe('With --ranks: memory of the ranks on one machine, estimated'),

@@ -135,6 +135,8 @@ export interface OptimizerStep {
   groups: { learningRate: number; weightDecay: number }[]
   /** Global L2 norm above which gradients are scaled down; 0 or less turns clipping off. */
   maxGradNorm: number
+  /** Norm of the gradient over all ranks, if this one has only a part of it. Default: that of the adapter's own. */
+  gradNorm?: number
   /** Optimizer step, counted from 1. */
   step: number
   /**

@@ -167,6 +167,8 @@ export interface NativeAdapter {
   zeroGradients(): Job<void>
   /** Multiplies the accumulated gradients. */
   scaleGradients(factor: number): Job<void>
+  /** Sum of the squares of each trained parameter's gradient, in their order. */
+  gradientSquares(): Job<Float64Array>
   /** Hash of all values. */
   digest(): Job<string>
   /** Optimizer state of a parameter; empty if it is not trained. All values are zero before the first step. */

@@ -122,6 +122,16 @@ export interface NativeSession {
    */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   /**
+   * The forward pass of a micro-batch on a rank whose layers are not the last. Its `trainStep` comes later, with the same
+   * input; it computes the forward pass again unless it is the session's next call.
+   */
+  forwardStep(plan: string, input: TrainInput): Job<void>
+  /**
+   * Makes up for failed or omitted passes of a rank that holds a part of the layers, until it has made so many forward and
+   * backward: receives what the other ranks sent for them, and tells these that it failed.
+   */
+  skipPasses(forwards: number, backwards: number): Job<void>
+  /**
    * First half of a step for plans with `twoPasses`: the forward pass and `logProbs`. Values for the backward pass are
    * kept until the session's next call.
    */

@@ -347,6 +347,39 @@ test('ranks on one machine share the weights, and nothing else', async () => {
   expect(stdout).toMatch(/^4 ranks on this machine about \S+ MiB: \S+ MiB each, of which/m)
 })
 
+test('layers over ranks: each holds its part of the weights, and the plan is that of the largest', async () => {
+  const { config } = project()
+  // With `auto`, the embedding has 2 bytes a number on a CPU that multiplies bf16 faster.
+  const fixed = ['--set', 'threads=1', '--set', 'precision=fp32']
+  const [whole, two] = [
+    await planned(config, ...fixed),
+    await planned(config, ...fixed, '--ranks', '2', '--split', 'layers'),
+  ]
+  const { layers = [], ...ranks } = two.ranks ?? {}
+  expect(layers).toMatchObject([
+    { first: 0, last: 0 },
+    { first: 1, last: 1 },
+  ])
+  const weightsOf = (plan: typeof whole) => bytesOf(plan, 'weights') + bytesOf(plan, 'quantization_constants')
+  // The embedding is the head, so both ranks have it: 256 tokens of 96 numbers in 4 bytes.
+  expect(layers.reduce((sum, each) => sum + each.weight_bytes, 0)).toBe(weightsOf(whole) + 256 * 96 * 4)
+  expect(Math.max(...layers.map((each) => each.weight_bytes))).toBeLessThan(weightsOf(whole))
+  const sizes = layers.map(({ bytes }) => bytes)
+  const [largest, together] = [Math.max(...sizes), sizes.reduce((sum, bytes) => sum + bytes, 0)]
+  expect(ranks).toEqual({ count: 2, rank_bytes: largest, shared_bytes: 0, machine_bytes: together })
+  expect(two.process.bytes).toBe(largest)
+  const { stdout } = await lowrank(['plan', config, '--ranks', '2', '--split', 'layers'])
+  expect(stdout).toMatch(/^ {2}rank 1 {2}layers 1 to 1 {2}about \S+ MiB, of which \S+ KiB of weights$/m)
+  const answers = [
+    await refused(config, '--split', 'layers'),
+    await refused(config, '--ranks', '3', '--split', 'layers'),
+    await refused(config, '--ranks', '2', '--split', 'layers', '--set', 'strategy={name: full}'),
+  ]
+  expect(answers[0]?.stderr).toContain('add --ranks N')
+  expect(answers[1]?.stderr).toContain('3 ranks for the 2 layers of the model; start at most 2 ranks')
+  expect(answers[2]?.stderr).toContain('strategy full does not go with split: layers')
+})
+
 test('calls that contradict themselves or lack something are wrong use', async () => {
   const { config, model } = project()
   const answers = await Promise.all([

@@ -312,8 +312,8 @@ const adapters = [
   fault(
     'native/plan/run.cpp',
     parity('delta-dropout'),
-    '{step, micro_step, static_cast<uint64_t>(node)}',
-    '{step, step, static_cast<uint64_t>(node)}',
+    '{step, micro_step, static_cast<uint64_t>(graph.part.first_node + node)}',
+    '{step, step, static_cast<uint64_t>(graph.part.first_node + node)}',
     'every micro-batch of a step drops the same',
   ),
   fault(

@@ -1,11 +1,17 @@
 // Ranks that are threads of one process, for tests.
 #pragma once
 
+#include <algorithm>
 #include <barrier>
+#include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "comm/comm.h"
@@ -15,6 +21,9 @@ struct Job {
   explicit Job(int size) : arrived(size), given(static_cast<size_t>(size)) {}
   std::barrier<> arrived;
   std::vector<const std::byte*> given;
+  std::mutex mutex;
+  std::condition_variable came;
+  std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> messages;  // by sender and receiver
 };
 
 class ThreadRank final : public lowrank::Comm {
@@ -33,6 +42,20 @@ class ThreadRank final : public lowrank::Comm {
   }
   std::unique_ptr<lowrank::Collective> beside() override {
     return beside_ == nullptr ? nullptr : std::make_unique<ThreadRank>(*beside_, rank_);
+  }
+  void send(int to, const void* data, int64_t bytes) override {
+    const std::lock_guard lock(job_.mutex);
+    const auto* const from = static_cast<const std::byte*>(data);
+    job_.messages[{rank_, to}].emplace_back(from, from + bytes);
+    job_.came.notify_all();
+  }
+  void sent(int) override {}
+  void receive(int from, void* data, int64_t bytes) override {
+    std::unique_lock lock(job_.mutex);
+    auto& waiting = job_.messages[{from, rank_}];
+    job_.came.wait(lock, [&] { return !waiting.empty(); });
+    std::memcpy(data, waiting.front().data(), std::min(waiting.front().size(), static_cast<size_t>(bytes)));
+    waiting.pop_front();
   }
   void leave() override {}
   void end_all(int code) override { std::_Exit(code); }

@@ -1,0 +1,64 @@
+#include "ops/part_ends.h"
+
+#include "ops/check.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+void shape_received(const NodeCheck& check) {
+  check.expect(check.is_first(), "must be the first node");
+  check.expect(check.out().type == ValueType::residual, "its output must be residual");
+}
+
+void shape_sent(const NodeCheck& check) {
+  check.expect(check.is_last(), "must be the last node");
+  check.expect(check.input().type == ValueType::residual, "its input must be residual");
+}
+
+void run_receive(Run& run, const Step& s) { run.cross(Crossing::input, s.y); }
+void run_send(Run& run, const Step& s) { run.cross(Crossing::output, s.x); }
+void run_receive_gradient(Run& run, const Step& s) { run.cross(Crossing::output_gradient, s.dx); }
+void run_send_gradient(Run& run, const Step& s) { run.cross(Crossing::input_gradient, s.dy); }
+
+constexpr StepKind kReceive{"receive", run_receive, true};
+constexpr StepKind kSend{"send", run_send, true};
+constexpr StepKind kReceiveGradient{"receive_gradient", run_receive_gradient, true};
+constexpr StepKind kSendGradient{"send_gradient", run_send_gradient, true};
+
+void forward_received(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kReceive, phase, index);
+  step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  plan.push(std::move(step));
+}
+
+void backward_received(Planner& plan, int index, int dy) {
+  Step step = plan.step(kSendGradient, Phase::backward, index);
+  step.dy = dy;
+  plan.push(std::move(step));
+}
+
+/// In training also the gradient of what it sends, with which the backward pass begins.
+void forward_sent(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  Step step = plan.step(kSend, phase, index);
+  step.x = plan.value(x);
+  plan.push(std::move(step));
+  if (!plan.training() || !plan.needs_gradient(x)) return;
+  Step back = plan.step(kReceiveGradient, Phase::backward, index);
+  back.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
+  back.writes = {back.dx};
+  plan.push(std::move(back));
+}
+
+}  // namespace
+
+const OpRules receive{
+    .differentiated = true, .shape = shape_received, .forward = forward_received, .backward = backward_received};
+const OpRules send{.ends = true, .shape = shape_sent, .forward = forward_sent};
+
+}  // namespace lowrank
