@@ -26,14 +26,26 @@ export function checkRanksAlone(ranks: number, others: Readonly<Record<string, b
     throw new UsageError(`--ranks ${ranks} cannot be planned with ${other}; leave one of them out.`)
 }
 
-/** @param besideBytes memory of a process in addition to the plan */
+/**
+ * The memory of each rank. Rank 0 holds the adapter of all ranks while it saves it.
+ * @param besideBytes memory of a process in addition to the plan
+ */
 export function layersMemory(parts: readonly RankPart[], besideBytes: number): RanksMemory {
-  const layers = parts.map(({ first, last, memory }) => ({
-    first,
-    last,
-    weight_bytes: memory.bytes('weights') + memory.bytes('quantization_constants'),
-    bytes: memory.peakBytes + besideBytes,
-  }))
+  const adapterBytes = parts.reduce(
+    (sum, { memory }) =>
+      sum + memory.bytes('adapters') + memory.bytes('gradients') + memory.bytes('optimizer'),
+    0,
+  )
+  const layers = parts.map(({ first, last, memory }, rank) => {
+    const saveBytes = rank === 0 ? adapterBytes : 0
+    return {
+      first,
+      last,
+      weight_bytes: memory.bytes('weights') + memory.bytes('quantization_constants'),
+      save_bytes: saveBytes,
+      bytes: memory.peakBytes + besideBytes + saveBytes,
+    }
+  })
   const sizes = layers.map(({ bytes }) => bytes)
   return {
     count: parts.length,
@@ -67,10 +79,11 @@ export function ranksText({
 }: RanksMemory): string {
   if (layers !== undefined)
     return [
-      `${count} ranks share the layers; the plan above is that of the largest. Processes, estimated:`,
+      `${count} ranks share the layers; the plan above is that of the one with the highest peak. Processes, estimated:`,
       ...layers.map(
-        ({ first, last, weight_bytes: weights, bytes }, of) =>
-          `  rank ${of}  layers ${first} to ${last}  about ${formatBytes(bytes)}, of which ${formatBytes(weights)} of weights`,
+        ({ first, last, weight_bytes: weights, save_bytes: saved, bytes }, rank) =>
+          `  rank ${rank}  layers ${first} to ${last}  about ${formatBytes(bytes)}, of which ${formatBytes(weights)} of weights` +
+          (saved > 0 ? ` and ${formatBytes(saved)} for the whole adapter while it is saved` : ''),
       ),
     ].join('\n')
   return `${count} ranks on this machine about ${formatBytes(machine)}: ${formatBytes(rank)} each, of which ${formatBytes(shared)} of weights are in memory once if they are cached; else about ${formatBytes(count * rank)} (estimated)`

@@ -49,7 +49,10 @@ export const plan = z.object({
             first: count.describe('Its first layer, from 0'),
             last: count.describe('Its last layer'),
             weight_bytes: bytes.describe('Its weights'),
-            bytes: bytes.describe('Its process'),
+            save_bytes: bytes.describe(
+              'On rank 0: the adapter of all ranks, which it holds while it saves it',
+            ),
+            bytes: bytes.describe('Its process, with all of these'),
           }),
         )
         .optional()

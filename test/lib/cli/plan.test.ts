@@ -367,8 +367,12 @@ test('layers over ranks: each holds its part of the weights, and the plan is tha
   const sizes = layers.map(({ bytes }) => bytes)
   const [largest, together] = [Math.max(...sizes), sizes.reduce((sum, bytes) => sum + bytes, 0)]
   expect(ranks).toEqual({ count: 2, rank_bytes: largest, shared_bytes: 0, machine_bytes: together })
-  expect(two.process.bytes).toBe(largest)
+  // Rank 1 has the head, so its peak is the higher one; rank 0 also saves the whole adapter.
+  expect(two.process.bytes).toBe(layers[1]?.bytes)
+  const adapterBytes = (['adapters', 'gradients', 'optimizer'] as const).map((name) => bytesOf(whole, name))
+  expect(layers.map((each) => each.save_bytes)).toEqual([adapterBytes.reduce((sum, bytes) => sum + bytes), 0])
   const { stdout } = await lowrank(['plan', config, '--ranks', '2', '--split', 'layers'])
+  expect(stdout).toMatch(/^ {2}rank 0 {2}.* and \S+ KiB for the whole adapter while it is saved$/m)
   expect(stdout).toMatch(/^ {2}rank 1 {2}layers 1 to 1 {2}about \S+ MiB, of which \S+ KiB of weights$/m)
   const answers = [
     await refused(config, '--split', 'layers'),
