@@ -156,7 +156,13 @@ test.each<[what: string, ranks: number, settings: Record<string, unknown>, messa
     /nothing in the layers of rank 1/,
   ],
   [
-    'a metric of answers',
+    'a trained embedding that is also the head',
+    2,
+    { strategy: { ...lora, modules_to_save: ['embed_tokens'] } },
+    /model\.embed_tokens\.weight is trained by layers on several ranks/,
+  ],
+  [
+    'answers in evaluations',
     2,
     { strategy: lora, eval_dataset: 'dev.jsonl', eval_generate: 2 },
     /eval_generate does not go with split: layers/,
