@@ -6,24 +6,25 @@
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { InvalidArgumentError, Option } from 'commander'
-import { compare } from '../compare/compare.js'
 import { unequalSizes } from '../compare/equal.js'
 import { METRIC_NAMES } from '../compare/metrics.js'
+import { compareOn, verifyOn } from '../compare/on-ranks.js'
 import type { CompareEvent, CompareOptions } from '../compare/options.js'
 import { type CompareResults, EQUALITIES, type Equality } from '../compare/results.js'
 import { resultsPath } from '../compare/results-file.js'
 import { isCompare, reviewed } from '../compare/review.js'
-import { verifyCompare } from '../compare/verify.js'
 import { shellWord } from '../core/system.js'
 import { loadConfig } from '../train/config.js'
+import { Ranks } from '../train/ranks.js'
 import { finishedRuns } from './compare-runs.js'
 import { compareText } from './compare-table.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, formatDuration, secondsIn, shortPath } from './format.js'
 import { collect, examples, integerFlag, names, notedOn, numberFlag, onlyOwnFlags } from './help.js'
-import { Interruption } from './interrupt.js'
+import { Interruption, STOPPED } from './interrupt.js'
 import { Output } from './output.js'
 import { StatusLine, shown } from './progress.js'
+import { amongRanks, noteRanks } from './ranks.js'
 
 interface Options {
   strategies: string[]
@@ -106,7 +107,7 @@ export function configure(command: Command): void {
       onlyOwnFlags(command, 'lowrank compare verify', ['cells', 'set'])
       if (other === undefined) throw new UsageError('name the results: lowrank compare verify RESULTS.')
       if (more.length > 1) throw new UsageError(`${more[1]}: expected one file of results.`)
-      await verify(other, options, output)
+      await onRanks(options, (ranks, told) => verify(other, options, ranks, told))
       return
     }
     if (config === undefined) throw new UsageError('pass a config file, as in `lowrank compare run.yaml`.')
@@ -128,7 +129,8 @@ export function configure(command: Command): void {
     if (options.cells !== undefined) throw new UsageError('--cells is a flag of `lowrank compare verify`.')
     if (options.dataset !== undefined)
       throw new UsageError('--dataset is a flag of `lowrank compare RUN RUN`; a config has its own.')
-    await run(config, options, commandLine(command, config), output)
+    const call = commandLine(command, config)
+    await onRanks(options, (ranks, told) => run(config, options, call, ranks, told))
   })
 }
 
@@ -136,7 +138,21 @@ function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 }
 
-async function run(path: string, options: Options, call: string, output: Output): Promise<void> {
+/** Joins ranks for the command alone: each training is that of one rank, as if there were no others. */
+async function onRanks(
+  { json = false }: Options,
+  work: (ranks: Ranks, output: Output) => Promise<void>,
+): Promise<void> {
+  await amongRanks('lowrank compare', json, work, () => Ranks.join())
+}
+
+async function run(
+  path: string,
+  options: Options,
+  call: string,
+  ranks: Ranks,
+  output: Output,
+): Promise<void> {
   const config = await loadConfig(path, options.set, notedOn(output))
   const { output: outputDir, detect, budget, testRows, strategies } = options
   const { seeds, equal, metrics, controls, validationRows, jobs, resume = false, force = false } = options
@@ -152,15 +168,15 @@ async function run(path: string, options: Options, call: string, output: Output)
     onEvent: (event) => progress.tell(event),
   }
   try {
-    const results = await compare(config, asked)
-    output.text(compareText(results))
+    noteRanks(ranks, 'Comparing', output)
+    const results = await compareOn(ranks, config, asked)
+    if (results !== undefined) output.text(compareText(results))
   } catch (error) {
-    if (error !== signal.reason) throw error
-    const kept = progress.planned
-      ? `finished runs are kept. Continue with:\n  ${call} --resume`
-      : 'no run had begun.'
+    if (error !== signal.reason && !ranks.isStop(error)) throw error
+    const planned = await ranks.firsts('end of a compare', async () => progress.planned)
+    const kept = planned ? `finished runs are kept. Continue with:\n  ${call} --resume` : 'no run had begun.'
     throw new InterruptedError(`stopped; ${kept}`, {
-      command: progress.planned ? `${call} --resume` : null,
+      command: planned ? `${call} --resume` : null,
     })
   } finally {
     progress.clear()
@@ -256,12 +272,13 @@ class Progress {
   }
 }
 
-async function verify(path: string, { cells, set }: Options, output: Output): Promise<void> {
+async function verify(path: string, { cells, set }: Options, ranks: Ranks, output: Output): Promise<void> {
   const interruption = new Interruption(output, 'Stopping.')
   const { signal } = interruption
   try {
+    noteRanks(ranks, 'Verifying', output)
     const found = await shown(output, 'Training again', (line) =>
-      verifyCompare(path, {
+      verifyOn(ranks, path, {
         ...{ cells: cells ?? null, overrides: set ?? [], signal },
         onCell: (cell, done, total) => {
           output.event<'compare'>({ event: 'verified', ...cell })
@@ -270,6 +287,7 @@ async function verify(path: string, { cells, set }: Options, output: Output): Pr
         },
       }),
     )
+    if (found === undefined) return
     const { same, sameBinary } = found
     output.event<'compare'>({
       ...{ event: 'verification', same, cells: found.cells.length, same_binary: sameBinary },
@@ -282,6 +300,8 @@ async function verify(path: string, { cells, set }: Options, output: Output): Pr
         : `${others} of ${counted(found.cells.length, 'cell')} have another hash${build}`,
     )
     if (!same) process.exitCode = 1
+  } catch (error) {
+    throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error
   } finally {
     interruption.dispose()
   }

@@ -16,13 +16,15 @@ const REPORTED_MS = 500
 /**
  * Joins the ranks, and leaves them when all have finished their work.
  * @param work called with an output that is silent on all ranks except rank 0
+ * @param join default: later runs of this process are those of all ranks
  */
 export async function amongRanks(
   verb: string,
   json: boolean,
   work: (ranks: Ranks, output: Output) => Promise<void>,
+  join: () => Promise<Ranks> = joinRanks,
 ): Promise<void> {
-  const ranks = await joined()
+  const ranks = await joined(join)
   if (ranks === undefined) return
   const output = ranks.isFirst ? new Output(json) : Output.silent()
   if (!ranks.isFirst) process.removeAllListeners('warning')
@@ -55,9 +57,9 @@ export function noteRanks({ isAlone, size, library }: Ranks, what: string, outpu
  * Joins the ranks. Undefined if that failed and another rank of this machine reports the error, which all ranks
  * have.
  */
-async function joined(): Promise<Ranks | undefined> {
+async function joined(join: () => Promise<Ranks>): Promise<Ranks | undefined> {
   try {
-    return await joinRanks()
+    return await join()
   } catch (error) {
     const { rank, localRank } = launchOf(process.env) ?? { rank: 0, localRank: 0 }
     // Wait, because launchers end the other ranks once one has ended.

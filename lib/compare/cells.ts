@@ -13,9 +13,23 @@ export type CompareTask =
 /** Result of a task. */
 export type Outcome = { kind: 'rung'; rung: CompareRung } | { kind: 'cell'; cell: CompareCell }
 
+/** The parts of the results that a task needs. */
+export type TaskContext = Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
+
+/** What another process has to know for a task: no results of other entries. */
+export function taskContext(
+  task: CompareTask,
+  { entries, seeds, model, data, binary }: CompareResults,
+): TaskContext {
+  const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
+  return { entries: own, seeds, model, data, binary }
+}
+
 /** Runs one task at a time. */
 export interface Runner {
   run(task: CompareTask, results: CompareResults): Promise<Outcome>
+  /** Stops waiting for a task that runs elsewhere; its promise rejects with the error. */
+  abandon?(error: unknown): void
   close(): Promise<void>
 }
 
@@ -23,13 +37,7 @@ export interface Runner {
 export async function runTask(
   workbench: Workbench,
   task: CompareTask,
-  {
-    entries,
-    seeds,
-    model,
-    data,
-    binary,
-  }: Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>,
+  { entries, seeds, model, data, binary }: TaskContext,
 ): Promise<Outcome> {
   const entry = entries.find(({ name }) => name === task.name)
   if (entry === undefined) throw new InternalError(`a compare has no entry ${task.name}`)

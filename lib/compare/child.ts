@@ -5,9 +5,8 @@
 import { LowrankError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { resolveConfig } from '../train/config.js'
-import { type CompareTask, type Outcome, runTask } from './cells.js'
+import { type CompareTask, type Outcome, runTask, type TaskContext } from './cells.js'
 import { metricsOf } from './metrics.js'
-import type { CompareResults } from './results.js'
 import { Workbench } from './workbench.js'
 
 /** Messages to a child process: first the settings, then tasks. */
@@ -25,8 +24,7 @@ export type ChildRequest =
     }
   | {
       task: CompareTask
-      /** The parts of the results that a task needs. */
-      about: Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
+      about: TaskContext
     }
 
 /** The answer of a child process to a task. */

@@ -16,7 +16,7 @@ import { lockRun } from '../train/run-lock.js'
 import { threadsOf } from '../train/run-time.js'
 import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cells.js'
 import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
-import { metricsOf } from './metrics.js'
+import { type Metric, metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
 import { checkSame, identityOf, prepared } from './prepare.js'
 import type { CompareResults } from './results.js'
@@ -25,6 +25,7 @@ import { isComplete } from './review.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
 import { settingsOf } from './settings.js'
 import { judgedAgain } from './verdict.js'
+import type { WorkbenchOptions } from './workbench.js'
 
 /**
  * Compares strategies on the model and data of a config. The config's `strategy` sets rank, scale, and targets for all;
@@ -38,6 +39,36 @@ import { judgedAgain } from './verdict.js'
  * @example const { statistics } = await compare(await loadConfig('run.yaml'), { strategies: ['lora', 'dora'] })
  */
 export async function compare(config: RunConfig, options: CompareOptions = {}): Promise<CompareResults> {
+  const call = checkedCall(config, options)
+  const begun = await begin(call)
+  if (begun.finished !== undefined) return concludedAgain(begun, begun.finished)
+  const { metrics, asked } = call
+  const { jobs, validationRows, testRows, signal } = asked
+  const { now } = begun
+  const threads = Math.max(1, Math.floor(threadsOf(config.threads) / jobs))
+  const own = jobs === 1 ? config : { ...config, threads }
+  const runner = await LocalRunner.open(own, { ...workbenchOptions(call, now), signal })
+  const settings = { config, threads, validationRows, testRows, metrics, now, signal }
+  const others = (entries: CompareResults['entries']) => {
+    const count = fittingJobs(jobs, entries, process.availableMemory())
+    return Array.from({ length: count - 1 }, () => new ChildRunner(settings))
+  }
+  try {
+    return await carriedOut(begun, runner, others)
+  } finally {
+    await runner.close()
+  }
+}
+
+/** The arguments of a compare, checked. */
+interface CompareCall {
+  config: RunConfig
+  asked: CompareAsked
+  metrics: readonly Metric[]
+}
+
+/** @throws {ConfigError} for an option out of range */
+export function checkedCall(config: RunConfig, options: CompareOptions): CompareCall {
   if (!isRecord(config) || typeof config.model !== 'string' || !isRecord(config.strategy))
     throw badArgument(config, 'compare()', 'config', 'a config, as loadConfig() returns it')
   const asked = checkedOptions(compareSchema, options, 'compare()')
@@ -48,50 +79,82 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
       config.task,
       'causal_lm: strategies are compared by the loss of the next token',
     )
-  const metrics = metricsOf(asked.metrics)
+  return { config, asked, metrics: metricsOf(asked.metrics) }
+}
+
+/** A compare whose output folder has been looked at. */
+interface Begun extends CompareCall {
+  folder: string
+  /** Results to resume from. */
+  earlier: CompareResults | undefined
+  /** The same if all of them are there. */
+  finished: CompareResults | undefined
+  /** Current time as seen by chat templates, ms since 1970: that of the start. */
+  now: number
+}
+
+/** @throws {ConfigError} for a folder that has other results, or none to resume */
+export async function begin({ config, asked, metrics }: CompareCall): Promise<Begun> {
   const folder = resolve(asked.outputDir ?? `${config.outputDir}-compare`)
   const earlier = await earlierResults(folder, asked)
   await checkFolder(folder)
   checkJobs(asked.jobs, metrics)
-  if (earlier !== undefined && isComplete(earlier)) {
-    checkSame(earlier, { asked: identityOf(config, asked, metrics), settings: settingsOf(config) })
-    const lock = await lockRun(folder)
-    try {
-      return await concluded(earlier, folder, asked)
-    } finally {
-      lock.release()
-    }
-  }
-  const { validationRows, testRows, signal } = asked
+  const finished = earlier !== undefined && isComplete(earlier) ? earlier : undefined
+  if (finished !== undefined)
+    checkSame(finished, { asked: identityOf(config, asked, metrics), settings: settingsOf(config) })
   const now = earlier === undefined ? Date.now() : Date.parse(earlier.created)
-  const threads = Math.max(1, Math.floor(threadsOf(config.threads) / asked.jobs))
-  const own = asked.jobs === 1 ? config : { ...config, threads }
-  const runner = await LocalRunner.open(own, {
-    ...{ validationRows, testRows, metrics, now, signal },
-    onWarning: (message) => asked.onEvent?.({ event: 'warning', message }),
-  })
+  return { config, asked, metrics, folder, earlier, finished, now }
+}
+
+/** Options of the workbench of a compare. */
+export function workbenchOptions(
+  { asked, metrics }: CompareCall,
+  now: number,
+): Omit<WorkbenchOptions, 'signal'> {
+  const { validationRows, testRows, onEvent } = asked
+  const onWarning = (message: string) => onEvent?.({ event: 'warning', message })
+  return { validationRows, testRows, metrics, now, onWarning }
+}
+
+/** Computes the statistics of a finished compare again. */
+export async function concludedAgain(
+  { folder, asked }: Begun,
+  finished: CompareResults,
+): Promise<CompareResults> {
+  const lock = await lockRun(folder)
   try {
-    await makeFolder(folder)
-    const lock = await lockRun(folder)
-    try {
-      const results = await prepared(config, asked, metrics, runner.workbench, earlier)
-      results.command = asked.command ?? results.command
-      const jobs = fittingJobs(asked.jobs, results.entries, process.availableMemory())
-      asked.onEvent?.({ event: 'plan', jobs, results })
-      await writeResults(folder, results)
-      const settings = { config, threads, validationRows, testRows, metrics, now, signal }
-      const others = Array.from({ length: jobs - 1 }, () => new ChildRunner(settings))
-      try {
-        await runAll(results, [...others, runner], folder, asked)
-      } finally {
-        await Promise.all(others.map((other) => other.close()))
-      }
-      return await concluded(results, folder, asked)
-    } finally {
-      lock.release()
-    }
+    return await concluded(finished, folder, asked)
   } finally {
-    await runner.close()
+    lock.release()
+  }
+}
+
+/**
+ * Runs a compare to its end.
+ * @param others makes runners beside `runner`, as many as the entries leave memory for
+ */
+export async function carriedOut(
+  { config, asked, metrics, folder, earlier }: Begun,
+  runner: LocalRunner,
+  others: (entries: CompareResults['entries']) => Runner[],
+): Promise<CompareResults> {
+  await makeFolder(folder)
+  const lock = await lockRun(folder)
+  try {
+    const sideBySide = (entries: CompareResults['entries']) => 1 + others(entries).length
+    const results = await prepared(config, asked, metrics, runner.workbench, earlier, sideBySide)
+    results.command = asked.command ?? results.command
+    const beside = others(results.entries)
+    asked.onEvent?.({ event: 'plan', jobs: 1 + beside.length, results })
+    await writeResults(folder, results)
+    try {
+      await runAll(results, [...beside, runner], folder, asked)
+    } finally {
+      await Promise.all(beside.map((other) => other.close()))
+    }
+    return await concluded(results, folder, asked)
+  } finally {
+    lock.release()
   }
 }
 
@@ -144,6 +207,9 @@ async function runAll(
   const running = new Map<string, Promise<void>>()
   try {
     await schedule()
+  } catch (error) {
+    for (const runner of runners) runner.abandon?.(error)
+    throw error
   } finally {
     // Wait for all runs, since their models must not be freed while in use.
     await Promise.allSettled(running.values())

@@ -4,7 +4,7 @@ import { ConfigError, InternalError, LowrankError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { strategyToFile } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
-import type { CompareTask, Outcome, Runner } from './cells.js'
+import { type CompareTask, type Outcome, type Runner, taskContext } from './cells.js'
 import type { ChildAnswer, ChildRequest } from './child.js'
 import type { Metric } from './metrics.js'
 import type { CompareResults } from './results.js'
@@ -53,11 +53,8 @@ export class ChildRunner implements Runner {
     this.#settings = settings
   }
 
-  async run(task: CompareTask, { entries, seeds, model, data, binary }: CompareResults): Promise<Outcome> {
-    const child = this.#started()
-    // Omit the results of other entries, which the child does not need.
-    const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
-    const answer = await this.#ask(child, { task, about: { entries: own, seeds, model, data, binary } })
+  async run(task: CompareTask, results: CompareResults): Promise<Outcome> {
+    const answer = await this.#ask(this.#started(), { task, about: taskContext(task, results) })
     if ('outcome' in answer) return answer.outcome
     const { code, message, details } = answer.error
     throw new LowrankError(code, message, details)

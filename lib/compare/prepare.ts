@@ -9,7 +9,6 @@ import { canonical } from '../train/identity.js'
 import { effortWithin } from './budget.js'
 import { type Contestant, contestant, controls, REFERENCE, strategyNames } from './entries.js'
 import { nearestSize } from './equal.js'
-import { fittingJobs } from './jobs.js'
 import type { Metric } from './metrics.js'
 import type { CompareAsked } from './options.js'
 import type { CompareEntry, CompareResults } from './results.js'
@@ -22,13 +21,17 @@ import type { Sized, Workbench } from './workbench.js'
 const TOLD_SPREADS = 2
 const MOST_SEEDS = 100
 
-/** The initial results of a new compare, or the checked results of a resumed one. */
+/**
+ * The initial results of a new compare, or the checked results of a resumed one.
+ * @param sideBySide number of trainings at a time that the entries leave memory for
+ */
 export async function prepared(
   config: RunConfig,
   asked: CompareAsked,
   metrics: readonly Metric[],
   workbench: Workbench,
   earlier: CompareResults | undefined,
+  sideBySide: (entries: CompareResults['entries']) => number,
 ): Promise<CompareResults> {
   const about = await workbench.about()
   const identity = { asked: identityOf(config, asked, metrics), settings: settingsOf(config), ...about }
@@ -44,7 +47,7 @@ export async function prepared(
   const { entries, leftOut } = await sizedEntries(config, asked, workbench)
   const rungs = rungSteps(workbench.steps)
   const wanted = seedsOf(asked, entries.length)
-  const costs = { entries, base, rungs, jobs: fittingJobs(asked.jobs, entries, process.availableMemory()) }
+  const costs = { entries, base, rungs, jobs: sideBySide(entries) }
   const { seeds, points, seconds, cuts } = effortWithin(costs, wanted, asked.budget)
   for (const entry of entries) {
     const center = workbench.ownRate(entry.config)

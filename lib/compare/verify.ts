@@ -9,12 +9,12 @@ import { strategyToFile } from '../strategies/index.js'
 import { type RunConfig, resolveConfig } from '../train/config.js'
 import { canonical } from '../train/identity.js'
 import { applyOverrides } from '../train/overrides.js'
-import { runTask } from './cells.js'
+import { LocalRunner, type Runner } from './cells.js'
 import { METRIC_NAMES, metricsOf } from './metrics.js'
-import type { CompareResults } from './results.js'
+import type { CompareCell, CompareEntry, CompareResults } from './results.js'
 import { readResults, resultsPath } from './results-file.js'
-import { hashedSettings } from './settings.js'
-import { Workbench } from './workbench.js'
+import { hashedSettings, settingsOf } from './settings.js'
+import type { WorkbenchOptions } from './workbench.js'
 
 /** Options of `verifyCompare()`. */
 export interface VerifyOptions {
@@ -68,13 +68,53 @@ const optionsSchema = z.strictObject({
  * @example const { same } = await verifyCompare('out-compare', { cells: 10 })
  */
 export async function verifyCompare(path: string, options: VerifyOptions = {}): Promise<Verification> {
+  const asked = checkedVerify(path, options)
+  const repetition = await repetitionOf(path, asked)
+  const { setting, file } = repetition
+  const runner = await LocalRunner.open(configOf(setting, file), {
+    ...setting.options,
+    signal: asked.signal,
+  })
+  try {
+    return await repeated(repetition, runner, [], asked)
+  } finally {
+    await runner.close()
+  }
+}
+
+/** Options with their defaults. */
+type VerifyAsked = z.output<typeof optionsSchema>
+
+export function checkedVerify(path: string, options: VerifyOptions): VerifyAsked {
   checkedPath(path, 'verifyCompare()', 'path', 'results.json of a compare, or its folder')
-  const {
-    cells: count,
-    overrides,
-    signal,
-    onCell,
-  } = checkedOptions(optionsSchema, options, 'verifyCompare()')
+  return checkedOptions(optionsSchema, options, 'verifyCompare()')
+}
+
+/** Cells to train again. */
+interface Repetition {
+  file: string
+  results: CompareResults
+  cells: readonly { entry: CompareEntry; cell: CompareCell }[]
+  setting: VerifySetting
+}
+
+/** What opens the workbench of a compare again, as plain data. */
+export interface VerifySetting {
+  /** In snake_case, as in config files. */
+  config: Record<string, unknown>
+  options: Omit<WorkbenchOptions, 'signal'>
+}
+
+/** The config of a compare, from its results. */
+export function configOf({ config }: VerifySetting, file: string): RunConfig {
+  return resolveConfig(config, { name: file, spelling: 'snake' }, '/')
+}
+
+/** Chooses the cells to train again, at random unless all are. */
+export async function repetitionOf(
+  path: string,
+  { cells: count, overrides }: Pick<VerifyAsked, 'cells' | 'overrides'>,
+): Promise<Repetition> {
   const results = await readResults(path)
   const file = resultsPath(path)
   checkLevel(results, file)
@@ -83,48 +123,79 @@ export async function verifyCompare(path: string, options: VerifyOptions = {}): 
     throw new ConfigError(`compare: ${file} has no trained cells yet, so there is nothing to verify.`, {
       path: file,
     })
-  const config = await configOf(results, file, overrides)
+  const config = await placedConfig(results, file, overrides)
   const { validation_rows: validationRows, test_rows: testRows } = results.asked as {
     validation_rows: number
     test_rows: number | null
   }
   const known = results.metrics.map(({ name }) => name).filter((name) => METRIC_NAMES.includes(name as never))
-  const workbench = await Workbench.open(config, {
-    ...{ validationRows, testRows, metrics: metricsOf(known), signal },
-    now: Date.parse(results.created),
-  })
-  try {
-    const { model, data, binary } = await workbench.about()
-    checkInputs(results, { model, data }, file)
-    const chosen = drawn(all, count ?? all.length)
-    const cells: VerifiedCell[] = []
-    for (const { entry, cell } of chosen) {
+  const now = Date.parse(results.created)
+  const options = { validationRows, testRows, metrics: metricsOf(known), now }
+  return { file, results, setting: { config, options }, cells: drawn(all, count ?? all.length) }
+}
+
+/**
+ * Trains cells again.
+ * @param others runners beside `runner`
+ */
+export async function repeated(
+  { file, results, cells }: Repetition,
+  runner: LocalRunner,
+  others: readonly Runner[],
+  { signal, onCell }: Pick<VerifyAsked, 'signal' | 'onCell'>,
+): Promise<Verification> {
+  const { model, data, binary } = await runner.workbench.about()
+  checkInputs(results, { model, data }, file)
+  const found: VerifiedCell[] = []
+  const left = [...cells.entries()]
+  let done = 0
+  const work = async (one: Runner) => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) {
       signal?.throwIfAborted()
-      // Use the rate of the cell, whatever the search chose.
-      const search = { ...entry.search, chosen: cell.rate }
-      const task = { kind: 'cell' as const, name: entry.name, seed: cell.seed }
-      const outcome = await runTask(workbench, task, { ...results, entries: [{ ...entry, search }] })
-      const found = outcome.kind === 'cell' ? outcome.cell.hash : ''
-      const verified = { id: cell.id, expected: cell.hash, found, same: found === cell.hash }
-      cells.push(verified)
-      onCell?.(verified, cells.length, chosen.length)
+      const [index, { entry, cell }] = next
+      const hash = await hashAgain(one, results, entry, cell)
+      const verified = { id: cell.id, expected: cell.hash, found: hash, same: hash === cell.hash }
+      found[index] = verified
+      onCell?.(verified, ++done, cells.length)
     }
-    return {
-      same: cells.every((one) => one.same),
-      cells,
-      sameBinary: binary.hash === results.binary.hash,
-    }
+  }
+  const working = [runner, ...others].map(work)
+  try {
+    await Promise.all(working)
+  } catch (error) {
+    for (const other of others) other.abandon?.(error)
+    throw error
   } finally {
-    await workbench.dispose()
+    // The model must not be freed while it is in use.
+    await Promise.allSettled(working)
+  }
+  return {
+    same: found.every((one) => one.same),
+    cells: found,
+    sameBinary: binary.hash === results.binary.hash,
   }
 }
 
-/** The config of the compare, with the model and the data at their present places. */
-async function configOf(
+/** The hash of a cell that is trained again. */
+async function hashAgain(
+  runner: Runner,
+  results: CompareResults,
+  entry: CompareEntry,
+  { rate, seed }: CompareCell,
+): Promise<string> {
+  // Use the rate of the cell, whatever the search chose.
+  const search = { ...entry.search, chosen: rate }
+  const task = { kind: 'cell' as const, name: entry.name, seed }
+  const outcome = await runner.run(task, { ...results, entries: [{ ...entry, search }] })
+  return outcome.kind === 'cell' ? outcome.cell.hash : ''
+}
+
+/** The config of the compare, with the model and the data at their present places, as plain data. */
+async function placedConfig(
   { settings, asked }: CompareResults,
   file: string,
   overrides: readonly string[],
-): Promise<RunConfig> {
+): Promise<VerifySetting['config']> {
   const asCompared = { ...settings, strategy: asked.strategy }
   const source = { name: file, spelling: 'snake' } as const
   const { parse } = await import('yaml')
@@ -134,7 +205,7 @@ async function configOf(
   const same = [config, resolveConfig(asCompared, source, process.cwd())].map((one) =>
     canonical({ strategy: strategyToFile(one.strategy), settings: hashedSettings(one) }),
   )
-  if (same[0] === same[1]) return config
+  if (same[0] === same[1]) return { ...settingsOf(config), strategy: strategyToFile(config.strategy) }
   throw new ConfigError(
     `compare: ${overrides.join(', ')} changes more than the places of the model and the data; expected model=…, dataset=… or eval_dataset=…, since a verification repeats the compare in ${file}.`,
     { overrides, path: file },

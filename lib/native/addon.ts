@@ -130,6 +130,11 @@ export interface NativeAddon {
   joinRanks(launch: Launch & { patience: number }): Job<JoinedRanks>
   /** Resolves with the messages of all ranks, in rank order, once each has sent one. */
   meetRanks(message: Uint8Array): Job<Uint8Array[]>
+  /**
+   * The same beside the jobs of the engine, which may run meanwhile but not sum gradients. All ranks must meet in the same
+   * way. Throws RANKS if the library does not allow calls from several threads.
+   */
+  meetRanksAside(message: Uint8Array): Promise<Uint8Array[]>
   /** Sends a message to one rank; resolves once it has taken it. */
   sendToRank(rank: number, message: Uint8Array): Job<void>
   /** Resolves with the next message of a rank, which has so many bytes. */

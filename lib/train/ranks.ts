@@ -47,6 +47,8 @@ export class Ranks {
   #teller: number | undefined
   /** True once ranks sum gradients within a pass, where one that waits does not hear that another has failed. */
   sumsWithinPasses = false
+  /** True once ranks compute on their own, and meet without waiting for what their engines do. */
+  meetsAside = false
   #abandoned = false
 
   private constructor({ rank, size, library }: { rank: number; size: number; library: string }) {
@@ -214,7 +216,9 @@ export class Ranks {
   async #say<T>(message: Omit<Message<T>, 'stop'>, own?: unknown): Promise<Message<T>[]> {
     const stop = this.#asked?.aborted ?? false
     const bytes = serialize({ ...message, stop } satisfies Message<T>)
-    const all = await translatedAsync(() => addon().meetRanks(bytes).promise).catch((cause: Error) => {
+    const meeting = async () =>
+      this.meetsAside ? addon().meetRanksAside(bytes) : addon().meetRanks(bytes).promise
+    const all = await translatedAsync(meeting).catch((cause: Error) => {
       throw this.isBroken ? this.#lost(cause) : cause
     })
     const said = all.map((each) => deserialize(each) as Message<T>)

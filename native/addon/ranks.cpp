@@ -1,6 +1,7 @@
 #include "addon/ranks.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,12 +20,48 @@ using Message = std::vector<uint8_t>;
 
 Napi::Value undefined(Napi::Env env, bool&) { return env.Undefined(); }
 
-Message to_message(Napi::Value value) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    throw Napi::TypeError::New(value.Env(), "lowrank: a message must be a Uint8Array");
-  const Napi::Uint8Array given = value.As<Napi::Uint8Array>();
-  return Message(given.Data(), given.Data() + given.ElementLength());
+Message to_message(const Napi::Value& given) {
+  if (!given.IsTypedArray() || given.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    throw Napi::TypeError::New(given.Env(), "lowrank: a message must be a Uint8Array");
+  const Napi::Uint8Array array = given.As<Napi::Uint8Array>();
+  return Message(array.Data(), array.Data() + array.ElementLength());
 }
+
+Napi::Value to_array(Napi::Env env, std::vector<Message>& said) {
+  Napi::Array array = Napi::Array::New(env, said.size());
+  for (uint32_t i = 0; i < array.Length(); ++i) array.Set(i, bytes(env, said[i].data(), said[i].size()));
+  return array;
+}
+
+/// A meeting on a thread of Node.js, which does not wait for the jobs of the engine.
+class MeetingAside final : public Napi::AsyncWorker {
+ public:
+  MeetingAside(Napi::Env env, std::unique_ptr<Collective> ranks, Message own)
+      : AsyncWorker(env), deferred_(env), ranks_(std::move(ranks)), own_(std::move(own)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    try {
+      said_ = meet(*ranks_, own_);
+    } catch (const Error& error) {
+      code_ = error.code();
+      SetError(error.what());
+    }
+  }
+  void OnOK() override { deferred_.Resolve(to_array(Env(), said_)); }
+  void OnError(const Napi::Error& error) override {
+    deferred_.Reject(to_js(Env(), code_.c_str(), error.Message()).Value());
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::unique_ptr<Collective> ranks_;
+  Message own_;
+  std::vector<Message> said_;
+  std::string code_ = "INTERNAL";
+};
 
 Napi::Value mpi_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -73,14 +110,24 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
 Napi::Value meet_ranks(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
-    const Message own = to_message(info[0]);
     return environment(env).channel->start<std::vector<Message>>(
-        env, [own](Context&, const CancelFlag&) { return meet(Engine::instance().comm(), own); },
-        [](Napi::Env e, std::vector<Message>& said) -> Napi::Value {
-          Napi::Array array = Napi::Array::New(e, said.size());
-          for (uint32_t i = 0; i < array.Length(); ++i) array.Set(i, bytes(e, said[i].data(), said[i].size()));
-          return array;
-        });
+        env, [own = to_message(info[0])](Context&, const CancelFlag&) { return meet(Engine::instance().comm(), own); },
+        to_array);
+  });
+}
+
+Napi::Value meet_ranks_aside(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Comm& comm = Engine::instance().comm();
+    std::unique_ptr<Collective> ranks = comm.beside();
+    if (!ranks)
+      fail("RANKS", comm.library(), " takes calls of one thread alone, and ranks that work on their own need two "
+           "(MPI_THREAD_SERIALIZED)");
+    auto* const meeting = new MeetingAside(env, std::move(ranks), to_message(info[0]));  // deletes itself
+    const Napi::Promise promise = meeting->promise();
+    meeting->Queue();
+    return promise;
   });
 }
 
@@ -172,6 +219,7 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   method("meetRanks", meet_ranks);
   method("sendToRank", send_to_rank);
   method("receiveFromRank", receive_from_rank);
+  method("meetRanksAside", meet_ranks_aside);
   method("leaveRanks", leave_ranks);
   method("endRanks", end_ranks);
   method("lostRank", lost_rank);

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kFirst = 1024;
 
 /// Bytes of every rank in pieces of one size.
-std::vector<uint8_t> gathered(Comm& comm, std::vector<uint8_t> own, int64_t bytes) {
+std::vector<uint8_t> gathered(Collective& comm, std::vector<uint8_t> own, int64_t bytes) {
   own.resize(static_cast<size_t>(bytes));
   std::vector<uint8_t> all(static_cast<size_t>(bytes * comm.size()));
   comm.gather(own.data(), all.data(), bytes);
@@ -20,7 +20,7 @@ std::vector<uint8_t> gathered(Comm& comm, std::vector<uint8_t> own, int64_t byte
 
 }  // namespace
 
-std::vector<std::vector<uint8_t>> meet(Comm& comm, const std::vector<uint8_t>& own) {
+std::vector<std::vector<uint8_t>> meet(Collective& comm, const std::vector<uint8_t>& own) {
   const auto length = static_cast<int64_t>(own.size());
   constexpr auto kLength = static_cast<int64_t>(sizeof(length));
   std::vector<uint8_t> first(static_cast<size_t>(kLength));

@@ -9,6 +9,6 @@
 namespace lowrank {
 
 /// The messages of all ranks, in rank order, once each has sent one.
-std::vector<std::vector<uint8_t>> meet(Comm& comm, const std::vector<uint8_t>& own);
+std::vector<std::vector<uint8_t>> meet(Collective& comm, const std::vector<uint8_t>& own);
 
 }  // namespace lowrank

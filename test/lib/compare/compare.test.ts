@@ -13,6 +13,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { checkLine } from '../cli/contract.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { timeless } from './timeless.js'
 
 let model: string
 let data: string
@@ -35,13 +36,6 @@ function config(more: Record<string, unknown> = {}) {
 const small: CompareOptions = {
   ...{ strategies: ['lora-fa'], seeds: 2, controls: false, validationRows: 3, testRows: 4 },
   metrics: ['exact_match', 'f1'],
-}
-
-/** Everything but times, and the hash over them. */
-function timeless(results: CompareResults): unknown {
-  const times =
-    /^(seconds|.*_seconds|seconds_.*|created|finished|hash|tokens_per_second|resident_bytes|command)$/
-  return JSON.parse(JSON.stringify(results, (key, value) => (times.test(key) ? undefined : value)))
 }
 
 interface Places {
