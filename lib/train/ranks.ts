@@ -206,7 +206,7 @@ export class Ranks {
     const rank = addon().lostRank()
     const seconds = secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
     return new RanksError(
-      `${this.name(rank)} has not answered for ${seconds} s: its process was stopped, or its machine cannot be reached. Resume from the newest checkpoint. LOWRANK_MPI_TIMEOUT sets the seconds.`,
+      `${this.name(rank)} has not answered for ${seconds} s: its process was stopped, or its machine cannot be reached. Start again, with --resume for a run or a compare. LOWRANK_MPI_TIMEOUT sets the seconds.`,
       { rank },
       { cause },
     )
