@@ -121,4 +121,18 @@ export const training = [
     'epsilon: eps[1]',
     'Adafactor regularizes by the wrong epsilon',
   ),
+  fault(
+    'lib/train/pipe.ts',
+    'test/lib/train/pipe.test.ts',
+    'const ahead = Math.min(behind, count)',
+    'const ahead = count',
+    'a rank makes all forward passes before a backward one',
+  ),
+  fault(
+    'lib/models/part.ts',
+    'test/lib/models/part.test.ts',
+    'firstNode: ranks.indexOf(index) - added',
+    'firstNode: ranks.indexOf(index)',
+    'layers on a later rank drop what those behind them do in one process',
+  ),
 ]
