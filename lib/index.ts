@@ -60,6 +60,7 @@ export {
   sgd,
 } from './options/optimizers.js'
 export type { RunOptions, TrainOn, TrainOptions } from './options/options.js'
+export type { RewardFunction, Rewards } from './options/rewards.js'
 export {
   type CosineSchedule,
   cosine,
@@ -67,7 +68,7 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
-export type { ClassWeights, Task } from './options/task.js'
+export type { ClassWeights, LossType, ScaleRewards, Task } from './options/task.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'

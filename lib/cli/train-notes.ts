@@ -80,7 +80,7 @@ export async function noteTime(
   output.event<'train'>({ event: 'time', ...timeData(time) })
 }
 
-export function noteData({ data, promptFormat }: TrainingRun, progress: TrainProgress): void {
+export function noteData({ data, promptFormat, options }: TrainingRun, progress: TrainProgress): void {
   if (data === undefined) return
   const family = promptFormat?.trainingTemplate
   if (family !== undefined)
@@ -93,8 +93,9 @@ export function noteData({ data, promptFormat }: TrainingRun, progress: TrainPro
   }
   const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
     data.train
+  const role = options.task === 'grpo' ? 'in expected answers' : 'trained on'
   progress.note(
-    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them trained on.`,
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them ${role}.`,
   )
   if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {

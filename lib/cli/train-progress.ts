@@ -27,6 +27,8 @@ export interface StepShown {
   totalSteps: number
   /** null for a round of private training that sampled no clients. */
   loss: number | null
+  /** Mean reward of the step's answers, with task grpo. */
+  reward?: number
   gradNorm: number
   learningRate: number
   tokensPerSecond: number
@@ -42,7 +44,9 @@ export class TrainProgress {
   readonly #title: string | undefined
   readonly #screen: boolean
   readonly #unicode = hasUnicode()
-  readonly #losses: number[] = []
+  /** The loss of each step; with task grpo the reward, since the loss is near 0 throughout. */
+  readonly #curved: number[] = []
+  #curvedName = 'loss'
   readonly #gradNorms: number[] = []
   #lastLine = Number.NEGATIVE_INFINITY
   #drawn = Number.NEGATIVE_INFINITY
@@ -94,7 +98,9 @@ export class TrainProgress {
     this.#next = shown.step < shown.totalSteps ? `step ${shown.step + 1}` : 'finishing'
     this.#activity = undefined
     this.#shown = shown
-    if (shown.loss !== null) this.#losses.push(shown.loss)
+    const curved = shown.reward ?? shown.loss
+    if (shown.reward !== undefined) this.#curvedName = 'reward'
+    if (curved !== null) this.#curved.push(curved)
     this.#gradNorms.push(shown.gradNorm)
     if (this.#screen) this.#draw(shown.step === shown.totalSteps)
     else this.#line(shown)
@@ -182,7 +188,7 @@ export class TrainProgress {
     const count = made === steps ? counted(steps, 'step') : `${made} of ${counted(steps, 'step')}`
     const most = `${formatBytes(peakBytes)} resident${columns < MEDIUM ? '' : ' at peak'}`
     return [
-      `  loss  ${this.#curve(columns - 32, true)}`,
+      `  ${this.#curvedName}  ${this.#curve(columns - 32, true)}`,
       `  ${count} in ${formatDuration(seconds)}, ${digits(tokensPerSecond)} tokens/s, ${most}`,
     ].join('\n')
   }
@@ -257,27 +263,28 @@ export class TrainProgress {
 
   #lossLine({ gradNorm, learningRate, tokensPerSecond, residentBytes }: StepShown, columns: number): string {
     const speed = digits(tokensPerSecond)
+    const name = this.#curvedName
     if (columns < MEDIUM) {
       const right = this.#activity ?? `${speed} tokens/s`
-      return justified(`  loss ${this.#curve(columns - 36, false)}`, right, columns)
+      return justified(`  ${name} ${this.#curve(columns - 36, false)}`, right, columns)
     }
     if (columns < WIDE) {
       const right = this.#activity ?? this.#speed(tokensPerSecond, residentBytes)
-      return justified(`  loss  ${this.#curve(columns - 50, true)}`, right, columns)
+      return justified(`  ${name}  ${this.#curve(columns - 50, true)}`, right, columns)
     }
     const norms = `gradient norm ${sparkline(this.#gradNorms, 16, this.#unicode)} ${significant(gradNorm, 3)}`
     const right = this.#activity ?? `rate ${learningRate.toExponential(1)}`
-    return justified(`  loss ${this.#curve(columns - 83, true)}   ${norms}`, right, columns)
+    return justified(`  ${name} ${this.#curve(columns - 83, true)}   ${norms}`, right, columns)
   }
 
   #speed(tokensPerSecond: number, residentBytes: number): string {
     return `${digits(tokensPerSecond)} tokens/s   ${formatBytes(residentBytes)}`
   }
 
-  /** The smoothed loss, from its first value to the current one. */
+  /** The smoothed loss or reward, from its first value to the current one. */
   #curve(cells: number, first: boolean): string {
-    const steps = [...this.#losses.keys()]
-    const values = smooth(steps, this.#losses, usualHalfLife(steps.length)).filter(isNumber)
+    const steps = [...this.#curved.keys()]
+    const values = smooth(steps, this.#curved, usualHalfLife(steps.length)).filter(isNumber)
     if (values.length === 0) return 'none'
     const begin = first ? `${significant(values[0] as number, 3)} ` : ''
     return `${begin}${sparkline(values, Math.max(4, cells), this.#unicode)} ${significant(values.at(-1) as number, 3)}`
@@ -297,10 +304,11 @@ export class TrainProgress {
     const now = performance.now()
     if (now - this.#lastLine < LINE_MS && shown.step < shown.totalSteps) return
     this.#lastLine = now
-    const { step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes } = shown
+    const { step, totalSteps, loss, reward, tokensPerSecond, secondsLeft, residentBytes } = shown
+    const rewarded = reward === undefined ? '' : `reward ${significant(reward, 4)}, `
     const planned = `${this.#planned} + Node ${formatBytes(this.#nodeBytes)}`
     this.#output.note(
-      `step ${step}/${totalSteps}: loss ${loss === null ? 'none' : loss.toFixed(4)}, ` +
+      `step ${step}/${totalSteps}: loss ${loss === null ? 'none' : loss.toFixed(4)}, ${rewarded}` +
         `${digits(tokensPerSecond)} tokens/s, ${formatDuration(secondsLeft)} left, ` +
         `memory ${formatBytes(residentBytes)} (${planned})`,
     )
@@ -320,11 +328,19 @@ function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string 
 }
 
 /** Metrics of an evaluation other than the loss. */
-function measuredTexts({ exactMatch, accuracy, f1, macroF1, scores, ...ofPairs }: EvalEvent): string[] {
+function measuredTexts({
+  exactMatch,
+  accuracy,
+  f1,
+  macroF1,
+  reward,
+  scores,
+  ...ofPairs
+}: EvalEvent): string[] {
   const { rewardsAccuracies, rewardsMargins } = ofPairs
   // Before training all margins are zero and mean nothing.
   const isPreferring = rewardsMargins !== undefined && rewardsMargins !== 0
-  const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, ...scores }
+  const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, reward, ...scores }
   const named = Object.entries(values).flatMap(([name, value]) =>
     value === undefined ? [] : [metricText(name, value)],
   )

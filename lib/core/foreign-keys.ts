@@ -77,7 +77,9 @@ const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cu
 const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
-  'task: dpo and task: orpo train on pairs of answers, task: kto on good and bad ones; GRPO, SimPO, and reward models are not supported yet'
+  'task: dpo and task: orpo train on pairs of answers, task: kto on good and bad ones, task: grpo on rewards; SimPO and reward models are not supported yet'
+const NEW_ANSWERS =
+  'task: grpo samples new answers for each step, so ratios are 1 and never clipped; leave the key out'
 const REFERENCE =
   'the reference of task: dpo and task: kto is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
@@ -621,8 +623,11 @@ export const FOREIGN_KEYS = {
     orpo_alpha: { here: 'beta' },
     simpo_gamma: { note: NO_PREFERENCES },
     reward_model: { note: NO_PREFERENCES },
-    reward_funcs: { note: NO_PREFERENCES },
-    num_generations: { note: NO_PREFERENCES },
+    reward_funcs: { here: 'reward_functions' },
+    reward_weights: { note: 'rewards add up; multiply by the weight in the function' },
+    num_iterations: { note: NEW_ANSWERS },
+    steps_per_generation: { note: NEW_ANSWERS },
+    epsilon_high: { note: NEW_ANSWERS },
     kto_chosen_weight: { here: 'desirable_weight' },
     kto_desirable_weight: { here: 'desirable_weight' },
     kto_rejected_weight: { here: 'undesirable_weight' },
@@ -633,7 +638,6 @@ export const FOREIGN_KEYS = {
     max_tokens: { here: ['generate.max_new_tokens', 'max_seq_length'] },
     max_new_tokens: { here: 'generate.max_new_tokens' },
     num_predict: { here: 'generate.max_new_tokens' },
-    max_completion_length: { here: 'generate.max_new_tokens' },
     temperature: { here: 'generate.temperature' },
     temp: { here: 'generate.temperature' },
     top_p: { here: 'generate.top_p' },

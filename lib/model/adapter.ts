@@ -51,6 +51,7 @@ import {
 } from '../train/forward-backward.js'
 import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
+import { policySteps } from '../train/policy.js'
 import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 import type { RunSetup } from '../train/run-setup.js'
@@ -215,8 +216,9 @@ export class Adapter {
     } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
     const rated = withOwnRate(own, this.strategy)
-    // Classification needs exactly the requested number of rows per batch, whatever their lengths.
-    const parsed = rated.task === 'classification' ? { ...rated, packing: false } : rated
+    // These tasks need exactly the requested number of rows or prompts, whatever their lengths.
+    const counts = rated.task === 'classification' || rated.task === 'grpo'
+    const parsed = counts ? { ...rated, packing: false } : rated
     if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (reportTo !== 'none' && outputDir === null)
@@ -253,6 +255,7 @@ export class Adapter {
     return new TrainingRun({
       ...more,
       ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
+      ...(parsed.task === 'grpo' ? { makeSteps: policySteps({ base: this.#base, plans }) } : {}),
       base: this.#base,
       adapter: this.#state,
       options: { ...parsed, optimizer },

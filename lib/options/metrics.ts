@@ -11,6 +11,7 @@ export const METRICS = [
   'f1',
   'rewards_accuracies',
   'rewards_margins',
+  'reward',
 ] as const
 
 /**
@@ -18,11 +19,11 @@ export const METRICS = [
  * word for word, the share of supervised tokens predicted correctly, or the mean F1 of words of the answers; of a
  * classifier the share of rows whose class is predicted, or the mean F1 of the classes; of pairs of answers the share of
  * pairs whose chosen answer has the larger reward, or the mean difference of their rewards, which is also of good and bad
- * answers.
+ * answers; of `grpo` the mean reward of greedy answers, or a metric of `causal_lm`.
  */
 export type Metric = (typeof METRICS)[number]
 
-/** A held-out row with its answer. */
+/** A row with the model's answer to its prompt. */
 export interface ScoredRow {
   prompt: string
   expected: string
@@ -48,7 +49,7 @@ export const customMetricSchema = z.strictObject({
 export const namedMetricSchema = word(METRICS)
   .default('loss')
   .describe(
-    'Metric that evaluations are compared by: the loss; its exponential; the share of rows answered word for word; the share of supervised tokens predicted correctly; the mean F1 of the words of generated answers. Task `classification`: the share of rows whose class is predicted, or the mean F1 of the classes. Tasks `dpo` and `orpo`: the share of pairs preferred, or the mean margin of rewards, which is also of `kto`.',
+    'Metric that evaluations are compared by: the loss; its exponential; the share of rows answered word for word; the share of supervised tokens predicted correctly; the mean F1 of the words of generated answers. Task `classification`: the share of rows whose class is predicted, or the mean F1 of the classes. Tasks `dpo` and `orpo`: the share of pairs preferred, or the mean margin of rewards, which is also of `kto`. Task `grpo`: the mean reward of generated answers, or a metric of `causal_lm`.',
   )
 
 export const metricSchema = z

@@ -4,6 +4,7 @@ import { flag, integer, numberWithin, positive, toFileKeys, word } from '../core
 import { type TrainingMemory, trainingMemory } from './memory-shape.js'
 import { type CustomMetric, type Metric, metricName, metricSchema } from './metrics.js'
 import type { Optimizer } from './optimizers.js'
+import { rewardNames } from './rewards.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 import { type TaskOptions, taskShape } from './task.js'
 
@@ -75,8 +76,8 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
   /** Keep the adapter of the best evaluation instead of the last step's. Requires `evalSteps`. Default false. */
   readonly loadBestModelAtEnd: boolean
   /**
-   * Metric for comparing evaluations, by name, or with task causal_lm a function that scores each held-out answer.
-   * Default loss.
+   * Metric for comparing evaluations, by name, or with tasks causal_lm and grpo a function that scores each held-out
+   * answer. Default loss.
    */
   readonly metricForBestModel: Metric | CustomMetric
   /** Implied by the metric; a contradicting value is an error. Default null. */
@@ -204,10 +205,13 @@ export const trainShape = {
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>
 
-/** Options by their keys in config files; a metric of the program's own by its name. */
+/** Options by their keys in config files; a metric and rewards of the program's own by their names. */
 export function fileOptions(options: Partial<TrainOptions>): Record<string, unknown> {
-  const { metricForBestModel: metric } = options
-  const named = metric === undefined ? {} : { metricForBestModel: metricName(metric) }
+  const { metricForBestModel: metric, rewardFunctions: rewards } = options
+  const named = {
+    ...(metric === undefined ? {} : { metricForBestModel: metricName(metric) }),
+    ...(rewards ? { rewardFunctions: rewardNames(rewards) } : {}),
+  }
   return toFileKeys(trainSchema, { ...options, ...named }) as Record<string, unknown>
 }
 

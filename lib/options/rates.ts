@@ -44,8 +44,8 @@ export function remarksOnRate(
     return [
       `learning_rate ${learningRate} is ${times(factor)} times ${own}, the default of ${strategy.name}; the run may diverge`,
     ]
-  // Preferences are learned at lower rates than answers.
-  if (factor <= 0.1 && !isPreference(task))
+  // Preferences and rewards are learned at lower rates than answers.
+  if (factor <= 0.1 && !isPreference(task) && task !== 'grpo')
     return [
       `learning_rate ${learningRate} is ${times(1 / factor)} times less than ${own}, the default of ${strategy.name}; a short run may learn next to nothing`,
     ]

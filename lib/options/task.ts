@@ -1,17 +1,35 @@
 /** Tasks of a run: predict the next token, classify, or learn from preferences. */
 import * as z from 'zod'
-import { badValue, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
+import { badValue, integer, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
 import { type CustomMetric, METRICS, type Metric } from './metrics.js'
+import { type Rewards, rewardsSchema } from './rewards.js'
 
 /**
  * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
- * between two answers, `kto` from answers that are good or bad.
+ * between two answers, `kto` from answers that are good or bad, and `grpo` from rewards of sampled answers.
  */
-export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo' | 'kto'
-export const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo', 'kto'] as const satisfies readonly Task[]
+export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo' | 'kto' | 'grpo'
+export const TASKS = [
+  'causal_lm',
+  'classification',
+  'dpo',
+  'orpo',
+  'kto',
+  'grpo',
+] as const satisfies readonly Task[]
 
 /** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
+
+/** Standard deviation that advantages are divided by: of each group, of all rewards of a step, or 1. */
+export type ScaleRewards = 'group' | 'batch' | 'none'
+
+/** Names of the losses of `dpo`, and of `grpo`. */
+export type LossType = 'sigmoid' | 'ipo' | 'dapo' | 'grpo' | 'dr_grpo'
+const LOSS_TYPES = {
+  dpo: ['sigmoid', 'ipo'],
+  grpo: ['dapo', 'grpo', 'dr_grpo'],
+} as const
 
 /** Options of the task. */
 export interface TaskOptions {
@@ -21,8 +39,12 @@ export interface TaskOptions {
    * `dpo`, `kto`: strength of the pull toward the reference model. `orpo`: weight of the odds-ratio loss. Default null: 0.1.
    */
   readonly beta: number | null
-  /** `dpo`: the logistic loss or IPO. Default null: sigmoid. */
-  readonly lossType: 'sigmoid' | 'ipo' | null
+  /**
+   * `dpo`: the logistic loss (`sigmoid`) or IPO. `grpo`: mean over the tokens of a step (`dapo`), over the tokens of
+   * each answer and then over answers (`grpo`), or sum of tokens over answers and `maxCompletionLength` (`dr_grpo`).
+   * Default null: sigmoid, or dapo.
+   */
+  readonly lossType: LossType | null
   /** `dpo` with the logistic loss: probability that a preference label is flipped, in [0, 0.5). Default null: 0. */
   readonly labelSmoothing: number | null
   /** `kto`: weight of desirable rows in the loss. Default null: 1. */
@@ -31,6 +53,17 @@ export interface TaskOptions {
   readonly undesirableWeight: number | null
   /** `classification`: weight of each class in the loss. Default null: all equal. */
   readonly classWeights: ClassWeights | null
+  /**
+   * `grpo`: functions that score answers, or paths of modules that export such functions. The rewards of an answer add
+   * up. Required by it.
+   */
+  readonly rewardFunctions: Rewards | null
+  /** `grpo`: answers sampled per prompt, at least 2. Default null: 8. */
+  readonly numGenerations: number | null
+  /** `grpo`: most tokens in an answer. Default null: as many as `maxSeqLength` leaves after the prompt. */
+  readonly maxCompletionLength: number | null
+  /** `grpo`: how rewards are scaled. Default null: group. */
+  readonly scaleRewards: ScaleRewards | null
 }
 
 const CLASS_WEIGHTS = 'balanced, or a number above 0 for each name of a class'
@@ -38,7 +71,7 @@ export const taskShape = {
   task: word(TASKS)
     .default('causal_lm')
     .describe(
-      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs); `kto` learns from good and bad answers, see [Good and bad answers](data.md#good-and-bad-answers).',
+      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs); `kto` learns from good and bad answers, see [Good and bad answers](data.md#good-and-bad-answers); `grpo` from rewards of sampled answers, see [Rewards](data.md#rewards).',
     ),
   beta: positive()
     .nullable()
@@ -46,10 +79,12 @@ export const taskShape = {
     .describe(
       '`dpo`, `kto`: strength of the pull toward the reference. `orpo`: weight of the odds ratio. Default: 0.1.',
     ),
-  lossType: word(['sigmoid', 'ipo'])
+  lossType: word([...LOSS_TYPES.dpo, ...LOSS_TYPES.grpo])
     .nullable()
     .default(null)
-    .describe('`dpo`: the logistic loss, or IPO. Default: `sigmoid`.'),
+    .describe(
+      '`dpo`: the logistic loss (`sigmoid`, the default), or `ipo`. `grpo`: the mean over all tokens of a step (`dapo`, the default), over the tokens of each answer and then over answers (`grpo`), or the sum over tokens divided by the number of answers times `max_completion_length` (`dr_grpo`).',
+    ),
   labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)')
     .nullable()
     .default(null)
@@ -71,6 +106,41 @@ export const taskShape = {
     .describe(
       '`classification`: how much a row of each class counts in the loss, by the name of the class; `balanced` counts rows of rare classes more. Default: all alike.',
     ),
+  rewardFunctions: rewardsSchema,
+  numGenerations: integer(2, 'an integer from 2, since an answer is compared with others to its prompt')
+    .nullable()
+    .default(null)
+    .describe('`grpo`: answers sampled per prompt. Default: 8.'),
+  maxCompletionLength: integer(1)
+    .nullable()
+    .default(null)
+    .describe(
+      '`grpo`: most tokens in an answer. Default: as many as `max_seq_length` leaves after the prompt.',
+    ),
+  scaleRewards: word(['group', 'batch', 'none'])
+    .nullable()
+    .default(null)
+    .describe(
+      '`grpo`: what the difference of a reward from the mean of its group is divided by: the standard deviation of the `group`, that of all rewards of the step (`batch`), or nothing. Default: `group`.',
+    ),
+}
+
+/** Options of `grpo` with their defaults. */
+export interface PolicyOptions {
+  lossType: 'dapo' | 'grpo' | 'dr_grpo'
+  numGenerations: number
+  maxCompletionLength: number
+  scaleRewards: ScaleRewards
+}
+
+export function policyOptions(options: TaskOptions & { readonly maxSeqLength: number }): PolicyOptions {
+  const { lossType, numGenerations, maxCompletionLength, scaleRewards, maxSeqLength } = options
+  return {
+    lossType: (lossType as PolicyOptions['lossType'] | null) ?? 'dapo',
+    numGenerations: numGenerations ?? 8,
+    maxCompletionLength: maxCompletionLength ?? maxSeqLength,
+    scaleRewards: scaleRewards ?? 'group',
+  }
 }
 
 /** The loss of a preference task, with its options. */
@@ -103,7 +173,7 @@ export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
   return {
     name: 'dpo',
     beta: beta ?? 0.1,
-    lossType: lossType ?? 'sigmoid',
+    lossType: lossType === 'ipo' ? 'ipo' : 'sigmoid',
     labelSmoothing: labelSmoothing ?? 0,
   }
 }
@@ -115,18 +185,22 @@ const OF_TASK: Readonly<Record<Task, readonly Metric[]>> = {
   dpo: OF_PAIRS,
   orpo: OF_PAIRS,
   kto: ['loss', 'rewards_margins'],
+  grpo: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1', 'reward'],
 }
 
-const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1'] satisfies Metric[]
+const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1', 'reward'] satisfies Metric[]
+
+/** True for a task whose evaluations may generate answers. */
+const answers = (task: Task): boolean => task === 'causal_lm' || task === 'grpo'
 
 /** True if the metric is computed on answers, in addition to the loss. */
 export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean {
-  return task === 'causal_lm' && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
+  return answers(task) && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
 }
 
 /** True if the metric needs generated answers; others only need the most likely token at each position. */
 export function isOfGenerated(task: Task, metric: Metric | CustomMetric): boolean {
-  return task === 'causal_lm' && (typeof metric !== 'string' || metric === 'f1')
+  return answers(task) && (typeof metric !== 'string' || metric === 'f1' || metric === 'reward')
 }
 
 /** @throws {ConfigError} for a metric that the task does not compute */
@@ -137,7 +211,7 @@ function checkMetric(task: Task, metric: Metric | CustomMetric, source: OptionSo
     if (!known.includes(metric)) throw bad(`one of ${known.join(', ')} with task ${task}`)
     return
   }
-  if (task !== 'causal_lm')
+  if (!answers(task))
     throw bad(`one of ${known.join(', ')} with task ${task}, whose evaluations generate no answers`)
   if ((METRICS as readonly string[]).includes(metric.name))
     throw bad(`another name than ${metric.name}, which is a metric of lowrank`)
@@ -149,6 +223,7 @@ interface Beside extends TaskOptions {
   readonly metricForBestModel: Metric | CustomMetric
   readonly labelSmoothingFactor: number
   readonly neftuneNoiseAlpha: number | null
+  readonly optimizerInBackward: boolean
 }
 
 /** @throws {ConfigError} for an option that the task does not support */
@@ -159,9 +234,13 @@ export function checkTask(options: Beside, source: OptionSource): void {
     beta: [beta, ['dpo', 'orpo', 'kto']],
     desirableWeight: [desirableWeight, ['kto']],
     undesirableWeight: [undesirableWeight, ['kto']],
-    lossType: [lossType, ['dpo']],
+    lossType: [lossType, ['dpo', 'grpo']],
     labelSmoothing: [labelSmoothing, ['dpo']],
     classWeights: [classWeights, ['classification']],
+    rewardFunctions: [options.rewardFunctions, ['grpo']],
+    numGenerations: [options.numGenerations, ['grpo']],
+    maxCompletionLength: [options.maxCompletionLength, ['grpo']],
+    scaleRewards: [options.scaleRewards, ['grpo']],
   }
   for (const [key, [value, tasks]] of Object.entries(own))
     if (value !== null && !tasks.includes(task))
@@ -173,6 +252,11 @@ export function checkTask(options: Beside, source: OptionSource): void {
       )
   checkMetric(task, metricForBestModel, source)
   if (task === 'causal_lm') return
+  if (lossType !== null && (task === 'dpo' || task === 'grpo')) {
+    const known: readonly string[] = LOSS_TYPES[task]
+    if (!known.includes(lossType))
+      throw badValue(source, 'lossType', lossType, `one of ${known.join(', ')} with task ${task}`)
+  }
   if (task === 'classification') {
     if (trainOn !== 'completions')
       throw badValue(source, 'trainOn', trainOn, 'it to be absent with task classification')
@@ -180,6 +264,7 @@ export function checkTask(options: Beside, source: OptionSource): void {
   }
   if (lossType === 'ipo' && labelSmoothing)
     throw badValue(source, 'labelSmoothing', labelSmoothing, 'it to be absent with loss_type ipo')
+  if (task === 'grpo') checkRewards(options, source)
   if (trainOn === 'all')
     throw badValue(source, 'trainOn', trainOn, `completions or last, since task ${task} compares answers`)
   if (labelSmoothingFactor > 0)
@@ -190,5 +275,23 @@ export function checkTask(options: Beside, source: OptionSource): void {
       'neftuneNoiseAlpha',
       neftuneNoiseAlpha,
       `it to be absent with task ${task}, which would compare a noisy model with a clean one`,
+    )
+}
+
+/** @throws {ConfigError} when `grpo` has no rewards, or an option that it does not support */
+function checkRewards({ rewardFunctions, optimizerInBackward }: Beside, source: OptionSource): void {
+  if (rewardFunctions === null)
+    throw badValue(
+      source,
+      'rewardFunctions',
+      undefined,
+      'functions that score the answers of task grpo, or the path of a module that exports them',
+    )
+  if (optimizerInBackward)
+    throw badValue(
+      source,
+      'optimizerInBackward',
+      true,
+      'false with task grpo, whose answers take several micro-batches',
     )
 }

@@ -47,7 +47,9 @@ export function trainingPlans(
   const { task = 'causal_lm' } = options
   const paired = hasPairs(task)
   const classifies = task === 'classification'
-  const size = microBatchSize(options, { answers: paired ? 2 : 1, classifies })
+  const samples = task === 'grpo'
+  const shape = samples ? { ...options, packing: false } : options
+  const size = microBatchSize(shape, { answers: paired ? 2 : 1, classifies })
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const { precision } = on
   const logitsBytes = bytesOfLogits(options, on)
@@ -60,15 +62,19 @@ export function trainingPlans(
   const train: PlanOptions = {
     mode: 'train',
     ...own,
+    // Sampled answers fill micro-batches as packed rows do.
+    ...(samples ? microBatchSize({ ...options, packing: true }) : {}),
     precision,
     logitsBytes,
     recompute,
     offload,
     keepAttention,
-    ...(isPreference(task) ? { rowWeights: true, twoPasses: true } : classifies ? { rowWeights: true } : {}),
+    ...(isPreference(task) ? { rowWeights: true, twoPasses: true } : {}),
+    ...(classifies || samples ? { rowWeights: true } : {}),
   }
   // A reference is scored before the first step, and the divergence of KTO in each step.
-  if (!evaluates && !hasReference(task)) return { [TRAIN_PLAN]: train }
+  if (!evaluates && !hasReference(task))
+    return { [TRAIN_PLAN]: train, ...(samples ? answerPlans(task, options, precision) : {}) }
   return {
     [TRAIN_PLAN]: train,
     [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },
@@ -82,7 +88,7 @@ function answerPlans(
   { metricForBestModel: metric, maxSeqLength, evalGenerate = 0 }: Capacity,
   precision: Precision,
 ): Record<string, PlanOptions> {
-  const generates = evalGenerate > 0 || isOfGenerated(task, metric)
+  const generates = task === 'grpo' || evalGenerate > 0 || isOfGenerated(task, metric)
   // Plans of a session share one cache.
   const capacity = generates ? maxSeqLength + ANSWER_TOKENS : maxSeqLength
   return {

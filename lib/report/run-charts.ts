@@ -162,6 +162,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
   }
   return {
     ...charts,
+    ...rewardCharts(run, small, reads),
     ...privacyCharts(run, small, reads),
     ...ranksCharts(run),
     ...importanceCharts(run),
@@ -182,6 +183,13 @@ type Reads = (
   rest: string,
   words?: (value: Value) => string,
 ) => Required<Pick<RunChart, 'reads'>>
+
+function rewardCharts(run: RunPageData, small: Small, reads: Reads): Record<string, RunChart> {
+  const { reward } = run.columns
+  if (reward.length === 0) return {}
+  const rest = `highest ${formatNumber(extent(reward)?.[1] ?? 0)}`
+  return { reward: { ...small('Mean reward', reward, 3, {}), ...reads(reward, 3, rest) } }
+}
 
 function privacyCharts(run: RunPageData, small: Small, reads: Reads): Record<string, RunChart> {
   const privacy = run.done?.privacy ?? run.plan?.privacy

@@ -14,6 +14,7 @@ export type Measure =
   | 'macro_f1'
   | 'rewards_accuracies'
   | 'rewards_margins'
+  | 'reward'
 
 export type RunState = 'waiting' | 'training' | 'paused' | 'stopped' | 'failed' | 'done'
 
@@ -27,6 +28,8 @@ export interface StepColumns {
   learningRate: Value[]
   tokens: Value[]
   tokensPerSecond: Value[]
+  /** Only with task grpo: mean reward of the answers. */
+  reward: Value[]
   /** Only for private runs. */
   epsilon: Value[]
   cohort: Value[]
@@ -149,6 +152,7 @@ function addStep({ columns, began }: RunPageData, line: Line<'step'>): void {
   columns.learningRate.push(line.learning_rate)
   columns.tokens.push(line.tokens)
   columns.tokensPerSecond.push(line.tokens_per_second)
+  if (line.reward !== undefined) columns.reward.push(line.reward)
   if (line.epsilon === undefined) return
   columns.epsilon.push(line.epsilon)
   columns.cohort.push(line.cohort ?? null)
@@ -171,7 +175,7 @@ function dropAfter(run: RunPageData, last: number): void {
 /** Resolution of each column, as units in the largest value; finer than a chart can show. */
 const PARTS = {
   ...{ step: 1e9, time: 1e6, loss: 1e5, gradNorm: 5e4, learningRate: 1e4, tokens: 1e9 },
-  ...{ tokensPerSecond: 2e3, epsilon: 1e4, cohort: 1e9, clipped: 1e3 },
+  ...{ tokensPerSecond: 2e3, reward: 1e4, epsilon: 1e4, cohort: 1e9, clipped: 1e3 },
 } as const satisfies Record<keyof StepColumns, number>
 const COLUMNS = Object.keys(PARTS) as (keyof StepColumns)[]
 const WHOLE: readonly (keyof StepColumns)[] = ['step', 'tokens', 'cohort']

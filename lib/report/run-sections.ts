@@ -156,6 +156,7 @@ function lossSection(run: RunPageData, { live = false }: RunNames, charts: Recor
       : []),
   ]
   const small = [
+    figure('reward', 'Mean reward', charts),
     figure('rate', 'Learning rate', charts),
     figure('norm', 'Gradient norm', charts),
     figure('speed', 'Tokens per second', charts),

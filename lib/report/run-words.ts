@@ -171,6 +171,7 @@ const MEASURES: readonly [Measure, name: string, text: (value: number) => string
   ['macro_f1', 'F1', formatShare],
   ['rewards_accuracies', 'pairs preferred', formatShare],
   ['rewards_margins', 'margin', formatNumber],
+  ['reward', 'reward', formatNumber],
 ]
 
 /** Metrics of an evaluation other than the loss, formatted, by name. */

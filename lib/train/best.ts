@@ -47,6 +47,7 @@ export function metricOf(metric: Metric | CustomMetric, evaluation: Evaluation):
     f1: f1 ?? macroF1,
     rewards_accuracies: ofPairs.rewardsAccuracies,
     rewards_margins: ofPairs.rewardsMargins,
+    reward: ofPairs.reward,
   }
   return named[metric] ?? Number.NaN
 }

@@ -29,6 +29,7 @@ import type { MemoryShape } from '../options/memory-shape.js'
 import { namedMetricSchema } from '../options/metrics.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
+import { rewardPathsSchema } from '../options/rewards.js'
 import { type Split, splitSchema } from '../options/split.js'
 import { checkTask, type Task } from '../options/task.js'
 import { isPrivate, rulesOf, strategySchema } from '../strategies/index.js'
@@ -139,6 +140,7 @@ export const configSchema = z.strictObject({
       'Peak learning rate. `null`: the default of the strategy, listed by `lowrank strategies`. `auto`: [searched](#learning_rate-auto) before the run.',
     ),
   metricForBestModel: namedMetricSchema,
+  rewardFunctions: rewardPathsSchema,
   device: deviceSchema,
   split: splitSchema,
   threads: threadsSchema.describe(
@@ -240,11 +242,13 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   )
   const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared } = given
   const { labelSmoothingFactor, neftuneNoiseAlpha, classWeights, labels } = given
-  const { desirableWeight, undesirableWeight } = given
+  const { desirableWeight, undesirableWeight, optimizerInBackward } = given
+  const { rewardFunctions, numGenerations, maxCompletionLength, scaleRewards } = given
   check(
     {
       ...{ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared },
       ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights, desirableWeight, undesirableWeight },
+      ...{ rewardFunctions, numGenerations, maxCompletionLength, scaleRewards, optimizerInBackward },
     },
     (options) => checkTask(options, source),
   )
@@ -260,7 +264,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   check({ ...data, task, strategy }, (all) => checkTaskData(all, source))
   const { learningRate } = given
   check({ learningRate, task, strategy, dataset: data.dataset }, (all) => checkRateSearch(all, source))
-  const { optimizerInBackward, gradientAccumulationSteps, maxGradNorm } = given
+  const { gradientAccumulationSteps, maxGradNorm } = given
   check(
     { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },
     ({ strategy, ...options }) => checkInBackward(options, strategy, source),
@@ -289,6 +293,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     model: modelPath(whole.model, folder),
     outputDir: inFolder(whole.outputDir),
     chatTemplate: typeof whole.chatTemplate === 'string' ? inFolder(whole.chatTemplate) : whole.chatTemplate,
+    rewardFunctions: rewardFunctions ? [rewardFunctions].flat().map(inFolder) : null,
   }
 }
 

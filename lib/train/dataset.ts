@@ -26,7 +26,7 @@ import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encod
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from '../options/options.js'
-import { isPreference, TASKS, type Task } from '../options/task.js'
+import { TASKS, type Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
@@ -216,6 +216,7 @@ export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
   dpo: 'preference',
   orpo: 'preference',
   kto: 'unpaired_preference',
+  grpo: null,
 }
 
 /**
@@ -237,7 +238,7 @@ export function checkTaskData(
         format,
         own === null ? `task ${tasks.join(' or ')} with it` : `${own} with task ${task}`,
       )
-    if (own !== null && streaming)
+    if (streaming && (own !== null || task === 'grpo'))
       throw badValue(
         source,
         `${key}.streaming`,
@@ -245,17 +246,37 @@ export function checkTaskData(
         `false with task ${task}, which reads its rows before training`,
       )
   }
-  if (own === null) return
+  if (task === 'causal_lm') return
   if (isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined)
     throw badValue(source, 'task', task, `causal_lm with strategy ${strategy.name}`)
-  const { loraDropout } = strategy as { loraDropout?: number }
-  if (isPreference(task) && loraDropout)
+  if (task === 'grpo' && rulesOf(strategy).ranked?.(strategy) !== undefined)
     throw badValue(
       source,
-      'strategy.loraDropout',
-      loraDropout,
-      `0 with task ${task}: dropout would compare a noisy model with a clean one`,
+      'task',
+      task,
+      `another task with strategy ${strategy.name}: all ranks answer, and a step trains only the first`,
     )
+  const [key, loraDropout] = dropoutOf(strategy as Wrapping)
+  if (task !== 'classification' && loraDropout > 0)
+    throw badValue(
+      source,
+      key,
+      loraDropout,
+      task === 'grpo'
+        ? '0 with task grpo: dropout would train another model than the one that answered'
+        : `0 with task ${task}: dropout would compare a noisy model with a clean one`,
+    )
+}
+
+/** The options of a strategy that may wrap another. */
+interface Wrapping {
+  readonly adapter?: Wrapping
+  readonly loraDropout?: number
+}
+
+/** The dropout of a strategy or of the one that it wraps, with its key. */
+function dropoutOf({ adapter, loraDropout = 0 }: Wrapping, key = 'strategy'): [key: string, rate: number] {
+  return adapter === undefined ? [`${key}.loraDropout`, loraDropout] : dropoutOf(adapter, `${key}.adapter`)
 }
 
 /**

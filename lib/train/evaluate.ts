@@ -31,8 +31,24 @@ export interface PreferenceMetrics {
   kl?: number
 }
 
-/** Result of an evaluation; for preference pairs and classes, with their metrics. */
-export interface Evaluation extends PreferenceMetrics, ClassMetrics {
+/** Task `grpo`: means over the answers of a step. */
+export interface RewardMetrics {
+  /** Mean reward of the answers; of an evaluation, of the greedy ones, if it is the `metricForBestModel`. */
+  reward?: number
+  /** Standard deviation of the rewards. */
+  rewardStd?: number
+  /** Share of prompts whose answers all have the same reward, so that nothing is learned from them. */
+  fracRewardZeroStd?: number
+  /** Mean reward by each function, by its name. */
+  rewards?: Readonly<Record<string, number>>
+  /** Mean number of tokens in an answer, with its end token. */
+  completionsMeanLength?: number
+  /** Share of answers that were cut before their end. */
+  completionsClippedRatio?: number
+}
+
+/** Result of an evaluation; for preference pairs, rewards, and classes, with their metrics. */
+export interface Evaluation extends PreferenceMetrics, RewardMetrics, ClassMetrics {
   /** Mean over supervised tokens, nats; for classification over rows; for preference pairs the loss of the task. */
   loss: number
   /** exp(loss). */

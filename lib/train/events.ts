@@ -3,7 +3,7 @@
 import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
-import type { Evaluation, PreferenceMetrics } from './evaluate.js'
+import type { Evaluation, PreferenceMetrics, RewardMetrics } from './evaluate.js'
 import type { StepAnswer } from './samples.js'
 
 /** The inputs of the run; the first event. */
@@ -76,8 +76,8 @@ export interface PlanEvent {
   privacy?: PrivacyReport
 }
 
-/** One completed optimizer step; for preference tasks, with their metrics. */
-export interface TrainStep extends PreferenceMetrics {
+/** One completed optimizer step; for preference tasks and `grpo`, with their metrics. */
+export interface TrainStep extends PreferenceMetrics, RewardMetrics {
   event: 'step'
   /** Optimizer steps so far, from 1. */
   step: number
@@ -86,7 +86,7 @@ export interface TrainStep extends PreferenceMetrics {
   epoch: number
   /**
    * Mean over the step's supervised tokens before the update, nats; NaN for a round that sampled no clients.
-   * For preference pairs, the loss of the task.
+   * For preference pairs and `grpo`, the loss of the task.
    */
   loss: number
   /** L2 norm of the gradient before clipping; in private training, of the noisy mean. */

@@ -35,9 +35,16 @@ import {
 } from './step.js'
 import { UnpairedObjective } from './unpaired.js'
 
-/** Steps of a run whose strategy does not define its own. */
-export const gradientSteps = ((setup, state, data) =>
-  new GradientSteps(setup, state, data)) satisfies MakeSteps
+/** Makes the objective of a run; undefined for next-token prediction. */
+type MakeObjective = (setup: StepSetup, state: TrainingState, data: RunData) => Objective | undefined
+
+/** Steps by the gradient of an objective. */
+export const stepsOf = (objectiveOf: MakeObjective) =>
+  ((setup, state, data) =>
+    new GradientSteps(setup, state, data, objectiveOf(setup, state, data))) satisfies MakeSteps
+
+/** Steps of a run whose strategy or task does not define its own. */
+export const gradientSteps = stepsOf((...run) => objectiveOf(...run))
 
 /** Steps that each use the gradients of one window of the data. */
 class GradientSteps implements Steps {
@@ -51,10 +58,10 @@ class GradientSteps implements Steps {
   #coming: Promise<Window> | undefined
 
   /** @param state position of the run, advanced by each step */
-  constructor(setup: StepSetup, state: TrainingState, data: RunData) {
+  constructor(setup: StepSetup, state: TrainingState, data: RunData, objective: Objective | undefined) {
     const { windows, totalSteps } = windowsOf(data.train, setup.options, state.ranks)
     this.totalSteps = totalSteps
-    this.#objective = objectiveOf(setup, state, data)
+    this.#objective = objective
     this.#setup = setup
     this.#state = state
     this.#windows = windows
@@ -94,13 +101,14 @@ class GradientSteps implements Steps {
   }
 
   /** Computes the gradients of a whole window and updates the adapter; the state advances only when both succeed. */
-  async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
+  async #step(session: NativeSession, read: Window, upcoming: () => void): Promise<TrainStep> {
     const { options, adapter, ranks: processes, pipe } = this.#setup
     const state = this.#state
     const begin = performance.now()
-    if (window.supervised === 0)
+    if (read.supervised === 0)
       throw new DataError(`step ${state.step + 1} has no tokens to train on; the data is empty.`)
     const index = state.step + 1
+    const window = (await this.#objective?.answered?.(session, read, index)) ?? read
     const ranks = this.#rules.ranks?.(index)
     const schedule = this.#setup.schedule?.(state.step) ?? scheduleAt(options, state.step, this.totalSteps)
     const update = {

@@ -6,6 +6,7 @@ import type { AskedRow } from '../data/asked-rows.js'
 import type { NativeSession, PlanOptions } from '../native/addon.js'
 import { metricName } from '../options/metrics.js'
 import type { TrainOptions } from '../options/options.js'
+import type { Rewards } from '../options/rewards.js'
 import { isOfAnswers, isOfGenerated } from '../options/task.js'
 import { ANSWER_PLAN, MATCH_PLAN } from '../planning/plans.js'
 import { customScores, wordF1 } from './answer-scores.js'
@@ -14,11 +15,15 @@ import { Decoder } from './decoder.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import { countMatches } from './exact-match.js'
 import type { KnownFormat } from './prompting.js'
+import { loadRewards, rewardsOf } from './reward-functions.js'
 import { answersBy, questionsOf, scoredRows } from './row-measures.js'
 import { answerRows, type StepAnswer } from './samples.js'
 
-type Options = Pick<TrainOptions, 'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate'>
-type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores'>
+type Options = Pick<
+  TrainOptions,
+  'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate' | 'rewardFunctions'
+>
+type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores' | 'reward'>
 
 export class HeldOutAnswers {
   readonly #base: BaseModel
@@ -64,6 +69,11 @@ export class HeldOutAnswers {
       answersBy(decoder, this.#base, this.#format, open, limit, control),
     )
     const answered = rowsWithAnswers.filter((_, row) => questions[row] !== null)
+    if (metric === 'reward') {
+      const rewards = loadRewards(this.#options.rewardFunctions as Rewards)
+      const scored = await rewardsOf(rewards, answered, control.signal)
+      return { reward: mean(scored.map((each) => each.reduce((sum, reward) => sum + reward, 0))) }
+    }
     if (typeof metric === 'string') return { f1: mean(answered.map(wordF1)) }
     return { scores: { [metric.name]: mean(customScores(metric, answered, 'train()')) } }
   }

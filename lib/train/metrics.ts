@@ -75,6 +75,25 @@ const preference = Object.fromEntries(
   }).map(([key, meaning]) => [key, z.number().optional().describe(meaning)]),
 )
 
+/** Means over the answers of a step of task grpo. */
+const rewards = {
+  reward: z.number().optional().describe('grpo: mean reward of the answers'),
+  reward_std: z.number().nonnegative().optional().describe('grpo: standard deviation of the rewards'),
+  frac_reward_zero_std: share
+    .optional()
+    .describe('grpo: share of prompts whose answers all have the same reward'),
+  rewards: z
+    .record(z.string(), z.number())
+    .optional()
+    .describe('grpo: mean reward by each function, by its name'),
+  completions_mean_length: z
+    .number()
+    .nonnegative()
+    .optional()
+    .describe('grpo: mean number of tokens in an answer'),
+  completions_clipped_ratio: share.optional().describe('grpo: share of answers cut before their end'),
+}
+
 /** Metrics of a classifier. */
 const classes = {
   accuracy: share
@@ -188,6 +207,7 @@ export const trainEvents = [
       tokens_per_second: rate,
       seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
       ...preference,
+      ...rewards,
       epsilon: z.number().optional().describe('Private training: ε spent so far'),
       rank: count.nullable().optional().describe('Private training: ranks in use; null if all always are'),
       cohort: count.optional().describe('Private training: clients or examples that the round drew'),
@@ -208,6 +228,10 @@ export const trainEvents = [
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
       ...preference,
+      reward: z
+        .number()
+        .optional()
+        .describe('grpo: mean reward of greedy answers, if metric_for_best_model is reward'),
       ...classes,
       exact_match: share
         .optional()

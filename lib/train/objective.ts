@@ -1,7 +1,7 @@
 /** The losses of tasks, for the steps of a run. */
 import type { MicroBatch } from '../data/pack.js'
 import type { LossResult, NativeSession, TrainInput } from '../native/addon.js'
-import type { BatchSource } from './batches.js'
+import type { BatchSource, Window } from './batches.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { Metrics } from './losses/rows.js'
 import type { RunPlace } from './step.js'
@@ -14,6 +14,8 @@ export interface Objective {
   /** Computes what steps and evaluations need; called before the first of them. */
   prepare?(session: NativeSession, about: RunPlace): Promise<void>
   evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation>
+  /** Replaces the rows of a window by answers to them. @param step its number, from 1 */
+  answered?(session: NativeSession, window: Window, step: number): Promise<Window>
   /** Begins the window of an optimizer step. */
   window(session: NativeSession, batches: readonly MicroBatch[]): Pass | Promise<Pass>
   /** Means of its metrics, named as in events. */

@@ -300,10 +300,15 @@ export function shareOfCores(machines: readonly Machine[], rank: number): number
  * @throws {ConfigError} for a run that cannot go on with another number of ranks
  */
 export function checkRanks(
-  { optimizerInBackward }: Pick<RunOptions, 'optimizerInBackward'>,
+  { optimizerInBackward, task }: Pick<RunOptions, 'optimizerInBackward' | 'task'>,
   begun: number,
   { size }: Pick<Ranks, 'size'>,
 ): void {
+  if (task === 'grpo' && size > 1)
+    throw new ConfigError(
+      `task grpo is trained by one process, but there are ${size} ranks; start it without mpirun.`,
+      { task, ranks: size },
+    )
   if (!optimizerInBackward || begun === size) return
   throw new ConfigError(
     `optimizer_in_backward is true and the run was started with ${begun} ${begun === 1 ? 'process' : 'ranks'}, so a step is one micro-batch on each. Resume it with as many, not ${size}, or set optimizer_in_backward to false.`,

@@ -1,6 +1,7 @@
 /** Measurements of single rows: the loss of each, and the greedy answer to each. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { IGNORE } from '../data/encoded-row.js'
+import type { MicroBatch } from '../data/pack.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ScoredRow } from '../options/metrics.js'
 import { EVAL_PLAN, evaluationPlans, exactMatchPlan } from '../planning/plans.js'
@@ -57,14 +58,24 @@ export interface Question {
 /** The question of each row: the tokens before its first trained token, and the trained tokens from there. */
 export function questionsOf({ data, rows }: Examples): (Question | null)[] {
   return [...rows].map((row) => {
-    const ids = data.ids(row)
     const labels = data.labels(row)
-    const start = labels.findIndex((label) => label !== IGNORE)
-    const length = labels.subarray(start).indexOf(IGNORE)
-    // A document is trained from its start, so it has no question.
-    if (start < 2) return null
-    return { prompt: ids.slice(0, start), answer: ids.slice(start, length < 0 ? undefined : start + length) }
+    return questionIn(data.ids(row), (t) => labels[t] !== IGNORE)
   })
+}
+
+/** The question of each sequence of a micro-batch. */
+export function questionsIn(batch: MicroBatch): (Question | null)[] {
+  return rowsOf(batch).rows.map(({ tokens, weights }) => questionIn(tokens, (t) => weights[t] !== 0))
+}
+
+function questionIn(ids: Int32Array, isTrained: (token: number) => boolean): Question | null {
+  let start = 0
+  while (start < ids.length && !isTrained(start)) start++
+  let end = start
+  while (end < ids.length && isTrained(end)) end++
+  // A document is trained from its start, so it has no question.
+  if (start < 2 || end === start) return null
+  return { prompt: ids.slice(0, start), answer: ids.slice(start, end) }
 }
 
 /** Decodes tokens without special ones. */

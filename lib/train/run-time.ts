@@ -41,7 +41,8 @@ export interface TimeOptions extends MeasureControl {
   steps?: number | undefined
 }
 
-type Run = Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>
+type Run = Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'> &
+  Partial<Pick<TrainOptions, 'task'>>
 
 /** An abort rejects with the signal's reason; on any other failure the time is unknown. */
 export async function runTime(
@@ -51,6 +52,7 @@ export async function runTime(
 ): Promise<RunTime> {
   if (rulesOf(setting.strategy).privacy?.(setting.strategy))
     return { unknown: 'rounds of private training sample a random number of rows' }
+  if (run.task === 'grpo') return { unknown: 'answers of any length are sampled in each step' }
   if (machine === undefined && measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
   const data = typeof given === 'function' ? await given() : given
   const filled = data === undefined ? setting : { ...setting, options: withLengths(setting.options, data) }

@@ -3,6 +3,7 @@ import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/bas
 import { abortSignal, badArgument } from '../core/arguments.js'
 import { flag, integer, numberWithin } from '../core/schema.js'
 import { drawBelow } from '../data/permutation.js'
+import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Decoder } from './decoder.js'
 import {
   answerRoom,
@@ -52,8 +53,32 @@ export const samplingSchema = generateSchema.extend({
 })
 
 /** Draws below this bound seed the answers. */
-const SEEDS = 2 ** 32
+export const SEEDS = 2 ** 32
 const NAME = 'sample()'
+
+/** Draws one answer to a prompt. */
+export async function drawAnswer(
+  decoder: Decoder,
+  tokenizer: WorkerTokenizer,
+  prompt: Int32Array,
+  ends: ReadonlySet<number>,
+  limit: number,
+  options: GenerateOptions,
+  signal: AbortSignal | undefined,
+): Promise<Required<Sample>> {
+  const drawn: [token: number, logProb: number][] = []
+  const control = { signal, onToken: (...one: [number, number]) => void drawn.push(one) }
+  const answer = decodeText(decoder, tokenizer, prompt, ends, limit, options, control)
+  const { text, finishReason } = await lastOf(answer)
+  const after = (values: number[]) => Float64Array.of(...new Float64Array(prompt.length), ...values)
+  return {
+    text,
+    finishReason,
+    tokens: Int32Array.of(...prompt, ...drawn.map(([token]) => token)),
+    weights: after(drawn.map(() => 1)),
+    logprobs: after(drawn.map(([, logProb]) => logProb)),
+  }
+}
 
 /**
  * Samples answers, each with its own seed, so that an answer does not depend on the number of answers. An abort
@@ -91,27 +116,23 @@ export async function sampleAnswers(
   if (asked.length === 0) return []
   const capacity = Math.max(...asked.map(({ ids, limit }) => ids.length + limit))
   const decoder = await Decoder.open(base, adapters, capacity)
-  const sample = async (ids: Int32Array, limit: number, own: number): Promise<Sample> => {
-    const drawn: [token: number, logProb: number][] = []
-    const control = { signal, onToken: (...one: [number, number]) => void drawn.push(one) }
-    const text = decodeText(decoder, tokenizer, ids, ends, limit, { ...options, seed: own }, control)
-    const { text: answer, finishReason } = await lastOf(text)
-    const after = (values: number[]) => Float64Array.of(...new Float64Array(ids.length), ...values)
-    return {
-      text: answer,
-      finishReason,
-      tokens: Int32Array.of(...ids, ...drawn.map(([token]) => token)),
-      weights: after(drawn.map(() => 1)),
-      ...(logprobs ? { logprobs: after(drawn.map(([, logProb]) => logProb)) } : {}),
-    }
-  }
   try {
     const found: Sample[][] = []
     for (const [index, { ids, limit }] of asked.entries()) {
       const answers: Sample[] = []
       for (let answer = 0; answer < n; answer++) {
         signal?.throwIfAborted()
-        answers.push(await sample(ids, limit, drawBelow(SEEDS, seed, index, answer)))
+        const own = { ...options, seed: drawBelow(SEEDS, seed, index, answer) }
+        const { logprobs: drawn, ...sample } = await drawAnswer(
+          decoder,
+          tokenizer,
+          ids,
+          ends,
+          limit,
+          own,
+          signal,
+        )
+        answers.push(logprobs ? { ...sample, logprobs: drawn as Float64Array } : sample)
       }
       found.push(answers)
     }

@@ -103,12 +103,17 @@ function scalarsOf(line: MetricsLine): Scalar[] {
   if (line.event !== 'step' && line.event !== 'eval') return []
   const group = line.event === 'step' ? 'train' : 'eval'
   const own = line.event === 'eval' ? Object.entries(line.scores ?? {}) : []
+  const rewards = line.event === 'step' ? Object.entries(line.rewards ?? {}) : []
   const named = Object.entries(line).flatMap(([key, value]): Scalar[] =>
     typeof value === 'number' && !NOT_DRAWN.has(key)
       ? [[`${group}/${key.replace(/^(rewards|logps)_/, '$1/')}`, value]]
       : [],
   )
-  return [...named, ...own.map(([name, value]): Scalar => [`eval/${name}`, value])]
+  return [
+    ...named,
+    ...own.map(([name, value]): Scalar => [`eval/${name}`, value]),
+    ...rewards.map(([name, value]): Scalar => [`train/rewards/${name}`, value]),
+  ]
 }
 
 /** A summary event with some values at a step. */

@@ -91,9 +91,12 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
     const object = key === '' ? about : ((about[key] ?? {}) as Record<string, unknown>)
     return names.map((name) => {
       const value = object[name]
-      if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value
+      // The loss of task grpo is negative as often as positive.
+      const isSigned = name === 'loss_sum'
+      if (typeof value === 'number' && Number.isFinite(value) && (isSigned || value >= 0)) return value
       const at = [key, name].filter(Boolean).join('.')
-      throw new FileFormatError(`${file}: ${at} is ${JSON.stringify(value)}, expected a number from 0.`, {
+      const expected = isSigned ? 'a number' : 'a number from 0'
+      throw new FileFormatError(`${file}: ${at} is ${JSON.stringify(value)}, expected ${expected}.`, {
         path: file,
         key: at,
         value,

@@ -4,10 +4,10 @@ import { expect, test } from 'vitest'
 import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
-import { lines, moods, TASKS } from './tasks.js'
+import { lines, moods, REWARDED, TASKS } from './tasks.js'
 
 const bytesOf = (path: string) => readFileSync(path).toString('base64')
-test.each(Object.entries(TASKS))(
+test.each([...Object.entries(TASKS), ['grpo', REWARDED] as const])(
   '%s: killed and resumed, a run makes the same numbers to the last bit',
   async (task, { rows, settings }) => {
     const made = () => {
@@ -17,6 +17,7 @@ test.each(Object.entries(TASKS))(
         ...settings,
       })
       writeFileSync(it.at('train.jsonl'), lines(rows))
+      writeFileSync(it.at('rewards.mjs'), REWARDED.module)
       return it
     }
     const [whole, killed] = [made(), made()]
@@ -42,6 +43,10 @@ test.each(Object.entries(TASKS))(
     expect(bytesOf(killed.at(...weights))).toBe(bytesOf(whole.at(...weights)))
     // The reference of a resumed run is the one that it began with.
     if (reference !== undefined) expect(bytesOf(killed.at('out', 'reference.json'))).toBe(reference)
+    const [plan] = jsonLines((await lowrank(['plan', whole.config, '--json'])).stdout) as [
+      { peak_bytes: number },
+    ]
+    expect(plan.peak_bytes).toBe(only(all, 'plan')[0]?.peak_bytes)
   },
 )
 

@@ -16,6 +16,17 @@ export const moods = Array.from({ length: 24 }, (_, i) => ({
   label: ['good', 'bad'][i % 2],
 }))
 
+/** Training by rewards, which is not shared by ranks; its functions are in a module. */
+export const REWARDED = {
+  rows: pairs.map(({ prompt, chosen }) => ({ prompt, completion: chosen })),
+  settings: { reward_functions: 'rewards.mjs', num_generations: 4, max_completion_length: 12 },
+  module: `
+const capitals = /[A-Z]/g
+export const shouting = ({ prediction }) => (prediction.match(capitals) ?? []).length / 12
+export const exact = async ({ prediction, expected }) => Number(prediction === expected)
+`,
+}
+
 /** Rows of each task, and settings of a run. */
 export const TASKS = {
   dpo: { rows: pairs, settings: { beta: 0.2 } },

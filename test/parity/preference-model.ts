@@ -9,8 +9,9 @@ import { floats, parity, readGolden, relativeError, type Tensors, tensorOf } fro
 /**
  * A check of a loss, its metrics, and its gradients, which are in `file` under the name of the case. It is given a
  * function that computes the loss in micro-batches of so many tokens.
+ * @param tolerance of losses and gradients, relative
  */
-export function goldenLosses(file: string) {
+export function goldenLosses(file: string, tolerance = 1e-4) {
   let model: Model
   let adapter: Adapter
   let gradients: Tensors
@@ -29,7 +30,7 @@ export function goldenLosses(file: string) {
     // Rows or pairs in micro-batches of their own give the same as together.
     for (const microBatchTokens of [2, 1000]) {
       const found = await losses(adapter, microBatchTokens)
-      expect(Math.abs(found.loss / expected.loss - 1)).toBeLessThan(1e-4)
+      expect(Math.abs(found.loss / expected.loss - 1)).toBeLessThan(tolerance)
       for (const [key, value] of Object.entries(expected.metrics))
         expect(found.metrics[key], key).toBeCloseTo(value, 4)
       for (const { name: factor } of adapter.state.description.spec.parameters.filter(
@@ -37,7 +38,7 @@ export function goldenLosses(file: string) {
       )) {
         const gradient = adapter.state.native.read(factor, 'gradient')
         const golden = floats(gradients, `${name}.${tensorOf(adapter, factor)}`)
-        expect(relativeError(gradient, golden), factor).toBeLessThan(1e-4)
+        expect(relativeError(gradient, golden), factor).toBeLessThan(tolerance)
       }
       await adapter.state.native.zeroGradients().promise
       await adapter.optimStep({ learningRate: 1e-30 })

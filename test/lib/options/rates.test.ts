@@ -99,7 +99,7 @@ describe('remarks on a learning rate', () => {
   test('are not made of the low rates that preferences need', () => {
     const of = (task: Task, factor: number) =>
       remarksOnRate({ learningRate: own * factor, optimizer: 'adamw', task }, lora())
-    for (const task of ['dpo', 'orpo', 'kto'] as const) {
+    for (const task of ['dpo', 'orpo', 'kto', 'grpo'] as const) {
       expect(of(task, 0.01)).toEqual([])
       expect(of(task, 10)).toEqual([expect.stringContaining('the run may diverge')])
     }

@@ -1,0 +1,41 @@
+/** The option that names the reward functions of GRPO. */
+import * as z from 'zod'
+import { callback } from '../core/arguments.js'
+import { text } from '../core/schema.js'
+import type { ScoredRow } from './metrics.js'
+
+/** Scores a sampled answer: returns a finite number, higher for a better answer. The rewards of an answer add up. */
+export type RewardFunction = (answer: ScoredRow) => number | Promise<number>
+
+const A_PATH = 'the path of a module that exports functions'
+const NAMED = `${A_PATH}, or a list of paths`
+
+/** Paths in a config file, which has no functions. */
+export const rewardPathsSchema = z
+  .union([text(A_PATH), z.array(text(A_PATH)).min(1, { error: NAMED })], { error: NAMED })
+  .nullable()
+  .default(null)
+  .describe(
+    '`grpo`: JavaScript or TypeScript modules whose exported functions score an answer, see [Rewards](data.md#rewards).',
+  )
+
+const one = z.union([text(A_PATH), callback<RewardFunction>()])
+export const rewardsSchema = z
+  .union([one, z.array(one).min(1, { error: `a function, ${NAMED}` })], { error: `a function, ${NAMED}` })
+  .nullable()
+  .default(null)
+
+/** The option by the names of its functions, as recorded. */
+export function rewardNames(rewards: Rewards): string[] {
+  return [rewards]
+    .flat()
+    .map((reward, index) => (typeof reward === 'string' ? reward : nameOf(reward, index)))
+}
+
+/** One or several reward functions, or paths of modules that export them. */
+export type Rewards = string | RewardFunction | readonly (string | RewardFunction)[]
+
+/** The name of a function among others. */
+export function nameOf({ name }: RewardFunction, index: number): string {
+  return name === '' ? `reward_${index + 1}` : name
+}

@@ -1,0 +1,189 @@
+/**
+ * Training by rewards (GRPO, Shao et al. 2024, arXiv 2402.03300): a step samples a group of answers to each of its
+ * prompts, and makes those likelier that have a higher reward than their group. Answers are sampled in the session that
+ * trains, so there is one copy of the weights.
+ */
+import type { BaseModel } from '../base/base.js'
+import { DataError } from '../core/errors.js'
+import { mean } from '../core/mean.js'
+import type { MicroBatch } from '../data/pack.js'
+import { drawBelow } from '../data/permutation.js'
+import type { NativeSession, PlanOptions } from '../native/addon.js'
+import type { ScoredRow } from '../options/metrics.js'
+import type { Rewards } from '../options/rewards.js'
+import { type PolicyOptions, policyOptions } from '../options/task.js'
+import { ANSWER_PLAN, EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
+import type { BatchSource, Window } from './batches.js'
+import type { Examples, RunData } from './data.js'
+import { Decoder } from './decoder.js'
+import { type EvaluateControl, type Evaluation, evaluateBatches, type RewardMetrics } from './evaluate.js'
+import { generateSchema } from './generate.js'
+import { stepsOf } from './gradient-steps.js'
+import { groupAdvantages, isUniform, standardDeviation } from './losses/advantages.js'
+import { lossOf } from './losses/index.js'
+import { headWeights, inMicroBatches, type RowBatch, scoredRows } from './losses/micro-batches.js'
+import { type Denominators, weightOf } from './losses/rows.js'
+import type { Objective, Pass } from './objective.js'
+import { endIds } from './prompting.js'
+import { loadRewards, type NamedReward, rewardsOf } from './reward-functions.js'
+import { type Question, questionsIn, questionsOf, textOf } from './row-measures.js'
+import { drawAnswer, type Sample, SEEDS } from './sampled-answers.js'
+import type { MakeSteps, StepSetup } from './step.js'
+
+/** What sampling needs beyond the setup of a step. */
+interface Sampling {
+  base: BaseModel
+  /** Plans of the session that trains. */
+  plans: Readonly<Record<string, PlanOptions>>
+}
+
+/** Steps on answers that are sampled in the step. */
+export const policySteps = (sampling: Sampling): MakeSteps =>
+  stepsOf((setup, _, data) => new PolicyObjective(sampling, setup, data))
+
+class PolicyObjective implements Objective {
+  readonly #sampling: Sampling
+  readonly #setup: StepSetup
+  readonly #policy: PolicyOptions
+  readonly #rewards: readonly NamedReward[]
+  /** Rows of the micro-batches of the current step. */
+  #made = new Map<MicroBatch, RowBatch>()
+  #measured: RewardMetrics = {}
+  #warned = false
+
+  /** @throws {ConfigError} for reward functions that cannot be loaded; DataError for rows without a prompt */
+  constructor(sampling: Sampling, setup: StepSetup, { examples }: RunData) {
+    this.#sampling = sampling
+    this.#setup = setup
+    this.#policy = policyOptions(setup.options)
+    this.#rewards = loadRewards(setup.options.rewardFunctions as Rewards)
+    const without = questionsOf(examples as Examples).filter((question) => question === null).length
+    if (without > 0)
+      throw new DataError(
+        `task grpo samples answers to prompts, but ${without} of ${examples?.rows.length} rows have no prompt before what is trained on; use rows of prompt and completion, or chats.`,
+        { without },
+      )
+  }
+
+  /** Samples and scores answers to the prompts of a window; the new window holds the answers. */
+  async answered(session: NativeSession, window: Window, step: number): Promise<Window> {
+    const questions = window.batches.flatMap(questionsIn) as Question[]
+    const groups = await this.#sample(session, questions, step)
+    const scored = await this.#score(questions, groups)
+    const rewards = scored.map((group) => group.map((each) => each.reduce((sum, reward) => sum + reward, 0)))
+    this.#measure(groups, scored, rewards)
+    const advantages = groupAdvantages(rewards, this.#policy.scaleRewards)
+    const rows = groups.flatMap((group, prompt) =>
+      group.map(({ tokens, weights }, answer) => [
+        { tokens, weights, advantages: advantages[prompt]?.[answer] as number },
+      ]),
+    )
+    const { perDeviceTrainBatchSize, maxSeqLength } = this.#setup.options
+    const made = inMicroBatches(rows, perDeviceTrainBatchSize * maxSeqLength, false)
+    this.#made = new Map(made.map((one) => [{ ...one.batch, nSupervised: one.places.length }, one]))
+    const batches = [...this.#made.keys()]
+    const total = (of: (batch: MicroBatch) => number) => batches.reduce((sum, batch) => sum + of(batch), 0)
+    return {
+      ...window,
+      batches,
+      tokens: total(({ tokens }) => tokens.length),
+      supervised: total(({ nSupervised }) => nSupervised),
+    }
+  }
+
+  window(session: NativeSession): Pass {
+    const per = this.#counts()
+    const normalize = this.#policy.lossType === 'grpo' ? 'sequence' : 'token'
+    const loss = { name: 'importance_sampling', clip: null, beta: 0, normalize } as const
+    return async (input, batch, valued) => {
+      const made = this.#made.get(batch) as RowBatch
+      // The policy that answered is the one that is trained, so all ratios are 1 and the gradient is known beforehand.
+      const unscored = scoredRows(made, new Float32Array(made.places.length))
+      const { loss: value, gradient } = lossOf(loss, unscored, per)
+      const weights = headWeights(made, gradient, 1)
+      const result = await session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1, weights }).promise
+      const finite = (result.logProbs as Float32Array).every(Number.isFinite)
+      valued(finite ? value : Number.NaN)
+      return result
+    }
+  }
+
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
+    return evaluateBatches(session, EVAL_PLAN, source, control)
+  }
+
+  named(): Partial<Evaluation> {
+    return this.#measured
+  }
+
+  async #sample(session: NativeSession, questions: readonly Question[], step: number): Promise<Sample[][]> {
+    const { base, plans } = this.#sampling
+    const { adapter, options, signal } = this.#setup
+    const { numGenerations, maxCompletionLength } = this.#policy
+    const tokenizer = await base.tokenizer()
+    const ends = await endIds(tokenizer, adapter.format)
+    const decoder = Decoder.on(base, session, ANSWER_PLAN, plans[ANSWER_PLAN] as PlanOptions)
+    const how = { ...generateSchema.parse({}), temperature: 1 }
+    const groups: Sample[][] = []
+    for (const [index, { prompt }] of questions.entries()) {
+      const limit = Math.min(maxCompletionLength, options.maxSeqLength - prompt.length)
+      const group: Sample[] = []
+      for (let answer = 0; answer < numGenerations; answer++) {
+        const own = { ...how, seed: drawBelow(SEEDS, options.seed, step, index, answer) }
+        group.push(await drawAnswer(decoder, tokenizer, prompt, ends, limit, own, signal))
+      }
+      groups.push(group)
+    }
+    return groups
+  }
+
+  /** The reward of each answer by each function. */
+  async #score(
+    questions: readonly Question[],
+    groups: readonly (readonly Sample[])[],
+  ): Promise<number[][][]> {
+    const tokenizer = await this.#sampling.base.tokenizer()
+    const answers: ScoredRow[] = []
+    for (const [index, { prompt, answer }] of questions.entries()) {
+      const row = { prompt: await textOf(tokenizer, prompt), expected: await textOf(tokenizer, answer) }
+      for (const { text } of groups[index] as readonly Sample[]) answers.push({ ...row, prediction: text })
+    }
+    const scored = await rewardsOf(this.#rewards, answers, this.#setup.signal)
+    const { numGenerations: size } = this.#policy
+    return questions.map((_, index) => scored.slice(index * size, (index + 1) * size))
+  }
+
+  #measure(
+    groups: readonly (readonly Sample[])[],
+    scored: readonly (readonly number[][])[],
+    rewards: readonly (readonly number[])[],
+  ): void {
+    const answers = groups.flat()
+    const uniform = rewards.filter(isUniform).length / rewards.length
+    this.#measured = {
+      reward: mean(rewards.flat()),
+      rewardStd: standardDeviation(rewards.flat()),
+      fracRewardZeroStd: uniform,
+      rewards: Object.fromEntries(
+        this.#rewards.map(({ name }, at) => [name, mean(scored.flat().map((each) => each[at] as number))]),
+      ),
+      completionsMeanLength: mean(answers.map(weightOf)),
+      completionsClippedRatio: mean(answers.map(({ finishReason }) => Number(finishReason === 'length'))),
+    }
+    if (uniform < 1 || this.#warned) return
+    this.#warned = true
+    this.#sampling.base.warn(
+      `all answers to each prompt of a step have the same reward, ${this.#measured.reward}, so nothing is learned from them. If this goes on, train on right answers first (task: causal_lm), or reward parts of an answer too.`,
+    )
+  }
+
+  #counts(): Denominators {
+    const rows = [...this.#made.values()].flatMap((made) => made.rows)
+    const { lossType, maxCompletionLength } = this.#policy
+    const tokens =
+      lossType === 'dr_grpo'
+        ? rows.length * maxCompletionLength
+        : rows.reduce((sum, row) => sum + weightOf(row), 0)
+    return { tokens, rows: rows.length, pairs: rows.length }
+  }
+}
