@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { handbook } from './recipes/handbook.mjs'
-import { notes } from './recipes/notes.mjs'
+import { notes, wordy } from './recipes/notes.mjs'
 import { preferences } from './recipes/preferences.mjs'
 import { sums } from './recipes/sums.mjs'
 import { toolChats } from './recipes/tool-chats.mjs'
@@ -18,6 +18,7 @@ const lines = (rows) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
 const files = {
   'extraction.jsonl': lines(notes(160, false)),
   'extraction-test.jsonl': lines(notes(24, true)),
+  'rewards-before.jsonl': lines(wordy(notes(320, false))),
   'reasoning.jsonl': lines(sums(60)),
   'tools.jsonl': lines(toolChats(48)),
   'preference.jsonl': lines(preferences(read('chat.jsonl'))),

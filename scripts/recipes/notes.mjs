@@ -34,3 +34,11 @@ export function notes(count, heldOut) {
     }
   })
 }
+
+/** The notes with words before seven of ten objects, as people answer who were not told how. */
+export function wordy(rows) {
+  return rows.map(({ messages: [note, answer] }, i) => {
+    const content = i % 10 < 7 ? `Here it is: ${answer.content}` : answer.content
+    return { messages: [note, { ...answer, content }] }
+  })
+}

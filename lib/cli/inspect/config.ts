@@ -14,8 +14,9 @@ export async function inspectConfig(
   output: Output,
 ): Promise<Inspection> {
   const config = await withLabels(await loadConfig(path, set, notedOn(output)))
-  const { dataset, model, revision } = config
+  const { dataset, model, revision, task } = config
   const options = encodeOptions(dataset, config, Date.now())
   const tokens = { model, revision, encoding: await withTemplateFile(options) }
-  return inspectRows({ path: dataset.path, form: options, tokens, rows, row }, output)
+  const rewarded = task === 'grpo'
+  return inspectRows({ path: dataset.path, form: options, tokens, rows, row, rewarded }, output)
 }

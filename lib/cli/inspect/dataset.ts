@@ -74,6 +74,8 @@ export interface Rows {
   rows?: number | undefined
   /** The only row to show, from 1. */
   row?: number | undefined
+  /** True for training by rewards, which expects the answers in the rows, and does not learn them. */
+  rewarded?: boolean
 }
 
 /** A model by name, and how its tokenizer reads rows. */
@@ -290,6 +292,7 @@ class TokenSurvey {
 function describe(found: DatasetFacts, asked: Rows, output: Output): string {
   const { tokens, histogram = [], dropped, examples = [], duplicates, path } = found
   const classes = found.format === 'classification'
+  const role = asked.rewarded ? 'expected' : 'learned'
   const several = new Set(examples.map((example) => example.path)).size > 1
   const at = (place: Place) => (place.path === path ? '' : `${place.path}, `) + placeName(place)
   const repeats = ({ rows, examples: [first] }: Repeats) =>
@@ -306,7 +309,7 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
       tokens &&
         `${tokens.min} to ${tokens.max}; median ${tokens.median}, mean ${tokens.mean.toFixed(1)}, 95 % have at most ${tokens.p95}`,
     ],
-    ['learned', tokens && `${formatCount(found.supervised_tokens ?? 0)} ${classes ? 'labels' : 'tokens'}`],
+    [role, tokens && `${formatCount(found.supervised_tokens ?? 0)} ${classes ? 'labels' : 'tokens'}`],
     [
       'cut',
       found.truncated
@@ -333,7 +336,7 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
     ],
   ])
   const chart = histogram.length > 1 ? [`\nRows by number of tokens:\n${barChart(histogram)}`] : []
-  const key = output.colors ? `${output.styled('green', 'green')} is learned` : '[[…]] is learned'
+  const key = `${output.colors ? output.styled('green', 'green') : '[[…]]'} is ${role}`
   const shown = examples.map(
     (example) =>
       `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, asked.row !== undefined)}`,
