@@ -327,7 +327,6 @@ export const FOREIGN_KEYS = {
     valid_file: { here: 'eval_dataset' },
     dataset_train_split: { here: 'dataset', note: 'files have no splits; give the file of the split' },
     dataset_test_split: { here: 'eval_dataset', note: 'files have no splits; give the file of the split' },
-    split: { note: 'files have no splits; give the file of the split as `dataset`' },
     dataset_text_field: { here: 'dataset.columns.text' },
     text_column: { here: 'dataset.columns.text' },
     text_field: { here: 'dataset.columns.text' },
