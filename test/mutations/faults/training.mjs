@@ -135,4 +135,25 @@ export const training = [
     'firstNode: ranks.indexOf(index)',
     'layers on a later rank drop what those behind them do in one process',
   ),
+  fault(
+    'lib/train/losses/advantages.ts',
+    'test/parity/grpo.test.ts',
+    '(reward - center) / divisor',
+    '(center - reward) / divisor',
+    'answers with a lower reward become likelier',
+  ),
+  fault(
+    'lib/train/losses/rewards.ts',
+    'test/parity/grpo.test.ts',
+    'const free = ratio * advantage <= held * advantage',
+    'const free = true',
+    'clipped ratios have a gradient',
+  ),
+  fault(
+    'lib/train/policy.ts',
+    'test/lib/train/policy.test.ts',
+    '? rows.length * maxCompletionLength',
+    '? rows.length',
+    'dr_grpo does not divide by the most tokens of an answer',
+  ),
 ]
