@@ -283,7 +283,7 @@ std::unique_ptr<Comm> connect(os::Library library, const std::string& name, std:
 
 /// Names of the libraries that understand a launcher, those to try first in front. Windows has none of them.
 std::vector<std::string> libraries_for(Launcher launcher) {
-  const std::string open_mpi = os::versioned_library("mpi", 40), standard = os::versioned_library("mpi_abi", 0),
+  const std::string open_mpi = os::versioned_library("mpi", 40), standard = os::versioned_library("mpi_abi", 1),
                     mpich = os::versioned_library("mpich", 12), intel = os::versioned_library("mpi", 12);
   if (open_mpi.empty()) return {};
   switch (launcher) {
