@@ -1,5 +1,7 @@
 /** Retrains cells of a finished compare and checks that the results are bit-identical. */
 import { randomInt } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
 import * as z from 'zod'
 import { abortSignal, callback, checkedOptions, checkedPath } from '../core/arguments.js'
 import { ConfigError, UnsupportedError } from '../core/errors.js'
@@ -205,11 +207,29 @@ async function placedConfig(
   const same = [config, resolveConfig(asCompared, source, process.cwd())].map((one) =>
     canonical({ strategy: strategyToFile(one.strategy), settings: hashedSettings(one) }),
   )
-  if (same[0] === same[1]) return { ...settingsOf(config), strategy: strategyToFile(config.strategy) }
+  if (same[0] === same[1]) {
+    checkPlaces(config, file)
+    return { ...settingsOf(config), strategy: strategyToFile(config.strategy) }
+  }
   throw new ConfigError(
     `compare: ${overrides.join(', ')} changes more than the places of the model and the data; expected model=…, dataset=… or eval_dataset=…, since a verification repeats the compare in ${file}.`,
     { overrides, path: file },
   )
+}
+
+/** @throws {ConfigError} naming what is not where it was, and how to say where it is */
+function checkPlaces({ model, dataset, evalDataset }: RunConfig, file: string): void {
+  for (const [key, paths] of Object.entries({
+    model,
+    dataset: dataset.path,
+    eval_dataset: evalDataset?.path,
+  }))
+    for (const path of [paths ?? []].flat())
+      if (isAbsolute(path) && !/[*?]/.test(path) && !existsSync(path))
+        throw new ConfigError(
+          `compare: ${path}, the ${key} of ${file}, is not there. If it is elsewhere, say where: --set ${key}=… (overrides).`,
+          { key, path },
+        )
 }
 
 function checkLevel({ binary }: CompareResults, path: string): void {

@@ -119,6 +119,9 @@ describe('a compare', () => {
     await expect(verifyCompare(folder, { overrides: ['max_steps=3'] })).rejects.toThrow(
       'max_steps=3 changes more than the places of the model and the data',
     )
+    await expect(verifyCompare(folder, { overrides: ['dataset=/nowhere/rows.jsonl'] })).rejects.toThrow(
+      /rows\.jsonl, the dataset of .*, is not there\. If it is elsewhere, say where: --set dataset=…/,
+    )
     const there = await compare(config(places), { ...small, outputDir: join(moved, 'compare') })
     const hashesOf = ({ entries }: CompareResults) =>
       entries.flatMap(({ cells }) => cells.map(({ hash }) => hash))
