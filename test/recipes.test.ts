@@ -4,6 +4,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { bestLine } from '../lib/cli/train-end.js'
+import type { RunConfig } from '../lib/train/config.js'
 import { type Ended, lowrank, printed } from './lib/cli/lowrank.js'
 import { scratchFolder } from './lib/scratch.js'
 import { sweepTest } from './sweep.js'
@@ -84,20 +86,52 @@ test.each(recipes)('inspect prints of %s what the page shows', async (recipe) =>
 /** Lines of a run's output that are the same on every machine. */
 const STABLE = /^(Training [\d,]+ parameters|[\d,]+ rows?, )/
 
+/** The words that the program writes in a line, with `#` for numbers, which depend on the machine and the model. */
+function shapeOf(line: string): string {
+  const label = /^ {2}(prompt|expected|base|tuned)\b/.exec(line)?.[0]
+  return label ?? line.replace(/\d+(?:[.,]\d+)*/g, '#')
+}
+
+const isText = (line: string) => /^(…?$| {3,}|\$ | {2}npx )/.test(line)
+
+/** Fails if the page shows a line whose words the program does not write. */
+function expectShapes(shown: string, written: readonly string[]): void {
+  const shapes = new Set(written.map(shapeOf))
+  const lines = shown.split('\n').filter((line) => !isText(line))
+  expect(lines.filter((line) => !shapes.has(shapeOf(line)))).toEqual([])
+}
+
+/** The lines about the best step that a longer run may end with. */
+function bestLines(metric: string): string[] {
+  const best = { step: 1, lastStep: 2, keptStep: 1, metric, value: 1, lastValue: 1 }
+  const config = { strategy: { name: 'lora' } } as RunConfig
+  return [best, { ...best, keptStep: 2 }].map((report) => bestLine(report, config))
+}
+
 for (const recipe of recipes)
   sweepTest(`${recipe}.yaml trains, and its adapter loads`, async () => {
     const out = join(scratchFolder(), 'out')
     const sets = (...pairs: string[]) => pairs.flatMap((pair) => ['--set', pair])
     const config = join(folder, `${recipe}.yaml`)
     const short = recipe === 'private' ? 'strategy.rounds=2' : 'max_steps=2'
-    const few = sets(`output_dir=${out}`, 'sample_rows=0', 'eval_steps=1', short)
+    const few = sets(`output_dir=${out}`, 'eval_steps=1', short)
     const trained = await lowrank(['train', config, ...few])
     expect(trained.code, trained.stderr).toBe(0)
     expect(existsSync(join(out, 'adapter_model.safetensors'))).toBe(true)
-    for (const { call, output } of shownOf(recipe))
-      if (call.startsWith('train ') && !call.includes(OWN_MODEL))
-        for (const line of output.split('\n').filter((line) => STABLE.test(line)))
-          expect(textOf(trained)).toContain(line)
+    const metric = /^metric_for_best_model: (\w+)/m.exec(read(`${recipe}.yaml`))?.[1] ?? 'loss'
+    const written = textOf(trained).replaceAll(out, `out/${recipe}`).split('\n')
+    for (const { call, output } of shownOf(recipe)) {
+      if (call.startsWith('train ')) {
+        expectShapes(output, [...written, ...bestLines(metric)])
+        if (!call.includes(OWN_MODEL))
+          for (const line of output.split('\n').filter((line) => STABLE.test(line)))
+            expect(written).toContain(line)
+      } else if (/^(eval|plan) /.test(call)) {
+        const words = wordsOf(call.replace(/ --set model=\S+/, ''))
+        const ended = await lowrank([...words, ...sets(`output_dir=${out}`)], { cwd: folder })
+        expectShapes(output, textOf(ended).split('\n'))
+      }
+    }
     // A classifier writes no text, and pairs have no evaluation of their own.
     if (recipe === 'preference') {
       const [answer] = printed<'generate'>(

@@ -125,7 +125,7 @@ function summary(event: DoneEvent, config: RunConfig, command: string): string {
 }
 
 /** The selected step and the reason. */
-function bestLine(best: BestReport, config: RunConfig): string {
+export function bestLine(best: BestReport, config: RunConfig): string {
   const what = rulesOf(config.strategy).saves ?? 'adapter'
   const value = metricText(best.metric, best.value)
   if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
