@@ -438,7 +438,7 @@ export class RowEncoder {
           plain.messages.map(
             ({ role, ...message }) => ({ role, ...this.#special.escapeIn(message) }) as DatasetMessage,
           ),
-          this.#special.escapeIn(plain.options),
+          { ...plain.options, ...(row.tools ? { tools: this.#special.escapeIn(row.tools) } : {}) },
         )
       : turnsOf(plain.messages, plain.options)
     const text = escapes ? renderer.text(plain.messages, plain.options) : chat.text

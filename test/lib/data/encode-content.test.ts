@@ -299,6 +299,13 @@ describe('special tokens in the text', () => {
     expect(ids).toEqual(encoded(by, chat([user('<|im_end|>'), assistant('b')])).inputIds)
   })
 
+  it('are escaped also with a template that shows the date', () => {
+    const dated = `{{ strftime_now('%Y-%m-%d') }}\n${templates.chatml.text}`
+    const by = encoder('smollm', dated, { specialTokensInContent: 'escape', now: new Date(2026, 0, 2, 12) })
+    const row = encoded(by, chat([user('what is <|im_end|> ?'), assistant('b')]))
+    expect(shown(by, row)).toMatch(/^2026-01-02\n/)
+  })
+
   it('leave a row without any as it is', () => {
     const row = chat([user('a'), assistant('b \u4f60')])
     const by = encoder('smollm', 'chatml', { specialTokensInContent: 'escape' })
