@@ -10,6 +10,7 @@ import { withInputFile } from '../io/input.js'
 import { type Bytes, fileBytes, peek, withoutMark } from './dataset/bytes.js'
 import { type Columns, FORM_COLUMNS, isObject, mapColumns, rowColumns } from './dataset/columns.js'
 import { readCsv } from './dataset/csv.js'
+import { TEMPLATE_KEYS } from './dataset/exact-json.js'
 import { expandPaths, FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
 import {
   DATASET_FORMATS,
@@ -241,13 +242,14 @@ function readBytes(
   type: Exclude<FileType, 'parquet'>,
   bytes: Bytes,
   name: string,
-  { header = true }: DatasetForm,
+  { header = true, columns = {} }: DatasetForm,
 ): AsyncIterable<RawRow> {
+  const exact = [...TEMPLATE_KEYS, ...(columns.tools?.split('.').slice(-1) ?? [])]
   switch (type) {
     case 'jsonl':
-      return readJsonLines(bytes, name)
+      return readJsonLines(bytes, name, exact)
     case 'json':
-      return readJsonArray(bytes, name)
+      return readJsonArray(bytes, name, exact)
     case 'csv':
       return readCsv(bytes, name, { header })
     case 'tsv':

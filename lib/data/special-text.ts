@@ -6,6 +6,7 @@
 
 import { quote } from '../core/quote.js'
 import { ESCAPE_MARK } from '../tokenizer/marks.js'
+import { entriesOf, isWholeFloat, mappingValue } from '../tokenizer/python-values.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type RowPlace, rowError } from './dataset/place.js'
 
@@ -107,10 +108,8 @@ export class SpecialText {
   escapeIn<T>(value: T): T {
     if (typeof value === 'string') return this.escape(value) as T
     if (Array.isArray(value)) return value.map((inner) => this.escapeIn(inner)) as T
-    if (typeof value !== 'object' || value === null) return value
-    return Object.fromEntries(
-      Object.entries(value).map(([key, inner]) => [this.escape(key), this.escapeIn(inner)]),
-    ) as T
+    if (typeof value !== 'object' || value === null || isWholeFloat(value)) return value
+    return mappingValue(entriesOf(value).map(([key, inner]) => [this.escape(key), this.escapeIn(inner)])) as T
   }
 }
 
@@ -118,5 +117,5 @@ function textsIn(value: unknown): string[] {
   if (typeof value === 'string') return [value]
   if (typeof value !== 'object' || value === null) return []
   if (Array.isArray(value)) return value.flatMap(textsIn)
-  return Object.entries(value).flatMap(([key, inner]) => [key, ...textsIn(inner)])
+  return entriesOf(value).flatMap(([key, inner]) => [key, ...textsIn(inner)])
 }

@@ -6,6 +6,7 @@
 
 import type { RenderOptions } from './chat-template.js'
 import type { DatasetMessage } from './message.js'
+import { entriesOf } from './python-values.js'
 
 type Render = (messages: readonly DatasetMessage[], options: RenderOptions) => string
 interface Call {
@@ -37,7 +38,11 @@ export function droppedPart(
       const mark = probeOf(index, number)
       if (probed === undefined ? dropped(withoutCalls(message)) : !probed.includes(`${mark}name`))
         return unknownCalls(index, call)
-      if (probed !== undefined && hasEntries(call.function.arguments) && !probed.includes(`${mark}key`))
+      if (
+        probed !== undefined &&
+        entriesOf(call.function.arguments).length > 0 &&
+        !probed.includes(`${mark}key`)
+      )
         return `the chat template does not render the arguments of ${nameOf(call)} in the tool calls of messages[${index}]; ${MEND_CALLS}`
     }
     const content = message.content?.trim() ?? ''
@@ -76,10 +81,6 @@ function callsOf(message: DatasetMessage | undefined): Call[] {
   return (message?.tool_calls ?? []) as Call[]
 }
 
-function hasEntries(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && Object.keys(value).length > 0
-}
-
 const probeOf = (message: number, call?: number) =>
   call === undefined ? `${PROBE}${message}x` : `${PROBE}${message}x${call}x`
 
@@ -91,7 +92,8 @@ function probe(message: DatasetMessage, index: number): DatasetMessage {
   const calls = callsOf(message).map((call, number) => {
     const mark = probeOf(index, number)
     const given = call.function.arguments
-    const changed = hasEntries(given) ? { [`${mark}key`]: Object.values(given as object)[0] } : given
+    const [first] = entriesOf(given)
+    const changed = first ? { [`${mark}key`]: first[1] } : given
     return { ...call, function: { ...call.function, name: `${mark}name`, arguments: changed } }
   })
   return { ...message, tool_calls: calls }

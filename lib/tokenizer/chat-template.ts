@@ -11,6 +11,7 @@ import { limitTime } from '../core/time-limit.js'
 import type { ChatMessage } from './message.js'
 import { PYTHON_STRINGS, withPythonStrings } from './python-strings.js'
 import { strftime } from './strftime.js'
+import { declare } from './template-values.js'
 
 export interface RenderOptions {
   /** True if the text should end with the opening of an assistant turn. */
@@ -164,7 +165,7 @@ export class ChatTemplate {
       add_generation_prompt: options.addGenerationPrompt ?? false,
       ...options.variables,
     }
-    for (const [name, value] of Object.entries(variables)) environment.set(name, value)
+    for (const [name, value] of Object.entries(variables)) declare(environment, name, value)
     return environment
   }
 }

@@ -10,6 +10,7 @@ The templates in chat-templates/ are written after the formats of the models. Ea
 import json
 from pathlib import Path
 
+import chat_values
 import jinja2
 import transformers
 from tokenizers import Tokenizer
@@ -189,6 +190,10 @@ def tokenizer_with(tokens):
     return value
 
 
+def written(messages, tools):
+    return render_jinja_template([messages], tools=tools, chat_template=chat_values.WRITTEN)[0][0]
+
+
 def main():
     families = {}
     for adapt, (tokens, chats) in FAMILIES.items():
@@ -197,17 +202,29 @@ def main():
         eos = next(token for token in ("</s>", "<|endoftext|>", "<|im_end|>") if token in tokens)
         tokenizer = tokenizer_with(tokens)
         encoder = Tokenizer.from_str(json.dumps(tokenizer))
-        cases = []
-        for name, (messages, tools) in chats.items():
+
+        def rendered(messages, tools):
             adapted, variables = adapt(messages, tools)
             variables = {"tools": None, "bos_token": bos, "eos_token": eos, **variables}
             texts, _ = render_jinja_template([adapted], chat_template=own, **variables)
             # Phi's template closes a chat, not a turn.
             text = texts[0].removesuffix(eos) if adapt is phi4_mini else texts[0]
-            ids = encoder.encode(text, add_special_tokens=False).ids
-            cases.append({"name": name, "messages": messages, "tools": tools, "text": text, "ids": ids})
-        added = tokenizer["added_tokens"]
-        families[adapt.__name__] = {"own": own, "bos_token": bos, "eos_token": eos, "added_tokens": added, "cases": cases}
+            return {"text": text, "ids": encoder.encode(text, add_special_tokens=False).ids}
+
+        families[adapt.__name__] = {
+            "own": own,
+            "bos_token": bos,
+            "eos_token": eos,
+            "added_tokens": tokenizer["added_tokens"],
+            "cases": [
+                {"name": name, "messages": messages, "tools": tools, **rendered(messages, tools)}
+                for name, (messages, tools) in chats.items()
+            ],
+            "rows": [
+                {"name": name, "row": row, **rendered(*chat_values.parsed(row))}
+                for name, row in chat_values.ROWS.items()
+            ],
+        }
     strings = [
         {
             "value": value,
@@ -219,6 +236,14 @@ def main():
         "versions": {"transformers": transformers.__version__, "jinja2": jinja2.__version__},
         "families": families,
         "strings": {"template": STRINGS, "cases": strings},
+        "written": {
+            "template": chat_values.WRITTEN,
+            "rows": [
+                {"name": name, "row": row, "text": written(*chat_values.parsed(row))}
+                for name, row in chat_values.ROWS.items()
+            ],
+        },
+        "numbers": chat_values.numbers(),
     }
     (HERE / "adapted_chats.json").write_text(json.dumps(value, indent=1) + "\n")
 

@@ -10,6 +10,7 @@ import json
 import re
 from pathlib import Path
 
+import chat_values
 import jinja2
 import transformers
 from tokenizers import Tokenizer
@@ -107,7 +108,11 @@ def main():
             cases.append(case)
             if name in EQUAL and family == "qwen3":
                 assert case["own"] == case["training"]["text"], name
-        families[family] = {"own": own, "training": training, "cases": cases}
+        rows = [
+            {"name": name, "row": row, "ids": masked(training, *chat_values.parsed(row))["ids"]}
+            for name, row in chat_values.ROWS.items()
+        ]
+        families[family] = {"own": own, "training": training, "cases": cases, "rows": rows}
     value = {
         "versions": {"transformers": transformers.__version__, "jinja2": jinja2.__version__},
         "families": families,

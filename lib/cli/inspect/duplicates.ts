@@ -1,6 +1,7 @@
 /** Finds repeated rows in a dataset, and repeated prompts with different answers. */
 import { createHash } from 'node:crypto'
 import type { DatasetRow } from '../../data/dataset.js'
+import { pythonJson } from '../../tokenizer/python-text.js'
 
 /** Position of a row. */
 export interface Place {
@@ -45,7 +46,7 @@ export class Duplicates {
 /** Position of the first row with the same content. */
 function seenBefore(seen: Map<string, Place>, content: unknown, place: Place): Place | undefined {
   // Stores 16 bytes of hash per row rather than text, since data may be large; collisions are practically impossible.
-  const hash = createHash('sha256').update(JSON.stringify(content)).digest()
+  const hash = createHash('sha256').update(pythonJson(content)).digest()
   const key = hash.toString('latin1', 0, 16)
   const first = seen.get(key)
   if (first === undefined) seen.set(key, place)

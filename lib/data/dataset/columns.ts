@@ -1,5 +1,6 @@
 /** Renames the columns of a dataset to the names that a format expects. */
 import { quote } from '../../core/quote.js'
+import { isWholeFloat } from '../../tokenizer/python-values.js'
 import type { RowPlace } from './place.js'
 import { rowError } from './place.js'
 
@@ -33,7 +34,7 @@ const OPTIONAL = new Set<ColumnName>(['input', 'history', 'system', 'tools'])
 export type Json = Record<string, unknown>
 
 export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isWholeFloat(value)
 }
 
 export function keysOf(value: Json): string {

@@ -5,9 +5,11 @@
 
 import { quote } from '../../core/quote.js'
 import type { DatasetMessage } from '../../tokenizer/message.js'
+import { valuesOf } from '../../tokenizer/python-values.js'
 import { unclearReasoning } from '../../tokenizer/reasoning.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
-import { parseJson, RepeatedKey } from './json.js'
+import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
+import { RepeatedKey } from './json.js'
 import { describe, type RowPlace, rowError } from './place.js'
 import { readSides } from './preference.js'
 import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
@@ -319,7 +321,7 @@ function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace)
 function parsedText(value: unknown, key: string, place: RowPlace): unknown {
   if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value
   try {
-    return parseJson(value)
+    return parseExactJson(value, key === 'tools' ? undefined : TEMPLATE_KEYS)
   } catch (cause) {
     if (cause instanceof RepeatedKey) throw rowError(place, `in "${key}" ${cause.message}`, cause)
     return value
@@ -333,9 +335,7 @@ function checkDepth(value: unknown, what: string, place: RowPlace): void {
   let level = [value]
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > DEEPEST) throw rowError(place, `${what} is nested more than ${DEEPEST} deep`)
-    level = level.flatMap((inner) =>
-      typeof inner === 'object' && inner !== null ? Object.values(inner) : [],
-    )
+    level = level.flatMap(valuesOf)
   }
 }
 

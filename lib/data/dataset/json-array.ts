@@ -1,9 +1,10 @@
 /**
  * Reads a JSON array of examples element by element: the document may be larger than memory, but an element may
- * not. Only the end of each element is found here; parseJson parses it.
+ * not. Only the end of each element is found here; parseExactJson parses it.
  */
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
-import { parseJson, RepeatedKey } from './json.js'
+import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
+import { RepeatedKey } from './json.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
 
 const [TAB, LINE_FEED, RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20]
@@ -12,7 +13,12 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 
 
 type State = 'before' | 'element' | 'first' | 'inside' | 'after' | 'end'
 
-export async function* readJsonArray(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
+/** @param exact keys whose values are parsed exactly */
+export async function* readJsonArray(
+  bytes: Bytes,
+  path: string,
+  exact = TEMPLATE_KEYS,
+): AsyncGenerator<RawRow, void, void> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   let state = 'before' as State
   let [row, line, firstLine] = [0, 1, 1]
@@ -31,7 +37,7 @@ export async function* readJsonArray(bytes: Bytes, path: string): AsyncGenerator
     length = 0
     let value: unknown
     try {
-      value = parseJson(decoder.decode(text))
+      value = parseExactJson(decoder.decode(text), exact)
     } catch (cause) {
       const at = firstLine === line ? `line ${line}` : `lines ${firstLine} to ${line}`
       if (cause instanceof RepeatedKey) throw rowError(place(), `${at}: ${cause.message}`, cause)

@@ -1,13 +1,19 @@
 /** JSON Lines: one JSON object per line. Blank lines, a byte order mark and CRLF are tolerated. */
 import { quote } from '../../core/quote.js'
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
-import { parseJson, RepeatedKey } from './json.js'
+import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
+import { RepeatedKey } from './json.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
 
-export async function* readJsonLines(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
+/** @param exact keys whose values are parsed exactly */
+export async function* readJsonLines(
+  bytes: Bytes,
+  path: string,
+  exact = TEMPLATE_KEYS,
+): AsyncGenerator<RawRow, void, void> {
   for await (const { text, line } of readLines(bytes, path)) {
     const place = { path, line }
-    yield { value: parseLine(text, place), place }
+    yield { value: parseLine(text, place, exact), place }
   }
 }
 
@@ -56,9 +62,9 @@ async function* readLines(
   if (row.text !== '') yield row
 }
 
-function parseLine(text: string, place: RowPlace): unknown {
+function parseLine(text: string, place: RowPlace, exact: readonly string[]): unknown {
   try {
-    return parseJson(text)
+    return parseExactJson(text, exact)
   } catch (cause) {
     if (cause instanceof RepeatedKey) throw rowError(place, cause.message, cause)
     const hint = /^[[{]\s*$/.test(text)

@@ -69,7 +69,8 @@ function repeatedKey(text: string): string | undefined {
   return undefined
 }
 
-function endOfString(text: string, start: number): number {
+/** Place of the quotation mark that ends the string. */
+export function endOfString(text: string, start: number): number {
   for (let end = text.indexOf('"', start + 1); ; end = text.indexOf('"', end + 1)) {
     let backslashes = 0
     while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes++

@@ -2,6 +2,7 @@
 
 import { DataError } from '../../core/errors.js'
 import { quote } from '../../core/quote.js'
+import { isWholeFloat } from '../../tokenizer/python-values.js'
 
 /**
  * Position of a row, from 1. Line-based files count lines; JSON arrays, Parquet, and rows from a program count
@@ -44,6 +45,6 @@ export function rowError(place: RowPlace, message: string, cause?: unknown): Dat
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'object') return 'an object'
+  if (typeof value === 'object' && !isWholeFloat(value)) return 'an object'
   return typeof value === 'string' ? `the string ${quote(value)}` : String(value)
 }

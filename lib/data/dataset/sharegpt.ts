@@ -1,7 +1,8 @@
 /** Reads messages in the ShareGPT format: `from` and `value`, with its own role names. */
 import { quote } from '../../core/quote.js'
 import { isObject, type Json } from './columns.js'
-import { parseJson, RepeatedKey } from './json.js'
+import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
+import { RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
 
 /** Standard roles by ShareGPT role. */
@@ -31,7 +32,7 @@ export function shareGptMessage(message: Json, where: string, place: RowPlace): 
 function toolCalls(value: unknown, where: string, place: RowPlace): Json[] {
   let calls: unknown = value
   try {
-    if (typeof value === 'string') calls = parseJson(value)
+    if (typeof value === 'string') calls = parseExactJson(value, TEMPLATE_KEYS)
   } catch (cause) {
     if (cause instanceof RepeatedKey)
       throw rowError(place, `in the function_call of ${where} ${cause.message}`, cause)

@@ -1,7 +1,8 @@
 /** Reads tool calls in messages. OpenAI stores their arguments as a JSON string; templates expect the parsed value. */
 import { quote } from '../../core/quote.js'
 import { isObject, type Json } from './columns.js'
-import { parseJson, RepeatedKey } from './json.js'
+import { parseExactJson } from './exact-json.js'
+import { RepeatedKey } from './json.js'
 import { describe, type RowPlace, rowError } from './place.js'
 
 /** @throws {DataError} when a call is malformed, or its arguments are not an object */
@@ -33,7 +34,7 @@ function parsedText(text: string, where: string, place: RowPlace): unknown {
   // Some data has an empty string for calls without arguments.
   if (text === '') return {}
   try {
-    return parseJson(text)
+    return parseExactJson(text)
   } catch (cause) {
     if (cause instanceof RepeatedKey)
       throw rowError(place, `in the arguments of a tool call in ${where} ${cause.message}`, cause)

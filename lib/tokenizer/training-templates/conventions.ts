@@ -5,6 +5,7 @@
 import type { Adapt } from '../adapted-template.js'
 import type { ChatMessage } from '../message.js'
 import { PYTHON_WORDS, pythonJson } from '../python-text.js'
+import { entriesOf } from '../python-values.js'
 
 export interface Convention {
   family: string
@@ -17,7 +18,7 @@ export interface Convention {
 
 interface Call {
   name: string
-  arguments: Readonly<Record<string, unknown>>
+  arguments: object
 }
 
 function callsOf(message: ChatMessage): Call[] {
@@ -97,8 +98,8 @@ function withFunctions(
 }
 
 /** `name(key=value, …)`, with values as JSON, or with other words for `true`, `false`, and `null`. */
-function pythonCall({ name, arguments: given }: Call, words?: Readonly<Record<string, string>>): string {
-  const list = Object.entries(given).map(([key, value]) => `${key}=${pythonJson(value, words)}`)
+function pythonCall({ name, arguments: given }: Call, words: Readonly<Record<string, string>> = {}): string {
+  const list = entriesOf(given).map(([key, value]) => `${key}=${pythonJson(value, { words })}`)
   return `${name}(${list.join(', ')})`
 }
 

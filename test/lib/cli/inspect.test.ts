@@ -189,6 +189,17 @@ test('rows that are there twice are counted and named, and prompts with another 
   expect(stdout).toMatch(/^same prompt, other answer +1 row, the first one line 4, as line 1$/m)
 })
 
+test('rows that differ in a number of a call are not the same', async () => {
+  const row = (given: string) =>
+    `{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"2": ${given}}}}]}]}`
+  const rows = ['1', '1.0', '12345678901234567890', '12345678901234567891', '1.00'].map(row)
+  const path = scratchFile('train.jsonl', rows.join('\n'))
+  expect((await inspected(path)).duplicates).toMatchObject({
+    rows: { rows: 1, examples: [{ line: 5, first: { line: 2 } }] },
+    prompts: { rows: 3 },
+  })
+})
+
 test('lengths are told with their spread and as bars', async () => {
   const lengths = [...Array.from({ length: 99 }, (_, i) => 10 + (i % 20)), 500]
   const path = scratchFile(
