@@ -4,6 +4,7 @@
  */
 import type { parse } from '@huggingface/jinja'
 import { type JsonStyle, pythonJson, pythonText } from './python-text.js'
+import { entriesOf } from './python-values.js'
 import { plainValue, type TemplateValue } from './template-values.js'
 
 type Program = ReturnType<typeof parse>
@@ -16,8 +17,9 @@ interface Node {
 /** Names of the functions that stand for what a template says otherwise; no template can contain them. */
 const JOIN = ' join'
 const TO_JSON = ' tojson'
+const TEXTS = ' texts'
 
-/** The program with calls of functions where it converts values: `{{ }}`, `~`, and the filters `string` and `tojson`. */
+/** The program with calls of functions where it converts values: `{{ }}`, `~`, and some filters. */
 export function withPythonStrings(program: Program): Program {
   return changed(program) as Program
 }
@@ -27,6 +29,13 @@ export const PYTHON_STRINGS: Readonly<Record<string, unknown>> = {
   [JOIN]: (values: readonly TemplateValue[]) => values.map((value) => pythonText(plainValue(value))).join(''),
   [TO_JSON]: ([value]: readonly TemplateValue[], style: ReadonlyMap<string, TemplateValue>) =>
     pythonJson(plainValue(value as TemplateValue), styleOf(style)),
+  [TEXTS]: ([value]: readonly TemplateValue[]) => textsOf(plainValue(value as TemplateValue)),
+}
+
+/** What the filter `join` joins. */
+function textsOf(value: unknown): readonly string[] {
+  if (typeof value === 'string') return [...value]
+  return Array.isArray(value) ? value.map(pythonText) : entriesOf(value).map(([key]) => key)
 }
 
 function changed(value: unknown): unknown {
@@ -42,6 +51,7 @@ function changed(value: unknown): unknown {
   if (node.type !== 'FilterExpression' || filter === undefined) return node
   const { value: name } = (filter.type === 'CallExpression' ? filter.callee : filter) as Node
   if (name === 'string') return call(JOIN, [node.operand])
+  if (name === 'join') node.operand = call(TEXTS, [node.operand])
   return name === 'tojson' ? call(TO_JSON, [node.operand], styleArguments(filter)) : node
 }
 

@@ -53,6 +53,7 @@ WRITTEN = """{%- set given = messages[1].tool_calls[0].function.arguments %}
 {%- for key in given %}{{ key }} {% endfor %}
 {%- for key, value in given.items() %}{{ key ~ value }} {% endfor %}
 {{ given.f }} {{ given['f'] + 1 }} {{ given['i'] }} {{ given.f == 1 }} {{ given.m[1] }} {{ given.n }} {{ given.b }} {{ given['none'] }}
+{{ given.l | join(', ') }} {{ [true, none, 1.0, 'a', [2.0]] | join('-') }} {{ 'abc' | join(',') }} {{ given | join }}
 {{ 1.0 }} {{ true }} {{ none }} {{ 3 / 2 }} {{ 4 / 2 }} {{ 2.0 | tojson }}"""
 
 
