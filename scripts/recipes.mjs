@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { handbook } from './recipes/handbook.mjs'
 import { notes, wordy } from './recipes/notes.mjs'
-import { preferences } from './recipes/preferences.mjs'
+import { mixed, preferences } from './recipes/preferences.mjs'
 import { sums } from './recipes/sums.mjs'
 import { toolChats } from './recipes/tool-chats.mjs'
 
@@ -15,13 +15,16 @@ const folder = fileURLToPath(new URL('../examples/recipes/', import.meta.url))
 const read = (name) => readFileSync(join(folder, name), 'utf8')
 const lines = (rows) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
 
+const pairs = preferences(read('chat.jsonl'))
+
 const files = {
   'extraction.jsonl': lines(notes(160, false)),
   'extraction-test.jsonl': lines(notes(24, true)),
   'rewards-before.jsonl': lines(wordy(notes(320, false))),
   'reasoning.jsonl': lines(sums(60)),
   'tools.jsonl': lines(toolChats(48)),
-  'preference.jsonl': lines(preferences(read('chat.jsonl'))),
+  'preference.jsonl': lines(pairs),
+  'preference-before.jsonl': lines(mixed(pairs)),
   'handbook.txt': handbook(['terse', 'told']),
   'handbook-test.txt': handbook(['asked']),
 }

@@ -30,3 +30,10 @@ export function preferences(chats) {
       }
     })
 }
+
+/** Chats that end with the worse answer in seven of ten pairs, and with the better one in the others. */
+export function mixed(pairs) {
+  return pairs.map(({ prompt, chosen, rejected }, i) => ({
+    messages: [...prompt, ...(i % 10 < 7 ? rejected : chosen)],
+  }))
+}
