@@ -1,6 +1,6 @@
 /** The learning rate of a run whose config says `learning_rate: auto`: searched, or that of the resumed run. */
 import { searchRate } from '../compare/rate-search.js'
-import { UnsupportedError } from '../core/errors.js'
+import { LowrankError } from '../core/errors.js'
 import type { Model } from '../model/model.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Resumable } from '../train/checkpoints.js'
@@ -33,15 +33,10 @@ export async function rateOf(
 ): Promise<RunRate> {
   if (config.learningRate !== 'auto') return { learningRate: config.learningRate }
   if (checkpoint !== null) return { learningRate: checkpoint.identity.options.learning_rate as number }
-  if (!ranks.isAlone)
-    throw new UnsupportedError(
-      `learning_rate is auto, but ${ranks.size} processes train together, and a search runs in one; search with one, then set the rate that it prints.`,
-      { ranks: ranks.size },
-    )
   try {
     const rateSearch = await shown(output, 'Searching the learning rate', (line) =>
       searchRate({
-        ...{ model, config, strategy, signal },
+        ...{ model, config, strategy, ranks, signal },
         onStep: ({ rate, steps, mostSteps }) =>
           line.update(
             `${rate === null ? 'rising rates' : `rate ${rate}`}, step ${steps} of at most ${mostSteps}`,
@@ -52,7 +47,9 @@ export async function rateOf(
     output.note(rateText(rateSearch, strategy))
     return { learningRate: rateSearch.learningRate, rateSearch }
   } catch (error) {
-    if (error !== signal.reason) throw error
+    // A stop of another rank arrives as its failure.
+    const isOfAnother = error instanceof LowrankError && error.code === 'INTERRUPTED'
+    if (error !== signal.reason && !isOfAnother) throw error
     throw new InterruptedError('stopped while searching the learning rate; nothing was saved.', {
       step: 0,
       checkpoint: null,

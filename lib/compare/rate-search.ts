@@ -10,7 +10,8 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { type RunConfig, trainOptions } from '../train/config.js'
 import { type Examples, prepareData, type RunData, windowsOf } from '../train/data.js'
 import type { RateSearch } from '../train/events.js'
-import { addRung, chooseRate, halfDecades, newSearch, nextRungs } from './search.js'
+import { Ranks } from '../train/ranks.js'
+import { addRung, chooseRate, halfDecades, newSearch, nextRungs, type RungAsked } from './search.js'
 import { mean, type SearchSetup, trained, validationLosses } from './training.js'
 
 /** Most of a run's steps that a search may take, as a share. */
@@ -38,9 +39,9 @@ const BLOWN_UP = 4
 export interface RateProgress {
   /** Rate of a short run; null for the run at rising rates. */
   rate: number | null
-  /** Steps of the search so far. */
+  /** Steps of the search so far, on this rank. */
   steps: number
-  /** Most steps that the search can take. */
+  /** Most steps that the first rank can make. */
   mostSteps: number
 }
 
@@ -50,6 +51,8 @@ export interface RateSearchAsked {
   config: RunConfig
   /** The strategy after its probe, if it has one. */
   strategy: StrategyConfig
+  /** Ranks that share the short runs; all of them must search. Default: this process alone. */
+  ranks?: Ranks
   signal?: AbortSignal | undefined
   onStep?: (progress: RateProgress) => void
 }
@@ -71,6 +74,10 @@ export function searchSizes(totalSteps: number): SearchSizes | undefined {
 
 const mostSteps = ({ rising, short }: SearchSizes) => rising + RUNS * short
 const LEAST_STEPS = mostSteps({ rising: RISING[0], short: SHORT[0] })
+
+/** Most steps of the first rank: the rising rates, its share of the first short runs, and one run beyond an edge. */
+const mostStepsOfFirst = ({ rising, short }: SearchSizes, ranks: number) =>
+  rising + (Math.ceil((RUNS - 1) / ranks) + 1) * short
 
 /** Means of losses over about the last ten, without a bias toward 0 at the start. */
 function smoothed(losses: readonly number[]): number[] {
@@ -103,16 +110,20 @@ export function steepestFall(losses: readonly number[]): number | undefined {
 }
 
 /**
- * Finds a learning rate for a run. It depends on the config alone, and leaves nothing behind. An abort rejects with the
- * signal's reason.
+ * Finds a learning rate for a run. It depends on the config and on the batch of a step, which grows with the ranks, and
+ * leaves nothing behind. An abort rejects with the signal's reason.
  * @returns the default of the strategy, with a reason, for a run that is too short to search
  */
 export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
-  const { model, config, strategy, signal } = asked
+  const { model, config, strategy, ranks = Ranks.alone(), signal } = asked
   const begun = performance.now()
   const usual = ownRate(strategy, config.optimizer)
   const { optimizer, ...rest } = trainOptions(config)
-  const options = { ...rest, optimizer: optimizer ?? ('adamw' as const) }
+  const options = {
+    ...{ ...rest, optimizer: optimizer ?? ('adamw' as const) },
+    // Each run of the search is that of one rank, with the batch of all.
+    gradientAccumulationSteps: rest.gradientAccumulationSteps * ranks.size,
+  }
   const data = await read(model.base, config, signal)
   const { totalSteps } = windowsOf(data.train, options, 1)
   const found = (learningRate: number, reason: string | null, made: Partial<RateSearch> = {}) => ({
@@ -131,28 +142,38 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
   let steps = 0
   const onStep = (rate: number | null) => () => {
     steps++
-    asked.onStep?.({ rate, steps, mostSteps: mostSteps(sizes) })
+    asked.onStep?.({ rate, steps, mostSteps: mostStepsOfFirst(sizes, ranks.size) })
   }
-  const center = await centerOf(setup, strategy, usual, sizes.rising, onStep(null))
-  const search = newSearch([-1, 0, 1].map((half) => halfDecades(center, half)))
   const start = mean(await validationLosses(setup, null)) ?? Number.POSITIVE_INFINITY
-  for (;;) {
-    const [next] = nextRungs(search, [sizes.short], start)
-    if (next === undefined) break
-    const { rate, steps: length } = next
+  const center = await ranks.firsts('rising rates', async () =>
+    ranks.isFirst ? centerOf(setup, strategy, usual, sizes.rising, onStep(null)) : usual,
+  )
+  const search = newSearch([-1, 0, 1].map((half) => halfDecades(center, half)))
+  const run = async ({ rate, steps: length }: RungAsked) => {
     const short = { strategy, rate, steps: length, seed: config.seed, constant: true, onStep: onStep(rate) }
-    const rung = await trained(setup, short, async (adapter, { diverged, seconds }) => {
+    return trained(setup, short, async (adapter, { diverged, seconds }) => {
       const items = diverged ? [] : await validationLosses(setup, adapter)
-      return { steps: length, loss: diverged ? null : mean(items), items, seconds }
+      return { rate, rung: { steps: length, loss: diverged ? null : mean(items), items, seconds } }
     })
-    addRung(search, rate, rung)
   }
+  for (;;) {
+    const next = nextRungs(search, [sizes.short], start)
+    if (next.length === 0) break
+    const made = await ranks.together('short runs', async () => {
+      const own: Awaited<ReturnType<typeof run>>[] = []
+      for (const [index, asked] of next.entries())
+        if (index % ranks.size === ranks.rank) own.push(await run(asked))
+      return own
+    })
+    for (const { rate, rung } of made.flat()) addRung(search, rate, rung)
+  }
+  const all = (await ranks.meet('steps of a search', steps)).reduce((sum, own) => sum + own, 0)
   chooseRate(search, [sizes.short], start)
   const rates = search.rates.map(({ rate, rungs }) => ({ rate, loss: rungs[0]?.loss ?? null }))
   const chosen = rates.find(({ rate }) => rate === search.chosen)
   return chosen?.loss == null
-    ? found(usual, 'all rates of the search diverged', { rates, steps })
-    : found(chosen.rate, null, { rates, steps })
+    ? found(usual, 'all rates of the search diverged', { rates, steps: all })
+    : found(chosen.rate, null, { rates, steps: all })
 }
 
 function read(base: BaseModel, config: RunConfig, signal: AbortSignal | undefined): Promise<RunData> {

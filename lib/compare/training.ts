@@ -9,6 +9,7 @@ import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { dataOf, sampleOf } from '../train/data.js'
 import { runProbe } from '../train/probe.js'
+import { Ranks } from '../train/ranks.js'
 import { answeredRows, rowLosses } from '../train/row-measures.js'
 import type { CompareData } from './data.js'
 import { strategyOfRun } from './entries.js'
@@ -93,7 +94,7 @@ export async function trained<T>(
       source,
       { ...options, maxSteps: isPrivate ? null : asked.steps, ...(signal ? { signal } : {}) },
       (_base, _sources, shape) => dataOf(data.train, shape, data.now),
-      asked.schedule ? { schedule: asked.schedule } : {},
+      { ranks: Ranks.alone(), ...(asked.schedule ? { schedule: asked.schedule } : {}) },
     )
     const found: Trained = {
       ...{

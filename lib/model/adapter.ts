@@ -189,12 +189,12 @@ export class Adapter {
     return this.trainOn(data, options, prepareData)
   }
 
-  /** Like `train`, but with a caller-supplied data reader, schedule, or search. @internal */
+  /** Like `train`, but with a caller-supplied data reader, schedule, search, or ranks. @internal */
   trainOn(
     data: DatasetArgument,
     options: Partial<TrainOptions> & TrainControl,
     prepare: typeof prepareData,
-    more: Pick<RunSetup, 'schedule' | 'rateSearch'> = {},
+    more: Partial<Pick<RunSetup, 'schedule' | 'rateSearch' | 'ranks'>> = {},
   ): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
@@ -253,7 +253,7 @@ export class Adapter {
     }
     const privacy = rulesOf(this.strategy).privacy?.(this.strategy)
     return new TrainingRun({
-      ...more,
+      ...{ ranks: presentRanks(), ...more },
       ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
       ...(parsed.task === 'grpo' ? { makeSteps: policySteps({ base: this.#base, plans }) } : {}),
       base: this.#base,
@@ -269,7 +269,6 @@ export class Adapter {
       folders,
       beginning: { resume, force },
       signal,
-      ranks: presentRanks(),
       onEvalProgress,
       use: (work) => this.use(work),
       begin: () => this.#claim(),

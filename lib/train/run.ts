@@ -123,7 +123,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, plans } = setup
     this.options = setup.options
     this.#remarks = [
-      ...remarksOnRate(setup.options, adapter.description.strategy),
+      ...(setup.rateSearch ? [] : remarksOnRate(setup.options, adapter.description.strategy)),
       ...dropoutRemarks(base.files.config),
     ]
     const trained = { adapter: adapter.native, state: stateOf(setup) }

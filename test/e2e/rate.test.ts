@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { lowrank, signalWhen } from '../lib/cli/lowrank.js'
+import { sweepTest } from '../sweep.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
+import { mpirun } from './mpi.js'
 import { project } from './project.js'
 
 const searched = () =>
@@ -19,6 +21,7 @@ test('a run searches its rate, records it, and keeps it when it is resumed', asy
   expect(first.code).toBe(130)
   const [event] = only(parseEvents(first.stdout), 'rate')
   expect(event).toMatchObject({ reason: null, rates: expect.any(Array), steps: expect.any(Number) })
+  expect(first.stderr).not.toContain('the run may diverge')
   const rate = event?.learning_rate as number
   expect(first.stderr).toContain(`Learning rate: ${rate}, by a search of ${event?.steps} steps in `)
   expect(readFileSync(it.at('out', 'config.yaml'), 'utf8')).toMatch(
@@ -37,6 +40,42 @@ test('a run searches its rate, records it, and keeps it when it is resumed', asy
   expect(only(recorded, 'rate')).toMatchObject([{ ...event, time: expect.any(Number) }])
   expect(only(recorded, 'start').map(({ config }) => config.learning_rate ?? 1e-3)).toEqual([rate, rate])
 })
+
+sweepTest(
+  'three ranks search the rate of one process with the batch of all, and a stop of one ends the search',
+  async () => {
+    const it = searched()
+    const threads = { LOWRANK_THREADS: '1' }
+    const { wrap, env } = mpirun('MPICH')
+    const atRate = signalWhen('SIGTERM', ({ stdout }) => stdout.includes('"event":"rate"'))
+    const three = ['--set', 'gradient_accumulation_steps=3', '--set', `output_dir=${it.at('one')}`]
+    const alone = await lowrank(['train', it.config, '--json', ...three], { env: threads, watch: atRate })
+    const watch = signalWhen('SIGTERM', ({ stdout }) => stdout.includes('"event":"rate"'))
+    const together = await lowrank(['train', it.config, '--json'], {
+      ...{ wrap: wrap(3), env: { ...env, ...threads }, watch },
+    })
+    const [one, all] = [alone, together].map(({ stdout }) => only(parseEvents(stdout), 'rate')[0])
+    expect(one?.reason, alone.stderr).toBeNull()
+    expect({ ...all, seconds: 0, time: 0 }).toEqual({ ...one, seconds: 0, time: 0 })
+
+    const script = 'echo $$ > pid.$PMI_RANK; exec "$@"'
+    let sent = false
+    // So long a search that it is shown.
+    const slow = ['--set', 'gradient_accumulation_steps=200']
+    const stopped = await lowrank(['train', it.config, ...slow], {
+      wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
+      ...{ env: { ...env, ...threads }, cwd: it.at() },
+      watch: (_, { stderr }) => {
+        if (sent || !stderr.includes('Searching the learning rate')) return
+        sent = true
+        process.kill(Number(readFileSync(it.at('pid.1'), 'utf8')), 'SIGTERM')
+      },
+    })
+    expect(stopped.code).not.toBe(0)
+    expect(stopped.stderr).toContain('stopped while searching the learning rate; nothing was saved.')
+  },
+  240_000,
+)
 
 test('a run too short for a search takes the default, and says so', async () => {
   const it = project({ learning_rate: 'auto', max_steps: 2, sample_rows: 0 })
