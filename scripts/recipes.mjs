@@ -25,8 +25,8 @@ const files = {
   'tools.jsonl': lines(toolChats(48)),
   'preference.jsonl': lines(pairs),
   'preference-before.jsonl': lines(mixed(pairs)),
-  'handbook.txt': handbook(['terse', 'told']),
-  'handbook-test.txt': handbook(['asked']),
+  'handbook.jsonl': lines(handbook(['terse', 'told'])),
+  'handbook-test.jsonl': lines(handbook(['asked'])),
 }
 
 const check = process.argv.includes('--check')

@@ -28,7 +28,7 @@ function stops() {
   }))
 }
 
-/** @param ways names of the ways to say the facts, a chapter each */
+/** @param ways names of the ways to say the facts; each way of each stop is a document */
 export function handbook(ways) {
-  return `${ways.flatMap((way) => stops().map(WAYS[way])).join('\n\n')}\n`
+  return ways.flatMap((way) => stops().map((stop) => ({ text: WAYS[way](stop) })))
 }
