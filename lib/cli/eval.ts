@@ -95,6 +95,10 @@ async function evaluated(
     await checkData(data)
     noteRanks(ranks, 'Evaluating', output)
     await withSubject(config, options, output, signal, async (model, adapters) => {
+      if (config?.task === 'classification' && model.labels === null)
+        throw new UsageError(
+          'the task of the config is classification, and the head that classifies is in the adapter; evaluate with it, without --no-adapter.',
+        )
       // An adapter is evaluated as it was trained. The base alone uses the prompt format that the run would use.
       const ofRun = adapters.length === 0 && model.promptFormat === null ? config : undefined
       const chatTemplate = asked ?? ofRun?.chatTemplate

@@ -2,6 +2,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
+import { packageRoot } from '../../../lib/core/root.js'
 import { readSafetensorsHeader } from '../../../lib/formats/safetensors.js'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -111,6 +112,15 @@ sweepTest('several adapters add up by their weights', async () => {
   ])
   expect(off.loss).toBe(base.loss)
   expect(base.loss).not.toBeCloseTo(one.loss, 3)
+})
+
+sweepTest('a classifier is not evaluated without the adapter that has its head', async () => {
+  const config = join(packageRoot, 'examples', 'recipes', 'classification.yaml')
+  const { code, stderr } = await lowrank(['eval', config, '--no-adapter'])
+  expect(code).toBe(2)
+  expect(stderr).toContain(
+    'error: the task of the config is classification, and the head that classifies is in',
+  )
 })
 
 sweepTest(
