@@ -16,7 +16,7 @@ export type Outcome = { kind: 'rung'; rung: CompareRung } | { kind: 'cell'; cell
 /** The parts of the results that a task needs. */
 export type TaskContext = Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
 
-/** What another process has to know for a task: no results of other entries. */
+/** The parts of the results that another process needs for a task, without the results of other entries. */
 export function taskContext(
   task: CompareTask,
   { entries, seeds, model, data, binary }: CompareResults,

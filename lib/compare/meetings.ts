@@ -10,13 +10,13 @@ import type { Ranks } from '../train/ranks.js'
 const PAUSE_MS = 100
 const AT = 'meeting of a compare'
 
-/** What a rank tells the others at a meeting. */
+/** The message of a rank to the others at a meeting. */
 export interface Turn<Said> {
   state: 'working' | 'done' | 'failed'
   said: Said
 }
 
-/** What ranks have to say to each other while they work. */
+/** Exchange of messages between ranks while they work. */
 export interface Talk<Said> {
   say(): Said
   /** @param turns of all ranks, in rank order */

@@ -100,7 +100,7 @@ interface Repetition {
   setting: VerifySetting
 }
 
-/** What opens the workbench of a compare again, as plain data. */
+/** Config and options that open the workbench of a compare again, as plain data. */
 export interface VerifySetting {
   /** In snake_case, as in config files. */
   config: Record<string, unknown>

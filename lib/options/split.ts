@@ -3,7 +3,7 @@ import { word } from '../core/schema.js'
 
 export const SPLITS = ['rows', 'layers'] as const
 
-/** Whether each rank trains on a share of the rows, or holds a share of the layers. */
+/** Work of a rank: training on a share of the rows, or a share of the layers. */
 export type Split = (typeof SPLITS)[number]
 
 export const splitSchema = word(SPLITS)

@@ -32,7 +32,7 @@ export const PYTHON_STRINGS: Readonly<Record<string, unknown>> = {
   [TEXTS]: ([value]: readonly TemplateValue[]) => textsOf(plainValue(value as TemplateValue)),
 }
 
-/** What the filter `join` joins. */
+/** The items that the filter `join` joins. */
 function textsOf(value: unknown): readonly string[] {
   if (typeof value === 'string') return [...value]
   return Array.isArray(value) ? value.map(pythonText) : entriesOf(value).map(([key]) => key)

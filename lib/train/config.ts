@@ -73,7 +73,7 @@ export interface RunConfig
   /** Share of the training data held out for evaluation when there is no `evalDataset`. */
   readonly evalFraction: number
   readonly device: DeviceOption
-  /** Whether ranks of MPI share the rows of a step, or the layers of the model. */
+  /** Work that ranks of MPI share: the rows of a step, or the layers of the model. */
   readonly split: Split
   readonly threads: number | 'auto'
   readonly outputDir: string

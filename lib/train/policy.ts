@@ -30,7 +30,7 @@ import { type Question, questionsIn, questionsOf, textOf } from './row-measures.
 import { drawAnswer, type Sample, SEEDS } from './sampled-answers.js'
 import type { MakeSteps, StepSetup } from './step.js'
 
-/** What sampling needs beyond the setup of a step. */
+/** The inputs of sampling beyond the setup of a step. */
 interface Sampling {
   base: BaseModel
   /** Plans of the session that trains. */

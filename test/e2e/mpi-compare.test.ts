@@ -7,7 +7,7 @@ import { readResults, writeResults } from '../../lib/compare/results-file.js'
 import { jsonLines, lowrank, type RunOptions } from '../lib/cli/lowrank.js'
 import { timeless } from '../lib/compare/timeless.js'
 import { needs } from '../needs.js'
-import { type MpiFamily, mpirun } from './mpi.js'
+import { LOST_RANKS, type MpiFamily, mpirun } from './mpi.js'
 import { type Project, project } from './project.js'
 
 const TIMEOUT = 240_000
@@ -36,7 +36,7 @@ function compareOn(
   })
 }
 
-/** What a number of ranks must not change. */
+/** The results, apart from times, which are the same on any number of ranks. */
 const resultsOf = async (folder: string) => {
   const results = await readResults(folder)
   return { ...(timeless(results) as CompareResults), hashes: hashesOf(results) }
@@ -126,12 +126,7 @@ test(
   TIMEOUT,
 )
 
-test.each([
-  ['SIGSTOP', 'MPICH'],
-  ['SIGKILL', 'MPICH'],
-  ['SIGSTOP', 'Open MPI'],
-  ['SIGKILL', 'Open MPI'],
-] as const)(
+test.each(LOST_RANKS)(
   'a rank that gets a %s ends the job of %s, and finished trainings are kept',
   async (signal, family) => {
     needs('SIGSTOP')

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { lowrank } from '../lib/cli/lowrank.js'
 import { needs } from '../needs.js'
 import { numbersOf, only, parseEvents } from './events.js'
-import { MPI_FAMILIES, type MpiFamily, mpirun } from './mpi.js'
+import { LOST_RANKS, MPI_FAMILIES, type MpiFamily, mpirun } from './mpi.js'
 import { project } from './project.js'
 
 const TIMEOUT = 120_000
@@ -147,12 +147,7 @@ test(
   TIMEOUT,
 )
 
-test.each([
-  ['SIGSTOP', 'MPICH'],
-  ['SIGKILL', 'MPICH'],
-  ['SIGSTOP', 'Open MPI'],
-  ['SIGKILL', 'Open MPI'],
-] as const)(
+test.each(LOST_RANKS)(
   'a rank that gets a %s ends the job of %s, and its last checkpoint is whole',
   async (signal, family) => {
     needs('SIGSTOP')

@@ -21,6 +21,14 @@ const FAMILIES = {
 export type MpiFamily = keyof typeof FAMILIES
 export const MPI_FAMILIES = Object.keys(FAMILIES) as MpiFamily[]
 
+/** Ways to lose a rank, with each family. */
+export const LOST_RANKS = [
+  ['SIGSTOP', 'MPICH'],
+  ['SIGKILL', 'MPICH'],
+  ['SIGSTOP', 'Open MPI'],
+  ['SIGKILL', 'Open MPI'],
+] as const
+
 export interface Mpirun {
   /** Wraps a command so that so many ranks run it. */
   wrap(ranks: number): (node: string, args: string[]) => [command: string, args: string[]]

@@ -4,18 +4,17 @@
 make_kto.py does. Advantages are computed with TRL's `nanstd` as `_generate_and_score_completions` does.
 """
 
-import json
 from collections import defaultdict
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from trl import GRPOTrainer
 from trl.trainer.utils import nanstd
 
-from common import ROOT, generator, load_double, save_tensors
-from make_preference import FOLDER, identity, log_probs
+from common import ROOT, generator, load_double
+from make_preference import identity, log_probs, write_cases
 
 # Tokens of prompt and answer of each row.
 ROWS = [(4, 6), (4, 9), (7, 12), (7, 3), (3, 8), (3, 1)]
@@ -123,19 +122,12 @@ def main():
         "max_completion_length": MAX_COMPLETION_LENGTH,
         "rewards": REWARDS,
         "advantages": {scale: advantages_of(rewards, scale).tolist() for scale in ("group", "batch", "none")},
-        "cases": {},
     }
-    tensors = {}
-    for name, options in CASES.items():
-        model.zero_grad()
-        loss, metrics = grpo(model, rows, advantages, reference, **options)
-        loss.backward()
-        about["cases"][name] = {"options": options, "loss": loss.item(), "metrics": metrics}
-        grads = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
-        for key, value in get_peft_model_state_dict(model, state_dict=grads).items():
-            tensors[f"{name}.{key}"] = value.float()
-    (FOLDER / "grpo.json").write_text(json.dumps(about, indent=1) + "\n")
-    save_tensors(FOLDER / "grpo_gradients.safetensors", tensors)
+    cases = {
+        name: ({"options": options}, lambda options=options: grpo(model, rows, advantages, reference, **options))
+        for name, options in CASES.items()
+    }
+    write_cases(model, about, cases, "grpo.json", "grpo_gradients.safetensors")
 
 
 if __name__ == "__main__":

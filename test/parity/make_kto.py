@@ -4,18 +4,17 @@
 make_preference.py does for pairs.
 """
 
-import json
 from collections import defaultdict
 from functools import partial
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from trl import KTOTrainer
 
-from common import ROOT, generator, load_double, save_tensors
-from make_preference import FOLDER, fused, identity, log_probs
+from common import ROOT, generator, load_double
+from make_preference import fused, identity, log_probs, write_cases
 
 # Tokens of prompt and answer of each row, and whether the answer is good.
 ROWS = [(4, 6, True), (7, 12, False), (3, 8, True), (5, 4, True), (6, 9, False)]
@@ -92,19 +91,12 @@ def main():
             for row in rows
         ],
         "reference": {key: values.tolist() for key, values in reference.items()},
-        "cases": {},
     }
-    tensors = {}
-    for name, options in CASES.items():
-        model.zero_grad()
-        loss, metrics = kto(model, rows, reference, **options)
-        loss.backward()
-        about["cases"][name] = {"options": options, "loss": loss.item(), "metrics": metrics}
-        grads = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
-        for key, value in get_peft_model_state_dict(model, state_dict=grads).items():
-            tensors[f"{name}.{key}"] = value.float()
-    (FOLDER / "kto.json").write_text(json.dumps(about, indent=1) + "\n")
-    save_tensors(FOLDER / "kto_gradients.safetensors", tensors)
+    cases = {
+        name: ({"options": options}, lambda options=options: kto(model, rows, reference, **options))
+        for name, options in CASES.items()
+    }
+    write_cases(model, about, cases, "kto.json", "kto_gradients.safetensors")
 
 
 if __name__ == "__main__":

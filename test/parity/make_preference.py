@@ -119,6 +119,22 @@ def orpo(model, rows, beta):
     }
 
 
+def write_cases(model, about, cases, losses, gradients):
+    """Writes the loss and the gradients of each case: what to note of it, and a function of its loss and metrics."""
+    about["cases"] = {}
+    tensors = {}
+    for name, (noted, run) in cases.items():
+        model.zero_grad()
+        loss, metrics = run()
+        loss.backward()
+        about["cases"][name] = {**noted, "loss": loss.item(), "metrics": metrics}
+        grads = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
+        for key, value in get_peft_model_state_dict(model, state_dict=grads).items():
+            tensors[f"{name}.{key}"] = value.float()
+    (FOLDER / losses).write_text(json.dumps(about, indent=1) + "\n")
+    save_tensors(FOLDER / gradients, tensors)
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     base = load_double(ROOT / "models" / "llama3")
@@ -134,21 +150,12 @@ def main():
         "rows": [{side: ids.tolist() for side, ids in row.items()} for row in rows],
         "prompts": [prompt for prompt, _, _ in LENGTHS],
         "reference": [values.tolist() for values in reference],
-        "cases": {},
     }
-    tensors = {}
-    cases = {name: lambda options=options: dpo(model, rows, reference, options) for name, options in CASES.items()}
-    cases["orpo"] = lambda: orpo(model, rows, 0.4)
-    for name, run in cases.items():
-        model.zero_grad()
-        loss, metrics = run()
-        loss.backward()
-        about["cases"][name] = {"loss": loss.item(), "metrics": metrics}
-        grads = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
-        for key, value in get_peft_model_state_dict(model, state_dict=grads).items():
-            tensors[f"{name}.{key}"] = value.float()
-    (FOLDER / "losses.json").write_text(json.dumps(about, indent=1) + "\n")
-    save_tensors(FOLDER / "gradients.safetensors", tensors)
+    cases = {
+        name: ({}, lambda options=options: dpo(model, rows, reference, options)) for name, options in CASES.items()
+    }
+    cases["orpo"] = ({}, lambda: orpo(model, rows, 0.4))
+    write_cases(model, about, cases, "losses.json", "gradients.safetensors")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ TEST("a rank that fails tells the others, who tell theirs, and nothing is left u
     }
     for (int64_t passes = 1; passes <= 2; ++passes) rank.pipe.skip(passes, passes);
     rank.pipe.skip(2, 2);
-    // What comes next is what was sent next.
+    // Messages arrive in the order in which they were sent.
     rank.pipe.begin(1, false);
     if (!rank.first()) rank.cross(Crossing::input, kTokens);
     fill(rank, 2);
