@@ -58,13 +58,14 @@ function examine(): Report {
       cpu: { model, ...cpu, bf16, ...(problem && { problem }) },
       cuda: cudaPart(),
       mpi: mpiPart(),
+      nccl: ncclPart(),
       ...common,
     }
   } catch (error) {
     if (!(error instanceof NativeLoadError)) throw error
     const absent = { available: false, reason: 'the addon does not load' }
     const cuda = { ...absent, cards: [] }
-    return { addon: { error: error.message }, cpu: { model }, cuda, mpi: absent, ...common }
+    return { addon: { error: error.message }, cpu: { model }, cuda, mpi: absent, nccl: absent, ...common }
   }
 }
 
@@ -96,13 +97,30 @@ function mpiPart(): Part {
   return { available: false, reason: [...reasons, ...started, remedy].join('; ') }
 }
 
+/** The library for communication between GPUs, or why there is none. */
+function ncclPart(): Part {
+  const { library, version, reason } = translated(() => addon().nccl())
+  return reason === '' ? { available: true, reason: `${version} (${library})` } : { available: false, reason }
+}
+
 /** Physical memory, or the container's limit if that is lower. */
 function totalMemory(): number {
   const limit = process.constrainedMemory()
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
-function describe({ platform, addon, cpu, install, cuda, mpi, node, memory, environment }: Report): string {
+function describe({
+  platform,
+  addon,
+  cpu,
+  install,
+  cuda,
+  mpi,
+  nccl,
+  node,
+  memory,
+  environment,
+}: Report): string {
   const origins = { env: 'LOWRANK_NATIVE_PATH', build: 'built from source', prebuild: 'prebuilt' }
   const part = ({ available, reason }: Part) => `${available ? 'available' : 'not available'}: ${reason}`
   const { total_bytes, available_bytes } = memory
@@ -121,6 +139,7 @@ function describe({ platform, addon, cpu, install, cuda, mpi, node, memory, envi
     ['threads', cpu.threads && `${cpu.threads} of ${cpu.cores} cores`],
     ['cuda', part(cuda)],
     ['mpi', part(mpi)],
+    ['nccl', part(nccl)],
     ['node', `${node.version}, Node-API ${node.napi}, ${node.platform}-${node.arch}`],
     ['memory', `${formatBytes(available_bytes)} available of ${formatBytes(total_bytes)}`],
     ...Object.entries(environment),

@@ -1,6 +1,6 @@
 /** Selects the device of a run: `auto` is a GPU if the run fits on it. */
 import { formatBytes } from '../core/bytes.js'
-import { type DeviceOption, usableCards } from '../native/device.js'
+import { cardAt, type DeviceOption } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { ownBytes, sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
@@ -10,11 +10,12 @@ import { shapeOf } from './plan/planned.js'
 
 export async function deviceFor(
   config: RunConfig,
+  place: number,
   output: Output,
   signal: AbortSignal,
 ): Promise<DeviceOption> {
   if (config.device !== 'auto') return config.device
-  const [card] = translated(() => usableCards())
+  const card = translated(() => cardAt(place))
   if (card === undefined) return 'cpu'
   const { revision } = config
   const { plan } = await openPlanner(config.model, {

@@ -168,7 +168,7 @@ async function train(
   const { rss: nodeBytes } = addon().residentBytes()
   const config = ranks.isAlone ? given : onSplit(given)
   const { precision, pagedWeights, threads, revision, split } = config
-  const device = await deviceFor(config, output, signal)
+  const device = await deviceFor(config, ranks.place, output, signal)
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
@@ -287,6 +287,7 @@ async function follow(
         if (ranks.isFirst) await writeFileWhole(savedConfig(config), configText(config))
         await live?.begin(run)
         noteData(run, progress)
+        if (ranks.sums !== undefined) progress.note(ranks.sums)
         if (event.privacy) notePrivacy(event.privacy, progress)
         output.event<'train'>(lineOf(event))
         // Measured times are for a single process with all cores.

@@ -149,14 +149,14 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const tokenGraph = graphOf(files.config, await readRopeFactors(files))
   const { labels = null } = given
   const whole = labels === null ? tokenGraph : classifierGraph(tokenGraph, labels.length)
-  const { rank: index, size: count } = presentRanks()
+  const { rank: index, size: count, place } = presentRanks()
   const isSplit = given.split === 'layers' && count > 1
   const graph = isSplit ? graphPart(whole, index, count) : whole
   await breathe()
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
-  const device = deviceOf(given.device)
+  const device = deviceOf(given.device, place)
   const choice = storageChoice(name, whole, dtypeOf, given, quantizationOf(given.defaultQuantization), device)
   const { quantization, embeddingQuantization, precision } = choice
   await breathe()

@@ -62,6 +62,8 @@ export interface CudaCard extends CardSizes {
   /** As in `cuda:N`. */
   number: number
   name: string
+  /** Address on the bus of the machine, the same for all processes. */
+  bus: string
   memoryBytes: number
   /** Why it cannot be used; empty if it can. */
   reason: string
@@ -82,6 +84,15 @@ export interface MpiReport {
   libraries: { name: string; version: string }[]
   /** System messages for those that cannot be opened. */
   reasons: string[]
+}
+
+/** The library for communication between GPUs. */
+export interface NcclReport {
+  /** Path or file name; empty if it cannot be used. */
+  library: string
+  version: string
+  /** Why it cannot be used; empty if it can. */
+  reason: string
 }
 
 /** This process's rank among those that train together. */
@@ -139,6 +150,15 @@ export interface NativeAddon {
   sendToRank(rank: number, message: Uint8Array): Job<void>
   /** Resolves with the next message of a rank, which has so many bytes. */
   receiveFromRank(rank: number, bytes: number): Job<Uint8Array>
+  /** Opens the library without connecting. */
+  nccl(): NcclReport
+  /** The id of a group of GPUs, which one rank makes for all. Throws DEVICE without the library. */
+  ncclId(): Uint8Array
+  /**
+   * Connects a GPU with those of all other ranks, which must call it too; `sumGradients` then sums there. Rejects with
+   * DEVICE if the library fails.
+   */
+  connectGpus(device: Device, id: Uint8Array): Job<void>
   /** Resolves once all ranks have called it. No rank may meet afterward. */
   leaveRanks(): Job<void>
   /** A rank whose process or machine has stopped; -1 if none has. */

@@ -11,14 +11,20 @@ export function usableCards({ cards }: CudaReport = addon().cuda()): CudaCard[] 
   return cards.filter(({ reason }) => reason === '')
 }
 
+/** The card of a process that is the `place`-th on its machine; undefined without usable cards. */
+export function cardAt(place: number, cards = usableCards()): CudaCard | undefined {
+  return cards[place % Math.max(1, cards.length)]
+}
+
 /**
  * Resolves a device option.
+ * @param place number of this process among those of the machine that train together: each takes a card of its own
  * @throws {DeviceError} for a GPU that does not exist or cannot be used, with the reason
  */
-export function deviceOf(option: DeviceOption): Device {
+export function deviceOf(option: DeviceOption, place = 0): Device {
   if (option === 'cpu') return 'cpu'
   const report = translated(() => addon().cuda())
-  const [first] = usableCards(report)
+  const first = cardAt(place, usableCards(report))
   if (option === 'auto') return first === undefined ? 'cpu' : `cuda:${first.number}`
   const number = option === 'cuda' ? first?.number : Number(option.slice('cuda:'.length))
   const card = report.cards.find((each) => each.number === number)

@@ -185,7 +185,7 @@ class GradientSteps implements Steps {
       gradNorm = await this.#change(index, async () => {
         const clipped = pipe === undefined ? update : { ...update, gradNorm: await pipe.gradNorm(adapter) }
         if (!processes.isAlone && pipe === undefined)
-          await translatedAsync(() => session.sumGradients(TRAIN_PLAN).promise)
+          await processes.summing(() => translatedAsync(() => session.sumGradients(TRAIN_PLAN).promise))
         const made = await this.#finite(index, () => adapter.native.optimizerStep(clipped).promise)
         warnOfRemarks()
         return made.gradNorm

@@ -14,7 +14,8 @@ import {
   RanksError,
 } from '../core/errors.js'
 import { bootId } from '../io/boot-id.js'
-import { addon } from '../native/addon.js'
+import { addon, type Device } from '../native/addon.js'
+import { cardOf } from '../native/device.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
 import { closedWay, launchOf } from '../native/launcher.js'
 import type { RunOptions } from '../options/options.js'
@@ -40,6 +41,15 @@ export class Ranks {
   readonly size: number
   /** The MPI library and its version; empty for a single process. */
   readonly library: string
+  /** Number of this rank among those on its machine. */
+  place = 0
+  /** How GPUs sum gradients over ranks, as a sentence; undefined before that, and on the CPU. */
+  sums: string | undefined
+  #machines: readonly string[] = []
+  /** The device that `connect` was last called for. */
+  #device: Device | undefined
+  /** True if GPUs sum gradients, where a rank that waits does not hear that another has failed. */
+  #isConnected = false
   #hosts: readonly string[]
   #asked: AbortSignal | undefined
   #stop = new AbortController()
@@ -49,6 +59,8 @@ export class Ranks {
   sumsWithinPasses = false
   /** True once ranks compute on their own, and meet without waiting for what their engines do. */
   meetsAside = false
+  /** True once this rank has failed where the others wait and do not hear of it. */
+  #isUnheard = false
   #abandoned = false
 
   private constructor({ rank, size, library }: { rank: number; size: number; library: string }) {
@@ -84,6 +96,11 @@ export class Ranks {
     }
     const machines = await ranks.meet('join', own)
     ranks.#hosts = machines.map(({ host }) => host)
+    ranks.#machines = machines.map(({ host, boot }) => boot || host)
+    const beside = ranks.#machines.filter(
+      (machine, rank) => rank < ranks.rank && machine === ranks.#machines[ranks.rank],
+    )
+    ranks.place = beside.length
     if (!process.env.LOWRANK_THREADS) addon().configure({ threads: shareOfCores(machines, ranks.rank) })
     return ranks
   }
@@ -148,6 +165,52 @@ export class Ranks {
       }
   }
 
+  /**
+   * Connects the GPUs of the ranks by NCCL, so that gradients are summed there, if each rank has the library and a GPU
+   * of its own; else they go through the host.
+   * @param device of this rank; all ranks compute on the same kind
+   */
+  async connect(device: Device): Promise<void> {
+    const card = cardOf(device)
+    if (this.isAlone || card === undefined || device === this.#device) return
+    this.#device = device
+    const { version, reason } = translated(() => addon().nccl())
+    const all = await this.meet('NCCL', { version, reason, bus: card.bus })
+    const obstacle = this.#obstacle(all)
+    this.#isConnected = obstacle === undefined
+    this.sums = obstacle
+      ? `Gradients are added up through the host, not by NCCL: ${obstacle}.`
+      : `Gradients are added up on the GPUs by NCCL ${version}.`
+    if (obstacle !== undefined) return
+    const id = await this.firsts('id of the GPUs', async () =>
+      this.isFirst ? translated(() => addon().ncclId()) : new Uint8Array(),
+    )
+    await this.summing(() => translatedAsync(() => addon().connectGpus(device, id).promise))
+    await this.meet('connection of the GPUs', null)
+  }
+
+  /** Why GPUs cannot be connected, by the first rank that it is about; undefined if they can. */
+  #obstacle(all: readonly { version: string; reason: string; bus: string }[]): string | undefined {
+    for (const [rank, { version, reason, bus }] of all.entries()) {
+      if (reason !== '') return `${this.name(rank)} has none (${reason})`
+      if (version !== all[0]?.version)
+        return `${this.name(rank)} has version ${version}, and ${this.name(0)} ${all[0]?.version}`
+      const other = all.findIndex((each, i) => each.bus === bus && this.#machines[i] === this.#machines[rank])
+      if (other < rank) return `${this.name(other)} and ${this.name(rank)} share a GPU`
+    }
+    return undefined
+  }
+
+  /** Sums gradients. If that fails on one rank while GPUs are connected, the others cannot hear of it. */
+  async summing<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      this.#isUnheard = this.#isConnected
+      throw error
+    }
+  }
+
   /** A signal that aborts on all ranks at the same synchronization point, once any rank is asked to stop. */
   joint(asked: AbortSignal | undefined): AbortSignal | undefined {
     if (this.isAlone) return asked
@@ -178,7 +241,8 @@ export class Ranks {
       return error instanceof RanksError && error.details.rank === undefined ? this.#lost(error) : error
     }
     // All ranks find out together that a sum diverged, or that they differ.
-    if (this.sumsWithinPasses && !(error instanceof DivergedError || error instanceof RanksError)) {
+    const isUnheard = this.sumsWithinPasses || this.#isUnheard
+    if (isUnheard && !(error instanceof DivergedError || error instanceof RanksError)) {
       this.#abandoned = true
       this.#teller = this.rank
       if (error instanceof Error) error.message = `${this.name()}: ${error.message}`

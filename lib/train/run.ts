@@ -288,6 +288,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const state = await this.#start(checkpoint, identity)
       checkRanks(options, state.ranks, ranks)
       if (!ranks.isAlone) await this.#agree(identity, state, checkpoint)
+      if (this.#sumsGradients) await ranks.connect(base.device)
       this.#evaluations = state.evaluations
       const { makeSteps = gradientSteps } = this.#setup
       steps = await makeSteps(this.#setup, state, data)
@@ -498,6 +499,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const run = await ranks.firsts('id of the run', async () => randomUUID())
       return { run, step: 0, totalSteps: 0, cursor, evaluations: [], totals, ranks: size }
     })
+  }
+
+  /** True if each step sums the gradients of all ranks at its end. */
+  get #sumsGradients(): boolean {
+    const { makeSteps, options, pipe } = this.#setup
+    return makeSteps === undefined && pipe === undefined && !options.optimizerInBackward
   }
 
   /** Rejects ranks that would compute different results, before anything is written. */

@@ -66,6 +66,7 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
       Napi::Object card = Napi::Object::New(env);
       card.Set("number", each.number);
       card.Set("name", each.name);
+      card.Set("bus", each.bus);
       card.Set("memoryBytes", number(env, each.bytes));
       card.Set("sm", each.card.sm);
       card.Set("multiprocessors", each.card.multiprocessors);

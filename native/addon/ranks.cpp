@@ -184,8 +184,52 @@ Napi::Value leave_ranks(const Napi::CallbackInfo& info) {
         [](Context&, const CancelFlag&) {
           Engine& engine = Engine::instance();
           engine.sums().settle();
+          engine.disconnect();
           engine.comm().leave();
           engine.set_comm(std::make_unique<Alone>());
+          return true;
+        },
+        undefined);
+  });
+}
+
+Napi::Value nccl_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    std::string reason;
+    const auto library = cuda::Nccl::open(reason);
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("library", library == nullptr ? "" : library->path());
+    object.Set("version", library == nullptr ? "" : library->version());
+    object.Set("reason", reason);
+    return object;
+  });
+}
+
+Napi::Value nccl_id(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    std::string reason;
+    const auto library = cuda::Nccl::open(reason);
+    if (library == nullptr) fail("DEVICE", "there is no NCCL: ", reason);
+    const cuda::NcclId id = library->new_id();
+    return bytes(env, id.bytes.data(), id.bytes.size());
+  });
+}
+
+Napi::Value connect_gpus(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const std::string device = info[0].ToString();
+    const Message message = to_message(info[1]);
+    cuda::NcclId id{};
+    if (message.size() != id.bytes.size())
+      fail("CONFIG", "the id of a group of GPUs has ", message.size(), " bytes; expected ", id.bytes.size());
+    std::copy(message.begin(), message.end(), id.bytes.begin());
+    return environment(env).channel->start<bool>(
+        env,
+        [device, id](Context&, const CancelFlag&) {
+          Engine::instance().connect(device, id);
           return true;
         },
         undefined);
@@ -220,6 +264,9 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   method("sendToRank", send_to_rank);
   method("receiveFromRank", receive_from_rank);
   method("meetRanksAside", meet_ranks_aside);
+  method("nccl", nccl_info);
+  method("ncclId", nccl_id);
+  method("connectGpus", connect_gpus);
   method("leaveRanks", leave_ranks);
   method("endRanks", end_ranks);
   method("lostRank", lost_rank);

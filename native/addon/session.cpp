@@ -143,8 +143,9 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto uses = use_adapters(*session, AdapterUse::Kind::train);
     return environment(env).channel->start<bool>(
         env,
-        [session, plan](Context&, const CancelFlag&) {
-          session->sum_gradients(plan, Engine::instance().sums());
+        [session, plan](Context& context, const CancelFlag&) {
+          Engine& engine = Engine::instance();
+          session->sum_gradients(context, plan, engine.sums(), engine.link());
           return true;
         },
         [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, uses, &session->memory());

@@ -7,6 +7,7 @@
 #include "optim/private_sum.h"
 #include "plan/buckets.h"
 #include "runtime/execute.h"
+#include "runtime/link_sum.h"
 
 namespace lowrank {
 namespace {
@@ -155,8 +156,15 @@ void Session::add_examples(Context& context, const TrainInput& input, Ptr<float>
   }
 }
 
-void Session::sum_gradients(const std::string& name, Sums& sums) {
+void Session::sum_gradients(Context& context, const std::string& name, Sums& sums, Link* link) {
   const Adapter& adapter = *adapters_.at(0);
+  if (link != nullptr && &link->memory() == &device_memory_) {
+    // The arena is free between passes.
+    scored_.reset();
+    forwarded_.reset();
+    const Ptr<float> gradients = adapter.span(AdapterArray::gradient);
+    if (sum_over_link(*context.comm, *link, gradients, adapter.spec().trained_elements, *memory_->arena)) return;
+  }
   const std::vector<GradientBucket> buckets = gradient_buckets(plan_of_mode(plan(name), Mode::train), adapter.spec());
   const HostView<float> gradients(device_memory_, adapter.span(AdapterArray::gradient), adapter.spec().trained_elements,
                                   "gradients");

@@ -31,9 +31,15 @@ Engine& Engine::instance() {
 }
 
 void Engine::set_comm(std::unique_ptr<Comm> comm) {
+  disconnect();
   sums_.reset();
   comm_ = std::move(comm);
   sums_ = std::make_unique<Sums>(*comm_);
+}
+
+void Engine::connect(const std::string& device, const cuda::NcclId& id) {
+  disconnect();
+  link_ = gpus_.link(device, {id, comm_->rank(), comm_->size()}, [this] { return comm_->lost() >= 0; });
 }
 
 int Engine::threads() const {

@@ -46,6 +46,11 @@ class Engine {
   /// Their sums of gradients.
   Sums& sums() { return *sums_; }
   void set_comm(std::unique_ptr<Comm> comm);
+  /// The connection of a GPU with those of the other ranks; null without one. For jobs.
+  Link* link() { return link_.get(); }
+  /// All ranks must call these. Throws Error("DEVICE") or Error("RANKS") if that fails.
+  void connect(const std::string& device, const cuda::NcclId& id);
+  void disconnect() { link_.reset(); }
   /// Memory of a device, "cpu" or "cuda:N", before a job runs on it. Throws Error("DEVICE") if it cannot be used.
   Memory& memory(const std::string& device);
   /// @param threads of the CPU; default: the current setting
@@ -70,6 +75,7 @@ class Engine {
   Gpus gpus_;
   std::unique_ptr<Comm> comm_;
   std::unique_ptr<Sums> sums_;
+  std::unique_ptr<Link> link_;
 };
 
 }  // namespace lowrank

@@ -1,6 +1,7 @@
 #include "runtime/gpus.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "backends/cuda/pack.h"
 #include "core/error.h"
@@ -62,12 +63,29 @@ const cuda::FoundCard& Gpus::find(const CudaInfo& info, const std::string& name)
 
 Device& Gpus::open(const std::string& name) {
   const std::lock_guard lock(mutex_);
+  return opened(name);
+}
+
+cuda::CudaDevice& Gpus::opened(const std::string& name) {
   std::unique_ptr<cuda::CudaDevice>& device = open_[name];
   if (device == nullptr) {
     const CudaInfo info = look();
     device = std::make_unique<cuda::CudaDevice>(driver_, find(info, name), pack());
   }
   return *device;
+}
+
+std::unique_ptr<Link> Gpus::link(const std::string& name, const cuda::NcclLink::Place& place,
+                                 const std::function<bool()>& given_up) {
+  std::string reason;
+  auto nccl = cuda::Nccl::open(reason);
+  if (nccl == nullptr) fail("DEVICE", "there is no NCCL to connect GPUs with: ", reason);
+  cuda::CudaDevice* device;
+  {
+    const std::lock_guard lock(mutex_);
+    device = &opened(name);
+  }
+  return device->link(std::move(nccl), place, given_up);
 }
 
 Device* Gpus::with(const Memory& memory) {

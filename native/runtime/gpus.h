@@ -2,6 +2,7 @@
 // process exits.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,11 +31,15 @@ class Gpus {
   Device& open(const std::string& name);
   /// The open device that owns the memory; null if none.
   Device* with(const Memory& memory);
+  /// Connects it with the GPUs of other ranks. Throws as `open` and as NcclLink.
+  std::unique_ptr<Link> link(const std::string& name, const cuda::NcclLink::Place& place,
+                             const std::function<bool()>& given_up);
   /// Properties of the named GPU. Throws as `open`.
   cuda::Card card(const std::string& name);
 
  private:
   CudaInfo look();
+  cuda::CudaDevice& opened(const std::string& name);
   const cuda::FoundCard& find(const CudaInfo& info, const std::string& name) const;
   std::string pack() const;
 

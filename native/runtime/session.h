@@ -14,6 +14,7 @@
 #include "comm/sums.h"
 #include "core/context.h"
 #include "device/device.h"
+#include "device/link.h"
 #include "graph/graph.h"
 #include "ops/ops.h"
 #include "optim/step.h"
@@ -102,7 +103,8 @@ class Session {
   /// half was the previous call and the adapter is unchanged since; otherwise as train_step.
   LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel);
   /// Sums the gradients over ranks, except those that the step's last pass has summed already.
-  void sum_gradients(const std::string& plan, Sums& sums);
+  /// @param link sums them in the device's memory; null: they go through the host
+  void sum_gradients(Context& context, const std::string& plan, Sums& sums, Link* link);
   /// Throws Error("CONFIG") if logits are requested that the plan does not hold all at once.
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel,
                       float temperature = 1, Wanted wanted = {});

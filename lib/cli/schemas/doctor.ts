@@ -45,6 +45,7 @@ export const machine = z.object({
       .describe('The GPUs that the driver shows'),
   }),
   mpi: part,
+  nccl: part.describe('The library that adds up gradients between GPUs'),
   node: z.object({ version: z.string(), napi: z.string(), platform: z.string(), arch: z.string() }),
   memory: z.object({ total_bytes: bytes, available_bytes: bytes }),
   environment: z.record(z.string(), z.string()).describe('The LOWRANK_ variables that are set'),

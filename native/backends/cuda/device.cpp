@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "backends/cpu/remote.h"
 #include "backends/cuda/launch/attention.h"
@@ -75,6 +76,12 @@ void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
 void CudaDevice::finish() {
   const Gpu::Entered entered(gpu_);
   gpu_.finish(Lane::kernels);
+}
+
+std::unique_ptr<Link> CudaDevice::link(std::shared_ptr<const Nccl> nccl, const NcclLink::Place& place,
+                                       const std::function<bool()>& given_up) {
+  Launcher& launcher = *this;
+  return std::make_unique<NcclLink>(std::move(nccl), memory_, launcher, place, given_up);
 }
 
 void CudaDevice::repeat(const void* key, const std::function<void()>& body) {

@@ -11,6 +11,7 @@
 #include "backends/cuda/gpu.h"
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/memory.h"
+#include "backends/cuda/nccl_link.h"
 #include "backends/cuda/weight.h"
 #include "device/device.h"
 
@@ -53,6 +54,9 @@ class CudaDevice final : public Device, private Launcher {
   void repeat(const void* key, const std::function<void()>& body) override;
   /// The CPU's reference kernels, on copies of what a kernel touches.
   std::unique_ptr<Device> reference() override;
+  /// Connects the card with those of other ranks. Must not outlive this; throws as NcclLink.
+  std::unique_ptr<Link> link(std::shared_ptr<const Nccl> nccl, const NcclLink::Place& place,
+                             const std::function<bool()>& given_up);
   /// Bytes of streamed bases that were fetched so far, of those that are placed.
   int64_t fetched() const;
   /// Waits for all kernels.

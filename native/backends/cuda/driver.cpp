@@ -63,7 +63,7 @@ FoundCard look_at(const Driver& driver, int number, int version) {
   FoundCard found;
   found.number = number;
   CUdevice device = 0;
-  char name[128] = "";
+  char name[128] = "", bus[32] = "";
   size_t bytes = 0;
   int major = 0, minor = 0, multiprocessors = 0, shared = 0;
   const auto attribute = [&](int which, int& value) { return driver.cuDeviceGetAttribute(&value, which, device); };
@@ -75,6 +75,7 @@ FoundCard look_at(const Driver& driver, int number, int version) {
     error = ask();
   };
   then("cuDeviceGetName", [&] { return driver.cuDeviceGetName(name, sizeof(name) - 1, device); });
+  then("cuDeviceGetPCIBusId", [&] { return driver.cuDeviceGetPCIBusId(bus, sizeof(bus), device); });
   then("cuDeviceTotalMem", [&] { return driver.cuDeviceTotalMem_v2(&bytes, device); });
   then("cuDeviceGetAttribute", [&] { return attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, major); });
   then("cuDeviceGetAttribute", [&] { return attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, minor); });
@@ -82,6 +83,7 @@ FoundCard look_at(const Driver& driver, int number, int version) {
   then("cuDeviceGetAttribute",
        [&] { return attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, shared); });
   found.name = name;
+  found.bus = bus;
   if (error != CUDA_SUCCESS) {
     found.reason = std::string(call) + ": " + driver.name_of(error);
     return found;

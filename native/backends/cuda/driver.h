@@ -64,6 +64,7 @@ inline constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
   X(cuDeviceGet, (CUdevice * device, int ordinal))                                            \
   X(cuDeviceGetName, (char* name, int length, CUdevice device))                               \
   X(cuDeviceGetAttribute, (int* value, int attribute, CUdevice device))                       \
+  X(cuDeviceGetPCIBusId, (char* id, int length, CUdevice device))                             \
   X(cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                   \
   X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                         \
   X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                          \
@@ -124,6 +125,7 @@ struct FoundCard {
   int number = 0;  // as in cuda:N
   std::string name;
   Card card;
+  std::string bus;     // address on the machine's bus, which processes know it by whatever its number
   int64_t bytes = 0;   // of its memory
   std::string reason;  // why it cannot be used; empty where it can
 };

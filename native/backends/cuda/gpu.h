@@ -49,6 +49,9 @@ class Gpu {
     std::unique_lock<std::mutex> lock_;
   };
 
+  /// Sets the card's context in a thread that calls a library, and nothing of this.
+  void make_current() const { driver_->cuCtxSetCurrent(context_); }
+
   /// To queue work on, after all that was launched.
   CUstream stream(Lane lane) {
     queue_waiting();

@@ -6,6 +6,9 @@ import { inject } from 'vitest'
 
 const library = join(dirname(inject('nativeTests')), 'liblowrank_cuda_standin.so')
 
+/** The stand-in for NCCL. */
+export const ncclStandin = join(dirname(library), 'liblowrank_nccl_standin.so')
+
 /** True if there is one: on Linux on x64, where the native tests are built. */
 export const hasStandin = existsSync(library)
 

@@ -13,8 +13,9 @@ void launch_elements(Launcher& launcher, const KernelOf<Args>& kernel, int64_t c
   launcher.launch(kernel, {ceil_div(count, 256)}, 256, args);
 }
 
-/// to[i] += sum over parts of from[part, i], in their order.
-inline void add_sums(Launcher& launcher, int64_t count, int64_t parts, Ptr<float> from, Ptr<float> to) {
+/// to[i] = sum over parts of from[part, i], in their order (+ residual[i]).
+inline void sum_of_parts(Launcher& launcher, int64_t count, int64_t parts, Ptr<float> from, Ptr<float> to,
+                         Ptr<float> residual = {}) {
   AddPartsArgs args{};
   args.m = 1;
   args.n = count;
@@ -22,9 +23,14 @@ inline void add_sums(Launcher& launcher, int64_t count, int64_t parts, Ptr<float
   args.part = device_pointer(from);
   args.part_stride = count;
   args.y = device_pointer(to);
-  args.residual = device_pointer(to);
+  args.residual = device_pointer(residual);
   args.scale = 1;
   if (parts > 0) launch_elements(launcher, add_parts, count, args);
+}
+
+/// to[i] += sum over parts of from[part, i], in their order.
+inline void add_sums(Launcher& launcher, int64_t count, int64_t parts, Ptr<float> from, Ptr<float> to) {
+  sum_of_parts(launcher, count, parts, from, to, to);
 }
 
 }  // namespace lowrank::cuda

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -46,6 +47,7 @@ struct Allocated {
 
 struct Recorded {  // one use of an event
   bool done = false;
+  int queries = 0;
 };
 struct Event {
   std::shared_ptr<Recorded> last;
@@ -53,6 +55,7 @@ struct Event {
 struct Work {
   std::function<CUresult()> run;             // null for what only orders
   std::shared_ptr<Recorded> waits, records;  // at most one of them
+  std::function<bool()> goes_on = nullptr;   // of what waits for other processes: false until it is done
 };
 /// Kernels that were captured, in their order, or the same as an executable.
 struct Graph {
@@ -216,6 +219,7 @@ bool advance(State& s, Stream& stream) {
   if (stream.queue.empty()) return false;
   Work& first = stream.queue.front();
   if (first.waits && !first.waits->done) return false;
+  if (first.goes_on && s.stuck == CUDA_SUCCESS && !first.goes_on()) return false;
   if (first.run && s.stuck == CUDA_SUCCESS) s.stuck = first.run();
   if (first.records) first.records->done = true;
   stream.queue.pop_front();
@@ -230,11 +234,24 @@ Stream* recorder_of(State& s, const std::shared_ptr<Recorded>& recorded) {
   return nullptr;
 }
 
+/// Leaves the driver to other threads for a moment, with device memory closed.
+void rest(State& s) {
+  protect(s, PROT_NONE);
+  s.mutex.unlock();
+  usleep(100);
+  s.mutex.lock();
+  protect(s, PROT_READ | PROT_WRITE);
+}
+
 /// Runs a stream until `done`, and of others what it waits for.
 void run_until(State& s, Stream& stream, const std::function<bool()>& done) {
   while (!done()) {
     if (advance(s, stream)) continue;
     if (stream.queue.empty()) return;
+    if (stream.queue.front().goes_on) {
+      rest(s);
+      continue;
+    }
     const auto wanted = stream.queue.front().waits;
     Stream* const other = recorder_of(s, wanted);
     if (other == nullptr) {  // the event cannot come any more
@@ -478,6 +495,11 @@ DRIVER cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
       return CUDA_ERROR_INVALID_VALUE;
   }
 }
+DRIVER cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
+  ENTER(cuDeviceGetPCIBusId);
+  std::snprintf(id, static_cast<size_t>(length), "0000:%02x:00.0", device + 1);
+  return CUDA_SUCCESS;
+}
 DRIVER cuDeviceTotalMem_v2(size_t* bytes, CUdevice) {
   ENTER(cuDeviceTotalMem_v2);
   *bytes = s.memory;
@@ -716,7 +738,17 @@ DRIVER cuEventQuery(CUevent handle) {
   ENTER_CONTEXT(cuEventQuery);
   auto* const event = reinterpret_cast<Event*>(handle);
   if (!s.events.contains(event)) return CUDA_ERROR_INVALID_HANDLE;
-  return !event->last || event->last->done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+  const auto last = event->last;
+  // A host that asks again and again is waiting.
+  constexpr int kPatience = 64;
+  if (last && !last->done && ++last->queries > kPatience)
+    if (Stream* const stream = recorder_of(s, last); stream != nullptr) {
+      const Opened opened(s);
+      while (!last->done && advance(s, *stream)) {
+      }
+    }
+  if (s.stuck != CUDA_SUCCESS) return s.stuck;
+  return !last || last->done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 DRIVER cuEventSynchronize(CUevent handle) {
   ENTER_CONTEXT(cuEventSynchronize);
@@ -816,6 +848,12 @@ extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstr
                              },
                              nullptr,
                              nullptr});
+}
+
+/// The same for work that waits for other processes: asked again and again until it returns 1.
+extern "C" __attribute__((visibility("default"))) int lowrank_standin_goes_on(CUstream stream, int (*goes_on)(void*), void* data) {
+  ENTER_CONTEXT(lowrank_standin_goes_on);
+  return enqueue(s, stream, {nullptr, nullptr, nullptr, [=] { return goes_on(data) != 0; }});
 }
 
 /// Leaks that were found when the last context was released; empty if there were none.

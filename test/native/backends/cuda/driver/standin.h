@@ -6,6 +6,7 @@
 // - work waits until something synchronizes, and streams run in an order that only events hold back;
 // - copies that run beside the host take pinned memory alone;
 // - an error in a kernel stays, as on a real device;
+// - an event that is asked for is reached only after many questions;
 // - limits of launches are those of the oldest card.
 //
 // The environment, read by cuInit:
