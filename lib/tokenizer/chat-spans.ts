@@ -19,7 +19,7 @@ import {
   withReasoningAt,
   withReasoningIn,
 } from './reasoning.js'
-import { UNREASONED } from './training-templates.js'
+import { REASONED, UNREASONED } from './training-templates.js'
 
 /** Text of one assistant message, including its end-of-turn token but not line feeds after it. */
 export interface TurnSpan extends Span {
@@ -144,7 +144,8 @@ export class ChatRenderer {
     this.#noThought = ''
     if (!this.#asking.source.includes('enable_thinking')) return ''
     const [usual, without] = [this.#opened({}), this.#opened(UNREASONED)]
-    if (without.startsWith(usual)) this.#noThought = without.slice(usual.length)
+    const thinking = usual === without ? this.#opened(REASONED) : usual
+    if (without.startsWith(thinking)) this.#noThought = without.slice(thinking.length)
     return this.#noThought
   }
 

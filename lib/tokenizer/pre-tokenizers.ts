@@ -7,6 +7,11 @@ import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './adapt.js'
 const LLAMA3_REGEX =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
+/** Words may contain marks, which punctuation may not. */
+const QWEN35_REGEX = LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')
+  .replace('\\p{L}+', '[\\p{L}\\p{M}]+')
+  .replace('[^\\s\\p{L}\\p{N}]', '[^\\s\\p{L}\\p{M}\\p{N}]')
+
 /** Words split at changes of case, as in Mistral's tekken; the rest of the pattern is shared with o200k. */
 const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
 const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'
@@ -37,6 +42,7 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['dbrx', { regexes: [LLAMA3_REGEX] }],
   ['smollm', { regexes: ['\\p{N}', GPT2_REGEX] }],
   ['qwen2', { regexes: [LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')], normalizer: { type: 'NFC' } }],
+  ['qwen35', { regexes: [QWEN35_REGEX], normalizer: { type: 'NFC' } }],
   ['tekken', { regexes: [TEKKEN_REGEX], ignoreMerges: true, addsBos: true }],
   ['gpt-4o', { regexes: [O200K_REGEX] }],
 ])

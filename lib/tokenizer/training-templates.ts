@@ -9,6 +9,7 @@ import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './cha
 import type { ChatMessage } from './message.js'
 import { CONVENTIONS } from './training-templates/conventions.js'
 import { QWEN3 } from './training-templates/qwen3.js'
+import { QWEN3_5, QWEN3_6 } from './training-templates/qwen3_5.js'
 
 /** A training template and its model family. */
 export interface TrainingTemplate {
@@ -23,8 +24,12 @@ interface Candidate {
   needs: readonly string[]
 }
 
+const XML_CALLS = ['<|im_start|>', '<think>', 'reasoning_content', '<function=', '<parameter=']
+
 const CANDIDATES: readonly Candidate[] = [
   { family: 'Qwen3', source: QWEN3, needs: ['<|im_start|>', '<think>', 'reasoning_content'] },
+  { family: 'Qwen3.5', source: QWEN3_5, needs: XML_CALLS },
+  { family: 'Qwen3.6', source: QWEN3_6, needs: XML_CALLS },
 ]
 
 /** The training template that matches a model's own; undefined if none does. */
@@ -52,7 +57,9 @@ const ANSWER = { role: 'assistant', content: 'This one.' }
 const CALL = {
   role: 'assistant',
   content: '',
-  tool_calls: [{ type: 'function', function: { name: 'look_up', arguments: { word: 'one', n: 2 } } }],
+  tool_calls: [
+    { type: 'function', function: { name: 'look_up', arguments: { word: 'one', n: 2, all: true } } },
+  ],
 }
 const TOOL = {
   type: 'function',
@@ -120,7 +127,7 @@ function equalsOn(
   reasoned: boolean,
   options: RenderOptions,
 ): boolean {
-  const how = { ...options, now: NOW, ...(reasoned ? {} : UNREASONED) }
+  const how = { ...options, now: NOW, ...(reasoned ? REASONED : UNREASONED) }
   const chat = [...opening, reasoned ? { ...answer, reasoning_content: REASONING } : answer]
   const { text, spans } = template.renderWithSpans(chat, how)
   const prompt = own.render(opening, { ...how, addGenerationPrompt: true })
@@ -128,6 +135,9 @@ function equalsOn(
   const begins = reasoned ? start === prompt.length : start <= prompt.length
   return begins && text.startsWith(prompt) && own.render(chat, how) === text
 }
+
+/** Template variables that open an answer with reasoning, which some templates do only if asked. */
+export const REASONED = { variables: { enable_thinking: true } } as const
 
 /** Template variables that open an answer without reasoning. */
 export const UNREASONED = { variables: { enable_thinking: false } } as const

@@ -15,7 +15,7 @@ import type { TrainOptions } from '../options/options.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
-import { UNREASONED } from '../tokenizer/training-templates.js'
+import { REASONED, UNREASONED } from '../tokenizer/training-templates.js'
 
 /** Prompt options of a call. */
 export interface PromptOptions {
@@ -137,7 +137,9 @@ export async function renderPrompt(
 
 /** Template variables that match the training. */
 export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOptions, 'variables'> {
-  return format?.thinking === false ? UNREASONED : {}
+  if (format?.thinking === false) return UNREASONED
+  // With a training template, answers are told apart by whether they have reasoning.
+  return format?.trainingTemplate === undefined ? {} : REASONED
 }
 
 /**

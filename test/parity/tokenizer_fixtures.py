@@ -41,6 +41,10 @@ O200K = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{ENDINGS}"
     rf"|\p{{N}}{{1,3}}|{MARKS}"
 )
+QWEN35 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 # token types of GGUF
@@ -148,6 +152,15 @@ def make_qwen2():
     bare = encode_all(tok)
     tok.add_tokens([AddedToken("<acc\u00e9nt>")])
     return tok, config, plain, bare
+
+
+def make_qwen35():
+    tok = byte_level(QWEN35, nfc=True)
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tok.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names])
+    tok.post_processor = processors.ByteLevel(trim_offsets=False)
+    keys = {"eos_token_id": tok.token_to_id(names[2]), "add_bos_token": False}
+    return tok, {"bos_token": None, "eos_token": names[2]}, gguf_byte_level(tok, "qwen35", **keys)
 
 
 def make_tekken():
@@ -269,6 +282,7 @@ def make_small():
         "smollm": entry(*make_smollm()),
         "gpt2": entry(*make_gpt2()),
         "qwen2": entry(*make_qwen2()),
+        "qwen35": entry(*make_qwen35()),
         "tekken": entry(*make_tekken()),
         "o200k": entry(*make_o200k()),
         "llama2": entry(legacy, llama_config, gguf),

@@ -19,11 +19,16 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = Path(__file__).resolve().parent
 TRAINING = HERE / "../../lib/tokenizer/training-templates"
-FAMILIES = ["qwen3"]
+# Names of templates that models are published with; those without a training template of their own name share one.
+FAMILIES = ["qwen3", "qwen3_5", "qwen3_5_small", "qwen3_6"]
 
 
 def training_source(family: str) -> str:
-    return re.search(r"String\.raw`(.*?)`", (TRAINING / f"{family}.ts").read_text(), re.S)[1].strip()
+    """The text in the file of the family, with the change that makes Qwen3.6's of Qwen3.5's."""
+    file = "qwen3" if family == "qwen3" else "qwen3_5"
+    text = (TRAINING / f"{file}.ts").read_text()
+    source = re.search(r"String\.raw`(.*?)`", text, re.S)[1].strip()
+    return source.replace(*re.search(r"QWEN3_5\.replace\('(.*)', '(.*)'\)", text).groups()) if family == "qwen3_6" else source
 
 
 SYSTEM = {"role": "system", "content": "Be brief. "}
@@ -102,11 +107,11 @@ def main():
             case = {"name": name, "messages": messages, "tools": tools}
             prompt = {"add_generation_prompt": True}
             case["own"] = render(own, messages, tools)["text"]
-            case["prompt"] = render(own, messages[:-1], tools, **prompt)["text"]
+            case["prompt"] = render(own, messages[:-1], tools, enable_thinking=True, **prompt)["text"]
             case["unreasoned_prompt"] = render(own, messages[:-1], tools, enable_thinking=False, **prompt)["text"]
             case["training"] = render(training, messages, tools) | masked(training, messages, tools)
             cases.append(case)
-            if name in EQUAL and family == "qwen3":
+            if name in EQUAL:
                 assert case["own"] == case["training"]["text"], name
         rows = [
             {"name": name, "row": row, "ids": masked(training, *chat_values.parsed(row))["ids"]}

@@ -86,7 +86,7 @@ it.each([
     'an unknown pre-tokenizer',
     { 'tokenizer.ggml.pre': 'exotic' },
     UnsupportedError,
-    /pre-tokenizer "exotic".*gpt-2, llama-bpe, dbrx, smollm, qwen2, tekken, gpt-4o/,
+    /pre-tokenizer "exotic".*gpt-2, llama-bpe, dbrx, smollm, qwen2, qwen35, tekken, gpt-4o/,
   ],
   [
     'a missing pre-tokenizer',
