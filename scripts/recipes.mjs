@@ -9,10 +9,16 @@ import { handbook } from './recipes/handbook.mjs'
 import { notes, wordy } from './recipes/notes.mjs'
 import { mixed, preferences } from './recipes/preferences.mjs'
 import { sums } from './recipes/sums.mjs'
-import { toolChats } from './recipes/tool-chats.mjs'
+import { TOOLS, toolChats } from './recipes/tool-chats.mjs'
 
 const folder = fileURLToPath(new URL('../examples/recipes/', import.meta.url))
 const read = (name) => readFileSync(join(folder, name), 'utf8')
+/** JSON as the formatter has it, with lists of words in one line. */
+const indented = (value) =>
+  JSON.stringify(value, null, 2).replace(
+    /\[\n([^[\]{}]*)\n *\]/g,
+    (_, words) => `[${words.trim().replace(/\s+/g, ' ')}]`,
+  )
 const lines = (rows) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
 
 const pairs = preferences(read('chat.jsonl'))
@@ -23,6 +29,7 @@ const files = {
   'rewards-before.jsonl': lines(wordy(notes(320, false))),
   'reasoning.jsonl': lines(sums(60)),
   'tools.jsonl': lines(toolChats(48)),
+  'tools.json': `${indented(TOOLS)}\n`,
   'preference.jsonl': lines(pairs),
   'preference-before.jsonl': lines(mixed(pairs)),
   'handbook.jsonl': lines(handbook(['terse', 'told'])),

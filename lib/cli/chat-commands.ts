@@ -5,6 +5,8 @@ import { nearest } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Chat } from '../model/chat.js'
 import type { Model } from '../model/model.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import { pythonJson } from '../tokenizer/python-text.js'
 import { UsageError } from './errors.js'
 import { table } from './format.js'
 import type { Output } from './output.js'
@@ -18,6 +20,8 @@ export interface Talk {
   atStart: ReadonlyMap<string, number>
   /** Files that this chat has written, and may overwrite. */
   savedTo: Set<string>
+  /** Sends a text, as a user message unless another is given, and shows the answer. */
+  ask(text: string, message?: ChatMessage): Promise<void>
   /** Ends the chat after this line. */
   leave(): void
 }
@@ -67,6 +71,14 @@ const COMMANDS: readonly ChatCommand[] = [
       if (argument !== '') chat.system = argument === 'off' ? null : argument
       output.note(chat.system === null ? 'There is no system prompt.' : `System prompt: ${chat.system}`)
       output.event<'chat'>({ event: 'system', system: chat.system })
+    },
+  },
+  {
+    names: ['tool'],
+    argument: '[NAME] RESULT',
+    summary: 'answer the call of a tool with its result',
+    run: async (talk, argument) => {
+      await giveResult(talk, argument)
     },
   },
   {
@@ -139,6 +151,20 @@ function tellAdapters({ model, output }: Talk): void {
   output.event<'chat'>({ event: 'adapter', adapters })
 }
 
+/** The first word is the name of the tool if a tool has that name. */
+async function giveResult(talk: Talk, argument: string): Promise<void> {
+  if (argument === '') throw new UsageError('/tool needs a result, as in /tool {"count": 16}.')
+  const [, first = '', rest = ''] = /^(\S+)\s+(.*)$/s.exec(argument) ?? []
+  const isName = talk.chat.tools?.some((tool) => nameOf(tool) === first)
+  const content = isName ? rest : argument
+  await talk.ask(content, { role: 'tool', ...(isName ? { name: first } : {}), content })
+}
+
+function nameOf(tool: unknown): unknown {
+  const { name, function: called } = tool as { name?: unknown; function?: { name?: unknown } }
+  return called?.name ?? name
+}
+
 async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {
   if (argument === '') throw new UsageError('/save needs a file, as in /save chat.jsonl.')
   if (chat.messages.length === 0) throw new UsageError('there is nothing to save yet.')
@@ -147,7 +173,8 @@ async function save({ chat, output, savedTo }: Talk, argument: string): Promise<
     throw new UsageError(`${argument} exists; name another file.`, { path })
   const system = chat.system === null ? [] : [{ role: 'system', content: chat.system }]
   const messages = [...system, ...chat.messages]
-  await writeFileWhole(path, `${JSON.stringify({ messages })}\n`)
+  const tools = chat.tools === undefined ? '' : `"tools": ${pythonJson(chat.tools)}, `
+  await writeFileWhole(path, `{${tools}"messages": ${JSON.stringify(messages)}}\n`)
   savedTo.add(path)
   output.note(`Saved ${messages.length} messages to ${argument}.`)
   output.event<'chat'>({ event: 'save', path, messages: messages.length })

@@ -6,6 +6,7 @@ import { createInterface, type Interface } from 'node:readline'
 import type { Command } from 'commander'
 import type { Chat, ChatAnswer } from '../model/chat.js'
 import type { Model } from '../model/model.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.js'
 import { InterruptedError, isDefect, reportError } from './errors.js'
 import { examples, integerFlag } from './help.js'
@@ -23,9 +24,11 @@ import {
   subjectFlags,
   withSubject,
 } from './subject.js'
+import { toolsFlag, toolsOf } from './tools.js'
 
 interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
   system?: string
+  tools?: string
   contextTokens?: number
   json?: boolean
 }
@@ -34,6 +37,7 @@ export function configure(command: Command): void {
   subjectFlags(command)
   command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'turns')
+  toolsFlag(command)
   command.option('--context-tokens <N>', 'maximum tokens of history and answer', integerFlag(2))
   samplingFlags(command, 512)
   examples(command, [
@@ -45,6 +49,7 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     chatTemplateOf(options)
+    const tools = await toolsOf(options)
     const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
@@ -52,7 +57,7 @@ export function configure(command: Command): void {
       // From here on, Ctrl-C stops an answer rather than the program.
       interruption.dispose()
       signal.throwIfAborted()
-      await converse(model, adapters, options, output)
+      await converse(model, adapters, { ...options, tools }, output)
     }).finally(() => interruption.dispose())
   })
 }
@@ -60,10 +65,10 @@ export function configure(command: Command): void {
 async function converse(
   model: Model,
   adapters: readonly NamedAdapter[],
-  options: Options,
+  options: Omit<Options, 'tools'> & { tools: readonly unknown[] | undefined },
   output: Output,
 ): Promise<void> {
-  const { system, contextTokens } = options
+  const { system, tools, contextTokens } = options
   const chatTemplate = chatTemplateOf(options)
   const chat = await shown(output, 'Reading the tokenizer', () =>
     model.chat({
@@ -71,6 +76,7 @@ async function converse(
       ...(system === undefined ? {} : { system }),
       ...(chatTemplate === undefined ? {} : { chatTemplate }),
       ...(contextTokens === undefined ? {} : { contextTokens }),
+      ...(tools === undefined ? {} : { tools }),
     }),
   )
   if (chat.plain) output.note(`note: ${whyPlain(model, chatTemplate)}; turns are passed as plain text.`)
@@ -180,7 +186,7 @@ export class Conversation implements Talk {
     if (text === '') return
     try {
       // Two slashes escape a text that begins with one.
-      if (!text.startsWith('/') || text.startsWith('//')) await this.#ask(text.replace(/^\/\//, '/'))
+      if (!text.startsWith('/') || text.startsWith('//')) await this.ask(text.replace(/^\/\//, '/'))
       else await runCommand(this, text)
     } catch (error) {
       // A script must stop at an error; a person sees the message and can try again.
@@ -189,14 +195,17 @@ export class Conversation implements Talk {
     }
   }
 
-  async #ask(text: string): Promise<void> {
+  async ask(text: string, message?: ChatMessage): Promise<void> {
     const { output } = this
     const controller = new AbortController()
     this.#answer = controller
     const answer = new AnswerShown(output)
     const { onPromptProgress } = answer
     try {
-      const parts = this.chat.send(text, { signal: controller.signal, onPromptProgress })
+      const parts = this.chat.send(message ? [message] : text, {
+        signal: controller.signal,
+        onPromptProgress,
+      })
       for (;;) {
         const { done, value } = await parts.next()
         if (done) {

@@ -17,10 +17,12 @@ import {
   subjectFlags,
   withSubject,
 } from './subject.js'
+import { toolsFlag, toolsOf } from './tools.js'
 
 interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
   prompt?: string[]
   system?: string
+  tools?: string
   json?: boolean
 }
 
@@ -29,6 +31,7 @@ export function configure(command: Command): void {
   command.option('--prompt <text...>', 'one or more prompts')
   command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'prompts')
+  toolsFlag(command)
   samplingFlags(command, 128)
   examples(command, [
     'lowrank generate --model models/SmolLM2-135M-Instruct --prompt "Why is the sky blue?"',
@@ -39,6 +42,7 @@ export function configure(command: Command): void {
     const { prompt: prompts = [] } = options
     if (prompts.length === 0) throw new UsageError('pass at least one --prompt.')
     const asked = chatTemplateOf(options)
+    const tools = await toolsOf(options)
     const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
@@ -53,6 +57,7 @@ export function configure(command: Command): void {
         const how = {
           ...samplingOf(options),
           ...(system === undefined ? {} : { system }),
+          ...(tools === undefined ? {} : { tools }),
           chatTemplate,
           signal,
         }

@@ -13,6 +13,7 @@ import type { AskedRow } from './asked-rows.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
+import type { PromptChat } from './prompt-tools.js'
 import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
@@ -197,11 +198,11 @@ export function canReread(input: DatasetInput): boolean {
 export async function renderChat(
   source: TokenizerSource,
   messages: readonly ChatMessage[],
-  options: RenderOptions & RenderControl = {},
+  options: RenderOptions & RenderControl & Pick<PromptChat, 'toolForm'> = {},
 ): Promise<string> {
-  const { limits, signal, ...renderOptions } = options
+  const { limits, signal, toolForm = 'own', ...renderOptions } = options
   const control = { ...(limits ? { limits } : {}), ...(signal ? { signal } : {}) }
-  const [text] = await renderChats(source, [{ messages, options: renderOptions }], control)
+  const [text] = await renderChats(source, [{ messages, options: renderOptions, toolForm }], control)
   if (typeof text === 'string') return text
   throw text
 }
@@ -220,7 +221,7 @@ export interface RenderControl {
  */
 export async function renderChats(
   source: TokenizerSource,
-  chats: readonly { messages: readonly ChatMessage[]; options: RenderOptions }[],
+  chats: readonly Omit<PromptChat, 'template'>[],
   { limits, signal }: RenderControl = {},
 ): Promise<(string | LowrankError)[]> {
   const withTemplates = chats.map((chat) => {

@@ -13,8 +13,7 @@ import {
   UnsupportedError,
 } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import type { RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import type { TokenizerFields } from '../tokenizer/to-gguf.js'
 import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
@@ -22,6 +21,7 @@ import type { AskedRow } from './asked-rows.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
+import type { PromptChat } from './prompt-tools.js'
 
 export interface EncodeJob {
   kind: 'encode'
@@ -40,7 +40,7 @@ export interface EncodeJob {
 
 export interface RenderJob {
   kind: 'render'
-  chats: readonly { template: string; messages: readonly ChatMessage[]; options: RenderOptions }[]
+  chats: readonly PromptChat[]
   specialTokens: Record<string, string>
   limits?: TemplateLimits
 }

@@ -7,7 +7,7 @@ import { DataError, InternalError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { withinTime } from '../core/time-limit.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
+import { DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
 import { type DecodeStream, loadTokenizer } from '../tokenizer/tokenizer.js'
@@ -17,6 +17,7 @@ import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
+import { renderPromptChat } from './prompt-tools.js'
 import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
@@ -211,9 +212,9 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
 }
 
 function render({ chats, specialTokens, limits }: RenderJob): void {
-  const texts = chats.map(({ template, messages, options }) => {
+  const texts = chats.map((chat) => {
     try {
-      return new ChatTemplate(template, specialTokens, limits).render(messages, options)
+      return renderPromptChat(chat, specialTokens, limits)
     } catch (error) {
       if (error instanceof DataError) return toPlainError(error)
       throw error

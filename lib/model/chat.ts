@@ -7,18 +7,22 @@ import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/bas
 import { checkedOptions, checkedText } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { integer } from '../core/schema.js'
+import type { Tools } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { Decoder } from '../train/decoder.js'
 import {
+  checkedPrompt,
   contextLength,
   decodeText,
   type GenerateControl,
   type GenerateOptions,
   type Generation,
   generateSchema,
+  type Prompt,
   textSchema,
+  withCalls,
 } from '../train/generate.js'
 import {
   endIds,
@@ -28,6 +32,7 @@ import {
   type KnownFormat,
   promptShape,
   renderPrompt,
+  toolsInRawText,
   warnOfMismatch,
 } from '../train/prompting.js'
 
@@ -40,7 +45,9 @@ export interface ChatOptions extends Partial<GenerateOptions> {
    * has a template.
    */
   chatTemplate?: boolean
-  /** Earlier messages of the conversation, alternating `user` and `assistant`. */
+  /** Schemas of the tools that the model may call: a list, or its JSON. Answers keep special tokens around calls. */
+  tools?: Tools
+  /** Earlier messages of the conversation. */
   messages?: readonly ChatMessage[]
   /** Maximum tokens of history and answer combined. Default: 4096, or the model's limit if that is lower. */
   contextTokens?: number
@@ -68,7 +75,7 @@ const schema = generateSchema.extend({
     })
     .default([]),
 })
-const sendSchema = textSchema.omit({ chatTemplate: true, system: true })
+const sendSchema = textSchema.omit({ chatTemplate: true, system: true, tools: true })
 
 /** Returns the adapters to use for an answer. @internal */
 export type ChooseAdapters = () => ActiveAdapter[]
@@ -82,6 +89,8 @@ export class Chat {
    * trained on raw text.
    */
   readonly plain: boolean
+  /** Schemas of the tools that the model may call; undefined without tools. */
+  readonly tools: readonly unknown[] | undefined
   readonly #base: BaseModel
   readonly #tokenizer: WorkerTokenizer
   readonly #options: GenerateOptions
@@ -102,7 +111,7 @@ export class Chat {
     base: BaseModel,
     tokenizer: WorkerTokenizer,
     adapters: ChooseAdapters,
-    { system, messages, chatTemplate, contextTokens, ...options }: z.output<typeof schema>,
+    { system, messages, chatTemplate, contextTokens, tools, ...options }: z.output<typeof schema>,
     closed: (chat: Chat) => void,
   ) {
     const most = contextLength(base)
@@ -117,10 +126,12 @@ export class Chat {
     const hasTemplate = tokenizer.about.source.chatTemplate !== undefined || recorded?.template != null
     this.#system = system === undefined ? (recorded?.system ?? null) : system
     this.plain = !hasTemplate || !(chatTemplate ?? recorded?.form !== 'raw')
+    if (this.plain && tools !== undefined) throw toolsInRawText('chat()')
     warnOfMismatch(base, this.#format, this.plain ? 'raw' : 'chat')
     this.#base = base
     this.#tokenizer = tokenizer
-    this.#options = options
+    this.tools = tools
+    this.#options = withCalls(options, tools)
     this.#adapters = adapters
     this.#messages = [...messages]
     this.#closed = closed
@@ -159,33 +170,35 @@ export class Chat {
   /**
    * Sends a message to the model: yields the answer as it is generated and returns it with statistics. If generation is
    * interrupted, by the signal or by leaving the loop, the partial answer is kept.
+   * @param prompt a text, which is a user message, or messages, such as the results of tool calls
    * @throws {ConfigError} for an option out of range, a text too long for the context, or when another answer is still
    * being generated
    * @throws {DataError} when the chat template rejects the messages
    * @example for await (const part of chat.send('Hello')) process.stdout.write(part)
+   * @example for await (const part of chat.send([{ role: 'tool', content: '{"count": 16}' }])) process.stdout.write(part)
    */
   async *send(
-    text: string,
+    prompt: Prompt,
     options: Partial<GenerateOptions> & GenerateControl = {},
   ): AsyncGenerator<string, ChatAnswer, void> {
     this.#lifetime.check()
     this.#base.lifetime.check()
     if (this.#answering)
       throw new ConfigError('this chat is still answering; wait for the answer to end, or stop it.')
-    checkedText(text, 'send()', 'text')
+    const sent = this.#sent(prompt)
     const asked = checkedOptions(sendSchema, options, 'send()', this.#options)
     const { signal, onPromptProgress, ...chosen } = asked
     this.#answering = true
     const before = { length: this.#messages.length, dropped: this.#dropped }
-    this.#messages.push({ role: 'user', content: text })
+    this.#messages.push(...sent)
     let answer = ''
     try {
-      const prompt = await this.#fitting(Math.min(chosen.maxNewTokens, this.contextTokens >> 2), signal)
-      const limit = Math.min(chosen.maxNewTokens, this.contextTokens - prompt.length)
+      const ids = await this.#fitting(Math.min(chosen.maxNewTokens, this.contextTokens >> 2), signal)
+      const limit = Math.min(chosen.maxNewTokens, this.contextTokens - ids.length)
       const decoder = await this.#lifetime.use(() => this.#decoderNow())
       const ends = await endIds(this.#tokenizer, this.#format)
       const control = { signal, onPromptProgress }
-      const parts = decodeText(decoder, this.#tokenizer, prompt, ends, limit, chosen, control)
+      const parts = decodeText(decoder, this.#tokenizer, ids, ends, limit, chosen, control)
       for (;;) {
         this.#lifetime.check()
         const { done, value } = await parts.next()
@@ -196,7 +209,7 @@ export class Chat {
         }
         return {
           ...value,
-          promptTokens: prompt.length,
+          promptTokens: ids.length,
           reusedTokens: decoder.reused,
           droppedMessages: this.#dropped,
         }
@@ -209,6 +222,17 @@ export class Chat {
         this.#dropped = before.dropped
       } else this.#messages.push({ role: 'assistant', content: answer })
     }
+  }
+
+  /** Messages to send. */
+  #sent(given: Prompt): readonly ChatMessage[] {
+    const prompt = checkedPrompt(given, 'send()')
+    if (typeof prompt === 'string') return [{ role: 'user', content: prompt }]
+    if (this.plain)
+      throw new ConfigError(
+        'send(): this chat passes turns as plain text, so it takes texts only, not messages.',
+      )
+    return prompt
   }
 
   /** Clears the messages but keeps the system prompt. */
@@ -237,7 +261,8 @@ export class Chat {
   async #fitting(reserve: number, signal: AbortSignal | undefined): Promise<Int32Array> {
     let prompt = await this.#prompt(signal)
     if (prompt.length + reserve <= this.contextTokens) return prompt
-    const last = this.#messages.length - 1
+    // An answer to the results of tool calls needs the question before them.
+    const last = this.#messages.findLastIndex(({ role }) => role === 'user')
     while (prompt.length > this.contextTokens >> 1 && this.#dropped < last) {
       // Drops up to the next question, since templates expect the first message to be one.
       do this.#dropped++
@@ -256,7 +281,7 @@ export class Chat {
     const { source } = this.#tokenizer.about
     const text = this.plain
       ? this.#plainText(messages)
-      : await renderPrompt(source, this.#format, messages, this.system, signal)
+      : await renderPrompt(source, this.#format, messages, { system: this.system, tools: this.tools, signal })
     return this.#tokenizer.encode(text, { addSpecialTokens: this.plain })
   }
 

@@ -43,6 +43,14 @@ export function trainingTemplateFor(
     const template = new ChatTemplate(source, specialTokens, limits)
     if (equals(template, own)) return { family, template }
   }
+  return adaptedTemplateFor(own, specialTokens)
+}
+
+/** The model's own template behind an adapter for chats that it would render only in part; undefined if none is needed. */
+export function adaptedTemplateFor(
+  own: ChatTemplate,
+  specialTokens: Readonly<Record<string, string>>,
+): TrainingTemplate | undefined {
   for (const { family, needs, adapt, closing } of CONVENTIONS) {
     if (!needs.every((text) => own.source.includes(text))) continue
     const template = new AdaptedTemplate(own, adapt, closing && specialTokens[closing])

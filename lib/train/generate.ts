@@ -34,7 +34,7 @@ export interface GenerateOptions {
   readonly seed: number
   /** Texts that end generation; the result does not include them. */
   readonly stop: readonly string[]
-  /** Keep special tokens such as `<|im_end|>` in the text. Default false. */
+  /** Keep special tokens such as `<|im_end|>` in the text. Default false; always true with tools. */
   readonly keepSpecialTokens: boolean
 }
 
@@ -95,10 +95,11 @@ export async function* generateText(
   known?: KnownFormat,
 ): AsyncGenerator<string, Generation, void> {
   checkWritesText(base, 'generate()')
-  const { signal, onPromptProgress, chatTemplate, system, ...options } = given
+  const { signal, onPromptProgress, chatTemplate, system, tools, ...sampling } = given
+  const options = withCalls(sampling, tools)
   const tokenizer = await base.tokenizer()
   const format = known ?? formatOf(base, adapters)
-  const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal })
+  const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, tools, signal })
   const limit = Math.min(options.maxNewTokens, answerRoom(base, ids, 'generate()'))
   const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
@@ -107,6 +108,11 @@ export async function* generateText(
   } finally {
     await decoder.close()
   }
+}
+
+/** The options of an answer that may call tools: special tokens around calls are a part of it. */
+export function withCalls<T extends Partial<GenerateOptions>>(options: T, tools: PromptOptions['tools']): T {
+  return tools === undefined ? options : { ...options, keepSpecialTokens: true }
 }
 
 /**

@@ -9,6 +9,7 @@ import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { renderChat } from '../data/encode-dataset.js'
 import type { RowPrompting } from '../data/encoded-row.js'
+import { type Tools, toolSchemas } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
@@ -26,11 +27,28 @@ export interface PromptOptions {
   chatTemplate?: boolean | undefined
   /** System prompt; null is none. Default: the system prompt shared by all training rows, if any. */
   system?: string | null | undefined
+  /**
+   * Schemas of the tools that the model may call, as in the `tools` of a row: a list, or its JSON. The answer, with
+   * its calls, is text that keeps the special tokens around calls. Default: none.
+   */
+  tools?: Tools | undefined
 }
 
 export const promptShape = {
   chatTemplate: flag().optional(),
   system: z.string({ error: 'a text, or null for none' }).nullable().optional(),
+  tools: z
+    .custom<Tools>((given) => toolSchemas(given) !== undefined && isPlainData(given), {
+      error: "a list of tool schemas such as { type: 'function', function: { name: 'stock' } }, or its JSON",
+    })
+    .transform(givenTools)
+    .optional(),
+}
+
+/** The schemas; undefined for an empty list, as in rows. */
+function givenTools(tools: Tools): readonly unknown[] | undefined {
+  const schemas = toolSchemas(tools)
+  return schemas?.length === 0 ? undefined : schemas
 }
 
 /** True for a list of messages. The chat template checks them further, in a separate process. */
@@ -121,8 +139,7 @@ export async function renderPrompt(
   source: TokenizerSource,
   format: KnownFormat,
   messages: readonly ChatMessage[],
-  system: string | null | undefined,
-  signal: AbortSignal | undefined,
+  { system, tools, signal }: Pick<PromptOptions, 'system' | 'tools'> & { signal?: AbortSignal | undefined },
 ): Promise<string> {
   const recorded = isRecorded(format) && format.form === 'chat' ? format : undefined
   const told = system === undefined ? (recorded?.system ?? null) : system
@@ -131,7 +148,13 @@ export async function renderPrompt(
   return renderChat(
     withTemplate(source, recorded?.template),
     leads ? [{ role: 'system', content: told }, ...messages] : messages,
-    { addGenerationPrompt: true, ...askedOf(recorded), ...(signal ? { signal } : {}) },
+    {
+      addGenerationPrompt: true,
+      ...askedOf(recorded),
+      toolForm: recorded !== undefined && recorded.trainingTemplate === undefined ? 'own' : 'adapted',
+      ...(tools === undefined ? {} : { tools: toolSchemas(tools) ?? [] }),
+      ...(signal ? { signal } : {}),
+    },
   )
 }
 
@@ -163,14 +186,22 @@ export async function promptIds(
     throw new ConfigError(
       `${name}: a system prompt was given, but the prompt is raw text; write it into the prompt, or set chatTemplate: true.`,
     )
+  if (plain && options.tools !== undefined) throw toolsInRawText(name)
   warnOfMismatch(base, format, plain ? 'raw' : 'chat')
   if (plain) {
     const { prefix, suffix } = isRecorded(format) ? format : { prefix: '', suffix: '' }
     return tokenizer.encode(prefix + prompt + suffix, { addSpecialTokens: true })
   }
   const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
-  const text = await renderPrompt(tokenizer.about.source, format, messages, options.system, options.signal)
+  const text = await renderPrompt(tokenizer.about.source, format, messages, options)
   return tokenizer.encode(text, { addSpecialTokens: false })
+}
+
+/** The error of a call with tools whose prompt is raw text. */
+export function toolsInRawText(name: string): ConfigError {
+  return new ConfigError(
+    `${name}: tools were given, but the prompt is raw text; they need a model with a chat template, and chatTemplate: true (--chat) if the adapter was trained on raw text.`,
+  )
 }
 
 /** Ids of the tokens that end an answer, from the tokenizer and from the training. */

@@ -13,6 +13,7 @@ import {
   generateSchema,
   lastOf,
   type Prompt,
+  withCalls,
 } from './generate.js'
 import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from './prompting.js'
 
@@ -93,7 +94,8 @@ export async function sampleAnswers(
   given: SamplingOptions & PromptOptions & { signal?: AbortSignal | undefined },
 ): Promise<Sample[][]> {
   checkWritesText(base, NAME)
-  const { n, seed, logprobs, signal, chatTemplate, system, ...options } = given
+  const { n, seed, logprobs, signal, chatTemplate, system, tools, ...sampling } = given
+  const options = withCalls(sampling, tools)
   for (const [key, value, off] of [
     ['topK', options.topK, 0],
     ['topP', options.topP, 1],
@@ -108,9 +110,10 @@ export async function sampleAnswers(
   const tokenizer = await base.tokenizer()
   const format = formatOf(base, adapters)
   const ends = await endIds(tokenizer, format)
+  const how = { chatTemplate, system, tools, signal, name: NAME }
   const asked: { ids: Int32Array; limit: number }[] = []
   for (const prompt of prompts) {
-    const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal, name: NAME })
+    const ids = await promptIds(base, tokenizer, prompt, format, how)
     asked.push({ ids, limit: Math.min(options.maxNewTokens, answerRoom(base, ids, NAME)) })
   }
   if (asked.length === 0) return []

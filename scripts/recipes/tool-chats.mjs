@@ -14,6 +14,8 @@ const STOCK = tool(
 )
 const ORDER = tool('order', 'Orders items', { ...ITEM, count: { type: 'integer' } }, ['item', 'count'])
 
+export const TOOLS = [STOCK, ORDER]
+
 const user = (content) => ({ role: 'user', content })
 const call = (name, args) => ({
   role: 'assistant',
@@ -66,7 +68,7 @@ const KINDS = [
 export function toolChats(count) {
   const random = new Random(15)
   return Array.from({ length: count }, (_, i) => ({
-    tools: [STOCK, ORDER],
+    tools: TOOLS,
     messages: KINDS[i % KINDS.length](random, random.pick(THINGS)),
   }))
 }

@@ -144,7 +144,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
   },
   Chat: {
     system: entry('chat', { system: [...text, 'null'] }),
-    send: entry('send()', { text, options: optional }),
+    send: entry('send()', { prompt: text, options: optional }),
     reset: none,
     dispose: none,
     releaseCache: internal,

@@ -4,9 +4,16 @@ import { PassThrough } from 'node:stream'
 import { beforeAll, expect, test, vi } from 'vitest'
 import { Conversation } from '../../../lib/cli/chat.js'
 import { Output } from '../../../lib/cli/output.js'
+import type { Printed } from '../../../lib/cli/schemas.js'
+import { openDataset } from '../../../lib/data/dataset.js'
+import { RowEncoder } from '../../../lib/data/encode.js'
+import { type EncodedRow, IGNORE } from '../../../lib/data/encoded-row.js'
 import { loadModel } from '../../../lib/model/load.js'
+import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
 import { type Project, project } from '../../e2e/project.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
+import { scratchFile } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
 const exchange = (question: string, answer: string) => [
@@ -107,6 +114,68 @@ sweepTest('a chat is saved as data that can be trained on, once', async () => {
     code: 2,
     stderr: expect.stringContaining('saved.jsonl exists; name another'),
   })
+})
+
+test('tools and their results reach the model as in training', async () => {
+  const folder = tinyModel()
+  const config = join(folder, 'config.json')
+  writeFileSync(
+    config,
+    JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), max_position_embeddings: 4096 }),
+  )
+  const chatTemplate = readFileSync('examples/recipes/tools.jinja', 'utf8')
+  const tokenizer = join(folder, 'tokenizer_config.json')
+  writeFileSync(
+    tokenizer,
+    JSON.stringify({ ...JSON.parse(readFileSync(tokenizer, 'utf8')), chat_template: chatTemplate }),
+  )
+  const tools = scratchFile('tools.json', '[{"function": {"name": "stock", "default": 1.0}}]')
+  const saved = home.at('tools.jsonl')
+  const lines = ['How many?', '/tool stock {"n": 16}', `/save ${saved}`]
+  const flags = ['--model', folder, '--tools', tools, '--max-new-tokens', '3', '--json']
+  const { code, stdout, stderr } = await lowrank(['chat', ...flags], { input: `${lines.join('\n')}\n` })
+  expect({ code, stderr }).toMatchObject({ code: 0 })
+  const answers = jsonLines(stdout) as Printed<'chat'>[]
+  expect(answers).toMatchObject([
+    { event: 'answer', prompt: 'How many?' },
+    { event: 'answer', prompt: '{"n": 16}' },
+    { event: 'save' },
+  ])
+  const text = readFileSync(saved, 'utf8')
+  expect(text).toContain('"tools": [{"function": {"name": "stock", "default": 1.0}}]')
+  expect(JSON.parse(text).messages[2]).toEqual({ role: 'tool', name: 'stock', content: '{"n": 16}' })
+  const encoded = new RowEncoder(await readTokenizerSource({ kind: 'folder', path: folder }), {
+    maxSeqLength: 4096,
+  })
+  const { format, fileType, columns } = { format: 'auto', fileType: 'auto', columns: {} } as const
+  const rows = openDataset([saved], { format, fileType, columns, header: true })
+  for await (const row of rows) {
+    const { labels } = encoded.encode(row) as EncodedRow
+    const starts = [...labels.keys()].filter((at) => labels[at] !== IGNORE && labels[at - 1] === IGNORE)
+    expect(answers.slice(0, 2).map((answer) => 'prompt_tokens' in answer && answer.prompt_tokens)).toEqual(
+      starts,
+    )
+  }
+})
+
+test.each([
+  [[], '[{"name": "stock"}]', 'the chat template ignores "tools"'],
+  [['--raw'], '[{"name": "stock"}]', 'chat(): tools were given, but the prompt is raw text'],
+  [[], '{"name": "stock"}', 'expected a JSON list of tool schemas'],
+])('tools without a place for them are refused: %j, %s', async (flags, content, message) => {
+  const tools = scratchFile('tools.json', content)
+  const { code, stderr } = await talk(['a?'], ...flags, '--tools', tools)
+  expect({ code, stderr }).toMatchObject({
+    code: expect.any(Number),
+    stderr: expect.stringContaining(message),
+  })
+  expect(code).not.toBe(0)
+  expect(stderr.match(/error:/g)).toHaveLength(1)
+})
+
+test('a result of a tool cannot be given as raw text, nor left out', async () => {
+  expect((await talk(['/tool 16'], '--raw')).stderr).toContain('takes texts only, not messages')
+  expect((await talk(['/tool'])).stderr).toContain('/tool needs a result')
 })
 
 test.each([

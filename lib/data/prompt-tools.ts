@@ -1,0 +1,58 @@
+/** Chats with tools as prompts: schemas as templates show them, and templates that have a place for them. */
+import { DataError } from '../core/errors.js'
+import { isRecord } from '../core/schema-shape.js'
+import { droppedPart } from '../tokenizer/chat-dropped.js'
+import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokenizer/chat-template.js'
+import type { ChatMessage, DatasetMessage } from '../tokenizer/message.js'
+import { adaptedTemplateFor } from '../tokenizer/training-templates.js'
+import { parseExactJson } from './dataset/exact-json.js'
+
+/** Schemas of tools: a list, or its JSON, whose values reach the template as Python would read them. */
+export type Tools = readonly unknown[] | string
+
+/** The schemas of a list or its JSON; undefined if it is neither. */
+export function toolSchemas(given: unknown): readonly unknown[] | undefined {
+  const list = typeof given === 'string' ? parsed(given) : given
+  return Array.isArray(list) && list.every((tool) => isRecord(tool) || tool instanceof Map) ? list : undefined
+}
+
+function parsed(text: string): unknown {
+  try {
+    return parseExactJson(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** A prompt as the text worker gets it. */
+export interface PromptChat {
+  template: string
+  messages: readonly ChatMessage[]
+  options: RenderOptions
+  /** Whether a chat with tools is rendered as it is, or in the form that the template reads. Default: as it is. */
+  toolForm?: 'own' | 'adapted'
+}
+
+/** @throws {DataError} when the template rejects the messages, or leaves out tools, calls, or results */
+export function renderPromptChat(
+  { template, messages, options, toolForm = 'own' }: PromptChat,
+  specialTokens: Readonly<Record<string, string>>,
+  limits?: TemplateLimits,
+): string {
+  const own = new ChatTemplate(template, specialTokens, limits)
+  if (!options.tools && !messages.some(isOfTools)) return own.render(messages, options)
+  const adapted = toolForm === 'adapted' ? adaptedTemplateFor(own, specialTokens) : undefined
+  const renderer = adapted?.template ?? own
+  const text = renderer.render(messages, options)
+  const dropped = messages.every(hasTextOnly)
+    ? droppedPart((all, how) => renderer.render(all, how), text, messages, options)
+    : undefined
+  if (dropped !== undefined) throw new DataError(dropped)
+  return text
+}
+
+const isOfTools = ({ role, tool_calls: calls }: ChatMessage) => role === 'tool' || calls !== undefined
+
+function hasTextOnly(message: ChatMessage): message is DatasetMessage {
+  return message.content === null || typeof message.content === 'string'
+}

@@ -1,0 +1,85 @@
+/** Prompts with tools, against transformers' texts of the same chats in training. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { renderPromptChat, toolSchemas } from '../../../lib/data/prompt-tools.js'
+import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
+import { UNREASONED } from '../../../lib/tokenizer/training-templates.js'
+
+interface Case {
+  name: string
+  messages: DatasetMessage[]
+  tools: unknown[] | null
+  text: string
+}
+
+const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
+const { families } = parity('adapted_chats.json') as {
+  families: Record<string, { own: string; bos_token: string; eos_token: string; cases: Case[] }>
+}
+const { families: trained } = parity('training_templates.json') as {
+  families: Record<string, { own: string; cases: (Omit<Case, 'text'> & { training: { text: string } })[] }>
+}
+
+describe.each(Object.keys(families))('prompts for the template of %s', (key) => {
+  const { own: template, cases, ...special } = families[key] as (typeof families)[string]
+  const withTools = cases.filter(({ tools }) => tools !== null)
+
+  it.each(withTools)('are where the answers of training begin: $name', ({ messages, tools, text }) => {
+    const answers = messages.flatMap(({ role }, at) => (role === 'assistant' ? [at] : []))
+    expect(answers.length).toBeGreaterThan(0)
+    for (const at of answers) {
+      const reasons = messages.some(({ reasoning_content: thought }) => thought)
+      const options = { tools: tools ?? [], addGenerationPrompt: true, ...(reasons ? {} : UNREASONED) }
+      const chat = { template, messages: messages.slice(0, at), options, toolForm: 'adapted' as const }
+      // OLMo 3 opens every answer with reasoning, and the answers here have none.
+      const prompt = renderPromptChat(chat, special).replace(/<think>$/, '')
+      expect(text.slice(0, prompt.length)).toBe(prompt)
+      expect(prompt).toContain('weather')
+    }
+  })
+
+  it('are refused where a template of this form would leave out the tools', () => {
+    for (const { messages, tools } of key === 'ministral3' || key === 'lfm2' ? [] : withTools)
+      expect(() =>
+        renderPromptChat({ template, messages, options: { tools: tools ?? [] } }, special),
+      ).toThrow(/the chat template (ignores "tools"|does not render)/)
+  })
+})
+
+it('a prompt of Qwen3 is where the first answer of training begins', () => {
+  const { own: template, cases } = trained.qwen3 as (typeof trained)[string]
+  const withTools = cases.filter(({ tools }) => tools !== null)
+  expect(withTools.length).toBeGreaterThan(0)
+  for (const { messages, tools, training } of withTools) {
+    const at = messages.findIndex(({ role }) => role === 'assistant')
+    const options = { tools: tools ?? [], addGenerationPrompt: true }
+    const prompt = renderPromptChat(
+      { template, messages: messages.slice(0, at), options, toolForm: 'adapted' },
+      {},
+    )
+    expect(training.text.slice(0, prompt.length)).toBe(prompt)
+  }
+})
+
+it('a template without a place for tools or results is an error that says so', () => {
+  const template = "{% for m in messages if m.role != 'tool' %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+  const question = { role: 'user', content: 'How many?' }
+  const render = (messages: DatasetMessage[], options = {}) =>
+    renderPromptChat({ template, messages, options }, {})
+  expect(render([question])).toBe('user: How many?\n')
+  expect(() => render([question], { tools: [{ name: 'stock' }] })).toThrow(
+    'the chat template ignores "tools"',
+  )
+  expect(() => render([question, { role: 'tool', content: '16' }])).toThrow(
+    'the chat template does not render messages[1], whose role is tool',
+  )
+})
+
+it('schemas keep the values that Python would read', () => {
+  const text = '[{"name": "f", "parameters": {"10": 1.0, "9": 12345678901234567890}}]'
+  const template = '{{ tools | tojson }}'
+  const options = { tools: toolSchemas(text) ?? [] }
+  expect(renderPromptChat({ template, messages: [], options }, {})).toBe(text)
+  for (const given of ['{"name": "f"}', '["f"]', '[', [3], null, undefined])
+    expect(toolSchemas(given)).toBeUndefined()
+})
