@@ -248,6 +248,7 @@ function shapeOf(config: RunConfig | undefined, options: Options) {
     trainOn: options.trainOn ?? config?.trainOn,
     trainOnReasoning: config?.trainOnReasoning,
     trainEmptyThink: config?.trainEmptyThink,
+    reasoningHistory: config?.reasoningHistory,
   }
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }

@@ -83,7 +83,10 @@ export async function noteTime(
 export function noteData({ data, promptFormat, options }: TrainingRun, progress: TrainProgress): void {
   if (data === undefined) return
   const family = promptFormat?.trainingTemplate
-  if (family !== undefined)
+  const perAnswer = options.reasoningHistory === 'drop'
+  if (perAnswer)
+    progress.note('Every answer of a chat is an example, without the reasoning of earlier turns.')
+  else if (family !== undefined)
     progress.note(
       `Chats are rendered with lowrank's training template of ${family}; training_template: own uses the one of the model.`,
     )
@@ -91,11 +94,20 @@ export function noteData({ data, promptFormat, options }: TrainingRun, progress:
     progress.note('Rows are read during the run.')
     return
   }
-  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
-    data.train
+  const {
+    rows,
+    examples,
+    dropped,
+    droppedByTruncation,
+    truncated,
+    tokens,
+    supervisedTokens,
+    emptyTurns,
+    remarks,
+  } = data.train
   const role = options.task === 'grpo' ? 'in expected answers' : 'trained on'
   progress.note(
-    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them ${role}.`,
+    `${counted(rows, 'row')}, ${perAnswer ? `${counted(examples, 'answer')}, ` : ''}${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them ${role}.`,
   )
   if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {

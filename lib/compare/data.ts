@@ -67,7 +67,12 @@ export async function readCompareData(
   const separate = evalDataset === null ? all : await encodeFile(base, evalDataset, config, control)
   const testable = held?.heldOut ?? ascending(separate.length)
   const test = { data: separate, rows: testRows === null ? testable : testable.subarray(0, testRows) }
-  const text = await encodeFile(base, dataset(GENERAL), { ...config, trainOn: 'all' }, control)
+  const text = await encodeFile(
+    base,
+    dataset(GENERAL),
+    { ...config, trainOn: 'all', reasoningHistory: 'keep' },
+    control,
+  )
   return {
     train: { data: all, rows: order.slice(count).sort() },
     validation: { data: all, rows: order.slice(0, count).sort() },

@@ -213,7 +213,8 @@ function heldOutOf(record: RunRecord, options: CompareRunsOptions): HeldOutRows 
 }
 
 async function evaluate(model: Model, record: RunRecord, options: CompareRunsOptions): Promise<Evaluated> {
-  const { maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink } = record.config as RunConfig
+  const { maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink, reasoningHistory } =
+    record.config as RunConfig
   const { data, share } = heldOutOf(record, options)
   const { signal, onProgress } = options
   const { matched, exactMatch, accuracy } = await model.exactMatch(data, {
@@ -222,6 +223,7 @@ async function evaluate(model: Model, record: RunRecord, options: CompareRunsOpt
       trainOn,
       trainOnReasoning,
       trainEmptyThink,
+      reasoningHistory,
       signal,
       ...(share ? { heldOut: share } : {}),
     },

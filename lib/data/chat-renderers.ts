@@ -1,9 +1,10 @@
 /** The chat templates of a tokenizer, each prepared once, and how they begin and end answers. */
+import type { TrainingRenderer } from '../tokenizer/adapted-template.js'
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import { trainingTemplateFor } from '../tokenizer/training-templates.js'
+import { adaptedTemplateFor, trainingTemplateFor } from '../tokenizer/training-templates.js'
 import { type MessagesRow, rowError } from './dataset.js'
 
 /** An empty chat, used to inspect the template. */
@@ -15,6 +16,7 @@ export class ChatRenderers {
   readonly #limits: TemplateLimits | undefined
   readonly #made = new Map<string, ChatRenderer>()
   readonly #trains: boolean
+  readonly #asUsed: boolean
   #usesClock = false
   #family: string | undefined
   #answerHeader: string | undefined
@@ -22,14 +24,17 @@ export class ChatRenderers {
   /**
    * @param source the templates, which may differ from the tokenizer's
    * @param trains whether an equivalent training template may replace a template
+   * @param asUsed whether chats look as in use, so that no other template replaces the model's own
    */
   constructor(
     tokenizer: Tokenizer,
     source: TokenizerSource,
     limits: TemplateLimits | undefined,
     trains: boolean,
+    asUsed: boolean,
   ) {
     this.#trains = trains
+    this.#asUsed = asUsed
     this.#tokenizer = tokenizer
     this.#source = source
     this.#limits = limits
@@ -66,15 +71,20 @@ export class ChatRenderers {
     const own = new ChatTemplate(source, specialTokens, this.#limits)
     const training = this.#trains ? trainingTemplateFor(own, specialTokens, this.#limits) : undefined
     if (training) this.#family = training.family
+    const template = this.#asUsed ? this.#adapted(own) : training?.template
     this.#usesClock ||= own.usesClock
     const ends = eosIds.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
     const isAdded = (token: string) => {
       const id = this.#tokenizer.tokenToId(token)
       return id !== undefined && this.#tokenizer.addedToken(id) !== undefined
     }
-    const renderer = new ChatRenderer(training?.template ?? own, ends, isAdded, own)
+    const renderer = new ChatRenderer(template ?? own, ends, isAdded, own)
     this.#made.set(source, renderer)
     return renderer
+  }
+
+  #adapted(own: ChatTemplate): TrainingRenderer | undefined {
+    return this.#trains ? adaptedTemplateFor(own, this.#tokenizer.specialTokens)?.template : undefined
   }
 
   /** True if the text is a chat that the template has already rendered: it contains the header of an answer. */

@@ -31,7 +31,7 @@ export function datasetRemarks(
     const { rows: lost, first: where } = lostReasoning
     const which = !whole ? 'the data has' : lost === 1 ? '1 row has' : `${lost} rows have`
     remarks.push(
-      `${which} reasoning in earlier assistant turns that the chat template does not render, the first one in ${where.path}, ${placeName(where)}; those turns are trained on without it. To train on it, split each conversation into rows that end with one of its assistant turns, and set train_on: last`,
+      `${which} reasoning in earlier assistant turns that the chat template does not render, the first one in ${where.path}, ${placeName(where)}; those turns are trained on without it. To train on it, set reasoning_history: drop, which makes an example of every answer`,
     )
   }
   return remarks

@@ -138,7 +138,7 @@ export async function encodeDataset(
     const { done, value } = await reading.next()
     if (done) {
       checkLearnable(input, value.stats, options)
-      return new EncodedDataset(chunks, value)
+      return new EncodedDataset(chunks, { ...value, wholeRows: options.reasoningHistory === 'drop' })
     }
     chunks.push(value)
   }
@@ -200,9 +200,13 @@ export async function renderChat(
   messages: readonly ChatMessage[],
   options: RenderOptions & RenderControl & Pick<PromptChat, 'toolForm'> = {},
 ): Promise<string> {
-  const { limits, signal, toolForm = 'own', ...renderOptions } = options
+  const { limits, signal, toolForm, ...renderOptions } = options
   const control = { ...(limits ? { limits } : {}), ...(signal ? { signal } : {}) }
-  const [text] = await renderChats(source, [{ messages, options: renderOptions, toolForm }], control)
+  const [text] = await renderChats(
+    source,
+    [{ messages, options: renderOptions, ...(toolForm ? { toolForm } : {}) }],
+    control,
+  )
   if (typeof text === 'string') return text
   throw text
 }

@@ -70,6 +70,7 @@ export class RowEncoder {
   readonly #renderers: ChatRenderers
   readonly #seen = new FormatSeen()
   #format: PromptFormat | null = null
+  #dropsHistory: boolean | undefined
 
   /** @throws {ConfigError} for an option out of range */
   constructor(source: TokenizerSource | Tokenizer, options: EncodeRowOptions) {
@@ -78,6 +79,7 @@ export class RowEncoder {
       trainOn = 'completions',
       trainOnReasoning = true,
       trainEmptyThink = false,
+      reasoningHistory = 'keep',
       emptyRows = 'error',
       unended = 'error',
       specialTokensInContent = 'keep',
@@ -107,11 +109,13 @@ export class RowEncoder {
       withTemplate(own, prompting.template),
       templateLimits,
       prompting.trainingTemplate !== 'own',
+      reasoningHistory === 'drop',
     )
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
     this.#labels = new Map(labels?.map((label, id) => [label, id]))
     this.#options = {
-      ...{ maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink, emptyRows, unended },
+      ...{ maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink, reasoningHistory },
+      ...{ emptyRows, unended },
       ...{ specialTokensInContent, now, prompting },
     }
   }
@@ -167,9 +171,13 @@ export class RowEncoder {
     return row.format === 'classification' ? this.#labeled(row) : this.#cut(row, this.#checked(row))
   }
 
-  /** Like `encode`, but a document that is too long is split into several examples. Any other row gives one. */
+  /**
+   * Like `encode`, but a document that is too long is split into several examples, and with `reasoningHistory` drop, a
+   * chat into one for each answer. Any other row gives one.
+   */
   encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
-    const { maxSeqLength } = this.#options
+    const { maxSeqLength, reasoningHistory } = this.#options
+    if (reasoningHistory === 'drop') return this.#perAnswer(row)
     if (row.format === 'preference') return [this.#pair(row)]
     if (row.format === 'unpaired_preference') return [this.#judged(row)]
     if (row.format === 'classification') return [this.#labeled(row)]
@@ -185,6 +193,40 @@ export class RowEncoder {
       pieces.push(this.#cut(row, { ids, inside, specialTokens }) as EncodedRow)
     }
     return pieces
+  }
+
+  /** An example for each answer, which ends the chat before it. */
+  #perAnswer(row: DatasetRow): (EncodedRow | DropReason)[] {
+    const chat = this.#chatOf(row)
+    const learned = this.#learned(chat)
+    const empty = learned.filter(isEmpty)
+    this.#refuseEmpty(chat, learned, empty)
+    const answers = learned.filter((message) => !isEmpty(message))
+    if (answers.length === 0) return [this.#cut(chat, this.#checked(chat))]
+    const examples = answers.map((answer, index) => {
+      const before = chat.messages.slice(0, chat.messages.indexOf(answer))
+      const context = before.map((message) => ({ ...message, weight: 0 as const }))
+      const part = { ...chat, messages: [...context, answer] }
+      // As in one example of the whole chat, later answers may be cut off.
+      return this.#cut(part, this.#checked(part), index === 0 ? this.#options.emptyRows : 'drop')
+    })
+    return whole(examples, empty.length)
+  }
+
+  /** @throws {ConfigError} unless the row is a chat whose template leaves out earlier reasoning */
+  #chatOf(row: DatasetRow): MessagesRow {
+    const refused = (why: string) =>
+      new ConfigError(`reasoning_history is drop, but ${why}; use reasoning_history: keep.`, {
+        reasoningHistory: 'drop',
+      })
+    const chat = row.format === 'messages' ? row : row.format === 'alpaca' ? alpacaChat(row) : undefined
+    if (chat === undefined || !this.rendersChat(row))
+      throw refused(`rows of the format ${row.format} have no turns before an answer`)
+    const told = row.format === 'messages' ? chat : this.#told(chat)
+    this.#dropsHistory ??= this.#renderers.of(told).dropsHistory()
+    if (!this.#dropsHistory)
+      throw refused('the chat template keeps the reasoning of earlier turns, or renders no reasoning')
+    return told
   }
 
   /** A text with its class, predicted at the last token; no end token is added. */
@@ -256,8 +298,9 @@ export class RowEncoder {
   #cut(
     row: DatasetRow,
     { ids, inside, specialTokens = [], emptyTurns = 0, lostReasoning = 0 }: Tokens,
+    emptyRows = this.#options.emptyRows,
   ): EncodedRow | DropReason {
-    const { maxSeqLength, emptyRows } = this.#options
+    const { maxSeqLength } = this.#options
     const truncated = ids.length > maxSeqLength
     const length = Math.min(ids.length, maxSeqLength)
     const inputIds = new Int32Array(length)
@@ -376,22 +419,16 @@ export class RowEncoder {
   }
 
   #chat(row: MessagesRow): Tokens {
-    const { trainOn, emptyRows } = this.#options
+    const { trainOn } = this.#options
     const [first] = row.messages
     this.#seen.add({ system: first?.role === 'system' ? first.content : null })
     const specialTokens = this.#special.inContent(row, [
       row.messages.map(({ role: _, ...message }) => message),
       row.tools,
     ])
-    const answers = row.messages.filter(({ role }) => role === 'assistant')
     const learned = this.#learned(row)
     const empty = learned.filter(isEmpty)
-    // If all turns are empty, the error concerns the row as a whole.
-    if (empty[0] && emptyRows === 'error' && (trainOn === 'all' || empty.length < learned.length))
-      throw rowError(
-        row,
-        `assistant turn ${answers.indexOf(empty[0]) + 1} of ${answers.length} is empty, which would teach the model to say nothing; fill it in, give it "weight": 0, remove the row, or drop such turns with empty_rows: drop`,
-      )
+    this.#refuseEmpty(row, learned, empty)
     try {
       const chat = this.#rendered(row, this.#special.escapes(specialTokens))
       const { messages, renderer, text, lostReasoning } = chat
@@ -406,6 +443,23 @@ export class RowEncoder {
     }
   }
 
+  /** @throws {DataError} for a turn that would teach the model to say nothing */
+  #refuseEmpty(
+    row: MessagesRow,
+    learned: readonly DatasetMessage[],
+    [first, ...more]: readonly DatasetMessage[],
+  ): void {
+    const { trainOn, emptyRows } = this.#options
+    // If all turns are empty, the error concerns the row as a whole.
+    const isWhole = trainOn !== 'all' && 1 + more.length === learned.length
+    if (first === undefined || emptyRows !== 'error' || isWhole) return
+    const answers = row.messages.filter(({ role }) => role === 'assistant')
+    throw rowError(
+      row,
+      `assistant turn ${answers.indexOf(first) + 1} of ${answers.length} is empty, which would teach the model to say nothing; fill it in, give it "weight": 0, remove the row, or drop such turns with empty_rows: drop`,
+    )
+  }
+
   /** The assistant messages that are trained on. */
   #learned({ messages }: MessagesRow): DatasetMessage[] {
     const answers = messages.filter(({ role }) => role === 'assistant')
@@ -415,15 +469,16 @@ export class RowEncoder {
 
   /** Renders the chat with its template; special tokens to be escaped are marked. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
-    const { trainOn, trainEmptyThink, now } = this.#options
+    const { trainOn, trainEmptyThink, reasoningHistory, now } = this.#options
     const renderer = this.#renderers.of(row)
     const told = renderer.withReasoning(row.messages.map(({ weight, ...message }): DatasetMessage => message))
-    const reasons = told.some((message) => reasoningOf(message).length > 0)
+    const asUsed = reasoningHistory === 'drop'
+    const reasons = (asUsed ? told.slice(-1) : told).some((message) => reasoningOf(message).length > 0)
     const plain = {
       messages: told,
       options: {
         now,
-        ...(reasons || trainEmptyThink ? {} : renderer.unreasoned()),
+        ...(reasons ? (asUsed ? renderer.reasoned() : {}) : trainEmptyThink ? {} : renderer.unreasoned()),
         ...(row.tools ? { tools: row.tools } : {}),
       } as RenderOptions,
     }
@@ -432,7 +487,7 @@ export class RowEncoder {
     const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Omit<Chat, 'lostReasoning'> =>
       trainOn === 'all'
         ? { renderer, messages, text: renderer.text(messages, options), turns: [] }
-        : { renderer, messages, ...renderer.turns(messages, options) }
+        : { renderer, messages, ...renderer.turns(messages, options, asUsed) }
     const chat = escapes
       ? turnsOf(
           plain.messages.map(
@@ -549,6 +604,26 @@ export class RowEncoder {
     marks[closed.length - 1] = 1
     return { ids: closed, inside: marks }
   }
+}
+
+/**
+ * The examples of one row, of which the first has the findings of all. If later ones are cut off wholly, the row counts
+ * as truncated.
+ */
+function whole(
+  examples: readonly (EncodedRow | DropReason)[],
+  emptyTurns: number,
+): (EncodedRow | DropReason)[] {
+  const kept = examples.filter((example) => typeof example !== 'string')
+  const [first, last] = [kept[0], kept.at(-1)]
+  if (first === undefined || last === undefined) return examples.slice(0, 1)
+  const truncated = last.truncated || kept.length < examples.length
+  return kept.map((example) => ({
+    ...example,
+    truncated: example === last && truncated,
+    emptyTurns: example === first ? emptyTurns : 0,
+    specialTokens: example === first ? last.specialTokens : [],
+  }))
 }
 
 /** The position in a marked text of position `place` in the text without marks. */

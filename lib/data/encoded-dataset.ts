@@ -183,6 +183,8 @@ export class EncodedDataset {
   readonly format: PromptFormat | null
   /** Detected properties of the data; absent without rows. */
   readonly detected: Detected | undefined
+  /** True if the examples of a row are one chat, which must not be both trained on and held out. */
+  readonly wholeRows: boolean
   readonly #chunks: readonly EncodedChunk[]
   /** `[chunks + 1]`: index of the first row of each chunk. */
   readonly #firstRows: Uint32Array
@@ -196,6 +198,7 @@ export class EncodedDataset {
       format?: PromptFormat | null
       paths: readonly string[]
       detected?: Detected | undefined
+      wholeRows?: boolean
     },
   ) {
     this.#chunks = chunks
@@ -205,6 +208,7 @@ export class EncodedDataset {
     this.paths = about.paths
     this.format = about.format ?? null
     this.detected = about.detected
+    this.wholeRows = about.wholeRows ?? false
     this.#firstRows = new Uint32Array(chunks.length + 1)
     for (const [index, { lines }] of chunks.entries()) {
       this.#firstRows[index + 1] = (this.#firstRows[index] as number) + lines.length

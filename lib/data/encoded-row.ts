@@ -30,6 +30,13 @@ export const TRAINING_TEMPLATE = ['auto', 'own'] as const
  */
 export type TrainingTemplateChoice = (typeof TRAINING_TEMPLATE)[number]
 
+export const REASONING_HISTORY = ['keep', 'drop'] as const
+/**
+ * Reasoning of earlier turns: `keep` trains each chat as one example; `drop` makes an example of every answer, with the
+ * chat before it as the model sees it in use.
+ */
+export type ReasoningHistory = (typeof REASONING_HISTORY)[number]
+
 export interface EncodeRowOptions {
   /** Tokens beyond this length are cut off at the end. */
   maxSeqLength: number
@@ -39,6 +46,8 @@ export interface EncodeRowOptions {
   emptyRows?: EmptyRows
   /** Train on the reasoning of the trained turns. Default true. */
   trainOnReasoning?: boolean
+  /** Default `keep`. */
+  reasoningHistory?: ReasoningHistory
   /** Train on the empty reasoning block of answers, rather than treat it as part of the prompt. Default false. */
   trainEmptyThink?: boolean
   /** Treatment of chats and completions whose end is never trained on. Default `error`. */

@@ -29,18 +29,22 @@ export interface PromptChat {
   template: string
   messages: readonly ChatMessage[]
   options: RenderOptions
-  /** Whether a chat with tools is rendered as it is, or in the form that the template reads. Default: as it is. */
+  /**
+   * For a chat with tools, which the template has to render in whole: as it is, or in the form that the template reads.
+   * Default: as it is, and unchecked.
+   */
   toolForm?: 'own' | 'adapted'
 }
 
 /** @throws {DataError} when the template rejects the messages, or leaves out tools, calls, or results */
 export function renderPromptChat(
-  { template, messages, options, toolForm = 'own' }: PromptChat,
+  { template, messages, options, toolForm }: PromptChat,
   specialTokens: Readonly<Record<string, string>>,
   limits?: TemplateLimits,
 ): string {
   const own = new ChatTemplate(template, specialTokens, limits)
-  if (!options.tools && !messages.some(isOfTools)) return own.render(messages, options)
+  if (toolForm === undefined || (!options.tools && !messages.some(isOfTools)))
+    return own.render(messages, options)
   const adapted = toolForm === 'adapted' ? adaptedTemplateFor(own, specialTokens) : undefined
   const renderer = adapted?.template ?? own
   const text = renderer.render(messages, options)

@@ -71,6 +71,7 @@ export type EvaluateOptions = Partial<
     | 'trainOn'
     | 'trainOnReasoning'
     | 'trainEmptyThink'
+    | 'reasoningHistory'
     | 'trainingTemplate'
     | 'logitsMemory'
   >
@@ -113,12 +114,21 @@ export const evaluateSchema = z.strictObject({
   trainOn: trainShape.trainOn,
   trainOnReasoning: trainShape.trainOnReasoning,
   trainEmptyThink: trainShape.trainEmptyThink,
+  reasoningHistory: trainShape.reasoningHistory,
   logitsMemory: trainShape.logitsMemory,
 })
 
 /** Options of `Model.exactMatch`; names and defaults match those of training. */
 export type ExactMatchOptions = Partial<
-  Pick<TrainOptions, 'maxSeqLength' | 'trainOn' | 'trainOnReasoning' | 'trainEmptyThink' | 'trainingTemplate'>
+  Pick<
+    TrainOptions,
+    | 'maxSeqLength'
+    | 'trainOn'
+    | 'trainOnReasoning'
+    | 'trainEmptyThink'
+    | 'reasoningHistory'
+    | 'trainingTemplate'
+  >
 > &
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
@@ -128,6 +138,7 @@ export const exactMatchSchema = z.strictObject({
   trainOn: trainShape.trainOn,
   trainOnReasoning: trainShape.trainOnReasoning,
   trainEmptyThink: trainShape.trainEmptyThink,
+  reasoningHistory: trainShape.reasoningHistory,
 })
 
 /** Options of `Model.classify`; names and defaults match those of training. */

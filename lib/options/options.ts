@@ -48,6 +48,11 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    * template on single answers. `own` always uses the model's. Default auto.
    */
   readonly trainingTemplate: 'auto' | 'own'
+  /**
+   * `keep` trains a chat as one example, with the reasoning of every turn. `drop` makes an example of every answer, in
+   * which earlier turns have no reasoning, as in use. Default keep.
+   */
+  readonly reasoningHistory: 'keep' | 'drop'
   /** Train on the reasoning of assistant turns. Default true. */
   readonly trainOnReasoning: boolean
   /**
@@ -150,6 +155,11 @@ export const trainShape = {
     .default('auto')
     .describe(
       "`auto` renders chats with a template of lowrank where one [equals the model's own](data.md#training-templates) on single answers; `own` always uses the model's.",
+    ),
+  reasoningHistory: word(['keep', 'drop'])
+    .default('keep')
+    .describe(
+      '`keep` trains a chat as one example, with the reasoning of every turn; `drop` makes [an example of every answer](data.md#reasoning), in which earlier turns have no reasoning, as in use.',
     ),
   trainOnReasoning: flag().default(true).describe('Train on the reasoning of assistant turns.'),
   trainEmptyThink: flag()

@@ -220,6 +220,7 @@ function checkMetric(task: Task, metric: Metric | CustomMetric, source: OptionSo
 /** The task options, plus options that some tasks do not support. */
 interface Beside extends TaskOptions {
   readonly trainOn: string
+  readonly reasoningHistory: string
   readonly metricForBestModel: Metric | CustomMetric
   readonly labelSmoothingFactor: number
   readonly neftuneNoiseAlpha: number | null
@@ -228,7 +229,16 @@ interface Beside extends TaskOptions {
 
 /** @throws {ConfigError} for an option that the task does not support */
 export function checkTask(options: Beside, source: OptionSource): void {
-  const { task, beta, lossType, labelSmoothing, classWeights, trainOn, metricForBestModel } = options
+  const {
+    task,
+    beta,
+    lossType,
+    labelSmoothing,
+    classWeights,
+    trainOn,
+    reasoningHistory,
+    metricForBestModel,
+  } = options
   const { labelSmoothingFactor, neftuneNoiseAlpha, desirableWeight, undesirableWeight } = options
   const own: Record<string, [value: unknown, tasks: readonly Task[]]> = {
     beta: [beta, ['dpo', 'orpo', 'kto']],
@@ -250,6 +260,7 @@ export function checkTask(options: Beside, source: OptionSource): void {
         value,
         `it to be absent with task ${task}; it belongs to ${tasks.join(' and ')}`,
       )
+  if (reasoningHistory === 'drop') checkHistory(options, source)
   checkMetric(task, metricForBestModel, source)
   if (task === 'causal_lm') return
   if (lossType !== null && (task === 'dpo' || task === 'grpo')) {
@@ -276,6 +287,13 @@ export function checkTask(options: Beside, source: OptionSource): void {
       neftuneNoiseAlpha,
       `it to be absent with task ${task}, which would compare a noisy model with a clean one`,
     )
+}
+
+/** @throws {ConfigError} unless the run trains on answers of chats */
+function checkHistory({ task, trainOn }: Beside, source: OptionSource): void {
+  const bad = (why: string) => badValue(source, 'reasoningHistory', 'drop', `keep ${why}`)
+  if (task !== 'causal_lm') throw bad(`with task ${task}`)
+  if (trainOn === 'all') throw bad('with train_on all: drop trains on answers, each in an example of its own')
 }
 
 /** @throws {ConfigError} when `grpo` has no rewards, or an option that it does not support */

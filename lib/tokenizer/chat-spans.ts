@@ -166,6 +166,21 @@ export class ChatRenderer {
     return this.noThought() === '' ? {} : UNREASONED
   }
 
+  /** Template variables for chats whose answer has reasoning, if the template tells them from others. */
+  reasoned(): Pick<RenderOptions, 'variables'> {
+    return this.noThought() === '' ? {} : REASONED
+  }
+
+  /** True if the template renders the reasoning of the last answer, and not that of one before a later question. */
+  dropsHistory(): boolean {
+    const chat = ['one', 'two'].flatMap((name): DatasetMessage[] => [
+      { role: 'user', content: '1' },
+      { role: 'assistant', content: '2', reasoning_content: `${PROBE}${name}` },
+    ])
+    const text = this.#attempt(this.withReasoning(chat), this.reasoned()) ?? ''
+    return text.includes(`${PROBE}two`) && !text.includes(`${PROBE}one`)
+  }
+
   /** The token that ends an answer; undefined if the template adds none. */
   turnEnd(): string | undefined {
     const chat = [
@@ -184,15 +199,16 @@ export class ChatRenderer {
 
   /**
    * The rendered text with the spans of the assistant messages.
+   * @param lastOnly true if the spans of earlier ones are not needed
    * @throws {AmbiguousChat} when the spans cannot be determined exactly; DataError when the template rejects
    * the messages
    */
-  turns(messages: readonly DatasetMessage[], options: RenderOptions): RenderedChat {
+  turns(messages: readonly DatasetMessage[], options: RenderOptions, lastOnly = false): RenderedChat {
     const assistants = messages.flatMap(({ role }, index) => (role === 'assistant' ? [index] : []))
     if (this.#template.marksGeneration) return this.#marked(messages, assistants, options)
     const text = this.text(messages, options)
     const turns: TurnSpan[] = []
-    for (const index of assistants) {
+    for (const index of lastOnly ? assistants.slice(-1) : assistants) {
       const turn = this.#byPrefixes(text, messages, index, options)
       if (turn.start < (turns.at(-1)?.end ?? 0))
         throw new AmbiguousChat('assistant turns overlap in the text')

@@ -240,13 +240,22 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   check({ ...data, maxSteps: given.maxSteps }, ({ maxSteps, ...data }) =>
     checkStreaming(data, { maxSteps }, source),
   )
-  const { task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared } = given
+  const {
+    task,
+    beta,
+    lossType,
+    labelSmoothing,
+    trainOn,
+    reasoningHistory,
+    metricForBestModel: compared,
+  } = given
   const { labelSmoothingFactor, neftuneNoiseAlpha, classWeights, labels } = given
   const { desirableWeight, undesirableWeight, optimizerInBackward } = given
   const { rewardFunctions, numGenerations, maxCompletionLength, scaleRewards } = given
   check(
     {
-      ...{ task, beta, lossType, labelSmoothing, trainOn, metricForBestModel: compared },
+      ...{ task, beta, lossType, labelSmoothing, trainOn, reasoningHistory },
+      metricForBestModel: compared,
       ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights, desirableWeight, undesirableWeight },
       ...{ rewardFunctions, numGenerations, maxCompletionLength, scaleRewards, optimizerInBackward },
     },

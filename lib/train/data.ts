@@ -78,7 +78,7 @@ type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'pa
   Partial<Pick<TrainOptions, 'task' | 'evalGenerate' | ThoughtOption>> &
   PromptingShape
 
-type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink'
+type ThoughtOption = 'trainOnReasoning' | 'trainEmptyThink' | 'reasoningHistory'
 
 /** Prompt format of rows: from the options of a run, or as recorded with an adapter. */
 type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate' | 'trainingTemplate'>> & {
@@ -274,6 +274,7 @@ export function encodeOptions(
     trainOn,
     trainOnReasoning,
     trainEmptyThink,
+    reasoningHistory,
     trainingTemplate,
     chatTemplate = true,
     prompting,
@@ -297,6 +298,7 @@ export function encodeOptions(
     trainOn,
     ...(trainOnReasoning === undefined ? {} : { trainOnReasoning }),
     ...(trainEmptyThink === undefined ? {} : { trainEmptyThink }),
+    ...(reasoningHistory === undefined ? {} : { reasoningHistory }),
     labels,
     now: new Date(now),
     prompting: prompting ?? promptingOf(chatTemplate, trainingTemplate),

@@ -34,7 +34,18 @@ export function splitRows(
   data: EncodedDataset,
   { fraction, seed, groupBy }: HeldOutShare,
 ): { train: Uint32Array; heldOut: Uint32Array } {
+  if (groupBy === undefined && data.wholeRows) return splitHeldOutGroups(chatsOf(data), { fraction, seed })
   if (groupBy === undefined) return splitHeldOut(data.length, { fraction, seed })
   const groups = ascending(data.length).map((row) => data.rowGroup(row))
   return splitHeldOutGroups(groups, { fraction, seed })
+}
+
+/** `[examples]`: number of the chat that an example is from. */
+function chatsOf(data: EncodedDataset): Uint32Array {
+  let chat = 0
+  return ascending(data.length).map((row) => {
+    const [before, now] = [data.place(Math.max(0, row - 1)), data.place(row)]
+    if (before.path !== now.path || before.line !== now.line) chat++
+    return chat
+  })
 }

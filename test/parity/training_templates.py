@@ -98,6 +98,21 @@ def masked(source: str, messages, tools):
     return {"ids": encoded["input_ids"], "mask": encoded.get("assistant_masks", encoded.get("assistant_mask"))}
 
 
+def answers(source: str, messages, tools):
+    """What the model sees of each answer in use: the chat up to it, and the prompt that asks for it."""
+    found = []
+    for at, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        thinking = {"enable_thinking": "reasoning_content" in message}
+        text = render(source, messages[: at + 1], tools, **thinking)["text"]
+        prompt = render(source, messages[:at], tools, add_generation_prompt=True, **thinking)["text"]
+        small = json.loads((HERE / "tokenizer_small.json").read_text())["tokenizers"]["qwen2"]["tokenizer"]
+        ids = Tokenizer.from_str(json.dumps(small)).encode(text, add_special_tokens=False).ids
+        found.append({"at": at, "prompt": prompt, "ids": " ".join(map(str, ids))})
+    return found
+
+
 def main():
     families = {}
     for family in FAMILIES:
@@ -111,7 +126,9 @@ def main():
             case["unreasoned_prompt"] = render(own, messages[:-1], tools, enable_thinking=False, **prompt)["text"]
             case["training"] = render(training, messages, tools) | masked(training, messages, tools)
             cases.append(case)
-            if name in EQUAL:
+            if name in LONGER:
+                case["answers"] = answers(own, messages, tools)
+            else:
                 assert case["own"] == case["training"]["text"], name
         rows = [
             {"name": name, "row": row, "ids": masked(training, *chat_values.parsed(row))["ids"]}

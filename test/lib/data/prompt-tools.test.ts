@@ -41,7 +41,7 @@ describe.each(Object.keys(families))('prompts for the template of %s', (key) => 
   it('are refused where a template of this form would leave out the tools', () => {
     for (const { messages, tools } of key === 'ministral3' || key === 'lfm2' ? [] : withTools)
       expect(() =>
-        renderPromptChat({ template, messages, options: { tools: tools ?? [] } }, special),
+        renderPromptChat({ template, messages, options: { tools: tools ?? [] }, toolForm: 'own' }, special),
       ).toThrow(/the chat template (ignores "tools"|does not render)/)
   })
 })
@@ -65,7 +65,7 @@ it('a template without a place for tools or results is an error that says so', (
   const template = "{% for m in messages if m.role != 'tool' %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
   const question = { role: 'user', content: 'How many?' }
   const render = (messages: DatasetMessage[], options = {}) =>
-    renderPromptChat({ template, messages, options }, {})
+    renderPromptChat({ template, messages, options, toolForm: 'own' }, {})
   expect(render([question])).toBe('user: How many?\n')
   expect(() => render([question], { tools: [{ name: 'stock' }] })).toThrow(
     'the chat template ignores "tools"',

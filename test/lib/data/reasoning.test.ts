@@ -132,7 +132,7 @@ describe('reasoning of earlier turns', () => {
     const [remark, ...others] = datasetRemarks(undefined, stats, {})
     expect(others).toEqual([])
     expect(remark).toMatch(
-      /^1 row has reasoning in earlier .*, the first one in train.jsonl, line 8; .*train_on: last$/,
+      /^1 row has reasoning in earlier .*, the first one in train.jsonl, line 8; .*set reasoning_history: drop, which makes an example of every answer$/,
     )
     countFound(stats, encoded(by, { ...both, line: 9 }))
     expect(datasetRemarks(undefined, stats, {})[0]).toMatch(/^2 rows have reasoning .* line 8; /)

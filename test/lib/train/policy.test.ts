@@ -255,6 +255,7 @@ test('wrong use is one error', async () => {
     ],
     [{ trainOn: 'all' }, 'trainOn is "all"'],
     [{ neftuneNoiseAlpha: 5 }, 'neftuneNoiseAlpha is 5'],
+    [{ reasoningHistory: 'drop' }, 'reasoningHistory is "drop", expected keep with task grpo'],
     [{ task: 'causal_lm' }, 'expected it to be absent with task causal_lm; it belongs to grpo'],
     [
       { evalFraction: 0.3, metricForBestModel: 'rewards_margins' },

@@ -1,0 +1,54 @@
+/** `reasoning_history: drop` from the config to the adapter. */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { expect } from 'vitest'
+import { project } from '../../e2e/project.js'
+import { sweepTest } from '../../sweep.js'
+import { lowrank } from './lowrank.js'
+
+const TEMPLATE = `{%- set ns = namespace(last=0) %}
+{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for m in messages %}
+  {{- m.role + ': ' }}
+  {%- if m.role == 'assistant' and loop.index0 > ns.last %}{{- '<think>' + (m.reasoning_content or '') + '</think>' }}{% endif %}
+  {{- m.content + '<|im_end|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- 'assistant: ' }}{% endif %}`
+
+sweepTest(
+  'answers of a chat are examples, counted beside the rows, and a resumed run is the same',
+  async () => {
+    const home = project({
+      strategy: { name: 'lora', r: 4 },
+      max_steps: 4,
+      save_steps: 2,
+      reasoning_history: 'drop',
+    })
+    const rows = Array.from({ length: 6 }, (_, i) => ({
+      messages: [
+        { role: 'user', content: `${i}?` },
+        { role: 'assistant', content: 'a', reasoning_content: 'r' },
+        { role: 'user', content: '?' },
+        { role: 'assistant', content: 'b', reasoning_content: 's' },
+      ],
+    }))
+    writeFileSync(home.at('train.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+    writeFileSync(home.at('drop.jinja'), TEMPLATE)
+    const set = ['--set', `chat_template=${home.at('drop.jinja')}`]
+    const { stdout } = await lowrank(['inspect', home.config, '--row', '2', ...set])
+    expect(stdout).toContain('user: 1?<|im_end|>assistant: [[<think>r</think>a<|im_end|>]]')
+    expect(stdout).toContain(
+      'user: 1?<|im_end|>assistant: a<|im_end|>user: ?<|im_end|>assistant: [[<think>s</think>b<|im_end|>]]',
+    )
+    const adapter = () => readFileSync(home.at('out/adapter_model.safetensors'))
+    const trained = await lowrank(['train', home.config, ...set])
+    expect(trained.stderr).toContain(
+      'Every answer of a chat is an example, without the reasoning of earlier turns.',
+    )
+    expect(trained.stderr).toContain('6 rows, 12 answers, ')
+    const before = adapter()
+    rmSync(home.at('out/checkpoint-4'), { recursive: true })
+    const resumed = await lowrank(['train', home.config, '--resume', ...set])
+    expect({ code: resumed.code, stderr: resumed.stderr }).toMatchObject({ code: 0 })
+    expect(adapter().equals(before)).toBe(true)
+  },
+)

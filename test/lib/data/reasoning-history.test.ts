@@ -1,0 +1,149 @@
+/** `reasoning_history: drop`, against what transformers renders from the models' own templates up to each answer. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import type { DatasetRow, MessagesRow } from '../../../lib/data/dataset.js'
+import { RowEncoder } from '../../../lib/data/encode.js'
+import { encodeDataset } from '../../../lib/data/encode-dataset.js'
+import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
+import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
+import { splitRows } from '../../../lib/train/held-out.js'
+import { scratchFile } from '../scratch.js'
+
+interface Case {
+  name: string
+  messages: DatasetMessage[]
+  tools: unknown[] | null
+  answers?: { at: number; prompt: string; ids: string }[]
+}
+
+const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
+const { families } = parity('training_templates.json') as {
+  families: Record<string, { own: string; cases: Case[] }>
+}
+const { tokenizers } = parity('tokenizer_small.json')
+
+function sourceOf(chatTemplate: string) {
+  const { tokenizer: tokenizerJson, config: tokenizerConfig } = tokenizers.qwen2
+  return { tokenizerJson, tokenizerConfig, chatTemplate }
+}
+
+function encoder(chatTemplate: string, options: Partial<EncodeRowOptions> = {}): RowEncoder {
+  return new RowEncoder(sourceOf(chatTemplate), { maxSeqLength: 4096, reasoningHistory: 'drop', ...options })
+}
+
+const rowOf = ({ messages, tools }: Pick<Case, 'messages' | 'tools'>): MessagesRow => ({
+  format: 'messages',
+  messages,
+  ...(tools === null ? {} : { tools }),
+  path: 'train.jsonl',
+  line: 7,
+})
+
+const decode = (by: RowEncoder, ids: Iterable<number>) => {
+  const stream = by.tokenizer.decodeStream({ skipSpecialTokens: false, continues: true })
+  return Array.from(ids, (id) => stream.push(id)).join('') + stream.end()
+}
+
+const learned = (by: RowEncoder, { inputIds, labels }: EncodedRow) =>
+  decode(
+    by,
+    inputIds.filter((_, at) => labels[at] !== IGNORE),
+  )
+
+const user = (content: string): DatasetMessage => ({ role: 'user', content })
+const answer = (content: string, reasoning?: string): DatasetMessage => ({
+  role: 'assistant',
+  content,
+  ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
+})
+const CHAT = rowOf({
+  messages: [
+    user('2?'),
+    answer('two', 'Count.'),
+    user('3?'),
+    answer('three'),
+    user('4?'),
+    answer('four', 'Again.'),
+  ],
+  tools: null,
+})
+
+describe.each(Object.entries(families))('chats of %s without earlier reasoning', (_, { own, cases }) => {
+  it.each(cases.filter(({ answers }) => answers))(
+    'have the ids of transformers up to each answer, which is learned after its prompt: $name',
+    (one) => {
+      const by = encoder(own)
+      const examples = by.encodeAll(rowOf(one)) as EncodedRow[]
+      expect(examples.map(({ inputIds, ended }) => ({ ids: inputIds.join(' '), ended }))).toEqual(
+        one.answers?.map(({ ids }) => ({ ids, ended: true })),
+      )
+      for (const [index, { inputIds, labels }] of examples.entries()) {
+        const start = labels.findIndex((label) => label !== IGNORE)
+        expect(decode(by, inputIds.slice(0, start))).toBe(one.answers?.[index]?.prompt)
+      }
+      expect(examples.every(({ lostReasoning }) => lostReasoning === 0)).toBe(true)
+    },
+  )
+
+  it('make an example of every answer that is learned', () => {
+    const by = encoder(own)
+    const texts = (row: DatasetRow, options: Partial<EncodeRowOptions> = {}) => {
+      const other = encoder(own, options)
+      return other.encodeAll(row).map((found) => (typeof found === 'string' ? found : learned(other, found)))
+    }
+    const [first, second, third] = texts(CHAT)
+    expect(first).toContain('Count.')
+    expect(second).toBe('three<|im_end|>')
+    expect(third).toContain('Again.')
+    expect(third).not.toContain('Count.')
+    expect(texts(CHAT, { trainOn: 'last' })).toEqual([third])
+    const unweighted = CHAT.messages.map((message, at) =>
+      at === 1 ? { ...message, weight: 0 as const } : message,
+    )
+    expect(texts({ ...CHAT, messages: unweighted })).toEqual([second, third])
+    const empty = CHAT.messages.with(3, answer(''))
+    expect(() => by.encodeAll({ ...CHAT, messages: empty })).toThrow('assistant turn 2 of 3 is empty')
+    expect(texts({ ...CHAT, messages: empty }, { emptyRows: 'drop' })).toEqual([first, third])
+  })
+
+  it('count as truncated, not as dropped, where later answers are cut off', () => {
+    const lengths = (encoder(own).encodeAll(CHAT) as EncodedRow[]).map(({ inputIds }) => inputIds.length)
+    const by = encoder(own, { maxSeqLength: lengths[0] as number })
+    expect(by.encodeAll(CHAT)).toMatchObject([{ truncated: true, line: 7 }])
+  })
+})
+
+it('a row of several examples is one row in the counts, and is held out whole', async () => {
+  const rows = Array.from({ length: 20 }, (_, i) => {
+    const { messages } = CHAT
+    return JSON.stringify({ messages: i % 2 === 0 ? messages : messages.slice(0, 2) })
+  })
+  const { own } = families.qwen3 as (typeof families)[string]
+  const path = scratchFile('chats.jsonl', `${rows.join('\n')}\n`)
+  const data = await encodeDataset(path, sourceOf(own), { maxSeqLength: 4096, reasoningHistory: 'drop' })
+  expect(data.stats).toMatchObject({ rows: 20, examples: 40, dropped: 0, lostReasoning: { rows: 0 } })
+  expect(data.length).toBe(40)
+  const { train, heldOut } = splitRows(data, { fraction: 0.25, seed: 1 })
+  const lines = (examples: Uint32Array) => new Set(Array.from(examples, (row) => data.place(row).line))
+  expect(lines(heldOut).size).toBe(5)
+  expect([...lines(train)].filter((line) => lines(heldOut).has(line))).toEqual([])
+  expect(train.length + heldOut.length).toBe(40)
+})
+
+it('is refused where there is no earlier reasoning to drop', () => {
+  const { own } = families.qwen3 as (typeof families)[string]
+  const plain =
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+  const keeps = `{% for m in messages %}{{ m.role + (m.reasoning_content or '') + m.content + '<|im_end|>' }}{% endfor %}`
+  for (const template of [plain, keeps])
+    expect(() => encoder(template).encodeAll(CHAT)).toThrow(
+      'reasoning_history is drop, but the chat template keeps the reasoning of earlier turns, or renders no reasoning',
+    )
+  const place = { path: 'a', line: 1 }
+  const others: DatasetRow[] = [
+    { format: 'text', text: 'Once', ...place },
+    { format: 'prompt_completion', prompt: 'a', completion: 'b', ...place },
+  ]
+  for (const row of others)
+    expect(() => encoder(own).encodeAll(row)).toThrow(`rows of the format ${row.format} have no turns`)
+})
