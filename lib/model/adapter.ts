@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from '../base/base.js'
 import { badArgument, callback, checkedOptions, checkedPath, path } from '../core/arguments.js'
-import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { ConfigError } from '../core/errors.js'
 import { flag, integer, text, word } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import {
@@ -236,7 +236,6 @@ export class Adapter {
       { ...sources, task: parsed.task, strategy: this.strategy },
       { name: 'train()', spelling: 'camel' },
     )
-    this.#checkDevice(parsed)
     this.#checkHead(parsed)
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
@@ -273,25 +272,6 @@ export class Adapter {
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
-  }
-
-  /** @throws {UnsupportedError} for options without GPU kernels */
-  #checkDevice({ task, labelSmoothingFactor, neftuneNoiseAlpha }: TrainOptions): void {
-    const { device } = this.#base
-    if (device === 'cpu') return
-    const what =
-      task !== 'causal_lm'
-        ? `task ${task}`
-        : labelSmoothingFactor > 0
-          ? 'labelSmoothingFactor'
-          : neftuneNoiseAlpha !== null
-            ? 'neftuneNoiseAlpha'
-            : undefined
-    if (what === undefined) return
-    throw new UnsupportedError(
-      `train(): ${what} does not run on ${device} yet; load the model with device: cpu.`,
-      { what, device },
-    )
   }
 
   /** @throws {ConfigError} when the task does not match the head of the model */

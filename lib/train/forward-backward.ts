@@ -152,11 +152,6 @@ export class Primitive {
         `forwardBackward() cannot train strategy ${strategy.name}, whose steps ${isPrivate(strategy) ? 'are private rounds' : 'depend on the length of the run'}; use train().`,
         { strategy: strategy.name },
       )
-    if (base.device !== 'cpu')
-      throw new UnsupportedError(
-        `forwardBackward() does not run on ${base.device} yet; load the model with device: cpu.`,
-        { device: base.device },
-      )
     this.#base = base
     this.#adapter = adapter
   }

@@ -2,6 +2,7 @@
 // engine opens it. Arguments: a model, a number of steps, a precision, and strategies, by default all. Prints a line of JSON for
 // each: its losses, and how far apart what each of the first two steps changed is, by parameter.
 import * as lib from '../../../dist/esm/index.js'
+import { compareDevices, stepsOf } from './both-devices.mjs'
 
 const [model, steps, precision, ...asked] = process.argv.slice(2)
 const base = { r: 2, loraAlpha: 4, targetModules: ['q_proj', 'down_proj'] }
@@ -35,13 +36,8 @@ const rows = Array.from({ length: 8 }, (_, i) => ({ prompt: `Color of ${i}?`, co
 /** Runs of two steps use plain descent, which changes each parameter by a multiple of its gradient. */
 const plain = { optimizer: 'sgd', learningRate: 0.1, maxGradNorm: 0, lrSchedulerType: 'constant' }
 
-for (const name of asked.length > 0 ? asked : Object.keys(strategies)) {
-  const [cpu, cuda] = [await trained(name, 'cpu'), await trained(name, 'cuda')]
-  const apart = Object.fromEntries(
-    cpu.changes.map(({ of, change }, i) => [of, distance(cuda.changes[i].change, change)]),
-  )
-  console.log(JSON.stringify({ name, cpu: cpu.losses, cuda: cuda.losses, apart }))
-}
+for (const name of asked.length > 0 ? asked : Object.keys(strategies))
+  await compareDevices(name, (device) => trained(name, device))
 
 async function trained(name, device) {
   const quantization = name === 'qlora' ? 'nf4' : 'none'
@@ -54,28 +50,7 @@ async function trained(name, device) {
   const strategy =
     name === 'lora-drop' ? await loaded.probe(strategies[name], rows, options) : strategies[name]
   const adapter = await loaded.attach(strategy, { seed: 1 })
-  const parameters = adapter.state.description.spec.parameters.filter(({ trained }) => trained)
-  const values = () => parameters.map(({ name: parameter }) => adapter.state.native.read(parameter, 'value'))
-  const losses = []
-  const changes = []
-  let before = values()
-  for await (const { loss } of adapter.train(rows, options)) {
-    losses.push(loss)
-    if (losses.length > 2) continue
-    const after = values()
-    for (const [i, { name: parameter }] of parameters.entries()) {
-      const change = after[i].map((value, j) => value - before[i][j])
-      changes.push({ of: `${parameter}, step ${losses.length}`, change })
-    }
-    before = after
-  }
+  const made = await stepsOf(adapter, adapter.train(rows, options))
   await loaded.dispose()
-  return { losses, changes }
-}
-
-/** Norm of the difference by that of what is expected. */
-function distance(found, expected) {
-  const norm = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
-  const difference = norm(found.map((value, i) => value - expected[i]))
-  return difference === 0 ? 0 : difference / norm(expected)
+  return made
 }

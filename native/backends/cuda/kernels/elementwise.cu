@@ -179,6 +179,18 @@ LOWRANK_KERNEL(dropout_backward, DropoutArgs, kTileThreads, 4) {
   store(args.to, y, spot);
 }
 
+LOWRANK_KERNEL(add_noise, AddNoiseArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float y[8];
+  uint32_t bits[8];
+  load(y, args.y, spot);
+  draw8(bits, args.base, static_cast<uint64_t>((args.first_row + spot.row) * args.tiles.cols + spot.col));
+#pragma unroll
+  for (int i = 0; i < 8; ++i) y[i] += args.bound * ((static_cast<float>(bits[i] >> 8) + 0.5f) * 0x1p-23f - 1.0f);
+  store(args.y, y, spot);
+}
+
 LOWRANK_KERNEL(scale_columns, ScaleColumnsArgs, kTileThreads, 4) {
   const Spot spot = spot_of(args.tiles);
   if (spot.count <= 0) return;

@@ -50,6 +50,15 @@ struct DropoutArgs {
   float scale;
   Cells to;
 };
+/// Noise for the rows of one sequence, the first of which is `first_row` of the draws.
+struct AddNoiseArgs {
+  Tiles tiles;
+  Cells y;
+  int64_t first_row;
+  uint64_t base;
+  float bound;
+  int32_t unused = 0;
+};
 struct ScaleColumnsArgs {
   Tiles tiles;
   Cells x;
@@ -70,6 +79,7 @@ struct ScaleColumnsArgs {
   X(add_constant, AddConstantArgs)          \
   X(dropout, DropoutArgs)                   \
   X(dropout_backward, DropoutArgs)          \
+  X(add_noise, AddNoiseArgs)                \
   X(scale_columns, ScaleColumnsArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_ELEMENTWISE_KERNELS)
 

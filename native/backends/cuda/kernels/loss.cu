@@ -1,4 +1,4 @@
-// The loss of rows of logits and its gradient: a row is read twice, a block each.
+// The loss of rows of logits and its gradient: a row is read twice, or once if its log-sum-exp is known, a block each.
 #include "device.cuh"
 #include "loss.h"
 
@@ -9,21 +9,56 @@ constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 constexpr int kThreads = 512;
 constexpr int kPiece = 2 * 4 * kThreads;  // columns whose gradients wait for the logits below them to be read
 
+/// A row of logits, which are multiplied by `scale` as they are read.
+struct Row {
+  const float* z;
+  int64_t vocab;
+  float scale;
+  bool aligned;
+};
+
 /// Four neighbors, those beyond the vocabulary being minus infinity.
-LOWRANK_DEVICE void load4(const float* row, int64_t col, int64_t vocab, bool aligned, float (&v)[4]) {
-  if (aligned && col + 4 <= vocab) {
-    const Pack<float> pack = load16(row + col);
+LOWRANK_DEVICE void load4(const Row& row, int64_t col, float (&v)[4]) {
+  if (row.aligned && col + 4 <= row.vocab) {
+    const Pack<float> pack = load16(row.z + col);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = pack.at[i];
+    for (int i = 0; i < 4; ++i) v[i] = pack.at[i] * row.scale;
     return;
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) v[i] = col + i < vocab ? row[col + i] : -kInfinity;
+  for (int i = 0; i < 4; ++i) v[i] = col + i < row.vocab ? row.z[col + i] * row.scale : -kInfinity;
 }
 
 LOWRANK_DEVICE void store4(float* to, const float (&v)[4]) { store16(to, Pack<float>{{v[0], v[1], v[2], v[3]}}); }
 LOWRANK_DEVICE void store4(__nv_bfloat16* to, const float (&v)[4]) {
   *reinterpret_cast<uint2*>(to) = uint2{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
+}
+
+/// The log-sum-exp is top + log(total).
+struct RowSums {
+  float top;
+  double total, mean;
+};
+
+/// The mean only if it is wanted.
+LOWRANK_DEVICE RowSums row_sums(const Row& row, bool wants_mean) {
+  float top = -kInfinity, sum = 0, plain = 0;
+  for (int64_t col = 4 * static_cast<int>(threadIdx.x); col < row.vocab; col += 4 * kThreads) {
+    float v[4];
+    load4(row, col, v);
+    const float most = fmaxf(fmaxf(v[0], v[1]), fmaxf(v[2], v[3]));
+    if (most > top) {
+      sum *= expf(top - most);
+      top = most;
+    }
+    if (top > -kInfinity) sum += (expf(v[0] - top) + expf(v[1] - top)) + (expf(v[2] - top) + expf(v[3] - top));
+    if (!wants_mean) continue;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) plain += col + i < row.vocab ? v[i] : 0.0f;
+  }
+  const float most = block_max(top);
+  const double total = block_sum(top > -kInfinity ? static_cast<double>(sum) * expf(top - most) : 0.0);
+  return {most, total, wants_mean ? block_sum(static_cast<double>(plain)) / static_cast<double>(row.vocab) : 0.0};
 }
 
 template <class T>
@@ -34,44 +69,41 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
   T* const grad = args.grad ? static_cast<T*>(args.grad) + row * args.grad_ld : nullptr;
   const int thread = static_cast<int>(threadIdx.x);
   const int32_t label = args.labels[row];
+  const bool makes_loss = !args.lse_known;
   if (label < 0 || label >= vocab) {
-    if (thread == 0) args.loss[row] = 0;
+    if (thread == 0 && makes_loss) {
+      args.loss[row] = 0;
+      if (args.lse) args.lse[row] = 0;
+    }
     if (grad)
       for (int64_t col = thread; col < vocab; col += kThreads) grad[col] = from_float<T>(0);
     return;
   }
 
-  const bool aligned = aligned16(z);
-  float top = -kInfinity, sum = 0;
-  for (int64_t col = 4 * thread; col < vocab; col += 4 * kThreads) {
-    float v[4];
-    load4(z, col, vocab, aligned, v);
-    const float most = fmaxf(fmaxf(v[0], v[1]), fmaxf(v[2], v[3]));
-    if (most > top) {
-      sum *= expf(top - most);
-      top = most;
-    }
-    if (top > -kInfinity) sum += (expf(v[0] - top) + expf(v[1] - top)) + (expf(v[2] - top) + expf(v[3] - top));
-  }
-  const float most = block_max(top);
-  const double total = block_sum(top > -kInfinity ? static_cast<double>(sum) * expf(top - most) : 0.0);
+  const Row logits{z, vocab, args.inverse_temperature, aligned16(z)};
+  const RowSums sums = makes_loss ? row_sums(logits, args.smoothing > 0) : RowSums{args.lse[row], 1, 0};
+  const float weight = args.weights ? args.weights[row] : args.weight;
+  const float each = args.smoothing / static_cast<float>(vocab) * weight;
   if (thread == 0) {
-    const double log_total = most + log(total), of_label = z[label];
-    args.loss[row] = static_cast<float>(log_total - of_label);
-    at_label[0] = static_cast<float>(expm1(of_label - log_total) * args.weight);
+    const double lse = sums.top + log(sums.total), of_label = z[label] * args.inverse_temperature;
+    if (makes_loss) {
+      args.loss[row] = static_cast<float>(lse - of_label + args.smoothing * (of_label - sums.mean));
+      if (args.lse) args.lse[row] = static_cast<float>(lse);
+    }
+    at_label[0] = static_cast<float>((expm1(of_label - lse) + args.smoothing) * weight - each);
   }
   if (!grad) return;
   __syncthreads();
-  const float target = at_label[0], factor = static_cast<float>(args.weight / total);
+  const float target = at_label[0], factor = static_cast<float>(weight / sums.total);
   const bool stores_aligned = aligned16(grad);
   for (int64_t begin = 0; begin < vocab; begin += kPiece) {
     float v[2][4];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t col = begin + 4 * (half * kThreads + thread);
-      load4(z, col, vocab, aligned, v[half]);
+      load4(logits, col, v[half]);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) v[half][i] = col + i == label ? target : expf(v[half][i] - most) * factor;
+      for (int i = 0; i < 4; ++i) v[half][i] = col + i == label ? target : expf(v[half][i] - sums.top) * factor - each;
     }
     __syncthreads();  // the gradients of this piece lie over logits of this piece and of those before
 #pragma unroll

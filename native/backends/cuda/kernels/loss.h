@@ -10,7 +10,11 @@ struct CrossEntropyArgs {
   const float* logits;
   int64_t logits_ld;
   const int32_t* labels;
+  const float* weights;  // one per row, or null for `weight`
   float weight;
+  float inverse_temperature, smoothing;
+  int32_t lse_known;  // read, and no losses are written
+  float* lse;         // or null
   float* loss;
   void* grad;  // may be the logits, rows starting at the same bytes, or null
   int64_t grad_ld;

@@ -1,5 +1,7 @@
 #include "backends/cuda/launch/elementwise.h"
 
+#include <cmath>
+
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/launch/cells.h"
 #include "core/random.h"
@@ -21,10 +23,12 @@ uint32_t drop_threshold(float p) {
   return threshold >= 4294967295.0 ? 4294967295u : static_cast<uint32_t>(threshold);
 }
 
+/// Start of the draws of a key.
+uint64_t hash_base(uint64_t key) { return mix(key + 0x9e3779b97f4a7c15u); }
+
 template <class Kernel>
 DropoutArgs dropout_args(const Kernel& k, const Matrix& to) {
-  constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
-  return {tiles_of(k.rows, k.cols), cells_of(k.x),       mix(k.key + kStep),
+  return {tiles_of(k.rows, k.cols), cells_of(k.x),       hash_base(k.key),
           drop_threshold(k.p),      1.0f / (1.0f - k.p), cells_of(to)};
 }
 
@@ -84,6 +88,17 @@ void run(Launcher& launcher, const Dropout& k, Ptr<std::byte>) { launch(launcher
 
 void run(Launcher& launcher, const DropoutBackward& k, Ptr<std::byte>) {
   launch(launcher, dropout_backward, dropout_args(k, k.y));
+}
+
+void run(Launcher& launcher, const AddNoise& k, Ptr<std::byte>) {
+  for (size_t s = 0; s + 1 < k.host_seqlens.size(); ++s) {
+    const int64_t first = k.host_seqlens[s], count = k.host_seqlens[s + 1] - first;
+    if (count == 0) continue;
+    const double elements = static_cast<double>(count) * static_cast<double>(k.cols);
+    launch(launcher, add_noise,
+           {tiles_of(count, k.cols), cells_of(k.y.rows(first)), first, hash_base(k.key),
+            static_cast<float>(k.alpha / std::sqrt(elements))});
+  }
 }
 
 void run(Launcher& launcher, const ScaleColumns& k, Ptr<std::byte>) {

@@ -19,6 +19,7 @@ void run(Launcher& launcher, const Cast& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const AddConstant& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const Dropout& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const DropoutBackward& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const AddNoise& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ScaleColumns& k, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda

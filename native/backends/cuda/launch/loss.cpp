@@ -1,20 +1,20 @@
 #include "backends/cuda/kernels/loss.h"
 #include "backends/cuda/launch/loss.h"
 
-#include "core/error.h"
-
 namespace lowrank::cuda {
 
 void run(Launcher& launcher, const CrossEntropy& k, Ptr<std::byte>) {
-  if (k.weights || k.lse || k.inverse_temperature != 1)
-    fail("UNSUPPORTED", "losses with a weight for each token do not run on CUDA yet; use device: cpu");
-  if (k.smoothing != 0) fail("UNSUPPORTED", "label smoothing does not run on CUDA yet; use device: cpu");
   const CrossEntropyArgs args{k.rows,
                               k.vocab,
                               device_pointer(k.logits.data.as<float>()),
                               k.logits.ld,
                               device_pointer(k.labels),
+                              device_pointer(k.weights),
                               k.weight,
+                              k.inverse_temperature,
+                              k.smoothing,
+                              k.lse_known,
+                              device_pointer(k.lse),
                               device_pointer(k.loss),
                               device_pointer(k.grad.data),
                               k.grad.ld};

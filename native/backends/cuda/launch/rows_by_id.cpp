@@ -2,13 +2,8 @@
 
 #include "backends/cuda/kernels/rows_by_id.h"
 #include "backends/cuda/launch/cells.h"
-#include "core/error.h"
 
 namespace lowrank::cuda {
-
-void run(Launcher&, const AddNoise&, Ptr<std::byte>) {
-  fail("UNSUPPORTED", "noise on embeddings does not run on CUDA yet; use device: cpu");
-}
 
 void run(Launcher& launcher, const EmbeddingGradient& k, Ptr<std::byte>) {
   constexpr int64_t kCols = int64_t{kIdThreads} * kColumnsAtOnce;

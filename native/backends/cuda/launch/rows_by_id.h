@@ -7,7 +7,6 @@
 
 namespace lowrank::cuda {
 
-void run(Launcher& launcher, const AddNoise& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const EmbeddingGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const GatherColumns& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ScatterColumns& k, Ptr<std::byte> workspace);

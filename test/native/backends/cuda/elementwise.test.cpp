@@ -152,6 +152,22 @@ TEST("CUDA's dropout has the CPU's masks, forward and backward") {
   });
 }
 
+TEST("CUDA's noise on embeddings is the CPU's, of a bound for each sequence") {
+  static const std::vector<int32_t> kStarts[] = {{0, 1}, {0, 3, 7}, {0, 5, 5, 6, 70}};
+  for (const std::vector<int32_t>& starts : kStarts) {
+    for (const int64_t cols : {1, 7, 64, 2056}) {
+      for (const int64_t spare : {0, 1}) {
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix y = bench.matrix(DType::f32, starts.back(), cols, spare);
+              return AddNoise{starts.back(), cols, starts, 5, 99, y};
+            },
+            {1e-6, 1});
+      }
+    }
+  }
+}
+
 TEST("CUDA scales columns as the CPU does, with a bias and an addend, in place too") {
   for_shapes([](const Shape& s, DType type) {
     for (const DType to : kTypes) {
