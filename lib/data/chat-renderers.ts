@@ -84,7 +84,7 @@ export class ChatRenderers {
   }
 
   #adapted(own: ChatTemplate): TrainingRenderer | undefined {
-    return this.#trains ? adaptedTemplateFor(own, this.#tokenizer.specialTokens)?.template : undefined
+    return this.#trains ? adaptedTemplateFor(own, this.#tokenizer.specialTokens, true)?.template : undefined
   }
 
   /** True if the text is a chat that the template has already rendered: it contains the header of an answer. */

@@ -45,7 +45,7 @@ export function renderPromptChat(
   const own = new ChatTemplate(template, specialTokens, limits)
   if (toolForm === undefined || (!options.tools && !messages.some(isOfTools)))
     return own.render(messages, options)
-  const adapted = toolForm === 'adapted' ? adaptedTemplateFor(own, specialTokens) : undefined
+  const adapted = toolForm === 'adapted' ? adaptedTemplateFor(own, specialTokens, true) : undefined
   const renderer = adapted?.template ?? own
   const text = renderer.render(messages, options)
   const dropped = messages.every(hasTextOnly)

@@ -229,10 +229,12 @@ export class ChatRenderer {
         `the chat template marks ${spans.length} parts by {% generation %} for ${assistants.length} assistant messages`,
       )
     }
-    // Some templates include the header, which is part of the prompt, in the marked span.
-    const header = this.#opened({})
+    // Some templates include the header, or the end of it, in the marked span, although it is part of the prompt.
+    const headers = [this.#opened({}), this.#opened(REASONED)].filter((header) => header !== '')
     const turns = spans.map(({ start, end }, i) => {
-      const said = header !== '' && text.startsWith(header, start) ? start + header.length : start
+      const whole = headers.find((header) => text.startsWith(header, start))
+      const reasoned = headers.at(-1) ?? ''
+      const said = start + (whole?.length ?? overlap(text, start, reasoned))
       return this.#trimmed(text, { start: said, end, message: assistants[i] as number })
     })
     return { text, turns }
@@ -369,6 +371,12 @@ export class ChatRenderer {
     if (/assistant/i.test(common)) this.#openTail = common
     return this.#openTail
   }
+}
+
+/** Length of the end of a header that begins before `start` and ends behind it. */
+function overlap(text: string, start: number, header: string): number {
+  const at = header === '' ? -1 : text.lastIndexOf(header, start)
+  return at < 0 ? 0 : Math.max(0, at + header.length - start)
 }
 
 function skipSpace(text: string, position: number): number {

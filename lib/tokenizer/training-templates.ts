@@ -4,7 +4,7 @@
  * model's own, so that prompts look the same in training and in use. Other templates stay, but get chats in the form
  * that they read.
  */
-import { AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
+import { type Adapt, AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
 import type { ChatMessage } from './message.js'
 import { CONVENTIONS } from './training-templates/conventions.js'
@@ -46,18 +46,28 @@ export function trainingTemplateFor(
   return adaptedTemplateFor(own, specialTokens)
 }
 
-/** The model's own template behind an adapter for chats that it would render only in part; undefined if none is needed. */
+/**
+ * The model's own template behind an adapter for chats that it would render only in part; undefined if none is needed.
+ * @param asUsed whether it leaves out the reasoning of earlier turns, if it does so in use
+ */
 export function adaptedTemplateFor(
   own: ChatTemplate,
   specialTokens: Readonly<Record<string, string>>,
+  asUsed = false,
 ): TrainingTemplate | undefined {
-  for (const { family, needs, adapt, closing } of CONVENTIONS) {
+  for (const { family, needs, adapt, history, closing } of CONVENTIONS) {
     if (!needs.every((text) => own.source.includes(text))) continue
-    const template = new AdaptedTemplate(own, adapt, closing && specialTokens[closing])
+    const shown = asUsed || !history ? adapt : withVariables(adapt, history)
+    const template = new AdaptedTemplate(own, shown, closing && specialTokens[closing])
     if (showsMore(template, own)) return { family, template }
   }
   return undefined
 }
+
+const withVariables =
+  (adapt: Adapt, variables: Readonly<Record<string, unknown>>): Adapt =>
+  ({ messages, options }) =>
+    adapt({ messages, options: { ...options, variables: { ...variables, ...options.variables } } })
 
 const SYSTEM = { role: 'system', content: 'Be brief.' }
 const QUESTION = { role: 'user', content: 'Which word?' }
@@ -102,6 +112,7 @@ function showsMore(template: AdaptedTemplate, own: ChatTemplate): boolean {
   const chats: [ChatMessage[], RenderOptions][] = [
     [[SYSTEM, QUESTION, reasoned], { now: NOW }],
     [[SYSTEM, QUESTION, CALL], { now: NOW, tools: [TOOL] }],
+    [[QUESTION, reasoned, QUESTION, ANSWER], { now: NOW }],
   ]
   try {
     const same = [

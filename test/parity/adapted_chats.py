@@ -72,6 +72,13 @@ def dumps(value):
     return json.dumps(value, ensure_ascii=False)
 
 
+def thought_in_content(message):
+    if "reasoning_content" not in message:
+        return message
+    content = f"<think>{message['reasoning_content']}</think>{message['content']}"
+    return {**without(message, "reasoning_content"), "content": content}
+
+
 def ministral3(messages, tools):
     def change(message):
         if "reasoning_content" not in message:
@@ -109,7 +116,7 @@ def olmo3(messages, tools):
         ]
         return {**without(message, "tool_calls"), "function_calls": "\n".join(calls)} if calls else message
 
-    messages = [change(message) for message in messages]
+    messages = [thought_in_content(change(message)) for message in messages]
     if tools:
         messages[0] = {**messages[0], "functions": dumps(tools)}
     return messages, {}
@@ -156,12 +163,32 @@ def lfm2(messages, tools):
     return [change(message) for message in messages], {"tools": tools}
 
 
+def lfm2_5(messages, tools):
+    messages, _ = lfm2(messages, tools)
+    return [thought_in_content(message) for message in messages], {"tools": tools, "keep_past_thinking": True}
+
+
+def lfm2_5_keyed(messages, tools):
+    def change(message):
+        if "reasoning_content" not in message:
+            return message
+        return {**without(message, "reasoning_content"), "thinking": message["reasoning_content"]}
+
+    return [change(message) for message in messages], {"tools": tools, "keep_past_thinking": True}
+
+
+def lfm2_5_preserving(messages, tools):
+    return messages, {"tools": tools, "preserve_thinking": True}
+
+
+LFM = ["<|startoftext|>", "<|im_start|>", "<|im_end|>", "<|tool_call_start|>", "<|tool_call_end|>"]
 # family -> special tokens, cases
 FAMILIES = {
     ministral3: (["<s>", "</s>", "[INST]", "[/INST]", "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]"], PLAIN | REASONING | TOOLS),
     phi4_mini: (["<|endoftext|>", "<|end|>", "<|assistant|>", "<|tool_call|>", "<|/tool_call|>"], PLAIN | TOOLS),
-    olmo3: (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], PLAIN | TOOLS),
-    lfm2: (["<|startoftext|>", "<|im_start|>", "<|im_end|>", "<|tool_call_start|>", "<|tool_call_end|>"], PLAIN | TOOLS),
+    olmo3: (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], PLAIN | REASONING | TOOLS),
+    lfm2: (LFM, PLAIN | TOOLS),
+    **{family: (LFM, PLAIN | REASONING | TOOLS) for family in (lfm2_5, lfm2_5_keyed, lfm2_5_preserving)},
     smollm3: (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], PLAIN | REASONING | TOOLS),
 }
 

@@ -12,6 +12,8 @@ export interface Convention {
   /** Strings that the model's own template must contain. */
   needs: readonly string[]
   adapt: Adapt
+  /** Template variables with which the template keeps the reasoning of earlier turns, which it leaves out in use. */
+  history?: Readonly<Record<string, unknown>>
   /** Special token that the template writes after the last turn of a chat only. */
   closing?: 'eos_token'
 }
@@ -89,6 +91,19 @@ const olmo3: Convention = {
   }),
 }
 
+/** Reasoning is a part of the content, whose opening tag is in the prompt. */
+const olmo3Think: Convention = {
+  family: olmo3.family,
+  needs: [...olmo3.needs, '<think>'],
+  adapt: ({ messages, options }) => olmo3.adapt({ messages: messages.map(withThoughtInContent), options }),
+}
+
+function withThoughtInContent(message: ChatMessage): ChatMessage {
+  const { reasoning_content: thought, ...rest } = message
+  if (message.role !== 'assistant' || typeof thought !== 'string' || thought === '') return message
+  return { ...rest, content: `<think>${thought}</think>${message.content ?? ''}` }
+}
+
 function withFunctions(
   messages: readonly ChatMessage[],
   tools: readonly unknown[] | undefined,
@@ -130,4 +145,32 @@ function withPythonCalls(message: ChatMessage): ChatMessage {
   return { ...rest, content }
 }
 
-export const CONVENTIONS: readonly Convention[] = [ministral3, phi4Mini, olmo3, smollm3, lfm2]
+const KEEPS_THINKING = { keep_past_thinking: true, preserve_thinking: true }
+
+/** Reasoning has another key. */
+const lfm25: Convention = {
+  family: 'LFM2.5',
+  needs: ['<|tool_call_start|>', '<|im_start|>', 'message.thinking'],
+  history: KEEPS_THINKING,
+  adapt: ({ messages, options }) => ({ messages: messages.map(withThinkingKey), options }),
+}
+
+function withThinkingKey(message: ChatMessage): ChatMessage {
+  const { reasoning_content: thinking, ...rest } = message
+  return message.role === 'assistant' && typeof thinking === 'string' ? { ...rest, thinking } : message
+}
+
+/** The first revision: reasoning and calls are parts of the content. */
+const lfm25Content: Convention = {
+  family: lfm25.family,
+  needs: ['keep_past_thinking', '<|im_start|>', '</think>'],
+  history: KEEPS_THINKING,
+  adapt: ({ messages, options }) => ({
+    messages: messages.map((message) => withThoughtInContent(withPythonCalls(message))),
+    options,
+  }),
+}
+
+export const CONVENTIONS: readonly Convention[] = [
+  ...[ministral3, phi4Mini, olmo3Think, olmo3, smollm3, lfm2, lfm25, lfm25Content],
+]

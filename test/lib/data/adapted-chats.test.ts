@@ -35,14 +35,24 @@ const { tokenizers } = parity('tokenizer_small.json')
 const FORMS: Record<string, { name: string; header: RegExp; end: RegExp }> = {
   ministral3: { name: 'Ministral 3', header: /\[\/(INST|TOOL_RESULTS)\]$/, end: /<\/s>$/ },
   phi4_mini: { name: 'Phi-4-mini', header: /<\|assistant\|>$/, end: /<\|end\|>$/ },
-  olmo3: { name: 'OLMo 3', header: /<\|im_start\|>assistant\n$/, end: /(<\|im_end\|>|<\|endoftext\|>)$/ },
+  olmo3: {
+    name: 'OLMo 3',
+    header: /<\|im_start\|>assistant\n(<think>)?$/,
+    end: /(<\|im_end\|>|<\|endoftext\|>)$/,
+  },
   lfm2: { name: 'LFM2', header: /<\|im_start\|>assistant\n$/, end: /<\|im_end\|>$/ },
+  lfm2_5: { name: 'LFM2.5', header: /<\|im_start\|>assistant\n$/, end: /<\|im_end\|>$/ },
+  lfm2_5_keyed: { name: 'LFM2.5', header: /<\|im_start\|>assistant\n$/, end: /<\|im_end\|>$/ },
+  lfm2_5_preserving: { name: 'LFM2.5', header: /<\|im_start\|>assistant\n(<think>)?$/, end: /<\|im_end\|>$/ },
   smollm3: {
     name: 'SmolLM3',
     header: /<\|im_start\|>assistant\n(<think>\n\n<\/think>\n)?$/,
     end: /<\|im_end\|>$/,
   },
 }
+
+/** Templates that render tools and calls by themselves. */
+const RENDER_TOOLS = ['ministral3', 'lfm2_5_keyed', 'lfm2_5_preserving']
 
 function encoder(family: Family, options: Partial<EncodeRowOptions> = {}): RowEncoder {
   const { own: chatTemplate, bos_token, eos_token, added_tokens } = family
@@ -131,9 +141,9 @@ describe.each(Object.keys(families))('chats for the template of %s', (key) => {
   it('are refused in parts, not changed, with training_template: own', () => {
     for (const one of family.cases) {
       const by = encoder(family, asOwn)
-      const more = one.tools !== null || (one.name.startsWith('reasoned') && key === 'ministral3')
-      // Templates of Mistral render tools and calls by themselves.
-      if (more && !(key === 'ministral3' && one.tools !== null))
+      const more =
+        one.tools !== null || (one.name.startsWith('reasoned') && ['ministral3', 'olmo3'].includes(key))
+      if (more && !(RENDER_TOOLS.includes(key) && one.tools !== null))
         expect(() => encoded(by, one)).toThrow('the chat template')
     }
   })

@@ -113,6 +113,27 @@ describe.each(Object.entries(families))('chats of %s without earlier reasoning',
   })
 })
 
+it.each(['lfm2_5', 'lfm2_5_keyed', 'lfm2_5_preserving'])(
+  'the template of %s gets reasoning in the form that it reads, and leaves it out of earlier turns',
+  (key) => {
+    const { families } = parity('adapted_chats.json') as {
+      families: Record<string, { own: string; added_tokens: object[]; cases: Case[] }>
+    }
+    const { own, added_tokens, cases } = families[key] as (typeof families)[string]
+    const source = sourceOf(own)
+    const tokenizerJson = { ...source.tokenizerJson, added_tokens }
+    const by = new RowEncoder({ ...source, tokenizerJson }, { maxSeqLength: 4096, reasoningHistory: 'drop' })
+    const one = cases.find(({ name }) => name === 'reasoned turns') as Case
+    const examples = by.encodeAll(rowOf(one)) as EncodedRow[]
+    const prompt = key === 'lfm2_5_preserving' ? '' : '<think>'
+    const answer = `${prompt}Look at the sky.\n\nIt is gray.</think>It's dry.<|im_end|>`
+    expect(examples.map((example) => learned(by, example))).toEqual([answer, answer])
+    const last = decode(by, (examples[1] as EncodedRow).inputIds)
+    expect(last.split('Look at the sky.')).toHaveLength(2)
+    expect(last).toContain("<|im_start|>assistant\nIt's dry.<|im_end|>")
+  },
+)
+
 it('a row of several examples is one row in the counts, and is held out whole', async () => {
   const rows = Array.from({ length: 20 }, (_, i) => {
     const { messages } = CHAT
