@@ -3,6 +3,7 @@
  * The cursor stays below, where a shell continues if the process is killed.
  */
 import wrapAnsi from 'wrap-ansi'
+import { wrapped } from './wrap.js'
 
 /** Renders the lines for a terminal of `columns` columns. */
 export type Render = (columns: number) => readonly string[]
@@ -70,9 +71,13 @@ export class LiveLines {
 
   /** Escape codes that erase the lines, followed by the open line. */
   #erased(): string {
-    const open = this.#open === '' ? '' : `${this.#open}\n`
+    const open = this.#openRows(columnsOf(this.#stream)).map((row) => `${row}\n`)
     this.#open = ''
-    return `${this.#erase()}${open}`
+    return `${this.#erase()}${open.join('')}`
+  }
+
+  #openRows(columns: number): string[] {
+    return this.#open === '' ? [] : wrapped(this.#open, columns).split('\n')
   }
 
   /** If the terminal has become narrower, the lines may take up more rows. */
@@ -87,7 +92,7 @@ export class LiveLines {
     const erase = this.#erase()
     const columns = columnsOf(this.#stream)
     const lines = (this.#render as Render)(columns)
-    this.#lines = [...(this.#open === '' ? [] : [this.#open]), ...lines].map((line) => cut(line, columns))
+    this.#lines = [...this.#openRows(columns), ...lines].map((line) => cut(line, columns))
     this.#stream.write(`${erase}${this.#lines.map((line) => `${line}\n`).join('')}`)
   }
 }

@@ -1,4 +1,5 @@
 import { PassThrough } from 'node:stream'
+import { stripVTControlCharacters } from 'node:util'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
 import { StatusLine, shown } from '../../../lib/cli/progress.js'
@@ -33,8 +34,8 @@ function busy(ms: number): void {
   vi.spyOn(performance, 'now').mockReturnValue(now + ms)
 }
 
-function stderr(isTTY: boolean): { output: Output; text: () => string } {
-  const stream = Object.assign(new PassThrough(), { isTTY, columns: 200 })
+function stderr(isTTY: boolean, columns = 200): { output: Output; text: () => string } {
+  const stream = Object.assign(new PassThrough(), { isTTY, columns })
   let text = ''
   stream.on('data', (part) => {
     text += part
@@ -103,6 +104,22 @@ test('an evaluation between two steps shows how far it is', () => {
   vi.advanceTimersByTime(500)
   bar.stop()
   expect(terminal.text()).toMatch(/gradient norm .* evaluating 7\/40\n/)
+})
+
+test('a narrow terminal shows all of an evaluation, between words, and keeps it so', () => {
+  const { output, text } = stderr(true, 60)
+  const progress = new TrainProgress(output, PLANNED, 70 * MIB)
+  const evaluation = { event: 'eval' as const, perplexity: 1.1, tokens: 1684, supervisedTokens: 816 }
+  progress.update(step(1))
+  progress.evaluated({ ...evaluation, step: 1, loss: 0.09773, exactMatch: 0 })
+  progress.update(step(2))
+  progress.evaluated({ ...evaluation, step: 2, loss: 0.09479, exactMatch: 0.0833 })
+  progress.stop()
+  const rows = stripVTControlCharacters(text()).replaceAll('\r', '').split('\n')
+  expect(rows.every((row) => row.length <= 60)).toBe(true)
+  expect(rows.slice(-3).join('\n')).toMatch(
+    /^ {2}step {3}2 {3}held-out loss 0\.09479 .*exact match\n +8\.33 %\n$/,
+  )
 })
 
 test('a status line is cut to the width of the terminal, ticks when nothing is new, and goes away', () => {
