@@ -43,7 +43,7 @@ export async function amongRanks(
       addon().endRanks(Number(process.exitCode))
     }
   }
-  await ranks.leave()
+  if (!(await ranks.leave())) addon().endRanks(Number(process.exitCode ?? 0))
 }
 
 /** Prints the number of ranks that do the work; nothing for a single process. */

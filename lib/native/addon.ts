@@ -161,9 +161,11 @@ export interface NativeAddon {
   connectGpus(device: Device, id: Uint8Array): Job<void>
   /** Resolves once all ranks have called it. No rank may meet afterward. */
   leaveRanks(): Job<void>
+  /** Closes the library once all ranks have left. May never resolve. */
+  closeRanks(): Job<void>
   /** A rank whose process or machine has stopped; -1 if none has. */
   lostRank(): number
-  /** Terminates the processes of all ranks immediately. */
+  /** Terminates the processes of all ranks immediately; after `leaveRanks`, only this process. */
   endRanks(exitCode: number): never
   /** CPU cores that this process may use, by number. */
   allowedCores(): number[]

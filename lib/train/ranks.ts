@@ -4,6 +4,7 @@
  * waits for a rank that is gone.
  */
 import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'
 import {
   AbortedError,
@@ -19,6 +20,9 @@ import { cardOf } from '../native/device.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
 import { closedWay, launchOf } from '../native/launcher.js'
 import type { RunOptions } from '../options/options.js'
+
+/** How long a library may take to close, which usually takes it milliseconds. */
+const CLOSE_MS = 10_000
 
 interface Failure {
   code: string
@@ -261,9 +265,15 @@ export class Ranks {
     return this.isAlone || this.#teller === undefined || this.#teller === this.rank
   }
 
-  /** Disconnects from the other ranks; all ranks must call it. */
-  async leave(): Promise<void> {
-    if (this.library !== '') await translatedAsync(() => addon().leaveRanks().promise)
+  /**
+   * Disconnects from the other ranks; all ranks must call it. False if the library does not close, as MPICH 4.0 may not
+   * over TCP: this process can then end only by `endRanks`.
+   */
+  async leave(): Promise<boolean> {
+    if (this.library === '') return true
+    await translatedAsync(() => addon().leaveRanks().promise)
+    const closed = translatedAsync(() => addon().closeRanks().promise).then(() => true)
+    return Promise.race([closed, sleep(CLOSE_MS, false, { ref: false })])
   }
 
   #lost(cause: Error): RanksError {

@@ -186,6 +186,20 @@ Napi::Value leave_ranks(const Napi::CallbackInfo& info) {
           engine.sums().settle();
           engine.disconnect();
           engine.comm().leave();
+          return true;
+        },
+        undefined);
+  });
+}
+
+Napi::Value close_ranks(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    return environment(env).channel->start<bool>(
+        env,
+        [](Context&, const CancelFlag&) {
+          Engine& engine = Engine::instance();
+          engine.comm().close();
           engine.set_comm(std::make_unique<Alone>());
           return true;
         },
@@ -268,6 +282,7 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   method("ncclId", nccl_id);
   method("connectGpus", connect_gpus);
   method("leaveRanks", leave_ranks);
+  method("closeRanks", close_ranks);
   method("endRanks", end_ranks);
   method("lostRank", lost_rank);
   method("allowedCores", allowed_cores);

@@ -18,6 +18,7 @@ class Alone final : public Comm {
   void sent(int) override {}
   void receive(int from, void* data, int64_t bytes) override;
   void leave() override {}
+  void close() override {}
   void end_all(int code) override;
 };
 

@@ -40,10 +40,13 @@ class Comm : public Collective {
   /// Waits for the next message of a rank, which may be shorter than `bytes`.
   virtual void receive(int from, void* data, int64_t bytes) = 0;
 
-  /// Ends communication. No other call may follow.
+  /// Returns once all ranks have called it and nothing is under way. Only the next two may follow.
   virtual void leave() = 0;
+  /// Closes the library, which can take forever: MPI_Finalize of MPICH 4.0 does not always return over TCP.
+  virtual void close() = 0;
 
-  /// Terminates the processes of all ranks, from any thread, when the others cannot be waited for.
+  /// Terminates the processes of all ranks, from any thread, when the others cannot be waited for. After `leave`, only this
+  /// process.
   virtual void end_all(int code) = 0;
 };
 

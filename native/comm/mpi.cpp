@@ -105,11 +105,12 @@ class Mpi final : public Comm {
         while (peer.heard < sent[static_cast<size_t>(rank)]) hear(rank);
       for (int attempt = 0; peer.sends && !is_done(peer.request); ++attempt) pause(attempt);
     }
-    call<int()>("MPI_Finalize");
+    has_left_ = true;
   }
+  void close() override { call<int()>("MPI_Finalize"); }
 
   void end_all(int code) override {
-    call<int(Handle, int)>("MPI_Abort", world_, code);
+    if (!has_left_) call<int(Handle, int)>("MPI_Abort", world_, code);
     std::_Exit(code);
   }
 
@@ -264,6 +265,7 @@ class Mpi final : public Comm {
   std::atomic<int> lost_{-1};
   int64_t sent_ = 0;
   std::atomic<bool> ending_ = false;
+  std::atomic<bool> has_left_ = false;
   std::thread watch_;
 };
 

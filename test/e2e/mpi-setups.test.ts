@@ -1,4 +1,5 @@
 /** Set-ups that do not fit: ranks without work, and ranks of another version. None waits forever. */
+import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
@@ -49,6 +50,26 @@ test(
     expect(refused.stderr).toMatch(
       /rank 1 on \S+ has another version of lowrank than rank 0 on .*: 9\.9\.9, not/,
     )
+  },
+  TIMEOUT,
+)
+
+test(
+  'ranks end though their library never closes',
+  async () => {
+    const { wrap, env } = mpirun('MPICH')
+    const { config, at } = project({ max_steps: 2 })
+    const library = at('libstuck.so')
+    // The functions of MPICH, apart from one that never returns.
+    writeFileSync(at('stuck.c'), '#include <unistd.h>\nint MPI_Finalize(void) { for (;;) pause(); }\n')
+    const link = ['-Wl,--no-as-needed', '-l:libmpich.so.12']
+    execFileSync('cc', ['-shared', '-fPIC', '-o', library, at('stuck.c'), ...link])
+    const ended = await lowrank(['train', config], {
+      wrap: wrap(2),
+      env: { ...env, ...threads, LOWRANK_MPI: library },
+    })
+    expect(ended).toMatchObject({ code: 0 })
+    expect(ended.stdout + ended.stderr).toContain('The adapter is in')
   },
   TIMEOUT,
 )

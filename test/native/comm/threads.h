@@ -58,6 +58,7 @@ class ThreadRank final : public lowrank::Comm {
     waiting.pop_front();
   }
   void leave() override {}
+  void close() override {}
   void end_all(int code) override { std::_Exit(code); }
 
  private:
