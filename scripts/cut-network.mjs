@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { Hosts, lackOfHosts } from './hosts.mjs'
 
 const { values: options } = parseArgs({
   options: {
@@ -24,74 +25,28 @@ const main = join(root, 'dist/esm/cli/main.js')
 const HOSTS = Number(options.hosts)
 const PATIENCE = 5
 const MOST_SECONDS = 60
-const NAME = `lowrank${process.pid}`
 const CUT = 1
-const hostOf = (rank) => `${NAME}-${rank}`
-const addressOf = (rank) => `10.213.77.${rank + 1}`
 
-const lack = missing()
+const lack =
+  lackOfHosts() ??
+  (spawnSync(options.mpirun, ['--version']).error ? `${options.mpirun} is not installed` : undefined)
 if (lack !== undefined) {
   console.error(`cut-network: not run: ${lack}`)
   process.exit(2)
 }
 const folder = mkdtempSync(join(tmpdir(), 'lowrank-cut-network-'))
+const hosts = new Hosts(HOSTS)
 try {
-  makeHosts()
   writeAgent()
   await check()
 } finally {
-  removeHosts()
+  hosts.remove()
   rmSync(folder, { recursive: true, force: true })
-}
-
-/** The reason why this machine cannot run the script; undefined if it can. */
-function missing() {
-  if (process.platform !== 'linux') return 'network namespaces are a feature of Linux'
-  if (process.getuid() !== 0) return 'network namespaces need root'
-  const tried = spawnSync('ip', ['netns', 'add', NAME], { encoding: 'utf8' })
-  if (tried.error) return 'ip (iproute2) is not installed'
-  if (tried.status !== 0) return `a network namespace cannot be made: ${tried.stderr.trim()}`
-  ip('netns', 'del', NAME)
-  if (spawnSync(options.mpirun, ['--version']).error) return `${options.mpirun} is not installed`
-  return undefined
-}
-
-function ip(...args) {
-  execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'inherit'] })
-}
-
-/** A switch and the hosts at it, each a namespace. */
-function makeHosts() {
-  ip('netns', 'add', NAME)
-  ip('-n', NAME, 'link', 'add', 'switch', 'type', 'bridge')
-  ip('-n', NAME, 'link', 'set', 'switch', 'up')
-  for (let rank = 0; rank < HOSTS; rank++) {
-    const host = hostOf(rank)
-    ip('netns', 'add', host)
-    ip('-n', host, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', `port${rank}`, 'netns', NAME)
-    ip('-n', NAME, 'link', 'set', `port${rank}`, 'master', 'switch', 'up')
-    ip('-n', host, 'addr', 'add', `${addressOf(rank)}/24`, 'dev', 'eth0')
-    ip('-n', host, 'link', 'set', 'eth0', 'up')
-    ip('-n', host, 'link', 'set', 'lo', 'up')
-  }
-}
-
-function removeHosts() {
-  for (const name of [...Array.from({ length: HOSTS }, (_, rank) => hostOf(rank)), NAME]) {
-    const { stdout } = spawnSync('ip', ['netns', 'pids', name], { encoding: 'utf8' })
-    for (const pid of stdout?.split('\n').filter(Boolean) ?? [])
-      try {
-        process.kill(Number(pid), 'SIGKILL')
-      } catch {
-        // It has ended meanwhile.
-      }
-    spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' })
-  }
 }
 
 /** In place of ssh: runs a command in the namespace of an address, under a host name of its own. */
 function writeAgent() {
-  const cases = Array.from({ length: HOSTS }, (_, rank) => `  ${addressOf(rank)}) host=${hostOf(rank)} ;;`)
+  const cases = hosts.addresses.map((address, index) => `  ${address}) host=${hosts.names[index]} ;;`)
   const agent = [
     '#!/bin/sh',
     'while case $1 in -*) true ;; *) false ;; esac; do shift; done',
@@ -107,16 +62,16 @@ function writeAgent() {
 /** The launcher's words before the command that the ranks run. */
 function launcher() {
   const version = execFileSync(options.mpirun, ['--version'], { encoding: 'utf8' })
-  const hosts = Array.from({ length: HOSTS }, (_, rank) => addressOf(rank)).join(',')
+  const addresses = hosts.addresses.join(',')
   const agent = join(folder, 'agent')
   if (/HYDRA|MPICH/.test(version))
     return [
       ...['-launcher', 'ssh', '-launcher-exec', agent, '-iface', 'eth0'],
-      ...['-hosts', hosts, '-ppn', '1', '-n', String(HOSTS)],
+      ...['-hosts', addresses, '-ppn', '1', '-n', String(HOSTS)],
     ]
   const set = (name, value) => ['--mca', name, value]
   return [
-    ...['--allow-run-as-root', '--host', hosts, '-n', String(HOSTS), '--bind-to', 'none'],
+    ...['--allow-run-as-root', '--host', addresses, '-n', String(HOSTS), '--bind-to', 'none'],
     ...[...set('plm_rsh_agent', agent), ...set('btl', 'self,tcp')],
     ...[...set('btl_tcp_if_include', 'eth0'), ...set('oob_tcp_if_include', 'eth0')],
   ]
@@ -127,18 +82,15 @@ function train(args, told) {
   const demo = join(root, 'demo/config.yaml')
   const command = [process.execPath, main, 'train', demo, '--json', '--set', `output_dir=${folder}/out`]
   const settings = ['max_steps=40', 'save_steps=5', 'save_total_limit=2'].flatMap((key) => ['--set', key])
-  const words = [
-    'netns',
-    'exec',
-    hostOf(0),
-    'unshare',
-    '--uts',
-    'sh',
-    '-c',
-    `hostname ${hostOf(0)}; exec "$@"`,
-    'sh',
+  const [program, ...words] = [
+    ...hosts.on(0),
+    options.mpirun,
+    ...launcher(),
+    ...command,
+    ...settings,
+    ...args,
   ]
-  const child = spawn('ip', [...words, options.mpirun, ...launcher(), ...command, ...settings, ...args], {
+  const child = spawn(program, words, {
     env: {
       ...process.env,
       ...{ LOWRANK_THREADS: '1', LOWRANK_MPI_TIMEOUT: String(PATIENCE) },
@@ -160,7 +112,7 @@ async function check() {
   const running = train([], ({ stdout }) => {
     if (cut !== undefined || !stdout.includes('"step":12,')) return
     cut = performance.now()
-    ip('-n', NAME, 'link', 'set', `port${CUT}`, 'down')
+    hosts.connect(CUT, false)
   })
   const late = sleep(10 * MOST_SECONDS * 1000, 'late', { ref: false })
   const ended = await Promise.race([running, late])
@@ -168,12 +120,12 @@ async function check() {
   expect(ended !== 'late', 'the launcher still waits for the host without a network', ended)
   expect(cut !== undefined, 'the run ended before the interface was cut', ended)
   expect(ended.code !== 0, 'the run ended as if nothing had happened', ended)
-  const named = new RegExp(`rank ${CUT} on ${hostOf(CUT)} has not answered for ${PATIENCE} s`)
+  const named = new RegExp(`rank ${CUT} on ${hosts.names[CUT]} has not answered for ${PATIENCE} s`)
   expect(named.test(ended.stderr + ended.stdout), `no message names rank ${CUT}`, ended)
   expect(seconds < MOST_SECONDS, `it took ${seconds.toFixed(1)} s to end`, ended)
   const saved = readdirSync(join(folder, 'out')).filter((name) => /^checkpoint-\d+$/.test(name))
   expect(saved.length > 0, 'there is no checkpoint', ended)
-  ip('-n', NAME, 'link', 'set', `port${CUT}`, 'up')
+  hosts.connect(CUT, true)
   const resumed = await train(['--resume'])
   expect(resumed.code === 0, 'the run does not resume', resumed)
   expect(
