@@ -2,7 +2,7 @@
  * Builds a Graph node by node. Values are numbered in order of creation; each node records the path of its layer and
  * its recompute segment. Shapes are checked natively when the graph is planned.
  */
-import type { Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
+import type { GatedUnit, Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
 
 /** A value in a graph under construction. */
 export type Value = GraphValue
@@ -86,13 +86,13 @@ export class GraphBuilder {
     return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
   }
 
-  /** silu(gate) * up, or gelu(gate) * up. */
-  gatedUnit(op: 'swiglu' | 'geglu', path: string, gate: Value, up: Value): Value {
+  /** silu(gate) * up, gelu(gate) * up, or, for `glu`, sigmoid(gate) * up. */
+  gatedUnit(op: GatedUnit, path: string, gate: Value, up: Value): Value {
     return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
   }
 
   /** The same for a fused x whose first half is the gate. */
-  gatedHalves(op: 'swiglu' | 'geglu', path: string, x: Value): Value {
+  gatedHalves(op: GatedUnit, path: string, x: Value): Value {
     return this.add(x.cols / 2, 'operand', { op, path, gate: x.id, up: x.id })
   }
 
@@ -107,6 +107,25 @@ export class GraphBuilder {
   }
 
   /**
+   * Splits every head of x, [T, heads * width], into parts of these widths, in order: for widths a and b,
+   * [T, heads * a] and [T, heads * b]. x may not be used otherwise.
+   */
+  splitHeads(path: string, x: Value, heads: number, widths: Readonly<Record<string, number>>): Value[] {
+    let first = 0
+    return Object.entries(widths).map(([name, width]) => {
+      const part = this.add(heads * width, 'operand', {
+        op: 'slice',
+        path: `${path}.${name}`,
+        x: x.id,
+        first,
+        heads,
+      })
+      first += width
+      return part
+    })
+  }
+
+  /**
    * C conv(B X) for an x with the columns of B, C, and X, where conv is a depthwise causal convolution with `taps`
    * weights per column that starts anew at each sequence.
    */
@@ -116,6 +135,43 @@ export class GraphBuilder {
     const weight = this.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
     const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, cols, 'vector') } : {}
     return this.add(cols, 'operand', { op: 'short_conv', path, x: x.id, weight, ...bias, layer })
+  }
+
+  /** silu(conv(x)), with the convolution of `shortConv` over all columns of x. */
+  siluConv(path: string, x: Value, options: { taps: number; bias: boolean; layer: number }): Value {
+    const { taps, layer } = options
+    const weight = this.weight(`${path}.weight`, 1, x.cols * taps, 'vector', [x.cols, 1, taps])
+    const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, x.cols, 'vector') } : {}
+    return this.add(x.cols, 'operand', { op: 'silu_conv', path, x: x.id, weight, ...bias, layer })
+  }
+
+  /**
+   * Gated delta rule for an x with the queries [keyHeads * keyDim], keys [keyHeads * keyDim], and values
+   * [heads * valueDim] of each token, and beta and alpha: [T, heads]; gives [T, heads * valueDim]. Its weights are
+   * `A_log` and `dt_bias` at `path`, [heads] each.
+   * @param shape `rate`: the weight in place of A_log is -exp(A_log), as in GGUF files
+   */
+  gatedDeltaRule(
+    path: string,
+    x: Value,
+    beta: Value,
+    alpha: Value,
+    shape: { heads: number; keyHeads: number; keyDim: number; layer: number; rate?: boolean },
+  ): Value {
+    const { rate, ...sizes } = shape
+    const weight = this.weight(`${path}.A_log`, 1, shape.heads, 'vector')
+    const bias = this.weight(`${path}.dt_bias`, 1, shape.heads, 'vector')
+    return this.add(x.cols - 2 * shape.keyHeads * shape.keyDim, 'operand', {
+      op: 'gated_delta_rule',
+      path,
+      x: x.id,
+      beta: beta.id,
+      alpha: alpha.id,
+      weight,
+      bias,
+      ...sizes,
+      ...(rate ? { rate } : {}),
+    })
   }
 
   /** The head; uses the embedding's weight if the two are tied. */

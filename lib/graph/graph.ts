@@ -81,13 +81,42 @@ export type GraphNode = NodeBase &
     | { op: 'swiglu'; gate: number; up: number; out: number }
     /** out = gelu(gate) up, using the tanh approximation of GELU; same convention for halves. */
     | { op: 'geglu'; gate: number; up: number; out: number }
-    /** out = columns of x from `first` on; the slices of a value must cover each column exactly once. */
-    | { op: 'slice'; x: number; first: number; out: number }
+    /** out = sigmoid(gate) up; same convention for halves. */
+    | { op: 'glu'; gate: number; up: number; out: number }
+    /**
+     * out = columns of x from `first` on, or those columns of each of `heads` equal parts of x; the slices of a value
+     * must cover each column exactly once.
+     */
+    | { op: 'slice'; x: number; first: number; heads?: number; out: number }
     /**
      * out = C conv(B X), where x holds the columns of B, C, and X in this order, and conv is a causal convolution within
      * each column and sequence; weight [cols, taps] (+ bias). The last tap is for the token itself.
      */
     | { op: 'short_conv'; x: number; weight: string; bias?: string; layer: number; out: number }
+    /** out = silu(conv(x)), with the convolution of `short_conv` over all columns of x. */
+    | { op: 'silu_conv'; x: number; weight: string; bias?: string; layer: number; out: number }
+    /**
+     * Gated delta rule (Yang et al. 2024, arXiv 2412.06464). x holds the queries and keys [keyHeads keyDim each] and
+     * the values of all heads, in this order; beta and alpha have one column per head. Queries and keys are divided by
+     * their norms, queries also by the root of keyDim. Per head and sequence, the state S [keyDim, valueDim] starts at
+     * zero: S = e^g S; S = S + k (sigmoid(beta) (v - S^T k))^T; out = S^T q, where
+     * g = -exp(weight) softplus(alpha + bias), or weight softplus(alpha + bias) with `rate`. Each key head serves
+     * heads / keyHeads consecutive heads.
+     */
+    | {
+        op: 'gated_delta_rule'
+        x: number
+        beta: number
+        alpha: number
+        weight: string
+        bias: string
+        heads: number
+        keyHeads: number
+        keyDim: number
+        layer: number
+        rate?: boolean
+        out: number
+      }
     /**
      * Selects the rows with a label (training, evaluation) or the requested rows (generation) and multiplies by the
      * head.
@@ -138,6 +167,9 @@ export interface Rotary {
   /** Frequencies for sequences of more than `above` tokens, a threshold shared by the whole graph. */
   long?: { invFreq: number[]; above: number }
 }
+
+/** Operations that multiply a value by an activation of another. */
+export type GatedUnit = 'swiglu' | 'geglu' | 'glu'
 
 export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>
 
