@@ -8,8 +8,15 @@ import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'
 import { decoderPlan } from '../planning/plans.js'
 
-/** Convolutions keep their inputs at multiples of this many tokens (kConvBlock in native/ops/short_conv.h). */
-const CONV_BLOCK = 64
+/**
+ * Operations keep their state at multiples of this many tokens (kConvBlock in native/ops/short_conv.h, kDeltaBlock in
+ * native/ops/gated_delta_rule.h).
+ */
+const STATE_BLOCKS: Readonly<Record<string, number>> = {
+  short_conv: 64,
+  silu_conv: 64,
+  gated_delta_rule: 512,
+}
 
 /** Progress of processing a prompt. */
 export interface PromptProgress {
@@ -38,8 +45,8 @@ export class Decoder {
   readonly #owns: boolean
   /** Tokens in the cache, in order. */
   #cached: number[] = []
-  /** Length of the cached text after which convolutions can continue, besides multiples of CONV_BLOCK. */
-  #convolved = 0
+  /** Length of the cached text after which states can continue, besides multiples of their blocks. */
+  #stated = 0
   /** True if the cached keys use the RoPE frequencies of long texts, which can differ from those of short ones. */
   #long = false
   /** Tokens of the last prompt that were already in the cache. */
@@ -144,17 +151,18 @@ export class Decoder {
     const most = Math.min(this.#cached.length, prompt.length - 1)
     let count = 0
     while (count < most && this.#cached[count] === prompt[count]) count++
-    const convolves = this.#base.graph.nodes.some(({ op }) => op === 'short_conv')
-    return convolves && count !== this.#convolved ? count - (count % CONV_BLOCK) : count
+    if (count === this.#stated) return count
+    const block = Math.max(1, ...this.#base.graph.nodes.map(({ op }) => STATE_BLOCKS[op] ?? 1))
+    return count - (count % block)
   }
 
   async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<ForwardResult> {
-    this.#convolved = 0 // unless the call succeeds
+    this.#stated = 0 // unless the call succeeds
     const result = await this.#base.lifetime.use(() =>
       settled(() => this.#session.forward(this.#name, input), signal),
     )
     this.#cached.push(...input.tokens)
-    this.#convolved = this.#cached.length
+    this.#stated = this.#cached.length
     return result
   }
 }

@@ -14,9 +14,9 @@
 namespace lowrank {
 
 using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
-                            Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, ShortConv,
-                            ShortConvBackward, ShortConvGradient, KeepConvInputs, GatherRows,
-                            ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, AddNoise, DecodeRows, EmbeddingGradient,
+                            Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, Glu,
+                            GluBackward, ShortConv, SiluConvSlope, ShortConvBackward, ShortConvGradient, KeepConvInputs,
+                            GatedDeltaRule, GatedDeltaRuleBackward, DeltaRuleGradient, GatherRows, ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, AddNoise, DecodeRows, EmbeddingGradient,
                             BiasGradient, Dropout, DropoutBackward,
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
                             SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,

@@ -103,35 +103,87 @@ void GegluBackward::operands(Operands& see) const {
   for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
 }
 
+void Glu::operands(Operands& see) const {
+  see.reads(gate, rows, cols);
+  see.reads(up, rows, cols);
+  see.writes(out, rows, cols);
+}
+void GluBackward::operands(Operands& see) const {
+  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
+  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
+}
+
 void ShortConv::operands(Operands& see) const {
-  see.reads(x, rows, 3 * conv.cols);
+  see.reads(x, rows, conv.width());
   see.reads(conv.w, conv.cols * conv.taps);
   see.reads(conv.bias, conv.cols);
   see.reads(positions, rows);
   see.may_read(earlier, conv.taps - 1, conv.cols);
   see.writes(out, rows, conv.cols);
 }
-void ShortConvBackward::operands(Operands& see) const {
-  see.reads(x, rows, 3 * conv.cols);
+void SiluConvSlope::operands(Operands& see) const {
+  see.reads(x, rows, conv.cols);
   see.reads(conv.w, conv.cols * conv.taps);
   see.reads(conv.bias, conv.cols);
   see.reads(positions, rows);
   see.reads(dout, rows, conv.cols);
-  see.writes(dx, rows, 3 * conv.cols);
+  see.writes(dconv, rows, conv.cols);
+}
+void ShortConvBackward::operands(Operands& see) const {
+  if (conv.gated) {
+    see.reads(x, rows, conv.width());
+    see.reads(conv.bias, conv.cols);
+  }
+  see.reads(conv.w, conv.cols * conv.taps);
+  see.reads(positions, rows);
+  see.reads(dout, rows, conv.cols);
+  see.writes(dx, rows, conv.width());
 }
 void ShortConvGradient::operands(Operands& see) const {
-  see.reads(x, rows, 3 * cols);
+  see.reads(x, rows, conv.width());
   see.reads(positions, rows);
-  see.reads(dout, rows, cols);
-  see.adds(dw, cols * taps);
-  see.adds(dbias, cols);
+  see.reads(dout, rows, conv.cols);
+  see.adds(dw, conv.cols * conv.taps);
+  see.adds(dbias, conv.cols);
 }
 void KeepConvInputs::operands(Operands& see) const {
   const int64_t blocks = (past + rows - 1) / block + 1 - past / block;
-  for (const int64_t part : {int64_t{0}, 2 * cols}) see.reads(x.columns(part), rows, cols);
+  see.reads(x, rows, cols);
+  if (gated) see.reads(x.columns(2 * cols), rows, cols);
   see.reads(positions, 1);
   see.adds(last, count, cols);
   see.adds(ends, blocks * count, cols);
+}
+
+void DeltaInputs::operands(Operands& see) const {
+  see.reads(x, tokens, shape.width());
+  see.reads(beta, tokens, shape.heads);
+  see.reads(alpha, tokens, shape.heads);
+  see.reads(weight, shape.heads);
+  see.reads(bias, shape.heads);
+}
+void GatedDeltaRule::operands(Operands& see) const {
+  in.operands(see);
+  see.writes(out, in.tokens, in.shape.values());
+  see.reads(positions, 1);
+  see.adds(state, in.shape.state());
+  see.writes(ends, ((past + in.tokens) / block - past / block) * in.shape.state());
+}
+void GatedDeltaRuleBackward::operands(Operands& see) const {
+  in.operands(see);
+  see.reads(ends, in.tokens / block * in.shape.state());
+  see.reads(dout, in.tokens, in.shape.values());
+  see.writes(dx, in.tokens, in.shape.width());
+  see.writes(dbeta, in.tokens, in.shape.heads);
+  see.writes(dalpha, in.tokens, in.shape.heads);
+}
+void DeltaRuleGradient::operands(Operands& see) const {
+  see.reads(alpha, tokens, heads);
+  see.reads(dalpha, tokens, heads);
+  see.reads(weight, heads);
+  see.reads(bias, heads);
+  see.adds(dweight, heads);
+  see.adds(dbias, heads);
 }
 
 void GatherRows::operands(Operands& see) const {

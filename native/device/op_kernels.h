@@ -165,14 +165,32 @@ struct GegluBackward {
   void operands(Operands& see) const;
 };
 
-/// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null.
+/// out = sigmoid(gate) up.
+struct Glu {
+  static constexpr const char* kName = "glu";
+  int64_t rows, cols;
+  Matrix gate, up, out;
+  void operands(Operands& see) const;
+};
+/// The gradients may overwrite gate and up.
+struct GluBackward {
+  static constexpr const char* kName = "glu_backward";
+  int64_t rows, cols;
+  Matrix dout, gate, up, dgate, dup;
+  void operands(Operands& see) const;
+};
+
+/// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null. Its input
+/// is B X of rows that hold B, C, and X [3 cols] if it is gated, and the rows themselves if it is not.
 struct ConvWeights {
+  bool gated;
   int64_t cols;
   int32_t taps;
   Ptr<float> w, bias;
+  int64_t width() const { return gated ? 3 * cols : cols; }
 };
-/// out = C conv(B X), where a row of x [rows, 3 cols] holds B, C, and X. A row of B X counts at lag j if the position of
-/// its reader is at least j. Rows before the first are in `earlier` [taps - 1, cols] f32, at position modulo taps - 1.
+/// out = C conv(B X), or silu(conv(x)) if it is not gated. A row of the input counts at lag j if the position of its reader
+/// is at least j. Rows before the first are in `earlier` [taps - 1, cols] f32, at position modulo taps - 1.
 struct ShortConv {
   static constexpr const char* kName = "short_conv";
   int64_t rows;
@@ -183,6 +201,17 @@ struct ShortConv {
   Matrix out;
   void operands(Operands& see) const;
 };
+/// dconv = dout silu'(conv(x)) of a convolution that is not gated.
+struct SiluConvSlope {
+  static constexpr const char* kName = "silu_conv_slope";
+  int64_t rows;
+  ConvWeights conv;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Matrix dout, dconv;
+  void operands(Operands& see) const;
+};
+/// The gradient of x. If the convolution is not gated, `dout` is that of conv(x), and x is not read.
 struct ShortConvBackward {
   static constexpr const char* kName = "short_conv_backward";
   int64_t rows;
@@ -192,27 +221,87 @@ struct ShortConvBackward {
   Matrix dout, dx;
   void operands(Operands& see) const;
 };
-/// Adds the gradients of w and the bias, either of which may be null.
+/// Adds the gradients of w and the bias, either of which may be null. If the convolution is not gated, `dout` is that of
+/// conv(x). The weights themselves are not read.
 struct ShortConvGradient {
   static constexpr const char* kName = "short_conv_gradient";
-  int64_t rows, cols;
-  int32_t taps;
+  int64_t rows;
+  ConvWeights conv;
   Matrix x;
   Ptr<int32_t> positions;
   Matrix dout;
   Ptr<float> dw, dbias;
   void operands(Operands& see) const;
 };
-/// Keeps rows of B X by position p: the last `count` in `last`, at row p % count, and the last `count` of each `block` of
+/// Keeps rows of the input by position p: the last `count` in `last`, at row p % count, and the last `count` of each `block` of
 /// positions in `ends`, which has `count` rows per block from that of `past` on. positions[0] is `past` as well.
 struct KeepConvInputs {
   static constexpr const char* kName = "keep_conv_inputs";
-  int64_t rows, past, cols;
+  int64_t rows, past;
+  bool gated;
+  int64_t cols;
   int32_t count;
   int64_t block;
   Matrix x;
   Ptr<int32_t> positions;
   Matrix last, ends;
+  void operands(Operands& see) const;
+};
+
+/// Heads of a gated delta rule; each head of queries and keys serves heads / key_heads consecutive heads.
+struct DeltaHeads {
+  int32_t heads, key_heads, key_dim, value_dim;
+  int64_t keys() const { return int64_t{key_heads} * key_dim; }
+  int64_t values() const { return int64_t{heads} * value_dim; }
+  int64_t width() const { return 2 * keys() + values(); }
+  /// Numbers of the states of all heads: [heads, key_dim, value_dim].
+  int64_t state() const { return keys() / key_heads * values(); }
+};
+/// Inputs of a gated delta rule: x [tokens, width] holds queries, keys, and values; beta and alpha are [tokens, heads].
+/// Sequences begin at `host_seqlens`, in host memory. Per head and token, with queries and keys divided by their norms and
+/// queries by the root of key_dim:
+///   S' = e^g S, S = S' + k (sigmoid(beta) (v - S'^T k))^T, out = S^T q, g = -exp(weight) softplus(alpha + bias),
+/// or g = weight softplus(alpha + bias) with `rate`.
+struct DeltaInputs {
+  int64_t tokens;
+  DeltaHeads shape;
+  std::span<const int32_t> host_seqlens;
+  Matrix x, beta, alpha;
+  Ptr<float> weight, bias;
+  bool rate;
+  void operands(Operands& see) const;
+};
+/// States start at zero, or for a sequence whose `past` tokens are done, positions[0] being `past` as well, from `state`,
+/// which takes the last ones. Those after each multiple of `block` tokens, which chunks of 64 tokens divide, go to `ends`,
+/// from the first after `past` on; it may be null. Rows count as tokens here if there are several sequences.
+struct GatedDeltaRule {
+  static constexpr const char* kName = "gated_delta_rule";
+  DeltaInputs in;
+  Matrix out;
+  int64_t past;
+  Ptr<int32_t> positions;
+  Ptr<float> state;
+  int64_t block;
+  Ptr<float> ends;
+  void operands(Operands& see) const;
+};
+/// `ends` are those of the forward pass.
+struct GatedDeltaRuleBackward {
+  static constexpr const char* kName = "gated_delta_rule_backward";
+  DeltaInputs in;
+  int64_t block;
+  Ptr<float> ends;
+  Matrix dout, dx, dbeta, dalpha;
+  void operands(Operands& see) const;
+};
+/// Adds the gradients of weight and bias, either of which may be null, from that of alpha.
+struct DeltaRuleGradient {
+  static constexpr const char* kName = "delta_rule_gradient";
+  int64_t tokens, heads;
+  Matrix alpha, dalpha;
+  Ptr<float> weight, bias;
+  bool rate;
+  Ptr<float> dweight, dbias;
   void operands(Operands& see) const;
 };
 

@@ -94,5 +94,6 @@ void backward(Planner& plan, int index, int dy) {
 const OpRules swiglu{
     .cheap = true, .shape = shape, .forward = forward<Swiglu>, .backward = backward<SwigluBackward>};
 const OpRules geglu{.cheap = true, .shape = shape, .forward = forward<Geglu>, .backward = backward<GegluBackward>};
+const OpRules glu{.cheap = true, .shape = shape, .forward = forward<Glu>, .backward = backward<GluBackward>};
 
 }  // namespace lowrank

@@ -1,10 +1,11 @@
-// y = silu(gate) * up and gelu(gate) * up, with the tanh approximation of GELU (Shazeer 2020, arXiv 2002.05202).
+// y = silu(gate) * up, gelu(gate) * up with the tanh approximation of GELU, and sigmoid(gate) * up (Shazeer 2020, arXiv
+// 2002.05202).
 #pragma once
 
 #include "plan/op.h"
 
 namespace lowrank {
 
-extern const OpRules swiglu, geglu;
+extern const OpRules swiglu, geglu, glu;
 
 }  // namespace lowrank

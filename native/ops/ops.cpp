@@ -5,6 +5,7 @@
 #include "ops/attention.h"
 #include "ops/cast.h"
 #include "ops/embedding.h"
+#include "ops/gated_delta_rule.h"
 #include "ops/gated_unit.h"
 #include "ops/linear.h"
 #include "ops/lm_head.h"
@@ -16,8 +17,8 @@
 
 namespace lowrank {
 
-const OpTable kOps{&embedding, &rms_norm, &linear, &cast, &add, &rope, &attention, &swiglu, &geglu, &slice,
-                   &short_conv, &lm_head, &receive, &send};  // in the order of Op
+const OpTable kOps{&embedding, &rms_norm, &linear, &cast, &add, &rope, &attention, &swiglu, &geglu, &glu, &slice,
+                   &short_conv, &silu_conv, &gated_delta_rule, &lm_head, &receive, &send};  // in the order of Op
 
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options) {

@@ -12,6 +12,9 @@ namespace {
 
 constexpr int64_t kMostTaps = 32;
 
+bool gated(const Node& node) { return node.op == Op::short_conv; }
+bool convolves(const Node& node) { return node.op == Op::short_conv || node.op == Op::silu_conv; }
+
 int64_t channels(const Graph& graph, const Node& node) { return graph.values[node.out].cols; }
 int64_t taps(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols / channels(graph, node); }
 
@@ -20,7 +23,10 @@ void shape(const NodeCheck& check) {
   const Node& node = check.node;
   const int64_t cols = check.out().cols, weights = check.weight(node.weight).cols;
   check.expect_operands();
-  check.expect(check.input().cols == 3 * cols, "its input must be three times as wide as its output");
+  if (gated(node))
+    check.expect(check.input().cols == 3 * cols, "its input must be three times as wide as its output");
+  else
+    check.expect(check.input().cols == cols, "its input and output differ in width");
   check.expect(weights % cols == 0 && weights / cols <= kMostTaps, "its weight must have 1 to 32 numbers per column");
   check.vector(node.weight, weights);
   if (node.bias >= 0) check.vector(node.bias, cols);
@@ -43,12 +49,16 @@ int64_t kept_bytes(const Graph& graph, const Node& node, const PlanOptions& opti
 /// [kept_rows, channels]
 Matrix kept(const Run& run, const Node& node) {
   const PlanOptions& options = run.plan.options;
-  const Ptr<std::byte> first = run.kv_cache + kv_cache_bytes(run.graph, options);
-  return {first + node.layer * kept_bytes(run.graph, node, options), DType::f32, channels(run.graph, node)};
+  int64_t before = kv_cache_bytes(run.graph, options);
+  for (const Node& other : run.graph.nodes) {
+    if (&other == &node) break;
+    if (convolves(other)) before += kept_bytes(run.graph, other, options);
+  }
+  return {run.kv_cache + before, DType::f32, channels(run.graph, node)};
 }
 
 ConvWeights weights(const Run& run, const Node& n) {
-  return {channels(run.graph, n), static_cast<int32_t>(taps(run.graph, n)), run.vector(n.weight),
+  return {gated(n), channels(run.graph, n), static_cast<int32_t>(taps(run.graph, n)), run.vector(n.weight),
           n.bias < 0 ? Ptr<float>() : run.vector(n.bias)};
 }
 
@@ -63,24 +73,35 @@ void run_forward(Run& run, const Step& s) {
   run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s.y)});
   if (!keeps) return;
   const int32_t count = conv.taps - 1;
-  run.launch(KeepConvInputs{run.tokens, run.past, conv.cols, count, kConvBlock, x, positions, earlier,
+  run.launch(KeepConvInputs{run.tokens, run.past, conv.gated, conv.cols, count, kConvBlock, x, positions, earlier,
                             earlier.rows(count * (1 + run.past / kConvBlock))});
+}
+
+/// dy, or if the convolution is not gated the gradient of conv(x), in the step's workspace
+Matrix gradient(Run& run, const Step& s, const ConvWeights& conv) {
+  if (conv.gated) return run.matrix(s.dy);
+  const Matrix dconv = run.take_operand(conv.cols);
+  run.launch(SiluConvSlope{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions), run.matrix(s.dy),
+                           dconv});
+  return dconv;
 }
 
 /// x, dy -> dx
 void run_backward(Run& run, const Step& s) {
-  run.launch(ShortConvBackward{run.tokens, weights(run, run.node(s)), run.matrix(s.x),
-                               run.at<int32_t>(run.plan.positions), run.matrix(s.dy), run.matrix(s.dx)});
+  const ConvWeights conv = weights(run, run.node(s));
+  run.launch(ShortConvBackward{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
+                               gradient(run, s, conv), run.matrix(s.dx)});
 }
 
 /// x, dy -> adds to the gradients of weight and bias
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  const auto [cols, taps, w, bias] = weights(run, n);
-  run.launch(ShortConvGradient{run.tokens, cols, taps, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
-                               run.matrix(s.dy), run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
+  const ConvWeights conv = weights(run, n);
+  run.launch(ShortConvGradient{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
+                               gradient(run, s, conv), run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
 }
 
+// Both operations have the same steps.
 constexpr StepKind kForward{"short_conv", run_forward};
 constexpr StepKind kBackward{"short_conv_backward", run_backward};
 constexpr StepKind kGradient{"short_conv_gradient", run_gradient};
@@ -123,14 +144,14 @@ int64_t conv_cache_bytes(const Graph& graph, const PlanOptions& options) {
   if (options.mode != Mode::forward) return 0;
   int64_t bytes = 0;
   for (const Node& node : graph.nodes)
-    if (node.op == Op::short_conv) bytes += kept_bytes(graph, node, options);
+    if (convolves(node)) bytes += kept_bytes(graph, node, options);
   return bytes;
 }
 
 void resume_convolutions(const Run& run, int64_t kept_after) {
   if (run.past == 0 || run.past == kept_after) return;
   for (const Node& node : run.graph.nodes) {
-    if (node.op != Op::short_conv) continue;
+    if (!convolves(node)) continue;
     if (run.past % kConvBlock != 0)
       fail("SHAPE", "a text cannot be continued after ", run.past, " tokens, only where the last call ended or after a multiple of ",
            kConvBlock, ", because the model has convolutions");
@@ -142,5 +163,6 @@ void resume_convolutions(const Run& run, int64_t kept_after) {
 }
 
 const OpRules short_conv{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules silu_conv = short_conv;
 
 }  // namespace lowrank

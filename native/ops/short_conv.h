@@ -1,5 +1,5 @@
 // out = C conv(B X) for an input with the columns of B, C, and X side by side, where conv is a depthwise causal
-// convolution within each sequence, as in LFM2 (Liquid AI 2025, arXiv 2511.23404).
+// convolution within each sequence, as in LFM2 (Liquid AI 2025, arXiv 2511.23404); and out = silu(conv(x)), as in Qwen3.5.
 #pragma once
 
 #include "plan/op.h"
@@ -7,7 +7,7 @@
 
 namespace lowrank {
 
-extern const OpRules short_conv;
+extern const OpRules short_conv, silu_conv;
 
 /// Tokens between positions from which a text can be continued, besides its end.
 inline constexpr int64_t kConvBlock = 64;

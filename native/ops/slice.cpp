@@ -8,25 +8,40 @@
 namespace lowrank {
 namespace {
 
+/// Parts of the input that the columns are taken from.
+int64_t parts(const Node& node) { return node.heads > 0 ? node.heads : 1; }
+
 void shape(const NodeCheck& check) {
   check.expect_operands();
-  check.expect(check.node.first >= 0 && check.node.first + check.out().cols <= check.input().cols,
+  const Node& node = check.node;
+  check.expect(node.heads >= 0 && check.input().cols % parts(node) == 0 && check.out().cols % parts(node) == 0,
+               "the widths of its input and output must be multiples of its heads");
+  check.expect(node.first >= 0 && node.first + check.out().cols / parts(node) <= check.input().cols / parts(node),
                "its columns must be among those of its input");
+}
+
+/// A buffer of a value of `cols` columns, a row per part.
+Matrix by_part(const Run& run, const Node& n, int buffer, int64_t cols) {
+  Matrix rows = run.matrix(buffer);
+  rows.ld = cols / parts(n);
+  return rows;
+}
+
+/// Copies the slice of `whole`, or the columns of `whole` from the slice.
+void copy(Run& run, const Node& n, int whole, int part, bool back) {
+  const Matrix from = by_part(run, n, whole, run.cols(n.inputs[0])).columns(n.first);
+  const Matrix to = by_part(run, n, part, run.cols(n.out));
+  run.launch(GatherRows{run.tokens * parts(n), run.cols(n.out) / parts(n), back ? to : from, {}, back ? from : to});
 }
 
 /// x -> y
 void run_forward(Run& run, const Step& s) {
-  const Node& n = run.node(s);
-  run.launch(GatherRows{run.tokens, run.cols(n.out), run.matrix(s.x).columns(n.first), {}, run.matrix(s.y)});
+  copy(run, run.node(s), s.x, s.y, false);
 }
 
 /// gradients of all slices (terms) -> dx
 void run_join(Run& run, const Step& s) {
-  for (const GradientTerm& slice : s.terms) {
-    const Node& n = run.graph.nodes[slice.node];
-    run.launch(
-        GatherRows{run.tokens, run.cols(n.out), run.matrix(slice.dy), {}, run.matrix(s.dx).columns(n.first)});
-  }
+  for (const GradientTerm& slice : s.terms) copy(run, run.graph.nodes[slice.node], s.dx, slice.dy, true);
 }
 
 constexpr StepKind kForward{"slice", run_forward};
@@ -44,10 +59,11 @@ void forward(Planner& plan, int index, Phase phase) {
 /// The slices come from the last one on.
 void emit_join(Planner& plan, int value, std::vector<GradientTerm> slices) {
   const std::string& path = plan.node(slices.front().node).path;
-  int64_t end = plan.cols(value);
+  const int64_t heads = parts(plan.node(slices.front().node));
+  int64_t end = plan.cols(value) / heads;
   for (const GradientTerm& slice : slices) {
     const Node& node = plan.node(slice.node);
-    if (node.first + plan.cols(node.out) != end) end = -1;
+    if (parts(node) != heads || node.first + plan.cols(node.out) / heads != end) end = -1;
     if (end >= 0) end = node.first;
   }
   if (end != 0) fail("UNSUPPORTED", path, ": the slices of its input do not make up the whole of it, in order");

@@ -1,4 +1,5 @@
-// A range of columns of a value, such as the queries in a fused projection to queries, keys, and values.
+// A range of columns of a value, or of each of its heads, such as the queries in a fused projection to queries, keys, and
+// values.
 #pragma once
 
 #include "plan/op.h"

@@ -30,6 +30,6 @@ struct OpRules {
 };
 
 /// In the order of Op.
-using OpTable = std::array<const OpRules*, 14>;
+using OpTable = std::array<const OpRules*, 17>;
 
 }  // namespace lowrank

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "ops/gated_delta_rule.h"
 #include "ops/short_conv.h"
 #include "optim/private_sum.h"
 #include "plan/buckets.h"
@@ -218,7 +219,9 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.upload(p.tokens, input.tokens);
   place_positions(run, cu, input.past, input.reach);
   run.upload(p.head_index, input.rows);
-  resume_convolutions(run, std::exchange(convolved_, -1));
+  const int64_t kept_after = std::exchange(convolved_, -1);
+  resume_convolutions(run, kept_after);
+  resume_delta_rules(run, kept_after);
   run.run();
   convolved_ = input.past + count;
   return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");

@@ -114,7 +114,8 @@ class Session {
   /// Seconds spent so far by phase and kernel in descending order, as text.
   std::string times_text() const;
   /// Logits of the requested rows: [rows, vocab], valid until the next call. A graph with convolutions can only continue
-  /// after all cached tokens or after a multiple of kConvBlock; throws Error("SHAPE") elsewhere.
+  /// after all cached tokens or after a multiple of kConvBlock, and of kDeltaBlock if the
+  /// model has delta rules; throws Error("SHAPE") elsewhere.
   HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
 
  private:

@@ -37,7 +37,13 @@ PairFactors factors_of(const Pair& pair) {
 }
 
 ShortConv convolution(int64_t rows, const ConvWeights& conv, const lowrank::Matrix& x, Ptr<int32_t> positions) {
-  return {rows, conv.cols, conv.taps, matrix(x), host(conv.w), host(conv.bias), host(positions)};
+  return {conv.gated, rows, conv.cols, conv.taps, matrix(x), host(conv.w), host(conv.bias), host(positions)};
+}
+
+DeltaRule delta_rule(const DeltaInputs& in, int64_t past, int64_t block, Ptr<float> ends) {
+  return {in.shape.heads, in.shape.key_heads, in.shape.key_dim, in.shape.value_dim,
+          static_cast<int32_t>(in.host_seqlens.size()) - 1, in.host_seqlens.data(), matrix(in.x), matrix(in.beta),
+          matrix(in.alpha), host(in.weight), host(in.bias), in.rate, past, block, host(ends)};
 }
 
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
@@ -73,6 +79,13 @@ struct Workspace {
   int64_t operator()(const AttentionBackward& k) const {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
+  }
+  int64_t operator()(const GatedDeltaRule& k) const {
+    return delta_rule_workspace(k.in.shape.key_dim, k.in.shape.value_dim, threads);
+  }
+  int64_t operator()(const GatedDeltaRuleBackward& k) const {
+    const auto& [heads, key_heads, key_dim, value_dim] = k.in.shape;
+    return delta_rule_backward_workspace(heads / key_heads, key_dim, value_dim, threads);
   }
   int64_t operator()(const lowrank::Kronecker& k) const {
     return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
@@ -252,20 +265,39 @@ struct CpuDevice::Launch {
     ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
                         matrix(k.dup));
   }
+  void operator()(const Glu& k) const {
+    ops.glu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
+  }
+  void operator()(const GluBackward& k) const {
+    ops.glu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate), matrix(k.dup));
+  }
   void operator()(const lowrank::ShortConv& k) const {
     ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()), matrix(k.out));
+  }
+  void operator()(const SiluConvSlope& k) const {
+    ops.silu_conv_slope(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dconv));
   }
   void operator()(const ShortConvBackward& k) const {
     ops.short_conv_backward(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dx));
   }
   void operator()(const ShortConvGradient& k) const {
-    const ConvWeights conv{k.cols, k.taps, {}, {}};
-    ops.short_conv_gradient(pool, convolution(k.rows, conv, k.x, k.positions), matrix(k.dout), host(k.dw), host(k.dbias));
+    ops.short_conv_gradient(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), host(k.dw), host(k.dbias));
   }
   void operator()(const KeepConvInputs& k) const {
-    const ConvWeights conv{k.cols, k.count + 1, {}, {}};
+    const ConvWeights conv{k.gated, k.cols, k.count + 1, {}, {}};
     keep_conv_inputs(convolution(k.rows, conv, k.x, k.positions), k.block, host(k.last.data.as<float>()),
                      host(k.ends.data.as<float>()));
+  }
+  void operator()(const GatedDeltaRule& k) const {
+    ops.gated_delta_rule(pool, delta_rule(k.in, k.past, k.block, k.ends), host(k.state), matrix(k.out), room);
+  }
+  void operator()(const GatedDeltaRuleBackward& k) const {
+    ops.gated_delta_rule_backward(pool, delta_rule(k.in, 0, k.block, k.ends), matrix(k.dout), matrix(k.dx),
+                                  matrix(k.dbeta), matrix(k.dalpha), room);
+  }
+  void operator()(const DeltaRuleGradient& k) const {
+    delta_rule_gradient(k.tokens, k.heads, matrix(k.alpha), matrix(k.dalpha), host(k.weight), host(k.bias), k.rate,
+                        host(k.dweight), host(k.dbias));
   }
   void operator()(const GatherRows& k) const {
     ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));

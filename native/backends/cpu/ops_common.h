@@ -37,6 +37,7 @@ void rotation_gradient_reference(Pool&, int64_t tokens, int64_t cols, const Bloc
                                  float* g, std::byte* workspace);
 
 void short_conv_reference(Pool&, const ShortConv&, const float* earlier, const Matrix& out);
+void silu_conv_slope_reference(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dconv);
 void short_conv_backward_reference(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dx);
 void short_conv_gradient_reference(Pool&, const ShortConv&, const Matrix& dout, float* dw, float* dbias);
 

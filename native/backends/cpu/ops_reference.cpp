@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backends/cpu/attention.h"
+#include "backends/cpu/delta_rule.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/ops_common.h"
 #include "core/math.h"
@@ -123,6 +124,23 @@ void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, 
       const double s = gelu_sigmoid(g);
       set(dgate, row, col, d * u * (s + g * s * (1.0 - s) * gelu_slope(g)));
       set(dup, row, col, d * g * s);
+    }
+  });
+}
+
+void glu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) set(out, row, col, sigmoid(get(gate, row, col)) * get(up, row, col));
+  });
+}
+
+void glu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
+                  const Matrix& dgate, const Matrix& dup) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = get(gate, row, col), u = get(up, row, col), d = get(dout, row, col);
+      set(dgate, row, col, d * u * sigmoid(g) * sigmoid(-g));
+      set(dup, row, col, d * sigmoid(g));
     }
   });
 }
@@ -315,9 +333,14 @@ const OpKernels ops_reference = {
     .swiglu_backward = swiglu_backward,
     .geglu = geglu,
     .geglu_backward = geglu_backward,
+    .glu = glu,
+    .glu_backward = glu_backward,
     .short_conv = short_conv_reference,
+    .silu_conv_slope = silu_conv_slope_reference,
     .short_conv_backward = short_conv_backward_reference,
     .short_conv_gradient = short_conv_gradient_reference,
+    .gated_delta_rule = gated_delta_rule_reference,
+    .gated_delta_rule_backward = gated_delta_rule_backward_reference,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

@@ -26,6 +26,7 @@
 #include <utility>
 
 #include "backends/cpu/attention.h"
+#include "backends/cpu/delta_rule.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/kronecker.h"
 #include "backends/cpu/ops_common.h"

@@ -155,6 +155,13 @@ static void gated_unit_backward(Pool& pool, int64_t rows, int64_t cols, const Ma
 template <class Tag>
 inline constexpr bool kRounds = std::is_same_v<std::remove_pointer_t<Tag>, Bf16>;
 
+template <bool kForBf16>
+static LOWRANK_INLINE Slope silu(V a) {
+  const V s = sigmoid<kForBf16>(a);
+  const V value = mul(a, s);
+  return {value, fma(value, sub(set1(1.0f), s), s)};  // s + a s (1 - s)
+}
+
 static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
   if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.swiglu(pool, rows, cols, gate, up, out);
   gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) {
@@ -167,11 +174,8 @@ static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix
   if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
     return ops_reference.swiglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
   }
-  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
-    const V s = sigmoid<kRounds<decltype(tag)>>(a);
-    const V silu = mul(a, s);
-    return Slope{silu, fma(silu, sub(set1(1.0f), s), s)};  // s + a s (1 - s)
-  });
+  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup,
+                      [](auto tag, V a) { return silu<kRounds<decltype(tag)>>(a); });
 }
 
 /// (1 + tanh(z)) / 2 of GELU is sigmoid(2 z): 2 z is a (kGelu1 + kGelu3 a^2).
@@ -199,6 +203,22 @@ static void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix&
     const V e = exp_below(min(twice, sub(zero(), twice))), p = reciprocal<rounds>(add(set1(1.0f), e));
     const V spread = mul(mul(e, p), p);
     return Slope{mul(a, s), fma(mul(a, spread), fma(set1(3 * kGelu3), square, set1(kGelu1)), s)};
+  });
+}
+
+static void glu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.glu(pool, rows, cols, gate, up, out);
+  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) { return sigmoid<kRounds<decltype(tag)>>(a); });
+}
+
+static void glu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
+                         const Matrix& up, const Matrix& dgate, const Matrix& dup) {
+  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
+    return ops_reference.glu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
+  }
+  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
+    const V s = sigmoid<kRounds<decltype(tag)>>(a);
+    return Slope{s, mul(s, sigmoid<kRounds<decltype(tag)>>(sub(zero(), a)))};
   });
 }
 
@@ -343,6 +363,7 @@ static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const
 #include "backends/cpu/kronecker.inl"
 #include "backends/cpu/rotation.inl"
 #include "backends/cpu/short_conv.inl"
+#include "backends/cpu/delta_rule.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
@@ -355,9 +376,14 @@ static constexpr OpKernels table = {
     .swiglu_backward = swiglu_backward,
     .geglu = geglu,
     .geglu_backward = geglu_backward,
+    .glu = glu,
+    .glu_backward = glu_backward,
     .short_conv = short_conv,
+    .silu_conv_slope = silu_conv_slope,
     .short_conv_backward = short_conv_backward,
     .short_conv_gradient = short_conv_gradient,
+    .gated_delta_rule = gated_delta_rule,
+    .gated_delta_rule_backward = gated_delta_rule_backward,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

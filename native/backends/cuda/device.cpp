@@ -7,6 +7,7 @@
 #include "backends/cpu/remote.h"
 #include "backends/cuda/launch/attention.h"
 #include "backends/cuda/launch/columns.h"
+#include "backends/cuda/launch/delta_rule.h"
 #include "backends/cuda/launch/dequantize.h"
 #include "backends/cuda/launch/elementwise.h"
 #include "backends/cuda/launch/factors.h"

@@ -476,6 +476,34 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   refused(mlp, convolve(16, 50, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
   refused(mlp, convolve(16, 33 * 16, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
   refused(mlp, convolve(16, 48, 1), "short_conv at layers.0.act: its layer must be its number among the convolutions");
+  const auto plain = [&](int64_t cols) {
+    return [=](Graph& g) { convolve(cols, 2 * cols, 0)(g), g.nodes[4].op = Op::silu_conv; };
+  };
+  refused(mlp, plain(8), "silu_conv at layers.0.act: its input and output differ in width");
+  const auto by_heads = [&](int heads, int first, int64_t cols) {
+    return [=](Graph& g) { cut(first)(g), g.nodes[4].heads = heads, g.values[g.nodes[4].out].cols = cols; };
+  };
+  const char* const parts = "slice at layers.0.act: the widths of its input and output must be multiples of its heads";
+  refused(mlp, by_heads(5, 0, 10), parts);
+  refused(mlp, by_heads(4, 0, 6), parts);
+  refused(mlp, by_heads(4, 11, 8), "slice at layers.0.act: its columns must be among those of its input");
+  const auto rule = [](int heads, int key_heads, int key_dim, int64_t cols, int layer) {
+    return [=](Graph& g) {
+      Node& node = g.nodes[4];
+      node.op = Op::gated_delta_rule, node.inputs = {2, 2, 2}, node.layer = layer;
+      node.heads = heads, node.key_heads = key_heads, node.key_dim = key_dim;
+      node.weight = node.bias = static_cast<int>(g.weights.size());
+      g.weights.push_back({"A_log", 1, 5, WeightKind::vector});
+      g.values[node.out].cols = cols;
+    };
+  };
+  const std::string at_rule = "gated_delta_rule at layers.0.act: ";
+  refused(mlp, rule(3, 2, 1, 12, 0), at_rule + "heads must be a multiple of keyHeads");
+  refused(mlp, rule(4, 2, 0, 12, 0), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
+  refused(mlp, rule(4, 2, 1, 10, 0), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
+  refused(mlp, rule(4, 2, 1, 8, 0), at_rule + "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
+  refused(mlp, rule(4, 2, 8, 16, 0), at_rule + "beta and alpha must be [T, heads]");
+  refused(mlp, rule(16, 0, 0, 16, 0), at_rule + "heads must be a multiple of keyHeads");
   refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "swiglu at layers.0.act: its output must be half as wide as its input");
   refused(attends, [&](Graph& g) { rope(g).table = 1; }, "rope at rope: the graph has no rotation of its number");
   refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "swiglu at layers.0.act: value 2 is read before it is made");

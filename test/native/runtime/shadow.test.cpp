@@ -63,6 +63,10 @@ TEST("on the shadow device: short convolutions, whose weights are trained too") 
   for (const Way& way : convolutions()) same_on_both(way);
 }
 
+TEST("on the shadow device: gated delta rules, whose weights are trained too") {
+  for (const Way& way : delta_rules()) same_on_both(way);
+}
+
 TEST("on the shadow device: LoRA on a base of 4 bits with 8-bit state") {
   for (const Way& way : four_bits()) same_on_both(way);
 }

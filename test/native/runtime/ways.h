@@ -30,8 +30,9 @@ constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3,
 /// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by other
 /// frequencies where a sequence has more than 6 tokens; queries grow with the position
 /// @param convolved the first block has a short convolution in place of attention
+/// @param recurrent the first block has a gated delta rule in place of attention, the others gate attention's output
 inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, bool fused = false,
-                   bool convolved = false) {
+                   bool convolved = false, bool recurrent = false) {
   Graph graph;
   graph.family = "test";
   graph.vocab_size = vocab;
@@ -65,7 +66,7 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
     node.segment = op == Op::embedding || op == Op::lm_head || path == "norm" ? -1 : at;
     node.eps = 1e-5f;
     node.scale = 0.25f;
-    node.heads = static_cast<int>(cols / kHead);
+    node.heads = op == Op::slice ? 0 : static_cast<int>(cols / kHead);
     node.head_dim = kHead;
     if (op != Op::lm_head) {
       node.out = static_cast<int>(graph.values.size());
@@ -106,9 +107,41 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       graph.nodes.back().bias = weight("conv_bias", 1, kHidden, WeightKind::vector);
       graph.nodes.back().layer = 0;
       middle = linear("o", conv, kHidden, kHidden, x);
+    } else if (recurrent && at == 0) {
+      constexpr int kKeyDim = 5, kHeads = 4, kKeyHeads = 2;
+      const int x_cols = 2 * kKeyHeads * kKeyDim + kHidden;
+      const int conv = add(Op::silu_conv, "conv", {linear("in", normed, kHidden, x_cols)}, x_cols, ValueType::operand,
+                           weight("conv", 1, 4 * x_cols, WeightKind::vector));
+      graph.nodes.back().layer = 0;
+      const int beta = linear("beta", normed, kHidden, kHeads), alpha = linear("alpha", normed, kHidden, kHeads);
+      const int rule = add(Op::gated_delta_rule, "rule", {conv, beta, alpha}, kHidden, ValueType::operand,
+                           weight("A_log", 1, kHeads, WeightKind::vector));
+      Node& node = graph.nodes.back();
+      node.bias = weight("dt_bias", 1, kHeads, WeightKind::vector);
+      node.layer = 0;
+      node.heads = kHeads;
+      node.key_heads = kKeyHeads;
+      node.key_dim = kKeyDim;
+      const int grouped = add(Op::rms_norm, "rule_norm", {rule}, kHidden, ValueType::operand,
+                              weight("rule_norm", 1, kHidden / kHeads, WeightKind::vector));
+      const int gated = add(Op::swiglu, "gated", {linear("z", normed, kHidden, kHidden), grouped}, kHidden,
+                            ValueType::operand, -1);
+      middle = linear("o", gated, kHidden, kHidden, x);
     } else {
-      int q, k, v;
-      if (fused) {
+      int q, k, v, attention_gate = -1;
+      if (recurrent) {
+        const int both = linear(named("q"), normed, kHidden, 2 * kHidden);
+        const auto half = [&](const char* name, int64_t first) {
+          const int made = add(Op::slice, named(name), {both}, kHidden, ValueType::operand, -1);
+          graph.nodes.back().first = static_cast<int>(first);
+          graph.nodes.back().heads = kHidden / kHead;
+          return made;
+        };
+        q = half("query", 0);
+        attention_gate = half("attention_gate", kHead);
+        k = linear(named("k"), normed, kHidden, kHead);
+        v = linear(named("v"), normed, kHidden, kHead);
+      } else if (fused) {
         const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * kHead);
         const auto slice = [&](const char* name, int64_t first, int64_t cols) {
           const int made = add(Op::slice, named(name), {whole}, cols, ValueType::operand, -1);
@@ -128,9 +161,10 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       graph.nodes.back().table = after || fused ? 1 : 0;
       const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
       graph.nodes.back().table = after;
-      const int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
+      int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
       graph.nodes.back().kv_heads = 1;
-      graph.nodes.back().layer = convolved ? at - 1 : at;
+      graph.nodes.back().layer = convolved || recurrent ? at - 1 : at;
+      if (recurrent) seen = add(Op::glu, named("glu"), {attention_gate, seen}, kHidden, ValueType::operand, -1);
       middle = leave(named("o"), seen, kHidden, x);
     }
     const int again = enter(named("norm2"), middle);
@@ -146,8 +180,9 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
 }
 
 inline std::shared_ptr<Model> model_of(Pool& pool, StorageFormat format, int blocks = 1, int64_t vocab = kVocab,
-                                       bool after = false, bool fused = false, bool convolved = false) {
-  auto model = std::make_shared<Model>(block(blocks, vocab, after, fused, convolved));
+                                       bool after = false, bool fused = false, bool convolved = false,
+                                       bool recurrent = false) {
+  auto model = std::make_shared<Model>(block(blocks, vocab, after, fused, convolved, recurrent));
   for (size_t i = 0; i < model->weights.size(); ++i) {
     const GraphWeight& w = model->graph.weights[i];
     const bool matrix = w.kind == WeightKind::matrix;
@@ -176,6 +211,8 @@ constexpr Linear kLinears[] = {{"q", kHidden, kHidden}, {"up", kWidth, kHidden},
 constexpr Linear kFusedLinears[] = {
     {"qkv", kHidden + 2 * kHead, kHidden}, {"gate_up", 2 * kWidth, kHidden}, {"down", kHidden, kWidth}};
 
+constexpr Linear kDeltaLinears[] = {
+    {"in", 20 + kHidden, kHidden}, {"beta", 4, kHidden}, {"alpha", 4, kHidden}, {"z", kHidden, kHidden}, {"up", kWidth, kHidden}};
 constexpr Linear kConvLinears[] = {{"in", 3 * kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
 
 inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, int64_t cols, bool trained = true) {
@@ -237,7 +274,7 @@ struct Way {
   std::optional<RankDraws> ranks = {};
   int blocks = 1;
   int64_t vocab = kVocab;
-  bool after = false, fused = false, convolved = false;  // see block
+  bool after = false, fused = false, convolved = false, recurrent = false;  // see block
   std::function<void(Model& model)> place = {};  // puts the base elsewhere
 };
 
@@ -287,12 +324,14 @@ inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b
 
 inline std::span<const Linear> linears_of(const Way& way) {
   if (way.convolved) return kConvLinears;
+  if (way.recurrent) return kDeltaLinears;
   return way.fused ? std::span<const Linear>(kFusedLinears) : std::span<const Linear>(kLinears);
 }
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved);
+  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved,
+                              way.recurrent);
   if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -404,6 +443,15 @@ inline std::vector<Way> convolutions() {
   ways.push_back({.spec = lora(0, true, kConvLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .convolved = true});
   for (const bool in_backward : {false, true})
     ways.push_back({.spec = full(in_backward, block(2, kVocab, false, false, true)), .blocks = 2, .convolved = true});
+  return ways;
+}
+
+inline std::vector<Way> delta_rules() {
+  std::vector<Way> ways;
+  ways.push_back({.spec = lora(0.2, true, kDeltaLinears), .recurrent = true});
+  ways.push_back({.spec = lora(0, true, kDeltaLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .recurrent = true});
+  for (const bool in_backward : {false, true})
+    ways.push_back({.spec = full(in_backward, block(2, kVocab, false, false, false, true)), .blocks = 2, .recurrent = true});
   return ways;
 }
 

@@ -119,6 +119,34 @@ LOWRANK_KERNEL(geglu_backward, GatedUnitBackwardArgs, kTileThreads, 4) {
   store(args.dup, up, spot);
 }
 
+LOWRANK_KERNEL(glu, GatedUnitArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float gate[8], up[8];
+  load(gate, args.gate, spot);
+  load(up, args.up, spot);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) gate[i] = sigmoid(gate[i]) * up[i];
+  store(args.out, gate, spot);
+}
+
+LOWRANK_KERNEL(glu_backward, GatedUnitBackwardArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float d[8], gate[8], up[8];
+  load(d, args.dout, spot);
+  load(gate, args.gate, spot);
+  load(up, args.up, spot);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float s = sigmoid(gate[i]), rest = sigmoid(-gate[i]);
+    gate[i] = d[i] * up[i] * s * rest;
+    up[i] = d[i] * s;
+  }
+  store(args.dgate, gate, spot);
+  store(args.dup, up, spot);
+}
+
 LOWRANK_KERNEL(gather_rows, PickRowsArgs, kTileThreads, 4) {
   const Spot spot = spot_of(args.tiles);
   if (spot.count <= 0) return;

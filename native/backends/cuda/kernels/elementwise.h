@@ -14,7 +14,7 @@ struct RopeArgs {
   int32_t inverse;
   int32_t unused = 0;
 };
-/// Arguments of swiglu and of geglu.
+/// Arguments of swiglu, geglu, and glu.
 struct GatedUnitArgs {
   Tiles tiles;
   Cells gate, up, out;
@@ -73,6 +73,8 @@ struct ScaleColumnsArgs {
   X(swiglu_backward, GatedUnitBackwardArgs) \
   X(geglu, GatedUnitArgs)                   \
   X(geglu_backward, GatedUnitBackwardArgs)  \
+  X(glu, GatedUnitArgs)                     \
+  X(glu_backward, GatedUnitBackwardArgs)    \
   X(gather_rows, PickRowsArgs)              \
   X(scatter_add_rows, PickRowsArgs)         \
   X(cast_bf16, CastArgs)                    \

@@ -4,6 +4,7 @@
 #include "backends/cuda/kernels/adafactor.h"
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/columns.h"
+#include "backends/cuda/kernels/delta_rule.h"
 #include "backends/cuda/kernels/dequantize.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/factors.h"
@@ -24,6 +25,7 @@
   LOWRANK_ADAFACTOR_KERNELS(X)     \
   LOWRANK_ATTENTION_KERNELS(X)     \
   LOWRANK_COLUMN_KERNELS(X)        \
+  LOWRANK_DELTA_RULE_KERNELS(X)    \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
   LOWRANK_ELEMENTWISE_KERNELS(X)   \
   LOWRANK_FACTORS_KERNELS(X)       \

@@ -19,6 +19,25 @@ LOWRANK_DEVICE void load_product(float (&v)[8], const Cells& a, const Cells& b, 
   for (int i = 0; i < 8; ++i) v[i] *= other[i];
 }
 
+/// Inputs of a convolution: B X, or x.
+LOWRANK_DEVICE void load_input(float (&v)[8], const ConvArgs& conv, int64_t row, int64_t col, int count) {
+  if (conv.gated)
+    load_product(v, conv.b, conv.x, row, col, count);
+  else
+    load(v, conv.x, row, col, count);
+}
+
+/// Gradient of a convolution: dout C, or `dout` itself.
+LOWRANK_DEVICE void load_gradient(float (&v)[8], const ConvArgs& conv, const Cells& dout, int64_t row, int64_t col,
+                                  int count) {
+  if (conv.gated)
+    load_product(v, dout, conv.c, row, col, count);
+  else
+    load(v, dout, row, col, count);
+}
+
+LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
+
 /// sum += v times the weights of a lag.
 LOWRANK_DEVICE void add_weighted(float (&sum)[8], const ConvArgs& conv, const float (&v)[8], int64_t lag, int64_t col,
                                  int count) {
@@ -35,7 +54,7 @@ LOWRANK_DEVICE void convolve(float (&sum)[8], const ConvArgs& conv, int64_t row,
   for (int64_t lag = 0; lag < lags; ++lag) {
     float v[8];
     if (lag <= row)
-      load_product(v, conv.b, conv.x, row - lag, col, count);
+      load_input(v, conv, row - lag, col, count);
     else
       load(v, conv.earlier + (conv.positions[row] - lag) % (conv.taps - 1) * conv.cols, col, count);
     add_weighted(sum, conv, v, lag, col, count);
@@ -49,10 +68,29 @@ LOWRANK_KERNEL(short_conv, ShortConvArgs, kTileThreads, 4) {
   if (spot.count <= 0) return;
   float sum[8], c[8];
   convolve(sum, args.conv, spot.row, spot.col, spot.count);
-  load(c, args.conv.c, spot);
+  if (args.conv.gated) {
+    load(c, args.conv.c, spot);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) c[i] = sigmoid(sum[i]);
+  }
 #pragma unroll
   for (int i = 0; i < 8; ++i) sum[i] *= c[i];
   store(args.out, sum, spot);
+}
+
+LOWRANK_KERNEL(silu_conv_slope, SiluConvSlopeArgs, kTileThreads, 4) {
+  const Spot spot = spot_of(args.tiles);
+  if (spot.count <= 0) return;
+  float sum[8], d[8];
+  convolve(sum, args.conv, spot.row, spot.col, spot.count);
+  load(d, args.dout, spot);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float s = sigmoid(sum[i]);
+    d[i] *= s * (1.0f + sum[i] * (1.0f - s));
+  }
+  store(args.dconv, d, spot);
 }
 
 LOWRANK_KERNEL(short_conv_backward, ShortConvBackwardArgs, kTileThreads, 4) {
@@ -60,19 +98,22 @@ LOWRANK_KERNEL(short_conv_backward, ShortConvBackwardArgs, kTileThreads, 4) {
   if (spot.count <= 0) return;
   const ConvArgs& conv = args.conv;
   float sum[8], v[8];
-  convolve(sum, conv, spot.row, spot.col, spot.count);
-  load(v, args.dout, spot);
+  if (conv.gated) {
+    convolve(sum, conv, spot.row, spot.col, spot.count);
+    load(v, args.dout, spot);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) sum[i] *= v[i];
-  store(args.dc, sum, spot);
+    for (int i = 0; i < 8; ++i) sum[i] *= v[i];
+    store(args.dc, sum, spot);
+  }
 #pragma unroll
   for (int i = 0; i < 8; ++i) sum[i] = 0;
   for (int64_t lag = 0; lag < conv.taps; ++lag) {
     const int64_t row = spot.row + lag;
     if (row >= conv.rows || lag >= lags_of(conv, row)) break;
-    load_product(v, args.dout, conv.c, row, spot.col, spot.count);
+    load_gradient(v, conv, args.dout, row, spot.col, spot.count);
     add_weighted(sum, conv, v, lag, spot.col, spot.count);
   }
+  if (!conv.gated) return store(args.dx, sum, spot);
   float product[8];
   load(v, conv.x, spot);
 #pragma unroll
@@ -100,10 +141,10 @@ LOWRANK_KERNEL(short_conv_sums, ConvSumsArgs, kSumThreads, 2) {
   for (int64_t row = begin + warp; count > 0 && row < end; row += kWarps) {
     if (!biases && lag >= lags_of(conv, row)) continue;
     float g[8];
-    load_product(g, args.dout, conv.c, row, col, count);
+    load_gradient(g, conv, args.dout, row, col, count);
     if (!biases) {
       float v[8];
-      load_product(v, conv.b, conv.x, row - lag, col, count);
+      load_input(v, conv, row - lag, col, count);
 #pragma unroll
       for (int i = 0; i < 8; ++i) g[i] *= v[i];
     }
@@ -131,7 +172,10 @@ LOWRANK_KERNEL(keep_conv_inputs, KeepConvInputsArgs, kTileThreads, 4) {
   const bool last = spot.row >= args.tiles.rows - args.count, end = position % args.block >= args.block - args.count;
   if (!last && !end) return;
   float v[8];
-  load_product(v, args.b, args.x, spot.row, spot.col, spot.count);
+  if (args.gated)
+    load_product(v, args.b, args.x, spot.row, spot.col, spot.count);
+  else
+    load(v, args.x, spot);
   const auto keep = [&](float* rows, int64_t row) {
     float* const to = rows + row * args.tiles.cols + spot.col;
     store_some(to, v, spot.count, aligned16(to));

@@ -60,6 +60,10 @@ void run(Launcher& launcher, const Geglu& k, Ptr<std::byte>) { launch(launcher, 
 void run(Launcher& launcher, const GegluBackward& k, Ptr<std::byte>) {
   launch(launcher, geglu_backward, gated_unit_backward_args(k));
 }
+void run(Launcher& launcher, const Glu& k, Ptr<std::byte>) { launch(launcher, glu, gated_unit_args(k)); }
+void run(Launcher& launcher, const GluBackward& k, Ptr<std::byte>) {
+  launch(launcher, glu_backward, gated_unit_backward_args(k));
+}
 
 void run(Launcher& launcher, const GatherRows& k, Ptr<std::byte>) {
   launch(launcher, gather_rows, {tiles_of(k.count, k.cols), cells_of(k.x), device_pointer(k.rows), cells_of(k.out)});

@@ -1,4 +1,4 @@
-// Launches of gated convolutions within columns.
+// Launches of convolutions within columns.
 #pragma once
 
 #include "backends/cuda/launcher.h"
@@ -7,6 +7,7 @@
 namespace lowrank::cuda {
 
 void run(Launcher& launcher, const ShortConv& k, Ptr<std::byte> workspace);
+void run(Launcher& launcher, const SiluConvSlope& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ShortConvBackward& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ShortConvGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const KeepConvInputs& k, Ptr<std::byte> workspace);

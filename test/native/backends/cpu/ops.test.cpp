@@ -287,6 +287,32 @@ TEST("geglu follows its definition, and its gradient, in place too") {
   });
 }
 
+TEST("glu follows its definition, and its gradient, in place too") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
+    Tensor dout(dtype, kRows, cols, random);
+    const std::vector<double> g = gate.values(), u = up.values(), d = dout.values();
+    std::vector<double> expected, expected_gate, expected_up;
+    for (size_t i = 0; i < g.size(); ++i) {
+      const double s = 1 / (1 + std::exp(-g[i]));
+      expected.push_back(s * u[i]);
+      expected_gate.push_back(d[i] * u[i] * s * (1 - s));
+      expected_up.push_back(d[i] * s);
+    }
+    ops.glu(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
+    CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
+    CHECK(out.spare_untouched());
+    Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
+    ops.glu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
+    CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
+    ops.glu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+    CHECK(gate == dgate);
+    CHECK(up == dup);
+  });
+}
+
 TEST("cross_entropy gives the loss and its gradient, over the logits themselves too") {
   for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);

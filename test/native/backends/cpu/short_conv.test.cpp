@@ -29,9 +29,13 @@ std::vector<float> floats(Random& random, int64_t count) {
   return result;
 }
 
-/// C conv(B X), sequence by sequence. All arguments as plain numbers: x [rows, 3 cols], w [cols, taps], bias [cols].
-std::vector<double> expected(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& bias,
-                             int64_t cols, int64_t taps) {
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+/// C conv(B X), or silu(conv(x)) if it is not gated, sequence by sequence. All arguments as plain numbers: x [rows, 3 cols]
+/// or [rows, cols], w [cols, taps], bias [cols].
+std::vector<double> expected(bool gated, const std::vector<double>& x, const std::vector<double>& w,
+                             const std::vector<double>& bias, int64_t cols, int64_t taps) {
+  const int64_t width = gated ? 3 * cols : cols;
   std::vector<double> out;
   int64_t first = 0;
   for (const int64_t length : kLengths) {
@@ -40,9 +44,10 @@ std::vector<double> expected(const std::vector<double>& x, const std::vector<dou
         double sum = bias.empty() ? 0 : bias[c];
         for (int64_t j = 0; j < taps; ++j) {
           const int64_t from = t - (taps - 1) + j;
-          if (from >= first) sum += w[c * taps + j] * x[from * 3 * cols + c] * x[from * 3 * cols + 2 * cols + c];
+          if (from >= first)
+            sum += w[c * taps + j] * x[from * width + c] * (gated ? x[from * width + 2 * cols + c] : 1);
         }
-        out.push_back(sum * x[t * 3 * cols + cols + c]);
+        out.push_back(gated ? sum * x[t * width + cols + c] : silu(sum));
       }
     }
     first += length;
@@ -50,7 +55,7 @@ std::vector<double> expected(const std::vector<double>& x, const std::vector<dou
   return out;
 }
 
-/// Gradient at every number of `of` by central differences of a function that is linear or quadratic in each.
+/// Gradient at every number of `of` by central differences of a smooth function.
 std::vector<double> numeric_gradient(std::vector<double>& of, const std::function<double()>& loss) {
   std::vector<double> gradient;
   for (double& value : of) {
@@ -70,14 +75,15 @@ struct Conv {
   DType dtype;
   int64_t cols;
   int32_t taps;
-  bool biased;
+  bool biased, gated;
   Random random{static_cast<uint64_t>(cols * 10 + taps)};
   std::vector<int32_t> positions = positions_of_rows();
-  Tensor x{dtype, kRows, 3 * cols, random};
+  int64_t width = gated ? 3 * cols : cols;
+  Tensor x{dtype, kRows, width, random};
   std::vector<float> w = floats(random, cols * taps), bias = floats(random, cols);
 
   cpu::ShortConv conv() {
-    return {kRows, cols, taps, x.matrix(), w.data(), biased ? bias.data() : nullptr, positions.data()};
+    return {gated, kRows, cols, taps, x.matrix(), w.data(), biased ? bias.data() : nullptr, positions.data()};
   }
   std::vector<double> weights() const { return {w.begin(), w.end()}; }
   std::vector<double> biases() const { return biased ? std::vector<double>(bias.begin(), bias.end()) : std::vector<double>(); }
@@ -88,10 +94,11 @@ void for_cases(Body&& body) {
   for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes)
       for (const int64_t cols : kCols)
-        for (const int32_t taps : kTaps) {
-          Conv one{ops, dtype, cols, taps, cols % 2 == 0};
-          body(one);
-        }
+        for (const int32_t taps : kTaps)
+          for (const bool gated : {true, false}) {
+            Conv one{ops, dtype, cols, taps, cols % 2 == 0, gated};
+            body(one);
+          }
   });
 }
 
@@ -102,7 +109,7 @@ TEST("short_conv starts anew at each packed sequence") {
     Pool pool(2);
     Tensor out(c.dtype, kRows, c.cols);
     c.ops.short_conv(pool, c.conv(), nullptr, out.matrix());
-    CHECK_ALL_CLOSE(out.values(), expected(c.x.values(), c.weights(), c.biases(), c.cols, c.taps), tolerance(c.dtype));
+    CHECK_ALL_CLOSE(out.values(), expected(c.gated, c.x.values(), c.weights(), c.biases(), c.cols, c.taps), tolerance(c.dtype));
     CHECK(out.spare_untouched());
   });
 }
@@ -111,16 +118,22 @@ TEST("the gradients of short_conv are those of its definition") {
   for_cases([](Conv& c) {
     if (c.cols > 20) return;  // finite differences of every element
     Pool pool(2);
-    Tensor dout(c.dtype, kRows, c.cols, c.random), dx(c.dtype, kRows, 3 * c.cols);
+    Tensor dout(c.dtype, kRows, c.cols, c.random), dx(c.dtype, kRows, c.width);
+    Tensor dconv(c.dtype, kRows, c.cols);
     std::vector<double> x = c.x.values(), w = c.weights(), bias(c.bias.begin(), c.bias.end());
     const std::vector<double> d = dout.values();
     const auto loss = [&] {
-      const std::vector<double> out = expected(x, w, c.biased ? bias : std::vector<double>(), c.cols, c.taps);
+      const std::vector<double> out = expected(c.gated, x, w, c.biased ? bias : std::vector<double>(), c.cols, c.taps);
       double sum = 0;
       for (size_t i = 0; i < out.size(); ++i) sum += out[i] * d[i];
       return sum;
     };
-    c.ops.short_conv_backward(pool, c.conv(), dout.matrix(), dx.matrix());
+    if (c.gated)
+      dconv = dout;
+    else
+      c.ops.silu_conv_slope(pool, c.conv(), dout.matrix(), dconv.matrix());
+    CHECK(dconv.spare_untouched());
+    c.ops.short_conv_backward(pool, c.conv(), dconv.matrix(), dx.matrix());
     CHECK_ALL_CLOSE(dx.values(), numeric_gradient(x, loss), tolerance(c.dtype));
     CHECK(dx.spare_untouched());
 
@@ -128,13 +141,14 @@ TEST("the gradients of short_conv are those of its definition") {
     std::vector<double> wanted = numeric_gradient(w, loss);
     for (size_t i = 0; i < wanted.size(); ++i) wanted[i] += dw[i];
     std::vector<float> other = dbias;
-    c.ops.short_conv_gradient(pool, c.conv(), dout.matrix(), dw.data(), dbias.data());
-    CHECK_ALL_CLOSE(std::vector<double>(dw.begin(), dw.end()), wanted, 2e-6);
+    c.ops.short_conv_gradient(pool, c.conv(), dconv.matrix(), dw.data(), dbias.data());
+    CHECK_ALL_CLOSE(std::vector<double>(dw.begin(), dw.end()), wanted, c.gated ? 2e-6 : 2 * tolerance(c.dtype));
     std::vector<double> wanted_bias(other.begin(), other.end());
     for (int64_t row = 0; row < kRows; ++row)
-      for (int64_t col = 0; col < c.cols; ++col) wanted_bias[col] += dout.get(row, col) * c.x.get(row, c.cols + col);
+      for (int64_t col = 0; col < c.cols; ++col)
+        wanted_bias[col] += dconv.get(row, col) * (c.gated ? c.x.get(row, c.cols + col) : 1);
     CHECK_ALL_CLOSE(std::vector<double>(dbias.begin(), dbias.end()), wanted_bias, 2e-6);
-    c.ops.short_conv_gradient(pool, c.conv(), dout.matrix(), nullptr, other.data());
+    c.ops.short_conv_gradient(pool, c.conv(), dconv.matrix(), nullptr, other.data());
     CHECK(other == dbias);
   });
 }
@@ -143,11 +157,11 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
   constexpr int64_t kBlock = 4, kText = 21;
   for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes) {
-      for (const int32_t taps : {2, 3, 4}) {
+      for (const auto& [taps, gated] : {std::pair(2, true), {3, true}, {4, true}, {4, false}}) {
         Pool pool(2);
         Random random(static_cast<uint64_t>(taps));
         const int64_t cols = 17, count = taps - 1;
-        Tensor x(dtype, kText, 3 * cols, random), whole(dtype, kText, cols);
+        Tensor x(dtype, kText, gated ? 3 * cols : cols, random), whole(dtype, kText, cols);
         const std::vector<float> w = floats(random, cols * taps);
         std::vector<int32_t> positions;
         for (int32_t i = 0; i < kText; ++i) positions.push_back(i);
@@ -156,7 +170,7 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
           cpu::Matrix from = x.matrix(), to = out.matrix();
           from.data = static_cast<std::byte*>(from.data) + begin * from.ld * size_of(dtype);
           to.data = static_cast<std::byte*>(to.data) + begin * to.ld * size_of(dtype);
-          const cpu::ShortConv conv{rows, cols, taps, from, w.data(), nullptr, positions.data() + begin};
+          const cpu::ShortConv conv{gated, rows, cols, taps, from, w.data(), nullptr, positions.data() + begin};
           ops.short_conv(pool, conv, last.data(), to);
           keep_conv_inputs(conv, kBlock, last.data(), ends.data() + begin / kBlock * count * cols);
         };
@@ -183,7 +197,7 @@ TEST("short convolutions have the same bits for one, two and three threads") {
       std::vector<Tensor> results[3];
       for (int threads = 1; threads <= 3; ++threads) {
         Pool pool(threads);
-        Conv c{ops, dtype, 1031, 3, true};
+        Conv c{ops, dtype, 1031, 3, true, true};
         Tensor out(dtype, kRows, c.cols), dout(dtype, kRows, c.cols, c.random), dx(dtype, kRows, 3 * c.cols);
         Tensor dw(DType::f32, 1, 3 * c.cols, c.random), dbias(DType::f32, 1, c.cols, c.random);
         ops.short_conv(pool, c.conv(), nullptr, out.matrix());

@@ -59,9 +59,10 @@ void check_gated_unit() {
 
 }  // namespace
 
-TEST("CUDA's swiglu and geglu and their gradients equal the CPU's, in place too") {
+TEST("CUDA's swiglu, geglu, and glu and their gradients equal the CPU's, in place too") {
   check_gated_unit<Swiglu, SwigluBackward>();
   check_gated_unit<Geglu, GegluBackward>();
+  check_gated_unit<Glu, GluBackward>();
 }
 
 TEST("CUDA's rope equals the CPU's, of whole heads and of their first columns, both ways") {

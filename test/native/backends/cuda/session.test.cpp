@@ -60,6 +60,7 @@ void like_the_cpu(const std::vector<Way>& ways) {
 TEST("on CUDA: LoRA with dropout, and with activations that are recomputed or offloaded") { like_the_cpu(activations()); }
 TEST("on CUDA: linears whose outputs are cut, and rotations of a part of each head") { like_the_cpu(fused_linears()); }
 TEST("on CUDA: short convolutions, whose weights are trained too") { like_the_cpu(convolutions()); }
+TEST("on CUDA: gated delta rules, whose weights are trained too") { like_the_cpu(delta_rules()); }
 TEST("on CUDA: LoRA on a base of 4 bits with 8-bit state") { like_the_cpu(four_bits()); }
 TEST("on CUDA: magnitudes, gains, triplets, and snapshots") { like_the_cpu(factors()); }
 TEST("on CUDA: pairs, Kronecker products, rotations, and factors at the embedding") { like_the_cpu(other_terms()); }

@@ -53,6 +53,7 @@ TEST("by PTX: LoRA on a base of 4 bits with 8-bit state") { by_ptx(four_bits());
 TEST("by PTX: LoRA with dropout, and with activations that are recomputed or offloaded") { by_ptx(activations()); }
 TEST("by PTX: linears whose outputs are cut, and rotations of a part of each head") { by_ptx(fused_linears()); }
 TEST("by PTX: short convolutions, whose weights are trained too") { by_ptx(convolutions()); }
+TEST("by PTX: gated delta rules, whose weights are trained too") { by_ptx(delta_rules()); }
 TEST("by PTX: magnitudes, gains, triplets, and snapshots") { by_ptx(factors()); }
 TEST("by PTX: pairs, Kronecker products, rotations, and factors at the embedding") { by_ptx(other_terms()); }
 TEST("by PTX: full fine-tuning, with updates after and in the backward pass") { by_ptx(full_tuning()); }

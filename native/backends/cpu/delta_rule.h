@@ -1,0 +1,43 @@
+// Code shared by the levels of the gated delta rule: its gates, the layout of the workspace, the reference kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/ops.h"
+#include "core/math.h"
+
+namespace lowrank::cpu {
+
+/// Gates of a head at a token: sigmoid(beta), e^g, and the slope of g in alpha.
+struct DeltaGates {
+  double beta, decay, slope;
+};
+DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head);
+
+/// What the norms of queries and keys add to their squares.
+inline constexpr double kDeltaEpsilon = 1e-6;
+
+/// Columns of a state that are computed at once, at most: four of the widest vectors.
+inline constexpr int64_t kDeltaColumns = 64;
+constexpr int64_t padded_value_dim(int64_t value_dim) { return round_up(value_dim, 16); }
+
+/// Floats of each thread: the state of a head, and queries, keys, values, and outputs of a chunk.
+constexpr int64_t delta_thread_floats(int64_t key_dim, int64_t value_dim) {
+  const int64_t padded = padded_value_dim(value_dim);
+  return round_up(key_dim * padded + kDeltaTokens * (2 * key_dim + 2 * padded + 3), 16);
+}
+/// The same with gradients, and the states of some columns after each token of a chunk.
+constexpr int64_t delta_backward_thread_floats(int64_t group, int64_t key_dim, int64_t value_dim) {
+  const int64_t padded = padded_value_dim(value_dim);
+  return round_up(group * key_dim * padded + (kDeltaTokens + 1) * key_dim * kDeltaColumns +
+                      kDeltaTokens * (4 * key_dim + 4 * padded + 8),
+                  16);
+}
+
+void gated_delta_rule_reference(Pool& pool, const DeltaRule& rule, float* state, const Matrix& out,
+                                std::byte* workspace);
+void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& rule, const Matrix& dout, const Matrix& dx,
+                                         const Matrix& dbeta, const Matrix& dalpha, std::byte* workspace);
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,235 @@
+// The gated delta rule as its definition reads, in double, and what is the same at all levels.
+#include "backends/cpu/delta_rule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "backends/cpu/ops_common.h"
+#include "core/math.h"
+
+namespace lowrank::cpu {
+namespace {
+
+double element(const Matrix& m, int64_t row, int64_t col) { return load_element(row_of(m, row), m.dtype, col); }
+void set(const Matrix& m, int64_t row, int64_t col, double value) {
+  store_element(row_of(m, row), m.dtype, col, static_cast<float>(value));
+}
+
+/// log(1 + e^z), its slope, and their quotient, which stays finite.
+struct Softplus {
+  double value, slope;
+  explicit Softplus(double z) {
+    const double e = math::exp(-std::fabs(z)), log = e < 1e-5 ? e - e * e / 2 : math::log(1 + e);
+    value = (z > 0 ? z : 0) + log;
+    slope = (z > 0 ? 1 : e) / (1 + e);
+  }
+};
+
+double rate_of(bool rate, float weight) { return rate ? weight : -math::exp(weight); }
+
+/// A vector of a row and its quotient with its norm, times a factor.
+struct Unit {
+  std::vector<double> y;
+  double factor, over;  // 1 / norm
+  Unit(const Matrix& x, int64_t row, int64_t first, int64_t count, double times) : factor(times) {
+    double squares = 0;
+    for (int64_t i = 0; i < count; ++i) squares += element(x, row, first + i) * element(x, row, first + i);
+    over = 1 / std::sqrt(squares + kDeltaEpsilon);
+    for (int64_t i = 0; i < count; ++i) y.push_back(element(x, row, first + i) * over * factor);
+  }
+  /// Sets the gradient of x from that of y.
+  void backward(const std::vector<double>& dy, const Matrix& dx, int64_t row, int64_t first) const {
+    double along = 0;
+    for (size_t i = 0; i < y.size(); ++i) along += dy[i] * y[i];
+    for (size_t i = 0; i < y.size(); ++i)
+      set(dx, row, first + static_cast<int64_t>(i), over * (factor * dy[i] - y[i] / factor * along));
+  }
+};
+
+/// A token of a head.
+struct Token {
+  Unit q, k;
+  std::vector<double> v;
+  DeltaGates gates;
+  Token(const DeltaRule& r, int64_t row, int64_t head)
+      : q(r.x, row, head / r.group() * r.key_dim, r.key_dim, 1 / std::sqrt(static_cast<double>(r.key_dim))),
+        k(r.x, row, (r.key_heads + head / r.group()) * r.key_dim, r.key_dim, 1),
+        gates(delta_gates(r, row, head)) {
+    for (int64_t j = 0; j < r.value_dim; ++j)
+      v.push_back(element(r.x, row, 2 * r.key_heads * r.key_dim + head * r.value_dim + j));
+  }
+};
+
+using State = std::vector<double>;  // [key_dim, value_dim]
+
+/// x^T S.
+std::vector<double> times(const std::vector<double>& x, const State& s, size_t cols) {
+  std::vector<double> y(cols);
+  for (size_t i = 0; i < x.size(); ++i)
+    for (size_t j = 0; j < cols; ++j) y[j] += x[i] * s[i * cols + j];
+  return y;
+}
+
+/// S y.
+std::vector<double> times(const State& s, const std::vector<double>& y) {
+  std::vector<double> x(s.size() / y.size());
+  for (size_t i = 0; i < x.size(); ++i)
+    for (size_t j = 0; j < y.size(); ++j) x[i] += s[i * y.size() + j] * y[j];
+  return x;
+}
+
+void add_outer(State& s, const std::vector<double>& x, const std::vector<double>& y) {
+  for (size_t i = 0; i < x.size(); ++i)
+    for (size_t j = 0; j < y.size(); ++j) s[i * y.size() + j] += x[i] * y[j];
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void scale(State& s, double by) {
+  for (double& value : s) value *= by;
+}
+
+/// v - S'^T k for the decayed state.
+std::vector<double> error_of(const Token& token, const State& decayed) {
+  std::vector<double> error = times(token.k.y, decayed, token.v.size());
+  for (size_t j = 0; j < error.size(); ++j) error[j] = token.v[j] - error[j];
+  return error;
+}
+
+void advance(State& s, const Token& token) {
+  scale(s, token.gates.decay);
+  std::vector<double> delta = error_of(token, s);
+  scale(delta, token.gates.beta);
+  add_outer(s, token.k.y, delta);
+}
+
+void copy(const State& from, float* to) {
+  for (size_t i = 0; to != nullptr && i < from.size(); ++i) to[i] = static_cast<float>(from[i]);
+}
+
+/// The backward pass of a token: `g` is the gradient of the state after it, and becomes that of the one before.
+struct TokenGradient {
+  std::vector<double> dq, dk, dv;
+  double dbeta, dalpha;
+  TokenGradient(const Token& token, const State& before, const std::vector<double>& dout, State& g) {
+    State decayed = before;
+    scale(decayed, token.gates.decay);
+    const std::vector<double> error = error_of(token, decayed);
+    std::vector<double> delta = error;
+    scale(delta, token.gates.beta);
+    State after = decayed;
+    add_outer(after, token.k.y, delta);
+    dq = times(after, dout);
+    add_outer(g, token.q.y, dout);
+    const std::vector<double> ddelta = times(token.k.y, g, dout.size());
+    dbeta = dot(ddelta, error) * token.gates.beta * (1 - token.gates.beta);
+    dv = ddelta;
+    scale(dv, token.gates.beta);
+    std::vector<double> dmu = dv;
+    scale(dmu, -1);
+    dk = times(g, delta);
+    const std::vector<double> more = times(decayed, dmu);
+    for (size_t i = 0; i < dk.size(); ++i) dk[i] += more[i];
+    add_outer(g, token.k.y, dmu);
+    dalpha = token.gates.slope * dot(g, decayed);
+    scale(g, token.gates.decay);
+  }
+};
+
+}  // namespace
+
+DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head) {
+  const Softplus plus(element(rule.alpha, row, head) + rule.bias[head]);
+  const double rate = rate_of(rule.rate, rule.weight[head]);
+  return {1 / (1 + math::exp(-element(rule.beta, row, head))), math::exp(rate * plus.value), rate * plus.slope};
+}
+
+void gated_delta_rule_reference(Pool& pool, const DeltaRule& r, float* state, const Matrix& out, std::byte*) {
+  const int64_t size = r.key_dim * r.value_dim;
+  for_units(pool, int64_t{r.sequences} * r.heads, [&](int, int64_t unit) {
+    const int64_t sequence = unit / r.heads, head = unit % r.heads;
+    State s(static_cast<size_t>(size));
+    float* const own = state == nullptr ? nullptr : state + head * size;
+    if (own != nullptr && r.past > 0) std::copy_n(own, size, s.begin());
+    for (int64_t row = r.cu[sequence]; row < r.cu[sequence + 1]; ++row) {
+      const Token token(r, row, head);
+      advance(s, token);
+      const std::vector<double> o = times(token.q.y, s, token.v.size());
+      for (int64_t j = 0; j < r.value_dim; ++j) set(out, row, head * r.value_dim + j, o[static_cast<size_t>(j)]);
+      copy(s, r.end_before(row + 1, head));
+    }
+    copy(s, own);
+  });
+}
+
+void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& r, const Matrix& dout, const Matrix& dx,
+                                         const Matrix& dbeta, const Matrix& dalpha, std::byte*) {
+  const int64_t size = r.key_dim * r.value_dim, keys = r.key_heads * r.key_dim;
+  for_units(pool, int64_t{r.sequences} * r.key_heads, [&](int, int64_t unit) {
+    const int64_t first = r.cu[unit / r.key_heads], end = r.cu[unit / r.key_heads + 1], key_head = unit % r.key_heads;
+    std::vector<State> gradients(static_cast<size_t>(r.group()), State(static_cast<size_t>(size)));
+    for (int64_t last = end; last > first;) {
+      const int64_t begin = std::max(first, (last - 1) / kDeltaTokens * kDeltaTokens);
+      const auto count = static_cast<size_t>(last - begin);
+      std::vector<std::vector<double>> dq(count), dk(count);
+      for (int64_t h = 0; h < r.group(); ++h) {
+        const int64_t head = key_head * r.group() + h;
+        std::vector<State> states(1, State(static_cast<size_t>(size)));
+        if (begin > first) std::copy_n(r.end_before(begin, head), size, states[0].begin());
+        std::vector<Token> tokens;
+        for (int64_t row = begin; row < last; ++row) {
+          tokens.emplace_back(r, row, head);
+          states.push_back(states.back());
+          advance(states.back(), tokens.back());
+        }
+        for (int64_t row = last - 1; row >= begin; --row) {
+          const auto t = static_cast<size_t>(row - begin);
+          std::vector<double> d;
+          for (int64_t j = 0; j < r.value_dim; ++j) d.push_back(element(dout, row, head * r.value_dim + j));
+          const TokenGradient of(tokens[t], states[t], d, gradients[static_cast<size_t>(h)]);
+          set(dbeta, row, head, of.dbeta);
+          set(dalpha, row, head, of.dalpha);
+          for (int64_t j = 0; j < r.value_dim; ++j)
+            set(dx, row, 2 * keys + head * r.value_dim + j, of.dv[static_cast<size_t>(j)]);
+          dq[t].resize(of.dq.size());
+          dk[t].resize(of.dk.size());
+          for (size_t i = 0; i < of.dq.size(); ++i) dq[t][i] += of.dq[i], dk[t][i] += of.dk[i];
+          if (h + 1 < r.group()) continue;
+          tokens[t].q.backward(dq[t], dx, row, key_head * r.key_dim);
+          tokens[t].k.backward(dk[t], dx, row, keys + key_head * r.key_dim);
+        }
+      }
+      last = begin;
+    }
+  });
+}
+
+void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* weight,
+                         const float* bias, bool rate, float* dweight, float* dbias) {
+  for (int64_t head = 0; head < heads; ++head) {
+    double of_weight = 0, of_bias = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const double d = element(dalpha, row, head);
+      const Softplus plus(element(alpha, row, head) + bias[head]);
+      of_bias += d;
+      of_weight += d * plus.value / plus.slope;
+    }
+    if (rate) of_weight /= weight[head];
+    if (dweight != nullptr) dweight[head] += static_cast<float>(of_weight);
+    if (dbias != nullptr) dbias[head] += static_cast<float>(of_bias);
+  }
+}
+
+int64_t delta_rule_workspace(int64_t key_dim, int64_t value_dim, int threads) {
+  return threads * delta_thread_floats(key_dim, value_dim) * 4;
+}
+int64_t delta_rule_backward_workspace(int64_t group, int64_t key_dim, int64_t value_dim, int threads) {
+  return threads * delta_backward_thread_floats(group, key_dim, value_dim) * 4;
+}
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,333 @@
+// A thread has rows `warp`, `warp` + 8, ... of one column of a state in registers.
+#include "cells.cuh"
+#include "delta_rule.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr int kBuffers = 3;  // of queries and keys: one is filled while others may still be read
+
+LOWRANK_DEVICE int lane_of() { return static_cast<int>(threadIdx.x) & 31; }
+LOWRANK_DEVICE int warp_of() { return static_cast<int>(threadIdx.x) >> 5; }
+
+LOWRANK_DEVICE float get(const Cells& from, int64_t row, int64_t col) {
+  const int64_t at = row * from.ld + col;
+  return from.element == Element::f32 ? static_cast<const float*>(from.data)[at]
+                                      : to_float(static_cast<const __nv_bfloat16*>(from.data)[at]);
+}
+LOWRANK_DEVICE void put(const Cells& to, int64_t row, int64_t col, float value) {
+  const int64_t at = row * to.ld + col;
+  if (to.element == Element::f32)
+    static_cast<float*>(to.data)[at] = value;
+  else
+    static_cast<__nv_bfloat16*>(to.data)[at] = from_float<__nv_bfloat16>(value);
+}
+
+LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
+LOWRANK_DEVICE float softplus(float v) { return v > 0 ? v + log1pf(expf(-v)) : log1pf(expf(v)); }
+LOWRANK_DEVICE float rate_of(float weight, bool rate) { return rate ? weight : -expf(weight); }
+
+/// A head of a sequence, and the column of this thread.
+struct Place {
+  int64_t begin, end;
+  int head, key_head, col;
+  bool inside;
+};
+LOWRANK_DEVICE Place place_of(const DeltaArgs& in, int64_t unit, int tile) {
+  Place place;
+  const int64_t sequence = unit / in.heads;
+  place.head = static_cast<int>(unit % in.heads);
+  place.key_head = place.head / (in.heads / in.key_heads);
+  place.begin = in.seqlens ? in.seqlens[sequence] : 0;
+  place.end = in.seqlens ? in.seqlens[sequence + 1] : in.tokens;
+  place.col = tile * kDeltaCols + lane_of();
+  place.inside = place.col < in.value_dim;
+  return place;
+}
+
+/// What a thread needs of a token beside queries and keys; zeros after the last one.
+struct Token {
+  float value, beta, decay, product;
+};
+LOWRANK_DEVICE Token token_of(const DeltaArgs& in, const Place& place, int64_t row) {
+  Token token{};
+  if (row >= place.end) return token;
+  if (place.inside)
+    token.value = get(in.x, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col);
+  const float* const gates = in.gates + (row * in.heads + place.head) * 3;
+  token.beta = gates[0];
+  token.decay = gates[1];
+  token.product = in.norms[(row * in.key_heads + place.key_head) * 3 + 2];
+  return token;
+}
+
+/// A number of the query (threads of the first half) or the key of a row, over its norm.
+LOWRANK_DEVICE float unit_number(const DeltaArgs& in, const Place& place, int64_t row) {
+  const int i = static_cast<int>(threadIdx.x) % kMostKeyDim, which = static_cast<int>(threadIdx.x) / kMostKeyDim;
+  if (row < place.begin || row >= place.end || i >= in.key_dim) return 0;
+  const int64_t first = (int64_t{which} * in.key_heads + place.key_head) * in.key_dim;
+  return get(in.x, row, first + i) * in.norms[(row * in.key_heads + place.key_head) * 3 + which];
+}
+
+/// Adds each of 32 numbers over the lanes of a warp; lane i gets the sum of the i-th.
+LOWRANK_DEVICE float scatter_sums(float (&v)[32]) {
+  const int lane = lane_of();
+#pragma unroll
+  for (int half = 16; half > 0; half >>= 1) {
+    const bool high = (lane & half) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float sent = high ? v[i] : v[i + half];
+      v[i] = (high ? v[i + half] : v[i]) + __shfl_xor_sync(kAllLanes, sent, half);
+    }
+  }
+  return v[0];
+}
+
+LOWRANK_DEVICE float sum_of_warps(const float* parts) {
+  float sum = 0;
+#pragma unroll
+  for (int w = 0; w < kDeltaWarps; ++w) sum += parts[w * kDeltaCols + lane_of()];
+  return sum;
+}
+
+}  // namespace
+
+/// A block a token.
+LOWRANK_KERNEL(delta_gates, DeltaArgs, kDeltaThreads, 4) {
+  const int64_t row = blockIdx.x;
+  for (int head = warp_of(); head < args.key_heads; head += kDeltaWarps) {
+    float queries = 0, keys = 0, product = 0;
+    for (int i = lane_of(); i < args.key_dim; i += 32) {
+      const float q = get(args.x, row, int64_t{head} * args.key_dim + i);
+      const float k = get(args.x, row, (int64_t{args.key_heads} + head) * args.key_dim + i);
+      queries = fmaf(q, q, queries);
+      keys = fmaf(k, k, keys);
+      product = fmaf(q, k, product);
+    }
+    const float q = args.query_factor / sqrtf(warp_sum(queries) + 1e-6f), k = 1.0f / sqrtf(warp_sum(keys) + 1e-6f);
+    product = warp_sum(product);
+    float* const to = args.norms + (row * args.key_heads + head) * 3;
+    if (lane_of() == 0) {
+      to[0] = q;
+      to[1] = k;
+      to[2] = product * q * k;
+    }
+  }
+  for (int head = static_cast<int>(threadIdx.x); head < args.heads; head += kDeltaThreads) {
+    const float rate = rate_of(args.weight[head], args.rate != 0), alpha = get(args.alpha, row, head) + args.bias[head];
+    float* const to = args.gates + (row * args.heads + head) * 3;
+    to[0] = sigmoid(get(args.beta, row, head));
+    to[1] = expf(rate * softplus(alpha));
+    to[2] = rate * sigmoid(alpha);
+  }
+}
+
+LOWRANK_KERNEL(gated_delta_rule, DeltaForwardArgs, kDeltaThreads, 2) {
+  LOWRANK_SHARED(float, vectors, [kBuffers * 2 * kMostKeyDim]);
+  LOWRANK_SHARED(float, sums, [2 * 2 * kDeltaThreads]);
+  const DeltaArgs& in = args.in;
+  const Place place = place_of(in, blockIdx.x, static_cast<int>(blockIdx.y));
+  const int64_t past = args.positions ? args.positions[0] : 0, size = int64_t{in.key_dim} * in.value_dim;
+  const int warp = warp_of(), thread = static_cast<int>(threadIdx.x);
+  const auto each_row = [&](auto&& body) {
+#pragma unroll
+    for (int e = 0; e < kDeltaRows; ++e)
+      if (warp + e * kDeltaWarps < in.key_dim) body(e, warp + e * kDeltaWarps);
+  };
+  const auto keep = [&](float* states, const float (&state)[kDeltaRows]) {
+    if (place.inside)
+      each_row([&](int e, int i) { states[place.head * size + int64_t{i} * in.value_dim + place.col] = state[e]; });
+  };
+  float state[kDeltaRows] = {};
+  if (args.state && past > 0 && place.inside)
+    each_row([&](int e, int i) { state[e] = args.state[place.head * size + int64_t{i} * in.value_dim + place.col]; });
+  Token token = token_of(in, place, place.begin);
+  vectors[thread] = unit_number(in, place, place.begin);
+  __syncthreads();
+  int buffer = 0;
+  for (int64_t row = place.begin; row < place.end; ++row) {
+    const float next_number = unit_number(in, place, row + 1);
+    const Token next = token_of(in, place, row + 1);
+    const float* const q = vectors + buffer * 2 * kMostKeyDim;
+    const float* const k = q + kMostKeyDim;
+    float along_key = 0, along_query = 0;
+    each_row([&](int e, int i) {
+      along_key = fmaf(state[e], k[i], along_key);
+      along_query = fmaf(state[e], q[i], along_query);
+    });
+    float* const parts = sums + (row & 1) * 2 * kDeltaThreads;
+    parts[thread] = along_key;
+    parts[kDeltaThreads + thread] = along_query;
+    buffer = buffer + 1 < kBuffers ? buffer + 1 : 0;
+    vectors[buffer * 2 * kMostKeyDim + thread] = next_number;
+    __syncthreads();
+    const float delta = token.beta * (token.value - token.decay * sum_of_warps(parts));
+    if (warp == 0 && place.inside)
+      put(args.out, row, int64_t{place.head} * in.value_dim + place.col,
+          token.decay * sum_of_warps(parts + kDeltaThreads) + token.product * delta);
+    each_row([&](int e, int i) { state[e] = fmaf(k[i], delta, token.decay * state[e]); });
+    token = next;
+    const int64_t done = past + row + 1;
+    if (args.ends && done % args.block == 0) keep(args.ends + (done / args.block - 1) * in.heads * size, state);
+  }
+  if (args.state) keep(args.state, state);
+}
+
+/// Blocks take turns at the heads and tiles of all sequences.
+LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 2) {
+  LOWRANK_SHARED(float, vectors, [kBuffers * 2 * kMostKeyDim]);
+  LOWRANK_SHARED(float, sums, [2 * kDeltaThreads]);
+  LOWRANK_SHARED(float, errors, [kDeltaTokens * kDeltaCols]);
+  const DeltaArgs& in = args.in;
+  const int64_t size = int64_t{in.key_dim} * in.value_dim, units = int64_t{in.sequences} * in.heads * args.tiles;
+  const int warp = warp_of(), lane = lane_of(), thread = static_cast<int>(threadIdx.x);
+  float* const states = args.states + static_cast<int64_t>(blockIdx.x) * kDeltaTokens * in.key_dim * kDeltaCols + lane;
+  const auto each_row = [&](auto&& body) {
+#pragma unroll
+    for (int e = 0; e < kDeltaRows; ++e)
+      if (warp + e * kDeltaWarps < in.key_dim) body(e, warp + e * kDeltaWarps);
+  };
+  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const int tile = static_cast<int>(unit % args.tiles);
+    const Place place = place_of(in, unit / args.tiles, tile);
+    const int64_t part = (int64_t{place.head} * args.tiles + tile) * in.tokens;
+    float gradient[kDeltaRows] = {};
+    for (int64_t last = place.end; last > place.begin;) {
+      const int64_t aligned = (last - 1) / kDeltaTokens * kDeltaTokens, begin = aligned > place.begin ? aligned : place.begin;
+      float state[kDeltaRows] = {};
+      if (begin > place.begin && place.inside) {
+        const float* const from = args.ends + ((begin / kDeltaTokens - 1) * in.heads + place.head) * size + place.col;
+        each_row([&](int e, int i) { state[e] = from[int64_t{i} * in.value_dim]; });
+      }
+      __syncthreads();
+      vectors[thread] = unit_number(in, place, begin);
+      __syncthreads();
+      int buffer = 0;
+      for (int64_t row = begin; row < last; ++row) {  // the states again
+        const int t = static_cast<int>(row - begin);
+        const float next_number = unit_number(in, place, row + 1);
+        const Token token = token_of(in, place, row);
+        const float* const k = vectors + buffer * 2 * kMostKeyDim + kMostKeyDim;
+        float along_key = 0;
+        each_row([&](int e, int i) {
+          states[(int64_t{t} * in.key_dim + i) * kDeltaCols] = state[e];
+          along_key = fmaf(state[e], k[i], along_key);
+        });
+        float* const parts = sums + (row & 1) * kDeltaThreads;
+        parts[thread] = along_key;
+        buffer = buffer + 1 < kBuffers ? buffer + 1 : 0;
+        vectors[buffer * 2 * kMostKeyDim + thread] = next_number;
+        __syncthreads();
+        const float error = token.value - token.decay * sum_of_warps(parts);
+        if (warp == 0) errors[t * kDeltaCols + lane] = error;
+        each_row([&](int e, int i) { state[e] = fmaf(k[i], token.beta * error, token.decay * state[e]); });
+      }
+      __syncthreads();
+      vectors[thread] = unit_number(in, place, last - 1);
+      __syncthreads();
+      buffer = 0;
+      for (int64_t row = last - 1; row >= begin; --row) {
+        const int t = static_cast<int>(row - begin);
+        const float next_number = row > begin ? unit_number(in, place, row - 1) : 0;
+        const Token token = token_of(in, place, row);
+        const float dout = place.inside ? get(args.dout, row, int64_t{place.head} * in.value_dim + place.col) : 0;
+        const float* const q = vectors + buffer * 2 * kMostKeyDim;
+        const float* const k = q + kMostKeyDim;
+        float ddelta = 0;
+        each_row([&](int e, int i) {
+          state[e] = states[(int64_t{t} * in.key_dim + i) * kDeltaCols];
+          gradient[e] = fmaf(q[i], dout, gradient[e]);
+          ddelta = fmaf(gradient[e], k[i], ddelta);
+        });
+        float* const parts = sums + (row & 1) * kDeltaThreads;
+        parts[thread] = ddelta;
+        buffer = buffer + 1 < kBuffers ? buffer + 1 : 0;
+        vectors[buffer * 2 * kMostKeyDim + thread] = next_number;
+        __syncthreads();
+        ddelta = sum_of_warps(parts);
+        const float error = errors[t * kDeltaCols + lane], delta = token.beta * error, dv = token.beta * ddelta;
+        float products[2 * kDeltaRows] = {}, of_g = 0;
+        each_row([&](int e, int i) {
+          const float decayed = token.decay * state[e];
+          products[e] = fmaf(k[i], delta, decayed) * dout;
+          products[kDeltaRows + e] = gradient[e] * delta - decayed * dv;
+          const float less = fmaf(-k[i], dv, gradient[e]);
+          of_g = fmaf(less, decayed, of_g);
+          gradient[e] = token.decay * less;
+        });
+        args.parts[(part + row) * kDeltaThreads + thread] = scatter_sums(products);
+        of_g = warp_sum(of_g);
+        float* const gate_sums = args.gate_sums + (part + row) * kDeltaGateSums;
+        if (lane == 0) gate_sums[1 + warp] = of_g;
+        if (warp != 0) continue;
+        const float of_beta = warp_sum(ddelta * error);
+        if (lane == 0) gate_sums[0] = of_beta;
+        if (place.inside)
+          put(args.dx, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col, dv);
+      }
+      last = begin;
+    }
+  }
+}
+
+/// A block a token: adds up what the tiles and heads left for queries, keys, and gates.
+LOWRANK_KERNEL(delta_inputs_gradient, DeltaBackwardArgs, kDeltaThreads, 4) {
+  constexpr int kPerLane = kMostKeyDim / 32;
+  const DeltaArgs& in = args.in;
+  const int64_t row = blockIdx.x;
+  const int group = in.heads / in.key_heads;
+  for (int unit = warp_of(); unit < 2 * in.key_heads; unit += kDeltaWarps) {
+    const int head = unit >> 1, keys = unit & 1;
+    const float factor = keys ? 1.0f : in.query_factor;
+    const float over = in.norms[(row * in.key_heads + head) * 3 + keys] / factor;
+    const int64_t first = (int64_t{keys} * in.key_heads + head) * in.key_dim;
+    float gradient[kPerLane] = {}, y[kPerLane] = {}, along = 0;
+#pragma unroll
+    for (int e = 0; e < kPerLane; ++e) {
+      const int i = lane_of() + 32 * e;
+      if (i >= in.key_dim) continue;
+      const int place = i % kDeltaWarps * 32 + keys * kDeltaRows + i / kDeltaWarps;
+      for (int64_t p = int64_t{head} * group * args.tiles; p < int64_t{head + 1} * group * args.tiles; ++p)
+        gradient[e] += args.parts[(p * in.tokens + row) * kDeltaThreads + place];
+      gradient[e] *= factor;
+      y[e] = get(in.x, row, first + i) * over;
+      along = fmaf(gradient[e], y[e], along);
+    }
+    along = warp_sum(along);
+#pragma unroll
+    for (int e = 0; e < kPerLane; ++e)
+      if (lane_of() + 32 * e < in.key_dim)
+        put(args.dx, row, first + lane_of() + 32 * e, over * (gradient[e] - y[e] * along));
+  }
+  for (int head = static_cast<int>(threadIdx.x); head < in.heads; head += kDeltaThreads) {
+    float of_beta = 0, of_g = 0;
+    for (int64_t p = int64_t{head} * args.tiles; p < int64_t{head + 1} * args.tiles; ++p) {
+      const float* const sums = args.gate_sums + (p * in.tokens + row) * kDeltaGateSums;
+      of_beta += sums[0];
+#pragma unroll
+      for (int w = 0; w < kDeltaWarps; ++w) of_g += sums[1 + w];
+    }
+    const float* const gates = in.gates + (row * in.heads + head) * 3;
+    put(args.dbeta, row, head, of_beta * gates[0] * (1.0f - gates[0]));
+    put(args.dalpha, row, head, of_g * gates[2]);
+  }
+}
+
+/// A block a head.
+LOWRANK_KERNEL(delta_rule_gradient, DeltaRuleGradientArgs, kDeltaThreads, 4) {
+  const int64_t head = blockIdx.x;
+  float of_weight = 0, of_bias = 0;
+  for (int64_t row = threadIdx.x; row < args.tokens; row += kDeltaThreads) {
+    const float d = get(args.dalpha, row, head), alpha = get(args.alpha, row, head) + args.bias[head];
+    of_bias += d;
+    of_weight = fmaf(d, alpha < -15.0f ? 1.0f : softplus(alpha) * (1.0f + expf(-alpha)), of_weight);
+  }
+  of_weight = block_sum(of_weight);
+  of_bias = block_sum(of_bias);
+  if (threadIdx.x != 0) return;
+  if (args.dweight) args.dweight[head] += args.rate ? of_weight / args.weight[head] : of_weight;
+  if (args.dbias) args.dbias[head] += of_bias;
+}
+
+}  // namespace lowrank::cuda

@@ -1,0 +1,164 @@
+#include "ops/gated_delta_rule.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/math.h"
+#include "ops/attention.h"
+#include "ops/check.h"
+#include "ops/short_conv.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+DeltaHeads heads_of(const Graph& graph, const Node& n) {
+  return {n.heads, n.key_heads, n.key_dim, static_cast<int32_t>(graph.values[n.out].cols / n.heads)};
+}
+
+void shape(const NodeCheck& check) {
+  const Node& node = check.node;
+  check.expect_operands();
+  check.expect(node.heads > 0 && node.key_heads > 0 && node.heads % node.key_heads == 0,
+               "heads must be a multiple of keyHeads");
+  check.expect(node.key_dim > 0 && check.out().cols % node.heads == 0,
+               "its output must be [T, heads x valueDim], and keyDim at least 1");
+  const DeltaHeads heads = heads_of(check.graph, node);
+  check.expect(check.input(0).cols == heads.width(), "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
+  check.expect(check.input(1).cols == node.heads && check.input(2).cols == node.heads,
+               "beta and alpha must be [T, heads]");
+  check.vector(node.weight, node.heads);
+  check.vector(node.bias, node.heads);
+  const Node* before = check.previous();
+  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
+               "its layer must be its number among the delta rules");
+  check.expect(before == nullptr || heads_of(check.graph, *before).state() == heads.state(),
+               "every delta rule must have states of the same size");
+}
+
+/// fp32 numbers kept per delta rule: the last state, then those at the end of each block.
+int64_t kept_floats(const Graph& graph, const Node& node, const PlanOptions& options) {
+  return heads_of(graph, node).state() * (1 + options.kv_capacity / kDeltaBlock);
+}
+
+int64_t kept_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
+  return round_up(kept_floats(graph, node, options) * size_of(DType::f32), 64);
+}
+
+Ptr<float> kept(const Run& run, const Node& node) {
+  const PlanOptions& options = run.plan.options;
+  const int64_t before = kv_cache_bytes(run.graph, options) + conv_cache_bytes(run.graph, options);
+  return (run.kv_cache + before + node.layer * kept_bytes(run.graph, node, options)).as<float>();
+}
+
+DeltaInputs inputs(const Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  return {run.tokens, heads_of(run.graph, n), run.host_seqlens, run.matrix(s.x), run.matrix(s.q), run.matrix(s.k),
+          run.vector(n.weight), run.vector(n.bias), n.rate};
+}
+
+/// x, q = beta, k = alpha -> y, aux = states at the end of each chunk
+void run_forward(Run& run, const Step& s) {
+  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), 0, {}, {}, kDeltaChunk,
+                            s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
+}
+
+/// The same after earlier tokens, whose state it goes on from.
+void run_continued(Run& run, const Step& s) {
+  const int64_t state = heads_of(run.graph, run.node(s)).state();
+  const Ptr<float> last = kept(run, run.node(s));
+  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), run.past, run.at<int32_t>(run.plan.positions), last,
+                            kDeltaBlock, last + state * (1 + run.past / kDeltaBlock)});
+}
+
+/// x, q = beta, k = alpha, aux, dy -> dx, dq = gradient of beta, dk = of alpha
+void run_backward(Run& run, const Step& s) {
+  run.launch(GatedDeltaRuleBackward{inputs(run, s), kDeltaChunk, run.at<float>(s.aux), run.matrix(s.dy),
+                                    run.matrix(s.dx), run.matrix(s.dq), run.matrix(s.dk)});
+}
+
+/// k = alpha, dk = its gradient -> adds to the gradients of weight and bias
+void run_gradient(Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  run.launch(DeltaRuleGradient{run.tokens, n.heads, run.matrix(s.k), run.matrix(s.dk), run.vector(n.weight),
+                               run.vector(n.bias), n.rate, run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
+}
+
+constexpr StepKind kForward{"gated_delta_rule", run_forward};
+constexpr StepKind kContinued{"gated_delta_rule_continued", run_continued, true};
+constexpr StepKind kBackward{"gated_delta_rule_backward", run_backward};
+constexpr StepKind kGradient{"gated_delta_rule_gradient", run_gradient};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(plan.options().mode == Mode::forward ? kContinued : kForward, phase, index);
+  step.x = plan.value(node.inputs[0]);
+  step.q = plan.value(node.inputs[1]);
+  step.k = plan.value(node.inputs[2]);
+  step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  if (plan.training()) {
+    int& states = plan.part(index);
+    const int64_t count = std::max<int64_t>(1, plan.options().tokens / kDeltaChunk);
+    if (states < 0)
+      states = plan.add_buffer(node.path + " states", Category::activations, DType::f32, RowKind::fixed,
+                               count * heads_of(plan.graph(), node).state());
+    step.aux = states;  // not all of it is written if the call has fewer tokens, so that none of it can be compared
+  }
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kBackward, Phase::backward, index);
+  step.aux = plan.materialize_part(index);
+  step.x = plan.materialize(node.inputs[0]);
+  step.q = plan.materialize(node.inputs[1]);
+  step.k = plan.materialize(node.inputs[2]);
+  step.dy = dy;
+  step.dx = plan.make_gradient(node.inputs[0], node.path + " gradient of input");
+  step.dq = plan.make_gradient(node.inputs[1], node.path + " gradient of beta");
+  step.dk = plan.make_gradient(node.inputs[2], node.path + " gradient of alpha");
+  step.writes = {step.dx, step.dq, step.dk};
+  Step gradient = plan.step(kGradient, Phase::backward, index);
+  gradient.k = step.k;
+  gradient.dk = step.dk;
+  plan.touch(step, index);
+  plan.push(std::move(step));
+  for (const int weight : {node.weight, node.bias})
+    if (const int trained = plan.trained_weight(weight); trained >= 0) gradient.adds.push_back(trained);
+  if (gradient.adds.empty()) return;
+  plan.touch(gradient, index);
+  plan.push(std::move(gradient));
+}
+
+}  // namespace
+
+int64_t delta_cache_bytes(const Graph& graph, const PlanOptions& options) {
+  if (options.mode != Mode::forward) return 0;
+  int64_t bytes = 0;
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::gated_delta_rule) bytes += kept_bytes(graph, node, options);
+  return bytes;
+}
+
+void resume_delta_rules(const Run& run, int64_t kept_after) {
+  if (run.past == 0 || run.past == kept_after) return;
+  for (const Node& node : run.graph.nodes) {
+    if (node.op != Op::gated_delta_rule) continue;
+    if (run.past % kDeltaBlock != 0)
+      fail("SHAPE", "a text cannot be continued after ", run.past,
+           " tokens, only where the last call ended or after a multiple of ", kDeltaBlock,
+           ", because the model has delta rules");
+    const Ptr<float> last = kept(run, node);
+    const int64_t state = heads_of(run.graph, node).state();
+    run.device->memory().copy(last.as<std::byte>(), (last + state * (run.past / kDeltaBlock)).as<std::byte>(),
+                              state * size_of(DType::f32));
+  }
+}
+
+const OpRules gated_delta_rule{.shape = shape, .forward = forward, .backward = backward};
+
+}  // namespace lowrank

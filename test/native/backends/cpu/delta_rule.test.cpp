@@ -1,0 +1,236 @@
+// The gated delta rule: outputs and gradients of transformers, and every level and operand type against the reference.
+#include "golden.h"
+#include "ops_support.h"
+
+namespace lowrank::test {
+namespace {
+
+struct Sizes {
+  int32_t key_heads, heads;
+  int64_t key_dim, value_dim;
+  std::vector<int32_t> lengths;
+
+  int64_t tokens() const {
+    int64_t sum = 0;
+    for (const int32_t length : lengths) sum += length;
+    return sum;
+  }
+  int64_t width() const { return 2 * key_heads * key_dim + values(); }
+  int64_t values() const { return heads * value_dim; }
+  int64_t state() const { return heads * key_dim * value_dim; }
+};
+
+std::vector<float> floats(Random& random, int64_t count, double middle = 0) {
+  std::vector<float> result;
+  for (int64_t i = 0; i < count; ++i) result.push_back(static_cast<float>(random.normal() + middle));
+  return result;
+}
+
+std::vector<double> doubles(const std::vector<float>& from) { return {from.begin(), from.end()}; }
+
+/// A delta rule with inputs, and all that it gives.
+struct Rule {
+  Rule(const Sizes& of, DType type) : sizes(of), dtype(type) {}
+
+  Sizes sizes;
+  DType dtype;
+  Random random{7};
+  Tensor x{dtype, sizes.tokens(), sizes.width(), random}, beta{dtype, sizes.tokens(), sizes.heads, random},
+      alpha{dtype, sizes.tokens(), sizes.heads, random, 2.0}, dout{dtype, sizes.tokens(), sizes.values(), random};
+  std::vector<float> weight = floats(random, sizes.heads), bias = floats(random, sizes.heads, -2);
+  bool rate = false;
+  Tensor out{dtype, sizes.tokens(), sizes.values()}, dx{dtype, sizes.tokens(), sizes.width()},
+      dbeta{dtype, sizes.tokens(), sizes.heads}, dalpha{dtype, sizes.tokens(), sizes.heads};
+  std::vector<float> dweight = std::vector<float>(static_cast<size_t>(sizes.heads)), dbias = dweight;
+  std::vector<float> ends = std::vector<float>(static_cast<size_t>(sizes.tokens() / 64 * sizes.state()), NAN);
+
+  cpu::DeltaRule rule(const std::vector<int32_t>& cu) {
+    return {sizes.heads, sizes.key_heads, sizes.key_dim, sizes.value_dim, static_cast<int32_t>(cu.size()) - 1, cu.data(),
+            x.matrix(), beta.matrix(), alpha.matrix(), weight.data(), bias.data(), rate, 0, 64, ends.data()};
+  }
+
+  void run(const cpu::OpKernels& ops, int threads = 2) {
+    Pool pool(threads);
+    std::vector<int32_t> cu{0};
+    for (const int32_t length : sizes.lengths) cu.push_back(cu.back() + length);
+    Workspace room(cpu::delta_rule_workspace(sizes.key_dim, sizes.value_dim, threads));
+    ops.gated_delta_rule(pool, rule(cu), nullptr, out.matrix(), room.data());
+    CHECK(room.guard_untouched());
+    Workspace more(cpu::delta_rule_backward_workspace(sizes.heads / sizes.key_heads, sizes.key_dim, sizes.value_dim, threads));
+    ops.gated_delta_rule_backward(pool, rule(cu), dout.matrix(), dx.matrix(), dbeta.matrix(), dalpha.matrix(), more.data());
+    CHECK(more.guard_untouched());
+    cpu::delta_rule_gradient(sizes.tokens(), sizes.heads, alpha.matrix(), dalpha.matrix(), weight.data(), bias.data(), rate,
+                             dweight.data(), dbias.data());
+    for (const Tensor* const written : {&out, &dx, &dbeta, &dalpha}) CHECK(written->spare_untouched());
+  }
+};
+
+void fill(Tensor& tensor, const std::vector<float>& values) {
+  for (int64_t i = 0; i < tensor.rows() * tensor.cols(); ++i)
+    tensor.set(i / tensor.cols(), i % tensor.cols(), values[static_cast<size_t>(i)]);
+}
+
+Rule golden(const GoldenFile& file, const std::string& name) {
+  const std::vector<int32_t> sizes = file.values<int32_t>(name + ".sizes");
+  Rule rule{{sizes[0], sizes[1], sizes[2], sizes[3], {sizes.begin() + 4, sizes.end()}}, DType::f32};
+  const auto values = [&](const char* what) { return file.values<float>(name + "." + what); };
+  fill(rule.x, values("x"));
+  fill(rule.beta, values("beta"));
+  fill(rule.alpha, values("alpha"));
+  fill(rule.dout, values("dout"));
+  rule.weight = values("a_log");
+  rule.bias = values("dt_bias");
+  return rule;
+}
+
+// Lengths around those of chunks, key heads that serve several heads, and values that leave part of a vector.
+const Sizes kSizes[] = {{1, 1, 1, 1, {1}},          {1, 1, 4, 16, {63}},          {1, 2, 9, 70, {64}},
+                        {2, 4, 5, 33, {65, 1}},     {1, 3, 16, 130, {130}},       {2, 2, 3, 7, {1, 63, 64, 2}},
+                        {1, 1, 8, 64, {60, 8, 70}}, {3, 3, 2, 5, {3, 1, 1, 2, 1}}};
+
+template <class Body>
+void for_cases(Body&& body) {
+  for_levels([&](cpu::Level level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes)
+      for (const Sizes& sizes : kSizes) body(level, ops, dtype, sizes);
+  });
+}
+
+}  // namespace
+
+TEST("the gated delta rule and its gradients are those of transformers") {
+  const GoldenFile file("numbers/delta_rule.safetensors");
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    for (const std::string name : {"shared", "wide", "grouped"}) {
+      for (const bool rate : {false, true}) {
+        Rule rule = golden(file, name);
+        const auto expected = [&](const char* what) { return doubles(file.values<float>(name + "." + what)); };
+        if ((rule.rate = rate))
+          for (float& w : rule.weight) w = static_cast<float>(-std::exp(double{w}));
+        rule.run(ops);
+        CHECK_ALL_CLOSE(rule.out.values(), expected("out"), 2e-6);
+        CHECK_ALL_CLOSE(rule.dx.values(), expected("dx"), 5e-6);
+        CHECK_ALL_CLOSE(rule.dbeta.values(), expected("dbeta"), 5e-6);
+        CHECK_ALL_CLOSE(rule.dalpha.values(), expected("dalpha"), 5e-6);
+        std::vector<double> dweight = doubles(rule.dweight);
+        for (size_t h = 0; rate && h < dweight.size(); ++h) dweight[h] *= rule.weight[h];
+        CHECK_ALL_CLOSE(dweight, expected("da_log"), 5e-6);
+        CHECK_ALL_CLOSE(doubles(rule.dbias), expected("ddt_bias"), 5e-6);
+      }
+    }
+  });
+}
+
+TEST("the gated delta rule has the same numbers at every level, whatever its sizes") {
+  for_cases([](cpu::Level level, const cpu::OpKernels& ops, DType dtype, const Sizes& sizes) {
+    if (level == cpu::Level::reference) return;
+    Rule rule{sizes, dtype}, expected{sizes, dtype};
+    rule.run(ops);
+    expected.run(cpu::kernels(cpu::Level::reference).ops);
+    const double tolerance = dtype == DType::f32 ? 5e-6 : 1e-2;
+    CHECK_ALL_CLOSE(rule.out.values(), expected.out.values(), tolerance);
+    CHECK_ALL_CLOSE(rule.dx.values(), expected.dx.values(), tolerance);
+    CHECK_ALL_CLOSE(rule.dbeta.values(), expected.dbeta.values(), tolerance);
+    CHECK_ALL_CLOSE(rule.dalpha.values(), expected.dalpha.values(), tolerance);
+    CHECK_ALL_CLOSE(doubles(rule.ends), doubles(expected.ends), 5e-6);
+  });
+}
+
+TEST("packed sequences have the bits that each has alone") {
+  for_cases([](cpu::Level level, const cpu::OpKernels& ops, DType dtype, const Sizes& sizes) {
+    // The reference has states in double, except those that it keeps.
+    if (level == cpu::Level::reference || sizes.lengths.size() == 1) return;
+    Rule packed{sizes, dtype};
+    packed.run(ops);
+    int64_t first = 0;
+    for (const int32_t length : sizes.lengths) {
+      Sizes own = sizes;
+      own.lengths = {length};
+      Rule alone{own, dtype};
+      alone.weight = packed.weight;
+      alone.bias = packed.bias;
+      const auto same = [&](const Tensor& whole, const Tensor& part) {
+        for (int64_t row = 0; row < length; ++row)
+          for (int64_t col = 0; col < part.cols(); ++col) CHECK_EQ(part.get(row, col), whole.get(first + row, col));
+      };
+      const auto take = [&](Tensor& part, const Tensor& whole) {
+        for (int64_t row = 0; row < length; ++row)
+          for (int64_t col = 0; col < part.cols(); ++col) part.set(row, col, whole.get(first + row, col));
+      };
+      take(alone.x, packed.x);
+      take(alone.beta, packed.beta);
+      take(alone.alpha, packed.alpha);
+      take(alone.dout, packed.dout);
+      alone.run(ops);
+      same(packed.out, alone.out);
+      same(packed.dx, alone.dx);
+      same(packed.dbeta, alone.dbeta);
+      same(packed.dalpha, alone.dalpha);
+      first += length;
+    }
+  });
+}
+
+TEST("a text in pieces goes on from the state of its end, or of the end of a block") {
+  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      Rule whole{{1, 2, 5, 19, {330}}, dtype};
+      whole.run(ops);
+      Pool pool(2);
+      constexpr int64_t kBlock = 128;
+      Rule text{whole.sizes, dtype};
+      const int64_t size = text.sizes.state();
+      Workspace room(cpu::delta_rule_workspace(text.sizes.key_dim, text.sizes.value_dim, 2));
+      std::vector<float> state(static_cast<size_t>(size), NAN), ends(static_cast<size_t>(2 * size), NAN);
+      const auto piece = [&](int64_t begin, int64_t rows) {
+        const auto from = [&](Tensor& tensor) {
+          cpu::Matrix m = tensor.matrix();
+          m.data = static_cast<std::byte*>(m.data) + begin * m.ld * size_of(dtype);
+          return m;
+        };
+        const std::vector<int32_t> cu{0, static_cast<int32_t>(rows)};
+        cpu::DeltaRule rule = text.rule(cu);
+        rule.x = from(text.x);
+        rule.beta = from(text.beta);
+        rule.alpha = from(text.alpha);
+        rule.past = begin;
+        rule.block = kBlock;
+        rule.ends = ends.data() + begin / kBlock * size;
+        ops.gated_delta_rule(pool, rule, state.data(), from(text.out), room.data());
+      };
+      // The reference has states in double, except those that it keeps.
+      const auto check_whole = [&] {
+        if (level != cpu::Level::reference) CHECK(text.out == whole.out);
+        CHECK_ALL_CLOSE(text.out.values(), whole.out.values(), dtype == DType::f32 ? 1e-6 : 1e-3);
+      };
+      for (const int64_t rows : {330, 1, 7, 64, 100}) {
+        text.out = Tensor(dtype, 330, text.sizes.values());
+        ends.assign(ends.size(), NAN);
+        for (int64_t begin = 0; begin < 330; begin += rows) piece(begin, std::min(rows, 330 - begin));
+        check_whole();
+      }
+      for (int64_t row = 256; row < 330; ++row)
+        for (int64_t col = 0; col < text.sizes.values(); ++col) text.out.set(row, col, 0);
+      std::copy_n(ends.begin() + size, size, state.begin());  // that of the second block
+      piece(256, 74);
+      check_whole();
+    }
+  });
+}
+
+TEST("the gated delta rule has the same bits for one, two and three threads") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      std::vector<Tensor> results[3];
+      for (int threads = 1; threads <= 3; ++threads) {
+        Rule rule{{3, 6, 8, 40, {70, 3, 30}}, dtype};
+        rule.run(ops, threads);
+        results[threads - 1] = {rule.out, rule.dx, rule.dbeta, rule.dalpha};
+      }
+      CHECK(results[0] == results[1]);
+      CHECK(results[0] == results[2]);
+    }
+  });
+}
+
+}  // namespace lowrank::test
