@@ -69,19 +69,18 @@ LOWRANK_DEVICE float unit_number(const DeltaArgs& in, const Place& place, int64_
   return get(in.x, row, first + i) * in.norms[(row * in.key_heads + place.key_head) * 3 + which];
 }
 
-/// Adds each of 32 numbers over the lanes of a warp; lane i gets the sum of the i-th.
-LOWRANK_DEVICE float scatter_sums(float (&v)[32]) {
-  const int lane = lane_of();
+/// Adds each of 2 kHalf numbers over the lanes of a warp that differ in their last bits; lane i gets the sum of the i-th.
+template <int kHalf>
+LOWRANK_DEVICE float scatter_sums(const float (&v)[2 * kHalf]) {
+  const bool high = (lane_of() & kHalf) != 0;
+  float sums[kHalf];
 #pragma unroll
-  for (int half = 16; half > 0; half >>= 1) {
-    const bool high = (lane & half) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float sent = high ? v[i] : v[i + half];
-      v[i] = (high ? v[i + half] : v[i]) + __shfl_xor_sync(kAllLanes, sent, half);
-    }
-  }
-  return v[0];
+  for (int i = 0; i < kHalf; ++i)
+    sums[i] = (high ? v[i + kHalf] : v[i]) + __shfl_xor_sync(kAllLanes, high ? v[i] : v[i + kHalf], kHalf);
+  if constexpr (kHalf == 1)
+    return sums[0];
+  else
+    return scatter_sums<kHalf / 2>(sums);
 }
 
 LOWRANK_DEVICE float sum_of_warps(const float* parts) {
@@ -175,7 +174,7 @@ LOWRANK_KERNEL(gated_delta_rule, DeltaForwardArgs, kDeltaThreads, 2) {
 }
 
 /// Blocks take turns at the heads and tiles of all sequences.
-LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 2) {
+LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 1) {
   LOWRANK_SHARED(float, vectors, [kBuffers * 2 * kMostKeyDim]);
   LOWRANK_SHARED(float, sums, [2 * kDeltaThreads]);
   LOWRANK_SHARED(float, errors, [kDeltaTokens * kDeltaCols]);
@@ -256,7 +255,7 @@ LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 2) {
           of_g = fmaf(less, decayed, of_g);
           gradient[e] = token.decay * less;
         });
-        args.parts[(part + row) * kDeltaThreads + thread] = scatter_sums(products);
+        args.parts[(part + row) * kDeltaThreads + thread] = scatter_sums<kDeltaRows>(products);
         of_g = warp_sum(of_g);
         float* const gate_sums = args.gate_sums + (part + row) * kDeltaGateSums;
         if (lane == 0) gate_sums[1 + warp] = of_g;

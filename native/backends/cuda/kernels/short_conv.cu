@@ -11,29 +11,26 @@ LOWRANK_DEVICE int64_t lags_of(const ConvArgs& conv, int64_t row) {
   return position < conv.taps ? position + 1 : conv.taps;
 }
 
-LOWRANK_DEVICE void load_product(float (&v)[8], const Cells& a, const Cells& b, int64_t row, int64_t col, int count) {
+/// v times the elements of a factor, which is none if the convolution is not gated.
+LOWRANK_DEVICE void multiply_gated(float (&v)[8], bool gated, const Cells& factor, int64_t row, int64_t col, int count) {
+  if (!gated) return;
   float other[8];
-  load(v, a, row, col, count);
-  load(other, b, row, col, count);
+  load(other, factor, row, col, count);
 #pragma unroll
   for (int i = 0; i < 8; ++i) v[i] *= other[i];
 }
 
 /// Inputs of a convolution: B X, or x.
 LOWRANK_DEVICE void load_input(float (&v)[8], const ConvArgs& conv, int64_t row, int64_t col, int count) {
-  if (conv.gated)
-    load_product(v, conv.b, conv.x, row, col, count);
-  else
-    load(v, conv.x, row, col, count);
+  load(v, conv.x, row, col, count);
+  multiply_gated(v, conv.gated, conv.b, row, col, count);
 }
 
 /// Gradient of a convolution: dout C, or `dout` itself.
 LOWRANK_DEVICE void load_gradient(float (&v)[8], const ConvArgs& conv, const Cells& dout, int64_t row, int64_t col,
                                   int count) {
-  if (conv.gated)
-    load_product(v, dout, conv.c, row, col, count);
-  else
-    load(v, dout, row, col, count);
+  load(v, dout, row, col, count);
+  multiply_gated(v, conv.gated, conv.c, row, col, count);
 }
 
 LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
@@ -172,10 +169,8 @@ LOWRANK_KERNEL(keep_conv_inputs, KeepConvInputsArgs, kTileThreads, 4) {
   const bool last = spot.row >= args.tiles.rows - args.count, end = position % args.block >= args.block - args.count;
   if (!last && !end) return;
   float v[8];
-  if (args.gated)
-    load_product(v, args.b, args.x, spot.row, spot.col, spot.count);
-  else
-    load(v, args.x, spot);
+  load(v, args.x, spot);
+  multiply_gated(v, args.gated, args.b, spot.row, spot.col, spot.count);
   const auto keep = [&](float* rows, int64_t row) {
     float* const to = rows + row * args.tiles.cols + spot.col;
     store_some(to, v, spot.count, aligned16(to));
