@@ -18,8 +18,8 @@ DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head);
 /// What the norms of queries and keys add to their squares.
 inline constexpr double kDeltaEpsilon = 1e-6;
 
-/// Columns of a state that are computed at once, at most: four of the widest vectors.
-inline constexpr int64_t kDeltaColumns = 64;
+/// Columns of a state whose backward pass is computed at once, at most.
+inline constexpr int64_t kDeltaColumns = 32;
 constexpr int64_t padded_value_dim(int64_t value_dim) { return round_up(value_dim, 16); }
 
 /// Floats of each thread: the state of a head, and queries, keys, values, and outputs of a chunk.

@@ -1,19 +1,23 @@
 // The gated delta rule over vectors of a state's columns, which do not depend on each other. Part of ops_simd.inl.
 //
-// A state [key_dim, value_dim] lies in memory by strips of one or four vectors of columns, each [key_dim, columns]; strips
+// A state [key_dim, value_dim] lies in memory by strips of one or more vectors of columns, each [key_dim, columns]; strips
 // after the last column are padding. Chunks of tokens are converted to fp32 first.
 
-/// body(first column, constant number of vectors) for the strips of a state.
-template <class Body>
+inline constexpr int kForwardVectors = 4;
+/// Fewer where vectors are wide, so that the states of a chunk stay in the cache.
+inline constexpr int kBackwardVectors = kDeltaColumns / W < 4 ? kDeltaColumns / W : 4;
+
+/// body(first column, constant number of vectors) for the strips of a state, of so many vectors or one.
+template <int kVectors, class Body>
 static LOWRANK_INLINE void for_strips(int64_t value_dim, Body&& body) {
   int64_t col = 0;
-  for (; col + 4 * W <= value_dim; col += 4 * W) body(col, std::integral_constant<int, 4>());
+  for (; col + kVectors * W <= value_dim; col += kVectors * W) body(col, std::integral_constant<int, kVectors>());
   for (; col < value_dim; col += W) body(col, std::integral_constant<int, 1>());
 }
 
 /// Copies a state [key_dim, value_dim] to strips, or zeros if it is null.
 static void state_to_strips(const DeltaRule& r, const float* state, float* strips) {
-  for_strips(r.value_dim, [&](int64_t col, auto vectors) {
+  for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
     constexpr int64_t kCols = decltype(vectors)::value * W;
     float* const to = strips + col * r.key_dim;
     for (int64_t i = 0; i < r.key_dim; ++i) {
@@ -24,7 +28,7 @@ static void state_to_strips(const DeltaRule& r, const float* state, float* strip
   });
 }
 static void strips_to_state(const DeltaRule& r, const float* strips, float* state) {
-  for_strips(r.value_dim, [&](int64_t col, auto vectors) {
+  for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
     constexpr int64_t kCols = decltype(vectors)::value * W;
     const float* const from = strips + col * r.key_dim;
     for (int64_t i = 0; i < r.key_dim; ++i)
@@ -113,7 +117,7 @@ static void delta_forward_head(const DeltaRule& r, int64_t first, int64_t end, i
       in.beta[t] = static_cast<float>(gates.beta);
       in.decay[t] = static_cast<float>(gates.decay);
     }
-    for_strips(r.value_dim, [&](int64_t col, auto vectors) {
+    for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
       delta_forward<decltype(vectors)::value>(in, count, col, strips + col * r.key_dim, o);
     });
     for (int64_t t = 0; t < count; ++t)
@@ -266,7 +270,7 @@ static void delta_backward_chunk(const DeltaRule& r, const DeltaBackwardRows& in
     in.slope[t] = static_cast<float>(gates.slope);
     in.dbeta[t] = in.dg[t] = 0;
   }
-  for_strips(r.value_dim, [&](int64_t col, auto vectors) {
+  for_strips<kBackwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
     constexpr int kVectors = decltype(vectors)::value;
     constexpr int64_t kCols = kVectors * W;
     const int64_t cols = std::min(kCols, r.value_dim - col);
