@@ -15,6 +15,7 @@ import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
 import { ggufName, LONG_FACTORS, partsInGguf, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import {
+  deltaRuleOf,
   type Graph,
   type GraphWeight,
   headsOf,
@@ -136,6 +137,16 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
     const kernel = graph.weights.find(({ name }) => name === convolution.weight)
     add(u32, 'shortconv.l_cache', kernel?.shape?.[2] ?? 0)
   }
+  const rule = deltaRuleOf(graph)
+  if (rule !== undefined) {
+    const { keyHeads, valueHeads, keyDim, valueDim, taps } = rule
+    add(u32, 'ssm.conv_kernel', taps)
+    add(u32, 'ssm.state_size', keyDim)
+    add(u32, 'ssm.group_count', keyHeads)
+    add(u32, 'ssm.time_step_rank', valueHeads)
+    add(u32, 'ssm.inner_size', valueHeads * valueDim)
+    add(u32, 'full_attention_interval', 1 + (nodesOf(graph, 'attention')[0]?.segment ?? 0))
+  }
   add(u32, 'attention.key_length', headDim)
   add(u32, 'attention.value_length', headDim)
   const { rms_norm_eps: eps } = config
@@ -147,6 +158,10 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   if (window !== undefined && windowPeriod !== undefined) add(u32, 'attention.sliding_window_pattern', period)
   const [rope] = graph.ropes as [Rotary]
   add(u32, 'rope.dimension_count', 2 * rope.invFreq.length)
+  if (rule !== undefined) {
+    const sections = sectionsOf(scaling.mrope_section, rope.invFreq.length)
+    own.push((prefix) => ggufField.i32s(`${prefix}.rope.dimension_sections`, sections))
+  }
   add(f32, 'rope.freq_base', theta)
   if (rope.long !== undefined) {
     add(u32, 'rope.scaling.original_context_length', rope.long.above)
@@ -162,6 +177,14 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
       if (typeof scaling[name] === 'number') add(f32, `rope.scaling.yarn_${name}`, scaling[name])
   }
   return own.map((make) => make(architecture))
+}
+
+/** Rotated pairs with positions in time, height, and width, which are the same for text. */
+function sectionsOf(given: unknown, pairs: number): Int32Array {
+  if (Array.isArray(given) && given.length === 3 && given.every(Number.isInteger))
+    return Int32Array.of(...given, 0)
+  // Pairs take turns.
+  return Int32Array.of(...[2, 1, 0].map((more) => Math.floor((pairs + more) / 3)), 0)
 }
 
 /** Heads of keys and values of each layer; 0 for a layer with a convolution. */

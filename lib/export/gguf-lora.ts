@@ -12,7 +12,7 @@ import { type GgufInput, writeGguf } from '../formats/gguf-writer.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import type { Graph } from '../graph/graph.js'
 import { floatBytes } from '../peft/floats.js'
-import { rowOrder } from '../peft/gguf-adapter.js'
+import { columnOrder, rowOrder } from '../peft/gguf-adapter.js'
 import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import type { AdapterDescription, ReadFactor } from '../strategies/strategy.js'
@@ -67,7 +67,7 @@ export async function writeGgufLora(
           name: `${inGguf}.lora_a`,
           shape: [pair.rank, pair.in],
           type,
-          data: () => floatBytes(type, pair.a()),
+          data: () => floatBytes(type, inFileColumns(pair.a(), pair, base.graph)),
         },
         { name: `${inGguf}.lora_b`, shape: [rows, pair.rank], type, data: () => floatBytes(type, part()) },
       ]
@@ -116,6 +116,17 @@ function inFileOrder(values: Float32Array, { target, out, rank }: LowRankPair, g
     ordered.set(values.subarray(from * rank, (from + 1) * rank), to * rank)
   })
   return ordered
+}
+
+/** A with its columns in the order of the file. */
+function inFileColumns(
+  values: Float32Array,
+  { target, in: columns }: LowRankPair,
+  graph: Graph,
+): Float32Array {
+  const order = columnOrder(target, columns, graph)
+  if (order === undefined) return values
+  return values.map((_, at) => values[at - (at % columns) + (order[at % columns] as number)] as number)
 }
 
 const scaled = (values: Float32Array, factor: number): Float32Array =>

@@ -1,10 +1,11 @@
 /** Writes a model with its adapters merged as one GGUF file. */
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
-import { ggufArchitecture } from '../formats/gguf-model.js'
+import { ggufArchitecture, vectorForm } from '../formats/gguf-model.js'
 import { partsInGguf, permutedHeads } from '../formats/gguf-names.js'
 import { type GgufInput, type GgufType, writeGguf } from '../formats/gguf-writer.js'
+import { headOrder } from '../formats/head-order.js'
 import type { TensorControl } from '../formats/tensor-data.js'
-import { headsOf } from '../graph/graph.js'
+import { deltaRuleOf, headsOf } from '../graph/graph.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
 import { describeGguf, nameInGguf, ropeTensors, shapeInGguf } from './gguf-config.js'
@@ -40,11 +41,13 @@ export async function writeGgufModel(
   const reader = new WeightReader(base, adapters, onto)
   const { heads, kvHeads } = headsOf(base.graph)
   const { permuted, normShift } = ggufArchitecture(base.graph.family)
+  const sizes = deltaRuleOf(base.graph)
   const parts = outTensors(base, adapters).flatMap((tensor) =>
     partsInGguf(tensor.name, tensor.rows).map((part): OutTensor => ({ ...tensor, ...part })),
   )
   const tensors = parts.map((tensor): GgufInput => {
     const type = typeOf(tensor, dtype)
+    const order = sizes && headOrder(tensor.name, sizes)
     const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
     return {
       name: nameInGguf(tensor.name, base.graph.family),
@@ -53,7 +56,8 @@ export async function writeGgufModel(
       data: () =>
         reader.rows(tensor, type, {
           ...(turned === undefined ? {} : { permutedHeads: turned }),
-          ...(normShift !== undefined && tensor.name.endsWith('norm.weight') ? { shift: normShift } : {}),
+          ...(order === undefined ? {} : { headOrder: order }),
+          ...vectorForm(tensor.name, normShift),
         }),
     }
   })

@@ -37,6 +37,9 @@ export interface OutTensor {
   target?: string
 }
 
+/** Layout of rows and elements in GGUF files. */
+export type WeightForm = Pick<ReadWeightOptions, 'permutedHeads' | 'headOrder' | 'negatedExp' | 'shift'>
+
 /** Approximate size of a chunk in memory. */
 const PIECE_BYTES = 16 << 20
 
@@ -89,11 +92,7 @@ export class WeightReader {
    * @param form layout of rows and elements in GGUF files
    * @throws {ConfigError} for a value that the type cannot hold
    */
-  async *rows(
-    tensor: OutTensor,
-    type: FileType,
-    form: Pick<ReadWeightOptions, 'permutedHeads' | 'shift'> = {},
-  ): AsyncGenerator<Uint8Array> {
+  async *rows(tensor: OutTensor, type: FileType, form: WeightForm = {}): AsyncGenerator<Uint8Array> {
     const { native, close } = await this.#open(tensor)
     try {
       const perPiece = Math.max(1, Math.floor(PIECE_BYTES / (tensor.cols * 4)))

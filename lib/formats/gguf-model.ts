@@ -10,6 +10,7 @@ import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import {
   CONVOLUTIONS,
+  DELTA_RULES,
   FUSED,
   huggingFaceName,
   LONG_FACTORS,
@@ -19,6 +20,7 @@ import {
   permutedHeads,
   ROPE_FACTORS,
 } from './gguf-names.js'
+import { type DeltaRuleSizes, headOrder } from './head-order.js'
 import { LARGEST_SIZES } from './model-limits.js'
 import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
@@ -56,6 +58,8 @@ interface Architecture {
   partialRotary?: true
   /** True if layers without heads of keys and values have a convolution in place of attention. */
   convolutions?: true
+  /** Keys of the config with the sizes of gated delta rules, which some layers have in place of attention. */
+  deltaRules?: true
   /** True if a window is always written, 0 for none. */
   alwaysWindow?: true
   /**
@@ -358,6 +362,59 @@ const lfm2: Architecture = {
   },
 }
 
+const qwen35: Architecture = {
+  models: 'Qwen3.5, dense, text',
+  families: ['qwen3_5_text'],
+  permuted: false,
+  names: DELTA_RULES,
+  normShift: 1,
+  partialRotary: true,
+  deltaRules: true,
+  lacks: /\.bias$/,
+  config(keys) {
+    const need = (key: string) => keys.required(key, keys.integer(key, 1))
+    const headDim = headSize(keys)
+    const valueHeads = need('ssm.time_step_rank')
+    const inner = need('ssm.inner_size')
+    const state = need('ssm.state_size')
+    if (inner !== valueHeads * state)
+      throw new UnsupportedError(
+        `${keys.path}: ${keys.prefix}ssm.inner_size is ${inner}, but ${valueHeads} value heads (ssm.time_step_rank) of ${state} (ssm.state_size) give ${valueHeads * state}; value heads of another size than key heads are not supported in GGUF files`,
+        { path: keys.path, inner, valueHeads, state },
+      )
+    const columns = keys.integer('rope.dimension_count', 2) ?? headDim
+    const interval = keys.integer('full_attention_interval', 1) ?? 4
+    return {
+      architectures: ['Qwen3_5ForCausalLM'],
+      model_type: 'qwen3_5_text',
+      partial_rotary_factor: shareOf(columns, headDim),
+      linear_num_key_heads: need('ssm.group_count'),
+      linear_num_value_heads: valueHeads,
+      linear_key_head_dim: state,
+      linear_value_head_dim: state,
+      linear_conv_kernel_dim: need('ssm.conv_kernel'),
+      layer_types: Array.from({ length: need('block_count') - furtherBlocks(keys) }, (_, layer) =>
+        (layer + 1) % interval === 0 ? 'full_attention' : 'linear_attention',
+      ),
+    }
+  },
+}
+
+/** Number of blocks at the end that predict further tokens, which are not loaded. */
+const furtherBlocks = (keys: GgufKeys): number => keys.integer('nextn_predict_layers', 0) ?? 0
+
+/** Sizes of gated delta rules in a config. */
+function deltaRuleSizes(config: Record<string, unknown>): DeltaRuleSizes {
+  const size = (key: string) => config[`linear_${key}`] as number
+  return {
+    keyHeads: size('num_key_heads'),
+    valueHeads: size('num_value_heads'),
+    keyDim: size('key_head_dim'),
+    valueDim: size('value_head_dim'),
+    taps: size('conv_kernel_dim'),
+  }
+}
+
 /** The factor that, multiplied by `size` and rounded down, gives `columns`. */
 function shareOf(columns: number, size: number): number {
   const share = columns / size
@@ -391,6 +448,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['mistral3', ministral3],
   ['phi3', phi3],
   ['lfm2', lfm2],
+  ['qwen35', qwen35],
 ])
 
 /**
@@ -448,8 +506,10 @@ export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'te
   const config = readConfig(keys, architecture, header.tensors)
   const model: GgufModel = { config, tensors: new Map(), longFactors: new Map() }
   const longFactors = new Map(Object.entries(LONG_FACTORS).map(([key, name]) => [name, key]))
+  const layers = config.num_hidden_layers as number
   for (const tensor of header.tensors) {
     if (IGNORED.test(tensor.name)) continue
+    if (architecture.deltaRules && Number(/^blk\.(\d+)\./.exec(tensor.name)?.[1] ?? -1) >= layers) continue
     const factors = architecture.partialRotary ? longFactors.get(tensor.name) : undefined
     if (tensor.name === ROPE_FACTORS) model.ropeFactors = ropeFactors(path, tensor, config)
     else if (factors !== undefined) model.longFactors.set(factors, ropeFactors(path, tensor, config))
@@ -479,7 +539,7 @@ function readConfig(
   const names = new Map(tensors.map((tensor) => [tensor.name, tensor]))
   const need = (key: string) => keys.required(key, keys.integer(key, 1))
   const hidden = need('embedding_length')
-  const layers = need('block_count')
+  const layers = need('block_count') - (architecture.deltaRules ? furtherBlocks(keys) : 0)
   const heads = perLayer(keys, 'attention.head_count')
   const headDim =
     keys.integer('attention.key_length', 1) ?? hidden / keys.required('attention.head_count', heads)
@@ -630,7 +690,7 @@ function addTensor(
   model: GgufModel,
   path: string,
   tensor: GgufTensor,
-  { models, permuted, lacks, names, normShift }: Architecture,
+  { models, permuted, lacks, names, normShift, deltaRules }: Architecture,
 ): void {
   const { config, tensors } = model
   const name = huggingFaceName(tensor.name, config.num_hidden_layers as number, names)
@@ -643,12 +703,12 @@ function addTensor(
       },
     )
   }
-  const vector = name.endsWith('.bias') || name.endsWith('norm.weight')
+  const vector = /(\.bias|norm\.weight|\.A_log|\.dt_bias)$/.test(name)
   // Writers drop trailing dimensions of 1, so a one-row matrix is stored as a vector.
   const dims = !vector && tensor.dims.length === 1 ? [...tensor.dims, 1] : tensor.dims
   const shape = [...dims].reverse()
   // GGUF files have no dimension for the one input channel of each filter.
-  if (name.endsWith('.conv.conv.weight')) shape.splice(1, 0, 1)
+  if (/\.(conv\.conv|conv1d)\.weight$/.test(name)) shape.splice(1, 0, 1)
   const entry = source(path, tensor, name, shape)
   const heads = permuted
     ? permutedHeads(name, config.num_attention_heads as number, config.num_key_value_heads as number)
@@ -663,8 +723,20 @@ function addTensor(
     }
     entry.permutedHeads = heads
   }
-  if (normShift !== undefined && name.endsWith('norm.weight')) entry.shift = normShift
+  Object.assign(entry, vectorForm(name, normShift))
+  const order = deltaRules ? headOrder(name, deltaRuleSizes(config)) : undefined
+  if (order !== undefined) entry.headOrder = order
   tensors.set(name, entry)
+}
+
+/** How the elements of a vector differ in files, given its Hugging Face name. */
+export function vectorForm(
+  name: string,
+  normShift: number | undefined,
+): Pick<TensorSource, 'shift' | 'negatedExp'> {
+  if (name.endsWith('.linear_attn.A_log')) return { negatedExp: true }
+  const shifted = name.endsWith('norm.weight') && !name.endsWith('.linear_attn.norm.weight')
+  return normShift !== undefined && shifted ? { shift: normShift } : {}
 }
 
 function source(path: string, tensor: GgufTensor, name: string, shape: number[]): TensorSource {

@@ -79,6 +79,25 @@ export const CONVOLUTIONS: OwnNames = [
   ['ffn_down', 'feed_forward.w2'],
 ]
 
+/** Names in Qwen3.5, where most layers have a gated delta rule. */
+export const DELTA_RULES: OwnNames = [
+  ['attn_norm', 'input_layernorm'],
+  ['post_attention_norm', 'post_attention_layernorm'],
+  ['attn_qkv', 'linear_attn.in_proj_qkv'],
+  ['attn_gate', 'linear_attn.in_proj_z'],
+  ['ssm_beta', 'linear_attn.in_proj_b'],
+  ['ssm_alpha', 'linear_attn.in_proj_a'],
+  ['ssm_conv1d', 'linear_attn.conv1d'],
+  ['ssm_norm', 'linear_attn.norm'],
+  ['ssm_out', 'linear_attn.out_proj'],
+]
+
+/** Vectors of gated delta rules, whose names have other endings. */
+const RATES: OwnNames = [
+  ['ssm_a', 'linear_attn.A_log'],
+  ['ssm_dt.bias', 'linear_attn.dt_bias'],
+]
+
 const swapped = ([a, b]: readonly [string, string]): [string, string] => [b, a]
 const OUTER_TO_HF = new Map(OUTER)
 const INNER_TO_HF = new Map(INNER)
@@ -93,7 +112,10 @@ export function huggingFaceName(
 ): string | undefined {
   const outer = OUTER_TO_HF.get(name) ?? own.find(([gguf]) => gguf === name)?.[1]
   if (outer) return outer
-  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
+  const [, block, vector] = /^blk\.(0|[1-9]\d{0,5})\.([a-z0-9_.]+)$/.exec(name) ?? []
+  const rate = own === DELTA_RULES ? RATES.find(([gguf]) => gguf === vector)?.[1] : undefined
+  if (rate !== undefined) return Number(block) < layers ? `model.layers.${block}.${rate}` : undefined
+  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z0-9_.]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
     module === undefined ? undefined : (own.find(([gguf]) => gguf === module)?.[1] ?? INNER_TO_HF.get(module))
   if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
@@ -105,6 +127,9 @@ export function huggingFaceName(
 export function ggufName(name: string, own: OwnNames = NORMS_BEFORE): string | undefined {
   const outer = OUTER_TO_GGUF.get(name) ?? own.find(([, ours]) => ours === name)?.[0]
   if (outer) return outer
+  const [, block, vector] = /^model\.layers\.(\d+)\.([\w.]+)$/.exec(name) ?? []
+  const rate = own === DELTA_RULES ? RATES.find(([, ours]) => ours === vector)?.[0] : undefined
+  if (rate !== undefined) return `blk.${block}.${rate}`
   const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z0-9_.]+)\.(weight|bias)$/.exec(name) ?? []
   const inner =
     module === undefined

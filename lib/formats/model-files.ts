@@ -41,7 +41,7 @@ export interface ModelFiles {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
-  /** True for a multimodal model; config and tensors are those of its text model. */
+  /** True for the text model of a multimodal one, if adapters have names of the whole in PEFT. */
   multimodal?: boolean
   generationConfig?: Record<string, unknown>
   /** Prompt format used in training; only for models written by lowrank. */
@@ -135,7 +135,7 @@ async function openFolder(path: string): Promise<ModelFiles> {
   const model: ModelFiles = { kind: 'folder', path, config, tensors, fingerprint }
   if (text !== undefined) {
     model.tensors = textTensors(tensors, text)
-    model.multimodal = true
+    model.multimodal = text.namedWhole
   }
   if (names.has('generation_config.json')) {
     model.generationConfig = await readJsonObject(

@@ -1,4 +1,6 @@
 /** Location of a weight on disk, as data from which the native loader reads, decodes, and quantizes it. */
+import { GGML_TYPES_BY_NAME } from './ggml-types.js'
+import type { HeadOrder } from './head-order.js'
 
 /** Types in safetensors files. */
 const PLAIN = ['F32', 'F16', 'BF16'] as const
@@ -36,6 +38,26 @@ export type BlockDtype = (typeof BLOCKS)[number]
 
 export function isBlockDtype(dtype: string): dtype is BlockDtype {
   return BLOCKS.some((one) => one === dtype)
+}
+
+/**
+ * The dtype by which the storage of a weight is chosen. Blocks of which value heads have parts cannot be reordered, so
+ * they cannot be kept, and count as a dtype of their own.
+ */
+function storedDtype({ dtype, headOrder }: Pick<TensorSource, 'dtype' | 'headOrder'>): string {
+  const elements = GGML_TYPES_BY_NAME.get(dtype)?.blockElements ?? 1
+  return headOrder?.columns && headOrder.size % elements !== 0 ? `reordered ${dtype}` : dtype
+}
+
+/** `storedDtype` by name. @param missing for names without a tensor */
+export function dtypesIn(
+  tensors: ReadonlyMap<string, TensorSource>,
+  missing = 'F32',
+): (name: string) => string {
+  return (name) => {
+    const source = tensors.get(name)
+    return source === undefined ? missing : storedDtype(source)
+  }
 }
 
 /** A byte range in a file. */
@@ -77,6 +99,10 @@ export interface TensorSource {
    * these two axes gives the Hugging Face order.
    */
   permutedHeads?: number
+  /** Order of value heads in the file. */
+  headOrder?: HeadOrder
+  /** True for a stored vector of -exp(value). */
+  negatedExp?: true
   /** Value that was added to the elements of a stored vector. */
   shift?: number
   /** Only for quantized dtypes, whose `bytes` are codes. */

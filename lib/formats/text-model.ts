@@ -8,20 +8,34 @@ import { quote } from '../core/quote.js'
 /** The text model of a folder. */
 export interface TextModel {
   config: Record<string, unknown>
+  /** True if adapters have the names of the multimodal model in PEFT. */
+  namedWhole: boolean
   /** Maps a tensor name in the folder to its name in the text model; undefined for other parts. */
   nameOf(name: string): string | undefined
 }
 
-/** For each multimodal `model_type`: text model classes by their own `model_type`. */
-const WHOLES: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map<string, Record<string, string>>(
-  [
-    ['gemma3', { gemma3_text: 'Gemma3ForCausalLM' }],
-    ['mistral3', { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' }],
-  ],
-)
+/** A class of multimodal models. */
+interface Whole {
+  /** Text model classes by their own `model_type`. */
+  classes: Readonly<Record<string, string>>
+  /** Its default of `tie_word_embeddings`. */
+  tied: boolean
+  /** True if PEFT gives adapters the names of the text model, which is what transformers' AutoModelForCausalLM loads. */
+  loadsText?: true
+}
 
-/** Parts of the multimodal model that text does not pass through. */
-const OTHER_PARTS = /^(model\.)?(vision_tower|multi_modal_projector)\./
+/** Multimodal models by `model_type`. */
+const WHOLES: ReadonlyMap<string, Whole> = new Map<string, Whole>([
+  ['gemma3', { classes: { gemma3_text: 'Gemma3ForCausalLM' }, tied: true }],
+  [
+    'mistral3',
+    { classes: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' }, tied: true },
+  ],
+  ['qwen3_5', { classes: { qwen3_5_text: 'Qwen3_5ForCausalLM' }, tied: false, loadsText: true }],
+])
+
+/** Parts of the multimodal model that text does not pass through: vision, and the prediction of further tokens. */
+const OTHER_PARTS = /^((model\.)?(vision_tower|multi_modal_projector|visual)|mtp)\./
 
 /** Keys that may appear at both levels of a config; the inner one takes precedence. */
 const SHARED = [
@@ -43,8 +57,9 @@ export function textModelOf(
   config: Readonly<Record<string, unknown>>,
   path = 'config.json',
 ): TextModel | undefined {
-  const classes = typeof config.model_type === 'string' ? WHOLES.get(config.model_type) : undefined
-  if (classes === undefined) return undefined
+  const whole = typeof config.model_type === 'string' ? WHOLES.get(config.model_type) : undefined
+  if (whole === undefined) return undefined
+  const { classes } = whole
   const { text_config: inner } = config
   if (typeof inner !== 'object' || inner === null)
     throw new FileFormatError(`${path}: text_config is ${quote(inner ?? null)}, expected an object.`, {
@@ -62,11 +77,12 @@ export function textModelOf(
   const given = Object.entries(text).filter(([key, value]) => value !== null || !SHARED.includes(key))
   return {
     config: {
-      tie_word_embeddings: true, // default of the multimodal class
+      tie_word_embeddings: whole.tied,
       ...Object.fromEntries(outer),
       ...Object.fromEntries(given),
       architectures: [architecture],
     },
+    namedWhole: whole.loadsText !== true,
     nameOf: (name) => (OTHER_PARTS.test(name) ? undefined : flatName(name)),
   }
 }

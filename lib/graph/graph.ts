@@ -178,6 +178,22 @@ export function nodesOf<Op extends GraphNode['op']>({ nodes }: Graph, op: Op): N
   return nodes.filter((node): node is NodeOf<Op> => node.op === op)
 }
 
+/** Sizes of gated delta rules, which are the same in all layers that have them; undefined without such layers. */
+export function deltaRuleOf(graph: Graph) {
+  const [rule] = nodesOf(graph, 'gated_delta_rule')
+  const [convolution] = nodesOf(graph, 'silu_conv')
+  if (rule === undefined) return undefined
+  const kernel = graph.weights.find(({ name }) => name === convolution?.weight)
+  const cols = (id: number) => graph.values[id]?.cols ?? 0
+  return {
+    keyHeads: rule.keyHeads,
+    valueHeads: rule.heads,
+    keyDim: rule.keyDim,
+    valueDim: cols(rule.out) / rule.heads,
+    taps: kernel?.shape?.[2] ?? 0,
+  }
+}
+
 /** Attention heads, which are the same in all layers. */
 export function headsOf(graph: Graph): { heads: number; kvHeads: number; headDim: number } {
   const [{ heads, kvHeads, headDim }] = nodesOf(graph, 'attention') as [NodeOf<'attention'>]

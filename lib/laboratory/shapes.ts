@@ -14,6 +14,7 @@ type Family =
   | 'ministral3'
   | 'phi3'
   | 'lfm2'
+  | 'qwen3_5_text'
 type Row = readonly [
   name: string,
   family: Family,
@@ -23,7 +24,14 @@ type Row = readonly [
   heads: number,
   kvHeads: number,
   vocabulary: number,
-  rest?: { tied?: true; headDim?: number /** Layers with attention, if not all. */; attentions?: number[] },
+  rest?: {
+    tied?: true
+    headDim?: number
+    /** Layers with attention, if not all. */
+    attentions?: number[]
+    /** Value heads of gated delta rules. */
+    valueHeads?: number
+  },
 ]
 
 const ROWS: readonly Row[] = [
@@ -54,6 +62,11 @@ const ROWS: readonly Row[] = [
     ...([2048, 10752, 30, 32, 8, 65536] as const),
     { tied: true, attentions: [2, 5, 9, 13, 17, 21, 24, 27] },
   ],
+  ['Qwen3.5-0.8B', 'qwen3_5_text', 1024, 3584, 24, 8, 2, 248320, { tied: true, valueHeads: 16 }],
+  ['Qwen3.5-2B', 'qwen3_5_text', 2048, 6144, 24, 8, 2, 248320, { tied: true, valueHeads: 16 }],
+  ['Qwen3.5-4B', 'qwen3_5_text', 2560, 9216, 32, 16, 4, 248320, { tied: true, valueHeads: 32 }],
+  ['Qwen3.5-9B', 'qwen3_5_text', 4096, 12288, 32, 16, 4, 248320, { valueHeads: 32 }],
+  ['Qwen3.5-27B', 'qwen3_5_text', 5120, 17408, 64, 24, 4, 248320, { valueHeads: 48 }],
   ['OLMo-2-1B', 'olmo2', 2048, 8192, 16, 16, 16, 100352],
   ['OLMo-2-7B', 'olmo2', 4096, 11008, 32, 32, 32, 100352],
   ['OLMo-2-13B', 'olmo2', 5120, 13824, 40, 40, 40, 100352],
@@ -100,6 +113,7 @@ const ARCHITECTURES: Readonly<Record<Family, string>> = {
   olmo3: 'Olmo3ForCausalLM',
   gemma3_text: 'Gemma3ForCausalLM',
   lfm2: 'Lfm2ForCausalLM',
+  qwen3_5_text: 'Qwen3_5ForCausalLM',
 }
 
 /** The keys of dense Granite 4 models. */
@@ -126,6 +140,7 @@ export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = ne
       tie_word_embeddings: rest.tied ?? false,
       ...(rest.headDim === undefined ? {} : { head_dim: rest.headDim }),
       ...(rest.attentions && { full_attn_idxs: rest.attentions, block_auto_adjust_ff_dim: false }),
+      ...(rest.valueHeads && { linear_num_key_heads: 16, linear_num_value_heads: rest.valueHeads }),
       ...(family === 'mistral' ? { sliding_window: null } : {}),
       ...(family === 'granitemoehybrid' ? granite4(intermediate, layers) : {}),
       max_position_embeddings: 8192,

@@ -9,6 +9,7 @@ import { flag } from '../core/schema.js'
 import { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from '../formats/model-files.js'
 import { readRopeFactors } from '../formats/rope-factors.js'
+import { dtypesIn } from '../formats/tensor-source.js'
 import type { Graph } from '../graph/graph.js'
 import { type Located, locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
@@ -155,7 +156,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   await breathe()
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
-  const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
+  const dtypeOf = dtypesIn(files.tensors)
   const device = deviceOf(given.device, place)
   const choice = storageChoice(name, whole, dtypeOf, given, quantizationOf(given.defaultQuantization), device)
   const { quantization, embeddingQuantization, precision } = choice

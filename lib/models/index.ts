@@ -13,6 +13,7 @@ import { olmo3Graph } from './olmo3.js'
 import { phi3Graph } from './phi3.js'
 import { qwen2Graph } from './qwen2.js'
 import { qwen3Graph } from './qwen3.js'
+import { qwen35Graph } from './qwen3_5.js'
 import { smollm3Graph } from './smollm3.js'
 
 type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
@@ -31,6 +32,7 @@ const families = new Map<string, GraphOf>([
   ['ministral3', ministral3Graph],
   ['phi3', phi3Graph],
   ['lfm2', lfm2Graph],
+  ['qwen3_5_text', qwen35Graph],
 ])
 
 /**

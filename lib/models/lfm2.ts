@@ -2,12 +2,11 @@
  * LFM2 and LFM2.5, dense: most layers have a gated short convolution in place of attention. Queries and keys are
  * normalized per head, the MLP is as usual, and modules have their own names.
  */
-import { ConfigError, UnsupportedError } from '../core/errors.js'
-import { quote } from '../core/quote.js'
 import { GraphBuilder, type Value } from '../graph/builder.js'
 import type { Graph } from '../graph/graph.js'
 import { type Decoder, type DecoderTraits, readDecoder } from './decoder.js'
 import { type FieldReader, fieldReader } from './fields.js'
+import { layerTypes } from './layer-types.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -41,7 +40,10 @@ export function lfm2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLi
   const g = new GraphBuilder()
   const counts = { conv: 0, full_attention: 0 }
   let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize) // [T, hidden]
-  layerTypes(read, c.layers).forEach((type, layer) => {
+  const attentions = read.numbers('full_attn_idxs')
+  const usual = (layer: number) =>
+    attentions === undefined || attentions.includes(layer) ? 'full_attention' : 'conv'
+  layerTypes(read, c.layers, ['conv', 'full_attention'], usual).forEach((type, layer) => {
     const at = `model.layers.${layer}`
     const number = counts[type]++
     x = g.segment(layer, () => {
@@ -66,30 +68,6 @@ function feedForwardWidth(config: Record<string, unknown>, read: FieldReader): n
   if (config.block_ffn_dim_multiplier === null) return part
   const unit = read.size('block_multiple_of', 256)
   return unit * Math.ceil(Math.floor(read.number('block_ffn_dim_multiplier', 1) * part) / unit)
-}
-
-type LayerType = 'conv' | 'full_attention'
-
-/** From `layer_types`, else from the list of attention layers, else attention in all layers. */
-function layerTypes(read: FieldReader, layers: number): LayerType[] {
-  const attentions = read.numbers('full_attn_idxs')
-  const types =
-    read.texts('layer_types') ??
-    Array.from({ length: layers }, (_, layer) =>
-      attentions === undefined || attentions.includes(layer) ? 'full_attention' : 'conv',
-    )
-  if (types.length !== layers)
-    throw new ConfigError(
-      `config.json: layer_types has ${types.length} entries, but num_hidden_layers is ${layers}.`,
-      { layerTypes: types.length, layers },
-    )
-  return types.map((type, layer) => {
-    if (type === 'conv' || type === 'full_attention') return type
-    throw new UnsupportedError(
-      `config.json: layer_types[${layer}] is ${quote(type)}; supported: 'conv' and 'full_attention'.`,
-      { layer, type },
-    )
-  })
 }
 
 function shortConvolution(

@@ -33,7 +33,7 @@ export function ranksOfNodes(graph: Graph, count: number): Map<string, number> {
 }
 
 /** Fields of nodes that are values. */
-const INPUTS = ['x', 'q', 'k', 'v', 'gate', 'up', 'residual'] as const
+const INPUTS = ['x', 'q', 'k', 'v', 'gate', 'up', 'beta', 'alpha', 'residual'] as const
 
 function inputsOf(node: GraphNode): number[] {
   const fields = node as Partial<Record<(typeof INPUTS)[number], number>>
@@ -59,7 +59,7 @@ export function graphPart(graph: Graph, index: number, count: number): Graph {
         : [key, value],
     )
     const made = Object.fromEntries(fields) as GraphNode
-    // Attention and convolutions are numbered, for their places in a cache.
+    // Attention, convolutions, and delta rules are numbered, for their places in a cache.
     const before = own.slice(0, own.indexOf(node)).filter(({ op }) => op === node.op).length
     return 'layer' in made ? { ...made, layer: before } : made
   }

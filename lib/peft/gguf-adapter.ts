@@ -10,8 +10,9 @@ import { type GgufHeader, type GgufTensor, readGgufHeader } from '../formats/ggu
 import { GgufKeys } from '../formats/gguf-metadata.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
 import { huggingFaceName, partsInGguf, permutedHeads } from '../formats/gguf-names.js'
+import { type HeadOrder, headOrder, modelPlaces } from '../formats/head-order.js'
 import { formatFromGguf, GGUF_PROMPT_FORMAT } from '../formats/prompt-format.js'
-import { type Graph, headsOf } from '../graph/graph.js'
+import { deltaRuleOf, type Graph, headsOf } from '../graph/graph.js'
 import { readInto, withInputFile } from '../io/input.js'
 import { loraOf } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
@@ -58,7 +59,11 @@ export async function openGgufAdapter(
     format: formatFromGguf(header.metadata.get(GGUF_PROMPT_FORMAT), path),
     async *parameters() {
       for (const [target, parts] of pairs) {
-        yield { name: `${target}.lora_A.weight`, values: await commonA(path, target, parts) }
+        const a = await commonA(path, target, parts)
+        yield {
+          name: `${target}.lora_A.weight`,
+          values: modelColumns(a, target, ranks.get(target) ?? 1, graph),
+        }
         const rows = joined(await Promise.all(parts.map(({ b }) => readFloats(path, b))))
         yield {
           name: `${target}.lora_B.weight`,
@@ -181,11 +186,36 @@ function unpermuted(rows: Float32Array, target: string, rank: number, graph: Gra
   return out
 }
 
+/** Rows of A with the columns in the order of the model. */
+function modelColumns(a: Float32Array, target: string, rank: number, graph: Graph): Float32Array {
+  const order = columnOrder(target, a.length / rank, graph)
+  if (order === undefined) return a
+  const out = new Float32Array(a.length)
+  for (let row = 0; row < a.length; row += order.length)
+    order.forEach((from, to) => {
+      out[row + from] = a[row + to] as number
+    })
+  return out
+}
+
+/** For each column in a GGUF file, the corresponding column of a linear layer; undefined if the order is the same. */
+export function columnOrder(target: string, columns: number, graph: Graph): Uint32Array | undefined {
+  const order = orderOf(target, graph)
+  return order?.columns ? modelPlaces(order, columns) : undefined
+}
+
+function orderOf(target: string, graph: Graph): HeadOrder | undefined {
+  const sizes = deltaRuleOf(graph)
+  return sizes && headOrder(`${target}.weight`, sizes)
+}
+
 /**
  * For each row in a GGUF file, the corresponding row of a linear layer: GGUF stores the two rotary dimensions of a pair
- * next to each other within each head. Undefined if the order is the same.
+ * next to each other within each head, and value heads in another order. Undefined if the order is the same.
  */
 export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {
+  const order = orderOf(target, graph)
+  if (order !== undefined && !order.columns) return modelPlaces(order, rows)
   if (!ggufArchitecture(graph.family).permuted) return undefined
   const { heads, kvHeads } = headsOf(graph)
   const count = permutedHeads(`${target}.`, heads, kvHeads)

@@ -6,6 +6,7 @@ import { badValue, flag, integer } from '../core/schema.js'
 import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
 import { openModelFiles } from '../formats/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
+import { dtypesIn } from '../formats/tensor-source.js'
 import { textModelOf } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
 import { locate } from '../hub/locate.js'
@@ -231,7 +232,7 @@ async function readShape(
     return { config, dtypeOf: (name) => (isStoredQuantized(stored, name) ? stored.dtype : dtype) }
   }
   const { config, tensors } = await openModelFiles(path)
-  return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }
+  return { config, dtypeOf: dtypesIn(tensors, namedDtype(config)) }
 }
 
 /** The config of a folder without weights. A folder from the Hub may be partially downloaded. */

@@ -151,6 +151,9 @@ function within(strategy: StrategyConfig, layers: number): StrategyConfig {
 /** Keys of widths; a model of one family has the hidden size and one or two of the others. */
 const WIDTHS = ['hidden_size', 'intermediate_size', 'shared_intermediate_size', 'block_ff_dim']
 
+/** Keys of further heads, which become fewer with the width. */
+const HEADS = ['linear_num_key_heads', 'linear_num_value_heads']
+
 function miniature(setting: StepSetting, size: Size): StepSetting {
   const { config, formatOf, options } = setting
   const layers = config.num_hidden_layers as number
@@ -160,6 +163,8 @@ function miniature(setting: StepSetting, size: Size): StepSetting {
     divisor === 1 || typeof width !== 'number'
       ? width
       : Math.max(ROUND, Math.round(width / divisor / ROUND) * ROUND)
+  const fewer = (count: unknown) =>
+    typeof count === 'number' && count % divisor === 0 ? count / divisor : count
   const perLayer = Object.entries(config).flatMap(([key, value]) =>
     Array.isArray(value) && value.length === layers
       ? [[key, Array.from({ length: size.layers }, (_, layer) => value[layer % layers])]]
@@ -173,6 +178,7 @@ function miniature(setting: StepSetting, size: Size): StepSetting {
       num_hidden_layers: size.layers,
       vocab_size: size.vocabulary,
       ...Object.fromEntries(WIDTHS.flatMap((key) => (key in config ? [[key, narrower(config[key])]] : []))),
+      ...Object.fromEntries(HEADS.flatMap((key) => (key in config ? [[key, fewer(config[key])]] : []))),
       num_attention_heads: heads / divisor,
       num_key_value_heads: Math.max(1, kvHeads / divisor),
       head_dim: headDim,

@@ -214,6 +214,13 @@ FileSpan to_file_span(Napi::Value value, const char* where) {
 
 }  // namespace
 
+HeadOrder to_head_order(const Fields& fields) {
+  if (!fields.has("headOrder")) return {};
+  const Fields order(fields.get("headOrder"), "order of heads");
+  return {order.integer("heads"), order.integer("keyHeads"), order.integer("size"), order.integer("first", 0),
+          order.flag("columns", false)};
+}
+
 TensorSource to_tensor_source(Napi::Value value) {
   const Fields fields(value, "tensor source");
   TensorSource source;
@@ -224,6 +231,8 @@ TensorSource to_tensor_source(Napi::Value value) {
   source.dtype = fields.choice<SourceDtype>("dtype");
   source.permuted_heads = fields.integer("permutedHeads", 0);
   source.shift = static_cast<float>(fields.number("shift", 0));
+  source.head_order = to_head_order(fields);
+  source.negated_exp = fields.flag("negatedExp", false);
   std::vector<int64_t> shape;
   for (const Napi::Value item : fields.list("shape")) {
     if (!item.IsNumber()) fields.wrong("shape", "numbers");

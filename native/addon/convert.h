@@ -22,6 +22,8 @@ OptimizerKind to_optimizer_kind(const Fields& fields);
 StateSpec to_state_spec(const Fields& fields);
 OptimizerStep to_optimizer_step(Napi::Value value);
 StorageFormat to_storage_format(Napi::Value value);
+/// Order of value heads in a file, if given as `headOrder`.
+HeadOrder to_head_order(const Fields& fields);
 TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name.
 std::map<std::string, PlanOptions> to_plans(Napi::Value value);

@@ -56,7 +56,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
              "] but the model's config requires [", expected.rows, ", ", expected.cols, "]");
       if (expected.kind == WeightKind::vector && format != StorageFormat::f32)
         fail("CONFIG", "weight '", name, "' cannot be stored as ", name_of(format));
-      if (is_blocks(format)) return map_blocks(env, model, index, source, format);
+      if (is_blocks(format) && !source.head_order) return map_blocks(env, model, index, source, format);
       grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));
       return environment(env).channel->start<Weight>(
           env,
@@ -243,6 +243,8 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     options.count = fields.integer("count");
     options.permuted_heads = fields.integer("permutedHeads", 0);
     options.shift = static_cast<float>(fields.number("shift", 0));
+    options.head_order = to_head_order(fields);
+    options.negated_exp = fields.flag("negatedExp", false);
     if (fields.has("target")) options.target = fields.text("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = loaded(*model, name);

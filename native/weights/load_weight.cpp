@@ -39,7 +39,8 @@ int64_t bytes_of(SourceDtype dtype, int64_t elements) { return format_of(dtype).
 /// A vector with permuted elements is treated as a matrix of one column.
 TensorSource with_rows(const TensorSource& source) {
   TensorSource tensor = source;
-  if (tensor.permuted_heads != 0 && tensor.rows == 1) std::swap(tensor.rows, tensor.cols);
+  const bool reordered = tensor.permuted_heads != 0 || (tensor.head_order && !tensor.head_order.columns);
+  if (reordered && tensor.rows == 1) std::swap(tensor.rows, tensor.cols);
   return tensor;
 }
 
@@ -66,6 +67,13 @@ void check(const TensorSource& tensor, int64_t size) {
   if (heads < 0 || (heads > 0 && (rows % heads != 0 || rows / heads % 2 != 0))) {
     refuse("has ", rows, " rows, which cannot be divided into ", heads, " heads of an even number of rows.");
   }
+  const HeadOrder& order = tensor.head_order;
+  const int64_t extent = order.columns ? cols : rows;
+  if (order && (order.key_heads <= 0 || order.heads % order.key_heads != 0 || order.size <= 0 || order.first < 0 ||
+                order.first > extent || order.heads > (extent - order.first) / order.size)) {
+    refuse("has ", extent, order.columns ? " columns" : " rows", ", too few for ", order.heads, " value heads of ", order.size,
+           ".");
+  }
   if (tensor.offset < 0 || tensor.offset > size || size - tensor.offset < expected) {
     refuse("should take ", expected, " bytes at offset ", tensor.offset, ", but the file has ", size,
            " bytes. It is truncated or was replaced; download it again.");
@@ -89,7 +97,13 @@ class Loader {
     const int64_t units = std::max<int64_t>(1, options.chunk_elements / tensor_.cols / unit);
     chunk_rows_ = std::min(tensor_.rows, units * unit);
     row_bytes_ = bytes_of(tensor_.dtype, tensor_.cols);
+    const HeadOrder& order = tensor_.head_order;
+    const int64_t block = format_of(tensor_.dtype).elements;
+    moves_blocks_ = order.columns && order.first % block == 0 && order.size % block == 0;
   }
+
+  /// False if heads begin within blocks, which then cannot be reordered.
+  bool keeps_elements() const { return !tensor_.head_order.columns || moves_blocks_; }
 
   void to_f32(float* out) {
     for_chunks([&](int64_t first, int64_t rows) { decode_chunk(first, rows, out + first * tensor_.cols); });
@@ -166,7 +180,27 @@ class Loader {
     });
   }
 
+  /// Reads rows with value heads in the model's order.
   void read(int64_t first, int64_t rows, uint8_t* out) {
+    const HeadOrder& order = tensor_.head_order;
+    if (!order || order.columns) {
+      read_run(first, rows, out);
+      if (moves_blocks_)
+        for (int64_t r = 0; r < rows; ++r) order.to_model(out + r * row_bytes_, in_bytes(order.first), in_bytes(order.size));
+      return;
+    }
+    for (int64_t done = 0; done < rows;) {
+      const int64_t row = first + done;
+      const int64_t until = row < order.first ? order.first : row - (row - order.first) % order.size + order.size;
+      const int64_t run = row >= order.end() ? rows - done : std::min(rows - done, until - row);
+      read_run(order.in_file(row), run, out + done * row_bytes_);
+      done += run;
+    }
+  }
+
+  int64_t in_bytes(int64_t elements) const { return bytes_of(tensor_.dtype, elements); }
+
+  void read_run(int64_t first, int64_t rows, uint8_t* out) {
     const int64_t offset = tensor_.offset + first * row_bytes_;
     const int64_t bytes = rows * row_bytes_;
     try {
@@ -188,8 +222,12 @@ class Loader {
     const int64_t cols = tensor_.cols;
     parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
       const uint8_t* raw = raw_.data<uint8_t>();
+      const HeadOrder& order = tensor_.head_order;
       if (rows_per_head_ == 0) {
         format_of(tensor_.dtype).decode(raw + begin * row_bytes_, (end - begin) * cols, out + begin * cols);
+        if (!order.columns || moves_blocks_) return;
+        for (int64_t r = begin; r < end; ++r)
+          order.to_model(reinterpret_cast<uint8_t*>(out + r * cols), order.first * 4, order.size * 4);
         return;
       }
       for (int64_t r = begin; r < end; ++r) {
@@ -207,6 +245,7 @@ class Loader {
   int64_t chunk_rows_ = 0;
   int64_t row_bytes_ = 0;
   int64_t read_ahead_ = 0;
+  bool moves_blocks_ = false;  // columns are reordered in the bytes of the file
   Block raw_;
 };
 
@@ -223,9 +262,18 @@ void check_blocks(const TensorSource& source, StorageFormat format) {
        ", so it cannot be kept as ", name_of(format), ".");
 }
 
-Weight shifted_back(Weight weight, float shift) {
-  if (shift != 0)
-    for (int64_t i = 0; i < weight.cols(); ++i) static_cast<float*>(weight.data())[i] -= shift;
+bool is_transformed(const TensorSource& source) { return source.shift != 0 || source.negated_exp; }
+
+/// Undoes what was done to the elements of a vector in the file.
+Weight restored(Weight weight, const TensorSource& source) {
+  if (!is_transformed(source)) return weight;
+  float* values = static_cast<float*>(weight.data());
+  for (int64_t i = 0; i < weight.cols(); ++i) {
+    if (source.negated_exp && !(values[i] < 0))
+      fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " holds ", values[i], " at ", i,
+           "; expected numbers below zero.");
+    values[i] = source.negated_exp ? std::log(-values[i]) : values[i] - source.shift;
+  }
   return weight;
 }
 
@@ -240,12 +288,15 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
   if (is_packed(source.dtype)) return load_packed(pool, source, format, options);
   Loader loader(&pool, source, options);
   Weight weight(format, source.rows, source.cols);
-  if (source.shift != 0 && (format != StorageFormat::f32 || source.rows != 1))
-    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " has ", source.shift,
-         " added to its elements, which only vectors in fp32 can have.");
+  if (is_transformed(source) && (format != StorageFormat::f32 || source.rows != 1))
+    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file,
+         " has a transformation of its elements, which only vectors in fp32 can have.");
+  if (is_blocks(format) && !loader.keeps_elements())
+    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " has heads of ", source.head_order.size,
+         " columns in another order, which cannot be changed within the blocks of ", name_of(format), ".");
   if (same_elements(source.dtype, format)) {
     loader.copy(static_cast<uint8_t*>(weight.data()));
-    return shifted_back(std::move(weight), source.shift);
+    return restored(std::move(weight), source);
   }
   switch (format) {
     case StorageFormat::f32:
@@ -259,7 +310,7 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     default:
       loader.quantize(weight);
   }
-  return shifted_back(std::move(weight), source.shift);
+  return restored(std::move(weight), source);
 }
 
 Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped) {

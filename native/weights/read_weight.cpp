@@ -90,6 +90,9 @@ void check(const Weight& weight, const std::string& name, const ReadOptions& opt
   if (heads < 0 || (heads > 0 && (permuted % heads != 0 || permuted / heads % 2 != 0)))
     fail("SHAPE", name, " has ", permuted, " rows, which cannot be divided into ", heads,
          " heads of an even number of rows");
+  const int64_t extent = options.head_order.columns ? cols : permuted;
+  if (options.head_order && options.head_order.end() > extent)
+    fail("SHAPE", name, " has ", extent, " rows or columns; value heads need ", options.head_order.end());
 }
 
 }  // namespace
@@ -121,7 +124,9 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
   const MergedRows merged(view, name, adapters, options.target);
   const int64_t row_bytes = file_bytes(options.type, view.cols);
   const int64_t heads = options.permuted_heads;
+  const HeadOrder& order = options.head_order;
   const bool permutes_elements = heads > 0 && view.rows == 1;
+  const bool by_rows = order && !order.columns && view.rows > 1;
   std::vector<uint8_t> out(static_cast<size_t>(options.count * row_bytes));
   std::atomic<bool> all_fit{true};
   pool.for_range(options.count, 16, [&](int64_t begin, int64_t end) {
@@ -131,11 +136,15 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
     for (int64_t i = begin; i < end; ++i) {
       int64_t from = options.begin + i;
       if (heads > 0 && !permutes_elements) from = permuted_row(from, view.rows / heads);
+      if (by_rows) from = order.in_model(from);
       merged.merged(from, row.data(), room);
       if (permutes_elements) {
         for (int64_t k = 0; k < view.cols; ++k) room.sum[k] = row[permuted_row(k, view.cols / heads)];
         row.swap(room.sum);
       }
+      if (order && !by_rows) order.to_file(reinterpret_cast<uint8_t*>(row.data()), order.first * 4, order.size * 4);
+      if (options.negated_exp)
+        for (float& element : row) element = -std::exp(element);
       if (options.shift != 0)
         for (float& element : row) element += options.shift;
       if (!fits(row.data(), view.cols, options.type)) all_fit = false;

@@ -26,6 +26,10 @@ struct ReadOptions {
   std::string target;
   /// Added to every element that is written; see TensorSource::shift.
   float shift = 0;
+  /// Writes value heads in the order of GGUF files; see TensorSource::head_order.
+  HeadOrder head_order = {};
+  /// Writes -exp(value).
+  bool negated_exp = false;
 };
 
 /// Row of the weight stored at `row` in a GGUF file whose heads have `head_rows` rows.

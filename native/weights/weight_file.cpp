@@ -125,7 +125,7 @@ void WeightFileWriter::store(Pool& pool, const TensorSource& source, int index, 
   const WeightPlace& place = layout_.places[index];
   // A part ends at the end of a block of codes.
   const int64_t rows = round_up(std::max<int64_t>(1, kPartElements / place.cols), kCodeBlock);
-  if (is_packed(source.dtype) || source.permuted_heads > 0 || place.rows <= rows)
+  if (is_packed(source.dtype) || source.permuted_heads > 0 || source.head_order || place.rows <= rows)
     return write(index, load_weight(pool, source, place.format, options));
   if (source.rows != place.rows || source.cols != place.cols || source.bytes % place.rows != 0)
     fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " takes ", source.bytes, " bytes for [",

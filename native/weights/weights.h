@@ -14,6 +14,7 @@
 #include "core/pool.h"
 #include "os/mapped_file.h"
 #include "quant/weight.h"
+#include "weights/head_order.h"
 
 namespace lowrank {
 
@@ -46,6 +47,10 @@ struct TensorSource {
   /// heads (key-value heads for keys) undoes this while reading; 0 keeps the order. For a vector (a bias) it applies to
   /// elements.
   int64_t permuted_heads = 0;
+  /// Order of value heads, which is undone while reading. For a vector it applies to elements.
+  HeadOrder head_order = {};
+  /// True for a vector of -exp(value), which becomes the values while reading.
+  bool negated_exp = false;
   /// nf4, fp4, int8, and the doubles, whose bytes are codes as packed by bitsandbytes: the absmax values, fp32 [blocks]
   /// (int8: [rows]) or, for the doubles, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
   FileSpan absmax = {};

@@ -49,13 +49,15 @@ function largestGap(expected: Float32Array, found: Map<number, number>[]): numbe
   return most
 }
 
-/** The likeliest ids after a prompt. */
+/** The likeliest ids after a prompt, up to one that ends a text, at which llama.cpp stops. */
 async function greedyIds(model: Model, prompt: number[], count: number): Promise<number[]> {
   const ids = [...prompt]
   while (ids.length < prompt.length + count) {
     const logits = await model.logits(Int32Array.from(ids))
     const last = logits.subarray(logits.length - logits.length / ids.length)
-    ids.push(last.indexOf(last.reduce((a, b) => Math.max(a, b))))
+    const id = last.indexOf(last.reduce((a, b) => Math.max(a, b)))
+    if (id === model.base.files.config.eos_token_id) break
+    ids.push(id)
   }
   return ids.slice(prompt.length)
 }
@@ -69,7 +71,7 @@ const prompt = Array.from({ length: 24 }, (_, i) => (i * 131 + 17) % 890)
 const comparable = (tokenizer: string) =>
   awkwardTexts.filter((text) => {
     if (['tekken', 'o200k'].includes(tokenizer)) return !/(?=\P{ASCII})[\p{L}\p{M}]/u.test(text)
-    if (tokenizer === 'qwen2') return text === text.normalize('NFC')
+    if (['qwen2', 'qwen35'].includes(tokenizer)) return text === text.normalize('NFC')
     return tokenizer !== 'gpt2' || !/<(left|right|both)>/.test(text)
   })
 
@@ -90,6 +92,7 @@ describe.each(
       ['ministral3', 'tekken', 'f16'],
       ['phi3', 'o200k', 'f16'],
       ['lfm2', 'llama3', 'f16'],
+      ['qwen3_5', 'qwen35', 'f16'],
       ['llama2', 'llama2', 'f16'],
       ['linear', 'gpt2', 'f16'],
     ] as const,
@@ -99,7 +102,7 @@ describe.each(
   it('is the same model in llama.cpp, with an adapter merged in', async () => {
     // A GGUF file has no place for the windows of some layers, nor for a bias of Qwen3's o_proj.
     const plain = { use_sliding_window: false, layer_types: null, attention_bias: false }
-    const path = await wordedModel(family, tokenizer, family.startsWith('qwen') ? plain : {})
+    const path = await wordedModel(family, tokenizer, /^qwen[23](_window)?$/.test(family) ? plain : {})
     const model = await load(path)
     await attach(model)
     const { output, files, check, remarks } = await model.export(place(), { format: 'gguf', dtype })
@@ -153,6 +156,7 @@ describe.each(
       ['ministral3', 'tekken'],
       ['phi3', 'o200k'],
       ['lfm2', 'llama3'],
+      ['qwen3_5', 'qwen35'],
     ] as const,
     1,
   ),
@@ -208,6 +212,7 @@ describe.each(
     [
       ['smollm2', 'smollm', { q_proj: 2, 'layers.1.mlp.up_proj': 1 }],
       ['lfm2', 'llama3', { in_proj: 2, 'layers.1.feed_forward.w3': 1 }],
+      ['qwen3_5', 'qwen35', { out_proj: 2, 'layers.1.mlp.up_proj': 1 }],
     ] as const,
     1,
   ),

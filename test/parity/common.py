@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
@@ -24,6 +25,7 @@ from transformers.models.olmo3 import modeling_olmo3
 from transformers.models.phi3 import modeling_phi3
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.qwen3_5 import modeling_qwen3_5
 from transformers.models.smollm3 import modeling_smollm3
 from transformers.utils import logging
 
@@ -49,6 +51,25 @@ def _offset_norm_in_input_dtype(self, x):
     return self._norm(x) * (1 + self.weight)
 
 
+class _KeepDouble(TorchFunctionMode):
+    """Leaves float64 tensors as they are where a model converts to float32."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.Tensor.float, torch.Tensor.to) and args[0].dtype == torch.float64:
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+            return args[0] if func is torch.Tensor.float else func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+_delta_net = modeling_qwen3_5.Qwen3_5GatedDeltaNet.forward
+
+
+def _delta_net_in_double(self, *args, **kwargs):
+    with _KeepDouble():
+        return _delta_net(self, *args, **kwargs)
+
+
 def load_double(folder: Path, **options):
     """The model as float64. transformers' RMS norm drops to float32 whatever the model's dtype, which
     would leave rounding noise in the goldens; `check_norm_patch` shows that nothing else changes."""
@@ -65,6 +86,8 @@ def load_double(folder: Path, **options):
     modeling_ministral3.Ministral3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_phi3.Phi3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_lfm2.Lfm2RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_qwen3_5.Qwen3_5RMSNorm.forward = _offset_norm_in_input_dtype
+    modeling_qwen3_5.Qwen3_5GatedDeltaNet.forward = _delta_net_in_double
     options = {"attn_implementation": "sdpa", **options}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()

@@ -36,6 +36,8 @@ const models = [
   'phi3_window',
   'lfm2',
   'lfm2_odd',
+  'qwen3_5',
+  'qwen3_5_odd',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {

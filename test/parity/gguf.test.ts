@@ -39,6 +39,14 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.layers\.(\d+)\.self_attn\.([qk])_layernorm/, 'blk.$1.attn_$2_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.out_proj/, 'blk.$1.attn_output'],
   [/^model\.layers\.(\d+)\.conv\.(in_proj|conv|out_proj)/, 'blk.$1.shortconv.$2'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_qkv/, 'blk.$1.attn_qkv'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_z/, 'blk.$1.attn_gate'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_b/, 'blk.$1.ssm_beta'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_a/, 'blk.$1.ssm_alpha'],
+  [/^model\.layers\.(\d+)\.linear_attn\.A_log/, 'blk.$1.ssm_a'],
+  [/^model\.layers\.(\d+)\.linear_attn\.dt_bias/, 'blk.$1.ssm_dt.bias'],
+  [/^model\.layers\.(\d+)\.linear_attn\.out_proj/, 'blk.$1.ssm_out'],
+  [/^model\.layers\.(\d+)\.linear_attn\.(conv1d|norm)/, 'blk.$1.ssm_$2'],
   [/^model\.layers\.(\d+)\.feed_forward\.w1/, 'blk.$1.ffn_gate'],
   [/^model\.layers\.(\d+)\.feed_forward\.w2/, 'blk.$1.ffn_down'],
   [/^model\.layers\.(\d+)\.feed_forward\.w3/, 'blk.$1.ffn_up'],
@@ -57,7 +65,7 @@ const loraCases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8
 const PERMUTED = ['llama', 'smollm3', 'granite', 'mistral3']
 
 /** Architectures with a norm after attention. */
-const NORMED_AFTER = ['olmo2', 'gemma3']
+const NORMED_AFTER = ['olmo2', 'gemma3', 'qwen35']
 
 const nameInGguf = (name: string, architecture: string) => {
   const norm: (typeof NAMES)[number] = [
@@ -81,6 +89,36 @@ function interleaved(bytes: Uint8Array, rows: number, heads: number): Uint8Array
     out.set(bytes.subarray(from * size, (from + 1) * size), row * size)
   }
   return out
+}
+
+/** Value heads of Qwen3.5 in the order of files: the first of each key head, then the second of each. */
+function tiled(name: string, bytes: Uint8Array, config: Record<string, unknown>): Uint8Array {
+  const [, part = ''] = /\.linear_attn\.(\w+)/.exec(name) ?? []
+  const number = (key: string) => config[`linear_${key}`] as number
+  const [keys, values] = [number('num_key_heads'), number('num_value_heads')]
+  const channels = 2 * keys * number('key_head_dim') + values * number('value_head_dim')
+  // Heads per row, and bytes in front of them: rows of queries and keys.
+  const rows = part === 'out_proj' ? (config.hidden_size as number) : 1
+  const isMixed = ['in_proj_qkv', 'conv1d'].includes(part)
+  const before = isMixed ? (bytes.length / channels) * 2 * keys * number('key_head_dim') : 0
+  const size = (bytes.length / rows - before) / values
+  if (part === '' || part === 'norm') return bytes
+  const out = Uint8Array.from(bytes)
+  for (let row = 0; row < rows; row++)
+    for (let key = 0; key < keys; key++)
+      for (let value = 0; value < values / keys; value++) {
+        const start = (row * bytes.length) / rows + before
+        const from = start + ((key * values) / keys + value) * size
+        out.set(bytes.subarray(from, from + size), start + (value * keys + key) * size)
+      }
+  return out
+}
+
+/** How elements of vectors are written in fp32; undefined for those that stay as they are. */
+function changed(name: string, architecture: string): ((value: number) => number) | undefined {
+  if (name.endsWith('.A_log')) return (value) => -Math.exp(value)
+  const gains = ['gemma3', 'qwen35'].includes(architecture) && name.endsWith('norm.weight')
+  return gains && !name.endsWith('linear_attn.norm.weight') ? (value) => 1 + value : undefined
 }
 
 /** Divisors of LongRoPE by the names of their tensors. */
@@ -112,8 +150,7 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
     ...Object.entries(own).map(([key, of]): [string, Value] => [`${architecture}.${key}`, of]),
   ]
   const tensors: TensorSpec[] = [...folder.tensors.values()].map(({ name, shape }) => {
-    // The converter adds 1 to the norms of Gemma, which it writes in fp32.
-    const type = architecture === 'gemma3' && name.endsWith('norm.weight') ? 0 : 30
+    const type = changed(name, architecture) ? 0 : 30
     const dims = [...shape].reverse()
     // A filter's one input channel has no dimension.
     if (dims.length === 3) dims.splice(1, 1)
@@ -128,11 +165,13 @@ async function asGguf(model: string, architecture: string, more: Record<string, 
   for (const { name, offset } of (await openModelFiles(path)).tensors.values()) {
     const source = folder.tensors.get(name)
     if (source?.dtype !== 'BF16') throw new Error(`${name} of ${model} is not there as BF16`)
-    const bytes = readFileSync(source.file).subarray(source.offset, source.offset + source.bytes)
-    if (architecture === 'gemma3' && name.endsWith('norm.weight')) {
+    const stored = readFileSync(source.file).subarray(source.offset, source.offset + source.bytes)
+    const bytes = architecture === 'qwen35' ? tiled(name, stored, folder.config) : Uint8Array.from(stored)
+    const change = changed(name, architecture)
+    if (change !== undefined) {
       const words = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
       const bits = Uint32Array.from(words, (word) => word << 16)
-      file.set(new Uint8Array(new Float32Array(bits.buffer).map((weight) => 1 + weight).buffer), offset)
+      file.set(new Uint8Array(new Float32Array(bits.buffer).map(change).buffer), offset)
       continue
     }
     const heads = name.includes('.q_proj.') ? number('num_attention_heads') : number('num_key_value_heads')
@@ -220,6 +259,21 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
       'attention.head_count_kv': value.numbers('i32', [0, 2, 0]),
       'shortconv.l_cache': value.number('u32', 3),
       ...theta(1e6),
+    },
+  ],
+  [
+    'qwen3_5',
+    'qwen35',
+    {
+      'attention.key_length': value.number('u32', 32),
+      'rope.dimension_count': value.number('u32', 8),
+      'ssm.conv_kernel': value.number('u32', 4),
+      'ssm.state_size': value.number('u32', 16),
+      'ssm.group_count': value.number('u32', 2),
+      'ssm.time_step_rank': value.number('u32', 4),
+      'ssm.inner_size': value.number('u32', 64),
+      full_attention_interval: value.number('u32', 3),
+      ...theta(1e7),
     },
   ],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {

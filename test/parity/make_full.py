@@ -6,7 +6,7 @@ from make_models import batch_of
 
 # name, model: one with a head of its own, one whose head is the embedding, one with norms of queries and keys, one with
 # multipliers of the embedding, the residual stream, and the logits, one with norms after attention and MLP, one whose norms
-# have 1 + weight, and one with convolutions that have biases.
+# have 1 + weight, one with convolutions that have biases, and one with gated delta rules.
 CASES = [
     ("untied", "sharded"),
     ("tied", "half"),
@@ -15,6 +15,7 @@ CASES = [
     ("olmo2", "olmo2"),
     ("gemma3", "gemma3"),
     ("lfm2", "lfm2_odd"),
+    ("qwen3_5", "qwen3_5_odd"),
 ]
 
 

@@ -31,6 +31,7 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 SHARED = [*ATTENTION, "input_linear", "output_linear"]
 CONVOLVED = ["q_proj", "k_proj", "v_proj", "in_proj", "out_proj", "w1", "w2", "w3"]
+DELTA = ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 SCHEDULE = {"type": "cosine", "warmup_steps": 2}
 STEPS = 10
@@ -41,6 +42,7 @@ _all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 _fused = {**_all, "target_modules": FUSED}
 _shared = {**_all, "target_modules": SHARED}
 _convolved = {**_all, "target_modules": CONVOLVED}
+_delta = {**_all, "target_modules": ATTENTION + DELTA + MLP}
 _nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
 
 # name, model, PEFT configuration, quantization
@@ -97,6 +99,9 @@ CASES = [
     ("lfm2", "lfm2", _convolved, None),
     ("lfm2_odd", "lfm2_odd", _convolved, None),
     ("lfm2_nf4", "lfm2", _convolved, {**_nf4, "double_quant": True}),
+    ("qwen3_5", "qwen3_5", _delta, None),
+    ("qwen3_5_odd", "qwen3_5_odd", _delta, None),
+    ("qwen3_5_nf4", "qwen3_5", _delta, {**_nf4, "double_quant": True}),
     ("tables_int8", "smollm2", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4", "llama3", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
     ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),

@@ -31,6 +31,8 @@ from transformers import (
     Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
     SmolLM3Config,
@@ -57,6 +59,8 @@ LENGTHS_OF = {
     "mistral_window": [5, 140, 21],
     "lfm2": [7, 1, 29, 2, 12],
     "lfm2_odd": [1, 18, 2, 1, 25, 3],
+    "qwen3_5": [7, 1, 70, 2, 12],
+    "qwen3_5_odd": [1, 18, 2, 1, 25, 3],
 }
 
 CLASSES = {
@@ -73,6 +77,7 @@ CLASSES = {
     "olmo3": (Olmo3Config, Olmo3ForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
     "lfm2": (Lfm2Config, Lfm2ForCausalLM),
+    "qwen3_5": (Qwen3_5TextConfig, Qwen3_5ForCausalLM),
 }
 
 _common = {
@@ -521,7 +526,64 @@ MODELS = {
         torch.float32,
         None,
     ),
+    # Two value heads to a key head; the third of four layers has attention, a quarter of whose heads rotate.
+    "qwen3_5": (
+        "qwen3_5",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "tie_word_embeddings": True,
+            "pad_token_id": None,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e7,
+                "partial_rotary_factor": 0.25,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, three taps, 3 value heads to a key head, 3 queries to a key, nothing a whole vector, a head of
+    # its own, a scaled rotary embedding, every other layer with attention.
+    "qwen3_5_odd": (
+        "qwen3_5",
+        {
+            "hidden_size": 70,
+            "intermediate_size": 100,
+            "num_hidden_layers": 4,
+            "full_attention_interval": 2,
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 6,
+            "linear_key_head_dim": 12,
+            "linear_value_head_dim": 10,
+            "linear_conv_kernel_dim": 3,
+            "vocab_size": 267,
+            "pad_token_id": None,
+            "attention_bias": True,
+            "rms_norm_eps": 1e-4,
+            "rope_parameters": {
+                "rope_type": "linear",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "partial_rotary_factor": 0.5,
+            },
+        },
+        torch.float32,
+        None,
+    ),
 }
+
+# Their norms multiply by 1 + weight.
+OFFSET_NORMS = ("gemma3", "qwen3_5")
 
 
 def build(name: str):
@@ -537,12 +599,20 @@ def build(name: str):
             noise = torch.randn(weight.shape, generator=generator(f"{name}/{key}"))
             if key.endswith(".bias"):
                 weight.copy_(noise * 0.5)
+            elif key.endswith(("A_log", "dt_bias")):  # decays from near 0 to near 1
+                weight.copy_(noise - (2 if key.endswith("A_log") else 0))
             elif weight.dim() == 1:
-                weight.copy_((0 if kind == "gemma3" else 1) + 0.2 * noise)
+                offset = kind in OFFSET_NORMS and not key.endswith("linear_attn.norm.weight")
+                weight.copy_((0 if offset else 1) + 0.2 * noise)
+            elif "conv1d" in key:
+                weight.copy_(noise / weight.shape[2] ** 0.5)
             elif "embed_tokens" in key:
                 weight.copy_(noise * (0.2 if small else 1.0))
             elif any(part in key for part in ("lm_head", "q_proj", "k_proj", "qkv_proj")):
                 weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
+            elif kind == "qwen3_5" and any(part in key for part in ("o_proj", "out_proj", "down_proj", "in_proj_qkv", "in_proj_z")):
+                # The norm of what a delta rule gives magnifies rounding.
+                weight.copy_(noise * 0.5 / weight.shape[1] ** 0.5)
             else:
                 weight.copy_(noise / weight.shape[1] ** 0.5)
     return model.to(dtype)

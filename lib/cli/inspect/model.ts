@@ -4,7 +4,7 @@ import { formatBytes } from '../../core/bytes.js'
 import { LowrankError, UnsupportedError } from '../../core/errors.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from '../../formats/model-files.js'
-import { isBlockDtype } from '../../formats/tensor-source.js'
+import { dtypesIn, isBlockDtype } from '../../formats/tensor-source.js'
 import type { Graph } from '../../graph/graph.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
@@ -108,7 +108,7 @@ async function tokenizerFacts(files: ModelFiles): Promise<ModelFacts['tokenizer'
 /** Bytes of all weights in memory, at this machine's default precision. */
 function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number> {
   const precision = resolvePrecision('auto')
-  const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'
+  const dtypeOf = dtypesIn(tensors)
   const smallest = { tokens: 1, sequences: 1, headRows: 1, precision } as const
   const stored = storedQuantization(graph, dtypeOf)
   const possible = QUANTIZATIONS.filter(

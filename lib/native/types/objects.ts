@@ -1,4 +1,5 @@
 /** Types of native objects: models, weight files, and adapters, with the options of their methods. */
+import type { HeadOrder } from '../../formats/head-order.js'
 import type { TensorSource } from '../../formats/model-files.js'
 import type { AdapterArray, FactorForm, FileType, PlanOptions, StorageFormat } from '../lists.js'
 import type { Fill, OptimizerState, OptimizerStep, Release, StateTensor, TrainedRanks } from './adapter.js'
@@ -18,6 +19,10 @@ export interface ReadWeightOptions {
   target?: string
   /** Writes rows (for a bias: elements) in the order of GGUF files of the llama architecture, for this many heads. */
   permutedHeads?: number
+  /** Writes value heads in the order of GGUF files of Qwen3.5. */
+  headOrder?: HeadOrder
+  /** Writes -exp of every element. */
+  negatedExp?: true
   /** Added to every element, as GGUF files store some vectors; see `TensorSource`. */
   shift?: number
 }

@@ -424,6 +424,88 @@ describe('a qwen3 GGUF file', () => {
   })
 })
 
+describe('a qwen35 GGUF file', () => {
+  const qwen35 = (more: Record<string, Value> = {}): GgufSpec => ({
+    keys: Object.entries({
+      'general.architecture': value.string('qwen35'),
+      'qwen35.context_length': value.number('u32', 128),
+      'qwen35.embedding_length': value.number('u32', 64),
+      'qwen35.block_count': value.number('u32', 4),
+      'qwen35.feed_forward_length': value.number('u32', 96),
+      'qwen35.attention.head_count': value.number('u32', 4),
+      'qwen35.attention.head_count_kv': value.number('u32', 2),
+      'qwen35.attention.key_length': value.number('u32', 32),
+      'qwen35.attention.layer_norm_rms_epsilon': value.number('f32', 1e-6),
+      'qwen35.rope.dimension_count': value.number('u32', 8),
+      'qwen35.ssm.conv_kernel': value.number('u32', 4),
+      'qwen35.ssm.state_size': value.number('u32', 16),
+      'qwen35.ssm.group_count': value.number('u32', 2),
+      'qwen35.ssm.time_step_rank': value.number('u32', 4),
+      'qwen35.ssm.inner_size': value.number('u32', 64),
+      'qwen35.full_attention_interval': value.number('u32', 2),
+      ...more,
+    }),
+    tensors: [
+      { name: 'token_embd.weight', dims: [64, 5] },
+      { name: 'output_norm.weight', dims: [64] },
+      { name: 'blk.0.attn_qkv.weight', dims: [64, 128] },
+      { name: 'blk.0.ssm_conv1d.weight', dims: [4, 128] },
+      { name: 'blk.0.ssm_a', dims: [4] },
+      { name: 'blk.0.ssm_dt.bias', dims: [4] },
+      { name: 'blk.0.ssm_norm.weight', dims: [16] },
+      { name: 'blk.0.ssm_out.weight', dims: [64, 64] },
+      { name: 'blk.1.attn_q.weight', dims: [64, 256] },
+      { name: 'blk.3.attn_k.weight', dims: [64, 64] },
+    ],
+  })
+
+  it('gives the config and the tensors of a Hugging Face folder, with value heads to be reordered', async () => {
+    const { config, tensors } = await open(qwen35())
+    expect(config).toMatchObject({
+      model_type: 'qwen3_5_text',
+      head_dim: 32,
+      partial_rotary_factor: 0.25,
+      linear_num_key_heads: 2,
+      linear_num_value_heads: 4,
+      linear_key_head_dim: 16,
+      linear_value_head_dim: 16,
+      linear_conv_kernel_dim: 4,
+      layer_types: ['linear_attention', 'full_attention', 'linear_attention', 'full_attention'],
+    })
+    const at = (name: string) => tensors.get(`model.layers.0.linear_attn.${name}`)
+    const heads = { heads: 4, keyHeads: 2 }
+    expect(at('in_proj_qkv.weight')?.headOrder).toEqual({ ...heads, size: 16, first: 64 })
+    expect(at('conv1d.weight')).toMatchObject({
+      shape: [128, 1, 4],
+      headOrder: { ...heads, size: 64, first: 256 },
+    })
+    expect(at('out_proj.weight')?.headOrder).toEqual({ ...heads, size: 16, columns: true })
+    expect(at('A_log')).toMatchObject({ shape: [4], negatedExp: true, headOrder: { ...heads, size: 1 } })
+    expect(at('dt_bias')).toMatchObject({ shape: [4], headOrder: { ...heads, size: 1 } })
+    expect(at('norm.weight')).not.toHaveProperty('shift')
+    expect(tensors.get('model.norm.weight')?.shift).toBe(1)
+    expect(tensors.get('model.layers.1.self_attn.q_proj.weight')).not.toHaveProperty('headOrder')
+  })
+
+  it('keeps the order of heads if each key head has one value head', async () => {
+    const { tensors } = await open(qwen35({ 'qwen35.ssm.group_count': value.number('u32', 4) }))
+    expect([...tensors.values()].some(({ headOrder }) => headOrder)).toBe(false)
+  })
+
+  it('leaves out the blocks at its end that predict further tokens', async () => {
+    const { config, tensors } = await open(qwen35({ 'qwen35.nextn_predict_layers': value.number('u32', 1) }))
+    expect(config.num_hidden_layers).toBe(3)
+    expect([...tensors.keys()].some((name) => name.startsWith('model.layers.3.'))).toBe(false)
+  })
+
+  it('is refused with value heads of another size than key heads', async () => {
+    const spec = qwen35({ 'qwen35.ssm.inner_size': value.number('u32', 32) })
+    expect(await problem(spec, UnsupportedError)).toContain(
+      'qwen35.ssm.inner_size is 32, but 4 value heads (ssm.time_step_rank) of 16 (ssm.state_size) give 64',
+    )
+  })
+})
+
 describe('an lfm2 GGUF file', () => {
   const lfm2 = (kvHeads: Value, more: Record<string, Value> = {}): GgufSpec => ({
     keys: Object.entries({

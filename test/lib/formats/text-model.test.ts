@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../../lib/formats/safetensors.js'
+import { textModelOf } from '../../../lib/formats/text-model.js'
 import { graphOf } from '../../../lib/models/index.js'
 import { matchWeights } from '../../../lib/weights/weights.js'
 import { parity } from '../../parity/engine.js'
@@ -33,6 +34,32 @@ async function nestedFolder(named: (name: string) => string): Promise<string> {
   await writeSafetensors(join(folder, 'model.safetensors'), [...tensors, vision])
   return folder
 }
+
+describe('the text model of a Qwen3.5 folder', () => {
+  const text = { model_type: 'qwen3_5_text', hidden_size: 64, tie_word_embeddings: null }
+  const open = (more: object = {}) => textModelOf({ model_type: 'qwen3_5', text_config: text, ...more })
+
+  it('has its own names in PEFT, and a head that is tied only if the config says so', () => {
+    expect(open()?.namedWhole).toBe(false)
+    expect(open()?.config).toMatchObject({
+      tie_word_embeddings: false,
+      architectures: ['Qwen3_5ForCausalLM'],
+    })
+    expect(open({ tie_word_embeddings: true })?.config.tie_word_embeddings).toBe(true)
+  })
+
+  it('is without vision and the prediction of further tokens', () => {
+    const names = [
+      'model.visual.blocks.0.norm1.weight',
+      'mtp.layers.0.input_layernorm.weight',
+      'lm_head.weight',
+    ]
+    expect(names.map((name) => open()?.nameOf(name))).toEqual([undefined, undefined, 'lm_head.weight'])
+    expect(open()?.nameOf('model.language_model.layers.0.linear_attn.A_log')).toBe(
+      'model.layers.0.linear_attn.A_log',
+    )
+  })
+})
 
 describe('the text model of a Gemma 3 folder', () => {
   it.each([

@@ -608,6 +608,105 @@ describe('an LFM2', () => {
   })
 })
 
+describe('a Qwen3.5', () => {
+  const qwen = (more: object = {}) =>
+    graphOf({ model_type: 'qwen3_5_text', ...shapes, head_dim: 16, ...more })
+  const small = {
+    linear_num_key_heads: 2,
+    linear_num_value_heads: 4,
+    linear_key_head_dim: 8,
+    linear_value_head_dim: 12,
+  }
+
+  it('has attention in the last layer of each interval, numbered apart from the delta rules', () => {
+    const layers = (graph: Graph) =>
+      graph.nodes.flatMap((node) =>
+        node.op === 'gated_delta_rule' || node.op === 'attention'
+          ? [[node.op, node.segment, node.layer]]
+          : [],
+      )
+    const expected = [
+      ['gated_delta_rule', 0, 0],
+      ['attention', 1, 0],
+      ['gated_delta_rule', 2, 1],
+      ['attention', 3, 1],
+    ]
+    expect(layers(qwen({ full_attention_interval: 2 }))).toEqual(expected)
+    const types = ['linear_attention', 'full_attention']
+    expect(layers(qwen({ layer_types: [...types, ...types] }))).toEqual(expected)
+    expect(layers(qwen()).map(([op]) => op)).toEqual([
+      ...Array.from({ length: 3 }, () => 'gated_delta_rule'),
+      'attention',
+    ])
+  })
+
+  it('has its linears, kernels, and norms under the names of transformers', () => {
+    const names = (layer: number) =>
+      qwen(small).weights.flatMap(({ name, rows, cols, shape }) => {
+        const [, inner] = new RegExp(`^model\\.layers\\.${layer}\\.(.*)$`).exec(name) ?? []
+        return inner === undefined ? [] : [[inner, ...(shape ?? [rows, cols])]]
+      })
+    const mlp = [
+      ['post_attention_layernorm.weight', 1, 64],
+      ['mlp.gate_proj.weight', 96, 64],
+      ['mlp.up_proj.weight', 96, 64],
+      ['mlp.down_proj.weight', 64, 96],
+    ]
+    expect(names(0)).toEqual([
+      ['input_layernorm.weight', 1, 64],
+      ['linear_attn.in_proj_qkv.weight', 80, 64],
+      ['linear_attn.in_proj_z.weight', 48, 64],
+      ['linear_attn.in_proj_b.weight', 4, 64],
+      ['linear_attn.in_proj_a.weight', 4, 64],
+      ['linear_attn.conv1d.weight', 80, 1, 4],
+      ['linear_attn.A_log', 1, 4],
+      ['linear_attn.dt_bias', 1, 4],
+      ['linear_attn.norm.weight', 1, 12],
+      ['linear_attn.out_proj.weight', 64, 48],
+      ...mlp,
+    ])
+    expect(names(3).slice(0, 4)).toEqual([
+      ['input_layernorm.weight', 1, 64],
+      ['self_attn.q_proj.weight', 128, 64],
+      ['self_attn.q_norm.weight', 1, 16],
+      ['self_attn.k_proj.weight', 32, 64],
+    ])
+    expect(biasesOf(qwen({ ...small, attention_bias: true, full_attention_interval: 1 }))).toHaveLength(4)
+  })
+
+  it('rotates a quarter of each head, at one position for time, height, and width', () => {
+    const frequencies = (more: object) => qwen(more).ropes.map(({ invFreq }) => invFreq)
+    expect(frequencies({})).toEqual([[1, 0.01]])
+    const rope = { rope_type: 'default', rope_theta: 1e4, mrope_section: [1, 1, 0], mrope_interleaved: true }
+    expect(frequencies({ rope_parameters: rope })).toEqual([[1, 0.01]])
+    expect(frequencies({ rope_parameters: { ...rope, partial_rotary_factor: 0.5 } })[0]).toHaveLength(4)
+  })
+
+  it('adds 1 to the weights of its norms, except those of the delta rules', () => {
+    const offsets = qwen(small).nodes.flatMap((node) =>
+      node.op === 'rms_norm' ? [[node.path.includes('linear_attn'), node.offset ?? 0]] : [],
+    )
+    expect(offsets.every(([isRule, offset]) => offset === (isRule ? 0 : 1))).toBe(true)
+    expect(offsets.some(([isRule]) => isRule)).toBe(true)
+  })
+
+  it.each([
+    [{ layer_types: ['full_attention'] }, 'layer_types has 1 entries, but num_hidden_layers is 4'],
+    [
+      { layer_types: ['linear_attention', 'mamba', 'full_attention', 'full_attention'] },
+      "layer_types[1] is \"mamba\"; supported: 'linear_attention' and 'full_attention'",
+    ],
+    [
+      { linear_num_key_heads: 3 },
+      'linear_num_value_heads is 32, which is not a multiple of linear_num_key_heads 3',
+    ],
+    [{ linear_conv_kernel_dim: 33 }, 'linear_conv_kernel_dim is 33, expected an integer from 1 to 32'],
+    [{ hidden_act: 'gelu' }, 'hidden_act is "gelu"'],
+  ])('is refused by name: %j', (more, message) => {
+    expect(() => qwen(more)).toThrow(message)
+  })
+})
+
 describe('any family', () => {
   it('is read if its config asks for dropout in training', () => {
     const dropping = { model_type: 'llama', ...shapes, attention_dropout: 0.1 }
@@ -616,7 +715,7 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3, lfm2.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3, lfm2, qwen3_5_text.',
     )
   })
 

@@ -8,7 +8,15 @@ import { scratchFolder } from '../scratch.js'
 /** Tiny models of test/parity/models: one with every variant that trains, and one that can be written as a GGUF file. */
 const FAMILIES: Record<
   string,
-  { model: string; plain: string; norms: string[] /** Default: q_proj and v_proj. */; attention?: [string] }
+  {
+    model: string
+    plain: string
+    norms: string[]
+    /** Default: q_proj and v_proj. */
+    attention?: [string]
+    /** The first layer with attention. Default 0. */
+    layer?: number
+  }
 > = {
   qwen3: { model: 'qwen3', plain: 'qwen3', norms: ['q_norm', 'k_norm'] },
   granite: { model: 'granite_odd', plain: 'granite', norms: ['input_layernorm', 'norm'] },
@@ -19,6 +27,7 @@ const FAMILIES: Record<
   olmo2: { model: 'olmo2_odd', plain: 'olmo2', norms: ['post_attention_layernorm', 'q_norm'] },
   olmo3: { model: 'olmo3_window', plain: 'olmo3', norms: ['post_feedforward_layernorm'] },
   lfm2: { model: 'lfm2_odd', plain: 'lfm2', norms: ['operator_norm', 'conv.conv'] },
+  qwen3_5: { model: 'qwen3_5_odd', plain: 'qwen3_5', norms: ['linear_attn.norm', 'conv1d'], layer: 1 },
   gemma3: { model: 'gemma3_window', plain: 'gemma3', norms: ['pre_feedforward_layernorm', 'k_norm', 'norm'] },
 }
 
@@ -61,6 +70,7 @@ const lycoris = { r: 4, alpha: 8, targetModules: 'all-linear' } as const
 const strategiesWith = (
   norms: readonly string[],
   attention: readonly [string, ...string[]],
+  layer: number,
 ): Record<string, lowrank.StrategyConfig> => ({
   lora: lowrank.lora({ ...all, modulesToSave: [...norms] }),
   'lora-fa': lowrank.loraFa(all),
@@ -88,17 +98,17 @@ const strategiesWith = (
   loha: lowrank.loha(lycoris),
   lokr: lowrank.lokr(lycoris),
   miss: lowrank.miss(all),
-  'lora-drop': lowrank.loraDrop({ ...all, keep: [`model.layers.0.self_attn.${attention[0]}`] }),
+  'lora-drop': lowrank.loraDrop({ ...all, keep: [`model.layers.${layer}.self_attn.${attention[0]}`] }),
   qlora: lowrank.qlora({ adapter: lowrank.lora(all) }),
   full: lowrank.full(),
 })
 
 describe.each(Object.entries(FAMILIES))(
   'a model of the family %s',
-  (family, { model: name, plain, norms, attention = ['q_proj', 'v_proj'] }) => {
+  (family, { model: name, plain, norms, attention = ['q_proj', 'v_proj'], layer = 0 }) => {
     const folder = tinyModel(name)
 
-    it.each(swept(Object.entries(strategiesWith(norms, attention)), family === 'qwen3' ? 4 : 1))(
+    it.each(swept(Object.entries(strategiesWith(norms, attention, layer)), family === 'qwen3' ? 4 : 1))(
       'is trained by %s with the same numbers where blocks are computed again, and merged',
       async (name, strategy) => {
         const model = await load(folder, name === 'qlora' ? 'nf4' : 'none')

@@ -23,7 +23,15 @@ const UNPLANNED = [
 it('kernels of all strategies touch the memory that they name, and no other', async () => {
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [script, tinyModel(), tinyModel('qwen2'), tinyModel('qwen3'), tinyModel('gemma3'), tinyModel('lfm2_odd')],
+    [
+      script,
+      tinyModel(),
+      tinyModel('qwen2'),
+      tinyModel('qwen3'),
+      tinyModel('gemma3'),
+      tinyModel('lfm2_odd'),
+      tinyModel('qwen3_5_odd'),
+    ],
     {
       env: { ...process.env, LOWRANK_CHECK: 'operands' },
     },

@@ -185,6 +185,37 @@ TEST("rows come by parts and in GGUF's order, elements of a bias too") {
   for (int i = 0; i < 16; ++i) CHECK_EQ(elements[i], plain[order[i]]);
 }
 
+TEST("value heads come in GGUF's order, as rows, as columns, and as elements, and logarithms as rates") {
+  const int order[] = {0, 2, 4, 1, 3, 5};  // of six value heads, two to a key head
+  const Weight w = weight(13, 3), wide = weight(2, 12), vector = weight(1, 6);
+  const std::vector<float> values = stored(w), wide_values = stored(wide), elements = stored(vector);
+  ReadOptions options;
+  options.head_order = {6, 3, 2, 1};
+  const std::vector<float> rows = read_f32(w, options);
+  for (int k = 0; k < 3; ++k) CHECK_EQ(rows[k], values[k]);
+  for (int row = 0; row < 12; ++row)
+    for (int k = 0; k < 3; ++k)
+      CHECK_EQ(rows[(1 + row) * 3 + k], values[(1 + order[row / 2] * 2 + row % 2) * 3 + k]);
+  options.begin = 5;
+  options.count = 4;
+  CHECK(read_f32(w, options) == std::vector<float>(rows.begin() + 15, rows.begin() + 27));
+
+  ReadOptions columns;
+  columns.head_order = {6, 3, 2, 0, true};
+  const std::vector<float> found = read_f32(wide, columns);
+  for (int row = 0; row < 2; ++row)
+    for (int k = 0; k < 12; ++k)
+      CHECK_EQ(found[row * 12 + k], wide_values[row * 12 + order[k / 2] * 2 + k % 2]);
+
+  ReadOptions rates;
+  rates.head_order = {6, 3, 1};
+  rates.negated_exp = true;
+  const std::vector<float> turned = read_f32(vector, rates);
+  for (int i = 0; i < 6; ++i) CHECK_EQ(turned[i], -std::exp(elements[order[i]]));
+  rates.head_order.heads = 9;
+  CHECK_THROWS(read_f32(vector, rates), "value heads need 9");
+}
+
 TEST("rows that do not exist, wrong heads and numbers that do not fit are refused") {
   Weight w = weight();
   ReadOptions options;

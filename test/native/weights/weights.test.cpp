@@ -265,6 +265,72 @@ TEST("a permuted bias is put in order by its elements") {
   CHECK(values == tensor.values);
 }
 
+/// Values of a file with two key heads, whose value heads stand in turns, in the model's order.
+std::vector<float> in_model_order(const std::vector<float>& file, int64_t rows, int64_t cols, const HeadOrder& order) {
+  std::vector<float> model = file;
+  const int64_t per_key = order.heads / order.key_heads;
+  for (int64_t key = 0; key < order.key_heads; ++key)
+    for (int64_t value = 0; value < per_key; ++value)
+      for (int64_t i = 0; i < order.size; ++i) {
+        const int64_t to = order.first + (key * per_key + value) * order.size + i;
+        const int64_t from = order.first + (value * order.key_heads + key) * order.size + i;
+        for (int64_t other = 0; other < (order.columns ? rows : cols); ++other)
+          if (order.columns)
+            model[other * cols + to] = file[other * cols + from];
+          else
+            model[to * cols + other] = file[from * cols + other];
+      }
+  return model;
+}
+
+TEST("value heads come back in the model's order, in every dtype and format, as rows and as columns") {
+  Pool pool(2);
+  const HeadOrder orders[] = {
+      {6, 2, 3, 5, false}, {6, 3, 4, 0, false}, {4, 2, 32, 0, true}, {6, 2, 16, 32, true}, {8, 4, 16, 0, true}};
+  for (const HeadOrder& order : orders) {
+    for (const SourceDtype dtype : kDtypes) {
+      const Encoded tensor = encode(dtype, 25, 128);
+      Source source(tensor.bytes, dtype, 25, 128);
+      source.tensor.head_order = order;
+      const std::vector<float> expected = in_model_order(tensor.values, 25, 128, order);
+      for (const StorageFormat format : kFormats) {
+        if (format == StorageFormat::f16 && dtype != SourceDtype::f16) continue;
+        const Weight weight = load_weight(pool, source.tensor, format, chunks_of(700));
+        CHECK(decoded(weight) == expected_values(expected, weight.cols(), format));
+      }
+    }
+  }
+}
+
+TEST("blocks stay blocks where value heads are whole blocks") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::q8_0, 9, 128);
+  Source source(tensor.bytes, SourceDtype::q8_0, 9, 128);
+  source.tensor.head_order = {4, 2, 32, 0, true};
+  CHECK(decoded(load_weight(pool, source.tensor, StorageFormat::q8_0)) ==
+        in_model_order(tensor.values, 9, 128, source.tensor.head_order));
+  source.tensor.head_order = {8, 2, 16, 0, true};
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::q8_0), "cannot be changed within the blocks of q8_0");
+}
+
+TEST("a vector of value heads is put in order by its elements, and rates become their logarithms") {
+  Pool pool(1);
+  const std::vector<float> rates = {-1.0f, -0.5f, -4.0f, -0.25f};
+  std::vector<uint8_t> bytes(16);
+  std::memcpy(bytes.data(), rates.data(), 16);
+  Source source(bytes, SourceDtype::f32, 1, 4);
+  source.tensor.head_order = {4, 2, 1};
+  source.tensor.negated_exp = true;
+  const std::vector<float> found = decoded(load_weight(pool, source.tensor, StorageFormat::f32));
+  const float expected[] = {0.0f, std::log(4.0f), std::log(0.5f), std::log(0.25f)};
+  for (int i = 0; i < 4; ++i) CHECK_EQ(found[i], expected[i]);
+  const float zero = 0;
+  std::memcpy(bytes.data() + 8, &zero, 4);
+  Source wrong(bytes, SourceDtype::f32, 1, 4);
+  wrong.tensor.negated_exp = true;
+  CHECK_THROWS(load_weight(pool, wrong.tensor, StorageFormat::f32), "holds 0 at 2; expected numbers below zero");
+}
+
 TEST("a weight allocates the bytes that were planned for its shape and format, and gives them back") {
   const int64_t weights_before = allocated_bytes(Category::weights);
   const int64_t constants_before = allocated_bytes(Category::quantization_constants);
@@ -380,6 +446,9 @@ TEST("shapes, sizes and positions that do not fit together are refused") {
   CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 3; }), "into 3 heads");
   CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 4; }), "even number of rows");
   CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = -1; }), "heads");
+  CHECK_THROWS(load([](TensorSource& s) { s.head_order = {6, 2, 1}; }), "too few for 6 value heads of 1");
+  CHECK_THROWS(load([](TensorSource& s) { s.head_order = {4, 3, 1}; }), "value heads");
+  CHECK_THROWS(load([](TensorSource& s) { s.head_order = {4, 2, 32, 0, true}; }), "64 columns, too few");
   load([](TensorSource&) {});
 }
 
