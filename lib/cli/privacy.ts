@@ -9,14 +9,17 @@ import type { RunConfig } from '../train/config.js'
 import { foldersOf } from '../train/output-folder.js'
 import { formatCount, shortPath } from './format.js'
 
-export function privacyLines(privacy: PrivacyReport): string[] {
+export function privacyLines(
+  privacy: PrivacyReport,
+  remarks: readonly string[] = privacyRemarks(privacy),
+): string[] {
   const { unit, population, cohort, delta, total_rounds: rounds, noise_multiplier: noise } = privacy
   const whose = unit === 'user' ? 'clients' : 'examples'
   return [
     `Private training: epsilon ${privacy.final_epsilon.toPrecision(4)} at delta ${delta.toPrecision(3)} after ${formatCount(rounds)} rounds.`,
     `A round draws about ${formatCount(cohort)} of ${formatCount(population)} ${whose}; the noise is ${noise.toPrecision(4)} times clipping_norm ${privacy.clipping_norm}.`,
     ...(privacy.private ? [] : [privacy.promise]),
-    ...privacyRemarks(privacy).map((remark) => `warning: ${remark}.`),
+    ...remarks.map((remark) => `warning: ${remark}.`),
   ]
 }
 

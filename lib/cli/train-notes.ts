@@ -119,6 +119,11 @@ export function noteData({ data, promptFormat, options }: TrainingRun, progress:
   for (const remark of remarks) progress.note(`warning: ${remark}.`)
 }
 
-export function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
-  for (const line of privacyLines(privacy)) progress.note(line)
+/** @param remarks warnings about the guarantee and its noise */
+export function notePrivacy(
+  privacy: PrivacyReport,
+  remarks: readonly string[],
+  progress: TrainProgress,
+): void {
+  for (const line of privacyLines(privacy, remarks)) progress.note(line)
 }

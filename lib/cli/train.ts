@@ -279,6 +279,7 @@ async function follow(
 ): Promise<DoneEvent | undefined> {
   let done: DoneEvent | undefined
   let isStopped = false
+  const noted = run.remarks.length
   try {
     for await (const event of run.events()) {
       reading.clear()
@@ -288,7 +289,7 @@ async function follow(
         await live?.begin(run)
         noteData(run, progress)
         if (ranks.sums !== undefined) progress.note(ranks.sums)
-        if (event.privacy) notePrivacy(event.privacy, progress)
+        if (event.privacy) notePrivacy(event.privacy, run.remarks.slice(noted), progress)
         output.event<'train'>(lineOf(event))
         // Measured times are for a single process with all cores.
         if (ranks.isAlone) await noteTime(run, output, progress, signal)

@@ -30,6 +30,7 @@ import {
 } from '../train/step.js'
 import { clientsOf } from './clients.js'
 import { addIntake, emptyIntake, type Intake } from './intake.js'
+import { expectedNoise, noiseRemarks } from './noise.js'
 import { checkPledge, type Pledge, pledgeOf } from './pledge.js'
 import { epsilonOf, type PrivacyPlan, planPrivacy, reportOf } from './privacy.js'
 import { drawCohort } from './sampling.js'
@@ -113,6 +114,11 @@ class PrivateRounds implements Steps {
 
   get privacy(): PrivacyReport {
     return reportOf(this.#plan, this.#state.step)
+  }
+
+  get remarks(): readonly string[] {
+    const noise = expectedNoise(this.#plan, this.#config, this.#setup.adapter.description.spec)
+    return (noise && noiseRemarks(noise, this.#plan.rounds)) ?? []
   }
 
   async next(session: NativeSession): Promise<TrainStep> {

@@ -293,6 +293,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const { makeSteps = gradientSteps } = this.#setup
       steps = await makeSteps(this.#setup, state, data)
       if (steps.privacy) this.#remarks.push(...privacyRemarks(steps.privacy))
+      this.#remarks.push(...(steps.remarks ?? []))
       if (checkpoint !== null)
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
       state.totalSteps = steps.totalSteps

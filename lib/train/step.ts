@@ -22,6 +22,8 @@ export interface Steps {
   readonly totalSteps: number
   /** Privacy guarantee, and the budget spent so far. */
   readonly privacy?: PrivacyReport
+  /** Warnings that depend on the data; one sentence each. */
+  readonly remarks?: readonly string[]
   /** Current rank of each linear layer, for a strategy that allocates ranks. */
   readonly ranksLeft?: Readonly<Record<string, number>> | undefined
   /** Computes what steps and evaluations need, such as reference log-probabilities; called before the first of them. */

@@ -401,9 +401,9 @@ describe('rounds of clients', () => {
     },
   )
 
-  test('remark on a delta that leaves room to give clients away', async () => {
-    const remarks = async (delta: number) => {
-      const adapter = await attach(dpDylora({ ...private_, delta }))
+  test('remark on a delta that leaves room to give clients away, and on noise that drowns them', async () => {
+    const remarks = async (delta: number, clippingNorm = 0.1) => {
+      const adapter = await attach(dpDylora({ ...private_, delta, clippingNorm }))
       const training = adapter.train(data, options)
       const ofOptions = training.remarks.length
       for await (const _ of training) break
@@ -411,6 +411,9 @@ describe('rounds of clients', () => {
     }
     expect(await remarks(1 / (10 * USERS))).toEqual([])
     expect(await remarks(0.1)).toEqual([expect.stringContaining(`a tenth of one over the ${USERS} clients`)])
+    expect(await remarks(1 / (10 * USERS), 1)).toEqual([
+      expect.stringContaining('the noise will drown what is learned'),
+    ])
   })
 
   test('hold out clients as a whole', async () => {
