@@ -1,6 +1,7 @@
 #include "addon/ranks.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -131,6 +132,17 @@ Napi::Value meet_ranks_aside(const Napi::CallbackInfo& info) {
   });
 }
 
+/// A job of this process among the ranks that gives nothing back.
+Napi::Value rank_job(Napi::Env env, std::function<void(Engine&)> work) {
+  return environment(env).channel->start<bool>(
+      env,
+      [work = std::move(work)](Context&, const CancelFlag&) {
+        work(Engine::instance());
+        return true;
+      },
+      undefined);
+}
+
 /// MPI counts the bytes of a message in 32 bits.
 template <class Visit>
 void each_piece(size_t length, const Visit& visit) {
@@ -144,17 +156,11 @@ Napi::Value send_to_rank(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     const int to = info[0].ToNumber().Int32Value();
     const Message message = to_message(info[1]);
-    return environment(env).channel->start<bool>(
-        env,
-        [to, message](Context&, const CancelFlag&) {
-          Comm& comm = Engine::instance().comm();
-          each_piece(message.size(), [&](size_t begin, int64_t count) {
-            comm.send(to, message.data() + begin, count);
-            comm.sent(to);
-          });
-          return true;
-        },
-        undefined);
+    return rank_job(env, [to, message](Engine& engine) {
+      Comm& comm = engine.comm();
+      each_piece(message.size(), [&](size_t begin, int64_t count) { comm.send(to, message.data() + begin, count); });
+      comm.sent(to);
+    });
   });
 }
 
@@ -177,33 +183,21 @@ Napi::Value receive_from_rank(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value leave_ranks(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    return environment(env).channel->start<bool>(
-        env,
-        [](Context&, const CancelFlag&) {
-          Engine& engine = Engine::instance();
-          engine.sums().settle();
-          engine.disconnect();
-          engine.comm().leave();
-          return true;
-        },
-        undefined);
+  return guarded(info.Env(), [&] {
+    return rank_job(info.Env(), [](Engine& engine) {
+      engine.sums().settle();
+      engine.disconnect();
+      engine.comm().leave();
+    });
   });
 }
 
 Napi::Value close_ranks(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    return environment(env).channel->start<bool>(
-        env,
-        [](Context&, const CancelFlag&) {
-          Engine& engine = Engine::instance();
-          engine.comm().close();
-          engine.set_comm(std::make_unique<Alone>());
-          return true;
-        },
-        undefined);
+  return guarded(info.Env(), [&] {
+    return rank_job(info.Env(), [](Engine& engine) {
+      engine.comm().close();
+      engine.set_comm(std::make_unique<Alone>());
+    });
   });
 }
 
@@ -240,13 +234,7 @@ Napi::Value connect_gpus(const Napi::CallbackInfo& info) {
     if (message.size() != id.bytes.size())
       fail("CONFIG", "the id of a group of GPUs has ", message.size(), " bytes; expected ", id.bytes.size());
     std::copy(message.begin(), message.end(), id.bytes.begin());
-    return environment(env).channel->start<bool>(
-        env,
-        [device, id](Context&, const CancelFlag&) {
-          Engine::instance().connect(device, id);
-          return true;
-        },
-        undefined);
+    return rank_job(env, [device, id](Engine& engine) { engine.connect(device, id); });
   });
 }
 

@@ -18,7 +18,7 @@ class Link {
   /// The library that moves the numbers, with its version.
   virtual std::string library() const = 0;
   virtual int ranks() const = 0;
-  /// Of the device that it connects.
+  /// Memory of the device that it connects.
   virtual Memory& memory() = 0;
 
   /// Concatenates the numbers of all ranks: `all` has room for `ranks()` times `count`.

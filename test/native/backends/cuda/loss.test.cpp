@@ -14,7 +14,7 @@ struct Expected {
   std::vector<double> grad;
 };
 
-/// What a loss may have beside labels.
+/// Inputs of a loss beside labels.
 struct Options {
   double inverse_temperature = 1, smoothing = 0;
   bool weights = false;  // of each row

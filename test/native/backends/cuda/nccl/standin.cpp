@@ -77,7 +77,7 @@ struct Group {
 };
 thread_local Group group;
 
-/// Whether the environment asks a call to fail.
+/// True if the environment asks a call to fail.
 bool fails(const char* call, int rank) {
   static std::mutex one;
   static std::map<std::string, int> calls;  // by what is asked
@@ -196,7 +196,7 @@ EXPORT int ncclCommDestroy(NcclComm comm) {
   delete comm;
   return kNcclSuccess;
 }
-/// What is queued ends without effect when the stream comes to it, so the communicator stays in memory.
+/// Queued work ends without effect when the stream comes to it, so the communicator stays in memory.
 EXPORT int ncclCommAbort(NcclComm comm) {
   if (comm == nullptr) return kNcclInvalidArgument;
   comm->aborted = true;
