@@ -7,6 +7,7 @@ import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/dat
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
+import { askedOf } from '../../../lib/train/prompting.js'
 
 interface Case {
   name: string
@@ -163,6 +164,14 @@ describe.each(Object.keys(families))('the training template of %s', (family) => 
     for (const rows of [[plain, reasoned], [reasoned, plain], [reasoned]])
       expect(formatOf(rows)).not.toHaveProperty('thinking')
     expect(formatOf([plain], { trainEmptyThink: true })).not.toHaveProperty('thinking')
+    // Prompts after the training open answers of the same kind.
+    const asked = (options: object) =>
+      new ChatTemplate(own, {}).render([user('2?')], { addGenerationPrompt: true, ...options })
+    for (const [rows, thinks] of [
+      [[plain], false],
+      [[plain, reasoned], true],
+    ] as const)
+      expect(asked(askedOf(formatOf([...rows])))).toBe(asked({ variables: { enable_thinking: thinks } }))
   })
 
   it('is not used where it is not wanted, or does not equal the template of the model', () => {
