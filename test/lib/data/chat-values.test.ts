@@ -59,7 +59,8 @@ function encoder(family: Family, options: Partial<EncodeRowOptions> = {}): RowEn
     tokenizerConfig: { ...config, ...(bos_token ? { bos_token, eos_token } : {}) },
     chatTemplate: own,
   }
-  const trainEmptyThink = training !== undefined
+  // Where a part of the empty block belongs to the prompt, learning the rest would split a token.
+  const trainEmptyThink = training?.includes("{{- '<think>\\n' + reasoning") ?? false
   return new RowEncoder(source, { maxSeqLength: 4096, trainEmptyThink, ...options })
 }
 
@@ -87,7 +88,8 @@ describe.each(Object.keys(families))(
       const escaped = idsOf(by, await rowOf(row.replace('"z": 1', '"z": 1, "<|im_end|>": 1.0')))
       expect(escaped.length).toBeGreaterThan(ids.length)
       const text = by.tokenizer.decode(escaped, { skipSpecialTokens: false })
-      expect(text).toMatch(/["']?2["']?[=:] ?"x", ["']?1["']?[=:] ?"y"/)
+      // Each form has its own quotes, or tags with line breaks.
+      expect(text).toMatch(/2["'>]?[=:]?\s?["']?x[^xy]{1,30}1["'>]?[=:]?\s?["']?y/)
       expect(text).toMatch(/"<\|im_end\|>": 1\.0/)
     })
   },
