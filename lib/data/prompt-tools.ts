@@ -6,6 +6,7 @@ import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokeni
 import type { ChatMessage, DatasetMessage } from '../tokenizer/message.js'
 import { adaptedTemplateFor } from '../tokenizer/training-templates.js'
 import { parseExactJson } from './dataset/exact-json.js'
+import { readToolCalls } from './dataset/tool-calls.js'
 
 /** Schemas of tools: a list, or its JSON, whose values reach the template as Python would read them. */
 export type Tools = readonly unknown[] | string
@@ -14,6 +15,17 @@ export type Tools = readonly unknown[] | string
 export function toolSchemas(given: unknown): readonly unknown[] | undefined {
   const list = typeof given === 'string' ? parsed(given) : given
   return Array.isArray(list) && list.every((tool) => isRecord(tool) || tool instanceof Map) ? list : undefined
+}
+
+/**
+ * Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
+ * @throws {DataError} when a call is malformed
+ */
+export function withReadCalls(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  return messages.map((message, at) => ({
+    ...message,
+    ...readToolCalls(message, `messages[${at}]`, (text, cause) => new DataError(text, {}, { cause })),
+  }))
 }
 
 function parsed(text: string): unknown {

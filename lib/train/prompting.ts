@@ -9,7 +9,7 @@ import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { renderChat } from '../data/encode-dataset.js'
 import type { RowPrompting } from '../data/encoded-row.js'
-import { type Tools, toolSchemas } from '../data/prompt-tools.js'
+import { type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
@@ -144,10 +144,11 @@ export async function renderPrompt(
   const recorded = isRecorded(format) && format.form === 'chat' ? format : undefined
   const told = system === undefined ? (recorded?.system ?? null) : system
   const first = messages[0]?.role
+  const read = withReadCalls(messages)
   const leads = told !== null && first !== 'system' && first !== 'developer'
   return renderChat(
     withTemplate(source, recorded?.template),
-    leads ? [{ role: 'system', content: told }, ...messages] : messages,
+    leads ? [{ role: 'system', content: told }, ...read] : read,
     {
       addGenerationPrompt: true,
       ...askedOf(recorded),

@@ -412,7 +412,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
   }
   const read: DatasetMessage = {
     ...rest,
-    ...readToolCalls(rest, where, place),
+    ...readToolCalls(rest, where, (message, cause) => rowError(place, message, cause)),
     // The two roles are equivalent; templates know the older name.
     role: role === 'developer' ? 'system' : role,
     content: readContent(content, 'tool_calls' in rest, where, place),

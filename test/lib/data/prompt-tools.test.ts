@@ -1,7 +1,7 @@
 /** Prompts with tools, against transformers' texts of the same chats in training. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { renderPromptChat, toolSchemas } from '../../../lib/data/prompt-tools.js'
+import { renderPromptChat, toolSchemas, withReadCalls } from '../../../lib/data/prompt-tools.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { UNREASONED } from '../../../lib/tokenizer/training-templates.js'
 
@@ -82,4 +82,20 @@ it('schemas keep the values that Python would read', () => {
   expect(renderPromptChat({ template, messages: [], options }, {})).toBe(text)
   for (const given of ['{"name": "f"}', '["f"]', '[', [3], null, undefined])
     expect(toolSchemas(given)).toBeUndefined()
+})
+
+it("arguments of calls may be JSON, as in OpenAI's messages", () => {
+  const question = { role: 'user', content: 'How many?' }
+  const called = (given: unknown) => ({
+    ...{ role: 'assistant', content: null },
+    tool_calls: [{ type: 'function', function: { name: 'stock', arguments: given } }],
+  })
+  const template = '{{ messages[1].tool_calls[0].function.arguments.of }}'
+  const rendered = (given: unknown) =>
+    renderPromptChat({ template, messages: withReadCalls([question, called(given)]), options: {} }, {})
+  expect(rendered('{"of": 1.0}')).toBe('1.0')
+  expect(rendered({ of: 'bells' })).toBe('bells')
+  expect(() => rendered('{"of": ')).toThrow(
+    'the arguments of a tool call in messages[1] are not valid JSON: "{\\"of\\": "',
+  )
 })
