@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { hasStandin, standin } from '../lib/native/cuda-standin.js'
-import { expectLikeTheCpu, type Run } from '../lib/native/devices.js'
+import { expectLikeTheCpu, expectScriptLikeTheCpu, type Run } from '../lib/native/devices.js'
 import { scratchFolder } from '../lib/scratch.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
@@ -73,6 +73,16 @@ for (const file of files) {
   )
 }
 
+/** The environment of a driver that interprets a pack of what a compiler made. */
+async function interpreted(compiler: string): Promise<Record<string, string>> {
+  const folder = scratchFolder()
+  const pack = join(folder, 'lowrank.cuda')
+  symlinkSync(join(ptx, compiler), join(folder, 'compute_80'))
+  const made = await run(process.execPath, ['scripts/cuda/pack.mjs', '--from', folder, '--out', pack])
+  expect(made.code, made.said).toBe(0)
+  return standin({ LOWRANK_STANDIN: 'ptx', LOWRANK_CUDA_PACK: pack })
+}
+
 const packs: (Run & { compiler: string })[] = [
   { compiler: 'nvcc', precision: 'bf16', steps: 2 },
   { compiler: 'nvrtc', precision: 'fp32', steps: 2 },
@@ -83,12 +93,22 @@ for (const { compiler, ...of } of packs) {
     async (context) => {
       if (unavailable) context.skip(unavailable)
       if (!hasStandin) return context.skip('the stand-in driver is for Linux on x64')
-      const folder = scratchFolder()
-      const pack = join(folder, 'lowrank.cuda')
-      symlinkSync(join(ptx, compiler), join(folder, 'compute_80'))
-      const made = await run(process.execPath, ['scripts/cuda/pack.mjs', '--from', folder, '--out', pack])
-      expect(made.code, made.said).toBe(0)
-      await expectLikeTheCpu(of, standin({ LOWRANK_STANDIN: 'ptx', LOWRANK_CUDA_PACK: pack }))
+      await expectLikeTheCpu(of, await interpreted(compiler))
+    },
+    10 * minutes,
+  )
+}
+
+for (const { compiler, precision, script } of [
+  { compiler: 'nvcc', precision: 'bf16', script: 'loops.mjs' },
+  { compiler: 'nvrtc', precision: 'fp32', script: 'tasks.mjs' },
+] as const) {
+  test(
+    `${script} computes by the PTX of ${compiler} from a kernel pack as the CPU does, in ${precision}`,
+    async (context) => {
+      if (unavailable) context.skip(unavailable)
+      if (!hasStandin) return context.skip('the stand-in driver is for Linux on x64')
+      await expectScriptLikeTheCpu(script, precision, await interpreted(compiler))
     },
     10 * minutes,
   )

@@ -25,7 +25,10 @@ export const runs = {
     },
     classed,
   ],
-  grpo: [{ task: 'grpo', rewardFunctions: capitals, numGenerations: 4, maxCompletionLength: 4 }, asking],
+  grpo: [
+    { task: 'grpo', rewardFunctions: capitals, numGenerations: 4, maxCompletionLength: 4, learningRate: 1 },
+    asking,
+  ],
   smoothing: [{ labelSmoothingFactor: 0.2 }, asking],
   neftune: [{ neftuneNoiseAlpha: 5 }, asking],
 }

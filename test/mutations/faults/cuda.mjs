@@ -5,6 +5,7 @@ const cuda = (file) => `native/backends/cuda/${file}`
 const caught = (file, title, find, replace, what) =>
   fault(cuda(file), 'test/native/native.test.ts', find, replace, what, { title })
 
+const weighted = "CUDA's cross_entropy with weights of rows"
 const tiles = "CUDA's tiles of products equal float64"
 const kernels = [
   caught(
@@ -20,6 +21,34 @@ const kernels = [
     'args.logits + row * args.logits_ld',
     'args.logits + static_cast<int32_t>(row * args.logits_ld)',
     'logits are addressed by 32 bits',
+  ),
+  caught(
+    'kernels/loss.cu',
+    weighted,
+    'args.weights ? args.weights[row] :',
+    'args.weights ? args.weights[0] :',
+    'all rows have the weight of the first',
+  ),
+  caught(
+    'kernels/loss.cu',
+    weighted,
+    '* factor - each;',
+    '* factor;',
+    'the share of smoothing is that of the label alone',
+  ),
+  caught(
+    'kernels/loss.cu',
+    weighted,
+    'pack.at[i] * row.scale',
+    'pack.at[i]',
+    'logits are not divided by the temperature',
+  ),
+  caught(
+    'kernels/elementwise.cu',
+    "CUDA's noise on embeddings",
+    'args.first_row + spot.row',
+    'spot.row',
+    'each sequence has the noise of the first',
   ),
   caught(
     'kernels/gemm_tile.cuh',
