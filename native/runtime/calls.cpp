@@ -1,5 +1,6 @@
 // The calls of a session: a micro-batch is placed, its plan is executed, and what it leaves is read.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/error.h"
@@ -19,9 +20,10 @@ const Plan& plan_of_mode(const Plan& plan, Mode mode) {
   return plan;
 }
 
-/// The place of the step that needs the weights of the head rows.
+/// The place of the step that needs the weights of the head rows, or of the first that begins one of its gradients.
 size_t weighted_step(const Plan& plan) {
-  const auto found = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& step) { return step.weighted; });
+  auto found = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& step) { return step.weighted; });
+  while (found != plan.steps.begin() && std::prev(found)->kind == &kZero && std::prev(found)->parameter >= 0) --found;
   return static_cast<size_t>(found - plan.steps.begin());
 }
 

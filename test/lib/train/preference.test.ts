@@ -6,6 +6,7 @@ import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
+import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import type { TrainStep } from '../../../lib/train/events.js'
@@ -61,6 +62,18 @@ test('the reference is the adapter as the run begins, not the base', async () =>
   expect(again.steps[0]?.loss).toBeCloseTo(Math.LN2, 15)
   const ipo = await run(adapter, { maxSteps: 1, lossType: 'ipo', beta: 0.5 })
   expect(ipo.steps[0]?.loss).toBeCloseTo(1, 15)
+})
+
+test('full fine-tuning updates in the backward pass as after it', async () => {
+  const whole = { gradientAccumulationSteps: 1, maxGradNorm: 0, optimizer: 'adamw', maxSteps: 2 } as const
+  const [after, within] = await Promise.all(
+    [false, true].map(async (optimizerInBackward) => {
+      const adapter = await (await load()).attach(full())
+      const { steps } = await run(adapter, { ...whole, optimizerInBackward })
+      return steps.map(({ loss }) => loss)
+    }),
+  )
+  expect(within).toEqual(after)
 })
 
 sweepTest('a window in other micro-batches is the same window', async () => {

@@ -87,6 +87,10 @@ TEST("on the shadow device: each optimizer, projected gradients, and ranks drawn
   for (const Way& way : optimizers()) same_on_both(way);
 }
 
+TEST("on the shadow device: smoothed labels, noise on embeddings, temperature, and steps in halves") {
+  for (const Way& way : losses()) same_on_both(way);
+}
+
 TEST("on the shadow device: private training by example and by client") {
   for (const Way& way : private_training()) same_on_both(way);
 }

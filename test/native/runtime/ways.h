@@ -276,6 +276,8 @@ struct Way {
   int64_t vocab = kVocab;
   bool after = false, fused = false, convolved = false, recurrent = false;  // see block
   std::function<void(Model& model)> place = {};  // puts the base elsewhere
+  float smoothing = 0, noise = 0, temperature = 1;  // of the loss and the embeddings
+  bool two_passes = false;  // a weight for each position, known after the first half of a step
 };
 
 inline TrainInput input_of(const Way& way, int step) {
@@ -290,6 +292,9 @@ inline TrainInput input_of(const Way& way, int step) {
   input.seed = 3;
   input.step = static_cast<uint64_t>(step);
   input.clipping_norm = 0.5;
+  input.label_smoothing = way.smoothing;
+  input.embedding_noise = way.noise;
+  input.temperature = way.temperature;
   if (way.ranks) {
     input.active_rank = way.ranks->active;
     input.last_rank_only = way.ranks->last_only;
@@ -328,6 +333,15 @@ inline std::span<const Linear> linears_of(const Way& way) {
   return way.fused ? std::span<const Linear>(kFusedLinears) : std::span<const Linear>(kLinears);
 }
 
+/// A step whose weights depend on the log-probabilities, as those of preferences do.
+inline LossResult step_in_halves(Context& context, Session& session, const TrainInput& input, std::vector<Piece>& pieces) {
+  const std::vector<float> found = session.score_step(context, "train", input, {}).log_probs;
+  pieces.push_back({"log-probabilities", {found.begin(), found.end()}});
+  std::vector<float> weights;
+  for (size_t i = 0; i < found.size(); ++i) weights.push_back((i % 3 == 0 ? -0.05f : -0.1f) * found[i]);
+  return session.finish_step(context, weights, {});
+}
+
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
   const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved,
@@ -349,6 +363,7 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
   train.sequences = way.one_sequence ? 1 : 2;
   train.precision = way.precision;
   evaluate = generate = train;
+  train.row_weights = train.two_passes = way.two_passes;
   train.recompute = way.recompute || way.offload;
   train.offload = way.offload;
   train.offload_folder = std::filesystem::temp_directory_path().string();
@@ -368,7 +383,8 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     TrainInput input = input_of(way, step);
     if (way.spec.state.in_backward) input.update = update_of(way, step);
     const std::string at = " of step " + std::to_string(step);
-    const LossResult loss = session.train_step(context, "train", input, {});
+    const LossResult loss = way.two_passes ? step_in_halves(context, session, input, pieces)
+                                           : session.train_step(context, "train", input, {});
     pieces.push_back({"loss" + at, {loss.loss_sum}});
     pieces.push_back({"norms" + at, {loss.norms.begin(), loss.norms.end()}});
     if (privacy == Privacy::examples) release(context, *adapter, ranks, {{}, 1, 0.1}, 2);
@@ -536,6 +552,15 @@ inline std::vector<Way> optimizers() {
   draws.last_only = true;
   draws.draws = {1, 2, 0};
   ways.push_back({.spec = lora(), .ranks = draws});
+  return ways;
+}
+
+inline std::vector<Way> losses() {
+  std::vector<Way> ways;
+  ways.push_back({.spec = lora(), .smoothing = 0.2f, .noise = 5});
+  ways.push_back({.spec = lora(0.2), .temperature = 1.5f, .two_passes = true});
+  ways.push_back({.spec = lora(), .precision = Precision::bf16, .recompute = true, .two_passes = true});
+  ways.push_back({.spec = full(true), .two_passes = true});
   return ways;
 }
 

@@ -66,4 +66,5 @@ TEST("on CUDA: magnitudes, gains, triplets, and snapshots") { like_the_cpu(facto
 TEST("on CUDA: pairs, Kronecker products, rotations, and factors at the embedding") { like_the_cpu(other_terms()); }
 TEST("on CUDA: full fine-tuning, with updates after and in the backward pass") { like_the_cpu(full_tuning()); }
 TEST("on CUDA: each optimizer, projected gradients, and ranks drawn for a step") { like_the_cpu(optimizers()); }
+TEST("on CUDA: smoothed labels, noise on embeddings, temperature, and steps in halves") { like_the_cpu(losses()); }
 TEST("on CUDA: private training by example and by client") { like_the_cpu(private_training()); }

@@ -58,4 +58,5 @@ TEST("by PTX: magnitudes, gains, triplets, and snapshots") { by_ptx(factors()); 
 TEST("by PTX: pairs, Kronecker products, rotations, and factors at the embedding") { by_ptx(other_terms()); }
 TEST("by PTX: full fine-tuning, with updates after and in the backward pass") { by_ptx(full_tuning()); }
 TEST("by PTX: each optimizer, projected gradients, and ranks drawn for a step") { by_ptx(optimizers()); }
+TEST("by PTX: smoothed labels, noise on embeddings, temperature, and steps in halves") { by_ptx(losses()); }
 TEST("by PTX: private training by example and by client") { by_ptx(private_training()); }
