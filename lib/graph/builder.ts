@@ -149,16 +149,14 @@ export class GraphBuilder {
    * Gated delta rule for an x with the queries [keyHeads * keyDim], keys [keyHeads * keyDim], and values
    * [heads * valueDim] of each token, and beta and alpha: [T, heads]; gives [T, heads * valueDim]. Its weights are
    * `A_log` and `dt_bias` at `path`, [heads] each.
-   * @param shape `rate`: the weight in place of A_log is -exp(A_log), as in GGUF files
    */
   gatedDeltaRule(
     path: string,
     x: Value,
     beta: Value,
     alpha: Value,
-    shape: { heads: number; keyHeads: number; keyDim: number; layer: number; rate?: boolean },
+    shape: { heads: number; keyHeads: number; keyDim: number; layer: number },
   ): Value {
-    const { rate, ...sizes } = shape
     const weight = this.weight(`${path}.A_log`, 1, shape.heads, 'vector')
     const bias = this.weight(`${path}.dt_bias`, 1, shape.heads, 'vector')
     return this.add(x.cols - 2 * shape.keyHeads * shape.keyDim, 'operand', {
@@ -169,8 +167,7 @@ export class GraphBuilder {
       alpha: alpha.id,
       weight,
       bias,
-      ...sizes,
-      ...(rate ? { rate } : {}),
+      ...shape,
     })
   }
 

@@ -100,8 +100,7 @@ export type GraphNode = NodeBase &
      * the values of all heads, in this order; beta and alpha have one column per head. Queries and keys are divided by
      * their norms, queries also by the root of keyDim. Per head and sequence, the state S [keyDim, valueDim] starts at
      * zero: S = e^g S; S = S + k (sigmoid(beta) (v - S^T k))^T; out = S^T q, where
-     * g = -exp(weight) softplus(alpha + bias), or weight softplus(alpha + bias) with `rate`. Each key head serves
-     * heads / keyHeads consecutive heads.
+     * g = -exp(weight) softplus(alpha + bias). Each key head serves heads / keyHeads consecutive heads.
      */
     | {
         op: 'gated_delta_rule'
@@ -114,7 +113,6 @@ export type GraphNode = NodeBase &
         keyHeads: number
         keyDim: number
         layer: number
-        rate?: boolean
         out: number
       }
     /**

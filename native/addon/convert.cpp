@@ -56,7 +56,6 @@ Graph to_graph(Napi::Value value) {
     if (n.has("first")) node.first = id("first");
     if (n.has("keyHeads")) node.key_heads = id("keyHeads");
     if (n.has("keyDim")) node.key_dim = id("keyDim");
-    node.rate = n.flag("rate", false);
     node.eps = static_cast<float>(n.number("eps", 0));
     node.offset = static_cast<float>(n.number("offset", 0));
     if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));

@@ -180,7 +180,6 @@ void GatedDeltaRuleBackward::operands(Operands& see) const {
 void DeltaRuleGradient::operands(Operands& see) const {
   see.reads(alpha, tokens, heads);
   see.reads(dalpha, tokens, heads);
-  see.reads(weight, heads);
   see.reads(bias, heads);
   see.adds(dweight, heads);
   see.adds(dbias, heads);

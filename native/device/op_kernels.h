@@ -260,15 +260,13 @@ struct DeltaHeads {
 /// Inputs of a gated delta rule: x [tokens, width] holds queries, keys, and values; beta and alpha are [tokens, heads].
 /// Sequences begin at `host_seqlens`, in host memory. Per head and token, with queries and keys divided by their norms and
 /// queries by the root of key_dim:
-///   S' = e^g S, S = S' + k (sigmoid(beta) (v - S'^T k))^T, out = S^T q, g = -exp(weight) softplus(alpha + bias),
-/// or g = weight softplus(alpha + bias) with `rate`.
+///   S' = e^g S, S = S' + k (sigmoid(beta) (v - S'^T k))^T, out = S^T q, g = -exp(weight) softplus(alpha + bias).
 struct DeltaInputs {
   int64_t tokens;
   DeltaHeads shape;
   std::span<const int32_t> host_seqlens;
   Matrix x, beta, alpha;
   Ptr<float> weight, bias;
-  bool rate;
   void operands(Operands& see) const;
 };
 /// States start at zero, or for a sequence whose `past` tokens are done, positions[0] being `past` as well, from `state`,
@@ -299,9 +297,7 @@ struct DeltaRuleGradient {
   static constexpr const char* kName = "delta_rule_gradient";
   int64_t tokens, heads;
   Matrix alpha, dalpha;
-  Ptr<float> weight, bias;
-  bool rate;
-  Ptr<float> dweight, dbias;
+  Ptr<float> bias, dweight, dbias;
   void operands(Operands& see) const;
 };
 

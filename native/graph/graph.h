@@ -44,7 +44,6 @@ struct Node {
   int first = 0;    // first input column of a slice, within each of its heads if it has any
   int key_heads = 0;  // of a delta rule, with the width of each
   int key_dim = 0;
-  bool rate = false;  // a delta rule's weight is the rate of its decay instead of a logarithm
   int window = -1;  // maximum keys a token attends to; absent: all before it and its own
 };
 

@@ -55,7 +55,7 @@ Ptr<float> kept(const Run& run, const Node& node) {
 DeltaInputs inputs(const Run& run, const Step& s) {
   const Node& n = run.node(s);
   return {run.tokens, heads_of(run.graph, n), run.host_seqlens, run.matrix(s.x), run.matrix(s.q), run.matrix(s.k),
-          run.vector(n.weight), run.vector(n.bias), n.rate};
+          run.vector(n.weight), run.vector(n.bias)};
 }
 
 /// x, q = beta, k = alpha -> y, aux = states at the end of each chunk
@@ -81,8 +81,8 @@ void run_backward(Run& run, const Step& s) {
 /// k = alpha, dk = its gradient -> adds to the gradients of weight and bias
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(DeltaRuleGradient{run.tokens, n.heads, run.matrix(s.k), run.matrix(s.dk), run.vector(n.weight),
-                               run.vector(n.bias), n.rate, run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
+  run.launch(DeltaRuleGradient{run.tokens, n.heads, run.matrix(s.k), run.matrix(s.dk), run.vector(n.bias),
+                               run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
 }
 
 constexpr StepKind kForward{"gated_delta_rule", run_forward};

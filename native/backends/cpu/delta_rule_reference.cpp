@@ -26,8 +26,6 @@ struct Softplus {
   }
 };
 
-double rate_of(bool rate, float weight) { return rate ? weight : -math::exp(weight); }
-
 /// A vector of a row and its quotient with its norm, times a factor.
 struct Unit {
   std::vector<double> y;
@@ -145,7 +143,7 @@ struct TokenGradient {
 
 DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head) {
   const Softplus plus(element(rule.alpha, row, head) + rule.bias[head]);
-  const double rate = rate_of(rule.rate, rule.weight[head]);
+  const double rate = -math::exp(rule.weight[head]);
   return {1 / (1 + math::exp(-element(rule.beta, row, head))), math::exp(rate * plus.value), rate * plus.slope};
 }
 
@@ -209,8 +207,8 @@ void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& r, const M
   });
 }
 
-void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* weight,
-                         const float* bias, bool rate, float* dweight, float* dbias) {
+void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* bias,
+                         float* dweight, float* dbias) {
   for (int64_t head = 0; head < heads; ++head) {
     double of_weight = 0, of_bias = 0;
     for (int64_t row = 0; row < rows; ++row) {
@@ -219,7 +217,6 @@ void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const
       of_bias += d;
       of_weight += d * plus.value / plus.slope;
     }
-    if (rate) of_weight /= weight[head];
     if (dweight != nullptr) dweight[head] += static_cast<float>(of_weight);
     if (dbias != nullptr) dbias[head] += static_cast<float>(of_bias);
   }

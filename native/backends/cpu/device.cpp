@@ -43,7 +43,7 @@ ShortConv convolution(int64_t rows, const ConvWeights& conv, const lowrank::Matr
 DeltaRule delta_rule(const DeltaInputs& in, int64_t past, int64_t block, Ptr<float> ends) {
   return {in.shape.heads, in.shape.key_heads, in.shape.key_dim, in.shape.value_dim,
           static_cast<int32_t>(in.host_seqlens.size()) - 1, in.host_seqlens.data(), matrix(in.x), matrix(in.beta),
-          matrix(in.alpha), host(in.weight), host(in.bias), in.rate, past, block, host(ends)};
+          matrix(in.alpha), host(in.weight), host(in.bias), past, block, host(ends)};
 }
 
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
@@ -296,8 +296,8 @@ struct CpuDevice::Launch {
                                   matrix(k.dbeta), matrix(k.dalpha), room);
   }
   void operator()(const DeltaRuleGradient& k) const {
-    delta_rule_gradient(k.tokens, k.heads, matrix(k.alpha), matrix(k.dalpha), host(k.weight), host(k.bias), k.rate,
-                        host(k.dweight), host(k.dbias));
+    delta_rule_gradient(k.tokens, k.heads, matrix(k.alpha), matrix(k.dalpha), host(k.bias), host(k.dweight),
+                        host(k.dbias));
   }
   void operator()(const GatherRows& k) const {
     ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));

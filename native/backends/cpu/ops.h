@@ -63,7 +63,6 @@ struct DeltaRule {
   const int32_t* cu;
   Matrix x, beta, alpha;
   const float *weight, *bias;
-  bool rate;
   int64_t past, block;
   float* ends;
 
@@ -240,8 +239,8 @@ void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends)
 
 /// dweight[h] and dbias[h], either of which may be null, += the gradients of a delta rule's weight and bias from that of
 /// alpha [rows, heads], with sums over the rows in order.
-void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* weight,
-                         const float* bias, bool rate, float* dweight, float* dbias);
+void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* bias,
+                         float* dweight, float* dbias);
 
 /// Bytes of the workspace of a delta rule (64-byte aligned, contents do not matter).
 int64_t delta_rule_workspace(int64_t key_dim, int64_t value_dim, int threads);

@@ -25,7 +25,6 @@ LOWRANK_DEVICE void put(const Cells& to, int64_t row, int64_t col, float value) 
 
 LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 LOWRANK_DEVICE float softplus(float v) { return v > 0 ? v + log1pf(expf(-v)) : log1pf(expf(v)); }
-LOWRANK_DEVICE float rate_of(float weight, bool rate) { return rate ? weight : -expf(weight); }
 
 /// A head of a sequence, and the column of this thread.
 struct Place {
@@ -114,7 +113,7 @@ LOWRANK_KERNEL(delta_gates, DeltaArgs, kDeltaThreads, 4) {
     }
   }
   for (int head = static_cast<int>(threadIdx.x); head < args.heads; head += kDeltaThreads) {
-    const float rate = rate_of(args.weight[head], args.rate != 0), alpha = get(args.alpha, row, head) + args.bias[head];
+    const float rate = -expf(args.weight[head]), alpha = get(args.alpha, row, head) + args.bias[head];
     float* const to = args.gates + (row * args.heads + head) * 3;
     to[0] = sigmoid(get(args.beta, row, head));
     to[1] = expf(rate * softplus(alpha));
@@ -325,7 +324,7 @@ LOWRANK_KERNEL(delta_rule_gradient, DeltaRuleGradientArgs, kDeltaThreads, 4) {
   of_weight = block_sum(of_weight);
   of_bias = block_sum(of_bias);
   if (threadIdx.x != 0) return;
-  if (args.dweight) args.dweight[head] += args.rate ? of_weight / args.weight[head] : of_weight;
+  if (args.dweight) args.dweight[head] += of_weight;
   if (args.dbias) args.dbias[head] += of_bias;
 }
 

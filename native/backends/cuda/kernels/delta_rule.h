@@ -20,9 +20,8 @@ struct DeltaArgs {
   float* gates;            // [tokens, heads, 3]: sigmoid(beta), e^g, slope of g in alpha
   const int32_t* seqlens;  // null: one sequence of all tokens
   int64_t tokens;
-  int32_t sequences, heads, key_heads, key_dim, value_dim, rate;
+  int32_t sequences, heads, key_heads, key_dim, value_dim;
   float query_factor;
-  int32_t unused = 0;
 };
 /// `state` is read if positions[0] is not 0; `ends` begins with the first block of the text. All three may be null.
 struct DeltaForwardArgs {
@@ -44,9 +43,8 @@ struct DeltaBackwardArgs {
 struct DeltaRuleGradientArgs {
   int64_t tokens;
   Cells alpha, dalpha;
-  const float *weight, *bias;
+  const float* bias;
   float *dweight, *dbias;
-  int64_t rate;
 };
 
 #define LOWRANK_DELTA_RULE_KERNELS(X)            \

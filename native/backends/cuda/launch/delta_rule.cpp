@@ -47,7 +47,6 @@ DeltaArgs arguments(const DeltaInputs& in, Layout& room) {
   args.key_heads = key_heads;
   args.key_dim = key_dim;
   args.value_dim = value_dim;
-  args.rate = in.rate;
   args.query_factor = 1.0f / std::sqrt(static_cast<float>(key_dim));
   return args;
 }
@@ -116,8 +115,8 @@ void run(Launcher& launcher, const GatedDeltaRuleBackward& k, Ptr<std::byte> wor
 
 void run(Launcher& launcher, const DeltaRuleGradient& k, Ptr<std::byte>) {
   launcher.launch(delta_rule_gradient, {k.heads}, kDeltaThreads,
-                  {k.tokens, cells_of(k.alpha), cells_of(k.dalpha), device_pointer(k.weight), device_pointer(k.bias),
-                   device_pointer(k.dweight), device_pointer(k.dbias), k.rate});
+                  {k.tokens, cells_of(k.alpha), cells_of(k.dalpha), device_pointer(k.bias), device_pointer(k.dweight),
+                   device_pointer(k.dbias)});
 }
 
 int64_t workspace(const Card&, const GatedDeltaRule& k) {

@@ -38,7 +38,6 @@ struct Rule {
   Tensor x{dtype, sizes.tokens(), sizes.width(), random}, beta{dtype, sizes.tokens(), sizes.heads, random},
       alpha{dtype, sizes.tokens(), sizes.heads, random, 2.0}, dout{dtype, sizes.tokens(), sizes.values(), random};
   std::vector<float> weight = floats(random, sizes.heads), bias = floats(random, sizes.heads, -2);
-  bool rate = false;
   Tensor out{dtype, sizes.tokens(), sizes.values()}, dx{dtype, sizes.tokens(), sizes.width()},
       dbeta{dtype, sizes.tokens(), sizes.heads}, dalpha{dtype, sizes.tokens(), sizes.heads};
   std::vector<float> dweight = std::vector<float>(static_cast<size_t>(sizes.heads)), dbias = dweight;
@@ -46,7 +45,7 @@ struct Rule {
 
   cpu::DeltaRule rule(const std::vector<int32_t>& cu) {
     return {sizes.heads, sizes.key_heads, sizes.key_dim, sizes.value_dim, static_cast<int32_t>(cu.size()) - 1, cu.data(),
-            x.matrix(), beta.matrix(), alpha.matrix(), weight.data(), bias.data(), rate, 0, 64, ends.data()};
+            x.matrix(), beta.matrix(), alpha.matrix(), weight.data(), bias.data(), 0, 64, ends.data()};
   }
 
   void run(const cpu::OpKernels& ops, int threads = 2) {
@@ -59,8 +58,8 @@ struct Rule {
     Workspace more(cpu::delta_rule_backward_workspace(sizes.heads / sizes.key_heads, sizes.key_dim, sizes.value_dim, threads));
     ops.gated_delta_rule_backward(pool, rule(cu), dout.matrix(), dx.matrix(), dbeta.matrix(), dalpha.matrix(), more.data());
     CHECK(more.guard_untouched());
-    cpu::delta_rule_gradient(sizes.tokens(), sizes.heads, alpha.matrix(), dalpha.matrix(), weight.data(), bias.data(), rate,
-                             dweight.data(), dbias.data());
+    cpu::delta_rule_gradient(sizes.tokens(), sizes.heads, alpha.matrix(), dalpha.matrix(), bias.data(), dweight.data(),
+                             dbias.data());
     for (const Tensor* const written : {&out, &dx, &dbeta, &dalpha}) CHECK(written->spare_untouched());
   }
 };
@@ -102,21 +101,15 @@ TEST("the gated delta rule and its gradients are those of transformers") {
   const GoldenFile file("numbers/delta_rule.safetensors");
   for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
     for (const std::string name : {"shared", "wide", "grouped"}) {
-      for (const bool rate : {false, true}) {
-        Rule rule = golden(file, name);
-        const auto expected = [&](const char* what) { return doubles(file.values<float>(name + "." + what)); };
-        if ((rule.rate = rate))
-          for (float& w : rule.weight) w = static_cast<float>(-std::exp(double{w}));
-        rule.run(ops);
-        CHECK_ALL_CLOSE(rule.out.values(), expected("out"), 2e-6);
-        CHECK_ALL_CLOSE(rule.dx.values(), expected("dx"), 5e-6);
-        CHECK_ALL_CLOSE(rule.dbeta.values(), expected("dbeta"), 5e-6);
-        CHECK_ALL_CLOSE(rule.dalpha.values(), expected("dalpha"), 5e-6);
-        std::vector<double> dweight = doubles(rule.dweight);
-        for (size_t h = 0; rate && h < dweight.size(); ++h) dweight[h] *= rule.weight[h];
-        CHECK_ALL_CLOSE(dweight, expected("da_log"), 5e-6);
-        CHECK_ALL_CLOSE(doubles(rule.dbias), expected("ddt_bias"), 5e-6);
-      }
+      Rule rule = golden(file, name);
+      const auto expected = [&](const char* what) { return doubles(file.values<float>(name + "." + what)); };
+      rule.run(ops);
+      CHECK_ALL_CLOSE(rule.out.values(), expected("out"), 2e-6);
+      CHECK_ALL_CLOSE(rule.dx.values(), expected("dx"), 5e-6);
+      CHECK_ALL_CLOSE(rule.dbeta.values(), expected("dbeta"), 5e-6);
+      CHECK_ALL_CLOSE(rule.dalpha.values(), expected("dalpha"), 5e-6);
+      CHECK_ALL_CLOSE(doubles(rule.dweight), expected("da_log"), 5e-6);
+      CHECK_ALL_CLOSE(doubles(rule.dbias), expected("ddt_bias"), 5e-6);
     }
   });
 }

@@ -21,16 +21,11 @@ const Case kCases[] = {{{1, 1, 1, 1}, {0, 1}},
 constexpr DType kTypes[] = {DType::f32, DType::bf16};
 
 /// The spare columns of operands keep rows from being addressed as a whole.
-DeltaInputs inputs(Bench& bench, const Case& c, DType type, bool rate) {
+DeltaInputs inputs(Bench& bench, const Case& c, DType type) {
   const int64_t tokens = c.tokens(), heads = c.heads.heads;
-  DeltaInputs in{tokens, c.heads, c.seqlens, bench.matrix(type, tokens, c.heads.width(), 1),
-                 bench.matrix(type, tokens, heads, 1), bench.matrix(type, tokens, heads), bench.floats(heads),
-                 bench.floats(heads), rate};
-  for (int64_t h = 0; rate && h < heads; ++h) {
-    Tensor& weight = bench.tensors()[bench.tensors().size() - 2];
-    weight.set(0, h, -0.3 - 0.1 * static_cast<double>(h));
-  }
-  return in;
+  return {tokens, c.heads, c.seqlens, bench.matrix(type, tokens, c.heads.width(), 1),
+          bench.matrix(type, tokens, heads, 1), bench.matrix(type, tokens, heads), bench.floats(heads),
+          bench.floats(heads)};
 }
 
 }  // namespace
@@ -38,17 +33,16 @@ DeltaInputs inputs(Bench& bench, const Case& c, DType type, bool rate) {
 TEST("CUDA's gated delta rule and its gradients equal the CPU's, of packed sequences") {
   for (const Case& c : kCases) {
     for (const DType type : kTypes) {
-      const bool rate = c.heads.heads == 4;
       const int64_t tokens = c.tokens(), states = std::max<int64_t>(1, tokens / 64 * c.heads.state());
       check_like_cpu(
           [&](Bench& bench) {
-            const DeltaInputs in = inputs(bench, c, type, rate);
+            const DeltaInputs in = inputs(bench, c, type);
             return GatedDeltaRule{in, bench.empty(type, tokens, c.heads.values(), 1), 0, {}, {}, 64, bench.floats(states, 0)};
           },
           {1e-5, 0.05});
       check_like_cpu(
           [&](Bench& bench) {
-            const DeltaInputs in = inputs(bench, c, type, rate);
+            const DeltaInputs in = inputs(bench, c, type);
             const Ptr<float> ends = bench.floats(states, 0.1);
             const Matrix dout = bench.matrix(type, tokens, c.heads.values());
             return GatedDeltaRuleBackward{in, 64, ends, dout, bench.empty(type, tokens, c.heads.width(), 1),
@@ -62,15 +56,15 @@ TEST("CUDA's gated delta rule and its gradients equal the CPU's, of packed seque
 
 TEST("CUDA's gradients of a delta rule's weights equal the CPU's") {
   for (const DType type : kTypes) {
-    for (const auto& [weighted, biased, rate] : {std::tuple(true, true, false), {true, false, true}, {false, true, false}}) {
+    for (const auto& [weighted, biased] : {std::pair(true, true), {true, false}, {false, true}}) {
       constexpr int64_t kTokens = 300, kHeads = 5;
       check_like_cpu(
           [&](Bench& bench) {
             const Matrix alpha = bench.matrix(type, kTokens, kHeads, 1, 8), dalpha = bench.matrix(type, kTokens, kHeads);
-            const Ptr<float> weight = bench.floats(kHeads), bias = bench.floats(kHeads);
+            const Ptr<float> bias = bench.floats(kHeads);
             const Ptr<float> dweight = weighted ? bench.floats(kHeads) : Ptr<float>();
             const Ptr<float> dbias = biased ? bench.floats(kHeads) : Ptr<float>();
-            return DeltaRuleGradient{kTokens, kHeads, alpha, dalpha, weight, bias, rate, dweight, dbias};
+            return DeltaRuleGradient{kTokens, kHeads, alpha, dalpha, bias, dweight, dbias};
           },
           {4e-6, 100});
     }
@@ -85,7 +79,7 @@ TEST("CUDA's gated delta rule goes on after a state, and keeps states, as the CP
         const Case c{{2, 1, 9, 40}, {0, rows}};
         check_like_cpu(
             [&](Bench& bench) {
-              const DeltaInputs in = inputs(bench, c, type, false);
+              const DeltaInputs in = inputs(bench, c, type);
               const Ptr<int32_t> positions = bench.ints({past});
               const Ptr<float> state = bench.floats(c.heads.state(), 0.3);
               const Ptr<float> ends = bench.floats(3 * c.heads.state());
