@@ -37,6 +37,10 @@ void shape(const NodeCheck& check) {
                "every convolution must have the same size");
 }
 
+bool keeps(const Graph& graph, const Node& node, const PlanOptions& options) {
+  return options.mode == Mode::forward && taps(graph, node) > 1;
+}
+
 /// Inputs kept per convolution: the last ones, then those at the end of each block.
 int64_t kept_rows(const Graph& graph, const Node& node, const PlanOptions& options) {
   return (taps(graph, node) - 1) * (1 + ceil_div(options.kv_capacity, kConvBlock));
@@ -68,12 +72,18 @@ void run_forward(Run& run, const Step& s) {
   const ConvWeights conv = weights(run, n);
   const Matrix x = run.matrix(s.x);
   const Ptr<int32_t> positions = run.at<int32_t>(run.plan.positions);
-  const bool keeps = run.plan.options.mode == Mode::forward && conv.taps > 1;
-  const Matrix earlier = keeps ? kept(run, n) : Matrix{};
+  const Matrix earlier = keeps(run.graph, n, run.plan.options) ? kept(run, n) : Matrix{};
   run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s.y)});
-  if (!keeps) return;
-  const int32_t count = conv.taps - 1;
-  run.launch(KeepConvInputs{run.tokens, run.past, conv.gated, conv.cols, count, kConvBlock, x, positions, earlier,
+}
+
+/// x -> the inputs that later calls need
+void run_keep(Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  const int64_t cols = channels(run.graph, n);
+  const auto count = static_cast<int32_t>(taps(run.graph, n) - 1);
+  const Matrix earlier = kept(run, n);
+  run.launch(KeepConvInputs{run.tokens, run.past, gated(n), cols, count, kConvBlock, run.matrix(s.x),
+                            run.at<int32_t>(run.plan.positions), earlier,
                             earlier.rows(count * (1 + run.past / kConvBlock))});
 }
 
@@ -103,6 +113,7 @@ void run_gradient(Run& run, const Step& s) {
 
 // Both operations have the same steps.
 constexpr StepKind kForward{"short_conv", run_forward};
+constexpr StepKind kKeep{"short_conv_keep", run_keep, true};
 constexpr StepKind kBackward{"short_conv_backward", run_backward};
 constexpr StepKind kGradient{"short_conv_gradient", run_gradient};
 
@@ -113,7 +124,12 @@ void forward(Planner& plan, int index, Phase phase) {
   step.y = plan.make_value(node.out, node.path);
   step.writes = {step.y};
   plan.touch(step, index);
+  Step keep = plan.step(kKeep, phase, index);
+  keep.x = step.x;
   plan.push(std::move(step));
+  if (!keeps(plan.graph(), node, plan.options())) return;
+  plan.touch(keep, index);
+  plan.push(std::move(keep));
 }
 
 void backward(Planner& plan, int index, int dy) {

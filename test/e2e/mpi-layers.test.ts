@@ -57,6 +57,7 @@ const CASES: [ranks: number, family: MpiFamily, model: string, settings: Record<
     { strategy: { ...lora, name: 'lora-fa' }, gradient_accumulation_steps: 1, optimizer: 'adamw_8bit' },
   ],
   [2, 'MPICH', 'smollm3', { strategy: { name: 'vera', r: 16 }, activation_offloading: true }],
+  [4, 'MPICH', 'qwen3_5', { strategy: { name: 'lora', r: 4 } }],
   [
     2,
     'MPICH',

@@ -29,6 +29,15 @@ sweepTest(
   600_000,
 )
 
+it.each(['lfm2', 'qwen3_5'])('continues texts of %s, whose states no check may advance', async (family) => {
+  const texts = fileURLToPath(new URL('./checked-texts.mjs', import.meta.url))
+  const ids = async (check: string) => {
+    const env = { ...process.env, LOWRANK_CHECK: check }
+    return (await promisify(execFile)(process.execPath, [texts, tinyModel(family)], { env })).stdout
+  }
+  expect(await ids('1')).toBe(await ids('0'))
+})
+
 describe.runIf(hasStandin)('on a GPU', () => {
   sweepTest(
     'finds its kernels as those of the CPU are',
