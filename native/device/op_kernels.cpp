@@ -196,7 +196,7 @@ void ScatterAddRows::operands(Operands& see) const {
 void CrossEntropy::operands(Operands& see) const {
   grad.data || inverse_temperature != 1 ? see.spends(logits, rows, vocab) : see.reads(logits, rows, vocab);
   see.reads(labels, rows);
-  see.reads(weights, rows);
+  if (grad.data) see.reads(weights, rows);
   lse_known ? see.reads(lse, rows) : see.writes(lse, rows);
   if (!lse_known) see.writes(loss, rows);
   see.writes(grad, rows, vocab);

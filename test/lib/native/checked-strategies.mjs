@@ -48,6 +48,7 @@ const more = {
 }
 const shape = { perDeviceTrainBatchSize: 2, maxSeqLength: 24 }
 const rows = Array.from({ length: 8 }, (_, i) => ({ prompt: `Color of ${i}?`, completion: ' It is red.' }))
+const pairs = rows.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: ' It is.' }))
 const launched = new Set()
 const all = new Set()
 const asked = process.env.CHECKED_STRATEGIES?.split(',') ?? Object.keys(strategies)
@@ -67,8 +68,7 @@ async function check(model, name) {
       learningRate: 0.01,
       chatTemplate: false,
       evalFraction: 0,
-      // For the CPU alone so far.
-      neftuneNoiseAlpha: name === 'dora' && base.device === 'cpu' ? 5 : null,
+      neftuneNoiseAlpha: name === 'dora' ? 5 : null,
     }
     const probed = name === 'lora-drop'
     const strategy = probed ? await base.probe(strategies[name], rows, training) : strategies[name]
@@ -80,6 +80,9 @@ async function check(model, name) {
     }
     const adapter = await base.attach(strategy, { seed: 1 })
     for await (const _ of adapter.train(rows, training));
+    // A loss whose gradients are made apart from its losses.
+    if (name === 'lora-fa')
+      for await (const _ of adapter.train(pairs, { ...training, task: 'dpo', maxSteps: 1 }));
     // Without dropout, with which the outputs of terms are not compared.
     if (process.env.LOWRANK_CHECK === 'terms') await base.evaluate(rows, { ...shape, chatTemplate: false })
     if (name === 'dora') {
