@@ -6,11 +6,11 @@ import { join } from 'node:path'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { packageRoot } from '../core/root.js'
-import { ascending, shuffle } from '../data/permutation.js'
+import { ascending } from '../data/permutation.js'
 import type { RunConfig } from '../train/config.js'
 import { type Examples, encodeFile, fingerprintRows } from '../train/data.js'
 import { dataset } from '../train/dataset.js'
-import { splitRows } from '../train/held-out.js'
+import { drawRows, splitRows } from '../train/held-out.js'
 import { type Question, questionsOf } from '../train/row-measures.js'
 
 /** Rows of a compare by purpose. */
@@ -63,7 +63,7 @@ export async function readCompareData(
       `compare: the training data has ${rows.length} rows, but a tenth of them is set aside for validation, so at least 10 are needed.`,
       { rows: rows.length },
     )
-  const order = shuffle(rows.slice(), seed, VALIDATION)
+  const { drawn, others } = drawRows(all, rows, count, seed, VALIDATION)
   const separate = evalDataset === null ? all : await encodeFile(base, evalDataset, config, control)
   const testable = held?.heldOut ?? ascending(separate.length)
   const test = { data: separate, rows: testRows === null ? testable : testable.subarray(0, testRows) }
@@ -74,8 +74,8 @@ export async function readCompareData(
     control,
   )
   return {
-    train: { data: all, rows: order.slice(count).sort() },
-    validation: { data: all, rows: order.slice(0, count).sort() },
+    train: { data: all, rows: others },
+    validation: { data: all, rows: drawn },
     test,
     general: { data: text, rows: ascending(text.length) },
     questions: questionsOf(test),

@@ -3,13 +3,13 @@
  * test of Smith 2017, arXiv 1506.01186); short runs at rates around it choose among them by held-out loss.
  */
 import type { BaseModel } from '../base/base.js'
-import { shuffle } from '../data/permutation.js'
 import type { Model } from '../model/model.js'
 import { ownRate } from '../options/rates.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type RunConfig, trainOptions } from '../train/config.js'
 import { type Examples, prepareData, type RunData, windowsOf } from '../train/data.js'
 import type { RateSearch } from '../train/events.js'
+import { drawRows } from '../train/held-out.js'
 import { Ranks } from '../train/ranks.js'
 import { addRung, chooseRate, halfDecades, newSearch, nextRungs, type RungAsked } from './search.js'
 import { mean, type SearchSetup, trained, validationLosses } from './training.js'
@@ -190,18 +190,15 @@ function searchRows(
   seed: number,
 ): { train: Examples; validation: Examples } | undefined {
   const { data, rows } = examples as Examples
-  const pick = (from: Uint32Array, count: number) => {
-    const order = shuffle(from.slice(), seed, VALIDATION)
-    return { picked: order.slice(0, count).sort(), others: order.slice(count).sort() }
-  }
   if (evaluationExamples !== null) {
-    const { picked } = pick(evaluationExamples.rows, ROWS)
-    return { train: { data, rows }, validation: { data: evaluationExamples.data, rows: picked } }
+    const { data: held, rows: from } = evaluationExamples
+    const { drawn } = drawRows(held, from, ROWS, seed, VALIDATION)
+    return { train: { data, rows }, validation: { data: held, rows: drawn } }
   }
   const count = Math.min(ROWS, Math.floor(ROWS_SHARE * rows.length))
   if (count < 1) return undefined
-  const { picked, others } = pick(rows, count)
-  return { train: { data, rows: others }, validation: { data, rows: picked } }
+  const { drawn, others } = drawRows(data, rows, count, seed, VALIDATION)
+  return { train: { data, rows: others }, validation: { data, rows: drawn } }
 }
 
 /** The rate at which the loss of a run at rising rates falls fastest; the default if it never falls. */

@@ -1,9 +1,10 @@
 /** Splits off the held-out rows of a dataset, such that a run and later evaluations select the same rows. */
 import * as z from 'zod'
+import { ConfigError } from '../core/errors.js'
 import { integer, positive, text } from '../core/schema.js'
 import type { EncodedDataset } from '../data/encoded-dataset.js'
 import { splitHeldOut, splitHeldOutGroups } from '../data/pack.js'
-import { ascending } from '../data/permutation.js'
+import { ascending, shuffle } from '../data/permutation.js'
 
 /** Held-out share of a dataset. The same options and rows give the same split. */
 export interface HeldOutShare {
@@ -38,6 +39,41 @@ export function splitRows(
   if (groupBy === undefined) return splitHeldOut(data.length, { fraction, seed })
   const groups = ascending(data.length).map((row) => data.rowGroup(row))
   return splitHeldOutGroups(groups, { fraction, seed })
+}
+
+/**
+ * Draws rows to validate on; examples of one chat stay together.
+ * @param rows to draw from
+ * @param count number of rows to draw, or fewer where the next chat has too many
+ * @param counters the same ones draw the same rows
+ * @returns row indices, both in ascending order
+ * @throws {ConfigError} when all rows are of one chat
+ */
+export function drawRows(
+  data: EncodedDataset,
+  rows: Uint32Array,
+  count: number,
+  ...counters: number[]
+): { drawn: Uint32Array; others: Uint32Array } {
+  const order = shuffle(rows.slice(), ...counters)
+  if (!data.wholeRows) return { drawn: order.slice(0, count).sort(), others: order.slice(count).sort() }
+  const chats = chatsOf(data)
+  const byChat = new Map<number, number[]>()
+  for (const row of order) {
+    const chat = chats[row] as number
+    byChat.set(chat, [...(byChat.get(chat) ?? []), row])
+  }
+  const drawn = new Set<number>()
+  for (const examples of byChat.values()) {
+    if (drawn.size > 0 && drawn.size + examples.length > count) break
+    for (const row of examples) drawn.add(row)
+  }
+  if (drawn.size === rows.length)
+    throw new ConfigError(
+      `all ${rows.length} examples are of one chat, so none can be set aside for validation; add chats, or set reasoning_history: keep.`,
+      { rows: rows.length },
+    )
+  return { drawn: rows.filter((row) => drawn.has(row)), others: rows.filter((row) => !drawn.has(row)) }
 }
 
 /** `[examples]`: number of the chat that an example is from. */

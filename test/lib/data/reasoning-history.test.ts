@@ -6,7 +6,7 @@ import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
-import { splitRows } from '../../../lib/train/held-out.js'
+import { drawRows, splitRows } from '../../../lib/train/held-out.js'
 import { scratchFile } from '../scratch.js'
 
 interface Case {
@@ -149,6 +149,13 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect(lines(heldOut).size).toBe(5)
   expect([...lines(train)].filter((line) => lines(heldOut).has(line))).toEqual([])
   expect(train.length + heldOut.length).toBe(40)
+  const { drawn, others } = drawRows(data, train, 7, 1)
+  expect(drawn.length).toBeGreaterThan(3)
+  expect(drawn.length).toBeLessThanOrEqual(7)
+  expect([...drawn, ...others].sort((a, b) => a - b)).toEqual([...train])
+  expect([...lines(others)].filter((line) => lines(drawn).has(line))).toEqual([])
+  const first = train.filter((row) => data.place(row).line === data.place(train[0] as number).line)
+  expect(() => drawRows(data, first, 1, 1)).toThrow('examples are of one chat')
 })
 
 it('is refused where there is no earlier reasoning to drop', () => {
