@@ -58,7 +58,7 @@ struct Packed {
     for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * i % 1013)) * 0.1f;
     const test::TemporaryFile plain(bytes_of(values));
     const auto bytes = static_cast<int64_t>(values.size() * 4);
-    return load_weight(pool, {"w", plain.path(), 0, bytes, SourceDtype::f32, rows, cols, 0, {}, {}, 0}, format);
+    return load_weight(pool, {"w", plain.path(), 0, bytes, SourceDtype::f32, rows, cols}, format);
   }
   std::vector<uint8_t> join() const {
     std::vector<uint8_t> content = parts.codes;
