@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/math.h"
 #include "os/file.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
@@ -272,7 +273,7 @@ Weight restored(Weight weight, const TensorSource& source) {
     if (source.negated_exp && !(values[i] < 0))
       fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " holds ", values[i], " at ", i,
            "; expected numbers below zero.");
-    values[i] = source.negated_exp ? std::log(-values[i]) : values[i] - source.shift;
+    values[i] = source.negated_exp ? static_cast<float>(math::log(-values[i])) : values[i] - source.shift;
   }
   return weight;
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/math.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
 #include "weights/quantizer.h"
@@ -144,7 +145,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
       }
       if (order && !by_rows) order.to_file(reinterpret_cast<uint8_t*>(row.data()), order.first * 4, order.size * 4);
       if (options.negated_exp)
-        for (float& element : row) element = -std::exp(element);
+        for (float& element : row) element = static_cast<float>(-math::exp(element));
       if (options.shift != 0)
         for (float& element : row) element += options.shift;
       if (!fits(row.data(), view.cols, options.type)) all_fit = false;

@@ -24,11 +24,13 @@ int old_fxstat(int, int, struct stat*);
 int old_xstat(int, const char*, struct stat*);
 int old_pthread_create(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 int old_pthread_join(pthread_t, void**);
+int old_pthread_detach(pthread_t);
 int old_pthread_once(pthread_once_t*, void (*)());
 LOWRANK_OLD_VERSION(old_fxstat, __fxstat);
 LOWRANK_OLD_VERSION(old_xstat, __xstat);
 LOWRANK_OLD_VERSION(old_pthread_create, pthread_create);
 LOWRANK_OLD_VERSION(old_pthread_join, pthread_join);
+LOWRANK_OLD_VERSION(old_pthread_detach, pthread_detach);
 LOWRANK_OLD_VERSION(old_pthread_once, pthread_once);
 void* old_dlopen(const char*, int);
 void* old_dlsym(void*, const char*);
@@ -47,6 +49,7 @@ int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes, v
   return old_pthread_create(thread, attributes, run, argument);
 }
 int __wrap_pthread_join(pthread_t thread, void** result) { return old_pthread_join(thread, result); }
+int __wrap_pthread_detach(pthread_t thread) { return old_pthread_detach(thread); }
 int __wrap_pthread_once(pthread_once_t* once, void (*run)()) { return old_pthread_once(once, run); }
 
 void* __wrap_dlopen(const char* file, int how) { return old_dlopen(file, how); }

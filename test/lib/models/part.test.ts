@@ -15,7 +15,7 @@ const graphs = folders.flatMap(({ name }) => {
 
 /** A node without the numbers of its values and its layer. */
 function described(node: GraphNode) {
-  const values = ['x', 'q', 'k', 'v', 'gate', 'up', 'residual', 'out', 'layer']
+  const values = ['x', 'q', 'k', 'v', 'gate', 'up', 'beta', 'alpha', 'residual', 'out', 'layer']
   return Object.fromEntries(Object.entries(node).filter(([key]) => !values.includes(key)))
 }
 
