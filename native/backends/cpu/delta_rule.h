@@ -15,7 +15,7 @@ struct DeltaGates {
 };
 DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head);
 
-/// What the norms of queries and keys add to their squares.
+/// Added to the squared norms of queries and keys.
 inline constexpr double kDeltaEpsilon = 1e-6;
 
 /// Columns of a state whose backward pass is computed at once, at most.

@@ -457,7 +457,7 @@ const model = [
   ),
   fault(
     'native/ops/short_conv.cpp',
-    'test/lib/models/lfm2.test.ts',
+    'test/lib/models/continued-texts.test.ts',
     'count * (run.past / kConvBlock)',
     'count',
     'a convolution goes on after the first block wherever a text departs',

@@ -44,7 +44,7 @@ LOWRANK_DEVICE Place place_of(const DeltaArgs& in, int64_t unit, int tile) {
   return place;
 }
 
-/// What a thread needs of a token beside queries and keys; zeros after the last one.
+/// Numbers of a token for one thread, beside queries and keys; zeros after the last one.
 struct Token {
   float value, beta, decay, product;
 };
