@@ -10,7 +10,7 @@ import { ascending } from '../data/permutation.js'
 import type { RunConfig } from '../train/config.js'
 import { type Examples, encodeFile, fingerprintRows } from '../train/data.js'
 import { dataset } from '../train/dataset.js'
-import { drawRows, splitRows } from '../train/held-out.js'
+import { setAside, splitRows } from '../train/held-out.js'
 import { type Question, questionsOf } from '../train/row-measures.js'
 
 /** Rows of a compare by purpose. */
@@ -63,7 +63,7 @@ export async function readCompareData(
       `compare: the training data has ${rows.length} rows, but a tenth of them is set aside for validation, so at least 10 are needed.`,
       { rows: rows.length },
     )
-  const { drawn, others } = drawRows(all, rows, count, seed, VALIDATION)
+  const { drawn, others } = setAside(all, rows, count, seed, VALIDATION)
   const separate = evalDataset === null ? all : await encodeFile(base, evalDataset, config, control)
   const testable = held?.heldOut ?? ascending(separate.length)
   const test = { data: separate, rows: testRows === null ? testable : testable.subarray(0, testRows) }

@@ -9,7 +9,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { type RunConfig, trainOptions } from '../train/config.js'
 import { type Examples, prepareData, type RunData, windowsOf } from '../train/data.js'
 import type { RateSearch } from '../train/events.js'
-import { drawRows } from '../train/held-out.js'
+import { drawRows, setAside } from '../train/held-out.js'
 import { Ranks } from '../train/ranks.js'
 import { addRung, chooseRate, halfDecades, newSearch, nextRungs, type RungAsked } from './search.js'
 import { mean, type SearchSetup, trained, validationLosses } from './training.js'
@@ -197,7 +197,7 @@ function searchRows(
   }
   const count = Math.min(ROWS, Math.floor(ROWS_SHARE * rows.length))
   if (count < 1) return undefined
-  const { drawn, others } = drawRows(data, rows, count, seed, VALIDATION)
+  const { drawn, others } = setAside(data, rows, count, seed, VALIDATION)
   return { train: { data, rows: others }, validation: { data, rows: drawn } }
 }
 

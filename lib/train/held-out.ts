@@ -42,12 +42,29 @@ export function splitRows(
 }
 
 /**
+ * Sets training rows aside for validation, by `drawRows`.
+ * @throws {ConfigError} when that would leave none to train on
+ */
+export function setAside(
+  data: EncodedDataset,
+  rows: Uint32Array,
+  count: number,
+  ...counters: number[]
+): { drawn: Uint32Array; others: Uint32Array } {
+  const split = drawRows(data, rows, count, ...counters)
+  if (split.others.length > 0) return split
+  throw new ConfigError(
+    `all ${rows.length} examples are of one chat, so none can be set aside for validation; add chats, or set reasoning_history: keep.`,
+    { rows: rows.length },
+  )
+}
+
+/**
  * Draws rows to validate on; examples of one chat stay together.
  * @param rows to draw from
  * @param count number of rows to draw, or fewer where the next chat has too many
  * @param counters the same ones draw the same rows
  * @returns row indices, both in ascending order
- * @throws {ConfigError} when all rows are of one chat
  */
 export function drawRows(
   data: EncodedDataset,
@@ -68,11 +85,6 @@ export function drawRows(
     if (drawn.size > 0 && drawn.size + examples.length > count) break
     for (const row of examples) drawn.add(row)
   }
-  if (drawn.size === rows.length)
-    throw new ConfigError(
-      `all ${rows.length} examples are of one chat, so none can be set aside for validation; add chats, or set reasoning_history: keep.`,
-      { rows: rows.length },
-    )
   return { drawn: rows.filter((row) => drawn.has(row)), others: rows.filter((row) => !drawn.has(row)) }
 }
 

@@ -6,7 +6,7 @@ import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
-import { drawRows, splitRows } from '../../../lib/train/held-out.js'
+import { drawRows, setAside, splitRows } from '../../../lib/train/held-out.js'
 import { scratchFile } from '../scratch.js'
 
 interface Case {
@@ -155,7 +155,8 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect([...drawn, ...others].sort((a, b) => a - b)).toEqual([...train])
   expect([...lines(others)].filter((line) => lines(drawn).has(line))).toEqual([])
   const first = train.filter((row) => data.place(row).line === data.place(train[0] as number).line)
-  expect(() => drawRows(data, first, 1, 1)).toThrow('examples are of one chat')
+  expect(() => setAside(data, first, 1, 1)).toThrow('examples are of one chat')
+  expect(drawRows(data, heldOut, 64, 1)).toEqual({ drawn: heldOut, others: new Uint32Array() })
 })
 
 it('is refused where there is no earlier reasoning to drop', () => {
