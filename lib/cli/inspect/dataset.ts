@@ -186,6 +186,8 @@ class TokenSurvey {
   readonly #waiting: { row: DatasetRow; number: number }[] = []
   readonly #dropped: Record<DropReason, number> = { nothing_to_learn: 0, truncated_away: 0 }
   readonly #examples: NonNullable<TokenFacts['examples']> = []
+  /** Numbers of the rows shown, where a row has several examples. */
+  readonly #shown = new Set<number>()
   readonly #stats = emptyStats()
   readonly #lengths: number[] = []
   #cutTokens = 0
@@ -266,7 +268,11 @@ class TokenSurvey {
 
   #isShown(number: number): boolean {
     const { row, rows = SHOWN_ROWS } = this.#asked
-    return row === undefined ? this.#examples.length < rows : number === row
+    if (row !== undefined) return number === row
+    if (this.#encoding.reasoningHistory !== 'drop') return this.#examples.length < rows
+    // The answers of a chat are shown together.
+    if (this.#shown.size < rows) this.#shown.add(number)
+    return this.#shown.has(number)
   }
 
   /** @throws {DataError} when no row has trained tokens, or no row trains the end of an answer */

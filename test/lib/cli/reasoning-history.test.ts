@@ -39,6 +39,8 @@ sweepTest(
     expect(stdout).toContain(
       'user: 1?<|im_end|>assistant: a<|im_end|>user: ?<|im_end|>assistant: [[<think>s</think>b<|im_end|>]]',
     )
+    const two = await lowrank(['inspect', home.config, '--rows', '2', ...set])
+    expect(two.stdout.match(/^Line \d/gm)).toEqual(['Line 1', 'Line 1', 'Line 2', 'Line 2'])
     const adapter = () => readFileSync(home.at('out/adapter_model.safetensors'))
     const trained = await lowrank(['train', home.config, ...set])
     expect(trained.stderr).toContain(
