@@ -568,14 +568,21 @@ export class RowEncoder {
 
   #named(row: DatasetRow, cause: unknown): unknown {
     if (cause instanceof AmbiguousChat) {
+      const asUsed = this.#leavesOutReasoning(row) ? 'reasoning_history: drop, ' : ''
       return rowError(
         row,
-        `${cause.message}; use a template with {% generation %} markers, train_on: all, or one assistant turn per row`,
+        `${cause.message}; use ${asUsed}a template with {% generation %} markers, train_on: all, or one assistant turn per row`,
         cause,
       )
     }
     const named = cause instanceof DataError && 'line' in cause.details
     return cause instanceof LowrankError && !named ? rowError(row, cause.message, cause) : cause
+  }
+
+  /** True if the row is trained on as a whole, with a template that leaves out the reasoning of earlier turns. */
+  #leavesOutReasoning(row: DatasetRow): boolean {
+    if (row.format !== 'messages' || this.#options.reasoningHistory === 'drop') return false
+    return this.#renderers.of(row).dropsHistory()
   }
 
   /** Appends an EOS to the assistant's text; otherwise the model would not learn to stop. */

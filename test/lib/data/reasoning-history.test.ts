@@ -159,6 +159,14 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect(drawRows(data, heldOut, 64, 1)).toEqual({ drawn: heldOut, others: new Uint32Array() })
 })
 
+it('is named where the ends of turns are not known because earlier ones have no reasoning', () => {
+  const template = `{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' and loop.index0 > ns.last %}{{ '<think>' + (m.reasoning_content or '') + '</think>' }}{% endif %}{{ m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}`
+  expect(() => encoder(template, { reasoningHistory: 'keep' }).encodeAll(CHAT)).toThrow(
+    'so its end is not known; use reasoning_history: drop, a template with {% generation %} markers',
+  )
+  expect(encoder(template).encodeAll(CHAT)).toHaveLength(3)
+})
+
 it('is refused where there is no earlier reasoning to drop', () => {
   const { own } = families.qwen3 as (typeof families)[string]
   const plain =
