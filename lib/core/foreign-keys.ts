@@ -71,9 +71,11 @@ const SCHEDULES = FOREIGN_VALUES.lr_scheduler_type as Record<string, string>
 const IN_THE_LOG = 'every step is printed, and logged in metrics.jsonl in output_dir; leave the key out'
 const NO_TRACKER =
   'the only tracker is TensorBoard, by report_to; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
-const ONE_PROCESS = 'a run is one process on one machine; `threads` sets its threads; leave the key out'
+const PROCESSES =
+  '`mpirun -n N npx lowrank train` trains with N processes, on one machine or several, and `split: layers` gives each a part of the layers (docs/cluster.md); leave the key out'
 const OWN_KERNELS = 'the engine has its own kernels for attention and all other operations; leave the key out'
-const ONE_DEVICE = 'a run uses one device, which `device` chooses: auto, cpu, cuda or cuda:N'
+const ONE_DEVICE = 'a process uses one device, which `device` chooses: auto, cpu, cuda or cuda:N'
+const GPUS = `${ONE_DEVICE}; \`mpirun -n N npx lowrank train\` uses N GPUs (docs/cluster.md)`
 const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
@@ -83,7 +85,8 @@ const NEW_ANSWERS =
 const REFERENCE =
   'the reference of task: dpo and task: kto is the model as the run begins, scored once before the first step; leave the key out'
 const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
-const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
+const TEMPLATE_OF_MODEL =
+  "chats are rendered with the chat template in the model's files, or with that of `chat_template: mine.jinja`"
 const TEMPLATE_FILE = 'the path of a .jinja file'
 const TASK_TYPE = 'task: classification trains a classifier; the other tasks train a causal language model'
 const TASK_TYPES = { CAUSAL_LM: 'causal_lm', SEQ_CLS: 'classification' }
@@ -590,22 +593,22 @@ export const FOREIGN_KEYS = {
     device_map: { note: ONE_DEVICE },
     use_cpu: { note: ONE_DEVICE },
     no_cuda: { note: ONE_DEVICE },
-    n_gpu: { note: ONE_DEVICE },
+    n_gpu: { note: GPUS },
     gpu_memory_utilization: { note: ONE_DEVICE },
     fast_inference: { note: ONE_DEVICE },
     num_threads: { here: 'threads' },
     n_threads: { here: 'threads' },
-    num_gpus: { note: ONE_DEVICE },
-    deepspeed: { note: ONE_PROCESS },
-    fsdp: { note: ONE_PROCESS },
-    fsdp_config: { note: ONE_PROCESS },
-    accelerator_config: { note: ONE_PROCESS },
-    local_rank: { note: ONE_PROCESS },
-    world_size: { note: ONE_PROCESS },
-    ddp_timeout: { note: ONE_PROCESS },
-    ddp_find_unused_parameters: { note: ONE_PROCESS },
-    tensor_parallel_size: { note: ONE_PROCESS },
-    sequence_parallel_degree: { note: ONE_PROCESS },
+    num_gpus: { note: GPUS },
+    deepspeed: { note: PROCESSES },
+    fsdp: { note: PROCESSES },
+    fsdp_config: { note: PROCESSES },
+    accelerator_config: { note: PROCESSES },
+    local_rank: { note: PROCESSES },
+    world_size: { note: PROCESSES },
+    ddp_timeout: { note: PROCESSES },
+    ddp_find_unused_parameters: { note: PROCESSES },
+    tensor_parallel_size: { note: PROCESSES },
+    sequence_parallel_degree: { note: PROCESSES },
     plugins: { note: 'plugins are not supported; docs/adding-a-strategy.md describes how to add a strategy' },
   },
 
@@ -705,7 +708,9 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   },
   webui: { note: 'lowrank has no web interface; use `lowrank chat`' },
   webchat: { note: 'lowrank has no web interface; use `lowrank chat`' },
-  launch: { note: 'a run is one process; `lowrank train CONFIG` starts it' },
+  launch: {
+    note: '`lowrank train CONFIG` starts a run of one process, and `mpirun -n N npx lowrank train CONFIG` one of N',
+  },
 }
 
 const entries = new Map<string, ForeignKey>(

@@ -60,7 +60,10 @@ test.each([
   [['train', 'run.yaml', '--learning-rate', '1'], '--set learning_rate=1.'],
   [['train', 'run.yaml', '--load-in-4bit'], '--set quantization=nf4.'],
   [['train', 'run.yaml', '--lora_r', '8'], '--set strategy.r=8.'],
-  [['train', 'run.yaml', '--deepspeed', 'x.json'], "--deepspeed'; a run is one process on one machine"],
+  [
+    ['train', 'run.yaml', '--deepspeed', 'x.json'],
+    "--deepspeed'; `mpirun -n N npx lowrank train` trains with N processes",
+  ],
   [['plan', '--max-length', '512'], "--max-length'; the name here is --max-seq-length."],
   [['generate', '--max-tokens', '5'], "--max-tokens'; the name here is --max-new-tokens."],
   [['generate', '--max_new_tokens', '5'], "--max_new_tokens'; did you mean --max-new-tokens?"],
