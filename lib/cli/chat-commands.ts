@@ -153,10 +153,10 @@ function tellAdapters({ model, output }: Talk): void {
 
 /** The first word is the name of the tool if a tool has that name. */
 async function giveResult(talk: Talk, argument: string): Promise<void> {
-  if (argument === '') throw new UsageError('/tool needs a result, as in /tool {"count": 16}.')
-  const [, first = '', rest = ''] = /^(\S+)\s+(.*)$/s.exec(argument) ?? []
+  const [, first = '', rest = ''] = /^(\S+)\s*(.*)$/s.exec(argument) ?? []
   const isName = talk.chat.tools?.some((tool) => nameOf(tool) === first)
   const content = isName ? rest : argument
+  if (content === '') throw new UsageError('/tool needs a result, as in /tool {"count": 16}.')
   await talk.ask(content, { role: 'tool', ...(isName ? { name: first } : {}), content })
 }
 

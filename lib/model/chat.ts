@@ -230,7 +230,7 @@ export class Chat {
     if (typeof prompt === 'string') return [{ role: 'user', content: prompt }]
     if (this.plain)
       throw new ConfigError(
-        'send(): this chat passes turns as plain text, so it takes texts only, not messages.',
+        'send(): this chat passes turns as plain text, which has no place for other roles, such as the results of tools; use a model with a chat template, and chatTemplate: true (--chat, not --raw).',
       )
     return prompt
   }

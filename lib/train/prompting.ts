@@ -201,7 +201,7 @@ export async function promptIds(
 /** The error of a call with tools whose prompt is raw text. */
 export function toolsInRawText(name: string): ConfigError {
   return new ConfigError(
-    `${name}: tools were given, but the prompt is raw text; they need a model with a chat template, and chatTemplate: true (--chat) if the adapter was trained on raw text.`,
+    `${name}: tools were given, but the prompt is raw text, which has no place for them; use a model with a chat template, and chatTemplate: true (--chat, not --raw).`,
   )
 }
 

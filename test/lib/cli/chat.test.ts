@@ -174,8 +174,10 @@ test.each([
 })
 
 test('a result of a tool cannot be given as raw text, nor left out', async () => {
-  expect((await talk(['/tool 16'], '--raw')).stderr).toContain('takes texts only, not messages')
+  expect((await talk(['/tool 16'], '--raw')).stderr).toContain('no place for other roles')
   expect((await talk(['/tool'])).stderr).toContain('/tool needs a result')
+  const tools = scratchFile('tools.json', '[{"name": "stock"}]')
+  expect((await talk(['/tool stock'], '--tools', tools)).stderr).toContain('/tool needs a result')
 })
 
 test.each([
