@@ -100,7 +100,11 @@ function mpiPart(): Part {
 /** The library for communication between GPUs, or why there is none. */
 function ncclPart(): Part {
   const { library, version, reason } = translated(() => addon().nccl())
-  return reason === '' ? { available: true, reason: `${version} (${library})` } : { available: false, reason }
+  if (reason === '') return { available: true, reason: `${version} (${library})` }
+  return {
+    available: false,
+    reason: `${reason}; only ranks with several GPUs would use it (docs/cluster.md#gpus)`,
+  }
 }
 
 /** Physical memory, or the container's limit if that is lower. */

@@ -13,7 +13,7 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(ended).toMatchObject({ code: 0, stderr: '' })
   const [report, ...more] = printed<'doctor'>(ended) as [Printed<'doctor'>]
   expect(more).toEqual([])
-  const { addon, cpu, cuda, mpi, node, memory, environment, platform } = report
+  const { addon, cpu, cuda, mpi, nccl, node, memory, environment, platform } = report
   expect(platform.target).toBe(targetName())
   expect(platform.known).toBe(PLATFORMS[targetName()])
   expect(addon).toMatchObject({ path: expect.stringMatching(/\.node$/) })
@@ -24,6 +24,7 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(cpu.threads).toBe(1)
   if (!cuda.available) expect(cuda.reason).not.toBe('')
   expect(mpi.reason).toMatch(mpi.available ? /Open MPI|MPICH/ : /install Open MPI/)
+  expect(nccl.reason).toMatch(nccl.available ? /libnccl/ : /cluster\.md#gpus/)
   expect(node.version).toBe(process.versions.node)
   expect(memory.available_bytes).toBeLessThanOrEqual(memory.total_bytes)
   expect(environment.LOWRANK_THREADS).toBe('1')
@@ -43,6 +44,7 @@ sweepTest('doctor tells people the same in lines', async () => {
     'threads',
     'cuda',
     'mpi',
+    'nccl',
     'node',
     'memory',
   ])
