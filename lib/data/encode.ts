@@ -219,6 +219,8 @@ export class RowEncoder {
       new ConfigError(`reasoning_history is drop, but ${why}; use reasoning_history: keep.`, {
         reasoningHistory: 'drop',
       })
+    if (this.#options.trainOn === 'all')
+      throw refused('train_on is all, which has no answers to make examples of')
     const chat = row.format === 'messages' ? row : row.format === 'alpaca' ? alpacaChat(row) : undefined
     if (chat === undefined || !this.rendersChat(row))
       throw refused(`rows of the format ${row.format} have no turns before an answer`)

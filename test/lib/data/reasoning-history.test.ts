@@ -183,4 +183,5 @@ it('is refused where there is no earlier reasoning to drop', () => {
   ]
   for (const row of others)
     expect(() => encoder(own).encodeAll(row)).toThrow(`rows of the format ${row.format} have no turns`)
+  expect(() => encoder(own, { trainOn: 'all' }).encodeAll(CHAT)).toThrow('train_on is all')
 })
