@@ -49,8 +49,8 @@ export interface TrainOptions extends TrainingMemory, TaskOptions {
    */
   readonly trainingTemplate: 'auto' | 'own'
   /**
-   * `keep` trains a chat as one example, with the reasoning of every turn. `drop` makes an example of every answer, in
-   * which earlier turns have no reasoning, as in use. Default keep.
+   * `keep` trains a chat as one example, with the reasoning that its template renders. `drop` makes an example of every
+   * answer, in which earlier turns have no reasoning, as in use. Default keep.
    */
   readonly reasoningHistory: 'keep' | 'drop'
   /** Train on the reasoning of assistant turns. Default true. */
@@ -159,7 +159,7 @@ export const trainShape = {
   reasoningHistory: word(['keep', 'drop'])
     .default('keep')
     .describe(
-      '`keep` trains a chat as one example, with the reasoning of every turn; `drop` makes [an example of every answer](data.md#reasoning), in which earlier turns have no reasoning, as in use.',
+      '`keep` trains a chat as one example, with the reasoning that its template renders; `drop` makes [an example of every answer](data.md#reasoning), in which earlier turns have no reasoning, as in use.',
     ),
   trainOnReasoning: flag().default(true).describe('Train on the reasoning of assistant turns.'),
   trainEmptyThink: flag()
