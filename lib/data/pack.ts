@@ -289,13 +289,15 @@ export function splitHeldOut(
 /**
  * Holds out whole groups, such as all rows of a client: no group is split.
  * @param groups `[rows]`: the group of each row
+ * @param what name for the groups in messages
  */
 export function splitHeldOutGroups(
   groups: Uint32Array,
   options: HeldOutOptions,
+  what = 'groups of rows',
 ): { train: Uint32Array; heldOut: Uint32Array } {
   const distinct = [...new Set(groups)]
-  const { heldOut } = splitHeldOut(distinct.length, options, 'groups of rows')
+  const { heldOut } = splitHeldOut(distinct.length, options, what)
   const held = new Set(Array.from(heldOut, (index) => distinct[index]))
   const rows = ascending(groups.length)
   const isHeld = (row: number) => held.has(groups[row])

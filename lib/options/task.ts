@@ -293,7 +293,8 @@ export function checkTask(options: Beside, source: OptionSource): void {
 function checkHistory({ task, trainOn }: Beside, source: OptionSource): void {
   const bad = (why: string) => badValue(source, 'reasoningHistory', 'drop', `keep ${why}`)
   if (task !== 'causal_lm') throw bad(`with task ${task}`)
-  if (trainOn === 'all') throw bad('with train_on all: drop trains on answers, each in an example of its own')
+  const key = source.spelling === 'snake' ? 'train_on' : 'trainOn'
+  if (trainOn === 'all') throw bad(`with ${key} all: drop trains on answers, each in an example of its own`)
 }
 
 /** @throws {ConfigError} when `grpo` has no rewards, or an option that it does not support */

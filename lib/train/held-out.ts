@@ -35,7 +35,8 @@ export function splitRows(
   data: EncodedDataset,
   { fraction, seed, groupBy }: HeldOutShare,
 ): { train: Uint32Array; heldOut: Uint32Array } {
-  if (groupBy === undefined && data.wholeRows) return splitHeldOutGroups(chatsOf(data), { fraction, seed })
+  if (groupBy === undefined && data.wholeRows)
+    return splitHeldOutGroups(chatsOf(data), { fraction, seed }, 'chats')
   if (groupBy === undefined) return splitHeldOut(data.length, { fraction, seed })
   const groups = ascending(data.length).map((row) => data.rowGroup(row))
   return splitHeldOutGroups(groups, { fraction, seed })

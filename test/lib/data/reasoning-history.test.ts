@@ -149,6 +149,7 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect(lines(heldOut).size).toBe(5)
   expect([...lines(train)].filter((line) => lines(heldOut).has(line))).toEqual([])
   expect(train.length + heldOut.length).toBe(40)
+  expect(() => splitRows(data, { fraction: 0.01, seed: 1 })).toThrow('the fraction 0.01 of 20 chats')
   const { drawn, others } = drawRows(data, train, 7, 1)
   expect(drawn.length).toBeGreaterThan(3)
   expect(drawn.length).toBeLessThanOrEqual(7)
