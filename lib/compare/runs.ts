@@ -270,6 +270,12 @@ async function answersOf(
 }
 
 function different(first: RunRecord, firstRows: number, second: RunRecord, secondRows: number): ConfigError {
+  const [one, other] = [first, second].map(({ config }) => config?.reasoningHistory)
+  if (one !== other)
+    return new ConfigError(
+      `${first.folder} has reasoning_history: ${one} and ${second.folder} ${other}, so they answer other examples of the same chats and cannot be compared; compare runs that have the same.`,
+      { first: first.folder, second: second.folder },
+    )
   const rows = firstRows === secondRows ? 'other rows' : `${secondRows} rows`
   return new ConfigError(
     `${first.folder} held out ${firstRows} rows and ${second.folder} ${rows}, so their answers cannot be compared; name data for both with --dataset.`,

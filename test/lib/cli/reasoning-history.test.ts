@@ -14,6 +14,37 @@ const TEMPLATE = `{%- set ns = namespace(last=0) %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- 'assistant: ' }}{% endif %}`
 
+const rows = Array.from({ length: 6 }, (_, i) => ({
+  messages: [
+    { role: 'user', content: `${i}?` },
+    { role: 'assistant', content: 'a', reasoning_content: 'r' },
+    { role: 'user', content: '?' },
+    { role: 'assistant', content: 'b', reasoning_content: 's' },
+  ],
+}))
+const text = rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+
+sweepTest('runs with another reasoning_history have other examples, and are not compared', async () => {
+  const home = project({ strategy: { name: 'lora', r: 4 }, max_steps: 1, eval_dataset: 'train.jsonl' })
+  writeFileSync(home.at('train.jsonl'), text)
+  writeFileSync(home.at('drop.jinja'), TEMPLATE)
+  const [keep, drop] = [home.at('keep'), home.at('drop')]
+  for (const [output, history] of [
+    [keep, 'keep'],
+    [drop, 'drop'],
+  ]) {
+    const values = [`chat_template=${home.at('drop.jinja')}`, `output_dir=${output}`]
+    const set = [...values, `reasoning_history=${history}`].flatMap((value) => ['--set', value])
+    const { code, stderr } = await lowrank(['train', home.config, ...set])
+    expect({ code, stderr }).toMatchObject({ code: 0 })
+  }
+  for (const flags of [[], ['--dataset', home.at('train.jsonl')]]) {
+    const { code, stderr } = await lowrank(['compare', keep, drop, ...flags])
+    expect(code).toBe(2)
+    expect(stderr).toContain('has reasoning_history: keep and ')
+  }
+})
+
 sweepTest(
   'answers of a chat are examples, counted beside the rows, and a resumed run is the same',
   async () => {
@@ -23,15 +54,7 @@ sweepTest(
       save_steps: 2,
       reasoning_history: 'drop',
     })
-    const rows = Array.from({ length: 6 }, (_, i) => ({
-      messages: [
-        { role: 'user', content: `${i}?` },
-        { role: 'assistant', content: 'a', reasoning_content: 'r' },
-        { role: 'user', content: '?' },
-        { role: 'assistant', content: 'b', reasoning_content: 's' },
-      ],
-    }))
-    writeFileSync(home.at('train.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+    writeFileSync(home.at('train.jsonl'), text)
     writeFileSync(home.at('drop.jinja'), TEMPLATE)
     const set = ['--set', `chat_template=${home.at('drop.jinja')}`]
     const { stdout } = await lowrank(['inspect', home.config, '--row', '2', ...set])
