@@ -26,6 +26,7 @@ const wholeSweeps = [
   'test/e2e/shrunk-files.test.ts',
   'test/hostile/hostile.test.ts',
   'test/lib/cli/demo.test.ts',
+  'test/lib/cli/reasoning-history.test.ts',
   'test/lib/compare/statistics/power.test.ts',
   'test/lib/federated/beside.test.ts',
   'test/lib/laboratory/privacy.test.ts',
