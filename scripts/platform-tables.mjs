@@ -68,6 +68,7 @@ function known(target) {
     target === 'win32-x64' && counted(onWindows, 'TypeScript tests'),
     ran.length > 0 && `training, generation, and aborts work under ${list(ran)}`,
     shown.length > 0 && `an install and the demo work under ${list(shown)}`,
+    plans.length > 0 && `an install and \`lowrank plan\` work under ${list(plans)}`,
   ].filter(Boolean)
   return { how: under ? `runs under ${under}` : 'runs on hardware', what: what.join('; ') }
 }

@@ -2,7 +2,7 @@
 export const PLATFORMS: Readonly<Record<string, string>> = {
   'linux-x64':
     'runs on hardware: training, generation, and aborts work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2; an install and the demo work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
-  'linux-arm64': 'runs under qemu',
+  'linux-arm64': 'runs under qemu: an install and `lowrank plan` work under Node 22.23.3',
   'linux-x64-musl':
     'runs on hardware: training, generation, and aborts work under Node 24.19.0 for musl; an install and the demo work under Node 24.19.0 for musl',
   'linux-arm64-musl': 'links only: built by zig 0.17.1, and the file checked; never run',
