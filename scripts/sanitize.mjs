@@ -1,6 +1,8 @@
 // Builds with a sanitizer under out/ and runs the native tests, then vitest, under it.
 //
-//   sanitize.mjs address|undefined|thread [vitest argument]...
+//   sanitize.mjs address|undefined|thread [--part K/N] [vitest argument]...
+//
+// --part runs every Nth of the native tests, beginning with the Kth.
 import { spawnSync } from 'node:child_process'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -52,7 +54,8 @@ function show(command, args, env) {
   if (status !== 0) process.exit(1)
 }
 
-const [name, ...vitestArguments] = process.argv.slice(2)
+const [name, ...rest] = process.argv.slice(2)
+const part = rest[0] === '--part' ? rest.splice(0, 2) : []
 const sanitizer = sanitizers[name]
 if (!sanitizer) {
   console.error(
@@ -62,18 +65,14 @@ if (!sanitizer) {
 }
 run(process.execPath, ['scripts/native.mjs', 'build', '--sanitize', name])
 const tests = run(process.execPath, ['scripts/native.mjs', 'tests', '--sanitize', name])
-show(tests, [], sanitizer.native)
+show(tests, part, sanitizer.native)
 
 // Node is started directly: npx and npm would carry the preloaded runtime as well.
 const runtime = sanitizer.runtime && run(process.env.CXX ?? 'c++', [`-print-file-name=${sanitizer.runtime}`])
 const vitest = join('node_modules', 'vitest', 'vitest.mjs')
-show(
-  process.execPath,
-  [vitest, 'run', '--project=unit', '--pool=forks', ...sanitizer.vitest, ...vitestArguments],
-  {
-    ...sanitizer.node,
-    ...(runtime ? { LD_PRELOAD: runtime } : {}),
-    LOWRANK_NATIVE_PATH: join(root, 'out', name, 'lowrank.node'),
-    LOWRANK_NATIVE_TESTS: tests,
-  },
-)
+show(process.execPath, [vitest, 'run', '--project=unit', '--pool=forks', ...sanitizer.vitest, ...rest], {
+  ...sanitizer.node,
+  ...(runtime ? { LD_PRELOAD: runtime } : {}),
+  LOWRANK_NATIVE_PATH: join(root, 'out', name, 'lowrank.node'),
+  LOWRANK_NATIVE_TESTS: tests,
+})

@@ -1,6 +1,6 @@
-// Runs the native tests: all of them, those of one file, or those named by title.
+// Runs the native tests: all of them, those of one file, those named by title, or every Nth, beginning with the Kth.
 //
-//   lowrank_tests [--list] [--file FILE] [TITLE]...
+//   lowrank_tests [--list] [--file FILE] [--part K/N] [TITLE]...
 //
 // Prints "run TITLE", then its failures indented, then "ok", "fail" or "skip" with the title, so that a crash
 // shows which case it was in. Exits 1 when a case failed, 2 when nothing matched.
@@ -54,9 +54,15 @@ int list() {
   return 0;
 }
 
-int run_matching(const char* file, const std::vector<std::string>& titles) {
+struct Part {
+  int index = 1, count = 1;
+};
+
+int run_matching(const char* file, Part part, const std::vector<std::string>& titles) {
   int counts[3] = {};
+  int index = 0;
   for (const Case& test : registry()) {
+    if (index++ % part.count != part.index - 1) continue;
     if (file && std::strcmp(file, test.file) != 0) continue;
     if (!titles.empty() && std::find(titles.begin(), titles.end(), test.title) == titles.end()) continue;
     ++counts[static_cast<int>(run(test))];
@@ -83,15 +89,22 @@ Scope::~Scope() { scopes.resize(scopes.rfind('[')); }
 
 int main(int argc, char** argv) {
   const char* file = nullptr;
+  lowrank::test::Part part;
   std::vector<std::string> titles;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--list") return lowrank::test::list();
     if (argument == "--file" && i + 1 < argc) {
       file = argv[++i];
+    } else if (argument == "--part" && i + 1 < argc) {
+      const bool read = std::sscanf(argv[++i], "%d/%d", &part.index, &part.count) == 2;
+      if (!read || part.index < 1 || part.index > part.count) {
+        std::fprintf(stderr, "--part is %s; expected K/N with K from 1 to N\n", argv[i]);
+        return 2;
+      }
     } else {
       titles.push_back(argument);
     }
   }
-  return lowrank::test::run_matching(file, titles);
+  return lowrank::test::run_matching(file, part, titles);
 }
