@@ -14,6 +14,7 @@ import { loadConfig, type RunConfig } from '../train/config.js'
 import { withLabels } from '../train/labels.js'
 import { rowData } from '../train/metrics.js'
 import type { RunTime } from '../train/run-time.js'
+import { onSplit } from '../train/split.js'
 import { resolvePrecision } from '../weights/choice.js'
 import { describeBoth, describeQuantization } from '../weights/quantization.js'
 import { UsageError } from './errors.js'
@@ -27,7 +28,7 @@ import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
 import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
 import type { ProcessMemory } from './plan/process-memory.js'
-import { checkRanksAlone, layersMemory, onRanks, ranksMemory, ranksText } from './plan/ranks.js'
+import { cachedBytes, checkRanksAlone, layersMemory, onRanks, ranksMemory, ranksText } from './plan/ranks.js'
 import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
@@ -97,14 +98,14 @@ export function configure(command: Command): void {
     const target: Target = machine
       ? {}
       : device === undefined
-        ? targetOf(config)
+        ? targetOf(ranks === undefined ? config : onSplit(config))
         : { card: device === 'cpu' ? undefined : device }
     const { card } = target
     if (ranks !== undefined)
       checkRanksAlone(ranks, {
         '--fit': budget !== undefined,
         '--machine': name !== undefined,
-        'a GPU': card !== undefined,
+        'layers on a GPU': config.split === 'layers' && card !== undefined,
       })
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels, parts } =
@@ -123,7 +124,7 @@ export function configure(command: Command): void {
       ? layersMemory(parts, bytesBeside(beside))
       : ranks === undefined
         ? undefined
-        : ranksMemory(ranks, memory, processBytes)
+        : ranksMemory(ranks, processBytes, card ? 0 : cachedBytes(memory))
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -170,7 +171,7 @@ export function configure(command: Command): void {
         }),
         ...(target.note ? [target.note] : []),
         processLine(card ? memory.pinnedBytes : memory.peakBytes, beside, card !== undefined),
-        ...(together ? [ranksText(together)] : []),
+        ...(together ? [ranksText(together, card !== undefined)] : []),
         onCard ? workLine(onCard.card, onCard.plan) : timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
         ...(kernels && counts ? ['', kernelsText(kernelsData(kernels))] : []),

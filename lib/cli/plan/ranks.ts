@@ -10,6 +10,10 @@ import type { RankPart } from './planned.js'
 
 type RanksMemory = NonNullable<Printed<'plan'>['ranks']>
 
+/** Bytes of weights that ranks on one machine share if they are cached. */
+export const cachedBytes = (memory: MemoryReport): number =>
+  memory.bytes('weights') + memory.bytes('quantization_constants')
+
 /** The config of each rank; the ranks share the threads of the machine. */
 export function onRanks(config: RunConfig, ranks: number): RunConfig {
   if (ranks > 1) checkSplit(config)
@@ -41,7 +45,7 @@ export function layersMemory(parts: readonly RankPart[], besideBytes: number): R
     return {
       first,
       last,
-      weight_bytes: memory.bytes('weights') + memory.bytes('quantization_constants'),
+      weight_bytes: cachedBytes(memory),
       save_bytes: saveBytes,
       bytes: memory.peakBytes + besideBytes + saveBytes,
     }
@@ -56,10 +60,9 @@ export function layersMemory(parts: readonly RankPart[], besideBytes: number): R
   }
 }
 
-/** @param processBytes memory of a single process */
-export function ranksMemory(ranks: number, memory: MemoryReport, processBytes: number): RanksMemory {
+/** @param processBytes memory of a single process, of which the ranks of a machine share `sharedBytes` */
+export function ranksMemory(ranks: number, processBytes: number, sharedBytes: number): RanksMemory {
   const rankBytes = processBytes + sumBytes(ranks)
-  const sharedBytes = memory.bytes('weights') + memory.bytes('quantization_constants')
   const machineBytes = ranks * (rankBytes - sharedBytes) + sharedBytes
   return { count: ranks, rank_bytes: rankBytes, shared_bytes: sharedBytes, machine_bytes: machineBytes }
 }
@@ -70,13 +73,10 @@ function sumBytes(ranks: number): number {
   return ranks === 1 ? 0 : 8 * Math.floor(piece / 8) * (2 * ranks + 1)
 }
 
-export function ranksText({
-  count,
-  rank_bytes: rank,
-  shared_bytes: shared,
-  machine_bytes: machine,
-  layers,
-}: RanksMemory): string {
+export function ranksText(
+  { count, rank_bytes: rank, shared_bytes: shared, machine_bytes: machine, layers }: RanksMemory,
+  onCards: boolean,
+): string {
   if (layers !== undefined)
     return [
       `${count} ranks share the layers; the plan above is that of the one with the highest peak. Processes, estimated:`,
@@ -86,5 +86,7 @@ export function ranksText({
           (saved > 0 ? ` and ${formatBytes(saved)} for the whole adapter while it is saved` : ''),
       ),
     ].join('\n')
+  if (onCards)
+    return `${count} ranks, each with a GPU and the plan above; their processes about ${formatBytes(machine)} of this machine's memory, ${formatBytes(rank)} each (estimated)`
   return `${count} ranks on this machine about ${formatBytes(machine)}: ${formatBytes(rank)} each, of which ${formatBytes(shared)} of weights are in memory once if they are cached; else about ${formatBytes(count * rank)} (estimated)`
 }

@@ -452,6 +452,15 @@ test('a run is planned for a card that is not there, with the least that a step 
   expect(stdout).toMatch(
     /^work at least [\d.]+ [MGT] operations and .* moved per step: no less than .* ms at the /m,
   )
+  // Each rank has a card of its own, so its process is that of one rank and buffers for sums.
+  const ranks = await planned(...flags, '--ranks', '4', '--set', 'threads=1')
+  expect(ranks.rows).toEqual(plan.rows)
+  const rank = ranks.process.bytes + 9 * 2 ** 18
+  expect(ranks.ranks).toEqual({ count: 4, rank_bytes: rank, shared_bytes: 0, machine_bytes: 4 * rank })
+  const { stdout: together } = await lowrank(['plan', ...flags, '--ranks', '4'])
+  expect(together).toMatch(/^4 ranks, each with a GPU and the plan above; their processes about .* each/m)
+  const { stderr } = await refused(...flags, '--ranks', '2', '--split', 'layers')
+  expect(stderr).toContain('--ranks 2 cannot be planned with layers on a GPU; leave one of them out.')
   const byMemory = await planned(config, '--device', 'cuda:1GB')
   expect(byMemory.card).toMatchObject({ name: '1gb', memory_bytes: 2 ** 30, least_seconds: null })
 })
