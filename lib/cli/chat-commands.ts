@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { nearest } from '../core/schema.js'
+import { namesOf } from '../data/prompt-tools.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Chat } from '../model/chat.js'
 import type { Model } from '../model/model.js'
@@ -154,15 +155,10 @@ function tellAdapters({ model, output }: Talk): void {
 /** The first word is the name of the tool if a tool has that name. */
 async function giveResult(talk: Talk, argument: string): Promise<void> {
   const [, first = '', rest = ''] = /^(\S+)\s*(.*)$/s.exec(argument) ?? []
-  const isName = talk.chat.tools?.some((tool) => nameOf(tool) === first)
+  const isName = namesOf(talk.chat.tools ?? []).includes(first)
   const content = isName ? rest : argument
   if (content === '') throw new UsageError('/tool needs a result, as in /tool {"count": 16}.')
   await talk.ask(content, { role: 'tool', ...(isName ? { name: first } : {}), content })
-}
-
-function nameOf(tool: unknown): unknown {
-  const { name, function: called } = tool as { name?: unknown; function?: { name?: unknown } }
-  return called?.name ?? name
 }
 
 async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {

@@ -58,6 +58,9 @@ export function brokenText(text: string, columns: number): string[] {
   })
 }
 
+/** Flag of a command for rows with tools, whose file the user names. */
+export const TOOLS_FLAG = '--tools FILE'
+
 /**
  * Command that repeats one of the tuned answers.
  * @param call the config and its overrides, as on a command line
@@ -75,6 +78,7 @@ export function repeatCommand(
   const words = prompt.startsWith('-') ? [`--prompt=${quoted(prompt)}`] : ['--prompt', quoted(prompt)]
   const told =
     shortest.system === null || shortest.system === system ? [] : ['--system', quoted(shortest.system)]
+  const tools = shortest.tools === undefined ? [] : [TOOLS_FLAG]
   const length = cut ? ['--max-new-tokens', String(ANSWER_TOKENS)] : []
-  return ['npx lowrank generate', call, ...told, ...length, ...words].join(' ')
+  return ['npx lowrank generate', call, ...told, ...tools, ...length, ...words].join(' ')
 }

@@ -15,7 +15,7 @@ import { columnsOf, isScreen } from './live-lines.js'
 import type { Output } from './output.js'
 import { handingOn } from './privacy.js'
 import { shown } from './progress.js'
-import { repeatCommand, sampleLines, whyNone } from './samples.js'
+import { repeatCommand, sampleLines, TOOLS_FLAG, whyNone } from './samples.js'
 import { metricText, type TrainProgress } from './train-progress.js'
 
 /** Asks the sample rows. A failure is only noted, since the run is already saved. */
@@ -40,6 +40,9 @@ export async function askedShown(
   }
 }
 
+/** Explains `TOOLS_FLAG`. */
+const TOOLS_HINT = 'FILE: the tools of a row as a JSON list'
+
 /** Prints the end of a run. */
 export async function conclude(
   done: DoneEvent,
@@ -59,10 +62,11 @@ export async function conclude(
     output.event<'train'>(lineOf(done))
     return
   }
+  const tools = samples?.rows.some((row) => row.tools !== undefined) ?? false
   const columns = columnsOf(output.stdout)
   const screen = isScreen(output.stdout) && isScreen(output.stderr)
   const text = screen
-    ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate())
+    ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate(), tools)
     : summary(done, config, command ?? nextCommand(config, call, false))
   const lines = samples === undefined ? [] : sampleLines(samples, columns)
   const again = screen && command !== null ? ['', '  To repeat this answer:', `  ${command}`] : []
@@ -84,6 +88,7 @@ function drawnSummary(
   progress: TrainProgress,
   columns: number,
   chats: boolean,
+  tools: boolean,
 ): string {
   const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy, best } = event
   const { outputDir, strategy } = config
@@ -96,7 +101,8 @@ function drawnSummary(
     ...(best ? ['', `  ${bestLine(best, config)}`] : []),
     '',
     `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
-    `  Try it    ${nextCommand(config, saved, chats)}`,
+    `  Try it    ${nextCommand(config, saved, chats)}${chats && tools ? ` ${TOOLS_FLAG}` : ''}`,
+    ...(chats && tools ? [`            ${TOOLS_HINT}`] : []),
   ].join('\n')
 }
 
@@ -121,6 +127,7 @@ function summary(event: DoneEvent, config: RunConfig, command: string): string {
     ...(event.privacy ? [event.privacy.promise, handingOn(config)] : []),
     `The ${what} is in ${event.outputDir}. Try it:`,
     `  ${command}`,
+    ...(command.includes(TOOLS_FLAG) ? [`  ${TOOLS_HINT}`] : []),
   ].join('\n')
 }
 

@@ -14,6 +14,7 @@ import { loadQuantization, type RunConfig } from '../train/config.js'
 import { encodeOptions, inputOf } from '../train/data.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import { type HeldOutShare, splitRows } from '../train/held-out.js'
+import { promptOptions } from '../train/samples.js'
 import { lackOf, type RunRecord, readRunRecord } from './run-record.js'
 import { mcnemar, wilson } from './statistics/index.js'
 
@@ -262,8 +263,11 @@ async function answersOf(
 ): Promise<string[]> {
   const found: string[] = []
   for (const { question } of rows) {
-    const system = question.system === null ? {} : { system: question.system }
-    const asked = { maxNewTokens: ANSWER_TOKENS, ...system, ...(signal ? { signal } : {}) }
+    const asked = {
+      maxNewTokens: ANSWER_TOKENS,
+      ...promptOptions(question),
+      ...(signal ? { signal } : {}),
+    }
     found.push((await model.generate(question.prompt, asked)).text)
   }
   return found

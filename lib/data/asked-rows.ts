@@ -1,19 +1,29 @@
 /** Collects a limited number of dataset rows as questions with expected answers, to be asked when a run is over. */
-import type { DatasetRow } from './dataset.js'
+import { pythonJson } from '../tokenizer/python-text.js'
+import type { DatasetRow, MessagesRow } from './dataset.js'
+import { namesOf } from './prompt-tools.js'
 
 /** The question of a row and its expected answer. */
 export interface AskedRow {
   /** Index of the example in the dataset, from 0. */
   index: number
   prompt: string
+  /** The answer; with tools, as a model writes it, with special tokens around calls. */
   expected: string
   system: string | null
+  /** JSON of the tools' schemas. */
+  tools?: string
 }
+
+/** Renders the last answer of a chat as a model writes it; undefined if the template does not tell where it is. */
+type RenderAnswer = (chat: MessagesRow) => string | undefined
 
 const MOST_ROWS = 1000
 const MOST_CHARACTERS = 1 << 20
 /** Longest prompt or answer, in characters. */
 const LONGEST = 4000
+/** Longest JSON of tools, in characters. */
+const LONGEST_TOOLS = 1 << 16
 /** Characters at the start of a document that serve as the prompt for the rest. */
 const BEGINNING = 120
 
@@ -22,16 +32,22 @@ export class AskedRowCollector {
   #new: AskedRow[] = []
   #rows = 0
   #characters = 0
+  readonly #renderAnswer: RenderAnswer
+
+  constructor(renderAnswer: RenderAnswer) {
+    this.#renderAnswer = renderAnswer
+  }
 
   add(row: DatasetRow, index: number): void {
     if (this.#rows >= MOST_ROWS || this.#characters > MOST_CHARACTERS) return
-    const asked = questionOf(row)
+    const asked = questionOf(row, this.#renderAnswer)
     if (asked === undefined) return
-    const { prompt, expected, system } = asked
+    const { prompt, expected, system, tools = '' } = asked
     if (prompt.trim() === '' || expected.trim() === '') return
     if (prompt.length > LONGEST || expected.length > LONGEST || (system?.length ?? 0) > LONGEST) return
+    if (tools.length > LONGEST_TOOLS) return
     this.#rows++
-    this.#characters += prompt.length + expected.length + (system?.length ?? 0)
+    this.#characters += prompt.length + expected.length + (system?.length ?? 0) + tools.length
     this.#new.push({ index, ...asked })
   }
 
@@ -41,16 +57,16 @@ export class AskedRowCollector {
   }
 }
 
-/** The first question of a row; undefined if it cannot be asked, e.g. because it needs tools. */
-function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
+/** The first question of a row; undefined if it cannot be asked. */
+function questionOf(row: DatasetRow, renderAnswer: RenderAnswer): Omit<AskedRow, 'index'> | undefined {
   switch (row.format) {
     case 'classification':
       return undefined
     case 'preference':
-      return questionOf(row.chosen)
+      return questionOf(row.chosen, renderAnswer)
     case 'unpaired_preference':
       // A bad answer is not the expected one.
-      return row.desirable ? questionOf(row.answer) : undefined
+      return row.desirable ? questionOf(row.answer, renderAnswer) : undefined
     case 'prompt_completion':
       return { prompt: row.prompt, expected: row.completion, system: null }
     case 'alpaca': {
@@ -58,19 +74,27 @@ function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
       if (input !== '' || history.length > 0) return undefined
       return { prompt: instruction, expected: output, system }
     }
-    case 'messages': {
-      const [first] = row.messages
-      const system = first?.role === 'system' ? first.content : null
-      const [question, answer] = row.messages.slice(system === null ? 0 : 1)
-      if (row.tools !== undefined || question?.role !== 'user' || answer?.role !== 'assistant')
-        return undefined
-      if (question.content === null || answer.content === null || answer.weight === 0) return undefined
-      return { prompt: question.content, expected: answer.content, system }
-    }
+    case 'messages':
+      return firstQuestion(row, renderAnswer)
     case 'text': {
       const beginning = row.text.slice(0, Math.min(BEGINNING, row.text.length >> 1))
       const prompt = beginning.slice(0, Math.max(0, beginning.lastIndexOf(' ')))
       return { prompt, expected: row.text.slice(prompt.length, prompt.length + 2 * BEGINNING), system: null }
     }
   }
+}
+
+function firstQuestion(row: MessagesRow, renderAnswer: RenderAnswer): Omit<AskedRow, 'index'> | undefined {
+  const { messages, tools } = row
+  const system = messages[0]?.role === 'system' ? messages[0].content : null
+  const at = system === null ? 0 : 1
+  const [question, answer] = messages.slice(at)
+  if (question?.role !== 'user' || answer?.role !== 'assistant') return undefined
+  if (question.content === null || answer.weight === 0) return undefined
+  // Prompts take no tools without names.
+  if (tools !== undefined && namesOf(tools).length < tools.length) return undefined
+  const asked = { prompt: question.content, system }
+  if (tools === undefined) return answer.content === null ? undefined : { ...asked, expected: answer.content }
+  const expected = renderAnswer({ ...row, messages: messages.slice(0, at + 2) })
+  return expected === undefined ? undefined : { ...asked, expected, tools: pythonJson(tools) }
 }

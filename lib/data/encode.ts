@@ -469,21 +469,41 @@ export class RowEncoder {
     return asked.filter(({ weight }) => weight !== 0)
   }
 
+  /**
+   * The last answer of a chat as a model writes it, without the token that ends it; undefined if the template does not
+   * tell where it is.
+   */
+  lastAnswer(row: MessagesRow): string | undefined {
+    const { renderer, messages, options, reasons } = this.#plain(row)
+    const answer = renderer.lastAnswer(messages, options)
+    const block = reasons || this.#options.trainEmptyThink ? '' : renderer.noThought()
+    return answer?.startsWith(block) ? answer.slice(block.length) : answer
+  }
+
+  /** The chat as its template gets it, and whether it has reasoning that the template shows. */
+  #plain(row: MessagesRow) {
+    const { trainEmptyThink, reasoningHistory, now } = this.#options
+    const renderer = this.#renderers.of(row)
+    const messages = renderer.withReasoning(
+      row.messages.map(({ weight, ...message }): DatasetMessage => message),
+    )
+    const asUsed = reasoningHistory === 'drop'
+    const reasons = (asUsed ? messages.slice(-1) : messages).some(
+      (message) => reasoningOf(message).length > 0,
+    )
+    const options: RenderOptions = {
+      now,
+      ...(reasons ? (asUsed ? renderer.reasoned() : {}) : trainEmptyThink ? {} : renderer.unreasoned()),
+      ...(row.tools ? { tools: row.tools } : {}),
+    }
+    return { renderer, messages, options, reasons }
+  }
+
   /** Renders the chat with its template; special tokens to be escaped are marked. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
-    const { trainOn, trainEmptyThink, reasoningHistory, now } = this.#options
-    const renderer = this.#renderers.of(row)
-    const told = renderer.withReasoning(row.messages.map(({ weight, ...message }): DatasetMessage => message))
+    const { trainOn, reasoningHistory } = this.#options
+    const { renderer, ...plain } = this.#plain(row)
     const asUsed = reasoningHistory === 'drop'
-    const reasons = (asUsed ? told.slice(-1) : told).some((message) => reasoningOf(message).length > 0)
-    const plain = {
-      messages: told,
-      options: {
-        now,
-        ...(reasons ? (asUsed ? renderer.reasoned() : {}) : trainEmptyThink ? {} : renderer.unreasoned()),
-        ...(row.tools ? { tools: row.tools } : {}),
-      } as RenderOptions,
-    }
     const unknown = renderer.refused(plain.messages)
     if (unknown !== undefined) throw rowError(row, unknown)
     const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Omit<Chat, 'lostReasoning'> =>

@@ -17,8 +17,20 @@ export function toolSchemas(given: unknown): readonly unknown[] | undefined {
   return Array.isArray(list) && list.every((tool) => isRecord(tool) || tool instanceof Map) ? list : undefined
 }
 
-/**
- * Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
+/** The names of tools, without those that have none. */
+export function namesOf(tools: readonly unknown[]): string[] {
+  return tools.flatMap((tool) => {
+    const name = entry(entry(tool, 'function') ?? tool, 'name')
+    return typeof name === 'string' && name !== '' ? [name] : []
+  })
+}
+
+function entry(value: unknown, key: string): unknown {
+  if (value instanceof Map) return value.get(key)
+  return isRecord(value) ? value[key] : undefined
+}
+
+/** Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
  * @throws {DataError} when a call is malformed
  */
 export function withReadCalls(messages: readonly ChatMessage[]): readonly ChatMessage[] {

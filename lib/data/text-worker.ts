@@ -97,7 +97,7 @@ async function encode(job: EncodeJob): Promise<void> {
   const fileOf = new Map<string, number>()
   let told: PromptFormat | null = null
   let remarked = 0
-  const asked = new AskedRowCollector()
+  const asked = new AskedRowCollector((chat) => encoder.lastAnswer(chat))
   let chunk = new ChunkBuilder()
   const send = async () => {
     const built = chunk.build()

@@ -8,10 +8,11 @@ type SampleRow = NonNullable<RunPageData['samples']>['rows'][number]
 
 /** Rows as they are answered before and after training. */
 export function sampleCards(rows: readonly SampleRow[]): string {
-  const cards = rows.map(({ prompt, expected, base, tuned, cut }) => {
+  const cards = rows.map(({ prompt, tools, expected, base, tuned, cut }) => {
     const right = isRight(tuned, expected)
     return card(prompt, [answerHtml('Before', base, expected), answerHtml('After', tuned, expected)], {
       expected: right ? undefined : expected,
+      tools,
       cut,
     })
   })
@@ -35,8 +36,8 @@ export function stepCards(answers: RunPageData['answers'], unit: string): string
       const name = `${unit} ${formatNumber(step)}${last > step ? ` to ${formatNumber(last)}` : ''}`
       return answerHtml(`${name[0]?.toUpperCase()}${name.slice(1)}`, answer, expected)
     })
-    const expected = made[0]?.expected
-    return card(prompt, shown, { expected, cut: made.some(({ cut }) => cut) })
+    const { expected, tools } = made[0] as (typeof made)[number]
+    return card(prompt, shown, { expected, tools, cut: made.some(({ cut }) => cut) })
   })
   return `<div class="cards">${cards.join('')}</div>`
 }
@@ -44,14 +45,15 @@ export function stepCards(answers: RunPageData['answers'], unit: string): string
 function card(
   prompt: string,
   answers: readonly string[],
-  { expected, cut }: { expected: string | undefined; cut: boolean },
+  { expected, tools, cut }: { expected: string | undefined; tools: SampleRow['tools']; cut: boolean },
 ): string {
   const wanted =
     expected === undefined
       ? ''
       : `<p class="expected" dir="auto"><b>Expected</b> ${escaped(shortened(expected))}</p>`
   const limit = cut ? '<p class="fine">An answer was cut at 64 tokens.</p>' : ''
-  return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${answers.join('')}${wanted}${limit}</article>`
+  const with_ = tools === undefined ? '' : `<p class="fine">Tools: ${escaped(tools.join(', '))}</p>`
+  return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${with_}${answers.join('')}${wanted}${limit}</article>`
 }
 
 function answerHtml(title: string, text: string, expected: string): string {

@@ -217,6 +217,20 @@ export class ChatRenderer {
     return { text, turns }
   }
 
+  /** The last answer of a chat, without the token that ends it; undefined if the template does not tell where it is. */
+  lastAnswer(messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
+    try {
+      const { text, turns } = this.turns(messages, options, true)
+      const { start, end } = turns.at(-1) as TurnSpan
+      const said = text.slice(start, end)
+      const token = this.#ends.find((ending) => said.endsWith(ending)) ?? ''
+      return said.slice(0, said.length - token.length)
+    } catch (error) {
+      if (error instanceof AmbiguousChat) return undefined
+      throw error
+    }
+  }
+
   #marked(
     messages: readonly DatasetMessage[],
     assistants: readonly number[],

@@ -131,6 +131,7 @@ const runData = z.object({
 const askedRow = {
   prompt: z.string(),
   system: z.string().nullable().describe('The system prompt of the row'),
+  tools: z.array(z.string()).readonly().optional().describe("Names of the row's tools"),
   expected: z.string(),
 }
 

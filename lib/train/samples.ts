@@ -2,6 +2,7 @@
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'
+import { namesOf, toolSchemas } from '../data/prompt-tools.js'
 import type { TrainOptions } from '../options/options.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { isPrivate } from '../strategies/index.js'
@@ -15,8 +16,9 @@ import {
   generateSchema,
   generateText,
   lastOf,
+  withCalls,
 } from './generate.js'
-import { endIds, type KnownFormat, promptIds } from './prompting.js'
+import { endIds, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000
@@ -26,6 +28,8 @@ export interface RunSample {
   prompt: string
   /** The system prompt of the row. */
   system: string | null
+  /** Names of the row's tools; absent without tools. */
+  tools?: readonly string[]
   expected: string
   base: string
   tuned: string
@@ -52,7 +56,7 @@ export interface AskedRows {
 }
 
 /** A held-out row with the greedy answer of the adapter at some step. */
-export interface StepAnswer extends Omit<AskedRow, 'index'> {
+export interface StepAnswer extends Pick<RunSample, 'prompt' | 'system' | 'tools' | 'expected'> {
   answer: string
   /** True if the answer was truncated after `ANSWER_TOKENS`. */
   cut: boolean
@@ -111,13 +115,13 @@ export async function askRows(
   const stop = signal ? AbortSignal.any([signal, late]) : late
   const acting = [{ state: adapter, weight: 1, rank: null }]
   const samples: RunSample[] = []
-  for (const { prompt, system, expected } of rows) {
-    const ask = (adapters: typeof acting) => answer(base, adapters, adapter.format, prompt, system, stop)
+  for (const row of rows) {
+    const ask = (adapters: typeof acting) => answer(base, adapters, adapter.format, row, stop)
     try {
       const tuned = await ask(acting)
       const plain = await ask([])
       const cut = [tuned, plain].some(({ finishReason }) => finishReason === 'length')
-      samples.push({ prompt, system, expected, base: plain.text, tuned: tuned.text, cut })
+      samples.push({ ...shownOf(row), base: plain.text, tuned: tuned.text, cut })
     } catch (error) {
       if (late.aborted && !signal?.aborted) return { rows: samples, late: true }
       throw error
@@ -143,29 +147,42 @@ export async function answerRows(
   const ends = await endIds(tokenizer, format)
   const room = Math.min(decoder.capacity, contextLength(base))
   const found: StepAnswer[] = []
-  for (const { prompt, system, expected } of rows) {
+  for (const row of rows) {
     if (found.length === count) break
     signal?.throwIfAborted()
-    const ids = await promptIds(base, tokenizer, prompt, format, { system: system ?? undefined, signal })
+    const asked = promptOptions(row)
+    const ids = await promptIds(base, tokenizer, row.prompt, format, { ...asked, signal })
     const limit = Math.min(ANSWER_TOKENS, room - ids.length)
     if (ids.length === 0 || limit < 1) continue
-    const text = decodeText(decoder, tokenizer, ids, ends, limit, generateSchema.parse({}), { signal })
+    const options = withCalls(generateSchema.parse({}), asked.tools)
+    const text = decodeText(decoder, tokenizer, ids, ends, limit, options, { signal })
     const { text: answer, finishReason } = await lastOf(text)
-    found.push({ prompt, system, expected, answer, cut: finishReason === 'length' })
+    found.push({ ...shownOf(row), answer, cut: finishReason === 'length' })
     onProgress?.({ batches: found.length, totalBatches: count })
   }
   return found
+}
+
+/** Options that ask a row as it was trained on. */
+export function promptOptions({ system, tools }: AskedRow): PromptOptions {
+  return {
+    ...(system === null ? {} : { system }),
+    ...(tools === undefined ? {} : { tools, chatTemplate: true }),
+  }
+}
+
+function shownOf({ prompt, system, tools, expected }: AskedRow): Omit<StepAnswer, 'answer' | 'cut'> {
+  const names = tools === undefined ? {} : { tools: namesOf(toolSchemas(tools) ?? []) }
+  return { prompt, system, ...names, expected }
 }
 
 async function answer(
   base: BaseModel,
   adapters: Parameters<typeof generateText>[1],
   format: KnownFormat,
-  prompt: string,
-  system: string | null,
+  row: AskedRow,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const asked = { ...(system === null ? {} : { system }), maxNewTokens: ANSWER_TOKENS, signal }
-  const text = generateText(base, adapters, prompt, { ...generateSchema.parse({}), ...asked }, format)
-  return lastOf(text)
+  const options = { ...generateSchema.parse({}), maxNewTokens: ANSWER_TOKENS, ...promptOptions(row), signal }
+  return lastOf(generateText(base, adapters, row.prompt, options, format))
 }

@@ -1,5 +1,5 @@
 /** A model folder small enough for whole runs: tiny random weights, a tokenizer of single bytes, a chat template. */
-import { cpSync, writeFileSync } from 'node:fs'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { scratchFolder } from '../lib/scratch.js'
@@ -69,6 +69,20 @@ export function tinyModel(name = 'smollm2'): string {
     chat_template: CHAT_TEMPLATE,
   }
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(config))
+  return folder
+}
+
+/** The same with a chat template that knows tools, and room for them. */
+export function tinyToolModel(): string {
+  const folder = tinyModel()
+  const change = (name: string, changes: object) => {
+    const path = join(folder, name)
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), ...changes }))
+  }
+  change('config.json', { max_position_embeddings: 4096 })
+  change('tokenizer_config.json', {
+    chat_template: readFileSync(new URL('../../examples/recipes/tools.jinja', import.meta.url), 'utf8'),
+  })
   return folder
 }
 

@@ -11,7 +11,7 @@ import { type EncodedRow, IGNORE } from '../../../lib/data/encoded-row.js'
 import { loadModel } from '../../../lib/model/load.js'
 import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
 import { type Project, project } from '../../e2e/project.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import { tinyToolModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
@@ -117,18 +117,7 @@ sweepTest('a chat is saved as data that can be trained on, once', async () => {
 })
 
 test('tools and their results reach the model as in training', async () => {
-  const folder = tinyModel()
-  const config = join(folder, 'config.json')
-  writeFileSync(
-    config,
-    JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), max_position_embeddings: 4096 }),
-  )
-  const chatTemplate = readFileSync('examples/recipes/tools.jinja', 'utf8')
-  const tokenizer = join(folder, 'tokenizer_config.json')
-  writeFileSync(
-    tokenizer,
-    JSON.stringify({ ...JSON.parse(readFileSync(tokenizer, 'utf8')), chat_template: chatTemplate }),
-  )
+  const folder = tinyToolModel()
   const tools = scratchFile('tools.json', '[{"function": {"name": "stock", "default": 1.0}}]')
   const saved = home.at('tools.jsonl')
   const lines = ['How many?', '/tool stock {"n": 16}', `/save ${saved}`]

@@ -82,6 +82,7 @@ test('the command is one that a shell takes', () => {
     "npx lowrank generate run.yaml --system 'Be brief.' --max-new-tokens 64 --prompt 'Sky?'",
   )
   expect(command({ system: 'Be brief.' }, 'Be brief.')).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
+  expect(command({ tools: ['stock'] })).toBe("npx lowrank generate run.yaml --tools FILE --prompt 'Sky?'")
   expect(repeatCommand(samples(), 'run.yaml', shellWord)).toBeNull()
 })
 

@@ -61,15 +61,15 @@ function encoder(family: Family, options: Partial<EncodeRowOptions> = {}): RowEn
   return new RowEncoder({ tokenizerJson, tokenizerConfig, chatTemplate }, { maxSeqLength: 4096, ...options })
 }
 
-function encoded(by: RowEncoder, { messages, tools }: Pick<Case, 'messages' | 'tools'>): EncodedRow {
-  const row: MessagesRow = {
-    format: 'messages',
-    messages,
-    ...(tools === null ? {} : { tools }),
-    path: 'train.jsonl',
-    line: 7,
-  }
-  const found = by.encode(row)
+type Chat = Pick<Case, 'messages' | 'tools'>
+
+const rowOf = ({ messages, tools }: Chat): MessagesRow => ({
+  ...{ format: 'messages', messages, path: 'train.jsonl', line: 7 },
+  ...(tools === null ? {} : { tools }),
+})
+
+function encoded(by: RowEncoder, chat: Chat): EncodedRow {
+  const found = by.encode(rowOf(chat))
   if (typeof found === 'string') throw new Error(found)
   return found
 }
@@ -115,6 +115,16 @@ describe.each(Object.keys(families))('chats for the template of %s', (key) => {
       expect(by.format).toMatchObject({ template: family.own, trainingTemplate: name })
     },
   )
+
+  it('have answers whose texts are learned, but for their end', () => {
+    const by = encoder(family)
+    for (const { messages, tools } of family.cases) {
+      const at = messages.findIndex(({ role }) => role === 'assistant')
+      const chat = { messages: messages.slice(0, at + 1), tools }
+      const text = learned(by, encoded(by, chat)).at(-1)?.text ?? ''
+      expect(by.lastAnswer(rowOf(chat))).toBe(text.replace(end, ''))
+    }
+  })
 
   it('begin like the text of their beginning', () => {
     for (const { messages, tools, text } of family.cases) {
