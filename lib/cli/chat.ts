@@ -37,7 +37,7 @@ export function configure(command: Command): void {
   subjectFlags(command)
   command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'turns')
-  toolsFlag(command)
+  toolsFlag(command, false)
   command.option('--context-tokens <N>', 'maximum tokens of history and answer', integerFlag(2))
   samplingFlags(command, 512)
   examples(command, [
@@ -49,7 +49,7 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     chatTemplateOf(options)
-    const tools = await toolsOf(options)
+    const tools = await toolsOf(options, false)
     const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption

@@ -31,7 +31,7 @@ export function configure(command: Command): void {
   command.option('--prompt <text...>', 'one or more prompts')
   command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'prompts')
-  toolsFlag(command)
+  toolsFlag(command, true)
   samplingFlags(command, 128)
   examples(command, [
     'lowrank generate --model models/SmolLM2-135M-Instruct --prompt "Why is the sky blue?"',
@@ -42,7 +42,7 @@ export function configure(command: Command): void {
     const { prompt: prompts = [] } = options
     if (prompts.length === 0) throw new UsageError('pass at least one --prompt.')
     const asked = chatTemplateOf(options)
-    const tools = await toolsOf(options)
+    const tools = await toolsOf(options, true)
     const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption

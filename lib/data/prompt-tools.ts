@@ -19,10 +19,13 @@ export function toolSchemas(given: unknown): readonly unknown[] | undefined {
 
 /** The names of tools, without those that have none. */
 export function namesOf(tools: readonly unknown[]): string[] {
-  return tools.flatMap((tool) => {
-    const name = entry(entry(tool, 'function') ?? tool, 'name')
-    return typeof name === 'string' && name !== '' ? [name] : []
-  })
+  return tools.flatMap((tool) => nameOf(tool) ?? [])
+}
+
+/** The name in the schema of a tool; undefined if it has none. */
+export function nameOf(tool: unknown): string | undefined {
+  const name = entry(entry(tool, 'function') ?? tool, 'name')
+  return typeof name === 'string' && name !== '' ? name : undefined
 }
 
 function entry(value: unknown, key: string): unknown {

@@ -9,7 +9,7 @@ import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { renderChat } from '../data/encode-dataset.js'
 import type { RowPrompting } from '../data/encoded-row.js'
-import { type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
+import { nameOf, type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
@@ -38,11 +38,17 @@ export const promptShape = {
   chatTemplate: flag().optional(),
   system: z.string({ error: 'a text, or null for none' }).nullable().optional(),
   tools: z
-    .custom<Tools>((given) => toolSchemas(given) !== undefined && isPlainData(given), {
-      error: "a list of tool schemas such as { type: 'function', function: { name: 'stock' } }, or its JSON",
+    .custom<Tools>((given) => isTools(given) && isPlainData(given), {
+      error:
+        "a list of tool schemas with names, such as { type: 'function', function: { name: 'stock' } }, or its JSON",
     })
     .transform(givenTools)
     .optional(),
+}
+
+function isTools(given: unknown): boolean {
+  const tools = toolSchemas(given)
+  return tools?.every((tool) => nameOf(tool) !== undefined) ?? false
 }
 
 /** The schemas; undefined for an empty list, as in rows. */

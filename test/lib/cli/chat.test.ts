@@ -151,6 +151,7 @@ test.each([
   [[], '[{"name": "stock"}]', 'the chat template ignores "tools"'],
   [['--raw'], '[{"name": "stock"}]', 'chat(): tools were given, but the prompt is raw text'],
   [[], '{"name": "stock"}', 'expected a JSON list of tool schemas'],
+  [[], '[{"name": "stock"}, {"type": "function", "function": {}}]', 'tool 2 of 2 has no name; expected'],
 ])('tools without a place for them are refused: %j, %s', async (flags, content, message) => {
   const tools = scratchFile('tools.json', content)
   const { code, stderr } = await talk(['a?'], ...flags, '--tools', tools)
@@ -158,6 +159,16 @@ test.each([
     code: expect.any(Number),
     stderr: expect.stringContaining(message),
   })
+  expect(code).not.toBe(0)
+  expect(stderr.match(/error:/g)).toHaveLength(1)
+})
+
+test.each([
+  ['missing.json', /--tools .*missing\.json does not exist/],
+  ['-', /--tools -: standard input holds the turns of the chat; name a file/],
+])('--tools %s is refused by its name', async (file, message) => {
+  const { code, stderr } = await talk(['a?'], '--tools', file)
+  expect({ code, stderr }).toMatchObject({ stderr: expect.stringMatching(message) })
   expect(code).not.toBe(0)
   expect(stderr.match(/error:/g)).toHaveLength(1)
 })

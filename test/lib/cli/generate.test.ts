@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
+import { tinyModel, tinyToolModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
+import { scratchFile } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 async function answers(...args: string[]): Promise<Printed<'generate'>[]> {
@@ -51,6 +52,18 @@ test('the default is greedy, and a seed fixes what is drawn at a temperature', a
   expect(zero).toEqual(greedy)
   expect(threeAgain).toEqual(three)
   expect(four).not.toEqual(three)
+})
+
+sweepTest('tools come from standard input as from a file', async () => {
+  const tools = '[{"function": {"name": "stock"}}]'
+  const flags = ['generate', '--model', tinyToolModel(), '--prompt', 'hello', '--max-new-tokens', '8']
+  const [file, input] = await Promise.all([
+    lowrank([...flags, '--tools', scratchFile('tools.json', tools)]),
+    lowrank([...flags, '--tools', '-'], { input: tools }),
+  ])
+  expect(file.code).toBe(0)
+  expect(input).toMatchObject({ code: 0, stdout: file.stdout })
+  expect((await lowrank(flags)).stdout).not.toBe(file.stdout)
 })
 
 test('a prompt goes through the chat template where there is one, unless it is to stay raw', async () => {
