@@ -21,8 +21,10 @@ export interface Talk {
   atStart: ReadonlyMap<string, number>
   /** Files that this chat has written, and may overwrite. */
   savedTo: Set<string>
-  /** Sends a text, as a user message unless another is given, and shows the answer. */
-  ask(text: string, message?: ChatMessage): Promise<void>
+  /** Results of tools that wait for the next `/tool`. */
+  held: ChatMessage[]
+  /** Sends a text, as a user message unless others are given, and shows the answer. */
+  ask(text: string, messages?: readonly ChatMessage[]): Promise<void>
   /** Ends the chat after this line. */
   leave(): void
 }
@@ -46,8 +48,9 @@ const COMMANDS: readonly ChatCommand[] = [
   {
     names: ['reset'],
     summary: 'clear the history',
-    run: async ({ chat, output }) => {
+    run: async ({ chat, held, output }) => {
       chat.reset()
+      held.length = 0
       output.note('The history is cleared.')
       output.event<'chat'>({ event: 'reset' })
     },
@@ -79,7 +82,22 @@ const COMMANDS: readonly ChatCommand[] = [
     argument: '[NAME] RESULT',
     summary: 'answer the call of a tool with its result',
     run: async (talk, argument) => {
-      await giveResult(talk, argument)
+      const results = [...talk.held, resultIn('tool', argument, talk)]
+      await talk.ask(results.map(({ content }) => content).join('\n'), results)
+      talk.held.length = 0
+    },
+  },
+  {
+    names: ['hold'],
+    argument: '[NAME] RESULT',
+    summary: 'hold a result for the next /tool, if the answer has several calls',
+    run: async (talk, argument) => {
+      const { held, output } = talk
+      held.push(resultIn('hold', argument, talk))
+      output.note(
+        `Held; /tool sends ${held.length === 1 ? 'it' : `these ${held.length}`} with the last result.`,
+      )
+      output.event<'chat'>({ event: 'hold', results: held.length })
     },
   },
   {
@@ -129,10 +147,11 @@ function switchAdapters({ model, atStart }: Talk, argument: string): void {
 }
 
 /** Clears the history if the adapters changed, since earlier answers would influence the next one. */
-function forgetAnswers({ model, chat, output }: Talk, before: ReadonlyMap<string, number>): void {
+function forgetAnswers({ model, chat, held, output }: Talk, before: ReadonlyMap<string, number>): void {
   const same = model.adapters.every(({ name, weight }) => before.get(name) === weight)
   if (same || chat.messages.length === 0) return
   chat.reset()
+  held.length = 0
   output.note('The history is cleared, because earlier answers would influence the next one.')
   output.event<'chat'>({ event: 'reset' })
 }
@@ -152,13 +171,13 @@ function tellAdapters({ model, output }: Talk): void {
   output.event<'chat'>({ event: 'adapter', adapters })
 }
 
-/** The first word is the name of the tool if a tool has that name. */
-async function giveResult(talk: Talk, argument: string): Promise<void> {
+/** The message with a tool's result. The first word is the name of the tool if a tool has that name. */
+function resultIn(command: string, argument: string, { chat }: Talk): ChatMessage {
   const [, first = '', rest = ''] = /^(\S+)\s*(.*)$/s.exec(argument) ?? []
-  const isName = namesOf(talk.chat.tools ?? []).includes(first)
+  const isName = namesOf(chat.tools ?? []).includes(first)
   const content = isName ? rest : argument
-  if (content === '') throw new UsageError('/tool needs a result, as in /tool {"count": 16}.')
-  await talk.ask(content, { role: 'tool', ...(isName ? { name: first } : {}), content })
+  if (content === '') throw new UsageError(`/${command} needs a result, as in /${command} {"count": 16}.`)
+  return { role: 'tool', ...(isName ? { name: first } : {}), content }
 }
 
 async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {

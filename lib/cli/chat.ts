@@ -8,7 +8,7 @@ import type { Chat, ChatAnswer } from '../model/chat.js'
 import type { Model } from '../model/model.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.js'
-import { InterruptedError, isDefect, reportError } from './errors.js'
+import { InterruptedError, isDefect, reportError, UsageError } from './errors.js'
 import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
@@ -106,6 +106,7 @@ export class Conversation implements Talk {
   readonly terminal: boolean
   readonly atStart: ReadonlyMap<string, number>
   readonly savedTo = new Set<string>()
+  readonly held: ChatMessage[] = []
   readonly #lines: Interface
   /** Stops the current answer. */
   #answer: AbortController | undefined
@@ -186,8 +187,12 @@ export class Conversation implements Talk {
     if (text === '') return
     try {
       // Two slashes escape a text that begins with one.
-      if (!text.startsWith('/') || text.startsWith('//')) await this.ask(text.replace(/^\/\//, '/'))
-      else await runCommand(this, text)
+      if (text.startsWith('/') && !text.startsWith('//')) return await runCommand(this, text)
+      if (this.held.length > 0)
+        throw new UsageError(
+          'results are held for /tool; give the last result with it, or clear the history with /reset.',
+        )
+      await this.ask(text.replace(/^\/\//, '/'))
     } catch (error) {
       // A script must stop at an error; a person sees the message and can try again.
       if (!this.terminal || isDefect(error)) throw error
@@ -195,14 +200,14 @@ export class Conversation implements Talk {
     }
   }
 
-  async ask(text: string, message?: ChatMessage): Promise<void> {
+  async ask(text: string, messages?: readonly ChatMessage[]): Promise<void> {
     const { output } = this
     const controller = new AbortController()
     this.#answer = controller
     const answer = new AnswerShown(output)
     const { onPromptProgress } = answer
     try {
-      const parts = this.chat.send(message ? [message] : text, {
+      const parts = this.chat.send(messages ?? text, {
         signal: controller.signal,
         onPromptProgress,
       })

@@ -27,6 +27,9 @@ export const chat = [
     .describe('After /adapter'),
   z.object({ event: z.literal('system'), system: z.string().nullable() }).describe('After /system'),
   z
+    .object({ event: z.literal('hold'), results: count.describe('Results that wait for /tool') })
+    .describe('After /hold'),
+  z
     .object({ event: z.literal('reset') })
     .describe('After /reset, and after /adapter if it changed something'),
   z

@@ -120,19 +120,23 @@ test('tools and their results reach the model as in training', async () => {
   const folder = tinyToolModel()
   const tools = scratchFile('tools.json', '[{"function": {"name": "stock", "default": 1.0}}]')
   const saved = home.at('tools.jsonl')
-  const lines = ['How many?', '/tool stock {"n": 16}', `/save ${saved}`]
+  const lines = ['How many?', '/hold stock {"n": 16}', '/tool {"n": 2}', `/save ${saved}`]
   const flags = ['--model', folder, '--tools', tools, '--max-new-tokens', '3', '--json']
   const { code, stdout, stderr } = await lowrank(['chat', ...flags], { input: `${lines.join('\n')}\n` })
   expect({ code, stderr }).toMatchObject({ code: 0 })
   const answers = jsonLines(stdout) as Printed<'chat'>[]
   expect(answers).toMatchObject([
     { event: 'answer', prompt: 'How many?' },
-    { event: 'answer', prompt: '{"n": 16}' },
+    { event: 'hold', results: 1 },
+    { event: 'answer', prompt: '{"n": 16}\n{"n": 2}' },
     { event: 'save' },
   ])
   const text = readFileSync(saved, 'utf8')
   expect(text).toContain('"tools": [{"function": {"name": "stock", "default": 1.0}}]')
-  expect(JSON.parse(text).messages[2]).toEqual({ role: 'tool', name: 'stock', content: '{"n": 16}' })
+  expect(JSON.parse(text).messages.slice(2, 4)).toEqual([
+    { role: 'tool', name: 'stock', content: '{"n": 16}' },
+    { role: 'tool', content: '{"n": 2}' },
+  ])
   const encoded = new RowEncoder(await readTokenizerSource({ kind: 'folder', path: folder }), {
     maxSeqLength: 4096,
   })
@@ -141,7 +145,7 @@ test('tools and their results reach the model as in training', async () => {
   for await (const row of rows) {
     const { labels } = encoded.encode(row) as EncodedRow
     const starts = [...labels.keys()].filter((at) => labels[at] !== IGNORE && labels[at - 1] === IGNORE)
-    expect(answers.slice(0, 2).map((answer) => 'prompt_tokens' in answer && answer.prompt_tokens)).toEqual(
+    expect(answers.flatMap((answer) => ('prompt_tokens' in answer ? answer.prompt_tokens : []))).toEqual(
       starts,
     )
   }
@@ -176,6 +180,7 @@ test.each([
 test('a result of a tool cannot be given as raw text, nor left out', async () => {
   expect((await talk(['/tool 16'], '--raw')).stderr).toContain('no place for other roles')
   expect((await talk(['/tool'])).stderr).toContain('/tool needs a result')
+  expect((await talk(['/hold 16', 'a?'])).stderr).toContain('results are held for /tool')
   const tools = scratchFile('tools.json', '[{"name": "stock"}]')
   expect((await talk(['/tool stock'], '--tools', tools)).stderr).toContain('/tool needs a result')
 })
