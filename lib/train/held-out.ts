@@ -89,12 +89,14 @@ export function drawRows(
   return { drawn: rows.filter((row) => drawn.has(row)), others: rows.filter((row) => !drawn.has(row)) }
 }
 
-/** `[examples]`: number of the chat that an example is from. */
+/** `[examples]`: number of the chat that an example is from; the same for both copies in a file that is listed twice. */
 function chatsOf(data: EncodedDataset): Uint32Array {
-  let chat = 0
+  const chats = new Map<string, number>()
   return ascending(data.length).map((row) => {
-    const [before, now] = [data.place(Math.max(0, row - 1)), data.place(row)]
-    if (before.path !== now.path || before.line !== now.line) chat++
+    const { path, line } = data.place(row)
+    const place = `${line} ${path}`
+    const chat = chats.get(place) ?? chats.size
+    chats.set(place, chat)
     return chat
   })
 }

@@ -160,6 +160,21 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect(drawRows(data, heldOut, 64, 1)).toEqual({ drawn: heldOut, others: new Uint32Array() })
 })
 
+it('chats of a file that is listed twice are held out with their copies', async () => {
+  const { own } = families.qwen3 as (typeof families)[string]
+  const [once, twice] = ['once.jsonl', 'twice.jsonl'].map((name) =>
+    scratchFile(name, `${JSON.stringify({ messages: CHAT.messages })}\n`.repeat(8)),
+  ) as [string, string]
+  const options = { maxSeqLength: 4096, reasoningHistory: 'drop' } as const
+  const data = await encodeDataset([twice, once, twice], sourceOf(own), options)
+  const { train, heldOut } = splitRows(data, { fraction: 0.25, seed: 1 })
+  const places = (examples: Uint32Array) =>
+    new Set(Array.from(examples, (row) => Object.values(data.place(row)).join()))
+  expect([...places(train)].filter((place) => places(heldOut).has(place))).toEqual([])
+  expect(places(heldOut).size).toBe(4)
+  expect(train.length + heldOut.length).toBe(data.length)
+})
+
 it('is named where the ends of turns are not known because earlier ones have no reasoning', () => {
   const template = `{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' and loop.index0 > ns.last %}{{ '<think>' + (m.reasoning_content or '') + '</think>' }}{% endif %}{{ m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}`
   expect(() => encoder(template, { reasoningHistory: 'keep' }).encodeAll(CHAT)).toThrow(
