@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
-import { TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
+import { REASONING_HISTORY, type ReasoningHistory, TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
 import { groupedBy } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { EvaluateOptions } from '../model/options.js'
@@ -40,6 +40,7 @@ interface Options extends SubjectOptions, FormatFlags {
   maxSeqLength?: number
   perDeviceTrainBatchSize?: number
   trainOn?: TrainOn
+  reasoningHistory?: ReasoningHistory
   json?: boolean
 }
 
@@ -66,6 +67,11 @@ export function configure(command: Command): void {
   command.option('--max-seq-length <N>', 'truncate rows to this many tokens', integerFlag(2))
   command.option('--batch, --per-device-train-batch-size <N>', 'sequences per batch', integerFlag(1))
   command.addOption(new Option('--train-on <what>', 'tokens that count').choices(TRAIN_ON))
+  command.addOption(
+    new Option('--reasoning-history <what>', 'drop counts every answer of a chat as an example').choices(
+      REASONING_HISTORY,
+    ),
+  )
   formatFlags(command, 'rows of prompt and completion')
   examples(command, [
     'lowrank eval --model models/SmolLM2-135M-Instruct --adapter out --dataset dev.jsonl',
@@ -102,11 +108,12 @@ async function evaluated(
       // An adapter is evaluated as it was trained. The base alone uses the prompt format that the run would use.
       const ofRun = adapters.length === 0 && model.promptFormat === null ? config : undefined
       const chatTemplate = asked ?? ofRun?.chatTemplate
+      const shape = shapeOf(config, options)
       const found = await measured(
         model,
         data,
         {
-          ...shapeOf(config, options),
+          ...shape,
           ...(chatTemplate === undefined ? {} : { chatTemplate }),
           ...(ofRun === undefined ? {} : { trainingTemplate: ofRun.trainingTemplate }),
           ...(heldOut === undefined ? {} : { heldOut }),
@@ -121,7 +128,9 @@ async function evaluated(
         dataset: data.path,
         eval_fraction: heldOut?.fraction ?? null,
       }
-      output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found)))
+      output.answer<'eval'>({ ...found, ...subject }, () =>
+        facts(factsOf(found, shape.reasoningHistory === 'drop' ? 'answers' : 'rows')),
+      )
     })
   } catch (error) {
     throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error
@@ -142,7 +151,7 @@ async function measured(
   output: Output,
 ): Promise<Measured> {
   return shown(output, 'Evaluating', async (line) => {
-    const unit = metric === 'loss' ? 'batches' : 'rows'
+    const unit = metric === 'loss' ? 'batches' : options.reasoningHistory === 'drop' ? 'answers' : 'rows'
     const watched: EvaluateOptions = {
       ...options,
       onDataProgress: ({ rows, tokens }) =>
@@ -173,7 +182,8 @@ async function measured(
   })
 }
 
-function factsOf(found: Measured): [string, string][] {
+/** @param unit what an example of the data is */
+function factsOf(found: Measured, unit: 'rows' | 'answers'): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   switch (found.metric) {
     case 'loss':
@@ -185,7 +195,7 @@ function factsOf(found: Measured): [string, string][] {
     case 'exact_match':
       return [
         ['exact match', percent(found.exact_match)],
-        ['rows', `${formatCount(found.rows)}, of them ${formatCount(found.matched_rows)} word for word`],
+        [unit, `${formatCount(found.rows)}, of them ${formatCount(found.matched_rows)} word for word`],
       ]
     case 'accuracy':
       return [
@@ -195,7 +205,7 @@ function factsOf(found: Measured): [string, string][] {
     case 'f1':
       return [
         ['F1', percent(found.f1)],
-        ['rows', formatCount(found.rows)],
+        [unit, formatCount(found.rows)],
       ]
     case 'classes':
       return [
@@ -248,7 +258,10 @@ function shapeOf(config: RunConfig | undefined, options: Options) {
     trainOn: options.trainOn ?? config?.trainOn,
     trainOnReasoning: config?.trainOnReasoning,
     trainEmptyThink: config?.trainEmptyThink,
-    reasoningHistory: config?.reasoningHistory,
+    reasoningHistory: options.reasoningHistory ?? config?.reasoningHistory,
   }
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Pick<
+    EvaluateOptions,
+    keyof typeof given
+  >
 }

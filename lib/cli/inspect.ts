@@ -13,7 +13,7 @@ import {
   fileTypeByName,
   STDIN,
 } from '../data/dataset.js'
-import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../data/encoded-row.js'
+import { EMPTY_ROWS, REASONING_HISTORY, TRAIN_ON, UNENDED } from '../data/encoded-row.js'
 import { SPECIAL_TOKENS_IN_CONTENT } from '../data/special-text.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { parseHubName } from '../hub/name.js'
@@ -44,6 +44,12 @@ export function configure(command: Command): void {
   command.option('--max-seq-length <N>', 'with --model: truncate rows to this many tokens', integerFlag(2))
   command.addOption(
     new Option('--train-on <what>', 'with --model: the part that is trained on').choices(TRAIN_ON),
+  )
+  command.addOption(
+    new Option(
+      '--reasoning-history <what>',
+      'with --model: drop makes every answer of a chat an example',
+    ).choices(REASONING_HISTORY),
   )
   command.option('--raw', 'with --model: join prompt and completion as raw text (chat_template: false)')
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)

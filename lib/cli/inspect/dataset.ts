@@ -23,6 +23,7 @@ import type {
   EmptyRows,
   EncodedRow,
   EncodeRowOptions,
+  ReasoningHistory,
   TrainOn,
   Unended,
 } from '../../data/encoded-row.js'
@@ -55,6 +56,7 @@ export interface DatasetInspection {
   model?: string
   maxSeqLength?: number
   trainOn?: TrainOn
+  reasoningHistory?: ReasoningHistory
   emptyRows?: EmptyRows
   unended?: Unended
   specialTokensInContent?: SpecialTokensInContent
@@ -117,10 +119,19 @@ export async function inspectRows(rows: Rows, output: Output): Promise<Inspectio
 
 /** How the flags have rows tokenized. */
 function encodingOf(options: DatasetInspection): EncodeRowOptions {
-  const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended, specialTokensInContent, raw } = options
+  const {
+    maxSeqLength = NO_LIMIT,
+    trainOn,
+    reasoningHistory,
+    emptyRows,
+    unended,
+    specialTokensInContent,
+    raw,
+  } = options
   return {
     maxSeqLength,
     ...(trainOn === undefined ? {} : { trainOn }),
+    ...(reasoningHistory === undefined ? {} : { reasoningHistory }),
     ...(emptyRows === undefined ? {} : { emptyRows }),
     ...(unended === undefined ? {} : { unended }),
     ...(specialTokensInContent === undefined ? {} : { specialTokensInContent }),

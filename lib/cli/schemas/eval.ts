@@ -28,7 +28,7 @@ export const evaluation = [
     metric: z.literal('exact_match'),
     exact_match: z.number().describe('Share of rows that greedy generation answers word for word'),
     matched_rows: count.describe('Number of these rows'),
-    rows: count.describe('Rows with something to answer'),
+    rows: count.describe('Rows with something to answer, or answers with reasoning_history: drop'),
   }),
   evaluated.extend({
     metric: z.literal('accuracy'),

@@ -1,5 +1,6 @@
 /** `reasoning_history: drop` from the config to the adapter. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect } from 'vitest'
 import { project } from '../../e2e/project.js'
 import { sweepTest } from '../../sweep.js'
@@ -43,6 +44,28 @@ sweepTest('runs with another reasoning_history have other examples, and are not 
     expect(code).toBe(2)
     expect(stderr).toContain('has reasoning_history: keep and ')
   }
+})
+
+sweepTest('eval and inspect take it as a flag, and count answers', async () => {
+  const { model, at } = project()
+  const settings = join(model, 'tokenizer_config.json')
+  writeFileSync(
+    settings,
+    JSON.stringify({ ...JSON.parse(readFileSync(settings, 'utf8')), chat_template: TEMPLATE }),
+  )
+  writeFileSync(at('train.jsonl'), text)
+  const flags = ['--model', model, '--reasoning-history', 'drop']
+  const metrics = await Promise.all(
+    ['exact_match', 'f1'].map((metric) =>
+      lowrank(['eval', ...flags, '--dataset', at('train.jsonl'), '--metric', metric]),
+    ),
+  )
+  expect(metrics.map(({ stdout }) => stdout)).toEqual([
+    expect.stringMatching(/^answers +12, of them \d+ word for word$/m),
+    expect.stringMatching(/^answers +12$/m),
+  ])
+  const shown = await lowrank(['inspect', at('train.jsonl'), ...flags, '--rows', '1'])
+  expect(shown.stdout.match(/^Line \d/gm)).toEqual(['Line 1', 'Line 1'])
 })
 
 sweepTest(
