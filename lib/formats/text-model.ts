@@ -61,16 +61,18 @@ export function textModelOf(
   if (whole === undefined) return undefined
   const { classes } = whole
   const { text_config: inner } = config
+  const types = Object.keys(classes).join(' or ')
   if (typeof inner !== 'object' || inner === null)
-    throw new FileFormatError(`${path}: text_config is ${quote(inner ?? null)}, expected an object.`, {
-      path,
-    })
+    throw new FileFormatError(
+      `${path}: ${statement('text_config', inner)}; model_type ${quote(config.model_type)} requires an object that describes the text model. The config of a text model alone has model_type ${types}.`,
+      { path },
+    )
   const text = inner as Record<string, unknown>
   const type = text.model_type
   const architecture = typeof type === 'string' ? classes[type] : undefined
   if (architecture === undefined)
     throw new UnsupportedError(
-      `${path}: model_type of text_config is ${quote(type ?? null)}; models of type ${quote(config.model_type)} require one of ${Object.keys(classes).join(', ')}.`,
+      `${path}: ${statement('model_type of text_config', type)}; models of type ${quote(config.model_type)} require ${types}.`,
       { path, modelType: type },
     )
   const outer = SHARED.filter((key) => config[key] !== undefined).map((key) => [key, config[key]])
@@ -85,6 +87,10 @@ export function textModelOf(
     namedWhole: whole.loadsText !== true,
     nameOf: (name) => (OTHER_PARTS.test(name) ? undefined : flatName(name)),
   }
+}
+
+function statement(key: string, value: unknown): string {
+  return value === undefined ? `${key} is missing` : `${key} is ${quote(value)}`
 }
 
 /** Name of a module or tensor in the text model, given its name in the multimodal model. */

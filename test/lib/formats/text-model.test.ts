@@ -48,6 +48,21 @@ describe('the text model of a Qwen3.5 folder', () => {
     expect(open({ tie_word_embeddings: true })?.config.tie_word_embeddings).toBe(true)
   })
 
+  it.each([
+    [
+      { text_config: undefined },
+      'config.json: text_config is missing; model_type "qwen3_5" requires an object',
+    ],
+    [{ text_config: null }, 'config.json: text_config is null; model_type "qwen3_5" requires an object'],
+    [
+      { text_config: {} },
+      'model_type of text_config is missing; models of type "qwen3_5" require qwen3_5_text',
+    ],
+    [{ text_config: { model_type: 'bert' } }, 'model_type of text_config is "bert"; models of type'],
+  ])('is described by an object with its type: %j', (more, message) => {
+    expect(() => open(more)).toThrow(message)
+  })
+
   it('is without vision and the prediction of further tokens', () => {
     const names = [
       'model.visual.blocks.0.norm1.weight',
