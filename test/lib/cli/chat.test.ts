@@ -14,7 +14,7 @@ import { type Project, project } from '../../e2e/project.js'
 import { tinyToolModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
-import { jsonLines, lowrank, signalWhen } from './lowrank.js'
+import { jsonLines, lowrank, signalWhen, withoutWaits } from './lowrank.js'
 
 const exchange = (question: string, answer: string) => [
   { role: 'user', content: question },
@@ -43,7 +43,7 @@ test('lines from a pipe are answered on stdout, and nothing else is there', asyn
   const { code, stdout, stderr } = await talk(['a?', '', '/reset', 'b?'])
   expect(code).toBe(0)
   expect(stdout).toBe('Red.\nBlue.\n')
-  expect(stderr).toBe(`Loading ${home.model} with ${home.at('out')}\nThe history is cleared.\n`)
+  expect(withoutWaits(stderr)).toBe(`Loading ${home.model} with ${home.at('out')}\nThe history is cleared.\n`)
 })
 
 test('with --json every line is an event, and the cache is used from turn to turn', async () => {

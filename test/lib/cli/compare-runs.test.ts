@@ -67,9 +67,10 @@ test('a run without evaluations has its training losses, and one without items s
 })
 
 test('runs of the same name are told apart by their paths', () => {
-  const [a, b] = [run('one/out', {}), run('two/out', {})]
-  const text = compareRunsText({ ...found, runs: [a, b] }, 120)
-  expect(text).toContain('one/out  two/out          12')
+  const folders = [join('one', 'out'), join('two', 'out')]
+  const runs = folders.map((folder) => run(folder, {}))
+  const text = compareRunsText({ ...found, runs }, 120)
+  expect(text).toContain(`${folders.join('  ')}          12`)
 })
 
 sweepTest('two folders are compared as runs, and what else is named beside one is refused', async () => {

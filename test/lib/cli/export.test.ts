@@ -43,7 +43,9 @@ test('an adapter is exported in every format, read back and compared; what does 
     told('safetensors', 'folder'),
   ])
   expect(gguf.stdout).toMatch(/\n\nTry it:\n {2}llama-cli -m \S+again\.gguf\n$/)
-  expect(ollama.stdout).toMatch(/\n {2}ollama create tuned -f \S+Tuned\/Modelfile\n {2}ollama run tuned\n$/)
+  expect(ollama.stdout).toMatch(
+    /\n {2}ollama create tuned -f \S+Tuned[\\/]Modelfile\n {2}ollama run tuned\n$/,
+  )
   expect(folder.stdout).not.toContain('Try it')
 
   const shown = await lowrank(['inspect', at('adapter.gguf'), '--json'])

@@ -48,6 +48,10 @@ export function send(child: ChildProcess, signal: NodeJS.Signals): void {
   else if (child.connected) child.send({ signal: signal === 'SIGTERM' ? 'SIGBREAK' : signal })
 }
 
+/** Text of stderr without lines that only a slow machine prints, which say how long a wait takes. */
+export const withoutWaits = (stderr: string): string =>
+  stderr.replace(/^(Reading|Loading)\b[^\n]*, \d+ s\n/gm, '')
+
 function environment(): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|THREADS|MEASURE)|NO_COLOR|FORCE_COLOR)/.test(name),
