@@ -9,6 +9,7 @@ import { isNumber } from '../report/chart/numbers.js'
 import { smooth, usualHalfLife } from '../report/chart/series.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { AnswersEvent, EvalEvent } from '../train/events.js'
+import type { SampleProgress } from '../train/policy.js'
 import { bar, hasUnicode, justified, sparkline } from './drawing.js'
 import { counted, digits, formatDuration } from './format.js'
 import { columnsOf, isScreen } from './live-lines.js'
@@ -61,6 +62,8 @@ export class TrainProgress {
   #shown: StepShown | undefined
   /** Text of an activity between steps, such as an evaluation. */
   #activity: string | undefined
+  /** Progress of the answers that the current step samples. */
+  #sampled: string | undefined
   #heldOutLoss: number | undefined
   #pausedAt: number | undefined
   #spaced = false
@@ -96,7 +99,7 @@ export class TrainProgress {
     this.#first = undefined
     this.#latest = performance.now()
     this.#next = shown.step < shown.totalSteps ? `step ${shown.step + 1}` : 'finishing'
-    this.#activity = undefined
+    this.#activity = this.#sampled = undefined
     this.#shown = shown
     const curved = shown.reward ?? shown.loss
     if (shown.reward !== undefined) this.#curvedName = 'reward'
@@ -116,6 +119,14 @@ export class TrainProgress {
       this.#lastLine = this.#latest
       this.#output.note(text)
     }
+  }
+
+  /** Shows how many answers a step of task grpo has sampled. */
+  sampling({ answers, totalAnswers }: SampleProgress): void {
+    const text = `${answers} of ${totalAnswers} answers`
+    this.#first?.update(text, answers / totalAnswers)
+    this.#sampled = answers < totalAnswers ? text : undefined
+    if (this.#screen && !this.#first) this.#draw(false)
   }
 
   /** The run was paused, or continues after a pause. */
@@ -232,7 +243,8 @@ export class TrainProgress {
     if (this.#screen) this.#draw(true)
     else if (now - this.#latest >= SILENT_MS && now - this.#lastLine >= LINE_MS) {
       this.#lastLine = now
-      this.#output.note(`${this.#next}, ${formatDuration((now - this.#latest) / 1000)}`)
+      const sampled = this.#sampled === undefined ? '' : `: ${this.#sampled}`
+      this.#output.note(`${this.#next}${sampled}, ${formatDuration((now - this.#latest) / 1000)}`)
     }
   }
 
@@ -264,16 +276,17 @@ export class TrainProgress {
   #lossLine({ gradNorm, learningRate, tokensPerSecond, residentBytes }: StepShown, columns: number): string {
     const speed = digits(tokensPerSecond)
     const name = this.#curvedName
+    const doing = this.#activity ?? this.#sampled
     if (columns < MEDIUM) {
-      const right = this.#activity ?? `${speed} tokens/s`
+      const right = doing ?? `${speed} tokens/s`
       return justified(`  ${name} ${this.#curve(columns - 36, false)}`, right, columns)
     }
     if (columns < WIDE) {
-      const right = this.#activity ?? this.#speed(tokensPerSecond, residentBytes)
+      const right = doing ?? this.#speed(tokensPerSecond, residentBytes)
       return justified(`  ${name}  ${this.#curve(columns - 50, true)}`, right, columns)
     }
     const norms = `gradient norm ${sparkline(this.#gradNorms, 16, this.#unicode)} ${significant(gradNorm, 3)}`
-    const right = this.#activity ?? `rate ${learningRate.toExponential(1)}`
+    const right = doing ?? `rate ${learningRate.toExponential(1)}`
     return justified(`  ${name} ${this.#curve(columns - 83, true)}   ${norms}`, right, columns)
   }
 

@@ -22,6 +22,7 @@ import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { withLabels } from '../train/labels.js'
 import { lineOf } from '../train/metrics.js'
 import { foldersOf, savedConfig } from '../train/output-folder.js'
+import type { SampleProgress } from '../train/policy.js'
 import { checkRun } from '../train/preflight.js'
 import type { Ranks } from '../train/ranks.js'
 import type { TrainingRun } from '../train/run.js'
@@ -190,6 +191,7 @@ async function train(
     const onDataProgress = ({ rows, tokens }: EncodeProgress) =>
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
     const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
+    const onSampleProgress = (done: SampleProgress) => progress?.sampling(done)
     let progress: TrainProgress | undefined
     const { sampleRows, report, reportTo } = config
     const asked = {
@@ -202,6 +204,7 @@ async function train(
         signal,
         onDataProgress,
         onEvalProgress,
+        onSampleProgress,
         command: `npx lowrank train ${call}`,
       },
     }

@@ -51,7 +51,7 @@ import {
 } from '../train/forward-backward.js'
 import type { Pair, Row } from '../train/losses/token-rows.js'
 import { foldersOf } from '../train/output-folder.js'
-import { policySteps } from '../train/policy.js'
+import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/ranks.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 import type { RunSetup } from '../train/run-setup.js'
@@ -90,6 +90,8 @@ export interface TrainControl {
   onDataProgress?: (progress: EncodeProgress) => void
   /** Called after every batch of an evaluation. */
   onEvalProgress?: (progress: EvaluateProgress) => void
+  /** Called after every answer that a step of task `grpo` samples. */
+  onSampleProgress?: (progress: SampleProgress) => void
 }
 
 const RESUME = "true, false or a checkpoint's path"
@@ -102,6 +104,7 @@ const controlShape = {
   reportTo: word(REPORT_TO).default('none'),
   command: text().nullable().default(null),
   onEvalProgress: callback<NonNullable<TrainControl['onEvalProgress']>>().optional(),
+  onSampleProgress: callback<NonNullable<TrainControl['onSampleProgress']>>().optional(),
 }
 const trainingSchema = z.strictObject({ ...trainShape, ...dataShape, ...controlShape })
 
@@ -214,7 +217,7 @@ export class Adapter {
       command,
       ...rest
     } = given
-    const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
+    const { signal, onDataProgress: onProgress, onEvalProgress, onSampleProgress, ...own } = rest
     const rated = withOwnRate(own, this.strategy)
     // These tasks need exactly the requested number of rows or prompts, whatever their lengths.
     const counts = rated.task === 'classification' || rated.task === 'grpo'
@@ -254,7 +257,9 @@ export class Adapter {
     return new TrainingRun({
       ...{ ranks: presentRanks(), ...more },
       ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
-      ...(parsed.task === 'grpo' ? { makeSteps: policySteps({ base: this.#base, plans }) } : {}),
+      ...(parsed.task === 'grpo'
+        ? { makeSteps: policySteps({ base: this.#base, plans, onProgress: onSampleProgress }) }
+        : {}),
       base: this.#base,
       adapter: this.#state,
       options: { ...parsed, optimizer },

@@ -35,6 +35,13 @@ interface Sampling {
   base: BaseModel
   /** Plans of the session that trains. */
   plans: Readonly<Record<string, PlanOptions>>
+  onProgress?: ((progress: SampleProgress) => void) | undefined
+}
+
+/** Progress of sampling in a step of task `grpo`. */
+export interface SampleProgress {
+  answers: number
+  totalAnswers: number
 }
 
 /** Steps on answers that are sampled in the step. */
@@ -117,7 +124,7 @@ class PolicyObjective implements Objective {
   }
 
   async #sample(session: NativeSession, questions: readonly Question[], step: number): Promise<Sample[][]> {
-    const { base, plans } = this.#sampling
+    const { base, plans, onProgress } = this.#sampling
     const { adapter, options, signal } = this.#setup
     const { numGenerations, maxCompletionLength } = this.#policy
     const tokenizer = await base.tokenizer()
@@ -125,12 +132,15 @@ class PolicyObjective implements Objective {
     const decoder = Decoder.on(base, session, ANSWER_PLAN, plans[ANSWER_PLAN] as PlanOptions)
     const how = { ...generateSchema.parse({}), temperature: 1 }
     const groups: Sample[][] = []
+    const totalAnswers = questions.length * numGenerations
+    let answers = 0
     for (const [index, { prompt }] of questions.entries()) {
       const limit = Math.min(maxCompletionLength, options.maxSeqLength - prompt.length)
       const group: Sample[] = []
       for (let answer = 0; answer < numGenerations; answer++) {
         const own = { ...how, seed: drawBelow(SEEDS, options.seed, step, index, answer) }
         group.push(await drawAnswer(decoder, tokenizer, prompt, ends, limit, own, signal))
+        onProgress?.({ answers: ++answers, totalAnswers })
       }
       groups.push(group)
     }

@@ -106,6 +106,38 @@ test('an evaluation between two steps shows how far it is', () => {
   expect(terminal.text()).toMatch(/gradient norm .* evaluating 7\/40\n/)
 })
 
+test('a step that samples answers shows how many there are, the first one too', () => {
+  const piped = stderr(false)
+  const lines = new TrainProgress(piped.output, PLANNED, 70 * MIB)
+  lines.begin()
+  const sample = () => {
+    for (let answers = 1; answers <= 8; answers++) {
+      vi.advanceTimersByTime(1500)
+      lines.sampling({ answers, totalAnswers: 8 })
+    }
+  }
+  sample()
+  lines.update(step(1))
+  vi.advanceTimersByTime(10_000)
+  sample()
+  lines.stop()
+  expect(piped.text().split('\n')).toEqual([
+    'First step: 1 of 8 answers, 2 s, about 10 s left',
+    'First step: 7 of 8 answers, 12 s',
+    expect.stringMatching(/^step 1\/100/),
+    'step 2, 10 s',
+    'step 2: 6 of 8 answers, 20 s',
+    '',
+  ])
+  const terminal = stderr(true)
+  const bar = new TrainProgress(terminal.output, PLANNED, 70 * MIB)
+  bar.update(step(50))
+  vi.advanceTimersByTime(500)
+  bar.sampling({ answers: 7, totalAnswers: 64 })
+  bar.stop()
+  expect(terminal.text()).toMatch(/gradient norm .* 7 of 64 answers\n/)
+})
+
 test('a narrow terminal shows all of an evaluation, between words, and keeps it so', () => {
   const { output, text } = stderr(true, 60)
   const progress = new TrainProgress(output, PLANNED, 70 * MIB)

@@ -73,8 +73,13 @@ test('tells what each function rewards, and how long answers are', async () => {
     seen.push(answer)
     return 0
   }
-  const more = { rewardFunctions: [capitals, short, spy], maxSteps: 1 }
-  const { steps } = await run(await attach(), more)
+  const counts: string[] = []
+  const { steps } = await run(await attach(), {
+    rewardFunctions: [capitals, short, spy],
+    maxSteps: 1,
+    onSampleProgress: ({ answers, totalAnswers }) => void counts.push(`${answers}/${totalAnswers}`),
+  })
+  expect(counts).toEqual(Array.from({ length: 12 }, (_, answer) => `${answer + 1}/12`))
   expect(seen).toHaveLength(12)
   for (const { prompt, expected } of seen) {
     const [, letter] = /^user\nSay (.)\nassistant\n$/.exec(prompt) ?? []
