@@ -18,6 +18,8 @@ class KernelSizes {
   virtual ~KernelSizes() = default;
   /// Maximum workspace of a running kernel, in bytes; never less for larger shapes.
   virtual int64_t workspace(const Kernel& kernel) const = 0;
+  /// True if products are faster where their operands lie beside each other in the same rows.
+  virtual bool joins_operands() const { return false; }
   /// Number of threads that kernels have workspace for.
   virtual int threads() const { return 1; }
 };

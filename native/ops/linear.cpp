@@ -61,7 +61,7 @@ void run_forward(Run& run, const Step& s) {
 /// terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
 void run_input_gradient(Run& run, const Step& s) {
   const Matrix dx = run.matrix(s.dx);
-  const int64_t in = dx.ld;
+  const int64_t in = run.cols(run.node(s).inputs[0]);
   std::vector<Segment> segments;
   std::vector<InputGradient> shares;
   {
@@ -77,8 +77,9 @@ void run_input_gradient(Run& run, const Step& s) {
       return run.launch(Cast{run.tokens * in, run.at<float>(s.residual), dx.data.as<uint16_t>()});
     Output to{dx};
     if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
-      to.residual = run.at<float>(from);
-      to.residual_ld = in;
+      const Matrix residual = run.matrix(from);
+      to.residual = residual.data.as<float>();
+      to.residual_ld = residual.ld;
     }
     run.launch(GemmNn{run.precision(), run.tokens, in, segments, to});
   }
@@ -127,6 +128,15 @@ void forward(Planner& plan, int index, Phase phase) {
   plan.push(std::move(step));
 }
 
+/// Gradients of all readers of a value, and behind them those at the operands of their terms.
+void lay_beside(Planner& plan, const std::string& path, const std::vector<GradientTerm>& shares) {
+  std::vector<int> operands;
+  for (const GradientTerm& share : shares) operands.push_back(share.dy);
+  for (const GradientTerm& share : shares)
+    if (share.dh >= 0) operands.push_back(share.dh);
+  plan.lay_beside("gradients of all readers of " + path + " input", operands);
+}
+
 /// The input gradient of all linears that read `value`: one product over all their columns.
 void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> shares) {
   const std::string path = plan.node(shares.front().node).path;
@@ -143,7 +153,9 @@ void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> sha
   // A linear whose share was made apart, as a part, has none left.
   std::erase_if(shares, [](const GradientTerm& share) { return share.dy < 0; });
   if (shares.empty() && step.dx == step.residual) return;
+  if (shares.empty()) plan.keep_dense(step.dx);
   step.terms = std::move(shares);
+  lay_beside(plan, path, step.terms);
   plan.expect_unread(step.dx, path);
   for (const GradientTerm& share : step.terms) plan.read_weight(step, share.node);
   step.writes = {step.dx};

@@ -27,7 +27,7 @@ int64_t rows(const Run& run, const Step& s) { return run.tokens * groups(run.gra
 
 Matrix matrix(const Run& run, const Step& s, int buffer) {
   Matrix grouped = run.matrix(buffer);
-  grouped.ld = group(run.graph, run.node(s));
+  if (groups(run.graph, run.node(s)) > 1) grouped.ld = group(run.graph, run.node(s));
   return grouped;
 }
 
@@ -74,6 +74,12 @@ constexpr StepKind kForward{"rms_norm", run_forward};
 constexpr StepKind kBackward{"rms_norm_backward", run_backward};
 constexpr StepKind kGradient{"norm_gradient", run_gradient};
 
+/// Groups of one row are as far from each other as from those of the next row.
+void keep_groups(Planner& plan, int index, std::initializer_list<int> buffers) {
+  if (groups(plan.graph(), plan.node(index)) > 1)
+    for (const int buffer : buffers) plan.keep_dense(buffer);
+}
+
 /// The residual stream has other readers; an operand is the norm's own.
 bool is_operand(const Planner& plan, int value) { return plan.graph().values[value].type == ValueType::operand; }
 
@@ -91,6 +97,7 @@ void forward(Planner& plan, int index, Phase phase) {
     rstd = plan.add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens,
                            groups(plan.graph(), node));
   step.aux = rstd;
+  keep_groups(plan, index, {step.x, step.y});
   step.writes = {step.y, step.aux};
   plan.touch(step, index);
   plan.push(std::move(step));
@@ -99,6 +106,7 @@ void forward(Planner& plan, int index, Phase phase) {
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int x = node.inputs[0];
+  keep_groups(plan, index, {dy});
   if (const int trained = plan.trained_weight(node.weight); trained >= 0) {
     Step step = plan.step(kGradient, Phase::backward, index);
     step.x = plan.materialize(x);
@@ -120,6 +128,7 @@ void backward(Planner& plan, int index, int dy) {
   plan.expect_unread(plan.gradient(x), node.path);
   Step step = plan.step(kBackward, Phase::backward, index);
   step.x = plan.materialize(x);
+  keep_groups(plan, index, {step.x});
   step.aux = plan.materialize_part(index);
   step.dy = dy;
   step.dx = plan.gradient(x);

@@ -23,8 +23,15 @@ void shape(const NodeCheck& check) {
 /// A buffer of a value of `cols` columns, a row per part.
 Matrix by_part(const Run& run, const Node& n, int buffer, int64_t cols) {
   Matrix rows = run.matrix(buffer);
-  rows.ld = cols / parts(n);
+  if (parts(n) > 1) rows.ld = cols / parts(n);
   return rows;
+}
+
+/// Parts of one row are as far from each other as from those of the next row.
+void keep_parts(Planner& plan, const Node& node, int whole, int part) {
+  if (parts(node) == 1) return;
+  plan.keep_dense(whole);
+  plan.keep_dense(part);
 }
 
 /// Copies the slice of `whole`, or the columns of `whole` from the slice.
@@ -52,6 +59,7 @@ void forward(Planner& plan, int index, Phase phase) {
   Step step = plan.step(kForward, phase, index);
   step.x = plan.value(node.inputs[0]);
   step.y = plan.make_value(node.out, node.path);
+  keep_parts(plan, node, step.x, step.y);
   step.writes = {step.y};
   plan.push(std::move(step));
 }
@@ -69,6 +77,7 @@ void emit_join(Planner& plan, int value, std::vector<GradientTerm> slices) {
   if (end != 0) fail("UNSUPPORTED", path, ": the slices of its input do not make up the whole of it, in order");
   Step step = plan.step(kJoin, Phase::backward, slices.front().node);
   step.dx = plan.make_gradient(value, "gradient of the input of " + path);
+  for (const GradientTerm& slice : slices) keep_parts(plan, plan.node(slice.node), step.dx, slice.dy);
   step.terms = std::move(slices);
   step.writes = {step.dx};
   plan.push(std::move(step));

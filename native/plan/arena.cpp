@@ -51,6 +51,8 @@ int64_t place_buffers(std::vector<Buffer>& buffers) {
     insert(all, own);
     for (int stretch = from; stretch <= to; ++stretch) insert(stretches[stretch], own);
   }
+  for (Buffer& buffer : buffers)
+    if (buffer.within >= 0) buffer.offset = buffers[buffer.within].offset + buffer.column * size_of(buffer.dtype);
   return arena;
 }
 

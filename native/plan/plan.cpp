@@ -89,7 +89,9 @@ std::string Plan::arena_text() const {
     const Buffer& b = buffers[i];
     if (b.first < 0) continue;
     text << '#' << i << " [" << b.offset << ", " << b.offset + b.bytes << ") steps " << b.first << ".." << b.last << ' '
-         << name_of(b.category) << ' ' << name_of(b.dtype) << ' ' << b.name << '\n';
+         << name_of(b.category) << ' ' << name_of(b.dtype) << ' ' << b.name;
+    if (b.within >= 0) text << " within #" << b.within;
+    text << '\n';
   }
   return text.str();
 }

@@ -35,6 +35,10 @@ struct Buffer {
   int first = -1;     // first and last step that uses it
   int last = -1;
   int64_t offset = 0;  // in the arena
+  bool dense = false;  // a step takes its rows to follow each other
+  // Of one whose rows lie within those of a wider buffer: that, and the first column there. Its own bytes are 0.
+  int within = -1;
+  int64_t column = 0;
 };
 
 /// An adapter at a node.
@@ -87,7 +91,7 @@ struct Plan {
 Plan plan_with(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
                const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan sites);
 
-/// Places buffers so that no two live at the same time overlap; returns the arena's size.
+/// Places buffers so that no two live at the same time overlap, unless one is within another; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);
 
 }  // namespace lowrank

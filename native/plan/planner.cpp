@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/math.h"
 #include "device/null.h"
+#include "plan/beside.h"
 #include "plan/planned_adapter.h"
 #include "plan/run.h"
 #include "plan/updates.h"
@@ -126,6 +127,7 @@ class Builder final : public Planner {
       gradient_part_[v] = add_buffer("gradient of " + graph_.nodes[step.node].path + " input by " + maker,
                                      Category::activations, DType::f32, RowKind::tokens, graph_.values[v].cols);
     step.dx = gradient_part_[v];
+    keep_dense(step.dx);
     step.writes.push_back(step.dx);
   }
   int make_gradient(int v, const std::string& name) override {
@@ -162,6 +164,18 @@ class Builder final : public Planner {
       fail("CONFIG", "plan: ", buffer.name, " would take ", buffer.bytes, " bytes; lower the plan's capacity");
     plan_.buffers.push_back(std::move(buffer));
     return static_cast<int>(plan_.buffers.size()) - 1;
+  }
+  void lay_beside(const std::string& name, const std::vector<int>& operands) override {
+    if (!null_.sizes().joins_operands()) return;
+    const std::vector<int> inner = placeable_beside(plan_.buffers, operands);
+    if (inner.size() < 2) return;
+    const int64_t cols = columns_beside(plan_.buffers, inner);
+    lay_within(plan_.buffers, inner, add_buffer(name, Category::activations, operand(), RowKind::tokens, cols));
+  }
+  void keep_dense(int buffer) override {
+    if (plan_.buffers[buffer].within >= 0)
+      fail("INTERNAL", "rows of ", plan_.buffers[buffer].name, " are to follow each other, but lie within others");
+    plan_.buffers[buffer].dense = true;
   }
   void set_head_chunk(int64_t rows) override { plan_.head_chunk = rows; }
 
@@ -290,7 +304,9 @@ class Builder final : public Planner {
   // ---- steps ------------------------------------------------------------------------------------------------------
 
   int value_like(int value, const std::string& name) {
-    return add_buffer(name, Category::activations, dtype(value), RowKind::tokens, graph_.values[value].cols);
+    const int made = add_buffer(name, Category::activations, dtype(value), RowKind::tokens, graph_.values[value].cols);
+    if (graph_.values[value].type == ValueType::residual) keep_dense(made);
+    return made;
   }
 
   void make_inputs() {
@@ -348,6 +364,7 @@ class Builder final : public Planner {
         buffer.last = static_cast<int>(i);
       });
     }
+    live_with_inner(plan_.buffers);
     for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels, plan_.head_losses,
                          plan_.head_weights, plan_.head_lse}) {
       if (id < 0) continue;

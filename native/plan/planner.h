@@ -77,6 +77,10 @@ class Planner {
 
   // Steps.
   virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;
+  /// Lays operands of tokens beside each other in the rows of one buffer, where the device multiplies them as one then.
+  virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
+  /// For a step that takes the buffer's rows to follow each other.
+  virtual void keep_dense(int buffer) = 0;
   Step step(const StepKind& kind, Phase phase, int node) const {
     Step made;
     made.kind = &kind;

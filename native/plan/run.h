@@ -85,7 +85,7 @@ class Run {
   }
   Matrix matrix(int buffer) const {
     const Buffer& b = plan.buffers[buffer];
-    return {at(buffer), b.dtype, b.cols};
+    return {at(buffer), b.dtype, b.within < 0 ? b.cols : plan.buffers[b.within].cols};
   }
   /// A base weight, or the adapter's copy that replaces it.
   Factor weight(int id) const;

@@ -9,9 +9,9 @@
 namespace lowrank {
 namespace {
 
-/// The first `cols` of `ld` columns of some rows.
+/// So many of `ld` columns of some rows.
 struct Compared {
-  int64_t rows, cols, ld;
+  int64_t rows, cols, ld, first = 0;
 };
 
 void compare(const Step& step, const std::string& what, DType dtype, const void* fast, const void* reference,
@@ -23,7 +23,8 @@ void compare(const Step& step, const std::string& what, DType dtype, const void*
   };
   double difference = 0, norm = 0;
   for (int64_t row = 0; row < part.rows; ++row) {
-    for (int64_t i = row * part.ld; i < row * part.ld + part.cols; ++i) {
+    const int64_t begin = row * part.ld + part.first;
+    for (int64_t i = begin; i < begin + part.cols; ++i) {
       const double r = element(reference, i), d = element(fast, i) - r;
       difference += d * d;
       norm += r * r;
@@ -43,7 +44,7 @@ void Executor::run_checked(const Step& step) {
   if (!reference_) reference_ = context_.device.reference();
   if (!reference_) return run_step(step, context_.device);
   struct Copy {
-    int buffer;
+    int buffer;  // that is within no other
     std::vector<std::byte> before, fast;
   };
   std::vector<Copy> copies;
@@ -52,10 +53,12 @@ void Executor::run_checked(const Step& step) {
     to.resize(static_cast<size_t>(plan.buffers[id].bytes));
     memory.download(to.data(), at(id), plan.buffers[id].bytes, "checked buffers");
   };
+  const auto outer_of = [&](int id) { return plan.buffers[id].within < 0 ? id : plan.buffers[id].within; };
   step.each_written([&](int id) {
     // A step may name one twice, such as an output that is scaled in place.
-    const bool known = std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) { return copy.buffer == id; });
-    if (!known) save(id, copies.emplace_back(Copy{id, {}, {}}).before);
+    const int outer = outer_of(id);
+    const bool known = std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) { return copy.buffer == outer; });
+    if (!known) save(outer, copies.emplace_back(Copy{outer, {}, {}}).before);
   });
   const auto numbers = [&] {
     const HostView<float> gradients = gradients_written();
@@ -75,12 +78,16 @@ void Executor::run_checked(const Step& step) {
   place(gradients_before);
   run_step(step, *reference_);
   for (Copy& copy : copies) {
-    const Buffer& buffer = plan.buffers[copy.buffer];
-    const int64_t rows = buffer.rows == RowKind::tokens ? tokens : buffer.rows == RowKind::head ? head_rows : 1;
-    const Compared part{rows, written_columns(step, copy.buffer), buffer.cols};
+    const Buffer& outer = plan.buffers[copy.buffer];
+    const int64_t rows = outer.rows == RowKind::tokens ? tokens : outer.rows == RowKind::head ? head_rows : 1;
     save(copy.buffer, copy.before);
-    compare(step, buffer.name, buffer.dtype, copy.fast.data(), copy.before.data(), part, precision(), node(step).path);
-    memory.upload(at(copy.buffer), copy.fast.data(), buffer.bytes);
+    step.each_written([&](int id) {
+      if (outer_of(id) != copy.buffer) return;
+      const Compared part{rows, written_columns(step, id), outer.cols, plan.buffers[id].column};
+      compare(step, plan.buffers[id].name, outer.dtype, copy.fast.data(), copy.before.data(), part, precision(),
+              node(step).path);
+    });
+    memory.upload(at(copy.buffer), copy.fast.data(), outer.bytes);
   }
   if (gradients_fast.empty()) return;
   const auto count = static_cast<int64_t>(gradients_fast.size());

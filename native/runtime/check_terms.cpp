@@ -26,15 +26,16 @@ bool drops(const TermSpec& term) {
 /// The rows of a buffer that the call's tokens have, in fp32.
 std::vector<float> Executor::numbers(int buffer) const {
   const Buffer& b = plan.buffers[buffer];
-  const int64_t count = tokens * b.cols;
-  std::vector<float> numbers(static_cast<size_t>(count));
-  if (b.dtype == DType::f32) {
-    const HostView<const float> all = view<float>(buffer, count, "checked numbers");
-    std::copy(all.begin(), all.end(), numbers.begin());
-  } else {
-    const HostView<const uint16_t> all = view<uint16_t>(buffer, count, "checked numbers");
-    std::transform(all.begin(), all.end(), numbers.begin(), f32_from_bf16);
-  }
+  const int64_t ld = matrix(buffer).ld, count = tokens == 0 ? 0 : (tokens - 1) * ld + b.cols;
+  std::vector<float> numbers;
+  const auto take = [&](const auto& all, const auto& to_f32) {
+    for (int64_t row = 0; row < tokens; ++row)
+      std::transform(all.begin() + row * ld, all.begin() + row * ld + b.cols, std::back_inserter(numbers), to_f32);
+  };
+  if (b.dtype == DType::f32)
+    take(view<float>(buffer, count, "checked numbers"), [](float value) { return value; });
+  else
+    take(view<uint16_t>(buffer, count, "checked numbers"), f32_from_bf16);
   return numbers;
 }
 

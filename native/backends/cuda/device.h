@@ -25,6 +25,7 @@ class CudaSizes final : public KernelSizes {
   explicit CudaSizes(const Card& card) : card_(card) {}
   const Card& card() const { return card_; }
   int64_t workspace(const Kernel& kernel) const override;
+  bool joins_operands() const override { return true; }
 
  private:
   Card card_;

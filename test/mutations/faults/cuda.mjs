@@ -176,6 +176,39 @@ const driver = [
   ),
 ]
 
+const beside = [
+  caught(
+    'launch/products.cpp',
+    'cuBLASLt takes gradients that lie beside each other',
+    '    at += p.depth(*s);\n',
+    '',
+    'factors of segments beside each other are decoded to the same place',
+  ),
+  caught(
+    'launch/products.cpp',
+    'cuBLASLt takes gradients that lie beside each other',
+    'return large > 1 || (large == 1 && !lies_ready);',
+    'return large > 1;',
+    'a small segment beside a large one is added apart',
+  ),
+  fault(
+    'native/plan/run.h',
+    'test/native/native.test.ts',
+    'b.within < 0 ? b.cols : plan.buffers[b.within].cols',
+    'b.cols',
+    'rows of a buffer within another follow each other',
+    { title: 'beside each other' },
+  ),
+  fault(
+    'native/plan/beside.cpp',
+    'test/native/native.test.ts',
+    '    outer.last = std::max(outer.last, inner.last);\n',
+    '',
+    'a buffer ends before what lies within it',
+    { title: 'gradients of linears that share an input lie beside each other' },
+  ),
+]
+
 const checks = [
   fault(
     'native/runtime/check.cpp',
@@ -187,4 +220,4 @@ const checks = [
   ),
 ]
 
-export const cudaFaults = [...kernels, ...driver, ...checks]
+export const cudaFaults = [...kernels, ...driver, ...beside, ...checks]

@@ -24,6 +24,12 @@ Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapte
   return make_plan(cpu::CpuSizes(1), graph, adapters, options);
 }
 
+/// As on a device that wants operands beside each other.
+struct JoiningSizes final : KernelSizes {
+  int64_t workspace(const Kernel& kernel) const override { return cpu::CpuSizes(1).workspace(kernel); }
+  bool joins_operands() const override { return true; }
+};
+
 /// A stack of MLP blocks without attention: enough to exercise keeping, recomputing and in-place rules.
 Graph blocks(int layers) {
   Graph graph;
@@ -133,15 +139,16 @@ TEST("no two buffers that live at the same time overlap in the arena") {
   const Graph graph = blocks(5);
   for (const AdapterSpec& spec : {lora(graph), whole(graph)}) {
     for (const PlanOptions& how : ways_to_train()) {
-      const Plan plan = make_plan(graph, {&spec}, how);
-      for (size_t i = 0; i < plan.buffers.size(); ++i) {
-        const Buffer& a = plan.buffers[i];
-        if (a.first < 0) continue;
-        CHECK_LE(a.offset + a.bytes, plan.arena_bytes);
-        for (size_t j = i + 1; j < plan.buffers.size(); ++j) {
-          const Buffer& b = plan.buffers[j];
-          if (b.first < 0 || b.last < a.first || a.last < b.first) continue;
-          CHECK(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+      for (const Plan& plan : {make_plan(graph, {&spec}, how), make_plan(JoiningSizes(), graph, {&spec}, how)}) {
+        for (size_t i = 0; i < plan.buffers.size(); ++i) {
+          const Buffer& a = plan.buffers[i];
+          if (a.first < 0 || a.within >= 0) continue;
+          CHECK_LE(a.offset + a.bytes, plan.arena_bytes);
+          for (size_t j = i + 1; j < plan.buffers.size(); ++j) {
+            const Buffer& b = plan.buffers[j];
+            if (b.first < 0 || b.within >= 0 || b.last < a.first || a.last < b.first) continue;
+            CHECK(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+          }
         }
       }
     }
@@ -295,6 +302,36 @@ TEST("gradients of linears that share an input are one product") {
   });
   REQUIRE(shared != plan.steps.end());
   CHECK_EQ(two.nodes[shared->terms[0].node].segment, 1);
+}
+
+TEST("gradients of linears that share an input lie beside each other where the device asks for it") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (const PlanOptions& how : ways_to_train()) {
+    const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
+    int shared = 0;
+    for (const Step& step : plan.steps) {
+      if (!is(step, "linear_input_gradient") || step.terms.size() < 2) continue;
+      ++shared;
+      const GradientTerm &gate = step.terms[0], &up = step.terms[1];
+      const int outer = plan.buffers[gate.dy].within;
+      REQUIRE(outer >= 0);
+      int64_t column = 0;
+      for (const int id : {gate.dy, up.dy, gate.dh, up.dh}) {
+        const Buffer& inner = plan.buffers[id];
+        CHECK_EQ(inner.within, outer);
+        CHECK_EQ(inner.column, column);
+        CHECK_EQ(inner.offset, plan.buffers[outer].offset + 4 * column);
+        CHECK_EQ(inner.bytes, 0);
+        CHECK(plan.buffers[outer].first <= inner.first && inner.last <= plan.buffers[outer].last);
+        column += inner.cols;
+      }
+      CHECK_EQ(plan.buffers[outer].cols, (column + 63) / 64 * 64);
+    }
+    CHECK_EQ(shared, 2);  // below the first block nothing trains
+    const Plan apart = make_plan(graph, {&spec}, how);
+    CHECK(std::none_of(apart.buffers.begin(), apart.buffers.end(), [](const Buffer& b) { return b.within >= 0; }));
+  }
 }
 
 TEST("a frozen A spares its input: x is neither kept nor made again") {

@@ -1,5 +1,6 @@
 #include "backends/cuda/launch/multiply.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace lowrank::cuda {
@@ -38,9 +39,6 @@ void multiply_own(Launcher& launcher, const Product& p, std::span<const ProductP
 
 // ---- by a library
 
-bool is_large(const Card& card, int64_t m, int64_t n, int64_t k) {
-  return m >= 128 && n >= 128 && k >= 128 && m * n * k >= card.library_least;
-}
 bool is_served(const Card& card, const Product& p, const ProductPart& part) {
   const DType operand = operand_of(p.precision);
   return is_large(card, p.m, p.n, part.k) && part.x.dtype == operand && part.w.dtype == operand &&
@@ -78,6 +76,10 @@ bool multiply_by_library(Launcher& launcher, const Product& p, Ptr<std::byte> wo
 }
 
 }  // namespace
+
+bool is_large(const Card& card, int64_t m, int64_t n, int64_t k) {
+  return std::min({m, n, k}) >= card.library_side && m * n * k >= card.library_least;
+}
 
 void multiply(Launcher& launcher, const Product& p, Ptr<std::byte> workspace) {
   if (!multiply_by_library(launcher, p, workspace)) multiply_own(launcher, p, p.parts, p.to, workspace);

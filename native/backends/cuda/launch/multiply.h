@@ -25,6 +25,8 @@ struct Product {
   Output to;
   float scale = 1;
 };
+/// True for a product that a library serves rather than a kernel of our own, as far as shapes say.
+bool is_large(const Card& card, int64_t m, int64_t n, int64_t k);
 void multiply(Launcher& launcher, const Product& product, Ptr<std::byte> workspace);
 /// Bytes that it needs, never less for more rows, nor in nn and nt for more columns, nor in tn for a longer reduction.
 /// @param depths of the reductions of all parts

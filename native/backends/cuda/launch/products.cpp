@@ -1,5 +1,6 @@
 #include "backends/cuda/launch/products.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "backends/cuda/launch/dequantize.h"
@@ -24,18 +25,79 @@ struct WeightProduct {
   const Output& to;
 
   bool nt() const { return layout == GemmLayout::nt; }
+  /// True if segments may be joined to one.
+  bool joins() const { return !nt() && segments.size() > 1; }
   int64_t depth(const Segment& s) const { return nt() ? s.w.cols : s.w.rows; }
 };
 WeightProduct product_of(const GemmNt& k) { return {GemmLayout::nt, k.precision, k.m, k.n, k.segments, k.to}; }
 WeightProduct product_of(const GemmNn& k) { return {GemmLayout::nn, k.precision, k.m, k.n, k.segments, k.to}; }
 
-/// True for a factor that may have to be decoded before, as far as shapes say.
-bool may_decode(const WeightProduct& p, const Segment& s) {
+/// True for a factor that has to be decoded before, unless it lies there as an operand.
+bool is_decoded(const WeightProduct& p, const Segment& s) {
   return s.w.weight >= 0 || (p.precision == Precision::bf16 && p.depth(s) > kConvertedInPlace);
 }
+/// The same, as far as shapes say: several segments may be joined.
+bool may_decode(const WeightProduct& p, const Segment& s) { return p.joins() || is_decoded(p, s); }
 bool decodes(const WeightProduct& p, const Segment& s, const DeviceWeight& w) {
-  if (!may_decode(p, s) || w.format == DeviceFormat::bf16) return false;
+  if (!is_decoded(p, s) || w.format == DeviceFormat::bf16) return false;
   return p.precision == Precision::bf16 || w.format != DeviceFormat::f32;
+}
+
+// ---- segments whose activations lie beside each other in the same rows
+
+/// One segment, or several that are one: their factors are decoded below (nn) or beside (nt) each other.
+struct Joined {
+  std::vector<const Segment*> segments;
+  int64_t depth = 0;
+};
+
+bool follows(const WeightProduct& p, const Joined& joined, const Segment& s) {
+  const Matrix& x = joined.segments.front()->x;
+  return s.x.data.address() == x.columns(joined.depth).data.address() && s.x.ld == x.ld && s.x.dtype == x.dtype &&
+         joined.depth + p.depth(s) <= x.ld;
+}
+
+/// True where the library then serves what it did not, or adds nothing to what a small product left in y: but not where it
+/// would read the one large factor as it lies.
+bool is_worth_it(const Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined) {
+  const Matrix& x = joined.segments.front()->x;
+  if (joined.segments.size() == 1 || x.dtype != operand_of(p.precision) || !rows_aligned(x, 16) ||
+      !is_large(launcher.card(), p.m, p.n, joined.depth))
+    return false;
+  int large = 0;
+  bool lies_ready = false;
+  for (const Segment* const s : joined.segments) {
+    if (!is_large(launcher.card(), p.m, p.n, p.depth(*s))) continue;
+    ++large;
+    lies_ready = lies_ready || !decodes(p, *s, device_weight(weights, s->w));
+  }
+  return large > 1 || (large == 1 && !lies_ready);
+}
+
+std::vector<Joined> joined_of(const Launcher& launcher, const Weights& weights, const WeightProduct& p) {
+  std::vector<Joined> all;
+  std::vector<const Segment*> left;
+  for (const Segment& s : p.segments)
+    if (p.depth(s) > 0) left.push_back(&s);
+  while (!left.empty()) {
+    const Joined alone{{left.front()}, p.depth(*left.front())};
+    Joined joined = alone;
+    const auto next = [&] {
+      return std::find_if(left.begin(), left.end(), [&](const Segment* s) { return follows(p, joined, *s); });
+    };
+    if (p.joins() && launcher.has_library()) {
+      for (auto at = next(); at != left.end(); at = next()) {
+        joined.segments.push_back(*at);
+        joined.depth += p.depth(**at);
+      }
+    }
+    if (!is_worth_it(launcher, weights, p, joined)) joined = alone;
+    std::erase_if(left, [&](const Segment* s) {
+      return std::find(joined.segments.begin(), joined.segments.end(), s) != joined.segments.end();
+    });
+    all.push_back(std::move(joined));
+  }
+  return all;
 }
 
 /// How a product is cut into slices of the outputs, for which the factors that need it are decoded.
@@ -43,15 +105,15 @@ struct Slices {
   int64_t outputs;  // of a slice
   int64_t bytes;    // of the decoded slices of all segments
 };
-int64_t decoded_bytes(const WeightProduct& p, const Segment& s, int64_t outputs) {
-  const int64_t rows = p.nt() ? outputs : p.depth(s), cols = p.nt() ? p.depth(s) : outputs;
+int64_t decoded_bytes(const WeightProduct& p, int64_t depth, int64_t outputs) {
+  const int64_t rows = p.nt() ? outputs : depth, cols = p.nt() ? depth : outputs;
   return round_up(rows * round_up(cols, 64) * size_of(operand_of(p.precision)), kAligned);
 }
 Slices slices_of(const Card& card, const WeightProduct& p) {
   const auto bytes_of_all = [&](int64_t outputs) {
     int64_t bytes = 0;
     for (const Segment& s : p.segments)
-      if (may_decode(p, s)) bytes += decoded_bytes(p, s, outputs);
+      if (may_decode(p, s)) bytes += decoded_bytes(p, p.depth(s), outputs);
     return bytes;
   };
   constexpr int64_t kUnit = 256;
@@ -68,6 +130,20 @@ int64_t workspace_of(const Card& card, const WeightProduct& p) {
                   few_rows_workspace(p.nt(), p.n, p.segments));
 }
 
+/// Decodes what the outputs from `first` on need of the factors.
+void decode(Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined, int64_t first,
+            int64_t count, const Matrix& out) {
+  int64_t at = 0;
+  for (const Segment* const s : joined.segments) {
+    const DeviceWeight w = device_weight(weights, s->w);
+    if (p.nt())
+      dequantize(launcher, rows_of(w, first, count), 0, w.cols, out.columns(at));
+    else
+      dequantize(launcher, w, first, count, out.rows(at));
+    at += p.depth(*s);
+  }
+}
+
 /// The part of y, bias and residual that begins with a column.
 Output columns_of(const Output& to, int64_t first) {
   return {to.y.columns(first), to.bias ? to.bias + first : to.bias, to.residual ? to.residual + first : to.residual,
@@ -80,24 +156,23 @@ void run_product(Launcher& launcher, const Weights& weights, const WeightProduct
     fail("INTERNAL", "a product has ", p.segments.size(), " segments; expected at most ", kMostSegments);
   if (p.nt() && multiply_few_rows(launcher, weights, p.precision, p.m, p.n, p.segments, p.to, workspace)) return;
   const Slices slices = slices_of(launcher.card(), p);
+  const std::vector<Joined> all = joined_of(launcher, weights, p);
   for (int64_t first = 0; first < p.n; first += slices.outputs) {
     const int64_t count = std::min(slices.outputs, p.n - first);
     std::vector<ProductPart> parts;
     Ptr<std::byte> room = workspace;
-    for (const Segment& s : p.segments) {
-      if (p.depth(s) == 0) continue;
-      DeviceWeight w = device_weight(weights, s.w);
-      if (p.nt()) w = rows_of(w, first, count);
-      const int64_t column = p.nt() ? 0 : first, columns = p.nt() ? w.cols : count;
+    for (const Joined& joined : all) {
+      const Segment& head = *joined.segments.front();
+      const DeviceWeight w = device_weight(weights, head.w);
       Matrix factor;
-      if (decodes(p, s, w)) {
-        factor = {room, operand_of(p.precision), round_up(columns, 64)};
-        dequantize(launcher, w, column, columns, factor);
-        room = room + decoded_bytes(p, s, count);
+      if (joined.segments.size() > 1 || decodes(p, head, w)) {
+        factor = {room, operand_of(p.precision), round_up(p.nt() ? joined.depth : count, 64)};
+        decode(launcher, weights, p, joined, first, count, factor);
+        room = room + decoded_bytes(p, joined.depth, count);
       } else {
-        factor = dense_matrix(w).columns(column);
+        factor = p.nt() ? dense_matrix(rows_of(w, first, count)) : dense_matrix(w).columns(first);
       }
-      parts.push_back({s.x, factor, p.depth(s)});
+      parts.push_back({head.x, factor, joined.depth});
     }
     multiply(launcher, {p.layout, p.precision, p.m, count, parts, columns_of(p.to, first)}, workspace + slices.bytes);
   }

@@ -3,12 +3,15 @@
 
 #include <stdlib.h>
 
+#include <deque>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 
 #include "backends/cuda/launch/products.h"
 #include "backends/cuda/standin_test.h"
 #include "backends/cuda/weight_copy.h"
+#include "core/math.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -88,10 +91,14 @@ class LibraryRunner final : public Runner {
   bool has_library() const override { return true; }
   bool multiply(const LibraryProduct& product, Ptr<std::byte> workspace) override {
     const bool served = library_->multiply(product, workspace, nullptr);
-    served_ += served;
+    if (served) products_.push_back(product);
     return served;
   }
-  int served() const { return served_; }
+  /// Makes every product that decodes factors one of slices of 256 outputs.
+  void cut() { card_.decoded_bytes = 1; }
+  /// Those that it served.
+  const std::vector<LibraryProduct>& products() const { return products_; }
+  int served() const { return static_cast<int>(products_.size()); }
 
  private:
   void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
@@ -102,7 +109,7 @@ class LibraryRunner final : public Runner {
     emulate::launch(kernel, blocks, threads, args, args_bytes, shared_bytes, options);
   }
   std::unique_ptr<CublasLt> library_;
-  int served_ = 0;
+  std::vector<LibraryProduct> products_;
 };
 
 struct Shape {
@@ -167,6 +174,76 @@ TEST("cuBLASLt serves large products, and what is small is added first") {
     check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, true, 8, 0});  // would be rounded twice
     check_product({nt, Precision::f32, f32, DeviceFormat::q8_0, false, true, 8, 1});
   }
+}
+
+/// The input gradient of some linears with adapters, whose gradients lie beside each other in one row, or not.
+/// @param depths of the products that the library serves
+void check_input_gradient(bool beside, int linears, DeviceFormat format, bool cut, const std::vector<int64_t>& depths) {
+  const test::Scope scope((beside ? "beside " : "apart ") + std::to_string(linears) +
+                          (format == DeviceFormat::bf16 ? " bf16" : " decoded") + (cut ? " cut" : ""));
+  constexpr int64_t kM = 130, kN = 448, kDepths[] = {128, 136}, kRanks[] = {5, 8};
+  LibraryRunner run;
+  if (cut) run.cut();
+  test::Random random(11);
+  // [dy of the first | dy of the second | dh of the first | dh of the second]
+  std::vector<int64_t> widths;
+  for (int i = 0; i < linears; ++i) widths.push_back(kDepths[i]);
+  for (int i = 0; i < linears; ++i) widths.push_back(kRanks[i]);
+  const int64_t whole = std::accumulate(widths.begin(), widths.end(), int64_t{0});
+  const Tensor row(run, DType::bf16, kM, whole, random, 1, round_up(whole, 64) - whole);
+  std::vector<Tensor> apart;
+  std::vector<Matrix> x;
+  int64_t column = 0;
+  for (const int64_t width : widths) {
+    Tensor& own = apart.emplace_back(run, DType::bf16, kM, width);
+    for (int64_t t = 0; t < kM; ++t)
+      for (int64_t c = 0; c < width; ++c) own.set(t, c, row(t, column + c));
+    x.push_back(beside ? row.matrix().columns(column) : own.matrix());
+    column += width;
+  }
+  std::deque<WeightCopy> bases;
+  std::vector<Tensor> factors;
+  Weights weights;
+  std::vector<Segment> segments;
+  for (int i = 0; i < linears; ++i) {
+    bases.emplace_back(run, WeightShape{format, kDepths[i], kN}, random);
+    weights.set(i, bases.back().device);
+    const Tensor& a = factors.emplace_back(run, DType::f32, kRanks[i], kN, random);
+    segments.push_back({x[static_cast<size_t>(i)], {kDepths[i], kN, i}});
+    segments.push_back({x[static_cast<size_t>(linears + i)], {kRanks[i], kN, -1, 0, a.floats(), kN}});
+  }
+  const Tensor y(run, DType::bf16, kM, kN);
+  const GemmNn kernel{Precision::bf16, kM, kN, segments, {y.matrix()}};
+  lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+  std::vector<int64_t> served;
+  for (const LibraryProduct& product : run.products()) served.push_back(product.k);
+  CHECK(served == depths);
+  const auto rounded = [](double v) { return f32_from_bf16(bf16_from_f32(static_cast<float>(v))); };
+  double difference = 0, norm = 0;
+  for (int64_t t = 0; t < kM; ++t) {
+    for (int64_t j = 0; j < kN; ++j) {
+      double sum = 0;
+      for (size_t i = 0; i < bases.size(); ++i) {
+        const Tensor &dy = apart[i], &dh = apart[bases.size() + i];
+        for (int64_t c = 0; c < dy.cols(); ++c) sum += dy(t, c) * rounded(bases[i](c, j));
+        for (int64_t c = 0; c < dh.cols(); ++c) sum += dh(t, c) * rounded(factors[i](c, j));
+      }
+      difference += (y(t, j) - sum) * (y(t, j) - sum);
+      norm += sum * sum;
+    }
+  }
+  CHECK_LE(std::sqrt(difference / norm), 0x1p-8);
+}
+
+TEST("cuBLASLt takes gradients that lie beside each other as one product") {
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}};
+  for (const DeviceFormat format : {DeviceFormat::nf4, DeviceFormat::bf16}) {
+    check_input_gradient(true, 2, format, false, {277});
+    check_input_gradient(true, 2, format, true, {277, 277});
+    check_input_gradient(false, 2, format, false, {});  // y would be rounded twice
+  }
+  check_input_gradient(true, 1, DeviceFormat::nf4, false, {133});
+  check_input_gradient(true, 1, DeviceFormat::bf16, false, {128});  // the weight is read as it lies
 }
 
 TEST("what cuBLASLt has no kernel for is multiplied by one of our own") {

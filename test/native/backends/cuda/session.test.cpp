@@ -55,6 +55,35 @@ void like_the_cpu(const std::vector<Way>& ways) {
   for (const Way& way : ways) like_the_cpu(way);
 }
 
+#if defined(LOWRANK_CUBLASLT_STANDIN)
+/// The same where a library has all products that it can serve.
+void like_the_cpu_with_a_library(const std::vector<Way>& ways) {
+  for (Way way : ways) {
+    check_adapter(way.spec);
+    Pool pool(1);
+    const std::vector<Piece> expected = results_on_cpu(pool, way);
+    StandinCard card({{"LOWRANK_STANDIN_ORDER", "late"}, {"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}});
+    cuda::FoundCard found = card.found();
+    found.card.library_least = found.card.library_side = 1;
+    cuda::CudaDevice device(card.driver(), found, card.pack());
+    REQUIRE(device.library() != nullptr);
+    Context context{pool, device};
+    check_near(results(context, pool, way), expected, way);
+  }
+}
+
+TEST("on CUDA with cuBLASLt: LoRA, on linears apart and cut, and on a base of 4 bits") {
+  like_the_cpu_with_a_library(activations());
+  like_the_cpu_with_a_library(fused_linears());
+  like_the_cpu_with_a_library(four_bits());
+}
+TEST("on CUDA with cuBLASLt: magnitudes, gains, triplets, and snapshots") { like_the_cpu_with_a_library(factors()); }
+TEST("on CUDA with cuBLASLt: pairs, Kronecker products, rotations, and full fine-tuning") {
+  like_the_cpu_with_a_library(other_terms());
+  like_the_cpu_with_a_library(full_tuning());
+}
+#endif
+
 }  // namespace
 
 TEST("on CUDA: LoRA with dropout, and with activations that are recomputed or offloaded") { like_the_cpu(activations()); }
