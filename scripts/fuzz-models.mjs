@@ -10,10 +10,11 @@ import { execFileSync, fork } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { mutateBytes, mutateJson, mutateSafetensors, randomFrom } from '../test/fuzz/mutate.mjs'
 
-const root = new URL('..', import.meta.url).pathname
+const root = fileURLToPath(new URL('..', import.meta.url))
 const { values } = parseArgs({
   options: {
     count: { type: 'string', default: '1000' },

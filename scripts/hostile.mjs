@@ -10,6 +10,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { cases } from '../test/hostile/cases.mjs'
 
 const [word = ''] = process.argv.slice(2)
@@ -17,7 +18,7 @@ const [word = ''] = process.argv.slice(2)
 const LIMIT_SECONDS = 60
 const LIMIT_MEBIBYTES = 2600
 const AT_ONCE = 2
-const main = new URL('../dist/esm/cli/main.js', import.meta.url).pathname
+const main = fileURLToPath(new URL('../dist/esm/cli/main.js', import.meta.url))
 
 const chosen = cases.filter(({ name }) => name.includes(word))
 const width = Math.max(...chosen.map(({ name }) => name.length))

@@ -67,13 +67,15 @@ rmSync(counts, { force: true })
 const project = values.sweeps ? 'sweeps' : 'unit'
 const args = [
   ...[windowsNode(), 'node_modules/vitest/vitest.mjs', 'run', `--project=${project}`],
-  ...['--pool=forks', '--exclude=test/native/**', '--testTimeout=300000', '--hookTimeout=300000'],
+  // llama.cpp, to which one of them holds exported files, is not installed for Windows here.
+  ...['--exclude=test/native/**', '--exclude=test/e2e/gguf.test.ts'],
+  ...['--pool=forks', '--testTimeout=300000', '--hookTimeout=300000'],
   ...['--reporter=verbose', '--reporter=./scripts/platforms/counts.mjs', ...positionals],
 ]
 const env = {
   ...process.env,
   ...wine(),
-  CI: '',
+  CI: undefined,
   NO_COLOR: '1',
   NODE_OPTIONS: `--import=${pathToFileURL(inWine('scripts/platforms/wine.mjs'), { windows: true })}`,
   LOWRANK_TESTS_BUILT: '1',
