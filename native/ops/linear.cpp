@@ -91,6 +91,11 @@ void run_input_gradient(Run& run, const Step& s) {
   }
 }
 
+/// dy -> dx, as an operand
+void run_gradient_cast(Run& run, const Step& s) {
+  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+}
+
 /// x, dy -> adds to the gradients of its weight and bias
 void run_weight_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
@@ -104,6 +109,7 @@ void run_weight_gradient(Run& run, const Step& s) {
 
 constexpr StepKind kForward{"linear", run_forward};
 constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
+constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
 
 void forward(Planner& plan, int index, Phase phase) {
@@ -177,16 +183,34 @@ void weight_backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
+/// A residual's gradient as an operand, which the products round it to in any case, if the device joins operands.
+int gradient_operand(Planner& plan, int index, int dy) {
+  const int out = plan.node(index).out;
+  if (!plan.joins_operands() || plan.dtype(out) == plan.operand()) return dy;
+  Step step = plan.step(kGradientCast, Phase::backward, index);
+  step.dy = dy;
+  step.dx = plan.add_buffer(plan.node(index).path + " gradient as an operand", Category::activations, plan.operand(),
+                            RowKind::tokens, plan.cols(out));
+  const int made = step.dx;
+  step.writes = {made};
+  plan.push(std::move(step));
+  return made;
+}
+
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int x = node.inputs[0];
   const std::vector<AdapterSite>& sites = plan.sites(index);
   const bool acts = !sites.empty() && sites[0].spec != nullptr;
-  const int scaled = acts && sites[0].scaled != nullptr ? magnitude_backward(plan, index, dy) : dy;
+  const bool multiplies = acts || plan.needs_gradient(x) || plan.trained_weight(node.weight) >= 0;
+  // The gradient that a magnitude scales is an operand.
+  const bool scales = acts && sites[0].scaled != nullptr;
+  const int operand = multiplies && !scales ? gradient_operand(plan, index, dy) : dy;
+  const int scaled = scales ? magnitude_backward(plan, index, dy) : operand;
   GradientTerm share{index, acts && drops_base(sites[0]) ? dy : scaled, -1};
   if (acts)
     for (const Term* term : sites[0].terms) term->backward(plan, scaled, share);
-  weight_backward(plan, index, dy);
+  weight_backward(plan, index, operand);
   if (plan.needs_gradient(x)) plan.defer(x, share, emit_input_gradient);
   if (node.residual >= 0 && plan.needs_gradient(node.residual)) {
     // The residual's gradient is dy itself. Later steps add to it in place, so this linear's own reading of dy must

@@ -165,8 +165,9 @@ class Builder final : public Planner {
     plan_.buffers.push_back(std::move(buffer));
     return static_cast<int>(plan_.buffers.size()) - 1;
   }
+  bool joins_operands() const override { return null_.sizes().joins_operands(); }
   void lay_beside(const std::string& name, const std::vector<int>& operands) override {
-    if (!null_.sizes().joins_operands()) return;
+    if (!joins_operands()) return;
     const std::vector<int> inner = placeable_beside(plan_.buffers, operands);
     if (inner.size() < 2) return;
     const int64_t cols = columns_beside(plan_.buffers, inner);

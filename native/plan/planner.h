@@ -77,7 +77,9 @@ class Planner {
 
   // Steps.
   virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;
-  /// Lays operands of tokens beside each other in the rows of one buffer, where the device multiplies them as one then.
+  /// True if the device multiplies operands as one where they lie beside each other.
+  virtual bool joins_operands() const = 0;
+  /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them.
   virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
   /// For a step that takes the buffer's rows to follow each other.
   virtual void keep_dense(int buffer) = 0;

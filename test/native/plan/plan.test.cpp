@@ -334,6 +334,23 @@ TEST("gradients of linears that share an input lie beside each other where the d
   }
 }
 
+TEST("the gradient of a residual is made an operand once, beside that at the hidden values, where the device asks for it") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (PlanOptions how : ways_to_train()) {
+    how.precision = Precision::bf16;
+    const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
+    CHECK_EQ(count(plan, "gradient_cast", Phase::backward), 3);
+    for (const Step& step : plan.steps) {
+      if (!is(step, "linear_input_gradient") || step.terms.size() > 1) continue;
+      const Buffer &dy = plan.buffers[step.terms[0].dy], &dh = plan.buffers[step.terms[0].dh];
+      CHECK(dy.dtype == DType::bf16 && dy.within >= 0 && dy.within == dh.within);
+      CHECK_EQ(dh.column, dy.cols);
+    }
+    CHECK_EQ(count(make_plan(graph, {&spec}, how), "gradient_cast", Phase::backward), 0);
+  }
+}
+
 TEST("a frozen A spares its input: x is neither kept nor made again") {
   const Graph graph = blocks(4);
   const AdapterSpec both = lora(graph), frozen = lora(graph, "", false);
