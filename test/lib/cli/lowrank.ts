@@ -49,8 +49,7 @@ export function send(child: ChildProcess, signal: NodeJS.Signals): void {
 }
 
 /** Text of stderr without lines that only a slow machine prints, which say how long a wait takes. */
-export const withoutWaits = (stderr: string): string =>
-  stderr.replace(/^\w+\b[^\n]*, \d+ s\n/gm, '')
+export const withoutWaits = (stderr: string): string => stderr.replace(/^\w+\b[^\n]*, \d+ s\n/gm, '')
 
 function environment(): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
