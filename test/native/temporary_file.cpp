@@ -1,11 +1,18 @@
 #include "temporary_file.h"
 
-#include <filesystem>
 #include <fstream>
 #include <random>
 #include <stdexcept>
 
 namespace lowrank::test {
+namespace {
+
+std::filesystem::path temporary_path() {
+  std::random_device random;
+  return std::filesystem::temp_directory_path() / ("lowrank-test-" + std::to_string(random()) + '-' + std::to_string(random()));
+}
+
+}  // namespace
 
 std::vector<uint8_t> counted(int64_t bytes) {
   std::vector<uint8_t> content(static_cast<size_t>(bytes));
@@ -14,8 +21,7 @@ std::vector<uint8_t> counted(int64_t bytes) {
 }
 
 TemporaryFile::TemporaryFile(const std::vector<uint8_t>& bytes) {
-  const std::string name = "lowrank-test-" + std::to_string(std::random_device()()) + '-' + std::to_string(std::random_device()());
-  path_ = (std::filesystem::temp_directory_path() / name).string();
+  path_ = temporary_path().string();
   std::ofstream file(path_, std::ios::binary);
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (!file.flush()) throw std::runtime_error("cannot write " + path_);
@@ -24,6 +30,13 @@ TemporaryFile::TemporaryFile(const std::vector<uint8_t>& bytes) {
 TemporaryFile::~TemporaryFile() {
   std::error_code ignored;
   std::filesystem::remove(path_, ignored);
+}
+
+TemporaryFolder::TemporaryFolder() : path_(temporary_path()) { std::filesystem::create_directory(path_); }
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace lowrank::test

@@ -1,7 +1,8 @@
-// A file with given bytes that is gone when the test is over.
+// A file with given bytes, and a folder, that are gone when the test is over.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,19 @@ class TemporaryFile {
 
  private:
   std::string path_;
+};
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder();
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
 };
 
 }  // namespace lowrank::test

@@ -1,12 +1,12 @@
 #include "backends/cuda/cublaslt.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string_view>
 
 #include "core/error.h"
 #include "os/library.h"
+#include "os/python_libraries.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -41,11 +41,11 @@ std::string environment(const char* name) {
 #if defined(_WIN32)
 const char* const kNames[] = {"cublasLt64_13.dll", "cublasLt64_12.dll"};
 const char* const kToolkitFolders[] = {"bin/x64", "bin"};
-const char* const kWheelFolders[] = {"cu13/bin/x86_64", "cublas/bin"};
+const char* const kWheelFolders[] = {"nvidia/cu13/bin/x86_64", "nvidia/cublas/bin"};
 #elif !defined(__APPLE__)
 const char* const kNames[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
 const char* const kToolkitFolders[] = {"lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"};
-const char* const kWheelFolders[] = {"cu13/lib", "cublas/lib"};
+const char* const kWheelFolders[] = {"nvidia/cu13/lib", "nvidia/cublas/lib"};
 #endif
 
 }  // namespace
@@ -114,18 +114,7 @@ std::vector<std::string> cublaslt_candidates() {
   for (const fs::path& toolkit : toolkits)
     if (!toolkit.empty())
       for (const char* folder : kToolkitFolders) add(toolkit / folder);
-  for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    const fs::path prefix = environment(variable);
-    if (prefix.empty()) continue;
-    add(prefix / "lib");  // conda's own package
-    std::vector<fs::path> packages = {prefix / "Lib" / "site-packages"};
-    for (fs::directory_iterator python(prefix / "lib", ignored), end; python != end; python.increment(ignored))
-      if (python->path().filename().string().starts_with("python"))
-        packages.push_back(python->path() / "site-packages");
-    std::sort(packages.begin(), packages.end());
-    for (const fs::path& package : packages)
-      for (const char* folder : kWheelFolders) add(package / "nvidia" / folder);
-  }
+  for (std::string& path : os::python_libraries(kNames, kWheelFolders)) all.push_back(std::move(path));
 #endif
   return all;
 }

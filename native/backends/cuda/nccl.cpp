@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "os/library.h"
+#include "os/python_libraries.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -19,33 +20,44 @@ std::shared_ptr<const Nccl> Nccl::open(std::string& reason) {
     reason = "LOWRANK_NCCL=off is set";
     return nullptr;
   }
-  std::string path = text_of(std::getenv("LOWRANK_LIBNCCL"));
-  if (path.empty() && !text_of(std::getenv("LOWRANK_LIBCUDA")).empty()) {
+  const std::string named = text_of(std::getenv("LOWRANK_LIBNCCL"));
+  if (named.empty() && !text_of(std::getenv("LOWRANK_LIBCUDA")).empty()) {
     reason = "LOWRANK_LIBCUDA names a driver, and LOWRANK_LIBNCCL no library";
     return nullptr;
   }
-  if (path.empty()) path = os::versioned_library("nccl", 2);
-  if (path.empty()) {
-    reason = "NVIDIA has no NCCL for this system";
-    return nullptr;
-  }
-  const os::Library library(path);
-  if (!library) {
-    reason = library.reason();
-    return nullptr;
-  }
-  Calls calls;
-  const char* missing = nullptr;
-#define LOWRANK_NCCL_FIND(call, Result, parameters)                            \
+  const std::vector<std::string> candidates = named.empty() ? nccl_candidates() : std::vector{named};
+  if (candidates.empty()) reason = "NVIDIA has no NCCL for this system";
+  for (const std::string& path : candidates) {
+    if (!reason.empty()) reason += "; ";
+    const os::Library library(path);
+    if (!library) {
+      reason += library.reason();
+      continue;
+    }
+    Calls calls;
+    const char* missing = nullptr;
+#define LOWRANK_NCCL_FIND(call, Result, parameters)                         \
   calls.call = reinterpret_cast<decltype(calls.call)>(library.find(#call)); \
   if (calls.call == nullptr && missing == nullptr) missing = #call;
-  LOWRANK_NCCL_CALLS(LOWRANK_NCCL_FIND)
+    LOWRANK_NCCL_CALLS(LOWRANK_NCCL_FIND)
 #undef LOWRANK_NCCL_FIND
-  if (missing != nullptr) {
-    reason = path + ": it has no " + missing + ", as NCCL before 2.7";
-    return nullptr;
+    if (missing == nullptr) {
+      reason.clear();
+      return std::shared_ptr<const Nccl>(new Nccl(calls, path));
+    }
+    reason.append(path).append(": it has no ").append(missing).append(", as NCCL before 2.7");
   }
-  return std::shared_ptr<const Nccl>(new Nccl(calls, std::move(path)));
+  return nullptr;
+}
+
+std::vector<std::string> nccl_candidates() {
+  const std::string name = os::versioned_library("nccl", 2);
+  if (name.empty()) return {};
+  const char* const names[] = {name.c_str()};
+  const char* const folders[] = {"nvidia/nccl/lib"};
+  std::vector<std::string> all = os::python_libraries(names, folders);
+  all.insert(all.begin(), name);
+  return all;
 }
 
 std::string Nccl::version() const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace lowrank::cuda {
 
@@ -52,8 +53,9 @@ class Nccl {
 #undef LOWRANK_NCCL_MEMBER
   };
 
-  /// Looks for the library where LOWRANK_LIBNCCL says, else among the system's libraries, but nowhere where LOWRANK_NCCL is
-  /// off, and with a driver that LOWRANK_LIBCUDA names only where LOWRANK_LIBNCCL says.
+  /// Looks for the library where LOWRANK_LIBNCCL says, else among the system's libraries and in the Python environment that
+  /// is active (VIRTUAL_ENV, CONDA_PREFIX), but nowhere where LOWRANK_NCCL is off, and with a driver that LOWRANK_LIBCUDA
+  /// names only where LOWRANK_LIBNCCL says.
   /// @param reason why there is none, where null is returned
   static std::shared_ptr<const Nccl> open(std::string& reason);
 
@@ -71,5 +73,8 @@ class Nccl {
   const Calls calls_;
   const std::string path_;
 };
+
+/// Paths and names by which the library may be found, in the order in which they are tried.
+std::vector<std::string> nccl_candidates();
 
 }  // namespace lowrank::cuda

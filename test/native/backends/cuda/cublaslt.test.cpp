@@ -1,8 +1,6 @@
 // cuBLASLt by its stand-in: where it is looked for, and products that it serves.
 #include "backends/cuda/cublaslt.h"
 
-#include <stdlib.h>
-
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -12,23 +10,12 @@
 #include "backends/cuda/standin_test.h"
 #include "backends/cuda/weight_copy.h"
 #include "core/math.h"
+#include "temporary_file.h"
 
 namespace lowrank::cuda {
 namespace {
 
 using test::Environment;
-
-struct TemporaryFolder {
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "lowrank-cublaslt-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path = name;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
 
 TEST("cuBLASLt is taken from where LOWRANK_CUBLASLT says, and from nowhere else") {
   std::string reason;
@@ -57,8 +44,8 @@ TEST("cuBLASLt is refused with the reason where it cannot begin or is something 
 }
 
 TEST("cuBLASLt is found in toolkits and in Python environments") {
-  const TemporaryFolder folder;
-  const std::filesystem::path& root = folder.path;
+  const test::TemporaryFolder folder;
+  const std::filesystem::path& root = folder.path();
   const auto put = [&](const std::filesystem::path& file) {
     std::filesystem::create_directories((root / file).parent_path());
     std::ofstream(root / file) << "x";

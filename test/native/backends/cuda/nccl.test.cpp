@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <mutex>
 
 #include "backends/cuda/card_test.h"
@@ -11,6 +12,7 @@
 #include "comm/threads.h"
 #include "core/error.h"
 #include "runtime/link_sum.h"
+#include "temporary_file.h"
 
 namespace lowrank::test {
 namespace {
@@ -166,6 +168,31 @@ TEST("NCCL is taken from where LOWRANK_LIBNCCL says, and from nowhere where it i
   environment.set("LOWRANK_LIBCUDA", "/nowhere/libcuda.so");
   CHECK(cuda::Nccl::open(reason) == nullptr);
   CHECK(reason.find("LOWRANK_LIBCUDA") != std::string::npos);
+}
+
+TEST("NCCL is found in Python environments, after the system's") {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  const auto put = [&](const char* file) {
+    const fs::path path = folder.path() / file;
+    fs::create_directories(path.parent_path());
+    fs::copy_file(LOWRANK_NCCL_STANDIN, path);
+    return path.string();
+  };
+  const std::string wheel = put("venv/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
+  const std::string package = put("conda/lib/libnccl.so.2");
+  const Environment environment{{"LOWRANK_LIBNCCL", ""},
+                                {"LOWRANK_NCCL", ""},
+                                {"LOWRANK_LIBCUDA", ""},
+                                {"VIRTUAL_ENV", (folder.path() / "venv").string()},
+                                {"CONDA_PREFIX", (folder.path() / "conda").string()}};
+  CHECK(cuda::nccl_candidates() == (std::vector<std::string>{"libnccl.so.2", wheel, package}));
+  std::string reason;
+  const auto library = cuda::Nccl::open(reason);
+  REQUIRE(library != nullptr);
+  CHECK_EQ(reason, std::string());
+  const bool is_ours = library->path() == wheel || library->path() == "libnccl.so.2";
+  CHECK(is_ours);
 }
 
 }  // namespace
