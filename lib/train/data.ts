@@ -28,7 +28,7 @@ import { type DataSources, type DatasetConfig, FORMAT_OF_TASK } from './dataset.
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
 import { sampleRows as drawnRows } from './sample.js'
-import { type AskedRows, chooseRows, unseenRows } from './samples.js'
+import { type AskedRows, chooseRows, sharedTools, unseenRows } from './samples.js'
 
 /** Input for the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
@@ -57,6 +57,8 @@ export interface RunData {
   format: () => PromptFormat | null
   /** Rows to ask when the run is over, among the rows read so far. */
   asked: () => AskedRows
+  /** JSON of the tools that all rows of the training data have, as far as they are kept as text. */
+  tools: () => string | undefined
   /** Held-out rows that can be asked, among the rows read so far. */
   unseen: () => readonly AskedRow[]
   /** Current time as seen by chat templates, ms since 1970. */
@@ -108,7 +110,8 @@ export async function prepareData(
     )
   const askedOf = (apart: boolean, heldOut?: Uint32Array) => {
     const unseen = () => unseenRows(askable.train, apart ? askable.separate : null, heldOut)
-    return { unseen, asked: () => chooseRows(sampleRows, askable.train, unseen()) }
+    const tools = () => sharedTools(askable.train)
+    return { unseen, tools, asked: () => chooseRows(sampleRows, askable.train, unseen()) }
   }
   const { evalDataset, evalFraction, groupBy, holdOutGroups } = sources
   if (sources.dataset.streaming) {
@@ -192,6 +195,7 @@ export async function dataOf({ data, rows }: Examples, options: Shape, now: numb
     train: new Batches(data, { ...options, rows }),
     format: () => data.format,
     asked: () => chooseRows(0, [], []),
+    tools: () => undefined,
     unseen: () => [],
     examples: { data, rows },
     ...(await heldOut(null, options)),

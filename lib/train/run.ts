@@ -99,6 +99,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #data: RunData['stats'] | undefined
   #format: RunData['format'] | undefined
   #asked: RunData['asked'] | undefined
+  #tools: RunData['tools'] | undefined
   #heldOut: HeldOutAnswers | undefined
   #resumed: Resumed | null = null
   #evaluations: readonly RunEvaluation[] = []
@@ -212,6 +213,14 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
+   * JSON of the tools that all rows of the training data have, as far as they are kept to be asked.
+   * @internal
+   */
+  get sharedTools(): string | undefined {
+    return this.#tools?.()
+  }
+
+  /**
    * Asks the current adapter. The answer is generated between two steps, or at once while the run is paused;
    * the next step waits for it. Generation temporarily needs memory beyond the run's plan, and does not change
    * the run's results.
@@ -276,11 +285,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#data = data.stats
       this.#format = data.format
       this.#asked = data.asked
+      this.#tools = data.tools
       if (data.evaluationExamples !== null)
         this.#heldOut = new HeldOutAnswers(this.#setup, options, data.evaluationExamples)
       if (options.evalGenerate > 0 && data.unseen().length === 0)
         base.warn(
-          `eval_generate is ${options.evalGenerate}, but no held-out row begins with a question and an answer without tools, so no answers are shown.`,
+          `eval_generate is ${options.evalGenerate}, but no held-out row begins with a question and an answer, so no answers are shown.`,
         )
       this.#recordFormat()
       await this.#breathe()

@@ -101,6 +101,11 @@ export function chooseRows(
     : { rows: train.slice(0, count), heldOut: false }
 }
 
+/** JSON of the tools that all rows have; undefined if they have none, or different ones. */
+export function sharedTools([first, ...others]: readonly AskedRow[]): string | undefined {
+  return others.every(({ tools }) => tools === first?.tools) ? first?.tools : undefined
+}
+
 /**
  * Asks each row of the base and of the adapter.
  * @returns the rows answered in time

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { BusyError, LowrankError } from '../../core/errors.js'
 import { PRIVATE, writeFileWhole } from '../../io/atomic.js'
 import { readJsonObject } from '../../io/input.js'
+import type { PromptOptions } from '../../train/prompting.js'
 import type { AskLine, LiveAction, RunStatus } from './protocol.js'
 
 const FILE = '.lowrank.live'
@@ -40,7 +41,12 @@ export interface ControlledRun {
   pause(): void
   resume(): void
   stop(): void
-  ask(prompt: string, options: AskControl): Promise<LiveAnswer>
+  /** JSON of the tools that all rows of the training data have. */
+  readonly sharedTools?: string | undefined
+  ask(
+    prompt: string,
+    options: AskControl & Pick<PromptOptions, 'tools' | 'chatTemplate'>,
+  ): Promise<LiveAnswer>
 }
 
 /** Controls for a run in this process; `run` returns it, once it exists. */
@@ -53,7 +59,11 @@ export function ownControls(run: () => ControlledRun | undefined): RunControls {
   return {
     status: async () => ({ alive: true, reachable: run() !== undefined }),
     act: async (action) => there()[action](),
-    ask: async (prompt, control) => there().ask(prompt, control),
+    ask: async (prompt, control) => {
+      const run = there()
+      const { sharedTools: tools } = run
+      return run.ask(prompt, tools === undefined ? control : { ...control, tools, chatTemplate: true })
+    },
   }
 }
 

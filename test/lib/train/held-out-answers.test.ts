@@ -82,7 +82,7 @@ test('a run whose held-out rows have no prompt says that it answers none', async
   const events = await train(adapter, { maxSteps: 1, evalDataset: texts, evalGenerate: 2 }, until)
   expect(answersIn(events)).toEqual([])
   expect(warnings).toEqual([
-    'eval_generate is 2, but no held-out row begins with a question and an answer without tools, so no answers are shown.',
+    'eval_generate is 2, but no held-out row begins with a question and an answer, so no answers are shown.',
   ])
 })
 

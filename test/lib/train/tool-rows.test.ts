@@ -4,6 +4,7 @@ import { lora } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
+import { type ControlledRun, ownControls } from '../../../lib/report/live/controls.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { tinyToolModel } from '../../e2e/tiny-model.js'
@@ -25,6 +26,7 @@ let model: Model
 let adapter: Adapter
 let events: TrainEvent[]
 let samples: Samples
+let asked: string
 beforeAll(async () => {
   model = await loadModel(tinyToolModel(), { precision: 'fp32' })
   adapter = await model.attach(lora({ r: 4 }), { seed: 1 })
@@ -34,9 +36,20 @@ beforeAll(async () => {
     ...{ evalGenerate: 1, evalSteps: 2, sampleRows: 1 },
   })
   events = []
-  for await (const event of run.events()) events.push(event)
+  for await (const event of run.events()) {
+    events.push(event)
+    if (event.event === 'answers') asked = await askedLive(run)
+  }
   samples = await run.samples()
 })
+async function askedLive(run: ControlledRun): Promise<string> {
+  let text = ''
+  const onText = (part: string) => {
+    text += part
+  }
+  await ownControls(() => run).ask('hats?', { signal: new AbortController().signal, onText })
+  return text
+}
 afterAll(() => model.dispose())
 
 const expected = '<tool_call>{"name": "stock", "arguments": {"item": "hat"}}</tool_call>'
@@ -53,6 +66,11 @@ test('answers of the adapter and of the base are those of a prompt with the tool
     expect((await model.generate(prompt, asked)).text).toBe(base)
     model.use(adapter)
   }
+})
+
+test('a question on a live page has the tools that all rows have', () => {
+  const { tuned, cut } = samples.rows[0] as Samples['rows'][number]
+  expect(cut ? asked.slice(0, tuned.length) : asked).toBe(tuned)
 })
 
 test('answers at the last evaluation are those after the run', () => {
