@@ -203,11 +203,11 @@ async function opened(job) {
     }
     const watch = setInterval(() => {
       const wall = (performance.now() - begin) / 1000
-      const seconds = used === undefined ? wall : processorSeconds(child.pid) - used
+      const seconds = used === undefined ? 0 : processorSeconds(child.pid) - used
       if (seconds > LIMIT_SECONDS || wall > LONGEST_WAIT_SECONDS)
         settle({
           outcome: 'hang',
-          problem: `${wall.toFixed(1)} s, ${seconds.toFixed(1)} s of processor time`,
+          problem: `${wall.toFixed(1)} s${used === undefined ? '' : `, ${seconds.toFixed(1)} s of processor time`}`,
         })
     }, 200)
     child.once('message', settle)

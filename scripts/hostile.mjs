@@ -20,7 +20,8 @@ const LIMIT_MEBIBYTES = 2600
 const AT_ONCE = 2
 const main = fileURLToPath(new URL('../dist/esm/cli/main.js', import.meta.url))
 
-const chosen = cases.filter(({ name }) => name.includes(word))
+const here = process.platform === 'win32' ? cases.filter(({ posix }) => !posix) : cases
+const chosen = here.filter(({ name }) => name.includes(word))
 const width = Math.max(...chosen.map(({ name }) => name.length))
 const waiting = [...chosen]
 let failed = 0

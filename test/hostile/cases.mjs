@@ -1,6 +1,6 @@
 /**
  * Files that mean harm, each with the command that meets it. `make` fills an empty folder and gives the words of the
- * command line; `says` is in the error that must come of it.
+ * command line; `says` is in the error that must come of it. Those that are `posix` need what Windows does not have.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -138,6 +138,7 @@ export const cases = [
   },
   {
     name: 'inspect: config.json that is a pipe',
+    posix: true,
     make: (folder) => {
       model(folder, {})
       rmSync(join(folder, 'config.json'))
@@ -148,6 +149,7 @@ export const cases = [
   },
   {
     name: 'inspect: tokenizer.json that is a link to another file',
+    posix: true,
     make: (folder) => {
       model(folder, {})
       rmSync(join(folder, 'tokenizer.json'))
