@@ -128,10 +128,11 @@ void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
   const int64_t active = ranks_in_use(adapter.rank);
   const Matrix x = run.matrix(product.step.x);
   const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
-  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(ranks_.all);
+  const Matrix h = place_hidden(run, product, ranks_.all);
   if (drops(run)) product.dropped = run.take_operand(site_.in);
   Matrix h_snapshot = has_snapshot() ? run.take_operand(ranks_.all) : Matrix();
   hidden(run, adapter, x, product.dropped, h);
+  keep_hidden(run, product, h, active);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
     run.launch(SecondMoment{run.tokens, ranks_.all, h, adapter.moment(index())});
   const bool snapshot = snapshot_acts(run, adapter);

@@ -119,8 +119,9 @@ void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
     return;
   }
   const Ptr<float> folded = run.room->take<float>(site_.out * rank_);
-  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(rank_);
+  const Matrix h = place_hidden(run, product, rank_);
   hidden(run, adapter, x, h);
+  keep_hidden(run, product, h, rank_);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
     run.launch(SecondMoment{run.tokens, rank_, h, adapter.moment(index())});
   const Layout::Scope scope(*run.room);

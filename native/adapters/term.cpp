@@ -97,6 +97,16 @@ Ptr<float> DeltaDropout::draw(Run& run, int node, int64_t count) const {
   return gains;
 }
 
+Matrix place_hidden(Run& run, const Product& product, int64_t width) {
+  const Step& step = product.step;
+  return step.tail >= 0 ? run.matrix(step.tail) : step.aux >= 0 ? run.matrix(step.aux) : run.take_operand(width);
+}
+
+void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width) {
+  const Step& step = product.step;
+  if (step.tail >= 0 && step.aux >= 0) run.launch(GatherRows{run.tokens, width, h, {}, run.matrix(step.aux)});
+}
+
 int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width) {
   if (plan.part(node) >= 0) return plan.part(node);
   Step step = plan.step(kind, Phase::recompute, node);

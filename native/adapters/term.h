@@ -161,6 +161,10 @@ class ProductRows final : public DeltaRows {
   int64_t rank_, ld_;
 };
 
+/// Where a term's operand besides x goes in a product: beside x, to where its backward pass takes it, or to workspace.
+Matrix place_hidden(Run& run, const Product& product, int64_t width);
+/// Keeps it for the backward pass.
+void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width);
 /// Makes the operand that a term needs for its backward pass available without recomputing the layer's output, by a
 /// step of `kind` (x -> aux) if it was not kept; returns its buffer.
 int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width);

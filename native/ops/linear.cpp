@@ -1,5 +1,7 @@
 #include "ops/linear.h"
 
+#include <algorithm>
+
 #include "adapters/magnitude.h"
 #include "adapters/term.h"
 #include "core/error.h"
@@ -38,7 +40,7 @@ Site site_of(const Run& run, int node) {
   return {node, run.cols(n.out), run.cols(n.inputs[0])};
 }
 
-/// x -> y, aux = h (in training), residual; x2 = y before its rows are scaled
+/// x -> y, aux = h and tail (in training), residual; x2 = y before its rows are scaled
 void run_forward(Run& run, const Step& s) {
   const Node& node = run.node(s);
   Output to{run.matrix(s.y)};
@@ -112,6 +114,15 @@ constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
 constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
 
+/// Width of the operand besides x that a linear's terms have in training; 0 for none.
+int64_t hidden_cols(const Planner& plan, int index) {
+  int64_t width = 0;
+  if (plan.training())
+    for (const AdapterSite& site : plan.sites(index))
+      for (const Term* term : site.terms) width = std::max(width, term->hidden_cols(plan.options()));
+  return width;
+}
+
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const bool scaled = has_magnitude(plan.sites(index));
@@ -124,11 +135,15 @@ void forward(Planner& plan, int index, Phase phase) {
   }
   if (step.y < 0) step.y = plan.make_value(node.out, node.path);
   step.writes = {step.y};
-  if (plan.training())
-    for (const AdapterSite& site : plan.sites(index))
-      for (const Term* term : site.terms)
-        if (const int64_t width = term->hidden_cols(plan.options()))
-          step.writes.push_back(step.aux = plan.hidden(index, width));
+  if (const int64_t width = hidden_cols(plan, index); width > 0) {
+    int64_t widest = 0;
+    for (const int reader : plan.graph().consumers[node.inputs[0]]) widest = std::max(widest, hidden_cols(plan, reader));
+    step.tail = plan.tail(step.x, widest);
+    if (step.tail >= 0) step.writes.push_back(step.tail);
+    // What lies beside x is kept for the backward pass where this does not run again there.
+    const bool keeps = step.tail < 0 || phase != Phase::forward || !plan.runs_again(index);
+    if (keeps) step.writes.push_back(step.aux = plan.hidden(index, width));
+  }
   if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
   plan.read_weight(step, index);
   plan.push(std::move(step));

@@ -67,7 +67,7 @@ std::string Plan::steps_text(const Graph& graph) const {
     const std::pair<const char*, int> roles[] = {{"x", s.x}, {"x2", s.x2}, {"y", s.y}, {"aux", s.aux},
                                                  {"residual", s.residual}, {"q", s.q}, {"k", s.k}, {"v", s.v},
                                                  {"dy", s.dy}, {"dx", s.dx}, {"dq", s.dq}, {"dk", s.dk}, {"dv", s.dv},
-                                                 {"workspace", s.workspace}};
+                                                 {"tail", s.tail}, {"workspace", s.workspace}};
     for (const auto& [name, id] : roles) role(name, id);
     for (const GradientTerm& term : s.terms) {
       text << " + " << graph.nodes[term.node].path;

@@ -1,6 +1,7 @@
 #include "plan/planner.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "core/math.h"
@@ -172,6 +173,16 @@ class Builder final : public Planner {
     if (inner.size() < 2) return;
     const int64_t cols = columns_beside(plan_.buffers, inner);
     lay_within(plan_.buffers, inner, add_buffer(name, Category::activations, operand(), RowKind::tokens, cols));
+  }
+  int tail(int buffer, int64_t cols) override {
+    if (!joins_operands() || plan_.buffers[buffer].dense) return -1;
+    const auto [found, is_new] = tails_.try_emplace(buffer, -1);
+    if (is_new && plan_.buffers[buffer].within < 0) {
+      const std::string name = plan_.buffers[buffer].name;
+      found->second = add_buffer(name + " tail", Category::activations, operand(), RowKind::tokens, cols);
+      lay_beside(name + " and its tail", {buffer, found->second});
+    }
+    return found->second;
   }
   void keep_dense(int buffer) override {
     if (plan_.buffers[buffer].within >= 0)
@@ -399,6 +410,7 @@ class Builder final : public Planner {
   std::vector<int> kept_part_;      // see kept_part
   std::vector<int> gradient_;       // gradient of each value, or -1
   std::vector<int> gradient_part_;  // see gradient_part
+  std::map<int, int> tails_;        // by the buffer before them
   std::vector<Pending> pending_;    // by value: shares of its gradient that wait for the other readers
 };
 

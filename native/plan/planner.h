@@ -81,6 +81,9 @@ class Planner {
   virtual bool joins_operands() const = 0;
   /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them.
   virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
+  /// A buffer for operands behind those of another in the same rows, which all its readers share in turn; -1 if the device
+  /// does not join operands, or the rows of the other follow each other. @param cols at its first use
+  virtual int tail(int buffer, int64_t cols) = 0;
   /// For a step that takes the buffer's rows to follow each other.
   virtual void keep_dense(int buffer) = 0;
   Step step(const StepKind& kind, Phase phase, int node) const {

@@ -41,6 +41,7 @@ struct Step {
   int x = -1, x2 = -1, y = -1, aux = -1, residual = -1;
   int q = -1, k = -1, v = -1;
   int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
+  int tail = -1;  // the operand of a term, beside x
   int workspace = -1;
   int64_t offset = -1;  // in the file of offloaded activations
   int parameter = -1;   // of the trained adapter: the one to update, or whose gradient starts at zero
@@ -61,7 +62,7 @@ struct Step {
 
   template <class Visit>
   void each_buffer(Visit&& visit) const {
-    for (const int id : {x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, workspace})
+    for (const int id : {x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, tail, workspace})
       if (id >= 0) visit(id);
     for (const GradientTerm& term : terms) {
       visit(term.dy);

@@ -120,7 +120,7 @@ HostView<float> Executor::gradients_written() const {
 /// Columns of a buffer that a step writes: of h and of the gradient at it as many as ranks are in use.
 int64_t Executor::written_columns(const Step& step, int buffer) const {
   const std::vector<AdapterSite>& sites = plan.sites[step.node];
-  const bool ranks = buffer == step.aux || (step.term != nullptr && buffer == step.y);
+  const bool ranks = buffer == step.aux || buffer == step.tail || (step.term != nullptr && buffer == step.y);
   if (!ranks || sites.empty() || sites[0].terms.empty()) return plan.buffers[buffer].cols;
   const int64_t rank = sites[0].terms[0]->facts().rank;
   return rank == 0 ? plan.buffers[buffer].cols : Ranks{rank}.of(adapters[0]->rank);

@@ -191,6 +191,21 @@ const beside = [
     'return large > 1;',
     'a small segment beside a large one is added apart',
   ),
+  caught(
+    'launch/products.cpp',
+    'cuBLASLt takes what lies beside the input',
+    'w.cols, out.columns(at));',
+    'w.cols, out);',
+    'the factor of what lies beside x is decoded over that of x',
+  ),
+  fault(
+    'native/adapters/term.cpp',
+    'test/native/native.test.ts',
+    'if (step.tail >= 0 && step.aux >= 0) run',
+    'if (false) run',
+    'what lies beside x is not kept for the backward pass',
+    { title: 'beside each other' },
+  ),
   fault(
     'native/plan/run.h',
     'test/native/native.test.ts',

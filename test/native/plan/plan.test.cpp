@@ -334,6 +334,25 @@ TEST("gradients of linears that share an input lie beside each other where the d
   }
 }
 
+TEST("the operand of a term lies behind the input of its linear where the device asks for it") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (const PlanOptions& how : ways_to_train()) {
+    const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
+    for (const Step& step : plan.steps) {
+      if (!is(step, "linear")) continue;
+      REQUIRE(step.tail >= 0);
+      const Buffer &x = plan.buffers[step.x], &tail = plan.buffers[step.tail];
+      CHECK(tail.within >= 0 && tail.within == x.within);
+      CHECK_EQ(tail.column, x.cols);
+      // Kept apart for the backward pass, unless the linear then runs again.
+      const bool again = how.recompute && step.phase == Phase::forward && graph.nodes[step.node].segment < 2 &&
+                         graph.nodes[step.node].residual < 0;
+      CHECK_EQ(step.aux < 0, again);
+    }
+  }
+}
+
 TEST("the gradient of a residual is made an operand once, beside that at the hidden values, where the device asks for it") {
   const Graph graph = blocks(3);
   const AdapterSpec spec = lora(graph);

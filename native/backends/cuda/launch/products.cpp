@@ -26,7 +26,7 @@ struct WeightProduct {
 
   bool nt() const { return layout == GemmLayout::nt; }
   /// True if segments may be joined to one.
-  bool joins() const { return !nt() && segments.size() > 1; }
+  bool joins() const { return segments.size() > 1; }
   int64_t depth(const Segment& s) const { return nt() ? s.w.cols : s.w.rows; }
 };
 WeightProduct product_of(const GemmNt& k) { return {GemmLayout::nt, k.precision, k.m, k.n, k.segments, k.to}; }

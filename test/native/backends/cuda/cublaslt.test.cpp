@@ -107,6 +107,7 @@ struct Shape {
   bool bias, residual;
   int64_t rank;  // of a small segment; 0: none
   int served;    // products that the library is asked for, and serves
+  bool beside = false;  // the small segment's columns are behind the large one's
 };
 
 void check_product(const Shape& s) {
@@ -118,12 +119,17 @@ void check_product(const Shape& s) {
   const WeightCopy base(run, {s.format, kN, kK}, random);
   Weights weights;
   weights.set(0, base.device);
-  const Tensor x(run, operand, kM, k, random), h(run, operand, kM, 8, random);
-  const Tensor factor(run, DType::f32, s.nt ? n : 8, s.nt ? 8 : n, random);
+  const Tensor x(run, operand, kM, k + 8, random, 1, 48);
+  Tensor h(run, operand, kM, 8);
+  for (int64_t i = 0; i < kM; ++i)
+    for (int64_t r = 0; r < 8; ++r) h.set(i, r, x(i, k + r));
+  const int64_t rank = s.rank > 0 ? s.rank : 8;
+  const Tensor factor(run, DType::f32, s.nt ? n : rank, s.nt ? rank : n, random);
   const Tensor bias(run, DType::f32, 1, n, random), residual(run, DType::f32, kM, n, random);
   const Tensor y(run, s.y, kM, n);
   std::vector<Segment> segments = {{x.matrix(), {kN, kK, 0}}};
-  if (s.rank > 0) segments.push_back({h.matrix(), {factor.rows(), factor.cols(), -1, 0, factor.floats(), factor.cols()}});
+  const Matrix at_h = s.beside ? x.matrix().columns(k) : h.matrix();
+  if (s.rank > 0) segments.push_back({at_h, {factor.rows(), factor.cols(), -1, 0, factor.floats(), factor.cols()}});
   Output to{y.matrix()};
   if (s.bias) to.bias = bias.floats();
   if (s.residual) {
@@ -135,6 +141,8 @@ void check_product(const Shape& s) {
   };
   s.nt ? launch(GemmNt{s.precision, kM, n, segments, to}) : launch(GemmNn{s.precision, kM, n, segments, to});
   CHECK_EQ(run.served(), s.served);
+  for (const LibraryProduct& product : run.products())
+    CHECK_EQ(product.k, s.beside && s.format != DeviceFormat::bf16 ? k + s.rank : k);
   const auto rounded = [&](double v) {
     return s.precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(static_cast<float>(v))) : v;
   };
@@ -220,6 +228,17 @@ void check_input_gradient(bool beside, int linears, DeviceFormat format, bool cu
     }
   }
   CHECK_LE(std::sqrt(difference / norm), 0x1p-8);
+}
+
+TEST("cuBLASLt takes what lies beside the input of a linear with it") {
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}};
+  using enum DType;
+  for (const bool nt : {true, false}) {
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, false, 8, 1, true});
+    check_product({nt, Precision::bf16, f32, DeviceFormat::q8_0, true, true, 5, 1, true});
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::bf16, false, false, 8, 1, true});  // the weight is read as it lies
+    check_product({nt, Precision::f32, f32, DeviceFormat::q8_0, false, true, 8, 1, true});
+  }
 }
 
 TEST("cuBLASLt takes gradients that lie beside each other as one product") {
