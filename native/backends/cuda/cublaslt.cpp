@@ -81,12 +81,12 @@ struct CublasLtCalls {
 struct CublasLt::Plan {
   explicit Plan(const CublasLtCalls& library) : calls(library) {}
   ~Plan() {
-    for (void* const layout : {a, b, d})
+    for (void* const layout : {a, b, c, d})
       if (layout != nullptr) calls.cublasLtMatrixLayoutDestroy(layout);
     if (desc != nullptr) calls.cublasLtMatmulDescDestroy(desc);
   }
   const CublasLtCalls& calls;
-  void *desc = nullptr, *a = nullptr, *b = nullptr, *d = nullptr;
+  void *desc = nullptr, *a = nullptr, *b = nullptr, *c = nullptr, *d = nullptr;
   Algorithm algorithm{};
   int64_t workspace = 0;
 };
@@ -178,6 +178,7 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
               c.cublasLtMatmulDescSetAttribute(plan->desc, kDescTransB, &of_x, sizeof of_x) == kSuccess &&
               layout(plan->a, p.w, w_by_rows ? p.k : p.n, w_by_rows ? p.n : p.k) == kSuccess &&
               layout(plan->b, p.x, x_by_rows ? p.k : p.m, x_by_rows ? p.m : p.k) == kSuccess &&
+              layout(plan->c, p.addend.data ? p.addend : p.y, p.m, p.n) == kSuccess &&
               layout(plan->d, p.y, p.m, p.n) == kSuccess &&
               c.cublasLtMatmulPreferenceCreate(&preference) == kSuccess;
   const auto prefer = [&](int attribute, const auto& value) {
@@ -186,7 +187,7 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
   prefer(kPreferWorkspace, bytes);
   prefer(kPreferReductions, kReductionsInOrder);
   for (int operand = 0; operand < 4; ++operand) prefer(kPreferAlignment + operand, kAligned);
-  made = made && c.cublasLtMatmulAlgoGetHeuristic(handle_, plan->desc, plan->a, plan->b, plan->d, plan->d, preference,
+  made = made && c.cublasLtMatmulAlgoGetHeuristic(handle_, plan->desc, plan->a, plan->b, plan->c, plan->d, preference,
                                                   1, &result, &found) == kSuccess;
   if (preference != nullptr) c.cublasLtMatmulPreferenceDestroy(preference);
   if (!made || found == 0 || result.status != kSuccess || result.workspace > bytes) return nullptr;
@@ -197,16 +198,16 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
 
 bool CublasLt::multiply(const LibraryProduct& p, Ptr<std::byte> workspace, void* stream) {
   const Key key = {static_cast<int64_t>(p.layout), p.m, p.n, p.k, p.x.ld, p.w.ld, p.y.ld,
-                   static_cast<int64_t>(p.x.dtype), static_cast<int64_t>(p.y.dtype), p.adds};
+                   static_cast<int64_t>(p.x.dtype), static_cast<int64_t>(p.y.dtype), p.addend.data ? p.addend.ld : 0};
   const auto [at, is_new] = plans_.try_emplace(key);
   if (is_new) at->second = plan_of(p);
   const Plan* const plan = at->second.get();
   if (plan == nullptr) return false;
   const auto pointer = [](const Matrix& m) { return reinterpret_cast<void*>(m.data.address()); };
-  const float beta = p.adds ? 1.0f : 0.0f;
+  const float beta = p.addend.data ? 1.0f : 0.0f;
   const int status = calls_->cublasLtMatmul(
-      handle_, plan->desc, &p.scale, pointer(p.w), plan->a, pointer(p.x), plan->b, &beta, pointer(p.y), plan->d,
-      pointer(p.y), plan->d, &plan->algorithm, reinterpret_cast<void*>(workspace.address()),
+      handle_, plan->desc, &p.scale, pointer(p.w), plan->a, pointer(p.x), plan->b, &beta,
+      pointer(p.addend.data ? p.addend : p.y), plan->c, pointer(p.y), plan->d, &plan->algorithm, reinterpret_cast<void*>(workspace.address()),
       static_cast<size_t>(plan->workspace), stream);
   if (status != kSuccess) fail("DEVICE", "cuBLASLt (", path_, ") could not multiply: status ", status);
   return true;

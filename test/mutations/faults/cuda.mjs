@@ -198,6 +198,20 @@ const beside = [
     'w.cols, out);',
     'the factor of what lies beside x is decoded over that of x',
   ),
+  caught(
+    'launch/multiply.cpp',
+    'cuBLASLt serves large products',
+    'lies_ready = rows_aligned(addend, 16) && ',
+    'lies_ready = false && ',
+    'a residual is copied before the library adds to it',
+  ),
+  caught(
+    'cublaslt.cpp',
+    'cuBLASLt serves large products',
+    'layout(plan->c, p.addend.data ? p.addend : p.y,',
+    'layout(plan->c, p.y,',
+    'rows of what the library adds are as far apart as those of the result',
+  ),
   fault(
     'native/adapters/term.cpp',
     'test/native/native.test.ts',

@@ -45,8 +45,8 @@ bool is_served(const Card& card, const Product& p, const ProductPart& part) {
          rows_aligned(part.x, 16) && rows_aligned(part.w, 16);
 }
 
-/// Small parts, bias and residual come first, by a kernel of our own; what is large is then added. So y is rounded once
-/// more where it is bf16, by half a unit of the small terms. False, and y is still to be computed, where that is not so.
+/// Small parts and the bias come first, by a kernel of our own; what is large is then added. So y is rounded once more where
+/// it is bf16, by half a unit of the small terms. False, and y is still to be computed, where that is not so.
 bool multiply_by_library(Launcher& launcher, const Product& p, Ptr<std::byte> workspace) {
   if (!launcher.has_library() || !rows_aligned(p.to.y, 16)) return false;
   std::vector<ProductPart> small, large;
@@ -54,23 +54,22 @@ bool multiply_by_library(Launcher& launcher, const Product& p, Ptr<std::byte> wo
   if (large.empty()) return false;
   const bool f32 = p.to.y.dtype == DType::f32;
   if (!f32 && (large.size() > 1 || p.to.residual)) return false;
-  const bool in_place = p.to.residual && p.to.residual.address() == p.to.y.data.address() && p.to.residual_ld == p.to.y.ld;
-  bool adds = in_place;
-  if (!small.empty() || p.to.bias || (p.to.residual && !in_place)) {
+  Matrix addend = f32_matrix(p.to.residual, p.to.residual_ld);
+  const bool in_place = addend.data.address() == p.to.y.data.address();
+  const bool lies_ready = rows_aligned(addend, 16) && (!in_place || addend.ld == p.to.y.ld);
+  if (!small.empty() || p.to.bias || (addend.data && !lies_ready)) {
     multiply_own(launcher, p, small, p.to, workspace);
-    adds = true;
+    addend = p.to.y;
   }
   for (const ProductPart& part : large) {
-    if (!launcher.multiply({p.layout, p.m, p.n, part.k, part.x, part.w, p.to.y, p.scale, adds}, workspace)) {
+    if (!launcher.multiply({p.layout, p.m, p.n, part.k, part.x, part.w, p.to.y, p.scale, addend}, workspace)) {
       if (!f32) return false;
       Output to{p.to.y};
-      if (adds) {
-        to.residual = p.to.y.data.as<float>();
-        to.residual_ld = p.to.y.ld;
-      }
+      to.residual = addend.data.as<float>();
+      to.residual_ld = addend.ld;
       multiply_own(launcher, p, {&part, 1}, to, workspace);
     }
-    adds = true;
+    addend = p.to.y;
   }
   return true;
 }

@@ -125,7 +125,7 @@ void check_product(const Shape& s) {
     for (int64_t r = 0; r < 8; ++r) h.set(i, r, x(i, k + r));
   const int64_t rank = s.rank > 0 ? s.rank : 8;
   const Tensor factor(run, DType::f32, s.nt ? n : rank, s.nt ? rank : n, random);
-  const Tensor bias(run, DType::f32, 1, n, random), residual(run, DType::f32, kM, n, random);
+  const Tensor bias(run, DType::f32, 1, n, random), residual(run, DType::f32, kM, n, random, 1, 4);
   const Tensor y(run, s.y, kM, n);
   std::vector<Segment> segments = {{x.matrix(), {kN, kK, 0}}};
   const Matrix at_h = s.beside ? x.matrix().columns(k) : h.matrix();
@@ -134,7 +134,7 @@ void check_product(const Shape& s) {
   if (s.bias) to.bias = bias.floats();
   if (s.residual) {
     to.residual = residual.floats();
-    to.residual_ld = n;
+    to.residual_ld = n + 4;
   }
   const auto launch = [&](const auto& kernel) {
     lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
@@ -143,6 +143,10 @@ void check_product(const Shape& s) {
   CHECK_EQ(run.served(), s.served);
   for (const LibraryProduct& product : run.products())
     CHECK_EQ(product.k, s.beside && s.format != DeviceFormat::bf16 ? k + s.rank : k);
+  // A residual is read where it lies, unless something else is added to it first.
+  const bool first = s.bias || (s.rank > 0 && !(s.beside && s.format != DeviceFormat::bf16));
+  const Matrix begins = first ? y.matrix() : s.residual ? residual.matrix() : Matrix();
+  for (const LibraryProduct& product : run.products()) CHECK_EQ(product.addend.data.address(), begins.data.address());
   const auto rounded = [&](double v) {
     return s.precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(static_cast<float>(v))) : v;
   };
@@ -167,6 +171,7 @@ TEST("cuBLASLt serves large products, and what is small is added first") {
     check_product({nt, Precision::bf16, bf16, DeviceFormat::bf16, true, false, 8, 1});
     check_product({nt, Precision::bf16, f32, DeviceFormat::nf4, true, true, 8, 1});
     check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, true, 8, 0});  // would be rounded twice
+    check_product({nt, Precision::bf16, f32, DeviceFormat::bf16, false, true, 0, 1});
     check_product({nt, Precision::f32, f32, DeviceFormat::q8_0, false, true, 8, 1});
   }
 }
