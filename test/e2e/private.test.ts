@@ -183,7 +183,7 @@ test('whoever trains privately is told what to hand on, and every verb finds the
   )
   expect(stdout).not.toContain('load_best_model_at_end')
   expect(existsSync(join(secret, 'config.yaml'))).toBe(true)
-  expect((await lowrank(['inspect', secret])).stdout).toMatch(new RegExp(`adapter +${out}\n`))
+  expect((await lowrank(['inspect', secret])).stdout).toContain(`adapter     ${out}\n`)
 
   const saved = join(secret, 'config.yaml')
   expect((await lowrank(['eval', saved, '--json'])).code).toBe(0)
