@@ -64,7 +64,7 @@ mkdirSync(cache, { recursive: true })
 const counts = join(cache, 'windows-tests.json')
 const log = join(cache, 'windows-tests.log')
 rmSync(counts, { force: true })
-/** Native tests, and one that holds exported files to llama.cpp, which is not installed for Windows here. */
+/** Native tests, and one that compares exported files with llama.cpp, which is not installed for Windows here. */
 const EXCLUDED = ['test/native/**', 'test/e2e/gguf.test.ts']
 const project = values.sweeps ? 'sweeps' : 'unit'
 const args = [

@@ -152,6 +152,8 @@ export class Conversation implements Talk {
       process.off('SIGINT', interrupt)
       process.off('SIGTERM', interrupt)
     }
+    if (this.#failure === undefined && !this.terminal && this.held.length > 0)
+      throw new UsageError('results are held, and no /tool sent them; give the last result with /tool.')
     if (this.#failure) throw this.#failure
   }
 

@@ -102,7 +102,7 @@ function drawnSummary(
     '',
     `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
     `  Try it    ${nextCommand(config, saved, chats)}${chats && tools ? ` ${TOOLS_FLAG}` : ''}`,
-    ...(chats && tools ? [`            ${TOOLS_HINT}`] : []),
+    ...(tools ? [`            ${TOOLS_HINT}`] : []),
   ].join('\n')
 }
 

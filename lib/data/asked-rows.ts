@@ -32,6 +32,8 @@ export class AskedRowCollector {
   #new: AskedRow[] = []
   #rows = 0
   #characters = 0
+  /** Of the row before. Rows usually have the same tools, which are kept once. */
+  #tools = ''
   readonly #renderAnswer: RenderAnswer
 
   constructor(renderAnswer: RenderAnswer) {
@@ -47,7 +49,9 @@ export class AskedRowCollector {
     if (prompt.length > LONGEST || expected.length > LONGEST || (system?.length ?? 0) > LONGEST) return
     if (tools.length > LONGEST_TOOLS) return
     this.#rows++
-    this.#characters += prompt.length + expected.length + (system?.length ?? 0) + tools.length
+    const more = tools === this.#tools ? 0 : tools.length
+    this.#tools = tools
+    this.#characters += prompt.length + expected.length + (system?.length ?? 0) + more
     this.#new.push({ index, ...asked })
   }
 

@@ -33,7 +33,8 @@ function entry(value: unknown, key: string): unknown {
   return isRecord(value) ? value[key] : undefined
 }
 
-/** Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
+/**
+ * Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
  * @throws {DataError} when a call is malformed
  */
 export function withReadCalls(messages: readonly ChatMessage[]): readonly ChatMessage[] {

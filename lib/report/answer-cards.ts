@@ -52,8 +52,8 @@ function card(
       ? ''
       : `<p class="expected" dir="auto"><b>Expected</b> ${escaped(shortened(expected))}</p>`
   const limit = cut ? '<p class="fine">An answer was cut at 64 tokens.</p>' : ''
-  const with_ = tools === undefined ? '' : `<p class="fine">Tools: ${escaped(tools.join(', '))}</p>`
-  return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${with_}${answers.join('')}${wanted}${limit}</article>`
+  const toolsLine = tools === undefined ? '' : `<p class="fine">Tools: ${escaped(tools.join(', '))}</p>`
+  return `<article class="card"><p class="prompt" dir="auto">${escaped(shortened(prompt))}</p>${toolsLine}${answers.join('')}${wanted}${limit}</article>`
 }
 
 function answerHtml(title: string, text: string, expected: string): string {

@@ -5,6 +5,7 @@
  * teaches the model to write role headers or to miss its end of turn.
  */
 
+import { DataError } from '../core/errors.js'
 import { AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { RenderOptions, Span } from './chat-template.js'
@@ -217,7 +218,10 @@ export class ChatRenderer {
     return { text, turns }
   }
 
-  /** The last answer of a chat, without the token that ends it; undefined if the template does not tell where it is. */
+  /**
+   * The last answer of a chat, without the token that ends it; undefined if the template rejects the chat or does not
+   * tell where the answer is.
+   */
   lastAnswer(messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     try {
       const { text, turns } = this.turns(messages, options, true)
@@ -226,7 +230,7 @@ export class ChatRenderer {
       const token = this.#ends.find((ending) => said.endsWith(ending)) ?? ''
       return said.slice(0, said.length - token.length)
     } catch (error) {
-      if (error instanceof AmbiguousChat) return undefined
+      if (error instanceof AmbiguousChat || error instanceof DataError) return undefined
       throw error
     }
   }

@@ -13,7 +13,7 @@ import { type EvaluateControl, measured } from './evaluate.js'
 export interface ExactMatch {
   /** Share of rows, from 0 to 1. */
   exactMatch: number
-  /** Rows with supervised tokens. */
+  /** Rows with supervised tokens; answers with `reasoningHistory: 'drop'`. */
   rows: number
   /** For each of these rows, in order: true if it was answered word for word. */
   matched: boolean[]

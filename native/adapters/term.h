@@ -161,9 +161,10 @@ class ProductRows final : public DeltaRows {
   int64_t rank_, ld_;
 };
 
-/// Where a term's operand besides x goes in a product: beside x, to where its backward pass takes it, or to workspace.
+/// Places the operand that a term makes of x: in the tail of x, else in the buffer of the backward pass, else in
+/// workspace.
 Matrix place_hidden(Run& run, const Product& product, int64_t width);
-/// Keeps it for the backward pass.
+/// Copies that operand from the tail of x to the buffer of the backward pass, if there are both.
 void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width);
 /// Makes the operand that a term needs for its backward pass available without recomputing the layer's output, by a
 /// step of `kind` (x -> aux) if it was not kept; returns its buffer.

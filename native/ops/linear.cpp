@@ -140,7 +140,7 @@ void forward(Planner& plan, int index, Phase phase) {
     for (const int reader : plan.graph().consumers[node.inputs[0]]) widest = std::max(widest, hidden_cols(plan, reader));
     step.tail = plan.tail(step.x, widest);
     if (step.tail >= 0) step.writes.push_back(step.tail);
-    // What lies beside x is kept for the backward pass where this does not run again there.
+    // The tail is shared, so its content is copied for the backward pass unless this linear runs again there.
     const bool keeps = step.tail < 0 || phase != Phase::forward || !plan.runs_again(index);
     if (keeps) step.writes.push_back(step.aux = plan.hidden(index, width));
   }
@@ -198,7 +198,8 @@ void weight_backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
-/// A residual's gradient as an operand, which the products round it to in any case, if the device joins operands.
+/// A residual's gradient as an operand, if the device joins operands. Products round it so anyway; a trained bias then
+/// also sums rounded gradients.
 int gradient_operand(Planner& plan, int index, int dy) {
   const int out = plan.node(index).out;
   if (!plan.joins_operands() || plan.dtype(out) == plan.operand()) return dy;

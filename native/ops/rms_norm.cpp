@@ -74,7 +74,7 @@ constexpr StepKind kForward{"rms_norm", run_forward};
 constexpr StepKind kBackward{"rms_norm_backward", run_backward};
 constexpr StepKind kGradient{"norm_gradient", run_gradient};
 
-/// Groups of one row are as far from each other as from those of the next row.
+/// The kernels step from group to group by one stride, so rows must follow each other without a gap.
 void keep_groups(Planner& plan, int index, std::initializer_list<int> buffers) {
   if (groups(plan.graph(), plan.node(index)) > 1)
     for (const int buffer : buffers) plan.keep_dense(buffer);

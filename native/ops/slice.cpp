@@ -27,7 +27,7 @@ Matrix by_part(const Run& run, const Node& n, int buffer, int64_t cols) {
   return rows;
 }
 
-/// Parts of one row are as far from each other as from those of the next row.
+/// The kernels step from part to part by one stride, so rows must follow each other without a gap.
 void keep_parts(Planner& plan, const Node& node, int whole, int part) {
   if (parts(node) == 1) return;
   plan.keep_dense(whole);

@@ -7,7 +7,7 @@
 
 namespace lowrank {
 
-/// Those of some buffers that may lie within another, each once.
+/// Candidates that may lie within another buffer, without repeats.
 std::vector<int> placeable_beside(const std::vector<Buffer>& buffers, const std::vector<int>& candidates);
 /// Columns of a buffer in which others lie beside each other.
 int64_t columns_beside(const std::vector<Buffer>& buffers, const std::vector<int>& inner);

@@ -36,7 +36,7 @@ struct Buffer {
   int last = -1;
   int64_t offset = 0;  // in the arena
   bool dense = false;  // a step takes its rows to follow each other
-  // Of one whose rows lie within those of a wider buffer: that, and the first column there. Its own bytes are 0.
+  // The wider buffer in whose rows this one lies, or -1, and its first column there; bytes is then 0.
   int within = -1;
   int64_t column = 0;
 };

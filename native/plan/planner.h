@@ -84,7 +84,7 @@ class Planner {
   /// A buffer for operands behind those of another in the same rows, which all its readers share in turn; -1 if the device
   /// does not join operands, or the rows of the other follow each other. @param cols at its first use
   virtual int tail(int buffer, int64_t cols) = 0;
-  /// For a step that takes the buffer's rows to follow each other.
+  /// Requires the buffer's rows to follow each other, without a gap.
   virtual void keep_dense(int buffer) = 0;
   Step step(const StepKind& kind, Phase phase, int node) const {
     Step made;

@@ -9,7 +9,7 @@
 namespace lowrank {
 namespace {
 
-/// So many of `ld` columns of some rows.
+/// A range of `cols` columns, from `first`, in rows of `ld` elements.
 struct Compared {
   int64_t rows, cols, ld, first = 0;
 };
@@ -44,7 +44,7 @@ void Executor::run_checked(const Step& step) {
   if (!reference_) reference_ = context_.device.reference();
   if (!reference_) return run_step(step, context_.device);
   struct Copy {
-    int buffer;  // that is within no other
+    int buffer;  // the outer one, if it lies within another
     std::vector<std::byte> before, fast;
   };
   std::vector<Copy> copies;

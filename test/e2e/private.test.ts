@@ -86,7 +86,7 @@ test('what a killed run left half written, which may hold its key, is gone after
   const again = ['train', config, '--json', '--set', 'strategy.rounds=2']
   expect(await lowrank(again)).toMatchObject({ code: 0 })
   expect(left()).toEqual([])
-}, 60_000)
+})
 
 test('killed at any moment and resumed, a private run releases what one left alone releases', async () => {
   const { config, at } = privateProject()
@@ -194,4 +194,4 @@ test('whoever trains privately is told what to hand on, and every verb finds the
     `${out} holds the adapter and ${secret} holds checkpoints of an earlier run. Use --resume to continue it`,
   )
   expect(await lowrank([...train, '--force', '--set', 'strategy.rounds=2'])).toMatchObject({ code: 0 })
-}, 60_000)
+})

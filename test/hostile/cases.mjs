@@ -1,6 +1,6 @@
 /**
  * Files that mean harm, each with the command that meets it. `make` fills an empty folder and gives the words of the
- * command line; `says` is in the error that must come of it. Those that are `posix` need what Windows does not have.
+ * command line; `says` is in the error that must come of it. Cases with `posix` need what Windows does not have.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'

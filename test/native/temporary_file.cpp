@@ -9,7 +9,8 @@ namespace {
 
 std::filesystem::path temporary_path() {
   std::random_device random;
-  return std::filesystem::temp_directory_path() / ("lowrank-test-" + std::to_string(random()) + '-' + std::to_string(random()));
+  const std::string name = "lowrank-test-" + std::to_string(random()) + '-' + std::to_string(random());
+  return std::filesystem::temp_directory_path() / name;
 }
 
 }  // namespace

@@ -87,6 +87,6 @@ export function ranksText(
       ),
     ].join('\n')
   if (onCards)
-    return `${count} ranks, each with a GPU and the plan above; their processes about ${formatBytes(machine)} of this machine's memory, ${formatBytes(rank)} each (estimated)`
+    return `${count} ranks, if each has a GPU of its own, with the plan above; their processes about ${formatBytes(machine)} of this machine's memory, ${formatBytes(rank)} each (estimated)`
   return `${count} ranks on this machine about ${formatBytes(machine)}: ${formatBytes(rank)} each, of which ${formatBytes(shared)} of weights are in memory once if they are cached; else about ${formatBytes(count * rank)} (estimated)`
 }

@@ -42,7 +42,7 @@ export const evaluation = [
   evaluated.extend({
     metric: z.literal('f1'),
     f1: z.number().describe('Mean F1 of the words that generated answers share with those of the data'),
-    rows: count,
+    rows: count.describe('Rows with something to answer, or answers with reasoning_history: drop'),
   }),
   evaluated.extend({
     metric: z.literal('classes'),

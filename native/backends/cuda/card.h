@@ -14,7 +14,7 @@ struct Card {
   int64_t decoded_bytes = int64_t{128} << 20;
   /// Multiplications of the smallest product that a library serves, where there is one.
   int64_t library_least = int64_t{1} << 28;
-  /// Its rows and columns, and elements of each sum, at least.
+  /// Least number of its rows, of its columns, and of terms in each sum.
   int64_t library_side = 128;
 };
 

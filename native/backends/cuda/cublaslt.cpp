@@ -207,8 +207,8 @@ bool CublasLt::multiply(const LibraryProduct& p, Ptr<std::byte> workspace, void*
   const float beta = p.addend.data ? 1.0f : 0.0f;
   const int status = calls_->cublasLtMatmul(
       handle_, plan->desc, &p.scale, pointer(p.w), plan->a, pointer(p.x), plan->b, &beta,
-      pointer(p.addend.data ? p.addend : p.y), plan->c, pointer(p.y), plan->d, &plan->algorithm, reinterpret_cast<void*>(workspace.address()),
-      static_cast<size_t>(plan->workspace), stream);
+      pointer(p.addend.data ? p.addend : p.y), plan->c, pointer(p.y), plan->d, &plan->algorithm,
+      reinterpret_cast<void*>(workspace.address()), static_cast<size_t>(plan->workspace), stream);
   if (status != kSuccess) fail("DEVICE", "cuBLASLt (", path_, ") could not multiply: status ", status);
   return true;
 }

@@ -181,6 +181,10 @@ test('a result of a tool cannot be given as raw text, nor left out', async () =>
   expect((await talk(['/tool 16'], '--raw')).stderr).toContain('no place for other roles')
   expect((await talk(['/tool'])).stderr).toContain('/tool needs a result')
   expect((await talk(['/hold 16', 'a?'])).stderr).toContain('results are held for /tool')
+  expect(await talk(['/hold 16'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('results are held, and no /tool sent them'),
+  })
   const tools = scratchFile('tools.json', '[{"name": "stock"}]')
   expect((await talk(['/tool stock'], '--tools', tools)).stderr).toContain('/tool needs a result')
 })

@@ -446,7 +446,7 @@ test('a run is planned for a card that is not there, with the least that a step 
     expect(bytesOf(plan, category)).toBe(bytesOf(onCpu, category))
   const [beside, alone] = [plan, onCpu].map((each) => bytesOf(each, 'activations')) as [number, number]
   expect(beside / alone).toBeGreaterThanOrEqual(1)
-  expect(beside / alone).toBeLessThan(1.5)
+  expect(beside / alone).toBeLessThan(1.06)
   const { least_operations: operations = 0, least_bytes: bytes = 0, least_seconds: seconds } = plan.card ?? {}
   // Each kind of kernel takes its products or its memory; all together no less than either, and no more than both.
   const [products, memory] = [operations / 165.2e12, bytes / 1008e9]
@@ -463,7 +463,9 @@ test('a run is planned for a card that is not there, with the least that a step 
   const rank = ranks.process.bytes + 9 * 2 ** 18
   expect(ranks.ranks).toEqual({ count: 4, rank_bytes: rank, shared_bytes: 0, machine_bytes: 4 * rank })
   const { stdout: together } = await lowrank(['plan', ...flags, '--ranks', '4'])
-  expect(together).toMatch(/^4 ranks, each with a GPU and the plan above; their processes about .* each/m)
+  expect(together).toMatch(
+    /^4 ranks, if each has a GPU of its own, with the plan above; their processes about .* each/m,
+  )
   const { stderr } = await refused(...flags, '--ranks', '2', '--split', 'layers')
   expect(stderr).toContain('--ranks 2 cannot be planned with layers on a GPU; leave one of them out.')
   const byMemory = await planned(config, '--device', 'cuda:1GB')

@@ -1,4 +1,6 @@
 /** Rows with tools are asked with them, and their answers are those of a prompt with the same tools. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { lora } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
@@ -71,6 +73,22 @@ test('answers of the adapter and of the base are those of a prompt with the tool
 test('a question on a live page has the tools that all rows have', () => {
   const { tuned, cut } = samples.rows[0] as Samples['rows'][number]
   expect(cut ? asked.slice(0, tuned.length) : asked).toBe(tuned)
+})
+
+test('a template that rejects a chat up to its first call trains on the row, which is not asked', async () => {
+  const folder = tinyToolModel()
+  const path = join(folder, 'tokenizer_config.json')
+  const settings = JSON.parse(readFileSync(path, 'utf8'))
+  const rejects = "{% if messages[-1].tool_calls %}{{ raise_exception('a call needs a result') }}{% endif %}"
+  const chat_template = rejects + settings.chat_template
+  writeFileSync(path, JSON.stringify({ ...settings, chat_template }))
+  const strict = await loadModel(folder, { precision: 'fp32' })
+  const run = (await strict.attach(lora({ r: 4 }))).train(rows, {
+    ...{ maxSteps: 1, maxSeqLength: 512, perDeviceTrainBatchSize: 1, trainOn: 'all', sampleRows: 1 },
+  })
+  for await (const { loss } of run) expect(loss).toBeGreaterThan(0)
+  expect((await run.samples()).rows).toEqual([])
+  await strict.dispose()
 })
 
 test('answers at the last evaluation are those after the run', () => {

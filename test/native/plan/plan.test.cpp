@@ -24,7 +24,7 @@ Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapte
   return make_plan(cpu::CpuSizes(1), graph, adapters, options);
 }
 
-/// As on a device that wants operands beside each other.
+/// Sizes of a device that joins operands.
 struct JoiningSizes final : KernelSizes {
   int64_t workspace(const Kernel& kernel) const override { return cpu::CpuSizes(1).workspace(kernel); }
   bool joins_operands() const override { return true; }

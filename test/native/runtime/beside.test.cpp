@@ -1,5 +1,4 @@
-// Sessions on a device that wants operands beside each other: every kind of training gives the bits of one that does not in
-// fp32, and in bf16 numbers as near as those of another device.
+// Training on a device that joins operands gives the same bits in fp32 as on one that does not, and near numbers in bf16.
 #include "backends/cuda/session_test.h"
 #include "device/wrapped.h"
 

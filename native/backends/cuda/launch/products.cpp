@@ -32,11 +32,11 @@ struct WeightProduct {
 WeightProduct product_of(const GemmNt& k) { return {GemmLayout::nt, k.precision, k.m, k.n, k.segments, k.to}; }
 WeightProduct product_of(const GemmNn& k) { return {GemmLayout::nn, k.precision, k.m, k.n, k.segments, k.to}; }
 
-/// True for a factor that has to be decoded before, unless it lies there as an operand.
+/// True for a factor that has to be decoded first, unless it is stored as an operand.
 bool is_decoded(const WeightProduct& p, const Segment& s) {
   return s.w.weight >= 0 || (p.precision == Precision::bf16 && p.depth(s) > kConvertedInPlace);
 }
-/// The same, as far as shapes say: several segments may be joined.
+/// True for a factor that may be decoded, judged by shapes alone: one of several segments may be joined.
 bool may_decode(const WeightProduct& p, const Segment& s) { return p.joins() || is_decoded(p, s); }
 bool decodes(const WeightProduct& p, const Segment& s, const DeviceWeight& w) {
   if (!is_decoded(p, s) || w.format == DeviceFormat::bf16) return false;
@@ -57,8 +57,8 @@ bool follows(const WeightProduct& p, const Joined& joined, const Segment& s) {
          joined.depth + p.depth(s) <= x.ld;
 }
 
-/// True where the library then serves what it did not, or adds nothing to what a small product left in y: but not where it
-/// would read the one large factor as it lies.
+/// True if joining lets the library serve more, or saves a pass over y. False for one large factor that the library reads
+/// where it lies: joining would copy it.
 bool is_worth_it(const Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined) {
   const Matrix& x = joined.segments.front()->x;
   if (joined.segments.size() == 1 || x.dtype != operand_of(p.precision) || !rows_aligned(x, 16) ||
@@ -130,7 +130,7 @@ int64_t workspace_of(const Card& card, const WeightProduct& p) {
                   few_rows_workspace(p.nt(), p.n, p.segments));
 }
 
-/// Decodes what the outputs from `first` on need of the factors.
+/// Decodes the part of the factors for the outputs from `first` on.
 void decode(Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined, int64_t first,
             int64_t count, const Matrix& out) {
   int64_t at = 0;

@@ -81,9 +81,9 @@ class LibraryRunner final : public Runner {
     if (served) products_.push_back(product);
     return served;
   }
-  /// Makes every product that decodes factors one of slices of 256 outputs.
+  /// Cuts products that decode factors into slices of 256 outputs.
   void cut() { card_.decoded_bytes = 1; }
-  /// Those that it served.
+  /// Products that the library served.
   const std::vector<LibraryProduct>& products() const { return products_; }
   int served() const { return static_cast<int>(products_.size()); }
 
@@ -241,7 +241,8 @@ TEST("cuBLASLt takes what lies beside the input of a linear with it") {
   for (const bool nt : {true, false}) {
     check_product({nt, Precision::bf16, bf16, DeviceFormat::nf4, false, false, 8, 1, true});
     check_product({nt, Precision::bf16, f32, DeviceFormat::q8_0, true, true, 5, 1, true});
-    check_product({nt, Precision::bf16, bf16, DeviceFormat::bf16, false, false, 8, 1, true});  // the weight is read as it lies
+    // The weight is read where it lies.
+    check_product({nt, Precision::bf16, bf16, DeviceFormat::bf16, false, false, 8, 1, true});
     check_product({nt, Precision::f32, f32, DeviceFormat::q8_0, false, true, 8, 1, true});
   }
 }

@@ -56,7 +56,7 @@ void like_the_cpu(const std::vector<Way>& ways) {
 }
 
 #if defined(LOWRANK_CUBLASLT_STANDIN)
-/// The same where a library has all products that it can serve.
+/// As like_the_cpu, with a library that serves every product it can.
 void like_the_cpu_with_a_library(const std::vector<Way>& ways) {
   for (Way way : ways) {
     check_adapter(way.spec);
