@@ -106,7 +106,11 @@ void Channel::drain(Napi::Env env) {
   }
   const Napi::HandleScope scope(env);
   for (Finish& finish : batch) {
-    finish(env);
+    try {
+      finish(env);
+    } catch (const Napi::Error&) {
+      // The environment is ending, as that of a worker that is terminated, and settles no promise any more.
+    }
     finish = nullptr;  // releases what the job held before JavaScript goes on
     if (--pending_ == 0) napi_unref_threadsafe_function(env, function_);
   }

@@ -258,6 +258,14 @@ describe('worker threads', () => {
     expect((await run('terminate')).stdout).toBe('alive\n')
   }, 70_000)
 
+  sweepTest(
+    'can be ended while jobs of theirs settle',
+    async () => {
+      expect((await run('settle')).stdout).toBe('alive\n')
+    },
+    70_000,
+  )
+
   it('leave the code of the addon where it is when they end', async () => {
     expect((await run('keep')).stdout).toBe('kept\n')
   }, 70_000)

@@ -2,6 +2,7 @@
 //
 //   worker-exit.mjs exit        a worker ends while the main thread's jobs are queued: they must all settle
 //   worker-exit.mjs terminate   the only environment that has the addon is ended in the middle of a job
+//   worker-exit.mjs settle      workers are ended while jobs of theirs settle, one after the other
 //   worker-exit.mjs keep        a worker that alone had the addon ends: its code must stay where it is
 //   worker-exit.mjs leave       the process ends with sessions open, opening and closing behind a job
 import { once } from 'node:events'
@@ -53,6 +54,14 @@ if (isMainThread && mode === 'exit') {
   await once(worker(), 'exit')
   const { sharedObjects } = process.report.getReport()
   console.log(sharedObjects.some((file) => file.endsWith('.node')) ? 'kept' : 'unloaded')
+} else if (isMainThread && mode === 'settle') {
+  for (let i = 0; i < 30; i++) {
+    const busy = worker()
+    await once(busy, 'message')
+    await sleep(3 * (i % 10))
+    await busy.terminate()
+  }
+  console.log('alive')
 } else if (isMainThread) {
   const busy = worker()
   await once(busy, 'message')
@@ -61,6 +70,10 @@ if (isMainThread && mode === 'exit') {
   console.log('alive')
 } else if (mode === 'exit' || mode === 'keep') {
   addon().cpu()
+} else if (mode === 'settle') {
+  const again = () => addon().arithmeticPeak({ precision: 'f32', rounds: 1 }).promise.then(again, again)
+  for (let i = 0; i < 40; i++) again()
+  parentPort.postMessage('busy')
 } else {
   const jobs = await evaluations(8)
   parentPort.postMessage('busy')
