@@ -32,7 +32,7 @@ export class AskedRowCollector {
   #new: AskedRow[] = []
   #rows = 0
   #characters = 0
-  /** Of the row before. Rows usually have the same tools, which are kept once. */
+  /** JSON of the tools of the last row; rows in succession with the same tools count them once. */
   #tools = ''
   readonly #renderAnswer: RenderAnswer
 
