@@ -9,6 +9,7 @@ export interface Binary {
   versions?: string[]
   signed?: boolean
   macos?: string
+  locals?: string[]
 }
 
 /** @throws Error for a file of another format */

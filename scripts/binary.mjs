@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+
 /**
  * Reads what a shared library asks of a system and gives it, from the three formats that addons come in: ELF, PE and
  * Mach-O, each for 64 bits. Only what is read at loading time, so that a stripped file says it all.
@@ -9,8 +11,9 @@
  *   imports    names that other files have to have: `{ name, library? , version? }`, version as 'GLIBC_2.28' (ELF)
  *   exports    names that it has for others
  *   versions   of symbols needed, per library (ELF): 'GLIBC_2.28' and the like
- *   signed     whether it carries a signature (Mach-O)
+ *   signed     whether it carries a signature, and its digests are those of the file (Mach-O)
  *   macos      oldest system that it is made for (Mach-O)
+ *   locals     names that serve a debugger only (Mach-O)
  */
 export function readBinary(bytes) {
   const magic = bytes.readUInt32BE(0)
@@ -143,25 +146,42 @@ function readMachO(bytes) {
   const libraries = []
   const imports = []
   const exports = []
+  const locals = []
   let signed = false
   let macos
   for (let at = 32, i = 0; i < bytes.readUInt32LE(16); ++i, at += bytes.readUInt32LE(at + 4)) {
     const command = bytes.readUInt32LE(at)
     if (command === 0xc || command === 0x80000018 || command === 0x8000001f)
       libraries.push(text(bytes, at + bytes.readUInt32LE(at + 8)))
-    if (command === 0x1d) signed = bytes.readUInt32LE(at + 12) > 0
+    if (command === 0x1d) signed = signatureHolds(bytes, bytes.readUInt32LE(at + 8))
     if (command === 0x32) macos = `${bytes.readUInt16LE(at + 14)}.${bytes[at + 13]}`
     if (command !== 2) continue
     const strings = bytes.readUInt32LE(at + 16)
     for (const symbol of records(bytes.readUInt32LE(at + 8), bytes.readUInt32LE(at + 12), 16)) {
       const type = bytes[symbol + 4]
-      if (type & 0xe0 || !(type & 1)) continue // of a debugger, or its own
       const name = text(bytes, strings + bytes.readUInt32LE(symbol)).replace(/^_/, '')
-      if ((type & 0x0e) === 0) imports.push({ name })
+      if (type & 0xe0 || !(type & 1)) locals.push(name)
+      else if ((type & 0x0e) === 0) imports.push({ name })
       else if (!(type & 0x10)) exports.push(name)
     }
   }
-  return { format: 'Mach-O', processor, libraries, delayed: [], imports, exports, signed, macos }
+  return { format: 'Mach-O', processor, libraries, delayed: [], imports, exports, signed, macos, locals }
+}
+
+/** <Kernel/kern/cs_blobs.h>: whether the first code directory has the SHA-256 digest of every page before the signature. */
+function signatureHolds(bytes, signature) {
+  const directory = signature + bytes.readUInt32BE(signature + 16)
+  const digests = directory + bytes.readUInt32BE(directory + 16)
+  const end = bytes.readUInt32BE(directory + 32)
+  const page = 1 << bytes[directory + 39]
+  const pages = records(0, bytes.readUInt32BE(directory + 28), page)
+  const right = (begin, index) => {
+    const digest = createHash('sha256')
+      .update(bytes.subarray(begin, Math.min(begin + page, end)))
+      .digest()
+    return digest.equals(bytes.subarray(digests + 32 * index, digests + 32 * index + 32))
+  }
+  return end === signature && pages.length === Math.ceil(end / page) && pages.every(right)
 }
 
 /** Places of `count` records of one size. */

@@ -5,8 +5,8 @@
 // The target is found by the file's place in prebuilds/ where it is left out. --glibc promises another version than it does.
 //
 // Checked in each file: format and processor, size, libraries (parts of the system alone), imports (Node-API, and of those
-// libraries, but no elementary functions), exports (the addon's entry points), symbol versions of glibc, oldest macOS, and
-// Apple's signature.
+// libraries, but no elementary functions), exports (the addon's entry points), symbol versions of glibc, oldest macOS, the
+// names of functions that only a debugger needs, and Apple's signature.
 import { readFileSync, statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -17,6 +17,8 @@ const ENTRY_POINT = 'napi_register_module_v1'
 const ENTRY_POINTS = [ENTRY_POINT, 'node_api_module_get_api_version_v1']
 /** Linkers for macOS leave operators new and delete visible, since programs may replace them, and two names of their own. */
 const OF_MACOS = /^(_Z(n[wa]|d[la])|_mh_dylib_header$|__dso_handle$)/
+/** zig's linker names these whatever it is told. */
+const OF_A_THUNK = /__thunk$/
 const NODE_API = /^(napi|node_api)_/
 const MOST_MIB = 8
 /** Functions whose last bits differ between C libraries: native/core/math.h has those that the addon needs. */
@@ -60,7 +62,11 @@ function* problems(file, target) {
     yield `it exports ${strangers.length} names more: ${strangers.slice(0, 5).join(', ')}`
   if (target.glibc) yield* tooNew(found, target.glibc)
   if (target.macos) {
-    if (!found.signed && processor === 'arm64') yield 'it has no signature, which Apple processors ask for'
+    if (!found.signed && processor === 'arm64')
+      yield 'it has no valid signature, which Apple processors ask for'
+    const named = found.locals.filter((name) => !OF_A_THUNK.test(name))
+    if (named.length > 0)
+      yield `it names ${named.length} of its functions and variables for debuggers: ${named.slice(0, 2).join(', ')}`
     if (found.macos === undefined || compare(found.macos, target.macos) > 0)
       yield `it needs macOS ${found.macos ?? 'of a version that it does not name'}; expected ${target.macos}`
   }

@@ -99,8 +99,9 @@ function toolchain(name) {
     lines.push(`set(CMAKE_CXX_COMPILER ${wrapper})`)
     if (system === 'Darwin') lines.push('set(CMAKE_INSTALL_NAME_TOOL true)')
   }
-  // Stripped while it is linked: a signature would not survive it later.
-  for (const kind of ['MODULE', 'SHARED']) lines.push(`set(CMAKE_${kind}_LINKER_FLAGS_INIT -s)`)
+  // Stripped while it is linked: a signature would not survive it later. For macOS, -s leaves the names of functions.
+  const strip = system === 'Darwin' ? '"-s -Wl,-x"' : '-s'
+  for (const kind of ['MODULE', 'SHARED']) lines.push(`set(CMAKE_${kind}_LINKER_FLAGS_INIT ${strip})`)
   const file = join(compilers, `${name}.cmake`)
   mkdirSync(compilers, { recursive: true })
   writeFile(file, `${lines.join('\n')}\n`)

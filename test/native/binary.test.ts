@@ -7,6 +7,7 @@ import { addonOrigin } from '../../lib/native/load.js'
 import { libc, targetName } from '../../lib/native/prebuilt.js'
 import { readBinary } from '../../scripts/binary.mjs'
 import { scratchFolder } from '../lib/scratch.js'
+import { EXPORTED, IMPORTED, LOCAL, machO, type SymbolEntry } from './macho.js'
 
 const file = addonOrigin().path
 const found = readBinary(readFileSync(file))
@@ -63,5 +64,38 @@ describe.runIf(process.platform === 'linux' && !instrumented)('the addon file', 
     expect(refusal('darwin-arm64')).toContain('expected Mach-O for arm64')
     const [other, library] = glibc ? [`${target}-musl`, 'libc.so.6'] : [`linux-${process.arch}`, 'libc.so']
     expect(refusal(other)).toContain(`it needs ${library}, which not every system has`)
+  })
+})
+
+describe('a file for macOS', () => {
+  const needed: SymbolEntry[] = [
+    ['strlen__thunk', LOCAL],
+    ['napi_register_module_v1', EXPORTED],
+    ['napi_create_array', IMPORTED],
+  ]
+  const refusal = (bytes: Buffer) => {
+    const path = join(scratchFolder(), 'lowrank.node')
+    writeFileSync(path, bytes)
+    const args = ['scripts/check-addon.mjs', '--target', 'darwin-arm64', path]
+    return spawnSync(process.execPath, args, { encoding: 'utf8' }).stderr
+  }
+
+  test('may have the names that are needed to load it', () => {
+    expect(refusal(machO(needed))).toBe('')
+  })
+
+  test('is refused with names that a debugger reads', () => {
+    const locals: SymbolEntry[] = [['_ZN7lowrank4Pool3runEv', LOCAL]]
+    expect(refusal(machO([...locals, ...needed]))).toContain('it names 1 of its functions and variables')
+  })
+
+  test('is refused where it was changed after it was signed', () => {
+    const many = Array.from({ length: 400 }, (_, i): SymbolEntry => [`napi_${i}`, IMPORTED])
+    const bytes = machO([...needed, ...many])
+    const at = bytes.indexOf('napi_399')
+    expect(refusal(bytes)).toBe('')
+    expect(at).toBeGreaterThan(4096)
+    bytes.write('napi_999', at)
+    expect(refusal(bytes)).toContain('it has no valid signature')
   })
 })
