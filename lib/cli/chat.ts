@@ -79,7 +79,7 @@ async function converse(
       ...(tools === undefined ? {} : { tools }),
     }),
   )
-  if (chat.plain) output.note(`note: ${whyPlain(model, chatTemplate)}; turns are passed as plain text.`)
+  if (chat.plain) output.note(`note: turns are passed as plain text: ${whyPlain(model, chatTemplate)}.`)
   else if (system === undefined && chat.system !== null)
     output.note('Using the system prompt of its training; /system shows it, /system off removes it.')
   const conversation = new Conversation(model, chat, output)
@@ -88,7 +88,7 @@ async function converse(
 }
 
 function whyPlain({ promptFormat }: Model, chatTemplate: boolean | undefined): string {
-  if (chatTemplate === false) return 'turns are raw text'
+  if (chatTemplate === false) return '--raw was given'
   return promptFormat?.form === 'raw'
     ? 'the model was trained on raw text (--chat uses the chat template anyway)'
     : 'the model has no chat template'

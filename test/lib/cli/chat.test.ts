@@ -178,7 +178,9 @@ test.each([
 })
 
 test('a result of a tool cannot be given as raw text, nor left out', async () => {
-  expect((await talk(['/tool 16'], '--raw')).stderr).toContain('no place for other roles')
+  const { stderr } = await talk(['/tool 16'], '--raw')
+  expect(stderr).toContain('note: turns are passed as plain text: --raw was given.')
+  expect(stderr).toContain('no place for other roles')
   expect((await talk(['/tool'])).stderr).toContain('/tool needs a result')
   expect((await talk(['/hold 16', 'a?'])).stderr).toContain('results are held for /tool')
   expect(await talk(['/hold 16'])).toMatchObject({
@@ -224,7 +226,7 @@ test('a model without a chat template is told of and goes on from the text', asy
   const flags = ['--model', model, '--max-new-tokens', '4']
   const { code, stdout, stderr } = await lowrank(['chat', ...flags, '--json'], { input: 'One\n' })
   expect(code).toBe(0)
-  expect(stderr).toContain('note: the model has no chat template')
+  expect(stderr).toContain('note: turns are passed as plain text: the model has no chat template.')
   const raw = await lowrank(['generate', ...flags, '--raw', '--prompt', 'One', '--json'])
   const [said] = jsonLines(stdout) as { text: string }[]
   expect(said?.text).toBe((jsonLines(raw.stdout) as { text: string }[])[0]?.text)
