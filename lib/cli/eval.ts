@@ -128,9 +128,7 @@ async function evaluated(
         dataset: data.path,
         eval_fraction: heldOut?.fraction ?? null,
       }
-      output.answer<'eval'>({ ...found, ...subject }, () =>
-        facts(factsOf(found, shape.reasoningHistory === 'drop' ? 'answers' : 'rows')),
-      )
+      output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found, exampleOf(shape))))
     })
   } catch (error) {
     throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error
@@ -151,7 +149,7 @@ async function measured(
   output: Output,
 ): Promise<Measured> {
   return shown(output, 'Evaluating', async (line) => {
-    const unit = metric === 'loss' ? 'batches' : options.reasoningHistory === 'drop' ? 'answers' : 'rows'
+    const unit = metric === 'loss' ? 'batches' : exampleOf(options)
     const watched: EvaluateOptions = {
       ...options,
       onDataProgress: ({ rows, tokens }) =>
@@ -180,6 +178,11 @@ async function measured(
       ? { metric, exact_match: exactMatch, matched_rows: matched.filter(Boolean).length, rows }
       : { metric, accuracy, supervised_tokens: supervisedTokens }
   })
+}
+
+/** What an example of the data is. */
+function exampleOf({ reasoningHistory }: EvaluateOptions): 'rows' | 'answers' {
+  return reasoningHistory === 'drop' ? 'answers' : 'rows'
 }
 
 /** @param unit what an example of the data is */
