@@ -2,6 +2,7 @@
  * Compares finished runs: their curves, the held-out rows each answers exactly, and McNemar's test for each pair. Runs
  * do not store per-row results, so each is loaded and evaluated again.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { ConfigError } from '../core/errors.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { encodeDataset } from '../data/encode-dataset.js'
@@ -96,14 +97,14 @@ export async function compareRuns(
   const records = await Promise.all(folders.map(readRunRecord))
   const askable = records.map((record) => lackOf(given(record, options)))
   const evaluated = new Map<RunRecord, Evaluated>()
-  let asked: { record: RunRecord; rows: readonly (AskedRow | undefined)[]; text: string } | undefined
+  let asked: { record: RunRecord; rows: readonly (AskedRow | undefined)[] } | undefined
   for (const [index, record] of records.entries()) {
     if (askable[index] !== undefined) continue
     const found = await withRun(record, options, async (model) => {
       const rows = await askedRows(model, record, options)
-      const text = JSON.stringify(rows)
-      if (asked && asked.text !== text) throw different(asked.record, asked.rows.length, record, rows.length)
-      asked ??= { record, rows, text }
+      if (asked && !isDeepStrictEqual(asked.rows, rows))
+        throw different(asked.record, asked.rows.length, record, rows.length)
+      asked ??= { record, rows }
       return evaluate(model, record, options)
     })
     evaluated.set(record, found)

@@ -15,6 +15,14 @@ export interface AskedRow {
   tools?: string
 }
 
+/** Rows as they cross between processes: each distinct JSON of tools once. */
+export interface SentRows {
+  /** `tools`: index among the JSON of all tools sent so far. */
+  rows: (Omit<AskedRow, 'tools'> & { tools?: number })[]
+  /** JSON of tools that no earlier rows had. */
+  tools: string[]
+}
+
 /** Renders the last answer of a chat as a model writes it; undefined if the template does not tell where it is. */
 type RenderAnswer = (chat: MessagesRow) => string | undefined
 
@@ -29,11 +37,11 @@ const BEGINNING = 120
 
 /** Collects rows that can be asked, starting with the first. */
 export class AskedRowCollector {
-  #new: AskedRow[] = []
+  #new: SentRows = { rows: [], tools: [] }
   #rows = 0
   #characters = 0
-  /** JSON of the tools of the last row; rows in succession with the same tools count them once. */
-  #tools = ''
+  /** Index of each JSON of tools. */
+  readonly #tools = new Map<string, number>()
   readonly #renderAnswer: RenderAnswer
 
   constructor(renderAnswer: RenderAnswer) {
@@ -44,20 +52,43 @@ export class AskedRowCollector {
     if (this.#rows >= MOST_ROWS || this.#characters > MOST_CHARACTERS) return
     const asked = questionOf(row, this.#renderAnswer)
     if (asked === undefined) return
-    const { prompt, expected, system, tools = '' } = asked
+    const { tools, ...own } = asked
+    const { prompt, expected, system } = own
     if (prompt.trim() === '' || expected.trim() === '') return
     if (prompt.length > LONGEST || expected.length > LONGEST || (system?.length ?? 0) > LONGEST) return
-    if (tools.length > LONGEST_TOOLS) return
+    if (tools !== undefined && tools.length > LONGEST_TOOLS) return
     this.#rows++
-    const more = tools === this.#tools ? 0 : tools.length
-    this.#tools = tools
-    this.#characters += prompt.length + expected.length + (system?.length ?? 0) + more
-    this.#new.push({ index, ...asked })
+    this.#characters += prompt.length + expected.length + (system?.length ?? 0)
+    this.#new.rows.push({ index, ...own, ...(tools === undefined ? {} : { tools: this.#indexOf(tools) }) })
+  }
+
+  /** Equal tools count once. */
+  #indexOf(tools: string): number {
+    const known = this.#tools.get(tools)
+    if (known !== undefined) return known
+    this.#characters += tools.length
+    this.#new.tools.push(tools)
+    this.#tools.set(tools, this.#tools.size)
+    return this.#tools.size - 1
   }
 
   /** Returns the rows collected since the last call. */
-  take(): AskedRow[] {
-    return this.#new.splice(0)
+  take(): SentRows {
+    const taken = this.#new
+    this.#new = { rows: [], tools: [] }
+    return taken
+  }
+}
+
+/** Reads what collectors send, so that rows with equal tools share one text. */
+export class AskedRowReader {
+  readonly #tools: string[] = []
+
+  read({ rows, tools }: SentRows): AskedRow[] {
+    this.#tools.push(...tools)
+    return rows.map(({ tools: index, ...row }) =>
+      index === undefined ? row : { ...row, tools: this.#tools[index] as string },
+    )
   }
 }
 

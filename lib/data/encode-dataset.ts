@@ -9,7 +9,7 @@ import type { RenderOptions, TemplateLimits } from '../tokenizer/chat-template.j
 import type { ChatMessage } from '../tokenizer/message.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import { specialTokensOf } from '../tokenizer/tokenizer.js'
-import type { AskedRow } from './asked-rows.js'
+import { type AskedRow, AskedRowReader } from './asked-rows.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
@@ -96,6 +96,7 @@ export async function* encodeChunks(
   }
   const call = new TextCall(job, ENCODE_MEGABYTES, control.signal)
   const feed = ofProgram ? RowFeed.ofRows(input.rows, input.name) : RowFeed.ofStdin()
+  const asked = new AskedRowReader()
   let detected: Detected | undefined
   try {
     for (;;) {
@@ -106,7 +107,7 @@ export async function* encodeChunks(
       else if (answer.kind === 'chunk') {
         if (answer.format !== undefined) control.onFormat?.(answer.format)
         if (answer.remarks !== undefined) control.onRemarks?.(answer.remarks)
-        control.onAsked?.(answer.asked)
+        control.onAsked?.(asked.read(answer.asked))
         yield answer.chunk
         call.send({ kind: 'taken' })
       } else if (answer.kind === 'encoded') {

@@ -17,7 +17,7 @@ import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import type { TokenizerFields } from '../tokenizer/to-gguf.js'
 import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
-import type { AskedRow } from './asked-rows.js'
+import type { SentRows } from './asked-rows.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
@@ -101,7 +101,7 @@ export type TextAnswer =
       kind: 'chunk'
       chunk: EncodedChunk
       format?: PromptFormat | null
-      asked: AskedRow[]
+      asked: SentRows
       remarks?: string[]
     }
   | { kind: 'progress'; rows: number; tokens: number }

@@ -1,20 +1,33 @@
 /** Rows that are kept to be asked. */
+import { serialize } from 'node:v8'
 import { expect, test } from 'vitest'
-import { AskedRowCollector } from '../../../lib/data/asked-rows.js'
+import { AskedRowCollector, AskedRowReader } from '../../../lib/data/asked-rows.js'
 import type { MessagesRow } from '../../../lib/data/dataset.js'
 
-test('tools that all rows have count once toward what is kept', () => {
-  const asked = new AskedRowCollector(() => 'a call')
-  const description = 'x'.repeat(20_000)
-  const row: MessagesRow = {
+const DESCRIPTION = 'x'.repeat(20_000)
+
+function rowWith(name: string): MessagesRow {
+  return {
     format: 'messages',
     ...{ path: 'rows.jsonl', line: 1 },
     messages: [
       { role: 'user', content: 'How many?' },
       { role: 'assistant', content: 'Three.' },
     ],
-    tools: [{ type: 'function', function: { name: 'stock', description } }],
+    tools: [{ type: 'function', function: { name, description: DESCRIPTION } }],
   }
-  for (let i = 0; i < 200; i++) asked.add(row, i)
-  expect(asked.take()).toHaveLength(200)
+}
+
+test('equal tools count and are sent once, also where others lie between them', () => {
+  const asked = new AskedRowCollector(() => 'a call')
+  const reader = new AskedRowReader()
+  for (const start of [0, 100]) {
+    for (let i = start; i < start + 100; i++) asked.add(rowWith(i % 2 === 0 ? 'stock' : 'order'), i)
+    const sent = asked.take()
+    expect(serialize(sent).length).toBeLessThan(3 * DESCRIPTION.length)
+    const rows = reader.read(sent)
+    expect(rows.map(({ index }) => index)).toEqual(Array.from({ length: 100 }, (_, i) => start + i))
+    for (const { index, tools } of rows)
+      expect(JSON.parse(tools as string)).toEqual(rowWith(index % 2 === 0 ? 'stock' : 'order').tools)
+  }
 })
