@@ -57,7 +57,7 @@ export interface EncodeSummary {
   format: PromptFormat | null
   /** Current time as seen by templates, in milliseconds since 1970. */
   now: number
-  /** Files of the kept rows; chunks refer to them by index. */
+  /** Files of the kept rows, as often as they are listed; chunks refer to them by index. */
   paths: string[]
   detected: Detected | undefined
 }

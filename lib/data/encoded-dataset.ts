@@ -18,7 +18,7 @@ export interface EncodedChunk {
   starts: Uint32Array
   /** `[rows]`: number of labels, not counting the first token of the row. */
   supervised: Uint32Array
-  /** `[rows]`: index of the file. */
+  /** `[rows]`: index of the file; a file that is listed again has another. */
   files: Uint32Array
   /** `[rows]`: line in the file, from 1. */
   lines: Uint32Array
@@ -137,6 +137,22 @@ export class ChunkBuilder {
   }
 }
 
+/** The files of a dataset as they are read, each as often as it is listed. */
+export class Listings {
+  readonly paths: string[] = []
+  #line = 0
+
+  /**
+   * Index of the file that an example is from. Lines that do not go on begin the same file again.
+   * @param isFirst false for further examples of a row, which have its line
+   */
+  of({ path, line }: Pick<EncodedRow, 'path' | 'line'>, isFirst: boolean): number {
+    if (path !== this.paths.at(-1) || (isFirst && line <= this.#line)) this.paths.push(path)
+    this.#line = line
+    return this.paths.length - 1
+  }
+}
+
 /** Counts the findings of an example. For a document split into several, the first example has the findings of all. */
 export function countFound(
   stats: DatasetStats,
@@ -178,6 +194,7 @@ export class EncodedDataset {
   readonly now: number
   /** True if a template read the date. */
   readonly usesClock: boolean
+  /** Paths of the files, as often as they are listed. */
   readonly paths: readonly string[]
   /** Prompt format of the rows; null without rows. */
   readonly format: PromptFormat | null
@@ -284,7 +301,18 @@ export class EncodedDataset {
   /** Position of a row in its file. */
   place(row: number): { path: string; line: number } {
     const { chunk, index } = this.#find(row)
-    return { path: this.paths[chunk.files[index] as number] as string, line: chunk.lines[index] as number }
+    return { path: this.paths[this.file(row)] as string, line: chunk.lines[index] as number }
+  }
+
+  /** Index of the file of a row in `paths`. */
+  file(row: number): number {
+    const { chunk, index } = this.#find(row)
+    return chunk.files[index] as number
+  }
+
+  /** True if a file is listed more than once, so that there are copies of its rows. */
+  get hasCopies(): boolean {
+    return new Set(this.paths).size < this.paths.length
   }
 
   /** Ids of a row: a view that must not be modified. */

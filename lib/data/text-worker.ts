@@ -15,7 +15,7 @@ import { AskedRowCollector } from './asked-rows.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
-import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
+import { ChunkBuilder, countFound, emptyStats, Listings } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
 import { renderPromptChat } from './prompt-tools.js'
 import { withTemplateFile } from './template-file.js'
@@ -94,7 +94,7 @@ async function encode(job: EncodeJob): Promise<void> {
     await withTemplateFile(options),
   )
   const stats = emptyStats()
-  const fileOf = new Map<string, number>()
+  const listings = new Listings()
   let told: PromptFormat | null = null
   let remarked = 0
   const asked = new AskedRowCollector((chat) => encoder.lastAnswer(chat))
@@ -114,26 +114,22 @@ async function encode(job: EncodeJob): Promise<void> {
     told = format
     remarked = remarks.length
   }
-  const fileIndex = (path: string) => {
-    const index = fileOf.get(path) ?? fileOf.size
-    fileOf.set(path, index)
-    return index
-  }
   const groupOf = new Map<string, number>()
   const groupIndex = (group: string) => {
     const index = groupOf.get(group) ?? groupOf.size
     groupOf.set(group, index)
     return index
   }
-  const keep = (encoded: EncodedRow | DropReason) => {
+  const keep = (encoded: EncodedRow | DropReason, isFirst: boolean) => {
     if (typeof encoded === 'string') {
       stats.dropped++
       if (encoded === 'truncated_away') stats.droppedByTruncation++
       return
     }
-    const { inputIds, labels, supervised, truncated, ended, path, line, group } = encoded
+    const { inputIds, labels, supervised, truncated, ended, line, group } = encoded
+    const listing = listings.of(encoded, isFirst)
     const whose = group === undefined ? undefined : groupIndex(group)
-    chunk.add(inputIds, labels, supervised, fileIndex(path), line, whose, encoded)
+    chunk.add(inputIds, labels, supervised, listing, line, whose, encoded)
     stats.examples++
     stats.tokens += inputIds.length
     stats.supervisedTokens += supervised
@@ -160,8 +156,8 @@ async function encode(job: EncodeJob): Promise<void> {
       // Text that is already rendered by the template is not a question.
       const isQuestion = row.format !== 'text' || encoder.format?.form === 'raw'
       if (job.asked && isQuestion && typeof examples[0] === 'object') asked.add(row, stats.examples)
-      for (const example of examples) {
-        keep(example)
+      for (const [index, example] of examples.entries()) {
+        keep(example, index === 0)
         if (chunk.tokens >= chunkTokens) await send()
       }
     }
@@ -173,7 +169,7 @@ async function encode(job: EncodeJob): Promise<void> {
   if (chunk.rows > 0) await send()
   stats.remarks = datasetRemarks(detected, stats, options)
   const { usesClock, format } = encoder
-  answer({ kind: 'encoded', stats, usesClock, format, paths: [...fileOf.keys()] })
+  answer({ kind: 'encoded', stats, usesClock, format, paths: listings.paths })
 }
 
 async function* limited<T>(

@@ -35,9 +35,12 @@ export function splitRows(
   data: EncodedDataset,
   { fraction, seed, groupBy }: HeldOutShare,
 ): { train: Uint32Array; heldOut: Uint32Array } {
-  if (groupBy === undefined && data.wholeRows)
-    return splitHeldOutGroups(chatsOf(data), { fraction, seed }, 'chats')
-  if (groupBy === undefined) return splitHeldOut(data.length, { fraction, seed })
+  if (groupBy === undefined) {
+    const origins = originsOf(data)
+    return origins === undefined
+      ? splitHeldOut(data.length, { fraction, seed })
+      : splitHeldOutGroups(origins, { fraction, seed }, data.wholeRows ? 'chats' : 'rows')
+  }
   const groups = ascending(data.length).map((row) => data.rowGroup(row))
   return splitHeldOutGroups(groups, { fraction, seed })
 }
@@ -54,16 +57,19 @@ export function setAside(
 ): { drawn: Uint32Array; others: Uint32Array } {
   const split = drawRows(data, rows, count, ...counters)
   if (split.others.length > 0) return split
+  const [what, advice] = data.wholeRows
+    ? ['of one chat', 'add chats, or set reasoning_history: keep']
+    : ['copies of one', 'add rows']
   throw new ConfigError(
-    `all ${rows.length} examples are of one chat, so none can be set aside for validation; add chats, or set reasoning_history: keep.`,
+    `all ${rows.length} examples are ${what}, so none can be set aside for validation; ${advice}.`,
     { rows: rows.length },
   )
 }
 
 /**
- * Draws rows to validate on; examples of one chat stay together.
+ * Draws rows to validate on; examples of one origin stay together.
  * @param rows to draw from
- * @param count number of rows to draw, or fewer where the next chat has too many
+ * @param count number of rows to draw, or fewer where the next origin has too many
  * @param counters the same ones draw the same rows
  * @returns row indices, both in ascending order
  */
@@ -74,29 +80,35 @@ export function drawRows(
   ...counters: number[]
 ): { drawn: Uint32Array; others: Uint32Array } {
   const order = shuffle(rows.slice(), ...counters)
-  if (!data.wholeRows) return { drawn: order.slice(0, count).sort(), others: order.slice(count).sort() }
-  const chats = chatsOf(data)
-  const byChat = new Map<number, number[]>()
+  const origins = originsOf(data)
+  if (origins === undefined) return { drawn: order.slice(0, count).sort(), others: order.slice(count).sort() }
+  const byOrigin = new Map<number, number[]>()
   for (const row of order) {
-    const chat = chats[row] as number
-    byChat.set(chat, [...(byChat.get(chat) ?? []), row])
+    const origin = origins[row] as number
+    byOrigin.set(origin, [...(byOrigin.get(origin) ?? []), row])
   }
   const drawn = new Set<number>()
-  for (const examples of byChat.values()) {
+  for (const examples of byOrigin.values()) {
     if (drawn.size > 0 && drawn.size + examples.length > count) break
     for (const row of examples) drawn.add(row)
   }
   return { drawn: rows.filter((row) => drawn.has(row)), others: rows.filter((row) => !drawn.has(row)) }
 }
 
-/** `[examples]`: number of the chat that an example is from; the same for both copies in a file that is listed twice. */
-function chatsOf(data: EncodedDataset): Uint32Array {
-  const chats = new Map<string, number>()
+/**
+ * `[examples]`: number of what an example is from: its chat, if a chat makes several, else its row. Copies in a file that
+ * is listed again have the same. Undefined if every example is alone.
+ */
+function originsOf(data: EncodedDataset): Uint32Array | undefined {
+  if (!data.wholeRows && !data.hasCopies) return undefined
+  const numbers = new Map<string, number>()
+  let start = 0
   return ascending(data.length).map((row) => {
+    if (row > 0 && data.file(row) !== data.file(row - 1)) start = row
     const { path, line } = data.place(row)
-    const place = `${line} ${path}`
-    const chat = chats.get(place) ?? chats.size
-    chats.set(place, chat)
-    return chat
+    const origin = `${data.wholeRows ? line : row - start} ${path}`
+    const number = numbers.get(origin) ?? numbers.size
+    numbers.set(origin, number)
+    return number
   })
 }

@@ -60,7 +60,11 @@ export const compare = [
     'the center is no parameter',
     'mixed',
   ),
-  runs('asked && !isDeepStrictEqual(asked.rows, rows)', 'false', 'runs with other held-out rows are compared'),
+  runs(
+    'asked && !isDeepStrictEqual(asked.rows, rows)',
+    'false',
+    'runs with other held-out rows are compared',
+  ),
   runs('hit && !b[row]', 'hit', 'rows that both answer count for one alone'),
   runs('.size > 1,', '.size > 0,', 'all rows are flips'),
   runs(

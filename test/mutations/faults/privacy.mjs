@@ -181,8 +181,8 @@ export const privacy = [
   ),
   rounds(
     'lib/train/held-out.ts',
-    'if (groupBy === undefined) return',
-    'if (true) return',
+    'if (groupBy === undefined) {',
+    'if (true) {',
     'rows are held out rather than clients',
     'hold out clients as a whole',
   ),
