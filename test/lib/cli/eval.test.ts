@@ -114,6 +114,26 @@ sweepTest('several adapters add up by their weights', async () => {
   expect(base.loss).not.toBeCloseTo(one.loss, 3)
 })
 
+sweepTest('the tokens that count are those that the run of a config trains on', async () => {
+  const { at } = project({ max_seq_length: 512 })
+  const recipe = join(packageRoot, 'examples', 'recipes', 'reasoning')
+  const settings = { chat_template: `${recipe}.jinja`, dataset: `${recipe}.jsonl` }
+  const config = JSON.parse(readFileSync(at('run.yaml'), 'utf8'))
+  const counted = async (value: boolean, ...flags: string[]) => {
+    const path = at(`${value}.yaml`)
+    writeFileSync(path, JSON.stringify({ ...config, ...settings, train_on_reasoning: value }))
+    const found = await evaluated(path, '--no-adapter', '--dataset', settings.dataset, ...flags)
+    return found.supervised_tokens
+  }
+  const [all, answers, set] = [
+    await counted(true),
+    await counted(false),
+    await counted(true, '--set', 'train_on_reasoning=false'),
+  ]
+  expect(answers).toBeLessThan(all / 2)
+  expect(set).toBe(answers)
+})
+
 sweepTest('a classifier is not evaluated without the adapter that has its head', async () => {
   const config = join(packageRoot, 'examples', 'recipes', 'classification.yaml')
   const { code, stderr } = await lowrank(['eval', config, '--no-adapter'])
