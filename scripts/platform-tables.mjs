@@ -73,13 +73,21 @@ function known(target) {
   return { how: under ? `runs under ${under}` : 'runs on hardware', what: what.join('; ') }
 }
 
-const bytes = (target) => (addons[target]?.bytes ? `${(addons[target].bytes / 2 ** 20).toFixed(1)} MiB` : '')
+const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`
+const size = (target) => (addons[target]?.bytes ? mib(addons[target].bytes) : '')
+
+/** Reason why each addon is a package of its own. */
+function sizes() {
+  const all = Object.values(addons).reduce((sum, { bytes }) => sum + bytes, 0)
+  const rest = installs.matrix && `, and the rest of \`lowrank\` has ${mib(installs.matrix.tarball.unpacked)}`
+  return `All addons together have ${mib(all)}${rest ?? ''}.`
+}
 
 function platformTable() {
   const rows = Object.keys(TARGETS).map((target) => {
     const [platform, kernels] = PLATFORMS[target]
     const { how, what } = known(target)
-    return [platform, `\`@lowrank/${target}\``, bytes(target), kernels, what ? `${how}: ${what}` : how]
+    return [platform, `\`@lowrank/${target}\``, size(target), kernels, what ? `${how}: ${what}` : how]
   })
   return table(['platform', 'package with the addon', 'size', 'kernels', 'known'], rows)
 }
@@ -138,6 +146,7 @@ const read = (path) => {
 }
 const files = {
   'docs/install.md': withMarked(read('docs/install.md'), 'docs/install.md', {
+    sizes: sizes(),
     platforms: platformTable(),
     runtimes: runtimeTable(),
     demos: demoTable(),
