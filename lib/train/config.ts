@@ -130,7 +130,9 @@ export const configSchema = z.strictObject({
     .min(0, { error: 'a number in [0, 1)' })
     .lt(1, { error: 'a number in [0, 1)' })
     .default(0)
-    .describe('Share of `dataset` to hold out for evaluation, instead of `eval_dataset`.'),
+    .describe(
+      'Share of `dataset` to hold out for evaluation, instead of `eval_dataset`. The copies of a row in a file that is listed twice are held out together.',
+    ),
   ...trainShape,
   learningRate: z
     .union([positive(), z.literal('auto')], { error: 'a number above 0, or auto' })
