@@ -73,12 +73,13 @@ export function repeatCommand(
 ): string | null {
   const [shortest] = [...rows].sort((a, b) => a.prompt.length - b.prompt.length)
   if (shortest === undefined) return null
-  const { prompt, cut } = shortest
+  const { prompt, cut, form } = shortest
   // A prompt that begins with a dash would be read as a flag.
   const words = prompt.startsWith('-') ? [`--prompt=${quoted(prompt)}`] : ['--prompt', quoted(prompt)]
   const told =
     shortest.system === null || shortest.system === system ? [] : ['--system', quoted(shortest.system)]
   const tools = shortest.tools === undefined ? [] : [TOOLS_FLAG]
+  const how = form === undefined ? [] : [`--${form}`]
   const length = cut ? ['--max-new-tokens', String(ANSWER_TOKENS)] : []
-  return ['npx lowrank generate', call, ...told, ...tools, ...length, ...words].join(' ')
+  return ['npx lowrank generate', call, ...told, ...tools, ...how, ...length, ...words].join(' ')
 }

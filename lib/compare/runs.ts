@@ -15,7 +15,7 @@ import { loadQuantization, type RunConfig } from '../train/config.js'
 import { encodeOptions, inputOf } from '../train/data.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import { type HeldOutShare, splitRows } from '../train/held-out.js'
-import { promptOptions } from '../train/samples.js'
+import { askingOf } from '../train/samples.js'
 import { lackOf, type RunRecord, readRunRecord } from './run-record.js'
 import { mcnemar, wilson } from './statistics/index.js'
 
@@ -102,7 +102,7 @@ export async function compareRuns(
     if (askable[index] !== undefined) continue
     const found = await withRun(record, options, async (model) => {
       const rows = await askedRows(model, record, options)
-      if (asked && !isDeepStrictEqual(asked.rows, rows))
+      if (asked && !isDeepStrictEqual(asked.rows.map(dataOf), rows.map(dataOf)))
         throw different(asked.record, asked.rows.length, record, rows.length)
       asked ??= { record, rows }
       return evaluate(model, record, options)
@@ -257,6 +257,13 @@ async function askedRows(
   return [...rows].map((row) => found.get(row))
 }
 
+/** A row without how the run renders it. */
+function dataOf(row: AskedRow | undefined): AskedRow | undefined {
+  if (row === undefined) return undefined
+  const { around: _, ...data } = row
+  return data
+}
+
 async function answersOf(
   model: Model,
   rows: readonly { question: AskedRow }[],
@@ -264,12 +271,9 @@ async function answersOf(
 ): Promise<string[]> {
   const found: string[] = []
   for (const { question } of rows) {
-    const asked = {
-      maxNewTokens: ANSWER_TOKENS,
-      ...promptOptions(question),
-      ...(signal ? { signal } : {}),
-    }
-    found.push((await model.generate(question.prompt, asked)).text)
+    const { prompt, options } = askingOf(question, model.promptFormat)
+    const asked = { maxNewTokens: ANSWER_TOKENS, ...options, ...(signal ? { signal } : {}) }
+    found.push((await model.generate(prompt, asked)).text)
   }
   return found
 }

@@ -1,6 +1,8 @@
 /** Collects a limited number of dataset rows as questions with expected answers, to be asked when a run is over. */
 import { pythonJson } from '../tokenizer/python-text.js'
+import { alpacaAffixes } from './dataset/alpaca.js'
 import type { DatasetRow, MessagesRow } from './dataset.js'
+import type { RowEncoder } from './encode.js'
 import { namesOf } from './prompt-tools.js'
 
 /** The question of a row and its expected answer. */
@@ -13,6 +15,8 @@ export interface AskedRow {
   system: string | null
   /** JSON of the tools' schemas. */
   tools?: string
+  /** Text before and after the prompt of a row that is raw text; absent for chats. */
+  around?: { prefix: string; suffix: string }
 }
 
 /** Rows as they cross between processes: each distinct JSON of tools once. */
@@ -23,8 +27,8 @@ export interface SentRows {
   tools: string[]
 }
 
-/** Renders the last answer of a chat as a model writes it; undefined if the template does not tell where it is. */
-type RenderAnswer = (chat: MessagesRow) => string | undefined
+/** How rows are rendered for training. */
+type Rendering = Pick<RowEncoder, 'lastAnswer' | 'rendersChat'>
 
 const MOST_ROWS = 1000
 const MOST_CHARACTERS = 1 << 20
@@ -42,15 +46,15 @@ export class AskedRowCollector {
   #characters = 0
   /** Index of each JSON of tools. */
   readonly #tools = new Map<string, number>()
-  readonly #renderAnswer: RenderAnswer
+  readonly #rendering: Rendering
 
-  constructor(renderAnswer: RenderAnswer) {
-    this.#renderAnswer = renderAnswer
+  constructor(rendering: Rendering) {
+    this.#rendering = rendering
   }
 
   add(row: DatasetRow, index: number): void {
     if (this.#rows >= MOST_ROWS || this.#characters > MOST_CHARACTERS) return
-    const asked = questionOf(row, this.#renderAnswer)
+    const asked = questionOf(row, this.#rendering)
     if (asked === undefined) return
     const { tools, ...own } = asked
     const { prompt, expected, system } = own
@@ -92,34 +96,40 @@ export class AskedRowReader {
   }
 }
 
+type Asked = Omit<AskedRow, 'index'>
+
 /** The first question of a row; undefined if it cannot be asked. */
-function questionOf(row: DatasetRow, renderAnswer: RenderAnswer): Omit<AskedRow, 'index'> | undefined {
+function questionOf(row: DatasetRow, rendering: Rendering): Asked | undefined {
+  const as = (around: NonNullable<AskedRow['around']>) => (rendering.rendersChat(row) ? {} : { around })
   switch (row.format) {
     case 'classification':
       return undefined
     case 'preference':
-      return questionOf(row.chosen, renderAnswer)
+      return questionOf(row.chosen, rendering)
     case 'unpaired_preference':
       // A bad answer is not the expected one.
-      return row.desirable ? questionOf(row.answer, renderAnswer) : undefined
+      return row.desirable ? questionOf(row.answer, rendering) : undefined
     case 'prompt_completion':
-      return { prompt: row.prompt, expected: row.completion, system: null }
+      return { prompt: row.prompt, expected: row.completion, system: null, ...as(NOTHING) }
     case 'alpaca': {
       const { instruction, input, output, history, system = null } = row
       if (input !== '' || history.length > 0) return undefined
-      return { prompt: instruction, expected: output, system }
+      return { prompt: instruction, expected: output, system, ...as(alpacaAffixes(row)) }
     }
     case 'messages':
-      return firstQuestion(row, renderAnswer)
+      return firstQuestion(row, rendering)
     case 'text': {
       const beginning = row.text.slice(0, Math.min(BEGINNING, row.text.length >> 1))
       const prompt = beginning.slice(0, Math.max(0, beginning.lastIndexOf(' ')))
-      return { prompt, expected: row.text.slice(prompt.length, prompt.length + 2 * BEGINNING), system: null }
+      const expected = row.text.slice(prompt.length, prompt.length + 2 * BEGINNING)
+      return { prompt, expected, system: null, ...as(NOTHING) }
     }
   }
 }
 
-function firstQuestion(row: MessagesRow, renderAnswer: RenderAnswer): Omit<AskedRow, 'index'> | undefined {
+const NOTHING = { prefix: '', suffix: '' }
+
+function firstQuestion(row: MessagesRow, rendering: Rendering): Asked | undefined {
   const { messages, tools } = row
   const system = messages[0]?.role === 'system' ? messages[0].content : null
   const at = system === null ? 0 : 1
@@ -130,6 +140,6 @@ function firstQuestion(row: MessagesRow, renderAnswer: RenderAnswer): Omit<Asked
   if (tools !== undefined && namesOf(tools).length < tools.length) return undefined
   const asked = { prompt: question.content, system }
   if (tools === undefined) return answer.content === null ? undefined : { ...asked, expected: answer.content }
-  const expected = renderAnswer({ ...row, messages: messages.slice(0, at + 2) })
+  const expected = rendering.lastAnswer({ ...row, messages: messages.slice(0, at + 2) })
   return expected === undefined ? undefined : { ...asked, expected, tools: pythonJson(tools) }
 }

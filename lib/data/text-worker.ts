@@ -97,7 +97,7 @@ async function encode(job: EncodeJob): Promise<void> {
   const listings = new Listings()
   let told: PromptFormat | null = null
   let remarked = 0
-  const asked = new AskedRowCollector((chat) => encoder.lastAnswer(chat))
+  const asked = new AskedRowCollector(encoder)
   let chunk = new ChunkBuilder()
   const send = async () => {
     const built = chunk.build()

@@ -131,6 +131,10 @@ const runData = z.object({
 const askedRow = {
   prompt: z.string(),
   system: z.string().nullable().describe('The system prompt of the row'),
+  form: z
+    .enum(['chat', 'raw'])
+    .optional()
+    .describe('How the row was asked, where that is not the default of the adapter'),
   tools: z.array(z.string()).readonly().optional().describe("Names of the row's tools"),
   expected: z.string(),
 }

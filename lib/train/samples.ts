@@ -18,7 +18,7 @@ import {
   lastOf,
   withCalls,
 } from './generate.js'
-import { endIds, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
+import { endIds, isRecorded, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000
@@ -28,6 +28,8 @@ export interface RunSample {
   prompt: string
   /** The system prompt of the row. */
   system: string | null
+  /** How the row was asked, where that is not the default of the adapter: through the chat template or as raw text. */
+  form?: 'chat' | 'raw'
   /** Names of the row's tools; absent without tools. */
   tools?: readonly string[]
   expected: string
@@ -56,7 +58,7 @@ export interface AskedRows {
 }
 
 /** A held-out row with the greedy answer of the adapter at some step. */
-export interface StepAnswer extends Pick<RunSample, 'prompt' | 'system' | 'tools' | 'expected'> {
+export interface StepAnswer extends Pick<RunSample, 'prompt' | 'system' | 'form' | 'tools' | 'expected'> {
   answer: string
   /** True if the answer was truncated after `ANSWER_TOKENS`. */
   cut: boolean
@@ -121,12 +123,13 @@ export async function askRows(
   const acting = [{ state: adapter, weight: 1, rank: null }]
   const samples: RunSample[] = []
   for (const row of rows) {
-    const ask = (adapters: typeof acting) => answer(base, adapters, adapter.format, row, stop)
+    const asking = askingOf(row, adapter.format)
+    const ask = (adapters: typeof acting) => answer(base, adapters, asking, stop)
     try {
       const tuned = await ask(acting)
       const plain = await ask([])
       const cut = [tuned, plain].some(({ finishReason }) => finishReason === 'length')
-      samples.push({ ...shownOf(row), base: plain.text, tuned: tuned.text, cut })
+      samples.push({ ...shownOf(row, asking), base: plain.text, tuned: tuned.text, cut })
     } catch (error) {
       if (late.aborted && !signal?.aborted) return { rows: samples, late: true }
       throw error
@@ -155,39 +158,70 @@ export async function answerRows(
   for (const row of rows) {
     if (found.length === count) break
     signal?.throwIfAborted()
-    const asked = promptOptions(row)
-    const ids = await promptIds(base, tokenizer, row.prompt, format, { ...asked, signal })
+    const asking = askingOf(row, format)
+    const ids = await promptIds(base, tokenizer, asking.prompt, asking.format, { ...asking.options, signal })
     const limit = Math.min(ANSWER_TOKENS, room - ids.length)
     if (ids.length === 0 || limit < 1) continue
-    const options = withCalls(generateSchema.parse({}), asked.tools)
+    const options = withCalls(generateSchema.parse({}), row.tools)
     const text = decodeText(decoder, tokenizer, ids, ends, limit, options, { signal })
     const { text: answer, finishReason } = await lastOf(text)
-    found.push({ ...shownOf(row), answer, cut: finishReason === 'length' })
+    found.push({ ...shownOf(row, asking), answer, cut: finishReason === 'length' })
     onProgress?.({ batches: found.length, totalBatches: count })
   }
   return found
 }
 
-/** Options that ask a row as it was trained on. */
-export function promptOptions({ system, tools }: AskedRow): PromptOptions {
-  return {
-    ...(system === null ? {} : { system }),
-    ...(tools === undefined ? {} : { tools, chatTemplate: true }),
-  }
+/** How a row is asked. */
+interface Asking extends Pick<RunSample, 'form'> {
+  prompt: string
+  options: PromptOptions
+  /** `unrecorded` where the row does not have the one of the adapter. */
+  format: KnownFormat
 }
 
-function shownOf({ prompt, system, tools, expected }: AskedRow): Omit<StepAnswer, 'answer' | 'cut'> {
-  const names = tools === undefined ? {} : { tools: namesOf(toolSchemas(tools) ?? []) }
-  return { prompt, system, ...names, expected }
+/**
+ * Asks a row as it was trained on.
+ * @param format prompt format of the adapter
+ */
+export function askingOf({ prompt, system, tools, around }: AskedRow, format: KnownFormat): Asking {
+  const raw = isRecorded(format) && format.form === 'raw' ? format : undefined
+  if (around === undefined) {
+    const options: PromptOptions = {
+      chatTemplate: true,
+      ...(system === null ? {} : { system }),
+      ...(tools === undefined ? {} : { tools }),
+    }
+    return raw === undefined
+      ? { prompt, options, format }
+      : { prompt, options, format: 'unrecorded', form: 'chat' }
+  }
+  const { prefix, suffix } = around
+  const options: PromptOptions = { chatTemplate: false }
+  return raw?.prefix === prefix && raw.suffix === suffix
+    ? { prompt, options, format }
+    : { prompt: `${prefix}${prompt}${suffix}`, options, format: 'unrecorded', form: 'raw' }
+}
+
+function shownOf(
+  { system, tools, expected, around }: AskedRow,
+  { prompt, form }: Asking,
+): Omit<StepAnswer, 'answer' | 'cut'> {
+  return {
+    prompt,
+    // The text around a raw prompt has the system prompt.
+    system: around === undefined ? system : null,
+    ...(form === undefined ? {} : { form }),
+    ...(tools === undefined ? {} : { tools: namesOf(toolSchemas(tools) ?? []) }),
+    expected,
+  }
 }
 
 async function answer(
   base: BaseModel,
   adapters: Parameters<typeof generateText>[1],
-  format: KnownFormat,
-  row: AskedRow,
+  { prompt, options: asked, format }: Asking,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const options = { ...generateSchema.parse({}), maxNewTokens: ANSWER_TOKENS, ...promptOptions(row), signal }
-  return lastOf(generateText(base, adapters, row.prompt, options, format))
+  const options = { ...generateSchema.parse({}), maxNewTokens: ANSWER_TOKENS, ...asked, signal }
+  return lastOf(generateText(base, adapters, prompt, options, format))
 }

@@ -77,6 +77,7 @@ test('the command is one that a shell takes', () => {
   const command = (one: object, system: string | null = null) =>
     repeatCommand({ ...samples(one), system }, 'run.yaml', (word) => shellWord(word, 'linux'))
   expect(command({})).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
+  expect(command({ form: 'raw' })).toBe("npx lowrank generate run.yaml --raw --prompt 'Sky?'")
   expect(command({ prompt: "-it's\n2" })).toBe("npx lowrank generate run.yaml --prompt='-it'\\''s\n2'")
   expect(command({ cut: true, system: 'Be brief.' })).toBe(
     "npx lowrank generate run.yaml --system 'Be brief.' --max-new-tokens 64 --prompt 'Sky?'",

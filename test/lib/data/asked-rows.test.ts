@@ -19,7 +19,7 @@ function rowWith(name: string): MessagesRow {
 }
 
 test('equal tools count and are sent once, also where others lie between them', () => {
-  const asked = new AskedRowCollector(() => 'a call')
+  const asked = new AskedRowCollector({ lastAnswer: () => 'a call', rendersChat: () => true })
   const reader = new AskedRowReader()
   for (const start of [0, 100]) {
     for (let i = start; i < start + 100; i++) asked.add(rowWith(i % 2 === 0 ? 'stock' : 'order'), i)
