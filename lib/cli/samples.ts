@@ -5,6 +5,7 @@
 import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
 import { ANSWER_TOKENS } from '../planning/plans.js'
+import { isRight, splitReasoning } from '../train/answer-scores.js'
 import type { Samples, StepAnswer } from '../train/samples.js'
 import { printable } from './output.js'
 
@@ -22,7 +23,10 @@ export function sampleLines({ rows, heldOut }: Samples, columns: number): string
   return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
 }
 
-/** Answers between steps, one per line: whether it is correct, the beginning of the question, and the answer. */
+/**
+ * Answers between steps, one per line: whether it is correct, the beginning of the question, and the answer without
+ * reasoning.
+ */
 export function answerLines(rows: readonly StepAnswer[], columns: number, unicode: boolean): string[] {
   const [right, wrong, arrow, more] = unicode ? ['✓', '✗', '→', '…'] : ['+', '-', '->', '...']
   const cut = (text: string, width: number) => {
@@ -31,9 +35,9 @@ export function answerLines(rows: readonly StepAnswer[], columns: number, unicod
   }
   const room = Math.max(30, columns - 6)
   return rows.map(({ prompt, expected, answer }) => {
-    const mark = answer.trim() === expected.trim() ? right : wrong
+    const mark = isRight(answer, expected) ? right : wrong
     const begin = `${mark} ${cut(prompt, Math.floor(room / 3))} ${arrow} `
-    return `    ${begin}${cut(answer, room - stringWidth(begin))}`
+    return `    ${begin}${cut(splitReasoning(answer).answer, room - stringWidth(begin))}`
   })
 }
 

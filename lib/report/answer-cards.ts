@@ -1,4 +1,5 @@
 /** Answers on the page of a run, beside what was expected, as HTML. */
+import { isRight, splitReasoning } from '../train/answer-scores.js'
 import { escaped, formatNumber } from './chart/index.js'
 import type { RunPageData } from './run-data.js'
 
@@ -63,8 +64,6 @@ function answerHtml(title: string, text: string, expected: string): string {
   return `<div><h3>${title} ${verdict(right)}</h3><p class="answer${code}" dir="auto">${shown}</p></div>`
 }
 
-const isRight = (answer: string, expected: string) => answer.trim() === expected.trim()
-
 function verdict(right: boolean): string {
   return right ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ differs</span>'
 }
@@ -76,9 +75,11 @@ export function shortened(text: string): string {
 }
 
 /** Highlights words of an answer that are not in the expected one, unless most words differ. */
-function differences(answer: string, expected: string): string {
-  const plain = escaped(shortened(answer))
-  const [a, b] = [answer, expected].map((text) => text.split(/(\s+|[{}":,]+)/)) as [string[], string[]]
+function differences(text: string, expected: string): string {
+  const plain = escaped(shortened(text))
+  const [{ reasoning, answer }, wanted] = [splitReasoning(text), splitReasoning(expected)]
+  const words = [answer, wanted.answer].map((part) => part.split(/(\s+|[{}":,]+)/))
+  const [a, b] = words as [string[], string[]]
   if (a.length * b.length > 250_000) return plain
   const width = b.length + 1
   const common = new Uint16Array((a.length + 1) * width)
@@ -87,7 +88,7 @@ function differences(answer: string, expected: string): string {
     for (let j = b.length - 1; j >= 0; j--)
       common[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1))
   if (at(0, 0) < 0.6 * a.length) return plain
-  let [out, j] = ['', 0]
+  let [out, j] = [escaped(reasoning), 0]
   for (let i = 0; i < a.length; ) {
     const word = a[i] as string
     if (j < b.length && word === b[j]) {

@@ -15,6 +15,12 @@ const PROBE = 'lowrankthought'
 /** The same without its opening tag, which is then in the prompt. */
 const OPENED_THOUGHT = /^((?:(?!<think>)[\s\S])*?)<\/think>/
 
+/** Tokens around reasoning. */
+const MARKS = ['<think>', '</think>', '[THINK]', '[/THINK]']
+/** Reasoning before an answer that a model wrote; its opening tag may be in the prompt. */
+const WRITTEN_THOUGHT =
+  /^(?:\s*(?:<think>|\[THINK\])[\s\S]*?|(?:(?!<think>|\[THINK\])[\s\S])*?)(?:<\/think>|\[\/THINK\])\s*(?=\S)/
+
 type Render = (messages: readonly DatasetMessage[]) => string | undefined
 
 /** Reasoning by the key that contains it, without blank entries. */
@@ -83,6 +89,17 @@ export function unclearReasoning(message: DatasetMessage): string | undefined {
   if (/^\s*<think>/.test(content) && !content.includes('</think>'))
     return 'begins with <think> that is never closed; write </think> behind the reasoning'
   return undefined
+}
+
+/** True for a token that begins or ends reasoning. */
+export function marksReasoning(token: string): boolean {
+  return MARKS.includes(token)
+}
+
+/** Splits a generated text behind its reasoning, which is empty if there is none or nothing follows it. */
+export function splitReasoning(text: string): { reasoning: string; answer: string } {
+  const [reasoning = ''] = WRITTEN_THOUGHT.exec(text) ?? []
+  return { reasoning, answer: text.slice(reasoning.length) }
 }
 
 /** The content without leading reasoning. */

@@ -17,6 +17,7 @@ import {
 } from './adapt.js'
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './bytes.js'
 import { buildLibrary, useMarks } from './library.js'
+import { marksReasoning } from './reasoning.js'
 import type { TokenizerSource } from './source.js'
 
 export interface EncodeOptions {
@@ -27,7 +28,7 @@ export interface EncodeOptions {
 }
 
 export interface DecodeOptions {
-  /** True if tokens such as `<|im_end|>` are omitted. */
+  /** True if tokens such as `<|im_end|>` are omitted; those around reasoning, such as `[THINK]`, stay. */
   skipSpecialTokens: boolean
 }
 
@@ -69,6 +70,8 @@ export class Tokenizer {
   readonly #adapted: AdaptedTokenizer
   readonly #family: DecoderFamily
   readonly #specialIds = new Set<number>()
+  /** Special tokens that decoding can skip. */
+  readonly #skippedIds = new Set<number>()
   readonly #addedIds = new Map<number, { lstrip: boolean; rstrip: boolean }>()
   readonly #bytes: (Uint8Array | undefined)[] = []
   #continuation: Library | undefined
@@ -81,8 +84,10 @@ export class Tokenizer {
     this.#library = buildLibrary(this.#adapted.json, this.#adapted.vocabulary, where)
     this.#family = decoderFamily(this.#adapted.json.decoder)
     this.vocabSize = this.#adapted.vocabulary.tokens.length
-    for (const { id, special, lstrip, rstrip } of this.#adapted.added) {
+    for (const { id, content, special, lstrip, rstrip } of this.#adapted.added) {
       if (special) this.#specialIds.add(id)
+      // Without its end, reasoning would run into the answer.
+      if (special && !marksReasoning(content)) this.#skippedIds.add(id)
       this.#addedIds.set(id, { lstrip, rstrip })
     }
     this.specialTokens = specialTokensOf(source)
@@ -161,7 +166,7 @@ export class Tokenizer {
 
   decode(ids: ArrayLike<number>, { skipSpecialTokens }: DecodeOptions): string {
     if (this.#family.kind === 'other') {
-      const kept = Array.from(ids).filter((id) => !(skipSpecialTokens && this.#specialIds.has(id)))
+      const kept = Array.from(ids).filter((id) => !(skipSpecialTokens && this.#skippedIds.has(id)))
       if (kept.length === 0) return ''
       return this.#limited(kept.length, () =>
         this.#library.decode(kept, { clean_up_tokenization_spaces: false }),
@@ -182,7 +187,7 @@ export class Tokenizer {
     const sink = textSink(this.#family, options.continues ?? false)
     return {
       push: (id) => {
-        if (options.skipSpecialTokens && this.#specialIds.has(id)) return ''
+        if (options.skipSpecialTokens && this.#skippedIds.has(id)) return ''
         const token = this.idToToken(id)
         return token === undefined ? '' : sink.push(token)
       },
@@ -217,7 +222,7 @@ export class Tokenizer {
     return this.#library.id_to_token(id)
   }
 
-  /** True if the id is a special token (omitted from decoded text on request). */
+  /** True if the id is a special token. */
   isSpecial(id: number): boolean {
     return this.#specialIds.has(id)
   }

@@ -1,6 +1,15 @@
 /** Scores of single answers. */
 import { ConfigError } from '../core/errors.js'
 import type { CustomMetric, ScoredRow } from '../options/metrics.js'
+import { splitReasoning } from '../tokenizer/reasoning.js'
+
+export { splitReasoning }
+
+/** True if an answer is the expected one, apart from white space around it and reasoning before it. */
+export function isRight(answer: string, expected: string): boolean {
+  const [given, wanted] = [answer, expected].map((text) => splitReasoning(text).answer.trim())
+  return given === wanted
+}
 
 /**
  * F1 over the words shared by the prediction and the expected answer, ignoring case and punctuation, as in SQuAD.

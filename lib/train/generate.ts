@@ -34,7 +34,10 @@ export interface GenerateOptions {
   readonly seed: number
   /** Texts that end generation; the result does not include them. */
   readonly stop: readonly string[]
-  /** Keep special tokens such as `<|im_end|>` in the text. Default false; always true with tools. */
+  /**
+   * Keep special tokens such as `<|im_end|>` in the text. Default false; always true with tools. Those around reasoning,
+   * such as `[THINK]`, always stay.
+   */
   readonly keepSpecialTokens: boolean
 }
 

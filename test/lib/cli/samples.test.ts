@@ -57,6 +57,12 @@ test('answers at evaluations take a line each, at any width', () => {
   ])
 })
 
+test('an answer is compared and shown behind its reasoning, unless that goes on to its end', () => {
+  const row = { prompt: 'Sky?', system: null, expected: 'Blue.', cut: false }
+  const answers = ['<think>A sky.</think>\n\nBlue.', '<think>A sky.'].map((answer) => ({ ...row, answer }))
+  expect(answerLines(answers, 80, true)).toEqual(['    ✓ Sky? → Blue.', '    ✗ Sky? → <think>A sky.'])
+})
+
 test('a word that is longer than a line, and a gap before it, stay in their column', () => {
   const [, , , , base, more, tuned] = sampleLines(
     samples({ base: `so is  ${'w'.repeat(60)}`, tuned: 'a\n  b' }),

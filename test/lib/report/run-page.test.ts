@@ -177,6 +177,17 @@ describe('the page of a run', () => {
     expect(html).toContain('✗ differs')
   })
 
+  it('compares answers behind their reasoning', () => {
+    const [reasoning, expected] = [
+      '<think>Forty less eight, as they were sold.</think>',
+      'There are 32 bowls left.',
+    ]
+    const answers = { base: `${reasoning}${expected.replace('32', '31')}`, tuned: `${reasoning}${expected}` }
+    const html = page([start, plan, step(1), done(1), samples({ expected, ...answers })])
+    expect(html).toContain('sold.&lt;/think&gt;There are <mark>31</mark> bowls left.')
+    expect(html).toContain('After <span class="right">✓ right</span>')
+  })
+
   it('draws ranks of 64 layers', () => {
     const ranks = Object.fromEntries(
       Array.from({ length: 64 }, (_, layer) => layer).flatMap((layer) =>

@@ -80,6 +80,21 @@ describe('a byte-level tokenizer', () => {
     expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe('<|begin_of_text|>Hi<|eot_id|>')
   })
 
+  it('keeps special tokens around reasoning, which would run into the answer without them', () => {
+    const golden = goldens.smollm as Golden
+    const added = golden.tokenizer.added_tokens as { id: number; content: string }[]
+    const contents = ['[THINK]', '[/THINK]']
+    const tokenizerJson = {
+      ...golden.tokenizer,
+      added_tokens: added.map((token, i) => ({ ...token, content: contents[i] ?? token.content })),
+    }
+    const mistral = loadTokenizer({ tokenizerJson })
+    const ids = mistral.encode(`[THINK]One.[/THINK]Two.${added[2]?.content}`, plain)
+    expect(mistral.decode(ids, { skipSpecialTokens: true })).toBe('[THINK]One.[/THINK]Two.')
+    const stream = mistral.decodeStream({ skipSpecialTokens: true })
+    expect(ids.map((id) => stream.push(id)).join('') + stream.end()).toBe('[THINK]One.[/THINK]Two.')
+  })
+
   it('tells the bytes of every token', () => {
     const text = 'naïve 🎉 <|eot_id|>'
     const bytes = tokenizer.encode(text, plain).map((id) => tokenizer.bytesOf(id) as Uint8Array)
