@@ -128,8 +128,8 @@ void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
   const int64_t active = ranks_in_use(adapter.rank);
   const Matrix x = run.matrix(product.step.x);
   const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
-  const Matrix h = place_hidden(run, product, ranks_.all);
-  if (drops(run)) product.dropped = run.take_operand(site_.in);
+  const Matrix h = place_hidden(run, product, ranks_.all, active);
+  if (drops(run) && !product.dropped.data) product.dropped = run.take_operand(site_.in);
   Matrix h_snapshot = has_snapshot() ? run.take_operand(ranks_.all) : Matrix();
   hidden(run, adapter, x, product.dropped, h);
   keep_hidden(run, product, h, active);

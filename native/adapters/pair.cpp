@@ -119,7 +119,7 @@ void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
     return;
   }
   const Ptr<float> folded = run.room->take<float>(site_.out * rank_);
-  const Matrix h = place_hidden(run, product, rank_);
+  const Matrix h = place_hidden(run, product, rank_, rank_);
   hidden(run, adapter, x, h);
   keep_hidden(run, product, h, rank_);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])

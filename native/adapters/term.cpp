@@ -97,9 +97,12 @@ Ptr<float> DeltaDropout::draw(Run& run, int node, int64_t count) const {
   return gains;
 }
 
-Matrix place_hidden(Run& run, const Product& product, int64_t width) {
+Matrix place_hidden(Run& run, Product& product, int64_t width, int64_t used) {
   const Step& step = product.step;
-  return step.tail >= 0 ? run.matrix(step.tail) : step.aux >= 0 ? run.matrix(step.aux) : run.take_operand(width);
+  if (step.tail < 0) return step.aux >= 0 ? run.matrix(step.aux) : run.take_operand(width);
+  const Matrix hidden = run.matrix(step.tail).columns(product.hidden);
+  product.hidden += used;
+  return hidden;
 }
 
 void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width) {

@@ -34,6 +34,7 @@ struct Product {
   Output to;
   const RowScale* scale = nullptr;  // scales the rows of the whole, if an adapter has a magnitude
   Matrix dropped = {};              // x after a term's dropout, if any
+  int64_t hidden = 0;               // columns of x's tail that operands of terms take
   Ptr<float> sum = {};              // sum of fp32 parts from terms, [tokens, out]; becomes the product's residual
 };
 
@@ -89,7 +90,7 @@ class Term {
   virtual TermFacts facts() const = 0;
   /// Its trained parameters.
   virtual std::vector<int> trained() const = 0;
-  /// Width of the operand, besides x, that its backward pass needs in a training plan; 0 for none.
+  /// Width of the operand that it makes of x, and that its backward pass needs; 0 for none.
   virtual int64_t hidden_cols(const PlanOptions& options) const = 0;
 
   virtual void forward(Run& run, AdapterRun& adapter, Product& product) const = 0;
@@ -161,9 +162,10 @@ class ProductRows final : public DeltaRows {
   int64_t rank_, ld_;
 };
 
-/// Places the operand that a term makes of x: in the tail of x, else in the buffer of the backward pass, else in
-/// workspace.
-Matrix place_hidden(Run& run, const Product& product, int64_t width);
+/// Places the operand that a term makes of x: in the tail of x behind those that are there, else in the buffer of the
+/// backward pass, else in workspace.
+/// @param width in the plan @param used the columns that it has in this step
+Matrix place_hidden(Run& run, Product& product, int64_t width, int64_t used);
 /// Copies that operand from the tail of x to the buffer of the backward pass, if there are both.
 void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width);
 /// Makes the operand that a term needs for its backward pass available without recomputing the layer's output, by a

@@ -38,6 +38,11 @@ struct MultiplyAdds {
     for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.cols);
     return sum;
   }
+  double operator()(const GroupedGemmNt& k) const {
+    double sum = 0;
+    for (const GemmNt& each : k.products) sum += (*this)(each);
+    return sum;
+  }
   double operator()(const GemmNn& k) const {
     double sum = 0;
     for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.rows);

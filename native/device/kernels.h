@@ -13,7 +13,7 @@
 
 namespace lowrank {
 
-using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
+using Kernel = std::variant<GemmNt, GroupedGemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, AppendToCache,
                             Attention, AttentionBackward, Swiglu, SwigluBackward, Geglu, GegluBackward, Glu,
                             GluBackward, ShortConv, SiluConvSlope, ShortConvBackward, ShortConvGradient, KeepConvInputs,
                             GatedDeltaRule, GatedDeltaRuleBackward, DeltaRuleGradient, GatherRows, ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, AddNoise, DecodeRows, EmbeddingGradient,

@@ -1,6 +1,9 @@
 // The operands of the kernels of the graph's operations.
 #include "device/op_kernels.h"
 
+#include <algorithm>
+#include <vector>
+
 namespace lowrank {
 namespace {
 
@@ -23,6 +26,18 @@ void GemmNt::operands(Operands& see) const {
   lowrank::segments(see, segments, m, true);
   output(see, to, m, n);
 }
+/// Each x is read once.
+void GroupedGemmNt::operands(Operands& see) const {
+  std::vector<uint64_t> seen;
+  for (const GemmNt& each : products) {
+    for (const Segment& s : each.segments) {
+      if (std::find(seen.begin(), seen.end(), s.x.data.address()) == seen.end()) see.reads(s.x, each.m, s.w.cols);
+      seen.push_back(s.x.data.address());
+      see.reads(s.w);
+    }
+    output(see, each.to, each.m, each.n);
+  }
+}
 void GemmNn::operands(Operands& see) const {
   lowrank::segments(see, segments, m, false);
   output(see, to, m, n);
@@ -34,22 +49,22 @@ void ReduceTokens::operands(Operands& see) const {
 }
 
 void RmsNorm::operands(Operands& see) const {
-  see.reads(x, rows, cols);
+  see.reads(x, rows, groups * cols);
   see.reads(w, cols);
-  see.writes(y, rows, cols);
-  see.writes(rstd, rows);
+  see.writes(y, rows, groups * cols);
+  see.writes(rstd, rows * groups);
 }
 void RmsNormBackward::operands(Operands& see) const {
-  see.reads(dy, rows, cols);
-  see.reads(x, rows, cols);
+  see.reads(dy, rows, groups * cols);
+  see.reads(x, rows, groups * cols);
   see.reads(w, cols);
-  see.reads(rstd, rows);
-  dx.data.address() == dy.data.address() ? see.writes(dx, rows, cols) : see.adds(dx, rows, cols);
+  see.reads(rstd, rows * groups);
+  dx.data.address() == dy.data.address() ? see.writes(dx, rows, groups * cols) : see.adds(dx, rows, groups * cols);
 }
 void NormGradient::operands(Operands& see) const {
-  see.reads(dy, rows, cols);
-  see.reads(x, rows, cols);
-  see.reads(rstd, rows);
+  see.reads(dy, rows, groups * cols);
+  see.reads(x, rows, groups * cols);
+  see.reads(rstd, rows * groups);
   see.adds(dw, cols);
 }
 

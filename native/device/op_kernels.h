@@ -31,6 +31,12 @@ struct GemmNt {
   Output to;
   void operands(Operands& see) const;
 };
+/// Products of the same rows of x, whose outputs may lie beside each other.
+struct GroupedGemmNt {
+  static constexpr const char* kName = "grouped_gemm_nt";
+  std::span<const GemmNt> products;
+  void operands(Operands& see) const;
+};
 /// y[m, n] = sum over segments of x[m, r] w[r, n] (+ bias) (+ residual).
 struct GemmNn {
   static constexpr const char* kName = "gemm_nn";
@@ -56,10 +62,11 @@ struct ReduceTokens {
   void operands(Operands& see) const;
 };
 
-/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, y operand, rstd [rows]. y may be x.
+/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps) of each group of columns; x f32 or operand, y operand,
+/// rstd [rows, groups], w [cols]. y may be x.
 struct RmsNorm {
   static constexpr const char* kName = "rms_norm";
-  int64_t rows, cols;
+  int64_t rows, groups, cols;  // cols of a group
   Matrix x;
   Ptr<float> w;
   float eps;
@@ -70,16 +77,16 @@ struct RmsNorm {
 /// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. If dx is dy, it is overwritten, x being an operand.
 struct RmsNormBackward {
   static constexpr const char* kName = "rms_norm_backward";
-  int64_t rows, cols;
+  int64_t rows, groups, cols;
   Matrix dy, x;
   Ptr<float> w, rstd;
   Matrix dx;
   void operands(Operands& see) const;
 };
-/// dw[c] += sum over rows of dy[r, c] x[r, c] rstd[r].
+/// dw[c] += sum over rows and groups of dy[r, g, c] x[r, g, c] rstd[r, g].
 struct NormGradient {
   static constexpr const char* kName = "norm_gradient";
-  int64_t rows, cols;
+  int64_t rows, groups, cols;
   Matrix dy, x;
   Ptr<float> rstd, dw;
   void operands(Operands& see) const;

@@ -41,11 +41,11 @@ void run_forward(Run& run, const Step& s) {
   int64_t keys = run.tokens;
   Ptr<int32_t> positions;
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
-    const int64_t half = cache_half(capacity, k.ld, k.dtype);
+    const int64_t width = kv_width(n), half = cache_half(capacity, width, k.dtype);
     const Ptr<std::byte> layer = run.kv_cache + 2 * half * n.layer;
-    const Matrix cached_k{layer, k.dtype, k.ld}, cached_v{layer + half, v.dtype, v.ld};
+    const Matrix cached_k{layer, k.dtype, width}, cached_v{layer + half, v.dtype, width};
     positions = run.at<int32_t>(run.plan.positions);
-    run.launch(AppendToCache{run.tokens, run.past, k.ld, positions, k, v, cached_k.rows(run.past),
+    run.launch(AppendToCache{run.tokens, run.past, width, positions, k, v, cached_k.rows(run.past),
                              cached_v.rows(run.past)});
     k = cached_k;  // with those of earlier calls
     v = cached_v;

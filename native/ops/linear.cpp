@@ -40,8 +40,8 @@ Site site_of(const Run& run, int node) {
   return {node, run.cols(n.out), run.cols(n.inputs[0])};
 }
 
-/// x -> y, aux = h and tail (in training), residual; x2 = y before its rows are scaled
-void run_forward(Run& run, const Step& s) {
+/// The product of one linear, to which its terms have yet to add.
+Product product_of(const Run& run, const Step& s) {
   const Node& node = run.node(s);
   Output to{run.matrix(s.y)};
   if (node.bias >= 0) to.bias = run.vector(node.bias);
@@ -49,14 +49,43 @@ void run_forward(Run& run, const Step& s) {
     to.residual = run.at<float>(s.residual);
     to.residual_ld = run.cols(node.out);
   }
-  Product product{s, site_of(run, s.node), {{run.matrix(s.x), run.weight(node.weight)}}, to};
+  return {s, site_of(run, s.node), {{run.matrix(s.x), run.weight(node.weight)}}, to};
+}
+GemmNt gemm_of(const Run& run, const Product& product) {
+  return {run.precision(), run.tokens, product.site.out, product.segments, product.to};
+}
+void add_terms(Run& run, Product& product) {
+  each_term(run, product.site.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
+}
+
+/// x -> outputs of all members, which share x's tail and workspace for its dropout
+void run_group(Run& run, const Step& s) {
+  std::vector<Product> products;
+  for (const Step& each : s.group) {
+    Product product = product_of(run, each);
+    if (!products.empty()) {
+      product.hidden = products.back().hidden;
+      product.dropped = products.back().dropped;
+    }
+    add_terms(run, product);
+    products.push_back(std::move(product));
+  }
+  std::vector<GemmNt> gemms;
+  for (const Product& product : products) gemms.push_back(gemm_of(run, product));
+  run.launch(GroupedGemmNt{gemms});
+}
+
+/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled
+void run_forward(Run& run, const Step& s) {
+  if (!s.group.empty()) return run_group(run, s);
+  Product product = product_of(run, s);
   if (s.x2 < 0) {
-    each_term(run, s.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
-    return run.launch(GemmNt{run.precision(), run.tokens, product.site.out, product.segments, product.to});
+    add_terms(run, product);
+    return run.launch(gemm_of(run, product));
   }
   const RowScale scale(run, s.node);
   product.scale = &scale;
-  each_term(run, s.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
+  add_terms(run, product);
   scale.finish(run, product);
 }
 
@@ -114,16 +143,38 @@ constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
 constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
 
-/// Width of the operand besides x that a linear's terms have in training; 0 for none.
+/// Width of the operands that the terms of a linear make of x; 0 for none.
 int64_t hidden_cols(const Planner& plan, int index) {
   int64_t width = 0;
-  if (plan.training())
-    for (const AdapterSite& site : plan.sites(index))
-      for (const Term* term : site.terms) width = std::max(width, term->hidden_cols(plan.options()));
+  for (const AdapterSite& site : plan.sites(index))
+    for (const Term* term : site.terms) width += term->hidden_cols(plan.options());
   return width;
 }
 
-void forward(Planner& plan, int index, Phase phase) {
+/// True for a linear that one product may compute along with other readers of its input: no rows are scaled, and all its
+/// terms multiply operands.
+bool may_join(const Planner& plan, int index) {
+  const Node& node = plan.node(index);
+  if (node.op != Op::linear || node.residual >= 0 || plan.read_dense(node.out)) return false;
+  const std::vector<AdapterSite>& sites = plan.sites(index);
+  return !has_magnitude(sites) && std::all_of(sites.begin(), sites.end(), [&](const AdapterSite& site) {
+    return std::all_of(site.terms.begin(), site.terms.end(),
+                       [&](const Term* term) { return term->hidden_cols(plan.options()) > 0; });
+  });
+}
+
+/// The linears that are computed along with one, itself among them; the last one first, as their gradients come.
+std::vector<int> group_of(const Planner& plan, int index) {
+  if (!plan.joins_operands() || !may_join(plan, index)) return {index};
+  std::vector<int> group;
+  for (const int reader : plan.graph().consumers[plan.node(index).inputs[0]])
+    if (may_join(plan, reader) && plan.value(plan.node(reader).out) < 0) group.push_back(reader);
+  std::reverse(group.begin(), group.end());
+  return group;
+}
+
+/// @param tail of its input, or -1
+Step forward_step(Planner& plan, int index, Phase phase, int tail) {
   const Node& node = plan.node(index);
   const bool scaled = has_magnitude(plan.sites(index));
   Step step = plan.step(kForward, phase, index);
@@ -136,16 +187,44 @@ void forward(Planner& plan, int index, Phase phase) {
   if (step.y < 0) step.y = plan.make_value(node.out, node.path);
   step.writes = {step.y};
   if (const int64_t width = hidden_cols(plan, index); width > 0) {
-    int64_t widest = 0;
-    for (const int reader : plan.graph().consumers[node.inputs[0]]) widest = std::max(widest, hidden_cols(plan, reader));
-    step.tail = plan.tail(step.x, widest);
-    if (step.tail >= 0) step.writes.push_back(step.tail);
+    step.tail = tail;
+    if (tail >= 0) step.writes.push_back(tail);
     // The tail is shared, so its content is copied for the backward pass unless this linear runs again there.
-    const bool keeps = step.tail < 0 || phase != Phase::forward || !plan.runs_again(index);
+    const bool keeps = plan.training() && (tail < 0 || phase != Phase::forward || !plan.runs_again(index));
     if (keeps) step.writes.push_back(step.aux = plan.hidden(index, width));
   }
   if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
   plan.read_weight(step, index);
+  return step;
+}
+
+/// Room behind x for the operands of all its readers, or -1.
+int tail_of(Planner& plan, int x) {
+  int64_t width = 0;
+  for (const int reader : plan.graph().consumers[x])
+    if (plan.node(reader).op == Op::linear) width += hidden_cols(plan, reader);
+  return width > 0 ? plan.tail(plan.value(x), width) : -1;
+}
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  if (plan.value(node.out) >= 0) return;  // computed along with an earlier reader of its input
+  const int tail = tail_of(plan, node.inputs[0]);
+  std::vector<Step> group;
+  for (const int member : group_of(plan, index)) group.push_back(forward_step(plan, member, phase, tail));
+  if (group.size() == 1) return plan.push(std::move(group.front()));
+  Step step = plan.step(kForward, phase, index);
+  step.x = group.front().x;
+  std::vector<int> outputs;
+  for (const Step& each : group) {
+    outputs.push_back(each.y);
+    step.multiply_adds += each.multiply_adds;
+    step.writes.insert(step.writes.end(), each.writes.begin(), each.writes.end());
+    step.weights.insert(step.weights.end(), each.weights.begin(), each.weights.end());
+    step.touches.insert(step.touches.end(), each.touches.begin(), each.touches.end());
+  }
+  plan.lay_beside("outputs of all readers of " + node.path + " input", outputs);
+  step.group = std::move(group);
   plan.push(std::move(step));
 }
 

@@ -20,16 +20,8 @@ void shape(const NodeCheck& check) {
 /// Columns that are normalized together: as many as there are weights.
 int64_t group(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols; }
 
-/// Groups of a row's columns; each is a row to the kernels.
+/// Groups of a row's columns.
 int64_t groups(const Graph& graph, const Node& node) { return graph.values[node.out].cols / group(graph, node); }
-
-int64_t rows(const Run& run, const Step& s) { return run.tokens * groups(run.graph, run.node(s)); }
-
-Matrix matrix(const Run& run, const Step& s, int buffer) {
-  Matrix grouped = run.matrix(buffer);
-  if (groups(run.graph, run.node(s)) > 1) grouped.ld = group(run.graph, run.node(s));
-  return grouped;
-}
 
 /// from * scale, in the step's workspace; without a scale `from` itself
 Ptr<float> scaled(Run& run, Ptr<float> from, int64_t count, float scale) {
@@ -51,34 +43,29 @@ Ptr<float> gain(Run& run, const Node& n) {
 /// x -> y, aux = rstd
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNorm{rows(run, s), group(run.graph, n), matrix(run, s, s.x), gain(run, n), n.eps, matrix(run, s, s.y),
-                     run.at<float>(s.aux)});
+  run.launch(RmsNorm{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s.x), gain(run, n), n.eps,
+                     run.matrix(s.y), run.at<float>(s.aux)});
 }
 
 /// x, aux, dy -> adds to dx, or replaces dy
 void run_backward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNormBackward{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x),
-                             gain(run, n), run.at<float>(s.aux), matrix(run, s, s.dx)});
+  run.launch(RmsNormBackward{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s.dy), run.matrix(s.x),
+                             gain(run, n), run.at<float>(s.aux), run.matrix(s.dx)});
 }
 
 /// x, aux, dy -> adds to the gradient of the weight
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  const Ptr<float> rstd = scaled(run, run.at<float>(s.aux), rows(run, s), n.scale);
-  run.launch(NormGradient{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x), rstd,
+  const int64_t in_row = groups(run.graph, n);
+  const Ptr<float> rstd = scaled(run, run.at<float>(s.aux), run.tokens * in_row, n.scale);
+  run.launch(NormGradient{run.tokens, in_row, group(run.graph, n), run.matrix(s.dy), run.matrix(s.x), rstd,
                           run.weight_gradient(n.weight)});
 }
 
 constexpr StepKind kForward{"rms_norm", run_forward};
 constexpr StepKind kBackward{"rms_norm_backward", run_backward};
 constexpr StepKind kGradient{"norm_gradient", run_gradient};
-
-/// The kernels step from group to group by one stride, so rows must follow each other without a gap.
-void keep_groups(Planner& plan, int index, std::initializer_list<int> buffers) {
-  if (groups(plan.graph(), plan.node(index)) > 1)
-    for (const int buffer : buffers) plan.keep_dense(buffer);
-}
 
 /// The residual stream has other readers; an operand is the norm's own.
 bool is_operand(const Planner& plan, int value) { return plan.graph().values[value].type == ValueType::operand; }
@@ -97,7 +84,6 @@ void forward(Planner& plan, int index, Phase phase) {
     rstd = plan.add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens,
                            groups(plan.graph(), node));
   step.aux = rstd;
-  keep_groups(plan, index, {step.x, step.y});
   step.writes = {step.y, step.aux};
   plan.touch(step, index);
   plan.push(std::move(step));
@@ -106,7 +92,6 @@ void forward(Planner& plan, int index, Phase phase) {
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int x = node.inputs[0];
-  keep_groups(plan, index, {dy});
   if (const int trained = plan.trained_weight(node.weight); trained >= 0) {
     Step step = plan.step(kGradient, Phase::backward, index);
     step.x = plan.materialize(x);
@@ -128,7 +113,6 @@ void backward(Planner& plan, int index, int dy) {
   plan.expect_unread(plan.gradient(x), node.path);
   Step step = plan.step(kBackward, Phase::backward, index);
   step.x = plan.materialize(x);
-  keep_groups(plan, index, {step.x});
   step.aux = plan.materialize_part(index);
   step.dy = dy;
   step.dx = plan.gradient(x);

@@ -20,6 +20,9 @@ void shape(const NodeCheck& check) {
                "its columns must be among those of its input");
 }
 
+/// The kernels step from part to part by one stride.
+bool reads_dense(const Graph&, const Node& node) { return parts(node) > 1; }
+
 /// A buffer of a value of `cols` columns, a row per part.
 Matrix by_part(const Run& run, const Node& n, int buffer, int64_t cols) {
   Matrix rows = run.matrix(buffer);
@@ -27,9 +30,8 @@ Matrix by_part(const Run& run, const Node& n, int buffer, int64_t cols) {
   return rows;
 }
 
-/// The kernels step from part to part by one stride, so rows must follow each other without a gap.
 void keep_parts(Planner& plan, const Node& node, int whole, int part) {
-  if (parts(node) == 1) return;
+  if (!reads_dense(plan.graph(), node)) return;
   plan.keep_dense(whole);
   plan.keep_dense(part);
 }
@@ -93,6 +95,7 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules slice{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules slice{
+    .cheap = true, .shape = shape, .reads_dense = reads_dense, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -74,6 +74,11 @@ std::string Plan::steps_text(const Graph& graph) const {
       role("dy", term.dy);
       role("dh", term.dh);
     }
+    for (const Step& each : s.group) {
+      text << " + " << graph.nodes[each.node].path;
+      role("y", each.y);
+      role("aux", each.aux);
+    }
     for (const int id : s.gradients) role("gradient", id);
     role("offset", s.offset);
     role("parameter", s.parameter);

@@ -1,12 +1,11 @@
 #include "plan/planner.h"
 
 #include <algorithm>
-#include <map>
 
 #include "core/error.h"
 #include "core/math.h"
 #include "device/null.h"
-#include "plan/beside.h"
+#include "plan/buffers.h"
 #include "plan/planned_adapter.h"
 #include "plan/run.h"
 #include "plan/updates.h"
@@ -16,7 +15,6 @@ namespace {
 
 constexpr int64_t kPage = 4096;  // what is offloaded begins with one
 constexpr int64_t kMostCount = int64_t{1} << 30;
-constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
 
 /// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
 /// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about
@@ -25,7 +23,8 @@ class Builder final : public Planner {
  public:
   Builder(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
           const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan plan)
-      : graph_(graph), ops_(ops), adapters_(adapters), options_(options), null_(sizes), plan_(std::move(plan)) {
+      : graph_(graph), ops_(ops), adapters_(adapters), options_(options), null_(sizes), plan_(std::move(plan)),
+        buffers_(plan_.buffers, options_, sizes.joins_operands()) {
     plan_.options = options;
     plan_.copies = resolve_copies(graph, adapters);
     for (const AdapterSpec* spec : adapters) planned_.emplace_back(*spec);
@@ -158,36 +157,20 @@ class Builder final : public Planner {
     for (const int parameter : trained_at(node)) step.touches.push_back(parameter);
   }
   int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) override {
-    Buffer buffer{name, category, dtype, rows, cols};
-    const int64_t count = rows == RowKind::tokens ? options_.tokens : rows == RowKind::head ? options_.head_rows : 1;
-    buffer.bytes = round_up(count * cols * size_of(dtype), 64);
-    if (buffer.bytes > kMostBytes)
-      fail("CONFIG", "plan: ", buffer.name, " would take ", buffer.bytes, " bytes; lower the plan's capacity");
-    plan_.buffers.push_back(std::move(buffer));
-    return static_cast<int>(plan_.buffers.size()) - 1;
+    return buffers_.add(name, category, dtype, rows, cols);
   }
   bool joins_operands() const override { return null_.sizes().joins_operands(); }
   void lay_beside(const std::string& name, const std::vector<int>& operands) override {
-    if (!joins_operands()) return;
-    const std::vector<int> inner = placeable_beside(plan_.buffers, operands);
-    if (inner.size() < 2) return;
-    const int64_t cols = columns_beside(plan_.buffers, inner);
-    lay_within(plan_.buffers, inner, add_buffer(name, Category::activations, operand(), RowKind::tokens, cols));
+    buffers_.lay_beside(name, operands);
   }
-  int tail(int buffer, int64_t cols) override {
-    if (!joins_operands() || plan_.buffers[buffer].dense) return -1;
-    const auto [found, is_new] = tails_.try_emplace(buffer, -1);
-    if (is_new && plan_.buffers[buffer].within < 0) {
-      const std::string name = plan_.buffers[buffer].name;
-      found->second = add_buffer(name + " tail", Category::activations, operand(), RowKind::tokens, cols);
-      lay_beside(name + " and its tail", {buffer, found->second});
-    }
-    return found->second;
-  }
-  void keep_dense(int buffer) override {
-    if (plan_.buffers[buffer].within >= 0)
-      fail("INTERNAL", "rows of ", plan_.buffers[buffer].name, " are to follow each other, but lie within others");
-    plan_.buffers[buffer].dense = true;
+  int tail(int buffer, int64_t cols) override { return buffers_.tail(buffer, cols); }
+  void keep_dense(int buffer) override { buffers_.keep_dense(buffer); }
+  bool read_dense(int v) const override {
+    const auto& readers = graph_.consumers[v];
+    return std::any_of(readers.begin(), readers.end(), [&](int c) {
+      const OpRules& rule = rules(graph_.nodes[c]);
+      return rule.reads_dense != nullptr && rule.reads_dense(graph_, graph_.nodes[c]);
+    });
   }
   void set_head_chunk(int64_t rows) override { plan_.head_chunk = rows; }
 
@@ -376,7 +359,7 @@ class Builder final : public Planner {
         buffer.last = static_cast<int>(i);
       });
     }
-    live_with_inner(plan_.buffers);
+    buffers_.live_with_inner();
     for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels, plan_.head_losses,
                          plan_.head_weights, plan_.head_lse}) {
       if (id < 0) continue;
@@ -401,6 +384,7 @@ class Builder final : public Planner {
   const PlanOptions options_;
   NullDevice null_;
   Plan plan_;
+  Buffers buffers_;
   std::vector<PlannedAdapter> planned_;
   std::vector<AdapterRun*> runs_;
   std::vector<bool> needs_gradient_, kept_;
@@ -410,7 +394,6 @@ class Builder final : public Planner {
   std::vector<int> kept_part_;      // see kept_part
   std::vector<int> gradient_;       // gradient of each value, or -1
   std::vector<int> gradient_part_;  // see gradient_part
-  std::map<int, int> tails_;        // by the buffer before them
   std::vector<Pending> pending_;    // by value: shares of its gradient that wait for the other readers
 };
 

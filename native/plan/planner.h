@@ -79,13 +79,16 @@ class Planner {
   virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;
   /// True if the device multiplies operands as one where they lie beside each other.
   virtual bool joins_operands() const = 0;
-  /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them.
+  /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: behind those that it
+  /// has already, where the first one lies in one.
   virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
   /// A buffer for operands behind those of another in the same rows, which all its readers share in turn; -1 if the device
   /// does not join operands, or the rows of the other follow each other. @param cols at its first use
   virtual int tail(int buffer, int64_t cols) = 0;
   /// Requires the buffer's rows to follow each other, without a gap.
   virtual void keep_dense(int buffer) = 0;
+  /// True if a reader of a value will require that of its buffer.
+  virtual bool read_dense(int v) const = 0;
   Step step(const StepKind& kind, Phase phase, int node) const {
     Step made;
     made.kind = &kind;

@@ -48,6 +48,7 @@ struct Step {
   bool accumulate = false;
   const Term* term = nullptr;  // the term it belongs to
   std::vector<GradientTerm> terms;
+  std::vector<Step> group;  // of linears that read x, whose outputs are computed as one
 
   // Facts about the step.
   std::vector<int> writes;     // buffers it writes, except workspace, for LOWRANK_CHECK
@@ -68,6 +69,7 @@ struct Step {
       visit(term.dy);
       if (term.dh >= 0) visit(term.dh);
     }
+    for (const Step& step : group) step.each_buffer(visit);
     for (const int id : gradients) visit(id);
   }
   template <class Visit>

@@ -40,17 +40,26 @@ std::vector<float> Executor::numbers(int buffer) const {
 }
 
 void Executor::check_terms(const Step& step) {
+  // A residual may lie where the output will.
+  const std::vector<float> residual =
+      step.residual < 0 || step.phase == Phase::backward ? std::vector<float>() : numbers(step.residual);
+  run_step(step, context_.device);
+  compare_terms(step, residual);
+  for (const Step& each : step.group) compare_terms(each, {});
+}
+
+void Executor::compare_terms(const Step& step, const std::vector<float>& residual) {
   const bool computes = step.phase != Phase::backward && step.node >= 0 && step.term == nullptr && step.y >= 0;
-  if (!computes || plan.sites[step.node].empty()) return run_step(step, context_.device);
+  if (!computes || plan.sites[step.node].empty()) return;
   const Node& n = node(step);
-  if (n.op == Op::embedding && noise > 0) return run_step(step, context_.device);
-  if (!session_.model_->weights[n.weight]) return run_step(step, context_.device);  // counted, not computed
+  if (n.op == Op::embedding && noise > 0) return;
+  if (!session_.model_->weights[n.weight]) return;  // counted, not computed
   std::vector<WeightedAdapter> merged;
   for (size_t i = 0; i < plan.sites[step.node].size(); ++i) {
     const AdapterSite& site = plan.sites[step.node][i];
     merged.push_back({session_.adapters_[i].get(), adapters[i]->weight, adapters[i]->rank});
     for (const Term* term : site.terms)
-      if (training() && drops(site.spec->terms[term->index()])) return run_step(step, context_.device);
+      if (training() && drops(site.spec->terms[term->index()])) return;
   }
   const auto row_of = [&](int weight, const std::string& target, int64_t row) {
     const ReadOptions options{.begin = row, .count = 1, .target = target};
@@ -60,9 +69,6 @@ void Executor::check_terms(const Step& step) {
     std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   };
-  // A residual may lie where the output will.
-  const std::vector<float> residual = step.residual < 0 ? std::vector<float>() : numbers(step.residual);
-  run_step(step, context_.device);
   const std::vector<float> y = numbers(step.y);
   const int64_t width = cols(n.out);
   double difference = 0, norm = 0;

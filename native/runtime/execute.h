@@ -68,6 +68,7 @@ class Executor final : public Run {
   void run_checked(const Step& step);
   void check_operands(const Step& step);
   void check_terms(const Step& step);
+  void compare_terms(const Step& step, const std::vector<float>& residual);
   std::vector<float> numbers(int buffer) const;
   HostView<float> gradients_written() const;
   int64_t written_columns(const Step& step, int buffer) const;

@@ -68,6 +68,11 @@ struct Workspace {
   int64_t operator()(const GemmNt& k) const {
     return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, true);
   }
+  int64_t operator()(const GroupedGemmNt& k) const {
+    int64_t most = 0;
+    for (const GemmNt& each : k.products) most = std::max(most, (*this)(each));
+    return most;
+  }
   int64_t operator()(const GemmNn& k) const {
     return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, false);
   }
@@ -215,6 +220,9 @@ struct CpuDevice::Launch {
   void operator()(const GemmNt& k) const {
     gemm.gemm_nt(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room);
   }
+  void operator()(const GroupedGemmNt& k) const {
+    for (const GemmNt& each : k.products) (*this)(each);
+  }
   void operator()(const GemmNn& k) const {
     gemm.gemm_nn(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room);
   }
@@ -222,14 +230,35 @@ struct CpuDevice::Launch {
     gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
                        k.transposed, room);
   }
+  /// Calls with all groups as rows where they follow each other without a gap, else with those of one row at a time.
+  template <class Visit>
+  static void each_grouped(int64_t rows, int64_t groups, int64_t cols, std::initializer_list<lowrank::Matrix> all,
+                           Visit&& visit) {
+    const bool dense = std::all_of(all.begin(), all.end(), [&](const lowrank::Matrix& m) { return m.ld == groups * cols; });
+    if (groups == 1) return visit(0, rows, [](const lowrank::Matrix& m) { return matrix(m); });
+    const int64_t step = dense ? std::max<int64_t>(rows, 1) : 1;
+    for (int64_t row = 0; row < rows; row += step)
+      visit(row * groups, step * groups, [&](const lowrank::Matrix& m) {
+        Matrix grouped = matrix(m.rows(row));
+        grouped.ld = cols;
+        return grouped;
+      });
+  }
+
   void operator()(const RmsNorm& k) const {
-    ops.rms_norm(pool, k.rows, k.cols, matrix(k.x), host(k.w), k.eps, matrix(k.y), host(k.rstd));
+    each_grouped(k.rows, k.groups, k.cols, {k.x, k.y}, [&](int64_t first, int64_t rows, const auto& of) {
+      ops.rms_norm(pool, rows, k.cols, of(k.x), host(k.w), k.eps, of(k.y), host(k.rstd) + first);
+    });
   }
   void operator()(const RmsNormBackward& k) const {
-    ops.rms_norm_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.w), host(k.rstd), matrix(k.dx));
+    each_grouped(k.rows, k.groups, k.cols, {k.dy, k.x, k.dx}, [&](int64_t first, int64_t rows, const auto& of) {
+      ops.rms_norm_backward(pool, rows, k.cols, of(k.dy), of(k.x), host(k.w), host(k.rstd) + first, of(k.dx));
+    });
   }
   void operator()(const NormGradient& k) const {
-    norm_gradient(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.rstd), host(k.dw));
+    each_grouped(k.rows, k.groups, k.cols, {k.dy, k.x}, [&](int64_t first, int64_t rows, const auto& of) {
+      norm_gradient(pool, rows, k.cols, of(k.dy), of(k.x), host(k.rstd) + first, host(k.dw));
+    });
   }
   void operator()(const Rope& k) const {
     ops.rope(pool, k.rows, k.heads, k.head_dim, k.turned, matrix(k.x), host(k.positions), host(k.cos), host(k.sin),

@@ -35,6 +35,7 @@ class Launcher {
       launch(kernel.name, blocks, threads, &args, int64_t{sizeof(Args)}, shared_bytes);
   }
   virtual void zero(Ptr<std::byte> to, int64_t bytes) = 0;
+  virtual void zero(const Matrix& to, int64_t rows, int64_t cols) = 0;
   /// The host's bytes may change when it returns.
   virtual void upload(Ptr<std::byte> to, const void* from, int64_t bytes) = 0;
   /// A product by a library; false, and nothing queued, where there is none or it cannot.

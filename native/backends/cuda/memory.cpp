@@ -113,6 +113,15 @@ void CudaMemory::queue_zero(Ptr<std::byte> to, int64_t bytes) {
              "cuMemsetD8Async");
 }
 
+void CudaMemory::queue_zero(const Matrix& to, int64_t rows, int64_t cols) {
+  if (rows == 0 || cols == 0) return;
+  const int64_t pitch = to.ld * size_of(to.dtype), width = cols * size_of(to.dtype);
+  transfers_.order(Lane::kernels, span_of(to.data, (rows - 1) * pitch + width), true);
+  gpu_.check(gpu_.driver().cuMemsetD2D8Async(to.data.address(), static_cast<size_t>(pitch), 0, static_cast<size_t>(width),
+                                             static_cast<size_t>(rows), gpu_.stream(Lane::kernels)),
+             "cuMemsetD2D8Async");
+}
+
 void CudaMemory::queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
   transfers_.order(Lane::kernels, span_of(to, bytes), true);

@@ -57,6 +57,7 @@ class CudaMemory final : public Memory {
   Transfers& transfers() { return transfers_; }
   void queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes);
   void queue_zero(Ptr<std::byte> to, int64_t bytes);
+  void queue_zero(const Matrix& to, int64_t rows, int64_t cols);
   CUdeviceptr take(std::optional<Category> category, int64_t bytes);
 
  private:

@@ -229,12 +229,36 @@ const beside = [
     { title: 'beside each other' },
   ),
   fault(
-    'native/plan/beside.cpp',
+    'native/plan/buffers.cpp',
     'test/native/native.test.ts',
     '    outer.last = std::max(outer.last, inner.last);\n',
     '',
     'a buffer ends before what lies within it',
     { title: 'gradients of linears that share an input lie beside each other' },
+  ),
+  fault(
+    'native/backends/cuda/launch/products.cpp',
+    'test/native/native.test.ts',
+    'if (g.depth > g.first_depth) launcher.zero',
+    'if (false) launcher.zero',
+    "an output takes the hidden values of other linears' adapters",
+    { title: 'cuBLASLt takes linears that read one value as one product' },
+  ),
+  fault(
+    'native/backends/cuda/launch/products.cpp',
+    'test/native/native.test.ts',
+    'factor.rows(from - first));\n      begin += each.n;',
+    'factor.rows(from - first));\n      begin += count;',
+    'factors of linears that read one value are decoded over each other',
+    { title: 'cuBLASLt takes linears that read one value as one product' },
+  ),
+  fault(
+    'native/ops/linear.cpp',
+    'test/native/native.test.ts',
+    '      product.hidden = products.back().hidden;\n',
+    '',
+    'hidden values of linears that read one value lie over each other',
+    { title: 'beside each other' },
   ),
 ]
 

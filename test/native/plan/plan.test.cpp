@@ -339,17 +339,46 @@ TEST("the operand of a term lies behind the input of its linear where the device
   const AdapterSpec spec = lora(graph);
   for (const PlanOptions& how : ways_to_train()) {
     const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
-    for (const Step& step : plan.steps) {
-      if (!is(step, "linear")) continue;
-      REQUIRE(step.tail >= 0);
-      const Buffer &x = plan.buffers[step.x], &tail = plan.buffers[step.tail];
-      CHECK(tail.within >= 0 && tail.within == x.within);
-      CHECK_EQ(tail.column, x.cols);
-      // Kept apart for the backward pass, unless the linear then runs again.
-      const bool again = how.recompute && step.phase == Phase::forward && graph.nodes[step.node].segment < 2 &&
-                         graph.nodes[step.node].residual < 0;
-      CHECK_EQ(step.aux < 0, again);
+    for (const Step& whole : plan.steps) {
+      if (!is(whole, "linear")) continue;
+      const std::vector<Step> alone = {whole};
+      for (const Step& step : whole.group.empty() ? alone : whole.group) {
+        REQUIRE(step.tail >= 0);
+        const Buffer &x = plan.buffers[step.x], &tail = plan.buffers[step.tail];
+        CHECK(tail.within >= 0 && tail.within == x.within);
+        CHECK_EQ(tail.column, x.column + x.cols);
+        CHECK_EQ(tail.cols, whole.group.empty() ? 4 : 8);
+        // Kept apart for the backward pass, unless the linear then runs again.
+        const bool again = how.recompute && step.phase == Phase::forward && graph.nodes[step.node].segment < 2 &&
+                           graph.nodes[step.node].residual < 0;
+        CHECK_EQ(step.aux < 0, again);
+      }
     }
+  }
+}
+
+TEST("linears that share an input are one step, with outputs beside each other, where the device asks for it") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  std::vector<PlanOptions> ways = ways_to_train();
+  ways.push_back(options(Mode::forward));
+  for (const PlanOptions& how : ways) {
+    const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
+    int groups = 0;
+    for (const Step& step : plan.steps) {
+      if (!is(step, "linear") || step.group.empty()) continue;
+      ++groups;
+      REQUIRE(step.group.size() == 2);
+      const Buffer &up = plan.buffers[step.group[0].y], &gate = plan.buffers[step.group[1].y];
+      CHECK_EQ(graph.nodes[step.group[1].node].path.substr(8), ".gate");
+      CHECK(up.within >= 0 && up.within == gate.within);
+      CHECK_EQ(up.column, 0);
+      CHECK_EQ(gate.column, up.cols);
+      CHECK_EQ(step.weights.size(), 2U);
+    }
+    CHECK_EQ(groups, how.mode == Mode::train && how.recompute ? 5 : 3);  // the last block never runs again
+    const Plan apart = make_plan(graph, {&spec}, how);
+    CHECK(std::all_of(apart.steps.begin(), apart.steps.end(), [](const Step& step) { return step.group.empty(); }));
   }
 }
 

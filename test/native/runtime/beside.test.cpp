@@ -28,6 +28,25 @@ class JoiningDevice final : public WrappedDevice {
   const JoiningSizes sizes_;
 };
 
+/// Loss of a model with two adapters, the first one with some of its ranks.
+double loss_of_two(Context& context, Pool& pool, const AdapterSpec& spec) {
+  const auto model = model_of(pool, StorageFormat::f32);
+  std::vector<std::shared_ptr<Adapter>> adapters;
+  for (const uint64_t seed : {5, 6}) {
+    const auto& adapter = adapters.emplace_back(std::make_shared<Adapter>(spec, context.device.memory()));
+    for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i) {
+      const HostView<float> values = adapter->edit(i);
+      fill_normal(values.data(), values.size(), 0.1f, seed, spec.parameters[static_cast<size_t>(i)].name);
+    }
+  }
+  PlanOptions options;
+  options.mode = Mode::evaluate;
+  options.tokens = options.head_rows = kTokens;
+  options.sequences = 2;
+  Session session(context, model, adapters, {{"evaluate", options}}, {0.5f, 2.0f}, {2, 0});
+  return session.evaluate(context, "evaluate", input_of({}, 1).batch, {}).loss_sum;
+}
+
 void like_apart(const std::vector<Way>& ways) {
   for (Way way : ways) {
     check_adapter(way.spec);
@@ -64,3 +83,12 @@ TEST("beside each other: gradients with ranks drawn for a step, and in halves of
   like_apart(losses());
 }
 TEST("beside each other: gradients of private training by example and by client") { like_apart(private_training()); }
+TEST("beside each other: two adapters at once") {
+  AdapterSpec spec = lora();
+  check_adapter(spec);
+  Pool pool(1);
+  cpu::CpuDevice apart(pool, cpu::kernels(cpu::Level::reference), cpu::CpuSizes(1));
+  JoiningDevice beside(apart);
+  Context of_apart{pool, apart}, of_beside{pool, beside};
+  CHECK_EQ(loss_of_two(of_beside, pool, spec), loss_of_two(of_apart, pool, spec));
+}

@@ -26,7 +26,7 @@ constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3,
 
 /// So many blocks with attention; the names of those after the first begin with their number.
 /// @param after attention and MLP read the residual stream as it is and are normalized with an offset before they join it;
-/// the unit is a GELU's, and the rotation the second of two
+/// the heads of queries and keys are normalized, the unit is a GELU's, and the rotation the second of two
 /// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by other
 /// frequencies where a sequence has more than 6 tokens; queries grow with the position
 /// @param convolved the first block has a short convolution in place of attention
@@ -156,6 +156,14 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
         graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
         k = linear(named("k"), normed, kHidden, kHead);
         v = linear(named("v"), normed, kHidden, kHead);
+      }
+      if (after) {
+        const auto norm_heads = [&](const char* name, int heads, int64_t cols) {
+          return add(Op::rms_norm, named(name), {heads}, cols, ValueType::operand,
+                     weight(named(name), 1, kHead, WeightKind::vector));
+        };
+        q = norm_heads("q_norm", q, kHidden);
+        k = norm_heads("k_norm", k, kHead);
       }
       const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
       graph.nodes.back().table = after || fused ? 1 : 0;

@@ -7,7 +7,7 @@ namespace lowrank::cuda {
 
 /// partial[stretch, col] = sum over the stretch's rows of dy (times x) (times rstd of the row).
 struct ColumnSumsArgs {
-  int64_t rows, cols, stretches;
+  int64_t rows, groups, cols, stretches;  // a group of a row's columns is a row of its own; dx and gain have one group
   Cells dy;
   Cells x;            // of null data: none
   const float* rstd;  // [rows]; null: ones

@@ -5,9 +5,9 @@
 
 namespace lowrank::cuda {
 
-/// A row belongs to a warp, or where `whole_block` is set to a block.
+/// A group of columns of a row belongs to a warp, or where `whole_block` is set to a block.
 struct RmsNormArgs {
-  int64_t rows, cols;
+  int64_t rows, groups, cols;
   int32_t whole_block;
   float eps;
   Cells x;
@@ -16,7 +16,7 @@ struct RmsNormArgs {
   float* rstd;
 };
 struct RmsNormBackwardArgs {
-  int64_t rows, cols;
+  int64_t rows, groups, cols;
   int32_t whole_block;
   int32_t adds;  // to dx
   Cells dy, x;

@@ -15,6 +15,13 @@ inline Cells cells_of(const Matrix& m) {
   return {device_pointer(m.data), m.ld, element, wide};
 }
 
+/// For groups of `cols` columns, which a kernel reads eight at a time.
+inline Cells grouped_cells(const Matrix& m, int64_t groups, int64_t cols) {
+  Cells cells = cells_of(m);
+  cells.wide = cells.wide && (groups == 1 || cols % 8 == 0);
+  return cells;
+}
+
 inline Tiles tiles_of(int64_t rows, int64_t cols) {
   Tiles tiles{rows, cols, 0};
   while ((int64_t{kColumnsAtOnce} << tiles.shift) < cols && (1 << tiles.shift) < kTileThreads) ++tiles.shift;

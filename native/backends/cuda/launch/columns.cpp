@@ -27,22 +27,24 @@ void add_sums(Launcher& launcher, ColumnSumsArgs args, const float* share, float
 }  // namespace
 
 void run(Launcher& launcher, const NormGradient& k, Ptr<std::byte> workspace) {
-  add_sums(launcher, {k.rows, k.cols, 0, cells_of(k.dy), cells_of(k.x), device_pointer(k.rstd), nullptr, {}, nullptr},
+  add_sums(launcher,
+           {k.rows * k.groups, k.groups, k.cols, 0, grouped_cells(k.dy, k.groups, k.cols),
+            grouped_cells(k.x, k.groups, k.cols), device_pointer(k.rstd), nullptr, {}, nullptr},
            nullptr, device_pointer(k.dw), workspace);
 }
 
 void run(Launcher& launcher, const BiasGradient& k, Ptr<std::byte> workspace) {
-  add_sums(launcher, {k.rows, k.cols, 0, cells_of(k.dy), {}, nullptr, nullptr, {}, nullptr}, nullptr,
+  add_sums(launcher, {k.rows, 1, k.cols, 0, cells_of(k.dy), {}, nullptr, nullptr, {}, nullptr}, nullptr,
            device_pointer(k.db), workspace);
 }
 
 void run(Launcher& launcher, const ScaleColumnsBackward& k, Ptr<std::byte> workspace) {
   add_sums(launcher,
-           {k.rows, k.cols, 0, cells_of(k.dy), cells_of(k.x), nullptr, device_pointer(k.gain), cells_of(k.dx), nullptr},
+           {k.rows, 1, k.cols, 0, cells_of(k.dy), cells_of(k.x), nullptr, device_pointer(k.gain), cells_of(k.dx), nullptr},
            device_pointer(k.share), device_pointer(k.dgain), workspace);
 }
 
-int64_t workspace(const Card&, const NormGradient& k) { return bytes_of(k.rows, k.cols); }
+int64_t workspace(const Card&, const NormGradient& k) { return bytes_of(k.rows * k.groups, k.cols); }
 int64_t workspace(const Card&, const BiasGradient& k) { return bytes_of(k.rows, k.cols); }
 int64_t workspace(const Card&, const ScaleColumnsBackward& k) { return bytes_of(k.rows, k.cols); }
 

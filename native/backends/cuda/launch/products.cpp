@@ -178,6 +178,112 @@ void run_product(Launcher& launcher, const Weights& weights, const WeightProduct
   }
 }
 
+// ---- products of one x whose outputs lie beside each other
+
+/// One product in place of all: its factor has that of each segment in the rows of its outputs and in the columns in which
+/// its activations lie beside x, and zeros elsewhere.
+struct Group {
+  Precision precision;
+  int64_t m = 0, n = 0, first_depth = 0, depth = 0;  // first_depth: that of x itself
+  bool has_bias = false;
+};
+Group group_of(const GroupedGemmNt& k) {
+  const GemmNt& head = k.products.front();
+  Group group{head.precision, head.m};
+  group.first_depth = group.depth = head.segments.front().w.cols;
+  for (const GemmNt& each : k.products) {
+    group.n += each.n;
+    group.has_bias = group.has_bias || each.to.bias;
+    for (const Segment& s : each.segments.subspan(1)) group.depth += s.w.cols;
+  }
+  return group;
+}
+int64_t group_factor_bytes(const Group& g, int64_t outputs) {
+  return round_up(outputs * round_up(g.depth, 64) * size_of(operand_of(g.precision)), kAligned);
+}
+int64_t group_bias_bytes(const Group& g) { return g.has_bias ? round_up(g.n * int64_t{sizeof(float)}, kAligned) : 0; }
+int64_t group_slice(const Card& card, const Group& g) {
+  constexpr int64_t kUnit = 256;
+  return std::min(g.n, std::max<int64_t>(1, card.decoded_bytes / group_factor_bytes(g, kUnit)) * kUnit);
+}
+
+/// The column in which a segment's activations lie in the rows of x; -1 where they do not.
+int64_t column_in(const Matrix& x, const Segment& s) {
+  const int64_t bytes = static_cast<int64_t>(s.x.data.address() - x.data.address()), column = bytes / size_of(x.dtype);
+  const bool lies_there = s.x.ld == x.ld && s.x.dtype == x.dtype && column >= 0 && column + s.w.cols <= x.ld;
+  return lies_there ? column : -1;
+}
+
+/// True if the library then serves all as one, and no large weight that it reads where it lies would be copied.
+bool is_worth_it(const Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, const Group& g) {
+  const Matrix &x = k.products.front().segments.front().x, &y = k.products.front().to.y;
+  if (!launcher.has_library() || k.products.size() < 2 || !is_large(launcher.card(), g.m, g.n, g.depth) ||
+      x.dtype != operand_of(g.precision) || !rows_aligned(x, 16) || !rows_aligned(y, 16) || y.dtype != x.dtype)
+    return false;
+  int64_t n = 0;
+  for (const GemmNt& each : k.products) {
+    const WeightProduct p = product_of(each);
+    const Matrix& to = each.to.y;
+    if (each.to.residual || to.ld != y.ld || to.data.address() != y.columns(n).data.address()) return false;
+    n += each.n;
+    for (const Segment& s : each.segments) {
+      const bool is_first = &s == &each.segments.front();
+      const int64_t column = column_in(x, s);
+      if (is_first ? column != 0 || s.w.cols != g.first_depth : column < g.first_depth || column + s.w.cols > g.depth)
+        return false;
+      const bool is_large_weight = s.w.weight >= 0 && is_large(launcher.card(), g.m, each.n, s.w.cols);
+      if (is_large_weight && !decodes(p, s, device_weight(weights, s.w))) return false;
+    }
+  }
+  return true;
+}
+
+/// Decodes the factors of a member for its outputs from `first` on.
+void decode(Launcher& launcher, const Weights& weights, const GemmNt& member, int64_t first, int64_t count,
+            const Matrix& out) {
+  const Matrix& x = member.segments.front().x;
+  for (const Segment& s : member.segments) {
+    const DeviceWeight w = device_weight(weights, s.w);
+    dequantize(launcher, rows_of(w, first, count), 0, w.cols, out.columns(column_in(x, s)));
+  }
+}
+
+/// The biases of all members behind each other.
+Ptr<float> gather_biases(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, Ptr<float> to) {
+  int64_t at = 0;
+  for (const GemmNt& each : k.products) {
+    if (each.to.bias)
+      dequantize(launcher, device_weight(weights, {1, each.n, -1, 0, each.to.bias, each.n}), 0, each.n,
+                 f32_matrix(to + at, each.n));
+    else
+      launcher.zero((to + at).as<std::byte>(), each.n * int64_t{sizeof(float)});
+    at += each.n;
+  }
+  return to;
+}
+
+void run_group(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, const Group& g,
+               Ptr<std::byte> workspace) {
+  const Segment& head = k.products.front().segments.front();
+  Output to{k.products.front().to.y};
+  if (g.has_bias) to.bias = gather_biases(launcher, weights, k, workspace.as<float>());
+  const Matrix factor{workspace + group_bias_bytes(g), operand_of(g.precision), round_up(g.depth, 64)};
+  const int64_t slice = group_slice(launcher.card(), g);
+  const Ptr<std::byte> rest = factor.data + group_factor_bytes(g, slice);
+  for (int64_t first = 0; first < g.n; first += slice) {
+    const int64_t count = std::min(slice, g.n - first);
+    if (g.depth > g.first_depth) launcher.zero(factor.columns(g.first_depth), count, g.depth - g.first_depth);
+    int64_t begin = 0;  // first output of a member
+    for (const GemmNt& each : k.products) {
+      const int64_t from = std::max(first, begin), until = std::min(first + count, begin + each.n);
+      if (from < until) decode(launcher, weights, each, from - begin, until - from, factor.rows(from - first));
+      begin += each.n;
+    }
+    const ProductPart part{head.x, factor, g.depth};
+    multiply(launcher, {GemmLayout::nt, g.precision, g.m, count, {&part, 1}, columns_of(to, first)}, rest);
+  }
+}
+
 PairArgs pair_args(const Pair& pair, Ptr<float> row_gains) {
   PairArgs args{};
   static_cast<PairOperands&>(args) = operands_of(pair);
@@ -193,10 +299,22 @@ void launch_pair(Launcher& launcher, const KernelOf<PairArgs>& kernel, const Pai
 void run(Launcher& launcher, const Weights& weights, const GemmNt& k, Ptr<std::byte> workspace) {
   run_product(launcher, weights, product_of(k), workspace);
 }
+void run(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, Ptr<std::byte> workspace) {
+  const Group group = group_of(k);
+  if (is_worth_it(launcher, weights, k, group)) return run_group(launcher, weights, k, group, workspace);
+  for (const GemmNt& each : k.products) run(launcher, weights, each, workspace);
+}
 void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::byte> workspace) {
   run_product(launcher, weights, product_of(k), workspace);
 }
 int64_t workspace(const Card& card, const GemmNt& k) { return workspace_of(card, product_of(k)); }
+int64_t workspace(const Card& card, const GroupedGemmNt& k) {
+  const Group g = group_of(k);
+  int64_t bytes = group_bias_bytes(g) + group_factor_bytes(g, group_slice(card, g)) +
+                  multiply_workspace(card, GemmLayout::nt, g.precision, g.m, g.n, {&g.depth, 1});
+  for (const GemmNt& each : k.products) bytes = std::max(bytes, workspace(card, each));
+  return bytes;
+}
 int64_t workspace(const Card& card, const GemmNn& k) { return workspace_of(card, product_of(k)); }
 
 // The factors change places where the result is transposed.

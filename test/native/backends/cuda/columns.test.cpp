@@ -28,7 +28,7 @@ TEST("CUDA's gradients of norms, biases and magnitudes equal the CPU's") {
             [&](Bench& bench) {
               const Matrix dy = bench.matrix(type, rows, cols, cols % 3), x = bench.matrix(x_type, rows, cols, 1);
               const Ptr<float> rstd = bench.floats(rows);
-              return NormGradient{rows, cols, dy, x, rstd, bench.floats(cols)};
+              return NormGradient{rows, 1, cols, dy, x, rstd, bench.floats(cols)};
             },
             {4e-6, 40});
         check_like_cpu(

@@ -100,7 +100,7 @@ TEST("kernels run on the card, in the order of the calls") {
     stash->put(0, at_x->data(), at_x->bytes());
     device.launch(Zero{at_x->data(), at_x->bytes()}, {});
     stash->fetch(at_x->data(), 0, at_x->bytes());
-    device.launch(RmsNorm{rows, cols, f32_matrix(at_x->data().as<float>(), cols), at_w->data().as<float>(), 1e-5f,
+    device.launch(RmsNorm{rows, 1, cols, f32_matrix(at_x->data().as<float>(), cols), at_w->data().as<float>(), 1e-5f,
                           f32_matrix(at_y->data().as<float>(), cols), rstd->data().as<float>()},
                   {});
     device.launch(AddConstant{rows * cols, 0.0f, at_y->data().as<float>()}, {});

@@ -1,3 +1,4 @@
+#include "backends/cuda/launch/columns.h"
 #include "backends/cuda/launch/norm.h"
 
 #include "backends/cuda/bench.h"
@@ -24,9 +25,9 @@ TEST("CUDA's rms_norm equals float64, by types, in place too") {
         std::vector<double> before;
         for (int64_t row = 0; row < rows; ++row)
           for (int64_t col = 0; col < cols; ++col) before.push_back(x(row, col));
-        lowrank::cuda::run(run, RmsNorm{rows, cols, x.matrix(), w.floats(), 1e-5f, y.matrix(), rstd.floats()}, {});
+        lowrank::cuda::run(run, RmsNorm{rows, 1, cols, x.matrix(), w.floats(), 1e-5f, y.matrix(), rstd.floats()}, {});
         if (x_type == y_type)
-          lowrank::cuda::run(run, RmsNorm{rows, cols, x.matrix(), w.floats(), 1e-5f, x.matrix(), rstd.floats()}, {});
+          lowrank::cuda::run(run, RmsNorm{rows, 1, cols, x.matrix(), w.floats(), 1e-5f, x.matrix(), rstd.floats()}, {});
         for (int64_t row = 0; row < rows; ++row) {
           const double* const in = before.data() + row * cols;
           double squares = 0;
@@ -44,6 +45,36 @@ TEST("CUDA's rms_norm equals float64, by types, in place too") {
   });
 }
 
+TEST("CUDA's rms_norm of groups of columns equals the CPU's, in rows with gaps") {
+  for (const int64_t cols : {7, 16, 128, 1032}) {
+    for (const int64_t groups : {2, 9}) {
+      for (const DType type : {DType::f32, DType::bf16}) {
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix x = bench.matrix(type, 5, groups * cols, 3), y = bench.empty(type, 5, groups * cols, 8);
+              const Ptr<float> w = bench.floats(cols), rstd = bench.floats(5 * groups);
+              return RmsNorm{5, groups, cols, x, w, 1e-5f, y, rstd};
+            },
+            {4e-6, 8});
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix dy = bench.matrix(type, 5, groups * cols, 8), x = bench.matrix(type, 5, groups * cols, 3);
+              const Ptr<float> w = bench.floats(cols), rstd = bench.floats(5 * groups);
+              return RmsNormBackward{5, groups, cols, dy, x, w, rstd, dy};
+            },
+            {4e-6, 8});
+        check_like_cpu(
+            [&](Bench& bench) {
+              const Matrix dy = bench.matrix(type, 5, groups * cols, 8), x = bench.matrix(type, 5, groups * cols, 3);
+              const Ptr<float> rstd = bench.floats(5 * groups);
+              return NormGradient{5, groups, cols, dy, x, rstd, bench.floats(cols)};
+            },
+            {4e-6, 40});
+      }
+    }
+  }
+}
+
 TEST("CUDA's gradient of rms_norm equals the CPU's, adding and in place") {
   for (const auto& [rows, cols] : kShapes) {
     for (const auto& [dy_type, x_type] :
@@ -56,7 +87,7 @@ TEST("CUDA's gradient of rms_norm equals the CPU's, adding and in place") {
               const Matrix x = bench.matrix(x_type, rows, cols, cols % 5);
               const Ptr<float> w = bench.floats(cols), rstd = bench.floats(rows);
               const Matrix dx = replaces ? dy : bench.matrix(DType::f32, rows, cols, 1);
-              return RmsNormBackward{rows, cols, dy, x, w, rstd, dx};
+              return RmsNormBackward{rows, 1, cols, dy, x, w, rstd, dx};
             },
             {4e-6, 8});
       }

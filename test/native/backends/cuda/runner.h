@@ -45,6 +45,9 @@ class Runner : public Launcher {
   void zero(Ptr<std::byte> to, int64_t bytes) override {
     std::memset(device_pointer(to), 0, static_cast<size_t>(bytes));
   }
+  void zero(const Matrix& to, int64_t rows, int64_t cols) override {
+    for (int64_t row = 0; row < rows; ++row) zero(to.rows(row).data, cols * size_of(to.dtype));
+  }
   void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override {
     std::memcpy(device_pointer(to), from, static_cast<size_t>(bytes));
   }

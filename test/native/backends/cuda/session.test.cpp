@@ -1,5 +1,7 @@
 // Sessions on CUDA: every kind of training on the stand-in driver is as near to the CPU's as their kernels are, and gives
 // the same bits whatever the order of its streams. With LOWRANK_TEST_CARD=1 on a card, as often.
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -56,8 +58,16 @@ void like_the_cpu(const std::vector<Way>& ways) {
 }
 
 #if defined(LOWRANK_CUBLASLT_STANDIN)
+/// Products with so many outputs a row that the stand-in served since the last call; 0: all of them.
+int64_t products_served(uint64_t outputs) {
+  void* const library = dlopen(LOWRANK_CUBLASLT_STANDIN, RTLD_NOW);
+  REQUIRE(library != nullptr);
+  return reinterpret_cast<int64_t (*)(uint64_t)>(dlsym(library, "lowrank_standin_products"))(outputs);
+}
+
 /// As like_the_cpu, with a library that serves every product it can.
-void like_the_cpu_with_a_library(const std::vector<Way>& ways) {
+/// @param outputs of a row of some products that it has to serve
+void like_the_cpu_with_a_library(const std::vector<Way>& ways, uint64_t outputs = 0) {
   for (Way way : ways) {
     check_adapter(way.spec);
     Pool pool(1);
@@ -69,13 +79,14 @@ void like_the_cpu_with_a_library(const std::vector<Way>& ways) {
     REQUIRE(device.library() != nullptr);
     Context context{pool, device};
     check_near(results(context, pool, way), expected, way);
+    CHECK(products_served(outputs) > 0);
   }
 }
 
 TEST("on CUDA with cuBLASLt: LoRA, on linears apart and cut, and on a base of 4 bits") {
   like_the_cpu_with_a_library(activations());
   like_the_cpu_with_a_library(fused_linears());
-  like_the_cpu_with_a_library(four_bits());
+  like_the_cpu_with_a_library(four_bits(), 2 * kWidth);  // gate and up
 }
 TEST("on CUDA with cuBLASLt: magnitudes, gains, triplets, and snapshots") { like_the_cpu_with_a_library(factors()); }
 TEST("on CUDA with cuBLASLt: pairs, Kronecker products, rotations, and full fine-tuning") {

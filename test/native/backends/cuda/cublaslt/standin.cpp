@@ -1,7 +1,9 @@
 // A cuBLASLt for machines without a GPU: computes on the host's memory, at once or in the order of a stream of the stand-in
 // driver, and refuses what the library would refuse or may not be given. Environment: LOWRANK_STANDIN_CUBLASLT=no-create|no-kernel fails one thing.
+// lowrank_standin_products(n) counts the products with n outputs a row since the last call, and with n = 0 all of them.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -83,9 +85,17 @@ bool is_aligned(const void* data, const Layout& layout, uint64_t alignment) {
   return (reinterpret_cast<uint64_t>(data) | ld_bytes) % alignment == 0;
 }
 
+std::vector<uint64_t> served;  // outputs a row of each product
+
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT int64_t lowrank_standin_products(uint64_t outputs) {
+  const auto count = std::count_if(served.begin(), served.end(), [&](uint64_t n) { return outputs == 0 || n == outputs; });
+  served.clear();
+  return count;
+}
 
 EXPORT size_t cublasLtGetVersion() { return 130200; }
 EXPORT int cublasLtCreate(void** handle) {
@@ -177,6 +187,7 @@ EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, v
   for (int i = 0; i < 4; ++i)
     if (!is_aligned(data[i], *layouts[i], algorithm->data[i])) return kInvalidValue;
   if (workspace == nullptr || bytes < kWorkspace) return kInvalidValue;
+  served.push_back(m);  // columns are rows here
   const float by = *static_cast<const float*>(alpha), old = *static_cast<const float*>(beta);
   // Copies: the caller may let go of what describes the product.
   return queue(stream, [=, how = how, of_a = of_a, of_b = of_b, of_c = of_c, of_d = of_d] {

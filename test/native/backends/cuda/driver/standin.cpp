@@ -622,6 +622,20 @@ DRIVER cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstre
                              nullptr,
                              nullptr});
 }
+DRIVER cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream) {
+  ENTER_CONTEXT(cuMemsetD2D8Async);
+  if (width == 0 || height == 0) return CUDA_SUCCESS;
+  const size_t bytes = pitch * (height - 1) + width;
+  if (width > pitch || allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return enqueue(s, stream, {[=, &s] {
+                               if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_ILLEGAL_ADDRESS;
+                               for (size_t row = 0; row < height; ++row)
+                                 std::memset(reinterpret_cast<void*>(to + row * pitch), value, width);
+                               return CUDA_SUCCESS;
+                             },
+                             nullptr,
+                             nullptr});
+}
 
 DRIVER cuStreamCreate(CUstream* stream, unsigned flags) {
   ENTER_CONTEXT(cuStreamCreate);
