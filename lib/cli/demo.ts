@@ -22,9 +22,10 @@ import { lineOf } from '../train/metrics.js'
 import { savedConfig } from '../train/output-folder.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
-import { digits, formatCount, formatDuration, table } from './format.js'
+import { digits, fittedTable, formatCount, formatDuration, table } from './format.js'
 import { collect, examples, integerFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
+import { columnsOf } from './live-lines.js'
 import { Output, printable, styledFor } from './output.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
@@ -141,7 +142,9 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
       samples,
     })
     output.event<'demo'>(lineOf(trained.done))
-    output.note(`\nMemory\n${memoryTable(run, trained.allocated, trained.residentBytes, nodeBytes)}`)
+    const columns = columnsOf(output.stderr)
+    const { allocated, residentBytes } = trained
+    output.note(`\nMemory\n${memoryTable(run, allocated, residentBytes, nodeBytes, columns)}`)
     const seconds = (performance.now() - begin) / 1000
     const story = summary(base.score, tuned.score, trained.done, seconds, config)
     output.text(`\n${story}`)
@@ -264,6 +267,7 @@ function memoryTable(
   allocated: Record<Category, number>,
   residentBytes: number,
   nodeBytes: number,
+  columns: number,
 ): string {
   const held = Object.values(allocated).reduce((sum, bytes) => sum + bytes, 0)
   const arena = IN_ARENA.reduce((sum, category) => sum + allocated[category], 0)
@@ -282,7 +286,7 @@ function memoryTable(
   const resident =
     `resident      ${formatBytes(residentBytes)}, of which Node.js held ${formatBytes(nodeBytes)} ` +
     'before the model was loaded'
-  return `${table(rows, [1, 2])}\n${resident}`
+  return `${fittedTable(rows, columns, [1, 2])}\n${resident}`
 }
 
 function summary(

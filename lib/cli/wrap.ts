@@ -11,10 +11,13 @@ const COMMAND = /^\s+(?:\S.*? {2,})?(?:\$ )?(?:npx )?lowrank (?!.* {2})/
 /** Least width in which text is readable. */
 const LEAST_ROOM = 24
 
+/** Indentation of a last column that stands below its row. */
+const BELOW = 2
+
 /**
  * Wraps lines that are wider than the terminal, between words and outside of `code`. Continuation lines are
- * indented like the first, or like the last column of a table. A word longer than a line is left to the
- * terminal.
+ * indented like the first, or like the last column of a table; where that has no room, it stands below its row. A word
+ * longer than a line is left to the terminal.
  */
 export function wrapped(text: string, columns: number): string {
   return text
@@ -24,17 +27,34 @@ export function wrapped(text: string, columns: number): string {
 }
 
 function wrappedLine(line: string, columns: number): string {
-  const hang = hangingIndent(line, columns)
-  const room = columns - hang
-  const joined = line
-    .slice(hang)
-    .replace(/`[^`]+`/g, (code) => (code.length <= room ? code.replaceAll(' ', JOINED) : code))
-  const rows = wrapAnsi(joined, room).replaceAll(JOINED, ' ').split('\n')
-  return line.slice(0, hang) + rows.join(`\n${' '.repeat(hang)}`)
+  if (/^-+$/.test(line)) return line.slice(0, columns)
+  const [indent] = /^ */.exec(line) as RegExpExecArray
+  const head = /^.*\S {2,}(?=\S)/.exec(line)?.[0]
+  if (head === undefined) return filled(indent, line.slice(indent.length), columns)
+  const rest = line.slice(head.length)
+  const width = stringWidth(head)
+  if (width <= columns / 2 || columns - width >= LEAST_ROOM) return filled(head, rest, columns)
+  const below = () => filled(' '.repeat(indent.length + BELOW), rest, columns)
+  const fits = /^\d/.test(rest) ? narrowed(line, columns) : undefined
+  return fits ?? `${wrapped(head.trimEnd(), columns)}\n${below()}`
 }
 
-function hangingIndent(line: string, columns: number): number {
-  const gap = /^.*\S {2,}(?=\S)/.exec(line)?.[0].length ?? 0
-  if (gap > 0 && (gap <= columns / 2 || columns - gap >= LEAST_ROOM)) return gap
-  return (/^ */.exec(line) as RegExpExecArray)[0].length
+/** A text behind the beginning of its line, wrapped and indented like its first word. */
+function filled(head: string, text: string, columns: number): string {
+  const hang = stringWidth(head)
+  const room = columns - hang
+  const joined = text.replace(/`[^`]+`/g, (code) =>
+    code.length <= room ? code.replaceAll(' ', JOINED) : code,
+  )
+  const rows = wrapAnsi(joined, room).replaceAll(JOINED, ' ').split('\n')
+  return head + rows.join(`\n${' '.repeat(hang)}`)
+}
+
+/** The row of a table of numbers with less space in its widest gap, so that it fits; undefined if the gap has too little. */
+function narrowed(line: string, columns: number): string | undefined {
+  const gaps = [...line.matchAll(/(?<=\S) {3,}(?=\S)/g)].sort(([a], [b]) => b.length - a.length)
+  const [widest] = gaps
+  const excess = stringWidth(line) - columns
+  if (widest === undefined || widest[0].length - excess < 2) return undefined
+  return line.slice(0, widest.index) + line.slice(widest.index + excess)
 }

@@ -15,7 +15,27 @@ test('the last column of a table is broken within it', () => {
   expect(wrapped(`${'a'.repeat(34)}  one two three four five six`, 60)).toBe(
     `${'a'.repeat(34)}  one two three four five\n${' '.repeat(36)}six`,
   )
-  expect(wrapped('a-first-column-that-is-wide  one two', 30)).toBe('a-first-column-that-is-wide\none two')
+})
+
+test('where the last column has no room, it stands below its row', () => {
+  expect(wrapped('a-first-column-that-is-wide  one two', 30)).toBe('a-first-column-that-is-wide\n  one two')
+  expect(wrapped(`  ${'a'.repeat(20)}  one two three four five six seven`, 30)).toBe(
+    `  ${'a'.repeat(20)}\n    one two three four five\n    six seven`,
+  )
+})
+
+test('a table of numbers that is a little too wide stays one', () => {
+  const rows = ['weights     256.6 MiB   50 %', 'workspace    2.47 MiB    0 %', '-'.repeat(28)]
+  expect(wrapped(rows.join('\n'), 27)).toBe(
+    ['weights    256.6 MiB   50 %', 'workspace   2.47 MiB    0 %', '-'.repeat(27)].join('\n'),
+  )
+})
+
+test('styles take no room', () => {
+  const green = (text: string) => `\u001b[32m${text}\u001b[39m`
+  expect(wrapped(`  ${green('right')}  one two three four`, 20)).toBe(
+    `  ${green('right')}  one two\n         three four`,
+  )
 })
 
 test('commands and code that are to be copied stay whole', () => {
@@ -27,7 +47,7 @@ test('commands and code that are to be copied stay whole', () => {
   expect(wrapped(commands.join('\n'), 20)).toBe(commands.join('\n'))
   expect(wrapped('see what `lowrank doctor --json` says', 30)).toBe('see what\n`lowrank doctor --json` says')
   expect(wrapped('  $ lowrank help train  more about a verb', 30)).toBe(
-    '  $ lowrank help train  more\n  about a verb',
+    '  $ lowrank help train\n    more about a verb',
   )
 })
 
