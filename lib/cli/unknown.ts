@@ -27,8 +27,19 @@ export async function explained(error: unknown, program: Command, args: readonly
   const verbs = program.commands.map((command) => command.name())
   if (error.code === 'commander.unknownCommand') return unknownVerb(word, verbs)
   const verb = program.commands.find((command) => command.name() === args[0])
-  if (error.code !== 'commander.unknownOption' || verb === undefined) return error
+  if (verb === undefined) return error
+  if (error.code === 'commander.excessArguments') return onlyFlags(verb) ?? error
+  if (error.code !== 'commander.unknownOption') return error
   return new UsageError(`unknown option '${word}'${await flagAdvice(word, verb, args)}`)
+}
+
+/** The error for a config given to a verb that has only flags. */
+function onlyFlags(verb: Command): UsageError | undefined {
+  const subjects = ['--adapter', '--model'].filter((name) => verb.options.some(({ long }) => long === name))
+  if (verb.registeredArguments.length > 0 || subjects.length === 0) return undefined
+  return new UsageError(
+    `'${verb.name()}' takes no config, only flags; name what it works on with ${subjects.join(' or ')}.`,
+  )
 }
 
 async function flagAdvice(flag: string, verb: Command, args: readonly string[]): Promise<string> {

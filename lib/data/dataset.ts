@@ -202,7 +202,7 @@ async function readFile(
   let bytes = isStdin ? stdinOf(options) : fileBytes(path)
   // A .json file may contain one array or one example per line, and in practice so may a .jsonl file.
   if (type === undefined || type === 'json' || type === 'jsonl') {
-    const [first, all] = await peek(withoutMark(bytes))
+    const [first, all] = await peek(withoutMark(bytes, name))
     bytes = all
     type = typeByFirstByte(first, type, name)
   }

@@ -2,16 +2,15 @@
  * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading a config
  * fills in defaults, resolves paths relative to the file, and applies the settings that the strategy implies.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs'
-import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, isAbsolute, resolve } from 'node:path'
 import * as z from 'zod'
 import { badArgument, callback, checkedOptions, checkedPath } from '../core/arguments.js'
-import { ConfigError, FileFormatError } from '../core/errors.js'
+import { ConfigError } from '../core/errors.js'
 import {
   badValue,
   flag,
   integer,
-  nearest,
   type OptionSource,
   positive,
   readOptions,
@@ -45,6 +44,7 @@ import {
 } from '../weights/options.js'
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
 import { checkBest } from './best.js'
+import { checkConfigPath } from './config-path.js'
 import { checkStreaming, checkTaskData, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
 import { checkEvalGenerate } from './samples.js'
@@ -195,7 +195,7 @@ export async function loadConfig(
   if (!Array.isArray(overrides) || !overrides.every((one) => typeof one === 'string'))
     throw badArgument(overrides, 'loadConfig()', 'overrides', "a list of texts such as 'strategy.r=8'")
   const { onNote } = checkedOptions(controlSchema, control, 'loadConfig()')
-  if (!existsSync(path)) throw missingConfig(path)
+  checkConfigPath(path)
   // Imported on demand, so that programs without a config file do not load the YAML parser.
   const { parse } = await import('yaml')
   const raw = parseYaml(parse, await readText(path, SIZE_LIMIT), path)
@@ -377,16 +377,6 @@ function modelPath(model: string, folder: string): string {
   const local = resolve(folder, model)
   const name = parseHubName(model) !== undefined || /^\w[\w-]*$/.test(model)
   return existsSync(local) || !name ? local : model
-}
-
-/** Suggests a similar file name, since the name is often just misspelled or has a different extension. */
-function missingConfig(path: string): FileFormatError {
-  const folder = dirname(path)
-  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false
-  const names = isFolder ? readdirSync(folder).filter((name) => /\.(ya?ml|json)$/i.test(name)) : []
-  const close = nearest(basename(path), names)
-  const advice = close === undefined ? 'expected a YAML or JSON file' : `did you mean ${join(folder, close)}?`
-  return new FileFormatError(`the config ${path} does not exist; ${advice}`, { path, nearest: close })
 }
 
 function parseYaml(parse: Parse, source: string, path: string): Record<string, unknown> {

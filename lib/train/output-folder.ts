@@ -53,6 +53,11 @@ export async function savedConfigText(runDir: string): Promise<string | null> {
   return readFile(join(runDir, CONFIG), 'utf8').catch(() => null)
 }
 
+/** Path where the run of an output folder saves its config. */
+export function savedConfigAt(outputDir: string): string {
+  return join(foldersAt(outputDir).runDir, CONFIG)
+}
+
 /** The folders of the run that a path belongs to; the path may be its result or its checkpoints. */
 export function foldersAt(path: string): RunFolders {
   const name = basename(resolve(path))

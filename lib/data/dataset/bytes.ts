@@ -36,8 +36,21 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
 
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
 
-/** The bytes without a leading byte order mark. */
-export async function* withoutMark(bytes: Bytes): AsyncGenerator<Uint8Array, void, void> {
+const UTF16 = 'UTF-16 text; convert it, e.g. with iconv -f utf-16 -t utf-8'
+/** First bytes of files that are given as data but are not text. */
+const OTHERS: readonly [bytes: readonly number[], what: string][] = [
+  [[0xff, 0xfe], UTF16],
+  [[0xfe, 0xff], UTF16],
+  [[0x1f, 0x8b], 'compressed by gzip; let its name end in .gz'],
+  [[0x50, 0x4b, 0x03], 'a ZIP archive, as a spreadsheet is one; unpack it, or save the sheet as CSV'],
+  [[0x25, 0x50, 0x44], 'a PDF document; save its text to a file'],
+]
+
+/**
+ * The bytes without a leading byte order mark.
+ * @throws {FileFormatError} for a known kind of file that is not UTF-8 text
+ */
+export async function* withoutMark(bytes: Bytes, path: string): AsyncGenerator<Uint8Array, void, void> {
   let first: Uint8Array | undefined = new Uint8Array(0)
   for await (const chunk of bytes) {
     if (first === undefined) {
@@ -46,7 +59,11 @@ export async function* withoutMark(bytes: Bytes): AsyncGenerator<Uint8Array, voi
     }
     first = first.length === 0 ? chunk : Buffer.concat([first, chunk])
     if (first.length < BYTE_ORDER_MARK.length) continue
-    yield BYTE_ORDER_MARK.every((byte, i) => first?.[i] === byte) ? first.subarray(3) : first
+    const beginning = first
+    const begins = (mark: readonly number[]) => mark.every((byte, i) => beginning[i] === byte)
+    const [, what] = OTHERS.find(([mark]) => begins(mark)) ?? []
+    if (what !== undefined) throw new FileFormatError(`${path} is ${what}`, { path })
+    yield begins(BYTE_ORDER_MARK) ? first.subarray(3) : first
     first = undefined
   }
   if (first !== undefined && first.length > 0) yield first

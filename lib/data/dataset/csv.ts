@@ -25,7 +25,7 @@ export async function* readCsv(
   path: string,
   { header, delimiter }: CsvOptions,
 ): AsyncGenerator<RawRow, void, void> {
-  const [sample, all] = await firstLine(utf8Lines(withoutMark(bytes), path))
+  const [sample, all] = await firstLine(utf8Lines(withoutMark(bytes, path), path))
   const chosen = delimiter ?? likelyDelimiter(sample)
   const fields = unquoted(sample).split(chosen).length
   if (fields > MOST_COLUMNS) throw tooManyColumns(path, fields)

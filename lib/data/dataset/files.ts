@@ -6,6 +6,7 @@ import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import ownPath, { join, relative, sep } from 'node:path'
 import { FileFormatError } from '../../core/errors.js'
+import { nearFile } from '../../io/near-file.js'
 
 export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
 export type FileType = (typeof FILE_TYPES)[number]
@@ -51,7 +52,12 @@ export async function expandPaths(paths: readonly string[], type: FileType | und
     const stats = path === STDIN ? undefined : await stat(path).catch(() => undefined)
     if (stats?.isDirectory()) files.push(...(await folderFiles(path, type)))
     else if (path !== STDIN && stats === undefined && /[*?]/.test(path)) files.push(...(await matching(path)))
-    else files.push(path)
+    else {
+      const close = path === STDIN || stats ? undefined : nearFile(path, (name) => !!fileTypeByName(name))
+      if (close !== undefined)
+        throw new FileFormatError(`${path} does not exist; did you mean ${close}?`, { path, nearest: close })
+      files.push(path)
+    }
   }
   return files
 }

@@ -46,7 +46,7 @@ export async function* readJsonArray(
     }
     return { value, place: place() }
   }
-  for await (const chunk of withoutMark(bytes)) {
+  for await (const chunk of withoutMark(bytes, path)) {
     let start = 0
     for (let i = 0; i < chunk.length; i++) {
       const byte = chunk[i] as number

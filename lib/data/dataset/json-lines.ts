@@ -39,7 +39,7 @@ async function* readLines(
   }
   let parts: Uint8Array[] = []
   let length = 0
-  for await (const chunk of withoutMark(bytes)) {
+  for await (const chunk of withoutMark(bytes, path)) {
     let start = 0
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
       parts.push(chunk.subarray(start, end))

@@ -7,7 +7,7 @@ export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<
   const place = { path, line: 1 }
   const parts: Uint8Array[] = []
   let length = 0
-  for await (const chunk of withoutMark(bytes)) {
+  for await (const chunk of withoutMark(bytes, path)) {
     parts.push(chunk)
     length += chunk.length
     if (length > LARGEST_ROW)

@@ -2,10 +2,12 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, FileFormatError } from '../../../lib/core/errors.js'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/data/dataset.js'
 import { needs } from '../../needs.js'
+import { scratchFile } from '../scratch.js'
 
 let folder: string
 let count = 0
@@ -264,6 +266,27 @@ describe('an error names file and line', () => {
       Buffer.concat([Buffer.from('{"text":"a"}\n{"text":"'), Buffer.of(0xff), Buffer.from('"}\n')]),
     )
     await expect(read(path)).rejects.toThrow(/line 2: the line is not UTF-8/)
+  })
+
+  it.each([
+    [
+      'UTF-16',
+      Buffer.from('\ufeff{"text":"a"}\n', 'utf16le'),
+      'is UTF-16 text; convert it, e.g. with iconv -f utf-16',
+    ],
+    ['gzip', gzipSync('{"text":"a"}\n'), 'is compressed by gzip; let its name end in .gz'],
+    ['a spreadsheet', Buffer.from('PK\u0003\u0004…'), 'is a ZIP archive, as a spreadsheet is one'],
+    ['a PDF', Buffer.from('%PDF-1.4\n'), 'is a PDF document; save its text to a file'],
+  ])('for %s, whatever its name is', async (_, content, message) => {
+    for (const name of ['a.jsonl', 'a.csv', 'a.txt', 'a.xlsx'])
+      await expect(read(scratchFile(name, content))).rejects.toThrow(`${name} ${message}`)
+  })
+
+  it('for a misspelled path, with the path that is there', async () => {
+    const path = scratchFile('train.jsonl', '{"text":"a"}\n')
+    await expect(read(path.replace('.jsonl', '.json'))).rejects.toThrow(
+      `does not exist; did you mean ${path}?`,
+    )
   })
 
   it('for a line without end', async () => {

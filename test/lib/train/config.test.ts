@@ -185,6 +185,20 @@ describe('a config', () => {
     )
   })
 
+  test('is not a folder, a model, or data, and the message names what to give', async () => {
+    const inRun = scratchFile('config.yaml', '')
+    await expect(loadConfig(dirname(inRun))).rejects.toThrow(`is a folder, not a config; name ${inRun}`)
+    const empty = dirname(scratchFile('notes.txt', ''))
+    await expect(loadConfig(empty)).rejects.toThrow('is a folder, not a config; name a YAML or JSON file')
+    const [model, data] = [scratchFile('m.gguf', ''), scratchFile('d.jsonl', '')]
+    await expect(loadConfig(model)).rejects.toThrow(
+      `${model} is a model, not a config; pass it as --model, or name it in a config, as in "model: ${model}"`,
+    )
+    await expect(loadConfig(data)).rejects.toThrow(
+      `${data} is data, not a config; a config names it, as in "dataset: ${data}"`,
+    )
+  })
+
   test('takes a dash in an override for standard input', async () => {
     const path = scratchFile('run.yaml', 'model: m\nstrategy: {name: lora}\ndataset: d\n')
     expect((await loadConfig(path, ['dataset=-'])).dataset.path).toBe('-')
