@@ -104,10 +104,10 @@ struct Bench {
       ops.rope(pool, tokens, 9, 64, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
     });
     measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s",
-            [&](const OpKernels& ops) { ops.swiglu(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix()); });
+            [&](const OpKernels& ops) { ops.swiglu.forward(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix()); });
     Buffer dgate(dtype, tokens, wide), dup(dtype, tokens, wide);
     measure("swiglu_backward 2048x1536" + type, mega_wide * 5 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.swiglu_backward(pool, tokens, wide, act.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+      ops.swiglu.backward(pool, tokens, wide, act.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
     });
     measure("dropout 2048x576" + type, mega * 2 * size, "GB/s",
             [&](const OpKernels& ops) { ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix()); });

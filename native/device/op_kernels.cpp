@@ -98,36 +98,6 @@ void AttentionBackward::operands(Operands& see) const {
   for (const Matrix& m : {dk, dv}) see.writes(m, tokens, kv_width);
 }
 
-void Swiglu::operands(Operands& see) const {
-  see.reads(gate, rows, cols);
-  see.reads(up, rows, cols);
-  see.writes(out, rows, cols);
-}
-void SwigluBackward::operands(Operands& see) const {
-  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
-  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
-}
-
-void Geglu::operands(Operands& see) const {
-  see.reads(gate, rows, cols);
-  see.reads(up, rows, cols);
-  see.writes(out, rows, cols);
-}
-void GegluBackward::operands(Operands& see) const {
-  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
-  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
-}
-
-void Glu::operands(Operands& see) const {
-  see.reads(gate, rows, cols);
-  see.reads(up, rows, cols);
-  see.writes(out, rows, cols);
-}
-void GluBackward::operands(Operands& see) const {
-  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
-  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
-}
-
 void ShortConv::operands(Operands& see) const {
   see.reads(x, rows, conv.width());
   see.reads(conv.w, conv.cols * conv.taps);

@@ -280,25 +280,18 @@ struct CpuDevice::Launch {
     ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v),
                            matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
   }
-  void operator()(const Swiglu& k) const {
-    ops.swiglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
+  template <Gate f>
+  const GatedUnitOps& gated_unit() const {
+    return f == Gate::silu ? ops.swiglu : f == Gate::gelu ? ops.geglu : ops.glu;
   }
-  void operator()(const Geglu& k) const {
-    ops.geglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
+  template <Gate f>
+  void operator()(const GatedUnit<f>& k) const {
+    gated_unit<f>().forward(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
   }
-  void operator()(const GegluBackward& k) const {
-    ops.geglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
-                       matrix(k.dup));
-  }
-  void operator()(const SwigluBackward& k) const {
-    ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
-                        matrix(k.dup));
-  }
-  void operator()(const Glu& k) const {
-    ops.glu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
-  }
-  void operator()(const GluBackward& k) const {
-    ops.glu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate), matrix(k.dup));
+  template <Gate f>
+  void operator()(const GatedUnitBackward<f>& k) const {
+    gated_unit<f>().backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
+                             matrix(k.dup));
   }
   void operator()(const lowrank::ShortConv& k) const {
     ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()), matrix(k.out));

@@ -112,9 +112,11 @@ static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int3
 }
 
 /// out = act(gate) * up; `act` is called with the element type, whose exponentials need not be more exact.
+/// @param reference for operands of several types
 template <class Act>
-static void gated_unit(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out,
-                       Act&& act) {
+static void gated_unit(const GatedUnitOps& reference, Pool& pool, int64_t rows, int64_t cols, const Matrix& gate,
+                       const Matrix& up, const Matrix& out, Act&& act) {
+  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return reference.forward(pool, rows, cols, gate, up, out);
   with_type(out.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for_rows(pool, rows, cols, [&](int64_t row) {
@@ -135,8 +137,11 @@ struct Slope {
 
 /// `act` gives both.
 template <class Act>
-static void gated_unit_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
-                                const Matrix& up, const Matrix& dgate, const Matrix& dup, Act&& act) {
+static void gated_unit_backward(const GatedUnitOps& reference, Pool& pool, int64_t rows, int64_t cols,
+                                const Matrix& dout, const Matrix& gate, const Matrix& up, const Matrix& dgate,
+                                const Matrix& dup, Act&& act) {
+  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype)
+    return reference.backward(pool, rows, cols, dout, gate, up, dgate, dup);
   with_type(gate.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for_rows(pool, rows, cols, [&](int64_t row) {
@@ -163,18 +168,14 @@ static LOWRANK_INLINE Slope silu(V a) {
 }
 
 static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.swiglu(pool, rows, cols, gate, up, out);
-  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) {
+  gated_unit(ops_reference.swiglu, pool, rows, cols, gate, up, out, [](auto tag, V a) {
     return mul(a, sigmoid<kRounds<decltype(tag)>>(a));
   });
 }
 
 static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
                             const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
-    return ops_reference.swiglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
-  }
-  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup,
+  gated_unit_backward(ops_reference.swiglu, pool, rows, cols, dout, gate, up, dgate, dup,
                       [](auto tag, V a) { return silu<kRounds<decltype(tag)>>(a); });
 }
 
@@ -182,8 +183,7 @@ static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix
 inline constexpr float kGelu1 = 1.5957691216057308f, kGelu3 = 1.5957691216057308f * 0.044715f;
 
 static void geglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.geglu(pool, rows, cols, gate, up, out);
-  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) {
+  gated_unit(ops_reference.geglu, pool, rows, cols, gate, up, out, [](auto tag, V a) {
     const V twice = mul(a, fma(set1(kGelu3), mul(a, a), set1(kGelu1)));
     return mul(a, sigmoid<kRounds<decltype(tag)>>(twice));
   });
@@ -191,10 +191,7 @@ static void geglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, co
 
 static void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
                            const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
-    return ops_reference.geglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
-  }
-  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
+  gated_unit_backward(ops_reference.geglu, pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
     constexpr bool rounds = kRounds<decltype(tag)>;
     const V square = mul(a, a);
     const V twice = mul(a, fma(set1(kGelu3), square, set1(kGelu1)));
@@ -207,16 +204,12 @@ static void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix&
 }
 
 static void glu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.glu(pool, rows, cols, gate, up, out);
-  gated_unit(pool, rows, cols, gate, up, out, [](auto tag, V a) { return sigmoid<kRounds<decltype(tag)>>(a); });
+  gated_unit(ops_reference.glu, pool, rows, cols, gate, up, out, [](auto tag, V a) { return sigmoid<kRounds<decltype(tag)>>(a); });
 }
 
 static void glu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
                          const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
-    return ops_reference.glu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
-  }
-  gated_unit_backward(pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
+  gated_unit_backward(ops_reference.glu, pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
     const V s = sigmoid<kRounds<decltype(tag)>>(a);
     return Slope{s, mul(s, sigmoid<kRounds<decltype(tag)>>(sub(zero(), a)))};
   });
@@ -372,12 +365,9 @@ static constexpr OpKernels table = {
     .rope = rope,
     .attention = attention,
     .attention_backward = attention_backward,
-    .swiglu = swiglu,
-    .swiglu_backward = swiglu_backward,
-    .geglu = geglu,
-    .geglu_backward = geglu_backward,
-    .glu = glu,
-    .glu_backward = glu_backward,
+    .swiglu = {swiglu, swiglu_backward},
+    .geglu = {geglu, geglu_backward},
+    .glu = {glu, glu_backward},
     .short_conv = short_conv,
     .silu_conv_slope = silu_conv_slope,
     .short_conv_backward = short_conv_backward,

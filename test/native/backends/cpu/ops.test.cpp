@@ -225,7 +225,7 @@ TEST("swiglu follows its definition, also for gates beyond the range of the expo
     for (int64_t row = 0; row < kRows; ++row) {
       for (int64_t col = 0; col < cols; ++col) expected.push_back(silu(gate.get(row, col)) * up.get(row, col));
     }
-    ops.swiglu(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
+    ops.swiglu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
     CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
     CHECK_LE(std::fabs(out.get(1, 0)), 1e-30);
     CHECK(out.spare_untouched());
@@ -244,10 +244,10 @@ TEST("swiglu_backward gives the gradients of both factors, in place too") {
       expected_up.push_back(d[i] * silu(g[i]));
     }
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.swiglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    ops.swiglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    ops.swiglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+    ops.swiglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
     CHECK(gate == dgate);
     CHECK(up == dup);
   });
@@ -265,24 +265,24 @@ TEST("geglu follows its definition, and its gradient, in place too") {
       expected_gate.push_back(d[i] * u[i] * (gelu(g[i] + 1e-5) - gelu(g[i] - 1e-5)) / 2e-5);
       expected_up.push_back(d[i] * gelu(g[i]));
     }
-    ops.geglu(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
+    ops.geglu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
     CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
     CHECK(out.spare_untouched());
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.geglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    ops.geglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
     // Gates of trained models reach thousands, where the slope is 1 or 0 and a factor of it grows with their cube.
     Tensor far = gate;
     for (const auto& [row, value] : {std::pair(0, 3000.0), {1, -3000.0}, {2, 60.0}}) far.set(row, 0, value);
     Tensor dfar(dtype, kRows, cols);
-    ops.geglu_backward(pool, kRows, cols, dout.matrix(), far.matrix(), up.matrix(), dfar.matrix(), dup.matrix());
+    ops.geglu.backward(pool, kRows, cols, dout.matrix(), far.matrix(), up.matrix(), dfar.matrix(), dup.matrix());
     for (const int row : {0, 2}) {
       const double slope = dout.get(row, 0) * up.get(row, 0);
       CHECK_LE(std::fabs(dfar.get(row, 0) - slope), tolerance(dtype) * std::fabs(slope));
     }
     CHECK_LE(std::fabs(dfar.get(1, 0)), 1e-30);
-    ops.geglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+    ops.geglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
     CHECK(gate == dgate);
   });
 }
@@ -300,14 +300,14 @@ TEST("glu follows its definition, and its gradient, in place too") {
       expected_gate.push_back(d[i] * u[i] * s * (1 - s));
       expected_up.push_back(d[i] * s);
     }
-    ops.glu(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
+    ops.glu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
     CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
     CHECK(out.spare_untouched());
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.glu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    ops.glu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    ops.glu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+    ops.glu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
     CHECK(gate == dgate);
     CHECK(up == dup);
   });
@@ -861,9 +861,9 @@ TEST("operators have the same bits for one, two and three threads") {
         const std::vector<int32_t> labels(rows, 5);
         ops.rms_norm(pool, rows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
         ops.rms_norm_backward(pool, rows, cols, y.matrix(), x.matrix(), w.data(), rstd.data(), dx.matrix());
-        ops.swiglu(pool, rows, cols, gate.matrix(), up.matrix(), act.matrix());
+        ops.swiglu.forward(pool, rows, cols, gate.matrix(), up.matrix(), act.matrix());
         ops.dropout_backward_add(pool, rows, cols, act.matrix(), 0.4f, 3, dx.matrix());
-        ops.swiglu_backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+        ops.swiglu.backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
         Tensor grad(dtype, rows, cols);
         ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);
