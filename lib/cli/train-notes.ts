@@ -3,6 +3,7 @@ import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
+import { sharesData } from '../train/best.js'
 import type { RunConfig } from '../train/config.js'
 import type { TrainingRun } from '../train/run.js'
 import { counted, formatCount } from './format.js'
@@ -59,6 +60,14 @@ export function noteTemplate({ chatTemplate }: RunConfig, output: Output): void 
   else if (!chatTemplate)
     output.note(
       'note: chat_template is false: prompts and completions are raw text, in training and afterward.',
+    )
+}
+
+/** Warns of held-out data that is trained on. */
+export function noteHeldOut({ dataset, evalDataset }: RunConfig, output: Output): void {
+  if (evalDataset !== null && sharesData(dataset, evalDataset))
+    output.note(
+      'warning: eval_dataset has data that is trained on, so evaluations do not show how the model does on other data; name other files, or hold out a share of dataset with eval_fraction.',
     )
 }
 

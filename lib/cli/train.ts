@@ -42,6 +42,7 @@ import { askedShown, conclude, stopped } from './train-end.js'
 import {
   noteContext,
   noteData,
+  noteHeldOut,
   notePaging,
   notePrivacy,
   noteShortage,
@@ -217,7 +218,8 @@ async function train(
     noteContext(config, model, output)
     noteShortage(run.memory, model, output)
     noteTemplate(config, output)
-    output.note(`Reading ${dataset.path}`)
+    noteHeldOut(config, output)
+    output.note(`Reading ${[dataset.path].flat().join(', ')}`)
     progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)
     const done = await follow(run, used, output, progress, reading, signal, live, ranks).catch(

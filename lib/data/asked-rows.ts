@@ -1,5 +1,6 @@
 /** Collects a limited number of dataset rows as questions with expected answers, to be asked when a run is over. */
 import { pythonJson } from '../tokenizer/python-text.js'
+import { splitReasoning } from '../tokenizer/reasoning.js'
 import { alpacaAffixes } from './dataset/alpaca.js'
 import type { DatasetRow, MessagesRow } from './dataset.js'
 import type { RowEncoder } from './encode.js'
@@ -10,7 +11,7 @@ export interface AskedRow {
   /** Index of the example in the dataset, from 0. */
   index: number
   prompt: string
-  /** The answer; with tools, as a model writes it, with special tokens around calls. */
+  /** The answer without its reasoning; with tools, as a model writes it, with special tokens around calls. */
   expected: string
   system: string | null
   /** JSON of the tools' schemas. */
@@ -139,7 +140,11 @@ function firstQuestion(row: MessagesRow, rendering: Rendering): Asked | undefine
   // Prompts take no tools without names.
   if (tools !== undefined && namesOf(tools).length < tools.length) return undefined
   const asked = { prompt: question.content, system }
-  if (tools === undefined) return answer.content === null ? undefined : { ...asked, expected: answer.content }
-  const expected = rendering.lastAnswer({ ...row, messages: messages.slice(0, at + 2) })
-  return expected === undefined ? undefined : { ...asked, expected, tools: pythonJson(tools) }
+  const text =
+    tools === undefined
+      ? answer.content
+      : rendering.lastAnswer({ ...row, messages: messages.slice(0, at + 2) })
+  if (text === null || text === undefined) return undefined
+  const expected = splitReasoning(text).answer
+  return { ...asked, expected, ...(tools === undefined ? {} : { tools: pythonJson(tools) }) }
 }

@@ -126,10 +126,11 @@ export function evaluatesPrivateData({
   dataset,
   evalDataset,
 }: Pick<RunShape, 'strategy' | 'dataset' | 'evalDataset'>): boolean {
-  return isPrivate(strategy) && (evalDataset === null || overlap(dataset, evalDataset))
+  return isPrivate(strategy) && (evalDataset === null || sharesData(dataset, evalDataset))
 }
 
-function overlap(one: DatasetConfig, other: DatasetConfig): boolean {
+/** True if two datasets have a file in common. */
+export function sharesData(one: DatasetConfig, other: DatasetConfig): boolean {
   if (one.rows !== undefined || other.rows !== undefined) return one.rows === other.rows
   const paths = [one.path].flat()
   return [other.path].flat().some((path) => paths.includes(path))

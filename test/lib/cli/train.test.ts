@@ -224,6 +224,18 @@ sweepTest('more tokens than the model was made for are a warning', async () => {
   )
 })
 
+sweepTest('held-out data that is trained on is a warning', async () => {
+  const it = project({ max_steps: 1, sample_rows: 0, dataset: ['train.jsonl', 'dev.jsonl'] })
+  const warns = async (path: string) => {
+    const { code, stderr } = await lowrank(['train', it.config, '--force', '--set', `eval_dataset=${path}`])
+    expect(code).toBe(0)
+    return stderr.includes('warning: eval_dataset has data that is trained on')
+  }
+  writeFileSync(it.at('test.jsonl'), chats(8))
+  expect(await warns('test.jsonl')).toBe(false)
+  expect(await warns('dev.jsonl')).toBe(true)
+})
+
 test('an empty dataset', async () => {
   const it = project()
   writeFileSync(it.at('train.jsonl'), '\n\n')

@@ -31,3 +31,15 @@ test('equal tools count and are sent once, also where others lie between them', 
       expect(JSON.parse(tools as string)).toEqual(rowWith(index % 2 === 0 ? 'stock' : 'order').tools)
   }
 })
+
+test('an answer is expected without its reasoning, with and without tools', () => {
+  const call = '<tool_call>{}</tool_call>'
+  const lastAnswer = () => `<think>\nI look it up.\n</think>\n\n${call}`
+  const asked = new AskedRowCollector({ lastAnswer, rendersChat: () => true })
+  const { tools: _, ...plain } = rowWith('stock')
+  const [question] = plain.messages
+  asked.add(rowWith('stock'), 0)
+  for (const content of ['Three.', '<think>One, two.</think>Three.'])
+    asked.add({ ...plain, messages: [question, { role: 'assistant', content }] as typeof plain.messages }, 1)
+  expect(asked.take().rows.map(({ expected }) => expected)).toEqual([call, 'Three.', 'Three.'])
+})
