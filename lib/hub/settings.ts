@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve, sep } from 'node:path'
+import type { Environment } from '../core/environment.js'
 import { ConfigError } from '../core/errors.js'
 
 export interface HubSettings {
@@ -23,8 +24,6 @@ export interface HubSettings {
   /** Maximum time without data from a server. */
   timeoutMs: number
 }
-
-type Environment = Readonly<Record<string, string | undefined>>
 
 const DEFAULT_ENDPOINT = 'https://huggingface.co'
 const DEFAULT_TIMEOUT_S = 30

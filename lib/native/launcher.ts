@@ -1,4 +1,6 @@
-/** The program that started this process, if it was one of MPI's, by the variables that it sets. */ import { fstatSync } from 'node:fs'
+/** The program that started this process, if it was one of MPI's, by the variables that it sets. */
+import { fstatSync } from 'node:fs'
+import type { Environment } from '../core/environment.js'
 
 /** Launchers by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx. */
 export type Launcher = 'open_mpi' | 'pmi' | 'pmix'
@@ -31,7 +33,7 @@ const KNOWN: readonly [Launcher, known: string, rank: string, size: string | nul
 const LOCAL = ['OMPI_COMM_WORLD_LOCAL_RANK', 'MPI_LOCALRANKID', 'SLURM_LOCALID']
 
 /** Detects the launcher; undefined if there is none, or if LOWRANK_MPI=off. */
-export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
+export function launchOf(env: Environment): Launch | undefined {
   const library = env.LOWRANK_MPI ?? ''
   if (library === 'off') return undefined
   const found = KNOWN.find(([, known]) => env[known] !== undefined)
@@ -53,7 +55,7 @@ export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
  * Why the launcher cannot be reached; undefined if it may be reachable. MPICH's launcher passes an open socket to its
  * processes, which wrappers such as npx do not pass on.
  */
-export function closedWay(env: NodeJS.ProcessEnv): string | undefined {
+export function closedWay(env: Environment): string | undefined {
   const { PMI_FD: descriptor } = env
   if (descriptor === undefined) return undefined
   // The descriptor number may have been reused for another file.

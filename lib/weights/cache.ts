@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { chmod, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import type { Environment } from '../core/environment.js'
 import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import { hubSettings } from '../hub/settings.js'
@@ -27,9 +28,7 @@ const DEFAULT_LIMIT = 20 * 2 ** 30
 const ENDING = '.weights'
 
 /** @throws ConfigError when LOWRANK_WEIGHT_CACHE_LIMIT is not a valid size */
-export function weightCacheSettings(
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): WeightCacheSettings {
+export function weightCacheSettings(env: Environment = process.env): WeightCacheSettings {
   const place = env.LOWRANK_WEIGHT_CACHE ?? ''
   const off = /^(0|off|no|false)$/i.test(place)
   const given = env.LOWRANK_WEIGHT_CACHE_LIMIT || undefined
