@@ -181,11 +181,10 @@ Ptr<float> RowScale::over(Run& run, const AdapterRun& adapter, int node) const {
   return over;
 }
 
-void RowScale::finish(Run& run, Product& product) const {
+void RowScale::begin(Run& run, Product& product) {
   const auto [node, out, in] = product.site;
-  const Matrix y = run.matrix(product.step.y), unscaled = run.matrix(product.step.x2);
-  Ptr<float> bias = product.to.bias;
-  Matrix rest{product.to.residual.as<std::byte>(), DType::f32, out};
+  bias_ = product.to.bias;
+  rest_ = {product.to.residual.as<std::byte>(), DType::f32, out};
   if (product.dropped.data) {
     const Layout::Scope scope(*run.room);
     const Ptr<float> minus = run.room->take<float>(in);
@@ -196,11 +195,14 @@ void RowScale::finish(Run& run, Product& product) const {
     const Segment base{left, product.segments[0].w};
     run.launch(GemmNt{run.precision(), run.tokens, out, {&base, 1}, product.to});
     product.segments[0].x = product.dropped;
-    bias = {};
-    rest = y;
+    bias_ = {};
+    rest_ = product.to.y;
   }
-  run.launch(GemmNt{run.precision(), run.tokens, out, product.segments, {unscaled}});
-  run.launch(ScaleColumns{run.tokens, out, unscaled, gain_, bias, rest, y});
+  product.to = {run.matrix(product.step.x2)};
+}
+
+void RowScale::finish(Run& run, const Product& product) const {
+  run.launch(ScaleColumns{run.tokens, product.site.out, product.to.y, gain_, bias_, rest_, run.matrix(product.step.y)});
 }
 
 void fill_magnitude(Pool& pool, const Adapter& adapter, const Term& scaled, const WeightView& w, float* out) {

@@ -31,12 +31,16 @@ class RowScale {
   RowScale(Run& run, int node);
   /// Row gains of an adapter's own update relative to those of the base; null if equal. Allocates workspace.
   Ptr<float> over(Run& run, const AdapterRun& adapter, int node) const;
-  /// y = gain * (the segments) (+ bias) (+ residual). With input dropout the base also multiplies the dropped-out
-  /// input, and the dropped part is added unscaled: y = gain * (xd W^T + h B^T) + (x - xd) W^T (+ bias) (+
+  /// Directs the product to where y is before its rows are scaled. With input dropout the base also multiplies the
+  /// dropped-out input, and the dropped part is added unscaled: y = gain * (xd W^T + h B^T) + (x - xd) W^T (+ bias) (+
   /// residual).
-  void finish(Run& run, Product& product) const;
+  void begin(Run& run, Product& product);
+  /// y = gain * (the product) (+ bias) (+ residual).
+  void finish(Run& run, const Product& product) const;
 
  private:
+  Ptr<float> bias_;
+  Matrix rest_;  // added to the scaled rows
   Ptr<float> gain_;
   int changes_ = 0;  // number of terms at the node that are scaled
 };

@@ -1,6 +1,8 @@
 #include "ops/linear.h"
 
 #include <algorithm>
+#include <deque>
+#include <span>
 
 #include "adapters/magnitude.h"
 #include "adapters/term.h"
@@ -58,35 +60,30 @@ void add_terms(Run& run, Product& product) {
   each_term(run, product.site.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
 }
 
-/// x -> outputs of all members, which share x's tail and workspace for its dropout
-void run_group(Run& run, const Step& s) {
+/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled. Members of a group share x's tail and
+/// workspace for its dropout.
+void run_forward(Run& run, const Step& s) {
+  std::deque<RowScale> scales;
   std::vector<Product> products;
-  for (const Step& each : s.group) {
+  for (const Step& each : s.group.empty() ? std::span(&s, 1) : std::span(s.group)) {
     Product product = product_of(run, each);
-    if (!products.empty()) {
-      product.hidden = products.back().hidden;
+    if (!products.empty()) product.hidden = products.back().hidden;
+    if (each.x2 >= 0)
+      product.scale = &scales.emplace_back(run, each.node);
+    else if (!products.empty())
       product.dropped = products.back().dropped;
-    }
     add_terms(run, product);
+    if (product.scale != nullptr) scales.back().begin(run, product);
     products.push_back(std::move(product));
   }
   std::vector<GemmNt> gemms;
   for (const Product& product : products) gemms.push_back(gemm_of(run, product));
-  run.launch(GroupedGemmNt{gemms});
-}
-
-/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled
-void run_forward(Run& run, const Step& s) {
-  if (!s.group.empty()) return run_group(run, s);
-  Product product = product_of(run, s);
-  if (s.x2 < 0) {
-    add_terms(run, product);
-    return run.launch(gemm_of(run, product));
-  }
-  const RowScale scale(run, s.node);
-  product.scale = &scale;
-  add_terms(run, product);
-  scale.finish(run, product);
+  if (gemms.size() == 1)
+    run.launch(gemms.front());
+  else
+    run.launch(GroupedGemmNt{gemms});
+  for (const Product& product : products)
+    if (product.scale != nullptr) product.scale->finish(run, product);
 }
 
 /// terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
@@ -151,15 +148,16 @@ int64_t hidden_cols(const Planner& plan, int index) {
   return width;
 }
 
-/// True for a linear that one product may compute along with other readers of its input: no rows are scaled, and all its
-/// terms multiply operands.
+/// True for a linear that one product may compute along with other readers of its input: all its terms multiply operands,
+/// and its weight multiplies x itself.
 bool may_join(const Planner& plan, int index) {
   const Node& node = plan.node(index);
   if (node.op != Op::linear || node.residual >= 0 || plan.read_dense(node.out)) return false;
   const std::vector<AdapterSite>& sites = plan.sites(index);
-  return !has_magnitude(sites) && std::all_of(sites.begin(), sites.end(), [&](const AdapterSite& site) {
-    return std::all_of(site.terms.begin(), site.terms.end(),
-                       [&](const Term* term) { return term->hidden_cols(plan.options()) > 0; });
+  return std::all_of(sites.begin(), sites.end(), [&](const AdapterSite& site) {
+    return !drops_base(site) && std::all_of(site.terms.begin(), site.terms.end(), [&](const Term* term) {
+      return term->hidden_cols(plan.options()) > 0;
+    });
   });
 }
 
@@ -217,7 +215,7 @@ void forward(Planner& plan, int index, Phase phase) {
   step.x = group.front().x;
   std::vector<int> outputs;
   for (const Step& each : group) {
-    outputs.push_back(each.y);
+    outputs.push_back(each.x2 >= 0 ? each.x2 : each.y);
     step.multiply_adds += each.multiply_adds;
     step.writes.insert(step.writes.end(), each.writes.begin(), each.writes.end());
     step.weights.insert(step.weights.end(), each.weights.begin(), each.weights.end());

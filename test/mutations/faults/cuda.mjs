@@ -255,7 +255,7 @@ const beside = [
   fault(
     'native/ops/linear.cpp',
     'test/native/native.test.ts',
-    '      product.hidden = products.back().hidden;\n',
+    '    if (!products.empty()) product.hidden = products.back().hidden;\n',
     '',
     'hidden values of linears that read one value lie over each other',
     { title: 'beside each other' },
