@@ -28,14 +28,17 @@ export async function explained(error: unknown, program: Command, args: readonly
   if (error.code === 'commander.unknownCommand') return unknownVerb(word, verbs)
   const verb = program.commands.find((command) => command.name() === args[0])
   if (verb === undefined) return error
-  if (error.code === 'commander.excessArguments') return onlyFlags(verb) ?? error
+  if (error.code === 'commander.excessArguments') return misplaced(verb) ?? error
   if (error.code !== 'commander.unknownOption') return error
   return new UsageError(`unknown option '${word}'${await flagAdvice(word, verb, args)}`)
 }
 
-/** The error for a config given to a verb that has only flags. */
-function onlyFlags(verb: Command): UsageError | undefined {
-  const subjects = ['--adapter', '--model'].filter((name) => verb.options.some(({ long }) => long === name))
+/** The error for a config or a prompt that a verb takes as a flag. */
+function misplaced(verb: Command): UsageError | undefined {
+  const of = (flags: string[]) => flags.filter((name) => verb.options.some(({ long }) => long === name))
+  const subjects = of(['--adapter', '--model'])
+  if (of(['--prompt']).length > 0)
+    return new UsageError(`'${verb.name()}' takes one config; give the prompt as --prompt TEXT, in quotes.`)
   if (verb.registeredArguments.length > 0 || subjects.length === 0) return undefined
   return new UsageError(
     `'${verb.name()}' takes no config, only flags; name what it works on with ${subjects.join(' or ')}.`,

@@ -11,6 +11,9 @@ const COMMAND = /^\s+(?:\S.*? {2,})?(?:\$ )?(?:npx )?lowrank (?!.* {2})/
 /** Least width in which text is readable. */
 const LEAST_ROOM = 24
 
+/** A number with its unit. */
+const NUMBER = /^[\d.,]+( \S{1,4})?$/
+
 /** Indentation of a last column that stands below its row. */
 const BELOW = 2
 
@@ -35,7 +38,7 @@ function wrappedLine(line: string, columns: number): string {
   const width = stringWidth(head)
   if (width <= columns / 2 || columns - width >= LEAST_ROOM) return filled(head, rest, columns)
   const below = () => filled(' '.repeat(indent.length + BELOW), rest, columns)
-  const fits = /^\d/.test(rest) ? narrowed(line, columns) : undefined
+  const fits = NUMBER.test(rest) ? narrowed(line, columns) : undefined
   return fits ?? `${wrapped(head.trimEnd(), columns)}\n${below()}`
 }
 

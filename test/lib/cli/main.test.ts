@@ -53,6 +53,10 @@ test.each([
     ['merge', 'run.yaml', '--output', 'm'],
     "'merge' takes no config, only flags; name what it works on with --adapter or --model.",
   ],
+  [
+    ['generate', 'run.yaml', 'Hello'],
+    "'generate' takes one config; give the prompt as --prompt TEXT, in quotes.",
+  ],
   [['dpo'], "unknown command 'dpo'; task: dpo and task: orpo train on pairs "],
   [['sft'], "unknown command 'sft'; the name here is train."],
   [['train', 'run.yaml', '--lr', '1e-4'], "--lr'; it is a key of the config: --set learning_rate=1e-4."],

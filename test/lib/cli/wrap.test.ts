@@ -31,6 +31,12 @@ test('a table of numbers that is a little too wide stays one', () => {
   )
 })
 
+test('other numbers stand below their row', () => {
+  expect(wrapped(`${'a'.repeat(18)}  2.29e-6 nats per token`, 36)).toBe(
+    `${'a'.repeat(18)}\n  2.29e-6 nats per token`,
+  )
+})
+
 test('styles take no room', () => {
   const green = (text: string) => `\u001b[32m${text}\u001b[39m`
   expect(wrapped(`  ${green('right')}  one two three four`, 20)).toBe(
