@@ -2,6 +2,7 @@
 import { DataError } from '../core/errors.js'
 import { isRecord } from '../core/schema-shape.js'
 import { droppedPart } from '../tokenizer/chat-dropped.js'
+import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokenizer/chat-template.js'
 import type { ChatMessage, DatasetMessage } from '../tokenizer/message.js'
 import { adaptedTemplateFor } from '../tokenizer/training-templates.js'
@@ -58,8 +59,8 @@ export interface PromptChat {
   messages: readonly ChatMessage[]
   options: RenderOptions
   /**
-   * For a chat with tools, which the template has to render in whole: as it is, or in the form that the template reads.
-   * Default: as it is, and unchecked.
+   * For a prompt as in training, with reasoning where the template reads it, and with tools in whole: as they are, or in
+   * the form that the template reads. Default: messages as they are, and unchecked.
    */
   toolForm?: 'own' | 'adapted'
 }
@@ -71,13 +72,16 @@ export function renderPromptChat(
   limits?: TemplateLimits,
 ): string {
   const own = new ChatTemplate(template, specialTokens, limits)
-  if (toolForm === undefined || (!options.tools && !messages.some(isOfTools)))
-    return own.render(messages, options)
-  const adapted = toolForm === 'adapted' ? adaptedTemplateFor(own, specialTokens, true) : undefined
+  if (toolForm === undefined) return own.render(messages, options)
+  const ofTools = options.tools !== undefined || messages.some(isOfTools)
+  const adapted = toolForm === 'adapted' && ofTools ? adaptedTemplateFor(own, specialTokens, true) : undefined
   const renderer = adapted?.template ?? own
-  const text = renderer.render(messages, options)
-  const dropped = messages.every(hasTextOnly)
-    ? droppedPart((all, how) => renderer.render(all, how), text, messages, options)
+  if (!messages.every(hasTextOnly)) return renderer.render(messages, options)
+  // Answers of a chat have their reasoning in the content.
+  const read = new ChatRenderer(renderer, [], () => false, own).withReasoning(messages)
+  const text = renderer.render(read, options)
+  const dropped = ofTools
+    ? droppedPart((all, how) => renderer.render(all, how), text, read, options)
     : undefined
   if (dropped !== undefined) throw new DataError(dropped)
   return text

@@ -99,3 +99,21 @@ it("arguments of calls may be JSON, as in OpenAI's messages", () => {
     'the arguments of a tool call in messages[1] are not valid JSON: "{\\"of\\": "',
   )
 })
+
+it.each([
+  ['a recipe', readFileSync('examples/recipes/reasoning.jinja', 'utf8'), true],
+  ['Qwen3', (trained.qwen3 as (typeof trained)[string]).own, false],
+])('answers with their reasoning in the content are rendered as in training: %s', (_, template, keeps) => {
+  const chat = (answer: object) => {
+    const messages = [
+      { role: 'user', content: '8 - 5?' },
+      { role: 'assistant', content: 'Three.', ...answer },
+      { role: 'user', content: 'And 9 - 5?' },
+    ]
+    const options = { addGenerationPrompt: true }
+    return renderPromptChat({ template, messages, options, toolForm: 'own' }, { eos_token: '</s>' })
+  }
+  const reasoned = chat({ reasoning_content: 'I count.' })
+  expect(chat({ content: '<think>\nI count.\n</think>\nThree.' })).toBe(reasoned)
+  expect(reasoned.includes('I count.')).toBe(keeps)
+})
