@@ -33,6 +33,7 @@ import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
 import { facts, formatCount, shortPath } from '../format.js'
+import { columnsOf } from '../live-lines.js'
 import type { Output } from '../output.js'
 import { StatusLine } from '../progress.js'
 import type { Printed } from '../schemas.js'
@@ -352,7 +353,8 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
       dropped?.truncated_away ? `${countRows(dropped.truncated_away)} left out` : undefined,
     ],
   ])
-  const chart = histogram.length > 1 ? [`\nRows by number of tokens:\n${barChart(histogram)}`] : []
+  const bars = () => barChart(histogram, columnsOf(output.stdout))
+  const chart = histogram.length > 1 ? [`\nRows by number of tokens:\n${bars()}`] : []
   const key = `${output.colors ? output.styled('green', 'green') : '[[…]]'} is ${role}`
   const shown = examples.map(
     (example) =>

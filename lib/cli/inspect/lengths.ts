@@ -61,14 +61,17 @@ function roundUp(value: number): number {
   return ([1, 2, 5].find((factor) => factor * power >= value) ?? 10) * power
 }
 
-export function barChart(bars: readonly LengthBar[]): string {
+/** @param columns width of the terminal */
+export function barChart(bars: readonly LengthBar[], columns: number): string {
+  const named = bars.map(({ from, to, rows }) => [
+    from === to ? String(from) : `${from} to ${to}`,
+    formatCount(rows),
+  ])
+  const [line = ''] = table(named, [0, 1]).split('\n')
+  const width = Math.max(1, Math.min(BAR_WIDTH, columns - line.length - 2))
   const most = Math.max(...bars.map(({ rows }) => rows))
   return table(
-    bars.map(({ from, to, rows }) => [
-      from === to ? String(from) : `${from} to ${to}`,
-      formatCount(rows),
-      '#'.repeat(Math.ceil((BAR_WIDTH * rows) / most)),
-    ]),
+    bars.map(({ rows }, i) => [...(named[i] as string[]), '#'.repeat(Math.ceil((width * rows) / most))]),
     [0, 1],
   )
 }
