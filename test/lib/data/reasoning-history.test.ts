@@ -1,13 +1,14 @@
 /** `reasoning_history: drop`, against what transformers renders from the models' own templates up to each answer. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import type { DatasetRow, MessagesRow } from '../../../lib/data/dataset.js'
+import type { DatasetRow } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { drawRows, setAside, splitRows } from '../../../lib/train/held-out.js'
 import { scratchFile } from '../scratch.js'
+import { answer, decode, encoder as encoderOf, rowOf, sourceOf, user } from './chat-rows.js'
 
 interface Case {
   name: string
@@ -20,29 +21,9 @@ const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 
 const { families } = parity('training_templates.json') as {
   families: Record<string, { own: string; cases: Case[] }>
 }
-const { tokenizers } = parity('tokenizer_small.json')
 
-function sourceOf(chatTemplate: string) {
-  const { tokenizer: tokenizerJson, config: tokenizerConfig } = tokenizers.qwen2
-  return { tokenizerJson, tokenizerConfig, chatTemplate }
-}
-
-function encoder(chatTemplate: string, options: Partial<EncodeRowOptions> = {}): RowEncoder {
-  return new RowEncoder(sourceOf(chatTemplate), { maxSeqLength: 4096, reasoningHistory: 'drop', ...options })
-}
-
-const rowOf = ({ messages, tools }: Pick<Case, 'messages' | 'tools'>): MessagesRow => ({
-  format: 'messages',
-  messages,
-  ...(tools === null ? {} : { tools }),
-  path: 'train.jsonl',
-  line: 7,
-})
-
-const decode = (by: RowEncoder, ids: Iterable<number>) => {
-  const stream = by.tokenizer.decodeStream({ skipSpecialTokens: false, continues: true })
-  return Array.from(ids, (id) => stream.push(id)).join('') + stream.end()
-}
+const encoder = (chatTemplate: string, options: Partial<EncodeRowOptions> = {}) =>
+  encoderOf(chatTemplate, { reasoningHistory: 'drop', ...options })
 
 const learned = (by: RowEncoder, { inputIds, labels }: EncodedRow) =>
   decode(
@@ -50,12 +31,6 @@ const learned = (by: RowEncoder, { inputIds, labels }: EncodedRow) =>
     inputIds.filter((_, at) => labels[at] !== IGNORE),
   )
 
-const user = (content: string): DatasetMessage => ({ role: 'user', content })
-const answer = (content: string, reasoning?: string): DatasetMessage => ({
-  role: 'assistant',
-  content,
-  ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
-})
 const CHAT = rowOf({
   messages: [
     user('2?'),

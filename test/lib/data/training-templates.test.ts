@@ -1,13 +1,13 @@
 /** Templates to train with, against the models' own and against what transformers renders from both. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import type { MessagesRow } from '../../../lib/data/dataset.js'
-import { RowEncoder } from '../../../lib/data/encode.js'
+import type { RowEncoder } from '../../../lib/data/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
 import { askedOf } from '../../../lib/train/prompting.js'
+import { answer, decode, encoder, rowOf, user } from './chat-rows.js'
 
 interface Case {
   name: string
@@ -23,7 +23,6 @@ const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 
 const { families } = parity('training_templates.json') as {
   families: Record<string, { own: string; training: string; cases: Case[] }>
 }
-const { tokenizers } = parity('tokenizer_small.json')
 const NAMES: Record<string, string> = {
   qwen3: 'Qwen3',
   qwen3_5: 'Qwen3.5',
@@ -32,28 +31,10 @@ const NAMES: Record<string, string> = {
 }
 const END = '<|im_end|>'
 
-function encoder(chatTemplate: string, options: Partial<EncodeRowOptions> = {}): RowEncoder {
-  const { tokenizer: tokenizerJson, config: tokenizerConfig } = tokenizers.qwen2
-  return new RowEncoder({ tokenizerJson, tokenizerConfig, chatTemplate }, { maxSeqLength: 4096, ...options })
-}
-
-const rowOf = ({ messages, tools }: Pick<Case, 'messages' | 'tools'>): MessagesRow => ({
-  format: 'messages',
-  messages,
-  ...(tools === null ? {} : { tools }),
-  path: 'train.jsonl',
-  line: 7,
-})
-
 function encoded(by: RowEncoder, row: Pick<Case, 'messages' | 'tools'>): EncodedRow {
   const found = by.encode(rowOf(row))
   if (typeof found === 'string') throw new Error(found)
   return found
-}
-
-const decode = (by: RowEncoder, ids: Iterable<number>) => {
-  const stream = by.tokenizer.decodeStream({ skipSpecialTokens: false, continues: true })
-  return Array.from(ids, (id) => stream.push(id)).join('') + stream.end()
 }
 
 /** The texts of the stretches of tokens that are learned. */
@@ -67,12 +48,6 @@ function learned(by: RowEncoder, { inputIds, labels }: EncodedRow): string[] {
   return stretches.map((ids) => decode(by, ids))
 }
 
-const user = (content: string): DatasetMessage => ({ role: 'user', content })
-const answer = (content: string, reasoning?: string): DatasetMessage => ({
-  role: 'assistant',
-  content,
-  ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
-})
 const chat = (...messages: DatasetMessage[]) => ({ messages, tools: null })
 
 describe.each(Object.keys(families))('the training template of %s', (family) => {
