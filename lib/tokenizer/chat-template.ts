@@ -208,11 +208,13 @@ function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (c
 const GENERATION = /\{%-?\s*generation\s*-?%\}/
 
 /**
- * Does the library's preprocessing (drop the final line feed, `lstrip_blocks`, `trim_blocks`, remove
+ * Does the library's preprocessing (line feeds for all ends of lines, as in Python; drop the final line feed, `lstrip_blocks`, `trim_blocks`, remove
  * `generation` tags) in advance, so that marks can replace those tags without changing white space.
  */
 function preprocess(source: string, marks: boolean): string {
-  const text = (source.endsWith('\n') ? source.slice(0, -1) : source)
+  const text = source
+    .replace(/\r\n?/g, '\n')
+    .replace(/\n$/, '')
     .replace(/^[ \t]*(\{[#%-])/gm, '$1')
     .replace(/([#%-]\})\n/g, '$1')
   const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g

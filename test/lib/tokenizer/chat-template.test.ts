@@ -136,3 +136,10 @@ it('writes dates as Python does', () => {
   expect(render('%H:%M:%S %I %p %F %T %D %% %Q')).toBe('13:05:09 01 PM 2024-02-03 13:05:09 02/03/24 % %Q')
   expect(new ChatTemplate('{{ strftime_now("%Y") }}', {}).usesClock).toBe(true)
 })
+
+it('ends of lines of Windows are those of Jinja2', () => {
+  const source =
+    "{% for m in messages %}\r\n  {% if true %}\r\n<{{ m.role }}>\r\n  {% endif %}\r\n{% endfor %}\rx{{ 'a\r\nb' }}{{ '\\r' }}\r\n"
+  // As rendered by Jinja2 3.1.6 with the options of transformers.
+  expect(new ChatTemplate(source, {}).render(hello)).toBe('<user>\nxa\nb\r')
+})
