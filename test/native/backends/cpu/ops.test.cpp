@@ -2,6 +2,7 @@
 // also against finite differences.
 #include <algorithm>
 #include <functional>
+#include <numbers>
 #include <string>
 
 #include "ops_support.h"
@@ -51,7 +52,7 @@ void for_cases(Body&& body) {
 }
 
 double silu(double x) { return x / (1 + std::exp(-x)); }
-double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); }
 
 }  // namespace
 
