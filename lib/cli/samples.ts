@@ -4,8 +4,10 @@
  */
 import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
-import { isRight, splitReasoning } from '../train/answer-scores.js'
+import { splitReasoning } from '../tokenizer/reasoning.js'
+import { isRight } from '../train/answer-scores.js'
 import type { Samples, StepAnswer } from '../train/samples.js'
 import { printable } from './output.js'
 
@@ -66,16 +68,21 @@ export function brokenText(text: string, columns: number): string[] {
 export const TOOLS_FLAG = '--tools FILE'
 
 /**
- * Command that repeats one of the tuned answers.
+ * Command that repeats one of the tuned answers; null if none can be repeated.
+ * @param format prompt format of the adapter
  * @param call the config and its overrides, as on a command line
  * @param quoted quotes a word for a shell
  */
 export function repeatCommand(
   { rows, system }: Samples,
+  format: PromptFormat | null,
   call: string,
   quoted: (word: string) => string,
 ): string | null {
-  const [shortest] = [...rows].sort((a, b) => a.prompt.length - b.prompt.length)
+  // Generation puts the adapter's texts around every raw prompt.
+  const isOpen = format === null || (format.prefix === '' && format.suffix === '')
+  const repeatable = rows.filter(({ form }) => form !== 'raw' || isOpen)
+  const [shortest] = repeatable.sort((a, b) => a.prompt.length - b.prompt.length)
   if (shortest === undefined) return null
   const { prompt, cut, form } = shortest
   // A prompt that begins with a dash would be read as a flag.

@@ -53,7 +53,7 @@ export async function conclude(
   output: Output,
   progress: TrainProgress,
 ): Promise<void> {
-  const command = samples === undefined ? null : repeatCommand(samples, call, shellWord)
+  const command = samples === undefined ? null : repeatCommand(samples, model.promptFormat, call, shellWord)
   if (samples !== undefined && samples.rows.length > 0) {
     const { heldOut, rows } = samples
     output.event<'train'>({ event: 'samples', held_out: heldOut, rows: [...rows], command })

@@ -15,7 +15,8 @@ import { loadQuantization, type RunConfig } from '../train/config.js'
 import { encodeOptions, inputOf } from '../train/data.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import { type HeldOutShare, splitRows } from '../train/held-out.js'
-import { askingOf } from '../train/samples.js'
+import { formatOf } from '../train/prompting.js'
+import { answerTo, askingOf } from '../train/samples.js'
 import { lackOf, type RunRecord, readRunRecord } from './run-record.js'
 import { mcnemar, wilson } from './statistics/index.js'
 
@@ -80,8 +81,6 @@ interface HeldOutRows {
   data: DatasetConfig
   share: HeldOutShare | undefined
 }
-
-const ANSWER_TOKENS = 64
 
 /**
  * Compares finished runs.
@@ -270,11 +269,10 @@ async function answersOf(
   { signal }: CompareRunsOptions,
 ): Promise<string[]> {
   const found: string[] = []
-  for (const { question } of rows) {
-    const { prompt, options } = askingOf(question, model.promptFormat)
-    const asked = { maxNewTokens: ANSWER_TOKENS, ...options, ...(signal ? { signal } : {}) }
-    found.push((await model.generate(prompt, asked)).text)
-  }
+  const adapters = model.adapters.map(({ state }) => ({ state, weight: 1, rank: null }))
+  const format = formatOf(model.base, adapters)
+  for (const { question } of rows)
+    found.push((await answerTo(askingOf(question, format), model.base, adapters, signal)).text)
   return found
 }
 

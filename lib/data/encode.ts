@@ -136,7 +136,7 @@ export class RowEncoder {
    * changes.
    */
   get format(): PromptFormat | null {
-    const { form, system, prefix, suffix, unreasoned, changed } = this.#seen
+    const { form, system, prefix, suffix, chats, unreasoned, changed } = this.#seen
     if (form === undefined || !changed) return this.#format
     this.#seen.changed = false
     const chat = form === 'chat'
@@ -148,7 +148,7 @@ export class RowEncoder {
       system: chat ? system : null,
       prefix,
       suffix,
-      stop: this.#renderers.stops(chat),
+      stop: this.#renderers.stops(chats),
     }
     return this.#format
   }

@@ -7,6 +7,8 @@ export class FormatSeen {
   system: string | null = null
   prefix = ''
   suffix = ''
+  /** True if any row is a chat. */
+  chats = false
   /** True if the prompt of every answer so far says that there is no reasoning. */
   unreasoned = false
   #answers = 0
@@ -23,11 +25,12 @@ export class FormatSeen {
 
   /** @param row the system prompt of a chat, or the texts around a raw prompt */
   add(row: { system: string | null } | { prefix: string; suffix: string }): void {
-    const { form, system, prefix, suffix } = this
+    const { form, system, prefix, suffix, chats } = this
     const first = form === undefined
     if ('system' in row) {
       // If any row is raw text, the format of all is raw.
       this.form ??= 'chat'
+      this.chats = true
       this.system = first || system === row.system ? row.system : null
     } else {
       this.form = 'raw'
@@ -36,6 +39,10 @@ export class FormatSeen {
       this.suffix = same ? row.suffix : ''
     }
     this.changed ||=
-      form !== this.form || system !== this.system || prefix !== this.prefix || suffix !== this.suffix
+      form !== this.form ||
+      system !== this.system ||
+      prefix !== this.prefix ||
+      suffix !== this.suffix ||
+      chats !== this.chats
   }
 }

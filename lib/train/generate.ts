@@ -11,10 +11,10 @@ import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 import {
+  type AnswerFormats,
   endIds,
-  formatOf,
+  formatsOf,
   isMessages,
-  type KnownFormat,
   type PromptOptions,
   promptIds,
   promptShape,
@@ -86,7 +86,7 @@ export type Prompt = string | readonly ChatMessage[]
 
 /**
  * Generates text, yielding pieces as they come and returning the whole.
- * @param known prompt format; default: as the adapters were trained
+ * @param known default: as the adapters were trained
  * @throws {ConfigError} for an option out of range, or an empty or too long prompt
  * @throws {DataError} when the chat template rejects the messages
  */
@@ -95,18 +95,18 @@ export async function* generateText(
   adapters: readonly ActiveAdapter[],
   prompt: Prompt,
   given: GenerateOptions & GenerateControl & PromptOptions,
-  known?: KnownFormat,
+  known?: AnswerFormats,
 ): AsyncGenerator<string, Generation, void> {
   checkWritesText(base, 'generate()')
   const { signal, onPromptProgress, chatTemplate, system, tools, ...sampling } = given
   const options = withCalls(sampling, tools)
   const tokenizer = await base.tokenizer()
-  const format = known ?? formatOf(base, adapters)
+  const { format, ends: ending } = known ?? formatsOf(base, adapters)
   const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, tools, signal })
   const limit = Math.min(options.maxNewTokens, answerRoom(base, ids, 'generate()'))
   const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
-    const ends = await endIds(tokenizer, format)
+    const ends = await endIds(tokenizer, ending)
     return yield* decodeText(decoder, tokenizer, ids, ends, limit, options, { signal, onPromptProgress })
   } finally {
     await decoder.close()

@@ -76,6 +76,20 @@ function isPlainData(given: unknown): boolean {
 /** A recorded format; `unrecorded` for adapters whose folders do not record one; null if nothing was trained. */
 export type KnownFormat = PromptFormat | 'unrecorded' | null
 
+/** Formats of a prompt and its answer. */
+export interface AnswerFormats {
+  /** `unrecorded` for a row whose format differs from the adapter's. */
+  format: KnownFormat
+  /** Format whose tokens end the answer. */
+  ends: KnownFormat
+}
+
+/** The format of the active adapters, else of the model, for prompts and answers. */
+export function formatsOf(...asked: Parameters<typeof formatOf>): AnswerFormats {
+  const format = formatOf(...asked)
+  return { format, ends: format }
+}
+
 /** The format of the active adapters, else of the model. */
 export function formatOf(base: BaseModel, adapters: readonly Pick<ActiveAdapter, 'state'>[]): KnownFormat {
   const formats = adapters.map(({ state }) => state.format)

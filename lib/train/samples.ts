@@ -1,5 +1,5 @@
 /** Examples of a run's effect: a few rows, preferably held out, answered by the base and by the adapter. */
-import type { AdapterState, BaseModel } from '../base/base.js'
+import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { namesOf, toolSchemas } from '../data/prompt-tools.js'
@@ -18,7 +18,14 @@ import {
   lastOf,
   withCalls,
 } from './generate.js'
-import { endIds, isRecorded, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
+import {
+  type AnswerFormats,
+  endIds,
+  isRecorded,
+  type KnownFormat,
+  type PromptOptions,
+  promptIds,
+} from './prompting.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000
@@ -124,7 +131,7 @@ export async function askRows(
   const samples: RunSample[] = []
   for (const row of rows) {
     const asking = askingOf(row, adapter.format)
-    const ask = (adapters: typeof acting) => answer(base, adapters, asking, stop)
+    const ask = (adapters: typeof acting) => answerTo(asking, base, adapters, stop)
     try {
       const tuned = await ask(acting)
       const plain = await ask([])
@@ -152,7 +159,6 @@ export async function answerRows(
   { signal, onProgress }: EvaluateControl,
 ): Promise<StepAnswer[]> {
   const tokenizer = await base.tokenizer()
-  const ends = await endIds(tokenizer, format)
   const room = Math.min(decoder.capacity, contextLength(base))
   const found: StepAnswer[] = []
   for (const row of rows) {
@@ -163,6 +169,7 @@ export async function answerRows(
     const limit = Math.min(ANSWER_TOKENS, room - ids.length)
     if (ids.length === 0 || limit < 1) continue
     const options = withCalls(generateSchema.parse({}), row.tools)
+    const ends = await endIds(tokenizer, asking.ends)
     const text = decodeText(decoder, tokenizer, ids, ends, limit, options, { signal })
     const { text: answer, finishReason } = await lastOf(text)
     found.push({ ...shownOf(row, asking), answer, cut: finishReason === 'length' })
@@ -172,11 +179,9 @@ export async function answerRows(
 }
 
 /** How a row is asked. */
-interface Asking extends Pick<RunSample, 'form'> {
+interface Asking extends AnswerFormats, Pick<RunSample, 'form'> {
   prompt: string
   options: PromptOptions
-  /** `unrecorded` where the row does not have the one of the adapter. */
-  format: KnownFormat
 }
 
 /**
@@ -192,14 +197,14 @@ export function askingOf({ prompt, system, tools, around }: AskedRow, format: Kn
       ...(tools === undefined ? {} : { tools }),
     }
     return raw === undefined
-      ? { prompt, options, format }
-      : { prompt, options, format: 'unrecorded', form: 'chat' }
+      ? { prompt, options, format, ends: format }
+      : { prompt, options, format: 'unrecorded', ends: format, form: 'chat' }
   }
   const { prefix, suffix } = around
   const options: PromptOptions = { chatTemplate: false }
   return raw?.prefix === prefix && raw.suffix === suffix
-    ? { prompt, options, format }
-    : { prompt: `${prefix}${prompt}${suffix}`, options, format: 'unrecorded', form: 'raw' }
+    ? { prompt, options, format, ends: format }
+    : { prompt: `${prefix}${prompt}${suffix}`, options, format: 'unrecorded', ends: format, form: 'raw' }
 }
 
 function shownOf(
@@ -216,12 +221,13 @@ function shownOf(
   }
 }
 
-async function answer(
+/** The greedy answer to a row. */
+export async function answerTo(
+  { prompt, options: asked, ...formats }: Asking,
   base: BaseModel,
-  adapters: Parameters<typeof generateText>[1],
-  { prompt, options: asked, format }: Asking,
-  signal: AbortSignal,
+  adapters: readonly ActiveAdapter[],
+  signal: AbortSignal | undefined,
 ): Promise<Generation> {
   const options = { ...generateSchema.parse({}), maxNewTokens: ANSWER_TOKENS, ...asked, signal }
-  return lastOf(generateText(base, adapters, prompt, options, format))
+  return lastOf(generateText(base, adapters, prompt, options, formats))
 }

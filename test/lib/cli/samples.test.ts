@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { answerLines, repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js'
 import { shellWord } from '../../../lib/core/system.js'
+import type { PromptFormat } from '../../../lib/formats/prompt-format.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
 import { sweepTest } from '../../sweep.js'
@@ -81,7 +82,7 @@ test('time that ran out before the first answer is told', () => {
 
 test('the command is one that a shell takes', () => {
   const command = (one: object, system: string | null = null) =>
-    repeatCommand({ ...samples(one), system }, 'run.yaml', (word) => shellWord(word, 'linux'))
+    repeatCommand({ ...samples(one), system }, null, 'run.yaml', (word) => shellWord(word, 'linux'))
   expect(command({})).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
   expect(command({ form: 'raw' })).toBe("npx lowrank generate run.yaml --raw --prompt 'Sky?'")
   expect(command({ prompt: "-it's\n2" })).toBe("npx lowrank generate run.yaml --prompt='-it'\\''s\n2'")
@@ -90,7 +91,18 @@ test('the command is one that a shell takes', () => {
   )
   expect(command({ system: 'Be brief.' }, 'Be brief.')).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
   expect(command({ tools: ['stock'] })).toBe("npx lowrank generate run.yaml --tools FILE --prompt 'Sky?'")
-  expect(repeatCommand(samples(), 'run.yaml', shellWord)).toBeNull()
+  expect(repeatCommand(samples(), null, 'run.yaml', shellWord)).toBeNull()
+})
+
+test('no command repeats a raw prompt around which generation puts the texts of the adapter', () => {
+  const raw: PromptFormat = { form: 'raw', template: null, system: null, prefix: '', suffix: '', stop: [] }
+  const command = (suffix: string, ...rows: object[]) =>
+    repeatCommand(samples(...rows), { ...raw, suffix }, 'run.yaml', (word) => shellWord(word, 'linux'))
+  expect(command('', { form: 'raw' })).toBe("npx lowrank generate run.yaml --raw --prompt 'Sky?'")
+  expect(command('\n', { form: 'raw' })).toBeNull()
+  expect(command('\n', { form: 'raw', prompt: 'Sea?' }, {})).toBe(
+    "npx lowrank generate run.yaml --prompt 'Sky?'",
+  )
 })
 
 sweepTest('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {

@@ -25,16 +25,16 @@ async function run(name: string, more: Record<string, unknown>): Promise<void> {
       output_dir: at(name),
       max_steps: 60,
       learning_rate: 0.02,
-      ...more,
     },
     ...{ max_seq_length: 32, per_device_train_batch_size: 4, eval_steps: 30 },
+    ...more,
   }
   const config = resolveConfig(raw, { name: 'test', spelling: 'snake' }, folder)
   const model = await loadModel(config.model, { precision: config.precision })
   const adapter = await model.attach(config.strategy, { seed: config.seed })
   const { maxSteps, learningRate, maxSeqLength, perDeviceTrainBatchSize, evalSteps, evalFraction, seed } =
     config
-  const { evalDataset, outputDir } = config
+  const { evalDataset, outputDir, chatTemplate } = config
   const options = {
     maxSteps,
     learningRate: learningRate as number,
@@ -43,6 +43,7 @@ async function run(name: string, more: Record<string, unknown>): Promise<void> {
     evalSteps,
     seed,
     outputDir,
+    chatTemplate,
   }
   for await (const _ of adapter.train(config.dataset, { ...options, evalDataset, evalFraction }));
   writeFileSync(at(name, 'config.yaml'), configText(config))
@@ -77,6 +78,28 @@ sweepTest('runs have their curves, their answers on the same rows, and the p of 
     expect(answers[1]).not.toBe(expected)
     expect(matched).toEqual([true, false])
   }
+})
+
+sweepTest('a row is answered without the texts that the adapter has around its own prompts', async () => {
+  const rows = [0, 1, 2, 3].map((i) => ({
+    system: 'Parity.',
+    instruction: `${i}`,
+    output: i % 2 ? 'odd' : 'even',
+  }))
+  const asked = rows.map(({ system, instruction, output }) => ({
+    prompt: `${system}\n\n### Instruction:\n${instruction}\n\n### Response:\n`,
+    completion: output,
+  }))
+  const write = (name: string, all: object[]) =>
+    writeFileSync(at(name), all.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  write('instructions.jsonl', rows)
+  write('asked.jsonl', asked)
+  const data = { dataset: at('instructions.jsonl'), eval_dataset: at('asked.jsonl'), chat_template: false }
+  await run('told', { ...data, max_seq_length: 128 })
+  await run('untold', { ...data, max_seq_length: 128, learning_rate: 1e-6 })
+  const { runs, shown } = await compareRuns([at('told'), at('untold')])
+  expect(runs[0]?.items?.exactMatch).toBe(1)
+  expect(shown.map(({ answers }) => answers[0])).toEqual(asked.map(({ completion }) => completion))
 })
 
 test('a run without a configuration, or before its end, has its curve and says what it lacks', async () => {

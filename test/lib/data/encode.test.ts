@@ -408,6 +408,16 @@ describe('a prompt and its completion, of a model with a chat template', () => {
     expect(by.format?.stop.length).toBeGreaterThan(0)
   })
 
+  it('have the end of a turn as an end also beside raw texts', () => {
+    const { tokenizerConfig, ...rest } = source(name, templateText(template))
+    const ended = { ...rest, tokenizerConfig: { ...tokenizerConfig, eos_token: '<|endoftext|>' } }
+    const by = new RowEncoder(ended, { maxSeqLength: 64 })
+    encoded(by, { format: 'text', text: 'Blue.', ...place })
+    expect(by.format).toMatchObject({ form: 'raw', stop: ['<|endoftext|>'] })
+    encoded(by, turns)
+    expect(by.format).toMatchObject({ form: 'raw', stop: ['<|im_end|>', '<|endoftext|>'] })
+  })
+
   it('stay raw text on request, and for a model without one', () => {
     const prompting = { prompts: false, instructions: false }
     const by = encoder(name, templateText(template), { prompting })

@@ -1,4 +1,6 @@
 /** Rows are asked in the form that they were trained in, also where that is raw text or differs between rows. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { lora } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
@@ -75,3 +77,30 @@ sweepTest('chats beside texts', async () => {
     { prompt: 'Hats:', system: null },
   ])
 })
+
+sweepTest(
+  'answers to texts end as those to the chats that were trained on, during and after the run',
+  async () => {
+    const folder = tinyModel()
+    const path = join(folder, 'tokenizer_config.json')
+    const about = JSON.parse(readFileSync(path, 'utf8'))
+    writeFileSync(path, JSON.stringify({ ...about, eos_token: '<|endoftext|>', pad_token: '<|endoftext|>' }))
+    const chatting = await loadModel(folder, { precision: 'fp32' })
+    const adapter = await chatting.attach(lora({ r: 4 }), { seed: 1 })
+    const messages = [
+      { role: 'user', content: 'Hats?' },
+      { role: 'assistant', content: 'No.' },
+    ]
+    const run = adapter.train([{ messages }], {
+      ...{ maxSteps: 40, perDeviceTrainBatchSize: 1, learningRate: 0.03, warmupSteps: 0, maxSeqLength: 128 },
+      ...{ evalDataset: [{ text: 'Hats? Yes, of course, many of them.' }], evalGenerate: 1, sampleRows: 1 },
+    })
+    const answered: string[] = []
+    for await (const event of run.events())
+      if (event.event === 'answers') answered.push(event.rows[0]?.answer ?? '')
+    const { rows } = await run.samples()
+    expect(rows[0]?.tuned).toBe('.')
+    expect(answered.at(-1)).toBe('.')
+    await chatting.dispose()
+  },
+)
