@@ -43,12 +43,16 @@ export async function* readCsv(
   source.on('error', (error) => parser.destroy(error))
   source.pipe(parser)
   let columns: string[] | undefined
+  let returns = 0
   try {
     for await (const { record, info } of parser as AsyncIterable<{
       record: string[]
       info: { lines: number }
     }>) {
-      const place = { path, line: info.lines - record.reduce((lines, field) => lines + lineFeeds(field), 0) }
+      const within = (character: string) => record.reduce((sum, field) => sum + countOf(character, field), 0)
+      // The parser counts the line feed and the carriage return of a line's end in a field as a line each.
+      returns += within('\r')
+      const place = { path, line: info.lines - returns - within('\n') }
       if (columns === undefined) {
         if (record.length > MOST_COLUMNS) throw tooManyColumns(path, record.length)
         columns = header ? named(record, path, place.line) : record.map((_, i) => String(i + 1))
@@ -60,7 +64,9 @@ export async function* readCsv(
           `expected ${columns.length} fields as in the first record, found ${record.length}`,
         )
       const names = columns
-      yield { value: Object.fromEntries(record.map((field, i) => [names[i] as string, field])), place }
+      // As in text files, models learn a single character for the end of a line.
+      const texts = record.map((field, i) => [names[i] as string, field.replaceAll('\r\n', '\n')])
+      yield { value: Object.fromEntries(texts), place }
     }
   } catch (error) {
     throw error instanceof CsvError ? csvError(error, path) : error
@@ -98,9 +104,9 @@ function likelyDelimiter(line: string): string {
   return DELIMITERS.reduce((best, next) => (count(next) > count(best) ? next : best))
 }
 
-function lineFeeds(field: string): number {
+function countOf(character: string, field: string): number {
   let count = 0
-  for (let at = field.indexOf('\n'); at >= 0; at = field.indexOf('\n', at + 1)) count++
+  for (let at = field.indexOf(character); at >= 0; at = field.indexOf(character, at + 1)) count++
   return count
 }
 

@@ -32,6 +32,16 @@ describe('a table', () => {
     expect(rows.slice(0, 5).map(({ line }) => line)).toEqual([2, 3, 4, 7, 8])
   })
 
+  it('has line feeds alone within fields, as text files have', async () => {
+    const path = scratchFile('a.csv', 'prompt,completion\r\n"a\r\nb",c\r\nd,"e\r\n"\r\n')
+    const rows = await read(path)
+    expect(texts(rows)).toEqual([
+      ['a\nb', 'c'],
+      ['d', 'e\n'],
+    ])
+    expect(rows.map(({ line }) => line)).toEqual([2, 4])
+  })
+
   it('may have other names for its columns', async () => {
     const path = scratchFile('a.csv', 'Question,Answer\n2+2?,4\n')
     const columns = { prompt: 'Question', completion: 'Answer' }
