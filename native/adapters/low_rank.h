@@ -15,6 +15,7 @@ class LowRank final : public Term {
   TermFacts facts() const override;
   std::vector<int> trained() const override;
   int64_t hidden_cols(const PlanOptions&) const override { return ranks_.all; }
+  bool joins(const PlanOptions&) const override { return !has_snapshot(); }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;

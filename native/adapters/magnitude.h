@@ -31,7 +31,7 @@ class RowScale {
   RowScale(Run& run, int node);
   /// Row gains of an adapter's own update relative to those of the base; null if equal. Allocates workspace.
   Ptr<float> over(Run& run, const AdapterRun& adapter, int node) const;
-  /// Directs the product to where y is before its rows are scaled. With input dropout the base also multiplies the
+  /// Gives the product the buffer of unscaled rows as its output. With input dropout the base also multiplies the
   /// dropped-out input, and the dropped part is added unscaled: y = gain * (xd W^T + h B^T) + (x - xd) W^T (+ bias) (+
   /// residual).
   void begin(Run& run, Product& product);

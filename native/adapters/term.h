@@ -92,6 +92,8 @@ class Term {
   virtual std::vector<int> trained() const = 0;
   /// Width of the operand that it makes of x, and that its backward pass needs; 0 for none.
   virtual int64_t hidden_cols(const PlanOptions& options) const = 0;
+  /// True if that operand is all that it adds to the product.
+  virtual bool joins(const PlanOptions& options) const { return hidden_cols(options) > 0; }
 
   virtual void forward(Run& run, AdapterRun& adapter, Product& product) const = 0;
   /// Emits the steps that add to its gradients; `share` is its contribution to the input gradient.

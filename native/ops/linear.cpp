@@ -148,20 +148,19 @@ int64_t hidden_cols(const Planner& plan, int index) {
   return width;
 }
 
-/// True for a linear that one product may compute along with other readers of its input: all its terms multiply operands,
-/// and its weight multiplies x itself.
+/// True for a linear that may be computed as one with other readers of its input: its weight multiplies x itself, and its
+/// terms add only operands.
 bool may_join(const Planner& plan, int index) {
   const Node& node = plan.node(index);
   if (node.op != Op::linear || node.residual >= 0 || plan.read_dense(node.out)) return false;
   const std::vector<AdapterSite>& sites = plan.sites(index);
   return std::all_of(sites.begin(), sites.end(), [&](const AdapterSite& site) {
-    return !drops_base(site) && std::all_of(site.terms.begin(), site.terms.end(), [&](const Term* term) {
-      return term->hidden_cols(plan.options()) > 0;
-    });
+    return !drops_base(site) && std::all_of(site.terms.begin(), site.terms.end(),
+                                            [&](const Term* term) { return term->joins(plan.options()); });
   });
 }
 
-/// The linears that are computed along with one, itself among them; the last one first, as their gradients come.
+/// All linears that are computed as one with this one, the last reader first: the order of their gradients.
 std::vector<int> group_of(const Planner& plan, int index) {
   if (!plan.joins_operands() || !may_join(plan, index)) return {index};
   std::vector<int> group;

@@ -22,7 +22,7 @@ struct OpRules {
   void (*shape)(const NodeCheck& check) = nullptr;
   /// True if its own backward pass needs its output unchanged.
   bool (*keeps_output)(const Planner& plan, int node) = nullptr;
-  /// True if it takes the rows of its inputs to follow each other.
+  /// True if its inputs must have rows without gaps.
   bool (*reads_dense)(const Graph& graph, const Node& node) = nullptr;
   /// Emits the steps that compute its output.
   void (*forward)(Planner& plan, int node, Phase phase) = nullptr;

@@ -79,15 +79,15 @@ class Planner {
   virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;
   /// True if the device multiplies operands as one where they lie beside each other.
   virtual bool joins_operands() const = 0;
-  /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: behind those that it
-  /// has already, where the first one lies in one.
+  /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: of the wider one in
+  /// which one of them lies already, else of a new one.
   virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
-  /// A buffer for operands behind those of another in the same rows, which all its readers share in turn; -1 if the device
-  /// does not join operands, or the rows of the other follow each other. @param cols at its first use
+  /// A buffer for operands behind those of another in the same rows, shared by all its readers; -1 if the device does not
+  /// join operands, or the other has rows without gaps. @param cols at its first use
   virtual int tail(int buffer, int64_t cols) = 0;
   /// Requires the buffer's rows to follow each other, without a gap.
   virtual void keep_dense(int buffer) = 0;
-  /// True if a reader of a value will require that of its buffer.
+  /// True if a reader of a value needs rows without gaps.
   virtual bool read_dense(int v) const = 0;
   Step step(const StepKind& kind, Phase phase, int node) const {
     Step made;

@@ -41,14 +41,14 @@ struct Step {
   int x = -1, x2 = -1, y = -1, aux = -1, residual = -1;
   int q = -1, k = -1, v = -1;
   int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
-  int tail = -1;  // the operand of a term, beside x
+  int tail = -1;  // room behind x for operands of terms
   int workspace = -1;
   int64_t offset = -1;  // in the file of offloaded activations
   int parameter = -1;   // of the trained adapter: the one to update, or whose gradient starts at zero
   bool accumulate = false;
   const Term* term = nullptr;  // the term it belongs to
   std::vector<GradientTerm> terms;
-  std::vector<Step> group;  // of linears that read x, whose outputs are computed as one
+  std::vector<Step> group;  // linears that read x and are computed as one
 
   // Facts about the step.
   std::vector<int> writes;     // buffers it writes, except workspace, for LOWRANK_CHECK

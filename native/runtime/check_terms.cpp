@@ -39,18 +39,22 @@ std::vector<float> Executor::numbers(int buffer) const {
   return numbers;
 }
 
+bool Executor::compares_terms(const Step& step) const {
+  const bool computes = step.phase != Phase::backward && step.node >= 0 && step.term == nullptr && step.y >= 0;
+  return computes && !plan.sites[step.node].empty();
+}
+
 void Executor::check_terms(const Step& step) {
   // A residual may lie where the output will.
   const std::vector<float> residual =
-      step.residual < 0 || step.phase == Phase::backward ? std::vector<float>() : numbers(step.residual);
+      step.residual < 0 || !compares_terms(step) ? std::vector<float>() : numbers(step.residual);
   run_step(step, context_.device);
   compare_terms(step, residual);
   for (const Step& each : step.group) compare_terms(each, {});
 }
 
 void Executor::compare_terms(const Step& step, const std::vector<float>& residual) {
-  const bool computes = step.phase != Phase::backward && step.node >= 0 && step.term == nullptr && step.y >= 0;
-  if (!computes || plan.sites[step.node].empty()) return;
+  if (!compares_terms(step)) return;
   const Node& n = node(step);
   if (n.op == Op::embedding && noise > 0) return;
   if (!session_.model_->weights[n.weight]) return;  // counted, not computed

@@ -68,6 +68,7 @@ class Executor final : public Run {
   void run_checked(const Step& step);
   void check_operands(const Step& step);
   void check_terms(const Step& step);
+  bool compares_terms(const Step& step) const;
   void compare_terms(const Step& step, const std::vector<float>& residual);
   std::vector<float> numbers(int buffer) const;
   HostView<float> gradients_written() const;

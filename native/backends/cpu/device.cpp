@@ -230,12 +230,13 @@ struct CpuDevice::Launch {
     gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
                        k.transposed, room);
   }
-  /// Calls with all groups as rows where they follow each other without a gap, else with those of one row at a time.
+  /// Calls visit(first row, rows, how a matrix looks) with each group as a row: once if no matrix has gaps between its rows,
+  /// else once for each row.
   template <class Visit>
   static void each_grouped(int64_t rows, int64_t groups, int64_t cols, std::initializer_list<lowrank::Matrix> all,
                            Visit&& visit) {
-    const bool dense = std::all_of(all.begin(), all.end(), [&](const lowrank::Matrix& m) { return m.ld == groups * cols; });
     if (groups == 1) return visit(0, rows, [](const lowrank::Matrix& m) { return matrix(m); });
+    const bool dense = std::all_of(all.begin(), all.end(), [&](const lowrank::Matrix& m) { return m.ld == groups * cols; });
     const int64_t step = dense ? std::max<int64_t>(rows, 1) : 1;
     for (int64_t row = 0; row < rows; row += step)
       visit(row * groups, step * groups, [&](const lowrank::Matrix& m) {

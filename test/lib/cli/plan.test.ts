@@ -446,6 +446,7 @@ test('a run is planned for a card that is not there, with the least that a step 
     expect(bytesOf(plan, category)).toBe(bytesOf(onCpu, category))
   const [beside, alone] = [plan, onCpu].map((each) => bytesOf(each, 'activations')) as [number, number]
   expect(beside / alone).toBeGreaterThanOrEqual(1)
+  // Seen: 1.078, since rows of this small model are rounded up to 64 columns.
   expect(beside / alone).toBeLessThan(1.1)
   const { least_operations: operations = 0, least_bytes: bytes = 0, least_seconds: seconds } = plan.card ?? {}
   // Each kind of kernel takes its products or its memory; all together no less than either, and no more than both.

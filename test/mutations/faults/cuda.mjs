@@ -253,6 +253,22 @@ const beside = [
     { title: 'cuBLASLt takes linears that read one value as one product' },
   ),
   fault(
+    'native/backends/cuda/launch/products.cpp',
+    'test/native/native.test.ts',
+    'return {outputs, std::min(bytes_of(n), room)};',
+    'return {outputs, bytes_of(outputs)};',
+    'a product with fewer ranks may need more workspace than planned',
+    { title: 'linears that read one value need no more workspace with fewer ranks' },
+  ),
+  fault(
+    'native/ops/linear.cpp',
+    'test/native/native.test.ts',
+    'return !drops_base(site) &&',
+    'return site.scaled == nullptr &&',
+    'linears with magnitudes are multiplied one by one',
+    { title: 'linears that share an input are one step' },
+  ),
+  fault(
     'native/ops/linear.cpp',
     'test/native/native.test.ts',
     '    if (!products.empty()) product.hidden = products.back().hidden;\n',

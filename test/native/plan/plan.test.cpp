@@ -78,7 +78,7 @@ Graph blocks(int layers) {
   return graph;
 }
 
-AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a = true) {
+AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a = true, bool magnitude = false) {
   AdapterSpec spec;
   spec.trainable = true;
   for (const Node& n : graph.nodes) {
@@ -88,6 +88,9 @@ AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a 
     spec.parameters.push_back({n.path + ".A", 4, w.cols, train_a});
     spec.parameters.push_back({n.path + ".B", w.rows, 4, true});
     spec.terms.push_back({"low_rank", n.path, {{"a", a}, {"b", a + 1}}, {{"rank", 4}, {"scale", 1}}});
+    if (!magnitude) continue;
+    spec.parameters.push_back({n.path + ".magnitude", 1, w.rows, true});
+    spec.terms.back().parameters["magnitude"] = a + 2;
   }
   check_adapter(spec);
   return spec;
@@ -357,19 +360,18 @@ TEST("the operand of a term lies behind the input of its linear where the device
   }
 }
 
-TEST("linears that share an input are one step, with outputs beside each other, where the device asks for it") {
-  const Graph graph = blocks(3);
-  const AdapterSpec spec = lora(graph);
+void check_groups(const Graph& graph, const AdapterSpec& spec) {
   std::vector<PlanOptions> ways = ways_to_train();
   ways.push_back(options(Mode::forward));
   for (const PlanOptions& how : ways) {
     const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
+    const auto output = [&](const Step& step) -> const Buffer& { return plan.buffers[step.x2 >= 0 ? step.x2 : step.y]; };
     int groups = 0;
     for (const Step& step : plan.steps) {
       if (!is(step, "linear") || step.group.empty()) continue;
       ++groups;
       REQUIRE(step.group.size() == 2);
-      const Buffer &up = plan.buffers[step.group[0].y], &gate = plan.buffers[step.group[1].y];
+      const Buffer &up = output(step.group[0]), &gate = output(step.group[1]);
       CHECK_EQ(graph.nodes[step.group[1].node].path.substr(8), ".gate");
       CHECK(up.within >= 0 && up.within == gate.within);
       CHECK_EQ(up.column, 0);
@@ -380,6 +382,12 @@ TEST("linears that share an input are one step, with outputs beside each other, 
     const Plan apart = make_plan(graph, {&spec}, how);
     CHECK(std::all_of(apart.steps.begin(), apart.steps.end(), [](const Step& step) { return step.group.empty(); }));
   }
+}
+
+TEST("linears that share an input are one step, with outputs beside each other, where the device asks for it") {
+  const Graph graph = blocks(3);
+  check_groups(graph, lora(graph));
+  check_groups(graph, lora(graph, "", true, true));
 }
 
 TEST("the gradient of a residual is made an operand once, beside that at the hidden values, where the device asks for it") {

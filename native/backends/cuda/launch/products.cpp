@@ -103,24 +103,27 @@ std::vector<Joined> joined_of(const Launcher& launcher, const Weights& weights, 
 /// How a product is cut into slices of the outputs, for which the factors that need it are decoded.
 struct Slices {
   int64_t outputs;  // of a slice
-  int64_t bytes;    // of the decoded slices of all segments
+  int64_t bytes;    // room for the decoded factors of a slice, never less for deeper factors
 };
+/// @param bytes_of decoded factors for so many outputs
+template <class BytesOf>
+Slices slices_of(const Card& card, int64_t n, BytesOf&& bytes_of) {
+  constexpr int64_t kUnit = 256;
+  const int64_t per_unit = bytes_of(kUnit), room = std::max(card.decoded_bytes, per_unit);
+  const int64_t outputs = per_unit == 0 ? n : std::min(n, room / per_unit * kUnit);
+  return {outputs, std::min(bytes_of(n), room)};
+}
 int64_t decoded_bytes(const WeightProduct& p, int64_t depth, int64_t outputs) {
   const int64_t rows = p.nt() ? outputs : depth, cols = p.nt() ? depth : outputs;
   return round_up(rows * round_up(cols, 64) * size_of(operand_of(p.precision)), kAligned);
 }
 Slices slices_of(const Card& card, const WeightProduct& p) {
-  const auto bytes_of_all = [&](int64_t outputs) {
+  return slices_of(card, p.n, [&](int64_t outputs) {
     int64_t bytes = 0;
     for (const Segment& s : p.segments)
       if (may_decode(p, s)) bytes += decoded_bytes(p, p.depth(s), outputs);
     return bytes;
-  };
-  constexpr int64_t kUnit = 256;
-  const int64_t per_unit = bytes_of_all(kUnit);
-  const int64_t units = per_unit == 0 ? p.n : std::max<int64_t>(1, card.decoded_bytes / per_unit);
-  const int64_t outputs = std::min(p.n, units * kUnit);
-  return {outputs, bytes_of_all(outputs)};
+  });
 }
 
 int64_t workspace_of(const Card& card, const WeightProduct& p) {
@@ -198,14 +201,12 @@ Group group_of(const GroupedGemmNt& k) {
   }
   return group;
 }
-int64_t group_factor_bytes(const Group& g, int64_t outputs) {
-  return round_up(outputs * round_up(g.depth, 64) * size_of(operand_of(g.precision)), kAligned);
+Slices slices_of(const Card& card, const Group& g) {
+  return slices_of(card, g.n, [&](int64_t outputs) {
+    return round_up(outputs * round_up(g.depth, 64) * size_of(operand_of(g.precision)), kAligned);
+  });
 }
 int64_t group_bias_bytes(const Group& g) { return g.has_bias ? round_up(g.n * int64_t{sizeof(float)}, kAligned) : 0; }
-int64_t group_slice(const Card& card, const Group& g) {
-  constexpr int64_t kUnit = 256;
-  return std::min(g.n, std::max<int64_t>(1, card.decoded_bytes / group_factor_bytes(g, kUnit)) * kUnit);
-}
 
 /// The column in which a segment's activations lie in the rows of x; -1 where they do not.
 int64_t column_in(const Matrix& x, const Segment& s) {
@@ -214,7 +215,7 @@ int64_t column_in(const Matrix& x, const Segment& s) {
   return lies_there ? column : -1;
 }
 
-/// True if the library then serves all as one, and no large weight that it reads where it lies would be copied.
+/// True if the library can serve all as one without copies of large weights that it can read where they lie.
 bool is_worth_it(const Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, const Group& g) {
   const Matrix &x = k.products.front().segments.front().x, &y = k.products.front().to.y;
   if (!launcher.has_library() || k.products.size() < 2 || !is_large(launcher.card(), g.m, g.n, g.depth) ||
@@ -268,10 +269,10 @@ void run_group(Launcher& launcher, const Weights& weights, const GroupedGemmNt& 
   Output to{k.products.front().to.y};
   if (g.has_bias) to.bias = gather_biases(launcher, weights, k, workspace.as<float>());
   const Matrix factor{workspace + group_bias_bytes(g), operand_of(g.precision), round_up(g.depth, 64)};
-  const int64_t slice = group_slice(launcher.card(), g);
-  const Ptr<std::byte> rest = factor.data + group_factor_bytes(g, slice);
-  for (int64_t first = 0; first < g.n; first += slice) {
-    const int64_t count = std::min(slice, g.n - first);
+  const Slices slices = slices_of(launcher.card(), g);
+  const Ptr<std::byte> rest = factor.data + slices.bytes;
+  for (int64_t first = 0; first < g.n; first += slices.outputs) {
+    const int64_t count = std::min(slices.outputs, g.n - first);
     if (g.depth > g.first_depth) launcher.zero(factor.columns(g.first_depth), count, g.depth - g.first_depth);
     int64_t begin = 0;  // first output of a member
     for (const GemmNt& each : k.products) {
@@ -310,7 +311,7 @@ void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::b
 int64_t workspace(const Card& card, const GemmNt& k) { return workspace_of(card, product_of(k)); }
 int64_t workspace(const Card& card, const GroupedGemmNt& k) {
   const Group g = group_of(k);
-  int64_t bytes = group_bias_bytes(g) + group_factor_bytes(g, group_slice(card, g)) +
+  int64_t bytes = group_bias_bytes(g) + slices_of(card, g).bytes +
                   multiply_workspace(card, GemmLayout::nt, g.precision, g.m, g.n, {&g.depth, 1});
   for (const GemmNt& each : k.products) bytes = std::max(bytes, workspace(card, each));
   return bytes;

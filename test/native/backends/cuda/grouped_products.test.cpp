@@ -112,5 +112,22 @@ TEST("linears that read one value are multiplied one by one without cuBLASLt") {
   check_group({.bias = true}, {});
 }
 
+TEST("linears that read one value need no more workspace with fewer ranks") {
+  for (const int64_t outputs : {int64_t{512}, int64_t{14336}, int64_t{17408}})
+    for (const int64_t k : {2048, 4096, 5120}) {
+      int64_t grouped = 0, alone = 0;
+      for (int64_t rank = 1; rank <= 256; ++rank) {
+        const Segment of_one[] = {{{}, {outputs, k, 0}}, {{}, {outputs, rank, -1, 0, {}, rank}}};
+        const GemmNt one{Precision::bf16, 4096, outputs, of_one, {}};
+        const GemmNt both[] = {one, one};
+        const int64_t of_both = workspace(Card(), GroupedGemmNt{both});
+        CHECK(grouped <= of_both);
+        CHECK(alone <= workspace(Card(), one));
+        grouped = of_both;
+        alone = workspace(Card(), one);
+      }
+    }
+}
+
 }  // namespace
 }  // namespace lowrank::cuda
