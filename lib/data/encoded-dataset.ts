@@ -3,6 +3,7 @@
  * trained on, and a few numbers per row. Each token costs little more than four bytes, without any objects.
  */
 
+import { resolve } from 'node:path'
 import { InternalError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Detected } from './dataset.js'
@@ -143,7 +144,7 @@ export class Listings {
   #line = 0
 
   /**
-   * Index of the file that an example is from. Lines that do not go on begin the same file again.
+   * Index of the file that an example is from. A line number that does not increase means that the file is read again.
    * @param isFirst false for further examples of a row, which have its line
    */
   of({ path, line }: Pick<EncodedRow, 'path' | 'line'>, isFirst: boolean): number {
@@ -202,6 +203,8 @@ export class EncodedDataset {
   readonly detected: Detected | undefined
   /** True if the examples of a row are one chat, which must not be both trained on and held out. */
   readonly wholeRows: boolean
+  /** `paths`, absolute. */
+  readonly #resolved: readonly string[]
   readonly #chunks: readonly EncodedChunk[]
   /** `[chunks + 1]`: index of the first row of each chunk. */
   readonly #firstRows: Uint32Array
@@ -223,6 +226,7 @@ export class EncodedDataset {
     this.now = about.now
     this.usesClock = about.usesClock
     this.paths = about.paths
+    this.#resolved = about.paths.map((path) => resolve(path))
     this.format = about.format ?? null
     this.detected = about.detected
     this.wholeRows = about.wholeRows ?? false
@@ -310,9 +314,14 @@ export class EncodedDataset {
     return chunk.files[index] as number
   }
 
+  /** Absolute path of the file of a row, which is the same however the file is listed. */
+  filePath(row: number): string {
+    return this.#resolved[this.file(row)] as string
+  }
+
   /** True if a file is listed more than once, so that there are copies of its rows. */
   get hasCopies(): boolean {
-    return new Set(this.paths).size < this.paths.length
+    return new Set(this.#resolved).size < this.paths.length
   }
 
   /** Ids of a row: a view that must not be modified. */

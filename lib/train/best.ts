@@ -2,6 +2,7 @@
  * The best evaluation of a run, and early stopping. Both depend only on the list of evaluations, which
  * checkpoints store, so a resumed run makes the same decisions as an uninterrupted one.
  */
+import { resolve } from 'node:path'
 import { badValue, type OptionSource } from '../core/schema.js'
 import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../options/metrics.js'
 import type { TrainOptions } from '../options/options.js'
@@ -132,8 +133,9 @@ export function evaluatesPrivateData({
 /** True if two datasets have a file in common. */
 export function sharesData(one: DatasetConfig, other: DatasetConfig): boolean {
   if (one.rows !== undefined || other.rows !== undefined) return one.rows === other.rows
-  const paths = [one.path].flat()
-  return [other.path].flat().some((path) => paths.includes(path))
+  const pathsOf = ({ path }: DatasetConfig) => [path].flat().map((each) => resolve(each))
+  const paths = pathsOf(one)
+  return pathsOf(other).some((path) => paths.includes(path))
 }
 
 /** The selected step and the reason. */

@@ -105,8 +105,7 @@ function originsOf(data: EncodedDataset): Uint32Array | undefined {
   let start = 0
   return ascending(data.length).map((row) => {
     if (row > 0 && data.file(row) !== data.file(row - 1)) start = row
-    const { path, line } = data.place(row)
-    const origin = `${data.wholeRows ? line : row - start} ${path}`
+    const origin = `${data.wholeRows ? data.place(row).line : row - start} ${data.filePath(row)}`
     const number = numbers.get(origin) ?? numbers.size
     numbers.set(origin, number)
     return number

@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { FileFormatError } from '../../core/errors.js'
 import { withInputFile } from '../../io/input.js'
+import { STDIN_NAME } from './files.js'
 import { LARGEST_ROW, rowError } from './place.js'
 
 export type Bytes = AsyncIterable<Uint8Array>
@@ -36,14 +37,14 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
 
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
 
+const GZIP = [0x1f, 0x8b]
 const UTF16 = 'UTF-16 text; convert it, e.g. with iconv -f utf-16 -t utf-8'
-/** First bytes of files that are given as data but are not text. */
+/** First bytes of files that are given as data but are not text; five at most. */
 const OTHERS: readonly [bytes: readonly number[], what: string][] = [
   [[0xff, 0xfe], UTF16],
   [[0xfe, 0xff], UTF16],
-  [[0x1f, 0x8b], 'compressed by gzip; let its name end in .gz'],
   [[0x50, 0x4b, 0x03], 'a ZIP archive, as a spreadsheet is one; unpack it, or save the sheet as CSV'],
-  [[0x25, 0x50, 0x44], 'a PDF document; save its text to a file'],
+  [[...Buffer.from('%PDF-')], 'a PDF document; save its text to a file'],
 ]
 
 /**
@@ -58,15 +59,20 @@ export async function* withoutMark(bytes: Bytes, path: string): AsyncGenerator<U
       continue
     }
     first = first.length === 0 ? chunk : Buffer.concat([first, chunk])
-    if (first.length < BYTE_ORDER_MARK.length) continue
-    const beginning = first
-    const begins = (mark: readonly number[]) => mark.every((byte, i) => beginning[i] === byte)
-    const [, what] = OTHERS.find(([mark]) => begins(mark)) ?? []
-    if (what !== undefined) throw new FileFormatError(`${path} is ${what}`, { path })
-    yield begins(BYTE_ORDER_MARK) ? first.subarray(3) : first
+    if (first.length < 5) continue
+    yield textOf(first, path)
     first = undefined
   }
-  if (first !== undefined && first.length > 0) yield first
+  if (first !== undefined && first.length > 0) yield textOf(first, path)
+}
+
+/** The first bytes without a byte order mark. */
+function textOf(first: Uint8Array, path: string): Uint8Array {
+  const begins = (mark: readonly number[]) => mark.every((byte, i) => first[i] === byte)
+  const packed = `compressed by gzip; ${path === STDIN_NAME ? 'decompress it, e.g. with gunzip -c' : 'let its name end in .gz'}`
+  const [, what] = [...OTHERS, [GZIP, packed] as const].find(([mark]) => begins(mark)) ?? []
+  if (what !== undefined) throw new FileFormatError(`${path} is ${what}`, { path })
+  return begins(BYTE_ORDER_MARK) ? first.subarray(BYTE_ORDER_MARK.length) : first
 }
 
 /** The first byte that is not white space (undefined if there is none), and all the bytes. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -29,6 +29,10 @@ async function read(path: string | string[], options?: OpenDatasetOptions): Prom
   const rows: DatasetRow[] = []
   for await (const row of openDataset(path, options)) rows.push(row)
   return rows
+}
+
+async function* chunks(...parts: (string | Uint8Array)[]) {
+  for (const part of parts) yield Buffer.from(part)
 }
 
 const one = { role: 'user', content: 'hi' }
@@ -280,6 +284,26 @@ describe('an error names file and line', () => {
   ])('for %s, whatever its name is', async (_, content, message) => {
     for (const name of ['a.jsonl', 'a.csv', 'a.txt', 'a.xlsx'])
       await expect(read(scratchFile(name, content))).rejects.toThrow(`${name} ${message}`)
+  })
+
+  it('for compressed standard input, which has no name to change', async () => {
+    await expect(read('-', { stdin: chunks(gzipSync('{"text":"a"}\n')) })).rejects.toThrow(
+      'standard input is compressed by gzip; decompress it, e.g. with gunzip -c',
+    )
+  })
+
+  it('but not for text that begins like another kind of file', async () => {
+    expect(await read(scratchFile('a.txt', '%PDE solver'))).toMatchObject([{ text: '%PDE solver' }])
+    expect(await read(scratchFile('b.txt', '\ufeffa'))).toMatchObject([{ text: 'a' }])
+    await expect(read('-', { fileType: 'text', stdin: chunks('%P', 'D', 'F-1.4') })).rejects.toThrow('a PDF')
+  })
+
+  it('for a link to a file that is gone, without suggesting the link', async () => {
+    needs('symbolic links for every user')
+    const link = scratchFile('linked.jsonl', '')
+    rmSync(link)
+    symlinkSync(join(folder, 'gone.jsonl'), link)
+    await expect(read(link)).rejects.toThrow(/^(?!.*did you mean)/)
   })
 
   it('for a misspelled path, with the path that is there', async () => {

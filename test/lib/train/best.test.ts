@@ -1,6 +1,6 @@
 /** Evaluation before and during a run, the choice of the best step, and the end of a run that gets no better. */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
@@ -12,8 +12,9 @@ import { dylora } from '../../../lib/strategies/dylora.js'
 import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import { standing } from '../../../lib/train/best.js'
+import { sharesData, standing } from '../../../lib/train/best.js'
 import { resolveConfig } from '../../../lib/train/config.js'
+import { dataset } from '../../../lib/train/dataset.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest, swept } from '../../sweep.js'
@@ -292,6 +293,11 @@ describe('options that do not go together', () => {
     ],
   ])('%j', (more, message) => {
     expect(() => config(more)).toThrow(message)
+  })
+
+  test('two datasets share a file by any spelling of its path', () => {
+    expect(sharesData(dataset('./a.jsonl'), dataset(['b.jsonl', resolve('a.jsonl')]))).toBe(true)
+    expect(sharesData(dataset('a.jsonl'), dataset('b.jsonl'))).toBe(false)
   })
 
   test('a best step that is nowhere kept', async () => {

@@ -1,5 +1,6 @@
 /** Copies of a row, from a file that is listed again, are trained on or held out together. */
 import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 import { expect, test } from 'vitest'
 import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import type { EncodedDataset } from '../../../lib/data/encoded-dataset.js'
@@ -39,6 +40,7 @@ test.each([
     'files of one row',
     async () => encode(...twice(...['a', 'b', 'c', 'd', 'e', 'f'].map((name) => rows(name, 1)))),
   ],
+  ['rows by two spellings of a path', async () => encode(...spelledTwice(rows('ship', 12)))],
   ['documents', async () => encode(...twice(document('book', 40)))],
 ])('%s that are listed twice are held out with their copies', async (_, read) => {
   const data = await read()
@@ -55,6 +57,8 @@ test.each([
 
 /** Each path, at once followed by its copy. */
 const twice = (...paths: string[]) => paths.flatMap((path) => [path, path])
+
+const spelledTwice = (path: string) => [path, relative('', path)]
 
 test('copies of a single row cannot be set aside', async () => {
   const data = await encode(...twice(rows('one', 1)))
