@@ -80,7 +80,7 @@ const size = (target) => (addons[target]?.bytes ? mib(addons[target].bytes) : ''
 function sizes() {
   const all = Object.values(addons).reduce((sum, { bytes }) => sum + bytes, 0)
   const rest = installs.matrix && `, and the rest of \`lowrank\` has ${mib(installs.matrix.tarball.unpacked)}`
-  return `All addons together have ${mib(all)}${rest ?? ''}.`
+  return `All addons together have ${mib(all)}${rest ?? ''}, so each is a package of its own.`
 }
 
 function platformTable() {

@@ -134,7 +134,7 @@ function compare(name, isa, expected) {
     }
     const seen = observe(name, isa)
     if (seen.skipped) return rows.push({ name, ...seen })
-    // AMX is Linux's to give.
+    // lowrank uses AMX on Linux only.
     const best = seen.platform.startsWith('win32') && expected.isa === 'amx' ? 'avx512bf16' : expected.isa
     const other = best === expected.isa ? expected : observe('node', best)
     const problems = [...faults(seen, other, best)]

@@ -180,12 +180,12 @@ async function measured(
   })
 }
 
-/** What an example of the data is. */
+/** Unit of the data's examples. */
 function exampleOf({ reasoningHistory }: EvaluateOptions): 'rows' | 'answers' {
   return reasoningHistory === 'drop' ? 'answers' : 'rows'
 }
 
-/** @param unit what an example of the data is */
+/** @param unit unit of the data's examples */
 function factsOf(found: Measured, unit: 'rows' | 'answers'): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   switch (found.metric) {

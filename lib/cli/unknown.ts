@@ -35,13 +35,13 @@ export async function explained(error: unknown, program: Command, args: readonly
 
 /** The error for a config or a prompt that a verb takes as a flag. */
 function misplaced(verb: Command): UsageError | undefined {
-  const of = (flags: string[]) => flags.filter((name) => verb.options.some(({ long }) => long === name))
-  const subjects = of(['--adapter', '--model'])
-  if (of(['--prompt']).length > 0)
+  const known = (flags: string[]) => flags.filter((name) => verb.options.some(({ long }) => long === name))
+  const subjects = known(['--adapter', '--model'])
+  if (known(['--prompt']).length > 0)
     return new UsageError(`'${verb.name()}' takes one config; give the prompt as --prompt TEXT, in quotes.`)
   if (verb.registeredArguments.length > 0 || subjects.length === 0) return undefined
   return new UsageError(
-    `'${verb.name()}' takes no config, only flags; name what it works on with ${subjects.join(' or ')}.`,
+    `'${verb.name()}' takes no arguments, only flags; name what it works on with ${subjects.join(' or ')}.`,
   )
 }
 

@@ -28,7 +28,7 @@ export interface SentRows {
   tools: string[]
 }
 
-/** How rows are rendered for training. */
+/** Rendering of rows for training. */
 type Rendering = Pick<RowEncoder, 'lastAnswer' | 'rendersChat'>
 
 const MOST_ROWS = 1000

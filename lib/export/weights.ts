@@ -167,7 +167,7 @@ export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
 /** Error for an output path that already exists. */
 export function outputTaken(path: string): ConfigError {
   return new ConfigError(
-    `${path} already exists; choose another path, or replace files with the same names by force: true (--force).`,
+    `${path} already exists; choose another path, or set force: true (--force) to replace files of the same names.`,
     { path },
   )
 }

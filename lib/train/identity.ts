@@ -111,7 +111,7 @@ function notExact(
   how = `is ${JSON.stringify(there) ?? 'absent'} there and ${JSON.stringify(here) ?? 'absent'} here`,
 ): ConfigError {
   return new ConfigError(
-    `${path} cannot be resumed exactly: ${what} ${how}. Restore it, train from the start in another output_dir, or train the checkpoint on in a program: model.loadAdapter(path, { trainable: true }).`,
+    `${path} cannot be resumed exactly: ${what} ${how}. Restore it, train from the start in another output_dir, or continue from the checkpoint in a program: model.loadAdapter(path, { trainable: true }).`,
     { path, what, there, here },
   )
 }

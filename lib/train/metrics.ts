@@ -134,7 +134,7 @@ const askedRow = {
   form: z
     .enum(['chat', 'raw'])
     .optional()
-    .describe('How the row was asked, where that is not the default of the adapter'),
+    .describe("Form in which the row was asked; absent if it is the adapter's default"),
   tools: z.array(z.string()).readonly().optional().describe("Names of the row's tools"),
   expected: z.string(),
 }

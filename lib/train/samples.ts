@@ -35,7 +35,7 @@ export interface RunSample {
   prompt: string
   /** The system prompt of the row. */
   system: string | null
-  /** How the row was asked, where that is not the default of the adapter: through the chat template or as raw text. */
+  /** Form in which the row was asked: through the chat template, or as raw text; absent if it is the adapter's default. */
   form?: 'chat' | 'raw'
   /** Names of the row's tools; absent without tools. */
   tools?: readonly string[]
@@ -178,7 +178,7 @@ export async function answerRows(
   return found
 }
 
-/** How a row is asked. */
+/** Prompt of a row, with its options and formats. */
 interface Asking extends AnswerFormats, Pick<RunSample, 'form'> {
   prompt: string
   options: PromptOptions

@@ -51,7 +51,7 @@ test('an unknown flag is wrong use, answered with the nearest one, also as JSON'
 test.each([
   [
     ['merge', 'run.yaml', '--output', 'm'],
-    "'merge' takes no config, only flags; name what it works on with --adapter or --model.",
+    "'merge' takes no arguments, only flags; name what it works on with --adapter or --model.",
   ],
   [
     ['generate', 'run.yaml', 'Hello'],

@@ -58,7 +58,7 @@ test('answers at evaluations take a line each, at any width', () => {
   ])
 })
 
-test('an answer is compared and shown behind its reasoning, unless that goes on to its end', () => {
+test('reasoning is left out of answers, unless nothing follows it', () => {
   const row = { prompt: 'Sky?', system: null, expected: 'Blue.', cut: false }
   const answers = ['<think>A sky.</think>\n\nBlue.', '<think>A sky.'].map((answer) => ({ ...row, answer }))
   expect(answerLines(answers, 80, true)).toEqual(['    ✓ Sky? → Blue.', '    ✗ Sky? → <think>A sky.'])

@@ -330,7 +330,7 @@ describe('a run that is resumed with something changed', () => {
   sweepTest('is refused another length where they would not', async () => {
     const cosine = { lrSchedulerType: 'cosine' as const }
     await expect(again(await cut(cosine), { ...cosine, maxSteps: 14 })).rejects.toThrow(
-      'checkpoint-6 cannot be resumed exactly: max_steps is 12 there and 14 here, which changes 12 steps to 14, and the learning rates depend on the total number of steps (unless lr_scheduler_type is constant). Restore it, train from the start in another output_dir, or train the checkpoint on in a program: model.loadAdapter(path, { trainable: true }).',
+      'checkpoint-6 cannot be resumed exactly: max_steps is 12 there and 14 here, which changes 12 steps to 14, and the learning rates depend on the total number of steps (unless lr_scheduler_type is constant). Restore it, train from the start in another output_dir, or continue from the checkpoint in a program: model.loadAdapter(path, { trainable: true }).',
     )
     await expect(again(await cut(), { maxSteps: 4 })).rejects.toThrow('and 6 are made')
     const ranks = adalora({ initR: 4, targetR: 2 })
