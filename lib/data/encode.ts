@@ -15,7 +15,7 @@ import {
 import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
 import { ESCAPE_MARK, withoutMarks } from '../tokenizer/marks.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
-import { reasoningOf } from '../tokenizer/reasoning.js'
+import { reasoningLength, reasoningOf } from '../tokenizer/reasoning.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -43,9 +43,6 @@ import { SPECIAL_TOKENS_IN_CONTENT, SpecialText } from './special-text.js'
 import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
-
-/** Reasoning at the start of a turn; its opening tag may be in the prompt. */
-const RENDERED_THOUGHT = /^[\s\S]*?(?:<\/think>|\[\/THINK\])\n*/
 
 /** The tokens of a row, and what was found in it. */
 interface Tokens extends MarkedIds {
@@ -572,7 +569,7 @@ export class RowEncoder {
     this.#seen.addAnswer(isInPrompt || (block !== '' && text.slice(0, turn.start).endsWith(block)))
     if (isInPrompt) return { ...turn, start: turn.start + block.length }
     if (trainOnReasoning || !reasoned) return turn
-    return { ...turn, start: turn.start + (RENDERED_THOUGHT.exec(said)?.[0].length ?? 0) }
+    return { ...turn, start: turn.start + reasoningLength(said) }
   }
 
   #marked(row: DatasetRow, text: string, spans: readonly Span[], addSpecialTokens: boolean): MarkedIds {

@@ -9,17 +9,28 @@ import type { DatasetMessage } from './message.js'
 const REASONING_KEY = /^(reasoning|thinking)/
 /** Keys from which templates read reasoning. */
 const USUAL_KEYS = ['reasoning_content', 'reasoning', 'thinking'] as const
-const THOUGHT = /^\s*<think>([\s\S]*?)<\/think>/
 const PROBE = 'lowrankthought'
 
-/** The same without its opening tag, which is then in the prompt. */
-const OPENED_THOUGHT = /^((?:(?!<think>)[\s\S])*?)<\/think>/
+/** Tags around reasoning in data. */
+const DATA_TAGS = ['<think>', '</think>'] as const
+/** Tags around reasoning in the text of models. */
+const TAGS = [DATA_TAGS, ['[THINK]', '[/THINK]']] as const
+const either = (tags: readonly string[]) =>
+  `(?:${tags.map((tag) => tag.replace(/[[\]]/g, '\\$&')).join('|')})`
+const [OPENING, CLOSING] = [
+  either(TAGS.map(([opening]) => opening)),
+  either(TAGS.map(([, closing]) => closing)),
+]
 
-/** Tokens around reasoning. */
-const MARKS = ['<think>', '</think>', '[THINK]', '[/THINK]']
+const [DATA_OPENING, DATA_CLOSING] = DATA_TAGS
+/** Reasoning at the start of content. */
+const THOUGHT = new RegExp(`^\\s*${DATA_OPENING}([^]*?)${DATA_CLOSING}`)
+/** The same without its opening tag, which is then in the prompt. */
+const OPENED_THOUGHT = new RegExp(`^((?:(?!${DATA_OPENING})[^])*?)${DATA_CLOSING}`)
 /** Reasoning before an answer that a model wrote; its opening tag may be in the prompt. */
-const WRITTEN_THOUGHT =
-  /^(?:\s*(?:<think>|\[THINK\])[\s\S]*?|(?:(?!<think>|\[THINK\])[\s\S])*?)(?:<\/think>|\[\/THINK\])\s*(?=\S)/
+const WRITTEN_THOUGHT = new RegExp(`^(?:\\s*${OPENING}[^]*?|(?:(?!${OPENING})[^])*?)${CLOSING}\\s*(?=\\S)`)
+/** Reasoning at the start of a turn as a template renders it; its opening tag may be in the prompt. */
+const RENDERED_THOUGHT = new RegExp(`^[^]*?${CLOSING}\\n*`)
 
 type Render = (messages: readonly DatasetMessage[]) => string | undefined
 
@@ -93,13 +104,18 @@ export function unclearReasoning(message: DatasetMessage): string | undefined {
 
 /** True for a token that begins or ends reasoning. */
 export function marksReasoning(token: string): boolean {
-  return MARKS.includes(token)
+  return TAGS.flat().some((tag) => tag === token)
 }
 
 /** Splits a generated text behind its reasoning, which is empty if there is none or nothing follows it. */
 export function splitReasoning(text: string): { reasoning: string; answer: string } {
   const [reasoning = ''] = WRITTEN_THOUGHT.exec(text) ?? []
   return { reasoning, answer: text.slice(reasoning.length) }
+}
+
+/** Length of the reasoning at the start of a rendered turn. */
+export function reasoningLength(turn: string): number {
+  return RENDERED_THOUGHT.exec(turn)?.[0].length ?? 0
 }
 
 /** The content without leading reasoning. */
