@@ -1,7 +1,7 @@
 /** Made by scripts/platform-tables.mjs: what has been seen of the platforms that have a prebuilt addon. */
 export const PLATFORMS: Readonly<Record<string, string>> = {
   'linux-x64':
-    'runs on hardware: training, generation, and aborts work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2; an install and the demo work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
+    'runs on hardware: 492 native tests pass, 11 are skipped; training, generation, and aborts work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2; an install and the demo work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
   'linux-arm64':
     'runs under qemu 7.2.22: 314 native tests pass, 2 are skipped; an install and `lowrank plan` work under Node 22.23.5',
   'linux-x64-musl':
