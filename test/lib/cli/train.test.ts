@@ -1,6 +1,14 @@
 /** Errors of `lowrank train`, each with one clear message; test/e2e/train.test.ts has the runs that succeed. */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Project, project } from '../../e2e/project.js'
@@ -88,9 +96,11 @@ test('an option of the adapter that a strategy wraps, given to the strategy', as
 })
 
 test('a config that is no YAML', async () => {
-  const { code, stderr } = await lowrank(['train', project().at('train.jsonl')])
+  const it = project()
+  cpSync(it.at('train.jsonl'), it.at('rows.yaml'))
+  const { code, stderr } = await lowrank(['train', it.at('rows.yaml')])
   expect(code).toBe(2)
-  expect(stderr).toMatch(/train\.jsonl: not valid YAML: .* column 1\. A config has keys and values such as /)
+  expect(stderr).toMatch(/rows\.yaml: not valid YAML: .* column 1\. A config has keys and values such as /)
 })
 
 test('a run into the folder of another one is refused before the model is loaded', async () => {
