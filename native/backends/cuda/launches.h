@@ -42,7 +42,7 @@ class Launches {
   bool empty() const { return launches_.empty(); }
   bool operator==(const Launches& other) const {
     return launches_ == other.launches_ && args_.size() == other.args_.size() &&
-           std::memcmp(args_.data(), other.args_.data(), args_.size() * sizeof(Unit)) == 0;
+           (args_.empty() || std::memcmp(args_.data(), other.args_.data(), args_.size() * sizeof(Unit)) == 0);
   }
 
  private:

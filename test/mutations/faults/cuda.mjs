@@ -156,8 +156,8 @@ const driver = [
   caught(
     'launches.h',
     'launches that come again are a graph',
-    'args_.size() == other.args_.size() &&\n           std::memcmp(args_.data(), other.args_.data(), args_.size() * sizeof(Unit)) == 0;',
-    'args_.size() == other.args_.size();',
+    'std::memcmp(args_.data(), other.args_.data(), args_.size() * sizeof(Unit)) == 0',
+    'true',
     'a graph is launched for other arguments',
   ),
   caught(
