@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -60,14 +59,13 @@ int queue(void* stream, std::function<void()> work) {
   }
   void* const library = dlopen(driver, RTLD_NOW);
   if (library == nullptr) return kNotInitialized;
-  const auto enqueue =
-      reinterpret_cast<int (*)(void*, void (*)(void*), void*)>(dlsym(library, "lowrank_standin_work"));
+  const auto enqueue = reinterpret_cast<int (*)(void*, void (*)(void*), void (*)(void*), void*)>(
+      dlsym(library, "lowrank_standin_work"));
   if (enqueue == nullptr) return kNotInitialized;
-  const auto run = [](void* data) {
-    const std::unique_ptr<std::function<void()>> own(static_cast<std::function<void()>*>(data));
-    (*own)();
-  };
-  return enqueue(stream, run, new std::function<void()>(std::move(work)));
+  using Function = std::function<void()>;
+  const auto run = [](void* data) { (*static_cast<Function*>(data))(); };
+  const auto drop = [](void* data) { delete static_cast<Function*>(data); };
+  return enqueue(stream, run, drop, new Function(std::move(work)));
 }
 
 double element(const void* data, const Layout& layout, uint64_t row, uint64_t col) {

@@ -853,11 +853,13 @@ DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsig
   return enqueue(s, stream, {run, nullptr, nullptr});
 }
 
-/// Queues work of a library, in order with the stream's own.
-extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstream stream, void (*work)(void*), void* data) {
+/// Queues work of a library, in order with the stream's own. @param drop frees the data, also where the work is not done
+extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstream stream, void (*work)(void*),
+                                                                           void (*drop)(void*), void* data) {
+  const std::shared_ptr<void> own(data, drop);
   ENTER_CONTEXT(lowrank_standin_work);
   return enqueue(s, stream, {[=] {
-                               work(data);
+                               work(own.get());
                                return CUDA_SUCCESS;
                              },
                              nullptr,
