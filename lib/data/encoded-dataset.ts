@@ -305,7 +305,7 @@ export class EncodedDataset {
   /** Position of a row in its file. */
   place(row: number): { path: string; line: number } {
     const { chunk, index } = this.#find(row)
-    return { path: this.paths[this.file(row)] as string, line: chunk.lines[index] as number }
+    return { path: this.paths[chunk.files[index] as number] as string, line: chunk.lines[index] as number }
   }
 
   /** Index of the file of a row in `paths`. */

@@ -131,7 +131,7 @@ export const configSchema = z.strictObject({
     .lt(1, { error: 'a number in [0, 1)' })
     .default(0)
     .describe(
-      'Share of `dataset` to hold out for evaluation, instead of `eval_dataset`. The copies of a row in a file that is listed twice are held out together.',
+      'Share of `dataset` to hold out for evaluation, instead of `eval_dataset`. Copies of a row are held out together.',
     ),
   ...trainShape,
   learningRate: z

@@ -102,9 +102,10 @@ export function drawRows(
 function originsOf(data: EncodedDataset): Uint32Array | undefined {
   if (!data.wholeRows && !data.hasCopies) return undefined
   const numbers = new Map<string, number>()
-  let start = 0
+  let [start, file] = [0, 0]
   return ascending(data.length).map((row) => {
-    if (row > 0 && data.file(row) !== data.file(row - 1)) start = row
+    const own = data.file(row)
+    if (own !== file) [start, file] = [row, own]
     const origin = `${data.wholeRows ? data.place(row).line : row - start} ${data.filePath(row)}`
     const number = numbers.get(origin) ?? numbers.size
     numbers.set(origin, number)
