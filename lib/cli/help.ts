@@ -37,6 +37,20 @@ export function bytesFlag(text: string): number {
 }
 
 /**
+ * Parser of a flag for the memory of a machine. A number without a unit is refused where it would be of bytes that no
+ * program fits into.
+ */
+export function memoryFlag(text: string): number {
+  const short = /^(\d+(?:\.\d+)?) ?([kmgt]?)$/i.exec(text)
+  if (short && (short[2] || Number(short[1]) < 2 ** 20)) {
+    const unit = short[2]?.toUpperCase() || (Number(short[1]) < 1024 ? 'G' : 'M')
+    const why = short[2] ? 'No such unit' : 'Without a unit, this is a number of bytes'
+    throw new InvalidArgumentError(`${why}. Did you mean ${short[1]}${unit}iB?`)
+  }
+  return bytesFlag(text)
+}
+
+/**
  * Refuses flags that do not apply to the selected subcommand.
  * @param does name of the subcommand, such as `bench memory`
  * @param own names of its options, in addition to `json`

@@ -19,7 +19,7 @@ import { resolvePrecision } from '../weights/choice.js'
 import { describeBoth, describeQuantization } from '../weights/quantization.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
-import { bytesFlag, collect, examples, integerFlag, notedOn } from './help.js'
+import { collect, examples, integerFlag, memoryFlag, notedOn } from './help.js'
 import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
 import { cardData, roomLine, workLine } from './plan/card.js'
@@ -56,7 +56,7 @@ export function configure(command: Command): void {
   command.option(
     '--fit <size>',
     'find the micro-batch size, checkpointing, offloading, and paging that fit into this much memory, such as 8GiB',
-    bytesFlag,
+    memoryFlag,
   )
   command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
   command.option(

@@ -17,7 +17,8 @@ export function timeText({
   return `${step}; ${formatCount(steps)} ${take} about ${secondsText(runSeconds)}, evaluations and checkpoints not counted`
 }
 
-function secondsText(seconds: number): string {
+/** `1 min 12 s`, `1.20 s`, `2.1 ms`. */
+export function secondsText(seconds: number): string {
   if (seconds >= 10) return formatDuration(seconds)
   return seconds >= 0.1 ? `${digits(seconds)} s` : `${(1000 * seconds).toPrecision(2)} ms`
 }

@@ -11,6 +11,7 @@ import type { Output } from './output.js'
 import { privacyLines } from './privacy.js'
 import { StatusLine } from './progress.js'
 import { timeData, timeText } from './time.js'
+import { TimeCheck } from './time-check.js'
 import type { PlannedMemory, TrainProgress } from './train-progress.js'
 
 export function notePaging(
@@ -86,6 +87,7 @@ export async function noteTime(
   const time = await run.time({ signal, onMeasure }).finally(() => line?.clear())
   if ('unknown' in time) return
   progress.note(`Time: ${timeText(time)}.`)
+  progress.timeCheck = new TimeCheck(time)
   output.event<'train'>({ event: 'time', ...timeData(time) })
 }
 

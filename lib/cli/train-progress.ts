@@ -1,6 +1,6 @@
 /**
  * Progress of a run on stderr. On a terminal, two lines at the bottom are redrawn, and evaluations and
- * checkpoints stay above them; elsewhere, a line is printed now and then.
+ * checkpoints stay above them; elsewhere, each step has a line, and fast steps one a second.
  */
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
@@ -16,7 +16,10 @@ import { columnsOf, isScreen } from './live-lines.js'
 import type { Output } from './output.js'
 import { DRAW_MS, LINE_MS, StatusLine } from './progress.js'
 import { answerLines } from './samples.js'
+import type { TimeCheck } from './time-check.js'
 
+/** Least time between the lines of two steps without a terminal. */
+const STEP_MS = 1000
 /** If no step ends for this long, a line says that the run is still going. */
 const SILENT_MS = 990
 /** Terminal widths from which more details are shown. */
@@ -32,6 +35,8 @@ export interface StepShown {
   reward?: number
   gradNorm: number
   learningRate: number
+  /** Tokens of the step. */
+  tokens: number
   tokensPerSecond: number
   secondsLeft: number
   /** Current resident bytes. */
@@ -44,6 +49,8 @@ export class TrainProgress {
   readonly #nodeBytes: number
   readonly #title: string | undefined
   readonly #screen: boolean
+  /** Compares the steps with the estimated time, if it is known. */
+  timeCheck: TimeCheck | undefined
   readonly #unicode = hasUnicode()
   /** The loss of each step; with task grpo the reward, since the loss is near 0 throughout. */
   readonly #curved: number[] = []
@@ -105,6 +112,8 @@ export class TrainProgress {
     if (shown.reward !== undefined) this.#curvedName = 'reward'
     if (curved !== null) this.#curved.push(curved)
     this.#gradNorms.push(shown.gradNorm)
+    const correction = this.timeCheck?.add(shown)
+    if (correction !== undefined) this.note(correction)
     if (this.#screen) this.#draw(shown.step === shown.totalSteps)
     else this.#line(shown)
   }
@@ -244,7 +253,7 @@ export class TrainProgress {
     else if (now - this.#latest >= SILENT_MS && now - this.#lastLine >= LINE_MS) {
       this.#lastLine = now
       const sampled = this.#sampled === undefined ? '' : `: ${this.#sampled}`
-      this.#output.note(`${this.#next}${sampled}, ${formatDuration((now - this.#latest) / 1000)}`)
+      this.#output.note(`${this.#next}${sampled}, ${formatDuration((now - this.#latest) / 1000)} so far`)
     }
   }
 
@@ -315,15 +324,20 @@ export class TrainProgress {
 
   #line(shown: StepShown): void {
     const now = performance.now()
-    if (now - this.#lastLine < LINE_MS && shown.step < shown.totalSteps) return
-    this.#lastLine = now
+    if (now - this.#lastLine < STEP_MS && shown.step < shown.totalSteps) return
     const { step, totalSteps, loss, reward, tokensPerSecond, secondsLeft, residentBytes } = shown
-    const rewarded = reward === undefined ? '' : `reward ${significant(reward, 4)}, `
-    const planned = `${this.#planned} + Node ${formatBytes(this.#nodeBytes)}`
+    const isFirst = this.#gradNorms.length === 1
+    const parts = isFirst ? ` (${this.#planned} + Node ${formatBytes(this.#nodeBytes)})` : ''
+    this.#lastLine = now
     this.#output.note(
-      `step ${step}/${totalSteps}: loss ${loss === null ? 'none' : loss.toFixed(4)}, ${rewarded}` +
-        `${digits(tokensPerSecond)} tokens/s, ${formatDuration(secondsLeft)} left, ` +
-        `memory ${formatBytes(residentBytes)} (${planned})`,
+      [
+        `step ${String(step).padStart(String(totalSteps).length)}/${totalSteps}`,
+        `loss ${loss === null ? 'none' : loss.toFixed(4)}`,
+        ...(reward === undefined ? [] : [`reward ${significant(reward, 4)}`]),
+        `${digits(tokensPerSecond)} tokens/s`,
+        ...(step < totalSteps ? [`${formatDuration(secondsLeft)} left`] : []),
+        `memory ${formatBytes(residentBytes)}${parts}`,
+      ].join('  '),
     )
   }
 }

@@ -331,6 +331,18 @@ export function inOneBlock(run: RunPageData): boolean {
   return held !== undefined && planned > 0 && (held.loss ?? 0) === 0
 }
 
+const BLOCK: readonly string[] = ['activations', 'loss', 'workspace']
+
+export const isInBlock = (category: string) => BLOCK.includes(category)
+
+/** Puts the categories of the block last, so that they are adjacent in charts and tables. */
+export function blockLast<Row extends { category: string }>(rows: readonly Row[]): Row[] {
+  const [others, block] = [false, true].map((inside) =>
+    rows.filter(({ category }) => isInBlock(category) === inside),
+  ) as [Row[], Row[]]
+  return [...others, ...block]
+}
+
 function memoryCharts(run: RunPageData): Record<string, RunChart> {
   const { plan, memory } = run
   if (plan === null) return {}
@@ -339,12 +351,15 @@ function memoryCharts(run: RunPageData): Record<string, RunChart> {
     value,
     color: CATEGORY_COLORS[category] ?? 8,
   })
-  const bars = [{ name: 'planned', parts: plan.rows.map(({ category, bytes }) => part(category, bytes)) }]
+  const bars = [
+    { name: 'planned', parts: blockLast(plan.rows).map(({ category, bytes }) => part(category, bytes)) },
+  ]
   const held = mostAllocated(run)
+  const allocated = Object.entries(held?.allocated ?? {}).map(([category, bytes]) => ({ category, bytes }))
   if (held)
     bars.push({
       name: 'allocated',
-      parts: Object.entries(held.allocated).map(([category, bytes]) =>
+      parts: blockLast(allocated).map(({ category, bytes }) =>
         category === 'activations' && inOneBlock(run)
           ? { ...part(category, bytes), name: 'activations, loss, and workspace' }
           : part(category, bytes),

@@ -1,7 +1,15 @@
 /** The sections of a run's page, as HTML. Sections without data are omitted. */
 import { sampleCards, shortened, stepCards } from './answer-cards.js'
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
-import { CATEGORY_COLORS, categoryName, inOneBlock, mostAllocated, type RunChart } from './run-charts.js'
+import {
+  blockLast,
+  CATEGORY_COLORS,
+  categoryName,
+  inOneBlock,
+  isInBlock,
+  mostAllocated,
+  type RunChart,
+} from './run-charts.js'
 import type { RunPageData } from './run-data.js'
 import {
   adapterOf,
@@ -284,9 +292,10 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
   const { plan } = run
   if (plan === null) return ''
   const held = mostAllocated(run)?.allocated
-  const total = plan.rows.reduce((sum, { bytes }) => sum + bytes, 0)
+  const planned = blockLast(plan.rows)
+  const total = planned.reduce((sum, { bytes }) => sum + bytes, 0)
   const share = (bytes: number) => (total > 0 ? `${Math.round((bytes / total) * 100)}%` : '')
-  const block = inOneBlock(run) ? plan.rows.filter(({ category }) => BLOCK.includes(category)) : []
+  const block = inOneBlock(run) ? planned.filter(({ category }) => isInBlock(category)) : []
   const allocatedIn = (category: string) => {
     if (held === undefined) return ''
     if (!block.some((row) => row.category === category))
@@ -295,7 +304,7 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
     const bytes = block.reduce((sum, row) => sum + (held[row.category] ?? 0), 0)
     return `<td class="number block" rowspan="${block.length}">${formatSize(bytes)}<br><span class="fine">in one block</span></td>`
   }
-  const rows = plan.rows.map(({ category, bytes }) => {
+  const rows = planned.map(({ category, bytes }) => {
     const swatch = `<svg class="chart swatch" viewBox="0 0 10 10" aria-hidden="true"><rect class="m${CATEGORY_COLORS[category] ?? 8}" width="10" height="10" rx="2"/></svg>`
     return `<tr><th scope="row">${swatch}${categoryName(category)}</th><td class="number">${formatSize(bytes)}</td>${allocatedIn(category)}<td class="number share">${share(bytes)}</td></tr>`
   })
@@ -315,8 +324,6 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
     `${figure('memory', held ? 'Planned and allocated' : 'Planned at the peak', charts)}<div class="row two"><div>${table}</div>${resident}</div>`,
   )
 }
-
-const BLOCK: readonly string[] = ['activations', 'loss', 'workspace']
 
 /** Says whether the run stayed within its planned memory. */
 function comparison(planned: number, allocated: number | undefined): string {

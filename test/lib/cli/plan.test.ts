@@ -397,6 +397,8 @@ test('calls that contradict themselves or lack something are wrong use', async (
     refused('--model', model, '--method', 'lora', '--target-modules', 'qproj'),
     refused('--model', model, '--method', 'lora', '--timeline', 'run.yaml'),
     refused('--model', model, '--method', 'lora', '--fit', '8 gigs'),
+    refused('--model', model, '--method', 'lora', '--fit', '8'),
+    refused('--model', model, '--method', 'lora', '--fit', '1.5g'),
     refused(config, '--ranks', '2', '--fit', '8GiB'),
   ])
   expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
@@ -410,6 +412,8 @@ test('calls that contradict themselves or lack something are wrong use', async (
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),
     'error: --timeline run.yaml: expected a file that ends with .svg, or none.\nsee lowrank plan --help\n',
     expect.stringContaining("option '--fit <size>' argument '8 gigs' is invalid."),
+    "error: option '--fit <size>' argument '8' is invalid. Without a unit, this is a number of bytes. Did you mean 8GiB?\nsee lowrank plan --help\n",
+    "error: option '--fit <size>' argument '1.5g' is invalid. No such unit. Did you mean 1.5GiB?\nsee lowrank plan --help\n",
     'error: --ranks 2 cannot be planned with --fit; leave one of them out.\nsee lowrank plan --help\n',
   ])
 })

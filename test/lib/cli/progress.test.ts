@@ -23,6 +23,7 @@ const step = (index: number) => ({
   loss: 2 / index,
   gradNorm: 1 / index,
   learningRate: 2e-4,
+  tokens: 512,
   tokensPerSecond: 1234.5,
   secondsLeft: 61,
   residentBytes: 90 * MIB,
@@ -52,23 +53,32 @@ test('a run that had no steps left says so in place of a curve', () => {
   )
 })
 
-test('without a terminal there is a line at first, every ten seconds, and at the end', () => {
-  const { output, text } = stderr(false)
-  const progress = new TrainProgress(output, PLANNED, 70 * MIB)
-  for (let index = 1; index <= 100; index++) {
-    progress.update(step(index))
-    vi.advanceTimersByTime(300)
+test('without a terminal each step has a line with its loss, and fast steps one a second', () => {
+  const linesOf = (made: number, milliseconds: number) => {
+    const { output, text } = stderr(false)
+    const progress = new TrainProgress(output, PLANNED, 70 * MIB)
+    progress.begin()
+    for (let index = 1; index <= made; index++) {
+      progress.update(step(index))
+      vi.advanceTimersByTime(milliseconds)
+    }
+    progress.stop()
+    return text().trimEnd().split('\n')
   }
-  const lines = text().trimEnd().split('\n')
-  expect(lines.map((line) => line.split(':')[0])).toEqual([
-    'step 1/100',
-    'step 35/100',
-    'step 69/100',
-    'step 100/100',
+  expect(linesOf(4, 6000)).toEqual([
+    'step   1/100  loss 2.0000  1235 tokens/s  1 min 01 s left  memory 90.0 MiB (plan 12.0 MiB + Node 70.0 MiB)',
+    'step   2/100  loss 1.0000  1235 tokens/s  1 min 01 s left  memory 90.0 MiB',
+    'step   3/100  loss 0.6667  1235 tokens/s  1 min 01 s left  memory 90.0 MiB',
+    'step   4/100  loss 0.5000  1235 tokens/s  1 min 01 s left  memory 90.0 MiB',
   ])
-  expect(lines[0]).toBe(
-    'step 1/100: loss 2.0000, 1235 tokens/s, 1 min 01 s left, memory 90.0 MiB (plan 12.0 MiB + Node 70.0 MiB)',
-  )
+  const quick = linesOf(100, 300)
+  expect(quick.slice(0, 3).map((line) => line.split('  loss')[0])).toEqual([
+    'step   1/100',
+    'step   5/100',
+    'step   9/100',
+  ])
+  expect(quick).toHaveLength(26)
+  expect(quick.at(-1)).toBe('step 100/100  loss 0.0200  1235 tokens/s  memory 90.0 MiB')
 })
 
 test('on a terminal a bar is drawn, and notes stay above it', () => {
@@ -124,9 +134,9 @@ test('a step that samples answers shows how many there are, the first one too', 
   expect(piped.text().split('\n')).toEqual([
     'First step: 1 of 8 answers, 2 s, about 10 s left',
     'First step: 7 of 8 answers, 12 s',
-    expect.stringMatching(/^step 1\/100/),
-    'step 2, 10 s',
-    'step 2: 6 of 8 answers, 20 s',
+    expect.stringMatching(/^step {3}1\/100/),
+    'step 2, 10 s so far',
+    'step 2: 6 of 8 answers, 20 s so far',
     '',
   ])
   const terminal = stderr(true)
@@ -223,9 +233,9 @@ test('a step that takes long is told of, from the first on', () => {
   expect(
     piped
       .text()
-      .replace(/: loss.*/g, '')
+      .replace(/ {2}loss.*/g, '')
       .split('\n'),
-  ).toEqual(['First step, 2 s', 'step 1/100', 'step 2, 10 s', 'step 2, 20 s', ''])
+  ).toEqual(['First step, 2 s', 'step   1/100', 'step 2, 10 s so far', 'step 2, 20 s so far', ''])
   const terminal = stderr(true)
   const bar = new TrainProgress(terminal.output, PLANNED, 70 * MIB)
   bar.begin()

@@ -32,6 +32,24 @@ describe('the page of a run', () => {
     expect(html).not.toMatch(/data-chart="\w+"><\/div>/)
   })
 
+  it('has as many cells in each row of the memory table, also with a KV cache', () => {
+    const rows = plan.rows.flatMap((row) =>
+      row.category === 'loss' ? [{ category: 'kv_cache' as const, bytes: 3 << 20 }, row] : [row],
+    )
+    const html = page([start, { ...plan, rows }, memory(0), step(1), memory(1), done(1)])
+    const [table = ''] = /<table class="tight">.*?<\/table>/s.exec(html) ?? []
+    // The columns that each row fills, with cells that reach down from rows above.
+    const filled: number[] = []
+    for (const [index, [, row = '']] of [...table.matchAll(/<tr[^>]*>(.*?)<\/tr>/gs)].entries())
+      for (const [, cell = ''] of row.matchAll(/<t[hd]([^>]*)>/g)) {
+        const span = Number(/rowspan="(\d+)"/.exec(cell)?.[1] ?? 1)
+        for (let down = 0; down < span; down++) filled[index + down] = (filled[index + down] ?? 0) + 1
+      }
+    expect(filled).toEqual([4, 4, 4, 4, 4, 4, 4])
+    const names = [...table.matchAll(/<\/svg>(.*?)<\/th>/g)].map(([, name]) => name)
+    expect(names).toEqual(['weights', 'adapters', 'kv cache', 'activations', 'loss'])
+  })
+
   it('allows its own style and script by their hashes, and nothing else', () => {
     const [policy = ''] = /default-src[^"]*/.exec(html) ?? []
     const [style = '', ...styles] = inlined(html, 'style')
