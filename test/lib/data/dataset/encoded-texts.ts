@@ -1,0 +1,111 @@
+/** Texts in encodings of people's files, as Python's codecs write them. */
+export const ENCODED: readonly (readonly [encoding: string, what: string, text: string, bytes: string])[] = [
+  [
+    'windows-1252',
+    'French',
+    'Le café coûte 5 € et l’été “bientôt” arrivé. Où êtes-vous allé ?',
+    '4c6520636166e920636ffb746520352080206574206c92e974e920936269656e74f47494206172726976e92e204ff920ea7465732d766f757320616c6ce9203f',
+  ],
+  [
+    'windows-1252',
+    'German',
+    'Die Straße ist schön, aber das Gemüse ist zu teuer. Größe, Äpfel.',
+    '4469652053747261df652069737420736368f66e2c2061626572206461732047656dfc736520697374207a752074657565722e204772f6df652c20c47066656c2e',
+  ],
+  [
+    'windows-1252',
+    'Spanish',
+    'El niño comió piñas; ¿dónde está? ¡Qué bien! Acción.',
+    '456c206e69f16f20636f6d69f3207069f161733b20bf64f36e646520657374e13f20a15175e9206269656e212041636369f36e2e',
+  ],
+  [
+    'macintosh',
+    'French of a Macintosh',
+    'Le café coûte cher et l’été “bientôt” arrivé.',
+    '4c65206361668e20636f9e74652063686572206574206cd58e748e20d26269656e749974d32061727269768e2e',
+  ],
+  [
+    'windows-1250',
+    'Polish',
+    'Zażółć gęślą jaźń. Chrząszcz brzmi w trzcinie.',
+    '5a61bff3b3e62067ea9c6cb9206a619ff12e204368727ab9737a637a2062727a6d6920772074727a63696e69652e',
+  ],
+  [
+    'windows-1250',
+    'Czech',
+    'Příliš žluťoučký kůň úpěl ďábelské ódy.',
+    '50f8ed6c699a209e6c759d6f75e86bfd206bf9f220fa70ec6c20efe162656c736be920f364792e',
+  ],
+  [
+    'iso-8859-2',
+    'Polish of Unix',
+    'Zażółć gęślą jaźń. Chrząszcz brzmi w trzcinie.',
+    '5a61bff3b3e62067eab66cb1206a61bcf12e204368727ab1737a637a2062727a6d6920772074727a63696e69652e',
+  ],
+  [
+    'windows-1254',
+    'Turkish',
+    'Şişli’de güneş doğdu, çocuklar ığdır’a gitti.',
+    'de69fe6c699264652067fc6e65fe20646ff064752c20e76f63756b6c617220fdf064fd7292612067697474692e',
+  ],
+  [
+    'windows-1251',
+    'Russian',
+    'Съешь ещё этих мягких булок, да выпей чаю. Привет, мир.',
+    'd1fae5f8fc20e5f9b820fdf2e8f520ecffe3eae8f520e1f3ebeeea2c20e4e020e2fbefe5e920f7e0fe2e20cff0e8e2e5f22c20ece8f02e',
+  ],
+  [
+    'koi8-r',
+    'Russian of Unix',
+    'Съешь ещё этих мягких булок, да выпей чаю. Привет, мир.',
+    'f3dfc5dbd820c5dda320dcd4c9c820cdd1c7cbc9c820c2d5cccfcb2c20c4c120d7d9d0c5ca20dec1c02e20f0d2c9d7c5d42c20cdc9d22e',
+  ],
+  [
+    'ibm866',
+    'Russian of DOS',
+    'Съешь ещё этих мягких булок, да выпей чаю. Привет, мир.',
+    '91eaa5e8ec20a5e9f120ede2a8e520acefa3aaa8e520a1e3abaeaa2c20a4a020a2ebafa5a920e7a0ee2e208fe0a8a2a5e22c20aca8e02e',
+  ],
+  [
+    'windows-1253',
+    'Greek',
+    'Αυτό είναι ένα τεστ. Καλημέρα σας, τι κάνετε;',
+    'c1f5f4fc20e5dfede1e920ddede120f4e5f3f42e20cae1ebe7ecddf1e120f3e1f22c20f4e920eadcede5f4e53b',
+  ],
+  [
+    'windows-1256',
+    'Arabic',
+    'هذا اختبار قصير. شكرا جزيلا لكم.',
+    'e5d0c720c7cecac8c7d120ded5edd12e20d4dfd1c720ccd2ede1c720e1dfe32e',
+  ],
+  [
+    'shift_jis',
+    'Japanese',
+    'これはテストです。日本語の文章をエンコードします。',
+    '82b182ea82cd83658358836782c582b7814293fa967b8cea82cc95b68fcd82f0834783938352815b836882b582dc82b78142',
+  ],
+  [
+    'euc-jp',
+    'Japanese of Unix',
+    'これはテストです。日本語の文章をエンコードします。',
+    'a4b3a4eca4cfa5c6a5b9a5c8a4c7a4b9a1a3c6fccbdcb8eca4cecab8becfa4f2a5a8a5f3a5b3a1bca5c9a4b7a4dea4b9a1a3',
+  ],
+  [
+    'gb18030',
+    'Chinese, simplified',
+    '这是一个测试。今天天气很好，我们去公园吧。谢谢大家的支持。',
+    'd5e2cac7d2bbb8f6b2e2cad4a1a3bdf1ccecccecc6f8badcbac3a3acced2c3c7c8a5b9abd4b0b0c9a1a3d0bbd0bbb4f3bcd2b5c4d6a7b3d6a1a3',
+  ],
+  [
+    'big5',
+    'Chinese, traditional',
+    '這是一個測試。今天天氣很好，我們去公園吧。謝謝大家的支持。',
+    'b36fac4fa440add3b4fab8d5a143a4b5a4d1a4d1aef0abdca66ea141a7daadcca568a4bdb6e9a761a143c1c2c1c2a46aae61aabaa4e4abf9a143',
+  ],
+  [
+    'euc-kr',
+    'Korean',
+    '이것은 테스트입니다. 오늘 날씨가 좋네요. 감사합니다.',
+    'c0ccb0cdc0ba20c5d7bdbac6aec0d4b4cfb4d92e20bfc0b4c320b3afbebeb0a120c1c1b3d7bfe42e20b0a8bbe7c7d5b4cfb4d92e',
+  ],
+]
