@@ -4,14 +4,14 @@
  * (text-call.ts). Templates get the same variables and functions as in transformers.
  */
 
-import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { DataError, FileFormatError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
 import { limitTime } from '../core/time-limit.js'
+import { functions, Raised } from './jinja/functions.js'
+import { render, Scope } from './jinja/interpreter.js'
+import { type Body, CLOSE, OPEN, parse } from './jinja/syntax.js'
+import { templateValue } from './jinja/values.js'
 import type { ChatMessage } from './message.js'
-import { PYTHON_STRINGS, withPythonStrings } from './python-strings.js'
-import { strftime } from './strftime.js'
-import { declare } from './template-values.js'
 
 export interface RenderOptions {
   /** True if the text should end with the opening of an assistant turn. */
@@ -39,11 +39,6 @@ export interface Span {
   end: number
 }
 
-type Program = ReturnType<typeof parse>
-
-/** Marks for `{% generation %}` and `{% endgeneration %}`: noncharacters, which valid text never contains. */
-const OPEN = '\ufdd0'
-const CLOSE = '\ufdd1'
 const MARKS = /[\ufdd0\ufdd1]/
 
 export class ChatTemplate {
@@ -55,8 +50,8 @@ export class ChatTemplate {
   readonly ignoresGenerationPrompt: boolean
   readonly source: string
 
-  readonly #program: Program
-  readonly #marked: Program | undefined
+  readonly #program: Body
+  readonly #marked: Body | undefined
   readonly #specialTokens: Readonly<Record<string, string>>
   readonly #limits: TemplateLimits
 
@@ -76,7 +71,7 @@ export class ChatTemplate {
     const compile = (marks: boolean) =>
       guarded(
         limits,
-        () => withPythonStrings(parse(tokenize(preprocess(source, marks)))),
+        () => parse(source, marks),
         (cause) => {
           return new FileFormatError(`the chat template is not valid: ${reasonOf(cause)}`, {}, { cause })
         },
@@ -118,21 +113,21 @@ export class ChatTemplate {
     return { text, spans }
   }
 
-  #run(program: Program, messages: readonly ChatMessage[], options: RenderOptions): string {
+  #run(program: Body, messages: readonly ChatMessage[], options: RenderOptions): string {
     const { characters } = this.#limits
-    const run = () => {
-      const result = new Interpreter(this.#environment(messages, options)).run(program) as { value: unknown }
-      return String(result.value)
-    }
-    const text = guarded(this.#limits, run, (cause) => {
-      return new DataError(
-        cause instanceof Raised
-          ? `the chat template refuses these messages: ${quote(cause.message)}`
-          : `the chat template fails on these messages: ${reasonOf(cause)}`,
-        {},
-        { cause },
-      )
-    })
+    const text = guarded(
+      this.#limits,
+      () => render(program, this.#scope(messages, options)),
+      (cause) => {
+        return new DataError(
+          cause instanceof Raised
+            ? `the chat template refuses these messages: ${quote(cause.message)}`
+            : `the chat template fails on these messages: ${reasonOf(cause)}`,
+          {},
+          { cause },
+        )
+      },
+    )
     if (text.length > characters) {
       throw new FileFormatError(
         `the chat template rendered ${text.length} characters; the limit is ${characters}`,
@@ -142,32 +137,33 @@ export class ChatTemplate {
     return text
   }
 
-  #environment(messages: readonly ChatMessage[], options: RenderOptions): Environment {
-    const environment = new Environment()
-    const now = options.now ?? new Date()
-    const variables: Record<string, unknown> = {
-      true: true,
-      false: false,
-      none: null,
-      True: true,
-      False: false,
-      None: null,
-      range: boundedRange,
-      raise_exception: (message: unknown) => {
-        throw new Raised(String(message))
-      },
-      strftime_now: (format: unknown) => strftime(now, String(format)),
-      ...PYTHON_STRINGS,
+  #scope(messages: readonly ChatMessage[], options: RenderOptions): Scope {
+    const variables = {
       ...this.#specialTokens,
       documents: null,
       tools: options.tools ?? null,
-      messages,
+      messages: messages.map((message) => withReasoningKeys(withoutNulls(message))),
       add_generation_prompt: options.addGenerationPrompt ?? false,
       ...options.variables,
     }
-    for (const [name, value] of Object.entries(variables)) declare(environment, name, value)
-    return environment
+    const given = Object.entries(variables).map(([name, value]) => [name, templateValue(value)] as const)
+    const known = Object.entries({ ...CONSTANTS, ...functions(options.now ?? new Date()) })
+    return new Scope(new Map([...known, ...given]))
   }
+}
+
+const CONSTANTS = { true: true, false: false, none: null, True: true, False: false, None: null }
+
+/** Templates get no key without a value, as in transformers. */
+function withoutNulls(message: ChatMessage): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null))
+}
+
+/** Templates read reasoning under either of two keys, whichever of three has it, as in transformers. */
+function withReasoningKeys(message: Record<string, unknown>): Record<string, unknown> {
+  const reasoning = message.reasoning_content ?? message.thinking ?? message.reasoning
+  if (reasoning === undefined) return message
+  return { thinking: reasoning, ...message, reasoning_content: reasoning }
 }
 
 /** Describes an error. V8's own messages for errors inside the interpreter would mean nothing to users. */
@@ -175,21 +171,6 @@ function reasonOf(cause: Error): string {
   if (cause instanceof RangeError) return 'it nests, calls itself or grows without end'
   if (cause instanceof TypeError) return 'it breaks off, or uses a value as what it is not'
   return escapeControls(cause.message.slice(0, 300))
-}
-
-/** Thrown by the template's own `raise_exception`. */
-class Raised extends Error {}
-
-/** No template needs more, and a list of 1e9 numbers would exhaust memory before the time limit. */
-const LONGEST_RANGE = 1 << 20
-
-function boundedRange(first: number, last?: number, step = 1): number[] {
-  if (step === 0) throw new Error('range() needs a step other than 0')
-  const [start, stop] = last === undefined || last === null ? [0, first] : [first, last]
-  const count = Math.max(0, Math.ceil((stop - start) / step))
-  if (!(count <= LONGEST_RANGE))
-    throw new Error(`range() of ${count} numbers is longer than ${LONGEST_RANGE}`)
-  return Array.from({ length: count }, (_, index) => start + index * step)
 }
 
 /** Runs `task` under the time limit; errors are passed through `explain`. */
@@ -206,28 +187,6 @@ function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (c
 }
 
 const GENERATION = /\{%-?\s*generation\s*-?%\}/
-
-/**
- * Does the library's preprocessing (line feeds for all ends of lines, as in Python; drop the final line feed, `lstrip_blocks`, `trim_blocks`, remove
- * `generation` tags) in advance, so that marks can replace those tags without changing white space.
- */
-function preprocess(source: string, marks: boolean): string {
-  const text = source
-    .replace(/\r\n?/g, '\n')
-    .replace(/\n$/, '')
-    .replace(/^[ \t]*(\{[#%-])/gm, '$1')
-    .replace(/([#%-]\})\n/g, '$1')
-  const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g
-  return text.replace(tag, (whole, before, left, end, right, after, offset: number) => {
-    let [front, back] = [left ? '' : before, right ? '' : after]
-    // A neighboring tag that strips this side would strip across the removed tag, but not across a mark.
-    const strips =
-      /-[%}#]\}$/.test(text.slice(0, offset)) || /^\{[%{#]-/.test(text.slice(offset + whole.length))
-    if (strips) [front, back] = ['', '']
-    if (!marks) return front + back
-    return end ? `{{ '${CLOSE}' }}${front}${back}` : `${front}{{ '${OPEN}' }}${back}`
-  })
-}
 
 /** Removes the marks and returns the spans between them. */
 function collect(marked: string): { plain: string; spans: Span[] } {

@@ -1,5 +1,5 @@
 /** Values as Python writes them: as JSON, as text, and as literals. */
-import { entriesOf, isWholeFloat } from './python-values.js'
+import { entriesOf, isWholeFloat, Tuple } from './python-values.js'
 
 export interface JsonStyle {
   /** Other words for `true`, `false`, and `null`. */
@@ -62,14 +62,18 @@ export function pythonText(value: unknown): string {
 }
 
 /** Like `repr`: `True`, `None`, and strings in single quotes. */
-function pythonLiteral(value: unknown): string {
+export function pythonLiteral(value: unknown): string {
   if (value === null || value === undefined) return 'None'
   if (typeof value === 'boolean') return value ? 'True' : 'False'
   if (typeof value === 'string') return quoted(value)
   if (isNumber(value)) return numberText(value, unboundedText)
-  if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(', ')}]`
+  if (Array.isArray(value)) {
+    const items = Array.from(value, pythonLiteral).join(', ')
+    if (value instanceof Tuple) return value.length === 1 ? `(${items},)` : `(${items})`
+    return `[${items}]`
+  }
   if (typeof value !== 'object') return String(value)
-  const entries = entriesOf(value).map(([key, entry]) => `${quoted(key)}: ${pythonLiteral(entry)}`)
+  const entries = entriesOf(value).map(([key, entry]) => `${pythonLiteral(key)}: ${pythonLiteral(entry)}`)
   return `{${entries.join(', ')}}`
 }
 

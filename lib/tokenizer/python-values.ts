@@ -38,3 +38,6 @@ export function entriesOf(value: unknown): [string, unknown][] {
   if (value instanceof Map) return [...value]
   return typeof value === 'object' && value !== null ? Object.entries(value) : []
 }
+
+/** A tuple of Python; an array that is none is a list. */
+export class Tuple extends Array<unknown> {}

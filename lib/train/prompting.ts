@@ -108,14 +108,14 @@ export function isRecorded(format: KnownFormat): format is PromptFormat {
   return format !== null && format !== 'unrecorded'
 }
 
-/** Prompt format of a run's rows. A template from a file is used unchanged. */
+/** Prompt format of a run's rows. */
 export function promptingOf(
   chatTemplate: TrainOptions['chatTemplate'],
   trainingTemplate?: TrainOptions['trainingTemplate'],
 ): RowPrompting {
-  if (typeof chatTemplate === 'string')
-    return { prompts: true, instructions: true, templateFile: chatTemplate, trainingTemplate: 'own' }
   const how = trainingTemplate === undefined ? {} : { trainingTemplate }
+  if (typeof chatTemplate === 'string')
+    return { prompts: true, instructions: true, templateFile: chatTemplate, ...how }
   return { prompts: chatTemplate, instructions: chatTemplate, ...how }
 }
 
@@ -127,7 +127,7 @@ export function rowPrompting(
     trainingTemplate,
   }: { [Key in 'chatTemplate' | 'trainingTemplate']?: TrainOptions[Key] | undefined },
 ): RowPrompting {
-  if (typeof chatTemplate === 'string') return promptingOf(chatTemplate)
+  if (typeof chatTemplate === 'string') return promptingOf(chatTemplate, trainingTemplate)
   const how = trainingTemplate === undefined ? {} : { trainingTemplate }
   if (chatTemplate === false || format === null)
     return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true, ...how }

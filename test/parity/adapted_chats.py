@@ -197,7 +197,6 @@ FAMILIES = {
 STRINGS = "{{ (messages[0].content | string) + '|' + ('' ~ messages[0].content) + '|' + (messages[0].nothing ~ '') }}"
 VALUES = [
     True,
-    None,
     7,
     2.5,
     "it's",
