@@ -28,12 +28,14 @@ export type { DownloadProgress } from './hub/locate.js'
 export type { HubOptions } from './hub/options.js'
 export type { Adapter, TrainControl } from './model/adapter.js'
 export type { Chat, ChatAnswer, ChatOptions } from './model/chat.js'
+export type { EncodedRows, WindowOptions } from './model/encoded-rows.js'
 export { type LoadOptions, loadModel } from './model/load.js'
 export type { Model } from './model/model.js'
 export type {
   AdapterChoice,
   AttachOptions,
   ClassifyOptions,
+  EncodeRowsOptions,
   EvaluateOptions,
   ExactMatchOptions,
   LoadAdapterOptions,
@@ -41,6 +43,13 @@ export type {
   SampleOptions,
   TextOptions,
 } from './model/options.js'
+export type {
+  ChatTemplateOptions,
+  ChatTokens,
+  EncodeChatOptions,
+  ModelTokenizer,
+  TokenizerInfo,
+} from './model/tokenizer.js'
 export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export type { DeviceOption } from './native/device.js'
 export type { CustomMetric, Metric, ScoredRow } from './options/metrics.js'
@@ -128,6 +137,7 @@ export type {
   Loss,
   LossRow,
   OptimStepOptions,
+  TrainBatch,
 } from './train/forward-backward.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
@@ -137,6 +147,7 @@ export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { SampleProgress } from './train/policy.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
+export type { RunResult } from './train/run-result.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
 export type { Sample, SamplingOptions } from './train/sampled-answers.js'
 export type { RunSample, Samples, StepAnswer } from './train/samples.js'

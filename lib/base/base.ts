@@ -19,6 +19,7 @@ import { ArrayPieces } from '../native/pieces.js'
 import { closeSession, openSession } from '../native/session.js'
 import { saveAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, piecesInBytes } from '../peft/floats.js'
+import { writeCard } from '../peft/model-card.js'
 import { asLora, nearestLora } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
@@ -98,6 +99,8 @@ export interface AdapterState {
   trainedOn: string | null
   /** Prompt format used in training; `unrecorded` if its folder has none, null before any training. */
   format: PromptFormat | 'unrecorded' | null
+  /** Text of its model card, from its training or its folder; null without one. */
+  card: string | null
   /** Privacy spent by its private trainings; emptied by training without privacy. */
   privacy: readonly PrivacyReport[]
   /** Incremented whenever the weights change, to invalidate caches. */
@@ -159,6 +162,8 @@ export interface SaveOptions {
   exact?: boolean
   /** Writes additional files to the same folder. */
   more?: (folder: string) => Promise<void>
+  /** Text of the model card to write, unless the folder has one of the user's. Default: none. */
+  card?: string
   /** Replace an existing folder instead of adding files to it. Default false. */
   replace?: boolean
 }
@@ -174,9 +179,21 @@ export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns, privacy, format: found }: AdapterState,
-  { form = 'own', nearestRank = null, rank = null, exact = false, more, replace = false }: SaveOptions = {},
+  {
+    form = 'own',
+    nearestRank = null,
+    rank = null,
+    exact = false,
+    more,
+    card,
+    replace = false,
+  }: SaveOptions = {},
 ): Promise<Saved> {
-  const rest = { ...(more ? { more } : {}), replace }
+  const others = async (folder: string) => {
+    await more?.(folder)
+    if (card !== undefined) await writeCard(folder, path, card)
+  }
+  const rest = { more: others, replace }
   const read: ReadFactor = (name) => native.read(name, 'value')
   const format = found === 'unrecorded' ? null : (found ?? base.files.promptFormat ?? null)
   const pieces = new ArrayPieces(native)

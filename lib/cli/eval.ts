@@ -1,7 +1,6 @@
 /** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, token accuracy, or F1. */
-import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
+import { DATASET_FORMATS, type DatasetFormat } from '../data/dataset.js'
 import { REASONING_HISTORY, type ReasoningHistory, TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
 import { groupedBy } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
@@ -22,6 +21,7 @@ import { amongRanks, noteRanks } from './ranks.js'
 import type { Printed } from './schemas.js'
 import {
   chatTemplateOf,
+  dataLike,
   type FormatFlags,
   formatFlags,
   readSubject,
@@ -228,7 +228,7 @@ function subjectData(
   { dataset: path, format }: Options,
 ): { data: DatasetConfig; heldOut?: HeldOutShare } {
   const asked = format === undefined ? {} : { format }
-  if (path !== undefined) return { data: { ...(config ? likeOf(config, path) : dataset(path)), ...asked } }
+  if (path !== undefined) return { data: { ...(config ? dataLike(config, path) : dataset(path)), ...asked } }
   if (config === undefined) throw new UsageError('name --dataset.')
   const { evalDataset, evalFraction, seed, strategy } = config
   if (evalDataset !== null) return { data: { ...evalDataset, ...asked } }
@@ -237,19 +237,6 @@ function subjectData(
   const { groupBy, holdOutGroups } = groupedBy(strategy)
   const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
   return { data: { ...config.dataset, ...asked }, heldOut: { fraction: evalFraction, seed, ...grouped } }
-}
-
-/**
- * A dataset at `path`, read like the config's entry for the same path, else like its evaluation data or its
- * training data.
- */
-function likeOf({ dataset: training, evalDataset }: RunConfig, path: string): DatasetConfig {
-  const own = [evalDataset, training].find((data) => data?.path === resolve(path))
-  const like = own ?? evalDataset ?? training
-  // The file type of a .txt file does not apply to a .jsonl file.
-  const named = fileTypeByName([like.path].flat()[0] as string)
-  const fileType = fileTypeByName(path) === named ? like.fileType : 'auto'
-  return { ...like, path, fileType, streaming: false }
 }
 
 function shapeOf(config: RunConfig | undefined, options: Options) {

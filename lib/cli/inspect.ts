@@ -141,7 +141,7 @@ function withFlags(error: unknown): never {
 }
 
 /** Parses pairs such as `prompt=question`. */
-function columnsOf(given: readonly string[]): Columns {
+export function columnsOf(given: readonly string[]): Columns {
   const pairs = given.map((text) => {
     const [name, column] = text.split(/=(.*)/s)
     const known = COLUMN_NAMES.find((one) => one === name)

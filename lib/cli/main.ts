@@ -30,11 +30,13 @@ const VERBS: readonly Verb[] = [
     summary: 'tune the bundled model in about a minute',
     load: () => import('./demo.js'),
   },
+  { name: 'init', summary: 'write a config that trains on your data', load: () => import('./init.js') },
   { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
   { name: 'watch', summary: 'open the page of a run in the browser', load: () => import('./watch.js') },
   { name: 'plan', summary: 'print the memory and time of a training run', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
+  { name: 'classify', summary: 'tell the classes of texts', load: () => import('./classify.js') },
   { name: 'chat', summary: 'chat with a model', load: () => import('./chat.js') },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
@@ -76,6 +78,7 @@ function version(): string {
 function firstSteps(): string {
   const lines = [
     ['demo', 'lowrank demo', 'tune the bundled model'],
+    ['init', 'lowrank init train.jsonl', 'write a config for your data'],
     ['plan', 'lowrank plan --model MODEL --method qlora', 'plan the memory of a model'],
     ['train', 'lowrank train run.yaml', 'train; examples/ has configs'],
     ['help', 'lowrank help train', 'help for a command'],

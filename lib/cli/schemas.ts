@@ -11,12 +11,14 @@ import { recordedEvents, trainEvents } from '../train/metrics.js'
 import { bench } from './schemas/bench.js'
 import { cache } from './schemas/cache.js'
 import { chat, generation } from './schemas/chat.js'
+import { classified } from './schemas/classify.js'
 import { compare } from './schemas/compare.js'
 import { machine } from './schemas/doctor.js'
 import { evaluation } from './schemas/eval.js'
 import { exported, written } from './schemas/export.js'
 import { errorLine } from './schemas/fields.js'
 import { canaryFigure, memoryFigure, strategyFigure, utilityFigure } from './schemas/figures.js'
+import { written as configWritten } from './schemas/init.js'
 import { inspection } from './schemas/inspect.js'
 import { plan } from './schemas/plan.js'
 import { demoEvent, liveEvent, samplesEvent, timeEvent, watched } from './schemas/train.js'
@@ -32,12 +34,14 @@ const strategy = z.object({
 
 /** Lines on stdout of a successful verb: its answer, or its events. */
 export const printed = {
+  init: configWritten,
   train: z.discriminatedUnion('event', [...trainEvents, liveEvent, timeEvent, samplesEvent]),
   watch: watched,
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
   eval: z.discriminatedUnion('metric', evaluation),
   generate: generation,
+  classify: classified,
   chat: z.discriminatedUnion('event', chat),
   merge: written,
   export: exported,

@@ -1,15 +1,17 @@
 /** The model and adapters for `eval`, `generate` and `chat`, from flags or from the config of a run. */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { shellWord } from '../core/system.js'
+import { fileTypeByName } from '../data/dataset.js'
 import { type LoadOptions, loadModel } from '../model/load.js'
 import type { Model } from '../model/model.js'
 import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
+import type { DatasetConfig } from '../train/dataset.js'
 import { hasEnded } from '../train/metrics.js'
 import { foldersOf } from '../train/output-folder.js'
 import { describeBoth, type TrainingDefaults } from '../weights/quantization.js'
@@ -99,6 +101,19 @@ export async function readSubject(
   if (options.set !== undefined)
     throw new UsageError('--set changes keys of a config file; use flags with --model.')
   return undefined
+}
+
+/**
+ * A dataset at `path`, read like the config's entry for the same path, else like its evaluation data or its
+ * training data.
+ */
+export function dataLike({ dataset: training, evalDataset }: RunConfig, path: string): DatasetConfig {
+  const own = [evalDataset, training].find((data) => data?.path === resolve(path))
+  const like = own ?? evalDataset ?? training
+  // The file type of a .txt file does not apply to a .jsonl file.
+  const named = fileTypeByName([like.path].flat()[0] as string)
+  const fileType = fileTypeByName(path) === named ? like.fileType : 'auto'
+  return { ...like, path, fileType, streaming: false }
 }
 
 /** An adapter from the command line: its path, and the weight of its output. */

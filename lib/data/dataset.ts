@@ -25,7 +25,7 @@ import { readParquet } from './dataset/parquet.js'
 import { describe, type RawRow, type RowPlace, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
 
-export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.js'
+export { COLUMN_NAMES, type ColumnName, type Columns, lookUp } from './dataset/columns.js'
 export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
 export {
   type AlpacaRow,
@@ -58,6 +58,8 @@ export interface DatasetForm {
 export interface OpenDatasetOptions extends DatasetForm {
   /** Input for the path `-`. */
   stdin?: Bytes
+  /** Read every column of Parquet files. Default: those that formats use. */
+  allColumns?: boolean
   /** Called once, with the first row. */
   onDetected?: (detected: Detected) => void
 }
@@ -170,9 +172,14 @@ function askedFormat({ format = 'auto', fileType = 'auto' }: DatasetForm): Datas
   return format === 'auto' ? undefined : format
 }
 
-type TypedRow = RawRow & { fileType?: FileType }
+/** A row as read, with the type of its file; absent for rows from a program. */
+export type TypedRow = RawRow & { fileType?: FileType }
 
-async function* rawRows(
+/**
+ * The rows of files or of a program as they are, in no format.
+ * @throws {FileFormatError} when a file cannot be read; DataError when a row is malformed
+ */
+export async function* rawRows(
   input: string | readonly string[] | RowsInput,
   options: OpenDatasetOptions,
 ): AsyncGenerator<TypedRow, void, void> {
@@ -262,7 +269,12 @@ function readBytes(
 }
 
 /** The columns of a table that any format may need. */
-function wantedColumns({ columns = {}, groupBy }: DatasetForm): (all: string[]) => string[] {
+function wantedColumns({
+  columns = {},
+  groupBy,
+  allColumns = false,
+}: OpenDatasetOptions): (all: string[]) => string[] {
+  if (allColumns) return (all) => all
   const sources = rowColumns(columns).flatMap(([, source]) => [source, source.split('.')[0] as string])
   const wanted = new Set([...FORM_COLUMNS, ...sources, ...(groupBy === undefined ? [] : [groupBy])])
   return (all) => all.filter((column) => wanted.has(column))

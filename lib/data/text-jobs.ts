@@ -71,6 +71,7 @@ export interface TokenizerAbout {
 
 export type TokenizerQuestion =
   | { what: 'encode'; text: string; options: EncodeOptions }
+  | { what: 'text'; ids: Int32Array; options: DecodeOptions }
   /** The next id of a stream; the first id opens the stream. */
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }

@@ -225,6 +225,7 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
   let ofRows: RowEncoder | undefined
   const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
+    if (question.what === 'text') return tokenizer.decode(question.ids, question.options)
     if (question.what === 'end') {
       const rest = streams.get(question.stream)?.end() ?? ''
       streams.delete(question.stream)

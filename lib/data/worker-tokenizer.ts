@@ -74,6 +74,10 @@ export class WorkerTokenizer {
     return (await this.#ask({ what: 'encode', text, options })) as Int32Array
   }
 
+  async decode(ids: Int32Array, options: DecodeOptions): Promise<string> {
+    return (await this.#ask({ what: 'text', ids, options })) as string
+  }
+
   /** See `RowEncoder.encode`. */
   async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<EncodedRow | DropReason> {
     return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason

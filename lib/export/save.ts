@@ -266,6 +266,7 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     optimizer: null,
     trainedOn: null,
     format: null,
+    card: null,
     privacy: [],
     version: 0,
   }

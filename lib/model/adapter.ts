@@ -48,8 +48,10 @@ import {
   type Loss,
   type OptimStepOptions,
   Primitive,
+  type TrainBatch,
 } from '../train/forward-backward.js'
-import type { Pair, Row } from '../train/losses/token-rows.js'
+import type { Row } from '../train/losses/token-rows.js'
+import { cardText } from '../train/model-card.js'
 import { foldersOf } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/ranks.js'
@@ -307,7 +309,8 @@ export class Adapter {
   }
 
   /**
-   * Saves the adapter as a folder that PEFT can load. During training it saves the state between two steps.
+   * Saves the adapter as a folder that PEFT can load, with its model card, README.md, unless that of the folder is not
+   * by lowrank. During training it saves the state between two steps.
    * @param options.form `own` (default) saves in the format of the adapter's strategy; `lora` saves an equivalent plain
    * LoRA, for programs that support no other kind
    * @param options.rank for adapters trained with `dylora()`: saves a plain LoRA of the first `rank` ranks; default
@@ -326,7 +329,10 @@ export class Adapter {
     checkedPath(path, 'save()', 'path')
     const near = form === 'lora' && rulesOf(this.strategy).ranked?.(this.strategy) === undefined
     const which = near ? { nearestRank: rank } : { rank: this.#checkedRank(rank) }
-    return this.use(() => saveAdapter(path, this.#base, this.#state, { form, ...which }))
+    return this.use(async (state) => {
+      const card = state.card ?? (await cardText(this.#base, state, null))
+      return saveAdapter(path, this.#base, state, { form, ...which, card })
+    })
   }
 
   /**
@@ -373,7 +379,8 @@ export class Adapter {
   /**
    * Accumulates the gradient of a loss over a batch of token rows: the building block of custom training loops. Calls
    * run in the order they are made, awaited or not; the same sequence of calls gives bit-identical results.
-   * @param batch rows of tokens; for `dpo` and `orpo`, pairs of rows
+   * @param batch rows of tokens; for `dpo` and `orpo`, pairs of rows; or a list of micro-batches of them. The rows of
+   * one call give bit for bit the gradient of a step of `train` with the same micro-batches
    * @param loss `cross_entropy`, `dpo`, `orpo`, `kto`, `importance_sampling`, or `{ name, …options }`; or a function
    * that receives the log-probability of every token and returns the loss and its gradient. The function must not await
    * another call on this adapter: that call would wait for the function, a deadlock.
@@ -387,7 +394,7 @@ export class Adapter {
    * const { gradNorm } = await adapter.optimStep({ learningRate: 1e-4 })
    */
   async forwardBackward(
-    batch: readonly Row[] | readonly Pair[],
+    batch: TrainBatch,
     loss: Loss,
     options: ForwardBackwardOptions = {},
   ): Promise<ForwardBackward> {
@@ -395,7 +402,8 @@ export class Adapter {
   }
 
   /**
-   * Updates the adapter with AdamW from the gradients accumulated since the last update, and clears them.
+   * Updates the adapter with AdamW from the gradients accumulated since the last update, and clears them. If all rows
+   * were skipped, nothing changes.
    * @returns the gradient norm before clipping, and the number of steps so far
    * @throws {ConfigError} when no gradient has been accumulated, or for an invalid option
    */

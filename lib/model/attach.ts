@@ -7,6 +7,7 @@ import { translated } from '../native/errors.js'
 import { Turns } from '../native/handles.js'
 import { type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
+import { ownCard } from '../peft/model-card.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
 import { describePart } from '../strategies/part.js'
@@ -28,11 +29,12 @@ export function checkStandsFor(base: BaseModel, strategy: StrategyConfig): void 
 
 export function createAdapter(
   description: AdapterDescription,
-  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy' | 'format'> = {
+  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy' | 'format' | 'card'> = {
     trainable: true,
     trainedOn: null,
     format: null,
     privacy: [],
+    card: null,
   },
   device: Device = 'cpu',
   whole: AdapterDescription | null = null,
@@ -71,7 +73,7 @@ export function openAdapter(path: string, base: BaseModel): Promise<AdapterFolde
 }
 
 /** Creates an adapter from a folder and reads its weights. */
-export function attachedState(
+export async function attachedState(
   base: BaseModel,
   folder: AdapterFolder,
   trainable: boolean,
@@ -81,6 +83,7 @@ export function attachedState(
     trainedOn: folder.baseFingerprint,
     format: folder.format ?? ('unrecorded' as const),
     privacy: folder.privacy,
+    card: await ownCard(folder.path),
   }
   const state = createAdapter(folder.description, about, base.device)
   return kept(state, async () => {

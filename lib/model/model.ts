@@ -19,11 +19,12 @@ import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { evaluateClasses } from '../train/classification.js'
 import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
-import { type DataControl, prepareEvaluation } from '../train/data.js'
+import { type DataControl, encodeFile, prepareEvaluation } from '../train/data.js'
 import { checkTaskData, type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
 import { type Evaluation, evaluateBatches } from '../train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
+import type { Pair, Row } from '../train/losses/token-rows.js'
 import { runProbe } from '../train/probe.js'
 import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/prompting.js'
 import { presentRanks } from '../train/ranks.js'
@@ -36,14 +37,17 @@ import type { Adapter } from './adapter.js'
 import { attachedState, checkStandsFor, createAdapter, newState, openAdapter } from './attach.js'
 import { AttachedAdapters } from './attached.js'
 import { Chat, type ChatOptions } from './chat.js'
+import { EncodedRows } from './encoded-rows.js'
 import {
   type AdapterChoice,
   type AttachOptions,
   attachSchema,
   type ClassifyOptions,
   classifySchema,
+  type EncodeRowsOptions,
   type EvaluateOptions,
   type ExactMatchOptions,
+  encodeRowsSchema,
   evaluateSchema,
   exactMatchSchema,
   exportModelSchema,
@@ -59,6 +63,7 @@ import {
   saveModelSchema,
   type TextOptions,
 } from './options.js'
+import { ModelTokenizer } from './tokenizer.js'
 
 /** Optimizer state of an adapter that has not been trained yet. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
@@ -80,6 +85,7 @@ export class Model {
   readonly device: Device
   readonly #base: BaseModel
   readonly #adapters: AttachedAdapters
+  readonly #tokenizer: ModelTokenizer
   readonly #chats = new Set<Chat>()
 
   /** @internal */
@@ -93,6 +99,7 @@ export class Model {
     this.precision = base.precision
     this.device = base.device
     this.#base = base
+    this.#tokenizer = new ModelTokenizer(base)
     this.#adapters = new AttachedAdapters(base, () => {
       for (const chat of this.#chats) chat.releaseCache()
     })
@@ -232,6 +239,43 @@ export class Model {
   get promptFormat(): PromptFormat | null {
     const format = formatOf(this.#base, this.#adapters.acting())
     return isRecorded(format) ? format : null
+  }
+
+  /** Token ids of texts and chats, and texts of token ids. */
+  get tokenizer(): ModelTokenizer {
+    this.#base.lifetime.check()
+    return this.#tokenizer
+  }
+
+  /**
+   * Tokenizes a dataset as `train` does, for a custom training loop.
+   * @returns the rows; for the tasks `dpo` and `orpo`, the pairs
+   * @throws {DataError} when a row is invalid, naming file and line
+   * @example
+   * for (const window of (await model.encodeRows('train.jsonl')).windows())
+   *   await adapter.forwardBackward(window, 'cross_entropy')
+   */
+  async encodeRows(
+    data: DatasetArgument,
+    options: EncodeRowsOptions & { task: 'dpo' | 'orpo' },
+  ): Promise<EncodedRows<Pair>>
+  async encodeRows(
+    data: DatasetArgument,
+    options?: EncodeRowsOptions & { task?: 'causal_lm' | 'kto' | 'grpo' },
+  ): Promise<EncodedRows>
+  async encodeRows(data: DatasetArgument, options: EncodeRowsOptions = {}): Promise<EncodedRows<Row | Pair>> {
+    this.#base.lifetime.check()
+    const name = 'encodeRows()'
+    const { signal, onDataProgress: onProgress, ...how } = checkedOptions(encodeRowsSchema, options, name)
+    checkWritesText(this.#base, name)
+    const config = datasetOf(data, name)
+    if (config.streaming)
+      throw badArgument(true, name, 'data.streaming', 'false: the data is read as a whole')
+    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
+    const encoded = await this.#base.lifetime.use(() =>
+      encodeFile(this.#base, config, how, { ...control, now: Date.now() }),
+    )
+    return new EncodedRows(encoded, how.maxSeqLength)
   }
 
   /** True if the model accepts messages, i.e. its files include a chat template. */

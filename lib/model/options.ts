@@ -1,7 +1,7 @@
 /** Options of the methods of `Model`. */
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
-import { flag, integer, text } from '../core/schema.js'
+import { flag, integer, text, word } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import { exportSchema, saveSchema } from '../export/options.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
@@ -139,6 +139,35 @@ export const exactMatchSchema = z.strictObject({
   trainOnReasoning: trainShape.trainOnReasoning,
   trainEmptyThink: trainShape.trainEmptyThink,
   reasoningHistory: trainShape.reasoningHistory,
+})
+
+/** Options of `Model.encodeRows`; names and defaults match those of training. */
+export type EncodeRowsOptions = Partial<
+  Pick<
+    TrainOptions,
+    | 'task'
+    | 'maxSeqLength'
+    | 'trainOn'
+    | 'trainOnReasoning'
+    | 'trainEmptyThink'
+    | 'reasoningHistory'
+    | 'chatTemplate'
+    | 'trainingTemplate'
+  >
+> &
+  Pick<EvaluateOptions, 'signal' | 'onDataProgress'>
+
+export const encodeRowsSchema = z.strictObject({
+  task: word(['causal_lm', 'dpo', 'orpo', 'kto', 'grpo']).default('causal_lm'),
+  maxSeqLength: trainShape.maxSeqLength,
+  trainOn: trainShape.trainOn,
+  trainOnReasoning: trainShape.trainOnReasoning,
+  trainEmptyThink: trainShape.trainEmptyThink,
+  reasoningHistory: trainShape.reasoningHistory,
+  chatTemplate: trainShape.chatTemplate,
+  trainingTemplate: trainShape.trainingTemplate,
+  signal: abortSignal().optional(),
+  onDataProgress: callback<NonNullable<EvaluateOptions['onDataProgress']>>().optional(),
 })
 
 /** Options of `Model.classify`; names and defaults match those of training. */

@@ -9,6 +9,8 @@ export interface Classified {
   label: string
   /** Probability of each class, by class name. */
   probabilities: Readonly<Record<string, number>>
+  /** True if the text has more than `maxSeqLength` tokens, of which only the first were read. */
+  truncated: boolean
 }
 
 /** @throws {ConfigError} unless the model is a classifier and one of the adapters has its head */
@@ -42,10 +44,12 @@ export async function classifyTexts(
   const { maxSeqLength, perDeviceTrainBatchSize: atOnce, signal } = options
   const tokenizer = await base.tokenizer()
   const rows: Int32Array[] = []
+  const cut: boolean[] = []
   for (const [index, text] of texts.entries()) {
     const ids = text.trim() === '' ? [] : await tokenizer.encode(text, { addSpecialTokens: true })
     if (ids.length === 0) throw new DataError(`classify(): texts.${index} is empty.`, { index })
     rows.push(Int32Array.from(ids.slice(0, maxSeqLength)))
+    cut.push(ids.length > maxSeqLength)
   }
   const plans = evaluationPlans({ ...options, packing: false, logitsMemory: 'auto' }, base, true)
   const found: Classified[] = []
@@ -55,7 +59,8 @@ export async function classifyTexts(
       const batch = rows.slice(from, from + atOnce)
       const made = await session.evaluate(EVAL_PLAN, { ...packed(batch), wantLogits: true }).promise
       const scores = made.logits as Float32Array
-      for (let row = 0; row < batch.length; row++) found.push(classified(scores, row, labels))
+      for (let row = 0; row < batch.length; row++)
+        found.push({ ...classified(scores, row, labels), truncated: cut[from + row] as boolean })
     }
   })
   return found
@@ -75,7 +80,11 @@ function packed(rows: readonly Int32Array[]) {
   return { tokens, labels, cuSeqlens }
 }
 
-function classified(scores: Float32Array, row: number, labels: readonly string[]): Classified {
+function classified(
+  scores: Float32Array,
+  row: number,
+  labels: readonly string[],
+): Omit<Classified, 'truncated'> {
   const best = largestOf(scores, row, labels.length)
   const at = (id: number) => scores[row * labels.length + id] as number
   const shares = labels.map((_, id) => Math.exp(at(id) - at(best)))

@@ -22,12 +22,12 @@ import {
   checkNeeds,
   denominatorOf,
   denominatorsOf,
+  isWeightless,
   type LossName,
   type LossOptions,
   lossOf,
   type NamedLoss,
   namedLoss,
-  SUMS,
 } from './losses/index.js'
 import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from './losses/micro-batches.js'
 import { lossPasses } from './losses/passes.js'
@@ -42,11 +42,12 @@ import {
   sumOf,
 } from './losses/rows.js'
 import {
-  checkedPairs,
+  checkedBatch,
   checkedRows,
   numbersOf,
   type Pair,
   type Row,
+  type Split,
   type TokenRow,
 } from './losses/token-rows.js'
 import { countedRanks, inUse } from './step.js'
@@ -70,6 +71,13 @@ export interface FunctionLoss {
   metrics?: Readonly<Record<string, number>>
 }
 
+/** Rows or pairs; or a list of micro-batches of them, each of which is computed at once. */
+export type TrainBatch =
+  | readonly Row[]
+  | readonly Pair[]
+  | readonly (readonly Row[])[]
+  | readonly (readonly Pair[])[]
+
 /** A named loss, with or without options, or a function of the log-probabilities of all rows. */
 export type Loss =
   | LossName
@@ -79,13 +87,16 @@ export type Loss =
 /** Options of `forwardBackward`. */
 export interface ForwardBackwardOptions {
   /**
-   * Divisor of the loss. Default: `optimStep` divides the gradient by the count that the loss averages over,
-   * summed over all calls since the last step. ORPO has two counts: pairs and tokens.
+   * Divisor of the loss. Default: the count that the loss averages over, summed over all calls since the last step.
+   * ORPO has two counts: pairs and tokens.
    */
   normalizer?: number | { pairs: number; tokens: number }
   /** Divisor of the logits. Default 1. */
   temperature?: number
-  /** Most tokens in a micro-batch; a longer row or pair gets its own. Default 2048. */
+  /**
+   * Most tokens in a micro-batch; a longer row or pair gets its own. Default 2048. A batch that is a list of
+   * micro-batches keeps them.
+   */
   microBatchTokens?: number
   /** Stops between micro-batches and discards the accumulated gradient. */
   signal?: AbortSignal
@@ -101,6 +112,8 @@ export interface ForwardBackward {
   metrics: Record<string, number>
   /** All tokens processed. */
   tokens: number
+  /** Rows or pairs that were skipped, because the weights of a row are all 0. */
+  skipped: number
 }
 
 /** Options of `optimStep`. */
@@ -129,7 +142,7 @@ type Division = { by: string; count: number } | { by: 'normalizer' } | { by: 'ow
 /** Gradient accumulated since the last optimizer step. */
 interface Gathered {
   by: string
-  /** 0 if the gradient is already divided. */
+  /** The count that the gradient is divided by so far; 0 if each call divides by its own. */
   denominator: number
   microBatches: number
 }
@@ -141,6 +154,8 @@ export class Primitive {
   #calls = 0
   #open: { session: NativeSession; plans: Record<string, PlanOptions>; capacity: number } | undefined
   #gathered: Gathered | undefined
+  /** True if a call since the last step skipped all its rows. */
+  #skipped = false
   #rules: StepRules = {}
   #steps = 0
 
@@ -177,33 +192,49 @@ export class Primitive {
     })
   }
 
-  forwardBackward(
-    batch: readonly Row[] | readonly Pair[],
-    loss: Loss,
-    options: ForwardBackwardOptions,
-  ): Promise<ForwardBackward> {
+  forwardBackward(batch: TrainBatch, loss: Loss, options: ForwardBackwardOptions): Promise<ForwardBackward> {
     const name = 'forwardBackward()'
     const { vocabSize } = this.#base.graph
     const named = typeof loss === 'function' ? null : namedLoss(loss, name)
     const paired = named !== null && hasPairs(named.name)
-    const groups = paired
-      ? checkedPairs(batch, vocabSize, name)
-      : checkedRows(batch, vocabSize, name).map((row) => [row])
-    if (named !== null) checkNeeds(named, groups, name)
     const settings = checkedSettings(options, name, named)
+    const given = checkedBatch(batch, paired, vocabSize, name, settings.microBatchTokens)
+    if (named !== null) checkNeeds(named, given.groups, name)
     return this.#turn(() =>
       this.#failing(() =>
         named === null
-          ? this.#byFunction(groups, loss as Extract<Loss, (...rows: never[]) => unknown>, settings)
-          : this.#byName(groups, named, settings),
+          ? this.#byFunction(given, loss as Extract<Loss, (...rows: never[]) => unknown>, settings)
+          : this.#byName(this.#learned(given), named, settings),
       ),
     )
+  }
+
+  /** The rows or pairs that have something to learn. */
+  #learned({ groups, split }: Batch): Batch & { skipped: number } {
+    const isKept = groups.map((group) => !isWeightless(group))
+    const kept = groups.filter((_, index) => isKept[index])
+    const skipped = groups.length - kept.length
+    if (skipped === 0) return { groups, split, skipped }
+    this.#base.warn(
+      'forwardBackward(): rows whose weights are all 0 have nothing to learn and are skipped; `skipped` in its result counts them.',
+    )
+    if (typeof split === 'number') return { groups: kept, split, skipped }
+    let from = 0
+    const counts = split.map((count) => {
+      from += count
+      return isKept.slice(from - count, from).filter(Boolean).length
+    })
+    return { groups: kept, split: counts.filter((count) => count > 0), skipped }
   }
 
   optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
     const settings = checkedOptions(stepSchema, options, 'optimStep()')
     return this.#turn(async () => {
       const gathered = this.#gathered
+      if (gathered === undefined && this.#skipped) {
+        this.#skipped = false
+        return { gradNorm: 0, step: this.#steps }
+      }
       if (gathered === undefined)
         throw new ConfigError(
           'optimStep(): no gradient has been accumulated since the last step; call forwardBackward() first.',
@@ -212,7 +243,6 @@ export class Primitive {
         const { native, description } = this.#adapter
         const { learningRate, weightDecay, maxGradNorm, betas, eps } = settings
         const step = this.#steps + 1
-        if (gathered.denominator > 0) await native.scaleGradients(1 / gathered.denominator).promise
         const update = {
           ...nativeOptimizer(adamWHeld({ betas, eps, weightDecay })),
           groups: description.groups.map(({ learningRateFactor, learningRate: own, decays }) => ({
@@ -232,6 +262,7 @@ export class Primitive {
         warnOfRemarks()
         this.#steps = step
         this.#gathered = undefined
+        this.#skipped = false
         return { gradNorm, step }
       })
     })
@@ -271,16 +302,19 @@ export class Primitive {
   }
 
   async #byName(
-    groups: readonly (readonly TokenRow[])[],
+    { groups, split, skipped }: Batch & { skipped: number },
     loss: NamedLoss,
-    { normalizer, temperature, microBatchTokens, signal }: Settings,
+    { normalizer, temperature, signal }: Settings,
   ): Promise<ForwardBackward> {
     signal?.throwIfAborted()
-    const session = await this.#session(groups, microBatchTokens)
-    const kl = await this.#divergence(session, loss, groups, microBatchTokens, temperature, signal)
+    if (groups.length === 0) {
+      this.#skipped = true
+      return { loss: 0, lossSum: 0, denominator: 0, metrics: {}, tokens: 0, skipped }
+    }
+    const session = await this.#session(groups, split)
+    const kl = await this.#divergence(session, loss, groups, split, temperature, signal)
     const counts = denominatorsOf(loss, groups)
     const count = denominatorOf(loss)
-    const per = normalizer ?? (count === null ? counts : SUMS)
     const division: Division =
       normalizer !== null
         ? { by: 'normalizer' }
@@ -293,10 +327,11 @@ export class Primitive {
         `forwardBackward(): the weights add up to ${denominator}, by which nothing can be divided; give a normalizer.`,
         { denominator },
       )
-    this.#gather(division)
+    const total = await this.#gather(division)
+    const per = normalizer ?? (count === null ? counts : { pairs: total, tokens: total, rows: total })
     const metrics: Metrics = {}
     let sum = 0
-    for (const made of inMicroBatches(groups, microBatchTokens, false)) {
+    for (const made of inMicroBatches(groups, split, false)) {
       signal?.throwIfAborted()
       const valued = (logProbs: Float32Array): LossValue => {
         const value = lossOf(loss, scoredRows(made, logProbs), per, kl)
@@ -307,13 +342,9 @@ export class Primitive {
       }
       await this.#pass(session, made, temperature, loss, per, valued)
     }
-    return {
-      loss: sum / denominator,
-      lossSum: sum,
-      denominator,
-      metrics: means(metrics),
-      tokens: tokensOf(groups),
-    }
+    const lossSum = 'count' in division ? sum * total : sum
+    const tokens = tokensOf(groups)
+    return { loss: lossSum / denominator, lossSum, denominator, metrics: means(metrics), tokens, skipped }
   }
 
   /** The gradient of cross-entropy does not depend on its value, so one pass of the head computes both. */
@@ -340,15 +371,15 @@ export class Primitive {
 
   /** A function may couple rows of several micro-batches, so all rows are scored first, with training's arithmetic. */
   async #byFunction(
-    groups: readonly (readonly TokenRow[])[],
+    { groups, split }: Batch,
     loss: Extract<Loss, (...rows: never[]) => unknown>,
-    { normalizer, temperature, microBatchTokens, signal }: Settings,
+    { normalizer, temperature, signal }: Settings,
   ): Promise<ForwardBackward> {
     signal?.throwIfAborted()
-    const session = await this.#session(groups, microBatchTokens)
-    const batches = inMicroBatches(groups, microBatchTokens, true)
+    const session = await this.#session(groups, split)
+    const batches = inMicroBatches(groups, split, true)
     const divisor = normalizer?.tokens ?? 1
-    this.#gather(normalizer === null ? { by: 'functions', count: 0 } : { by: 'normalizer' })
+    await this.#gather(normalizer === null ? { by: 'functions', count: 0 } : { by: 'normalizer' })
     let found: FunctionLoss | undefined
     const call = async (scored: readonly Float64Array[]) => {
       const rows = groups.flat().map(({ tokens, weights }, index) => ({
@@ -384,7 +415,8 @@ export class Primitive {
     }
     const { loss: value, metrics = {} } = found as FunctionLoss
     const sum = value / divisor
-    return { loss: sum, lossSum: sum, denominator: 1, metrics: { ...metrics }, tokens: tokensOf(groups) }
+    const tokens = tokensOf(groups)
+    return { loss: sum, lossSum: sum, denominator: 1, metrics: { ...metrics }, tokens, skipped: 0 }
   }
 
   /** KTO: estimates the divergence of the current model from the reference, on mismatched rows. */
@@ -392,14 +424,14 @@ export class Primitive {
     session: NativeSession,
     loss: NamedLoss,
     groups: readonly (readonly TokenRow[])[],
-    capacity: number,
+    split: Split,
     temperature: number,
     signal: AbortSignal | undefined,
   ): Promise<number> {
     if (loss.name !== 'kto' || loss.kl !== undefined) return 0
     const mismatched = groups.flat().map(({ kl }) => [kl as TokenRow])
     const mean: Metrics = {}
-    for (const made of inMicroBatches(mismatched, capacity, false)) {
+    for (const made of inMicroBatches(mismatched, split, false)) {
       signal?.throwIfAborted()
       const input = { ...made.batch, temperature, wantLogProbs: true }
       const { logProbs } = await session.evaluate(EVALUATE, input).promise
@@ -416,7 +448,11 @@ export class Primitive {
     return { ...batch, temperature, seed: SEED, step, microStep, ...inUse(this.#rules.ranks?.(step)) }
   }
 
-  #gather(division: Division): void {
+  /**
+   * Makes the gradient so far a part of the mean over all calls since the last step.
+   * @returns the divisor of this call
+   */
+  async #gather(division: Division): Promise<number> {
     const { by } = division
     const count = 'count' in division ? division.count : 0
     const gathered = this.#gathered
@@ -424,16 +460,19 @@ export class Primitive {
       throw new ConfigError(
         `forwardBackward(): the gradient since the last step is divided by ${gathered.by}, and that of this call by ${by}; give both a normalizer, or call optimStep() between.`,
       )
-    this.#gathered ??= { by, denominator: 0, microBatches: 0 }
-    this.#gathered.denominator += count
+    const before = gathered?.denominator ?? 0
+    const total = before + count
+    if (before > 0) await this.#adapter.native.scaleGradients(before / total).promise
+    this.#gathered = { by, denominator: total, microBatches: gathered?.microBatches ?? 0 }
+    return total
   }
 
   /** A session with capacity for these rows; the first call begins training. */
-  async #session(groups: readonly (readonly TokenRow[])[], tokens: number): Promise<NativeSession> {
-    const lengths = groups.map((group) => group.reduce((sum, row) => sum + row.tokens.length, 0))
-    const mismatched = groups.flat().map(({ kl }) => kl?.tokens.length ?? 0)
-    const total = lengths.reduce((sum, length) => sum + length, 0)
-    const capacity = Math.max(Math.min(tokens, total), ...lengths, ...mismatched)
+  async #session(groups: readonly (readonly TokenRow[])[], split: Split): Promise<NativeSession> {
+    const batches = inMicroBatches(groups, split, false)
+    const mismatched = groups.flat().flatMap(({ kl }) => (kl === undefined ? [] : [[kl]]))
+    const others = mismatched.length === 0 ? [] : inMicroBatches(mismatched, split, false)
+    const capacity = Math.max(...[...batches, ...others].map(({ batch }) => batch.tokens.length))
     if (this.#open !== undefined && this.#open.capacity >= capacity) return this.#open.session
     const open = this.#open
     this.#open = undefined
@@ -460,6 +499,7 @@ export class Primitive {
     await turns.run(() => native.restart(state).promise)
     this.#adapter.optimizer = state
     this.#adapter.privacy = []
+    this.#adapter.card = null
     // Strategies whose rules depend on the number of steps are refused.
     this.#rules =
       rulesOf(strategy)
@@ -468,6 +508,12 @@ export class Primitive {
     this.#begun = true
   }
   #begun = false
+}
+
+/** Rows or pairs in groups, and how they share micro-batches. */
+interface Batch {
+  groups: readonly (readonly TokenRow[])[]
+  split: Split
 }
 
 interface Settings {

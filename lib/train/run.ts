@@ -32,7 +32,7 @@ import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import { type AskOptions, type RunAnswer, RunControl } from './control.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, evaluateBatches } from './evaluate.js'
-import type { AnswersEvent, EvalEvent, TrainEvent, TrainStep } from './events.js'
+import type { AnswersEvent, DoneEvent, EvalEvent, StartEvent, TrainEvent, TrainStep } from './events.js'
 import { gathered } from './gathered.js'
 import type { Prompt } from './generate.js'
 import { gradientSteps } from './gradient-steps.js'
@@ -48,11 +48,13 @@ import {
 } from './identity.js'
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
+import { cardText } from './model-card.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
 import { LayerPipe } from './pipe.js'
 import { checkRanks } from './ranks.js'
 import { Recorder, startEvent } from './record.js'
 import { lockRun, type RunLock } from './run-lock.js'
+import { Outcome, type RunResult } from './run-result.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
@@ -78,14 +80,19 @@ const timeSchema = z.strictObject({
 /** Steps between two comparisons of the ranks' adapters, at most. */
 const COMPARED_STEPS = 50
 
+const NO_TOTALS = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
+
 const WAYS_ON = {
   resume: 'resume: true',
   force: 'force: true',
   elsewhere: 'another outputDir',
 }
 
-/** A training run. Iterate over it once: over its steps, or over `events()`, which include the steps. */
-export class TrainingRun implements AsyncIterable<TrainStep> {
+/**
+ * A training run. Iterate over it once, over its steps or over `events()`, which include the steps; or await it, which
+ * trains to the end.
+ */
+export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunResult> {
   /** Planned memory, known before anything is allocated; training allocates exactly this. */
   readonly memory: MemoryReport
   /** Options of the run, with every default filled in. */
@@ -95,7 +102,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   readonly #place: RunFolders | null
   readonly #control: RunControl
   readonly #breathe = breather()
+  readonly #outcome = new Outcome()
   #started = false
+  #state: TrainingState | undefined
+  #ended: DoneEvent | undefined
+  #startEvent: StartEvent | undefined
   #data: RunData['stats'] | undefined
   #format: RunData['format'] | undefined
   #asked: RunData['asked'] | undefined
@@ -261,13 +272,74 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     for await (const event of this.events()) if (event.event === 'step') yield event
   }
 
+  /**
+   * Result of the run, once it has ended; rejects with the error that ended it. A run that is not iterated by the next
+   * turn of the event loop is trained to its end. Inside the loop over the run, await it only after the last step.
+   * @example const { best } = await adapter.train('train.jsonl', { evalFraction: 0.1 }).finished
+   */
+  get finished(): Promise<RunResult> {
+    setImmediate(() => void this.#train())
+    return this.#outcome.result
+  }
+
+  /** Makes `await run` the same as `await run.finished`, so that a run that is awaited is trained. */
+  // biome-ignore lint/suspicious/noThenProperty: an awaited run that did nothing would be a silent failure.
+  then<Ended = RunResult, Failed = never>(
+    ended?: ((result: RunResult) => Ended | PromiseLike<Ended>) | null,
+    failed?: ((error: unknown) => Failed | PromiseLike<Failed>) | null,
+  ): Promise<Ended | Failed> {
+    return this.finished.then(ended, failed)
+  }
+
+  /** Trains to the end, unless somebody iterates. */
+  async #train(): Promise<void> {
+    if (this.#started) return
+    try {
+      for await (const _ of this.events());
+    } catch (error) {
+      this.#outcome.reject(error)
+    }
+  }
+
   /** All events: the plan, steps, evaluations, checkpoints and the end. */
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
-      throw new ConfigError('this training run has already been iterated; call adapter.train() again.')
-    const { base, adapter, options, evalFraction, folders, beginning, begin, ranks } = this.#setup
-    const finished = begin()
+      throw new ConfigError(
+        'this training run has already been iterated, or awaited; call adapter.train() again.',
+      )
+    const release = this.#setup.begin()
     this.#started = true
+    try {
+      for await (const event of this.#run()) {
+        if (event.event === 'done') this.#ended = event
+        yield event
+      }
+    } catch (error) {
+      this.#outcome.reject(error)
+      throw error
+    } finally {
+      release()
+      this.#outcome.resolve(this.#result())
+    }
+  }
+
+  #result(): RunResult {
+    const { step, totals, evaluations } = this.#state ?? { step: 0, totals: NO_TOTALS, evaluations: [] }
+    const { options, folders } = this.#setup
+    const done = this.#ended
+    return {
+      ended: done === undefined ? 'stopped' : done.stoppedEarly ? 'early_stopping' : 'completed',
+      steps: step,
+      trainLoss: totals.supervisedTokens > 0 ? totals.lossSum / totals.supervisedTokens : null,
+      best: bestReport(evaluations, options, step) ?? null,
+      evaluations,
+      checkpoints: this.checkpoints,
+      outputDir: folders?.outputDir ?? null,
+    }
+  }
+
+  async *#run(): AsyncGenerator<TrainEvent, void, void> {
+    const { base, adapter, options, evalFraction, folders, beginning, ranks } = this.#setup
     let steps: Steps | undefined
     let metrics: MetricsFile | undefined
     let board: TensorboardFile | undefined
@@ -296,6 +368,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#breathe()
       const identity = identityOf(base, options, evalFraction, data)
       const state = await this.#start(checkpoint, identity)
+      this.#state = state
       checkRanks(options, state.ranks, ranks)
       if (!ranks.isAlone) await this.#agree(identity, state, checkpoint)
       if (this.#sumsGradients) await ranks.connect(base.device)
@@ -327,6 +400,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       }
       this.#control.begin({ base, adapter, state, use: this.#setup.use })
       const start = startEvent(this.#setup, state, data, checkpoint !== null)
+      this.#startEvent = start
+      await this.#recordCard(state)
       await metrics?.append(start)
       await board?.append(start)
       yield start
@@ -352,7 +427,6 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       throw error
     } finally {
       this.#control.end()
-      finished()
       await steps?.close()
       await metrics?.close()
       await board?.close()
@@ -441,6 +515,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         throw error
       }
       this.#recordFormat()
+      await this.#recordCard(state)
       await this.#saveAdapter()
       yield this.#done(state, steps)
     } finally {
@@ -485,6 +560,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 
+  /** Stores the model card in the adapter, which is saved with it. */
+  async #recordCard({ step: steps, evaluations }: TrainingState): Promise<void> {
+    const { base, adapter, options } = this.#setup
+    const start = this.#startEvent as StartEvent
+    adapter.card = await cardText(base, adapter, { start, options, steps, evaluations })
+  }
+
   /** Folder for temporary files of the run. */
   get #scratch(): string {
     return scratchFolder(this.#setup.folders)
@@ -502,7 +584,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         const state = await restoreCheckpoint(checkpoint, base, adapter, identity)
         return { ...state, evaluations: continuedEvaluations(checkpoint, identity, options) }
       }
-      const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
+      const totals = { ...NO_TOTALS }
       const cursor = { epoch: 0, microBatch: 0 }
       const { ranks, pipe } = this.#setup
       const size = pipe === undefined ? ranks.size : 1
@@ -587,7 +669,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, folders, pipe, use } = this.#setup
     const place = pipe === undefined ? folders : this.#place
     if (place === null) return
-    const save = (whole: AdapterState) => saveAdapter(place.outputDir, base, whole)
+    const { card } = adapter
+    const more = card === null ? {} : { card }
+    const save = (whole: AdapterState) => saveAdapter(place.outputDir, base, whole, more)
     await use<unknown>(() => (pipe === undefined ? save(adapter) : gathered(this.#setup, save)))
   }
 

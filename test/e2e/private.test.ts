@@ -141,6 +141,7 @@ test('killed at any moment and resumed, a private run releases what one left alo
 
   for (const folder of [out, at('whole')])
     expect(readdirSync(folder).sort()).toEqual([
+      'README.md',
       'adapter_config.json',
       'adapter_model.safetensors',
       'lowrank.json',

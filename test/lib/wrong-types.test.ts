@@ -116,6 +116,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     stream: entry('generate()', { prompt: text, options: optional }),
     sample: entry('sample()', { prompts: [[]], options: optional }),
     chat: entry('chat()', { options: optional }),
+    encodeRows: entry('encodeRows()', { data: rows, options: optional }),
     classify: entry('classify()', { texts: [[]], options: optional }),
     logLikelihoods: entry('logLikelihoods()', { answers: [[]], options: optional }),
     logits: entry('logits()', { tokens: [Int32Array.of(1)], options: optional }),
@@ -157,6 +158,8 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     pause: none,
     resume: none,
     stop: none,
+    // biome-ignore lint/suspicious/noThenProperty: the name of the method, which takes anything.
+    then: internal,
   },
   MemoryReport: {
     bytes: entry('bytes()', { category: ['weights'] }),

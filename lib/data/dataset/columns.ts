@@ -69,7 +69,7 @@ export function mapColumns(value: Json, columns: Columns, place: RowPlace): Json
 }
 
 /** The value of a column, by its full name or by a dotted path. */
-function lookUp(value: Json, source: string): unknown {
+export function lookUp(value: Json, source: string): unknown {
   if (Object.hasOwn(value, source)) return value[source]
   let inner: unknown = value
   for (const step of source.split('.')) {

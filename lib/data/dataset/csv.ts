@@ -66,7 +66,7 @@ export async function* readCsv(
       const names = columns
       // As in text files, models learn a single character for the end of a line.
       const texts = record.map((field, i) => [names[i] as string, field.replaceAll('\r\n', '\n')])
-      yield { value: Object.fromEntries(texts), place }
+      yield { value: Object.fromEntries(texts), place, delimiter: chosen }
     }
   } catch (error) {
     throw error instanceof CsvError ? csvError(error, path) : error

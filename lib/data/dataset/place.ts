@@ -21,6 +21,8 @@ export interface RowPlace {
 export interface RawRow {
   value: unknown
   place: RowPlace
+  /** Field delimiter of the table that the row is from. */
+  delimiter?: string
 }
 
 /** Largest row accepted as an example, in bytes. */

@@ -86,9 +86,6 @@ export function namedLoss(loss: unknown, name: string): NamedLoss {
   return { name: found, ...parsed } as NamedLoss
 }
 
-/** Divisors for a single row or pair, which leave sums undivided. */
-export const SUMS: Denominators = { tokens: 1, rows: 1, pairs: 1 }
-
 /** The counts that losses over these rows are divided by. */
 export function denominatorsOf(loss: NamedLoss, groups: readonly (readonly TokenRow[])[]): Denominators {
   const rows = groups.flatMap((group) => (loss.name === 'orpo' ? group.slice(0, 1) : group))
@@ -135,17 +132,22 @@ function pairsOf(rows: readonly ScoredRow[]): ScoredPair[] {
   return pairs
 }
 
-/** @throws {ConfigError} when a row lacks a field that the loss needs, naming both */
+/** True if a row of the group has no weight, so that there is nothing to learn from the row or pair. */
+export const isWeightless = (group: readonly TokenRow[]): boolean =>
+  group.some(({ weights }) => weights.every((weight) => weight === 0))
+
+/**
+ * @param groups rows or pairs, of which those without weights are skipped
+ * @throws {ConfigError} when a row lacks a field that the loss needs, naming both
+ */
 export function checkNeeds(loss: NamedLoss, groups: readonly (readonly TokenRow[])[], name: string): void {
   const paired = hasPairs(loss.name)
   for (const [index, group] of groups.entries())
-    for (const [side, row] of group.entries()) {
+    for (const [side, row] of isWeightless(group) ? [] : group.entries()) {
       const at = paired ? `batch.${index}.${['chosen', 'rejected'][side]}` : `batch.${index}`
       const needs = (field: string, expected: string) => {
         throw badArgument(undefined, name, `${at}.${field}`, `${expected}, which ${loss.name} needs`)
       }
-      if (!row.weights.some((weight) => weight !== 0))
-        throw badArgument('all 0', name, `${at}.weights`, 'a token whose weight is not 0')
       const positiveOnly = loss.name === 'orpo' || (loss.name === 'dpo' && loss.lossType === 'ipo')
       if (positiveOnly && weightOf(row) <= 0)
         throw badArgument(weightOf(row), name, `${at}.weights`, 'a positive sum, which it divides by')

@@ -2,7 +2,7 @@
 import { IGNORE } from '../../data/encoded-row.js'
 import type { MicroBatch } from '../../native/addon.js'
 import type { ScoredRow } from './rows.js'
-import type { TokenRow } from './token-rows.js'
+import type { Split, TokenRow } from './token-rows.js'
 
 /** Rows in one micro-batch, in order. */
 export interface RowBatch {
@@ -15,14 +15,27 @@ export interface RowBatch {
 /**
  * Fills micro-batches in order.
  * @param groups rows that must share a micro-batch
- * @param capacity most tokens in a micro-batch; a larger group gets its own
  * @param scoreAll also score tokens of weight 0
  */
 export function inMicroBatches(
   groups: readonly (readonly TokenRow[])[],
-  capacity: number,
+  split: Split,
   scoreAll: boolean,
 ): RowBatch[] {
+  return (typeof split === 'number' ? byTokens(groups, split) : byCounts(groups, split)).map((rows) =>
+    rowBatch(rows, scoreAll),
+  )
+}
+
+function byCounts(groups: readonly (readonly TokenRow[])[], counts: readonly number[]): TokenRow[][] {
+  let from = 0
+  return counts.map((count) => {
+    from += count
+    return groups.slice(from - count, from).flat()
+  })
+}
+
+function byTokens(groups: readonly (readonly TokenRow[])[], capacity: number): TokenRow[][] {
   const batches: TokenRow[][] = []
   let filled = Number.POSITIVE_INFINITY
   for (const group of groups) {
@@ -34,7 +47,7 @@ export function inMicroBatches(
     filled += length
     batches.at(-1)?.push(...group)
   }
-  return batches.map((rows) => rowBatch(rows, scoreAll))
+  return batches
 }
 
 function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {

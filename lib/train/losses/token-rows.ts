@@ -3,7 +3,7 @@ import { badArgument } from '../../core/arguments.js'
 import { isRecord } from '../../core/schema-shape.js'
 
 /** One number per token. */
-export type Numbers = readonly number[] | Float64Array | Float32Array
+export type Numbers = readonly number[] | Float64Array | Float32Array | Uint8Array
 
 /** A row of tokens. Arrays have one entry per token, aligned with the token itself; entry 0 is never scored. */
 export interface Row {
@@ -46,28 +46,51 @@ export interface TokenRow {
 const ROW = 'a row such as { tokens: [1, 2, 3], weights: [0, 0, 1] }'
 
 /** @throws {ConfigError} for anything but a list of valid rows, naming the row and field */
-export function checkedRows(batch: unknown, vocabulary: number, name: string): TokenRow[] {
+export function checkedRows(batch: unknown, vocabulary: number, name: string, at = 'batch'): TokenRow[] {
   if (!Array.isArray(batch) || batch.length === 0)
-    throw badArgument(batch, name, 'batch', `a list of at least one row, ${ROW}`)
-  return batch.map((row, index) => checkedRow(row, vocabulary, name, `batch.${index}`))
+    throw badArgument(batch, name, at, `a list of at least one row, ${ROW}`)
+  return batch.map((row, index) => checkedRow(row, vocabulary, name, `${at}.${index}`))
 }
 
 /** Chosen and rejected rows of each pair. */
-export function checkedPairs(batch: unknown, vocabulary: number, name: string): TokenRow[][] {
+export function checkedPairs(batch: unknown, vocabulary: number, name: string, at = 'batch'): TokenRow[][] {
   const expected = 'a pair of rows { chosen: { tokens, … }, rejected: { tokens, … } }'
   if (!Array.isArray(batch) || batch.length === 0)
-    throw badArgument(batch, name, 'batch', `a list of at least one ${expected.slice(2)}`)
+    throw badArgument(batch, name, at, `a list of at least one ${expected.slice(2)}`)
   return batch.map((pair, index) => {
-    if (!isRecord(pair)) throw badArgument(pair, name, `batch.${index}`, expected)
+    if (!isRecord(pair)) throw badArgument(pair, name, `${at}.${index}`, expected)
     for (const side of ['chosen', 'rejected'])
-      if (!isRecord(pair[side])) throw badArgument(pair[side], name, `batch.${index}.${side}`, ROW)
+      if (!isRecord(pair[side])) throw badArgument(pair[side], name, `${at}.${index}.${side}`, ROW)
     const [chosen, rejected] = ['chosen', 'rejected'].map((side) =>
-      checkedRow(pair[side], vocabulary, name, `batch.${index}.${side}`),
+      checkedRow(pair[side], vocabulary, name, `${at}.${index}.${side}`),
     ) as [TokenRow, TokenRow]
     if (sameNumbers(chosen.tokens, rejected.tokens))
-      throw badArgument('the same tokens as chosen', name, `batch.${index}.rejected`, 'another answer')
+      throw badArgument('the same tokens as chosen', name, `${at}.${index}.rejected`, 'another answer')
     return [chosen, rejected]
   })
+}
+
+/** Most tokens in a micro-batch, of which a larger group gets its own; or the number of groups in each. */
+export type Split = number | readonly number[]
+
+/**
+ * The rows or pairs of a batch, in groups, and how they share micro-batches.
+ * @param capacity most tokens in a micro-batch, unless the batch is a list of micro-batches
+ */
+export function checkedBatch(
+  batch: unknown,
+  paired: boolean,
+  vocabulary: number,
+  name: string,
+  capacity: number,
+): { groups: TokenRow[][]; split: Split } {
+  const checked = (part: unknown, at?: string) =>
+    paired
+      ? checkedPairs(part, vocabulary, name, at)
+      : checkedRows(part, vocabulary, name, at).map((row) => [row])
+  if (!Array.isArray(batch) || !Array.isArray(batch[0])) return { groups: checked(batch), split: capacity }
+  const parts = batch.map((part, index) => checked(part, `batch.${index}`))
+  return { groups: parts.flat(), split: parts.map(({ length }) => length) }
 }
 
 function checkedRow(row: unknown, vocabulary: number, name: string, at: string): TokenRow {

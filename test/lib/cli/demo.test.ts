@@ -36,6 +36,7 @@ test('prints the events of a run, with what it was for before the last', async (
   )
   for (const { expected, before } of demo.samples) expect(before).not.toBe(expected)
   const files = [
+    'README.md',
     'adapter_config.json',
     'adapter_model.safetensors',
     'config.yaml',

@@ -6,7 +6,18 @@ import { fakeHub } from '../hub/server.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
-const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'merge', 'inspect', 'strategies', 'doctor']
+const verbs = [
+  'train',
+  'plan',
+  'eval',
+  'generate',
+  'classify',
+  'chat',
+  'merge',
+  'inspect',
+  'strategies',
+  'doctor',
+]
 
 test('without a verb the help goes to stderr and the exit code says wrong use', async () => {
   const { code, stdout, stderr } = await lowrank([])

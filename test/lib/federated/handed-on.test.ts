@@ -23,7 +23,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
-const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json']
+const ADAPTER = ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'lowrank.json']
 const strategy = dpDylora({
   adapter: dylora({ r: 2, loraAlpha: 4, trainedRanks: 'active' }),
   clients: { column: 'user' },
@@ -157,5 +157,6 @@ test('by force, what an open run kept in the output folder is gone, and nothing 
   expect(existsSync(secretOf(outputDir))).toBe(false)
   writeFileSync(join(outputDir, 'README.md'), 'mine')
   await train(outputDir, { force: true })
-  expect(filesIn(outputDir)).toEqual(['README.md', ...ADAPTER])
+  expect(filesIn(outputDir)).toEqual(ADAPTER)
+  expect(readFileSync(join(outputDir, 'README.md'), 'utf8')).toBe('mine')
 })

@@ -175,6 +175,33 @@ describe('forwardBackward', () => {
     expect(difference(await run([rows.slice(0, 1), rows.slice(1)]), whole)).toBeLessThan(1e-5)
   })
 
+  test('rows whose weights are all 0 are skipped and counted', async () => {
+    const warnings: string[] = []
+    const model = await load({ onWarning: (message) => warnings.push(message) })
+    const strategy = lora({ r: 4, loraAlpha: 8, initLoraWeights: false })
+    const gradient = async (batch: Parameters<Adapter['forwardBackward']>[0]) => {
+      const adapter = await model.attach(strategy, { seed: 3 })
+      const { skipped, loss, tokens } = await adapter.forwardBackward(batch, 'cross_entropy')
+      return { skipped, loss, tokens, gradient: gradients(adapter) }
+    }
+    const none = { ...row(5, 8), weights: new Array(8).fill(0) }
+    const expected = await gradient(rows)
+    const mixed = [none, ...rows.slice(0, 2), none, ...rows.slice(2)]
+    expect(await gradient(mixed)).toEqual({ ...expected, skipped: 2 })
+    const windows = await gradient([rows.slice(0, 2), rows.slice(2)])
+    expect(await gradient([[none], [...rows.slice(0, 2), none], rows.slice(2)])).toEqual({
+      ...windows,
+      skipped: 2,
+    })
+    expect(warnings).toHaveLength(1)
+    expect(warnings[0]).toContain('weights are all 0')
+    const adapter = await model.attach(strategy, { seed: 3 })
+    const nothing = await adapter.forwardBackward([none], 'cross_entropy')
+    expect(nothing).toEqual({ loss: 0, lossSum: 0, denominator: 0, metrics: {}, tokens: 0, skipped: 1 })
+    expect(await adapter.optimStep({ learningRate: 1 })).toEqual({ gradNorm: 0, step: 0 })
+    await expect(adapter.optimStep({ learningRate: 1 })).rejects.toThrow('no gradient')
+  })
+
   test('importance_sampling on the policy itself pulls toward rewarded rows', async () => {
     const { adapter } = await attach()
     const rewarded = rows.map((of, i) => ({ ...of, advantages: i === 0 ? 1 : 0 }))

@@ -100,6 +100,7 @@ describe('a run', () => {
       expect.arrayContaining(['step', 'total_steps', 'grad_norm', 'supervised_tokens', 'tokens_per_second']),
     ])
     expect(readdirSync(outputDir).sort()).toEqual([
+      'README.md',
       'adapter_config.json',
       'adapter_model.safetensors',
       'checkpoint-10',

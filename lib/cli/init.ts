@@ -1,0 +1,177 @@
+/**
+ * `lowrank init DATA`: looks at data and writes a config that trains on it, with a comment on each choice. It reads the
+ * data to its end, so that what training would refuse is refused here, before anything is written.
+ */
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { ConfigError } from '../core/errors.js'
+import { shellWord } from '../core/system.js'
+import { type Columns, checkFiles, STDIN } from '../data/dataset.js'
+import { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import { openModelFiles } from '../formats/model-files.js'
+import { writeFileWhole } from '../io/atomic.js'
+import type { Task } from '../options/task.js'
+import { resolveConfig } from '../train/config.js'
+import { locateShown } from './download.js'
+import { UsageError } from './errors.js'
+import { counted, facts, formatCount, shortPath, table } from './format.js'
+import { collect, examples } from './help.js'
+import { type ChosenModel, classesIn, configOf, sizesOf } from './init/config.js'
+import { type Survey, surveyOf } from './init/survey.js'
+import { columnsOf } from './inspect.js'
+import { Output } from './output.js'
+import { shown } from './progress.js'
+
+/** The model of a config where there is none in the folder. */
+const DEFAULT_MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct'
+const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo', 'kto'] as const satisfies readonly Task[]
+
+interface Options {
+  model?: string
+  output: string
+  task?: Task
+  column?: string[]
+  force?: boolean
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  command.argument('<data>', 'the training data: a file, a folder, or a pattern')
+  command.option(
+    '--model <name>',
+    'a model folder, a .gguf file, or a name on the hub (default: the only one in this folder, else a small one on the hub)',
+  )
+  command.option('--output <file>', 'the config to write', 'config.yaml')
+  command.addOption(new Option('--task <name>', 'the task (default: as the data is)').choices(TASKS))
+  command.option('--column <name=column>', 'the name of a column; may be repeated', collect)
+  command.option('--force', 'replace an existing file')
+  examples(command, [
+    'lowrank init messages.csv',
+    'lowrank init chats.jsonl --model models/SmolLM2-135M-Instruct --output chat.yaml',
+    'lowrank init pairs.csv --column prompt=frage --column completion=antwort',
+  ])
+  command.action(async (data: string, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const { column = [], task, force = false } = options
+    refuseOutput(options.output, force)
+    if (data === STDIN)
+      throw new UsageError('a config names its data, so pass a file; standard input has no name.')
+    const columns = columnsOf(column)
+    await checkFiles(data, {})
+    const model = await modelFor(options.model)
+    const asked = { columns, ...(task === undefined ? {} : { task }) }
+    const survey = await surveyed(data, asked, model, options.model !== undefined, output)
+    const folder = dirname(resolve(options.output))
+    const text = configOf(survey, model, resolve(data), folder)
+    const { parse } = await import('yaml')
+    resolveConfig(parse(text), { name: options.output, spelling: 'snake' }, folder)
+    refuseOutput(options.output, force)
+    await writeFileWhole(resolve(options.output), text)
+    output.answer<'init'>(answerOf(survey, model, data, options.output), () =>
+      described(survey, model, data, options.output),
+    )
+  })
+}
+
+/** @throws {ConfigError} when the file exists and may not be replaced */
+function refuseOutput(path: string, force: boolean): void {
+  if (force || !existsSync(path)) return
+  throw new ConfigError(
+    `${path} exists and is not replaced; name another file with --output, or replace it with --force.`,
+    { path },
+  )
+}
+
+/** The model that the user names, or the only one in this folder. */
+async function modelFor(asked: string | undefined): Promise<ChosenModel> {
+  if (asked !== undefined) return { name: asked, why: 'the model to start from' }
+  const names = await readdir('.', { withFileTypes: true })
+  const here = names.flatMap((entry) => {
+    if (entry.isFile()) return /\.gguf$/i.test(entry.name) ? [entry.name] : []
+    const has = (name: string) => existsSync(join(entry.name, name))
+    return entry.isDirectory() && has('config.json') && has('tokenizer.json') && !has('run.json')
+      ? [entry.name]
+      : []
+  })
+  const [only, ...more] = here
+  if (only !== undefined && more.length === 0) return { name: only, why: 'the model in this folder' }
+  return { name: DEFAULT_MODEL, why: 'small, from the hub; or a folder, a .gguf file, or another name' }
+}
+
+async function surveyed(
+  data: string,
+  asked: { columns: Columns; task?: Task },
+  { name }: ChosenModel,
+  isNamed: boolean,
+  output: Output,
+): Promise<Survey> {
+  // The default model is not downloaded just to count tokens.
+  const isHere = existsSync(name)
+  const path = isHere ? name : isNamed ? (await locateShown('tokenizer', name, output)).path : null
+  return shown(output, 'Reading', async () => {
+    const tokenizer = path === null ? null : await WorkerTokenizer.open(await tokenizerAt(path))
+    try {
+      return await surveyOf(data, asked, tokenizer)
+    } finally {
+      await tokenizer?.close()
+    }
+  })
+}
+
+async function tokenizerAt(path: string) {
+  return existsSync(join(path, 'tokenizer.json')) ? ({ kind: 'folder', path } as const) : openModelFiles(path)
+}
+
+function nextCommands({ task, example, format }: Survey, config: string): [command: string, why: string][] {
+  const call = (words: string) => `npx lowrank ${words}`
+  const path = shellWord(shortPath(resolve(config)))
+  const text = shellWord(example.length > 0 && example.length <= 60 ? example : 'Hello')
+  return [
+    [call(`inspect ${path} --rows 1`), 'what a row becomes'],
+    [call(`train ${path}`), 'train, evaluate, and write the adapter'],
+    task === 'classification'
+      ? [call(`classify ${path} --text ${text}`), 'the class of a text']
+      : format === 'text'
+        ? [call(`generate ${path} --prompt ${text}`), 'continue a text']
+        : [call(`chat ${path}`), 'talk with the tuned model'],
+  ]
+}
+
+function answerOf(survey: Survey, model: ChosenModel, data: string, config: string) {
+  const { fileType = null, format, task, columns, rows, classes, longestRow } = survey
+  return {
+    ...{ config, model: model.name, dataset: data, file_type: fileType, format, task, columns, rows },
+    held_out: sizesOf(survey).heldOut,
+    classes: classes?.map(([label, of]) => ({ label, rows: of })) ?? null,
+    longest_row: longestRow,
+    next: nextCommands(survey, config).map(([command]) => command),
+  }
+}
+
+function described(survey: Survey, model: ChosenModel, data: string, config: string): string {
+  const { fileType, format, task, columns, rows, classes, longestRow, counted: isCounted } = survey
+  const { heldOut, maxSeqLength } = sizesOf(survey)
+  const names = Object.entries(columns).map(([name, column]) => `${column} as ${name}`)
+  return [
+    facts([
+      ['data', `${shortPath(resolve(data))}${fileType === undefined ? '' : `, ${fileType}`}`],
+      ['rows', `${formatCount(rows)}, of them ${formatCount(heldOut)} held out`],
+      ['format', format],
+      ['columns', names.join(', ')],
+      ['task', task],
+      ['classes', classes === null ? undefined : classesIn(classes)],
+      [
+        'longest row',
+        longestRow === 0
+          ? undefined
+          : `${isCounted ? '' : 'about '}${counted(longestRow, 'token')}; max_seq_length ${maxSeqLength}`,
+      ],
+      ['model', `${model.name}, ${model.why}`],
+      ['written', config],
+    ]),
+    '\nNext:',
+    table(nextCommands(survey, config).map(([command, why]) => [`  ${command}`, why])),
+  ].join('\n')
+}

@@ -1,0 +1,180 @@
+/** What a config needs to know of data: type, format, columns, rows, classes, and lengths, from all of its rows. */
+
+import {
+  type Columns,
+  type DatasetRow,
+  type FileType,
+  openDataset,
+  rawRows,
+  rowError,
+  type TypedRow,
+} from '../../data/dataset.js'
+import { noRows } from '../../data/encode-dataset.js'
+import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
+import type { Task } from '../../options/task.js'
+import { FORMAT_OF_TASK } from '../../train/dataset.js'
+import { UsageError } from '../errors.js'
+import { type Guess, guessTask } from './guess.js'
+
+/** Rows whose columns and values are looked at for the task. */
+const SAMPLE = 1000
+/** Rows whose tokens are counted. */
+const COUNTED = 2000
+const ROWS_AT_ONCE = 32
+const NO_LIMIT = 2 ** 31 - 1
+/** Bytes of a token, at least, in the text of most languages. */
+const BYTES_PER_TOKEN = 2.5
+/** Tokens that a chat template adds to a row, at most. */
+const TEMPLATE_TOKENS = 64
+
+/** Data, and what to train on it. */
+export interface Survey extends Guess {
+  fileType: FileType | undefined
+  rows: number
+  /** Rows of each class, the largest first; null without classes. */
+  classes: readonly (readonly [label: string, rows: number])[] | null
+  /** Tokens of the longest row. */
+  longestRow: number
+  /** True if tokens were counted, false if they were estimated from the number of characters. */
+  counted: boolean
+  /** A short text of the data to try the model with. */
+  example: string
+}
+
+/**
+ * Reads data to its end.
+ * @param tokenizer of the model; without one, tokens are estimated
+ * @throws {DataError} when a row cannot be trained on, naming it
+ * @throws {UsageError} when it cannot be seen what to train on
+ */
+export async function surveyOf(
+  path: string,
+  { columns, task }: { columns: Columns; task?: Task },
+  tokenizer: WorkerTokenizer | null,
+): Promise<Survey> {
+  const sample = await sampleOf(path)
+  if (sample.length === 0) throw noRows(path)
+  const { fileType } = sample[0] as TypedRow
+  const guess = asTask(
+    guessTask(
+      sample.map(({ value }) => value),
+      columns,
+    ),
+    task,
+  )
+  const classes = new Map<string, number>()
+  const lengths = new Lengths(tokenizer)
+  let rows = 0
+  let example = ''
+  for await (const row of openDataset(path, { format: guess.format, columns: guess.columns })) {
+    rows++
+    if (row.format === 'classification') classes.set(row.label, (classes.get(row.label) ?? 0) + 1)
+    if (row.format === 'classification' && row.text.trim() === '')
+      throw rowError(row, 'the text is empty; remove the row')
+    const question = questionOf(row)
+    if (question !== '' && (example === '' || question.length < example.length)) example = question
+    await lengths.add(row)
+  }
+  const longestRow = await lengths.longest()
+  const sorted = [...classes].sort(([, a], [, b]) => b - a)
+  if (guess.task === 'classification' && sorted.length < 2)
+    throw new UsageError(
+      `${path} has one class, ${sorted[0]?.[0]}; a classifier needs at least two. To train on the texts, pass --task causal_lm.`,
+    )
+  return {
+    ...guess,
+    ...{ fileType, rows, longestRow, counted: tokenizer !== null, example },
+    classes: guess.task === 'classification' ? sorted : null,
+  }
+}
+
+async function sampleOf(path: string): Promise<TypedRow[]> {
+  const sample: TypedRow[] = []
+  for await (const row of rawRows(path, { allColumns: true })) {
+    sample.push(row)
+    if (sample.length === SAMPLE) break
+  }
+  return sample
+}
+
+/** The guess, for a task that the user names. */
+function asTask(guess: Guess, task: Task | undefined): Guess {
+  if (task === undefined || task === guess.task) return guess
+  const needs = FORMAT_OF_TASK[task]
+  if (task === 'orpo' && guess.task === 'dpo') return { ...guess, task }
+  if (task === 'causal_lm' && guess.task === 'classification') {
+    const { label: completion = 'label', text: prompt = 'text' } = guess.columns
+    return { task, format: 'prompt_completion', columns: { prompt, completion } }
+  }
+  if (task === 'causal_lm' && guess.task === 'kto') return { ...guess, task, format: 'prompt_completion' }
+  throw new UsageError(
+    `--task ${task} needs rows of ${needs ?? 'prompts and answers'}, and these are of ${guess.format}.`,
+  )
+}
+
+/** The text that starts a row; empty if it is not a single one. */
+function questionOf(row: DatasetRow): string {
+  switch (row.format) {
+    case 'classification':
+    case 'text':
+      return row.text.trim().split('\n', 1)[0] as string
+    case 'prompt_completion':
+      return row.prompt.trim()
+    case 'alpaca':
+      return row.instruction.trim()
+    case 'preference':
+      return questionOf(row.chosen)
+    case 'unpaired_preference':
+      return questionOf(row.answer)
+    case 'messages': {
+      const { content } = row.messages.find(({ role }) => role === 'user') ?? {}
+      return typeof content === 'string' ? content.trim() : ''
+    }
+  }
+}
+
+/** Lengths of rows in tokens. */
+class Lengths {
+  readonly #tokenizer: WorkerTokenizer | null
+  readonly #waiting: DatasetRow[] = []
+  #longest = 0
+  #count = 0
+
+  constructor(tokenizer: WorkerTokenizer | null) {
+    this.#tokenizer = tokenizer
+  }
+
+  async add(row: DatasetRow): Promise<void> {
+    // Documents are split into rows as long as they may be.
+    if (row.format === 'text' && row.document) return
+    const isCounted = this.#tokenizer !== null && this.#count++ < COUNTED
+    if (!isCounted) this.#longest = Math.max(this.#longest, estimated(row))
+    else if (this.#waiting.push(row) === ROWS_AT_ONCE) await this.#encode()
+  }
+
+  async longest(): Promise<number> {
+    await this.#encode()
+    return this.#longest
+  }
+
+  async #encode(): Promise<void> {
+    const rows = this.#waiting.splice(0)
+    if (rows.length === 0) return
+    const labels = [...new Set(rows.flatMap((row) => (row.format === 'classification' ? [row.label] : [])))]
+    for (const row of rows) {
+      const encoded = await this.#tokenizer?.encodeRow(row, { maxSeqLength: NO_LIMIT, labels })
+      if (typeof encoded === 'object') this.#longest = Math.max(this.#longest, longestAnswer(encoded))
+    }
+  }
+}
+
+/** Tokens of a row, or of the longer of its two answers. */
+const longestAnswer = ({ fullLength, split }: { fullLength: number; split?: number }): number =>
+  split === undefined ? fullLength : Math.max(split, fullLength - split)
+
+function estimated(row: DatasetRow): number {
+  if (row.format === 'preference') return Math.max(estimated(row.chosen), estimated(row.rejected))
+  if (row.format === 'unpaired_preference') return estimated(row.answer)
+  const { path: _, ...texts } = row
+  return Math.ceil(Buffer.byteLength(JSON.stringify(texts)) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
+}

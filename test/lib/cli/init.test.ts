@@ -1,0 +1,155 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import type { Printed } from '../../../lib/cli/schemas.js'
+import { project } from '../../e2e/project.js'
+import { lowrank, printed } from './lowrank.js'
+
+const lines = (count: number, row: (i: number) => object): string =>
+  Array.from({ length: count }, (_, i) => JSON.stringify(row(i))).join('\n')
+
+const DATA: [name: string, file: string, content: string, found: Partial<Printed<'init'>>][] = [
+  [
+    'chats',
+    'chats.jsonl',
+    lines(30, (i) => ({
+      messages: [
+        { role: 'user', content: `What is ${i}?` },
+        { role: 'assistant', content: `It is ${i}.` },
+      ],
+    })),
+    { format: 'messages', task: 'causal_lm', file_type: 'jsonl', rows: 30, held_out: 6, columns: {} },
+  ],
+  [
+    'prompts and answers of other names',
+    'pairs.csv',
+    `Frage,question,answer\n${Array.from({ length: 24 }, (_, i) => `${i},What is ${i}?,"It is, well, ${i}."`).join('\n')}`,
+    { format: 'prompt_completion', task: 'causal_lm', columns: { prompt: 'question', completion: 'answer' } },
+  ],
+  [
+    'texts',
+    'texts.jsonl',
+    lines(20, (i) => ({ id: i, body: `The pier of ${i} lies in the west, and its ferry leaves at ${i}.` })),
+    { format: 'text', task: 'causal_lm', columns: { text: 'body' } },
+  ],
+  [
+    'classes in a table',
+    'topics.csv',
+    `when;message;topic\n${Array.from({ length: 30 }, (_, i) => `2026-01-${i};The kettle number ${i} leaks;${['refund', 'defect', 'delivery'][i % 3]}`).join('\n')}`,
+    {
+      format: 'classification',
+      task: 'classification',
+      columns: { text: 'message', label: 'topic' },
+      classes: [
+        { label: 'refund', rows: 10 },
+        { label: 'defect', rows: 10 },
+        { label: 'delivery', rows: 10 },
+      ],
+    },
+  ],
+  [
+    'pairs of answers',
+    'pairs.jsonl',
+    lines(20, (i) => ({ prompt: `What is ${i}?`, chosen: `It is ${i}.`, rejected: 'Who knows.' })),
+    { format: 'preference', task: 'dpo' },
+  ],
+  [
+    'good answers and bad ones',
+    'judged.jsonl',
+    lines(20, (i) => ({ prompt: `What is ${i}?`, completion: `It is ${i}.`, label: i % 2 === 0 })),
+    { format: 'unpaired_preference', task: 'kto' },
+  ],
+]
+
+describe('a config for', () => {
+  test.each(DATA)('%s trains as it is', async (_, file, content, expected) => {
+    const { folder, at } = project()
+    writeFileSync(at(file), content)
+    const made = await lowrank(['init', file, '--json'], { cwd: folder })
+    expect(made.code, made.stderr).toBe(0)
+    const [found] = printed<'init'>(made)
+    expect(found).toMatchObject({ config: 'config.yaml', model: 'smollm2', ...expected })
+    expect(found?.longest_row).toBeGreaterThan(5)
+    const config = readFileSync(at('config.yaml'), 'utf8')
+    // Every choice has a comment.
+    expect(config.match(/^[a-z]\w*: .*$/gm)?.filter((line) => !line.includes(' # '))).toEqual([])
+    expect(parse(config)).toMatchObject({ model: 'smollm2', eval_fraction: expect.any(Number) })
+    const trained = await lowrank(['train', 'config.yaml'], { cwd: folder })
+    expect(trained.code, trained.stderr).toBe(0)
+    expect(existsSync(at('out', 'adapter_model.safetensors'))).toBe(true)
+    expect(trained.stderr).not.toMatch(/warning|Truncated/i)
+    // The third of the next commands uses what was trained.
+    if (expected.task === 'classification') {
+      const [, text = ''] = /--text '(.*)'$/.exec(found?.next[2] ?? '') ?? []
+      const classified = await lowrank(['classify', 'config.yaml', '--text', text], { cwd: folder })
+      expect(classified.code, classified.stderr).toBe(0)
+    }
+  })
+})
+
+test('it says what it saw, and the next commands', async () => {
+  const { folder, at } = project()
+  writeFileSync(
+    at('texts.jsonl'),
+    lines(20, (i) => ({ text: `A text ${i}`, label: i % 4 === 0 ? 'rare' : 'usual' })),
+  )
+  const { code, stdout, stderr } = await lowrank(['init', 'texts.jsonl', '--output', 'mine.yaml'], {
+    cwd: folder,
+  })
+  expect(code, stderr).toBe(0)
+  expect(stdout).toContain('classes      usual (15), rare (5)\n')
+  expect(stdout).toContain('written      mine.yaml\n')
+  expect(stdout).toMatch(
+    /\nNext:\n {2}npx lowrank inspect mine.yaml --rows 1 .*\n.* train mine.yaml .*\n.* classify mine.yaml --text 'A text \d'/,
+  )
+})
+
+test('an existing file stays as it is without --force', async () => {
+  const { folder, at } = project()
+  writeFileSync(at('config.yaml'), 'mine: true\n')
+  const refused = await lowrank(['init', 'train.jsonl'], { cwd: folder })
+  expect(refused.stderr).toContain('config.yaml exists and is not replaced; name another file with --output')
+  expect(refused.code).toBe(2)
+  expect(readFileSync(at('config.yaml'), 'utf8')).toBe('mine: true\n')
+  const replaced = await lowrank(['init', 'train.jsonl', '--force'], { cwd: folder })
+  expect(replaced.code, replaced.stderr).toBe(0)
+  expect(readFileSync(at('config.yaml'), 'utf8')).toContain('model: smollm2 # the model in this folder')
+})
+
+test('what cannot be trained on writes nothing, and is one error', async () => {
+  const { folder, at } = project()
+  const cases: [file: string, content: string, error: string][] = [
+    ['empty.jsonl', '', 'empty.jsonl holds no rows'],
+    ['numbers.csv', 'a,b\n1,2\n3,4\n', 'which of the columns "a", "b" to train on cannot be seen'],
+    [
+      'broken.jsonl',
+      `${lines(3, () => ({ prompt: 'a', completion: 'b' }))}\n{"prompt": "c"}`,
+      'broken.jsonl, line 4: expected {"prompt": …, "completion": …}',
+    ],
+  ]
+  for (const [file, content, error] of cases) {
+    writeFileSync(at(file), content)
+    const { code, stderr } = await lowrank(['init', file], { cwd: folder })
+    expect(stderr).toContain(error)
+    expect(code).toBeGreaterThan(0)
+  }
+  expect((await lowrank(['init', '-'], { cwd: folder })).stderr).toContain('standard input has no name')
+  expect(existsSync(at('config.yaml'))).toBe(false)
+})
+
+test('columns and the task may be named', async () => {
+  const { folder, at } = project()
+  writeFileSync(
+    at('two.csv'),
+    `a,b\n${Array.from({ length: 12 }, (_, i) => `some ${i},words ${i}`).join('\n')}`,
+  )
+  const call = ['init', 'two.csv', '--json', '--column', 'prompt=a', '--column', 'completion=b']
+  const [found] = printed<'init'>(await lowrank(call, { cwd: folder }))
+  expect(found).toMatchObject({ format: 'prompt_completion', columns: { prompt: 'a', completion: 'b' } })
+  writeFileSync(
+    at('dpo.jsonl'),
+    lines(8, (i) => ({ prompt: `${i}?`, chosen: `${i}`, rejected: 'no' })),
+  )
+  const other = ['init', 'dpo.jsonl', '--json', '--task', 'orpo', '--force']
+  expect(printed<'init'>(await lowrank(other, { cwd: folder }))[0]).toMatchObject({ task: 'orpo' })
+})
