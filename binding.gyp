@@ -1,5 +1,5 @@
 {
-  # A bridge only: node-gyp, and with it `npm rebuild`, runs the CMake build.
+  # A bridge for node-gyp in a checkout, which runs the CMake build. It is not published: package managers would run it.
   "targets": [
     {
       "target_name": "lowrank",

@@ -1,5 +1,5 @@
-// Packs the package once, installs it in every way that is promised, each time into an empty folder, uses it there,
-// and prints what came of it as a table in Markdown. What is tried is in install-matrix/rows.mjs.
+// Packs the package once, installs it in every way that is promised, each time into an empty folder, trains and generates
+// there, and prints what came of it as a table in Markdown. What is tried is in install-matrix/rows.mjs.
 //
 //   install-matrix.mjs [--short] [--only TEXT] [--json FILE] [--record] [--keep]
 //
@@ -113,7 +113,11 @@ function obstacle(row) {
 const systems = { arm64: 'for arm64, under qemu', musl: 'for musl' }
 
 /** Commands of the package managers to add a package. */
-const install = { npm: ['install', '--prefer-offline', '--foreground-scripts'], pnpm: ['add'], yarn: ['add'] }
+const install = { npm: ['install', '--prefer-offline'], pnpm: ['add'], yarn: ['add'], bun: ['add'] }
+
+/** What package managers say of scripts that they did not run, or run. Nothing in the package has one. */
+const OF_SCRIPTS =
+  /allow-scripts|ignored build scripts|ERR_PNPM_IGNORED_BUILDS|blocked \d+ postinstall|YN000[4-7]/i
 
 const programOf = (manager = 'npm') => manager.split('@')[0]
 
@@ -121,7 +125,8 @@ const programOf = (manager = 'npm') => manager.split('@')[0]
 const ownCache = {
   npm: {},
   pnpm: { npm_config_store_dir: join(work, 'pnpm-store') },
-  yarn: { YARN_CACHE_FOLDER: join(work, 'yarn-cache'), YARN_NODE_LINKER: 'node-modules' },
+  yarn: { YARN_CACHE_FOLDER: join(work, 'yarn-cache') },
+  bun: { BUN_INSTALL_CACHE_DIR: join(work, 'bun-cache') },
 }
 
 function problemIn({ code, output }, refused) {
@@ -134,40 +139,54 @@ function problemIn({ code, output }, refused) {
 
 /** Runs one row; resolves to what the table says of it, with `problem` where it did not end as it should. */
 async function runInstall(row, { paths, registry }, folder) {
-  const { flags, command: next, manager = 'npm', package: kind = 'published', compiler, refused, at } = row
+  const {
+    flags,
+    command: next,
+    manager = 'npm',
+    package: kind = 'published',
+    compiler,
+    refused,
+    linker,
+  } = row
   const { words, skipped } = await nodeOf(row)
   if (skipped) return { skipped }
   const program = programOf(manager)
   const env = {
     ...ownCache[program],
+    ...(linker && { YARN_NODE_LINKER: linker }),
     PATH: await machine.path({ node: words, foreign: row.system !== undefined, manager, compiler }),
   }
   const node = (await need(work, 'node', ['-p', 'process.versions.node'], env)).trim()
   const versions = {
     node: [node, systems[row.system]].filter(Boolean).join(' '),
-    manager: `${program} ${(await need(work, program, ['--version'], env)).trim()}`,
+    manager: [`${program} ${(await need(work, program, ['--version'], env)).trim()}`, linker]
+      .filter(Boolean)
+      .join(', '),
   }
   const project = machine.project(folder, settings(registry))
   const start = performance.now()
   const installed = await execute(project, program, [...install[program], paths[kind], ...flags], env)
   const seconds = (performance.now() - start) / 1000
   const result = { ...versions, seconds }
-  if (refused && at !== 'use') return { ...result, problem: problemIn(installed, refused) }
   const failed = problemIn(installed)
   if (failed) return { ...result, problem: `the install ${failed}` }
+  if (OF_SCRIPTS.test(installed.output))
+    return { ...result, problem: `the install told of scripts:\n${installed.output.trim()}` }
   if (next) {
     const [command, ...args] = next.split(' ')
-    const problem = problemIn(await execute(project, command, args, env))
+    const problem = problemIn(await execute(project, command, args, env), refused)
     if (problem) return { ...result, problem: `"${next}" ${problem}` }
+    if (refused) return result
     result.seconds = (performance.now() - start) / 1000
   }
-  result.bytes = sizeOf(join(project, 'node_modules'))
-  const { ended, addon } = await use(project, { env, manager })
+  if (linker !== 'pnp') result.bytes = sizeOf(join(project, 'node_modules'))
+  const { ended, addon } = await use(project, { env, manager, linker })
   if (refused) {
     // `doctor` has its say as JSON; the two programs print the error as it is.
-    const { cli, ...programs } = ended
+    const { doctor, ...programs } = ended
     const problems = Object.values(programs).map((run) => problemIn(run, refused))
-    if (cli.code === 0 || addon?.error === undefined) problems.push(`lowrank doctor said:\n${cli.output}`)
+    if (doctor.code === 0 || addon?.error === undefined)
+      problems.push(`lowrank doctor said:\n${doctor.output}`)
     return { ...result, problem: problems.find(Boolean) }
   }
   for (const [name, run] of Object.entries(ended)) {
@@ -180,7 +199,7 @@ async function runInstall(row, { paths, registry }, folder) {
   if (existsSync(join(project, 'node_modules', 'lowrank', leftOver))) {
     return { ...result, problem: `the install left ${leftOver}/ behind` }
   }
-  return { ...result, addon: addon.from }
+  return { ...result, addon: addon.from, trained: 'two steps', generated: 'a token' }
 }
 
 async function runTypecheck(wanted, { paths, registry }) {
@@ -197,13 +216,13 @@ async function runTypecheck(wanted, { paths, registry }) {
 }
 
 /** Description of a row and its expected result, in the words of the table. */
-function describe({ system, node, manager, flags, command, package: kind, compiler, addon, at }) {
+function describe({ system, node, manager, linker, flags, command, package: kind, compiler, addon }) {
   const program = programOf(manager)
   const words = [program, install[program][0], ...flags].join(' ')
   return {
     command: command ? `${words}, then the command of the error` : words,
     node: [node ?? process.versions.node, system && systems[system]].filter(Boolean).join(' '),
-    manager: manager ?? 'npm',
+    manager: [manager ?? 'npm', linker].filter(Boolean).join(', '),
     prebuilt:
       {
         carried: 'in the package',
@@ -213,7 +232,7 @@ function describe({ system, node, manager, flags, command, package: kind, compil
         elsewhere: "another platform's",
       }[kind] ?? 'its own package',
     compiler: compiler ? 'yes' : 'no',
-    expected: addon ?? `refused at ${at ?? 'install'}`,
+    expected: addon ?? `refused at ${command ? 'build' : 'use'}`,
   }
 }
 

@@ -1,4 +1,4 @@
-// Builds the native code with CMake. Users meet it through npm's install step, developers through `npm run build`.
+// Builds the native code with CMake. Users meet it where no prebuilt addon fits, developers through `npm run build`.
 // It ships in the package, so it needs nothing but Node.
 //
 //   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
@@ -6,8 +6,7 @@
 //     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64 or --toolchain FILE, a toolchain
 //     file of CMake's
 //   native.mjs missing                what a build from source lacks on this machine, one thing a line
-//   native.mjs install                npm's install step: a prebuilt addon, else a build
-//     --build-from-source             builds even where a prebuilt addon fits
+//   native.mjs install                the addon of an installed package, which keeps nothing else of the build
 //
 // Environment: LOWRANK_WERROR=1 makes warnings errors, LOWRANK_JOBS limits the parallel compilers, CXX names one.
 import { spawn, spawnSync } from 'node:child_process'
@@ -152,22 +151,9 @@ function isAlive(pid) {
   }
 }
 
-let terminal
-
-/**
- * Says something to the user on stderr, and on the terminal where npm hides stderr, as it does for install steps: a
- * build of minutes would look like a hang.
- */
+/** Says something to the user; stdout is for this script's own result. */
 function tell(text) {
-  const line = `lowrank: ${text}\n`
-  process.stderr.write(line)
-  if (process.env.npm_lifecycle_event !== 'install' || process.stderr.isTTY) return
-  try {
-    terminal ??= openSync('/dev/tty', 'w')
-    writeSync(terminal, line)
-  } catch {
-    // There is none.
-  }
+  process.stderr.write(`lowrank: ${text}\n`)
 }
 
 /** Seconds until the first line on how far a build is, and between two. */
@@ -265,31 +251,8 @@ async function build(options) {
   renameSync(temporary, out)
 }
 
-async function install(options) {
-  const wish = process.env.npm_config_build_from_source
-  if (options['build-from-source'] || wish === 'true' || wish === 'lowrank') {
-    tell('building from source, which takes a few minutes')
-    return buildForUser()
-  }
-  if (existsSync(join(root, '.git'))) return // a checkout is built by `prepare`
-  // In a child: an addon that crashes while loading must not take npm with it.
-  const loader = JSON.stringify(join(root, 'dist', 'cjs', 'native', 'load.js'))
-  const script = `
-    try { require(${loader}).loadAddon() } catch ({ message, details }) {
-      const present = details?.tried.filter(({ error }) => error !== 'no such file') ?? [{ path: '', error: message }]
-      for (const { path, error } of present) console.log('lowrank:   ' + path + ': ' + error)
-      process.exitCode = 1
-    }`
-  const probe = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' })
-  if (probe.status === 0) return
-  tell(`no prebuilt addon loads on ${platform()}, building from source, which takes a few minutes`)
-  console.error(
-    probe.signal ? `lowrank:   loading it ended the process with ${probe.signal}` : probe.stdout.trimEnd(),
-  )
-  await buildForUser()
-}
-
-async function buildForUser() {
+async function install() {
+  tell('building from source, which takes a few minutes')
   await build({})
   rmSync(join(root, 'out'), { recursive: true, force: true })
 }
@@ -302,12 +265,11 @@ const { positionals, values } = parseArgs({
     arch: { type: 'string' },
     toolchain: { type: 'string' },
     out: { type: 'string' },
-    'build-from-source': { type: 'boolean' },
   },
 })
 const [command] = positionals
 if (command === 'build') await build(values)
 else if (command === 'tests') console.log(join(await cmake('lowrank_tests', values), 'lowrank_tests'))
 else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
-else if (command === 'install') await install(values)
+else if (command === 'install') await install()
 else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests, missing or install`)

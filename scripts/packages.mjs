@@ -75,16 +75,20 @@ export function addonManifest(target, { version, license, engines, repository })
   }
 }
 
-/** package.json of lowrank as it is published: nothing of development, and the packages with addons. */
+/**
+ * package.json of lowrank as it is published: nothing of development, and the packages with addons. No script runs at an
+ * install: package managers warn of one, pnpm ends with an error, and no platform with an addon needs it.
+ */
 export function mainManifest(manifest, targets) {
   const { devDependencies, overrides, scripts, ...rest } = manifest
   return {
     ...rest,
     files: rest.files.filter((pattern) => pattern !== 'prebuilds'),
-    scripts: { install: scripts.install },
     optionalDependencies: Object.fromEntries(
       targets.map((target) => [packageOf(target), manifest.version]).sort(([a], [b]) => (a < b ? -1 : 1)),
     ),
+    // Native code maps the demo's model, and Node.js starts programs of the package.
+    preferUnplugged: true,
     publishConfig: { access: 'public' },
   }
 }
@@ -107,6 +111,10 @@ const readme = (target) => `# ${packageOf(target)}
 
 The native addon of lowrank for one platform. Install \`lowrank\`, which brings it along.
 `
+
+/** A page without what is true only until the packages are published. */
+const asPublished = (page) =>
+  page.replace(/<!-- until lowrank is published -->.*?<!-- end of until lowrank is published -->\n+/gs, '')
 
 /** Bytes of the files in a folder. */
 function sizeOf(folder) {
@@ -137,7 +145,9 @@ export function layOut(out, targets, addonOf = prebuiltFile) {
   for (const path of packedFiles(root)) {
     if (path.startsWith('prebuilds/')) continue
     mkdirSync(dirname(join(folder, path)), { recursive: true })
-    cpSync(join(root, path), join(folder, path))
+    if (path.endsWith('.md'))
+      writeFileSync(join(folder, path), asPublished(readFileSync(join(root, path), 'utf8')))
+    else cpSync(join(root, path), join(folder, path))
   }
   write(folder, mainManifest(manifest, targets))
   return [...packages, { name: 'lowrank', folder, bytes: sizeOf(folder) }]

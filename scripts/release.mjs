@@ -1,4 +1,5 @@
-// Publishes a release: the packages that scripts/packages.mjs lays out, those with addons first, each with provenance.
+// Publishes a release: the packages that scripts/packages.mjs lays out, those with addons first, and tags the commit. In a
+// workflow of GitHub or GitLab each package has provenance, which npm offers nowhere else. docs/releasing.md has the steps.
 //
 //   release.mjs [--publish | --from-root]
 //
@@ -25,6 +26,9 @@ function output(command, args, cwd = root) {
   })
   return { ok: status === 0, text: stdout?.trim() ?? '', words: (stderr || error?.message || '').trim() }
 }
+
+/** True in a workflow that npm can attest. */
+const attested = ['GITHUB_ACTIONS', 'GITLAB_CI'].some((name) => process.env[name] === 'true')
 
 const git = (...args) => output('git', args).text
 
@@ -94,13 +98,22 @@ for (const { name, folder, bytes } of packages)
   console.log(`${name}@${manifest.version}: ${bytes} bytes unpacked, ${relative(root, folder)}`)
 if (!values.publish) console.log('Nothing was published: npm run release -- --publish does it.')
 else {
-  if (!manifest.repository) refuse(['provenance names a repository, and package.json has none'])
+  if (attested && !manifest.repository) refuse(['provenance names a repository, and package.json has none'])
+  // A workflow is known to npm by its identity, and has no account.
+  if (!attested && !output('npm', ['whoami']).ok) refuse(['npm knows no account here: npm login'])
+  const tag = `v${manifest.version}`
   for (const { name, folder } of packages) {
     if (output('npm', ['view', `${name}@${manifest.version}`, 'version']).text === manifest.version) continue
-    const { status } = spawnSync('npm', ['publish', '--provenance', '--ignore-scripts'], {
-      cwd: folder,
-      stdio: 'inherit',
-    })
+    const { status } = spawnSync(
+      'npm',
+      ['publish', ...(attested ? ['--provenance'] : []), '--ignore-scripts'],
+      {
+        cwd: folder,
+        stdio: 'inherit',
+      },
+    )
     if (status !== 0) refuse([`npm publish of ${name} ended with ${status}; repeat the command to continue`])
   }
+  if (!git('tag', '--list', tag)) git('tag', tag)
+  console.log(`Published, and tagged as ${tag}: git push origin ${tag}`)
 }

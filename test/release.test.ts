@@ -28,15 +28,9 @@ function reasons(): string[] {
 }
 
 beforeAll(() => {
-  const parts = [
-    'scripts',
-    'package.json',
-    'CMakeLists.txt',
-    'CHANGELOG.md',
-    'THIRD-PARTY-NOTICES.md',
-    'LICENSE',
-  ]
+  const parts = ['scripts', 'package.json', 'CMakeLists.txt', 'THIRD-PARTY-NOTICES.md', 'LICENSE']
   for (const part of parts) cpSync(part, join(root, part), { recursive: true })
+  writeFileSync(join(root, 'CHANGELOG.md'), '# Changelog\n')
   symlinkSync(join(process.cwd(), 'node_modules'), join(root, 'node_modules'))
   mkdirSync(join(root, 'native'))
   writeFileSync(join(root, 'native', 'one.cpp'), 'int one;\n')
@@ -94,6 +88,10 @@ describe('a release is refused', () => {
     expect(said.filter((reason) => reason.includes('is the tag'))).toHaveLength(1)
     expect(said.filter((reason) => reason.includes('CHANGELOG'))).toEqual([])
   })
+})
+
+test('CHANGELOG.md has a section for the version that is released next', () => {
+  expect(readFileSync('CHANGELOG.md', 'utf8').split('\n')).toContain(`## ${version}`)
 })
 
 describe('THIRD-PARTY-NOTICES.md', () => {

@@ -67,9 +67,9 @@ export class ChildRunner implements Runner {
 
   #started(): ChildProcess {
     if (this.#child !== undefined) return this.#child
-    const { execPath, env } = nodeProgram()
     const child = fork(compiledScript('compare', 'child.js'), [], {
-      ...{ execPath, env, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+      ...nodeProgram(),
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })
     const { config, metrics, signal: _, ...rest } = this.#settings
     const request: ChildRequest = {

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
-import { compiledScript, nodeProgram } from '../core/node-program.js'
+import { compiledScript, type NodeProgram, nodeProgram } from '../core/node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
@@ -124,11 +124,12 @@ export class TextCall {
 
 function started(megabytes: number): ChildProcess {
   try {
+    const program = nodeProgram()
     return fork(compiledScript('data', 'text-worker.js'), [], {
-      ...nodeProgram(),
+      ...program,
       serialization: 'advanced',
-      execArgv: [`--max-old-space-size=${megabytes}`],
-      env: environment(),
+      execArgv: [...program.execArgv, `--max-old-space-size=${megabytes}`],
+      env: environment(program),
       stdio: ['ignore', 'ignore', process.env.LOWRANK_DEBUG ? 'inherit' : 'ignore', 'ipc'],
     })
   } catch (cause) {
@@ -168,7 +169,7 @@ function endedEarly(code: number | null, signal: string | null, megabytes: numbe
 }
 
 /** The worker does not inherit Node options or tokens, since it runs untrusted programs. */
-function environment(): NodeJS.ProcessEnv {
-  const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = nodeProgram().env
+function environment({ env }: NodeProgram): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = env
   return rest
 }

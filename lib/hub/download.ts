@@ -11,6 +11,7 @@ import { HubError, WriteError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { syncFolder } from '../io/atomic.js'
 import { movedOver } from '../io/move.js'
+import { syncFile } from '../io/sync.js'
 import { cannotWrite, type HubCache, type HubFile } from './cache.js'
 import { type ContentHash, contentHash } from './check.js'
 import { type HubClient, pieces } from './client.js'
@@ -85,7 +86,7 @@ async function complete(client: HubClient, wanted: Wanted, path: string, watch: 
       resumed = false
       await partial.restart()
     }
-    await handle.sync().catch((cause) => {
+    await syncFile(handle).catch((cause) => {
       throw cannotWrite(path, cause)
     })
   } finally {

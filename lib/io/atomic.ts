@@ -7,6 +7,7 @@ import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { WriteError } from '../core/errors.js'
 import { movedOver } from './move.js'
+import { syncFile } from './sync.js'
 import { finished, temporaryBeside } from './temporary.js'
 
 /** Appends bytes to the file being written. */
@@ -50,7 +51,7 @@ export async function writeFileByPieces(
   try {
     try {
       await fill((bytes) => appendAll(handle, bytes).catch((cause) => Promise.reject(refused(cause))))
-      await handle.sync().catch((cause) => Promise.reject(refused(cause)))
+      await syncFile(handle).catch((cause) => Promise.reject(refused(cause)))
     } finally {
       await handle.close()
     }
@@ -90,7 +91,7 @@ export async function syncFolder(path: string): Promise<void> {
   try {
     const handle = await open(path, 'r')
     try {
-      await handle.sync()
+      await syncFile(handle)
     } finally {
       await handle.close()
     }

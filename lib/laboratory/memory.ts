@@ -185,7 +185,6 @@ async function barsOf(
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
   const child = fork(compiledScript('laboratory', 'memory-process.js'), [], {
     ...nodeProgram(),
-    execArgv: [],
     ...(signal ? { signal } : {}),
   })
   const most = { anonymous: 0, file: 0 }

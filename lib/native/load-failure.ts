@@ -81,11 +81,8 @@ function remedy(root: string): string {
   if (process.env.LOWRANK_NATIVE_PATH) {
     return 'Point LOWRANK_NATIVE_PATH at a lowrank.node built for this machine, or unset it.'
   }
-  // Not `npm rebuild`: newer npm and pnpm run a dependency's scripts only if allowed.
   const script = relative(process.cwd(), join(root, 'scripts', 'native.mjs'))
-  const command = existsSync(join(root, 'lib'))
-    ? 'npm run build'
-    : `node ${script} install --build-from-source`
+  const command = existsSync(join(root, 'lib')) ? 'npm run build' : `node ${script} install`
   const tools = libc().name === 'musl' ? 'after "apk add g++ make cmake"' : 'needs CMake and a C++20 compiler'
   const build = `uild it with "${command}" (${tools}).`
   const own = addonPackage()

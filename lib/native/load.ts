@@ -1,6 +1,6 @@
 /**
  * Finds and loads the native addon: LOWRANK_NATIVE_PATH if set, else a build from source, else the prebuilt addon for
- * this platform. Works even if npm's install scripts have not run.
+ * this platform.
  */
 import { spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'

@@ -153,8 +153,8 @@ function trialOf({ options }: StepSetting, { graph, formats, description, plan, 
 
 /** Times models in a separate process. */
 async function timed(request: TrialRequest, signal: AbortSignal | undefined): Promise<TrialTimes> {
-  const { execPath, env } = nodeProgram()
-  const child = spawn(execPath, [compiledScript('time', 'child.js')], {
+  const { execPath, execArgv, env } = nodeProgram()
+  const child = spawn(execPath, [...execArgv, compiledScript('time', 'child.js')], {
     env: { ...env, LOWRANK_CHECK: '', LOWRANK_LOG: '' },
     stdio: ['pipe', 'pipe', 'ignore'],
     timeout: LIMIT_MS,

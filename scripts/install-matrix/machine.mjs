@@ -110,6 +110,10 @@ export class Machine {
     if (name === 'yarn') {
       return { yarn: await script(version === '1' ? manager : `@yarnpkg/cli-dist@${version}`, 'yarn.js') }
     }
+    if (name === 'bun') {
+      const folder = await this.fetch(`@oven/bun-${process.platform}-${process.arch}@${version}`)
+      return { bun: [join(folder, 'bin', 'bun')] }
+    }
     // pnpm is a program of its own from version 12 on.
     if (Number(version) < 12) return { pnpm: await script(manager, 'pnpm.mjs') }
     const program = `@pnpm/exe.${process.platform}-${process.arch}`

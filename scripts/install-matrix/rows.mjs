@@ -2,7 +2,8 @@
 //
 // A row installs one `package` by `manager` with `flags` under `node`, with a compiler on PATH or not, and perhaps gives a
 // `command` afterwards. `addon` says where the addon must come from; where the package is to be refused instead, `refused`
-// is what `npm install` or, with `at: 'use'`, the first use must say. Rows that are `short` are part of the tests.
+// is what the command or, where there is none, the first use must say. Rows that are `short` are part of the tests.
+// `linker` is Yarn's: `pnp`, its default, has no node_modules.
 //
 //   published   lowrank, and a package with an addon for each platform; the default
 //   elsewhere   the same with an addon for another platform alone
@@ -14,9 +15,9 @@
 import { readFileSync } from 'node:fs'
 import { packageOf } from '../packages.mjs'
 
-const mend = 'node node_modules/lowrank/scripts/native.mjs install --build-from-source'
+const mend = 'node node_modules/lowrank/scripts/native.mjs install'
 
-/** Message of an install that would have to build and cannot. */
+/** Message of a build on a machine that cannot. */
 const cannotBuild = [
   'lowrank: cannot build the native addon from source. Missing:',
   'CMake 3.22 or newer (no "cmake" on PATH)',
@@ -56,26 +57,18 @@ export const rows = [
   // Every way, with the Node and npm at hand.
   { flags: [], addon: 'prebuild', short: true },
   { flags: ['--ignore-scripts'], addon: 'prebuild', short: true },
-  { flags: [], compiler: true, addon: 'prebuild' },
-  { flags: ['--build-from-source'], compiler: true, addon: 'build' },
-  { flags: ['--ignore-scripts'], compiler: true, command: mend, addon: 'build' },
-  { flags: ['--omit=optional'], compiler: true, addon: 'build' },
-  {
-    flags: ['--omit=optional'],
-    refused: [/no prebuilt addon loads on .*, building from source/, `${own}: not installed`, ...cannotBuild],
-    short: true,
-  },
-  { flags: ['--omit=optional', '--ignore-scripts'], at: 'use', refused: leftOut, short: true },
-  { flags: ['--omit=optional', '--ignore-scripts'], command: fetch, addon: 'prebuild', short: true },
-  { package: 'elsewhere', flags: ['--ignore-scripts'], at: 'use', refused: noPackage, short: true },
+  { flags: [], compiler: true, command: mend, addon: 'build' },
+  { flags: ['--omit=optional'], compiler: true, command: mend, addon: 'build' },
+  { flags: ['--omit=optional'], refused: leftOut, short: true },
+  { flags: ['--omit=optional'], command: fetch, addon: 'prebuild', short: true },
+  { package: 'elsewhere', flags: [], refused: noPackage, short: true },
   { package: 'carried', flags: [], addon: 'prebuild', short: true },
-  { package: 'bare', flags: [], compiler: true, addon: 'build', short: true },
-  { package: 'bare', flags: [], refused: cannotBuild, short: true },
-  { package: 'bare', flags: ['--ignore-scripts'], at: 'use', refused: noAddon, short: true },
+  { package: 'bare', flags: [], compiler: true, command: mend, addon: 'build', short: true },
+  { package: 'bare', flags: [], command: mend, refused: cannotBuild, short: true },
+  { package: 'bare', flags: [], refused: noAddon, short: true },
   {
     package: 'foreign',
-    flags: ['--ignore-scripts'],
-    at: 'use',
+    flags: [],
     refused: [
       ...noAddon.slice(0, 3),
       /Prebuilt addons in this package: \w+-\w+\/lowrank\.node\./,
@@ -86,20 +79,15 @@ export const rows = [
   {
     package: 'broken',
     flags: [],
-    refused: [
-      /no prebuilt addon loads on .*, building from source/,
-      'it is not a Linux library',
-      ...cannotBuild,
-    ],
+    refused: [noAddon[0], 'it is not a Linux library', `"${mend}"`],
     short: true,
   },
 
-  // Versions of Node, each with an npm of its time. From version 12 on, npm runs no script of a dependency unasked.
+  // Versions of Node, each with an npm of its time.
   { node: '20.19.0', manager: 'npm@10', flags: [], addon: 'prebuild' },
   { node: '22', manager: 'npm@10', flags: [], addon: 'prebuild' },
   { node: '24', manager: 'npm@11', flags: [], addon: 'prebuild' },
   { node: '26', manager: 'npm@12', flags: [], addon: 'prebuild' },
-  { node: '26', manager: 'npm@12', flags: [], package: 'bare', compiler: true, at: 'use', refused: noAddon },
   {
     node: '26',
     manager: 'npm@12',
@@ -110,20 +98,22 @@ export const rows = [
     addon: 'build',
   },
 
-  // Other package managers. pnpm ends with an error where it was not told what to do about scripts.
-  { node: '24', manager: 'pnpm@11', flags: ['--ignore-scripts'], addon: 'prebuild' },
-  { node: '24', manager: 'pnpm@12', flags: ['--ignore-scripts'], addon: 'prebuild' },
+  // Other package managers; what they install runs under Node.
+  { node: '24', manager: 'pnpm@11', flags: [], addon: 'prebuild' },
+  { node: '24', manager: 'pnpm@12', flags: [], addon: 'prebuild' },
+  { node: '24', manager: 'bun@1', flags: [], addon: 'prebuild' },
   { node: '24', manager: 'yarn@1', flags: [], addon: 'prebuild' },
-  { node: '24', manager: 'yarn@4', flags: [], addon: 'prebuild' },
+  { node: '24', manager: 'yarn@4', linker: 'node-modules', flags: [], addon: 'prebuild' },
+  { manager: 'yarn@4', linker: 'pnp', flags: [], addon: 'prebuild', short: true },
+  { node: '26', manager: 'yarn@4', linker: 'pnp', flags: [], addon: 'prebuild' },
 
   // Other processors and C libraries.
-  { system: 'arm64', node: '22', flags: ['--ignore-scripts', '--cpu=arm64'], addon: 'prebuild' },
-  { system: 'musl', flags: ['--ignore-scripts', '--libc=musl'], addon: 'prebuild' },
+  { system: 'arm64', node: '22', flags: ['--cpu=arm64'], addon: 'prebuild' },
+  { system: 'musl', flags: ['--libc=musl'], addon: 'prebuild' },
   {
     package: 'bare',
     system: 'musl',
-    flags: ['--ignore-scripts'],
-    at: 'use',
+    flags: [],
     refused: [
       /could not be loaded on linux-\w+ musl/,
       /lowrank\.musl\.node: no such file/,

@@ -1,58 +1,131 @@
-// Uses of the installed package: each entry point, with a plan that only the addon can make.
+// Uses of the installed package: each entry point and the command train two steps and generate a token.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { execute } from './machine.mjs'
 
-const model = {
-  model_type: 'llama',
-  hidden_size: 64,
-  intermediate_size: 128,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  vocab_size: 256,
-  max_position_embeddings: 128,
-  rms_norm_eps: 1e-5,
-  tie_word_embeddings: true,
+const rows = [
+  { prompt: 'two brass rings', completion: '{"quantity": 2, "style": "brass"}' },
+  { prompt: 'three old bells', completion: '{"quantity": 3, "style": "old"}' },
+]
+
+/** Loads the model of the package, trains, and generates. Prints the losses, and how much was generated. */
+const training = `
+const base = join(dirname(require.resolve('lowrank/package.json')), 'demo', 'base')
+const rows = ${JSON.stringify(rows)}
+const options = { maxSteps: 2, maxSeqLength: 64, learningRate: 0.01, lrSchedulerType: 'constant' }
+
+async function main() {
+  const model = await loadModel(base)
+  const adapter = await model.attach(lora({ r: 4 }))
+  const losses = []
+  for await (const { loss } of adapter.train(dataset(rows), options)) losses.push(loss)
+  const { tokenIds } = await model.generate('two brass', { maxNewTokens: 1 })
+  await model.dispose()
+  console.log(JSON.stringify({ losses, tokens: tokenIds.length }))
 }
 
-const plan = `
-planModel('config.json', { strategy: lora({ r: 8 }), maxSeqLength: 64 }).then(
-  (memory) => console.log(memory.peakBytes > 0 ? 'works' : memory),
-  (error) => {
-    console.error(error instanceof LowrankError ? error.code + ': ' + error.message : error)
-    process.exitCode = 1
-  },
-)
+main().catch((error) => {
+  console.error(error instanceof LowrankError ? error.code + ': ' + error.message : error)
+  process.exitCode = 1
+})
 `
 
 const programs = {
-  esm: ['use.mjs', `import { LowrankError, lora, planModel } from 'lowrank'\n${plan}`],
-  cjs: ['use.cjs', `const { LowrankError, lora, planModel } = require('lowrank')\n${plan}`],
+  esm: [
+    'use.mjs',
+    `import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { dataset, LowrankError, loadModel, lora } from 'lowrank'
+
+const require = createRequire(import.meta.url)
+${training}`,
+  ],
+  cjs: [
+    'use.cjs',
+    `const { dirname, join } = require('node:path')
+const { dataset, LowrankError, loadModel, lora } = require('lowrank')
+${training}`,
+  ],
 }
+
+/** Prints where the package is. */
+const place = `console.log(require('node:path').dirname(require.resolve('lowrank/package.json')))`
 
 /** Calls of a command of the package through each package manager; only it may write to stdout. */
 const throughManager = {
-  npm: ['npx', '--no', '--'],
-  pnpm: ['pnpm', 'exec'],
-  yarn: ['yarn', 'run', '--silent'],
+  npm: ['npx', '--no', '--', 'lowrank'],
+  pnpm: ['pnpm', 'exec', 'lowrank'],
+  yarn: ['yarn', 'run', '--silent', 'lowrank'],
+  bun: ['bun', 'run', '--silent', 'lowrank'],
+}
+
+const config = (base) => `
+model: ${base}
+strategy: {name: lora, r: 4}
+dataset: rows.jsonl
+eval_fraction: 0.5
+max_seq_length: 64
+max_steps: 2
+learning_rate: 0.01
+lr_scheduler_type: constant
+output_dir: out
+`
+
+/** Why the losses of two steps or the generated token are not as they should be, or undefined. */
+function shortfall({ losses = [], tokens }) {
+  if (losses.length !== 2 || !(losses[1] < losses[0]))
+    return `the losses of two steps are ${losses.join(', ')}; expected two that fall`
+  return tokens === 1 ? undefined : `${tokens} tokens were generated; expected one`
+}
+
+/** A use that ended well, but did not do what it was for, fails. */
+function judged(run, seen) {
+  const why = run.code === 0 ? shortfall(seen(run)) : undefined
+  return why ? { ...run, code: 1, output: `${run.output}\n${why}` } : run
 }
 
 /**
  * Uses an installed package as ES module, as CommonJS and through its command. Resolves to the name of each use with
  * the code and the output, and to what `lowrank doctor` says of the addon.
+ * @param linker `pnp` where Node.js finds packages only if Yarn starts it
  */
-export async function use(folder, { env, manager = 'npm' }) {
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(model))
-  const ended = {}
-  for (const [name, [file, text]] of Object.entries(programs)) {
+export async function use(folder, { env, manager = 'npm', linker }) {
+  const [node, ...before] = linker === 'pnp' ? ['yarn', 'node'] : ['node']
+  const runFile = (file, text) => {
     writeFileSync(join(folder, file), text)
-    ended[name] = await execute(folder, 'node', [file], env)
+    return execute(folder, node, [...before, file], env)
   }
+  const ended = {}
+  for (const [name, [file, text]] of Object.entries(programs))
+    ended[name] = judged(await runFile(file, text), ({ stdout }) => jsonOf(stdout) ?? {})
   const [command, ...words] = throughManager[manager.split('@')[0]]
-  const doctor = await execute(folder, command, [...words, 'lowrank', 'doctor', '--json'], env)
-  ended.cli = doctor
-  return { ended, addon: jsonOf(doctor.stdout)?.addon }
+  const lowrank = (line) => execute(folder, command, [...words, ...line.split(' ')], env)
+  ended.doctor = await lowrank('doctor --json')
+  const { addon } = jsonOf(ended.doctor.stdout) ?? {}
+  if (addon?.from === undefined) return { ended, addon }
+  const base = join((await runFile('place.cjs', place)).stdout.trim(), 'demo', 'base')
+  writeFileSync(join(folder, 'config.yaml'), config(base))
+  const lines = Array(12)
+    .fill(rows)
+    .flat()
+    .map((row) => JSON.stringify(row))
+  writeFileSync(join(folder, 'rows.jsonl'), lines.join('\n'))
+  ended.train = await lowrank('train config.yaml --json')
+  ended.generate = await lowrank('generate config.yaml --prompt two --max-new-tokens 1 --json')
+  const losses = stepsOf(ended.train.stdout)
+  ended.generate = judged(ended.generate, ({ stdout }) => ({ losses, tokens: jsonOf(stdout)?.tokens }))
+  // Its processes are another kind than the tokenizer's.
+  if (linker === 'pnp')
+    ended.compare = await lowrank(
+      'compare config.yaml --strategies lora --seeds 1 --jobs 2 --output compared',
+    )
+  return { ended, addon }
+}
+
+/** Losses of the steps in the JSON lines of `lowrank train`. */
+function stepsOf(text) {
+  const events = text.split('\n').map(jsonOf)
+  return events.filter((each) => each?.event === 'step').map(({ loss }) => loss)
 }
 
 function jsonOf(text) {

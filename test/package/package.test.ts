@@ -53,7 +53,7 @@ describe('the packed package', () => {
 
   test('holds what an install needs and nothing of the development setup', () => {
     const files = filesOf(main)
-    const building = ['CMakeLists.txt', 'binding.gyp', 'scripts/native.mjs']
+    const building = ['CMakeLists.txt', 'scripts/native.mjs']
     const demo = ['config.yaml', 'base/model.safetensors', 'base/tokenizer.json', 'train.jsonl', 'test.jsonl']
     // Error messages send people to the first of the pages.
     const reading = [
@@ -69,8 +69,27 @@ describe('the packed package', () => {
     }
     const development = /\.map$|tsbuildinfo|\.test\.|^test|^lib\/|^out|^build\/|^prebuilds\/|^docs\/api\//
     expect(files.filter((file) => development.test(file))).toEqual(['native/addon/exports.map'])
-    expect(manifestOf(main)).toMatchObject({ scripts: { install: 'node scripts/native.mjs install' } })
     expect(manifestOf(main)).not.toHaveProperty('devDependencies')
+  })
+
+  test('has pages that say how to install what is published, and nothing of before', () => {
+    const pages = filesOf(main).filter((file) => file.endsWith('.md'))
+    const texts = pages.map((file) => readFileSync(join(main, file), 'utf8'))
+    expect(texts.filter((text) => /is not published|<!-- until|git clone </.test(text))).toEqual([])
+    const install = /## Install\n\n```sh\nnpm install lowrank\n/
+    expect(readFileSync(join(main, 'README.md'), 'utf8')).toMatch(install)
+    // A page that loses its way of before has another one.
+    expect(readFileSync('README.md', 'utf8')).not.toMatch(install)
+  })
+
+  test('has nothing that a package manager would run at an install', () => {
+    // Package managers run node-gyp where they find binding.gyp, whatever package.json says.
+    expect(filesOf(main)).not.toContain('binding.gyp')
+    expect(manifestOf(main)).not.toHaveProperty('scripts')
+    // A tarball of the checkout has its package.json.
+    const { scripts, gypfile } = manifestOf('.')
+    for (const name of ['preinstall', 'install', 'postinstall']) expect(scripts).not.toHaveProperty(name)
+    expect(gypfile).toBe(false)
   })
 
   test('names a package with an addon for each platform, which only such a platform installs', () => {

@@ -131,7 +131,7 @@ describe('in a package folder', () => {
       'no such file',
     )
     expect(lines.at(-1)).toContain(
-      `node ${join(relative(process.cwd(), root), 'scripts', 'native.mjs')} install --build-from-source`,
+      `node ${join(relative(process.cwd(), root), 'scripts', 'native.mjs')} install"`,
     )
     expect(lines.at(-2)).toBe('Prebuilt addons in this package: none.')
     expect(error.details).toMatchObject({ node: process.versions.node, nodeApi: process.versions.napi })
@@ -233,7 +233,7 @@ describe('in a package folder', () => {
       expect(message).toContain(
         `Prebuilt addons in this package: ${process.platform}-${process.arch}/lowrank.glibc.node.\nNone of them is for musl (Alpine).`,
       )
-      expect(message).toContain('install --build-from-source" (after "apk add g++ make cmake").')
+      expect(message).toContain('install" (after "apk add g++ make cmake").')
     })
   })
 })
