@@ -498,15 +498,15 @@ export class RowEncoder {
 
   /** Renders the chat with its template; special tokens to be escaped are marked. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
-    const { trainOn, reasoningHistory } = this.#options
+    const { trainOn } = this.#options
     const { renderer, ...plain } = this.#plain(row)
-    const asUsed = reasoningHistory === 'drop'
+    const needed = this.#learned(row).map((message) => row.messages.indexOf(message))
     const unknown = renderer.refused(plain.messages)
     if (unknown !== undefined) throw rowError(row, unknown)
     const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Omit<Chat, 'lostReasoning'> =>
       trainOn === 'all'
         ? { renderer, messages, text: renderer.text(messages, options), turns: [] }
-        : { renderer, messages, ...renderer.turns(messages, options, asUsed) }
+        : { renderer, messages, ...renderer.turns(messages, options, needed) }
     const chat = escapes
       ? turnsOf(
           plain.messages.map(
@@ -588,9 +588,11 @@ export class RowEncoder {
   #named(row: DatasetRow, cause: unknown): unknown {
     if (cause instanceof AmbiguousChat) {
       const asUsed = this.#leavesOutReasoning(row) ? 'reasoning_history: drop, ' : ''
+      const several = row.format === 'messages' && this.#learned(row).length > 1
+      const last = several ? 'train_on: last, ' : ''
       return rowError(
         row,
-        `${cause.message}; use ${asUsed}a template with {% generation %} markers, train_on: all, or one assistant turn per row`,
+        `${cause.message}; use ${asUsed}${last}a template with {% generation %} markers, train_on: all, or one assistant turn per row`,
         cause,
       )
     }

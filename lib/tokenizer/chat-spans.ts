@@ -53,6 +53,9 @@ const TURN_ENDS = [
   '</s>',
 ]
 
+/** An empty block of reasoning with both of its tags. */
+const EMPTY_BLOCK = /^\S+\n\n\S+\s*$/
+
 /** Content of a turn appended to find the end of the turn before it. */
 const PROBE = 'lowrankturn'
 
@@ -94,7 +97,10 @@ export class ChatRenderer {
     if (key !== undefined) return messages.map((message) => withReasoningAt(message, key))
     // Templates of reasoning models that read no key expect the reasoning in the content.
     const block = this.noThought()
-    return block === '' ? [...messages] : messages.map((message) => withReasoningIn(message, block))
+    // A block that the prompt opens shows no place for reasoning.
+    return EMPTY_BLOCK.test(block)
+      ? messages.map((message) => withReasoningIn(message, block))
+      : [...messages]
   }
 
   /** Parts that the template is known to omit without rendering it, with advice. */
@@ -200,16 +206,20 @@ export class ChatRenderer {
 
   /**
    * The rendered text with the spans of the assistant messages.
-   * @param lastOnly true if the spans of earlier ones are not needed
+   * @param needed indices of the assistant messages whose spans are needed; undefined for all
    * @throws {AmbiguousChat} when the spans cannot be determined exactly; DataError when the template rejects
    * the messages
    */
-  turns(messages: readonly DatasetMessage[], options: RenderOptions, lastOnly = false): RenderedChat {
+  turns(
+    messages: readonly DatasetMessage[],
+    options: RenderOptions,
+    needed?: readonly number[],
+  ): RenderedChat {
     const assistants = messages.flatMap(({ role }, index) => (role === 'assistant' ? [index] : []))
     if (this.#template.marksGeneration) return this.#marked(messages, assistants, options)
     const text = this.text(messages, options)
     const turns: TurnSpan[] = []
-    for (const index of lastOnly ? assistants.slice(-1) : assistants) {
+    for (const index of needed ?? assistants) {
       const turn = this.#byPrefixes(text, messages, index, options)
       if (turn.start < (turns.at(-1)?.end ?? 0))
         throw new AmbiguousChat('assistant turns overlap in the text')
@@ -224,7 +234,8 @@ export class ChatRenderer {
    */
   lastAnswer(messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     try {
-      const { text, turns } = this.turns(messages, options, true)
+      const last = messages.findLastIndex(({ role }) => role === 'assistant')
+      const { text, turns } = this.turns(messages, options, last < 0 ? [] : [last])
       const { start, end } = turns.at(-1) as TurnSpan
       const said = text.slice(start, end)
       const token = this.#ends.find((ending) => said.endsWith(ending)) ?? ''
@@ -306,7 +317,11 @@ export class ChatRenderer {
     const turns = [...messages, { role: 'assistant', content: PROBE }, { role: 'user', content: '1' }]
     const answered = this.#attempt(turns, options)
     const before = answered?.slice(0, Math.max(0, answered.indexOf(PROBE)))
-    return before && text.startsWith(before) ? before : undefined
+    if (!before || !text.startsWith(before)) return undefined
+    // What the model saw when it was asked may stand before a later question only.
+    return toldIn(messages, options).every((told) => !asked.includes(told) || before.includes(told))
+      ? before
+      : undefined
   }
 
   /** End of the last end-of-turn token before `position`; 0 if there is none. */
@@ -389,6 +404,13 @@ export class ChatRenderer {
     if (/assistant/i.test(common)) this.#openTail = common
     return this.#openTail
   }
+}
+
+/** What a prompt tells beside the turns: system prompts and names of tools. */
+function toldIn(messages: readonly DatasetMessage[], { tools = [] }: RenderOptions): string[] {
+  const prompts = messages.filter(({ role }) => role === 'system').map(({ content }) => content)
+  const names = tools.map((tool) => (tool as { function?: { name?: unknown } } | null)?.function?.name)
+  return [...prompts, ...names].filter((told): told is string => typeof told === 'string')
 }
 
 /** Length of the end of a header that begins before `start` and ends behind it. */

@@ -91,6 +91,21 @@ const olmo3: Convention = {
   }),
 }
 
+/** In use, the system prompt stands in the last question; in a chat that ends with an answer, it would be left out. */
+const mistral: Convention = {
+  family: 'Mistral',
+  needs: ['[INST]', '[AVAILABLE_TOOLS]', 'loop.last and system_message is defined'],
+  adapt: ({ messages, options }) => ({ messages: withSystemInLastQuestion(messages), options }),
+}
+
+function withSystemInLastQuestion(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  const [system, ...rest] = messages
+  const last = rest.findLastIndex(({ role }) => role === 'user')
+  const question = rest[last]
+  if (system?.role !== 'system' || question === undefined || last === rest.length - 1) return messages
+  return rest.with(last, { ...question, content: `${system.content}\n\n${question.content}` })
+}
+
 /** Reasoning is a part of the content, whose opening tag is in the prompt. */
 const olmo3Think: Convention = {
   family: olmo3.family,
@@ -172,5 +187,5 @@ const lfm25Content: Convention = {
 }
 
 export const CONVENTIONS: readonly Convention[] = [
-  ...[ministral3, phi4Mini, olmo3Think, olmo3, smollm3, lfm2, lfm25, lfm25Content],
+  ...[mistral, ministral3, phi4Mini, olmo3Think, olmo3, smollm3, lfm2, lfm25, lfm25Content],
 ]

@@ -153,7 +153,7 @@ it('chats of a file that is listed twice are held out with their copies', async 
 it('is named where the ends of turns are not known because earlier ones have no reasoning', () => {
   const template = `{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' and loop.index0 > ns.last %}{{ '<think>' + (m.reasoning_content or '') + '</think>' }}{% endif %}{{ m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}`
   expect(() => encoder(template, { reasoningHistory: 'keep' }).encodeAll(CHAT)).toThrow(
-    'so its end is not known; use reasoning_history: drop, a template with {% generation %} markers',
+    'so its end is not known; use reasoning_history: drop, train_on: last, a template with {% generation %} markers',
   )
   expect(encoder(template).encodeAll(CHAT)).toHaveLength(3)
 })
