@@ -10,7 +10,7 @@ import { limitTime } from '../core/time-limit.js'
 import { functions, Raised } from './jinja/functions.js'
 import { render, Scope } from './jinja/interpreter.js'
 import { type Body, CLOSE, OPEN, parse } from './jinja/syntax.js'
-import { templateValue } from './jinja/values.js'
+import { templateValue, type Value } from './jinja/values.js'
 import type { ChatMessage } from './message.js'
 
 export interface RenderOptions {
@@ -146,7 +146,7 @@ export class ChatTemplate {
       add_generation_prompt: options.addGenerationPrompt ?? false,
       ...options.variables,
     }
-    const given = Object.entries(variables).map(([name, value]) => [name, templateValue(value)] as const)
+    const given = templateValue(variables) as ReadonlyMap<string, Value>
     const known = Object.entries({ ...CONSTANTS, ...functions(options.now ?? new Date()) })
     return new Scope(new Map([...known, ...given]))
   }

@@ -52,7 +52,7 @@ function sortKey(attribute: Value, caseSensitive: Value): (item: Value) => Value
 }
 
 function sorted(items: readonly Value[], key: (item: Value) => Value, reverse: boolean): Value[] {
-  const keyed = items.map((item) => [key(item), item] as const)
+  const keyed = Array.from(items, (item) => [key(item), item] as const)
   return keyed.sort(([a], [b]) => (reverse ? order(b, a) : order(a, b))).map(([, item]) => item)
 }
 
@@ -229,7 +229,10 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   int: toInteger,
   items: (value) => new Stream(value instanceof Undefined ? [] : entriesIn(value, 'items')),
   join,
-  last: (value) => itemsOf(value).at(-1) ?? new Undefined('the last of no items'),
+  last: (value) => {
+    const items = itemsOf(value)
+    return items.length > 0 ? items[items.length - 1] : new Undefined('the last of no items')
+  },
   length: lengthOf,
   list: (value) => [...itemsOf(value)],
   lower: (value) => textOf(value).toLowerCase(),

@@ -108,8 +108,10 @@ function runOne(node: Node, scope: Scope, out: string[]): End {
 function runLoop(node: Node & { type: 'For' }, scope: Scope, out: string[]): void {
   const { iterable, loopvar } = node
   const condition = iterable.type === 'SelectExpression' ? iterable.test : undefined
-  const all = itemsOf(evaluate(iterable.type === 'SelectExpression' ? iterable.lhs : iterable, scope))
-  const items = all.filter((item) => {
+  const source = iterable.type === 'SelectExpression' ? iterable.lhs : iterable
+  const value = evaluate(source, scope)
+  if (value === null) throw new Error(`it has a loop over ${sourceOf(source)}, which is none`)
+  const items = itemsOf(value).filter((item) => {
     if (condition === undefined) return true
     const trial = inside(scope)
     assign(loopvar, item, trial)

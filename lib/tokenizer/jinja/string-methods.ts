@@ -5,6 +5,8 @@ import { type Arguments, asInteger, asText, itemsOf, take, type Value } from './
 const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const WORDS = new RegExp(`[^${SPACE}]+`, 'g')
 const ALL_SPACE = new RegExp(`^[${SPACE}]+$`)
+/** A character of two UTF-16 units. */
+const PAIR = /^[\ud800-\udbff][\udc00-\udfff]$/
 const IS_SPACE = new RegExp(`[${SPACE}]`)
 const LINE_ENDS = '\\n\\v\\f\\r\\x1c-\\x1e\\x85\\u2028\\u2029'
 const LINES = new RegExp(`[^${LINE_ENDS}]*(?:\\r\\n|[${LINE_ENDS}])|[^${LINE_ENDS}]+$`, 'g')
@@ -14,11 +16,19 @@ const LINE_END = new RegExp(`[${LINE_ENDS}]+$`)
 export function strip(text: string, characters: Value, ends: 'both' | 'left' | 'right' = 'both'): string {
   const listed = characters === null ? undefined : new Set(asText(characters, 'strip()'))
   const drops = (char: string) => (listed ? listed.has(char) : IS_SPACE.test(char))
-  const points = [...text]
-  let [start, end] = [0, points.length]
-  while (ends !== 'right' && start < end && drops(points[start] as string)) start++
-  while (ends !== 'left' && end > start && drops(points[end - 1] as string)) end--
-  return points.slice(start, end).join('')
+  let [start, end] = [0, text.length]
+  while (ends !== 'right' && start < end) {
+    const char = String.fromCodePoint(text.codePointAt(start) as number)
+    if (!drops(char)) break
+    start += char.length
+  }
+  while (ends !== 'left' && end > start) {
+    const pair = end - start > 1 && PAIR.test(text.slice(end - 2, end))
+    const char = text.slice(pair ? end - 2 : end - 1, end)
+    if (!drops(char)) break
+    end -= char.length
+  }
+  return text.slice(start, end)
 }
 
 export const splitLines = (text: string, keepEnds = false): string[] =>

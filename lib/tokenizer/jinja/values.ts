@@ -65,7 +65,8 @@ export const isCallable = (value: Value): value is Callable => typeof value === 
 export function templateValue(value: unknown): Value {
   if (Array.isArray(value)) return value.map(templateValue)
   if (typeof value !== 'object' || value === null || isWholeFloat(value)) return value
-  return new Map(entriesOf(value).map(([key, inner]) => [key, templateValue(inner)]))
+  const entries = entriesOf(value).filter(([, inner]) => inner !== undefined)
+  return new Map(entries.map(([key, inner]) => [key, templateValue(inner)]))
 }
 
 /** The values of parameters, in their order; a parameter is a name and the value without an argument. */
@@ -164,8 +165,11 @@ export function itemsOf(value: Value): readonly Value[] {
   throw new Error(`a value of type ${typeName(value)} has no items`)
 }
 
+/** Characters of two UTF-16 units. */
+const PAIRS = /[\ud800-\udbff][\udc00-\udfff]/g
+
 export function lengthOf(value: Value): number {
-  if (typeof value === 'string') return [...value].length
+  if (typeof value === 'string') return value.length - (value.match(PAIRS)?.length ?? 0)
   if (Array.isArray(value)) return value.length
   if (value instanceof Map) return value.size
   if (value instanceof Undefined) return 0

@@ -121,9 +121,22 @@ describe('what a template may not use is named', () => {
     expect(failure(expression)).toThrow(message)
   })
 
+  it('a loop over nothing, such as tools that a row does not have', () => {
+    const template = new ChatTemplate('{% for tool in tools %}{{ tool }}{% endfor %}', {})
+    expect(() => template.render([])).toThrow('it has a loop over tools, which is none')
+  })
+
   it('comparisons in a chain, which the library reads otherwise than Python', () => {
     expect(failure('1 < 2 < 3')).toThrow(FileFormatError)
     expect(failure('1 < 2 < 3')).toThrow('comparisons in a chain, such as a < b < c, are not supported')
     expect(failure('(1 < 2) == (2 < 3)')).not.toThrow()
   })
+})
+
+it('a key without a value is no key, as in transformers', () => {
+  const template = new ChatTemplate(
+    '{{ messages[0].content is defined }} {{ messages[0].name is defined }}',
+    {},
+  )
+  expect(template.render([{ role: 'user', content: null, name: undefined }])).toBe('False False')
 })
