@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { readGgufHeader } from '../formats/gguf.js'
-import type { ModelFiles } from '../formats/model-files.js'
+import { CONFIG_LIMIT, type ModelFiles } from '../formats/model-files.js'
 import {
   type PromptFormat,
   SIDECAR,
@@ -17,10 +17,12 @@ import {
 } from '../formats/prompt-format.js'
 import { type SafetensorsInput, tensorSize, writeSafetensors } from '../formats/safetensors.js'
 import { type TensorControl, watchTensors } from '../formats/tensor-data.js'
+import { textModelOf } from '../formats/text-model.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
-import { readBytes, readJsonObject } from '../io/input.js'
+import { readBytes, readWrittenJson } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
+import { writtenText } from '../io/written-json.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
 
 /** Dtypes in which weights can be written. */
@@ -31,9 +33,9 @@ const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as con
 /** Maximum size of a weight file, as in transformers. */
 const DEFAULT_SHARD_BYTES = 5_000_000_000
 
-/** Tokenizer and license files to copy. */
+/** Files to copy: generation settings, tokenizer, and license. */
 const COPIED =
-  /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
+  /^(generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
 const LARGEST_COPIED = 256 << 20
 const TEMPLATES = 'additional_chat_templates'
 const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
@@ -95,7 +97,7 @@ async function sidecarText(path: string, format: PromptFormat | null): Promise<s
   const file = join(path, SIDECAR)
   const shared = existsSync(file) && existsSync(join(path, 'adapter_config.json'))
   if (format === null && !shared) return undefined
-  const kept = shared ? await readJsonObject(file, SIDECAR_LIMIT) : { version: SIDECAR_VERSION }
+  const kept = shared ? await readWrittenJson(file, SIDECAR_LIMIT) : { version: SIDECAR_VERSION }
   return jsonText({ ...kept, ...sidecarEntry(format) })
 }
 
@@ -106,11 +108,8 @@ async function smallFiles(
   quantization: Record<string, unknown> | undefined,
 ): Promise<Map<string, string | Uint8Array>> {
   const files = new Map<string, string | Uint8Array>()
-  const folder = source.kind === 'folder'
-  const config = folder ? source.config : await configFromGguf(source)
-  files.set('config.json', withFloats(jsonText(adaptedConfig(config, tensors, quantization))))
-  if (source.generationConfig) files.set('generation_config.json', jsonText(source.generationConfig))
-  if (folder) {
+  files.set('config.json', jsonText(adaptedConfig(await writtenConfig(source), tensors, quantization)))
+  if (source.kind === 'folder') {
     for (const name of await copiedNames(source.path))
       files.set(name, await readBytes(await fileInside(source.path, name), LARGEST_COPIED))
   } else {
@@ -119,6 +118,14 @@ async function smallFiles(
       files.set(name, jsonText(value))
   }
   return files
+}
+
+/** The config of the model, with the numbers of a folder's config.json as they are spelled there. */
+export async function writtenConfig(source: ModelFiles): Promise<Record<string, unknown>> {
+  if (source.kind === 'gguf') return configFromGguf(source)
+  const path = await fileInside(source.path, 'config.json')
+  const whole = await readWrittenJson(path, CONFIG_LIMIT)
+  return textModelOf(whole, path)?.config ?? whole
 }
 
 async function copiedNames(folder: string): Promise<string[]> {
@@ -185,12 +192,7 @@ function indexText(shards: readonly SafetensorsInput[][], names: readonly string
   return jsonText({ metadata: { total_size: total }, weight_map: Object.fromEntries(places.sort()) })
 }
 
-const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
-
-/** Python distinguishes 6 from 6.0, and transformers rejects the former here. */
-function withFloats(text: string): string {
-  return text.replace(/"llm_int8_threshold": -?\d+(?=[,\s])/g, '$&.0')
-}
+const jsonText = (value: unknown): string => `${writtenText(value)}\n`
 
 /** Removes weights of an earlier model, which would be loaded instead of these or waste space. */
 async function removeStaleWeights(path: string, files: ReadonlySet<string>): Promise<void> {

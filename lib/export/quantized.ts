@@ -4,7 +4,7 @@
  * are requantized, which may undo training, so the surviving part is measured before anything is written.
  */
 import type { BaseModel } from '../base/base.js'
-import { type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
+import { type ModelFolderOptions, writeModelFolder, writtenConfig } from '../base/model-folder.js'
 import { ConfigError, InternalError } from '../core/errors.js'
 import {
   BLOCK,
@@ -22,6 +22,7 @@ import {
 import type { SafetensorsInput } from '../formats/safetensors.js'
 import type { TorchDtype } from '../formats/tensor-source.js'
 import { shapeOf } from '../graph/graph.js'
+import { writtenFloat } from '../io/written-json.js'
 import { addon, type MergeSums, type NativeModel, type PackedWeight } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { embeddingWeights, exactFormat, isQuantizedFormat } from '../weights/weights.js'
@@ -85,7 +86,7 @@ export async function writeQuantized(
       const changed = tensor.target !== undefined || isQuantizedFormat(base.formats[tensor.weight])
       inputs.push(unquantized(base, tensor, changed ? reader : original))
     }
-    const quantization = quantizationConfig(base, plain)
+    const quantization = await quantizationConfig(base, plain)
     return { files: await writeModelFolder(path, base.files, inputs, { ...options, quantization }), survival }
   } finally {
     await merged.dispose()
@@ -245,11 +246,17 @@ function computeDtype(base: BaseModel): TorchDtype {
 }
 
 /** The config from the model's files if they had this quantization; else as transformers writes it. */
-function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<string, unknown> {
+async function quantizationConfig(
+  base: BaseModel,
+  plain: readonly string[],
+): Promise<Record<string, unknown>> {
   const { quantization } = base
   const { config, path } = base.files
   if (storedQuantization(config, path) !== undefined)
-    return { ...(config.quantization_config as object), bnb_4bit_quant_storage: 'uint8' }
+    return {
+      ...((await writtenConfig(base.files)).quantization_config as object),
+      bnb_4bit_quant_storage: 'uint8',
+    }
   const skipped = plain.filter(
     (name) => name.startsWith('lm_head') || isStoredQuantized({ skipped: [] }, name),
   )
@@ -265,7 +272,7 @@ function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<s
     llm_int8_enable_fp32_cpu_offload: false,
     llm_int8_has_fp16_weight: false,
     llm_int8_skip_modules: skipped.length === 0 ? null : skipped.map((name) => name.replace(/\.weight$/, '')),
-    llm_int8_threshold: 6.0,
+    llm_int8_threshold: writtenFloat(6),
     load_in_4bit: !int8,
     load_in_8bit: int8,
     quant_method: 'bitsandbytes',

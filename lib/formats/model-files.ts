@@ -43,14 +43,14 @@ export interface ModelFiles {
   ropeFactors?: TensorSource
   /** True for the text model of a multimodal one, if adapters have names of the whole in PEFT. */
   multimodal?: boolean
-  generationConfig?: Record<string, unknown>
   /** Prompt format used in training; only for models written by lowrank. */
   promptFormat?: PromptFormat | null
   /** Content hash for caches and checkpoints: names, sizes, headers, and samples of every tensor, in hex. */
   fingerprint: string
 }
 
-const CONFIG_LIMIT = 16 << 20
+/** Maximum size of config.json, in bytes. */
+export const CONFIG_LIMIT = 16 << 20
 
 /** Buffers stored in older checkpoints that every loader recomputes. */
 const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)$/
@@ -136,12 +136,6 @@ async function openFolder(path: string): Promise<ModelFiles> {
   if (text !== undefined) {
     model.tensors = textTensors(tensors, text)
     model.multimodal = text.namedWhole
-  }
-  if (names.has('generation_config.json')) {
-    model.generationConfig = await readJsonObject(
-      await fileInside(path, 'generation_config.json'),
-      CONFIG_LIMIT,
-    )
   }
   if (names.has(SIDECAR)) {
     const sidecar = await fileInside(path, SIDECAR)

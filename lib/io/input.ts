@@ -7,6 +7,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../core/errors.js'
 import { JsonScanner } from './json-scanner.js'
+import { parseWritten } from './written-json.js'
 
 /** The operations used on an open file. Declared without Node's types, since programs may compile without them. */
 export interface OpenFile {
@@ -120,7 +121,22 @@ export async function readText(path: string, limit: number): Promise<string> {
  * @throws FileFormatError when it is not JSON, or JSON but not an object.
  */
 export async function readJsonObject(path: string, limit: number): Promise<Record<string, unknown>> {
-  const value = parseJson(await readText(path, limit), path)
+  return objectIn(path, parseJson(await readText(path, limit), path))
+}
+
+/**
+ * Reads the JSON object in a small file that is written again: numbers keep their text (`WrittenNumber`).
+ * @param limit maximum size in bytes
+ * @throws FileFormatError when it is not JSON, or JSON but not an object.
+ */
+export async function readWrittenJson(path: string, limit: number): Promise<Record<string, unknown>> {
+  const text = await readText(path, limit)
+  // Refuses mistakes with their place.
+  parseJson(text, path)
+  return objectIn(path, parseWritten(text, DEEPEST_JSON))
+}
+
+function objectIn(path: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`
     throw new FileFormatError(`${path} must hold a JSON object, not ${found}`, { path })

@@ -94,6 +94,29 @@ export class JsonScanner {
       this.fail('expected a value')
   }
 
+  /**
+   * Reads any value nested at most `depth` deep. Of duplicate keys the last counts, as for `JSON.parse`.
+   * @param number makes the value of a number from its text
+   */
+  value(depth: number, number: (text: string) => unknown): unknown {
+    this.skipWhiteSpace()
+    const next = this.text[this.position]
+    if (depth === 0 && (next === '{' || next === '[')) this.fail('nested too deeply')
+    if (next === '"') return this.string()
+    if (next === '[') return Array.from(this.sequence('[', ']'), () => this.value(depth - 1, number))
+    if (next === '{')
+      return Object.fromEntries(
+        Array.from(this.sequence('{', '}'), () => {
+          const key = this.string()
+          this.expect(':')
+          return [key, this.value(depth - 1, number)]
+        }),
+      )
+    const digits = this.match(NUMBER)
+    if (digits !== undefined) return number(digits)
+    return JSON.parse(this.match(LITERAL) ?? this.fail('expected a value'))
+  }
+
   /** The position at which the text stops being a single JSON value; undefined if it is valid. */
   firstMistake(depth: number): number | undefined {
     try {

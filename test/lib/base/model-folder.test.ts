@@ -60,12 +60,12 @@ describe('a model folder from a folder', () => {
       'tokenizer.json',
     ])
     expect(readFileSync(join(path, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('tools')
-    const { tensors, generationConfig } = await openModelFiles(path)
+    const { tensors } = await openModelFiles(path)
     expect([...tensors.values()].map(({ name, dtype, shape }) => [name, dtype, shape])).toEqual([
       ['w', 'BF16', [8]],
       ['x', 'BF16', [4]],
     ])
-    expect(generationConfig).toEqual({ temperature: 0.7 })
+    expect(readFileSync(join(path, 'generation_config.json'), 'utf8')).toBe('{"temperature":0.7}')
   })
 
   it('says the dtype that the weights have now, and nothing of how the source was quantized', async () => {
@@ -79,6 +79,32 @@ describe('a model folder from a folder', () => {
     const newer = sourceFolder({}, { model_type: 'llama', dtype: 'float32' })
     const f16 = await written([{ ...tensor('w', 8), dtype: 'F16' }], {}, newer)
     expect(json(f16.path, 'config.json')).toEqual({ model_type: 'llama', dtype: 'float16' })
+  })
+
+  it('keeps the spelling of numbers, which Python tells apart', async () => {
+    const text =
+      '{"model_type":"llama","dropout":0.0,"eps":1e-05,"limit":[0.0,1.50],"big":12345678901234567890,"dtype":"float32"}'
+    const { path } = await written([tensor('w', 8)], {}, sourceFolder({ 'config.json': text }))
+    expect(readFileSync(join(path, 'config.json'), 'utf8')).toBe(`{
+  "model_type": "llama",
+  "dropout": 0.0,
+  "eps": 1e-05,
+  "limit": [
+    0.0,
+    1.50
+  ],
+  "big": 12345678901234567890,
+  "dtype": "bfloat16"
+}
+`)
+  })
+
+  it('keeps it in the text model of a multimodal one', async () => {
+    const text =
+      '{"model_type":"gemma3","bos_token_id":2,"text_config":{"model_type":"gemma3_text","dropout":0.0},"vision_config":{}}'
+    const { path } = await written([tensor('w', 8)], {}, sourceFolder({ 'config.json': text }))
+    expect(readFileSync(join(path, 'config.json'), 'utf8')).toContain('"dropout": 0.0')
+    expect(json(path, 'config.json')).toMatchObject({ model_type: 'gemma3_text', bos_token_id: 2 })
   })
 
   it('unties the head when one is given', async () => {
@@ -181,6 +207,7 @@ describe('a model folder from a GGUF file', () => {
     const source = gguf({
       'tokenizer.chat_template': value.string('chat'),
       'tokenizer.ggml.eot_token_id': value.number('u32', 0),
+      'tokenizer.ggml.padding_token_id': value.number('u32', 1),
     })
     const { path, files } = await written([tensor('w', 8)], {}, source)
     expect(files).toEqual([
@@ -195,7 +222,9 @@ describe('a model folder from a GGUF file', () => {
       num_key_value_heads: 2,
       torch_dtype: 'bfloat16',
       vocab_size: vocabulary,
+      pad_token_id: 1,
     })
+    expect(json(path, 'generation_config.json')).toMatchObject({ pad_token_id: 1 })
     const tokenizer = await tokenizerSourceFromFolder(path)
     expect(tokenizer.chatTemplate).toBe('chat')
     const eos = small.gguf['tokenizer.ggml.eos_token_id']

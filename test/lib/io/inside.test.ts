@@ -57,7 +57,7 @@ test('a folder of chat templates that leads out is refused', async () => {
   await refused(tokenizerSourceFromFolder(folder), 'additional_chat_templates')
 })
 
-test.each(['config.json', 'model.safetensors', 'generation_config.json'])(
+test.each(['config.json', 'model.safetensors'])(
   'a model whose %s leads out of the folder is refused',
   async (name) => {
     const folder = tinyModel()
@@ -72,12 +72,15 @@ test('a plan of a folder without weights reads no other file', async () => {
   await refused(planModel(folder, { strategy: lora() }), 'config.json')
 })
 
-test('what is copied beside a model is of its folder', async () => {
-  const folder = tinyModel()
-  const files = await openModelFiles(folder)
-  leadOut(folder, 'LICENSE')
-  await refused(writeModelFolder(join(scratchFolder(), 'out'), files, []), 'LICENSE')
-})
+test.each(['LICENSE', 'generation_config.json', 'config.json'])(
+  'what is copied beside a model is of its folder: %s',
+  async (name) => {
+    const folder = tinyModel()
+    const files = await openModelFiles(folder)
+    leadOut(folder, name)
+    await refused(writeModelFolder(join(scratchFolder(), 'out'), files, []), name)
+  },
+)
 
 test.each(['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json'])(
   'an adapter whose %s leads out of the folder is refused',
