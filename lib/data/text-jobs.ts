@@ -15,7 +15,7 @@ import {
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
-import type { TokenizerFields } from '../tokenizer/to-gguf.js'
+import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
 import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { SentRows } from './asked-rows.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
@@ -56,7 +56,7 @@ export interface GgufTokenizerJob {
   kind: 'gguf_tokenizer'
   source: TokenizerOfModel
   rows: number
-  bosId: number | undefined
+  config: ConfigTokens
 }
 
 export type TextJob = EncodeJob | RenderJob | TokenizerJob | GgufTokenizerJob

@@ -252,8 +252,8 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
   answer({ kind: 'tokenizer', about: { vocabSize, eosIds, source: { ...source, tokenizerJson: null } } })
 }
 
-async function toGguf({ source, rows, bosId }: GgufTokenizerJob): Promise<void> {
-  const tokenizer = tokenizerToGguf(await readTokenizerSource(source), rows, bosId)
+async function toGguf({ source, rows, config }: GgufTokenizerJob): Promise<void> {
+  const tokenizer = tokenizerToGguf(await readTokenizerSource(source), rows, config)
   answer({ kind: 'gguf_tokenizer', tokenizer })
 }
 

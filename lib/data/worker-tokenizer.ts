@@ -5,7 +5,7 @@
 import { InternalError } from '../core/errors.js'
 import { Lifetime } from '../native/handles.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
-import type { TokenizerFields } from '../tokenizer/to-gguf.js'
+import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
 import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
@@ -136,9 +136,9 @@ export class WorkerTokenizer {
 export async function ggufTokenizerOf(
   source: TokenizerOfModel,
   rows: number,
-  bosId: number | undefined,
+  config: ConfigTokens,
 ): Promise<TokenizerFields> {
-  const call = new TextCall({ kind: 'gguf_tokenizer', source, rows, bosId }, MEGABYTES)
+  const call = new TextCall({ kind: 'gguf_tokenizer', source, rows, config }, MEGABYTES)
   try {
     const answer = await call.next()
     if (answer.kind === 'gguf_tokenizer') return answer.tokenizer

@@ -7,11 +7,12 @@ import { basename } from 'node:path'
 import type { BaseModel } from '../base/base.js'
 import { UnsupportedError } from '../core/errors.js'
 import { pow } from '../core/portable-math.js'
+import { quote } from '../core/quote.js'
 import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
-import { ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
+import { type GgufModel, ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
 import { ggufName, LONG_FACTORS, partsInGguf, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import {
@@ -27,6 +28,7 @@ import {
 import { graphOf } from '../models/index.js'
 import { ropeOfLayers, ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
+import type { ConfigTokens } from '../tokenizer/to-gguf.js'
 
 /** Metadata and remarks of a GGUF file. */
 export interface GgufDescription {
@@ -68,12 +70,12 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   const { name } = ggufArchitecture(graph.family)
   refuseHeads(base)
   refuseUnrotated(base)
-  const { bos_token_id: bos } = files.config
+  refuseLacking(base)
   const embedding = embeddingOf(graph)
   const tokenizer = await ggufTokenizerOf(
     { kind: files.kind, path: files.path },
     embedding.rows,
-    Number.isInteger(bos) ? (bos as number) : undefined,
+    configTokens(files.config),
   )
   const fields = [
     ggufField.string('general.architecture', name),
@@ -100,6 +102,15 @@ function nameFor(name: string, fields: readonly GgufField[]): string {
   const own = Array.isArray(tokens) && PHI3_TOKENS.every((token) => (tokens as unknown[]).includes(token))
   return own ? name : name.replace(/phi-?3/gi, 'phi')
 }
+
+function configTokens({ bos_token_id: bos, pad_token_id: pad }: Record<string, unknown>): ConfigTokens {
+  return {
+    ...(isTokenId(bos) ? { bosId: bos } : {}),
+    ...(isTokenId(pad) ? { padId: pad } : {}),
+  }
+}
+
+const isTokenId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0
 
 function embeddingOf(graph: Graph) {
   const [node] = nodesOf(graph, 'embedding')
@@ -205,7 +216,7 @@ function refuseHeads({ graph, name }: BaseModel): void {
   const hidden = embeddingOf(graph).cols
   if (!ggufArchitecture(graph.family).plainHeads || heads * headDim === hidden) return
   throw new UnsupportedError(
-    `${name} has ${heads} heads of ${headDim}, but GGUF files of its architecture need heads of ${hidden / heads}, hidden_size over num_attention_heads. Write a safetensors folder instead.`,
+    `${name} cannot be written as a GGUF file: head_dim is ${headDim}, expected hidden_size / num_attention_heads, ${hidden} / ${heads}, as programs assume for its architecture. Write a safetensors folder instead.`,
     { heads, headDim, hidden },
   )
 }
@@ -281,7 +292,8 @@ const ROUNDING = 1e-6
  * Parses the generated metadata and requires it to reproduce the model, which catches config settings the file cannot
  * hold.
  */
-function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDescription): void {
+function requireSameGraph(base: BaseModel, description: GgufDescription): void {
+  const { files, graph, name } = base
   const { fields, ropeFactors, longFactors } = description
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
   const place = { type, offset: 0, bytes: 0 }
@@ -294,34 +306,93 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   for (const [name, { length }] of namedFactors(ropeFactors, longFactors))
     tensors.push({ name, dims: [length], ...place })
   const metadata = new Map(fields.map(({ key, value }) => [key, value]))
-  const { config } = translateGguf({ path: `${name} as a GGUF file`, metadata, tensors })
+  const { config } = readAgain(base, { path: `${name} as a GGUF file`, metadata, tensors })
   for (const [key, factors] of longFactors)
     Object.assign(config.rope_scaling as object, { [key]: Array.from(factors) })
   const again = graphOf(config, ropeFactors)
   const unfused = ggufArchitecture(graph.family).unfused?.(files.config)
   const expected = unfused === undefined ? graph : graphOf(unfused)
-  const problem = difference(expected, again, files.config.max_position_embeddings as number)
-  if (problem === undefined) return
-  throw new UnsupportedError(
-    `${name} cannot be written as a GGUF file, which has no key for this setting of the config: ${problem}. Write a safetensors folder instead.`,
-    { model: name, problem },
+  const positions = files.config.max_position_embeddings as number
+  const problems = differences(expected, again, positions)
+  if (problems.length === 0) return
+  const settings = blamed(
+    unfused ?? files.config,
+    config,
+    (changed) => differences(changed, again, positions).length,
+  )
+  throw unwritable(name, settings.length > 0 ? settings : [...new Set(problems)])
+}
+
+/** The model as a reader of the file would see it. */
+function readAgain(base: BaseModel, header: Parameters<typeof translateGguf>[0]): GgufModel {
+  try {
+    return translateGguf(header)
+  } catch (error) {
+    refuseWindows(base)
+    throw error
+  }
+}
+
+/** @throws {UnsupportedError} for windows of an architecture whose files do not say which layers have them */
+function refuseWindows({ files: { config }, name }: BaseModel): void {
+  const positions = config.max_position_embeddings as number
+  const count = (other: Graph) => windowsOf(other).filter((window = positions) => window < positions).length
+  const unwindowed = { ...config, sliding_window: null, use_sliding_window: false, layer_types: undefined }
+  const settings = blamed(config, unwindowed, count)
+  if (settings.length > 0) throw unwritable(name, settings)
+}
+
+/** @throws {UnsupportedError} for weights that no model of the architecture has in its files, such as biases */
+function refuseLacking({ files: { config }, graph, name }: BaseModel): void {
+  const { lacks, names } = ggufArchitecture(graph.family)
+  const count = ({ weights }: Graph) =>
+    weights.filter((weight) => lacks.test(weight.name) && ggufName(weight.name, names) !== undefined).length
+  if (count(graph) === 0) return
+  const off = Object.entries(config).flatMap(([key, value]) => (value === true ? [[key, false]] : []))
+  const settings = blamed(config, { ...config, ...Object.fromEntries(off) }, count)
+  if (settings.length > 0) throw unwritable(name, settings)
+}
+
+function unwritable(name: string, settings: readonly string[]): UnsupportedError {
+  const these = settings.length === 1 ? 'this setting' : 'these settings'
+  return new UnsupportedError(
+    `${name} cannot be written as a GGUF file, which has no key for ${these} of config.json: ${settings.join('; ')}. Write a safetensors folder instead.`,
+    { model: name, settings },
   )
 }
 
-function difference(expected: Graph, found: Graph, positions: number): string | undefined {
-  const shape = ({ layers, vocabSize, weights }: Graph) => JSON.stringify([layers, vocabSize, weights])
-  if (shape(expected) !== shape(found)) return 'the list of its weights'
+/**
+ * Differences between the graph of a model and that of its file, one for each weight and operation; what differs, in
+ * words.
+ * @param positions context length of the model
+ */
+function differences(expected: Graph, found: Graph, positions: number): string[] {
+  const unequal = (about: string, one: readonly unknown[], other: readonly unknown[]): string[] =>
+    Array.from({ length: Math.max(one.length, other.length) }, (_, i) => i)
+      .filter((i) => JSON.stringify(one[i]) !== JSON.stringify(other[i]))
+      .map(() => about)
   // A window as large as the context has no effect, so it counts as none.
   const windows = (graph: Graph) =>
     windowsOf(graph).map((window) => (window !== undefined && window < positions ? window : 0))
-  if (windows(expected).join() !== windows(found).join()) return 'the windows of its attention'
   const nodes = ({ nodes }: Graph) =>
-    JSON.stringify(nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node)))
-  if (nodes(expected) !== nodes(found)) return 'its arithmetic'
-  const near = (a: number, b: number) => Math.abs(a - b) <= ROUNDING * Math.abs(a)
-  const allNear = (a: number[], b: number[]) =>
-    a.length === b.length && a.every((frequency, i) => near(frequency, b[i] ?? Number.NaN))
-  const same = (a: Rotary, b: Rotary | undefined) =>
+    nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node))
+  const sizes = ({ layers, vocabSize }: Graph) => [layers, vocabSize]
+  return [
+    ...unequal('its sizes', sizes(expected), sizes(found)),
+    ...unequal('the list of its weights', expected.weights, found.weights),
+    ...unequal('the windows of its attention', windows(expected), windows(found)),
+    ...unequal('its operations', nodes(expected), nodes(found)),
+    ...expected.ropes
+      .filter((rope, i) => !isSameRotary(rope, found.ropes[i]))
+      .map(() => 'the scaling of its rotary embedding'),
+  ]
+}
+
+function isSameRotary(a: Rotary, b: Rotary | undefined): boolean {
+  const near = (one: number, other: number) => Math.abs(one - other) <= ROUNDING * Math.abs(one)
+  const allNear = (one: number[], other: number[]) =>
+    one.length === other.length && one.every((frequency, i) => near(frequency, other[i] ?? Number.NaN))
+  return (
     b !== undefined &&
     near(a.attentionFactor, b.attentionFactor) &&
     near(a.growth?.rate ?? 0, b.growth?.rate ?? 0) &&
@@ -329,9 +400,45 @@ function difference(expected: Graph, found: Graph, positions: number): string | 
     a.long?.above === b.long?.above &&
     allNear(a.invFreq, b.invFreq) &&
     allNear(a.long?.invFreq ?? [], b.long?.invFreq ?? [])
-  return expected.ropes.every((rope, i) => same(rope, found.ropes[i]))
-    ? undefined
-    : 'the scaling of its rotary embedding'
+  )
+}
+
+/** Settings that act together: of the rotary embedding, which configs spell in several ways, and of windows. */
+const TOGETHER = [
+  ['rope_parameters', 'rope_scaling', 'rope_theta', 'rope_local_base_freq'],
+  ['sliding_window', 'use_sliding_window', 'layer_types'],
+]
+
+/**
+ * The settings of a config that keep a model from its file, as sentences with what the file can hold.
+ * @param found the config with what the file can hold
+ * @param distance of a model from the file; smaller without each of the settings
+ */
+function blamed(
+  own: Record<string, unknown>,
+  found: Record<string, unknown>,
+  distance: (graph: Graph) => number,
+): string[] {
+  const without = (...keys: string[]) => {
+    try {
+      return distance(graphOf({ ...own, ...Object.fromEntries(keys.map((key) => [key, found[key]])) }))
+    } catch {
+      // Not a model: the setting belongs to others.
+      return Number.POSITIVE_INFINITY
+    }
+  }
+  const now = without()
+  const isBehind = (...keys: string[]) => without(...keys) < now
+  const alone = Object.keys(own).filter((key) => isBehind(key))
+  const together = TOGETHER.filter((keys) => !keys.some((key) => alone.includes(key)) && isBehind(...keys))
+  return [...alone, ...together.flat()]
+    .filter((key) => own[key] != null)
+    .map((key) => setting(key, own[key], found[key]))
+}
+
+function setting(key: string, value: unknown, accepted: unknown): string {
+  const expected = accepted === undefined ? 'it to be absent' : quote(accepted)
+  return `${key} is ${quote(value)}, expected ${expected}`
 }
 
 /** Shape in files, which have no dimension for the one input channel of a convolution's filters. */

@@ -45,6 +45,7 @@ export async function writeGgufModel(
   const parts = outTensors(base, adapters).flatMap((tensor) =>
     partsInGguf(tensor.name, tensor.rows).map((part): OutTensor => ({ ...tensor, ...part })),
   )
+  remarks.push(...plainRemarks(parts, dtype, (name) => nameInGguf(name, base.graph.family)))
   const tensors = parts.map((tensor): GgufInput => {
     const type = typeOf(tensor, dtype)
     const order = sizes && headOrder(tensor.name, sizes)
@@ -70,6 +71,22 @@ function typeOf({ kind, cols }: OutTensor, dtype: FileType): FileType {
   if (kind === 'vector') return 'f32'
   // Rows that are not whole blocks fall back to f16, as in llama.cpp's quantization tool.
   return dtype === 'q8_0' && cols % Q8_0_BLOCK !== 0 ? 'f16' : dtype
+}
+
+/** A remark on the matrices whose rows are not whole blocks. */
+function plainRemarks(
+  tensors: readonly OutTensor[],
+  dtype: FileType,
+  nameOf: (name: string) => string,
+): string[] {
+  const plain = tensors.filter((tensor) => tensor.kind !== 'vector' && typeOf(tensor, dtype) !== dtype)
+  if (plain.length === 0) return []
+  const names = plain.map(
+    ({ name, cols }) => `${nameOf(name).replace(/^blk\.\d+/, 'blk.*')} (rows of ${cols})`,
+  )
+  return [
+    `${plain.length} of ${tensors.filter(({ kind }) => kind !== 'vector').length} matrices are F16 instead of Q8_0, whose blocks need rows of a multiple of ${Q8_0_BLOCK}: ${[...new Set(names)].join(', ')}`,
+  ]
 }
 
 function fileFields(dtype: FileType): GgufField[] {

@@ -457,7 +457,7 @@ const ARCHITECTURES = new Map<string, Architecture>([
  */
 export function ggufArchitecture(
   family: string,
-): { name: string } & Omit<Architecture, 'models' | 'families' | 'lacks' | 'config'> {
+): { name: string } & Omit<Architecture, 'models' | 'families' | 'config'> {
   for (const [name, architecture] of ARCHITECTURES)
     if (architecture.families.includes(family)) return { name, ...architecture }
   const known = [...ARCHITECTURES.values()].flatMap(({ families }) => families)

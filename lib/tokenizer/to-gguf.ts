@@ -26,12 +26,21 @@ export interface TokenizerFields {
   remarks: string[]
 }
 
+/** Ids of special tokens in a model's config, for those that its tokenizer does not name. */
+export interface ConfigTokens {
+  bosId?: number
+  padId?: number
+}
+
 /**
  * @param rows rows of the embedding; ids beyond the tokenizer's get placeholder tokens that match no text
- * @param bosId BOS of the model's config, for a tokenizer without one
  * @throws {UnsupportedError} for a tokenizer that GGUF cannot represent
  */
-export function tokenizerToGguf(source: TokenizerSource, rows: number, bosId?: number): TokenizerFields {
+export function tokenizerToGguf(
+  source: TokenizerSource,
+  rows: number,
+  config: ConfigTokens = {},
+): TokenizerFields {
   const where = source.where ?? 'tokenizer.json'
   const { json } = adaptSource(source)
   const tokenizer = loadTokenizer(source)
@@ -50,7 +59,7 @@ export function tokenizerToGguf(source: TokenizerSource, rows: number, bosId?: n
           ),
         ]),
     ggufField.i32s('tokenizer.ggml.token_type', Int32Array.from(vocabulary.types)),
-    ...specialFields(tokenizer, where, bosId),
+    ...specialFields(tokenizer, where, rows, config),
     ...(kind === 'llama'
       ? [ggufField.bool('tokenizer.ggml.add_space_prefix', prefixSchemeOf(json) !== 'none')]
       : []),
@@ -124,7 +133,12 @@ function scoresOf(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where:
   return scores
 }
 
-function specialFields(tokenizer: Tokenizer, where: string, bosId: number | undefined): GgufField[] {
+function specialFields(
+  tokenizer: Tokenizer,
+  where: string,
+  rows: number,
+  { bosId, padId }: ConfigTokens,
+): GgufField[] {
   const id = (name: string, value: number) => ggufField.u32(`tokenizer.ggml.${name}_token_id`, value)
   const ends = tokenizer.eosIds
   // Without an end token in the file, llama.cpp would use some ordinary token.
@@ -136,11 +150,15 @@ function specialFields(tokenizer: Tokenizer, where: string, bosId: number | unde
   const fields = END_ROLES.slice(0, ends.length).map((role, i) => id(role, ends[i] as number))
   const begin = tokenizer.bosId ?? bosId
   if (begin !== undefined) fields.push(id('bos', begin))
-  for (const name of ['unknown', 'padding'] as const) {
-    const token = tokenizer.specialTokens[TOKEN_ROLES[name]]
-    const value = token === undefined ? undefined : tokenizer.tokenToId(token)
-    if (value !== undefined) fields.push(id(name, value))
+  const named = (role: string) => {
+    const token = tokenizer.specialTokens[role]
+    return token === undefined ? undefined : tokenizer.tokenToId(token)
   }
+  const unknown = named(TOKEN_ROLES.unknown)
+  if (unknown !== undefined) fields.push(id('unknown', unknown))
+  const padding = named(TOKEN_ROLES.padding) ?? padId
+  // Defaults of configs may lie beyond a small vocabulary.
+  if (padding !== undefined && padding < rows) fields.push(id('padding', padding))
   const around = tokenizer.encode('', { addSpecialTokens: true })
   return [
     ...fields,
