@@ -2,6 +2,7 @@
 
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { goText } from './dates.js'
 import type { Turns, Wrapping } from './turns.js'
 
 /** Ollama's default is smaller than most models support, but its memory reservation grows with the context. */
@@ -78,9 +79,9 @@ export function goTemplate({ system, user, assistant, between, opening, generati
   return `${start}{{ range $i, $m := .Messages }}${branches.join('')}{{ end }}${literal(generation)}`
 }
 
-/** Escapes text that contains template delimiters. */
+/** Text in the template language: delimiters are escaped, and dates inserted. */
 function literal(text: string): string {
-  return text.includes('{{') ? `{{ ${JSON.stringify(text)} }}` : text
+  return goText(text, (part) => (part.includes('{{') ? `{{ ${JSON.stringify(part)} }}` : part))
 }
 
 /** Stop sequences: the end tokens, the text that closes an answer, and the text that opens the next turn. */

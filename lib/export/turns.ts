@@ -7,6 +7,7 @@ import { renderChats } from '../data/encode-dataset.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
+import { DAYS, hasDate, markDates } from './dates.js'
 
 /** Texts before and after the content of a turn. */
 export interface Wrapping {
@@ -48,7 +49,7 @@ function conversation(users: number, system: boolean, answered = false): ChatMes
  * Derives the turns of a tokenizer's chat template.
  * @param bos text that is prepended to every prompt anyway; may be empty
  * @param asked options of prompts, such as template variables
- * @returns undefined for a template that does not fit this structure, or depends on the date
+ * @returns undefined for a template that does not fit this structure. Dates in texts are marked (dates.ts).
  */
 export async function turnsOf(
   source: TokenizerSource,
@@ -56,30 +57,50 @@ export async function turnsOf(
   asked: Pick<RenderOptions, 'variables'> = {},
 ): Promise<Turns | undefined> {
   if (source.chatTemplate === undefined) return undefined
-  const chat = (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => ({
+  const [today, later] = DAYS
+  const chat = (messages: ChatMessage[], addGenerationPrompt = true, now: Date = today) => ({
     messages,
     options: { ...asked, addGenerationPrompt, now },
   })
   const plain = [1, 2, 3].map((users) => conversation(users, false))
   const told = [1, 2, 3].map((users) => conversation(users, true))
   const rendered = await renderChats(source, [
-    chat(conversation(1, false), true, new Date(2031, 6, 5)),
+    chat(conversation(1, false), true, later),
     chat(conversation(1, false), false),
     chat(conversation(1, false, true), false),
     ...[...plain, ...told].map((messages) => chat(messages)),
   ])
-  const texts = rendered.map((text) =>
-    typeof text === 'string' && bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text,
-  )
-  const [later, closed, answered, ...checks] = texts
+  const texts = rendered.map((text, i) => {
+    if (!isText(text)) return text
+    const own = bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text
+    return markDates(own, i === 0 ? later : today)
+  })
+  const [otherDay, closed, answered, ...checks] = texts
   const [one, two] = checks
   // A template that rejects these conversations cannot be described.
-  if (!isText(one) || !isText(two) || !isText(closed) || !isText(answered) || later !== one) return undefined
+  if (!isText(one) || !isText(two) || !isText(closed) || !isText(answered) || otherDay !== one)
+    return undefined
   const second = checks[plain.length + 1]
-  const turns = derive({ one, closed, two, answered, withSystem: isText(second) ? second : undefined }, bos)
-  if (turns === undefined) return undefined
-  const all = turns.system === null ? plain : [...plain, ...told]
-  return all.every((messages, i) => renderTurns(turns, messages) === checks[i]) ? turns : undefined
+  const withSystem = isText(second) ? second : undefined
+  const end = endToken(source)
+  const unended = (text: string) => (end !== '' && text.endsWith(end) ? text.slice(0, -end.length) : text)
+  const readings = [
+    { closed, answered },
+    { closed: unended(closed), answered: unended(answered) },
+  ]
+  for (const { closed, answered } of readings) {
+    const turns = derive({ one, closed, two, answered, withSystem }, bos)
+    if (turns === undefined) continue
+    const all = turns.system === null ? plain : [...plain, ...told]
+    if (all.every((messages, i) => renderTurns(turns, messages) === checks[i])) return turns
+  }
+  return undefined
+}
+
+/** Some templates end a chat that asks for no answer with the end token, which no prompt has. */
+function endToken({ tokenizerConfig }: TokenizerSource): string {
+  const token = tokenizerConfig?.eos_token as string | { content?: string } | undefined
+  return (typeof token === 'string' ? token : token?.content) ?? ''
 }
 
 const isText = (text: unknown): text is string => typeof text === 'string'
@@ -159,6 +180,8 @@ function addSystem(turns: Turns, text: string): Turns | undefined {
       opening.length > system.before.length + system.after.length
     if (!hasDefault) return { ...turns, system }
     const defaultSystem = opening.slice(system.before.length, opening.length - system.after.length)
+    // A Modelfile's SYSTEM is a fixed text.
+    if (hasDate(defaultSystem)) return { ...turns, system }
     return { ...turns, system, opening: '', defaultSystem }
   }
   if (!head.startsWith(before)) return undefined

@@ -1,5 +1,6 @@
 // Renders templates of Ollama's kind with Go's own text/template: reads {"templates": {name: text}, "chats": [[{"role",
-// "content"}, ...], ...]} and prints {name: [text of each chat]}. Called by make_go_templates.mjs.
+// "content"}, ...], ...], "dates": ["2031-11-26", ...]} and prints {name: [[text of each chat] by date]}. Called by
+// make_go_templates.mjs.
 package main
 
 import (
@@ -17,6 +18,7 @@ type Message struct {
 type Input struct {
 	Templates map[string]string `json:"templates"`
 	Chats     [][]Message       `json:"chats"`
+	Dates     []string          `json:"dates"`
 }
 
 func check(err error) {
@@ -28,20 +30,26 @@ func check(err error) {
 func main() {
 	var input Input
 	check(json.NewDecoder(os.Stdin).Decode(&input))
-	out := map[string][]string{}
+	today := ""
+	functions := template.FuncMap{"currentDate": func(...string) string { return today }}
+	out := map[string][][]string{}
 	for name, text := range input.Templates {
-		parsed, err := template.New(name).Parse(text)
+		parsed, err := template.New(name).Funcs(functions).Parse(text)
 		check(err)
-		for _, chat := range input.Chats {
-			system := ""
-			for _, message := range chat {
-				if message.Role == "system" {
-					system = message.Content
+		for _, today = range input.Dates {
+			var texts []string
+			for _, chat := range input.Chats {
+				system := ""
+				for _, message := range chat {
+					if message.Role == "system" {
+						system = message.Content
+					}
 				}
+				var rendered strings.Builder
+				check(parsed.Execute(&rendered, map[string]any{"Messages": chat, "System": system}))
+				texts = append(texts, rendered.String())
 			}
-			var rendered strings.Builder
-			check(parsed.Execute(&rendered, map[string]any{"Messages": chat, "System": system}))
-			out[name] = append(out[name], rendered.String())
+			out[name] = append(out[name], texts)
 		}
 	}
 	encoder := json.NewEncoder(os.Stdout)

@@ -10,7 +10,15 @@ import { goTemplate } from '../../dist/esm/export/modelfile.js'
 import { turnsOf } from '../../dist/esm/export/turns.js'
 
 const at = (name) => new URL(name, import.meta.url)
-const sources = JSON.parse(readFileSync(at('tokenizer_chat.json'), 'utf8')).templates
+const sources = {
+  ...JSON.parse(readFileSync(at('tokenizer_chat.json'), 'utf8')).templates,
+  phi4_mini: {
+    text: readFileSync(at('chat-templates/phi4_mini.jinja'), 'utf8'),
+    eos_token: '<|endoftext|>',
+  },
+}
+// A day in each month of a year.
+const dates = Array.from({ length: 12 }, (_, i) => `2032-${String(i + 1).padStart(2, '0')}-${10 + i}`)
 
 const user = (content) => ({ role: 'user', content })
 const assistant = (content) => ({ role: 'assistant', content })
@@ -32,6 +40,15 @@ for (const [name, { text, ...tokens }] of Object.entries(sources)) {
 }
 const program = at('go_templates.go').pathname
 const rendered = JSON.parse(
-  execFileSync('go', ['run', program], { input: JSON.stringify({ templates, chats }), encoding: 'utf8' }),
+  execFileSync('go', ['run', program], {
+    input: JSON.stringify({ templates, chats, dates }),
+    encoding: 'utf8',
+  }),
 )
-writeFileSync(at('go_templates.json'), `${JSON.stringify({ chats, templates, rendered }, null, 2)}\n`)
+// Most templates have no dates.
+const shortened = Object.entries(rendered).map(([name, byDate]) => {
+  const isDated = JSON.stringify(byDate[0]) !== JSON.stringify(byDate[1])
+  return [name, isDated ? byDate : byDate.slice(0, 1)]
+})
+const golden = { chats, dates, templates, rendered: Object.fromEntries(shortened) }
+writeFileSync(at('go_templates.json'), `${JSON.stringify(golden, null, 2)}\n`)
