@@ -17,7 +17,7 @@ import type {
 import type { Lifetime, Turns } from '../native/handles.js'
 import { ArrayPieces } from '../native/pieces.js'
 import { closeSession, openSession } from '../native/session.js'
-import { saveAdapterFolder } from '../peft/adapter-folder.js'
+import { type AdapterBase, saveAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, piecesInBytes } from '../peft/floats.js'
 import { writeCard } from '../peft/model-card.js'
 import { asLora, nearestLora } from '../strategies/convert.js'
@@ -172,6 +172,8 @@ export interface SaveOptions {
 export interface Saved {
   /** Norm of the error in the saved weights, relative to the norm of the adapter's weight update; 0 is exact. */
   error: number
+  /** Settings of the saved adapter that other programs ignore or refuse, as sentences. Usually empty. */
+  remarks: string[]
 }
 
 /** Saves an adapter as a PEFT folder, or as a model folder if the strategy trains the whole model. */
@@ -188,7 +190,7 @@ export async function saveAdapter(
     card,
     replace = false,
   }: SaveOptions = {},
-): Promise<Saved> {
+): Promise<Pick<Saved, 'error'>> {
   const others = async (folder: string) => {
     await more?.(folder)
     if (card !== undefined) await writeCard(folder, path, card)
@@ -211,13 +213,7 @@ export async function saveAdapter(
     await turns.run(() => writeModelFolder(path, base.files, tensors, { format, ...rest }))
     return { error: 0 }
   }
-  const origin = {
-    name: base.name,
-    revision: base.revision,
-    fingerprint: base.files.fingerprint,
-    multimodal: base.files.multimodal ?? false,
-    ...wordsOfHeld(base),
-  }
+  const origin = originOf(base)
   return turns.run(async () => {
     const near = nearestRank === null ? null : await nearestLora(description, nearestRank, base, native)
     const other =
@@ -245,6 +241,17 @@ export async function saveAdapter(
     }
     return { error: near?.error ?? 0 }
   })
+}
+
+/** What an adapter's folder says of its base. */
+export function originOf(base: BaseModel): AdapterBase {
+  return {
+    name: base.name,
+    revision: base.revision,
+    fingerprint: base.files.fingerprint,
+    multimodal: base.files.multimodal ?? false,
+    ...wordsOfHeld(base),
+  }
 }
 
 /**

@@ -3,9 +3,20 @@ import { basename, join } from 'node:path'
 import { type Command, Option } from 'commander'
 import { shellWord } from '../core/system.js'
 import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions, misfitOf } from '../export/options.js'
+import { vllmRank } from '../export/vllm.js'
+import { readJsonObject } from '../io/input.js'
+import { ADAPTER_CONFIG } from '../peft/adapter-config.js'
 import { UsageError } from './errors.js'
 import { bytesFlag, examples } from './help.js'
-import { type OutOptions, outFlags, outSubject, reportWritten, SHARD_SIZE, writeShown } from './out.js'
+import {
+  type OutOptions,
+  type OutSubject,
+  outFlags,
+  outSubject,
+  reportWritten,
+  SHARD_SIZE,
+  writeShown,
+} from './out.js'
 
 interface Options extends OutOptions {
   format: (typeof EXPORT_FORMATS)[number]
@@ -19,11 +30,11 @@ export function configure(command: Command): void {
     new Option('--format <format>', 'output format').choices(EXPORT_FORMATS).makeOptionMandatory(),
   )
   command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
-  outFlags(command, 'output file; for safetensors and ollama, output folder')
+  outFlags(command, 'output file; for safetensors, ollama, and vllm, output folder')
   command.addOption(
     new Option(
       '--dtype <type>',
-      'type of the weights (default: f16 for gguf and ollama, f32 for gguf-lora, as in merge for safetensors)',
+      'type of the weights (default: f16 for gguf and ollama, f32 for gguf-lora and vllm, as in merge for safetensors)',
     ).choices(EXPORT_DTYPES),
   )
   command.option('--separate-adapter', 'with ollama: write base and adapter as two files')
@@ -32,10 +43,12 @@ export function configure(command: Command): void {
     'lowrank export --format gguf --adapter out --output tuned.gguf --dtype q8_0',
     'lowrank export --format gguf-lora --adapter out --output adapter.gguf',
     'lowrank export --format ollama --adapter out --output tuned',
+    'lowrank export --format vllm --adapter out --output served',
   ])
   command.action(async (options: Options) => {
     refuseMisfits(options)
-    await writeShown(options, await outSubject(options), async (model, { output, ...control }) => {
+    const subject = await outSubject(options)
+    await writeShown(options, subject, async (model, { output, ...control }) => {
       const { format, dtype, maxShardSize, separateAdapter } = options
       const given: ExportOptions = {
         ...control,
@@ -47,7 +60,9 @@ export function configure(command: Command): void {
       const written = await model.export(options.output, given)
       const { remarks } = written
       for (const remark of remarks) output.note(`note: ${remark}.`)
-      reportWritten(written, output, useOf(format, written.output), { format, remarks })
+      const use =
+        format === 'vllm' ? await serveCommand(subject, written.output) : useOf(format, written.output)
+      reportWritten(written, output, use, { format, remarks })
     })
   })
 }
@@ -61,11 +76,18 @@ function useOf(format: ExportOptions['format'], path: string): string | undefine
   return `ollama create ${name} -f ${shellWord(join(path, 'Modelfile'))}\n  ollama run ${name}`
 }
 
+/** Starts vLLM with a written adapter. */
+async function serveCommand({ model }: OutSubject, path: string): Promise<string> {
+  const { r } = await readJsonObject(join(path, ADAPTER_CONFIG), 16 << 20)
+  const place = `${basename(path)}=${path}`
+  return `vllm serve ${shellWord(model)} --enable-lora --max-lora-rank ${vllmRank(r as number)} --lora-modules ${shellWord(place)}`
+}
+
 /** Refuses contradictory options, named as flags, before a model is loaded. */
 function refuseMisfits({ format, adapter, dtype, maxShardSize, maxLoss, separateAdapter }: Options): void {
-  if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
+  if (adapter === undefined && (format === 'gguf-lora' || format === 'vllm' || separateAdapter))
     throw new UsageError(
-      `${separateAdapter ? '--separate-adapter' : '--format gguf-lora'} writes an adapter, but none was given; pass --adapter.`,
+      `${separateAdapter ? '--separate-adapter' : `--format ${format}`} writes an adapter, but none was given; pass --adapter.`,
     )
   const misfit = misfitOf({
     format,

@@ -11,6 +11,7 @@ import type { EncodeProgress } from '../data/encode-dataset.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
 import { addon } from '../native/addon.js'
+import { remarksForOthers } from '../peft/other-programs.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Resumable } from '../train/checkpoints.js'
@@ -231,6 +232,7 @@ async function train(
     if (!ranks.isFirst) return
     interruption.promise = 'Skipping the sample rows; the adapter is saved.'
     const samples = done.privacy ? undefined : await askedShown(run, config, output, signal)
+    for (const remark of await remarksForOthers(config.outputDir)) output.note(`note: ${remark}.`)
     await conclude(done, samples, model, used, call, output, progress)
   } finally {
     await model.dispose()

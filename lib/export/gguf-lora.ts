@@ -3,8 +3,8 @@
  * and a single alpha, so all other scaling is multiplied into A and B.
  */
 import { basename } from 'node:path'
-import { type ActiveAdapter, atRank, type BaseModel } from '../base/base.js'
-import { ConfigError, UnsupportedError } from '../core/errors.js'
+import type { BaseModel } from '../base/base.js'
+import { UnsupportedError } from '../core/errors.js'
 import { ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'
 import { partsInGguf } from '../formats/gguf-names.js'
@@ -13,12 +13,10 @@ import type { TensorControl } from '../formats/tensor-data.js'
 import type { Graph } from '../graph/graph.js'
 import { floatBytes } from '../peft/floats.js'
 import { columnOrder, rowOrder } from '../peft/gguf-adapter.js'
-import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
-import { describeAdapter } from '../strategies/describe.js'
-import type { AdapterDescription, ReadFactor } from '../strategies/strategy.js'
-import { adaptedEmbedding } from '../strategies/terms.js'
+import type { LowRankPair } from '../strategies/convert.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
+import { lowRankOf } from './low-rank.js'
 import type { MODEL_DTYPES } from './options.js'
 import { formatFields } from './prompting.js'
 
@@ -35,15 +33,8 @@ export async function writeGgufLora(
   dtype: (typeof MODEL_DTYPES)[number],
   control: TensorControl = {},
 ): Promise<void> {
-  const { base, adapters } = subject
-  const { state, weight, rank: wanted } = theOnly(adapters)
-  const own: ReadFactor = (name) => state.native.read(name, 'value')
-  const cut = wanted === null ? undefined : atRank(state.description, wanted, own)
-  const description = cut
-    ? describeAdapter(cut.strategy, base.sites, { strict: false, weights: base.weights })
-    : state.description
-  refuseTrained(description)
-  const pairs = lowRankPairs(description, base.sites, cut?.read ?? own)
+  const { base } = subject
+  const { pairs } = lowRankOf(subject, 'gguf-lora')
   const { scale, rank } = pairs[0] as LowRankPair
   const alpha = scale * rank
   const { name } = ggufArchitecture(base.graph.family)
@@ -57,7 +48,7 @@ export async function writeGgufLora(
   ]
   const type = TYPES[dtype]
   const tensors = pairs.flatMap((pair): GgufInput[] => {
-    const factor = (weight * pair.scale * pair.rank) / alpha
+    const factor = (pair.scale * pair.rank) / alpha
     const b = () => inFileOrder(scaled(pair.b(), factor), pair, base.graph)
     return partsInGguf(adaptedWeight(base, pair.target), pair.out).flatMap(({ name, first, rows }) => {
       const inGguf = nameInGguf(name, base.graph.family)
@@ -74,26 +65,6 @@ export async function writeGgufLora(
     })
   })
   await writeGguf(path, fields, tensors, control)
-}
-
-/** The format can only store low-rank factors. */
-function refuseTrained({ trained, spec }: AdapterDescription): void {
-  const embedding = adaptedEmbedding(spec)
-  const whole = trained[0]?.name
-  if (embedding === undefined && whole === undefined) return
-  throw new UnsupportedError(
-    `the adapter ${whole === undefined ? `adapts the embedding ${embedding}` : `trains ${whole} whole`}, but gguf-lora supports only factors of linears; export the merged model as gguf.`,
-    { target: whole ?? embedding },
-  )
-}
-
-function theOnly(adapters: readonly ActiveAdapter[]): ActiveAdapter {
-  const [only, other] = adapters
-  if (only !== undefined && other === undefined) return only
-  throw new ConfigError(
-    `${adapters.length === 0 ? 'no adapter acts' : `${adapters.length} adapters act`} on the model, but a gguf-lora file has exactly one; select it with adapters, or export the merged model as gguf.`,
-    { adapters: adapters.length },
-  )
 }
 
 /** Name of a linear layer's weight. */

@@ -11,7 +11,7 @@ export const QUANTIZED_DTYPES = ['nf4', 'fp4', 'int8'] as const
 export const SAVE_DTYPES = [...MODEL_DTYPES, ...QUANTIZED_DTYPES] as const
 /** Default of `maxLoss`. */
 export const MAX_LOSS = 0.1
-export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
+export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama', 'vllm'] as const
 /** Data types of GGUF files. */
 export const FILE_TYPES = [...MODEL_DTYPES, 'q8_0'] as const
 export const EXPORT_DTYPES = [...FILE_TYPES, ...QUANTIZED_DTYPES] as const
@@ -53,12 +53,14 @@ export interface SaveOptions {
 export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
   /**
    * `safetensors`: a folder, as written by `save`; `gguf`: one file with the adapters merged; `gguf-lora`: one file
-   * with the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile.
+   * with the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile; `vllm`: a folder with the adapter
+   * alone, as a LoRA with one rank and one alpha, which are all that vLLM reads.
    */
   format: (typeof EXPORT_FORMATS)[number]
   /**
    * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as in `save` for `safetensors`. `q8_0` (8 bits in
-   * blocks of 32) is only for `gguf` and `ollama`; `nf4`, `fp4`, and `int8` are only for `safetensors`.
+   * blocks of 32) is only for `gguf` and `ollama`; `nf4`, `fp4`, and `int8` are only for `safetensors`; `vllm` is
+   * always `f32`.
    */
   dtype?: (typeof EXPORT_DTYPES)[number]
   /** For `ollama` only: write base and adapter as two files instead of one merged file. Default false. */
@@ -123,6 +125,8 @@ export function misfitOf({
     return { option: 'maxShardBytes', value: maxShardBytes, formats: 'safetensors' }
   if (maxLoss !== undefined && format !== 'safetensors')
     return { option: 'maxLoss', value: maxLoss, formats: 'safetensors' }
+  if (dtype !== undefined && dtype !== 'f32' && format === 'vllm')
+    return { option: 'dtype', value: dtype, formats: 'safetensors, gguf, gguf-lora, and ollama' }
   if (isQuantizedDtype(dtype) && format !== 'safetensors')
     return { option: 'dtype', value: dtype, formats: 'safetensors' }
   if (dtype === 'q8_0' && format !== 'gguf' && format !== 'ollama')

@@ -7,6 +7,7 @@ import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import { addon } from '../native/addon.js'
 import { Turns } from '../native/handles.js'
+import { ADAPTER_FILES, type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
 import { type DatasetConfig, datasetOf } from '../train/dataset.js'
 import { type Drift, measureDrift, type Subject, sampleSequences } from './drift.js'
@@ -31,6 +32,7 @@ import {
 } from './options.js'
 import { exportedFormat, formatRemarks } from './prompting.js'
 import { checkHeldAs, writeQuantized } from './quantized.js'
+import { writeVllm } from './vllm.js'
 import { outputTaken } from './weights.js'
 
 /** Callbacks and signal for writing a model. */
@@ -114,14 +116,21 @@ export async function exportModel(
   }
   const type = FILE_TYPES.find((one) => one === dtype)
   refuseTaken(path, given.force)
-  if (format !== 'gguf-lora' && onto === 'trained') refuseOtherBase(subject)
+  const isAlone = format === 'gguf-lora' || format === 'vllm'
+  if (!isAlone && onto === 'trained') refuseOtherBase(subject)
   const { base } = subject
   return writeChecked(subject, path, given.check, controlOf(given, name), async (control) => {
+    if (format === 'vllm') {
+      const remarks = await writeVllm(path, subject)
+      remarks.push(...(await formatRemarks(subject)))
+      const reopen = async () => reopenAdapter(base, await openAdapterFolder(path, base.sites, base.weights))
+      return { files: [...ADAPTER_FILES], remarks, reopen }
+    }
     const files = [basename(path)]
     if (format === 'gguf-lora') {
       const plain = MODEL_DTYPES.find((one) => one === type)
       await writeGgufLora(path, subject, plain ?? 'f32', control)
-      return { files, remarks: await formatRemarks(subject), reopen: () => reopenAdapter(base, path) }
+      return { files, remarks: await formatRemarks(subject), reopen: () => reopenGgufAdapter(base, path) }
     }
     const weights = { dtype: type ?? 'f16', onto }
     if (format === 'ollama') {
@@ -238,7 +247,7 @@ async function reopenOllama(
   const model = await reopenModel(base, join(folder, MODEL_FILE), options)
   if (!separate) return model
   try {
-    const adapter = await reopenAdapter(model.subject.base, join(folder, ADAPTER_FILE))
+    const adapter = await reopenGgufAdapter(model.subject.base, join(folder, ADAPTER_FILE))
     const close = async () => {
       await adapter.close()
       await model.close()
@@ -250,9 +259,15 @@ async function reopenOllama(
   }
 }
 
-/** Loads an adapter file onto the base it was exported from. */
-async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
-  const { description, parameters } = await openGgufAdapter(path, base.graph, base.sites)
+async function reopenGgufAdapter(base: BaseModel, path: string): Promise<Reopened> {
+  return reopenAdapter(base, await openGgufAdapter(path, base.graph, base.sites))
+}
+
+/** Loads a written adapter onto the base it was exported from. */
+async function reopenAdapter(
+  base: BaseModel,
+  { description, parameters }: Pick<AdapterFolder, 'description' | 'parameters'>,
+): Promise<Reopened> {
   const native = addon().createAdapter(description.spec, { trainable: false, device: base.device })
   try {
     for await (const { name, values } of parameters()) native.write(name, 'value', values)

@@ -24,6 +24,7 @@ import { type Optimizer, optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { checkTask } from '../options/task.js'
+import { remarksForOthers } from '../peft/other-programs.js'
 import { ownBytes } from '../planning/cards.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { trainingPlans } from '../planning/plans.js'
@@ -317,7 +318,7 @@ export class Adapter {
    * null, all of them regardless of `adapter.rank`. For others, with form `lora`: saves the LoRA of this rank closest
    * to the adapter's weight update; default null, an exactly equivalent LoRA
    * @returns the error of the saved adapter: 0 if exact, else the norm of the difference relative to the norm of the
-   * weight update
+   * weight update; and remarks on settings that programs other than PEFT ignore or refuse
    * @throws {ConfigError} for a rank that the adapter does not have
    * @throws {UnsupportedError} when no equivalent LoRA exists and no rank is given
    * @throws {WriteError} when the disk is full or refuses the write; no partial file is left behind
@@ -329,10 +330,11 @@ export class Adapter {
     checkedPath(path, 'save()', 'path')
     const near = form === 'lora' && rulesOf(this.strategy).ranked?.(this.strategy) === undefined
     const which = near ? { nearestRank: rank } : { rank: this.#checkedRank(rank) }
-    return this.use(async (state) => {
+    const { error } = await this.use(async (state) => {
       const card = state.card ?? (await cardText(this.#base, state, null))
       return saveAdapter(path, this.#base, state, { form, ...which, card })
     })
+    return { error, remarks: await remarksForOthers(path) }
   }
 
   /**

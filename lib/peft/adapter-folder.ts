@@ -51,6 +51,8 @@ import {
 import { toFloat32, transposed, transposedData } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
+/** Files of a folder that `saveAdapterFolder` writes. */
+export const ADAPTER_FILES: readonly string[] = [ADAPTER_CONFIG, WEIGHTS, SIDECAR]
 /** Tensor of a classifier's head. */
 const HEAD_TENSOR = 'base_model.model.score.weight'
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']

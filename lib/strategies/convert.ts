@@ -190,6 +190,49 @@ export function asLora(
 }
 
 /**
+ * The pairs as a LoRA with one rank and one alpha, for readers that know no others: shorter pairs get zeros, and scales
+ * other than the most frequent one are multiplied into B. A pair of the common rank and scale keeps its values.
+ */
+export function asEvenLora(
+  pairs: readonly LowRankPair[],
+  sites: readonly LinearSite[],
+  linears: readonly string[],
+): Conversion {
+  const r = Math.max(...pairs.map(({ rank }) => rank))
+  const common = most(pairs.map(({ scale }) => scale))
+  const alpha = Math.round(common * r)
+  // Readers may expect an integer.
+  const isWhole = alpha > 0 && Math.abs(alpha - common * r) <= 1e-9 * alpha
+  const scale = isWhole ? common : 1
+  const values = new Map<string, () => Float32Array>()
+  for (const pair of pairs) {
+    const names = loraNames(sites.find(({ path }) => path === pair.target) as LinearSite)
+    values.set(names.a, () => widened(pair.a(), 1, r * pair.in))
+    values.set(names.b, () => {
+      const b = widened(pair.b(), pair.out, r)
+      return pair.scale === scale ? b : b.map((value) => (value * pair.scale) / scale)
+    })
+  }
+  const targetModules = targetNames(
+    pairs.map(({ target }) => target),
+    linears,
+  )
+  return {
+    strategy: lora({ r, loraAlpha: isWhole ? alpha : r, targetModules }),
+    read: (name) => (values.get(name) as () => Float32Array)(),
+  }
+}
+
+/** Rows of a matrix with zeros behind them, `[rows, cols]`. */
+function widened(values: Float32Array, rows: number, cols: number): Float32Array {
+  const own = values.length / rows
+  if (own === cols) return values
+  const wide = new Float32Array(rows * cols)
+  for (let row = 0; row < rows; row++) wide.set(values.subarray(row * own, (row + 1) * own), row * cols)
+  return wide
+}
+
+/**
  * The LoRA of a given rank closest to the adapter: a truncated singular value decomposition of its weight update at
  * each layer, for any strategy.
  * @returns the LoRA, and the norm of the error relative to the norm of the update

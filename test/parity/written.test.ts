@@ -50,6 +50,13 @@ const cases = {
     bias: 'all',
   },
   tied: { model: 'smollm2', targetModules: ['q_proj'], modulesToSave: ['lm_head'] },
+  vllm: {
+    model: 'llama3',
+    format: 'vllm',
+    rankPattern: { q_proj: 2, down_proj: 5 },
+    alphaPattern: { v_proj: 12 },
+    targetModules: ['q_proj', 'v_proj', 'down_proj'],
+  },
   embedding: { model: 'half', targetModules: ['v_proj', 'embed_tokens'] },
   mistral: {
     model: 'mistral',

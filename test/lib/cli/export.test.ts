@@ -68,7 +68,10 @@ test('an adapter is exported in every format, read back and compared; what does 
     ]),
   ).toEqual([
     { code: 2, error: expect.stringContaining('already exists; choose another path') },
-    { code: 2, error: expect.stringContaining('Allowed choices are safetensors, gguf, gguf-lora, ollama') },
+    {
+      code: 2,
+      error: expect.stringContaining('Allowed choices are safetensors, gguf, gguf-lora, ollama, vllm'),
+    },
     { code: 2, error: expect.stringContaining('--dtype q8_0 is for the format gguf and ollama') },
     { code: 2, error: expect.stringContaining('--separate-adapter is for the format ollama') },
     {
@@ -77,4 +80,43 @@ test('an adapter is exported in every format, read back and compared; what does 
     },
   ])
   expect(existsSync(at('no'))).toBe(false)
+})
+
+test('training says what vLLM ignores, and an export for vLLM has none of it and says how to serve it', async () => {
+  const { config, at } = project({
+    max_steps: 2,
+    strategy: {
+      name: 'lora',
+      r: 4,
+      lora_alpha: 8,
+      target_modules: ['q_proj', 'v_proj'],
+      rank_pattern: { q_proj: 20 },
+    },
+  })
+  const ended = await lowrank(['train', config])
+  expect(ended.code, ended.stderr).toBe(0)
+  expect(ended.stderr).toContain(
+    'note: vLLM ignores rank_pattern of this adapter, so its modules would have wrong scales; export it with format vllm',
+  )
+  const flags = ['--format', 'vllm', '--adapter', at('out'), '--output', at('served')]
+  const done = await lowrank(['export', ...flags])
+  expect(done.code, done.stderr).toBe(0)
+  expect(done.stderr).toContain('note: vLLM needs --max-lora-rank 32 for the rank of 20; its default is 16.')
+  expect(done.stdout).toMatch(
+    /\nfiles +adapter_config\.json, adapter_model\.safetensors, lowrank\.json\n.*\n {2}vllm serve \S+smollm2 --enable-lora --max-lora-rank 32 --lora-modules served=\S+served\n$/s,
+  )
+  expect(JSON.parse(readFileSync(at('served/adapter_config.json'), 'utf8'))).toMatchObject({
+    r: 20,
+    rank_pattern: {},
+    alpha_pattern: {},
+  })
+  const [again, typed, bare] = await Promise.all([
+    lowrank(['export', ...flags]),
+    lowrank(['export', ...flags, '--force', '--dtype', 'f16']),
+    lowrank(['export', '--format', 'vllm', '--model', at('smollm2'), '--output', at('no')]),
+  ])
+  expect([again.code, typed.code, bare.code]).toEqual([2, 2, 2])
+  expect(again.stderr).toContain('already exists; choose another path')
+  expect(typed.stderr).toContain('--dtype f16 is for the format safetensors, gguf, gguf-lora, and ollama')
+  expect(bare.stderr).toContain('--format vllm writes an adapter, but none was given; pass --adapter.')
 })

@@ -130,7 +130,10 @@ describe('the nearest LoRA of a rank', () => {
     const path = join(scratchFolder(), 'near')
     const { error } = await adapter.save(path, { form: 'lora', rank: 1 })
     expect(error).toBeCloseTo(1 / Math.sqrt(10), 9)
-    expect(await adapter.save(join(scratchFolder(), 'exact'), { form: 'lora' })).toEqual({ error: 0 })
+    expect(await adapter.save(join(scratchFolder(), 'exact'), { form: 'lora' })).toEqual({
+      error: 0,
+      remarks: [],
+    })
     const loaded = await model.loadAdapter(path, { name: 'loaded' })
     const read = (name: string) => loaded.state.native.read(name, 'value')
     const [left, right] = [read(term?.b as string), read(term?.a as string)]
