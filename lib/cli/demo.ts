@@ -32,6 +32,7 @@ import { loadShown } from './subject.js'
 import { stopped } from './train-end.js'
 import { noteShortage } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
+import { memorySettings } from './train-room.js'
 
 /** Data in the package. */
 const FOLDER = join(packageRoot, 'demo')
@@ -115,7 +116,7 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
       command: 'npx lowrank demo',
     })
     noteSetting(adapter, run, items.length, output)
-    noteShortage(run.memory, model, output)
+    noteShortage(run.memory, model, memorySettings({ ...config, ...run.options }, model), output)
 
     const shown = items.slice(0, SHOWN)
     const base = await asked(model, [], config, shown, output, signal)

@@ -8,6 +8,7 @@ import { writeFileWhole } from '../io/atomic.js'
 import { SPLITS, type Split } from '../options/split.js'
 import { type Card, cardNamed } from '../planning/cards.js'
 import type { MemoryReport } from '../planning/memory-report.js'
+import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
 import { type Machine, machineNamed } from '../time/machines.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
@@ -33,6 +34,7 @@ import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
 import { timeData, timeText } from './time.js'
+import { memorySettings } from './train-room.js'
 
 interface Options extends Shape {
   set?: string[]
@@ -168,6 +170,7 @@ export function configure(command: Command): void {
           held,
           paged,
           room: onCard && roomLine(onCard.card, onCard.plan),
+          settings: memorySettings(config, { quantization, embeddingQuantization }),
         }),
         ...(target.note ? [target.note] : []),
         processLine(card ? memory.pinnedBytes : memory.peakBytes, beside, card !== undefined),
@@ -253,8 +256,9 @@ function describe(
     privacy,
     paged,
     room,
+    settings,
   }: Pick<Printed<'plan'>, 'precision' | 'privacy'> &
-    Pick<Planned, 'paged'> & { held: string; room: string | undefined },
+    Pick<Planned, 'paged'> & { held: string; room: string | undefined; settings: MemorySettings },
 ): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
@@ -271,7 +275,7 @@ function describe(
       ? room
       : memory.peakBytes <= available
         ? `${formatBytes(available)} are available on this machine.`
-        : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less memory.`,
+        : `This machine has only ${formatBytes(available)} available. ${memoryAdvice(memory, settings)}`,
     ...(paged
       ? [
           `A run on this machine pages the optimizer state (${paged.optimizer.type} with ${paged.optimizer.resident} in memory), with a peak of ${formatBytes(paged.peakBytes)}.`,

@@ -2,6 +2,7 @@
 import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
 import type { MemoryReport } from '../planning/memory-report.js'
+import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import { sharesData } from '../train/best.js'
 import type { RunConfig } from '../train/config.js'
@@ -43,15 +44,19 @@ export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, outp
 }
 
 /** Warns if training needs more host memory than is available. */
-export function noteShortage(memory: MemoryReport, model: Model, output: Output): void {
+export function noteShortage(
+  memory: MemoryReport,
+  model: Model,
+  settings: MemorySettings,
+  output: Output,
+): void {
   const held = model.memory
   const bytes =
     model.device === 'cpu' ? memory.peakBytes - held.peakBytes : memory.pinnedBytes - held.pinnedBytes
   const available = process.availableMemory()
   if (bytes > available)
     output.note(
-      `warning: this needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are available; ` +
-        'a smaller per_device_train_batch_size or max_seq_length takes less memory.',
+      `warning: this run needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are free. ${memoryAdvice(memory, settings)}`,
     )
 }
 

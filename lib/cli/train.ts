@@ -53,6 +53,7 @@ import {
 } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
 import { rateOf } from './train-rate.js'
+import { checkFits, memorySettings } from './train-room.js'
 
 interface Options {
   set?: string[]
@@ -71,7 +72,10 @@ export function configure(command: Command): void {
     '--resume [checkpoint]',
     'continue from the newest checkpoint in output_dir, or from the given one',
   )
-  command.option('--force', 'replace the results of an earlier run in output_dir')
+  command.option(
+    '--force',
+    'replace the results of an earlier run in output_dir, and train where memory is far too small',
+  )
   command.option('--live', 'serve a page that shows the run and controls it, and print its URL')
   serveFlags(command)
   examples(command, [
@@ -153,7 +157,7 @@ function noteResumed({ path, damaged }: Resumable, output: Output): void {
 interface Call {
   /** Checkpoint to resume from. */
   checkpoint: Resumable | null
-  /** True if the run may replace the result of an earlier one. */
+  /** True if the run may replace the result of an earlier one, and be far too large for the memory. */
   force: boolean
   /** The config and its overrides, as on a command line. */
   call: string
@@ -172,6 +176,7 @@ async function train(
   const config = ranks.isAlone ? given : onSplit(given)
   const { precision, pagedWeights, threads, revision, split } = config
   const device = await deviceFor(config, ranks.place, output, signal)
+  if (!force) await checkFits(config, { device, ranks, call, signal })
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
@@ -217,7 +222,7 @@ async function train(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
     noteContext(config, model, output)
-    noteShortage(run.memory, model, output)
+    noteShortage(run.memory, model, memorySettings({ ...config, ...run.options }, model), output)
     noteTemplate(config, output)
     noteHeldOut(config, output)
     output.note(`Reading ${[dataset.path].flat().join(', ')}`)

@@ -72,7 +72,10 @@ export interface TrainControl {
    * receives only the adapter, and everything else goes to a sibling folder, `<outputDir>-secret`.
    */
   outputDir?: string | null
-  /** Overwrite the result of an earlier run in `outputDir`. Default false: a folder that holds a result is an error. */
+  /**
+   * Overwrite the result of an earlier run in `outputDir`, and train even if the plan needs far more than the memory that
+   * is free. Default false: both are errors.
+   */
   force?: boolean
   /** Checkpoint to resume from: its path, or true for the newest in `outputDir`. Default false. */
   resume?: string | boolean

@@ -4,6 +4,7 @@
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/remarks.h"
 #include "os/mapped_file.h"
@@ -122,7 +123,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
               return mapped;
             }
             if (streamed)
-              remark("The system refused " + std::to_string(mapped.stream->image_bytes) + " bytes of pinned memory for the base on " +
+              remark("The system refused " + readable(mapped.stream->image_bytes) + " of pinned memory for the base on " +
                      model->device + "; it stays in its file and passes through the host's memory, which is slower.");
             if (!paged) mapped.file->file().prefetch();
             for (size_t i = 0; i < model->weights.size(); ++i)

@@ -1,5 +1,6 @@
 #include "core/memory.h"
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/system.h"
 
@@ -14,11 +15,12 @@ std::atomic<int64_t>& count_of(Category category, Place place) {
 
 }  // namespace
 
+// Settings that may be on already are not named; `lowrank plan --fit` knows them.
 const char* remedy_of(Category category) {
   switch (category) {
     case Category::weights:
     case Category::quantization_constants:
-      return "Hold the model in 4 bits (quantization nf4), or take a smaller one.";
+      return "Hold the model in fewer bits (quantization), or take a smaller one.";
     case Category::adapters:
     case Category::gradients:
     case Category::optimizer:
@@ -26,7 +28,7 @@ const char* remedy_of(Category category) {
     case Category::kv_cache:
       return "Lower the number of tokens in the context.";
     default:
-      return "Lower max_seq_length or per_device_train_batch_size, or turn gradient_checkpointing on.";
+      return "Lower max_seq_length or per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings that fit.";
   }
 }
 
@@ -48,7 +50,7 @@ Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
   // Pages rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
   void* data = system::map_zeros(bytes);
   if (data == nullptr) {
-    fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category), ". ",
+    fail("OUT_OF_MEMORY", "The system refused ", readable(bytes), " for ", name_of(category), ". ",
          remedy_of(category));
   }
   data_ = data;
@@ -59,7 +61,7 @@ void Block::clear() {
   if (data_ == nullptr) return;
   if (owner_ != nullptr) fail("INTERNAL", "a block that is not owned cannot be cleared");
   if (!system::clear_zeros(data_, bytes_))
-    fail("OUT_OF_MEMORY", "The system refused to clear ", bytes_, " bytes. ", remedy_of(Category::workspace));
+    fail("OUT_OF_MEMORY", "The system refused to clear ", readable(bytes_), ". ", remedy_of(Category::workspace));
 }
 
 Block::Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner)

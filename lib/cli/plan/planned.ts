@@ -160,7 +160,10 @@ async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataS
 }
 
 /** The paged optimizer that a run without an `optimizer` option uses on this machine, if the plan does not fit. */
-function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
+export function pagedHere(
+  { optimizer: asked, strategy, outputDir }: RunConfig,
+  plan: Planner['plan'],
+): Pick<Planned, 'paged'> {
   if (asked !== null) return {}
   const planned = (optimizer: Optimizer) => plan({ optimizer })
   const { runDir } = foldersOf(outputDir, strategy)

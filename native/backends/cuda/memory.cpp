@@ -5,6 +5,7 @@
 
 #include "backends/cuda/stash.h"
 #include "backends/file_stash.h"
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/math.h"
 #include "core/remarks.h"
@@ -61,7 +62,7 @@ Pinned::Pinned(Gpu& gpu, int64_t bytes, std::nothrow_t) : gpu_(gpu) {
 }
 
 Pinned::Pinned(Gpu& gpu, int64_t bytes) : Pinned(gpu, bytes, std::nothrow) {
-  if (data_ == nullptr) fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes of pinned memory for ", gpu_.name(), ".");
+  if (data_ == nullptr) fail("OUT_OF_MEMORY", "The system refused ", readable(bytes), " of pinned memory for ", gpu_.name(), ".");
 }
 
 CudaMemory::Ring::Ring(Gpu& gpu) : pinned(gpu, kSlot * 4) {
@@ -89,8 +90,8 @@ CUdeviceptr CudaMemory::take(std::optional<Category> category, int64_t bytes) {
     const Category what = category.value_or(Category::workspace);
     size_t free = 0, total = 0;
     if (gpu_.driver().cuMemGetInfo_v2(&free, &total) != CUDA_SUCCESS) free = total = 0;
-    fail("OUT_OF_MEMORY", gpu_.name(), " refused ", bytes, " bytes for ", lowrank::name_of(what), ": ", free, " of its ", total,
-         " bytes are free. ", remedy_of(what));
+    fail("OUT_OF_MEMORY", gpu_.name(), " refused ", readable(bytes), " for ", lowrank::name_of(what), ": ",
+         readable(static_cast<int64_t>(free)), " of its ", readable(static_cast<int64_t>(total)), " are free. ", remedy_of(what));
   }
   gpu_.check(error, "cuMemAlloc");
   return at;
@@ -180,7 +181,7 @@ std::unique_ptr<Stash> CudaMemory::stash(Category category, const std::string& f
   } catch (const Error& error) {
     if (error.code() != std::string_view("OUT_OF_MEMORY") || folder.empty()) throw;
   }
-  remark("The system refused " + std::to_string(bytes) + " bytes of pinned memory for " + lowrank::name_of(category) +
+  remark("The system refused " + readable(bytes) + " of pinned memory for " + lowrank::name_of(category) +
          " of " + gpu_.name() + "; they lie in a file in " + folder + " instead, which is slower.");
   return std::make_unique<FileStash>(*this, folder, bytes);
 }

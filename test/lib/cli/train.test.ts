@@ -325,12 +325,35 @@ test('a full disk fails the save, and neither half a checkpoint nor half an adap
   expect(readdirSync(it.folder).filter((name) => name.includes('.tmp'))).toEqual([])
 })
 
+test('a run that is far too large is refused before its model is loaded, unless it is forced', async () => {
+  const it = project({ max_steps: 1, warmup_ratio: 0, optimizer: 'adamw' })
+  // A machine on which 64 KiB are left.
+  const env = { NODE_OPTIONS: '--import=data:text/javascript,process.availableMemory=()=>65536' }
+  const { code, stdout, stderr } = await lowrank(['train', it.config, '--json'], { env })
+  expect(code).toBe(1)
+  expect(jsonLines(stdout)).toMatchObject([
+    { event: 'error', code: 'OUT_OF_MEMORY', details: { available: 65536, needed: expect.any(Number) } },
+  ])
+  expect(stderr).toMatch(/^error: this run needs [\d.]+ [KM]iB of memory, and 64\.0 KiB are free\. /m)
+  expect(stderr).toContain(
+    `\`npx lowrank plan ${it.config} --fit 64.0KiB\` looks for settings that fit; --force trains all the same.`,
+  )
+  expect(stderr).not.toContain('gradient_checkpointing')
+  expect(stderr).not.toContain('Loading')
+  expect(existsSync(it.at('out'))).toBe(false)
+  const forced = await lowrank(['train', it.config, '--force'], { env })
+  expect(forced.code, forced.stderr).toBe(0)
+  expect(forced.stderr).toMatch(/^warning: this run needs .* more, and 64\.0 KiB are free\. /m)
+})
+
 sweepTest('without --json the words go to stderr and the outcome to stdout', async () => {
   const it = project({ max_steps: 2, eval_dataset: 'dev.jsonl', save_steps: 1 })
   const { code, stdout, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
   expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them trained on\.$/m)
-  expect(stderr).toMatch(/^step 2\/2: loss \d+\.\d{4}, .* tokens\/s, .* left, memory .* MiB \(plan /m)
+  expect(stderr).toMatch(
+    /^step 1\/2 {2}loss \d+\.\d{4} {2}\S+ tokens\/s {2}.* left {2}memory .* MiB \(plan /m,
+  )
   expect(stderr).toMatch(/^step 2: evaluation loss \d+\.\d{4}, perplexity /m)
   expect(stderr).toContain(`step 1: saved ${it.at('out', 'checkpoint-1')}`)
   expect(stdout).toMatch(/^2 steps, mean loss /m)

@@ -238,7 +238,7 @@ TEST("gradients that find no room leave the adapter as it was, updated in the ba
   rlimit tight = before;
   tight.rlim_cur = static_cast<rlim_t>(pages * ::sysconf(_SC_PAGESIZE) + 64 * kMebi);
   REQUIRE(::setrlimit(RLIMIT_AS, &tight) == 0);
-  CHECK_THROWS(adapter.set_state({}), "The system refused 134217728 bytes for gradients");
+  CHECK_THROWS(adapter.set_state({}), "The system refused 128.0 MiB for gradients");
   REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
   CHECK(adapter.spec().state.in_backward);
   adapter.set_state({});

@@ -233,12 +233,12 @@ TEST("where pinned memory is refused a stash lies in a file, with the same bytes
     const std::vector<std::string> said = take_remarks();
     CHECK_EQ(said.size(), i == 0 ? 1u : 0u);
     if (i == 0)
-      CHECK_EQ(said.front(), "The system refused 40000 bytes of pinned memory for activations of cuda:0; they lie in a file in " +
+      CHECK_EQ(said.front(), "The system refused 39.1 KiB of pinned memory for activations of cuda:0; they lie in a file in " +
                                  folder + " instead, which is slower.");
   }
   CHECK(used.memory.pinned(Category::paged_weights, 40'000) == nullptr);
   CHECK(used.memory.pinned(Category::paged_weights, 100) != nullptr);
-  CHECK_THROWS(used.memory.stash(Category::activations, "", 40'000), "The system refused 40000 bytes of pinned memory");
+  CHECK_THROWS(used.memory.stash(Category::activations, "", 40'000), "The system refused 39.1 KiB of pinned memory");
 }
 
 TEST("memory that a card does not have is refused with what fits, and the rest goes on") {
@@ -251,8 +251,8 @@ TEST("memory that a card does not have is refused with what fits, and the rest g
   } catch (const Error& error) {
     CHECK_EQ(std::string(error.code()), std::string("OUT_OF_MEMORY"));
     CHECK_EQ(std::string(error.what()),
-             std::string("cuda:0 refused 60001 bytes for activations: 60000 of its 100000 bytes are free. Lower max_seq_length "
-                         "or per_device_train_batch_size, or turn gradient_checkpointing on."));
+             std::string("cuda:0 refused 58.6 KiB for activations: 58.6 KiB of its 97.7 KiB are free. Lower max_seq_length or "
+                         "per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings that fit."));
   }
   used.add(some->data(), 10000, 1);
   CHECK_EQ(used.read(some->data(), 10000).back(), 1.0f);
