@@ -104,7 +104,12 @@ export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { ChatMessage } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
-export type { ClassMetrics } from './train/class-metrics.js'
+export {
+  type ClassMetrics,
+  type ClassScores,
+  type ConfusionMatrix,
+  scoresByClass,
+} from './train/class-metrics.js'
 export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
@@ -150,7 +155,7 @@ export type { Resumed, TrainingRun } from './train/run.js'
 export type { RunResult } from './train/run-result.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
 export type { Sample, SamplingOptions } from './train/sampled-answers.js'
-export type { RunSample, Samples, StepAnswer } from './train/samples.js'
+export type { ClassifiedRow, RunSample, Samples, StepAnswer } from './train/samples.js'
 export type { Answer } from './train/score.js'
 export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'

@@ -60,6 +60,8 @@ export interface BaseModel {
   native: NativeModel
   /** Device the model runs on. */
   device: Device
+  /** Resident bytes of the process before the model was opened. */
+  runtimeBytes: number
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
   /** Quantization of the embedding and the head. */

@@ -1,6 +1,6 @@
 /**
- * Output at the end of `lowrank train`: a few rows answered by the base and the tuned model, and how to repeat
- * one answer.
+ * Output at the end of `lowrank train`: a few rows answered by the base and the tuned model, or classified, and
+ * how to repeat one answer.
  */
 import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
@@ -8,21 +8,38 @@ import type { PromptFormat } from '../formats/prompt-format.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { splitReasoning } from '../tokenizer/reasoning.js'
 import { isRight } from '../train/answer-scores.js'
-import type { Samples, StepAnswer } from '../train/samples.js'
+import type { ClassifiedRow, Samples, StepAnswer } from '../train/samples.js'
 import { printable } from './output.js'
 
-const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
-/** Width of the longest name plus two spaces. */
+const NAMES = ['prompt', 'expected', 'base', 'tuned'] as const
+/** Width of the longest name plus a space or two. */
 const INDENT = 10
 /** Most lines of a printed text; JSON has the whole text. */
 const MOST_LINES = 4
 
 /** The rows as text for a terminal of `columns` columns. */
-export function sampleLines({ rows, heldOut }: Samples, columns: number): string[] {
-  if (rows.length === 0) return []
+export function sampleLines({ rows, classified = [], heldOut }: Samples, columns: number): string[] {
+  const texts = [
+    ...rows.map((row) => rowLines(row, columns)),
+    ...classified.map((row) => classifiedLines(row, columns)),
+  ]
+  if (texts.length === 0) return []
   const what = heldOut ? 'held-out rows' : 'rows of the training data'
-  const title = `How ${rows.length === 1 ? `one of the ${what} is` : `${rows.length} ${what} are`} answered`
-  return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
+  const are = texts.length === 1 ? `one of the ${what} is` : `${texts.length} ${what} are`
+  const title = `How ${are} ${rows.length > 0 ? 'answered' : 'classified'}`
+  return [title, ...texts.flatMap((lines) => ['', ...lines])]
+}
+
+function classifiedLines(
+  { text, expected, predicted, probability }: ClassifiedRow,
+  columns: number,
+): string[] {
+  const verdict = predicted === expected ? '' : ', which is wrong'
+  return [
+    ...namedLines('text', text, columns),
+    ...namedLines('class', expected, columns),
+    ...namedLines('predicted', `${predicted}, at ${Math.round(100 * probability)} %${verdict}`, columns),
+  ]
 }
 
 /**
@@ -49,11 +66,14 @@ export function whyNone({ rows, late }: Samples): string | undefined {
 }
 
 function rowLines(row: Samples['rows'][number], columns: number): string[] {
-  return (Object.keys(NAMES) as (keyof typeof NAMES)[]).flatMap((key) => {
-    const text = brokenText(printable(row[key]).trim(), Math.max(20, columns - INDENT - 2))
-    const shown = text.length > MOST_LINES ? [...text.slice(0, MOST_LINES - 1), '…'] : text
-    return shown.map((line, i) => `  ${(i === 0 ? NAMES[key] : '').padEnd(INDENT)}${line}`.trimEnd())
-  })
+  return NAMES.flatMap((name) => namedLines(name, row[name], columns))
+}
+
+/** A text beside its name. */
+function namedLines(name: string, text: string, columns: number): string[] {
+  const lines = brokenText(printable(text).trim(), Math.max(20, columns - INDENT - 2))
+  const shown = lines.length > MOST_LINES ? [...lines.slice(0, MOST_LINES - 1), '…'] : lines
+  return shown.map((line, i) => `  ${(i === 0 ? name : '').padEnd(INDENT)}${line}`.trimEnd())
 }
 
 /** Splits a model's text into lines, also within words that are longer than a line. */

@@ -27,7 +27,7 @@ export async function askedShown(
 ): Promise<Samples | undefined> {
   if (sampleRows === 0) return undefined
   try {
-    const samples = await shown(output, 'Answering sample rows', () => run.samples({ signal }))
+    const samples = await shown(output, 'Asking sample rows', () => run.samples({ signal }))
     const none = whyNone(samples)
     if (none !== undefined) output.note(`note: no rows are shown: ${none}.`)
     return samples
@@ -54,15 +54,18 @@ export async function conclude(
   progress: TrainProgress,
 ): Promise<void> {
   const command = samples === undefined ? null : repeatCommand(samples, model.promptFormat, call, shellWord)
-  if (samples !== undefined && samples.rows.length > 0) {
-    const { heldOut, rows } = samples
-    output.event<'train'>({ event: 'samples', held_out: heldOut, rows: [...rows], command })
-  }
+  const { heldOut = false, rows = [], classified } = samples ?? {}
+  if (rows.length + (classified?.length ?? 0) > 0)
+    output.event<'train'>({
+      ...{ event: 'samples', held_out: heldOut, rows: [...rows] },
+      ...(classified === undefined ? {} : { classified }),
+      command,
+    })
   if (output.json) {
     output.event<'train'>(lineOf(done))
     return
   }
-  const tools = samples?.rows.some((row) => row.tools !== undefined) ?? false
+  const tools = rows.some((row) => row.tools !== undefined)
   const columns = columnsOf(output.stdout)
   const screen = isScreen(output.stdout) && isScreen(output.stderr)
   const text = screen

@@ -104,7 +104,7 @@ function questionOf(row: DatasetRow, rendering: Rendering): Asked | undefined {
   const as = (around: NonNullable<AskedRow['around']>) => (rendering.rendersChat(row) ? {} : { around })
   switch (row.format) {
     case 'classification':
-      return undefined
+      return { prompt: row.text, expected: row.label, system: null, around: NOTHING }
     case 'preference':
       return questionOf(row.chosen, rendering)
     case 'unpaired_preference':

@@ -144,6 +144,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const given = checkedOptions(loadSchema, options, 'loadModel()')
   const { onProgress, onDownload, onWarning, revision, signal } = given
   signal?.throwIfAborted()
+  const { rss: runtimeBytes } = addon().residentBytes()
   const located = await locate('model', name, { revision, onDownload, signal })
   const files = await openModelFiles(located.path)
   const breathe = breather()
@@ -204,6 +205,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     part: isSplit ? layerPart(graph, ranksOfNodes(whole, count), classes) : null,
     native,
     device,
+    runtimeBytes,
     formats,
     quantization,
     embeddingQuantization,

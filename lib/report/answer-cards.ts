@@ -1,6 +1,6 @@
 /** Answers on the page of a run, beside what was expected, as HTML. */
 import { isRight, splitReasoning } from '../train/answer-scores.js'
-import { escaped, formatNumber } from './chart/index.js'
+import { escaped, formatNumber, formatShare } from './chart/index.js'
 import type { RunPageData } from './run-data.js'
 
 const LONGEST = 2000
@@ -16,6 +16,24 @@ export function sampleCards(rows: readonly SampleRow[]): string {
       tools,
       cut,
     })
+  })
+  return `<div class="cards">${cards.join('')}</div>`
+}
+
+/** Rows with the classes that a classifier predicts. */
+export function classifiedCards(
+  rows: NonNullable<NonNullable<RunPageData['samples']>['classified']>,
+): string {
+  const cards = rows.map(({ text, expected, predicted, probability }) => {
+    const right = predicted === expected
+    const shown = `${escaped(shortened(predicted))}, ${formatShare(probability)}`
+    return card(
+      text,
+      [`<div><h3>Predicted ${verdict(right)}</h3><p class="answer" dir="auto">${shown}</p></div>`],
+      {
+        ...{ expected: right ? undefined : expected, tools: undefined, cut: false },
+      },
+    )
   })
   return `<div class="cards">${cards.join('')}</div>`
 }

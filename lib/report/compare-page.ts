@@ -65,6 +65,8 @@ export function verdict(data: ComparePageData): string[] {
     said.push(`<b>${escaped(entryLabel(best))}</b> is best: ${format(best.mean)}.`)
     if (behind.length > 0) said.push(`Behind: ${names(behind)}.`)
   }
+  const each = data.rows.test === 1 ? '1 test row' : `${formatNumber(data.rows.test)} test rows`
+  said.push(`Each mean is of ${several} and ${each}.`)
   const apart = own.filter(({ letters }) => letters === '')
   if (apart.length > 0)
     said.push(

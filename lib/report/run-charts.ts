@@ -16,6 +16,7 @@ import {
   type Line,
   type LineChart,
   lineChart,
+  type Moment,
   type Part,
   type Plot,
   quantile,
@@ -24,8 +25,18 @@ import {
   usualHalfLife,
   type Value,
 } from './chart/index.js'
-import type { RunPageData } from './run-data.js'
-import { adapterOf, headline, importancesOf, stepName } from './run-words.js'
+import { confusionOf, type RunPageData } from './run-data.js'
+import {
+  adapterOf,
+  bestStep,
+  chosenMetric,
+  classifies,
+  headline,
+  importancesOf,
+  measuresOf,
+  plannedProcess,
+  stepName,
+} from './run-words.js'
 
 /** The reader's display choices. */
 export interface RunView {
@@ -108,6 +119,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
   const charts: Record<string, RunChart> = {}
   if (columns.step.length > 0) {
     const smoothed = mean(columns.loss)
+    const best = bestMoment(run, view, xs)
     const evaluated = {
       x: evaluations.map(({ step }) => xAt(run, view, xs, step)),
       y: evaluations.map(({ loss }) => loss),
@@ -119,6 +131,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
           ...{ title: 'Loss', description: plainWords(run), width, height: width < 480 ? 250 : 330 },
           ...{ xDomain, xFormat, xLabel, yScale: view.scale },
           yDomain: lossDomain(shown(columns.loss), shown(smoothed), evaluated, from, view),
+          moments: best,
           stops: view.over === 'step' ? run.checkpoints.map((x) => ({ x, name: `checkpoint at ${x}` })) : [],
           lines: [
             ...withMean(xs, columns.loss, smoothed, 0, width < 480 ? 'train' : 'training'),
@@ -134,6 +147,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
         words: (index) => lossWords(run, index, smoothed[index] ?? null),
       },
     }
+    Object.assign(charts, metricCharts(run, view, xs, { xDomain, xFormat, xLabel }))
     charts.rate = {
       ...small('Learning rate', columns.learningRate, 2, { fromZero: true }, 0),
       ...reads(columns.learningRate, 2, `highest ${formatTick(extent(columns.learningRate)?.[1] ?? 0)}`),
@@ -147,9 +161,17 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
         ...(norms.length > 1
           ? { yDomain: [quantile(norms, 0.002) / 1.15, quantile(norms, 0.998) * 1.15] as const }
           : {}),
-        levels: clip.map((value) => ({ value, name: `clipped above ${formatTick(value)}` })),
+        levels: clip.map((value) => ({ value })),
       }),
-      ...reads(columns.gradNorm, 5, `median ${formatNumber(quantile(columns.gradNorm, 0.5))}`),
+      // The caption names the level, since norms leave no room beside it.
+      ...reads(
+        columns.gradNorm,
+        5,
+        [
+          `median ${formatNumber(quantile(columns.gradNorm, 0.5))}`,
+          ...clip.map((value) => `dotted: clipped above ${formatTick(value)}`),
+        ].join('; '),
+      ),
     }
     const speed = columns.tokensPerSecond
     const speeds = { fromZero: true, yDomain: [0, (quantile(speed, 0.99) || 1) * 1.15] as const }
@@ -166,6 +188,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
     ...privacyCharts(run, small, reads),
     ...ranksCharts(run),
     ...importanceCharts(run),
+    ...confusionCharts(run),
     ...memoryCharts(run),
   }
 }
@@ -183,6 +206,110 @@ type Reads = (
   rest: string,
   words?: (value: Value) => string,
 ) => Required<Pick<RunChart, 'reads'>>
+
+/** Where the best step is, if evaluations differ. */
+function bestMoment(run: RunPageData, view: RunView, xs: number[]): Moment[] {
+  const best = run.evaluations.length > 1 ? bestStep(run) : undefined
+  if (best === undefined) return []
+  return [{ x: xAt(run, view, xs, best.step), name: `best: ${stepName(run)} ${formatNumber(best.step)}` }]
+}
+
+/** The metric that chooses the best step, if it is not the loss; of a classifier its accuracy and F1. */
+function metricCharts(
+  run: RunPageData,
+  view: RunView,
+  xs: number[],
+  axis: Pick<LineChart, 'xDomain' | 'xFormat' | 'xLabel'>,
+): Record<string, RunChart> {
+  const { evaluations, columns } = run
+  const chosen = chosenMetric(run)
+  const of = (label: string, read: (one: RunPageData['evaluations'][number]) => Value) => ({
+    label,
+    values: evaluations.map(read),
+  })
+  const series = classifies(run)
+    ? [of('accuracy', ({ accuracy }) => accuracy ?? null), of('F1', ({ macro_f1 }) => macro_f1 ?? null)]
+    : chosen.name === 'loss' || chosen.name === 'perplexity'
+      ? []
+      : [of(chosen.label, chosen.read)]
+  if (series.every(({ values }) => values.every((value) => !isNumber(value)))) return {}
+  const isShare = classifies(run) || chosen.format === formatShare
+  const best = bestStep(run)
+  const rest =
+    best === undefined
+      ? ''
+      : `${measured(run, best)} at ${stepName(run)} ${formatNumber(best.step)}, the best`
+  const x = evaluations.map(({ step }) => xAt(run, view, xs, step))
+  const lastAt = (index: number) =>
+    evaluations.findLast(({ step }) => step <= (columns.step[index] as number))
+  return {
+    metric: {
+      width: 918,
+      draw: (width) =>
+        lineChart({
+          ...{ title: 'Metrics of held-out data', width, height: width < 480 ? 190 : 220, ...axis },
+          ...(isShare ? { yDomain: [0, 1.04] as const, yFormat: formatShare } : {}),
+          moments: bestMoment(run, view, xs),
+          lines: series.map(({ label, values }, index) => ({
+            ...{ x, y: values, hue: index + 1, stroke: 'thin', name: label },
+            dots: index === 0 ? 'filled' : 'open',
+          })),
+        }),
+      reads: {
+        column: columns.step.map((_, index) => {
+          const one = lastAt(index)
+          return one === undefined ? null : (series[0]?.values[evaluations.indexOf(one)] ?? null)
+        }),
+        ...{ hue: 1, rest },
+        words: (index) => {
+          const one = lastAt(index)
+          return one === undefined ? '' : `${stepName(run)} ${formatNumber(one.step)} · ${measured(run, one)}`
+        },
+      },
+    },
+  }
+}
+
+/** The metrics of an evaluation in words: those of a classifier, else the one that chooses. */
+function measured(run: RunPageData, one: RunPageData['evaluations'][number]): string {
+  const chosen = chosenMetric(run)
+  const value = chosen.read(one)
+  return classifies(run)
+    ? measuresOf(one)
+        .map((words) => words.join(' '))
+        .join(', ')
+    : `${chosen.label} ${isNumber(value) ? chosen.format(value) : 'none'}`
+}
+
+/** Rows by class and predicted class, colored by the share of the class. */
+function confusionCharts(run: RunPageData): Record<string, RunChart> {
+  const matrix = confusionOf(run)?.matrix
+  if (matrix === undefined) return {}
+  const labels = matrix.map((_, id) => run.start?.labels?.[id] ?? String(id))
+  const shares = matrix.map((row) => {
+    const sum = row.reduce((total, count) => total + count, 0)
+    return row.map((count) => (sum === 0 ? 0 : count / sum))
+  })
+  return {
+    confusion: {
+      width: 918,
+      draw: (width) => {
+        const names = labels.map((label) => shortName(label, width < 480 ? 12 : 24))
+        return {
+          svg: heatMap({
+            ...{ title: 'Rows by class and predicted class', width },
+            ...{ rows: names, columns: names, values: shares, shown: matrix, domain: [0, 1] },
+            format: (count) => formatNumber(count),
+          }),
+        }
+      },
+    },
+  }
+}
+
+function shortName(name: string, most: number): string {
+  return name.length > most ? `${name.slice(0, most - 1)}…` : name
+}
 
 function rewardCharts(run: RunPageData, small: Small, reads: Reads): Record<string, RunChart> {
   const { reward } = run.columns
@@ -206,9 +333,9 @@ function privacyCharts(run: RunPageData, small: Small, reads: Reads): Record<str
     cohort: {
       ...small('In the round', cohort, 2, {
         fromZero: true,
-        levels: [{ value: privacy.cohort, name: 'expected' }],
+        levels: [{ value: privacy.cohort }],
       }),
-      ...reads(cohort, 2, `${formatNumber(privacy.cohort)} expected`),
+      ...reads(cohort, 2, `dotted: ${formatNumber(privacy.cohort)} expected`),
     },
     clipped: {
       ...small('Share that was clipped', clipped, 4, { yDomain: [0, 1.04], yFormat: formatShare }),
@@ -366,6 +493,7 @@ function memoryCharts(run: RunPageData): Record<string, RunChart> {
       ),
     })
   const rests = memory.length > 1
+  const planned = plannedProcess(run)
   return {
     memory: {
       width: 918,
@@ -380,8 +508,14 @@ function memoryCharts(run: RunPageData): Record<string, RunChart> {
                 ...{ title: 'Resident memory of the process', width, height: 190, yTicks: 3, sizes: true },
                 ...{ xFormat: (value: number) => `${formatTick(value)} s`, yFormat: formatSize, left: 66 },
                 description: `at most ${formatSize(extent(memory.map(({ resident }) => resident))?.[1])}`,
-                yDomain: [0, Math.max(plan.peak_bytes, ...memory.map(({ resident }) => resident)) * 1.12],
-                levels: [{ value: plan.peak_bytes, name: 'planned', at: 'left' }],
+                yDomain: [0, Math.max(planned ?? 0, ...memory.map(({ resident }) => resident)) * 1.12],
+                levels:
+                  planned === null
+                    ? []
+                    : [
+                        { value: plan.runtime_bytes ?? 0, name: 'Node.js', at: 'left' },
+                        { value: planned, name: 'planned with Node.js', at: 'left' },
+                      ],
                 lines: [
                   {
                     x: memory.map(({ time }) => time),

@@ -1,6 +1,7 @@
 /**
  * Data of a run for its page, from the lines of metrics.jsonl: columns of numbers, and facts. Also runs in the browser.
  */
+import type { ConfusionMatrix } from '../train/class-metrics.js'
 import type { MetricsLine } from '../train/metrics.js'
 import { type Packed, pack, unpack, type Value } from './chart/index.js'
 
@@ -47,17 +48,19 @@ export interface RunPageData {
   began: number | null
   ended: number | null
   start: Omit<Line<'start'>, Timed> | null
-  plan: Pick<Line<'plan'>, 'peak_bytes' | 'rows' | 'privacy'> | null
+  plan: Pick<Line<'plan'>, 'peak_bytes' | 'pinned_bytes' | 'runtime_bytes' | 'rows' | 'privacy'> | null
   /** The search for the learning rate, if there was one. */
   rate: Omit<Line<'rate'>, Timed> | null
   columns: StepColumns
   evaluations: RunPageEvaluation[]
+  /** Confusion matrices of a classifier. */
+  confusions: { step: number; matrix: ConfusionMatrix }[]
   answers: Pick<Line<'answers'>, 'step' | 'rows'>[]
   /** Steps with a checkpoint. */
   checkpoints: number[]
   memory: { step: number; time: number; allocated: Line<'memory'>['allocated']; resident: number }[]
   ranks: { step: number; ranks: Readonly<Record<string, number>> }[]
-  samples: Pick<Line<'samples'>, 'held_out' | 'rows'> | null
+  samples: Pick<Line<'samples'>, 'held_out' | 'rows' | 'classified'> | null
   stopped: Pick<Line<'stopped'>, 'step' | 'path'> | null
   error: Pick<Line<'error'>, 'step' | 'code' | 'message'> | null
   done: Omit<Line<'done'>, Timed> | null
@@ -67,7 +70,7 @@ export function emptyRun(): RunPageData {
   const columns = Object.fromEntries(COLUMNS.map((name) => [name, []])) as unknown as StepColumns
   return {
     ...{ state: 'waiting', began: null, ended: null, start: null, plan: null, rate: null, columns },
-    ...{ evaluations: [], answers: [], checkpoints: [], memory: [], ranks: [] },
+    ...{ evaluations: [], confusions: [], answers: [], checkpoints: [], memory: [], ranks: [] },
     ...{ samples: null, stopped: null, error: null, done: null },
   }
 }
@@ -93,9 +96,12 @@ export function addLine(run: RunPageData, line: MetricsLine): void {
       addStep(run, line)
       run.state = 'training'
       break
-    case 'eval':
-      run.evaluations.push(untimed(line))
+    case 'eval': {
+      const { confusion_matrix: matrix, ...evaluation } = line
+      run.evaluations.push(untimed(evaluation))
+      if (matrix !== undefined) run.confusions.push({ step: line.step, matrix })
       break
+    }
     case 'answers':
       run.answers.push(untimed(line))
       break
@@ -165,6 +171,7 @@ function dropAfter(run: RunPageData, last: number): void {
   for (const column of Object.values(run.columns) as Value[][]) column.length = Math.min(column.length, kept)
   const upTo = <T extends { step: number }>(list: T[]) => list.filter(({ step }) => step <= last)
   run.evaluations = upTo(run.evaluations)
+  run.confusions = upTo(run.confusions)
   run.answers = upTo(run.answers)
   run.memory = upTo(run.memory)
   run.ranks = upTo(run.ranks)
@@ -180,6 +187,15 @@ const PARTS = {
 const COLUMNS = Object.keys(PARTS) as (keyof StepColumns)[]
 const WHOLE: readonly (keyof StepColumns)[] = ['step', 'tokens', 'cohort']
 
+/** The confusion matrix of the adapter that the run ends with, or the last one so far. */
+export function confusionOf({
+  confusions,
+  done,
+}: RunPageData): RunPageData['confusions'][number] | undefined {
+  const kept = done?.best?.kept_step
+  return confusions.find(({ step }) => step === kept) ?? confusions.at(-1)
+}
+
 export type PackedRun = Omit<RunPageData, 'columns'> & { columns: Record<keyof StepColumns, Packed> }
 
 /** Compresses the run's columns for embedding in a page. */
@@ -189,7 +205,10 @@ export function packRun(run: RunPageData): PackedRun {
     const most = values.reduce<number>((so, value) => Math.max(so, value ?? 0), 1)
     return [name, pack(values, WHOLE.includes(name) ? most : PARTS[name])] as const
   })
-  return { ...run, columns: Object.fromEntries(packed) as PackedRun['columns'] }
+  // Of many confusion matrices the page shows one.
+  const confusion = confusionOf(run)
+  const confusions = confusion === undefined ? [] : [confusion]
+  return { ...run, confusions, columns: Object.fromEntries(packed) as PackedRun['columns'] }
 }
 
 export function unpackRun(run: PackedRun): RunPageData {

@@ -9,8 +9,13 @@ import { packRun, type RunPageData } from './run-data.js'
 import { type RunNames, runHead, runSections } from './run-sections.js'
 
 export function runPage(run: RunPageData, names: RunNames): string {
+  return servedRunPage(run, names).html
+}
+
+/** The page with its policy, to be served. */
+export function servedRunPage(run: RunPageData, names: RunNames): MadePage {
   const charts = runCharts(run, usualView(run))
-  const { html } = page({
+  return page({
     title: names.name,
     styles: ['run.css'],
     script: 'run-script.js',
@@ -21,7 +26,6 @@ ${runSections(run, names, charts).join('\n')}
 </main>
 <footer>Made by lowrank from the record of the run. This file loads nothing from any network.</footer>`,
   })
-  return html
 }
 
 export interface Page {

@@ -1,5 +1,7 @@
 /** The sections of a run's page, as HTML. Sections without data are omitted. */
-import { sampleCards, shortened, stepCards } from './answer-cards.js'
+
+import { scoresByClass } from '../train/class-metrics.js'
+import { classifiedCards, sampleCards, shortened, stepCards } from './answer-cards.js'
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import {
   blockLast,
@@ -10,17 +12,19 @@ import {
   mostAllocated,
   type RunChart,
 } from './run-charts.js'
-import type { RunPageData } from './run-data.js'
+import { confusionOf, type RunPageData } from './run-data.js'
 import {
   adapterOf,
+  chosenMetric,
+  classifies,
   headline,
   importancesOf,
   keyFigures,
   measuresOf,
+  methodOf,
   ranksLeft,
   risenFrom,
   stepName,
-  strategyName,
   type Words,
 } from './run-words.js'
 
@@ -34,7 +38,7 @@ export interface RunNames {
   live?: boolean
 }
 
-const STATES = {
+export const STATES = {
   ...{ waiting: 'Waiting for the run', training: 'In progress', paused: 'Paused' },
   ...{ stopped: 'Stopped, can be resumed', failed: 'Failed', done: 'Done' },
 }
@@ -43,7 +47,7 @@ export function runHead(run: RunPageData, { name, live = false }: RunNames): str
   const { start } = run
   const facts = start
     ? [
-        methodName(run),
+        methodOf(run),
         `${lastName(start.model.name)}${quantizationOf(start)}`,
         start.data.name === null ? 'data of a program' : dataName(start.data),
       ]
@@ -64,18 +68,6 @@ export function runHead(run: RunPageData, { name, live = false }: RunNames): str
 <p class="lede">${headline(run, live).map(marked).join(' ')}</p>
 <dl class="keys">${figures.join('')}</dl>
 </header>`
-}
-
-function methodName({ start }: RunPageData): string {
-  const strategy = start?.strategy ?? {}
-  const inner = strategy.adapter
-  const rank =
-    strategy.r ??
-    strategy.init_r ??
-    (typeof inner === 'object' && inner !== null && 'r' in inner ? inner.r : undefined)
-  const name = strategyName(String(strategy.name))
-  const target = typeof strategy.target_r === 'number' ? ` to ${strategy.target_r}` : ''
-  return typeof rank === 'number' ? `${name}, rank ${rank}${target}` : name
 }
 
 function quantizationOf({ config }: NonNullable<RunPageData['start']>): string {
@@ -105,6 +97,7 @@ export function runSections(run: RunPageData, names: RunNames, charts: Record<st
     privacySection(run, charts),
     ranksSection(run, charts),
     importancesSection(run, charts),
+    classesSection(run, charts),
     answersSection(run),
     evaluationAnswersSection(run),
     memorySection(run, charts),
@@ -170,12 +163,14 @@ function lossSection(run: RunPageData, { live = false }: RunNames, charts: Recor
     figure('speed', 'Tokens per second', charts),
   ].join('')
   const last = columns.step.length - 1
+  const isOfClasses = classifies(run)
+  const metric = figure('metric', isOfClasses ? 'Accuracy and F1' : capital(chosenMetric(run).label), charts)
   const scrub = `<div class="scrub script" hidden><input type="range" min="0" max="${last}" value="${last}" aria-label="${unit} whose values are shown"></div>`
   return section(
     'loss',
     'Loss',
-    'Nats per supervised token; lower is better. Faint: every step. Line: the running mean. Dots: held-out data. If the dots rise while the line falls, the adapter is memorizing its rows.',
-    `${warnings.join('')}<div class="hero">${tools}${figure('loss', 'Nats per token', charts)}${scrub}</div><div class="row">${small}</div>${evaluationTable(run)}`,
+    `Nats per ${isOfClasses ? 'row' : 'supervised token'}; lower is better. Faint: every step. Line: the running mean. Dots: held-out data. If the dots rise while the line falls, the adapter is memorizing its rows.`,
+    `${warnings.join('')}<div class="hero">${tools}${figure('loss', isOfClasses ? 'Nats per row' : 'Nats per token', charts)}${scrub}</div>${metric}<div class="row">${small}</div>${evaluationTable(run)}`,
   )
 }
 
@@ -194,8 +189,10 @@ const tools = `<div class="tools script" hidden>
 <span>Show ${choice('range', ['all', 'half=last half', 'tenth=last tenth'])}</span>
 </div>`
 
-function evaluationTable({ evaluations }: RunPageData): string {
+function evaluationTable(run: RunPageData): string {
+  const { evaluations } = run
   if (evaluations.length === 0) return ''
+  const isOfTokens = !classifies(run)
   const measures = [...new Set(evaluations.flatMap((one) => measuresOf(one).map(([name]) => name)))]
   const cell = (text: string) => `<td class="number">${text}</td>`
   const rows = evaluations.map((evaluation, index) => {
@@ -204,13 +201,13 @@ function evaluationTable({ evaluations }: RunPageData): string {
     const before = evaluations[index - 1]?.loss
     const cells = [
       formatNumber(loss, 4),
-      formatNumber(Math.exp(loss), 4),
+      ...(isOfTokens ? [formatNumber(Math.exp(loss), 4)] : []),
       before === undefined ? '' : formatNumber(loss - before),
       ...measures.map((name) => measured.get(name) ?? ''),
     ]
     return `<tr><th scope="row" class="number">${step}</th>${cells.map(cell).join('')}</tr>`
   })
-  const heads = ['step', 'held-out loss', 'perplexity', 'change', ...measures]
+  const heads = ['step', 'held-out loss', ...(isOfTokens ? ['perplexity'] : []), 'change', ...measures]
   const head = heads.map((name) => `<th scope="col" class="number">${escaped(name)}</th>`).join('')
   return `<details><summary>All evaluations as a table</summary>${region('Evaluations', `<table><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table>`)}</details>`
 }
@@ -268,7 +265,41 @@ function importancesSection(run: RunPageData, charts: Record<string, RunChart>):
   )
 }
 
+function capital(words: string): string {
+  return `${words[0]?.toUpperCase() ?? ''}${words.slice(1)}`
+}
+
+/** Scores of each class and the confusion matrix. */
+function classesSection(run: RunPageData, charts: Record<string, RunChart>): string {
+  const found = confusionOf(run)
+  if (found === undefined) return ''
+  const { step, matrix } = found
+  const cell = (text: string) => `<td class="number">${text}</td>`
+  const rows = scoresByClass(matrix).map(({ precision, recall, f1, support }, id) => {
+    const name = escaped(shortened(run.start?.labels?.[id] ?? String(id)))
+    const shares = [precision, recall, f1].map(formatShare)
+    return `<tr><th scope="row">${name}</th>${[...shares, formatNumber(support)].map(cell).join('')}</tr>`
+  })
+  const heads = ['precision', 'recall', 'F1', 'rows']
+  const head = heads.map((name) => `<th scope="col" class="number">${name}</th>`).join('')
+  const table = `<table><thead><tr><th scope="col">class</th>${head}</tr></thead><tbody>${rows.join('')}</tbody></table>`
+  const whose = run.done?.best?.kept_step === step ? 'the adapter that the run ends with' : 'the adapter'
+  return section(
+    'classes',
+    'Classes',
+    `Held-out rows at ${stepName(run)} ${formatNumber(step)}, by ${whose}. Precision: how many of the rows predicted as a class are of it. Recall: how many rows of a class are found. F1: their harmonic mean.`,
+    `${region('Scores of each class', table)}<div class="row">${figure('confusion', 'Rows: the class. Columns: the prediction. Darker: a larger share of the class', charts)}</div>`,
+  )
+}
+
 function answersSection({ samples }: RunPageData): string {
+  if (samples?.classified !== undefined && samples.classified.length > 0)
+    return section(
+      'answers',
+      'Rows',
+      `${samples.held_out ? 'Held-out rows' : 'Rows of the training data'}, and the class that the adapter predicts, with its probability.`,
+      classifiedCards(samples.classified),
+    )
   if (samples === null || samples.rows.length === 0) return ''
   return section(
     'answers',
@@ -315,7 +346,7 @@ function memorySection(run: RunPageData, charts: Record<string, RunChart>): stri
     .join('')
   const table = `<table class="tight"><thead><tr><th scope="col">category</th>${head}</tr></thead><tbody>${rows.join('')}${sum}</tbody></table>`
   const resident = charts.resident
-    ? `<div>${figure('resident', 'Resident over time', charts)}<p class="fine">The whole process: also Node.js, and pages of the model's file that the system keeps in memory.</p></div>`
+    ? `<div>${figure('resident', 'Resident over time', charts)}<p class="fine">Planned and resident both count the whole process, with Node.js. Resident also has pages of the model's file that the system keeps in memory.</p></div>`
     : ''
   return section(
     'memory',

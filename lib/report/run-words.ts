@@ -58,6 +58,19 @@ export function strategyName(name: string): string {
   return names[name] ?? name
 }
 
+/** The strategy of a run and its rank. */
+export function methodOf({ start }: RunPageData): string {
+  const strategy = start?.strategy ?? {}
+  const inner = strategy.adapter
+  const rank =
+    strategy.r ??
+    strategy.init_r ??
+    (typeof inner === 'object' && inner !== null && 'r' in inner ? inner.r : undefined)
+  const name = strategyName(String(strategy.name))
+  const target = typeof strategy.target_r === 'number' ? ` to ${strategy.target_r}` : ''
+  return typeof rank === 'number' ? `${name}, rank ${rank}${target}` : name
+}
+
 /** The unit of a step: private runs have rounds. */
 export function stepName({ plan }: RunPageData): 'step' | 'round' {
   return plan?.privacy ? 'round' : 'step'
@@ -187,6 +200,51 @@ export function measuresOf(evaluation: RunPageEvaluation): [name: string, text: 
   return [...named, ...own]
 }
 
+/** The metric that chooses the best step of a run. */
+export interface ChosenMetric {
+  name: string
+  /** As `measuresOf` names it. */
+  label: string
+  read: (evaluation: RunPageEvaluation) => Value
+  format: (value: number) => string
+}
+
+/** Other names of metrics in the record. */
+const FIELDS: Readonly<Record<string, readonly Measure[]>> = { f1: ['f1', 'macro_f1'] }
+
+export function chosenMetric({ start, done }: RunPageData): ChosenMetric {
+  const asked = start?.config.metric_for_best_model
+  const name = done?.best?.metric ?? (typeof asked === 'string' ? asked : 'loss')
+  if (name === 'loss') return { name, label: 'held-out loss', read: ({ loss }) => loss, format: formatNumber }
+  if (name === 'perplexity')
+    return { name, label: name, read: ({ loss }) => Math.exp(loss), format: formatNumber }
+  const fields = FIELDS[name] ?? [name as Measure]
+  const [, label = name, format = formatNumber] = MEASURES.find(([field]) => fields.includes(field)) ?? []
+  const read = (evaluation: RunPageEvaluation) =>
+    fields.map((field) => evaluation[field]).find(isNumber) ?? evaluation.scores?.[name] ?? null
+  return { name, label, read, format }
+}
+
+/** The step with the best value so far; undefined where nothing tells whether more is better. */
+export function bestStep(run: RunPageData): Evaluation | undefined {
+  const { done, evaluations } = run
+  if (done?.best !== undefined) return evaluations.find(({ step }) => step === done.best?.step)
+  const { name, read } = chosenMetric(run)
+  const measured = evaluations.filter((one) => isNumber(read(one)))
+  if (measured.some(({ scores }) => scores !== undefined && name in scores)) return undefined
+  const sign = name === 'loss' || name === 'perplexity' ? -1 : 1
+  const gain = (one: Evaluation) => sign * (read(one) as number)
+  return measured.reduce<Evaluation | undefined>(
+    (best, one) => (best === undefined || gain(one) > gain(best) ? one : best),
+    undefined,
+  )
+}
+
+/** True for a classifier, whose loss is over classes of rows. */
+export function classifies({ start, evaluations }: RunPageData): boolean {
+  return start?.labels !== undefined || evaluations.some(({ macro_f1 }) => macro_f1 !== undefined)
+}
+
 export interface Figure {
   name: string
   value: string
@@ -202,7 +260,9 @@ export function keyFigures(run: RunPageData): Figure[] {
     const count = evaluations.length
     const lowest = `lowest ${formatNumber(best?.loss)} at ${stepName(run)} ${formatNumber(best?.step)}`
     const note =
-      best === last ? `the lowest of ${count}; perplexity ${formatNumber(Math.exp(last.loss))}` : lowest
+      best === last
+        ? `the lowest of ${count}${classifies(run) ? '' : `; perplexity ${formatNumber(Math.exp(last.loss))}`}`
+        : lowest
     figures.push({ name: 'Held-out loss', value: formatNumber(last.loss), note })
   } else if (made > 0)
     figures.push({
@@ -231,14 +291,33 @@ export function keyFigures(run: RunPageData): Figure[] {
     note: `${formatNumber(made)} ${unit}${made === 1 ? '' : 's'}, ${formatNumber(Math.round(speed))} tokens/s`,
   })
   const resident = done?.peak_rss_bytes ?? extent(run.memory.map(({ resident }) => resident))?.[1]
-  figures.push({
-    name: 'Memory planned',
-    value: formatSize(plan?.peak_bytes),
-    note: resident === undefined ? '' : `${formatSize(resident)} resident with Node.js`,
-  })
+  figures.push(memoryFigure(run, resident))
   if (start)
     figures.push({ name: 'Trained', value: formatNumber(start.trainable_parameters), note: 'parameters' })
   return figures
+}
+
+/** What the process was planned to hold in memory of the host, with Node.js; null if the record does not say. */
+export function plannedProcess({ plan, start }: RunPageData): number | null {
+  if (plan?.runtime_bytes === undefined) return null
+  const planned = start?.device.startsWith('cuda') ? (plan.pinned_bytes ?? 0) : plan.peak_bytes
+  return planned + plan.runtime_bytes
+}
+
+/** Compares the resident memory with the plan and Node.js together, since it counts both. */
+function memoryFigure(run: RunPageData, resident: number | undefined): Figure {
+  const planned = plannedProcess(run)
+  if (planned === null || resident === undefined)
+    return {
+      name: 'Memory planned',
+      value: formatSize(run.plan?.peak_bytes),
+      note: resident === undefined ? 'without Node.js' : `${formatSize(resident)} resident with Node.js`,
+    }
+  return {
+    name: 'Memory of the process',
+    value: formatSize(resident),
+    note: `planned ${formatSize(planned)}, of it ${formatSize(run.plan?.runtime_bytes)} Node.js`,
+  }
 }
 
 function meanSpeed({ columns: { tokens, tokensPerSecond } }: RunPageData): number {

@@ -1,4 +1,4 @@
-/** Metrics of a classifier, computed from its confusion matrix. */
+/** Metrics of a classifier, computed from its confusion matrix. Also runs in browsers. */
 
 export interface ClassMetrics {
   /**
@@ -15,6 +15,38 @@ export interface ClassMetrics {
   microF1?: number
   /** Matthews correlation of true and predicted classes; 0 if either is constant. */
   matthewsCorrelation?: number
+  /** Rows by class (first index) and predicted class (second), in the order of the labels. */
+  confusionMatrix?: ConfusionMatrix
+}
+
+export type ConfusionMatrix = readonly (readonly number[])[]
+
+/** Scores of one class; a score that would divide by 0 is 0, as in scikit-learn. */
+export interface ClassScores {
+  /** Share of the rows predicted as this class that are of it. */
+  precision: number
+  /** Share of the rows of this class that are predicted as it. */
+  recall: number
+  /** Harmonic mean of precision and recall. */
+  f1: number
+  /** Rows of this class. */
+  support: number
+}
+
+/** The scores of each class, in the order of the matrix. */
+export function scoresByClass(matrix: ConfusionMatrix): ClassScores[] {
+  const share = (part: number, whole: number) => (whole === 0 ? 0 : part / whole)
+  return matrix.map((row, id) => {
+    const right = row[id] as number
+    const support = row.reduce((sum, count) => sum + count, 0)
+    const predicted = matrix.reduce((sum, other) => sum + (other[id] as number), 0)
+    return {
+      precision: share(right, predicted),
+      recall: share(right, support),
+      f1: share(2 * right, support + predicted),
+      support,
+    }
+  })
 }
 
 /** Confusion matrix: counts of each pair of true and predicted class. */
@@ -29,6 +61,11 @@ export class Confusion {
 
   add(actual: number, predicted: number): void {
     ;(this.#counts[actual * this.#classes + predicted] as number)++
+  }
+
+  get matrix(): ConfusionMatrix {
+    const k = this.#classes
+    return Array.from({ length: k }, (_, a) => Array.from(this.#counts.subarray(a * k, (a + 1) * k)))
   }
 
   metrics(): Required<ClassMetrics> {
@@ -58,6 +95,7 @@ export class Confusion {
       macroF1: sum(f1) / k,
       microF1: accuracy,
       matthewsCorrelation: root === 0 ? 0 : covariance / root,
+      confusionMatrix: this.matrix,
     }
   }
 }

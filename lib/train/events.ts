@@ -20,6 +20,8 @@ export interface StartEvent {
   strategy: Readonly<Record<string, unknown>>
   /** Number of trainable parameters. */
   trainableParameters: number
+  /** Classes in the order of their ids, for a classifier. */
+  labels?: readonly string[]
   data: RunDataFacts
   /** The held-out data; null if there is none. */
   evaluation: RunDataFacts | null
@@ -70,6 +72,8 @@ export interface PlanEvent {
   peakBytes: number
   /** On a GPU: bytes of pinned host memory, in addition. */
   pinnedBytes?: number
+  /** Resident bytes of the process before it opened the model: Node.js and the program. */
+  runtimeBytes: number
   /** Bytes by category; the rows add up to `peakBytes`. */
   rows: readonly PlanRow[]
   /** Only in private training. */

@@ -109,6 +109,13 @@ const classes = {
     .max(1)
     .optional()
     .describe('classification: correlation of classes and predictions (Matthews)'),
+  confusion_matrix: z
+    .array(z.array(count).readonly())
+    .readonly()
+    .optional()
+    .describe(
+      'classification: rows by class and predicted class, in the order of labels; absent above 100 classes',
+    ),
 }
 
 const bestReport = z.object({
@@ -149,6 +156,11 @@ export const trainEvents = [
       model: z.object({ name: z.string(), fingerprint: z.string().describe('Content hash of its files') }),
       strategy: z.record(z.string(), z.unknown()).describe('The strategy with all its options'),
       trainable_parameters: count.describe('Numbers that train'),
+      labels: z
+        .array(z.string())
+        .readonly()
+        .optional()
+        .describe('task classification: the classes in the order of their ids'),
       data: runData.describe('The training data'),
       evaluation: runData.nullable().describe('The held-out data; null if there is none'),
       device: z.string(),
@@ -188,6 +200,9 @@ export const trainEvents = [
       time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
       pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
+      runtime_bytes: bytes
+        .optional()
+        .describe('Resident bytes of the process before it opened the model: Node.js and the program'),
       rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
       privacy: privacyReport.optional(),
     })
@@ -229,7 +244,7 @@ export const trainEvents = [
       time,
       step: stepFromStart,
       loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
-      perplexity: z.number().describe('exp(loss)'),
+      perplexity: z.number().optional().describe('exp(loss); absent with task classification'),
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
       ...preference,
@@ -335,12 +350,30 @@ export const sampleRows = z.array(
     cut: z.boolean().describe('True if an answer ended at the token limit'),
   }),
 )
+/** Rows classified after a run. */
+export const classifiedRows = z
+  .array(
+    z.object({
+      text: z.string(),
+      expected: z.string().describe('Its class'),
+      predicted: z.string(),
+      probability: share.describe('Probability of the predicted class'),
+    }),
+  )
+  .readonly()
+  .describe('task classification: rows and their predicted classes; `rows` is then empty')
 export const samplesHeldOut = z.boolean().describe('True if the run did not train on these rows')
 
 /** Lines of metrics.jsonl for which `lowrank train --json` has another form. */
 export const recordedEvents = [
   z
-    .object({ event: z.literal('samples'), time, held_out: samplesHeldOut, rows: sampleRows })
+    .object({
+      event: z.literal('samples'),
+      time,
+      held_out: samplesHeldOut,
+      rows: sampleRows,
+      classified: classifiedRows.optional(),
+    })
     .describe('Rows answered after the run; the last line, after done'),
   z
     .object({
@@ -363,7 +396,7 @@ export type MetricsLine = TrainLine | z.infer<(typeof recordedEvents)[number]>
  * non-finite loss.
  */
 export function lineOf(event: TrainEvent): TrainLine {
-  const { privacy, ...told } = event as TrainStep
+  const { privacy, ...told } = recorded(event) as TrainStep
   const spelled = (fields: object): object =>
     Object.fromEntries(
       Object.entries(fields).map(([key, value]) => [
@@ -379,6 +412,16 @@ export function lineOf(event: TrainEvent): TrainLine {
     )
   const round = event.event === 'step' ? privacy : privacy && { privacy }
   return { ...spelled(told), ...round, time: now() } as TrainLine
+}
+
+/** A larger confusion matrix would fill the log, and no page could show it. */
+const MOST_CLASSES = 100
+
+/** Of a classifier, leaves out the perplexity, which means nothing, and a confusion matrix that is too large. */
+function recorded(event: TrainEvent): object {
+  if (event.event !== 'eval' || event.confusionMatrix === undefined) return event
+  const { perplexity: _, confusionMatrix, ...told } = event
+  return confusionMatrix.length > MOST_CLASSES ? told : { ...told, confusionMatrix }
 }
 
 /** Seconds since 1970, to the millisecond. */
@@ -452,8 +495,12 @@ export class MetricsFile {
 }
 
 /** Appends the answers after a run to its event log. */
-export async function recordSamples(runDir: string, { heldOut, rows }: Samples): Promise<void> {
-  const line: MetricsLine = { event: 'samples', held_out: heldOut, rows: [...rows], time: now() }
+export async function recordSamples(runDir: string, { heldOut, rows, classified }: Samples): Promise<void> {
+  const line: MetricsLine = {
+    ...{ event: 'samples', held_out: heldOut, rows: [...rows] },
+    ...(classified === undefined ? {} : { classified }),
+    time: now(),
+  }
   await appendFile(join(runDir, METRICS_FILE), `${JSON.stringify(line)}\n`)
 }
 

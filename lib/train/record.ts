@@ -43,6 +43,7 @@ export function startEvent(
       unknown
     >,
     trainableParameters: trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
+    ...(base.labels === null ? {} : { labels: base.labels }),
     data: {
       name: sources ? nameOf(sources.dataset) : null,
       rows: data.examples?.rows.length ?? data.stats.train?.rows ?? null,

@@ -23,6 +23,7 @@ import type { RunOptions } from '../options/options.js'
 import { remarksOnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, inFolder } from '../planning/plans.js'
+import { checkRoom } from '../planning/room.js'
 import { rulesOf, strategyToFile } from '../strategies/index.js'
 import { privacyRemarks } from '../strategies/privacy-report.js'
 import { weightCacheSettings } from '../weights/cache.js'
@@ -57,7 +58,7 @@ import { lockRun, type RunLock } from './run-lock.js'
 import { Outcome, type RunResult } from './run-result.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
-import { askRows, type Samples } from './samples.js'
+import { askRows, classifiedRows, type Samples } from './samples.js'
 import { programFacts } from './shared.js'
 import type { RunPlace, Steps, TrainingState } from './step.js'
 import { TensorboardFile } from './tensorboard.js'
@@ -176,7 +177,11 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     checkGenerates(base, 'samples()')
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
     const format = this.promptFormat
-    const asked = await use(() => askRows(base, adapter, rows, signal))
+    const asked = await use(() =>
+      base.labels === null
+        ? askRows(base, adapter, rows, signal)
+        : classifiedRows(base, adapter, rows, this.options, signal),
+    )
     const samples = { ...asked, heldOut, system: format?.system ?? null }
     await this.#recordSamples(samples)
     return samples
@@ -346,6 +351,7 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     let lock: RunLock | undefined
     try {
       this.#setup.signal?.throwIfAborted()
+      if (!beginning.force) this.#checkRoom()
       await this.#breathe()
       // Lock before looking for the newest checkpoint, which another run may be writing.
       if (folders !== null && existsSync(folders.outputDir)) lock = await lockRun(folders.outputDir)
@@ -435,6 +441,27 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     }
   }
 
+  /** @throws {OutOfMemoryError} when the run needs far more memory than there is, beside the loaded model */
+  #checkRoom(): void {
+    const { base, adapter } = this.#setup
+    const held = new MemoryReport(translated(() => base.native.plan([], {})))
+    const needed =
+      base.device === 'cpu'
+        ? this.memory.peakBytes - held.peakBytes
+        : this.memory.pinnedBytes - held.pinnedBytes
+    checkRoom(
+      this.memory,
+      { needed, available: process.availableMemory() },
+      {
+        ...this.options,
+        strategy: adapter.description.strategy,
+        quantization: base.quantization.type,
+        embeddingQuantization: base.embeddingQuantization.type,
+      },
+      'force: true trains all the same.',
+    )
+  }
+
   async *#steps(
     steps: Steps,
     state: TrainingState,
@@ -448,6 +475,7 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
       event: 'plan',
       peakBytes: this.memory.peakBytes,
       ...(this.memory.pinnedBytes > 0 ? { pinnedBytes: this.memory.pinnedBytes } : {}),
+      runtimeBytes: base.runtimeBytes,
       rows: this.memory.rows,
       ...(steps.privacy ? { privacy: steps.privacy } : {}),
     }
@@ -531,7 +559,8 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
   /** Adds samples to the record of the run, unless another run has begun in its folder. */
   async #recordSamples(samples: Samples): Promise<void> {
     const { folders } = this.#setup
-    const ended = this.#recorded !== undefined && samples.rows.length > 0
+    const { rows, classified = [] } = samples
+    const ended = this.#recorded !== undefined && rows.length + classified.length > 0
     if (folders === null || !ended || (await readRun(folders.runDir)) !== this.#recorded) return
     await recordSamples(folders.runDir, samples)
     await this.#report()
@@ -656,7 +685,8 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
       const answered = async () =>
         ranks.isFirst && options.evalGenerate > 0 ? this.#heldOut?.answers(session, unseen(), control) : []
       const rows = await ranks.firsts('answers', async () => (await use(answered)) ?? [])
-      evaluations.push(evaluation)
+      const { confusionMatrix: _, ...kept } = evaluation
+      evaluations.push(kept)
       const told: AnswersEvent[] = rows.length > 0 ? [{ event: 'answers', step, rows }] : []
       return [{ event: 'eval', ...evaluation }, ...told]
     } catch (error) {

@@ -7,6 +7,7 @@ import type { TrainOptions } from '../options/options.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { classifyTexts } from './classify.js'
 import type { Decoder } from './decoder.js'
 import type { EvaluateControl } from './evaluate.js'
 import {
@@ -46,9 +47,21 @@ export interface RunSample {
   cut: boolean
 }
 
+/** A row with the class that a classifier predicts. */
+export interface ClassifiedRow {
+  text: string
+  /** Its class. */
+  expected: string
+  predicted: string
+  /** Probability of the predicted class. */
+  probability: number
+}
+
 /** The rows of a run with their answers. */
 export interface Samples {
   rows: readonly RunSample[]
+  /** Only of a classifier, whose `rows` are empty. */
+  classified?: readonly ClassifiedRow[]
   /** True if the run did not train on them. */
   heldOut: boolean
   /** True if time ran out before all samples were answered. */
@@ -143,6 +156,28 @@ export async function askRows(
     }
   }
   return { rows: samples, late: false }
+}
+
+/** Classifies the text of each row. */
+export async function classifiedRows(
+  base: BaseModel,
+  adapter: AdapterState,
+  rows: readonly AskedRow[],
+  options: Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize'>,
+  signal: AbortSignal | undefined,
+): Promise<Pick<Samples, 'rows' | 'classified' | 'late'>> {
+  if (rows.length === 0) return { rows: [], classified: [], late: false }
+  const { maxSeqLength, perDeviceTrainBatchSize } = options
+  const texts = rows.map(({ prompt }) => prompt)
+  const acting = [{ state: adapter, weight: 1, rank: null }]
+  const found = await classifyTexts(base, acting, texts, { maxSeqLength, perDeviceTrainBatchSize, signal })
+  const classified = found.map(({ label, probabilities }, row) => ({
+    text: texts[row] as string,
+    expected: (rows[row] as AskedRow).expected,
+    predicted: label,
+    probability: probabilities[label] as number,
+  }))
+  return { rows: [], classified, late: false }
 }
 
 /**

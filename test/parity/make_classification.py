@@ -8,7 +8,13 @@ import json
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+)
 from transformers import AutoModelForSequenceClassification
 
 from common import OPTIMIZER, ROOT, generator, load_double, save_json, save_tensors, trained
@@ -118,6 +124,10 @@ def metrics() -> list[dict]:
     draw = lambda classes, rows: torch.randint(0, classes, (rows,), generator=rng).tolist()
     pairs = [(k, draw(k, n), draw(k, n)) for k, n in ((2, 12), (3, 40), (5, 9), (7, 200))]
     pairs += [(3, [0, 0, 1, 1], [0, 0, 1, 1]), (3, [0, 1, 2], [1, 1, 1]), (2, [1, 1, 1], [1, 0, 1]), (2, [0, 0], [0, 0])]
+    def by_class(k, actual, predicted) -> dict:
+        scores = precision_recall_fscore_support(actual, predicted, labels=range(k), zero_division=0)
+        return dict(zip(("precision", "recall", "f1", "support"), (score.tolist() for score in scores)))
+
     return [
         {
             "classes": k,
@@ -127,6 +137,8 @@ def metrics() -> list[dict]:
             "macroF1": f1_score(actual, predicted, labels=range(k), average="macro", zero_division=0),
             "microF1": f1_score(actual, predicted, labels=range(k), average="micro", zero_division=0),
             "matthewsCorrelation": matthews_corrcoef(actual, predicted),
+            "confusionMatrix": confusion_matrix(actual, predicted, labels=range(k)).tolist(),
+            **by_class(k, actual, predicted),
         }
         for k, actual, predicted in pairs
     ]

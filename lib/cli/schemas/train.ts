@@ -1,6 +1,6 @@
 /** Events of `lowrank train` and `lowrank demo` with --json, in addition to those of metrics.jsonl. */
 import * as z from 'zod'
-import { sampleRows, samplesHeldOut } from '../../train/metrics.js'
+import { classifiedRows, sampleRows, samplesHeldOut } from '../../train/metrics.js'
 import { time } from './fields.js'
 
 const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
@@ -24,6 +24,7 @@ export const samplesEvent = z
     event: z.literal('samples'),
     held_out: samplesHeldOut,
     rows: sampleRows,
+    classified: classifiedRows.optional(),
     command: z.string().nullable().describe('Command that repeats one of the tuned answers'),
   })
   .describe('Rows answered after the run, by default three; comes before done')

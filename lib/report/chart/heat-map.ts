@@ -11,6 +11,8 @@ export interface HeatMap extends Described {
   columns: readonly string[]
   /** By row and column; missing values give empty cells. */
   values: readonly (readonly Value[])[]
+  /** Numbers that the cells show. Default: the values, which always choose the colors. */
+  shown?: readonly (readonly Value[])[]
   /** Ends of the color scale. Default: from 0 to the largest value. */
   domain?: readonly [number, number]
   /** Type of color scale; a log scale needs a positive domain. */
@@ -29,7 +31,13 @@ export function heatMap(chart: HeatMap): string {
   const cell = (width - left) / Math.max(1, columns.length)
   const height = Math.min(30, Math.max(14, 440 / Math.max(1, rows.length)))
   const roomFor = (words: string) => widthOf(words) <= cell - 4
-  const written = height >= 14 && present.every((value) => roomFor(format(value)))
+  const shown = chart.shown ?? values
+  const written =
+    height >= 14 &&
+    shown
+      .flat()
+      .filter(isNumber)
+      .every((value) => roomFor(format(value)))
   // If not all names fit, show every n-th.
   const every = Math.ceil(Math.max(1, ...columns.map((name) => widthOf(name) / Math.max(1, cell - 2))))
   const drawn = columns.flatMap((name, j) =>
@@ -42,6 +50,7 @@ export function heatMap(chart: HeatMap): string {
       const value = values[i]?.[j]
       if (!isNumber(value)) continue
       const share = shareOf(value)
+      const words = format(shown[i]?.[j] ?? value)
       const step = Math.round(Math.min(1, Math.max(0, share)) * HEAT_STEPS)
       const box = {
         x: left + cell * j + 1,
@@ -50,9 +59,8 @@ export function heatMap(chart: HeatMap): string {
         height: height - 2,
         rx: 2,
       }
-      drawn.push(element('rect', { class: `h${step}`, ...box }, hint(`${name} ${column}: ${format(value)}`)))
-      if (written)
-        drawn.push(text(left + cell * (j + 0.5), middle, format(value), { class: `t${step}`, ...MIDDLE }))
+      drawn.push(element('rect', { class: `h${step}`, ...box }, hint(`${name} ${column}: ${words}`)))
+      if (written) drawn.push(text(left + cell * (j + 0.5), middle, words, { class: `t${step}`, ...MIDDLE }))
     }
   }
   return svg(width, TOP + height * rows.length + 4, chart, drawn.join(''))

@@ -1,4 +1,5 @@
 /** A line chart with labels at line ends, reference levels, and an optional log scale. */
+import { type Box, freest, type Point } from './free-place.js'
 import { drawMark, type Shape } from './mark.js'
 import { formatTick, isNumber, pixels } from './numbers.js'
 import { type Scale, type ScaleType, scaleOf, sizeTicks, ticksOf } from './scale.js'
@@ -40,8 +41,14 @@ export interface Line {
 export interface Level {
   value: number
   name?: string
-  /** Position of the name. Default: above the right end. */
+  /** Preferred position of the name, which moves along the level if a line passes there. Default: above the right end. */
   at?: 'left' | 'right' | 'beside'
+}
+
+/** A point of x with a name, such as the best step. */
+export interface Moment {
+  x: number
+  name: string
 }
 
 export interface LineChart extends Described {
@@ -55,6 +62,8 @@ export interface LineChart extends Described {
   /** Start the y axis at 0. */
   fromZero?: boolean
   levels?: readonly Level[]
+  /** Vertical lines with names. */
+  moments?: readonly Moment[]
   /** Short marks on the x axis, e.g. for checkpoints, with tooltip texts. */
   stops?: readonly { x: number; name: string }[]
   /** Labels on the x axis. Default: round numbers. */
@@ -112,6 +121,17 @@ export function lineChart(chart: LineChart): Plot {
   const shown = (value: Value | undefined): value is number =>
     isNumber(value) && (yScale === 'linear' || value > 0)
   const frame = { x, y, left, right, top, bottom, shown }
+  const paths = [
+    ...chart.lines.flatMap((one) => pathsOf(one, frame, xDomain)),
+    ...(chart.levels ?? []).map(({ value }): Point[] => [
+      [left, y(value)],
+      [right, y(value)],
+    ]),
+    ...(chart.moments ?? []).map(({ x: value }): Point[] => [
+      [x(value), top],
+      [x(value), bottom],
+    ]),
+  ]
 
   const drawn = [
     ...(chart.yLabel ? [text(0, 12, chart.yLabel)] : []),
@@ -123,9 +143,10 @@ export function lineChart(chart: LineChart): Plot {
     ...(chart.xLabel && xLabel
       ? [text(xLabel.x, bottom + (xLabel.below ? 35 : 17), chart.xLabel, xLabel.anchor)]
       : []),
-    ...levels(chart.levels ?? [], frame, yDomain),
+    ...levels(chart.levels ?? [], frame, yDomain, paths),
+    ...moments(chart.moments ?? [], frame, xDomain, paths),
     ...chart.lines.map((one) => drawLine(one, frame, xDomain)),
-    ...endLabels(chart.lines, frame, xDomain),
+    ...endLabels(chart.lines, frame, xDomain, paths),
     '<g class="at"></g>',
   ]
   return { svg: svg(width, height, chart, drawn.join('')), x, y, width, height, left, right, top, bottom }
@@ -223,10 +244,19 @@ function xAxis(
   return drawn
 }
 
+/** Height of a line of text, and steps by which a label moves along its line to find a free place. */
+const [TEXT, STEPS_ALONG] = [12, 12]
+
+/** The box of a label, with the place of its text. */
+const labelBox = (x: number, y: number, width: number): Box & { x: number; y: number } => ({
+  ...{ x, y, left: x, right: x + width, top: y - TEXT + 2, bottom: y + 3 },
+})
+
 function levels(
   all: readonly Level[],
-  { y, left, right }: Frame,
+  { y, left, right, top, bottom }: Frame,
   [low, high]: readonly [number, number],
+  paths: readonly (readonly Point[])[],
 ): string[] {
   return all
     .filter(({ value }) => value >= low && value <= high)
@@ -234,11 +264,54 @@ function levels(
       const rule = line(left, y(value), right, y(value), 'rule')
       if (name === undefined) return [rule]
       if (at === 'beside') return [rule, text(right + 8, y(value) + 4, name)]
-      return [
-        rule,
-        at === 'left' ? text(left + 4, y(value) - 5, name) : text(right - 2, y(value) - 5, name, END),
-      ]
+      const width = widthOf(name)
+      const room = Math.max(0, right - left - width - 6)
+      const boxes = Array.from({ length: STEPS_ALONG + 1 }, (_, step) => {
+        const along = (room * step) / STEPS_ALONG
+        return at === 'left' ? left + 4 + along : right - 2 - width - along
+      }).flatMap((x) => [labelBox(x, y(value) - 5, width), labelBox(x, y(value) + TEXT + 2, width)])
+      const inside = boxes.filter((box) => box.top >= top - 2 && box.bottom <= bottom)
+      const place = freest(inside, paths) ?? labelBox(right - 2 - width, y(value) - 5, width)
+      return [rule, text(place.x, place.y, name, { class: 'halo' })]
     })
+}
+
+function moments(
+  all: readonly Moment[],
+  { x, left, right, top, bottom }: Frame,
+  [low, high]: readonly [number, number],
+  paths: readonly (readonly Point[])[],
+): string[] {
+  return all
+    .filter(({ x: value }) => value >= low && value <= high)
+    .flatMap(({ x: value, name }) => {
+      const at = x(value)
+      const width = widthOf(name)
+      const boxes = Array.from(
+        { length: STEPS_ALONG + 1 },
+        (_, step) => top + TEXT + ((bottom - top - TEXT - 6) * step) / STEPS_ALONG,
+      ).flatMap((y) => [labelBox(at + 6, y, width), labelBox(at - 6 - width, y, width)])
+      const inside = boxes.filter((box) => box.left >= left && box.right <= right)
+      const place = freest(inside, paths) ?? labelBox(Math.max(left, at - 6 - width), top + TEXT, width)
+      return [line(at, top, at, bottom, 'rule'), text(place.x, place.y, name, { class: 'halo' })]
+    })
+}
+
+/** The points of a line as it is drawn, in runs without gaps. */
+function pathsOf(
+  one: Line,
+  { x, y, left, right, shown }: Frame,
+  domain: readonly [number, number],
+): Point[][] {
+  const kept = thin(one.x, one.y, domain, columnsOf(one, right - left))
+  return runsOf(kept, (index) => shown(one.y[index])).map((run) =>
+    run.map((index): Point => [x(one.x[index] as number), y(one.y[index] as number)]),
+  )
+}
+
+/** Columns of pixels to thin a line to. */
+function columnsOf({ stroke }: Line, width: number): number {
+  return Math.max(60, Math.round(width / (stroke === 'raw' ? 2 : 3)))
 }
 
 function drawLine(
@@ -247,8 +320,7 @@ function drawLine(
   domain: readonly [number, number],
 ): string {
   const { stroke = 'line', hue, dots } = one
-  const columns = Math.max(60, Math.round((right - left) / (stroke === 'raw' ? 2 : 3)))
-  const kept = thin(one.x, one.y, domain, columns)
+  const kept = thin(one.x, one.y, domain, columnsOf(one, right - left))
   const hued = hue === undefined ? '' : `k${hue} `
   const at = (index: number) => [x(one.x[index] as number), y(one.y[index] as number)] as const
   const runs = runsOf(kept, (index) => shown(one.y[index]))
@@ -305,6 +377,7 @@ function endLabels(
   lines: readonly Line[],
   { x, y, right, top, bottom, shown }: Frame,
   [low, high]: readonly [number, number],
+  paths: readonly (readonly Point[])[],
 ): string[] {
   const ends = lines.flatMap(({ x: xs, y: ys, name, hue }): EndLabel[] => {
     const index = ys.findLastIndex(
@@ -314,14 +387,31 @@ function endLabels(
     const from = [x(xs[index] as number), y(ys[index] as number)] as const
     return [{ y: from[1], from, name, hue }]
   })
-  return spread(ends, GAP_OF_LABELS, top + 4, bottom - 2).flatMap(({ y: at, from, name, hue }) => {
+  return spread(ends, GAP_OF_LABELS, top + 4, bottom - 2).flatMap(({ y: level, from, name, hue }) => {
     // If a line ends far from the edge, a leader line up to the edge would look like a forecast.
-    const edge = right - from[0] > FAR ? from[0] : right
-    const [start, level] = [pixels(from[0] + 2), pixels(from[1])]
-    const d = `M${start} ${level}L${pixels(edge + 5)} ${level}L${pixels(edge + 11)} ${pixels(at)}H${pixels(edge + 16)}`
+    const isFar = right - from[0] > FAR
+    const edge = isFar ? from[0] : right
+    const at = isFar ? freeLevel(edge + 20, level, boldWidthOf(name), { top, bottom }, paths) : level
+    const [start, end] = [pixels(from[0] + 2), pixels(from[1])]
+    const d = `M${start} ${end}L${pixels(edge + 5)} ${end}L${pixels(edge + 11)} ${pixels(at)}H${pixels(edge + 16)}`
     const lead = element('path', { class: hue === undefined ? 'ghost' : `k${hue} st lead`, d })
     return [lead, text(edge + 20, at + 4, name, { class: 'label halo' })]
   })
+}
+
+/** The level nearest to `level` at which a label that begins at `x` lies on no line. */
+function freeLevel(
+  x: number,
+  level: number,
+  width: number,
+  { top, bottom }: Pick<Frame, 'top' | 'bottom'>,
+  paths: readonly (readonly Point[])[],
+): number {
+  const boxes = [0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6]
+    .map((lines) => level + lines * GAP_OF_LABELS)
+    .filter((y) => y >= top + 4 && y <= bottom - 2)
+    .map((y) => ({ ...labelBox(x, y + 4, width), level: y }))
+  return freest(boxes, paths)?.level ?? level
 }
 
 /** A sparkline: a line the size of a word. */

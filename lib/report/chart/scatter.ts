@@ -74,17 +74,30 @@ export function scatter(chart: Scatter): string {
   }
   if (chart.xLabel) drawn.push(text((left + right) / 2, height - 4, chart.xLabel, MIDDLE))
   if (chart.yLabel) drawn.push(text(0, 12, chart.yLabel))
+  /** What labels must not lie on. */
+  const boxes: Box[] = []
   const front = paretoPoints(points, higherIsBetter)
   const first = front[0]
   if (first) {
     const steps = front.slice(1).map((point) => `H${pixels(x(point.x))}V${pixels(y(point.y))}`)
     const d = `M${pixels(x(first.x))} ${pixels(y(first.y))}${steps.join('')}H${pixels(right)}`
     drawn.push(element('path', { class: 'pareto', d }))
+    for (const [index, point] of front.entries()) {
+      const next = front[index + 1]
+      const [at, to] = [x(point.x), next ? x(next.x) : right]
+      const [level, above] = [y(point.y), y(next?.y ?? point.y)]
+      boxes.push(
+        [at, level - 1, to, level + 1],
+        [to - 1, Math.min(level, above), to + 1, Math.max(level, above)],
+      )
+    }
   }
   for (const { x: at, low, high, mark } of points)
-    if (isNumber(low) && isNumber(high))
+    if (isNumber(low) && isNumber(high)) {
       drawn.push(line(x(at), y(low), x(at), y(high), `k${mark.hue} st thin`))
-  const boxes: Box[] = points.map((point) => around(x(point.x), y(point.y), 6, 6))
+      boxes.push([x(at) - 1, y(high), x(at) + 1, y(low)])
+    }
+  boxes.push(...points.map((point) => around(x(point.x), y(point.y), 6, 6)))
   for (const point of points) {
     drawn.push(drawMark(x(point.x), y(point.y), point.mark, 5, hint(point.name)))
     const label = placeFor(point.name, x(point.x), y(point.y), boxes, { left, right, top, bottom })
@@ -115,7 +128,7 @@ function placeFor(
 ) {
   const room = boldWidthOf(name)
   let best: { x: number; y: number; end: boolean; box: Box; cost: number } | undefined
-  for (const shift of [0, -13, 13, -26, 26, -39, 39])
+  for (const shift of [0, -9, 9, -13, 13, -26, 26, -39, 39])
     for (const end of [false, true]) {
       const [from, to] = end ? [x - 9 - room, x - 9] : [x + 9, x + 9 + room]
       const box: Box = [from, y + shift - 7, to, y + shift + 7]

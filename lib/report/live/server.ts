@@ -41,6 +41,8 @@ export interface LiveOptions {
   log: () => string | undefined
   /** Creates the page for each request from the current log. */
   page: () => Promise<ServedPage>
+  /** For a list of runs: creates the page of one of them; undefined for a name that is none. */
+  run?: (name: string) => Promise<ServedPage | undefined>
   controls: RunControls
   /** Default 127.0.0.1. */
   host?: string
@@ -124,7 +126,13 @@ class Server implements LiveServer {
     const { controls } = this.#options
     switch (`${method} ${url.pathname}`) {
       case 'GET /':
-        return this.#page(response)
+        return this.#page(response, await this.#options.page())
+      case 'GET /run': {
+        const served = await this.#options.run?.(url.searchParams.get('name') ?? '')
+        return served === undefined
+          ? plain(response, 404, 'There is no such run.')
+          : this.#page(response, served)
+      }
       case 'GET /events':
         return this.#stream(request, response, url)
       case 'GET /status':
@@ -142,8 +150,7 @@ class Server implements LiveServer {
     }
   }
 
-  async #page(response: ServerResponse): Promise<void> {
-    const { html, policy } = await this.#options.page()
+  #page(response: ServerResponse, { html, policy }: ServedPage): void {
     response.writeHead(200, {
       ...HEADERS,
       'Content-Type': 'text/html; charset=utf-8',

@@ -35,6 +35,24 @@ test('rows fit the terminal, and no word is broken', () => {
   expect(sampleLines(samples(), 80)).toEqual([])
 })
 
+test('rows of a classifier show their class beside the predicted one', () => {
+  const classified = [
+    { text: 'Please refund the kettle.', expected: 'refund', predicted: 'refund', probability: 0.943 },
+    { text: 'It broke.', expected: 'defect', predicted: 'refund', probability: 0.5 },
+  ]
+  expect(sampleLines({ ...samples(), classified }, 80)).toEqual([
+    'How 2 held-out rows are classified',
+    '',
+    '  text      Please refund the kettle.',
+    '  class     refund',
+    '  predicted refund, at 94 %',
+    '',
+    '  text      It broke.',
+    '  class     defect',
+    '  predicted refund, at 50 %, which is wrong',
+  ])
+})
+
 test('answers at evaluations take a line each, at any width', () => {
   const prompt = 'Which color has the sky on a day in the month of May?'
   const answers = [

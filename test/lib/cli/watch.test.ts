@@ -1,7 +1,7 @@
 /** `lowrank watch` and the flags of the live page; test/report/live-page.test.ts has the page in a browser. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { project } from '../../e2e/project.js'
 import { scratchFolder } from '../scratch.js'
@@ -34,10 +34,40 @@ test('watch serves the page of a run that is over, with its name, until it is en
   expect(await page).toContain('<title>orders · lowrank</title>')
 })
 
+test('watch of a folder of runs lists them, each with its page', async () => {
+  const folder = dirname(finishedRun())
+  mkdirSync(join(folder, 'data'))
+  const pages: Promise<string[]>[] = []
+  await lowrank(['watch', folder, '--json'], {
+    watch(child, { stdout }) {
+      if (pages.length > 0 || !stdout.endsWith('\n')) return
+      const { url } = JSON.parse(stdout) as { url: string }
+      const paths = ['/', '/run?name=orders', '/run?name=..']
+      const found = Promise.all(
+        paths.map(async (path) => {
+          const { origin, search } = new URL(url)
+          const to = new URL(path, origin)
+          to.searchParams.set('token', new URLSearchParams(search).get('token') as string)
+          const response = await fetch(to)
+          return `${response.status} ${await response.text()}`
+        }),
+      )
+      pages.push(found)
+      found.finally(() => send(child, 'SIGTERM'))
+    },
+  })
+  const [list, run, none] = (await pages[0]) as [string, string, string]
+  expect(list).toContain('<b>1</b> run: 1 done.')
+  expect(list.match(/data-run="[^"]*"/g)).toEqual(['data-run="orders"'])
+  expect(run).toContain('200 <!doctype html>')
+  expect(run).toContain('<title>orders · lowrank</title>')
+  expect(none).toBe('404 There is no such run.\n')
+})
+
 test('watch of a folder without a run is one clear error', async () => {
   const folder = scratchFolder()
   for (const [path, why] of [
-    [folder, 'it has no metrics.jsonl'],
+    [folder, 'neither it nor a folder in it has a metrics.jsonl'],
     [join(folder, 'nowhere'), 'it does not exist'],
   ] as const) {
     const { code, stderr } = await lowrank(['watch', path])

@@ -119,6 +119,7 @@ describe('the page of a compare', () => {
     expect(words({})).toMatch(
       /^2 seeds cannot tell these strategies apart\. Differences to LoRA under 40\.0 points would go unseen\. DoRA has the best mean/,
     )
+    expect(words({})).toMatch(/ Each mean is of 2 seeds and \d+ test rows?\. /)
     expect(words({})).toContain('The best rate of VeRA is at an edge of the search, so it may do better.')
     expect(words(null)).toBe('This compare is not finished. What is there so far is below.')
   })

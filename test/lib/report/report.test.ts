@@ -43,7 +43,7 @@ test('a run leaves its report, with its answers once they are asked', async () =
   await run.samples()
   expect(report()).toContain('id="answers"')
   expect(readdirSync(outputDir).sort()).toEqual(
-    'adapter_config.json adapter_model.safetensors lowrank.json metrics.jsonl report.html run.json'.split(
+    'README.md adapter_config.json adapter_model.safetensors lowrank.json metrics.jsonl report.html run.json'.split(
       ' ',
     ),
   )

@@ -50,6 +50,43 @@ describe('the page of a run', () => {
     expect(names).toEqual(['weights', 'adapters', 'kv cache', 'activations', 'loss'])
   })
 
+  it('charts the metric that chooses the best step, and marks the step', () => {
+    const eval_ = (step: number, exact_match: number) => evaluation(step, 2, { exact_match })
+    const best = { metric: 'exact_match', step: 2, value: 0.75, last_step: 3, last_value: 0.5, kept_step: 2 }
+    const lines = [eval_(0, 0), step(1), eval_(1, 0.5), step(2), eval_(2, 0.75), step(3), eval_(3, 0.5)]
+    const own = { ...start, config: { metric_for_best_model: 'exact_match' } }
+    for (const html of [page([own, plan, ...lines]), page([start, plan, ...lines, { ...done(3), best }])]) {
+      expect(html).toMatch(
+        /<b>Exact match<\/b><span class="read" data-read="metric">exact match 75% at step 2, the best</,
+      )
+      expect(html.match(/>best: step 2<\/text>/g)).toHaveLength(2)
+    }
+    const byLoss = page([
+      start,
+      plan,
+      evaluation(0, 3),
+      step(1),
+      evaluation(1, 1),
+      step(2),
+      evaluation(2, 2),
+      done(2),
+    ])
+    expect(byLoss).not.toContain('data-chart="metric"')
+    expect(byLoss.match(/>best: step 1<\/text>/g)).toHaveLength(1)
+  })
+
+  it('counts Node.js in both the resident and the planned memory', () => {
+    const MIB = 2 ** 20
+    const lines = [start, { ...plan, runtime_bytes: 90 * MIB }, memory(0), step(1), memory(1), done(1)]
+    const html = page(lines)
+    expect(html).toContain(
+      '<dt>Memory of the process</dt><dd class="value">150 MiB</dd><dd class="aside">planned 120 MiB, of it 90.0 MiB Node.js</dd>',
+    )
+    expect(html).toContain('>planned with Node.js</text>')
+    // Of a run whose record does not say what Node.js held, nothing is compared.
+    expect(page([start, plan, memory(0), step(1), memory(1), done(1)])).not.toContain('>planned</text>')
+  })
+
   it('allows its own style and script by their hashes, and nothing else', () => {
     const [policy = ''] = /default-src[^"]*/.exec(html) ?? []
     const [style = '', ...styles] = inlined(html, 'style')

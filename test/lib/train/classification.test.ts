@@ -67,6 +67,43 @@ test.each([qlora({ adapter: lora({ r: 2 }) }), vera({ r: 4 })])('$name has a hea
   expect(await model.evaluate(rows)).toEqual(before)
 })
 
+test('a run ends with held-out rows and their classes, and its record has no perplexity', async () => {
+  const adapter = await (await load()).attach(lora({ r: 4, loraAlpha: 8 }))
+  const outputDir = join(scratchFolder(), 'out')
+  const more = { maxSteps: 40, learningRate: 1e-2, evalDataset: rows.slice(0, 4), outputDir, sampleRows: 3 }
+  const training = adapter.train(rows, { ...options, ...more })
+  for await (const _ of training);
+  const { rows: answered, classified, heldOut } = await training.samples()
+  expect({ answered, heldOut }).toEqual({ answered: [], heldOut: true })
+  expect(classified).toEqual(
+    rows.slice(0, 3).map(({ text, label }) => ({
+      ...{ text, expected: label, predicted: label },
+      probability: expect.closeTo(1, 0),
+    })),
+  )
+  const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n')
+  const events = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+  const last = events.findLast(({ event }) => event === 'eval')
+  expect(last?.confusion_matrix).toEqual([
+    [2, 0, 0],
+    [0, 1, 0],
+    [0, 0, 1],
+  ])
+  expect(events[0]).toMatchObject({ event: 'start', labels })
+  expect(events.at(-1)).toMatchObject({ event: 'samples', rows: [], classified })
+  expect(lines.join('')).not.toContain('perplexity')
+  const report = readFileSync(join(outputDir, 'report.html'), 'utf8').replace(/<script.*/s, '')
+  expect(report).not.toMatch(/perplexity/i)
+  for (const words of [
+    '>Classes</h2>',
+    '>precision</th>',
+    'data-chart="confusion"',
+    'data-chart="metric"',
+    'Dull film 0',
+  ])
+    expect(report).toContain(words)
+})
+
 test('a run allocates what it planned', async () => {
   const adapter = await (await load()).attach(lora({ r: 4 }))
   const training = adapter.train(rows, { ...options, evalDataset: rows, maxSteps: 1 })
