@@ -169,7 +169,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
         5,
         [
           `median ${formatNumber(quantile(columns.gradNorm, 0.5))}`,
-          ...clip.map((value) => `dotted: clipped above ${formatTick(value)}`),
+          ...clip.map((value) => `clipped above ${formatTick(value)}`),
         ].join('; '),
       ),
     }
@@ -335,7 +335,7 @@ function privacyCharts(run: RunPageData, small: Small, reads: Reads): Record<str
         fromZero: true,
         levels: [{ value: privacy.cohort }],
       }),
-      ...reads(cohort, 2, `dotted: ${formatNumber(privacy.cohort)} expected`),
+      ...reads(cohort, 2, `${formatNumber(privacy.cohort)} expected`),
     },
     clipped: {
       ...small('Share that was clipped', clipped, 4, { yDomain: [0, 1.04], yFormat: formatShare }),
