@@ -4,6 +4,8 @@ import { type ExecFileException, execFile } from 'node:child_process'
 import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import ts from 'typescript'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig } from '../lib/train/config.js'
@@ -122,6 +124,36 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
     expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} [A-Z]`))
   },
 )
+
+test('classifier.ts is strictly typed, and trains on a table', async () => {
+  const { model, at } = project()
+  copyFileSync(join(recipes, 'messages.csv'), at('messages.csv'))
+  // In the package, so that it resolves `lowrank` as a program that has it installed.
+  const rootDir = fileURLToPath(new URL('..', import.meta.url))
+  const outDir = join(rootDir, 'out', 'compiled')
+  const program = ts.createProgram([join(examples, 'classifier.ts')], {
+    strict: true,
+    noUncheckedIndexedAccess: true,
+    exactOptionalPropertyTypes: true,
+    module: ts.ModuleKind.NodeNext,
+    target: ts.ScriptTarget.ES2022,
+    types: ['node'],
+    ...{ rootDir, outDir },
+  })
+  const mistakes = ts.getPreEmitDiagnostics(program)
+  expect(mistakes.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))).toEqual([])
+  program.emit()
+  const script = join(outDir, 'examples', 'classifier.js')
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [
+    ...[script, model, at('messages.csv'), at('out')],
+    ...['Please pay my money back.', 'The lamp is broken.'],
+  ])
+  expect(stderr).toBe('')
+  expect(stdout).toMatch(/^\d+ steps; step \d+ is the best, with a held-out F1 of [01]\.\d{3}\n/)
+  expect(stdout.match(/^(?:defect|delivery|refund) [01]\.\d\d: .*$/gm)).toHaveLength(2)
+  const { id2label } = JSON.parse(readFileSync(at('out', 'lowrank.json'), 'utf8'))
+  expect(Object.values(id2label)).toEqual(['defect', 'delivery', 'refund'])
+})
 
 test('classification.yaml trains a classifier of its messages', async () => {
   const { model, at } = project()

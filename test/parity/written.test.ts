@@ -80,7 +80,9 @@ describe.each(Object.entries(cases))(
       ]
       await promisify(execFile)(process.execPath, script, { cwd: root })
       const expected = join(parity, 'written', name, 'adapter')
-      expect(readdirSync(join(output, 'adapter')).sort()).toEqual(readdirSync(expected).sort())
+      // PEFT does not read the model card.
+      const files = readdirSync(join(output, 'adapter')).filter((file) => file !== 'README.md')
+      expect(files.sort()).toEqual(readdirSync(expected).sort())
       for (const file of readdirSync(expected))
         expect(
           readFileSync(join(output, 'adapter', file)).equals(readFileSync(join(expected, file))),
