@@ -51,7 +51,9 @@ const HANZI: readonly [encoding: string, characters: string][] = [
 export function detectEncoding(sample: Uint8Array): string | undefined {
   const marked = markedEncoding(sample) ?? wideEncoding(sample)
   if (marked !== undefined) return marked
-  if (isMostlyUtf8(sample)) return sample.includes(0) ? undefined : 'utf-8'
+  // Texts have tabs, line ends and form feeds, but hardly another control character.
+  if (sample.some((byte) => byte < 0x09 || (byte > 0x0d && byte < 0x1b))) return undefined
+  if (isMostlyUtf8(sample)) return 'utf-8'
   const words = foreignWords(sample)
   return eastAsian(words) ?? singleByte(words)
 }

@@ -1,13 +1,14 @@
 /**
  * Reads Parquet with hyparquet, one row group at a time, and only the requested columns. The library trusts the
- * file's metadata, so counts, sizes and offsets are checked before it reads a row group.
+ * file, so counts, sizes and offsets are checked before it reads a row group (see parquet-limits.ts).
  */
 import { open } from 'node:fs/promises'
-import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet'
+import { brotliDecompressSync, gunzipSync } from 'node:zlib'
+import type { AsyncBuffer, Compressors, FileMetaData, RowGroup } from 'hyparquet'
 import { FileFormatError } from '../../core/errors.js'
-import { quote } from '../../core/quote.js'
 import { type InputFile, readInto, withInputFile } from '../../io/input.js'
-import { type RawRow, rowError } from './place.js'
+import { checkPages, checkThrift, GroupBudget, TooLarge } from './parquet-limits.js'
+import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
 
 /** Most bytes of the columns in a row group, compressed or not. */
 const LARGEST_GROUP = 2 ** 31 - 1
@@ -35,16 +36,31 @@ export async function* readParquet(
       const rows = Number(group.num_rows)
       const place = { path, line: start + 1, unit: 'row' as const }
       if (rows === 0) continue
-      const values = await readGroup(file, metadata, index, [start, start + rows], chosen).catch((cause) => {
-        if (cause instanceof FileFormatError) throw cause
-        throw rowError(
+      const fault = (cause: unknown) => {
+        if (cause instanceof FileFormatError) return cause
+        const { message } = cause as Error
+        const why = cause instanceof TooLarge ? message : `${message}; the file may be damaged`
+        return rowError(
           place,
-          `row group ${index + 1} (rows ${start + 1} to ${start + rows}) cannot be read: ${(cause as Error).message}; the file may be damaged`,
+          `row group ${index + 1} (rows ${start + 1} to ${start + rows}) cannot be read: ${why}`,
           cause,
         )
-      })
-      for (const [i, value] of values.entries())
-        yield { value: { ...blank(columns), ...value }, place: { ...place, line: start + i + 1 } }
+      }
+      const { values, budget } = await readGroup(file, metadata, index, [start, start + rows], chosen).catch(
+        (cause) => {
+          throw fault(cause)
+        },
+      )
+      for (const [i, value] of values.entries()) {
+        const whose: RowPlace = { ...place, line: start + i + 1 }
+        const { row, characters } = plainRow(value, whose)
+        try {
+          budget.read(characters)
+        } catch (cause) {
+          throw fault(cause)
+        }
+        yield { value: { ...blank(columns), ...row }, place: whose }
+      }
       start += rows
     }
   } finally {
@@ -96,6 +112,7 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
     throw invalid(`its footer has ${footer} bytes, and the file ${size}`)
   const { parquetMetadataAsync, parquetSchema } = await import('hyparquet')
   try {
+    checkThrift({ view: new DataView(await asyncBuffer(file).slice(size - 8 - footer, size - 8)), offset: 0 })
     const metadata = await parquetMetadataAsync(asyncBuffer(file), {
       initialFetchSize: footer + 8,
       geoparquet: false,
@@ -134,37 +151,42 @@ async function readGroup(
   index: number,
   [rowStart, rowEnd]: [number, number],
   columns: string[],
-): Promise<Record<string, unknown>[]> {
-  const [{ parquetReadObjects }, { compressors }, { parquetHeader }] = await Promise.all([
+): Promise<{ values: Record<string, unknown>[]; budget: GroupBudget }> {
+  const [{ parquetReadObjects, parquetSchema }, compressors, ...parts] = await Promise.all([
     import('hyparquet'),
-    import('hyparquet-compressors'),
+    boundedCompressors(),
     import('hyparquet/src/column.js'),
+    import('hyparquet/src/schema.js'),
+    import('hyparquet/src/delta.js'),
+    import('hyparquet/src/encoding.js'),
   ])
+  const [{ parquetHeader }, { getTreePath, getMaxDefinitionLevel, getMaxRepetitionLevel }, delta, runs] =
+    parts
+  const unpack = (bytes: Uint8Array, size: number, codec: string) => {
+    const page = codec === 'UNCOMPRESSED' ? bytes : compressors[codec as keyof Compressors]?.(bytes, size)
+    if (page === undefined) throw new Error(`its compression ${codec} is unknown`)
+    if (page.length === size) return page
+    throw new Error(`a page unpacks to ${page.length} bytes and claims ${size}`)
+  }
   const buffer = asyncBuffer(file)
   const group = metadata.row_groups[index] as RowGroup
-  for (const { meta_data: data } of group.columns) {
-    if (!data || !columns.includes(data.path_in_schema[0] as string)) continue
+  const read = group.columns.flatMap(({ meta_data: data }) =>
+    data && columns.includes(data.path_in_schema[0] as string) ? [data] : [],
+  )
+  const packed = read.reduce((sum, data) => sum + Number(data.total_compressed_size), 0)
+  const budget = new GroupBudget(rowEnd - rowStart, packed)
+  const tree = parquetSchema(metadata)
+  for (const data of read) {
     const start = Number(data.dictionary_page_offset || data.data_page_offset)
     const bytes = await buffer.slice(start, start + Number(data.total_compressed_size))
-    const reader = { view: new DataView(bytes), offset: 0 }
-    let left = Number(data.total_uncompressed_size) + bytes.byteLength
-    for (let values = 0; values < Number(data.num_values) && reader.offset < bytes.byteLength; ) {
-      const header = parquetHeader(reader)
-      const page = header.data_page_header ?? header.data_page_header_v2
-      const count = page?.num_values ?? header.dictionary_page_header?.num_values ?? 0
-      if (page) values += count
-      const sizes = [count, header.compressed_page_size, header.uncompressed_page_size]
-      left -= header.uncompressed_page_size
-      reader.offset += header.compressed_page_size
-      const most = Number(data.num_values)
-      if (sizes.some((size) => !(size >= 0)) || count > most || values > most || left < 0)
-        throw new Error(
-          `a page of the column ${quote(data.path_in_schema.join('.'))} claims more data than the file has`,
-        )
-    }
+    const { deltaBinaryUnpack } = delta
+    const { readRleBitPackedHybrid } = runs
+    const own = { parquetHeader, getMaxDefinitionLevel, getMaxRepetitionLevel, unpack }
+    const path = getTreePath(tree, data.path_in_schema)
+    checkPages({ ...own, deltaBinaryUnpack, readRleBitPackedHybrid }, bytes, data, path, budget)
   }
   const strict = new TextDecoder('utf-8', { fatal: true })
-  const rows = await parquetReadObjects({
+  const values = await parquetReadObjects({
     file: buffer,
     metadata,
     rowStart,
@@ -173,25 +195,52 @@ async function readGroup(
     compressors,
     parsers: { stringFromBytes: (bytes: Uint8Array) => bytes && strict.decode(bytes) },
   })
-  if (rows.length !== rowEnd - rowStart)
-    throw new Error(`${rowEnd - rowStart} rows were declared, but ${rows.length} were found`)
-  return rows.map((row) => plain(row) as Record<string, unknown>)
+  if (values.length !== rowEnd - rowStart)
+    throw new Error(`${rowEnd - rowStart} rows were declared, but ${values.length} were found`)
+  return { values, budget }
+}
+
+/** Decompression that ends where a page has the bytes that it claims. */
+async function boundedCompressors(): Promise<Compressors> {
+  const [{ compressors }, { decompress }] = await Promise.all([
+    import('hyparquet-compressors'),
+    import('fzstd'),
+  ])
+  const most = (length: number) => ({ maxOutputLength: Math.max(1, length) })
+  return {
+    ...compressors,
+    ZSTD: (bytes, length) => decompress(bytes, new Uint8Array(length)),
+    GZIP: (bytes, length) => gunzipSync(bytes, most(length)),
+    BROTLI: (bytes, length) => brotliDecompressSync(bytes, most(length)),
+  }
+}
+
+/** A row as JSON has it, and the characters of its texts. */
+function plainRow(value: Record<string, unknown>, place: RowPlace) {
+  let characters = 0
+  const count = (text: string) => {
+    characters += text.length
+    if (characters > LARGEST_ROW) throw rowError(place, `the row has more than ${LARGEST_ROW} characters`)
+  }
+  return { row: plain(value, count) as Record<string, unknown>, characters }
 }
 
 /**
  * Converts values to JSON types: no integers beyond double precision, no dates. Null keys are omitted, since
  * each row of a column has the keys of all rows.
  */
-function plain(value: unknown): unknown {
+function plain(value: unknown, count: (text: string) => void): unknown {
   if (value === undefined || value === null) return null
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString()
-  if (Array.isArray(value)) return value.map(plain)
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<unknown>, plain)
+  const inner = (part: unknown) => plain(part, count)
+  if (typeof value === 'string') count(value)
+  if (Array.isArray(value)) return value.map(inner)
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<unknown>, inner)
   if (typeof value === 'object')
     return Object.fromEntries(
-      Object.entries(value).flatMap(([key, inner]) => {
-        const found = plain(inner)
+      Object.entries(value).flatMap(([key, part]) => {
+        const found = inner(part)
         return found === null ? [] : [[key, found]]
       }),
     )
