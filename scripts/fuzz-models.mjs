@@ -1,24 +1,43 @@
 /**
- * Damages model folders, GGUF files, tokenizers and adapters at random and opens each in a process of its own, as the
- * verbs do. Whatever the damage, what comes of it must be a model or one of our errors, soon and in little memory.
+ * Damages model folders, GGUF files, tokenizers, adapters and files of data at random and opens each in a process of its
+ * own, as the verbs do. Whatever the damage, what comes of it must be a model, rows or one of our errors, soon and in
+ * little memory.
  *
  *   npm run fuzz:models -- --count 20000 --seed 1
+ *   npm run fuzz:models -- --of data --count 20000
  *
+ * --of data damages only files of data (Parquet, CSV, JSON and text), --of models only the others.
  * --only N opens the file of that number alone and keeps it; --keep DIR keeps every file that failed.
  */
 import { execFileSync, fork } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { mutateBytes, mutateJson, mutateSafetensors, randomFrom } from '../test/fuzz/mutate.mjs'
+import {
+  mutateBytes,
+  mutateJson,
+  mutateParquet,
+  mutateSafetensors,
+  randomFrom,
+} from '../test/fuzz/mutate.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const { values } = parseArgs({
   options: {
     count: { type: 'string', default: '1000' },
     seed: { type: 'string', default: '1' },
+    of: { type: 'string', default: 'all' },
     only: { type: 'string' },
     keep: { type: 'string' },
   },
@@ -32,11 +51,17 @@ const HEAP_MEGABYTES = 1024
 const GPT2 = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }
 
 const scratch = mkdtempSync(join(tmpdir(), 'lowrank-fuzz-'))
-const seeds = makeSeeds()
+if (!['all', 'models', 'data'].includes(values.of))
+  throw new Error(`--of ${values.of}: expected all, models or data`)
+const seeds = [
+  ...(values.of === 'data' ? [] : makeSeeds()),
+  ...(values.of === 'models' ? [] : makeDataSeeds()),
+]
 const counts = new Map()
 const failures = []
 const slowest = []
 let peak = 0
+let largest = { what: '', grown: 0 }
 let child
 
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
@@ -126,6 +151,24 @@ function makeSeeds() {
   return found
 }
 
+/** Files of data of all types, in all compressions of Parquet. */
+function makeDataSeeds() {
+  const folder = join(scratch, 'data')
+  cpSync(join(root, 'test', 'parity', 'data'), folder, { recursive: true })
+  const rows = [
+    { text: 'Café, 5 €', label: 'food' },
+    { text: 'He said "no",\nand left.', label: 'Sports ' },
+  ]
+  const many = Array.from({ length: 20 }, () => rows).flat()
+  writeFileSync(join(folder, 'rows.jsonl'), many.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  writeFileSync(join(folder, 'text.txt'), many.map(({ text }) => text).join('\n'))
+  const names = readdirSync(folder)
+  return [
+    { kind: 'data', folder, files: names.filter((name) => name.endsWith('.parquet')) },
+    { kind: 'data', folder, files: names.filter((name) => !name.endsWith('.parquet')) },
+  ]
+}
+
 /** The demo's tokenizer with the 256 tokens that the small model has room for, and a chat template. */
 function smallTokenizer() {
   const demo = (name) => JSON.parse(readFileSync(join(root, 'demo', 'base', name), 'utf8'))
@@ -150,6 +193,8 @@ function smallTokenizer() {
 function damaged(file, whole, random) {
   if (file.endsWith('.safetensors')) return mutateSafetensors(whole, random)
   if (file.endsWith('.gguf')) return mutateBytes(whole, random, 12_000)
+  if (file.endsWith('.parquet')) return mutateParquet(whole, random)
+  if (!file.endsWith('.json')) return mutateBytes(whole, random)
   return random.below(4) === 0 ? mutateBytes(whole, random) : mutateJson(whole.toString('utf8'), random)
 }
 
@@ -161,7 +206,7 @@ async function one(number) {
   const whole = readFileSync(path)
   const bytes = damaged(name, whole, random)
   writeFileSync(path, bytes)
-  const job = { kind, path: file ?? folder, of }
+  const job = { kind, path: kind === 'data' ? path : (file ?? folder), of }
   let answer = await opened(job)
   // Tokenizers and templates run in a process of their own: their end is an error there, which is asked for.
   if (kind === 'tokenizer' && /^ended|^hang/.test(answer.outcome)) {
@@ -173,6 +218,7 @@ async function one(number) {
   counts.set(answer.outcome, (counts.get(answer.outcome) ?? 0) + 1)
   peak = Math.max(peak, answer.rss ?? 0)
   const what = `${number} (${kind} ${basename(folder)}/${name})`
+  if ((answer.grown ?? 0) > largest.grown) largest = { what, grown: answer.grown }
   slowest.push({ what, ms: answer.ms })
   slowest.sort((a, b) => b.ms - a.ms)
   slowest.length = Math.min(slowest.length, 5)
@@ -256,6 +302,7 @@ function report() {
   console.log('slowest:')
   for (const { what, ms } of slowest) console.log(`  ${(ms / 1000).toFixed(2).padStart(6)} s ${what}`)
   console.log(`memory peak of a process: ${Math.round(peak / 1024)} MiB`)
+  console.log(`most memory for a file: ${Math.round(largest.grown / 1024)} MiB ${largest.what}`)
   console.log(failures.length === 0 ? 'no failure' : `${failures.length} failures:`)
   for (const failure of failures.slice(0, 40)) console.log(`  ${failure.replaceAll('\n', '\n    ')}`)
   process.exitCode = failures.length === 0 ? 0 : 1

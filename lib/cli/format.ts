@@ -1,5 +1,6 @@
 /** Formats numbers, times, paths and tables for people; sizes are formatted in lib/planning/memory-report.ts. */
 import { relative } from 'node:path'
+import { quote } from '../core/quote.js'
 
 /** `1,234,567`, regardless of the machine's locale. */
 export function formatCount(count: number): string {
@@ -85,4 +86,17 @@ export function fittedTable(
 export function facts(entries: readonly (readonly [string, string | number | undefined])[]): string {
   const known = entries.filter(([, value]) => value !== undefined && value !== '')
   return table(known.map(([name, value]) => [name, String(value)]))
+}
+
+/** Most classes in a line. */
+const CLASSES_SHOWN = 20
+
+/** The classes of data with their rows: `2: sports 24, arts 20`. */
+export function classesText(classes: readonly { label: string; rows: number }[]): string {
+  const shown = classes.slice(0, CLASSES_SHOWN).map(({ label, rows }) => {
+    const plain = /^[\p{L}\p{N}_-]+$/u.test(label)
+    return `${plain ? label : quote(label)} ${formatCount(rows)}`
+  })
+  const rest = classes.length - shown.length
+  return `${formatCount(classes.length)}: ${shown.join(', ')}${rest > 0 ? `, and ${formatCount(rest)} more` : ''}`
 }

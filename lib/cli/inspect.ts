@@ -11,6 +11,7 @@ import {
   DATASET_FORMATS,
   FILE_TYPES,
   fileTypeByName,
+  refuseSpreadsheet,
   STDIN,
 } from '../data/dataset.js'
 import { EMPTY_ROWS, REASONING_HISTORY, TRAIN_ON, UNENDED } from '../data/encoded-row.js'
@@ -64,6 +65,11 @@ export function configure(command: Command): void {
   )
   command.addOption(
     new Option('--file-type <type>', 'for a dataset: the type of its files').choices(['auto', ...FILE_TYPES]),
+  )
+  command.option('--encoding <name>', 'for a dataset: the encoding of its text, such as windows-1252')
+  command.option(
+    '--strip-labels',
+    'for a dataset: labels that differ only by white space or case are one class',
   )
   command.option('--column <name=column>', 'for a dataset: the name of a column; may be repeated', collect)
   command.addOption(
@@ -132,11 +138,13 @@ async function inspect(path: string, options: Options, output: Output): Promise<
 /** Rewrites errors about a config's columns in terms of flags. */
 function withFlags(error: unknown): never {
   if (!(error instanceof DataError)) throw error
-  const flags = error.message.replace(
-    /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
-    (_, ...[prompt, completion]: string[]) =>
-      `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${shellWord(pair)}`).join(' ')}`,
-  )
+  const flags = error.message
+    .replace(
+      /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
+      (_, ...[prompt, completion]: string[]) =>
+        `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${shellWord(pair)}`).join(' ')}`,
+    )
+    .replace(/set encoding: (\S+)$/, 'pass --encoding $1')
   throw new DataError(flags, error.details, { cause: error })
 }
 
@@ -215,6 +223,7 @@ function kindOfFile(path: string): 'model' | 'dataset' {
       path,
     })
   if (fileTypeByName(path) !== undefined) return 'dataset'
+  refuseSpreadsheet(path)
   // The model readers explain what is wrong with a broken GGUF file, or which folder to name instead.
   if (/\.(gguf|safetensors|bin|pt|pth)$/i.test(path)) return 'model'
   throw unknownKind(path, 'this file is neither a GGUF file nor a dataset')

@@ -7,7 +7,7 @@ import type { PrivacyReport } from '../strategies/privacy-report.js'
 import { sharesData } from '../train/best.js'
 import type { RunConfig } from '../train/config.js'
 import type { TrainingRun } from '../train/run.js'
-import { counted, formatCount } from './format.js'
+import { classesText, counted, formatCount } from './format.js'
 import type { Output } from './output.js'
 import { privacyLines } from './privacy.js'
 import { StatusLine } from './progress.js'
@@ -119,12 +119,17 @@ export function noteData({ data, promptFormat, options }: TrainingRun, progress:
     tokens,
     supervisedTokens,
     emptyTurns,
+    classes,
     remarks,
   } = data.train
   const role = options.task === 'grpo' ? 'in expected answers' : 'trained on'
   progress.note(
     `${counted(rows, 'row')}, ${perAnswer ? `${counted(examples, 'answer')}, ` : ''}${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them ${role}.`,
   )
+  if (classes.length > 0)
+    progress.note(
+      `${options.task === 'classification' ? 'Classes' : 'Different completions'}: ${classesText(classes)}.`,
+    )
   if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by truncation)` : ''

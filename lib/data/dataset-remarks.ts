@@ -4,6 +4,8 @@ import { quote } from '../core/quote.js'
 import { type Detected, placeName } from './dataset.js'
 import type { DatasetStats } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
+import { type LabelCount, nearTwins } from './labels.js'
+import type { FoundCharacter } from './row-survey.js'
 
 /**
  * Remarks, one sentence each.
@@ -11,10 +13,12 @@ import type { EncodeRowOptions } from './encoded-row.js'
  */
 export function datasetRemarks(
   detected: Detected | undefined,
-  { specialTokens: { rows, first }, lostReasoning }: Pick<DatasetStats, 'specialTokens' | 'lostReasoning'>,
+  stats: Pick<DatasetStats, 'specialTokens' | 'lostReasoning' | 'classes' | 'damagedText' | 'misspelled'>,
   { specialTokensInContent = 'keep' }: Pick<EncodeRowOptions, 'specialTokensInContent'>,
   whole = true,
 ): string[] {
+  const { specialTokens, lostReasoning, classes, damagedText, misspelled } = stats
+  const { rows, first } = specialTokens
   const remarks: string[] = []
   const label = detected?.unusedLabel
   if (label !== undefined)
@@ -34,5 +38,46 @@ export function datasetRemarks(
       `${which} reasoning in earlier assistant turns that the chat template does not render, the first one in ${where.path}, ${placeName(where)}; those turns are trained on without it. To train on it, set reasoning_history: drop, which makes an example of every answer`,
     )
   }
+  if (damagedText.first !== undefined) remarks.push(damagedRemark(damagedText.rows, damagedText.first, whole))
+  for (const { key, meant, ...where } of misspelled)
+    remarks.push(
+      `the key ${quote(key)} is not used, first in ${where.path}, ${placeName(where)}; did you mean ${quote(meant)}?`,
+    )
+  if (whole) remarks.push(...classRemarks(classes, detected?.format === 'classification'))
   return remarks
+}
+
+function damagedRemark(rows: number, first: FoundCharacter, whole: boolean): string {
+  const code = first.character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')
+  const which = !whole ? 'the data has' : rows === 1 ? '1 row has' : `${rows} rows have`
+  return `${which} characters that a wrong conversion leaves, such as U+${code}, the first one in ${first.path}, ${placeName(first)}; go back to the file before its conversion, and read it with its own encoding, such as encoding: windows-1252`
+}
+
+/** Most classes or groups of them that a remark names. */
+const NAMED = 5
+
+/** @param labels true for labels of a classifier, false for completions */
+function classRemarks(classes: readonly LabelCount[], labels: boolean): string[] {
+  const remarks: string[] = []
+  const what = labels ? 'classes' : 'completions'
+  const twins = nearTwins(classes)
+  if (twins.length > 0) {
+    const groups = twins.map((group) =>
+      group.map(({ label, rows }) => `${quote(label)} (${rows})`).join(' and '),
+    )
+    remarks.push(
+      `${what} differ only by white space or case: ${listed(groups)}; strip_labels: true makes one of each such group`,
+    )
+  }
+  const alone = classes.filter(({ rows }) => rows === 1).map(({ label }) => quote(label))
+  if (labels && alone.length > 0)
+    remarks.push(
+      `${alone.length === 1 ? 'a class has' : `${alone.length} classes have`} one row: ${listed(alone)}; nothing can be learned or measured of a class with so few`,
+    )
+  return remarks
+}
+
+function listed(items: readonly string[]): string {
+  const rest = items.length - NAMED
+  return items.slice(0, NAMED).join(', ') + (rest > 0 ? `, and ${rest} more` : '')
 }

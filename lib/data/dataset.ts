@@ -11,12 +11,21 @@ import { type Bytes, fileBytes, peek, withoutMark } from './dataset/bytes.js'
 import { type Columns, FORM_COLUMNS, isObject, mapColumns, rowColumns } from './dataset/columns.js'
 import { readCsv } from './dataset/csv.js'
 import { TEMPLATE_KEYS } from './dataset/exact-json.js'
-import { expandPaths, FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
+import {
+  expandPaths,
+  FILE_TYPES,
+  type FileType,
+  fileTypeByName,
+  refuseSpreadsheet,
+  STDIN,
+  STDIN_NAME,
+} from './dataset/files.js'
 import {
   DATASET_FORMATS,
   type DatasetFormat,
   type DatasetRow,
   detectFormat,
+  Misspellings,
   readForm,
 } from './dataset/forms.js'
 import { readJsonArray } from './dataset/json-array.js'
@@ -24,9 +33,18 @@ import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
 import { describe, type RawRow, type RowPlace, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
+import { type Encoding, inUtf8 } from './dataset/transcode.js'
+import { LabelSpelling, stripLabel } from './labels.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns, lookUp } from './dataset/columns.js'
-export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
+export {
+  FILE_TYPES,
+  type FileType,
+  fileTypeByName,
+  refuseSpreadsheet,
+  STDIN,
+  STDIN_NAME,
+} from './dataset/files.js'
 export {
   type AlpacaRow,
   type ClassificationRow,
@@ -51,6 +69,10 @@ export interface DatasetForm {
   columns?: Columns
   /** CSV and TSV: the first line contains the column names. Default true. */
   header?: boolean
+  /** Encoding of text files. `auto`, the default: UTF-8, or UTF-16 with a byte order mark. */
+  encoding?: Encoding
+  /** Labels, and completions that look like labels, without white space around them and in one spelling each. */
+  stripLabels?: boolean
   /** A column that identifies the group (client) of each row; every row must have a value. */
   groupBy?: string
 }
@@ -92,6 +114,8 @@ export async function* openDataset(
 ): AsyncGenerator<DatasetRow, void, void> {
   const { columns = {} } = options
   let format = askedFormat(options)
+  const misspellings = new Misspellings()
+  const spelling = options.stripLabels ? new LabelSpelling() : undefined
   for await (const { value, place, fileType } of rawRows(input, options)) {
     if (!isObject(value))
       throw rowError(place, `expected a JSON object, found ${describe(value)}${wrapped(value)}`)
@@ -107,12 +131,23 @@ export async function* openDataset(
       })
       options = { ...options, onDetected: undefined as never }
     }
-    const whose =
-      options.groupBy === undefined ? place : { ...place, group: groupOf(value, options.groupBy, place) }
-    const row = readForm(mapped, format, columns, whose)
+    const misspelled = misspellings.of(mapped, format)
+    const whose = {
+      ...place,
+      ...(options.groupBy === undefined ? {} : { group: groupOf(value, options.groupBy, place) }),
+      ...(misspelled === undefined ? {} : { misspelled }),
+    }
+    const row = stripped(readForm(mapped, format, columns, whose), spelling)
     // Documents may be longer than an example, since nobody chose their length with examples in mind.
     yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
   }
+}
+
+/** A row with its label stripped; completions get the first spelling of each. */
+function stripped(row: DatasetRow, spelling: LabelSpelling | undefined): DatasetRow {
+  if (spelling === undefined) return row
+  if (row.format === 'classification') return { ...row, label: stripLabel(row.label) }
+  return row.format === 'prompt_completion' ? { ...row, completion: spelling.of(row.completion) } : row
 }
 
 const LABELS = ['label', 'labels', 'label_text', 'target', 'class']
@@ -206,7 +241,10 @@ async function readFile(
   const name = isStdin ? STDIN_NAME : path
   let type = asked ?? (isStdin ? undefined : fileTypeByName(path))
   if (type === 'parquet' && !isStdin) return [type, readParquet(path, wantedColumns(options))]
-  let bytes = isStdin ? stdinOf(options) : fileBytes(path)
+  if (asked === undefined) refuseSpreadsheet(path)
+  const { encoding = 'auto' } = options
+  const transcoded = inUtf8(isStdin ? stdinOf(options) : fileBytes(path), name, encoding)
+  let { bytes } = transcoded
   // A .json file may contain one array or one example per line, and in practice so may a .jsonl file.
   if (type === undefined || type === 'json' || type === 'jsonl') {
     const [first, all] = await peek(withoutMark(bytes, name))
@@ -220,7 +258,7 @@ async function readFile(
       { path },
     )
   }
-  return [type, readBytes(type, bytes, name, options)]
+  return [type, transcoded.proposing(readBytes(type, bytes, name, options))]
 }
 
 function stdinOf({ stdin }: OpenDatasetOptions): Bytes {

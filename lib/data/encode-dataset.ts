@@ -81,13 +81,30 @@ export async function* encodeChunks(
   options: EncodeDatasetOptions,
   control: EncodeControl = {},
 ): AsyncGenerator<EncodedChunk, EncodeSummary, void> {
-  const { format = 'auto', fileType = 'auto', columns = {}, header = true, groupBy, ...rowOptions } = options
+  const {
+    format = 'auto',
+    fileType = 'auto',
+    columns = {},
+    header = true,
+    encoding = 'auto',
+    ...others
+  } = options
+  const { groupBy, ...rowOptions } = others
+  const { stripLabels = false } = rowOptions
   const now = rowOptions.now ?? new Date()
   const ofProgram = typeof input === 'object' && 'rows' in input
   const job: TextJob = {
     kind: 'encode',
     input: ofProgram ? { rows: input.name } : { paths: [input].flat() as string[] },
-    form: { format, fileType, columns, header, ...(groupBy === undefined ? {} : { groupBy }) },
+    form: {
+      format,
+      fileType,
+      columns,
+      header,
+      encoding,
+      stripLabels,
+      ...(groupBy === undefined ? {} : { groupBy }),
+    },
     source,
     options: { ...rowOptions, now },
     chunkTokens: control.chunkTokens ?? CHUNK_TOKENS,

@@ -39,6 +39,7 @@ import {
   TRAIN_ON,
 } from './encoded-row.js'
 import { FormatSeen } from './format-seen.js'
+import { labelKey } from './labels.js'
 import { SPECIAL_TOKENS_IN_CONTENT, SpecialText } from './special-text.js'
 import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
@@ -60,9 +61,12 @@ interface Chat extends RenderedChat {
 
 export class RowEncoder {
   readonly tokenizer: Tokenizer
-  readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits' | 'labels'>>
+  readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits' | 'labels' | 'stripLabels'>>
   /** Class ids by name. */
   readonly #labels: ReadonlyMap<string, number>
+  /** What labels of one class have in common. */
+  readonly #keyOf: (label: string) => string
+  readonly #names: readonly string[]
   readonly #special: SpecialText
   readonly #renderers: ChatRenderers
   readonly #seen = new FormatSeen()
@@ -83,6 +87,7 @@ export class RowEncoder {
       now = new Date(),
       prompting = AS_CHATS,
       labels = null,
+      stripLabels = false,
       templateLimits,
     } = options
     if (!Number.isInteger(maxSeqLength) || maxSeqLength < 2) {
@@ -109,7 +114,9 @@ export class RowEncoder {
       reasoningHistory === 'drop',
     )
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
-    this.#labels = new Map(labels?.map((label, id) => [label, id]))
+    this.#keyOf = stripLabels ? labelKey : (label) => label
+    this.#labels = new Map(labels?.map((label, id) => [this.#keyOf(label), id]))
+    this.#names = labels ?? []
     this.#options = {
       ...{ maxSeqLength, trainOn, trainOnReasoning, trainEmptyThink, reasoningHistory },
       ...{ emptyRows, unended },
@@ -230,11 +237,11 @@ export class RowEncoder {
 
   /** A text with its class, predicted at the last token; no end token is added. */
   #labeled(row: ClassificationRow): EncodedRow | DropReason {
-    const target = this.#labels.get(row.label)
+    const target = this.#labels.get(this.#keyOf(row.label))
     if (target === undefined)
       throw rowError(
         row,
-        `the label ${JSON.stringify(row.label)} is none of those that the head has: ${[...this.#labels.keys()].join(', ')}`,
+        `the label ${JSON.stringify(row.label)} is none of those that the head has: ${this.#names.join(', ')}`,
       )
     const { text, found } = this.#special.inText(row, row.text)
     const marked = this.#special.isMarked(text)

@@ -8,6 +8,7 @@ import { InternalError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Detected } from './dataset.js'
 import { type EncodedRow, IGNORE } from './encoded-row.js'
+import type { RowFindings } from './row-survey.js'
 
 /** Consecutive whole rows. The arrays can be transferred between threads without copying. */
 export interface EncodedChunk {
@@ -34,7 +35,7 @@ export interface EncodedChunk {
 }
 
 /** Counts of rows that were read, dropped, and truncated. */
-export interface DatasetStats {
+export interface DatasetStats extends RowFindings {
   /** Rows read. */
   rows: number
   /** Examples made from the rows: a long document makes several, a dropped row none. */
@@ -184,6 +185,9 @@ export function emptyStats(): DatasetStats {
     emptyTurns: 0,
     specialTokens: { rows: 0 },
     lostReasoning: { rows: 0 },
+    classes: [],
+    damagedText: { rows: 0 },
+    misspelled: [],
     remarks: [],
   }
 }

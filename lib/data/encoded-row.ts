@@ -60,6 +60,8 @@ export interface EncodeRowOptions {
   now?: Date
   /** Class names, in the order of their ids. */
   labels?: readonly string[] | null
+  /** A label is the class whose name differs from it only by white space or case, if any. */
+  stripLabels?: boolean
   templateLimits?: TemplateLimits
 }
 

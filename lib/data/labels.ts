@@ -29,14 +29,20 @@ export function stripLabel(label: string): string {
 /** Counts the rows of each label. */
 export class LabelCounts {
   readonly #rows = new Map<string, number>()
+  readonly #longest: number
   #total = 0
   #countable = true
+
+  /** @param longest characters of a text that may be a label */
+  constructor(longest = LONGEST_LABEL) {
+    this.#longest = longest
+  }
 
   add(label: string): void {
     if (!this.#countable) return
     this.#total++
     this.#rows.set(label, (this.#rows.get(label) ?? 0) + 1)
-    if (this.#rows.size > MOST_LABELS || label.length > LONGEST_LABEL) {
+    if (this.#rows.size > MOST_LABELS || label.length > this.#longest) {
       this.#countable = false
       this.#rows.clear()
     }
@@ -51,9 +57,10 @@ export class LabelCounts {
 
   /** True if the texts are probably labels: short, on one line, and each in several rows. */
   get areLabels(): boolean {
-    const { size } = this.#rows
-    if (size < 2 || this.#total < ROWS_OF_A_LABEL * size) return false
-    return [...this.#rows.keys()].every((label) => label.trim() !== '' && !label.trim().includes('\n'))
+    const labels = [...this.#rows.keys()]
+    const different = new Set(labels.map(labelKey)).size
+    if (different < 2 || this.#total < ROWS_OF_A_LABEL * different) return false
+    return labels.every((label) => label.trim() !== '' && !label.trim().includes('\n'))
   }
 }
 
@@ -83,4 +90,20 @@ export function mergeTwins(classes: readonly LabelCount[]): LabelCount[] {
     })
   }
   return Array.from(merged.values(), ({ label, rows }) => ({ label, rows })).sort((a, b) => b.rows - a.rows)
+}
+
+/** The spelling of each label that came first, for texts that are read one after the other. */
+export class LabelSpelling {
+  readonly #first = new Map<string, string>()
+
+  /** A text that is too long for a label loses the white space around it. */
+  of(text: string): string {
+    const label = stripLabel(text)
+    if (label.length > LONGEST_LABEL || text.trim().includes('\n')) return text.trim()
+    const key = labelKey(label)
+    const known = this.#first.get(key)
+    if (known !== undefined) return known
+    if (this.#first.size < MOST_LABELS) this.#first.set(key, label)
+    return label
+  }
 }

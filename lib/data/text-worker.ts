@@ -18,6 +18,7 @@ import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats, Listings } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
 import { renderPromptChat } from './prompt-tools.js'
+import { RowSurvey } from './row-survey.js'
 import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
@@ -94,6 +95,7 @@ async function encode(job: EncodeJob): Promise<void> {
     await withTemplateFile(options),
   )
   const stats = emptyStats()
+  const survey = new RowSurvey(form.stripLabels)
   const listings = new Listings()
   let told: PromptFormat | null = null
   let remarked = 0
@@ -104,6 +106,7 @@ async function encode(job: EncodeJob): Promise<void> {
     chunk = new ChunkBuilder()
     await inbox.room()
     const { format } = encoder
+    stats.damagedText = survey.damagedText
     const remarks = datasetRemarks(detected, stats, options, false)
     const news = {
       asked: asked.take(),
@@ -153,6 +156,7 @@ async function encode(job: EncodeJob): Promise<void> {
     stats.rows += group.length
     for (const [i, examples] of encoded.entries()) {
       const row = group[i] as DatasetRow
+      survey.add(row)
       // Text that is already rendered by the template is not a question.
       const isQuestion = row.format !== 'text' || encoder.format?.form === 'raw'
       if (job.asked && isQuestion && typeof examples[0] === 'object') asked.add(row, stats.examples)
@@ -167,6 +171,7 @@ async function encode(job: EncodeJob): Promise<void> {
     }
   }
   if (chunk.rows > 0) await send()
+  Object.assign(stats, survey.findings)
   stats.remarks = datasetRemarks(detected, stats, options)
   const { usesClock, format } = encoder
   answer({ kind: 'encoded', stats, usesClock, format, paths: listings.paths })

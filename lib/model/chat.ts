@@ -10,7 +10,7 @@ import { integer } from '../core/schema.js'
 import type { Tools } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import type { PromptMessage } from '../tokenizer/message.js'
 import { Decoder } from '../train/decoder.js'
 import {
   checkedPrompt,
@@ -25,6 +25,7 @@ import {
   withCalls,
 } from '../train/generate.js'
 import {
+  checkedMessages,
   endIds,
   formatOf,
   isMessages,
@@ -48,7 +49,7 @@ export interface ChatOptions extends Partial<GenerateOptions> {
   /** Schemas of the tools that the model may call: a list, or its JSON. Answers keep special tokens around calls. */
   tools?: Tools
   /** Earlier messages of the conversation. */
-  messages?: readonly ChatMessage[]
+  messages?: readonly PromptMessage[]
   /** Maximum tokens of history and answer combined. Default: 4096, or the model's limit if that is lower. */
   contextTokens?: number
 }
@@ -70,7 +71,7 @@ const schema = generateSchema.extend({
   contextTokens: integer(2).optional(),
   ...promptShape,
   messages: z
-    .custom<readonly ChatMessage[]>(isMessages, {
+    .custom<readonly PromptMessage[]>(isMessages, {
       error: "a list of messages such as { role: 'user', content: 'Hello' }",
     })
     .default([]),
@@ -100,7 +101,7 @@ export class Chat {
   readonly #lifetime: Lifetime
   readonly #closed: (chat: Chat) => void
   #system: string | null
-  #messages: ChatMessage[]
+  #messages: PromptMessage[]
   #dropped = 0
   #decoder: Decoder | undefined
   /** The adapters used to compute the cache. */
@@ -133,7 +134,7 @@ export class Chat {
     this.tools = tools
     this.#options = withCalls(options, tools)
     this.#adapters = adapters
-    this.#messages = [...messages]
+    this.#messages = [...checkedMessages(messages, 'chat()', 'messages')]
     this.#closed = closed
     this.#lifetime = new Lifetime(`The chat with ${base.name}`, 'start another with model.chat()')
   }
@@ -163,7 +164,7 @@ export class Chat {
   }
 
   /** All messages so far, including those that no longer fit the context. */
-  get messages(): readonly ChatMessage[] {
+  get messages(): readonly PromptMessage[] {
     return this.#messages
   }
 
@@ -225,7 +226,7 @@ export class Chat {
   }
 
   /** Messages to send. */
-  #sent(given: Prompt): readonly ChatMessage[] {
+  #sent(given: Prompt): readonly PromptMessage[] {
     const prompt = checkedPrompt(given, 'send()')
     if (typeof prompt === 'string') return [{ role: 'user', content: prompt }]
     if (this.plain)
@@ -285,7 +286,7 @@ export class Chat {
     return this.#tokenizer.encode(text, { addSpecialTokens: this.plain })
   }
 
-  #plainText(messages: readonly ChatMessage[]): string {
+  #plainText(messages: readonly PromptMessage[]): string {
     const { prefix, suffix } = isRecorded(this.#format) ? this.#format : { prefix: '', suffix: '' }
     const turns = messages.map(({ role, content }) =>
       role === 'user' ? `${prefix}${content}${suffix}` : content,

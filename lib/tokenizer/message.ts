@@ -1,10 +1,19 @@
 /** Messages of a chat. */
 
-/** A message in OpenAI's chat format; templates may read further keys. */
+/** Roles of messages, in data and in prompts. `developer` is the same as `system`. */
+export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
+export type Role = (typeof ROLES)[number]
+
+/** A message as a template gets it, which may have roles of its own. */
 export interface ChatMessage {
   role: string
   content?: unknown
   [key: string]: unknown
+}
+
+/** A message of a prompt, in OpenAI's chat format; templates may read further keys. */
+export interface PromptMessage extends ChatMessage {
+  role: Role
 }
 
 /** A validated message: the content is text, or null beside tool calls. */

@@ -88,7 +88,7 @@ interface RunShape {
   outputDir: string | null
 }
 
-/** @throws {ConfigError} when the best step cannot be determined or cannot be saved */
+/** @throws {ConfigError} when there is nothing to evaluate, or the best step cannot be determined or cannot be saved */
 export function checkBest(options: BestOptions, run: RunShape, source: OptionSource): void {
   const { metricForBestModel, greaterIsBetter, loadBestModelAtEnd: loads, evalSteps } = options
   const greater = isGreaterBetter(metricForBestModel)
@@ -99,16 +99,16 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
       greaterIsBetter,
       `${greater}, or nothing: of ${metricName(metricForBestModel)}, ${greater ? 'more' : 'less'} is better`,
     )
+  const spelled = (camel: string, snake: string) => (source.spelling === 'snake' ? snake : camel)
+  const heldOut = `held-out data beside it: ${spelled('evalDataset', 'eval_dataset')} or ${spelled('evalFraction', 'eval_fraction')}`
+  const hasHeldOut = run.evalDataset !== null || run.evalFraction > 0
+  if (evalSteps !== null && !hasHeldOut) throw badValue(source, 'evalSteps', evalSteps, heldOut)
   if (!decides(options)) return
   const [key, value] = loads
     ? (['loadBestModelAtEnd', true] as const)
     : (['earlyStoppingPatience', options.earlyStoppingPatience] as const)
   const needs = (what: string) => badValue(source, key, value, what)
-  const spelled = (camel: string, snake: string) => (source.spelling === 'snake' ? snake : camel)
-  if (run.evalDataset === null && run.evalFraction === 0)
-    throw needs(
-      `held-out data beside it: ${spelled('evalDataset', 'eval_dataset')} or ${spelled('evalFraction', 'eval_fraction')}`,
-    )
+  if (!hasHeldOut) throw needs(heldOut)
   if (evalSteps === null)
     throw needs(
       `${spelled('evalSteps', 'eval_steps')} beside it; without, only the start and the end are evaluated`,

@@ -272,7 +272,7 @@ type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'task' | keyof Promptin
 
 /** Options of tokenization. */
 export function encodeOptions(
-  { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
+  config: DatasetConfig,
   {
     maxSeqLength,
     trainOn,
@@ -287,11 +287,15 @@ export function encodeOptions(
   }: RowShape,
   now: number,
 ): EncodeDatasetOptions {
+  const { format, fileType, columns, header, encoding, stripLabels } = config
+  const { emptyRows, unended, specialTokensInContent } = config
   const form = {
     format: (labels === null ? FORMAT_OF_TASK[task] : FORMAT_OF_TASK.classification) ?? format,
     fileType,
     columns,
     header,
+    encoding,
+    stripLabels,
     emptyRows,
     unended,
     specialTokensInContent,

@@ -13,6 +13,7 @@ import {
   word,
 } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
+import { encodingName } from '../data/dataset/decode.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -44,6 +45,10 @@ export interface DatasetConfig {
   readonly columns: Columns
   /** CSV and TSV: the first line contains the column names. */
   readonly header: boolean
+  /** Encoding of text files; `auto` is UTF-8, or UTF-16 with a byte order mark. */
+  readonly encoding: string
+  /** True if labels, and completions that look like labels, that differ only by white space or case are one. */
+  readonly stripLabels: boolean
   /** Treatment of a row or an assistant turn without trained tokens: an error, or dropped. */
   readonly emptyRows: EmptyRows
   /** Treatment of data that never trains the end of an answer: an error, or allowed. */
@@ -81,6 +86,8 @@ const columnsShape = Object.fromEntries(
   COLUMN_NAMES.map((name) => [name, columnName.describe(columnMeanings[name])]),
 ) as Record<(typeof COLUMN_NAMES)[number], typeof columnName>
 
+const ENCODING_EXPECTED = 'auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis'
+
 const datasetShape = {
   path: z
     .union([path(), z.array(path()).min(1)], { error: 'a path or a list of paths' })
@@ -96,6 +103,23 @@ const datasetShape = {
     .default({})
     .describe('Names of columns that differ from those of the format.'),
   header: flag().default(true).describe('CSV and TSV: the first line contains the column names.'),
+  encoding: z
+    .string({ error: ENCODING_EXPECTED })
+    .transform((name, context) => {
+      const known = name === 'auto' ? name : encodingName(name)
+      if (known !== undefined) return known
+      context.addIssue({ code: 'custom', message: ENCODING_EXPECTED })
+      return z.NEVER
+    })
+    .default('auto')
+    .describe(
+      'Encoding of text files, such as `windows-1252`. `auto` is UTF-8, or UTF-16 with a byte order mark; an error about other text names its likely encoding.',
+    ),
+  stripLabels: flag()
+    .default(false)
+    .describe(
+      'Labels, and completions that look like labels, without white space around them; those that differ only by white space or case become one.',
+    ),
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe(

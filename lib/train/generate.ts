@@ -8,10 +8,11 @@ import { abortSignal, badArgument, callback } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { flag, integer, numberWithin, text } from '../core/schema.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import type { PromptMessage } from '../tokenizer/message.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 import {
   type AnswerFormats,
+  checkedMessages,
   endIds,
   formatsOf,
   isMessages,
@@ -82,7 +83,7 @@ export interface Generation {
  * prompt of its data, or as raw text. Without an adapter that records its format, it is raw text. Messages go
  * through the chat template.
  */
-export type Prompt = string | readonly ChatMessage[]
+export type Prompt = string | readonly PromptMessage[]
 
 /**
  * Generates text, yielding pieces as they come and returning the whole.
@@ -124,7 +125,8 @@ export function withCalls<T extends Partial<GenerateOptions>>(options: T, tools:
  * @throws {ConfigError} for anything but a text or messages
  */
 export function checkedPrompt(prompt: unknown, name: string, argument = 'prompt'): Prompt {
-  if (typeof prompt === 'string' || (isMessages(prompt) && prompt.length > 0)) return prompt
+  if (typeof prompt === 'string') return prompt
+  if (isMessages(prompt) && prompt.length > 0) return checkedMessages(prompt, name, argument)
   const expected =
     "a text, or a list of at least one message such as { role: 'user', content: 'Hello' }, without functions and symbols"
   throw badArgument(prompt, name, argument, expected)

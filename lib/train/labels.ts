@@ -3,6 +3,7 @@ import { badArgument } from '../core/arguments.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { type ClassificationRow, openDataset } from '../data/dataset.js'
 import { canReread, inputName } from '../data/encode-dataset.js'
+import { LabelCounts, mergeTwins } from '../data/labels.js'
 import { rowsOf } from '../data/row-source.js'
 import type { RunConfig } from './config.js'
 import { inputOf } from './data.js'
@@ -30,16 +31,20 @@ async function labelsOf(config: DatasetConfig, name: string): Promise<string[]> 
   const source =
     typeof input === 'object' && 'rows' in input ? { rows: rowsOf(input.rows), name: input.name } : input
   const found = new Set<string>()
-  const { fileType, columns, header } = config
-  for await (const row of openDataset(source, { format: 'classification', fileType, columns, header })) {
-    found.add((row as ClassificationRow).label)
+  const counts = new LabelCounts(Number.POSITIVE_INFINITY)
+  const { fileType, columns, header, encoding, stripLabels } = config
+  const form = { format: 'classification', fileType, columns, header, encoding, stripLabels } as const
+  for await (const row of openDataset(source, form)) {
+    const { label } = row as ClassificationRow
+    found.add(label)
+    counts.add(label)
     if (found.size > MOST_LABELS)
       throw new ConfigError(
         `${where} has more than ${MOST_LABELS} labels; is "label" (columns.label) the column of classes?`,
         { path: where },
       )
   }
-  const labels = [...found]
+  const labels = stripLabels ? mergeTwins(counts.classes).map(({ label }) => label) : [...found]
   if (labels.length < 2)
     throw new DataError(
       `${where} has ${labels.length === 0 ? 'no rows' : `one label, ${labels[0]}`}; a classifier needs at least two.`,

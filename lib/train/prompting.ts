@@ -5,6 +5,8 @@
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
+import { nearest } from '../core/nearest.js'
+import { quote } from '../core/quote.js'
 import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { renderChat } from '../data/encode-dataset.js'
@@ -14,7 +16,7 @@ import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import { type ChatMessage, type PromptMessage, ROLES, type Role } from '../tokenizer/message.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 import { REASONED, UNREASONED } from '../tokenizer/training-templates.js'
 
@@ -61,6 +63,36 @@ function givenTools(tools: Tools): readonly unknown[] | undefined {
 export function isMessages(given: unknown): given is readonly ChatMessage[] {
   const isMessage = (one: unknown) => isRecord(one) && typeof one.role === 'string'
   return Array.isArray(given) && given.every(isMessage) && isPlainData(given)
+}
+
+/**
+ * Messages with the roles and contents of data.
+ * @param argument name of the list, for messages
+ * @throws {ConfigError} that names the message
+ */
+export function checkedMessages(
+  messages: readonly ChatMessage[],
+  name: string,
+  argument: string,
+): readonly PromptMessage[] {
+  return messages.map((message, index) => {
+    const where = `${argument}[${index}]`
+    const { role, content, tool_calls: calls } = message
+    if (!(ROLES as readonly string[]).includes(role))
+      throw new ConfigError(
+        `${name}: the role of ${where} must be one of ${ROLES.join(', ')}, not ${quote(role)}${close(role)}`,
+        { argument, role },
+      )
+    if ((content === undefined || content === null) && calls === undefined)
+      throw new ConfigError(`${name}: ${where} has no "content", the text of the message`, { argument })
+    // The two roles are equivalent; templates know the older name.
+    return { ...message, role: role === 'developer' ? 'system' : (role as Role) }
+  })
+}
+
+function close(role: string): string {
+  const meant = nearest(role, ROLES)
+  return meant === undefined ? '' : `; did you mean ${quote(meant)}?`
 }
 
 /** Functions and symbols are not plain data, at any depth. */

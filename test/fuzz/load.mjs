@@ -1,6 +1,7 @@
 /** The child of fuzz-models.mjs: opens what it is told to, as the verbs do, and says what came of it. */
 import { join } from 'node:path'
 import { inspectModel } from '../../dist/esm/cli/inspect/model.js'
+import { openDataset } from '../../dist/esm/data/dataset.js'
 import { WorkerTokenizer } from '../../dist/esm/data/worker-tokenizer.js'
 import { LowrankError, loadModel, lora, planModel } from '../../dist/esm/index.js'
 import { ChatTemplate } from '../../dist/esm/tokenizer/chat-template.js'
@@ -52,6 +53,9 @@ const OPEN = {
     const model = await base(of)
     const adapter = await model.loadAdapter(path)
     await adapter.detach()
+  },
+  async data(path) {
+    for await (const row of openDataset(path)) if (row.line < 1) throw new Error('a row without a place')
   },
   async inspect(path) {
     const { text } = await inspectModel(path)

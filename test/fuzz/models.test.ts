@@ -1,13 +1,12 @@
-/** A short run of `npm run fuzz:models`: damaged models open or are refused, in time and memory. */
+/** Short runs of `npm run fuzz:models`: damaged models and data open or are refused, in time and memory. */
 import { execFileSync } from 'node:child_process'
 import { expect, it } from 'vitest'
 import { mutateJson, randomFrom } from './mutate.mjs'
 
-it('opens damaged models, tokenizers and adapters or says what is wrong with them', () => {
-  const told = execFileSync(process.execPath, ['scripts/fuzz-models.mjs', '--count', '200', '--seed', '7'], {
-    encoding: 'utf8',
-  })
-  expect(told).toMatch(/^200 damaged files, seed 7/)
+it.each(['models', 'data'])('opens damaged %s or says what is wrong with them', (of) => {
+  const words = ['--of', of, '--count', of === 'data' ? '600' : '200', '--seed', '7']
+  const told = execFileSync(process.execPath, ['scripts/fuzz-models.mjs', ...words], { encoding: 'utf8' })
+  expect(told).toMatch(/^\d00 damaged files, seed 7/)
   expect(told).toContain('no failure')
 })
 

@@ -8,3 +8,4 @@ export function randomFrom(seed: number): Random
 export function mutateJson(text: string, random: Random): Buffer
 export function mutateBytes(whole: Buffer, random: Random, most?: number): Buffer
 export function mutateSafetensors(whole: Buffer, random: Random): Buffer
+export function mutateParquet(whole: Buffer, random: Random): Buffer

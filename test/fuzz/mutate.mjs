@@ -165,3 +165,38 @@ export function mutateSafetensors(whole, random) {
   size.writeBigUInt64LE(BigInt(header.length))
   return Buffer.concat([size, header, whole.subarray(8 + length)])
 }
+
+/** A Parquet file whose footer is still found: changed in its metadata, in its pages, or anywhere. */
+export function mutateParquet(whole, random) {
+  if (random.below(4) === 0) return mutateBytes(whole, random)
+  const start = whole.length - 8 - whole.readUInt32LE(whole.length - 8)
+  let [pages, footer] = [whole.subarray(4, start), whole.subarray(start, -8)]
+  // Pages of another length move those behind them, so most changes keep it.
+  if (random.below(2) === 0) pages = sameLength(mutateBytes(pages, random), pages.length)
+  else footer = random.below(2) === 0 ? mutateBytes(footer, random) : stretched(footer, random)
+  const size = Buffer.alloc(4)
+  size.writeUInt32LE(footer.length)
+  const mark = Buffer.from('PAR1')
+  return Buffer.concat([mark, pages, footer, size, mark])
+}
+
+function sameLength(bytes, length) {
+  return Buffer.concat([bytes.subarray(0, length), Buffer.alloc(Math.max(0, length - bytes.length))])
+}
+
+/** With one integer of the compact protocol as large as it may be. */
+function stretched(bytes, random) {
+  const at = random.below(bytes.length)
+  const integer = random.pick([
+    'ffffffff0f',
+    'feffffff0f',
+    '8080800f',
+    'ffffffffffffffffff01',
+    '80808080808080808001',
+  ])
+  return Buffer.concat([
+    bytes.subarray(0, at),
+    Buffer.from(integer, 'hex'),
+    bytes.subarray(at + 1 + random.below(2)),
+  ])
+}

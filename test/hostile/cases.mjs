@@ -62,6 +62,17 @@ const safetensors = (name, says, bytes) => ({
 })
 const headed = (header) => Buffer.concat([u64(header.length), Buffer.from(header)])
 
+/** Files that test/lib/data/dataset/parquet-limits.test.ts writes, too. */
+const parquet = (name, says, base64) => ({
+  name: `inspect: Parquet with ${name}`,
+  make: (folder) => {
+    const path = join(folder, 'data.parquet')
+    writeFileSync(path, Buffer.from(base64, 'base64'))
+    return ['inspect', path]
+  },
+  says,
+})
+
 const adapter = (name, says, change) => ({
   name: `eval: adapter with ${name}`,
   make: (folder) => {
@@ -130,6 +141,16 @@ export const cases = [
     'a tensor of 10^18 elements',
     'overflows',
     headed('{"t":{"dtype":"F32","shape":[1000000000,1000000000],"data_offsets":[0,4]}}'),
+  ),
+  parquet(
+    '16 million rows in 134 bytes',
+    /it takes at least \d+ bytes of memory/,
+    'UEFSMRUEFQgVCEwVAhUAAAAAAAAAFQAVAhUCLBWAgIAQFRAVBhUGAAAAFQIZ/AJIBnNjaGVtYRUCABUMJQAYBHRleHQlAAAWgICAEBn8ARn8ASYIHBUMGfUBABn4AQR0ZXh0FQAWgICAEBbaDxZMJiomCAAAFlQWgICAEAAAVAAAAFBBUjE=',
+  ),
+  parquet(
+    'a run of 2^27 integers in a page of 10',
+    'a run has more values than its page',
+    'UEFSMRUEFQoVMkwVAhUAAAAfiwgAAAAAAAADY2RgYEgEAGOP98EFAAAAFQAVDhU2LBUUFRAVBhUGAAAfiwgAAAAAAAADY2xoaGhgZAAAeuw6gQcAAAAVAhn8AkgGc2NoZW1hFQIAFQwlABgEdGV4dCUAABYUGfwBGfwBJggcFQwZ9QEAGfgBBHRleHQVBBYUFugPFqQBJlQmCAAAFqwBFhQAAE0AAABQQVIx',
   ),
   {
     name: 'inspect: config.json of 10^6 nested arrays',

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../core/errors.js'
+import { encodingName } from '../../data/dataset/decode.js'
 import {
   type Columns,
   type DatasetForm,
@@ -27,12 +28,14 @@ import type {
   TrainOn,
   Unended,
 } from '../../data/encoded-row.js'
+import { RowSurvey } from '../../data/row-survey.js'
 import type { SpecialTokensInContent } from '../../data/special-text.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
-import { facts, formatCount, shortPath } from '../format.js'
+import { UsageError } from '../errors.js'
+import { classesText, facts, formatCount, shortPath } from '../format.js'
 import { columnsOf } from '../live-lines.js'
 import type { Output } from '../output.js'
 import { StatusLine } from '../progress.js'
@@ -61,6 +64,8 @@ export interface DatasetInspection {
   emptyRows?: EmptyRows
   unended?: Unended
   specialTokensInContent?: SpecialTokensInContent
+  encoding?: string
+  stripLabels?: boolean
   /** True to treat rows of prompt and completion as raw text. */
   raw?: boolean
   rows?: number
@@ -108,9 +113,19 @@ export async function inspectDataset(
   options: DatasetInspection,
   output: Output,
 ): Promise<Inspection> {
-  const { model, format = 'auto', fileType = 'auto', columns = {}, rows, row } = options
+  const { model, format = 'auto', fileType = 'auto', columns = {}, stripLabels = false, rows, row } = options
+  const encoding = checkedEncoding(options.encoding)
   const tokens = model === undefined ? {} : { tokens: { model, encoding: encodingOf(options) } }
-  return inspectRows({ path, form: { format, fileType, columns }, ...tokens, rows, row }, output)
+  const form = { format, fileType, columns, encoding, stripLabels }
+  return inspectRows({ path, form, ...tokens, rows, row }, output)
+}
+
+function checkedEncoding(given = 'auto'): string {
+  const name = given === 'auto' ? given : encodingName(given)
+  if (name !== undefined) return name
+  throw new UsageError(
+    `--encoding ${given}: expected auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis.`,
+  )
 }
 
 export async function inspectRows(rows: Rows, output: Output): Promise<Inspection> {
@@ -144,6 +159,7 @@ async function readFacts(asked: Rows, output: Output): Promise<DatasetFacts> {
   const { path, form, tokens } = asked
   const survey = tokens && new TokenSurvey(asked, tokens, await tokenizerOf(tokens, output))
   const duplicates = new Duplicates()
+  const rowSurvey = new RowSurvey(form.stripLabels)
   const reading = new StatusLine(output, 'Reading')
   reading.update('')
   let found: Detected | undefined
@@ -158,6 +174,7 @@ async function readFacts(asked: Rows, output: Output): Promise<DatasetFacts> {
     })) {
       rows++
       duplicates.add(row)
+      rowSurvey.add(row)
       await survey?.add(row, rows)
       if (rows % PROGRESS_ROWS === 0) reading.update(`${formatCount(rows)} rows`)
     }
@@ -169,14 +186,20 @@ async function readFacts(asked: Rows, output: Output): Promise<DatasetFacts> {
   if (found === undefined) checkLearnable(path, emptyStats(), { maxSeqLength: NO_LIMIT })
   if (asked.row !== undefined && asked.row > rows)
     throw new ConfigError(`--row ${asked.row}: ${inputName(path)} has ${formatCount(rows)} rows.`, { rows })
+  const { findings } = rowSurvey
   return {
     kind: 'dataset',
     path: [path].flat().join(', '),
     format: (found as unknown as Detected).format,
     rows,
     duplicates: { rows: duplicates.rows, prompts: duplicates.prompts },
+    ...(findings.classes.length === 0 ? {} : { classes: findings.classes }),
     ...survey?.facts(),
-    remarks: datasetRemarks(found, survey?.stats ?? emptyStats(), tokens?.encoding ?? {}),
+    remarks: datasetRemarks(
+      found,
+      { ...(survey?.stats ?? emptyStats()), ...findings },
+      tokens?.encoding ?? {},
+    ),
   }
 }
 
@@ -319,6 +342,10 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
     ['dataset', inputName([asked.path].flat().map(shortPath))],
     ['format', found.format],
     ['rows', formatCount(found.rows)],
+    [
+      found.format === 'classification' ? 'classes' : 'different completions',
+      found.classes && classesText(found.classes),
+    ],
     ['duplicates', repeats(duplicates.rows)],
     ['same prompt, other answer', found.format === 'text' ? undefined : repeats(duplicates.prompts)],
     ['tokens', tokens && formatCount(tokens.total)],

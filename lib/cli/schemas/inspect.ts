@@ -93,6 +93,12 @@ export const inspection = [
       rows: repeats.describe('Rows that are equal to an earlier one'),
       prompts: repeats.describe('Rows with the prompt of an earlier one and another answer'),
     }),
+    classes: z
+      .array(z.object({ label: z.string(), rows: count }))
+      .optional()
+      .describe(
+        'Rows by class, the most frequent one first: of a classifier, or of completions that are one of a few short texts',
+      ),
     remarks: z.array(z.string()).describe('Things that may be mistakes; usually empty'),
     tokens: z
       .object({

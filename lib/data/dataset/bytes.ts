@@ -6,7 +6,7 @@ import { createGunzip } from 'node:zlib'
 import { FileFormatError } from '../../core/errors.js'
 import { withInputFile } from '../../io/input.js'
 import { STDIN_NAME } from './files.js'
-import { LARGEST_ROW, rowError } from './place.js'
+import { LARGEST_ROW, NotUtf8, rowError } from './place.js'
 
 export type Bytes = AsyncIterable<Uint8Array>
 
@@ -38,12 +38,10 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
 
 const GZIP = [0x1f, 0x8b]
-const UTF16 = 'UTF-16 text; convert it, e.g. with iconv -f utf-16 -t utf-8'
 /** First bytes of files that are given as data but are not text; five at most. */
 const OTHERS: readonly [bytes: readonly number[], what: string][] = [
-  [[0xff, 0xfe], UTF16],
-  [[0xfe, 0xff], UTF16],
-  [[0x50, 0x4b, 0x03], 'a ZIP archive, as a spreadsheet is one; unpack it, or save the sheet as CSV'],
+  [[0x50, 0x4b, 0x03], 'a ZIP archive, as .xlsx and .ods files are; unpack it, or save the sheet as CSV'],
+  [[0xd0, 0xcf, 0x11], 'a file of an older office program, such as .xls; save the sheet as CSV'],
   [[...Buffer.from('%PDF-')], 'a PDF document; save its text to a file'],
 ]
 
@@ -101,9 +99,6 @@ export async function peek(bytes: Bytes): Promise<[first: number | undefined, by
   return [first, all()]
 }
 
-export const NOT_UTF8 =
-  'is not UTF-8 text; if it is in another encoding, convert it, e.g. with iconv -f latin1 -t utf-8'
-
 /**
  * Passes UTF-8 text through, in chunks of whole lines. A multi-byte character never contains a line feed.
  * @throws {DataError} naming a line that is not UTF-8, or is too long
@@ -113,7 +108,7 @@ export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uin
   let rest: Uint8Array[] = []
   let length = 0
   const checked = (piece: Uint8Array): Uint8Array => {
-    if (!isUtf8(piece)) throw rowError({ path, line: line + lineOfFault(piece) }, `the line ${NOT_UTF8}`)
+    if (!isUtf8(piece)) throw new NotUtf8({ path, line: line + lineOfFault(piece) }, 'the line')
     return piece
   }
   for await (const chunk of bytes) {

@@ -40,6 +40,18 @@ export function fileTypeByName(path: string): FileType | undefined {
   return packed && type === 'parquet' ? undefined : type
 }
 
+const SPREADSHEET = /\.(xlsx|xlsm|xlsb|xls|ods|numbers)$/i
+
+/** @throws {FileFormatError} for the file of a spreadsheet, by its name */
+export function refuseSpreadsheet(path: string): void {
+  const [, extension] = SPREADSHEET.exec(path) ?? []
+  if (extension !== undefined)
+    throw new FileFormatError(
+      `${path} is a spreadsheet (.${extension.toLowerCase()}), which cannot be read; save the sheet as CSV (in Excel: Save As, CSV UTF-8)`,
+      { path },
+    )
+}
+
 /**
  * The files that paths refer to, sorted by name within each path.
  * @param type type of the files to select in folders; undefined if it must follow from the folder's content
@@ -72,11 +84,13 @@ async function folderFiles(folder: string, type: FileType | undefined): Promise<
   if (byType.size > 1 && type !== 'text' && type !== 'lines') byType.delete('text')
   const sameNames = type === 'lines' ? 'text' : type
   const chosen = sameNames === undefined ? [...byType.keys()] : [sameNames].filter((one) => byType.has(one))
-  if (chosen.length === 0)
+  if (chosen.length === 0) {
+    for (const file of await filesUnder(folder)) refuseSpreadsheet(file)
     throw new FileFormatError(
       `the folder ${folder} holds no ${sameNames ?? 'data'} files; expected ${Object.keys(EXTENSIONS).join(', ')}`,
       { path: folder },
     )
+  }
   if (chosen.length > 1)
     throw new FileFormatError(
       `the folder ${folder} holds files of several types (${chosen.join(', ')}); set file_type, or select files with a pattern such as ${join(folder, `*.${chosen[0]}`)}`,

@@ -3,8 +3,9 @@
  * completion, Alpaca's instructions, and plain text. All results are validated.
  */
 
-import { quote } from '../../core/quote.js'
-import type { DatasetMessage } from '../../tokenizer/message.js'
+import { nearest } from '../../core/nearest.js'
+import { escapeControls, quote } from '../../core/quote.js'
+import { type DatasetMessage, ROLES } from '../../tokenizer/message.js'
 import { valuesOf } from '../../tokenizer/python-values.js'
 import { unclearReasoning } from '../../tokenizer/reasoning.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
@@ -121,7 +122,7 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
       (format) => !OF_TASKS.has(format),
     )
       .map((format) => EXPECTED[format])
-      .join(' or ')}.${advice(value)}`,
+      .join(' or ')}${meant(value, REQUIRED) || `.${advice(value)}`}`,
   )
 }
 
@@ -149,6 +150,44 @@ function verdictError(place: RowPlace): Error {
   )
 }
 
+/** Keys that decide on a format. */
+const REQUIRED = ['messages', 'conversations', 'prompt', 'completion', 'instruction', 'output', 'text']
+
+/** Keys that a row of a format may have, and lacks silently where they are misspelled. */
+const OPTIONAL: Partial<Record<DatasetFormat, readonly string[]>> = {
+  messages: ['tools', 'system'],
+  sharegpt: ['tools', 'system'],
+  alpaca: ['input', 'history', 'system'],
+}
+
+/** Finds keys that are not used because they are misspelled, each once. */
+export class Misspellings {
+  readonly #seen = new Set<string>()
+
+  /** The first such key of a row, and the one that was probably meant. */
+  of(value: Json, format: DatasetFormat): RowPlace['misspelled'] {
+    const optional = OPTIONAL[format]
+    if (optional === undefined) return undefined
+    for (const key of Object.keys(value)) {
+      if (this.#seen.has(key)) continue
+      this.#seen.add(key)
+      const meant = optional.includes(key) ? undefined : nearest(key, optional, 2)
+      if (meant !== undefined && !(meant in value)) return { key, meant }
+    }
+    return undefined
+  }
+}
+
+/** The key that is probably a misspelled one of those that are expected. */
+function meant(value: Json, expected: readonly string[]): string {
+  for (const key of expected) {
+    if (key in value) continue
+    const close = nearest(key, Object.keys(value), 2)
+    if (close !== undefined) return `; did you mean ${quote(key)} instead of ${quote(close)}?`
+  }
+  return ''
+}
+
 /** Advice for rows that may be wrapped in an object, or use other column names. */
 function advice(value: Json): string {
   const wrapper = Object.keys(value).find(
@@ -159,7 +198,7 @@ function advice(value: Json): string {
   const [first, second] = Object.keys(value)
   return first === undefined
     ? ''
-    : ` To map columns with other names, set columns, e.g. columns: {prompt: ${first}, completion: ${second ?? '…'}}`
+    : ` To map columns with other names, set columns, e.g. columns: {prompt: ${escapeControls(first)}, completion: ${escapeControls(second ?? '…')}}`
 }
 
 /**
@@ -173,7 +212,7 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
       ? preferenceError(value, place)
       : rowError(
           place,
-          `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}`}`,
+          `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}${meant(value, [key])}`}`,
         )
   switch (format) {
     case 'preference':
@@ -352,8 +391,6 @@ function readTools(value: Json, place: RowPlace): { tools?: unknown[] } {
   return tools.length === 0 ? {} : { tools }
 }
 
-const ROLES = ['system', 'developer', 'user', 'assistant', 'tool']
-
 function readMessages(list: unknown[], key: string, columns: Columns, place: RowPlace): DatasetMessage[] {
   if (list.length === 0) throw rowError(place, `"${key}" is empty; expected at least one message`)
   checkDepth(list, `"${key}"`, place)
@@ -396,9 +433,9 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
       place,
       `${where} has a "function_call", the older form of "tool_calls"; write it as "tool_calls": [{"type": "function", "function": {"name": …, "arguments": …}}], and its result as a message of the role "tool"`,
     )
-  const { role: given, content, weight: weighed, train, loss, ...rest } = value
+  const { role: given, content: _, weight: weighed, train, loss, ...rest } = value
   const weight = weighed ?? (train === false || loss === false ? 0 : undefined)
-  const role = ROLES.includes(given as string) ? given : SHAREGPT_ROLES.get(given as string)
+  const role = (ROLES as readonly unknown[]).includes(given) ? given : SHAREGPT_ROLES.get(given as string)
   if (typeof role !== 'string') {
     const known = shareGpt ? [...SHAREGPT_ROLES.keys()] : ROLES
     const advice = given === 'function' ? '; the result of a call has the role "tool"' : ''
@@ -407,6 +444,9 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
       `the role of ${where} must be one of ${known.join(', ')}, not ${describe(given)}${advice}`,
     )
   }
+  const slip = weight === undefined ? nearest('weight', Object.keys(rest), 2) : undefined
+  if (slip !== undefined)
+    throw rowError(place, `${where} has ${quote(slip)}, which is not used; did you mean "weight"?`)
   if (weight !== undefined && weight !== 0 && weight !== 1) {
     throw rowError(place, `the weight of ${where} must be 0 or 1, not ${describe(weight)}`)
   }
@@ -415,7 +455,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
     ...readToolCalls(rest, where, (message, cause) => rowError(place, message, cause)),
     // The two roles are equivalent; templates know the older name.
     role: role === 'developer' ? 'system' : role,
-    content: readContent(content, 'tool_calls' in rest, where, place),
+    content: readContent(value, 'tool_calls' in rest, where, place),
     ...(weight === 0 ? { weight } : {}),
   }
   const unclear = unclearReasoning(read)
@@ -424,11 +464,17 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
 }
 
 /** Text, or a list of text parts; null only beside tool calls. */
-function readContent(content: unknown, callsTools: boolean, where: string, place: RowPlace): string | null {
+function readContent(
+  { content, ...rest }: Json,
+  callsTools: boolean,
+  where: string,
+  place: RowPlace,
+): string | null {
   if (typeof content === 'string') return content
   if (content === null || content === undefined) {
     if (callsTools) return null
-    throw rowError(place, `${where} has no "content"`)
+    const misspelled = meant(rest, ['content'])
+    throw rowError(place, `${where} has no "content"${misspelled}`)
   }
   if (!Array.isArray(content)) {
     throw rowError(place, `the content of ${where} must be a string, not ${describe(content)}`)

@@ -2,10 +2,11 @@
  * Reads a JSON array of examples element by element: the document may be larger than memory, but an element may
  * not. Only the end of each element is found here; parseExactJson parses it.
  */
-import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { escapeControls } from '../../core/quote.js'
+import { type Bytes, withoutMark } from './bytes.js'
 import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
 import { RepeatedKey } from './json.js'
-import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
+import { LARGEST_ROW, NotUtf8, type RawRow, type RowPlace, rowError } from './place.js'
 
 const [TAB, LINE_FEED, RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20]
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c]
@@ -41,8 +42,9 @@ export async function* readJsonArray(
     } catch (cause) {
       const at = firstLine === line ? `line ${line}` : `lines ${firstLine} to ${line}`
       if (cause instanceof RepeatedKey) throw rowError(place(), `${at}: ${cause.message}`, cause)
-      const what = cause instanceof SyntaxError ? `is not valid JSON: ${cause.message}` : NOT_UTF8
-      throw rowError(place(), `the element (${at}) ${what}`, cause)
+      const part = `the element (${at})`
+      if (!(cause instanceof SyntaxError)) throw new NotUtf8(place(), part, cause)
+      throw rowError(place(), `${part} is not valid JSON: ${escapeControls(cause.message)}`, cause)
     }
     return { value, place: place() }
   }

@@ -1,9 +1,9 @@
 /** JSON Lines: one JSON object per line. Blank lines, a byte order mark and CRLF are tolerated. */
-import { quote } from '../../core/quote.js'
-import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { escapeControls, quote } from '../../core/quote.js'
+import { type Bytes, withoutMark } from './bytes.js'
 import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
 import { RepeatedKey } from './json.js'
-import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
+import { LARGEST_ROW, NotUtf8, type RawRow, type RowPlace, rowError } from './place.js'
 
 /** @param exact keys whose values are parsed exactly */
 export async function* readJsonLines(
@@ -34,7 +34,7 @@ async function* readLines(
     try {
       return { text: decoder.decode(found).trim(), line }
     } catch (cause) {
-      throw rowError({ path, line }, `the line ${NOT_UTF8}`, cause)
+      throw new NotUtf8({ path, line }, 'the line', cause)
     }
   }
   let parts: Uint8Array[] = []
@@ -72,6 +72,10 @@ function parseLine(text: string, place: RowPlace, exact: readonly string[]): unk
       : /^["{[]/.test(text)
         ? ''
         : `; it begins with ${quote(text.slice(0, 20))}`
-    throw rowError(place, `the line is not valid JSON: ${(cause as Error).message}${hint}`, cause)
+    throw rowError(
+      place,
+      `the line is not valid JSON: ${escapeControls((cause as Error).message)}${hint}`,
+      cause,
+    )
   }
 }

@@ -6,6 +6,7 @@ import { open } from 'node:fs/promises'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import type { AsyncBuffer, Compressors, FileMetaData, RowGroup } from 'hyparquet'
 import { FileFormatError } from '../../core/errors.js'
+import { escapeControls } from '../../core/quote.js'
 import { type InputFile, readInto, withInputFile } from '../../io/input.js'
 import { checkPages, checkThrift, GroupBudget, TooLarge } from './parquet-limits.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
@@ -38,8 +39,7 @@ export async function* readParquet(
       if (rows === 0) continue
       const fault = (cause: unknown) => {
         if (cause instanceof FileFormatError) return cause
-        const { message } = cause as Error
-        const why = cause instanceof TooLarge ? message : `${message}; the file may be damaged`
+        const why = cause instanceof TooLarge ? cause.message : `${reasonOf(cause)}; the file may be damaged`
         return rowError(
           place,
           `row group ${index + 1} (rows ${start + 1} to ${start + rows}) cannot be read: ${why}`,
@@ -121,13 +121,21 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
     for (const group of metadata.row_groups) checkGroup(group, size)
     return { metadata, columns }
   } catch (cause) {
-    throw invalid((cause as Error).message, cause)
+    throw invalid(reasonOf(cause), cause)
   }
+}
+
+/** Why a file cannot be read. hyparquet assumes that what it reads is there. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof TypeError) return 'a part of its metadata or of a page is missing or damaged'
+  if (cause instanceof RangeError) return 'a length or a position in it leads beyond its end'
+  return escapeControls((cause as Error).message)
 }
 
 /** Checks that the metadata of a row group is plausible. */
 function checkGroup({ num_rows: rows, columns }: RowGroup, size: number): void {
   const whole = (what: string, value: bigint | number | undefined, most: number) => {
+    if (value === undefined) throw new Error(`a row group does not say its ${what}`)
     const number = Number(value)
     if (!(Number.isSafeInteger(number) && number >= 0 && number <= most))
       throw new Error(`a row group has ${value} ${what}, at most ${most} are possible`)
@@ -185,7 +193,6 @@ async function readGroup(
     const path = getTreePath(tree, data.path_in_schema)
     checkPages({ ...own, deltaBinaryUnpack, readRleBitPackedHybrid }, bytes, data, path, budget)
   }
-  const strict = new TextDecoder('utf-8', { fatal: true })
   const values = await parquetReadObjects({
     file: buffer,
     metadata,
@@ -193,11 +200,21 @@ async function readGroup(
     rowEnd,
     columns,
     compressors,
-    parsers: { stringFromBytes: (bytes: Uint8Array) => bytes && strict.decode(bytes) },
+    parsers: { stringFromBytes: (bytes: Uint8Array) => bytes && textOf(bytes) },
   })
   if (values.length !== rowEnd - rowStart)
     throw new Error(`${rowEnd - rowStart} rows were declared, but ${values.length} were found`)
   return { values, budget }
+}
+
+const strict = new TextDecoder('utf-8', { fatal: true })
+
+function textOf(bytes: Uint8Array): string {
+  try {
+    return strict.decode(bytes)
+  } catch (cause) {
+    throw new Error('a text is not UTF-8', { cause })
+  }
 }
 
 /** Decompression that ends where a page has the bytes that it claims. */

@@ -13,6 +13,8 @@ export interface RowPlace {
   line: number
   /** Unit of `line`, if not lines. */
   unit?: 'row'
+  /** A key of the row that is not used, and the one that was probably meant. */
+  misspelled?: { key: string; meant: string } | undefined
   /** Group of the row, if the data is read with `groupBy`. */
   group?: string
 }
@@ -41,6 +43,15 @@ export function rowError(place: RowPlace, message: string, cause?: unknown): Dat
     { path, [unit]: line },
     cause === undefined ? {} : { cause },
   )
+}
+
+/** A part of a file that is not UTF-8; its message has no advice yet. */
+export class NotUtf8 extends DataError {
+  /** @param part such as `the line` */
+  constructor(place: RowPlace, part: string, cause?: unknown) {
+    const { message, details } = rowError(place, `${part} is not UTF-8 text`)
+    super(message, details, { cause })
+  }
 }
 
 /** Describes a value for a message. */

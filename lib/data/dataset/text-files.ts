@@ -1,7 +1,7 @@
 /** Reads text files, each as one document. */
 import { isUtf8 } from 'node:buffer'
-import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
-import { LARGEST_ROW, type RawRow, rowError } from './place.js'
+import { type Bytes, withoutMark } from './bytes.js'
+import { LARGEST_ROW, NotUtf8, type RawRow, rowError } from './place.js'
 
 export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
   const place = { path, line: 1 }
@@ -17,7 +17,7 @@ export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<
       )
   }
   const whole = Buffer.concat(parts)
-  if (!isUtf8(whole)) throw rowError(place, `the file ${NOT_UTF8}`)
+  if (!isUtf8(whole)) throw new NotUtf8(place, 'the file')
   // Normalize line endings from Windows, so that models learn to write a single character.
   const text = whole.toString('utf8').replaceAll('\r\n', '\n')
   if (text.trim() !== '') yield { value: { text }, place }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/core/errors.js'
-import { ChunkBuilder, EncodedDataset } from '../../../lib/data/encoded-dataset.js'
+import { ChunkBuilder, EncodedDataset, emptyStats } from '../../../lib/data/encoded-dataset.js'
 import { IGNORE } from '../../../lib/data/encoded-row.js'
 import {
   Batches,
@@ -31,18 +31,11 @@ function datasetOf(rows: Row[], perChunk = 3): EncodedDataset {
   }
   const tokens = rows.reduce((sum, { ids }) => sum + ids.length, 0)
   const stats = {
+    ...emptyStats(),
     rows: rows.length,
     examples: rows.length,
-    dropped: 0,
-    droppedByTruncation: 0,
-    truncated: 0,
     ended: rows.length,
     tokens,
-    supervisedTokens: 0,
-    emptyTurns: 0,
-    specialTokens: { rows: 0 },
-    lostReasoning: { rows: 0 },
-    remarks: [],
   }
   return new EncodedDataset(chunks, { stats, now: 0, usesClock: false, paths: ['train.jsonl'] })
 }

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { FileFormatError } from '../../../lib/core/errors.js'
+import type { ChatMessage } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { full } from '../../../lib/strategies/full.js'
@@ -108,7 +109,7 @@ sweepTest('the system prompt that all rows share goes in front, unless another i
   expect(without.system).toBeNull()
   await without.dispose()
   const bare = await model.generate('Sea?', { system: null, maxNewTokens: 8 })
-  const other = [
+  const other: ChatMessage[] = [
     { role: 'system', content: 'Other.' },
     { role: 'user', content: 'Sea?' },
   ]

@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
+import type { ChatMessage } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import type { Chat, ChatAnswer, ChatOptions } from '../../../lib/model/chat.js'
 import { loadModel } from '../../../lib/model/load.js'
@@ -12,7 +13,7 @@ import { sweepTest } from '../../sweep.js'
 import { scratchFile } from '../scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts, of which it takes 128 unless told otherwise. */
-const turns = [
+const turns: ChatMessage[] = [
   { role: 'user', content: 'Sky?' },
   { role: 'assistant', content: 'Blue.' },
   { role: 'user', content: 'Sea?' },

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { ChatMessage } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -34,7 +35,7 @@ async function load(options: Parameters<typeof loadModel>[1] = { precision: 'fp3
 const nothingHeld = () =>
   vi.waitFor(() => expect(Object.values(addon().allocated()).filter((bytes) => bytes > 0)).toEqual([]))
 
-const question = [{ role: 'user', content: 'Colour of sky?' }]
+const question: ChatMessage[] = [{ role: 'user', content: 'Colour of sky?' }]
 
 describe('loading', () => {
   test('tells how far it is, in the order of the files', async () => {

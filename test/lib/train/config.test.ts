@@ -221,3 +221,23 @@ describe('the JSON schema', () => {
     )
   })
 })
+
+describe('the data of a config', () => {
+  test('has an encoding by any of its names', async () => {
+    const read = async (name: string) =>
+      (await load('', [`dataset={path: a.csv, encoding: ${name}}`])).dataset.encoding
+    expect(await read('latin1')).toBe('windows-1252')
+    expect(await read('Shift-JIS')).toBe('shift_jis')
+    expect((await load()).dataset.encoding).toBe('auto')
+    expect(await messageOf('', ['dataset={path: a.csv, encoding: utf-9}'])).toBe(
+      'dataset.encoding is "utf-9", expected auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis.',
+    )
+  })
+
+  test('is held out where eval_steps asks for evaluations', async () => {
+    expect(await messageOf('eval_steps: 10\n')).toBe(
+      'eval_steps is 10, expected held-out data beside it: eval_dataset or eval_fraction.',
+    )
+    expect((await load('eval_steps: 10\neval_fraction: 0.1\n')).evalSteps).toBe(10)
+  })
+})

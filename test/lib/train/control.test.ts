@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { ChatMessage } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
@@ -13,7 +14,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
-const QUESTION = [{ role: 'user', content: 'Hello' }]
+const QUESTION: ChatMessage[] = [{ role: 'user', content: 'Hello' }]
 const options = {
   maxSteps: 6,
   maxSeqLength: 64,

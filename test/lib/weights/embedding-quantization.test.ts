@@ -1,7 +1,9 @@
 /** Embedding and head held as codes, against the same models with the decoded numbers in 32 bits. */
+
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { ChatMessage } from '../../../lib/index.js'
 import { type LoadOptions, loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -83,7 +85,7 @@ describe.each(['tied', 'untied'])('a model whose embedding and head are %s', (ki
       expect(model.embeddingQuantization).toEqual(format)
       const other = await decoded(model)
       expect(largestDifference(await model.logits(tokens), await other.logits(tokens))).toBeLessThan(1e-4)
-      const question = [{ role: 'user', content: 'Colour of sky?' }]
+      const question: ChatMessage[] = [{ role: 'user', content: 'Colour of sky?' }]
       const [own, theirs] = await Promise.all(
         [model, other].map((one) => one.generate(question, { maxNewTokens: 12 })),
       )

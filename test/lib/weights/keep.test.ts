@@ -1,7 +1,9 @@
 /** GGUF files whose blocks stay as they are, against the same files decoded on load. */
+
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { ChatMessage } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -44,7 +46,7 @@ describe('a GGUF file that is kept', () => {
     const decoded = await load({})
     const expected = await decoded.logits(tokens)
     expect(largestDifference(await kept.logits(tokens), expected)).toBeLessThan(1e-5)
-    const question = [{ role: 'user', content: 'Colour of sky?' }]
+    const question: ChatMessage[] = [{ role: 'user', content: 'Colour of sky?' }]
     const texts = await Promise.all(
       [kept, decoded].map((model) => model.generate(question, { maxNewTokens: 12 })),
     )

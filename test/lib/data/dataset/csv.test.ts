@@ -87,7 +87,7 @@ it.each([
   [
     'bytes that are no UTF-8',
     Buffer.concat([Buffer.from('text\na\n'), Buffer.of(0xe9), Buffer.from('\nb')]),
-    /line 3: the line is not UTF-8 text; .*iconv/,
+    /line 3: the line is not UTF-8 text/,
   ],
 ] as const)('one error names file and line for %s', async (_, content, message) => {
   const path = scratchFile('a.csv', content as string)

@@ -157,10 +157,18 @@ export function plainText(text: Uint8Array): Buffer {
 export const run = (count: number, value: number): Buffer =>
   Buffer.concat([varint(2 * count), Buffer.of(value)])
 
-/** Differences that are all 0, after a first value: a few bytes for each block. */
-export function equalDeltas(count: number, first: number): Buffer {
-  const perBlock = 1 << 17
-  const blocks = Math.ceil(Math.max(0, count - 1) / perBlock)
-  const header = Buffer.concat([varint(perBlock), varint(1), varint(count), varint(2 * first)])
-  return Buffer.concat([header, ...Array<Buffer>(blocks).fill(Buffer.of(0, 0))])
+/** Integers as differences: the first one, and a second one that all others equal. */
+export function deltas(count: number, first: number, others: number): Buffer {
+  const zigzag = (value: number) => varint(value < 0 ? -2 * value - 1 : 2 * value)
+  const least = Math.min(0, others - first)
+  const perBlock = 128
+  const bits = Buffer.alloc(2 * perBlock)
+  for (let i = 0; i < perBlock; i++) bits.writeUInt16LE((i === 0 ? others - first : 0) - least, 2 * i)
+  const blocks = Math.max(0, Math.ceil((count - 1) / perBlock) - 1)
+  return Buffer.concat([
+    ...[varint(perBlock), varint(1), varint(count), zigzag(first)],
+    ...[zigzag(least), Buffer.of(16), bits],
+    // Blocks of equal integers take two bytes.
+    ...Array<Buffer>(blocks).fill(Buffer.of(0, 0)),
+  ])
 }
