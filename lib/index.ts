@@ -101,7 +101,7 @@ export type { PrivacyReport, RoundPrivacy } from './strategies/privacy-report.js
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
-export type { PromptMessage as ChatMessage, Role } from './tokenizer/message.js'
+export type { ChatMessage, Role } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
 export {

@@ -6,7 +6,7 @@ import { namesOf } from '../data/prompt-tools.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Chat } from '../model/chat.js'
 import type { Model } from '../model/model.js'
-import type { PromptMessage } from '../tokenizer/message.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { pythonJson } from '../tokenizer/python-text.js'
 import { UsageError } from './errors.js'
 import { table } from './format.js'
@@ -22,9 +22,9 @@ export interface Talk {
   /** Files that this chat has written, and may overwrite. */
   savedTo: Set<string>
   /** Results of tools that wait for the next `/tool`. */
-  held: PromptMessage[]
+  held: ChatMessage[]
   /** Sends a text, as a user message unless others are given, and shows the answer. */
-  ask(text: string, messages?: readonly PromptMessage[]): Promise<void>
+  ask(text: string, messages?: readonly ChatMessage[]): Promise<void>
   /** Ends the chat after this line. */
   leave(): void
 }
@@ -172,7 +172,7 @@ function tellAdapters({ model, output }: Talk): void {
 }
 
 /** The message with a tool's result. The first word is the name of the tool if a tool has that name. */
-function resultIn(command: string, argument: string, { chat }: Talk): PromptMessage {
+function resultIn(command: string, argument: string, { chat }: Talk): ChatMessage {
   const [, first = '', rest = ''] = /^(\S+)\s*(.*)$/s.exec(argument) ?? []
   const isName = namesOf(chat.tools ?? []).includes(first)
   const content = isName ? rest : argument

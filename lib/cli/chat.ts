@@ -6,7 +6,7 @@ import { createInterface, type Interface } from 'node:readline'
 import type { Command } from 'commander'
 import type { Chat, ChatAnswer } from '../model/chat.js'
 import type { Model } from '../model/model.js'
-import type { PromptMessage } from '../tokenizer/message.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.js'
 import { InterruptedError, isDefect, reportError, UsageError } from './errors.js'
 import { examples, integerFlag } from './help.js'
@@ -106,7 +106,7 @@ export class Conversation implements Talk {
   readonly terminal: boolean
   readonly atStart: ReadonlyMap<string, number>
   readonly savedTo = new Set<string>()
-  readonly held: PromptMessage[] = []
+  readonly held: ChatMessage[] = []
   readonly #lines: Interface
   /** Stops the current answer. */
   #answer: AbortController | undefined
@@ -202,7 +202,7 @@ export class Conversation implements Talk {
     }
   }
 
-  async ask(text: string, messages?: readonly PromptMessage[]): Promise<void> {
+  async ask(text: string, messages?: readonly ChatMessage[]): Promise<void> {
     const { output } = this
     const controller = new AbortController()
     this.#answer = controller

@@ -13,7 +13,7 @@ import { writeFileWhole } from '../io/atomic.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import { addon, type Category } from '../native/addon.js'
-import type { PromptMessage } from '../tokenizer/message.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config.js'
 import { configText } from '../train/config-text.js'
 import type { DoneEvent } from '../train/events.js'
@@ -155,13 +155,13 @@ async function demo(config: RunConfig, output: Output, force: boolean, signal: A
 }
 
 /** The questions and answers in the held-out file. */
-async function heldOut({ evalDataset }: RunConfig): Promise<[question: PromptMessage, answer: string][]> {
+async function heldOut({ evalDataset }: RunConfig): Promise<[question: ChatMessage, answer: string][]> {
   const path = evalDataset?.path
   if (typeof path !== 'string')
     throw new UsageError('eval_dataset of the demo must be one file of chats, a question and an answer each.')
   const lines = (await readFile(path, 'utf8')).split('\n').filter((line) => line !== '')
   return lines.map((line) => {
-    const [question, answer] = (JSON.parse(line) as { messages: [PromptMessage, PromptMessage] }).messages
+    const [question, answer] = (JSON.parse(line) as { messages: [ChatMessage, ChatMessage] }).messages
     return [question, answer.content as string]
   })
 }
@@ -171,7 +171,7 @@ async function asked(
   model: Model,
   adapters: readonly Adapter[],
   { evalDataset, maxSeqLength }: RunConfig,
-  shown: readonly (readonly [PromptMessage, string])[],
+  shown: readonly (readonly [ChatMessage, string])[],
   output: Output,
   signal: AbortSignal,
 ): Promise<{ score: ExactMatch; answers: string[] }> {

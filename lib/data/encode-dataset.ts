@@ -6,7 +6,7 @@
 import { DataError, InternalError, type LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import type { TemplateMessage } from '../tokenizer/message.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import { specialTokensOf } from '../tokenizer/tokenizer.js'
 import { type AskedRow, AskedRowReader } from './asked-rows.js'
@@ -215,7 +215,7 @@ export function canReread(input: DatasetInput): boolean {
  */
 export async function renderChat(
   source: TokenizerSource,
-  messages: readonly ChatMessage[],
+  messages: readonly TemplateMessage[],
   options: RenderOptions & RenderControl & Pick<PromptChat, 'toolForm'> = {},
 ): Promise<string> {
   const { limits, signal, toolForm, ...renderOptions } = options

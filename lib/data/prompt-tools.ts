@@ -4,7 +4,7 @@ import { isRecord } from '../core/schema-shape.js'
 import { droppedPart } from '../tokenizer/chat-dropped.js'
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokenizer/chat-template.js'
-import type { ChatMessage, DatasetMessage } from '../tokenizer/message.js'
+import type { DatasetMessage, TemplateMessage } from '../tokenizer/message.js'
 import { adaptedTemplateFor } from '../tokenizer/training-templates.js'
 import { parseExactJson } from './dataset/exact-json.js'
 import { readToolCalls } from './dataset/tool-calls.js'
@@ -38,7 +38,7 @@ function entry(value: unknown, key: string): unknown {
  * Messages whose tool calls have objects as arguments, as templates read them; OpenAI's have their JSON.
  * @throws {DataError} when a call is malformed
  */
-export function withReadCalls(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+export function withReadCalls(messages: readonly TemplateMessage[]): readonly TemplateMessage[] {
   return messages.map((message, at) => ({
     ...message,
     ...readToolCalls(message, `messages[${at}]`, (text, cause) => new DataError(text, {}, { cause })),
@@ -56,7 +56,7 @@ function parsed(text: string): unknown {
 /** A prompt as the text worker gets it. */
 export interface PromptChat {
   template: string
-  messages: readonly ChatMessage[]
+  messages: readonly TemplateMessage[]
   options: RenderOptions
   /**
    * For a prompt as in training, with reasoning where the template reads it, and with tools in whole: as they are, or in
@@ -87,8 +87,8 @@ export function renderPromptChat(
   return text
 }
 
-const isOfTools = ({ role, tool_calls: calls }: ChatMessage) => role === 'tool' || calls !== undefined
+const isOfTools = ({ role, tool_calls: calls }: TemplateMessage) => role === 'tool' || calls !== undefined
 
-function hasTextOnly(message: ChatMessage): message is DatasetMessage {
+function hasTextOnly(message: TemplateMessage): message is DatasetMessage {
   return message.content === null || typeof message.content === 'string'
 }

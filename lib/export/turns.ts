@@ -5,7 +5,7 @@
 
 import { renderChats } from '../data/encode-dataset.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
-import type { ChatMessage } from '../tokenizer/message.js'
+import type { TemplateMessage } from '../tokenizer/message.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
 import { DAYS, hasDate, markDates } from './dates.js'
 
@@ -36,8 +36,8 @@ const ASSISTANT = ['qwvzaxs', 'qwvzbxs']
 const SYSTEM = 'qwvzsystem'
 
 /** A conversation with `users` user turns and the answers between them. */
-function conversation(users: number, system: boolean, answered = false): ChatMessage[] {
-  const messages: ChatMessage[] = system ? [{ role: 'system', content: SYSTEM }] : []
+function conversation(users: number, system: boolean, answered = false): TemplateMessage[] {
+  const messages: TemplateMessage[] = system ? [{ role: 'system', content: SYSTEM }] : []
   for (let i = 0; i < users; i++) {
     messages.push({ role: 'user', content: USER[i] })
     if (i + 1 < users || answered) messages.push({ role: 'assistant', content: ASSISTANT[i] })
@@ -58,7 +58,7 @@ export async function turnsOf(
 ): Promise<Turns | undefined> {
   if (source.chatTemplate === undefined) return undefined
   const [today, later] = DAYS
-  const chat = (messages: ChatMessage[], addGenerationPrompt = true, now: Date = today) => ({
+  const chat = (messages: TemplateMessage[], addGenerationPrompt = true, now: Date = today) => ({
     messages,
     options: { ...asked, addGenerationPrompt, now },
   })
@@ -200,7 +200,7 @@ function cut(text: string, word: string): [string, string] | [] {
 }
 
 /** The prompt of a chat, as the Jinja template would render it, without the initial BOS. */
-export function renderTurns(turns: Turns, messages: readonly ChatMessage[]): string {
+export function renderTurns(turns: Turns, messages: readonly TemplateMessage[]): string {
   const { system, user, assistant, between, opening, defaultSystem, generation } = turns
   const asked = messages.find(({ role }) => role === 'system')?.content as string | undefined
   const told = asked ?? defaultSystem

@@ -10,7 +10,7 @@ import { integer } from '../core/schema.js'
 import type { Tools } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
-import type { PromptMessage } from '../tokenizer/message.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { Decoder } from '../train/decoder.js'
 import {
   checkedPrompt,
@@ -49,7 +49,7 @@ export interface ChatOptions extends Partial<GenerateOptions> {
   /** Schemas of the tools that the model may call: a list, or its JSON. Answers keep special tokens around calls. */
   tools?: Tools
   /** Earlier messages of the conversation. */
-  messages?: readonly PromptMessage[]
+  messages?: readonly ChatMessage[]
   /** Maximum tokens of history and answer combined. Default: 4096, or the model's limit if that is lower. */
   contextTokens?: number
 }
@@ -71,7 +71,7 @@ const schema = generateSchema.extend({
   contextTokens: integer(2).optional(),
   ...promptShape,
   messages: z
-    .custom<readonly PromptMessage[]>(isMessages, {
+    .custom<readonly ChatMessage[]>(isMessages, {
       error: "a list of messages such as { role: 'user', content: 'Hello' }",
     })
     .default([]),
@@ -101,7 +101,7 @@ export class Chat {
   readonly #lifetime: Lifetime
   readonly #closed: (chat: Chat) => void
   #system: string | null
-  #messages: PromptMessage[]
+  #messages: ChatMessage[]
   #dropped = 0
   #decoder: Decoder | undefined
   /** The adapters used to compute the cache. */
@@ -164,7 +164,7 @@ export class Chat {
   }
 
   /** All messages so far, including those that no longer fit the context. */
-  get messages(): readonly PromptMessage[] {
+  get messages(): readonly ChatMessage[] {
     return this.#messages
   }
 
@@ -226,7 +226,7 @@ export class Chat {
   }
 
   /** Messages to send. */
-  #sent(given: Prompt): readonly PromptMessage[] {
+  #sent(given: Prompt): readonly ChatMessage[] {
     const prompt = checkedPrompt(given, 'send()')
     if (typeof prompt === 'string') return [{ role: 'user', content: prompt }]
     if (this.plain)
@@ -286,7 +286,7 @@ export class Chat {
     return this.#tokenizer.encode(text, { addSpecialTokens: this.plain })
   }
 
-  #plainText(messages: readonly PromptMessage[]): string {
+  #plainText(messages: readonly ChatMessage[]): string {
     const { prefix, suffix } = isRecorded(this.#format) ? this.#format : { prefix: '', suffix: '' }
     const turns = messages.map(({ role, content }) =>
       role === 'user' ? `${prefix}${content}${suffix}` : content,

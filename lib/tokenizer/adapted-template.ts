@@ -1,6 +1,6 @@
 /** A model's own chat template that gets chats in the form it reads. */
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
-import type { ChatMessage } from './message.js'
+import type { TemplateMessage as ChatMessage } from './message.js'
 
 /** The renderer of a chat for training: a template, or one that adapts chats first. */
 export type TrainingRenderer = Pick<

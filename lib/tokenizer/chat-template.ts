@@ -11,7 +11,7 @@ import { functions, Raised } from './jinja/functions.js'
 import { render, Scope } from './jinja/interpreter.js'
 import { type Body, CLOSE, OPEN, parse } from './jinja/syntax.js'
 import { templateValue, type Value } from './jinja/values.js'
-import type { ChatMessage } from './message.js'
+import type { TemplateMessage as ChatMessage } from './message.js'
 
 export interface RenderOptions {
   /** True if the text should end with the opening of an assistant turn. */

@@ -5,19 +5,19 @@ export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as con
 export type Role = (typeof ROLES)[number]
 
 /** A message as a template gets it, which may have roles of its own. */
-export interface ChatMessage {
+export interface TemplateMessage {
   role: string
   content?: unknown
   [key: string]: unknown
 }
 
 /** A message of a prompt, in OpenAI's chat format; templates may read further keys. */
-export interface PromptMessage extends ChatMessage {
+export interface ChatMessage extends TemplateMessage {
   role: Role
 }
 
 /** A validated message: the content is text, or null beside tool calls. */
-export interface DatasetMessage extends ChatMessage {
+export interface DatasetMessage extends TemplateMessage {
   content: string | null
   /** 0: the model is not trained on this turn. */
   weight?: 0 | 1

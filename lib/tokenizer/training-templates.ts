@@ -6,7 +6,7 @@
  */
 import { type Adapt, AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
-import type { ChatMessage } from './message.js'
+import type { TemplateMessage as ChatMessage } from './message.js'
 import { CONVENTIONS } from './training-templates/conventions.js'
 import { QWEN3 } from './training-templates/qwen3.js'
 import { QWEN3_5, QWEN3_6 } from './training-templates/qwen3_5.js'

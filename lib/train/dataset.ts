@@ -112,14 +112,10 @@ const datasetShape = {
       return z.NEVER
     })
     .default('auto')
-    .describe(
-      'Encoding of text files, such as `windows-1252`. `auto` is UTF-8, or UTF-16 with a byte order mark; an error about other text names its likely encoding.',
-    ),
+    .describe('[Encoding](data.md#encodings) of text files, such as `windows-1252`.'),
   stripLabels: flag()
     .default(false)
-    .describe(
-      'Labels, and completions that look like labels, without white space around them; those that differ only by white space or case become one.',
-    ),
+    .describe('Make one class of labels that differ only by white space or case.'),
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe(

@@ -8,7 +8,7 @@ import { abortSignal, badArgument, callback } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { flag, integer, numberWithin, text } from '../core/schema.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import type { PromptMessage } from '../tokenizer/message.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 import {
   type AnswerFormats,
@@ -83,7 +83,7 @@ export interface Generation {
  * prompt of its data, or as raw text. Without an adapter that records its format, it is raw text. Messages go
  * through the chat template.
  */
-export type Prompt = string | readonly PromptMessage[]
+export type Prompt = string | readonly ChatMessage[]
 
 /**
  * Generates text, yielding pieces as they come and returning the whole.

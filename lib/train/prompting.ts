@@ -16,7 +16,7 @@ import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
-import { type ChatMessage, type PromptMessage, ROLES, type Role } from '../tokenizer/message.js'
+import { type ChatMessage, ROLES, type Role, type TemplateMessage } from '../tokenizer/message.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'
 import { REASONED, UNREASONED } from '../tokenizer/training-templates.js'
 
@@ -60,7 +60,7 @@ function givenTools(tools: Tools): readonly unknown[] | undefined {
 }
 
 /** True for a list of messages. The chat template checks them further, in a separate process. */
-export function isMessages(given: unknown): given is readonly ChatMessage[] {
+export function isMessages(given: unknown): given is readonly TemplateMessage[] {
   const isMessage = (one: unknown) => isRecord(one) && typeof one.role === 'string'
   return Array.isArray(given) && given.every(isMessage) && isPlainData(given)
 }
@@ -71,10 +71,10 @@ export function isMessages(given: unknown): given is readonly ChatMessage[] {
  * @throws {ConfigError} that names the message
  */
 export function checkedMessages(
-  messages: readonly ChatMessage[],
+  messages: readonly TemplateMessage[],
   name: string,
   argument: string,
-): readonly PromptMessage[] {
+): readonly ChatMessage[] {
   return messages.map((message, index) => {
     const where = `${argument}[${index}]`
     const { role, content, tool_calls: calls } = message
@@ -190,7 +190,7 @@ export function asksAsChat(format: KnownFormat, { chatTemplate }: PromptOptions)
 export async function renderPrompt(
   source: TokenizerSource,
   format: KnownFormat,
-  messages: readonly ChatMessage[],
+  messages: readonly TemplateMessage[],
   { system, tools, signal }: Pick<PromptOptions, 'system' | 'tools'> & { signal?: AbortSignal | undefined },
 ): Promise<string> {
   const recorded = isRecorded(format) && format.form === 'chat' ? format : undefined
@@ -225,7 +225,7 @@ export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOpt
 export async function promptIds(
   base: BaseModel,
   tokenizer: WorkerTokenizer,
-  prompt: string | readonly ChatMessage[],
+  prompt: string | readonly TemplateMessage[],
   format: KnownFormat,
   options: PromptOptions & { signal?: AbortSignal | undefined; name?: string },
 ): Promise<Int32Array> {

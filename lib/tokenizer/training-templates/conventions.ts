@@ -3,7 +3,7 @@
  * `reasoning_content`, `tools`, and `tool_calls`.
  */
 import type { Adapt } from '../adapted-template.js'
-import type { ChatMessage } from '../message.js'
+import type { TemplateMessage as ChatMessage } from '../message.js'
 import { PYTHON_WORDS, pythonJson } from '../python-text.js'
 import { entriesOf } from '../python-values.js'
 

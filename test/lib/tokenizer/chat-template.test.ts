@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError, FileFormatError } from '../../../lib/core/errors.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
-import type { ChatMessage } from '../../../lib/tokenizer/message.js'
+import type { TemplateMessage as ChatMessage } from '../../../lib/tokenizer/message.js'
 
 interface Golden {
   date_string: string

@@ -6,6 +6,8 @@ const defaults = {
   fileType: 'auto',
   columns: {},
   header: true,
+  encoding: 'auto',
+  stripLabels: false,
   emptyRows: 'error',
   unended: 'error',
   specialTokensInContent: 'keep',
