@@ -14,7 +14,7 @@ import { type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { withTemplate } from '../tokenizer/source.js'
 import { specialTokensOf } from '../tokenizer/tokenizer.js'
-import { isMessages, promptShape } from '../train/prompting.js'
+import { checkedMessages, isMessages, promptShape } from '../train/prompting.js'
 
 /** Facts of a tokenizer. */
 export interface TokenizerInfo {
@@ -134,7 +134,8 @@ export class ModelTokenizer {
     const { chatTemplate, tools, addGenerationPrompt } = checkedOptions(templateSchema, options, name)
     if (!isMessages(messages)) throw badArgument(messages, name, 'messages', MESSAGES)
     const { about } = await this.#base.tokenizer()
-    return renderChat(withTemplate(about.source, chatTemplate), withReadCalls(messages), {
+    const checked = checkedMessages(messages, name, 'messages')
+    return renderChat(withTemplate(about.source, chatTemplate), withReadCalls(checked), {
       addGenerationPrompt,
       ...(tools === undefined ? {} : { tools: toolSchemas(tools) ?? [] }),
     })
