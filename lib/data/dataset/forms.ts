@@ -436,6 +436,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
   const { role: given, content: _, weight: weighed, train, loss, ...rest } = value
   const weight = weighed ?? (train === false || loss === false ? 0 : undefined)
   const role = (ROLES as readonly unknown[]).includes(given) ? given : SHAREGPT_ROLES.get(given as string)
+  if (given === undefined) throw rowError(place, `${where} has no "role"${meant(value, ['role'])}`)
   if (typeof role !== 'string') {
     const known = shareGpt ? [...SHAREGPT_ROLES.keys()] : ROLES
     const advice = given === 'function' ? '; the result of a call has the role "tool"' : ''

@@ -129,7 +129,8 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
 function reasonOf(cause: unknown): string {
   if (cause instanceof TypeError) return 'a part of its metadata or of a page is missing or damaged'
   if (cause instanceof RangeError) return 'a length or a position in it leads beyond its end'
-  return escapeControls((cause as Error).message)
+  // hyparquet writes so of a code that it does not know.
+  return escapeControls((cause as Error).message.replace(/\bundefined\b/g, 'unknown'))
 }
 
 /** Checks that the metadata of a row group is plausible. */
@@ -172,7 +173,7 @@ async function readGroup(
     parts
   const unpack = (bytes: Uint8Array, size: number, codec: string) => {
     const page = codec === 'UNCOMPRESSED' ? bytes : compressors[codec as keyof Compressors]?.(bytes, size)
-    if (page === undefined) throw new Error(`its compression ${codec} is unknown`)
+    if (page === undefined) throw new Error('its compression is unknown')
     if (page.length === size) return page
     throw new Error(`a page unpacks to ${page.length} bytes and claims ${size}`)
   }
