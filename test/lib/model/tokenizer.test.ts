@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/core/errors.js'
+import type { ChatMessage } from '../../../lib/index.js'
 import { tinyLoader } from '../train/tiny-models.js'
 
 const load = tinyLoader()
-const chat = [
+const chat: ChatMessage[] = [
   { role: 'user', content: 'Hi' },
   { role: 'assistant', content: 'Yo' },
   { role: 'user', content: 'And?' },
