@@ -1,5 +1,5 @@
 // Compiles lib/ twice, to ES modules and to CommonJS, marks what each output is, and bundles the programs and the
-// scripts of pages.
+// scripts of pages. Declarations are written once, with CommonJS: the ES module has theirs.
 import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -69,6 +69,16 @@ async function bundlePages() {
     writeChanged(join(folder, name), readFileSync(join(PAGES, name), 'utf8'))
 }
 
+/**
+ * Declares the ES module by the declarations of CommonJS, which are the same. They could not stand with the ES modules:
+ * TypeScript lets ES modules import CommonJS, and not the other way around.
+ */
+function declareModule() {
+  const declared = readdirSync(esm, { recursive: true }).filter((name) => /\.d\.[cm]?ts$/.test(name))
+  for (const name of declared) if (name !== 'index.d.ts') rmSync(join(esm, name))
+  writeChanged(join(esm, 'index.d.ts'), "export * from '../cjs/index.js'\n")
+}
+
 /** A file that stays as it is can be read meanwhile. */
 function writeChanged(path, text) {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
@@ -79,6 +89,7 @@ const codes = await Promise.all(['tsconfig.esm.json', 'tsconfig.cjs.json'].map(c
 if (existsSync(join(root, 'dist', 'cjs'))) {
   writeFileSync(join(root, 'dist', 'cjs', 'package.json'), '{ "type": "commonjs" }\n')
 }
+declareModule()
 await bundlePrograms()
 await bundlePages()
 chmodSync(join(esm, 'cli', 'main.js'), 0o755)

@@ -1,5 +1,5 @@
-/** Declaration files of the API, as TypeScript reads them in a program without Node's types. */
-import { existsSync, readFileSync } from 'node:fs'
+/** Declaration files of the API: each once, and as TypeScript reads them in a program without Node's types. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 
@@ -11,6 +11,14 @@ function reachable(file: string, seen = new Set<string>()): Set<string> {
     reachable(join(dirname(file), path.replace(/\.js$/, '.d.ts')), seen)
   return seen
 }
+
+test('are there once, for ES modules and CommonJS', () => {
+  const declared = readdirSync('dist/esm', { recursive: true }).filter((name) =>
+    /\.d\.[cm]?ts$/.test(`${name}`),
+  )
+  expect(declared).toEqual(['index.d.ts'])
+  expect(readFileSync('dist/esm/index.d.ts', 'utf8')).toBe("export * from '../cjs/index.js'\n")
+})
 
 test('ask for no types of Node.js', () => {
   const files = [...reachable('dist/esm/index.d.ts')]

@@ -7,7 +7,7 @@ import { addon } from '../native/addon.js'
 import { usableCards } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { launchOf } from '../native/launcher.js'
-import { levelProblem, processorFlags } from '../native/level.js'
+import { levelProblem, portableKernels, thisProcessor } from '../native/level.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
 import { PLATFORMS } from '../native/platforms.js'
 import { libc, targetName } from '../native/prebuilt.js'
@@ -51,11 +51,11 @@ function examine(): Report {
   }
   try {
     const { prefersBf16: bf16, ...cpu } = translated(() => addon().cpu())
-    const { LOWRANK_ISA: forced } = process.env
-    const problem = levelProblem(cpu.isa, { arch: process.arch, flags: processorFlags(), forced })
+    const problem = levelProblem(cpu.isa, thisProcessor())
+    const slow = portableKernels(cpu.isa, thisProcessor())
     return {
       addon: { ...addonOrigin(), version: addon().version },
-      cpu: { model, ...cpu, bf16, ...(problem && { problem }) },
+      cpu: { model, ...cpu, bf16, ...(problem && { problem }), ...(slow && { slow }) },
       cuda: cudaPart(),
       mpi: mpiPart(),
       nccl: ncclPart(),
@@ -139,6 +139,7 @@ function describe({
     ['cpu', cpu.model],
     ['instructions', cpu.isa && `${cpu.isa} (runs here: ${cpu.levels?.join(', ')})`],
     ['problem', cpu.problem],
+    ['slow', cpu.problem ? undefined : cpu.slow],
     ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'not faster; fp32 is used'],
     ['threads', cpu.threads && `${cpu.threads} of ${cpu.cores} cores`],
     ['cuda', part(cuda)],

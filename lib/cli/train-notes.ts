@@ -1,6 +1,8 @@
 /** Notes of `lowrank train` before the first step: memory, data, privacy, and time. */
 import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
+import { addon } from '../native/addon.js'
+import { portableKernels, thisProcessor } from '../native/level.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
@@ -41,6 +43,12 @@ export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, outp
     output.note(
       `warning: max_seq_length is ${formatCount(maxSeqLength)}, but the model was trained on at most ${formatCount(context)} tokens; longer rows are of little use.`,
     )
+}
+
+/** Warns if the CPU computes with the portable kernels. */
+export function noteKernels({ device }: Model, output: Output): void {
+  const slow = device === 'cpu' ? portableKernels(addon().cpu().isa, thisProcessor()) : undefined
+  if (slow) output.note(`warning: ${slow}.`)
 }
 
 /** Warns if training needs more host memory than is available. */

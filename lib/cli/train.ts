@@ -44,6 +44,7 @@ import {
   noteContext,
   noteData,
   noteHeldOut,
+  noteKernels,
   notePaging,
   notePrivacy,
   noteShortage,
@@ -221,6 +222,7 @@ async function train(
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
+    noteKernels(model, output)
     noteContext(config, model, output)
     noteShortage(run.memory, model, memorySettings({ ...config, ...run.options }, model), output)
     noteTemplate(config, output)

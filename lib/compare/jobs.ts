@@ -1,7 +1,7 @@
 /** Runs cells in parallel: one process per job, each with its own copy of the base model, as many as fit in memory. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { ConfigError, InternalError, LowrankError } from '../core/errors.js'
-import { compiledScript, nodeProgram } from '../core/node-program.js'
+import { compiledScript, nodeProgram, permitted } from '../core/node-program.js'
 import { strategyToFile } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
 import { type CompareTask, type Outcome, type Runner, taskContext } from './cells.js'
@@ -67,10 +67,12 @@ export class ChildRunner implements Runner {
 
   #started(): ChildProcess {
     if (this.#child !== undefined) return this.#child
-    const child = fork(compiledScript('compare', 'child.js'), [], {
-      ...nodeProgram(),
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    })
+    const child = permitted('trainings side by side', () =>
+      fork(compiledScript('compare', 'child.js'), [], {
+        ...nodeProgram(),
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      }),
+    )
     const { config, metrics, signal: _, ...rest } = this.#settings
     const request: ChildRequest = {
       open: {

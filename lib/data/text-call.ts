@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
-import { compiledScript, type NodeProgram, nodeProgram } from '../core/node-program.js'
+import { compiledScript, type NodeProgram, nodeProgram, permitted } from '../core/node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
@@ -123,23 +123,16 @@ export class TextCall {
 }
 
 function started(megabytes: number): ChildProcess {
-  try {
-    const program = nodeProgram()
-    return fork(compiledScript('data', 'text-worker.js'), [], {
+  const program = nodeProgram()
+  return permitted('chat templates and tokenizers', () =>
+    fork(compiledScript('data', 'text-worker.js'), [], {
       ...program,
       serialization: 'advanced',
       execArgv: [...program.execArgv, `--max-old-space-size=${megabytes}`],
       env: environment(program),
       stdio: ['ignore', 'ignore', process.env.LOWRANK_DEBUG ? 'inherit' : 'ignore', 'ipc'],
-    })
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') throw cause
-    throw new UnsupportedError(
-      'chat templates and tokenizers run in a child process, which the permissions of Node.js forbid; allow it with --allow-child-process.',
-      {},
-      { cause },
-    )
-  }
+    }),
+  )
 }
 
 /** Time limit in seconds for the start of a worker under Electron. */

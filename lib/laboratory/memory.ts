@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import { DataError, UnsupportedError } from '../core/errors.js'
-import { compiledScript, nodeProgram } from '../core/node-program.js'
+import { compiledScript, nodeProgram, permitted } from '../core/node-program.js'
 import { systemName } from '../core/system.js'
 import type { LoadOptions } from '../model/load.js'
 import { addon, type PlanRow } from '../native/addon.js'
@@ -183,10 +183,12 @@ async function barsOf(
 
 /** Runs the training in a separate process and measures its memory from outside. */
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
-  const child = fork(compiledScript('laboratory', 'memory-process.js'), [], {
-    ...nodeProgram(),
-    ...(signal ? { signal } : {}),
-  })
+  const child = permitted('measurements of memory', () =>
+    fork(compiledScript('laboratory', 'memory-process.js'), [], {
+      ...nodeProgram(),
+      ...(signal ? { signal } : {}),
+    }),
+  )
   const most = { anonymous: 0, file: 0 }
   const shared = { anonymous: 0, file: 0, cached: -1 }
   const look = async () => {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 
 /** Flags of the first CPU in /proc/cpuinfo; empty on other systems. */
-export function processorFlags(): string[] {
+function processorFlags(): string[] {
   try {
     const [, flags = ''] = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8')) ?? []
     return flags.trim().split(' ')
@@ -11,18 +11,36 @@ export function processorFlags(): string[] {
   }
 }
 
-/**
- * Explains why the level in use is lower than the CPU supports; undefined if it is not. The portable kernels are many
- * times slower, and nothing else reveals that they are in use.
- * @param forced the value of LOWRANK_ISA
- */
-export function levelProblem(
-  isa: string,
-  processor: { arch: string; flags: readonly string[]; forced?: string | undefined },
-): string | undefined {
-  const { arch, flags, forced } = processor
-  if (isa !== 'reference' || forced) return undefined
-  const better =
-    arch === 'arm64' ? 'NEON' : ['avx2', 'fma', 'f16c'].every((flag) => flags.includes(flag)) && 'AVX2'
-  return better ? `the slow portable kernels are in use, although this processor has ${better}` : undefined
+interface Processor {
+  arch: string
+  flags: readonly string[]
+  /** The value of LOWRANK_ISA. */
+  forced?: string | undefined
+}
+
+/** Says why the portable kernels are in use, which are many times slower; undefined if they are not. */
+export function portableKernels(isa: string, processor: Processor): string | undefined {
+  if (isa !== 'reference') return undefined
+  const why = processor.forced
+    ? `LOWRANK_ISA=${processor.forced} asks for them`
+    : better(processor)
+      ? `although this processor has ${better(processor)}`
+      : 'this processor lacks AVX2, FMA, or F16C'
+  return `the portable kernels are in use, many times slower than others: ${why}`
+}
+
+/** Instructions of the processor that the addon has kernels for, or undefined if it has none of them. */
+function better({ arch, flags }: Processor): string | undefined {
+  if (arch === 'arm64') return 'NEON'
+  return ['avx2', 'fma', 'f16c'].every((flag) => flags.includes(flag)) ? 'AVX2' : undefined
+}
+
+/** The same where it is a fault of the addon: the processor has better ones, and nobody asked for these. */
+export function levelProblem(isa: string, processor: Processor): string | undefined {
+  return processor.forced || !better(processor) ? undefined : portableKernels(isa, processor)
+}
+
+/** What an addon's level is compared with. */
+export function thisProcessor(): Processor {
+  return { arch: process.arch, flags: processorFlags(), forced: process.env.LOWRANK_ISA }
 }

@@ -23,6 +23,18 @@ export function reason(path: string, error: unknown): string {
   return why === undefined ? message : `${why} (${message})`
 }
 
+/** The error where options of Node.js forbid the addon at a path. */
+export function forbidden(path: string, cause: unknown): NativeLoadError {
+  const [option, mend] = process.permission
+    ? ['--permission', 'add --allow-addons']
+    : ['--no-addons', 'remove it']
+  return new NativeLoadError(
+    `The native addon ${path} was not loaded, because Node.js was started with ${option}, which forbids addons: ${mend}.`,
+    { path },
+    { cause },
+  )
+}
+
 function otherLibc(message: string): string | undefined {
   const here = libc()
   if (here.name === 'musl') return 'perhaps made for glibc; this system has musl'

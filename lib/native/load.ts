@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import bindings from 'bindings'
 import { nodeProgram, packageScript } from '../core/node-program.js'
 import { packageRoot } from '../core/root.js'
-import { type Attempt, loadFailure, reason } from './load-failure.js'
+import { type Attempt, forbidden, loadFailure, reason } from './load-failure.js'
 import { addonPackage, addonPackages, packagedAddon, prebuilds, prebuiltNames } from './prebuilt.js'
 
 /** Origin of the addon: LOWRANK_NATIVE_PATH, built from source, or prebuilt. */
@@ -43,6 +43,7 @@ export function packagedAddons(): { file: string; fits: boolean }[] {
 export function missingForBuild(): string[] {
   const script = packageScript('scripts', 'native.mjs')
   const { execPath, env } = nodeProgram()
+  if (process.permission?.has('child') === false) return ['the permission to start processes']
   const { stdout, status } = spawnSync(execPath, [script, 'missing'], { encoding: 'utf8', env })
   if (status !== 0) return [`${script}, which does not run`]
   return stdout.split('\n').filter(Boolean)
@@ -71,6 +72,7 @@ function load(): { addon: unknown; origin: AddonOrigin } {
       const addon: unknown = bindings({ bindings: 'lowrank', module_root: packageRoot, try: [[path]] })
       return { addon, origin: { from, path } }
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ERR_DLOPEN_DISABLED') throw forbidden(path, error)
       tried.push({ path, error: reason(path, error) })
     }
   }

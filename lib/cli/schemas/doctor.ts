@@ -18,6 +18,7 @@ export const machine = z.object({
     model: z.string(),
     isa: z.string().optional().describe('Instruction set in use; this and what follows needs the addon'),
     problem: z.string().optional().describe('Reason that the instruction set is lower than the processor'),
+    slow: z.string().optional().describe('Reason that the slow portable kernels are in use'),
     levels: z.array(z.string()).optional().describe('Instruction sets that this machine has kernels for'),
     threads: count.optional(),
     cores: count.optional(),

@@ -89,3 +89,11 @@ test('without a compiler in reach, doctor says what a build would lack', async (
     expect.stringContaining('a C++20 compiler'),
   ])
 })
+
+test('the portable kernels are slow, which doctor says without a fault', async () => {
+  const { code, stdout } = await lowrank(['doctor'], { env: { LOWRANK_ISA: 'reference' } })
+  expect(code).toBe(0)
+  expect(stdout).toContain(
+    'the portable kernels are in use, many times slower than others: LOWRANK_ISA=reference',
+  )
+})

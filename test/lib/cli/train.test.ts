@@ -381,3 +381,12 @@ sweepTest('the same run again says the ways on, and each of them works', async (
   expect(resumed.stderr).toContain(`note: ${broken} cannot be used: adapter_model.safetensors is damaged.`)
   expect(resumed.stderr).toContain(`Resuming from ${it.at('out', 'checkpoint-1')}.`)
 })
+
+test('the portable kernels are slow, which a run says before its first step', async () => {
+  const it = project({ max_steps: 1 })
+  const { code, stderr } = await lowrank(['train', it.config], { env: { LOWRANK_ISA: 'reference' } })
+  expect(code).toBe(0)
+  expect(stderr).toContain(
+    'warning: the portable kernels are in use, many times slower than others: LOWRANK_ISA=reference asks for them.',
+  )
+})

@@ -10,6 +10,7 @@ import { scratchFolder } from '../scratch.js'
 
 afterEach(() => {
   vi.unstubAllEnvs()
+  vi.restoreAllMocks()
   vi.useRealTimers()
   Reflect.deleteProperty(process.versions, 'electron')
 })
@@ -63,6 +64,16 @@ test('a program that ends instead of working is named, with what to do', async (
   )
 })
 
+test('a single executable application, which would start itself again, names LOWRANK_NODE', () => {
+  vi.spyOn(process, 'getBuiltinModule').mockReturnValue({ isSea: () => true })
+  vi.stubEnv('LOWRANK_NODE', '')
+  expect(() => nodeProgram()).toThrow(
+    /is a single executable application.*in the environment variable LOWRANK_NODE/,
+  )
+  vi.stubEnv('LOWRANK_NODE', '/opt/node')
+  expect(nodeProgram().execPath).toBe('/opt/node')
+})
+
 test('a program that is not there is named', async () => {
   vi.stubEnv('LOWRANK_NODE', '/nowhere/node')
   expect((await failure(call())).message).toContain(
@@ -91,7 +102,7 @@ test('the copy beside an archive is for programs that cannot read in it', () => 
 test('the package is found without the files that packagers leave out', async () => {
   const root = scratchFolder()
   mkdirSync(join(root, 'dist', 'esm', 'core'), { recursive: true })
-  for (const name of ['root.js', 'here.cjs']) {
+  for (const name of ['root.js', 'here.cjs', 'errors.js']) {
     const compiled = readFileSync(join(packageRoot, 'dist', 'esm', 'core', name), 'utf8')
     writeFileSync(join(root, 'dist', 'esm', 'core', name), compiled)
   }

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -246,4 +246,48 @@ test('both module formats load one addon in one process', () => {
     process.stdout.write(String(loadAddon() === cjs.loadAddon()))`
   const stdout = execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
   expect(stdout).toBe('true')
+})
+
+describe('under options of Node.js that forbid parts', () => {
+  // Version 20 has it as an experiment.
+  const permission = process.allowedNodeEnvironmentFlags.has('--permission')
+    ? '--permission'
+    : '--experimental-permission'
+
+  /** What a program says that renders a chat template and prints the error. */
+  function said(...options: string[]): string {
+    const script = `
+      const { addonOrigin } = require('./dist/cjs/native/load.js')
+      const { TextCall } = require('./dist/cjs/data/text-call.js')
+      try {
+        addonOrigin()
+        new TextCall({ kind: 'render', chats: [], specialTokens: {} }, 64).close().then(() => console.log('works'))
+      } catch ({ code, message }) {
+        console.log(code + ': ' + message)
+      }`
+    const run = spawnSync(process.execPath, [...options, '-e', script], { encoding: 'utf8' })
+    return run.stdout + run.stderr.replace(/^.*Warning.*$/gm, '')
+  }
+  const all = ['--allow-fs-read=*', '--allow-fs-write=*']
+
+  test('an addon that may not be loaded names the option, and no compiler', () => {
+    const text = said(permission, ...all)
+    expect(text).toMatch(
+      /^NATIVE_LOAD: The native addon .* --permission, which forbids addons: add --allow-addons\./,
+    )
+    expect(text).not.toContain('compiler')
+    expect(said('--no-addons')).toMatch(/^NATIVE_LOAD: .* --no-addons, which forbids addons: remove it\./)
+  })
+
+  test('a process that may not be started names the option', () => {
+    expect(said(permission, ...all, '--allow-addons')).toMatch(
+      /^UNSUPPORTED: .*allow it with --allow-child-process\./,
+    )
+    expect(said(permission, ...all, '--allow-addons', '--allow-child-process')).toMatch(/^works/)
+  })
+
+  test('a package that may not be read names its folder', () => {
+    const options = ['dist', 'node_modules'].map((name) => `--allow-fs-read=${join(process.cwd(), name)}`)
+    expect(said(permission, ...options, '--allow-addons')).toContain(`--allow-fs-read=${process.cwd()}`)
+  })
 })
