@@ -34,8 +34,8 @@ const programs = (seen, target) =>
     .filter((each) => each.target === target)
     .map(({ runtime }) => runtime)
 
-/** Versions of Node.js that planned a run with a target's addon under qemu, in rows of the install matrix. */
-function planned(target) {
+/** Versions of Node.js that trained with a target's addon under qemu, in rows of the install matrix. */
+function trained(target) {
   const rows = target === 'linux-arm64' ? (installs.matrix?.installs ?? []) : []
   const ended = rows.filter(({ node, skipped, problem }) => /under qemu/.test(node) && !skipped && !problem)
   return ended.map(({ node }) => `Node ${node.split(' ')[0]}`)
@@ -53,7 +53,7 @@ function known(target) {
   const all = [tested, ...Object.values(runtimes), ...Object.values(demos)].filter(
     (each) => each === tested || each.target === target,
   )
-  const plans = planned(target)
+  const plans = trained(target)
   const seen = [...all.filter(Boolean), ...(plans.length > 0 ? [{ under: 'qemu' }] : [])]
   if (seen.length === 0) {
     const { compiler } = addons[target] ?? {}
@@ -68,7 +68,7 @@ function known(target) {
     target === 'win32-x64' && counted(onWindows, 'TypeScript tests'),
     ran.length > 0 && `training, generation, and aborts work under ${list(ran)}`,
     shown.length > 0 && `an install and the demo work under ${list(shown)}`,
-    plans.length > 0 && `an install and \`lowrank plan\` work under ${list(plans)}`,
+    plans.length > 0 && `an install, training, and generation work under ${list(plans)}`,
   ].filter(Boolean)
   return { how: under ? `runs under ${under}` : 'runs on hardware', what: what.join('; ') }
 }

@@ -2,8 +2,7 @@
 export const PLATFORMS: Readonly<Record<string, string>> = {
   'linux-x64':
     'runs on hardware: 492 native tests pass, 11 are skipped; training, generation, and aborts work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2; an install and the demo work under Bun 1.4.5, Deno 2.9.6, and Node 20.20.2',
-  'linux-arm64':
-    'runs under qemu 7.2.22: 314 native tests pass, 2 are skipped; an install and `lowrank plan` work under Node 22.23.5',
+  'linux-arm64': 'runs under qemu 7.2.22: 314 native tests pass, 2 are skipped',
   'linux-x64-musl':
     'runs on hardware: training, generation, and aborts work under Node 24.19.0 for musl; an install and the demo work under Node 24.19.0 for musl',
   'linux-arm64-musl': 'runs under qemu 7.2.22: 313 native tests pass, 3 are skipped',
