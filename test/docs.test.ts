@@ -11,6 +11,8 @@ import { parse } from 'yaml'
 import * as api from '../lib/index.js'
 import { resolveConfig } from '../lib/train/config.js'
 import { configJsonSchema } from '../lib/train/config-schema.js'
+import { withAdditions } from '../scripts/additions.mjs'
+import { withFigures } from '../scripts/readme.mjs'
 import { published } from './lib/cli/contract.js'
 import { lowrank } from './lib/cli/lowrank.js'
 
@@ -105,6 +107,31 @@ describe('what is generated', () => {
   it('is up to date (npm run build:schemas)', () => {
     const check = [join(root, 'scripts/schemas.mjs'), '--check']
     expect(() => execFileSync(process.execPath, check, { encoding: 'utf8' })).not.toThrow()
+  })
+})
+
+describe('what is counted or measured', () => {
+  it('in README.md, is what was recorded (node scripts/readme.mjs)', () => {
+    expect(withFigures(read('README.md'))).toBe(read('README.md'))
+  })
+
+  it('in CONTRIBUTING.md, is what the sources have (node scripts/additions.mjs)', () => {
+    expect(withAdditions(read('CONTRIBUTING.md'))).toBe(read('CONTRIBUTING.md'))
+  })
+
+  it('as operations of a graph, are those that there are', () => {
+    const [, rows = ''] = /^\| operation \|.*\n\| --- .*\n((?:\|.*\n)+)/m.exec(read('docs/concepts.md')) ?? []
+    const named = [...rows.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell = '']) => cell.match(/[a-z_]+/g))
+    expect(named).toEqual(Object.keys(JSON.parse(read('native/lists.json')).Op.values))
+  })
+
+  it('by files that CONTRIBUTING.md names, are there', () => {
+    const named = [
+      ...read('CONTRIBUTING.md').matchAll(/`((?:lib|native|test|scripts|docs|benchmarks)\/[\w./-]+)`/g),
+    ]
+    const files = named.map(([, path = '']) => path).filter((path) => !/^docs\/api/.test(path))
+    expect(files.length).toBeGreaterThan(20)
+    expect(files.filter((path) => !existsSync(join(root, path)))).toEqual([])
   })
 })
 

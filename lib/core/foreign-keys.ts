@@ -80,6 +80,8 @@ const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key
 const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
   'task: dpo and task: orpo train on pairs of answers, task: kto on good and bad ones, task: grpo on rewards; SimPO and reward models are not supported yet'
+const PAGES =
+  '`lowrank watch OUTPUT_DIR` serves the page of a run, `lowrank train CONFIG --live` also answers prompts there, and `lowrank chat` in the terminal'
 const NEW_ANSWERS =
   'task: grpo samples new answers for each step, so ratios are 1 and never clipped; leave the key out'
 const REFERENCE =
@@ -532,7 +534,9 @@ export const FOREIGN_KEYS = {
     train: { here: 'dataset' },
     test: { here: 'eval_dataset' },
     stage: {
-      note: 'only supervised fine-tuning (sft, and pt with rows of text) is supported; leave the key out',
+      here: 'task',
+      values: { sft: null, pt: null, dpo: 'dpo', kto: 'kto' },
+      note: `pt is training on rows of text; ${NO_PREFERENCES}`,
     },
     steps_per_eval: { here: 'eval_steps' },
     eval_every: { here: 'eval_steps' },
@@ -694,9 +698,6 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   rloo: { note: NO_PREFERENCES },
   ppo: { note: NO_PREFERENCES },
   reward: { note: NO_PREFERENCES },
-  compare: {
-    note: 'train once per strategy, with --set strategy.name=… --set output_dir=…; each run ends with its held-out loss, and `lowrank bench memory` compares the memory of strategies',
-  },
   serve: {
     note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },
@@ -706,8 +707,8 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   api: {
     note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },
-  webui: { note: 'lowrank has no web interface; use `lowrank chat`' },
-  webchat: { note: 'lowrank has no web interface; use `lowrank chat`' },
+  webui: { note: PAGES },
+  webchat: { note: PAGES },
   launch: {
     note: '`lowrank train CONFIG` starts a run of one process, and `mpirun -n N npx lowrank train CONFIG` one of N',
   },

@@ -1,0 +1,1 @@
+export function withAdditions(page: string): string

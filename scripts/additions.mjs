@@ -1,0 +1,75 @@
+// Writes the table of additions in CONTRIBUTING.md: the source files that name something which was added, found in the sources.
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+import { table, withMarked } from './markdown.mjs'
+
+const root = resolve(import.meta.dirname, '..')
+
+/** What was added, part of the names of its own files, and how other files name it. */
+const ADDITIONS = [
+  ['Qwen3, a model family', 'qwen3.', String.raw`'qwen3'|/qwen3\.js|Qwen3ForCausalLM|\bqwen3:`],
+  ['MiSS, a strategy with existing maths', 'miss.', String.raw`'miss'|/miss\.js|\bmiss,|\bmiss: `],
+  [
+    'OFT, a strategy with new maths',
+    /\/(oft|rotation(_reference)?)\./,
+    String.raw`\boft\b|\bRotation|rotation\.(h|cpp|inl)|_rotation`,
+  ],
+  [
+    '`short_conv`, an operation with kernels',
+    'short_conv',
+    String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,
+  ],
+  ['`keep_attention`, a memory option of a run', 'keep_attention', 'keep_attention|keepAttention'],
+  [
+    '`cache`, a command',
+    /^lib\/cli\/(schemas\/)?cache\./,
+    String.raw`import\('\./cache\.js'\)|schemas/cache\.js`,
+  ],
+]
+
+/** CONTRIBUTING.md with the table as the sources are. */
+export function withAdditions(page) {
+  const rows = ADDITIONS.map(([what, own, pattern]) => {
+    const files = filesWith(pattern)
+    const isOwn = (file) => (own instanceof RegExp ? own.test(file) : file.includes(own))
+    // A file of its own need not name itself.
+    const all = [...new Set([...files, ...tracked().filter(isOwn)])]
+    return [what, String(all.length), listed(all.filter(isOwn)), listed(all.filter((file) => !isOwn(file)))]
+  })
+  return withMarked(page, 'CONTRIBUTING.md', {
+    additions: table(['addition', 'files', 'own files', 'lines in existing files'], rows),
+  })
+}
+
+const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim().split('\n')
+/** Sources; numbers that a script writes beside them are none. */
+const SOURCES = [
+  'lib',
+  'native',
+  ':!native/backends/*.json',
+  ':!lib/native/lists.ts',
+  ':!native/core/lists.h',
+]
+const filesWith = (pattern) => git('grep', '-lE', pattern, '--', ...SOURCES)
+const tracked = () => git('ls-files', '--', ...SOURCES)
+
+/** Files by folder: `a.ts` and `b.ts` in `lib/x`. */
+function listed(files) {
+  const folders = new Map()
+  for (const file of files) folders.set(dirname(file), [...(folders.get(dirname(file)) ?? []), file])
+  return (
+    [...folders]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([folder, inside]) => {
+        const names = inside.map((file) => `\`${basename(file)}\``).sort()
+        return `${names.join(', ')} in \`${folder}\``
+      })
+      .join('; ') || 'none'
+  )
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const page = resolve(root, 'CONTRIBUTING.md')
+  writeFileSync(page, withAdditions(readFileSync(page, 'utf8')))
+}
