@@ -84,7 +84,9 @@ describe('the page of a run', () => {
     )
     expect(html).toContain('>planned with Node.js</text>')
     // Of a run whose record does not say what Node.js held, nothing is compared.
-    expect(page([start, plan, memory(0), step(1), memory(1), done(1)])).not.toContain('planned with Node.js')
+    expect(page([start, plan, memory(0), step(1), memory(1), done(1)])).not.toContain(
+      'planned with Node.js</text>',
+    )
   })
 
   it('allows its own style and script by their hashes, and nothing else', () => {
