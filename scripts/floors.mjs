@@ -71,7 +71,7 @@ const DOORS = {
 }
 
 /** A folder that programs and commands which do without it never load: nothing reaches it from here but on demand. */
-const ON_DEMAND = { lib: { folder: 'laboratory', from: ['index.ts', 'cli/main.ts'] } }
+const ON_DEMAND = { lib: { folder: 'laboratory', from: ['index.ts', 'cli/program.ts'] } }
 
 const READERS = {
   lib: { files: /\.c?ts$/, imports: (text, name) => typescriptImports(text, name) },

@@ -83,12 +83,12 @@ describe('scripts/floors.mjs', () => {
 
   it('refuses to load the laboratory before it is asked for', () => {
     const files = {
-      'lib/cli/main.ts': "import './bench.js'",
+      'lib/cli/program.ts': "import './bench.js'",
       'lib/cli/bench.ts': "import { figure } from '../laboratory/figure.js'",
       'lib/laboratory/figure.ts': '',
     }
     expect(faultsOf(files)).toEqual([
-      'lib/: laboratory is loaded at once, not on demand: cli/main.ts -> cli/bench.ts -> laboratory/figure.ts',
+      'lib/: laboratory is loaded at once, not on demand: cli/program.ts -> cli/bench.ts -> laboratory/figure.ts',
     ])
   })
 })

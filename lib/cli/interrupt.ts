@@ -1,6 +1,6 @@
 /**
  * Handles Ctrl-C: the first one asks the work to finish cleanly, the second ends the process at once. SIGTERM
- * acts the same. So does SIGHUP, sent by a terminal that is closed, but repeated ones are ignored, since a
+ * and SIGQUIT act the same. So does SIGHUP, sent by a terminal that is closed, but repeated ones are ignored, since a
  * terminal may send several.
  */
 import { endBySignal, stoppingSignals } from '../core/system.js'

@@ -3,9 +3,12 @@
  * anywhere.
  */
 
-/** Signals that ask a process to stop. Windows has no SIGTERM; it maps Ctrl-Break and closing the console to these. */
+/**
+ * Signals that ask a process to stop: Ctrl-C, the end of a job, a closed terminal, Ctrl-\. Windows has no SIGTERM; it
+ * maps Ctrl-Break and closing the console to these.
+ */
 export function stoppingSignals(platform = process.platform): readonly NodeJS.Signals[] {
-  return platform === 'win32' ? ['SIGINT', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM', 'SIGHUP']
+  return platform === 'win32' ? ['SIGINT', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']
 }
 
 /** Ends this process with a signal's default action; on Windows with the exit code of an interruption. */

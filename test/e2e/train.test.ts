@@ -249,6 +249,18 @@ sweepTest(
   },
 )
 
+test('SIGQUIT, as Ctrl-\\ sends it, saves the run as Ctrl-C does', async () => {
+  needs('SIGSTOP')
+  const { config, at } = project({ max_steps: 10_000 })
+  const ended = await lowrank(['train', config, '--json'], {
+    watch: signalWhen('SIGQUIT', ({ stdout }) => stdout.includes('"step":3,')),
+  })
+  expect(ended.code).toBe(130)
+  const [{ details }] = jsonLines(ended.stdout).slice(-1) as [{ details: { checkpoint: string } }]
+  expect(existsSync(details.checkpoint)).toBe(true)
+  expect(existsSync(at('out', '.lowrank.lock'))).toBe(false)
+})
+
 sweepTest('Ctrl-C before the first step stops at once and leaves nothing behind', async () => {
   const { config, at } = project({}, 30_000)
   const { code, stderr } = await lowrank(['train', config], {

@@ -24,7 +24,15 @@ process.on('message', ({ args, cwd, end }) => {
 
 function finish(end) {
   process.channel.ref()
-  for (const name of ['uncaughtException', 'beforeExit', 'SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'])
+  for (const name of [
+    'uncaughtException',
+    'beforeExit',
+    'SIGINT',
+    'SIGTERM',
+    'SIGHUP',
+    'SIGQUIT',
+    'SIGBREAK',
+  ])
     process.removeAllListeners(name)
   for (const stream of [process.stdout, process.stderr]) {
     stream.removeAllListeners('error')

@@ -138,6 +138,28 @@ sweepTest('Ctrl-C where nothing is being made ends a verb at once, with a word f
   expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERRUPTED' }])
 })
 
+/** Node options by which a process gets a signal while it loads the parser of the command line. */
+const signalledEarly = (signal: string) => {
+  const hooks = `let sent = false
+  export async function load(url, context, next) {
+    if (!sent && url.includes('commander')) sent = process.kill(process.pid, '${signal}')
+    return next(url, context)
+  }`
+  const script = `import module from 'node:module'
+    module.register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hooks)}`)})`
+  return preload(script)
+}
+
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'])(
+  '%s while the program is still being loaded ends it as later',
+  async (signal) => {
+    needs('SIGSTOP')
+    const { code, stdout, stderr } = await lowrank(['strategies', '--json'], { env: signalledEarly(signal) })
+    expect({ code, stderr }).toEqual({ code: 130, stderr: 'interrupted: stopped on request.\n' })
+    expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERRUPTED' }])
+  },
+)
+
 /** Node options that change a built-in module before the command line is loaded. */
 const preload = (script: string) => ({
   NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}`,

@@ -76,7 +76,7 @@ describe('a word on Windows', () => {
 
 describe('signals', () => {
   it('that stop a process are those that a system sends', () => {
-    expect(stoppingSignals('linux')).toEqual(['SIGINT', 'SIGTERM', 'SIGHUP'])
+    expect(stoppingSignals('linux')).toEqual(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'])
     expect(stoppingSignals('win32')).toEqual(['SIGINT', 'SIGBREAK', 'SIGHUP'])
   })
 
