@@ -114,6 +114,7 @@ export function remoteControls(runDir: string, atWork: () => 'here' | 'elsewhere
     },
     async ask(prompt, { signal, onText }) {
       const response = await post('ask', { prompt }, signal)
+      if (response.status === 429) throw new BusyError((await response.text()).trim())
       if (!response.ok || response.body === null) throw unreachable()
       for await (const line of linesOf(response.body)) {
         if (line.event === 'text') onText(line.text)

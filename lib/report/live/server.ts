@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import * as z from 'zod'
 import { BusyError, ConfigError, LowrankError } from '../../core/errors.js'
+import { fromSystem } from '../../core/system-error.js'
 import type { RunControls } from './controls.js'
 import { isLoopback, refusal, urlHost } from './guard.js'
 import { LogStream } from './log-stream.js'
@@ -17,6 +18,8 @@ const MOST_BODY = 1 << 16
 const TICK_MS = 250
 /** Interval for checking the run's status, in ticks. */
 const STATUS_TICKS = 2
+/** Questions that may wait or be answered at a time; a run answers one after another, between its steps. */
+const MOST_QUESTIONS = 8
 
 const actBody = z.strictObject({ action: z.enum(ACTIONS) })
 const askBody = z.strictObject({ prompt: z.string().min(1).max(20_000) })
@@ -75,6 +78,7 @@ class Server implements LiveServer {
   #ticks = 0
   #ticking = Promise.resolve()
   #status: RunStatus = { alive: true, reachable: false }
+  #questions = 0
 
   constructor(options: LiveOptions, host: string) {
     this.#options = options
@@ -119,7 +123,7 @@ class Server implements LiveServer {
 
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, headers } = request
-    const url = new URL(request.url ?? '/', 'http://127.0.0.1')
+    const url = addressOf(request.url)
     const server = { token: this.#token, port: this.#port, host: this.#host }
     const refused = refusal({ method, url, headers }, server)
     if (refused !== undefined) return plain(response, refused.status, refused.message)
@@ -190,6 +194,17 @@ class Server implements LiveServer {
 
   async #ask(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { prompt } = await readBody(request, askBody)
+    if (this.#questions >= MOST_QUESTIONS)
+      throw new BadRequest(429, `The run has ${MOST_QUESTIONS} questions to answer. Ask again in a while.`)
+    this.#questions++
+    try {
+      await this.#reply(prompt, response)
+    } finally {
+      this.#questions--
+    }
+  }
+
+  async #reply(prompt: string, response: ServerResponse): Promise<void> {
     const controller = new AbortController()
     response.on('close', () => controller.abort(new Error('nobody waits for the answer any longer')))
     const line = (event: AskLine) => void response.write(`${JSON.stringify(event)}\n`)
@@ -201,11 +216,16 @@ class Server implements LiveServer {
       const { step, finishReason } = await this.#options.controls.ask(prompt, { signal, onText })
       line({ event: 'answer', step, finish_reason: finishReason })
     } catch (error) {
-      const { code = 'INTERNAL', message } = error as Partial<LowrankError> & Error
+      const { code = 'INTERNAL', message } = fromSystem(error) as Partial<LowrankError> & Error
       line({ event: 'error', code, message })
     }
     response.end()
   }
+}
+
+/** The path and the query of a request. Joined as text, since `//` would begin the name of a host. */
+function addressOf(target = '/'): URL {
+  return new URL(`http://127.0.0.1${target.startsWith('/') ? '' : '/'}${target}`)
 }
 
 async function readBody<T>(request: IncomingMessage, schema: z.ZodType<T>): Promise<T> {

@@ -244,6 +244,65 @@ describe('a question', () => {
   })
 })
 
+describe('more questions than a run can answer', () => {
+  const asked = async (post: (path: string, body: unknown) => Promise<Response>, count: number) =>
+    Promise.all(Array.from({ length: count }, (_, i) => post('ask', { prompt: `Question ${i}` })))
+
+  test('are refused until one of the others is answered', async () => {
+    const run = new FakeRun()
+    const answers: (() => void)[] = []
+    run.answer = () => new Promise((done) => void answers.push(done))
+    const { post } = await serve({}, run)
+    const waiting = await asked(post, 8)
+    expect(waiting.map(({ status }) => status)).toEqual(Array(8).fill(200))
+    const refused = await post('ask', { prompt: 'One more' })
+    expect([refused.status, await refused.text()]).toEqual([
+      429,
+      'The run has 8 questions to answer. Ask again in a while.\n',
+    ])
+    expect(run.did).toHaveLength(8)
+    for (const answer of answers.splice(0)) answer()
+    await Promise.all(waiting.map((response) => response.text()))
+    expect((await post('ask', { prompt: 'Once more' })).status).toBe(200)
+    for (const answer of answers) answer()
+  })
+
+  test('are refused in the same words by a page that watches it', async () => {
+    const run = new FakeRun()
+    run.answer = () => new Promise(() => undefined)
+    const [folder, own] = [scratchFolder(), await serve({}, run)]
+    await announce(folder, own.server.url)
+    await asked(own.post, 8)
+    const [{ signal }, onText] = [new AbortController(), () => undefined]
+    const question = remoteControls(folder, () => 'here').ask('One more', { signal, onText })
+    await expect(question).rejects.toMatchObject({
+      code: 'BUSY',
+      message: 'The run has 8 questions to answer. Ask again in a while.',
+    })
+  })
+})
+
+/** A request as some program may send it: the status of its answer. */
+function statusOf({ port }: URL, target: string): Promise<number> {
+  const socket = connect(Number(port), '127.0.0.1')
+  socket.write(`GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: close\r\n\r\n`)
+  return new Promise((done, failed) => {
+    let text = ''
+    socket.on('error', failed).on('data', (piece) => {
+      text += piece
+    })
+    socket.on('close', () => done(Number(text.split(' ')[1])))
+  })
+}
+
+test.each(['/', '//', '///', '//evil.example', '/\\', '//[', '/%', '//:0', 'http://evil.example/', '*'])(
+  'a request for %s without a token is forbidden as any other is',
+  async (target) => {
+    const { url } = await serve()
+    expect(await statusOf(url, target)).toBe(403)
+  },
+)
+
 describe('a run of another process', () => {
   async function remote() {
     const folder = scratchFolder()
