@@ -5,6 +5,7 @@
  */
 import { CommanderError } from 'commander'
 import { InternalError, LowrankError } from '../core/errors.js'
+import { fromSystem } from '../core/system-error.js'
 import { type Output, styledFor } from './output.js'
 
 export const EXIT_FAILED = 1
@@ -63,11 +64,13 @@ export function exitCodeOf(error: unknown): number {
 }
 
 /** True for an error in lowrank itself rather than in its input. */
-export function isDefect(error: unknown): boolean {
+export function isDefect(given: unknown): boolean {
+  const error = fromSystem(given)
   return !(error instanceof CommanderError || error instanceof LowrankError) || error instanceof InternalError
 }
 
-function describeError(error: unknown): Failure {
+function describeError(given: unknown): Failure {
+  const error = fromSystem(given)
   if (error instanceof CommanderError) return usageFailure(error)
   if (error instanceof LowrankError && !isDefect(error)) {
     const { code, message, details } = error

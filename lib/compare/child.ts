@@ -4,6 +4,7 @@
  */
 import { LowrankError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
+import { fromSystem } from '../core/system-error.js'
 import { resolveConfig } from '../train/config.js'
 import { type CompareTask, type Outcome, runTask, type TaskContext } from './cells.js'
 import { metricsOf } from './metrics.js'
@@ -52,7 +53,8 @@ process.on('message', (request: ChildRequest) => {
 async function answer({ task, about }: Extract<ChildRequest, { task: CompareTask }>): Promise<ChildAnswer> {
   try {
     return { outcome: await runTask((await workbench) as Workbench, task, about) }
-  } catch (error) {
+  } catch (caught) {
+    const error = fromSystem(caught)
     const known = error instanceof LowrankError
     const message = error instanceof Error ? error.message : String(error)
     return {

@@ -1,7 +1,8 @@
 /** Runs cells in parallel: one process per job, each with its own copy of the base model, as many as fit in memory. */
 import { type ChildProcess, fork } from 'node:child_process'
-import { ConfigError, InternalError, LowrankError } from '../core/errors.js'
+import { ConfigError, InternalError, LowrankError, SystemError } from '../core/errors.js'
 import { compiledScript, nodeProgram, permitted } from '../core/node-program.js'
+import { errnoOf, errnoWords } from '../core/system-error.js'
 import { strategyToFile } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
 import { type CompareTask, type Outcome, type Runner, taskContext } from './cells.js'
@@ -30,6 +31,24 @@ export function checkJobs(jobs: number, metrics: readonly Metric[]): void {
   throw new ConfigError(
     `compare: jobs is ${jobs}, but the metric ${own.name} is a function, which other processes do not have; leave jobs at 1.`,
     { jobs, metric: own.name },
+  )
+}
+
+function notStarted(cause: Error): SystemError {
+  const reason = errnoOf(cause)
+  return new SystemError(
+    `a process of a compare could not be started: ${errnoWords(cause)} (${reason}). Fewer --jobs (jobs) need fewer.`,
+    { reason },
+    { cause },
+  )
+}
+
+/** A process that ends by itself has a defect; one that a signal ends was refused memory or threads, or was killed. */
+function endedEarly(code: number | null, signal: string | null): LowrankError {
+  if (signal === null) return new InternalError(`a process of a compare ended with ${code}`)
+  return new SystemError(
+    `a process of a compare was ended by ${signal}: somebody killed it, or the machine has too little memory for it. Finished runs are kept; continue with --resume and fewer --jobs (jobs).`,
+    { reason: signal },
   )
 }
 
@@ -90,15 +109,15 @@ export class ChildRunner implements Runner {
     const { signal } = this.#settings
     return new Promise((done, failed) => {
       const settle = (how: () => void) => {
-        child.off('message', answered).off('exit', ended).off('error', failed)
+        child.off('message', answered).off('exit', ended).off('error', refused)
         signal?.removeEventListener('abort', aborted)
         how()
       }
       const answered = (answer: ChildAnswer) => settle(() => done(answer))
-      const ended = (code: number | null, name: string | null) =>
-        settle(() => failed(new InternalError(`a process of a compare ended with ${name ?? code}`)))
+      const ended = (code: number | null, name: string | null) => settle(() => failed(endedEarly(code, name)))
+      const refused = (cause: Error) => settle(() => failed(notStarted(cause)))
       const aborted = () => settle(() => failed(signal?.reason))
-      child.on('message', answered).on('exit', ended).on('error', failed)
+      child.on('message', answered).on('exit', ended).on('error', refused)
       signal?.addEventListener('abort', aborted, { once: true })
       child.send(request)
     })

@@ -61,5 +61,7 @@ export class BusyError extends define('BUSY') {}
 export class RanksError extends define('RANKS') {}
 /** Writing a file failed (disk full, no permission); no partial file is left behind. */
 export class WriteError extends define('WRITE') {}
+/** The operating system refused something, such as another process or open file; `details.reason` is its name of the error. */
+export class SystemError extends define('SYSTEM') {}
 /** A bug in lowrank: an internal check failed. */
 export class InternalError extends define('INTERNAL') {}

@@ -3,8 +3,9 @@
  * behind.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
+import { FileFormatError, InternalError, SystemError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, type NodeProgram, nodeProgram, permitted } from '../core/node-program.js'
+import { errnoWords } from '../core/system-error.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
@@ -37,21 +38,23 @@ export class TextCall {
       this.#wake?.()
     })
     this.#worker.on('error', (cause) => {
-      this.fail(this.#started ? workerFailed(cause) : notStarted(cause.message, { cause }))
+      this.fail(this.#started ? workerFailed(cause) : notStartedBy(cause))
     })
     // `close` comes after the last answer, which is still delivered.
     this.#worker.on('close', (code, signalName) => {
-      const ran = this.#started || signalName !== null
-      const error = ran ? endedEarly(code, signalName, megabytes) : notStarted(`it ended with code ${code}`)
+      const error = this.#started ? endedEarly(code, signalName, megabytes) : endedAtStart(code, signalName)
       this.#failure ??= { error }
       this.#wake?.()
     })
-    // An Electron app without its Node.js mode would start itself again, and never answer.
-    if (process.versions.electron)
-      this.#startLimit = setTimeout(() => {
-        this.fail(notStarted(`it did not answer within ${START_SECONDS} s`))
-        this.#worker.kill('SIGKILL')
-      }, 1000 * START_SECONDS).unref()
+    // An Electron app without its Node.js mode would start itself again, and never answer. Nor may Node.js, where it can
+    // start only some of its threads.
+    const seconds = startSeconds()
+    this.#startLimit = setTimeout(() => {
+      this.fail(
+        process.versions.electron ? notStarted(unanswered(seconds)) : endedAtStart(null, unanswered(seconds)),
+      )
+      this.#worker.kill('SIGKILL')
+    }, 1000 * seconds).unref()
     this.#send(job)
   }
 
@@ -135,11 +138,32 @@ function started(megabytes: number): ChildProcess {
   )
 }
 
-/** Time limit in seconds for the start of a worker under Electron. */
-const START_SECONDS = 30
+/** Time limit in seconds for the start of a worker, which usually takes a tenth of one. */
+const startSeconds = () => (process.versions.electron ? 30 : 120)
+const unanswered = (seconds: number) => `it did not answer within ${seconds} s`
 
 function workerFailed(cause: Error): InternalError {
   return new InternalError(`the text worker failed: ${cause.message}`, {}, { cause })
+}
+
+/** The operating system started no process, for want of processes, files, or memory; or LOWRANK_NODE is no program. */
+function notStartedBy(cause: Error): Error {
+  const { code = '' } = cause as NodeJS.ErrnoException
+  if (['ENOENT', 'EACCES', 'ENOEXEC', 'EPERM'].includes(code)) return notStarted(cause.message, { cause })
+  return new SystemError(
+    `chat templates and tokenizers run in a child process, which could not be started: ${errnoWords(cause)} (${code}).`,
+    { reason: code },
+    { cause },
+  )
+}
+
+/** Node.js aborts where it can start no thread, and ends by itself where it is another program. */
+function endedAtStart(code: number | null, signal: string | null): Error {
+  if (signal === null && (code ?? 0) < 128) return notStarted(`it ended with code ${code}`)
+  return new SystemError(
+    `chat templates and tokenizers run in a child process, which ended at its start (${signal ?? code}): the system gives it too few threads or too little memory. Raise the limit on processes (\`ulimit -u\`) or on memory (\`ulimit -v\`), or that of the container.`,
+    { reason: signal ?? code },
+  )
 }
 
 function notStarted(why: string, options?: ErrorOptions): Error {

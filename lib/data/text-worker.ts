@@ -3,6 +3,7 @@
  * cannot block the program. The first message is its job; it sends answers until it is killed.
  */
 
+import { stat } from 'node:fs/promises'
 import { DataError, InternalError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { withinTime } from '../core/time-limit.js'
@@ -277,4 +278,5 @@ async function work(job: TextJob): Promise<void> {
 for (const name of stoppingSignals()) process.on(name, () => undefined)
 process.on('disconnect', () => process.exit())
 process.once('message', (job) => void work(job as TextJob))
-answer({ kind: 'started' })
+// Reads files by the threads of Node.js, which it makes at the first use, and aborts if it may not.
+void stat('.').finally(() => answer({ kind: 'started' }))

@@ -8,6 +8,7 @@ import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../core/errors.js'
 import { isInUse } from '../core/system.js'
+import { errnoWords } from '../core/system-error.js'
 import { syncFolder } from './atomic.js'
 import { moved, movedOver } from './move.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
@@ -30,7 +31,7 @@ export async function writeFolder(
   const temporary = temporaryBeside(place)
   await makeFolder(temporary).catch((error) => {
     finished(temporary)
-    throw error
+    throw inPlace(error, temporary, place)
   })
   try {
     await write(temporary)
@@ -167,7 +168,6 @@ const REASONS: Record<string, string> = {
   EACCES: NOT_ALLOWED,
   EPERM: NOT_ALLOWED,
   EROFS: 'the file system is read-only; choose another place',
-  ENOSPC: 'no space is left on the device; free some or choose another place',
 }
 
 /** True if the existing part of a path ends in something other than a folder. */
@@ -185,7 +185,7 @@ async function attempt(path: string, action: () => Promise<unknown>): Promise<vo
     // Windows reports a file in the path as a missing folder.
     const reason = code === 'ENOENT' && (await hasFileAbove(path)) ? 'ENOTDIR' : code
     throw new WriteError(
-      `cannot write the folder ${path}: ${REASONS[reason] ?? (cause as Error).message}`,
+      `cannot write the folder ${path}: ${REASONS[reason] ?? errnoWords(cause)}`,
       { path, reason },
       { cause },
     )

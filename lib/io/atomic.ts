@@ -6,6 +6,7 @@
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { WriteError } from '../core/errors.js'
+import { errnoOf, errnoWords } from '../core/system-error.js'
 import { movedOver } from './move.js'
 import { syncFile } from './sync.js'
 import { finished, temporaryBeside } from './temporary.js'
@@ -16,15 +17,11 @@ export type Append = (bytes: Uint8Array) => Promise<void>
 /** The kernel and Node reject single writes of 2 GiB and more. */
 const LARGEST_WRITE = 1 << 30
 
+/** Where a file in a folder that exists is written, these mean something more precise. */
 const REASONS: Record<string, string> = {
-  ENOSPC: 'no space is left on the device; free some or choose another place',
-  EDQUOT: 'the disk quota is used up; free some space or choose another place',
-  EFBIG: 'the file is larger than the file system or the process limit allows',
   EACCES: 'this user may not write there',
   EPERM: 'this user may not write there',
-  EROFS: 'the file system is read-only',
   ENOENT: 'the folder does not exist; create it first',
-  ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'a folder stands in its place',
 }
 
@@ -101,8 +98,8 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 function writeError(path: string, bytesNeeded: number, cause: unknown): WriteError {
-  const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-  const words = REASONS[reason] ?? (cause as Error).message
+  const reason = errnoOf(cause)
+  const words = REASONS[reason] ?? errnoWords(cause)
   return new WriteError(
     `cannot write ${path} (${bytesNeeded} bytes): ${words} (${reason}); no partial file was left`,
     { path, bytesNeeded, reason },

@@ -6,6 +6,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../core/errors.js'
+import { errnoWords } from '../core/system-error.js'
 import { JsonScanner } from './json-scanner.js'
 import { parseWritten } from './written-json.js'
 
@@ -58,7 +59,7 @@ function unreadable(path: string, cause: unknown): FileFormatError {
       ? 'does not exist'
       : code === 'EACCES'
         ? 'may not be read by this user'
-        : `cannot be opened (${code})`
+        : `cannot be opened: ${errnoWords(cause)} (${code})`
   return new FileFormatError(`${path} ${reason}`, { path, reason: code }, { cause })
 }
 

@@ -15,6 +15,7 @@ import {
   OutOfMemoryError,
   RanksError,
   ShapeError,
+  SystemError,
   UnsupportedError,
   WriteError,
 } from '../core/errors.js'
@@ -32,6 +33,7 @@ export const CLASSES = {
   OUT_OF_MEMORY: OutOfMemoryError,
   RANKS: RanksError,
   SHAPE: ShapeError,
+  SYSTEM: SystemError,
   UNSUPPORTED: UnsupportedError,
   WRITE: WriteError,
 }

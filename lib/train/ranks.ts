@@ -14,6 +14,7 @@ import {
   LowrankError,
   RanksError,
 } from '../core/errors.js'
+import { fromSystem } from '../core/system-error.js'
 import { bootId } from '../io/boot-id.js'
 import { addon, type Device } from '../native/addon.js'
 import { cardOf } from '../native/device.js'
@@ -335,7 +336,8 @@ const SHOWN = 40
 /** Abort reason when another rank was asked to stop. */
 class StoppedRank extends AbortedError {}
 
-function failureOf(error: unknown): Failure {
+function failureOf(given: unknown): Failure {
+  const error = fromSystem(given)
   if (error instanceof LowrankError) {
     const { code, message, details } = error
     return { code, message, details: JSON.parse(JSON.stringify(details)) as Record<string, unknown> }

@@ -11,6 +11,7 @@ import {
   futimesSync,
   openSync,
   readSync,
+  rmSync,
   statSync,
   unlinkSync,
   writeSync,
@@ -19,6 +20,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BusyError, WriteError } from '../core/errors.js'
+import { errnoOf, errnoWords } from '../core/system-error.js'
 import { bootId } from '../io/boot-id.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -107,13 +109,17 @@ function opened(path: string): number {
     // Windows cannot truncate a file opened for appending.
     return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666)
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    throw new WriteError(
-      `cannot lock the output folder: ${path} cannot be written (${reason}); choose another output_dir, or check its permissions.`,
-      { path, reason },
-      { cause },
-    )
+    throw cannotLock(path, cause)
   }
+}
+
+function cannotLock(path: string, cause: unknown): WriteError {
+  const reason = errnoOf(cause)
+  return new WriteError(
+    `cannot lock the output folder: ${path} cannot be written: ${errnoWords(cause)} (${reason}). Choose another output_dir, or mend this one.`,
+    { path, reason },
+    { cause },
+  )
 }
 
 function isCurrent(descriptor: number, path: string): boolean {
@@ -123,8 +129,13 @@ function isCurrent(descriptor: number, path: string): boolean {
 
 function take(descriptor: number, path: string): RunLock {
   const own: Holder = { pid: process.pid, host: hostname(), boot: bootId() }
-  ftruncateSync(descriptor)
-  writeSync(descriptor, `${JSON.stringify(own)}\n`, 0)
+  try {
+    ftruncateSync(descriptor)
+    writeSync(descriptor, `${JSON.stringify(own)}\n`, 0)
+  } catch (cause) {
+    rmSync(path, { force: true })
+    throw cannotLock(path, cause)
+  }
   const touch = setInterval(() => {
     const now = new Date()
     try {

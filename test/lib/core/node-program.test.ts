@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test, vi } from 'vitest'
-import { UnsupportedError } from '../../../lib/core/errors.js'
+import { SystemError, UnsupportedError } from '../../../lib/core/errors.js'
 import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
 import { packageRoot } from '../../../lib/core/root.js'
 import { TextCall } from '../../../lib/data/text-call.js'
@@ -28,10 +28,10 @@ const inElectron = () =>
 
 const call = () => new TextCall({ kind: 'render', chats: [], specialTokens: {} }, 64)
 
-async function failure(text: TextCall): Promise<UnsupportedError> {
+async function failure(text: TextCall, kind: typeof UnsupportedError = UnsupportedError) {
   const error = await text.next().catch((error: unknown) => error)
   await text.close()
-  expect(error).toBeInstanceOf(UnsupportedError)
+  expect(error).toBeInstanceOf(kind)
   return error as UnsupportedError
 }
 
@@ -72,6 +72,25 @@ test('a single executable application, which would start itself again, names LOW
   )
   vi.stubEnv('LOWRANK_NODE', '/opt/node')
   expect(nodeProgram().execPath).toBe('/opt/node')
+})
+
+test('Node.js that the system gives no threads aborts at its start, which is no matter of memory for the data', async () => {
+  needs('POSIX shells')
+  vi.stubEnv('LOWRANK_NODE', program('kill -ABRT $$'))
+  const error = await failure(call(), SystemError)
+  expect(error).toMatchObject({ code: 'SYSTEM', details: { reason: 'SIGABRT' } })
+  expect(error.message).toContain('which ended at its start (SIGABRT)')
+  expect(error.message).toContain('`ulimit -u`')
+})
+
+test('Node.js that gets only some of its threads never answers, which is an error in two minutes', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  vi.stubEnv('LOWRANK_NODE', program('exec sleep 100'))
+  const failed = failure(call(), SystemError)
+  vi.advanceTimersByTime(120_000)
+  const error = await failed
+  expect(error).toMatchObject({ code: 'SYSTEM' })
+  expect(error.message).toContain('it did not answer within 120 s')
 })
 
 test('a program that is not there is named', async () => {
