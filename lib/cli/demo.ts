@@ -9,7 +9,6 @@ import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { packageRoot } from '../core/root.js'
 import { shellWord } from '../core/system.js'
-import { writeFileWhole } from '../io/atomic.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import { addon, type Category } from '../native/addon.js'
@@ -19,7 +18,7 @@ import { configText } from '../train/config-text.js'
 import type { DoneEvent } from '../train/events.js'
 import type { ExactMatch } from '../train/exact-match.js'
 import { lineOf } from '../train/metrics.js'
-import { savedConfig } from '../train/output-folder.js'
+import { saveConfig, savedConfig } from '../train/output-folder.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
 import { digits, fittedTable, formatCount, formatDuration, table } from './format.js'
@@ -217,7 +216,7 @@ async function follow(
   let residentBytes = 0
   try {
     for await (const event of run.events()) {
-      if (event.event === 'plan') await writeFileWhole(configPath, configText(config))
+      if (event.event === 'plan') await saveConfig(config, configText(config))
       if (event.event === 'done') return { done: event, allocated, residentBytes }
       output.event<'demo'>(lineOf(event))
       if (event.event !== 'step') continue

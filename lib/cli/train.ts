@@ -8,7 +8,6 @@ import type { Command } from 'commander'
 import { InternalError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
-import { writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
 import { addon } from '../native/addon.js'
 import { remarksForOthers } from '../peft/other-programs.js'
@@ -22,11 +21,12 @@ import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { withLabels } from '../train/labels.js'
 import { lineOf } from '../train/metrics.js'
-import { foldersOf, savedConfig } from '../train/output-folder.js'
+import { foldersOf, saveConfig } from '../train/output-folder.js'
 import type { SampleProgress } from '../train/policy.js'
 import { checkRun } from '../train/preflight.js'
 import type { Ranks } from '../train/ranks.js'
 import type { TrainingRun } from '../train/run.js'
+import { agreeOnFolder } from '../train/shared.js'
 import { checkSplit, onSplit } from '../train/split.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
@@ -107,6 +107,7 @@ async function trainGiven(
   try {
     const { signal } = interruption
     const force = options.force ?? false
+    if (!ranks.isAlone) await agreeOnFolder(ranks, read.outputDir)
     const checkpoint = await checkRun(read, { resume, force, signal, writes: ranks.isFirst })
     const config = await withLabels(read)
     if (!ranks.isAlone) checkSplit(config)
@@ -299,7 +300,7 @@ async function follow(
       reading.clear()
       if (event.event === 'plan') {
         // The data is read and the folder exists now, so all errors in the command have been found.
-        if (ranks.isFirst) await writeFileWhole(savedConfig(config), configText(config))
+        if (ranks.isFirst) await saveConfig(config, configText(config))
         await live?.begin(run)
         noteData(run, progress)
         if (ranks.sums !== undefined) progress.note(ranks.sums)

@@ -4,12 +4,13 @@
  * compare can stop and resume at any point.
  */
 import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { badArgument, checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { badValue } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
+import { removeLeftovers } from '../io/temporary.js'
 import type { RunConfig } from '../train/config.js'
 import { canonical } from '../train/identity.js'
 import { lockRun } from '../train/run-lock.js'
@@ -20,8 +21,8 @@ import { type Metric, metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
 import { checkSame, identityOf, prepared } from './prepare.js'
 import type { CompareResults } from './results.js'
-import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
-import { isComplete } from './review.js'
+import { PAGE, readResults, resultsPath, sealed, writeResults } from './results-file.js'
+import { isCompare, isComplete } from './review.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
 import { settingsOf } from './settings.js'
 import { judgedAgain } from './verdict.js'
@@ -142,6 +143,8 @@ export async function carriedOut(
   const lock = await lockRun(folder)
   try {
     const sideBySide = (entries: CompareResults['entries']) => 1 + others(entries).length
+    // Of an earlier compare that was killed.
+    await removeLeftovers(folder)
     const results = await prepared(config, asked, metrics, runner.workbench, earlier, sideBySide)
     results.command = asked.command ?? results.command
     const beside = others(results.entries)
@@ -188,12 +191,24 @@ async function earlierResults(
       { path: file },
     )
   }
-  if (existsSync(file) && !force)
+  if (!force) checkFiles(folder, file)
+  return undefined
+}
+
+/** @throws {ConfigError} for results of a compare, or other files in their place */
+function checkFiles(folder: string, file: string): void {
+  if (existsSync(file) && isCompare(file))
     throw new ConfigError(
       `compare: ${file} has the results of a compare; continue it with --resume, replace it with --force, or name another folder with --output (resume, force, outputDir).`,
       { path: file },
     )
-  return undefined
+  // The page of a compare comes with its results.
+  const others = [file, join(folder, PAGE)].filter((path) => existsSync(path))
+  if (others.length > 0)
+    throw new ConfigError(
+      `compare: ${others.join(' and ')} would be overwritten, but no compare wrote it. Name another folder with --output, rename it, or use --force to replace it (outputDir, force).`,
+      { files: others },
+    )
 }
 
 /** Runs the missing tasks and writes each result as soon as it is available. */

@@ -4,6 +4,7 @@ import { writeFileWhole } from '../io/atomic.js'
 import type { ComparedEntry, ComparePageData } from '../report/compare-data.js'
 import { comparePage } from '../report/compare-page.js'
 import type { CompareEntry, CompareResults } from './results.js'
+import { PAGE } from './results-file.js'
 import { mcnemar } from './statistics/mcnemar.js'
 
 const REFERENCE = 'lora'
@@ -12,7 +13,7 @@ const EXAMPLES = 6
 
 /** Writes the page of a compare, compare.html, next to its results. */
 export async function writePage(folder: string, results: CompareResults): Promise<void> {
-  await writeFileWhole(join(folder, 'compare.html'), pageOf(results, basename(resolve(folder))))
+  await writeFileWhole(join(folder, PAGE), pageOf(results, basename(resolve(folder))))
 }
 
 /** @param title of the page: the name of the compare */

@@ -9,6 +9,8 @@ import { hashOf } from '../train/identity.js'
 import { type CompareResults, compareResults } from './results.js'
 
 const NAME = 'results.json'
+/** File name of the page of a compare, next to its results. */
+export const PAGE = 'compare.html'
 const SIZE_LIMIT = 1 << 30
 
 /** Path of results.json, given the output folder of a compare or the file itself. */

@@ -1,10 +1,11 @@
 /** Writes a model with its adapters: validates the options, writes the files, and checks the result. */
 import { existsSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { type BaseModel, checkWritesText, type ReopenOptions } from '../base/base.js'
 import { checkedPath } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../formats/tensor-data.js'
+import { removeLeftovers } from '../io/temporary.js'
 import { addon } from '../native/addon.js'
 import { Turns } from '../native/handles.js'
 import { ADAPTER_FILES, type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
@@ -188,6 +189,8 @@ async function writeChecked(
   write: (control: TensorControl) => Promise<Product>,
 ): Promise<Written> {
   const { checkDataset, signal } = control
+  // Of an earlier export that was killed.
+  await removeLeftovers(dirname(resolve(path)))
   const sequences = check ? await sampleSequences(subject.base, checkDataset, signal) : []
   const work = async () => {
     const product = await write(tensorControl(control))

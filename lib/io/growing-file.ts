@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { WriteError } from '../core/errors.js'
 import { errnoOf, errnoWords } from '../core/system-error.js'
 import { cleanUp } from './cleanup.js'
+import { syncFile } from './sync.js'
 
 /** A file that is open for appending. */
 export class GrowingFile {
@@ -34,7 +35,7 @@ export class GrowingFile {
    * @throws {WriteError} when the disk refuses it
    */
   async sync(): Promise<void> {
-    await this.#handle.datasync().catch((cause) => {
+    await syncFile(this.#handle).catch((cause) => {
       throw refused('append to', this.#path, cause)
     })
   }

@@ -1,8 +1,8 @@
 /** Writes a run's report.html from its record. */
 import { basename, join, resolve } from 'node:path'
-import { writeFileWhole } from '../io/atomic.js'
 import { readMetrics } from '../train/metrics.js'
 import { REPORT, type RunFolders, savedConfigText } from '../train/output-folder.js'
+import { writeOwnFile } from '../train/run-files.js'
 import { runFrom } from './run-data.js'
 import { runPage } from './run-page.js'
 
@@ -13,6 +13,6 @@ export async function writeReport({ outputDir, runDir }: RunFolders): Promise<st
   const own = run.start?.command ?? null
   const config = own === null ? null : await savedConfigText(runDir)
   const path = join(runDir, REPORT)
-  await writeFileWhole(path, runPage(run, { name: basename(resolve(outputDir)), config }))
+  await writeOwnFile(runDir, REPORT, runPage(run, { name: basename(resolve(outputDir)), config }))
   return path
 }

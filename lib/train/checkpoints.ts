@@ -5,7 +5,15 @@ import { ConfigError } from '../core/errors.js'
 import { placeOf, REPLACED } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
 import type { Checkpoint } from './identity.js'
-import { checkApart, checkOutput, type RunFolders, readRun, type WaysOn } from './output-folder.js'
+import {
+  checkApart,
+  checkFiles,
+  checkOutput,
+  type RunFolders,
+  type RunOutputs,
+  type WaysOn,
+} from './output-folder.js'
+import { readRun } from './run-files.js'
 import { damageOf, readCheckpoint, runOf } from './training-state.js'
 
 const PREFIX = 'checkpoint-'
@@ -126,11 +134,13 @@ export interface Beginning {
 /**
  * The checkpoint to resume from, if any.
  * @param folders null for a run that saves nothing
- * @throws {ConfigError} when there is no such checkpoint, or the run would replace the output of another one
+ * @throws {ConfigError} when there is no such checkpoint, or the run would replace the output of another one or a file
+ * that no run wrote
  */
 export async function checkpointOf(
   folders: RunFolders | null,
   { resume, force }: Beginning,
+  outputs: RunOutputs,
   ways: WaysOn,
 ): Promise<Resumable | null> {
   if (folders === null && resume === true)
@@ -138,7 +148,10 @@ export async function checkpointOf(
   const checked = force ? null : folders
   if (checked !== null) await checkApart(checked, ways)
   const checkpoint = await chosen(resume, folders?.runDir)
-  if (checked !== null) await checkOutput(checked, checkpoint, ways)
+  if (checked !== null) {
+    await checkOutput(checked, checkpoint, ways)
+    await checkFiles(checked, outputs, ways)
+  }
   return checkpoint
 }
 

@@ -5,11 +5,13 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import { LowrankError } from '../core/errors.js'
 import { snakeKey } from '../core/schema.js'
+import { fromSystem } from '../core/system-error.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { GrowingFile } from '../io/growing-file.js'
 import { CATEGORIES, type PlanRow } from '../native/addon.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { TrainEvent, TrainStep } from './events.js'
+import { METRICS_FILE } from './output-folder.js'
 import type { Samples } from './samples.js'
 import type { TrainingState } from './step.js'
 
@@ -429,8 +431,6 @@ function now(): number {
   return Date.now() / 1000
 }
 
-/** File name of the event log in the run's folder. */
-export const METRICS_FILE = 'metrics.jsonl'
 /** More bytes than its last two lines can have. */
 const TAIL = 1 << 20
 
@@ -479,7 +479,8 @@ export class MetricsFile {
   }
 
   /** Records the failure of a run. If this write fails too, the original error is kept. */
-  async fail(error: unknown, step: number): Promise<void> {
+  async fail(caught: unknown, step: number): Promise<void> {
+    const error = fromSystem(caught)
     const code = error instanceof LowrankError ? error.code : 'INTERNAL'
     const message = error instanceof Error ? error.message : String(error)
     await this.#append({ event: 'error', step, code, message, time: now() }).catch(() => undefined)
@@ -487,6 +488,11 @@ export class MetricsFile {
 
   #append(line: MetricsLine): Promise<void> {
     return this.#file.append(`${JSON.stringify(line)}\n`)
+  }
+
+  /** Makes all lines so far durable. */
+  sync(): Promise<void> {
+    return this.#file.sync()
   }
 
   async close(): Promise<void> {

@@ -1,24 +1,29 @@
 /**
- * The folders of a run. run.json identifies the run that writes there, which distinguishes its checkpoints from
- * those of earlier runs and prevents replacing an earlier result by accident.
+ * The folders of a run. Neither the result of an earlier run nor a file of the user's is replaced by accident; run.json
+ * tells which run and which files a folder has.
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
-import { writeFileWhole } from '../io/atomic.js'
 import { makeFolder, REPLACED, restoreReplaced } from '../io/atomic-folder.js'
-import { readJsonObject } from '../io/input.js'
 import { removeLeftovers } from '../io/temporary.js'
-import { isPrivate } from '../strategies/index.js'
+import type { Task } from '../options/task.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { filesOfUser, RUN_FILE, readRun, recordRun, writeOwnFile } from './run-files.js'
 
-const FILE = 'run.json'
+/** File name of a run's event log. */
+export const METRICS_FILE = 'metrics.jsonl'
 const CONFIG = 'config.yaml'
 /** File name of a run's page. */
 export const REPORT = 'report.html'
-const VERSION = 1
-const SIZE_LIMIT = 1 << 16
+/** File name of the log-probabilities by the reference of a run. */
+export const REFERENCE_FILE = 'reference.json'
+/** Names of results that `heldIn` does not tell: those of an adapter, and of a model. */
+const RESULT_FILE =
+  /^(adapter_model\.safetensors|lowrank\.json|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|generation_config\.json|tokenizer(_config)?\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|chat_template\.(jinja|json))$/
+const ADAPTER_FILES = ['adapter_model.safetensors', 'lowrank.json']
 const SECRET = '-secret'
 
 /** The folders of a run. */
@@ -53,6 +58,14 @@ export async function savedConfigText(runDir: string): Promise<string | null> {
   return readFile(join(runDir, CONFIG), 'utf8').catch(() => null)
 }
 
+/** Saves the config of a run that has begun. */
+export async function saveConfig(
+  { outputDir, strategy }: { outputDir: string; strategy: StrategyConfig },
+  text: string,
+): Promise<void> {
+  await writeOwnFile(foldersOf(outputDir, strategy).runDir, CONFIG, text)
+}
+
 /** Path where the run of an output folder saves its config. */
 export function savedConfigAt(outputDir: string): string {
   return join(foldersAt(outputDir).runDir, CONFIG)
@@ -65,7 +78,7 @@ export function foldersAt(path: string): RunFolders {
     return { outputDir: join(path, '..', name.slice(0, -SECRET.length)), runDir: path }
   const apart = secretDir(path)
   // A run without privacy may have replaced a private one.
-  const isOwn = existsSync(join(path, FILE)) || !existsSync(apart)
+  const isOwn = existsSync(join(path, RUN_FILE)) || !existsSync(apart)
   return { outputDir: path, runDir: isOwn ? path : apart }
 }
 
@@ -75,12 +88,6 @@ function secretDir(outputDir: string): string {
 
 function isApart({ outputDir, runDir }: RunFolders): boolean {
   return outputDir !== runDir
-}
-
-/** The run that a folder belongs to; undefined if it is not recorded. */
-export async function readRun(runDir: string): Promise<string | undefined> {
-  const about = await readJsonObject(join(runDir, FILE), SIZE_LIMIT).catch(() => undefined)
-  return typeof about?.run === 'string' ? about.run : undefined
 }
 
 /** Assigns folders to a run, and removes partial files of killed processes. */
@@ -94,7 +101,7 @@ export async function openFolders(folders: RunFolders, run: string): Promise<voi
   if (isApart(folders))
     for (const name of await recordsIn(outputDir))
       await rm(join(outputDir, name), { recursive: true, force: true })
-  await writeFileWhole(join(runDir, FILE), `${JSON.stringify({ version: VERSION, run }, null, 2)}\n`)
+  await recordRun(runDir, run, METRICS_FILE)
 }
 
 /** Advice on how to continue, worded for the command line or the API. */
@@ -143,6 +150,49 @@ export async function checkOutput(
   throw new ConfigError(`${words} of another run than ${resumed.path}. Use ${last}.`, details)
 }
 
+/** What a run writes besides its checkpoints. */
+export interface RunOutputs {
+  /** Names of the files of the run itself. */
+  files: readonly string[]
+  result: 'adapter' | 'model'
+}
+
+/** @param saves what the run writes on request; the command line saves the config */
+export function outputsOf(
+  strategy: StrategyConfig,
+  task: Task,
+  { config, report }: { config: boolean; report: boolean },
+): RunOutputs {
+  const files = [RUN_FILE, METRICS_FILE]
+  if (config) files.push(CONFIG)
+  if (report) files.push(REPORT)
+  if (task === 'dpo' || task === 'kto') files.push(REFERENCE_FILE)
+  return { files, result: rulesOf(strategy).saves ?? 'adapter' }
+}
+
+/**
+ * @throws {ConfigError} naming the files that a run would overwrite though no run wrote them
+ */
+export async function checkFiles(
+  { outputDir, runDir }: RunFolders,
+  { files, result }: RunOutputs,
+  { force, elsewhere }: WaysOn,
+): Promise<void> {
+  const names = await filesOfUser(runDir, files)
+  const folder = names.length > 0 ? runDir : outputDir
+  // With a config of an adapter or a model, they are the result of an earlier run.
+  if (!['adapter_config.json', 'config.json'].some((name) => existsSync(join(outputDir, name))))
+    for (const name of (await readdir(outputDir).catch((): string[] => [])).sort())
+      if (result === 'model' ? RESULT_FILE.test(name) : ADAPTER_FILES.includes(name)) names.push(name)
+  if (names.length === 0) return
+  const listed = names.length === 1 ? names[0] : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`
+  const [them, were] = names.length === 1 ? ['it', 'was'] : ['them', 'were']
+  throw new ConfigError(
+    `${folder} has ${listed}, which the run would overwrite, but which ${were} not written by a run, or ${were} changed since. Use ${elsewhere} to keep ${them}, rename ${them}, or use ${force} to replace ${them}.`,
+    { folder, files: names },
+  )
+}
+
 async function heldIn({ outputDir, runDir }: RunFolders) {
   const has = (name: string) => existsSync(join(outputDir, name))
   const checkpoints = (await recordsIn(runDir)).some(isCheckpoint)
@@ -161,7 +211,7 @@ async function heldIn({ outputDir, runDir }: RunFolders) {
 /** Names of the files of runs in a folder. Without run.json, a config.yaml or a page may not belong to a run. */
 async function recordsIn(folder: string): Promise<string[]> {
   const names: string[] = await readdir(folder).catch(() => [])
-  const files = ['metrics.jsonl', FILE, ...(names.includes(FILE) ? [CONFIG, REPORT] : [])]
+  const files = [METRICS_FILE, RUN_FILE, ...(names.includes(RUN_FILE) ? [CONFIG, REPORT] : [])]
   return names.filter((name) => files.includes(name) || isCheckpoint(name)).sort()
 }
 

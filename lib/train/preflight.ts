@@ -12,7 +12,7 @@ import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { encodeOptions, inputOf } from './data.js'
 import { type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
-import { foldersOf } from './output-folder.js'
+import { foldersOf, outputsOf } from './output-folder.js'
 import { checkRunLock } from './run-lock.js'
 
 const WAYS_ON = {
@@ -35,7 +35,8 @@ export async function checkRun(
     for (const folder of new Set([folders.outputDir, folders.runDir])) await checkFolder(folder)
     await checkRunLock(config.outputDir)
   }
-  const checkpoint = await checkpointOf(folders, { resume, force }, WAYS_ON)
+  const outputs = outputsOf(config.strategy, config.task, { config: true, report: config.report })
+  const checkpoint = await checkpointOf(folders, { resume, force }, outputs, WAYS_ON)
   const { task, labels } = config
   const asRead = (data: DatasetConfig): DatasetConfig => ({
     ...data,

@@ -2,13 +2,14 @@
 import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { Batches, type MicroBatch } from '../data/pack.js'
-import { writeFileWhole } from '../io/atomic.js'
 import { readJsonObject } from '../io/input.js'
 import type { RunOptions } from '../options/options.js'
 import type { BatchSource } from './batches.js'
 import type { Examples } from './data.js'
 import { type EvaluateControl, measured } from './evaluate.js'
 import { hashOf } from './identity.js'
+import { REFERENCE_FILE } from './output-folder.js'
+import { writeOwnFile } from './run-files.js'
 
 /** Two log-probabilities of each row of a dataset, alternating; those of a pair are its answers. */
 export type ReferenceSums = Float64Array
@@ -39,7 +40,6 @@ interface ReferenceJob {
 }
 
 /** File of the reference's log-probabilities, in the folder of a run. */
-const REFERENCE_FILE = 'reference.json'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 30
 
@@ -54,8 +54,7 @@ export async function referencesOf(job: ReferenceJob): Promise<References> {
   const key = hashOf({ key: job.key, length: options.maxSeqLength })
   if (resumedFrom !== null) {
     const found = await readReferences(join(resumedFrom, REFERENCE_FILE), run, key)
-    if (runDir !== null && runDir !== resumedFrom)
-      await writeReferences(join(runDir, REFERENCE_FILE), run, key, found)
+    if (runDir !== null && runDir !== resumedFrom) await writeReferences(runDir, run, key, found)
     return found
   }
   const { perDeviceTrainBatchSize, maxSeqLength, packing } = options
@@ -65,7 +64,7 @@ export async function referencesOf(job: ReferenceJob): Promise<References> {
     train: await sums(job, train, 'train'),
     evaluation: evaluation && (await sums(job, evaluation, 'evaluation')),
   }
-  if (runDir !== null) await writeReferences(join(runDir, REFERENCE_FILE), run, key, found)
+  if (runDir !== null) await writeReferences(runDir, run, key, found)
   return found
 }
 
@@ -88,11 +87,11 @@ async function sums(
   return all
 }
 
-async function writeReferences(path: string, run: string, key: string, { train, evaluation }: References) {
+async function writeReferences(runDir: string, run: string, key: string, { train, evaluation }: References) {
   const text = (of: ReferenceSums | null) =>
     of && Buffer.from(of.buffer, of.byteOffset, of.byteLength).toString('base64')
   const about = { version: VERSION, run, key, train: text(train), evaluation: text(evaluation) }
-  await writeFileWhole(path, `${JSON.stringify({ ...about, hash: hashOf(about) })}\n`)
+  await writeOwnFile(runDir, REFERENCE_FILE, `${JSON.stringify({ ...about, hash: hashOf(about) })}\n`)
 }
 
 async function readReferences(path: string, run: string, key: string): Promise<References> {

@@ -50,16 +50,17 @@ import {
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import { cardText } from './model-card.js'
-import { openFolders, type RunFolders, readRun } from './output-folder.js'
+import { openFolders, outputsOf, type RunFolders, type RunOutputs } from './output-folder.js'
 import { LayerPipe } from './pipe.js'
 import { checkRanks } from './ranks.js'
 import { Recorder, startEvent } from './record.js'
+import { readRun } from './run-files.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import { Outcome, type RunResult } from './run-result.js'
 import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, classifiedRows, type Samples } from './samples.js'
-import { programFacts } from './shared.js'
+import { agreeOnFolder, programFacts } from './shared.js'
 import type { RunPlace, Steps, TrainingState } from './step.js'
 import { TensorboardFile } from './tensorboard.js'
 
@@ -348,6 +349,13 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     let steps: Steps | undefined
     let metrics: MetricsFile | undefined
     let board: TensorboardFile | undefined
+    let written: TrainEvent | undefined
+    const record = async (event: TrainEvent) => {
+      if (event === written) return
+      await metrics?.append(event)
+      await board?.append(event)
+      written = event
+    }
     let lock: RunLock | undefined
     try {
       this.#setup.signal?.throwIfAborted()
@@ -355,7 +363,8 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
       await this.#breathe()
       // Lock before looking for the newest checkpoint, which another run may be writing.
       if (folders !== null && existsSync(folders.outputDir)) lock = await lockRun(folders.outputDir)
-      const checkpoint = await checkpointOf(this.#place, beginning, WAYS_ON)
+      if (!ranks.isAlone) await agreeOnFolder(ranks, this.#place?.outputDir)
+      const checkpoint = await checkpointOf(this.#place, beginning, this.#outputs, WAYS_ON)
       const then = checkpoint?.identity.now
       const now = ranks.isAlone ? then : await ranks.firsts('time', async () => then ?? Date.now())
       const data = await this.#setup.data(now)
@@ -408,20 +417,22 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
       const start = startEvent(this.#setup, state, data, checkpoint !== null)
       this.#startEvent = start
       await this.#recordCard(state)
-      await metrics?.append(start)
-      await board?.append(start)
+      await record(start)
       yield start
       const { rateSearch } = this.#setup
       if (rateSearch !== undefined) {
         const event = { event: 'rate', ...rateSearch } as const
-        await metrics?.append(event)
+        await record(event)
         yield event
       }
       const resumedFrom = checkpoint === null ? null : dirname(checkpoint.path)
       const place = { key: keyOf(identity), runDir: folders?.runDir ?? null, resumedFrom }
-      for await (const event of this.#steps(steps, state, kept, data, place)) {
-        await metrics?.append(event)
-        await board?.append(event)
+      const covered = async (event: TrainEvent) => {
+        await record(event)
+        await metrics?.sync()
+      }
+      for await (const event of this.#steps(steps, state, kept, data, place, covered)) {
+        await record(event)
         yield event
       }
     } catch (caught) {
@@ -462,12 +473,14 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     )
   }
 
+  /** @param covered writes an event to the disk before the checkpoint that covers it */
   async *#steps(
     steps: Steps,
     state: TrainingState,
     kept: KeptSteps,
     data: RunData,
     place: Omit<RunPlace, 'control'>,
+    covered: (event: TrainEvent) => Promise<void>,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
     const control = this.#control
@@ -524,7 +537,10 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
         const due = isDue(options.saveSteps, state.step)
         if (due || state.step >= state.totalSteps || state.step % COMPARED_STEPS === 0) await this.#compare()
         // Save before yielding the step, so that a caller who leaves the loop here keeps the checkpoint.
-        if (due) untold = await kept.save()
+        if (due) {
+          await covered(step)
+          untold = await kept.save()
+        }
         yield step
         yield* recorder.after(state.step)
       }
@@ -594,6 +610,15 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
     const { base, adapter, options } = this.#setup
     const start = this.#startEvent as StartEvent
     adapter.card = await cardText(base, adapter, { start, options, steps, evaluations })
+  }
+
+  /** The files that the run itself writes; the command line saves the config. */
+  get #outputs(): RunOutputs {
+    const { adapter, options, report } = this.#setup
+    return outputsOf(adapter.description.strategy, options.task, {
+      config: false,
+      report: report !== undefined,
+    })
   }
 
   /** Folder for temporary files of the run. */

@@ -1,4 +1,5 @@
 /** Evaluations shared by ranks, and the facts that ranks must agree on to compute the same results. */
+import { resolve } from 'node:path'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -15,6 +16,14 @@ export function programFacts({ device }: BaseModel): Record<string, string> {
     'instruction set': addon().cpu().isa,
     device: device === 'cpu' ? 'cpu' : 'cuda',
   }
+}
+
+/**
+ * Rejects ranks with another output folder, of which only the first rank's would be written.
+ * @throws {ConfigError} naming the first difference
+ */
+export async function agreeOnFolder(ranks: Ranks, outputDir: string | undefined): Promise<void> {
+  await ranks.agree('output folder', { output_dir: outputDir === undefined ? 'none' : resolve(outputDir) })
 }
 
 /**

@@ -123,6 +123,26 @@ test(
 )
 
 test(
+  'ranks with another output folder are refused with one error, before anything is loaded',
+  async () => {
+    const { config, at } = project()
+    const { wrap, env } = mpirun('MPICH')
+    const script = 'o=out; [ "$PMI_RANK" = 1 ] && o=other; exec "$@" --set output_dir=$o'
+    const failed = await lowrank(['train', config], {
+      wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
+      env: { ...env, LOWRANK_THREADS: '1' },
+      cwd: at(),
+    })
+    expect(failed.code).not.toBe(0)
+    expect(failed.stderr.match(/error: /g)).toHaveLength(1)
+    expect(failed.stderr).toMatch(/error: rank 1 on \S+ has another output_dir than rank 0/)
+    expect(failed.stderr).not.toContain('Loading')
+    expect(existsSync(at('out')) || existsSync(at('other'))).toBe(false)
+  },
+  TIMEOUT,
+)
+
+test(
   'a SIGTERM of one rank stops all after the same step, with a checkpoint',
   async () => {
     const { config, at } = project({ max_steps: 100_000, num_train_epochs: 1 })

@@ -6,6 +6,7 @@ import { checkpoints } from './faults/checkpoints.mjs'
 import { compare } from './faults/compare.mjs'
 import { cudaFaults } from './faults/cuda.mjs'
 import { data } from './faults/data.mjs'
+import { files } from './faults/files.mjs'
 import { native } from './faults/native.mjs'
 import { parity } from './faults/parity.mjs'
 import { privacy } from './faults/privacy.mjs'
@@ -18,6 +19,7 @@ export const areas = {
   training,
   checkpoints,
   data,
+  files,
   parity,
   native,
   compare,

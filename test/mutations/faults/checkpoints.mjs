@@ -149,7 +149,7 @@ export const checkpoints = [
   ),
   checkpoint(
     'lib/train/checkpoints.ts',
-    'if (checked !== null) await checkOutput(checked, checkpoint, ways)',
+    'await checkOutput(checked, checkpoint, ways)',
     '',
     'the result of another run is replaced unasked',
     'is left alone by another run that is not forced',
