@@ -31,6 +31,10 @@ const LOSS_TYPES = {
   grpo: ['dapo', 'grpo', 'dr_grpo'],
 } as const
 
+/** Tokens of chosen rows that the negative log-likelihood of `orpo` is a mean over. */
+export type NllOn = 'all' | 'completions'
+const NLL_ON = ['all', 'completions'] as const satisfies readonly NllOn[]
+
 /** Options of the task. */
 export interface TaskOptions {
   /** Default causal_lm. */
@@ -47,6 +51,11 @@ export interface TaskOptions {
   readonly lossType: LossType | null
   /** `dpo` with the logistic loss: probability that a preference label is flipped, in [0, 0.5). Default null: 0. */
   readonly labelSmoothing: number | null
+  /**
+   * `orpo`: tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), or
+   * answers alone (`completions`). The odds ratio is always of answers. Default null: all.
+   */
+  readonly nllOn: NllOn | null
   /** `kto`: weight of desirable rows in the loss. Default null: 1. */
   readonly desirableWeight: number | null
   /** `kto`: weight of undesirable rows in the loss. Default null: 1. */
@@ -90,6 +99,12 @@ export const taskShape = {
     .default(null)
     .describe(
       '`dpo` with the logistic loss: probability that a preference is the wrong way round. Default: 0.',
+    ),
+  nllOn: word(NLL_ON)
+    .nullable()
+    .default(null)
+    .describe(
+      '`orpo`: tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), as in the code of the paper and in TRL, or answers alone (`completions`). Default: `all`.',
     ),
   desirableWeight: positive()
     .nullable()
@@ -146,7 +161,7 @@ export function policyOptions(options: TaskOptions & { readonly maxSeqLength: nu
 /** The loss of a preference task, with its options. */
 export type PreferenceLoss =
   | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
-  | { name: 'orpo'; beta: number }
+  | { name: 'orpo'; beta: number; nllOn: NllOn }
   | { name: 'kto'; beta: number; desirableWeight: number; undesirableWeight: number }
 
 /** True for a task, or the loss of a task, on pairs of answers. */
@@ -160,8 +175,8 @@ export const hasReference = (task: Task): boolean => task === 'dpo' || task === 
 
 /** The loss of a preference task; null for other tasks. */
 export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
-  const { task, beta, lossType, labelSmoothing, desirableWeight, undesirableWeight } = options
-  if (task === 'orpo') return { name: 'orpo', beta: beta ?? 0.1 }
+  const { task, beta, lossType, labelSmoothing, nllOn, desirableWeight, undesirableWeight } = options
+  if (task === 'orpo') return { name: 'orpo', beta: beta ?? 0.1, nllOn: nllOn ?? 'all' }
   if (task === 'kto')
     return {
       name: 'kto',
@@ -246,6 +261,7 @@ export function checkTask(options: Beside, source: OptionSource): void {
     undesirableWeight: [undesirableWeight, ['kto']],
     lossType: [lossType, ['dpo', 'grpo']],
     labelSmoothing: [labelSmoothing, ['dpo']],
+    nllOn: [options.nllOn, ['orpo']],
     classWeights: [classWeights, ['classification']],
     rewardFunctions: [options.rewardFunctions, ['grpo']],
     numGenerations: [options.numGenerations, ['grpo']],

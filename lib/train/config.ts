@@ -247,6 +247,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     beta,
     lossType,
     labelSmoothing,
+    nllOn,
     trainOn,
     reasoningHistory,
     metricForBestModel: compared,
@@ -256,7 +257,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   const { rewardFunctions, numGenerations, maxCompletionLength, scaleRewards } = given
   check(
     {
-      ...{ task, beta, lossType, labelSmoothing, trainOn, reasoningHistory },
+      ...{ task, beta, lossType, labelSmoothing, nllOn, trainOn, reasoningHistory },
       metricForBestModel: compared,
       ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights, desirableWeight, undesirableWeight },
       ...{ rewardFunctions, numGenerations, maxCompletionLength, scaleRewards, optimizerInBackward },

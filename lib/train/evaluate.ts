@@ -21,7 +21,7 @@ export interface PreferenceMetrics {
   /** Log-probability of the chosen answer, nats. */
   logpsChosen?: number
   logpsRejected?: number
-  /** ORPO: mean negative log-likelihood over the tokens of chosen answers, nats. */
+  /** ORPO: mean negative log-likelihood over the tokens of chosen rows that `nllOn` names, nats. */
   nllLoss?: number
   /** ORPO: log odds ratio. */
   logOddsChosen?: number

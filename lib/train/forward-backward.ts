@@ -28,6 +28,7 @@ import {
   lossOf,
   type NamedLoss,
   namedLoss,
+  scoresAll,
 } from './losses/index.js'
 import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from './losses/micro-batches.js'
 import { lossPasses } from './losses/passes.js'
@@ -280,7 +281,7 @@ export class Primitive {
       signal?.throwIfAborted()
       const session = await this.#session(groups, microBatchTokens)
       const logprobs: Float64Array[] = []
-      for (const made of inMicroBatches(groups, microBatchTokens, true)) {
+      for (const made of inMicroBatches(groups, microBatchTokens, () => true)) {
         signal?.throwIfAborted()
         const input = { ...made.batch, temperature, wantLogProbs: true }
         const { logProbs } = await session.evaluate(EVALUATE, input).promise
@@ -331,7 +332,7 @@ export class Primitive {
     const per = normalizer ?? (count === null ? counts : { pairs: total, tokens: total, rows: total })
     const metrics: Metrics = {}
     let sum = 0
-    for (const made of inMicroBatches(groups, split, false)) {
+    for (const made of inMicroBatches(groups, split, scoresAll(loss))) {
       signal?.throwIfAborted()
       const valued = (logProbs: Float32Array): LossValue => {
         const value = lossOf(loss, scoredRows(made, logProbs), per, kl)
@@ -377,7 +378,7 @@ export class Primitive {
   ): Promise<ForwardBackward> {
     signal?.throwIfAborted()
     const session = await this.#session(groups, split)
-    const batches = inMicroBatches(groups, split, true)
+    const batches = inMicroBatches(groups, split, () => true)
     const divisor = normalizer?.tokens ?? 1
     await this.#gather(normalizer === null ? { by: 'functions', count: 0 } : { by: 'normalizer' })
     let found: FunctionLoss | undefined
@@ -431,7 +432,7 @@ export class Primitive {
     if (loss.name !== 'kto' || loss.kl !== undefined) return 0
     const mismatched = groups.flat().map(({ kl }) => [kl as TokenRow])
     const mean: Metrics = {}
-    for (const made of inMicroBatches(mismatched, split, false)) {
+    for (const made of inMicroBatches(mismatched, split)) {
       signal?.throwIfAborted()
       const input = { ...made.batch, temperature, wantLogProbs: true }
       const { logProbs } = await session.evaluate(EVALUATE, input).promise
@@ -469,9 +470,9 @@ export class Primitive {
 
   /** A session with capacity for these rows; the first call begins training. */
   async #session(groups: readonly (readonly TokenRow[])[], split: Split): Promise<NativeSession> {
-    const batches = inMicroBatches(groups, split, false)
+    const batches = inMicroBatches(groups, split)
     const mismatched = groups.flat().flatMap(({ kl }) => (kl === undefined ? [] : [[kl]]))
-    const others = mismatched.length === 0 ? [] : inMicroBatches(mismatched, split, false)
+    const others = mismatched.length === 0 ? [] : inMicroBatches(mismatched, split)
     const capacity = Math.max(...[...batches, ...others].map(({ batch }) => batch.tokens.length))
     if (this.#open !== undefined && this.#open.capacity >= capacity) return this.#open.session
     const open = this.#open

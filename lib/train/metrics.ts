@@ -70,7 +70,7 @@ const preference = Object.fromEntries(
     rewards_accuracies: 'dpo and orpo: share of pairs whose chosen answer has the larger reward',
     logps_chosen: 'dpo, orpo, and kto: mean log-probability of chosen (good) answers in nats',
     logps_rejected: 'dpo, orpo, and kto: mean log-probability of rejected (bad) answers in nats',
-    nll_loss: 'orpo: mean over the tokens of chosen answers in nats',
+    nll_loss: 'orpo: mean over the tokens of chosen rows that nll_on names, in nats',
     log_odds_chosen: 'orpo: mean logarithm of the odds ratio',
     log_odds_ratio: 'orpo: mean logarithm of its logistic function',
     kl: 'kto: divergence from the reference in nats',

@@ -86,7 +86,7 @@ class PolicyObjective implements Objective {
       ]),
     )
     const { perDeviceTrainBatchSize, maxSeqLength } = this.#setup.options
-    const made = inMicroBatches(rows, perDeviceTrainBatchSize * maxSeqLength, false)
+    const made = inMicroBatches(rows, perDeviceTrainBatchSize * maxSeqLength)
     this.#made = new Map(made.map((one) => [{ ...one.batch, nSupervised: one.places.length }, one]))
     const batches = [...this.#made.keys()]
     const total = (of: (batch: MicroBatch) => number) => batches.reduce((sum, batch) => sum + of(batch), 0)

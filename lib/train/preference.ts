@@ -1,6 +1,4 @@
 /** Preference training on pairs of answers: the loss of micro-batches, and its evaluation. */
-
-import { IGNORE } from '../data/encoded-row.js'
 import type { MicroBatch } from '../data/pack.js'
 import type { NativeSession } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
@@ -9,7 +7,7 @@ import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, type Evaluation, measured, type PreferenceMetrics } from './evaluate.js'
-import { lossOf } from './losses/index.js'
+import { denominatorsOf, lossOf, scoresAll } from './losses/index.js'
 import { headWeights, rowsOf, scoredRows } from './losses/micro-batches.js'
 import { lossPasses } from './losses/passes.js'
 import { type Denominators, join, type Metrics, means, type ScoredRow, sumOf } from './losses/rows.js'
@@ -18,16 +16,19 @@ import { type ReferenceSums, type References, referencesOf } from './references.
 import type { RunPlace } from './step.js'
 
 /** Counts by which the loss of some micro-batches is divided. */
-function pairCounts(batches: readonly MicroBatch[]): Denominators {
-  let [tokens, pairs] = [0, 0]
-  for (const { labels, cuSeqlens, rows } of batches) {
-    pairs += rows?.length ?? 0
-    for (let s = 0; s + 1 < cuSeqlens.length; s += 2)
-      for (let t = cuSeqlens[s] as number; t < (cuSeqlens[s + 1] as number); t++)
-        if (labels[t] !== IGNORE) tokens++
-  }
-  return { tokens, pairs, rows: 2 * pairs }
+function pairCounts(loss: PreferenceLoss, batches: readonly MicroBatch[]): Denominators {
+  const pairs = batches.flatMap((batch) => {
+    const { rows } = rowsOf(batch)
+    return Array.from({ length: rows.length / 2 }, (_, pair) => rows.slice(2 * pair, 2 * pair + 2))
+  })
+  return denominatorsOf(loss, pairs)
 }
+
+/** A micro-batch whose labels are at all tokens that a loss scores. */
+const scoredBy = (loss: PreferenceLoss, batch: MicroBatch): MicroBatch => ({
+  ...batch,
+  labels: rowsOf(batch, scoresAll(loss)).batch.labels,
+})
 
 /** The loss of a micro-batch, the weights of its labeled positions, and sums of its metrics. */
 export interface BatchLoss {
@@ -45,7 +46,7 @@ export function batchLoss(
   about: (sequence: number) => Partial<ScoredRow>,
   kl?: number,
 ): BatchLoss {
-  const made = rowsOf(batch)
+  const made = rowsOf(batch, scoresAll(loss))
   const rows = scoredRows(made, logProbs).map((row, index) => ({ ...row, ...about(index) }))
   const value = lossOf(loss, rows, per, kl)
   return { loss: value.loss, weights: headWeights(made, value.gradient, 1), metrics: value.metrics }
@@ -77,25 +78,27 @@ export async function sequenceSums(session: NativeSession, batch: MicroBatch): P
  */
 export async function evaluatePreference(
   session: NativeSession,
+  loss: PreferenceLoss,
   batches: readonly MicroBatch[],
   control: EvaluateControl,
   lossOfBatch: (batch: MicroBatch, logProbs: Float32Array) => BatchLoss,
 ): Promise<{ evaluation: Evaluation; metrics: Metrics }> {
   const found = await measured(batches.length, control, async (index) => {
     const batch = batches[index] as MicroBatch
-    const { logProbs } = await session.evaluate(EVAL_PLAN, { ...batch, wantLogProbs: true }).promise
+    const input = { ...scoredBy(loss, batch), wantLogProbs: true }
+    const { logProbs } = await session.evaluate(EVAL_PLAN, input).promise
     const { loss: value, metrics } = lossOfBatch(batch, logProbs as Float32Array)
     return { value, metrics }
   })
   const metrics: Metrics = {}
-  let loss = 0
+  let mean = 0
   for (const batch of found) {
-    loss += batch.value
+    mean += batch.value
     join(metrics, batch.metrics)
   }
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0)
   const supervisedTokens = batches.reduce((total, batch) => total + batch.nSupervised, 0)
-  return { evaluation: { loss, perplexity: Math.exp(loss), tokens, supervisedTokens }, metrics }
+  return { evaluation: { loss: mean, perplexity: Math.exp(mean), tokens, supervisedTokens }, metrics }
 }
 
 /** A loss over pairs of answers for the steps of a run. */
@@ -136,22 +139,23 @@ export class PairObjective implements Objective {
 
   async evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
     const batches = allBatches(source)
-    const per = pairCounts(batches)
+    const per = pairCounts(this.#loss, batches)
     const reference = this.#references?.evaluation ?? null
-    const { evaluation, metrics } = await evaluatePreference(session, batches, control, (batch, logProbs) =>
-      this.#value(batch, logProbs, reference, per),
-    )
+    const value = (batch: MicroBatch, logProbs: Float32Array) => this.#value(batch, logProbs, reference, per)
+    const { evaluation, metrics } = await evaluatePreference(session, this.#loss, batches, control, value)
     return { ...evaluation, ...preferenceMetrics(metrics) }
   }
 
   window(session: NativeSession, batches: readonly MicroBatch[]): Pass {
-    const per = pairCounts(batches)
-    return (input, batch, valued) =>
-      lossPasses(session, TRAIN_PLAN, input, (logProbs) => {
+    const per = pairCounts(this.#loss, batches)
+    return (input, batch, valued) => {
+      const { labels } = scoredBy(this.#loss, batch)
+      return lossPasses(session, TRAIN_PLAN, { ...input, labels }, (logProbs) => {
         const made = this.#value(batch, logProbs, this.#references?.train ?? null, per)
         valued(made.loss, made.metrics)
         return made.weights
       })
+    }
   }
 
   named(metrics: Metrics): Partial<Evaluation> {

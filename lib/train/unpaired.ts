@@ -138,9 +138,9 @@ export class UnpairedObjective implements Objective {
     const batches = allBatches(source)
     const per = rowCounts(batches)
     const kl = await this.#divergence(session, batches, 'evaluation', control)
-    const { evaluation, metrics } = await evaluatePreference(session, batches, control, (batch, logProbs) =>
-      this.#value(batch, logProbs, 'evaluation', per, kl),
-    )
+    const value = (batch: MicroBatch, logProbs: Float32Array) =>
+      this.#value(batch, logProbs, 'evaluation', per, kl)
+    const { evaluation, metrics } = await evaluatePreference(session, this.#loss, batches, control, value)
     return { ...evaluation, ...this.named(metrics) }
   }
 
@@ -208,7 +208,7 @@ export class UnpairedObjective implements Objective {
     const rows = Array.from(batch.rows ?? [], (row) => [mismatched.of(row)])
     const { perDeviceTrainBatchSize, maxSeqLength } = this.#options
     const sums: number[] = []
-    for (const made of inMicroBatches(rows, perDeviceTrainBatchSize * maxSeqLength, false)) {
+    for (const made of inMicroBatches(rows, perDeviceTrainBatchSize * maxSeqLength)) {
       const { logProbs } = await session.evaluate(EVAL_PLAN, { ...made.batch, wantLogProbs: true }).promise
       sums.push(...scoredRows(made, logProbs as Float32Array).map(sumOf))
     }

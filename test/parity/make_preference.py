@@ -1,13 +1,14 @@
 """Preference losses of TRL through PEFT in float64: loss, metrics and gradient of every LoRA tensor.
 
-DPO is `DPOTrainer._compute_loss` and ORPO `ORPOTrainer.odds_ratio_loss`, called on the log-probabilities of a tiny model
-whose sequences run one by one. TRL's head in float32 would leave its rounding in the goldens, so the log-probabilities are
-float64; ORPO's own step to float32 stays. The negative log-likelihood of ORPO is that of the chosen answers' tokens.
+DPO is `DPOTrainer._compute_loss`, called on the log-probabilities of a tiny model whose sequences run one by one: TRL's
+head in float32 would leave its rounding in the goldens. ORPO is the whole `ORPOTrainer.get_batch_loss_metrics`, padding
+included; its own step to float32 stays. `orpo_completions` has the same odds ratio, and the negative log-likelihood of the
+chosen answers alone.
 """
 
 import json
 from collections import defaultdict
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from unittest.mock import MagicMock
 
 import torch
@@ -102,8 +103,31 @@ def dpo(model, rows, reference, options):
     return loss, {key: trainer._metrics["train"][key][0] for key in ("rewards/chosen", "rewards/margins", "rewards/accuracies")}
 
 
+def orpo_trainer(beta):
+    trainer = SimpleNamespace(beta=beta, is_encoder_decoder=False, padding_value=0, aux_loss_enabled=False)
+    trainer.accelerator = SimpleNamespace(device=torch.device("cpu"), gather_for_metrics=identity)
+    for method in ("concatenated_forward", "odds_ratio_loss"):
+        setattr(trainer, method, MethodType(getattr(ORPOTrainer, method), trainer))
+    for function in ("concatenated_inputs", "get_batch_logps"):
+        setattr(trainer, function, getattr(ORPOTrainer, function))
+    return trainer
+
+
 def orpo(model, rows, beta):
-    trainer = SimpleNamespace(beta=beta, accelerator=SimpleNamespace(device=torch.device("cpu")))
+    made = batch(rows)
+    labels = made["input_ids"].where(made["completion_mask"].bool() & made["attention_mask"].bool(), -100)
+    inputs = {}
+    for side, part in (("chosen", slice(0, len(rows))), ("rejected", slice(len(rows), None))):
+        inputs[f"{side}_input_ids"] = made["input_ids"][part]
+        inputs[f"{side}_attention_mask"] = made["attention_mask"][part]
+        inputs[f"{side}_labels"] = labels[part]
+    loss, metrics = ORPOTrainer.get_batch_loss_metrics(orpo_trainer(beta), model, inputs)
+    kept = ("rewards/chosen", "rewards/margins", "rewards/accuracies", "nll_loss", "log_odds_ratio", "log_odds_chosen")
+    return loss, {key: metrics[key] for key in kept}
+
+
+def orpo_completions(model, rows, beta):
+    trainer = orpo_trainer(beta)
     means, nll, tokens = {"chosen": [], "rejected": []}, 0, 0
     for row, (prompt, _, _) in zip(rows, LENGTHS):
         for side in means:
@@ -111,7 +135,7 @@ def orpo(model, rows, beta):
             means[side].append(answer.mean())
             if side == "chosen":
                 nll, tokens = nll - answer.sum(), tokens + len(answer)
-    losses, chosen, rejected, _, _ = ORPOTrainer.odds_ratio_loss(trainer, *(torch.stack(means[side]) for side in means))
+    losses, chosen, rejected, _, _ = trainer.odds_ratio_loss(*(torch.stack(means[side]) for side in means))
     return nll / tokens - losses.mean(), {
         "rewards/chosen": chosen.mean().item(),
         "rewards/margins": (chosen - rejected).mean().item(),
@@ -155,6 +179,7 @@ def main():
         name: ({}, lambda options=options: dpo(model, rows, reference, options)) for name, options in CASES.items()
     }
     cases["orpo"] = ({}, lambda: orpo(model, rows, 0.4))
+    cases["orpo_completions"] = ({}, lambda: orpo_completions(model, rows, 0.4))
     write_cases(model, about, cases, "losses.json", "gradients.safetensors")
 
 

@@ -21,6 +21,7 @@ const LOSSES: Record<string, LossOptions> = {
   ipo: { name: 'dpo', beta: 0.3, lossType: 'ipo' },
   dpo_strong: { name: 'dpo', beta: 1.5 },
   orpo: { name: 'orpo', beta: 0.4 },
+  orpo_completions: { name: 'orpo', beta: 0.4, nllOn: 'completions' },
 }
 
 test.each(Object.keys(LOSSES))('%s: loss, metrics and gradients', async (name) => {
@@ -33,7 +34,8 @@ test.each(Object.keys(LOSSES))('%s: loss, metrics and gradients', async (name) =
     return { chosen: side(row.chosen, 0), rejected: side(row.rejected, 1) }
   })
   const loss = LOSSES[name] as LossOptions
-  const counts = { pairs: 3, tokens: 26 }
+  // Tokens of the chosen rows but the first of each, or of the chosen answers.
+  const counts = { pairs: 3, tokens: name === 'orpo' ? 37 : 26 }
   const normalizer = loss.name === 'orpo' ? counts : counts.pairs
   await check(name, golden.cases[name] as Golden['cases'][string], (adapter, microBatchTokens) =>
     adapter.forwardBackward(batch, loss, { normalizer, microBatchTokens }),

@@ -3,8 +3,8 @@ import * as z from 'zod'
 import { badArgument } from '../../core/arguments.js'
 import { numberWithin, parseOptions, positive, word } from '../../core/schema.js'
 import { isRecord } from '../../core/schema-shape.js'
-import { hasPairs } from '../../options/task.js'
-import { dpo, orpo, type ScoredPair } from './preference.js'
+import { hasPairs, type NllOn } from '../../options/task.js'
+import { dpo, nllRow, orpo, type ScoredPair } from './preference.js'
 import { crossEntropy, kto, policyGradient } from './rewards.js'
 import { type Denominators, type LossValue, type ScoredRow, weightOf } from './rows.js'
 import type { TokenRow } from './token-rows.js'
@@ -19,7 +19,7 @@ const schemas = {
     lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
     labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
   }),
-  orpo: z.strictObject({ beta: beta() }),
+  orpo: z.strictObject({ beta: beta(), nllOn: word(['all', 'completions']).default('all') }),
   kto: z.strictObject({
     beta: beta(),
     desirableWeight: weight(),
@@ -51,7 +51,7 @@ export type LossName = 'cross_entropy' | 'dpo' | 'orpo' | 'kto' | 'importance_sa
 export type LossOptions =
   | { name: 'cross_entropy' }
   | { name: 'dpo'; beta?: number; lossType?: 'sigmoid' | 'ipo'; labelSmoothing?: number }
-  | { name: 'orpo'; beta?: number }
+  | { name: 'orpo'; beta?: number; nllOn?: NllOn }
   | {
       name: 'kto'
       beta?: number
@@ -86,9 +86,17 @@ export function namedLoss(loss: unknown, name: string): NamedLoss {
   return { name: found, ...parsed } as NamedLoss
 }
 
+/** True for rows of a micro-batch whose tokens of weight 0 are scored too: the chosen ones, every other row. */
+export function scoresAll(loss: Readonly<{ name: string; nllOn?: NllOn }>): (row: number) => boolean {
+  const isWhole = loss.name === 'orpo' && loss.nllOn === 'all'
+  return (row) => isWhole && row % 2 === 0
+}
+
 /** The counts that losses over these rows are divided by. */
 export function denominatorsOf(loss: NamedLoss, groups: readonly (readonly TokenRow[])[]): Denominators {
-  const rows = groups.flatMap((group) => (loss.name === 'orpo' ? group.slice(0, 1) : group))
+  const rows = groups.flatMap((group) =>
+    loss.name === 'orpo' ? group.slice(0, 1).map((chosen) => nllRow(chosen, loss.nllOn)) : group,
+  )
   const tokens = rows.reduce((sum, row) => sum + weightOf(row), 0)
   return { tokens, rows: groups.flat().length, pairs: groups.length }
 }

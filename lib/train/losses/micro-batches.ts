@@ -12,18 +12,21 @@ export interface RowBatch {
   readonly places: readonly (readonly [row: number, token: number])[]
 }
 
+/** True for the rows of a micro-batch, by index, of which every token is scored, whatever its weight. */
+type ScoresAll = (row: number) => boolean
+
 /**
  * Fills micro-batches in order.
  * @param groups rows that must share a micro-batch
- * @param scoreAll also score tokens of weight 0
+ * @param scoresAll true for rows of a micro-batch, by index, whose tokens of weight 0 are scored too; default: none
  */
 export function inMicroBatches(
   groups: readonly (readonly TokenRow[])[],
   split: Split,
-  scoreAll: boolean,
+  scoresAll: ScoresAll = () => false,
 ): RowBatch[] {
   return (typeof split === 'number' ? byTokens(groups, split) : byCounts(groups, split)).map((rows) =>
-    rowBatch(rows, scoreAll),
+    rowBatch(rows, scoresAll),
   )
 }
 
@@ -50,7 +53,7 @@ function byTokens(groups: readonly (readonly TokenRow[])[], capacity: number): T
   return batches
 }
 
-function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {
+function rowBatch(rows: readonly TokenRow[], scoresAll: ScoresAll): RowBatch {
   const cuSeqlens = new Int32Array(rows.length + 1)
   for (const [index, { tokens }] of rows.entries())
     cuSeqlens[index + 1] = (cuSeqlens[index] as number) + tokens.length
@@ -62,7 +65,7 @@ function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {
     const start = cuSeqlens[index] as number
     tokens.set(row.tokens, start)
     for (let t = 1; t < row.tokens.length; t++) {
-      if (!scoreAll && row.weights[t] === 0) continue
+      if (row.weights[t] === 0 && !scoresAll(index)) continue
       labels[start + t - 1] = row.tokens[t] as number
       places.push([index, t])
     }
@@ -70,22 +73,27 @@ function rowBatch(rows: readonly TokenRow[], scoreAll: boolean): RowBatch {
   return { rows, batch: { tokens, labels, cuSeqlens }, places }
 }
 
-/** The sequences of a micro-batch as separate rows, whose labeled tokens have weight 1. */
-export function rowsOf(batch: MicroBatch): RowBatch {
-  const { tokens, labels, cuSeqlens } = batch
+/**
+ * The sequences of a micro-batch as separate rows, whose labeled tokens have weight 1.
+ * @param scoresAll true for sequences, by index, whose other tokens are labeled too, with weight 0
+ */
+export function rowsOf(batch: MicroBatch, scoresAll: ScoresAll = () => false): RowBatch {
+  const { tokens, cuSeqlens } = batch
+  const labels = batch.labels.slice()
   const places: [number, number][] = []
   const rows = Array.from({ length: cuSeqlens.length - 1 }, (_, row) => {
     const start = cuSeqlens[row] as number
     const own = tokens.subarray(start, cuSeqlens[row + 1])
     const weights = new Float64Array(own.length)
     for (let t = 1; t < own.length; t++) {
-      if (labels[start + t - 1] === IGNORE) continue
-      weights[t] = 1
+      if (labels[start + t - 1] !== IGNORE) weights[t] = 1
+      else if (scoresAll(row)) labels[start + t - 1] = own[t] as number
+      else continue
       places.push([row, t])
     }
     return { tokens: own, weights }
   })
-  return { rows, batch, places }
+  return { rows, batch: { ...batch, labels }, places }
 }
 
 /** Log-probabilities of the tokens of each row; 0 where they were not scored. */

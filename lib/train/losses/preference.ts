@@ -2,6 +2,7 @@
  * Preference losses: DPO (Rafailov et al. 2023, arXiv 2305.18290) with label smoothing (Mitchell 2023), IPO
  * (Azar et al. 2023, arXiv 2310.12036), and ORPO (Hong et al. 2024, arXiv 2403.07691).
  */
+import type { NllOn } from '../../options/task.js'
 import { log1mexp, logSigmoid, sigmoid } from './math.js'
 import {
   add,
@@ -65,13 +66,23 @@ export function dpo(pairs: readonly ScoredPair[], options: DpoOptions, per: Deno
 export interface OrpoOptions {
   /** Weight of the odds ratio: the paper's lambda. Default 0.1. */
   readonly beta: number
+  /** Tokens of chosen rows in the negative log-likelihood: all from the second on, or by their weights. Default `all`. */
+  readonly nllOn: NllOn
+}
+
+/** A chosen row with the weights of its tokens in the negative log-likelihood. */
+export function nllRow<Row extends Pick<ScoredRow, 'weights'>>(chosen: Row, nllOn: NllOn): Row {
+  return nllOn === 'completions'
+    ? chosen
+    : { ...chosen, weights: chosen.weights.map((_, t) => (t === 0 ? 0 : 1)) }
 }
 
 /** Mean log-probabilities are clamped to this value, where the derivative of the odds is still finite. */
 const NEAREST_TO_ZERO = -(2 ** -20)
 
-/** Like `dpo`, but also maximizes the mean log-probability of the chosen answers. */
-export function orpo(pairs: readonly ScoredPair[], { beta }: OrpoOptions, per: Denominators): LossValue {
+/** Like `dpo` without a reference, but also maximizes the mean log-probability of the chosen rows. */
+export function orpo(pairs: readonly ScoredPair[], options: OrpoOptions, per: Denominators): LossValue {
+  const { beta, nllOn } = options
   const metrics: Metrics = {}
   const gradient: Float64Array[] = []
   let loss = 0
@@ -83,15 +94,18 @@ export function orpo(pairs: readonly ScoredPair[], { beta }: OrpoOptions, per: D
     ) as [number, number]
     const odds = mean - otherMean - (log1mexp(mean) - log1mexp(otherMean))
     const slope = (-beta * sigmoid(-odds)) / per.pairs
-    loss -= sum / per.tokens + (beta / per.pairs) * logSigmoid(odds)
+    const learned = nllRow(chosen, nllOn)
+    const likelihood = sumOf(learned)
+    loss -= likelihood / per.tokens + (beta / per.pairs) * logSigmoid(odds)
+    const ofOdds = scaled(chosen, slope / (length * -Math.expm1(mean)))
     gradient.push(
-      scaled(chosen, -1 / per.tokens + slope / (length * -Math.expm1(mean))),
+      scaled(learned, -1 / per.tokens).map((value, t) => value + (ofOdds[t] as number)),
       scaled(rejected, -slope / (otherLength * -Math.expm1(otherMean))),
     )
     addRewards(metrics, beta * mean, beta * otherMean)
     add(metrics, 'logps/chosen', sum)
     add(metrics, 'logps/rejected', otherSum)
-    add(metrics, 'nll_loss', -sum, length)
+    add(metrics, 'nll_loss', -likelihood, weightOf(learned))
     add(metrics, 'log_odds_chosen', odds)
     add(metrics, 'log_odds_ratio', logSigmoid(odds))
   }

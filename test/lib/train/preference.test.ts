@@ -104,6 +104,47 @@ test('orpo learns the chosen answers too', async () => {
   expect(first?.loss).toBeCloseTo((first?.nllLoss as number) - 0.1 * (first?.logOddsRatio as number), 6)
 })
 
+test('the log-likelihood of orpo is that of prompts and answers, or with nllOn of answers alone', async () => {
+  const model = await load()
+  const pairs = rows.slice(0, 4)
+  const likelihood = async (trainOn: 'all' | 'completions') => {
+    const data = pairs.map(({ prompt, chosen }) => ({ prompt, completion: chosen }))
+    return (await model.evaluate(data, { trainOn, maxSeqLength: 96 })).loss
+  }
+  const control = {
+    task: 'orpo',
+    maxSteps: 1,
+    perDeviceTrainBatchSize: 4,
+    gradientAccumulationSteps: 1,
+  } as const
+  const orpo = async (nllOn: 'all' | 'completions' | null) => {
+    const { steps, evaluations } = await run(
+      await attach(3, model),
+      { ...control, nllOn, evalDataset: pairs, learningRate: 1e-30 },
+      pairs,
+    )
+    expect(evaluations.at(-1)?.nllLoss).toBeCloseTo(steps[0]?.nllLoss as number, 5)
+    return steps[0]
+  }
+  const [whole, answers, usual] = [await orpo('all'), await orpo('completions'), await orpo(null)]
+  expect(whole?.nllLoss).toBeCloseTo(await likelihood('all'), 5)
+  expect(answers?.nllLoss).toBeCloseTo(await likelihood('completions'), 5)
+  expect(whole?.nllLoss).not.toBeCloseTo(answers?.nllLoss as number, 2)
+  expect(usual).toMatchObject({ loss: whole?.loss, gradNorm: whole?.gradNorm })
+  expect(whole?.logOddsRatio).toBeCloseTo(answers?.logOddsRatio as number, 6)
+})
+
+test('a run of orpo resumes with the tokens of its log-likelihood, and with no others', async () => {
+  const outputDir = join(scratchFolder(), 'out')
+  const more = { task: 'orpo', outputDir, saveSteps: 2 } as const
+  const whole = await run(await attach(), { ...more, outputDir: join(scratchFolder(), 'whole') })
+  for await (const { step } of (await attach()).train(rows, { ...options, ...more })) if (step === 3) break
+  const resume = join(outputDir, 'checkpoint-2')
+  await expect(run(await attach(), { ...more, nllOn: 'completions', resume })).rejects.toThrow(/nllOn|nll_on/)
+  const resumed = await run(await attach(), { ...more, resume })
+  expect(resumed.steps.map(({ loss }) => loss)).toEqual(whole.steps.slice(2).map(({ loss }) => loss))
+})
+
 test('a run allocates what it planned', async () => {
   const adapter = await attach()
   const total = () => Object.values(addon().allocated()).reduce((sum, bytes) => sum + bytes, 0)
@@ -147,6 +188,7 @@ test('wrong use is one error', async () => {
     [() => refused({}, [{ ...row, rejected: row.chosen }]), '"chosen" and "rejected" are equal'],
     [() => refused({}, [{ prompt: 'a', completion: 'b' }]), 'there is no "chosen"'],
     [() => refused({ beta: 0 }), 'beta is 0'],
+    [() => refused({ nllOn: 'all' }), 'nllOn is "all", expected it to be absent with task dpo'],
     [() => refused({ labelSmoothing: 0.5 }), 'labelSmoothing is 0.5'],
     [() => refused({ labelSmoothing: 0.1, lossType: 'ipo' }), 'labelSmoothing is 0.1'],
     [
