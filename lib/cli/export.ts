@@ -29,7 +29,10 @@ export function configure(command: Command): void {
   command.addOption(
     new Option('--format <format>', 'output format').choices(EXPORT_FORMATS).makeOptionMandatory(),
   )
-  command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
+  command.option(
+    '--adapter <path>',
+    'an adapter, a folder or file of PEFT or mlx-lm (default: the model alone)',
+  )
   outFlags(command, 'output file; for safetensors, ollama, and vllm, output folder')
   command.addOption(
     new Option(

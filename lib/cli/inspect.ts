@@ -1,7 +1,7 @@
 /** `lowrank inspect PATH`: detects what is at a path and shows its contents, without loading weights. */
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DataError, FileFormatError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
@@ -16,7 +16,9 @@ import {
 } from '../data/dataset.js'
 import { EMPTY_ROWS, REASONING_HISTORY, TRAIN_ON, UNENDED } from '../data/encoded-row.js'
 import { SPECIAL_TOKENS_IN_CONTENT } from '../data/special-text.js'
+import { adapterForm } from '../formats/foreign-weights.js'
 import { readGgufHeader } from '../formats/gguf.js'
+import { readSafetensorsHeader } from '../formats/safetensors.js'
 import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'
 import { locateShown } from './download.js'
@@ -179,12 +181,13 @@ async function recognize(path: string): Promise<Inspection['data']['kind']> {
   })
   if (!stats.isDirectory()) {
     if (await startsLikeGguf(path)) return (await isGgufAdapter(path)) ? 'adapter' : 'model'
-    return kindOfFile(path)
+    return (await isAdapterFile(path)) ? 'adapter' : kindOfFile(path)
   }
   const names = new Set(await readdir(path))
   if (names.has('training_state.json')) return 'checkpoint'
   if (names.has('adapter_config.json')) return 'adapter'
   if (names.has('config.json')) return 'model'
+  if (await holdsOneAdapter(path, names)) return 'adapter'
   if ((await (await import('./inspect/run.js')).checkpointsOf(path)).length > 0) return 'run'
   if (await holdsData(path)) return 'dataset'
   throw unknownKind(
@@ -231,6 +234,17 @@ function kindOfFile(path: string): 'model' | 'dataset' {
 
 async function isGgufAdapter(path: string): Promise<boolean> {
   return (await readGgufHeader(path, { strings: false })).metadata.get('general.type') === 'adapter'
+}
+
+/** True for a safetensors file with the tensors of an adapter. */
+async function isAdapterFile(path: string): Promise<boolean> {
+  return path.endsWith('.safetensors') && adapterForm(await readSafetensorsHeader(path)) !== undefined
+}
+
+/** True for a folder with no other safetensors than the state dict of an adapter. */
+async function holdsOneAdapter(folder: string, names: ReadonlySet<string>): Promise<boolean> {
+  const [only, ...others] = [...names].filter((name) => name.endsWith('.safetensors'))
+  return only !== undefined && others.length === 0 && isAdapterFile(join(folder, only))
 }
 
 const EXPECTED =

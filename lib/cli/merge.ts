@@ -14,7 +14,10 @@ interface Options extends OutOptions {
 }
 
 export function configure(command: Command): void {
-  command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
+  command.option(
+    '--adapter <path>',
+    'an adapter, a folder or file of PEFT or mlx-lm (default: the model alone)',
+  )
   outFlags(command, 'output folder')
   command.addOption(
     new Option(

@@ -16,7 +16,7 @@ import {
 import { refuseTaken } from '../export/save.js'
 import type { LoadOptions } from '../model/load.js'
 import type { Model } from '../model/model.js'
-import { readAdapterFolder, readOrigin } from '../peft/adapter-folder.js'
+import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { integerFlag, numberFlag } from './help.js'
@@ -103,17 +103,16 @@ async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<Out
     if (model === undefined) throw new UsageError('pass --adapter, or --model for the model alone.')
     return { model, adapter, quantization: 'none' }
   }
-  const origin = await readOrigin(adapter)
-  const { labels } = await readAdapterFolder(adapter)
+  const { labels, config } = await readAdapterFolder(adapter)
   if (labels !== null)
     throw new UnsupportedError(
       `${adapter} is an adapter of a classifier: its head scores ${labels.join(', ')} and writes no text, so it is neither merged nor exported. PEFT reads the folder as it is, and lowrank eval measures it.`,
       { adapter, labels },
     )
-  const found = model ?? placeOf(origin.baseModel, adapter)
+  const found = model ?? placeOf(config.baseModel, adapter)
   if (found === null)
     throw new UsageError(`${adapter} does not name the model it was trained on; pass --model.`, { adapter })
-  return { model: found, adapter, quantization: 'none', ...origin.held }
+  return { model: found, adapter, quantization: 'none', ...(await recordedQuantization(adapter)) }
 }
 
 /**

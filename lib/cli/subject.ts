@@ -49,7 +49,7 @@ export function subjectFlags(command: Command): void {
     })
   command.option(
     '--adapter <name[=weight]>',
-    'a PEFT adapter folder or a name on the hub (default with a config: its output_dir); repeat to sum several',
+    'an adapter, a folder or file of PEFT or mlx-lm, or a name on the hub (default with a config: its output_dir); repeat to sum several',
     collect,
   )
   command.option('--no-adapter', 'use the base model alone')

@@ -6,14 +6,15 @@
 
 import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { join } from 'node:path'
+import { FileFormatError, type LowrankError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 import { readQuantizedTensors, storedQuantization } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
+import { adapterForm, kohyaRefused, refuseMlx } from './foreign-weights.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
 import {
@@ -26,7 +27,7 @@ import {
 } from './prompt-format.js'
 import { readFactors } from './rope-factors.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
-import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './shard-index.js'
+import { INDEX_FILE, numberedShards, readShardIndex, SINGLE_FILE } from './shard-index.js'
 import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 import { type TextModel, textModelOf } from './text-model.js'
 
@@ -68,8 +69,9 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   if (stats.isDirectory()) return openFolder(path)
   if (isPickle(path)) throw pickleRefused(path)
   if (path.endsWith('.safetensors')) {
-    const adapter = basename(path) === 'adapter_model.safetensors'
-    const advice = adapter
+    const form = adapterForm(await readSafetensorsHeader(path))
+    if (form === 'kohya') throw kohyaRefused(path)
+    const advice = form
       ? 'it is an adapter: pass its base model, and load the adapter on top of it'
       : 'name the folder that also holds config.json'
     throw new FileFormatError(`${path} is only the weights; ${advice}`, { path })
@@ -108,9 +110,10 @@ async function openGguf(path: string): Promise<ModelFiles> {
 
 async function openFolder(path: string): Promise<ModelFiles> {
   const names = new Set(await readdir(path))
-  if (!names.has('config.json')) throw noConfig(path, names)
+  if (!names.has('config.json')) throw await noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
   const whole = await readJsonObject(configPath, CONFIG_LIMIT)
+  refuseMlx(whole, path)
   const text = textModelOf(whole, configPath)
   const config = text?.config ?? whole
   storedQuantization(config, configPath)
@@ -118,7 +121,7 @@ async function openFolder(path: string): Promise<ModelFiles> {
     ? [await readSafetensorsHeader(await fileInside(path, SINGLE_FILE))]
     : names.has(INDEX_FILE)
       ? await readShards(path)
-      : noWeights(path, names)
+      : await readNumberedShards(path, names)
   const tensors = new Map<string, TensorSource>()
   const quantized = await readQuantizedTensors(headers)
   for (const source of quantized.sources) tensors.set(source.name, source)
@@ -144,11 +147,14 @@ async function openFolder(path: string): Promise<ModelFiles> {
   return model
 }
 
-function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {
+async function noConfig(path: string, names: ReadonlySet<string>): Promise<LowrankError> {
   const gguf = [...names].filter((name) => name.endsWith('.gguf')).sort()[0]
+  const [weights] = [...names].filter((name) => name.endsWith('.safetensors'))
+  const form = weights && adapterForm(await readSafetensorsHeader(await fileInside(path, weights)))
+  if (form === 'kohya') return kohyaRefused(join(path, weights as string))
   const advice = gguf
     ? `; it holds a GGUF file, name that: ${join(path, gguf)}`
-    : names.has('adapter_config.json')
+    : form || names.has('adapter_config.json')
       ? '; it is an adapter: pass its base model, and load the adapter on top of it'
       : ''
   return new FileFormatError(`the folder ${path} has no config.json${advice}`, { path })
@@ -195,6 +201,35 @@ async function readShards(folder: string): Promise<SafetensorsHeader[]> {
       tensors.set(name, tensor)
     }
     headers.push({ ...header, tensors })
+  }
+  return headers
+}
+
+/** Reads all shards of a folder without an index. @throws FileFormatError when one of them is missing */
+async function readNumberedShards(folder: string, names: ReadonlySet<string>): Promise<SafetensorsHeader[]> {
+  const shards = numberedShards(names)
+  if (shards === undefined) return noWeights(folder, names)
+  const { present, missing } = shards
+  const [first] = missing
+  if (first !== undefined)
+    throw new FileFormatError(
+      `the folder ${folder} has ${present.length} of ${present.length + missing.length} shards and no ${INDEX_FILE}: ${first} ${missing.length === 1 ? 'is' : `and ${missing.length - 1} more are`} missing; download ${missing.length === 1 ? 'it' : 'them'} again`,
+      { path: folder, missing },
+    )
+  const headers: SafetensorsHeader[] = []
+  const seen = new Map<string, string>()
+  for (const shard of present) {
+    const header = await readSafetensorsHeader(await fileInside(folder, shard))
+    for (const name of header.tensors.keys()) {
+      const other = seen.get(name)
+      if (other !== undefined)
+        throw new FileFormatError(
+          `${header.path} and ${other} both hold the tensor ${quote(name)}; without ${INDEX_FILE}, each tensor must be in one shard`,
+          { path: header.path, tensor: name },
+        )
+      seen.set(name, shard)
+    }
+    headers.push(header)
   }
   return headers
 }

@@ -184,6 +184,8 @@ async function parseHeader(
     for (const name of scanner.members()) {
       await breathe()
       if (name === '__metadata__') {
+        // MLX writes null where it has none.
+        if (scanner.isNull()) continue
         scanner.object((key) => {
           if (metadata.size >= LIMITS.metadataEntries)
             scanner.fail(`more than ${LIMITS.metadataEntries} metadata keys`)

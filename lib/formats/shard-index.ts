@@ -10,6 +10,38 @@ import { isPickle, pickleRefused } from '../io/pickles.js'
 export const SINGLE_FILE = 'model.safetensors'
 export const INDEX_FILE = 'model.safetensors.index.json'
 
+/** Shards of a folder without an index, by the numbers in their names. */
+export interface NumberedShards {
+  present: string[]
+  missing: string[]
+}
+
+/**
+ * The shards `model-00001-of-0000N.safetensors` among the names of a folder, of the series that lacks the fewest;
+ * undefined if there are none.
+ */
+export function numberedShards(names: Iterable<string>): NumberedShards | undefined {
+  const there = new Set(names)
+  const totals = new Set<number>()
+  for (const name of there) {
+    const [, total] = /^model-\d{5}-of-(\d{5})\.safetensors$/.exec(name) ?? []
+    if (Number(total) > 0) totals.add(Number(total))
+  }
+  const series = [...totals].map((total) => {
+    const all = Array.from(
+      { length: total },
+      (_, i) => `model-${fiveDigits(i + 1)}-of-${fiveDigits(total)}.safetensors`,
+    )
+    return {
+      present: all.filter((name) => there.has(name)),
+      missing: all.filter((name) => !there.has(name)),
+    }
+  })
+  return series.sort((a, b) => a.missing.length - b.missing.length)[0]
+}
+
+const fiveDigits = (number: number): string => String(number).padStart(5, '0')
+
 const INDEX_LIMIT = 100_000_000
 
 /**

@@ -2,7 +2,7 @@
  * Selects the files of a repository to download: those that lowrank reads, never pickles or copies for other programs.
  */
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
-import { INDEX_FILE, SINGLE_FILE } from '../formats/shard-index.js'
+import { INDEX_FILE, numberedShards, SINGLE_FILE } from '../formats/shard-index.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 import type { HubFile, HubListing } from './cache.js'
 
@@ -23,7 +23,9 @@ export interface Selection {
 const BESIDE =
   /^((generation_config|special_tokens_map|added_tokens|chat_template|lowrank|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
 const ADAPTER_CONFIG = 'adapter_config.json'
-const ADAPTER_FILES = [ADAPTER_CONFIG, 'adapter_model.safetensors']
+const ADAPTER_WEIGHTS = 'adapter_model.safetensors'
+/** Weights of an adapter of mlx-lm, which has another config of the same name. */
+const MLX_ADAPTER_WEIGHTS = 'adapters.safetensors'
 /** Files that lowrank writes alongside an adapter. */
 const ADAPTER_OPTIONAL = ['lowrank.json']
 const NAMED_AT_MOST = 12
@@ -55,6 +57,13 @@ export function selectFiles(
   const weights = listing.get(SINGLE_FILE) ?? listing.get(INDEX_FILE)
   if (config && weights)
     return { files: [config, ...beside, weights], main: null, sharded: weights.path === INDEX_FILE }
+  const shards = numberedShards(listing.keys())
+  if (config && shards?.missing.length === 0)
+    return {
+      files: [config, ...beside, ...selectShards(listing, shards.present, repo)],
+      main: null,
+      sharded: false,
+    }
   return onlyGguf(listing, repo)
 }
 
@@ -76,13 +85,17 @@ function adapterFiles(listing: HubListing, repo: string, file: string | null): H
     throw new UnsupportedError(`${repo}/${file} is a GGUF file; adapters are read from PEFT's folders.`, {
       repo,
     })
-  const files = ADAPTER_FILES.map((name) => listing.get(name))
-  if (files.every((found) => found !== undefined))
-    return [...files, ...ADAPTER_OPTIONAL.flatMap((name) => listing.get(name) ?? [])]
+  const config = listing.get(ADAPTER_CONFIG)
+  const weights = listing.get(ADAPTER_WEIGHTS) ?? (config && listing.get(MLX_ADAPTER_WEIGHTS))
+  // A state dict of PEFT is read without a config, but a repository with one named so is a model.
+  if (weights && (config || !listing.has('config.json'))) {
+    const optional = ADAPTER_OPTIONAL.flatMap((name) => listing.get(name) ?? [])
+    return [...(config ? [config] : []), weights, ...optional]
+  }
   const pickle = [...listing.keys()].find((path) => /^adapter_model\.\w+$/.test(path) && isPickle(path))
   if (pickle !== undefined) throw pickleRefused(`${pickle} of ${repo}`)
   const advice = listing.has('config.json') ? '; it is a model' : ''
-  throw nothing(repo, `${repo} is not an adapter: it lacks ${ADAPTER_FILES.join(' or ')}${advice}.`)
+  throw nothing(repo, `${repo} is not an adapter: it lacks ${ADAPTER_CONFIG} or ${ADAPTER_WEIGHTS}${advice}.`)
 }
 
 function ggufFile(listing: HubListing, repo: string, path: string): Selection {

@@ -5,6 +5,7 @@
 
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { formatBytes } from '../core/bytes.js'
 import { FileFormatError } from '../core/errors.js'
 import { errnoWords } from '../core/system-error.js'
 import { JsonScanner } from './json-scanner.js'
@@ -21,6 +22,24 @@ export interface InputFile {
   handle: OpenFile
   path: string
   size: number
+}
+
+/** Git LFS limits its pointers to fewer bytes than this. */
+const LARGEST_POINTER = 1024
+const POINTER =
+  /^version https:\/\/(?:git-lfs|hawser)\.github\.com\/spec\/v1\n(?:[\s\S]*\nsize (\d+)(?:\n|$))?/
+
+/** @throws {FileFormatError} for a pointer of Git LFS, which a clone without its files has in their place */
+async function refusePointer(handle: OpenFile, path: string): Promise<void> {
+  const bytes = new Uint8Array(LARGEST_POINTER)
+  const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0)
+  const [found, size] = POINTER.exec(Buffer.from(bytes.subarray(0, bytesRead)).toString('latin1')) ?? []
+  if (found === undefined) return
+  const whole = size === undefined ? '' : ` of ${formatBytes(Number(size))}`
+  throw new FileFormatError(
+    `${path} is a Git LFS pointer, not the file${whole} that it stands for; run git lfs pull in its repository, or download the file itself`,
+    { path },
+  )
 }
 
 /** The kernel and Node reject single reads of 2 GiB and more. */
@@ -46,6 +65,7 @@ export async function withInputFile<T>(path: string, use: (file: InputFile) => P
         : 'not a regular file; name the file itself'
       throw new FileFormatError(`${path} is ${advice}`, { path })
     }
+    if (stats.size <= LARGEST_POINTER) await refusePointer(handle, path)
     return await use({ handle, path, size: stats.size })
   } finally {
     await handle.close()

@@ -7,6 +7,7 @@
 const INTEGER = /(?:0|[1-9][0-9]*)(?![0-9.eE])/y
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
 const LITERAL = /true|false|null/y
+const NULL = /null/y
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids raw control characters in strings.
 const NEEDS_CARE = /[\\\u0000-\u001f]/
 const LONE_SURROGATE = /\p{Surrogate}/u
@@ -80,6 +81,11 @@ export class JsonScanner {
     const value = Number(digits)
     if (!Number.isSafeInteger(value)) this.fail(`the integer ${digits.slice(0, 40)} is too large`)
     return value
+  }
+
+  /** Reads null, if that is next. */
+  isNull(): boolean {
+    return this.match(NULL) !== undefined
   }
 
   /** Skips any value nested at most `depth` deep. */

@@ -63,13 +63,15 @@ export async function newState(
   })
 }
 
-/** Reads the metadata of an adapter folder or a .gguf adapter, but not its weights. */
-export function openAdapter(path: string, base: BaseModel): Promise<AdapterFolder> {
+/** Reads the metadata of an adapter, a folder or a file, but not its weights. */
+export async function openAdapter(path: string, base: BaseModel): Promise<AdapterFolder> {
   const { graph, sites, weights } = base
   if (path.endsWith('.gguf')) checkWritesText(base, `the adapter ${path}`)
-  return path.endsWith('.gguf')
-    ? openGgufAdapter(path, graph, sites)
-    : openAdapterFolder(path, sites, weights)
+  const adapter = path.endsWith('.gguf')
+    ? await openGgufAdapter(path, graph, sites)
+    : await openAdapterFolder(path, sites, weights)
+  for (const remark of adapter.remarks) base.warn(remark)
+  return adapter
 }
 
 /** Creates an adapter from a folder and reads its weights. */

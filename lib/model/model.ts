@@ -214,9 +214,9 @@ export class Model {
   }
 
   /**
-   * Loads a PEFT adapter. It is active at once, along with the adapters already attached; choose among them with `use`
+   * Loads an adapter of PEFT or mlx-lm. It is active at once, along with the adapters already attached; choose among them with `use`
    * or `weight`.
-   * @param from a folder, a .gguf file, or a name on the Hugging Face Hub: `owner/name`, optionally with `@revision`
+   * @param from a folder, a .safetensors or .gguf file, or a name on the Hugging Face Hub: `owner/name`, optionally with `@revision`
    * @throws {FileFormatError} when the folder is damaged or does not match this model
    * @throws {HubError} when the adapter is not on the Hub, access is denied, or the Hub cannot be reached
    * @throws {UnsupportedError} for unsupported adapter types and settings
@@ -225,7 +225,7 @@ export class Model {
     this.#base.lifetime.check()
     const given = checkedOptions(loadAdapterSchema, options, 'loadAdapter()')
     const { name, trainable, ...hubOptions } = given
-    checkedPath(from, 'loadAdapter()', 'from', 'a folder, a .gguf file or a name on the hub')
+    checkedPath(from, 'loadAdapter()', 'from', 'a folder, a .safetensors or .gguf file, or a name on the hub')
     this.#adapters.checkName(name)
     const { path, hub } = await locate('adapter', from, hubOptions)
     const folder = await openAdapter(path, this.#base)

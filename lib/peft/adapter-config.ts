@@ -5,7 +5,6 @@
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
 import { nestedName } from '../formats/text-model.js'
-import { readJsonObject } from '../io/input.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { AdapterDescription, PeftFields, StrategyConfig } from '../strategies/strategy.js'
 import { targetNames } from '../strategies/targets.js'
@@ -13,7 +12,8 @@ import { targetNames } from '../strategies/targets.js'
 /** Name of the file in an adapter folder. */
 export const ADAPTER_CONFIG = 'adapter_config.json'
 
-const SIZE_LIMIT = 16 << 20
+/** Most bytes of it. */
+export const CONFIG_LIMIT = 16 << 20
 
 /** Contents of a validated adapter_config.json. */
 export interface AdapterConfig {
@@ -107,14 +107,19 @@ function withTied(names: readonly string[], tied: readonly string[]): string[] {
 }
 
 /**
- * Reads and validates an adapter_config.json.
+ * Validates the contents of an adapter_config.json.
+ * @param path names the file in messages
  * @param modules paths from the adapter's tensor names, used if the file has no `target_modules`
  * @throws {FileFormatError} for a file that is not such a config
  * @throws {UnsupportedError} for an unsupported adapter type or setting
  * @throws {ConfigError} for a value out of range
  */
-export async function readAdapterConfig(path: string, modules: readonly string[]): Promise<AdapterConfig> {
-  const fields = withoutHeads(await readJsonObject(path, SIZE_LIMIT))
+export function checkedAdapterConfig(
+  path: string,
+  given: Readonly<Record<string, unknown>>,
+  modules: readonly string[],
+): AdapterConfig {
+  const fields = withoutHeads(given)
   const type = fields.peft_type
   if (typeof type !== 'string')
     throw new FileFormatError(
@@ -145,13 +150,13 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
 }
 
 /** A classifier's head is implied, so it is removed from the list. */
-function withoutHeads(fields: PeftFields): PeftFields {
+function withoutHeads(fields: Readonly<PeftFields>): Readonly<PeftFields> {
   const { task_type: task, modules_to_save: modules } = fields
   if (task !== SEQ_CLS || !Array.isArray(modules)) return fields
   return { ...fields, modules_to_save: modules.filter((name) => !HEADS.includes(name)) }
 }
 
-function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<string>): void {
+function refuseUnsupported(path: string, fields: Readonly<PeftFields>, read: ReadonlySet<string>): void {
   const init = fields.init_lora_weights
   if (!HARMLESS_INITS.has(init))
     throw new UnsupportedError(
@@ -181,7 +186,7 @@ function unsupportedKey(path: string, key: string, value: unknown, expected: str
   )
 }
 
-function textOrNull(path: string, fields: PeftFields, key: string): string | null {
+function textOrNull(path: string, fields: Readonly<PeftFields>, key: string): string | null {
   const value = fields[key] ?? null
   if (value === null || typeof value === 'string') return value
   throw new FileFormatError(`${path}: ${key} is ${quote(value)}, expected a string.`, {

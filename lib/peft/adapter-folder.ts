@@ -2,7 +2,6 @@
  * Adapter folders: adapter_config.json and adapter_model.safetensors in PEFT's format, and lowrank.json for information
  * that PEFT has no keys for. Writes are atomic; reads validate every name and shape against the model.
  */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { breather } from '../core/breather.js'
 import { ConfigError, FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
@@ -14,18 +13,13 @@ import {
   SIDECAR_VERSION,
   sidecarEntry,
 } from '../formats/prompt-format.js'
-import {
-  readSafetensorsHeader,
-  readTensor,
-  type SafetensorsHeader,
-  writeSafetensors,
-} from '../formats/safetensors.js'
+import { readTensor, type SafetensorsHeader, writeSafetensors } from '../formats/safetensors.js'
 import type { TensorData } from '../formats/tensor-data.js'
-import { flatName, nestedName } from '../formats/text-model.js'
+import { nestedName } from '../formats/text-model.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'
-import { fileInside, fileInsideIfAny } from '../io/inside.js'
+import { fileInsideIfAny } from '../io/inside.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { peftPrefixes, readStrategy, strategyToFile } from '../strategies/index.js'
@@ -44,18 +38,17 @@ import { quantizationFrom, type TrainingDefaults } from '../weights/quantization
 import {
   ADAPTER_CONFIG,
   adapterConfigText,
-  readAdapterConfig,
+  checkedAdapterConfig,
   SEQ_CLS,
   tiedModules,
 } from './adapter-config.js'
+import { type AdapterHeader, openAdapterFiles, WEIGHTS } from './adapter-files.js'
 import { toFloat32, transposed, transposedData } from './floats.js'
 
-const WEIGHTS = 'adapter_model.safetensors'
 /** Files of a folder that `saveAdapterFolder` writes. */
 export const ADAPTER_FILES: readonly string[] = [ADAPTER_CONFIG, WEIGHTS, SIDECAR]
 /** Tensor of a classifier's head. */
 const HEAD_TENSOR = 'base_model.model.score.weight'
-const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 
 /** The base model of the adapter. */
 export interface AdapterBase {
@@ -165,6 +158,8 @@ export interface AdapterFolder {
   privacy: readonly PrivacyReport[]
   /** Prompt format used in training; null if unknown. */
   format: PromptFormat | null
+  /** What had to be assumed about it, in sentences. */
+  remarks: readonly string[]
   /** Reads the values of every parameter in the file, one at a time. */
   parameters(): AsyncIterable<{ name: string; values: Float32Array }>
 }
@@ -176,13 +171,11 @@ export interface AdapterFolder {
  * @throws {UnsupportedError} for unsupported settings
  */
 export async function readAdapterFolder(path: string) {
-  for (const name of [ADAPTER_CONFIG, WEIGHTS])
-    if (!existsSync(join(path, name))) throw missingFile(path, name)
-  const header = withFlatNames(await readSafetensorsHeader(await fileInside(path, WEIGHTS)))
-  const config = await readAdapterConfig(await fileInside(path, ADAPTER_CONFIG), modulesOf(header))
-  const sidecar = await readSidecar(path)
+  const { folder, configPath, config: fields, header, remarks } = await openAdapterFiles(path)
+  const config = checkedAdapterConfig(configPath, fields, modulesOf(header))
+  const sidecar = await readSidecar(folder)
   const labels = config.taskType === SEQ_CLS ? labelsOf(header, sidecar?.labels ?? null) : null
-  return { header, config, sidecar, labels }
+  return { header, config, sidecar, labels, remarks }
 }
 
 /**
@@ -230,14 +223,6 @@ function checkLabels(path: string, own: readonly string[] | null, weights: reado
 /** PEFT's prefix before module and tensor names. */
 const IN_MODEL = /^(base_model\.model\.)(.+)$/
 
-/** Maps tensor names in an adapter for a multimodal model to those of its text model. */
-function withFlatNames(header: SafetensorsHeader): SafetensorsHeader {
-  const tensors = [...header.tensors].map(
-    ([name, tensor]) => [name.replace(IN_MODEL, (_, before, own) => before + flatName(own)), tensor] as const,
-  )
-  return { ...header, tensors: new Map(tensors) }
-}
-
 /**
  * Opens an adapter folder for a model with the given linear layers.
  * @throws {FileFormatError} when a file is missing or malformed, or tensors are missing or unexpected
@@ -249,7 +234,7 @@ export async function openAdapterFolder(
   sites: readonly LinearSite[],
   weights: readonly WeightSite[] = [],
 ): Promise<AdapterFolder> {
-  const { header, config, sidecar, labels } = await readAdapterFolder(path)
+  const { header, config, sidecar, labels, remarks } = await readAdapterFolder(path)
   checkLabels(path, labels, weights)
   if (modulesOf(header).includes(HEAD))
     throw new UnsupportedError(
@@ -270,15 +255,17 @@ export async function openAdapterFolder(
     baseFingerprint: sidecar?.fingerprint ?? null,
     privacy: sidecar?.privacy ?? [],
     format: sidecar?.format ?? null,
+    remarks,
     async *parameters() {
       const repeated = new Set(description.repeats.map(({ factor }) => factor))
       const shared = new Map<Factor, { tensor: string; values: Float32Array }>()
       for (const { factor, tensor } of saved) {
         if (isEmpty(factor)) continue
-        const dtype = header.tensors.get(tensor.name)?.dtype ?? ''
+        const found = header.tensors.get(tensor.name)
         const bytes = await readTensor(header, tensor.name)
-        const stored = toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`)
-        const values = tensor.transposed ? transposed(stored, factor.cols, factor.rows) : stored
+        const stored = toFloat32(found?.dtype ?? '', bytes, `${header.path}: ${tensor.name}`)
+        const isTransposed = (tensor.transposed ?? false) !== (found?.transposed ?? false)
+        const values = isTransposed ? transposed(stored, factor.cols, factor.rows) : stored
         if (repeated.has(factor)) {
           const first = shared.get(factor)
           if (first === undefined) shared.set(factor, { tensor: tensor.name, values })
@@ -381,7 +368,7 @@ function isSurplus(name: string, spec: AdapterSpec): boolean {
 }
 
 function checkTensors(
-  header: SafetensorsHeader,
+  header: AdapterHeader,
   saved: readonly SavedFactor[],
   { spec }: AdapterDescription,
   baseModel: string | null,
@@ -419,25 +406,6 @@ export function modulesOf(header: SafetensorsHeader): string[] {
     return found?.[1] ? [found[1]] : []
   })
   return [...new Set(paths)]
-}
-
-/** Origin of an adapter according to its folder. */
-export interface AdapterOrigin {
-  /** Name of its base model, as given by its author; null if unknown. */
-  baseModel: string | null
-  /** Quantization of the base during training; empty if unknown. */
-  held: TrainingDefaults
-}
-
-/** @throws {FileFormatError} when the folder or one of its files is missing or malformed */
-export async function readOrigin(path: string): Promise<AdapterOrigin> {
-  const config = await fileInsideIfAny(path, ADAPTER_CONFIG)
-  if (config === undefined) throw missingFile(path, ADAPTER_CONFIG)
-  const { base_model_name_or_path: baseModel } = await readJsonObject(config, 16 << 20)
-  return {
-    baseModel: typeof baseModel === 'string' ? baseModel : null,
-    held: await recordedQuantization(path),
-  }
 }
 
 /** Quantization of the base when the adapter was trained by lowrank; empty if unknown. */
@@ -485,20 +453,4 @@ function namesOf(id2label: unknown): readonly string[] | null {
   if (typeof id2label !== 'object' || id2label === null) return null
   const names = Object.values(id2label)
   return names.every((name) => typeof name === 'string') ? names : null
-}
-
-function missingFile(path: string, name: string): FileFormatError | UnsupportedError {
-  const pickle = PICKLES.find((file) => existsSync(join(path, file)))
-  if (pickle !== undefined && name === WEIGHTS)
-    return new UnsupportedError(
-      `${join(path, pickle)} is a pickle, which can run code when it is read, and is never opened; save the adapter again in PEFT with safe_serialization=True.`,
-      { path },
-    )
-  return new FileFormatError(
-    `${path} has no ${name}; an adapter folder holds ${ADAPTER_CONFIG} and ${WEIGHTS}.`,
-    {
-      path,
-      name,
-    },
-  )
 }

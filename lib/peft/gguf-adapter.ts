@@ -56,6 +56,7 @@ export async function openGgufAdapter(
     baseModel: null,
     baseFingerprint: null,
     privacy: [],
+    remarks: [],
     format: formatFromGguf(header.metadata.get(GGUF_PROMPT_FORMAT), path),
     async *parameters() {
       for (const [target, parts] of pairs) {

@@ -4,8 +4,9 @@ import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
 import { badValue, flag, integer } from '../core/schema.js'
 import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
+import { refuseMlx } from '../formats/foreign-weights.js'
 import { openModelFiles } from '../formats/model-files.js'
-import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
+import { INDEX_FILE, numberedShards, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
 import { dtypesIn } from '../formats/tensor-source.js'
 import { textModelOf } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
@@ -225,6 +226,7 @@ async function readShape(
   const bare = folder ? await bareConfig(path, fromHub) : path.endsWith('.json') ? path : undefined
   if (bare !== undefined) {
     const whole = await readJsonObject(bare, CONFIG_LIMIT)
+    refuseMlx(whole, path)
     const config = textModelOf(whole, bare)?.config ?? whole
     const dtype = namedDtype(config)
     const stored = storedIn(config, bare)
@@ -245,7 +247,7 @@ async function bareConfig(folder: string, fromHub: boolean): Promise<string | un
 
 async function weightsWhole(folder: string, names: ReadonlySet<string>): Promise<boolean> {
   if (names.has(SINGLE_FILE)) return true
-  if (!names.has(INDEX_FILE)) return false
+  if (!names.has(INDEX_FILE)) return numberedShards(names)?.missing.length === 0
   const shards = await readShardIndex(await fileInside(folder, INDEX_FILE))
   return [...shards.keys()].every((shard) => names.has(shard))
 }

@@ -1,6 +1,6 @@
 /**
- * Contents of an adapter folder, which may be a run's output folder with checkpoints, or of a checkpoint, which
- * is an adapter folder plus training state.
+ * Contents of an adapter, a folder or a file, which may be a run's output folder with checkpoints, or of a checkpoint,
+ * which is an adapter folder plus training state.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,10 +9,10 @@ import { FileFormatError, UnsupportedError } from '../../core/errors.js'
 import { readGgufHeader } from '../../formats/gguf.js'
 import { GgufKeys } from '../../formats/gguf-metadata.js'
 import { huggingFaceName } from '../../formats/gguf-names.js'
-import { readSafetensorsHeader } from '../../formats/safetensors.js'
 import { readJsonObject } from '../../io/input.js'
 import { fileInside } from '../../io/inside.js'
-import { readAdapterConfig } from '../../peft/adapter-config.js'
+import { checkedAdapterConfig } from '../../peft/adapter-config.js'
+import { type AdapterFiles, type AdapterHeader, openAdapterFiles } from '../../peft/adapter-files.js'
 import { modulesOf, readSidecar } from '../../peft/adapter-folder.js'
 import { facts, formatCount } from '../format.js'
 import type { Printed } from '../schemas.js'
@@ -24,7 +24,7 @@ const CONFIG_LIMIT = 16 << 20
 type AdapterFacts = Omit<Extract<Printed<'inspect'>, { kind: 'adapter' }>, 'kind' | 'checkpoints'>
 
 export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint'): Promise<Inspection> {
-  if ((await stat(path)).isFile()) {
+  if (path.endsWith('.gguf')) {
     const found = await ggufFacts(path)
     return { data: { kind: 'adapter', ...found }, text: () => describe('adapter', found, {}) }
   }
@@ -39,12 +39,13 @@ export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint
 }
 
 async function adapterFacts(path: string): Promise<AdapterFacts> {
-  const configPath = await fileInside(path, 'adapter_config.json')
-  const config = await readJsonObject(configPath, CONFIG_LIMIT)
-  const { modules, ...tensors } = await readTensors(path)
-  const reason = await whyUnsupported(path, configPath, modules)
+  const files = await openAdapterFiles(path)
+  const { config, folder, program, remarks } = files
+  const { modules, ...tensors } = tensorsOf(files.header)
+  const reason = await whyUnsupported(files, modules)
   return {
     path,
+    program,
     peft_type: config.peft_type ?? null,
     base_model: config.base_model_name_or_path ?? null,
     task_type: config.task_type ?? null,
@@ -56,9 +57,10 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
     target_modules: config.target_modules ?? null,
     ...tensors,
     modules: modules.length,
-    bytes: await folderBytes(path),
+    bytes: path === folder ? await folderBytes(path) : files.header.fileSize,
     supported: reason === null,
     ...(reason === null ? {} : { reason }),
+    ...(remarks.length === 0 ? {} : { remarks }),
   }
 }
 
@@ -76,6 +78,7 @@ async function ggufFacts(path: string): Promise<AdapterFacts> {
   const supported = kind === 'lora'
   return {
     path,
+    program: null,
     peft_type: kind?.toUpperCase() ?? null,
     base_model: keys.text('general.base_model.0.name') ?? null,
     task_type: null,
@@ -103,8 +106,7 @@ interface AdapterTensors {
   parameters: number
 }
 
-async function readTensors(path: string): Promise<AdapterTensors> {
-  const header = await readSafetensorsHeader(await fileInside(path, 'adapter_model.safetensors'))
+function tensorsOf(header: AdapterHeader): AdapterTensors {
   const list = [...header.tensors.values()]
   return {
     modules: modulesOf(header),
@@ -116,13 +118,12 @@ async function readTensors(path: string): Promise<AdapterTensors> {
 
 /** Why `--adapter` would refuse the adapter for every model; null if it would not. */
 async function whyUnsupported(
-  path: string,
-  configPath: string,
+  { folder, configPath, config }: AdapterFiles,
   modules: readonly string[],
 ): Promise<string | null> {
   try {
-    await readAdapterConfig(configPath, modules)
-    await readSidecar(path)
+    checkedAdapterConfig(configPath, config, modules)
+    await readSidecar(folder)
     return null
   } catch (error) {
     if (error instanceof UnsupportedError || error instanceof FileFormatError) return error.message
@@ -140,6 +141,10 @@ async function folderBytes(path: string): Promise<number> {
   return (await Promise.all(sizes)).reduce((sum, { size }) => sum + size, 0)
 }
 
+/** The program whose form the adapter has, or the form. */
+const formOf = ({ path, program }: AdapterFacts): string =>
+  program ?? (path.endsWith('.gguf') ? 'GGUF' : 'state dict,')
+
 function describe(
   kind: 'adapter' | 'checkpoint',
   found: AdapterFacts,
@@ -153,7 +158,7 @@ function describe(
         : String(value)
   return facts([
     [kind, found.path],
-    ['type', `${found.path.endsWith('.gguf') ? 'GGUF' : 'PEFT'} ${plain(found.peft_type) ?? 'unknown'}`],
+    ['type', `${formOf(found)} ${plain(found.peft_type) ?? 'unknown'}`],
     ['base model', plain(found.base_model)],
     ['task', plain(found.task_type)],
     ['rank', found.r === 0 ? undefined : plain(found.r)],
@@ -167,6 +172,7 @@ function describe(
     ['files', formatBytes(found.bytes)],
     ['step', plain(training?.step)],
     ['cannot be loaded', found.reason],
+    ...(found.remarks ?? []).map((remark) => ['remark', remark] as const),
     ...checkpointLines(checkpoints).map((line) => ['checkpoint', line] as const),
   ])
 }

@@ -20,6 +20,10 @@ const checkpoints = z
 
 const adapterFacts = {
   path: z.string(),
+  program: z
+    .enum(['PEFT', 'mlx-lm'])
+    .nullable()
+    .describe('Program whose folders have its form; null for a state dict or a GGUF file'),
   peft_type: raw('peft_type'),
   base_model: raw('base_model_name_or_path'),
   task_type: raw('task_type'),
@@ -36,6 +40,7 @@ const adapterFacts = {
   bytes: bytes.describe('Bytes of the files'),
   supported: z.boolean().describe('True if it can be loaded'),
   reason: z.string().optional().describe('Why not'),
+  remarks: z.array(z.string()).optional().describe('What had to be assumed'),
 }
 
 const place = {

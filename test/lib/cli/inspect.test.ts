@@ -342,16 +342,38 @@ test('what is missing, cut short or of no known kind is one error', async () => 
 test('a part of a model or an adapter is answered with its folder, and not read as data', async () => {
   const model = tinyModel()
   const adapter = join(parity, 'peft/qv_half')
-  const [config, tokenizer, peft, weights] = await Promise.all([
+  const [config, tokenizer, peft] = await Promise.all([
     refused(join(model, 'config.json')),
     refused(join(model, 'tokenizer.json')),
     refused(join(adapter, 'adapter_config.json')),
-    refused(join(adapter, 'adapter_model.safetensors')),
   ])
   expect(config).toContain(`config.json is only a part of a model; name its folder: ${model}\n`)
   expect(tokenizer).toContain(`tokenizer.json is only a part of a model; name its folder: ${model}\n`)
   expect(peft).toContain(`adapter_config.json is only a part of an adapter; name its folder: ${adapter}\n`)
-  expect(weights).toContain(`is only a part of an adapter; name its folder: ${adapter}\n`)
+})
+
+test('an adapter of another program is shown, and a file of one', async () => {
+  const mlx = await inspected(join(parity, 'mlx/dora'))
+  expect(mlx).toMatchObject({
+    kind: 'adapter',
+    program: 'mlx-lm',
+    r: 4,
+    lora_alpha: 10,
+    base_model: '../models/llama3',
+    modules: 4,
+    supported: true,
+  })
+  const weights = join(parity, 'peft/qv_half/adapter_model.safetensors')
+  expect(await inspected(weights)).toMatchObject({ kind: 'adapter', program: 'PEFT', r: 3, lora_alpha: 16 })
+  const alone = join(scratchFolder(), 'lora.safetensors')
+  cpSync(weights, alone)
+  expect(await inspected(alone)).toMatchObject({
+    kind: 'adapter',
+    program: null,
+    r: 3,
+    lora_alpha: 3,
+    remarks: [expect.stringContaining('lora_alpha is taken to be the rank (3)')],
+  })
 })
 
 test('an adapter whose lowrank.json cannot be read is shown, and why it cannot be loaded', async () => {

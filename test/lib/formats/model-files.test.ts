@@ -163,6 +163,86 @@ describe('openModelFiles on a folder', () => {
     expect((await openModelFiles(folder)).tensors.size).toBe(0)
   })
 
+  it('reads numbered shards without an index if all are there', async () => {
+    const folder = sharded(WEIGHT_MAP)
+    rmSync(join(folder, INDEX))
+    const { tensors } = await openModelFiles(folder)
+    expect([...tensors.values()].map(({ name, file }) => [name, file.slice(-26)])).toEqual([
+      ['a', '00001-of-00002.safetensors'],
+      ['b', '00001-of-00002.safetensors'],
+      ['c', '00002-of-00002.safetensors'],
+      ['extra', '00002-of-00002.safetensors'],
+    ])
+    // A download of another series that was broken off does not count.
+    writeFileSync(join(folder, 'model-00003-of-00007.safetensors'), vectors(['d']))
+    expect((await openModelFiles(folder)).tensors.size).toBe(4)
+    writeFileSync(join(folder, 'model-00002-of-00002.safetensors'), vectors(['c', 'a']))
+    expect(await problem(folder, FileFormatError)).toBe(
+      `PATH/model-00002-of-00002.safetensors and model-00001-of-00002.safetensors both hold the tensor "a"; without ${INDEX}, each tensor must be in one shard`,
+    )
+  })
+
+  it('names the shards that are missing where there is no index either', async () => {
+    const shards = (...numbers: number[]) =>
+      folderOf({
+        'config.json': CONFIG,
+        ...Object.fromEntries(
+          numbers.map((n) => [`model-0000${n}-of-00003.safetensors`, vectors([`t${n}`])]),
+        ),
+      })
+    expect(await problem(shards(1, 3), FileFormatError)).toBe(
+      `the folder PATH has 2 of 3 shards and no ${INDEX}: model-00002-of-00003.safetensors is missing; download it again`,
+    )
+    expect(await problem(shards(2), FileFormatError)).toBe(
+      `the folder PATH has 1 of 3 shards and no ${INDEX}: model-00001-of-00003.safetensors and 1 more are missing; download them again`,
+    )
+  })
+
+  it('says of a Git LFS pointer what it is, in the place of any file', async () => {
+    const pointer = (size: number) =>
+      `version https://git-lfs.github.com/spec/v1\noid sha256:${'0a'.repeat(32)}\nsize ${size}\n`
+    const files = { 'config.json': CONFIG, 'model.safetensors': vectors(['a']) }
+    const advice = 'that it stands for; run git lfs pull in its repository, or download the file itself'
+    for (const name of ['config.json', 'model.safetensors'])
+      expect(await problem(folderOf({ ...files, [name]: pointer(2_200_000_000) }), FileFormatError)).toBe(
+        `PATH/${name} is a Git LFS pointer, not the file of 2.05 GiB ${advice}`,
+      )
+    expect(await problem(scratchFile('model.gguf', pointer(500)), FileFormatError)).toBe(
+      `PATH is a Git LFS pointer, not the file of 500 B ${advice}`,
+    )
+    const short = 'version https://git-lfs.github.com/spec/v1\n'
+    expect(await problem(scratchFile('model.gguf', short), FileFormatError)).toBe(
+      `PATH is a Git LFS pointer, not the file ${advice}`,
+    )
+  })
+
+  it('says of a model of MLX and of a LoRA of kohya what they are', async () => {
+    // As mlx_lm.convert -q writes it.
+    const quantization = { group_size: 64, bits: 4, mode: 'affine' }
+    const config = JSON.stringify({ model_type: 'llama', quantization, quantization_config: quantization })
+    const packed = vectors(['w.biases', 'w.scales'], 'BF16')
+    expect(
+      await problem(folderOf({ 'config.json': config, 'model.safetensors': packed }), UnsupportedError),
+    ).toBe(
+      'PATH is a model of MLX, quantized to 4 bits in groups of 64, which lowrank cannot read. Use the model that it was made from, which its README.md names as base_model; or, where MLX runs, write its weights unquantized: mlx_lm.convert --hf-path PATH --dequantize --mlx-path OUTPUT',
+    )
+    const kohya = vectors([
+      'lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight',
+      'lora_unet_a.alpha',
+    ])
+    const said =
+      "is a LoRA in the format of kohya's sd-scripts (lora_unet_…, lora_te_…), which is for an image model such as Stable Diffusion; lowrank reads adapters of language models. Use it in diffusers or ComfyUI."
+    expect(await problem(scratchFile('style.safetensors', kohya), UnsupportedError)).toBe(`PATH ${said}`)
+    expect(await problem(folderOf({ 'style.safetensors': kohya }), UnsupportedError)).toBe(
+      `PATH/style.safetensors ${said}`,
+    )
+    expect(
+      await problem(folderOf({ 'a.safetensors': vectors(['q.lora_a', 'q.lora_b']) }), FileFormatError),
+    ).toBe(
+      'the folder PATH has no config.json; it is an adapter: pass its base model, and load the adapter on top of it',
+    )
+  })
+
   it('names a shard that is missing, truncated or without its tensor', async () => {
     const missing = sharded(WEIGHT_MAP)
     rmSync(join(missing, 'model-00002-of-00002.safetensors'))

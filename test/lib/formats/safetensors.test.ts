@@ -77,6 +77,13 @@ describe('readSafetensorsHeader', () => {
     expect(header.tensors.get('toString')).toBeUndefined()
   })
 
+  it('reads metadata that is null, as MLX writes it', async () => {
+    const json = '{"__metadata__":null,"w":{"data_offsets":[0,4],"dtype":"F32","shape":[1]}}'
+    const header = await readSafetensorsHeader(scratchFile('mlx.safetensors', safetensorsBytes(json, 4)))
+    expect([...header.tensors.keys()]).toEqual(['w'])
+    expect(header.metadata.size).toBe(0)
+  })
+
   it('reads a file without tensors', async () => {
     const header = await readSafetensorsHeader(scratchFile('empty.safetensors', safetensorsBytes('{}')))
     expect(header.tensors.size).toBe(0)
@@ -139,6 +146,7 @@ describe('readSafetensorsHeader', () => {
   it('refuses metadata that is not a map of strings', async () => {
     expect(await headerRefusal('{"__metadata__":{"a":1}}')).toContain('expected a string')
     expect(await headerRefusal('{"__metadata__":[]}')).toContain('expected "{"')
+    expect(await headerRefusal('{"__metadata__":nullx}')).toContain('expected "," or "}"')
   })
 
   it('refuses entries with missing, unknown or malformed fields', async () => {

@@ -275,6 +275,16 @@ describe('a name on the hub', () => {
     expect((await locate('config', 'acme/one')).path).toMatch(/one\.gguf$/)
   })
 
+  it('may have shards without an index', async () => {
+    const files = {
+      'config.json': CONFIG,
+      'model-00001-of-00002.safetensors': vectors(['a']),
+      'model-00002-of-00002.safetensors': vectors(['b']),
+    }
+    hub.add(ID, { ...files, 'README.md': '' })
+    expect(tree((await locate('model', ID)).path)).toEqual(Object.keys(files))
+  })
+
   it('may be of an adapter', async () => {
     const files = {
       'adapter_config.json': '{}',
@@ -292,6 +302,11 @@ describe('a name on the hub', () => {
     expect((await refusal(ID, HubError)).message).toContain('is an adapter: pass its base model')
     hub.add('acme/model', FILES)
     expect((await refusal('acme/model', HubError, { as: 'adapter' })).message).toContain('it is a model')
+    const ofMlx = { 'adapter_config.json': '{}', 'adapters.safetensors': vectors(['a']) }
+    hub.add('acme/mlx', { ...ofMlx, '0000100_adapters.safetensors': vectors(['a']) })
+    expect(tree((await locate('adapter', 'acme/mlx')).path)).toEqual(Object.keys(ofMlx))
+    hub.add('acme/state', { 'README.md': '', 'adapter_model.safetensors': vectors(['a']) })
+    expect(tree((await locate('adapter', 'acme/state')).path)).toEqual(['adapter_model.safetensors'])
     hub.add('acme/pickled', { 'adapter_config.json': '{}', 'adapter_model.bin': 'x' })
     expect((await refusal('acme/pickled', UnsupportedError, { as: 'adapter' })).message).toContain(
       'adapter_model.bin of acme/pickled is a pickle',
