@@ -102,8 +102,10 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
   const spelled = (camel: string, snake: string) => (source.spelling === 'snake' ? snake : camel)
   const heldOut = `held-out data beside it: ${spelled('evalDataset', 'eval_dataset')} or ${spelled('evalFraction', 'eval_fraction')}`
   const hasHeldOut = run.evalDataset !== null || run.evalFraction > 0
-  if (evalSteps !== null && !hasHeldOut) throw badValue(source, 'evalSteps', evalSteps, heldOut)
-  if (!decides(options)) return
+  if (!decides(options)) {
+    if (evalSteps !== null && !hasHeldOut) throw badValue(source, 'evalSteps', evalSteps, heldOut)
+    return
+  }
   const [key, value] = loads
     ? (['loadBestModelAtEnd', true] as const)
     : (['earlyStoppingPatience', options.earlyStoppingPatience] as const)

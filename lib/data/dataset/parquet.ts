@@ -136,7 +136,8 @@ function reasonOf(cause: unknown): string {
 /** Checks that the metadata of a row group is plausible. */
 function checkGroup({ num_rows: rows, columns }: RowGroup, size: number): void {
   const whole = (what: string, value: bigint | number | undefined, most: number) => {
-    if (value === undefined) throw new Error(`a row group does not say its ${what}`)
+    if (typeof value !== 'bigint' && typeof value !== 'number')
+      throw new Error(`a row group does not say its ${what}`)
     const number = Number(value)
     if (!(Number.isSafeInteger(number) && number >= 0 && number <= most))
       throw new Error(`a row group has ${value} ${what}, at most ${most} are possible`)

@@ -259,7 +259,7 @@ test('answers at evaluations need held-out rows that may be shown', async () => 
     'eval_generate is 2, expected 0 with task classification, whose model writes no text.',
   )
   const [, adapter] = await attached()
-  await expect(train(adapter, { evalDataset: null, evalGenerate: 1 })).rejects.toThrow(
+  await expect(train(adapter, { evalDataset: null, evalSteps: null, evalGenerate: 1 })).rejects.toThrow(
     'train(): evalGenerate is 1, expected held-out data beside it: evalDataset or evalFraction.',
   )
 })
