@@ -1,6 +1,6 @@
 /**
- * Trains a classifier on a table with the columns "message" and "topic", and asks it: strict TypeScript from data to
- * answer.
+ * Trains a classifier on a table as spreadsheet programs write it, and asks it: strict TypeScript from data to answer.
+ * The labels may differ by white space and case, and the file may have any encoding that Node.js decodes.
  *
  *   npx tsc --strict --module nodenext examples/classifier.ts && node examples/classifier.js MODEL messages.csv out "My kettle leaks."
  */
@@ -14,6 +14,8 @@ if (path === undefined || table === undefined || outputDir === undefined) {
 
 const data = dataset(table, {
   columns: { text: 'message', label: 'topic' },
+  encoding: 'windows-1252',
+  stripLabels: true,
 })
 
 const model = await loadModel(path, { labels: await readLabels(data) })

@@ -1,5 +1,6 @@
 /** The examples run as they are, on a model small enough for it; those of configs are valid, and work. */
 
+import { isUtf8 } from 'node:buffer'
 import { type ExecFileException, execFile } from 'node:child_process'
 import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -9,6 +10,7 @@ import ts from 'typescript'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig } from '../lib/train/config.js'
+import { spreadsheet } from '../scripts/recipes/spreadsheet.mjs'
 import { project } from './e2e/project.js'
 import { checkLine } from './lib/cli/contract.js'
 import { lowrank, printed } from './lib/cli/lowrank.js'
@@ -125,9 +127,11 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   },
 )
 
-test('classifier.ts is strictly typed, and trains on a table', async () => {
+test('classifier.ts is strictly typed, and trains on a spreadsheet with labels typed by hand', async () => {
   const { model, at } = project()
-  copyFileSync(join(recipes, 'messages.csv'), at('messages.csv'))
+  const bytes = spreadsheet(readFileSync(join(recipes, 'messages.csv'), 'utf8'))
+  expect(isUtf8(bytes)).toBe(false)
+  writeFileSync(at('messages.csv'), bytes)
   // In the package, so that it resolves `lowrank` as a program that has it installed.
   const rootDir = fileURLToPath(new URL('..', import.meta.url))
   const outDir = join(rootDir, 'out', 'compiled')

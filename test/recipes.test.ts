@@ -83,6 +83,11 @@ test.each(recipes)('inspect prints of %s what the page shows', async (recipe) =>
   }
 })
 
+test('the commands from a spreadsheet to answers print what the page shows', () => {
+  const script = fileURLToPath(new URL('../scripts/spreadsheet.mjs', import.meta.url))
+  expect(() => execFileSync(process.execPath, [script, '--check'])).not.toThrow()
+})
+
 /** Lines of a run's output that are the same on every machine. */
 const STABLE = /^(Training [\d,]+ parameters|[\d,]+ rows?, )/
 

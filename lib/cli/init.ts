@@ -18,7 +18,7 @@ import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
 import { counted, facts, formatCount, shortPath, table } from './format.js'
 import { collect, examples } from './help.js'
-import { type ChosenModel, classesIn, configOf, sizesOf } from './init/config.js'
+import { type ChosenModel, classesIn, configOf, sizesOf, twinsIn } from './init/config.js'
 import { type Survey, surveyOf } from './init/survey.js'
 import { columnsOf } from './inspect.js'
 import { Output } from './output.js'
@@ -140,18 +140,21 @@ function nextCommands({ task, example, format }: Survey, config: string): [comma
 }
 
 function answerOf(survey: Survey, model: ChosenModel, data: string, config: string) {
-  const { fileType = null, format, task, columns, rows, classes, longestRow } = survey
+  const { fileType = null, encoding, format, task, columns, rows, classes, twins, longestRow } = survey
   return {
     ...{ config, model: model.name, dataset: data, file_type: fileType, format, task, columns, rows },
     held_out: sizesOf(survey).heldOut,
-    classes: classes?.map(([label, of]) => ({ label, rows: of })) ?? null,
+    classes,
+    encoding: encoding ?? 'utf-8',
+    strip_labels: twins.length > 0,
     longest_row: longestRow,
     next: nextCommands(survey, config).map(([command]) => command),
   }
 }
 
 function described(survey: Survey, model: ChosenModel, data: string, config: string): string {
-  const { fileType, format, task, columns, rows, classes, longestRow, counted: isCounted } = survey
+  const { fileType, encoding, format, task, columns, rows, classes, twins } = survey
+  const { longestRow, counted: isCounted } = survey
   const { heldOut, maxSeqLength } = sizesOf(survey)
   const names = Object.entries(columns).map(([name, column]) => `${column} as ${name}`)
   return [
@@ -159,9 +162,11 @@ function described(survey: Survey, model: ChosenModel, data: string, config: str
       ['data', `${shortPath(resolve(data))}${fileType === undefined ? '' : `, ${fileType}`}`],
       ['rows', `${formatCount(rows)}, of them ${formatCount(heldOut)} held out`],
       ['format', format],
+      ['encoding', encoding],
       ['columns', names.join(', ')],
       ['task', task],
       ['classes', classes === null ? undefined : classesIn(classes)],
+      ['one class each', twins.length === 0 ? undefined : `${twinsIn(twins)}, by strip_labels`],
       [
         'longest row',
         longestRow === 0

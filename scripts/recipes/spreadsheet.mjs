@@ -1,6 +1,6 @@
 /** The recipe's messages as a spreadsheet program saves them: Windows-1252, semicolons, and labels typed by hand. */
 
-const CUSTOMERS = ['Günther Groß', 'Søren Østergård', 'Zoë “Zo” Müller', 'François Lefèvre', 'Anna Weiß']
+const CUSTOMERS = ['Günther Groß', 'Jörg Schäfer', 'Käthe “Kat” Weiß', 'Jürgen Müller', 'Änne Öhler']
 const TYPED = [
   (label) => label,
   (label) => `${label} `,

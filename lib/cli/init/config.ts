@@ -101,33 +101,46 @@ const TASKS = {
   kto: 'good answers and bad ones',
 } as const
 
-function datasetLines({ fileType, columns, classes, rows, format }: Survey, path: string): string[] {
+function datasetLines(survey: Survey, path: string): string[] {
+  const { fileType, encoding, columns, classes, twins, rows, format } = survey
   const what = [fileType, counted(rows, 'row'), format === 'classification' ? '' : format]
     .filter(Boolean)
     .join(', ')
-  const names = Object.entries(columns)
+  const names = Object.entries(columns).map(([name, column]) => `${name}: ${value(column)}`)
+  const keys = [
+    encoding !== undefined && entry('encoding', encoding, 'recognized by its characters'),
+    names.length > 0 && `columns: { ${names.join(', ')} } # expected name: name in the data`,
+    twins.length > 0 &&
+      entry(
+        'strip_labels',
+        true,
+        `${twinsIn(twins)} ${twins.length === 1 ? 'is one class' : 'are one class each'}`,
+      ),
+  ].filter((line) => line !== false)
   const lines =
-    names.length === 0
+    keys.length === 0
       ? [entry('dataset', path, what)]
-      : [
-          'dataset:',
-          `  ${entry('path', path, what)}`,
-          `  columns: { ${names.map(([name, column]) => `${name}: ${value(column)}`).join(', ')} } # expected name: name in the data`,
-        ]
+      : ['dataset:', `  ${entry('path', path, what)}`, ...keys.map((line) => `  ${line}`)]
   return classes === null ? lines : [...lines, `# Classes: ${classesIn(classes)}`]
+}
+
+/** The spellings of labels that become one class, in one line. */
+export function twinsIn(twins: Survey['twins']): string {
+  const shown = twins.slice(0, 3).map((group) => group.map(({ label }) => JSON.stringify(label)).join(' = '))
+  return [...shown, ...(twins.length > 3 ? [`and ${twins.length - 3} more`] : [])].join(', ')
 }
 
 /** Classes with their rows, in one line. */
 export function classesIn(classes: NonNullable<Survey['classes']>): string {
   const shown = classes
     .slice(0, 12)
-    .map(([label, rows]) => `${JSON.stringify(label).slice(1, -1)} (${formatCount(rows)})`)
+    .map(({ label, rows }) => `${JSON.stringify(label).slice(1, -1)} (${formatCount(rows)})`)
   return [...shown, ...(classes.length > 12 ? [`and ${classes.length - 12} more`] : [])].join(', ')
 }
 
 /** True if some class is rare beside another, and still has rows to spare. */
 function isUneven(classes: Survey['classes']): boolean {
-  const [most, least] = [classes?.[0]?.[1] ?? 0, classes?.at(-1)?.[1] ?? 0]
+  const [most, least] = [classes?.[0]?.rows ?? 0, classes?.at(-1)?.rows ?? 0]
   return least >= 10 && most >= 3 * least
 }
 

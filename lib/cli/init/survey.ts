@@ -1,7 +1,11 @@
-/** What a config needs to know of data: type, format, columns, rows, classes, and lengths, from all of its rows. */
-
+/** What a config needs to know of data: encoding, type, format, columns, classes, and lengths, from all of its rows. */
+import { isAscii } from 'node:buffer'
+import { fileBytes } from '../../data/dataset/bytes.js'
+import { detectEncoding, ENCODING_SAMPLE } from '../../data/dataset/encoding.js'
+import { expandPaths } from '../../data/dataset/files.js'
 import {
   type Columns,
+  type DatasetForm,
   type DatasetRow,
   type FileType,
   openDataset,
@@ -10,6 +14,7 @@ import {
   type TypedRow,
 } from '../../data/dataset.js'
 import { noRows } from '../../data/encode-dataset.js'
+import { type LabelCount, LabelCounts, mergeTwins, nearTwins } from '../../data/labels.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import type { Task } from '../../options/task.js'
 import { FORMAT_OF_TASK } from '../../train/dataset.js'
@@ -30,9 +35,13 @@ const TEMPLATE_TOKENS = 64
 /** Data, and what to train on it. */
 export interface Survey extends Guess {
   fileType: FileType | undefined
+  /** Encoding of the files, if it is not UTF-8. */
+  encoding: string | undefined
   rows: number
   /** Rows of each class, the largest first; null without classes. */
-  classes: readonly (readonly [label: string, rows: number])[] | null
+  classes: readonly LabelCount[] | null
+  /** Spellings of labels that differ only by white space or case, and become one class. */
+  twins: readonly LabelCount[][]
   /** Tokens of the longest row. */
   longestRow: number
   /** True if tokens were counted, false if they were estimated from the number of characters. */
@@ -52,7 +61,9 @@ export async function surveyOf(
   { columns, task }: { columns: Columns; task?: Task },
   tokenizer: WorkerTokenizer | null,
 ): Promise<Survey> {
-  const sample = await sampleOf(path)
+  const encoding = await encodingOf(path)
+  const form = encoding === undefined ? {} : { encoding }
+  const sample = await sampleOf(path, form)
   if (sample.length === 0) throw noRows(path)
   const { fileType } = sample[0] as TypedRow
   const guess = asTask(
@@ -62,13 +73,13 @@ export async function surveyOf(
     ),
     task,
   )
-  const classes = new Map<string, number>()
+  const labels = new LabelCounts(Number.POSITIVE_INFINITY)
   const lengths = new Lengths(tokenizer)
   let rows = 0
   let example = ''
-  for await (const row of openDataset(path, { format: guess.format, columns: guess.columns })) {
+  for await (const row of openDataset(path, { ...form, format: guess.format, columns: guess.columns })) {
     rows++
-    if (row.format === 'classification') classes.set(row.label, (classes.get(row.label) ?? 0) + 1)
+    if (row.format === 'classification') labels.add(row.label)
     if (row.format === 'classification' && row.text.trim() === '')
       throw rowError(row, 'the text is empty; remove the row')
     const question = questionOf(row)
@@ -76,21 +87,45 @@ export async function surveyOf(
     await lengths.add(row)
   }
   const longestRow = await lengths.longest()
-  const sorted = [...classes].sort(([, a], [, b]) => b - a)
-  if (guess.task === 'classification' && sorted.length < 2)
+  const twins = nearTwins(labels.classes)
+  const classes = twins.length === 0 ? labels.classes : mergeTwins(labels.classes)
+  if (guess.task === 'classification' && classes.length < 2)
     throw new UsageError(
-      `${path} has one class, ${sorted[0]?.[0]}; a classifier needs at least two. To train on the texts, pass --task causal_lm.`,
+      `${path} has one class, ${classes[0]?.label}; a classifier needs at least two. To train on the texts, pass --task causal_lm.`,
     )
   return {
     ...guess,
-    ...{ fileType, rows, longestRow, counted: tokenizer !== null, example },
-    classes: guess.task === 'classification' ? sorted : null,
+    ...{ fileType, encoding, rows, longestRow, counted: tokenizer !== null, example, twins },
+    classes: guess.task === 'classification' ? classes : null,
   }
 }
 
-async function sampleOf(path: string): Promise<TypedRow[]> {
+/** The encoding of the first file that is not UTF-8; undefined if all are, or it is unknown. */
+async function encodingOf(path: string): Promise<string | undefined> {
+  for (const file of await expandPaths([path], undefined)) {
+    if (/\.parquet$/i.test(file)) continue
+    const encoding = detectEncoding(await foreignPart(file)) ?? 'utf-8'
+    if (encoding !== 'utf-8') return encoding
+  }
+  return undefined
+}
+
+/** Bytes of a file from its first chunk with other characters than those of ASCII on; empty if it has none. */
+async function foreignPart(path: string): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of fileBytes(path)) {
+    if (length === 0 && isAscii(chunk) && !chunk.includes(0)) continue
+    parts.push(chunk)
+    length += chunk.length
+    if (length >= ENCODING_SAMPLE) break
+  }
+  return Buffer.concat(parts)
+}
+
+async function sampleOf(path: string, form: DatasetForm): Promise<TypedRow[]> {
   const sample: TypedRow[] = []
-  for await (const row of rawRows(path, { allColumns: true })) {
+  for await (const row of rawRows(path, { ...form, allColumns: true })) {
     sample.push(row)
     if (sample.length === SAMPLE) break
   }

@@ -7,6 +7,7 @@ export const written = z.object({
   model: z.string(),
   dataset: z.string(),
   file_type: z.string().nullable(),
+  encoding: z.string().describe('Encoding of the files, as TextDecoder names it'),
   format: z.string().describe('Format of the rows'),
   task: z.string(),
   columns: z.record(z.string(), z.string()).describe('Expected names with the names in the data'),
@@ -17,6 +18,7 @@ export const written = z.object({
     .readonly()
     .nullable()
     .describe('Classes of a classifier, the largest first'),
+  strip_labels: z.boolean().describe('Whether labels that differ by white space or case become one class'),
   longest_row: count.describe('Tokens of the longest row; 0 for documents, which are split'),
   next: z.array(z.string()).readonly().describe('The next commands'),
 })

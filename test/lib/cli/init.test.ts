@@ -2,6 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
+import { spreadsheet } from '../../../scripts/recipes/spreadsheet.mjs'
 import { project } from '../../e2e/project.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -41,9 +42,9 @@ const DATA: [name: string, file: string, content: string, found: Partial<Printed
       task: 'classification',
       columns: { text: 'message', label: 'topic' },
       classes: [
-        { label: 'refund', rows: 10 },
         { label: 'defect', rows: 10 },
         { label: 'delivery', rows: 10 },
+        { label: 'refund', rows: 10 },
       ],
     },
   ],
@@ -85,6 +86,35 @@ describe('a config for', () => {
       expect(classified.code, classified.stderr).toBe(0)
     }
   })
+})
+
+test('a spreadsheet in Windows-1252 with labels typed by hand trains as it is', async () => {
+  const { folder, at } = project()
+  const messages = readFileSync('examples/recipes/messages.csv', 'utf8')
+  writeFileSync(at('messages.csv'), spreadsheet(messages))
+  const made = await lowrank(['init', 'messages.csv', '--json'], { cwd: folder })
+  expect(made.code, made.stderr).toBe(0)
+  expect(printed<'init'>(made)[0]).toMatchObject({
+    encoding: 'windows-1252',
+    strip_labels: true,
+    columns: { text: 'message', label: 'topic' },
+    classes: [
+      { label: 'delivery', rows: 25 },
+      { label: 'refund', rows: 20 },
+      { label: 'defect', rows: 15 },
+    ],
+  })
+  expect(parse(readFileSync(at('config.yaml'), 'utf8')).dataset).toMatchObject({
+    encoding: 'windows-1252',
+    strip_labels: true,
+  })
+  const trained = await lowrank(['train', 'config.yaml'], { cwd: folder })
+  expect(trained.code, trained.stderr).toBe(0)
+  const [found] = printed<'classify'>(
+    await lowrank(['classify', 'config.yaml', 'messages.csv', '--json'], { cwd: folder }),
+  )
+  expect(Object.keys(found?.probabilities ?? {})).toEqual(['defect', 'delivery', 'refund'])
+  expect(found?.row).toMatchObject({ customer: 'Günther Groß', price: '12 €' })
 })
 
 test('it says what it saw, and the next commands', async () => {

@@ -1,0 +1,2 @@
+export function spreadsheet(csv: string): Buffer
+export function windows1252(text: string): Buffer
