@@ -87,7 +87,7 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Fields fields(info[0], "launch");
-    const auto launcher = static_cast<Launcher>(fields.choice("launcher", kLauncherNames));
+    const auto launcher = static_cast<MpiLauncher>(fields.choice("launcher", kMpiLauncherNames));
     const int size = fields.index("size");
     const std::string library = fields.text("library");
     const std::chrono::milliseconds patience(fields.integer("patience"));

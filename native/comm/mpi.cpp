@@ -284,14 +284,14 @@ std::unique_ptr<Comm> connect(os::Library library, const std::string& name, std:
 }
 
 /// Names of the libraries that understand a launcher, those to try first in front. Windows has none of them.
-std::vector<std::string> libraries_for(Launcher launcher) {
+std::vector<std::string> libraries_for(MpiLauncher launcher) {
   const std::string open_mpi = os::versioned_library("mpi", 40), standard = os::versioned_library("mpi_abi", 1),
                     mpich = os::versioned_library("mpich", 12), intel = os::versioned_library("mpi", 12);
   if (open_mpi.empty()) return {};
   switch (launcher) {
-    case Launcher::open_mpi:
+    case MpiLauncher::open_mpi:
       return {open_mpi, standard};
-    case Launcher::pmi:
+    case MpiLauncher::pmi:
       return {mpich, intel, standard};
     default:
       return {open_mpi, standard, mpich, intel};
@@ -299,8 +299,8 @@ std::vector<std::string> libraries_for(Launcher launcher) {
 }
 
 /// How to get what a launcher needs.
-const char* remedy_for(Launcher launcher) {
-  if (launcher == Launcher::pmi)
+const char* remedy_for(MpiLauncher launcher) {
+  if (launcher == MpiLauncher::pmi)
     return "Install MPICH where the job runs (Debian and Ubuntu: apt-get install mpich), or start it with the mpirun of a "
            "library that is there";
   return "Install Open MPI where the job runs (Debian and Ubuntu: apt-get install openmpi-bin)";
@@ -310,7 +310,7 @@ const char* remedy_for(Launcher launcher) {
 
 MpiSearch find_mpi() {
   MpiSearch search;
-  for (const std::string& name : libraries_for(Launcher::pmix)) {
+  for (const std::string& name : libraries_for(MpiLauncher::pmix)) {
     const os::Library library(name);
     if (library)
       search.found.push_back({name, version_of(library)});
@@ -320,7 +320,7 @@ MpiSearch find_mpi() {
   return search;
 }
 
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, const std::string& named, std::chrono::milliseconds patience) {
+std::unique_ptr<Comm> join_mpi(MpiLauncher launcher, int size, const std::string& named, std::chrono::milliseconds patience) {
   std::string reasons;
   for (const std::string& name : named.empty() ? libraries_for(launcher) : std::vector<std::string>{named}) {
     os::Library library(name, os::Library::Symbols::shared);  // plug-ins of Open MPI look for its symbols

@@ -12,8 +12,8 @@
 namespace lowrank {
 
 /// Launchers by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx.
-enum class Launcher { open_mpi, pmi, pmix };
-inline constexpr const char* kLauncherNames[] = {"open_mpi", "pmi", "pmix"};
+enum class MpiLauncher { open_mpi, pmi, pmix };
+inline constexpr const char* kMpiLauncherNames[] = {"open_mpi", "pmi", "pmix"};
 
 /// An MPI library that can be opened on this machine.
 struct FoundMpi {
@@ -33,7 +33,7 @@ MpiSearch find_mpi();
 /// @param size number of ranks if the launcher gives it, else 0
 /// @param named path of a library to open instead of the known ones; empty: none
 /// @param patience how long a rank may be silent before it counts as lost
-std::unique_ptr<Comm> join_mpi(Launcher launcher, int size, const std::string& named,
+std::unique_ptr<Comm> join_mpi(MpiLauncher launcher, int size, const std::string& named,
                                std::chrono::milliseconds patience);
 
 /// Constants that programs normally get from mpi.h. Handles are addresses or numbers.

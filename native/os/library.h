@@ -1,9 +1,16 @@
 // The library that this code is in, and libraries that are opened at run time.
 #pragma once
 
+#include <cstdlib>
 #include <string>
 
 namespace lowrank::os {
+
+/// A variable of the environment; empty where it is not set.
+inline std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
 
 /// A library that may not be there. It stays loaded until the process ends.
 class Library {

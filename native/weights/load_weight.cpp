@@ -15,9 +15,7 @@
 namespace lowrank {
 namespace {
 
-constexpr int64_t kMostElements = int64_t{1} << 44;  // keeps every product below within 64 bits
 constexpr int64_t kReadAhead = int64_t{16} << 20;
-constexpr int64_t kGrain = int64_t{1} << 14;  // elements that one thread takes at a time
 
 void decode_f32(const void* in, int64_t count, float* out) {
   std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
@@ -128,7 +126,7 @@ class Loader {
     const Block values(Category::workspace, chunk_rows_ * tensor_.cols * 4);
     for_chunks([&](int64_t first, int64_t rows) {
       decode_chunk(first, rows, values.data<float>());
-      parallel(rows * tensor_.cols, kGrain, [&](int64_t begin, int64_t end) {
+      parallel(rows * tensor_.cols, kElementsAtATime, [&](int64_t begin, int64_t end) {
         encode_bf16(values.data<float>() + begin, end - begin, out + first * tensor_.cols + begin);
       });
     });
@@ -221,7 +219,7 @@ class Loader {
   /// Decodes the chunk in raw_ to `out` [rows, cols], every row at its place.
   void decode_chunk(int64_t first, int64_t rows, float* out) {
     const int64_t cols = tensor_.cols;
-    parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
+    parallel(rows, std::max<int64_t>(1, kElementsAtATime / cols), [&](int64_t begin, int64_t end) {
       const uint8_t* raw = raw_.data<uint8_t>();
       const HeadOrder& order = tensor_.head_order;
       if (rows_per_head_ == 0) {

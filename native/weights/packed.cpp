@@ -14,8 +14,7 @@
 namespace lowrank {
 namespace {
 
-constexpr int64_t kMostElements = int64_t{1} << 44;  // keeps every product below within 64 bits
-constexpr int64_t kGrain = int64_t{1} << 8;          // blocks that one thread takes at a time
+constexpr int64_t kBlocks = int64_t{1} << 8;  // that one thread takes at a time
 
 template <class... What>
 [[noreturn]] void refuse(const TensorSource& tensor, const What&... what) {
@@ -78,7 +77,7 @@ void read_codes(Pool& pool, const TensorSource& tensor, StorageFormat format, co
   for_pieces(tensor, file, at_once, options, [&](int64_t first, int64_t bytes) {
     file.read(packed.data(), bytes, tensor.offset + first);
     const int64_t count = std::min(2 * bytes, elements - 2 * first);
-    pool.for_range(code_blocks(count), kGrain, [&](int64_t begin, int64_t end) {
+    pool.for_range(code_blocks(count), kBlocks, [&](int64_t begin, int64_t end) {
       const int64_t at = begin * kCodeBlock;
       unpack_codes(packed.data<uint8_t>() + at / 2, std::min(count, end * kCodeBlock) - at,
                    zero_code(four_bit_of(format)), codes + first + at / 2);
@@ -90,7 +89,7 @@ Weight decoded(Pool& pool, const Weight& packed, StorageFormat format) {
   Weight weight(format, packed.rows(), packed.cols());
   const WeightView view = packed.view();
   const int64_t cols = packed.cols();
-  pool.for_range(packed.rows(), std::max<int64_t>(1, kGrain * kCodeBlock / cols), [&](int64_t begin, int64_t end) {
+  pool.for_range(packed.rows(), std::max<int64_t>(1, kBlocks * kCodeBlock / cols), [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(cols));
     for (int64_t r = begin; r < end; ++r) {
       decode_row(view, r, 0, cols, row.data());
@@ -103,7 +102,7 @@ Weight decoded(Pool& pool, const Weight& packed, StorageFormat format) {
   return weight;
 }
 
-StorageFormat format_of(SourceDtype dtype) {
+StorageFormat packed_format(SourceDtype dtype) {
   switch (dtype) {
     case SourceDtype::nf4:
       return StorageFormat::nf4;
@@ -123,7 +122,7 @@ StorageFormat format_of(SourceDtype dtype) {
 }  // namespace
 
 Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
-  const StorageFormat kept = format_of(source.dtype);
+  const StorageFormat kept = packed_format(source.dtype);
   const bool nested = is_double(kept), int8 = kept == StorageFormat::int8;
   const bool decodes = format == StorageFormat::f32 || format == StorageFormat::bf16;
   if (format != kept && !decodes)
@@ -165,7 +164,7 @@ PackedWeight pack_weight(Pool& pool, const Weight& weight) {
     packed.codes.assign(codes, codes + elements);
   } else {
     packed.codes.resize(static_cast<size_t>(packed_code_bytes(elements)));
-    pool.for_range(blocks, kGrain, [&](int64_t begin, int64_t end) {
+    pool.for_range(blocks, kBlocks, [&](int64_t begin, int64_t end) {
       const int64_t at = begin * kCodeBlock;
       pack_codes(codes + at / 2, std::min(elements, end * kCodeBlock) - at, packed.codes.data() + at / 2);
     });

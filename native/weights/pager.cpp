@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/math.h"
 
 namespace lowrank {
 namespace {
@@ -13,7 +14,6 @@ namespace {
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 constexpr int64_t round_down(int64_t value, int64_t unit) { return value / unit * unit; }
-constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// Places in the order at which each span is used, ascending.
 std::vector<std::vector<int64_t>> uses_of(const PageOrder& order, size_t spans) {
@@ -27,11 +27,6 @@ int64_t use_after(const std::vector<int64_t>& uses, int64_t at, size_t length) {
   if (uses.empty()) return kNever;
   const auto found = std::upper_bound(uses.begin(), uses.end(), at);
   return found != uses.end() ? *found : uses.front() + static_cast<int64_t>(length);
-}
-
-std::string mebibytes(int64_t bytes) {
-  const int64_t tenths = (bytes * 10 + (int64_t{1} << 20) - 1) >> 20;  // rounded up: what is named must work
-  return std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + "MiB";
 }
 
 }  // namespace

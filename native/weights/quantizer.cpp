@@ -11,7 +11,6 @@
 namespace lowrank {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 14;  // elements that one thread takes at a time
 
 /// The first of the values that is not finite; the first of all is element `first` of the matrix.
 Quantizer::Bad bad_of(const float* values, int64_t count, int64_t first) {
@@ -35,7 +34,7 @@ std::optional<Quantizer::Bad> Quantizer::take_int8(int64_t count) {
   const int64_t cols = weight_.cols(), first = taken_;
   auto* codes = static_cast<int8_t*>(weight_.data());
   std::atomic<bool> finite{true};
-  pool_.for_range(count, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
+  pool_.for_range(count, std::max<int64_t>(1, kElementsAtATime / cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float absmax = quantize_int8(rows() + r * cols, cols, codes + (first + r) * cols);
       weight_.absmax()[first + r] = absmax;
@@ -58,7 +57,7 @@ std::optional<Quantizer::Bad> Quantizer::take_four_bit(int64_t count) {
   auto* codes = static_cast<uint8_t*>(weight_.data()) + begins / 2;
   float* absmax = (absmax_ ? absmax_.data<float>() : weight_.absmax()) + begins / kCodeBlock;
   std::atomic<bool> finite{true};
-  pool_.for_range(blocks, kGrain / kCodeBlock, [&](int64_t begin, int64_t end) {
+  pool_.for_range(blocks, kElementsAtATime / kCodeBlock, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * kCodeBlock;
     const int64_t bad = quantize_four_bit(four_bit_of(weight_.format()), stream + at,
                                           std::min(whole, end * kCodeBlock) - at, codes + at / 2, absmax + begin);

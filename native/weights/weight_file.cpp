@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/math.h"
 #include "quant/four_bit.h"
 
 namespace lowrank {
@@ -35,7 +36,6 @@ struct Record {
   float absmax_offset;
 };
 
-constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// FNV-1a.
 uint64_t hash(const void* data, size_t bytes, uint64_t state = 0xcbf29ce484222325u) {

@@ -15,11 +15,6 @@ namespace {
 constexpr int64_t kAligned = 256;
 constexpr int64_t kSlots = 2;
 
-std::string mebibytes(int64_t bytes) {
-  const int64_t tenths = (bytes * 10 + (int64_t{1} << 20) - 1) >> 20;  // rounded up: what is named must work
-  return std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + "MiB";
-}
-
 /// Cuts a base, its head whole or in slices.
 class Cut {
  public:

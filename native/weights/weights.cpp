@@ -100,4 +100,9 @@ WeightView Weight::view() const {
   return view;
 }
 
+std::string mebibytes(int64_t bytes) {
+  const int64_t tenths = (bytes * 10 + (int64_t{1} << 20) - 1) >> 20;  // rounded up: what is named must work
+  return std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10) + "MiB";
+}
+
 }  // namespace lowrank

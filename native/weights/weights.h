@@ -18,6 +18,11 @@
 
 namespace lowrank {
 
+/// The most elements of a tensor, so that products with them stay within 64 bits.
+inline constexpr int64_t kMostElements = int64_t{1} << 44;
+/// Elements that one thread converts or quantizes at a time.
+inline constexpr int64_t kElementsAtATime = int64_t{1} << 14;
+
 /// True if tensors are stored as codes with separate scales.
 constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
@@ -174,5 +179,8 @@ PackedWeight pack_weight(Pool& pool, const Weight& weight);
 
 /// Reads a small tensor (norms, biases, rope factors) to `out` [rows * cols]. Throws as load_weight.
 void read_tensor_f32(const TensorSource& source, float* out);
+
+/// A limit of `paged_weights` as it is written in a config, rounded up.
+std::string mebibytes(int64_t bytes);
 
 }  // namespace lowrank

@@ -12,11 +12,8 @@
 namespace lowrank::cuda {
 namespace {
 
-/// A variable of the environment; empty where it is not set.
-std::string text_of(const char* value) { return value == nullptr ? "" : value; }
-
 std::vector<std::string> libraries() {
-  if (const std::string named = text_of(std::getenv("LOWRANK_LIBCUDA")); !named.empty()) return {named};
+  if (const std::string named = os::environment("LOWRANK_LIBCUDA"); !named.empty()) return {named};
 #if defined(_WIN32)
   return {"nvcuda.dll"};
 #elif defined(__APPLE__)
@@ -29,7 +26,7 @@ std::vector<std::string> libraries() {
 /// Reasons why a driver is not there that the machine itself shows.
 void add_hints(std::vector<std::string>& reasons) {
 #if defined(__linux__)
-  if (!text_of(std::getenv("LOWRANK_LIBCUDA")).empty()) return;
+  if (!os::environment("LOWRANK_LIBCUDA").empty()) return;
   if (::access("/dev/nvidiactl", F_OK) != 0 && ::access("/dev/dxg", F_OK) != 0)
     reasons.push_back(
         "/dev/nvidiactl is absent: no NVIDIA kernel driver is loaded (start a container with the NVIDIA runtime)");
@@ -158,7 +155,7 @@ const FoundCard* Probe::usable() const {
 Probe probe() noexcept {
   Probe result;
   try {
-    if (text_of(std::getenv("LOWRANK_DISABLE_CUDA")) == "1") {
+    if (os::environment("LOWRANK_DISABLE_CUDA") == "1") {
       result.reasons.push_back("LOWRANK_DISABLE_CUDA=1 is set");
       return result;
     }

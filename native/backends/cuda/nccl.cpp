@@ -8,20 +8,14 @@
 #include "os/python_libraries.h"
 
 namespace lowrank::cuda {
-namespace {
-
-std::string text_of(const char* value) { return value == nullptr ? "" : value; }
-
-}  // namespace
-
 std::shared_ptr<const Nccl> Nccl::open(std::string& reason) {
   reason.clear();
-  if (text_of(std::getenv("LOWRANK_NCCL")) == "off") {
+  if (os::environment("LOWRANK_NCCL") == "off") {
     reason = "LOWRANK_NCCL=off is set";
     return nullptr;
   }
-  const std::string named = text_of(std::getenv("LOWRANK_LIBNCCL"));
-  if (named.empty() && !text_of(std::getenv("LOWRANK_LIBCUDA")).empty()) {
+  const std::string named = os::environment("LOWRANK_LIBNCCL");
+  if (named.empty() && !os::environment("LOWRANK_LIBCUDA").empty()) {
     reason = "LOWRANK_LIBCUDA names a driver, and LOWRANK_LIBNCCL no library";
     return nullptr;
   }
