@@ -35,6 +35,7 @@ const wholeSweeps = [
   'test/lib/native/devices.test.ts',
   'test/lib/native/operands.test.ts',
   'test/native/cuda.test.ts',
+  'test/native/emulated.test.ts',
   'test/report/report-pages.test.ts',
 ]
 
@@ -42,6 +43,7 @@ const wholeSweeps = [
 const longest = [
   'test/native/native.test.ts',
   'test/lib/native/operands.test.ts',
+  'test/native/emulated.test.ts',
   'test/native/cuda.test.ts',
   'test/lib/weights/paged.test.ts',
   'test/lib/cli/figures.test.ts',
@@ -49,7 +51,15 @@ const longest = [
 ]
 
 /** Sweeps that each part of `--shard` runs: the only tests of kernels and devices for CUDA, and of MPI. */
-const inEachShard = ['test/native/cuda.test.ts', 'test/lib/native/devices.test.ts', 'test/e2e/mpi.test.ts']
+const inEachShard = [
+  'test/native/emulated.test.ts',
+  'test/native/cuda.test.ts',
+  'test/lib/native/devices.test.ts',
+  'test/e2e/mpi.test.ts',
+]
+
+/** Files that need the native tests, which the first of `longest` is compiling meanwhile. */
+const last = ['test/native/backends/cpu/gemm.test.ts']
 
 /** Starts the longest files before all others, so that none is waited for at the end. */
 class Sequencer extends BaseSequencer {
@@ -61,8 +71,9 @@ class Sequencer extends BaseSequencer {
 
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const place = ({ moduleId }: TestSpecification) => {
-      const index = longest.findIndex((file) => moduleId.endsWith(file))
-      return index < 0 ? longest.length : index
+      const is = (file: string) => moduleId.endsWith(file)
+      const index = longest.findIndex(is)
+      return index >= 0 ? index : longest.length + Number(last.some(is))
     }
     return (await super.sort(files)).sort((a, b) => place(a) - place(b))
   }

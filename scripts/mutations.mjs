@@ -31,15 +31,17 @@ const TABLE_PAGE = `# Planted faults
 `
 /** Generous, since machines are busy at times. */
 const LIMIT_MS = 600_000
-const NATIVE_TESTS = 'test/native/native.test.ts'
-const isOfNative = (test) => test === NATIVE_TESTS
+/** Files of native tests, with what scripts/native.mjs builds for them and the variable that names it. */
+const NATIVE_TESTS = {
+  'test/native/native.test.ts': ['tests', 'LOWRANK_NATIVE_TESTS'],
+  'test/native/emulated.test.ts': ['cuda-tests', 'LOWRANK_CUDA_TESTS'],
+}
 const CONFIG = 'vitest.mutations.config.mjs'
 /** As in `npm test`, but without its setup, which would build everything before every fault. */
 const config = `import base from './vitest.config.ts'
 const { projects, ...test } = base.test
 const experimental = { fsModuleCache: true, fsModuleCachePath: '.vitest-cache' }
-const provide = { nativeTests: process.env.LOWRANK_NATIVE_TESTS ?? '' }
-export default { test: { ...test, experimental, provide, include: ['test/**/*.test.ts'] } }
+export default { test: { ...test, experimental, include: ['test/**/*.test.ts'] } }
 `
 
 const faults = Object.entries(areas)
@@ -153,16 +155,16 @@ function builtFor(copy, file, tests) {
   const isNative = file.startsWith('native/')
   const addon = join(isNative ? copy : root, 'build', 'Release', 'lowrank.node')
   const env = { LOWRANK_NATIVE_PATH: addon, LOWRANK_NATIVE_TESTS: '' }
-  const parts = tests.includes(NATIVE_TESTS) ? ['tests'] : []
-  if (isNative && !tests.every(isOfNative)) parts.push('build')
-  for (const part of parts) {
+  const parts = tests.flatMap((test) => (NATIVE_TESTS[test] ? [NATIVE_TESTS[test]] : []))
+  if (isNative && parts.length < tests.length) parts.push(['build'])
+  for (const [part, variable] of parts) {
     const run = spawnSync(process.execPath, ['scripts/native.mjs', part], {
       cwd: copy,
       env: { ...process.env, CCACHE_BASEDIR: copy, CCACHE_NOHASHDIR: '1' },
       encoding: 'utf8',
     })
     if (run.status !== 0) return { error: `: does not build\n${run.stderr}` }
-    if (part === 'tests') env.LOWRANK_NATIVE_TESTS = run.stdout.trim().split('\n').at(-1)
+    if (variable) env[variable] = run.stdout.trim().split('\n').at(-1)
   }
   return { env }
 }

@@ -3,7 +3,8 @@
 //
 //   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
 //   native.mjs tests                  the native test executable; prints its path last
-//     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64 or --toolchain FILE, a toolchain
+//   native.mjs cuda-tests             that of the tests of CUDA's kernels, which run on the CPU of Linux on x64
+//     all take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64 or --toolchain FILE, a toolchain
 //     file of CMake's
 //   native.mjs missing                what a build from source lacks on this machine, one thing a line
 //   native.mjs install                the addon of an installed package, which keeps nothing else of the build
@@ -269,7 +270,12 @@ const { positionals, values } = parseArgs({
 })
 const [command] = positionals
 if (command === 'build') await build(values)
-else if (command === 'tests') console.log(join(await cmake('lowrank_tests', values), 'lowrank_tests'))
-else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
+else if (command === 'tests' || command === 'cuda-tests') {
+  const target = command === 'tests' ? 'lowrank_tests' : 'lowrank_cuda_tests'
+  console.log(join(await cmake(target, values), target))
+} else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
 else if (command === 'install') await install()
-else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests, missing or install`)
+else
+  fail(
+    `native.mjs: unknown command "${command ?? ''}": expected build, tests, cuda-tests, missing or install`,
+  )

@@ -66,6 +66,13 @@ if (!sanitizer) {
 run(process.execPath, ['scripts/native.mjs', 'build', '--sanitize', name])
 const tests = run(process.execPath, ['scripts/native.mjs', 'tests', '--sanitize', name])
 show(tests, part, sanitizer.native)
+// Each thread of a kernel is a fiber there, which ThreadSanitizer does not know.
+if (name !== 'thread' && process.platform === 'linux' && process.arch === 'x64')
+  show(
+    run(process.execPath, ['scripts/native.mjs', 'cuda-tests', '--sanitize', name]),
+    part,
+    sanitizer.native,
+  )
 
 // Node is started directly: npx and npm would carry the preloaded runtime as well.
 const runtime = sanitizer.runtime && run(process.env.CXX ?? 'c++', [`-print-file-name=${sanitizer.runtime}`])

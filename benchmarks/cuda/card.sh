@@ -27,8 +27,8 @@ kernels() {
   local status=0 file
   while read -r file; do
     echo "== $file"
-    LOWRANK_TEST_CARD=1 timeout 60 "$here/lowrank_tests" --file "$file" || status=1
-  done < <("$here/lowrank_tests" --list | cut -f1 | sort -u | grep -E "backends/cuda/($1)\.test\.cpp$")
+    LOWRANK_TEST_CARD=1 timeout 60 "$here/lowrank_cuda_tests" --file "$file" || status=1
+  done < <("$here/lowrank_cuda_tests" --list | cut -f1 | sort -u | grep -E "backends/cuda/($1)\.test\.cpp$")
   return "$status"
 }
 AREAS='norm|elementwise|columns|factors|kronecker|rotation|row_norms|loss|attention|products|dequantize|optimizers'
@@ -53,7 +53,7 @@ else
   echo 'peers: skipped, there is no torch' | tee -a "$out/summary.txt"
 fi
 if command -v compute-sanitizer >/dev/null; then
-  part sanitizer 60 env LOWRANK_TEST_CARD=1 compute-sanitizer --error-exitcode 1 "$here/lowrank_tests" --file ../../test/native/backends/cuda/norm.test.cpp
+  part sanitizer 60 env LOWRANK_TEST_CARD=1 compute-sanitizer --error-exitcode 1 "$here/lowrank_cuda_tests" --file ../../test/native/backends/cuda/norm.test.cpp
 else
   echo 'sanitizer: skipped, there is no compute-sanitizer' | tee -a "$out/summary.txt"
 fi

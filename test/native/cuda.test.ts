@@ -1,21 +1,22 @@
 /**
  * CUDA's kernels as two compilers translated them, run by the PTX interpreter of the native tests. The compilers are fetched
- * with pip; where they cannot be had, the tests say so. The same cases run in native.test.ts on the emulated sources.
+ * with pip; where they cannot be had, the tests say so. The same cases run in emulated.test.ts on the emulated sources.
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { hasStandin, standin } from '../lib/native/cuda-standin.js'
 import { expectLikeTheCpu, expectScriptLikeTheCpu, type Run } from '../lib/native/devices.js'
 import { scratchFolder } from '../lib/scratch.js'
+import { nativeCudaTests } from './executables.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
 const sources = join(root, 'test', 'native', 'backends', 'cuda')
 const ptx = join(root, 'out', 'cuda', 'ptx')
 const traffic = mkdtempSync(join(tmpdir(), 'lowrank-traffic-'))
-const executable = inject('nativeTests')
+const executable = await nativeCudaTests()
 const minutes = 60_000
 let unavailable: string | undefined
 
@@ -42,6 +43,7 @@ function run(command: string, args: string[], env: NodeJS.ProcessEnv = {}) {
 
 /** Names that the test executable has for its files. */
 async function listed(): Promise<string[]> {
+  if (!executable) return []
   const { said } = await run(executable, ['--list'])
   return said.split('\n').map((line) => line.split('\t')[0] ?? '')
 }

@@ -34,7 +34,7 @@ test('a GPU that cannot be used is refused with the reason', async () => {
 })
 
 describe.runIf(hasStandin)('on the stand-in driver', () => {
-  test('doctor lists the cards, and says what is wrong with the others', async () => {
+  sweepTest('doctor lists the cards, and says what is wrong with the others', async () => {
     const cuda = await cudaOf(standin({ LOWRANK_STANDIN_DEVICES: '90,75' }))
     expect(cuda?.available).toBe(true)
     expect(cuda?.reason).toContain(

@@ -3,7 +3,7 @@ import { fault } from './fault.mjs'
 const cuda = (file) => `native/backends/cuda/${file}`
 /** One that a native test catches, on the kernels that run as C++ or on the stand-in driver. */
 const caught = (file, title, find, replace, what) =>
-  fault(cuda(file), 'test/native/native.test.ts', find, replace, what, { title })
+  fault(cuda(file), 'test/native/emulated.test.ts', find, replace, what, { title })
 
 const weighted = "CUDA's cross_entropy with weights of rows"
 const tiles = "CUDA's tiles of products equal float64"
@@ -238,7 +238,7 @@ const beside = [
   ),
   fault(
     'native/backends/cuda/launch/products.cpp',
-    'test/native/native.test.ts',
+    'test/native/emulated.test.ts',
     'if (g.depth > g.first_depth) launcher.zero',
     'if (false) launcher.zero',
     "an output takes the hidden values of other linears' adapters",
@@ -246,7 +246,7 @@ const beside = [
   ),
   fault(
     'native/backends/cuda/launch/products.cpp',
-    'test/native/native.test.ts',
+    'test/native/emulated.test.ts',
     'factor.rows(from - first));\n      begin += each.n;',
     'factor.rows(from - first));\n      begin += count;',
     'factors of linears that read one value are decoded over each other',
@@ -254,7 +254,7 @@ const beside = [
   ),
   fault(
     'native/backends/cuda/launch/products.cpp',
-    'test/native/native.test.ts',
+    'test/native/emulated.test.ts',
     'return {outputs, std::min(bytes_of(n), room)};',
     'return {outputs, bytes_of(outputs)};',
     'a product with fewer ranks may need more workspace than planned',

@@ -3,7 +3,8 @@
  * the stack instead of in registers gives right results at less than half the speed, and says nothing.
  */
 import { spawnSync } from 'node:child_process'
-import { describe, expect, inject, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { nativeTests } from '../../executables.js'
 
 interface Instruction {
   address: number
@@ -51,15 +52,15 @@ function innermostLoops(code: Instruction[]): Instruction[][] {
   )
 }
 
-const executable = inject('nativeTests')
+const executable = await nativeTests()
 const usable =
   process.arch === 'x64' &&
-  executable !== undefined &&
+  executable !== '' &&
   spawnSync('objdump', ['--version']).status === 0 &&
   !/lib(asan|ubsan|tsan)\.so/.test(run('readelf', '--dynamic', executable))
 
 describe.runIf(usable)('the tile kernels', () => {
-  const kernels = tileKernels(executable ?? '')
+  const kernels = tileKernels(executable)
   const multiplies = /^(vfmadd|vdpbf16ps|tdpbf16ps)/
   const loops = [...kernels].flatMap(([name, code]) =>
     innermostLoops(code)
