@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <limits>
 #include <ostream>
 #include <sstream>
@@ -30,6 +31,8 @@ struct Registration {
 
 // Notes a failure of the running case. Any thread may call it.
 void report(const char* file, int line, const std::string& message);
+// Of a comparison, with the two values.
+void report(const char* file, int line, const char* text, const std::string& actual, const std::string& expected);
 
 // Names what the case is at, for the failures that it notes meanwhile.
 class Scope {
@@ -64,12 +67,6 @@ std::string show(const T& value) {
   return out.str();
 }
 
-template <class A, class E, class Compare>
-void check_compare(const char* file, int line, const char* text, const A& actual, const E& expected, Compare holds) {
-  if (holds(actual, expected)) return;
-  report(file, line, std::string(text) + " failed: " + show(actual) + " and " + show(expected));
-}
-
 // Integers compare by value, whatever their signs and widths.
 template <class A, class E>
 bool is_equal(const A& a, const E& e) {
@@ -98,6 +95,21 @@ inline bool is_close(double actual, double expected, double relative) {
   return std::isfinite(scale) && std::fabs(actual - expected) <= relative * scale;
 }
 
+// One instance for each pair of types, not for each check: most of what the tests took to compile.
+template <class A, class E>
+void check_equal(const char* file, int line, const char* text, const A& actual, const E& expected) {
+  if (!is_equal(actual, expected)) report(file, line, text, show(actual), show(expected));
+}
+
+template <class A, class E>
+void check_at_most(const char* file, int line, const char* text, const A& actual, const E& limit) {
+  if (!is_at_most(actual, limit)) report(file, line, text, show(actual), show(limit));
+}
+
+inline void check_close(const char* file, int line, const char* text, double actual, double expected, double relative) {
+  if (!is_close(actual, expected, relative)) report(file, line, text, show(actual), show(expected));
+}
+
 // ‖actual − expected‖₂ / ‖expected‖₂ in float64; infinite where the sizes differ, NaN where a value is.
 template <class A, class E>
 double relative_error(const A& actual, const E& expected) {
@@ -111,17 +123,7 @@ double relative_error(const A& actual, const E& expected) {
   return difference == 0 ? 0 : std::sqrt(difference / norm);
 }
 
-template <class Body>
-void check_throws(const char* file, int line, const char* text, std::string_view part, Body&& body) {
-  try {
-    std::forward<Body>(body)();
-  } catch (const std::exception& error) {
-    if (std::string_view(error.what()).find(part) != std::string_view::npos) return;
-    report(file, line, std::string(text) + " threw " + show(error.what()) + ", which lacks " + show(part));
-    return;
-  }
-  report(file, line, std::string(text) + " did not throw; expected " + show(part));
-}
+void check_throws(const char* file, int line, const char* text, std::string_view part, const std::function<void()>& body);
 
 }  // namespace lowrank::test
 
@@ -144,26 +146,21 @@ void check_throws(const char* file, int line, const char* text, std::string_view
                   throw ::lowrank::test::Abandoned()))
 
 #define CHECK_EQ(actual, expected)                                                                                 \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_EQ(" #actual ", " #expected ")", (actual), (expected), \
-                                 [](const auto& a, const auto& b) { return ::lowrank::test::is_equal(a, b); })
+  ::lowrank::test::check_equal(__FILE__, __LINE__, "CHECK_EQ(" #actual ", " #expected ")", (actual), (expected))
 
 #define CHECK_LE(actual, limit)                                                                              \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_LE(" #actual ", " #limit ")", (actual), (limit), \
-                                 [](const auto& a, const auto& b) { return ::lowrank::test::is_at_most(a, b); })
+  ::lowrank::test::check_at_most(__FILE__, __LINE__, "CHECK_LE(" #actual ", " #limit ")", (actual), (limit))
 
 // |actual − expected| ≤ relative · max(|actual|, |expected|)
 #define CHECK_CLOSE(actual, expected, relative)                                                                \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_CLOSE(" #actual ", " #expected ", " #relative ")", \
-                                 static_cast<double>(actual), static_cast<double>(expected),                   \
-                                 [tolerance = static_cast<double>(relative)](double a, double b) {             \
-                                   return ::lowrank::test::is_close(a, b, tolerance);                          \
-                                 })
+  ::lowrank::test::check_close(__FILE__, __LINE__, "CHECK_CLOSE(" #actual ", " #expected ", " #relative ")", \
+                               static_cast<double>(actual), static_cast<double>(expected),                   \
+                               static_cast<double>(relative))
 
 // relative_error(actual, expected) ≤ relative, for two ranges with size() and [].
 #define CHECK_ALL_CLOSE(actual, expected, relative)                                                                \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_ALL_CLOSE(" #actual ", " #expected ", " #relative ")", \
-                                 ::lowrank::test::relative_error(actual, expected), static_cast<double>(relative), \
-                                 [](double error, double limit) { return error <= limit; })
+  ::lowrank::test::check_at_most(__FILE__, __LINE__, "CHECK_ALL_CLOSE(" #actual ", " #expected ", " #relative ")", \
+                                 ::lowrank::test::relative_error(actual, expected), static_cast<double>(relative))
 
 // The expression throws a std::exception whose message contains `part`.
 #define CHECK_THROWS(expression, part) \

@@ -82,6 +82,21 @@ void report(const char* file, int line, const std::string& message) {
   std::printf("  %s:%d: %s%s\n", file, line, scopes.c_str(), message.c_str());
 }
 
+void report(const char* file, int line, const char* text, const std::string& actual, const std::string& expected) {
+  report(file, line, std::string(text) + " failed: " + actual + " and " + expected);
+}
+
+void check_throws(const char* file, int line, const char* text, std::string_view part, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const std::exception& error) {
+    if (std::string_view(error.what()).find(part) != std::string_view::npos) return;
+    report(file, line, std::string(text) + " threw " + show(error.what()) + ", which lacks " + show(part));
+    return;
+  }
+  report(file, line, std::string(text) + " did not throw; expected " + show(part));
+}
+
 Scope::Scope(const std::string& name) { scopes += "[" + name + "] "; }
 Scope::~Scope() { scopes.resize(scopes.rfind('[')); }
 
