@@ -47,10 +47,10 @@ describe.runIf(hasStandin)('on a GPU', () => {
     600_000,
   )
 
-  for (const [kernel, named] of [
-    ['rms_norm:3', 'forward rms_norm at model.layers.1.input_layernorm'],
-    ['rope:1', 'forward rope at model.layers.0.self_attn.q_rope'],
-    ['rms_norm_backward:1', 'backward rms_norm_backward at model.norm'],
+  for (const { kernel, named } of [
+    { kernel: 'rms_norm:3', named: 'forward rms_norm at model.layers.1.input_layernorm' },
+    { kernel: 'rope:1', named: 'forward rope at model.layers.0.self_attn.q_rope' },
+    { kernel: 'rms_norm_backward:1', named: 'backward rms_norm_backward at model.norm' },
   ])
     sweepTest(`names the node of the first kernel that is wrong: ${kernel} does nothing`, async () => {
       await expect(checked('lora', standin({ LOWRANK_STANDIN_SKIP: kernel }))).rejects.toThrow(
