@@ -165,7 +165,7 @@ test('classification.yaml trains a classifier of its messages', async () => {
   const set = [`model=${model}`, 'learning_rate=1e-2'].flatMap((pair) => ['--set', pair])
   const trained = await lowrank(['train', at('classification.yaml'), ...set])
   expect(trained.code, trained.stderr).toBe(0)
-  expect(trained.stdout).toMatch(/the best: held-out f1 \d[\s\S]*Try it:\n {2}npx lowrank eval /)
+  expect(trained.stdout).toMatch(/the best: held-out f1 \d[\s\S]*Try it:\n {2}npx lowrank classify /)
   const evaluated = await lowrank(['eval', at('classification.yaml'), '--json', ...set])
   const [found] = printed<'eval'>(evaluated)
   expect(found).toMatchObject({ metric: 'classes', labels: ['defect', 'delivery', 'refund'], rows: 12 })

@@ -110,10 +110,9 @@ function drawnSummary(
 }
 
 /** @param call the config and its overrides, as on a command line */
-function nextCommand({ task, evalDataset, evalFraction }: RunConfig, call: string, chats: boolean): string {
+function nextCommand({ task }: RunConfig, call: string, chats: boolean): string {
   if (task === 'classification') {
-    const isHeldOut = evalDataset !== null || evalFraction > 0
-    return `npx lowrank eval ${call}${isHeldOut ? '' : ' --dataset FILE'}`
+    return `npx lowrank classify ${call} --text "…"`
   }
   return `npx lowrank ${chats ? `chat ${call}` : `generate ${call} --prompt "Hello"`}`
 }

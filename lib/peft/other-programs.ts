@@ -2,7 +2,7 @@
 import { quote } from '../core/quote.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInsideIfAny } from '../io/inside.js'
-import { ADAPTER_CONFIG } from './adapter-config.js'
+import { ADAPTER_CONFIG, SEQ_CLS } from './adapter-config.js'
 
 const VLLM = 'vLLM'
 const EXPORT = 'export it with format vllm, which multiplies them into the factors'
@@ -16,7 +16,9 @@ export async function remarksForOthers(folder: string): Promise<string[]> {
   const path = await fileInsideIfAny(folder, ADAPTER_CONFIG)
   if (path === undefined) return []
   const fields = await readJsonObject(path, 16 << 20)
-  const { peft_type: type, modules_to_save: modules, bias, use_dora: dora } = fields
+  const { peft_type: type, task_type: task, modules_to_save: modules, bias, use_dora: dora } = fields
+  // The head of a classifier is trained whole, and no program serves it.
+  if (task === SEQ_CLS) return []
   if (type !== 'LORA')
     return [
       `${VLLM} and most other programs load adapters of the type LORA alone, and this one is ${quote(type)}; export it with format vllm if it is a sum of low-rank products, else ${MERGE}`,

@@ -11,6 +11,9 @@ export const ENCODING_SAMPLE = 1 << 18
 /** Signs of office programs, which all encodings of Windows have. */
 const SIGNS = '€‚„…‘’“”–—•™«»°§©®·´'
 
+/** By far the most frequent encoding of tables of office programs. */
+const WESTERN = 'windows-1252'
+
 /** Letters of a language beside a to z, in its encodings; the first of equally likely ones is chosen. */
 const ALPHABETS: readonly [letters: string, encodings: string][] = [
   ['àâæçèéêëîïôœùûüÿ', 'windows-1252 macintosh'], // French
@@ -140,11 +143,26 @@ function singleByte(words: Uint8Array): string | undefined {
   const texts = new Map<string, string>()
   for (const { encoding } of candidates)
     if (!texts.has(encoding)) texts.set(encoding, decodes(words, encoding) ?? '')
-  const [best] = candidates
-    .map(({ encoding, home }) => ({ encoding, score: plausibility(texts.get(encoding) as string, home) }))
+  const scores = candidates.map(({ encoding, home }) => ({
+    encoding,
+    score: plausibility(texts.get(encoding) as string, home),
+  }))
+  const [best] = [{ encoding: WESTERN, score: westernWords(texts.get(WESTERN) as string) }, ...scores]
     // Stable, so that the first of equals stays first.
     .sort((a, b) => b.score - a.score)
   return best !== undefined && best.score > 0 ? best.encoding : undefined
+}
+
+/**
+ * Tables of names mix the languages of Western Europe, whose letters together are also those of one language elsewhere:
+ * each word is at home in one of them.
+ */
+function westernWords(text: string): number {
+  const homes = ALPHABETS.filter(([, encodings]) => encodings.startsWith(WESTERN)).map(
+    ([letters]) => new Set(letters),
+  )
+  const score = (word: string) => Math.max(...homes.map((home) => plausibility(word, home)))
+  return text.split(/(?<= )/).reduce((sum, word) => sum + score(word), 0)
 }
 
 const isLetter = (character: string) => character.toLowerCase() !== character.toUpperCase()

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { UnsupportedError } from '../../../lib/core/errors.js'
@@ -6,6 +6,7 @@ import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetens
 import { dora, type LoraOptions, loadModel, lora, miss, oft, vera } from '../../../lib/index.js'
 import type { Model } from '../../../lib/model/model.js'
 import { graphOf } from '../../../lib/models/index.js'
+import { remarksForOthers } from '../../../lib/peft/other-programs.js'
 import { lowRankPairs } from '../../../lib/strategies/convert.js'
 import { linearSites } from '../../../lib/strategies/describe.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
@@ -153,6 +154,13 @@ describe('an adapter exported for vLLM', () => {
       expect(existsSync(folder)).toBe(false)
     })
   })
+})
+
+it('says nothing of programs for a classifier, which none of them serves', async () => {
+  const folder = scratchFolder()
+  const config = { peft_type: 'LORA', task_type: 'SEQ_CLS', modules_to_save: ['score'], bias: 'none' }
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(config))
+  expect(await remarksForOthers(folder)).toEqual([])
 })
 
 describe('saving an adapter', () => {

@@ -96,7 +96,7 @@ describe('a run', () => {
       expect(time).toBeGreaterThanOrEqual(recorded[index - 1]?.time ?? 0)
     }
     expect([lines[1], lines[4]].map((line) => Object.keys(JSON.parse(line as string)))).toEqual([
-      ['event', 'peak_bytes', 'rows', 'time'],
+      ['event', 'peak_bytes', 'runtime_bytes', 'rows', 'time'],
       expect.arrayContaining(['step', 'total_steps', 'grad_norm', 'supervised_tokens', 'tokens_per_second']),
     ])
     expect(readdirSync(outputDir).sort()).toEqual([

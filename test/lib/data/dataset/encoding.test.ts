@@ -19,6 +19,11 @@ it('recognizes a single word and a euro sign', () => {
   expect(detectEncoding(Buffer.from('price\n5 \x80, it\x92s good\n', 'latin1'))).toBe('windows-1252')
 })
 
+it('takes names of several languages of Western Europe for those, not for one of the Baltic', () => {
+  const names = 'name\nGünther\nSøren\nZoë\nFrançois\nJosé\nBjörn\n'
+  expect(detectEncoding(Buffer.from(names, 'latin1'))).toBe('windows-1252')
+})
+
 it('recognizes UTF-16 with a byte order mark and without one', () => {
   const text = 'text,label\nПривет мир,hello\n'
   const little = Buffer.from(text, 'utf16le')
