@@ -12,8 +12,10 @@ export * from './core/errors.js'
 export type { Columns } from './data/dataset/columns.js'
 export type { EncodeProgress } from './data/encode-dataset.js'
 export type { DatasetStats } from './data/encoded-dataset.js'
+export type { LabelCount } from './data/labels.js'
 export type { Tools } from './data/prompt-tools.js'
 export type { RowSource } from './data/row-source.js'
+export type { FoundCharacter, MisspelledKey } from './data/row-survey.js'
 export type { Drift } from './export/drift.js'
 export type { ExportOptions, SaveOptions, Survival, WriteProgress, Written } from './export/options.js'
 export {
@@ -78,7 +80,7 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
-export type { ClassWeights, LossType, ScaleRewards, Task } from './options/task.js'
+export type { ClassWeights, LossType, NllOn, ScaleRewards, Task } from './options/task.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'

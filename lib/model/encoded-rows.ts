@@ -65,6 +65,7 @@ export class EncodedRows<Item extends Row | Pair = Row> implements Iterable<Item
     return { ...row(0, ids.length), ...(label === undefined ? {} : { label }) } satisfies Row as Item
   }
 
+  /** Each row or pair once. */
   *[Symbol.iterator](): Iterator<Item, void, void> {
     for (let index = 0; index < this.length; index++) yield this.at(index)
   }

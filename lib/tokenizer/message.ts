@@ -1,8 +1,8 @@
 /** Messages of a chat. */
 
-/** Roles of messages, in data and in prompts. `developer` is the same as `system`. */
-export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
-export type Role = (typeof ROLES)[number]
+export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const satisfies readonly Role[]
+/** Role of a message, in data and in prompts. `developer` is the same as `system`. */
+export type Role = 'system' | 'developer' | 'user' | 'assistant' | 'tool'
 
 /** A message as a template gets it, which may have roles of its own. */
 export interface TemplateMessage {

@@ -19,6 +19,7 @@ export interface ClassMetrics {
   confusionMatrix?: ConfusionMatrix
 }
 
+/** Rows by class (first index) and predicted class (second). */
 export type ConfusionMatrix = readonly (readonly number[])[]
 
 /** Scores of one class; a score that would divide by 0 is 0, as in scikit-learn. */
