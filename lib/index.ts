@@ -106,12 +106,7 @@ export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { ChatMessage, Role } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
-export {
-  type ClassMetrics,
-  type ClassScores,
-  type ConfusionMatrix,
-  scoresByClass,
-} from './train/class-metrics.js'
+export type { ClassMetrics, ClassScores, ConfusionMatrix } from './train/class-metrics.js'
 export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
@@ -159,6 +154,7 @@ export type { KnownTime, RunTime } from './train/run-time.js'
 export type { Sample, SamplingOptions } from './train/sampled-answers.js'
 export type { ClassifiedRow, RunSample, Samples, StepAnswer } from './train/samples.js'
 export type { Answer } from './train/score.js'
+export { scoresByClass } from './train/scores-by-class.js'
 export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'
 export {

@@ -165,7 +165,9 @@ describe('docs/environment.md', () => {
       folders
         .flatMap(filesUnder)
         .filter((path) => /\.(ts|mjs|cjs|cts|cpp|h|inl)$/.test(path))
-        .flatMap((path) => [...read(path).matchAll(/(?:env\.|getenv\("|env\[')(LOWRANK_[A-Z_]+)/g)])
+        .flatMap((path) => [
+          ...read(path).matchAll(/(?:env\.|getenv\("|environment\("|env\[')(LOWRANK_[A-Z_]+)/g),
+        ])
         .map(([, name]) => name as string),
     )
 

@@ -20,6 +20,8 @@ export class TextCall {
   #wake: (() => void) | undefined
   #closed: Promise<void> | undefined
   #started = false
+  /** Messages for after the start, so that a process that the job ends is not taken for one that did not start. */
+  readonly #waiting: (TextJob | TextFeed)[] = []
   #startLimit: NodeJS.Timeout | undefined
 
   /**
@@ -61,6 +63,7 @@ export class TextCall {
   #hasStarted(): void {
     this.#started = true
     clearTimeout(this.#startLimit)
+    for (const message of this.#waiting.splice(0)) this.#send(message)
   }
 
   /** The next answer. Rejects if the job has failed or was aborted. */
@@ -94,7 +97,8 @@ export class TextCall {
 
   /** A failed send is ignored, since the exit of the worker is reported anyway. */
   #send(message: TextJob | TextFeed): void {
-    this.#worker.send(message as object, () => undefined)
+    if (!this.#started) this.#waiting.push(message)
+    else this.#worker.send(message as object, () => undefined)
   }
 
   /** Fails the job. Only the first failure counts, and it discards undelivered answers. */

@@ -15,7 +15,6 @@ import {
   OutOfMemoryError,
   RanksError,
   ShapeError,
-  SystemError,
   UnsupportedError,
   WriteError,
 } from '../core/errors.js'
@@ -33,7 +32,6 @@ export const CLASSES = {
   OUT_OF_MEMORY: OutOfMemoryError,
   RANKS: RanksError,
   SHAPE: ShapeError,
-  SYSTEM: SystemError,
   UNSUPPORTED: UnsupportedError,
   WRITE: WriteError,
 }

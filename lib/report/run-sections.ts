@@ -1,6 +1,6 @@
 /** The sections of a run's page, as HTML. Sections without data are omitted. */
 
-import { scoresByClass } from '../train/class-metrics.js'
+import { classScores } from '../train/class-metrics.js'
 import { classifiedCards, sampleCards, shortened, stepCards } from './answer-cards.js'
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import {
@@ -275,7 +275,7 @@ function classesSection(run: RunPageData, charts: Record<string, RunChart>): str
   if (found === undefined) return ''
   const { step, matrix } = found
   const cell = (text: string) => `<td class="number">${text}</td>`
-  const rows = scoresByClass(matrix).map(({ precision, recall, f1, support }, id) => {
+  const rows = classScores(matrix).map(({ precision, recall, f1, support }, id) => {
     const name = escaped(shortened(run.start?.labels?.[id] ?? String(id)))
     const shares = [precision, recall, f1].map(formatShare)
     return `<tr><th scope="row">${name}</th>${[...shares, formatNumber(support)].map(cell).join('')}</tr>`

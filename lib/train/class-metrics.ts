@@ -35,7 +35,7 @@ export interface ClassScores {
 }
 
 /** The scores of each class, in the order of the matrix. */
-export function scoresByClass(matrix: ConfusionMatrix): ClassScores[] {
+export function classScores(matrix: ConfusionMatrix): ClassScores[] {
   const share = (part: number, whole: number) => (whole === 0 ? 0 : part / whole)
   return matrix.map((row, id) => {
     const right = row[id] as number

@@ -135,7 +135,7 @@ sweepTest('a second Ctrl-C leaves the prompt at the start of an empty line', asy
 const NARROW = [
   { args: [], breaks: 0 },
   { args: ['--help'], breaks: 0 },
-  { args: ['export', '--help'], breaks: 3 },
+  { args: ['export', '--help'], breaks: 4 },
   { args: ['strategies'], breaks: 0 },
   { args: ['train', 'run.yaml', '--set', 'lerning_rate=1'], breaks: 0 },
   { args: ['plan', 'run.yaml', '--fit', '1KiB'], breaks: 0 },

@@ -81,6 +81,7 @@ const FUNCTIONS: Record<string, Entry> = {
   verifyCompare: entry('verifyCompare()', { path, options: optional }),
   readResults: entry('readResults()', { path }),
   dataset: entry('dataset()', { source: rows, options: optional }),
+  scoresByClass: entry('scoresByClass()', { matrix: [[[1]]] }),
   readLabels: entry('readLabels()', { data: rows }),
   strategyFrom: entry('strategyFrom()', { strategy }),
   formatBytes: entry('formatBytes()', { bytes: [1, 'fraction'] }),

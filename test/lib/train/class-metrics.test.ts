@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { Confusion, largestOf, scoresByClass } from '../../../lib/train/class-metrics.js'
+import { Confusion, classScores, largestOf } from '../../../lib/train/class-metrics.js'
 
 interface Case {
   classes: number
@@ -27,7 +27,7 @@ test.each(cases)('metrics of $classes classes are those of scikit-learn', (c) =>
   for (const [name, value] of Object.entries(metrics))
     expect(value, name).toBeCloseTo(c[name as keyof Case] as number, 12)
   expect(confusionMatrix).toEqual(c.confusionMatrix)
-  const scores = scoresByClass(confusionMatrix)
+  const scores = classScores(confusionMatrix)
   expect(scores).toHaveLength(c.classes)
   for (const name of ['precision', 'recall', 'f1', 'support'] as const)
     for (const [id, one] of scores.entries())
