@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { ConfigError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
@@ -64,7 +64,7 @@ export function configure(command: Command): void {
     const asked = { columns, ...(task === undefined ? {} : { task }) }
     const survey = await surveyed(data, asked, model, options.model !== undefined, output)
     const folder = dirname(resolve(options.output))
-    const text = configOf(survey, model, resolve(data), folder)
+    const text = configOf(survey, { ...model, name: fromFolder(model.name, folder) }, resolve(data), folder)
     const { parse } = await import('yaml')
     resolveConfig(parse(text), { name: options.output, spelling: 'snake' }, folder)
     refuseOutput(options.output, force)
@@ -82,6 +82,11 @@ function refuseOutput(path: string, force: boolean): void {
     `${path} exists and is not replaced; name another file with --output, or replace it with --force.`,
     { path },
   )
+}
+
+/** The name of a model in a config, whose paths are relative to its folder. */
+function fromFolder(name: string, folder: string): string {
+  return existsSync(name) ? relative(folder, resolve(name)).replaceAll('\\', '/') || '.' : name
 }
 
 /** The model that the user names, or the only one in this folder. */

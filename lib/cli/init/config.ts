@@ -60,9 +60,7 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
     '',
     entry('model', model.name, model.why),
     task !== 'causal_lm' && entry('task', task, TASKS[task]),
-    task !== 'causal_lm' &&
-      task !== 'classification' &&
-      entry('beta', 0.1, 'higher keeps the model closer to what it was'),
+    task !== 'causal_lm' && task !== 'classification' && entry('beta', 0.1, BETAS[task]),
     'strategy: { name: lora, r: 16, lora_alpha: 32 } # or name: qlora, with adapter: { name: lora, … }, for 4-bit weights',
     '',
     ...datasetLines(survey, path),
@@ -99,6 +97,12 @@ const TASKS = {
   dpo: 'prefer the chosen answers; orpo needs no reference',
   orpo: 'prefer the chosen answers',
   kto: 'good answers and bad ones',
+} as const
+
+const BETAS = {
+  dpo: 'higher keeps the model closer to what it was',
+  orpo: 'weight of the preference beside the likelihood of the chosen answers',
+  kto: 'higher keeps the model closer to what it was',
 } as const
 
 function datasetLines(survey: Survey, path: string): string[] {
@@ -156,8 +160,11 @@ function entry(key: string, given: string | number | boolean, comment: string): 
   return `${key}: ${value(given)} # ${comment}`
 }
 
-/** A value as YAML writes it, on one line. */
-const value = (given: string | number | boolean): string =>
-  typeof given === 'string' && /^[\d.]+e-?\d+$/.test(given)
-    ? given
-    : stringify(given, { lineWidth: 0 }).trimEnd()
+/** A value as YAML writes it, on one line, also in a mapping on one line. */
+function value(given: string | number | boolean): string {
+  if (typeof given === 'string') {
+    if (/^[\d.]+e-?\d+$/.test(given)) return given
+    if (/[,[\]{}\n]/.test(given)) return JSON.stringify(given)
+  }
+  return stringify(given, { lineWidth: 0 }).trimEnd()
+}

@@ -64,10 +64,13 @@ export function guessTask(rows: readonly unknown[], given: Columns = {}): Guess 
   const first = records[0] ?? {}
   const has = (...names: string[]) => names.every((name) => name in first || name in given)
   const formed = (task: Guess['task'], format: DatasetFormat): Guess => ({ task, format, columns: given })
+  // A text that the user names goes before columns of other formats.
+  if (given.text !== undefined) return byValues(records, given)
   if (has('chosen', 'rejected')) return formed('dpo', 'preference')
   if (has('messages')) return formed('causal_lm', 'messages')
   if (has('conversations')) return formed('causal_lm', 'sharegpt')
-  if (has('prompt', 'completion') && isVerdict(first.label)) return formed('kto', 'unpaired_preference')
+  if (has('prompt', 'completion') && isVerdict(first[given.label ?? 'label']))
+    return formed('kto', 'unpaired_preference')
   if (has('prompt', 'completion')) return formed('causal_lm', 'prompt_completion')
   if (has('instruction', 'output')) return formed('causal_lm', 'alpaca')
   if (has('text', 'label')) return formed('classification', 'classification')
@@ -79,12 +82,14 @@ function byValues(records: readonly Record<string, unknown>[], given: Columns): 
   const texts = columns.filter(({ isText }) => isText)
   const of = (names: readonly string[], among: readonly Column[]) =>
     names.flatMap((name) => among.find((column) => column.name.toLowerCase() === name) ?? [])[0]
-  const label = given.label ?? labelOf(columns, of)
+  const named = given.label ?? labelOf(columns, of)
+  const label = named === given.text ? undefined : named
   const others = texts.filter(({ name }) => name !== label)
   const longest = [...others].sort((a, b) => b.length - a.length)[0]
   const text = given.text ?? (of(TEXTS, others) ?? longest)?.name
   if (label !== undefined && text !== undefined)
     return { task: 'classification', format: 'classification', columns: mapped({ ...given, text, label }) }
+  if (given.text !== undefined) return { task: 'causal_lm', format: 'text', columns: mapped(given) }
   const prompt = given.prompt ?? of(PROMPTS, texts)?.name
   const completion = given.completion ?? of(ANSWERS, texts)?.name
   if (prompt !== undefined && completion !== undefined && prompt !== completion)

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
@@ -182,4 +182,63 @@ test('columns and the task may be named', async () => {
   )
   const other = ['init', 'dpo.jsonl', '--json', '--task', 'orpo', '--force']
   expect(printed<'init'>(await lowrank(other, { cwd: folder }))[0]).toMatchObject({ task: 'orpo' })
+})
+
+test('columns whose names YAML would read otherwise keep them', async () => {
+  const { folder, at } = project()
+  const rows = Array.from({ length: 20 }, (_, i) => `the text of row ${i},${['a', 'b'][i % 2]}`)
+  writeFileSync(at('odd.csv'), ['"message, typed\nby hand","{topic}"', ...rows].join('\n'))
+  const { code, stderr } = await lowrank(['init', 'odd.csv'], { cwd: folder })
+  expect(code, stderr).toBe(0)
+  expect(parse(readFileSync(at('config.yaml'), 'utf8')).dataset).toMatchObject({
+    columns: { text: 'message, typed\nby hand', label: '{topic}' },
+  })
+})
+
+test('a text column that is named goes before columns of other formats', async () => {
+  const { folder, at } = project()
+  writeFileSync(
+    at('pairs.jsonl'),
+    lines(20, (i) => ({ prompt: `What is ${i}, and why?`, completion: ['a', 'b'][i % 2] })),
+  )
+  const named = (...columns: string[]) => columns.flatMap((column) => ['--column', column])
+  const call = ['init', 'pairs.jsonl', '--json', '--force']
+  const classes = await lowrank([...call, ...named('text=prompt', 'label=completion')], { cwd: folder })
+  expect(classes.code, classes.stderr).toBe(0)
+  expect(printed<'init'>(classes)[0]).toMatchObject({
+    task: 'classification',
+    columns: { text: 'prompt', label: 'completion' },
+  })
+  writeFileSync(
+    at('pairs.jsonl'),
+    lines(20, (i) => ({ prompt: `What is ${i}?`, completion: `It is ${i}, since ${i} is ${i}.` })),
+  )
+  const texts = await lowrank([...call, ...named('text=completion')], { cwd: folder })
+  expect(printed<'init'>(texts)[0]).toMatchObject({ format: 'text', columns: { text: 'completion' } })
+})
+
+test('a config in another folder finds its model and data', async () => {
+  const { folder, at } = project()
+  mkdirSync(at('configs'))
+  const made = await lowrank(['init', 'train.jsonl', '--output', 'configs/mine.yaml'], { cwd: folder })
+  expect(made.code, made.stderr).toBe(0)
+  expect(parse(readFileSync(at('configs', 'mine.yaml'), 'utf8'))).toMatchObject({ model: '../smollm2' })
+  const planned = await lowrank(['plan', 'configs/mine.yaml'], { cwd: folder })
+  expect(planned.code, planned.stderr).toBe(0)
+})
+
+test('the comment on beta says what it is in the task', async () => {
+  const { folder, at } = project()
+  writeFileSync(
+    at('dpo.jsonl'),
+    lines(8, (i) => ({ prompt: `${i}?`, chosen: `${i}`, rejected: 'no' })),
+  )
+  const beta = async (task: string) => {
+    await lowrank(['init', 'dpo.jsonl', '--task', task, '--force'], { cwd: folder })
+    return readFileSync(at('config.yaml'), 'utf8').match(/^beta: .*$/m)?.[0]
+  }
+  expect(await beta('dpo')).toBe('beta: 0.1 # higher keeps the model closer to what it was')
+  expect(await beta('orpo')).toBe(
+    'beta: 0.1 # weight of the preference beside the likelihood of the chosen answers',
+  )
 })
