@@ -85,7 +85,8 @@ export function memoryAdvice(memory: MemoryReport, settings: MemorySettings): st
 
 function listed(options: readonly string[]): string {
   const [last = '', ...others] = [...options].reverse()
-  return others.length === 0 ? last : `${others.reverse().join(', ')} or ${last}`
+  if (others.length < 2) return [...others, last].join(' or ')
+  return `${others.reverse().join(', ')}, or ${last}`
 }
 
 /** Memory that a run needs, and what there is of it, in bytes. */

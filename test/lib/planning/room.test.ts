@@ -24,7 +24,7 @@ test('a run is refused where it needs more than twice what is free, with sizes a
   expect(check(1501 * GIB)).not.toThrow()
   expect(check(1500 * GIB)).toThrow(OutOfMemoryError)
   expect(check(8 * GIB)).toThrow(
-    'this run needs 2.93 TiB of memory, and 8.00 GiB are free. 2.93 TiB of it are for the activations of a micro-batch; per_device_train_batch_size below 8, max_seq_length below 4096 or activation_offloading: true takes less. force: true trains all the same.',
+    'this run needs 2.93 TiB of memory, and 8.00 GiB are free. 2.93 TiB of it are for the activations of a micro-batch; per_device_train_batch_size below 8, max_seq_length below 4096, or activation_offloading: true takes less. force: true trains all the same.',
   )
 })
 
@@ -37,7 +37,7 @@ test('what is on is never advised', () => {
     '8.00 GiB of it are for the activations of a micro-batch; max_seq_length below 4096 takes less.',
   )
   const base = { weights: 8 * GIB }
-  expect(advice(base, {})).toContain('quantization: nf4, paged_weights: true or a smaller model')
+  expect(advice(base, {})).toContain('quantization: nf4, paged_weights: true, or a smaller model')
   expect(advice(base, { quantization: 'nf4' })).toContain('; embedding_quantization: nf4, paged_weights')
   expect(advice({ ...base, paged_weights: GIB }, { quantization: 'nf4', embeddingQuantization: 'nf4' })).toBe(
     '9.00 GiB of it are for the base model; a smaller model takes less.',
