@@ -22,7 +22,7 @@ import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import { UsageError } from './errors.js'
 import { counted, facts, formatCount } from './format.js'
-import { collect, examples, integerFlag } from './help.js'
+import { collect, encodingFlag, examples, integerFlag, withEncodingFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output, printable } from './output.js'
 import { StatusLine } from './progress.js'
@@ -37,6 +37,7 @@ interface Options extends SubjectOptions {
   text?: string[]
   textColumn?: string
   fileType?: FileType
+  encoding?: string
   maxSeqLength?: number
   perDeviceTrainBatchSize?: number
   json?: boolean
@@ -60,6 +61,11 @@ export function configure(command: Command): void {
     new Option('--file-type <type>', 'type of the data (default: by its name or first byte)').choices(
       FILE_TYPES,
     ),
+  )
+  command.option(
+    '--encoding <name>',
+    'encoding of the data, such as windows-1252 (default: as in the config)',
+    encodingFlag,
   )
   command.option('--max-seq-length <N>', 'truncate texts to this many tokens', integerFlag(2))
   command.option('--batch, --per-device-train-batch-size <N>', 'texts per batch', integerFlag(1))
@@ -89,6 +95,8 @@ export function configure(command: Command): void {
           )
         await classifyAll(model, asked, { ...shapeOf(config, options), signal: interruption.signal }, output)
       })
+    } catch (error) {
+      throw withEncodingFlag(error)
     } finally {
       interruption.dispose()
     }
@@ -126,7 +134,8 @@ function dataOf(config: RunConfig | undefined, path: string, options: Options): 
   const own = path === STDIN || fileTypeByName(path) === 'text' ? 'auto' : like.fileType
   const { fileType = fileTypeByName(path) === 'text' ? 'lines' : own, textColumn } = options
   const columns = textColumn === undefined ? like.columns : { ...like.columns, text: textColumn }
-  return { ...like, fileType, columns }
+  const { encoding = like.encoding } = options
+  return { ...like, fileType, columns, encoding }
 }
 
 async function* given(texts: readonly string[]): AsyncGenerator<Asked, void, void> {

@@ -13,7 +13,7 @@ import type { Ranks } from '../train/ranks.js'
 import { refuseLayers } from '../train/split.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
-import { examples, integerFlag } from './help.js'
+import { encodingFlag, examples, integerFlag, withEncodingFlag } from './help.js'
 import { Interruption, STOPPED } from './interrupt.js'
 import type { Output } from './output.js'
 import { shown } from './progress.js'
@@ -37,6 +37,7 @@ interface Options extends SubjectOptions, FormatFlags {
   dataset?: string
   metric: Metric
   format?: DatasetFormat | 'auto'
+  encoding?: string
   maxSeqLength?: number
   perDeviceTrainBatchSize?: number
   trainOn?: TrainOn
@@ -55,6 +56,11 @@ export function configure(command: Command): void {
       'auto',
       ...DATASET_FORMATS,
     ]),
+  )
+  command.option(
+    '--encoding <name>',
+    'encoding of the dataset, such as windows-1252 (default: as in the config)',
+    encodingFlag,
   )
   command.addOption(
     new Option(
@@ -131,7 +137,8 @@ async function evaluated(
       output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found, exampleOf(shape))))
     })
   } catch (error) {
-    throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error
+    if (ranks.isStop(error)) throw new InterruptedError(STOPPED)
+    throw options.dataset === undefined ? error : withEncodingFlag(error)
   } finally {
     interruption.dispose()
   }
@@ -225,9 +232,12 @@ function factsOf(found: Measured, unit: 'rows' | 'answers'): [string, string][] 
 /** The data to evaluate: as given, else the held-out data of the config's run. */
 function subjectData(
   config: RunConfig | undefined,
-  { dataset: path, format }: Options,
+  { dataset: path, format, encoding }: Options,
 ): { data: DatasetConfig; heldOut?: HeldOutShare } {
-  const asked = format === undefined ? {} : { format }
+  const asked = {
+    ...(format === undefined ? {} : { format }),
+    ...(encoding === undefined ? {} : { encoding }),
+  }
   if (path !== undefined) return { data: { ...(config ? dataLike(config, path) : dataset(path)), ...asked } }
   if (config === undefined) throw new UsageError('name --dataset.')
   const { evalDataset, evalFraction, seed, strategy } = config

@@ -1,6 +1,8 @@
 /** Shared descriptions and parsers of flags. */
 import { type Command, InvalidArgumentError } from 'commander'
+import { LowrankError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
+import { encodingName } from '../data/dataset/decode.js'
 import type { ConfigControl } from '../train/config.js'
 import { UsageError } from './errors.js'
 import type { Output } from './output.js'
@@ -34,6 +36,22 @@ export function bytesFlag(text: string): number {
   const value = parseBytes(text)
   if (value !== undefined) return value
   throw new InvalidArgumentError('Expected a number of bytes, or one with a unit, as in 500MB or 8GiB.')
+}
+
+/** Parser of a flag that takes the encoding of a dataset. */
+export function encodingFlag(text: string): string {
+  const name = text === 'auto' ? text : encodingName(text)
+  if (name !== undefined) return name
+  throw new InvalidArgumentError(
+    'Expected auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis.',
+  )
+}
+
+/** Names --encoding in an error about the encoding of data, which names the key of a config. */
+export function withEncodingFlag(error: unknown): unknown {
+  if (error instanceof LowrankError)
+    error.message = error.message.replace(/set encoding: (\S+)$/, 'pass --encoding $1')
+  return error
 }
 
 /**

@@ -23,7 +23,7 @@ import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
-import { collect, examples, integerFlag, onlyOwnFlags } from './help.js'
+import { collect, encodingFlag, examples, integerFlag, onlyOwnFlags, withEncodingFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import type { Inspection } from './inspect/inspection.js'
 import { Output } from './output.js'
@@ -68,7 +68,11 @@ export function configure(command: Command): void {
   command.addOption(
     new Option('--file-type <type>', 'for a dataset: the type of its files').choices(['auto', ...FILE_TYPES]),
   )
-  command.option('--encoding <name>', 'for a dataset: the encoding of its text, such as windows-1252')
+  command.option(
+    '--encoding <name>',
+    'for a dataset: the encoding of its text, such as windows-1252',
+    encodingFlag,
+  )
   command.option(
     '--strip-labels',
     'for a dataset: labels that differ only by white space or case are one class',
@@ -139,15 +143,13 @@ async function inspect(path: string, options: Options, output: Output): Promise<
 
 /** Rewrites errors about a config's columns in terms of flags. */
 function withFlags(error: unknown): never {
-  if (!(error instanceof DataError)) throw error
-  const flags = error.message
-    .replace(
-      /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
-      (_, ...[prompt, completion]: string[]) =>
-        `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${shellWord(pair)}`).join(' ')}`,
-    )
-    .replace(/set encoding: (\S+)$/, 'pass --encoding $1')
-  throw new DataError(flags, error.details, { cause: error })
+  if (!(error instanceof DataError)) throw withEncodingFlag(error)
+  const flags = error.message.replace(
+    /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
+    (_, ...[prompt, completion]: string[]) =>
+      `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${shellWord(pair)}`).join(' ')}`,
+  )
+  throw withEncodingFlag(new DataError(flags, error.details, { cause: error }))
 }
 
 /** Parses pairs such as `prompt=question`. */

@@ -112,8 +112,11 @@ export function dataLike({ dataset: training, evalDataset }: RunConfig, path: st
   const like = own ?? evalDataset ?? training
   // The file type of a .txt file does not apply to a .jsonl file.
   const named = fileTypeByName([like.path].flat()[0] as string)
-  const fileType = fileTypeByName(path) === named ? like.fileType : 'auto'
-  return { ...like, path, fileType, streaming: false }
+  const type = fileTypeByName(path)
+  const fileType = type === named ? like.fileType : 'auto'
+  // Parquet has none to name.
+  const encoding = type === 'parquet' ? 'auto' : like.encoding
+  return { ...like, path, fileType, encoding, streaming: false }
 }
 
 /** An adapter from the command line: its path, and the weight of its output. */

@@ -225,10 +225,24 @@ export async function* rawRows(
     return
   }
   const asked = options.fileType === 'auto' ? undefined : options.fileType
-  for (const path of await expandPaths([input].flat() as string[], asked)) {
+  const paths = await expandPaths([input].flat() as string[], asked)
+  checkEncodes(paths, options)
+  for (const path of paths) {
     const [fileType, rows] = await readFile(path, asked, options)
     for await (const row of rows) yield Object.assign(row, { fileType })
   }
+}
+
+/** @throws {FileFormatError} when an encoding is named, but no file has text in it */
+function checkEncodes(paths: readonly string[], { encoding = 'auto', fileType = 'auto' }: DatasetForm): void {
+  if (encoding === 'auto' || encoding === 'utf-8') return
+  const types = paths.map((path) => (fileType === 'auto' ? fileTypeByName(path) : fileType))
+  const [path] = paths
+  if (path === undefined || types.some((type) => type !== 'parquet')) return
+  throw new FileFormatError(
+    `${path} is a Parquet file, whose text is always UTF-8, not ${encoding}; set encoding: utf-8`,
+    { path, encoding },
+  )
 }
 
 /** The type of a file, and its rows. */

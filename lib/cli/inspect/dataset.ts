@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../core/errors.js'
-import { encodingName } from '../../data/dataset/decode.js'
 import {
   type Columns,
   type DatasetForm,
@@ -34,7 +33,6 @@ import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
-import { UsageError } from '../errors.js'
 import { classesText, facts, formatCount, shortPath } from '../format.js'
 import { columnsOf } from '../live-lines.js'
 import type { Output } from '../output.js'
@@ -113,19 +111,11 @@ export async function inspectDataset(
   options: DatasetInspection,
   output: Output,
 ): Promise<Inspection> {
-  const { model, format = 'auto', fileType = 'auto', columns = {}, stripLabels = false, rows, row } = options
-  const encoding = checkedEncoding(options.encoding)
+  const { model, format = 'auto', fileType = 'auto', columns = {}, rows, row } = options
+  const { encoding = 'auto', stripLabels = false } = options
   const tokens = model === undefined ? {} : { tokens: { model, encoding: encodingOf(options) } }
   const form = { format, fileType, columns, encoding, stripLabels }
   return inspectRows({ path, form, ...tokens, rows, row }, output)
-}
-
-function checkedEncoding(given = 'auto'): string {
-  const name = given === 'auto' ? given : encodingName(given)
-  if (name !== undefined) return name
-  throw new UsageError(
-    `--encoding ${given}: expected auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis.`,
-  )
 }
 
 export async function inspectRows(rows: Rows, output: Output): Promise<Inspection> {

@@ -2,6 +2,7 @@
  * Text in UTF-8 from a file in any encoding: the one that the user named, or UTF-16 with a byte order mark. What is not
  * UTF-8 and has no name is an error of the reader that finds it, to which the likely encoding is added here.
  */
+import { isAscii } from 'node:buffer'
 import { DataError } from '../../core/errors.js'
 import { quote } from '../../core/quote.js'
 import type { Bytes } from './bytes.js'
@@ -60,7 +61,17 @@ async function* transcoded(
 function decoderOf(encoding: string, path: string): (chunk: Uint8Array, last: boolean) => Uint8Array {
   const decoder = chunkDecoder(encoding)
   let line = 1
+  let seen = false
   return (chunk, last) => {
+    if (!seen && !isAscii(chunk)) {
+      seen = true
+      const before = utf8Before(chunk)
+      if (before !== undefined)
+        throw rowError(
+          { path, line: line + linesIn(before) },
+          `the line is UTF-8 text, not ${encoding}; set encoding: utf-8`,
+        )
+    }
     let text: string
     try {
       text = decoder.decode(chunk, { stream: !last })
@@ -74,6 +85,21 @@ function decoderOf(encoding: string, path: string): (chunk: Uint8Array, last: bo
     }
     line += linesIn(text)
     return Buffer.from(text)
+  }
+}
+
+/**
+ * The text of ASCII at the start of UTF-8. Undefined for other bytes; two characters of several bytes are hardly ever
+ * UTF-8 by chance.
+ */
+function utf8Before(chunk: Uint8Array): string | undefined {
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(chunk, { stream: true })
+    const [first, ...others] = text.matchAll(/[^\p{ASCII}]/gu)
+    const isText = others.length > 0 || markedEncoding(chunk) === 'utf-8'
+    return isText ? text.slice(0, first?.index ?? 0) : undefined
+  } catch {
+    return undefined
   }
 }
 

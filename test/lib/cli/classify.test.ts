@@ -91,6 +91,20 @@ test('standard input is answered as it arrives', async () => {
   expect(stderr).toContain('note: 1 text of 2 had more tokens than max_seq_length')
 })
 
+test('data in another encoding than that of the config is named, not garbled', async () => {
+  const set = ['--set', 'dataset.encoding=windows-1252']
+  writeFileSync(trained.at('utf8.csv'), 'id,message\n1,Grüße für sie\n')
+  const refused = await classify(...set, trained.at('utf8.csv'))
+  expect(refused.stderr).toContain('line 2: the line is UTF-8 text, not windows-1252; pass --encoding utf-8')
+  const read = await classify(...set, '--encoding', 'utf-8', trained.at('utf8.csv'))
+  expect(read.stdout, read.stderr).toContain('1,Grüße für sie,')
+  writeFileSync(trained.at('latin.csv'), Buffer.from('id,message\n1,Gr\xfc\xdfe\n', 'latin1'))
+  const proposed = await classify(trained.at('latin.csv'))
+  expect(proposed.stderr).toContain('pass --encoding windows-1252')
+  const unknown = await classify('--encoding', 'klingon', trained.at('latin.csv'))
+  expect(unknown.stderr).toContain('Expected auto, or an encoding such as utf-8')
+})
+
 test('rows before one without a text are answered, and the error names its line', async () => {
   writeFileSync(trained.at('gap.csv'), 'id,message\n1,sun and light\n2, \n')
   const { code, stdout, stderr } = await classify(trained.at('gap.csv'))

@@ -54,6 +54,25 @@ describe('the encoding of a file', () => {
     await expect(reading).rejects.toThrow(/line 3: the line is not shift_jis text; check the encoding/)
   })
 
+  it('that is named is refused for UTF-8, which it would garble', async () => {
+    const lines = `text\na\nGrüße 5 €\n`
+    for (const encoding of ['windows-1252', 'shift_jis']) {
+      const message = `line 3: the line is UTF-8 text, not ${encoding}; set encoding: utf-8`
+      await expect(read('a.csv', lines, { encoding })).rejects.toThrow(message)
+    }
+    await expect(read('a.csv', `\ufeff${lines}`, { encoding: 'windows-1252' })).rejects.toThrow('UTF-8 text')
+    expect(await read('a.csv', lines, { encoding: 'utf-8' })).toHaveLength(2)
+    expect(await read('a.csv', latin('text\n\xc3\xa4h\n'), { encoding: 'windows-1252' })).toHaveLength(1)
+  })
+
+  it('that is named is refused for Parquet, whose text is always UTF-8', async () => {
+    const reading = read('a.parquet', 'PAR1', { encoding: 'windows-1252' })
+    await expect(reading).rejects.toThrow(FileFormatError)
+    await expect(reading).rejects.toThrow(
+      'is a Parquet file, whose text is always UTF-8, not windows-1252; set encoding: utf-8',
+    )
+  })
+
   it('is UTF-8 with a damaged line where all others are UTF-8', async () => {
     const bytes = Buffer.concat([Buffer.from('text\n'), Buffer.from('é\n'.repeat(50)), Buffer.of(0xe9, 10)])
     await expect(read('a.csv', bytes)).rejects.toThrow(
