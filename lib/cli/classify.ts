@@ -87,7 +87,10 @@ export function configure(command: Command): void {
     refuseOthers(config, options)
     const interruption = new Interruption(output, 'Stopping.')
     try {
-      const asked = data === undefined ? given(options.text ?? []) : rowsOf(dataOf(config, data, options))
+      const asked =
+        data === undefined
+          ? given(options.text ?? [])
+          : rowsOf(dataOf(config, data, options), interruption.signal)
       await withSubject(config, options, output, interruption.signal, async (model, adapters) => {
         if (model.labels === null)
           throw new UsageError(
@@ -145,8 +148,14 @@ async function* given(texts: readonly string[]): AsyncGenerator<Asked, void, voi
   }
 }
 
-async function* rowsOf({ path, ...how }: DatasetConfig): AsyncGenerator<Asked, void, void> {
+async function* rowsOf(
+  { path, ...how }: DatasetConfig,
+  signal: AbortSignal,
+): AsyncGenerator<Asked, void, void> {
   let stdin: AsyncIterable<Uint8Array> = process.stdin
+  // Whoever waits for the next row is told, and nothing keeps the process alive.
+  if (path === STDIN)
+    signal.addEventListener('abort', () => process.stdin.destroy(signal.reason as Error), { once: true })
   if (path === STDIN && how.fileType === 'auto') {
     const [first, all] = await peek(stdin)
     stdin = all

@@ -105,6 +105,19 @@ test('data in another encoding than that of the config is named, not garbled', a
   expect(unknown.stderr).toContain('Expected auto, or an encoding such as utf-8')
 })
 
+test('a signal ends it while it waits for standard input', async () => {
+  const child = spawn(process.execPath, [main, 'classify', trained.config, '-'], { stdio: 'pipe' })
+  let stderr = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  child.stdin.write('sun and light\n')
+  const ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve([code, signal])))
+  child.stdout.once('data', () => child.kill('SIGTERM'))
+  expect(await ended, stderr).toEqual([130, null])
+  expect(stderr).toContain('stopped on request.')
+})
+
 test('rows before one without a text are answered, and the error names its line', async () => {
   writeFileSync(trained.at('gap.csv'), 'id,message\n1,sun and light\n2, \n')
   const { code, stdout, stderr } = await classify(trained.at('gap.csv'))
