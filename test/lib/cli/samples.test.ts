@@ -126,7 +126,7 @@ test('no command repeats a raw prompt around which generation puts the texts of 
 sweepTest('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {
   const home = project({ max_steps: 1, sample_rows: 1000 }, 400)
   const { code, stdout, stderr } = await lowrank(['train', home.config, '--json'], {
-    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Answering sample rows')),
+    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Asking sample rows')),
   })
   expect(code).toBe(0)
   expect(stderr).toContain('Skipping the sample rows; the adapter is saved.')
