@@ -202,7 +202,8 @@ export const cases = [
   template('a string that doubles', NESTED, growing("'aaaaaaaaaa'", 'ns.x ~ ns.x')),
   template(
     'a string that is replaced longer',
-    STOPPED,
+    // Whichever limit it meets first.
+    /grows without end|and was stopped/,
     growing("'a'", "ns.x|replace('a', 'aaaaaaaaaaaaaaaaaaaa')"),
   ),
   template(
@@ -212,7 +213,11 @@ export const cases = [
   ),
   // On a busy machine its time is up before its memory is.
   template('a list that doubles', /grows without end|and was stopped/, growing('[1]', 'ns.x + ns.x')),
-  template('a list in itself', NESTED, '{% set ns = namespace() %}{% set ns.a = ns %}{{ ns|tojson }}'),
+  template(
+    'a list in itself',
+    /cannot be written as JSON/,
+    '{% set ns = namespace() %}{% set ns.a = ns %}{{ ns|tojson }}',
+  ),
   template('10^5 brackets', NESTED, `{{ ${'('.repeat(1e5)}1${')'.repeat(1e5)} }}`),
   template(
     '30,000 conditions in one another',

@@ -73,7 +73,8 @@ describe('the packed package', () => {
   })
 
   test('has pages that say how to install what is published, and nothing of before', () => {
-    const pages = filesOf(main).filter((file) => file.endsWith('.md'))
+    // Contributors clone the repository whatever is published.
+    const pages = filesOf(main).filter((file) => file.endsWith('.md') && file !== 'CONTRIBUTING.md')
     const texts = pages.map((file) => readFileSync(join(main, file), 'utf8'))
     expect(texts.filter((text) => /is not published|<!-- until|git clone </.test(text))).toEqual([])
     const install = /## Install\n\n```sh\nnpm install lowrank\n/

@@ -214,7 +214,7 @@ describe('ask', () => {
   })
 
   sweepTest('within a step waits until it is made', async () => {
-    const { run } = await start(dropping(), { evalFraction: 0 })
+    const { run } = await start(dropping(), { evalFraction: 0, evalSteps: null })
     const answers: Promise<number>[] = []
     const made: number[] = []
     await follow(run, (event) => {
