@@ -2,7 +2,7 @@
  * Every sentence of the documentation, and of the answers to other programs' options, that says that something is missing:
  * each names the code that refuses it. A feature that lands takes that code away, and with it the sentence has to go.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
@@ -14,6 +14,7 @@ import { configJsonSchema } from '../lib/train/config-schema.js'
 import { generateSchema } from '../lib/train/generate.js'
 import { precisionSchema } from '../lib/weights/options.js'
 import { published } from './lib/cli/contract.js'
+import { guides } from './pages.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
@@ -85,16 +86,7 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
 
 /** Sentences that deny something, with the place of each. */
 function denials(): [place: string, sentence: string][] {
-  const pages = [
-    'README.md',
-    'CONTRIBUTING.md',
-    'SECURITY.md',
-    ...['docs', 'docs/strategies'].flatMap((folder) =>
-      readdirSync(join(root, folder))
-        .filter((name) => name.endsWith('.md'))
-        .map((name) => `${folder}/${name}`),
-    ),
-  ]
+  const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...guides]
   const sentences = (place: string, text: string) =>
     text.split(/(?<=[.;!?])\s+|\||\n/).map((part): [string, string] => [place, part.trim()])
   const notes = [

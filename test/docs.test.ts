@@ -15,19 +15,11 @@ import { withAdditions } from '../scripts/additions.mjs'
 import { withFigures } from '../scripts/readme.mjs'
 import { published } from './lib/cli/contract.js'
 import { lowrank } from './lib/cli/lowrank.js'
+import { guides } from './pages.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const pages = [
-  'README.md',
-  'CHANGELOG.md',
-  'CONTRIBUTING.md',
-  ...['docs', 'docs/strategies'].flatMap((folder) =>
-    readdirSync(join(root, folder))
-      .filter((name) => name.endsWith('.md'))
-      .map((name) => `${folder}/${name}`),
-  ),
-]
+const pages = ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', ...guides]
 
 interface Block {
   page: string

@@ -245,7 +245,7 @@ export async function saveAdapter(
   })
 }
 
-/** What an adapter's folder says of its base. */
+/** The base as an adapter's folder names it. */
 export function originOf(base: BaseModel): AdapterBase {
   return {
     name: base.name,

@@ -143,7 +143,7 @@ export async function carriedOut(
   const lock = await lockRun(folder)
   try {
     const sideBySide = (entries: CompareResults['entries']) => 1 + others(entries).length
-    // Of an earlier compare that was killed.
+    // An earlier compare may have been killed.
     await removeLeftovers(folder)
     const results = await prepared(config, asked, metrics, runner.workbench, earlier, sideBySide)
     results.command = asked.command ?? results.command

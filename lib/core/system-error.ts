@@ -10,7 +10,7 @@ const PROCESSES =
 const FILES = 'too many files are open; raise the limit with `ulimit -n`'
 const SPACE = 'no space is left on the device; free some or choose another place'
 
-/** What an error means and how to mend it, by its name. */
+/** Meaning of each error, and how to mend it, by the error's name. */
 const WORDS: Record<string, string> = {
   ENOSPC: SPACE,
   EDQUOT: 'the disk quota is used up; free some space or choose another place',

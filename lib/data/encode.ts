@@ -64,7 +64,7 @@ export class RowEncoder {
   readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits' | 'labels' | 'stripLabels'>>
   /** Class ids by name. */
   readonly #labels: ReadonlyMap<string, number>
-  /** What labels of one class have in common. */
+  /** The key that all spellings of a label share. */
   readonly #keyOf: (label: string) => string
   readonly #names: readonly string[]
   readonly #special: SpecialText

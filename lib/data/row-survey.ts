@@ -1,4 +1,4 @@
-/** What rows have in common that their user should see: classes, and traces of wrong conversions. */
+/** Findings over all rows that their user should see: classes, traces of wrong conversions, and misspelled keys. */
 import type { DatasetRow, MessagesRow, PromptCompletionRow } from './dataset.js'
 import { type LabelCount, LabelCounts, mergeTwins } from './labels.js'
 

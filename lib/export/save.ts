@@ -189,7 +189,7 @@ async function writeChecked(
   write: (control: TensorControl) => Promise<Product>,
 ): Promise<Written> {
   const { checkDataset, signal } = control
-  // Of an earlier export that was killed.
+  // An earlier export may have been killed.
   await removeLeftovers(dirname(resolve(path)))
   const sequences = check ? await sampleSequences(subject.base, checkDataset, signal) : []
   const work = async () => {

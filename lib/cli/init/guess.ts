@@ -1,4 +1,4 @@
-/** What to train on rows of unknown columns: the task, the format, and the columns, from their names and values. */
+/** Guesses the task, the format, and the columns of rows from the names and values of their columns. */
 import { quote } from '../../core/quote.js'
 import { isRecord } from '../../core/schema-shape.js'
 import type { ColumnName, Columns, DatasetFormat } from '../../data/dataset.js'

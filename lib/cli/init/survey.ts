@@ -1,4 +1,4 @@
-/** What a config needs to know of data: encoding, type, format, columns, classes, and lengths, from all of its rows. */
+/** Surveys all rows of a file for a config: encoding, type, format, columns, classes, and lengths. */
 import { isAscii } from 'node:buffer'
 import { fileBytes } from '../../data/dataset/bytes.js'
 import { detectEncoding, ENCODING_SAMPLE } from '../../data/dataset/encoding.js'

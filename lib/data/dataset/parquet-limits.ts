@@ -62,7 +62,7 @@ export class GroupBudget {
   }
 }
 
-/** What the checks need from hyparquet, which is imported on demand. */
+/** The parts of hyparquet that the checks use; it is imported on demand. */
 export interface ParquetParts {
   parquetHeader(reader: Reader): PageHeader
   getMaxDefinitionLevel(path: SchemaTree[]): number
