@@ -28,6 +28,10 @@ export {
 export type { PromptFormat } from './formats/prompt-format.js'
 export type { DownloadProgress } from './hub/locate.js'
 export type { HubOptions } from './hub/options.js'
+export type { ScaleRewards } from './losses/advantages.js'
+export type { LossName, LossOptions } from './losses/index.js'
+export type { NllOn } from './losses/orpo.js'
+export type { Numbers, Pair, Row } from './losses/token-rows.js'
 export type { Adapter, TrainControl } from './model/adapter.js'
 export type { Chat, ChatAnswer, ChatOptions } from './model/chat.js'
 export type { EncodedRows, WindowOptions } from './model/encoded-rows.js'
@@ -80,7 +84,7 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
-export type { ClassWeights, LossType, NllOn, ScaleRewards, Task } from './options/task.js'
+export type { ClassWeights, LossType, Task } from './options/task.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
@@ -144,8 +148,6 @@ export type {
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
 export { readLabels } from './train/labels.js'
-export type { LossName, LossOptions } from './train/losses/index.js'
-export type { Numbers, Pair, Row } from './train/losses/token-rows.js'
 export type { SampleProgress } from './train/policy.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'

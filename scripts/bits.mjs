@@ -46,7 +46,7 @@ async function record(file) {
   const context = { lib, addon: addon(), work, models: models(root, work), began: performance.now() }
   const found = {}
   try {
-    for (const entry of grid(lib, addon().cpu()))
+    for (const entry of [...grid(lib, addon().cpu()), ...tasks(lib, addon().cpu())])
       if (options.only === undefined || entry.name.includes(options.only)) {
         found[entry.name] = await run(entry, context)
         process.stdout.write(`\r${Object.keys(found).length} ${entry.name}\x1b[K`)
@@ -249,6 +249,51 @@ function grid(lib, { isa: best, levels }) {
   return cases
 }
 
+/** Every task and its losses, each evaluated in between. */
+function tasks(lib, { isa }) {
+  const answers = ROWS.map(({ prompt, completion }, i) => ({
+    ...{ prompt, completion },
+    other: ` No: ${COLORS[(i + 2) % COLORS.length]}, or so.`,
+  }))
+  const pairs = answers.map(({ prompt, completion: chosen, other: rejected }) => ({
+    prompt,
+    chosen,
+    rejected,
+  }))
+  const verdicts = answers.map(({ prompt, completion, other }, i) => ({
+    ...{ prompt, completion: i % 3 === 0 ? other : completion },
+    label: i % 3 !== 0,
+  }))
+  const classes = ROWS.map(({ prompt }, i) => ({ text: prompt, label: COLORS[i % 3] }))
+  const reward = ({ prediction }) => prediction.length % 7
+  const sampled = { rewardFunctions: reward, numGenerations: 3, maxCompletionLength: 8 }
+  const rows = { classification: classes, dpo: pairs, orpo: pairs, kto: verdicts, grpo: ROWS }
+  const cases = [
+    ['classification', {}],
+    ['classification', { classWeights: 'balanced' }],
+    ['dpo', {}],
+    ['dpo', { labelSmoothing: 0.2, beta: 0.3 }],
+    ['dpo', { lossType: 'ipo' }],
+    ['orpo', {}],
+    ['orpo', { nllOn: 'completions', packing: false }],
+    ['kto', {}],
+    ['kto', { desirableWeight: 1.5, undesirableWeight: 0.5, packing: false }],
+    ...['dapo', 'grpo', 'dr_grpo'].map((lossType) => ['grpo', { ...sampled, lossType }]),
+    ['grpo', { ...sampled, scaleRewards: 'batch' }],
+  ]
+  return cases.map(([task, options]) => {
+    const { rewardFunctions: _, ...shown } = options
+    return {
+      name: `task ${task} ${JSON.stringify(shown)}`,
+      strategy: lib.lora({ r: 4, loraAlpha: 8, targetModules: 'all-linear' }),
+      ...{ model: 'smollm2', precision: 'fp32', quantization: 'none', isa, threads: 1 },
+      ...(task === 'classification' ? { load: { labels: COLORS.slice(0, 3) } } : {}),
+      rows: rows[task],
+      train: { task, evalSteps: 5, maxSteps: 6, perDeviceTrainBatchSize: 2, ...options },
+    }
+  })
+}
+
 async function run(entry, { lib, addon, work, models }) {
   addon.configure({ isa: entry.isa, threads: entry.threads })
   const log = []
@@ -264,7 +309,7 @@ async function run(entry, { lib, addon, work, models }) {
     })
     const adapter = await model.attach(entry.strategy, { seed: 1 })
     const steps = []
-    const run = adapter.train(ROWS, {
+    const run = adapter.train(entry.rows ?? ROWS, {
       perDeviceTrainBatchSize: 4,
       maxSeqLength: 64,
       numTrainEpochs: 100,
@@ -285,6 +330,11 @@ async function run(entry, { lib, addon, work, models }) {
       ),
     )
     rmSync(kept, { recursive: true })
+    if (entry.rows !== undefined) {
+      await model.dispose()
+      const plan = log.join('')
+      return { steps, evaluations: run.evaluations, values, plan, peaks: peaksOf(plan) }
+    }
     if (entry.beside !== undefined) {
       const other = await model.attach(entry.beside, { seed: 2 })
       for await (const _ of other.train(ROWS, {
@@ -405,7 +455,7 @@ function compare(first, second) {
   for (const [name, b] of Object.entries(after)) {
     const a = before[name]
     if (a === undefined) continue
-    for (const what of ['steps', 'values', 'logits', 'evaluated', 'tokenIds', 'merged'])
+    for (const what of ['steps', 'evaluations', 'values', 'logits', 'evaluated', 'tokenIds', 'merged'])
       if (JSON.stringify(a[what]) !== JSON.stringify(b[what])) wrong(name, `${what} moved`)
     if (a.peaks.length !== b.peaks.length || b.peaks.some((peak, i) => peak > a.peaks[i]))
       wrong(name, `peaks ${a.peaks} became ${b.peaks}`)

@@ -23,25 +23,27 @@ const FLOORS = {
     hub: 'core io formats',
     tokenizer: 'core io formats',
     data: 'core io formats native tokenizer',
+    losses: 'core native data',
     models: 'core graph formats',
     weights: 'core graph io formats native hub',
     strategies: 'core graph formats native weights',
     peft: 'core graph io formats native weights strategies',
     base: 'core graph io formats native tokenizer data weights strategies peft',
-    options: 'core native weights strategies',
+    options: 'core native losses weights strategies',
     planning: 'core graph io formats native hub models weights strategies options',
     time: 'core graph io formats native hub models weights strategies options planning',
-    train: 'core io formats native hub tokenizer data weights strategies peft base options planning time',
+    train:
+      'core io formats native hub tokenizer data losses weights strategies peft base options planning time',
     report: 'core io train',
     federated: 'core native data strategies options planning train',
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:
-      'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export report',
+      'core graph formats native hub tokenizer data losses models weights strategies peft base options planning train federated export report',
     compare:
       'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
     laboratory:
       'core graph formats native data weights strategies base options planning train model report compare',
-    '.': 'core formats native hub tokenizer data weights strategies base options planning train federated export model report compare',
+    '.': 'core formats native hub tokenizer data losses weights strategies base options planning train federated export model report compare',
     cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report compare laboratory',
   },
   native: {

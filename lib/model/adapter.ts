@@ -15,6 +15,7 @@ import {
 import { exportModel, saveModel } from '../export/save.js'
 import { clientColumn } from '../federated/clients.js'
 import { privateRounds } from '../federated/rounds.js'
+import type { Row } from '../losses/token-rows.js'
 import type { PlanOptions } from '../native/addon.js'
 import { cardOf } from '../native/device.js'
 import { translated } from '../native/errors.js'
@@ -51,7 +52,6 @@ import {
   Primitive,
   type TrainBatch,
 } from '../train/forward-backward.js'
-import type { Row } from '../train/losses/token-rows.js'
 import { cardText } from '../train/model-card.js'
 import { foldersOf } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'

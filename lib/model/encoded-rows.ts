@@ -5,8 +5,8 @@ import { integer } from '../core/schema.js'
 import type { DatasetStats, EncodedDataset } from '../data/encoded-dataset.js'
 import { IGNORE } from '../data/encoded-row.js'
 import { Batches } from '../data/pack.js'
+import type { Pair, Row } from '../losses/token-rows.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
-import type { Pair, Row } from '../train/losses/token-rows.js'
 
 /** Options of `EncodedRows.windows`; names and defaults match those of training. */
 export interface WindowOptions

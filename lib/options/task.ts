@@ -1,6 +1,8 @@
 /** Tasks of a run: predict the next token, classify, or learn from preferences. */
 import * as z from 'zod'
 import { badValue, integer, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
+import type { ScaleRewards } from '../losses/advantages.js'
+import type { NllOn } from '../losses/orpo.js'
 import { type CustomMetric, METRICS, type Metric } from './metrics.js'
 import { type Rewards, rewardsSchema } from './rewards.js'
 
@@ -21,9 +23,6 @@ export const TASKS = [
 /** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
 
-/** Standard deviation that advantages are divided by: of each group, of all rewards of a step, or 1. */
-export type ScaleRewards = 'group' | 'batch' | 'none'
-
 /** Names of the losses of `dpo`, and of `grpo`. */
 export type LossType = 'sigmoid' | 'ipo' | 'dapo' | 'grpo' | 'dr_grpo'
 const LOSS_TYPES = {
@@ -31,8 +30,6 @@ const LOSS_TYPES = {
   grpo: ['dapo', 'grpo', 'dr_grpo'],
 } as const
 
-/** Tokens of chosen rows that the negative log-likelihood of `orpo` is a mean over. */
-export type NllOn = 'all' | 'completions'
 const NLL_ON = ['all', 'completions'] as const satisfies readonly NllOn[]
 
 /** Options of the task. */

@@ -9,15 +9,6 @@ import { abortSignal, badArgument, checkedOptions } from '../core/arguments.js'
 import { ConfigError, DivergedError, UnsupportedError } from '../core/errors.js'
 import { integer, numberWithin } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
-import type { NativeSession, PlanOptions, TrainInput } from '../native/addon.js'
-import { translatedAsync } from '../native/errors.js'
-import { Turns } from '../native/handles.js'
-import { warnOfRemarks } from '../native/remarks.js'
-import { closeSession, openSession } from '../native/session.js'
-import { adamWHeld, nativeOptimizer, optimizerState } from '../options/optimizers.js'
-import { hasPairs } from '../options/task.js'
-import { isPrivate, rulesOf } from '../strategies/index.js'
-import type { StepRules } from '../strategies/strategy.js'
 import {
   checkNeeds,
   denominatorOf,
@@ -26,12 +17,13 @@ import {
   type LossName,
   type LossOptions,
   lossOf,
+  lossRulesOf,
   type NamedLoss,
   namedLoss,
   scoresAll,
-} from './losses/index.js'
-import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from './losses/micro-batches.js'
-import { lossPasses } from './losses/passes.js'
+} from '../losses/index.js'
+import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from '../losses/micro-batches.js'
+import { lossPasses } from '../losses/passes.js'
 import {
   add,
   type Denominators,
@@ -41,7 +33,7 @@ import {
   means,
   referenceOf,
   sumOf,
-} from './losses/rows.js'
+} from '../losses/rows.js'
 import {
   checkedBatch,
   checkedRows,
@@ -50,7 +42,15 @@ import {
   type Row,
   type Split,
   type TokenRow,
-} from './losses/token-rows.js'
+} from '../losses/token-rows.js'
+import type { NativeSession, PlanOptions, TrainInput } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { Turns } from '../native/handles.js'
+import { warnOfRemarks } from '../native/remarks.js'
+import { closeSession, openSession } from '../native/session.js'
+import { adamWHeld, nativeOptimizer, optimizerState } from '../options/optimizers.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
+import type { StepRules } from '../strategies/strategy.js'
 import { countedRanks, inUse } from './step.js'
 
 /** A row with its log-probabilities, as passed to a loss function. */
@@ -197,7 +197,7 @@ export class Primitive {
     const name = 'forwardBackward()'
     const { vocabSize } = this.#base.graph
     const named = typeof loss === 'function' ? null : namedLoss(loss, name)
-    const paired = named !== null && hasPairs(named.name)
+    const paired = named !== null && lossRulesOf(named).paired
     const settings = checkedSettings(options, name, named)
     const given = checkedBatch(batch, paired, vocabSize, name, settings.microBatchTokens)
     if (named !== null) checkNeeds(named, given.groups, name)
@@ -348,7 +348,7 @@ export class Primitive {
     return { loss: lossSum / denominator, lossSum, denominator, metrics: means(metrics), tokens, skipped }
   }
 
-  /** The gradient of cross-entropy does not depend on its value, so one pass of the head computes both. */
+  /** A gradient that does not depend on log-probabilities is known before the pass that computes the value. */
   async #pass(
     session: NativeSession,
     made: RowBatch,
@@ -358,7 +358,7 @@ export class Primitive {
     valued: (logProbs: Float32Array) => LossValue,
   ): Promise<void> {
     const input = this.#input(made, temperature)
-    if (loss.name === 'cross_entropy') {
+    if (lossRulesOf(loss).onePass) {
       const { gradient } = lossOf(loss, scoredRows(made, new Float32Array(made.places.length)), per)
       const weights = headWeights(made, gradient, temperature)
       const { logProbs } = await session.trainStep(PASS, { ...input, lossScale: 1, weights }).promise
@@ -420,7 +420,7 @@ export class Primitive {
     return { loss: sum, lossSum: sum, denominator: 1, metrics: { ...metrics }, tokens, skipped: 0 }
   }
 
-  /** KTO: estimates the divergence of the current model from the reference, on mismatched rows. */
+  /** Estimates the divergence of the current model from the reference on mismatched rows, if the loss needs it. */
   async #divergence(
     session: NativeSession,
     loss: NamedLoss,
@@ -429,7 +429,7 @@ export class Primitive {
     temperature: number,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    if (loss.name !== 'kto' || loss.kl !== undefined) return 0
+    if (!lossRulesOf(loss).measuresDivergence?.(loss)) return 0
     const mismatched = groups.flat().map(({ kl }) => [kl as TokenRow])
     const mean: Metrics = {}
     for (const made of inMicroBatches(mismatched, split)) {
@@ -576,9 +576,9 @@ const stepSchema = z.strictObject({
 function checkedSettings(options: unknown, name: string, loss: NamedLoss | null): Settings {
   const { normalizer, ...settings } = checkedOptions(forwardBackwardSchema, options, name)
   if (normalizer === undefined) return { ...settings, normalizer: null }
-  if (loss?.name === 'orpo') {
+  if (loss !== null && denominatorOf(loss) === null) {
     if (typeof normalizer === 'number')
-      throw badArgument(normalizer, name, 'normalizer', '{ pairs, tokens }: ORPO is a mean over both')
+      throw badArgument(normalizer, name, 'normalizer', `{ pairs, tokens }: ${loss.name} is a mean over both`)
     return { ...settings, normalizer: { ...normalizer, rows: normalizer.pairs } }
   }
   if (typeof normalizer !== 'number') throw badArgument(normalizer, name, 'normalizer', ABOVE_0)

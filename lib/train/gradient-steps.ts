@@ -1,22 +1,19 @@
 /** Gradient steps: accumulates the gradients of some micro-batches, then updates the adapter. */
 import { DataError, DivergedError } from '../core/errors.js'
 import type { MicroBatch } from '../data/pack.js'
-
+import { join, type Metrics } from '../losses/rows.js'
 import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { warnOfRemarks } from '../native/remarks.js'
-
 import { scheduleAt } from '../options/schedules.js'
 import { preferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
-
 import type { StepRules } from '../strategies/strategy.js'
 import type { BatchSource, Window, WindowSource } from './batches.js'
 import { Classification, weightsOfClasses } from './classification.js'
 import { type Examples, type RunData, windowsOf } from './data.js'
 import { type EvaluateControl, type Evaluation, evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import { join, type Metrics } from './losses/rows.js'
 import type { Objective } from './objective.js'
 import type { LayerPipe } from './pipe.js'
 import { PairObjective } from './preference.js'

@@ -1,9 +1,9 @@
 /** The losses of tasks, for the steps of a run. */
 import type { MicroBatch } from '../data/pack.js'
+import type { Metrics } from '../losses/rows.js'
 import type { LossResult, NativeSession, TrainInput } from '../native/addon.js'
 import type { BatchSource, Window } from './batches.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
-import type { Metrics } from './losses/rows.js'
 import type { RunPlace } from './step.js'
 
 /** Input of a micro-batch, without the fields that the loss sets. */

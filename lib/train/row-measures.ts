@@ -3,6 +3,8 @@ import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js
 import { IGNORE } from '../data/encoded-row.js'
 import type { MicroBatch } from '../data/pack.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import { rowsOf, scoredRows as scoredSequences } from '../losses/micro-batches.js'
+import { sumOf, weightOf } from '../losses/rows.js'
 import type { ScoredRow } from '../options/metrics.js'
 import { EVAL_PLAN, evaluationPlans, exactMatchPlan } from '../planning/plans.js'
 import { type Examples, rowsInOrder } from './data.js'
@@ -10,8 +12,6 @@ import { Decoder } from './decoder.js'
 import { type EvaluateControl, measured } from './evaluate.js'
 import { countMatches, type ExactMatch } from './exact-match.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
-import { rowsOf, scoredRows as scoredSequences } from './losses/micro-batches.js'
-import { sumOf, weightOf } from './losses/rows.js'
 import { endIds, formatOf, type KnownFormat } from './prompting.js'
 
 /** Options that determine the size of the measurement. */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { groupAdvantages } from '../../lib/train/losses/advantages.js'
+import { groupAdvantages } from '../../lib/losses/advantages.js'
 import { parity } from './engine.js'
 import { goldenLosses } from './preference-model.js'
 

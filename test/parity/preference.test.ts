@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'vitest'
-import type { LossOptions } from '../../lib/train/losses/index.js'
+import type { LossOptions } from '../../lib/losses/index.js'
 import { parity } from './engine.js'
 import { goldenLosses } from './preference-model.js'
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { ConfigError, DivergedError } from '../../../lib/core/errors.js'
+import type { Row } from '../../../lib/losses/token-rows.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import type { Model } from '../../../lib/model/model.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { FunctionLoss, LossRow } from '../../../lib/train/forward-backward.js'
-import type { Row } from '../../../lib/train/losses/token-rows.js'
 import { tinyLoader } from './tiny-models.js'
 
 const load = tinyLoader()

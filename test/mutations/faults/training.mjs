@@ -136,14 +136,14 @@ export const training = [
     'layers on a later rank drop what those behind them do in one process',
   ),
   fault(
-    'lib/train/losses/advantages.ts',
+    'lib/losses/advantages.ts',
     'test/parity/grpo.test.ts',
     '(reward - center) / divisor',
     '(center - reward) / divisor',
     'answers with a lower reward become likelier',
   ),
   fault(
-    'lib/train/losses/rewards.ts',
+    'lib/losses/importance-sampling.ts',
     'test/parity/grpo.test.ts',
     'const free = ratio * advantage <= held * advantage',
     'const free = true',

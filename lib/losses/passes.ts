@@ -1,5 +1,5 @@
 /** Trains on a micro-batch whose loss depends on its log-probabilities: two passes of the head, one of the blocks. */
-import type { LossResult, NativeSession, TrainInput } from '../../native/addon.js'
+import type { LossResult, NativeSession, TrainInput } from '../native/addon.js'
 
 /**
  * @param plan name of a two-pass plan of the session

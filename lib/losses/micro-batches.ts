@@ -1,6 +1,6 @@
 /** Packs rows into micro-batches, and maps log-probabilities back to rows. */
-import { IGNORE } from '../../data/encoded-row.js'
-import type { MicroBatch } from '../../native/addon.js'
+import { IGNORE } from '../data/encoded-row.js'
+import type { MicroBatch } from '../native/addon.js'
 import type { ScoredRow } from './rows.js'
 import type { Split, TokenRow } from './token-rows.js'
 

@@ -1,6 +1,8 @@
 /** Advantages of sampled answers from their rewards (GRPO, Shao et al. 2024, arXiv 2402.03300). */
-import { mean } from '../../core/mean.js'
-import type { ScaleRewards } from '../../options/task.js'
+import { mean } from '../core/mean.js'
+
+/** Standard deviation that advantages are divided by: of each group, of all rewards of a step, or 1. */
+export type ScaleRewards = 'group' | 'batch' | 'none'
 
 /** Added to the deviation, so that rewards which hardly differ are not blown up. */
 const EPSILON = 1e-4

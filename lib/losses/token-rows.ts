@@ -1,6 +1,6 @@
 /** Validates rows of tokens passed by programs. */
-import { badArgument } from '../../core/arguments.js'
-import { isRecord } from '../../core/schema-shape.js'
+import { badArgument } from '../core/arguments.js'
+import { isRecord } from '../core/schema-shape.js'
 
 /** One number per token. */
 export type Numbers = readonly number[] | Float64Array | Float32Array | Uint8Array
@@ -52,6 +52,9 @@ export function checkedRows(batch: unknown, vocabulary: number, name: string, at
   return batch.map((row, index) => checkedRow(row, vocabulary, name, `${at}.${index}`))
 }
 
+/** The rows of a pair, in order. */
+export const SIDES = ['chosen', 'rejected'] as const
+
 /** Chosen and rejected rows of each pair. */
 export function checkedPairs(batch: unknown, vocabulary: number, name: string, at = 'batch'): TokenRow[][] {
   const expected = 'a pair of rows { chosen: { tokens, … }, rejected: { tokens, … } }'
@@ -59,9 +62,9 @@ export function checkedPairs(batch: unknown, vocabulary: number, name: string, a
     throw badArgument(batch, name, at, `a list of at least one ${expected.slice(2)}`)
   return batch.map((pair, index) => {
     if (!isRecord(pair)) throw badArgument(pair, name, `${at}.${index}`, expected)
-    for (const side of ['chosen', 'rejected'])
+    for (const side of SIDES)
       if (!isRecord(pair[side])) throw badArgument(pair[side], name, `${at}.${index}.${side}`, ROW)
-    const [chosen, rejected] = ['chosen', 'rejected'].map((side) =>
+    const [chosen, rejected] = SIDES.map((side) =>
       checkedRow(pair[side], vocabulary, name, `${at}.${index}.${side}`),
     ) as [TokenRow, TokenRow]
     if (sameNumbers(chosen.tokens, rejected.tokens))
