@@ -29,7 +29,7 @@ const wholeSweeps = [
   'test/lib/cli/reasoning-history.test.ts',
   'test/lib/compare/statistics/power.test.ts',
   'test/lib/federated/beside.test.ts',
-  'test/lib/laboratory/privacy.test.ts',
+  'test/benchmarks/laboratory/privacy.test.ts',
   'test/lib/native/build-progress.test.ts',
   'test/lib/native/contention.test.ts',
   'test/lib/native/devices.test.ts',
@@ -46,7 +46,7 @@ const longest = [
   'test/native/emulated.test.ts',
   'test/native/cuda.test.ts',
   'test/lib/weights/paged.test.ts',
-  'test/lib/cli/figures.test.ts',
+  'test/benchmarks/laboratory/figure.test.ts',
   'test/lib/models/training.test.ts',
 ]
 

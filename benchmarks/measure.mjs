@@ -19,4 +19,4 @@ export function peerEnvironment(more = {}) {
   return { ...rest, ...more }
 }
 
-export { textRows, words } from '../dist/esm/laboratory/texts.js'
+export { textRows, words } from '../dist/esm/bench/texts.js'

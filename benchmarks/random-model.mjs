@@ -4,8 +4,8 @@
 //   npm run build && node benchmarks/random-model.mjs Qwen2.5-0.5B FOLDER
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { SHAPES } from '../dist/esm/bench/shapes.js'
 import { writeSafetensors } from '../dist/esm/formats/safetensors.js'
-import { SHAPES } from '../dist/esm/laboratory/shapes.js'
 import { graphOf } from '../dist/esm/models/index.js'
 
 /** Small random numbers in bf16, either sign, as many as the largest rows; tensors repeat them from other places. */

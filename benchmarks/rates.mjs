@@ -14,10 +14,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
-import { sst2 } from '../dist/esm/laboratory/tasks.js'
 import { listStrategies, rulesOf, strategyFrom } from '../dist/esm/strategies/index.js'
 import { table } from '../scripts/markdown.mjs'
+import { laboratory } from './laboratory/load.mjs'
 
+const { sst2 } = await laboratory('tasks')
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {

@@ -13,8 +13,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { measuredBars, methodOf } from '../dist/esm/bench/memory.js'
 import { pagedAdamW8bit } from '../dist/esm/index.js'
-import { measuredBars, methodOf } from '../dist/esm/laboratory/memory.js'
 import { writeRandomModel } from './random-model.mjs'
 
 const { values: options } = parseArgs({

@@ -4,8 +4,8 @@
  *
  *   node scripts/floors.mjs [--root CLONE]
  *
- * Exits 1 where an import is not in the table below, where folders or files import each other in a circle, and where the
- * laboratory is loaded before it is asked for. Imports of types and dynamic imports count as any other.
+ * Exits 1 where an import is not in the table below, where folders or files import each other in a circle, and where
+ * benchmarks are loaded before they are asked for. Imports of types and dynamic imports count as any other.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, posix, resolve } from 'node:path'
@@ -41,10 +41,9 @@ const FLOORS = {
       'core graph formats native hub tokenizer data losses models weights strategies peft base options planning train federated export report',
     compare:
       'core graph io formats native hub tokenizer data weights strategies peft base options planning time train federated export model report',
-    laboratory:
-      'core graph formats native data weights strategies base options planning train model report compare',
+    bench: 'core native weights strategies options planning model report',
     '.': 'core formats native hub tokenizer data losses weights strategies base options planning train federated export model report compare',
-    cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report compare laboratory',
+    cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report compare bench',
   },
   native: {
     core: '',
@@ -73,7 +72,7 @@ const DOORS = {
 }
 
 /** A folder that programs and commands which do without it never load: nothing reaches it from here but on demand. */
-const ON_DEMAND = { lib: { folder: 'laboratory', from: ['index.ts', 'cli/program.ts'] } }
+const ON_DEMAND = { lib: { folder: 'bench', from: ['index.ts', 'cli/program.ts'] } }
 
 const READERS = {
   lib: { files: /\.c?ts$/, imports: (text, name) => typescriptImports(text, name) },

@@ -12,7 +12,7 @@ const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/pack
 const esm = join(root, 'dist', 'esm')
 
 /** What Node.js is started with. Read from hundreds of small files, a program starts in twice the time. */
-const PROGRAMS = ['cli/main', 'compare/child', 'data/text-worker', 'laboratory/memory-process', 'time/child']
+const PROGRAMS = ['bench/memory-process', 'cli/main', 'compare/child', 'data/text-worker', 'time/child']
 
 /** Scripts and styles of pages, which stand in the page. */
 const PAGES = join(root, 'lib', 'report', 'page')

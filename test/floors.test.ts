@@ -67,13 +67,13 @@ describe('scripts/floors.mjs', () => {
     ])
   })
 
-  it('passes what the table lets a folder import, neighbors, and the laboratory on demand', () => {
+  it('passes what the table lets a folder import, neighbors, and benchmarks on demand', () => {
     const files = {
       'lib/cli/main.ts': "import './help.js'\nimport '../core/errors.js'",
-      'lib/cli/help.ts': `import type { Figure } from '../laboratory/figure.js'
-        export const load = () => import('../laboratory/figure.js')`,
+      'lib/cli/help.ts': `import type { Figure } from '../bench/figure.js'
+        export const load = () => import('../bench/figure.js')`,
       'lib/core/errors.ts': '',
-      'lib/laboratory/figure.ts': '',
+      'lib/bench/figure.ts': '',
       'native/plan/plan.h': '#include "step.h"\n#include "core/error.h"\n#include <vector>',
       'native/plan/step.h': '',
       'native/core/error.h': '',
@@ -81,14 +81,14 @@ describe('scripts/floors.mjs', () => {
     expect(faultsOf(files)).toEqual([])
   })
 
-  it('refuses to load the laboratory before it is asked for', () => {
+  it('refuses to load benchmarks before they are asked for', () => {
     const files = {
       'lib/cli/program.ts': "import './bench.js'",
-      'lib/cli/bench.ts': "import { figure } from '../laboratory/figure.js'",
-      'lib/laboratory/figure.ts': '',
+      'lib/cli/bench.ts': "import { figure } from '../bench/figure.js'",
+      'lib/bench/figure.ts': '',
     }
     expect(faultsOf(files)).toEqual([
-      'lib/: laboratory is loaded at once, not on demand: cli/program.ts -> cli/bench.ts -> laboratory/figure.ts',
+      'lib/: bench is loaded at once, not on demand: cli/program.ts -> cli/bench.ts -> bench/figure.ts',
     ])
   })
 })

@@ -1,5 +1,5 @@
 // Rates of the CPU operators that are bound by memory, at the shapes of a 135M model, per level, in GB/s of what they must
-// read and write; those bound by arithmetic are timed by `lowrank bench kernels`. Levels are interleaved round by round,
+// read and write; those bound by arithmetic are timed by benchmarks/laboratory/kernels.mjs. Levels are interleaved round by round,
 // and the best of the rounds is printed, since other work on the machine only ever slows a round down.
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/ops_bench.cpp native/backends/cpu/*.cpp

@@ -11,10 +11,12 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { describeKernel, kernelsOf, measureKernels } from '../../dist/esm/laboratory/kernels.js'
 import { addon } from '../../dist/esm/native/addon.js'
 import { openShape } from '../../dist/esm/planning/plan.js'
+import { laboratory } from '../laboratory/load.mjs'
 import { median, peerEnvironment, ranged } from '../measure.mjs'
+
+const { describeKernel, kernelsOf, measureKernels } = await laboratory('kernels')
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

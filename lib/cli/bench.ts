@@ -1,43 +1,50 @@
-/**
- * `lowrank bench`: compares planned memory with what a process holds, and measures the speed of training and
- * kernels.
- */
-import type { Command } from 'commander'
-import { formatBytes } from '../core/bytes.js'
+/** `lowrank bench`: compares planned memory with what a process holds, draws it, and measures the speed of training. */
+import { existsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import {
-  arithmeticPeak,
-  describeKernel,
-  type KernelRate,
-  kernelsOf,
-  measureKernels,
-} from '../laboratory/kernels.js'
-import { measuredBars, methodOf, planOptions } from '../laboratory/memory.js'
-import { measureSpeed, type SpeedStudy } from '../laboratory/speed.js'
+  METHOD_NAMES,
+  type MemoryBar,
+  type MemorySettings,
+  measuredBars,
+  memoryChart,
+  methodOf,
+  plannedBars,
+  planOptions,
+} from '../bench/memory.js'
+import { SHAPES } from '../bench/shapes.js'
+import { measureSpeed, type SpeedStudy } from '../bench/speed.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import { addon } from '../native/addon.js'
-import { translated } from '../native/errors.js'
-import { openShape, planModel } from '../planning/plan.js'
+import { translatedAsync } from '../native/errors.js'
+import { planModel } from '../planning/plan.js'
 import { asInFiles } from '../train/config-schema.js'
 import { resolvePrecision } from '../weights/choice.js'
-import { STORAGE_FORMATS } from '../weights/weights.js'
+import { barData, memoryTable } from './bench-memory.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'
-import { examples, integerFlag, onlyOwnFlags } from './help.js'
+import { examples, integerFlag, names, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsFor } from './live-lines.js'
-import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
 import { type StatusLine, shown } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
-interface Options extends MemoryOptions {
+interface Options {
   model: string
+  methods: string[]
+  rank: number
+  batch: number
+  seqLen: number
+  gradientCheckpointing: boolean
+  precision: MemorySettings['precision']
+  shapes: string[]
+  out?: string
+  force?: boolean
   steps: number
   newTokens: number
-  format: string
-  rounds: number
-  level?: string
-  threads?: number
   json?: boolean
 }
 
@@ -54,21 +61,31 @@ type Measurement = (options: Options, signal: AbortSignal, output: Output) => Pr
 
 const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   memory: async (options, signal, output) => {
+    const { model, methods: names, shapes, out, force = false } = options
+    if (out !== undefined) await checkPicture(out, force)
     const settings = memorySettings(options)
-    const methods = options.methods.map((name) => methodOf(name, settings.rank))
-    const bars = await shown(output, 'Measuring', (line) =>
-      measuredBars(options.model, methods, settings, {
+    const methods = names.map((name) => methodOf(name, settings.rank))
+    // Plan first, which takes no time, so that an invalid shape is reported before anything is measured.
+    const planned = await plannedBars(shapes, methods, settings)
+    const measured = await shown(output, 'Measuring', (line) =>
+      measuredBars(model, methods, settings, {
         signal,
         onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`, done / total),
       }),
     )
+    const bars = [...measured, ...planned]
+    if (out !== undefined) await writePicture(out, bars, settings)
     return {
-      data: { what: 'memory', settings: asInFiles(settings), bars: bars.map(barData) } as Printed<'bench'>,
+      data: {
+        ...{ what: 'memory', settings: asInFiles(settings), bars: bars.map(barData) },
+        ...(out === undefined ? {} : { out }),
+      } as Printed<'bench'>,
       text: [
         memoryTable(bars, columnsFor(output.stdout)),
         '',
         'Planned: peak of the plan. Measured: peak of resident memory from the loaded model to the end of the second step, minus the memory of Node.js and the addon before. ' +
           'The other columns include Node.js: anonymous memory and file pages; the same by PSS, which divides shared pages among processes; and pages of the weight file in the page cache.',
+        ...(out === undefined ? [] : ['', `The picture is ${out}.`]),
       ].join('\n'),
     }
   },
@@ -94,7 +111,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
               line.update(`${name}, ${phase}`, (index + share) / options.methods.length),
           })
         const study = await shown(output, 'Measuring', measured, begin)
-        const peak = await arithmeticPeak(resolvePrecision(precision))
+        const peak = await arithmeticPeak(precision)
         const operations = 2 * timeline.reduce((sum, step) => sum + step.multiplyAdds, 0)
         const perToken = operations / (shape.perDeviceTrainBatchSize * shape.maxSeqLength)
         const shareOfPeak = peak && (perToken * study.trainingTokensPerSecond) / peak
@@ -128,102 +145,52 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
       ].join('\n'),
     }
   },
-  kernels: async (options, signal, output) => {
-    const { rank, perDeviceTrainBatchSize, maxSeqLength } = memorySettings(options)
-    const format = STORAGE_FORMATS.find((name) => name === options.format)
-    if (format === undefined)
-      throw new UsageError(`--format is '${options.format}', expected one of ${STORAGE_FORMATS.join(', ')}.`)
-    const { level: isa, threads, rounds } = options
-    translated(() => addon().configure({ ...(isa ? { isa } : {}), ...(threads ? { threads } : {}) }))
-    const precision = resolvePrecision(options.precision)
-    const shape = await openShape(options.model, { signal })
-    const settings = { rank, perDeviceTrainBatchSize, maxSeqLength, format, precision }
-    const rates = await shown(output, 'Measuring', (line) =>
-      measureKernels(
-        kernelsOf(shape, settings),
-        { precision, rounds },
-        {
-          signal,
-          onKernel: (what, done, total) => line.update(`${done + 1} of ${total}: ${what}`, done / total),
-        },
-      ),
-    )
-    const { isa: level, threads: pool } = addon().cpu()
-    const operands = precision === 'f32' ? 'fp32' : 'bf16'
-    return {
-      data: {
-        what: 'kernels',
-        settings: {
-          ...(asInFiles({ rank, perDeviceTrainBatchSize, maxSeqLength, format, rounds }) as object),
-          precision: operands,
-          ...{ level, threads: pool },
-        },
-        kernels: rates.map(({ subject, ...rate }) => ({
-          kernel: subject.kind,
-          ...(asInFiles(rate) as object),
-          shape: asInFiles(shapeOf(subject)),
-        })),
-      } as Printed<'bench'>,
-      text: [
-        table(
-          [
-            ['kernel', 'times', '', 'GFLOP/s', 'of the peak', 'ms'],
-            ...rates.map(({ subject, count, name, operationsPerSecond, shareOfPeak, seconds }) => [
-              describeKernel(subject),
-              String(count),
-              name.replace('_', ' '),
-              digits(operationsPerSecond / 1e9),
-              percent(shareOfPeak),
-              digits(1e3 * seconds),
-            ]),
-          ],
-          [1, 3, 4, 5],
-        ),
-        '',
-        `${perDeviceTrainBatchSize * maxSeqLength} tokens, weights as ${format}, ${operands}, level ${level}, ${pool} ${pool === 1 ? 'thread' : 'threads'}; best of ${rounds} rounds.`,
-        'Of the peak: relative to a loop of multiply-adds between the rounds. Times: calls of the kernel per step.',
-        ...rates.flatMap(({ extraBytes }) =>
-          extraBytes === undefined ? [] : [`Head and loss allocated ${formatBytes(extraBytes)}.`],
-        ),
-      ].join('\n'),
-    }
-  },
 }
 
-function shapeOf({ kind: _, ...shape }: KernelRate['subject']) {
-  return shape
-}
-
-const RUN = ['model', 'rank', 'batch', 'seqLen', 'precision']
-const TRAINING = [...RUN, 'methods', 'gradientCheckpointing']
+const TRAINING = ['model', 'rank', 'batch', 'seqLen', 'precision', 'methods', 'gradientCheckpointing']
 
 /** Names of the flags of each measurement. */
 const FLAGS: Readonly<Record<string, readonly string[]>> = {
-  memory: TRAINING,
+  memory: [...TRAINING, 'shapes', 'out', 'force'],
   speed: [...TRAINING, 'steps', 'newTokens'],
-  kernels: [...RUN, 'format', 'rounds', 'level', 'threads'],
 }
 
 const callOf = (what: string) => `\`lowrank bench ${what} --model MODEL\``
-const WHAT = [Object.keys(MEASUREMENTS).slice(0, -1).join(', '), Object.keys(MEASUREMENTS).at(-1)].join(
-  ' or ',
-)
+const WHAT = Object.keys(MEASUREMENTS).join(' or ')
 
 export function configure(command: Command): void {
   command.argument('[what]', WHAT)
-  command.option('--model <path>', 'a model folder or a .gguf file; for kernels also a lone config.json')
-  memoryFlags(command, '', 'except kernels: ')
+  command.option('--model <path>', 'a model folder or a .gguf file')
+  command.option(
+    '--methods <names>',
+    'strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding, or qlora-nf4-embedding, separated by commas',
+    methodNames,
+    ['full', 'lora', 'qlora', 'qlora-8bit', 'qlora-paged'],
+  )
+  command.option('--rank <r>', 'rank of the adapters', integerFlag(1), 16)
+  command.option('--batch <N>', 'sequences per batch', integerFlag(1), 1)
+  command.option('--seq-len <N>', 'tokens per sequence', integerFlag(2), 512)
+  command.option('--no-gradient-checkpointing', 'keep all activations')
+  command.addOption(
+    new Option('--precision <type>', 'precision of matrix operands')
+      .choices(['auto', 'fp32', 'bf16'])
+      .default('auto'),
+  )
+  command.option('--out <file>', 'memory: draw the comparison, as SVG')
+  command.option('--force', 'memory: replace the picture')
+  command.option(
+    '--shapes <names>',
+    'memory: more models to plan, separated by commas: well-known names, or paths of a config.json, a model folder, or a .gguf file',
+    shapeNames,
+    [],
+  )
   command.option('--steps <N>', 'speed: timed training steps', integerFlag(1), 5)
   command.option('--new-tokens <N>', 'speed: tokens to generate', integerFlag(1), 64)
-  command.option('--format <name>', 'kernels: format of the weights', 'nf4_double')
-  command.option('--rounds <N>', 'kernels: number of rounds; the best one counts', integerFlag(1), 9)
-  command.option('--level <name>', 'kernels: instruction-set level (default: the best, or LOWRANK_ISA)')
-  command.option('--threads <N>', 'kernels: number of threads', integerFlag(1))
   examples(command, [
     'lowrank bench memory --model model.gguf',
     'lowrank bench memory --model model.gguf --methods lora,dora,vera,lokr --seq-len 2048 --json',
+    'lowrank bench memory --model model.gguf --shapes Llama-2-7B,Llama-3.1-70B --out memory.svg',
     'lowrank bench speed --model model.gguf --methods qlora --batch 4',
-    'lowrank bench kernels --model Llama-3.2-1B/config.json --batch 4 --precision fp32 --level avx2',
   ])
   command.action(async (what: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
@@ -245,4 +212,52 @@ export function configure(command: Command): void {
       interruption.dispose()
     }
   })
+}
+
+function memorySettings(options: Options): MemorySettings {
+  const { rank, batch, seqLen, gradientCheckpointing, precision } = options
+  return { rank, perDeviceTrainBatchSize: batch, maxSeqLength: seqLen, gradientCheckpointing, precision }
+}
+
+/** Refuses a picture that cannot be written, before anything is measured. */
+async function checkPicture(file: string, force: boolean): Promise<void> {
+  if (!file.endsWith('.svg'))
+    throw new UsageError(`--out is ${file}; expected a file name that ends in .svg.`, { path: file })
+  if (existsSync(file) && !force)
+    throw new UsageError(`${file} exists; name another file with --out, or replace it with --force.`, {
+      path: file,
+    })
+  await checkFolder(dirname(resolve(file)))
+}
+
+async function writePicture(
+  file: string,
+  bars: readonly MemoryBar[],
+  settings: MemorySettings,
+): Promise<void> {
+  await makeFolder(dirname(resolve(file)))
+  await writeFileWhole(file, memoryChart(bars, settings))
+}
+
+/** Operations per second of multiply-adds alone; null if the level has no loop of them. */
+function arithmeticPeak(precision: MemorySettings['precision']): Promise<number | null> {
+  return translatedAsync(
+    () => addon().arithmeticPeak({ precision: resolvePrecision(precision), rounds: 9 }).promise,
+  )
+}
+
+function methodNames(text: string): string[] {
+  const list = names(text)
+  const unknown = list.find((name) => !METHOD_NAMES.includes(name))
+  if (unknown === undefined) return list
+  throw new InvalidArgumentError(`There is no '${unknown}'; expected some of ${METHOD_NAMES.join(', ')}.`)
+}
+
+function shapeNames(text: string): string[] {
+  const list = [...new Set(names(text))]
+  const unknown = list.find((name) => !SHAPES.has(name) && !existsSync(name))
+  if (unknown === undefined) return list
+  throw new InvalidArgumentError(
+    `There is no '${unknown}'; expected the path of a config.json or a model folder, or some of ${[...SHAPES.keys()].join(', ')}.`,
+  )
 }

@@ -53,16 +53,7 @@ const VERBS: readonly Verb[] = [
     summary: 'compare strategies on your model and data',
     load: () => import('./compare.js'),
   },
-  {
-    name: 'figures',
-    summary: 'train the runs of a figure and draw it',
-    load: () => import('./figures.js'),
-  },
-  {
-    name: 'bench',
-    summary: 'measure memory, speed, and kernels',
-    load: () => import('./bench.js'),
-  },
+  { name: 'bench', summary: 'measure memory and speed', load: () => import('./bench.js') },
   { name: 'strategies', summary: 'list the training strategies', load: () => import('./strategies.js') },
   { name: 'cache', summary: 'list, check, and clear cached weights', load: () => import('./cache.js') },
   { name: 'doctor', summary: 'check the machine and the installation', load: () => import('./doctor.js') },

@@ -17,7 +17,6 @@ import { machine } from './schemas/doctor.js'
 import { evaluation } from './schemas/eval.js'
 import { exported, written } from './schemas/export.js'
 import { errorLine } from './schemas/fields.js'
-import { canaryFigure, memoryFigure, strategyFigure, utilityFigure } from './schemas/figures.js'
 import { written as configWritten } from './schemas/init.js'
 import { inspection } from './schemas/inspect.js'
 import { plan } from './schemas/plan.js'
@@ -46,7 +45,6 @@ export const printed = {
   merge: written,
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
-  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure, strategyFigure]),
   compare: z.discriminatedUnion('event', compare),
   bench,
   strategies: z.array(strategy),

@@ -1,8 +1,11 @@
-import { join } from 'node:path'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
+import { formatBytes } from '../../../lib/core/bytes.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
 import { sweepTest } from '../../sweep.js'
+import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 const small = ['--seq-len', '16', '--rank', '4']
@@ -53,86 +56,110 @@ test('bench speed times training, evaluation and generation', async () => {
   }
 })
 
-test.each(['fp32', 'bf16'])('bench kernels times each shape of a step once, in %s', async (precision) => {
-  const model = ['--model', join(tinyModel(), 'config.json'), '--batch', '2', '--precision', precision]
-  const flags = [...model, '--rounds', '1', '--threads', '1', ...small, '--json']
-  const ended = await lowrank(['bench', 'kernels', ...flags])
+test('bench memory draws what was measured here and planned for other models', async () => {
+  needs('/proc')
+  const picture = join(scratchFolder(), 'pictures', 'memory.svg')
+  const model = tinyModel()
+  const config = join(scratchFolder(), 'mine', 'config.json')
+  mkdirSync(dirname(config))
+  copyFileSync(join(model, 'config.json'), config)
+  const call = ['bench', 'memory', '--model', model, '--methods', 'full,qlora', ...small]
+  const ended = await lowrank([
+    ...[...call, '--shapes', `Llama-2-7B,${config},${model}`, '--out', picture, '--json'],
+  ])
   expect(ended.code).toBe(0)
   const [study] = printed<'bench'>(ended)
-  if (study?.what !== 'kernels') throw new Error('another measurement')
-  const settings = { rank: 4, precision, format: 'nf4_double', rounds: 1, threads: 1 }
-  expect(study.settings).toMatchObject(settings)
-  // Two layers of 96, with six heads and two key-value heads of 16; 32 tokens, each of which sees those before it.
-  const linear = ([out, inputs]: readonly [number, number], count: number) =>
-    (['forward', 'input_gradient', 'adapter_gradient'] as const).map((name) => {
-      const multiplyAdds = name === 'adapter_gradient' ? 4 * (out + inputs) : out * inputs
-      return ['linear', name, count, 2 * 32 * multiplyAdds]
-    })
-  const pair = 2 * 96 * 2 * ((16 * 17) / 2)
-  expect(
-    study.kernels.map(({ kernel, name, count, seconds, operations_per_second }) => [
-      ...[kernel, name, count],
-      Math.round(seconds * operations_per_second),
-    ]),
-  ).toEqual([
-    ...linear([96, 96], 4),
-    ...linear([32, 96], 4),
-    ...linear([192, 96], 4),
-    ...linear([96, 192], 2),
-    ['attention', 'forward', 2, 2 * pair],
-    ['attention', 'backward', 2, 5 * pair],
-    ['head_loss', 'forward_backward', 1, 2 * 2 * 32 * 256 * 96],
+  if (study?.what !== 'memory') throw new Error('another measurement')
+  expect(study.out).toBe(picture)
+  expect(study.bars.map(({ model, method, measured }) => [model, method, measured !== undefined])).toEqual([
+    [model, 'full', true],
+    [model, 'qlora', true],
+    ['Llama-2-7B', 'full', false],
+    ['Llama-2-7B', 'qlora', false],
+    [config, 'full', false],
+    [config, 'qlora', false],
+    [model, 'full', false],
+    [model, 'qlora', false],
   ])
-  for (const { seconds, share_of_peak } of study.kernels) {
-    expect(seconds).toBeGreaterThan(0)
-    expect(share_of_peak ?? 1).toBeGreaterThan(0)
+  for (const { rows, planned_bytes } of study.bars)
+    expect(rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned_bytes)
+  // Sixteen bytes a parameter against half a byte and what an adapter takes.
+  expect(study.bars[2]?.planned_bytes).toBeGreaterThan(16 * 6.7e9)
+  expect(study.bars[3]?.planned_bytes).toBeLessThan(6e9)
+  const svg = readFileSync(picture, 'utf8')
+  expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+  expect(svg.match(/>[^<]* \((?:measured|planned)\)</g)).toEqual(
+    [
+      `${basename(model)} (measured)`,
+      'Llama-2-7B (planned)',
+      'mine (planned)',
+      `${basename(model)} (planned)`,
+    ].map((name) => `>${name}<`),
+  )
+  for (const { planned_bytes, measured } of study.bars)
+    expect(svg).toContain(
+      measured
+        ? `>${formatBytes(planned_bytes)}, measured ${formatBytes(measured.peak_bytes)}<`
+        : `>${formatBytes(planned_bytes)}<`,
+    )
+  const again = await lowrank([...call, '--shapes', 'Llama-2-7B', '--out', picture])
+  expect(again.code).toBe(2)
+  expect(again.stderr).toContain(
+    `${picture} exists; name another file with --out, or replace it with --force.`,
+  )
+  const replaced = await lowrank([...call, '--shapes', 'Llama-2-7B', '--out', picture, '--force'])
+  expect(replaced.code).toBe(0)
+  expect(replaced.stdout).toContain('Llama-2-7B, qlora')
+  expect(replaced.stdout).toContain(`The picture is ${picture}.`)
+  expect(readFileSync(picture, 'utf8')).not.toContain('mine')
+})
+
+test('bench memory measures and writes nothing before its flags are known to be good', async () => {
+  const folder = scratchFolder()
+  const picture = join(folder, 'memory.svg')
+  // A model without weights: to measure it would be another error.
+  const config = join(folder, 'config.json')
+  copyFileSync(join(tinyModel(), 'config.json'), config)
+  const broken = join(folder, 'broken.json')
+  writeFileSync(broken, '{"model_type": "gpt2"}')
+  for (const [more, code, message] of [
+    [['--shapes', 'Lama-7B'], 2, "There is no 'Lama-7B'; expected the path of a config.json"],
+    [['--shapes', broken], 1, 'model_type is "gpt2"'],
+    [['--shapes', folder, '--rank', '100000'], 2, 'r is 100000'],
+    [['--methods', 'full,magic'], 2, "There is no 'magic'"],
+    [['--out', '/proc/figures/memory.svg'], 1, 'cannot write the folder /proc/figures'],
+    [['--out', 'memory.png'], 2, '--out is memory.png; expected a file name that ends in .svg.'],
+  ] as const) {
+    const ended = await lowrank(['bench', 'memory', '--model', config, '--out', picture, ...more])
+    expect(ended.stderr).toContain(message)
+    expect(ended.code).toBe(code)
+    expect(existsSync(picture)).toBe(false)
   }
 })
-
-test('bench kernels takes the formats of GGUF files and the levels of the machine', async () => {
-  const model = ['--model', join(tinyModel(), 'config.json'), ...small, '--rounds', '1']
-  const ended = await lowrank([
-    'bench',
-    'kernels',
-    ...model,
-    '--format',
-    'q8_0',
-    '--level',
-    'reference',
-    '--json',
-  ])
-  expect(ended.code).toBe(0)
-  const [study] = printed<'bench'>(ended)
-  if (study?.what !== 'kernels') throw new Error('another measurement')
-  expect(study.settings).toMatchObject({ format: 'q8_0', level: 'reference', precision: 'fp32' })
-  expect(new Set(study.kernels.map(({ share_of_peak }) => share_of_peak))).toEqual(new Set([null]))
-})
-
-const kernels = ['bench', 'kernels', '--model', tinyModel()]
 
 test.each([
   [
     ['bench'],
     2,
-    'name what to measure, memory, speed or kernels, and a model, as in `lowrank bench memory --model MODEL`.',
+    'name what to measure, memory or speed, and a model, as in `lowrank bench memory --model MODEL`.',
   ],
   [['bench', 'speed'], 2, 'name a model, as in `lowrank bench speed --model MODEL`.'],
-  [['bench', 'magic', '--model', 'm'], 2, "bench 'magic' does not exist; expected memory, speed or kernels."],
-  [[...kernels, '--format', 'q9'], 2, "--format is 'q9', expected one of f32, bf16, f16, nf4, "],
-  [[...kernels, '--format', 'q4_k', '--rounds', '1'], 1, 'whose blocks have 256 elements of a row'],
-  [[...kernels, '--level', 'magic'], 2, "isa is 'magic'; expected one of reference"],
-  [[...kernels, '--rounds', '0'], 2, 'Expected an integer from 1.'],
+  [['bench', 'magic', '--model', 'm'], 2, "bench 'magic' does not exist; expected memory or speed."],
   [
     ['bench', 'memory', '--model', tinyModel(), '--methods', 'lora,magic'],
     2,
     "There is no 'magic'; expected some",
   ],
   [
-    ['bench', 'memory', '--model', tinyModel(), '--format', 'q4_k'],
+    ['bench', 'memory', '--model', tinyModel(), '--steps', '2'],
     2,
-    '--format is not a flag of `lowrank bench memory`',
+    '--steps is not a flag of `lowrank bench memory`',
   ],
-  [[...kernels, '--methods', 'lora'], 2, '--methods is not a flag of `lowrank bench kernels`'],
+  [
+    ['bench', 'speed', '--model', tinyModel(), '--out', 'speed.svg'],
+    2,
+    '--out is not a flag of `lowrank bench speed`',
+  ],
   [
     ['bench', 'speed', '--model', tinyModel(), '--precision', 'fp8'],
     2,
