@@ -45,7 +45,7 @@ const OWN_MODEL = 'SmolLM2'
 
 test('the data is what scripts/recipes.mjs writes', () => {
   const script = fileURLToPath(new URL('../scripts/recipes.mjs', import.meta.url))
-  expect(() => execFileSync(process.execPath, [script, '--check'])).not.toThrow()
+  expect(() => execFileSync(process.execPath, [script, '--check', 'recipes'])).not.toThrow()
 })
 
 test.each(recipes)('the page shows the config of %s, and some of its rows', (recipe) => {
@@ -84,8 +84,8 @@ test.each(recipes)('inspect prints of %s what the page shows', async (recipe) =>
 })
 
 test('the commands from a spreadsheet to answers print what the page shows', () => {
-  const script = fileURLToPath(new URL('../scripts/spreadsheet.mjs', import.meta.url))
-  expect(() => execFileSync(process.execPath, [script, '--check'])).not.toThrow()
+  const script = fileURLToPath(new URL('../scripts/transcripts.mjs', import.meta.url))
+  expect(() => execFileSync(process.execPath, [script, '--check', 'recipes'])).not.toThrow()
 })
 
 /** Lines of a run's output that are the same on every machine. */

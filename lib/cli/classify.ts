@@ -5,7 +5,8 @@
 import { type Command, Option } from 'commander'
 import { quote } from '../core/quote.js'
 import { isRecord } from '../core/schema-shape.js'
-import { peek } from '../data/dataset/bytes.js'
+import { peek, withoutMark } from '../data/dataset/bytes.js'
+import { STDIN_NAME } from '../data/dataset/files.js'
 import {
   FILE_TYPES,
   type FileType,
@@ -157,7 +158,7 @@ async function* rowsOf(
   if (path === STDIN)
     signal.addEventListener('abort', () => process.stdin.destroy(signal.reason as Error), { once: true })
   if (path === STDIN && how.fileType === 'auto') {
-    const [first, all] = await peek(stdin)
+    const [first, all] = await peek(withoutMark(stdin, STDIN_NAME))
     stdin = all
     // JSON begins with a bracket; other input has a text on each line.
     if (first !== undefined && !'{['.includes(String.fromCharCode(first))) how = { ...how, fileType: 'lines' }
@@ -272,8 +273,8 @@ class Printer {
     if (this.#output.json) return
     const write = (line: string) => void this.#output.stdout.write(`${line}\n`)
     if (from === undefined) this.#output.text(`${isFirst ? '' : '\n'}${this.#asFacts(text, found)}`)
-    else if (from.delimiter !== undefined)
-      this.#asTable(from.value as Record<string, string>, found, from.delimiter, isFirst).forEach(write)
+    else if (from.table !== undefined)
+      this.#asTable(from.value as Record<string, string>, found, from.table, isFirst).forEach(write)
     else if (isRecord(from.value) && !isText(from))
       write(inJson({ ...from.value, predicted_label: label, probabilities: rounded(probabilities) }))
     else write(`${label}\t${shown(probabilities[label])}\t${printable(text)}`)
@@ -288,16 +289,17 @@ class Printer {
   }
 
   /** The row of a table with its class, below the names of the columns in front of the first one. */
-  #asTable(row: Record<string, string>, found: Classified, delimiter: string, isFirst: boolean): string[] {
+  #asTable(
+    row: Record<string, string>,
+    found: Classified,
+    { delimiter, columns }: Required<TypedRow>['table'],
+    isFirst: boolean,
+  ): string[] {
     const line = (fields: readonly string[]) =>
       fields.map((field) => csvField(field, delimiter)).join(delimiter)
     const shares = this.#labels.map((label) => shown(found.probabilities[label]))
-    const own = line([...Object.values(row), found.label, ...shares])
-    const names = [
-      ...Object.keys(row),
-      'predicted_label',
-      ...this.#labels.map((label) => `probability_${label}`),
-    ]
+    const own = line([...columns.map((name) => row[name] as string), found.label, ...shares])
+    const names = [...columns, 'predicted_label', ...this.#labels.map((label) => `probability_${label}`)]
     return isFirst ? [line(names), own] : [own]
   }
 }

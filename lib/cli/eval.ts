@@ -5,6 +5,7 @@ import { REASONING_HISTORY, type ReasoningHistory, TRAIN_ON, type TrainOn } from
 import { groupedBy } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { EvaluateOptions } from '../model/options.js'
+import { classScores } from '../train/class-metrics.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { HeldOutShare } from '../train/held-out.js'
@@ -12,10 +13,10 @@ import { checkData } from '../train/preflight.js'
 import type { Ranks } from '../train/ranks.js'
 import { refuseLayers } from '../train/split.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { facts, formatCount } from './format.js'
+import { facts, formatCount, table } from './format.js'
 import { encodingFlag, examples, integerFlag, withEncodingFlag } from './help.js'
 import { Interruption, STOPPED } from './interrupt.js'
-import type { Output } from './output.js'
+import { type Output, printable } from './output.js'
 import { shown } from './progress.js'
 import { amongRanks, noteRanks } from './ranks.js'
 import type { Printed } from './schemas.js'
@@ -134,7 +135,9 @@ async function evaluated(
         dataset: data.path,
         eval_fraction: heldOut?.fraction ?? null,
       }
-      output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found, exampleOf(shape))))
+      output.answer<'eval'>({ ...found, ...subject }, () =>
+        [facts(factsOf(found, exampleOf(shape))), ...classTable(found)].join('\n\n'),
+      )
     })
   } catch (error) {
     if (ranks.isStop(error)) throw new InterruptedError(STOPPED)
@@ -167,10 +170,12 @@ async function measured(
     const { labels } = model
     if (labels !== null && metric !== 'exact_match') {
       const found = await model.evaluate(data, watched)
-      const { loss, accuracy = 0, macroF1 = 0, microF1 = 0, matthewsCorrelation = 0 } = found
+      const { loss, accuracy = 0, macroF1 = 0, microF1 = 0, matthewsCorrelation = 0, confusionMatrix } = found
+      const scores = classScores(confusionMatrix ?? [])
       return {
         ...{ metric: 'classes', loss, accuracy, macro_f1: macroF1, micro_f1: microF1 },
         ...{ matthews_correlation: matthewsCorrelation, labels, rows: found.supervisedTokens },
+        classes: scores.map((score, id) => ({ label: labels[id] as string, ...score })),
       }
     }
     if (metric === 'loss') {
@@ -227,6 +232,17 @@ function factsOf(found: Measured, unit: 'rows' | 'answers'): [string, string][] 
         ['rows', `${formatCount(found.rows)} of the classes ${found.labels.join(', ')}`],
       ]
   }
+}
+
+/** The scores of each class. */
+function classTable(found: Measured): string[] {
+  if (found.metric !== 'classes') return []
+  const rows = found.classes.map(({ label, precision, recall, f1, support }) => [
+    printable(label),
+    ...[precision, recall, f1].map((share) => share.toFixed(4)),
+    formatCount(support),
+  ])
+  return [table([['class', 'precision', 'recall', 'F1', 'rows'], ...rows], [1, 2, 3, 4])]
 }
 
 /** The data to evaluate: as given, else the held-out data of the config's run. */

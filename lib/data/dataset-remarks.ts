@@ -48,9 +48,14 @@ export function datasetRemarks(
 }
 
 function damagedRemark(rows: number, first: FoundCharacter, whole: boolean): string {
-  const code = first.character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')
+  const { character } = first
+  const wasUtf8 = character.length > 1
+  const code = character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')
+  const advice = wasUtf8
+    ? 'the text was UTF-8 and was read as windows-1252: go back to the file before its conversion, or set encoding: utf-8'
+    : 'go back to the file before its conversion, and read it with its own encoding, such as encoding: windows-1252'
   const which = !whole ? 'the data has' : rows === 1 ? '1 row has' : `${rows} rows have`
-  return `${which} characters that a wrong conversion leaves, such as U+${code}, the first one in ${first.path}, ${placeName(first)}; go back to the file before its conversion, and read it with its own encoding, such as encoding: windows-1252`
+  return `${which} characters that a wrong conversion leaves, such as ${wasUtf8 ? quote(character) : `U+${code}`}, the first one in ${first.path}, ${placeName(first)}; ${advice}`
 }
 
 /** Most classes or groups of them that a remark names. */

@@ -2,7 +2,7 @@
 import type { DatasetRow, MessagesRow, PromptCompletionRow } from './dataset.js'
 import { type LabelCount, LabelCounts, mergeTwins } from './labels.js'
 
-/** A character, and its row. */
+/** A character, or the characters that a wrong conversion made of one, and its row. */
 export interface FoundCharacter {
   character: string
   path: string
@@ -31,8 +31,11 @@ export interface MisspelledKey {
   unit?: 'row'
 }
 
-/** C1 control characters, which texts do not have, and the character that replaces bytes that are none. */
-const DAMAGED = /[\u0080-\u009f\ufffd]/u
+/**
+ * C1 control characters, which texts do not have; the character that replaces bytes that are none; and letters and
+ * quotation marks in UTF-8 that were read as windows-1252.
+ */
+const DAMAGED = /[\u0080-\u009f\ufffd]|Ã[\u00a0-\u00bfŸœ„–‰]|â€[™œ˜“”¦]|Â[\u00a0-\u00bf]/u
 
 /** Looks at the rows of a dataset, one after the other. */
 export class RowSurvey {

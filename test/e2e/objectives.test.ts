@@ -1,6 +1,7 @@
 /** Runs of tasks other than the next token: killed at any moment, they go on to the same bits. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import type { Printed } from '../../lib/cli/schemas.js'
 import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
@@ -82,6 +83,12 @@ test('a classifier is trained, evaluated, and refused where text is wanted', asy
     expect(jsonLines(ended.stdout), ended.stderr).toMatchObject([
       { metric: 'classes', accuracy: 1, macro_f1: 1, micro_f1: 1, labels: ['bad', 'good'], rows: 9 },
     ])
+  const { classes } = jsonLines(fromConfig.stdout)[0] as unknown as Printed<'eval'> & { metric: 'classes' }
+  expect(classes.map(({ label, f1 }) => [label, f1])).toEqual([
+    ['bad', 1],
+    ['good', 1],
+  ])
+  expect(classes.reduce((sum, { support }) => sum + support, 0)).toBe(9)
   expect(written.code).toBe(1)
   expect(written.stdout).toContain(
     'was loaded as a classifier, whose head scores bad, good and writes no text',

@@ -53,5 +53,17 @@ export const evaluation = [
     matthews_correlation: z.number().describe('Correlation of classes and predictions (Matthews)'),
     labels: z.array(z.string()).readonly().describe('Classes in the order of their ids'),
     rows: count,
+    classes: z
+      .array(
+        z.object({
+          label: z.string(),
+          precision: z.number().describe('Share of the rows predicted as this class that are of it'),
+          recall: z.number().describe('Share of the rows of this class that are predicted as it'),
+          f1: z.number().describe('Their harmonic mean'),
+          support: count.describe('Rows of this class'),
+        }),
+      )
+      .readonly()
+      .describe('Scores of each class, in the order of the labels'),
   }),
 ] as const

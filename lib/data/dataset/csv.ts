@@ -42,7 +42,7 @@ export async function* readCsv(
   const source = Readable.from(all, { objectMode: false })
   source.on('error', (error) => parser.destroy(error))
   source.pipe(parser)
-  let columns: string[] | undefined
+  let table: Required<RawRow>['table'] | undefined
   let returns = 0
   try {
     for await (const { record, info } of parser as AsyncIterable<{
@@ -53,20 +53,21 @@ export async function* readCsv(
       // The parser counts the line feed and the carriage return of a line's end in a field as a line each.
       returns += within('\r')
       const place = { path, line: info.lines - returns - within('\n') }
-      if (columns === undefined) {
+      if (table === undefined) {
         if (record.length > MOST_COLUMNS) throw tooManyColumns(path, record.length)
-        columns = header ? named(record, path, place.line) : record.map((_, i) => String(i + 1))
+        const columns = header ? named(record, path, place.line) : record.map((_, i) => String(i + 1))
+        table = { delimiter: chosen, columns }
         if (header) continue
       }
+      const { columns } = table
       if (record.length !== columns.length)
         throw rowError(
           place,
           `expected ${columns.length} fields as in the first record, found ${record.length}`,
         )
-      const names = columns
-      // As in text files, models learn a single character for the end of a line.
-      const texts = record.map((field, i) => [names[i] as string, field.replaceAll('\r\n', '\n')])
-      yield { value: Object.fromEntries(texts), place, delimiter: chosen }
+      // As in text files, models are trained on a single character for the end of a line.
+      const texts = record.map((field, i) => [columns[i] as string, field.replaceAll('\r\n', '\n')])
+      yield { value: Object.fromEntries(texts), place, table }
     }
   } catch (error) {
     throw error instanceof CsvError ? csvError(error, path) : error

@@ -425,6 +425,12 @@ function named(message: Json, { role, content }: Columns): Json {
   return kept
 }
 
+/** Keys whose value may be a weight; an image's "height" is none. */
+const weightLike = (message: Json): string[] =>
+  Object.entries(message).flatMap(([key, value]) =>
+    typeof value === 'boolean' || (typeof value === 'number' && value >= 0 && value <= 1) ? key : [],
+  )
+
 function readMessage(message: Json, where: string, place: RowPlace): DatasetMessage {
   const shareGpt = !('role' in message) && 'from' in message
   const value = shareGpt ? shareGptMessage(message, where, place) : message
@@ -445,7 +451,7 @@ function readMessage(message: Json, where: string, place: RowPlace): DatasetMess
       `the role of ${where} must be one of ${known.join(', ')}, not ${describe(given)}${advice}`,
     )
   }
-  const slip = weight === undefined ? nearest('weight', Object.keys(rest), 2) : undefined
+  const slip = weight === undefined ? nearest('weight', weightLike(rest), 2) : undefined
   if (slip !== undefined)
     throw rowError(place, `${where} has ${quote(slip)}, which is not used; did you mean "weight"?`)
   if (weight !== undefined && weight !== 0 && weight !== 1) {

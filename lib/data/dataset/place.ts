@@ -23,8 +23,8 @@ export interface RowPlace {
 export interface RawRow {
   value: unknown
   place: RowPlace
-  /** Field delimiter of the table that the row is from. */
-  delimiter?: string
+  /** The table that the row is from. Its columns are in their order, which an object's keys lose for whole numbers. */
+  table?: { delimiter: string; columns: readonly string[] }
 }
 
 /** Largest row accepted as an example, in bytes. */

@@ -46,8 +46,9 @@ async function* transcoded(
   for await (const chunk of bytes) {
     if (!begun && chunk.length > 0) {
       begun = true
-      const marked = encoding === 'auto' ? markedEncoding(chunk) : undefined
-      if (marked !== 'utf-8') named ??= marked
+      const marked = markedEncoding(chunk)
+      // Which half of UTF-16 comes first is told by the mark, also where a name says otherwise.
+      if (marked !== 'utf-8' && (encoding === 'auto' || named?.startsWith('utf-16'))) named = marked ?? named
       if (named !== undefined) decode = decoderOf(named, path)
     }
     if (decode === undefined) {

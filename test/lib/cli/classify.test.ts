@@ -61,6 +61,13 @@ test('a table comes out as a table, with the class and the probabilities', async
   expect(first).toMatchObject({ line: 2, row: { id: '1', message: 'sun; and "light"', note: '' } })
 })
 
+test('columns whose names are numbers stay where they are', async () => {
+  writeFileSync(trained.at('years.csv'), 'message,2024,10\nmoon,a,b\n')
+  const { code, stdout, stderr } = await classify(trained.at('years.csv'))
+  expect(code, stderr).toBe(0)
+  expect(stdout).toMatch(/^message,2024,10,predicted_label,.*\nmoon,a,b,(day|night),/)
+})
+
 test('JSON Lines come out as JSON Lines with their keys', async () => {
   writeFileSync(trained.at('new.jsonl'), '{"id":7,"about":{"text":"moon, stars"}}\n')
   const found = await classify(trained.at('new.jsonl'), '--text-column', 'about.text')
@@ -89,6 +96,14 @@ test('standard input is answered as it arrives', async () => {
     /^day\t[01]\.\d{4}\tsun and light\nnight\t[01]\.\d{4}\tmoon, stars, and the light of a very long night\n$/,
   )
   expect(stderr).toContain('note: 1 text of 2 had more tokens than max_seq_length')
+})
+
+test('JSON on standard input may begin with a byte order mark', async () => {
+  const { code, stdout, stderr } = await lowrank(['classify', trained.config, '-'], {
+    input: '\ufeff{"message":"moon, stars","id":1}\n',
+  })
+  expect(code, stderr).toBe(0)
+  expect(JSON.parse(stdout)).toMatchObject({ id: 1, predicted_label: 'night' })
 })
 
 test('data in another encoding than that of the config is named, not garbled', async () => {

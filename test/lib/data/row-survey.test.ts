@@ -63,3 +63,22 @@ it('warns of the traces of wrong conversions with their first row', async () => 
   )
   expect(remarks[0]).toContain(`${path}, line 3; `)
 })
+
+it('warns of UTF-8 that was read as windows-1252', async () => {
+  for (const [right, wrong] of [
+    ['ü', 'Ã¼'],
+    ['É', 'Ã‰'],
+    ['’', 'â€™'],
+    ['°', 'Â°'],
+  ] as const) {
+    const { remarks } = await surveyed(`text\n${right}\na${wrong}b\n`, 'text')
+    expect(remarks).toEqual([
+      expect.stringMatching(`^1 row has characters that a wrong conversion leaves, such as "${wrong}"`),
+    ])
+    expect(remarks[0]).toContain(
+      'the text was UTF-8 and was read as windows-1252: go back to the file before its conversion',
+    )
+  }
+  const { remarks } = await surveyed('text\nNÃO À ÂGE 5 € “x” Â.\n', 'text')
+  expect(remarks).toEqual([])
+})

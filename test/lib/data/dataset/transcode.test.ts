@@ -47,6 +47,9 @@ describe('the encoding of a file', () => {
         { text: 'b', line: 2 },
       ])
     }
+    // A name that contradicts the mark, as "utf-16" does on files of other machines, would garble all of it.
+    for (const encoding of ['utf-16le', 'utf-16be'])
+      expect(await read('a.jsonl', Buffer.from(text).swap16(), { encoding })).toHaveLength(2)
   })
 
   it('that is wrong is an error that names the line', async () => {
@@ -132,6 +135,7 @@ describe('a misspelled key', () => {
     await expect(read('a.jsonl', chat({ role: 'user', content: 'a', weigth: 0 }))).rejects.toThrow(
       /messages\[0\] has "weigth", which is not used; did you mean "weight"\?/,
     )
+    expect(await read('a.jsonl', chat({ role: 'user', content: 'a', height: 480 }))).toHaveLength(1)
   })
 
   it('that is not used is with the first row that has it', async () => {
