@@ -10,9 +10,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { openModelFiles } from '../../dist/esm/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../dist/esm/formats/safetensors.js'
-import { graphOf } from '../../dist/esm/models/index.js'
+import { graphOf, openModelFiles } from '../../dist/esm/models/index.js'
 import { addon } from '../../dist/esm/native/addon.js'
 import { median } from '../measure.mjs'
 

@@ -1,4 +1,5 @@
 /** The chat templates of a tokenizer, each prepared once, and how they begin and end answers. */
+import { TRAINING_TEMPLATES } from '../models/index.js'
 import type { TrainingRenderer } from '../tokenizer/adapted-template.js'
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
@@ -69,7 +70,9 @@ export class ChatRenderers {
     if (known) return known
     const { specialTokens, eosIds } = this.#tokenizer
     const own = new ChatTemplate(source, specialTokens, this.#limits)
-    const training = this.#trains ? trainingTemplateFor(own, specialTokens, this.#limits) : undefined
+    const training = this.#trains
+      ? trainingTemplateFor(own, specialTokens, TRAINING_TEMPLATES, this.#limits)
+      : undefined
     if (training) this.#family = training.family
     const template = this.#asUsed ? this.#adapted(own) : training?.template
     this.#usesClock ||= own.usesClock
@@ -84,7 +87,9 @@ export class ChatRenderers {
   }
 
   #adapted(own: ChatTemplate): TrainingRenderer | undefined {
-    return this.#trains ? adaptedTemplateFor(own, this.#tokenizer.specialTokens, true)?.template : undefined
+    return this.#trains
+      ? adaptedTemplateFor(own, this.#tokenizer.specialTokens, TRAINING_TEMPLATES, true)?.template
+      : undefined
   }
 
   /** True if the text is a chat that the template has already rendered: it contains the header of an answer. */

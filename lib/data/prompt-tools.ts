@@ -1,6 +1,8 @@
 /** Chats with tools as prompts: schemas as templates show them, and templates that have a place for them. */
+
 import { DataError } from '../core/errors.js'
 import { isRecord } from '../core/schema-shape.js'
+import { TRAINING_TEMPLATES } from '../models/index.js'
 import { droppedPart } from '../tokenizer/chat-dropped.js'
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokenizer/chat-template.js'
@@ -74,7 +76,10 @@ export function renderPromptChat(
   const own = new ChatTemplate(template, specialTokens, limits)
   if (toolForm === undefined) return own.render(messages, options)
   const ofTools = options.tools !== undefined || messages.some(isOfTools)
-  const adapted = toolForm === 'adapted' && ofTools ? adaptedTemplateFor(own, specialTokens, true) : undefined
+  const adapted =
+    toolForm === 'adapted' && ofTools
+      ? adaptedTemplateFor(own, specialTokens, TRAINING_TEMPLATES, true)
+      : undefined
   const renderer = adapted?.template ?? own
   if (!messages.every(hasTextOnly)) return renderer.render(messages, options)
   // Answers of a chat have their reasoning in the content.

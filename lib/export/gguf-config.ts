@@ -11,12 +11,11 @@ import { quote } from '../core/quote.js'
 import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
-import { type GgufField, ggufField } from '../formats/gguf-fields.js'
-import { type GgufModel, ggufArchitecture, translateGguf } from '../formats/gguf-model.js'
+import { type FieldEntry, fieldEntry, type GgufField, ggufField } from '../formats/gguf-fields.js'
+import { type GgufModel, translateGguf } from '../formats/gguf-model.js'
 import { ggufName, LONG_FACTORS, partsInGguf, ROPE_FACTORS } from '../formats/gguf-names.js'
 import { copiedFields, type GgufInput } from '../formats/gguf-writer.js'
 import {
-  deltaRuleOf,
   type Graph,
   type GraphWeight,
   headsOf,
@@ -25,7 +24,7 @@ import {
   type Rotary,
   shapeOf,
 } from '../graph/graph.js'
-import { graphOf } from '../models/index.js'
+import { GGUF_FORMS, ggufFormOf, graphOf } from '../models/index.js'
 import { ropeOfLayers, ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
 import type { ConfigTokens } from '../tokenizer/to-gguf.js'
@@ -67,7 +66,7 @@ async function described({ files, graph }: BaseModel): Promise<GgufDescription> 
 
 async function describe(base: BaseModel): Promise<GgufDescription> {
   const { files, graph } = base
-  const { name } = ggufArchitecture(graph.family)
+  const { architecture: name } = ggufFormOf(graph.family)
   refuseHeads(base)
   refuseUnrotated(base)
   refuseLacking(base)
@@ -81,7 +80,7 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
     ggufField.string('general.architecture', name),
     ggufField.string('general.type', 'model'),
     ggufField.string('general.name', nameFor(basename(base.name), tokenizer.fields)),
-    ...hyperParameters(name, base),
+    ...hyperParameters(base),
     ...tokenizer.fields,
   ]
   const { type } = ropeParameters(ropeOfFile(files.config, graph))
@@ -117,92 +116,65 @@ function embeddingOf(graph: Graph) {
   return graph.weights.find(({ name }) => name === node?.weight) as Graph['weights'][number]
 }
 
-function hyperParameters(architecture: string, { files: { config }, graph }: BaseModel): GgufField[] {
-  const { u32, f32, string } = ggufField
+function hyperParameters({ files: { config }, graph }: BaseModel): GgufField[] {
+  const { u32, f32, string } = fieldEntry
   const { heads, kvHeads, headDim } = headsOf(graph)
   const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
   const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
-  const down = graph.weights.find(({ name }) =>
-    /\.(mlp\.down_proj|shared_mlp\.output_linear|feed_forward\.w2)\.weight$/.test(name),
-  )
-  const [convolution] = nodesOf(graph, 'short_conv')
-  const { numbers, windowPeriod, alwaysWindow } = ggufArchitecture(graph.family)
+  const { architecture, written = {} } = ggufFormOf(graph.family)
+  const { windowPeriod, alwaysWindow } = written
   const { theta, type, scaling } = ropeParameters(ropeOfFile(config, graph))
   const positions = config.max_position_embeddings
   if (typeof positions !== 'number')
     throw new UnsupportedError('config.json has no max_position_embeddings, which a GGUF file requires.')
   const windows = windowsOf(graph)
   const window = windowPeriod === undefined ? windows[0] : windows.find((size) => size !== undefined)
-  const own: ((key: string) => GgufField)[] = []
-  const add = (write: (key: string, value: number) => GgufField, key: string, value: number) =>
-    own.push((prefix) => write(`${prefix}.${key}`, value))
-  add(u32, 'vocab_size', vocabulary)
-  add(u32, 'context_length', positions)
-  add(u32, 'embedding_length', hidden)
-  add(u32, 'block_count', graph.layers)
-  add(u32, 'feed_forward_length', down?.cols ?? 0)
-  add(u32, 'attention.head_count', heads)
-  if (convolution === undefined) add(u32, 'attention.head_count_kv', kvHeads)
-  else {
-    own.push((prefix) => ggufField.i32s(`${prefix}.attention.head_count_kv`, headsByLayer(graph)))
-    const kernel = graph.weights.find(({ name }) => name === convolution.weight)
-    add(u32, 'shortconv.l_cache', kernel?.shape?.[2] ?? 0)
-  }
-  const rule = deltaRuleOf(graph)
-  if (rule !== undefined) {
-    const { keyHeads, valueHeads, keyDim, valueDim, taps } = rule
-    add(u32, 'ssm.conv_kernel', taps)
-    add(u32, 'ssm.state_size', keyDim)
-    add(u32, 'ssm.group_count', keyHeads)
-    add(u32, 'ssm.time_step_rank', valueHeads)
-    add(u32, 'ssm.inner_size', valueHeads * valueDim)
-    add(u32, 'full_attention_interval', 1 + (nodesOf(graph, 'attention')[0]?.segment ?? 0))
-  }
-  add(u32, 'attention.key_length', headDim)
-  add(u32, 'attention.value_length', headDim)
+  const common: FieldEntry[] = [
+    u32('vocab_size', vocabulary),
+    u32('context_length', positions),
+    u32('embedding_length', hidden),
+    u32('block_count', graph.layers),
+    u32('feed_forward_length', feedForwardLength(graph)),
+    u32('attention.head_count', heads),
+    u32('attention.head_count_kv', kvHeads),
+    u32('attention.key_length', headDim),
+    u32('attention.value_length', headDim),
+  ]
   const { rms_norm_eps: eps } = config
-  add(f32, 'attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps)
-  for (const [key, value] of numbers?.(config) ?? []) if (typeof value === 'number') add(f32, key, value)
-  if (window !== undefined || alwaysWindow) add(u32, 'attention.sliding_window', window ?? 0)
+  common.push(f32('attention.layer_norm_rms_epsilon', typeof eps === 'number' ? eps : norm.eps))
+  for (const [key, value] of written.numbers?.(config) ?? [])
+    if (typeof value === 'number') common.push(f32(key, value))
+  if (window !== undefined || alwaysWindow) common.push(u32('attention.sliding_window', window ?? 0))
   // If every layer has a window, use a period longer than the model, so that no layer ends one.
   const period = windows.indexOf(undefined) + 1 || graph.layers + 1
-  if (window !== undefined && windowPeriod !== undefined) add(u32, 'attention.sliding_window_pattern', period)
+  if (window !== undefined && windowPeriod !== undefined)
+    common.push(u32('attention.sliding_window_pattern', period))
   const [rope] = graph.ropes as [Rotary]
-  add(u32, 'rope.dimension_count', 2 * rope.invFreq.length)
-  if (rule !== undefined) {
-    const sections = sectionsOf(scaling.mrope_section, rope.invFreq.length)
-    own.push((prefix) => ggufField.i32s(`${prefix}.rope.dimension_sections`, sections))
-  }
-  add(f32, 'rope.freq_base', theta)
+  common.push(u32('rope.dimension_count', 2 * rope.invFreq.length), f32('rope.freq_base', theta))
   if (rope.long !== undefined) {
-    add(u32, 'rope.scaling.original_context_length', rope.long.above)
-    add(f32, 'rope.scaling.attn_factor', rope.attentionFactor)
+    common.push(u32('rope.scaling.original_context_length', rope.long.above))
+    common.push(f32('rope.scaling.attn_factor', rope.attentionFactor))
   }
   if (type === 'linear' || type === 'yarn') {
-    own.push((prefix) => string(`${prefix}.rope.scaling.type`, type))
-    add(f32, 'rope.scaling.factor', scaling.factor as number)
+    common.push(string('rope.scaling.type', type), f32('rope.scaling.factor', scaling.factor as number))
     const original =
       config.original_max_position_embeddings ?? scaling.original_max_position_embeddings ?? positions
-    if (type === 'yarn') add(u32, 'rope.scaling.original_context_length', original as number)
+    if (type === 'yarn') common.push(u32('rope.scaling.original_context_length', original as number))
     for (const name of ['beta_fast', 'beta_slow'] as const)
-      if (typeof scaling[name] === 'number') add(f32, `rope.scaling.yarn_${name}`, scaling[name])
+      if (typeof scaling[name] === 'number') common.push(f32(`rope.scaling.yarn_${name}`, scaling[name]))
   }
-  return own.map((make) => make(architecture))
+  const own = written.fields?.(graph, config) ?? {}
+  const entries = common.flatMap((entry) => own[entry[0]]?.(entry) ?? [entry])
+  return entries.map(([key, write]) => write(`${architecture}.${key}`))
 }
 
-/** Rotated pairs with positions in time, height, and width, which are the same for text. */
-function sectionsOf(given: unknown, pairs: number): Int32Array {
-  if (Array.isArray(given) && given.length === 3 && given.every(Number.isInteger))
-    return Int32Array.of(...given, 0)
-  // Pairs take turns.
-  return Int32Array.of(...[2, 1, 0].map((more) => Math.floor((pairs + more) / 3)), 0)
-}
-
-/** Heads of keys and values of each layer; 0 for a layer with a convolution. */
-function headsByLayer(graph: Graph): Int32Array {
-  const heads = new Int32Array(graph.layers)
-  for (const { segment, kvHeads } of nodesOf(graph, 'attention')) heads[segment] = kvHeads
-  return heads
+/** Columns of the last linear layer of an MLP. */
+function feedForwardLength({ weights, family }: Graph): number {
+  const { names } = ggufFormOf(family)
+  const down = weights.find(({ name, rows }) =>
+    partsInGguf(name, rows, names).some((part) => ggufName(part.name, names)?.endsWith('.ffn_down.weight')),
+  )
+  return down?.cols ?? 0
 }
 
 /** @throws {UnsupportedError} when llama.cpp would misinterpret the attention heads */
@@ -214,7 +186,7 @@ function refuseHeads({ graph, name }: BaseModel): void {
     )
   const { heads, headDim } = headsOf(graph)
   const hidden = embeddingOf(graph).cols
-  if (!ggufArchitecture(graph.family).plainHeads || heads * headDim === hidden) return
+  if (!ggufFormOf(graph.family).written?.plainHeads || heads * headDim === hidden) return
   throw new UnsupportedError(
     `${name} cannot be written as a GGUF file: head_dim is ${headDim}, expected hidden_size / num_attention_heads, ${hidden} / ${heads}, as programs assume for its architecture. Write a safetensors folder instead.`,
     { heads, headDim, hidden },
@@ -248,7 +220,7 @@ function divisors(config: Record<string, unknown>, graph: Graph): Float32Array {
 
 /** The rotary config that the file's keys describe: that of layers without a sliding window. */
 function ropeOfFile(config: Record<string, unknown>, { ropes, family }: Graph): Record<string, unknown> {
-  const byLayer = ropes.length > 1 && ggufArchitecture(family).windowPeriod !== undefined
+  const byLayer = ropes.length > 1 && ggufFormOf(family).written?.windowPeriod !== undefined
   return byLayer ? ropeOfLayers(config, 'full_attention') : config
 }
 
@@ -258,7 +230,7 @@ function windowsOf(graph: Graph): (number | undefined)[] {
 
 function windowRemarks(graph: Graph): string[] {
   const [window] = windowsOf(graph)
-  if (window === undefined || ggufArchitecture(graph.family).windowPeriod !== undefined) return []
+  if (window === undefined || ggufFormOf(graph.family).written?.windowPeriod !== undefined) return []
   return [
     `llama.cpp ignores the sliding window of this model: its answers differ for texts longer than ${window} tokens`,
   ]
@@ -295,10 +267,11 @@ const ROUNDING = 1e-6
 function requireSameGraph(base: BaseModel, description: GgufDescription): void {
   const { files, graph, name } = base
   const { fields, ropeFactors, longFactors } = description
+  const { names } = ggufFormOf(graph.family)
   const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
   const place = { type, offset: 0, bytes: 0 }
   const tensors = graph.weights.flatMap((weight) =>
-    partsInGguf(weight.name, weight.rows).map(({ name, rows }) => {
+    partsInGguf(weight.name, weight.rows, names).map(({ name, rows }) => {
       const dims = shapeInGguf({ ...weight, rows }).reverse()
       return { name: nameInGguf(name, graph.family), dims, ...place }
     }),
@@ -310,7 +283,7 @@ function requireSameGraph(base: BaseModel, description: GgufDescription): void {
   for (const [key, factors] of longFactors)
     Object.assign(config.rope_scaling as object, { [key]: Array.from(factors) })
   const again = graphOf(config, ropeFactors)
-  const unfused = ggufArchitecture(graph.family).unfused?.(files.config)
+  const unfused = ggufFormOf(graph.family).written?.unfused?.(files.config)
   const expected = unfused === undefined ? graph : graphOf(unfused)
   const positions = files.config.max_position_embeddings as number
   const problems = differences(expected, again, positions)
@@ -326,7 +299,7 @@ function requireSameGraph(base: BaseModel, description: GgufDescription): void {
 /** The model as a reader of the file would see it. */
 function readAgain(base: BaseModel, header: Parameters<typeof translateGguf>[0]): GgufModel {
   try {
-    return translateGguf(header)
+    return translateGguf(header, GGUF_FORMS)
   } catch (error) {
     refuseWindows(base)
     throw error
@@ -344,7 +317,7 @@ function refuseWindows({ files: { config }, name }: BaseModel): void {
 
 /** @throws {UnsupportedError} for weights that no model of the architecture has in its files, such as biases */
 function refuseLacking({ files: { config }, graph, name }: BaseModel): void {
-  const { lacks, names } = ggufArchitecture(graph.family)
+  const { lacks, names } = ggufFormOf(graph.family)
   const count = ({ weights }: Graph) =>
     weights.filter((weight) => lacks.test(weight.name) && ggufName(weight.name, names) !== undefined).length
   if (count(graph) === 0) return
@@ -448,7 +421,7 @@ export function shapeInGguf(weight: Omit<GraphWeight, 'name'>): number[] {
 
 /** @throws {UnsupportedError} for a weight that has no name in GGUF */
 export function nameInGguf(name: string, family: string): string {
-  const found = ggufName(name, ggufArchitecture(family).names)
+  const found = ggufName(name, ggufFormOf(family).names)
   if (found !== undefined) return found
   throw new UnsupportedError(
     `the weight ${name} has no name in GGUF files; write a safetensors folder instead.`,

@@ -6,13 +6,13 @@ import { basename } from 'node:path'
 import type { BaseModel } from '../base/base.js'
 import { UnsupportedError } from '../core/errors.js'
 import { ggufField } from '../formats/gguf-fields.js'
-import { ggufArchitecture } from '../formats/gguf-model.js'
 import { partsInGguf } from '../formats/gguf-names.js'
 import { type GgufInput, writeGguf } from '../formats/gguf-writer.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import type { Graph } from '../graph/graph.js'
+import { ggufFormOf } from '../models/index.js'
 import { floatBytes } from '../peft/floats.js'
-import { columnOrder, rowOrder } from '../peft/gguf-adapter.js'
+import { columnOrder, rowOrder, storedForm } from '../peft/gguf-adapter.js'
 import type { LowRankPair } from '../strategies/convert.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
@@ -37,9 +37,9 @@ export async function writeGgufLora(
   const { pairs } = lowRankOf(subject, 'gguf-lora')
   const { scale, rank } = pairs[0] as LowRankPair
   const alpha = scale * rank
-  const { name } = ggufArchitecture(base.graph.family)
+  const form = ggufFormOf(base.graph.family)
   const fields = [
-    ggufField.string('general.architecture', name),
+    ggufField.string('general.architecture', form.architecture),
     ggufField.string('general.type', 'adapter'),
     ggufField.string('general.name', basename(path, '.gguf')),
     ggufField.string('adapter.type', 'lora'),
@@ -50,19 +50,21 @@ export async function writeGgufLora(
   const tensors = pairs.flatMap((pair): GgufInput[] => {
     const factor = (pair.scale * pair.rank) / alpha
     const b = () => inFileOrder(scaled(pair.b(), factor), pair, base.graph)
-    return partsInGguf(adaptedWeight(base, pair.target), pair.out).flatMap(({ name, first, rows }) => {
-      const inGguf = nameInGguf(name, base.graph.family)
-      const part = () => b().subarray(first * pair.rank, (first + rows) * pair.rank)
-      return [
-        {
-          name: `${inGguf}.lora_a`,
-          shape: [pair.rank, pair.in],
-          type,
-          data: () => floatBytes(type, inFileColumns(pair.a(), pair, base.graph)),
-        },
-        { name: `${inGguf}.lora_b`, shape: [rows, pair.rank], type, data: () => floatBytes(type, part()) },
-      ]
-    })
+    return partsInGguf(adaptedWeight(base, pair.target), pair.out, form.names).flatMap(
+      ({ name, first, rows }) => {
+        const inGguf = nameInGguf(name, base.graph.family)
+        const part = () => b().subarray(first * pair.rank, (first + rows) * pair.rank)
+        return [
+          {
+            name: `${inGguf}.lora_a`,
+            shape: [pair.rank, pair.in],
+            type,
+            data: () => floatBytes(type, inFileColumns(pair.a(), pair, base.graph)),
+          },
+          { name: `${inGguf}.lora_b`, shape: [rows, pair.rank], type, data: () => floatBytes(type, part()) },
+        ]
+      },
+    )
   })
   await writeGguf(path, fields, tensors, control)
 }
@@ -80,7 +82,7 @@ function adaptedWeight({ graph }: BaseModel, target: string): string {
 
 /** B with its rows in the order of the file. */
 function inFileOrder(values: Float32Array, { target, out, rank }: LowRankPair, graph: Graph): Float32Array {
-  const order = rowOrder(target, out, graph)
+  const order = rowOrder(storedForm(ggufFormOf(graph.family), graph, target), out)
   if (order === undefined) return values
   const ordered = new Float32Array(values.length)
   order.forEach((from, to) => {
@@ -95,7 +97,7 @@ function inFileColumns(
   { target, in: columns }: LowRankPair,
   graph: Graph,
 ): Float32Array {
-  const order = columnOrder(target, columns, graph)
+  const order = columnOrder(storedForm(ggufFormOf(graph.family), graph, target), columns)
   if (order === undefined) return values
   return values.map((_, at) => values[at - (at % columns) + (order[at % columns] as number)] as number)
 }

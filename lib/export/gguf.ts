@@ -1,12 +1,11 @@
 /** Writes a model with its adapters merged as one GGUF file. */
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
-import { ggufArchitecture, vectorForm } from '../formats/gguf-model.js'
-import { partsInGguf, permutedHeads } from '../formats/gguf-names.js'
+import { partsInGguf } from '../formats/gguf-names.js'
 import { type GgufInput, type GgufType, writeGguf } from '../formats/gguf-writer.js'
-import { headOrder } from '../formats/head-order.js'
 import type { TensorControl } from '../formats/tensor-data.js'
-import { deltaRuleOf, headsOf } from '../graph/graph.js'
+import { ggufFormOf } from '../models/index.js'
 import type { FileType } from '../native/addon.js'
+import { storedSizes } from '../peft/gguf-adapter.js'
 import type { Subject } from './drift.js'
 import { describeGguf, nameInGguf, ropeTensors, shapeInGguf } from './gguf-config.js'
 import { formatFields } from './prompting.js'
@@ -39,27 +38,19 @@ export async function writeGgufModel(
   const description = await describeGguf(base)
   const { fields, remarks } = description
   const reader = new WeightReader(base, adapters, onto)
-  const { heads, kvHeads } = headsOf(base.graph)
-  const { permuted, normShift } = ggufArchitecture(base.graph.family)
-  const sizes = deltaRuleOf(base.graph)
+  const form = ggufFormOf(base.graph.family)
+  const sizes = storedSizes(base.graph)
   const parts = outTensors(base, adapters).flatMap((tensor) =>
-    partsInGguf(tensor.name, tensor.rows).map((part): OutTensor => ({ ...tensor, ...part })),
+    partsInGguf(tensor.name, tensor.rows, form.names).map((part): OutTensor => ({ ...tensor, ...part })),
   )
   remarks.push(...plainRemarks(parts, dtype, (name) => nameInGguf(name, base.graph.family)))
   const tensors = parts.map((tensor): GgufInput => {
     const type = typeOf(tensor, dtype)
-    const order = sizes && headOrder(tensor.name, sizes)
-    const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
     return {
       name: nameInGguf(tensor.name, base.graph.family),
       shape: shapeInGguf(tensor),
       type: TYPES[type].type,
-      data: () =>
-        reader.rows(tensor, type, {
-          ...(turned === undefined ? {} : { permutedHeads: turned }),
-          ...(order === undefined ? {} : { headOrder: order }),
-          ...vectorForm(tensor.name, normShift),
-        }),
+      data: () => reader.rows(tensor, type, form.stored?.(tensor.name, sizes) ?? {}),
     }
   })
   tensors.unshift(...ropeTensors(description))

@@ -6,6 +6,7 @@ import { checkedPath } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import { removeLeftovers } from '../io/temporary.js'
+import { ggufFormOf } from '../models/index.js'
 import { addon } from '../native/addon.js'
 import { Turns } from '../native/handles.js'
 import { ADAPTER_FILES, type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
@@ -263,7 +264,10 @@ async function reopenOllama(
 }
 
 async function reopenGgufAdapter(base: BaseModel, path: string): Promise<Reopened> {
-  return reopenAdapter(base, await openGgufAdapter(path, base.graph, base.sites))
+  return reopenAdapter(
+    base,
+    await openGgufAdapter(path, base.graph, base.sites, ggufFormOf(base.graph.family)),
+  )
 }
 
 /** Loads a written adapter onto the base it was exported from. */

@@ -14,6 +14,9 @@ export interface GgufField {
   bytes: Uint8Array
 }
 
+/** A key of a model without the prefix of its architecture, and what writes its value under the whole key. */
+export type FieldEntry = readonly [key: string, write: (key: string) => GgufField]
+
 /** Type numbers of values. */
 const TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 }
 
@@ -83,4 +86,16 @@ export const ggufField = {
     }),
   i32s: (key: string, value: Int32Array) => array(key, value, TYPES.i32, (bytes) => bytes.numbers(value)),
   f32s: (key: string, value: Float32Array) => array(key, value, TYPES.f32, (bytes) => bytes.numbers(value)),
+}
+
+const later =
+  <Value>(write: (key: string, value: Value) => GgufField) =>
+  (key: string, value: Value): FieldEntry => [key, (whole) => write(whole, value)]
+
+/** Creates entries by value type. */
+export const fieldEntry = {
+  u32: later(ggufField.u32),
+  f32: later(ggufField.f32),
+  string: later(ggufField.string),
+  i32s: later(ggufField.i32s),
 }

@@ -16,6 +16,7 @@ import { readQuantizedTensors, storedQuantization } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { adapterForm, kohyaRefused, refuseMlx } from './foreign-weights.js'
 import { readGgufHeader } from './gguf.js'
+import type { GgufForms } from './gguf-form.js'
 import { translateGguf } from './gguf-model.js'
 import {
   formatFromGguf,
@@ -59,10 +60,11 @@ const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|att
 /**
  * Opens a model.
  * @param path a folder with config.json and safetensors, or a GGUF file
+ * @param forms how the models of each architecture are stored in GGUF files
  * @throws FileFormatError when something is missing, truncated, malformed, or points outside the folder;
  * UnsupportedError for pickled weights, and for dtypes and GGUF architectures that cannot be loaded.
  */
-export async function openModelFiles(path: string): Promise<ModelFiles> {
+export async function openModelFiles(path: string, forms: GgufForms): Promise<ModelFiles> {
   const stats = await stat(path).catch((cause) => {
     throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
   })
@@ -81,13 +83,13 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
       `${path} describes a model but has no weights, which is enough for planning only; pass a folder with both, or a .gguf file`,
       { path },
     )
-  return openGguf(path)
+  return openGguf(path, forms)
 }
 
-async function openGguf(path: string): Promise<ModelFiles> {
+async function openGguf(path: string, forms: GgufForms): Promise<ModelFiles> {
   // The tokenizer is read separately on demand: its strings would stay on the heap of a process that only trains.
   const header = await readGgufHeader(path, { strings: false })
-  const { config, tensors, ropeFactors, longFactors } = translateGguf(header)
+  const { config, tensors, ropeFactors, longFactors } = translateGguf(header, forms)
   const sources = [...tensors.values(), ...(ropeFactors ? [ropeFactors] : []), ...longFactors.values()]
   // config.json stores these as numbers.
   for (const [key, source] of longFactors)
@@ -108,7 +110,7 @@ async function openGguf(path: string): Promise<ModelFiles> {
   return model
 }
 
-async function openFolder(path: string): Promise<ModelFiles> {
+export async function openFolder(path: string): Promise<ModelFiles> {
   const names = new Set(await readdir(path))
   if (!names.has('config.json')) throw await noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')

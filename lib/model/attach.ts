@@ -2,6 +2,7 @@
 import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
+import { ggufFormOf } from '../models/index.js'
 import { addon, type Device } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { Turns } from '../native/handles.js'
@@ -68,7 +69,7 @@ export async function openAdapter(path: string, base: BaseModel): Promise<Adapte
   const { graph, sites, weights } = base
   if (path.endsWith('.gguf')) checkWritesText(base, `the adapter ${path}`)
   const adapter = path.endsWith('.gguf')
-    ? await openGgufAdapter(path, graph, sites)
+    ? await openGgufAdapter(path, graph, sites, ggufFormOf(graph.family))
     : await openAdapterFolder(path, sites, weights)
   for (const remark of adapter.remarks) base.warn(remark)
   return adapter

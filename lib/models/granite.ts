@@ -2,11 +2,17 @@
  * Granite, dense: the plain decoder with multipliers for embedding, residual stream, attention, and logits. Granite 4
  * (`granitemoehybrid`) computes gate and up in one linear layer and may have no rotary embedding.
  */
+
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { NORMS_BEFORE, type TensorNames } from '../formats/gguf-names.js'
+import { biasesOf, QUERY_KEY_NORMS, refuseWindow } from '../formats/gguf-reading.js'
+import { rotaryPairs } from '../formats/gguf-stored.js'
 import type { Graph } from '../graph/graph.js'
 import { attentionBiases, biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import type { Family, FamilyGguf } from './family.js'
 import { type FieldReader, fieldReader } from './fields.js'
+import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -29,12 +35,12 @@ const granite4: DecoderTraits = {
   mlp: { path: 'shared_mlp', inputs: ['input_linear'], output: 'output_linear' },
 }
 
-export function graniteGraph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+function graniteGraph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
   return decoderGraph(readDecoder(config, traits, ropeFactors))
 }
 
 /** @throws {UnsupportedError} for a mixture of experts, and for Mamba layers */
-export function granite4Graph(config: Record<string, unknown>): Graph {
+function granite4Graph(config: Record<string, unknown>): Graph {
   const read = fieldReader(config)
   refuseExperts(read)
   refuseMamba(read)
@@ -78,4 +84,84 @@ function refuseMamba(read: FieldReader): void {
       : `config.json: layer_types[${other}] is ${quote(types[other])}; Mamba layers are not supported, only 'attention'.`,
     { layer: other, type: types?.[other] ?? null },
   )
+}
+
+/** The fused layer of Granite 4 is two in files, which have the names of Granite 3. */
+const NAMES: TensorNames = {
+  inner: NORMS_BEFORE,
+  parts: {
+    'shared_mlp.input_linear': ['mlp.gate_proj', 'mlp.up_proj'],
+    'shared_mlp.output_linear': ['mlp.down_proj'],
+  },
+}
+
+const gguf: FamilyGguf = {
+  architecture: 'granite',
+  models: 'Granite 3 and 4, dense',
+  names: NAMES,
+  lacks: QUERY_KEY_NORMS,
+  config(keys, names) {
+    refuseWindow(keys)
+    if (keys.flag('rope.scaling.finetuned') === false)
+      throw new UnsupportedError(
+        `${keys.path}: ${keys.prefix}rope.scaling.finetuned is false, so the model has no rotary embedding, which is not supported for this architecture`,
+        { path: keys.path },
+      )
+    // Zero means none.
+    const scale = (key: string) => keys.number(key) || undefined
+    const heads = keys.required('attention.head_count', keys.integer('attention.head_count', 1))
+    const headDim =
+      keys.integer('attention.key_length', 1) ??
+      keys.required('embedding_length', keys.integer('embedding_length', 1)) / heads
+    return {
+      architectures: ['GraniteForCausalLM'],
+      model_type: 'granite',
+      ...biasesOf(names),
+      attention_multiplier: scale('attention.scale') ?? 1 / Math.sqrt(headDim),
+      embedding_multiplier: scale('embedding_scale') ?? 1,
+      residual_multiplier: scale('residual_scale') ?? 1,
+      logits_scaling: keys.required('logit_scale', scale('logit_scale')),
+    }
+  },
+  written: {
+    plainHeads: true,
+    numbers: ({ attention_multiplier, embedding_multiplier, residual_multiplier, logits_scaling }) => [
+      ['attention.scale', attention_multiplier ?? 1],
+      ['embedding_scale', embedding_multiplier ?? 1],
+      ['residual_scale', residual_multiplier ?? 1],
+      ['logit_scale', logits_scaling ?? 1],
+    ],
+    unfused: ({ model_type, shared_intermediate_size: size, ...rest }) =>
+      model_type === 'granite'
+        ? undefined
+        : { ...rest, model_type: 'granite', intermediate_size: size ?? 1024, mlp_bias: false },
+  },
+  stored: rotaryPairs,
+}
+
+/** The keys of dense Granite 4 models. */
+const dense = (intermediate: number, layers: number) => ({
+  shared_intermediate_size: intermediate,
+  num_local_experts: 0,
+  layer_types: Array.from({ length: layers }, () => 'attention'),
+  position_embedding_type: 'rope',
+})
+
+export const granite: Family = {
+  types: {
+    granite: { graph: graniteGraph, architecture: 'GraniteForCausalLM' },
+    granitemoehybrid: { graph: granite4Graph, architecture: 'GraniteMoeHybridForCausalLM' },
+  },
+  gguf,
+  shapes: {
+    ...shapesOf('granite', 'GraniteForCausalLM', {
+      'Granite-3.3-2B': [2048, 8192, 40, 32, 8, 49159, { tied: true }],
+      'Granite-3.3-8B': [4096, 12800, 40, 32, 8, 49159, { tied: true }],
+    }),
+    ...shapesOf('granitemoehybrid', 'GraniteMoeHybridForCausalLM', {
+      'Granite-4.0-350M': [1024, 2048, 28, 16, 4, 100352, { tied: true, ...dense(2048, 28) }],
+      'Granite-4.0-1B': [2048, 4096, 40, 16, 4, 100352, { tied: true, ...dense(4096, 40) }],
+      'Granite-4.0-Micro': [2560, 8192, 40, 40, 8, 100352, { tied: true, ...dense(8192, 40) }],
+    }),
+  },
 }

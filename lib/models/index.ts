@@ -1,39 +1,30 @@
-/** The model families, by `model_type`. To add a family, add a file next to this one and an entry here. */
+/** What is asked of the model families: the graph of a model, and how models are stored as GGUF files. */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import type { GgufForms } from '../formats/gguf-form.js'
+import { type ModelFiles, openModelFiles as openFiles } from '../formats/model-files.js'
 import type { Graph } from '../graph/graph.js'
-import { gemma3Graph } from './gemma3.js'
-import { granite4Graph, graniteGraph } from './granite.js'
-import { lfm2Graph } from './lfm2.js'
-import { llamaGraph } from './llama.js'
-import { ministral3Graph } from './ministral3.js'
-import { mistralGraph } from './mistral.js'
-import { olmo2Graph } from './olmo2.js'
-import { olmo3Graph } from './olmo3.js'
-import { phi3Graph } from './phi3.js'
-import { qwen2Graph } from './qwen2.js'
-import { qwen3Graph } from './qwen3.js'
-import { qwen35Graph } from './qwen3_5.js'
-import { smollm3Graph } from './smollm3.js'
+import type { TrainingTemplateForm } from '../tokenizer/training-templates.js'
+import type { FamilyGguf } from './family.js'
+import { FAMILIES } from './list.js'
 
-type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
+export { FAMILIES } from './list.js'
 
-const families = new Map<string, GraphOf>([
-  ['llama', llamaGraph],
-  ['mistral', mistralGraph],
-  ['qwen2', qwen2Graph],
-  ['qwen3', qwen3Graph],
-  ['smollm3', smollm3Graph],
-  ['granite', graniteGraph],
-  ['granitemoehybrid', granite4Graph],
-  ['olmo2', olmo2Graph],
-  ['olmo3', olmo3Graph],
-  ['gemma3_text', gemma3Graph],
-  ['ministral3', ministral3Graph],
-  ['phi3', phi3Graph],
-  ['lfm2', lfm2Graph],
-  ['qwen3_5_text', qwen35Graph],
-])
+const TYPES = new Map(
+  FAMILIES.flatMap((family) =>
+    Object.entries(family.types).map(([type, { graph }]) => [type, { family, graph }] as const),
+  ),
+)
+
+/** By the architecture in GGUF files. */
+export const GGUF_FORMS: GgufForms = new Map(
+  FAMILIES.flatMap(({ gguf }) => (gguf ? [[gguf.architecture, gguf]] : [])),
+)
+
+/** Chat templates for training. Those of a family are tried in its order; no template fits two families. */
+export const TRAINING_TEMPLATES: readonly TrainingTemplateForm[] = FAMILIES.flatMap(
+  ({ templates = [] }) => templates,
+)
 
 /**
  * The graph of a model, given its Hugging Face config.
@@ -42,11 +33,30 @@ const families = new Map<string, GraphOf>([
  */
 export function graphOf(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
   const type = config.model_type
-  const family = typeof type === 'string' ? families.get(type) : undefined
-  if (family === undefined)
+  const found = typeof type === 'string' ? TYPES.get(type) : undefined
+  if (found === undefined) {
+    const known = [...TYPES.keys()].sort()
     throw new UnsupportedError(
-      `config.json: model_type is ${quote(type ?? null)}, which is not supported. Supported: ${[...families.keys()].join(', ')}.`,
-      { modelType: type, supported: [...families.keys()] },
+      `config.json: model_type is ${quote(type ?? null)}, which is not supported. Supported: ${known.join(', ')}.`,
+      { modelType: type, supported: known },
     )
-  return family(config, ropeFactors)
+  }
+  return found.graph(config, ropeFactors)
 }
+
+/**
+ * How models of this type are stored in GGUF files.
+ * @throws {UnsupportedError} when they are not
+ */
+export function ggufFormOf(type: string): FamilyGguf {
+  const form = TYPES.get(type)?.family.gguf
+  if (form !== undefined) return form
+  const known = [...TYPES].flatMap(([name, { family }]) => (family.gguf ? [name] : [])).sort()
+  throw new UnsupportedError(
+    `models of the type ${quote(type)} cannot be written as GGUF files; those of ${known.join(', ')} can. Write a safetensors folder instead.`,
+    { family: type, supported: known },
+  )
+}
+
+/** Opens the files of a model of any family; see `formats/model-files.ts`. */
+export const openModelFiles = (path: string): Promise<ModelFiles> => openFiles(path, GGUF_FORMS)

@@ -2,8 +2,17 @@
  * Phi-3 and Phi-4-mini: the plain decoder with one linear layer for queries, keys, and values and one for gate and up,
  * partially rotated heads, and separate frequencies for long texts (LongRoPE).
  */
+
+import { LONG_FACTORS, NORMS_BEFORE, type TensorNames } from '../formats/gguf-names.js'
+import { headSize, ropeScaling, shareOf, windowOf } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'
+import { withCallsInContent } from '../tokenizer/adapted-messages.js'
+import type { TemplateMessage } from '../tokenizer/message.js'
+import { pythonJson } from '../tokenizer/python-text.js'
+import type { TemplateConvention } from '../tokenizer/training-templates.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import type { Family, FamilyGguf } from './family.js'
+import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -25,7 +34,7 @@ const DEFAULTS = {
   rms_norm_eps: 1e-5,
 }
 
-export function phi3Graph(config: Record<string, unknown>): Graph {
+function phi3Graph(config: Record<string, unknown>): Graph {
   const full = {
     ...DEFAULTS,
     ...config,
@@ -43,4 +52,72 @@ function renamed(settings: unknown): unknown {
   const { type, rope_type: newer, ...rest } = settings as Record<string, unknown>
   const name = newer ?? type
   return { ...rest, rope_type: name === 'su' || name === 'yarn' ? 'longrope' : name }
+}
+
+const NAMES: TensorNames = {
+  inner: [...NORMS_BEFORE, ['attn_qkv', 'self_attn.qkv_proj'], ['ffn_up', 'mlp.gate_up_proj']],
+}
+
+const gguf: FamilyGguf = {
+  architecture: 'phi3',
+  models: 'Phi-3, Phi-4-mini',
+  names: NAMES,
+  may: { rotatePart: true },
+  lacks: /\.[qk]_norm\.|\.bias$|\.[qkv]_proj\.|\.gate_proj\./,
+  config(keys, names) {
+    const long = names.has(LONG_FACTORS.long_factor)
+    const headDim = headSize(keys)
+    const columns = keys.integer('rope.dimension_count', 2) ?? headDim
+    return {
+      architectures: ['Phi3ForCausalLM'],
+      model_type: 'phi3',
+      sliding_window: windowOf(keys) ?? null,
+      partial_rotary_factor: shareOf(columns, headDim),
+      original_max_position_embeddings: keys.required(
+        'context_length',
+        keys.integer('rope.scaling.original_context_length', 1) ?? keys.integer('context_length', 1),
+      ),
+      rope_scaling: long
+        ? { rope_type: 'longrope', attention_factor: keys.number('rope.scaling.attn_factor') ?? 1 }
+        : ropeScaling(keys),
+    }
+  },
+  written: {
+    alwaysWindow: true,
+  },
+}
+
+/** Tools belong to the system message, and calls are text. */
+const toolsInSystem: TemplateConvention = {
+  family: 'Phi-4-mini',
+  needs: ['<|tool|>', '<|/tool|>', "message['tools']", 'eos_token'],
+  closing: 'eos_token',
+  adapt: ({ messages, options: { tools, ...options } }) => ({
+    messages: withTools(messages, tools).map((message) =>
+      withCallsInContent(message, (calls) => `<|tool_call|>${pythonJson(calls)}<|/tool_call|>`),
+    ),
+    options,
+  }),
+}
+
+function withTools(
+  messages: readonly TemplateMessage[],
+  tools: readonly unknown[] | undefined,
+): TemplateMessage[] {
+  if (!tools) return [...messages]
+  const [first, ...rest] = messages
+  const told = first?.role === 'system' ? first : { role: 'system', content: '' }
+  const list = pythonJson(tools.map((tool) => (tool as { function?: unknown }).function ?? tool))
+  return [{ ...told, tools: list }, ...(told === first ? rest : messages)]
+}
+
+export const phi3: Family = {
+  types: {
+    phi3: { graph: phi3Graph, architecture: 'Phi3ForCausalLM' },
+  },
+  gguf,
+  templates: [toolsInSystem],
+  shapes: shapesOf('phi3', 'Phi3ForCausalLM', {
+    'Phi-4-mini': [3072, 8192, 32, 24, 8, 200064, { tied: true }],
+  }),
 }

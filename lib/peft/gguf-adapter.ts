@@ -7,10 +7,10 @@ import { isDeepStrictEqual } from 'node:util'
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { type GgufHeader, type GgufTensor, readGgufHeader } from '../formats/gguf.js'
+import type { GgufForm, StoredForm, StoredSizes } from '../formats/gguf-form.js'
 import { GgufKeys } from '../formats/gguf-metadata.js'
-import { ggufArchitecture } from '../formats/gguf-model.js'
-import { huggingFaceName, partsInGguf, permutedHeads } from '../formats/gguf-names.js'
-import { type HeadOrder, headOrder, modelPlaces } from '../formats/head-order.js'
+import { huggingFaceName, partsInGguf } from '../formats/gguf-names.js'
+import { modelPlaces } from '../formats/head-order.js'
 import { formatFromGguf, GGUF_PROMPT_FORMAT } from '../formats/prompt-format.js'
 import { deltaRuleOf, type Graph, headsOf } from '../graph/graph.js'
 import { readInto, withInputFile } from '../io/input.js'
@@ -29,6 +29,7 @@ interface Pair {
 
 /**
  * Opens an adapter file for a model.
+ * @param form how models of its family are stored
  * @throws {FileFormatError} when the file is malformed or half of a pair is missing
  * @throws {ShapeError} when a tensor does not fit the model
  * @throws {UnsupportedError} for another type of adapter, an adapter for another architecture, or one of weights that
@@ -38,10 +39,12 @@ export async function openGgufAdapter(
   path: string,
   graph: Graph,
   sites: readonly LinearSite[],
+  form: GgufForm,
 ): Promise<AdapterFolder> {
   const header = await readGgufHeader(path)
-  const alpha = readAlpha(header, graph)
-  const pairs = pairsOf(header, graph, sites)
+  const alpha = readAlpha(header, form)
+  const pairs = pairsOf(header, graph, sites, form)
+  const storedOf = (target: string) => storedForm(form, graph, target)
   const ranks = new Map([...pairs].map(([target, [part]]) => [target, part?.b.dims[0] ?? 1]))
   // An alpha of 0 means a scale of 1.
   const scaled = [...ranks].map(([target, rank]) => ({ target, rank, scale: alpha === 0 ? 1 : alpha / rank }))
@@ -63,19 +66,19 @@ export async function openGgufAdapter(
         const a = await commonA(path, target, parts)
         yield {
           name: `${target}.lora_A.weight`,
-          values: modelColumns(a, target, ranks.get(target) ?? 1, graph),
+          values: modelColumns(a, ranks.get(target) ?? 1, storedOf(target)),
         }
         const rows = joined(await Promise.all(parts.map(({ b }) => readFloats(path, b))))
         yield {
           name: `${target}.lora_B.weight`,
-          values: unpermuted(rows, target, ranks.get(target) ?? 1, graph),
+          values: unpermuted(rows, ranks.get(target) ?? 1, storedOf(target)),
         }
       }
     },
   }
 }
 
-function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
+function readAlpha({ path, metadata }: GgufHeader, { architecture: name }: GgufForm): number {
   const keys = new GgufKeys(path, metadata)
   const kind = [keys.text('general.type'), keys.text('adapter.type')]
   if (kind[0] !== 'adapter' || kind[1] !== 'lora')
@@ -84,7 +87,6 @@ function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
       { path, type: kind[0] ?? null, adapterType: kind[1] ?? null },
     )
   const architecture = keys.text('general.architecture')
-  const { name } = ggufArchitecture(graph.family)
   if (architecture !== name)
     throw new UnsupportedError(
       `${path} is an adapter of the architecture ${quote(architecture ?? 'none')}, but the model is ${quote(name)}.`,
@@ -100,13 +102,13 @@ function pairsOf(
   { path, tensors }: GgufHeader,
   graph: Graph,
   sites: readonly LinearSite[],
+  { names }: GgufForm,
 ): Map<string, Pair[]> {
   const places = sites
     .filter(({ embedding }) => !embedding)
-    .map((site) => ({ site, parts: partsInGguf(`${site.path}.weight`, site.out) }))
+    .map((site) => ({ site, parts: partsInGguf(`${site.path}.weight`, site.out, names) }))
   const known = new Set(places.flatMap(({ parts }) => parts.map(({ name }) => name)))
   const found = new Map<string, Partial<Pair>>()
-  const { names } = ggufArchitecture(graph.family)
   for (const tensor of tensors) {
     const [, weight = '', half] = /^(.+)\.lora_([ab])$/.exec(tensor.name) ?? []
     const name = huggingFaceName(weight, graph.layers, names)
@@ -177,8 +179,8 @@ async function readFloats(path: string, { name, type, offset, bytes }: GgufTenso
   return toFloat32(type.name, data, `${path}: ${name}`)
 }
 
-function unpermuted(rows: Float32Array, target: string, rank: number, graph: Graph): Float32Array {
-  const order = rowOrder(target, rows.length / rank, graph)
+function unpermuted(rows: Float32Array, rank: number, stored: StoredForm): Float32Array {
+  const order = rowOrder(stored, rows.length / rank)
   if (order === undefined) return rows
   const out = new Float32Array(rows.length)
   order.forEach((from, to) => {
@@ -188,8 +190,8 @@ function unpermuted(rows: Float32Array, target: string, rank: number, graph: Gra
 }
 
 /** Rows of A with the columns in the order of the model. */
-function modelColumns(a: Float32Array, target: string, rank: number, graph: Graph): Float32Array {
-  const order = columnOrder(target, a.length / rank, graph)
+function modelColumns(a: Float32Array, rank: number, stored: StoredForm): Float32Array {
+  const order = columnOrder(stored, a.length / rank)
   if (order === undefined) return a
   const out = new Float32Array(a.length)
   for (let row = 0; row < a.length; row += order.length)
@@ -199,29 +201,29 @@ function modelColumns(a: Float32Array, target: string, rank: number, graph: Grap
   return out
 }
 
-/** For each column in a GGUF file, the corresponding column of a linear layer; undefined if the order is the same. */
-export function columnOrder(target: string, columns: number, graph: Graph): Uint32Array | undefined {
-  const order = orderOf(target, graph)
-  return order?.columns ? modelPlaces(order, columns) : undefined
+/** How the weight of a linear layer is stored in GGUF files. */
+export function storedForm({ stored }: GgufForm, graph: Graph, target: string): StoredForm {
+  return stored?.(`${target}.weight`, storedSizes(graph)) ?? {}
 }
 
-function orderOf(target: string, graph: Graph): HeadOrder | undefined {
-  const sizes = deltaRuleOf(graph)
-  return sizes && headOrder(`${target}.weight`, sizes)
+export function storedSizes(graph: Graph): StoredSizes {
+  const rule = deltaRuleOf(graph)
+  return { ...headsOf(graph), ...(rule && { rule }) }
+}
+
+/** For each column in a GGUF file, the corresponding column of a linear layer; undefined if the order is the same. */
+export function columnOrder({ headOrder }: StoredForm, columns: number): Uint32Array | undefined {
+  return headOrder?.columns ? modelPlaces(headOrder, columns) : undefined
 }
 
 /**
  * For each row in a GGUF file, the corresponding row of a linear layer: GGUF stores the two rotary dimensions of a pair
  * next to each other within each head, and value heads in another order. Undefined if the order is the same.
  */
-export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {
-  const order = orderOf(target, graph)
-  if (order !== undefined && !order.columns) return modelPlaces(order, rows)
-  if (!ggufArchitecture(graph.family).permuted) return undefined
-  const { heads, kvHeads } = headsOf(graph)
-  const count = permutedHeads(`${target}.`, heads, kvHeads)
-  if (count === undefined) return undefined
-  const size = rows / count
+export function rowOrder({ headOrder, permutedHeads }: StoredForm, rows: number): Uint32Array | undefined {
+  if (headOrder !== undefined && !headOrder.columns) return modelPlaces(headOrder, rows)
+  if (permutedHeads === undefined) return undefined
+  const size = rows / permutedHeads
   return Uint32Array.from({ length: rows }, (_, row) => {
     const at = row % size
     return row - at + (at % 2) * (size / 2) + Math.floor(at / 2)

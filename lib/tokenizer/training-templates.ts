@@ -7,9 +7,6 @@
 import { type Adapt, AdaptedTemplate, type TrainingRenderer } from './adapted-template.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, type RenderOptions } from './chat-template.js'
 import type { TemplateMessage as ChatMessage } from './message.js'
-import { CONVENTIONS } from './training-templates/conventions.js'
-import { QWEN3 } from './training-templates/qwen3.js'
-import { QWEN3_5, QWEN3_6 } from './training-templates/qwen3_5.js'
 
 /** A training template and its model family. */
 export interface TrainingTemplate {
@@ -17,33 +14,44 @@ export interface TrainingTemplate {
   template: TrainingRenderer
 }
 
-interface Candidate {
-  family: string
-  source: string
+/** A template that replaces a model's own where both render single answers alike. */
+export interface TemplateText {
+  readonly family: string
+  readonly source: string
   /** Strings that the model's own template must contain. */
-  needs: readonly string[]
+  readonly needs: readonly string[]
 }
 
-const XML_CALLS = ['<|im_start|>', '<think>', 'reasoning_content', '<function=', '<parameter=']
+/** How a model's own template reads reasoning, tools, and tool calls, which it drops in the usual form. */
+export interface TemplateConvention {
+  readonly family: string
+  /** Strings that the model's own template must contain. */
+  readonly needs: readonly string[]
+  readonly adapt: Adapt
+  /** Template variables with which the template keeps the reasoning of earlier turns, which it leaves out in use. */
+  readonly history?: Readonly<Record<string, unknown>>
+  /** Special token that the template writes after the last turn of a chat only. */
+  readonly closing?: 'eos_token'
+}
 
-const CANDIDATES: readonly Candidate[] = [
-  { family: 'Qwen3', source: QWEN3, needs: ['<|im_start|>', '<think>', 'reasoning_content'] },
-  { family: 'Qwen3.5', source: QWEN3_5, needs: XML_CALLS },
-  { family: 'Qwen3.6', source: QWEN3_6, needs: XML_CALLS },
-]
+/** What a family says about chat templates for training. */
+export type TrainingTemplateForm = TemplateText | TemplateConvention
 
 /** The training template that matches a model's own; undefined if none does. */
 export function trainingTemplateFor(
   own: ChatTemplate,
   specialTokens: Readonly<Record<string, string>>,
+  forms: readonly TrainingTemplateForm[],
   limits = DEFAULT_TEMPLATE_LIMITS,
 ): TrainingTemplate | undefined {
-  for (const { family, source, needs } of CANDIDATES) {
-    if (!needs.every((text) => own.source.includes(text))) continue
+  for (const form of forms) {
+    const { family, needs } = form
+    if (!('source' in form) || !needs.every((text) => own.source.includes(text))) continue
+    const { source } = form
     const template = new ChatTemplate(source, specialTokens, limits)
     if (equals(template, own)) return { family, template }
   }
-  return adaptedTemplateFor(own, specialTokens)
+  return adaptedTemplateFor(own, specialTokens, forms)
 }
 
 /**
@@ -53,10 +61,12 @@ export function trainingTemplateFor(
 export function adaptedTemplateFor(
   own: ChatTemplate,
   specialTokens: Readonly<Record<string, string>>,
+  forms: readonly TrainingTemplateForm[],
   asUsed = false,
 ): TrainingTemplate | undefined {
-  for (const { family, needs, adapt, history, closing } of CONVENTIONS) {
-    if (!needs.every((text) => own.source.includes(text))) continue
+  for (const form of forms) {
+    if (!('adapt' in form) || !form.needs.every((text) => own.source.includes(text))) continue
+    const { family, adapt, history, closing } = form
     const shown = asUsed || !history ? adapt : withVariables(adapt, history)
     const template = new AdaptedTemplate(own, shown, closing && specialTokens[closing])
     if (showsMore(template, own)) return { family, template }

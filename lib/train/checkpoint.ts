@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ShapeError } from '../core/errors.js'
-import { openModelFiles } from '../formats/model-files.js'
+import { openFolder } from '../formats/model-files.js'
 import {
   readSafetensorsHeader,
   readTensor,
@@ -179,7 +179,7 @@ async function restoreFactors(
 }
 
 async function restoreModel(path: string, adapter: AdapterState): Promise<void> {
-  const { tensors } = await openModelFiles(path)
+  const { tensors } = await openFolder(path)
   for (const { name, tensor } of adapter.description.factors) {
     const source = tensors.get(name)
     if (source?.dtype !== 'F32' || source.shape.join() !== tensor?.shape.join())

@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../lib/formats/safetensors.js'
+import { openModelFiles } from '../../lib/models/index.js'
 import { float32Bytes, toFloat32 } from '../../lib/peft/floats.js'
 import { scratchFolder } from '../lib/scratch.js'
 

@@ -1,11 +1,10 @@
 /** Code shared by the parity tests: golden tensors, tiny models in native memory, relative errors. */
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'
 import type { Graph } from '../../lib/graph/graph.js'
 import type { Adapter } from '../../lib/model/adapter.js'
-import { graphOf } from '../../lib/models/index.js'
+import { graphOf, openModelFiles } from '../../lib/models/index.js'
 import {
   type AdapterSpec,
   addon,

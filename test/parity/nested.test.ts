@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader } from '../../lib/formats/safetensors.js'
 import { type Adapter, loadModel, type Model } from '../../lib/index.js'
-import { graphOf } from '../../lib/models/index.js'
+import { graphOf, openModelFiles } from '../../lib/models/index.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { floats, goldenBatch, parity, readGolden, relativeError } from './engine.js'
 

@@ -1,5 +1,5 @@
 """Makes training_templates.json: chats as transformers renders them from the templates that models are published with
-(chat-templates/) and from those of lib/tokenizer/training-templates, with the characters that their marks enclose, and
+(chat-templates/) and from those in the families' files, with the characters that their marks enclose, and
 ids and masks of the latter.
 
     pip install transformers==5.24.0 jinja2==3.1.6
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = Path(__file__).resolve().parent
-TRAINING = HERE / "../../lib/tokenizer/training-templates"
+MODELS = HERE / "../../lib/models"
 # Names of templates that models are published with; those without a training template of their own name share one.
 FAMILIES = ["qwen3", "qwen3_5", "qwen3_5_small", "qwen3_6"]
 
@@ -26,9 +26,9 @@ FAMILIES = ["qwen3", "qwen3_5", "qwen3_5_small", "qwen3_6"]
 def training_source(family: str) -> str:
     """The text in the file of the family, with the change that makes Qwen3.6's of Qwen3.5's."""
     file = "qwen3" if family == "qwen3" else "qwen3_5"
-    text = (TRAINING / f"{file}.ts").read_text()
+    text = (MODELS / f"{file}.ts").read_text()
     source = re.search(r"String\.raw`(.*?)`", text, re.S)[1].strip()
-    return source.replace(*re.search(r"QWEN3_5\.replace\('(.*)', '(.*)'\)", text).groups()) if family == "qwen3_6" else source
+    return source.replace(*re.search(r"TEMPLATE\.replace\('(.*)', '(.*)'\)", text).groups()) if family == "qwen3_6" else source
 
 
 SYSTEM = {"role": "system", "content": "Be brief. "}

@@ -30,7 +30,7 @@ import type {
 import { RowSurvey } from '../../data/row-survey.js'
 import type { SpecialTokensInContent } from '../../data/special-text.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
-import { openModelFiles } from '../../formats/model-files.js'
+import { openModelFiles } from '../../models/index.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
 import { classesText, facts, formatCount, shortPath } from '../format.js'

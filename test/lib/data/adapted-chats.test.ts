@@ -1,9 +1,11 @@
 /** Chats in the form that the templates of some models read, against transformers on chats rewritten by hand. */
+
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { MessagesRow } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
+import { TRAINING_TEMPLATES } from '../../../lib/models/index.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
@@ -160,7 +162,8 @@ describe.each(Object.keys(families))('chats for the template of %s', (key) => {
 
   it('are as they come where the template already reads them', () => {
     const special = { bos_token: family.bos_token, eos_token: family.eos_token }
-    const found = (source: string) => trainingTemplateFor(new ChatTemplate(source, special), special)?.family
+    const found = (source: string) =>
+      trainingTemplateFor(new ChatTemplate(source, special), special, TRAINING_TEMPLATES)?.family
     expect(found(family.own)).toBe(name)
     const reads = '{{ messages | tojson }}{{ (tools or []) | tojson }}'
     expect(found(`{# ${family.own.replaceAll(/[{}#%]/g, ' ')} #}${reads}`)).toBeUndefined()

@@ -1,8 +1,10 @@
 /** Templates to train with, against the models' own and against what transformers renders from both. */
+
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { RowEncoder } from '../../../lib/data/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
+import { TRAINING_TEMPLATES } from '../../../lib/models/index.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
@@ -57,7 +59,7 @@ describe.each(Object.keys(families))('the training template of %s', (family) => 
   const opening = family === 'qwen3' ? '<think>\n' : ''
 
   it('is found by the text of the model’s own, and is the one that transformers was given', () => {
-    const found = trainingTemplateFor(new ChatTemplate(own, {}), {})
+    const found = trainingTemplateFor(new ChatTemplate(own, {}), {}, TRAINING_TEMPLATES)
     expect(found).toMatchObject({ family: NAMES[family] })
     expect(found?.template.source).toBe(training)
   })
@@ -155,7 +157,7 @@ describe.each(Object.keys(families))('the training template of %s', (family) => 
     expect(asIs.format ?? encoded(asIs, row)).not.toHaveProperty('trainingTemplate')
     const changed = own.replaceAll('<|im_start|>', '<|im_start|> ')
     expect(changed).not.toBe(own)
-    expect(trainingTemplateFor(new ChatTemplate(changed, {}), {})).toBeUndefined()
+    expect(trainingTemplateFor(new ChatTemplate(changed, {}), {}, TRAINING_TEMPLATES)).toBeUndefined()
     expect(asIs.format).not.toHaveProperty('trainingTemplate')
   })
 })
@@ -163,5 +165,5 @@ describe.each(Object.keys(families))('the training template of %s', (family) => 
 it('no training template takes the place of a template without reasoning', () => {
   const { templates } = parity('tokenizer_chat.json') as { templates: Record<string, { text: string }> }
   for (const { text } of Object.values(templates))
-    expect(trainingTemplateFor(new ChatTemplate(text, {}), {})).toBeUndefined()
+    expect(trainingTemplateFor(new ChatTemplate(text, {}), {}, TRAINING_TEMPLATES)).toBeUndefined()
 })

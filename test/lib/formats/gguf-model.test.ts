@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
-import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { openModelFiles } from '../../../lib/models/index.js'
 import { scratchFile } from '../scratch.js'
 import { type GgufSpec, ggufBytes, type TensorSpec, type Value, value } from './gguf-bytes.js'
 import { llamaGguf, llamaTensors } from './model-fixtures.js'
@@ -209,7 +209,7 @@ describe('a llama GGUF file', () => {
     expect(
       await problem(llamaGguf({ 'general.architecture': value.string('mamba') }), UnsupportedError),
     ).toMatch(
-      /^FILE has the architecture "mamba", which is not supported. Supported architectures: "llama" \(Llama, Mistral, SmolLM2, TinyLlama\), .*"qwen3" \(Qwen3\), "smollm3" \(SmolLM3\)/,
+      /^FILE has the architecture "mamba", which is not supported. Supported architectures: "gemma3" \(Gemma 3, text\), .*"llama" \(Llama, Mistral, SmolLM2, TinyLlama\), .*"smollm3" \(SmolLM3\)$/,
     )
     expect(
       await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),

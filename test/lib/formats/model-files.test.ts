@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSyn
 import { join, sep } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
-import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { openModelFiles } from '../../../lib/models/index.js'
 import { symbolicLink } from '../../needs.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { ggufBytes } from './gguf-bytes.js'

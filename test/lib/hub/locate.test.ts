@@ -20,9 +20,9 @@ import {
   UnsupportedError,
   WriteError,
 } from '../../../lib/core/errors.js'
-import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/hub/locate.js'
 import type { HubKind } from '../../../lib/hub/select.js'
+import { openModelFiles } from '../../../lib/models/index.js'
 import { symbolicLink } from '../../needs.js'
 import { vectors } from '../formats/model-fixtures.js'
 import { scratchFolder } from '../scratch.js'

@@ -715,7 +715,7 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3, smollm3, granite, granitemoehybrid, olmo2, olmo3, gemma3_text, ministral3, phi3, lfm2, qwen3_5_text.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: gemma3_text, granite, granitemoehybrid, lfm2, llama, ministral3, mistral, olmo2, olmo3, phi3, qwen2, qwen3, qwen3_5_text, smollm3.',
     )
   })
 

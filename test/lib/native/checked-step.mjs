@@ -1,7 +1,6 @@
 // One training step of a tiny model, by its name, in a process of its own, so that LOWRANK_CHECK can be set before the engine reads it.
 import { join } from 'node:path'
-import { openModelFiles } from '../../../dist/esm/formats/model-files.js'
-import { graphOf } from '../../../dist/esm/models/index.js'
+import { graphOf, openModelFiles } from '../../../dist/esm/models/index.js'
 import { addon } from '../../../dist/esm/native/addon.js'
 
 const files = await openModelFiles(join(import.meta.dirname, '../../parity/models', process.argv[2]))

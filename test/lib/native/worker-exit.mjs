@@ -9,8 +9,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import { openModelFiles } from '../../../dist/esm/formats/model-files.js'
-import { graphOf } from '../../../dist/esm/models/index.js'
+import { graphOf, openModelFiles } from '../../../dist/esm/models/index.js'
 import { addon } from '../../../dist/esm/native/addon.js'
 
 /** A session over a tiny model that is slow to evaluate; `open` opens another. */

@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openModelFiles } from '../../../lib/formats/model-files.js'
-import { graphOf } from '../../../lib/models/index.js'
+import { ggufFormOf, graphOf, openModelFiles } from '../../../lib/models/index.js'
 import { openGgufAdapter } from '../../../lib/peft/gguf-adapter.js'
 import { linearSites } from '../../../lib/strategies/describe.js'
 import { ggufBytes, value } from '../formats/gguf-bytes.js'
@@ -24,7 +23,7 @@ test('an adapter of the head in a GGUF file is refused by its name', async () =>
       ],
     }),
   )
-  const error = await openGgufAdapter(path, graph, linearSites(graph)).catch((e) => e)
+  const error = await openGgufAdapter(path, graph, linearSites(graph), ggufFormOf('llama')).catch((e) => e)
   expect(error).toMatchObject({ code: 'UNSUPPORTED', details: { tensor: 'output.weight.lora_a' } })
   expect(error.message).toMatch(
     /adapts the head \("output\.weight\.lora_a"\), but adapters of the head are not supported.* without lm_head/,

@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetensors.js'
 import {
   dora,
@@ -18,6 +17,7 @@ import {
   qlora,
 } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
+import { openModelFiles } from '../../../lib/models/index.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { toFloat32 } from '../../../lib/peft/floats.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'

@@ -1,0 +1,42 @@
+/** What a family says about itself, in its own file. To add one, write such a file and run `node scripts/records.mjs`. */
+import type { FieldEntry } from '../formats/gguf-fields.js'
+import type { GgufForm } from '../formats/gguf-form.js'
+import type { Graph } from '../graph/graph.js'
+import type { TrainingTemplateForm } from '../tokenizer/training-templates.js'
+import type { Shapes } from './shapes.js'
+
+/** Makes the graph of one forward pass. @param ropeFactors divisors of the rotary frequencies from a GGUF file */
+export type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
+
+/** How models are stored in GGUF files, and what of it a writer has to know besides. */
+export interface FamilyGguf extends GgufForm {
+  readonly written?: {
+    /** Period of the layers without a window, if only some have one. */
+    readonly windowPeriod?: number
+    /** A window is always written, 0 for none. */
+    readonly alwaysWindow?: true
+    /** Readers derive the head size from the hidden size. */
+    readonly plainHeads?: true
+    /** Further keys with f32 numbers; those without a number are omitted. */
+    numbers?(config: Readonly<Record<string, unknown>>): [key: string, value: unknown][]
+    /** What is written in place of a key that all families have, by that key. */
+    fields?(graph: Graph, config: Readonly<Record<string, unknown>>): FieldsInPlace
+    /** The config of the same model with the layers that files have; undefined if the model has them already. */
+    unfused?(config: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined
+  }
+}
+
+/** Entries in place of a common one, by its key. */
+export type FieldsInPlace = Readonly<Record<string, (common: FieldEntry) => readonly FieldEntry[]>>
+
+/** Models that share one way to be stored in GGUF files. */
+export interface Family {
+  /** By `model_type`: the graph, and the class of transformers. */
+  readonly types: Readonly<Record<string, { readonly graph: GraphOf; readonly architecture: string }>>
+  /** Absent if its models are not stored as GGUF files. */
+  readonly gguf?: FamilyGguf
+  /** Chat templates for training, in place of models' own. */
+  readonly templates?: readonly TrainingTemplateForm[]
+  /** Well-known models. */
+  readonly shapes: Shapes
+}
