@@ -11,6 +11,7 @@ import { GgufKeys } from '../../formats/gguf-metadata.js'
 import { huggingFaceName } from '../../formats/gguf-names.js'
 import { readJsonObject } from '../../io/input.js'
 import { fileInside } from '../../io/inside.js'
+import { GGUF_FORMS } from '../../models/index.js'
 import { checkedAdapterConfig } from '../../peft/adapter-config.js'
 import { type AdapterFiles, type AdapterHeader, openAdapterFiles } from '../../peft/adapter-files.js'
 import { modulesOf, readSidecar } from '../../peft/adapter-folder.js'
@@ -69,8 +70,9 @@ async function ggufFacts(path: string): Promise<AdapterFacts> {
   const { metadata, tensors, fileSize } = await readGgufHeader(path)
   const keys = new GgufKeys(path, metadata)
   const kind = keys.text('adapter.type')
+  const names = GGUF_FORMS.get(keys.text('general.architecture') ?? '')?.names
   const linears = tensors.flatMap(({ name }) => {
-    const weight = huggingFaceName(name.replace(/\.lora_[ab]$/, ''), Number.POSITIVE_INFINITY)
+    const weight = huggingFaceName(name.replace(/\.lora_[ab]$/, ''), Number.POSITIVE_INFINITY, names)
     return weight === undefined ? [] : [weight.replace(/\.weight$/, '')]
   })
   const modules = new Set(linears)

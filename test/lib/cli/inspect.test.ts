@@ -8,7 +8,7 @@ import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { needs } from '../../needs.js'
 import { sweepTest } from '../../sweep.js'
-import { ggufBytes } from '../formats/gguf-bytes.js'
+import { ggufBytes, value } from '../formats/gguf-bytes.js'
 import { llamaGguf } from '../formats/model-fixtures.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, withoutWaits } from './lowrank.js'
@@ -375,6 +375,37 @@ test('an adapter of another program is shown, and a file of one', async () => {
     remarks: [expect.stringContaining('lora_alpha is taken to be the rank (3)')],
   })
 })
+
+test.each([
+  ['lfm2', ['shortconv.in_proj', 'ffn_gate', 'attn_output'], ['in_proj', 'out_proj', 'w1']],
+  ['qwen35', ['attn_qkv', 'ssm_out', 'ffn_gate'], ['gate_proj', 'in_proj_qkv', 'out_proj']],
+  ['llama', ['attn_q', 'ffn_gate'], ['gate_proj', 'q_proj']],
+])(
+  'a GGUF adapter of the architecture %s names the modules of its models',
+  async (name, adapted, modules) => {
+    const path = scratchFile(
+      'adapter.gguf',
+      ggufBytes({
+        keys: [
+          ['general.architecture', value.string(name)],
+          ['general.type', value.string('adapter')],
+          ['adapter.type', value.string('lora')],
+          ['adapter.lora.alpha', value.number('f32', 4)],
+        ],
+        tensors: adapted.flatMap((layer) => [
+          { name: `blk.0.${layer}.weight.lora_a`, dims: [32, 2] },
+          { name: `blk.0.${layer}.weight.lora_b`, dims: [2, 32] },
+        ]),
+      }),
+    )
+    expect(await inspected(path)).toMatchObject({
+      kind: 'adapter',
+      r: 2,
+      target_modules: modules,
+      modules: modules.length,
+    })
+  },
+)
 
 test('an adapter whose lowrank.json cannot be read is shown, and why it cannot be loaded', async () => {
   const folder = join(scratchFolder(), 'adapter')
