@@ -58,7 +58,6 @@ export type {
 } from './model/tokenizer.js'
 export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export type { DeviceOption } from './native/device.js'
-export type { CustomMetric, Metric, ScoredRow } from './options/metrics.js'
 export {
   type Adafactor,
   type AdamW,
@@ -76,7 +75,6 @@ export {
   sgd,
 } from './options/optimizers.js'
 export type { RunOptions, TrainOn, TrainOptions } from './options/options.js'
-export type { RewardFunction, Rewards } from './options/rewards.js'
 export {
   type CosineSchedule,
   cosine,
@@ -84,7 +82,7 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
-export type { ClassWeights, LossType, Task } from './options/task.js'
+export type { ClassWeights, LossType } from './options/task.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
@@ -107,6 +105,9 @@ export type { PrivacyReport, RoundPrivacy } from './strategies/privacy-report.js
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
+export type { Task } from './tasks/index.js'
+export type { CustomMetric, Metric, ScoredRow } from './tasks/metrics.js'
+export type { RewardFunction, Rewards } from './tasks/rewards.js'
 export type { ChatMessage, Role } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'

@@ -20,6 +20,7 @@ const ADDITIONS = [
     'short_conv',
     String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,
   ],
+  ['KTO, a task with a loss of its own', /^lib\/(tasks|losses)\/kto\./, String.raw`'kto'|/kto\.js`],
   ['`keep_attention`, a memory option of a run', 'keep_attention', 'keep_attention|keepAttention'],
   [
     '`cache`, a command',

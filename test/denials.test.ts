@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { FOREIGN_KEYS, FOREIGN_VERBS, type ForeignKey } from '../lib/core/foreign-keys.js'
 import { optimizerSchema } from '../lib/options/optimizers.js'
-import { TASKS } from '../lib/options/task.js'
 import { listStrategies } from '../lib/strategies/index.js'
+import { tasksWhere } from '../lib/tasks/index.js'
 import { configJsonSchema } from '../lib/train/config-schema.js'
 import { generateSchema } from '../lib/train/generate.js'
 import { precisionSchema } from '../lib/weights/options.js'
@@ -58,7 +58,7 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
   [/(GaLore|BAdam|APOLLO|ReLoRA)\b/, lists('listStrategies()')],
   [/several classes and numbers/, ['lib/core/foreign-keys.ts', 'problem_type']],
   [/plugins are not supported/, lists('listStrategies()')],
-  [/SimPO and reward models/, lists('TASKS')],
+  [/SimPO and reward models/, lists('tasksWhere')],
   [/\*\*Not supported\*\*: GPUs;/, ['docs/cluster.md', 'Each is refused by name.']],
   [/Unsupported settings \(`lora_bias`/, ['lib/peft/adapter-config.ts', 'UnsupportedError']],
   // Files, generation, and services.
@@ -122,7 +122,7 @@ test('the lists that denials stand on lack what is denied', () => {
     expect(optimizerSchema.safeParse(missing).success).toBe(false)
   }
   for (const precision of ['fp16', 'fp8']) expect(precisionSchema.safeParse(precision).success).toBe(false)
-  for (const task of ['simpo', 'reward']) expect(TASKS).not.toContain(task)
+  for (const task of ['simpo', 'reward']) expect(tasksWhere(() => true)).not.toContain(task)
   for (const option of ['numBeams', 'repetitionPenalty', 'minP'])
     expect(generateSchema.shape).not.toHaveProperty(option)
   expect(configJsonSchema().properties).toMatchObject({ report_to: { enum: ['none', 'tensorboard'] } })

@@ -2,6 +2,7 @@
  * `lowrank classify`: the likeliest class of texts, with the probabilities of all classes. A table comes out as a table
  * and JSON rows as JSON Lines, each row with its class; other texts as lines. Rows are answered as they arrive.
  */
+
 import { type Command, Option } from 'commander'
 import { quote } from '../core/quote.js'
 import { isRecord } from '../core/schema-shape.js'
@@ -18,6 +19,7 @@ import {
   type TypedRow,
 } from '../data/dataset.js'
 import type { Model } from '../model/model.js'
+import { taskRules } from '../tasks/index.js'
 import type { Classified } from '../train/classify.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
@@ -112,7 +114,7 @@ function refuseOthers(config: RunConfig | undefined, { adapter }: Options): void
   const needs = 'the head that tells classes apart comes with an adapter'
   if (adapter === false || (config === undefined && adapter === undefined))
     throw new UsageError(`${needs}; pass --adapter, or the config of its run.`)
-  if (config !== undefined && adapter === undefined && config.task !== 'classification')
+  if (config !== undefined && adapter === undefined && !taskRules(config.task).classes)
     throw new UsageError(
       `the task of the config is ${config.task}; lowrank classify needs a run with task: classification.`,
     )

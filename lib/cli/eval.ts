@@ -1,10 +1,12 @@
 /** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, token accuracy, or F1. */
+
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat } from '../data/dataset.js'
 import { REASONING_HISTORY, type ReasoningHistory, TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
 import { groupedBy } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import type { EvaluateOptions } from '../model/options.js'
+import { taskRules } from '../tasks/index.js'
 import { classScores } from '../train/class-metrics.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
@@ -108,9 +110,9 @@ async function evaluated(
     await checkData(data)
     noteRanks(ranks, 'Evaluating', output)
     await withSubject(config, options, output, signal, async (model, adapters) => {
-      if (config?.task === 'classification' && model.labels === null)
+      if (config !== undefined && taskRules(config.task).classes && model.labels === null)
         throw new UsageError(
-          'the task of the config is classification, and the head that classifies is in the adapter; evaluate with it, without --no-adapter.',
+          `the task of the config is ${config.task}, and the head that classifies is in the adapter; evaluate with it, without --no-adapter.`,
         )
       // An adapter is evaluated as it was trained. The base alone uses the prompt format that the run would use.
       const ofRun = adapters.length === 0 && model.promptFormat === null ? config : undefined

@@ -12,7 +12,7 @@ import { type Columns, checkFiles, STDIN } from '../data/dataset.js'
 import { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { openModelFiles } from '../models/index.js'
-import type { Task } from '../options/task.js'
+import { type Task, taskRules, tasksWhere } from '../tasks/index.js'
 import { resolveConfig } from '../train/config.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
@@ -26,7 +26,7 @@ import { shown } from './progress.js'
 
 /** The model of a config where there is none in the folder. */
 const DEFAULT_MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct'
-const TASKS = ['causal_lm', 'classification', 'dpo', 'orpo', 'kto'] as const satisfies readonly Task[]
+const TASKS = tasksWhere(({ init }) => init !== null)
 
 interface Options {
   model?: string
@@ -136,7 +136,7 @@ function nextCommands({ task, example, format }: Survey, config: string): [comma
   return [
     [call(`inspect ${path} --rows 1`), 'what a row becomes'],
     [call(`train ${path}`), 'train, evaluate, and write the adapter'],
-    task === 'classification'
+    taskRules(task).classes
       ? [call(`classify ${path} --text ${text}`), 'the class of a text']
       : format === 'text'
         ? [call(`generate ${path} --prompt ${text}`), 'continue a text']

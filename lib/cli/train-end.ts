@@ -1,7 +1,9 @@
 /** The end of `lowrank train`: sample rows with their answers, the summary, and the command to try next. */
+
 import { shellWord } from '../core/system.js'
 import type { Model } from '../model/model.js'
 import { rulesOf } from '../strategies/index.js'
+import { taskRules } from '../tasks/index.js'
 import { type BestReport, evaluatesPrivateData } from '../train/best.js'
 import type { RunConfig } from '../train/config.js'
 import type { DoneEvent } from '../train/events.js'
@@ -111,7 +113,7 @@ function drawnSummary(
 
 /** @param call the config and its overrides, as on a command line */
 function nextCommand({ task }: RunConfig, call: string, chats: boolean): string {
-  if (task === 'classification') {
+  if (taskRules(task).classes) {
     return `npx lowrank classify ${call} --text "…"`
   }
   return `npx lowrank ${chats ? `chat ${call}` : `generate ${call} --prompt "Hello"`}`

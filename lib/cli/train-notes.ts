@@ -1,4 +1,5 @@
 /** Notes of `lowrank train` before the first step: memory, data, privacy, and time. */
+
 import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
 import { addon } from '../native/addon.js'
@@ -6,6 +7,7 @@ import { portableKernels, thisProcessor } from '../native/level.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
+import { taskRules } from '../tasks/index.js'
 import { sharesData } from '../train/best.js'
 import type { RunConfig } from '../train/config.js'
 import type { TrainingRun } from '../train/run.js'
@@ -130,14 +132,13 @@ export function noteData({ data, promptFormat, options }: TrainingRun, progress:
     classes,
     remarks,
   } = data.train
-  const role = options.task === 'grpo' ? 'in expected answers' : 'trained on'
+  const { classes: isClassifier, samplesAnswers } = taskRules(options.task)
+  const role = samplesAnswers ? 'in expected answers' : 'trained on'
   progress.note(
     `${counted(rows, 'row')}, ${perAnswer ? `${counted(examples, 'answer')}, ` : ''}${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them ${role}.`,
   )
   if (classes.length > 0)
-    progress.note(
-      `${options.task === 'classification' ? 'Classes' : 'Different completions'}: ${classesText(classes)}.`,
-    )
+    progress.note(`${isClassifier ? 'Classes' : 'Different completions'}: ${classesText(classes)}.`)
   if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by truncation)` : ''

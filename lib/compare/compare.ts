@@ -3,6 +3,7 @@
  * several seeds; all are evaluated on the same held-out rows. Every result is written as soon as it is available, so a
  * compare can stop and resume at any point.
  */
+
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { badArgument, checkedOptions } from '../core/arguments.js'
@@ -11,6 +12,7 @@ import { badValue } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
+import { taskRules, tasksWhere } from '../tasks/index.js'
 import type { RunConfig } from '../train/config.js'
 import { canonical } from '../train/identity.js'
 import { lockRun } from '../train/run-lock.js'
@@ -73,12 +75,12 @@ export function checkedCall(config: RunConfig, options: CompareOptions): Compare
   if (!isRecord(config) || typeof config.model !== 'string' || !isRecord(config.strategy))
     throw badArgument(config, 'compare()', 'config', 'a config, as loadConfig() returns it')
   const asked = checkedOptions(compareSchema, options, 'compare()')
-  if (config.task !== 'causal_lm')
+  if (!taskRules(config.task).runs.compared)
     throw badValue(
       { name: 'compare()', spelling: 'snake' },
       'task',
       config.task,
-      'causal_lm: strategies are compared by the loss of the next token',
+      `${tasksWhere(({ runs }) => runs.compared).join(' or ')}: strategies are compared by the loss of the next token`,
     )
   return { config, asked, metrics: metricsOf(asked.metrics) }
 }

@@ -1,7 +1,7 @@
 /** Metrics of a compare other than the loss: one number per test row, reported as the mean. */
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
-import type { CustomMetric, ScoredRow } from '../options/metrics.js'
+import type { CustomMetric, ScoredRow } from '../tasks/metrics.js'
 import { customScores, wordF1 } from '../train/answer-scores.js'
 import type { Question } from '../train/row-measures.js'
 

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { abortSignal, callback, path } from '../core/arguments.js'
 import { flag, integer, positive, text, word } from '../core/schema.js'
-import { type CustomMetric, customMetricSchema } from '../options/metrics.js'
+import { type CustomMetric, customMetricSchema } from '../tasks/metrics.js'
 import type { CompareTask } from './cells.js'
 import { DEFAULT_METRICS } from './metrics.js'
 import { type CompareResults, EQUALITIES, type Equality } from './results.js'

@@ -33,6 +33,7 @@ import { usualOptimizer } from '../planning/usual-optimizer.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import { remarksOn } from '../strategies/remarks.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { taskRules, tasksWhere } from '../tasks/index.js'
 import { checkBest } from '../train/best.js'
 import { prepareData } from '../train/data.js'
 import {
@@ -225,9 +226,8 @@ export class Adapter {
     } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, onSampleProgress, ...own } = rest
     const rated = withOwnRate(own, this.strategy)
-    // These tasks need exactly the requested number of rows or prompts, whatever their lengths.
-    const counts = rated.task === 'classification' || rated.task === 'grpo'
-    const parsed = counts ? { ...rated, packing: false } : rated
+    const { rows, samplesAnswers } = taskRules(rated.task)
+    const parsed = rows.counted ? { ...rated, packing: false } : rated
     if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (reportTo !== 'none' && outputDir === null)
@@ -263,7 +263,7 @@ export class Adapter {
     return new TrainingRun({
       ...{ ranks: presentRanks(), ...more },
       ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
-      ...(parsed.task === 'grpo'
+      ...(samplesAnswers
         ? { makeSteps: policySteps({ base: this.#base, plans, onProgress: onSampleProgress }) }
         : {}),
       base: this.#base,
@@ -288,11 +288,11 @@ export class Adapter {
   /** @throws {ConfigError} when the task does not match the head of the model */
   #checkHead({ task }: TrainOptions): void {
     const { labels, name } = this.#base
-    if ((task === 'classification') === (labels !== null)) return
+    if (taskRules(task).classes === (labels !== null)) return
     throw new ConfigError(
       labels === null
-        ? `train(): task classification needs a head for classes; load ${name} with labels: loadModel(name, { labels }).`
-        : `train(): ${name} was loaded with labels, so its head is for task classification, not ${task}; load it without labels.`,
+        ? `train(): task ${task} needs a head for classes; load ${name} with labels: loadModel(name, { labels }).`
+        : `train(): ${name} was loaded with labels, so its head is for task ${tasksWhere(({ classes }) => classes).join(' or ')}, not ${task}; load it without labels.`,
       { task, labels },
     )
   }

@@ -18,6 +18,7 @@ import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import type { Task } from '../tasks/index.js'
 import { evaluateClasses } from '../train/classification.js'
 import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
 import { type DataControl, encodeFile, prepareEvaluation } from '../train/data.js'
@@ -261,7 +262,7 @@ export class Model {
   ): Promise<EncodedRows<Pair>>
   async encodeRows(
     data: DatasetArgument,
-    options?: EncodeRowsOptions & { task?: 'causal_lm' | 'kto' | 'grpo' },
+    options?: EncodeRowsOptions & { task?: Exclude<Task, 'dpo' | 'orpo' | 'classification'> },
   ): Promise<EncodedRows>
   async encodeRows(data: DatasetArgument, options: EncodeRowsOptions = {}): Promise<EncodedRows<Row | Pair>> {
     this.#base.lifetime.check()

@@ -1,4 +1,5 @@
 /** Options of the methods of `Model`. */
+
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, integer, text, word } from '../core/schema.js'
@@ -6,6 +7,7 @@ import type { EncodeProgress } from '../data/encode-dataset.js'
 import { exportSchema, saveSchema } from '../export/options.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { chatTemplateSchema, type TrainOptions, trainShape } from '../options/options.js'
+import { DEFAULT_TASK, tasksWhere } from '../tasks/index.js'
 import { dataShape } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainStep } from '../train/events.js'
@@ -158,7 +160,7 @@ export type EncodeRowsOptions = Partial<
   Pick<EvaluateOptions, 'signal' | 'onDataProgress'>
 
 export const encodeRowsSchema = z.strictObject({
-  task: word(['causal_lm', 'dpo', 'orpo', 'kto', 'grpo']).default('causal_lm'),
+  task: word(tasksWhere(({ classes }) => !classes)).default(DEFAULT_TASK),
   maxSeqLength: trainShape.maxSeqLength,
   trainOn: trainShape.trainOn,
   trainOnReasoning: trainShape.trainOnReasoning,

@@ -1,10 +1,10 @@
 /** Options of a training run, shared by the API and config files: one schema, with names from transformers. */
 import * as z from 'zod'
 import { flag, integer, numberWithin, positive, toFileKeys, word } from '../core/schema.js'
+import { type CustomMetric, type Metric, metricName, metricSchema } from '../tasks/metrics.js'
+import { rewardNames } from '../tasks/rewards.js'
 import { type TrainingMemory, trainingMemory } from './memory-shape.js'
-import { type CustomMetric, type Metric, metricName, metricSchema } from './metrics.js'
 import type { Optimizer } from './optimizers.js'
-import { rewardNames } from './rewards.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 import { type TaskOptions, taskShape } from './task.js'
 

@@ -1,9 +1,9 @@
 /** Learning rates: a strategy's default for runs that set none, and warnings about rates far from it. */
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { taskRules } from '../tasks/index.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
 import type { RunOptions, TrainOptions } from './options.js'
-import { isPreference } from './task.js'
 
 /**
  * Every Lion update has the full magnitude of the learning rate, so it needs less: 3 to 10 times less per its authors.
@@ -45,7 +45,7 @@ export function remarksOnRate(
       `learning_rate ${learningRate} is ${times(factor)} times ${own}, the default of ${strategy.name}; the run may diverge`,
     ]
   // Preferences and rewards are learned at lower rates than answers.
-  if (factor <= 0.1 && !isPreference(task) && task !== 'grpo')
+  if (factor <= 0.1 && !taskRules(task).lowRates)
     return [
       `learning_rate ${learningRate} is ${times(1 / factor)} times less than ${own}, the default of ${strategy.name}; a short run may learn next to nothing`,
     ]

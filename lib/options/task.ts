@@ -1,36 +1,18 @@
-/** Tasks of a run: predict the next token, classify, or learn from preferences. */
+/** Options of the task of a run: the keys of all tasks in one schema, and which of them go together. */
 import * as z from 'zod'
-import { badValue, integer, numberWithin, type OptionSource, positive, word } from '../core/schema.js'
+import { badValue, type OptionSource, word } from '../core/schema.js'
 import type { ScaleRewards } from '../losses/advantages.js'
 import type { NllOn } from '../losses/orpo.js'
-import { type CustomMetric, METRICS, type Metric } from './metrics.js'
-import { type Rewards, rewardsSchema } from './rewards.js'
-
-/**
- * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
- * between two answers, `kto` from answers that are good or bad, and `grpo` from rewards of sampled answers.
- */
-export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo' | 'kto' | 'grpo'
-export const TASKS = [
-  'causal_lm',
-  'classification',
-  'dpo',
-  'orpo',
-  'kto',
-  'grpo',
-] as const satisfies readonly Task[]
+import { ALL_TASKS, DEFAULT_TASK, type Task, taskRules, tasksWhere } from '../tasks/index.js'
+import { type CustomMetric, METRICS, type Metric } from '../tasks/metrics.js'
+import type { Rewards } from '../tasks/rewards.js'
+import type { RunFacts } from '../tasks/task.js'
 
 /** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
 export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
 
 /** Names of the losses of `dpo`, and of `grpo`. */
 export type LossType = 'sigmoid' | 'ipo' | 'dapo' | 'grpo' | 'dr_grpo'
-const LOSS_TYPES = {
-  dpo: ['sigmoid', 'ipo'],
-  grpo: ['dapo', 'grpo', 'dr_grpo'],
-} as const
-
-const NLL_ON = ['all', 'completions'] as const satisfies readonly NllOn[]
 
 /** Options of the task. */
 export interface TaskOptions {
@@ -72,158 +54,75 @@ export interface TaskOptions {
   readonly scaleRewards: ScaleRewards | null
 }
 
-const CLASS_WEIGHTS = 'balanced, or a number above 0 for each name of a class'
+/** What tasks say, each text once, after the names of its tasks. */
+function ofTasks(said: readonly (readonly [task: string, text: string])[]): string {
+  return [...new Set(said.map(([, text]) => text))]
+    .map((text) => {
+      const tasks = said.filter(([, other]) => other === text).map(([task]) => `\`${task}\``)
+      return `${tasks.join(', ')}: ${text}.`
+    })
+    .join(' ')
+}
+
+const ABOUT_TASKS = ofTasks(
+  ALL_TASKS.map(({ name, about, page }) => [name, page === undefined ? about : `${about}, see ${page}`]),
+)
+
+/** The documentation of an option, which may mean one thing to some tasks and another to others. */
+function described(key: string): string {
+  return ofTasks(
+    ALL_TASKS.flatMap(({ name, options: { [key]: option } }) => {
+      if (option === undefined) return []
+      const { about, default: value, defaultText } = option
+      const words = defaultText ?? (typeof value === 'string' ? `\`${value}\`` : value)
+      return [[name, words === undefined ? about : `${about}. Default: ${words}`] as const]
+    }),
+  )
+}
+
+/** One schema for what tasks take under one name: some the same values, others words of their own. */
+function schemaOf(key: string): z.ZodType {
+  const schemas = ALL_TASKS.flatMap(({ options }) => options[key]?.schema ?? [])
+  const words = schemas.flatMap((schema) => (schema instanceof z.ZodEnum ? schema.options.map(String) : []))
+  return words.length > 0 ? word(words as [string, ...string[]]) : (schemas[0] as z.ZodType)
+}
+
+type OwnOptions = Omit<TaskOptions, 'task'>
+
+/** Options that belong to some tasks. */
+const OWN_KEYS = [...new Set(ALL_TASKS.flatMap(({ options }) => Object.keys(options)))]
+
 export const taskShape = {
-  task: word(TASKS)
-    .default('causal_lm')
-    .describe(
-      'What to train for: `causal_lm` predicts the next token; `classification` the class of a text, see [Classes](data.md#classes); `dpo` and `orpo` prefer the chosen of two answers, see [Preference pairs](data.md#preference-pairs); `kto` learns from good and bad answers, see [Good and bad answers](data.md#good-and-bad-answers); `grpo` from rewards of sampled answers, see [Rewards](data.md#rewards).',
-    ),
-  beta: positive()
-    .nullable()
-    .default(null)
-    .describe(
-      '`dpo`, `kto`: strength of the pull toward the reference. `orpo`: weight of the odds ratio. Default: 0.1.',
-    ),
-  lossType: word([...LOSS_TYPES.dpo, ...LOSS_TYPES.grpo])
-    .nullable()
-    .default(null)
-    .describe(
-      '`dpo`: the logistic loss (`sigmoid`, the default), or `ipo`. `grpo`: the mean over all tokens of a step (`dapo`, the default), over the tokens of each answer and then over answers (`grpo`), or the sum over tokens divided by the number of answers times `max_completion_length` (`dr_grpo`).',
-    ),
-  labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)')
-    .nullable()
-    .default(null)
-    .describe(
-      '`dpo` with the logistic loss: probability that a preference is the wrong way round. Default: 0.',
-    ),
-  nllOn: word(NLL_ON)
-    .nullable()
-    .default(null)
-    .describe(
-      '`orpo`: tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), as in the code of the paper and in TRL, or answers alone (`completions`). Default: `all`.',
-    ),
-  desirableWeight: positive()
-    .nullable()
-    .default(null)
-    .describe('`kto`: weight of good answers in the loss. Default: 1.'),
-  undesirableWeight: positive()
-    .nullable()
-    .default(null)
-    .describe('`kto`: weight of bad answers in the loss. Default: 1.'),
-  classWeights: z
-    .union([z.literal('balanced'), z.record(z.string(), positive())], { error: CLASS_WEIGHTS })
-    .nullable()
-    .default(null)
-    .describe(
-      '`classification`: how much a row of each class counts in the loss, by the name of the class; `balanced` counts rows of rare classes more. Default: all alike.',
-    ),
-  rewardFunctions: rewardsSchema,
-  numGenerations: integer(2, 'an integer from 2, since an answer is compared with others to its prompt')
-    .nullable()
-    .default(null)
-    .describe('`grpo`: answers sampled per prompt. Default: 8.'),
-  maxCompletionLength: integer(1)
-    .nullable()
-    .default(null)
-    .describe(
-      '`grpo`: most tokens in an answer. Default: as many as `max_seq_length` leaves after the prompt.',
-    ),
-  scaleRewards: word(['group', 'batch', 'none'])
-    .nullable()
-    .default(null)
-    .describe(
-      '`grpo`: what the difference of a reward from the mean of its group is divided by: the standard deviation of the `group`, that of all rewards of the step (`batch`), or nothing. Default: `group`.',
-    ),
-}
-
-/** Options of `grpo` with their defaults. */
-export interface PolicyOptions {
-  lossType: 'dapo' | 'grpo' | 'dr_grpo'
-  numGenerations: number
-  maxCompletionLength: number
-  scaleRewards: ScaleRewards
-}
-
-export function policyOptions(options: TaskOptions & { readonly maxSeqLength: number }): PolicyOptions {
-  const { lossType, numGenerations, maxCompletionLength, scaleRewards, maxSeqLength } = options
-  return {
-    lossType: (lossType as PolicyOptions['lossType'] | null) ?? 'dapo',
-    numGenerations: numGenerations ?? 8,
-    maxCompletionLength: maxCompletionLength ?? maxSeqLength,
-    scaleRewards: scaleRewards ?? 'group',
-  }
-}
-
-/** The loss of a preference task, with its options. */
-export type PreferenceLoss =
-  | { name: 'dpo'; beta: number; lossType: 'sigmoid' | 'ipo'; labelSmoothing: number }
-  | { name: 'orpo'; beta: number; nllOn: NllOn }
-  | { name: 'kto'; beta: number; desirableWeight: number; undesirableWeight: number }
-
-/** True for a task, or the loss of a task, on pairs of answers. */
-export const hasPairs = (name: string): boolean => name === 'dpo' || name === 'orpo'
-
-/** True for a task that learns from preferences. */
-export const isPreference = (task: Task): boolean => hasPairs(task) || task === 'kto'
-
-/** True for a task whose loss depends on the model at the start of the run. */
-export const hasReference = (task: Task): boolean => task === 'dpo' || task === 'kto'
-
-/** The loss of a preference task; null for other tasks. */
-export function preferenceLoss(options: TaskOptions): PreferenceLoss | null {
-  const { task, beta, lossType, labelSmoothing, nllOn, desirableWeight, undesirableWeight } = options
-  if (task === 'orpo') return { name: 'orpo', beta: beta ?? 0.1, nllOn: nllOn ?? 'all' }
-  if (task === 'kto')
-    return {
-      name: 'kto',
-      beta: beta ?? 0.1,
-      desirableWeight: desirableWeight ?? 1,
-      undesirableWeight: undesirableWeight ?? 1,
-    }
-  if (task !== 'dpo') return null
-  return {
-    name: 'dpo',
-    beta: beta ?? 0.1,
-    lossType: lossType === 'ipo' ? 'ipo' : 'sigmoid',
-    labelSmoothing: labelSmoothing ?? 0,
-  }
-}
-
-const OF_PAIRS: readonly Metric[] = ['loss', 'rewards_accuracies', 'rewards_margins']
-const OF_TASK: Readonly<Record<Task, readonly Metric[]>> = {
-  causal_lm: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'],
-  classification: ['loss', 'accuracy', 'f1'],
-  dpo: OF_PAIRS,
-  orpo: OF_PAIRS,
-  kto: ['loss', 'rewards_margins'],
-  grpo: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1', 'reward'],
+  task: word(tasksWhere(() => true))
+    .default(DEFAULT_TASK)
+    .describe(`What to learn. ${ABOUT_TASKS}`),
+  ...(Object.fromEntries(
+    OWN_KEYS.map((key) => [key, schemaOf(key).nullable().default(null).describe(described(key))]),
+  ) as unknown as { [Key in keyof OwnOptions]: z.ZodDefault<z.ZodType<OwnOptions[Key]>> }),
 }
 
 const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1', 'reward'] satisfies Metric[]
 
-/** True for a task whose evaluations may generate answers. */
-const answers = (task: Task): boolean => task === 'causal_lm' || task === 'grpo'
-
 /** True if the metric is computed on answers, in addition to the loss. */
 export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean {
-  return answers(task) && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
+  return taskRules(task).evaluation.answers && (typeof metric !== 'string' || OF_ANSWERS.includes(metric))
 }
 
 /** True if the metric needs generated answers; others only need the most likely token at each position. */
 export function isOfGenerated(task: Task, metric: Metric | CustomMetric): boolean {
-  return answers(task) && (typeof metric !== 'string' || metric === 'f1' || metric === 'reward')
+  const { answers } = taskRules(task).evaluation
+  return answers && (typeof metric !== 'string' || metric === 'f1' || metric === 'reward')
 }
 
 /** @throws {ConfigError} for a metric that the task does not compute */
 function checkMetric(task: Task, metric: Metric | CustomMetric, source: OptionSource): void {
-  const known = OF_TASK[task]
+  const { metrics: known, answers } = taskRules(task).evaluation
   const bad = (expected: string) => badValue(source, 'metricForBestModel', metric, expected)
   if (typeof metric === 'string') {
     if (!known.includes(metric)) throw bad(`one of ${known.join(', ')} with task ${task}`)
     return
   }
-  if (!answers(task))
+  if (!answers)
     throw bad(`one of ${known.join(', ')} with task ${task}, whose evaluations generate no answers`)
   if ((METRICS as readonly string[]).includes(metric.name))
     throw bad(`another name than ${metric.name}, which is a metric of lowrank`)
@@ -239,91 +138,42 @@ interface Beside extends TaskOptions {
   readonly optimizerInBackward: boolean
 }
 
+/** The options that `checkTask` reads. */
+export const CHECKED_WITH_TASK: readonly (keyof Beside)[] = [
+  ...(['task', 'trainOn', 'reasoningHistory', 'metricForBestModel'] as const),
+  ...(OWN_KEYS as (keyof OwnOptions)[]),
+  ...new Set(ALL_TASKS.flatMap(({ refuses }) => refuses.map(({ key }) => key as keyof Beside))),
+]
+
 /** @throws {ConfigError} for an option that the task does not support */
-export function checkTask(options: Beside, source: OptionSource): void {
-  const {
-    task,
-    beta,
-    lossType,
-    labelSmoothing,
-    classWeights,
-    trainOn,
-    reasoningHistory,
-    metricForBestModel,
-  } = options
-  const { labelSmoothingFactor, neftuneNoiseAlpha, desirableWeight, undesirableWeight } = options
-  const own: Record<string, [value: unknown, tasks: readonly Task[]]> = {
-    beta: [beta, ['dpo', 'orpo', 'kto']],
-    desirableWeight: [desirableWeight, ['kto']],
-    undesirableWeight: [undesirableWeight, ['kto']],
-    lossType: [lossType, ['dpo', 'grpo']],
-    labelSmoothing: [labelSmoothing, ['dpo']],
-    nllOn: [options.nllOn, ['orpo']],
-    classWeights: [classWeights, ['classification']],
-    rewardFunctions: [options.rewardFunctions, ['grpo']],
-    numGenerations: [options.numGenerations, ['grpo']],
-    maxCompletionLength: [options.maxCompletionLength, ['grpo']],
-    scaleRewards: [options.scaleRewards, ['grpo']],
+export function checkTask(
+  options: Pick<Beside, (typeof CHECKED_WITH_TASK)[number]>,
+  source: OptionSource,
+): void {
+  const { task, metricForBestModel } = options
+  const rules = taskRules(task)
+  const run: RunFacts = { ...options }
+  const bad = (key: string, value: unknown, expected: string) => badValue(source, key, value, expected)
+  for (const key of OWN_KEYS) {
+    if (run[key] === null || key in rules.options) continue
+    const tasks = tasksWhere(({ options }) => key in options).join(' and ')
+    throw bad(key, run[key], `it to be absent with task ${task}; it belongs to ${tasks}`)
   }
-  for (const [key, [value, tasks]] of Object.entries(own))
-    if (value !== null && !tasks.includes(task))
-      throw badValue(
-        source,
-        key,
-        value,
-        `it to be absent with task ${task}; it belongs to ${tasks.join(' and ')}`,
-      )
-  if (reasoningHistory === 'drop') checkHistory(options, source)
+  if (options.reasoningHistory === 'drop') checkHistory(options, source)
   checkMetric(task, metricForBestModel, source)
-  if (task === 'causal_lm') return
-  if (lossType !== null && (task === 'dpo' || task === 'grpo')) {
-    const known: readonly string[] = LOSS_TYPES[task]
-    if (!known.includes(lossType))
-      throw badValue(source, 'lossType', lossType, `one of ${known.join(', ')} with task ${task}`)
+  for (const [key, { schema }] of Object.entries(rules.options)) {
+    if (!(schema instanceof z.ZodEnum) || run[key] === null || schema.safeParse(run[key]).success) continue
+    throw bad(key, run[key], `one of ${schema.options.join(', ')} with task ${task}`)
   }
-  if (task === 'classification') {
-    if (trainOn !== 'completions')
-      throw badValue(source, 'trainOn', trainOn, 'it to be absent with task classification')
-    return
-  }
-  if (lossType === 'ipo' && labelSmoothing)
-    throw badValue(source, 'labelSmoothing', labelSmoothing, 'it to be absent with loss_type ipo')
-  if (task === 'grpo') checkRewards(options, source)
-  if (trainOn === 'all')
-    throw badValue(source, 'trainOn', trainOn, `completions or last, since task ${task} compares answers`)
-  if (labelSmoothingFactor > 0)
-    throw badValue(source, 'labelSmoothingFactor', labelSmoothingFactor, `0 with task ${task}`)
-  if (neftuneNoiseAlpha !== null)
-    throw badValue(
-      source,
-      'neftuneNoiseAlpha',
-      neftuneNoiseAlpha,
-      `it to be absent with task ${task}, which would compare a noisy model with a clean one`,
-    )
+  rules.check?.(run, bad)
+  for (const { key, refuses, expected } of rules.refuses)
+    if (refuses(run[key])) throw bad(key, run[key], expected)
 }
 
 /** @throws {ConfigError} unless the run trains on answers of chats */
-function checkHistory({ task, trainOn }: Beside, source: OptionSource): void {
+function checkHistory({ task, trainOn }: Pick<Beside, 'task' | 'trainOn'>, source: OptionSource): void {
   const bad = (why: string) => badValue(source, 'reasoningHistory', 'drop', `keep ${why}`)
-  if (task !== 'causal_lm') throw bad(`with task ${task}`)
+  if (!taskRules(task).rows.perAnswer) throw bad(`with task ${task}`)
   const key = source.spelling === 'snake' ? 'train_on' : 'trainOn'
   if (trainOn === 'all') throw bad(`with ${key} all: drop trains on answers, each in an example of its own`)
-}
-
-/** @throws {ConfigError} when `grpo` has no rewards, or an option that it does not support */
-function checkRewards({ rewardFunctions, optimizerInBackward }: Beside, source: OptionSource): void {
-  if (rewardFunctions === null)
-    throw badValue(
-      source,
-      'rewardFunctions',
-      undefined,
-      'functions that score the answers of task grpo, or the path of a module that exports them',
-    )
-  if (optimizerInBackward)
-    throw badValue(
-      source,
-      'optimizerInBackward',
-      true,
-      'false with task grpo, whose answers take several micro-batches',
-    )
 }

@@ -22,11 +22,11 @@ import { labelsSchema } from '../options/labels.js'
 import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
-import type { Task } from '../options/task.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describePart, layerPart } from '../strategies/part.js'
 import type { Classes, StrategyConfig } from '../strategies/strategy.js'
+import { type Task, taskRules } from '../tasks/index.js'
 import { storageChoice } from '../weights/choice.js'
 import {
   type PrecisionOption,
@@ -187,12 +187,12 @@ function classesOf(
   config: Readonly<Record<string, unknown>>,
 ): Classes | undefined {
   const source = { name: 'planModel()', spelling: 'camel' } as const
-  if (task !== 'classification') {
+  if (!taskRules(task).classes) {
     if (labels === null) return undefined
     throw badValue(source, 'labels', labels, `null with task ${task}`)
   }
   if (labels === null)
-    throw badValue(source, 'labels', labels, 'the classes, or how many there are, with task classification')
+    throw badValue(source, 'labels', labels, `the classes, or how many there are, with task ${task}`)
   const names = typeof labels === 'number' ? Array.from({ length: labels }, (_, id) => String(id)) : labels
   return { labels: names, deviation: headDeviation(config) }
 }

@@ -4,15 +4,9 @@ import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
 import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
-import {
-  hasPairs,
-  hasReference,
-  isOfAnswers,
-  isOfGenerated,
-  isPreference,
-  type Task,
-} from '../options/task.js'
+import { isOfAnswers, isOfGenerated } from '../options/task.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
+import { type Task, taskRules } from '../tasks/index.js'
 
 /** Names of the plans in a training session. */
 export const TRAIN_PLAN = 'train'
@@ -44,12 +38,9 @@ export function trainingPlans(
   on: Computes,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
-  const { task = 'causal_lm' } = options
-  const paired = hasPairs(task)
-  const classifies = task === 'classification'
-  const samples = task === 'grpo'
-  const shape = samples ? { ...options, packing: false } : options
-  const size = microBatchSize(shape, { answers: paired ? 2 : 1, classifies })
+  const { name: task, rows, classes, samplesAnswers, reference, plan } = taskRules(options.task)
+  const shape = rows.counted ? { ...options, packing: false } : options
+  const size = microBatchSize(shape, { answers: rows.paired ? 2 : 1, classifies: classes })
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const { precision } = on
   const logitsBytes = bytesOfLogits(options, on)
@@ -63,18 +54,18 @@ export function trainingPlans(
     mode: 'train',
     ...own,
     // Sampled answers fill micro-batches as packed rows do.
-    ...(samples ? microBatchSize({ ...options, packing: true }) : {}),
+    ...(samplesAnswers ? microBatchSize({ ...options, packing: true }) : {}),
     precision,
     logitsBytes,
     recompute,
     offload,
     keepAttention,
-    ...(isPreference(task) ? { rowWeights: true, twoPasses: true } : {}),
-    ...(classifies || samples ? { rowWeights: true } : {}),
+    ...(plan.rowWeights ? { rowWeights: true } : {}),
+    ...(plan.twoPasses ? { twoPasses: true } : {}),
   }
-  // A reference is scored before the first step, and the divergence of KTO in each step.
-  if (!evaluates && !hasReference(task))
-    return { [TRAIN_PLAN]: train, ...(samples ? answerPlans(task, options, precision) : {}) }
+  // A reference is scored before the first step, and the divergence from it in each step.
+  if (!evaluates && reference === null)
+    return { [TRAIN_PLAN]: train, ...(samplesAnswers ? answerPlans(task, options, precision) : {}) }
   return {
     [TRAIN_PLAN]: train,
     [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },
@@ -88,7 +79,7 @@ function answerPlans(
   { metricForBestModel: metric, maxSeqLength, evalGenerate = 0 }: Capacity,
   precision: Precision,
 ): Record<string, PlanOptions> {
-  const generates = task === 'grpo' || evalGenerate > 0 || isOfGenerated(task, metric)
+  const generates = taskRules(task).samplesAnswers || evalGenerate > 0 || isOfGenerated(task, metric)
   // Plans of a session share one cache.
   const capacity = generates ? maxSeqLength + ANSWER_TOKENS : maxSeqLength
   return {

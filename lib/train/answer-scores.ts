@@ -1,6 +1,6 @@
 /** Scores of single answers. */
 import { ConfigError } from '../core/errors.js'
-import type { CustomMetric, ScoredRow } from '../options/metrics.js'
+import type { CustomMetric, ScoredRow } from '../tasks/metrics.js'
 import { splitReasoning } from '../tokenizer/reasoning.js'
 
 export { splitReasoning }

@@ -4,10 +4,10 @@
  */
 import { resolve } from 'node:path'
 import { badValue, type OptionSource } from '../core/schema.js'
-import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../options/metrics.js'
 import type { TrainOptions } from '../options/options.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../tasks/metrics.js'
 import type { DatasetConfig } from './dataset.js'
 import type { Evaluation } from './evaluate.js'
 

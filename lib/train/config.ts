@@ -25,14 +25,15 @@ import type { DeviceOption } from '../native/device.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { labelsSchema } from '../options/labels.js'
 import type { MemoryShape } from '../options/memory-shape.js'
-import { namedMetricSchema } from '../options/metrics.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
-import { rewardPathsSchema } from '../options/rewards.js'
 import { type Split, splitSchema } from '../options/split.js'
-import { checkTask, type Task } from '../options/task.js'
+import { CHECKED_WITH_TASK, checkTask } from '../options/task.js'
 import { isPrivate, rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type Task, taskRules, tasksWhere } from '../tasks/index.js'
+import { namedMetricSchema } from '../tasks/metrics.js'
+import { rewardPathsSchema } from '../tasks/rewards.js'
 import {
   deviceSchema,
   type PrecisionOption,
@@ -242,36 +243,15 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   check({ ...data, maxSteps: given.maxSteps }, ({ maxSteps, ...data }) =>
     checkStreaming(data, { maxSteps }, source),
   )
-  const {
-    task,
-    beta,
-    lossType,
-    labelSmoothing,
-    nllOn,
-    trainOn,
-    reasoningHistory,
-    metricForBestModel: compared,
-  } = given
-  const { labelSmoothingFactor, neftuneNoiseAlpha, classWeights, labels } = given
-  const { desirableWeight, undesirableWeight, optimizerInBackward } = given
-  const { rewardFunctions, numGenerations, maxCompletionLength, scaleRewards } = given
-  check(
-    {
-      ...{ task, beta, lossType, labelSmoothing, nllOn, trainOn, reasoningHistory },
-      metricForBestModel: compared,
-      ...{ labelSmoothingFactor, neftuneNoiseAlpha, classWeights, desirableWeight, undesirableWeight },
-      ...{ rewardFunctions, numGenerations, maxCompletionLength, scaleRewards, optimizerInBackward },
-    },
-    (options) => checkTask(options, source),
+  const { task, labels, optimizerInBackward } = given
+  const withTask = Object.fromEntries(CHECKED_WITH_TASK.map((key) => [key, given[key]]))
+  check(withTask as Pick<typeof given, (typeof CHECKED_WITH_TASK)[number]>, (options) =>
+    checkTask(options, source),
   )
   check({ task, labels }, ({ task, labels }) => {
-    if (labels !== null && task !== 'classification')
-      throw badValue(
-        source,
-        'labels',
-        labels,
-        `it to be absent with task ${task}; it belongs to classification`,
-      )
+    if (labels === null || taskRules(task).classes) return
+    const owners = tasksWhere(({ classes }) => classes).join(' and ')
+    throw badValue(source, 'labels', labels, `it to be absent with task ${task}; it belongs to ${owners}`)
   })
   check({ ...data, task, strategy }, (all) => checkTaskData(all, source))
   const { learningRate } = given
@@ -305,7 +285,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     model: modelPath(whole.model, folder),
     outputDir: inFolder(whole.outputDir),
     chatTemplate: typeof whole.chatTemplate === 'string' ? inFolder(whole.chatTemplate) : whole.chatTemplate,
-    rewardFunctions: rewardFunctions ? [rewardFunctions].flat().map(inFolder) : null,
+    rewardFunctions: given.rewardFunctions ? [given.rewardFunctions].flat().map(inFolder) : null,
   }
 }
 
@@ -345,7 +325,7 @@ function checkRateSearch(
   if (learningRate !== 'auto') return
   const bad = (why: string) => badValue(source, 'learningRate', learningRate, `a number, since ${why}`)
   if (isPrivate(strategy)) throw bad(`a search would spend privacy of strategy ${strategy.name}`)
-  if (task !== 'causal_lm') throw bad(`task ${task} has no search`)
+  if (!taskRules(task).runs.compared) throw bad(`task ${task} has no search`)
   if (dataset.streaming || dataset.path === STDIN) throw bad('a search reads the data before the run does')
 }
 

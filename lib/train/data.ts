@@ -1,4 +1,5 @@
 /** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
+
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
@@ -22,9 +23,10 @@ import { ascending } from '../data/permutation.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../data/stream.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { TrainOptions } from '../options/options.js'
+import { taskRules } from '../tasks/index.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
-import { type DataSources, type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
+import type { DataSources, DatasetConfig } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
 import { sampleRows as drawnRows } from './sample.js'
@@ -282,7 +284,7 @@ export function encodeOptions(
     trainingTemplate,
     chatTemplate = true,
     prompting,
-    task = 'causal_lm',
+    task,
     labels = null,
   }: RowShape,
   now: number,
@@ -290,7 +292,7 @@ export function encodeOptions(
   const { format, fileType, columns, header, encoding, stripLabels } = config
   const { emptyRows, unended, specialTokensInContent } = config
   const form = {
-    format: (labels === null ? FORMAT_OF_TASK[task] : FORMAT_OF_TASK.classification) ?? format,
+    format: (labels === null ? taskRules(task).rows.form : 'classification') ?? format,
     fileType,
     columns,
     header,

@@ -27,9 +27,9 @@ import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encod
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from '../options/options.js'
-import { TASKS, type Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type Task, taskRules, tasksWhere } from '../tasks/index.js'
 
 /** A dataset, and how to read it. */
 export interface DatasetConfig {
@@ -229,16 +229,6 @@ export const dataShape = {
   onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
 }
 
-/** The row format that each task requires; null allows any format. */
-export const FORMAT_OF_TASK: Readonly<Record<Task, DatasetFormat | null>> = {
-  causal_lm: null,
-  classification: 'classification',
-  dpo: 'preference',
-  orpo: 'preference',
-  kto: 'unpaired_preference',
-  grpo: null,
-}
-
 /**
  * @throws {ConfigError} when data and task are incompatible, or a strategy does not support the task
  */
@@ -247,10 +237,11 @@ export function checkTaskData(
   source: OptionSource,
 ): void {
   const { task, strategy } = run
-  const own = FORMAT_OF_TASK[task]
+  const { rows, runs, samplesAnswers, dropoutWould } = taskRules(task)
+  const own = rows.form
   for (const key of ['dataset', 'evalDataset'] as const) {
     const { format = 'auto', streaming } = run[key] ?? {}
-    const tasks = TASKS.filter((other) => FORMAT_OF_TASK[other] === format)
+    const tasks = tasksWhere((other) => other.rows.form === format)
     if (own === null ? tasks.length > 0 : format !== 'auto' && format !== own)
       throw badValue(
         source,
@@ -258,7 +249,7 @@ export function checkTaskData(
         format,
         own === null ? `task ${tasks.join(' or ')} with it` : `${own} with task ${task}`,
       )
-    if (streaming && (own !== null || task === 'grpo'))
+    if (streaming && !rows.streamed)
       throw badValue(
         source,
         `${key}.streaming`,
@@ -266,10 +257,12 @@ export function checkTaskData(
         `false with task ${task}, which reads its rows before training`,
       )
   }
-  if (task === 'causal_lm') return
-  if (isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined)
-    throw badValue(source, 'task', task, `causal_lm with strategy ${strategy.name}`)
-  if (task === 'grpo' && rulesOf(strategy).ranked?.(strategy) !== undefined)
+  const stepsItself = isPrivate(strategy) || rulesOf(strategy).probe?.(strategy) !== undefined
+  if (stepsItself && !runs.byOwnSteps) {
+    const others = tasksWhere((other) => other.runs.byOwnSteps).join(' or ')
+    throw badValue(source, 'task', task, `${others} with strategy ${strategy.name}`)
+  }
+  if (samplesAnswers && rulesOf(strategy).ranked?.(strategy) !== undefined)
     throw badValue(
       source,
       'task',
@@ -277,15 +270,8 @@ export function checkTaskData(
       `another task with strategy ${strategy.name}: all ranks answer, and a step trains only the first`,
     )
   const [key, loraDropout] = dropoutOf(strategy as Wrapping)
-  if (task !== 'classification' && loraDropout > 0)
-    throw badValue(
-      source,
-      key,
-      loraDropout,
-      task === 'grpo'
-        ? '0 with task grpo: dropout would train another model than the one that answered'
-        : `0 with task ${task}: dropout would compare a noisy model with a clean one`,
-    )
+  if (dropoutWould !== null && loraDropout > 0)
+    throw badValue(source, key, loraDropout, `0 with task ${task}: dropout would ${dropoutWould}`)
 }
 
 /** The options of a strategy that may wrap another. */

@@ -6,9 +6,9 @@ import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { warnOfRemarks } from '../native/remarks.js'
 import { scheduleAt } from '../options/schedules.js'
-import { preferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { StepRules } from '../strategies/strategy.js'
+import { taskRules } from '../tasks/index.js'
 import type { BatchSource, Window, WindowSource } from './batches.js'
 import { Classification, weightsOfClasses } from './classification.js'
 import { type Examples, type RunData, windowsOf } from './data.js'
@@ -268,13 +268,13 @@ function objectiveOf(
   { run }: TrainingState,
   data: RunData,
 ): Objective | undefined {
-  if (options.task === 'classification') {
+  const { classes, loss, reference } = taskRules(options.task)
+  if (classes) {
     const labels = adapter.description.labels as readonly string[]
     return new Classification(weightsOfClasses(options.classWeights, labels, data.examples as Examples))
   }
-  const loss = preferenceLoss(options)
-  if (loss === null) return undefined
-  return loss.name === 'kto'
-    ? new UnpairedObjective(loss, options, run, data)
-    : new PairObjective(loss, options, run, data)
+  if (loss === undefined) return undefined
+  return reference === 'mismatched'
+    ? new UnpairedObjective(loss({ ...options }), options, run, data)
+    : new PairObjective(loss({ ...options }), options, run, data)
 }

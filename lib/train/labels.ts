@@ -1,10 +1,12 @@
 /** Reads the class names from data. */
+
 import { badArgument } from '../core/arguments.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { type ClassificationRow, openDataset } from '../data/dataset.js'
 import { canReread, inputName } from '../data/encode-dataset.js'
 import { LabelCounts, mergeTwins } from '../data/labels.js'
 import { rowsOf } from '../data/row-source.js'
+import { taskRules } from '../tasks/index.js'
 import type { RunConfig } from './config.js'
 import { inputOf } from './data.js'
 import { type DatasetArgument, type DatasetConfig, datasetOf } from './dataset.js'
@@ -57,6 +59,6 @@ async function labelsOf(config: DatasetConfig, name: string): Promise<string[]> 
 /** A classifier's config with its labels; by default, those of the training data. */
 export async function withLabels(config: RunConfig): Promise<RunConfig> {
   const { task, labels, dataset } = config
-  if (task !== 'classification' || labels !== null) return config
+  if (!taskRules(task).classes || labels !== null) return config
   return { ...config, labels: await labelsOf(dataset, 'labels') }
 }

@@ -2,11 +2,13 @@
  * Text of a model card, in the form that the Hugging Face hub reads: base, data, settings, results, limits, and how to
  * load the adapter. It is made of what the run records; of private training it says only what may be shared.
  */
+
 import { basename } from 'node:path'
 import { type AdapterState, type BaseModel, savesModel } from '../base/base.js'
 import type { RunOptions } from '../options/options.js'
 import { CARD_MARK } from '../peft/model-card.js'
 import { isPrivate } from '../strategies/index.js'
+import { taskRules } from '../tasks/index.js'
 import { describeQuantization } from '../weights/quantization.js'
 import { bestReport, type RunEvaluation } from './best.js'
 import type { StartEvent } from './events.js'
@@ -115,7 +117,7 @@ function results({ evaluations, options, steps }: CardRun): string {
   if (first === undefined || last === undefined) return ''
   const report = bestReport(evaluations, options, steps)
   const best = evaluations.find(({ step }) => step === report?.step) ?? last
-  const ofTokens = options.task === 'causal_lm' || options.task === 'grpo'
+  const ofTokens = taskRules(options.task).evaluation.metrics.includes('perplexity')
   const columns = METRICS.filter(
     ([key]) => typeof last[key] === 'number' && (key !== 'perplexity' || ofTokens),
   )

@@ -8,9 +8,9 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { makeFolder, REPLACED, restoreReplaced } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
-import type { Task } from '../options/task.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type Task, taskRules } from '../tasks/index.js'
 import { filesOfUser, RUN_FILE, readRun, recordRun, writeOwnFile } from './run-files.js'
 
 /** File name of a run's event log. */
@@ -166,7 +166,7 @@ export function outputsOf(
   const files = [RUN_FILE, METRICS_FILE]
   if (config) files.push(CONFIG)
   if (report) files.push(REPORT)
-  if (task === 'dpo' || task === 'kto') files.push(REFERENCE_FILE)
+  if (taskRules(task).reference !== null) files.push(REFERENCE_FILE)
   return { files, result: rulesOf(strategy).saves ?? 'adapter' }
 }
 

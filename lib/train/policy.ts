@@ -8,15 +8,15 @@ import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
 import type { MicroBatch } from '../data/pack.js'
 import { drawBelow } from '../data/permutation.js'
-import { groupAdvantages, isUniform, standardDeviation } from '../losses/advantages.js'
-import { lossOf } from '../losses/index.js'
+import { groupAdvantages, isUniform, type ScaleRewards, standardDeviation } from '../losses/advantages.js'
+import { lossOf, type NamedLoss } from '../losses/index.js'
 import { headWeights, inMicroBatches, type RowBatch, scoredRows } from '../losses/micro-batches.js'
 import { type Denominators, weightOf } from '../losses/rows.js'
 import type { NativeSession, PlanOptions } from '../native/addon.js'
-import type { ScoredRow } from '../options/metrics.js'
-import type { Rewards } from '../options/rewards.js'
-import { type PolicyOptions, policyOptions } from '../options/task.js'
 import { ANSWER_PLAN, EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
+import { taskOptions, taskRules } from '../tasks/index.js'
+import type { ScoredRow } from '../tasks/metrics.js'
+import type { Rewards } from '../tasks/rewards.js'
 import type { BatchSource, Window } from './batches.js'
 import type { Examples, RunData } from './data.js'
 import { Decoder } from './decoder.js'
@@ -48,10 +48,18 @@ export interface SampleProgress {
 export const policySteps = (sampling: Sampling): MakeSteps =>
   stepsOf((setup, _, data) => new PolicyObjective(sampling, setup, data))
 
+/** Options of the task with their defaults. */
+interface PolicyOptions {
+  readonly lossType: 'dapo' | 'grpo' | 'dr_grpo'
+  readonly numGenerations: number
+  readonly maxCompletionLength: number | null
+  readonly scaleRewards: ScaleRewards
+}
+
 class PolicyObjective implements Objective {
   readonly #sampling: Sampling
   readonly #setup: StepSetup
-  readonly #policy: PolicyOptions
+  readonly #policy: PolicyOptions & { readonly maxCompletionLength: number }
   readonly #rewards: readonly NamedReward[]
   /** Rows of the micro-batches of the current step. */
   #made = new Map<MicroBatch, RowBatch>()
@@ -62,7 +70,9 @@ class PolicyObjective implements Objective {
   constructor(sampling: Sampling, setup: StepSetup, { examples }: RunData) {
     this.#sampling = sampling
     this.#setup = setup
-    this.#policy = policyOptions(setup.options)
+    const { options } = setup
+    const { maxCompletionLength, ...policy } = taskOptions<PolicyOptions>({ ...options })
+    this.#policy = { ...policy, maxCompletionLength: maxCompletionLength ?? options.maxSeqLength }
     this.#rewards = loadRewards(setup.options.rewardFunctions as Rewards)
     const without = questionsOf(examples as Examples).filter((question) => question === null).length
     if (without > 0)
@@ -100,8 +110,8 @@ class PolicyObjective implements Objective {
 
   window(session: NativeSession): Pass {
     const per = this.#counts()
-    const normalize = this.#policy.lossType === 'grpo' ? 'sequence' : 'token'
-    const loss = { name: 'importance_sampling', clip: null, beta: 0, normalize } as const
+    const { options } = this.#setup
+    const loss = taskRules(options.task).loss?.({ ...options }) as NamedLoss
     return async (input, batch, valued) => {
       const made = this.#made.get(batch) as RowBatch
       // The policy that answered is the one that is trained, so all ratios are 1 and the gradient is known beforehand.

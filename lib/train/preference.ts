@@ -1,13 +1,13 @@
 /** Preference training on pairs of answers: the loss of micro-batches, and its evaluation. */
 import type { MicroBatch } from '../data/pack.js'
-import { denominatorsOf, lossOf, scoresAll } from '../losses/index.js'
+import { denominatorsOf, lossOf, type NamedLoss, scoresAll } from '../losses/index.js'
 import { headWeights, rowsOf, scoredRows } from '../losses/micro-batches.js'
 import { lossPasses } from '../losses/passes.js'
 import { type Denominators, join, type Metrics, means, type ScoredRow, sumOf } from '../losses/rows.js'
 import type { NativeSession } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
-import type { PreferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
+import { taskRules } from '../tasks/index.js'
 import type { BatchSource } from './batches.js'
 import type { RunData } from './data.js'
 import { type EvaluateControl, type Evaluation, measured, type PreferenceMetrics } from './evaluate.js'
@@ -16,7 +16,7 @@ import { type ReferenceSums, type References, referencesOf } from './references.
 import type { RunPlace } from './step.js'
 
 /** Counts by which the loss of some micro-batches is divided. */
-function pairCounts(loss: PreferenceLoss, batches: readonly MicroBatch[]): Denominators {
+function pairCounts(loss: NamedLoss, batches: readonly MicroBatch[]): Denominators {
   const pairs = batches.flatMap((batch) => {
     const { rows } = rowsOf(batch)
     return Array.from({ length: rows.length / 2 }, (_, pair) => rows.slice(2 * pair, 2 * pair + 2))
@@ -25,7 +25,7 @@ function pairCounts(loss: PreferenceLoss, batches: readonly MicroBatch[]): Denom
 }
 
 /** A micro-batch whose labels are at all tokens that a loss scores. */
-const scoredBy = (loss: PreferenceLoss, batch: MicroBatch): MicroBatch => ({
+const scoredBy = (loss: NamedLoss, batch: MicroBatch): MicroBatch => ({
   ...batch,
   labels: rowsOf(batch, scoresAll(loss)).batch.labels,
 })
@@ -39,7 +39,7 @@ export interface BatchLoss {
 
 /** @param about what a loss needs to know about each sequence, by its index */
 export function batchLoss(
-  loss: PreferenceLoss,
+  loss: NamedLoss,
   batch: MicroBatch,
   logProbs: Float32Array,
   per: Denominators,
@@ -78,7 +78,7 @@ export async function sequenceSums(session: NativeSession, batch: MicroBatch): P
  */
 export async function evaluatePreference(
   session: NativeSession,
-  loss: PreferenceLoss,
+  loss: NamedLoss,
   batches: readonly MicroBatch[],
   control: EvaluateControl,
   lossOfBatch: (batch: MicroBatch, logProbs: Float32Array) => BatchLoss,
@@ -103,7 +103,7 @@ export async function evaluatePreference(
 
 /** A loss over pairs of answers for the steps of a run. */
 export class PairObjective implements Objective {
-  readonly #loss: PreferenceLoss
+  readonly #loss: NamedLoss
   readonly #options: RunOptions
   readonly #run: string
   readonly #data: Pick<RunData, 'examples' | 'evaluation'>
@@ -111,7 +111,7 @@ export class PairObjective implements Objective {
 
   /** @param run name of the run */
   constructor(
-    loss: PreferenceLoss,
+    loss: NamedLoss,
     options: RunOptions,
     run: string,
     data: Pick<RunData, 'examples' | 'evaluation'>,
@@ -124,7 +124,7 @@ export class PairObjective implements Objective {
 
   async prepare(session: NativeSession, about: RunPlace): Promise<void> {
     const { examples, evaluation } = this.#data
-    if (this.#loss.name !== 'dpo' || examples === null) return
+    if (taskRules(this.#options.task).reference === null || examples === null) return
     const score = async (batch: MicroBatch) => {
       const sums = await sequenceSums(session, batch)
       const pairs = sums.length / 2

@@ -2,16 +2,18 @@
  * Checks made before the weights of a model are loaded, which may take minutes: the output is writable, the
  * checkpoint is readable, and the data has a known format.
  */
+
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkFiles, openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks, noRows } from '../data/encode-dataset.js'
 import { checkFolder } from '../io/atomic-folder.js'
+import { taskRules } from '../tasks/index.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { encodeOptions, inputOf } from './data.js'
-import { type DatasetConfig, FORMAT_OF_TASK } from './dataset.js'
+import type { DatasetConfig } from './dataset.js'
 import { foldersOf, outputsOf } from './output-folder.js'
 import { checkRunLock } from './run-lock.js'
 
@@ -40,14 +42,14 @@ export async function checkRun(
   const { task, labels } = config
   const asRead = (data: DatasetConfig): DatasetConfig => ({
     ...data,
-    format: FORMAT_OF_TASK[task] ?? data.format,
+    format: taskRules(task).rows.form ?? data.format,
   })
   await checkData(asRead(config.dataset))
   if (config.evalDataset !== null) await checkData(asRead(config.evalDataset))
   const tokenizer = tokenizerOnDisk(config.model)
   if (tokenizer === undefined || readsOnce(config.dataset)) return checkpoint
   // Without given labels, the rows cannot be encoded before all of them are read.
-  if (task === 'classification' && labels === null) return checkpoint
+  if (taskRules(task).classes && labels === null) return checkpoint
   const options = encodeOptions(config.dataset, config, Date.now())
   const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
   for await (const _ of first);

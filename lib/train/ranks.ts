@@ -3,6 +3,7 @@
  * and exchange a value, a request to stop, or a failure. All of them therefore stop at the same step, and none
  * waits for a rank that is gone.
  */
+
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'
@@ -21,6 +22,7 @@ import { cardOf } from '../native/device.js'
 import { CLASSES, translated, translatedAsync } from '../native/errors.js'
 import { closedWay, launchOf } from '../native/launcher.js'
 import type { RunOptions } from '../options/options.js'
+import { taskRules } from '../tasks/index.js'
 
 /** How long a library may take to close, which usually takes it milliseconds. */
 const CLOSE_MS = 10_000
@@ -380,9 +382,9 @@ export function checkRanks(
   begun: number,
   { size }: Pick<Ranks, 'size'>,
 ): void {
-  if (task === 'grpo' && size > 1)
+  if (!taskRules(task).runs.onRanks && size > 1)
     throw new ConfigError(
-      `task grpo is trained by one process, but there are ${size} ranks; start it without mpirun.`,
+      `task ${task} is trained by one process, but there are ${size} ranks; start it without mpirun.`,
       { task, ranks: size },
     )
   if (!optimizerInBackward || begun === size) return

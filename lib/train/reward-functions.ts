@@ -3,8 +3,8 @@ import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { ConfigError, DataError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import type { ScoredRow } from '../options/metrics.js'
-import { nameOf, type RewardFunction, type Rewards } from '../options/rewards.js'
+import type { ScoredRow } from '../tasks/metrics.js'
+import { nameOf, type RewardFunction, type Rewards } from '../tasks/rewards.js'
 
 /** A reward function with its name in messages and metrics. */
 export interface NamedReward {

@@ -1,10 +1,12 @@
 /** Estimated time of a step and of a run, from rates measured here or known for a named machine. */
+
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'
 import type { TrainOptions } from '../options/options.js'
 import type { StepSetting } from '../planning/step-setting.js'
 import { rulesOf } from '../strategies/index.js'
+import { taskRules } from '../tasks/index.js'
 import { type StepTime, stepTime } from '../time/estimate.js'
 import { type Machine, ratesOn } from '../time/machines.js'
 import { type MeasureControl, measuredRates, measuringIsOff } from '../time/measure.js'
@@ -52,7 +54,8 @@ export async function runTime(
 ): Promise<RunTime> {
   if (rulesOf(setting.strategy).privacy?.(setting.strategy))
     return { unknown: 'rounds of private training sample a random number of rows' }
-  if (run.task === 'grpo') return { unknown: 'answers of any length are sampled in each step' }
+  const { untimed } = taskRules(run.task).runs
+  if (untimed !== null) return { unknown: untimed }
   if (machine === undefined && measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
   const data = typeof given === 'function' ? await given() : given
   const filled = data === undefined ? setting : { ...setting, options: withLengths(setting.options, data) }

@@ -1,4 +1,5 @@
 /** Examples of a run's effect: a few rows, preferably held out, answered by the base and by the adapter. */
+
 import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'
@@ -7,6 +8,7 @@ import type { TrainOptions } from '../options/options.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { taskRules } from '../tasks/index.js'
 import { classifyTexts } from './classify.js'
 import type { Decoder } from './decoder.js'
 import type { EvaluateControl } from './evaluate.js'
@@ -93,7 +95,7 @@ export function checkEvalGenerate(
   if (evalGenerate === 0) return
   const bad = (expected: string) => badValue(source, 'evalGenerate', evalGenerate, expected)
   const spelled = (camel: string) => (source.spelling === 'snake' ? snakeKey(camel) : camel)
-  if (task === 'classification') throw bad('0 with task classification, whose model writes no text')
+  if (taskRules(task).classes) throw bad(`0 with task ${task}, whose model writes no text`)
   if (isPrivate(run.strategy)) throw bad('0 in private training, which shows no rows')
   if (run.evalDataset === null && run.evalFraction === 0)
     throw bad(`held-out data beside it: ${spelled('evalDataset')} or ${spelled('evalFraction')}`)

@@ -1,7 +1,9 @@
 /** Checks the configs of runs whose layers are split over ranks. */
+
 import { UnsupportedError } from '../core/errors.js'
 import { isOfAnswers } from '../options/task.js'
 import { checkStrategy } from '../strategies/part.js'
+import { taskRules } from '../tasks/index.js'
 import type { RunConfig } from './config.js'
 
 /** @throws {UnsupportedError} for a run by layers that needs all of them on one rank */
@@ -12,7 +14,7 @@ export function checkSplit(config: RunConfig): void {
   const onCpus = 'whose ranks compute on CPUs'
   const inParts = 'where no rank has the whole model'
   const unsupported: [is: boolean, what: string, why: string][] = [
-    [task !== 'causal_lm', `task ${task}`, inParts],
+    [!taskRules(task).runs.byLayers, `task ${task}`, inParts],
     [learningRate === 'auto', 'learning_rate auto', inParts],
     [isOfAnswers(task, metricForBestModel), 'a metric_for_best_model of answers', inParts],
     [evalGenerate > 0, 'eval_generate', inParts],

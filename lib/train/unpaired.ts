@@ -5,13 +5,13 @@
 import { DataError } from '../core/errors.js'
 import { IGNORE } from '../data/encoded-row.js'
 import type { MicroBatch } from '../data/pack.js'
+import type { NamedLoss } from '../losses/index.js'
 import { inMicroBatches, scoredRows } from '../losses/micro-batches.js'
 import { lossPasses } from '../losses/passes.js'
 import { type Denominators, type Metrics, sumOf } from '../losses/rows.js'
 import type { TokenRow } from '../losses/token-rows.js'
 import type { NativeSession } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
-import type { PreferenceLoss } from '../options/task.js'
 import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { Examples, RunData } from './data.js'
@@ -89,11 +89,9 @@ interface Side {
   mismatched: MismatchedRows
 }
 
-type KtoLoss = Extract<PreferenceLoss, { name: 'kto' }>
-
-/** KTO for the steps of a run. */
+/** A loss of single answers with a reference and mismatched rows, for the steps of a run. */
 export class UnpairedObjective implements Objective {
-  readonly #loss: KtoLoss
+  readonly #loss: NamedLoss
   readonly #options: RunOptions
   readonly #run: string
   readonly #evaluation: BatchSource | null
@@ -106,7 +104,7 @@ export class UnpairedObjective implements Objective {
    * @throws {DataError} when all training rows have the same label
    */
   constructor(
-    loss: KtoLoss,
+    loss: NamedLoss,
     options: RunOptions,
     run: string,
     { examples, evaluation, evaluationExamples }: RunData,
@@ -118,7 +116,7 @@ export class UnpairedObjective implements Objective {
     const side = (of: Examples | null) =>
       of && { examples: of, mismatched: new MismatchedRows(of, options.maxSeqLength) }
     this.#sides = { train: side(examples), evaluation: side(evaluationExamples) }
-    checkLabels(examples as Examples)
+    checkLabels(examples as Examples, options.task)
   }
 
   async prepare(session: NativeSession, about: RunPlace): Promise<void> {
@@ -226,11 +224,11 @@ function rowCounts(batches: readonly MicroBatch[]): Denominators {
   return { tokens: 1, pairs: 1, rows }
 }
 
-function checkLabels({ data, rows }: Examples): void {
+function checkLabels({ data, rows }: Examples, task: string): void {
   const desirable = rows.reduce((count, row) => count + Number(data.rowDesirable(row)), 0)
   if (desirable > 0 && desirable < rows.length) return
   throw new DataError(
-    `task kto learns from good and bad answers, but the label of all ${rows.length} training rows is ${desirable > 0}; add rows of the other label, or train on good answers alone with task: causal_lm.`,
+    `task ${task} learns from good and bad answers, but the label of all ${rows.length} training rows is ${desirable > 0}; add rows of the other label, or train on good answers alone with task: causal_lm.`,
     { rows: rows.length, desirable },
   )
 }

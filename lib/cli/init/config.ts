@@ -1,6 +1,8 @@
 /** The config that `lowrank init` writes: YAML with a comment on each choice. */
 import { relative } from 'node:path'
 import { stringify } from 'yaml'
+import { taskRules } from '../../tasks/index.js'
+import type { InitialConfig } from '../../tasks/task.js'
 import { counted, formatCount } from '../format.js'
 import type { Survey } from './survey.js'
 
@@ -28,7 +30,7 @@ export interface Sizes {
 export function sizesOf({ rows, task, longestRow }: Survey): Sizes {
   const evalFraction = rows < 5 ? 0 : rows < 200 ? 0.2 : rows < 5000 ? 0.1 : 0.02
   const heldOut = Math.round(evalFraction * rows)
-  const batch = task === 'classification' ? 8 : 4
+  const batch = (taskRules(task).init as InitialConfig).perDeviceTrainBatchSize
   const trained = rows - heldOut
   const perEpoch = Math.ceil(trained / batch)
   const most = rows < 2000 ? 10 : 3
@@ -51,6 +53,8 @@ export function sizesOf({ rows, task, longestRow }: Survey): Sizes {
  */
 export function configOf(survey: Survey, model: ChosenModel, data: string, folder: string): string {
   const { task, rows, classes } = survey
+  const rules = taskRules(task)
+  const init = rules.init as InitialConfig
   const sizes = sizesOf(survey)
   const { evalFraction, heldOut, batch, epochs, maxSeqLength, evalSteps } = sizes
   const path = relative(folder, data).replaceAll('\\', '/')
@@ -59,8 +63,8 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
     `# Written by lowrank init. docs/config.md of the package explains every key.`,
     '',
     entry('model', model.name, model.why),
-    task !== 'causal_lm' && entry('task', task, TASKS[task]),
-    task !== 'causal_lm' && task !== 'classification' && entry('beta', 0.1, BETAS[task]),
+    init.comment !== null && entry('task', task, init.comment),
+    ...init.entries.map((line) => entry(...line)),
     'strategy: { name: lora, r: 16, lora_alpha: 32 } # or name: qlora, with adapter: { name: lora, … }, for 4-bit weights',
     '',
     ...datasetLines(survey, path),
@@ -72,16 +76,15 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
       ),
     evalFraction > 0 && entry('eval_steps', evalSteps, 'steps between evaluations'),
     evalFraction > 0 &&
-      task === 'classification' &&
+      rules.classes &&
       entry('metric_for_best_model', 'f1', 'macro F1, the mean over the classes'),
     evalFraction > 0 && entry('load_best_model_at_end', true, 'keep the adapter of the best evaluation'),
     isUneven(classes) && entry('class_weights', 'balanced', 'rows of rare classes count more'),
     '',
-    (task === 'dpo' || task === 'orpo' || task === 'kto') &&
-      entry('learning_rate', '2.0e-4', 'lower than for training on answers'),
+    rules.lowRates && entry('learning_rate', '2.0e-4', 'lower than for training on answers'),
     entry('max_seq_length', maxSeqLength, lengthWords(survey, maxSeqLength)),
     entry('per_device_train_batch_size', batch, 'rows of a step'),
-    task !== 'classification' && rows < 2000 && entry('packing', false, 'so many rows a step, however short'),
+    !rules.rows.counted && rows < 2000 && entry('packing', false, 'so many rows a step, however short'),
     entry(
       'num_train_epochs',
       epochs,
@@ -91,19 +94,6 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
   ]
   return `${lines.filter((line) => line !== false).join('\n')}\n`
 }
-
-const TASKS = {
-  classification: 'a head that scores classes, in place of the one that writes text',
-  dpo: 'prefer the chosen answers; orpo needs no reference',
-  orpo: 'prefer the chosen answers',
-  kto: 'good answers and bad ones',
-} as const
-
-const BETAS = {
-  dpo: 'higher keeps the model closer to what it was',
-  orpo: 'weight of the preference beside the likelihood of the chosen answers',
-  kto: 'higher keeps the model closer to what it was',
-} as const
 
 function datasetLines(survey: Survey, path: string): string[] {
   const { fileType, encoding, columns, classes, twins, rows, format } = survey

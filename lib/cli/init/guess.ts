@@ -2,16 +2,23 @@
 import { quote } from '../../core/quote.js'
 import { isRecord } from '../../core/schema-shape.js'
 import type { ColumnName, Columns, DatasetFormat } from '../../data/dataset.js'
-import type { Task } from '../../options/task.js'
+import { type Task, taskOfForm } from '../../tasks/index.js'
 import { UsageError } from '../errors.js'
 
 /** A task, and how its rows are read. */
 export interface Guess {
-  task: Exclude<Task, 'grpo'>
+  task: Task
   format: DatasetFormat
   /** Columns with other names than the format expects. */
   columns: Columns
 }
+
+/** Rows of a format, for the first task that learns from them. */
+const guessOf = (format: DatasetFormat, columns: Columns): Guess => ({
+  task: taskOfForm(format),
+  format,
+  columns,
+})
 
 const PROMPTS = ['prompt', 'question', 'query', 'input', 'instruction', 'request', 'source', 'user']
 const ANSWERS = ['completion', 'answer', 'response', 'output', 'reply', 'target', 'assistant']
@@ -63,17 +70,17 @@ export function guessTask(rows: readonly unknown[], given: Columns = {}): Guess 
   const records = rows.filter(isRecord)
   const first = records[0] ?? {}
   const has = (...names: string[]) => names.every((name) => name in first || name in given)
-  const formed = (task: Guess['task'], format: DatasetFormat): Guess => ({ task, format, columns: given })
+  const formed = (format: DatasetFormat) => guessOf(format, given)
   // A text that the user names goes before columns of other formats.
   if (given.text !== undefined) return byValues(records, given)
-  if (has('chosen', 'rejected')) return formed('dpo', 'preference')
-  if (has('messages')) return formed('causal_lm', 'messages')
-  if (has('conversations')) return formed('causal_lm', 'sharegpt')
+  if (has('chosen', 'rejected')) return formed('preference')
+  if (has('messages')) return formed('messages')
+  if (has('conversations')) return formed('sharegpt')
   if (has('prompt', 'completion') && isVerdict(first[given.label ?? 'label']))
-    return formed('kto', 'unpaired_preference')
-  if (has('prompt', 'completion')) return formed('causal_lm', 'prompt_completion')
-  if (has('instruction', 'output')) return formed('causal_lm', 'alpaca')
-  if (has('text', 'label')) return formed('classification', 'classification')
+    return formed('unpaired_preference')
+  if (has('prompt', 'completion')) return formed('prompt_completion')
+  if (has('instruction', 'output')) return formed('alpaca')
+  if (has('text', 'label')) return formed('classification')
   return byValues(records, given)
 }
 
@@ -88,18 +95,13 @@ function byValues(records: readonly Record<string, unknown>[], given: Columns): 
   const longest = [...others].sort((a, b) => b.length - a.length)[0]
   const text = given.text ?? (of(TEXTS, others) ?? longest)?.name
   if (label !== undefined && text !== undefined)
-    return { task: 'classification', format: 'classification', columns: mapped({ ...given, text, label }) }
-  if (given.text !== undefined) return { task: 'causal_lm', format: 'text', columns: mapped(given) }
+    return guessOf('classification', mapped({ ...given, text, label }))
+  if (given.text !== undefined) return guessOf('text', mapped(given))
   const prompt = given.prompt ?? of(PROMPTS, texts)?.name
   const completion = given.completion ?? of(ANSWERS, texts)?.name
   if (prompt !== undefined && completion !== undefined && prompt !== completion)
-    return {
-      task: 'causal_lm',
-      format: 'prompt_completion',
-      columns: mapped({ ...given, prompt, completion }),
-    }
-  if (text !== undefined && texts.length === 1)
-    return { task: 'causal_lm', format: 'text', columns: mapped({ ...given, text }) }
+    return guessOf('prompt_completion', mapped({ ...given, prompt, completion }))
+  if (text !== undefined && texts.length === 1) return guessOf('text', mapped({ ...given, text }))
   const names = columns.map(({ name }) => quote(name)).join(', ')
   throw new UsageError(
     columns.length === 0

@@ -16,8 +16,7 @@ import {
 import { noRows } from '../../data/encode-dataset.js'
 import { type LabelCount, LabelCounts, mergeTwins, nearTwins } from '../../data/labels.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
-import type { Task } from '../../options/task.js'
-import { FORMAT_OF_TASK } from '../../train/dataset.js'
+import { type Task, taskRules } from '../../tasks/index.js'
 import { UsageError } from '../errors.js'
 import { type Guess, guessTask } from './guess.js'
 
@@ -89,14 +88,14 @@ export async function surveyOf(
   const longestRow = await lengths.longest()
   const twins = nearTwins(labels.classes)
   const classes = twins.length === 0 ? labels.classes : mergeTwins(labels.classes)
-  if (guess.task === 'classification' && classes.length < 2)
+  if (taskRules(guess.task).classes && classes.length < 2)
     throw new UsageError(
       `${path} has one class, ${classes[0]?.label}; a classifier needs at least two. To train on the texts, pass --task causal_lm.`,
     )
   return {
     ...guess,
     ...{ fileType, encoding, rows, longestRow, counted: tokenizer !== null, example, twins },
-    classes: guess.task === 'classification' ? classes : null,
+    classes: taskRules(guess.task).classes ? classes : null,
   }
 }
 
@@ -135,13 +134,14 @@ async function sampleOf(path: string, form: DatasetForm): Promise<TypedRow[]> {
 /** The guess, for a task that the user names. */
 function asTask(guess: Guess, task: Task | undefined): Guess {
   if (task === undefined || task === guess.task) return guess
-  const needs = FORMAT_OF_TASK[task]
-  if (task === 'orpo' && guess.task === 'dpo') return { ...guess, task }
-  if (task === 'causal_lm' && guess.task === 'classification') {
+  const needs = taskRules(task).rows.form
+  if (needs === guess.format) return { ...guess, task }
+  if (needs === null && guess.format === 'classification') {
     const { label: completion = 'label', text: prompt = 'text' } = guess.columns
     return { task, format: 'prompt_completion', columns: { prompt, completion } }
   }
-  if (task === 'causal_lm' && guess.task === 'kto') return { ...guess, task, format: 'prompt_completion' }
+  if (needs === null && guess.format === 'unpaired_preference')
+    return { ...guess, task, format: 'prompt_completion' }
   throw new UsageError(
     `--task ${task} needs rows of ${needs ?? 'prompts and answers'}, and these are of ${guess.format}.`,
   )

@@ -1,5 +1,7 @@
 /** The training data of a config, read as its run would read it. */
+
 import { withTemplateFile } from '../../data/template-file.js'
+import { taskRules } from '../../tasks/index.js'
 import { loadConfig } from '../../train/config.js'
 import { encodeOptions } from '../../train/data.js'
 import { withLabels } from '../../train/labels.js'
@@ -17,6 +19,6 @@ export async function inspectConfig(
   const { dataset, model, revision, task } = config
   const options = encodeOptions(dataset, config, Date.now())
   const tokens = { model, revision, encoding: await withTemplateFile(options) }
-  const rewarded = task === 'grpo'
+  const rewarded = taskRules(task).samplesAnswers
   return inspectRows({ path: dataset.path, form: options, tokens, rows, row, rewarded }, output)
 }

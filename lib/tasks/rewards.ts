@@ -20,10 +20,9 @@ export const rewardPathsSchema = z
   )
 
 const one = z.union([text(A_PATH), callback<RewardFunction>()])
-export const rewardsSchema = z
-  .union([one, z.array(one).min(1, { error: `a function, ${NAMED}` })], { error: `a function, ${NAMED}` })
-  .nullable()
-  .default(null)
+export const rewardsSchema = z.union([one, z.array(one).min(1, { error: `a function, ${NAMED}` })], {
+  error: `a function, ${NAMED}`,
+})
 
 /** The option by the names of its functions, as recorded. */
 export function rewardNames(rewards: Rewards): string[] {
