@@ -1,22 +1,11 @@
-/** The tasks, in the order of lists and help. To add one, write a file next to this one and list it here. */
+/** Looks tasks up, by name and by what they state. */
 import type { DatasetFormat } from '../data/dataset.js'
-import { causalLm } from './causal-lm.js'
-import { classification } from './classification.js'
-import { dpo } from './dpo.js'
-import { grpo } from './grpo.js'
-import { kto } from './kto.js'
-import { orpo } from './orpo.js'
+import { ALL_TASKS, type Task } from './list.js'
 import type { RunFacts, TaskRules } from './task.js'
 
-/**
- * `causal_lm` predicts the next token, `classification` the class of a text; `dpo` and `orpo` learn from preferences
- * between two answers, `kto` from answers that are good or bad, and `grpo` from rewards of sampled answers.
- */
-export type Task = 'causal_lm' | 'classification' | 'dpo' | 'orpo' | 'kto' | 'grpo'
+export { ALL_TASKS, type Task }
 
-export const ALL_TASKS: readonly TaskRules<Task>[] = [causalLm, classification, dpo, orpo, kto, grpo]
-
-export const DEFAULT_TASK: Task = causalLm.name
+export const DEFAULT_TASK: Task = 'causal_lm'
 
 const BY_NAME: ReadonlyMap<Task, TaskRules<Task>> = new Map(ALL_TASKS.map((rules) => [rules.name, rules]))
 

@@ -1,7 +1,7 @@
 /**
  * What a task states about itself, in its own file: its options, its rows, its loss, and what it asks of plans,
  * evaluations, ranks, and the other options of a run. Shared code reads these fields and never compares the name of a
- * task.
+ * task. To add one, write such a file and run `node scripts/records.mjs`.
  */
 import type * as z from 'zod'
 import type { DatasetFormat } from '../data/dataset.js'
