@@ -14,6 +14,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, write
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
+import stringify from 'json-stringify-pretty-compact'
 import { fail } from './compilers.mjs'
 import { cache, endWine, npm, run, WINDOWS_NODE, windowsNode, wine } from './platforms/runtimes.mjs'
 import { TARGETS } from './targets.mjs'
@@ -148,5 +149,6 @@ function record(path) {
     ...sums(files),
     files,
   }
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+  // A line for each file.
+  writeFileSync(path, `${stringify(result, { maxLength: 1000 })}\n`)
 }

@@ -12,6 +12,7 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import stringify from 'json-stringify-pretty-compact'
 
 const file = join(import.meta.dirname, 'results.json')
 const KINDS = ['addons', 'tests', 'runtimes', 'demos', 'installs']
@@ -27,5 +28,6 @@ export function record(kind, name, seen) {
   all[kind][name] = { date: new Date().toISOString().slice(0, 10), ...seen }
   for (const each of KINDS)
     all[each] = Object.fromEntries(Object.entries(all[each]).sort(([a], [b]) => (a < b ? -1 : 1)))
-  writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`)
+  // A line for each row of a table.
+  writeFileSync(file, `${stringify(all, { maxLength: 400 })}\n`)
 }
