@@ -59,8 +59,8 @@ export function configure(command: Command): void {
   command.option('--output <folder>', 'folder for results.json (default: OUTPUT_DIR-compare)')
   command.option('--seeds <N>', 'trainings of each strategy with its best rate', integerFlag(1), 3)
   command.option(
-    '--detect <spreads>',
-    'instead of --seeds: as many as find a difference of so many spreads in 8 of 10 compares',
+    '--detect <N>',
+    'instead of --seeds: enough seeds to find a difference of N standard deviations in 8 of 10 compares',
     numberFlag(0.1, 100),
   )
   command.addOption(

@@ -41,7 +41,7 @@ export interface TrainingAsked {
   constant: boolean
   /** Steps after which the validation loss is measured. */
   evaluateAt?: ReadonlySet<number>
-  /** Factor on the rate after so many steps, instead of a schedule. */
+  /** Factor on the rate after `completed` steps, instead of a schedule. */
   schedule?: (completed: number) => number
   /** Ends the training early if it returns true for the losses so far. */
   until?: (losses: Trained['losses']) => boolean

@@ -7,7 +7,7 @@
 const MOST_LABELS = 10_000
 /** Longest text that is a label. */
 const LONGEST_LABEL = 100
-/** Answers are labels if each of them has so many rows on average. */
+/** Answers are labels if they have at least this many rows each, on average. */
 const ROWS_OF_A_LABEL = 2
 
 /** A class and its number of rows. */

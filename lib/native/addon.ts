@@ -148,7 +148,7 @@ export interface NativeAddon {
   meetRanksAside(message: Uint8Array): Promise<Uint8Array[]>
   /** Sends a message to one rank; resolves once it has taken it. */
   sendToRank(rank: number, message: Uint8Array): Job<void>
-  /** Resolves with the next message of a rank, which has so many bytes. */
+  /** Resolves with the next message of a rank, which has `bytes` bytes. */
   receiveFromRank(rank: number, bytes: number): Job<Uint8Array>
   /** Opens the library without connecting. */
   nccl(): NcclReport

@@ -66,7 +66,7 @@ export type PlanModelOptions = Partial<MemoryShape> &
     threads?: number | 'auto'
     /** An NVIDIA GPU to plan for instead of the CPU; it need not be present. */
     card?: CardSizes
-    /** Plan only the layers of one rank, counted from 0, of so many that share the model. Default: all layers. */
+    /** Plan only the layers of one rank, counted from 0, of all `ranks` that share the model. Default: all layers. */
     part?: { rank: number; ranks: number }
   }
 

@@ -55,7 +55,7 @@ export interface StepSetup {
   signal: AbortSignal | undefined
   /** The processes that train together. */
   ranks: Ranks
-  /** Factor on the learning rate after so many steps. Default: the schedule of the options. */
+  /** Factor on the learning rate after `completed` steps. Default: the schedule of the options. */
   schedule?: (completed: number) => number
   /** For a model whose layers are split over these processes. */
   pipe?: LayerPipe | undefined

@@ -5,7 +5,7 @@
 namespace lowrank {
 namespace {
 
-/// Numbers go out in pieces, one for each rank, that together have so many bytes, or a page each where ranks are many.
+/// Numbers go out in pieces, one for each rank, that together have kBytes, or kLeast each where ranks are many.
 constexpr int64_t kBytes = int64_t{1} << 20;
 constexpr int64_t kLeast = 4096;
 

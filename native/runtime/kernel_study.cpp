@@ -21,7 +21,7 @@ using cpu::Precision;
 
 /// A sample takes so long at least, so that the clock and the start of the threads do not show.
 constexpr double kSampleSeconds = 4e-3;
-/// Weights of one shape take turns until they take so many bytes: in a training step each layer has its own, and a weight
+/// Weights of one shape take turns until they take this many bytes: in a training step each layer has its own, and a weight
 /// that stays in the second-level cache would be read too fast.
 constexpr int64_t kWeightBytes = int64_t{24} << 20;
 constexpr int kMostWeights = 64;

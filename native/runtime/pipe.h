@@ -12,7 +12,7 @@
 
 namespace lowrank {
 
-/// Memory of a pipe for plans of at most so many tokens; 0 for a whole model.
+/// Memory of a pipe for plans of at most `tokens` tokens; 0 for a whole model.
 int64_t pipe_bytes(const Graph& graph, int64_t tokens);
 
 class Pipe {
@@ -28,7 +28,7 @@ class Pipe {
   void begin(uint64_t micro_step, bool again);
   /// Moves the rows of the run's tokens. Throws Error("RANKS") if the other rank failed.
   void cross(Run& run, Crossing crossing, int buffer);
-  /// Makes up for passes that fail or are left out, until there were so many forward and backward: receives what the
+  /// Makes up for passes that fail or are left out, until there were `forwards` and `backwards` of them: receives what the
   /// others sent for them, and tells them.
   void skip(int64_t forwards, int64_t backwards);
 

@@ -84,7 +84,9 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
     rules.lowRates && entry('learning_rate', '2.0e-4', 'lower than for training on answers'),
     entry('max_seq_length', maxSeqLength, lengthWords(survey, maxSeqLength)),
     entry('per_device_train_batch_size', batch, 'rows of a step'),
-    !rules.rows.counted && rows < 2000 && entry('packing', false, 'so many rows a step, however short'),
+    !rules.rows.counted &&
+      rows < 2000 &&
+      entry('packing', false, 'every step has this many rows, however short'),
     entry(
       'num_train_epochs',
       epochs,

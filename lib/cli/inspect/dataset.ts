@@ -80,7 +80,7 @@ export interface Rows {
   rows?: number | undefined
   /** The only row to show, from 1. */
   row?: number | undefined
-  /** True for training by rewards, which expects the answers in the rows, and does not learn them. */
+  /** True for training by rewards, which expects the answers in the rows, and does not train on them. */
   rewarded?: boolean
 }
 
@@ -323,7 +323,7 @@ class TokenSurvey {
 function describe(found: DatasetFacts, asked: Rows, output: Output): string {
   const { tokens, histogram = [], dropped, examples = [], duplicates, path } = found
   const classes = found.format === 'classification'
-  const role = asked.rewarded ? 'expected' : 'learned'
+  const role = asked.rewarded ? 'expected' : 'trained on'
   const several = new Set(examples.map((example) => example.path)).size > 1
   const at = (place: Place) => (place.path === path ? '' : `${place.path}, `) + placeName(place)
   const repeats = ({ rows, examples: [first] }: Repeats) =>
@@ -353,7 +353,7 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
     ],
     [
       'empty assistant turns',
-      found.empty_turns ? `${formatCount(found.empty_turns)}, which are not learned` : undefined,
+      found.empty_turns ? `${formatCount(found.empty_turns)}, which are not trained on` : undefined,
     ],
     ['special tokens in the text', specialFact(found, asked.tokens?.encoding ?? {}, at)],
     [
@@ -362,11 +362,11 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
         `in ${countRows(found.lost_reasoning.rows)}, the first one in ${at(found.lost_reasoning.first)}`,
     ],
     [
-      'nothing to learn',
+      'nothing to train on',
       dropped?.nothing_to_learn ? `${countRows(dropped.nothing_to_learn)} left out` : undefined,
     ],
     [
-      'cut before what is learned',
+      'cut before what is trained on',
       dropped?.truncated_away ? `${countRows(dropped.truncated_away)} left out` : undefined,
     ],
   ])

@@ -122,14 +122,14 @@ export const inspection = [
       .array(z.object({ from: count, to: count, rows: count }))
       .optional()
       .describe('Rows by their number of tokens'),
-    supervised_tokens: count.optional().describe('Tokens that are learned'),
+    supervised_tokens: count.optional().describe('Tokens that are trained on'),
     dropped: z
       .object({ nothing_to_learn: count, truncated_away: count })
       .optional()
       .describe('Rows that are left out, by reason'),
     truncated: count.optional().describe('Rows that are cut'),
     truncated_tokens: count.optional().describe('Tokens that they lose'),
-    empty_turns: count.optional().describe('Assistant turns that are not learned, since they are empty'),
+    empty_turns: count.optional().describe('Assistant turns that are not trained on, since they are empty'),
     special_tokens: z
       .object({ rows: count, first: z.object({ ...place, token: z.string() }).optional() })
       .optional()
@@ -148,6 +148,6 @@ export const inspection = [
         }),
       )
       .optional()
-      .describe('Some rows as the model sees them, in pieces that are learned or not'),
+      .describe('Some rows as the model sees them, in pieces that are trained on or not'),
   }),
 ] as const

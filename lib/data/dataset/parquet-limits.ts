@@ -34,7 +34,7 @@ export class GroupBudget {
     this.#check()
   }
 
-  /** @throws {Error} when the row group takes too much with so many more bytes */
+  /** @throws {Error} when these bytes would exceed what a row group may take */
   take(bytes: number): void {
     this.#bytes += bytes
     this.#check()
@@ -69,7 +69,7 @@ export interface ParquetParts {
   getMaxRepetitionLevel(path: SchemaTree[]): number
   deltaBinaryUnpack(reader: Reader, count: number, output: Int32Array): void
   readRleBitPackedHybrid(reader: Reader, width: number, output: number[], length: number): void
-  /** Unpacks a page into so many bytes, and no more. */
+  /** Unpacks a page into exactly `size` bytes. */
   unpack(bytes: Uint8Array, size: number, codec: string): Uint8Array
 }
 
@@ -201,7 +201,7 @@ function checkBody(
     // A block of equal differences takes a few bytes, however many values it has.
     if (!(perBlock > 0 && perBlock <= 1 << 20)) throw fault(`has blocks of ${perBlock} values`)
     if (encoding !== 'DELTA_BYTE_ARRAY') return
-    // Each text begins with so many bytes of the one before it.
+    // The number of bytes that each text shares with the start of the one before it.
     const prefixes = new Int32Array(present)
     if (present > 0) deltaBinaryUnpack({ view: viewOf(body), offset: 0 }, present, prefixes)
     for (const prefix of prefixes) {

@@ -127,8 +127,8 @@ export interface NativeSession {
    */
   forwardStep(plan: string, input: TrainInput): Job<void>
   /**
-   * Makes up for failed or omitted passes of a rank that holds a part of the layers, until it has made so many forward and
-   * backward: receives what the other ranks sent for them, and tells these that it failed.
+   * Makes up for failed or omitted passes of a rank that holds a part of the layers, until it has made `forwards`
+   * forward and `backwards` backward passes: receives what the other ranks sent for them, and tells these that it failed.
    */
   skipPasses(forwards: number, backwards: number): Job<void>
   /**

@@ -163,7 +163,7 @@ static void store_transposed(const float* in, const float* factors, int64_t coun
   }
 }
 
-/// Rows that are a multiple of so many bytes apart fall into an eighth of the sets of a first-level cache, or fewer.
+/// Rows that are a multiple of this many bytes apart fall into an eighth of the sets of a first-level cache, or fewer.
 inline constexpr int64_t kSharedSets = 512;
 
 /// Product of operands of element type T. In fp32, bf16 operands are widened first.
@@ -198,7 +198,7 @@ struct Fp32Scheme {
     widen(rows, ld, count, cols, scratch);
     return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, count};
   }
-  /// Steps of a reduction over so many keys or queries.
+  /// Steps of a reduction over `count` keys or queries.
   static constexpr int64_t steps(int64_t count) { return count; }
   /// Query rows as the packed operand: [cols][64], and [count][padded cols].
   static int64_t pack_transposed(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out, float* scratch) {

@@ -7,7 +7,7 @@ inline constexpr int kForwardVectors = 4;
 /// Fewer where vectors are wide, so that the states of a chunk stay in the cache.
 inline constexpr int kBackwardVectors = kDeltaColumns / W < 4 ? kDeltaColumns / W : 4;
 
-/// body(first column, constant number of vectors) for the strips of a state, of so many vectors or one.
+/// body(first column, constant number of vectors) for the strips of a state, of `kVectors` vectors or one.
 template <int kVectors, class Body>
 static LOWRANK_INLINE void for_strips(int64_t value_dim, Body&& body) {
   int64_t col = 0;

@@ -3,7 +3,7 @@
 // multiply-add by its scale, and one by its offset with the sum of its activations, which all weight rows share.
 
 inline constexpr int64_t kWeightsAhead = 4096;   // bytes between a weight and what is brought to the cache meanwhile
-inline constexpr int64_t kActivationsUnit = 32;  // activations are padded to so many
+inline constexpr int64_t kActivationsUnit = 32;  // activations are padded to a multiple of it
 
 // Activations of one segment, by row, and for formats with offsets the sums of their groups. Zeros follow both.
 struct Activations {

@@ -50,7 +50,7 @@ KroneckerTiles kronecker_tiles(const KroneckerShape& shape);
 /// True if no side is so short that tiles are mostly padding, or so long that a token's matrices leave the caches.
 bool fits_tiles(const KroneckerShape& shape);
 
-/// Bytes of workspace (64-byte aligned) for at most so many tokens, forward or backward.
+/// Bytes of workspace (64-byte aligned) for at most `tokens` tokens, forward or backward.
 int64_t kronecker_workspace(const KroneckerShape& shape, int64_t tokens, int threads);
 
 }  // namespace lowrank::cpu

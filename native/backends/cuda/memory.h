@@ -15,7 +15,8 @@
 
 namespace lowrank::cuda {
 
-/// Memory of the host that the card copies from and to beside other work. Made and freed by who has entered the card.
+/// Memory of the host that the card copies from and to beside other work. The thread that makes or frees it must
+/// have entered the card.
 class Pinned {
  public:
   /// Throws Error("OUT_OF_MEMORY").
@@ -52,7 +53,7 @@ class CudaMemory final : public Memory {
   /// Memory whose contents do not matter.
   std::unique_ptr<Allocation> uninitialized(Category category, int64_t bytes);
 
-  // For who has entered the card.
+  // The calling thread must have entered the card.
   Gpu& gpu() { return gpu_; }
   Transfers& transfers() { return transfers_; }
   void queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes);

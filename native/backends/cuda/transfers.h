@@ -17,7 +17,7 @@ struct Span {
 };
 inline Span span_of(Ptr<std::byte> at, int64_t bytes) { return {at.address(), at.address() + static_cast<uint64_t>(bytes)}; }
 
-/// To be called by who has entered the card.
+/// The calling thread must have entered the card.
 class Transfers {
  public:
   explicit Transfers(Gpu& gpu) : gpu_(gpu) {}

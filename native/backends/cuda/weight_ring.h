@@ -25,7 +25,7 @@ class WeightRing {
   WeightRing(const WeightRing&) = delete;
   WeightRing& operator=(const WeightRing&) = delete;
 
-  // For who has entered the card.
+  // The calling thread must have entered the card.
   /// Fetches the first units of the order.
   void expect(const WeightStore& store, std::span<const WeightRows> order);
   /// Has the kernels wait for the rows, and fetches the unit after theirs. Null for what stays.

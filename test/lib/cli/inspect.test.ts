@@ -240,7 +240,7 @@ sweepTest('chosen rows are shown, and the middle of long ones is left out', asyn
   expect([code, stderr]).toEqual([2, expect.stringContaining(`error: --row 7: ${path} has 6 rows.`)])
 })
 
-test('with a model a dataset shows its tokens and marks what is learned', async () => {
+test('with a model a dataset shows its tokens and marks what is trained on', async () => {
   const path = scratchFile('train.jsonl', chats(3))
   const found = await inspected(path, '--model', tinyModel())
   const text = '<|im_start|>user\nColour of sky 0?<|im_end|>\n<|im_start|>assistant\n'
@@ -473,7 +473,7 @@ test('special tokens in the text and empty turns are counted, and escaped on req
   const total = ({ tokens }: Record<string, unknown>) => (tokens as { total: number }).total
   expect(total(escaped)).toBeGreaterThan(total(found))
   const { stdout } = await lowrank(['inspect', ...call])
-  expect(stdout).toMatch(/^empty assistant turns +1, which are not learned$/m)
+  expect(stdout).toMatch(/^empty assistant turns +1, which are not trained on$/m)
   expect(stdout).toMatch(/^special tokens in the text +in 1 row, the first one <\|im_end\|> in line 2$/m)
 })
 
@@ -583,7 +583,7 @@ test('a config shows both answers of a pair, and the class of a text', async () 
     { parts: [{ text: 'Two', trained: false }, end, { text: 'bad', trained: true }] },
   ])
   const { stdout } = await lowrank(['inspect', config, ...classes])
-  expect(stdout).toMatch(/^learned +2 labels$/m)
+  expect(stdout).toMatch(/^trained on +2 labels$/m)
 })
 
 test('flags of data do not go with a config, nor a key of a config with data', async () => {

@@ -32,7 +32,7 @@ struct GemmArgs {
   int32_t y_is_bf16;
   int32_t wide;  // y, bias and residual allow accesses of four elements
   int32_t segments;
-  // The steps of the reduction, over all segments, are cut into parts of so many: part blockIdx.z goes to
+  // The steps of the reduction, over all segments, are cut into parts of `part_steps`: part blockIdx.z goes to
   // y + blockIdx.z * part_stride, fp32.
   int64_t part_steps, part_stride;
   GemmSegment segment[kMostSegments];

@@ -21,7 +21,7 @@ struct Strided {
 struct StridedProductArgs {
   int64_t batches, m, n, outer, inner, stretch, stretches;
   Strided a, b, out, addend;
-  const float* gains;  // of dense results with rows of so many elements, or null
+  const float* gains;  // of dense results with rows of `gain_count` elements, or null
   int64_t gain_count;
   float alpha, diagonal;
 };

@@ -16,7 +16,7 @@ int32_t window_of(const Heads& heads) { return heads.window > 0 ? heads.window :
 /// Room for the tiles of any packing: sequences without tokens have none.
 int64_t tile_bytes(int64_t tokens) { return round_up(tokens * int64_t{sizeof(AttentionTile)}, 256); }
 
-/// Tiles of so many rows, those that see the most keys first.
+/// Tiles of `rows` rows, those that see the most keys first.
 std::vector<AttentionTile> tiles_of(std::span<const int32_t> seqlens, int32_t rows) {
   std::vector<AttentionTile> tiles;
   for (size_t s = 0; s + 1 < seqlens.size(); ++s) {

@@ -33,7 +33,7 @@ inline Grid grid_of(const Tiles& tiles) {
   return {(tiles.rows + high - 1) / high, (tiles.cols + wide - 1) / wide};
 }
 
-/// Blocks of so many threads with one element each.
+/// Blocks of `threads` threads with one element each.
 inline Grid blocks_of(int64_t elements, int threads) { return {(elements + threads - 1) / threads}; }
 
 }  // namespace lowrank::cuda

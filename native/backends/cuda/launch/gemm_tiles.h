@@ -61,7 +61,7 @@ inline const GemmTile& tile_of(GemmLayout layout, int64_t m, int64_t n) {
   return tiles[0].tiles(m, n) < kBusyBlocks / 2 ? tiles[1] : tiles[0];
 }
 
-/// The most parts that a reduction of so many steps is cut into, each of at least `least` of them, where few tiles would
+/// The most parts that a reduction of `steps` steps is cut into, each of at least `least` of them, where few tiles would
 /// leave most of a card idle. Never less for more steps.
 inline int64_t most_parts_of(int64_t tiles, int64_t steps, int64_t least) {
   return std::max<int64_t>(1, std::min({kMostParts, steps / least, kBusyBlocks / std::max<int64_t>(tiles, 1)}));
@@ -72,7 +72,7 @@ inline int64_t parts_of(int64_t tiles, int64_t steps, int64_t least) {
   return ceil_div(steps, ceil_div(steps, most_parts_of(tiles, steps, least)));
 }
 
-/// Launches one kernel, its reduction cut into so many parts.
+/// Launches one kernel, its reduction cut into `parts` parts.
 inline void multiply(Launcher& launcher, const GemmTile& tile, GemmArgs args, int64_t parts = 1) {
   int64_t steps = 0;
   for (int i = 0; i < args.segments; ++i) steps += ceil_div(args.segment[i].k, tile.depth);

@@ -35,7 +35,7 @@ int64_t multiply_workspace(const Card& card, GemmLayout layout, Precision precis
 
 // For launches of kernels of their own.
 
-/// True if every row begins at a multiple of so many bytes.
+/// True if the address of every row is a multiple of `bytes`.
 inline bool rows_aligned(const Matrix& m, int64_t bytes) {
   return (m.data.address() | static_cast<uint64_t>(m.ld * size_of(m.dtype))) % static_cast<uint64_t>(bytes) == 0;
 }

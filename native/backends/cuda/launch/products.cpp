@@ -105,7 +105,7 @@ struct Slices {
   int64_t outputs;  // of a slice
   int64_t bytes;    // room for the decoded factors of a slice, never less for deeper factors
 };
-/// @param bytes_of decoded factors for so many outputs
+/// @param bytes_of bytes of the decoded factors for a number of outputs
 template <class BytesOf>
 Slices slices_of(const Card& card, int64_t n, BytesOf&& bytes_of) {
   constexpr int64_t kUnit = 256;

@@ -16,8 +16,8 @@ inline Strided strided(Ptr<float> data) { return strided(data.as<std::byte>(), D
 /// Launches a product whose blocks add the whole reduction.
 void multiply(Launcher& launcher, StridedProductArgs args);
 
-/// Stretches of a reduction of so many terms into a result of so many elements: from shapes alone, so that the order of
-/// sums does not depend on a card.
+/// Stretches of a reduction of `terms` terms into a result of `elements` elements: from shapes alone, so that the order
+/// of sums does not depend on a card.
 int64_t stretches_of(int64_t terms, int64_t elements);
 /// Bytes of the sums of all stretches, for any number of terms up to this one.
 int64_t stretches_bytes(int64_t terms, int64_t elements);
