@@ -2,12 +2,11 @@
  * The time of a step: what `plan` tells against what a run takes, for ten settings on the demo's model and, where one is
  * named, on another.
  *
- *   npm run build && node benchmarks/step-time.mjs [MODEL] [--machine NAME] [--steps 6] [--only TEXT] [--json]
+ *   npm run build && node benchmarks/step-time.mjs [MODEL] [--steps 6] [--only TEXT] [--json]
  *
  * MODEL is a folder or a .gguf file. The data fills every sequence. A step counts with the less of its time by the clock and
  * its CPU time over the engine's threads, since other processes make either longer; measured is the least of the steps after
- * the first. With LOWRANK_THREADS=1 that holds on a busy machine too. With --machine, what is told is by the figures of that
- * machine, and means something on it alone.
+ * the first. With LOWRANK_THREADS=1 that holds on a busy machine too.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -24,7 +23,6 @@ import { cpuSeconds, median, textRows } from './measure.mjs'
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
-    machine: { type: 'string' },
     steps: { type: 'string', default: '6' },
     only: { type: 'string' },
     json: { type: 'boolean', default: false },
@@ -85,8 +83,7 @@ else {
 }
 
 function toldBy(path) {
-  const machine = values.machine === undefined ? [] : ['--machine', values.machine]
-  const answer = execFileSync(process.execPath, [main, 'plan', path, '--json', ...machine], {
+  const answer = execFileSync(process.execPath, [main, 'plan', path, '--json'], {
     encoding: 'utf8',
   })
   return JSON.parse(answer).time?.seconds_per_step ?? Number.NaN

@@ -10,7 +10,6 @@ import { type Card, cardNamed } from '../planning/cards.js'
 import type { MemoryReport } from '../planning/memory-report.js'
 import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
-import { type Machine, machineNamed } from '../time/machines.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
 import { withLabels } from '../train/labels.js'
 import { rowData } from '../train/metrics.js'
@@ -39,8 +38,6 @@ import { memorySettings } from './train-room.js'
 interface Options extends Shape {
   set?: string[]
   fit?: number
-  /** Name of the machine to estimate the time for. */
-  machine?: string
   /** The card to plan for, or `cpu`. */
   device?: Card | 'cpu'
   /** Path of a file, or true if the flag has no value. */
@@ -60,13 +57,12 @@ export function configure(command: Command): void {
     'find the micro-batch size, checkpointing, offloading, and paging that fit into this much memory, such as 8GiB',
     memoryFlag,
   )
-  command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
   command.option(
     '--device <name>',
     `plan for cpu, or for an NVIDIA GPU, which need not be there: cuda:24GB, or by name, such as cuda:rtx-4090 (default: device of the config)`,
     deviceFlag,
   )
-  command.option('--ranks <N>', 'also plan the memory of so many ranks of MPI on one machine', integerFlag(1))
+  command.option('--ranks <N>', 'also plan the memory of N ranks of MPI on one machine', integerFlag(1))
   command.addOption(
     new Option('--split <what>', 'what the ranks share (default: split of the config)').choices(SPLITS),
   )
@@ -80,38 +76,31 @@ export function configure(command: Command): void {
     'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
     'lowrank plan --model Llama-70B/config.json --method qlora --kernels',
     'lowrank plan run.yaml --fit 8GiB --timeline step.svg',
-    'lowrank plan run.yaml --machine epyc-avx512-bf16-2c',
     'lowrank plan run.yaml --device cuda:rtx-4090 --fit 24GB',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, machine: name, device, ranks, split, ...rest } = options
-    if (device !== undefined && name !== undefined)
-      throw new UsageError('--machine and --device name two machines; pass one of them.')
-    const machine = name === undefined ? undefined : machineNamed(name)
+    const { fit: budget, timeline, kernels: counts, device, ranks, split, ...rest } = options
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     if (split !== undefined && ranks === undefined)
       throw new UsageError(`--split ${split} is what ranks share; add --ranks N.`)
     const read = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
     const given = split === undefined ? read : { ...read, split }
-    const onOne = machine === undefined ? given : onMachine(given, machine)
-    const config = ranks === undefined ? onOne : onRanks(onOne, ranks)
-    const target: Target = machine
-      ? {}
-      : device === undefined
+    const config = ranks === undefined ? given : onRanks(given, ranks)
+    const target: Target =
+      device === undefined
         ? targetOf(ranks === undefined ? config : onSplit(config))
         : { card: device === 'cpu' ? undefined : device }
     const { card } = target
     if (ranks !== undefined)
       checkRanksAlone(ranks, {
         '--fit': budget !== undefined,
-        '--machine': name !== undefined,
         'layers on a GPU': config.split === 'layers' && card !== undefined,
       })
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels, parts } =
-      await planned(config, { budget, hasData, machine, card, ranks, counts: counts ?? false }, output)
+      await planned(config, { budget, hasData, card, ranks, counts: counts ?? false }, output)
     const best = fit?.choices[0]
     // Without a config there is no data in which to count clients or examples.
     const privacy = hasData ? await plannedPrivacy(config) : undefined
@@ -203,16 +192,7 @@ function processLine(peakBytes: number, beside: ProcessMemory, onCard: boolean):
 
 function timeLine(time: RunTime): string {
   if ('unknown' in time) return `time not known: ${time.unknown}`
-  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs slow it down' : `rates of ${time.machine}`})`
-}
-
-/** Resolves `auto` values for another machine. */
-function onMachine(config: RunConfig, { prefers_bf16: prefersBf16, threads }: Machine): RunConfig {
-  return {
-    ...config,
-    precision: config.precision === 'auto' ? (prefersBf16 ? 'bf16' : 'fp32') : config.precision,
-    threads: config.threads === 'auto' ? threads : config.threads,
-  }
+  return `time ${timeText(time)} (measured on this machine; other programs slow it down)`
 }
 
 function shapeOnly({ set = [], ...shape }: Options): RunConfig {

@@ -30,6 +30,5 @@ export function timeData(time: KnownTime): NonNullable<Printed<'plan'>['time']> 
     tokens_per_second: time.tokensPerSecond,
     steps: time.steps,
     run_seconds: time.runSeconds,
-    machine: time.machine,
   }
 }

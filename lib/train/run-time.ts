@@ -1,4 +1,4 @@
-/** Estimated time of a step and of a run, from rates measured here or known for a named machine. */
+/** Estimated time of a step and of a run, from rates measured on this machine. */
 
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
@@ -8,7 +8,6 @@ import type { StepSetting } from '../planning/step-setting.js'
 import { rulesOf } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'
 import { type StepTime, stepTime } from '../time/estimate.js'
-import { type Machine, ratesOn } from '../time/machines.js'
 import { type MeasureControl, measuredRates, measuringIsOff } from '../time/measure.js'
 import { layOut } from '../time/setting.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
@@ -24,8 +23,6 @@ export interface KnownTime extends StepTime {
   steps: number | null
   /** Time of these steps, without evaluations, checkpoints, and loading. */
   runSeconds: number | null
-  /** Machine that the rates are for; null: measured here. */
-  machine: string | null
 }
 
 /** Size of the examples of a run. */
@@ -36,7 +33,6 @@ export interface DataSize {
 
 export interface TimeOptions extends MeasureControl {
   threads: number
-  machine?: Machine | undefined
   /** Size of the training data. Default: every micro-batch is full, with rows of the maximum length. */
   data?: DataSize | (() => Promise<DataSize | undefined>) | undefined
   /** Number of steps, if known. */
@@ -50,27 +46,24 @@ type Run = Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTra
 export async function runTime(
   setting: StepSetting,
   run: Run,
-  { threads, machine, data: given, steps: known, ...control }: TimeOptions,
+  { threads, data: given, steps: known, ...control }: TimeOptions,
 ): Promise<RunTime> {
   if (rulesOf(setting.strategy).privacy?.(setting.strategy))
     return { unknown: 'rounds of private training sample a random number of rows' }
   const { untimed } = taskRules(run.task).runs
   if (untimed !== null) return { unknown: untimed }
-  if (machine === undefined && measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
+  if (measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
   const data = typeof given === 'function' ? await given() : given
   const filled = data === undefined ? setting : { ...setting, options: withLengths(setting.options, data) }
   const unknown = { unknown: 'a step could not be measured on this machine' }
   try {
     const laidOut = layOut(filled)
-    const rates =
-      machine === undefined
-        ? await measuredRates(filled, laidOut, threads, control)
-        : ratesOn(machine, filled, laidOut)
+    const rates = await measuredRates(filled, laidOut, threads, control)
     if (rates === undefined) return unknown
     const step = stepTime(laidOut.work, rates, run.gradientAccumulationSteps)
     const steps = known ?? run.maxSteps ?? (data === undefined ? null : stepsOf(setting.options, run, data))
     const runSeconds = steps === null ? null : steps * step.secondsPerStep
-    return { ...step, steps, runSeconds, machine: machine?.name ?? null }
+    return { ...step, steps, runSeconds }
   } catch {
     control.signal?.throwIfAborted()
     return unknown

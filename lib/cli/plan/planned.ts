@@ -11,7 +11,6 @@ import { type Fit, type FitChoice, fitRun } from '../../planning/fit.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../../planning/plan.js'
 import { usualOptimizer } from '../../planning/usual-optimizer.js'
-import type { Machine } from '../../time/machines.js'
 import type { RunConfig } from '../../train/config.js'
 import { foldersOf } from '../../train/output-folder.js'
 import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../../train/run-time.js'
@@ -50,7 +49,6 @@ interface Asked {
   budget: number | undefined
   /** True if the config names its data. */
   hasData: boolean
-  machine: Machine | undefined
   /** True to count kernels. */
   counts: boolean
   /** The card to plan for instead of this machine's CPU. */
@@ -61,7 +59,7 @@ interface Asked {
 
 export async function planned(
   config: RunConfig,
-  { budget, hasData, machine, counts, card, ranks = 1 }: Asked,
+  { budget, hasData, counts, card, ranks = 1 }: Asked,
   output: Output,
 ): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
@@ -91,7 +89,7 @@ export async function planned(
       card || ranks > 1
         ? { unknown: `no run has been timed on ${card ? `a ${card.label}` : 'several ranks'}` }
         : runTime(setting, run, {
-            ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
+            ...{ signal: interruption.signal, threads: threadsOf(config.threads) },
             data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
             onMeasure: () => line.update('measuring the speed of this machine, once'),
           })

@@ -28,5 +28,4 @@ export const time = z.object({
     .nonnegative()
     .nullable()
     .describe('Time of these steps, without evaluations, checkpoints, and loading'),
-  machine: z.string().nullable().describe('Machine that was measured; null: this machine'),
 })

@@ -413,19 +413,3 @@ function freeLevel(
     .map((y) => ({ ...labelBox(x, y + 4, width), level: y }))
   return freest(boxes, paths)?.level ?? level
 }
-
-/** A sparkline: a line the size of a word. */
-export function sparkLine(values: readonly Value[], hue: number, width = 96, height = 20): string {
-  const [low, high] = extent(values) ?? [0, 1]
-  const x = scaleOf('linear', [0, Math.max(1, values.length - 1)], [1, width - 3])
-  const y = scaleOf('linear', [low, high === low ? low + 1 : high], [height - 3, 3])
-  const indices = [...values.keys()]
-  const kept = thin(indices, values, [0, values.length], width).filter((index) => isNumber(values[index]))
-  const points = kept.map((index) => `${pixels(x(index))} ${pixels(y(values[index] as number))}`)
-  const last = points.at(-1)?.split(' ').map(Number)
-  const dot = last ? element('circle', { class: `k${hue} fl`, cx: last[0], cy: last[1], r: 2 }) : ''
-  const path =
-    points.length > 0 ? element('path', { class: `k${hue} st line thin`, d: `M${points.join('L')}` }) : ''
-  const size = `viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"`
-  return `<svg class="chart spark" ${size} aria-hidden="true">${path}${dot}</svg>`
-}

@@ -3,7 +3,7 @@ import { TimeCheck } from '../../../lib/cli/time-check.js'
 
 const estimate = {
   ...{ secondsPerStep: 1, tokensPerStep: 100, tokensPerSecond: 100 },
-  ...{ steps: 60, runSeconds: 60, machine: null },
+  ...{ steps: 60, runSeconds: 60 },
 }
 
 /** What is said after each of the steps. */

@@ -19,7 +19,7 @@ sweepTest('plan and train tell the same time, measured once', { timeout: PATIENC
   )
   const [{ time }] = printed<'plan'>(await lowrank(['plan', config, '--json'], { env })) as [Printed<'plan'>]
   if (time === null) throw new Error('no time was told')
-  expect(time).toMatchObject({ steps: 12, machine: null })
+  expect(time).toMatchObject({ steps: 12 })
   expect(time.run_seconds).toBeCloseTo(12 * time.seconds_per_step, 9)
   expect(time.tokens_per_second).toBeCloseTo(time.tokens_per_step / time.seconds_per_step, 6)
   const [start, planned, told] = printed<'train'>(await lowrank(['train', config, '--json'], { env }))
@@ -45,28 +45,8 @@ sweepTest('where it may not be measured, plan says so and train leaves it out', 
   expect(train.stderr).not.toContain('Time:')
 })
 
-test('another machine tells its own time, and nothing is measured here', async () => {
-  const { config } = project()
-  const machine = 'epyc-avx512-bf16-2c'
-  const { stdout, stderr } = await lowrank(['plan', config, '--machine', machine])
-  expect(stdout).toMatch(new RegExp(`^time ${TIME.source} \\(rates of ${machine}\\)$`, 'm'))
-  expect(stdout).toContain('precision bf16')
-  // A slow machine says that it is planning, and any measures the memory of Node.js once.
-  expect(stderr.replace(/^Planning[,:] (?!.*speed).*\n/gm, '')).toBe('')
-  const big = ['--model', project().model, '--method', 'lora', '--machine', machine, '--json']
-  expect(printed<'plan'>(await lowrank(['plan', ...big]))[0]).toMatchObject({
-    time: { steps: null, run_seconds: null, machine },
-  })
-})
-
-test('a machine that is not known is one error that names those that are', async () => {
-  const { code, stdout, stderr } = await lowrank(['plan', project().config, '--machine', 'nonsense'])
-  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-  expect(stderr).toMatch(/^error: machine 'nonsense' is unknown; expected one of .*epyc-avx512-bf16-2c/)
-})
-
 test('seconds, minutes and hours are told as far as they count', () => {
-  const known = { tokensPerStep: 2048, steps: 1200, machine: null }
+  const known = { tokensPerStep: 2048, steps: 1200 }
   const at = (secondsPerStep: number) => ({
     ...known,
     secondsPerStep,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import * as charts from '../../../../lib/report/chart/index.js'
 
-const { barChart, dotChart, heatMap, itemCode, lineChart, markOf, scatter, sparkLine, svgDocument } = charts
+const { barChart, dotChart, heatMap, itemCode, lineChart, markOf, scatter, svgDocument } = charts
 const golden = (name: string) => `golden/${name}.svg`
 const MIB = 2 ** 20
 
@@ -120,7 +120,6 @@ describe('charts', () => {
       const size = { title: 'Any', width: 300, height: 120, yScale }
       const drawn = lineChart({ ...size, lines: [{ x, y, hue: 0, name: 'any', dots: 'open', area: true }] })
       expect(drawn.svg).not.toMatch(/NaN|Infinity|undefined/)
-      expect(sparkLine(y, 0)).not.toMatch(/NaN|Infinity|undefined/)
     }
     const [rows, columns] = [['a'], x.map(String)]
     expect(heatMap({ title: 'Any', width: 300, rows, columns, values: [y] })).not.toMatch(
