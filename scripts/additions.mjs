@@ -50,9 +50,11 @@ const SOURCES = [
   'native',
   ':!native/backends/*.json',
   ':!lib/native/lists.ts',
+  ':!lib/graph/nodes.ts',
   ':!lib/models/list.ts',
   ':!lib/tasks/list.ts',
   ':!native/core/lists.h',
+  ':!native/ops/list.h',
 ]
 const filesWith = (pattern) => git('grep', '-lE', pattern, '--', ...SOURCES)
 const tracked = () => git('ls-files', '--', ...SOURCES)

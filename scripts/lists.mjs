@@ -1,10 +1,11 @@
 /**
- * Writes the lists that both languages know, native/core/lists.h and lib/native/lists.ts, from native/lists.json: names
- * of enumerations under `values`, fields of structures under `fields`.
+ * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
+ * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
+ * lib/graph/nodes.ts. `values` are names of an enumeration, `fields` those of a structure.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -18,7 +19,7 @@ const lists = entries.flatMap(([name, { about, values, typescript }]) =>
         name,
         about,
         names: Array.isArray(values) ? values : Object.keys(values),
-        inputs: Array.isArray(values) ? undefined : Object.values(values),
+        nodes: Array.isArray(values) ? undefined : Object.entries(values),
         typescript,
       },
 )
@@ -45,13 +46,28 @@ function fieldOf([key, { about, type, default: given }]) {
   }
 }
 
+/** The operations, and types of their attributes. A type that is none of these is an enumeration. */
+const nodes = lists.find(({ nodes }) => nodes !== undefined).nodes
+const ATTRIBUTES = {
+  weight: { cpp: 'int', ts: 'string', absent: -1, read: 'weight' },
+  value: { cpp: 'int', ts: 'number', absent: -1, read: 'value' },
+  integer: { cpp: 'int', ts: 'number', absent: 0, read: 'integer' },
+  number: { cpp: 'float', ts: 'number', absent: 0, read: 'number' },
+}
+/** Indices whose absence differs from zero. */
+const ABSENT = { layer: -1, window: -1 }
+
 for (const [file, text] of [
   ['native/core/lists.h', header()],
+  ['native/ops/list.h', rules()],
   ['lib/native/lists.ts', module()],
+  ['lib/graph/nodes.ts', graphNodes()],
 ]) {
   const path = join(root, file)
+  // What has not changed keeps its time, and what includes it is not compiled again.
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) continue
   if (!flags.check) writeFileSync(path, text)
-  else if (readFileSync(path, 'utf8') !== text) {
+  else {
     console.error(`${file} is not what native/lists.json says; run node scripts/lists.mjs`)
     process.exitCode = 1
   }
@@ -66,12 +82,12 @@ function header() {
 
 namespace lowrank {
 
-${[...lists.map(enumeration), ...records.map(structure)].join('\n')}
+${[...lists.map(enumeration), ...records.map(structure), attributes()].join('\n')}
 }  // namespace lowrank
 `
 }
 
-function enumeration({ name, about, names, inputs }) {
+function enumeration({ name, about, names, nodes }) {
   const text = `${wrapped(about, '/// ', 120)}
 enum class ${name} : uint8_t {${names.map((value) => `\n  ${value.toLowerCase()},`).join('')}
 };
@@ -80,13 +96,108 @@ inline constexpr const char* k${name}Names[] = {${names.map((value) => `\n    "$
 constexpr const char* name_of(${name} value) { return k${name}Names[static_cast<int>(value)]; }
 constexpr const auto& names_of(${name}) { return k${name}Names; }
 `
-  if (inputs === undefined) return text
-  const most = Math.max(...inputs.map((roles) => roles.length))
-  const rows = inputs.map((roles) => `\n    {${roles.map((role) => `"${role}"`).join(', ')}},`)
-  return `${text}/// The roles of its inputs; null: no more.
-inline constexpr const char* k${name}Inputs[][${most}] = {${rows.join('')}
+  return nodes === undefined ? text : text + inputRoles(nodes)
+}
+
+function inputRoles(nodes) {
+  const most = Math.max(...nodes.map(([, { inputs }]) => inputs.length))
+  const rows = nodes.map(([, { inputs }]) => `\n    {${inputs.map((role) => `"${role}"`).join(', ')}},`)
+  return `/// The roles of its inputs; null: no more.
+inline constexpr const char* kOpInputs[][${most}] = {${rows.join('')}
 };
 `
+}
+
+function attributesOf({ attributes = {} }) {
+  return Object.entries(attributes).map(([key, type]) => {
+    const name = key.replace('?', '')
+    return { key: name, field: snake(name), type, optional: key.endsWith('?'), ...ATTRIBUTES[type] }
+  })
+}
+
+function snake(name) {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
+
+/** Attributes of all operations as one struct, and a visit of those that an operation has. */
+function attributes() {
+  const all = new Map(nodes.flatMap(([, node]) => attributesOf(node).map((each) => [each.key, each])))
+  const member = ({ key, field, type, cpp = type, absent = '{}' }) =>
+    `  ${cpp} ${field} = ${ABSENT[key] ?? absent};\n`
+  const visit = ({ key, field, read = 'choice', optional }) =>
+    `visit.${read}("${key}", of.${field}, ${optional});`
+  const cases = nodes.map(([name, node]) => {
+    const visits = attributesOf(node).map((each) => `\n      ${visit(each)}`)
+    return `    case Op::${name}:${visits.join('')}\n      return;\n`
+  })
+  return `/// Attributes of nodes; what an operation does not have keeps its default.
+struct NodeAttributes {
+${[...all.values()].map(member).join('')}};
+/// Calls visit.<type>(name in TypeScript, attribute, whether it may be absent) for each attribute of an operation.
+template <class Visit>
+void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
+  switch (op) {
+${cases.join('')}  }
+}
+/// True if nodes of the operation have no output.
+constexpr bool ends(Op op) { return ${nodes
+    .filter(([, { ends }]) => ends)
+    .map(([name]) => `op == Op::${name}`)
+    .join(' || ')}; }
+`
+}
+
+/** The table of operations. Hidden, since a shared library would link without one that is missing. */
+function rules() {
+  return `// Made by scripts/lists.mjs from native/lists.json.
+#pragma once
+
+#include "plan/op.h"
+
+namespace lowrank {
+
+#if !defined(_WIN32)
+#pragma GCC visibility push(hidden)
+#endif
+${nodes.map(([name]) => `extern const OpRules ${name};\n`).join('')}#if !defined(_WIN32)
+#pragma GCC visibility pop
+#endif
+
+inline constexpr OpTable kOps{${nodes.map(([name]) => `\n    &${name},`).join('')}
+};
+
+}  // namespace lowrank
+`
+}
+
+function graphNodes() {
+  const types = [
+    ...new Set(
+      nodes
+        .flatMap(([, node]) => attributesOf(node))
+        .filter(({ ts }) => !ts)
+        .map(({ type }) => type),
+    ),
+  ]
+  const node = ([name, { about, inputs, ends, ...node }]) => {
+    const members = [
+      `op: '${name}'`,
+      ...inputs.map((role) => `${role}: number`),
+      ...attributesOf(node).map(
+        ({ key, optional, ts, type }) => `${key}${optional ? '?' : ''}: ${ts ?? type}`,
+      ),
+      ...(ends ? [] : ['out: number']),
+    ]
+    const line = `  | { ${members.join('; ')} }`
+    const long = `  | {${members.map((member) => `\n      ${member}`).join('')}\n    }`
+    return `${documented(about, '  ')}\n${line.length <= 110 ? line : long}\n`
+  }
+  const used = lists.filter(({ name }) => types.includes(name))
+  return `/** Made by scripts/lists.mjs from native/lists.json. */
+${used.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}
+/** An operation with its inputs and attributes. Weights go by their names, values by their numbers. */
+export type Operation =
+${nodes.map(node).join('')}`
 }
 
 function structure({ name, about, fields }) {

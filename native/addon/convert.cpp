@@ -5,6 +5,34 @@
 
 namespace lowrank::addon {
 
+namespace {
+
+/// Reads attributes of a node; those that may be absent keep their defaults.
+struct ReadAttribute {
+  const Fields& of;
+  const std::unordered_map<std::string, int>& weights;
+
+  void weight(const char* key, int& to, bool optional) const {
+    if (optional && !of.has(key)) return;
+    const auto found = weights.find(of.text(key));
+    if (found == weights.end()) of.wrong(key, "the name of a declared weight");
+    to = found->second;
+  }
+  void value(const char* key, int& to, bool optional) const { integer(key, to, optional); }
+  void integer(const char* key, int& to, bool optional) const {
+    if (!optional || of.has(key)) to = of.index(key);
+  }
+  void number(const char* key, float& to, bool optional) const {
+    if (!optional || of.has(key)) to = static_cast<float>(of.number(key));
+  }
+  template <class Enumeration>
+  void choice(const char* key, Enumeration& to, bool optional) const {
+    if (!optional || of.has(key)) to = of.choice<Enumeration>(key);
+  }
+};
+
+}  // namespace
+
 Graph to_graph(Napi::Value value) {
   const Fields fields(value, "graph");
   Graph graph;
@@ -28,37 +56,14 @@ Graph to_graph(Napi::Value value) {
   }
   for (const Napi::Value item : fields.list("nodes")) {
     const Fields n(item, "graph.nodes");
-    const auto id = [&](const char* key) { return n.index(key); };
-    const auto weight = [&](const char* key) {
-      const auto found = graph.weight_of_name.find(n.text(key));
-      if (found == graph.weight_of_name.end()) n.wrong(key, "the name of a declared weight");
-      return found->second;
-    };
     Node node;
     node.op = n.choice<Op>("op");
     node.path = n.text("path");
-    node.segment = id("segment");
-    if (node.op != Op::lm_head && node.op != Op::send) node.out = id("out");
+    node.segment = n.index("segment");
+    if (!ends(node.op)) node.out = n.index("out");
     for (const char* const role : kOpInputs[static_cast<int>(node.op)])
-      if (role != nullptr) node.inputs.push_back(id(role));
-    if (node.op == Op::attention) {
-      node.kv_heads = id("kvHeads");
-      node.scale = static_cast<float>(n.number("scale"));
-      if (n.has("window")) node.window = id("window");
-    }
-    if (n.has("weight")) node.weight = weight("weight");
-    if (n.has("bias")) node.bias = weight("bias");
-    if (n.has("residual")) node.residual = id("residual");
-    if (n.has("heads")) node.heads = id("heads");
-    if (n.has("headDim")) node.head_dim = id("headDim");
-    if (n.has("layer")) node.layer = id("layer");
-    if (n.has("table")) node.table = id("table");
-    if (n.has("first")) node.first = id("first");
-    if (n.has("keyHeads")) node.key_heads = id("keyHeads");
-    if (n.has("keyDim")) node.key_dim = id("keyDim");
-    node.eps = static_cast<float>(n.number("eps", 0));
-    node.offset = static_cast<float>(n.number("offset", 0));
-    if (node.op != Op::attention) node.scale = static_cast<float>(n.number("scale", 0));
+      if (role != nullptr) node.inputs.push_back(n.index(role));
+    each_attribute(node.op, node, ReadAttribute{n, graph.weight_of_name});
     graph.nodes.push_back(std::move(node));
   }
   const auto frequencies = [](const Fields& of) {

@@ -6,7 +6,7 @@
 
 namespace lowrank {
 
-/// Operations of a graph, each with its inputs by role.
+/// Operations of a graph, each with its inputs by role and its attributes.
 enum class Op : uint8_t {
   embedding,
   rms_norm,
@@ -409,5 +409,100 @@ void each_field(PlanOptions& fields, Visit&& visit) {
   visit("rowWeights", fields.row_weights, true);
   visit("twoPasses", fields.two_passes, true);
 }
+
+/// Attributes of nodes; what an operation does not have keeps its default.
+struct NodeAttributes {
+  int weight = -1;
+  float scale = 0;
+  float eps = 0;
+  float offset = 0;
+  int bias = -1;
+  int residual = -1;
+  int heads = 0;
+  int head_dim = 0;
+  int table = 0;
+  int kv_heads = 0;
+  int layer = -1;
+  int window = -1;
+  int first = 0;
+  int key_heads = 0;
+  int key_dim = 0;
+};
+/// Calls visit.<type>(name in TypeScript, attribute, whether it may be absent) for each attribute of an operation.
+template <class Visit>
+void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
+  switch (op) {
+    case Op::embedding:
+      visit.weight("weight", of.weight, false);
+      visit.number("scale", of.scale, true);
+      return;
+    case Op::rms_norm:
+      visit.weight("weight", of.weight, false);
+      visit.number("eps", of.eps, false);
+      visit.number("scale", of.scale, true);
+      visit.number("offset", of.offset, true);
+      return;
+    case Op::linear:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      visit.value("residual", of.residual, true);
+      return;
+    case Op::cast:
+      return;
+    case Op::add:
+      visit.value("residual", of.residual, false);
+      return;
+    case Op::rope:
+      visit.integer("heads", of.heads, false);
+      visit.integer("headDim", of.head_dim, false);
+      visit.integer("table", of.table, true);
+      return;
+    case Op::attention:
+      visit.integer("heads", of.heads, false);
+      visit.integer("kvHeads", of.kv_heads, false);
+      visit.integer("headDim", of.head_dim, false);
+      visit.number("scale", of.scale, false);
+      visit.integer("layer", of.layer, false);
+      visit.integer("window", of.window, true);
+      return;
+    case Op::swiglu:
+      return;
+    case Op::geglu:
+      return;
+    case Op::glu:
+      return;
+    case Op::slice:
+      visit.integer("first", of.first, false);
+      visit.integer("heads", of.heads, true);
+      return;
+    case Op::short_conv:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      visit.integer("layer", of.layer, false);
+      return;
+    case Op::silu_conv:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      visit.integer("layer", of.layer, false);
+      return;
+    case Op::gated_delta_rule:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, false);
+      visit.integer("heads", of.heads, false);
+      visit.integer("keyHeads", of.key_heads, false);
+      visit.integer("keyDim", of.key_dim, false);
+      visit.integer("layer", of.layer, false);
+      return;
+    case Op::lm_head:
+      visit.weight("weight", of.weight, false);
+      return;
+    case Op::receive:
+      return;
+    case Op::send:
+      return;
+  }
+}
+/// True if nodes of the operation have no output.
+constexpr bool ends(Op op) { return op == Op::lm_head || op == Op::send; }
 
 }  // namespace lowrank

@@ -23,28 +23,13 @@ struct GraphValue {
   ValueType type = ValueType::operand;
 };
 
-/// One node. lib/graph/graph.ts documents which fields an op uses; -1 means absent.
-struct Node {
+/// One node, with the attributes of its operation (lib/graph/nodes.ts documents them); -1 means absent.
+struct Node : NodeAttributes {
   Op op = Op::linear;
   std::string path;
   int segment = -1;
-  std::vector<int> inputs;  // value ids: x | q, k, v | gate, up; a linear's residual is separate
-  int residual = -1;
+  std::vector<int> inputs;  // value ids by role
   int out = -1;
-  int weight = -1;
-  int bias = -1;
-  float eps = 0;
-  float scale = 0;
-  float offset = 0;  // value that a norm adds to its weight
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int layer = -1;  // number among the nodes of its operation that keep a cache
-  int table = 0;    // index of a rope's rotation in the graph
-  int first = 0;    // first input column of a slice, within each of its heads if it has any
-  int key_heads = 0;  // of a delta rule, with the width of each
-  int key_dim = 0;
-  int window = -1;  // maximum keys a token attends to; absent: all before it and its own
 };
 
 /// Angles of a rotary embedding.

@@ -1,7 +1,7 @@
-#include "ops/add.h"
-
+// out = residual + x, for branches that end in a norm instead of a linear layer.
 #include "core/error.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

@@ -7,8 +7,6 @@
 
 namespace lowrank {
 
-extern const OpRules attention;
-
 /// Bytes of a forward plan's key/value cache: layers x 2 x kv_capacity x kv width, in operand type.
 int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options);
 

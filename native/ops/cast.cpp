@@ -1,6 +1,6 @@
-#include "ops/cast.h"
-
+// Converts the residual stream to an operand, for linear layers that read it without a norm.
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

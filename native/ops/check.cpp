@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "ops/list.h"
 #include "ops/ops.h"
 
 namespace lowrank {
@@ -32,7 +33,6 @@ size_t inputs_of(Op op) {
 void check_node(Graph& graph, int index) {
   const NodeCheck check(graph, index);
   Node& node = graph.nodes[index];
-  const OpRules& rules = *kOps[static_cast<size_t>(node.op)];
   if (!graph.node_of_path.emplace(node.path, index).second) check.bad("another node has the same path");
   graph.last_segment = std::max(graph.last_segment, node.segment);
   check.expect(node.inputs.size() == inputs_of(node.op), "wrong number of inputs");
@@ -43,12 +43,12 @@ void check_node(Graph& graph, int index) {
   };
   for (const int id : node.inputs) use(id);
   if (node.residual >= 0) use(node.residual);
-  if (!rules.ends) {
+  if (!ends(node.op)) {
     check.out();
     if (graph.producer[node.out] >= 0) check.bad("its output is already made by another node");
     graph.producer[node.out] = index;
   }
-  rules.shape(check);
+  kOps[static_cast<size_t>(node.op)]->shape(check);
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ const Node* NodeCheck::previous() const {
 }
 
 void check_graph(Graph& graph) {
-  if (graph.nodes.empty() || !kOps[static_cast<size_t>(graph.nodes.back().op)]->ends)
+  if (graph.nodes.empty() || !ends(graph.nodes.back().op))
     fail("SHAPE", "the graph must end in lm_head, or in send if it is a part of a model");
   if (graph.labels == 0) graph.labels = graph.vocab_size;
   graph.weight_of_name.clear();

@@ -1,7 +1,7 @@
-#include "ops/embedding.h"
-
+// Looks up table rows by token.
 #include "adapters/term.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

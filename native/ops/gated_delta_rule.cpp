@@ -6,6 +6,7 @@
 #include "core/math.h"
 #include "ops/attention.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "ops/short_conv.h"
 #include "plan/planner.h"
 #include "plan/run.h"

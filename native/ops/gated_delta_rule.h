@@ -7,8 +7,6 @@
 
 namespace lowrank {
 
-extern const OpRules gated_delta_rule;
-
 /// Tokens between the states that a training plan keeps for the backward pass.
 inline constexpr int64_t kDeltaChunk = 64;
 /// Tokens between positions from which a text can be continued, besides its end. A state takes as much memory as the keys

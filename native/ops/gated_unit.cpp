@@ -1,7 +1,8 @@
-#include "ops/gated_unit.h"
-
+// y = silu(gate) * up, gelu(gate) * up with the tanh approximation of GELU, and sigmoid(gate) * up (Shazeer 2020, arXiv
+// 2002.05202).
 #include "core/error.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

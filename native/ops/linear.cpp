@@ -1,5 +1,4 @@
-#include "ops/linear.h"
-
+// y = x W^T (+ bias) (+ residual) with the terms of adapters, and its three gradients.
 #include <algorithm>
 #include <deque>
 #include <span>
@@ -8,6 +7,7 @@
 #include "adapters/term.h"
 #include "core/error.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

@@ -1,8 +1,9 @@
-#include "ops/lm_head.h"
-
+// The head: logits of selected rows, or their loss and, in training, its gradient at the head's input, computed in the
+// forward pass while the logits exist. Logits are computed for a few rows at a time, never all at once.
 #include <algorithm>
 
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
@@ -157,6 +158,6 @@ void forward(Planner& plan, int index, Phase phase) {
 
 }  // namespace
 
-const OpRules lm_head{.ends = true, .shape = shape, .forward = forward};
+const OpRules lm_head{.shape = shape, .forward = forward};
 
 }  // namespace lowrank

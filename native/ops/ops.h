@@ -1,12 +1,9 @@
-// The table of operations, and validation and planning of graphs with it.
+// Validation and planning of graphs with the table of operations.
 #pragma once
 
-#include "plan/op.h"
 #include "plan/plan.h"
 
 namespace lowrank {
-
-extern const OpTable kOps;
 
 /// Validates ids, order, and shapes, and fills the graph's tables. Throws Error("SHAPE") naming the node.
 void check_graph(Graph& graph);

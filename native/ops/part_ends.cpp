@@ -1,6 +1,6 @@
-#include "ops/part_ends.h"
-
+// The ends of a part of a model: hidden states come from the rank with the layers before it, and go to the one behind.
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
@@ -59,6 +59,6 @@ void forward_sent(Planner& plan, int index, Phase phase) {
 
 const OpRules receive{
     .differentiated = true, .shape = shape_received, .forward = forward_received, .backward = backward_received};
-const OpRules send{.ends = true, .shape = shape_sent, .forward = forward_sent};
+const OpRules send{.shape = shape_sent, .forward = forward_sent};
 
 }  // namespace lowrank

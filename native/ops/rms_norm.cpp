@@ -1,6 +1,7 @@
-#include "ops/rms_norm.h"
-
+// y = x / rms(x) * w, or * (1 + w), over each row, or over groups of columns if w is shorter, as for per-head norms of
+// queries and keys (Zhang and Sennrich 2019, arXiv 1910.07467).
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

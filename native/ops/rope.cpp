@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

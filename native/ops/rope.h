@@ -5,8 +5,6 @@
 
 namespace lowrank {
 
-extern const OpRules rope;
-
 /// Rows of a rotation's tables for `positions`; separate frequencies for long sequences, if any, add further rows.
 int64_t rope_rows(const Rotary& rope, int64_t positions);
 

@@ -4,6 +4,7 @@
 #include "core/math.h"
 #include "ops/attention.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

@@ -7,8 +7,6 @@
 
 namespace lowrank {
 
-extern const OpRules short_conv, silu_conv;
-
 /// Tokens between positions from which a text can be continued, besides its end.
 inline constexpr int64_t kConvBlock = 64;
 

@@ -1,7 +1,8 @@
-#include "ops/slice.h"
-
+// A range of columns of a value, or of each of its heads, such as the queries in a fused projection to queries, keys, and
+// values.
 #include "core/error.h"
 #include "ops/check.h"
+#include "ops/list.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 

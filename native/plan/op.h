@@ -1,5 +1,5 @@
-// An operation of the graph is implemented by a pair of files in ops/, which contain everything that the engine knows
-// about it. The caller passes the table of operations, so that the planner includes none of them.
+// An operation of the graph is a file in ops/, which contains everything that the engine knows about it, and an entry in
+// lists.json, which has its inputs and attributes. The caller passes the table of operations, so that the planner includes none of them.
 #pragma once
 
 #include <array>
@@ -13,7 +13,6 @@ class NodeCheck;
 class Planner;
 
 struct OpRules {
-  bool ends = false;        // ends the graph and produces no value
   bool cheap = false;       // its output is recomputed in one memory pass, so it is not kept
   bool overwrites = false;  // its output replaces its input in place
   bool quadratic = false;   // its cost is quadratic in the number of tokens
@@ -32,6 +31,6 @@ struct OpRules {
 };
 
 /// In the order of Op.
-using OpTable = std::array<const OpRules*, 17>;
+using OpTable = std::array<const OpRules*, std::size(kOpNames)>;
 
 }  // namespace lowrank
