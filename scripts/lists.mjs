@@ -144,7 +144,20 @@ constexpr bool ends(Op op) { return ${nodes
     .filter(([, { ends }]) => ends)
     .map(([name]) => `op == Op::${name}`)
     .join(' || ')}; }
+/// Tokens between positions at which nodes of the operation keep their state, besides the end of a text; 0: they keep none.
+constexpr int64_t state_block(Op op) {
+  switch (op) {
+${stateBlocks()
+  .map(([name, block]) => `    case Op::${name}:\n      return ${block};\n`)
+  .join('')}    default:
+      return 0;
+  }
+}
 `
+}
+
+function stateBlocks() {
+  return nodes.flatMap(([name, { stateBlock }]) => (stateBlock === undefined ? [] : [[name, stateBlock]]))
 }
 
 /** The table of operations. Hidden, since a shared library would link without one that is missing. */
@@ -217,7 +230,13 @@ ${fields.map(visit).join('')}}
 function module() {
   const own = lists.filter(({ typescript }) => typescript)
   return `/** Made by scripts/lists.mjs from native/lists.json. */
-${own.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}${records.map(shape).join('')}`
+${own.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}${records.map(shape).join('')}
+/** Tokens between positions at which operations keep their state, besides the end of a text. */
+export const STATE_BLOCKS: Readonly<Record<string, number>> = {
+${stateBlocks()
+  .map(([name, block]) => `  ${name}: ${block},\n`)
+  .join('')}}
+`
 }
 
 function shape({ name, about, fields }) {

@@ -113,3 +113,10 @@ export interface PlanOptions {
    */
   twoPasses?: boolean
 }
+
+/** Tokens between positions at which operations keep their state, besides the end of a text. */
+export const STATE_BLOCKS: Readonly<Record<string, number>> = {
+  short_conv: 64,
+  silu_conv: 64,
+  gated_delta_rule: 512,
+}

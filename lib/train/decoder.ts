@@ -5,18 +5,9 @@
 import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
 import type { ForwardInput, ForwardResult, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
 import { settled } from '../native/handles.js'
+import { STATE_BLOCKS } from '../native/lists.js'
 import { closeSession } from '../native/session.js'
 import { decoderPlan } from '../planning/plans.js'
-
-/**
- * Operations keep their state at multiples of this many tokens (kConvBlock in native/ops/short_conv.h, kDeltaBlock in
- * native/ops/gated_delta_rule.h).
- */
-const STATE_BLOCKS: Readonly<Record<string, number>> = {
-  short_conv: 64,
-  silu_conv: 64,
-  gated_delta_rule: 512,
-}
 
 /** Progress of processing a prompt. */
 export interface PromptProgress {

@@ -504,5 +504,18 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
 }
 /// True if nodes of the operation have no output.
 constexpr bool ends(Op op) { return op == Op::lm_head || op == Op::send; }
+/// Tokens between positions at which nodes of the operation keep their state, besides the end of a text; 0: they keep none.
+constexpr int64_t state_block(Op op) {
+  switch (op) {
+    case Op::short_conv:
+      return 64;
+    case Op::silu_conv:
+      return 64;
+    case Op::gated_delta_rule:
+      return 512;
+    default:
+      return 0;
+  }
+}
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
-#include "ops/attention.h"
-
+// Causal attention with grouped key-value heads and an optional sliding window, in tiles (FlashAttention-2, Dao 2023,
+// arXiv 2307.08691).
 #include "core/math.h"
 #include "ops/check.h"
 #include "ops/list.h"
@@ -43,8 +43,8 @@ void run_forward(Run& run, const Step& s) {
   Ptr<int32_t> positions;
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
     const int64_t width = kv_width(n), half = cache_half(capacity, width, k.dtype);
-    const Ptr<std::byte> layer = run.kv_cache + 2 * half * n.layer;
-    const Matrix cached_k{layer, k.dtype, width}, cached_v{layer + half, v.dtype, width};
+    const Ptr<std::byte> cache = run.state(s.node);
+    const Matrix cached_k{cache, k.dtype, width}, cached_v{cache + half, v.dtype, width};
     positions = run.at<int32_t>(run.plan.positions);
     run.launch(AppendToCache{run.tokens, run.past, width, positions, k, v, cached_k.rows(run.past),
                              cached_v.rows(run.past)});
@@ -99,17 +99,14 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
-}  // namespace
-
-int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
-  if (options.mode != Mode::forward) return 0;
-  int64_t bytes = 0;
-  for (const Node& node : graph.nodes)
-    if (node.op == Op::attention)
-      bytes += 2 * cache_half(options.kv_capacity, kv_width(node), operand_of(options.precision));
-  return bytes;
+/// Keys, then values.
+int64_t state_bytes(const Graph&, const Node& node, const PlanOptions& options) {
+  return 2 * cache_half(options.kv_capacity, kv_width(node), operand_of(options.precision));
 }
 
-const OpRules attention{.quadratic = true, .shape = shape, .forward = forward, .backward = backward};
+}  // namespace
+
+const OpRules attention{
+    .quadratic = true, .shape = shape, .forward = forward, .backward = backward, .state_bytes = state_bytes};
 
 }  // namespace lowrank

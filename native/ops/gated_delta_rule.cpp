@@ -1,18 +1,20 @@
-#include "ops/gated_delta_rule.h"
-
+// Gated delta rule: linear attention whose state decays and is corrected by each token (Yang et al. 2024, arXiv
+// 2412.06464), as in Qwen3.5.
 #include <algorithm>
 
-#include "core/error.h"
 #include "core/math.h"
-#include "ops/attention.h"
 #include "ops/check.h"
 #include "ops/list.h"
-#include "ops/short_conv.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+/// Tokens between the states that a training plan keeps for the backward pass.
+constexpr int64_t kChunk = 64;
+/// A state takes as much memory as the keys and values of many tokens, so there are fewer of these than of convolutions.
+constexpr int64_t kBlock = state_block(Op::gated_delta_rule);
 
 DeltaHeads heads_of(const Graph& graph, const Node& n) {
   return {n.heads, n.key_heads, n.key_dim, static_cast<int32_t>(graph.values[n.out].cols / n.heads)};
@@ -38,19 +40,10 @@ void shape(const NodeCheck& check) {
                "every delta rule must have states of the same size");
 }
 
-/// fp32 numbers kept per delta rule: the last state, then those at the end of each block.
-int64_t kept_floats(const Graph& graph, const Node& node, const PlanOptions& options) {
-  return heads_of(graph, node).state() * (1 + options.kv_capacity / kDeltaBlock);
-}
-
-int64_t kept_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
-  return round_up(kept_floats(graph, node, options) * size_of(DType::f32), 64);
-}
-
-Ptr<float> kept(const Run& run, const Node& node) {
-  const PlanOptions& options = run.plan.options;
-  const int64_t before = kv_cache_bytes(run.graph, options) + conv_cache_bytes(run.graph, options);
-  return (run.kv_cache + before + node.layer * kept_bytes(run.graph, node, options)).as<float>();
+/// The last state, then those at the end of each block.
+int64_t state_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
+  const int64_t floats = heads_of(graph, node).state() * (1 + options.kv_capacity / kBlock);
+  return round_up(floats * size_of(DType::f32), 64);
 }
 
 DeltaInputs inputs(const Run& run, const Step& s) {
@@ -61,21 +54,21 @@ DeltaInputs inputs(const Run& run, const Step& s) {
 
 /// x, q = beta, k = alpha -> y, aux = states at the end of each chunk
 void run_forward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), 0, {}, {}, kDeltaChunk,
+  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), 0, {}, {}, kChunk,
                             s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
 }
 
 /// The same after earlier tokens, whose state it goes on from.
 void run_continued(Run& run, const Step& s) {
   const int64_t state = heads_of(run.graph, run.node(s)).state();
-  const Ptr<float> last = kept(run, run.node(s));
+  const Ptr<float> last = run.state(s.node).as<float>();
   run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), run.past, run.at<int32_t>(run.plan.positions), last,
-                            kDeltaBlock, last + state * (1 + run.past / kDeltaBlock)});
+                            kBlock, last + state * (1 + run.past / kBlock)});
 }
 
 /// x, q = beta, k = alpha, aux, dy -> dx, dq = gradient of beta, dk = of alpha
 void run_backward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRuleBackward{inputs(run, s), kDeltaChunk, run.at<float>(s.aux), run.matrix(s.dy),
+  run.launch(GatedDeltaRuleBackward{inputs(run, s), kChunk, run.at<float>(s.aux), run.matrix(s.dy),
                                     run.matrix(s.dx), run.matrix(s.dq), run.matrix(s.dk)});
 }
 
@@ -101,7 +94,7 @@ void forward(Planner& plan, int index, Phase phase) {
   step.writes = {step.y};
   if (plan.training()) {
     int& states = plan.part(index);
-    const int64_t count = std::max<int64_t>(1, plan.options().tokens / kDeltaChunk);
+    const int64_t count = std::max<int64_t>(1, plan.options().tokens / kChunk);
     if (states < 0)
       states = plan.add_buffer(node.path + " states", Category::activations, DType::f32, RowKind::fixed,
                                count * heads_of(plan.graph(), node).state());
@@ -135,31 +128,15 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(gradient));
 }
 
+void rewind(const Run& run, int node) {
+  const Ptr<std::byte> last = run.state(node);
+  const int64_t bytes = heads_of(run.graph, run.graph.nodes[node]).state() * size_of(DType::f32);
+  run.device->memory().copy(last, last + bytes * (run.past / kBlock), bytes);
+}
+
 }  // namespace
 
-int64_t delta_cache_bytes(const Graph& graph, const PlanOptions& options) {
-  if (options.mode != Mode::forward) return 0;
-  int64_t bytes = 0;
-  for (const Node& node : graph.nodes)
-    if (node.op == Op::gated_delta_rule) bytes += kept_bytes(graph, node, options);
-  return bytes;
-}
-
-void resume_delta_rules(const Run& run, int64_t kept_after) {
-  if (run.past == 0 || run.past == kept_after) return;
-  for (const Node& node : run.graph.nodes) {
-    if (node.op != Op::gated_delta_rule) continue;
-    if (run.past % kDeltaBlock != 0)
-      fail("SHAPE", "a text cannot be continued after ", run.past,
-           " tokens, only where the last call ended or after a multiple of ", kDeltaBlock,
-           ", because the model has delta rules");
-    const Ptr<float> last = kept(run, node);
-    const int64_t state = heads_of(run.graph, node).state();
-    run.device->memory().copy(last.as<std::byte>(), (last + state * (run.past / kDeltaBlock)).as<std::byte>(),
-                              state * size_of(DType::f32));
-  }
-}
-
-const OpRules gated_delta_rule{.shape = shape, .forward = forward, .backward = backward};
+const OpRules gated_delta_rule{
+    .shape = shape, .forward = forward, .backward = backward, .state_bytes = state_bytes, .rewind = rewind};
 
 }  // namespace lowrank

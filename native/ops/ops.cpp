@@ -1,7 +1,9 @@
 #include "ops/ops.h"
 
 #include "adapters/sites.h"
+#include "core/error.h"
 #include "ops/list.h"
+#include "plan/run.h"
 
 namespace lowrank {
 
@@ -10,6 +12,19 @@ Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<c
   Plan sites;
   resolve_sites(graph, adapters, sites);
   return plan_with(kOps, sizes, graph, adapters, options, std::move(sites));
+}
+
+void rewind(const Run& run, int64_t kept_after) {
+  if (run.past == 0 || run.past == kept_after) return;
+  for (size_t i = 0; i < run.graph.nodes.size(); ++i) {
+    const Op op = run.graph.nodes[i].op;
+    const auto rewind = kOps[static_cast<size_t>(op)]->rewind;
+    if (rewind == nullptr) continue;
+    if (run.past % state_block(op) != 0)
+      fail("SHAPE", "a text cannot be continued after ", run.past, " tokens, only where the last call ended or after a multiple of ",
+           state_block(op), ", where ", name_of(op), " kept its state");
+    rewind(run, static_cast<int>(i));
+  }
 }
 
 }  // namespace lowrank

@@ -1,8 +1,6 @@
-#include "ops/short_conv.h"
-
-#include "core/error.h"
+// out = C conv(B X) for an input with the columns of B, C, and X side by side, where conv is a depthwise causal
+// convolution within each sequence, as in LFM2 (Liquid AI 2025, arXiv 2511.23404); and out = silu(conv(x)), as in Qwen3.5.
 #include "core/math.h"
-#include "ops/attention.h"
 #include "ops/check.h"
 #include "ops/list.h"
 #include "plan/planner.h"
@@ -12,9 +10,10 @@ namespace lowrank {
 namespace {
 
 constexpr int64_t kMostTaps = 32;
+constexpr int64_t kBlock = state_block(Op::short_conv);
+static_assert(kBlock == state_block(Op::silu_conv));
 
 bool gated(const Node& node) { return node.op == Op::short_conv; }
-bool convolves(const Node& node) { return node.op == Op::short_conv || node.op == Op::silu_conv; }
 
 int64_t channels(const Graph& graph, const Node& node) { return graph.values[node.out].cols; }
 int64_t taps(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols / channels(graph, node); }
@@ -44,22 +43,16 @@ bool keeps(const Graph& graph, const Node& node, const PlanOptions& options) {
 
 /// Inputs kept per convolution: the last ones, then those at the end of each block.
 int64_t kept_rows(const Graph& graph, const Node& node, const PlanOptions& options) {
-  return (taps(graph, node) - 1) * (1 + ceil_div(options.kv_capacity, kConvBlock));
+  return (taps(graph, node) - 1) * (1 + ceil_div(options.kv_capacity, kBlock));
 }
 
-int64_t kept_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
+int64_t state_bytes(const Graph& graph, const Node& node, const PlanOptions& options) {
   return round_up(kept_rows(graph, node, options) * channels(graph, node) * size_of(DType::f32), 64);
 }
 
 /// [kept_rows, channels]
-Matrix kept(const Run& run, const Node& node) {
-  const PlanOptions& options = run.plan.options;
-  int64_t before = kv_cache_bytes(run.graph, options);
-  for (const Node& other : run.graph.nodes) {
-    if (&other == &node) break;
-    if (convolves(other)) before += kept_bytes(run.graph, other, options);
-  }
-  return {run.kv_cache + before, DType::f32, channels(run.graph, node)};
+Matrix kept(const Run& run, int node) {
+  return {run.state(node), DType::f32, channels(run.graph, run.graph.nodes[node])};
 }
 
 ConvWeights weights(const Run& run, const Node& n) {
@@ -73,7 +66,7 @@ void run_forward(Run& run, const Step& s) {
   const ConvWeights conv = weights(run, n);
   const Matrix x = run.matrix(s.x);
   const Ptr<int32_t> positions = run.at<int32_t>(run.plan.positions);
-  const Matrix earlier = keeps(run.graph, n, run.plan.options) ? kept(run, n) : Matrix{};
+  const Matrix earlier = keeps(run.graph, n, run.plan.options) ? kept(run, s.node) : Matrix{};
   run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s.y)});
 }
 
@@ -82,10 +75,10 @@ void run_keep(Run& run, const Step& s) {
   const Node& n = run.node(s);
   const int64_t cols = channels(run.graph, n);
   const auto count = static_cast<int32_t>(taps(run.graph, n) - 1);
-  const Matrix earlier = kept(run, n);
-  run.launch(KeepConvInputs{run.tokens, run.past, gated(n), cols, count, kConvBlock, run.matrix(s.x),
+  const Matrix earlier = kept(run, s.node);
+  run.launch(KeepConvInputs{run.tokens, run.past, gated(n), cols, count, kBlock, run.matrix(s.x),
                             run.at<int32_t>(run.plan.positions), earlier,
-                            earlier.rows(count * (1 + run.past / kConvBlock))});
+                            earlier.rows(count * (1 + run.past / kBlock))});
 }
 
 /// dy, or if the convolution is not gated the gradient of conv(x), in the step's workspace
@@ -155,31 +148,17 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
+void rewind(const Run& run, int node) {
+  const Matrix rows = kept(run, node);
+  const int64_t count = taps(run.graph, run.graph.nodes[node]) - 1;
+  run.device->memory().copy(rows.data, rows.rows(count * (run.past / kBlock)).data,
+                            count * rows.ld * size_of(rows.dtype));
+}
+
 }  // namespace
 
-int64_t conv_cache_bytes(const Graph& graph, const PlanOptions& options) {
-  if (options.mode != Mode::forward) return 0;
-  int64_t bytes = 0;
-  for (const Node& node : graph.nodes)
-    if (convolves(node)) bytes += kept_bytes(graph, node, options);
-  return bytes;
-}
-
-void resume_convolutions(const Run& run, int64_t kept_after) {
-  if (run.past == 0 || run.past == kept_after) return;
-  for (const Node& node : run.graph.nodes) {
-    if (!convolves(node)) continue;
-    if (run.past % kConvBlock != 0)
-      fail("SHAPE", "a text cannot be continued after ", run.past, " tokens, only where the last call ended or after a multiple of ",
-           kConvBlock, ", because the model has convolutions");
-    const Matrix rows = kept(run, node);
-    const int64_t count = taps(run.graph, node) - 1;
-    run.device->memory().copy(rows.data, rows.rows(count * (run.past / kConvBlock)).data,
-                              count * rows.ld * size_of(rows.dtype));
-  }
-}
-
-const OpRules short_conv{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules short_conv{.cheap = true, .shape = shape, .forward = forward, .backward = backward,
+                         .state_bytes = state_bytes, .rewind = rewind};
 const OpRules silu_conv = short_conv;
 
 }  // namespace lowrank

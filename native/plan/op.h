@@ -28,6 +28,10 @@ struct OpRules {
   /// Emits the steps of its backward pass. @param dy the finished gradient of its output; null: it has none, since the
   /// gradient of its input is computed in the forward pass
   void (*backward)(Planner& plan, int node, int dy) = nullptr;
+  /// Bytes that a node keeps between the calls of a plan that generates, a multiple of 64; null: none.
+  int64_t (*state_bytes)(const Graph& graph, const Node& node, const PlanOptions& options) = nullptr;
+  /// Copies the state that a node kept after `run.past` tokens, a multiple of `state_block`, to where a call takes it.
+  void (*rewind)(const Run& run, int node) = nullptr;
 };
 
 /// In the order of Op.

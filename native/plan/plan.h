@@ -68,6 +68,8 @@ struct Plan {
   std::vector<std::shared_ptr<const Term>> terms;  // of all sites
   std::vector<CopyRef> copies;                     // see resolve_copies
   int64_t arena_bytes = 0;
+  int64_t state_bytes = 0;             // kept by nodes between calls
+  std::vector<int64_t> state_offsets;  // of each node's share of them
   int64_t offloaded_bytes = 0;  // size of the file
   int64_t head_chunk = 0;       // rows of logits held at once
   int peak_step = 0;            // step at which arena use peaks

@@ -41,6 +41,7 @@ class Builder final : public Planner {
     pending_.assign(values, {});
     offset_.assign(values, -1);
     gradient_part_.assign(values, -1);
+    place_states();
     find_gradients();
     find_kept();
     make_inputs();
@@ -196,6 +197,14 @@ class Builder final : public Planner {
 
  private:
   const OpRules& rules(const Node& node) const { return *ops_[static_cast<size_t>(node.op)]; }
+
+  void place_states() {
+    for (const Node& node : graph_.nodes) {
+      plan_.state_offsets.push_back(plan_.state_bytes);
+      if (const auto bytes = rules(node).state_bytes; bytes != nullptr && options_.mode == Mode::forward)
+        plan_.state_bytes += bytes(graph_, node, options_);
+    }
+  }
 
   void check_options() const {
     const auto positive = [](const char* name, int64_t value) {

@@ -4,8 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "ops/gated_delta_rule.h"
-#include "ops/short_conv.h"
+#include "ops/ops.h"
 #include "optim/private_sum.h"
 #include "plan/buckets.h"
 #include "runtime/execute.h"
@@ -221,11 +220,9 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.upload(p.tokens, input.tokens);
   place_positions(run, cu, input.past, input.reach);
   run.upload(p.head_index, input.rows);
-  const int64_t kept_after = std::exchange(convolved_, -1);
-  resume_convolutions(run, kept_after);
-  resume_delta_rules(run, kept_after);
+  rewind(run, std::exchange(kept_after_, -1));
   run.run();
-  convolved_ = input.past + count;
+  kept_after_ = input.past + count;
   return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
 }
 

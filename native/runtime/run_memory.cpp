@@ -4,10 +4,7 @@
 
 #include "core/error.h"
 #include "core/math.h"
-#include "ops/attention.h"
-#include "ops/gated_delta_rule.h"
 #include "ops/rope.h"
-#include "ops/short_conv.h"
 #include "runtime/pipe.h"
 
 namespace lowrank {
@@ -83,8 +80,7 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
     // A plan's longest sequence is its whole capacity.
     tokens = std::max(tokens, plan.options.tokens);
     positions = std::max({positions, plan.options.tokens, plan.options.kv_capacity});
-    kv_cache = std::max(kv_cache, kv_cache_bytes(graph, plan.options) + conv_cache_bytes(graph, plan.options) +
-                                      delta_cache_bytes(graph, plan.options));
+    kv_cache = std::max(kv_cache, plan.state_bytes);
     if (largest == nullptr || plan.arena_bytes > largest->arena_bytes) largest = &plan;
     if (plan.offloaded_bytes > (most_offloaded == nullptr ? 0 : most_offloaded->offloaded_bytes))
       most_offloaded = &plan;

@@ -113,9 +113,8 @@ class Session {
   std::vector<double> output_norms() const;
   /// Seconds spent so far by phase and kernel in descending order, as text.
   std::string times_text() const;
-  /// Logits of the requested rows: [rows, vocab], valid until the next call. A graph with convolutions can only continue
-  /// after all cached tokens or after a multiple of kConvBlock, and of kDeltaBlock if the
-  /// model has delta rules; throws Error("SHAPE") elsewhere.
+  /// Logits of the requested rows: [rows, vocab], valid until the next call. A graph whose operations keep states can only
+  /// continue after all cached tokens or after a multiple of each one's `state_block`; throws Error("SHAPE") elsewhere.
   HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
 
  private:
@@ -152,7 +151,7 @@ class Session {
     uint64_t version;  // of the adapter's values
   };
   std::optional<Scored> scored_;
-  int64_t convolved_ = 0;  // tokens after which the last inputs kept for convolutions stand; -1 if a call failed
+  int64_t kept_after_ = 0;  // tokens after which the last states of operations stand; -1 if a call failed
   mutable std::mutex times_mutex_;  // `times_text` is called from another thread
   std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };

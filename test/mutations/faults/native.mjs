@@ -458,7 +458,7 @@ const model = [
   fault(
     'native/ops/short_conv.cpp',
     'test/lib/models/continued-texts.test.ts',
-    'count * (run.past / kConvBlock)',
+    'count * (run.past / kBlock)',
     'count',
     'a convolution goes on after the first block wherever a text departs',
   ),
@@ -489,8 +489,8 @@ const model = [
   fault(
     'native/ops/gated_delta_rule.cpp',
     'test/native/native.test.ts',
-    'state * (run.past / kDeltaBlock)',
-    'state',
+    'bytes * (run.past / kBlock)',
+    'bytes',
     'a delta rule goes on after the first block wherever a text departs',
     { title: 'a text with delta rules' },
   ),
