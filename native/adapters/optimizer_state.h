@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "device/memory.h"
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 #include "graph/adapter_spec.h"
 
 namespace lowrank {

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "device/kernels.h"
+#include "kernels/kernels.h"
 #include "device/memory.h"
 #include "device/weight_store.h"
 

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/math.h"
-#include "device/ptr.h"
+#include "kernels/ptr.h"
 
 namespace lowrank {
 

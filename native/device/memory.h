@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "core/memory.h"
-#include "device/ptr.h"
+#include "kernels/ptr.h"
 
 namespace lowrank {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
 namespace lowrank {
 

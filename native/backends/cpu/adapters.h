@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/pool.h"
-#include "device/kernels.h"
+#include "kernels/kernels.h"
 
 namespace lowrank::cpu {
 

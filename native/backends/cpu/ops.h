@@ -54,7 +54,7 @@ struct Lion {
   float grad_scale;  // as above
 };
 
-/// A gated delta rule and its inputs; see DeltaInputs and GatedDeltaRule in device/op_kernels.h. Sequence s has rows cu[s]
+/// A gated delta rule and its inputs; see DeltaInputs and GatedDeltaRule in kernels/op_kernels.h. Sequence s has rows cu[s]
 /// .. cu[s+1]-1.
 struct DeltaRule {
   int32_t heads, key_heads;
@@ -80,7 +80,7 @@ struct DeltaRule {
   }
 };
 
-/// The weight and the statistics of rows of logits; see CrossEntropy in device/op_kernels.h.
+/// The weight and the statistics of rows of logits; see CrossEntropy in kernels/op_kernels.h.
 struct LossRows {
   float weight = 1;
   const float* weights = nullptr;
@@ -92,7 +92,7 @@ struct LossRows {
   float weight_of(int64_t row) const { return weights != nullptr ? weights[row] : weight; }
 };
 
-/// A short convolution and its input; see ShortConv in device/op_kernels.h.
+/// A short convolution and its input; see ShortConv in kernels/op_kernels.h.
 struct ShortConv {
   bool gated;
   int64_t rows, cols;
@@ -228,7 +228,7 @@ void bias_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, float* d
 /// dtable[ids[t], c] += dy[t, c].
 void embedding_gradient(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy, float* dtable);
 
-/// Keeps rows of the input, one implementation for all levels; see KeepConvInputs in device/op_kernels.h.
+/// Keeps rows of the input, one implementation for all levels; see KeepConvInputs in kernels/op_kernels.h.
 void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends);
 
 /// dweight[h] and dbias[h], either of which may be null, += the gradients of a delta rule's weight and bias from that of

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cpu/ops.h"
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
 namespace lowrank::cpu {
 

@@ -8,7 +8,7 @@
 #include "backends/cuda/card.h"
 #include "backends/cuda/kernels/kernel.h"
 #include "backends/cuda/launch/library_product.h"
-#include "device/ptr.h"
+#include "kernels/ptr.h"
 
 namespace lowrank::cuda {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "backends/cuda/gpu.h"
-#include "device/kernels.h"
+#include "kernels/kernels.h"
 
 namespace lowrank::cuda {
 

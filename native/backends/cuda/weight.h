@@ -6,7 +6,7 @@
 
 #include "backends/cuda/kernels/weight.h"
 #include "core/error.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 #include "quant/weight.h"
 
 namespace lowrank::cuda {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "device/op_kernels.h"
+#include "kernels/op_kernels.h"
 
 namespace lowrank::cuda {
 

@@ -5,7 +5,7 @@
 
 #include "backends/cuda/kernels/cells.h"
 #include "backends/cuda/launcher.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank::cuda {
 

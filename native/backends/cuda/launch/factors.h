@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "device/adapter_kernels.h"
+#include "kernels/adapter_kernels.h"
 
 namespace lowrank::cuda {
 

@@ -6,7 +6,7 @@
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/weight.h"
 #include "core/precision.h"
-#include "device/op_kernels.h"
+#include "kernels/op_kernels.h"
 
 namespace lowrank::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank::cuda {
 

@@ -8,7 +8,7 @@
 #include "backends/cuda/launch/gemm_tiles.h"
 #include "backends/cuda/launcher.h"
 #include "core/precision.h"
-#include "device/op_kernels.h"
+#include "kernels/op_kernels.h"
 
 namespace lowrank::cuda {
 

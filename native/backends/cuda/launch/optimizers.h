@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
 namespace lowrank::cuda {
 

@@ -3,7 +3,7 @@
 
 #include "backends/cuda/kernels/pair.h"
 #include "backends/cuda/launcher.h"
-#include "device/adapter_kernels.h"
+#include "kernels/adapter_kernels.h"
 
 namespace lowrank::cuda {
 

@@ -3,8 +3,8 @@
 
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/weight.h"
-#include "device/adapter_kernels.h"
-#include "device/op_kernels.h"
+#include "kernels/adapter_kernels.h"
+#include "kernels/op_kernels.h"
 
 namespace lowrank::cuda {
 

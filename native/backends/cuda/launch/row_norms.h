@@ -3,7 +3,7 @@
 
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/weight.h"
-#include "device/adapter_kernels.h"
+#include "kernels/adapter_kernels.h"
 
 namespace lowrank::cuda {
 

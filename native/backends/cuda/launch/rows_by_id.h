@@ -2,8 +2,8 @@
 #pragma once
 
 #include "backends/cuda/launcher.h"
-#include "device/adapter_kernels.h"
-#include "device/op_kernels.h"
+#include "kernels/adapter_kernels.h"
+#include "kernels/op_kernels.h"
 
 namespace lowrank::cuda {
 

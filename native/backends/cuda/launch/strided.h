@@ -3,7 +3,7 @@
 
 #include "backends/cuda/kernels/product.h"
 #include "backends/cuda/launch/parts.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank::cuda {
 

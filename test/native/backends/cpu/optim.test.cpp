@@ -1,5 +1,5 @@
 // The optimizer's kernels: the same bits at any number of threads, within the room that they promise.
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 
 #include "backends/cpu/ops_support.h"
 #include "backends/cuda/runner.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank::cuda {
 

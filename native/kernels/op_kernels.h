@@ -1,4 +1,4 @@
-// Kernels for the graph's operations, as values; see device/kernels.h.
+// Kernels for the graph's operations, as values; see kernels/kernels.h.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 #include <span>
 
 #include "core/precision.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank {
 

@@ -1,7 +1,7 @@
 // The operands of the optimizer's kernels.
-#include "device/optimizer_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank {
 namespace {

@@ -1,4 +1,4 @@
-#include "device/kernels.h"
+#include "kernels/kernels.h"
 
 #include <algorithm>
 

@@ -1,10 +1,10 @@
-// Kernels for adapters, as values; see device/kernels.h.
+// Kernels for adapters, as values; see kernels/kernels.h.
 #pragma once
 
 #include <cstdint>
 
 #include "core/cayley_neumann.h"
-#include "device/operands.h"
+#include "kernels/operands.h"
 
 namespace lowrank {
 

@@ -1,10 +1,10 @@
-// Kernels of an optimizer step, as values; see device/kernels.h. All numbers are f32 unless noted.
+// Kernels of an optimizer step, as values; see kernels/kernels.h. All numbers are f32 unless noted.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
-#include "device/ptr.h"
+#include "kernels/ptr.h"
 
 namespace lowrank {
 

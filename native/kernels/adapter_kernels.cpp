@@ -1,5 +1,5 @@
 // The operands of the kernels of adapters.
-#include "device/adapter_kernels.h"
+#include "kernels/adapter_kernels.h"
 
 namespace lowrank {
 

@@ -1,15 +1,15 @@
 // Every kernel that a step may launch, as a value: what it computes, and the location of its operands. Devices
 // implement kernels; planning, tracing, and counting visit them. Activations are row-major; operands are f32 or bf16
 // according to the plan's precision; the residual stream and all statistics are f32. `operands` declares the memory a
-// kernel accesses, which test/native/device/operands.test.cpp verifies.
+// kernel accesses, which LOWRANK_CHECK=operands verifies.
 #pragma once
 
 #include <variant>
 #include <vector>
 
-#include "device/adapter_kernels.h"
-#include "device/op_kernels.h"
-#include "device/optimizer_kernels.h"
+#include "kernels/adapter_kernels.h"
+#include "kernels/op_kernels.h"
+#include "kernels/optimizer_kernels.h"
 
 namespace lowrank {
 

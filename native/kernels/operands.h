@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "device/ptr.h"
+#include "kernels/ptr.h"
 
 namespace lowrank {
 

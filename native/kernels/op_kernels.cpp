@@ -1,5 +1,5 @@
 // The operands of the kernels of the graph's operations.
-#include "device/op_kernels.h"
+#include "kernels/op_kernels.h"
 
 #include <algorithm>
 #include <vector>
