@@ -1,11 +1,12 @@
 /**
  * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
  * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
- * lib/graph/nodes.ts. `values` are names of an enumeration, `fields` those of a structure.
+ * lib/graph/nodes.ts. `values` are names of an enumeration, `fields` those of a structure. Writes the list of kernels,
+ * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -56,10 +57,15 @@ const ATTRIBUTES = {
 }
 /** Indices whose absence differs from zero. */
 const ABSENT = { layer: -1, window: -1 }
+/** Kernels are the structs with a kName, or types of their templates, by header and place. */
+const KERNEL =
+  /(?<!^template <.*>\n)^struct (\w+) \{\n {2}static constexpr const char\* kName = |^using (\w+) = \w+<Gate::/gm
 
 for (const [file, text] of [
   ['native/core/lists.h', header()],
   ['native/ops/list.h', rules()],
+  ['native/kernels/list.h', kernelList()],
+  ['native/kernels/variant.h', kernelVariant()],
   ['lib/native/lists.ts', module()],
   ['lib/graph/nodes.ts', graphNodes()],
 ]) {
@@ -68,7 +74,7 @@ for (const [file, text] of [
   if (existsSync(path) && readFileSync(path, 'utf8') === text) continue
   if (!flags.check) writeFileSync(path, text)
   else {
-    console.error(`${file} is not what native/lists.json says; run node scripts/lists.mjs`)
+    console.error(`${file} is not what it is made from; run node scripts/lists.mjs`)
     process.exitCode = 1
   }
 }
@@ -178,6 +184,57 @@ ${nodes.map(([name]) => `extern const OpRules ${name};\n`).join('')}#if !defined
 
 inline constexpr OpTable kOps{${nodes.map(([name]) => `\n    &${name},`).join('')}
 };
+
+}  // namespace lowrank
+`
+}
+
+/** Headers that state kernels, with their kernels. */
+function kernelHeaders() {
+  const folder = join(root, 'native/kernels')
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.h'))
+    .sort()
+    .flatMap((file) => {
+      const found = [...readFileSync(join(folder, file), 'utf8').matchAll(KERNEL)]
+      const kernels = found.map(([, name, type]) => ({ name: name ?? type }))
+      return kernels.length === 0 ? [] : [{ file, kernels }]
+    })
+}
+
+function kernelList() {
+  const headers = kernelHeaders()
+  const all = headers.flatMap(({ kernels }) => kernels)
+  const macro = (name, of) => `#define ${name}(X)${of.map(({ name }) => ` \\\n  X(${name})`).join('')}\n`
+  return `// Made by scripts/lists.mjs from the headers that state kernels.
+#pragma once
+
+${headers.map(({ file }) => `#include "kernels/${file}"\n`).join('')}
+/// X(Kernel) for every kernel.
+${macro('LOWRANK_KERNELS', all)}
+namespace lowrank {
+
+inline constexpr int kKernels = ${all.length};
+
+}  // namespace lowrank
+`
+}
+
+function kernelVariant() {
+  return `// Made by scripts/lists.mjs from the headers that state kernels.
+#pragma once
+
+#include <variant>
+
+#include "kernels/list.h"
+
+namespace lowrank {
+
+/// Any kernel.
+using Kernel = std::variant<
+${kernelHeaders()
+  .flatMap(({ kernels }) => kernels.map(({ name }) => `    ${name}`))
+  .join(',\n')}>;
 
 }  // namespace lowrank
 `

@@ -79,7 +79,7 @@ std::unique_ptr<Stash> NullDevice::stash(Category, const std::string&, int64_t) 
 
 void NullDevice::launch(const Kernel& kernel, Ptr<std::byte>) {
   Moved moved(weights_);
-  std::visit([&](const auto& k) { k.operands(moved); }, kernel);
+  operands(kernel, moved);
   KernelCounts& of_kernel = counts.kernels[name_of(kernel)];
   ++of_kernel.launches;
   of_kernel.bytes += moved.bytes;

@@ -74,15 +74,24 @@ struct MultiplyAdds {
   }
 };
 
-template <class... K>
-std::vector<const char*> names_of(const std::variant<K...>*) {
-  return {K::kName...};
-}
+#define LOWRANK_NAME(K) K::kName,
+constexpr const char* kNames[] = {LOWRANK_KERNELS(LOWRANK_NAME)};
+#undef LOWRANK_NAME
 
 }  // namespace
 
+void operands(const Kernel& kernel, Operands& see) {
+  std::visit([&](const auto& k) { k.operands(see); }, kernel);
+}
+
+const void* value_of(const Kernel& kernel) {
+  return std::visit([](const auto& k) -> const void* { return &k; }, kernel);
+}
+
 double multiply_adds(const Kernel& kernel) { return std::visit(MultiplyAdds{}, kernel); }
 
-std::vector<const char*> kernel_names() { return names_of(static_cast<const Kernel*>(nullptr)); }
+const char* name_of(const Kernel& kernel) { return kNames[kernel.index()]; }
+
+std::vector<const char*> kernel_names() { return {std::begin(kNames), std::end(kNames)}; }
 
 }  // namespace lowrank

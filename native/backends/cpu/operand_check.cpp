@@ -57,7 +57,7 @@ struct Piece {
 class Named final : public Operands {
  public:
   explicit Named(const Kernel& kernel) {
-    std::visit([this](const auto& k) { k.operands(*this); }, kernel);
+    operands(kernel, *this);
   }
   std::vector<Region> all;
 
@@ -124,7 +124,7 @@ class OperandCheck::Trial {
   void launch() { device_.launch(kernel_, workspace_); }
 
   [[noreturn]] void wrong(const std::string& what) const {
-    const char* const name = std::visit([](const auto& k) { return k.kName; }, kernel_);
+    const char* const name = name_of(kernel_);
     fail("INTERNAL", "LOWRANK_CHECK: ", name, ' ', what, "; its operands say otherwise (native/device)");
   }
 

@@ -14,7 +14,7 @@ namespace {
 class Touched final : public Operands {
  public:
   Touched(const Kernel& kernel, Memory& memory, CpuDevice& cpu) : memory_(memory), cpu_(cpu) {
-    std::visit([this](const auto& k) { k.operands(*this); }, kernel);
+    operands(kernel, *this);
     join();
     for (Stretch& each : stretches_) {
       each.copy = cpu::memory().scratch(each.bytes() + kAlignment);

@@ -48,7 +48,7 @@ void Transfers::order(Lane lane, const Span& span, bool writes) {
 void Transfers::order(const Kernel& kernel, const Span& workspace) {
   order(Lane::kernels, workspace, true);
   Touched touched(*this);
-  std::visit([&](const auto& k) { k.operands(touched); }, kernel);
+  operands(kernel, touched);
 }
 
 }  // namespace lowrank::cuda

@@ -1,0 +1,90 @@
+// Made by scripts/lists.mjs from the headers that state kernels.
+#pragma once
+
+#include "kernels/adapter_kernels.h"
+#include "kernels/op_kernels.h"
+#include "kernels/optimizer_kernels.h"
+
+/// X(Kernel) for every kernel.
+#define LOWRANK_KERNELS(X) \
+  X(Dropout) \
+  X(DropoutBackward) \
+  X(ScaleColumns) \
+  X(ScaleColumnsBackward) \
+  X(Fold) \
+  X(FoldGradient) \
+  X(FoldSnapshot) \
+  X(BuildPairA) \
+  X(FoldPair) \
+  X(SpreadPairA) \
+  X(SpreadPairB) \
+  X(AddPair) \
+  X(SplitPair) \
+  X(DrawRows) \
+  X(Kronecker) \
+  X(KroneckerBackward) \
+  X(KroneckerC) \
+  X(SpreadKroneckerC) \
+  X(CayleyNeumann) \
+  X(CayleyNeumannBackward) \
+  X(Rotate) \
+  X(RotateBySeries) \
+  X(RotationGradient) \
+  X(RowSquares) \
+  X(Gram) \
+  X(AdaptedRowNorms) \
+  X(AddRatios) \
+  X(RatiosOver) \
+  X(MagnitudeGains) \
+  X(SecondMoment) \
+  X(GatherColumns) \
+  X(ScatterColumns) \
+  X(GemmNt) \
+  X(GroupedGemmNt) \
+  X(GemmNn) \
+  X(ReduceTokens) \
+  X(RmsNorm) \
+  X(RmsNormBackward) \
+  X(NormGradient) \
+  X(Rope) \
+  X(AppendToCache) \
+  X(Attention) \
+  X(AttentionBackward) \
+  X(Swiglu) \
+  X(SwigluBackward) \
+  X(Geglu) \
+  X(GegluBackward) \
+  X(Glu) \
+  X(GluBackward) \
+  X(ShortConv) \
+  X(SiluConvSlope) \
+  X(ShortConvBackward) \
+  X(ShortConvGradient) \
+  X(KeepConvInputs) \
+  X(GatedDeltaRule) \
+  X(GatedDeltaRuleBackward) \
+  X(DeltaRuleGradient) \
+  X(GatherRows) \
+  X(ScatterAddRows) \
+  X(CrossEntropy) \
+  X(Zero) \
+  X(Cast) \
+  X(AddConstant) \
+  X(AddNoise) \
+  X(DecodeRows) \
+  X(EmbeddingGradient) \
+  X(BiasGradient) \
+  X(AdamW) \
+  X(Sgd) \
+  X(Lion) \
+  X(Adafactor) \
+  X(SumOfSquares) \
+  X(ProjectGradient) \
+  X(Orthogonal) \
+  X(FollowImportances)
+
+namespace lowrank {
+
+inline constexpr int kKernels = 75;
+
+}  // namespace lowrank
