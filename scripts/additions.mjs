@@ -53,6 +53,7 @@ const SOURCES = [
   ':!lib/graph/nodes.ts',
   ':!lib/models/list.ts',
   ':!lib/tasks/list.ts',
+  ':!native/backends/cpu/areas.inl',
   ':!native/core/lists.h',
   ':!native/kernels/variant.h',
   ':!native/kernels/list.h',

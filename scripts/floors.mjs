@@ -57,7 +57,7 @@ const FLOORS = {
     backends: 'core quant os kernels device',
     plan: 'core graph device',
     adapters: 'core graph quant kernels device plan',
-    ops: 'core graph plan adapters',
+    ops: 'core graph kernels plan adapters',
     optim: 'core kernels device adapters',
     weights: 'core graph quant os device plan adapters ops',
     runtime: 'core graph quant os comm device backends plan adapters ops optim weights',

@@ -2,7 +2,8 @@
  * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
  * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
  * lib/graph/nodes.ts. `values` are names of an enumeration, `fields` those of a structure. Writes the list of kernels,
- * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them.
+ * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them, and what a level of
+ * the CPU's instruction sets consists of, native/backends/cpu/areas.inl, from the files beside it.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
@@ -59,13 +60,14 @@ const ATTRIBUTES = {
 const ABSENT = { layer: -1, window: -1 }
 /** Kernels are the structs with a kName, or types of their templates, by header and place. */
 const KERNEL =
-  /(?<!^template <.*>\n)^struct (\w+) \{\n {2}static constexpr const char\* kName = |^using (\w+) = \w+<Gate::/gm
+  /(?<!^template <.*>\n)^struct (\w+) \{\n {2}static constexpr const char\* kName = .*\n( {2}static constexpr bool kNeedsRoom = true;)?|^using (\w+) = \w+<Gate::/gm
 
 for (const [file, text] of [
   ['native/core/lists.h', header()],
   ['native/ops/list.h', rules()],
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
+  ['native/backends/cpu/areas.inl', areas()],
   ['lib/native/lists.ts', module()],
   ['lib/graph/nodes.ts', graphNodes()],
 ]) {
@@ -197,7 +199,12 @@ function kernelHeaders() {
     .sort()
     .flatMap((file) => {
       const found = [...readFileSync(join(folder, file), 'utf8').matchAll(KERNEL)]
-      const kernels = found.map(([, name, type]) => ({ name: name ?? type }))
+      const moved = !file.endsWith('_kernels.h')
+      const kernels = found.map(([, name, room, type]) => ({
+        name: name ?? type,
+        room: room !== undefined,
+        moved,
+      }))
       return kernels.length === 0 ? [] : [{ file, kernels }]
     })
 }
@@ -212,6 +219,16 @@ function kernelList() {
 ${headers.map(({ file }) => `#include "kernels/${file}"\n`).join('')}
 /// X(Kernel) for every kernel.
 ${macro('LOWRANK_KERNELS', all)}
+/// Those whose functions are found by their structs.
+${macro(
+  'LOWRANK_MOVED_KERNELS',
+  all.filter(({ moved }) => moved),
+)}
+/// Those of them that need room beside their operands on some device.
+${macro(
+  'LOWRANK_KERNELS_WITH_ROOM',
+  all.filter(({ moved, room }) => moved && room),
+)}
 namespace lowrank {
 
 inline constexpr int kKernels = ${all.length};
@@ -238,6 +255,18 @@ ${kernelHeaders()
 
 }  // namespace lowrank
 `
+}
+
+/** What is compiled for each level of instruction sets: one include an area. */
+function areas() {
+  const folder = join(root, 'native/backends/cpu')
+  const files = readdirSync(folder, { recursive: true })
+    .filter(
+      (file) => file.endsWith('.inl') && /^#pragma once$/m.test(readFileSync(join(folder, file), 'utf8')),
+    )
+    .sort()
+  return `// Made by scripts/lists.mjs: all areas, for one level.
+${files.map((file) => `#include "backends/cpu/${file}"\n`).join('')}`
 }
 
 function graphNodes() {

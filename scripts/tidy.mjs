@@ -17,9 +17,11 @@ mkdirSync(folder, { recursive: true })
 writeFileSync(join(folder, 'compile_commands.json'), JSON.stringify(forClang))
 
 const named = process.argv.slice(2).map((file) => resolve(file))
+// CUDA's kernels are C++ for the host only where it compiles their launches.
 const sources = commands
+  .filter(({ file, command }) => !file.endsWith('.cu') || command.includes('lowrank_core.dir'))
   .map((entry) => entry.file)
-  .filter((file) => file.startsWith(join(root, 'native')) && !file.endsWith('.cu'))
+  .filter((file) => file.startsWith(join(root, 'native')))
 const queue = named.length > 0 ? named : [...new Set(sources)]
 
 async function worker() {

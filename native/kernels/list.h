@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/adapter_kernels.h"
+#include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
 
@@ -39,13 +40,13 @@
   X(SecondMoment) \
   X(GatherColumns) \
   X(ScatterColumns) \
+  X(RmsNorm) \
+  X(RmsNormBackward) \
+  X(NormGradient) \
   X(GemmNt) \
   X(GroupedGemmNt) \
   X(GemmNn) \
   X(ReduceTokens) \
-  X(RmsNorm) \
-  X(RmsNormBackward) \
-  X(NormGradient) \
   X(Rope) \
   X(AppendToCache) \
   X(Attention) \
@@ -82,6 +83,16 @@
   X(ProjectGradient) \
   X(Orthogonal) \
   X(FollowImportances)
+
+/// Those whose functions are found by their structs.
+#define LOWRANK_MOVED_KERNELS(X) \
+  X(RmsNorm) \
+  X(RmsNormBackward) \
+  X(NormGradient)
+
+/// Those of them that need room beside their operands on some device.
+#define LOWRANK_KERNELS_WITH_ROOM(X) \
+  X(NormGradient)
 
 namespace lowrank {
 

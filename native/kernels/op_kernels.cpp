@@ -48,26 +48,6 @@ void ReduceTokens::operands(Operands& see) const {
   transposed ? see.adds(f32_matrix(out, ld), n, r) : see.adds(f32_matrix(out, ld), r, n);
 }
 
-void RmsNorm::operands(Operands& see) const {
-  see.reads(x, rows, groups * cols);
-  see.reads(w, cols);
-  see.writes(y, rows, groups * cols);
-  see.writes(rstd, rows * groups);
-}
-void RmsNormBackward::operands(Operands& see) const {
-  see.reads(dy, rows, groups * cols);
-  see.reads(x, rows, groups * cols);
-  see.reads(w, cols);
-  see.reads(rstd, rows * groups);
-  dx.data.address() == dy.data.address() ? see.writes(dx, rows, groups * cols) : see.adds(dx, rows, groups * cols);
-}
-void NormGradient::operands(Operands& see) const {
-  see.reads(dy, rows, groups * cols);
-  see.reads(x, rows, groups * cols);
-  see.reads(rstd, rows * groups);
-  see.adds(dw, cols);
-}
-
 void Rope::operands(Operands& see) const {
   const int64_t pairs = turned / 2;
   see.reads_rows(f32_matrix(cos, pairs), positions, rows, pairs);

@@ -62,36 +62,6 @@ struct ReduceTokens {
   void operands(Operands& see) const;
 };
 
-/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps) of each group of columns; x f32 or operand, y operand,
-/// rstd [rows, groups], w [cols]. y may be x.
-struct RmsNorm {
-  static constexpr const char* kName = "rms_norm";
-  int64_t rows, groups, cols;  // cols of a group
-  Matrix x;
-  Ptr<float> w;
-  float eps;
-  Matrix y;
-  Ptr<float> rstd;
-  void operands(Operands& see) const;
-};
-/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. If dx is dy, it is overwritten, x being an operand.
-struct RmsNormBackward {
-  static constexpr const char* kName = "rms_norm_backward";
-  int64_t rows, groups, cols;
-  Matrix dy, x;
-  Ptr<float> w, rstd;
-  Matrix dx;
-  void operands(Operands& see) const;
-};
-/// dw[c] += sum over rows and groups of dy[r, g, c] x[r, g, c] rstd[r, g].
-struct NormGradient {
-  static constexpr const char* kName = "norm_gradient";
-  int64_t rows, groups, cols;
-  Matrix dy, x;
-  Ptr<float> rstd, dw;
-  void operands(Operands& see) const;
-};
-
 /// Rotates halves of the first `turned` columns of every head in place, or back; cos and sin [positions, turned / 2].
 struct Rope {
   static constexpr const char* kName = "rope";

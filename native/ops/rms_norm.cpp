@@ -1,5 +1,6 @@
 // y = x / rms(x) * w, or * (1 + w), over each row, or over groups of columns if w is shorter, as for per-head norms of
 // queries and keys (Zhang and Sennrich 2019, arXiv 1910.07467).
+#include "kernels/norm.h"
 #include "ops/check.h"
 #include "ops/list.h"
 #include "plan/planner.h"
@@ -64,9 +65,9 @@ void run_gradient(Run& run, const Step& s) {
                           run.weight_gradient(n.weight)});
 }
 
-constexpr StepKind kForward{"rms_norm", run_forward};
-constexpr StepKind kBackward{"rms_norm_backward", run_backward};
-constexpr StepKind kGradient{"norm_gradient", run_gradient};
+constexpr StepKind kForward{RmsNorm::kName, run_forward};
+constexpr StepKind kBackward{RmsNormBackward::kName, run_backward};
+constexpr StepKind kGradient{NormGradient::kName, run_gradient};
 
 /// The residual stream has other readers; an operand is the norm's own.
 bool is_operand(const Planner& plan, int value) { return plan.graph().values[value].type == ValueType::operand; }

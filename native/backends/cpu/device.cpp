@@ -109,7 +109,8 @@ struct Workspace {
   int64_t operator()(const ProjectGradient& k) const { return project_gradient_workspace(k, threads); }
   int64_t operator()(const Orthogonal& k) const { return orthogonal_workspace(k, threads); }
   template <class Other>
-  int64_t operator()(const Other&) const {
+  int64_t operator()([[maybe_unused]] const Other& k) const {
+    if constexpr (requires { Other::kNeedsRoom; }) return cpu::workspace(k, threads);
     return 0;
   }
 };
@@ -188,7 +189,7 @@ std::unique_ptr<Device> CpuDevice::operand_check(const std::vector<const Allocat
   return std::make_unique<OperandCheck>(*this, std::move(spans));
 }
 
-/// One overload a kernel.
+/// One overload a kernel that has not moved to the table.
 struct CpuDevice::Launch {
   CpuDevice& device;
   std::byte* room;
@@ -217,6 +218,10 @@ struct CpuDevice::Launch {
     return {host(to.y.data), to.y.dtype, to.y.ld, host(to.bias), host(to.residual), to.residual_ld};
   }
 
+  template <class K>
+    requires requires(const Cpu& on, const K& k) { cpu::reference(on, k); }
+  void operator()(const K&) const {}
+
   void operator()(const GemmNt& k) const {
     gemm.gemm_nt(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room);
   }
@@ -229,37 +234,6 @@ struct CpuDevice::Launch {
   void operator()(const ReduceTokens& k) const {
     gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
                        k.transposed, room);
-  }
-  /// Calls visit(first row, rows, how a matrix looks) with each group as a row: once if no matrix has gaps between its rows,
-  /// else once for each row.
-  template <class Visit>
-  static void each_grouped(int64_t rows, int64_t groups, int64_t cols, std::initializer_list<lowrank::Matrix> all,
-                           Visit&& visit) {
-    if (groups == 1) return visit(0, rows, [](const lowrank::Matrix& m) { return matrix(m); });
-    const bool dense = std::all_of(all.begin(), all.end(), [&](const lowrank::Matrix& m) { return m.ld == groups * cols; });
-    const int64_t step = dense ? std::max<int64_t>(rows, 1) : 1;
-    for (int64_t row = 0; row < rows; row += step)
-      visit(row * groups, step * groups, [&](const lowrank::Matrix& m) {
-        Matrix grouped = matrix(m.rows(row));
-        grouped.ld = cols;
-        return grouped;
-      });
-  }
-
-  void operator()(const RmsNorm& k) const {
-    each_grouped(k.rows, k.groups, k.cols, {k.x, k.y}, [&](int64_t first, int64_t rows, const auto& of) {
-      ops.rms_norm(pool, rows, k.cols, of(k.x), host(k.w), k.eps, of(k.y), host(k.rstd) + first);
-    });
-  }
-  void operator()(const RmsNormBackward& k) const {
-    each_grouped(k.rows, k.groups, k.cols, {k.dy, k.x, k.dx}, [&](int64_t first, int64_t rows, const auto& of) {
-      ops.rms_norm_backward(pool, rows, k.cols, of(k.dy), of(k.x), host(k.w), host(k.rstd) + first, of(k.dx));
-    });
-  }
-  void operator()(const NormGradient& k) const {
-    each_grouped(k.rows, k.groups, k.cols, {k.dy, k.x}, [&](int64_t first, int64_t rows, const auto& of) {
-      norm_gradient(pool, rows, k.cols, of(k.dy), of(k.x), host(k.rstd) + first, host(k.dw));
-    });
   }
   void operator()(const Rope& k) const {
     ops.rope(pool, k.rows, k.heads, k.head_dim, k.turned, matrix(k.x), host(k.positions), host(k.cos), host(k.sin),
@@ -467,7 +441,9 @@ void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
   const Scratch room(sizes_.workspace(kernel));
   workspace = room.data();
 #endif
-  std::visit(Launch{*this, host(workspace)}, kernel);
+  const Run own = (*kernels_.table)[kernel.index()], run = own != nullptr ? own : table_reference[kernel.index()];
+  if (run == nullptr) return std::visit(Launch{*this, host(workspace)}, kernel);
+  run({pool_, host(workspace)}, value_of(kernel));
 }
 
 }  // namespace lowrank::cpu

@@ -61,14 +61,4 @@ class CpuDevice final : public Device {
 /// The device of a job: jobs are the CPU's.
 inline CpuDevice& device_of(const Context& context) { return static_cast<CpuDevice&>(context.device); }
 
-/// The memory of an address, and back.
-template <class T>
-T* host(Ptr<T> at) {
-  return reinterpret_cast<T*>(at.address());
-}
-template <class T>
-Ptr<T> address_of(const T* at) {
-  return Ptr<T>(reinterpret_cast<uint64_t>(at));
-}
-
 }  // namespace lowrank::cpu

@@ -6,6 +6,7 @@
 
 #include "backends/cpu/gemm.h"
 #include "backends/cpu/ops.h"
+#include "backends/cpu/table.h"
 
 namespace lowrank::cpu {
 
@@ -17,6 +18,7 @@ struct Kernels {
   Level level;
   GemmKernels gemm;
   OpKernels ops;
+  const Table* table;
 };
 
 const char* name_of(Level level);

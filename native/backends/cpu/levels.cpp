@@ -18,7 +18,7 @@ struct Entry {
 };
 
 const Entry* entries() {
-  static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
+  static const Kernels reference = {Level::reference, gemm_reference, ops_reference, &table_reference};
 #if defined(__x86_64__)
   const InstructionSets& sets = instruction_sets();
   static const bool amx = sets.avx512bf16 && sets.amx && os::request_tile_registers();
@@ -26,15 +26,15 @@ const Entry* entries() {
       {"reference", true, reference},
       {"neon", false, reference},
       {"neonbf16", false, reference},
-      {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2}},
-      {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512}},
-      {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
-      {"amx", amx, {Level::amx, gemm_amx, ops_amx}},
+      {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2, &table_avx2}},
+      {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512, &table_avx512}},
+      {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16, &table_avx512bf16}},
+      {"amx", amx, {Level::amx, gemm_amx, ops_amx, &table_avx512bf16}},
   };
 #else
 #if defined(__aarch64__)
-  static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon}};
-  static const Entry neonbf16 = {"neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16}};
+  static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon, &table_neon}};
+  static const Entry neonbf16 = {"neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16, &table_neonbf16}};
 #else
   static const Entry neon = {"neon", false, reference}, neonbf16 = {"neonbf16", false, reference};
 #endif

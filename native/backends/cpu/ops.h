@@ -115,14 +115,6 @@ struct GatedUnitOps {
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
-  /// y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, w f32 [cols], y operand, rstd f32 [rows].
-  /// y may be x.
-  void (*rms_norm)(Pool&, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
-                   float* rstd);
-  /// dx += rstd * (g - x * rstd^2 * mean(g * x)) with g = dy * w; dx and x f32, dy operand. Where dx is dy it replaces
-  /// it, x being an operand too.
-  void (*rms_norm_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
-                            const float* rstd, const Matrix& dx);
   /// Rotates halves of the first `turned` columns of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s);
   /// `inverse` rotates back (the gradient). cos, sin: f32 [positions, turned / 2]; positions: i32 [rows].
   void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
@@ -221,8 +213,6 @@ struct OpKernels {
 // Gradients of trained base parameters, one for all levels: they pass once over their activations. All add to their
 // output [cols] or [vocab, cols] f32; every element sums over the rows in order.
 
-/// dw[c] += sum over rows of dy[r, c] * x[r, c] * rstd[r]; dy operand, x f32.
-void norm_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* rstd, float* dw);
 /// db[c] += sum over rows of dy[r, c].
 void bias_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, float* db);
 /// dtable[ids[t], c] += dy[t, c].

@@ -27,6 +27,7 @@ namespace {
 }  // namespace avx2
 
 constinit const OpKernels ops_avx2 = avx2::table;
+constinit const Table table_avx2 = avx2::runs;
 }  // namespace lowrank::cpu
 
 #if defined(__clang__)

@@ -57,6 +57,7 @@ static constexpr OpKernels with_tiles() {
 }  // namespace avx512bf16
 
 constinit const OpKernels ops_avx512bf16 = avx512bf16::table;
+constinit const Table table_avx512bf16 = avx512bf16::runs;
 constinit const OpKernels ops_amx = avx512bf16::with_tiles();
 }  // namespace lowrank::cpu
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "backends/cpu/ops.h"
+#include "backends/cpu/table.h"
 #include "core/dtype.h"
 #include "core/pool.h"
 
@@ -47,6 +48,11 @@ inline std::byte* row_of(const Matrix& matrix, int64_t row) {
 template <class T>
 T* row_as(const Matrix& matrix, int64_t row) {
   return static_cast<T*>(matrix.data) + row * matrix.ld;
+}
+
+template <class T>
+T* row_as(const lowrank::Matrix& matrix, int64_t row) {
+  return host(matrix.data.as<T>()) + row * matrix.ld;
 }
 
 inline float load_element(const std::byte* row, DType dtype, int64_t index) {

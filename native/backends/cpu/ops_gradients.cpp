@@ -33,21 +33,6 @@ void with_rows(const Matrix& matrix, Body&& body) {
 
 }  // namespace
 
-void norm_gradient(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* rstd,
-                   float* dw) {
-  with_rows(dy, [&](auto&& row_of) {
-    with_rows(x, [&](auto&& input_of) {
-      for_columns(pool, cols, [&](int64_t begin, int64_t end) {
-        for (int64_t r = 0; r < rows; ++r) {
-          const auto gradient = row_of(r);
-          const auto input = input_of(r);
-          for (int64_t c = begin; c < end; ++c) dw[c] += gradient(c) * input(c) * rstd[r];
-        }
-      });
-    });
-  });
-}
-
 void bias_gradient(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, float* db) {
   with_rows(dy, [&](auto&& row_of) {
     for_columns(pool, cols, [&](int64_t begin, int64_t end) {

@@ -36,32 +36,6 @@ void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, con
   });
 }
 
-void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
-              float* rstd) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    double squares = 0;
-    for (int64_t col = 0; col < cols; ++col) squares += double{get(x, row, col)} * get(x, row, col);
-    const double r = 1.0 / std::sqrt(squares / static_cast<double>(cols) + eps);
-    for (int64_t col = 0; col < cols; ++col) set(y, row, col, get(x, row, col) * r * w[col]);
-    rstd[row] = static_cast<float>(r);
-  });
-}
-
-void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
-                       const float* rstd, const Matrix& dx) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    const double r = rstd[row];
-    double mean = 0;
-    for (int64_t col = 0; col < cols; ++col) mean += double{get(dy, row, col)} * w[col] * get(x, row, col);
-    mean /= static_cast<double>(cols);
-    for (int64_t col = 0; col < cols; ++col) {
-      const double g = double{get(dy, row, col)} * w[col];
-      const double before = dx.data == dy.data ? 0 : get(dx, row, col);
-      set(dx, row, col, before + r * (g - get(x, row, col) * r * r * mean));
-    }
-  });
-}
-
 void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
           const int32_t* positions, const float* cos, const float* sin, bool inverse) {
   const int64_t half = turned / 2;
@@ -296,8 +270,6 @@ void lion_8bit(int64_t count, const Lion& options, const float* grad, const Dyna
 
 const OpKernels ops_reference = {
     .embedding = embedding,
-    .rms_norm = rms_norm,
-    .rms_norm_backward = rms_norm_backward,
     .rope = rope,
     .attention = attention_reference,
     .attention_backward = attention_backward_reference,

@@ -29,5 +29,6 @@
 #include "backends/cpu/delta_rule.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/kronecker.h"
+#include "backends/cpu/norm.h"
 #include "backends/cpu/ops_common.h"
 #include "core/math.h"

@@ -1,17 +1,6 @@
 // The element-wise and row-wise kernels over the vectors of one instruction set. Included once per level, inside its
 // target region and namespace, after vec_<isa>.h and vec_math.inl.
 
-/// body(T*{}) with the element type of a f32 or bf16 tensor.
-template <class Body>
-static void with_type(DType dtype, Body&& body) {
-  if (dtype == DType::bf16) {
-    body(static_cast<Bf16*>(nullptr));
-  } else {
-    body(static_cast<float*>(nullptr));
-  }
-}
-#define LOWRANK_ELEMENT(tag) std::remove_pointer_t<decltype(tag)>
-
 static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table,
                       const Matrix& out) {
   for_rows(pool, tokens, cols, [&](int64_t row) {
@@ -23,69 +12,6 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
     } else {
       std::memcpy(to, row_as<float>(table, ids[row]), static_cast<size_t>(cols) * 4);
     }
-  });
-}
-
-template <class In, class T>
-static void rms_norm_of(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps,
-                        const Matrix& y, float* rstd) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    const In* in = row_as<In>(x, row);
-    T* out = row_as<T>(y, row);
-    const float squares = sum_vectors(cols, [&](int64_t i, auto lanes) {
-      const V a = load(in + i, lanes);
-      return mul(a, a);
-    });
-    const float r = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
-    const V factor = set1(r);
-    for_vectors(0, cols, [&](int64_t i, auto lanes) {
-      store(out + i, mul(mul(load(in + i, lanes), factor), load(w + i, lanes)), lanes);
-    });
-    rstd[row] = r;
-  });
-}
-
-static void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps,
-                     const Matrix& y, float* rstd) {
-  with_type(y.dtype, [&](auto tag) {
-    using T = LOWRANK_ELEMENT(tag);
-    if (x.dtype == y.dtype) return rms_norm_of<T, T>(pool, rows, cols, x, w, eps, y, rstd);
-    rms_norm_of<float, T>(pool, rows, cols, x, w, eps, y, rstd);
-  });
-}
-
-/// kReplaces: dx is dy, and x as dy.
-template <bool kReplaces, class T>
-static void rms_norm_backward_of(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
-                                 const float* w, const float* rstd, const Matrix& dx) {
-  using In = std::conditional_t<kReplaces, T, float>;
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    const T* d = row_as<T>(dy, row);
-    const In* in = row_as<In>(x, row);
-    In* out = row_as<In>(dx, row);
-    const float product = sum_vectors(cols, [&](int64_t i, auto lanes) {
-      return mul(mul(load(d + i, lanes), load(w + i, lanes)), load(in + i, lanes));
-    });
-    const float r = rstd[row];
-    const V factor = set1(r), shrink = set1(r * r * r * product / static_cast<float>(cols));
-    for_vectors(0, cols, [&](int64_t i, auto lanes) {
-      const V g = mul(load(d + i, lanes), load(w + i, lanes));
-      const V change = fms(factor, g, mul(shrink, load(in + i, lanes)));
-      if constexpr (kReplaces) {
-        store(out + i, change, lanes);
-      } else {
-        store(out + i, add(load(out + i, lanes), change), lanes);
-      }
-    });
-  });
-}
-
-static void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
-                              const float* rstd, const Matrix& dx) {
-  with_type(dy.dtype, [&](auto tag) {
-    using T = LOWRANK_ELEMENT(tag);
-    if (dx.data == dy.data) return rms_norm_backward_of<true, T>(pool, rows, cols, dy, x, w, rstd, dx);
-    rms_norm_backward_of<false, T>(pool, rows, cols, dy, x, w, rstd, dx);
   });
 }
 
@@ -351,6 +277,7 @@ static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const
   });
 }
 
+#include "backends/cpu/areas.inl"
 #include "backends/cpu/cross_entropy.inl"
 #include "backends/cpu/optimizers.inl"
 #include "backends/cpu/kronecker.inl"
@@ -360,8 +287,6 @@ static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const
 
 static constexpr OpKernels table = {
     .embedding = embedding,
-    .rms_norm = rms_norm,
-    .rms_norm_backward = rms_norm_backward,
     .rope = rope,
     .attention = attention,
     .attention_backward = attention_backward,
@@ -395,5 +320,7 @@ static constexpr OpKernels table = {
     .rotate_by_series = rotate_by_series,
     .rotation_gradient = rotation_gradient,
 };
+
+#include "backends/cpu/table.inl"
 
 #undef LOWRANK_ELEMENT

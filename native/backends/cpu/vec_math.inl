@@ -92,3 +92,14 @@ static void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
     for (int64_t row = begin; row < end; ++row) body(row);
   });
 }
+
+/// body(T*{}) with the element type of a f32 or bf16 tensor.
+template <class Body>
+static void with_type(DType dtype, Body&& body) {
+  if (dtype == DType::bf16) {
+    body(static_cast<Bf16*>(nullptr));
+  } else {
+    body(static_cast<float*>(nullptr));
+  }
+}
+#define LOWRANK_ELEMENT(tag) std::remove_pointer_t<decltype(tag)>

@@ -1,6 +1,6 @@
-// How kernels are declared for both sides: an area's header has the structs of arguments and a list of its kernels,
-// which names each with its struct. The host makes of that list one constant a kernel; LOWRANK_KERNEL in device.cuh
-// defines the kernel itself.
+// How kernels are declared for both sides. An area's .cu has structs of arguments for both, kernels, which LOWRANK_KERNEL
+// in device.cuh defines, and their launches. Areas whose launches are still in launch/ have the structs in a header, with a
+// list of their kernels, of which the host makes one constant a kernel.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
@@ -26,9 +26,13 @@ struct KernelOf {
 
 }  // namespace lowrank::cuda
 
+/// 1 where the kernels of an area's .cu are compiled, by CUDA's compilers or for the emulator; 0 where its launches are, by
+/// the host's. Its structs of arguments are there in both.
 #if defined(__CUDACC__) || defined(LOWRANK_EMULATE)
+#define LOWRANK_ON_DEVICE 1
 #define LOWRANK_KERNEL_CONSTANTS(list)
 #else
+#define LOWRANK_ON_DEVICE 0
 #define LOWRANK_KERNEL_CONSTANT(kernel, Args) inline constexpr KernelOf<Args> kernel{#kernel};
 #define LOWRANK_KERNEL_CONSTANTS(list) list(LOWRANK_KERNEL_CONSTANT)
 #endif

@@ -12,7 +12,6 @@
 #include "backends/cuda/kernels/gains.h"
 #include "backends/cuda/kernels/gemm.h"
 #include "backends/cuda/kernels/loss.h"
-#include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/product.h"
 #include "backends/cuda/kernels/projection.h"
 #include "backends/cuda/kernels/row_norms.h"
@@ -37,7 +36,6 @@
   LOWRANK_GEMV_KERNELS(X)          \
   LOWRANK_ID_KERNELS(X)            \
   LOWRANK_LOSS_KERNELS(X)          \
-  LOWRANK_NORM_KERNELS(X)          \
   LOWRANK_PRODUCT_KERNELS(X)       \
   LOWRANK_PROJECTION_KERNELS(X)    \
   LOWRANK_ROW_NORMS_KERNELS(X)     \

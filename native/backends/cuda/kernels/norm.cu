@@ -1,5 +1,32 @@
+// Normalization by the root mean square.
+#include "cells.h"
+
+namespace lowrank::cuda {
+
+/// A group of columns of a row belongs to a warp, or where `whole_block` is set to a block.
+struct RmsNormArgs {
+  int64_t rows, groups, cols;
+  int32_t whole_block;
+  float eps;
+  Cells x;
+  const float* w;
+  Cells y;
+  float* rstd;
+};
+struct RmsNormBackwardArgs {
+  int64_t rows, groups, cols;
+  int32_t whole_block;
+  int32_t adds;  // to dx
+  Cells dy, x;
+  const float *w, *rstd;
+  Cells dx;
+};
+inline constexpr int kNormThreads = 256;
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "cells.cuh"
-#include "norm.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -90,3 +117,42 @@ LOWRANK_KERNEL(rms_norm_backward, RmsNormBackwardArgs, kNormThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr KernelOf<RmsNormArgs> rms_norm{"rms_norm"};
+constexpr KernelOf<RmsNormBackwardArgs> rms_norm_backward{"rms_norm_backward"};
+
+/// Columns up to which a warp takes a row.
+constexpr int64_t kMostOfWarp = 1024;
+
+Grid grid_of(int64_t groups, bool whole_block) {
+  constexpr int64_t kWarps = kNormThreads / 32;
+  return {whole_block ? groups : (groups + kWarps - 1) / kWarps};
+}
+
+}  // namespace
+
+void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte>) {
+  const bool whole_block = k.cols > kMostOfWarp;
+  launcher.launch(
+      rms_norm, grid_of(k.rows * k.groups, whole_block), kNormThreads,
+      {k.rows, k.groups, k.cols, whole_block, k.eps, grouped_cells(k.x, k.groups, k.cols), device_pointer(k.w),
+       grouped_cells(k.y, k.groups, k.cols), device_pointer(k.rstd)});
+}
+
+void run(Launcher& launcher, const RmsNormBackward& k, Ptr<std::byte>) {
+  const bool whole_block = k.cols > kMostOfWarp, adds = k.dx.data.address() != k.dy.data.address();
+  launcher.launch(rms_norm_backward, grid_of(k.rows * k.groups, whole_block), kNormThreads,
+                  {k.rows, k.groups, k.cols, whole_block, adds, grouped_cells(k.dy, k.groups, k.cols),
+                   grouped_cells(k.x, k.groups, k.cols), device_pointer(k.w), device_pointer(k.rstd),
+                   grouped_cells(k.dx, k.groups, k.cols)});
+}
+
+}  // namespace lowrank::cuda
+
+#endif

@@ -1,7 +1,7 @@
 #include "backends/cuda/launch/columns.h"
 
 #include "backends/cuda/kernels/columns.h"
-#include "backends/cuda/launch/cells.h"
+#include "backends/cuda/runs.h"
 
 namespace lowrank::cuda {
 

@@ -10,12 +10,10 @@ namespace lowrank::cuda {
 /// Stretches of rows that are summed on their own.
 int64_t row_stretches(int64_t rows);
 
-void run(Launcher& launcher, const NormGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const BiasGradient& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ScaleColumnsBackward& k, Ptr<std::byte> workspace);
 
 // Bytes.
-int64_t workspace(const Card& card, const NormGradient& k);
 int64_t workspace(const Card& card, const BiasGradient& k);
 int64_t workspace(const Card& card, const ScaleColumnsBackward& k);
 

@@ -200,7 +200,7 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
   const int64_t m = shape.m, n = shape.n, ld = n + 9;
   std::vector<Activations> xs;
   std::vector<Weight> ws;
-  std::vector<Segment> segments;
+  std::vector<cpu::Segment> segments;
   xs.reserve(shape.reductions.size());
   ws.reserve(shape.reductions.size());
   for (size_t s = 0; s < shape.reductions.size(); ++s) {
@@ -225,7 +225,7 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
     // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
     std::vector<float> y32 = residual;
     std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
-    Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
+    cpu::Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
     if (y_type == DType::bf16) y.data = y16.data();
     if (adds_bias) y.bias = bias.data();
     if (adds_residual) y.residual = y_type == DType::f32 ? y32.data() : residual.data(), y.residual_ld = ld;
@@ -258,7 +258,7 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
 std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m,
                               const Operand& x, const WeightView& w) {
   const int64_t n = transposed ? w.rows : w.cols, reductions[] = {transposed ? w.cols : w.rows};
-  const Segment segment{x, w};
+  const cpu::Segment segment{x, w};
   std::vector<float> y(static_cast<size_t>(m * n));
   const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
   const GemmKernels& gemm = kernels(level).gemm;
@@ -468,7 +468,7 @@ TEST("activations whose rows fall into the same cache sets, or start off any bou
         xs[0].f32.erase(xs[0].f32.begin(), xs[0].f32.begin() + offset);
         const Sums expected = expected_product(transposed, m, n, xs, ws);
         if (type == DType::f32) x.data = xs[0].f32.data();
-        const Segment segment{x, ws[0].view};
+        const cpu::Segment segment{x, ws[0].view};
         std::vector<float> y(static_cast<size_t>(m * n));
         const int64_t reductions[] = {k - 64};
         const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
@@ -488,7 +488,7 @@ TEST("products are the same bits on one, two and three threads") {
       const Activations x(DType::bf16, m, k), h(DType::f32, m, 16);
       const Weight w(WeightFormat::four_bit, transposed ? n : k, transposed ? k : n);
       const Weight b(WeightFormat::f32, transposed ? n : 16, transposed ? 16 : n);
-      const std::vector<Segment> segments = {{x.view, w.view}, {h.view, b.view}};
+      const std::vector<cpu::Segment> segments = {{x.view, w.view}, {h.view, b.view}};
       const int64_t reductions[] = {k, 16};
       std::vector<std::vector<float>> results;
       for (int threads : {1, 2, 3}) {
@@ -520,7 +520,7 @@ TEST("a row of a product is the same bits whatever rows are computed with it, in
       const Weight b(WeightFormat::f32, transposed ? n : rank, transposed ? rank : n);
       const Activations x(DType::bf16, most, k, 0), h(DType::f32, most, rank, 3);
       const std::vector<float> bias = normal(n), residual = normal(most * n);
-      const std::vector<Segment> segments = {{x.view, w.view}, {h.view, b.view}};
+      const std::vector<cpu::Segment> segments = {{x.view, w.view}, {h.view, b.view}};
       const int64_t reductions[] = {k, rank};
       std::vector<float> all(static_cast<size_t>(most * n));
       for (int64_t m : {70, 5, 6, 15, 16, 17, 31, 32, 33, 49}) {

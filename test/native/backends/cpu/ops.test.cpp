@@ -5,51 +5,10 @@
 #include <numbers>
 #include <string>
 
-#include "ops_support.h"
+#include "kernel_cases.h"
 
 namespace lowrank::test {
 namespace {
-
-constexpr int64_t kCols[] = {1, 7, 15, 17, 72, 576, 1031};
-constexpr int64_t kRows = 5;
-
-/// Rounding of one result: fp32 functions of a few operations, or bf16.
-double tolerance(DType dtype) { return dtype == DType::f32 ? 2e-6 : 4e-3; }
-
-/// Central difference of f at x[i], for every i.
-std::vector<double> numeric_gradient(std::vector<double> x,
-                                     const std::function<double(const std::vector<double>&)>& f) {
-  std::vector<double> gradient;
-  for (double& value : x) {
-    const double saved = value;
-    value = saved + 1e-5;
-    const double above = f(x);
-    value = saved - 1e-5;
-    const double below = f(x);
-    value = saved;
-    gradient.push_back((above - below) / 2e-5);
-  }
-  return gradient;
-}
-
-std::vector<float> random_floats(Random& random, int64_t count, double scale = 1) {
-  std::vector<float> result;
-  for (int64_t i = 0; i < count; ++i) result.push_back(static_cast<float>(random.normal() * scale));
-  return result;
-}
-
-/// body(ops, dtype, cols, random) for all levels, operand types and widths.
-template <class Body>
-void for_cases(Body&& body) {
-  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
-    for (const DType dtype : kOperandTypes) {
-      for (const int64_t cols : kCols) {
-        Random random(static_cast<uint64_t>(cols));
-        body(ops, dtype, cols, random);
-      }
-    }
-  });
-}
 
 double silu(double x) { return x / (1 + std::exp(-x)); }
 double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); }
@@ -75,106 +34,6 @@ TEST("embedding copies rows of f32, bf16 and f16 tables") {
       }
     }
   });
-}
-
-TEST("rms_norm normalizes rows and leaves the reciprocal RMS") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor x(DType::f32, kRows, cols, random, 3.0), y(dtype, kRows, cols);
-    const std::vector<float> w = random_floats(random, cols);
-    std::vector<float> rstd(kRows);
-    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
-    std::vector<double> expected;
-    for (int64_t row = 0; row < kRows; ++row) {
-      double squares = 0;
-      for (int64_t col = 0; col < cols; ++col) squares += x.get(row, col) * x.get(row, col);
-      const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
-      CHECK_CLOSE(rstd[row], r, 1e-6);
-      for (int64_t col = 0; col < cols; ++col) expected.push_back(x.get(row, col) * r * w[col]);
-    }
-    CHECK_ALL_CLOSE(y.values(), expected, tolerance(dtype));
-    CHECK(y.spare_untouched());
-  });
-}
-
-TEST("rms_norm_backward adds the gradient of the norm") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    if (cols > 100) return;  // finite differences of every element
-    Pool pool(2);
-    Tensor x(DType::f32, kRows, cols, random, 2.0), dy(dtype, kRows, cols, random), dx(DType::f32, kRows, cols, random);
-    const std::vector<float> w = random_floats(random, cols);
-    const std::vector<double> before = dx.values();
-    const auto loss = [&](const std::vector<double>& values) {
-      double sum = 0;
-      for (int64_t row = 0; row < kRows; ++row) {
-        double squares = 0;
-        for (int64_t col = 0; col < cols; ++col) squares += values[row * cols + col] * values[row * cols + col];
-        const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
-        for (int64_t col = 0; col < cols; ++col) sum += values[row * cols + col] * r * w[col] * dy.get(row, col);
-      }
-      return sum;
-    };
-    std::vector<double> expected = numeric_gradient(x.values(), loss);
-    for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
-    Tensor y(dtype, kRows, cols);
-    std::vector<float> rstd(kRows);
-    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
-    ops.rms_norm_backward(pool, kRows, cols, dy.matrix(), x.matrix(), w.data(), rstd.data(), dx.matrix());
-    CHECK_ALL_CLOSE(dx.values(), expected, 2e-6);
-    CHECK(dx.spare_untouched());
-  });
-}
-
-TEST("rms_norm of an operand may take its place, and its gradient that of the output's gradient") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    if (cols > 100) return;  // finite differences of every element
-    if (cols == 1) return;   // a number over its own size: the gradient cancels
-    Pool pool(2);
-    Tensor x(dtype, kRows, cols, random, 2.0), y(dtype, kRows, cols), d(dtype, kRows, cols, random);
-    const std::vector<float> w = random_floats(random, cols);
-    const std::vector<double> dy = d.values();
-    const auto normed = [&](const std::vector<double>& values) {
-      std::vector<double> result;
-      for (int64_t row = 0; row < kRows; ++row) {
-        double squares = 0;
-        for (int64_t col = 0; col < cols; ++col) squares += values[row * cols + col] * values[row * cols + col];
-        const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
-        for (int64_t col = 0; col < cols; ++col) result.push_back(values[row * cols + col] * r * w[col]);
-      }
-      return result;
-    };
-    const auto loss = [&](const std::vector<double>& values) {
-      double sum = 0;
-      const std::vector<double> out = normed(values);
-      for (size_t i = 0; i < out.size(); ++i) sum += out[i] * dy[i];
-      return sum;
-    };
-    std::vector<float> rstd(kRows), again(kRows);
-    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
-    CHECK_ALL_CLOSE(y.values(), normed(x.values()), tolerance(dtype));
-    ops.rms_norm_backward(pool, kRows, cols, d.matrix(), x.matrix(), w.data(), rstd.data(), d.matrix());
-    CHECK_ALL_CLOSE(d.values(), numeric_gradient(x.values(), loss), tolerance(dtype));
-    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, x.matrix(), again.data());
-    CHECK(x == y && again == rstd);
-    CHECK(d.spare_untouched() && y.spare_untouched());
-  });
-}
-
-TEST("the gradient of a norm's weight adds up over rows of either type") {
-  Pool pool(2);
-  for (const DType of_x : {DType::f32, DType::bf16}) {
-    for (const int64_t cols : kCols) {
-      Random random(static_cast<uint64_t>(cols));
-      Tensor x(of_x, kRows, cols, random), dy(DType::bf16, kRows, cols, random);
-      const std::vector<float> rstd = random_floats(random, kRows);
-      std::vector<float> found = random_floats(random, cols);
-      std::vector<double> expected(found.begin(), found.end());
-      for (int64_t row = 0; row < kRows; ++row)
-        for (int64_t col = 0; col < cols; ++col) expected[col] += dy.get(row, col) * x.get(row, col) * rstd[row];
-      cpu::norm_gradient(pool, kRows, cols, dy.matrix(), x.matrix(), rstd.data(), found.data());
-      CHECK_ALL_CLOSE(std::vector<double>(found.begin(), found.end()), expected, 2e-6);
-    }
-  }
 }
 
 TEST("rope rotates the halves of every head, or of its first columns, by its position and back") {
@@ -848,7 +707,7 @@ TEST("updates do not depend on where a range begins") {
 }
 
 TEST("operators have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes) {
       const int64_t rows = 97, cols = 1031;
       std::vector<Tensor> results[3];
@@ -860,8 +719,8 @@ TEST("operators have the same bits for one, two and three threads") {
         const std::vector<float> w = random_floats(random, cols);
         std::vector<float> rstd(rows), loss(rows);
         const std::vector<int32_t> labels(rows, 5);
-        ops.rms_norm(pool, rows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
-        ops.rms_norm_backward(pool, rows, cols, y.matrix(), x.matrix(), w.data(), rstd.data(), dx.matrix());
+        run(level, pool, RmsNorm{rows, 1, cols, x.at(), ptr(w), 1e-5f, y.at(), ptr(rstd)});
+        run(level, pool, RmsNormBackward{rows, 1, cols, y.at(), x.at(), ptr(w), ptr(rstd), dx.at()});
         ops.swiglu.forward(pool, rows, cols, gate.matrix(), up.matrix(), act.matrix());
         ops.dropout_backward_add(pool, rows, cols, act.matrix(), 0.4f, 3, dx.matrix());
         ops.swiglu.backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());

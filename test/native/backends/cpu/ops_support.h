@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/device.h"
 #include "check.h"
 
 namespace lowrank::test {
@@ -42,6 +42,7 @@ class Tensor {
     }
   }
 
+  lowrank::Matrix at() { return {cpu::address_of(bytes_.data()), dtype_, ld_}; }
   cpu::Matrix matrix() { return {bytes_.data(), dtype_, ld_}; }
   template <class T>
   T* data() {
@@ -123,5 +124,22 @@ void for_levels(Body&& body) {
 }
 
 inline constexpr DType kOperandTypes[] = {DType::f32, DType::bf16};
+
+/// Runs a kernel at a level, with a workspace of just the size that it asks for.
+inline void run(cpu::Level level, Pool& pool, const Kernel& kernel) {
+  const cpu::CpuSizes sizes(pool.threads());
+  cpu::CpuDevice device(pool, cpu::kernels(level), sizes);
+  Workspace room(sizes.workspace(kernel));
+  device.launch(kernel, cpu::address_of(room.data()));
+  CHECK(room.guard_untouched());
+}
+template <class T>
+Ptr<T> ptr(std::vector<T>& values) {
+  return cpu::address_of(values.data());
+}
+template <class T>
+Ptr<T> ptr(const std::vector<T>& values) {
+  return cpu::address_of(values.data());
+}
 
 }  // namespace lowrank::test

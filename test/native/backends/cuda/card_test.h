@@ -2,12 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "backends/cuda/driver.h"
 #include "backends/cuda/driver/standin.h"
-#include "backends/cuda/kernels/list.h"
+#include "backends/cuda/emulate/machine.h"
 #include "backends/cuda/memory.h"
 #include "standin_test.h"
 
@@ -15,11 +16,9 @@ namespace lowrank::test {
 
 /// A pack of all kernels that the stand-in driver knows.
 inline std::vector<uint8_t> names_pack() {
-  return PackBytes::of_names({"standin_add", "standin_copy",
-#define LOWRANK_TEST_NAME(kernel, Args) #kernel,
-                              LOWRANK_ALL_KERNELS(LOWRANK_TEST_NAME)
-#undef LOWRANK_TEST_NAME
-  });
+  std::set<std::string> names{"standin_add", "standin_copy"};
+  for (const cuda::emulate::Entry& entry : cuda::emulate::all_kernels()) names.insert(entry.name);
+  return PackBytes::of_names({names.begin(), names.end()});
 }
 
 /// The first card of the stand-in driver, in an environment.

@@ -1,4 +1,5 @@
 #include "backends/cuda/launch/columns.h"
+#include "backends/cuda/runs.h"
 
 #include "backends/cuda/bench.h"
 #include "backends/cuda/launch/gains.h"

@@ -11,7 +11,6 @@
 #include "backends/cuda/kernels/flash.h"
 #include "backends/cuda/kernels/gains.h"
 #include "backends/cuda/kernels/gemm.h"
-#include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/product.h"
 #include "backends/cuda/kernels/projection.h"
 #include "backends/cuda/kernels/row_norms.h"

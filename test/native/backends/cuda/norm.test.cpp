@@ -1,5 +1,4 @@
-#include "backends/cuda/launch/columns.h"
-#include "backends/cuda/launch/norm.h"
+#include "backends/cuda/runs.h"
 
 #include "backends/cuda/bench.h"
 

@@ -60,15 +60,11 @@ double bf16(const uint16_t* at, int64_t i) { return f32_from_bf16(at[i]); }
 }  // namespace
 
 TEST("the emulator has every kernel of the list, with its arguments") {
-  std::set<std::string> listed;
 #define LOWRANK_LISTED(kernel, Args)               \
-  listed.insert(#kernel);                          \
   CHECK(emulate::find_kernel(#kernel) != nullptr); \
   if (const auto* entry = emulate::find_kernel(#kernel)) CHECK_EQ(entry->args_bytes, int64_t{sizeof(Args)});
   LOWRANK_ALL_KERNELS(LOWRANK_LISTED)
   LOWRANK_FAULT_KERNELS(LOWRANK_LISTED)
-  for (const emulate::Entry& entry : emulate::all_kernels())
-    if (!listed.contains(entry.name)) test::report(__FILE__, __LINE__, std::string(entry.name) + " is in no list");
 }
 
 TEST("kernels run forward, in reverse, at random, and tracked but where another sanitizer is at work") {

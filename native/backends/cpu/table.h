@@ -1,0 +1,51 @@
+// Kernels of the CPU. Each takes its struct (native/kernels), and is written once as its definition reads, `reference`,
+// and for levels of instruction sets as `run` in an .inl that is compiled for each. A table has a level's kernels by
+// their index in the list, and is filled by overload resolution: nobody keeps it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "core/pool.h"
+#include "kernels/list.h"
+
+namespace lowrank::cpu {
+
+/// The memory of an address, and back.
+template <class T>
+T* host(Ptr<T> at) {
+  return reinterpret_cast<T*>(at.address());
+}
+template <class T>
+Ptr<T> address_of(const T* at) {
+  return Ptr<T>(reinterpret_cast<uint64_t>(at));
+}
+
+/// What a kernel computes with.
+struct Cpu {
+  Pool& pool;
+  std::byte* room;  // 64-byte aligned, as many bytes as its `workspace` says, whose contents do not matter
+};
+/// @param kernel of the type that the entry's index stands for
+using Run = void (*)(const Cpu& cpu, const void* kernel);
+/// By a kernel's index; null: the level has none of its own, and the reference computes it.
+using Table = std::array<Run, kKernels>;
+
+// Declared for all kernels of the list. Hidden, since a shared library would link without one that is missing.
+#if !defined(_WIN32)
+#pragma GCC visibility push(hidden)
+#endif
+#define LOWRANK_REFERENCE(K) void reference(const Cpu& cpu, const K& k);
+LOWRANK_MOVED_KERNELS(LOWRANK_REFERENCE)
+#undef LOWRANK_REFERENCE
+/// Bytes of room, the same at all levels.
+#define LOWRANK_WORKSPACE(K) int64_t workspace(const K& k, int threads);
+LOWRANK_KERNELS_WITH_ROOM(LOWRANK_WORKSPACE)
+#undef LOWRANK_WORKSPACE
+#if !defined(_WIN32)
+#pragma GCC visibility pop
+#endif
+
+extern const Table table_reference, table_neon, table_neonbf16, table_avx2, table_avx512, table_avx512bf16;
+
+}  // namespace lowrank::cpu

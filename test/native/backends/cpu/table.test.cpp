@@ -1,0 +1,26 @@
+// Which kernels a level has of its own. A `run` that does not match its struct would leave the level to the reference, which
+// is slow and not wrong, so that no other test would notice.
+#include "backends/cpu/table.h"
+
+#include <string>
+
+#include "kernels/kernels.h"
+#include "ops_support.h"
+
+namespace lowrank::test {
+
+TEST("each level has its own kernels, and the reference all that have moved to tables") {
+  const auto listed = [](const cpu::Table& table) {
+    std::string names;
+    for (size_t i = 0; i < table.size(); ++i)
+      if (table[i] != nullptr) names += std::string(kernel_names()[i]) + ' ';
+    return names;
+  };
+  CHECK_EQ(listed(cpu::table_reference), "rms_norm rms_norm_backward norm_gradient ");
+  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+    if (level == cpu::Level::reference) return;
+    CHECK_EQ(listed(*cpu::kernels(level).table), "rms_norm rms_norm_backward ");
+  });
+}
+
+}  // namespace lowrank::test
