@@ -1,7 +1,8 @@
 /**
  * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
  * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
- * lib/graph/nodes.ts. `values` are names of an enumeration, `fields` those of a structure. Writes the list of kernels,
+ * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is
+ * also written for CUDA's kernels, and `fields` those of a structure. Writes the list of kernels,
  * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them, and what a level of
  * the CPU's instruction sets consists of, native/backends/cpu/areas.inl, from the files beside it.
  *
@@ -14,7 +15,7 @@ import { parseArgs } from 'node:util'
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
 const entries = Object.entries(JSON.parse(readFileSync(join(root, 'native/lists.json'), 'utf8')))
-const lists = entries.flatMap(([name, { about, values, typescript }]) =>
+const lists = entries.flatMap(([name, { about, values, typescript, device }]) =>
   values === undefined
     ? []
     : {
@@ -23,6 +24,7 @@ const lists = entries.flatMap(([name, { about, values, typescript }]) =>
         names: Array.isArray(values) ? values : Object.keys(values),
         nodes: Array.isArray(values) ? undefined : Object.entries(values),
         typescript,
+        device,
       },
 )
 /** A type that is none of these is an enumeration. A field is optional if it has a default. */
@@ -58,9 +60,9 @@ const ATTRIBUTES = {
 }
 /** Indices whose absence differs from zero. */
 const ABSENT = { layer: -1, window: -1 }
-/** Kernels are the structs with a kName, or types of their templates, by header and place. */
+/** Kernels are the structs with a kName, by header and place. */
 const KERNEL =
-  /(?<!^template <.*>\n)^struct (\w+) \{\n {2}static constexpr const char\* kName = .*\n( {2}static constexpr bool kNeedsRoom = true;)?|^using (\w+) = \w+<Gate::/gm
+  /^struct (\w+) \{\n {2}static constexpr const char\* kName = .*\n( {2}static constexpr bool kNeedsRoom = true;)?/gm
 
 for (const [file, text] of [
   ['native/core/lists.h', header()],
@@ -68,6 +70,7 @@ for (const [file, text] of [
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
   ['native/backends/cpu/areas.inl', areas()],
+  ['native/backends/cuda/kernels/lists.h', deviceLists()],
   ['lib/native/lists.ts', module()],
   ['lib/graph/nodes.ts', graphNodes()],
 ]) {
@@ -200,8 +203,8 @@ function kernelHeaders() {
     .flatMap((file) => {
       const found = [...readFileSync(join(folder, file), 'utf8').matchAll(KERNEL)]
       const moved = !file.endsWith('_kernels.h')
-      const kernels = found.map(([, name, room, type]) => ({
-        name: name ?? type,
+      const kernels = found.map(([, name, room]) => ({
+        name,
         room: room !== undefined,
         moved,
       }))
@@ -267,6 +270,21 @@ function areas() {
     .sort()
   return `// Made by scripts/lists.mjs: all areas, for one level.
 ${files.map((file) => `#include "backends/cpu/${file}"\n`).join('')}`
+}
+
+/** Enumerations that CUDA's kernels know, which include nothing of the host. */
+function deviceLists() {
+  const known = lists.filter(({ device }) => device)
+  return `// Made by scripts/lists.mjs from native/lists.json.
+#pragma once
+
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+${known.map(({ name, names }) => `enum class ${name} : int32_t { ${names.join(', ')} };\n`).join('')}
+}  // namespace lowrank::cuda
+`
 }
 
 function graphNodes() {

@@ -81,7 +81,7 @@ inline Graph graph_of(const Shape& shape) {
     const int again = norm(at + "norm2", after);
     const int gate = linear(at + "gate", again, shape.hidden, shape.width);
     const int up = linear(at + "up", again, shape.hidden, shape.width);
-    const int unit = add(Op::swiglu, at + "swiglu", {gate, up}, shape.width, ValueType::operand, -1);
+    const int unit = add(Op::gated_unit, at + "act", {gate, up}, shape.width, ValueType::operand, -1);
     x = linear(at + "down", unit, shape.width, shape.hidden, after);
   }
   layer = -1;

@@ -3,7 +3,7 @@
 // and the best of the rounds is printed, since other work on the machine only ever slows a round down.
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/ops_bench.cpp native/backends/cpu/*.cpp
-//       native/core/{pool,memory}.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
+//       native/core/{pool,memory}.cpp native/device/{kernels,*_kernels}.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
 //   ops_bench [threads] [level...]
 #include <algorithm>
 #include <chrono>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backends/cpu/kernels.h"
+#include "kernels/kernels.h"
 
 namespace lowrank::cpu {
 namespace {
@@ -35,6 +36,8 @@ struct Buffer {
     }
   }
   Matrix matrix() { return {bytes.data(), dtype, cols}; }
+  lowrank::Matrix at() { return {address_of(bytes.data()), dtype, cols}; }
+  Ptr<float> ptr() { return address_of(floats()); }
   float* floats() { return reinterpret_cast<float*>(bytes.data()); }
   DType dtype;
   int64_t cols;
@@ -45,17 +48,17 @@ struct Bench {
   Pool pool;
   std::vector<Level> levels;
 
-  /// Runs work(ops) for every level and prints `amount` / time; amount in 1e9 of `unit`.
+  /// Runs work(kernels) for every level and prints `amount` / time; amount in 1e9 of `unit`.
   void measure(const std::string& title, double amount, const char* unit,
-               const std::function<void(const OpKernels&)>& work) {
+               const std::function<void(const Kernels&)>& work) {
     std::vector<double> best(levels.size(), 1e30);
     for (int round = 0; round < kRounds; ++round) {
       for (size_t i = 0; i < levels.size(); ++i) {
-        const OpKernels& ops = kernels(levels[i]).ops;
+        const Kernels& level = kernels(levels[i]);
         const double start = seconds();
         int calls = 0;
         do {
-          work(ops);
+          work(level);
           ++calls;
         } while (seconds() - start < 0.02);
         best[i] = std::min(best[i], (seconds() - start) / calls);
@@ -69,6 +72,11 @@ struct Bench {
     std::fflush(stdout);
   }
 
+  void run(const Kernels& level, const Kernel& kernel) {
+    const Run own = (*level.table)[kernel.index()];
+    (own != nullptr ? own : table_reference[kernel.index()])({pool, nullptr}, value_of(kernel));
+  }
+
   void decode(int32_t keys, DType dtype) {
     const int32_t heads = 9, kv_heads = 3, dim = 64, cu_q[] = {0, 1}, cu_k[] = {0, keys};
     Buffer q(dtype, 1, heads * dim), k(dtype, keys, kv_heads * dim), v(dtype, keys, kv_heads * dim),
@@ -77,8 +85,8 @@ struct Bench {
     std::vector<std::byte> workspace(64 + attention_workspace(dtype, keys, heads, kv_heads, dim, pool.threads()));
     std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
     measure("attention of one query, " + std::to_string(keys) + " keys " + name_of(dtype),
-            2.0 * keys * kv_heads * dim * size_of(dtype), "GB/s", [&](const OpKernels& ops) {
-              ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), nullptr, aligned);
+            2.0 * keys * kv_heads * dim * size_of(dtype), "GB/s", [&](const Kernels& level) {
+              level.ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), nullptr, aligned);
             });
   }
 
@@ -94,33 +102,34 @@ struct Bench {
         sine(static_cast<size_t>(tokens) * 32, 0.6f);
     std::vector<int32_t> positions;
     for (int32_t i = 0; i < tokens; ++i) positions.push_back(i);
-    measure("rms_norm 2048x576" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
-      ops.rms_norm(pool, tokens, hidden, x.matrix(), w.floats(), 1e-5f, y.matrix(), rstd.floats());
+    measure("rms_norm 2048x576" + type, mega * (4 + size), "GB/s", [&](const Kernels& level) {
+      run(level, RmsNorm{tokens, 1, hidden, x.at(), w.ptr(), 1e-5f, y.at(), rstd.ptr()});
     });
-    measure("rms_norm_backward 2048x576" + type, mega * (12 + size), "GB/s", [&](const OpKernels& ops) {
-      ops.rms_norm_backward(pool, tokens, hidden, y.matrix(), x.matrix(), w.floats(), rstd.floats(), dx.matrix());
+    measure("rms_norm_backward 2048x576" + type, mega * (12 + size), "GB/s", [&](const Kernels& level) {
+      run(level, RmsNormBackward{tokens, 1, hidden, y.at(), x.at(), w.ptr(), rstd.ptr(), dx.at()});
     });
-    measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.rope(pool, tokens, 9, 64, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
+    measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const Kernels& level) {
+      level.ops.rope(pool, tokens, 9, 64, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
     });
-    measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s",
-            [&](const OpKernels& ops) { ops.swiglu.forward(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix()); });
+    measure("gated_unit 2048x1536" + type, mega_wide * 3 * size, "GB/s", [&](const Kernels& level) {
+      run(level, GatedUnit{Activation::silu, tokens, wide, gate.at(), up.at(), act.at()});
+    });
     Buffer dgate(dtype, tokens, wide), dup(dtype, tokens, wide);
-    measure("swiglu_backward 2048x1536" + type, mega_wide * 5 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.swiglu.backward(pool, tokens, wide, act.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    measure("gated_unit_backward 2048x1536" + type, mega_wide * 5 * size, "GB/s", [&](const Kernels& level) {
+      run(level, GatedUnitBackward{Activation::silu, tokens, wide, act.at(), gate.at(), up.at(), dgate.at(), dup.at()});
     });
     measure("dropout 2048x576" + type, mega * 2 * size, "GB/s",
-            [&](const OpKernels& ops) { ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix()); });
-    measure("gather_rows 2048x576 f32 to" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
-      ops.gather_rows(pool, tokens, hidden, x.matrix(), positions.data(), y.matrix());
+            [&](const Kernels& level) { level.ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix()); });
+    measure("gather_rows 2048x576 f32 to" + type, mega * (4 + size), "GB/s", [&](const Kernels& level) {
+      level.ops.gather_rows(pool, tokens, hidden, x.matrix(), positions.data(), y.matrix());
     });
     const int64_t rows = 128, vocab = 49152;
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
     const std::vector<int32_t> labels(rows, 77);
     const Matrix in_place = {logits.bytes.data(), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
     measure("cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s",
-            [&](const OpKernels& ops) {
-              ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
+            [&](const Kernels& level) {
+              level.ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
             });
   }
 
@@ -130,7 +139,7 @@ struct Bench {
     std::fill(d.floats(), d.floats() + count, 0.5f);
     double total = 0;
     measure("sum_of_squares 8 Mi", 4.0 * count, "GB/s",
-            [&](const OpKernels& ops) { total += ops.sum_of_squares(pool, count, a.floats()); });
+            [&](const Kernels& level) { total += level.ops.sum_of_squares(pool, count, a.floats()); });
     constexpr int64_t kShare = 32768;
     const auto shares = [&](const auto& update) {
       pool.for_range(count, kShare, [&](int64_t begin, int64_t end) { update(begin, end - begin); });
@@ -140,21 +149,21 @@ struct Bench {
     std::vector<uint8_t> bytes(2 * count, 140);
     std::vector<float> absmax(2 * count / kDynamicBlock, 0.5f);
     const DynamicCodes m{bytes.data(), absmax.data()}, root_v = m.from(count);
-    measure("adamw 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+    measure("adamw 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
       shares([&](int64_t i, int64_t size) {
-        ops.adamw(size, adamw, a.floats() + i, b.floats() + i, d.floats() + i, c.floats() + i);
+        level.ops.adamw(size, adamw, a.floats() + i, b.floats() + i, d.floats() + i, c.floats() + i);
       });
     });
-    measure("adamw_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+    measure("adamw_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
       shares([&](int64_t i, int64_t size) {
-        ops.adamw_8bit(size, adamw, a.floats() + i, m.from(i), root_v.from(i), c.floats() + i);
+        level.ops.adamw_8bit(size, adamw, a.floats() + i, m.from(i), root_v.from(i), c.floats() + i);
       });
     });
-    measure("lion 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
-      shares([&](int64_t i, int64_t size) { ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
+    measure("lion 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
+      shares([&](int64_t i, int64_t size) { level.ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
     });
-    measure("lion_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
-      shares([&](int64_t i, int64_t size) { ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
+    measure("lion_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
+      shares([&](int64_t i, int64_t size) { level.ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
     });
     if (std::isnan(total)) std::printf("no number\n");
   }

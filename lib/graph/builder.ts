@@ -2,7 +2,7 @@
  * Builds a Graph node by node. Values are numbered in order of creation; each node records the path of its layer and
  * its recompute segment. Shapes are checked natively when the graph is planned.
  */
-import type { GatedUnit, Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
+import type { Activation, Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
 
 /** A value in a graph under construction. */
 export type Value = GraphValue
@@ -86,14 +86,14 @@ export class GraphBuilder {
     return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
   }
 
-  /** silu(gate) * up, gelu(gate) * up, or, for `glu`, sigmoid(gate) * up. */
-  gatedUnit(op: GatedUnit, path: string, gate: Value, up: Value): Value {
-    return this.add(gate.cols, 'operand', { op, path, gate: gate.id, up: up.id })
+  /** function(gate) * up */
+  gatedUnit(fn: Activation, path: string, gate: Value, up: Value): Value {
+    return this.add(gate.cols, 'operand', { op: 'gated_unit', path, gate: gate.id, up: up.id, function: fn })
   }
 
   /** The same for a fused x whose first half is the gate. */
-  gatedHalves(op: GatedUnit, path: string, x: Value): Value {
-    return this.add(x.cols / 2, 'operand', { op, path, gate: x.id, up: x.id })
+  gatedHalves(fn: Activation, path: string, x: Value): Value {
+    return this.add(x.cols / 2, 'operand', { op: 'gated_unit', path, gate: x.id, up: x.id, function: fn })
   }
 
   /** Splits the columns of x into parts of these widths, in order; x may not be used otherwise. */

@@ -6,6 +6,8 @@
 
 import type { Operation } from './nodes.js'
 
+export type { Activation } from './nodes.js'
+
 /** A stored tensor of the model, by its Hugging Face name. Vectors have rows = 1. */
 export interface GraphWeight {
   name: string
@@ -81,9 +83,6 @@ export interface Rotary {
   /** Frequencies for sequences of more than `above` tokens, a threshold shared by the whole graph. */
   long?: { invFreq: number[]; above: number }
 }
-
-/** Operations that multiply a value by an activation of another. */
-export type GatedUnit = 'swiglu' | 'geglu' | 'glu'
 
 export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>
 

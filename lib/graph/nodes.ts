@@ -1,5 +1,8 @@
 /** Made by scripts/lists.mjs from native/lists.json. */
 
+/** Functions of one number; `gelu` uses the approximation by tanh. */
+export type Activation = 'silu' | 'gelu' | 'sigmoid'
+
 /** An operation with its inputs and attributes. Weights go by their names, values by their numbers. */
 export type Operation =
   /** out = scale row; default scale 1. */
@@ -38,13 +41,10 @@ export type Operation =
       out: number
     }
   /**
-   * out = silu(gate) up. If both are the same value, its first half is the gate and its second half is up.
+   * out = function(gate) up. If both are the same value, its first half is the gate and its second half is
+   * up.
    */
-  | { op: 'swiglu'; gate: number; up: number; out: number }
-  /** out = gelu(gate) up, using the tanh approximation of GELU; same convention for halves. */
-  | { op: 'geglu'; gate: number; up: number; out: number }
-  /** out = sigmoid(gate) up; same convention for halves. */
-  | { op: 'glu'; gate: number; up: number; out: number }
+  | { op: 'gated_unit'; gate: number; up: number; function: Activation; out: number }
   /**
    * out = columns of x from `first` on, or those columns of each of `heads` equal parts of x; the slices of a
    * value must cover each column exactly once.

@@ -7,7 +7,7 @@ import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { LARGEST_ATTENTION_WIDTH } from '../formats/model-limits.js'
 import { GraphBuilder, type Value } from '../graph/builder.js'
-import type { Graph, Rotary } from '../graph/graph.js'
+import type { Activation, Graph, Rotary } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
 import { type RopeVariant, ropeOfLayers, rotaryFrequencies } from './rope.js'
 
@@ -30,7 +30,7 @@ export interface Decoder {
   norms: 'before' | 'after' | 'both'
   /** Value added to the weights of all norms. */
   normOffset: 0 | 1
-  gatedUnit: 'swiglu' | 'geglu'
+  activation: Activation
   tied: boolean
   ropes: Rotary[]
   /** Number of keys a token attends to in each layer, including its own; undefined for all preceding keys. */
@@ -66,7 +66,7 @@ export interface Multipliers {
   logits: number
 }
 
-const ACTIVATIONS = { silu: 'swiglu', gelu_pytorch_tanh: 'geglu' } as const
+const ACTIVATIONS = { silu: 'silu', gelu_pytorch_tanh: 'gelu' } as const
 
 /** Properties of a family; everything else is read from the config. */
 export interface DecoderTraits {
@@ -161,7 +161,7 @@ export function readDecoder(
     queryKeyNorm: traits.queryKeyNorm,
     norms: traits.norms ?? 'before',
     normOffset: traits.normOffset ?? 0,
-    gatedUnit: ACTIVATIONS[value],
+    activation: ACTIVATIONS[value],
     tied: read.flag('tie_word_embeddings', false),
     windows,
     ...rotary(config, headDim, windows, traits, ropeFactors),
@@ -229,9 +229,9 @@ function gatedUnit(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
   const project = (name: string, columns: number) =>
     g.linear(`${mlp}.${name}`, x, columns, { bias: c.bias.mlp })
   if (second === undefined)
-    return g.gatedHalves(c.gatedUnit, `${mlp}.act`, project(first, 2 * c.intermediateSize))
+    return g.gatedHalves(c.activation, `${mlp}.act`, project(first, 2 * c.intermediateSize))
   const gate = project(first, c.intermediateSize)
-  return g.gatedUnit(c.gatedUnit, `${mlp}.act`, gate, project(second, c.intermediateSize))
+  return g.gatedUnit(c.activation, `${mlp}.act`, gate, project(second, c.intermediateSize))
 }
 
 /**

@@ -113,7 +113,7 @@ function feedForward(g: GraphBuilder, c: Decoder, at: string, x: Value): Value {
   const normed = g.rmsNorm(`${at}.ffn_norm`, x, c.rmsNormEps)
   const gate = g.linear(`${at}.feed_forward.w1`, normed, c.intermediateSize)
   const up = g.linear(`${at}.feed_forward.w3`, normed, c.intermediateSize)
-  const unit = g.gatedUnit(c.gatedUnit, `${at}.feed_forward.act`, gate, up)
+  const unit = g.gatedUnit(c.activation, `${at}.feed_forward.act`, gate, up)
   return g.linear(`${at}.feed_forward.w2`, unit, c.hiddenSize, { residual: x })
 }
 

@@ -106,7 +106,7 @@ function linearAttention(
   const shape = { heads: valueHeads, keyHeads, keyDim, layer }
   const read = g.gatedDeltaRule(at, convolved, beta, alpha, shape)
   const normed = g.rmsNorm(`${at}.norm`, read, c.rmsNormEps, { width: valueDim })
-  return g.linear(`${at}.out_proj`, g.gatedUnit('swiglu', `${at}.gate`, gate, normed), c.hiddenSize, {
+  return g.linear(`${at}.out_proj`, g.gatedUnit('silu', `${at}.gate`, gate, normed), c.hiddenSize, {
     residual,
   })
 }
@@ -126,14 +126,14 @@ function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: 
   const k = rotated('k', g.linear(`${at}.k_proj`, x, kvHeads * headDim, { bias }), kvHeads)
   const v = g.linear(`${at}.v_proj`, x, kvHeads * headDim, { bias })
   const shape = { heads, kvHeads, headDim, scale: c.multipliers.attention, layer }
-  const gated = g.gatedUnit('glu', `${at}.gate_act`, gate, g.attention(at, q, k, v, shape))
+  const gated = g.gatedUnit('sigmoid', `${at}.gate_act`, gate, g.attention(at, q, k, v, shape))
   return g.linear(`${at}.o_proj`, gated, c.hiddenSize, { bias: c.bias.output, residual })
 }
 
 function mlp(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value): Value {
   const gate = g.linear(`${at}.gate_proj`, x, c.intermediateSize)
   const up = g.linear(`${at}.up_proj`, x, c.intermediateSize)
-  const unit = g.gatedUnit(c.gatedUnit, `${at}.act`, gate, up)
+  const unit = g.gatedUnit(c.activation, `${at}.act`, gate, up)
   return g.linear(`${at}.down_proj`, unit, c.hiddenSize, { residual })
 }
 

@@ -15,9 +15,7 @@ enum class Op : uint8_t {
   add,
   rope,
   attention,
-  swiglu,
-  geglu,
-  glu,
+  gated_unit,
   slice,
   short_conv,
   silu_conv,
@@ -34,9 +32,7 @@ inline constexpr const char* kOpNames[] = {
     "add",
     "rope",
     "attention",
-    "swiglu",
-    "geglu",
-    "glu",
+    "gated_unit",
     "slice",
     "short_conv",
     "silu_conv",
@@ -57,8 +53,6 @@ inline constexpr const char* kOpInputs[][3] = {
     {"x"},
     {"q", "k", "v"},
     {"gate", "up"},
-    {"gate", "up"},
-    {"gate", "up"},
     {"x"},
     {"x"},
     {"x"},
@@ -67,6 +61,20 @@ inline constexpr const char* kOpInputs[][3] = {
     {},
     {"x"},
 };
+
+/// Functions of one number; `gelu` uses the approximation by tanh.
+enum class Activation : uint8_t {
+  silu,
+  gelu,
+  sigmoid,
+};
+inline constexpr const char* kActivationNames[] = {
+    "silu",
+    "gelu",
+    "sigmoid",
+};
+constexpr const char* name_of(Activation value) { return kActivationNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Activation) { return kActivationNames; }
 
 /// Kinds of weights of a graph.
 enum class WeightKind : uint8_t {
@@ -424,6 +432,7 @@ struct NodeAttributes {
   int kv_heads = 0;
   int layer = -1;
   int window = -1;
+  Activation function = {};
   int first = 0;
   int key_heads = 0;
   int key_dim = 0;
@@ -465,11 +474,8 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
       visit.integer("layer", of.layer, false);
       visit.integer("window", of.window, true);
       return;
-    case Op::swiglu:
-      return;
-    case Op::geglu:
-      return;
-    case Op::glu:
+    case Op::gated_unit:
+      visit.choice("function", of.function, false);
       return;
     case Op::slice:
       visit.integer("first", of.first, false);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/adapter_kernels.h"
+#include "kernels/gated_unit.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
@@ -40,6 +41,8 @@
   X(SecondMoment) \
   X(GatherColumns) \
   X(ScatterColumns) \
+  X(GatedUnit) \
+  X(GatedUnitBackward) \
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
@@ -51,12 +54,6 @@
   X(AppendToCache) \
   X(Attention) \
   X(AttentionBackward) \
-  X(Swiglu) \
-  X(SwigluBackward) \
-  X(Geglu) \
-  X(GegluBackward) \
-  X(Glu) \
-  X(GluBackward) \
   X(ShortConv) \
   X(SiluConvSlope) \
   X(ShortConvBackward) \
@@ -86,6 +83,8 @@
 
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
+  X(GatedUnit) \
+  X(GatedUnitBackward) \
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient)
@@ -96,6 +95,6 @@
 
 namespace lowrank {
 
-inline constexpr int kKernels = 75;
+inline constexpr int kKernels = 71;
 
 }  // namespace lowrank

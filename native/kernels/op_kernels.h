@@ -112,39 +112,6 @@ struct AttentionBackward {
   void operands(Operands& see) const;
 };
 
-/// Functions of a gate: g sigmoid(g); g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))); sigmoid(g).
-enum class Gate : uint8_t { silu, gelu, sigmoid };
-
-/// out = f(gate) up.
-template <Gate f>
-struct GatedUnit {
-  static constexpr const char* kName = f == Gate::silu ? "swiglu" : f == Gate::gelu ? "geglu" : "glu";
-  int64_t rows, cols;
-  Matrix gate, up, out;
-  void operands(Operands& see) const {
-    for (const Matrix& m : {gate, up}) see.reads(m, rows, cols);
-    see.writes(out, rows, cols);
-  }
-};
-/// The gradients may overwrite gate and up.
-template <Gate f>
-struct GatedUnitBackward {
-  static constexpr const char* kName =
-      f == Gate::silu ? "swiglu_backward" : f == Gate::gelu ? "geglu_backward" : "glu_backward";
-  int64_t rows, cols;
-  Matrix dout, gate, up, dgate, dup;
-  void operands(Operands& see) const {
-    for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
-    for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
-  }
-};
-using Swiglu = GatedUnit<Gate::silu>;
-using SwigluBackward = GatedUnitBackward<Gate::silu>;
-using Geglu = GatedUnit<Gate::gelu>;
-using GegluBackward = GatedUnitBackward<Gate::gelu>;
-using Glu = GatedUnit<Gate::sigmoid>;
-using GluBackward = GatedUnitBackward<Gate::sigmoid>;
-
 /// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null. Its input
 /// is B X of rows that hold B, C, and X [3 cols] if it is gated, and the rows themselves if it is not.
 struct ConvWeights {

@@ -1,6 +1,6 @@
-// y = silu(gate) * up, gelu(gate) * up with the tanh approximation of GELU, and sigmoid(gate) * up (Shazeer 2020, arXiv
-// 2002.05202).
+// y = function(gate) * up (Shazeer 2020, arXiv 2002.05202); kernels/gated_unit.h has the functions.
 #include "core/error.h"
+#include "kernels/gated_unit.h"
 #include "ops/check.h"
 #include "ops/list.h"
 #include "plan/planner.h"
@@ -26,28 +26,26 @@ Matrix beside(const Run& run, const Step& s, int buffer) {
 }
 
 /// x = gate, x2 = up -> y
-template <class Kernel>
 void run_forward(Run& run, const Step& s) {
-  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
+  const Node& node = run.node(s);
+  run.launch(GatedUnit{node.function, run.tokens, run.cols(node.out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
 }
 
 /// x = gate, x2 = up, dy -> dq = gradient of gate, dk = of up; without these in place of gate and up
-template <class Kernel>
 void run_backward(Run& run, const Step& s) {
-  run.launch(Kernel{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), run.matrix(s.x), beside(run, s, s.x2),
-                    run.matrix(s.dq < 0 ? s.x : s.dq), beside(run, s, s.dk < 0 ? s.x2 : s.dk)});
+  const Node& node = run.node(s);
+  run.launch(GatedUnitBackward{node.function, run.tokens, run.cols(node.out), run.matrix(s.dy), run.matrix(s.x),
+                               beside(run, s, s.x2), run.matrix(s.dq < 0 ? s.x : s.dq),
+                               beside(run, s, s.dk < 0 ? s.x2 : s.dk)});
 }
 
-template <class Kernel>
-constexpr StepKind kForward{Kernel::kName, run_forward<Kernel>};
-template <class Kernel>
-constexpr StepKind kBackward{Kernel::kName, run_backward<Kernel>};
+constexpr StepKind kForward{GatedUnit::kName, run_forward};
+constexpr StepKind kBackward{GatedUnitBackward::kName, run_backward};
 
-template <class Kernel>
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0];
-  Step step = plan.step(kForward<Kernel>, phase, index);
+  Step step = plan.step(kForward, phase, index);
   step.x = plan.value(gate);
   step.x2 = plan.value(node.inputs[1]);
   if (!halves(node) && plan.may_overwrite(gate, index, phase))
@@ -58,11 +56,10 @@ void forward(Planner& plan, int index, Phase phase) {
   plan.push(std::move(step));
 }
 
-template <class Kernel>
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0], up = node.inputs[1];
-  Step step = plan.step(kBackward<Kernel>, Phase::backward, index);
+  Step step = plan.step(kBackward, Phase::backward, index);
   step.x = plan.materialize(gate);
   step.x2 = plan.materialize(up);
   step.dy = dy;
@@ -92,9 +89,6 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules swiglu{
-    .cheap = true, .shape = shape, .forward = forward<Swiglu>, .backward = backward<SwigluBackward>};
-const OpRules geglu{.cheap = true, .shape = shape, .forward = forward<Geglu>, .backward = backward<GegluBackward>};
-const OpRules glu{.cheap = true, .shape = shape, .forward = forward<Glu>, .backward = backward<GluBackward>};
+const OpRules gated_unit{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -15,9 +15,7 @@ extern const OpRules cast;
 extern const OpRules add;
 extern const OpRules rope;
 extern const OpRules attention;
-extern const OpRules swiglu;
-extern const OpRules geglu;
-extern const OpRules glu;
+extern const OpRules gated_unit;
 extern const OpRules slice;
 extern const OpRules short_conv;
 extern const OpRules silu_conv;
@@ -37,9 +35,7 @@ inline constexpr OpTable kOps{
     &add,
     &rope,
     &attention,
-    &swiglu,
-    &geglu,
-    &glu,
+    &gated_unit,
     &slice,
     &short_conv,
     &silu_conv,

@@ -1,2 +1,4 @@
 // Made by scripts/lists.mjs: all areas, for one level.
+#include "backends/cpu/activation.inl"
+#include "backends/cpu/gated_unit.inl"
 #include "backends/cpu/norm.inl"

@@ -255,19 +255,6 @@ struct CpuDevice::Launch {
     ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v),
                            matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
   }
-  template <Gate f>
-  const GatedUnitOps& gated_unit() const {
-    return f == Gate::silu ? ops.swiglu : f == Gate::gelu ? ops.geglu : ops.glu;
-  }
-  template <Gate f>
-  void operator()(const GatedUnit<f>& k) const {
-    gated_unit<f>().forward(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
-  }
-  template <Gate f>
-  void operator()(const GatedUnitBackward<f>& k) const {
-    gated_unit<f>().backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
-                             matrix(k.dup));
-  }
   void operator()(const lowrank::ShortConv& k) const {
     ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()), matrix(k.out));
   }

@@ -105,13 +105,6 @@ struct ShortConv {
   int64_t lags(int64_t row) const { return positions[row] < taps ? int64_t{positions[row]} + 1 : taps; }
 };
 
-struct GatedUnitOps {
-  void (*forward)(Pool&, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out);
-  /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
-  void (*backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
-                   const Matrix& dgate, const Matrix& dup);
-};
-
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -128,8 +121,6 @@ struct OpKernels {
   void (*attention_backward)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v,
                              const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq,
                              const Matrix& dk, const Matrix& dv, std::byte* workspace);
-  /// f(gate) * up for f = silu, gelu by its approximation with tanh, and sigmoid.
-  GatedUnitOps swiglu, geglu, glu;
   /// out = C conv(B X), or silu(conv(x)); rows before the first one are in `earlier`, by position.
   void (*short_conv)(Pool&, const ShortConv&, const float* earlier, const Matrix& out);
   /// dconv = dout silu'(conv(x)) of a convolution that is not gated.

@@ -54,43 +54,6 @@ void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int32_t tur
   });
 }
 
-double sigmoid(double x) { return 1.0 / (1.0 + math::exp(-x)); }
-
-/// A function of a gate and its slope.
-struct GateValue {
-  double value, slope;
-};
-GateValue silu(double g) {
-  const double s = sigmoid(g);
-  return {g * s, s * (1.0 + g * (1.0 - s))};
-}
-/// (1 + tanh(z)) / 2 is sigmoid(2 z).
-GateValue gelu(double g) {
-  constexpr double kTwice = 2 * 0.7978845608028654, kCube = 0.044715;
-  const double s = sigmoid(kTwice * (g + kCube * g * g * g));
-  return {g * s, s + g * s * (1.0 - s) * kTwice * (1 + 3 * kCube * g * g)};
-}
-GateValue sigmoid_gate(double g) { return {sigmoid(g), sigmoid(g) * sigmoid(-g)}; }
-
-template <GateValue (*f)(double)>
-void gated_unit(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    for (int64_t col = 0; col < cols; ++col) set(out, row, col, f(get(gate, row, col)).value * get(up, row, col));
-  });
-}
-template <GateValue (*f)(double)>
-void gated_unit_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
-                         const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const double u = get(up, row, col), d = get(dout, row, col);
-      const auto [value, slope] = f(get(gate, row, col));
-      set(dgate, row, col, d * u * slope);
-      set(dup, row, col, d * value);
-    }
-  });
-}
-
 void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                    const LossRows& of, float* loss, const Matrix& grad) {
   for_rows(pool, rows, vocab, [&](int64_t row) {
@@ -273,9 +236,6 @@ const OpKernels ops_reference = {
     .rope = rope,
     .attention = attention_reference,
     .attention_backward = attention_backward_reference,
-    .swiglu = {gated_unit<silu>, gated_unit_backward<silu>},
-    .geglu = {gated_unit<gelu>, gated_unit_backward<gelu>},
-    .glu = {gated_unit<sigmoid_gate>, gated_unit_backward<sigmoid_gate>},
     .short_conv = short_conv_reference,
     .silu_conv_slope = silu_conv_slope_reference,
     .short_conv_backward = short_conv_backward_reference,

@@ -37,110 +37,6 @@ static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int3
   });
 }
 
-/// out = act(gate) * up; `act` is called with the element type, whose exponentials need not be more exact.
-/// @param reference for operands of several types
-template <class Act>
-static void gated_unit(const GatedUnitOps& reference, Pool& pool, int64_t rows, int64_t cols, const Matrix& gate,
-                       const Matrix& up, const Matrix& out, Act&& act) {
-  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return reference.forward(pool, rows, cols, gate, up, out);
-  with_type(out.dtype, [&](auto tag) {
-    using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, cols, [&](int64_t row) {
-      const T* g = row_as<T>(gate, row);
-      const T* u = row_as<T>(up, row);
-      T* o = row_as<T>(out, row);
-      for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        store(o + i, mul(act(tag, load(g + i, lanes)), load(u + i, lanes)), lanes);
-      });
-    });
-  });
-}
-
-/// Activation and its derivative.
-struct Slope {
-  V value, slope;
-};
-
-/// `act` gives both.
-template <class Act>
-static void gated_unit_backward(const GatedUnitOps& reference, Pool& pool, int64_t rows, int64_t cols,
-                                const Matrix& dout, const Matrix& gate, const Matrix& up, const Matrix& dgate,
-                                const Matrix& dup, Act&& act) {
-  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype)
-    return reference.backward(pool, rows, cols, dout, gate, up, dgate, dup);
-  with_type(gate.dtype, [&](auto tag) {
-    using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, cols, [&](int64_t row) {
-      const T *d = row_as<T>(dout, row), *g = row_as<T>(gate, row), *u = row_as<T>(up, row);
-      T *dg = row_as<T>(dgate, row), *du = row_as<T>(dup, row);
-      for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        const V gradient = load(d + i, lanes), a = load(g + i, lanes), b = load(u + i, lanes);
-        const Slope at = act(tag, a);
-        store(dg + i, mul(mul(gradient, b), at.slope), lanes);
-        store(du + i, mul(gradient, at.value), lanes);
-      });
-    });
-  });
-}
-
-template <class Tag>
-inline constexpr bool kRounds = std::is_same_v<std::remove_pointer_t<Tag>, Bf16>;
-
-template <bool kForBf16>
-static LOWRANK_INLINE Slope silu(V a) {
-  const V s = sigmoid<kForBf16>(a);
-  const V value = mul(a, s);
-  return {value, fma(value, sub(set1(1.0f), s), s)};  // s + a s (1 - s)
-}
-
-static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  gated_unit(ops_reference.swiglu, pool, rows, cols, gate, up, out, [](auto tag, V a) {
-    return mul(a, sigmoid<kRounds<decltype(tag)>>(a));
-  });
-}
-
-static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
-                            const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  gated_unit_backward(ops_reference.swiglu, pool, rows, cols, dout, gate, up, dgate, dup,
-                      [](auto tag, V a) { return silu<kRounds<decltype(tag)>>(a); });
-}
-
-/// (1 + tanh(z)) / 2 of GELU is sigmoid(2 z): 2 z is a (kGelu1 + kGelu3 a^2).
-inline constexpr float kGelu1 = 1.5957691216057308f, kGelu3 = 1.5957691216057308f * 0.044715f;
-
-static void geglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  gated_unit(ops_reference.geglu, pool, rows, cols, gate, up, out, [](auto tag, V a) {
-    const V twice = mul(a, fma(set1(kGelu3), mul(a, a), set1(kGelu1)));
-    return mul(a, sigmoid<kRounds<decltype(tag)>>(twice));
-  });
-}
-
-static void geglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
-                           const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  gated_unit_backward(ops_reference.geglu, pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
-    constexpr bool rounds = kRounds<decltype(tag)>;
-    const V square = mul(a, a);
-    const V twice = mul(a, fma(set1(kGelu3), square, set1(kGelu1)));
-    const V s = sigmoid<rounds>(twice);
-    // s (1 - s) times a^3 would be far off for large a if 1 - s were the difference of rounded numbers.
-    const V e = exp_below(min(twice, sub(zero(), twice))), p = reciprocal<rounds>(add(set1(1.0f), e));
-    const V spread = mul(mul(e, p), p);
-    return Slope{mul(a, s), fma(mul(a, spread), fma(set1(3 * kGelu3), square, set1(kGelu1)), s)};
-  });
-}
-
-static void glu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
-  gated_unit(ops_reference.glu, pool, rows, cols, gate, up, out, [](auto tag, V a) { return sigmoid<kRounds<decltype(tag)>>(a); });
-}
-
-static void glu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
-                         const Matrix& up, const Matrix& dgate, const Matrix& dup) {
-  gated_unit_backward(ops_reference.glu, pool, rows, cols, dout, gate, up, dgate, dup, [](auto tag, V a) {
-    const V s = sigmoid<kRounds<decltype(tag)>>(a);
-    return Slope{s, mul(s, sigmoid<kRounds<decltype(tag)>>(sub(zero(), a)))};
-  });
-}
-
 /// body(i, lanes, mask of kept lanes) over the elements of a row whose first one has the given index in the tensor.
 template <class Body>
 static LOWRANK_INLINE void for_draws(uint64_t base, uint32_t threshold, uint64_t index, int64_t cols, Body&& body) {
@@ -290,9 +186,6 @@ static constexpr OpKernels table = {
     .rope = rope,
     .attention = attention,
     .attention_backward = attention_backward,
-    .swiglu = {swiglu, swiglu_backward},
-    .geglu = {geglu, geglu_backward},
-    .glu = {glu, glu_backward},
     .short_conv = short_conv,
     .silu_conv_slope = silu_conv_slope,
     .short_conv_backward = short_conv_backward,

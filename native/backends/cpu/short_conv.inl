@@ -69,7 +69,7 @@ static void short_conv(Pool& pool, const ShortConv& s, const float* earlier, con
             if constexpr (kGated) {
               gate = load(row_as<T>(s.x, row) + s.cols + first + i, lanes);
             } else {
-              gate = sigmoid<kRounds<decltype(tag)>>(conv);
+              gate = sigmoid<kRounds<LOWRANK_ELEMENT(tag)>>(conv);
             }
             store(to + i, mul(conv, gate), lanes);
           });
@@ -87,7 +87,7 @@ static void silu_conv_slope(Pool& pool, const ShortConv& s, const Matrix& dout, 
         for (int64_t row = begin; row < end; ++row) {
           for_vectors(0, count, [&](int64_t i, auto lanes) {
             const V conv = convolved<T, false>(s, nullptr, w + i, row, first + i, lanes);
-            const V slope = silu<kRounds<decltype(tag)>>(conv).slope;
+            const V slope = Silu::slope<kRounds<LOWRANK_ELEMENT(tag)>>(conv).slope;
             store(row_as<T>(dconv, row) + first + i, mul(load(row_as<T>(dout, row) + first + i, lanes), slope), lanes);
           });
         }

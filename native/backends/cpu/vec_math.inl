@@ -103,3 +103,6 @@ static void with_type(DType dtype, Body&& body) {
   }
 }
 #define LOWRANK_ELEMENT(tag) std::remove_pointer_t<decltype(tag)>
+/// True where results are rounded to bf16, whose functions need not be more exact.
+template <class T>
+inline constexpr bool kRounds = std::is_same_v<T, Bf16>;

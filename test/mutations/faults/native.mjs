@@ -465,8 +465,8 @@ const model = [
   fault(
     cpu('short_conv.inl'),
     'test/native/native.test.ts',
-    'silu<kRounds<decltype(tag)>>(conv).slope',
-    'silu<kRounds<decltype(tag)>>(conv).value',
+    'Silu::slope<kRounds<LOWRANK_ELEMENT(tag)>>(conv).slope',
+    'Silu::slope<kRounds<LOWRANK_ELEMENT(tag)>>(conv).value',
     'the gradient of a SiLU after a convolution is its value',
     { title: 'the gradients of short_conv' },
   ),

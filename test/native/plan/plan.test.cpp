@@ -67,7 +67,7 @@ Graph blocks(int layers) {
                           weight(at + ".gate", kWidth, kHidden, WeightKind::matrix));
     const int up = node(Op::linear, at + ".up", l, {normed}, kWidth, ValueType::operand,
                         weight(at + ".up", kWidth, kHidden, WeightKind::matrix));
-    const int unit = node(Op::swiglu, at + ".act", l, {gate, up}, kWidth, ValueType::operand, -1);
+    const int unit = node(Op::gated_unit, at + ".act", l, {gate, up}, kWidth, ValueType::operand, -1);
     x = node(Op::linear, at + ".down", l, {unit}, kHidden, ValueType::residual,
              weight(at + ".down", kHidden, kWidth, WeightKind::matrix), x);
   }
@@ -412,8 +412,8 @@ TEST("a frozen A spares its input: x is neither kept nor made again") {
   const AdapterSpec both = lora(graph), frozen = lora(graph, "", false);
   const Plan plain = make_plan(graph, {&both}, options(Mode::train));
   const Plan plan = make_plan(graph, {&frozen}, options(Mode::train));
-  CHECK(count(plain, "swiglu", Phase::recompute) > 0);
-  CHECK_EQ(count(plan, "swiglu", Phase::recompute), 0);
+  CHECK(count(plain, "gated_unit", Phase::recompute) > 0);
+  CHECK_EQ(count(plan, "gated_unit", Phase::recompute), 0);
   CHECK_EQ(count(plan, "rms_norm", Phase::recompute), 0);
 }
 
@@ -558,9 +558,9 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
     return *std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
   };
   const Graph mlp = blocks(1), attends = attention_graph(0);
-  refused(mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; }, "swiglu at layers.0.act: gate, up and output differ in width");
-  refused(mlp, [](Graph& g) { g.nodes[4].inputs.pop_back(); }, "swiglu at layers.0.act: wrong number of inputs");
-  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 9}; }, "swiglu at layers.0.act: value 9 does not exist");
+  refused(mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; }, "gated_unit at layers.0.act: gate, up and output differ in width");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs.pop_back(); }, "gated_unit at layers.0.act: wrong number of inputs");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 9}; }, "gated_unit at layers.0.act: value 9 does not exist");
   refused(mlp, [](Graph& g) { g.nodes[5].residual = 1; }, "linear at layers.0.down: the residual differs from the output");
   refused(attends, [&](Graph& g) { rope(g).heads = 3; }, "rope at rope: width is not heads x headDim");
   refused(attends, [](Graph& g) { g.ropes[0].inv_freq.push_back(1); }, "rope at rope: invFreq of its rotation must have 1 to headDim / 2 numbers");
@@ -614,9 +614,9 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   refused(mlp, rule(4, 2, 1, 8, 0), at_rule + "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
   refused(mlp, rule(4, 2, 8, 16, 0), at_rule + "beta and alpha must be [T, heads]");
   refused(mlp, rule(16, 0, 0, 16, 0), at_rule + "heads must be a multiple of keyHeads");
-  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "swiglu at layers.0.act: its output must be half as wide as its input");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "gated_unit at layers.0.act: its output must be half as wide as its input");
   refused(attends, [&](Graph& g) { rope(g).table = 1; }, "rope at rope: the graph has no rotation of its number");
-  refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "swiglu at layers.0.act: value 2 is read before it is made");
+  refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "gated_unit at layers.0.act: value 2 is read before it is made");
   refused(mlp, [](Graph& g) { g.nodes.pop_back(); }, "the graph must end in lm_head");
   refused(
       mlp,
@@ -838,9 +838,9 @@ TEST("a dry run counts what a plan launches, and what the host sends and reads")
     const cpu::CpuSizes sizes(1);
     NullDevice device(sizes, held_weights(graph, f32_of(graph)));
     const auto [work, update] = dry_run(graph, {spec}, {{"train", how}}, "train", device);
-    const int units = 3 + count(plan, "swiglu", Phase::recompute);
-    CHECK_EQ(work.kernels.at("swiglu").launches, units);
-    CHECK_EQ(work.kernels.at("swiglu").bytes, units * 3 * 128 * kWidth * 4);
+    const int units = 3 + count(plan, "gated_unit", Phase::recompute);
+    CHECK_EQ(work.kernels.at("gated_unit").launches, units);
+    CHECK_EQ(work.kernels.at("gated_unit").bytes, units * 3 * 128 * kWidth * 4);
     CHECK_EQ(work.kernels.at("cross_entropy").launches, 1);
     CHECK_EQ(work.kernels.count("adamw"), size_t{0});
     CHECK_EQ(device.allocated.at(Category::activations), plan.arena_bytes);

@@ -124,7 +124,7 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       node.key_dim = kKeyDim;
       const int grouped = add(Op::rms_norm, "rule_norm", {rule}, kHidden, ValueType::operand,
                               weight("rule_norm", 1, kHidden / kHeads, WeightKind::vector));
-      const int gated = add(Op::swiglu, "gated", {linear("z", normed, kHidden, kHidden), grouped}, kHidden,
+      const int gated = add(Op::gated_unit, "gated", {linear("z", normed, kHidden, kHidden), grouped}, kHidden,
                             ValueType::operand, -1);
       middle = linear("o", gated, kHidden, kHidden, x);
     } else {
@@ -172,14 +172,17 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
       graph.nodes.back().kv_heads = 1;
       graph.nodes.back().layer = convolved || recurrent ? at - 1 : at;
-      if (recurrent) seen = add(Op::glu, named("glu"), {attention_gate, seen}, kHidden, ValueType::operand, -1);
+      if (recurrent) {
+        seen = add(Op::gated_unit, named("gate_act"), {attention_gate, seen}, kHidden, ValueType::operand, -1);
+        graph.nodes.back().function = Activation::sigmoid;
+      }
       middle = leave(named("o"), seen, kHidden, x);
     }
     const int again = enter(named("norm2"), middle);
     const int gate = linear(named(fused ? "gate_up" : "gate"), again, kHidden, fused ? 2 * kWidth : kWidth);
     const int up = fused ? gate : linear(named("up"), again, kHidden, kWidth);
-    const Op act = after ? Op::geglu : Op::swiglu;
-    const int unit = add(act, named(name_of(act)), {gate, up}, kWidth, ValueType::operand, -1);
+    const int unit = add(Op::gated_unit, named("act"), {gate, up}, kWidth, ValueType::operand, -1);
+    graph.nodes.back().function = after ? Activation::gelu : Activation::silu;
     x = leave(named("down"), unit, kWidth, middle);
   }
   const int last = norm("norm", x);

@@ -5,56 +5,6 @@
 namespace lowrank::cuda {
 namespace {
 
-LOWRANK_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
-
-/// A function of a gate and its slope.
-struct GateValue {
-  float value, slope;
-};
-LOWRANK_DEVICE GateValue silu(float g) {
-  const float s = sigmoid(g);
-  return {g * s, s * (1.0f + g * (1.0f - s))};
-}
-/// (1 + tanh(z)) / 2 is sigmoid(2 z): 2 z is g (kGelu1 + kGelu3 g^2).
-LOWRANK_DEVICE GateValue gelu(float g) {
-  constexpr float kGelu1 = 1.5957691216057308f, kGelu3 = 1.5957691216057308f * 0.044715f;
-  const float square = g * g, s = sigmoid(g * (kGelu1 + kGelu3 * square));
-  return {g * s, s + g * s * (1.0f - s) * (kGelu1 + 3.0f * kGelu3 * square)};
-}
-LOWRANK_DEVICE GateValue sigmoid_gate(float g) {
-  const float s = sigmoid(g);
-  return {s, s * sigmoid(-g)};
-}
-
-template <GateValue (*f)(float)>
-LOWRANK_DEVICE void gated_unit(const GatedUnitArgs& args) {
-  const Spot spot = spot_of(args.tiles);
-  if (spot.count <= 0) return;
-  float gate[8], up[8];
-  load(gate, args.gate, spot);
-  load(up, args.up, spot);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) gate[i] = f(gate[i]).value * up[i];
-  store(args.out, gate, spot);
-}
-template <GateValue (*f)(float)>
-LOWRANK_DEVICE void gated_unit_backward(const GatedUnitBackwardArgs& args) {
-  const Spot spot = spot_of(args.tiles);
-  if (spot.count <= 0) return;
-  float d[8], gate[8], up[8];
-  load(d, args.dout, spot);
-  load(gate, args.gate, spot);
-  load(up, args.up, spot);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const GateValue at = f(gate[i]);
-    gate[i] = d[i] * up[i] * at.slope;
-    up[i] = d[i] * at.value;
-  }
-  store(args.dgate, gate, spot);
-  store(args.dup, up, spot);
-}
-
 LOWRANK_DEVICE void rotate(float& first, float& second, float c, float s) {
   const float x1 = first, x2 = second;
   first = x1 * c - x2 * s;
@@ -103,13 +53,6 @@ LOWRANK_KERNEL(rope, RopeArgs, kTileThreads, 4) {
       rotate_one(static_cast<float*>(args.x.data), at, at + half, c, s);
   }
 }
-
-LOWRANK_KERNEL(swiglu, GatedUnitArgs, kTileThreads, 4) { gated_unit<silu>(args); }
-LOWRANK_KERNEL(swiglu_backward, GatedUnitBackwardArgs, kTileThreads, 4) { gated_unit_backward<silu>(args); }
-LOWRANK_KERNEL(geglu, GatedUnitArgs, kTileThreads, 4) { gated_unit<gelu>(args); }
-LOWRANK_KERNEL(geglu_backward, GatedUnitBackwardArgs, kTileThreads, 4) { gated_unit_backward<gelu>(args); }
-LOWRANK_KERNEL(glu, GatedUnitArgs, kTileThreads, 4) { gated_unit<sigmoid_gate>(args); }
-LOWRANK_KERNEL(glu_backward, GatedUnitBackwardArgs, kTileThreads, 4) { gated_unit_backward<sigmoid_gate>(args); }
 
 LOWRANK_KERNEL(gather_rows, PickRowsArgs, kTileThreads, 4) {
   const Spot spot = spot_of(args.tiles);

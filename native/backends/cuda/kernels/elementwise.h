@@ -14,15 +14,6 @@ struct RopeArgs {
   int32_t inverse;
   int32_t unused = 0;
 };
-/// Arguments of swiglu, geglu, and glu.
-struct GatedUnitArgs {
-  Tiles tiles;
-  Cells gate, up, out;
-};
-struct GatedUnitBackwardArgs {
-  Tiles tiles;
-  Cells dout, gate, up, dgate, dup;
-};
 /// Row i of `to` and row rows[i] of `from`, or with scatter_add_rows the other way; without rows i.
 struct PickRowsArgs {
   Tiles tiles;
@@ -69,12 +60,6 @@ struct ScaleColumnsArgs {
 
 #define LOWRANK_ELEMENTWISE_KERNELS(X)      \
   X(rope, RopeArgs)                         \
-  X(swiglu, GatedUnitArgs)                  \
-  X(swiglu_backward, GatedUnitBackwardArgs) \
-  X(geglu, GatedUnitArgs)                   \
-  X(geglu_backward, GatedUnitBackwardArgs)  \
-  X(glu, GatedUnitArgs)                     \
-  X(glu_backward, GatedUnitBackwardArgs)    \
   X(gather_rows, PickRowsArgs)              \
   X(scatter_add_rows, PickRowsArgs)         \
   X(cast_bf16, CastArgs)                    \

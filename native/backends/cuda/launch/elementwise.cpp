@@ -32,17 +32,6 @@ DropoutArgs dropout_args(const Kernel& k, const Matrix& to) {
           drop_threshold(k.p),      1.0f / (1.0f - k.p), cells_of(to)};
 }
 
-template <class Kernel>
-GatedUnitArgs gated_unit_args(const Kernel& k) {
-  return {tiles_of(k.rows, k.cols), cells_of(k.gate), cells_of(k.up), cells_of(k.out)};
-}
-
-template <class Kernel>
-GatedUnitBackwardArgs gated_unit_backward_args(const Kernel& k) {
-  return {tiles_of(k.rows, k.cols), cells_of(k.dout), cells_of(k.gate), cells_of(k.up), cells_of(k.dgate),
-          cells_of(k.dup)};
-}
-
 }  // namespace
 
 void run(Launcher& launcher, const Rope& k, Ptr<std::byte>) {
@@ -50,19 +39,6 @@ void run(Launcher& launcher, const Rope& k, Ptr<std::byte>) {
   launch(launcher, rope,
          {tiles_of(k.rows, int64_t{k.heads} * half), half, k.head_dim, cells_of(k.x), device_pointer(k.positions),
           device_pointer(k.cos), device_pointer(k.sin), k.inverse});
-}
-
-void run(Launcher& launcher, const Swiglu& k, Ptr<std::byte>) { launch(launcher, swiglu, gated_unit_args(k)); }
-void run(Launcher& launcher, const SwigluBackward& k, Ptr<std::byte>) {
-  launch(launcher, swiglu_backward, gated_unit_backward_args(k));
-}
-void run(Launcher& launcher, const Geglu& k, Ptr<std::byte>) { launch(launcher, geglu, gated_unit_args(k)); }
-void run(Launcher& launcher, const GegluBackward& k, Ptr<std::byte>) {
-  launch(launcher, geglu_backward, gated_unit_backward_args(k));
-}
-void run(Launcher& launcher, const Glu& k, Ptr<std::byte>) { launch(launcher, glu, gated_unit_args(k)); }
-void run(Launcher& launcher, const GluBackward& k, Ptr<std::byte>) {
-  launch(launcher, glu_backward, gated_unit_backward_args(k));
 }
 
 void run(Launcher& launcher, const GatherRows& k, Ptr<std::byte>) {

@@ -8,12 +8,6 @@
 namespace lowrank::cuda {
 
 void run(Launcher& launcher, const Rope& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const Swiglu& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const SwigluBackward& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const Geglu& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const GegluBackward& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const Glu& k, Ptr<std::byte> workspace);
-void run(Launcher& launcher, const GluBackward& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const GatherRows& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const ScatterAddRows& k, Ptr<std::byte> workspace);
 void run(Launcher& launcher, const Zero& k, Ptr<std::byte> workspace);

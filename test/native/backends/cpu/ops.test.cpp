@@ -8,12 +8,6 @@
 #include "kernel_cases.h"
 
 namespace lowrank::test {
-namespace {
-
-double silu(double x) { return x / (1 + std::exp(-x)); }
-double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); }
-
-}  // namespace
 
 TEST("embedding copies rows of f32, bf16 and f16 tables") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
@@ -71,105 +65,6 @@ TEST("rope rotates the halves of every head, or of its first columns, by its pos
         CHECK(x.spare_untouched());
       }
     }
-  });
-}
-
-TEST("swiglu follows its definition, also for gates beyond the range of the exponential") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
-    gate.set(0, 0, 500.0);
-    gate.set(1, 0, -500.0);
-    gate.set(2, 0, -95.0);
-    std::vector<double> expected;
-    for (int64_t row = 0; row < kRows; ++row) {
-      for (int64_t col = 0; col < cols; ++col) expected.push_back(silu(gate.get(row, col)) * up.get(row, col));
-    }
-    ops.swiglu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
-    CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
-    CHECK_LE(std::fabs(out.get(1, 0)), 1e-30);
-    CHECK(out.spare_untouched());
-  });
-}
-
-TEST("swiglu_backward gives the gradients of both factors, in place too") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor gate(dtype, kRows, cols, random, 2.0), up(dtype, kRows, cols, random), dout(dtype, kRows, cols, random);
-    gate.set(0, 0, -200.0);
-    const std::vector<double> g = gate.values(), u = up.values(), d = dout.values();
-    std::vector<double> expected_gate, expected_up;
-    for (size_t i = 0; i < g.size(); ++i) {
-      expected_gate.push_back(d[i] * u[i] * (silu(g[i] + 1e-5) - silu(g[i] - 1e-5)) / 2e-5);
-      expected_up.push_back(d[i] * silu(g[i]));
-    }
-    Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.swiglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
-    CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
-    CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    ops.swiglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
-    CHECK(gate == dgate);
-    CHECK(up == dup);
-  });
-}
-
-TEST("geglu follows its definition, and its gradient, in place too") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
-    Tensor dout(dtype, kRows, cols, random);
-    const std::vector<double> g = gate.values(), u = up.values(), d = dout.values();
-    std::vector<double> expected, expected_gate, expected_up;
-    for (size_t i = 0; i < g.size(); ++i) {
-      expected.push_back(gelu(g[i]) * u[i]);
-      expected_gate.push_back(d[i] * u[i] * (gelu(g[i] + 1e-5) - gelu(g[i] - 1e-5)) / 2e-5);
-      expected_up.push_back(d[i] * gelu(g[i]));
-    }
-    ops.geglu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
-    CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
-    CHECK(out.spare_untouched());
-    Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.geglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
-    CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
-    CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    // Gates of trained models reach thousands, where the slope is 1 or 0 and a factor of it grows with their cube.
-    Tensor far = gate;
-    for (const auto& [row, value] : {std::pair(0, 3000.0), {1, -3000.0}, {2, 60.0}}) far.set(row, 0, value);
-    Tensor dfar(dtype, kRows, cols);
-    ops.geglu.backward(pool, kRows, cols, dout.matrix(), far.matrix(), up.matrix(), dfar.matrix(), dup.matrix());
-    for (const int row : {0, 2}) {
-      const double slope = dout.get(row, 0) * up.get(row, 0);
-      CHECK_LE(std::fabs(dfar.get(row, 0) - slope), tolerance(dtype) * std::fabs(slope));
-    }
-    CHECK_LE(std::fabs(dfar.get(1, 0)), 1e-30);
-    ops.geglu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
-    CHECK(gate == dgate);
-  });
-}
-
-TEST("glu follows its definition, and its gradient, in place too") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
-    Tensor dout(dtype, kRows, cols, random);
-    const std::vector<double> g = gate.values(), u = up.values(), d = dout.values();
-    std::vector<double> expected, expected_gate, expected_up;
-    for (size_t i = 0; i < g.size(); ++i) {
-      const double s = 1 / (1 + std::exp(-g[i]));
-      expected.push_back(s * u[i]);
-      expected_gate.push_back(d[i] * u[i] * s * (1 - s));
-      expected_up.push_back(d[i] * s);
-    }
-    ops.glu.forward(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
-    CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
-    CHECK(out.spare_untouched());
-    Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    ops.glu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
-    CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
-    CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    ops.glu.backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
-    CHECK(gate == dgate);
-    CHECK(up == dup);
   });
 }
 
@@ -721,9 +616,9 @@ TEST("operators have the same bits for one, two and three threads") {
         const std::vector<int32_t> labels(rows, 5);
         run(level, pool, RmsNorm{rows, 1, cols, x.at(), ptr(w), 1e-5f, y.at(), ptr(rstd)});
         run(level, pool, RmsNormBackward{rows, 1, cols, y.at(), x.at(), ptr(w), ptr(rstd), dx.at()});
-        ops.swiglu.forward(pool, rows, cols, gate.matrix(), up.matrix(), act.matrix());
+        run(level, pool, GatedUnit{Activation::silu, rows, cols, gate.at(), up.at(), act.at()});
         ops.dropout_backward_add(pool, rows, cols, act.matrix(), 0.4f, 3, dx.matrix());
-        ops.swiglu.backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+        run(level, pool, GatedUnitBackward{Activation::silu, rows, cols, act.at(), gate.at(), up.at(), gate.at(), up.at()});
         Tensor grad(dtype, rows, cols);
         ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);

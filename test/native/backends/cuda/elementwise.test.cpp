@@ -1,4 +1,5 @@
 #include "backends/cuda/launch/elementwise.h"
+#include "backends/cuda/runs.h"
 
 #include <numeric>
 
@@ -33,14 +34,13 @@ std::vector<int32_t> distinct(int64_t some, int64_t count) {
 
 namespace {
 
-template <class Forward, class Backward>
-void check_gated_unit() {
-  for_shapes([](const Shape& s, DType type) {
+void check_gated_unit(lowrank::Activation function) {
+  for_shapes([&](const Shape& s, DType type) {
     check_like_cpu(
         [&](Bench& bench) {
           const auto matrix = [&] { return bench.matrix(type, s.rows, s.cols, s.spare, 3); };
           const Matrix gate = matrix(), up = matrix();
-          return Forward{s.rows, s.cols, gate, up, bench.empty(type, s.rows, s.cols, s.spare)};
+          return GatedUnit{function, s.rows, s.cols, gate, up, bench.empty(type, s.rows, s.cols, s.spare)};
         },
         {});
     for (const bool in_place : {false, true}) {
@@ -48,9 +48,9 @@ void check_gated_unit() {
           [&](Bench& bench) {
             const auto matrix = [&] { return bench.matrix(type, s.rows, s.cols, s.spare, 3); };
             const Matrix dout = matrix(), gate = matrix(), up = matrix();
-            if (in_place) return Backward{s.rows, s.cols, dout, gate, up, gate, up};
+            if (in_place) return GatedUnitBackward{function, s.rows, s.cols, dout, gate, up, gate, up};
             const Matrix dgate = bench.empty(type, s.rows, s.cols, s.spare);
-            return Backward{s.rows, s.cols, dout, gate, up, dgate, bench.empty(type, s.rows, s.cols, s.spare)};
+            return GatedUnitBackward{function, s.rows, s.cols, dout, gate, up, dgate, bench.empty(type, s.rows, s.cols, s.spare)};
           },
           {4e-6, 1});
     }
@@ -59,10 +59,9 @@ void check_gated_unit() {
 
 }  // namespace
 
-TEST("CUDA's swiglu, geglu, and glu and their gradients equal the CPU's, in place too") {
-  check_gated_unit<Swiglu, SwigluBackward>();
-  check_gated_unit<Geglu, GegluBackward>();
-  check_gated_unit<Glu, GluBackward>();
+TEST("CUDA's gated units and their gradients equal the CPU's, in place too") {
+  for (size_t function = 0; function < std::size(kActivationNames); ++function)
+    check_gated_unit(static_cast<lowrank::Activation>(function));
 }
 
 TEST("CUDA's rope equals the CPU's, of whole heads and of their first columns, both ways") {

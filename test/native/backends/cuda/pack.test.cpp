@@ -104,7 +104,7 @@ std::vector<uint8_t> sample() {
                         {0, 90, false, "cubin of 90"},
                         {0, 80, true, "ptx of 80"},
                         {1, 80, true, "other ptx"}},
-                       {{"rope", 0}, {"add", 0}, {"swiglu", 1}});
+                       {{"rope", 0}, {"add", 0}, {"gated_unit", 1}});
 }
 
 std::string code(const Pack& pack, int module, int sm) {
@@ -121,7 +121,7 @@ TEST("a pack gives a card the newest code that the card can run") {
   const TemporaryFile file(sample());
   const Pack pack(file.path());
   CHECK_EQ(pack.module_of("add"), 0);
-  CHECK_EQ(pack.module_of("swiglu"), 1);
+  CHECK_EQ(pack.module_of("gated_unit"), 1);
   CHECK_EQ(pack.module_of("rop"), -1);
   CHECK_EQ(code(pack, 0, 80), std::string("cubin of 80"));
   CHECK_EQ(code(pack, 0, 86), std::string("cubin of 86"));

@@ -1,0 +1,10 @@
+// Made by scripts/lists.mjs from native/lists.json.
+#pragma once
+
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+enum class Activation : int32_t { silu, gelu, sigmoid };
+
+}  // namespace lowrank::cuda
