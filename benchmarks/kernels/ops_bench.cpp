@@ -98,7 +98,7 @@ struct Bench {
         z(dtype, tokens, hidden);
     Buffer gate(dtype, tokens, wide), up(dtype, tokens, wide), act(dtype, tokens, wide), w(DType::f32, 1, hidden);
     Buffer rstd(DType::f32, tokens, 1);
-    const std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f),
+    std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f),
         sine(static_cast<size_t>(tokens) * 32, 0.6f);
     std::vector<int32_t> positions;
     for (int32_t i = 0; i < tokens; ++i) positions.push_back(i);
@@ -109,7 +109,7 @@ struct Bench {
       run(level, RmsNormBackward{tokens, 1, hidden, y.at(), x.at(), w.ptr(), rstd.ptr(), dx.at()});
     });
     measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const Kernels& level) {
-      level.ops.rope(pool, tokens, 9, 64, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
+      run(level, Rope{tokens, 9, 64, 64, y.at(), address_of(positions.data()), address_of(cosine.data()), address_of(sine.data()), false});
     });
     measure("gated_unit 2048x1536" + type, mega_wide * 3 * size, "GB/s", [&](const Kernels& level) {
       run(level, GatedUnit{Activation::silu, tokens, wide, gate.at(), up.at(), act.at()});
@@ -119,9 +119,9 @@ struct Bench {
       run(level, GatedUnitBackward{Activation::silu, tokens, wide, act.at(), gate.at(), up.at(), dgate.at(), dup.at()});
     });
     measure("dropout 2048x576" + type, mega * 2 * size, "GB/s",
-            [&](const Kernels& level) { level.ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix()); });
+            [&](const Kernels& level) { run(level, Dropout{tokens, hidden, y.at(), 0.05f, 7, z.at()}); });
     measure("gather_rows 2048x576 f32 to" + type, mega * (4 + size), "GB/s", [&](const Kernels& level) {
-      level.ops.gather_rows(pool, tokens, hidden, x.matrix(), positions.data(), y.matrix());
+      run(level, GatherRows{tokens, hidden, x.at(), address_of(positions.data()), y.at()});
     });
     const int64_t rows = 128, vocab = 49152;
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);

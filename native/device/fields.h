@@ -11,10 +11,12 @@ struct Any {
   operator T() const;
 };
 
-/// Number of fields: the number of values that can initialize a T.
+/// Number of fields: the number of values that can initialize a T. At most 14.
 template <class T, class... Values>
 constexpr size_t count() {
-  if constexpr (requires { T{Values{}..., Any{}}; })
+  if constexpr (sizeof...(Values) > 13)  // more than each_field knows
+    return sizeof...(Values);
+  else if constexpr (requires { T{Values{}..., Any{}}; })
     return count<T, Values..., Any>();
   else
     return sizeof...(Values);
@@ -24,7 +26,7 @@ constexpr size_t count() {
 
 /// Calls see(field) for each field, in order.
 template <class T, class See>
-void each_field(T& of, See&& see) {
+constexpr void each_field(T& of, See&& see) {
   constexpr size_t count = fields::count<T>();
   static_assert(count <= 13, "each_field knows structs of at most 13 fields");
   const auto all = [&see](auto&... fields) { (see(fields), ...); };
@@ -68,6 +70,15 @@ void each_field(T& of, See&& see) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = of;
     all(a, b, c, d, e, f, g, h, i, j, k, l, m);
   }
+}
+
+/// Bytes of all fields: those of the struct if there are none between and behind them.
+template <class T>
+constexpr size_t bytes_of_fields() {
+  T of{};
+  size_t bytes = 0;
+  each_field(of, [&bytes](auto& field) { bytes += sizeof field; });
+  return bytes;
 }
 
 }  // namespace lowrank

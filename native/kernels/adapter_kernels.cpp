@@ -3,21 +3,6 @@
 
 namespace lowrank {
 
-void Dropout::operands(Operands& see) const {
-  see.reads(x, rows, cols);
-  see.writes(out, rows, cols);
-}
-void DropoutBackward::operands(Operands& see) const {
-  see.reads(x, rows, cols);
-  see.adds(y, rows, cols);
-}
-void ScaleColumns::operands(Operands& see) const {
-  see.reads(x, rows, cols);
-  see.reads(gain, cols);
-  see.reads(bias, cols);
-  see.reads(addend, rows, cols);
-  see.writes(y, rows, cols);
-}
 void ScaleColumnsBackward::operands(Operands& see) const {
   see.reads(dy, rows, cols);
   see.reads(x, rows, cols);

@@ -8,35 +8,6 @@
 
 namespace lowrank {
 
-/// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0.
-struct Dropout {
-  static constexpr const char* kName = "dropout";
-  int64_t rows, cols;
-  Matrix x;
-  float p;
-  uint64_t key;
-  Matrix out;
-  void operands(Operands& see) const;
-};
-/// y += keep(key, index) ? x / (1 - p) : 0.
-struct DropoutBackward {
-  static constexpr const char* kName = "dropout_backward";
-  int64_t rows, cols;
-  Matrix x;
-  float p;
-  uint64_t key;
-  Matrix y;
-  void operands(Operands& see) const;
-};
-/// y[r, c] = x[r, c] gain[c] (+ bias[c]) (+ addend[r, c]).
-struct ScaleColumns {
-  static constexpr const char* kName = "scale_columns";
-  int64_t rows, cols;
-  Matrix x;
-  Ptr<float> gain, bias;
-  Matrix addend, y;
-  void operands(Operands& see) const;
-};
 /// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may be in place of dy.
 struct ScaleColumnsBackward {
   static constexpr const char* kName = "scale_columns_backward";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/adapter_kernels.h"
+#include "kernels/elementwise.h"
 #include "kernels/gated_unit.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
@@ -9,9 +10,6 @@
 
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
-  X(Dropout) \
-  X(DropoutBackward) \
-  X(ScaleColumns) \
   X(ScaleColumnsBackward) \
   X(Fold) \
   X(FoldGradient) \
@@ -41,6 +39,16 @@
   X(SecondMoment) \
   X(GatherColumns) \
   X(ScatterColumns) \
+  X(Rope) \
+  X(GatherRows) \
+  X(ScatterAddRows) \
+  X(Zero) \
+  X(Cast) \
+  X(AddConstant) \
+  X(AddNoise) \
+  X(Dropout) \
+  X(DropoutBackward) \
+  X(ScaleColumns) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
   X(RmsNorm) \
@@ -50,7 +58,6 @@
   X(GroupedGemmNt) \
   X(GemmNn) \
   X(ReduceTokens) \
-  X(Rope) \
   X(AppendToCache) \
   X(Attention) \
   X(AttentionBackward) \
@@ -62,13 +69,7 @@
   X(GatedDeltaRule) \
   X(GatedDeltaRuleBackward) \
   X(DeltaRuleGradient) \
-  X(GatherRows) \
-  X(ScatterAddRows) \
   X(CrossEntropy) \
-  X(Zero) \
-  X(Cast) \
-  X(AddConstant) \
-  X(AddNoise) \
   X(DecodeRows) \
   X(EmbeddingGradient) \
   X(BiasGradient) \
@@ -83,6 +84,16 @@
 
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
+  X(Rope) \
+  X(GatherRows) \
+  X(ScatterAddRows) \
+  X(Zero) \
+  X(Cast) \
+  X(AddConstant) \
+  X(AddNoise) \
+  X(Dropout) \
+  X(DropoutBackward) \
+  X(ScaleColumns) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
   X(RmsNorm) \

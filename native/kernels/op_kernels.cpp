@@ -48,13 +48,6 @@ void ReduceTokens::operands(Operands& see) const {
   transposed ? see.adds(f32_matrix(out, ld), n, r) : see.adds(f32_matrix(out, ld), r, n);
 }
 
-void Rope::operands(Operands& see) const {
-  const int64_t pairs = turned / 2;
-  see.reads_rows(f32_matrix(cos, pairs), positions, rows, pairs);
-  see.reads_rows(f32_matrix(sin, pairs), positions, rows, pairs);
-  see.adds(x, rows, int64_t{heads} * head_dim);
-}
-
 void AppendToCache::operands(Operands& see) const {
   see.reads(positions, 1);
   for (const Matrix& m : {k, v}) see.reads(m, tokens, cols);
@@ -150,14 +143,6 @@ void DeltaRuleGradient::operands(Operands& see) const {
   see.adds(dbias, heads);
 }
 
-void GatherRows::operands(Operands& see) const {
-  rows ? see.reads_rows(x, rows, count, cols) : see.reads(x, count, cols);
-  see.writes(out, count, cols);
-}
-void ScatterAddRows::operands(Operands& see) const {
-  see.reads(x, count, cols);
-  see.adds_rows(out, rows, count, cols);
-}
 void CrossEntropy::operands(Operands& see) const {
   grad.data || inverse_temperature != 1 ? see.spends(logits, rows, vocab) : see.reads(logits, rows, vocab);
   see.reads(labels, rows);
@@ -167,14 +152,6 @@ void CrossEntropy::operands(Operands& see) const {
   see.writes(grad, rows, vocab);
 }
 
-void Zero::operands(Operands& see) const { see.writes(to, bytes); }
-void Cast::operands(Operands& see) const {
-  see.reads(from, count);
-  see.writes(to, count);
-}
-void AddConstant::operands(Operands& see) const { see.adds(to, count); }
-
-void AddNoise::operands(Operands& see) const { see.adds(y, rows, cols); }
 void DecodeRows::operands(Operands& see) const {
   see.reads_rows(table, ids, tokens);
   see.writes(out, tokens, table.cols);

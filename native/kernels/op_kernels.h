@@ -62,18 +62,6 @@ struct ReduceTokens {
   void operands(Operands& see) const;
 };
 
-/// Rotates halves of the first `turned` columns of every head in place, or back; cos and sin [positions, turned / 2].
-struct Rope {
-  static constexpr const char* kName = "rope";
-  int64_t rows;
-  int32_t heads, head_dim, turned;
-  Matrix x;
-  Ptr<int32_t> positions;
-  Ptr<float> cos, sin;
-  bool inverse;
-  void operands(Operands& see) const;
-};
-
 /// Attention heads and their mask: causal, aligned at the end, limited to the last `window` keys (0: all).
 struct Heads {
   int32_t heads, kv_heads, head_dim, window;
@@ -233,24 +221,6 @@ struct DeltaRuleGradient {
   void operands(Operands& see) const;
 };
 
-/// out[i] = x[rows[i]], or x[i] without `rows`.
-struct GatherRows {
-  static constexpr const char* kName = "gather_rows";
-  int64_t count, cols;
-  Matrix x;
-  Ptr<int32_t> rows;
-  Matrix out;
-  void operands(Operands& see) const;
-};
-/// out[rows[i]] += x[i] for distinct rows, or out[i] without `rows`.
-struct ScatterAddRows {
-  static constexpr const char* kName = "scatter_add_rows";
-  int64_t count, cols;
-  Matrix x;
-  Ptr<int32_t> rows;
-  Matrix out;
-  void operands(Operands& see) const;
-};
 /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats and, if `grad` is given, (softmax(logits[i]) -
 /// onehot(labels[i])) weight, which may overwrite the logits. These are destroyed by it, and by an inverse temperature
 /// other than 1, which multiplies them first. Label smoothing replaces onehot by (1 - smoothing) onehot + smoothing /
@@ -271,40 +241,6 @@ struct CrossEntropy {
   void operands(Operands& see) const;
 };
 
-struct Zero {
-  static constexpr const char* kName = "zero";
-  Ptr<std::byte> to;
-  int64_t bytes;
-  void operands(Operands& see) const;
-};
-/// Rounds fp32 to bf16.
-struct Cast {
-  static constexpr const char* kName = "cast";
-  int64_t count;
-  Ptr<float> from;
-  Ptr<uint16_t> to;
-  void operands(Operands& see) const;
-};
-/// to[i] += value.
-struct AddConstant {
-  static constexpr const char* kName = "add_constant";
-  int64_t count;
-  float value;
-  Ptr<float> to;
-  void operands(Operands& see) const;
-};
-
-/// Adds uniform noise from (-bound, bound) to rows of packed sequences, where bound is alpha / sqrt(number of elements
-/// in the row's sequence).
-struct AddNoise {
-  static constexpr const char* kName = "add_noise";
-  int64_t rows, cols;
-  std::span<const int32_t> host_seqlens;
-  float alpha;
-  uint64_t key;
-  Matrix y;  // f32
-  void operands(Operands& see) const;
-};
 /// out[t] = row ids[t] of a table, decoded to fp32.
 struct DecodeRows {
   static constexpr const char* kName = "decode_rows";

@@ -1,4 +1,5 @@
 // Made by scripts/lists.mjs: all areas, for one level.
 #include "backends/cpu/activation.inl"
+#include "backends/cpu/elementwise.inl"
 #include "backends/cpu/gated_unit.inl"
 #include "backends/cpu/norm.inl"

@@ -124,23 +124,6 @@ class InPlace final : public PlacedWeights {
   const WeightStore& store;
 };
 
-void add_noise(Pool& pool, const AddNoise& k) {
-  const uint64_t base = hash_base(k.key);
-  for (size_t s = 0; s + 1 < k.host_seqlens.size(); ++s) {
-    const int64_t first = k.host_seqlens[s], count = k.host_seqlens[s + 1] - first;
-    const float bound = static_cast<float>(k.alpha / std::sqrt(static_cast<double>(count) * static_cast<double>(k.cols)));
-    pool.for_range(count, std::max<int64_t>(1, 16384 / k.cols), [&](int64_t begin, int64_t end) {
-      for (int64_t row = first + begin; row < first + end; ++row) {
-        float* const y = host(k.y.data.as<float>()) + row * k.y.ld;
-        for (int64_t c = 0; c < k.cols; ++c) {
-          const uint32_t bits = hash_draw(base, static_cast<uint64_t>(row * k.cols + c));
-          y[c] += bound * ((static_cast<float>(bits >> 8) + 0.5f) * 0x1p-23f - 1.0f);
-        }
-      }
-    });
-  }
-}
-
 /// Copies rows of a table to `out` [count, cols].
 void look_up(Pool& pool, const OpKernels& ops, const WeightView& table, int64_t count, const int32_t* ids,
              const Matrix& out) {
@@ -235,10 +218,6 @@ struct CpuDevice::Launch {
     gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
                        k.transposed, room);
   }
-  void operator()(const Rope& k) const {
-    ops.rope(pool, k.rows, k.heads, k.head_dim, k.turned, matrix(k.x), host(k.positions), host(k.cos), host(k.sin),
-             k.inverse);
-  }
   void operator()(const AppendToCache& k) const {
     for (const auto& [fresh, to] : {std::pair(k.k, k.to_k), std::pair(k.v, k.to_v)}) {
       const int64_t row = k.cols * size_of(fresh.dtype);
@@ -283,30 +262,10 @@ struct CpuDevice::Launch {
     delta_rule_gradient(k.tokens, k.heads, matrix(k.alpha), matrix(k.dalpha), host(k.bias), host(k.dweight),
                         host(k.dbias));
   }
-  void operator()(const GatherRows& k) const {
-    ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
-  }
-  void operator()(const ScatterAddRows& k) const {
-    ops.scatter_add_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
-  }
   void operator()(const CrossEntropy& k) const {
     const LossRows of{k.weight, host(k.weights), host(k.lse), k.lse_known, k.inverse_temperature, k.smoothing};
     ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), of, host(k.loss), matrix(k.grad));
   }
-  void operator()(const Zero& k) const { std::memset(host(k.to), 0, static_cast<size_t>(k.bytes)); }
-  void operator()(const Cast& k) const {
-    const float* const from = host(k.from);
-    uint16_t* const to = host(k.to);
-    pool.for_range(k.count, 16384,
-                   [&](int64_t begin, int64_t end) { encode_bf16(from + begin, end - begin, to + begin); });
-  }
-  void operator()(const AddConstant& k) const {
-    float* const to = host(k.to);
-    for (int64_t i = 0; i < k.count; ++i) to[i] += k.value;
-  }
-
-  void operator()(const AddNoise& k) const { add_noise(pool, k); }
-
   void operator()(const DecodeRows& k) const {
     const WeightView table = view(k.table);
     const int32_t* const ids = host(k.ids);
@@ -324,13 +283,6 @@ struct CpuDevice::Launch {
   }
   void operator()(const BiasGradient& k) const { bias_gradient(pool, k.rows, k.cols, matrix(k.dy), host(k.db)); }
 
-  void operator()(const Dropout& k) const { ops.dropout(pool, k.rows, k.cols, matrix(k.x), k.p, k.key, matrix(k.out)); }
-  void operator()(const DropoutBackward& k) const {
-    ops.dropout_backward_add(pool, k.rows, k.cols, matrix(k.x), k.p, k.key, matrix(k.y));
-  }
-  void operator()(const ScaleColumns& k) const {
-    ops.scale_columns(pool, k.rows, k.cols, matrix(k.x), host(k.gain), host(k.bias), matrix(k.addend), matrix(k.y));
-  }
   void operator()(const ScaleColumnsBackward& k) const {
     ops.scale_columns_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.gain), host(k.share),
                                matrix(k.dx), host(k.dgain));

@@ -108,10 +108,6 @@ struct ShortConv {
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
-  /// Rotates halves of the first `turned` columns of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s);
-  /// `inverse` rotates back (the gradient). cos, sin: f32 [positions, turned / 2]; positions: i32 [rows].
-  void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
-               const int32_t* positions, const float* cos, const float* sin, bool inverse);
   /// out = softmax(scale q k^T + mask) v, lse[t, h] = log-sum-exp of the scores (natural log); lse may be null.
   /// q, out: [T, heads * head_dim]; k, v: [Tk, kv_heads * head_dim]; all operands of one dtype.
   void (*attention)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
@@ -139,19 +135,6 @@ struct OpKernels {
   /// row without one: loss and gradient are 0.
   void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                         const LossRows& of, float* loss, const Matrix& grad);
-  /// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0 with index = row * cols + col.
-  void (*dropout)(Pool&, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out);
-  /// y += keep(key, index) ? x / (1 - p) : 0 (the gradient of dropout, accumulated); y f32 or operand.
-  void (*dropout_backward_add)(Pool&, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key,
-                               const Matrix& y);
-  /// Copies rows: out[i] = x[rows[i]] (f32 or operand to the dtype of out). `rows` null copies straight through.
-  void (*gather_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
-  /// out[rows[i]] += x[i] for distinct rows; out[i] where `rows` is null.
-  void (*scatter_add_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
-  /// y[r, c] = x[r, c] * gain[c] (+ bias[c]) (+ addend[r, c]); every tensor f32 or bf16. `bias` and `addend.data` may be
-  /// null; y may be x or the addend itself.
-  void (*scale_columns)(Pool&, int64_t rows, int64_t cols, const Matrix& x, const float* gain, const float* bias,
-                        const Matrix& addend, const Matrix& y);
   /// The gradients of y = x * gain: dgain[c] += share[c] * sum over rows of dy[r, c] * x[r, c], and dx[r, c] = dy[r, c] *
   /// gain[c], which may be dy itself. Every tensor f32 or bf16; each sum runs over the rows in a fixed order.
   void (*scale_columns_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,

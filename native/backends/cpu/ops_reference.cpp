@@ -36,24 +36,6 @@ void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, con
   });
 }
 
-void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, int32_t turned, const Matrix& x,
-          const int32_t* positions, const float* cos, const float* sin, bool inverse) {
-  const int64_t half = turned / 2;
-  for_rows(pool, rows, int64_t{heads} * head_dim, [&](int64_t row) {
-    const float* c = cos + positions[row] * half;
-    const float* s = sin + positions[row] * half;
-    for (int64_t head = 0; head < heads; ++head) {
-      for (int64_t i = 0; i < half; ++i) {
-        const int64_t first = head * head_dim + i, second = first + half;
-        const double x1 = get(x, row, first), x2 = get(x, row, second);
-        const double sine = inverse ? -s[i] : s[i];
-        set(x, row, first, x1 * c[i] - x2 * sine);
-        set(x, row, second, x2 * c[i] + x1 * sine);
-      }
-    }
-  });
-}
-
 void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                    const LossRows& of, float* loss, const Matrix& grad) {
   for_rows(pool, rows, vocab, [&](int64_t row) {
@@ -83,58 +65,6 @@ void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits
     for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
       const double p = math::exp(z[v] - top) / sum - (v == label ? 1 - share : 0.0) - each;
       store_element(out, grad.dtype, v, counted ? static_cast<float>(p * of.weight_of(row)) : 0.0f);
-    }
-  });
-}
-
-void dropout(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out) {
-  const uint64_t base = hash_base(key);
-  const uint32_t threshold = drop_threshold(p);
-  const float scale = 1.0f / (1.0f - p);
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const bool keep = hash_draw(base, static_cast<uint64_t>(row * cols + col)) >= threshold;
-      set(out, row, col, keep ? get(x, row, col) * scale : 0.0f);
-    }
-  });
-}
-
-void dropout_backward_add(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key,
-                          const Matrix& y) {
-  const uint64_t base = hash_base(key);
-  const uint32_t threshold = drop_threshold(p);
-  const float scale = 1.0f / (1.0f - p);
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const bool keep = hash_draw(base, static_cast<uint64_t>(row * cols + col)) >= threshold;
-      if (keep) set(y, row, col, get(y, row, col) + get(x, row, col) * scale);
-    }
-  });
-}
-
-void gather_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out) {
-  for_rows(pool, count, cols, [&](int64_t row) {
-    const int64_t from = rows != nullptr ? rows[row] : row;
-    for (int64_t col = 0; col < cols; ++col) set(out, row, col, get(x, from, col));
-  });
-}
-
-void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows,
-                      const Matrix& out) {
-  for_rows(pool, count, cols, [&](int64_t row) {
-    const int64_t to = rows != nullptr ? rows[row] : row;
-    for (int64_t col = 0; col < cols; ++col) set(out, to, col, get(out, to, col) + get(x, row, col));
-  });
-}
-
-void scale_columns(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* gain, const float* bias,
-                   const Matrix& addend, const Matrix& y) {
-  for_rows(pool, rows, cols, [&](int64_t row) {
-    for (int64_t col = 0; col < cols; ++col) {
-      double value = double{get(x, row, col)} * gain[col];
-      if (bias != nullptr) value += bias[col];
-      if (addend.data != nullptr) value += get(addend, row, col);
-      set(y, row, col, value);
     }
   });
 }
@@ -233,7 +163,6 @@ void lion_8bit(int64_t count, const Lion& options, const float* grad, const Dyna
 
 const OpKernels ops_reference = {
     .embedding = embedding,
-    .rope = rope,
     .attention = attention_reference,
     .attention_backward = attention_backward_reference,
     .short_conv = short_conv_reference,
@@ -243,11 +172,6 @@ const OpKernels ops_reference = {
     .gated_delta_rule = gated_delta_rule_reference,
     .gated_delta_rule_backward = gated_delta_rule_backward_reference,
     .cross_entropy = cross_entropy,
-    .dropout = dropout,
-    .dropout_backward_add = dropout_backward_add,
-    .gather_rows = gather_rows,
-    .scatter_add_rows = scatter_add_rows,
-    .scale_columns = scale_columns,
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,

@@ -9,7 +9,6 @@
 #include "backends/cuda/launch/columns.h"
 #include "backends/cuda/launch/delta_rule.h"
 #include "backends/cuda/launch/dequantize.h"
-#include "backends/cuda/launch/elementwise.h"
 #include "backends/cuda/launch/factors.h"
 #include "backends/cuda/launch/gains.h"
 #include "backends/cuda/launch/kronecker.h"

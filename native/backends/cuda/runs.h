@@ -3,6 +3,7 @@
 
 #include "backends/cuda/launch/cells.h"
 #include "backends/cuda/launcher.h"
+#include "device/fields.h"
 #include "kernels/kernels.h"
 
 namespace lowrank::cuda {
@@ -21,6 +22,13 @@ LOWRANK_KERNELS_WITH_ROOM(LOWRANK_WORKSPACE)
 #if !defined(_WIN32)
 #pragma GCC visibility pop
 #endif
+
+/// A kernel by its name.
+template <class Args>
+constexpr KernelOf<Args> kernel_of(const char* name) {
+  static_assert(bytes_of_fields<Args>() == sizeof(Args), "launches are compared by the bytes of their arguments");
+  return {name};
+}
 
 /// Launches over tiles of a matrix, of which `args` has the first member.
 template <class Args>

@@ -386,9 +386,9 @@ const model = [
     { title: 'window' },
   ),
   fault(
-    cpu('ops_simd.inl'),
+    cpu('elementwise.inl'),
     parity('lora'),
-    'const V sign = set1(inverse ? -1.0f : 1.0f);',
+    'const V sign = set1(k.inverse ? -1.0f : 1.0f);',
     'const V sign = set1(1.0f);',
     'gradients are rotated on rather than back',
     { title: 'gradient of every LoRA' },

@@ -101,8 +101,8 @@ LOWRANK_KERNEL(gated_unit_backward, GatedUnitBackwardArgs, kTileThreads, 4) {
 namespace lowrank::cuda {
 namespace {
 
-constexpr KernelOf<GatedUnitArgs> gated_unit{"gated_unit"};
-constexpr KernelOf<GatedUnitBackwardArgs> gated_unit_backward{"gated_unit_backward"};
+constexpr auto gated_unit = kernel_of<GatedUnitArgs>("gated_unit");
+constexpr auto gated_unit_backward = kernel_of<GatedUnitBackwardArgs>("gated_unit_backward");
 
 }  // namespace
 

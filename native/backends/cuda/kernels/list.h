@@ -6,7 +6,6 @@
 #include "backends/cuda/kernels/columns.h"
 #include "backends/cuda/kernels/delta_rule.h"
 #include "backends/cuda/kernels/dequantize.h"
-#include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/factors.h"
 #include "backends/cuda/kernels/flash.h"
 #include "backends/cuda/kernels/gains.h"
@@ -26,7 +25,6 @@
   LOWRANK_COLUMN_KERNELS(X)        \
   LOWRANK_DELTA_RULE_KERNELS(X)    \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
-  LOWRANK_ELEMENTWISE_KERNELS(X)   \
   LOWRANK_FACTORS_KERNELS(X)       \
   LOWRANK_FLASH_KERNELS(X)         \
   LOWRANK_GAIN_KERNELS(X)          \

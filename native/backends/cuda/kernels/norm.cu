@@ -124,8 +124,8 @@ LOWRANK_KERNEL(rms_norm_backward, RmsNormBackwardArgs, kNormThreads, 4) {
 namespace lowrank::cuda {
 namespace {
 
-constexpr KernelOf<RmsNormArgs> rms_norm{"rms_norm"};
-constexpr KernelOf<RmsNormBackwardArgs> rms_norm_backward{"rms_norm_backward"};
+constexpr auto rms_norm = kernel_of<RmsNormArgs>("rms_norm");
+constexpr auto rms_norm_backward = kernel_of<RmsNormBackwardArgs>("rms_norm_backward");
 
 /// Columns up to which a warp takes a row.
 constexpr int64_t kMostOfWarp = 1024;

@@ -16,10 +16,14 @@ TEST("each level has its own kernels, and the reference all that have moved to t
       if (table[i] != nullptr) names += std::string(kernel_names()[i]) + ' ';
     return names;
   };
-  CHECK_EQ(listed(cpu::table_reference), "gated_unit gated_unit_backward rms_norm rms_norm_backward norm_gradient ");
+  CHECK_EQ(listed(cpu::table_reference),
+           "rope gather_rows scatter_add_rows zero cast add_constant add_noise dropout dropout_backward scale_columns "
+           "gated_unit gated_unit_backward rms_norm rms_norm_backward norm_gradient ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     if (level == cpu::Level::reference) return;
-    CHECK_EQ(listed(*cpu::kernels(level).table), "gated_unit gated_unit_backward rms_norm rms_norm_backward ");
+    CHECK_EQ(listed(*cpu::kernels(level).table),
+             "rope gather_rows scatter_add_rows dropout dropout_backward scale_columns "
+             "gated_unit gated_unit_backward rms_norm rms_norm_backward ");
   });
 }
 

@@ -1,4 +1,3 @@
-#include "backends/cuda/launch/elementwise.h"
 #include "backends/cuda/runs.h"
 
 #include <numeric>
