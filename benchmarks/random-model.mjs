@@ -4,9 +4,9 @@
 //   npm run build && node benchmarks/random-model.mjs Qwen2.5-0.5B FOLDER
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { SHAPES } from '../dist/esm/bench/shapes.js'
 import { writeSafetensors } from '../dist/esm/formats/safetensors.js'
 import { graphOf } from '../dist/esm/models/index.js'
+import { SHAPES } from '../dist/esm/models/shapes.js'
 
 /** Small random numbers in bf16, either sign, as many as the largest rows; tensors repeat them from other places. */
 const NOISE = Uint16Array.from({ length: 1 << 20 }, (_, i) => {

@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { SHAPES } from '../dist/esm/bench/shapes.js'
 import { formatBytes } from '../dist/esm/core/bytes.js'
 import { full, lora, qlora } from '../dist/esm/index.js'
+import { SHAPES } from '../dist/esm/models/shapes.js'
 import { planModel } from '../dist/esm/planning/plan.js'
 import { table, withMarked } from './markdown.mjs'
 

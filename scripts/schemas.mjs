@@ -1,7 +1,8 @@
 /**
  * Writes the files generated from the code: schemas/*.json for programs and editors, the tables of options in
- * docs/config.md, docs/coming-from.md and docs/memory.md, and the tables and drawings of the strategies' pages. Run it
- * after `npm run build:ts`. With --check it writes nothing, and the exit code says whether the files are up to date.
+ * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, and the tables and
+ * drawings of the strategies' pages. Run it after `npm run build:ts`. With --check it writes nothing, and the exit code
+ * says whether the files are up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,6 +15,7 @@ import { withTables } from './config-tables.mjs'
 import { withForeignTables } from './foreign-tables.mjs'
 import { withDefinitions } from './json-definitions.mjs'
 import { withMemoryTable } from './memory-table.mjs'
+import { withModelTypes } from './model-types.mjs'
 import { schematic, schematicsBeside } from './schematics.mjs'
 import { strategyPages } from './strategy-tables.mjs'
 
@@ -30,6 +32,7 @@ const generated = new Map(
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
 generated.set('docs/coming-from.md', withForeignTables(textOf('docs/coming-from.md'), 'docs/coming-from.md'))
 generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
+generated.set('docs/models.md', withModelTypes(textOf('docs/models.md')))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())
   generated.set(`docs/strategies/${name}.svg`, schematic(strategyFrom({ name })))

@@ -8,6 +8,7 @@ import { DataError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, nodeProgram, permitted } from '../core/node-program.js'
 import { systemName } from '../core/system.js'
 import type { LoadOptions } from '../model/load.js'
+import { SHAPES } from '../models/shapes.js'
 import { addon, type PlanRow } from '../native/addon.js'
 import type { MemoryShape } from '../options/memory-shape.js'
 import { planModel } from '../planning/plan.js'
@@ -19,7 +20,6 @@ import { int8, nf4 } from '../weights/quantization.js'
 import { compared } from './compared.js'
 import type { MeasuredTraining, Stage } from './memory-process.js'
 import { FIGURE_WIDTH, figureSvg } from './pictures.js'
-import { SHAPES } from './shapes.js'
 
 /** A training method whose memory is compared with others'. */
 export interface Method extends Partial<MemoryShape> {

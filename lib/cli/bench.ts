@@ -12,10 +12,10 @@ import {
   plannedBars,
   planOptions,
 } from '../bench/memory.js'
-import { SHAPES } from '../bench/shapes.js'
 import { measureSpeed, type SpeedStudy } from '../bench/speed.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
+import { SHAPES } from '../models/shapes.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { planModel } from '../planning/plan.js'

@@ -3,7 +3,6 @@ import type { FieldEntry } from '../formats/gguf-fields.js'
 import type { GgufForm } from '../formats/gguf-form.js'
 import type { Graph } from '../graph/graph.js'
 import type { TrainingTemplateForm } from '../tokenizer/training-templates.js'
-import type { Shapes } from './shapes.js'
 
 /** Makes the graph of one forward pass. @param ropeFactors divisors of the rotary frequencies from a GGUF file */
 export type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
@@ -29,14 +28,35 @@ export interface FamilyGguf extends GgufForm {
 /** Entries in place of a common one, by its key. */
 export type FieldsInPlace = Readonly<Record<string, (common: FieldEntry) => readonly FieldEntry[]>>
 
+/** A well-known model: the parts of its config.json that determine training memory. */
+export type Shape = readonly [
+  hidden: number,
+  intermediate: number,
+  layers: number,
+  heads: number,
+  kvHeads: number,
+  vocabulary: number,
+  /** `tied`: one matrix for embedding and head. Other keys are those of the config. */
+  more?: { readonly tied?: true } & Readonly<Record<string, unknown>>,
+]
+
+/** Models with the same `model_type`. */
+export interface ModelType {
+  readonly graph: GraphOf
+  /** Their class in transformers. */
+  readonly architecture: string
+  /** Which models these are, and what sets them apart, as in docs/models.md. */
+  readonly models: string
+  readonly notes?: string
+  readonly shapes: Readonly<Record<string, Shape>>
+}
+
 /** Models that share one way to be stored in GGUF files. */
 export interface Family {
-  /** By `model_type`: the graph, and the class of transformers. */
-  readonly types: Readonly<Record<string, { readonly graph: GraphOf; readonly architecture: string }>>
+  /** By `model_type`. */
+  readonly types: Readonly<Record<string, ModelType>>
   /** Absent if its models are not stored as GGUF files. */
   readonly gguf?: FamilyGguf
   /** Chat templates for training, in place of models' own. */
   readonly templates?: readonly TrainingTemplateForm[]
-  /** Well-known models. */
-  readonly shapes: Shapes
 }

@@ -12,7 +12,6 @@ import { shiftedNorms } from '../formats/gguf-stored.js'
 import type { Graph } from '../graph/graph.js'
 import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { windowsByPeriod } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -99,14 +98,20 @@ const gguf: FamilyGguf = {
 
 export const gemma3: Family = {
   types: {
-    gemma3_text: { graph: gemma3Graph, architecture: 'Gemma3ForCausalLM' },
+    gemma3_text: {
+      graph: gemma3Graph,
+      architecture: 'Gemma3ForCausalLM',
+      models: 'Gemma 3 and FunctionGemma, also the text model of a `gemma3` folder',
+      notes:
+        'norms before and after attention and MLP; a window and a rotary base of their own in five of six layers',
+      shapes: {
+        'Gemma-3-270M': [640, 2048, 18, 4, 1, 262144, { tied: true, head_dim: 256 }],
+        'Gemma-3-1B': [1152, 6912, 26, 4, 1, 262144, { tied: true, head_dim: 256 }],
+        'Gemma-3-4B': [2560, 10240, 34, 8, 4, 262208, { tied: true, head_dim: 256 }],
+        'Gemma-3-12B': [3840, 15360, 48, 16, 8, 262208, { tied: true, head_dim: 256 }],
+        'Gemma-3-27B': [5376, 21504, 62, 32, 16, 262208, { tied: true, head_dim: 128 }],
+      },
+    },
   },
   gguf,
-  shapes: shapesOf('gemma3_text', 'Gemma3ForCausalLM', {
-    'Gemma-3-270M': [640, 2048, 18, 4, 1, 262144, { tied: true, head_dim: 256 }],
-    'Gemma-3-1B': [1152, 6912, 26, 4, 1, 262144, { tied: true, head_dim: 256 }],
-    'Gemma-3-4B': [2560, 10240, 34, 8, 4, 262208, { tied: true, head_dim: 256 }],
-    'Gemma-3-12B': [3840, 15360, 48, 16, 8, 262208, { tied: true, head_dim: 256 }],
-    'Gemma-3-27B': [5376, 21504, 62, 32, 16, 262208, { tied: true, head_dim: 128 }],
-  }),
 }

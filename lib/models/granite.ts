@@ -12,7 +12,6 @@ import type { Graph } from '../graph/graph.js'
 import { attentionBiases, biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
 import { type FieldReader, fieldReader } from './fields.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -149,19 +148,28 @@ const dense = (intermediate: number, layers: number) => ({
 
 export const granite: Family = {
   types: {
-    granite: { graph: graniteGraph, architecture: 'GraniteForCausalLM' },
-    granitemoehybrid: { graph: granite4Graph, architecture: 'GraniteMoeHybridForCausalLM' },
+    granite: {
+      graph: graniteGraph,
+      architecture: 'GraniteForCausalLM',
+      models: 'Granite 3, dense',
+      notes: 'multipliers of the embedding, the residual stream, attention, and logits',
+      shapes: {
+        'Granite-3.3-2B': [2048, 8192, 40, 32, 8, 49159, { tied: true }],
+        'Granite-3.3-8B': [4096, 12800, 40, 32, 8, 49159, { tied: true }],
+      },
+    },
+    granitemoehybrid: {
+      graph: granite4Graph,
+      architecture: 'GraniteMoeHybridForCausalLM',
+      models: 'Granite 4, dense (350M, 1B, Micro)',
+      notes:
+        'as Granite 3, with one linear for gate and up, and with rotary embedding or none; mixtures of experts and Mamba layers (the H models) are not supported',
+      shapes: {
+        'Granite-4.0-350M': [1024, 2048, 28, 16, 4, 100352, { tied: true, ...dense(2048, 28) }],
+        'Granite-4.0-1B': [2048, 4096, 40, 16, 4, 100352, { tied: true, ...dense(4096, 40) }],
+        'Granite-4.0-Micro': [2560, 8192, 40, 40, 8, 100352, { tied: true, ...dense(8192, 40) }],
+      },
+    },
   },
   gguf,
-  shapes: {
-    ...shapesOf('granite', 'GraniteForCausalLM', {
-      'Granite-3.3-2B': [2048, 8192, 40, 32, 8, 49159, { tied: true }],
-      'Granite-3.3-8B': [4096, 12800, 40, 32, 8, 49159, { tied: true }],
-    }),
-    ...shapesOf('granitemoehybrid', 'GraniteMoeHybridForCausalLM', {
-      'Granite-4.0-350M': [1024, 2048, 28, 16, 4, 100352, { tied: true, ...dense(2048, 28) }],
-      'Granite-4.0-1B': [2048, 4096, 40, 16, 4, 100352, { tied: true, ...dense(4096, 40) }],
-      'Granite-4.0-Micro': [2560, 8192, 40, 40, 8, 100352, { tied: true, ...dense(8192, 40) }],
-    }),
-  },
 }

@@ -17,7 +17,6 @@ import { type Decoder, type DecoderTraits, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf, FieldsInPlace } from './family.js'
 import { type FieldReader, fieldReader } from './fields.js'
 import { layerTypes } from './layer-types.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -227,14 +226,20 @@ const attentions = (...layers: number[]) =>
 
 export const lfm2: Family = {
   types: {
-    lfm2: { graph: lfm2Graph, architecture: 'Lfm2ForCausalLM' },
+    lfm2: {
+      graph: lfm2Graph,
+      architecture: 'Lfm2ForCausalLM',
+      models: 'LFM2 and LFM2.5, dense',
+      notes:
+        'gated short convolutions in place of attention in most layers; queries and keys normalized per head',
+      shapes: {
+        'LFM2-350M': [1024, 4608, 16, 16, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
+        'LFM2-700M': [1536, 6912, 16, 24, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
+        'LFM2-1.2B': [2048, 8192, 16, 32, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
+        'LFM2-2.6B': [2048, 10752, 30, 32, 8, 65536, attentions(2, 5, 9, 13, 17, 21, 24, 27)],
+      },
+    },
   },
   gguf,
   templates: [callsBefore, thinkingKey, inContent],
-  shapes: shapesOf('lfm2', 'Lfm2ForCausalLM', {
-    'LFM2-350M': [1024, 4608, 16, 16, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
-    'LFM2-700M': [1536, 6912, 16, 24, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
-    'LFM2-1.2B': [2048, 8192, 16, 32, 8, 65536, attentions(2, 5, 8, 10, 12, 14)],
-    'LFM2-2.6B': [2048, 10752, 30, 32, 8, 65536, attentions(2, 5, 9, 13, 17, 21, 24, 27)],
-  }),
 }

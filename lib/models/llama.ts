@@ -8,7 +8,6 @@ import type { TemplateMessage } from '../tokenizer/message.js'
 import type { TemplateConvention } from '../tokenizer/training-templates.js'
 import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -69,29 +68,36 @@ function withSystemInLastQuestion(messages: readonly TemplateMessage[]): readonl
 
 export const llama: Family = {
   types: {
-    llama: { graph: llamaGraph, architecture: 'LlamaForCausalLM' },
-    mistral: { graph: mistralGraph, architecture: 'MistralForCausalLM' },
+    llama: {
+      graph: llamaGraph,
+      architecture: 'LlamaForCausalLM',
+      models: 'Llama 2, Llama 3.x, SmolLM2, TinyLlama, and others of the same shape',
+      shapes: {
+        'SmolLM2-135M': [576, 1536, 30, 9, 3, 49152, { tied: true }],
+        'SmolLM2-360M': [960, 2560, 32, 15, 5, 49152, { tied: true }],
+        'SmolLM2-1.7B': [2048, 8192, 24, 32, 32, 49152, { tied: true }],
+        'TinyLlama-1.1B': [2048, 5632, 22, 32, 4, 32000],
+        'Llama-2-7B': [4096, 11008, 32, 32, 32, 32000],
+        'Llama-2-13B': [5120, 13824, 40, 40, 40, 32000],
+        'Llama-3.2-1B': [2048, 8192, 16, 32, 8, 128256, { tied: true }],
+        'Llama-3.2-3B': [3072, 8192, 28, 24, 8, 128256, { tied: true }],
+        'Llama-3.1-8B': [4096, 14336, 32, 32, 8, 128256],
+        'Llama-3.1-70B': [8192, 28672, 80, 64, 8, 128256],
+        'Llama-3.1-405B': [16384, 53248, 126, 128, 8, 128256],
+      },
+    },
+    mistral: {
+      graph: mistralGraph,
+      architecture: 'MistralForCausalLM',
+      models: 'Mistral',
+      notes: 'with its attention window',
+      shapes: {
+        'Mistral-7B-v0.3': [4096, 14336, 32, 32, 8, 32768, { sliding_window: null }],
+        'Mistral-Nemo-12B': [5120, 14336, 40, 32, 8, 131072, { head_dim: 128, sliding_window: null }],
+        'Mistral-Small-24B': [5120, 32768, 40, 32, 8, 131072, { head_dim: 128, sliding_window: null }],
+      },
+    },
   },
   gguf,
   templates: [systemInLastQuestion],
-  shapes: {
-    ...shapesOf('llama', 'LlamaForCausalLM', {
-      'SmolLM2-135M': [576, 1536, 30, 9, 3, 49152, { tied: true }],
-      'SmolLM2-360M': [960, 2560, 32, 15, 5, 49152, { tied: true }],
-      'SmolLM2-1.7B': [2048, 8192, 24, 32, 32, 49152, { tied: true }],
-      'TinyLlama-1.1B': [2048, 5632, 22, 32, 4, 32000],
-      'Llama-2-7B': [4096, 11008, 32, 32, 32, 32000],
-      'Llama-2-13B': [5120, 13824, 40, 40, 40, 32000],
-      'Llama-3.2-1B': [2048, 8192, 16, 32, 8, 128256, { tied: true }],
-      'Llama-3.2-3B': [3072, 8192, 28, 24, 8, 128256, { tied: true }],
-      'Llama-3.1-8B': [4096, 14336, 32, 32, 8, 128256],
-      'Llama-3.1-70B': [8192, 28672, 80, 64, 8, 128256],
-      'Llama-3.1-405B': [16384, 53248, 126, 128, 8, 128256],
-    }),
-    ...shapesOf('mistral', 'MistralForCausalLM', {
-      'Mistral-7B-v0.3': [4096, 14336, 32, 32, 8, 32768, { sliding_window: null }],
-      'Mistral-Nemo-12B': [5120, 14336, 40, 32, 8, 131072, { head_dim: 128, sliding_window: null }],
-      'Mistral-Small-24B': [5120, 32768, 40, 32, 8, 131072, { head_dim: 128, sliding_window: null }],
-    }),
-  },
 }

@@ -12,7 +12,6 @@ import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
 import { fieldReader } from './fields.js'
 import { ropeParameters } from './rope.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -120,13 +119,18 @@ function withThinkingPart(message: TemplateMessage): TemplateMessage {
 
 export const ministral3: Family = {
   types: {
-    ministral3: { graph: ministral3Graph, architecture: 'Ministral3ForCausalLM' },
+    ministral3: {
+      graph: ministral3Graph,
+      architecture: 'Ministral3ForCausalLM',
+      models: 'Ministral 3, also the text model of a `mistral3` folder',
+      notes: 'queries that grow with their position beyond the original context',
+      shapes: {
+        'Ministral-3-3B': [3072, 9216, 26, 32, 8, 131072, { tied: true, head_dim: 128 }],
+        'Ministral-3-8B': [4096, 14336, 34, 32, 8, 131072, { head_dim: 128 }],
+        'Ministral-3-14B': [5120, 16384, 40, 32, 8, 131072, { head_dim: 128 }],
+      },
+    },
   },
   gguf,
   templates: [thinkingParts],
-  shapes: shapesOf('ministral3', 'Ministral3ForCausalLM', {
-    'Ministral-3-3B': [3072, 9216, 26, 32, 8, 131072, { tied: true, head_dim: 128 }],
-    'Ministral-3-8B': [4096, 14336, 34, 32, 8, 131072, { head_dim: 128 }],
-    'Ministral-3-14B': [5120, 16384, 40, 32, 8, 131072, { head_dim: 128 }],
-  }),
 }

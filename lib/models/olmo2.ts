@@ -14,7 +14,6 @@ import { pythonJson } from '../tokenizer/python-text.js'
 import type { TemplateConvention } from '../tokenizer/training-templates.js'
 import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer, windowsByPeriod } from './windows.js'
 
 /** Traits shared by OLMo 2 and 3. */
@@ -116,21 +115,29 @@ const functionsAndThought: TemplateConvention = {
 
 export const olmo2: Family = {
   types: {
-    olmo2: { graph: olmo2Graph, architecture: 'Olmo2ForCausalLM' },
-    olmo3: { graph: olmo3Graph, architecture: 'Olmo3ForCausalLM' },
+    olmo2: {
+      graph: olmo2Graph,
+      architecture: 'Olmo2ForCausalLM',
+      models: 'OLMo 2',
+      notes: 'norms after attention and MLP, and of whole rows of queries and keys',
+      shapes: {
+        'OLMo-2-1B': [2048, 8192, 16, 16, 16, 100352],
+        'OLMo-2-7B': [4096, 11008, 32, 32, 32, 100352],
+        'OLMo-2-13B': [5120, 13824, 40, 40, 40, 100352],
+        'OLMo-2-32B': [5120, 27648, 64, 40, 8, 100352],
+      },
+    },
+    olmo3: {
+      graph: olmo3Graph,
+      architecture: 'Olmo3ForCausalLM',
+      models: 'OLMo 3',
+      notes: 'as OLMo 2, with a window in three of four layers',
+      shapes: {
+        'OLMo-3-7B': [4096, 11008, 32, 32, 32, 100278],
+        'OLMo-3-32B': [5120, 27648, 64, 40, 8, 100278],
+      },
+    },
   },
   gguf,
   templates: [functionsAndThought, functions],
-  shapes: {
-    ...shapesOf('olmo2', 'Olmo2ForCausalLM', {
-      'OLMo-2-1B': [2048, 8192, 16, 16, 16, 100352],
-      'OLMo-2-7B': [4096, 11008, 32, 32, 32, 100352],
-      'OLMo-2-13B': [5120, 13824, 40, 40, 40, 100352],
-      'OLMo-2-32B': [5120, 27648, 64, 40, 8, 100352],
-    }),
-    ...shapesOf('olmo3', 'Olmo3ForCausalLM', {
-      'OLMo-3-7B': [4096, 11008, 32, 32, 32, 100278],
-      'OLMo-3-32B': [5120, 27648, 64, 40, 8, 100278],
-    }),
-  },
 }

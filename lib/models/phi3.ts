@@ -12,7 +12,6 @@ import { pythonJson } from '../tokenizer/python-text.js'
 import type { TemplateConvention } from '../tokenizer/training-templates.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -113,11 +112,17 @@ function withTools(
 
 export const phi3: Family = {
   types: {
-    phi3: { graph: phi3Graph, architecture: 'Phi3ForCausalLM' },
+    phi3: {
+      graph: phi3Graph,
+      architecture: 'Phi3ForCausalLM',
+      models: 'Phi-3, Phi-4-mini',
+      notes:
+        'one linear for queries, keys, and values and one for gate and up; part of each head rotated; LongRoPE',
+      shapes: {
+        'Phi-4-mini': [3072, 8192, 32, 24, 8, 200064, { tied: true }],
+      },
+    },
   },
   gguf,
   templates: [toolsInSystem],
-  shapes: shapesOf('phi3', 'Phi3ForCausalLM', {
-    'Phi-4-mini': [3072, 8192, 32, 24, 8, 200064, { tied: true }],
-  }),
 }

@@ -8,7 +8,6 @@ import { QUERY_KEY_NORMS, refuseWindow } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { windowsByFlag } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -34,16 +33,21 @@ const gguf: FamilyGguf = {
 
 export const qwen2: Family = {
   types: {
-    qwen2: { graph: qwen2Graph, architecture: 'Qwen2ForCausalLM' },
+    qwen2: {
+      graph: qwen2Graph,
+      architecture: 'Qwen2ForCausalLM',
+      models: 'Qwen2, Qwen2.5',
+      notes: 'windows if the config enables them',
+      shapes: {
+        'Qwen2.5-0.5B': [896, 4864, 24, 14, 2, 151936, { tied: true }],
+        'Qwen2.5-1.5B': [1536, 8960, 28, 12, 2, 151936, { tied: true }],
+        'Qwen2.5-3B': [2048, 11008, 36, 16, 2, 151936, { tied: true }],
+        'Qwen2.5-7B': [3584, 18944, 28, 28, 4, 152064],
+        'Qwen2.5-14B': [5120, 13824, 48, 40, 8, 152064],
+        'Qwen2.5-32B': [5120, 27648, 64, 40, 8, 152064],
+        'Qwen2.5-72B': [8192, 29568, 80, 64, 8, 152064],
+      },
+    },
   },
   gguf,
-  shapes: shapesOf('qwen2', 'Qwen2ForCausalLM', {
-    'Qwen2.5-0.5B': [896, 4864, 24, 14, 2, 151936, { tied: true }],
-    'Qwen2.5-1.5B': [1536, 8960, 28, 12, 2, 151936, { tied: true }],
-    'Qwen2.5-3B': [2048, 11008, 36, 16, 2, 151936, { tied: true }],
-    'Qwen2.5-7B': [3584, 18944, 28, 28, 4, 152064],
-    'Qwen2.5-14B': [5120, 13824, 48, 40, 8, 152064],
-    'Qwen2.5-32B': [5120, 27648, 64, 40, 8, 152064],
-    'Qwen2.5-72B': [8192, 29568, 80, 64, 8, 152064],
-  }),
 }

@@ -8,7 +8,6 @@ import { refuseWindow } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'
 import { attentionBiases, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
-import { shapesOf } from './shapes.js'
 import { windowsByFlag } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -87,16 +86,22 @@ const TEMPLATE = String.raw`
 
 export const qwen3: Family = {
   types: {
-    qwen3: { graph: qwen3Graph, architecture: 'Qwen3ForCausalLM' },
+    qwen3: {
+      graph: qwen3Graph,
+      architecture: 'Qwen3ForCausalLM',
+      models: 'Qwen3, dense (0.6B to 32B)',
+      notes:
+        'queries and keys normalized per head; windows as in Qwen2; mixtures of experts are not supported',
+      shapes: {
+        'Qwen3-0.6B': [1024, 3072, 28, 16, 8, 151936, { tied: true, head_dim: 128 }],
+        'Qwen3-1.7B': [2048, 6144, 28, 16, 8, 151936, { tied: true, head_dim: 128 }],
+        'Qwen3-4B': [2560, 9728, 36, 32, 8, 151936, { tied: true, head_dim: 128 }],
+        'Qwen3-8B': [4096, 12288, 36, 32, 8, 151936, { head_dim: 128 }],
+        'Qwen3-14B': [5120, 17408, 40, 40, 8, 151936, { head_dim: 128 }],
+        'Qwen3-32B': [5120, 25600, 64, 64, 8, 151936, { head_dim: 128 }],
+      },
+    },
   },
   gguf,
   templates: [{ family: 'Qwen3', source: TEMPLATE, needs: ['<|im_start|>', '<think>', 'reasoning_content'] }],
-  shapes: shapesOf('qwen3', 'Qwen3ForCausalLM', {
-    'Qwen3-0.6B': [1024, 3072, 28, 16, 8, 151936, { tied: true, head_dim: 128 }],
-    'Qwen3-1.7B': [2048, 6144, 28, 16, 8, 151936, { tied: true, head_dim: 128 }],
-    'Qwen3-4B': [2560, 9728, 36, 32, 8, 151936, { tied: true, head_dim: 128 }],
-    'Qwen3-8B': [4096, 12288, 36, 32, 8, 151936, { head_dim: 128 }],
-    'Qwen3-14B': [5120, 17408, 40, 40, 8, 151936, { head_dim: 128 }],
-    'Qwen3-32B': [5120, 25600, 64, 64, 8, 151936, { head_dim: 128 }],
-  }),
 }

@@ -18,7 +18,6 @@ import type { Family, FamilyGguf, FieldsInPlace } from './family.js'
 import { type FieldReader, fieldReader } from './fields.js'
 import { layerTypes } from './layer-types.js'
 import { ropeParameters } from './rope.js'
-import { shapesOf } from './shapes.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -346,7 +345,20 @@ const deltaRuleHeads = (valueHeads: number) => ({
 
 export const qwen35: Family = {
   types: {
-    qwen3_5_text: { graph: qwen35Graph, architecture: 'Qwen3_5ForCausalLM' },
+    qwen3_5_text: {
+      graph: qwen35Graph,
+      architecture: 'Qwen3_5ForCausalLM',
+      models: 'Qwen3.5, dense, also the text model of a `qwen3_5` folder',
+      notes:
+        'gated delta rules behind short convolutions in place of attention in three of four layers; a gate on the output of attention; a quarter of each head rotated; images and the prediction of further tokens (`mtp`) are not supported',
+      shapes: {
+        'Qwen3.5-0.8B': [1024, 3584, 24, 8, 2, 248320, { tied: true, ...deltaRuleHeads(16) }],
+        'Qwen3.5-2B': [2048, 6144, 24, 8, 2, 248320, { tied: true, ...deltaRuleHeads(16) }],
+        'Qwen3.5-4B': [2560, 9216, 32, 16, 4, 248320, { tied: true, ...deltaRuleHeads(32) }],
+        'Qwen3.5-9B': [4096, 12288, 32, 16, 4, 248320, deltaRuleHeads(32)],
+        'Qwen3.5-27B': [5120, 17408, 64, 24, 4, 248320, deltaRuleHeads(48)],
+      },
+    },
   },
   gguf,
   templates: [
@@ -358,11 +370,4 @@ export const qwen35: Family = {
       needs: TEMPLATE_NEEDS,
     },
   ],
-  shapes: shapesOf('qwen3_5_text', 'Qwen3_5ForCausalLM', {
-    'Qwen3.5-0.8B': [1024, 3584, 24, 8, 2, 248320, { tied: true, ...deltaRuleHeads(16) }],
-    'Qwen3.5-2B': [2048, 6144, 24, 8, 2, 248320, { tied: true, ...deltaRuleHeads(16) }],
-    'Qwen3.5-4B': [2560, 9216, 32, 16, 4, 248320, { tied: true, ...deltaRuleHeads(32) }],
-    'Qwen3.5-9B': [4096, 12288, 32, 16, 4, 248320, deltaRuleHeads(32)],
-    'Qwen3.5-27B': [5120, 17408, 64, 24, 4, 248320, deltaRuleHeads(48)],
-  }),
 }

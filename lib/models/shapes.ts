@@ -1,41 +1,30 @@
-/** Shapes of well-known models: the parts of their config.json that determine training memory. */
+/** The shapes of well-known models, from the records of their families. */
+import type { ModelType, Shape } from './family.js'
+import { FAMILIES } from './list.js'
 
-/** A config.json by model name. */
-export type Shapes = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+/** A config.json by model name, ordered by family. */
+export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = new Map(
+  FAMILIES.flatMap(({ types }) =>
+    Object.entries(types).flatMap(([name, type]) =>
+      Object.entries(type.shapes).map(([model, shape]) => [model, configOf(name, type, shape)] as const),
+    ),
+  ),
+)
 
-type Row = readonly [
-  hidden: number,
-  intermediate: number,
-  layers: number,
-  heads: number,
-  kvHeads: number,
-  vocabulary: number,
-  /** `tied`: one matrix for embedding and head. Other keys are those of the config. */
-  more?: { readonly tied?: true } & Readonly<Record<string, unknown>>,
-]
-
-/** @param type `model_type` of all of them */
-export function shapesOf(type: string, architecture: string, rows: Readonly<Record<string, Row>>): Shapes {
-  return Object.fromEntries(
-    Object.entries(rows).map(([name, row]) => {
-      const [hidden, intermediate, layers, heads, kvHeads, vocabulary, { tied = false, ...more } = {}] = row
-      return [
-        name,
-        {
-          architectures: [architecture],
-          model_type: type,
-          hidden_size: hidden,
-          intermediate_size: intermediate,
-          num_hidden_layers: layers,
-          num_attention_heads: heads,
-          num_key_value_heads: kvHeads,
-          vocab_size: vocabulary,
-          tie_word_embeddings: tied,
-          ...more,
-          max_position_embeddings: 8192,
-          torch_dtype: 'bfloat16',
-        },
-      ]
-    }),
-  )
+function configOf(type: string, { architecture }: ModelType, shape: Shape): Record<string, unknown> {
+  const [hidden, intermediate, layers, heads, kvHeads, vocabulary, { tied = false, ...more } = {}] = shape
+  return {
+    architectures: [architecture],
+    model_type: type,
+    hidden_size: hidden,
+    intermediate_size: intermediate,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    vocab_size: vocabulary,
+    tie_word_embeddings: tied,
+    ...more,
+    max_position_embeddings: 8192,
+    torch_dtype: 'bfloat16',
+  }
 }

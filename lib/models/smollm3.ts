@@ -12,7 +12,6 @@ import type { TemplateConvention } from '../tokenizer/training-templates.js'
 import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import type { Family, FamilyGguf } from './family.js'
 import type { FieldReader } from './fields.js'
-import { shapesOf } from './shapes.js'
 import { windowsByLayer } from './windows.js'
 
 const traits: DecoderTraits = {
@@ -80,11 +79,16 @@ const inTags = (call: Call) => `<tool_call>\n${pythonJson(call)}\n</tool_call>`
 
 export const smollm3: Family = {
   types: {
-    smollm3: { graph: smollm3Graph, architecture: 'SmolLM3ForCausalLM' },
+    smollm3: {
+      graph: smollm3Graph,
+      architecture: 'SmolLM3ForCausalLM',
+      models: 'SmolLM3',
+      notes: 'no rotary embedding in every fourth layer',
+      shapes: {
+        'SmolLM3-3B': [2048, 11008, 36, 16, 4, 128256, { tied: true }],
+      },
+    },
   },
   gguf,
   templates: [xmlTools],
-  shapes: shapesOf('smollm3', 'SmolLM3ForCausalLM', {
-    'SmolLM3-3B': [2048, 11008, 36, 16, 4, 128256, { tied: true }],
-  }),
 }

@@ -3,24 +3,25 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ggufName, huggingFaceName, partsInGguf } from '../../../lib/formats/gguf-names.js'
 import { FAMILIES, ggufFormOf, graphOf } from '../../../lib/models/index.js'
+import { SHAPES } from '../../../lib/models/shapes.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
 
-const shapes = FAMILIES.flatMap((family) => Object.entries(family.shapes))
+const types = FAMILIES.flatMap((family) => Object.entries(family.types))
+const shapes = [...SHAPES]
 
 function expectDistinct(values: readonly unknown[]) {
   expect(values).toHaveLength(new Set(values).size)
 }
 
 it('no two families have the same model_type, GGUF architecture, or well-known model', () => {
-  expectDistinct(FAMILIES.flatMap(({ types }) => Object.keys(types)))
+  expectDistinct(types.map(([name]) => name))
   expectDistinct(FAMILIES.flatMap(({ gguf }) => gguf?.architecture ?? []))
-  expectDistinct(shapes.map(([name]) => name))
+  expectDistinct(types.flatMap(([, { shapes }]) => Object.keys(shapes)))
 })
 
 it('each model_type has a well-known model', () => {
-  const shown = new Set(shapes.map(([, { model_type }]) => model_type))
-  expect(FAMILIES.flatMap(({ types }) => Object.keys(types)).filter((type) => !shown.has(type))).toEqual([])
+  expect(types.filter(([, { shapes }]) => Object.keys(shapes).length === 0)).toEqual([])
 })
 
 it.each(shapes)(

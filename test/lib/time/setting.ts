@@ -1,5 +1,5 @@
-import { SHAPES } from '../../../lib/bench/shapes.js'
 import { lora } from '../../../lib/index.js'
+import { SHAPES } from '../../../lib/models/shapes.js'
 import type { StepSetting } from '../../../lib/planning/step-setting.js'
 
 /** LoRA over a well-known shape, in NF4 with fp32 products. */
