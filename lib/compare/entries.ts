@@ -5,7 +5,8 @@
 import { createHash } from 'node:crypto'
 import { ConfigError } from '../core/errors.js'
 import { badValue, nearest } from '../core/schema.js'
-import { keysOfStrategy, listStrategies, rulesOf, strategyFrom } from '../strategies/index.js'
+import { INITIAL_RANKS } from '../strategies/adalora.js'
+import { keysOfStrategy, listStrategies, rulesNamed, rulesOf, strategyFrom } from '../strategies/index.js'
 import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
 
 /** A named strategy or control in a compare. */
@@ -19,20 +20,12 @@ export interface Contestant {
 
 /** Baseline strategy for all comparisons. */
 export const REFERENCE = 'lora'
-/** Privacy budget for dp-dylora, per example, since data need not identify clients. */
-const EPSILON = 8
-/** Ratio of AdaLoRA's initial rank to its target rank, as in the paper. */
-export const INITIAL_RANKS = 1.5
-
 type Options = Record<string, unknown>
 
 /** Options with the same meaning in every strategy that has them. */
 const SHARED = ['targetModules', 'excludeModules', 'layersToTransform']
 /** Options that some strategies declare but reject, such as dropout in Delta-LoRA. */
 const SHARED_IF_TAKEN = ['loraDropout', 'useRslora', 'bias']
-/** Strategies where `r` is not the rank of the weight update, so they keep their own default. */
-const OWN_RANK = new Set(['vera', 'miss'])
-
 /** Names of all strategies, LoRA first and full fine-tuning last. */
 export function allStrategies(): string[] {
   return [...listStrategies().map(({ name }) => name), 'full']
@@ -81,23 +74,15 @@ export function contestant(name: string, given: StrategyConfig): Contestant {
 }
 
 function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]): Options {
-  if (name === 'lora-plus' || name === 'qlora')
-    return { name, adapter: optionsOf(REFERENCE, plain, sharedKeys) }
-  if (name === 'dp-dylora')
-    return {
-      name,
-      adapter: optionsOf('dylora', plain, sharedKeys),
-      privacyUnit: 'example',
-      targetEpsilon: EPSILON,
-      rounds: 1,
-    }
+  const { ownRank, around } = rulesNamed(name).compared ?? {}
+  if (around) return around((inner) => optionsOf(inner, plain, sharedKeys)) as Options
   const keys = new Set(keysOfStrategy(name))
   const shared = Object.fromEntries(
     sharedKeys.filter((key) => keys.has(key) && plain[key] !== undefined).map((key) => [key, plain[key]]),
   )
   const r = plain.r ?? plain.targetR
   const alpha = plain.loraAlpha ?? plain.alpha
-  const ranked = typeof r === 'number' && !OWN_RANK.has(name)
+  const ranked = typeof r === 'number' && !ownRank
   const initR = ranked && keys.has('targetR') ? Math.ceil(INITIAL_RANKS * r) : undefined
   // AdaLoRA divides alpha by its initial rank, so alpha grows by the same factor to keep the scale of the others.
   const growth = initR === undefined ? 1 : initR / (r as number)
@@ -113,46 +98,17 @@ function optionsOf(name: string, plain: Options, sharedKeys: readonly string[]):
 
 /** Controls for the given strategies, on a model with these linear layers. */
 export function controls(contestants: readonly Contestant[], sites: readonly LinearSite[]): Contestant[] {
-  const found: Contestant[] = []
-  const strategies = new Map(contestants.map(({ name, strategy }) => [name, strategy as unknown as Options]))
-  const reference = strategies.get(REFERENCE) as Options
-  const add = (controlOf: string, name: string, about: string, options: Options) =>
-    found.push({ name, strategy: strategyFrom(options), controlOf, about })
-  const delta = strategies.get('delta-lora')
-  if (delta !== undefined)
-    add(
-      'delta-lora',
-      'lora+alpha',
-      'LoRA with lora_alpha (1 + lambda): the part of Delta-LoRA that a larger scale explains.',
-      { ...reference, loraAlpha: (reference.loraAlpha as number) * (1 + (delta.lambda as number)) },
-    )
-  if (strategies.has('lora-plus'))
-    add('lora-plus', 'lora+b-rate', 'LoRA with B at twice the learning rate: the least of LoRA+.', {
-      name: 'lora-plus',
-      adapter: reference,
-      loraplusLrRatio: 2,
-    })
-  const dylora = strategies.get('dylora')
-  if (dylora !== undefined) {
-    const r = dylora.r as number
-    add(
-      'dylora',
-      'dylora+fixed-rank',
-      'DyLoRA at its largest rank in every step: what the drawn ranks cost.',
-      {
-        ...dylora,
-        rankDistribution: Array.from({ length: r }, (_, i) => (i === r - 1 ? 1 : 0)),
-      },
-    )
-  }
+  const reference = contestants.find(({ name }) => name === REFERENCE)?.strategy as unknown as Options
   const attention = sites.map(({ path }) => path).filter((path) => /attn|attention/.test(path))
-  const names = [...new Set(attention.map((path) => path.split('.').at(-1) as string))]
-  if (names.length > 0 && attention.length < sites.length)
-    add('lora', 'lora+attention', 'LoRA on the linears of attention alone: what the others add.', {
-      ...reference,
-      targetModules: names,
-    })
-  return found
+  const isPart = attention.length < sites.length
+  const model = {
+    attention: isPart ? [...new Set(attention.map((path) => path.split('.').at(-1) as string))] : [],
+  }
+  return contestants.flatMap(({ name: controlOf, strategy }) =>
+    (rulesOf(strategy).compared?.controls?.(strategy, reference, model) ?? []).map(
+      ({ name, about, options }): Contestant => ({ name, strategy: strategyFrom(options), controlOf, about }),
+    ),
+  )
 }
 
 /**

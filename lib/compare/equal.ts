@@ -1,16 +1,14 @@
 /** Matches the size of strategies to LoRA's, in trained parameters or planned bytes. */
 import { formatBytes } from '../core/bytes.js'
 import { LowrankError } from '../core/errors.js'
-import { strategyFrom } from '../strategies/index.js'
+import { rulesOf, strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { INITIAL_RANKS, REFERENCE } from './entries.js'
+import { REFERENCE } from './entries.js'
 import type { CompareEntry, CompareResults } from './results.js'
 
 type Options = Record<string, unknown>
 
 const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-/** Splits of LoKr's dimensions, tried in this order after the config's own. */
-const LOKR_FACTORS = [16, 8, 4, 2]
 /** Ratio up to which sizes count as equal. */
 const EQUAL_WITHIN = 1.25
 
@@ -72,8 +70,7 @@ function shapesOf(strategy: StrategyConfig): StrategyConfig[] {
   const options = strategy as unknown as Options
   if ('adapter' in options)
     return shapesOf(options.adapter as StrategyConfig).map((adapter) => strategyFrom({ ...options, adapter }))
-  if (strategy.name !== 'lokr') return [strategy]
-  return [strategy, ...LOKR_FACTORS.map((factor) => strategyFrom({ ...options, decomposeFactor: factor }))]
+  return [strategy, ...(rulesOf(strategy).compared?.shapes?.(strategy) ?? []).map(strategyFrom)]
 }
 
 /** The strategy at another rank or block size, with the same scale; undefined if it has neither. */
@@ -83,12 +80,8 @@ function ofSize(strategy: StrategyConfig, size: number): StrategyConfig | undefi
     const adapter = ofSize(options.adapter as StrategyConfig, size)
     return adapter && strategyFrom({ ...options, adapter })
   }
-  if ('oftBlockSize' in options) return strategyFrom({ ...options, oftBlockSize: size })
-  if ('targetR' in options) {
-    const initR = Math.ceil(INITIAL_RANKS * size)
-    const alpha = (options.loraAlpha as number) * (initR / (options.initR as number))
-    return strategyFrom({ ...options, targetR: size, initR, loraAlpha: alpha })
-  }
+  const resized = rulesOf(strategy).compared?.resize?.(strategy, size)
+  if (resized !== undefined) return strategyFrom(resized)
   if (!('r' in options)) return undefined
   const ratio = size / (options.r as number)
   const scaled = ['loraAlpha', 'alpha']

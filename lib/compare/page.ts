@@ -3,6 +3,7 @@ import { basename, join, resolve } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
 import type { ComparedEntry, ComparePageData } from '../report/compare-data.js'
 import { comparePage } from '../report/compare-page.js'
+import { rulesNamed } from '../strategies/index.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { PAGE } from './results-file.js'
 import { mcnemar } from './statistics/mcnemar.js'
@@ -82,6 +83,7 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
   return {
     name: entry.name,
     controlOf: entry.control_of ?? null,
+    ...shownAs(entry.name, entry.control_of ?? null),
     about: entry.about ?? null,
     letters: group?.letters ?? '',
     mean: group?.mean ?? meanOf(cells.map(({ metrics }) => metrics[metric] ?? null)),
@@ -154,4 +156,19 @@ function answered(entry: CompareEntry, { entries }: CompareResults): Pick<Compar
 function meanOf(values: readonly (number | null)[]): number | null {
   const there = values.filter((value) => value !== null)
   return there.length === 0 ? null : there.reduce((sum, value) => sum + value, 0) / there.length
+}
+
+/** How an entry is shown. A control is named after the strategy that it varies: `lora+alpha` varies LoRA. */
+function shownAs(
+  name: string,
+  controlOf: string | null,
+): Pick<ComparedEntry, 'label' | 'controlLabel' | 'mark'> {
+  if (controlOf === null) {
+    const { label, mark } = rulesNamed(name)
+    return { label, controlLabel: null, mark }
+  }
+  const [varied = '', ...change] = name.split('+')
+  const label = [rulesNamed(varied).label, ...change].join(', ')
+  const explained = rulesNamed(controlOf)
+  return { label, controlLabel: explained.label, mark: { hue: explained.mark.hue, shape: 'square' } }
 }

@@ -3,6 +3,7 @@
  * The next runs follow from the finished rungs alone, so a search can stop and resume at any point.
  * @see Jamieson and Talwalkar 2016, arXiv 1502.07943
  */
+import { rulesNamed } from '../strategies/index.js'
 import type { CompareRung, CompareSearch } from './results.js'
 
 type SearchedRate = CompareSearch['rates'][number]
@@ -20,8 +21,6 @@ const LAST_KEPT = 2
 const TIE = 0.01
 /** Points of the standard grid, in half-decades. Strategies whose best rates vary more get a wider grid. */
 export const GRID_POINTS = 7
-const WIDE = new Set(['dora', 'vera', 'lokr'])
-const WIDER_BY = 2
 
 /** Steps of each rung when searching for runs of `steps` steps. */
 export function rungSteps(steps: number): number[] {
@@ -43,7 +42,7 @@ export function halfDecades(rate: number, count: number): number {
  * @param points of the standard grid, an odd number; wide grids have two more
  */
 export function rateGrid(strategy: string, center: number, points: number): number[] {
-  const count = points > 1 && WIDE.has(strategy) ? points + WIDER_BY : points
+  const count = points > 1 ? points + (rulesNamed(strategy).compared?.widerGrid ?? 0) : points
   const half = (count - 1) / 2
   return Array.from({ length: count }, (_, i) => halfDecades(center, i - half))
 }

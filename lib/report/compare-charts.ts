@@ -13,7 +13,6 @@ import {
   line,
   linearTicks,
   lineChart,
-  type Mark,
   MIDDLE,
   type Scale,
   scaleOf,
@@ -22,40 +21,6 @@ import {
   text,
 } from './chart/index.js'
 import type { ComparedEntry, ComparePageData } from './compare-data.js'
-import { strategyName } from './run-words.js'
-
-/** Related strategies share a hue; a control has the hue of the strategy it explains. */
-const MARKS: Readonly<Record<string, Mark>> = {
-  lora: { hue: 0, shape: 'filled' },
-  qlora: { hue: 0, shape: 'open' },
-  'lora-plus': { hue: 1, shape: 'filled' },
-  'lora-fa': { hue: 1, shape: 'open' },
-  dora: { hue: 2, shape: 'filled' },
-  'delta-lora': { hue: 2, shape: 'open' },
-  adalora: { hue: 3, shape: 'filled' },
-  dylora: { hue: 3, shape: 'open' },
-  vera: { hue: 4, shape: 'filled' },
-  'lora-drop': { hue: 4, shape: 'open' },
-  loha: { hue: 5, shape: 'filled' },
-  lokr: { hue: 5, shape: 'open' },
-  full: { hue: 6, shape: 'filled' },
-  'dp-dylora': { hue: 6, shape: 'open' },
-  miss: { hue: 1, shape: 'square' },
-  oft: { hue: 3, shape: 'square' },
-}
-
-export function entryMark({ name, controlOf }: Pick<ComparedEntry, 'name' | 'controlOf'>): Mark {
-  if (controlOf !== null) return { hue: MARKS[controlOf]?.hue ?? 6, shape: 'square' }
-  return MARKS[name] ?? { hue: 6, shape: 'square' }
-}
-
-/** `lora+alpha` is a control of another strategy, based on LoRA. */
-export function entryLabel({ name, controlOf }: Pick<ComparedEntry, 'name' | 'controlOf'>): string {
-  const [first = '', ...rest] = name.split('+')
-  return controlOf === null || rest.length === 0
-    ? strategyName(name)
-    : `${strategyName(first)}, ${rest.join(' ')}`
-}
 
 export interface CompareChart {
   /** Initial width, before any script runs. */
@@ -76,8 +41,8 @@ export function compareCharts(data: ComparePageData): Record<string, CompareChar
   const charts: Record<string, CompareChart> = {}
   const lora = entries.find(({ name }) => name === 'lora')?.mean ?? undefined
   const rows = entries.map((entry) => ({
-    name: entryLabel(entry),
-    mark: entryMark(entry),
+    name: entry.label,
+    mark: entry.mark,
     mean: entry.mean,
     interval: entry.interval,
     seeds: entry.cells.map(({ value }) => value),
@@ -119,7 +84,7 @@ export function compareCharts(data: ComparePageData): Record<string, CompareChar
       isNumber(entry.mean) && of(entry) > 0
         ? [
             {
-              ...{ name: entryLabel(entry), mark: entryMark(entry), x: of(entry), y: entry.mean },
+              ...{ name: entry.label, mark: entry.mark, x: of(entry), y: entry.mean },
               ...(entry.interval ? { low: entry.interval[0], high: entry.interval[1] } : {}),
             },
           ]
@@ -168,7 +133,7 @@ function curveCharts({ entries }: ComparePageData): Record<string, CompareChart>
         width: SMALL.width,
         draw: (width: number) =>
           lineChart({
-            ...{ title: `Validation loss of ${entryLabel(entry)}`, width, height: SMALL.height },
+            ...{ title: `Validation loss of ${entry.label}`, width, height: SMALL.height },
             ...{ xDomain, yDomain, yScale: 'log', left: 36, right: 8, yTicks: 3 },
             lines: [
               ...means.filter((_, other) => other !== index),
@@ -176,7 +141,7 @@ function curveCharts({ entries }: ComparePageData): Record<string, CompareChart>
                 ({ curve }): Line => ({
                   x: curve.map(([step]) => step),
                   y: curve.map(([, loss]) => loss),
-                  ...{ hue: entryMark(entry).hue, stroke: 'thin' },
+                  ...{ hue: entry.mark.hue, stroke: 'thin' },
                 }),
               ),
             ],
@@ -202,7 +167,7 @@ function rateCharts({ entries }: ComparePageData): Record<string, CompareChart> 
     .map((at) => ({ x: at, name: formatTick(10 ** at) }))
   return Object.fromEntries(
     entries.map((entry, index) => {
-      const { hue } = entryMark(entry)
+      const { hue } = entry.mark
       const chosen = entry.rates.find(({ rate }) => rate === entry.rate)
       return [
         `rate-${index}`,
@@ -211,7 +176,7 @@ function rateCharts({ entries }: ComparePageData): Record<string, CompareChart> 
           draw: (width: number) =>
             lineChart({
               ...{
-                title: `Validation loss of ${entryLabel(entry)} by learning rate`,
+                title: `Validation loss of ${entry.label} by learning rate`,
                 width,
                 height: SMALL.height,
               },
@@ -250,7 +215,7 @@ function itemCharts({ entries }: ComparePageData): Record<string, CompareChart> 
       draw: (width) =>
         itemCode({
           ...{ title: 'Items that each entry answers', width },
-          rows: rows.map((entry) => ({ name: entryLabel(entry), shares: entry.shares })),
+          rows: rows.map((entry) => ({ name: entry.label, shares: entry.shares })),
         }),
     },
   }

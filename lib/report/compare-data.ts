@@ -37,6 +37,11 @@ export interface ComparedEntry {
   /** Name as in a config, or of a control. */
   name: string
   controlOf: string | null
+  /** Its name in the literature; of a control, with what it changes. */
+  label: string
+  /** Label of the strategy that this control explains. */
+  controlLabel: string | null
+  mark: { hue: number; shape: 'filled' | 'open' | 'square' }
   about: string | null
   letters: string
   mean: number | null

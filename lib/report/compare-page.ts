@@ -8,7 +8,7 @@ import {
   formatSize,
   formatTick,
 } from './chart/index.js'
-import { type CompareChart, compareCharts, entryLabel, entryMark, valueFormat } from './compare-charts.js'
+import { type CompareChart, compareCharts, valueFormat } from './compare-charts.js'
 import type { ComparedEntry, ComparePageData } from './compare-data.js'
 import { page } from './run-page.js'
 
@@ -33,7 +33,7 @@ function list(words: readonly string[]): string {
   return `${words.slice(0, -1).join(', ')}, and ${words.at(-1)}`
 }
 
-const names = (entries: readonly ComparedEntry[]) => list(entries.map((entry) => escaped(entryLabel(entry))))
+const names = (entries: readonly ComparedEntry[]) => list(entries.map((entry) => escaped(entry.label)))
 
 /** The headline, which many readers will read alone; it states first what the seeds cannot settle. */
 export function verdict(data: ComparePageData): string[] {
@@ -54,15 +54,15 @@ export function verdict(data: ComparePageData): string[] {
     const small =
       gap === undefined ? '' : ` Differences to LoRA under ${difference(data, gap)} would go unseen.`
     said.push(`<b>${several} cannot tell these strategies apart.</b>${small}`)
-    said.push(`${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}.`)
+    said.push(`${escaped(best.label)} has the best mean, ${format(best.mean)}.`)
   } else if (top.length > 1) {
     said.push(`<b>${several} cannot settle which is best.</b>`)
     said.push(
-      `${escaped(entryLabel(best))} has the best mean, ${format(best.mean)}, in one group with ${names(top.slice(1))}.`,
+      `${escaped(best.label)} has the best mean, ${format(best.mean)}, in one group with ${names(top.slice(1))}.`,
     )
     said.push(`Behind: ${names(behind)}.`)
   } else {
-    said.push(`<b>${escaped(entryLabel(best))}</b> is best: ${format(best.mean)}.`)
+    said.push(`<b>${escaped(best.label)}</b> is best: ${format(best.mean)}.`)
     if (behind.length > 0) said.push(`Behind: ${names(behind)}.`)
   }
   const each = data.rows.test === 1 ? '1 test row' : `${formatNumber(data.rows.test)} test rows`
@@ -106,7 +106,7 @@ function head(data: ComparePageData): string {
     [
       'Best',
       format(own[0]?.mean ?? null),
-      `${own[0] ? entryLabel(own[0]) : ''}${base ? `; base ${format(base.value)}` : ''}`,
+      `${own[0] ? own[0].label : ''}${base ? `; base ${format(base.value)}` : ''}`,
     ],
     ['Test rows', formatNumber(rows.test), 'read once, at the end'],
     ['Cells', formatNumber(cells), `${formatSeconds(data.cellSeconds)} of training`],
@@ -145,7 +145,7 @@ function plot(name: string, charts: Record<string, CompareChart>): string {
 }
 
 function icon(entry: ComparedEntry): string {
-  return `<svg class="chart icon" viewBox="0 0 12 12" aria-hidden="true">${drawMark(6, 6, entryMark(entry), 4.5)}</svg>`
+  return `<svg class="chart icon" viewBox="0 0 12 12" aria-hidden="true">${drawMark(6, 6, entry.mark, 4.5)}</svg>`
 }
 
 function result(data: ComparePageData, charts: Record<string, CompareChart>): string {
@@ -164,8 +164,8 @@ function result(data: ComparePageData, charts: Record<string, CompareChart>): st
     const hint =
       entry.controlOf === null
         ? ''
-        : `<span class="quiet control">control of ${escaped(entryLabel({ name: entry.controlOf, controlOf: null }))}</span>`
-    return `<tr role="row"><td role="cell" class="letters"><code>${escaped(entry.letters)}</code></td><th role="rowheader" scope="row">${icon(entry)}${escaped(entryLabel(entry))}${hint}</th><td role="cell" class="dots">${plot(`dots-${index}`, charts)}</td>${[
+        : `<span class="quiet control">control of ${escaped(entry.controlLabel ?? '')}</span>`
+    return `<tr role="row"><td role="cell" class="letters"><code>${escaped(entry.letters)}</code></td><th role="rowheader" scope="row">${icon(entry)}${escaped(entry.label)}${hint}</th><td role="cell" class="dots">${plot(`dots-${index}`, charts)}</td>${[
       number(metric.name, format(entry.mean), 'big'),
       number('to LoRA', against, 'against'),
       ...(metric.name === 'loss' ? [] : [number('loss', formatNumber(entry.loss), 'cost')]),
@@ -223,7 +223,7 @@ function panels(
   const all = data.entries.map((entry, index) => {
     const chart = plot(`${kind}-${index}`, charts)
     if (chart === '') return ''
-    return `<figure><figcaption><b>${icon(entry)}${escaped(entryLabel(entry))}</b><span class="read">${read(entry)}</span></figcaption>${chart}</figure>`
+    return `<figure><figcaption><b>${icon(entry)}${escaped(entry.label)}</b><span class="read">${read(entry)}</span></figcaption>${chart}</figure>`
   })
   return all.some(Boolean) ? `<div class="panels">${all.join('')}</div>` : ''
 }
@@ -259,7 +259,7 @@ function items(data: ComparePageData, charts: Record<string, CompareChart>): str
     if (flips === null) return []
     const words = flips.gained + flips.lost === 0 ? '' : formatNumber(flips.p, 2)
     return [
-      `<tr><th scope="row">${icon(entry)}${escaped(entryLabel(entry))}</th><td class="number">${flips.gained}</td><td class="number">${flips.lost}</td><td class="number">${words}</td></tr>`,
+      `<tr><th scope="row">${icon(entry)}${escaped(entry.label)}</th><td class="number">${flips.gained}</td><td class="number">${flips.lost}</td><td class="number">${words}</td></tr>`,
     ]
   })
   const table = `<table class="tight"><thead><tr><th scope="col">against LoRA, seed ${data.seeds[0]}</th><th scope="col" class="number">now right</th><th scope="col" class="number">now wrong</th><th scope="col" class="number">McNemar’s p</th></tr></thead><tbody>${rows.join('')}</tbody></table>`
@@ -276,10 +276,10 @@ function flippedAnswers({ entries }: ComparePageData): string {
   const flipping = entries.filter(({ flips }) => (flips?.examples.length ?? 0) > 0)
   if (flipping.length === 0) return ''
   const options = flipping.map(
-    (entry) => `<option value="${escaped(entry.name)}">${escaped(entryLabel(entry))}</option>`,
+    (entry) => `<option value="${escaped(entry.name)}">${escaped(entry.label)}</option>`,
   )
   const tables = flipping.map((entry, index) => {
-    const label = escaped(entryLabel(entry))
+    const label = escaped(entry.label)
     const rows = (entry.flips?.examples ?? []).map(
       ({ item, gained, before, after }) =>
         `<tr><th scope="row" class="number">${item}</th><td>${gained ? '<span class="right">✓ now right</span>' : '<span class="wrong">✗ now wrong</span>'}</td><td dir="auto">${escaped(before.slice(0, 300))}</td><td dir="auto">${escaped(after.slice(0, 300))}</td></tr>`,
@@ -297,7 +297,7 @@ function again(data: ComparePageData): string {
   const cells = data.entries.flatMap((entry) =>
     entry.cells.map(
       ({ seed, value, seconds, hash }) =>
-        `<tr><th scope="row">${escaped(entryLabel(entry))}</th><td class="number">${seed}</td><td class="number">${entry.rate === null ? '–' : formatTick(entry.rate)}</td><td class="number">${valueFormat(data)(value)}</td><td class="number">${formatSeconds(seconds)}</td><td><code>${escaped(hash.slice(0, 16))}</code></td></tr>`,
+        `<tr><th scope="row">${escaped(entry.label)}</th><td class="number">${seed}</td><td class="number">${entry.rate === null ? '–' : formatTick(entry.rate)}</td><td class="number">${valueFormat(data)(value)}</td><td class="number">${formatSeconds(seconds)}</td><td><code>${escaped(hash.slice(0, 16))}</code></td></tr>`,
     ),
   )
   const facts = [

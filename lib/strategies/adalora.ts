@@ -142,8 +142,19 @@ export function adalora(options: AdaloraOptions = {}): AdaloraConfig {
   return deepFreeze(checkedOptions(schema, options, 'adalora()', { name: 'adalora' }))
 }
 
+/** Ratio of the initial rank to the target rank in comparisons, as in the paper. */
+export const INITIAL_RANKS = 1.5
+
 export const adaloraRules: StrategyRules<AdaloraConfig> = {
   name: 'adalora',
+  label: 'AdaLoRA',
+  mark: { hue: 3, shape: 'filled' },
+  compared: {
+    resize(config, targetR) {
+      const initR = Math.ceil(INITIAL_RANKS * targetR)
+      return { ...config, targetR, initR, loraAlpha: config.loraAlpha * (initR / config.initR) }
+    },
+  },
   paper: 'arXiv 2303.10512',
   peftType: 'ADALORA',
   peftPrefix: 'lora_',

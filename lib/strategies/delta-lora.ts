@@ -66,6 +66,17 @@ const RATIO = 'delta_ratio'
 export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
   ...overLora(asLora),
   name: 'delta-lora',
+  label: 'Delta-LoRA',
+  mark: { hue: 2, shape: 'open' },
+  compared: {
+    controls: ({ lambda }, reference) => [
+      {
+        name: 'lora+alpha',
+        about: 'LoRA with lora_alpha (1 + lambda): the part of Delta-LoRA that a larger scale explains.',
+        options: { ...reference, loraAlpha: (reference.loraAlpha as number) * (1 + lambda) },
+      },
+    ],
+  },
   paper: 'arXiv 2309.02411',
   trainable: 'A and B of every adapted linear, and through them the weight',
   schema,

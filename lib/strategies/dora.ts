@@ -66,6 +66,9 @@ function magnitude(path: string, out: number): Factor {
 export const doraRules: StrategyRules<DoraConfig> = {
   ...overLora(asLora),
   name: 'dora',
+  label: 'DoRA',
+  mark: { hue: 2, shape: 'filled' },
+  compared: { widerGrid: 2 },
   paper: 'arXiv 2402.09353',
   trainable: 'A, B, and the magnitude of every row of every adapted linear',
   schema,

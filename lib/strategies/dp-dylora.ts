@@ -180,6 +180,18 @@ export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
   // steps. With examples as the privacy unit, the run's own optimizer takes the steps.
   learningRate: (config) => (config.privacyUnit === 'user' ? 10 : 1) * inner.learningRate(config),
   name: 'dp-dylora',
+  label: 'DP-DyLoRA',
+  mark: { hue: 6, shape: 'open' },
+  compared: {
+    // Per example, since data need not identify clients.
+    around: (inner) => ({
+      name: 'dp-dylora',
+      adapter: inner('dylora'),
+      privacyUnit: 'example',
+      targetEpsilon: 8,
+      rounds: 1,
+    }),
+  },
   paper: 'arXiv 2405.06368',
   peftType: 'LORA',
   bases: loraRules.bases,

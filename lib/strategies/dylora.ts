@@ -109,6 +109,20 @@ function asLora({
 export const dyloraRules: StrategyRules<DyloraConfig> = {
   ...overLora(asLora),
   name: 'dylora',
+  label: 'DyLoRA',
+  mark: { hue: 3, shape: 'open' },
+  compared: {
+    controls: (config) => [
+      {
+        name: 'dylora+fixed-rank',
+        about: 'DyLoRA at its largest rank in every step: what the drawn ranks cost.',
+        options: {
+          ...config,
+          rankDistribution: Array.from({ length: config.r }, (_, i) => (i === config.r - 1 ? 1 : 0)),
+        },
+      },
+    ],
+  },
   paper: 'arXiv 2210.07558',
   trainable: 'A and B of every adapted linear, at a rank drawn for each step',
   schema,

@@ -25,6 +25,8 @@ export function full(): FullConfig {
 
 export const fullRules: StrategyRules<FullConfig> = {
   name: 'full',
+  label: 'Full fine-tuning',
+  mark: { hue: 6, shape: 'filled' },
   paper: 'none',
   peftType: 'none',
   saves: 'model',

@@ -28,6 +28,9 @@ export function rulesOf(config: StrategyConfig): StrategyRules {
   return rules
 }
 
+/** The rules of a strategy by its name. */
+export const rulesNamed = (name: string): StrategyRules => rulesOf({ name })
+
 /** True if the strategy trains with noise, so that only the adapter may be shared. */
 export function isPrivate(strategy: StrategyConfig): boolean {
   return rulesOf(strategy).privacy?.(strategy) !== undefined

@@ -68,6 +68,8 @@ export function loha(options: LohaOptions = {}): LohaConfig {
 
 export const lohaRules: StrategyRules<LohaConfig> = {
   name: 'loha',
+  label: 'LoHa',
+  mark: { hue: 5, shape: 'filled' },
   paper: 'arXiv 2108.06098',
   peftType: 'LOHA',
   peftPrefix: 'hada_',

@@ -82,6 +82,13 @@ export function lokr(options: LokrOptions = {}): LokrConfig {
 
 export const lokrRules: StrategyRules<LokrConfig> = {
   name: 'lokr',
+  label: 'LoKr',
+  mark: { hue: 5, shape: 'open' },
+  compared: {
+    widerGrid: 2,
+    // Its size is limited by its shape, whatever the rank.
+    shapes: (config) => [16, 8, 4, 2].map((decomposeFactor) => ({ ...config, decomposeFactor })),
+  },
   paper: 'arXiv 2309.14859',
   peftType: 'LOKR',
   peftPrefix: 'lokr_',

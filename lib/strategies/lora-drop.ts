@@ -102,6 +102,8 @@ function asLora({
 export const loraDropRules: StrategyRules<LoraDropConfig> = {
   ...overLora(asLora),
   name: 'lora-drop',
+  label: 'LoRA-drop',
+  mark: { hue: 4, shape: 'open' },
   paper: 'arXiv 2402.07721',
   trainable: 'A and B of the most important linears, and one shared pair for the others of each kind',
   schema,

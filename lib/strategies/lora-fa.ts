@@ -85,6 +85,8 @@ const asLora = (config: LoraFaConfig): LoraConfig => ({ ...config, name: 'lora' 
 export const loraFaRules: StrategyRules<LoraFaConfig> = {
   ...overLora(asLora),
   name: 'lora-fa',
+  label: 'LoRA-FA',
+  mark: { hue: 1, shape: 'open' },
   paper: 'arXiv 2308.03303',
   trainable: 'B of every adapted linear; A is frozen',
   schema,

@@ -72,6 +72,18 @@ const inner = wrapping<LoraPlusConfig>(adapters.rulesIn)
 export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   ...inner,
   name: 'lora-plus',
+  label: 'LoRA+',
+  mark: { hue: 1, shape: 'filled' },
+  compared: {
+    around: (inner) => ({ name: 'lora-plus', adapter: inner('lora') }),
+    controls: (_, reference) => [
+      {
+        name: 'lora+b-rate',
+        about: 'LoRA with B at twice the learning rate: the least of LoRA+.',
+        options: { name: 'lora-plus', adapter: reference, loraplusLrRatio: 2 },
+      },
+    ],
+  },
   paper: 'arXiv 2402.12354',
   peftType: 'LORA',
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],

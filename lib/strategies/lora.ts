@@ -191,6 +191,20 @@ const GROUP = 'lora'
 
 export const loraRules: StrategyRules<LoraConfig> = {
   name: 'lora',
+  label: 'LoRA',
+  mark: { hue: 0, shape: 'filled' },
+  compared: {
+    controls: (_, reference, { attention }) =>
+      attention.length === 0
+        ? []
+        : [
+            {
+              name: 'lora+attention',
+              about: 'LoRA on the linears of attention alone: what the others add.',
+              options: { ...reference, targetModules: attention },
+            },
+          ],
+  },
   paper: 'arXiv 2106.09685',
   peftType: 'LORA',
   peftPrefix: 'lora_',

@@ -65,6 +65,9 @@ const GROUP = 'miss'
 
 export const missRules: StrategyRules<MissConfig> = {
   name: 'miss',
+  label: 'MiSS',
+  mark: { hue: 1, shape: 'square' },
+  compared: { ownRank: true },
   paper: 'arXiv 2409.15371',
   peftType: 'MISS',
   peftPrefix: 'miss_',

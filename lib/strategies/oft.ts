@@ -86,6 +86,9 @@ const GROUP = 'oft'
 
 export const oftRules: StrategyRules<OftConfig> = {
   name: 'oft',
+  label: 'OFT',
+  mark: { hue: 3, shape: 'square' },
+  compared: { resize: (config, oftBlockSize) => ({ ...config, oftBlockSize }) },
   paper: 'arXiv 2506.19847',
   peftType: 'OFT',
   peftPrefix: 'oft_',

@@ -43,6 +43,9 @@ const inner = wrapping<QloraConfig>(adapters.rulesIn)
 export const qloraRules: StrategyRules<QloraConfig> = {
   ...inner,
   name: 'qlora',
+  label: 'QLoRA',
+  mark: { hue: 0, shape: 'open' },
+  compared: { around: (inner) => ({ name: 'qlora', adapter: inner('lora') }) },
   paper: 'arXiv 2305.14314',
   peftType: 'LORA',
   bases: ['nf4'],

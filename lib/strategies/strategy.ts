@@ -263,9 +263,51 @@ export interface PrivacyConfig {
   readonly noiseKey: string | null
 }
 
+/** A mark in charts. */
+export interface StrategyMark {
+  readonly hue: number
+  readonly shape: 'filled' | 'open' | 'square'
+}
+
+/** Options as plain data, to be parsed by `strategyFrom`. */
+export type StrategyOptions = Readonly<Record<string, unknown>>
+
+/** A variant that shows how much of a difference from LoRA one part of a strategy explains. */
+export interface ComparedControl {
+  readonly name: string
+  readonly about: string
+  readonly options: StrategyOptions
+}
+
+/** A strategy in comparisons. */
+export interface Compared<Config extends StrategyConfig = StrategyConfig> {
+  /** True if `r` is not the rank of the weight update, so that it keeps its own default. */
+  readonly ownRank?: true
+  /** Points of the grid of learning rates beyond the usual ones, for rates that vary more. */
+  readonly widerGrid?: number
+  /** Its options with the settings of a plain LoRA, for a strategy around another; `inner` makes those of another. */
+  around?(inner: (name: string) => StrategyOptions): StrategyOptions
+  /** The same shapes at another size, with the same scale. Default: `r`, with alpha in proportion. */
+  resize?(config: Config, size: number): StrategyOptions
+  /** Other shapes whose sizes differ, tried after the config's own. */
+  shapes?(config: Config): readonly StrategyOptions[]
+  /** @param reference options of the LoRA in the same comparison; `attention`: last names of its attention layers */
+  controls?(
+    config: Config,
+    reference: StrategyOptions,
+    model: { readonly attention: readonly string[] },
+  ): readonly ComparedControl[]
+}
+
 /** The rules of one strategy. */
 export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly name: Config['name']
+  /** Its name in the literature. */
+  readonly label: string
+  /** Its mark in charts; related strategies share a hue. */
+  readonly mark: StrategyMark
+  /** How it takes part in comparisons, where that differs from LoRA. */
+  readonly compared?: Compared<Config>
   /** Reference to the paper. */
   readonly paper: string
   /** `peft_type` in saved files. */

@@ -71,6 +71,9 @@ const SHARED_B = 'vera_B'
 
 export const veraRules: StrategyRules<VeraConfig> = {
   name: 'vera',
+  label: 'VeRA',
+  mark: { hue: 4, shape: 'filled' },
+  compared: { ownRank: true, widerGrid: 2 },
   paper: 'arXiv 2310.11454',
   peftType: 'VERA',
   peftPrefix: 'vera_',

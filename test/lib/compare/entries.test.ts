@@ -55,6 +55,16 @@ test('controls are those of the strategies that are there', () => {
   expect(of('lora', 'dylora')['dylora+fixed-rank']).toMatchObject({ rankDistribution: [0, 0, 0, 1] })
 })
 
+test('a control belongs to one strategy, however many share its rules', () => {
+  const all = strategyNames('all').map((name) => contestant(name, own))
+  expect(controls(all, sites).map(({ name, controlOf }) => `${controlOf}: ${name}`)).toEqual([
+    'lora: lora+attention',
+    'delta-lora: lora+alpha',
+    'dylora: dylora+fixed-rank',
+    'lora-plus: lora+b-rate',
+  ])
+})
+
 test('private runs make a round of every step, and their noise follows from the seed', () => {
   const { strategy } = contestant('dp-dylora', own)
   const one = strategyOfRun(strategy, { steps: 7, seed: 1, cohort: 4 })
