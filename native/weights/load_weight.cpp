@@ -321,9 +321,4 @@ Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_
   return {format, source.rows, source.cols, bytes};
 }
 
-void read_tensor_f32(const TensorSource& source, float* out) {
-  if (is_packed(source.dtype)) fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is a packed vector.");
-  Loader(nullptr, source, {}).to_f32(out);
-}
-
 }  // namespace lowrank

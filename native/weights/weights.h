@@ -177,9 +177,6 @@ struct PackedWeight {
 /// The inverse of loading; throws Error("CONFIG") when the weight is not quantized.
 PackedWeight pack_weight(Pool& pool, const Weight& weight);
 
-/// Reads a small tensor (norms, biases, rope factors) to `out` [rows * cols]. Throws as load_weight.
-void read_tensor_f32(const TensorSource& source, float* out);
-
 /// A limit of `paged_weights` as it is written in a config, rounded up.
 std::string mebibytes(int64_t bytes);
 

@@ -60,7 +60,8 @@ int64_t CudaSizes::workspace(const Kernel& kernel) const {
 CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
     : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {
   const Gpu::Entered entered(gpu_);
-  library_ = CublasLt::open(gpu_.card().sm, library_reason_);
+  std::string reason;
+  library_ = CublasLt::open(gpu_.card().sm, reason);
 }
 
 void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {

@@ -40,9 +40,8 @@ class CudaDevice final : public Device, private Launcher {
   CudaMemory& memory() override { return memory_; }
   /// Such as "cuda:0".
   std::string name() const { return gpu_.name(); }
-  /// The library of matrix products that large ones go to; null without one, for the reason below.
+  /// The library of matrix products that large ones go to; null without one.
   const CublasLt* library() const { return library_.get(); }
-  const std::string& library_reason() const { return library_reason_; }
 
   /// Copies all weights to the card, once for all that use the same model at a time.
   std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
@@ -81,7 +80,6 @@ class CudaDevice final : public Device, private Launcher {
 
   Gpu gpu_;
   CudaMemory memory_;
-  std::string library_reason_;
   std::unique_ptr<CublasLt> library_;
   const CudaSizes sizes_;
   std::map<const void*, std::weak_ptr<Copies>> copies_;  // by model

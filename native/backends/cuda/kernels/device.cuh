@@ -58,22 +58,10 @@ LOWRANK_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* shared) {
                : "r"(shared_address(shared))
                : "memory");
 }
-LOWRANK_DEVICE void ldmatrix_x2(uint32_t (&r)[2], const void* shared) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(shared_address(shared))
-               : "memory");
-}
 /// The same of the transposed matrices.
 LOWRANK_DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* shared) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(shared))
-               : "memory");
-}
-LOWRANK_DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* shared) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
                : "r"(shared_address(shared))
                : "memory");
 }
@@ -124,8 +112,6 @@ LOWRANK_DEVICE uint32_t pack_bf16(float lo, float hi) {
   return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(hi))) << 16 |
          __bfloat16_as_ushort(__float2bfloat16_rn(lo));
 }
-LOWRANK_DEVICE float bf16_lo(uint32_t pair) { return __uint_as_float(pair << 16); }
-LOWRANK_DEVICE float bf16_hi(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
 // ---- 16 bytes at once
 

@@ -48,7 +48,6 @@ constexpr DeviceWeight rows_of(DeviceWeight weight, int64_t begin, int64_t count
   return weight;
 }
 
-constexpr bool is_dense(DeviceFormat format) { return format <= DeviceFormat::f16; }
 constexpr bool is_four_bit(DeviceFormat format) { return format == DeviceFormat::nf4 || format == DeviceFormat::fp4; }
 constexpr bool is_ggml(DeviceFormat format) { return format >= DeviceFormat::q8_0; }
 

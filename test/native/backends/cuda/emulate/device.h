@@ -73,14 +73,8 @@ void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
 LOWRANK_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* shared, LOWRANK_HERE) {
   emulate::load_matrices(r, shared, false, "ldmatrix_x4", here);
 }
-LOWRANK_DEVICE void ldmatrix_x2(uint32_t (&r)[2], const void* shared, LOWRANK_HERE) {
-  emulate::load_matrices(r, shared, false, "ldmatrix_x2", here);
-}
 LOWRANK_DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* shared, LOWRANK_HERE) {
   emulate::load_matrices(r, shared, true, "ldmatrix_x4_trans", here);
-}
-LOWRANK_DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* shared, LOWRANK_HERE) {
-  emulate::load_matrices(r, shared, true, "ldmatrix_x2_trans", here);
 }
 LOWRANK_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], LOWRANK_HERE) {
   emulate::multiply_matrices(d, a, b, here);

@@ -14,13 +14,15 @@ LOWRANK_DEVICE void product(const ProductArgs& args) {
   cp_async_commit();
   cp_async_wait<0>();
   __syncthreads();
-  uint32_t left[4], right[2];
+  uint32_t left[4], twice[4];
   ldmatrix_x4(left, a + lane % 16 * 16 + lane / 16 * 8);
+  // The two matrices of b, and both once more.
   if (kTransposed) {
-    ldmatrix_x2_trans(right, b + lane % 16 * 8);
+    ldmatrix_x4_trans(twice, b + lane % 16 * 8);
   } else {
-    ldmatrix_x2(right, b + lane % 8 * 16 + lane / 8 % 2 * 8);
+    ldmatrix_x4(twice, b + lane % 8 * 16 + lane / 8 % 2 * 8);
   }
+  const uint32_t right[2] = {twice[0], twice[1]};
   if (kSwapped) {
     const uint32_t second = left[1];
     left[1] = left[2];
