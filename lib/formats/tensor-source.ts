@@ -6,7 +6,7 @@ import type { HeadOrder } from './head-order.js'
 const PLAIN = ['F32', 'F16', 'BF16'] as const
 
 /** Block types in GGUF files. */
-export const BLOCKS = [
+const BLOCKS = [
   'Q8_0',
   'Q4_0',
   'Q4_1',

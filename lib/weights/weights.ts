@@ -1,7 +1,7 @@
 /** Chooses the storage format of each weight, and loads the weights. */
 import { ConfigError, FileFormatError, ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
+import { isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
 import { type Graph, type GraphWeight, nodesOf, shapeOf } from '../graph/graph.js'
 import type { Job, NativeModel, Precision, StorageFormat } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -36,13 +36,6 @@ const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quanti
   FP4_DOUBLE: { format: 'fp4_double', quantization: fp4() },
   INT8: { format: 'int8', quantization: int8() },
 }
-
-/** Storage formats of linear layers. */
-export const STORAGE_FORMATS: readonly StorageFormat[] = [
-  ...(['f32', 'bf16', 'f16'] as const),
-  ...Object.values(QUANTIZED).map(({ format }) => format),
-  ...BLOCKS.map((block) => block.toLowerCase() as Lowercase<typeof block>),
-]
 
 /** True if a weight is stored as codes. */
 export function isQuantizedFormat(format: StorageFormat | undefined): boolean {
