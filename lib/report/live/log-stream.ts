@@ -14,7 +14,7 @@ export class LogStream {
   #position: LogPosition
   #told = ''
   #idle = 0
-  #looking = false
+  #looking: Promise<void> | undefined
 
   /** @param id position of the data that the client already has */
   constructor(response: ServerResponse, id: string | undefined) {
@@ -26,19 +26,27 @@ export class LogStream {
 
   /** Sends new lines. A slow client gets them at a later poll. */
   async look(log: string | undefined, status: RunStatus): Promise<void> {
-    if (this.#looking || this.#response.writableNeedDrain || this.#response.writableEnded) return
-    this.#looking = true
+    if (this.#looking !== undefined || this.#response.writableNeedDrain || this.#response.writableEnded)
+      return
+    this.#looking = this.#look(log, status)
     try {
-      this.#tell(status)
-      if (log !== undefined) await this.#send(log)
-      if (++this.#idle >= IDLE_LOOKS) this.#write(': still here\n\n')
+      await this.#looking
     } finally {
-      this.#looking = false
+      this.#looking = undefined
     }
   }
 
-  end(): void {
+  /** Sends the last lines, also those that a look under way has missed, and ends. */
+  async end(log: string | undefined, status: RunStatus): Promise<void> {
+    await this.#looking
+    await this.look(log, status)
     this.#response.end()
+  }
+
+  async #look(log: string | undefined, status: RunStatus): Promise<void> {
+    this.#tell(status)
+    if (log !== undefined) await this.#send(log)
+    if (++this.#idle >= IDLE_LOOKS) this.#write(': still here\n\n')
   }
 
   async #send(log: string): Promise<void> {

@@ -100,8 +100,8 @@ class Server implements LiveServer {
   async close(): Promise<void> {
     clearInterval(this.#timer)
     await this.#ticking
-    await this.#tick(true)
-    for (const stream of this.#streams) stream.end()
+    const log = this.#options.log()
+    await Promise.all([...this.#streams].map((stream) => stream.end(log, this.#status)))
     await new Promise<void>((resolve) => {
       this.#http.close(() => resolve())
       this.#http.closeIdleConnections()
@@ -175,8 +175,9 @@ class Server implements LiveServer {
     })
     this.#status = await this.#options.controls.status()
     await stream.look(this.#options.log(), this.#status)
+    if (response.writableEnded) return
     this.#timer ??= setInterval(() => {
-      this.#ticking = this.#tick(false)
+      this.#ticking = this.#tick()
     }, TICK_MS).unref()
   }
 
@@ -186,9 +187,9 @@ class Server implements LiveServer {
     this.#timer = undefined
   }
 
-  async #tick(last: boolean): Promise<void> {
+  async #tick(): Promise<void> {
     const { controls, log } = this.#options
-    if (!last && this.#ticks++ % STATUS_TICKS === 0) this.#status = await controls.status()
+    if (this.#ticks++ % STATUS_TICKS === 0) this.#status = await controls.status()
     await Promise.all([...this.#streams].map((stream) => stream.look(log(), this.#status)))
   }
 

@@ -164,12 +164,14 @@ describe('events', () => {
 
   test('wait for a log, and end with its last lines when the server closes', async () => {
     const { log, at, server } = await serve()
-    const seen = events(at('events'), 9)
-    await fetch(at('status'))
+    let seen: ReturnType<typeof events> | undefined
+    await new Promise<void>((begun) => {
+      seen = events(at('events'), 9, {}, () => begun())
+    })
     writeFileSync(log, '{"event":"done"}\n')
     servers.splice(0)
     await server.close()
-    expect((await seen).at(-1)).toMatchObject({ event: 'lines', data: '{"event":"done"}' })
+    expect((await seen)?.at(-1)).toMatchObject({ event: 'lines', data: '{"event":"done"}' })
   })
 })
 
