@@ -135,6 +135,7 @@ function wordsOf(text) {
     .replace(/\(measured on this machine[^)]*\)/g, '')
     .replace(/precision (?:bf16|fp32)/g, 'precision')
     .replace(/\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?:\s(?:B|KiB|MiB|GiB|ms|s|min)\b)?/g, '#')
+    .replace(/#(?: #)+/g, '#')
     .replace(/(?:…\n)+/g, '')
     .replace(/\s+/g, ' ')
 }
