@@ -24,6 +24,7 @@ const wholeSweeps = [
   'test/e2e/paths.test.ts',
   'test/e2e/private.test.ts',
   'test/e2e/shrunk-files.test.ts',
+  'test/format-native.test.ts',
   'test/hostile/hostile.test.ts',
   'test/lib/cli/demo.test.ts',
   'test/lib/cli/reasoning-history.test.ts',

@@ -2,14 +2,13 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { expect, test } from 'vitest'
 import { scratchFolder } from './lib/scratch.js'
-import { sweepTest } from './sweep.js'
 
 const formatted = (...args: string[]) =>
   spawnSync(process.execPath, ['scripts/format-native.mjs', ...args], { encoding: 'utf8' })
 
-sweepTest('a check names what is not formatted and leaves it as it is', ({ skip }) => {
+test('a check names what is not formatted and leaves it as it is', ({ skip }) => {
   const file = join(scratchFolder(), 'main.cpp')
   const text = 'int  main( ) { return 0; }\n'
   writeFileSync(file, text)
