@@ -14,10 +14,9 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { trainOptions } from '../dist/esm/cli/train.js'
 import { loadModel } from '../dist/esm/index.js'
 import { addon } from '../dist/esm/native/addon.js'
-import { loadConfig, loadQuantization } from '../dist/esm/train/config.js'
+import { loadConfig, loadQuantization, trainOptions } from '../dist/esm/train/config.js'
 import { cpuSeconds, median, textRows } from './measure.mjs'
 
 const { positionals, values } = parseArgs({

@@ -3,7 +3,7 @@
 // and the best of the rounds is printed, since other work on the machine only ever slows a round down.
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/ops_bench.cpp native/backends/cpu/*.cpp
-//       native/core/{pool,memory}.cpp native/device/{kernels,*_kernels}.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
+//       native/core/{pool,memory}.cpp native/kernels/*.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
 //   ops_bench [threads] [level...]
 #include <algorithm>
 #include <chrono>

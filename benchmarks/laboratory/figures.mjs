@@ -1,5 +1,6 @@
 /**
- * Makes the figures of the documentation, each by figure.mjs beside this file: docs/images/NAME.svg, docs/results/NAME.json, and
+ * Makes the figures of the documentation, by figure.mjs beside this file, and that of memory by
+ * `lowrank bench memory`: docs/images/NAME.svg, docs/results/NAME.json, and
  * their part of docs/results.md. Run it after `npm run build`.
  *
  *   npm run figures -- [--only NAME,…] [--budget 3h] [--jobs N] [--model PATH] [--sst2 FOLDER] [--docs FOLDER]

@@ -33,10 +33,15 @@ if (model === undefined) throw new Error('name a model: node benchmarks/laborato
 const { describeKernel, kernelsOf, measureKernels } = await laboratory('kernels')
 const { level: isa, threads, format } = flags
 addon().configure({ ...(isa && { isa }), ...(threads && { threads: Number(threads) }) })
+if (!['auto', 'fp32', 'bf16'].includes(flags.precision))
+  throw new Error(`--precision ${flags.precision}: expected auto, fp32, or bf16`)
 const precision = resolvePrecision(flags.precision)
-const [rounds, rank, batch, length] = ['rounds', 'rank', 'batch', 'seq-len'].map((name) =>
-  Number(flags[name]),
-)
+const [rounds, rank, batch, length] = ['rounds', 'rank', 'batch', 'seq-len'].map((name) => {
+  const value = Number(flags[name])
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`--${name} ${flags[name]}: expected a whole number from 1`)
+  return value
+})
 const settings = { rank, perDeviceTrainBatchSize: batch, maxSeqLength: length, format, precision }
 const rates = await measureKernels(
   kernelsOf(await openShape(model), settings),
@@ -54,7 +59,7 @@ else {
   ])
   const head = ['kernel', 'times a step', '', 'GFLOP/s', 'of the peak', 'ms']
   console.log(table([head, ...rows], [1, 3, 4, 5]))
-  const setting = `${batch * length} tokens, weights as ${format}, ${precision}, level ${used}, threads: ${pool}`
+  const setting = `${batch * length} tokens, weights as ${format}, ${precision === 'f32' ? 'fp32' : precision}, level ${used}, threads: ${pool}`
   console.log(`\n${setting}; best of ${rounds} rounds.`)
   for (const { extraBytes } of rates)
     if (extraBytes !== undefined) console.log(`Head and loss allocated ${formatBytes(extraBytes)}.`)

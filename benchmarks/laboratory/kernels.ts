@@ -108,8 +108,3 @@ export async function measureKernels(
   }
   return rates
 }
-
-/** Peak operations per second of pure multiply-adds; null if the level has no such loop. */
-export function arithmeticPeak(precision: Precision): Promise<number | null> {
-  return translatedAsync(() => addon().arithmeticPeak({ precision, rounds: 9 }).promise)
-}

@@ -17,7 +17,7 @@ import { describeData, readCompareData } from '../../dist/esm/compare/data.js'
 import { loadModel, readResults } from '../../dist/esm/index.js'
 import { scheduleAt } from '../../dist/esm/options/schedules.js'
 import { resolveConfig, trainOptions } from '../../dist/esm/train/config.js'
-import { dataOf, rowByRow, windowsOf } from '../../dist/esm/train/data.js'
+import { dataOf, rowsInOrder, windowsOf } from '../../dist/esm/train/data.js'
 import { peerEnvironment } from '../measure.mjs'
 
 const TAKEN = ['lora', 'lora-plus', 'dora', 'loha', 'lokr', 'vera']
@@ -60,7 +60,7 @@ if (train.hash !== results.data.train.hash || test.hash !== results.data.test.ha
 const batchOf = ({ tokens, labels, cuSeqlens }) => ({
   ...{ tokens: [...tokens], labels: [...labels], bounds: [...cuSeqlens] },
 })
-const rows = rowByRow(data.test, config.maxSeqLength)
+const rows = rowsInOrder(data.test, config.maxSeqLength)
 const testBatches = [...data.test.rows].map((_, row) => batchOf(rows.get(0, row)))
 
 const work = mkdtempSync(join(tmpdir(), 'lowrank-repeat-'))

@@ -2,7 +2,6 @@
  * `lowrank classify`: the likeliest class of texts, with the probabilities of all classes. A table comes out as a table
  * and JSON rows as JSON Lines, each row with its class; other texts as lines. Rows are answered as they arrive.
  */
-
 import { type Command, Option } from 'commander'
 import { quote } from '../core/quote.js'
 import { isRecord } from '../core/schema-shape.js'

@@ -1,5 +1,4 @@
 /** `lowrank eval`: measures a model on a dataset, with or without an adapter: loss, exact match, token accuracy, or F1. */
-
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat } from '../data/dataset.js'
 import { REASONING_HISTORY, type ReasoningHistory, TRAIN_ON, type TrainOn } from '../data/encoded-row.js'

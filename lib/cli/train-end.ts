@@ -1,5 +1,4 @@
 /** The end of `lowrank train`: sample rows with their answers, the summary, and the command to try next. */
-
 import { shellWord } from '../core/system.js'
 import type { Model } from '../model/model.js'
 import { rulesOf } from '../strategies/index.js'

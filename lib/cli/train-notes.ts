@@ -1,5 +1,4 @@
 /** Notes of `lowrank train` before the first step: memory, data, privacy, and time. */
-
 import { formatBytes } from '../core/bytes.js'
 import type { Model } from '../model/model.js'
 import { addon } from '../native/addon.js'

@@ -3,7 +3,6 @@
  * several seeds; all are evaluated on the same held-out rows. Every result is written as soon as it is available, so a
  * compare can stop and resume at any point.
  */
-
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { badArgument, checkedOptions } from '../core/arguments.js'

@@ -1,5 +1,4 @@
 /** Chats with tools as prompts: schemas as templates show them, and templates that have a place for them. */
-
 import { DataError } from '../core/errors.js'
 import { isRecord } from '../core/schema-shape.js'
 import { TRAINING_TEMPLATES } from '../models/index.js'

@@ -110,8 +110,16 @@ async function openGguf(path: string, forms: GgufForms): Promise<ModelFiles> {
   return model
 }
 
+/**
+ * Opens a folder with config.json and safetensors, which needs no forms of GGUF files.
+ * @throws as `openModelFiles`
+ */
 export async function openFolder(path: string): Promise<ModelFiles> {
-  const names = new Set(await readdir(path))
+  const names = new Set(
+    await readdir(path).catch((cause) => {
+      throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
+    }),
+  )
   if (!names.has('config.json')) throw await noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
   const whole = await readJsonObject(configPath, CONFIG_LIMIT)

@@ -3,7 +3,6 @@
  * it; the native side validates it, derives the backward pass, and plans the memory. It is independent of adapters and
  * backends; adapters attach to `linear` nodes by path.
  */
-
 import type { Operation } from './nodes.js'
 
 export type { Activation } from './nodes.js'

@@ -1,5 +1,4 @@
 /** Options of the methods of `Model`. */
-
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, integer, text, word } from '../core/schema.js'

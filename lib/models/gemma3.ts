@@ -3,7 +3,6 @@
  * GELU, an embedding scaled by the square root of its width, and a window in five of six layers, which use a separate
  * rotary base.
  */
-
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { NORMS_AROUND } from '../formats/gguf-names.js'

@@ -2,7 +2,6 @@
  * Granite, dense: the plain decoder with multipliers for embedding, residual stream, attention, and logits. Granite 4
  * (`granitemoehybrid`) computes gate and up in one linear layer and may have no rotary embedding.
  */
-
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { NORMS_BEFORE, type TensorNames } from '../formats/gguf-names.js'

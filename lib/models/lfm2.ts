@@ -2,7 +2,6 @@
  * LFM2 and LFM2.5, dense: most layers have a gated short convolution in place of attention. Queries and keys are
  * normalized per head, the MLP is as usual, and modules have their own names.
  */
-
 import { FileFormatError } from '../core/errors.js'
 import { fieldEntry } from '../formats/gguf-fields.js'
 import type { TensorNames } from '../formats/gguf-names.js'

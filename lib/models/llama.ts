@@ -1,5 +1,4 @@
-/** Llama 2 and 3.x, SmolLM2, TinyLlama: the plain decoder, with biases if the config enables them. */
-
+/** Llama 2 and 3.x, SmolLM2, TinyLlama, Mistral: the plain decoder, with biases or a window if the config has them. */
 import { USUAL_NAMES } from '../formats/gguf-names.js'
 import { biasesOf, QUERY_KEY_NORMS, windowOf } from '../formats/gguf-reading.js'
 import { rotaryPairs } from '../formats/gguf-stored.js'

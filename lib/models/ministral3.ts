@@ -1,5 +1,4 @@
 /** Ministral 3: Mistral's decoder, with queries that grow with position beyond the original context. */
-
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { USUAL_NAMES } from '../formats/gguf-names.js'

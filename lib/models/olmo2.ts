@@ -1,8 +1,7 @@
 /**
- * OLMo 2: attention and MLP read the residual stream without a norm, and their outputs are normalized before being
- * added to it.
+ * OLMo 2 and 3: attention and MLP read the residual stream without a norm, and their outputs are normalized before being
+ * added to it. OLMo 3 has windows.
  */
-
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { NORMS_AFTER } from '../formats/gguf-names.js'
@@ -17,7 +16,7 @@ import type { Family, FamilyGguf } from './family.js'
 import { everyLayer, windowsByPeriod } from './windows.js'
 
 /** Traits shared by OLMo 2 and 3. */
-export const olmoTraits = {
+const olmoTraits = {
   positions: 2048,
   queryKeyNorm: 'row',
   norms: 'after',
@@ -27,7 +26,7 @@ export const olmoTraits = {
 const traits: DecoderTraits = { ...olmoTraits, windows: (_read, layers) => everyLayer(layers, undefined) }
 
 /** transformers' defaults for missing keys. */
-export const OLMO_DEFAULTS = { rms_norm_eps: 1e-5 }
+const OLMO_DEFAULTS = { rms_norm_eps: 1e-5 }
 
 function olmo2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
   return decoderGraph(readDecoder({ ...OLMO_DEFAULTS, ...config }, traits, ropeFactors))

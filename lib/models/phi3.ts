@@ -2,7 +2,6 @@
  * Phi-3 and Phi-4-mini: the plain decoder with one linear layer for queries, keys, and values and one for gate and up,
  * partially rotated heads, and separate frequencies for long texts (LongRoPE).
  */
-
 import { LONG_FACTORS, NORMS_BEFORE, type TensorNames } from '../formats/gguf-names.js'
 import { headSize, ropeScaling, shareOf, windowOf } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'

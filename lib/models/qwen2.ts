@@ -2,7 +2,6 @@
  * Qwen2 and Qwen2.5: the plain decoder with biases on query, key, and value. Windows are off unless the config enables
  * them; then they apply to layers from `max_window_layers` on, or to those listed in `layer_types`.
  */
-
 import { USUAL_NAMES } from '../formats/gguf-names.js'
 import { QUERY_KEY_NORMS, refuseWindow } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'

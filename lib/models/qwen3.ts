@@ -2,7 +2,6 @@
  * Qwen3, dense: the plain decoder with per-head norms of queries and keys, and a head size independent of the hidden
  * size. Windows are off unless the config enables them, as in Qwen2.
  */
-
 import { USUAL_NAMES } from '../formats/gguf-names.js'
 import { refuseWindow } from '../formats/gguf-reading.js'
 import type { Graph } from '../graph/graph.js'

@@ -2,7 +2,6 @@
  * Qwen3.5, dense, text only: most layers have a gated delta rule behind a short convolution in place of attention. The
  * output of attention has a gate per column, a quarter of each head is rotated, and norms multiply by 1 + weight.
  */
-
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { fieldEntry } from '../formats/gguf-fields.js'
 import type { StoredForm, StoredSizes } from '../formats/gguf-form.js'

@@ -1,5 +1,4 @@
 /** SmolLM3: the plain decoder without rotation of queries and keys in every fourth layer. */
-
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { USUAL_NAMES } from '../formats/gguf-names.js'

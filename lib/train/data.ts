@@ -1,5 +1,4 @@
 /** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
-
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'

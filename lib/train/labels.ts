@@ -1,5 +1,4 @@
 /** Reads the class names from data. */
-
 import { badArgument } from '../core/arguments.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { type ClassificationRow, openDataset } from '../data/dataset.js'

@@ -2,7 +2,6 @@
  * Text of a model card, in the form that the Hugging Face hub reads: base, data, settings, results, limits, and how to
  * load the adapter. It is made of what the run records; of private training it says only what may be shared.
  */
-
 import { basename } from 'node:path'
 import { type AdapterState, type BaseModel, savesModel } from '../base/base.js'
 import type { RunOptions } from '../options/options.js'

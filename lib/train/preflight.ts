@@ -2,7 +2,6 @@
  * Checks made before the weights of a model are loaded, which may take minutes: the output is writable, the
  * checkpoint is readable, and the data has a known format.
  */
-
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkFiles, openDataset, STDIN } from '../data/dataset.js'

@@ -3,7 +3,6 @@
  * and exchange a value, a request to stop, or a failure. All of them therefore stop at the same step, and none
  * waits for a rank that is gone.
  */
-
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'

@@ -1,5 +1,4 @@
 /** Estimated time of a step and of a run, from rates measured on this machine. */
-
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'

@@ -1,5 +1,4 @@
 /** Examples of a run's effect: a few rows, preferably held out, answered by the base and by the adapter. */
-
 import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'

@@ -1,5 +1,4 @@
 /** Checks the configs of runs whose layers are split over ranks. */
-
 import { UnsupportedError } from '../core/errors.js'
 import { isOfAnswers } from '../options/task.js'
 import { checkStrategy } from '../strategies/part.js'

@@ -1,6 +1,5 @@
 // Every kernel that a step may launch, as a value: what it computes, and the location of its operands. Devices
-// implement kernels; what planning, tracing, and counting ask of them is answered here, where alone all types are
-// visited. Activations are row-major; operands are f32 or bf16 according to the plan's precision; the residual stream
+// implement kernels; what planning, tracing, and counting ask of them is answered here. Activations are row-major; operands are f32 or bf16 according to the plan's precision; the residual stream
 // and all statistics are f32. `operands` declares the memory a kernel accesses, which LOWRANK_CHECK=operands verifies.
 #pragma once
 

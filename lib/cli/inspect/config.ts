@@ -1,5 +1,4 @@
 /** The training data of a config, read as its run would read it. */
-
 import { withTemplateFile } from '../../data/template-file.js'
 import { taskRules } from '../../tasks/index.js'
 import { loadConfig } from '../../train/config.js'

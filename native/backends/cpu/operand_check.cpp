@@ -125,7 +125,7 @@ class OperandCheck::Trial {
 
   [[noreturn]] void wrong(const std::string& what) const {
     const char* const name = name_of(kernel_);
-    fail("INTERNAL", "LOWRANK_CHECK: ", name, ' ', what, "; its operands say otherwise (native/device)");
+    fail("INTERNAL", "LOWRANK_CHECK: ", name, ' ', what, "; its operands say otherwise (native/kernels)");
   }
 
   void mark() {

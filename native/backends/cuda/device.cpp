@@ -60,7 +60,7 @@ int64_t CudaSizes::workspace(const Kernel& kernel) const {
 CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
     : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {
   const Gpu::Entered entered(gpu_);
-  std::string reason;
+  std::string reason;  // why there is no library: products then run on the kernels here
   library_ = CublasLt::open(gpu_.card().sm, reason);
 }
 

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { packRun, runFrom, unpackRun } from '../../../lib/report/run-data.js'
 import { runPage } from '../../../lib/report/run-page.js'
+import { strategyName } from '../../../lib/report/run-words.js'
+import { listStrategies, rulesNamed } from '../../../lib/strategies/index.js'
 import type { PrivacyReport } from '../../../lib/strategies/privacy-report.js'
 import type { MetricsLine } from '../../../lib/train/metrics.js'
 import { done, evaluation, memory, plan, samples, start, step, wholeRun } from './lines.js'
@@ -334,4 +336,10 @@ describe('the data of a run', () => {
     expect(run.evaluations).toEqual([])
     expect(run.state).toBe('training')
   })
+})
+
+// The page's script runs in a browser and must not carry the strategies, so it has their names once more.
+it('names strategies as their rules do', () => {
+  for (const name of [...listStrategies().map(({ name }) => name), 'full'])
+    expect(strategyName(name)).toBe(rulesNamed(name).label)
 })

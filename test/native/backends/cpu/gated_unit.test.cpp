@@ -13,7 +13,7 @@ double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers
 
 }  // namespace
 
-TEST("swiglu follows its definition, also for gates beyond the range of the exponential") {
+TEST("gated_unit with silu follows its definition, also for gates beyond the range of the exponential") {
   for_cases([](cpu::Level level, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
     Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
@@ -31,7 +31,7 @@ TEST("swiglu follows its definition, also for gates beyond the range of the expo
   });
 }
 
-TEST("swiglu_backward gives the gradients of both factors, in place too") {
+TEST("gated_unit_backward with silu gives the gradients of both factors, in place too") {
   for_cases([](cpu::Level level, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
     Tensor gate(dtype, kRows, cols, random, 2.0), up(dtype, kRows, cols, random), dout(dtype, kRows, cols, random);
@@ -52,7 +52,7 @@ TEST("swiglu_backward gives the gradients of both factors, in place too") {
   });
 }
 
-TEST("geglu follows its definition, and its gradient, in place too") {
+TEST("gated_unit with gelu follows its definition, and its gradient, in place too") {
   for_cases([](cpu::Level level, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
     Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
