@@ -125,7 +125,8 @@ const programOf = (manager = 'npm') => manager.split('@')[0]
 const ownCache = {
   npm: {},
   pnpm: { npm_config_store_dir: join(work, 'pnpm-store') },
-  yarn: { YARN_CACHE_FOLDER: join(work, 'yarn-cache') },
+  // Yarn 4 ignores the folder of its cache and keeps it in its global one.
+  yarn: { YARN_CACHE_FOLDER: join(work, 'yarn-cache'), YARN_GLOBAL_FOLDER: join(work, 'yarn-global') },
   bun: { BUN_INSTALL_CACHE_DIR: join(work, 'bun-cache') },
 }
 

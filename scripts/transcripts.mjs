@@ -116,7 +116,14 @@ function shown({ call, keep = /^/, leave = /(?!)/ }, folder) {
   const printed = execFileSync('sh', ['-c', `"$NODE" "$MAIN" ${call} 2>&1`], {
     cwd: folder,
     encoding: 'utf8',
-    env: { ...process.env, NODE: process.execPath, MAIN: main, NO_COLOR: '1', LOWRANK_THREADS: '1' },
+    env: {
+      ...process.env,
+      NODE: process.execPath,
+      MAIN: main,
+      NO_COLOR: '1',
+      LOWRANK_THREADS: '1',
+      LOWRANK_MEASURE: 'on',
+    },
   })
   const lines = printed
     .replaceAll(`${folder}/`, '')

@@ -12,7 +12,7 @@ export interface Effort {
 
 /** Measurements from which the time of a compare is estimated. */
 export interface Costs {
-  entries: readonly Pick<CompareEntry, 'name' | 'steps' | 'seconds_per_step' | 'probe_seconds'>[]
+  entries: readonly Pick<CompareEntry, 'strategy' | 'steps' | 'seconds_per_step' | 'probe_seconds'>[]
   base: Pick<NonNullable<CompareResults['base']>, 'validation_seconds' | 'test_seconds'>
   rungs: readonly number[]
   jobs: number
@@ -33,8 +33,8 @@ const LADDER: readonly Effort[] = [
 /** Estimated seconds for all rungs and cells. */
 export function expectedSeconds({ entries, base, rungs, jobs }: Costs, { seeds, points }: Effort): number {
   let total = 0
-  for (const { name, steps, seconds_per_step: step, probe_seconds: probe } of entries) {
-    const rates = rateGrid(name, 1, points).length
+  for (const { strategy, steps, seconds_per_step: step, probe_seconds: probe } of entries) {
+    const rates = rateGrid(String(strategy.name), 1, points).length
     const runs = searchRuns(rates, rungs.length)
     total += searchSteps(rates, rungs) * step + runs * (probe + base.validation_seconds)
     total += seeds * (probe + steps * step + CURVE_POINTS * base.validation_seconds + base.test_seconds)

@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import { type Costs, effortWithin, expectedSeconds } from '../../../lib/compare/budget.js'
 
 const costs: Costs = {
-  entries: ['lora', 'dora'].map((name) => ({ name, steps: 100, seconds_per_step: 0.1, probe_seconds: 0 })),
+  entries: ['lora', 'dora'].map((name) => ({
+    ...{ strategy: { name }, steps: 100, seconds_per_step: 0.1, probe_seconds: 0 },
+  })),
   base: { validation_seconds: 0.5, test_seconds: 2 },
   rungs: [20, 60],
   jobs: 1,
