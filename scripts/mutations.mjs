@@ -93,8 +93,10 @@ function plant(copy) {
       path,
       source.replace(fault.find, () => fault.replace),
     )
+    if (fault.inPrograms) buildPrograms(copy)
     const { failed, error } = run(copy, fault)
     writeFileSync(path, source)
+    if (fault.inPrograms) buildPrograms(copy)
     const seconds = (performance.now() - started) / 1000
     const caught = failed.length >= (fault.least ?? 1)
     const by = caught ? failed[0] : `SURVIVES${failed.length > 0 ? ` ${failed.length} failures` : ''}${error}`
@@ -119,10 +121,19 @@ function makeCopy(copy) {
   })
   for (const name of stdout.split('\0').filter((name) => name !== '' && existsSync(join(root, name))))
     cpSync(join(root, name), join(copy, name))
-  // Workers and commands run from it, without faults.
+  // Workers and commands run from it, without faults unless a fault is `inPrograms`.
   cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true })
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'))
   writeFileSync(join(copy, CONFIG), config)
+}
+
+/** Compiles the copy's TypeScript, from which its workers and commands run. */
+function buildPrograms(copy) {
+  const { status, stderr } = spawnSync(process.execPath, ['scripts/typescript.mjs'], {
+    cwd: copy,
+    encoding: 'utf8',
+  })
+  if (status !== 0) stop(`the faulty TypeScript does not compile:\n${stderr}`)
 }
 
 /** The titles of the tests that fail, and why there are none where vitest itself did not work. */

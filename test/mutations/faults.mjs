@@ -1,6 +1,7 @@
 /**
  * Faults that scripts/mutations.mjs plants, by area: `find`, which stands once in `file`, becomes `replace`, and one of
- * `tests` must fail; `least` says how many tests must, and `title` which of them to run.
+ * `tests` must fail; `least` says how many tests must, and `title` which of them to run. A fault `inPrograms` is built, for
+ * tests that run commands.
  */
 import { checkpoints } from './faults/checkpoints.mjs'
 import { compare } from './faults/compare.mjs'

@@ -58,5 +58,6 @@ export const files = [
     'await covered(step)',
     '',
     'a checkpoint is saved before the line of its step',
+    { inPrograms: true },
   ),
 ]
