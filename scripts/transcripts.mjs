@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { withMarked } from './markdown.mjs'
 import { spreadsheet, windows1252 } from './recipes/spreadsheet.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -70,9 +71,9 @@ function transcribe(name, { prepare, places }) {
     prepare(folder, text)
     const blocks = Object.entries(places).map(([place, commands]) => [
       place,
-      commands.map((command) => `\`\`\`\n${shown(command, folder)}\`\`\`\n`).join('\n'),
+      commands.map((command) => `\`\`\`\n${shown(command, folder)}\`\`\``).join('\n\n'),
     ])
-    const made = blocks.reduce((all, [place, block]) => withBlock(all, place, block), text)
+    const made = withMarked(text, page, Object.fromEntries(blocks))
     if (!options.check) writeFileSync(page, made)
     else if (wordsOf(made) !== wordsOf(text)) {
       console.error(blocks.map(([, block]) => block).join('\n'))
@@ -101,12 +102,6 @@ function quickstartFiles(folder, page) {
   const block = (language) => new RegExp(`\`\`\`${language}\\n([^]*?)\`\`\``).exec(page)[1]
   writeFileSync(join(folder, 'train.jsonl'), block('json'))
   writeFileSync(join(folder, 'config.yaml'), block('yaml'))
-}
-
-function withBlock(page, place, block) {
-  const marked = new RegExp(`(<!-- ${place} -->\n)[^]*?(<!-- end of ${place} -->)`)
-  if (!marked.test(page)) throw new Error(`there is no place for ${place}`)
-  return page.replace(marked, (_, begin, end) => `${begin}\n${block}\n${end}`)
 }
 
 /** A command with what it prints; of lines that are left out, an ellipsis. */

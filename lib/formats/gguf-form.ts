@@ -18,7 +18,7 @@ export interface GgufForm {
   readonly lacks: RegExp
   /** Number of layers at the end that are not loaded. Default: none. */
   skips?(keys: GgufKeys): number
-  /** What its files may say that most readers would misread. Default: none of it. */
+  /** Features of its files that most readers would misread. Default: none. */
   readonly may?: {
     /** Rotate only the first columns of each head. */
     readonly rotatePart?: true

@@ -1,4 +1,4 @@
-/** What several families read in the keys of a GGUF file. */
+/** Readers of GGUF keys that several families share. */
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import type { GgufTensor } from './gguf.js'
 import type { GgufKeys } from './gguf-metadata.js'

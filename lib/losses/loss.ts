@@ -1,5 +1,5 @@
 /**
- * What a loss states about itself, in its own file: its options, the fields of rows that it needs, the count that it
+ * The record of a loss, which its own file exports: its options, the fields of rows that it needs, the count that it
  * averages over, and its value. Shared code reads these fields and never compares the name of a loss.
  */
 import type * as z from 'zod'
@@ -9,7 +9,7 @@ import type { TokenRow } from './token-rows.js'
 /** A field that a loss needs in each row. */
 export interface Need {
   readonly field: string
-  /** What is expected, for messages. */
+  /** The expected value, for messages. */
   readonly expected: string
   has(row: TokenRow): boolean
 }

@@ -1,4 +1,4 @@
-/** What a family says about itself, in its own file. To add one, write such a file and run `node scripts/records.mjs`. */
+/** The record of a model family. To add a family, write a file with one and run `node scripts/records.mjs`. */
 import type { FieldEntry } from '../formats/gguf-fields.js'
 import type { GgufForm } from '../formats/gguf-form.js'
 import type { Graph } from '../graph/graph.js'
@@ -18,7 +18,7 @@ export interface FamilyGguf extends GgufForm {
     readonly plainHeads?: true
     /** Further keys with f32 numbers; those without a number are omitted. */
     numbers?(config: Readonly<Record<string, unknown>>): [key: string, value: unknown][]
-    /** What is written in place of a key that all families have, by that key. */
+    /** Fields written in place of common ones, by the key that they replace. */
     fields?(graph: Graph, config: Readonly<Record<string, unknown>>): FieldsInPlace
     /** The config of the same model with the layers that files have; undefined if the model has them already. */
     unfused?(config: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined
@@ -45,7 +45,7 @@ export interface ModelType {
   readonly graph: GraphOf
   /** Their class in transformers. */
   readonly architecture: string
-  /** Which models these are, and what sets them apart, as in docs/models.md. */
+  /** The models of the family and their differences from others, as in docs/models.md. */
   readonly models: string
   readonly notes?: string
   readonly shapes: Readonly<Record<string, Shape>>

@@ -1,4 +1,4 @@
-/** What is asked of the model families: the graph of a model, and how models are stored as GGUF files. */
+/** Lookups in the records of model families: the graph of a model, and its form in GGUF files. */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { GgufForms } from '../formats/gguf-form.js'

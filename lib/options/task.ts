@@ -54,7 +54,7 @@ export interface TaskOptions {
   readonly scaleRewards: ScaleRewards | null
 }
 
-/** What tasks say, each text once, after the names of its tasks. */
+/** Texts of tasks, each once, after the names of the tasks that have it. */
 function ofTasks(said: readonly (readonly [task: string, text: string])[]): string {
   return [...new Set(said.map(([, text]) => text))]
     .map((text) => {

@@ -1,4 +1,4 @@
-/** What tasks share whose loss compares answers by their log-probabilities. */
+/** Rules shared by the tasks whose loss compares log-probabilities of answers. */
 import type { Refusal, TaskRules } from './task.js'
 
 /** @param task its name, for messages */

@@ -34,7 +34,7 @@ export interface TemplateConvention {
   readonly closing?: 'eos_token'
 }
 
-/** What a family says about chat templates for training. */
+/** The chat templates that a family has for training. */
 export type TrainingTemplateForm = TemplateText | TemplateConvention
 
 /** The training template that matches a model's own; undefined if none does. */

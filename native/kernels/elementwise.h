@@ -1,4 +1,4 @@
-// What treats elements one by one: rotations, rows that are picked, conversions, dropout, noise, and gains.
+// Element-wise kernels: rotations, rows that are picked, conversions, dropout, noise, and gains.
 #pragma once
 
 #include <cstddef>

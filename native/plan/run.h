@@ -78,7 +78,7 @@ class Run {
   bool training() const { return plan.options.mode == Mode::train; }
   Precision precision() const { return plan.options.precision; }
   DType operand() const { return operand_of(precision()); }
-  /// What a node keeps between calls.
+  /// State that a node keeps between calls.
   Ptr<std::byte> state(int node) const { return kv_cache + plan.state_offsets[node]; }
 
   template <class T = std::byte>

@@ -47,7 +47,7 @@ async function* transcoded(
     if (!begun && chunk.length > 0) {
       begun = true
       const marked = markedEncoding(chunk)
-      // Which half of UTF-16 comes first is told by the mark, also where a name says otherwise.
+      // The mark decides on the byte order of UTF-16, even against the name of the encoding.
       if (marked !== 'utf-8' && (encoding === 'auto' || named?.startsWith('utf-16'))) named = marked ?? named
       if (named !== undefined) decode = decoderOf(named, path)
     }

@@ -1,4 +1,4 @@
-// What treats elements one by one, over vectors.
+// Element-wise kernels, over vectors.
 #pragma once
 
 static void run(const Cpu& cpu, const Rope& k) {

@@ -21,7 +21,7 @@ Ptr<T> address_of(const T* at) {
   return Ptr<T>(reinterpret_cast<uint64_t>(at));
 }
 
-/// What a kernel computes with.
+/// Threads and workspace of a kernel.
 struct Cpu {
   Pool& pool;
   std::byte* room;  // 64-byte aligned, as many bytes as its `workspace` says, whose contents do not matter

@@ -1,4 +1,4 @@
-// What treats elements one by one, every level and operand type, against definitions in double.
+// Element-wise kernels, at every level and operand type, against definitions in double.
 #include <algorithm>
 
 #include "kernel_cases.h"

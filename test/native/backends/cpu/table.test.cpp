@@ -1,4 +1,4 @@
-// Which kernels a level has of its own. A `run` that does not match its struct would leave the level to the reference, which
+// The own kernels of each level. A `run` that does not match its struct would leave the level to the reference, which
 // is slow and not wrong, so that no other test would notice.
 #include "backends/cpu/table.h"
 
