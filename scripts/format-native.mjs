@@ -4,11 +4,11 @@
  *
  *   npm run format:native -- [--check] [FILE…]
  *
- * With --check it writes nothing, names the files that are not formatted, and exits with 1 if there are any. Exits with 3
- * where clang-format cannot be installed.
+ * Files that a script makes keep the script's form. With --check it writes nothing, names the files that are not
+ * formatted, and exits with 1 if there are any. Exits with 3 where clang-format cannot be installed.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -47,7 +47,13 @@ const SOURCES = ['native', 'test/native', 'benchmarks'].flatMap((folder) =>
   ['cpp', 'h', 'inl', 'cu', 'cuh'].map((kind) => `${folder}/**.${kind}`),
 )
 const listed = () => execFileSync('git', ['ls-files', ...SOURCES], { cwd: root, encoding: 'utf8' })
-const files = positionals.length > 0 ? positionals : listed().trim().split('\n')
+const isMade = (file) => readFileSync(join(root, file), 'utf8').startsWith('// Made by ')
+const tree = () =>
+  listed()
+    .trim()
+    .split('\n')
+    .filter((file) => !isMade(file))
+const files = positionals.length > 0 ? positionals : tree()
 const how = values.check ? ['--dry-run', '--Werror'] : ['-i']
 const { status, stderr } = spawnSync(clangFormat(), [...how, ...files], {
   cwd: positionals.length > 0 ? process.cwd() : root,

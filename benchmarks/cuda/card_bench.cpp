@@ -4,8 +4,8 @@
 //   lowrank_card_bench step [--shape 8b|1b|tiny] [--tokens N] [--recompute] [--steps N] [--rank N]
 //   lowrank_card_bench kernels [the same]        waits for every kernel and tells the time of each kind
 //
-// LOWRANK_LIBCUDA and LOWRANK_CUDA_PACK say where driver and kernels are, as in the addon. Weights are random: the losses mean
-// nothing, the work is that of a real model of the shape.
+// LOWRANK_LIBCUDA and LOWRANK_CUDA_PACK say where driver and kernels are, as in the addon. Weights are random: the
+// losses mean nothing, the work is that of a real model of the shape.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -49,14 +49,21 @@ Options options_of(int argc, char** argv) {
       if (i + 1 == argc) throw std::runtime_error(flag + ": a value is missing");
       return std::string(argv[++i]);
     };
-    if (flag == "--shape") options.shape = value();
-    else if (flag == "--tokens") options.tokens = std::stoll(value());
-    else if (flag == "--steps") options.steps = std::stoll(value());
-    else if (flag == "--rank") options.rank = std::stoll(value());
-    else if (flag == "--recompute") options.recompute = true;
-    else throw std::runtime_error(flag + ": expected --shape, --tokens, --steps, --rank or --recompute");
+    if (flag == "--shape")
+      options.shape = value();
+    else if (flag == "--tokens")
+      options.tokens = std::stoll(value());
+    else if (flag == "--steps")
+      options.steps = std::stoll(value());
+    else if (flag == "--rank")
+      options.rank = std::stoll(value());
+    else if (flag == "--recompute")
+      options.recompute = true;
+    else
+      throw std::runtime_error(flag + ": expected --shape, --tokens, --steps, --rank or --recompute");
   }
-  if (!kShapes.contains(options.shape)) throw std::runtime_error("--shape " + options.shape + ": expected 8b, 1b or tiny");
+  if (!kShapes.contains(options.shape))
+    throw std::runtime_error("--shape " + options.shape + ": expected 8b, 1b or tiny");
   return options;
 }
 

@@ -59,8 +59,8 @@ inline Graph graph_of(const Shape& shape) {
                weight(path, 1, shape.hidden, WeightKind::vector));
   };
   const auto linear = [&](const std::string& path, int x, int64_t in, int64_t out, int residual = -1) {
-    const int made = add(Op::linear, path, {x}, out, residual < 0 ? ValueType::operand : ValueType::residual,
-                         weight(path, out, in));
+    const int made =
+        add(Op::linear, path, {x}, out, residual < 0 ? ValueType::operand : ValueType::residual, weight(path, out, in));
     graph.nodes.back().residual = residual;
     return made;
   };
@@ -91,8 +91,8 @@ inline Graph graph_of(const Shape& shape) {
   return graph;
 }
 
-/// Fills 4-bit codes and their scales with noise of a size that keeps activations as they are; quantizing 8 billion numbers
-/// would take longer than all that is measured.
+/// Fills 4-bit codes and their scales with noise of a size that keeps activations as they are; quantizing 8 billion
+/// numbers would take longer than all that is measured.
 inline Weight random_four_bit(int64_t rows, int64_t cols, uint64_t seed) {
   Weight weight(StorageFormat::nf4_double, rows, cols);
   const auto fill = [&](void* at, int64_t bytes, uint64_t stream) {
@@ -148,8 +148,8 @@ inline AdapterSpec lora_of(const Graph& graph, int64_t rank) {
     const int a = static_cast<int>(spec.parameters.size());
     spec.parameters.push_back({node.path + ".a", rank, w.cols, true});
     spec.parameters.push_back({node.path + ".b", w.rows, rank, true});
-    spec.terms.push_back({"low_rank", node.path, {{"a", a}, {"b", a + 1}},
-                          {{"rank", static_cast<double>(rank)}, {"scale", 2.0}}});
+    spec.terms.push_back(
+        {"low_rank", node.path, {{"a", a}, {"b", a + 1}}, {{"rank", static_cast<double>(rank)}, {"scale", 2.0}}});
   }
   check_adapter(spec);
   return spec;

@@ -1,9 +1,10 @@
-// Rates of the CPU operators that are bound by memory, at the shapes of a 135M model, per level, in GB/s of what they must
-// read and write; those bound by arithmetic are timed by benchmarks/laboratory/kernels.mjs. Levels are interleaved round by round,
-// and the best of the rounds is printed, since other work on the machine only ever slows a round down.
+// Rates of the CPU operators that are bound by memory, at the shapes of a 135M model, per level, in GB/s of what they
+// must read and write; those bound by arithmetic are timed by benchmarks/laboratory/kernels.mjs. Levels are interleaved
+// round by round, and the best of the rounds is printed, since other work on the machine only ever slows a round down.
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/ops_bench.cpp native/backends/cpu/*.cpp
-//       native/core/{pool,memory}.cpp native/kernels/*.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
+//       native/core/{pool,memory}.cpp native/kernels/*.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench &&
+//       /tmp/ops_bench
 //   ops_bench [threads] [level...]
 #include <algorithm>
 #include <chrono>
@@ -98,8 +99,7 @@ struct Bench {
         z(dtype, tokens, hidden);
     Buffer gate(dtype, tokens, wide), up(dtype, tokens, wide), act(dtype, tokens, wide), w(DType::f32, 1, hidden);
     Buffer rstd(DType::f32, tokens, 1);
-    std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f),
-        sine(static_cast<size_t>(tokens) * 32, 0.6f);
+    std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f), sine(static_cast<size_t>(tokens) * 32, 0.6f);
     std::vector<int32_t> positions;
     for (int32_t i = 0; i < tokens; ++i) positions.push_back(i);
     measure("rms_norm 2048x576" + type, mega * (4 + size), "GB/s", [&](const Kernels& level) {
@@ -109,7 +109,8 @@ struct Bench {
       run(level, RmsNormBackward{tokens, 1, hidden, y.at(), x.at(), w.ptr(), rstd.ptr(), dx.at()});
     });
     measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const Kernels& level) {
-      run(level, Rope{tokens, 9, 64, 64, y.at(), address_of(positions.data()), address_of(cosine.data()), address_of(sine.data()), false});
+      run(level, Rope{tokens, 9, 64, 64, y.at(), address_of(positions.data()), address_of(cosine.data()),
+                      address_of(sine.data()), false});
     });
     measure("gated_unit 2048x1536" + type, mega_wide * 3 * size, "GB/s", [&](const Kernels& level) {
       run(level, GatedUnit{Activation::silu, tokens, wide, gate.at(), up.at(), act.at()});
@@ -127,10 +128,10 @@ struct Bench {
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
     const std::vector<int32_t> labels(rows, 77);
     const Matrix in_place = {logits.bytes.data(), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
-    measure("cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s",
-            [&](const Kernels& level) {
-              level.ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
-            });
+    measure(
+        "cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s", [&](const Kernels& level) {
+          level.ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
+        });
   }
 
   void flat() {
@@ -160,10 +161,12 @@ struct Bench {
       });
     });
     measure("lion 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares([&](int64_t i, int64_t size) { level.ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
+      shares(
+          [&](int64_t i, int64_t size) { level.ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
     });
     measure("lion_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares([&](int64_t i, int64_t size) { level.ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
+      shares(
+          [&](int64_t i, int64_t size) { level.ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
     });
     if (std::isnan(total)) std::printf("no number\n");
   }

@@ -56,8 +56,8 @@ void check_adapter(AdapterSpec& spec) {
     const ParameterSpec& a = spec.parameters[projection.a];
     const ParameterSpec& b = spec.parameters[projection.b];
     if (a.trained || !b.trained || a.rows != b.cols || !(projection.scale != 0))
-      fail("SHAPE", "adapter: the gradient of ", b.name, " [", b.rows, ", ", b.cols, "] cannot be projected by ", a.name,
-           " [", a.rows, ", ", a.cols, "] at scale ", projection.scale,
+      fail("SHAPE", "adapter: the gradient of ", b.name, " [", b.rows, ", ", b.cols, "] cannot be projected by ",
+           a.name, " [", a.rows, ", ", a.cols, "] at scale ", projection.scale,
            "; expected a trained B, a frozen A, and the same rank");
   }
   spec.norm_rows = 0;
@@ -65,17 +65,20 @@ void check_adapter(AdapterSpec& spec) {
   for (ParameterSpec& p : spec.parameters) p.tracked = -1;
   for (const TripletSpec& triplet : spec.triplets) {
     for (const int index : {triplet.a, triplet.d, triplet.b}) {
-      if (index < 0 || index >= static_cast<int>(spec.parameters.size())) fail("SHAPE", "adapter: a triplet names no parameter");
+      if (index < 0 || index >= static_cast<int>(spec.parameters.size()))
+        fail("SHAPE", "adapter: a triplet names no parameter");
       ParameterSpec& p = spec.parameters[index];
       if (!p.trained) fail("SHAPE", "adapter: ", p.name, " is part of a triplet but is not trained");
       if (p.tracked >= 0) fail("SHAPE", "adapter: ", p.name, " is in two triplets");
       p.tracked = spec.tracked_elements;
       spec.tracked_elements += p.rows * p.cols;
     }
-    const ParameterSpec &a = spec.parameters[triplet.a], &d = spec.parameters[triplet.d], &b = spec.parameters[triplet.b];
+    const ParameterSpec &a = spec.parameters[triplet.a], &d = spec.parameters[triplet.d],
+                        &b = spec.parameters[triplet.b];
     if (d.rows != 1 || d.cols != a.rows || d.cols != b.cols)
-      fail("SHAPE", "adapter: ", a.name, " [", a.rows, ", ", a.cols, "], ", d.name, " [", d.rows, ", ", d.cols, "] and ",
-           b.name, " [", b.rows, ", ", b.cols, "] do not form a triplet; expected "
+      fail("SHAPE", "adapter: ", a.name, " [", a.rows, ", ", a.cols, "], ", d.name, " [", d.rows, ", ", d.cols,
+           "] and ", b.name, " [", b.rows, ", ", b.cols,
+           "] do not form a triplet; expected "
            "[rank, in], [1, rank], and [out, rank]");
     const auto mean = [](float beta) { return beta >= 0 && beta < 1; };
     if (!mean(triplet.beta1) || !mean(triplet.beta2) || !(triplet.orthogonal >= 0))

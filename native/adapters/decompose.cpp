@@ -9,12 +9,12 @@
 namespace lowrank {
 namespace {
 
-constexpr int64_t kLeastBlock = 8;     // vectors of a block
-constexpr int64_t kMostBlocks = 6;     // in the basis before a restart, which keeps two
-constexpr double kResidual = 1e-6;     // of the largest singular value
-constexpr double kGain = 1e-10;        // of the sum of squares of the wanted ones, from one restart to the next
-constexpr double kNothing = 1e-14;     // of the matrix's norm: what rounding leaves of a vector that is spanned
-constexpr int64_t kPiece = 64;         // columns that a thread takes at a time
+constexpr int64_t kLeastBlock = 8;  // vectors of a block
+constexpr int64_t kMostBlocks = 6;  // in the basis before a restart, which keeps two
+constexpr double kResidual = 1e-6;  // of the largest singular value
+constexpr double kGain = 1e-10;     // of the sum of squares of the wanted ones, from one restart to the next
+constexpr double kNothing = 1e-14;  // of the matrix's norm: what rounding leaves of a vector that is spanned
+constexpr int64_t kPiece = 64;      // columns that a thread takes at a time
 
 /// Vectors as the rows of a matrix.
 struct Rows {
@@ -104,8 +104,8 @@ void project_out(double* x, const Rows& basis, double* shares) {
   }
 }
 
-/// Makes the rows of `block` orthonormal, to those of `basis` as well, and leaves out those of which no more than `least`
-/// remains. Returns what they were: coordinates [rows that were there, basis and rows that are left].
+/// Makes the rows of `block` orthonormal, to those of `basis` as well, and leaves out those of which no more than
+/// `least` remains. Returns what they were: coordinates [rows that were there, basis and rows that are left].
 Rows orthonormalize(Pool& pool, Rows& block, const Rows& basis, double least) {
   const int64_t count = block.count(), known = basis.count(), length = block.length;
   Rows shares{known + count, std::vector<double>(count * (known + count))};
@@ -263,8 +263,7 @@ Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t co
       double square = 0;  // ||W^T u - sigma v||^2
       for (int64_t k = 0; k < block.count(); ++k) {
         double value = 0;
-        for (int64_t j = 0; j < next.count(); ++j)
-          value += found.y[i][known + j] * beyond[j][v.count() + k];
+        for (int64_t j = 0; j < next.count(); ++j) value += found.y[i][known + j] * beyond[j][v.count() + k];
         square += value * value;
       }
       residual = std::max(residual, std::sqrt(square));

@@ -26,8 +26,8 @@ void EmbeddingTerm::check() const {
 void EmbeddingTerm::check_site(const std::string& what) const {
   const ParameterSpec &a = parameter(a_), &b = parameter(b_);
   if (a.cols != site_.in || b.rows != site_.out)
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
-         what, " is [", site_.out, ", ", site_.in, "]");
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
+         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
 }
 
 TermFacts EmbeddingTerm::facts() const { return {ranks_.all, a_, b_, -1, true}; }
@@ -43,7 +43,8 @@ Matrix EmbeddingTerm::look_up(Run& run, const AdapterRun& adapter, int64_t activ
 
 Factor EmbeddingTerm::fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const {
   const Ptr<float> folded = run.room->take<float>(site_.out * active);
-  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_), {}, {}, {}, {}, folded});
+  run.launch(
+      Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_), {}, {}, {}, {}, folded});
   return {site_.out, active, -1, 0, folded, active};
 }
 
@@ -83,8 +84,7 @@ void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
     const Ptr<float> dh = run.room->take<float>(run.plan.options.tokens * active);
     const Segment segment{dy, folded};
     run.launch(GemmNn{run.precision(), run.tokens, active, {&segment, 1}, {{dh.as<std::byte>(), DType::f32, active}}});
-    run.launch(
-        ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(a_)});
+    run.launch(ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(a_)});
   }
   if (!spec_.trains(b_)) return;
   const Matrix h = look_up(run, adapter, active);

@@ -28,16 +28,16 @@ void KroneckerTerm::check() const {
     if (second < 0) continue;
     const ParameterSpec &a = parameter(first), &b = parameter(second);
     if (a.cols != b.rows)
-      fail("SHAPE", "adapter at ", target(), ": ", name, " is a product of [", a.rows, ", ", a.cols, "] and [", b.rows, ", ",
-           b.cols, "]");
+      fail("SHAPE", "adapter at ", target(), ": ", name, " is a product of [", a.rows, ", ", a.cols, "] and [", b.rows,
+           ", ", b.cols, "]");
   }
   dropout_.check(target());
 }
 
 void KroneckerTerm::check_site(const std::string& what) const {
   if (l() * k() != site_.out || p() * q() != site_.in)
-    fail("SHAPE", "adapter at ", target(), ": C (x) D is [", l(), " x ", k(), ", ", p(), " x ", q(), "] but ", what, " is [",
-         site_.out, ", ", site_.in, "]");
+    fail("SHAPE", "adapter at ", target(), ": C (x) D is [", l(), " x ", k(), ", ", p(), " x ", q(), "] but ", what,
+         " is [", site_.out, ", ", site_.in, "]");
 }
 
 TermFacts KroneckerTerm::facts() const { return {}; }

@@ -65,8 +65,8 @@ void LowRank::check_site(const std::string& what) const {
   const auto fits = [&](int vector) { return vector < 0 || parameter(vector).cols == site_.out; };
   if ((a.trained ? a.cols != site_.in : a.cols < site_.in) || (b.trained ? b.rows != site_.out : b.rows < site_.out) ||
       !fits(b_gain_) || !fits(magnitude_))
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
-         what, " is [", site_.out, ", ", site_.in, "]");
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
+         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
 }
 
 TermFacts LowRank::facts() const {
@@ -85,8 +85,8 @@ int64_t LowRank::ranks_in_use(int64_t wanted) const {
 
 void LowRank::fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
   const int64_t active = ranks_in_use(adapter.rank);
-  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_), adapter.value_if(d_),
-                  adapter.value_if(mask_), adapter.value_if(b_gain_), gains, out});
+  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_),
+                  adapter.value_if(d_), adapter.value_if(mask_), adapter.value_if(b_gain_), gains, out});
 }
 
 bool LowRank::snapshot_acts(const Run& run, const AdapterRun& adapter) const {
@@ -107,8 +107,8 @@ Factor LowRank::snapshot_a(const AdapterRun& adapter, int64_t rows) const {
 void LowRank::fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
   const float ratio = adapter.host_value(snapshot_ratio_);
   const float own = weight * ranks_.scale * own_share(ratio), taken = -weight * ranks_.scale * ratio;
-  run.launch(FoldSnapshot{site_.out, ranks_.all, own, taken, adapter.value(b_), adapter.value(snapshot_b_),
-                          gains, out});
+  run.launch(
+      FoldSnapshot{site_.out, ranks_.all, own, taken, adapter.value(b_), adapter.value(snapshot_b_), gains, out});
 }
 
 Matrix LowRank::drop(Run& run, const Matrix& x, const Matrix& out) const {
@@ -215,9 +215,8 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
       run.launch(Zero{folded.as<std::byte>(), site_.out * active * 4});
       run.launch(ReduceTokens{run.precision(), run.tokens, h, active, dy, site_.out, 1, folded, active, true});
       run.launch(FoldGradient{site_.out, ranks_.all, active, ranks_.scale_at(active), adapter.value(b_),
-                              adapter.value_if(d_), adapter.value_if(mask_), adapter.value_if(b_gain_),
-                              folded, adapter.gradient_if(b_), adapter.gradient_if(d_),
-                              adapter.gradient_if(b_gain_)});
+                              adapter.value_if(d_), adapter.value_if(mask_), adapter.value_if(b_gain_), folded,
+                              adapter.gradient_if(b_), adapter.gradient_if(d_), adapter.gradient_if(b_gain_)});
     }
   }
   if (s.x < 0) return;
@@ -273,8 +272,8 @@ std::vector<float> LowRank::folded(const Adapter& adapter, int64_t active) const
   const auto factor = [&](int index) { return index < 0 ? HostView<const float>() : adapter.view(index); };
   const HostView<const float> b = factor(b_), d = factor(d_), mask = factor(mask_), b_gain = factor(b_gain_);
   std::vector<float> out(site_.out * active);
-  fold_rows({ranks_.all, active, ranks_.scale_at(active), 1, b.data(), d.data(), mask.data(), b_gain.data(), nullptr}, 0,
-            site_.out, out.data());
+  fold_rows({ranks_.all, active, ranks_.scale_at(active), 1, b.data(), d.data(), mask.data(), b_gain.data(), nullptr},
+            0, site_.out, out.data());
   return out;
 }
 

@@ -56,10 +56,10 @@ class LowRank final : public Term {
 
   Ranks ranks_;
   float dropout_;
-  int a_, b_;             // [rank, in], [out, rank]; frozen ones may exceed the layer's size
-  int d_, mask_;          // [1, rank]; the mask is never trained
-  int b_gain_;            // [1, out]
-  int magnitude_;         // [1, out]
+  int a_, b_;      // [rank, in], [out, rank]; frozen ones may exceed the layer's size
+  int d_, mask_;   // [1, rank]; the mask is never trained
+  int b_gain_;     // [1, out]
+  int magnitude_;  // [1, out]
   // A frozen pair of the same shapes. If the ratio is nonzero: scale ((1 + ratio) B A - ratio B* A*), or scale (B A -
   // ratio B* A*) if `subtracts_`. The gradients of A and B are those of scale B A.
   int snapshot_a_, snapshot_b_, snapshot_ratio_;

@@ -42,8 +42,8 @@ class MergedRows {
  private:
   struct Change {
     std::unique_ptr<DeltaRows> rows;
-    float counts = 1;                  // already applied to the rows, unless there is a magnitude
-    HostView<const float> magnitude;   // m: (W + delta) m / ||W + delta|| replaces W, row by row
+    float counts = 1;                 // already applied to the rows, unless there is a magnitude
+    HostView<const float> magnitude;  // m: (W + delta) m / ||W + delta|| replaces W, row by row
   };
   float sum_changes(int64_t row, const float* base, float* sum, float* own) const;
 

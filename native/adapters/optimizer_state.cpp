@@ -32,8 +32,7 @@ int64_t array_bytes(int64_t count, bool coded) {
 /// Bytes of a part of a parameter whose arrays have its own shape, or of all of one.
 int64_t piece_bytes(const std::vector<StateArray>& arrays, int64_t elements, int64_t count) {
   int64_t bytes = 0;
-  for (const StateArray& array : arrays)
-    bytes += array_bytes(count == elements ? array.count() : count, array.coded);
+  for (const StateArray& array : arrays) bytes += array_bytes(count == elements ? array.count() : count, array.coded);
   return bytes;
 }
 
@@ -82,7 +81,8 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
     return p.trained ? piece_bytes(state_arrays(p, spec), p.rows * p.cols, p.rows * p.cols) : 0;
   };
   if (spec.in_backward && adapter.privacy != Privacy::none)
-    fail("CONFIG", "private training clips and sums whole gradients, so it does not support updates in the backward "
+    fail("CONFIG",
+         "private training clips and sums whole gradients, so it does not support updates in the backward "
          "pass");
   int64_t all = 0;
   for (const ParameterSpec& p : adapter.parameters) all += bytes_of(p);
@@ -119,7 +119,8 @@ OptimizerState::OptimizerState(const AdapterSpec& adapter, Memory& memory)
       memory_(memory),
       resident_(memory.allocate(Category::optimizer, layout_.resident_bytes)),
       ring_(memory.allocate(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes)) {
-  if (const int64_t bytes = layout_.file_bytes(); bytes > 0) stash_ = memory.stash(Category::optimizer, adapter.state.folder, bytes);
+  if (const int64_t bytes = layout_.file_bytes(); bytes > 0)
+    stash_ = memory.stash(Category::optimizer, adapter.state.folder, bytes);
 }
 
 void OptimizerState::clear() {

@@ -43,16 +43,16 @@ void PairTerm::check() const {
   const ParameterSpec &a = parameter(a_), &b = parameter(b_), &a2 = parameter(a2_), &b2 = parameter(b2_);
   const bool fit = a.rows == b.cols && a2.rows == b2.cols && a.cols == a2.cols && b.rows == b2.rows;
   if (!fit || rank_ % a.rows != 0 || rank_ / a.rows != a2.rows)
-    fail("SHAPE", "adapter at ", target(), ": a pair of products [", b.rows, ", ", b.cols, "] x [", a.rows, ", ", a.cols,
-         "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", rank_);
+    fail("SHAPE", "adapter at ", target(), ": a pair of products [", b.rows, ", ", b.cols, "] x [", a.rows, ", ",
+         a.cols, "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", rank_);
   dropout_.check(target());
 }
 
 void PairTerm::check_site(const std::string& what) const {
   const ParameterSpec &a = parameter(a_), &b = parameter(b_);
   if (a.cols != site_.in || b.rows != site_.out)
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
-         what, " is [", site_.out, ", ", site_.in, "]");
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
+         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
 }
 
 TermFacts PairTerm::facts() const { return {.rank = rank_}; }
@@ -79,7 +79,7 @@ bool PairTerm::forms(const PlanOptions& options) const {
 }
 
 Pair PairTerm::pair(const AdapterRun& adapter) const {
-  return {site_.out,          site_.in,          first_rank(),       second_rank(),
+  return {site_.out,         site_.in,          first_rank(),       second_rank(),
           adapter.value(b_), adapter.value(a_), adapter.value(b2_), adapter.value(a2_)};
 }
 
@@ -150,8 +150,8 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
       step.aux = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, rank_);
     if (trains_a) step.x = plan.materialize(x);
     if (trains_a || plan.needs_gradient(x)) {
-      share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
-                                          RowKind::tokens, rank_);
+      share.dh = step.y =
+          plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(), RowKind::tokens, rank_);
       step.writes = {step.y};
     }
   }
@@ -176,8 +176,7 @@ void PairTerm::run_gradient(Run& run, const Step& s) const {
     run.launch(Zero{folded.as<std::byte>(), site_.out * rank * 4});
     run.launch(
         ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
-    run.launch(SpreadPairB{pair(adapter), scale_, gains, folded, adapter.gradient_if(b_),
-                           adapter.gradient_if(b2_)});
+    run.launch(SpreadPairB{pair(adapter), scale_, gains, folded, adapter.gradient_if(b_), adapter.gradient_if(b2_)});
   }
   if (s.x < 0) return;
   const Ptr<float> at_a = run.room->take<float>(rank * site_.in);
@@ -239,8 +238,8 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
 
 std::vector<float> PairTerm::folded(const Adapter& adapter) const {
   std::vector<float> b(site_.out * rank_);
-  fold_pair_rows({first_rank(), second_rank(), scale_, 1, adapter.view(b_).data(), adapter.view(b2_).data(), nullptr}, 0,
-                 site_.out, b.data());
+  fold_pair_rows({first_rank(), second_rank(), scale_, 1, adapter.view(b_).data(), adapter.view(b2_).data(), nullptr},
+                 0, site_.out, b.data());
   return b;
 }
 

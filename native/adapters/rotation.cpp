@@ -29,8 +29,7 @@ void RotationTerm::check_site(const std::string& what) const {
   const int64_t blocks = shape().blocks;
   if (site_.in % size_ != 0 || (blocks != 1 && blocks * size_ != site_.in))
     fail("SHAPE", "adapter at ", target(), ": ", blocks, " blocks of ", size_, " columns do not match ", what,
-         ", which is [",
-         site_.out, ", ", site_.in, "]");
+         ", which is [", site_.out, ", ", site_.in, "]");
 }
 
 Ptr<float> RotationTerm::blocks(Run& run, const AdapterRun& adapter, bool back) const {
@@ -45,7 +44,8 @@ void RotationTerm::turn(Run& run, const AdapterRun& adapter, const Matrix& x, co
   const Layout::Scope scope(*run.room);
   const bool few = run.tokens < size_;
   if (run.may(few))
-    run.launch(RotateBySeries{run.tokens, site_.in, shape(), terms_, x, adapter.value(skew_), adapter.weight, addend, out});
+    run.launch(
+        RotateBySeries{run.tokens, site_.in, shape(), terms_, x, adapter.value(skew_), adapter.weight, addend, out});
   if (run.may(!few))
     run.launch(Rotate{run.tokens, site_.in, shape(), x, blocks(run, adapter, false), adapter.weight, addend, out});
 }
@@ -101,7 +101,8 @@ void RotationTerm::run_gradient(Run& run, const Step& s) const {
   }
   if (s.dx < 0) return;
   const Matrix dx = run.matrix(s.dx);
-  run.launch(Rotate{run.tokens, site_.in, shape(), turned, blocks(run, adapter, true), 1, s.accumulate ? dx : Matrix(), dx});
+  run.launch(
+      Rotate{run.tokens, site_.in, shape(), turned, blocks(run, adapter, true), 1, s.accumulate ? dx : Matrix(), dx});
 }
 
 std::unique_ptr<DeltaRows> RotationTerm::delta_rows(const Adapter& adapter, float counts, int64_t) const {

@@ -16,10 +16,8 @@ std::unique_ptr<Term> made(const AdapterSpec& spec, int index, const Site& site)
 }
 
 constexpr TermKind kKinds[] = {
-    {"low_rank", Op::linear, made<LowRank>},
-    {"pair", Op::linear, made<PairTerm>},
-    {"kronecker", Op::linear, made<KroneckerTerm>},
-    {"rotation", Op::linear, made<RotationTerm>},
+    {"low_rank", Op::linear, made<LowRank>},           {"pair", Op::linear, made<PairTerm>},
+    {"kronecker", Op::linear, made<KroneckerTerm>},    {"rotation", Op::linear, made<RotationTerm>},
     {"embedding", Op::embedding, made<EmbeddingTerm>},
 };
 

@@ -33,7 +33,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeAdapter",
-                       {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
+                       {InstanceMethod<&AdapterHandle::fill>("fill"),
+                        InstanceMethod<&AdapterHandle::read>("read"),
                         InstanceMethod<&AdapterHandle::write>("write"),
                         InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
                         InstanceMethod<&AdapterHandle::fill_row_norms>("fillRowNorms"),
@@ -54,11 +55,11 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::add_client>("addClient"),
                         InstanceMethod<&AdapterHandle::sum_contributions>("sumContributions"),
                         InstanceMethod<&AdapterHandle::release>("release"),
-                        InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
+                        InstanceMethod<&AdapterHandle::step>("optimizerStep"),
+                        dispose_method()});
   }
 
  private:
-
   /// The named array of a parameter.
   struct Array {
     std::shared_ptr<Adapter> owner;
@@ -348,9 +349,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return environment(info.Env())
         .channel->start<uint64_t>(
             info.Env(), [adapter](Context& context, const CancelFlag&) { return digest_of(context.pool, *adapter); },
-            [](Napi::Env env, uint64_t& hash) -> Napi::Value {
-              return Napi::String::New(env, std::to_string(hash));
-            },
+            [](Napi::Env env, uint64_t& hash) -> Napi::Value { return Napi::String::New(env, std::to_string(hash)); },
             use, &adapter->memory());
   }
 
@@ -389,9 +388,9 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
-  /// Adds up the sums of the ranks, in their order. The first rank alone keeps the result, and the others begin an empty sum,
-  /// unless it is the last time in a round. So contributions that are dealt out one to each rank between two calls are added up
-  /// one after the other, with the same bits on any number of ranks.
+  /// Adds up the sums of the ranks, in their order. The first rank alone keeps the result, and the others begin an
+  /// empty sum, unless it is the last time in a round. So contributions that are dealt out one to each rank between two
+  /// calls are added up one after the other, with the same bits on any number of ranks.
   Napi::Value sum_contributions(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const bool is_last = info[0].ToBoolean();

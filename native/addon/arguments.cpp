@@ -36,8 +36,7 @@ AdapterList::AdapterList(const Fields& options) {
     const Fields entry(item, "options.adapters");
     owners_.push_back(adapter_of(entry.get("adapter")));
     uses_->emplace_back(owners_.back(), AdapterUse::Kind::infer);
-    list_.push_back(
-        {owners_.back().get(), static_cast<float>(entry.number("weight", 1)), entry.integer("rank", 0)});
+    list_.push_back({owners_.back().get(), static_cast<float>(entry.number("weight", 1)), entry.integer("rank", 0)});
   }
 }
 

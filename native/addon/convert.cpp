@@ -46,8 +46,7 @@ Graph to_graph(Napi::Value value) {
   }
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
-    graph.weights.push_back(
-        {w.text("name"), w.integer("rows"), w.integer("cols"), w.choice<WeightKind>("kind")});
+    graph.weights.push_back({w.text("name"), w.integer("rows"), w.integer("cols"), w.choice<WeightKind>("kind")});
     graph.weight_of_name.emplace(graph.weights.back().name, static_cast<int>(graph.weights.size()) - 1);
   }
   for (const Napi::Value item : fields.list("values")) {
@@ -153,15 +152,16 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
   return spec;
 }
 
-OptimizerKind to_optimizer_kind(const Fields& fields) {
-  return fields.choice<OptimizerKind>("kind");
-}
+OptimizerKind to_optimizer_kind(const Fields& fields) { return fields.choice<OptimizerKind>("kind"); }
 
 StateSpec to_state_spec(const Fields& fields) {
   if (!fields.has("state")) return {};
   const Fields state(fields.get("state"), "state");
-  return {to_optimizer_kind(state), state.flag("momentum", true), state.flag("eightBit", false),
-          state.integer("resident", -1), state.has("folder") ? state.text("folder") : std::string(),
+  return {to_optimizer_kind(state),
+          state.flag("momentum", true),
+          state.flag("eightBit", false),
+          state.integer("resident", -1),
+          state.has("folder") ? state.text("folder") : std::string(),
           state.flag("inBackward", false)};
 }
 
@@ -256,9 +256,7 @@ TensorSource to_tensor_source(Napi::Value value) {
   return source;
 }
 
-Precision to_precision(const Fields& fields) {
-  return fields.choice<Precision>("precision");
-}
+Precision to_precision(const Fields& fields) { return fields.choice<Precision>("precision"); }
 
 std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   const Fields fields(value, "plans");
@@ -332,8 +330,8 @@ KernelStudy to_kernel_study(Napi::Value value) {
       break;
     }
     default:
-      study.subject = HeadStudy{integer("tokens"), integer("vocab"), integer("hidden"),
-                                to_storage_format(fields.get("format"))};
+      study.subject =
+          HeadStudy{integer("tokens"), integer("vocab"), integer("hidden"), to_storage_format(fields.get("format"))};
   }
   return study;
 }

@@ -81,8 +81,9 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
 Napi::Promise Channel::release(Napi::Env env, std::shared_ptr<void> payload) {
   const auto deferred = Napi::Promise::Deferred::New(env);
   try {
-    submit(env, [payload = std::move(payload)](Context&, const CancelFlag&) {},
-           [](Napi::Env e) { return e.Undefined(); }, nullptr, nullptr, deferred);
+    submit(
+        env, [payload = std::move(payload)](Context&, const CancelFlag&) {}, [](Napi::Env e) { return e.Undefined(); },
+        nullptr, nullptr, deferred);
   } catch (const Napi::Error&) {
     deferred.Resolve(env.Undefined());  // the engine has ended, so it was released here
   }

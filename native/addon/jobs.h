@@ -40,8 +40,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
  private:
   using Finish = std::function<void(Napi::Env)>;
   Napi::Object submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
-                      std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held,
-                      const Memory* memory, Napi::Promise::Deferred deferred);
+                      std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held, const Memory* memory,
+                      Napi::Promise::Deferred deferred);
   void finished(Finish finish, const CancelFlag& cancel);
   void drain(Napi::Env env);
 
@@ -63,8 +63,8 @@ Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const 
   return submit(
       env,
       [result, work = std::move(work)](Context& context, const CancelFlag& cancel) { *result = work(context, cancel); },
-      [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); }, std::move(held),
-      memory, Napi::Promise::Deferred::New(env));
+      [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); }, std::move(held), memory,
+      Napi::Promise::Deferred::New(env));
 }
 
 /// Creates a JavaScript error with `code` from a native error.

@@ -22,7 +22,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static constexpr const char* kName = "a model";
 
   explicit ModelHandle(const Napi::CallbackInfo& info) : Handle(info) {
-    guarded(info.Env(), [&] { 
+    guarded(info.Env(), [&] {
       const auto model = std::make_shared<Model>(to_graph(info[0]));
       if (!info[1].IsUndefined()) model->device = device_of(Fields(info[1], "options"));
       hold(model);
@@ -30,15 +30,14 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   }
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeModel",
-                       {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
-                        InstanceMethod<&ModelHandle::map_weights>("mapWeights"),
-                        InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
-                        InstanceMethod<&ModelHandle::missing>("missing"),
-                        InstanceMethod<&ModelHandle::paged_bytes>("pagedBytes"),
-                        InstanceMethod<&ModelHandle::packed>("packed"), InstanceMethod<&ModelHandle::plan>("plan"),
-                        InstanceMethod<&ModelHandle::read_weight>("readWeight"),
-                        InstanceMethod<&ModelHandle::decompose>("decompose"), dispose_method()});
+    return DefineClass(
+        env, "NativeModel",
+        {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
+         InstanceMethod<&ModelHandle::map_weights>("mapWeights"),
+         InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"), InstanceMethod<&ModelHandle::missing>("missing"),
+         InstanceMethod<&ModelHandle::paged_bytes>("pagedBytes"), InstanceMethod<&ModelHandle::packed>("packed"),
+         InstanceMethod<&ModelHandle::plan>("plan"), InstanceMethod<&ModelHandle::read_weight>("readWeight"),
+         InstanceMethod<&ModelHandle::decompose>("decompose"), dispose_method()});
   }
 
  private:
@@ -112,10 +111,15 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       return environment(env).channel->start<Mapped>(
           env,
           [model, path, key, formats, paged, streamed](Context&, const CancelFlag& cancel) {
-            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path, paged.has_value()), {}, {}, {}, {}};
+            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path, paged.has_value()),
+                          {},
+                          {},
+                          {},
+                          {}};
             if (streamed) {
               mapped.stream = std::make_unique<const WeightStream>(stream_weights(model->graph, formats, *paged));
-              mapped.image = Engine::instance().memory(model->device).pinned(Category::paged_weights, mapped.stream->image_bytes);
+              mapped.image =
+                  Engine::instance().memory(model->device).pinned(Category::paged_weights, mapped.stream->image_bytes);
             }
             if (mapped.image) {
               mapped.weights = read_image(mapped.file, *mapped.stream, mapped.image, cancel);
@@ -123,8 +127,9 @@ class ModelHandle : public Handle<ModelHandle, Model> {
               return mapped;
             }
             if (streamed)
-              remark("The system refused " + readable(mapped.stream->image_bytes) + " of pinned memory for the base on " +
-                     model->device + "; it stays in its file and passes through the host's memory, which is slower.");
+              remark("The system refused " + readable(mapped.stream->image_bytes) +
+                     " of pinned memory for the base on " + model->device +
+                     "; it stays in its file and passes through the host's memory, which is slower.");
             if (!paged) mapped.file->file().prefetch();
             for (size_t i = 0; i < model->weights.size(); ++i)
               mapped.weights.push_back(WeightFile::weight(mapped.file, static_cast<int>(i)));
@@ -191,7 +196,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
 
   /// Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
   static void place(Napi::Env env, Model& model, int index, Weight& weight) {
-    if (model.weights[index]) throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
+    if (model.weights[index])
+      throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
     model.weights[index] = std::move(weight);
   }
 
@@ -206,7 +212,6 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, names[i]);
     return array;
   }
-
 };
 
 Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
@@ -254,7 +259,8 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
         over(model,
              [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
                const Held held = model->hold(index, options.begin, options.begin + options.count);
-               return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options, cancel);
+               return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options,
+                                           cancel);
              }),
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
           Napi::Uint8Array array = Napi::Uint8Array::New(e, bytes.size());

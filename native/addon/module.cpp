@@ -152,7 +152,8 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
 
-/// Sizes for the CPU with a number of threads, or for a card that need not be there: {sm, multiprocessors, sharedBytes}.
+/// Sizes for the CPU with a number of threads, or for a card that need not be there: {sm, multiprocessors,
+/// sharedBytes}.
 std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
   if (value.IsObject()) {
     const Fields card(value, "card");
@@ -162,7 +163,8 @@ std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
     of.shared_bytes = card.integer("sharedBytes");
     return std::make_unique<cuda::CudaSizes>(of);
   }
-  return Engine::instance().sizes("cpu", value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
+  return Engine::instance().sizes("cpu",
+                                  value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
 }
 
 /// Plans of a model that has no weights yet: graph, formats, adapters, plans, threads or a card.
@@ -245,7 +247,9 @@ Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
         [precision, rounds](Context& context, const CancelFlag&) {
           return lowrank::arithmetic_peak(context, precision, rounds);
         },
-        [](Napi::Env e, std::optional<double>& peak) { return peak ? Napi::Value(Napi::Number::New(e, *peak)) : e.Null(); });
+        [](Napi::Env e, std::optional<double>& peak) {
+          return peak ? Napi::Value(Napi::Number::New(e, *peak)) : e.Null();
+        });
   });
 }
 

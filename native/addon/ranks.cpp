@@ -123,7 +123,8 @@ Napi::Value meet_ranks_aside(const Napi::CallbackInfo& info) {
     Comm& comm = Engine::instance().comm();
     std::unique_ptr<Collective> ranks = comm.beside();
     if (!ranks)
-      fail("RANKS", comm.library(), " takes calls of one thread alone, and ranks that work on their own need two "
+      fail("RANKS", comm.library(),
+           " takes calls of one thread alone, and ranks that work on their own need two "
            "(MPI_THREAD_SERIALIZED)");
     auto* const meeting = new MeetingAside(env, std::move(ranks), to_message(info[0]));  // deletes itself
     const Napi::Promise promise = meeting->promise();

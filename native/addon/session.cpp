@@ -50,7 +50,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
          InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
          InstanceMethod<&SessionHandle::forward_step>("forwardStep"),
          InstanceMethod<&SessionHandle::skip_passes>("skipPasses"),
-         InstanceMethod<&SessionHandle::score_step>("scoreStep"), InstanceMethod<&SessionHandle::finish_step>("finishStep"),
+         InstanceMethod<&SessionHandle::score_step>("scoreStep"),
+         InstanceMethod<&SessionHandle::finish_step>("finishStep"),
          InstanceMethod<&SessionHandle::sum_gradients>("sumGradients"),
          InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
          InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
@@ -173,7 +174,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<std::vector<double>>(
-        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses, &session->memory());
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses,
+        &session->memory());
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
@@ -184,7 +186,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
     const bool want_logits = fields.flag("wantLogits", false), want_log_prob = fields.flag("wantLogProb", false);
     const std::optional<Sampling> sampling = to_sampling(fields);
-    if (sampling && input->rows.empty()) throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
+    if (sampling && input->rows.empty())
+      throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
     struct Drawn {
       std::optional<int32_t> token;
       std::optional<double> log_prob;
@@ -262,6 +265,5 @@ Napi::Value open_session(const Napi::CallbackInfo& info) {
         nullptr, &memory);
   });
 }
-
 
 }  // namespace lowrank::addon

@@ -33,9 +33,10 @@ class WeightFileHandle : public Handle<WeightFileHandle, WeightFileInMaking> {
   }
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeWeightFile",
-                       {InstanceMethod<&WeightFileHandle::store>("store"), InstanceMethod<&WeightFileHandle::copy>("copy"),
-                        InstanceMethod<&WeightFileHandle::finish>("finish"), dispose_method()});
+    return DefineClass(
+        env, "NativeWeightFile",
+        {InstanceMethod<&WeightFileHandle::store>("store"), InstanceMethod<&WeightFileHandle::copy>("copy"),
+         InstanceMethod<&WeightFileHandle::finish>("finish"), dispose_method()});
   }
 
  private:

@@ -45,8 +45,8 @@ class Comm : public Collective {
   /// Closes the library, which can take forever: MPI_Finalize of MPICH 4.0 does not always return over TCP.
   virtual void close() = 0;
 
-  /// Terminates the processes of all ranks, from any thread, when the others cannot be waited for. After `leave`, only this
-  /// process.
+  /// Terminates the processes of all ranks, from any thread, when the others cannot be waited for. After `leave`, only
+  /// this process.
   virtual void end_all(int code) = 0;
 };
 

@@ -27,7 +27,8 @@ Family family_of(const os::Library& library, const std::string& name) {
 template <class Function>
 Function* function_of(const os::Library& library, const char* name) {
   void* const address = library.find(name);
-  if (address == nullptr) fail("RANKS", "the MPI library has no function ", name, "; it is damaged, or not one of MPI's");
+  if (address == nullptr)
+    fail("RANKS", "the MPI library has no function ", name, "; it is damaged, or not one of MPI's");
   return reinterpret_cast<Function*>(address);
 }
 
@@ -48,8 +49,11 @@ template <class Handle>
 class Mpi final : public Comm {
  public:
   Mpi(os::Library library, const MpiConstants& constants, std::chrono::milliseconds patience)
-      : library_(std::move(library)), version_(version_of(library_)), world_(to_handle(constants.world)),
-        byte_(to_handle(constants.byte)), patience_(patience) {
+      : library_(std::move(library)),
+        version_(version_of(library_)),
+        world_(to_handle(constants.world)),
+        byte_(to_handle(constants.byte)),
+        patience_(patience) {
     int given = 0;
     call<int(int*, char***, int, int*)>("MPI_Init_thread", nullptr, nullptr, constants.serialized, &given);
     call<int(Handle, int*)>("MPI_Comm_rank", world_, &rank_);
@@ -77,8 +81,8 @@ class Mpi final : public Comm {
   void send(int to, const void* data, int64_t bytes) override {
     sent(to);
     Peer& peer = peers_[static_cast<size_t>(to)];
-    call<int(const void*, int, Handle, int, int, Handle, Handle*)>("MPI_Isend", data, static_cast<int>(bytes), byte_, to,
-                                                                  kDataTag, world_, &peer.data);
+    call<int(const void*, int, Handle, int, int, Handle, Handle*)>("MPI_Isend", data, static_cast<int>(bytes), byte_,
+                                                                   to, kDataTag, world_, &peer.data);
     peer.sends_data = true;
   }
   void sent(int to) override {
@@ -89,7 +93,7 @@ class Mpi final : public Comm {
   void receive(int from, void* data, int64_t bytes) override {
     Handle request{};
     call<int(void*, int, Handle, int, int, Handle, Handle*)>("MPI_Irecv", data, static_cast<int>(bytes), byte_, from,
-                                                            kDataTag, world_, &request);
+                                                             kDataTag, world_, &request);
     wait(request);
   }
 
@@ -164,12 +168,12 @@ class Mpi final : public Comm {
     const int count = static_cast<int>(bytes);
     Handle request{};
     call<int(const void*, int, Handle, void*, int, Handle, Handle, Handle*)>(name, from, count, byte_, to, count, byte_,
-                                                                           among, &request);
+                                                                             among, &request);
     wait(request);
   }
 
-  /// Requests are asked for, never waited for by MPI, so that the processor is left to whoever computes meanwhile, and MPI
-  /// to the thread that watches.
+  /// Requests are asked for, never waited for by MPI, so that the processor is left to whoever computes meanwhile, and
+  /// MPI to the thread that watches.
   void wait(Handle& request) {
     for (int attempt = 0; !is_done(request); ++attempt) {
       if (lost_ >= 0) fail("RANKS", "rank ", lost_.load(), " has not answered for ", patience_.count() / 1000, " s");
@@ -189,8 +193,9 @@ class Mpi final : public Comm {
     std::this_thread::sleep_for(std::chrono::microseconds(attempt < 2 * kBusy ? 50 : 500));
   }
 
-  /// Tells the other ranks every so often that this process runs, whatever its other threads do, and hears the same of them.
-  /// A rank that computes for long is not lost; one whose process or machine has stopped is, which MPI itself may never say.
+  /// Tells the other ranks every so often that this process runs, whatever its other threads do, and hears the same of
+  /// them. A rank that computes for long is not lost; one whose process or machine has stopped is, which MPI itself may
+  /// never say.
   void watch() {
     const auto interval = std::min(patience_ / 4, std::chrono::milliseconds(2000));
     Clock::time_point before = Clock::now();
@@ -227,7 +232,7 @@ class Mpi final : public Comm {
   void tell(int rank, Peer& peer) {
     if (peer.sends && !is_done(peer.request)) call<int(Handle*)>("MPI_Request_free", &peer.request);
     call<int(const void*, int, Handle, int, int, Handle, Handle*)>("MPI_Isend", &kMessage, 1, byte_, rank, kTag, world_,
-                                                                  &peer.request);
+                                                                   &peer.request);
     peer.sends = true;
   }
 
@@ -237,11 +242,12 @@ class Mpi final : public Comm {
     for (;;) {
       int waits = 0;
       Status status;
-      call<int(int, int, Handle, int*, void*)>("MPI_Iprobe", rank, kTag, world_, &waits, static_cast<void*>(status.bytes));
+      call<int(int, int, Handle, int*, void*)>("MPI_Iprobe", rank, kTag, world_, &waits,
+                                               static_cast<void*>(status.bytes));
       if (waits == 0) return any;
       char message;
       call<int(void*, int, Handle, int, int, Handle, void*)>("MPI_Recv", &message, 1, byte_, rank, kTag, world_,
-                                                              static_cast<void*>(status.bytes));
+                                                             static_cast<void*>(status.bytes));
       ++peers_[static_cast<size_t>(rank)].heard;
       any = true;
     }
@@ -301,7 +307,8 @@ std::vector<std::string> libraries_for(MpiLauncher launcher) {
 /// How to get what a launcher needs.
 const char* remedy_for(MpiLauncher launcher) {
   if (launcher == MpiLauncher::pmi)
-    return "Install MPICH where the job runs (Debian and Ubuntu: apt-get install mpich), or start it with the mpirun of a "
+    return "Install MPICH where the job runs (Debian and Ubuntu: apt-get install mpich), or start it with the mpirun "
+           "of a "
            "library that is there";
   return "Install Open MPI where the job runs (Debian and Ubuntu: apt-get install openmpi-bin)";
 }
@@ -320,7 +327,8 @@ MpiSearch find_mpi() {
   return search;
 }
 
-std::unique_ptr<Comm> join_mpi(MpiLauncher launcher, int size, const std::string& named, std::chrono::milliseconds patience) {
+std::unique_ptr<Comm> join_mpi(MpiLauncher launcher, int size, const std::string& named,
+                               std::chrono::milliseconds patience) {
   std::string reasons;
   for (const std::string& name : named.empty() ? libraries_for(launcher) : std::vector<std::string>{named}) {
     os::Library library(name, os::Library::Symbols::shared);  // plug-ins of Open MPI look for its symbols
@@ -331,7 +339,8 @@ std::unique_ptr<Comm> join_mpi(MpiLauncher launcher, int size, const std::string
     std::unique_ptr<Comm> comm = connect(std::move(library), name, patience);
     if (size > 0 && comm->size() != size)
       fail("RANKS", comm->library(), " (", name, ") sees ", comm->size(), " of the ", size,
-           " processes that the launcher started, so it is not the launcher's library. Start them with its own mpirun, or run "
+           " processes that the launcher started, so it is not the launcher's library. Start them with its own mpirun, "
+           "or run "
            "alone with LOWRANK_MPI=off");
     return comm;
   }

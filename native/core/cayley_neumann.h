@@ -13,7 +13,7 @@ namespace lowrank {
 struct Blocks {
   int64_t blocks = 0, size = 0;
 
-  int64_t elements() const { return size * size; }           // of a block
+  int64_t elements() const { return size * size; }                 // of a block
   int64_t skew_elements() const { return size * (size - 1) / 2; }  // above its diagonal
 };
 

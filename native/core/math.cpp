@@ -1,5 +1,5 @@
-// Each function takes its argument to the nearest entry of a table, and goes on with a few terms of its Taylor series, which
-// are small next to the entry, as are their rounding errors. The compiler computes the tables.
+// Each function takes its argument to the nearest entry of a table, and goes on with a few terms of its Taylor series,
+// which are small next to the entry, as are their rounding errors. The compiler computes the tables.
 #include "core/math.h"
 
 #include <array>
@@ -46,8 +46,8 @@ constexpr std::array<Power, kPowers> kPowerTable = [] {
   return table;
 }();
 
-/// e^(x + low) is 2^power value (1 + rest), with `value` in [1, 2) and `rest` below 0.0014. |x| is 746 at most and `low` far
-/// below it.
+/// e^(x + low) is 2^power value (1 + rest), with `value` in [1, 2) and `rest` below 0.0014. |x| is 746 at most and
+/// `low` far below it.
 struct Exponential {
   int64_t power;
   double value, rest;
@@ -73,7 +73,8 @@ double value_of(const Exponential& e) {
     return value + value * e.rest;
   }
   if (e.power > 0) return (e.value + e.value * e.rest) * 0x1p1000 * power_of_two(e.power - 1000);
-  // Results below 2^-1022 have fewer bits and must be rounded once: times 2^1022, next to a 1 that has their last place.
+  // Results below 2^-1022 have fewer bits and must be rounded once: times 2^1022, next to a 1 that has their last
+  // place.
   const double value = e.value * power_of_two(e.power + 1022);
   const DoubleDouble scaled = fast_two_sum(value, value * e.rest);
   if (scaled.high >= 1) return scaled.high * 0x1p-1022;
@@ -138,8 +139,8 @@ Mantissa mantissa_of(double x) {
 /// log x to about 2^-68 of itself, for positive and finite x.
 DoubleDouble log_of(double x) {
   const auto& [whole, mantissa, inverse] = mantissa_of(x);
-  // x = 2^whole (1 + r) / inverse, where r is high + low without an error, and so are sums of `high` and the square of it.
-  // Rounded and not cut off, so that the two parts do not cancel.
+  // x = 2^whole (1 + r) / inverse, where r is high + low without an error, and so are sums of `high` and the square of
+  // it. Rounded and not cut off, so that the two parts do not cancel.
   const double upper = from_bits((bits_of(mantissa) + (uint64_t{1} << 29)) & ~((uint64_t{1} << 30) - 1));
   const double high = upper * inverse.value - 1, low = (mantissa - upper) * inverse.value, r = high + low;
   const DoubleDouble linear = two_sum(whole * kLn2High + inverse.high + high, low);
@@ -156,10 +157,25 @@ DoubleDouble log_of(double x) {
 /// The bits of 2 / pi behind the point, after 64 zeros.
 constexpr uint64_t kTwoOverPi[] = {
     0,
-    0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561, 0xb7246e3a424dd2e0,
-    0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4,
-    0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
-    0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab,
+    0xa2f9836e4e441529,
+    0xfc2757d1f534ddc0,
+    0xdb6295993c439041,
+    0xfe5163abdebbc561,
+    0xb7246e3a424dd2e0,
+    0x06492eea09d1921c,
+    0xfe1deb1cb129a73e,
+    0xe88235f52ebb4484,
+    0xe99c7026b45f7e41,
+    0x3991d639835339f4,
+    0x9c845f8bbdf9283b,
+    0x1ff897ffde05980f,
+    0xef2f118b5a0a6d1f,
+    0x6d367ecf27cb09b7,
+    0x4f463f669e5fea2d,
+    0x7527bac7ebe5f17b,
+    0x3d0739f78a5292ea,
+    0x6bfb5fb11f8d5d08,
+    0x56033046fc7b6bab,
 };
 
 /// An angle as a number of quarter turns and a rest of an eighth at most to either side.
@@ -191,9 +207,8 @@ Turned turned(double x) {
   const int zeros = std::countl_zero(static_cast<uint64_t>(fraction >> 64));
   fraction <<= zeros;
   const double scale = with_sign(power_of_two(-zeros), back);
-  const DoubleDouble part =
-      fast_two_sum(static_cast<double>(static_cast<uint64_t>(fraction >> 75)) * 0x1p-53 * scale,
-                   static_cast<double>(static_cast<uint64_t>(fraction >> 11)) * 0x1p-117 * scale);
+  const DoubleDouble part = fast_two_sum(static_cast<double>(static_cast<uint64_t>(fraction >> 75)) * 0x1p-53 * scale,
+                                         static_cast<double>(static_cast<uint64_t>(fraction >> 11)) * 0x1p-117 * scale);
   return {quarters, part * kHalfPi};
 }
 
@@ -230,7 +245,8 @@ double sine(const DoubleDouble& rest, uint64_t quarters) {
   const DoubleDouble base = near.of[odd], other = near.of[1 - odd];
   const DoubleDouble slope{with_sign(other.high, odd), with_sign(other.low, odd)};
   const DoubleDouble product = two_product(slope.high, d), sum = two_sum(base.high, product.high);
-  const double more = product.low + base.low + (slope.low * d + slope.high * low) + slope.high * of_sine + base.high * of_cosine;
+  const double more =
+      product.low + base.low + (slope.low * d + slope.high * low) + slope.high * of_sine + base.high * of_cosine;
   return with_sign(sum.high + (sum.low + more), (quarters >> 1 & 1) ^ (negative & ~odd));
 }
 
@@ -244,7 +260,8 @@ double expm1(double x) {
   if (size < 0.1875) {
     const DoubleDouble square = two_product(x, x), sum = fast_two_sum(x, 0.5 * square.high);
     double series = 1.0 / 6227020800;  // 13!
-    for (const double factorial : {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0})
+    for (const double factorial :
+         {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0})
       series = series * x + 1 / factorial;
     return sum.high + (sum.low + (0.5 * square.low + x * square.high * series));
   }

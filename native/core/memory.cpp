@@ -28,7 +28,8 @@ const char* remedy_of(Category category) {
     case Category::kv_cache:
       return "Lower the number of tokens in the context.";
     default:
-      return "Lower max_seq_length or per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings that fit.";
+      return "Lower max_seq_length or per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings "
+             "that fit.";
   }
 }
 

@@ -10,8 +10,8 @@
 
 namespace lowrank {
 
-/// All ranks must make the same calls in the same order with equal counts. Work runs in order with the device's own, and
-/// is complete once `finish` has returned true.
+/// All ranks must make the same calls in the same order with equal counts. Work runs in order with the device's own,
+/// and is complete once `finish` has returned true.
 class Link {
  public:
   virtual ~Link() = default;
@@ -28,8 +28,8 @@ class Link {
   /// to = the sum of `ranks()` pieces, in their order.
   virtual void add(Ptr<float> pieces, int64_t count, Ptr<float> to) = 0;
   virtual void zero(Ptr<float> at, int64_t count) = 0;
-  /// Waits for the work. False once `given_up` says so: the connection is then closed, what was under way is undefined, and
-  /// no other call may follow. Throws if the library reports an error, which closes it as well.
+  /// Waits for the work. False once `given_up` says so: the connection is then closed, what was under way is undefined,
+  /// and no other call may follow. Throws if the library reports an error, which closes it as well.
   virtual bool finish(const std::function<bool()>& given_up) = 0;
 };
 

@@ -24,7 +24,9 @@ class CountedStash final : public Stash {
   void fetch(Ptr<std::byte>, int64_t, int64_t bytes) override { device_.counts.fetched += bytes; }
   void will_fetch(int64_t, int64_t) override {}
   void settle() override {}
-  void read(int64_t, void* to, int64_t bytes) override { std::fill_n(static_cast<std::byte*>(to), bytes, std::byte{0}); }
+  void read(int64_t, void* to, int64_t bytes) override {
+    std::fill_n(static_cast<std::byte*>(to), bytes, std::byte{0});
+  }
   void write(int64_t, const void*, int64_t) override {}
 
  private:
@@ -75,7 +77,9 @@ void NullDevice::download(void* to, Ptr<std::byte>, int64_t bytes, std::string_v
 
 void NullDevice::copy(Ptr<std::byte>, Ptr<std::byte>, int64_t bytes) { counts.copied += bytes; }
 
-std::unique_ptr<Stash> NullDevice::stash(Category, const std::string&, int64_t) { return std::make_unique<CountedStash>(*this); }
+std::unique_ptr<Stash> NullDevice::stash(Category, const std::string&, int64_t) {
+  return std::make_unique<CountedStash>(*this);
+}
 
 void NullDevice::launch(const Kernel& kernel, Ptr<std::byte>) {
   Moved moved(weights_);

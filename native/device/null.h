@@ -56,7 +56,7 @@ class NullDevice final : public Device, public Memory {
   std::unique_ptr<Stash> stash(Category category, const std::string& folder, int64_t bytes) override;
 
   Counts counts;
-  float number = 0;  // value of every fp32 number read by the host
+  float number = 0;                       // value of every fp32 number read by the host
   std::map<Category, int64_t> allocated;  // bytes
 
  private:

@@ -33,7 +33,7 @@ struct WeightStream {
     int64_t home = -1;             // offset in device memory; -1: in the slots
     std::vector<WeightRows> parts;
   };
-  std::vector<Place> places;             // by weight; none for vectors
+  std::vector<Place> places;               // by weight; none for vectors
   std::vector<std::vector<int>> units_of;  // by weight, and by kTableRows if rows are split; none: looked up by host
   std::vector<Unit> units;
   int64_t image_bytes = 0;

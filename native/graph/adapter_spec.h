@@ -31,8 +31,8 @@ struct ParameterSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   bool trained = false;
-  int group = 0;       // index of its optimizer settings
-  int64_t offset = 0;  // elements from the start of the value span (filled by check_adapter)
+  int group = 0;         // index of its optimizer settings
+  int64_t offset = 0;    // elements from the start of the value span (filled by check_adapter)
   int64_t tracked = -1;  // the same in the importance spans; -1: not in a triplet
 };
 
@@ -40,15 +40,15 @@ struct ParameterSpec {
 /// roles and the numbers, and rejects unknown ones.
 struct TermSpec {
   std::string kind;
-  std::string target;  // path of the node
+  std::string target;                     // path of the node
   std::map<std::string, int> parameters;  // by role
   std::map<std::string, double> numbers;  // by name
 };
 
 /// Properties of a term needed by other code; defined in the term's own file.
 struct TermFacts {
-  int64_t rank = 0;   // width of the operand that its last factor multiplies; 0: none
-  int a = -1;         // row j of `a` and column j of `b` are rank j, which may train alone; -1: ranks train together
+  int64_t rank = 0;  // width of the operand that its last factor multiplies; 0: none
+  int a = -1;        // row j of `a` and column j of `b` are rank j, which may train alone; -1: ranks train together
   int b = -1;
   int magnitude = -1;            // [1, out], scales the rows of the whole
   bool blends_examples = false;  // its gradients are computed for a micro-batch as a whole
@@ -71,9 +71,9 @@ struct GradientProjection {
 /// Rows of A with their gains and columns of B, whose importance is tracked across updates, and which are kept nearly
 /// orthogonal during training (optim/triplets.h). All three are trained, and belong to only one triplet.
 struct TripletSpec {
-  int a = -1;  // [rank, in]
-  int d = -1;  // [1, rank]
-  int b = -1;  // [out, rank]
+  int a = -1;                  // [rank, in]
+  int d = -1;                  // [1, rank]
+  int b = -1;                  // [out, rank]
   float beta1 = 0, beta2 = 0;  // decays of the moving averages of sensitivity and uncertainty
   float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in the loss; 0 turns it off
 };
@@ -99,7 +99,8 @@ struct AdapterSpec {
   /// True if a gradient is computed for a micro-batch without separating its sequences, so per-example gradients need
   /// one sequence at a time: for trained base weights, and factors at an embedding.
   bool blends_examples() const {
-    return !copies.empty() || std::any_of(facts.begin(), facts.end(), [](const TermFacts& f) { return f.blends_examples; });
+    return !copies.empty() ||
+           std::any_of(facts.begin(), facts.end(), [](const TermFacts& f) { return f.blends_examples; });
   }
   /// Bytes of the gradients that the adapter keeps between steps.
   int64_t gradient_bytes() const {

@@ -46,8 +46,8 @@ struct Rotary {
 
 /// The layers of one rank, if they are split over several.
 struct GraphPart {
-  int index = 0;      // the rank that computes them
-  int count = 1;      // number of ranks
+  int index = 0;       // the rank that computes them
+  int count = 1;       // number of ranks
   int first_node = 0;  // added to a node's index, its index in the whole graph
 };
 

@@ -55,12 +55,8 @@ struct MultiplyAdds {
   double operator()(const AttentionBackward& k) const {
     return 5.0 * k.shape.heads * k.shape.head_dim * pairs_of(k.shape, k.host_seqlens, 0);
   }
-  double operator()(const AddPair& k) const {
-    return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
-  }
-  double operator()(const SplitPair& k) const {
-    return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
-  }
+  double operator()(const AddPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
+  double operator()(const SplitPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
   double operator()(const Kronecker& k) const { return static_cast<double>(k.tokens) * kronecker_of(k.pair); }
   /// That of x, and of both factors.
   double operator()(const KroneckerBackward& k) const {

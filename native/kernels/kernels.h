@@ -1,6 +1,7 @@
 // Every kernel that a step may launch, as a value: what it computes, and the location of its operands. Devices
-// implement kernels; what planning, tracing, and counting ask of them is answered here. Activations are row-major; operands are f32 or bf16 according to the plan's precision; the residual stream
-// and all statistics are f32. `operands` declares the memory a kernel accesses, which LOWRANK_CHECK=operands verifies.
+// implement kernels; what planning, tracing, and counting ask of them is answered here. Activations are row-major;
+// operands are f32 or bf16 according to the plan's precision; the residual stream and all statistics are f32.
+// `operands` declares the memory a kernel accesses, which LOWRANK_CHECK=operands verifies.
 #pragma once
 
 #include <vector>

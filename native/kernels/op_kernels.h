@@ -100,8 +100,8 @@ struct AttentionBackward {
   void operands(Operands& see) const;
 };
 
-/// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null. Its input
-/// is B X of rows that hold B, C, and X [3 cols] if it is gated, and the rows themselves if it is not.
+/// Weights of a convolution within columns: w [cols, taps], the last for the row itself, and bias [cols] or null. Its
+/// input is B X of rows that hold B, C, and X [3 cols] if it is gated, and the rows themselves if it is not.
 struct ConvWeights {
   bool gated;
   int64_t cols;
@@ -109,8 +109,8 @@ struct ConvWeights {
   Ptr<float> w, bias;
   int64_t width() const { return gated ? 3 * cols : cols; }
 };
-/// out = C conv(B X), or silu(conv(x)) if it is not gated. A row of the input counts at lag j if the position of its reader
-/// is at least j. Rows before the first are in `earlier` [taps - 1, cols] f32, at position modulo taps - 1.
+/// out = C conv(B X), or silu(conv(x)) if it is not gated. A row of the input counts at lag j if the position of its
+/// reader is at least j. Rows before the first are in `earlier` [taps - 1, cols] f32, at position modulo taps - 1.
 struct ShortConv {
   static constexpr const char* kName = "short_conv";
   int64_t rows;
@@ -141,8 +141,8 @@ struct ShortConvBackward {
   Matrix dout, dx;
   void operands(Operands& see) const;
 };
-/// Adds the gradients of w and the bias, either of which may be null. If the convolution is not gated, `dout` is that of
-/// conv(x). The weights themselves are not read.
+/// Adds the gradients of w and the bias, either of which may be null. If the convolution is not gated, `dout` is that
+/// of conv(x). The weights themselves are not read.
 struct ShortConvGradient {
   static constexpr const char* kName = "short_conv_gradient";
   int64_t rows;
@@ -153,8 +153,9 @@ struct ShortConvGradient {
   Ptr<float> dw, dbias;
   void operands(Operands& see) const;
 };
-/// Keeps rows of the input by position p: the last `count` in `last`, at row p % count, and the last `count` of each `block` of
-/// positions in `ends`, which has `count` rows per block from that of `past` on. positions[0] is `past` as well.
+/// Keeps rows of the input by position p: the last `count` in `last`, at row p % count, and the last `count` of each
+/// `block` of positions in `ends`, which has `count` rows per block from that of `past` on. positions[0] is `past` as
+/// well.
 struct KeepConvInputs {
   static constexpr const char* kName = "keep_conv_inputs";
   int64_t rows, past;
@@ -178,8 +179,8 @@ struct DeltaHeads {
   int64_t state() const { return keys() / key_heads * values(); }
 };
 /// Inputs of a gated delta rule: x [tokens, width] holds queries, keys, and values; beta and alpha are [tokens, heads].
-/// Sequences begin at `host_seqlens`, in host memory. Per head and token, with queries and keys divided by their norms and
-/// queries by the root of key_dim:
+/// Sequences begin at `host_seqlens`, in host memory. Per head and token, with queries and keys divided by their norms
+/// and queries by the root of key_dim:
 ///   S' = e^g S, S = S' + k (sigmoid(beta) (v - S'^T k))^T, out = S^T q, g = -exp(weight) softplus(alpha + bias).
 struct DeltaInputs {
   int64_t tokens;
@@ -189,9 +190,10 @@ struct DeltaInputs {
   Ptr<float> weight, bias;
   void operands(Operands& see) const;
 };
-/// States start at zero, or for a sequence whose `past` tokens are done, positions[0] being `past` as well, from `state`,
-/// which takes the last ones. Those after each multiple of `block` tokens, which chunks of 64 tokens divide, go to `ends`,
-/// from the first after `past` on; it may be null. Rows count as tokens here if there are several sequences.
+/// States start at zero, or for a sequence whose `past` tokens are done, positions[0] being `past` as well, from
+/// `state`, which takes the last ones. Those after each multiple of `block` tokens, which chunks of 64 tokens divide,
+/// go to `ends`, from the first after `past` on; it may be null. Rows count as tokens here if there are several
+/// sequences.
 struct GatedDeltaRule {
   static constexpr const char* kName = "gated_delta_rule";
   DeltaInputs in;

@@ -46,8 +46,8 @@ void run_forward(Run& run, const Step& s) {
     const Ptr<std::byte> cache = run.state(s.node);
     const Matrix cached_k{cache, k.dtype, width}, cached_v{cache + half, v.dtype, width};
     positions = run.at<int32_t>(run.plan.positions);
-    run.launch(AppendToCache{run.tokens, run.past, width, positions, k, v, cached_k.rows(run.past),
-                             cached_v.rows(run.past)});
+    run.launch(
+        AppendToCache{run.tokens, run.past, width, positions, k, v, cached_k.rows(run.past), cached_v.rows(run.past)});
     k = cached_k;  // with those of earlier calls
     v = cached_v;
     keys = run.counting ? capacity : run.past + run.tokens;

@@ -53,9 +53,7 @@ void check_node(Graph& graph, int index) {
 
 }  // namespace
 
-void NodeCheck::bad(const std::string& what) const {
-  fail("SHAPE", name_of(node.op), " at ", node.path, ": ", what);
-}
+void NodeCheck::bad(const std::string& what) const { fail("SHAPE", name_of(node.op), " at ", node.path, ": ", what); }
 
 void NodeCheck::expect(bool holds, const char* what) const {
   if (!holds) bad(what);

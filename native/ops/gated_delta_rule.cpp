@@ -13,7 +13,8 @@ namespace {
 
 /// Tokens between the states that a training plan keeps for the backward pass.
 constexpr int64_t kChunk = 64;
-/// A state takes as much memory as the keys and values of many tokens, so there are fewer of these than of convolutions.
+/// A state takes as much memory as the keys and values of many tokens, so there are fewer of these than of
+/// convolutions.
 constexpr int64_t kBlock = state_block(Op::gated_delta_rule);
 
 DeltaHeads heads_of(const Graph& graph, const Node& n) {
@@ -48,14 +49,14 @@ int64_t state_bytes(const Graph& graph, const Node& node, const PlanOptions& opt
 
 DeltaInputs inputs(const Run& run, const Step& s) {
   const Node& n = run.node(s);
-  return {run.tokens, heads_of(run.graph, n), run.host_seqlens, run.matrix(s.x), run.matrix(s.q), run.matrix(s.k),
-          run.vector(n.weight), run.vector(n.bias)};
+  return {run.tokens,      heads_of(run.graph, n), run.host_seqlens,     run.matrix(s.x),
+          run.matrix(s.q), run.matrix(s.k),        run.vector(n.weight), run.vector(n.bias)};
 }
 
 /// x, q = beta, k = alpha -> y, aux = states at the end of each chunk
 void run_forward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), 0, {}, {}, kChunk,
-                            s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
+  run.launch(GatedDeltaRule{
+      inputs(run, s), run.matrix(s.y), 0, {}, {}, kChunk, s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
 }
 
 /// The same after earlier tokens, whose state it goes on from.
@@ -68,8 +69,8 @@ void run_continued(Run& run, const Step& s) {
 
 /// x, q = beta, k = alpha, aux, dy -> dx, dq = gradient of beta, dk = of alpha
 void run_backward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRuleBackward{inputs(run, s), kChunk, run.at<float>(s.aux), run.matrix(s.dy),
-                                    run.matrix(s.dx), run.matrix(s.dq), run.matrix(s.dk)});
+  run.launch(GatedDeltaRuleBackward{inputs(run, s), kChunk, run.at<float>(s.aux), run.matrix(s.dy), run.matrix(s.dx),
+                                    run.matrix(s.dq), run.matrix(s.dk)});
 }
 
 /// k = alpha, dk = its gradient -> adds to the gradients of weight and bias

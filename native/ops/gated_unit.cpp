@@ -15,7 +15,8 @@ bool halves(const Node& node) { return node.inputs[0] == node.inputs[1]; }
 void shape(const NodeCheck& check) {
   const int64_t cols = check.input(0).cols;
   check.expect_operands();
-  if (halves(check.node)) return check.expect(cols == 2 * check.out().cols, "its output must be half as wide as its input");
+  if (halves(check.node))
+    return check.expect(cols == 2 * check.out().cols, "its output must be half as wide as its input");
   check.expect(check.input(1).cols == cols && check.out().cols == cols, "gate, up and output differ in width");
 }
 
@@ -28,7 +29,8 @@ Matrix beside(const Run& run, const Step& s, int buffer) {
 /// x = gate, x2 = up -> y
 void run_forward(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  run.launch(GatedUnit{node.function, run.tokens, run.cols(node.out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
+  run.launch(
+      GatedUnit{node.function, run.tokens, run.cols(node.out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
 }
 
 /// x = gate, x2 = up, dy -> dq = gradient of gate, dk = of up; without these in place of gate and up
@@ -65,8 +67,7 @@ void backward(Planner& plan, int index, int dy) {
   step.dy = dy;
   for (const int v : node.inputs)
     for (const int reader : plan.graph().consumers[v])
-      if (reader != index)
-        fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
+      if (reader != index) fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
   const bool whole = halves(node);
   if (plan.must_stay(gate) || plan.must_stay(up)) {
     step.dq = plan.make_gradient(gate, node.path + (whole ? " gradient of gate and up" : " gradient of gate"));

@@ -57,11 +57,12 @@ GemmNt gemm_of(const Run& run, const Product& product) {
   return {run.precision(), run.tokens, product.site.out, product.segments, product.to};
 }
 void add_terms(Run& run, Product& product) {
-  each_term(run, product.site.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
+  each_term(run, product.site.node,
+            [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
 }
 
-/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled. Members of a group share x's tail and
-/// workspace for its dropout.
+/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled. Members of a group share x's tail
+/// and workspace for its dropout.
 void run_forward(Run& run, const Step& s) {
   std::deque<RowScale> scales;
   std::vector<Product> products;
@@ -101,8 +102,7 @@ void run_input_gradient(Run& run, const Step& s) {
                 [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
       segments.insert(segments.end(), gradient.segments.begin(), gradient.segments.end());
     }
-    if (segments.empty())
-      return run.launch(Cast{run.tokens * in, run.at<float>(s.residual), dx.data.as<uint16_t>()});
+    if (segments.empty()) return run.launch(Cast{run.tokens * in, run.at<float>(s.residual), dx.data.as<uint16_t>()});
     Output to{dx};
     if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
       const Matrix residual = run.matrix(from);
@@ -113,9 +113,8 @@ void run_input_gradient(Run& run, const Step& s) {
   }
   for (InputGradient& gradient : shares) {
     const Layout::Scope scope(*run.room);
-    each_term(run, gradient.site.node, [&](const Term& term, AdapterRun& adapter) {
-      term.finish_input_gradient(run, adapter, gradient, dx);
-    });
+    each_term(run, gradient.site.node,
+              [&](const Term& term, AdapterRun& adapter) { term.finish_input_gradient(run, adapter, gradient, dx); });
   }
 }
 
@@ -148,8 +147,8 @@ int64_t hidden_cols(const Planner& plan, int index) {
   return width;
 }
 
-/// True for a linear that may be computed as one with other readers of its input: its weight multiplies x itself, and its
-/// terms add only operands.
+/// True for a linear that may be computed as one with other readers of its input: its weight multiplies x itself, and
+/// its terms add only operands.
 bool may_join(const Planner& plan, int index) {
   const Node& node = plan.node(index);
   if (node.op != Op::linear || node.residual >= 0 || plan.read_dense(node.out)) return false;

@@ -21,8 +21,9 @@ void rewind(const Run& run, int64_t kept_after) {
     const auto rewind = kOps[static_cast<size_t>(op)]->rewind;
     if (rewind == nullptr) continue;
     if (run.past % state_block(op) != 0)
-      fail("SHAPE", "a text cannot be continued after ", run.past, " tokens, only where the last call ended or after a multiple of ",
-           state_block(op), ", where ", name_of(op), " kept its state");
+      fail("SHAPE", "a text cannot be continued after ", run.past,
+           " tokens, only where the last call ended or after a multiple of ", state_block(op), ", where ", name_of(op),
+           " kept its state");
     rewind(run, static_cast<int>(i));
   }
 }

@@ -12,8 +12,8 @@ void check_graph(Graph& graph);
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options);
 
-/// Prepares all nodes to continue a text after `run.past` tokens. @param kept_after tokens after which the last states kept
-/// stand. Throws Error("SHAPE") if the text can be continued neither there nor where each node kept a state.
+/// Prepares all nodes to continue a text after `run.past` tokens. @param kept_after tokens after which the last states
+/// kept stand. Throws Error("SHAPE") if the text can be continued neither there nor where each node kept a state.
 void rewind(const Run& run, int64_t kept_after);
 
 }  // namespace lowrank

@@ -15,14 +15,16 @@ void shape(const NodeCheck& check) {
   check.expect_operands();
   check.expect(cols == int64_t{node.heads} * node.head_dim && check.out().cols == cols, "width is not heads x headDim");
   const std::vector<Rotary>& ropes = check.graph.ropes;
-  check.expect(node.table >= 0 && node.table < static_cast<int>(ropes.size()), "the graph has no rotation of its number");
+  check.expect(node.table >= 0 && node.table < static_cast<int>(ropes.size()),
+               "the graph has no rotation of its number");
   const Rotary& rope = ropes[node.table];
   check.expect(!rope.inv_freq.empty() && node.head_dim >= 2 * static_cast<int64_t>(rope.inv_freq.size()),
                "invFreq of its rotation must have 1 to headDim / 2 numbers");
   check.expect(rope.growth == 0 || rope.growth_every > 0, "its rotation must grow every so many positions");
-  check.expect(rope.long_inv_freq.empty() || (rope.long_inv_freq.size() == rope.inv_freq.size() && rope.long_above > 0 &&
-                                              rope.long_above == check.graph.long_above()),
-               "the frequencies of long sequences must be as many as of others, and above one length for all rotations");
+  check.expect(
+      rope.long_inv_freq.empty() || (rope.long_inv_freq.size() == rope.inv_freq.size() && rope.long_above > 0 &&
+                                     rope.long_above == check.graph.long_above()),
+      "the frequencies of long sequences must be as many as of others, and above one length for all rotations");
 }
 
 void rotate(Run& run, const Step& s, int buffer, bool inverse) {
@@ -32,8 +34,8 @@ void rotate(Run& run, const Step& s, int buffer, bool inverse) {
   const Ptr<float> cos = run.ropes + rope_table_floats(run.graph, n.table, run.positions);
   const Ptr<float> sin = cos + rope_rows(rope, run.positions) * pairs;
   const int rows = rope.long_inv_freq.empty() ? run.plan.positions : run.plan.rope_rows;
-  run.launch(Rope{run.tokens, n.heads, n.head_dim, 2 * pairs, run.matrix(buffer), run.at<int32_t>(rows), cos, sin,
-                  inverse});
+  run.launch(
+      Rope{run.tokens, n.heads, n.head_dim, 2 * pairs, run.matrix(buffer), run.at<int32_t>(rows), cos, sin, inverse});
 }
 
 /// y in place
@@ -67,7 +69,9 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-int64_t rope_rows(const Rotary& rope, int64_t positions) { return rope.long_inv_freq.empty() ? positions : 2 * positions; }
+int64_t rope_rows(const Rotary& rope, int64_t positions) {
+  return rope.long_inv_freq.empty() ? positions : 2 * positions;
+}
 
 int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions) {
   int64_t floats = 0;

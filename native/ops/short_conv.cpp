@@ -1,5 +1,6 @@
 // out = C conv(B X) for an input with the columns of B, C, and X side by side, where conv is a depthwise causal
-// convolution within each sequence, as in LFM2 (Liquid AI 2025, arXiv 2511.23404); and out = silu(conv(x)), as in Qwen3.5.
+// convolution within each sequence, as in LFM2 (Liquid AI 2025, arXiv 2511.23404); and out = silu(conv(x)), as in
+// Qwen3.5.
 #include "core/math.h"
 #include "ops/check.h"
 #include "ops/list.h"
@@ -85,8 +86,8 @@ void run_keep(Run& run, const Step& s) {
 Matrix gradient(Run& run, const Step& s, const ConvWeights& conv) {
   if (conv.gated) return run.matrix(s.dy);
   const Matrix dconv = run.take_operand(conv.cols);
-  run.launch(SiluConvSlope{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions), run.matrix(s.dy),
-                           dconv});
+  run.launch(
+      SiluConvSlope{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions), run.matrix(s.dy), dconv});
   return dconv;
 }
 
@@ -157,8 +158,12 @@ void rewind(const Run& run, int node) {
 
 }  // namespace
 
-const OpRules short_conv{.cheap = true, .shape = shape, .forward = forward, .backward = backward,
-                         .state_bytes = state_bytes, .rewind = rewind};
+const OpRules short_conv{.cheap = true,
+                         .shape = shape,
+                         .forward = forward,
+                         .backward = backward,
+                         .state_bytes = state_bytes,
+                         .rewind = rewind};
 const OpRules silu_conv = short_conv;
 
 }  // namespace lowrank

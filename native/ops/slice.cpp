@@ -1,5 +1,5 @@
-// A range of columns of a value, or of each of its heads, such as the queries in a fused projection to queries, keys, and
-// values.
+// A range of columns of a value, or of each of its heads, such as the queries in a fused projection to queries, keys,
+// and values.
 #include "core/error.h"
 #include "ops/check.h"
 #include "ops/list.h"
@@ -45,9 +45,7 @@ void copy(Run& run, const Node& n, int whole, int part, bool back) {
 }
 
 /// x -> y
-void run_forward(Run& run, const Step& s) {
-  copy(run, run.node(s), s.x, s.y, false);
-}
+void run_forward(Run& run, const Step& s) { copy(run, run.node(s), s.x, s.y, false); }
 
 /// gradients of all slices (terms) -> dx
 void run_join(Run& run, const Step& s) {
@@ -89,8 +87,7 @@ void emit_join(Planner& plan, int value, std::vector<GradientTerm> slices) {
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   for (const int reader : plan.graph().consumers[node.inputs[0]])
-    if (plan.node(reader).op != Op::slice)
-      fail("UNSUPPORTED", "slice at ", node.path, ": its input has other readers");
+    if (plan.node(reader).op != Op::slice) fail("UNSUPPORTED", "slice at ", node.path, ": its input has other readers");
   plan.defer(node.inputs[0], {index, dy, -1}, emit_join);
 }
 

@@ -27,13 +27,14 @@ std::vector<Part> parts_of(const AdapterSpec& spec) {
     const ParameterSpec& own = spec.parameters[copy.parameter];
     if (!own.trained) continue;
     const int64_t end = own.offset + own.rows * own.cols;
-    for (int64_t at = own.offset; at < end; at += kStretch) parts.push_back({nullptr, at, std::min(at + kStretch, end)});
+    for (int64_t at = own.offset; at < end; at += kStretch)
+      parts.push_back({nullptr, at, std::min(at + kStretch, end)});
   }
   return parts;
 }
 
-/// Calls back with runs of a part's coordinates in the span of trained parameters, in a fixed order. A copy is of no rank
-/// and has all of them in every round.
+/// Calls back with runs of a part's coordinates in the span of trained parameters, in a fixed order. A copy is of no
+/// rank and has all of them in every round.
 void each_run(const AdapterSpec& spec, const Part& part, const TrainedRanks& ranks,
               const std::function<void(int64_t begin, int64_t end)>& run) {
   if (part.term == nullptr) return run(part.begin, part.end);
@@ -150,7 +151,8 @@ void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, cons
   }
   const double* const sum = adapter.private_sum();
   adapter.zero_gradients();
-  const HostView<float> gradient(adapter.memory(), adapter.span(AdapterArray::gradient), spec.trained_elements, "adapter");
+  const HostView<float> gradient(adapter.memory(), adapter.span(AdapterArray::gradient), spec.trained_elements,
+                                 "adapter");
   const ChaCha20 stream(noise.key, nonce_of(noise.round));
   each_part(context, parts_of(spec), [&](size_t, const Part& part) {
     int64_t block = -1;

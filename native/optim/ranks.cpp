@@ -10,13 +10,13 @@ namespace lowrank {
 void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimizer's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
-  if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
+  if (ranks.draws[ranks.active - 1] < 1 ||
+      std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
     fail("CONFIG", "the draws of the optimizer's step must be counts of steps that include this step");
   std::vector<int> uses(spec.parameters.size(), 0);
   for (size_t i = 0; i < spec.facts.size(); ++i) {
     const TermFacts& term = spec.facts[i];
-    if (term.a < 0)
-      fail("CONFIG", "updates by rank support only A and B, unlike at ", spec.terms[i].target);
+    if (term.a < 0) fail("CONFIG", "updates by rank support only A and B, unlike at ", spec.terms[i].target);
     ++uses[term.a];
     ++uses[term.b];
   }

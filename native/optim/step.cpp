@@ -12,7 +12,8 @@ namespace lowrank {
 namespace {
 
 [[noreturn]] void diverged(const OptimizerStep& options) {
-  fail("DIVERGED", "the gradient of step ", options.step, " is not finite; lower the learning rate or clip the gradient");
+  fail("DIVERGED", "the gradient of step ", options.step,
+       " is not finite; lower the learning rate or clip the gradient");
 }
 
 /// Sums over the squares of the gradients of parameters, in their order.
@@ -23,8 +24,8 @@ std::vector<double> squares_of(Launcher& launch, const Adapter& adapter, const s
   const Ptr<double> at = sums->data().as<double>();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const ParameterSpec& p = adapter.spec().parameters[parameters[i]];
-    launch(SumOfSquares{p.rows * p.cols, adapter.at(parameters[i], AdapterArray::gradient),
-                        at + static_cast<int64_t>(i)});
+    launch(
+        SumOfSquares{p.rows * p.cols, adapter.at(parameters[i], AdapterArray::gradient), at + static_cast<int64_t>(i)});
   }
   std::vector<double> found(parameters.size());
   memory.download(found.data(), sums->data(), bytes, "gradient norms");
@@ -126,8 +127,8 @@ void update(Launcher& launch, Adapter& adapter, const OptimizerStep& options, fl
   const AdapterSpec& spec = adapter.spec();
   for (const auto& [a, b, scale] : spec.projections)
     if (only < 0 || only == b)
-      launch(ProjectGradient{spec.parameters[a].rows, spec.parameters[a].cols, adapter.at(a),
-                             spec.parameters[b].rows, scale, adapter.at(b, AdapterArray::gradient)});
+      launch(ProjectGradient{spec.parameters[a].rows, spec.parameters[a].cols, adapter.at(a), spec.parameters[b].rows,
+                             scale, adapter.at(b, AdapterArray::gradient)});
   if (options.ranks) update_ranks(launch, adapter, options, clip, only);
   update_whole(launch, adapter, options, clip, only);
   follow_importances(launch, adapter, clip, only);
@@ -144,7 +145,8 @@ void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (options.step < 1) fail("CONFIG", "the optimizer's step is ", options.step, "; steps count from 1");
   if (options.ranks && options.kind == OptimizerKind::adafactor)
-    fail("CONFIG", "updates by rank are not possible with adafactor, which updates whole matrices; use another "
+    fail("CONFIG",
+         "updates by rank are not possible with adafactor, which updates whole matrices; use another "
          "optimizer");
   StateSpec needed = spec.state;
   needed.kind = options.kind;

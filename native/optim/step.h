@@ -22,9 +22,9 @@ struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
   float beta1 = 0, beta2 = 0, epsilon = 0;  // for SGD, beta1 is the momentum
   AdafactorSettings adafactor;
-  double max_grad_norm = 0;  // 0 or less: off
+  double max_grad_norm = 0;         // 0 or less: off
   std::optional<double> grad_norm;  // of the gradients of all ranks, if each has a part of them; absent: the adapter's
-  int64_t step = 0;          // from 1
+  int64_t step = 0;                 // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
   std::optional<RankDraws> ranks;     // update only ranks that got a gradient; absent: all
 };

@@ -37,8 +37,7 @@ void follow_importances(Launcher& launch, const Adapter& adapter, float clip, in
       if (only >= 0 && only != index) continue;
       const ParameterSpec& p = adapter.spec().parameters[index];
       launch(FollowImportances{p.rows * p.cols, triplet.beta1, triplet.beta2, clip, adapter.at(index),
-                               adapter.at(index, AdapterArray::gradient),
-                               adapter.at(index, AdapterArray::sensitivity),
+                               adapter.at(index, AdapterArray::gradient), adapter.at(index, AdapterArray::sensitivity),
                                adapter.at(index, AdapterArray::uncertainty)});
     }
   }
@@ -66,8 +65,7 @@ std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter) {
         const double share = 1.0 / static_cast<double>(transposed ? p.rows : p.cols);
         for (int64_t i = 0; i < p.rows; ++i)
           for (int64_t j = 0; j < p.cols; ++j)
-            first[t][transposed ? j : i] +=
-                share * (double{sensitivity[i * p.cols + j]} * uncertainty[i * p.cols + j]);
+            first[t][transposed ? j : i] += share * (double{sensitivity[i * p.cols + j]} * uncertainty[i * p.cols + j]);
       };
       add(triplet.d, true);
       add(triplet.a, false);

@@ -18,8 +18,8 @@ PageRange pages_across(int64_t offset, int64_t bytes) {
 
 void MappedFile::touch(int64_t offset, int64_t bytes) const {
   const PageRange pages = pages_across(offset, bytes);
-  for (int64_t at = pages.begin; at < pages.end; at += page_bytes())
-    [[maybe_unused]] const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);
+  for (int64_t at = pages.begin; at < pages.end; at += page_bytes()) [[maybe_unused]]
+    const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);
 }
 
 }  // namespace lowrank::os

@@ -1,5 +1,6 @@
-// An operation of the graph is a file in ops/, which contains everything that the engine knows about it, and an entry in
-// lists.json, which has its inputs and attributes. The caller passes the table of operations, so that the planner includes none of them.
+// An operation of the graph is a file in ops/, which contains everything that the engine knows about it, and an entry
+// in lists.json, which has its inputs and attributes. The caller passes the table of operations, so that the planner
+// includes none of them.
 #pragma once
 
 #include <array>
@@ -13,9 +14,9 @@ class NodeCheck;
 class Planner;
 
 struct OpRules {
-  bool cheap = false;       // its output is recomputed in one memory pass, so it is not kept
-  bool overwrites = false;  // its output replaces its input in place
-  bool quadratic = false;   // its cost is quadratic in the number of tokens
+  bool cheap = false;           // its output is recomputed in one memory pass, so it is not kept
+  bool overwrites = false;      // its output replaces its input in place
+  bool quadratic = false;       // its cost is quadratic in the number of tokens
   bool differentiated = false;  // its output needs a gradient, whatever the graph trains before it
   /// Checks the shapes and types of its values and weights; see ops/check.h.
   void (*shape)(const NodeCheck& check) = nullptr;

@@ -19,8 +19,8 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
       const GraphWeight& weight = graph.weights[found->second];
       const ParameterSpec& own = adapters[a]->parameters[copy.parameter];
       if (own.rows != weight.rows || own.cols != weight.cols)
-        fail("SHAPE", "adapter: the copy of ", copy.weight, " is [", own.rows, ", ", own.cols,
-             "] but the weight is [", weight.rows, ", ", weight.cols, "]");
+        fail("SHAPE", "adapter: the copy of ", copy.weight, " is [", own.rows, ", ", own.cols, "] but the weight is [",
+             weight.rows, ", ", weight.cols, "]");
       CopyRef& ref = copies[found->second];
       if (ref.adapter >= 0)
         fail("CONFIG", "adapter: '", copy.weight, "' is replaced twice; only one adapter that trains a base weight ",
@@ -64,10 +64,10 @@ std::string Plan::steps_text(const Graph& graph) const {
     const Step& s = steps[i];
     text << i << ' ' << name_of(s.phase) << ' ' << s.kind->name;
     if (s.node >= 0) text << ' ' << graph.nodes[s.node].path;
-    const std::pair<const char*, int> roles[] = {{"x", s.x}, {"x2", s.x2}, {"y", s.y}, {"aux", s.aux},
-                                                 {"residual", s.residual}, {"q", s.q}, {"k", s.k}, {"v", s.v},
-                                                 {"dy", s.dy}, {"dx", s.dx}, {"dq", s.dq}, {"dk", s.dk}, {"dv", s.dv},
-                                                 {"tail", s.tail}, {"workspace", s.workspace}};
+    const std::pair<const char*, int> roles[] = {
+        {"x", s.x},   {"x2", s.x2}, {"y", s.y},   {"aux", s.aux},   {"residual", s.residual},
+        {"q", s.q},   {"k", s.k},   {"v", s.v},   {"dy", s.dy},     {"dx", s.dx},
+        {"dq", s.dq}, {"dk", s.dk}, {"dv", s.dv}, {"tail", s.tail}, {"workspace", s.workspace}};
     for (const auto& [name, id] : roles) role(name, id);
     for (const GradientTerm& term : s.terms) {
       text << " + " << graph.nodes[term.node].path;

@@ -23,7 +23,12 @@ class Builder final : public Planner {
  public:
   Builder(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
           const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan plan)
-      : graph_(graph), ops_(ops), adapters_(adapters), options_(options), null_(sizes), plan_(std::move(plan)),
+      : graph_(graph),
+        ops_(ops),
+        adapters_(adapters),
+        options_(options),
+        null_(sizes),
+        plan_(std::move(plan)),
         buffers_(plan_.buffers, options_, sizes.joins_operands()) {
     plan_.options = options;
     plan_.copies = resolve_copies(graph, adapters);
@@ -322,8 +327,10 @@ class Builder final : public Planner {
     plan_.head_index = add_buffer("head rows", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_labels = add_buffer("head labels", Category::loss, DType::i32, RowKind::head, 1);
     plan_.head_losses = add_buffer("head losses", Category::loss, DType::f32, RowKind::head, 1);
-    if (options_.row_weights) plan_.head_weights = add_buffer("head weights", Category::loss, DType::f32, RowKind::head, 1);
-    if (options_.two_passes) plan_.head_lse = add_buffer("head log-sum-exps", Category::loss, DType::f32, RowKind::head, 1);
+    if (options_.row_weights)
+      plan_.head_weights = add_buffer("head weights", Category::loss, DType::f32, RowKind::head, 1);
+    if (options_.two_passes)
+      plan_.head_lse = add_buffer("head log-sum-exps", Category::loss, DType::f32, RowKind::head, 1);
   }
 
   void forward(int index, Phase phase) { rules(graph_.nodes[index]).forward(*this, index, phase); }
@@ -369,8 +376,8 @@ class Builder final : public Planner {
       });
     }
     buffers_.live_with_inner();
-    for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels, plan_.head_losses,
-                         plan_.head_weights, plan_.head_lse}) {
+    for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels,
+                         plan_.head_losses, plan_.head_weights, plan_.head_lse}) {
       if (id < 0) continue;
       plan_.buffers[id].first = 0;
       plan_.buffers[id].last = static_cast<int>(plan_.steps.size()) - 1;

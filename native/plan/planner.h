@@ -82,8 +82,8 @@ class Planner {
   /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: of the wider one in
   /// which one of them lies already, else of a new one.
   virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
-  /// A buffer for operands behind those of another in the same rows, shared by all its readers; -1 if the device does not
-  /// join operands, or the other has rows without gaps. @param cols at its first use
+  /// A buffer for operands behind those of another in the same rows, shared by all its readers; -1 if the device does
+  /// not join operands, or the other has rows without gaps. @param cols at its first use
   virtual int tail(int buffer, int64_t cols) = 0;
   /// Requires the buffer's rows to follow each other, without a gap.
   virtual void keep_dense(int buffer) = 0;

@@ -53,18 +53,12 @@ struct GgmlLayout {
 };
 /// In the order of GgmlType.
 inline constexpr GgmlLayout kGgmlLayouts[kGgmlTypes] = {
-    {"q8_0", kGgmlBlock, kQ8_0Bytes, decode_q8_0},
-    {"q4_0", kGgmlBlock, kQ4_0Bytes, decode_q4_0},
-    {"q4_1", kGgmlBlock, kQ4_1Bytes, decode_q4_1},
-    {"q5_0", kGgmlBlock, kQ5_0Bytes, decode_q5_0},
-    {"q5_1", kGgmlBlock, kQ5_1Bytes, decode_q5_1},
-    {"iq4_nl", kGgmlBlock, kIq4NlBytes, decode_iq4_nl},
-    {"q2_k", kGgmlSuperBlock, kQ2KBytes, decode_q2_k},
-    {"q3_k", kGgmlSuperBlock, kQ3KBytes, decode_q3_k},
-    {"q4_k", kGgmlSuperBlock, kQ4KBytes, decode_q4_k},
-    {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
-    {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
-    {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
+    {"q8_0", kGgmlBlock, kQ8_0Bytes, decode_q8_0},     {"q4_0", kGgmlBlock, kQ4_0Bytes, decode_q4_0},
+    {"q4_1", kGgmlBlock, kQ4_1Bytes, decode_q4_1},     {"q5_0", kGgmlBlock, kQ5_0Bytes, decode_q5_0},
+    {"q5_1", kGgmlBlock, kQ5_1Bytes, decode_q5_1},     {"iq4_nl", kGgmlBlock, kIq4NlBytes, decode_iq4_nl},
+    {"q2_k", kGgmlSuperBlock, kQ2KBytes, decode_q2_k}, {"q3_k", kGgmlSuperBlock, kQ3KBytes, decode_q3_k},
+    {"q4_k", kGgmlSuperBlock, kQ4KBytes, decode_q4_k}, {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
+    {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k}, {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
 };
 constexpr const GgmlLayout& layout_of(GgmlType type) { return kGgmlLayouts[static_cast<int>(type)]; }
 
@@ -80,7 +74,8 @@ inline ScaleMin scale_min(const uint8_t* packed, int j) {
   if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
   return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, packed[j + 4] >> 4 | (packed[j] >> 6) << 4};
 }
-/// The scale of sub-block j of 16 elements out of the 12 bytes of Q3_K: four bits in the first eight bytes, two in the others.
+/// The scale of sub-block j of 16 elements out of the 12 bytes of Q3_K: four bits in the first eight bytes, two in the
+/// others.
 inline int q3_k_scale(const uint8_t* packed, int j) {
   const int low = j < 8 ? packed[j] & 15 : packed[j - 8] >> 4;
   return (low | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4) - 32;

@@ -5,7 +5,8 @@
 
 namespace lowrank {
 
-/// ||W_i + B_i A||^2 of row i in double, formed a piece at a time; `a` is [rank, cols] with `a_ld` elements from row to row.
+/// ||W_i + B_i A||^2 of row i in double, formed a piece at a time; `a` is [rank, cols] with `a_ld` elements from row to
+/// row.
 double adapted_row_square(const WeightView& w, int64_t row, const float* a, int64_t a_ld, const float* b_row,
                           int64_t rank);
 

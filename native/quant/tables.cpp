@@ -31,6 +31,7 @@ const float kFp4Values[16] = {
 
 // Seven decades below 1: for i = 0..6, the midpoints of 2^i equal parts of [0.1, 1] times 10^(i - 6), with both signs,
 // and 0 and 1. The smallest entry is -0.99296874: -1 has no code.
+// clang-format off
 const float kDynamicMap[256] = {
     -0x1.fc6666p-1f,  -0x1.f53334p-1f,  -0x1.eep-1f,      -0x1.e6ccccp-1f,
     -0x1.df999ap-1f,  -0x1.d86666p-1f,  -0x1.d13334p-1f,  -0x1.cap-1f,
@@ -97,8 +98,10 @@ const float kDynamicMap[256] = {
     0x1.d13334p-1f,   0x1.d86666p-1f,   0x1.df999ap-1f,   0x1.e6ccccp-1f,
     0x1.eep-1f,       0x1.f53334p-1f,   0x1.fc6666p-1f,   0x1p+0f,
 };
+// clang-format on
 
 // The same for positive values only, with 2^(i + 1) parts each.
+// clang-format off
 const float kUnsignedDynamicMap[256] = {
     0.0f,              0x1.5cf754p-22f,   0x1.a0133p-21f,    0x1.1d367p-19f,
     0x1.2599ecp-18f,   0x1.bc98a2p-18f,   0x1.29cbaap-17f,   0x1.0624dcp-16f,
@@ -165,5 +168,6 @@ const float kUnsignedDynamicMap[256] = {
     0x1.e89998p-1f,    0x1.ec3334p-1f,    0x1.efccccp-1f,    0x1.f36668p-1f,
     0x1.f7p-1f,        0x1.fa9998p-1f,    0x1.fe3334p-1f,    0x1p0f,
 };
+// clang-format on
 
 }  // namespace lowrank

@@ -28,7 +28,7 @@ constexpr const char* name_of(WeightFormat format) {
   return "?";
 }
 
-inline constexpr int64_t kCodeBlock = 64;         // weights per absmax
+inline constexpr int64_t kCodeBlock = 64;     // weights per absmax
 inline constexpr int64_t kNestedBlock = 256;  // absmax codes per nested absmax
 
 /// Values of the 4-bit codes: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or FP4's floating-point
@@ -42,7 +42,8 @@ constexpr uint8_t zero_code(FourBit type) { return type == FourBit::nf4 ? 7 : 0;
 /// bitsandbytes' constant for 1 / 127.
 inline constexpr float kInt8Step = 7.874015718698502e-3f;
 
-/// The signed dynamic 8-bit map of bitsandbytes, used for double quantization and optimizer state; 256 ascending values.
+/// The signed dynamic 8-bit map of bitsandbytes, used for double quantization and optimizer state; 256 ascending
+/// values.
 extern const float kDynamicMap[256];
 /// The unsigned one, for nonnegative values.
 extern const float kUnsignedDynamicMap[256];

@@ -22,7 +22,8 @@ void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, int64_t p
     for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s)
       visit(std::span(positions.data() + cu_seqlens[s], positions.data() + cu_seqlens[s + 1]));
   };
-  each_sequence([&](std::span<int32_t> sequence) { std::iota(sequence.begin(), sequence.end(), static_cast<int32_t>(past)); });
+  each_sequence(
+      [&](std::span<int32_t> sequence) { std::iota(sequence.begin(), sequence.end(), static_cast<int32_t>(past)); });
   run.upload(run.plan.positions, positions);
   if (run.plan.rope_rows == run.plan.positions) return;
   each_sequence([&](std::span<int32_t> sequence) {

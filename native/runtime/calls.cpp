@@ -123,8 +123,7 @@ LossResult Session::finish_step(Context& context, const std::vector<float>& weig
   if (!scored_) fail("CONFIG", "there is no step whose first half was made right before");
   const Scored half = std::move(*scored_);
   scored_.reset();
-  if (half.version != adapters_[0]->version())
-    fail("CONFIG", "the adapter has changed between the halves of a step");
+  if (half.version != adapters_[0]->version()) fail("CONFIG", "the adapter has changed between the halves of a step");
   const Plan& p = plan(half.plan);
   check_input(p, half.input);
   Executor run(*this, context, p, cancel, &half.input);
@@ -153,8 +152,8 @@ void Session::add_examples(Context& context, const TrainInput& input, Ptr<float>
     const auto labels = input.batch.labels.begin();
     const auto labeled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
     const double weight = labeled == 0 ? 0 : 1.0 / static_cast<double>(labeled) / input.loss_scale;
-    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient.data(), weight,
-                                        input.clipping_norm));
+    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient.data(),
+                                        weight, input.clipping_norm));
   }
 }
 
@@ -189,7 +188,8 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   if (wanted.log_probs) result.log_probs = log_probs(run);
   if (!wanted.logits) return result;
   if (run.head_rows > p.head_chunk)
-    fail("CONFIG", "the logits of ", run.head_rows, " rows are wanted, and the plan holds ", p.head_chunk, " at a time");
+    fail("CONFIG", "the logits of ", run.head_rows, " rows are wanted, and the plan holds ", p.head_chunk,
+         " at a time");
   const auto found = run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
   result.logits.assign(found.begin(), found.end());
   return result;

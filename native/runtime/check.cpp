@@ -57,7 +57,8 @@ void Executor::run_checked(const Step& step) {
   step.each_written([&](int id) {
     // A step may name one twice, such as an output that is scaled in place.
     const int outer = outer_of(id);
-    const bool known = std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) { return copy.buffer == outer; });
+    const bool known =
+        std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) { return copy.buffer == outer; });
     if (!known) save(outer, copies.emplace_back(Copy{outer, {}, {}}).before);
   });
   const auto numbers = [&] {
@@ -91,8 +92,8 @@ void Executor::run_checked(const Step& step) {
   }
   if (gradients_fast.empty()) return;
   const auto count = static_cast<int64_t>(gradients_fast.size());
-  compare(step, "adapter gradients", DType::f32, gradients_fast.data(), numbers().data(), {1, count, count}, precision(),
-          node(step).path);
+  compare(step, "adapter gradients", DType::f32, gradients_fast.data(), numbers().data(), {1, count, count},
+          precision(), node(step).path);
   place(gradients_fast);
 }
 

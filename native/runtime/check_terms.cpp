@@ -1,4 +1,5 @@
-// LOWRANK_CHECK=terms: the outputs of linears and embeddings with adapters, held to the weights that merging would write.
+// LOWRANK_CHECK=terms: the outputs of linears and embeddings with adapters, held to the weights that merging would
+// write.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

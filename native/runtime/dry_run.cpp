@@ -61,8 +61,7 @@ DryRun dry_run(const Graph& graph, const std::vector<AdapterSpec>& adapters,
   };
   TrainInput input;
   input.batch = full_batch(options);
-  if (options.mode == Mode::evaluate)
-    return {counted([&] { session.evaluate(context, name, input.batch, {}); }), {}};
+  if (options.mode == Mode::evaluate) return {counted([&] { session.evaluate(context, name, input.batch, {}); }), {}};
   const AdapterSpec& trained = adapters.at(0);
   const OptimizerStep update = update_of(trained);
   input.clipping_norm = 1;

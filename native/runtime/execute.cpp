@@ -28,25 +28,18 @@ int64_t SessionAdapter::example_stride() const { return adapter().spec().trained
 AdapterRun::Norms SessionAdapter::norms(int term, bool base_replaced) const {
   const RowNorms& kept = adapter().row_norms(term);
   const bool same_base = !base_replaced && kept.is_of(run_.session_.model_);
-  return {kept.squares, kept.norms, same_base,
-          same_base && kept.version == adapter().version()};
+  return {kept.squares, kept.norms, same_base, same_base && kept.version == adapter().version()};
 }
 void SessionAdapter::norms_made(int term, bool base_replaced) {
   RowNorms& kept = adapter().row_norms(term);
   kept.base = base_replaced ? std::weak_ptr<const void>() : std::weak_ptr<const void>(run_.session_.model_);
   kept.version = adapter().version();
 }
-Ptr<double> SessionAdapter::moment(int term) const {
-  return run_.session_.moment(static_cast<size_t>(term));
-}
+Ptr<double> SessionAdapter::moment(int term) const { return run_.session_.moment(static_cast<size_t>(term)); }
 
 Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
                    const TrainInput* train)
-    : Run(session.model_->graph, plan),
-      session_(session),
-      context_(context),
-      cancel_(cancel),
-      train_(train) {
+    : Run(session.model_->graph, plan), session_(session), context_(context), cancel_(cancel), train_(train) {
   for (size_t i = 0; i < session.adapters_.size(); ++i) {
     SessionAdapter& own = own_.emplace_back(*this, i);
     own.weight = session.adapter_weights_[i];
@@ -148,7 +141,8 @@ void Executor::sum_complete(const Step& step) {
   const auto index = static_cast<size_t>(&step - plan.steps.data());
   for (; !buckets_.empty() && buckets_.back().step <= index; buckets_.pop_back()) {
     std::byte* const at = session_.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>());
-    train_->sums->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count, session_.adapters_[0]);
+    train_->sums->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count,
+                      session_.adapters_[0]);
   }
 }
 

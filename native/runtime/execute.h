@@ -86,8 +86,8 @@ class Executor final : public Run {
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
   std::vector<GradientBucket> buckets_;  // that are still to be summed over ranks, in reverse; empty: none
-  bool diverged_ = false;        // a loss of this rank or of another is not finite
-  std::vector<double> squares_;  // sums over the gradients of updated parameters
+  bool diverged_ = false;                // a loss of this rank or of another is not finite
+  std::vector<double> squares_;          // sums over the gradients of updated parameters
 };
 
 }  // namespace lowrank

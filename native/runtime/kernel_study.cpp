@@ -21,8 +21,8 @@ using cpu::Precision;
 
 /// A sample takes so long at least, so that the clock and the start of the threads do not show.
 constexpr double kSampleSeconds = 4e-3;
-/// Weights of one shape take turns until they take this many bytes: in a training step each layer has its own, and a weight
-/// that stays in the second-level cache would be read too fast.
+/// Weights of one shape take turns until they take this many bytes: in a training step each layer has its own, and a
+/// weight that stays in the second-level cache would be read too fast.
 constexpr int64_t kWeightBytes = int64_t{24} << 20;
 constexpr int kMostWeights = 64;
 
@@ -111,8 +111,8 @@ class Noise {
   uint32_t state_ = 1;
 };
 
-/// Activations [rows, cols] in the operand type. Every page is written to: untouched memory is one page of zeros, which is
-/// faster to read than any activation.
+/// Activations [rows, cols] in the operand type. Every page is written to: untouched memory is one page of zeros, which
+/// is faster to read than any activation.
 struct Activation {
   Activation(DType dtype, int64_t rows, int64_t cols)
       : type(dtype), width(cols), block(Category::activations, rows * cols * size_of(dtype)) {
@@ -135,7 +135,9 @@ Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
   Weight weight(format, rows, cols);
   Noise noise;
   if (!is_quantized(format) && !is_blocks(format)) {
-    const DType type = format == StorageFormat::f32 ? DType::f32 : format == StorageFormat::bf16 ? DType::bf16 : DType::f16;
+    const DType type = format == StorageFormat::f32    ? DType::f32
+                       : format == StorageFormat::bf16 ? DType::bf16
+                                                       : DType::f16;
     noise.fill(weight.data(), type, rows * cols, 0.05f);
     return weight;
   }
@@ -155,7 +157,8 @@ Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
 
 DType operand_type(Precision precision) { return precision == Precision::f32 ? DType::f32 : DType::bf16; }
 
-KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear, const CancelFlag& cancel) {
+KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear,
+                        const CancelFlag& cancel) {
   // Not structured bindings: Clang captures none in lambdas before version 16.
   const int64_t tokens = linear.tokens, out = linear.out, in = linear.in, rank = linear.rank;
   const StorageFormat format = linear.format;
@@ -185,24 +188,23 @@ KernelTimes time_linear(Context& context, const KernelStudy& study, const Linear
                                   cpu::reduce_tokens_workspace(tokens, rank, out, pool.threads())}));
   const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(out) * static_cast<double>(in);
   const double factors = 2.0 * static_cast<double>(tokens) * static_cast<double>(rank) * static_cast<double>(in + out);
-  return best_of(
-      context, study, cancel,
-      {{"forward", product,
-        [&] {
-          const cpu::Segment segment{x.operand(), next()};
-          gemm.gemm_nt(pool, precision, tokens, out, {&segment, 1}, y.output(), workspace.data());
-        }},
-       {"input_gradient", product,
-        [&] {
-          const cpu::Segment segment{dy.operand(), next()};
-          gemm.gemm_nn(pool, precision, tokens, in, {&segment, 1}, dx.output(), workspace.data());
-        }},
-       {"adapter_gradient", factors, [&] {
-          gemm.reduce_tokens(pool, precision, tokens, dh.operand(), rank, x.operand(), in, 1.0f, da.block.data<float>(),
-                             in, false, workspace.data());
-          gemm.reduce_tokens(pool, precision, tokens, h.operand(), rank, dy.operand(), out, 1.0f,
-                             db.block.data<float>(), rank, true, workspace.data());
-        }}});
+  return best_of(context, study, cancel,
+                 {{"forward", product,
+                   [&] {
+                     const cpu::Segment segment{x.operand(), next()};
+                     gemm.gemm_nt(pool, precision, tokens, out, {&segment, 1}, y.output(), workspace.data());
+                   }},
+                  {"input_gradient", product,
+                   [&] {
+                     const cpu::Segment segment{dy.operand(), next()};
+                     gemm.gemm_nn(pool, precision, tokens, in, {&segment, 1}, dx.output(), workspace.data());
+                   }},
+                  {"adapter_gradient", factors, [&] {
+                     gemm.reduce_tokens(pool, precision, tokens, dh.operand(), rank, x.operand(), in, 1.0f,
+                                        da.block.data<float>(), in, false, workspace.data());
+                     gemm.reduce_tokens(pool, precision, tokens, h.operand(), rank, dy.operand(), out, 1.0f,
+                                        db.block.data<float>(), rank, true, workspace.data());
+                   }}});
 }
 
 KernelTimes time_attention(Context& context, const KernelStudy& study, const AttentionStudy& attention,
@@ -212,7 +214,8 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   if (!fits(sequences) || !fits(length) || !fits(heads) || !fits(kv_heads) || !fits(dim) || heads % kv_heads != 0 ||
       window < 1 || int64_t{sequences} * length > 1 << 24)
     fail("SHAPE", "attention of ", heads, " heads and ", kv_heads, " key-value heads of ", dim, " on ", sequences,
-         " sequences of ", length, " tokens cannot be timed; expected positive sizes, and heads that are a multiple "
+         " sequences of ", length,
+         " tokens cannot be timed; expected positive sizes, and heads that are a multiple "
          "of the key-value heads");
   const int64_t tokens = int64_t{sequences} * length, width = int64_t{heads} * dim, kv_width = int64_t{kv_heads} * dim;
   const DType type = operand_type(study.precision);
@@ -223,19 +226,20 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   const Activation dq(type, tokens, width), dk(type, tokens, kv_width), dv(type, tokens, kv_width);
   std::vector<int32_t> cu;
   for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
-  const cpu::AttentionShape shape{sequences, cu.data(), cu.data(), heads, kv_heads, dim,
-                                  1 / std::sqrt(static_cast<float>(dim)), window};
-  const Block workspace(Category::workspace,
-                        std::max(cpu::attention_workspace(type, tokens, heads, kv_heads, dim, pool.threads()),
-                                 cpu::attention_backward_workspace(type, tokens, heads, kv_heads, dim, pool.threads())));
+  const cpu::AttentionShape shape{
+      sequences, cu.data(), cu.data(), heads, kv_heads, dim, 1 / std::sqrt(static_cast<float>(dim)), window};
+  const Block workspace(
+      Category::workspace,
+      std::max(cpu::attention_workspace(type, tokens, heads, kv_heads, dim, pool.threads()),
+               cpu::attention_backward_workspace(type, tokens, heads, kv_heads, dim, pool.threads())));
   // Pairs of a query and a key that it sees.
   const double near = std::min(length, window), pairs = near * (near + 1) / 2 + (length - near) * near;
   const double product = 2.0 * static_cast<double>(width) * sequences * pairs;
   return best_of(context, study, cancel,
                  {{"forward", 2 * product,
                    [&] {
-                     ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.block.data<float>(),
-                                   workspace.data());
+                     ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
+                                   lse.block.data<float>(), workspace.data());
                    }},
                   {"backward", 5 * product, [&] {
                      ops.attention_backward(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
@@ -270,8 +274,8 @@ Graph head_alone(int64_t vocab, int64_t hidden) {
   return graph;
 }
 
-/// Training steps of the model without layers, of which the norm trains, so that the gradient goes through the head. The
-/// other steps are a thousandth of the work.
+/// Training steps of the model without layers, of which the norm trains, so that the gradient goes through the head.
+/// The other steps are a thousandth of the work.
 KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStudy& subject, const CancelFlag& cancel) {
   const auto& [tokens, vocab, hidden, format] = subject;
   for (const int64_t size : {tokens, vocab, hidden})
@@ -327,7 +331,9 @@ KernelTimes time_kernels(Context& context, const KernelStudy& study, const Cance
     const KernelStudy& study;
     const CancelFlag& cancel;
     KernelTimes operator()(const LinearStudy& linear) { return time_linear(context, study, linear, cancel); }
-    KernelTimes operator()(const AttentionStudy& attention) { return time_attention(context, study, attention, cancel); }
+    KernelTimes operator()(const AttentionStudy& attention) {
+      return time_attention(context, study, attention, cancel);
+    }
     KernelTimes operator()(const HeadStudy& head) { return time_head(context, study, head, cancel); }
   };
   return std::visit(Visitor{context, study, cancel}, study.subject);

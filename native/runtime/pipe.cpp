@@ -89,7 +89,8 @@ void Pipe::skip(int64_t forwards, int64_t backwards) {
   // Kept inputs may be overwritten, since no backward pass comes after a failure.
   if (!first && done(Crossing::input) < forwards) receive(Crossing::input, place(0), nullptr, -1);
   if (!last && done(Crossing::output) < forwards) send(Crossing::output, nullptr, -1);
-  if (!last && done(Crossing::output_gradient) < backwards) receive(Crossing::output_gradient, place(inputs_), nullptr, -1);
+  if (!last && done(Crossing::output_gradient) < backwards)
+    receive(Crossing::output_gradient, place(inputs_), nullptr, -1);
   if (!first && done(Crossing::input_gradient) < backwards) send(Crossing::input_gradient, nullptr, -1);
 }
 

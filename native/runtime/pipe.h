@@ -23,13 +23,13 @@ class Pipe {
   Pipe(const Pipe&) = delete;
   Pipe& operator=(const Pipe&) = delete;
 
-  /// Begins a pass over a micro-batch. Its input is kept until the pass with `again`, which needs it once more and sends no
-  /// output; in between, as many micro-batches may begin as there are ranks behind this one.
+  /// Begins a pass over a micro-batch. Its input is kept until the pass with `again`, which needs it once more and
+  /// sends no output; in between, as many micro-batches may begin as there are ranks behind this one.
   void begin(uint64_t micro_step, bool again);
   /// Moves the rows of the run's tokens. Throws Error("RANKS") if the other rank failed.
   void cross(Run& run, Crossing crossing, int buffer);
-  /// Makes up for passes that fail or are left out, until there were `forwards` and `backwards` of them: receives what the
-  /// others sent for them, and tells them.
+  /// Makes up for passes that fail or are left out, until there were `forwards` and `backwards` of them: receives what
+  /// the others sent for them, and tells them.
   void skip(int64_t forwards, int64_t backwards);
 
  private:
@@ -43,7 +43,8 @@ class Pipe {
   const GraphPart part_;
   const int inputs_;
   const int64_t width_, message_bytes_;
-  const Block memory_;  // messages: the inputs that are kept, a gradient that came, an output and a gradient on their way
+  const Block
+      memory_;  // messages: the inputs that are kept, a gradient that came, an output and a gradient on their way
   uint64_t micro_step_ = 0;
   bool again_ = false;
   std::array<int64_t, 4> done_{};  // crossings so far

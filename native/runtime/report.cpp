@@ -32,12 +32,14 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   if (stream != nullptr) {
     row(Category::paged_weights) = stream->device_bytes;
     if (image_pinned) pinned[static_cast<int>(Category::paged_weights)] = stream->image_bytes;
-    if (plan != nullptr) report.paged_read_bytes = bytes_fetched(*stream, read_order(plan->steps, *plan, graph, plan->options.head_rows));
+    if (plan != nullptr)
+      report.paged_read_bytes = bytes_fetched(*stream, read_order(plan->steps, *plan, graph, plan->options.head_rows));
   } else if (paging != nullptr) {
     row(Category::paged_weights) = std::min(paging->budget, paging->spans.bytes);
     if (plan != nullptr)
       report.paged_read_bytes = bytes_read(
-          paging->spans, page_order(paging->spans, read_order(plan->steps, *plan, graph, plan->options.head_rows)), paging->budget);
+          paging->spans, page_order(paging->spans, read_order(plan->steps, *plan, graph, plan->options.head_rows)),
+          paging->budget);
   }
   if (sizes.most_offloaded != nullptr) report.offloaded_bytes = sizes.most_offloaded->offloaded_bytes;
   report.total_parameters = graph.parameters();
@@ -69,8 +71,9 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     const std::vector<int64_t> live = plan->live_bytes();
     for (size_t i = 0; i < plan->steps.size(); ++i) {
       const Step& step = plan->steps[i];
-      report.timeline.push_back({step.phase, step.kind->name, step.node < 0 ? std::string() : graph.nodes[step.node].path,
-                                 live[i], step.multiply_adds});
+      report.timeline.push_back({step.phase, step.kind->name,
+                                 step.node < 0 ? std::string() : graph.nodes[step.node].path, live[i],
+                                 step.multiply_adds});
     }
   }
   for (int c = 0; c < kCategories; ++c) {
@@ -88,7 +91,8 @@ PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*
   for (const Weight& weight : model.weights) formats.push_back(weight.format());
   const bool own_memory = model.device != "cpu";
   if (model.stream)
-    return report_plans(model.graph, formats, adapters, plans, {own_memory, nullptr, model.stream.get(), model.image != nullptr});
+    return report_plans(model.graph, formats, adapters, plans,
+                        {own_memory, nullptr, model.stream.get(), model.image != nullptr});
   if (!model.pager) return report_plans(model.graph, formats, adapters, plans, {own_memory});
   const Paging paging{model.pager->spans(), model.pager->budget()};
   return report_plans(model.graph, formats, adapters, plans, {own_memory, &paging});

@@ -20,10 +20,10 @@ struct PlanRow {
 /// A step of a plan: its kernel, the memory in use, and its work.
 struct PlanMoment {
   Phase phase;
-  const char* kind;           // name
-  std::string node;           // path
-  int64_t live_bytes;         // in the arena
-  double multiply_adds;       // see Step
+  const char* kind;      // name
+  std::string node;      // path
+  int64_t live_bytes;    // in the arena
+  double multiply_adds;  // see Step
 };
 
 struct PlanReport {
@@ -37,7 +37,7 @@ struct PlanReport {
   int64_t total_parameters = 0;
   // Bytes of a paged base that a call of the plan with the largest arena reads from disk, or fetches to the device.
   int64_t paged_read_bytes = 0;
-  int64_t offloaded_bytes = 0;   // activations that each training call writes and reads
+  int64_t offloaded_bytes = 0;  // activations that each training call writes and reads
   // Bytes of paged optimizer state in files or pinned memory that each update reads and writes.
   int64_t paged_state_bytes = 0;
 };

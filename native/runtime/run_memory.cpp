@@ -33,8 +33,10 @@ int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std
     if (plan.options.mode == Mode::train) sequences = std::max(sequences, plan.options.sequences);
   if (sequences <= 1) return 0;
   if (adapters[0]->blends_examples())
-    fail("CONFIG", "example-level private training of base weights or embedding factors needs plans of one sequence "
-         "at a time, but a plan has room for ", sequences);
+    fail("CONFIG",
+         "example-level private training of base weights or embedding factors needs plans of one sequence "
+         "at a time, but a plan has room for ",
+         sequences);
   return sequences * adapters[0]->trained_elements * 4;
 }
 

@@ -40,7 +40,7 @@ struct RunMemory {
   std::unique_ptr<Allocation> moments;   // of h at each term of the first adapter, [rank, rank] in double precision
   std::unique_ptr<Allocation> examples;  // gradients of the sequences of a micro-batch, [sequences, trained] f32
   std::unique_ptr<Allocation> rope;      // see rope_table_floats
-  std::unique_ptr<Stash> stash;            // of the plan that offloads most
+  std::unique_ptr<Stash> stash;          // of the plan that offloads most
 
  private:
   int64_t positions_ = 0, tokens_ = 0;

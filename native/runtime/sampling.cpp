@@ -18,8 +18,8 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
            "adapter hold values that are not finite");
   const float* const best = std::max_element(logits, logits + vocab);
   if (sampling.temperature <= 0) return static_cast<int32_t>(best - logits);
-  // Tokens come off a heap, the likeliest first, until one is drawn: most often the first few, so not all are sorted. Ties
-  // go to the lower id.
+  // Tokens come off a heap, the likeliest first, until one is drawn: most often the first few, so not all are sorted.
+  // Ties go to the lower id.
   const auto worse = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] < logits[b] : a > b; };
   const auto mass_of = [&](int64_t id) {
     return math::exp((static_cast<double>(logits[id]) - *best) / sampling.temperature);

@@ -7,7 +7,7 @@ namespace lowrank {
 
 struct Sampling {
   float temperature = 0;
-  int64_t top_k = 0;   // 0: all
+  int64_t top_k = 0;  // 0: all
   float top_p = 1;
   uint64_t seed = 0;
   uint64_t position = 0;

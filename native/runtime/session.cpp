@@ -38,7 +38,8 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
            "; expected 1, because the adapter replaces them");
   placed_ = context.device.place(stored_);
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
-  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(context.device.sizes(), graph(), specs(), options));
+  for (const auto& [name, options] : plans)
+    plans_.emplace(name, make_plan(context.device.sizes(), graph(), specs(), options));
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
       fail("CONFIG", "plan '", name, "': the weight of the trained adapter must be 1, not ", adapter_weights_.front());
@@ -76,12 +77,14 @@ std::vector<double> Session::output_norms() const {
   const Adapter& adapter = *adapters_[0];
   const AdapterSpec& spec = adapter.spec();
   const HostView<const double> moments(device_memory_, memory_->moments->data().as<double>(),
-                                       memory_->moments->bytes() / static_cast<int64_t>(sizeof(double)), "second moments");
+                                       memory_->moments->bytes() / static_cast<int64_t>(sizeof(double)),
+                                       "second moments");
   std::vector<double> norms;
   for (size_t i = 0; i < spec.terms.size(); ++i) {
     const int64_t rank = spec.facts[i].rank;
     if (rank == 0)
-      fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": the output of a ", spec.terms[i].kind, " term cannot be measured");
+      fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": the output of a ", spec.terms[i].kind,
+           " term cannot be measured");
     // Terms of the first adapter come first, in its order.
     const std::vector<float> folded = plans_.begin()->second.terms[i]->folded(adapter);
     const double* const moment = moments.data() + moments_before(specs(), plans_, i);

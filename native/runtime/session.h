@@ -30,16 +30,16 @@ namespace lowrank {
 struct TrainInput {
   MicroBatch batch;
   float loss_scale = 1;
-  float temperature = 1;  // divides the logits
-  float label_smoothing = 0;  // fraction of each label spread over the vocabulary
-  float embedding_noise = 0;  // alpha of NEFTune, or 0
+  float temperature = 1;       // divides the logits
+  float label_smoothing = 0;   // fraction of each label spread over the vocabulary
+  float embedding_noise = 0;   // alpha of NEFTune, or 0
   std::vector<float> weights;  // of each labeled position, replacing loss_scale, if the plan has row weights
   uint64_t seed = 0;
   uint64_t step = 0;
   uint64_t micro_step = 0;
-  int64_t active_rank = 0;  // number of leading ranks in use; 0: all
+  int64_t active_rank = 0;      // number of leading ranks in use; 0: all
   bool last_rank_only = false;  // only the last of these ranks gets gradients
-  double clipping_norm = 0;  // of each example's gradient, in private training by example
+  double clipping_norm = 0;     // of each example's gradient, in private training by example
   // Sums the gradients over ranks, as no later micro-batch of the step adds to them; null: they are not summed. With an
   // update, a batch without tokens is that of a rank that has no micro-batch in the step.
   Sums* sums = nullptr;
@@ -49,10 +49,10 @@ struct TrainInput {
 struct LossResult {
   double loss_sum = 0;
   int64_t count = 0;
-  std::vector<double> norms;  // of each example's gradient before clipping, with per-example clipping
+  std::vector<double> norms;        // of each example's gradient before clipping, with per-example clipping
   std::optional<double> grad_norm;  // of the complete gradient, if an update was made
-  std::vector<float> log_probs;  // of each labeled position in order, if requested
-  std::vector<float> logits;     // of each labeled position, [rows, labels], if requested
+  std::vector<float> log_probs;     // of each labeled position in order, if requested
+  std::vector<float> logits;        // of each labeled position, [rows, labels], if requested
 };
 
 /// Requested parts of an evaluation's result.
@@ -91,8 +91,8 @@ class Session {
   /// updating the parameters whose gradients were complete before, and Error("CONFIG") for an update if gradients are
   /// kept, a missing one if they are not, or one that clips, which needs all gradients.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
-  /// The forward pass of a micro-batch on a rank whose layers are not the last: its `train_step` comes later, and computes
-  /// it again unless that is the next call. Throws as train_step.
+  /// The forward pass of a micro-batch on a rank whose layers are not the last: its `train_step` comes later, and
+  /// computes it again unless that is the next call. Throws as train_step.
   void forward_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   /// For ranks that hold a part of the layers; see Pipe::skip.
   void skip_passes(int64_t forwards, int64_t backwards);
@@ -113,9 +113,11 @@ class Session {
   std::vector<double> output_norms() const;
   /// Seconds spent so far by phase and kernel in descending order, as text.
   std::string times_text() const;
-  /// Logits of the requested rows: [rows, vocab], valid until the next call. A graph whose operations keep states can only
-  /// continue after all cached tokens or after a multiple of each one's `state_block`; throws Error("SHAPE") elsewhere.
-  HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
+  /// Logits of the requested rows: [rows, vocab], valid until the next call. A graph whose operations keep states can
+  /// only continue after all cached tokens or after a multiple of each one's `state_block`; throws Error("SHAPE")
+  /// elsewhere.
+  HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input,
+                                const CancelFlag& cancel);
 
  private:
   friend class Executor;
@@ -151,7 +153,7 @@ class Session {
     uint64_t version;  // of the adapter's values
   };
   std::optional<Scored> scored_;
-  int64_t kept_after_ = 0;  // tokens after which the last states of operations stand; -1 if a call failed
+  int64_t kept_after_ = 0;          // tokens after which the last states of operations stand; -1 if a call failed
   mutable std::mutex times_mutex_;  // `times_text` is called from another thread
   std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };

@@ -25,9 +25,13 @@ struct HeadOrder {
   int64_t in_model(int64_t at) const { return moved(at, key_heads, heads / key_heads); }
 
   /// Rewrites a row of the file, whose heads begin at byte `begin` and have `bytes` each, in the model's order.
-  void to_model(uint8_t* row, int64_t begin, int64_t bytes) const { rearrange(row, begin, bytes, heads / key_heads, key_heads); }
+  void to_model(uint8_t* row, int64_t begin, int64_t bytes) const {
+    rearrange(row, begin, bytes, heads / key_heads, key_heads);
+  }
   /// Rewrites a row of the model in the file's order.
-  void to_file(uint8_t* row, int64_t begin, int64_t bytes) const { rearrange(row, begin, bytes, key_heads, heads / key_heads); }
+  void to_file(uint8_t* row, int64_t begin, int64_t bytes) const {
+    rearrange(row, begin, bytes, key_heads, heads / key_heads);
+  }
 
  private:
   void rearrange(uint8_t* row, int64_t begin, int64_t bytes, int64_t inner, int64_t outer) const {

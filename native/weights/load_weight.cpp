@@ -23,8 +23,10 @@ void decode_f32(const void* in, int64_t count, float* out) {
 
 /// Layout of the rows of a file's dtype.
 const GgmlLayout& format_of(SourceDtype dtype) {
-  static constexpr GgmlLayout kElements[] = {{"f32", 1, 4, decode_f32}, {"f16", 1, 2, decode_f16}, {"bf16", 1, 2, decode_bf16}};
-  static constexpr GgmlLayout kPacked[] = {  // see packed.cpp
+  static constexpr GgmlLayout kElements[] = {
+      {"f32", 1, 4, decode_f32}, {"f16", 1, 2, decode_f16}, {"bf16", 1, 2, decode_bf16}};
+  static constexpr GgmlLayout kPacked[] = {
+      // see packed.cpp
       {"nf4", 2, 1, nullptr},        {"nf4_double", 2, 1, nullptr}, {"fp4", 2, 1, nullptr},
       {"fp4_double", 2, 1, nullptr}, {"int8", 1, 1, nullptr},
   };
@@ -70,8 +72,8 @@ void check(const TensorSource& tensor, int64_t size) {
   const int64_t extent = order.columns ? cols : rows;
   if (order && (order.key_heads <= 0 || order.heads % order.key_heads != 0 || order.size <= 0 || order.first < 0 ||
                 order.first > extent || order.heads > (extent - order.first) / order.size)) {
-    refuse("has ", extent, order.columns ? " columns" : " rows", ", too few for ", order.heads, " value heads of ", order.size,
-           ".");
+    refuse("has ", extent, order.columns ? " columns" : " rows", ", too few for ", order.heads, " value heads of ",
+           order.size, ".");
   }
   if (tensor.offset < 0 || tensor.offset > size || size - tensor.offset < expected) {
     refuse("should take ", expected, " bytes at offset ", tensor.offset, ", but the file has ", size,
@@ -185,7 +187,8 @@ class Loader {
     if (!order || order.columns) {
       read_run(first, rows, out);
       if (moves_blocks_)
-        for (int64_t r = 0; r < rows; ++r) order.to_model(out + r * row_bytes_, in_bytes(order.first), in_bytes(order.size));
+        for (int64_t r = 0; r < rows; ++r)
+          order.to_model(out + r * row_bytes_, in_bytes(order.first), in_bytes(order.size));
       return;
     }
     for (int64_t done = 0; done < rows;) {

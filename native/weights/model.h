@@ -18,10 +18,10 @@ namespace lowrank {
 
 struct Model {
   Graph graph;
-  std::string device = "cpu";  // device of its sessions
-  std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
-  std::vector<Claim> mapped;    // for weights in a file
-  std::unique_ptr<Pager> pager;  // if only part of them is in memory at a time
+  std::string device = "cpu";                  // device of its sessions
+  std::vector<Weight> weights;                 // parallel to graph.weights; empty until loaded
+  std::vector<Claim> mapped;                   // for weights in a file
+  std::unique_ptr<Pager> pager;                // if only part of them is in memory at a time
   std::unique_ptr<const WeightStream> stream;  // for a base streamed through device memory
   std::shared_ptr<std::byte> image;            // its matrices in that case; null if they stay in their file
   /// Files that contain weights, by path; accessed only by jobs, which run one at a time.
@@ -62,8 +62,8 @@ class StoredWeights final : public WeightStore {
   const Model& model_;
 };
 
-/// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an unknown
-/// or unloaded weight, Error("SHAPE") when the two differ in shape.
+/// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an
+/// unknown or unloaded weight, Error("SHAPE") when the two differ in shape.
 void copy_weight_into(Context& context, const Model& model, const std::string& weight, Adapter& adapter, int parameter);
 
 /// Fills a magnitude with the norms of the rows it scales, W_i + delta_i with the current factor values, so that the

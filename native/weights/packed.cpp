@@ -1,5 +1,5 @@
-// Weights that bitsandbytes quantized: codes and scales go from the file into ours, and out again, without being quantized
-// anew. Only the order of the nibbles inside a block of 4-bit codes changes.
+// Weights that bitsandbytes quantized: codes and scales go from the file into ours, and out again, without being
+// quantized anew. Only the order of the nibbles inside a block of 4-bit codes changes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -23,8 +23,8 @@ template <class... What>
 
 void expect_bytes(const TensorSource& tensor, const char* part, int64_t bytes, int64_t expected) {
   if (bytes != expected)
-    refuse(tensor, "takes ", bytes, " bytes of ", part, ", but ", name_of(tensor.dtype), " [", tensor.rows, ", ", tensor.cols, "] takes ",
-           expected, ".");
+    refuse(tensor, "takes ", bytes, " bytes of ", part, ", but ", name_of(tensor.dtype), " [", tensor.rows, ", ",
+           tensor.cols, "] takes ", expected, ".");
 }
 
 void expect_in_file(const TensorSource& tensor, const os::File& file, int64_t offset, int64_t bytes) {
@@ -44,7 +44,8 @@ void expect_scales(const TensorSource& tensor, const float* values, int64_t coun
   for (int64_t i = 0; i < count; ++i) {
     // A scale is the largest of some magnitudes.
     if (!(values[i] >= 0) || std::isinf(values[i]))
-      refuse(tensor, "has the scale ", values[i], " for ", tensor.dtype == SourceDtype::int8 ? "row " : "block ", i, "; the file is damaged.");
+      refuse(tensor, "has the scale ", values[i], " for ", tensor.dtype == SourceDtype::int8 ? "row " : "block ", i,
+             "; the file is damaged.");
   }
 }
 
@@ -67,9 +68,8 @@ void read_codes(Pool& pool, const TensorSource& tensor, StorageFormat format, co
   expect_in_file(tensor, file, tensor.offset, tensor.bytes);
   const int64_t at_once = std::max<int64_t>(1, options.chunk_elements * 8 / kCodeBlock) * kCodeBlock / 2;
   if (format == StorageFormat::int8) {
-    for_pieces(tensor, file, at_once, options, [&](int64_t first, int64_t bytes) {
-      file.read(codes + first, bytes, tensor.offset + first);
-    });
+    for_pieces(tensor, file, at_once, options,
+               [&](int64_t first, int64_t bytes) { file.read(codes + first, bytes, tensor.offset + first); });
     return;
   }
   const int64_t elements = tensor.rows * tensor.cols;

@@ -53,7 +53,8 @@ PageSpans::PageSpans(const Graph& graph, const WeightLayout& layout) {
   std::map<int, int64_t> segments;
   for (const Node& node : graph.nodes)
     if (node.op == Op::linear)
-      for (int span = first[node.weight]; span < first[node.weight + 1]; ++span) segments[node.segment] += all[span].bytes;
+      for (int span = first[node.weight]; span < first[node.weight + 1]; ++span)
+        segments[node.segment] += all[span].bytes;
   for (const auto& [segment, size] : segments) blocks.push_back(size);
   std::sort(blocks.rbegin(), blocks.rend());
   for (size_t i = 0; i < std::min<size_t>(2, blocks.size()); ++i) smallest += blocks[i];
@@ -269,7 +270,8 @@ void Pager::give_back(int64_t bytes, int weight, const std::vector<int32_t>& row
     const PageSpan pages = pages_of(weight, row);
     // A row at a border lies in pages of two spans.
     const auto [begin, end] = spans_.of_rows(weight, row, row + 1);
-    for (int span = std::max(begin - 1, spans_.first[weight]); span < std::min(end + 1, spans_.first[weight + 1]); ++span) {
+    for (int span = std::max(begin - 1, spans_.first[weight]); span < std::min(end + 1, spans_.first[weight + 1]);
+         ++span) {
       const PageSpan& own = spans_.all[span];
       const int64_t from = std::max(own.offset, pages.offset);
       const int64_t to = std::min(own.offset + own.bytes, pages.offset + pages.bytes);

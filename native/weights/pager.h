@@ -108,9 +108,9 @@ class Pager {
   std::condition_variable wake_, ready_;
   std::vector<Entry> entries_;
   PageOrder order_;
-  int64_t at_ = 0;       // position in the order of the last request
-  int64_t taken_ = 0;    // bytes of spans in memory or being loaded, and of reserved room
-  int demand_ = -1;      // span being waited for
+  int64_t at_ = 0;          // position in the order of the last request
+  int64_t taken_ = 0;       // bytes of spans in memory or being loaded, and of reserved room
+  int demand_ = -1;         // span being waited for
   bool gathering_ = false;  // room is reserved
   bool stop_ = false;
   std::string failure_;

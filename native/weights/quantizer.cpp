@@ -11,7 +11,6 @@
 namespace lowrank {
 namespace {
 
-
 /// The first of the values that is not finite; the first of all is element `first` of the matrix.
 Quantizer::Bad bad_of(const float* values, int64_t count, int64_t first) {
   const float* bad = std::find_if_not(values, values + count, [](float v) { return std::isfinite(v); });

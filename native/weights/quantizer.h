@@ -37,8 +37,8 @@ class Quantizer {
 
   Pool& pool_;
   Weight& weight_;
-  Block buffer_;      // carried elements, followed by the rows
-  Block absmax_;      // for double quantization, until it is quantized
+  Block buffer_;         // carried elements, followed by the rows
+  Block absmax_;         // for double quantization, until it is quantized
   int64_t taken_ = 0;    // rows
   int64_t carried_ = 0;  // elements of an incomplete block
 };

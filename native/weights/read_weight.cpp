@@ -160,8 +160,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
 }
 
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
-                    const std::vector<WeightedAdapter>& adapters, const std::string& target,
-                    const CancelFlag& cancel) {
+                    const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel) {
   const Standing stands = standing(weight, name, adapters);
   const WeightView& view = stands.view;
   const MergedRows rows_of_sum(view, name, adapters, target);
@@ -180,7 +179,8 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
       for (int64_t i = begin; i < end; ++i) rows_of_sum.merged(first + i, quantizer.rows() + i * cols, room);
     });
     if (quantizer.take(count))
-      fail("CONFIG", name, " has values that are not finite and cannot be quantized; the adapter or the model is "
+      fail("CONFIG", name,
+           " has values that are not finite and cannot be quantized; the adapter or the model is "
            "damaged");
   }
   quantizer.finish();

@@ -36,7 +36,6 @@ struct Record {
   float absmax_offset;
 };
 
-
 /// FNV-1a.
 uint64_t hash(const void* data, size_t bytes, uint64_t state = 0xcbf29ce484222325u) {
   for (size_t i = 0; i < bytes; ++i) state = (state ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3u;

@@ -18,7 +18,8 @@ constexpr int64_t kSlots = 2;
 /// Cuts a base, its head whole or in slices.
 class Cut {
  public:
-  Cut(const Graph& graph, const std::vector<StorageFormat>& formats, bool whole_head) : graph_(graph), formats_(formats) {
+  Cut(const Graph& graph, const std::vector<StorageFormat>& formats, bool whole_head)
+      : graph_(graph), formats_(formats) {
     stream.places.resize(graph.weights.size());
     stream.units_of.resize(graph.weights.size());
     const std::vector<bool> tables = graph.tables();
@@ -153,7 +154,8 @@ int64_t bytes_fetched(const WeightStream& stream, std::span<const WeightRows> or
   for (const WeightRows& rows : order) {
     if (!stream.holds(rows.weight)) continue;
     const int unit = stream.unit_of(rows.weight, rows.begin);
-    if (stream.units[static_cast<size_t>(unit)].home < 0 && (units.empty() || units.back() != unit)) units.push_back(unit);
+    if (stream.units[static_cast<size_t>(unit)].home < 0 && (units.empty() || units.back() != unit))
+      units.push_back(unit);
   }
   const size_t length = units.size();
   std::array<int, kSlots> slots{-1, -1};
@@ -191,7 +193,8 @@ Weight moved_to(const std::shared_ptr<std::byte>& image, const WeightStream::Pla
   if (place.elements < 0) return weight;
   std::byte* const elements = image.get() + place.elements;
   WeightBytes there{elements, nullptr, weight.absmax_offset(), image, weight.view().head_rows};
-  std::memcpy(elements, weight.data(), static_cast<size_t>(weight_bytes(weight.format(), weight.rows(), weight.cols())));
+  std::memcpy(elements, weight.data(),
+              static_cast<size_t>(weight_bytes(weight.format(), weight.rows(), weight.cols())));
   if (place.constants >= 0) {
     std::memcpy(image.get() + place.constants, weight.constants(),
                 static_cast<size_t>(constants_bytes(weight.format(), weight.rows(), weight.cols())));

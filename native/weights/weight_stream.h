@@ -20,7 +20,8 @@ WeightStream stream_weights(const Graph& graph, const std::vector<StorageFormat>
 
 /// Rows held by a call of the plan with that many head rows, in order. The head is read from its last slice to the
 /// first for logits, and in reverse for their gradient.
-std::vector<WeightRows> read_order(std::span<const Step> steps, const Plan& plan, const Graph& graph, int64_t head_rows);
+std::vector<WeightRows> read_order(std::span<const Step> steps, const Plan& plan, const Graph& graph,
+                                   int64_t head_rows);
 
 /// Bytes transferred to the device per pass through the order.
 int64_t bytes_fetched(const WeightStream& stream, std::span<const WeightRows> order);

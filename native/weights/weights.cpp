@@ -74,9 +74,7 @@ float* Weight::absmax() const {
   return is_quantized(format_) && !is_double(format_) ? constants_.data<float>() : nullptr;
 }
 
-float* Weight::nested_absmax() const {
-  return is_double(format_) ? constants_.data<float>() : nullptr;
-}
+float* Weight::nested_absmax() const { return is_double(format_) ? constants_.data<float>() : nullptr; }
 
 uint8_t* Weight::absmax_codes() const {
   if (!is_double(format_)) return nullptr;

@@ -123,7 +123,8 @@ double relative_error(const A& actual, const E& expected) {
   return difference == 0 ? 0 : std::sqrt(difference / norm);
 }
 
-void check_throws(const char* file, int line, const char* text, std::string_view part, const std::function<void()>& body);
+void check_throws(const char* file, int line, const char* text, std::string_view part,
+                  const std::function<void()>& body);
 
 }  // namespace lowrank::test
 
@@ -145,14 +146,14 @@ void check_throws(const char* file, int line, const char* text, std::string_view
                : (::lowrank::test::report(__FILE__, __LINE__, "REQUIRE(" #condition ") failed"), \
                   throw ::lowrank::test::Abandoned()))
 
-#define CHECK_EQ(actual, expected)                                                                                 \
+#define CHECK_EQ(actual, expected) \
   ::lowrank::test::check_equal(__FILE__, __LINE__, "CHECK_EQ(" #actual ", " #expected ")", (actual), (expected))
 
-#define CHECK_LE(actual, limit)                                                                              \
+#define CHECK_LE(actual, limit) \
   ::lowrank::test::check_at_most(__FILE__, __LINE__, "CHECK_LE(" #actual ", " #limit ")", (actual), (limit))
 
 // |actual − expected| ≤ relative · max(|actual|, |expected|)
-#define CHECK_CLOSE(actual, expected, relative)                                                                \
+#define CHECK_CLOSE(actual, expected, relative)                                                              \
   ::lowrank::test::check_close(__FILE__, __LINE__, "CHECK_CLOSE(" #actual ", " #expected ", " #relative ")", \
                                static_cast<double>(actual), static_cast<double>(expected),                   \
                                static_cast<double>(relative))

@@ -86,7 +86,8 @@ void report(const char* file, int line, const char* text, const std::string& act
   report(file, line, std::string(text) + " failed: " + actual + " and " + expected);
 }
 
-void check_throws(const char* file, int line, const char* text, std::string_view part, const std::function<void()>& body) {
+void check_throws(const char* file, int line, const char* text, std::string_view part,
+                  const std::function<void()>& body) {
   try {
     body();
   } catch (const std::exception& error) {

@@ -10,11 +10,13 @@ namespace lowrank::cpu {
 namespace {
 
 double mean_of_squares(Pool& pool, int64_t count, const float* x) {
-  return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
-           double sum = 0;
-           for (int64_t i = begin; i < end; ++i) sum += double{x[i]} * x[i];
-           return sum;
-         }) / static_cast<double>(count);
+  return sum_chunks(pool, count,
+                    [x](int64_t begin, int64_t end) {
+                      double sum = 0;
+                      for (int64_t i = begin; i < end; ++i) sum += double{x[i]} * x[i];
+                      return sum;
+                    }) /
+         static_cast<double>(count);
 }
 
 /// Moves the means of rows and columns on to squares of this step.

@@ -11,7 +11,7 @@
 namespace lowrank::cpu {
 
 void fold(Pool& pool, const Fold& k) {
-  const ScaledB factors{k.rank,     k.active,     k.scale,        k.weight,         host(k.b),
+  const ScaledB factors{k.rank,    k.active,     k.scale,        k.weight,         host(k.b),
                         host(k.d), host(k.mask), host(k.b_gain), host(k.row_gains)};
   pool.for_range(k.rows, std::max<int64_t>(1, 32768 / k.active),
                  [&](int64_t begin, int64_t end) { fold_rows(factors, begin, end, host(k.out)); });

@@ -49,8 +49,8 @@ static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t fi
   }
 }
 
-/// factor * score - top, and never above 0: `top` is rounded where the product here is not, which for scores of millions
-/// would leave room for an exponent that overflows.
+/// factor * score - top, and never above 0: `top` is rounded where the product here is not, which for scores of
+/// millions would leave room for an exponent that overflows.
 static LOWRANK_INLINE V below(V score, V factor, V top) { return min(zero(), fms(score, factor, top)); }
 
 /// Online softmax of one tile: scores become exp2(factor * score - top), `top` and `total` per lane are brought up to

@@ -6,8 +6,9 @@
 /// pairs they go to bf16 rows [keys][64], and dS^T to words of two keys as well.
 template <class Scheme>
 static void differentiate(float* scores, float* slopes, int64_t keys, int64_t vectors, int64_t first_lane,
-                          int64_t window, float scale, const float* lse, const float* delta, [[maybe_unused]] Bf16* p_rows,
-                          [[maybe_unused]] Bf16* ds_rows, [[maybe_unused]] float* ds_pairs) {
+                          int64_t window, float scale, const float* lse, const float* delta,
+                          [[maybe_unused]] Bf16* p_rows, [[maybe_unused]] Bf16* ds_rows,
+                          [[maybe_unused]] float* ds_pairs) {
   const V factor = set1(scale * kLog2E), scale_vector = set1(scale);
   for (int64_t v = 0; v < vectors; ++v) {
     const V log_sum = load(lse + v * W), mean = load(delta + v * W);
@@ -119,7 +120,8 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
                               lse2 + lane, delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
         // K^T dS^T, a reduction over the keys
         const Broadcast k_seen = {k_columns.data, k_columns.row, k_columns.step, Scheme::steps(seen)};
-        multiply<Dot>(d, vectors, k_seen, (Scheme::kPairs ? ds_pairs : slopes) + lane, kTile, dq_sums + lane, kTile, true);
+        multiply<Dot>(d, vectors, k_seen, (Scheme::kPairs ? ds_pairs : slopes) + lane, kTile, dq_sums + lane, kTile,
+                      true);
         for (int64_t key = seen; key < keys; ++key) {
           std::memset(p + key * row_bytes + lane * kBytes, 0, kStrip * kBytes);
           std::memset(ds + key * row_bytes + lane * kBytes, 0, kStrip * kBytes);

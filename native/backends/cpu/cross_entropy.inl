@@ -97,8 +97,7 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
           });
         }
       }
-      const float target =
-          static_cast<float>((math::expm1(of_label - total) + of.smoothing) * weight - double{each});
+      const float target = static_cast<float>((math::expm1(of_label - total) + of.smoothing) * weight - double{each});
       store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
     });
   });

@@ -1,7 +1,7 @@
 // The gated delta rule over vectors of a state's columns, which do not depend on each other. Part of ops_simd.inl.
 //
-// A state [key_dim, value_dim] lies in memory by strips of one or more vectors of columns, each [key_dim, columns]; strips
-// after the last column are padding. Chunks of tokens are converted to fp32 first.
+// A state [key_dim, value_dim] lies in memory by strips of one or more vectors of columns, each [key_dim, columns];
+// strips after the last column are padding. Chunks of tokens are converted to fp32 first.
 
 inline constexpr int kForwardVectors = 4;
 /// Fewer where vectors are wide, so that the states of a chunk stay in the cache.
@@ -133,8 +133,7 @@ static void gated_delta_rule(Pool& pool, const DeltaRule& r, float* state, const
     using T = LOWRANK_ELEMENT(tag);
     for_units(pool, int64_t{r.sequences} * r.heads, [&](int thread, int64_t unit) {
       const int64_t sequence = unit / r.heads;
-      float* const room =
-          reinterpret_cast<float*>(workspace) + thread * delta_thread_floats(r.key_dim, r.value_dim);
+      float* const room = reinterpret_cast<float*>(workspace) + thread * delta_thread_floats(r.key_dim, r.value_dim);
       delta_forward_head<T>(r, r.cu[sequence], r.cu[sequence + 1], unit % r.heads, state, out, room);
     });
   });
@@ -235,7 +234,8 @@ static void delta_backward(const DeltaBackwardRows& in, int64_t count, int64_t c
 /// The gradient of x of a unit vector y = x / norm * factor.
 template <class T>
 static void store_unit_gradient(const float* dy, const float* y, int64_t count, float factor, float over, T* dx) {
-  const float along = sum_vectors(count, [&](int64_t i, auto lanes) { return mul(load(dy + i, lanes), load(y + i, lanes)); });
+  const float along =
+      sum_vectors(count, [&](int64_t i, auto lanes) { return mul(load(dy + i, lanes), load(y + i, lanes)); });
   const V by = set1(over * factor), less = set1(over * along / factor);
   for_vectors(0, count, [&](int64_t i, auto lanes) {
     store(dx + i, fms(by, load(dy + i, lanes), mul(less, load(y + i, lanes))), lanes);

@@ -41,9 +41,20 @@ ShortConv convolution(int64_t rows, const ConvWeights& conv, const lowrank::Matr
 }
 
 DeltaRule delta_rule(const DeltaInputs& in, int64_t past, int64_t block, Ptr<float> ends) {
-  return {in.shape.heads, in.shape.key_heads, in.shape.key_dim, in.shape.value_dim,
-          static_cast<int32_t>(in.host_seqlens.size()) - 1, in.host_seqlens.data(), matrix(in.x), matrix(in.beta),
-          matrix(in.alpha), host(in.weight), host(in.bias), past, block, host(ends)};
+  return {in.shape.heads,
+          in.shape.key_heads,
+          in.shape.key_dim,
+          in.shape.value_dim,
+          static_cast<int32_t>(in.host_seqlens.size()) - 1,
+          in.host_seqlens.data(),
+          matrix(in.x),
+          matrix(in.beta),
+          matrix(in.alpha),
+          host(in.weight),
+          host(in.bias),
+          past,
+          block,
+          host(ends)};
 }
 
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
@@ -99,9 +110,7 @@ struct Workspace {
     return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
   }
   int64_t operator()(const CayleyNeumann& k) const { return cayley_workspace(k.shape, k.terms, threads); }
-  int64_t operator()(const CayleyNeumannBackward& k) const {
-    return cayley_workspace(k.shape, k.terms, threads);
-  }
+  int64_t operator()(const CayleyNeumannBackward& k) const { return cayley_workspace(k.shape, k.terms, threads); }
   int64_t operator()(const Rotate& k) const { return rotation_workspace(k.shape, threads); }
   int64_t operator()(const RotateBySeries& k) const { return series_workspace(k.shape, threads); }
   int64_t operator()(const RotationGradient& k) const { return rotation_workspace(k.shape, threads); }
@@ -235,7 +244,8 @@ struct CpuDevice::Launch {
                            matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
   }
   void operator()(const lowrank::ShortConv& k) const {
-    ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()), matrix(k.out));
+    ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()),
+                   matrix(k.out));
   }
   void operator()(const SiluConvSlope& k) const {
     ops.silu_conv_slope(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dconv));
@@ -244,7 +254,8 @@ struct CpuDevice::Launch {
     ops.short_conv_backward(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dx));
   }
   void operator()(const ShortConvGradient& k) const {
-    ops.short_conv_gradient(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), host(k.dw), host(k.dbias));
+    ops.short_conv_gradient(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), host(k.dw),
+                            host(k.dbias));
   }
   void operator()(const KeepConvInputs& k) const {
     const ConvWeights conv{k.gated, k.cols, k.count + 1, {}, {}};
@@ -322,8 +333,8 @@ struct CpuDevice::Launch {
     ops.cayley_neumann_backward(pool, k.shape, k.terms, host(k.skew), host(k.g), host(k.dskew), room);
   }
   void operator()(const Rotate& k) const {
-    ops.rotate(pool, k.tokens, k.cols, k.shape, matrix(k.x), host(k.d), k.weight, matrix(k.addend),
-               matrix(k.out), room);
+    ops.rotate(pool, k.tokens, k.cols, k.shape, matrix(k.x), host(k.d), k.weight, matrix(k.addend), matrix(k.out),
+               room);
   }
   void operator()(const RotateBySeries& k) const {
     ops.rotate_by_series(pool, k.tokens, k.cols, k.shape, k.terms, matrix(k.x), host(k.skew), k.weight,

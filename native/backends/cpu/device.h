@@ -55,7 +55,7 @@ class CpuDevice final : public Device {
   const Kernels& kernels_;
   const CpuSizes sizes_;
   const WeightStore* weights_ = nullptr;  // that kernels name
-  std::vector<Segment> segments_;  // of the product that runs
+  std::vector<Segment> segments_;         // of the product that runs
 };
 
 /// The device of a job: jobs are the CPU's.

@@ -91,7 +91,8 @@ void reference(const Cpu& cpu, const AddNoise& k) {
   const uint64_t base = hash_base(k.key);
   for (size_t s = 0; s + 1 < k.host_seqlens.size(); ++s) {
     const int64_t first = k.host_seqlens[s], count = k.host_seqlens[s + 1] - first;
-    const float bound = static_cast<float>(k.alpha / std::sqrt(static_cast<double>(count) * static_cast<double>(k.cols)));
+    const float bound =
+        static_cast<float>(k.alpha / std::sqrt(static_cast<double>(count) * static_cast<double>(k.cols)));
     cpu.pool.for_range(count, std::max<int64_t>(1, 16384 / k.cols), [&](int64_t begin, int64_t end) {
       for (int64_t row = first + begin; row < first + end; ++row) {
         float* const y = host(k.y.data.as<float>()) + row * k.y.ld;

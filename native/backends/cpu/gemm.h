@@ -1,5 +1,6 @@
-// Matrix products of the CPU backend. One product sums over several segments, so that an adapter's low-rank part, or the
-// gradients of several projections of the same input, are further columns of one reduction and never pass through memory.
+// Matrix products of the CPU backend. One product sums over several segments, so that an adapter's low-rank part, or
+// the gradients of several projections of the same input, are further columns of one reduction and never pass through
+// memory.
 #pragma once
 
 #include <cstdint>
@@ -27,15 +28,16 @@ struct Segment {
 };
 
 struct Output {
-  void* data = nullptr;          // [M, N] row-major, f32 or bf16
+  void* data = nullptr;  // [M, N] row-major, f32 or bf16
   DType dtype = DType::f32;
   int64_t ld = 0;
-  const float* bias = nullptr;   // [N], added to every row
+  const float* bias = nullptr;      // [N], added to every row
   const float* residual = nullptr;  // [M, N] f32 with residual_ld, added; may be the output itself
   int64_t residual_ld = 0;
 };
 
-/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant; all factors fp32 and dense.
+/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant; all factors fp32 and
+/// dense.
 struct PairFactors {
   int64_t rows = 0, cols = 0, rank = 0, rank2 = 0;
   const float *b = nullptr, *a = nullptr;    // [rows, rank], [rank, cols]
@@ -55,8 +57,9 @@ struct GemmKernels {
                         int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace);
   /// out[o, i] = w[o, i] + scale * gains[o] * (b a)[o, i] * (b2 a2)[o, i], dense fp32; w null is 0, gains null 1.
   void (*add_pair)(Pool& pool, const PairFactors&, const WeightView* w, float scale, const float* gains, float* out);
-  /// The gradients at the two products of a pair from that at their Hadamard product, g [rows, cols]: that of b a, gains[o]
-  /// g . (b2 a2), takes the place of g, and that of b2 a2, gains[o] g . (b a), is left in `second`; gains null is 1.
+  /// The gradients at the two products of a pair from that at their Hadamard product, g [rows, cols]: that of b a,
+  /// gains[o] g . (b2 a2), takes the place of g, and that of b2 a2, gains[o] g . (b a), is left in `second`; gains null
+  /// is 1.
   void (*split_pair)(Pool& pool, const PairFactors&, const float* gains, float* g, float* second);
 };
 

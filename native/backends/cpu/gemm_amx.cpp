@@ -18,7 +18,9 @@
 #include "backends/cpu/tile_intrinsics.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(                                                                                 \
+    __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
@@ -74,7 +76,8 @@ void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operan
 }
 
 // Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
+void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
+              float* out) {
   gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
 }
 

@@ -1,5 +1,5 @@
-// The tile kernel for AMX: two by two accumulators of 16 x 16, fed by two activation tiles of 16 rows x 32 values and two
-// weight tiles of 16 pairs x 16 columns. Every call uses tiles of one height, min(m, 16): a last tile that would be
+// The tile kernel for AMX: two by two accumulators of 16 x 16, fed by two activation tiles of 16 rows x 32 values and
+// two weight tiles of 16 pairs x 16 columns. Every call uses tiles of one height, min(m, 16): a last tile that would be
 // shorter starts earlier and computes some rows again, whose results are the same and are not stored twice.
 
 // Layout demanded by LDTILECFG.
@@ -40,8 +40,8 @@ struct AmxTiles : Bf16Panels<2, 32> {
 
   // Tile registers: 0 to 3 sums, 4 and 5 activations, 6 and 7 weights.
   template <bool kTwoRows, bool kTwoColumns>
-  static void sum_tile(const RowPiece<uint16_t>* pieces, int count, int64_t second, const uint16_t* panel,
-                       float* sums, bool load) {
+  static void sum_tile(const RowPiece<uint16_t>* pieces, int count, int64_t second, const uint16_t* panel, float* sums,
+                       bool load) {
     constexpr int64_t kBytes = kTwoColumns ? 128 : 64;  // of a pair of the reduction in the panel
     asm volatile("" ::: "memory");                      // the tile instructions do not say that they read memory
     constexpr int64_t kSumsBytes = kSumsStride * sizeof(float);

@@ -1,5 +1,5 @@
-// The matrix kernels for AVX2 with FMA and F16C. A product asked for in bf16 is computed in fp32 here: without bf16 arithmetic,
-// rounding the operands would cost time and buy nothing.
+// The matrix kernels for AVX2 with FMA and F16C. A product asked for in bf16 is computed in fp32 here: without bf16
+// arithmetic, rounding the operands would cost time and buy nothing.
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/gemm_plan.h"
 

@@ -19,7 +19,8 @@
 #include <vector>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
@@ -44,7 +45,8 @@ inline constexpr int kFp32Steps = 1;
 }  // namespace
 }  // namespace avx512
 
-const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens, avx512::add_pair, avx512::split_pair};
+const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens, avx512::add_pair,
+                                 avx512::split_pair};
 
 }  // namespace lowrank::cpu
 

@@ -17,7 +17,8 @@
 #include <vector>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
@@ -73,7 +74,8 @@ void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operan
 }
 
 // Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
+void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
+              float* out) {
   gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
 }
 
@@ -84,7 +86,8 @@ void split_pair(Pool& pool, const PairFactors& factors, const float* gains, floa
 }  // namespace
 }  // namespace avx512bf16
 
-const GemmKernels gemm_avx512bf16 = {avx512bf16::gemm_nt, avx512bf16::gemm_nn, avx512bf16::reduce_tokens, avx512bf16::add_pair, avx512bf16::split_pair};
+const GemmKernels gemm_avx512bf16 = {avx512bf16::gemm_nt, avx512bf16::gemm_nn, avx512bf16::reduce_tokens,
+                                     avx512bf16::add_pair, avx512bf16::split_pair};
 
 }  // namespace lowrank::cpu
 

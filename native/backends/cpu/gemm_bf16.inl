@@ -39,7 +39,8 @@ struct Bf16Panels {
   static void copy_row(const Operand& x, int64_t row, const Piece& piece, uint16_t* out) {
     const int64_t first = row * x.ld + piece.begin;
     if (x.dtype == DType::bf16) {
-      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first, static_cast<size_t>(piece.count) * sizeof(uint16_t));
+      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first,
+                  static_cast<size_t>(piece.count) * sizeof(uint16_t));
     } else {
       const float* in = static_cast<const float*>(x.data) + first;
       int64_t k = 0;
@@ -106,7 +107,8 @@ struct Bf16Panels {
     }
   }
 
-  static void transpose_codes(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<uint16_t> slot) {
+  static void transpose_codes(const WeightView& w, int64_t row, int64_t valid, const Piece& piece,
+                              Slot<uint16_t> slot) {
     const CodeTable table = code_table(w);
     const int64_t row_blocks = w.cols / kCodeBlock;
     for (int64_t k = 0; k < piece.count; k += kCodeBlock) {
@@ -130,7 +132,8 @@ struct Bf16Panels {
     }
   }
 
-  // Columns [column, column + valid) of w, at most one quantization block of 64; rows in pairs, the last padded by zeros.
+  // Columns [column, column + valid) of w, at most one quantization block of 64; rows in pairs, the last padded by
+  // zeros.
   static void pack_columns(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                            const Slot<uint16_t>* slots) {
     switch (w.format) {
@@ -187,7 +190,7 @@ struct Bf16Panels {
   }
 
   static void copy_codes(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
-                       const Slot<uint16_t>* slots) {
+                         const Slot<uint16_t>* slots) {
     const CodeTable table = code_table(w);
     const int64_t row_blocks = w.cols / kCodeBlock;
     const int64_t quarter = column % kCodeBlock / kVector, count = (valid + kVector - 1) / kVector;

@@ -1,8 +1,8 @@
 // Rows decoded to fp32 before they are packed: GGML blocks, and odd shapes whose 4-bit blocks cross rows.
 
 // GGML blocks, in parts of 32 values. An element is scale * code, or scale * code + offset, where a group of elements
-// shares scale and offset; quant/ggml.cpp says what lies where. The order of operations is that of the reference decoders,
-// so that the values are the same to the bit.
+// shares scale and offset; quant/ggml.cpp says what lies where. The order of operations is that of the reference
+// decoders, so that the values are the same to the bit.
 
 inline constexpr int64_t kPart = 32;
 
@@ -11,8 +11,8 @@ inline constexpr bool kIn16 = k == GgmlType::q2_k || k == GgmlType::q3_k || k ==
 template <GgmlType k>
 inline constexpr int64_t kGroup = kIn16<k> ? 16 : 32;  // elements that share a scale
 template <GgmlType k>
-inline constexpr bool kHasOffset = k == GgmlType::q4_1 || k == GgmlType::q5_1 || k == GgmlType::q2_k ||
-                                   k == GgmlType::q4_k || k == GgmlType::q5_k;
+inline constexpr bool kHasOffset =
+    k == GgmlType::q4_1 || k == GgmlType::q5_1 || k == GgmlType::q2_k || k == GgmlType::q4_k || k == GgmlType::q5_k;
 // Elements whose scales are decoded at a time: those of a super-block, or of sixteen plain blocks.
 template <GgmlType k>
 inline constexpr int64_t kRun = layout_of(k).elements == kGgmlSuperBlock ? kGgmlSuperBlock : kVector * kGgmlBlock;
@@ -200,10 +200,11 @@ inline void decode_rows(const WeightView& w, int64_t row, int64_t rows, int64_t 
   if (w.format == WeightFormat::ggml && column % kPart == 0) {
     with_type(w.ggml, [&](auto blocks) {
       for (int64_t i = 0; i < rows; ++i) {
-        for_parts<decltype(blocks)::type>(w.block_row(row + i), column, columns, [&](int64_t at, const Vec(&values)[2]) {
-          store(out[i] + at - column, values[0]);
-          store(out[i] + at - column + kVector, values[1]);
-        });
+        for_parts<decltype(blocks)::type>(w.block_row(row + i), column, columns,
+                                          [&](int64_t at, const Vec(&values)[2]) {
+                                            store(out[i] + at - column, values[0]);
+                                            store(out[i] + at - column + kVector, values[1]);
+                                          });
       }
     });
     return;

@@ -66,7 +66,8 @@ struct DotTiles : Bf16Panels<4, 2> {
     kernels[width - 1](tile.end - tile.begin, pieces, count, panel, sums);
   }
 
-  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y,
+                     int64_t column) {
     finish_tile(sums, width, tile.end - tile.begin, columns, y, tile.begin, column);
   }
 };

@@ -157,10 +157,11 @@ struct Product {
     return std::min<int64_t>(Kernel::kPanelVectors, vectors - panel * Kernel::kPanelVectors);
   }
 
-  // Decodes the block's part of every weight for the panels [first_panel, last_panel). Stored rows are read in bands, and
-  // the next band is on its way to the cache meanwhile: the hardware does not foresee rows this short.
+  // Decodes the block's part of every weight for the panels [first_panel, last_panel). Stored rows are read in bands,
+  // and the next band is on its way to the cache meanwhile: the hardware does not foresee rows this short.
   void decode(const ReductionBlock& block, int64_t first_panel, int64_t last_panel, Element* group) const {
-    const int64_t begin = first_panel * Kernel::kPanelVectors, end = std::min(last_panel * Kernel::kPanelVectors, vectors);
+    const int64_t begin = first_panel * Kernel::kPanelVectors,
+                  end = std::min(last_panel * Kernel::kPanelVectors, vectors);
     const int64_t first = begin * kVector, columns = std::min(n, end * kVector) - first;
     int64_t before = 0;
     for (const Piece& piece : block.pieces) {
@@ -176,7 +177,8 @@ struct Product {
           const int64_t last = row + kBand;
           Piece band{piece.segment, piece.begin + row, kBand, kBand};
           if (last >= piece.count) band.count = piece.count - row, band.padded = piece.padded - row;
-          prefetch_weights(weight, piece.begin + last, std::clamp<int64_t>(piece.count - last, 0, kBand), first, columns);
+          prefetch_weights(weight, piece.begin + last, std::clamp<int64_t>(piece.count - last, 0, kBand), first,
+                           columns);
           decode_band(weight, band, block, begin, end, first_panel, before + row, group);
         }
       }
@@ -197,16 +199,17 @@ struct Product {
   }
 
   // Slot in which column vector v of the output keeps the reduction from element `before` of the block on.
-  Slot<Element> slot(Element* group, const ReductionBlock& block, int64_t first_panel, int64_t v, int64_t before) const {
+  Slot<Element> slot(Element* group, const ReductionBlock& block, int64_t first_panel, int64_t v,
+                     int64_t before) const {
     const int64_t panel = v / Kernel::kPanelVectors, stride = panel_width(panel) * kVector * Kernel::kInterleave;
     return {group + (panel - first_panel) * kPanelColumns * block.padded +
                 v % Kernel::kPanelVectors * kVector * Kernel::kInterleave + before / Kernel::kInterleave * stride,
             stride};
   }
 
-  // One row tile over the panels of the group. Where the kernel asks for it, the tile's part of the reduction is cut into
-  // runs, all panels of a run before the next run: the activations of a run then stay in the first-level cache, at the
-  // price of carrying the sums from run to run through a buffer.
+  // One row tile over the panels of the group. Where the kernel asks for it, the tile's part of the reduction is cut
+  // into runs, all panels of a run before the next run: the activations of a run then stay in the first-level cache, at
+  // the price of carrying the sums from run to run through a buffer.
   void multiply(const ReductionBlock& block, const Output& output, int64_t tile_index, int64_t last_tile,
                 int64_t first_panel, int64_t last_panel, const Element* group, std::byte* own) const {
     const TileRows tile = Kernel::rows_of(m, tile_index, tiles);
@@ -223,7 +226,8 @@ struct Product {
     for (int run = 0; run < runs; ++run) {
       for (int64_t panel = first_panel; panel < last_panel; ++panel, ++pass) {
         const int64_t rows = next.end - next.begin;
-        prefetch_rows(block, next.begin + part_begin(rows, passes, pass), next.begin + part_begin(rows, passes, pass + 1));
+        prefetch_rows(block, next.begin + part_begin(rows, passes, pass),
+                      next.begin + part_begin(rows, passes, pass + 1));
         const int64_t index = panel - first_panel, width = panel_width(panel);
         const Element* weights = group + index * kPanelColumns * block.padded + before * width * kVector;
         float* target = runs == 1 ? sums[pass % 2] : carried + index * Kernel::kSums;

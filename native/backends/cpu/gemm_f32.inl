@@ -1,5 +1,6 @@
-// The fp32 kernels, written against sixteen-value vectors: panels of kPanelVectors * 16 columns, [k][columns], and tiles
-// of up to kFp32TileRows rows. Forward and backward weights end up in the same layout, so one tile kernel serves both.
+// The fp32 kernels, written against sixteen-value vectors: panels of kPanelVectors * 16 columns, [k][columns], and
+// tiles of up to kFp32TileRows rows. Forward and backward weights end up in the same layout, so one tile kernel serves
+// both.
 
 struct Fp32 {
   using Element = float;
@@ -55,7 +56,8 @@ struct Fp32 {
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k);
       decode_rows(w, row, valid, piece.begin + k, count, rows);
-      transpose_dense<WeightFormat::f32>(decoded_view(rows), 0, valid, 0, count, {slot.data + k * slot.stride, slot.stride});
+      transpose_dense<WeightFormat::f32>(decoded_view(rows), 0, valid, 0, count,
+                                         {slot.data + k * slot.stride, slot.stride});
     }
   }
 
@@ -66,7 +68,8 @@ struct Fp32 {
       const int64_t left = std::min<int64_t>(kVector, count - k);
       Vec block[kVector];
       LOWRANK_UNROLL
-      for (int i = 0; i < kVector; ++i) block[i] = i < valid ? load_dense<kFormat>(w, row + i, begin + k, left) : zero();
+      for (int i = 0; i < kVector; ++i)
+        block[i] = i < valid ? load_dense<kFormat>(w, row + i, begin + k, left) : zero();
       store_block(block, left, slot.data + k * slot.stride, slot.stride);
     }
   }
@@ -149,7 +152,7 @@ struct Fp32 {
   }
 
   static void copy_codes(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
-                       const Slot<float>* slots) {
+                         const Slot<float>* slots) {
     const CodeTable table = code_table(w);
     const int64_t row_blocks = w.cols / kCodeBlock;
     const int64_t quarter = column % kCodeBlock / kVector, count = (valid + kVector - 1) / kVector;
@@ -222,7 +225,8 @@ struct Fp32 {
     }
   }
 
-  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y,
+                     int64_t column) {
     finish_tile(sums, width, tile.end - tile.begin, columns, y, tile.begin, column);
   }
 };

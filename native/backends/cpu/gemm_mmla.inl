@@ -1,6 +1,6 @@
-// Products of bf16 matrices with the instruction that multiplies two rows of four values by two columns (BFMMLA). A panel is
-// [k / 4][columns][4]: a register has four values of the reduction of two columns, one after the other. Weights are decoded
-// as for fp32 and rounded once.
+// Products of bf16 matrices with the instruction that multiplies two rows of four values by two columns (BFMMLA). A
+// panel is [k / 4][columns][4]: a register has four values of the reduction of two columns, one after the other.
+// Weights are decoded as for fp32 and rounded once.
 
 // Sixteen values of a row, four at a time: `fours` of them (1 to 4), `stride` elements apart.
 LOWRANK_INLINE void place_fours(Vec values, int64_t fours, uint16_t* out, int64_t stride) {
@@ -56,7 +56,8 @@ struct MmlaTiles {
   static void copy_row(const Operand& x, int64_t row, const Piece& piece, uint16_t* out) {
     const int64_t first = row * x.ld + piece.begin;
     if (x.dtype == DType::bf16) {
-      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first, static_cast<size_t>(piece.count) * sizeof(uint16_t));
+      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first,
+                  static_cast<size_t>(piece.count) * sizeof(uint16_t));
     } else {
       const float* const in = static_cast<const float*>(x.data) + first;
       int64_t k = 0;
@@ -86,7 +87,8 @@ struct MmlaTiles {
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k);
       decode_rows(w, row, valid, piece.begin + k, count, rows);
-      place_rows<WeightFormat::f32>(decoded_view(rows), 0, valid, 0, count, {slot.data + k / 4 * slot.stride, slot.stride});
+      place_rows<WeightFormat::f32>(decoded_view(rows), 0, valid, 0, count,
+                                    {slot.data + k / 4 * slot.stride, slot.stride});
     }
   }
 
@@ -101,7 +103,8 @@ struct MmlaTiles {
     }
   }
 
-  static void place_code_rows(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<uint16_t> slot) {
+  static void place_code_rows(const WeightView& w, int64_t row, int64_t valid, const Piece& piece,
+                              Slot<uint16_t> slot) {
     const CodeTable table = code_table(w);
     const int64_t row_blocks = w.cols / kCodeBlock;
     for (int64_t i = 0; i < kVector; ++i) {
@@ -118,7 +121,8 @@ struct MmlaTiles {
     }
   }
 
-  // Columns [column, column + valid) of w, at most one quantization block of 64; rows in fours, the last padded by zeros.
+  // Columns [column, column + valid) of w, at most one quantization block of 64; rows in fours, the last padded by
+  // zeros.
   static void pack_columns(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                            const Slot<uint16_t>* slots) {
     switch (w.format) {
@@ -151,7 +155,8 @@ struct MmlaTiles {
         Vec four[4];
         LOWRANK_UNROLL
         for (int j = 0; j < 4; ++j) {
-          four[j] = i + j < rows ? load_dense<kFormat>(w, row + i + j, column + v * kVector, valid - v * kVector) : zero();
+          four[j] =
+              i + j < rows ? load_dense<kFormat>(w, row + i + j, column + v * kVector, valid - v * kVector) : zero();
         }
         place_columns(four, slots[v].data + (k + i) / 4 * slots[v].stride);
       }
@@ -175,7 +180,8 @@ struct MmlaTiles {
       Vec four[4];
       LOWRANK_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const int64_t row = std::min(i + j, piece.count - 1), block = (piece.begin + row) * row_blocks + column / kCodeBlock;
+        const int64_t row = std::min(i + j, piece.count - 1),
+                      block = (piece.begin + row) * row_blocks + column / kCodeBlock;
         const Vec scale = broadcast(i + j < piece.count ? w.scale_of_block(block) : 0.0f);
         four[j] = mul(code_quarter<kQuarter>(table, block_codes(w, block)), scale);
       }
@@ -233,7 +239,8 @@ struct MmlaTiles {
     kernels[tile.end - tile.begin - 1](pieces, count, panel, sums);
   }
 
-  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y,
+                     int64_t column) {
     finish_tile(sums, width, tile.end - tile.begin, columns, y, tile.begin, column);
   }
 };

@@ -1,5 +1,5 @@
-// The matrix kernels for NEON with bf16 matrix products. Products asked for in fp32 are the NEON level's, and so are those of
-// few rows, which are bound by reading the weights.
+// The matrix kernels for NEON with bf16 matrix products. Products asked for in fp32 are the NEON level's, and so are
+// those of few rows, which are bound by reading the weights.
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/gemm_plan.h"
 
@@ -62,7 +62,8 @@ void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operan
 }
 
 // Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
+void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
+              float* out) {
   gemm_neon.add_pair(pool, factors, w, scale, gains, out);
 }
 

@@ -1,5 +1,5 @@
-// The Hadamard product of two matrices of few ranks, tile by tile, so that neither of the two is ever stored: a strip of
-// columns of the right factors stays in the first-level cache while the rows pass by.
+// The Hadamard product of two matrices of few ranks, tile by tile, so that neither of the two is ever stored: a strip
+// of columns of the right factors stays in the first-level cache while the rows pass by.
 
 inline constexpr int64_t kPairBlock = 48;  // rows whose part of a strip is decoded at a time
 // The sums of two tiles fit the registers of either instruction set.
@@ -88,7 +88,8 @@ inline void for_pair_vectors(const PairFactors& f, const PairBlock& block, Each&
   }
 }
 
-inline void add_pair(Pool& pool, const PairFactors& f, const WeightView* w, float scale, const float* gains, float* out) {
+inline void add_pair(Pool& pool, const PairFactors& f, const WeightView* w, float scale, const float* gains,
+                     float* out) {
   for_pair_blocks(pool, f, [&](const PairBlock& block) {
     alignas(64) float base[kPairBlock * kCodeBlock];
     if (w == nullptr) {

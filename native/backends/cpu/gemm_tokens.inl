@@ -1,7 +1,7 @@
-// Reductions over tokens in fp32: outer products of a token's row of u with its row of x, a block of tokens and a strip of
-// columns of x at a time. The columns of u are copied in groups of a few, one token's after the other's: where they lie, rows
-// that are a power of two apart would fall on few sets of the cache. So is a strip of x where many groups read it. Tokens
-// are added in order, blocks in order; only the output is divided among threads.
+// Reductions over tokens in fp32: outer products of a token's row of u with its row of x, a block of tokens and a strip
+// of columns of x at a time. The columns of u are copied in groups of a few, one token's after the other's: where they
+// lie, rows that are a power of two apart would fall on few sets of the cache. So is a strip of x where many groups
+// read it. Tokens are added in order, blocks in order; only the output is divided among threads.
 
 // `u` is a group of columns: kRows values of every token.
 template <int kRows>
@@ -63,7 +63,8 @@ inline void copy_factors(const Operand& u, int64_t first_token, int64_t last_tok
   }
 }
 
-// `valid` columns from `column` on of some tokens, filled up with zeros to a strip: [tokens][kFp32PanelVectors vectors].
+// `valid` columns from `column` on of some tokens, filled up with zeros to a strip: [tokens][kFp32PanelVectors
+// vectors].
 inline void copy_columns(const Operand& x, int64_t first_token, int64_t tokens, int64_t column, int64_t valid,
                          float* out) {
   const auto copy = [&](auto&& vector_at) {

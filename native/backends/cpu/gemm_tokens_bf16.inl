@@ -1,5 +1,5 @@
-// Reductions over tokens at bf16 precision are a product of their own: u^T [r, T] times x [T, n], where x is packed like
-// a stored weight. u is transposed, scaled and rounded once; sums are fp32, as everywhere.
+// Reductions over tokens at bf16 precision are a product of their own: u^T [r, T] times x [T, n], where x is packed
+// like a stored weight. u is transposed, scaled and rounded once; sums are fp32, as everywhere.
 
 inline void transpose_factors(const Operand& u, int64_t r, int64_t begin, int64_t end, float scale, uint16_t* out,
                               int64_t out_ld) {

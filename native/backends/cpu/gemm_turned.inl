@@ -1,7 +1,7 @@
-// y^T = w x^T on AMX, for products of fewer tokens than outputs. The tile unit wants pairs of the reduction side by side of
-// its second operand only, and takes the rows of the first as they lie in memory. Turned, that is the weight: bf16 weights
-// are not packed at all, others are decoded row by row, and the activations are packed in their place. Every sum has the
-// same terms in the same order, so the results have the same bits.
+// y^T = w x^T on AMX, for products of fewer tokens than outputs. The tile unit wants pairs of the reduction side by
+// side of its second operand only, and takes the rows of the first as they lie in memory. Turned, that is the weight:
+// bf16 weights are not packed at all, others are decoded row by row, and the activations are packed in their place.
+// Every sum has the same terms in the same order, so the results have the same bits.
 
 // The factors of a part of the reduction: weight rows are read as they lie, tokens are packed.
 struct TurnedSegment {
@@ -91,15 +91,16 @@ struct TurnedTiles : AmxTiles {
 
   static void copy_blocks(const WeightView& w, int64_t row, const Piece& piece, uint16_t* out) {
     with_type(w.ggml, [&](auto blocks) {
-      for_parts<decltype(blocks)::type>(w.block_row(row), piece.begin, piece.count, [&](int64_t at, const Vec(&values)[2]) {
-        _mm512_storeu_si512(out + at - piece.begin, narrow_pair(values[1], values[0]));
-      });
+      for_parts<decltype(blocks)::type>(
+          w.block_row(row), piece.begin, piece.count, [&](int64_t at, const Vec(&values)[2]) {
+            _mm512_storeu_si512(out + at - piece.begin, narrow_pair(values[1], values[0]));
+          });
     });
   }
 };
 
-// True if packing tokens and turning the sums of each block of the reduction costs less than packing weights. Weights that
-// have to be decoded gain less. A function of the shape and the format alone.
+// True if packing tokens and turning the sums of each block of the reduction costs less than packing weights. Weights
+// that have to be decoded gain less. A function of the shape and the format alone.
 inline bool turned(int64_t m, int64_t n, std::span<const Segment> segments) {
   int64_t k = 0;
   for (const Segment& segment : segments) k += segment.w.cols;

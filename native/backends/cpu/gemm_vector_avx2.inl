@@ -39,9 +39,7 @@ inline __m128i load_eight(const uint16_t* p) { return _mm_loadu_si128(reinterpre
 inline __m256 widen_bf16(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
 
 inline Vec load_bf16(const uint16_t* p) { return {widen_bf16(load_eight(p)), widen_bf16(load_eight(p + 8))}; }
-inline Vec load_f16(const uint16_t* p) {
-  return {_mm256_cvtph_ps(load_eight(p)), _mm256_cvtph_ps(load_eight(p + 8))};
-}
+inline Vec load_f16(const uint16_t* p) { return {_mm256_cvtph_ps(load_eight(p)), _mm256_cvtph_ps(load_eight(p + 8))}; }
 inline Vec load_bf16_first(const uint16_t* p, int64_t count) {
   uint16_t all[16] = {};
   std::memcpy(all, p, static_cast<size_t>(count) * sizeof(uint16_t));
@@ -81,8 +79,8 @@ inline Vec from_i8(__m128i codes) {
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
 }
 
-// Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values: each half of the
-// table is looked up with the three low bits, the fourth chooses.
+// Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values: each half of
+// the table is looked up with the three low bits, the fourth chooses.
 struct CodeTable {
   __m256 lo, hi;
 };
@@ -105,7 +103,8 @@ inline Vec code_values(CodeTable table, const uint8_t* codes) {
 // table[index[i]] of sixteen bytes.
 inline Vec floats_at(const float* table, const uint8_t* index) {
   const auto eight = [&](const uint8_t* p) {
-    return _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), sizeof(float));
+    return _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
+                               sizeof(float));
   };
   return {eight(index), eight(index + 8)};
 }

@@ -15,7 +15,9 @@ LOWRANK_INLINE Vec broadcast(float value) {
   return {all, all, all, all};
 }
 LOWRANK_INLINE Vec zero() { return broadcast(0); }
-LOWRANK_INLINE Vec load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}; }
+LOWRANK_INLINE Vec load(const float* p) {
+  return {vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+}
 LOWRANK_INLINE void store(float* p, Vec v) {
   vst1q_f32(p, v.a);
   vst1q_f32(p + 4, v.b);
@@ -90,8 +92,8 @@ LOWRANK_INLINE void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   std::memcpy(p, all, static_cast<size_t>(count) * sizeof(uint16_t));
 }
 
-// Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values: the table's sixteen
-// floats are 64 bytes, looked up four bytes a value.
+// Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values: the table's
+// sixteen floats are 64 bytes, looked up four bytes a value.
 using CodeTable = uint8x16x4_t;
 LOWRANK_INLINE CodeTable code_table(const WeightView& w) {
   const auto* const bytes = reinterpret_cast<const uint8_t*>(w.values);
@@ -128,7 +130,7 @@ LOWRANK_INLINE void halves_at(const uint8_t* p, int64_t stride, int64_t count, V
 }
 
 // Quarter `kFrom` of four rows becomes quarter `kTo` of four others: a square of four by four, transposed.
-template <float32x4_t Vec::*kFrom, float32x4_t Vec::*kTo>
+template <float32x4_t Vec::* kFrom, float32x4_t Vec::* kTo>
 LOWRANK_INLINE void transpose_square(const Vec* from, Vec* to) {
   const float32x4x2_t even = vtrnq_f32(from[0].*kFrom, from[1].*kFrom);
   const float32x4x2_t odd = vtrnq_f32(from[2].*kFrom, from[3].*kFrom);
@@ -137,7 +139,7 @@ LOWRANK_INLINE void transpose_square(const Vec* from, Vec* to) {
   to[2].*kTo = vcombine_f32(vget_high_f32(even.val[0]), vget_high_f32(odd.val[0]));
   to[3].*kTo = vcombine_f32(vget_high_f32(even.val[1]), vget_high_f32(odd.val[1]));
 }
-template <float32x4_t Vec::*kTo>
+template <float32x4_t Vec::* kTo>
 LOWRANK_INLINE void transpose_rows(const Vec* from, Vec (&to)[16]) {
   transpose_square<&Vec::a, kTo>(from, to);
   transpose_square<&Vec::b, kTo>(from, to + 4);
@@ -168,7 +170,9 @@ LOWRANK_INLINE Bytes bits_of(Bytes bytes, int shift, char mask) {
 // Values are below 16.
 LOWRANK_INLINE Bytes times_16(Bytes values) { return vshlq_n_u8(values, 4); }
 // `value` in the bytes that have a bit of `bit` set.
-LOWRANK_INLINE Bytes where_set(Bytes bytes, Bytes bit, char value) { return vandq_u8(vtstq_u8(bytes, bit), every(value)); }
+LOWRANK_INLINE Bytes where_set(Bytes bytes, Bytes bit, char value) {
+  return vandq_u8(vtstq_u8(bytes, bit), every(value));
+}
 // 16 in byte j where bit j of the word is set.
 LOWRANK_INLINE Bytes fifth_bits(const uint8_t* word) {
   const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));

@@ -1,6 +1,6 @@
 // Products of one to four rows (generation): no panels, every weight row is read once, along k, and multiplied with the
-// few activation rows, which lie in the first-level cache. Codes are multiplied before they are scaled: a block costs one
-// multiply-add by its scale, and one by its offset with the sum of its activations, which all weight rows share.
+// few activation rows, which lie in the first-level cache. Codes are multiplied before they are scaled: a block costs
+// one multiply-add by its scale, and one by its offset with the sum of its activations, which all weight rows share.
 
 inline constexpr int64_t kWeightsAhead = 4096;   // bytes between a weight and what is brought to the cache meanwhile
 inline constexpr int64_t kActivationsUnit = 32;  // activations are padded to a multiple of it
@@ -19,7 +19,8 @@ struct Activations {
 };
 
 template <WeightFormat kFormat, int kRows>
-void add_dense_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x, float (&sums)[kRows][kVector]);
+void add_dense_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x,
+                    float (&sums)[kRows][kVector]);
 
 // Products of decoded codes with activations, all in fp32.
 struct Fp32Dots {
@@ -75,7 +76,7 @@ struct Fp32Dots {
 
 template <WeightFormat kFormat, int kRows>
 void add_dense_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x,
-                           float (&sums)[kRows][kVector]) {
+                    float (&sums)[kRows][kVector]) {
   for (int64_t j = 0; j < count; ++j) {
     Vec even[kRows], odd[kRows];
     LOWRANK_UNROLL
@@ -100,7 +101,8 @@ void add_dense_rows(const WeightView& w, int64_t row, int64_t count, const Activ
 
 // Rows whose blocks of codes cross their ends.
 template <int kRows>
-void add_odd_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x, float (&sums)[kRows][kVector]) {
+void add_odd_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x,
+                  float (&sums)[kRows][kVector]) {
   float decoded[kDecoded];
   for (int64_t j = 0; j < count; ++j) {
     for (int64_t k = 0; k < w.cols; k += kDecoded) {
@@ -139,8 +141,8 @@ inline const float* block_scales(const WeightView& w, int64_t block, int64_t cou
 }
 
 template <class Dots, int kRows>
-void add_code_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x,
-                          float (&sums)[kRows][kVector], float* room) {
+void add_code_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x, float (&sums)[kRows][kVector],
+                   float* room) {
   const int64_t blocks = w.cols / kCodeBlock;
   const float* scales = block_scales(w, row * blocks, count * blocks, room);
   const uint8_t* codes = block_codes(w, row * blocks);
@@ -165,7 +167,7 @@ void add_code_rows(const WeightView& w, int64_t row, int64_t count, const Activa
 
 template <class Dots, GgmlType kType, int kRows>
 void add_block_rows(const WeightView& w, int64_t row, int64_t count, const Activations& x,
-                           float (&sums)[kRows][kVector]) {
+                    float (&sums)[kRows][kVector]) {
   constexpr GgmlLayout layout = layout_of(kType);
   constexpr int64_t kBlockParts = layout.elements / kPart, kRunParts = kRun<kType> / kPart;
   using Part = typename Dots::template Part<kType>;
@@ -217,8 +219,8 @@ void add_block_rows(const WeightView& w, int64_t row, int64_t count, const Activ
 
 // sums[i][j] += x[i] . w[row + j] of a segment.
 template <class Dots, int kRows>
-void add_segment(const WeightView& w, int64_t row, int64_t count, const Activations& x,
-                        float (&sums)[kRows][kVector], float* room) {
+void add_segment(const WeightView& w, int64_t row, int64_t count, const Activations& x, float (&sums)[kRows][kVector],
+                 float* room) {
   switch (w.format) {
     case WeightFormat::f32:
       return add_dense_rows<WeightFormat::f32, kRows>(w, row, count, x, sums);
@@ -232,9 +234,8 @@ void add_segment(const WeightView& w, int64_t row, int64_t count, const Activati
       return whole_codes(w) ? add_code_rows<Dots, kRows>(w, row, count, x, sums, room)
                             : add_odd_rows<kRows>(w, row, count, x, sums);
     case WeightFormat::ggml:
-      return with_type(w.ggml, [&](auto type) {
-        add_block_rows<Dots, decltype(type)::type, kRows>(w, row, count, x, sums);
-      });
+      return with_type(w.ggml,
+                       [&](auto type) { add_block_rows<Dots, decltype(type)::type, kRows>(w, row, count, x, sums); });
   }
 }
 
@@ -244,7 +245,8 @@ void multiply_few(int64_t begin, int64_t end, std::span<const Segment> segments,
   for (int64_t first = begin; first < end; first += kVector) {
     const int64_t count = std::min<int64_t>(kVector, end - first);
     alignas(64) float sums[kRows][kVector] = {};
-    for (size_t s = 0; s < segments.size(); ++s) add_segment<Dots, kRows>(segments[s].w, first, count, x[s], sums, room);
+    for (size_t s = 0; s < segments.size(); ++s)
+      add_segment<Dots, kRows>(segments[s].w, first, count, x[s], sums, room);
     finish_tile(&sums[0][0], kVector, kRows, count, y, 0, first);
   }
 }

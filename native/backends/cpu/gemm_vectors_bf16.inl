@@ -1,5 +1,6 @@
 // Products of one to four rows with bf16 dot instructions: codes are looked up as bf16, which holds them all, and meet
-// activations in bf16. Only NF4's and FP4's tables are rounded. Q8_0 has too many codes for a table, and fp32 is as fast.
+// activations in bf16. Only NF4's and FP4's tables are rounded. Q8_0 has too many codes for a table, and fp32 is as
+// fast.
 
 inline __m512 dot_pairs(__m512i weights, const uint16_t* x, __m512 sum) {
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(weights), reinterpret_cast<__m512bh>(_mm512_loadu_si512(x)));
@@ -7,8 +8,8 @@ inline __m512 dot_pairs(__m512i weights, const uint16_t* x, __m512 sum) {
 // Thirty-two signed bytes as bf16.
 inline __m512i bf16_of(Bytes low, Bytes high) { return narrow_pair(from_i8(high), from_i8(low)); }
 
-// The codes of a part as bf16. A lookup takes five bits of each word as the index and ignores those above, so that formats of
-// fewer bits repeat their table.
+// The codes of a part as bf16. A lookup takes five bits of each word as the index and ignores those above, so that
+// formats of fewer bits repeat their table.
 template <GgmlType k>
 struct PartTable {
   __m512i low, high;  // of codes without their top bit and with it, where that lies apart
@@ -46,8 +47,8 @@ struct PartTable {
       const __m512i words = _mm512_srli_epi16(words_at(codes), static_cast<unsigned>(part % 2 * 4));
       return k == GgmlType::q4_k ? _mm512_permutexvar_epi16(words, low) : of_five(words, bit_of(block + 16, part));
     } else if constexpr (k == GgmlType::q6_k) {
-      const __m512i four = _mm512_srli_epi16(words_at(block + part / 4 * 64 + part % 2 * 32),
-                                             static_cast<unsigned>(part % 4 / 2 * 4));
+      const __m512i four =
+          _mm512_srli_epi16(words_at(block + part / 4 * 64 + part % 2 * 32), static_cast<unsigned>(part % 4 / 2 * 4));
       const __m512i top = words_at(block + 128 + part / 4 * 32);
       const int up = 4 - part % 4 * 2;  // to bits 4 and 5
       const __m512i two = up >= 0 ? _mm512_slli_epi16(top, static_cast<unsigned>(up)) : _mm512_srli_epi16(top, 2);

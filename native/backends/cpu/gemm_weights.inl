@@ -6,10 +6,7 @@ inline constexpr int kVector = 16;
 inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   const bool blocks = w.format == WeightFormat::ggml, quantized = w.format == WeightFormat::four_bit;
   const int64_t ld = quantized ? w.cols : w.ld;
-  const int64_t bits = quantized                         ? 4
-                       : w.format == WeightFormat::int8 ? 8
-                       : w.format == WeightFormat::f32  ? 32
-                                                        : 16;
+  const int64_t bits = quantized ? 4 : w.format == WeightFormat::int8 ? 8 : w.format == WeightFormat::f32 ? 32 : 16;
   const int64_t bytes = blocks ? layout_of(w.ggml).row_bytes(columns) : columns * bits / 8;
   for (int64_t i = row; i < row + rows; ++i) {
     const auto* first = blocks ? w.block_row(i) + layout_of(w.ggml).row_bytes(column)
@@ -18,7 +15,8 @@ inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int
   }
 }
 
-// Columns [column, column + count) of one row of a dense weight as fp32, zeros after them; those of int8 still to be scaled.
+// Columns [column, column + count) of one row of a dense weight as fp32, zeros after them; those of int8 still to be
+// scaled.
 template <WeightFormat kFormat>
 inline Vec load_unscaled(const WeightView& w, int64_t row, int64_t column, int64_t count) {
   const int64_t index = row * w.ld + column;
@@ -50,9 +48,7 @@ inline const uint8_t* block_codes(const WeightView& w, int64_t block) {
 }
 
 // True if a weight consists of such rows.
-inline bool whole_codes(const WeightView& w) {
-  return w.format == WeightFormat::four_bit && w.cols % kCodeBlock == 0;
-}
+inline bool whole_codes(const WeightView& w) { return w.format == WeightFormat::four_bit && w.cols % kCodeBlock == 0; }
 
 // Quarter q of a block: elements 16 q .. 16 q + 15.
 template <int kQuarter>

@@ -11,7 +11,7 @@
 namespace lowrank::cpu {
 
 enum class Level : uint8_t { reference, neon, neonbf16, avx2, avx512, avx512bf16, amx };
-inline constexpr Level kLevels[] = {Level::reference, Level::neon,   Level::neonbf16,   Level::avx2,
+inline constexpr Level kLevels[] = {Level::reference, Level::neon,       Level::neonbf16, Level::avx2,
                                     Level::avx512,    Level::avx512bf16, Level::amx};
 
 struct Kernels {

@@ -5,10 +5,10 @@
 namespace lowrank::cpu {
 namespace {
 
-constexpr int64_t kRows = 48;                       // rows of a product with D, at least
-constexpr int64_t kMostChunks = 16;                 // enough for the cores to share
-constexpr int64_t kMostSums = int64_t{4} << 20;     // floats of all chunks' sums
-constexpr int64_t kAlign = 16;                      // floats of a cache line
+constexpr int64_t kRows = 48;                    // rows of a product with D, at least
+constexpr int64_t kMostChunks = 16;              // enough for the cores to share
+constexpr int64_t kMostSums = int64_t{4} << 20;  // floats of all chunks' sums
+constexpr int64_t kAlign = 16;                   // floats of a cache line
 
 constexpr int64_t round_up(int64_t value) { return (value + kAlign - 1) / kAlign * kAlign; }
 

@@ -1,5 +1,5 @@
-// Products with a Kronecker product C (x) D, [l k, p q], that is never made: x [T, p q] is seen as T matrices X [p, q], and
-// the product is C X D^T [l, k] of each. Whichever of the two sides first takes fewer multiplications goes first.
+// Products with a Kronecker product C (x) D, [l k, p q], that is never made: x [T, p q] is seen as T matrices X [p, q],
+// and the product is C X D^T [l, k] of each. Whichever of the two sides first takes fewer multiplications goes first.
 #pragma once
 
 #include <algorithm>

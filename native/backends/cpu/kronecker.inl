@@ -1,6 +1,6 @@
 // Products with a Kronecker product over the vectors of one instruction set. Included once per level, after
-// vec_math.inl and inside ops_simd.inl. All of them are small products of matrices in the first levels of cache, of which one operand is
-// the same for all tokens.
+// vec_math.inl and inside ops_simd.inl. All of them are small products of matrices in the first levels of cache, of
+// which one operand is the same for all tokens.
 
 /// c[R, N vectors] (+)= sum over steps of a[i, step] b[step, :]; the last vector has `lanes` columns if kPart.
 template <int R, int N, bool kPart>

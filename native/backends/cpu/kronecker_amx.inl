@@ -1,7 +1,7 @@
 // Products with a Kronecker product for bf16 operands on AMX tiles, D first: a token is a matrix X [p, q], its output
-// C X D^T [l, k]. Every side is filled up with zeros to whole tiles, and D stands whole where it is a product of two: here
-// multiplications cost less than what is moved between them. Included in ops_avx512bf16.cpp after attention_amx.inl, whose
-// tile products it uses: rows of bf16 on the left, words of two rows on the right.
+// C X D^T [l, k]. Every side is filled up with zeros to whole tiles, and D stands whole where it is a product of two:
+// here multiplications cost less than what is moved between them. Included in ops_avx512bf16.cpp after
+// attention_amx.inl, whose tile products it uses: rows of bf16 on the left, words of two rows on the right.
 
 /// Rows of bf16 values as the left operand of tile products.
 static TileRows tile_operand(const Bf16* rows, int64_t ld) {
@@ -21,8 +21,8 @@ static void pair_rows(const float* in, int64_t rows, int64_t cols, float* out) {
     for (int64_t j = 0; j < cols; j += W)
       store(out + i / 2 * cols + j, pairs(round_both(load(in + i * cols + j), load(in + (i + 1) * cols + j))));
 }
-/// out[cols, rows] of words [rows, cols], both whole vectors: of rows of bf16 values the words of their transpose, and the
-/// other way round.
+/// out[cols, rows] of words [rows, cols], both whole vectors: of rows of bf16 values the words of their transpose, and
+/// the other way round.
 static void transpose_square_words(const float* in, int64_t rows, int64_t cols, float* out) {
   for (int64_t i = 0; i < rows; i += W)
     for (int64_t j = 0; j < cols; j += W) {
@@ -36,8 +36,8 @@ static float* words(Bf16* rows) { return reinterpret_cast<float*>(rows); }
 
 /// The factors as tile operands, made once a call.
 struct TileFactors {
-  Bf16 *c, *c_turned;        // [l, p], [p, l]
-  float *d_turned, *d;       // words of D^T [q, k] and of D [k, q]
+  Bf16 *c, *c_turned;          // [l, p], [p, l]
+  float *d_turned, *d;         // words of D^T [q, k] and of D [k, q]
   float* d2_turned = nullptr;  // [q, r] in fp32, where D is a product of two
 
   TileFactors(const KroneckerShape& s, const KroneckerTiles& t, const KroneckerFactors& f, Room& room) {
@@ -74,11 +74,12 @@ struct TileFactors {
   }
 };
 
-/// A thread's room, cleared once a call: what lies past the sides stays zero, because nothing but zeros is written there.
+/// A thread's room, cleared once a call: what lies past the sides stays zero, because nothing but zeros is written
+/// there.
 struct TileRoom {
   Bf16 *x, *z, *g, *turned;  // [p, q], [p, k], [l, k], [k, p]
   float *x_words, *z_words, *g_words, *turned_words;
-  float *product;  // of any two
+  float* product;  // of any two
   float *dc, *dd;  // [l, p], [k, q]
 
   TileRoom(const KroneckerTiles& t, float* at) {
@@ -99,9 +100,8 @@ struct TileRoom {
 };
 
 static void clear_rooms(Pool& pool, const KroneckerTiles& t, float* threads) {
-  pool.run([&](int thread, int) {
-    std::memset(threads + thread * t.per_thread, 0, static_cast<size_t>(t.per_thread) * 4);
-  });
+  pool.run(
+      [&](int thread, int) { std::memset(threads + thread * t.per_thread, 0, static_cast<size_t>(t.per_thread) * 4); });
 }
 
 /// A token's row as a matrix [rows, cols] with room on the right.
@@ -158,10 +158,9 @@ static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, c
       [] { return TileRegion(); });
 }
 
-static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerShape& s,
-                                   const KroneckerFactors& factors, float scale, const float* gains, const Matrix& x,
-                                   const Matrix& dy, const KroneckerGradients& to, float* dx, bool adds_dx,
-                                   std::byte* workspace) {
+static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
+                                   float scale, const float* gains, const Matrix& x, const Matrix& dy,
+                                   const KroneckerGradients& to, float* dx, bool adds_dx, std::byte* workspace) {
   if (x.dtype != DType::bf16 || !cpu::fits_tiles(s))
     return kronecker_backward(pool, tokens, s, factors, scale, gains, x, dy, to, dx, adds_dx, workspace);
   const KroneckerWork work = kronecker_work(s, tokens);
@@ -197,7 +196,8 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
           tiles_through_d(s, t, f, room);
           round_rows(room.product, 16 * p_blocks, t.k, room.z);
           transpose_square_words(words(room.z), t.p, t.k / 2, room.z_words);
-          tile_multiply(tile_blocks(s.l), t.p, t.k / 32, tile_operand(room.g, t.k), room.z_words, t.p, room.dc, t.p, true);
+          tile_multiply(tile_blocks(s.l), t.p, t.k / 32, tile_operand(room.g, t.k), room.z_words, t.p, room.dc, t.p,
+                        true);
           // The gradient at Z, C^T G, takes its place; the words of its transpose are rows of the transpose.
           pair_rows(room.g, t.l, t.k, room.g_words);
           tile_multiply(p_blocks, t.k, t.l / 32, tile_operand(f.c_turned, t.l), room.g_words, t.k, room.product, t.k,
@@ -207,8 +207,8 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
           pair_rows(room.product, 16 * p_blocks, t.k, room.turned_words);
           transpose_square_words(room.turned_words, t.p / 2, t.k, words(room.turned));
           pair_rows(room.x, t.p, t.q, room.x_words);
-          tile_multiply(tile_blocks(s.k), t.q, t.p / 32, tile_operand(room.turned, t.p), room.x_words, t.q, room.dd, t.q,
-                        true);
+          tile_multiply(tile_blocks(s.k), t.q, t.p / 32, tile_operand(room.turned, t.p), room.x_words, t.q, room.dd,
+                        t.q, true);
           if (dx == nullptr) continue;
           tile_multiply(p_blocks, t.q, t.k / 32, tile_operand(room.z, t.k), f.d, t.q, room.product, t.q, false);
           for (int64_t a = 0; a < s.p; ++a) {

@@ -22,8 +22,7 @@ float element(const Matrix& x, int64_t row, int64_t col) { return load_element(r
 }  // namespace
 
 void kronecker_reference(Pool&, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& f, float scale,
-                         const float* gains, const Matrix& x, const float* residual, float* out,
-                         std::byte* workspace) {
+                         const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace) {
   float* const d = reinterpret_cast<float*>(workspace);
   make_d(s, f, d);
   for (int64_t t = 0; t < tokens; ++t)

@@ -34,7 +34,8 @@ const Entry* entries() {
 #else
 #if defined(__aarch64__)
   static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon, &table_neon}};
-  static const Entry neonbf16 = {"neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16, &table_neonbf16}};
+  static const Entry neonbf16 = {
+      "neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16, &table_neonbf16}};
 #else
   static const Entry neon = {"neon", false, reference}, neonbf16 = {"neonbf16", false, reference};
 #endif
@@ -61,16 +62,17 @@ bool available(Level level) { return entry(level).available; }
 
 const Kernels& kernels(Level level) {
   if (!available(level)) {
-    fail("UNSUPPORTED", "this machine does not support the instruction-set level '", name_of(level),
-         "'; its best level is '",
-         [] {
-           const char* best = "reference";
-           for (Level each : kLevels) {
-             if (available(each)) best = name_of(each);
-           }
-           return best;
-         }(),
-         "'. Unset LOWRANK_ISA, or set it to that or a lower level");
+    fail(
+        "UNSUPPORTED", "this machine does not support the instruction-set level '", name_of(level),
+        "'; its best level is '",
+        [] {
+          const char* best = "reference";
+          for (Level each : kLevels) {
+            if (available(each)) best = name_of(each);
+          }
+          return best;
+        }(),
+        "'. Unset LOWRANK_ISA, or set it to that or a lower level");
   }
   return entry(level).kernels;
 }

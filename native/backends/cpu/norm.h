@@ -7,8 +7,8 @@
 
 namespace lowrank::cpu {
 
-/// Calls body(kernel) with each group of columns as a row: once if no matrix has gaps between its rows, else once for each
-/// row.
+/// Calls body(kernel) with each group of columns as a row: once if no matrix has gaps between its rows, else once for
+/// each row.
 template <class K, class Body>
 void for_groups(const K& all, std::initializer_list<lowrank::Matrix K::*> matrices, Body&& body) {
   if (all.groups == 1) return body(all);

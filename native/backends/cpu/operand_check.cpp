@@ -56,9 +56,7 @@ struct Piece {
 /// The operands of a kernel, and the pieces of memory that they come to.
 class Named final : public Operands {
  public:
-  explicit Named(const Kernel& kernel) {
-    operands(kernel, *this);
-  }
+  explicit Named(const Kernel& kernel) { operands(kernel, *this); }
   std::vector<Region> all;
 
   /// Rows from `row` and columns from `col` on, of the picked ones.

@@ -34,7 +34,7 @@ struct AttentionShape {
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
-  float scale = 0;  // multiplies q.k before the softmax; positive
+  float scale = 0;                                       // multiplies q.k before the softmax; positive
   int32_t window = std::numeric_limits<int32_t>::max();  // at least 1; by default wider than any sequence
 };
 
@@ -54,7 +54,8 @@ struct Lion {
   float grad_scale;  // as above
 };
 
-/// A gated delta rule and its inputs; see DeltaInputs and GatedDeltaRule in kernels/op_kernels.h. Sequence s has rows cu[s]
+/// A gated delta rule and its inputs; see DeltaInputs and GatedDeltaRule in kernels/op_kernels.h. Sequence s has rows
+/// cu[s]
 /// .. cu[s+1]-1.
 struct DeltaRule {
   int32_t heads, key_heads;
@@ -130,13 +131,13 @@ struct OpKernels {
   void (*gated_delta_rule_backward)(Pool&, const DeltaRule&, const Matrix& dout, const Matrix& dx, const Matrix& dbeta,
                                     const Matrix& dalpha, std::byte* workspace);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
-  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits buffer itself
-  /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a
-  /// row without one: loss and gradient are 0.
+  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits
+  /// buffer itself (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 ..
+  /// vocab-1 marks a row without one: loss and gradient are 0.
   void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                         const LossRows& of, float* loss, const Matrix& grad);
-  /// The gradients of y = x * gain: dgain[c] += share[c] * sum over rows of dy[r, c] * x[r, c], and dx[r, c] = dy[r, c] *
-  /// gain[c], which may be dy itself. Every tensor f32 or bf16; each sum runs over the rows in a fixed order.
+  /// The gradients of y = x * gain: dgain[c] += share[c] * sum over rows of dy[r, c] * x[r, c], and dx[r, c] = dy[r, c]
+  /// * gain[c], which may be dy itself. Every tensor f32 or bf16; each sum runs over the rows in a fixed order.
   void (*scale_columns_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
                                  const float* gain, const float* share, const Matrix& dx, float* dgain);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
@@ -157,16 +158,17 @@ struct OpKernels {
   void (*lion)(int64_t count, const Lion&, const float* grad, float* m, float* p);
   /// The same with an 8-bit moment.
   void (*lion_8bit)(int64_t count, const Lion&, const float* grad, const DynamicCodes& m, float* p);
-  /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the latter
-  /// perhaps null or out itself; gains [l k] or null.
+  /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the
+  /// latter perhaps null or out itself; gains [l k] or null.
   void (*kronecker)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
                     const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace);
   /// Adds the gradients of the factors, and to dx [tokens, p q] f32 that of x, or writes it; dx may be null.
   void (*kronecker_backward)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
                              const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
                              float* dx, bool adds_dx, std::byte* workspace);
-  /// out [blocks, size, size], by each block's Cayley-Neumann series (core/cayley_neumann.h): D, or I + D where `whole`;
-  /// of the transposes where `inverse`. skew [blocks, size (size - 1) / 2] has the upper triangles, row by row.
+  /// out [blocks, size, size], by each block's Cayley-Neumann series (core/cayley_neumann.h): D, or I + D where
+  /// `whole`; of the transposes where `inverse`. skew [blocks, size (size - 1) / 2] has the upper triangles, row by
+  /// row.
   void (*cayley_neumann)(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
                          std::byte* workspace);
   /// dskew += the gradient of `skew` from that at D, g.
@@ -195,8 +197,8 @@ void embedding_gradient(Pool&, int64_t tokens, int64_t cols, const int32_t* ids,
 /// Keeps rows of the input, one implementation for all levels; see KeepConvInputs in kernels/op_kernels.h.
 void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends);
 
-/// dweight[h] and dbias[h], either of which may be null, += the gradients of a delta rule's weight and bias from that of
-/// alpha [rows, heads], with sums over the rows in order.
+/// dweight[h] and dbias[h], either of which may be null, += the gradients of a delta rule's weight and bias from that
+/// of alpha [rows, heads], with sums over the rows in order.
 void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* bias,
                          float* dweight, float* dbias);
 

@@ -27,8 +27,8 @@ void kronecker_backward_reference(Pool&, int64_t tokens, const KroneckerShape&, 
                                   float* dx, bool adds_dx, std::byte* workspace);
 void cayley_neumann_reference(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
                               std::byte* workspace);
-void cayley_neumann_backward_reference(Pool&, const Blocks&, int terms, const float* skew, const float* g,
-                                       float* dskew, std::byte* workspace);
+void cayley_neumann_backward_reference(Pool&, const Blocks&, int terms, const float* skew, const float* g, float* dskew,
+                                       std::byte* workspace);
 void rotate_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const float* d, float weight,
                       const Matrix& addend, const Matrix& out, std::byte* workspace);
 void rotate_by_series_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, int terms, const Matrix& x,

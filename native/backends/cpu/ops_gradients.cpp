@@ -10,9 +10,8 @@ constexpr int64_t kColumns = 64;
 /// Threads take columns, so that each element's sum over the rows has one order.
 template <class Body>
 void for_columns(Pool& pool, int64_t cols, Body&& body) {
-  pool.for_range((cols + kColumns - 1) / kColumns, 1, [&](int64_t first, int64_t last) {
-    body(first * kColumns, std::min(last * kColumns, cols));
-  });
+  pool.for_range((cols + kColumns - 1) / kColumns, 1,
+                 [&](int64_t first, int64_t last) { body(first * kColumns, std::min(last * kColumns, cols)); });
 }
 
 /// Calls body with a function that reads elements of a row as fp32.
@@ -44,8 +43,7 @@ void bias_gradient(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, flo
   });
 }
 
-void embedding_gradient(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy,
-                        float* dtable) {
+void embedding_gradient(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy, float* dtable) {
   with_rows(dy, [&](auto&& row_of) {
     for_columns(pool, cols, [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < tokens; ++t) {

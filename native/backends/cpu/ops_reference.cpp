@@ -114,8 +114,8 @@ void encode(const DynamicCoder& coder, const float* values, int64_t count, const
   encode_block(coder, values, largest, count, to);
 }
 
-void adamw_8bit(int64_t count, const AdamW& options, const float* grad, const DynamicCodes& m, const DynamicCodes& root_v,
-                float* p) {
+void adamw_8bit(int64_t count, const AdamW& options, const float* grad, const DynamicCodes& m,
+                const DynamicCodes& root_v, float* p) {
   for_state_blocks(count, [&](int64_t begin, int64_t size) {
     float first[kDynamicBlock], second[kDynamicBlock];
     decode_block(DynamicCoder::with_sign(), m.from(begin), size, first);

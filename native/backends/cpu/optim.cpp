@@ -189,8 +189,8 @@ void add_orthogonal(const OrthogonalPiece& piece, std::byte* room) {
 void update(Pool& pool, const OpKernels& ops, const lowrank::AdamW& k) {
   update_all(pool, k.pieces,
              [&](const UpdatePiece& piece, int64_t count, const float* g, const State& m, const State& v, float* p) {
-               const AdamW adamw{piece.learning_rate, k.beta1, k.beta2, k.epsilon, piece.weight_decay, piece.step,
-                                 k.grad_scale};
+               const AdamW adamw{piece.learning_rate, k.beta1,    k.beta2,     k.epsilon,
+                                 piece.weight_decay,  piece.step, k.grad_scale};
                if (m.floats != nullptr)
                  ops.adamw(count, adamw, g, m.floats, v.floats, p);
                else

@@ -22,16 +22,16 @@ constexpr int64_t kVectorLoops = 500000;
 constexpr int64_t kTileLoops = 50000;
 
 // The operand is zero, so that no sum ever leaves the range in which arithmetic is fast; the compiler cannot know that.
-#define LOWRANK_PEAK(name, isa, type, zero, operations, step)              \
-  __attribute__((target(isa))) double name() {                             \
-    type c[kChains], a = zero;                                             \
-    for (auto& sum : c) sum = a;                                           \
-    for (int64_t i = 0; i < kVectorLoops; ++i) {                           \
-      asm volatile("" : "+x"(a));                                          \
-      _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) step;     \
-    }                                                                      \
-    for (auto& sum : c) asm volatile("" ::"x"(sum));                       \
-    return static_cast<double>(kVectorLoops) * kChains * operations;       \
+#define LOWRANK_PEAK(name, isa, type, zero, operations, step)          \
+  __attribute__((target(isa))) double name() {                         \
+    type c[kChains], a = zero;                                         \
+    for (auto& sum : c) sum = a;                                       \
+    for (int64_t i = 0; i < kVectorLoops; ++i) {                       \
+      asm volatile("" : "+x"(a));                                      \
+      _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) step; \
+    }                                                                  \
+    for (auto& sum : c) asm volatile("" ::"x"(sum));                   \
+    return static_cast<double>(kVectorLoops) * kChains * operations;   \
   }
 LOWRANK_PEAK(avx2_loop, "avx2,fma", __m256, _mm256_setzero_ps(), 16, c[j] = _mm256_fmadd_ps(a, a, c[j]))
 LOWRANK_PEAK(avx512_loop, "avx512f", __m512, _mm512_setzero_ps(), 32, c[j] = _mm512_fmadd_ps(a, a, c[j]))

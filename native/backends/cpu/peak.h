@@ -9,8 +9,8 @@ namespace lowrank::cpu {
 /// that were, a multiply-add being two.
 using PeakLoop = double (*)();
 
-/// The loop of the widest multiply-adds that a level has for operands of a precision; null for plain loops, whose width is
-/// the compiler's choice. The level must be one that this machine can run.
+/// The loop of the widest multiply-adds that a level has for operands of a precision; null for plain loops, whose width
+/// is the compiler's choice. The level must be one that this machine can run.
 PeakLoop peak_loop(Level level, Precision precision);
 
 }  // namespace lowrank::cpu

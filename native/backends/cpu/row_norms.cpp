@@ -8,7 +8,7 @@
 namespace lowrank::cpu {
 namespace {
 
-constexpr double kCanceled = 0.01;       // of ||W_i||^2; see row_norms
+constexpr double kCanceled = 0.01;  // of ||W_i||^2; see row_norms
 constexpr double kSmallestSquare = 1e-30;
 
 /// body(row) for all rows, split so that a piece is worth a trip to the counter.
@@ -47,8 +47,7 @@ void row_norms(Pool& pool, const AdaptedRows& rows, float* out) {
       own += b[j] * sum;
     }
     double square = rows.squares[i] + 2 * cross + own;
-    if (square < kCanceled * rows.squares[i])
-      square = adapted_row_square(rows.w, i, rows.a, rows.a_ld, b, rank);
+    if (square < kCanceled * rows.squares[i]) square = adapted_row_square(rows.w, i, rows.a, rows.a_ld, b, rank);
     out[i] = static_cast<float>(std::sqrt(std::max(square, kSmallestSquare)));
   });
 }

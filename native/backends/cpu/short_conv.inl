@@ -109,7 +109,8 @@ static void short_conv_backward(Pool& pool, const ShortConv& s, const Matrix& do
           for_vectors(0, count, [&](int64_t i, auto lanes) {
             V du = zero();
             for (int64_t lag = 0; lag < readers; ++lag)
-              du = fma(conv_gradient<T, kGated>(s, dout, row + lag, first + i, lanes), load(w + lag * kColumnChunk + i, lanes), du);
+              du = fma(conv_gradient<T, kGated>(s, dout, row + lag, first + i, lanes),
+                       load(w + lag * kColumnChunk + i, lanes), du);
             if constexpr (kGated) {
               const T* const x = row_as<T>(s.x, row) + first;
               const V conv = convolved<T, true>(s, nullptr, w + i, row, first + i, lanes);

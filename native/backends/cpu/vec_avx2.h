@@ -122,8 +122,8 @@ static LOWRANK_INLINE void find_codes(const DynamicCoder& coder, V x, uint8_t* c
   const __m256i bin = _mm256_srli_epi32(_mm256_max_epi32(above, _mm256_setzero_si256()), DynamicCoder::kShift);
   const __m256i negative = _mm256_and_si256(_mm256_srai_epi32(bits, 31), _mm256_set1_epi32(DynamicCoder::kBins));
   const auto* const words = reinterpret_cast<const int*>(coder.lowest());
-  const __m256i low = _mm256_and_si256(_mm256_i32gather_epi32(words, _mm256_add_epi32(bin, negative), 1),
-                                       _mm256_set1_epi32(0xff));
+  const __m256i low =
+      _mm256_and_si256(_mm256_i32gather_epi32(words, _mm256_add_epi32(bin, negative), 1), _mm256_set1_epi32(0xff));
   const __m256 next = _mm256_cmp_ps(x, _mm256_i32gather_ps(coder.borders(), low, 4), _CMP_GT_OQ);
   const __m256i code = _mm256_sub_epi32(low, _mm256_castps_si256(next));
   const __m128i words16 = _mm_packus_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));

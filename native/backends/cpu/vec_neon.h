@@ -1,6 +1,6 @@
-// Four fp32 lanes for Advanced SIMD (NEON) of AArch64: the vocabulary that the kernels of this folder are written in. To be
-// included inside an ISA-named namespace, after <arm_neon.h> and the standard headers. LOWRANK_VEC_BF16 says whether the
-// region also has bf16 products.
+// Four fp32 lanes for Advanced SIMD (NEON) of AArch64: the vocabulary that the kernels of this folder are written in.
+// To be included inside an ISA-named namespace, after <arm_neon.h> and the standard headers. LOWRANK_VEC_BF16 says
+// whether the region also has bf16 products.
 
 #define LOWRANK_INLINE inline __attribute__((always_inline))
 #define LOWRANK_INLINE_LAMBDA __attribute__((always_inline))
@@ -74,9 +74,9 @@ static LOWRANK_INLINE V sqrt(V a) { return vsqrtq_f32(a); }
 /// The second operand when either is NaN.
 static LOWRANK_INLINE V max(V a, V b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static LOWRANK_INLINE V min(V a, V b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
-static LOWRANK_INLINE V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }              // a b + c
-static LOWRANK_INLINE V fnma(V a, V b, V c) { return vfmsq_f32(c, a, b); }             // c - a b
-static LOWRANK_INLINE V fms(V a, V b, V c) { return vfmaq_f32(vnegq_f32(c), a, b); }   // a b - c
+static LOWRANK_INLINE V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }             // a b + c
+static LOWRANK_INLINE V fnma(V a, V b, V c) { return vfmsq_f32(c, a, b); }            // c - a b
+static LOWRANK_INLINE V fms(V a, V b, V c) { return vfmaq_f32(vnegq_f32(c), a, b); }  // a b - c
 static LOWRANK_INLINE V round(V a) { return vrndnq_f32(a); }
 static LOWRANK_INLINE V where(Mask mask, V a) {  // mask ? a : 0
   return vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a)));

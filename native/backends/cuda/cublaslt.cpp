@@ -76,8 +76,8 @@ struct CublasLtCalls {
 #undef LOWRANK_CUBLASLT_MEMBER
 };
 
-/// Description of a product for the library, without its addresses. The library is column-major: its first factor is w, and
-/// its output is y transposed.
+/// Description of a product for the library, without its addresses. The library is column-major: its first factor is w,
+/// and its output is y transposed.
 struct CublasLt::Plan {
   explicit Plan(const CublasLtCalls& library) : calls(library) {}
   ~Plan() {
@@ -130,8 +130,8 @@ std::unique_ptr<CublasLt> CublasLt::open(int sm, std::string& reason) {
     }
     auto calls = std::make_unique<CublasLtCalls>();
     const char* missing = nullptr;
-#define LOWRANK_CUBLASLT_FIND(call, Result, parameters)                           \
-  calls->call = reinterpret_cast<decltype(calls->call)>(library.find(#call));     \
+#define LOWRANK_CUBLASLT_FIND(call, Result, parameters)                       \
+  calls->call = reinterpret_cast<decltype(calls->call)>(library.find(#call)); \
   if (calls->call == nullptr && missing == nullptr) missing = #call;
     LOWRANK_CUBLASLT_CALLS(LOWRANK_CUBLASLT_FIND)
 #undef LOWRANK_CUBLASLT_FIND
@@ -165,7 +165,8 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
   const auto type_of = [](const Matrix& m) { return m.dtype == DType::bf16 ? kTypeBf16 : kTypeF32; };
   const auto layout = [&](void*& to, const Matrix& m, int64_t rows, int64_t cols) {
     // Rows of ours are columns of the library's.
-    return c.cublasLtMatrixLayoutCreate(&to, type_of(m), static_cast<uint64_t>(cols), static_cast<uint64_t>(rows), m.ld);
+    return c.cublasLtMatrixLayoutCreate(&to, type_of(m), static_cast<uint64_t>(cols), static_cast<uint64_t>(rows),
+                                        m.ld);
   };
   const bool w_by_rows = p.layout != GemmLayout::nt, x_by_rows = p.layout == GemmLayout::tn;
   const int32_t of_w = w_by_rows ? kPlain : kTransposed, of_x = x_by_rows ? kTransposed : kPlain;
@@ -179,8 +180,7 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
               layout(plan->a, p.w, w_by_rows ? p.k : p.n, w_by_rows ? p.n : p.k) == kSuccess &&
               layout(plan->b, p.x, x_by_rows ? p.k : p.m, x_by_rows ? p.m : p.k) == kSuccess &&
               layout(plan->c, p.addend.data ? p.addend : p.y, p.m, p.n) == kSuccess &&
-              layout(plan->d, p.y, p.m, p.n) == kSuccess &&
-              c.cublasLtMatmulPreferenceCreate(&preference) == kSuccess;
+              layout(plan->d, p.y, p.m, p.n) == kSuccess && c.cublasLtMatmulPreferenceCreate(&preference) == kSuccess;
   const auto prefer = [&](int attribute, const auto& value) {
     made = made && c.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value) == kSuccess;
   };
@@ -197,18 +197,26 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan_of(const LibraryProduct& p) const
 }
 
 bool CublasLt::multiply(const LibraryProduct& p, Ptr<std::byte> workspace, void* stream) {
-  const Key key = {static_cast<int64_t>(p.layout), p.m, p.n, p.k, p.x.ld, p.w.ld, p.y.ld,
-                   static_cast<int64_t>(p.x.dtype), static_cast<int64_t>(p.y.dtype), p.addend.data ? p.addend.ld : 0};
+  const Key key = {static_cast<int64_t>(p.layout),
+                   p.m,
+                   p.n,
+                   p.k,
+                   p.x.ld,
+                   p.w.ld,
+                   p.y.ld,
+                   static_cast<int64_t>(p.x.dtype),
+                   static_cast<int64_t>(p.y.dtype),
+                   p.addend.data ? p.addend.ld : 0};
   const auto [at, is_new] = plans_.try_emplace(key);
   if (is_new) at->second = plan_of(p);
   const Plan* const plan = at->second.get();
   if (plan == nullptr) return false;
   const auto pointer = [](const Matrix& m) { return reinterpret_cast<void*>(m.data.address()); };
   const float beta = p.addend.data ? 1.0f : 0.0f;
-  const int status = calls_->cublasLtMatmul(
-      handle_, plan->desc, &p.scale, pointer(p.w), plan->a, pointer(p.x), plan->b, &beta,
-      pointer(p.addend.data ? p.addend : p.y), plan->c, pointer(p.y), plan->d, &plan->algorithm,
-      reinterpret_cast<void*>(workspace.address()), static_cast<size_t>(plan->workspace), stream);
+  const int status = calls_->cublasLtMatmul(handle_, plan->desc, &p.scale, pointer(p.w), plan->a, pointer(p.x), plan->b,
+                                            &beta, pointer(p.addend.data ? p.addend : p.y), plan->c, pointer(p.y),
+                                            plan->d, &plan->algorithm, reinterpret_cast<void*>(workspace.address()),
+                                            static_cast<size_t>(plan->workspace), stream);
   if (status != kSuccess) fail("DEVICE", "cuBLASLt (", path_, ") could not multiply: status ", status);
   return true;
 }

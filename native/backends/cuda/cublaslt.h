@@ -1,5 +1,5 @@
-// NVIDIA's library of matrix products, cuBLASLt, where a machine has it: opened at run time, never shipped. Its types and
-// constants are written out here, so that no CUDA header is needed.
+// NVIDIA's library of matrix products, cuBLASLt, where a machine has it: opened at run time, never shipped. Its types
+// and constants are written out here, so that no CUDA header is needed.
 #pragma once
 
 #include <array>
@@ -20,8 +20,8 @@ struct CublasLtCalls;
 class CublasLt {
  public:
   /// Looks for the library where LOWRANK_CUBLASLT says ("off": nowhere), else among the system's libraries, in a CUDA
-  /// toolkit (CUDA_HOME, CUDA_PATH), and in the Python environment that is active (VIRTUAL_ENV, CONDA_PREFIX), but nowhere
-  /// where LOWRANK_LIBCUDA names a driver.
+  /// toolkit (CUDA_HOME, CUDA_PATH), and in the Python environment that is active (VIRTUAL_ENV, CONDA_PREFIX), but
+  /// nowhere where LOWRANK_LIBCUDA names a driver.
   /// @param sm of the card
   /// @param reason why there is none, where null is returned
   static std::unique_ptr<CublasLt> open(int sm, std::string& reason);

@@ -65,8 +65,8 @@ CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& fo
 }
 
 void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
-  if (const auto* rows = std::get_if<DecodeRows>(&kernel); rows != nullptr && ring_ != nullptr && rows->table.weight >= 0 &&
-                                                           !store_->stream()->keeps(rows->table.weight))
+  if (const auto* rows = std::get_if<DecodeRows>(&kernel);
+      rows != nullptr && ring_ != nullptr && rows->table.weight >= 0 && !store_->stream()->keeps(rows->table.weight))
     return look_up(*rows);
   const Gpu::Entered entered(gpu_);
   if (ring_ != nullptr) ring_->go_on(*store_);
@@ -183,7 +183,8 @@ void CudaDevice::expect(std::span<const WeightRows> order) {
 int64_t CudaDevice::fetched() const {
   int64_t bytes = 0;
   for (const auto& [model, known] : copies_)
-    if (const auto copies = known.lock(); copies != nullptr && copies->ring != nullptr) bytes += copies->ring->fetched();
+    if (const auto copies = known.lock(); copies != nullptr && copies->ring != nullptr)
+      bytes += copies->ring->fetched();
   return bytes;
 }
 
@@ -200,7 +201,8 @@ void CudaDevice::look_up(const DecodeRows& kernel) {
   std::vector<float> values(static_cast<size_t>(at_once * cols));
   std::vector<uint16_t> halves(kernel.out.dtype == DType::bf16 ? values.size() : 0);
   for (int64_t begin = 0; begin < kernel.tokens; begin += at_once) {
-    const std::span<const int32_t> rows(ids.data() + begin, static_cast<size_t>(std::min(at_once, kernel.tokens - begin)));
+    const std::span<const int32_t> rows(ids.data() + begin,
+                                        static_cast<size_t>(std::min(at_once, kernel.tokens - begin)));
     const auto held = gathered == 0 ? nullptr : store_->gather(weight, rows);
     for (size_t i = 0; i < rows.size(); ++i)
       decode_row(table, kernel.table.first + rows[i], 0, cols, values.data() + static_cast<int64_t>(i) * cols);
@@ -213,7 +215,8 @@ void CudaDevice::look_up(const DecodeRows& kernel) {
       memory_.upload(to.data, from, count * cols * element);
       continue;
     }
-    for (int64_t row = 0; row < count; ++row) memory_.upload(to.rows(row).data, from + row * cols * element, cols * element);
+    for (int64_t row = 0; row < count; ++row)
+      memory_.upload(to.rows(row).data, from + row * cols * element, cols * element);
   }
 }
 

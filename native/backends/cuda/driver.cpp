@@ -44,7 +44,7 @@ std::shared_ptr<const Driver> open_driver(std::vector<std::string>& reasons) {
     }
     auto driver = std::make_shared<Driver>();
     const char* missing = nullptr;
-#define LOWRANK_DRIVER_FIND(call, parameters)                                              \
+#define LOWRANK_DRIVER_FIND(call, parameters)                                   \
   driver->call = reinterpret_cast<decltype(driver->call)>(library.find(#call)); \
   if (driver->call == nullptr && missing == nullptr) missing = #call;
     LOWRANK_DRIVER_CALLS(LOWRANK_DRIVER_FIND)
@@ -130,8 +130,8 @@ void look(Probe& probe) {
     probe.cards.push_back(look_at(driver, number, probe.version));
     const FoundCard& found = probe.cards.back();
     if (!found.reason.empty())
-      probe.reasons.push_back("cuda:" + std::to_string(number) + (found.name.empty() ? "" : " (" + found.name + ")") + ": " +
-                              found.reason);
+      probe.reasons.push_back("cuda:" + std::to_string(number) + (found.name.empty() ? "" : " (" + found.name + ")") +
+                              ": " + found.reason);
   }
 }
 
@@ -144,7 +144,9 @@ std::string Driver::name_of(CUresult error) const {
   return std::string(text) + " (" + number + ")";
 }
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 const FoundCard* Probe::usable() const {
   for (const FoundCard& each : cards)

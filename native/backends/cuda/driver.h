@@ -1,5 +1,5 @@
-// NVIDIA's driver, libcuda, opened at run time: one binary serves machines with and without it. The prototypes are written
-// out here, so that no CUDA header is needed.
+// NVIDIA's driver, libcuda, opened at run time: one binary serves machines with and without it. The prototypes are
+// written out here, so that no CUDA header is needed.
 #pragma once
 
 #include <cstddef>
@@ -55,52 +55,53 @@ inline constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1;
 inline constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
 
 /// X(name, parameters) for every function that is used. All of them are in driver R525, the oldest that is taken.
-#define LOWRANK_DRIVER_CALLS(X)                                                               \
-  X(cuInit, (unsigned flags))                                                                 \
-  X(cuDriverGetVersion, (int* version))                                                       \
-  X(cuGetErrorName, (CUresult error, const char** text))                                      \
-  X(cuGetErrorString, (CUresult error, const char** text))                                    \
-  X(cuDeviceGetCount, (int* count))                                                           \
-  X(cuDeviceGet, (CUdevice * device, int ordinal))                                            \
-  X(cuDeviceGetName, (char* name, int length, CUdevice device))                               \
-  X(cuDeviceGetAttribute, (int* value, int attribute, CUdevice device))                       \
-  X(cuDeviceGetPCIBusId, (char* id, int length, CUdevice device))                             \
-  X(cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                   \
-  X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                         \
-  X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                          \
-  X(cuCtxSetCurrent, (CUcontext context))                                                     \
-  X(cuMemGetInfo_v2, (size_t * free, size_t* total))                                          \
-  X(cuMemAlloc_v2, (CUdeviceptr * at, size_t bytes))                                          \
-  X(cuMemFree_v2, (CUdeviceptr at))                                                           \
-  X(cuMemHostAlloc, (void** at, size_t bytes, unsigned flags))                                \
-  X(cuMemFreeHost, (void* at))                                                                \
-  X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void* from, size_t bytes, CUstream stream))  \
-  X(cuMemcpyDtoHAsync_v2, (void* to, CUdeviceptr from, size_t bytes, CUstream stream))        \
-  X(cuMemcpyDtoDAsync_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))  \
-  X(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))    \
-  X(cuMemsetD2D8Async, (CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream)) \
-  X(cuStreamCreate, (CUstream * stream, unsigned flags))                                      \
-  X(cuStreamDestroy_v2, (CUstream stream))                                                    \
-  X(cuStreamSynchronize, (CUstream stream))                                                   \
-  X(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags))                      \
-  X(cuStreamBeginCapture_v2, (CUstream stream, int mode))                                     \
-  X(cuStreamEndCapture, (CUstream stream, CUgraph* graph))                                    \
-  X(cuGraphInstantiateWithFlags, (CUgraphExec * made, CUgraph graph, unsigned long long flags)) \
-  X(cuGraphDestroy, (CUgraph graph))                                                          \
-  X(cuGraphLaunch, (CUgraphExec graph, CUstream stream))                                      \
-  X(cuGraphExecDestroy, (CUgraphExec graph))                                                  \
-  X(cuEventCreate, (CUevent * event, unsigned flags))                                         \
-  X(cuEventDestroy_v2, (CUevent event))                                                       \
-  X(cuEventRecord, (CUevent event, CUstream stream))                                          \
-  X(cuEventQuery, (CUevent event))                                                            \
-  X(cuEventSynchronize, (CUevent event))                                                      \
-  X(cuModuleLoadData, (CUmodule * module, const void* image))                                 \
-  X(cuModuleUnload, (CUmodule module))                                                        \
-  X(cuModuleGetFunction, (CUfunction * function, CUmodule module, const char* name))          \
-  X(cuFuncSetAttribute, (CUfunction function, int attribute, int value))                      \
-  X(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,  \
-                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,   \
-                     CUstream stream, void** parameters, void** extra))
+#define LOWRANK_DRIVER_CALLS(X)                                                                                  \
+  X(cuInit, (unsigned flags))                                                                                    \
+  X(cuDriverGetVersion, (int* version))                                                                          \
+  X(cuGetErrorName, (CUresult error, const char** text))                                                         \
+  X(cuGetErrorString, (CUresult error, const char** text))                                                       \
+  X(cuDeviceGetCount, (int* count))                                                                              \
+  X(cuDeviceGet, (CUdevice * device, int ordinal))                                                               \
+  X(cuDeviceGetName, (char* name, int length, CUdevice device))                                                  \
+  X(cuDeviceGetAttribute, (int* value, int attribute, CUdevice device))                                          \
+  X(cuDeviceGetPCIBusId, (char* id, int length, CUdevice device))                                                \
+  X(cuDeviceTotalMem_v2, (size_t* bytes, CUdevice device))                                                       \
+  X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                                            \
+  X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                                             \
+  X(cuCtxSetCurrent, (CUcontext context))                                                                        \
+  X(cuMemGetInfo_v2, (size_t* free, size_t* total))                                                              \
+  X(cuMemAlloc_v2, (CUdeviceptr * at, size_t bytes))                                                             \
+  X(cuMemFree_v2, (CUdeviceptr at))                                                                              \
+  X(cuMemHostAlloc, (void** at, size_t bytes, unsigned flags))                                                   \
+  X(cuMemFreeHost, (void* at))                                                                                   \
+  X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void* from, size_t bytes, CUstream stream))                     \
+  X(cuMemcpyDtoHAsync_v2, (void* to, CUdeviceptr from, size_t bytes, CUstream stream))                           \
+  X(cuMemcpyDtoDAsync_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))                     \
+  X(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))                       \
+  X(cuMemsetD2D8Async,                                                                                           \
+    (CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream))           \
+  X(cuStreamCreate, (CUstream * stream, unsigned flags))                                                         \
+  X(cuStreamDestroy_v2, (CUstream stream))                                                                       \
+  X(cuStreamSynchronize, (CUstream stream))                                                                      \
+  X(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags))                                         \
+  X(cuStreamBeginCapture_v2, (CUstream stream, int mode))                                                        \
+  X(cuStreamEndCapture, (CUstream stream, CUgraph * graph))                                                      \
+  X(cuGraphInstantiateWithFlags, (CUgraphExec * made, CUgraph graph, unsigned long long flags))                  \
+  X(cuGraphDestroy, (CUgraph graph))                                                                             \
+  X(cuGraphLaunch, (CUgraphExec graph, CUstream stream))                                                         \
+  X(cuGraphExecDestroy, (CUgraphExec graph))                                                                     \
+  X(cuEventCreate, (CUevent * event, unsigned flags))                                                            \
+  X(cuEventDestroy_v2, (CUevent event))                                                                          \
+  X(cuEventRecord, (CUevent event, CUstream stream))                                                             \
+  X(cuEventQuery, (CUevent event))                                                                               \
+  X(cuEventSynchronize, (CUevent event))                                                                         \
+  X(cuModuleLoadData, (CUmodule * module, const void* image))                                                    \
+  X(cuModuleUnload, (CUmodule module))                                                                           \
+  X(cuModuleGetFunction, (CUfunction * function, CUmodule module, const char* name))                             \
+  X(cuFuncSetAttribute, (CUfunction function, int attribute, int value))                                         \
+  X(cuLaunchKernel,                                                                                              \
+    (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, \
+     unsigned block_z, unsigned shared, CUstream stream, void** parameters, void** extra))
 
 /// The functions of the driver, by their names.
 struct Driver {
@@ -117,7 +118,9 @@ struct DriverFloor {
   int version;
   const char* release;
 };
-constexpr DriverFloor driver_floor(int sm) { return sm >= 100 ? DriverFloor{12080, "R570"} : DriverFloor{12000, "R525"}; }
+constexpr DriverFloor driver_floor(int sm) {
+  return sm >= 100 ? DriverFloor{12080, "R570"} : DriverFloor{12000, "R525"};
+}
 /// The oldest compute capability that the kernels run on, ten times.
 inline constexpr int kOldestSm = 80;
 
@@ -142,8 +145,8 @@ struct Probe {
   const FoundCard* usable() const;
 };
 
-/// Looks for the driver and its cards. LOWRANK_LIBCUDA names another library, and LOWRANK_DISABLE_CUDA=1 looks for nothing.
-/// Never throws.
+/// Looks for the driver and its cards. LOWRANK_LIBCUDA names another library, and LOWRANK_DISABLE_CUDA=1 looks for
+/// nothing. Never throws.
 Probe probe() noexcept;
 
 /// A version as people write it: 12.8.

@@ -10,8 +10,8 @@
 namespace lowrank::cuda {
 namespace {
 
-/// Kernels between two waits of the host for the card, at most: twice as many are queued, and a job that is canceled ends
-/// after those.
+/// Kernels between two waits of the host for the card, at most: twice as many are queued, and a job that is canceled
+/// ends after those.
 constexpr int64_t kPace = 64;
 
 /// Sessions take turns; more graphs than this are not kept.
@@ -110,11 +110,13 @@ Gpu::Function& Gpu::function(const char* kernel) {
   }
   Function made;
   const CUresult error = driver_->cuModuleGetFunction(&made.handle, module, kernel);
-  if (error != CUDA_SUCCESS) broken("the kernel " + std::string(kernel) + ": cuModuleGetFunction: " + driver_->name_of(error));
+  if (error != CUDA_SUCCESS)
+    broken("the kernel " + std::string(kernel) + ": cuModuleGetFunction: " + driver_->name_of(error));
   return functions_.emplace(kernel, made).first->second;
 }
 
-void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes) {
+void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
+                 int64_t shared_bytes) {
   if (blocks.x > kMostBlocks || blocks.y > kMostBlocksAcross || blocks.z > kMostBlocksAcross)
     fail("INTERNAL", "the kernel ", kernel, " is launched with ", blocks.x, " x ", blocks.y, " x ", blocks.z,
          " blocks, more than a card takes");
@@ -135,8 +137,9 @@ void Gpu::launch(const char* kernel, Grid blocks, int threads, const void* args,
 CUresult Gpu::queue(const Launches::Launch& launch, const void* args) {
   void* parameters[] = {const_cast<void*>(args)};
   const auto& [x, y, z] = launch.blocks;
-  return driver_->cuLaunchKernel(launch.function, static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z),
-                                 static_cast<unsigned>(launch.threads), 1, 1, static_cast<unsigned>(launch.shared_bytes),
+  return driver_->cuLaunchKernel(launch.function, static_cast<unsigned>(x), static_cast<unsigned>(y),
+                                 static_cast<unsigned>(z), static_cast<unsigned>(launch.threads), 1, 1,
+                                 static_cast<unsigned>(launch.shared_bytes),
                                  streams_[static_cast<size_t>(Lane::kernels)], parameters, nullptr);
 }
 
@@ -235,7 +238,9 @@ Gpu::Mark::Mark(Gpu& gpu) : gpu_(gpu) {
   }
 }
 Gpu::Mark::~Mark() { gpu_.spare_events_.push_back(event_); }
-void Gpu::Mark::record(Lane lane) { gpu_.check(gpu_.driver_->cuEventRecord(event_, gpu_.stream(lane)), "cuEventRecord"); }
+void Gpu::Mark::record(Lane lane) {
+  gpu_.check(gpu_.driver_->cuEventRecord(event_, gpu_.stream(lane)), "cuEventRecord");
+}
 void Gpu::Mark::hold_back(Lane lane) const {
   gpu_.check(gpu_.driver_->cuStreamWaitEvent(gpu_.stream(lane), event_, 0), "cuStreamWaitEvent");
 }

@@ -21,12 +21,12 @@ namespace lowrank::cuda {
 /// Work on a stream is done in the order of the calls. Copies beside the kernels have a stream for each direction.
 enum class Lane : uint8_t { kernels, in, out };
 
-/// Failures stay: the first one ends the card for this process, and every call after it throws the same Error("DEVICE").
-/// LOWRANK_CUDA_BLOCKING=1 waits for every kernel, so that the error names the one that failed.
+/// Failures stay: the first one ends the card for this process, and every call after it throws the same
+/// Error("DEVICE"). LOWRANK_CUDA_BLOCKING=1 waits for every kernel, so that the error names the one that failed.
 class Gpu {
  public:
-  /// Takes the card's primary context, which libraries share. Throws Error("DEVICE"), or Error("FILE_FORMAT") for a damaged
-  /// pack.
+  /// Takes the card's primary context, which libraries share. Throws Error("DEVICE"), or Error("FILE_FORMAT") for a
+  /// damaged pack.
   /// @param pack path of the kernel pack
   Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack);
   Gpu(const Gpu&) = delete;
@@ -120,7 +120,7 @@ class Gpu {
   std::vector<CUevent> spare_events_;
   std::vector<CUmodule> modules_;  // by number in the pack; null until a kernel of it is used
   std::map<std::string, Function, std::less<>> functions_;
-  std::vector<const char*> queued_;  // kernels that were launched since the stream was last waited for
+  std::vector<const char*> queued_;             // kernels that were launched since the stream was last waited for
   std::array<std::unique_ptr<Mark>, 2> paces_;  // so that the queue never runs far ahead
   int64_t launches_ = 0;
   bool waits_ = false;

@@ -37,7 +37,8 @@ class Launches {
   /// Calls visit(launch, arguments).
   template <class Visit>
   void each(Visit&& visit) const {
-    for (size_t i = 0; i < launches_.size(); ++i) visit(launches_[i], static_cast<const void*>(args_.data() + begins_[i]));
+    for (size_t i = 0; i < launches_.size(); ++i)
+      visit(launches_[i], static_cast<const void*>(args_.data() + begins_[i]));
   }
   bool empty() const { return launches_.empty(); }
   bool operator==(const Launches& other) const {

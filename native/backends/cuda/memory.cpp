@@ -18,7 +18,8 @@ constexpr int64_t kSlot = int64_t{4} << 20;
 /// A stretch of the card's memory. It goes back once all that was queued is done.
 class Owned final : public Allocation {
  public:
-  Owned(CudaMemory& memory, std::optional<Category> category, int64_t bytes, bool zeroed) : memory_(memory), bytes_(bytes) {
+  Owned(CudaMemory& memory, std::optional<Category> category, int64_t bytes, bool zeroed)
+      : memory_(memory), bytes_(bytes) {
     if (bytes == 0) return;
     const Gpu::Entered entered(memory_.gpu());
     at_ = memory_.take(category, bytes);
@@ -62,7 +63,8 @@ Pinned::Pinned(Gpu& gpu, int64_t bytes, std::nothrow_t) : gpu_(gpu) {
 }
 
 Pinned::Pinned(Gpu& gpu, int64_t bytes) : Pinned(gpu, bytes, std::nothrow) {
-  if (data_ == nullptr) fail("OUT_OF_MEMORY", "The system refused ", readable(bytes), " of pinned memory for ", gpu_.name(), ".");
+  if (data_ == nullptr)
+    fail("OUT_OF_MEMORY", "The system refused ", readable(bytes), " of pinned memory for ", gpu_.name(), ".");
 }
 
 CudaMemory::Ring::Ring(Gpu& gpu) : pinned(gpu, kSlot * 4) {
@@ -91,7 +93,8 @@ CUdeviceptr CudaMemory::take(std::optional<Category> category, int64_t bytes) {
     size_t free = 0, total = 0;
     if (gpu_.driver().cuMemGetInfo_v2(&free, &total) != CUDA_SUCCESS) free = total = 0;
     fail("OUT_OF_MEMORY", gpu_.name(), " refused ", readable(bytes), " for ", lowrank::name_of(what), ": ",
-         readable(static_cast<int64_t>(free)), " of its ", readable(static_cast<int64_t>(total)), " are free. ", remedy_of(what));
+         readable(static_cast<int64_t>(free)), " of its ", readable(static_cast<int64_t>(total)), " are free. ",
+         remedy_of(what));
   }
   gpu_.check(error, "cuMemAlloc");
   return at;
@@ -118,9 +121,10 @@ void CudaMemory::queue_zero(const Matrix& to, int64_t rows, int64_t cols) {
   if (rows == 0 || cols == 0) return;
   const int64_t pitch = to.ld * size_of(to.dtype), width = cols * size_of(to.dtype);
   transfers_.order(Lane::kernels, span_of(to.data, (rows - 1) * pitch + width), true);
-  gpu_.check(gpu_.driver().cuMemsetD2D8Async(to.data.address(), static_cast<size_t>(pitch), 0, static_cast<size_t>(width),
-                                             static_cast<size_t>(rows), gpu_.stream(Lane::kernels)),
-             "cuMemsetD2D8Async");
+  gpu_.check(
+      gpu_.driver().cuMemsetD2D8Async(to.data.address(), static_cast<size_t>(pitch), 0, static_cast<size_t>(width),
+                                      static_cast<size_t>(rows), gpu_.stream(Lane::kernels)),
+      "cuMemsetD2D8Async");
 }
 
 void CudaMemory::queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
@@ -137,8 +141,9 @@ void CudaMemory::queue_upload(Ptr<std::byte> to, const void* from, int64_t bytes
     const int64_t count = std::min(bytes, kSlot - ring_->used);
     std::byte* const slot = ring_->pinned.data() + static_cast<int64_t>(ring_->slot) * kSlot + ring_->used;
     std::copy_n(next, count, slot);
-    gpu_.check(gpu_.driver().cuMemcpyHtoDAsync_v2(to.address(), slot, static_cast<size_t>(count), gpu_.stream(Lane::kernels)),
-               "cuMemcpyHtoDAsync");
+    gpu_.check(
+        gpu_.driver().cuMemcpyHtoDAsync_v2(to.address(), slot, static_cast<size_t>(count), gpu_.stream(Lane::kernels)),
+        "cuMemcpyHtoDAsync");
     ring_->used = std::min(kSlot, round_up(ring_->used + count, 64));
     next += count;
     to = to + count;
@@ -181,8 +186,8 @@ std::unique_ptr<Stash> CudaMemory::stash(Category category, const std::string& f
   } catch (const Error& error) {
     if (error.code() != std::string_view("OUT_OF_MEMORY") || folder.empty()) throw;
   }
-  remark("The system refused " + readable(bytes) + " of pinned memory for " + lowrank::name_of(category) +
-         " of " + gpu_.name() + "; they lie in a file in " + folder + " instead, which is slower.");
+  remark("The system refused " + readable(bytes) + " of pinned memory for " + lowrank::name_of(category) + " of " +
+         gpu_.name() + "; they lie in a file in " + folder + " instead, which is slower.");
   return std::make_unique<FileStash>(*this, folder, bytes);
 }
 

@@ -1,5 +1,5 @@
-// NVIDIA's library of communication between GPUs, NCCL, where a machine has it: opened at run time, never shipped. Its types
-// and constants are written out here, so that no header of it is needed.
+// NVIDIA's library of communication between GPUs, NCCL, where a machine has it: opened at run time, never shipped. Its
+// types and constants are written out here, so that no header of it is needed.
 #pragma once
 
 #include <array>
@@ -53,9 +53,9 @@ class Nccl {
 #undef LOWRANK_NCCL_MEMBER
   };
 
-  /// Looks for the library where LOWRANK_LIBNCCL says, else among the system's libraries and in the Python environment that
-  /// is active (VIRTUAL_ENV, CONDA_PREFIX), but nowhere where LOWRANK_NCCL is off, and with a driver that LOWRANK_LIBCUDA
-  /// names only where LOWRANK_LIBNCCL says.
+  /// Looks for the library where LOWRANK_LIBNCCL says, else among the system's libraries and in the Python environment
+  /// that is active (VIRTUAL_ENV, CONDA_PREFIX), but nowhere where LOWRANK_NCCL is off, and with a driver that
+  /// LOWRANK_LIBCUDA names only where LOWRANK_LIBNCCL says.
   /// @param reason why there is none, where null is returned
   static std::shared_ptr<const Nccl> open(std::string& reason);
 

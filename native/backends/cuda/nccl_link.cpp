@@ -80,8 +80,8 @@ void NcclLink::gather(Ptr<float> own, Ptr<float> all, int64_t count) {
   const Gpu::Entered entered(gpu_);
   order(own, count, false);
   order(all, count * place_.ranks, true);
-  check(nccl_->calls().ncclAllGather(device_pointer(own), device_pointer(all), static_cast<size_t>(count), kNcclFloat, comm_,
-                                     gpu_.stream(Lane::kernels)),
+  check(nccl_->calls().ncclAllGather(device_pointer(own), device_pointer(all), static_cast<size_t>(count), kNcclFloat,
+                                     comm_, gpu_.stream(Lane::kernels)),
         "ncclAllGather");
 }
 

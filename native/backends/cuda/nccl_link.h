@@ -52,7 +52,7 @@ class NcclLink final : public Link {
   Gpu& gpu_;
   Launcher& launcher_;
   const Place place_;
-  NcclComm comm_ = nullptr;  // null once it is aborted
+  NcclComm comm_ = nullptr;         // null once it is aborted
   std::unique_ptr<Gpu::Mark> end_;  // of the work that is waited for
 };
 

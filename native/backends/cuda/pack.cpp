@@ -283,7 +283,8 @@ bool Pack::runs_on(int sm) const {
 Pack::Image Pack::image(int module, int sm) const {
   const Row* const row = best(module, sm);
   if (row == nullptr)
-    fail("UNSUPPORTED", file_.path(), " has no code of ", name_of(module), " for compute capability ", sm / 10, ".", sm % 10);
+    fail("UNSUPPORTED", file_.path(), " has no code of ", name_of(module), " for compute capability ", sm / 10, ".",
+         sm % 10);
   std::vector<uint8_t> stored(static_cast<size_t>(row->stored));
   file_.read(stored.data(), row->stored, row->offset);
   Image image{row->sm, row->ptx, {}};

@@ -1,9 +1,10 @@
-// The kernel pack: one file with the compiled kernels for every kind of card. scripts/cuda/pack.mjs writes it. All numbers
-// are little-endian:
+// The kernel pack: one file with the compiled kernels for every kind of card. scripts/cuda/pack.mjs writes it. All
+// numbers are little-endian:
 //
 //   0   "LOWRCUDA"
 //   8   u32 version, 1; u32 images; u32 kernels; u32 CRC-32 of the rows; u64 bytes of the file
-//   32  a row of 64 bytes an image: u32 number of the module, u32 compute capability (ten times), u32 kind (0 cubin, 1 PTX),
+//   32  a row of 64 bytes an image: u32 number of the module, u32 compute capability (ten times), u32 kind (0 cubin, 1
+//   PTX),
 //       u32 CRC-32 of the image, u64 offset, u64 stored bytes, u64 bytes, name of the module in 24 bytes
 //   then a row of 64 bytes a kernel: name in 60 bytes, u32 number of its module
 //   then the images, compressed by deflate without a header
@@ -20,8 +21,8 @@
 
 namespace lowrank::cuda {
 
-/// Inflates a raw deflate stream (RFC 1951) to `bytes` bytes. Throws Error("FILE_FORMAT") where it is none, or ends before or
-/// after them.
+/// Inflates a raw deflate stream (RFC 1951) to `bytes` bytes. Throws Error("FILE_FORMAT") where it is none, or ends
+/// before or after them.
 std::vector<uint8_t> inflate(const std::vector<uint8_t>& stored, int64_t bytes);
 /// CRC-32 as in zip files.
 uint32_t crc32(const uint8_t* data, int64_t bytes);
@@ -43,8 +44,9 @@ class Pack {
     bool ptx;
     std::vector<uint8_t> bytes;  // with a zero byte behind PTX
   };
-  /// The code of a module for a card: the newest cubin of its generation that is no newer than the card, else the newest PTX
-  /// that is not. Throws Error("FILE_FORMAT") where it is damaged, and Error("UNSUPPORTED") where there is none.
+  /// The code of a module for a card: the newest cubin of its generation that is no newer than the card, else the
+  /// newest PTX that is not. Throws Error("FILE_FORMAT") where it is damaged, and Error("UNSUPPORTED") where there is
+  /// none.
   Image image(int module, int sm) const;
 
  private:

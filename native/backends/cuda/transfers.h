@@ -15,7 +15,9 @@ struct Span {
   uint64_t begin, end;
   bool meets(const Span& other) const { return begin < other.end && other.begin < end; }
 };
-inline Span span_of(Ptr<std::byte> at, int64_t bytes) { return {at.address(), at.address() + static_cast<uint64_t>(bytes)}; }
+inline Span span_of(Ptr<std::byte> at, int64_t bytes) {
+  return {at.address(), at.address() + static_cast<uint64_t>(bytes)};
+}
 
 /// The calling thread must have entered the card.
 class Transfers {

@@ -86,7 +86,8 @@ class Weights {
     table_[static_cast<size_t>(weight)] = to;
   }
   const DeviceWeight& at(int weight) const {
-    if (weight < 0 || static_cast<size_t>(weight) >= table_.size() || table_[static_cast<size_t>(weight)].data == nullptr)
+    if (weight < 0 || static_cast<size_t>(weight) >= table_.size() ||
+        table_[static_cast<size_t>(weight)].data == nullptr)
       fail("INTERNAL", "weight ", weight, " is not on the device");
     return table_[static_cast<size_t>(weight)];
   }

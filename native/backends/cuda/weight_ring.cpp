@@ -24,7 +24,8 @@ struct Constants {
 };
 
 /// A view's arrays by copies of its elements and of all of the weight's constants, which begin where `begin` does.
-WeightAddresses addresses_of(const WeightView& view, const std::byte* begin, Ptr<std::byte> elements, Ptr<std::byte> constants) {
+WeightAddresses addresses_of(const WeightView& view, const std::byte* begin, Ptr<std::byte> elements,
+                             Ptr<std::byte> constants) {
   const auto moved = [&](const void* from) {
     return from == nullptr ? Ptr<std::byte>() : constants + (static_cast<const std::byte*>(from) - begin);
   };
@@ -213,7 +214,8 @@ std::unique_ptr<Hold> WeightRing::hold(const WeightStore& store, const WeightRow
   const int unit = stream_.unit_of(rows.weight, rows.begin);
   if (stream_.units[static_cast<size_t>(unit)].home >= 0) return nullptr;
   if (stream_.unit_of(rows.weight, rows.end - 1) != unit)
-    fail("INTERNAL", "rows ", rows.begin, " to ", rows.end, " of weight ", rows.weight, " do not come to the device together");
+    fail("INTERNAL", "rows ", rows.begin, " to ", rows.end, " of weight ", rows.weight,
+         " do not come to the device together");
   const bool moves = at_ < 0 || order_.empty() || order_[static_cast<size_t>(at_)] != unit;
   const auto length = static_cast<int64_t>(order_.size());
   for (int64_t ahead = 1; moves && ahead <= length; ++ahead)

@@ -42,9 +42,7 @@ void will_need(int file, int64_t offset, int64_t bytes) {
   (void)::posix_fadvise(file, offset, bytes, POSIX_FADV_WILLNEED);
 }
 
-void drop(int file, int64_t offset, int64_t bytes) {
-  (void)::posix_fadvise(file, offset, bytes, POSIX_FADV_DONTNEED);
-}
+void drop(int file, int64_t offset, int64_t bytes) { (void)::posix_fadvise(file, offset, bytes, POSIX_FADV_DONTNEED); }
 
 bool look_up_pages(const void* data, int64_t bytes, unsigned char* pages) {
   return ::mincore(const_cast<void*>(data), static_cast<size_t>(bytes), pages) == 0;

@@ -2,8 +2,8 @@
 // (Debian 10, RHEL 8, Ubuntu 20.04). The linker sends every reference to a name below to its __wrap_ function,
 // those in the static libstdc++ included (the list is handed to it in CMakeLists.txt); compiled into the addon only.
 //
-// Changes in the newer versions that do not matter here: pthread_* and dl* moved from libpthread and libdl, which Node has
-// loaded, into libc (2.34), and stat and fstat became symbols of their own (2.33).
+// Changes in the newer versions that do not matter here: pthread_* and dl* moved from libpthread and libdl, which Node
+// has loaded, into libc (2.34), and stat and fstat became symbols of their own (2.33).
 #include <pthread.h>
 #include <sys/stat.h>
 

@@ -9,7 +9,8 @@ namespace lowrank::os::descriptor {
 
 /// True if the file system keeps its files in memory.
 bool lives_in_memory(int file);
-/// Takes room on the disk for a file of this size. True also where the file system cannot: a full disk then shows in a write.
+/// Takes room on the disk for a file of this size. True also where the file system cannot: a full disk then shows in a
+/// write.
 bool reserve(int file, int64_t bytes);
 /// Brings everything to the disk itself, past its own cache.
 bool sync(int file);

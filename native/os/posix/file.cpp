@@ -42,7 +42,8 @@ File::~File() { ::close(descriptor_of(handle_)); }
 
 int64_t File::size() const {
   struct stat status{};
-  if (::fstat(descriptor_of(handle_), &status) != 0) fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
+  if (::fstat(descriptor_of(handle_), &status) != 0)
+    fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
   return status.st_size;
 }
 
@@ -51,8 +52,8 @@ bool File::lives_in_memory() const { return descriptor::lives_in_memory(descript
 void File::read(void* out, int64_t bytes, int64_t offset) const {
   int64_t done = 0;
   while (done < bytes) {
-    const ssize_t got = ::pread(descriptor_of(handle_), static_cast<char*>(out) + done, static_cast<size_t>(bytes - done),
-                                static_cast<off_t>(offset + done));
+    const ssize_t got = ::pread(descriptor_of(handle_), static_cast<char*>(out) + done,
+                                static_cast<size_t>(bytes - done), static_cast<off_t>(offset + done));
     if (got < 0) {
       if (errno == EINTR) continue;
       fail("FILE_FORMAT", path_, ": reading ", bytes, " bytes at offset ", offset, " failed: ", reason());

@@ -39,9 +39,9 @@ int64_t page_bytes() {
 
 MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size()) {
   if (bytes_ == 0) fail("FILE_FORMAT", path, " is empty, so it cannot be mapped.");
-  void* const data = ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, static_cast<int>(file_.handle()), 0);
-  if (data == MAP_FAILED)
-    fail("FILE_FORMAT", path, " cannot be mapped: ", std::generic_category().message(errno), ".");
+  void* const data =
+      ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, static_cast<int>(file_.handle()), 0);
+  if (data == MAP_FAILED) fail("FILE_FORMAT", path, " cannot be mapped: ", std::generic_category().message(errno), ".");
   data_ = static_cast<const std::byte*>(data);
   guard_ = std::make_shared<MappingGuard>(data, bytes_);
 }
@@ -60,7 +60,8 @@ void MappedFile::expect_whole() const {
   if (now < bytes_)
     fail("FILE_FORMAT", path(), " was truncated while it was in use: it had ", bytes_, " bytes and now has ", now, ".",
          advice);
-  fail("FILE_FORMAT", path(), " could not be read while it was in use: it was temporarily truncated, or its disk "
+  fail("FILE_FORMAT", path(),
+       " could not be read while it was in use: it was temporarily truncated, or its disk "
        "failed.",
        advice);
 }

@@ -23,7 +23,7 @@ namespace {
 std::atomic<GuardedRange*> ranges{nullptr};
 std::mutex writing;
 uintptr_t page = 0;
-struct sigaction before {};
+struct sigaction before{};
 
 static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
@@ -60,7 +60,7 @@ void handle(int signal, siginfo_t* info, void* context) {
 void install() {
   page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   ::sigaction(SIGBUS, nullptr, &before);
-  struct sigaction own {};
+  struct sigaction own{};
   own.sa_sigaction = handle;
   own.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&own.sa_mask);  // a macro on macOS

@@ -1,6 +1,7 @@
-// Keeps the process alive when a mapped file can no longer be read: because somebody cut it short, or its disk or server
-// failed. The system then sends SIGBUS to the thread that touches a page of it. A handler puts zeros in the place of the
-// pages and notes that they are not the file's, so that whoever computed with them can throw the result away.
+// Keeps the process alive when a mapped file can no longer be read: because somebody cut it short, or its disk or
+// server failed. The system then sends SIGBUS to the thread that touches a page of it. A handler puts zeros in the
+// place of the pages and notes that they are not the file's, so that whoever computed with them can throw the result
+// away.
 #pragma once
 
 #include <cstdint>

@@ -46,7 +46,8 @@ File::File(const std::string& path) : path_(path) {
 
 File::File(const NewFile& file) : path_(file.path_) {
   HANDLE copy = nullptr;
-  if (DuplicateHandle(GetCurrentProcess(), system_handle(file.handle_), GetCurrentProcess(), &copy, GENERIC_READ, FALSE, 0) == 0)
+  if (DuplicateHandle(GetCurrentProcess(), system_handle(file.handle_), GetCurrentProcess(), &copy, GENERIC_READ, FALSE,
+                      0) == 0)
     fail("FILE_FORMAT", path_, " cannot be opened: ", reason(), ".");
   handle_ = own_handle(copy);
 }
@@ -55,7 +56,8 @@ File::~File() { CloseHandle(system_handle(handle_)); }
 
 int64_t File::size() const {
   LARGE_INTEGER size;
-  if (GetFileSizeEx(system_handle(handle_), &size) == 0) fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
+  if (GetFileSizeEx(system_handle(handle_), &size) == 0)
+    fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
   return size.QuadPart;
 }
 
@@ -85,8 +87,8 @@ NewFile::NewFile(const std::string& path, int64_t bytes) : NewFile(path, bytes, 
 
 NewFile::NewFile(const std::string& path, int64_t bytes, bool nameless) : path_(path), bytes_(bytes) {
   const HANDLE file =
-      CreateFileW(wide(path).c_str(), GENERIC_READ | GENERIC_WRITE | (nameless ? DELETE : 0), kShareAll, nullptr, CREATE_NEW,
-                  FILE_ATTRIBUTE_NORMAL | (nameless ? FILE_FLAG_DELETE_ON_CLOSE : 0), nullptr);
+      CreateFileW(wide(path).c_str(), GENERIC_READ | GENERIC_WRITE | (nameless ? DELETE : 0), kShareAll, nullptr,
+                  CREATE_NEW, FILE_ATTRIBUTE_NORMAL | (nameless ? FILE_FLAG_DELETE_ON_CLOSE : 0), nullptr);
   if (file == INVALID_HANDLE_VALUE) refused();
   handle_ = own_handle(file);
   if (set_size(file, bytes)) return;
@@ -114,7 +116,8 @@ void NewFile::write(const void* data, int64_t bytes, int64_t offset) const {
   for (int64_t done = 0; done < bytes;) {
     OVERLAPPED at = at_offset(offset + done);
     DWORD written = 0;
-    if (WriteFile(system_handle(handle_), static_cast<const char*>(data) + done, piece(bytes - done), &written, &at) == 0)
+    if (WriteFile(system_handle(handle_), static_cast<const char*>(data) + done, piece(bytes - done), &written, &at) ==
+        0)
       refused();
     done += written;
   }
@@ -131,8 +134,8 @@ void NewFile::sync() const {
 FileLock lock_file(int descriptor) {
   // Descriptors are counted by the C library of the program, not by the one in here; programs built on libuv tell.
   using HandleOf = HANDLE (*)(int);
-  const auto handle_of =
-      reinterpret_cast<HandleOf>(reinterpret_cast<void*>(GetProcAddress(GetModuleHandleW(nullptr), "uv_get_osfhandle")));
+  const auto handle_of = reinterpret_cast<HandleOf>(
+      reinterpret_cast<void*>(GetProcAddress(GetModuleHandleW(nullptr), "uv_get_osfhandle")));
   if (handle_of == nullptr) return FileLock::unsupported;
   // A range that is locked cannot be read by others. One far behind the end keeps the text in front readable.
   OVERLAPPED range = at_offset(int64_t{1} << 62);

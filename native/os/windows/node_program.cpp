@@ -1,5 +1,5 @@
-// Binds the addon's Node-API calls to the program that loaded it: node.exe, or one of another name such as electron.exe,
-// bun.exe or a renamed node.exe.
+// Binds the addon's Node-API calls to the program that loaded it: node.exe, or one of another name such as
+// electron.exe, bun.exe or a renamed node.exe.
 #include "os/windows/system.h"
 
 // After the header that it builds on.

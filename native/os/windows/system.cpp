@@ -12,7 +12,8 @@ std::wstring utf16(const std::string& text) {
 
 std::string utf8(const wchar_t* text, DWORD count) {
   const int characters = static_cast<int>(count);
-  std::string out(static_cast<size_t>(WideCharToMultiByte(CP_UTF8, 0, text, characters, nullptr, 0, nullptr, nullptr)), '\0');
+  std::string out(static_cast<size_t>(WideCharToMultiByte(CP_UTF8, 0, text, characters, nullptr, 0, nullptr, nullptr)),
+                  '\0');
   WideCharToMultiByte(CP_UTF8, 0, text, characters, out.data(), static_cast<int>(out.size()), nullptr, nullptr);
   return out;
 }

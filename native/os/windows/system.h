@@ -20,8 +20,8 @@ namespace lowrank::os {
 /// Reason of the last call that failed on this thread, in the system's words.
 std::string reason();
 
-/// A path in UTF-8, whatever the code page of the process, as the system takes it. One beyond MAX_PATH gets the prefix that
-/// lifts this limit.
+/// A path in UTF-8, whatever the code page of the process, as the system takes it. One beyond MAX_PATH gets the prefix
+/// that lifts this limit.
 std::wstring wide(const std::string& path);
 
 }  // namespace lowrank::os

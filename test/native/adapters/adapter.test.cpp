@@ -22,10 +22,8 @@ AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = tru
   spec.trainable = true;
   spec.parameters = {
       {"A", 3, 5, true}, {"B", 4, 3, train_b}, {"d", 1, 3, train_d}, {"mask", 1, 3, false}, {"gain", 1, 4, train_gain}};
-  spec.terms = {{"low_rank",
-                 "linear",
-                 {{"a", 0}, {"b", 1}, {"d", 2}, {"mask", 3}, {"bGain", 4}},
-                 {{"rank", 3}, {"scale", 0.5}}}};
+  spec.terms = {
+      {"low_rank", "linear", {{"a", 0}, {"b", 1}, {"d", 2}, {"mask", 3}, {"bGain", 4}}, {{"rank", 3}, {"scale", 0.5}}}};
   return spec;
 }
 
@@ -67,7 +65,8 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
 namespace {
 
 void fold(const HostAdapter& adapter, int64_t active, float* out) {
-  fold_rows({3, active, 0.5f, 1, adapter.data(1), adapter.data(2), adapter.data(3), adapter.data(4), nullptr}, 0, 4, out);
+  fold_rows({3, active, 0.5f, 1, adapter.data(1), adapter.data(2), adapter.data(3), adapter.data(4), nullptr}, 0, 4,
+            out);
 }
 
 void fold_gradient(HostAdapter& adapter, int64_t active, const float* g) {
@@ -146,7 +145,8 @@ TEST("an adapter with wrong shapes is refused by name") {
 TEST("a kind, a role and a number that there is not are refused by name, with those that there are") {
   AdapterSpec spec = full();
   spec.terms[0].kind = "high_rank";
-  CHECK_THROWS(HostAdapter(spec), "adapter at linear: unknown kind of term 'high_rank'; expected one of low_rank, pair,");
+  CHECK_THROWS(HostAdapter(spec),
+               "adapter at linear: unknown kind of term 'high_rank'; expected one of low_rank, pair,");
   spec = full();
   spec.terms[0].parameters["c2"] = 0;
   CHECK_THROWS(HostAdapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");

@@ -64,8 +64,7 @@ std::vector<double> product(const Factors& factors, int64_t rows, int64_t cols, 
   std::vector<double> out(rows * cols);
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t k = 0; k < rank; ++k)
-      for (int64_t j = 0; j < cols; ++j)
-        out[i * cols + j] += double{factors.b[i * rank + k]} * factors.a[k * cols + j];
+      for (int64_t j = 0; j < cols; ++j) out[i * cols + j] += double{factors.b[i * rank + k]} * factors.a[k * cols + j];
   return out;
 }
 
@@ -76,7 +75,8 @@ Factors largest(const Known& made, int64_t rows, int64_t cols, int64_t rank, int
 
 TEST("the largest singular values of matrices of every form are found") {
   const auto slowly = [](int64_t s) { return 10 / (1 + 0.3 * static_cast<double>(s)); };
-  const std::vector<std::vector<int64_t>> shapes{{5, 3, 2}, {3, 5, 3}, {1, 9, 1}, {40, 64, 6}, {130, 70, 4}, {90, 300, 16}};
+  const std::vector<std::vector<int64_t>> shapes{{5, 3, 2},   {3, 5, 3},    {1, 9, 1},
+                                                 {40, 64, 6}, {130, 70, 4}, {90, 300, 16}};
   for (const std::vector<int64_t>& shape : shapes) {
     const int64_t rows = shape[0], cols = shape[1], rank = shape[2];
     const Known made = known(rows, cols, rank, slowly);
@@ -89,7 +89,9 @@ TEST("the largest singular values of matrices of every form are found") {
 
 TEST("they are found after restarts as well, where they lie close together") {
   const int64_t rows = 260, cols = 300, rank = 8;
-  const auto close = [](int64_t s) { return s < 8 ? 1.02 - 0.0005 * static_cast<double>(s) : std::exp(-0.001 * static_cast<double>(s)); };
+  const auto close = [](int64_t s) {
+    return s < 8 ? 1.02 - 0.0005 * static_cast<double>(s) : std::exp(-0.001 * static_cast<double>(s));
+  };
   const Known made = known(rows, cols, rank, close);
   const Factors factors = largest(made, rows, cols, rank);
   CHECK_CLOSE(factors.kept, made.kept, 1e-8);

@@ -33,7 +33,8 @@ TEST("rows for merging are those of the Kronecker product of the two sides") {
   const auto rows = KroneckerTerm(adapter.spec(), 0, {-1, 15, 14}).delta_rows(adapter, 2, 0);
   const auto side = [&](int first, int second, int64_t rank, int64_t cols, int64_t row, int64_t col) {
     double sum = 0;
-    for (int64_t i = 0; i < rank; ++i) sum += double{adapter.data(first)[row * rank + i]} * adapter.data(second)[i * cols + col];
+    for (int64_t i = 0; i < rank; ++i)
+      sum += double{adapter.data(first)[row * rank + i]} * adapter.data(second)[i * cols + col];
     return sum;
   };
   for (int64_t o = 0; o < 15; ++o) {

@@ -144,7 +144,8 @@ TEST("paged state gives the same values and the same state, byte for byte") {
 
     // Written back into another, it goes on as if nothing had been.
     HostAdapter resumed(spec_of(state_of(kind, eight_bit, 3 * kMebi)));
-    std::copy_n(paged.numbers(AdapterArray::value), paged.spec().trained_elements, resumed.numbers(AdapterArray::value));
+    std::copy_n(paged.numbers(AdapterArray::value), paged.spec().trained_elements,
+                resumed.numbers(AdapterArray::value));
     const std::vector<std::vector<std::byte>> saved = state_bytes(paged);
     auto at = saved.begin();
     for (size_t i = 0; i < resumed.spec().parameters.size(); ++i)
@@ -211,7 +212,8 @@ TEST("state that cannot be paged says why") {
     HostAdapter adapter(spec_of(state));
     adapter.restart();
   };
-  CHECK_THROWS(opened(1000, "/tmp"), "the memory limit of the optimizer state is 1000 bytes; expected at least "
+  CHECK_THROWS(opened(1000, "/tmp"),
+               "the memory limit of the optimizer state is 1000 bytes; expected at least "
                "1048576");
   CHECK_THROWS(opened(kMebi, "/nowhere"), "cannot write /nowhere/");
 #if defined(__linux__)

@@ -35,7 +35,14 @@ AdapterSpec pair() {
 }
 
 Pair pair_of(const HostAdapter& adapter) {
-  return {kOut, kIn, kFirst, kSecond, value_of(adapter, 1), value_of(adapter, 0), value_of(adapter, 3), value_of(adapter, 2)};
+  return {kOut,
+          kIn,
+          kFirst,
+          kSecond,
+          value_of(adapter, 1),
+          value_of(adapter, 0),
+          value_of(adapter, 3),
+          value_of(adapter, 2)};
 }
 
 /// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.
@@ -93,8 +100,8 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
         at_b[o * kRank + j] += g[o * kIn + c] * a[j * kIn + c];
       }
   Pool pool(2);
-  cpu::spread_pair_a(pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient_of(adapter, 0),
-                            gradient_of(adapter, 2)});
+  cpu::spread_pair_a(
+      pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient_of(adapter, 0), gradient_of(adapter, 2)});
   cpu::spread_pair_b(pool, {pair_of(adapter), 0.5f, cpu::address_of(gains), cpu::address_of(at_b.data()),
                             gradient_of(adapter, 1), gradient_of(adapter, 3)});
   check_gradients(adapter, {0, 1, 2, 3}, 2e-5, [&] {

@@ -15,7 +15,8 @@ namespace {
 std::vector<float> numbers(int rank, int64_t count) {
   std::vector<float> values;
   for (int64_t i = 0; i < count; ++i)
-    values.push_back(std::sin(static_cast<float>(i * 5 + rank * 11)) * std::pow(10.0f, static_cast<float>((i + rank) % 7)));
+    values.push_back(std::sin(static_cast<float>(i * 5 + rank * 11)) *
+                     std::pow(10.0f, static_cast<float>((i + rank) % 7)));
   return values;
 }
 

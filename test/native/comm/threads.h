@@ -38,7 +38,8 @@ class ThreadRank final : public lowrank::Comm {
     each(own, [&](int from, const std::byte* given) { std::memcpy(at(all, from * bytes), given, bytes); });
   }
   void exchange(const void* to, void* from, int64_t bytes) override {
-    each(to, [&](int rank, const std::byte* given) { std::memcpy(at(from, rank * bytes), given + rank_ * bytes, bytes); });
+    each(to,
+         [&](int rank, const std::byte* given) { std::memcpy(at(from, rank * bytes), given + rank_ * bytes, bytes); });
   }
   std::unique_ptr<lowrank::Collective> beside() override {
     return beside_ == nullptr ? nullptr : std::make_unique<ThreadRank>(*beside_, rank_);

@@ -34,7 +34,9 @@ double largest_error(const Values& values, Function function) {
   double most = 0;
   for (const MathValue& each : values) {
     const double error = error_of(function(each.x, each.y), each);
-    if (!(error <= 0.52)) test::report(__FILE__, __LINE__, "an error of " + test::show(error) + " at " + test::show(each.x) + ", " + test::show(each.y));
+    if (!(error <= 0.52))
+      test::report(__FILE__, __LINE__,
+                   "an error of " + test::show(error) + " at " + test::show(each.x) + ", " + test::show(each.y));
     most = std::fmax(most, error);
   }
   return most;
@@ -172,10 +174,12 @@ TEST("elementary functions have the same bits on every system") {
   CHECK_EQ(bits_of([](uint64_t i) { return math::expm1(between(i, -3, 3)); }), 0x6899bc7e5153e5d6u);
   CHECK_EQ(bits_of([](uint64_t i) { return math::log(std::fabs(any(i))); }), 0xdf8453a3233caccbu);
   CHECK_EQ(bits_of([](uint64_t i) { return math::log(between(i, 0.9, 1.1)); }), 0xb2fe6035bd236463u);
-  CHECK_EQ(bits_of([](uint64_t i) { return math::pow(between(i, 0.5, 2), between(mix(i), -900, 900)); }), 0x46c842dd2e04fb4cu);
+  CHECK_EQ(bits_of([](uint64_t i) { return math::pow(between(i, 0.5, 2), between(mix(i), -900, 900)); }),
+           0x46c842dd2e04fb4cu);
   CHECK_EQ(bits_of([](uint64_t i) { return math::pow(any(i), between(i, -2, 2)); }), 0x40a6f5c5bb18e0fau);
   CHECK_EQ(bits_of([](uint64_t i) { return sine(between(i, -100, 100)); }), 0x9eb3ee87d39c6178u);
   CHECK_EQ(bits_of([](uint64_t i) { return math::cos(any(i)); }), 0xff4a1669cc7fd3f4u);
-  CHECK_EQ(bits_of([](uint64_t i) { return math::exp2(static_cast<float>(between(i, -150, 129))); }), 0x23cfc099b127887bu);
+  CHECK_EQ(bits_of([](uint64_t i) { return math::exp2(static_cast<float>(between(i, -150, 129))); }),
+           0x23cfc099b127887bu);
   CHECK_EQ(bits_of([](uint64_t i) { return math::log2(static_cast<float>(between(i, 0, 4))); }), 0x0d8bf4ceb244e7a4u);
 }

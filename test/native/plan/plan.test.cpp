@@ -236,7 +236,8 @@ TEST("buckets hold every gradient once, after all that adds to it, in an order o
         }
         CHECK_EQ(elements, spec.trained_elements);
         CHECK(std::none_of(complete.begin(), complete.end(), [](int64_t step) { return step < 0; }));
-        CHECK(std::is_sorted(buckets.begin(), buckets.end(), [](const auto& a, const auto& b) { return a.step < b.step; }));
+        CHECK(std::is_sorted(buckets.begin(), buckets.end(),
+                             [](const auto& a, const auto& b) { return a.step < b.step; }));
         for (size_t i = 0; i < plan.steps.size(); ++i)
           for (const int p : plan.steps[i].adds)
             CHECK_LE(static_cast<int64_t>(i), complete[static_cast<size_t>(spec.parameters[p].offset)]);
@@ -260,7 +261,8 @@ TEST("recompute runs every block again but the last, and holds less") {
 TEST("offloaded, the inputs of recomputed blocks leave the arena, each for a place of its own in the file") {
   const Graph graph = blocks(6);
   const AdapterSpec spec = lora(graph);
-  const Plan kept = make_plan(graph, {&spec}, options(Mode::train, true)), plan = make_plan(graph, {&spec}, offloading());
+  const Plan kept = make_plan(graph, {&spec}, options(Mode::train, true)),
+             plan = make_plan(graph, {&spec}, offloading());
   CHECK_EQ(kept.offloaded_bytes, 0);
   // Those of five blocks, the first being the embedding's output, the last being computed again by none.
   CHECK_EQ(count(plan, "offload", Phase::forward), 5);
@@ -365,7 +367,9 @@ void check_groups(const Graph& graph, const AdapterSpec& spec) {
   ways.push_back(options(Mode::forward));
   for (const PlanOptions& how : ways) {
     const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
-    const auto output = [&](const Step& step) -> const Buffer& { return plan.buffers[step.x2 >= 0 ? step.x2 : step.y]; };
+    const auto output = [&](const Step& step) -> const Buffer& {
+      return plan.buffers[step.x2 >= 0 ? step.x2 : step.y];
+    };
     int groups = 0;
     for (const Step& step : plan.steps) {
       if (!is(step, "linear") || step.group.empty()) continue;
@@ -390,7 +394,9 @@ TEST("linears that share an input are one step, with outputs beside each other, 
   check_groups(graph, lora(graph, "", true, true));
 }
 
-TEST("the gradient of a residual is made an operand once, beside that at the hidden values, where the device asks for it") {
+TEST(
+    "the gradient of a residual is made an operand once, beside that at the hidden values, where the device asks for "
+    "it") {
   const Graph graph = blocks(3);
   const AdapterSpec spec = lora(graph);
   for (PlanOptions how : ways_to_train()) {
@@ -543,7 +549,8 @@ TEST("an attention's layer finds its place in the key/value cache") {
 TEST("an attention's window is absent or at least one key") {
   for (const int window : {0, -2}) {
     Graph graph = attention_graph(0);
-    const auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::attention; });
+    const auto node =
+        std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::attention; });
     node->window = window;
     CHECK_THROWS(check_graph(graph), "attention at attention: its window must be at least 1");
   }
@@ -558,13 +565,19 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
     return *std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
   };
   const Graph mlp = blocks(1), attends = attention_graph(0);
-  refused(mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; }, "gated_unit at layers.0.act: gate, up and output differ in width");
+  refused(
+      mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; },
+      "gated_unit at layers.0.act: gate, up and output differ in width");
   refused(mlp, [](Graph& g) { g.nodes[4].inputs.pop_back(); }, "gated_unit at layers.0.act: wrong number of inputs");
   refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 9}; }, "gated_unit at layers.0.act: value 9 does not exist");
-  refused(mlp, [](Graph& g) { g.nodes[5].residual = 1; }, "linear at layers.0.down: the residual differs from the output");
+  refused(
+      mlp, [](Graph& g) { g.nodes[5].residual = 1; }, "linear at layers.0.down: the residual differs from the output");
   refused(attends, [&](Graph& g) { rope(g).heads = 3; }, "rope at rope: width is not heads x headDim");
-  refused(attends, [](Graph& g) { g.ropes[0].inv_freq.push_back(1); }, "rope at rope: invFreq of its rotation must have 1 to headDim / 2 numbers");
-  refused(attends, [](Graph& g) { g.ropes[0].growth = 1; }, "rope at rope: its rotation must grow every so many positions");
+  refused(
+      attends, [](Graph& g) { g.ropes[0].inv_freq.push_back(1); },
+      "rope at rope: invFreq of its rotation must have 1 to headDim / 2 numbers");
+  refused(
+      attends, [](Graph& g) { g.ropes[0].growth = 1; }, "rope at rope: its rotation must grow every so many positions");
   const char* const uneven = "rope at rope: the frequencies of long sequences must be as many as of others";
   refused(attends, [](Graph& g) { g.ropes[0].long_inv_freq = {1}, g.ropes[0].long_above = 9; }, uneven);
   refused(attends, [](Graph& g) { g.ropes[0].long_inv_freq = {1, 1, 1, 1}; }, uneven);
@@ -614,9 +627,13 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   refused(mlp, rule(4, 2, 1, 8, 0), at_rule + "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
   refused(mlp, rule(4, 2, 8, 16, 0), at_rule + "beta and alpha must be [T, heads]");
   refused(mlp, rule(16, 0, 0, 16, 0), at_rule + "heads must be a multiple of keyHeads");
-  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; }, "gated_unit at layers.0.act: its output must be half as wide as its input");
+  refused(
+      mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; },
+      "gated_unit at layers.0.act: its output must be half as wide as its input");
   refused(attends, [&](Graph& g) { rope(g).table = 1; }, "rope at rope: the graph has no rotation of its number");
-  refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "gated_unit at layers.0.act: value 2 is read before it is made");
+  refused(
+      mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); },
+      "gated_unit at layers.0.act: value 2 is read before it is made");
   refused(mlp, [](Graph& g) { g.nodes.pop_back(); }, "the graph must end in lm_head");
   refused(
       mlp,
@@ -639,7 +656,8 @@ namespace {
 /// The same with queries that are normalized by `width` columns before they are rotated.
 Graph by_head(int64_t width) {
   Graph graph = attention_graph(0);
-  const auto rope = std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
+  const auto rope =
+      std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
   Node norm;
   norm.op = Op::rms_norm;
   norm.path = "q_norm";
@@ -668,7 +686,8 @@ TEST("a norm of an operand takes groups of columns that divide it") {
   check_graph(right);
   for (const int64_t width : {5, 64}) {
     Graph wrong = by_head(width);
-    CHECK_THROWS(check_graph(wrong), "rms_norm at q_norm: weight q_norm is [1, " + std::to_string(width) + "] but [1, 32]");
+    CHECK_THROWS(check_graph(wrong),
+                 "rms_norm at q_norm: weight q_norm is [1, " + std::to_string(width) + "] but [1, 32]");
   }
 }
 
@@ -687,7 +706,8 @@ TEST("a norm by head stands in its input's place, and a step keeps no more for i
   CHECK_EQ(back.dx, back.dy);
   // At the end of the forward pass: what the plain model keeps, and a number for each head of a token.
   const auto kept = [&](const Plan& plan) {
-    const auto last = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& s) { return s.phase != Phase::forward; });
+    const auto last =
+        std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& s) { return s.phase != Phase::forward; });
     const auto end = static_cast<int>(last - plan.steps.begin());
     int64_t bytes = 0;
     for (const Buffer& buffer : plan.buffers)
@@ -771,7 +791,8 @@ TEST("a gradient that a linear has yet to read is not added to in place") {
   graph.weight_of_name.clear();
   check_graph(graph);
   const AdapterSpec spec = lora(graph);
-  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "layers.1.norm: its gradient would be added to one that again");
+  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)),
+               "layers.1.norm: its gradient would be added to one that again");
   CHECK(make_plan(graph, {}, options(Mode::evaluate)).arena_bytes > 0);
 }
 
@@ -784,7 +805,8 @@ TEST("logits are formed for as many tiles of rows as fit, and one at least") {
     o.logits_bytes = bytes;
     return make_plan(graph, {&spec}, o);
   };
-  const std::pair<int64_t, int64_t> expected[] = {{1, 16}, {31 * row, 16}, {33 * row, 32}, {95 * row, 64}, {1000 * row, 128}};
+  const std::pair<int64_t, int64_t> expected[] = {
+      {1, 16}, {31 * row, 16}, {33 * row, 32}, {95 * row, 64}, {1000 * row, 128}};
   for (const auto& [bytes, rows] : expected) CHECK_EQ(planned(bytes).head_chunk, rows);
   CHECK_EQ(make_plan(graph, {&spec}, options(Mode::train)).head_chunk, 128);
   CHECK_THROWS(planned(0), "logitsBytes is 0; expected at least 1");

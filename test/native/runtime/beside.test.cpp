@@ -1,4 +1,5 @@
-// Training on a device that joins operands gives the same bits in fp32 as on one that does not, and near numbers in bf16.
+// Training on a device that joins operands gives the same bits in fp32 as on one that does not, and near numbers in
+// bf16.
 #include "backends/cuda/session_test.h"
 #include "device/wrapped.h"
 

@@ -46,5 +46,6 @@ TEST("a text with delta rules can be continued at its end and after each block o
     CHECK(last_logits(used, context, more, shared + 70) == last_logits(fresh, context, more, shared + 70));
   }
   const std::vector<int32_t> one = tokens(0, 1, 1);
-  CHECK_THROWS(last_logits(used, context, one, 64), "only where the last call ended or after a multiple of 512, where gated_delta_rule kept its state");
+  CHECK_THROWS(last_logits(used, context, one, 64),
+               "only where the last call ended or after a multiple of 512, where gated_delta_rule kept its state");
 }

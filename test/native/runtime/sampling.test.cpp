@@ -31,7 +31,9 @@ int32_t drawn_by_sorting(const std::vector<float>& logits, const Sampling& sampl
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
   if (sampling.top_k > 0 && sampling.top_k < static_cast<int64_t>(order.size())) order.resize(sampling.top_k);
-  const auto mass = [&](int32_t id) { return std::exp((double{logits[id]} - logits[order[0]]) / sampling.temperature); };
+  const auto mass = [&](int32_t id) {
+    return std::exp((double{logits[id]} - logits[order[0]]) / sampling.temperature);
+  };
   double total = 0, kept = 0;
   for (const int32_t id : order) total += mass(id);
   size_t count = 0;
@@ -47,8 +49,7 @@ int32_t drawn_by_sorting(const std::vector<float>& logits, const Sampling& sampl
 
 TEST("a token is drawn as if all had been sorted") {
   std::vector<float> logits(1000);
-  for (size_t i = 0; i < logits.size(); ++i)
-    logits[i] = static_cast<float>(counter_hash(1, i) % 64) / 8;  // with ties
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(counter_hash(1, i) % 64) / 8;  // with ties
   for (const float temperature : {0.3f, 1.0f, 5.0f})
     for (const int64_t top_k : {0, 1, 7, 5000})
       for (const float top_p : {1e-6f, 0.5f, 0.95f, 1.0f})

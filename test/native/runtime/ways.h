@@ -1,4 +1,5 @@
-// Every kind of training of a small model, with all that it leaves behind: what sessions on two devices are compared by.
+// Every kind of training of a small model, with all that it leaves behind: what sessions on two devices are compared
+// by.
 #pragma once
 
 #include <algorithm>
@@ -25,10 +26,10 @@ namespace lowrank::test {
 constexpr int64_t kVocab = 48, kHidden = 32, kHead = 16, kWidth = 64, kRank = 3, kTokens = 12;
 
 /// So many blocks with attention; the names of those after the first begin with their number.
-/// @param after attention and MLP read the residual stream as it is and are normalized with an offset before they join it;
-/// the heads of queries and keys are normalized, the unit is a GELU's, and the rotation the second of two
-/// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by other
-/// frequencies where a sequence has more than 6 tokens; queries grow with the position
+/// @param after attention and MLP read the residual stream as it is and are normalized with an offset before they join
+/// it; the heads of queries and keys are normalized, the unit is a GELU's, and the rotation the second of two
+/// @param fused one linear makes queries, keys, and values and one gate and up; a part of each head is rotated, by
+/// other frequencies where a sequence has more than 6 tokens; queries grow with the position
 /// @param convolved the first block has a short convolution in place of attention
 /// @param recurrent the first block has a gated delta rule in place of attention, the others gate attention's output
 inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, bool fused = false,
@@ -79,8 +80,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
     return add(Op::rms_norm, path, {x}, kHidden, ValueType::operand, weight(path, 1, kHidden, WeightKind::vector));
   };
   const auto linear = [&](const std::string& path, int x, int64_t in, int64_t out, int residual = -1) {
-    const int made = add(Op::linear, path, {x}, out, residual < 0 ? ValueType::operand : ValueType::residual,
-                         weight(path, out, in));
+    const int made =
+        add(Op::linear, path, {x}, out, residual < 0 ? ValueType::operand : ValueType::residual, weight(path, out, in));
     graph.nodes.back().residual = residual;
     return made;
   };
@@ -95,7 +96,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
     graph.nodes.back().residual = residual;
     return sum;
   };
-  int x = add(Op::embedding, "embed", {}, kHidden, ValueType::residual, weight("embed", vocab, kHidden, WeightKind::table));
+  int x =
+      add(Op::embedding, "embed", {}, kHidden, ValueType::residual, weight("embed", vocab, kHidden, WeightKind::table));
   for (; at < blocks; ++at) {
     const auto named = [at](const char* name) { return (at == 0 ? "" : std::to_string(at) + ".") + name; };
     const int normed = enter(named("norm1"), x);
@@ -222,8 +224,11 @@ constexpr Linear kLinears[] = {{"q", kHidden, kHidden}, {"up", kWidth, kHidden},
 constexpr Linear kFusedLinears[] = {
     {"qkv", kHidden + 2 * kHead, kHidden}, {"gate_up", 2 * kWidth, kHidden}, {"down", kHidden, kWidth}};
 
-constexpr Linear kDeltaLinears[] = {
-    {"in", 20 + kHidden, kHidden}, {"beta", 4, kHidden}, {"alpha", 4, kHidden}, {"z", kHidden, kHidden}, {"up", kWidth, kHidden}};
+constexpr Linear kDeltaLinears[] = {{"in", 20 + kHidden, kHidden},
+                                    {"beta", 4, kHidden},
+                                    {"alpha", 4, kHidden},
+                                    {"z", kHidden, kHidden},
+                                    {"up", kWidth, kHidden}};
 constexpr Linear kConvLinears[] = {{"in", 3 * kHidden, kHidden}, {"up", kWidth, kHidden}, {"down", kHidden, kWidth}};
 
 inline int parameter(AdapterSpec& spec, const std::string& name, int64_t rows, int64_t cols, bool trained = true) {
@@ -247,8 +252,10 @@ inline AdapterSpec at_linears(const std::function<TermSpec(AdapterSpec& spec, co
 inline AdapterSpec lora(double dropout = 0, bool train_a = true, std::span<const Linear> linears = kLinears) {
   const auto term = [=](AdapterSpec& spec, const Linear& at) -> TermSpec {
     const std::string name = at.path;
-    return {"low_rank", "",
-            {{"a", parameter(spec, name + ".a", kRank, at.in, train_a)}, {"b", parameter(spec, name + ".b", at.out, kRank)}},
+    return {"low_rank",
+            "",
+            {{"a", parameter(spec, name + ".a", kRank, at.in, train_a)},
+             {"b", parameter(spec, name + ".b", at.out, kRank)}},
             {{"rank", kRank}, {"scale", 0.5}, {"dropout", dropout}}};
   };
   return at_linears(term, linears);
@@ -256,7 +263,7 @@ inline AdapterSpec lora(double dropout = 0, bool train_a = true, std::span<const
 
 /// With more parameters of the same terms.
 inline AdapterSpec lora_with(const std::function<void(AdapterSpec& spec, TermSpec& term, const Linear& at)>& more,
-                      double dropout = 0) {
+                             double dropout = 0) {
   AdapterSpec spec = lora(dropout);
   for (size_t i = 0; i < spec.terms.size(); ++i) more(spec, spec.terms[i], kLinears[i]);
   return spec;
@@ -286,8 +293,8 @@ struct Way {
   int blocks = 1;
   int64_t vocab = kVocab;
   bool after = false, fused = false, convolved = false, recurrent = false;  // see block
-  std::function<void(Model& model)> place = {};  // puts the base elsewhere
-  float smoothing = 0, noise = 0, temperature = 1;  // of the loss and the embeddings
+  std::function<void(Model& model)> place = {};                             // puts the base elsewhere
+  float smoothing = 0, noise = 0, temperature = 1;                          // of the loss and the embeddings
   bool two_passes = false;  // a weight for each position, known after the first half of a step
 };
 
@@ -345,7 +352,8 @@ inline std::span<const Linear> linears_of(const Way& way) {
 }
 
 /// A step whose weights depend on the log-probabilities, as those of preferences do.
-inline LossResult step_in_halves(Context& context, Session& session, const TrainInput& input, std::vector<Piece>& pieces) {
+inline LossResult step_in_halves(Context& context, Session& session, const TrainInput& input,
+                                 std::vector<Piece>& pieces) {
   const std::vector<float> found = session.score_step(context, "train", input, {}).log_probs;
   pieces.push_back({"log-probabilities", {found.begin(), found.end()}});
   std::vector<float> weights;
@@ -355,8 +363,8 @@ inline LossResult step_in_halves(Context& context, Session& session, const Train
 
 inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) {
   std::vector<Piece> pieces;
-  const auto model = model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved,
-                              way.recurrent);
+  const auto model =
+      model_of(pool, way.base, way.blocks, way.vocab, way.after, way.fused, way.convolved, way.recurrent);
   if (way.place) way.place(*model);
   const auto adapter = std::make_shared<Adapter>(way.spec, context.device.memory());
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -365,7 +373,8 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     fill_normal(values.data(), values.size(), 0.1f, 5, name);
     if (name == "ratio") values[0] = 0.5f;
   }
-  for (const WeightCopy& copy : way.spec.copies) copy_weight_into(context, *model, copy.weight, *adapter, copy.parameter);
+  for (const WeightCopy& copy : way.spec.copies)
+    copy_weight_into(context, *model, copy.weight, *adapter, copy.parameter);
   for (const TermFacts& facts : adapter->spec().facts)
     if (facts.magnitude >= 0) fill_row_norms(context, *model, *adapter, facts.magnitude);
 
@@ -399,8 +408,9 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     pieces.push_back({"loss" + at, {loss.loss_sum}});
     pieces.push_back({"norms" + at, {loss.norms.begin(), loss.norms.end()}});
     if (privacy == Privacy::examples) release(context, *adapter, ranks, {{}, 1, 0.1}, 2);
-    pieces.push_back({"gradient norm" + at, {input.update ? loss.grad_norm.value()
-                                                          : optimizer_step(context.device, *adapter, update_of(way, step))}});
+    pieces.push_back(
+        {"gradient norm" + at,
+         {input.update ? loss.grad_norm.value() : optimizer_step(context.device, *adapter, update_of(way, step))}});
   }
   if (privacy == Privacy::clients) {
     pieces.push_back({"norm of a client", {add_client(context, *adapter, ranks, 0.5)}});
@@ -414,13 +424,15 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     keep[1] = 0;
     prune_triplets(*adapter, keep);
   }
-  pieces.push_back({"loss of the evaluation", {session.evaluate(context, "evaluate", input_of(way, 3).batch, {}).loss_sum}});
+  pieces.push_back(
+      {"loss of the evaluation", {session.evaluate(context, "evaluate", input_of(way, 3).batch, {}).loss_sum}});
   if (evaluate.output_norms) {
     const auto norms = session.output_norms();
     pieces.push_back({"output norms", {norms.begin(), norms.end()}});
   }
   for (int64_t past = 0; past < 2; ++past) {
-    const HostView<const float> logits = session.forward(context, "generate", {{1, 2}, 2 * past, {1}, way.fused ? 8 : 0}, {});
+    const HostView<const float> logits =
+        session.forward(context, "generate", {{1, 2}, 2 * past, {1}, way.fused ? 8 : 0}, {});
     pieces.push_back({"logits", {logits.begin(), logits.end()}});
   }
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
@@ -457,9 +469,14 @@ inline std::vector<Way> activations() {
 inline std::vector<Way> fused_linears() {
   std::vector<Way> ways;
   ways.push_back({.spec = lora(0.2, true, kFusedLinears), .fused = true});
-  ways.push_back({.spec = lora(0, true, kFusedLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .fused = true});
+  ways.push_back({.spec = lora(0, true, kFusedLinears),
+                  .precision = Precision::bf16,
+                  .recompute = true,
+                  .blocks = 2,
+                  .fused = true});
   Way scaled{.spec = lora(0, true, kFusedLinears), .fused = true};
-  for (size_t i = 0; i < scaled.spec.terms.size(); ++i) add_magnitude(scaled.spec, scaled.spec.terms[i], kFusedLinears[i]);
+  for (size_t i = 0; i < scaled.spec.terms.size(); ++i)
+    add_magnitude(scaled.spec, scaled.spec.terms[i], kFusedLinears[i]);
   ways.push_back(scaled);
   return ways;
 }
@@ -467,7 +484,11 @@ inline std::vector<Way> fused_linears() {
 inline std::vector<Way> convolutions() {
   std::vector<Way> ways;
   ways.push_back({.spec = lora(0.2, true, kConvLinears), .convolved = true});
-  ways.push_back({.spec = lora(0, true, kConvLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .convolved = true});
+  ways.push_back({.spec = lora(0, true, kConvLinears),
+                  .precision = Precision::bf16,
+                  .recompute = true,
+                  .blocks = 2,
+                  .convolved = true});
   for (const bool in_backward : {false, true})
     ways.push_back({.spec = full(in_backward, block(2, kVocab, false, false, true)), .blocks = 2, .convolved = true});
   return ways;
@@ -476,9 +497,14 @@ inline std::vector<Way> convolutions() {
 inline std::vector<Way> delta_rules() {
   std::vector<Way> ways;
   ways.push_back({.spec = lora(0.2, true, kDeltaLinears), .recurrent = true});
-  ways.push_back({.spec = lora(0, true, kDeltaLinears), .precision = Precision::bf16, .recompute = true, .blocks = 2, .recurrent = true});
+  ways.push_back({.spec = lora(0, true, kDeltaLinears),
+                  .precision = Precision::bf16,
+                  .recompute = true,
+                  .blocks = 2,
+                  .recurrent = true});
   for (const bool in_backward : {false, true})
-    ways.push_back({.spec = full(in_backward, block(2, kVocab, false, false, false, true)), .blocks = 2, .recurrent = true});
+    ways.push_back(
+        {.spec = full(in_backward, block(2, kVocab, false, false, false, true)), .blocks = 2, .recurrent = true});
   return ways;
 }
 
@@ -516,26 +542,36 @@ inline std::vector<Way> other_terms() {
   std::vector<Way> ways;
   ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
     const std::string name = at.path;
-    return {"pair", "",
-            {{"a", parameter(spec, name + ".a", 2, at.in)}, {"b", parameter(spec, name + ".b", at.out, 2)},
-             {"a2", parameter(spec, name + ".a2", 2, at.in)}, {"b2", parameter(spec, name + ".b2", at.out, 2)}},
+    return {"pair",
+            "",
+            {{"a", parameter(spec, name + ".a", 2, at.in)},
+             {"b", parameter(spec, name + ".b", at.out, 2)},
+             {"a2", parameter(spec, name + ".a2", 2, at.in)},
+             {"b2", parameter(spec, name + ".b2", at.out, 2)}},
             {{"rank", 4}, {"scale", 0.5}, {"rowDropout", 0.2}}};
   })});
   ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
     const std::string name = at.path;
-    return {"kronecker", "",
-            {{"c", parameter(spec, name + ".c", 4, 2)}, {"c2", parameter(spec, name + ".c2", 2, 8)},
-             {"d", parameter(spec, name + ".d", at.out / 4, 2)}, {"d2", parameter(spec, name + ".d2", 2, at.in / 8)}},
+    return {"kronecker",
+            "",
+            {{"c", parameter(spec, name + ".c", 4, 2)},
+             {"c2", parameter(spec, name + ".c2", 2, 8)},
+             {"d", parameter(spec, name + ".d", at.out / 4, 2)},
+             {"d2", parameter(spec, name + ".d2", 2, at.in / 8)}},
             {{"scale", 0.5}, {"rowDropout", 0.2}}};
   })});
   ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
-    return {"rotation", "", {{"skew", parameter(spec, std::string(at.path) + ".skew", at.in / 8, 28)}},
+    return {"rotation",
+            "",
+            {{"skew", parameter(spec, std::string(at.path) + ".skew", at.in / 8, 28)}},
             {{"size", 8}, {"terms", 5}}};
   })});
   AdapterSpec spec = lora();
-  spec.terms.push_back({"embedding", "embed",
-                        {{"a", parameter(spec, "embed.a", kRank, kVocab)}, {"b", parameter(spec, "embed.b", kHidden, kRank)}},
-                        {{"rank", kRank}, {"scale", 0.5}}});
+  spec.terms.push_back(
+      {"embedding",
+       "embed",
+       {{"a", parameter(spec, "embed.a", kRank, kVocab)}, {"b", parameter(spec, "embed.b", kHidden, kRank)}},
+       {{"rank", kRank}, {"scale", 0.5}}});
   ways.push_back({spec});
   return ways;
 }

@@ -98,8 +98,8 @@ TEST("blocks that stay in their file decode to what loading gives, and take no m
     for (const int64_t heads : {0, 2}) {
       TensorSource source = source_of(name, dtype);
       source.permuted_heads = heads;
-      const auto format = static_cast<StorageFormat>(static_cast<int>(StorageFormat::q8_0) +
-                                                     static_cast<int>(*ggml_of(dtype)));
+      const auto format =
+          static_cast<StorageFormat>(static_cast<int>(StorageFormat::q8_0) + static_cast<int>(*ggml_of(dtype)));
       const Weight kept = map_weight(source, format, file);
       CHECK_EQ(allocated_bytes(Category::weights), before);
       CHECK_EQ(weight_bytes(format, kept.rows(), kept.cols()), source.bytes);

@@ -49,7 +49,8 @@ class Numbered {
     for (size_t i = 0; i < shapes.formats.size(); ++i) {
       const GraphWeight& w = shapes.graph.weights[i];
       Weight weight(shapes.formats[i], w.rows, w.cols);
-      std::memset(weight.data(), static_cast<int>(i), static_cast<size_t>(weight_bytes(weight.format(), w.rows, w.cols)));
+      std::memset(weight.data(), static_cast<int>(i),
+                  static_cast<size_t>(weight_bytes(weight.format(), w.rows, w.cols)));
       writer.write(static_cast<int>(i), weight);
     }
     writer.finish();
@@ -64,7 +65,9 @@ class Numbered {
 
 }  // namespace
 
-TEST("spans are whole pages, a table has one for every so many rows, and the smallest budget is the two largest blocks") {
+TEST(
+    "spans are whole pages, a table has one for every so many rows, and the smallest budget is the two largest "
+    "blocks") {
   const Shapes shapes;
   const WeightLayout layout(shapes.graph, shapes.formats);
   const PageSpans spans(shapes.graph, layout);

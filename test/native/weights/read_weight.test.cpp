@@ -26,12 +26,14 @@ Weight weight(int64_t rows = kRows, int64_t cols = kCols) {
   return w;
 }
 
-std::vector<uint8_t> read(const Weight& w, const ReadOptions& options, const std::vector<WeightedAdapter>& adapters = {}) {
+std::vector<uint8_t> read(const Weight& w, const ReadOptions& options,
+                          const std::vector<WeightedAdapter>& adapters = {}) {
   Pool pool(2);
   return read_weight(pool, w, "w", adapters, options, nullptr);
 }
 
-std::vector<float> read_f32(const Weight& w, ReadOptions options = {}, const std::vector<WeightedAdapter>& adapters = {}) {
+std::vector<float> read_f32(const Weight& w, ReadOptions options = {},
+                            const std::vector<WeightedAdapter>& adapters = {}) {
   if (options.count == 0) options.count = w.rows();
   const std::vector<uint8_t> bytes = read(w, options, adapters);
   std::vector<float> values(bytes.size() / 4);
@@ -48,10 +50,8 @@ std::vector<float> stored(const Weight& w) {
 std::unique_ptr<HostAdapter> adapter(float scale, int64_t rank, uint64_t seed) {
   AdapterSpec spec;
   spec.parameters = {{"A", rank, kCols, true}, {"B", kRows, rank, true}, {"d", 1, rank, true}};
-  spec.terms = {{"low_rank",
-                 "here",
-                 {{"a", 0}, {"b", 1}, {"d", 2}},
-                 {{"rank", static_cast<double>(rank)}, {"scale", scale}}}};
+  spec.terms = {
+      {"low_rank", "here", {{"a", 0}, {"b", 1}, {"d", 2}}, {{"rank", static_cast<double>(rank)}, {"scale", scale}}}};
   auto made = std::make_unique<HostAdapter>(std::move(spec));
   for (int i = 0; i < 3; ++i) {
     const ParameterSpec& p = made->spec().parameters[i];
@@ -194,8 +194,7 @@ TEST("value heads come in GGUF's order, as rows, as columns, and as elements, an
   const std::vector<float> rows = read_f32(w, options);
   for (int k = 0; k < 3; ++k) CHECK_EQ(rows[k], values[k]);
   for (int row = 0; row < 12; ++row)
-    for (int k = 0; k < 3; ++k)
-      CHECK_EQ(rows[(1 + row) * 3 + k], values[(1 + order[row / 2] * 2 + row % 2) * 3 + k]);
+    for (int k = 0; k < 3; ++k) CHECK_EQ(rows[(1 + row) * 3 + k], values[(1 + order[row / 2] * 2 + row % 2) * 3 + k]);
   options.begin = 5;
   options.count = 4;
   CHECK(read_f32(w, options) == std::vector<float>(rows.begin() + 15, rows.begin() + 27));
@@ -204,8 +203,7 @@ TEST("value heads come in GGUF's order, as rows, as columns, and as elements, an
   columns.head_order = {6, 3, 2, 0, true};
   const std::vector<float> found = read_f32(wide, columns);
   for (int row = 0; row < 2; ++row)
-    for (int k = 0; k < 12; ++k)
-      CHECK_EQ(found[row * 12 + k], wide_values[row * 12 + order[k / 2] * 2 + k % 2]);
+    for (int k = 0; k < 12; ++k) CHECK_EQ(found[row * 12 + k], wide_values[row * 12 + order[k / 2] * 2 + k % 2]);
 
   ReadOptions rates;
   rates.head_order = {6, 3, 1};

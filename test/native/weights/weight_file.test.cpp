@@ -225,7 +225,8 @@ TEST("a weight file that was not ended counts for nothing") {
 TEST("room that the system does not give is noticed at once and leaves no file") {
   const Shapes shapes;
   const Stretch place;
-  CHECK_THROWS(WeightFileWriter(shapes.graph, shapes.formats, "key", "/no/such/place", false), "cannot write /no/such/place");
+  CHECK_THROWS(WeightFileWriter(shapes.graph, shapes.formats, "key", "/no/such/place", false),
+               "cannot write /no/such/place");
 #if !defined(__linux__)
   SKIP("only Linux limits the size of files");
 #else

@@ -79,8 +79,8 @@ Encoded encode(SourceDtype dtype, int64_t rows, int64_t cols) {
 
 constexpr SourceDtype kDtypes[] = {SourceDtype::f32,  SourceDtype::f16,  SourceDtype::bf16,
                                    SourceDtype::q8_0, SourceDtype::q4_0, SourceDtype::q4_1};
-constexpr StorageFormat kFormats[] = {StorageFormat::f32, StorageFormat::bf16,       StorageFormat::f16,
-                                      StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::fp4,
+constexpr StorageFormat kFormats[] = {StorageFormat::f32,        StorageFormat::bf16,       StorageFormat::f16,
+                                      StorageFormat::nf4,        StorageFormat::nf4_double, StorageFormat::fp4,
                                       StorageFormat::fp4_double, StorageFormat::int8};
 
 /// A file with the tensor in it and the description that a header would give.
@@ -120,7 +120,8 @@ std::vector<float> expected_values(const std::vector<float>& values, int64_t col
     const int64_t rows = count / cols;
     std::vector<int8_t> codes(values.size());
     std::vector<float> absmax(rows);
-    for (int64_t r = 0; r < rows; ++r) absmax[r] = quantize_int8(values.data() + r * cols, cols, codes.data() + r * cols);
+    for (int64_t r = 0; r < rows; ++r)
+      absmax[r] = quantize_int8(values.data() + r * cols, cols, codes.data() + r * cols);
     WeightView view{WeightFormat::int8, rows, cols, codes.data(), cols};
     view.absmax = absmax.data();
     for (int64_t r = 0; r < rows; ++r) decode_row(view, r, 0, cols, expected.data() + r * cols);
@@ -230,7 +231,8 @@ TEST("a tensor large enough for both threads gets the same bits from one and two
   for (const int64_t heads : {0, 5}) {
     source.tensor.permuted_heads = heads;
     for (const StorageFormat format : {StorageFormat::f32, StorageFormat::bf16, StorageFormat::nf4_double}) {
-      CHECK(same_bytes(load_weight(one, source.tensor, format), load_weight(two, source.tensor, format, chunks_of(200000))));
+      CHECK(same_bytes(load_weight(one, source.tensor, format),
+                       load_weight(two, source.tensor, format, chunks_of(200000))));
     }
   }
 }
@@ -337,7 +339,8 @@ TEST("a weight allocates the bytes that were planned for its shape and format, a
     for (const StorageFormat format : kFormats) {
       const Weight weight(format, rows, cols);
       CHECK_EQ(allocated_bytes(Category::weights) - weights_before, weight_bytes(format, rows, cols));
-      CHECK_EQ(allocated_bytes(Category::quantization_constants) - constants_before, constants_bytes(format, rows, cols));
+      CHECK_EQ(allocated_bytes(Category::quantization_constants) - constants_before,
+               constants_bytes(format, rows, cols));
     }
   }
   CHECK_EQ(allocated_bytes(Category::weights), weights_before);
@@ -366,11 +369,13 @@ TEST("a weight may lie in bytes that someone else owns, and keeps them there") {
   Pool pool(1);
   const Encoded tensor = encode(SourceDtype::f32, 5, 96);
   const Source source(tensor.bytes, SourceDtype::f32, 5, 96);
-  for (const StorageFormat format : {StorageFormat::f32, StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::int8}) {
+  for (const StorageFormat format :
+       {StorageFormat::f32, StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::int8}) {
     const int64_t before = allocated_bytes(Category::weights);
     auto owned = std::make_shared<const Weight>(load_weight(pool, source.tensor, format));
     const std::weak_ptr<const Weight> watched = owned;
-    const void* constants = owned->absmax() != nullptr ? static_cast<const void*>(owned->absmax()) : owned->nested_absmax();
+    const void* constants =
+        owned->absmax() != nullptr ? static_cast<const void*>(owned->absmax()) : owned->nested_absmax();
     {
       const Weight there(format, 5, 96, {owned->data(), constants, owned->absmax_offset(), owned});
       owned.reset();
@@ -398,8 +403,8 @@ TEST("loading keeps no full-precision copy: the peak is the quantized weight and
   const int64_t before = os::resident_memory().resident;
   const Weight weight = load_weight(pool, source, StorageFormat::nf4_double);
   const int64_t grown = os::resident_memory().peak - before;
-  const int64_t planned = weight_bytes(StorageFormat::nf4_double, rows, cols) +
-                          constants_bytes(StorageFormat::nf4_double, rows, cols);
+  const int64_t planned =
+      weight_bytes(StorageFormat::nf4_double, rows, cols) + constants_bytes(StorageFormat::nf4_double, rows, cols);
   const int64_t absmax = code_blocks(rows * cols) * 4;
   CHECK_LE(grown, planned + absmax + (8 << 20));
   CHECK_LE(planned, grown);
@@ -433,7 +438,11 @@ TEST("shapes, sizes and positions that do not fit together are refused") {
   };
   CHECK_THROWS(load([](TensorSource& s) { s.file = "/no/such/file"; }), "cannot be opened");
   CHECK_THROWS(load([](TensorSource& s) { s.rows = 0; }), "expected positive sizes");
-  CHECK_THROWS(load([](TensorSource& s) { s.rows = -4; s.cols = -64; }), "expected positive sizes");
+  CHECK_THROWS(load([](TensorSource& s) {
+                 s.rows = -4;
+                 s.cols = -64;
+               }),
+               "expected positive sizes");
   CHECK_THROWS(load([](TensorSource& s) { s.rows = int64_t{1} << 62; }), "expected positive sizes");
   CHECK_THROWS(load([](TensorSource& s) { s.cols = 48; }), "blocks of 32");
   CHECK_THROWS(load([](TensorSource& s) { s.bytes -= 1; }), "takes 271 bytes");

@@ -53,7 +53,8 @@ struct AppendToCacheArgs {
 /// Few queries over many keys: block (split, kv head, group of rows) sees keys [split range, (split + 1) range). Rows
 /// are the queries of a kv head, query by query and of each its heads.
 struct DecodeArgs {
-  /// [1], of the first token: the keys that came before, which the card counts so that arguments stay the same. Null: `past`.
+  /// [1], of the first token: the keys that came before, which the card counts so that arguments stay the same. Null:
+  /// `past`.
   const int32_t* positions;
   int32_t tokens, past;
   int32_t heads, kv_heads, head_dim, window;

@@ -17,7 +17,8 @@ LOWRANK_KERNEL(column_sums, ColumnSumsArgs, kSumThreads, 2) {
     float gain[8] = {};
     if (args.dx.data) load(gain, args.gain, col, count);
     for (int64_t row = begin + warp; row < end; row += kWarps) {
-      const int64_t line = args.groups == 1 ? row : row / args.groups, at = (row - line * args.groups) * args.cols + col;
+      const int64_t line = args.groups == 1 ? row : row / args.groups,
+                    at = (row - line * args.groups) * args.cols + col;
       float dy[8];
       load(dy, args.dy, line, at, count);
       float term[8];

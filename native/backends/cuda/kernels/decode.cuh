@@ -1,5 +1,5 @@
-// Decoding of weights, eight neighbors at a time: one function for each format, with the values of quant/weight.h bit for
-// bit. Blocks of GGUF files lie at multiples of two bytes.
+// Decoding of weights, eight neighbors at a time: one function for each format, with the values of quant/weight.h bit
+// for bit. Blocks of GGUF files lie at multiples of two bytes.
 #pragma once
 
 #include "device.cuh"
@@ -164,15 +164,13 @@ LOWRANK_DEVICE void decode_block(const uint8_t* block, const Codebooks& books, i
     const int fifth = block[2 + j / 8];
     const uint64_t q = eight_bytes<2>(block + 6 + j % 16);
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      out[i] = d * static_cast<float>((nibble_of(q, i, j / 16) | (fifth >> i & 1) << 4) - 16);
+    for (int i = 0; i < 8; ++i) out[i] = d * static_cast<float>((nibble_of(q, i, j / 16) | (fifth >> i & 1) << 4) - 16);
   } else if constexpr (kFormat == q5_1) {
     const float d = half_at(block), m = half_at(block + 2);
     const int fifth = block[4 + j / 8];
     const uint64_t q = eight_bytes<8>(block + 8 + j % 16);
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      out[i] = d * static_cast<float>(nibble_of(q, i, j / 16) | (fifth >> i & 1) << 4) + m;
+    for (int i = 0; i < 8; ++i) out[i] = d * static_cast<float>(nibble_of(q, i, j / 16) | (fifth >> i & 1) << 4) + m;
   } else if constexpr (kFormat == q2_k) {
     const int sub = j / 16, shift = sub % 8 / 2 * 2;
     const float scale = half_at(block + 80) * static_cast<float>(block[sub] & 15);

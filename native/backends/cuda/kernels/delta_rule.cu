@@ -52,7 +52,8 @@ LOWRANK_DEVICE Token token_of(const DeltaArgs& in, const Place& place, int64_t r
   Token token{};
   if (row >= place.end) return token;
   if (place.inside)
-    token.value = get(in.x, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col);
+    token.value =
+        get(in.x, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col);
   const float* const gates = in.gates + (row * in.heads + place.head) * 3;
   token.beta = gates[0];
   token.decay = gates[1];
@@ -68,7 +69,8 @@ LOWRANK_DEVICE float unit_number(const DeltaArgs& in, const Place& place, int64_
   return get(in.x, row, first + i) * in.norms[(row * in.key_heads + place.key_head) * 3 + which];
 }
 
-/// Adds each of 2 kHalf numbers over the lanes of a warp that differ in their last bits; lane i gets the sum of the i-th.
+/// Adds each of 2 kHalf numbers over the lanes of a warp that differ in their last bits; lane i gets the sum of the
+/// i-th.
 template <int kHalf>
 LOWRANK_DEVICE float scatter_sums(const float (&v)[2 * kHalf]) {
   const bool high = (lane_of() & kHalf) != 0;
@@ -192,7 +194,8 @@ LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 1) {
     const int64_t part = (int64_t{place.head} * args.tiles + tile) * in.tokens;
     float gradient[kDeltaRows] = {};
     for (int64_t last = place.end; last > place.begin;) {
-      const int64_t aligned = (last - 1) / kDeltaTokens * kDeltaTokens, begin = aligned > place.begin ? aligned : place.begin;
+      const int64_t aligned = (last - 1) / kDeltaTokens * kDeltaTokens,
+                    begin = aligned > place.begin ? aligned : place.begin;
       float state[kDeltaRows] = {};
       if (begin > place.begin && place.inside) {
         const float* const from = args.ends + ((begin / kDeltaTokens - 1) * in.heads + place.head) * size + place.col;
@@ -262,7 +265,8 @@ LOWRANK_KERNEL(gated_delta_rule_backward, DeltaBackwardArgs, kDeltaThreads, 1) {
         const float of_beta = warp_sum(ddelta * error);
         if (lane == 0) gate_sums[0] = of_beta;
         if (place.inside)
-          put(args.dx, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col, dv);
+          put(args.dx, row, int64_t{2} * in.key_heads * in.key_dim + int64_t{place.head} * in.value_dim + place.col,
+              dv);
       }
       last = begin;
     }

@@ -47,11 +47,11 @@ struct DeltaRuleGradientArgs {
   float *dweight, *dbias;
 };
 
-#define LOWRANK_DELTA_RULE_KERNELS(X)            \
-  X(delta_gates, DeltaArgs)                      \
-  X(gated_delta_rule, DeltaForwardArgs)          \
+#define LOWRANK_DELTA_RULE_KERNELS(X)             \
+  X(delta_gates, DeltaArgs)                       \
+  X(gated_delta_rule, DeltaForwardArgs)           \
   X(gated_delta_rule_backward, DeltaBackwardArgs) \
-  X(delta_inputs_gradient, DeltaBackwardArgs)    \
+  X(delta_inputs_gradient, DeltaBackwardArgs)     \
   X(delta_rule_gradient, DeltaRuleGradientArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_DELTA_RULE_KERNELS)
 

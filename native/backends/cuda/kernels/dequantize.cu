@@ -37,15 +37,15 @@ LOWRANK_DEVICE void decode_rows(const DecodeRowsArgs& args) {
 
 }  // namespace
 
-#define LOWRANK_DEQUANTIZE(format)                                                                   \
-  LOWRANK_KERNEL(dequantize_##format##_f32, DequantizeArgs, kDequantizeThreads, 4) {                 \
-    dequantize<DeviceFormat::format, float>(args);                                                   \
-  }                                                                                                  \
-  LOWRANK_KERNEL(dequantize_##format##_bf16, DequantizeArgs, kDequantizeThreads, 4) {                \
-    dequantize<DeviceFormat::format, __nv_bfloat16>(args);                                           \
-  }                                                                                                  \
-  LOWRANK_KERNEL(decode_rows_##format, DecodeRowsArgs, kDequantizeThreads, 4) {                      \
-    decode_rows<DeviceFormat::format>(args);                                                         \
+#define LOWRANK_DEQUANTIZE(format)                                                    \
+  LOWRANK_KERNEL(dequantize_##format##_f32, DequantizeArgs, kDequantizeThreads, 4) {  \
+    dequantize<DeviceFormat::format, float>(args);                                    \
+  }                                                                                   \
+  LOWRANK_KERNEL(dequantize_##format##_bf16, DequantizeArgs, kDequantizeThreads, 4) { \
+    dequantize<DeviceFormat::format, __nv_bfloat16>(args);                            \
+  }                                                                                   \
+  LOWRANK_KERNEL(decode_rows_##format, DecodeRowsArgs, kDequantizeThreads, 4) {       \
+    decode_rows<DeviceFormat::format>(args);                                          \
   }
 LOWRANK_WEIGHT_FORMATS(LOWRANK_DEQUANTIZE)
 

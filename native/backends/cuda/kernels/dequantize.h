@@ -26,6 +26,7 @@ struct DecodeRowsArgs {
 };
 
 /// X(format) for every format of weights.
+// clang-format off
 #define LOWRANK_WEIGHT_FORMATS(X) \
   X(f32) X(bf16) X(f16) X(nf4) X(fp4) X(int8) X(q8_0) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(iq4_nl) X(q2_k) X(q3_k) \
   X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
@@ -34,7 +35,6 @@ struct DecodeRowsArgs {
   X(dequantize_##format##_f32, DequantizeArgs)     \
   X(dequantize_##format##_bf16, DequantizeArgs)    \
   X(decode_rows_##format, DecodeRowsArgs)
-// clang-format off
 #define LOWRANK_DEQUANTIZE_KERNELS(X)                                                       \
   LOWRANK_DEQUANTIZE_KERNELS_OF(X, f32) LOWRANK_DEQUANTIZE_KERNELS_OF(X, bf16)              \
   LOWRANK_DEQUANTIZE_KERNELS_OF(X, f16) LOWRANK_DEQUANTIZE_KERNELS_OF(X, nf4)               \

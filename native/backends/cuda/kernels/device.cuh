@@ -13,7 +13,8 @@
 
 #if !defined(LOWRANK_EMULATE)
 
-/// Defines a kernel that takes `args`, for blocks of at most `threads` threads, `blocks` of which share a multiprocessor.
+/// Defines a kernel that takes `args`, for blocks of at most `threads` threads, `blocks` of which share a
+/// multiprocessor.
 #define LOWRANK_KERNEL(name, Args, threads, blocks) \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Args args)
 /// Functions of kernels. Others that a file defines belong into an unnamed namespace.

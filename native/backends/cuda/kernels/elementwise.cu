@@ -251,17 +251,18 @@ DropoutArgs dropout_args(const Kernel& k, const Matrix& to) {
 void run(Launcher& launcher, const Rope& k, Ptr<std::byte>) {
   const int32_t half = k.turned / 2;
   launch_tiles(launcher, rope,
-         {tiles_of(k.rows, int64_t{k.heads} * half), half, k.head_dim, cells_of(k.x), device_pointer(k.positions),
-          device_pointer(k.cos), device_pointer(k.sin), k.inverse});
+               {tiles_of(k.rows, int64_t{k.heads} * half), half, k.head_dim, cells_of(k.x), device_pointer(k.positions),
+                device_pointer(k.cos), device_pointer(k.sin), k.inverse});
 }
 
 void run(Launcher& launcher, const GatherRows& k, Ptr<std::byte>) {
-  launch_tiles(launcher, gather_rows, {tiles_of(k.count, k.cols), cells_of(k.x), device_pointer(k.rows), cells_of(k.out)});
+  launch_tiles(launcher, gather_rows,
+               {tiles_of(k.count, k.cols), cells_of(k.x), device_pointer(k.rows), cells_of(k.out)});
 }
 
 void run(Launcher& launcher, const ScatterAddRows& k, Ptr<std::byte>) {
   launch_tiles(launcher, scatter_add_rows,
-         {tiles_of(k.count, k.cols), cells_of(k.x), device_pointer(k.rows), cells_of(k.out)});
+               {tiles_of(k.count, k.cols), cells_of(k.x), device_pointer(k.rows), cells_of(k.out)});
 }
 
 void run(Launcher& launcher, const Zero& k, Ptr<std::byte>) {
@@ -278,7 +279,9 @@ void run(Launcher& launcher, const AddConstant& k, Ptr<std::byte>) {
                   {k.count, device_pointer(k.to), k.value});
 }
 
-void run(Launcher& launcher, const Dropout& k, Ptr<std::byte>) { launch_tiles(launcher, dropout, dropout_args(k, k.out)); }
+void run(Launcher& launcher, const Dropout& k, Ptr<std::byte>) {
+  launch_tiles(launcher, dropout, dropout_args(k, k.out));
+}
 
 void run(Launcher& launcher, const DropoutBackward& k, Ptr<std::byte>) {
   launch_tiles(launcher, dropout_backward, dropout_args(k, k.y));
@@ -290,15 +293,15 @@ void run(Launcher& launcher, const AddNoise& k, Ptr<std::byte>) {
     if (count == 0) continue;
     const double elements = static_cast<double>(count) * static_cast<double>(k.cols);
     launch_tiles(launcher, add_noise,
-           {tiles_of(count, k.cols), cells_of(k.y.rows(first)), first, hash_base(k.key),
-            static_cast<float>(k.alpha / std::sqrt(elements))});
+                 {tiles_of(count, k.cols), cells_of(k.y.rows(first)), first, hash_base(k.key),
+                  static_cast<float>(k.alpha / std::sqrt(elements))});
   }
 }
 
 void run(Launcher& launcher, const ScaleColumns& k, Ptr<std::byte>) {
   launch_tiles(launcher, scale_columns,
-         {tiles_of(k.rows, k.cols), cells_of(k.x), device_pointer(k.gain), device_pointer(k.bias), cells_of(k.addend),
-          cells_of(k.y)});
+               {tiles_of(k.rows, k.cols), cells_of(k.x), device_pointer(k.gain), device_pointer(k.bias),
+                cells_of(k.addend), cells_of(k.y)});
 }
 
 }  // namespace lowrank::cuda

@@ -10,7 +10,7 @@ struct FoldArgs {
   int64_t rows, rank, active;
   float scale, weight;
   const float *b, *d, *mask, *b_gain, *row_gains;
-  float *out;
+  float* out;
 };
 
 /// Gradients row by row; those of d in parts, of `stretch` rows each.
@@ -26,7 +26,7 @@ struct FoldSnapshotArgs {
   int64_t rows, rank;
   float own, taken;
   const float *b, *star, *row_gains;
-  float *out;
+  float* out;
 };
 
 struct PairFactorArgs : PairOperands {

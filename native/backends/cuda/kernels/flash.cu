@@ -75,8 +75,8 @@ LOWRANK_DEVICE void add_weighted(float (&sums)[Cols / 8][4], const float (&weigh
   const int lane = lane_of(), matrix = lane >> 3;
 #pragma unroll
   for (int k = 0; k < Rows / 16; ++k) {
-    const float(&lower)[4] = weights[2 * k];
-    const float(&upper)[4] = weights[2 * k + 1];
+    const float (&lower)[4] = weights[2 * k];
+    const float (&upper)[4] = weights[2 * k + 1];
     const uint32_t a[4] = {pack_bf16(lower[0], lower[1]), pack_bf16(lower[2], lower[3]), pack_bf16(upper[0], upper[1]),
                            pack_bf16(upper[2], upper[3])};
 #pragma unroll

@@ -10,7 +10,7 @@ struct DrawRowsArgs {
   float drop_row, drop_all;
   int64_t rescale;
   uint64_t key;  // mixed
-  float *gains;
+  float* gains;
 };
 struct RatiosArgs {
   int64_t rows;

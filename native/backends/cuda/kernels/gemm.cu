@@ -5,10 +5,8 @@
 
 namespace lowrank::cuda {
 
-#define LOWRANK_GEMM(name, blocks, ...)                                                  \
-  LOWRANK_KERNEL(name, GemmArgs, (Tile<__VA_ARGS__>::kThreads), blocks) {                \
-    multiply<Tile<__VA_ARGS__>>(args);                                                   \
-  }
+#define LOWRANK_GEMM(name, blocks, ...) \
+  LOWRANK_KERNEL(name, GemmArgs, (Tile<__VA_ARGS__>::kThreads), blocks) { multiply<Tile<__VA_ARGS__>>(args); }
 LOWRANK_GEMM(gemm_nt_128x128, 2, false, false, 128, 128, 32, 2, 4, 3)
 LOWRANK_GEMM(gemm_nt_64x64, 2, false, false, 64, 64, 64, 2, 2, 3)
 LOWRANK_GEMM(gemm_nt_64x128, 4, false, false, 64, 128, 32, 2, 2, 3)

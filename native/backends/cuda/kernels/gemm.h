@@ -1,5 +1,5 @@
-// Kernels of matrix products: y[m, n] = scale * sum over segments of x w (+ bias) (+ residual), sums in fp32. By layout:
-// nt, x [m, k] and w [n, k]; nn, x [m, k] and w [k, n]; tn, x [k, m] and w [k, n].
+// Kernels of matrix products: y[m, n] = scale * sum over segments of x w (+ bias) (+ residual), sums in fp32. By
+// layout: nt, x [m, k] and w [n, k]; nn, x [m, k] and w [k, n]; tn, x [k, m] and w [k, n].
 #pragma once
 
 #include "kernel.h"
@@ -62,8 +62,8 @@ struct AddPartsArgs {
 /// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of kernels/adapter_kernels.h.
 struct PairArgs : PairOperands {
   const float* row_gains;
-  float scale;       // add_pair
-  int32_t has_base;  // add_pair: out holds it
+  float scale;          // add_pair
+  int32_t has_base;     // add_pair: out holds it
   float *out, *second;  // split_pair: the gradient, and that of the second product
 };
 
@@ -105,24 +105,24 @@ LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMM_F32_KERNELS)
   X(gemm_fp4_64, GemmCodesArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMM_FOUR_BIT_KERNELS)
 
-#define LOWRANK_GEMV_KERNELS(X)    \
-  X(gemv_f32, GemmCodesArgs)       \
-  X(gemv_bf16, GemmCodesArgs)      \
-  X(gemv_f16, GemmCodesArgs)       \
-  X(gemv_nf4, GemmCodesArgs)       \
-  X(gemv_fp4, GemmCodesArgs)       \
-  X(gemv_int8, GemmCodesArgs)      \
-  X(gemv_q8_0, GemmCodesArgs)      \
-  X(gemv_q4_0, GemmCodesArgs)      \
-  X(gemv_q4_1, GemmCodesArgs)      \
-  X(gemv_q5_0, GemmCodesArgs)      \
-  X(gemv_q5_1, GemmCodesArgs)      \
-  X(gemv_iq4_nl, GemmCodesArgs)    \
-  X(gemv_q2_k, GemmCodesArgs)      \
-  X(gemv_q3_k, GemmCodesArgs)      \
-  X(gemv_q4_k, GemmCodesArgs)      \
-  X(gemv_q5_k, GemmCodesArgs)      \
-  X(gemv_q6_k, GemmCodesArgs)      \
+#define LOWRANK_GEMV_KERNELS(X) \
+  X(gemv_f32, GemmCodesArgs)    \
+  X(gemv_bf16, GemmCodesArgs)   \
+  X(gemv_f16, GemmCodesArgs)    \
+  X(gemv_nf4, GemmCodesArgs)    \
+  X(gemv_fp4, GemmCodesArgs)    \
+  X(gemv_int8, GemmCodesArgs)   \
+  X(gemv_q8_0, GemmCodesArgs)   \
+  X(gemv_q4_0, GemmCodesArgs)   \
+  X(gemv_q4_1, GemmCodesArgs)   \
+  X(gemv_q5_0, GemmCodesArgs)   \
+  X(gemv_q5_1, GemmCodesArgs)   \
+  X(gemv_iq4_nl, GemmCodesArgs) \
+  X(gemv_q2_k, GemmCodesArgs)   \
+  X(gemv_q3_k, GemmCodesArgs)   \
+  X(gemv_q4_k, GemmCodesArgs)   \
+  X(gemv_q5_k, GemmCodesArgs)   \
+  X(gemv_q6_k, GemmCodesArgs)   \
   X(gemv_iq4_xs, GemmCodesArgs)
 LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMV_KERNELS)
 

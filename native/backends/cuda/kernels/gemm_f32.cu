@@ -1,5 +1,5 @@
-// Products in fp32: tiles of 64 x 64, a thread four rows by four columns. Sums of 16 terms are added to those before them,
-// so that errors grow with the number of such steps alone.
+// Products in fp32: tiles of 64 x 64, a thread four rows by four columns. Sums of 16 terms are added to those before
+// them, so that errors grow with the number of such steps alone.
 #include "device.cuh"
 #include "gemm.h"
 #include "gemm_tile.cuh"

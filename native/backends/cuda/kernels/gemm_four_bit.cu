@@ -1,7 +1,7 @@
 // Products of few rows with 4-bit codes, which are decoded in registers: a block takes 128 rows of codes, a block of 64
 // codes at a time. A byte i of such a block holds elements i and i + 32, so lane q of four reads bytes 8q to 8q + 7 and
-// takes elements 8q + 2s, 8q + 2s + 1, 8q + 32 + 2s and 8q + 33 + 2s for the s-th multiplication of 16 columns; x is read
-// in the same order.
+// takes elements 8q + 2s, 8q + 2s + 1, 8q + 32 + 2s and 8q + 33 + 2s for the s-th multiplication of 16 columns; x is
+// read in the same order.
 #include "decode.cuh"
 #include "device.cuh"
 #include "gemm.h"
@@ -171,9 +171,9 @@ LOWRANK_DEVICE void multiply_codes(const GemmCodesArgs& args) {
 
 }  // namespace
 
-#define LOWRANK_GEMM_FOUR_BIT(format, rows, blocks)                        \
-  LOWRANK_KERNEL(gemm_##format##_##rows, GemmCodesArgs, FewRows<rows>::kThreads, blocks) {     \
-    multiply_codes<DeviceFormat::format, rows>(args);                      \
+#define LOWRANK_GEMM_FOUR_BIT(format, rows, blocks)                                        \
+  LOWRANK_KERNEL(gemm_##format##_##rows, GemmCodesArgs, FewRows<rows>::kThreads, blocks) { \
+    multiply_codes<DeviceFormat::format, rows>(args);                                      \
   }
 LOWRANK_GEMM_FOUR_BIT(nf4, 16, 4)
 LOWRANK_GEMM_FOUR_BIT(nf4, 32, 2)

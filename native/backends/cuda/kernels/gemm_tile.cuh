@@ -27,8 +27,8 @@ struct Tile {
 template <class T>
 using Sums = float[T::kFragmentsM][T::kFragmentsN][4];
 
-/// Chunks of 8 elements change places within the rows of a panel, such that eight rows have one chunk in eight different
-/// places: chunk c of a row lies at c ^ turn_of(row). Eight rows on the turn is the same.
+/// Chunks of 8 elements change places within the rows of a panel, such that eight rows have one chunk in eight
+/// different places: chunk c of a row lies at c ^ turn_of(row). Eight rows on the turn is the same.
 template <int kChunks>
 LOWRANK_DEVICE int turn_of(int row) {
   if constexpr (kChunks >= 8) return row & 7;
@@ -62,8 +62,8 @@ LOWRANK_DEVICE Pack<uint32_t> convert_chunk(const GemmOperand& from, int64_t at,
   return packed;
 }
 
-/// Elements [row, row + kRows) x [column, column + kCols) of a matrix [rows, cols], rounded to bf16; zeros beyond it. Not
-/// unrolled: this serves small factors, and takes no registers from the sums.
+/// Elements [row, row + kRows) x [column, column + kCols) of a matrix [rows, cols], rounded to bf16; zeros beyond it.
+/// Not unrolled: this serves small factors, and takes no registers from the sums.
 template <int kRows, int kCols, int kThreads>
 LOWRANK_DEVICE void convert_panel(__nv_bfloat16* panel, const GemmOperand& from, int64_t row, int64_t column,
                                   int64_t rows, int64_t cols) {
@@ -78,8 +78,8 @@ LOWRANK_DEVICE void convert_panel(__nv_bfloat16* panel, const GemmOperand& from,
   }
 }
 
-/// A factor's panels [kRows, kCols], step by step of the reduction, which goes down the rows or along them. A thread copies
-/// the same chunks of each, whole strides of rows apart, so little is left to compute for a step.
+/// A factor's panels [kRows, kCols], step by step of the reduction, which goes down the rows or along them. A thread
+/// copies the same chunks of each, whole strides of rows apart, so little is left to compute for a step.
 template <int kRows, int kCols, int kThreads, bool kDown>
 struct Panels {
   static constexpr int kChunks = kCols / 8, kStride = kThreads / kChunks, kDepth = kDown ? kRows : kCols;

@@ -1,5 +1,5 @@
-// Products of one to four rows: a warp takes two rows of the weight, its lanes every 256th run of eight elements, and adds
-// up over its lanes in a fixed order. Further segments are dense fp32.
+// Products of one to four rows: a warp takes two rows of the weight, its lanes every 256th run of eight elements, and
+// adds up over its lanes in a fixed order. Further segments are dense fp32.
 #include "decode.cuh"
 #include "device.cuh"
 #include "gemm.h"
@@ -101,10 +101,8 @@ LOWRANK_DEVICE void multiply_rows(const GemmCodesArgs& args) {
 
 }  // namespace
 
-#define LOWRANK_GEMV(format)                                     \
-  LOWRANK_KERNEL(gemv_##format, GemmCodesArgs, kThreads, 2) {    \
-    multiply_rows<DeviceFormat::format>(args);                   \
-  }
+#define LOWRANK_GEMV(format) \
+  LOWRANK_KERNEL(gemv_##format, GemmCodesArgs, kThreads, 2) { multiply_rows<DeviceFormat::format>(args); }
 LOWRANK_GEMV(f32)
 LOWRANK_GEMV(bf16)
 LOWRANK_GEMV(f16)

@@ -1,6 +1,6 @@
-// How kernels are declared for both sides. An area's .cu has structs of arguments for both, kernels, which LOWRANK_KERNEL
-// in device.cuh defines, and their launches. Areas whose launches are still in launch/ have the structs in a header, with a
-// list of their kernels, of which the host makes one constant a kernel.
+// How kernels are declared for both sides. An area's .cu has structs of arguments for both, kernels, which
+// LOWRANK_KERNEL in device.cuh defines, and their launches. Areas whose launches are still in launch/ have the structs
+// in a header, with a list of their kernels, of which the host makes one constant a kernel.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
@@ -26,8 +26,8 @@ struct KernelOf {
 
 }  // namespace lowrank::cuda
 
-/// 1 where the kernels of an area's .cu are compiled, by CUDA's compilers or for the emulator; 0 where its launches are, by
-/// the host's. Its structs of arguments are there in both.
+/// 1 where the kernels of an area's .cu are compiled, by CUDA's compilers or for the emulator; 0 where its launches
+/// are, by the host's. Its structs of arguments are there in both.
 #if defined(__CUDACC__) || defined(LOWRANK_EMULATE)
 #define LOWRANK_ON_DEVICE 1
 #define LOWRANK_KERNEL_CONSTANTS(list)

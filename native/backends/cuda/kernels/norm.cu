@@ -139,10 +139,9 @@ Grid grid_of(int64_t groups, bool whole_block) {
 
 void run(Launcher& launcher, const RmsNorm& k, Ptr<std::byte>) {
   const bool whole_block = k.cols > kMostOfWarp;
-  launcher.launch(
-      rms_norm, grid_of(k.rows * k.groups, whole_block), kNormThreads,
-      {k.rows, k.groups, k.cols, whole_block, k.eps, grouped_cells(k.x, k.groups, k.cols), device_pointer(k.w),
-       grouped_cells(k.y, k.groups, k.cols), device_pointer(k.rstd)});
+  launcher.launch(rms_norm, grid_of(k.rows * k.groups, whole_block), kNormThreads,
+                  {k.rows, k.groups, k.cols, whole_block, k.eps, grouped_cells(k.x, k.groups, k.cols),
+                   device_pointer(k.w), grouped_cells(k.y, k.groups, k.cols), device_pointer(k.rstd)});
 }
 
 void run(Launcher& launcher, const RmsNormBackward& k, Ptr<std::byte>) {

@@ -7,7 +7,8 @@
 
 namespace lowrank::cuda {
 
-/// out[i] = ||W_i + B_i A|| as in AdaptedRowNorms of kernels/adapter_kernels.h; or, where `own` is there, own[i] = ||W_i||^2.
+/// out[i] = ||W_i + B_i A|| as in AdaptedRowNorms of kernels/adapter_kernels.h; or, where `own` is there, own[i] =
+/// ||W_i||^2.
 struct RowNormsArgs {
   DeviceWeight w;
   double* own;

@@ -12,7 +12,8 @@ LOWRANK_DEVICE int64_t lags_of(const ConvArgs& conv, int64_t row) {
 }
 
 /// v times the elements of a factor, which is none if the convolution is not gated.
-LOWRANK_DEVICE void multiply_gated(float (&v)[8], bool gated, const Cells& factor, int64_t row, int64_t col, int count) {
+LOWRANK_DEVICE void multiply_gated(float (&v)[8], bool gated, const Cells& factor, int64_t row, int64_t col,
+                                   int count) {
   if (!gated) return;
   float other[8];
   load(other, factor, row, col, count);

@@ -5,8 +5,8 @@
 
 namespace lowrank::cuda {
 
-/// The convolution: w [cols, taps], the last for the row itself; bias [cols] or null. A row reads others at lags up to its
-/// position. Those before the first are in `earlier` [taps - 1, cols], at their position modulo taps - 1.
+/// The convolution: w [cols, taps], the last for the row itself; bias [cols] or null. A row reads others at lags up to
+/// its position. Those before the first are in `earlier` [taps - 1, cols], at their position modulo taps - 1.
 struct ConvArgs {
   const float *w, *bias;
   const int32_t* positions;

@@ -74,8 +74,8 @@ template <class Rule>
 LOWRANK_DEVICE void update(const UpdateArgs& args) {
   const PieceArgs& piece = piece_of(args.pieces);
   float *const m_at = static_cast<float*>(piece.m), *const v_at = static_cast<float*>(piece.v);
-  const bool aligned = piece.stride == 1 && aligned16(piece.p) && aligned16(piece.gradient) && aligned16(m_at) &&
-                       aligned16(v_at);
+  const bool aligned =
+      piece.stride == 1 && aligned16(piece.p) && aligned16(piece.gradient) && aligned16(m_at) && aligned16(v_at);
   int64_t at = (static_cast<int64_t>(blockIdx.x) - piece.first_block) * kUpdatesOfBlock + threadIdx.x * 4;
 #pragma unroll 1
   for (int turn = 0; turn < kUpdatesOfThread / 4; ++turn, at += kUpdateThreads * 4) {
@@ -198,8 +198,8 @@ LOWRANK_KERNEL(lion, UpdateArgs, kUpdateThreads, 4) { update<LionRule>(args); }
 LOWRANK_KERNEL(lion_8bit, Update8BitArgs, kUpdateThreads, 4) { update_8bit<LionRule>(args); }
 
 LOWRANK_KERNEL(follow_importances, FollowImportancesArgs, kUpdateThreads, 4) {
-  const bool aligned = aligned16(args.value) && aligned16(args.gradient) && aligned16(args.sensitivity) &&
-                       aligned16(args.uncertainty);
+  const bool aligned =
+      aligned16(args.value) && aligned16(args.gradient) && aligned16(args.sensitivity) && aligned16(args.uncertainty);
   int64_t at = static_cast<int64_t>(blockIdx.x) * kUpdatesOfBlock + threadIdx.x * 4;
 #pragma unroll 1
   for (int turn = 0; turn < kUpdatesOfThread / 4; ++turn, at += kUpdateThreads * 4) {

@@ -10,8 +10,8 @@ namespace lowrank::cuda {
 struct PieceArgs {
   int64_t first_block;  // of a launch that has this piece
   int64_t count, stride;
-  float *p;
-  const float *gradient;
+  float* p;
+  const float* gradient;
   void *m, *v;  // floats, or codes
   float *m_absmax, *v_absmax;
   float rate, decay, root;

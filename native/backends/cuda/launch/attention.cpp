@@ -85,7 +85,8 @@ void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace) {
                                        : together == 1 ? attention_decode_bf16_1
                                        : together == 4 ? attention_decode_bf16_4
                                                        : attention_decode_bf16_8;
-  launcher.launch(kernel, {decoded_splits(static_cast<int32_t>(k.keys)), kv_heads, ceil_div(rows, together)}, 32 * kAttentionRows, args);
+  launcher.launch(kernel, {decoded_splits(static_cast<int32_t>(k.keys)), kv_heads, ceil_div(rows, together)},
+                  32 * kAttentionRows, args);
   launcher.launch(bf16 ? attention_combine_bf16 : attention_combine_f32, {k.tokens * heads}, 32 * kAttentionRows, args);
 }
 
@@ -101,12 +102,9 @@ int64_t workspace(const Card&, const AttentionBackward& k) {
 }
 
 void run(Launcher& launcher, const AppendToCache& k, Ptr<std::byte>) {
-  const AppendToCacheArgs args{tiles_of(k.tokens, k.cols),
-                               device_pointer(k.positions),
-                               cells_of(k.k),
-                               cells_of(k.v),
-                               cells_of(k.to_k.rows(-k.past)),
-                               cells_of(k.to_v.rows(-k.past))};
+  const AppendToCacheArgs args{
+      tiles_of(k.tokens, k.cols),     device_pointer(k.positions),   cells_of(k.k), cells_of(k.v),
+      cells_of(k.to_k.rows(-k.past)), cells_of(k.to_v.rows(-k.past))};
   Grid blocks = grid_of(args.tiles);
   blocks.z = 2;
   launcher.launch(append_to_cache, blocks, kTileThreads, args);

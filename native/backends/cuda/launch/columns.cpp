@@ -28,8 +28,16 @@ void add_sums(Launcher& launcher, ColumnSumsArgs args, const float* share, float
 
 void run(Launcher& launcher, const NormGradient& k, Ptr<std::byte> workspace) {
   add_sums(launcher,
-           {k.rows * k.groups, k.groups, k.cols, 0, grouped_cells(k.dy, k.groups, k.cols),
-            grouped_cells(k.x, k.groups, k.cols), device_pointer(k.rstd), nullptr, {}, nullptr},
+           {k.rows * k.groups,
+            k.groups,
+            k.cols,
+            0,
+            grouped_cells(k.dy, k.groups, k.cols),
+            grouped_cells(k.x, k.groups, k.cols),
+            device_pointer(k.rstd),
+            nullptr,
+            {},
+            nullptr},
            nullptr, device_pointer(k.dw), workspace);
 }
 
@@ -39,9 +47,10 @@ void run(Launcher& launcher, const BiasGradient& k, Ptr<std::byte> workspace) {
 }
 
 void run(Launcher& launcher, const ScaleColumnsBackward& k, Ptr<std::byte> workspace) {
-  add_sums(launcher,
-           {k.rows, 1, k.cols, 0, cells_of(k.dy), cells_of(k.x), nullptr, device_pointer(k.gain), cells_of(k.dx), nullptr},
-           device_pointer(k.share), device_pointer(k.dgain), workspace);
+  add_sums(
+      launcher,
+      {k.rows, 1, k.cols, 0, cells_of(k.dy), cells_of(k.x), nullptr, device_pointer(k.gain), cells_of(k.dx), nullptr},
+      device_pointer(k.share), device_pointer(k.dgain), workspace);
 }
 
 int64_t workspace(const Card&, const NormGradient& k) { return bytes_of(k.rows * k.groups, k.cols); }

@@ -77,8 +77,8 @@ DeltaBackwardArgs arguments(const GatedDeltaRuleBackward& k, Layout& room) {
   args.dx = cells_of(k.dx);
   args.dbeta = cells_of(k.dbeta);
   args.dalpha = cells_of(k.dalpha);
-  args.states = device_pointer(
-      room.take<float>(backward_blocks(k.in) * kDeltaTokens * k.in.shape.key_dim * kDeltaCols));
+  args.states =
+      device_pointer(room.take<float>(backward_blocks(k.in) * kDeltaTokens * k.in.shape.key_dim * kDeltaCols));
   args.parts = device_pointer(room.take<float>(rows * kDeltaThreads));
   args.gate_sums = device_pointer(room.take<float>(rows * kDeltaGateSums));
   args.tiles = tiles;
@@ -99,8 +99,8 @@ void run(Launcher& launcher, const GatedDeltaRule& k, Ptr<std::byte> workspace) 
   // The address is that of the first block, so that launches are the same for all tokens.
   if (k.ends) args.ends = device_pointer(k.ends + -(k.past / k.block) * k.in.shape.state());
   args.block = k.block;
-  launcher.launch(gated_delta_rule, {int64_t{args.in.sequences} * k.in.shape.heads, tiles_of(k.in.shape)}, kDeltaThreads,
-                  args);
+  launcher.launch(gated_delta_rule, {int64_t{args.in.sequences} * k.in.shape.heads, tiles_of(k.in.shape)},
+                  kDeltaThreads, args);
 }
 
 void run(Launcher& launcher, const GatedDeltaRuleBackward& k, Ptr<std::byte> workspace) {

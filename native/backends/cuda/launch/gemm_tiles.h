@@ -61,8 +61,8 @@ inline const GemmTile& tile_of(GemmLayout layout, int64_t m, int64_t n) {
   return tiles[0].tiles(m, n) < kBusyBlocks / 2 ? tiles[1] : tiles[0];
 }
 
-/// The most parts that a reduction of `steps` steps is cut into, each of at least `least` of them, where few tiles would
-/// leave most of a card idle. Never less for more steps.
+/// The most parts that a reduction of `steps` steps is cut into, each of at least `least` of them, where few tiles
+/// would leave most of a card idle. Never less for more steps.
 inline int64_t most_parts_of(int64_t tiles, int64_t steps, int64_t least) {
   return std::max<int64_t>(1, std::min({kMostParts, steps / least, kBusyBlocks / std::max<int64_t>(tiles, 1)}));
 }

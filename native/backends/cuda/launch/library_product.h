@@ -10,8 +10,8 @@ namespace lowrank::cuda {
 /// How the factors of a product lie: nt, x [m, k] and w [n, k]; nn, x [m, k] and w [k, n]; tn, x [k, m] and w [k, n].
 enum class GemmLayout : uint8_t { nt, nn, tn };
 
-/// y [m, n] = scale x w (+ addend), sums in fp32. Both factors are bf16, y bf16 or fp32, or all are fp32; the addend is of
-/// y's type, and may be y. Rows begin at multiples of 16 bytes.
+/// y [m, n] = scale x w (+ addend), sums in fp32. Both factors are bf16, y bf16 or fp32, or all are fp32; the addend is
+/// of y's type, and may be y. Rows begin at multiples of 16 bytes.
 struct LibraryProduct {
   GemmLayout layout;
   int64_t m, n, k;

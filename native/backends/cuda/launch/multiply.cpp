@@ -45,8 +45,8 @@ bool is_served(const Card& card, const Product& p, const ProductPart& part) {
          rows_aligned(part.x, 16) && rows_aligned(part.w, 16);
 }
 
-/// Small parts and the bias come first, by a kernel of our own; what is large is then added. So y is rounded once more where
-/// it is bf16, by half a unit of the small terms. False, and y is still to be computed, where that is not so.
+/// Small parts and the bias come first, by a kernel of our own; what is large is then added. So y is rounded once more
+/// where it is bf16, by half a unit of the small terms. False, and y is still to be computed, where that is not so.
 bool multiply_by_library(Launcher& launcher, const Product& p, Ptr<std::byte> workspace) {
   if (!launcher.has_library() || !rows_aligned(p.to.y, 16)) return false;
   std::vector<ProductPart> small, large;

@@ -57,8 +57,8 @@ bool follows(const WeightProduct& p, const Joined& joined, const Segment& s) {
          joined.depth + p.depth(s) <= x.ld;
 }
 
-/// True if joining lets the library serve more, or saves a pass over y. False for one large factor that the library reads
-/// where it lies: joining would copy it.
+/// True if joining lets the library serve more, or saves a pass over y. False for one large factor that the library
+/// reads where it lies: joining would copy it.
 bool is_worth_it(const Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined) {
   const Matrix& x = joined.segments.front()->x;
   if (joined.segments.size() == 1 || x.dtype != operand_of(p.precision) || !rows_aligned(x, 16) ||
@@ -183,8 +183,8 @@ void run_product(Launcher& launcher, const Weights& weights, const WeightProduct
 
 // ---- products of one x whose outputs lie beside each other
 
-/// One product in place of all: its factor has that of each segment in the rows of its outputs and in the columns in which
-/// its activations lie beside x, and zeros elsewhere.
+/// One product in place of all: its factor has that of each segment in the rows of its outputs and in the columns in
+/// which its activations lie beside x, and zeros elsewhere.
 struct Group {
   Precision precision;
   int64_t m = 0, n = 0, first_depth = 0, depth = 0;  // first_depth: that of x itself

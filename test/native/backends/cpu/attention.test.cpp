@@ -251,7 +251,8 @@ TEST("attention with a window follows the definition for lengths and windows aro
 }
 
 TEST("attention with a window keeps packed sequences apart, in groups of heads of any size") {
-  check_everywhere({alike({1, 70, 3, 150, 9})}, {{2, 2, 32}, {4, 1, 32}, {2, 1, 7}, {2, 1, 20}, {2, 1, 128}}, {1, 5, 67});
+  check_everywhere({alike({1, 70, 3, 150, 9})}, {{2, 2, 32}, {4, 1, 32}, {2, 1, 7}, {2, 1, 20}, {2, 1, 128}},
+                   {1, 5, 67});
 }
 
 TEST("queries after a cache see the last keys of their window") {

@@ -44,8 +44,20 @@ struct Rule {
   std::vector<float> ends = std::vector<float>(static_cast<size_t>(sizes.tokens() / 64 * sizes.state()), NAN);
 
   cpu::DeltaRule rule(const std::vector<int32_t>& cu) {
-    return {sizes.heads, sizes.key_heads, sizes.key_dim, sizes.value_dim, static_cast<int32_t>(cu.size()) - 1, cu.data(),
-            x.matrix(), beta.matrix(), alpha.matrix(), weight.data(), bias.data(), 0, 64, ends.data()};
+    return {sizes.heads,
+            sizes.key_heads,
+            sizes.key_dim,
+            sizes.value_dim,
+            static_cast<int32_t>(cu.size()) - 1,
+            cu.data(),
+            x.matrix(),
+            beta.matrix(),
+            alpha.matrix(),
+            weight.data(),
+            bias.data(),
+            0,
+            64,
+            ends.data()};
   }
 
   void run(const cpu::OpKernels& ops, int threads = 2) {
@@ -55,8 +67,10 @@ struct Rule {
     Workspace room(cpu::delta_rule_workspace(sizes.key_dim, sizes.value_dim, threads));
     ops.gated_delta_rule(pool, rule(cu), nullptr, out.matrix(), room.data());
     CHECK(room.guard_untouched());
-    Workspace more(cpu::delta_rule_backward_workspace(sizes.heads / sizes.key_heads, sizes.key_dim, sizes.value_dim, threads));
-    ops.gated_delta_rule_backward(pool, rule(cu), dout.matrix(), dx.matrix(), dbeta.matrix(), dalpha.matrix(), more.data());
+    Workspace more(
+        cpu::delta_rule_backward_workspace(sizes.heads / sizes.key_heads, sizes.key_dim, sizes.value_dim, threads));
+    ops.gated_delta_rule_backward(pool, rule(cu), dout.matrix(), dx.matrix(), dbeta.matrix(), dalpha.matrix(),
+                                  more.data());
     CHECK(more.guard_untouched());
     cpu::delta_rule_gradient(sizes.tokens(), sizes.heads, alpha.matrix(), dalpha.matrix(), bias.data(), dweight.data(),
                              dbias.data());

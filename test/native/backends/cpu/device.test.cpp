@@ -57,8 +57,9 @@ TEST("kernels keep to the workspace that they promise, at every level") {
         launch(pool, level, GemmNn{precision, m, n, {&nn, 1}, {make.matrix(out, m, n)}});
       }
       const int64_t rank = pick(40);
-      launch(pool, level, ReduceTokens{precision, k, make.matrix(dtype, k, rank), rank, make.matrix(dtype, k, n), n, 1,
-                                       make.floats(rank * n), n, false});
+      launch(pool, level,
+             ReduceTokens{precision, k, make.matrix(dtype, k, rank), rank, make.matrix(dtype, k, n), n, 1,
+                          make.floats(rank * n), n, false});
       const auto dim = static_cast<int32_t>(8 * pick(8));
       const int64_t tokens = pick(150);
       const std::vector<int32_t> seqlens{0, static_cast<int32_t>(tokens / 2), static_cast<int32_t>(tokens)};
@@ -67,8 +68,8 @@ TEST("kernels keep to the workspace that they promise, at every level") {
       const Matrix q = of(4), key = of(2), value = of(2), attended = of(4);
       const Ptr<float> lse = make.floats(tokens * 4);
       launch(pool, level, Attention{tokens, tokens, shape, seqlens, q, key, value, attended, lse});
-      launch(pool, level, AttentionBackward{tokens, shape, seqlens, q, key, value, attended, lse, of(4), of(4), of(2),
-                                            of(2)});
+      launch(pool, level,
+             AttentionBackward{tokens, shape, seqlens, q, key, value, attended, lse, of(4), of(4), of(2), of(2)});
       KroneckerPair pair{pick(20), pick(20), pick(40), pick(40), i % 2 == 0 ? 0 : pick(6), {}, {}, {}};
       pair.c = make.floats(pair.l * pair.p);
       pair.d = make.floats(pair.k * std::max(pair.q, pair.rank));
@@ -76,10 +77,18 @@ TEST("kernels keep to the workspace that they promise, at every level") {
       const int64_t in = pair.p * pair.q, wide = pair.l * pair.k;
       const Matrix x = make.matrix(dtype, tokens, in), dy = make.matrix(dtype, tokens, wide);
       launch(pool, level, Kronecker{tokens, pair, 1, {}, x, {}, make.floats(tokens * wide)});
-      launch(pool, level, KroneckerBackward{tokens, pair, 1, {}, x, dy, make.floats(pair.l * pair.p),
-                                            make.floats(pair.k * std::max(pair.q, pair.rank)),
-                                            pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>(),
-                                            make.floats(tokens * in), false});
+      launch(pool, level,
+             KroneckerBackward{tokens,
+                               pair,
+                               1,
+                               {},
+                               x,
+                               dy,
+                               make.floats(pair.l * pair.p),
+                               make.floats(pair.k * std::max(pair.q, pair.rank)),
+                               pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>(),
+                               make.floats(tokens * in),
+                               false});
     }
   }
 }

@@ -9,8 +9,8 @@ TEST("rope rotates the halves of every head, or of its first columns, by its pos
   for_levels([](cpu::Level level, const cpu::OpKernels&) {
     Pool pool(2);
     for (const DType dtype : kOperandTypes) {
-      for (const auto& [dim, turned] : {std::pair(2, 2), {16, 16}, {20, 20}, {64, 64}, {80, 80}, {128, 128},
-                                        {16, 12}, {20, 4}, {128, 96}}) {
+      for (const auto& [dim, turned] :
+           {std::pair(2, 2), {16, 16}, {20, 20}, {64, 64}, {80, 80}, {128, 128}, {16, 12}, {20, 4}, {128, 96}}) {
         Random random(static_cast<uint64_t>(dim));
         const int64_t half = turned / 2, positions_known = 9;
         std::vector<float> cosine, sine;

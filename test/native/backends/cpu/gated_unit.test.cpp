@@ -1,4 +1,5 @@
-// Gated units, every level and operand type, against their definitions in double; gradients also against finite differences.
+// Gated units, every level and operand type, against their definitions in double; gradients also against finite
+// differences.
 #include <algorithm>
 #include <functional>
 #include <numbers>
@@ -43,10 +44,12 @@ TEST("gated_unit_backward with silu gives the gradients of both factors, in plac
       expected_up.push_back(d[i] * silu(g[i]));
     }
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    run(level, pool, GatedUnitBackward{Activation::silu, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::silu, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    run(level, pool, GatedUnitBackward{Activation::silu, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::silu, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
     CHECK(gate == dgate);
     CHECK(up == dup);
   });
@@ -68,20 +71,23 @@ TEST("gated_unit with gelu follows its definition, and its gradient, in place to
     CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
     CHECK(out.spare_untouched());
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    run(level, pool, GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
     // Gates of trained models reach thousands, where the slope is 1 or 0 and a factor of it grows with their cube.
     Tensor far = gate;
     for (const auto& [row, value] : {std::pair(0, 3000.0), {1, -3000.0}, {2, 60.0}}) far.set(row, 0, value);
     Tensor dfar(dtype, kRows, cols);
-    run(level, pool, GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), far.at(), up.at(), dfar.at(), dup.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), far.at(), up.at(), dfar.at(), dup.at()});
     for (const int row : {0, 2}) {
       const double slope = dout.get(row, 0) * up.get(row, 0);
       CHECK_LE(std::fabs(dfar.get(row, 0) - slope), tolerance(dtype) * std::fabs(slope));
     }
     CHECK_LE(std::fabs(dfar.get(1, 0)), 1e-30);
-    run(level, pool, GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::gelu, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
     CHECK(gate == dgate);
   });
 }
@@ -103,10 +109,12 @@ TEST("glu follows its definition, and its gradient, in place too") {
     CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
     CHECK(out.spare_untouched());
     Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
-    run(level, pool, GatedUnitBackward{Activation::sigmoid, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::sigmoid, kRows, cols, dout.at(), gate.at(), up.at(), dgate.at(), dup.at()});
     CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
     CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
-    run(level, pool, GatedUnitBackward{Activation::sigmoid, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
+    run(level, pool,
+        GatedUnitBackward{Activation::sigmoid, kRows, cols, dout.at(), gate.at(), up.at(), gate.at(), up.at()});
     CHECK(gate == dgate);
     CHECK(up == dup);
   });

@@ -532,8 +532,9 @@ TEST("a row of a product is the same bits whatever rows are computed with it, in
                                                    workspace.data());
         if (m == most) all = y;
         if (!std::equal(y.begin(), y.end(), all.begin()))
-          lowrank::test::report(__FILE__, __LINE__, std::string(name_of(format)) + " at " + name_of(level) + ": " +
-                                                        std::to_string(m) + " rows differ from " + std::to_string(most));
+          lowrank::test::report(__FILE__, __LINE__,
+                                std::string(name_of(format)) + " at " + name_of(level) + ": " + std::to_string(m) +
+                                    " rows differ from " + std::to_string(most));
       }
     });
   }

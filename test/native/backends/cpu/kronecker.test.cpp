@@ -7,10 +7,9 @@ namespace lowrank::test {
 namespace {
 
 // Square and lopsided, sizes of no vector, r above a side, sides of one, D first and C first.
-constexpr KroneckerShape kShapes[] = {{24, 24, 24, 24, 0}, {4, 6, 31, 5, 3},  {5, 3, 7, 31, 3}, {1, 1, 13, 17, 2},
-                                      {1, 7, 11, 1, 0},    {16, 4, 3, 40, 2}, {9, 9, 9, 8, 12}, {3, 32, 50, 33, 0},
-                                      {32, 8, 48, 10, 16},  {9, 33, 17, 40, 4},
-                                      {9, 10, 8, 12, 150}};
+constexpr KroneckerShape kShapes[] = {{24, 24, 24, 24, 0}, {4, 6, 31, 5, 3},   {5, 3, 7, 31, 3},   {1, 1, 13, 17, 2},
+                                      {1, 7, 11, 1, 0},    {16, 4, 3, 40, 2},  {9, 9, 9, 8, 12},   {3, 32, 50, 33, 0},
+                                      {32, 8, 48, 10, 16}, {9, 33, 17, 40, 4}, {9, 10, 8, 12, 150}};
 
 /// Tolerance for the rounding of operands where tiles of bf16 values are multiplied.
 double tolerance(cpu::Level level, DType dtype, const KroneckerShape& shape, double exact) {
@@ -127,7 +126,8 @@ TEST("the gradients through a Kronecker product are those of its definition") {
               }
             }
           const Gradients g = backward(ops, test, 2, false);
-          CHECK_ALL_CLOSE(g.c, dc, tolerance(level, dtype, s, 3e-5));  // of a C of one element a single sum, whose parts may cancel
+          CHECK_ALL_CLOSE(
+              g.c, dc, tolerance(level, dtype, s, 3e-5));  // of a C of one element a single sum, whose parts may cancel
           CHECK_ALL_CLOSE(g.d, first, tolerance(level, dtype, s, 5e-6));
           if (s.r > 0) CHECK_ALL_CLOSE(g.d2, second, tolerance(level, dtype, s, 5e-6));
           CHECK_ALL_CLOSE(g.dx, dx, tolerance(level, dtype, s, 5e-6));

@@ -81,7 +81,8 @@ TEST("cross_entropy gives the loss and its gradient, over the logits themselves 
 TEST("cross_entropy takes a weight of each row, and in a second pass the log-sum-exps that the first one left") {
   for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
-    Tensor logits(DType::f32, kRows, cols, random, 4.0), again = logits, grad(dtype, kRows, cols), known(dtype, kRows, cols);
+    Tensor logits(DType::f32, kRows, cols, random, 4.0), again = logits, grad(dtype, kRows, cols),
+                                                         known(dtype, kRows, cols);
     std::vector<int32_t> labels;
     std::vector<float> weights, loss(kRows), lse(kRows);
     for (int64_t row = 0; row < kRows; ++row) {
@@ -98,7 +99,8 @@ TEST("cross_entropy takes a weight of each row, and in a second pass the log-sum
       for (int64_t col = 0; col < cols; ++col) sum += std::exp(again.get(row, col) / 2 - top);
       const double total = top + std::log(sum);
       CHECK_LE(std::fabs(lse[row] - total), 1e-6 * std::max(1.0, std::fabs(total)));
-      CHECK_LE(std::fabs(loss[row] - (total - again.get(row, labels[row]) / 2)), 2e-6 * std::max(1.0, std::fabs(total)));
+      CHECK_LE(std::fabs(loss[row] - (total - again.get(row, labels[row]) / 2)),
+               2e-6 * std::max(1.0, std::fabs(total)));
       for (int64_t col = 0; col < cols; ++col)
         expected.push_back((std::exp(again.get(row, col) / 2 - total) - (col == labels[row])) * weights[row]);
     }
@@ -306,13 +308,12 @@ TEST("adamw of many parameters follows the formula") {
 
 TEST("sgd takes the steps of torch.optim.SGD") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    // torch.optim.SGD in float64 on p = [0.1, -0.2, 0.3, -0.4, 0.5], lr 0.1, momentum 0.9, weight_decay 0.01, three steps
-    // with half of these gradients
+    // torch.optim.SGD in float64 on p = [0.1, -0.2, 0.3, -0.4, 0.5], lr 0.1, momentum 0.9, weight_decay 0.01, three
+    // steps with half of these gradients
     std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f, 0.5f}, m(5);
     const std::vector<float> grad{0.02f, -0.04f, 0.001f, 0.0f, 2.0f};
     const double expected[] = {0.0938342789, -0.1876685578, 0.2980381796, -0.3977579196, -0.0633227005};
-    for (int step = 1; step <= 3; ++step)
-      ops.sgd(5, {0.1f, 0.9f, 0.01f, 0.5f}, grad.data(), m.data(), p.data());
+    for (int step = 1; step <= 3; ++step) ops.sgd(5, {0.1f, 0.9f, 0.01f, 0.5f}, grad.data(), m.data(), p.data());
     for (int i = 0; i < 5; ++i) CHECK_CLOSE(p[i], expected[i], 4e-7);
   });
 }
@@ -337,13 +338,15 @@ struct CodedMoments {
 
 TEST("adamw with 8-bit moments takes the steps of a float64 transcription") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    // Decay before the update, the signed map with its sign kept for m, the unsigned one for the root of v, nearest codes.
+    // Decay before the update, the signed map with its sign kept for m, the unsigned one for the root of v, nearest
+    // codes.
     std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f};
     const std::vector<float> grad{0.01f, -0.02f, 0.0005f, 0.0f};
     const double values[3][4] = {{0.0899900123, -0.189980015, 0.289970189, -0.399960011},
                                  {0.0799462348, -0.17999433, 0.279805213, -0.399920017},
                                  {0.0699129403, -0.170041561, 0.26961717, -0.399880022}};
-    const double largest[3][2] = {{0.002, 6.32455514e-4}, {0.00378734386, 8.94203549e-4}, {0.00538464263, 0.00109489739}};
+    const double largest[3][2] = {
+        {0.002, 6.32455514e-4}, {0.00378734386, 8.94203549e-4}, {0.00538464263, 0.00109489739}};
     CodedMoments state(4);
     for (int64_t step = 1; step <= 3; ++step) {
       const cpu::AdamW options{0.01f, 0.9f, 0.999f, 1e-8f, 0.01f, step, 1.0f};
@@ -453,7 +456,8 @@ TEST("operators have the same bits for one, two and three threads") {
         run(level, pool, RmsNormBackward{rows, 1, cols, y.at(), x.at(), ptr(w), ptr(rstd), dx.at()});
         run(level, pool, GatedUnit{Activation::silu, rows, cols, gate.at(), up.at(), act.at()});
         run(level, pool, DropoutBackward{rows, cols, act.at(), 0.4f, 3, dx.at()});
-        run(level, pool, GatedUnitBackward{Activation::silu, rows, cols, act.at(), gate.at(), up.at(), gate.at(), up.at()});
+        run(level, pool,
+            GatedUnitBackward{Activation::silu, rows, cols, act.at(), gate.at(), up.at(), gate.at(), up.at()});
         Tensor grad(dtype, rows, cols);
         ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);

@@ -54,8 +54,15 @@ TEST("numbers that lie apart are updated as those side by side, each with its ow
     static std::vector<UpdatePiece> pieces;
     state[0] = m, state[1] = v, pieces.clear();
     for (const int64_t rank : {0, 1, 3})
-      pieces.push_back({kRows, kRank, at + rank, cpu::address_of(g.data()) + rank, {cpu::address_of(state[0].data()) + rank},
-                        {cpu::address_of(state[1].data()) + rank}, 0.1f, 0.01f, rank + 1});
+      pieces.push_back({kRows,
+                        kRank,
+                        at + rank,
+                        cpu::address_of(g.data()) + rank,
+                        {cpu::address_of(state[0].data()) + rank},
+                        {cpu::address_of(state[1].data()) + rank},
+                        0.1f,
+                        0.01f,
+                        rank + 1});
     return AdamW{0.9f, 0.99f, 1e-8f, 0.5f, pieces};
   });
   const std::vector<float> before = numbers(kRows * kRank, 4);
@@ -67,8 +74,15 @@ TEST("numbers that lie apart are updated as those side by side, each with its ow
     };
     std::vector<float> own = column(before), own_m = column(m), own_v = column(v);
     const std::vector<float> own_g = column(g);
-    const UpdatePiece piece{kRows, 1, cpu::address_of(own.data()), cpu::address_of(own_g.data()), {cpu::address_of(own_m.data())},
-                            {cpu::address_of(own_v.data())}, 0.1f, 0.01f, rank + 1};
+    const UpdatePiece piece{kRows,
+                            1,
+                            cpu::address_of(own.data()),
+                            cpu::address_of(own_g.data()),
+                            {cpu::address_of(own_m.data())},
+                            {cpu::address_of(own_v.data())},
+                            0.1f,
+                            0.01f,
+                            rank + 1};
     if (rank != 2 && rank != 4) launch(1, AdamW{0.9f, 0.99f, 1e-8f, 0.5f, {&piece, 1}});
     CHECK(column(p) == own);
   }
@@ -128,8 +142,18 @@ TEST("Adafactor moves a matrix by the means of its rows and columns") {
     row.assign(kRows, 0.0f), column.assign(kCols, 0.0f);
     AdafactorSettings settings;
     settings.clip_threshold = 1e9;
-    return Adafactor{settings, 0.1, 0, 1, 1, kRows, kCols, cpu::address_of(g.data()), cpu::address_of(row.data()),
-                     cpu::address_of(column.data()), {}, at};
+    return Adafactor{settings,
+                     0.1,
+                     0,
+                     1,
+                     1,
+                     kRows,
+                     kCols,
+                     cpu::address_of(g.data()),
+                     cpu::address_of(row.data()),
+                     cpu::address_of(column.data()),
+                     {},
+                     at};
   });
   std::vector<double> row(kRows), column(kCols);
   double all = 0;

@@ -13,7 +13,7 @@ struct Rotation {
 };
 // Sizes of whole vectors and others, shared blocks, one block, the shortest series and longer ones.
 constexpr Rotation kRotations[] = {{96, {3, 32}, 5}, {72, {9, 8}, 6},  {60, {1, 20}, 3}, {35, {5, 7}, 4},
-                           {33, {1, 33}, 5}, {24, {12, 2}, 2}, {64, {1, 16}, 7}, {12, {2, 6}, 1}};
+                                   {33, {1, 33}, 5}, {24, {12, 2}, 2}, {64, {1, 16}, 7}, {12, {2, 6}, 1}};
 
 std::vector<float> floats(Random& random, int64_t count, double scale = 1) {
   std::vector<float> values(count);
@@ -50,7 +50,9 @@ Values rotation(int64_t n, int terms, const float* upper) {
   return r;
 }
 
-Workspace cayley_room(const Rotation& c, int threads) { return Workspace(cpu::cayley_workspace(c.shape, c.terms, threads)); }
+Workspace cayley_room(const Rotation& c, int threads) {
+  return Workspace(cpu::cayley_workspace(c.shape, c.terms, threads));
+}
 
 }  // namespace
 
@@ -166,7 +168,8 @@ TEST("tokens are rotated block by block beside what is added, and so are their g
           Workspace room(cpu::rotation_workspace(c.shape, threads));
           ops.rotate(pool, kTokens, c.cols, c.shape, x.matrix(), d.data(), 1, {}, alone.matrix(), room.data());
           Tensor sum = addend;
-          ops.rotate(pool, kTokens, c.cols, c.shape, x.matrix(), d.data(), 0.5f, sum.matrix(), sum.matrix(), room.data());
+          ops.rotate(pool, kTokens, c.cols, c.shape, x.matrix(), d.data(), 0.5f, sum.matrix(), sum.matrix(),
+                     room.data());
           ops.rotation_gradient(pool, kTokens, c.cols, c.shape, x.matrix(), dy.matrix(),
                                 threads == 1 ? g.data() : other.data(), room.data());
           CHECK(room.guard_untouched());

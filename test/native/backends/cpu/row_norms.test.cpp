@@ -30,7 +30,8 @@ Weight dense() {
 
 Weight coded() {
   Weight w(StorageFormat::nf4, kOut, kIn);
-  for (int64_t i = 0; i < kOut * kIn / 2; ++i) static_cast<uint8_t*>(w.data())[i] = static_cast<uint8_t>(i * 37 + i / 7);
+  for (int64_t i = 0; i < kOut * kIn / 2; ++i)
+    static_cast<uint8_t*>(w.data())[i] = static_cast<uint8_t>(i * 37 + i / 7);
   for (int64_t i = 0; i < kOut * kIn / 64; ++i) w.absmax()[i] = 0.01f * static_cast<float>(i % 9 + 1);
   return w;
 }
@@ -51,7 +52,7 @@ std::vector<float> factored(const Weight& w, const std::vector<float>& a, int64_
     }
   }
   cpu::row_norms(pool, {w.view(), a.data(), a_ld, b.data(), kRank, squares.data(), products.data(), gram.data()},
-            norms.data());
+                 norms.data());
   return norms;
 }
 

@@ -31,8 +31,8 @@ std::vector<float> floats(Random& random, int64_t count) {
 
 double silu(double x) { return x / (1 + std::exp(-x)); }
 
-/// C conv(B X), or silu(conv(x)) if it is not gated, sequence by sequence. All arguments as plain numbers: x [rows, 3 cols]
-/// or [rows, cols], w [cols, taps], bias [cols].
+/// C conv(B X), or silu(conv(x)) if it is not gated, sequence by sequence. All arguments as plain numbers: x [rows, 3
+/// cols] or [rows, cols], w [cols, taps], bias [cols].
 std::vector<double> expected(bool gated, const std::vector<double>& x, const std::vector<double>& w,
                              const std::vector<double>& bias, int64_t cols, int64_t taps) {
   const int64_t width = gated ? 3 * cols : cols;
@@ -80,13 +80,15 @@ struct Conv {
   std::vector<int32_t> positions = positions_of_rows();
   int64_t width = gated ? 3 * cols : cols;
   Tensor x{dtype, kRows, width, random};
-  std::vector<float> w = floats(random, cols * taps), bias = floats(random, cols);
+  std::vector<float> w = floats(random, cols* taps), bias = floats(random, cols);
 
   cpu::ShortConv conv() {
     return {gated, kRows, cols, taps, x.matrix(), w.data(), biased ? bias.data() : nullptr, positions.data()};
   }
   std::vector<double> weights() const { return {w.begin(), w.end()}; }
-  std::vector<double> biases() const { return biased ? std::vector<double>(bias.begin(), bias.end()) : std::vector<double>(); }
+  std::vector<double> biases() const {
+    return biased ? std::vector<double>(bias.begin(), bias.end()) : std::vector<double>();
+  }
 };
 
 template <class Body>
@@ -109,7 +111,8 @@ TEST("short_conv starts anew at each packed sequence") {
     Pool pool(2);
     Tensor out(c.dtype, kRows, c.cols);
     c.ops.short_conv(pool, c.conv(), nullptr, out.matrix());
-    CHECK_ALL_CLOSE(out.values(), expected(c.gated, c.x.values(), c.weights(), c.biases(), c.cols, c.taps), tolerance(c.dtype));
+    CHECK_ALL_CLOSE(out.values(), expected(c.gated, c.x.values(), c.weights(), c.biases(), c.cols, c.taps),
+                    tolerance(c.dtype));
     CHECK(out.spare_untouched());
   });
 }
@@ -165,7 +168,8 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
         const std::vector<float> w = floats(random, cols * taps);
         std::vector<int32_t> positions;
         for (int32_t i = 0; i < kText; ++i) positions.push_back(i);
-        std::vector<float> last(static_cast<size_t>(count * cols), NAN), ends(static_cast<size_t>(6 * count * cols), NAN);
+        std::vector<float> last(static_cast<size_t>(count * cols), NAN),
+            ends(static_cast<size_t>(6 * count * cols), NAN);
         const auto piece = [&](int64_t begin, int64_t rows, Tensor& out) {
           cpu::Matrix from = x.matrix(), to = out.matrix();
           from.data = static_cast<std::byte*>(from.data) + begin * from.ld * size_of(dtype);

@@ -39,8 +39,8 @@ struct Problem {
     return all;
   }
   Attention forward() const {
-    return {tokens, keys, heads, seqlens, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(),
-            counted_on_card ? positions : Ptr<int32_t>()};
+    return {tokens,     keys,       heads,        seqlens,      q.matrix(),
+            k.matrix(), v.matrix(), out.matrix(), lse.floats(), counted_on_card ? positions : Ptr<int32_t>()};
   }
   AttentionBackward backward() const {
     return {tokens,       heads,        seqlens,       q.matrix(),  k.matrix(),  v.matrix(),
@@ -180,7 +180,8 @@ TEST("CUDA's queries after a cache see all of it, or the keys of their window") 
     for (int64_t col = 0; col < counted.out.cols(); ++col) before.push_back(counted.out(0, col));
     counted.counted_on_card = true;
     check(run, counted, false);
-    for (int64_t col = 0; col < counted.out.cols(); ++col) CHECK(counted.out(0, col) == before[static_cast<size_t>(col)]);
+    for (int64_t col = 0; col < counted.out.cols(); ++col)
+      CHECK(counted.out(0, col) == before[static_cast<size_t>(col)]);
     check(run, Problem(run, DType::bf16, {1}, {1, 1, 256}, 300, 9000), false);
   });
 }

@@ -1,5 +1,5 @@
-// Runs the kernels on a card where LOWRANK_TEST_CARD is 1: there alone, by the driver and the pack that LOWRANK_LIBCUDA and
-// LOWRANK_CUDA_PACK name. Buffers lie in pinned memory of the host, whose addresses are the card's too.
+// Runs the kernels on a card where LOWRANK_TEST_CARD is 1: there alone, by the driver and the pack that LOWRANK_LIBCUDA
+// and LOWRANK_CUDA_PACK name. Buffers lie in pinned memory of the host, whose addresses are the card's too.
 #include "backends/cuda/runner.h"
 
 #include <cstdlib>
@@ -35,13 +35,13 @@ struct UsedCard {
 
 class CardRunner final : public Runner {
  public:
-  explicit CardRunner(UsedCard& used)
-      : Runner("card", used.room->data(), static_cast<size_t>(kRoom)), used_(used) {
+  explicit CardRunner(UsedCard& used) : Runner("card", used.room->data(), static_cast<size_t>(kRoom)), used_(used) {
     set_card(used.gpu.card());
   }
 
  private:
-  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes, int64_t shared_bytes) override {
+  void launch(const char* kernel, Grid blocks, int threads, const void* args, int64_t args_bytes,
+              int64_t shared_bytes) override {
     {
       const Gpu::Entered entered(used_.gpu);
       used_.gpu.launch(kernel, blocks, threads, args, args_bytes, shared_bytes);
@@ -49,7 +49,8 @@ class CardRunner final : public Runner {
     }
     const int64_t overrun = memory().overrun();
     if (overrun >= 0)
-      throw std::runtime_error(std::string(kernel) + ": wrote beside buffer " + std::to_string(overrun) + " of the test");
+      throw std::runtime_error(std::string(kernel) + ": wrote beside buffer " + std::to_string(overrun) +
+                               " of the test");
   }
   UsedCard& used_;
 };

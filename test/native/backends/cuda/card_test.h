@@ -29,7 +29,8 @@ class StandinCard {
       : environment_(variables), pack_(pack) {
     environment_.set("LOWRANK_LIBCUDA", standin_library());
     probe_ = cuda::probe();
-    if (probe_.usable() == nullptr) throw std::runtime_error(probe_.reasons.empty() ? "no card" : probe_.reasons.front());
+    if (probe_.usable() == nullptr)
+      throw std::runtime_error(probe_.reasons.empty() ? "no card" : probe_.reasons.front());
   }
   std::shared_ptr<const cuda::Driver> driver() const { return probe_.driver; }
   const cuda::FoundCard& found() const { return *probe_.usable(); }

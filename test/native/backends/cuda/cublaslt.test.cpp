@@ -74,8 +74,8 @@ struct Shape {
   DType y;
   DeviceFormat format;
   bool bias, residual;
-  int64_t rank;  // of a small segment; 0: none
-  int served;    // products that the library is asked for, and serves
+  int64_t rank;         // of a small segment; 0: none
+  int served;           // products that the library is asked for, and serves
   bool beside = false;  // the small segment's columns are behind the large one's
 };
 

@@ -23,8 +23,13 @@ constexpr DType kTypes[] = {DType::f32, DType::bf16};
 /// The spare columns of operands keep rows from being addressed as a whole.
 DeltaInputs inputs(Bench& bench, const Case& c, DType type) {
   const int64_t tokens = c.tokens(), heads = c.heads.heads;
-  return {tokens, c.heads, c.seqlens, bench.matrix(type, tokens, c.heads.width(), 1),
-          bench.matrix(type, tokens, heads, 1), bench.matrix(type, tokens, heads), bench.floats(heads),
+  return {tokens,
+          c.heads,
+          c.seqlens,
+          bench.matrix(type, tokens, c.heads.width(), 1),
+          bench.matrix(type, tokens, heads, 1),
+          bench.matrix(type, tokens, heads),
+          bench.floats(heads),
           bench.floats(heads)};
 }
 
@@ -37,7 +42,8 @@ TEST("CUDA's gated delta rule and its gradients equal the CPU's, of packed seque
       check_like_cpu(
           [&](Bench& bench) {
             const DeltaInputs in = inputs(bench, c, type);
-            return GatedDeltaRule{in, bench.empty(type, tokens, c.heads.values(), 1), 0, {}, {}, 64, bench.floats(states, 0)};
+            return GatedDeltaRule{
+                in, bench.empty(type, tokens, c.heads.values(), 1), 0, {}, {}, 64, bench.floats(states, 0)};
           },
           {1e-5, 0.05});
       check_like_cpu(
@@ -45,7 +51,11 @@ TEST("CUDA's gated delta rule and its gradients equal the CPU's, of packed seque
             const DeltaInputs in = inputs(bench, c, type);
             const Ptr<float> ends = bench.floats(states, 0.1);
             const Matrix dout = bench.matrix(type, tokens, c.heads.values());
-            return GatedDeltaRuleBackward{in, 64, ends, dout, bench.empty(type, tokens, c.heads.width(), 1),
+            return GatedDeltaRuleBackward{in,
+                                          64,
+                                          ends,
+                                          dout,
+                                          bench.empty(type, tokens, c.heads.width(), 1),
                                           bench.empty(type, tokens, c.heads.heads),
                                           bench.empty(type, tokens, c.heads.heads, 1)};
           },
@@ -60,7 +70,8 @@ TEST("CUDA's gradients of a delta rule's weights equal the CPU's") {
       constexpr int64_t kTokens = 300, kHeads = 5;
       check_like_cpu(
           [&](Bench& bench) {
-            const Matrix alpha = bench.matrix(type, kTokens, kHeads, 1, 8), dalpha = bench.matrix(type, kTokens, kHeads);
+            const Matrix alpha = bench.matrix(type, kTokens, kHeads, 1, 8),
+                         dalpha = bench.matrix(type, kTokens, kHeads);
             const Ptr<float> bias = bench.floats(kHeads);
             const Ptr<float> dweight = weighted ? bench.floats(kHeads) : Ptr<float>();
             const Ptr<float> dbias = biased ? bench.floats(kHeads) : Ptr<float>();
@@ -83,8 +94,8 @@ TEST("CUDA's gated delta rule goes on after a state, and keeps states, as the CP
               const Ptr<int32_t> positions = bench.ints({past});
               const Ptr<float> state = bench.floats(c.heads.state(), 0.3);
               const Ptr<float> ends = bench.floats(3 * c.heads.state());
-              return GatedDeltaRule{in, bench.empty(type, rows, c.heads.values()), past, positions, state, kBlock,
-                                    ends + past / kBlock * c.heads.state()};
+              return GatedDeltaRule{in,     bench.empty(type, rows, c.heads.values()), past, positions, state,
+                                    kBlock, ends + past / kBlock * c.heads.state()};
             },
             {1e-5, 0.05});
       }

@@ -49,9 +49,8 @@ TEST("CUDA decodes weights of every format with the host's bits") {
           for (int64_t r = 0; r < part.rows; ++r) {
             for (int64_t c = 0; c < part.columns; ++c) {
               const float expected = weight(part.row + r, part.column + c);
-              same = same && same_bits(static_cast<float>(out(r, c)), dtype == DType::f32
-                                                                           ? expected
-                                                                           : f32_from_bf16(bf16_from_f32(expected)));
+              same = same && same_bits(static_cast<float>(out(r, c)),
+                                       dtype == DType::f32 ? expected : f32_from_bf16(bf16_from_f32(expected)));
             }
           }
           CHECK(same);
@@ -72,7 +71,8 @@ TEST("CUDA looks up rows of every format with the host's bits") {
       Weights weights;
       weights.set(1, weight.device);
       const Tensor out(run, DType::f32, 4, shape.cols, 1);
-      lowrank::cuda::run(run, weights, DecodeRows{4, address_of(run.buffer(ids)), {3, shape.cols, 1}, out.matrix()}, {});
+      lowrank::cuda::run(run, weights, DecodeRows{4, address_of(run.buffer(ids)), {3, shape.cols, 1}, out.matrix()},
+                         {});
       bool same = true;
       for (int64_t t = 0; t < 4; ++t)
         for (int64_t c = 0; c < shape.cols; ++c)

@@ -1,5 +1,5 @@
-// The CUDA device on the stand-in driver: weights that are placed, kernels that are launched, and what is said where there
-// are none.
+// The CUDA device on the stand-in driver: weights that are placed, kernels that are launched, and what is said where
+// there are none.
 #include "backends/cuda/device.h"
 
 #include "card_test.h"
@@ -50,8 +50,9 @@ TEST("every weight is copied to the card, once for all that use a model, in as m
     cuda::CudaDevice device(card.driver(), card.found(), card.pack());
     std::vector<Weight> weights;
     int64_t bytes = 0, constants = 0;
-    for (const StorageFormat format : {StorageFormat::f32, StorageFormat::bf16, StorageFormat::nf4, StorageFormat::nf4_double,
-                                       StorageFormat::int8, StorageFormat::q4_k, StorageFormat::q8_0}) {
+    for (const StorageFormat format :
+         {StorageFormat::f32, StorageFormat::bf16, StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::int8,
+          StorageFormat::q4_k, StorageFormat::q8_0}) {
       weights.push_back(made(format, 130, 256));
       bytes += weight_bytes(format, 130, 256);
       constants += constants_bytes(format, 130, 256);
@@ -68,7 +69,8 @@ TEST("every weight is copied to the card, once for all that use a model, in as m
       for (int weight = 0; weight < store.count(); ++weight) {
         const WeightView view = store.view(weight);
         std::vector<uint8_t> there(static_cast<size_t>(cuda::bytes_of(view).data));
-        device.memory().download(there.data(), placed->vector(weight).as<std::byte>(), static_cast<int64_t>(there.size()), "test");
+        device.memory().download(there.data(), placed->vector(weight).as<std::byte>(),
+                                 static_cast<int64_t>(there.size()), "test");
         CHECK(std::memcmp(there.data(), view.data, there.size()) == 0);
       }
     }
@@ -83,17 +85,21 @@ TEST("kernels run on the card, in the order of the calls") {
     cuda::CudaDevice device(card.driver(), card.found(), card.pack());
     Memory& memory = device.memory();
     const int64_t rows = 3, cols = 40;
-    std::vector<float> x(static_cast<size_t>(rows * cols)), w(static_cast<size_t>(cols), 2.0f), y(x.size()), expected(x.size());
+    std::vector<float> x(static_cast<size_t>(rows * cols)), w(static_cast<size_t>(cols), 2.0f), y(x.size()),
+        expected(x.size());
     fill_normal(x.data(), rows * cols, 1, 3, "x");
     for (int64_t r = 0; r < rows; ++r) {
       double squares = 0;
-      for (int64_t c = 0; c < cols; ++c) squares += double{x[static_cast<size_t>(r * cols + c)]} * x[static_cast<size_t>(r * cols + c)];
+      for (int64_t c = 0; c < cols; ++c)
+        squares += double{x[static_cast<size_t>(r * cols + c)]} * x[static_cast<size_t>(r * cols + c)];
       for (int64_t c = 0; c < cols; ++c)
         expected[static_cast<size_t>(r * cols + c)] =
             static_cast<float>(2 * x[static_cast<size_t>(r * cols + c)] / std::sqrt(squares / cols + 1e-5));
     }
-    const auto at_x = memory.allocate(Category::activations, rows * cols * 4), at_y = memory.allocate(Category::activations, rows * cols * 4),
-               at_w = memory.allocate(Category::weights, cols * 4), rstd = memory.allocate(Category::activations, rows * 4);
+    const auto at_x = memory.allocate(Category::activations, rows * cols * 4),
+               at_y = memory.allocate(Category::activations, rows * cols * 4),
+               at_w = memory.allocate(Category::weights, cols * 4),
+               rstd = memory.allocate(Category::activations, rows * 4);
     memory.upload(at_x->data(), x.data(), at_x->bytes());
     memory.upload(at_w->data(), w.data(), at_w->bytes());
     const auto stash = memory.stash(Category::activations, "", at_x->bytes());
@@ -113,14 +119,18 @@ TEST("a card without kernels for it, without a pack, or without one of the pack'
   StandinCard card;
   CHECK_THROWS(cuda::CudaDevice(card.driver(), card.found(), "/nowhere/lowrank.cuda"), "/nowhere/lowrank.cuda");
   const TemporaryFile newer(PackBytes::of({{0, 90, false, "\177ELFnames\n"}}, {}));
-  CHECK_THROWS(cuda::CudaDevice(card.driver(), card.found(), newer.path()), "has no kernels for compute capability 8.0");
-  const TemporaryFile empty(PackBytes::of({{0, 80, false, std::string("\177ELFnames\nother\0", 16)}}, {{"standin_add", 0}}));
+  CHECK_THROWS(cuda::CudaDevice(card.driver(), card.found(), newer.path()),
+               "has no kernels for compute capability 8.0");
+  const TemporaryFile empty(
+      PackBytes::of({{0, 80, false, std::string("\177ELFnames\nother\0", 16)}}, {{"standin_add", 0}}));
   {
     cuda::Gpu gpu(card.driver(), card.found(), empty.path());
     const cuda::Gpu::Entered entered(gpu);
     const standin::AddArgs args{};
-    CHECK_THROWS(gpu.launch("standin_copy", {}, 32, &args, sizeof args, 0), "cuda:0: the kernel pack has no kernel standin_copy");
-    CHECK_THROWS(gpu.launch("standin_add", {}, 32, &args, sizeof args, 0), "cuModuleGetFunction: CUDA_ERROR_NOT_FOUND (500)");
+    CHECK_THROWS(gpu.launch("standin_copy", {}, 32, &args, sizeof args, 0),
+                 "cuda:0: the kernel pack has no kernel standin_copy");
+    CHECK_THROWS(gpu.launch("standin_add", {}, 32, &args, sizeof args, 0),
+                 "cuModuleGetFunction: CUDA_ERROR_NOT_FOUND (500)");
   }
   CHECK_EQ(standin_leaks(), std::string());
 }

@@ -12,7 +12,7 @@ std::string reasons(const cuda::Probe& probe) {
   return text;
 }
 
-#define CHECK_REASON(probe, part)                                                                          \
+#define CHECK_REASON(probe, part) \
   CHECK_EQ(reasons(probe).find(part) == std::string::npos ? reasons(probe) + "without " + (part) : "", "")
 
 TEST("the probe finds the cards of the stand-in driver") {
@@ -27,8 +27,9 @@ TEST("the probe finds the cards of the stand-in driver") {
   CHECK_EQ(probe.cards[0].card.shared_bytes, 163 * 1024);
   CHECK_EQ(probe.cards[2].number, 2);
   CHECK(probe.usable() == &probe.cards[0]);
-  CHECK_EQ(reasons(probe), std::string("cuda:1 (Stand-in 75): its compute capability is 7.5; the kernels need 8.0 (Ampere) or "
-                                       "newer\n"));
+  CHECK_EQ(reasons(probe),
+           std::string("cuda:1 (Stand-in 75): its compute capability is 7.5; the kernels need 8.0 (Ampere) or "
+                       "newer\n"));
 }
 
 TEST("the probe says which library is missing, or is not a driver") {

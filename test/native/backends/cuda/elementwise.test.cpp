@@ -49,7 +49,8 @@ void check_gated_unit(lowrank::Activation function) {
             const Matrix dout = matrix(), gate = matrix(), up = matrix();
             if (in_place) return GatedUnitBackward{function, s.rows, s.cols, dout, gate, up, gate, up};
             const Matrix dgate = bench.empty(type, s.rows, s.cols, s.spare);
-            return GatedUnitBackward{function, s.rows, s.cols, dout, gate, up, dgate, bench.empty(type, s.rows, s.cols, s.spare)};
+            return GatedUnitBackward{function, s.rows, s.cols, dout,
+                                     gate,     up,     dgate,  bench.empty(type, s.rows, s.cols, s.spare)};
           },
           {4e-6, 1});
     }
@@ -68,8 +69,8 @@ TEST("CUDA's rope equals the CPU's, of whole heads and of their first columns, b
     struct Heads {
       int heads, head_dim, turned;
     };
-    for (const auto& [heads, head_dim, turned] : {Heads{1, 2, 2}, {3, 6, 6}, {2, 16, 16}, {5, 64, 64}, {1, 80, 80},
-                                                  {3, 6, 4}, {2, 64, 48}, {3, 20, 16}}) {
+    for (const auto& [heads, head_dim, turned] :
+         {Heads{1, 2, 2}, {3, 6, 6}, {2, 16, 16}, {5, 64, 64}, {1, 80, 80}, {3, 6, 4}, {2, 64, 48}, {3, 20, 16}}) {
       for (const int64_t rows : {1, 7, 65}) {
         for (const bool inverse : {false, true}) {
           check_like_cpu(

@@ -13,7 +13,8 @@ int runs_that_fail(const char* call, const Way& way, const char* library) {
   Pool pool(1);
   int failed = 0;
   for (const int use : {1, 2, 5, 13, 40}) {
-    StandinCard card({{"LOWRANK_STANDIN_FAIL", std::string(call) + ":" + std::to_string(use)}, {"LOWRANK_CUBLASLT", library}});
+    StandinCard card(
+        {{"LOWRANK_STANDIN_FAIL", std::string(call) + ":" + std::to_string(use)}, {"LOWRANK_CUBLASLT", library}});
     cuda::FoundCard found = card.found();
     found.card.library_least = found.card.library_side = 1;
     try {
@@ -25,7 +26,8 @@ int runs_that_fail(const char* call, const Way& way, const char* library) {
       CHECK(code == "DEVICE" || code == "OUT_OF_MEMORY");
       ++failed;
     }
-    if (standin_leaks() != "") report(__FILE__, __LINE__, std::string(call) + " at use " + std::to_string(use) + ": " + standin_leaks());
+    if (standin_leaks() != "")
+      report(__FILE__, __LINE__, std::string(call) + " at use " + std::to_string(use) + ": " + standin_leaks());
   }
   return failed;
 }
@@ -34,12 +36,31 @@ TEST("on CUDA: every call of the driver that fails in a run ends in one clear er
   Way way{lora(0.2)};
   check_adapter(way.spec);
   int failed = 0;
-  for (const char* const call :
-       {"cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemGetInfo_v2", "cuMemAlloc_v2", "cuMemFree_v2", "cuMemHostAlloc",
-        "cuMemFreeHost", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async",
-        "cuStreamCreate", "cuStreamDestroy_v2", "cuStreamSynchronize", "cuStreamWaitEvent", "cuEventCreate",
-        "cuEventDestroy_v2", "cuEventRecord", "cuEventQuery", "cuEventSynchronize", "cuModuleLoadData", "cuModuleUnload",
-        "cuModuleGetFunction", "cuFuncSetAttribute", "cuLaunchKernel"})
+  for (const char* const call : {"cuDevicePrimaryCtxRetain",
+                                 "cuCtxSetCurrent",
+                                 "cuMemGetInfo_v2",
+                                 "cuMemAlloc_v2",
+                                 "cuMemFree_v2",
+                                 "cuMemHostAlloc",
+                                 "cuMemFreeHost",
+                                 "cuMemcpyHtoDAsync_v2",
+                                 "cuMemcpyDtoHAsync_v2",
+                                 "cuMemcpyDtoDAsync_v2",
+                                 "cuMemsetD8Async",
+                                 "cuStreamCreate",
+                                 "cuStreamDestroy_v2",
+                                 "cuStreamSynchronize",
+                                 "cuStreamWaitEvent",
+                                 "cuEventCreate",
+                                 "cuEventDestroy_v2",
+                                 "cuEventRecord",
+                                 "cuEventQuery",
+                                 "cuEventSynchronize",
+                                 "cuModuleLoadData",
+                                 "cuModuleUnload",
+                                 "cuModuleGetFunction",
+                                 "cuFuncSetAttribute",
+                                 "cuLaunchKernel"})
     failed += runs_that_fail(call, way, "off");
   CHECK_LE(45, failed);
 #if defined(LOWRANK_CUBLASLT_STANDIN)

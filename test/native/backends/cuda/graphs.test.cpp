@@ -1,4 +1,5 @@
-// Tokens that are decoded one by one are launched as graphs: the bits of launches one by one, whatever changes meanwhile.
+// Tokens that are decoded one by one are launched as graphs: the bits of launches one by one, whatever changes
+// meanwhile.
 #include <algorithm>
 
 #include "backends/cpu/device.h"
@@ -95,7 +96,8 @@ std::vector<float> decode(Device& device, const Way& way) {
   return all;
 }
 
-std::vector<float> decode_on_card(std::initializer_list<std::pair<const char*, std::string>> variables, const Way& way) {
+std::vector<float> decode_on_card(std::initializer_list<std::pair<const char*, std::string>> variables,
+                                  const Way& way) {
   StandinCard card(variables);
   cuda::CudaDevice device(card.driver(), card.found(), card.pack());
   return decode(device, way);
@@ -119,8 +121,11 @@ TEST("calls for graphs that fail, at any use, end in one clear error and leave n
   Way way{.spec = lora(), .base = StorageFormat::nf4, .precision = Precision::bf16};
   check_adapter(way.spec);
   // Two of one part of the keys, then seven of two.
-  for (const auto& [call, uses] : {std::pair{"cuStreamBeginCapture_v2", 2}, {"cuStreamEndCapture", 2},
-                                   {"cuGraphInstantiateWithFlags", 2}, {"cuGraphDestroy", 2}, {"cuGraphLaunch", 7},
+  for (const auto& [call, uses] : {std::pair{"cuStreamBeginCapture_v2", 2},
+                                   {"cuStreamEndCapture", 2},
+                                   {"cuGraphInstantiateWithFlags", 2},
+                                   {"cuGraphDestroy", 2},
+                                   {"cuGraphLaunch", 7},
                                    {"cuGraphExecDestroy", 2}})
     for (int use = 1; use <= uses + 1; ++use) {
       const Scope scope(std::string(call) + ":" + std::to_string(use));

@@ -16,9 +16,9 @@ using test::Environment;
 struct Shape {
   Precision precision = Precision::bf16;
   DeviceFormat format = DeviceFormat::nf4;
-  bool bias = false;     // of the first and the last member
-  bool cut = false;      // into slices of 256 outputs
-  bool beside = true;    // outputs in the rows of one matrix
+  bool bias = false;      // of the first and the last member
+  bool cut = false;       // into slices of 256 outputs
+  bool beside = true;     // outputs in the rows of one matrix
   bool residual = false;  // of the last member, without a bias
   int64_t rank = 8;       // of the last member's adapter
 };
@@ -108,7 +108,8 @@ TEST("cuBLASLt takes linears that read one value one by one where they cannot be
 }
 
 TEST("linears that read one value are multiplied one by one without cuBLASLt") {
-  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN}, {"LOWRANK_STANDIN_CUBLASLT", "no-kernel"}};
+  const Environment environment{{"LOWRANK_CUBLASLT", LOWRANK_CUBLASLT_STANDIN},
+                                {"LOWRANK_STANDIN_CUBLASLT", "no-kernel"}};
   check_group({.bias = true}, {});
 }
 

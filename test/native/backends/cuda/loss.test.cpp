@@ -65,18 +65,10 @@ void check(Runner& run, DType type, int64_t rows, int64_t vocab, Place place, do
   if (place == Place::apart) grad = apart.matrix();
   if (place == Place::over_logits) grad = {logits.matrix().data, type, logits.matrix().ld * 4 / size_of(type)};
   lowrank::cuda::run(run,
-                     CrossEntropy{rows,
-                                  vocab,
-                                  logits.matrix(),
-                                  address_of(run.buffer(labels)),
-                                  0.25f,
-                                  loss.floats(),
-                                  grad,
-                                  of.weights ? weights.floats() : Ptr<float>(),
-                                  of.lse == Options::Lse::none ? Ptr<float>() : lse.floats(),
-                                  known,
-                                  static_cast<float>(of.inverse_temperature),
-                                  static_cast<float>(of.smoothing)},
+                     CrossEntropy{rows, vocab, logits.matrix(), address_of(run.buffer(labels)), 0.25f, loss.floats(),
+                                  grad, of.weights ? weights.floats() : Ptr<float>(),
+                                  of.lse == Options::Lse::none ? Ptr<float>() : lse.floats(), known,
+                                  static_cast<float>(of.inverse_temperature), static_cast<float>(of.smoothing)},
                      {});
   // Probabilities near 1 are rounded to fp32, and so is a log-sum-exp that is known.
   const double rounded = known ? 4e-6 : 2e-7;

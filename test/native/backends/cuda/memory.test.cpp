@@ -60,7 +60,8 @@ TEST("uploads keep the host's bytes and their order, beyond the room that they p
       used.write(at->data() + 16, {7, 8});
       used.add(at->data(), 8, 1);
       const std::vector<float> read = used.read(at->data(), count);
-      CHECK(std::vector<float>(read.begin(), read.begin() + 9) == (std::vector<float>{2.5, 3.5, 4.5, 5.5, 8, 9, 8.5, 9.5, 9}));
+      CHECK(std::vector<float>(read.begin(), read.begin() + 9) ==
+            (std::vector<float>{2.5, 3.5, 4.5, 5.5, 8, 9, 8.5, 9.5, 9}));
       CHECK_EQ(read.back(), static_cast<float>(count));
     }
     const auto at = used.memory.allocate(Category::workspace, 4000);
@@ -94,7 +95,8 @@ TEST("copies on the card and views of the host are in order with kernels") {
 /// A pass that puts two values away, overwrites their memory, and brings them back.
 std::vector<float> stash_round(UsedCard& used) {
   const int64_t count = 5000, bytes = count * 4;
-  const auto a = used.memory.allocate(Category::activations, bytes), b = used.memory.allocate(Category::activations, bytes);
+  const auto a = used.memory.allocate(Category::activations, bytes),
+             b = used.memory.allocate(Category::activations, bytes);
   const auto stash = used.memory.stash(Category::activations, "", 2 * bytes);
   used.write(a->data(), counted_floats(count, 1));
   used.add(a->data(), count, 1);
@@ -136,7 +138,8 @@ TEST("a fetch waits for the put of the same bytes, also where no kernel comes be
   for (const char* const order : kOrders) {
     StandinCard card({{"LOWRANK_STANDIN_ORDER", order}});
     UsedCard used(card);
-    const auto a = used.memory.allocate(Category::activations, 4000), b = used.memory.allocate(Category::activations, 4000);
+    const auto a = used.memory.allocate(Category::activations, 4000),
+               b = used.memory.allocate(Category::activations, 4000);
     const auto stash = used.memory.stash(Category::activations, "", 8000);
     used.write(a->data(), counted_floats(1000, 1));
     stash->put(4000, a->data(), 4000);
@@ -233,8 +236,9 @@ TEST("where pinned memory is refused a stash lies in a file, with the same bytes
     const std::vector<std::string> said = take_remarks();
     CHECK_EQ(said.size(), i == 0 ? 1u : 0u);
     if (i == 0)
-      CHECK_EQ(said.front(), "The system refused 39.1 KiB of pinned memory for activations of cuda:0; they lie in a file in " +
-                                 folder + " instead, which is slower.");
+      CHECK_EQ(said.front(),
+               "The system refused 39.1 KiB of pinned memory for activations of cuda:0; they lie in a file in " +
+                   folder + " instead, which is slower.");
   }
   CHECK(used.memory.pinned(Category::paged_weights, 40'000) == nullptr);
   CHECK(used.memory.pinned(Category::paged_weights, 100) != nullptr);
@@ -251,8 +255,9 @@ TEST("memory that a card does not have is refused with what fits, and the rest g
   } catch (const Error& error) {
     CHECK_EQ(std::string(error.code()), std::string("OUT_OF_MEMORY"));
     CHECK_EQ(std::string(error.what()),
-             std::string("cuda:0 refused 58.6 KiB for activations: 58.6 KiB of its 97.7 KiB are free. Lower max_seq_length or "
-                         "per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings that fit."));
+             std::string(
+                 "cuda:0 refused 58.6 KiB for activations: 58.6 KiB of its 97.7 KiB are free. Lower max_seq_length or "
+                 "per_device_train_batch_size; `lowrank plan CONFIG --fit SIZE` finds settings that fit."));
   }
   used.add(some->data(), 10000, 1);
   CHECK_EQ(used.read(some->data(), 10000).back(), 1.0f);
@@ -281,8 +286,9 @@ TEST("a failed kernel ends the card: every call after it throws the same error, 
     };
     const auto [code, message] = error_of(pass);
     CHECK_EQ(code, std::string("DEVICE"));
-    CHECK(message.find("cuda:0 failed: cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719), after 5 kernels were launched, the "
-                       "first standin_add and the last standin_add; LOWRANK_CUDA_BLOCKING=1 names") == 0);
+    CHECK(message.find(
+              "cuda:0 failed: cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719), after 5 kernels were launched, the "
+              "first standin_add and the last standin_add; LOWRANK_CUDA_BLOCKING=1 names") == 0);
     CHECK_EQ(error_of(pass).second, message);
     CHECK_EQ(error_of([&] { (void)used.memory.allocate(Category::workspace, 4); }).second, message);
     CHECK_EQ(error_of([&] { (void)used.memory.stash(Category::activations, "", 4); }).second, message);
@@ -342,7 +348,8 @@ TEST("every call of the driver that fails, at any use, ends in one clear error a
         CHECK_EQ(code.empty(), message.empty());
         failed += !code.empty();
         const bool used_less = code.empty();
-        if (standin_leaks() != "") report(__FILE__, __LINE__, call + " at use " + std::to_string(use) + ": " + standin_leaks());
+        if (standin_leaks() != "")
+          report(__FILE__, __LINE__, call + " at use " + std::to_string(use) + ": " + standin_leaks());
         if (used_less) break;
       }
     }
@@ -446,7 +453,8 @@ TEST("planted: limits of launches and writes behind an allocation are held") {
     const auto at = used.memory.allocate(Category::workspace, 400);
     const cuda::Gpu::Entered entered(used.gpu);
     const standin::AddArgs args{reinterpret_cast<float*>(at->data().address()), 101, 1};
-    CHECK_EQ(error_of([&] { used.gpu.launch("standin_add", {1, 65536, 1}, 32, &args, sizeof args, 0); }).first, std::string("INTERNAL"));
+    CHECK_EQ(error_of([&] { used.gpu.launch("standin_add", {1, 65536, 1}, 32, &args, sizeof args, 0); }).first,
+             std::string("INTERNAL"));
     used.gpu.launch("standin_add", {}, 32, &args, sizeof args, 0);
     used.gpu.finish(cuda::Lane::kernels);
   }
@@ -456,7 +464,8 @@ TEST("planted: limits of launches and writes behind an allocation are held") {
   const standin::AddArgs args{};
   const auto [code, message] = error_of([&] { used.gpu.launch("standin_add", {}, 512, &args, sizeof args, 0); });
   CHECK_EQ(code, std::string("DEVICE"));
-  CHECK(message.find("the kernel standin_add was not launched: cuLaunchKernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)") !=
+  CHECK(message.find(
+            "the kernel standin_add was not launched: cuLaunchKernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)") !=
         std::string::npos);
 }
 

@@ -29,7 +29,8 @@ std::vector<float> numbers(int rank, int64_t count) {
 
 /// A rank's card, connected with those of the others.
 struct LinkedCard {
-  LinkedCard(const StandinCard& card, Comm& comm) : device(card.driver(), cuda::probe().cards.at(static_cast<size_t>(comm.rank())), card.pack()) {
+  LinkedCard(const StandinCard& card, Comm& comm)
+      : device(card.driver(), cuda::probe().cards.at(static_cast<size_t>(comm.rank())), card.pack()) {
     std::string reason;
     const auto nccl = cuda::Nccl::open(reason);
     if (nccl == nullptr) throw std::runtime_error(reason);
@@ -141,7 +142,8 @@ TEST("a rank whose library fails says where, and the others that another failed"
       (void)own.read(*values);
       const std::lock_guard lock(one);
       CHECK_EQ(code, std::string(comm.rank() == 1 ? "DEVICE" : "RANKS"));
-      CHECK(message.find(comm.rank() == 1 ? call + ": a planted system error (2)" : "another rank failed") != std::string::npos);
+      CHECK(message.find(comm.rank() == 1 ? call + ": a planted system error (2)" : "another rank failed") !=
+            std::string::npos);
     });
   }
 }

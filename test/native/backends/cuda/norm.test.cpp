@@ -51,21 +51,24 @@ TEST("CUDA's rms_norm of groups of columns equals the CPU's, in rows with gaps")
       for (const DType type : {DType::f32, DType::bf16}) {
         check_like_cpu(
             [&](Bench& bench) {
-              const Matrix x = bench.matrix(type, 5, groups * cols, gap), y = bench.empty(type, 5, groups * cols, 2 * gap);
+              const Matrix x = bench.matrix(type, 5, groups * cols, gap),
+                           y = bench.empty(type, 5, groups * cols, 2 * gap);
               const Ptr<float> w = bench.floats(cols), rstd = bench.floats(5 * groups);
               return RmsNorm{5, groups, cols, x, w, 1e-5f, y, rstd};
             },
             {4e-6, 8});
         check_like_cpu(
             [&](Bench& bench) {
-              const Matrix dy = bench.matrix(type, 5, groups * cols, 2 * gap), x = bench.matrix(type, 5, groups * cols, gap);
+              const Matrix dy = bench.matrix(type, 5, groups * cols, 2 * gap),
+                           x = bench.matrix(type, 5, groups * cols, gap);
               const Ptr<float> w = bench.floats(cols), rstd = bench.floats(5 * groups);
               return RmsNormBackward{5, groups, cols, dy, x, w, rstd, dy};
             },
             {4e-6, 8});
         check_like_cpu(
             [&](Bench& bench) {
-              const Matrix dy = bench.matrix(type, 5, groups * cols, 2 * gap), x = bench.matrix(type, 5, groups * cols, gap);
+              const Matrix dy = bench.matrix(type, 5, groups * cols, 2 * gap),
+                           x = bench.matrix(type, 5, groups * cols, gap);
               const Ptr<float> rstd = bench.floats(5 * groups);
               return NormGradient{5, groups, cols, dy, x, rstd, bench.floats(cols)};
             },

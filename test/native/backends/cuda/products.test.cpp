@@ -11,7 +11,8 @@ namespace {
 double rounded(double value, Precision precision) {
   return precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(static_cast<float>(value))) : value;
 }
-/// Relative error of products. The roundings of few bf16 outputs do not even out: there the bound is that of one rounding.
+/// Relative error of products. The roundings of few bf16 outputs do not even out: there the bound is that of one
+/// rounding.
 double tolerance(DType y, int64_t depth, int64_t outputs = 1000) {
   const double rounding = y == DType::f32 ? 0 : outputs < 1000 ? 0x1p-8 : 0x1p-9;
   return 2e-6 + 2e-8 * std::sqrt(static_cast<double>(depth)) + rounding;
@@ -37,11 +38,11 @@ struct Case {
   GemmLayout layout;
   Precision precision;
   int64_t m, n, k;
-  WeightShape base;                      // of no rows: none
-  std::vector<int64_t> ranks = {};       // of dense fp32 segments
+  WeightShape base;                 // of no rows: none
+  std::vector<int64_t> ranks = {};  // of dense fp32 segments
   DType y = DType::f32;
   bool bias = false, residual = false;
-  int64_t spare = 0;                     // elements after each row of x and y
+  int64_t spare = 0;  // elements after each row of x and y
   DType x = DType::bf16;
 };
 
@@ -300,8 +301,12 @@ TEST("CUDA's products equal float64 at random shapes") {
     if (format <= DeviceFormat::f16 || format == DeviceFormat::int8) base.spare = pick(10);
     base.nested = pick(2) == 0;
     const bool nt = layout == GemmLayout::nt;
-    Case c{layout, Precision::bf16, 1 + pick(pick(2) == 0 ? 140 : 8), nt ? base.rows : base.cols,
-           nt ? base.cols : base.rows, base};
+    Case c{layout,
+           Precision::bf16,
+           1 + pick(pick(2) == 0 ? 140 : 8),
+           nt ? base.rows : base.cols,
+           nt ? base.cols : base.rows,
+           base};
     if (pick(4) == 0) c.precision = Precision::f32;
     for (int64_t more = pick(4); more > 0; --more) c.ranks.push_back(1 + pick(pick(4) == 0 ? 300 : 20));
     if (c.precision == Precision::bf16 && pick(2) == 0) c.y = DType::bf16;
@@ -353,8 +358,15 @@ TEST("CUDA's reduce_tokens equals float64") {
       int64_t tokens, r, n;
       DType type = DType::bf16;
     };
-    for (const Sizes& s : {Sizes{1, 1, 7}, {65, 3, 64}, {600, 8, 40}, {127, 16, 129}, {130, 64, 65}, {70, 20, 200}, {449, 40, 40},
-                           {520, 128, 24, DType::f32}, {64, 200, 130}}) {
+    for (const Sizes& s : {Sizes{1, 1, 7},
+                           {65, 3, 64},
+                           {600, 8, 40},
+                           {127, 16, 129},
+                           {130, 64, 65},
+                           {70, 20, 200},
+                           {449, 40, 40},
+                           {520, 128, 24, DType::f32},
+                           {64, 200, 130}}) {
       for (const bool transposed : {false, true}) {
         for (const Precision precision : {Precision::bf16, Precision::f32}) {
           const DType type = precision == Precision::f32 ? DType::f32 : s.type;
@@ -366,8 +378,8 @@ TEST("CUDA's reduce_tokens equals float64") {
           std::vector<double> before;
           for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = 0; j < cols; ++j) before.push_back(out(i, j));
-          const ReduceTokens k{precision, s.tokens, u.matrix(), s.r, x.matrix(), s.n, 0.5f, out.floats(), cols + 1,
-                               transposed};
+          const ReduceTokens k{precision, s.tokens, u.matrix(),   s.r,      x.matrix(),
+                               s.n,       0.5f,     out.floats(), cols + 1, transposed};
           const int64_t bytes = workspace(run.card(), k);
           lowrank::cuda::run(run, k, bytes == 0 ? Ptr<std::byte>() : address_of(run.buffer<std::byte>(bytes)));
           const double error = error_of(out, [&](int64_t i, int64_t j) {

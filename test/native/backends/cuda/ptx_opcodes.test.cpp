@@ -30,7 +30,8 @@ std::string program(const std::string& body) {
   ld.global.u32 %a, [%rd2];
   ld.global.u32 %b, [%rd2+4];
   ld.global.u32 %c, [%rd2+8];
-)") + body + R"(
+)") + body +
+         R"(
   mul.wide.u32 %rd3, %r0, 4;
   add.s64 %rd3, %rd1, %rd3;
   st.global.u32 [%rd3], %d;
@@ -44,9 +45,10 @@ struct Numbers {
 
 /// Bits that floating-point and integer instructions find interesting.
 std::vector<Numbers> numbers() {
-  const uint32_t special[] = {0,          1,          0x80000000, 0xffffffff, 0x7fffffff, 0x3f800000, 0xbf800000, 0x7f800000,
-                              0xff800000, 0x7fc00000, 0x00000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0x3f7fffff, 0x4b000001,
-                              0x40490fdb, 0xc0200000, 0x477fe000, 0x477ff000, 0x38800000, 0x33000001, 31,         32};
+  const uint32_t special[] = {0,          1,          0x80000000, 0xffffffff, 0x7fffffff, 0x3f800000,
+                              0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x00000001, 0x007fffff,
+                              0x00800000, 0x7f7fffff, 0x3f7fffff, 0x4b000001, 0x40490fdb, 0xc0200000,
+                              0x477fe000, 0x477ff000, 0x38800000, 0x33000001, 31,         32};
   std::mt19937 random(11);
   std::vector<Numbers> all;
   for (const uint32_t a : special) {
@@ -92,8 +94,8 @@ void check(const std::string& instruction, Body body) {
     if (found[i] == expected) continue;
     ++failures;
     char text[200];
-    std::snprintf(text, sizeof text, "%s with a %08x, b %08x, c %08x: %08x; expected %08x", instruction.c_str(), in[i].a, in[i].b,
-                  in[i].c, found[i], expected);
+    std::snprintf(text, sizeof text, "%s with a %08x, b %08x, c %08x: %08x; expected %08x", instruction.c_str(),
+                  in[i].a, in[i].b, in[i].c, found[i], expected);
     lowrank::test::report(__FILE__, __LINE__, text);
   }
 }
@@ -105,11 +107,15 @@ int32_t s(uint32_t bits) { return std::bit_cast<int32_t>(bits); }
 
 TEST("PTX: integer instructions do what the manual says") {
   check("add.s32 %d, %a, %b;", [](uint32_t a, uint32_t b, uint32_t) { return a + b; });
-  check("mul.hi.s32 %d, %a, %b;", [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(int64_t{s(a)} * s(b) >> 32); });
-  check("mul.hi.u32 %d, %a, %b;", [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); });
+  check("mul.hi.s32 %d, %a, %b;",
+        [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(int64_t{s(a)} * s(b) >> 32); });
+  check("mul.hi.u32 %d, %a, %b;",
+        [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); });
   check("mad.lo.s32 %d, %a, %b, %c;", [](uint32_t a, uint32_t b, uint32_t c) { return a * b + c; });
   check("mul.wide.s32 %rd4, %a, %b; shr.u64 %rd4, %rd4, 32; cvt.u32.u64 %d, %rd4;",
-        [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(static_cast<uint64_t>(int64_t{s(a)} * s(b)) >> 32); });
+        [](uint32_t a, uint32_t b, uint32_t) {
+          return static_cast<uint32_t>(static_cast<uint64_t>(int64_t{s(a)} * s(b)) >> 32);
+        });
   check("mad.wide.u32 %rd4, %a, %b, %rd0; sub.s64 %rd4, %rd4, %rd0; shr.u64 %rd4, %rd4, 20; cvt.u32.u64 %d, %rd4;",
         [](uint32_t a, uint32_t b, uint32_t) { return static_cast<uint32_t>(uint64_t{a} * b >> 20); });
   check("or.b32 %r1, %b, 1; abs.s32 %r1, %r1; div.s32 %d, %a, %r1;", [](uint32_t a, uint32_t b, uint32_t) {
@@ -131,9 +137,8 @@ TEST("PTX: integer instructions do what the manual says") {
   check("prmt.b32 %d, %a, %b, 0x7531;", [](uint32_t a, uint32_t b, uint32_t) {
     return (a >> 8 & 255) | (a >> 24) << 8 | (b >> 8 & 255) << 16 | (b >> 24) << 24;
   });
-  check("prmt.b32 %d, %a, %b, 0x888f;", [](uint32_t a, uint32_t b, uint32_t) {
-    return (b >> 31 ? 255u : 0u) | (a >> 7 & 1 ? 0xffffff00u : 0u);
-  });
+  check("prmt.b32 %d, %a, %b, 0x888f;",
+        [](uint32_t a, uint32_t b, uint32_t) { return (b >> 31 ? 255u : 0u) | (a >> 7 & 1 ? 0xffffff00u : 0u); });
   check("bfe.u32 %d, %a, 5, 7;", [](uint32_t a, uint32_t, uint32_t) { return a >> 5 & 127; });
   check("bfe.s32 %d, %a, 28, 8;", [](uint32_t a, uint32_t, uint32_t) { return s(a) >> 28; });
   check("bfi.b32 %d, %a, %b, 4, 8;", [](uint32_t a, uint32_t b, uint32_t) { return (b & ~0xff0u) | (a & 255) << 4; });
@@ -145,8 +150,10 @@ TEST("PTX: integer instructions do what the manual says") {
         [](uint32_t a, uint32_t b, uint32_t c) { return s(a) < s(b) ? b : c; });
   check("setp.hs.u32 %p1, %a, %b; setp.ne.and.s32 %p2, %a, %c, !%p1; selp.b32 %d, 1, 0, %p2;",
         [](uint32_t a, uint32_t b, uint32_t c) { return a < b && a != c; });
-  check("cvt.s8.s32 %h1, %a; cvt.s32.s16 %d, %h1;", [](uint32_t a, uint32_t, uint32_t) { return int32_t{static_cast<int8_t>(a)}; });
-  check("mov.b32 {%h1, %h2}, %a; mov.b32 %d, {%h2, %h1};", [](uint32_t a, uint32_t, uint32_t) { return a << 16 | a >> 16; });
+  check("cvt.s8.s32 %h1, %a; cvt.s32.s16 %d, %h1;",
+        [](uint32_t a, uint32_t, uint32_t) { return int32_t{static_cast<int8_t>(a)}; });
+  check("mov.b32 {%h1, %h2}, %a; mov.b32 %d, {%h2, %h1};",
+        [](uint32_t a, uint32_t, uint32_t) { return a << 16 | a >> 16; });
 }
 
 TEST("PTX: floating-point instructions round as the manual says") {
@@ -201,16 +208,20 @@ TEST("PTX: floating-point instructions round as the manual says") {
   check("cvt.rn.f32.u32 %d, %a;", [](uint32_t a, uint32_t, uint32_t) { return static_cast<float>(a); });
   check("{ .reg .f64 x, y, z; cvt.f64.f32 x, %a; cvt.f64.f32 y, %b; fma.rn.f64 z, x, y, x; cvt.rn.f32.f64 %d, z; }",
         [](uint32_t a, uint32_t b, uint32_t) {
-          return static_cast<float>(std::fma(static_cast<double>(f(a)), static_cast<double>(f(b)), static_cast<double>(f(a))));
+          return static_cast<float>(
+              std::fma(static_cast<double>(f(a)), static_cast<double>(f(b)), static_cast<double>(f(a))));
         });
   check("fma.rn.bf16x2 %d, %a, %b, %c;", [](uint32_t a, uint32_t b, uint32_t c) {
     uint32_t both = 0;
     for (const int shift : {0, 16}) {
-      const auto part = [&](uint32_t x) { return static_cast<double>(f32_from_bf16(static_cast<uint16_t>(x >> shift))); };
+      const auto part = [&](uint32_t x) {
+        return static_cast<double>(f32_from_bf16(static_cast<uint16_t>(x >> shift)));
+      };
       const double product = part(a) * part(b), sum = product + part(c);
       // The sum is exact where the smaller of them is not too small.
       const double ratio = std::fabs(product / part(c));
-      if (std::isfinite(sum) && part(c) != 0 && product != 0 && (ratio > 0x1p30 || ratio < 0x1p-30)) return std::optional<uint32_t>();
+      if (std::isfinite(sum) && part(c) != 0 && product != 0 && (ratio > 0x1p30 || ratio < 0x1p-30))
+        return std::optional<uint32_t>();
       // Rounded to odd in fp32, then to the nearest bf16.
       auto rounded = static_cast<float>(sum);
       if (rounded != sum && std::isfinite(rounded) && (std::bit_cast<uint32_t>(rounded) & 1) == 0) {
@@ -220,8 +231,10 @@ TEST("PTX: floating-point instructions round as the manual says") {
     }
     return std::optional(both);
   });
-  check("setp.ltu.f32 %p1, %a, %b; selp.b32 %d, 1, 0, %p1;", [](uint32_t a, uint32_t b, uint32_t) { return !(f(a) >= f(b)); });
-  check("ex2.approx.f32 %d, %b;", [](uint32_t, uint32_t b, uint32_t) { return static_cast<float>(std::exp2(static_cast<double>(f(b)))); });
+  check("setp.ltu.f32 %p1, %a, %b; selp.b32 %d, 1, 0, %p1;",
+        [](uint32_t a, uint32_t b, uint32_t) { return !(f(a) >= f(b)); });
+  check("ex2.approx.f32 %d, %b;",
+        [](uint32_t, uint32_t b, uint32_t) { return static_cast<float>(std::exp2(static_cast<double>(f(b)))); });
 }
 
 TEST("PTX: lanes exchange what the manual says") {
@@ -235,8 +248,10 @@ TEST("PTX: lanes exchange what the manual says") {
     for (uint32_t lane = 0; lane < 32; ++lane) CHECK_EQ(found[lane], static_cast<uint32_t>(expected(lane)));
   };
   lanes("shfl.sync.bfly.b32 %d, %a, 5, 31, -1;", [](uint32_t l) { return (l ^ 5) * 3; });
-  lanes("shfl.sync.down.b32 %d|%p1, %a, 4, 31, -1; @!%p1 mov.u32 %d, 7;", [](uint32_t l) { return l + 4 < 32 ? (l + 4) * 3 : 7; });
-  lanes("shfl.sync.up.b32 %d|%p1, %a, 4, 0, -1; @!%p1 mov.u32 %d, 7;", [](uint32_t l) { return l >= 4 ? (l - 4) * 3 : 7; });
+  lanes("shfl.sync.down.b32 %d|%p1, %a, 4, 31, -1; @!%p1 mov.u32 %d, 7;",
+        [](uint32_t l) { return l + 4 < 32 ? (l + 4) * 3 : 7; });
+  lanes("shfl.sync.up.b32 %d|%p1, %a, 4, 0, -1; @!%p1 mov.u32 %d, 7;",
+        [](uint32_t l) { return l >= 4 ? (l - 4) * 3 : 7; });
   // Segments of eight lanes: the mask of the segment is 24.
   lanes("shfl.sync.idx.b32 %d, %a, 2, 0x181f, -1;", [](uint32_t l) { return (l / 8 * 8 + 2) * 3; });
   lanes("setp.eq.u32 %p1, %b, 1; vote.sync.ballot.b32 %d, %p1, -1;", [](uint32_t) { return 0x22222222u; });
@@ -247,15 +262,17 @@ TEST("PTX: lanes exchange what the manual says") {
   // Lanes part and meet again.
   lanes("setp.eq.u32 %p1, %b, 1; mov.u32 %d, 1; @%p1 bra L; mov.u32 %d, 2; L: shfl.sync.bfly.b32 %d, %d, 1, 31, -1;",
         [](uint32_t l) { return (l ^ 1) % 4 == 1 ? 1 : 2; });
-  lanes("ts: .branchtargets L0, L1, L2, L3; brx.idx %b, ts; L0: mov.u32 %d, 5; bra.uni E; L1: mov.u32 %d, 6; bra.uni E; "
-        "L2: mov.u32 %d, 7; bra.uni E; L3: mov.u32 %d, 8; E:",
-        [](uint32_t l) { return 5 + l % 4; });
+  lanes(
+      "ts: .branchtargets L0, L1, L2, L3; brx.idx %b, ts; L0: mov.u32 %d, 5; bra.uni E; L1: mov.u32 %d, 6; bra.uni E; "
+      "L2: mov.u32 %d, 7; bra.uni E; L3: mov.u32 %d, 8; E:",
+      [](uint32_t l) { return 5 + l % 4; });
 }
 
 TEST("PTX: programs without a defined result are stopped by name") {
   const std::vector<Numbers> in(32, {1, 2, 3});
   const auto fault = [&](const std::string& body) { return fault_of([&] { results(body, in); }); };
-  const std::string shared = ".shared .align 4 .b8 s[128]; mov.u32 %r1, s; shl.b32 %r2, %r0, 2; add.s32 %r1, %r1, %r2; ";
+  const std::string shared =
+      ".shared .align 4 .b8 s[128]; mov.u32 %r1, s; shl.b32 %r2, %r0, 2; add.s32 %r1, %r1, %r2; ";
   CHECK_EQ(fault(shared + "st.shared.u32 [%r1], %a; bar.warp.sync -1; ld.shared.u32 %d, [s];"), "none");
   CHECK_EQ(fault(shared + "st.shared.u32 [%r1], %a; ld.shared.u32 %d, [s];"), "race");
   CHECK_EQ(fault(shared + "st.shared.u32 [s], %a; mov.u32 %d, 0;"), "race");
@@ -264,7 +281,8 @@ TEST("PTX: programs without a defined result are stopped by name") {
   CHECK_EQ(fault(shared + "st.shared.u16 [%r1+1], %h1; mov.u32 %d, 0;"), "alignment");
   CHECK_EQ(fault("setp.lt.u32 %p1, %r0, 7; @%p1 bar.sync 0; mov.u32 %d, 0;"), "divergence");
   CHECK_EQ(fault("setp.lt.u32 %p1, %r0, 7; @%p1 shfl.sync.bfly.b32 %d, %a, 1, 31, -1; mov.u32 %d, 0;"), "none");
-  CHECK_EQ(fault("setp.lt.u32 %p1, %r0, 7; @%p1 shfl.sync.bfly.b32 %d, %a, 1, 31, -1; bar.sync 0; mov.u32 %d, 0;"), "divergence");
+  CHECK_EQ(fault("setp.lt.u32 %p1, %r0, 7; @%p1 shfl.sync.bfly.b32 %d, %a, 1, 31, -1; bar.sync 0; mov.u32 %d, 0;"),
+           "divergence");
   CHECK_EQ(fault("shfl.sync.bfly.b32 %d, %a, 1, 31, 0xffff;"), "divergence");
   CHECK_EQ(fault("ld.global.u32 %d, [%rd0+384];"), "bounds");
   CHECK_EQ(fault("ld.global.u32 %d, [%rd0+-4];"), "bounds");
@@ -274,8 +292,9 @@ TEST("PTX: programs without a defined result are stopped by name") {
 }
 
 TEST("PTX: an instruction that is not known is refused, and so is a modifier or an operand") {
-  for (const char* body : {"wgmma.fence.sync.aligned;", "add.rn.sat.relu.f32 %d, %a, %b;", "cvt.bf16.f32 %h1, %a;", "add.f32 %d, %a, %h1;",
-                           "atom.global.add.f32 %d, [%rd0], %a;", "mov.u32 %d, %clock;", "bra nowhere;", "ld.global.b128 %d, [%rd0];"}) {
+  for (const char* body :
+       {"wgmma.fence.sync.aligned;", "add.rn.sat.relu.f32 %d, %a, %b;", "cvt.bf16.f32 %h1, %a;", "add.f32 %d, %a, %h1;",
+        "atom.global.add.f32 %d, [%rd0], %a;", "mov.u32 %d, %clock;", "bra nowhere;", "ld.global.b128 %d, [%rd0];"}) {
     try {
       const Module module(program(body));
       module.kernel("k");

@@ -1,6 +1,6 @@
 // Runs the kernels as two compilers translated them, and in no other way, where LOWRANK_CUDA_PTX names the folder that
-// `scripts/cuda.mjs ptx --out FOLDER` filled. With LOWRANK_CUDA_TRAFFIC=FILE it writes what the best of the larger launches of
-// each kernel moved.
+// `scripts/cuda.mjs ptx --out FOLDER` filled. With LOWRANK_CUDA_TRAFFIC=FILE it writes what the best of the larger
+// launches of each kernel moved.
 #include "backends/cuda/runner.h"
 
 #include <cstdlib>
@@ -116,8 +116,8 @@ class PtxRunner final : public Runner {
     for (const auto& range : memory().ranges()) allocations.add(range.begin, range.bytes);
     for (const auto& range : lent()) allocations.add(range.begin, range.bytes);
     const std::span bytes(static_cast<const std::byte*>(args), static_cast<size_t>(args_bytes));
-    const ptx::Report report = ptx::launch(kernels_.at(kernel), {blocks.x, blocks.y, blocks.z}, {threads, 1, 1}, shared_bytes,
-                                            bytes, allocations, options_);
+    const ptx::Report report = ptx::launch(kernels_.at(kernel), {blocks.x, blocks.y, blocks.z}, {threads, 1, 1},
+                                           shared_bytes, bytes, allocations, options_);
     if (options_.traffic) traffic_file()->add(kernel, report);
     ++options_.seed;
   }

@@ -1,4 +1,5 @@
-// What tests of the PTX interpreter share: memory that kernels may touch, arguments, and PTX from files or put together.
+// What tests of the PTX interpreter share: memory that kernels may touch, arguments, and PTX from files or put
+// together.
 #pragma once
 
 #include <algorithm>

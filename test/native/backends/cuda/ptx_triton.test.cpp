@@ -1,5 +1,5 @@
-// The interpreter against kernels that Triton compiled: they come out right, and with a fault planted into them the fault is
-// found by name.
+// The interpreter against kernels that Triton compiled: they come out right, and with a fault planted into them the
+// fault is found by name.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -21,7 +21,10 @@ template <class Out>
 struct Product {
   static constexpr int kRows = 128, kCols = 64, kDepth = 160;
 
-  explicit Product(bool transposed, size_t spare = 0) : transposed(transposed), a(memory, kRows * kDepth), b(memory, kDepth * kCols),
+  explicit Product(bool transposed, size_t spare = 0)
+      : transposed(transposed),
+        a(memory, kRows * kDepth),
+        b(memory, kDepth * kCols),
         c(memory, kRows * kCols - spare, Out(-1)) {
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
@@ -41,7 +44,8 @@ struct Product {
       for (size_t col = 0; col < kCols; ++col) {
         double sum = 0;
         for (size_t k = 0; k < kDepth; ++k) {
-          sum += static_cast<double>(widened(a[row * kDepth + k])) * widened(transposed ? b[k * kCols + col] : b[col * kDepth + k]);
+          sum += static_cast<double>(widened(a[row * kDepth + k])) *
+                 widened(transposed ? b[k * kCols + col] : b[col * kDepth + k]);
         }
         const double difference = std::fabs(widened(c[row * kCols + col]) - sum);
         most = std::fmax(most, std::isnan(difference) ? HUGE_VAL : difference);
@@ -106,8 +110,8 @@ TEST("PTX: a softmax that Triton compiled is right in every schedule") {
     for (size_t i = 0; i < x.size(); ++i) x[i] = normal(random);
     const void* none = nullptr;
     const Module module(triton_text("softmax"));
-    launch(module.kernel("softmax"), {rows, 1, 1}, {128, 1, 1}, 16, Arguments(x.data(), y.data(), static_cast<int>(cols), none, none),
-           memory, options);
+    launch(module.kernel("softmax"), {rows, 1, 1}, {128, 1, 1}, 16,
+           Arguments(x.data(), y.data(), static_cast<int>(cols), none, none), memory, options);
     for (size_t row = 0; row < rows; ++row) {
       double total = 0;
       for (size_t col = 0; col < cols; ++col) total += std::exp(static_cast<double>(x[row * cols + col]));
@@ -123,7 +127,8 @@ TEST("PTX: attention that Triton compiled is right in every schedule") {
     constexpr size_t length = 150, dim = 64;
     const float scale = 0.125f;
     Memory memory;
-    Array<uint16_t> q(memory, length * dim), k(memory, length * dim), v(memory, length * dim), o(memory, length * dim, 0x7fff);
+    Array<uint16_t> q(memory, length * dim), k(memory, length * dim), v(memory, length * dim),
+        o(memory, length * dim, 0x7fff);
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     for (const auto* array : {&q, &k, &v}) {
@@ -132,13 +137,15 @@ TEST("PTX: attention that Triton compiled is right in every schedule") {
     const void* none = nullptr;
     const Module module(triton_text("attention"));
     launch(module.kernel("attention"), {(length + 63) / 64, 1, 1}, {128, 1, 1}, 16384,
-           Arguments(q.data(), k.data(), v.data(), o.data(), static_cast<int>(length), scale, none, none), memory, options);
+           Arguments(q.data(), k.data(), v.data(), o.data(), static_cast<int>(length), scale, none, none), memory,
+           options);
     for (size_t row = 0; row < length; ++row) {
       std::vector<double> weights(row + 1);
       double total = 0;
       for (size_t key = 0; key <= row; ++key) {
         double score = 0;
-        for (size_t d = 0; d < dim; ++d) score += static_cast<double>(widened(q[row * dim + d])) * widened(k[key * dim + d]);
+        for (size_t d = 0; d < dim; ++d)
+          score += static_cast<double>(widened(q[row * dim + d])) * widened(k[key * dim + d]);
         total += weights[key] = std::exp(score * scale);
       }
       for (size_t d = 0; d < dim; ++d) {

@@ -1,5 +1,5 @@
-// Sessions on CUDA: every kind of training on the stand-in driver is as near to the CPU's as their kernels are, and gives
-// the same bits whatever the order of its streams. With LOWRANK_TEST_CARD=1 on a card, as often.
+// Sessions on CUDA: every kind of training on the stand-in driver is as near to the CPU's as their kernels are, and
+// gives the same bits whatever the order of its streams. With LOWRANK_TEST_CARD=1 on a card, as often.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -98,7 +98,9 @@ TEST("on CUDA with cuBLASLt: pairs, Kronecker products, rotations, and full fine
 
 }  // namespace
 
-TEST("on CUDA: LoRA with dropout, and with activations that are recomputed or offloaded") { like_the_cpu(activations()); }
+TEST("on CUDA: LoRA with dropout, and with activations that are recomputed or offloaded") {
+  like_the_cpu(activations());
+}
 TEST("on CUDA: linears whose outputs are cut, and rotations of a part of each head") { like_the_cpu(fused_linears()); }
 TEST("on CUDA: short convolutions, whose weights are trained too") { like_the_cpu(convolutions()); }
 TEST("on CUDA: gated delta rules, whose weights are trained too") { like_the_cpu(delta_rules()); }

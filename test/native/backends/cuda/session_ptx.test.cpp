@@ -1,5 +1,5 @@
-// Sessions by the PTX of two compilers, which the stand-in driver interprets: kernels go the way from a pack through the driver.
-// Where LOWRANK_CUDA_PTX names the folder that `scripts/cuda.mjs ptx --out FOLDER` filled.
+// Sessions by the PTX of two compilers, which the stand-in driver interprets: kernels go the way from a pack through
+// the driver. Where LOWRANK_CUDA_PTX names the folder that `scripts/cuda.mjs ptx --out FOLDER` filled.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>

@@ -59,24 +59,27 @@ TEST("CUDA's short convolutions and their gradients equal the CPU's, of packed s
           [&](Bench& bench) {
             const ConvWeights conv = weights(bench, s, gated);
             const Matrix x = bench.matrix(type, s.rows, s.cols, spare), dout = bench.matrix(type, s.rows, s.cols);
-            return SiluConvSlope{s.rows, conv, x, bench.ints(packed(s.rows)), dout, bench.empty(type, s.rows, s.cols, spare)};
+            return SiluConvSlope{
+                s.rows, conv, x, bench.ints(packed(s.rows)), dout, bench.empty(type, s.rows, s.cols, spare)};
           },
           {4e-6, 4});
     check_like_cpu(
         [&](Bench& bench) {
           const ConvWeights conv = weights(bench, s, gated);
           const Matrix x = bench.matrix(type, s.rows, s.width(gated), spare), dout = bench.matrix(type, s.rows, s.cols);
-          return ShortConvBackward{s.rows, conv, x, bench.ints(packed(s.rows)), dout,
-                                   bench.empty(type, s.rows, s.width(gated), spare)};
+          return ShortConvBackward{
+              s.rows, conv, x, bench.ints(packed(s.rows)), dout, bench.empty(type, s.rows, s.width(gated), spare)};
         },
         {4e-6, 10});
     for (const auto& [weighted, biased] : {std::pair(true, true), {true, false}, {false, true}}) {
       check_like_cpu(
           [&](Bench& bench) {
-            const Matrix x = bench.matrix(type, s.rows, s.width(gated), spare), dout = bench.matrix(type, s.rows, s.cols);
+            const Matrix x = bench.matrix(type, s.rows, s.width(gated), spare),
+                         dout = bench.matrix(type, s.rows, s.cols);
             const Ptr<float> dw = weighted ? bench.floats(s.cols * s.taps) : Ptr<float>();
             const Ptr<float> dbias = biased ? bench.floats(s.cols) : Ptr<float>();
-            return ShortConvGradient{s.rows, {gated, s.cols, s.taps, {}, {}}, x, bench.ints(packed(s.rows)), dout, dw, dbias};
+            return ShortConvGradient{s.rows, {gated, s.cols, s.taps, {}, {}}, x, bench.ints(packed(s.rows)), dout, dw,
+                                     dbias};
           },
           {4e-6, 40});
     }
@@ -92,18 +95,28 @@ TEST("CUDA's short convolutions go on after a cache and keep inputs as the CPU d
       check_like_cpu(
           [&](Bench& bench) {
             const ConvWeights conv = weights(bench, s, gated);
-            const Matrix x = bench.matrix(type, s.rows, s.width(gated)), earlier = bench.matrix(DType::f32, count, s.cols);
-            return ShortConv{s.rows, conv, x, bench.ints(continued(s.rows, past)), earlier,
-                             bench.empty(type, s.rows, s.cols)};
+            const Matrix x = bench.matrix(type, s.rows, s.width(gated)),
+                         earlier = bench.matrix(DType::f32, count, s.cols);
+            return ShortConv{
+                s.rows, conv, x, bench.ints(continued(s.rows, past)), earlier, bench.empty(type, s.rows, s.cols)};
           },
           {4e-6, 4});
       check_like_cpu(
           [&](Bench& bench) {
-            const Matrix x = bench.matrix(type, s.rows, s.width(gated), 1), last = bench.matrix(DType::f32, count, s.cols);
+            const Matrix x = bench.matrix(type, s.rows, s.width(gated), 1),
+                         last = bench.matrix(DType::f32, count, s.cols);
             const int64_t blocks = (past + s.rows - 1) / kBlock + 1;
             const Matrix ends = bench.matrix(DType::f32, blocks * count, s.cols);
-            return KeepConvInputs{s.rows, past, gated, s.cols, static_cast<int32_t>(count), kBlock, x,
-                                  bench.ints(continued(s.rows, past)), last, ends.rows(past / kBlock * count)};
+            return KeepConvInputs{s.rows,
+                                  past,
+                                  gated,
+                                  s.cols,
+                                  static_cast<int32_t>(count),
+                                  kBlock,
+                                  x,
+                                  bench.ints(continued(s.rows, past)),
+                                  last,
+                                  ends.rows(past / kBlock * count)};
           },
           kSameBits);
     }

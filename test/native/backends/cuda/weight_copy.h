@@ -33,8 +33,8 @@ class WeightCopy {
       view.format = WeightFormat::four_bit;
       view.values = format == DeviceFormat::nf4 ? kNf4Values : kFp4Values;
     } else {
-      view.format = format == DeviceFormat::int8 ? WeightFormat::int8
-                                                 : static_cast<WeightFormat>(static_cast<int>(format));
+      view.format =
+          format == DeviceFormat::int8 ? WeightFormat::int8 : static_cast<WeightFormat>(static_cast<int>(format));
     }
     if (is_four_bit(format) && shape.nested) {
       view.nested_skip = 254;
@@ -85,7 +85,7 @@ class WeightCopy {
       std::memcpy(data_.data() + at, &bits, 2);
     };
     if (view.format == WeightFormat::ggml) {
-      constexpr int kAt[kGgmlTypes][2] = {{0, 0}, {0, 0}, {0, 2}, {0, 0}, {0, 2}, {0, 0},
+      constexpr int kAt[kGgmlTypes][2] = {{0, 0},   {0, 0},     {0, 2}, {0, 0}, {0, 2},     {0, 0},
                                           {80, 82}, {108, 108}, {0, 2}, {0, 2}, {208, 208}, {0, 0}};
       const auto block = static_cast<size_t>(layout_of(view.ggml).bytes);
       for (size_t at = 0; at < data_.size(); at += block)

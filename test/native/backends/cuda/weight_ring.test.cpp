@@ -66,8 +66,7 @@ std::vector<Piece> on_card(const char* order, Way way, std::optional<std::pair<K
   return found;
 }
 
-void like_resident(Way way, const std::vector<std::pair<Kept, bool>>& places,
-                   const std::vector<const char*>& orders) {
+void like_resident(Way way, const std::vector<std::pair<Kept, bool>>& places, const std::vector<const char*>& orders) {
   check_adapter(way.spec);
   const std::vector<Piece> expected = on_card("early", way, {});
   for (const auto& place : places)
@@ -78,7 +77,8 @@ void like_resident(Way way, const std::vector<std::pair<Kept, bool>>& places,
         const Scope scope(std::string(order) + ", " + std::to_string(static_cast<int>(place.first)) +
                           (place.second ? " pinned, " : " staged, ") + expected[i].name);
         CHECK(found[i].numbers.size() == expected[i].numbers.size() &&
-              std::memcmp(found[i].numbers.data(), expected[i].numbers.data(), expected[i].numbers.size() * sizeof(double)) == 0);
+              std::memcmp(found[i].numbers.data(), expected[i].numbers.data(),
+                          expected[i].numbers.size() * sizeof(double)) == 0);
       }
     }
 }
@@ -88,7 +88,8 @@ constexpr int64_t kWide = 1100;
 AdapterSpec paged_state() {
   AdapterSpec spec = at_linears([](AdapterSpec& of, const Linear& at) -> TermSpec {
     const std::string name = at.path;
-    return {"low_rank", "",
+    return {"low_rank",
+            "",
             {{"a", parameter(of, name + ".a", kWide, at.in)}, {"b", parameter(of, name + ".b", at.out, kWide)}},
             {{"rank", kWide}, {"scale", 0.5}}};
   });
@@ -129,7 +130,8 @@ TEST("a streamed base takes and fetches what is planned, to the byte") {
       cuda::CudaDevice device(card.driver(), card.found(), card.pack());
       Pool pool(1);
       Context context{pool, device};
-      const auto model = model_of(pool, StorageFormat::nf4_double, 5, kept == Kept::two_blocks && pinned ? kTableRows + 72 : kVocab);
+      const auto model =
+          model_of(pool, StorageFormat::nf4_double, 5, kept == Kept::two_blocks && pinned ? kTableRows + 72 : kVocab);
       stream(*model, device.memory(), kept, pinned);
       AdapterSpec spec = paged_state();
       check_adapter(spec);
@@ -160,7 +162,8 @@ TEST("a streamed base takes and fetches what is planned, to the byte") {
         if (!arena(category)) CHECK_EQ(allocated_bytes(of, Place::device), on_device[static_cast<size_t>(category)]);
       }
       CHECK_EQ(device_bytes, planned.peak_bytes);
-      CHECK(in_pinned[static_cast<size_t>(Category::activations)] > 0 && in_pinned[static_cast<size_t>(Category::optimizer)] > 0);
+      CHECK(in_pinned[static_cast<size_t>(Category::activations)] > 0 &&
+            in_pinned[static_cast<size_t>(Category::optimizer)] > 0);
       CHECK_EQ(in_pinned[static_cast<size_t>(Category::paged_weights)] > 0, pinned);
       Way way{.spec = spec};
       int64_t before = 0;
@@ -180,20 +183,23 @@ TEST("a budget in which two blocks do not fit is refused with what does") {
   Pool pool(1);
   const auto model = model_of(pool, StorageFormat::nf4, 3);
   const int64_t least = smallest(model->graph, formats_of(*model));
-  CHECK_THROWS(stream_weights(model->graph, formats_of(*model), least - 1), "which two blocks of this model take on the card");
+  CHECK_THROWS(stream_weights(model->graph, formats_of(*model), least - 1),
+               "which two blocks of this model take on the card");
   const WeightStream all = stream_weights(model->graph, formats_of(*model), int64_t{1} << 30);
   CHECK_EQ(all.slot_bytes, 0);
   for (const WeightStream::Unit& unit : all.units) CHECK(unit.home >= 0);
 }
 
-TEST("on CUDA: every call of the driver that fails while a base is streamed ends in one clear error and leaves nothing behind") {
+TEST(
+    "on CUDA: every call of the driver that fails while a base is streamed ends in one clear error and leaves nothing "
+    "behind") {
   Way way = blocks({.spec = lora()});
   check_adapter(way.spec);
   Pool pool(1);
   int failed = 0;
   for (const bool pinned : {true, false})
-    for (const char* const call : {"cuMemAlloc_v2", "cuMemHostAlloc", "cuMemcpyHtoDAsync_v2", "cuEventCreate", "cuEventRecord",
-                                   "cuStreamWaitEvent", "cuEventQuery", "cuEventSynchronize"})
+    for (const char* const call : {"cuMemAlloc_v2", "cuMemHostAlloc", "cuMemcpyHtoDAsync_v2", "cuEventCreate",
+                                   "cuEventRecord", "cuStreamWaitEvent", "cuEventQuery", "cuEventSynchronize"})
       for (const int use : {1, 4, 21, 55}) {
         StandinCard card({{"LOWRANK_STANDIN_FAIL", std::string(call) + ":" + std::to_string(use)}});
         try {

@@ -111,7 +111,8 @@ TEST("a bus error in a mapping that is not guarded ends the process as before") 
       ::setrlimit(RLIMIT_CORE, &none);
       if (sent) ::kill(::getpid(), SIGBUS);
       const int descriptor = ::open(foreign.path().c_str(), O_RDONLY);
-      const auto* data = static_cast<const volatile char*>(::mmap(nullptr, 2 * page, PROT_READ, MAP_SHARED, descriptor, 0));
+      const auto* data =
+          static_cast<const volatile char*>(::mmap(nullptr, 2 * page, PROT_READ, MAP_SHARED, descriptor, 0));
       if (::truncate(foreign.path().c_str(), 0) == 0 && data[page] == 0) ::_exit(3);
       ::_exit(4);
     }

@@ -1,6 +1,7 @@
-// A cuBLASLt for machines without a GPU: computes on the host's memory, at once or in the order of a stream of the stand-in
-// driver, and refuses what the library would refuse or may not be given. Environment: LOWRANK_STANDIN_CUBLASLT=no-create|no-kernel fails one thing.
-// lowrank_standin_products(n) counts the products with n outputs a row since the last call, and with n = 0 all of them.
+// A cuBLASLt for machines without a GPU: computes on the host's memory, at once or in the order of a stream of the
+// stand-in driver, and refuses what the library would refuse or may not be given. Environment:
+// LOWRANK_STANDIN_CUBLASLT=no-create|no-kernel fails one thing. lowrank_standin_products(n) counts the products with n
+// outputs a row since the last call, and with n = 0 all of them.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -59,8 +60,8 @@ int queue(void* stream, std::function<void()> work) {
   }
   void* const library = dlopen(driver, RTLD_NOW);
   if (library == nullptr) return kNotInitialized;
-  const auto enqueue = reinterpret_cast<int (*)(void*, void (*)(void*), void (*)(void*), void*)>(
-      dlsym(library, "lowrank_standin_work"));
+  const auto enqueue =
+      reinterpret_cast<int (*)(void*, void (*)(void*), void (*)(void*), void*)>(dlsym(library, "lowrank_standin_work"));
   if (enqueue == nullptr) return kNotInitialized;
   using Function = std::function<void()>;
   const auto run = [](void* data) { (*static_cast<Function*>(data))(); };
@@ -90,7 +91,8 @@ std::vector<uint64_t> served;  // outputs a row of each product
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT int64_t lowrank_standin_products(uint64_t outputs) {
-  const auto count = std::count_if(served.begin(), served.end(), [&](uint64_t n) { return outputs == 0 || n == outputs; });
+  const auto count =
+      std::count_if(served.begin(), served.end(), [&](uint64_t n) { return outputs == 0 || n == outputs; });
   served.clear();
   return count;
 }

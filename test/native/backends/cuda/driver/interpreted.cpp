@@ -10,7 +10,8 @@ InterpretedModule::InterpretedModule(const char* text, std::function<ptx::Memory
 std::optional<Kernel> InterpretedModule::kernel(const std::string& name) const {
   if (!module_->has(name)) return std::nullopt;
   const ptx::Limits& limits = ptx::limits(module_->kernel(name));
-  const auto run = [module = module_, allocations = allocations_, name, bytes = limits.param_bytes](const Launch& launch) {
+  const auto run = [module = module_, allocations = allocations_, name,
+                    bytes = limits.param_bytes](const Launch& launch) {
     ptx::Options options;
     options.seed = launch.seed;
     if (launch.seed != 0) options.threads = options.blocks = ptx::Order::random;

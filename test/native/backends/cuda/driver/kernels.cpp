@@ -28,7 +28,8 @@ void each_kernel(const std::function<void(const Kernel& kernel)>& add_kernel) {
                   if (launch.seed != 0) options.order = cuda::emulate::Order::random;
                   options.seed = launch.seed;
                   const cuda::Grid grid{launch.grid[0], launch.grid[1], launch.grid[2]};
-                  cuda::emulate::launch(name.c_str(), grid, launch.threads, launch.args, bytes, launch.shared_bytes, options);
+                  cuda::emulate::launch(name.c_str(), grid, launch.threads, launch.args, bytes, launch.shared_bytes,
+                                        options);
                 }});
   }
 }

@@ -113,9 +113,7 @@ thread_local bool has_context = false;
 sigjmp_buf fault_exit;
 struct sigaction other_handler;
 
-void say(const std::string& text) {
-  std::fprintf(stderr, "stand-in driver: %s\n", text.c_str());
-}
+void say(const std::string& text) { std::fprintf(stderr, "stand-in driver: %s\n", text.c_str()); }
 
 /// Reads the environment.
 void set_up(State& s) {
@@ -152,7 +150,8 @@ void set_up(State& s) {
     std::vector<std::string> names;
     for (const auto& [name, kernel] : s.kernels) names.push_back(name);
     const std::vector<uint8_t> bytes = PackBytes::of_names(names);
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   }
 }
 
@@ -326,7 +325,8 @@ CUresult enqueue(State& s, CUstream handle, Work work) {
 }
 
 /// Checks again when it runs: memory may have been freed meanwhile.
-CUresult enqueue_copy(State& s, CUstream stream, uint64_t to, bool to_device, uint64_t from, bool from_device, size_t bytes) {
+CUresult enqueue_copy(State& s, CUstream stream, uint64_t to, bool to_device, uint64_t from, bool from_device,
+                      size_t bytes) {
   const auto fits = [&s, bytes](uint64_t at, bool device) {
     return device ? allocation_of(s, at, bytes) != nullptr : is_pinned(s, reinterpret_cast<const void*>(at), bytes);
   };
@@ -334,16 +334,16 @@ CUresult enqueue_copy(State& s, CUstream stream, uint64_t to, bool to_device, ui
     say("a copy goes beyond memory that is allocated, or to or from memory of the host that is not pinned");
     return CUDA_ERROR_INVALID_VALUE;
   }
-  return enqueue(s, stream, {[=, &s] {
-                               if (!fits(to, to_device) || !fits(from, from_device)) {
-                                 say("memory was freed while a copy was queued");
-                                 return CUDA_ERROR_ILLEGAL_ADDRESS;
-                               }
-                               std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
-                               return CUDA_SUCCESS;
-                             },
-                             nullptr,
-                             nullptr});
+  return enqueue(s, stream,
+                 {[=, &s] {
+                    if (!fits(to, to_device) || !fits(from, from_device)) {
+                      say("memory was freed while a copy was queued");
+                      return CUDA_ERROR_ILLEGAL_ADDRESS;
+                    }
+                    std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+                    return CUDA_SUCCESS;
+                  },
+                  nullptr, nullptr});
 }
 
 /// A kernel of a module: of its PTX, or compiled for the host. None where it has no such kernel.
@@ -391,19 +391,19 @@ void release_all(State& s) {
 }
 
 // Beginnings of the functions below.
-#define ENTER(name)                                             \
-  State& s = state();                                           \
-  const std::lock_guard lock(s.mutex);                          \
-  if (!s.ready) return CUDA_ERROR_NOT_INITIALIZED;              \
+#define ENTER(name)                                \
+  State& s = state();                              \
+  const std::lock_guard lock(s.mutex);             \
+  if (!s.ready) return CUDA_ERROR_NOT_INITIALIZED; \
   if (const CUresult error = planted(s, #name); error != CUDA_SUCCESS) return error
-#define ENTER_CONTEXT(name)                                     \
-  ENTER(name);                                                  \
+#define ENTER_CONTEXT(name)                                                    \
+  ENTER(name);                                                                 \
   if (!has_context || s.context_users == 0) return CUDA_ERROR_INVALID_CONTEXT; \
   if (s.stuck != CUDA_SUCCESS) return s.stuck
 // What gives back does so whatever has failed, so that only what was not given back counts as left.
-#define ENTER_FREE(name)                                        \
-  State& s = state();                                           \
-  const std::lock_guard lock(s.mutex);                          \
+#define ENTER_FREE(name)                                                       \
+  State& s = state();                                                          \
+  const std::lock_guard lock(s.mutex);                                         \
   if (!has_context || s.context_users == 0) return CUDA_ERROR_INVALID_CONTEXT; \
   const CUresult failure = planted(s, #name)
 #define LEAVE_FREE return failure != CUDA_SUCCESS ? failure : s.stuck
@@ -416,7 +416,7 @@ namespace {
 using lowrank::test::standin::Event;
 using lowrank::test::standin::Graph;
 namespace ptx = lowrank::test::ptx;
-}
+}  // namespace
 #define DRIVER extern "C" __attribute__((visibility("default"))) CUresult
 
 DRIVER cuInit(unsigned) {
@@ -568,7 +568,8 @@ DRIVER cuMemFree_v2(CUdeviceptr at) {
   const auto* const end = reinterpret_cast<const uint8_t*>(at) + own.bytes;
   const bool whole = std::all_of(end, end + (round_up(own.bytes, kAlignment) - own.bytes),
                                  [](uint8_t byte) { return byte == kCanary; });
-  if (!whole) s.report += "something was written behind the end of an allocation of " + std::to_string(own.bytes) + " bytes; ";
+  if (!whole)
+    s.report += "something was written behind the end of an allocation of " + std::to_string(own.bytes) + " bytes; ";
   mprotect(own.pages, own.pages_bytes, PROT_NONE);
   madvise(own.pages, own.pages_bytes, MADV_DONTNEED);
   s.in_use -= own.bytes;
@@ -614,27 +615,28 @@ DRIVER cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUst
 DRIVER cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream) {
   ENTER_CONTEXT(cuMemsetD8Async);
   if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return enqueue(s, stream, {[=, &s] {
-                               if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_ILLEGAL_ADDRESS;
-                               std::memset(reinterpret_cast<void*>(to), value, bytes);
-                               return CUDA_SUCCESS;
-                             },
-                             nullptr,
-                             nullptr});
+  return enqueue(s, stream,
+                 {[=, &s] {
+                    if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_ILLEGAL_ADDRESS;
+                    std::memset(reinterpret_cast<void*>(to), value, bytes);
+                    return CUDA_SUCCESS;
+                  },
+                  nullptr, nullptr});
 }
-DRIVER cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream) {
+DRIVER cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+                         CUstream stream) {
   ENTER_CONTEXT(cuMemsetD2D8Async);
   if (width == 0 || height == 0) return CUDA_SUCCESS;
   const size_t bytes = pitch * (height - 1) + width;
   if (width > pitch || allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return enqueue(s, stream, {[=, &s] {
-                               if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_ILLEGAL_ADDRESS;
-                               for (size_t row = 0; row < height; ++row)
-                                 std::memset(reinterpret_cast<void*>(to + row * pitch), value, width);
-                               return CUDA_SUCCESS;
-                             },
-                             nullptr,
-                             nullptr});
+  return enqueue(s, stream,
+                 {[=, &s] {
+                    if (allocation_of(s, to, bytes) == nullptr) return CUDA_ERROR_ILLEGAL_ADDRESS;
+                    for (size_t row = 0; row < height; ++row)
+                      std::memset(reinterpret_cast<void*>(to + row * pitch), value, width);
+                    return CUDA_SUCCESS;
+                  },
+                  nullptr, nullptr});
 }
 
 DRIVER cuStreamCreate(CUstream* stream, unsigned flags) {
@@ -708,18 +710,18 @@ DRIVER cuGraphLaunch(CUgraphExec handle, CUstream stream) {
   ENTER_CONTEXT(cuGraphLaunch);
   auto* const graph = reinterpret_cast<Graph*>(handle);
   if (!s.executables.contains(graph)) return CUDA_ERROR_INVALID_VALUE;
-  return enqueue(s, stream, {[graph, &s] {
-                               if (!s.executables.contains(graph)) {
-                                 say("a graph was destroyed while it was queued");
-                                 return CUDA_ERROR_ILLEGAL_ADDRESS;
-                               }
-                               CUresult result = CUDA_SUCCESS;
-                               for (const auto& kernel : graph->kernels)
-                                 if (result == CUDA_SUCCESS) result = kernel();
-                               return result;
-                             },
-                             nullptr,
-                             nullptr});
+  return enqueue(s, stream,
+                 {[graph, &s] {
+                    if (!s.executables.contains(graph)) {
+                      say("a graph was destroyed while it was queued");
+                      return CUDA_ERROR_ILLEGAL_ADDRESS;
+                    }
+                    CUresult result = CUDA_SUCCESS;
+                    for (const auto& kernel : graph->kernels)
+                      if (result == CUDA_SUCCESS) result = kernel();
+                    return result;
+                  },
+                  nullptr, nullptr});
 }
 DRIVER cuStreamWaitEvent(CUstream stream, CUevent handle, unsigned) {
   ENTER_CONTEXT(cuStreamWaitEvent);
@@ -782,7 +784,8 @@ DRIVER cuModuleLoadData(CUmodule* module, const void* image) {
   if (!cubin && std::strstr(text, ".version") == nullptr) return CUDA_ERROR_INVALID_IMAGE;
   auto made = std::make_unique<Module>();
   if (s.interprets) try {
-      if (cubin) throw ptx::Unsupported("a cubin cannot be interpreted; a card of LOWRANK_STANDIN_DEVICES=130 takes PTX");
+      if (cubin)
+        throw ptx::Unsupported("a cubin cannot be interpreted; a card of LOWRANK_STANDIN_DEVICES=130 takes PTX");
       made->code.emplace(text, [&s] {
         ptx::Memory allocations;
         for (const auto& [at, own] : s.allocated)
@@ -828,7 +831,8 @@ DRIVER cuFuncSetAttribute(CUfunction function, int attribute, int value) {
   return CUDA_SUCCESS;
 }
 DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                      unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void** parameters, void** extra) {
+                      unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void** parameters,
+                      void** extra) {
   ENTER_CONTEXT(cuLaunchKernel);
   const auto& function = *reinterpret_cast<const Function*>(handle);
   const Kernel kernel = function.kernel;
@@ -853,21 +857,23 @@ DRIVER cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsig
   return enqueue(s, stream, {run, nullptr, nullptr});
 }
 
-/// Queues work of a library, in order with the stream's own. @param drop frees the data, also where the work is not done
+/// Queues work of a library, in order with the stream's own. @param drop frees the data, also where the work is not
+/// done
 extern "C" __attribute__((visibility("default"))) int lowrank_standin_work(CUstream stream, void (*work)(void*),
                                                                            void (*drop)(void*), void* data) {
   const std::shared_ptr<void> own(data, drop);
   ENTER_CONTEXT(lowrank_standin_work);
-  return enqueue(s, stream, {[=] {
-                               work(own.get());
-                               return CUDA_SUCCESS;
-                             },
-                             nullptr,
-                             nullptr});
+  return enqueue(s, stream,
+                 {[=] {
+                    work(own.get());
+                    return CUDA_SUCCESS;
+                  },
+                  nullptr, nullptr});
 }
 
 /// The same for work that waits for other processes: asked again and again until it returns 1.
-extern "C" __attribute__((visibility("default"))) int lowrank_standin_goes_on(CUstream stream, int (*goes_on)(void*), void* data) {
+extern "C" __attribute__((visibility("default"))) int lowrank_standin_goes_on(CUstream stream, int (*goes_on)(void*),
+                                                                              void* data) {
   ENTER_CONTEXT(lowrank_standin_goes_on);
   return enqueue(s, stream, {nullptr, nullptr, nullptr, [=] { return goes_on(data) != 0; }});
 }

@@ -1,7 +1,9 @@
-// A driver without a GPU: a library with the functions of libcuda that are used, loaded through LOWRANK_LIBCUDA. It runs
-// kernels that are compiled for the host, or interprets the PTX that it is given, and is stricter than a real driver:
+// A driver without a GPU: a library with the functions of libcuda that are used, loaded through LOWRANK_LIBCUDA. It
+// runs kernels that are compiled for the host, or interprets the PTX that it is given, and is stricter than a real
+// driver:
 //
-// - device memory is inaccessible outside of copies and kernels, fresh memory is NaN, and what was freed is never handed
+// - device memory is inaccessible outside of copies and kernels, fresh memory is NaN, and what was freed is never
+// handed
 //   out again;
 // - work waits until something synchronizes, and streams run in an order that only events hold back;
 // - copies that run beside the host take pinned memory alone;
@@ -15,7 +17,8 @@
 //   LOWRANK_STANDIN_MEMORY    bytes of each card (default 4 GiB)
 //   LOWRANK_STANDIN_PINNED    bytes of pinned memory that the system gives (default 1 TiB)
 //   LOWRANK_STANDIN_VERSION   what cuDriverGetVersion says (default 12090)
-//   LOWRANK_STANDIN_ORDER     late (default): streams run only as far as somebody waits for them; early: all streams but the
+//   LOWRANK_STANDIN_ORDER     late (default): streams run only as far as somebody waits for them; early: all streams
+//   but the
 //                             first run as soon as they can; random:SEED
 //   LOWRANK_STANDIN_FAIL      NAME:N[:ERROR]: the N-th call of a function fails
 //   LOWRANK_STANDIN_PACK      a file to write a kernel pack to that names all kernels it knows

@@ -376,7 +376,8 @@ void copy_async(void* shared, const void* global, int bytes, int filled, Place h
   Thread& me = *machine.current;
   const Copy copy{shared, global, bytes, filled, me.groups, here};
   if (machine.options.tracked) {
-    if (bytes > 0) races::access(global, bytes, false, __builtin_return_address(0));  // else the address does not matter
+    if (bytes > 0)
+      races::access(global, bytes, false, __builtin_return_address(0));  // else the address does not matter
     races::access(shared, filled, true, __builtin_return_address(0));
     races::copy_begins(shared, filled);
   }

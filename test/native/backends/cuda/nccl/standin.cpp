@@ -1,6 +1,6 @@
-// An NCCL for machines without GPUs: ranks are processes or threads that exchange through a file in shared memory, named by
-// the id. Work waits in the order of the stand-in driver's streams, and moves nothing until its peers have made the same call.
-// It refuses what the library would refuse.
+// An NCCL for machines without GPUs: ranks are processes or threads that exchange through a file in shared memory,
+// named by the id. Work waits in the order of the stand-in driver's streams, and moves nothing until its peers have
+// made the same call. It refuses what the library would refuse.
 //
 // The environment:
 //   LOWRANK_STANDIN_NCCL   CALL:N[:RANK]: the N-th call of a function fails, on all ranks or on one
@@ -94,7 +94,8 @@ bool fails(const char* call, int rank) {
 /// Moves what can be moved; true once nothing is left.
 bool go_on(const NcclCommunicator& comm, Transfer& transfer) {
   while (transfer.done < transfer.bytes) {
-    Mailbox& box = transfer.sends ? comm.shared->boxes[comm.rank][transfer.peer] : comm.shared->boxes[transfer.peer][comm.rank];
+    Mailbox& box =
+        transfer.sends ? comm.shared->boxes[comm.rank][transfer.peer] : comm.shared->boxes[transfer.peer][comm.rank];
     const bool is_full = box.sent != box.taken;
     if (transfer.sends == is_full) return false;
     if (transfer.sends) {
@@ -129,7 +130,8 @@ int go_on(void* data) {
 int queue(NcclComm comm, std::vector<Transfer> transfers, void* stream) {
   void* const driver = dlopen(std::getenv("LOWRANK_LIBCUDA"), RTLD_NOW);
   if (driver == nullptr) return kNcclInvalidUsage;
-  const auto enqueue = reinterpret_cast<int (*)(void*, int (*)(void*), void*)>(dlsym(driver, "lowrank_standin_goes_on"));
+  const auto enqueue =
+      reinterpret_cast<int (*)(void*, int (*)(void*), void*)>(dlsym(driver, "lowrank_standin_goes_on"));
   if (enqueue == nullptr) return kNcclInvalidUsage;
   ++comm->queued;
   return enqueue(stream, go_on, new Call{comm, std::move(transfers)}) == 0 ? kNcclSuccess : 1;
@@ -157,7 +159,9 @@ EXPORT int ncclGetVersion(int* version) {
   *version = 22705;
   return kNcclSuccess;
 }
-EXPORT const char* ncclGetErrorString(int error) { return error == kNcclSystemError ? "a planted system error" : "a planted error"; }
+EXPORT const char* ncclGetErrorString(int error) {
+  return error == kNcclSystemError ? "a planted system error" : "a planted error";
+}
 
 EXPORT int ncclGetUniqueId(NcclId* id) {
   if (fails("ncclGetUniqueId", 0)) return kNcclSystemError;
@@ -196,8 +200,8 @@ EXPORT int ncclCommDestroy(NcclComm comm) {
   delete comm;
   return kNcclSuccess;
 }
-/// Queued work ends without effect when the stream comes to it, so the communicator stays in memory, where leak checkers
-/// find it.
+/// Queued work ends without effect when the stream comes to it, so the communicator stays in memory, where leak
+/// checkers find it.
 EXPORT int ncclCommAbort(NcclComm comm) {
   static std::mutex one;
   static auto* const aborted = new std::vector<NcclComm>;
@@ -247,6 +251,5 @@ EXPORT int ncclAllGather(const void* own, void* all, size_t count, int type, Ncc
   return add(comm, transfers, stream);
 }
 
-#define SAME(call, Result, parameters) \
-  static_assert(std::is_same_v<decltype(&call), decltype(Nccl::Calls::call)>);
+#define SAME(call, Result, parameters) static_assert(std::is_same_v<decltype(&call), decltype(Nccl::Calls::call)>);
 LOWRANK_NCCL_CALLS(SAME)

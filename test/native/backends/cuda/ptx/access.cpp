@@ -8,7 +8,8 @@ namespace lowrank::test::ptx {
 namespace {
 
 uint64_t address_of(const Warp& w, const Instruction& i, size_t index, int64_t offset, int lane) {
-  const uint64_t base = i.widths[index] == 4 ? w.at<uint32_t>(i.slots[index])[lane] : w.at<uint64_t>(i.slots[index])[lane];
+  const uint64_t base =
+      i.widths[index] == 4 ? w.at<uint32_t>(i.slots[index])[lane] : w.at<uint64_t>(i.slots[index])[lane];
   return base + static_cast<uint64_t>(offset);
 }
 
@@ -26,8 +27,8 @@ void in_order(const Block& block, uint32_t lanes, Body body) {
   }
 }
 
-void note(Block& block, const Warp& w, const Instruction& i, size_t index, Space space, int64_t offset, uint32_t lanes, int bytes,
-          bool store) {
+void note(Block& block, const Warp& w, const Instruction& i, size_t index, Space space, int64_t offset, uint32_t lanes,
+          int bytes, bool store) {
   if (space == Space::local) ++block.launch.report.local_accesses;
   if (!block.launch.options.traffic) return;
   uint64_t addresses[kLanes];
@@ -63,7 +64,8 @@ void store(Block& block, Warp& w, const Instruction& i, uint32_t lanes) {
     const uint64_t address = address_of(w, i, kAddress, i.offset, l);
     Space space = i.space;
     uint64_t resolved = address;
-    std::byte* to = i.variant ? block.resolve(w, l, space, resolved, total, true) : block.touch(w, l, space, address, total, true);
+    std::byte* to =
+        i.variant ? block.resolve(w, l, space, resolved, total, true) : block.touch(w, l, space, address, total, true);
     for (size_t k = 0; k < i.count; ++k) {
       const auto value = static_cast<Memory>(w.at<Register>(i.slots[k])[l]);
       std::memcpy(to + k * sizeof value, &value, sizeof value);
@@ -135,16 +137,26 @@ template <class T>
 T updated(Atomic operation, T old, T b, T c) {
   using U = std::make_unsigned_t<T>;
   switch (operation) {
-    case Atomic::add: return static_cast<T>(static_cast<U>(old) + static_cast<U>(b));
-    case Atomic::min: return std::min(old, b);
-    case Atomic::max: return std::max(old, b);
-    case Atomic::and_: return old & b;
-    case Atomic::or_: return old | b;
-    case Atomic::xor_: return old ^ b;
-    case Atomic::exch: return b;
-    case Atomic::cas: return old == b ? c : old;
-    case Atomic::inc: return old >= b ? T{0} : static_cast<T>(old + 1);
-    case Atomic::dec: return old == 0 || old > b ? b : static_cast<T>(old - 1);
+    case Atomic::add:
+      return static_cast<T>(static_cast<U>(old) + static_cast<U>(b));
+    case Atomic::min:
+      return std::min(old, b);
+    case Atomic::max:
+      return std::max(old, b);
+    case Atomic::and_:
+      return old & b;
+    case Atomic::or_:
+      return old | b;
+    case Atomic::xor_:
+      return old ^ b;
+    case Atomic::exch:
+      return b;
+    case Atomic::cas:
+      return old == b ? c : old;
+    case Atomic::inc:
+      return old >= b ? T{0} : static_cast<T>(old + 1);
+    case Atomic::dec:
+      return old == 0 || old > b ? b : static_cast<T>(old - 1);
   }
   return old;
 }
@@ -169,7 +181,8 @@ void atomic(Decoder& d, bool has_result) {
   take_order(d);
   d.out.space = d.take_space();
   const std::string type = d.take_type();
-  d.out.variant = static_cast<uint8_t>(d.take_one({"add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"}));
+  d.out.variant =
+      static_cast<uint8_t>(d.take_one({"add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"}));
   if (type_bytes(type) < 4 || type[0] == 'f') d.fail("unsupported type ." + type);
   const bool is_cas = static_cast<Atomic>(d.out.variant) == Atomic::cas;
   const size_t first = has_result ? 1 : 0, count = first + 2 + (is_cas ? 1 : 0);

@@ -13,27 +13,41 @@ bool holds(Comparison comparison, T a, T b) {
   bool unordered = false;
   if constexpr (std::is_floating_point_v<T>) unordered = std::isnan(a) || std::isnan(b);
   switch (comparison) {
-    case Comparison::eq: return !unordered && a == b;
-    case Comparison::ne: return !unordered && a != b;
-    case Comparison::lt: return !unordered && a < b;
-    case Comparison::le: return !unordered && a <= b;
-    case Comparison::gt: return !unordered && a > b;
-    case Comparison::ge: return !unordered && a >= b;
-    case Comparison::equ: return unordered || a == b;
-    case Comparison::neu: return unordered || a != b;
-    case Comparison::ltu: return unordered || a < b;
-    case Comparison::leu: return unordered || a <= b;
-    case Comparison::gtu: return unordered || a > b;
-    case Comparison::geu: return unordered || a >= b;
-    case Comparison::num: return !unordered;
-    case Comparison::nan: return unordered;
+    case Comparison::eq:
+      return !unordered && a == b;
+    case Comparison::ne:
+      return !unordered && a != b;
+    case Comparison::lt:
+      return !unordered && a < b;
+    case Comparison::le:
+      return !unordered && a <= b;
+    case Comparison::gt:
+      return !unordered && a > b;
+    case Comparison::ge:
+      return !unordered && a >= b;
+    case Comparison::equ:
+      return unordered || a == b;
+    case Comparison::neu:
+      return unordered || a != b;
+    case Comparison::ltu:
+      return unordered || a < b;
+    case Comparison::leu:
+      return unordered || a <= b;
+    case Comparison::gtu:
+      return unordered || a > b;
+    case Comparison::geu:
+      return unordered || a >= b;
+    case Comparison::num:
+      return !unordered;
+    case Comparison::nan:
+      return unordered;
   }
   return false;
 }
 
 Comparison take_comparison(Decoder& d) {
-  const int found = d.take_one({"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
-                                "lo", "ls", "hi", "hs"});
+  const int found = d.take_one({"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num",
+                                "nan", "lo", "ls", "hi", "hs"});
   // Unsigned names of the same.
   constexpr Comparison unsigned_names[] = {Comparison::lt, Comparison::le, Comparison::gt, Comparison::ge};
   return found < 14 ? static_cast<Comparison>(found) : unsigned_names[found - 14];
@@ -168,17 +182,24 @@ void slct(Decoder& d) {
 template <class T>
 bool is_kind(int kind, T value) {
   switch (kind) {
-    case 0: return std::isfinite(value);
-    case 1: return std::isinf(value);
-    case 2: return !std::isnan(value);
-    case 3: return std::isnan(value);
-    case 4: return std::isnormal(value);
-    default: return std::fpclassify(value) == FP_SUBNORMAL;
+    case 0:
+      return std::isfinite(value);
+    case 1:
+      return std::isinf(value);
+    case 2:
+      return !std::isnan(value);
+    case 3:
+      return std::isnan(value);
+    case 4:
+      return std::isnormal(value);
+    default:
+      return std::fpclassify(value) == FP_SUBNORMAL;
   }
 }
 
 void testp(Decoder& d) {
-  d.out.variant = static_cast<uint8_t>(d.take_one({"finite", "infinite", "number", "notanumber", "normal", "subnormal"}));
+  d.out.variant =
+      static_cast<uint8_t>(d.take_one({"finite", "infinite", "number", "notanumber", "normal", "subnormal"}));
   const std::string type = d.take_type();
   if (type != "f32" && type != "f64") d.fail("unsupported type");
   d.expect_operands(2, 2);

@@ -28,10 +28,14 @@ constexpr bool is_integer = std::is_integral_v<T>;
 
 double rounded_to_whole(double value, Rounding rounding) {
   switch (rounding) {
-    case Rounding::nearest: return std::nearbyint(value);
-    case Rounding::zero: return std::trunc(value);
-    case Rounding::down: return std::floor(value);
-    case Rounding::up: return std::ceil(value);
+    case Rounding::nearest:
+      return std::nearbyint(value);
+    case Rounding::zero:
+      return std::trunc(value);
+    case Rounding::down:
+      return std::floor(value);
+    case Rounding::up:
+      return std::ceil(value);
   }
   return value;
 }
@@ -125,7 +129,8 @@ void cvt(Decoder& d) {
   const std::string from = d.take_type(), to = d.take_type();
   const int whole = d.take_one({"rni", "rzi", "rmi", "rpi"}, 4);
   const int rounding = d.take_one({"rn", "rz", "rm", "rp"}, 4);
-  d.out.count = static_cast<uint8_t>((d.take("ftz") ? kFlush : 0) | (d.take("sat") ? kSaturate : 0) | (whole < 4 ? kWhole : 0));
+  d.out.count =
+      static_cast<uint8_t>((d.take("ftz") ? kFlush : 0) | (d.take("sat") ? kSaturate : 0) | (whole < 4 ? kWhole : 0));
   d.out.widths[15] = static_cast<uint8_t>(whole < 4 ? whole : rounding < 4 ? rounding : 0);
   if (to == "bf16x2" || to == "f16x2") {
     if (from != "f32" || d.out.count != 0 || rounding > 1) d.fail("unsupported conversion");
@@ -141,7 +146,8 @@ void cvt(Decoder& d) {
   d.out.slots[0] = d.any_target(d.operand(0), width);
   d.out.widths[0] = static_cast<uint8_t>(width);
   if (width < type_bytes(to)) d.fail("the target is too narrow");
-  const bool narrows = (from[0] == 'f' || from[0] == 'b') && to[0] != 's' && to[0] != 'u' && type_bytes(to) < type_bytes(from);
+  const bool narrows =
+      (from[0] == 'f' || from[0] == 'b') && to[0] != 's' && to[0] != 'u' && type_bytes(to) < type_bytes(from);
   const bool to_whole = (from[0] == 'f' || from[0] == 'b') && (to[0] == 's' || to[0] == 'u');
   if (narrows && rounding == 4) d.fail("a rounding is missing");
   if (to_whole && whole == 4) d.fail("a rounding is missing");
@@ -192,7 +198,8 @@ void mov(Decoder& d) {
     if (part < 2) d.fail("unsupported width of parts");
     d.out.count = static_cast<uint8_t>(parts.size());
     d.out.bytes = static_cast<uint8_t>(part);
-    for (size_t k = 0; k < parts.size(); ++k) d.out.slots[k] = splits ? d.target(parts[k], part) : d.source(parts[k], part);
+    for (size_t k = 0; k < parts.size(); ++k)
+      d.out.slots[k] = splits ? d.target(parts[k], part) : d.source(parts[k], part);
     d.out.slots[15] = splits ? d.source(d.operand(1), bytes) : d.target(d.operand(0), bytes);
     d.out.widths[15] = static_cast<uint8_t>(bytes);
     d.out.run = splits ? unpack : gather;

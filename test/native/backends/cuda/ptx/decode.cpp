@@ -22,28 +22,27 @@ const OpcodeTable& opcodes() {
 }
 
 const std::unordered_map<std::string_view, Special>& special_names() {
-  static const std::unordered_map<std::string_view, Special> names{
-      {"%tid.x", Special::tid_x},
-      {"%tid.y", Special::tid_y},
-      {"%tid.z", Special::tid_z},
-      {"%ntid.x", Special::ntid_x},
-      {"%ntid.y", Special::ntid_y},
-      {"%ntid.z", Special::ntid_z},
-      {"%ctaid.x", Special::ctaid_x},
-      {"%ctaid.y", Special::ctaid_y},
-      {"%ctaid.z", Special::ctaid_z},
-      {"%nctaid.x", Special::nctaid_x},
-      {"%nctaid.y", Special::nctaid_y},
-      {"%nctaid.z", Special::nctaid_z},
-      {"%laneid", Special::laneid},
-      {"%warpid", Special::warpid},
-      {"%nwarpid", Special::nwarpid},
-      {"%lanemask_eq", Special::lanemask_eq},
-      {"%lanemask_lt", Special::lanemask_lt},
-      {"%lanemask_le", Special::lanemask_le},
-      {"%lanemask_gt", Special::lanemask_gt},
-      {"%lanemask_ge", Special::lanemask_ge},
-      {"%dynamic_smem_size", Special::dynamic_smem_size}};
+  static const std::unordered_map<std::string_view, Special> names{{"%tid.x", Special::tid_x},
+                                                                   {"%tid.y", Special::tid_y},
+                                                                   {"%tid.z", Special::tid_z},
+                                                                   {"%ntid.x", Special::ntid_x},
+                                                                   {"%ntid.y", Special::ntid_y},
+                                                                   {"%ntid.z", Special::ntid_z},
+                                                                   {"%ctaid.x", Special::ctaid_x},
+                                                                   {"%ctaid.y", Special::ctaid_y},
+                                                                   {"%ctaid.z", Special::ctaid_z},
+                                                                   {"%nctaid.x", Special::nctaid_x},
+                                                                   {"%nctaid.y", Special::nctaid_y},
+                                                                   {"%nctaid.z", Special::nctaid_z},
+                                                                   {"%laneid", Special::laneid},
+                                                                   {"%warpid", Special::warpid},
+                                                                   {"%nwarpid", Special::nwarpid},
+                                                                   {"%lanemask_eq", Special::lanemask_eq},
+                                                                   {"%lanemask_lt", Special::lanemask_lt},
+                                                                   {"%lanemask_le", Special::lanemask_le},
+                                                                   {"%lanemask_gt", Special::lanemask_gt},
+                                                                   {"%lanemask_ge", Special::lanemask_ge},
+                                                                   {"%dynamic_smem_size", Special::dynamic_smem_size}};
   return names;
 }
 
@@ -198,7 +197,8 @@ Rounding Decoder::take_rounding() { return static_cast<Rounding>(take_one({"rn",
 
 Space Decoder::take_space() {
   if (take("shared::cta")) return Space::shared;
-  constexpr Space spaces[] = {Space::global, Space::shared, Space::local, Space::constant, Space::param, Space::generic};
+  constexpr Space spaces[] = {Space::global,   Space::shared, Space::local,
+                              Space::constant, Space::param,  Space::generic};
   return spaces[take_one({"global", "shared", "local", "const", "param"}, 5)];
 }
 

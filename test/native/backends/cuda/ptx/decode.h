@@ -1,5 +1,5 @@
-// From statements to instructions. A decoder of an opcode takes its modifiers and operands one by one; whatever it leaves
-// makes the statement unsupported.
+// From statements to instructions. A decoder of an opcode takes its modifiers and operands one by one; whatever it
+// leaves makes the statement unsupported.
 #pragma once
 
 #include "backends/cuda/ptx/machine.h"

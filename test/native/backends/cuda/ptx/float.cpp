@@ -1,5 +1,5 @@
-// Floating point. Results are rounded once; approximations are the rounded true value, which a card's differ from in the
-// last places.
+// Floating point. Results are rounded once; approximations are the rounded true value, which a card's differ from in
+// the last places.
 #include <cstring>
 
 #include "backends/cuda/ptx/decode.h"
@@ -65,9 +65,13 @@ Handler small(int count, int each_register, Body) {
     };
   };
   if (each_register == 1) {
-    return count == 1 ? make.template operator()<1, 1>() : count == 2 ? make.template operator()<2, 1>() : make.template operator()<3, 1>();
+    return count == 1   ? make.template operator()<1, 1>()
+           : count == 2 ? make.template operator()<2, 1>()
+                        : make.template operator()<3, 1>();
   }
-  return count == 1 ? make.template operator()<1, 2>() : count == 2 ? make.template operator()<2, 2>() : make.template operator()<3, 2>();
+  return count == 1   ? make.template operator()<1, 2>()
+         : count == 2 ? make.template operator()<2, 2>()
+                      : make.template operator()<3, 2>();
 }
 
 /// A body of doubles for every floating-point type that has the instruction; false for other types.
@@ -112,7 +116,9 @@ void by_type(Decoder& d, const char* integer) {
 }
 
 /// fp32 rounded to nearest and nothing else, which the processor does itself.
-bool is_plain(const Decoder& d, const std::string& type) { return type == "f32" && d.out.variant == 0 && d.out.widths[15] == 0; }
+bool is_plain(const Decoder& d, const std::string& type) {
+  return type == "f32" && d.out.variant == 0 && d.out.widths[15] == 0;
+}
 
 void add(Decoder& d, const std::string& type) {
   const auto body = [](double a, double b, double) { return odd_fma(a, 1, b); };
@@ -170,7 +176,8 @@ void extreme(Decoder& d, const std::string& type) {
   if (d.take("xorsign") || d.take("abs")) d.fail("unsupported modifier");
   const bool keeps_nan = d.take("NaN");
   const auto with = [&](auto body) {
-    if (!arithmetic(d, type, 2, body)) d.out.run = binary<double>([](double a, double b) { return decltype(body){}(a, b, 0); });
+    if (!arithmetic(d, type, 2, body))
+      d.out.run = binary<double>([](double a, double b) { return decltype(body){}(a, b, 0); });
   };
   if (keeps_nan) {
     with([](double a, double b, double) { return extreme_of<largest, true>(a, b); });

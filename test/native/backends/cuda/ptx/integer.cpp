@@ -15,10 +15,10 @@ template <class T>
 constexpr int kBits = 8 * static_cast<int>(sizeof(T));
 
 template <class T>
-using Wide = std::conditional_t<std::is_signed_v<T>,
-                                std::conditional_t<sizeof(T) == 2, int32_t, std::conditional_t<sizeof(T) == 4, int64_t, __int128>>,
-                                std::conditional_t<sizeof(T) == 2, uint32_t,
-                                                   std::conditional_t<sizeof(T) == 4, uint64_t, unsigned __int128>>>;
+using Wide = std::conditional_t<
+    std::is_signed_v<T>,
+    std::conditional_t<sizeof(T) == 2, int32_t, std::conditional_t<sizeof(T) == 4, int64_t, __int128>>,
+    std::conditional_t<sizeof(T) == 2, uint32_t, std::conditional_t<sizeof(T) == 4, uint64_t, unsigned __int128>>>;
 
 /// The integer type that the last modifier names.
 template <class Body>
@@ -82,7 +82,8 @@ void multiply(Decoder& d, bool adds) {
         return static_cast<T>(static_cast<Wrap<T>>(a) * static_cast<Wrap<T>>(b) + static_cast<Wrap<T>>(c));
       });
     } else if (!adds) {
-      d.out.run = binary<T>([](T a, T b) { return static_cast<T>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b) >> kBits<T>); });
+      d.out.run = binary<T>(
+          [](T a, T b) { return static_cast<T>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b) >> kBits<T>); });
     } else {
       d.out.run = ternary<T>([](T a, T b, T c) {
         const T high = static_cast<T>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b) >> kBits<T>);
@@ -205,7 +206,9 @@ void shift(Decoder& d, bool left) {
       if (i.variant) {
         each(lanes, [=](int l) { to[l] = by[l] < bits ? static_cast<T>(static_cast<Wrap<T>>(a[l]) << by[l]) : T{0}; });
       } else {
-        each(lanes, [=](int l) { to[l] = by[l] < bits ? static_cast<T>(a[l] >> by[l]) : static_cast<T>(a[l] < T{0} ? -1 : 0); });
+        each(lanes, [=](int l) {
+          to[l] = by[l] < bits ? static_cast<T>(a[l] >> by[l]) : static_cast<T>(a[l] < T{0} ? -1 : 0);
+        });
       }
     };
   });
@@ -347,7 +350,8 @@ void reverse(Decoder& d) {
     d.out.run = unary<T>([](T a) {
       using U = std::make_unsigned_t<T>;
       U found = 0;
-      for (int bit = 0; bit < kBits<T>; ++bit) found |= static_cast<U>(static_cast<U>(a) >> bit & 1) << (kBits<T> - 1 - bit);
+      for (int bit = 0; bit < kBits<T>; ++bit)
+        found |= static_cast<U>(static_cast<U>(a) >> bit & 1) << (kBits<T> - 1 - bit);
       return static_cast<T>(found);
     });
   });

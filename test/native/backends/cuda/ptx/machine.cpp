@@ -36,7 +36,8 @@ std::string Kernel::describe(uint32_t pc) const {
   const Statement& statement = text.statements[static_cast<size_t>(code[pc].statement)];
   std::string where = "line " + std::to_string(statement.line) + " of the PTX";
   if (const auto file = files->find(statement.source_file); statement.source_line > 0 && file != files->end()) {
-    where = file->second.substr(file->second.rfind('/') + 1) + ":" + std::to_string(statement.source_line) + ", " + where;
+    where =
+        file->second.substr(file->second.rfind('/') + 1) + ":" + std::to_string(statement.source_line) + ", " + where;
   }
   return "'" + statement.text + "' (" + where + ")";
 }
@@ -100,7 +101,8 @@ std::byte* Block::resolve(Warp& warp, int lane, Space& space, uint64_t& address,
       inside(is_param ? "parameter" : "constant", is_param ? launch.args.size() : kernel.constant_bytes.size());
       return const_cast<std::byte*>((is_param ? launch.args.data() : kernel.constant_bytes.data()) + address);
     }
-    case Space::generic: break;
+    case Space::generic:
+      break;
   }
   return nullptr;
 }
@@ -122,8 +124,9 @@ std::byte* Block::touch(Warp& warp, int lane, Space space, uint64_t address, int
               (write ? "write" : "read") + earlier + " are ordered by nothing: the later is");
   }
   fault("copy in flight", warp, lane,
-        "shared memory at " + std::to_string(address) + " is accessed before its cp.async was waited for; copied by thread " +
-            std::to_string(other.thread) + " in " + kernel.describe(other.pc) + "; accessed");
+        "shared memory at " + std::to_string(address) +
+            " is accessed before its cp.async was waited for; copied by thread " + std::to_string(other.thread) +
+            " in " + kernel.describe(other.pc) + "; accessed");
 }
 
 void Block::begin_copy(Warp& warp, int lane, Copy copy) {
@@ -270,10 +273,10 @@ size_t Block::choose(Warp& warp) {
   for (size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].state != Group::State::ready) continue;
     ++seen;
-    const bool better = chosen == groups.size() ||
-                        (launch.options.threads == Order::forward   ? groups[i].pc < groups[chosen].pc
-                         : launch.options.threads == Order::reverse ? groups[i].pc > groups[chosen].pc
-                                                                    : launch.random() % seen == 0);
+    const bool better =
+        chosen == groups.size() || (launch.options.threads == Order::forward   ? groups[i].pc < groups[chosen].pc
+                                    : launch.options.threads == Order::reverse ? groups[i].pc > groups[chosen].pc
+                                                                               : launch.random() % seen == 0);
     if (better) chosen = i;
   }
   return chosen;
@@ -298,7 +301,8 @@ bool Block::complete(Warp& warp, const Instruction& instruction, uint32_t lanes)
   if (instruction.kind == Kind::barrier || instruction.whole_warp) {
     if (lanes != warp.live) return false;
     // The manual asks for all lanes of the warp, also for those that returned before.
-    if (lanes != warp.exists) fault("divergence", warp, std::countr_zero(warp.exists & ~lanes), "the thread ended before");
+    if (lanes != warp.exists)
+      fault("divergence", warp, std::countr_zero(warp.exists & ~lanes), "the thread ended before");
     return true;
   }
   for (uint32_t rest = lanes; rest != 0;) {
@@ -453,12 +457,13 @@ void Block::deadlock() {
       }
       divergent |= group.state == Group::State::at_warp_sync;
       if (waiting.size() < 600) {
-        waiting += "\n  " + std::to_string(std::popcount(group.lanes)) + " threads of warp " + std::to_string(warp.index) +
-                   " wait at " + kernel.describe(group.pc);
+        waiting += "\n  " + std::to_string(std::popcount(group.lanes)) + " threads of warp " +
+                   std::to_string(warp.index) + " wait at " + kernel.describe(group.pc);
       }
     }
   }
-  fault(divergent ? "divergence" : "deadlock", *first, 0, "threads wait for each other:" + waiting + "\n  the first is");
+  fault(divergent ? "divergence" : "deadlock", *first, 0,
+        "threads wait for each other:" + waiting + "\n  the first is");
 }
 
 }  // namespace lowrank::test::ptx

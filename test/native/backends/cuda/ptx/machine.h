@@ -42,9 +42,9 @@ struct Instruction {
   uint32_t mask = kNone;  // slot of a warp_sync's lanes
   uint32_t target = 0;    // of a branch
   int64_t offset = 0, second_offset = 0;
-  std::array<uint32_t, 16> slots{};   // registers and constants, as bytes from the start of a warp's
-  std::array<uint8_t, 16> widths{};   // bytes of each
-  std::vector<uint32_t> targets;      // of a branch table
+  std::array<uint32_t, 16> slots{};  // registers and constants, as bytes from the start of a warp's
+  std::array<uint8_t, 16> widths{};  // bytes of each
+  std::vector<uint32_t> targets;     // of a branch table
   int statement = 0;
 };
 
@@ -56,8 +56,28 @@ struct Constant {
 };
 
 enum class Special : uint8_t {
-  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y, nctaid_z,
-  laneid, warpid, nwarpid, lanemask_eq, lanemask_lt, lanemask_le, lanemask_gt, lanemask_ge, dynamic_smem_size, count
+  tid_x,
+  tid_y,
+  tid_z,
+  ntid_x,
+  ntid_y,
+  ntid_z,
+  ctaid_x,
+  ctaid_y,
+  ctaid_z,
+  nctaid_x,
+  nctaid_y,
+  nctaid_z,
+  laneid,
+  warpid,
+  nwarpid,
+  lanemask_eq,
+  lanemask_lt,
+  lanemask_le,
+  lanemask_gt,
+  lanemask_ge,
+  dynamic_smem_size,
+  count
 };
 
 class Kernel {

@@ -17,7 +17,8 @@ void load_matrices(Block& block, Warp& w, const Instruction& i, uint32_t lanes) 
   const uint32_t naming = rows == 32 ? kAllLanes : (1u << rows) - 1;
   uint64_t addresses[kLanes] = {};
   each(naming, [&](int l) {
-    const uint64_t base = i.widths[kAddress] == 4 ? w.at<uint32_t>(i.slots[kAddress])[l] : w.at<uint64_t>(i.slots[kAddress])[l];
+    const uint64_t base =
+        i.widths[kAddress] == 4 ? w.at<uint32_t>(i.slots[kAddress])[l] : w.at<uint64_t>(i.slots[kAddress])[l];
     addresses[l] = base + static_cast<uint64_t>(i.offset);
   });
   if (block.launch.options.traffic) block.note(w, i.space, addresses, naming, 16, false);
@@ -60,9 +61,7 @@ void multiply(Block& block, Warp& w, const Instruction& i, uint32_t lanes) {
   require_whole_warp(block, w, lanes);
   const Fragments& places = *block.launch.options.fragments;
   float a[16][16], b[16][8], d[16][8];
-  const auto value = [&](size_t slot, int lane, int half) {
-    return widened(w.at<T>(i.slots[slot])[2 * lane + half]);
-  };
+  const auto value = [&](size_t slot, int lane, int half) { return widened(w.at<T>(i.slots[slot])[2 * lane + half]); };
   for (int l = 0; l < kLanes; ++l) {
     const auto lane = static_cast<size_t>(l);
     for (size_t k = 0; k < 8; ++k) a[places.a[lane][k].row][places.a[lane][k].column] = value(4 + k / 2, l, k % 2);
@@ -107,7 +106,8 @@ const Fragments& Fragments::standard() {
     for (uint8_t lane = 0; lane < kLanes; ++lane) {
       const uint8_t group = lane / 4, place = 2 * (lane % 4);
       for (uint8_t k = 0; k < 8; ++k) {
-        made.a[lane][k] = {static_cast<uint8_t>(group + (k / 2 % 2) * 8), static_cast<uint8_t>(place + k % 2 + (k / 4) * 8)};
+        made.a[lane][k] = {static_cast<uint8_t>(group + (k / 2 % 2) * 8),
+                           static_cast<uint8_t>(place + k % 2 + (k / 4) * 8)};
       }
       for (uint8_t k = 0; k < 4; ++k) {
         made.b[lane][k] = {static_cast<uint8_t>(place + k % 2 + (k / 2) * 8), group};

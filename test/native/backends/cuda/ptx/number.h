@@ -37,7 +37,8 @@ inline uint32_t encode(double value, int exponent, int mantissa, Rounding roundi
   double whole = std::floor(scaled);
   const double rest = scaled - whole;
   const bool away = rounding == Rounding::down ? std::signbit(value) : rounding == Rounding::up && !std::signbit(value);
-  if (rounding == Rounding::nearest ? rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0) : away && rest > 0) whole += 1;
+  if (rounding == Rounding::nearest ? rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0) : away && rest > 0)
+    whole += 1;
   // A mantissa that overflows carries into the exponent.
   const auto units = static_cast<uint64_t>(whole);
   const uint64_t bits = units + (static_cast<uint64_t>(power + bias - 1) << mantissa);

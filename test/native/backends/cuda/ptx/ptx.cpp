@@ -17,7 +17,9 @@ const Memory::Allocation* Memory::find(uint64_t address, int64_t bytes) const {
   auto after = allocations_.upper_bound(address);
   if (after == allocations_.begin()) return nullptr;
   const Allocation& found = std::prev(after)->second;
-  return address >= found.begin && address <= found.end && found.end - address >= static_cast<uint64_t>(bytes) ? &found : nullptr;
+  return address >= found.begin && address <= found.end && found.end - address >= static_cast<uint64_t>(bytes)
+             ? &found
+             : nullptr;
 }
 
 std::string Memory::describe(uint64_t address) const {
@@ -101,20 +103,22 @@ void check_launch(const Launch& launch) {
     fault(std::to_string(threads) + " threads in a block; expected " + std::to_string(kernel.limits.threads));
   }
   if (static_cast<int64_t>(launch.args.size()) != kernel.limits.param_bytes) {
-    fault(std::to_string(launch.args.size()) + " bytes of arguments; the kernel has " + std::to_string(kernel.limits.param_bytes));
+    fault(std::to_string(launch.args.size()) + " bytes of arguments; the kernel has " +
+          std::to_string(kernel.limits.param_bytes));
   }
-  if (launch.grid.x < 1 || launch.grid.y < 1 || launch.grid.z < 1 || launch.grid.x > 0x7fffffff || launch.grid.y > 65535 ||
-      launch.grid.z > 65535) {
+  if (launch.grid.x < 1 || launch.grid.y < 1 || launch.grid.z < 1 || launch.grid.x > 0x7fffffff ||
+      launch.grid.y > 65535 || launch.grid.z > 65535) {
     fault("a grid of (" + std::to_string(launch.grid.x) + ", " + std::to_string(launch.grid.y) + ", " +
           std::to_string(launch.grid.z) + ") blocks");
   }
-  if (launch.shared_bytes > 0 && !kernel.limits.dynamic_shared) fault("dynamic shared memory, which the kernel has no array for");
+  if (launch.shared_bytes > 0 && !kernel.limits.dynamic_shared)
+    fault("dynamic shared memory, which the kernel has no array for");
 }
 
 }  // namespace
 
-Report launch(const Kernel& kernel, Dimensions grid, Dimensions block, int64_t shared_bytes, std::span<const std::byte> args,
-              const Memory& memory, const Options& options) {
+Report launch(const Kernel& kernel, Dimensions grid, Dimensions block, int64_t shared_bytes,
+              std::span<const std::byte> args, const Memory& memory, const Options& options) {
   Launch made{kernel, grid, block, shared_bytes, args, memory, options, std::mt19937_64(options.seed)};
   check_launch(made);
   if (options.traffic) made.traffic.resize(kernel.code.size());

@@ -70,8 +70,8 @@ struct Options {
   const Fragments* fragments = &Fragments::standard();
 };
 
-/// Bytes that an instruction moved, summed over warps. A wavefront is a pass over the 32 banks of shared memory, a sector 32
-/// bytes of global memory; `least` is what the same bytes need at best.
+/// Bytes that an instruction moved, summed over warps. A wavefront is a pass over the 32 banks of shared memory, a
+/// sector 32 bytes of global memory; `least` is what the same bytes need at best.
 struct Traffic {
   std::string instruction;  // with its line
   int64_t requests = 0;

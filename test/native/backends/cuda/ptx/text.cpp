@@ -160,10 +160,8 @@ class Parser {
 
   /// `.shared .align 4 .b8 name[64] = {1, 2};` from its space on.
   void variable(std::vector<Variable>& list, bool external) {
-    static const std::unordered_map<std::string, Space> spaces{{".global", Space::global},
-                                                               {".shared", Space::shared},
-                                                               {".const", Space::constant},
-                                                               {".local", Space::local}};
+    static const std::unordered_map<std::string, Space> spaces{
+        {".global", Space::global}, {".shared", Space::shared}, {".const", Space::constant}, {".local", Space::local}};
     const std::string space = word();
     if (!spaces.contains(space)) fail("unknown directive '" + space + "' before this");
     Variable found;
@@ -401,9 +399,9 @@ ModuleText parse(std::string_view text) { return Parser(text).run(); }
 
 int type_bytes(std::string_view type) {
   static const std::unordered_map<std::string_view, int> bytes{
-      {"pred", 0}, {"b8", 1},   {"u8", 1},   {"s8", 1},     {"b16", 2},   {"u16", 2}, {"s16", 2}, {"f16", 2}, {"bf16", 2},
-      {"b32", 4},  {"u32", 4},  {"s32", 4},  {"f32", 4},    {"f16x2", 4}, {"b64", 8}, {"u64", 8}, {"s64", 8}, {"f64", 8},
-      {"bf16x2", 4}};
+      {"pred", 0}, {"b8", 1},   {"u8", 1},  {"s8", 1},  {"b16", 2},   {"u16", 2}, {"s16", 2},
+      {"f16", 2},  {"bf16", 2}, {"b32", 4}, {"u32", 4}, {"s32", 4},   {"f32", 4}, {"f16x2", 4},
+      {"b64", 8},  {"u64", 8},  {"s64", 8}, {"f64", 8}, {"bf16x2", 4}};
   const auto found = bytes.find(type);
   return found == bytes.end() ? -1 : found->second;
 }

@@ -13,7 +13,8 @@ size_t units(const uint64_t* addresses, uint32_t lanes, int bytes, uint64_t unit
   size_t count = 0;
   for (uint32_t rest = lanes; rest != 0; rest &= rest - 1) {
     const uint64_t address = addresses[__builtin_ctz(rest)];
-    for (uint64_t at = address / unit; at <= (address + static_cast<uint64_t>(bytes) - 1) / unit; ++at) found[count++] = at;
+    for (uint64_t at = address / unit; at <= (address + static_cast<uint64_t>(bytes) - 1) / unit; ++at)
+      found[count++] = at;
   }
   std::sort(found.begin(), found.begin() + static_cast<ptrdiff_t>(count));
   return static_cast<size_t>(std::unique(found.begin(), found.begin() + static_cast<ptrdiff_t>(count)) - found.begin());

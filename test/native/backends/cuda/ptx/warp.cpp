@@ -25,10 +25,18 @@ void shuffle(Block& block, Warp& w, const Instruction& i, uint32_t lanes) {
     int from = lane;
     bool inside = false;
     switch (static_cast<Move>(i.variant)) {
-      case Move::up: from = lane - by, inside = from >= most; break;
-      case Move::down: from = lane + by, inside = from <= most; break;
-      case Move::bfly: from = lane ^ by, inside = from <= most; break;
-      case Move::idx: from = (lane & segment) | (by & ~segment), inside = from <= most; break;
+      case Move::up:
+        from = lane - by, inside = from >= most;
+        break;
+      case Move::down:
+        from = lane + by, inside = from <= most;
+        break;
+      case Move::bfly:
+        from = lane ^ by, inside = from <= most;
+        break;
+      case Move::idx:
+        from = (lane & segment) | (by & ~segment), inside = from <= most;
+        break;
     }
     if (!inside) from = lane;
     // A lane that takes no part has no defined value.
@@ -118,8 +126,12 @@ void reduce(Block&, Warp& w, const Instruction& i, uint32_t lanes) {
     bool is_first = true;
     each(mask[l] & lanes, [&](int other) {
       const T a = found[l], b = values[other];
-      const T joined[] = {static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b)), std::min(a, b), std::max(a, b), a & b,
-                          a | b, a ^ b};
+      const T joined[] = {static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b)),
+                          std::min(a, b),
+                          std::max(a, b),
+                          a & b,
+                          a | b,
+                          a ^ b};
       found[l] = is_first ? b : joined[i.variant];
       is_first = false;
     });
