@@ -7,11 +7,14 @@ import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { mpirun } from './mpi.js'
 import { project } from './project.js'
 
-const searched = () =>
-  project({
-    ...{ learning_rate: 'auto', strategy: { name: 'lora', r: 4 }, max_steps: 800, save_steps: 20 },
-    ...{ per_device_train_batch_size: 1, max_seq_length: 64, eval_fraction: 0.2, sample_rows: 0 },
-  })
+const searched = (rows = 40) =>
+  project(
+    {
+      ...{ learning_rate: 'auto', strategy: { name: 'lora', r: 4 }, max_steps: 800, save_steps: 20 },
+      ...{ per_device_train_batch_size: 1, max_seq_length: 64, eval_fraction: 0.2, sample_rows: 0 },
+    },
+    rows,
+  )
 
 test('a run searches its rate, records it, and keeps it when it is resumed', async () => {
   const it = searched()
@@ -60,15 +63,15 @@ sweepTest(
 
     const script = 'echo $$ > pid.$PMI_RANK; exec "$@"'
     let sent = false
-    // So long a search that it is shown.
-    const slow = ['--set', 'gradient_accumulation_steps=200']
-    const stopped = await lowrank(['train', it.config, ...slow], {
+    // So long a search that it is shown; a step takes no more rows than there are.
+    const slow = searched(1000)
+    const stopped = await lowrank(['train', slow.config, '--set', 'gradient_accumulation_steps=800'], {
       wrap: (node, args) => wrap(2)('sh', ['-c', script, 'sh', node, ...args]),
-      ...{ env: { ...env, ...threads }, cwd: it.at() },
+      ...{ env: { ...env, ...threads }, cwd: slow.at() },
       watch: (_, { stderr }) => {
         if (sent || !stderr.includes('Searching the learning rate')) return
         sent = true
-        process.kill(Number(readFileSync(it.at('pid.1'), 'utf8')), 'SIGTERM')
+        process.kill(Number(readFileSync(slow.at('pid.1'), 'utf8')), 'SIGTERM')
       },
     })
     expect(stopped.code).not.toBe(0)
