@@ -54,7 +54,7 @@ const SOURCES = [
   ':!lib/models/list.ts',
   ':!lib/tasks/list.ts',
   ':!native/backends/cpu/areas.inl',
-  ':!native/backends/cuda/kernels/lists.h',
+  ':!native/backends/cuda/lists.h',
   ':!native/core/lists.h',
   ':!native/kernels/variant.h',
   ':!native/kernels/list.h',

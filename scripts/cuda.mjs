@@ -5,12 +5,12 @@
 //                                           what is shipped: FOLDER/sm_80/AREA.cubin ... and FOLDER/compute_80/AREA.ptx
 //   cuda.mjs check [--targets sm_80,...] [--write] [AREA...]
 //                                           registers, stack and shared memory on every target, against
-//                                           kernels/budgets.json, which --write makes anew
+//                                           budgets.json, which --write makes anew
 //   cuda.mjs traffic --from FOLDER [--write]
 //                                           bytes that kernels move against the least, from what the native tests wrote
-//                                           (LOWRANK_CUDA_TRAFFIC), and kernels/traffic.json, which --write makes anew
+//                                           (LOWRANK_CUDA_TRAFFIC), and traffic.json, which --write makes anew
 //
-// Without AREA: all of native/backends/cuda/kernels. Sources that did not change are not compiled again. Exits 3 where the
+// Without AREA: all of native/backends/cuda. Sources that did not change are not compiled again. Exits 3 where the
 // compilers cannot be had.
 import { copyFileSync, mkdirSync } from 'node:fs'
 import { extname, join, resolve } from 'node:path'
@@ -90,7 +90,7 @@ async function check(named) {
       `${over.join('\n')}\nIf that is meant: node scripts/cuda.mjs check --write, and commit the table`,
     )
   }
-  console.log(`${Object.keys(table).length} kernels within kernels/budgets.json`)
+  console.log(`${Object.keys(table).length} kernels within budgets.json`)
 }
 
 function traffic() {
@@ -99,7 +99,7 @@ function traffic() {
   if (values.write) return writeTraffic(table)
   const more = moreTraffic(table)
   if (more.length > 0) throw new Error(more.join('\n'))
-  console.log(`${Object.keys(table).length} kernels within kernels/traffic.json`)
+  console.log(`${Object.keys(table).length} kernels within traffic.json`)
 }
 
 const VERBS = { ptx, build, check, traffic }

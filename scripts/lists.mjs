@@ -70,7 +70,7 @@ for (const [file, text] of [
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
   ['native/backends/cpu/areas.inl', areas()],
-  ['native/backends/cuda/kernels/lists.h', deviceLists()],
+  ['native/backends/cuda/lists.h', deviceLists()],
   ['lib/native/lists.ts', module()],
   ['lib/graph/nodes.ts', graphNodes()],
 ]) {

@@ -1,4 +1,4 @@
-/** Compiles native/backends/cuda/kernels/*.cu; what did not change since the last time is taken from out/cuda/objects. */
+/** Compiles native/backends/cuda/*.cu; what did not change since the last time is taken from out/cuda/objects. */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { outFolder, root } from './toolkits.mjs'
 
-export const kernelsFolder = join(root, 'native', 'backends', 'cuda', 'kernels')
+export const kernelsFolder = join(root, 'native', 'backends', 'cuda')
 
 /** Kinds of cards that kernels are compiled and checked for. */
 export const CUBIN_TARGETS = ['sm_80', 'sm_86', 'sm_89', 'sm_90', 'sm_100', 'sm_120']
@@ -15,7 +15,7 @@ export const SHIPPED_TARGETS = CUBIN_TARGETS.filter((target) => target !== 'sm_8
 export const PTX_TARGET = 'compute_80'
 
 // Sums are fused where the source says so, as on the CPU.
-const FLAGS = ['-std=c++20', '-fmad=false', `-I${kernelsFolder}`]
+const FLAGS = ['-std=c++20', '-fmad=false']
 
 /** Names of the areas that have kernels, or those of `named` that do. */
 export function areas(named = []) {
@@ -26,7 +26,7 @@ export function areas(named = []) {
         .sort()
     : []
   for (const area of named) {
-    if (!all.includes(area)) throw new Error(`no kernels/${area}.cu; there are: ${all.join(', ') || 'none'}`)
+    if (!all.includes(area)) throw new Error(`no ${area}.cu; there are: ${all.join(', ') || 'none'}`)
   }
   return named.length > 0 ? named : all
 }

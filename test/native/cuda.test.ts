@@ -116,7 +116,7 @@ for (const { compiler, precision, script } of [
   )
 }
 
-test('no kernel moves more bytes than kernels/traffic.json says', async (context) => {
+test('no kernel moves more bytes than traffic.json says', async (context) => {
   if (unavailable) context.skip(unavailable)
   if (readdirSync(traffic).length === 0) return context.skip('no kernel ran')
   const { code, said } = await run(process.execPath, ['scripts/cuda.mjs', 'traffic', '--from', traffic])

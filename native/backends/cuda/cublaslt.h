@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "backends/cuda/launch/library_product.h"
+#include "backends/cuda/library_product.h"
 
 namespace lowrank::cuda {
 

@@ -5,21 +5,21 @@
 #include <utility>
 
 #include "backends/cpu/remote.h"
-#include "backends/cuda/launch/attention.h"
-#include "backends/cuda/launch/columns.h"
-#include "backends/cuda/launch/delta_rule.h"
-#include "backends/cuda/launch/dequantize.h"
-#include "backends/cuda/launch/factors.h"
-#include "backends/cuda/launch/gains.h"
-#include "backends/cuda/launch/kronecker.h"
-#include "backends/cuda/launch/loss.h"
-#include "backends/cuda/launch/optimizers.h"
-#include "backends/cuda/launch/products.h"
-#include "backends/cuda/launch/rotation.h"
-#include "backends/cuda/launch/row_norms.h"
-#include "backends/cuda/launch/rows_by_id.h"
-#include "backends/cuda/launch/short_conv.h"
+#include "backends/cuda/attention_launches.h"
+#include "backends/cuda/columns_launches.h"
+#include "backends/cuda/delta_rule_launches.h"
+#include "backends/cuda/dequantize_launches.h"
+#include "backends/cuda/factors_launches.h"
+#include "backends/cuda/gains_launches.h"
+#include "backends/cuda/kronecker.h"
+#include "backends/cuda/loss_launches.h"
+#include "backends/cuda/optimizers.h"
+#include "backends/cuda/products.h"
+#include "backends/cuda/rotation.h"
+#include "backends/cuda/row_norms_launches.h"
+#include "backends/cuda/rows_by_id_launches.h"
 #include "backends/cuda/runs.h"
+#include "backends/cuda/short_conv_launches.h"
 #include "backends/cuda/weight_ring.h"
 #include "core/error.h"
 #include "quant/half.h"
@@ -27,7 +27,7 @@
 namespace lowrank::cuda {
 namespace {
 
-/// Where launch/ has no such function, a kernel needs none.
+/// Where there is no such function, a kernel needs none.
 template <class K>
 int64_t workspace_of(const Card& card, const K& kernel) {
   if constexpr (requires { workspace(card, kernel); })

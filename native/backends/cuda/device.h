@@ -1,4 +1,4 @@
-// An NVIDIA GPU as a device: kernels as values become launches (launch/), and weights lie in its memory.
+// An NVIDIA GPU as a device: kernels as values become launches, and weights lie in its memory.
 #pragma once
 
 #include <algorithm>

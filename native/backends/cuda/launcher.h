@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "backends/cuda/card.h"
-#include "backends/cuda/kernels/kernel.h"
-#include "backends/cuda/launch/library_product.h"
+#include "backends/cuda/kernel.h"
+#include "backends/cuda/library_product.h"
 #include "kernels/ptr.h"
 
 namespace lowrank::cuda {

@@ -5,7 +5,7 @@
 #include <thread>
 #include <utility>
 
-#include "backends/cuda/launch/parts.h"
+#include "backends/cuda/parts.h"
 #include "core/error.h"
 
 namespace lowrank::cuda {

@@ -1,7 +1,7 @@
 // How kernels launch, found by their structs: each is defined beside its CUDA kernels, in the .cu of its area.
 #pragma once
 
-#include "backends/cuda/launch/cells.h"
+#include "backends/cuda/launch_cells.h"
 #include "backends/cuda/launcher.h"
 #include "device/fields.h"
 #include "kernels/kernels.h"

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backends/cuda/kernels/weight.h"
+#include "backends/cuda/device_weight.h"
 #include "core/error.h"
 #include "kernels/operands.h"
 #include "quant/weight.h"

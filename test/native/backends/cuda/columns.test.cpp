@@ -1,9 +1,9 @@
-#include "backends/cuda/launch/columns.h"
+#include "backends/cuda/columns_launches.h"
 #include "backends/cuda/runs.h"
 
 #include "backends/cuda/bench.h"
-#include "backends/cuda/launch/gains.h"
-#include "backends/cuda/launch/rows_by_id.h"
+#include "backends/cuda/gains_launches.h"
+#include "backends/cuda/rows_by_id_launches.h"
 
 using namespace lowrank;
 using namespace lowrank::cuda;

@@ -1,4 +1,4 @@
-#include "backends/cuda/launch/delta_rule.h"
+#include "backends/cuda/delta_rule_launches.h"
 
 #include "backends/cuda/bench.h"
 

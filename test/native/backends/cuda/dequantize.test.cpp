@@ -1,5 +1,5 @@
 // Decoded weights have the bits of the host's decoder.
-#include "backends/cuda/launch/dequantize.h"
+#include "backends/cuda/dequantize_launches.h"
 
 #include <bit>
 

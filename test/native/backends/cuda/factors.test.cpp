@@ -1,6 +1,6 @@
 // The small matrices of adapters on CUDA against the CPU's reference.
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/launch/factors.h"
+#include "backends/cuda/factors_launches.h"
 
 namespace lowrank::cuda {
 namespace {

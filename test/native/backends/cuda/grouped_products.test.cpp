@@ -2,8 +2,8 @@
 #include <cmath>
 #include <deque>
 
-#include "backends/cuda/launch/products.h"
 #include "backends/cuda/library_runner.h"
+#include "backends/cuda/products.h"
 #include "backends/cuda/standin_test.h"
 #include "backends/cuda/weight_copy.h"
 #include "core/math.h"

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/launch/kronecker.h"
+#include "backends/cuda/kronecker.h"
 
 namespace lowrank::cuda {
 namespace {

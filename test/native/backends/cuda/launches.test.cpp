@@ -3,17 +3,17 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wpadded"
 #endif
-#include "backends/cuda/kernels/attention.h"
-#include "backends/cuda/kernels/columns.h"
-#include "backends/cuda/kernels/dequantize.h"
-#include "backends/cuda/kernels/factors.h"
-#include "backends/cuda/kernels/flash.h"
-#include "backends/cuda/kernels/gains.h"
-#include "backends/cuda/kernels/gemm.h"
-#include "backends/cuda/kernels/product.h"
-#include "backends/cuda/kernels/projection.h"
-#include "backends/cuda/kernels/row_norms.h"
-#include "backends/cuda/kernels/rows_by_id.h"
+#include "backends/cuda/attention.h"
+#include "backends/cuda/columns.h"
+#include "backends/cuda/dequantize.h"
+#include "backends/cuda/factors.h"
+#include "backends/cuda/flash.h"
+#include "backends/cuda/gains.h"
+#include "backends/cuda/gemm.h"
+#include "backends/cuda/product.h"
+#include "backends/cuda/projection.h"
+#include "backends/cuda/row_norms.h"
+#include "backends/cuda/rows_by_id.h"
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif

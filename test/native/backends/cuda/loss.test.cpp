@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "backends/cuda/launch/loss.h"
+#include "backends/cuda/loss_launches.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {

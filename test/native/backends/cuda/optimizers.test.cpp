@@ -1,4 +1,4 @@
-#include "backends/cuda/launch/optimizers.h"
+#include "backends/cuda/optimizers.h"
 
 #include <list>
 

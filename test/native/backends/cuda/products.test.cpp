@@ -1,8 +1,8 @@
 // Products on CUDA against float64 sums of factors that are rounded as the precision says.
-#include "backends/cuda/launch/products.h"
+#include "backends/cuda/products.h"
 
-#include "backends/cuda/launch/gemm_tiles.h"
-#include "backends/cuda/launch/multiply.h"
+#include "backends/cuda/gemm_tiles.h"
+#include "backends/cuda/multiply.h"
 #include "backends/cuda/weight_copy.h"
 
 namespace lowrank::cuda {

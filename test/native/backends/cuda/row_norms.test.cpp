@@ -1,6 +1,6 @@
 // Sums in double over rows on CUDA against the CPU's reference, and of every weight format against the host's decoder.
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/launch/row_norms.h"
+#include "backends/cuda/row_norms_launches.h"
 #include "backends/cuda/weight_copy.h"
 
 namespace lowrank::cuda {

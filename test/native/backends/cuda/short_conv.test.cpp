@@ -1,4 +1,4 @@
-#include "backends/cuda/launch/short_conv.h"
+#include "backends/cuda/short_conv_launches.h"
 
 #include "backends/cuda/bench.h"
 

@@ -7,7 +7,7 @@
 
 #include "backends/cpu/ops_support.h"
 #include "backends/cuda/emulate/faults.h"
-#include "backends/cuda/kernels/list.h"
+#include "backends/cuda/list.h"
 #include "backends/cuda/runner.h"
 
 using namespace lowrank;

@@ -1,5 +1,5 @@
 #include "backends/cuda/emulate/faults.h"
-#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/device.cuh"
 
 namespace lowrank::cuda {
 namespace {

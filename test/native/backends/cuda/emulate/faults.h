@@ -1,7 +1,7 @@
 // Kernels that hold the emulator to what it promises: some use an instruction, others have a fault, by its number.
 #pragma once
 
-#include "backends/cuda/kernels/kernel.h"
+#include "backends/cuda/kernel.h"
 
 namespace lowrank::cuda {
 
