@@ -47,16 +47,12 @@ const SOURCES = ['native', 'test/native', 'benchmarks'].flatMap((folder) =>
   ['cpp', 'h', 'inl', 'cu', 'cuh'].map((kind) => `${folder}/**.${kind}`),
 )
 const listed = () => execFileSync('git', ['ls-files', ...SOURCES], { cwd: root, encoding: 'utf8' })
-const isMade = (file) => readFileSync(join(root, file), 'utf8').startsWith('// Made by ')
-const tree = () =>
-  listed()
-    .trim()
-    .split('\n')
-    .filter((file) => !isMade(file))
-const files = positionals.length > 0 ? positionals : tree()
+const named = positionals.length > 0 ? positionals.map((file) => resolve(file)) : listed().trim().split('\n')
+const isMade = (file) => readFileSync(resolve(root, file), 'utf8').startsWith('// Made by ')
+const files = named.filter((file) => !isMade(file))
 const how = values.check ? ['--dry-run', '--Werror'] : ['-i']
 const { status, stderr } = spawnSync(clangFormat(), [...how, ...files], {
-  cwd: positionals.length > 0 ? process.cwd() : root,
+  cwd: root,
   encoding: 'utf8',
   maxBuffer: 2 ** 28,
 })

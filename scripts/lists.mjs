@@ -58,8 +58,8 @@ const ATTRIBUTES = {
   integer: { cpp: 'int', ts: 'number', absent: 0, read: 'integer' },
   number: { cpp: 'float', ts: 'number', absent: 0, read: 'number' },
 }
-/** Indices whose absence differs from zero. */
-const ABSENT = { layer: -1, window: -1 }
+/** What stands for absence where zero is a value. */
+const ABSENT = { window: -1 }
 /** Kernels are the structs with a kName, by header and place. */
 const KERNEL =
   /^struct (\w+) \{\n {2}static constexpr const char\* kName = .*\n( {2}static constexpr bool kNeedsRoom = true;)?/gm

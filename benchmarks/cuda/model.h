@@ -76,7 +76,6 @@ inline Graph graph_of(const Shape& shape) {
     const int seen =
         add(Op::attention, at + "attention", {turned_q, turned_k, v}, shape.hidden, ValueType::operand, -1);
     graph.nodes.back().kv_heads = static_cast<int>(shape.kv_heads);
-    graph.nodes.back().layer = layer;
     const int after = linear(at + "o", seen, shape.hidden, shape.hidden, x);
     const int again = norm(at + "norm2", after);
     const int gate = linear(at + "gate", again, shape.hidden, shape.width);

@@ -81,7 +81,7 @@ export class GraphBuilder {
     q: Value,
     k: Value,
     v: Value,
-    shape: { heads: number; kvHeads: number; headDim: number; scale: number; layer: number; window?: number },
+    shape: { heads: number; kvHeads: number; headDim: number; scale: number; window?: number },
   ): Value {
     return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
   }
@@ -129,20 +129,20 @@ export class GraphBuilder {
    * C conv(B X) for an x with the columns of B, C, and X, where conv is a depthwise causal convolution with `taps`
    * weights per column that starts anew at each sequence.
    */
-  shortConv(path: string, x: Value, options: { taps: number; bias: boolean; layer: number }): Value {
-    const { taps, layer } = options
+  shortConv(path: string, x: Value, options: { taps: number; bias: boolean }): Value {
+    const { taps } = options
     const cols = x.cols / 3
     const weight = this.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
     const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, cols, 'vector') } : {}
-    return this.add(cols, 'operand', { op: 'short_conv', path, x: x.id, weight, ...bias, layer })
+    return this.add(cols, 'operand', { op: 'short_conv', path, x: x.id, weight, ...bias })
   }
 
   /** silu(conv(x)), with the convolution of `shortConv` over all columns of x. */
-  siluConv(path: string, x: Value, options: { taps: number; bias: boolean; layer: number }): Value {
-    const { taps, layer } = options
+  siluConv(path: string, x: Value, options: { taps: number; bias: boolean }): Value {
+    const { taps } = options
     const weight = this.weight(`${path}.weight`, 1, x.cols * taps, 'vector', [x.cols, 1, taps])
     const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, x.cols, 'vector') } : {}
-    return this.add(x.cols, 'operand', { op: 'silu_conv', path, x: x.id, weight, ...bias, layer })
+    return this.add(x.cols, 'operand', { op: 'silu_conv', path, x: x.id, weight, ...bias })
   }
 
   /**
@@ -155,7 +155,7 @@ export class GraphBuilder {
     x: Value,
     beta: Value,
     alpha: Value,
-    shape: { heads: number; keyHeads: number; keyDim: number; layer: number },
+    shape: { heads: number; keyHeads: number; keyDim: number },
   ): Value {
     const weight = this.weight(`${path}.A_log`, 1, shape.heads, 'vector')
     const bias = this.weight(`${path}.dt_bias`, 1, shape.heads, 'vector')

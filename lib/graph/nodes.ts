@@ -36,7 +36,6 @@ export type Operation =
       kvHeads: number
       headDim: number
       scale: number
-      layer: number
       window?: number
       out: number
     }
@@ -55,9 +54,9 @@ export type Operation =
    * convolution within each column and sequence; weight [cols, taps] (+ bias). The last tap is for the token
    * itself.
    */
-  | { op: 'short_conv'; x: number; weight: string; bias?: string; layer: number; out: number }
+  | { op: 'short_conv'; x: number; weight: string; bias?: string; out: number }
   /** out = silu(conv(x)), with the convolution of `short_conv` over all columns of x. */
-  | { op: 'silu_conv'; x: number; weight: string; bias?: string; layer: number; out: number }
+  | { op: 'silu_conv'; x: number; weight: string; bias?: string; out: number }
   /**
    * Gated delta rule (Yang et al. 2024, arXiv 2412.06464). x holds the queries and keys [keyHeads keyDim
    * each] and the values of all heads, in this order; beta and alpha have one column per head. Queries and
@@ -75,7 +74,6 @@ export type Operation =
       heads: number
       keyHeads: number
       keyDim: number
-      layer: number
       out: number
     }
   /**

@@ -280,7 +280,6 @@ export function decoderGraph(c: Decoder): Graph {
         kvHeads,
         headDim,
         scale: multipliers.attention,
-        layer,
         ...(window === undefined ? {} : { window }),
       })
       const middle = leave(at, 'attention', 'post_attention_layernorm', 'self_attn.o_proj', attended, x)

@@ -47,20 +47,18 @@ function lfm2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<numb
   const c = readDecoder({ ...full, ...own }, traits, ropeFactors)
   const convolution = { bias: read.flag('conv_bias', false), taps: read.size('conv_L_cache', 3) }
   const g = new GraphBuilder()
-  const counts = { conv: 0, full_attention: 0 }
   let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize) // [T, hidden]
   const attentions = read.numbers('full_attn_idxs')
   const usual = (layer: number) =>
     attentions === undefined || attentions.includes(layer) ? 'full_attention' : 'conv'
   layerTypes(read, c.layers, ['conv', 'full_attention'], usual).forEach((type, layer) => {
     const at = `model.layers.${layer}`
-    const number = counts[type]++
     x = g.segment(layer, () => {
       const normed = g.rmsNorm(`${at}.operator_norm`, x, c.rmsNormEps)
       const middle =
         type === 'conv'
-          ? shortConvolution(g, `${at}.conv`, normed, x, { ...convolution, layer: number })
-          : attention(g, c, `${at}.self_attn`, normed, x, number)
+          ? shortConvolution(g, `${at}.conv`, normed, x, convolution)
+          : attention(g, c, `${at}.self_attn`, normed, x)
       return feedForward(g, c, at, middle)
     })
   })
@@ -84,7 +82,7 @@ function shortConvolution(
   at: string,
   x: Value,
   residual: Value,
-  options: { bias: boolean; taps: number; layer: number },
+  options: { bias: boolean; taps: number },
 ): Value {
   const { bias } = options
   const hidden = residual.cols
@@ -92,8 +90,7 @@ function shortConvolution(
   return g.linear(`${at}.out_proj`, g.shortConv(`${at}.conv`, parts, options), hidden, { bias, residual })
 }
 
-/** @param layer number among the layers with attention */
-function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value, layer: number): Value {
+function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value): Value {
   const { heads, kvHeads, headDim } = c
   const rotated = (name: 'q' | 'k', count: number) => {
     const projected = g.linear(`${at}.${name}_proj`, x, count * headDim)
@@ -103,7 +100,7 @@ function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: 
   const q = rotated('q', heads)
   const k = rotated('k', kvHeads)
   const v = g.linear(`${at}.v_proj`, x, kvHeads * headDim)
-  const shape = { heads, kvHeads, headDim, scale: c.multipliers.attention, layer }
+  const shape = { heads, kvHeads, headDim, scale: c.multipliers.attention }
   return g.linear(`${at}.out_proj`, g.attention(at, q, k, v, shape), c.hiddenSize, { residual })
 }
 

@@ -58,10 +58,7 @@ export function graphPart(graph: Graph, index: number, count: number): Graph {
         ? [key, numbers.get(value as number)]
         : [key, value],
     )
-    const made = Object.fromEntries(fields) as GraphNode
-    // Attention, convolutions, and delta rules are numbered, for their places in a cache.
-    const before = own.slice(0, own.indexOf(node)).filter(({ op }) => op === node.op).length
-    return 'layer' in made ? { ...made, layer: before } : made
+    return Object.fromEntries(fields) as GraphNode
   }
   const outside = { segment: -1 }
   const nodes: GraphNode[] = [

@@ -46,20 +46,18 @@ function qwen35Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<nu
   const c = readDecoder(full, traits, ropeFactors)
   const rule = deltaRule(read)
   const g = new GraphBuilder()
-  const counts = { linear_attention: 0, full_attention: 0 }
   const norm = (path: string, x: Value) => g.rmsNorm(path, x, c.rmsNormEps, { offset: c.normOffset })
   let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize) // [T, hidden]
   const interval = read.size('full_attention_interval', 4)
   const usual = (layer: number) => ((layer + 1) % interval === 0 ? 'full_attention' : 'linear_attention')
   layerTypes(read, c.layers, ['linear_attention', 'full_attention'], usual).forEach((type, layer) => {
     const at = `model.layers.${layer}`
-    const number = counts[type]++
     x = g.segment(layer, () => {
       const normed = norm(`${at}.input_layernorm`, x)
       const middle =
         type === 'linear_attention'
-          ? linearAttention(g, c, rule, `${at}.linear_attn`, normed, x, number)
-          : attention(g, c, `${at}.self_attn`, normed, x, number)
+          ? linearAttention(g, c, rule, `${at}.linear_attn`, normed, x)
+          : attention(g, c, `${at}.self_attn`, normed, x)
       return mlp(g, c, `${at}.mlp`, norm(`${at}.post_attention_layernorm`, middle), middle)
     })
   })
@@ -85,7 +83,6 @@ function deltaRule(read: FieldReader): DeltaRuleSizes {
   }
 }
 
-/** @param layer number among the layers with a gated delta rule */
 function linearAttention(
   g: GraphBuilder,
   c: Decoder,
@@ -93,15 +90,14 @@ function linearAttention(
   at: string,
   x: Value,
   residual: Value,
-  layer: number,
 ): Value {
   const width = valueHeads * valueDim
   const parts = g.linear(`${at}.in_proj_qkv`, x, 2 * keyHeads * keyDim + width)
   const gate = g.linear(`${at}.in_proj_z`, x, width)
   const beta = g.linear(`${at}.in_proj_b`, x, valueHeads)
   const alpha = g.linear(`${at}.in_proj_a`, x, valueHeads)
-  const convolved = g.siluConv(`${at}.conv1d`, parts, { taps, bias: false, layer })
-  const shape = { heads: valueHeads, keyHeads, keyDim, layer }
+  const convolved = g.siluConv(`${at}.conv1d`, parts, { taps, bias: false })
+  const shape = { heads: valueHeads, keyHeads, keyDim }
   const read = g.gatedDeltaRule(at, convolved, beta, alpha, shape)
   const normed = g.rmsNorm(`${at}.norm`, read, c.rmsNormEps, { width: valueDim })
   return g.linear(`${at}.out_proj`, g.gatedUnit('silu', `${at}.gate`, gate, normed), c.hiddenSize, {
@@ -109,8 +105,7 @@ function linearAttention(
   })
 }
 
-/** @param layer number among the layers with attention */
-function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value, layer: number): Value {
+function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value): Value {
   const { heads, kvHeads, headDim } = c
   const { qkv: bias } = c.bias
   const both = g.linear(`${at}.q_proj`, x, 2 * heads * headDim, { bias })
@@ -123,7 +118,7 @@ function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: 
   const q = rotated('q', query, heads)
   const k = rotated('k', g.linear(`${at}.k_proj`, x, kvHeads * headDim, { bias }), kvHeads)
   const v = g.linear(`${at}.v_proj`, x, kvHeads * headDim, { bias })
-  const shape = { heads, kvHeads, headDim, scale: c.multipliers.attention, layer }
+  const shape = { heads, kvHeads, headDim, scale: c.multipliers.attention }
   const gated = g.gatedUnit('sigmoid', `${at}.gate_act`, gate, g.attention(at, q, k, v, shape))
   return g.linear(`${at}.o_proj`, gated, c.hiddenSize, { bias: c.bias.output, residual })
 }

@@ -430,7 +430,6 @@ struct NodeAttributes {
   int head_dim = 0;
   int table = 0;
   int kv_heads = 0;
-  int layer = -1;
   int window = -1;
   Activation function = {};
   int first = 0;
@@ -471,7 +470,6 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
       visit.integer("kvHeads", of.kv_heads, false);
       visit.integer("headDim", of.head_dim, false);
       visit.number("scale", of.scale, false);
-      visit.integer("layer", of.layer, false);
       visit.integer("window", of.window, true);
       return;
     case Op::gated_unit:
@@ -484,12 +482,10 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
     case Op::short_conv:
       visit.weight("weight", of.weight, false);
       visit.weight("bias", of.bias, true);
-      visit.integer("layer", of.layer, false);
       return;
     case Op::silu_conv:
       visit.weight("weight", of.weight, false);
       visit.weight("bias", of.bias, true);
-      visit.integer("layer", of.layer, false);
       return;
     case Op::gated_delta_rule:
       visit.weight("weight", of.weight, false);
@@ -497,7 +493,6 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
       visit.integer("heads", of.heads, false);
       visit.integer("keyHeads", of.key_heads, false);
       visit.integer("keyDim", of.key_dim, false);
-      visit.integer("layer", of.layer, false);
       return;
     case Op::lm_head:
       visit.weight("weight", of.weight, false);

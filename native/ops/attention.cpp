@@ -20,12 +20,6 @@ void shape(const NodeCheck& check) {
   check.expect(check.input(1).cols == kv && check.input(2).cols == kv, "k and v must be [T, kvHeads x headDim]");
   check.expect_operands();
   check.expect(node.window == -1 || node.window > 0, "its window must be at least 1");
-  // The key/value cache has one part per attention, of one size, in order.
-  const Node* before = check.previous();
-  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
-               "its layer must be its number among the attention nodes");
-  check.expect(before == nullptr || kv == kv_width(*before),
-               "every attention must have keys and values of the same width");
 }
 
 Heads heads_of(const Node& n) { return {n.heads, n.kv_heads, n.head_dim, n.window > 0 ? n.window : 0, n.scale}; }

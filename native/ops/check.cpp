@@ -84,12 +84,6 @@ void NodeCheck::expect_operands() const {
   if (node.out >= 0) expect(out().type == ValueType::operand, "its output must be an operand");
 }
 
-const Node* NodeCheck::previous() const {
-  for (int i = index_ - 1; i >= 0; --i)
-    if (graph.nodes[i].op == node.op) return &graph.nodes[i];
-  return nullptr;
-}
-
 void check_graph(Graph& graph) {
   if (graph.nodes.empty() || !ends(graph.nodes.back().op))
     fail("SHAPE", "the graph must end in lm_head, or in send if it is a part of a model");

@@ -29,8 +29,6 @@ class NodeCheck {
   void expect_operands() const;
   bool is_first() const { return index_ == 0; }
   bool is_last() const { return index_ + 1 == static_cast<int>(graph.nodes.size()); }
-  /// The closest earlier node with the same operation, or null.
-  const Node* previous() const;
 
  private:
   const GraphWeight& weight(int id, int64_t rows, int64_t cols, bool vector) const;

@@ -34,11 +34,6 @@ void shape(const NodeCheck& check) {
                "beta and alpha must be [T, heads]");
   check.vector(node.weight, node.heads);
   check.vector(node.bias, node.heads);
-  const Node* before = check.previous();
-  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
-               "its layer must be its number among the delta rules");
-  check.expect(before == nullptr || heads_of(check.graph, *before).state() == heads.state(),
-               "every delta rule must have states of the same size");
 }
 
 /// The last state, then those at the end of each block.

@@ -3,7 +3,7 @@
 #include "adapters/sites.h"
 #include "core/error.h"
 #include "ops/list.h"
-#include "plan/run.h"
+#include "plan/planner.h"
 
 namespace lowrank {
 
@@ -11,7 +11,7 @@ Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<c
                const PlanOptions& options) {
   Plan sites;
   resolve_sites(graph, adapters, sites);
-  return plan_with(kOps, sizes, graph, adapters, options, std::move(sites));
+  return Planner(kOps, sizes, graph, adapters, options, std::move(sites)).build();
 }
 
 void rewind(const Run& run, int64_t kept_after) {

@@ -20,7 +20,6 @@ int64_t channels(const Graph& graph, const Node& node) { return graph.values[nod
 int64_t taps(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols / channels(graph, node); }
 
 void shape(const NodeCheck& check) {
-  const Graph& graph = check.graph;
   const Node& node = check.node;
   const int64_t cols = check.out().cols, weights = check.weight(node.weight).cols;
   check.expect_operands();
@@ -31,11 +30,6 @@ void shape(const NodeCheck& check) {
   check.expect(weights % cols == 0 && weights / cols <= kMostTaps, "its weight must have 1 to 32 numbers per column");
   check.vector(node.weight, weights);
   if (node.bias >= 0) check.vector(node.bias, cols);
-  const Node* before = check.previous();
-  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
-               "its layer must be its number among the convolutions");
-  check.expect(before == nullptr || (channels(graph, *before) == cols && taps(graph, *before) == weights / cols),
-               "every convolution must have the same size");
 }
 
 bool keeps(const Graph& graph, const Node& node, const PlanOptions& options) {

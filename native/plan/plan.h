@@ -88,11 +88,6 @@ struct Plan {
   std::string arena_text() const;
 };
 
-/// @param sites a plan with only the adapter sites filled in. Throws Error("SHAPE"), Error("CONFIG"), or
-/// Error("UNSUPPORTED") with the node's path.
-Plan plan_with(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
-               const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan sites);
-
 /// Places buffers so that no two live at the same time overlap, unless one is within another; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);
 

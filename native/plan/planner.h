@@ -1,118 +1,180 @@
-// A plan under construction, as seen by operations. It manages values and lifetimes, but knows no operation.
+// A plan under construction: the step list that a graph's operations emit, the buffers that they use, and how long each
+// value lives. It knows no operation.
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "device/null.h"
+#include "plan/buffers.h"
 #include "plan/op.h"
 #include "plan/plan.h"
+#include "plan/planned_adapter.h"
 
 namespace lowrank {
 
+/// The forward pass is the graph in order. The backward pass visits it in reverse; whatever forward value it needs and
+/// was not kept is recomputed on demand, so recompute segments are only a rule about keeping.
 class Planner {
  public:
-  virtual ~Planner() = default;
-  virtual const Graph& graph() const = 0;
-  virtual const PlanOptions& options() const = 0;
-  const Node& node(int index) const { return graph().nodes[index]; }
-  int64_t cols(int value) const { return graph().values[value].cols; }
-  bool training() const { return options().mode == Mode::train; }
-  DType dtype(int value) const { return graph().values[value].type == ValueType::residual ? DType::f32 : operand(); }
-  DType operand() const { return operand_of(options().precision); }
+  /// @param sites a plan with only the adapter sites filled in
+  Planner(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
+          const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan sites);
+  Planner(const Planner&) = delete;
+  Planner& operator=(const Planner&) = delete;
+  /// Throws Error("SHAPE"), Error("CONFIG"), or Error("UNSUPPORTED") with the node's path.
+  Plan build();
+
+  const Graph& graph() const { return graph_; }
+  const PlanOptions& options() const { return options_; }
+  const Node& node(int index) const { return graph_.nodes[index]; }
+  int64_t cols(int value) const { return graph_.values[value].cols; }
+  bool training() const { return options_.mode == Mode::train; }
+  DType dtype(int value) const { return graph_.values[value].type == ValueType::residual ? DType::f32 : operand(); }
+  DType operand() const { return operand_of(options_.precision); }
   /// Buffers of the plan's inputs: tokens, head rows.
-  virtual const Plan& plan() const = 0;
+  const Plan& plan() const { return plan_; }
 
   // Forward values.
   /// The buffer that currently holds a value, or -1.
-  virtual int value(int v) const = 0;
-  virtual int make_value(int v, const std::string& name) = 0;
-  virtual void place_value(int v, int buffer) = 0;
+  int value(int v) const { return value_buffer_[v]; }
+  int make_value(int v, const std::string& name) { return value_buffer_[v] = value_like(v, name); }
+  void place_value(int v, int buffer) { value_buffer_[v] = buffer; }
   /// Marks the value's buffer as reused.
-  virtual void forget(int v) = 0;
+  void forget(int v) { value_buffer_[v] = -1; }
   /// True if `node` is the last forward reader of a value that is not kept.
-  virtual bool may_overwrite(int v, int node, Phase phase) const = 0;
+  bool may_overwrite(int v, int node, Phase phase) const {
+    return phase == Phase::forward && !kept_[v] && graph_.consumers[v].back() == node;
+  }
   /// Makes a value available, recomputing the nodes that lead to it if it was not kept.
-  virtual int materialize(int v) = 0;
+  int materialize(int v);
   /// A node's additional buffer (statistics), or -1. It is discarded after the forward pass if the node will be
   /// recomputed.
-  virtual int& part(int node) = 0;
+  int& part(int node) { return part_[node]; }
   /// Makes that buffer available by recomputing the node if it was not kept.
-  virtual int materialize_part(int node) = 0;
+  int materialize_part(int node);
   /// A second additional buffer, which is kept.
-  virtual int& kept_part(int node) = 0;
+  int& kept_part(int node) { return kept_part_[node]; }
   /// The operand that a term at a node keeps for its backward pass.
-  int hidden(int at, int64_t width) {
-    if (part(at) < 0)
-      part(at) = add_buffer(node(at).path + " x A^T", Category::activations, operand(), RowKind::tokens, width);
-    return part(at);
-  }
+  int hidden(int at, int64_t width);
   /// True if a node will be recomputed in the backward pass.
-  virtual bool runs_again(int node) const = 0;
+  bool runs_again(int node) const {
+    return in_recomputed_segment(graph_.nodes[node]) && !survives(graph_.nodes[node].out);
+  }
   /// True if a reader overwrites a value with its output.
-  virtual bool overwritten(int v) const = 0;
+  bool overwritten(int v) const;
   /// True if another step of the backward pass needs a value unchanged.
-  virtual bool must_stay(int v) const = 0;
+  bool must_stay(int v) const;
 
   // Gradients.
   /// The trained parameter that replaces a base weight, or -1.
-  virtual int trained_weight(int weight) const = 0;
-  virtual bool needs_gradient(int v) const = 0;
-  virtual int gradient(int v) const = 0;
-  virtual int make_gradient(int v, const std::string& name) = 0;
+  int trained_weight(int weight) const;
+  bool needs_gradient(int v) const { return needs_gradient_[v]; }
+  int gradient(int v) const { return gradient_[v]; }
+  int make_gradient(int v, const std::string& name);
   /// Passes a finished buffer on to a value that has no gradient yet.
-  virtual void give_gradient(int v, int buffer) = 0;
-  /// Fails if a gradient would be modified in place before all readers have used it.
-  virtual void expect_unread(int buffer, const std::string& path) const = 0;
+  void give_gradient(int v, int buffer);
+  /// Fails if a gradient would be modified in place before all readers have used it. A residual's gradient is the same
+  /// buffer as that of the linear that added it.
+  void expect_unread(int buffer, const std::string& path) const;
 
   /// Defers a contribution to the gradient of `v` until all its readers are done, then calls `emit` with all of them.
   using Emit = void (*)(Planner& plan, int v, std::vector<GradientTerm> terms);
-  virtual void defer(int v, const GradientTerm& share, Emit emit) = 0;
+  void defer(int v, const GradientTerm& share, Emit emit);
   /// The buffer with fp32 parts of the gradient of `v` to add to the product of these contributions, or -1.
-  virtual int gradient_part(int v) const = 0;
+  int gradient_part(int v) const { return gradient_part_[v]; }
   /// Lets a step write or add its part of the gradient of `v` there. @param maker names the step in the buffer's name
-  virtual void make_gradient_part(Step& step, int v, const std::string& maker) = 0;
+  void make_gradient_part(Step& step, int v, const std::string& maker);
 
   // Adapters.
   /// Sites at a node: of the trained adapter, or of all adapters.
-  virtual const std::vector<AdapterSite>& sites(int node) const = 0;
+  const std::vector<AdapterSite>& sites(int node) const { return plan_.sites[node]; }
 
   // Steps.
-  virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;
+  int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) {
+    return buffers_.add(name, category, dtype, rows, cols);
+  }
   /// True if the device multiplies operands as one where they lie beside each other.
-  virtual bool joins_operands() const = 0;
+  bool joins_operands() const { return null_.sizes().joins_operands(); }
   /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: of the wider one in
   /// which one of them lies already, else of a new one.
-  virtual void lay_beside(const std::string& name, const std::vector<int>& operands) = 0;
+  void lay_beside(const std::string& name, const std::vector<int>& operands) { buffers_.lay_beside(name, operands); }
   /// A buffer for operands behind those of another in the same rows, shared by all its readers; -1 if the device does
   /// not join operands, or the other has rows without gaps. @param cols at its first use
-  virtual int tail(int buffer, int64_t cols) = 0;
+  int tail(int buffer, int64_t cols) { return buffers_.tail(buffer, cols); }
   /// Requires the buffer's rows to follow each other, without a gap.
-  virtual void keep_dense(int buffer) = 0;
+  void keep_dense(int buffer) { buffers_.keep_dense(buffer); }
   /// True if a reader of a value needs rows without gaps.
-  virtual bool read_dense(int v) const = 0;
-  Step step(const StepKind& kind, Phase phase, int node) const {
-    Step made;
-    made.kind = &kind;
-    made.phase = phase;
-    made.node = node;
-    return made;
-  }
+  bool read_dense(int v) const;
+  Step step(const StepKind& kind, Phase phase, int node) const;
   /// Records that a step may use all trained parameters at a node.
-  virtual void touch(Step& step, int node) const = 0;
+  void touch(Step& step, int node) const;
   /// Multiply-adds of a product with a linear layer's weight.
-  double products(int linear) const {
-    return static_cast<double>(options().tokens) *
-           (static_cast<double>(cols(node(linear).inputs[0])) * static_cast<double>(cols(node(linear).out)));
-  }
+  double products(int linear) const;
   /// Records that a step multiplies with a linear layer's weight.
-  void read_weight(Step& step, int linear) const {
-    const int weight = node(linear).weight;
-    if (plan().copies[weight].adapter < 0) step.weights.push_back(weight);
-    step.multiply_adds += products(linear);
-    touch(step, linear);
-  }
+  void read_weight(Step& step, int linear) const;
   /// Measures the step's workspace by running it on a device that does not compute, and appends it.
-  virtual void push(Step step) = 0;
-  virtual void set_head_chunk(int64_t rows) = 0;
+  void push(Step step);
+  void set_head_chunk(int64_t rows) { plan_.head_chunk = rows; }
+
+ private:
+  /// Shares of a value's gradient that wait for its other readers.
+  struct Pending {
+    std::vector<GradientTerm> shares;
+    Emit emit = nullptr;
+  };
+
+  const OpRules& rules(const Node& node) const { return *ops_[static_cast<size_t>(node.op)]; }
+  void check_options() const;
+  void place_states();
+
+  // What needs a gradient, and what is kept.
+  /// Parameters of the adapter that train at a node: of its terms, and copies of the node's weights.
+  std::vector<int> trained_at(int node) const;
+  void find_gradients();
+  void find_kept();
+  void find_offloaded();
+  /// The last block is never recomputed: its activations are consumed as soon as they are made.
+  bool in_recomputed_segment(const Node& node) const {
+    return options_.recompute && node.segment >= 0 && node.segment != graph_.last_segment;
+  }
+  /// Attention is the one part of a block whose cost grows with the square of the tokens.
+  bool keeps_attention(const Node& node) const { return options_.keep_attention && rules(node).quadratic; }
+  /// True if a value of the forward pass exists in the backward pass without recomputation.
+  bool survives(int v) const { return kept_[v] || offset_[v] >= 0; }
+
+  // Steps.
+  int value_like(int v, const std::string& name);
+  void make_inputs();
+  void forward(int index, Phase phase) { rules(graph_.nodes[index]).forward(*this, index, phase); }
+  /// Discards what does not survive the forward pass.
+  void discard();
+  void backward(int index);
+  /// Emits the gradient that the readers of a value left until all of them had their turn.
+  void flush(int v);
+  /// Brings a value to the file, or back from it.
+  void move(const StepKind& kind, Phase phase, int v);
+
+  void find_lifetimes();
+  void find_peak();
+
+  const Graph& graph_;
+  const OpTable& ops_;
+  const std::vector<const AdapterSpec*>& adapters_;
+  const PlanOptions options_;
+  NullDevice null_;
+  Plan plan_;
+  Buffers buffers_;
+  std::vector<PlannedAdapter> planned_;
+  std::vector<AdapterRun*> runs_;
+  std::vector<bool> needs_gradient_, kept_;  // by value
+  std::vector<int64_t> offset_;              // where each value lies in the file, or -1
+  std::vector<int> value_buffer_;            // where each forward value now lies, or -1
+  std::vector<int> part_, kept_part_;        // of each node, or -1
+  std::vector<int> gradient_;                // gradient of each value, or -1
+  std::vector<int> gradient_part_;           // see gradient_part
+  std::vector<Pending> pending_;             // by value
 };
 
 }  // namespace lowrank

@@ -531,16 +531,16 @@ describe('an LFM2', () => {
   const widthOf = (more: object) =>
     lfm2(more).weights.find(({ name }) => name === 'model.layers.0.feed_forward.w1.weight')?.rows
 
-  it('has convolutions and attention where its config has them, numbered apart', () => {
+  it('has convolutions and attention where its config has them', () => {
     const layers = (graph: Graph) =>
       graph.nodes.flatMap((node) =>
-        node.op === 'short_conv' || node.op === 'attention' ? [[node.op, node.segment, node.layer]] : [],
+        node.op === 'short_conv' || node.op === 'attention' ? [[node.op, node.segment]] : [],
       )
     const expected = [
-      ['short_conv', 0, 0],
-      ['attention', 1, 0],
-      ['short_conv', 2, 1],
-      ['short_conv', 3, 2],
+      ['short_conv', 0],
+      ['attention', 1],
+      ['short_conv', 2],
+      ['short_conv', 3],
     ]
     expect(layers(lfm2(mixed))).toEqual(expected)
     expect(layers(lfm2({ full_attn_idxs: [1] }))).toEqual(expected)
@@ -617,18 +617,16 @@ describe('a Qwen3.5', () => {
     linear_value_head_dim: 12,
   }
 
-  it('has attention in the last layer of each interval, numbered apart from the delta rules', () => {
+  it('has attention in the last layer of each interval, and delta rules elsewhere', () => {
     const layers = (graph: Graph) =>
       graph.nodes.flatMap((node) =>
-        node.op === 'gated_delta_rule' || node.op === 'attention'
-          ? [[node.op, node.segment, node.layer]]
-          : [],
+        node.op === 'gated_delta_rule' || node.op === 'attention' ? [[node.op, node.segment]] : [],
       )
     const expected = [
-      ['gated_delta_rule', 0, 0],
-      ['attention', 1, 0],
-      ['gated_delta_rule', 2, 1],
-      ['attention', 3, 1],
+      ['gated_delta_rule', 0],
+      ['attention', 1],
+      ['gated_delta_rule', 2],
+      ['attention', 3],
     ]
     expect(layers(qwen({ full_attention_interval: 2 }))).toEqual(expected)
     const types = ['linear_attention', 'full_attention']

@@ -583,9 +583,9 @@ const recomputed = (file, find, replace, what) =>
   })
 const recomputing = [
   recomputed(
-    'native/plan/planner.cpp',
-    'return phase == Phase::forward && !kept_[value]',
-    'return !kept_[value]',
+    'native/plan/planner.h',
+    'return phase == Phase::forward && !kept_[v]',
+    'return !kept_[v]',
     'what is recomputed overwrites what the backward pass still reads',
   ),
   recomputed(

@@ -496,7 +496,7 @@ TEST("a graph with a wrong shape names the node") {
 namespace {
 
 /// A linear's output rotated and attended to, with room for mistakes: `also` reads the queries before they are rotated.
-Graph attention_graph(int layer, bool also = false) {
+Graph attention_graph(bool also = false) {
   Graph graph = blocks(1);
   const Node embed = graph.nodes[0], norm = graph.nodes[1];
   graph.nodes.clear();
@@ -519,7 +519,6 @@ Graph attention_graph(int layer, bool also = false) {
     node.weight = weight;
     node.heads = node.kv_heads = 4;
     node.head_dim = 8;
-    node.layer = layer;
     if (op != Op::lm_head) node.out = value(type);
     return graph.nodes.emplace_back(std::move(node));
   };
@@ -538,17 +537,9 @@ Graph attention_graph(int layer, bool also = false) {
 
 }  // namespace
 
-TEST("an attention's layer finds its place in the key/value cache") {
-  Graph right = attention_graph(0);
-  check_graph(right);
-  CHECK(make_plan(right, {}, options(Mode::forward)).arena_bytes > 0);
-  Graph wrong = attention_graph(5);
-  CHECK_THROWS(check_graph(wrong), "attention at attention: its layer must be its number");
-}
-
 TEST("an attention's window is absent or at least one key") {
   for (const int window : {0, -2}) {
-    Graph graph = attention_graph(0);
+    Graph graph = attention_graph();
     const auto node =
         std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::attention; });
     node->window = window;
@@ -564,7 +555,7 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   const auto rope = [](Graph& graph) -> Node& {
     return *std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
   };
-  const Graph mlp = blocks(1), attends = attention_graph(0);
+  const Graph mlp = blocks(1), attends = attention_graph();
   refused(
       mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; },
       "gated_unit at layers.0.act: gate, up and output differ in width");
@@ -586,21 +577,20 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   };
   refused(mlp, cut(1), "slice at layers.0.act: its columns must be among those of its input");
   refused(mlp, cut(-1), "slice at layers.0.act: its columns must be among those of its input");
-  const auto convolve = [](int64_t cols, int64_t weights, int layer) {
+  const auto convolve = [](int64_t cols, int64_t weights) {
     return [=](Graph& g) {
       Node& node = g.nodes[4];
-      node.op = Op::short_conv, node.inputs = {2}, node.layer = layer;
+      node.op = Op::short_conv, node.inputs = {2};
       node.weight = static_cast<int>(g.weights.size());
       g.weights.push_back({"conv", 1, weights, WeightKind::vector});
       g.values[node.out].cols = cols;
     };
   };
-  refused(mlp, convolve(20, 60, 0), "short_conv at layers.0.act: its input must be three times as wide as its output");
-  refused(mlp, convolve(16, 50, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
-  refused(mlp, convolve(16, 33 * 16, 0), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
-  refused(mlp, convolve(16, 48, 1), "short_conv at layers.0.act: its layer must be its number among the convolutions");
+  refused(mlp, convolve(20, 60), "short_conv at layers.0.act: its input must be three times as wide as its output");
+  refused(mlp, convolve(16, 50), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
+  refused(mlp, convolve(16, 33 * 16), "short_conv at layers.0.act: its weight must have 1 to 32 numbers per column");
   const auto plain = [&](int64_t cols) {
-    return [=](Graph& g) { convolve(cols, 2 * cols, 0)(g), g.nodes[4].op = Op::silu_conv; };
+    return [=](Graph& g) { convolve(cols, 2 * cols)(g), g.nodes[4].op = Op::silu_conv; };
   };
   refused(mlp, plain(8), "silu_conv at layers.0.act: its input and output differ in width");
   const auto by_heads = [&](int heads, int first, int64_t cols) {
@@ -610,10 +600,10 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
   refused(mlp, by_heads(5, 0, 10), parts);
   refused(mlp, by_heads(4, 0, 6), parts);
   refused(mlp, by_heads(4, 11, 8), "slice at layers.0.act: its columns must be among those of its input");
-  const auto rule = [](int heads, int key_heads, int key_dim, int64_t cols, int layer) {
+  const auto rule = [](int heads, int key_heads, int key_dim, int64_t cols) {
     return [=](Graph& g) {
       Node& node = g.nodes[4];
-      node.op = Op::gated_delta_rule, node.inputs = {2, 2, 2}, node.layer = layer;
+      node.op = Op::gated_delta_rule, node.inputs = {2, 2, 2};
       node.heads = heads, node.key_heads = key_heads, node.key_dim = key_dim;
       node.weight = node.bias = static_cast<int>(g.weights.size());
       g.weights.push_back({"A_log", 1, 5, WeightKind::vector});
@@ -621,12 +611,12 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
     };
   };
   const std::string at_rule = "gated_delta_rule at layers.0.act: ";
-  refused(mlp, rule(3, 2, 1, 12, 0), at_rule + "heads must be a multiple of keyHeads");
-  refused(mlp, rule(4, 2, 0, 12, 0), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
-  refused(mlp, rule(4, 2, 1, 10, 0), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
-  refused(mlp, rule(4, 2, 1, 8, 0), at_rule + "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
-  refused(mlp, rule(4, 2, 8, 16, 0), at_rule + "beta and alpha must be [T, heads]");
-  refused(mlp, rule(16, 0, 0, 16, 0), at_rule + "heads must be a multiple of keyHeads");
+  refused(mlp, rule(3, 2, 1, 12), at_rule + "heads must be a multiple of keyHeads");
+  refused(mlp, rule(4, 2, 0, 12), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
+  refused(mlp, rule(4, 2, 1, 10), at_rule + "its output must be [T, heads x valueDim], and keyDim at least 1");
+  refused(mlp, rule(4, 2, 1, 8), at_rule + "its input must be [T, 2 keyHeads x keyDim + heads x valueDim]");
+  refused(mlp, rule(4, 2, 8, 16), at_rule + "beta and alpha must be [T, heads]");
+  refused(mlp, rule(16, 0, 0, 16), at_rule + "heads must be a multiple of keyHeads");
   refused(
       mlp, [](Graph& g) { g.nodes[4].inputs = {2, 2}; },
       "gated_unit at layers.0.act: its output must be half as wide as its input");
@@ -646,7 +636,7 @@ TEST("an operation refuses values that its kernels do not take, and the graph an
 }
 
 TEST("a value that rope overwrites has no other readers") {
-  Graph graph = attention_graph(0, true);
+  Graph graph = attention_graph(true);
   check_graph(graph);
   CHECK_THROWS(make_plan(graph, {}, options(Mode::forward)), "its input, which it overwrites, has other readers");
 }
@@ -655,7 +645,7 @@ namespace {
 
 /// The same with queries that are normalized by `width` columns before they are rotated.
 Graph by_head(int64_t width) {
-  Graph graph = attention_graph(0);
+  Graph graph = attention_graph();
   const auto rope =
       std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
   Node norm;
@@ -692,7 +682,7 @@ TEST("a norm of an operand takes groups of columns that divide it") {
 }
 
 TEST("a norm by head stands in its input's place, and a step keeps no more for it than its statistics") {
-  Graph graph = by_head(8), plain = attention_graph(0);
+  Graph graph = by_head(8), plain = attention_graph();
   check_graph(graph);
   check_graph(plain);
   const Plan forward = make_plan(graph, {}, options(Mode::forward));

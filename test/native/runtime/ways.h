@@ -107,20 +107,17 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       const int kernel = weight("conv", 1, 3 * kHidden, WeightKind::vector);
       const int conv = add(Op::short_conv, "conv", {parts}, kHidden, ValueType::operand, kernel);
       graph.nodes.back().bias = weight("conv_bias", 1, kHidden, WeightKind::vector);
-      graph.nodes.back().layer = 0;
       middle = linear("o", conv, kHidden, kHidden, x);
     } else if (recurrent && at == 0) {
       constexpr int kKeyDim = 5, kHeads = 4, kKeyHeads = 2;
       const int x_cols = 2 * kKeyHeads * kKeyDim + kHidden;
       const int conv = add(Op::silu_conv, "conv", {linear("in", normed, kHidden, x_cols)}, x_cols, ValueType::operand,
                            weight("conv", 1, 4 * x_cols, WeightKind::vector));
-      graph.nodes.back().layer = 0;
       const int beta = linear("beta", normed, kHidden, kHeads), alpha = linear("alpha", normed, kHidden, kHeads);
       const int rule = add(Op::gated_delta_rule, "rule", {conv, beta, alpha}, kHidden, ValueType::operand,
                            weight("A_log", 1, kHeads, WeightKind::vector));
       Node& node = graph.nodes.back();
       node.bias = weight("dt_bias", 1, kHeads, WeightKind::vector);
-      node.layer = 0;
       node.heads = kHeads;
       node.key_heads = kKeyHeads;
       node.key_dim = kKeyDim;
@@ -131,6 +128,8 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
       middle = linear("o", gated, kHidden, kHidden, x);
     } else {
       int q, k, v, attention_gate = -1;
+      // Attentions of a model may differ in width, as their parts of the cache do.
+      const int64_t keys = at == 0 ? kHead : kHidden;
       if (recurrent) {
         const int both = linear(named("q"), normed, kHidden, 2 * kHidden);
         const auto half = [&](const char* name, int64_t first) {
@@ -141,23 +140,23 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
         };
         q = half("query", 0);
         attention_gate = half("attention_gate", kHead);
-        k = linear(named("k"), normed, kHidden, kHead);
-        v = linear(named("v"), normed, kHidden, kHead);
+        k = linear(named("k"), normed, kHidden, keys);
+        v = linear(named("v"), normed, kHidden, keys);
       } else if (fused) {
-        const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * kHead);
+        const int whole = linear(named("qkv"), normed, kHidden, kHidden + 2 * keys);
         const auto slice = [&](const char* name, int64_t first, int64_t cols) {
           const int made = add(Op::slice, named(name), {whole}, cols, ValueType::operand, -1);
           graph.nodes.back().first = static_cast<int>(first);
           return made;
         };
         q = slice("q", 0, kHidden);
-        k = slice("k", kHidden, kHead);
-        v = slice("v", kHidden + kHead, kHead);
+        k = slice("k", kHidden, keys);
+        v = slice("v", kHidden + keys, keys);
       } else {
         q = linear(named("q"), normed, kHidden, kHidden);
         graph.nodes.back().bias = weight(named("q_bias"), 1, kHidden, WeightKind::vector);
-        k = linear(named("k"), normed, kHidden, kHead);
-        v = linear(named("v"), normed, kHidden, kHead);
+        k = linear(named("k"), normed, kHidden, keys);
+        v = linear(named("v"), normed, kHidden, keys);
       }
       if (after) {
         const auto norm_heads = [&](const char* name, int heads, int64_t cols) {
@@ -165,15 +164,14 @@ inline Graph block(int blocks = 1, int64_t vocab = kVocab, bool after = false, b
                      weight(named(name), 1, kHead, WeightKind::vector));
         };
         q = norm_heads("q_norm", q, kHidden);
-        k = norm_heads("k_norm", k, kHead);
+        k = norm_heads("k_norm", k, keys);
       }
       const int turned_q = add(Op::rope, named("rope_q"), {q}, kHidden, ValueType::operand, -1);
       graph.nodes.back().table = after || fused ? 1 : 0;
-      const int turned_k = add(Op::rope, named("rope_k"), {k}, kHead, ValueType::operand, -1);
+      const int turned_k = add(Op::rope, named("rope_k"), {k}, keys, ValueType::operand, -1);
       graph.nodes.back().table = after;
       int seen = add(Op::attention, named("attention"), {turned_q, turned_k, v}, kHidden, ValueType::operand, -1);
-      graph.nodes.back().kv_heads = 1;
-      graph.nodes.back().layer = convolved || recurrent ? at - 1 : at;
+      graph.nodes.back().kv_heads = static_cast<int>(keys / kHead);
       if (recurrent) {
         seen = add(Op::gated_unit, named("gate_act"), {attention_gate, seen}, kHidden, ValueType::operand, -1);
         graph.nodes.back().function = Activation::sigmoid;
