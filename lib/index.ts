@@ -145,7 +145,7 @@ export type {
   LossRow,
   OptimStepOptions,
   TrainBatch,
-} from './train/forward-backward.js'
+} from './train/forward-backward-options.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
 export { readLabels } from './train/labels.js'

@@ -45,14 +45,14 @@ import {
   datasetOf,
 } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
-import {
-  type ForwardBackward,
-  type ForwardBackwardOptions,
-  type Loss,
-  type OptimStepOptions,
-  Primitive,
-  type TrainBatch,
-} from '../train/forward-backward.js'
+import { Primitive } from '../train/forward-backward.js'
+import type {
+  ForwardBackward,
+  ForwardBackwardOptions,
+  Loss,
+  OptimStepOptions,
+  TrainBatch,
+} from '../train/forward-backward-options.js'
 import { cardText } from '../train/model-card.js'
 import { foldersOf } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'

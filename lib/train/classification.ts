@@ -4,12 +4,12 @@ import { quote } from '../core/quote.js'
 import type { MicroBatch } from '../data/pack.js'
 import type { NativeSession } from '../native/addon.js'
 import type { ClassWeights } from '../options/task.js'
-import { EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
-import type { BatchSource } from './batches.js'
+import { EVAL_PLAN } from '../planning/plans.js'
+import type { BatchSource, Window } from './batches.js'
 import { Confusion, largestOf } from './class-metrics.js'
 import type { Examples } from './data.js'
 import { type EvaluateControl, type Evaluation, measured } from './evaluate.js'
-import type { Objective, Pass } from './objective.js'
+import type { Objective, WorkOf } from './objective.js'
 
 /**
  * Weight of each class in the loss.
@@ -51,6 +51,7 @@ function targetsOf({ labels, cuSeqlens }: MicroBatch): number[] {
 
 /** Cross-entropy over classes; each row has the weight of its class. */
 export class Classification implements Objective {
+  readonly losses = 'parts of a mean'
   readonly #classes: number
   readonly #weights: Float64Array
 
@@ -63,18 +64,18 @@ export class Classification implements Objective {
     return evaluateClasses(session, EVAL_PLAN, source, this.#classes, control)
   }
 
-  window(session: NativeSession, batches: readonly MicroBatch[]): Pass {
+  window(_: NativeSession, { batches }: Window): WorkOf {
     const weightOf = (target: number) => this.#weights[target] as number
     let total = 0
     for (const batch of batches) for (const target of targetsOf(batch)) total += weightOf(target)
-    return async (input, batch, valued) => {
+    return (batch) => {
       const weights = Float32Array.from(targetsOf(batch), (target) => weightOf(target) / total)
-      const made = await session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1, weights }).promise
-      let loss = 0
-      for (const [row, logProb] of (made.logProbs as Float32Array).entries())
-        loss -= (weights[row] as number) * logProb
-      valued(loss)
-      return made
+      const value = (logProbs: Float32Array) => {
+        let loss = 0
+        for (const [row, logProb] of logProbs.entries()) loss -= (weights[row] as number) * logProb
+        return { loss }
+      }
+      return { batch, head: { kind: 'weighted', weights, value } }
     }
   }
 

@@ -1,21 +1,15 @@
 /**
- * The primitive beneath every loss: gradients of a batch for any function of its log-probabilities, accumulated
- * in the adapter until an optimizer step. A loss that depends on log-probabilities runs the head twice and the
- * blocks once, so that logits are never stored.
+ * The steps of programs that compute their own losses: gradients of a batch for any function of its log-probabilities,
+ * accumulated in the adapter until an optimizer step.
  */
-import * as z from 'zod'
 import { type AdapterState, type BaseModel, checkWritesText } from '../base/base.js'
-import { abortSignal, badArgument, checkedOptions } from '../core/arguments.js'
-import { ConfigError, DivergedError, UnsupportedError } from '../core/errors.js'
-import { integer, numberWithin } from '../core/schema.js'
-import { isRecord } from '../core/schema-shape.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { mean } from '../core/mean.js'
 import {
   checkNeeds,
   denominatorOf,
   denominatorsOf,
-  isWeightless,
-  type LossName,
-  type LossOptions,
   lossOf,
   lossRulesOf,
   type NamedLoss,
@@ -23,117 +17,37 @@ import {
   scoresAll,
 } from '../losses/index.js'
 import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from '../losses/micro-batches.js'
-import { lossPasses } from '../losses/passes.js'
-import {
-  add,
-  type Denominators,
-  join,
-  type LossValue,
-  type Metrics,
-  means,
-  referenceOf,
-  sumOf,
-} from '../losses/rows.js'
-import {
-  checkedBatch,
-  checkedRows,
-  numbersOf,
-  type Pair,
-  type Row,
-  type Split,
-  type TokenRow,
-} from '../losses/token-rows.js'
-import type { NativeSession, PlanOptions, TrainInput } from '../native/addon.js'
+import { type Denominators, join, type Metrics, means, referenceOf, sumOf } from '../losses/rows.js'
+import { checkedBatch, checkedRows, type Row, type Split, type TokenRow } from '../losses/token-rows.js'
+import type { NativeSession } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { Turns } from '../native/handles.js'
-import { warnOfRemarks } from '../native/remarks.js'
-import { closeSession, openSession } from '../native/session.js'
-import { adamWHeld, nativeOptimizer, optimizerState } from '../options/optimizers.js'
+import { adamWHeld, optimizerState } from '../options/optimizers.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StepRules } from '../strategies/strategy.js'
-import { countedRanks, inUse } from './step.js'
+import {
+  type Batch,
+  checkedFunctionLoss,
+  checkedSettings,
+  diverged,
+  type ForwardBackward,
+  type ForwardBackwardOptions,
+  type FunctionLoss,
+  forwardSchema,
+  type Loss,
+  type LossFunction,
+  learned,
+  type OptimStepOptions,
+  type Settings,
+  stepSchema,
+  type TrainBatch,
+} from './forward-backward-options.js'
+import { Gradients, type Work } from './gradients.js'
+import { ALONE, type Made } from './passes.js'
+import { EVALUATE, PLANS, RowSession } from './row-session.js'
+import { scoredBy } from './scored-rows.js'
+import { countedRanks, inUse, updateOf } from './step.js'
 
-/** A row with its log-probabilities, as passed to a loss function. */
-export interface LossRow {
-  readonly tokens: Int32Array
-  readonly weights: Float64Array
-  /** Log-probability of each token, including tokens of weight 0; entry 0 is 0. */
-  readonly logprobs: Float64Array
-}
-
-/** Result of a custom loss function. */
-export interface FunctionLoss {
-  loss: number
-  /**
-   * Derivative of the loss with respect to the log-probability of each token, one array per row, not multiplied
-   * by weights.
-   */
-  gradient: readonly (readonly number[] | Float64Array | Float32Array)[]
-  metrics?: Readonly<Record<string, number>>
-}
-
-/** Rows or pairs; or a list of micro-batches of them, each of which is computed at once. */
-export type TrainBatch =
-  | readonly Row[]
-  | readonly Pair[]
-  | readonly (readonly Row[])[]
-  | readonly (readonly Pair[])[]
-
-/** A named loss, with or without options, or a function of the log-probabilities of all rows. */
-export type Loss =
-  | LossName
-  | LossOptions
-  | ((rows: readonly LossRow[]) => FunctionLoss | Promise<FunctionLoss>)
-
-/** Options of `forwardBackward`. */
-export interface ForwardBackwardOptions {
-  /**
-   * Divisor of the loss. Default: the count that the loss averages over, summed over all calls since the last step.
-   * ORPO has two counts: pairs and tokens.
-   */
-  normalizer?: number | { pairs: number; tokens: number }
-  /** Divisor of the logits. Default 1. */
-  temperature?: number
-  /**
-   * Most tokens in a micro-batch; a longer row or pair gets its own. Default 2048. A batch that is a list of
-   * micro-batches keeps them.
-   */
-  microBatchTokens?: number
-  /** Stops between micro-batches and discards the accumulated gradient. */
-  signal?: AbortSignal
-}
-
-/** Result of `forwardBackward`. */
-export interface ForwardBackward {
-  /** `lossSum / denominator`. */
-  loss: number
-  lossSum: number
-  denominator: number
-  /** Means over the batch. */
-  metrics: Record<string, number>
-  /** All tokens processed. */
-  tokens: number
-  /** Rows or pairs that were skipped, because the weights of a row are all 0. */
-  skipped: number
-}
-
-/** Options of `optimStep`. */
-export interface OptimStepOptions {
-  learningRate: number
-  /** Default 0. */
-  weightDecay?: number
-  /** L2 norm to which the gradient is clipped. Default 0: no clipping. */
-  maxGradNorm?: number
-  /** Decay rates of AdamW's moments. Default [0.9, 0.999]. */
-  betas?: readonly [number, number]
-  /** Term added to AdamW's denominator. Default 1e-8. */
-  eps?: number
-}
-
-const PASS = 'pass'
-const TWO_PASSES = 'two_passes'
-const EVALUATE = 'evaluate'
-const MICRO_BATCH_TOKENS = 2048
 /** Seed of dropout and of drawn ranks. */
 const SEED = 42
 
@@ -148,16 +62,22 @@ interface Gathered {
   microBatches: number
 }
 
+/** The training that has begun. */
+interface Begun {
+  rules: StepRules
+  gradients: Gradients
+}
+
 export class Primitive {
   readonly #base: BaseModel
   readonly #adapter: AdapterState
+  readonly #session: RowSession
   readonly #queue = new Turns()
   #calls = 0
-  #open: { session: NativeSession; plans: Record<string, PlanOptions>; capacity: number } | undefined
+  #begun: Begun | undefined
   #gathered: Gathered | undefined
   /** True if a call since the last step skipped all its rows. */
   #skipped = false
-  #rules: StepRules = {}
   #steps = 0
 
   constructor(base: BaseModel, adapter: AdapterState) {
@@ -170,6 +90,7 @@ export class Primitive {
       )
     this.#base = base
     this.#adapter = adapter
+    this.#session = new RowSession(base, adapter)
   }
 
   /** True while calls are waiting or running. */
@@ -186,11 +107,7 @@ export class Primitive {
 
   /** Frees the session and discards the accumulated gradient. */
   async close(): Promise<void> {
-    await this.#queue.run(async () => {
-      const open = this.#open
-      this.#open = undefined
-      if (open) await closeSession(open.session, open.plans)
-    })
+    await this.#queue.run(() => this.#session.close())
   }
 
   forwardBackward(batch: TrainBatch, loss: Loss, options: ForwardBackwardOptions): Promise<ForwardBackward> {
@@ -204,28 +121,10 @@ export class Primitive {
     return this.#turn(() =>
       this.#failing(() =>
         named === null
-          ? this.#byFunction(given, loss as Extract<Loss, (...rows: never[]) => unknown>, settings)
-          : this.#byName(this.#learned(given), named, settings),
+          ? this.#byFunction(given, loss as LossFunction, settings)
+          : this.#byName(given, named, settings),
       ),
     )
-  }
-
-  /** The rows or pairs that have something to learn. */
-  #learned({ groups, split }: Batch): Batch & { skipped: number } {
-    const isKept = groups.map((group) => !isWeightless(group))
-    const kept = groups.filter((_, index) => isKept[index])
-    const skipped = groups.length - kept.length
-    if (skipped === 0) return { groups, split, skipped }
-    this.#base.warn(
-      'forwardBackward(): rows whose weights are all 0 have nothing to learn and are skipped; `skipped` in its result counts them.',
-    )
-    if (typeof split === 'number') return { groups: kept, split, skipped }
-    let from = 0
-    const counts = split.map((count) => {
-      from += count
-      return isKept.slice(from - count, from).filter(Boolean).length
-    })
-    return { groups: kept, split: counts.filter((count) => count > 0), skipped }
   }
 
   optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {
@@ -240,33 +139,23 @@ export class Primitive {
         throw new ConfigError(
           'optimStep(): no gradient has been accumulated since the last step; call forwardBackward() first.',
         )
-      return this.#failing(async () => {
-        const { native, description } = this.#adapter
-        const { learningRate, weightDecay, maxGradNorm, betas, eps } = settings
-        const step = this.#steps + 1
-        const update = {
-          ...nativeOptimizer(adamWHeld({ betas, eps, weightDecay })),
-          groups: description.groups.map(({ learningRateFactor, learningRate: own, decays }) => ({
-            learningRate: (own ?? learningRate) * learningRateFactor,
-            weightDecay: decays === false ? 0 : weightDecay,
-          })),
-          maxGradNorm,
-          step,
-          ...countedRanks(this.#rules.ranks?.(step)),
-        }
-        this.#adapter.version++
-        const { gradNorm } = await this.#adapter.turns.run(async () => {
-          const made = await native.optimizerStep(update).promise
-          await this.#rules.updated?.(step)
-          return made
-        })
-        warnOfRemarks()
-        this.#steps = step
-        this.#gathered = undefined
-        this.#skipped = false
-        return { gradNorm, step }
-      })
+      return this.#failing(() => this.#update(settings))
     })
+  }
+
+  async #update(settings: Required<OptimStepOptions>): Promise<{ gradNorm: number; step: number }> {
+    const { rules, gradients } = this.#begun as Begun
+    const step = this.#steps + 1
+    const options = { ...settings, optimizer: adamWHeld(settings) }
+    const { gradNorm } = await gradients.update(this.#session.current, {
+      ...updateOf({ adapter: this.#adapter, options }, 1, step),
+      maxGradNorm: settings.maxGradNorm,
+      ...countedRanks(rules.ranks?.(step)),
+    })
+    this.#steps = step
+    this.#gathered = undefined
+    this.#skipped = false
+    return { gradNorm, step }
   }
 
   /** Log-probabilities alone, without dropout. */
@@ -279,15 +168,10 @@ export class Primitive {
     const { temperature, microBatchTokens, signal } = checkedOptions(forwardSchema, options, name)
     return this.#turn(async () => {
       signal?.throwIfAborted()
-      const session = await this.#session(groups, microBatchTokens)
-      const logprobs: Float64Array[] = []
-      for (const made of inMicroBatches(groups, microBatchTokens, () => true)) {
-        signal?.throwIfAborted()
-        const input = { ...made.batch, temperature, wantLogProbs: true }
-        const { logProbs } = await session.evaluate(EVALUATE, input).promise
-        logprobs.push(...inRows(made, logProbs as Float32Array))
-      }
-      return { logprobs }
+      const session = await this.#sessionOf(groups, microBatchTokens)
+      const batches = inMicroBatches(groups, microBatchTokens, () => true)
+      const rows = await scoredBy(session, EVALUATE, batches, { temperature, signal })
+      return { logprobs: rows.map(({ logprobs }) => logprobs) }
     })
   }
 
@@ -302,18 +186,21 @@ export class Primitive {
     }
   }
 
-  async #byName(
-    { groups, split, skipped }: Batch & { skipped: number },
-    loss: NamedLoss,
-    { normalizer, temperature, signal }: Settings,
-  ): Promise<ForwardBackward> {
+  async #byName(given: Batch, loss: NamedLoss, settings: Settings): Promise<ForwardBackward> {
+    const { normalizer, temperature, signal } = settings
     signal?.throwIfAborted()
+    const { groups, split } = learned(given)
+    const skipped = given.groups.length - groups.length
+    if (skipped > 0)
+      this.#base.warn(
+        'forwardBackward(): rows whose weights are all 0 have nothing to learn and are skipped; `skipped` in its result counts them.',
+      )
     if (groups.length === 0) {
       this.#skipped = true
       return { loss: 0, lossSum: 0, denominator: 0, metrics: {}, tokens: 0, skipped }
     }
-    const session = await this.#session(groups, split)
-    const kl = await this.#divergence(session, loss, groups, split, temperature, signal)
+    const session = await this.#sessionOf(groups, split)
+    const kl = await this.#divergence(session, loss, groups, split, settings)
     const counts = denominatorsOf(loss, groups)
     const count = denominatorOf(loss)
     const division: Division =
@@ -330,54 +217,29 @@ export class Primitive {
       )
     const total = await this.#gather(division)
     const per = normalizer ?? (count === null ? counts : { pairs: total, tokens: total, rows: total })
+    const works = inMicroBatches(groups, split, scoresAll(loss)).map((made) =>
+      workOf(made, loss, per, kl, temperature),
+    )
     const metrics: Metrics = {}
     let sum = 0
-    for (const made of inMicroBatches(groups, split, scoresAll(loss))) {
-      signal?.throwIfAborted()
-      const valued = (logProbs: Float32Array): LossValue => {
-        const value = lossOf(loss, scoredRows(made, logProbs), per, kl)
-        if (!Number.isFinite(value.loss)) throw diverged(value.loss)
-        sum += value.loss
-        join(metrics, value.metrics)
-        return value
-      }
-      await this.#pass(session, made, temperature, loss, per, valued)
+    for (const made of await this.#add(session, works, settings)) {
+      sum += made.loss as number
+      join(metrics, made.metrics)
     }
     const lossSum = 'count' in division ? sum * total : sum
     const tokens = tokensOf(groups)
     return { loss: lossSum / denominator, lossSum, denominator, metrics: means(metrics), tokens, skipped }
   }
 
-  /** A gradient that does not depend on log-probabilities is known before the pass that computes the value. */
-  async #pass(
-    session: NativeSession,
-    made: RowBatch,
-    temperature: number,
-    loss: NamedLoss,
-    per: Denominators,
-    valued: (logProbs: Float32Array) => LossValue,
-  ): Promise<void> {
-    const input = this.#input(made, temperature)
-    if (lossRulesOf(loss).onePass) {
-      const { gradient } = lossOf(loss, scoredRows(made, new Float32Array(made.places.length)), per)
-      const weights = headWeights(made, gradient, temperature)
-      const { logProbs } = await session.trainStep(PASS, { ...input, lossScale: 1, weights }).promise
-      valued(logProbs as Float32Array)
-      return
-    }
-    await lossPasses(session, TWO_PASSES, input, (logProbs) =>
-      headWeights(made, valued(logProbs).gradient, temperature),
-    )
-  }
-
   /** A function may couple rows of several micro-batches, so all rows are scored first, with training's arithmetic. */
   async #byFunction(
     { groups, split }: Batch,
-    loss: Extract<Loss, (...rows: never[]) => unknown>,
-    { normalizer, temperature, signal }: Settings,
+    loss: LossFunction,
+    settings: Settings,
   ): Promise<ForwardBackward> {
+    const { normalizer, temperature, signal } = settings
     signal?.throwIfAborted()
-    const session = await this.#session(groups, split)
+    const session = await this.#sessionOf(groups, split)
     const batches = inMicroBatches(groups, split, () => true)
     const divisor = normalizer?.tokens ?? 1
     await this.#gather(normalizer === null ? { by: 'functions', count: 0 } : { by: 'normalizer' })
@@ -391,28 +253,21 @@ export class Primitive {
       return found.gradient.map((row) => Float64Array.from(row, (value) => value / divisor))
     }
     const [only] = batches
-    if (batches.length === 1 && only !== undefined)
-      await lossPasses(session, TWO_PASSES, this.#input(only, temperature), async (logProbs) =>
-        headWeights(only, await call(inRows(only, logProbs)), temperature),
-      )
-    else {
-      const inputs = batches.map((made) => this.#input(made, temperature))
-      const scored: Float64Array[] = []
-      for (const [index, made] of batches.entries()) {
-        signal?.throwIfAborted()
-        const input = { ...(inputs[index] as TrainInput), lossScale: 1 }
-        const { logProbs } = await session.scoreStep(TWO_PASSES, input).promise
-        scored.push(...inRows(made, logProbs as Float32Array))
+    if (batches.length === 1 && only !== undefined) {
+      const value = async (logProbs: Float32Array) => {
+        const weights = headWeights(only, await call(inRows(only, logProbs)), temperature)
+        return { loss: (found as FunctionLoss).loss, weights }
       }
-      const gradient = await call(scored)
+      await this.#add(session, [{ batch: only.batch, head: { kind: 'scored', value } }], settings)
+    } else {
+      const gradient = await call(await this.#score(session, batches, settings))
       let from = 0
-      for (const [index, made] of batches.entries()) {
-        signal?.throwIfAborted()
+      const works = batches.map((made): Work => {
         const own = gradient.slice(from, from + made.rows.length)
         from += made.rows.length
-        const weights = headWeights(made, own, temperature)
-        await session.trainStep(PASS, { ...(inputs[index] as TrainInput), lossScale: 1, weights }).promise
-      }
+        return { batch: made.batch, head: { kind: 'weighted', weights: headWeights(made, own, temperature) } }
+      })
+      await this.#add(session, works, settings)
     }
     const { loss: value, metrics = {} } = found as FunctionLoss
     const sum = value / divisor
@@ -426,27 +281,45 @@ export class Primitive {
     loss: NamedLoss,
     groups: readonly (readonly TokenRow[])[],
     split: Split,
-    temperature: number,
-    signal: AbortSignal | undefined,
+    { temperature, signal }: Settings,
   ): Promise<number> {
     if (!lossRulesOf(loss).measuresDivergence?.(loss)) return 0
     const mismatched = groups.flat().map(({ kl }) => [kl as TokenRow])
-    const mean: Metrics = {}
-    for (const made of inMicroBatches(mismatched, split)) {
-      signal?.throwIfAborted()
-      const input = { ...made.batch, temperature, wantLogProbs: true }
-      const { logProbs } = await session.evaluate(EVALUATE, input).promise
-      for (const row of scoredRows(made, logProbs as Float32Array))
-        add(mean, 'kl', sumOf(row) - referenceOf(row))
-    }
-    return Math.max(0, means(mean).kl as number)
+    const batches = inMicroBatches(mismatched, split)
+    const rows = await scoredBy(session, EVALUATE, batches, { temperature, signal })
+    return Math.max(0, mean(rows.map((row) => sumOf(row) - referenceOf(row))))
   }
 
-  #input({ batch }: RowBatch, temperature: number): Omit<TrainInput, 'lossScale' | 'weights'> {
+  /** Adds the gradients of micro-batches to those since the last step. */
+  async #add(session: NativeSession, works: readonly Work[], settings: Settings): Promise<readonly Made[]> {
+    const { gradients } = this.#begun as Begun
     const gathered = this.#gathered as Gathered
+    const before = gathered.microBatches
+    gathered.microBatches += works.length
+    const { signal } = settings
+    return gradients.add(session, works.length, (index) => works[index] as Work, this.#inputOf(settings), {
+      before,
+      signal,
+    })
+  }
+
+  /** Log-probabilities of all rows of some micro-batches whose gradients are added next. */
+  async #score(
+    session: NativeSession,
+    made: readonly RowBatch[],
+    settings: Settings,
+  ): Promise<Float64Array[]> {
+    const { gradients } = this.#begun as Begun
+    const { signal } = settings
+    const before = (this.#gathered as Gathered).microBatches
+    const batches = made.map(({ batch }) => batch)
+    const scored = await gradients.score(session, batches, this.#inputOf(settings), { before, signal })
+    return made.flatMap((one, index) => inRows(one, scored[index] as Float32Array))
+  }
+
+  #inputOf({ temperature }: Settings) {
     const step = this.#steps + 1
-    const microStep = gathered.microBatches++
-    return { ...batch, temperature, seed: SEED, step, microStep, ...inUse(this.#rules.ranks?.(step)) }
+    return { temperature, seed: SEED, step, ...inUse(this.#begun?.rules.ranks?.(step)) }
   }
 
   /**
@@ -469,31 +342,13 @@ export class Primitive {
   }
 
   /** A session with capacity for these rows; the first call begins training. */
-  async #session(groups: readonly (readonly TokenRow[])[], split: Split): Promise<NativeSession> {
-    const batches = inMicroBatches(groups, split)
-    const mismatched = groups.flat().flatMap(({ kl }) => (kl === undefined ? [] : [[kl]]))
-    const others = mismatched.length === 0 ? [] : inMicroBatches(mismatched, split)
-    const capacity = Math.max(...[...batches, ...others].map(({ batch }) => batch.tokens.length))
-    if (this.#open !== undefined && this.#open.capacity >= capacity) return this.#open.session
-    const open = this.#open
-    this.#open = undefined
-    if (open) await closeSession(open.session, open.plans)
-    await this.#begin()
-    const { precision } = this.#base
-    const size = { tokens: capacity, sequences: Math.ceil(capacity / 2), headRows: capacity, precision }
-    const plans: Record<string, PlanOptions> = {
-      [PASS]: { mode: 'train', ...size, rowWeights: true },
-      [TWO_PASSES]: { mode: 'train', ...size, rowWeights: true, twoPasses: true },
-      [EVALUATE]: { mode: 'evaluate', ...size },
-    }
-    const session = await openSession(this.#base.native, [this.#adapter.native], plans)
-    this.#open = { session, plans, capacity }
-    return session
+  #sessionOf(groups: readonly (readonly TokenRow[])[], split: Split): Promise<NativeSession> {
+    return this.#session.of(groups, split, () => this.#begin())
   }
 
   async #begin(): Promise<void> {
-    const { native, description, turns } = this.#adapter
     if (this.#begun) return
+    const { native, description, turns } = this.#adapter
     const { strategy } = description
     const state = optimizerState({ optimizer: 'adamw', optimizerInBackward: false }, strategy)
     this.#adapter.version++
@@ -502,85 +357,31 @@ export class Primitive {
     this.#adapter.privacy = []
     this.#adapter.card = null
     // Strategies whose rules depend on the number of steps are refused.
-    this.#rules =
-      rulesOf(strategy)
-        .steps?.(strategy)
-        ?.begin({ seed: SEED, totalSteps: Number.MAX_SAFE_INTEGER, description, native }, undefined) ?? {}
-    this.#begun = true
+    const run = { seed: SEED, totalSteps: Number.MAX_SAFE_INTEGER, description, native }
+    const rules = rulesOf(strategy).steps?.(strategy)?.begin(run, undefined) ?? {}
+    const gradients = new Gradients({
+      ...{ adapter: this.#adapter, plans: PLANS, passes: ALONE, rules },
+      diverged: (found) => ('loss' in found ? diverged(found.loss) : found.gradient),
+    })
+    this.#begun = { rules, gradients }
   }
-  #begun = false
 }
 
-/** Rows or pairs in groups, and how they share micro-batches. */
-interface Batch {
-  groups: readonly (readonly TokenRow[])[]
-  split: Split
-}
-
-interface Settings {
-  normalizer: Denominators | null
-  temperature: number
-  microBatchTokens: number
-  signal?: AbortSignal | undefined
+/** A micro-batch with a named loss. A gradient that does not depend on log-probabilities is known before the pass. */
+function workOf(made: RowBatch, loss: NamedLoss, per: Denominators, kl: number, temperature: number): Work {
+  const { batch } = made
+  const valued = (logProbs: Float32Array) => lossOf(loss, scoredRows(made, logProbs), per, kl)
+  if (lossRulesOf(loss).onePass) {
+    const { gradient } = valued(new Float32Array(made.places.length))
+    const weights = headWeights(made, gradient, temperature)
+    return { batch, head: { kind: 'weighted', weights, value: valued } }
+  }
+  const value = (logProbs: Float32Array) => {
+    const found = valued(logProbs)
+    return { ...found, weights: headWeights(made, found.gradient, temperature) }
+  }
+  return { batch, head: { kind: 'scored', value } }
 }
 
 const tokensOf = (groups: readonly (readonly TokenRow[])[]): number =>
   groups.flat().reduce((sum, { tokens }) => sum + tokens.length, 0)
-
-function diverged(loss: number): DivergedError {
-  return new DivergedError(
-    `forwardBackward(): the loss is ${loss}. Lower the learning rate, or check the rows and their reference.`,
-    { loss: String(loss) },
-  )
-}
-
-function checkedFunctionLoss(value: unknown, rows: readonly LossRow[]): FunctionLoss {
-  const name = 'forwardBackward()'
-  const expected = '{ loss, gradient }, the gradient being an array of numbers for each row'
-  if (!isRecord(value) || !Array.isArray(value.gradient))
-    throw badArgument(value, name, 'the result of the loss function', expected)
-  if (typeof value.loss !== 'number' || !Number.isFinite(value.loss)) throw diverged(Number(value.loss))
-  if (value.gradient.length !== rows.length)
-    throw badArgument(`${value.gradient.length} arrays`, name, 'gradient', `${rows.length}, one for each row`)
-  const gradient = rows.map(({ tokens }, index) =>
-    numbersOf((value.gradient as unknown[])[index], tokens.length, name, `gradient.${index}`),
-  )
-  return { ...(value as unknown as FunctionLoss), gradient }
-}
-
-const ABOVE_0 = 'a number above 0'
-const above0 = () => numberWithin(Number.MIN_VALUE, Number.MAX_VALUE, ABOVE_0)
-const NORMALIZERS = `${ABOVE_0}, or { pairs, tokens } for orpo`
-const settingsShape = {
-  temperature: above0().default(1),
-  microBatchTokens: integer(2).default(MICRO_BATCH_TOKENS),
-  signal: abortSignal().optional(),
-}
-const forwardSchema = z.strictObject(settingsShape)
-const forwardBackwardSchema = z.strictObject({
-  ...settingsShape,
-  normalizer: z
-    .union([above0(), z.strictObject({ pairs: above0(), tokens: above0() })], { error: NORMALIZERS })
-    .optional(),
-})
-const BETAS = 'two numbers in [0, 1)'
-const beta = z.number({ error: BETAS }).min(0, { error: BETAS }).lt(1, { error: BETAS })
-const stepSchema = z.strictObject({
-  learningRate: above0(),
-  weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
-  maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)').default(0),
-  betas: z.tuple([beta, beta], { error: BETAS }).default([0.9, 0.999]),
-  eps: above0().default(1e-8),
-})
-
-function checkedSettings(options: unknown, name: string, loss: NamedLoss | null): Settings {
-  const { normalizer, ...settings } = checkedOptions(forwardBackwardSchema, options, name)
-  if (normalizer === undefined) return { ...settings, normalizer: null }
-  if (loss !== null && denominatorOf(loss) === null) {
-    if (typeof normalizer === 'number')
-      throw badArgument(normalizer, name, 'normalizer', `{ pairs, tokens }: ${loss.name} is a mean over both`)
-    return { ...settings, normalizer: { ...normalizer, rows: normalizer.pairs } }
-  }
-  if (typeof normalizer !== 'number') throw badArgument(normalizer, name, 'normalizer', ABOVE_0)
-  return { ...settings, normalizer: { pairs: normalizer, tokens: normalizer, rows: normalizer } }
-}

@@ -13,7 +13,7 @@ import { lossOf, type NamedLoss } from '../losses/index.js'
 import { headWeights, inMicroBatches, type RowBatch, scoredRows } from '../losses/micro-batches.js'
 import { type Denominators, weightOf } from '../losses/rows.js'
 import type { NativeSession, PlanOptions } from '../native/addon.js'
-import { ANSWER_PLAN, EVAL_PLAN, TRAIN_PLAN } from '../planning/plans.js'
+import { ANSWER_PLAN, EVAL_PLAN } from '../planning/plans.js'
 import { taskOptions, taskRules } from '../tasks/index.js'
 import type { ScoredRow } from '../tasks/metrics.js'
 import type { Rewards } from '../tasks/rewards.js'
@@ -23,7 +23,7 @@ import { Decoder } from './decoder.js'
 import { type EvaluateControl, type Evaluation, evaluateBatches, type RewardMetrics } from './evaluate.js'
 import { generateSchema } from './generate.js'
 import { stepsOf } from './gradient-steps.js'
-import type { Objective, Pass } from './objective.js'
+import type { Objective, WorkOf } from './objective.js'
 import { endIds } from './prompting.js'
 import { loadRewards, type NamedReward, rewardsOf } from './reward-functions.js'
 import { type Question, questionsIn, questionsOf, textOf } from './row-measures.js'
@@ -57,6 +57,7 @@ interface PolicyOptions {
 }
 
 class PolicyObjective implements Objective {
+  readonly losses = 'parts of a mean'
   readonly #sampling: Sampling
   readonly #setup: StepSetup
   readonly #policy: PolicyOptions & { readonly maxCompletionLength: number }
@@ -108,20 +109,19 @@ class PolicyObjective implements Objective {
     }
   }
 
-  window(session: NativeSession): Pass {
+  window(): WorkOf {
     const per = this.#counts()
     const { options } = this.#setup
     const loss = taskRules(options.task).loss?.({ ...options }) as NamedLoss
-    return async (input, batch, valued) => {
+    return (batch) => {
       const made = this.#made.get(batch) as RowBatch
       // The policy that answered is the one that is trained, so all ratios are 1 and the gradient is known beforehand.
       const unscored = scoredRows(made, new Float32Array(made.places.length))
       const { loss: value, gradient } = lossOf(loss, unscored, per)
-      const weights = headWeights(made, gradient, 1)
-      const result = await session.trainStep(TRAIN_PLAN, { ...input, lossScale: 1, weights }).promise
-      const finite = (result.logProbs as Float32Array).every(Number.isFinite)
-      valued(finite ? value : Number.NaN)
-      return result
+      const ofScored = (logProbs: Float32Array) => ({
+        loss: logProbs.every(Number.isFinite) ? value : Number.NaN,
+      })
+      return { batch, head: { kind: 'weighted', weights: headWeights(made, gradient, 1), value: ofScored } }
     }
   }
 

@@ -94,11 +94,16 @@ export function stepRules({ adapter, options }: StepSetup, totalSteps: number, s
   return rulesOf(strategy).steps?.(strategy)?.begin(run, state) ?? {}
 }
 
+interface UpdateSetup {
+  adapter: Pick<AdapterState, 'description'>
+  options: Pick<RunOptions, 'optimizer' | 'learningRate' | 'weightDecay'>
+}
+
 /**
  * An update by the run's optimizer. Gradients are not clipped unless the caller adds it.
  * @param schedule fraction of the peak learning rate, for all groups, in this step
  */
-export function updateOf({ adapter, options }: StepSetup, schedule: number, step: number): OptimizerStep {
+export function updateOf({ adapter, options }: UpdateSetup, schedule: number, step: number): OptimizerStep {
   const optimizer = optimizerOf(options.optimizer)
   return {
     ...nativeOptimizer(optimizer),

@@ -5,7 +5,7 @@ import type { Adapter } from '../../../lib/model/adapter.js'
 import type { Model } from '../../../lib/model/model.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import type { FunctionLoss, LossRow } from '../../../lib/train/forward-backward.js'
+import type { FunctionLoss, LossRow } from '../../../lib/train/forward-backward-options.js'
 import { tinyLoader } from './tiny-models.js'
 
 const load = tinyLoader()

@@ -30,8 +30,8 @@ export const checkpoints = [
   ),
   resuming(
     'lib/train/gradient-steps.ts',
-    'step: index, microStep }',
-    'step: index - ((this as any).begun ??= state.step), microStep }',
+    '...{ seed: options.seed, step: index },',
+    '...{ seed: options.seed, step: index - ((this as any).begun ??= this.#state.step) },',
     'dropout draws anew from where the run goes on',
   ),
   resuming(
@@ -43,7 +43,7 @@ export const checkpoints = [
   resuming(
     'lib/train/gradient-steps.ts',
     '...updateOf(this.#setup, schedule, index),',
-    '...updateOf(this.#setup, schedule, index - ((this as any).begun ??= state.step)),',
+    '...updateOf(this.#setup, schedule, index - ((this as any).begun ??= this.#state.step)),',
     "Adam's correction begins anew where the run goes on",
   ),
   resuming(

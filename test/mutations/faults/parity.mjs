@@ -1,10 +1,14 @@
 import { fault } from './fault.mjs'
 
 /** The rules that all steps share, and gradient steps themselves. */
-const fileOf = (find) => `lib/train/${find.startsWith('weightDecay') ? 'step' : 'gradient-steps'}.ts`
+const fileOf = (find) => {
+  const stem = find.startsWith('weightDecay') ? 'step' : find === SCALE ? 'next-token' : 'gradient-steps'
+  return `lib/train/${stem}.ts`
+}
 const inSteps = (name, find, replace, what, least, title) =>
   fault(fileOf(find), `test/parity/${name}.test.ts`, find, replace, what, { least, title })
 
+const SCALE = "head: { kind: 'scaled', lossScale }"
 const DECAY = 'weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay)'
 
 /** Rules of every step, which nearly every case that is compared with the Python stack must tell apart. */
@@ -37,8 +41,8 @@ export const parity = [
   ),
   inSteps(
     'lora',
-    'lossScale: 1 / window.supervised',
-    'lossScale: 1 / (2 * window.batches[microStep].nSupervised)',
+    SCALE,
+    "head: { kind: 'scaled', lossScale: 1 / (2 * (batch as any).nSupervised) }",
     'micro-batches of LoRA count alike',
     15,
     'AdamW steps',

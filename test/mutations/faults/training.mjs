@@ -59,10 +59,10 @@ export const training = [
     'groups train at one rate',
   ),
   fault(
-    'lib/train/gradient-steps.ts',
+    'lib/train/next-token.ts',
     'test/lib/train/gradient-steps.test.ts',
     '1 / window.supervised',
-    '1 / cuSeqlens.length',
+    '1 / window.batches.length',
     'accumulation is not by supervised tokens',
   ),
   fault(

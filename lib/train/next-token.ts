@@ -1,0 +1,23 @@
+/** Next-token prediction, whose cross-entropy the engine computes itself. */
+import type { NativeSession } from '../native/addon.js'
+import { EVAL_PLAN } from '../planning/plans.js'
+import type { BatchSource, Window } from './batches.js'
+import { type EvaluateControl, type Evaluation, evaluateBatches } from './evaluate.js'
+import type { Objective, WorkOf } from './objective.js'
+
+export class NextToken implements Objective {
+  readonly losses = 'sums'
+
+  window(_: NativeSession, window: Window): WorkOf {
+    const lossScale = 1 / window.supervised
+    return (batch) => ({ batch, head: { kind: 'scaled', lossScale } })
+  }
+
+  evaluate(session: NativeSession, source: BatchSource, control: EvaluateControl): Promise<Evaluation> {
+    return evaluateBatches(session, EVAL_PLAN, source, control)
+  }
+
+  named(): Partial<Evaluation> {
+    return {}
+  }
+}
