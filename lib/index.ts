@@ -12,6 +12,7 @@ export * from './core/errors.js'
 export type { Columns } from './data/dataset/columns.js'
 export type { EncodeProgress } from './data/encode-dataset.js'
 export type { DatasetStats } from './data/encoded-dataset.js'
+export type { TrainOn } from './data/encoded-row.js'
 export type { LabelCount } from './data/labels.js'
 export type { Tools } from './data/prompt-tools.js'
 export type { RowSource } from './data/row-source.js'
@@ -59,52 +60,41 @@ export type {
 export type { CardSizes, Category, Device, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export type { DeviceOption } from './native/device.js'
 export {
-  type Adafactor,
-  type AdamW,
   adafactor,
   adamW,
   adamW8bit,
-  type Lion,
   lion,
   lion8bit,
-  type Optimizer,
-  type PagedAdamW,
   pagedAdamW,
   pagedAdamW8bit,
-  type Sgd,
   sgd,
 } from './options/optimizers.js'
-export type { RunOptions, TrainOn, TrainOptions } from './options/options.js'
-export {
-  type CosineSchedule,
-  cosine,
-  type Schedule,
-  type WarmupStableDecaySchedule,
-  warmupStableDecay,
-} from './options/schedules.js'
+export type { RunOptions } from './options/options.js'
+export { cosine, warmupStableDecay } from './options/schedules.js'
 export type { ClassWeights, LossType } from './options/task.js'
+export type * from './options/types.js'
 export { MemoryReport } from './planning/memory-report.js'
 export { type PlanModelOptions, planModel } from './planning/plan.js'
-export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
-export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'
-export { type DoraConfig, type DoraOptions, dora } from './strategies/dora.js'
-export { type DpDyloraConfig, type DpDyloraOptions, dpDylora } from './strategies/dp-dylora.js'
-export { type DyloraConfig, type DyloraOptions, dylora } from './strategies/dylora.js'
-export { type FullConfig, full } from './strategies/full.js'
+export { adalora } from './strategies/adalora.js'
+export type * from './strategies/configs.js'
+export { deltaLora } from './strategies/delta-lora.js'
+export { dora } from './strategies/dora.js'
+export { dpDylora } from './strategies/dp-dylora.js'
+export { dylora } from './strategies/dylora.js'
+export { full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
-export { type LohaConfig, type LohaOptions, loha } from './strategies/loha.js'
-export { type LokrConfig, type LokrOptions, lokr } from './strategies/lokr.js'
-export { type DrawnStart, type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
-export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategies/lora-drop.js'
-export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
-export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
+export { loha } from './strategies/loha.js'
+export { lokr } from './strategies/lokr.js'
+export { type DrawnStart, lora } from './strategies/lora.js'
+export { loraDrop } from './strategies/lora-drop.js'
+export { loraFa } from './strategies/lora-fa.js'
+export { loraPlus } from './strategies/lora-plus.js'
 export type { LycorisConfig } from './strategies/lycoris.js'
-export { type MissConfig, type MissOptions, miss } from './strategies/miss.js'
-export { type OftConfig, type OftOptions, oft } from './strategies/oft.js'
+export { miss } from './strategies/miss.js'
+export { oft } from './strategies/oft.js'
 export type { PrivacyReport, RoundPrivacy } from './strategies/privacy-report.js'
-export { type QloraConfig, qlora } from './strategies/qlora.js'
-export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
-export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
+export { qlora } from './strategies/qlora.js'
+export { vera } from './strategies/vera.js'
 export type { Task } from './tasks/index.js'
 export type { CustomMetric, Metric, ScoredRow } from './tasks/metrics.js'
 export type { RewardFunction, Rewards } from './tasks/rewards.js'

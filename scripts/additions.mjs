@@ -52,6 +52,8 @@ const SOURCES = [
   ':!lib/native/lists.ts',
   ':!lib/graph/nodes.ts',
   ':!lib/models/list.ts',
+  ':!lib/options/types.ts',
+  ':!lib/strategies/configs.ts',
   ':!lib/tasks/list.ts',
   ':!native/backends/cpu/areas.inl',
   ':!native/backends/cuda/lists.h',

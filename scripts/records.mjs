@@ -5,10 +5,10 @@
  *
  *   node scripts/records.mjs [--check]     with --check nothing is written; exits 1 where a list is not up to date
  */
-import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { formatted } from './format.mjs'
 
 const LISTS = [
   {
@@ -75,13 +75,6 @@ ${fields.map(([name, words]) => ` * - \`${name}\`: ${words}`).join('\n')}
  */
 export type ${type} = ${fields.map(([name]) => `'${name}'`).join(' | ')}
 `
-}
-
-function formatted(text) {
-  const biome = join(root, 'node_modules/@biomejs/biome/bin/biome')
-  return execFileSync(process.execPath, [biome, 'format', '--stdin-file-path=list.ts'], {
-    ...{ input: text, encoding: 'utf8', cwd: root },
-  })
 }
 
 function moduleOf(line) {

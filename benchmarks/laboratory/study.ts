@@ -1,12 +1,13 @@
 /** Studies of strategies for figure.ts: runs on one model and one dataset, and the figure of their results. */
+
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { packageRoot } from '../../lib/core/root.js'
 import type { Adapter } from '../../lib/model/adapter.js'
 import type { Model } from '../../lib/model/model.js'
-import type { TrainOptions } from '../../lib/options/options.js'
 import { ownRate } from '../../lib/options/rates.js'
+import type { TrainOptions } from '../../lib/options/types.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { type DatasetConfig, dataset } from '../../lib/train/dataset.js'
 import type { TrainStep } from '../../lib/train/events.js'

@@ -2,10 +2,10 @@
  * The process in which a training run is measured from outside: it reports each stage and waits until the memory has
  * been read. Started by memory.ts.
  */
+
 import { type LoadOptions, loadModel } from '../model/load.js'
 import { addon } from '../native/addon.js'
-import type { TrainingMemory } from '../options/memory-shape.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainingMemory, TrainOptions } from '../options/types.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { textRows } from './texts.js'
 

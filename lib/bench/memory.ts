@@ -1,4 +1,5 @@
 /** Planned and measured memory of training, and its chart, as in figure 1 of the QLoRA paper. */
+
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -10,7 +11,7 @@ import { systemName } from '../core/system.js'
 import type { LoadOptions } from '../model/load.js'
 import { SHAPES } from '../models/shapes.js'
 import { addon, type PlanRow } from '../native/addon.js'
-import type { MemoryShape } from '../options/memory-shape.js'
+import type { MemoryShape } from '../options/types.js'
 import { planModel } from '../planning/plan.js'
 import { type Bar, barChart } from '../report/chart/index.js'
 import { CATEGORY_COLORS, categoryName } from '../report/run-charts.js'

@@ -1,4 +1,5 @@
 /** Tokenized data for custom training loops: rows for `forwardBackward`, in the order and groups in which a run takes them. */
+
 import * as z from 'zod'
 import { badArgument, checkedOptions } from '../core/arguments.js'
 import { integer } from '../core/schema.js'
@@ -6,7 +7,8 @@ import type { DatasetStats, EncodedDataset } from '../data/encoded-dataset.js'
 import { IGNORE } from '../data/encoded-row.js'
 import { Batches } from '../data/pack.js'
 import type { Pair, Row } from '../losses/token-rows.js'
-import { type TrainOptions, trainShape } from '../options/options.js'
+import { trainShape } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 
 /** Options of `EncodedRows.windows`; names and defaults match those of training. */
 export interface WindowOptions

@@ -1,11 +1,13 @@
 /** Options of the methods of `Model`. */
+
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, integer, text, word } from '../core/schema.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import { exportSchema, saveSchema } from '../export/options.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
-import { chatTemplateSchema, type TrainOptions, trainShape } from '../options/options.js'
+import { chatTemplateSchema, trainShape } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import { DEFAULT_TASK, tasksWhere } from '../tasks/index.js'
 import { dataShape } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'

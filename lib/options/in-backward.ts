@@ -1,9 +1,10 @@
 /** Checks whether updates can be made during the backward pass. */
+
 import { ConfigError } from '../core/errors.js'
 import { type OptionSource, snakeKey } from '../core/schema.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { TrainOptions } from './options.js'
+import type { TrainOptions } from './types.js'
 
 /** An option that needs all gradients at once. */
 interface Obstacle {

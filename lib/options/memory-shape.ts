@@ -2,41 +2,12 @@
  * The options that determine a run's memory use: the single list from which config files, the API, and the flags of
  * `lowrank plan` take their keys.
  */
+
 import type * as z from 'zod'
 import { flag, parseBytes, text } from '../core/schema.js'
 import { pagedWeightsSchema } from '../weights/options.js'
-import { type Optimizer, optimizerSchema } from './optimizers.js'
-
-/** Memory options of training. */
-export interface TrainingMemory {
-  /**
-   * An optimizer name, or settings from `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })`, and so on. Default null:
-   * `adamw`, or `paged_adamw` for `qlora` if memory is short.
-   */
-  readonly optimizer: Optimizer['type'] | Optimizer | null
-  /**
-   * Update each tensor during the backward pass as soon as its gradient is complete, so that gradients are never all in
-   * memory at once. Requires `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
-   */
-  readonly optimizerInBackward: boolean
-  /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
-  readonly gradientCheckpointing: boolean
-  /** With gradient checkpointing: keep the block inputs on disk until the backward pass. Default false. */
-  readonly activationOffloading: boolean
-  /** With gradient checkpointing: keep the attention outputs instead of recomputing them. Default false. */
-  readonly keepAttention: boolean
-  /**
-   * Memory for logits in the loss, which is computed in chunks, e.g. `16MiB`; at least 16 tokens' worth. Default
-   * `auto`: 48MiB, or 256MiB on a GPU.
-   */
-  readonly logitsMemory: string
-}
-
-/** Options that determine a run's memory use. */
-export interface MemoryShape extends TrainingMemory {
-  /** As in `loadModel`. */
-  readonly pagedWeights: boolean | string
-}
+import { optimizerSchema } from './optimizers.js'
+import type { MemoryShape, TrainingMemory } from './types.js'
 
 interface MemoryOption {
   schema: z.ZodType
@@ -47,11 +18,13 @@ interface MemoryOption {
   needs?: { option: keyof MemoryShape; else: string }
   /** True if `lowrank plan --fit` may change it. */
   fits?: true
+  /** True if the time of a micro-batch depends on it. */
+  timed?: true
   /** True if it does not affect results, so an interrupted run may resume with another value. */
   exact?: true
 }
 
-/** To add an option, add an entry here and in `TrainingMemory`, and handle it in the plans of a run. */
+/** To add an option, add an entry here, and handle it in the plans of a run. */
 export const MEMORY_OPTIONS = {
   optimizer: {
     schema: optimizerSchema
@@ -83,6 +56,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--no-gradient-checkpointing',
     help: 'keep all activations',
+    timed: true,
   },
   activationOffloading: {
     schema: flag()
@@ -107,6 +81,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--keep-attention',
     help: 'do not recompute attention',
+    timed: true,
     needs: {
       option: 'gradientCheckpointing',
       else: 'without checkpointing everything is kept, so turn it on, or keep_attention off',
@@ -124,6 +99,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--logits-memory <size>',
     help: 'memory of logits at a time, such as 16MiB',
+    timed: true,
   },
   pagedWeights: {
     schema: pagedWeightsSchema,
@@ -149,6 +125,11 @@ export function fitChangesOf(
 ): Partial<Pick<MemoryShape, FitOption>> {
   const set = memoryOptions.filter(([key, { fits }]) => fits && shape[key as FitOption])
   return Object.fromEntries(set.map(([key]) => [key, shape[key as FitOption]]))
+}
+
+/** Values of the options on which the time of a micro-batch depends. */
+export function timedOptions(options: Omit<TrainingMemory, 'activationOffloading'>): unknown[] {
+  return memoryOptions.flatMap(([key, { timed }]) => (timed ? [options[key as keyof typeof options]] : []))
 }
 
 type Schemas = { [Key in keyof MemoryShape]: (typeof MEMORY_OPTIONS)[Key]['schema'] }

@@ -1,70 +1,14 @@
 /** Optimizers as plain settings; the arithmetic is native. */
+
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
-import { deepFreeze, flag, numberWithin, parseBytes, positive } from '../core/schema.js'
+import { deepFreeze, flag, named, numberWithin, parseBytes, positive } from '../core/schema.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-
-/** Settings of AdamW, with the arithmetic of torch.optim.AdamW. */
-export interface AdamW {
-  /** `adamw_8bit` stores both moments as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements. */
-  readonly type: 'adamw' | 'adamw_8bit'
-  /** Decay rates of the first and second moments, each in [0, 1). Default [0.9, 0.999]. */
-  readonly betas: readonly [number, number]
-  /** Added to the denominator. Default 1e-8. */
-  readonly eps: number
-  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
-  readonly weightDecay: number | null
-}
-
-/** Settings of AdamW whose moments are paged to disk beyond a memory budget. The results equal AdamW's. */
-export interface PagedAdamW extends Omit<AdamW, 'type'> {
-  readonly type: 'paged_adamw' | 'paged_adamw_8bit'
-  /** Memory budget for the moments, including the page cache: bytes, or a size such as `64MiB`. Default 256MiB. */
-  readonly resident: number | string
-}
-
-/** Settings of Lion, whose updates are the sign of the momentum times the learning rate. */
-export interface Lion {
-  /** `lion_8bit` stores the momentum as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements. */
-  readonly type: 'lion' | 'lion_8bit'
-  /** Interpolation factor for the update, and decay rate of the momentum, each in [0, 1). Default [0.9, 0.99]. */
-  readonly betas: readonly [number, number]
-  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
-  readonly weightDecay: number | null
-}
-
-/** Settings of Adafactor without momentum, with the arithmetic of transformers' Adafactor. */
-export interface Adafactor {
-  readonly type: 'adafactor'
-  /**
-   * Constants added to squared gradients, and the minimum parameter scale for `scaleParameter`. Default [1e-30, 1e-3].
-   */
-  readonly eps: readonly [number, number]
-  /** Maximum root mean square of an update. Default 1. */
-  readonly clipThreshold: number
-  /** Exponent of the second-moment decay: step t uses a decay of 1 - t^decayRate; must be negative. Default -0.8. */
-  readonly decayRate: number
-  /** Scale the learning rate by the root mean square of the parameter. Default false. */
-  readonly scaleParameter: boolean
-  /** Decoupled weight decay, multiplied by the learning rate; null (default) uses the run's `weightDecay`. */
-  readonly weightDecay: number | null
-}
-
-/** Settings of stochastic gradient descent, with the arithmetic of torch.optim.SGD. */
-export interface Sgd {
-  readonly type: 'sgd'
-  /** Momentum factor, in [0, 1). Default 0. */
-  readonly momentum: number
-  /** L2 penalty: this fraction of the weight is added to the gradient; null (default) uses the run's `weightDecay`. */
-  readonly weightDecay: number | null
-}
-
-/** An optimizer with its settings. */
-export type Optimizer = AdamW | PagedAdamW | Lion | Adafactor | Sgd
+import type { Adafactor, AdamW, Lion, Optimizer, PagedAdamW, Sgd } from './types.js'
 
 const NAMES = [
   'adamw',
@@ -92,6 +36,21 @@ const adamwShape = {
   eps: positive().default(1e-8).describe('Added to the denominator.'),
   weightDecay,
 }
+const ADAMW = {
+  type: 'AdamW',
+  about:
+    'Settings of AdamW, with the arithmetic of torch.optim.AdamW. `adamw_8bit` stores both moments as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements.',
+}
+const PAGED = {
+  type: 'PagedAdamW',
+  about:
+    "Settings of AdamW whose moments are paged to disk beyond a memory budget. The results equal AdamW's.",
+}
+const LION = {
+  type: 'Lion',
+  about:
+    'Settings of Lion, whose updates are the sign of the momentum times the learning rate. `lion_8bit` stores the momentum as block-wise 8-bit numbers, except for tensors with fewer than 4096 elements.',
+}
 const bytesOf = (size: number | string) => (typeof size === 'string' ? (parseBytes(size) ?? 0) : size)
 const pagedShape = {
   ...adamwShape,
@@ -106,44 +65,63 @@ const lionShape = {
   weightDecay,
 }
 const schemas = {
-  adamw: z.strictObject({ type: z.literal('adamw'), ...adamwShape }),
-  adamw_8bit: z.strictObject({ type: z.literal('adamw_8bit'), ...adamwShape }),
-  paged_adamw: z.strictObject({ type: z.literal('paged_adamw'), ...pagedShape }),
-  paged_adamw_8bit: z.strictObject({ type: z.literal('paged_adamw_8bit'), ...pagedShape }),
-  lion: z.strictObject({ type: z.literal('lion'), ...lionShape }),
-  lion_8bit: z.strictObject({ type: z.literal('lion_8bit'), ...lionShape }),
-  adafactor: z.strictObject({
-    type: z.literal('adafactor'),
-    eps: z
-      .tuple([positive(), positive()], { error: 'two numbers above 0' })
-      .default([1e-30, 1e-3])
-      .describe('Added to squared gradients, and the minimum parameter scale for `scale_parameter`.'),
-    clipThreshold: positive().default(1).describe('Root mean square to which an update is clipped.'),
-    decayRate: z
-      .number({ error: 'a number below 0' })
-      .lt(0, { error: 'a number below 0' })
-      .default(-0.8)
-      .describe('Step t keeps `1 - t^decay_rate` of the running squares.'),
-    scaleParameter: flag()
-      .default(false)
-      .describe('Multiply the learning rate by the root mean square of the parameter.'),
-    weightDecay,
-  }),
-  sgd: z.strictObject({
-    type: z.literal('sgd'),
-    momentum: beta()
-      .default(0)
-      .describe('Momentum: share of the previous step that is added to the next one.'),
-    weightDecay,
-  }),
+  adamw: named(z.strictObject({ type: z.literal('adamw'), ...adamwShape }), ADAMW),
+  adamw_8bit: named(z.strictObject({ type: z.literal('adamw_8bit'), ...adamwShape }), ADAMW),
+  paged_adamw: named(z.strictObject({ type: z.literal('paged_adamw'), ...pagedShape }), PAGED),
+  paged_adamw_8bit: named(z.strictObject({ type: z.literal('paged_adamw_8bit'), ...pagedShape }), PAGED),
+  lion: named(z.strictObject({ type: z.literal('lion'), ...lionShape }), LION),
+  lion_8bit: named(z.strictObject({ type: z.literal('lion_8bit'), ...lionShape }), LION),
+  adafactor: named(
+    z.strictObject({
+      type: z.literal('adafactor'),
+      eps: z
+        .tuple([positive(), positive()], { error: 'two numbers above 0' })
+        .default([1e-30, 1e-3])
+        .describe('Added to squared gradients, and the minimum parameter scale for `scale_parameter`.'),
+      clipThreshold: positive().default(1).describe('Root mean square to which an update is clipped.'),
+      decayRate: z
+        .number({ error: 'a number below 0' })
+        .lt(0, { error: 'a number below 0' })
+        .default(-0.8)
+        .describe('Step t keeps `1 - t^decay_rate` of the running squares.'),
+      scaleParameter: flag()
+        .default(false)
+        .describe('Multiply the learning rate by the root mean square of the parameter.'),
+      weightDecay,
+    }),
+    {
+      type: 'Adafactor',
+      about: "Settings of Adafactor without momentum, with the arithmetic of transformers' Adafactor.",
+    },
+  ),
+  sgd: named(
+    z.strictObject({
+      type: z.literal('sgd'),
+      momentum: beta()
+        .default(0)
+        .describe('Momentum: share of the previous step that is added to the next one.'),
+      weightDecay,
+    }),
+    {
+      type: 'Sgd',
+      about: 'Settings of stochastic gradient descent, with the arithmetic of torch.optim.SGD.',
+    },
+  ),
 } satisfies Record<Optimizer['type'], z.ZodType>
 
-const settings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObject[]]
+/** Settings of all optimizers. */
+export const optimizerSettings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObject[]]
 
 /** Schema of the `optimizer` option: a name, or an optimizer with settings. */
-export const optimizerSchema = z.union([z.enum(NAMES), z.discriminatedUnion('type', settings)], {
-  error: `one of ${NAMES.join(', ')}, or settings`,
-}) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
+export const optimizerSchema = z.union(
+  [
+    z.enum(NAMES),
+    named(z.discriminatedUnion('type', optimizerSettings), { type: 'Optimizer', from: 'options/types' }),
+  ],
+  {
+    error: `one of ${NAMES.join(', ')}, or settings`,
+  },
+) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
 
 function parsed<Kind extends Optimizer>(
   type: Kind['type'],

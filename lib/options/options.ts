@@ -1,106 +1,13 @@
 /** Options of a training run, shared by the API and config files: one schema, with names from transformers. */
+
 import * as z from 'zod'
 import { flag, integer, numberWithin, positive, toFileKeys, word } from '../core/schema.js'
-import { type CustomMetric, type Metric, metricName, metricSchema } from '../tasks/metrics.js'
+import { metricName, metricSchema } from '../tasks/metrics.js'
 import { rewardNames } from '../tasks/rewards.js'
-import { type TrainingMemory, trainingMemory } from './memory-shape.js'
-import type { Optimizer } from './optimizers.js'
-import { type Schedule, scheduleSchema } from './schedules.js'
-import { type TaskOptions, taskShape } from './task.js'
-
-/** Part of each sample to train on: all assistant turns, the last one, or every token. */
-export type TrainOn = 'completions' | 'last' | 'all'
-
-/** Options of a training run. */
-export interface TrainOptions extends TrainingMemory, TaskOptions {
-  /** Peak learning rate. Default null: the strategy's default, as listed by `lowrank strategies`. */
-  readonly learningRate: number | null
-  /** Decoupled weight decay of every trained parameter. Default 0. */
-  readonly weightDecay: number
-  /** A schedule name, or the result of e.g. `cosine({ … })`. Default cosine. */
-  readonly lrSchedulerType: Exclude<Schedule['type'], 'warmup_stable_decay'> | Schedule
-  /** Fraction of all steps used for warm-up, in [0, 1). Default 0.03. */
-  readonly warmupRatio: number
-  /** Number of warm-up steps; overrides `warmupRatio`. Default null. */
-  readonly warmupSteps: number | null
-  /** Number of passes over the data; may be fractional. Default 3. */
-  readonly numTrainEpochs: number
-  /** Number of optimizer steps; overrides `numTrainEpochs`. Default null. */
-  readonly maxSteps: number | null
-  /** Capacity of a micro-batch, in sequences of `maxSeqLength` tokens. Default 4. */
-  readonly perDeviceTrainBatchSize: number
-  /** Micro-batches per optimizer step. Default 1. */
-  readonly gradientAccumulationSteps: number
-  /** Maximum tokens per sample; longer ones are truncated. Default 512. */
-  readonly maxSeqLength: number
-  /** Fill each micro-batch with as many samples as fit, instead of exactly `perDeviceTrainBatchSize`. Default true. */
-  readonly packing: boolean
-  /** Which tokens to train on. Default completions. */
-  readonly trainOn: TrainOn
-  /**
-   * Render prompt-completion and Alpaca rows with the model's chat template, if it has one, as a user turn and an
-   * assistant turn. false trains on them as raw text. The path of a `.jinja` file replaces the model's template for all
-   * chats. Default true.
-   */
-  readonly chatTemplate: boolean | string
-  /**
-   * `auto` renders chats with a bundled template that keeps the reasoning of every turn, if it equals the model's own
-   * template on single answers. `own` always uses the model's. Default auto.
-   */
-  readonly trainingTemplate: 'auto' | 'own'
-  /**
-   * `keep` trains a chat as one example, with the reasoning that its template renders. `drop` makes an example of every
-   * answer, in which earlier turns have no reasoning, as in use. Default keep.
-   */
-  readonly reasoningHistory: 'keep' | 'drop'
-  /** Train on the reasoning of assistant turns. Default true. */
-  readonly trainOnReasoning: boolean
-  /**
-   * Train on the empty `<think>` block of answers without reasoning, instead of treating it as part of the prompt.
-   * Default false.
-   */
-  readonly trainEmptyThink: boolean
-  /**
-   * Label smoothing: fraction of each label's probability spread evenly over the vocabulary, in [0, 1). Evaluations
-   * report the loss without it. Default 0.
-   */
-  readonly labelSmoothingFactor: number
-  /**
-   * NEFTune: adds uniform noise within alpha / sqrt(L d) to the embeddings of a row of L tokens and width d, during
-   * training only (arXiv 2310.05914). Default null: no noise.
-   */
-  readonly neftuneNoiseAlpha: number | null
-  /** Maximum L2 norm of the gradient, which is scaled down above it; 0 turns clipping off. Default 1. */
-  readonly maxGradNorm: number
-  /**
-   * Evaluate every this many steps, in addition to the start and the end. Default null: only at the start and the end.
-   */
-  readonly evalSteps: number | null
-  /** Held-out rows that each evaluation also answers, by greedy generation. Default 0. */
-  readonly evalGenerate: number
-  /** Keep the adapter of the best evaluation instead of the last step's. Requires `evalSteps`. Default false. */
-  readonly loadBestModelAtEnd: boolean
-  /**
-   * Metric for comparing evaluations, by name, or with tasks causal_lm and grpo a function that scores each held-out
-   * answer. Default loss.
-   */
-  readonly metricForBestModel: Metric | CustomMetric
-  /** Implied by the metric; a contradicting value is an error. Default null. */
-  readonly greaterIsBetter: boolean | null
-  /**
-   * Stop after this many consecutive evaluations without improvement; null never does. Requires `evalSteps`. Default
-   * null.
-   */
-  readonly earlyStoppingPatience: number | null
-  /** Smallest improvement that resets `earlyStoppingPatience`. Default 0. */
-  readonly earlyStoppingThreshold: number
-  /** Save a checkpoint every this many steps. Default null: only when interrupted. */
-  readonly saveSteps: number | null
-  /** Number of checkpoints to keep: the newest, plus the best with `loadBestModelAtEnd`. Default null: all. */
-  readonly saveTotalLimit: number | null
-  /** Seed for the data order, dropout, and the adapter's initial values. Default 42. */
-  readonly seed: number
-}
+import { trainingMemory } from './memory-shape.js'
+import { scheduleSchema } from './schedules.js'
+import { taskShape } from './task.js'
+import type { Optimizer, TrainOptions } from './types.js'
 
 /** Whether to use the chat template, or the path of another template. */
 const CHAT_TEMPLATE = 'true, false, or the path of a .jinja file'

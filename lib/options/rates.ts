@@ -1,9 +1,11 @@
 /** Learning rates: a strategy's default for runs that set none, and warnings about rates far from it. */
+
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules } from '../tasks/index.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
-import type { RunOptions, TrainOptions } from './options.js'
+import type { RunOptions } from './options.js'
+import type { TrainOptions } from './types.js'
 
 /**
  * Every Lion update has the full magnitude of the learning rate, so it needs less: 3 to 10 times less per its authors.

@@ -2,66 +2,51 @@
  * Learning-rate schedules with the semantics of transformers: a factor on the base rate, computed from the number of
  * optimizer steps already completed.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { once } from '../core/once.js'
 import { cosPi } from '../core/portable-math.js'
-import { deepFreeze, integer, numberWithin, word } from '../core/schema.js'
-
-/** A schedule with its own settings. */
-export type Schedule =
-  | { readonly type: 'constant' }
-  | { readonly type: 'constant_with_warmup' }
-  | { readonly type: 'linear' }
-  | CosineSchedule
-  | WarmupStableDecaySchedule
-
-/** Half a cosine from the peak rate down. */
-export interface CosineSchedule {
-  readonly type: 'cosine'
-  /** Final rate as a fraction of the base rate, in [0, 1]. Default 0. */
-  readonly minLrRate: number
-}
-
-/** Warm-up, a constant rate, and a decay at the end. */
-export interface WarmupStableDecaySchedule {
-  readonly type: 'warmup_stable_decay'
-  /** Number of decay steps at the end. */
-  readonly numDecaySteps: number
-  /** Shape of the decay. Default cosine. */
-  readonly decayType: 'cosine' | 'linear' | '1-sqrt'
-  /** Rate at the start of warm-up and the end of the decay, as a fraction of the base rate, in [0, 1]. Default 0. */
-  readonly minLrRatio: number
-}
+import { deepFreeze, integer, named, numberWithin, word } from '../core/schema.js'
+import type { CosineSchedule, Schedule, WarmupStableDecaySchedule } from './types.js'
 
 const share = () => numberWithin(0, 1, 'a number from 0 to 1')
-const cosineSchema = z.strictObject({
-  type: z.literal('cosine'),
-  minLrRate: share().default(0).describe('`cosine`: final learning rate as a share of the peak.'),
-})
-const stableSchema = z.strictObject({
-  type: z.literal('warmup_stable_decay'),
-  numDecaySteps: integer(1).describe('`warmup_stable_decay`: steps of the decay at the end.'),
-  decayType: word(['cosine', 'linear', '1-sqrt'])
-    .default('cosine')
-    .describe('`warmup_stable_decay`: shape of the decay.'),
-  minLrRatio: share()
-    .default(0)
-    .describe('`warmup_stable_decay`: learning rate at the start and the end, as a share of the peak.'),
-})
+const cosineSchema = named(
+  z.strictObject({
+    type: z.literal('cosine'),
+    minLrRate: share().default(0).describe('`cosine`: final learning rate as a share of the peak.'),
+  }),
+  { type: 'CosineSchedule', about: 'Half a cosine from the peak rate down.' },
+)
+const stableSchema = named(
+  z.strictObject({
+    type: z.literal('warmup_stable_decay'),
+    numDecaySteps: integer(1).describe('`warmup_stable_decay`: steps of the decay at the end.'),
+    decayType: word(['cosine', 'linear', '1-sqrt'])
+      .default('cosine')
+      .describe('`warmup_stable_decay`: shape of the decay.'),
+    minLrRatio: share()
+      .default(0)
+      .describe('`warmup_stable_decay`: learning rate at the start and the end, as a share of the peak.'),
+  }),
+  { type: 'WarmupStableDecaySchedule', about: 'Warm-up, a constant rate, and a decay at the end.' },
+)
 const names = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
+
+/** Settings of all schedules. */
+export const scheduleSettings = [
+  z.strictObject({ type: z.literal('constant') }),
+  z.strictObject({ type: z.literal('constant_with_warmup') }),
+  z.strictObject({ type: z.literal('linear') }),
+  cosineSchema,
+  stableSchema,
+] as const
 
 /** Schema of the `lrSchedulerType` option: a name, or a schedule with settings. */
 export const scheduleSchema = z.union(
   [
     z.enum(names),
-    z.discriminatedUnion('type', [
-      z.strictObject({ type: z.literal('constant') }),
-      z.strictObject({ type: z.literal('constant_with_warmup') }),
-      z.strictObject({ type: z.literal('linear') }),
-      cosineSchema,
-      stableSchema,
-    ]),
+    named(z.discriminatedUnion('type', scheduleSettings), { type: 'Schedule', from: 'options/types' }),
   ],
   { error: `one of ${names.join(', ')}, or {type: warmup_stable_decay, num_decay_steps: …}` },
 )

@@ -1,58 +1,17 @@
 /** Options of the task of a run: the keys of all tasks in one schema, and which of them go together. */
+
 import * as z from 'zod'
 import { badValue, type OptionSource, word } from '../core/schema.js'
-import type { ScaleRewards } from '../losses/advantages.js'
-import type { NllOn } from '../losses/orpo.js'
 import { ALL_TASKS, DEFAULT_TASK, type Task, taskRules, tasksWhere } from '../tasks/index.js'
 import { type CustomMetric, METRICS, type Metric } from '../tasks/metrics.js'
-import type { Rewards } from '../tasks/rewards.js'
 import type { RunFacts } from '../tasks/task.js'
+import type { TaskOptions } from './types.js'
 
 /** Class weights: inversely proportional to class frequency (`balanced`), or by class name, with a default of 1. */
-export type ClassWeights = 'balanced' | Readonly<Record<string, number>>
+export type ClassWeights = NonNullable<TaskOptions['classWeights']>
 
 /** Names of the losses of `dpo`, and of `grpo`. */
-export type LossType = 'sigmoid' | 'ipo' | 'dapo' | 'grpo' | 'dr_grpo'
-
-/** Options of the task. */
-export interface TaskOptions {
-  /** Default causal_lm. */
-  readonly task: Task
-  /**
-   * `dpo`, `kto`: strength of the pull toward the reference model. `orpo`: weight of the odds-ratio loss. Default null: 0.1.
-   */
-  readonly beta: number | null
-  /**
-   * `dpo`: the logistic loss (`sigmoid`) or IPO. `grpo`: mean over the tokens of a step (`dapo`), over the tokens of
-   * each answer and then over answers (`grpo`), or sum of tokens over answers and `maxCompletionLength` (`dr_grpo`).
-   * Default null: sigmoid, or dapo.
-   */
-  readonly lossType: LossType | null
-  /** `dpo` with the logistic loss: probability that a preference label is flipped, in [0, 0.5). Default null: 0. */
-  readonly labelSmoothing: number | null
-  /**
-   * `orpo`: tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), or
-   * answers alone (`completions`). The odds ratio is always of answers. Default null: all.
-   */
-  readonly nllOn: NllOn | null
-  /** `kto`: weight of desirable rows in the loss. Default null: 1. */
-  readonly desirableWeight: number | null
-  /** `kto`: weight of undesirable rows in the loss. Default null: 1. */
-  readonly undesirableWeight: number | null
-  /** `classification`: weight of each class in the loss. Default null: all equal. */
-  readonly classWeights: ClassWeights | null
-  /**
-   * `grpo`: functions that score answers, or paths of modules that export such functions. The rewards of an answer add
-   * up. Required by it.
-   */
-  readonly rewardFunctions: Rewards | null
-  /** `grpo`: answers sampled per prompt, at least 2. Default null: 8. */
-  readonly numGenerations: number | null
-  /** `grpo`: most tokens in an answer. Default null: as many as `maxSeqLength` leaves after the prompt. */
-  readonly maxCompletionLength: number | null
-  /** `grpo`: how rewards are scaled. Default null: group. */
-  readonly scaleRewards: ScaleRewards | null
-}
+export type LossType = NonNullable<TaskOptions['lossType']>
 
 /** Texts of tasks, each once, after the names of the tasks that have it. */
 function ofTasks(said: readonly (readonly [task: string, text: string])[]): string {

@@ -7,8 +7,9 @@
 
 import { once } from '../core/once.js'
 import { obstacleInBackward } from '../options/in-backward.js'
-import type { FitOption, MemoryShape } from '../options/memory-shape.js'
-import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
+import { type FitOption, memoryOptions } from '../options/memory-shape.js'
+import { adamWHeld, optimizerOf, statesOf } from '../options/optimizers.js'
+import type { AdamW, MemoryShape, Optimizer } from '../options/types.js'
 import { rulesOf } from '../strategies/index.js'
 import type { MemoryReport } from './memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
@@ -105,8 +106,8 @@ export async function fitRun(
     const recomputed = planned(batch, true, {})
     const fits = options.activationOffloading || recomputed.memory.peakBytes <= budget
     const again = [recomputed, ...(fits ? [] : [planned(batch, true, { activationOffloading: true })])]
-    // Both options imply checkpointing, so there is no variant without it.
-    return options.activationOffloading || options.keepAttention
+    // These options imply checkpointing, so there is no variant without it.
+    return memoryOptions.some(([key, { needs }]) => needs?.option === 'gradientCheckpointing' && options[key])
       ? [again]
       : [[planned(batch, false, {})], again]
   })

@@ -1,4 +1,5 @@
 /** Plans the memory of a run from a model's config and file headers alone, exactly as the run itself does. */
+
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
@@ -19,9 +20,10 @@ import { graphPart, ranksOfNodes } from '../models/part.js'
 import { addon, type CardSizes, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { labelsSchema } from '../options/labels.js'
-import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
+import { memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
-import { type TrainOptions, trainShape } from '../options/options.js'
+import { trainShape } from '../options/options.js'
+import type { MemoryShape, TrainOptions } from '../options/types.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describePart, layerPart } from '../strategies/part.js'

@@ -1,10 +1,11 @@
 /** Creates the plans of a run from its options alone; shared by `lowrank plan` and the run itself. */
+
 import { ConfigError } from '../core/errors.js'
 import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../native/addon.js'
-import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
-import type { TrainOptions } from '../options/options.js'
+import { memoryOptions } from '../options/memory-shape.js'
 import { isOfAnswers, isOfGenerated } from '../options/task.js'
+import type { TrainingMemory, TrainOptions } from '../options/types.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 import { type Task, taskRules } from '../tasks/index.js'
 

@@ -1,7 +1,7 @@
 /** Settings that determine the time of a step. */
+
 import type { Precision, StorageFormat } from '../native/addon.js'
-import type { TrainingMemory } from '../options/memory-shape.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainingMemory, TrainOptions } from '../options/types.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
 /** Options that determine the time of a micro-batch and of an update; disk transfers are not timed. */

@@ -1,7 +1,9 @@
 /** The default optimizer of a run: AdamW, whose state some strategies page to disk if it does not fit in memory. */
+
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
+import { adamWHeld, optimizerOf, statesOf } from '../options/optimizers.js'
+import type { AdamW, Optimizer } from '../options/types.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { MemoryReport } from './memory-report.js'

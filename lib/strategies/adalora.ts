@@ -3,6 +3,7 @@
  * Every layer starts with more rank than it keeps: during training, the least important singular values across all
  * layers are set to zero, so that the rank budget goes where it helps most.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
@@ -10,6 +11,7 @@ import { pow } from '../core/portable-math.js'
 import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../core/schema.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import type { AdaloraConfig, AdaloraOptions } from './configs.js'
 import { pickColumns, pickRows } from './factors.js'
 import { loraRules } from './lora.js'
 import type {
@@ -21,49 +23,9 @@ import type {
   ReadFactor,
   RunFacts,
   StepRules,
-  StrategyConfig,
   StrategyRules,
 } from './strategy.js'
 import { isLowRank, type LowRankTerm, rankedTerms } from './terms.js'
-
-/** Options of AdaLoRA. Names and defaults follow PEFT, except the schedule and the default of `targetModules`. */
-export interface AdaloraConfig extends StrategyConfig {
-  readonly name: 'adalora'
-  /** Initial rank of every layer. Default 12. */
-  readonly initR: number
-  /** Final average rank over the layers, at most `initR`. Default 8. */
-  readonly targetR: number
-  /** Optimizer steps before pruning of ranks begins. Default null: 10% of the run's steps, rounded down. */
-  readonly tinit: number | null
-  /** Final optimizer steps with fixed ranks. Default null: 30% of the run's steps, rounded down. */
-  readonly tfinal: number | null
-  /** Steps between two rank allocations. Default 1. */
-  readonly deltaT: number
-  /** Decay of the moving average of sensitivity, in (0, 1). Default 0.85. */
-  readonly beta1: number
-  /** Decay of the moving average of uncertainty, in (0, 1). Default 0.85. */
-  readonly beta2: number
-  /** Weight of the regularizer that keeps A and B nearly orthogonal; 0 turns it off. Default 0.5. */
-  readonly orthRegWeight: number
-  /** The adapter's output is scaled by loraAlpha / initR, regardless of the current rank. Default 8. */
-  readonly loraAlpha: number
-  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
-  readonly loraDropout: number
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-  /**
-   * Mask of the ranks that remain out of `initR`, keyed by `<layer path>.lora_E`. Set in trained adapters; layers not
-   * listed keep all ranks. Default {}.
-   */
-  readonly rankPattern: Readonly<Record<string, readonly boolean[]>>
-}
-
-/** Options of `adalora()`. */
-export type AdaloraOptions = Partial<Omit<AdaloraConfig, 'name'>>
 
 const { loraAlpha, loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 

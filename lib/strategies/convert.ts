@@ -1,11 +1,13 @@
 /** Converts adapters to plain LoRA: A and B of each layer, with all other factors multiplied into them. */
+
 import { UnsupportedError } from '../core/errors.js'
 import { deepFreeze } from '../core/schema.js'
 import type { AdapterSpec, DecomposeOptions, NativeAdapter, TermSpec } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import type { LoraConfig } from './configs.js'
 import { type StartingBase, weightAt } from './describe.js'
 import { factorA, factorB, type ProductTerm, pickColumns, pickRows, snapshotRatio } from './factors.js'
-import { type LoraConfig, lora, loraNames } from './lora.js'
+import { lora, loraNames } from './lora.js'
 import type { AdapterDescription, Conversion, LinearSite, ReadFactor } from './strategy.js'
 import { targetNames } from './targets.js'
 import { adaptedEmbedding, isRanked, type KroneckerTerm, type LowRankTerm } from './terms.js'

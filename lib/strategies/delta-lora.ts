@@ -3,33 +3,15 @@
  * sum to W = W0 + lambda s (B A - B* A*), where A* and B* are the factors at the start, so instead of modifying W it
  * keeps a frozen copy of A and B.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, integer, numberWithin, positive } from '../core/schema.js'
-import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
+import type { DeltaLoraConfig, DeltaLoraOptions, LoraConfig } from './configs.js'
+import { drawnStart, loraRules, overLora } from './lora.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type { RunFacts, StepRules, StrategyRules } from './strategy.js'
 import { isLowRank } from './terms.js'
-
-/** Options of Delta-LoRA: those of LoRA without dropout, and how the weight moves. */
-export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
-  readonly name: 'delta-lora'
-  /** Change of the weight relative to the change of s B A: the paper's lambda. Default 2. */
-  readonly lambda: number
-  /**
-   * The paper's K: the weight moves with every step after this one, counted from 0; -1 starts with the very first.
-   * Default 0.
-   */
-  readonly startStep: number
-  /**
-   * Always 0: the change of the weight acts on the full input, while dropout would hide part of it from the adapter.
-   */
-  readonly loraDropout: 0
-  readonly initLoraWeights: DrawnStart
-}
-
-/** Options of `deltaLora()`. */
-export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
 
 const schema = z.strictObject({
   ...loraRules.schema.shape,

@@ -3,24 +3,15 @@
  * A), where c holds the row norms of W + s B A and is constant in the backward pass; A, B, and m are trained. Files,
  * names, and initial values follow PEFT: a LoRA folder with `use_dora` and one magnitude vector per layer.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, parseOptions, word } from '../core/schema.js'
-import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
-import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
+import type { DoraConfig, DoraOptions, LoraConfig } from './configs.js'
+import { drawnStart, loraRules, overLora } from './lora.js'
+import { freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'
 import { withRoles } from './terms.js'
-
-/** Options of DoRA: those of LoRA, and whether A is trained. */
-export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
-  readonly name: 'dora'
-  readonly initLoraWeights: DrawnStart
-  /** Only `none`: bias gradients are not computed when rows are scaled. */
-  readonly bias: 'none'
-}
-
-/** Options of `dora()`. */
-export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
 
 const schema = z.strictObject({
   ...loraRules.schema.shape,

@@ -5,70 +5,67 @@
  * signal-to-noise ratio. Over plain LoRA this is DP-LoRA, over LoRA with a frozen A it is FFA-LoRA, and with examples
  * as clients it is DP-SGD.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
-import { deepFreeze, integer, numberWithin, positive, text, word } from '../core/schema.js'
+import { deepFreeze, integer, named, numberWithin, positive, text, word } from '../core/schema.js'
+import type { DpDyloraConfig, DpDyloraOptions } from './configs.js'
 import { dyloraRules } from './dylora.js'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
-import { plainRules, schemasOf, wrapping } from './plain.js'
-import type { ClientsConfig, PrivacyConfig, StrategyConfig, StrategyRules } from './strategy.js'
+import { adapterOf, plainRules, schemasOf, wrapping } from './plain.js'
+import type { StrategyRules } from './strategy.js'
 
-/** Options of DP-DyLoRA. */
-export interface DpDyloraConfig extends StrategyConfig, PrivacyConfig {
-  readonly name: 'dp-dylora'
-  /** Wrapped adapter: `dylora` (the default), `lora`, or `lora-fa`. */
-  readonly adapter: StrategyConfig
-}
-
-/** Options of `dpDylora()`. */
-export type DpDyloraOptions = Partial<Omit<DpDyloraConfig, 'name' | 'clients'>> & {
-  clients?: Partial<ClientsConfig> | null
-}
-
-const adapterSchema = z
-  .discriminatedUnion('name', schemasOf([dyloraRules, loraRules, loraFaRules]))
-  .describe('The adapter: `dylora`, `lora` (DP-LoRA), or `lora-fa` (FFA-LoRA), with its own options.')
+const adapterSchema = adapterOf(schemasOf([dyloraRules, loraRules, loraFaRules])).describe(
+  'The adapter: `dylora`, `lora` (DP-LoRA), or `lora-fa` (FFA-LoRA), with its own options.',
+)
 
 /** Accepted values of `clients`. */
 const CLIENTS =
   '{column: user}, {partition: iid, count: 100} or {partition: dirichlet, count: 100, alpha: 0.5, column: label}'
 
-const clientsSchema = z
-  .strictObject(
-    {
-      column: text('the name of a column')
-        .nullable()
-        .default(null)
-        .describe(
-          'Column that identifies the client of a row; for a `dirichlet` partition, the column with the label.',
-        ),
-      partition: word(['iid', 'dirichlet'])
-        .nullable()
-        .default(null)
-        .describe(
-          'Assign rows to simulated clients instead: `iid` at random; `dirichlet` by shares drawn for each label.',
-        ),
-      count: integer(1).nullable().default(null).describe('With a partition: number of clients.'),
-      alpha: positive()
-        .nullable()
-        .default(null)
-        .describe(
-          'With `dirichlet`: concentration. Large values make clients similar, small ones different.',
-        ),
-    },
-    { error: CLIENTS },
-  )
-  .superRefine(({ column, partition, count, alpha }, context) => {
-    const needs = {
-      column: partition !== 'iid',
-      count: partition !== null,
-      alpha: partition === 'dirichlet',
-    }
-    for (const [key, value] of Object.entries({ column, count, alpha }))
-      if ((value !== null) !== needs[key as keyof typeof needs])
-        context.addIssue({ code: 'custom', path: [key], message: CLIENTS })
-  })
+const clientsSchema = named(
+  z
+    .strictObject(
+      {
+        column: text('the name of a column')
+          .nullable()
+          .default(null)
+          .describe(
+            'Column that identifies the client of a row; for a `dirichlet` partition, the column with the label.',
+          ),
+        partition: word(['iid', 'dirichlet'])
+          .nullable()
+          .default(null)
+          .describe(
+            'Assign rows to simulated clients instead: `iid` at random; `dirichlet` by shares drawn for each label.',
+          ),
+        count: integer(1).nullable().default(null).describe('With a partition: number of clients.'),
+        alpha: positive()
+          .nullable()
+          .default(null)
+          .describe(
+            'With `dirichlet`: concentration. Large values make clients similar, small ones different.',
+          ),
+      },
+      { error: CLIENTS },
+    )
+    .superRefine(({ column, partition, count, alpha }, context) => {
+      const needs = {
+        column: partition !== 'iid',
+        count: partition !== null,
+        alpha: partition === 'dirichlet',
+      }
+      for (const [key, value] of Object.entries({ column, count, alpha }))
+        if ((value !== null) !== needs[key as keyof typeof needs])
+          context.addIssue({ code: 'custom', path: [key], message: CLIENTS })
+    }),
+  {
+    type: 'ClientsConfig',
+    about:
+      'Clients of a private training run: identified by a column, or simulated by partitioning the rows.',
+  },
+)
   .nullable()
   .default(null)
   .describe('The clients, if `privacy_unit` is `client`.')

@@ -3,12 +3,14 @@
  * columns of B, so the first ranks learn to work without the others; afterwards the adapter can be used and saved at
  * any rank.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { counterUniform } from '../core/counter-random.js'
 import { deepFreeze, flag, word } from '../core/schema.js'
-import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
-import { type FreezeOptions, freezeA, withFrozenA } from './lora-fa.js'
+import type { DyloraConfig, DyloraOptions, LoraConfig } from './configs.js'
+import { drawnStart, loraRules, overLora } from './lora.js'
+import { freezeA, withFrozenA } from './lora-fa.js'
 import type {
   AdapterDescription,
   Conversion,
@@ -19,30 +21,6 @@ import type {
   StrategyRules,
 } from './strategy.js'
 import { rankedTerms } from './terms.js'
-
-/** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
-export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptions, 'freezeA'> {
-  readonly name: 'dylora'
-  readonly initLoraWeights: DrawnStart
-  /**
-   * Ranks trained in a step that draws rank b: `active` (default) trains all b of them; `last` trains only rank b and
-   * uses the others unchanged, as in the authors' training script.
-   */
-  readonly trainedRanks: 'last' | 'active'
-  /**
-   * Distribution of b, drawn once per step: `uniform` from 1 to r, or a weight for each rank from 1 to r, with 0 for
-   * ranks never drawn. Default `uniform`.
-   */
-  readonly rankDistribution: 'uniform' | readonly number[]
-  /**
-   * Leave ranks that a step does not train unchanged: their moments, update count, and weight decay do not advance.
-   * false matches the authors' code, where AdamW keeps moving them through weight decay and momentum. Default true.
-   */
-  readonly maskedUpdate: boolean
-}
-
-/** Options of `dylora()`. */
-export type DyloraOptions = Partial<Omit<DyloraConfig, 'name'>>
 
 const weights = z.array(z.number({ error: 'numbers from 0' }).min(0, { error: 'numbers from 0' }))
 

@@ -2,15 +2,12 @@
  * Full fine-tuning: trains every weight of the base, as fp32 copies that replace the frozen ones. It is not an adapter
  * strategy but the baseline for them, and the way to train a model from random weights. It saves a model folder.
  */
+
 import * as z from 'zod'
 import { deepFreeze } from '../core/schema.js'
 import { shapeOf } from '../graph/graph.js'
-import type { StrategyConfig, StrategyRules } from './strategy.js'
-
-/** Options of full fine-tuning: none. */
-export interface FullConfig extends StrategyConfig {
-  readonly name: 'full'
-}
+import type { FullConfig } from './configs.js'
+import type { StrategyRules } from './strategy.js'
 
 const schema = z.strictObject({ name: z.literal('full') }) satisfies z.ZodType<FullConfig>
 

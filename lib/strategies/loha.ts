@@ -2,42 +2,16 @@
  * LoHa: the weight update is the Hadamard product of two low-rank matrices, which reaches rank r² with the parameters
  * of two matrices of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, parseOptions, rank } from '../core/schema.js'
+import type { LohaConfig, LohaOptions } from './configs.js'
 import { loraRules } from './lora.js'
-import {
-  alpha,
-  initWeights,
-  type LycorisConfig,
-  moduleDropout,
-  modulesShape,
-  probability,
-} from './lycoris.js'
+import { alpha, initWeights, moduleDropout, modulesShape, probability } from './lycoris.js'
 import { rankLookup } from './patterns.js'
 import type { Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { PairTerm } from './terms.js'
-
-/** Options of LoHa. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface LohaConfig extends LycorisConfig {
-  readonly name: 'loha'
-  /** Rank of each of the two products; the update has rank up to r². Default 8. */
-  readonly r: number
-  /**
-   * Probability of dropping each output row of the update during training, in [0, 1); the remaining rows are rescaled
-   * to compensate. Default 0.
-   */
-  readonly rankDropout: number
-  /**
-   * Initialization. true: w2_b zero and the others uniform, as in PEFT. lycoris: w2_a zero, w1_a normal with standard
-   * deviation 0.1, w1_b and w2_b normal with standard deviation 1. false: all four uniform, so that the adapter changes
-   * the output from the start (for debugging). Default true.
-   */
-  readonly initWeights: boolean | 'lycoris'
-}
-
-/** Options of `loha()`. */
-export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('loha'),

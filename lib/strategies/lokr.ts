@@ -2,47 +2,16 @@
  * LoKr: the weight update is a Kronecker product of two small matrices. The second (and optionally the first) is itself
  * a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, flag, integer, parseOptions, rank } from '../core/schema.js'
+import type { LokrConfig, LokrOptions } from './configs.js'
 import { loraRules } from './lora.js'
-import {
-  alpha,
-  initWeights,
-  type LycorisConfig,
-  moduleDropout,
-  modulesShape,
-  probability,
-} from './lycoris.js'
+import { alpha, initWeights, moduleDropout, modulesShape, probability } from './lycoris.js'
 import { rankLookup } from './patterns.js'
 import type { Factor, Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { KroneckerTerm } from './terms.js'
-
-/** Options of LoKr. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface LokrConfig extends LycorisConfig {
-  readonly name: 'lokr'
-  /** Rank at which a matrix is factored, if it is less than half of the matrix's larger dimension. Default 8. */
-  readonly r: number
-  /** Also factor the first matrix, if r is small enough. Default false. */
-  readonly decomposeBoth: boolean
-  /**
-   * How to split a layer's dimensions: -1 splits near their square roots; n splits off a factor n where it divides
-   * them, else uses the nearest split whose smaller part is at most n. Default -1.
-   */
-  readonly decomposeFactor: number
-  /** Probability of dropping each output row of the update during training, in [0, 1). Default 0. */
-  readonly rankDropout: number
-  /** Rescale the remaining rows to compensate for dropped ones. Default false. */
-  readonly rankDropoutScale: boolean
-  /**
-   * Initialization. true: the first matrix zero, the second uniform, as in PEFT. lycoris: the second zero, the first
-   * uniform. false: all uniform, so that the adapter changes the output from the start (for debugging). Default true.
-   */
-  readonly initWeights: boolean | 'lycoris'
-}
-
-/** Options of `lokr()`. */
-export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('lokr'),

@@ -2,42 +2,17 @@
  * LoRA-drop: layers whose LoRA contributes most keep their own pair of factors, and all others of the same kind share
  * one. A probe selects them: a plain LoRA trained briefly on a sample of the data.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { deepFreeze, integer, numberWithin, text, word } from '../core/schema.js'
-import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora } from './lora.js'
-import { type FreezeOptions, freezeShape, loraFa, withFrozenA } from './lora-fa.js'
+import type { LoraConfig, LoraDropConfig, LoraDropOptions } from './configs.js'
+import { drawnStart, lora, loraRules, overLora } from './lora.js'
+import { freezeShape, loraFa, withFrozenA } from './lora-fa.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
 import { lastName } from './targets.js'
 import { type RankedTerm, withRoles } from './terms.js'
-
-/** Options of LoRA-drop: those of LoRA, the settings of the probe, and its result. */
-export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
-  readonly name: 'lora-drop'
-  readonly initLoraWeights: DrawnStart
-  /**
-   * Fraction of a group's total importance covered by the layers that keep their own pair, in [0, 1]. 1 keeps all.
-   * Default 0.9.
-   */
-  readonly threshold: number
-  /** Fraction of the training data used by the probe, in (0, 1]. Default 0.1. */
-  readonly sampleFraction: number
-  /** Optimizer steps of the probe. Default null: one pass over its sample. */
-  readonly probeSteps: number | null
-  /** What is compared: layers of the same name (`type`), or whole transformer layers (`layer`). Default type. */
-  readonly scope: 'type' | 'layer'
-  /** Paths of the layers that keep their own pair. Default null: determined by a probe. */
-  readonly keep: readonly string[] | null
-  /**
-   * Importance of each layer as a fraction of its group's total, by path, as measured by the probe. Informational only.
-   * Default null.
-   */
-  readonly importances: Readonly<Record<string, number>> | null
-}
-
-/** Options of `loraDrop()`. */
-export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
 
 const schema = z.strictObject({
   ...loraRules.schema.shape,

@@ -2,33 +2,16 @@
  * LoRA-FA: LoRA with A frozen after random initialization. Only B is trained, so the backward pass needs A x (`rank`
  * numbers per token) instead of the input x. Files are in LoRA's format.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, flag } from '../core/schema.js'
-import { checkStart, type LoraConfig, loraRules, overLora } from './lora.js'
+import type { DoraConfig, LoraConfig, LoraFaConfig, LoraFaOptions } from './configs.js'
+import { checkStart, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, StrategyRules } from './strategy.js'
 
-/** Options of LoRA-FA: those of LoRA, and how B's gradient is used. */
-export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
-  readonly name: 'lora-fa'
-  /**
-   * Replace B's gradient by dB (A A^T)^-1 / s^2 before each update: the change of B whose effect on the weight is
-   * closest to the full gradient (version 2 of the paper, and PEFT's optimizer). false uses the plain gradient, as in
-   * version 1. Default true.
-   */
-  readonly projectGradient: boolean
-}
-
 /** Options of other strategies that support LoRA-FA's frozen A. */
-export interface FreezeOptions {
-  /** Keep A at its random initial values, as in LoRA-FA. Default false. */
-  readonly freezeA: boolean
-  /** With `freezeA`: project B's gradient as in LoRA-FA. Default true. */
-  readonly projectGradient: boolean
-}
-
-/** Options of `loraFa()`. */
-export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
+export type FreezeOptions = Pick<DoraConfig, 'freezeA' | 'projectGradient'>
 
 export const freezeA = () =>
   flag()

@@ -2,26 +2,14 @@
  * LoRA+: a higher learning rate for B than for A. It wraps any adapter and only assigns its factors to optimizer
  * groups; the math, files, and initial values remain the adapter's own.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, numberWithin, positive } from '../core/schema.js'
+import type { LoraPlusConfig, LoraPlusOptions } from './configs.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { withWrappers, wrapping } from './plain.js'
-import type { Factor, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
-
-/** Options of LoRA+. */
-export interface LoraPlusConfig extends StrategyConfig {
-  readonly name: 'lora-plus'
-  /** Wrapped adapter. Default `lora()`. */
-  readonly adapter: StrategyConfig
-  /** Ratio of the learning rate of B (and of vectors) to that of A, at least 1. Default 16. */
-  readonly loraplusLrRatio: number
-  /** Learning rate of both factors of an embedding, independent of the run's. Default 1e-6. */
-  readonly loraplusLrEmbedding: number
-}
-
-/** Options of `loraPlus()`. */
-export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
+import type { Factor, LinearAdapter, StrategyRules } from './strategy.js'
 
 // In private training the rates apply to a client's own steps, or to a sum that already includes noise, so the
 // guarantee is unaffected.

@@ -2,12 +2,14 @@
  * LoRA: y += s B A drop(x) at the target layers; A and B are trained, the base is frozen. Initialization, scale, and
  * patterns follow PEFT (A Kaiming-uniform where the paper uses a Gaussian; B zero).
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import {
   deepFreeze,
   integer,
+  named,
   numberWithin,
   parseOptions,
   positive,
@@ -15,6 +17,7 @@ import {
   text,
   word,
 } from '../core/schema.js'
+import type { LoraConfig, LoraOptions } from './configs.js'
 import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type {
@@ -33,52 +36,6 @@ import { trainedCopies, undecayedGroup } from './trained.js'
 /** Random initialization of the factors. */
 export type DrawnStart = boolean | 'gaussian'
 
-/** Options of LoRA. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface LoraConfig extends StrategyConfig {
-  readonly name: 'lora'
-  /** Rank: rows of A, columns of B. Memory grows linearly with it. Default 8. */
-  readonly r: number
-  /** The adapter's output is scaled by loraAlpha / r. Default 8. */
-  readonly loraAlpha: number
-  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
-  readonly loraDropout: number
-  /**
-   * Target modules: `all-linear` (default, every linear layer of the transformer blocks), a list of module names or
-   * name suffixes, or one regular expression that must match a module's whole path.
-   */
-  readonly targetModules: string | readonly string[]
-  /** Modules to exclude from `targetModules`, as a list or a regular expression. Default null. */
-  readonly excludeModules: string | readonly string[] | null
-  /** Adapt only the layers with this index or these indices, counted from 0. Default null: all. */
-  readonly layersToTransform: number | readonly number[] | null
-  /** Ranks for modules that match a pattern; the first match wins. Default {}. */
-  readonly rankPattern: Readonly<Record<string, number>>
-  /** loraAlpha for modules that match a pattern; the first match wins. Default {}. */
-  readonly alphaPattern: Readonly<Record<string, number>>
-  /** Scale by loraAlpha / sqrt(r) (rsLoRA, arXiv 2312.03732). Default false. */
-  readonly useRslora: boolean
-  /**
-   * Initialization of A and B. Random: true (default), A uniform and B zero; gaussian, A normal with standard deviation
-   * 1 / r and B zero; false, both uniform, so that the adapter changes the output from the start (for debugging).
-   * Computed from the weight W, which stays unchanged while the initial values are subtracted from the adapter's
-   * output: pissa, the r largest singular values and their vectors (arXiv 2404.02948); pissa_niter_4, the same
-   * approximated with 4 power iterations, faster but less exact; olora, the first r columns and rows of the QR
-   * factorization (arXiv 2406.01775). loftq: the best rank-r approximation of the quantization error of W, so that the
-   * adapter starts by correcting it (arXiv 2310.08659).
-   */
-  readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
-  /**
-   * Modules to train in full, as copies alongside the adapter: `lm_head`, `embed_tokens`, norms, or any other. A name
-   * matches every module whose path ends in it. A head tied to the embedding stays tied. Default null: none.
-   */
-  readonly modulesToSave: readonly string[] | null
-  /** Base biases to train: `none` (default), `all`, or `lora_only`, those of the adapted layers. */
-  readonly bias: 'none' | 'all' | 'lora_only'
-}
-
-/** Options of `lora()`. */
-export type LoraOptions = Partial<Omit<LoraConfig, 'name'>>
-
 const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one name' })], {
   error: 'all-linear, a list of module names, or a regular expression',
 })
@@ -94,9 +51,13 @@ export const drawnStart = () =>
     .describe(DRAWN)
 
 const STARTS = 'true, false, gaussian, pissa, pissa_niter_N with a number N, olora or loftq'
-const severalProducts = z
-  .string({ error: STARTS })
-  .regex(/^pissa_niter_\d{1,3}$/, { error: STARTS }) as z.ZodType as z.ZodType<`pissa_niter_${number}`>
+const severalProducts = named(
+  z
+    .string({ error: STARTS })
+    .regex(/^pissa_niter_\d{1,3}$/, { error: STARTS }) as z.ZodType as z.ZodType<`pissa_niter_${number}`>,
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a type of TypeScript
+  { type: '`pissa_niter_${number}`' },
+)
 
 const schema = z
   .strictObject({

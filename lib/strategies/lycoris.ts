@@ -1,26 +1,16 @@
 /** Options shared by LoHa and LoKr, as PEFT adopted them from LyCORIS: scale, dropout of the update, and patterns. */
 import * as z from 'zod'
 import { flag, numberWithin, positive } from '../core/schema.js'
+import type { LohaConfig, LoraConfig } from './configs.js'
 import { loraRules } from './lora.js'
 import type { StrategyConfig } from './strategy.js'
 
 /** Options that `loha()` and `lokr()` have in common. */
-export interface LycorisConfig extends StrategyConfig {
-  /** The weight update is scaled by alpha / r. Default 8. */
-  readonly alpha: number
-  /** Probability of dropping a layer's whole update in a training step, in [0, 1). Default 0. */
-  readonly moduleDropout: number
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-  /** As for LoRA. */
-  readonly rankPattern: Readonly<Record<string, number>>
-  /** Alphas for modules that match a pattern, as for LoRA. */
-  readonly alphaPattern: Readonly<Record<string, number>>
-}
+export type LycorisConfig = StrategyConfig &
+  Pick<
+    LohaConfig,
+    'alpha' | 'moduleDropout' | 'alphaPattern' | Exclude<keyof LoraConfig & keyof LohaConfig, 'name' | 'r'>
+  >
 
 /** A dropout probability. */
 export const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)

@@ -3,33 +3,15 @@
  * This is a low-rank update whose A is frozen: identity matrices side by side, one array for all layers. delta W = B [I
  * I I …].
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { deepFreeze, flag, parseOptions, rank } from '../core/schema.js'
+import type { MissConfig, MissOptions } from './configs.js'
 import { loraRules } from './lora.js'
-import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import type { Factor, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { LowRankTerm } from './terms.js'
-
-/** Options of MiSS. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface MissConfig extends StrategyConfig {
-  readonly name: 'miss'
-  /** Block size of the input, and therefore the rank; at most the input width of every adapted layer. Default 64. */
-  readonly r: number
-  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
-  readonly missDropout: number
-  /** Initialization. true: the matrix starts at zero. false: uniform as in PEFT, for debugging. Default true. */
-  readonly initWeights: boolean
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-}
-
-/** Options of `miss()`. */
-export type MissOptions = Partial<Omit<MissConfig, 'name'>>
 
 const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 

@@ -2,41 +2,15 @@
  * OFT: rotates the input of a linear layer before the frozen weight is applied, y = W (x R). R is block-diagonal; each
  * block is nearly orthogonal, a Cayley-Neumann series of a trained skew-symmetric matrix.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { deepFreeze, flag, integer, parseOptions } from '../core/schema.js'
 import type { TermSpec } from '../native/addon.js'
+import type { OftConfig, OftOptions } from './configs.js'
 import { loraRules } from './lora.js'
-import type { LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
-
-/** Options of OFT. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface OftConfig extends StrategyConfig {
-  readonly name: 'oft'
-  /**
-   * Number of columns rotated together in a block. If it does not divide a layer's width, the nearest size that does is
-   * used, as in PEFT. Default 32.
-   */
-  readonly oftBlockSize: number
-  /** Share one rotation among all blocks of a layer. Default false. */
-  readonly blockShare: boolean
-  /** Terms of the series, counted as in PEFT. More terms are closer to orthogonal. Default 5. */
-  readonly numCayleyNeumannTerms: number
-  /**
-   * Initialization. true: no rotation. false: normal with standard deviation 0.1 as in PEFT, for debugging. Default
-   * true.
-   */
-  readonly initWeights: boolean
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-}
-
-/** Options of `oft()`. */
-export type OftOptions = Partial<Omit<OftConfig, 'name'>>
+import type { LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 
 const { targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 

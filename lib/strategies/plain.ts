@@ -1,6 +1,6 @@
 /** Standalone strategies, which others may wrap. */
 import * as z from 'zod'
-import { deepFreeze } from '../core/schema.js'
+import { deepFreeze, named } from '../core/schema.js'
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
@@ -36,8 +36,13 @@ export const plain = [
   oftRules,
 ] as unknown as readonly StrategyRules[]
 
-/** A standalone adapter, by name. Default plain LoRA. */
-export const plainSchema = z.discriminatedUnion('name', schemasOf(plain))
+/** An adapter of one of several strategies, by name. */
+export function adapterOf(schemas: readonly [z.ZodObject, ...z.ZodObject[]]) {
+  return named(z.discriminatedUnion('name', schemas), { type: 'StrategyConfig', from: 'strategies/configs' })
+}
+
+/** A standalone adapter. */
+export const plainSchema = adapterOf(schemasOf(plain))
 
 /** Rules of a strategy accepted by `plainSchema`. */
 export function plainRules(config: StrategyConfig): StrategyRules {
@@ -50,7 +55,7 @@ export function plainRules(config: StrategyConfig): StrategyRules {
  */
 export function withWrappers(...wrappers: readonly { name: string; schema: z.ZodObject }[]) {
   return {
-    schema: z.discriminatedUnion('name', [...plainSchema.options, ...wrappers.map(({ schema }) => schema)]),
+    schema: adapterOf([...plainSchema.options, ...wrappers.map(({ schema }) => schema)]),
     rulesIn: (config: StrategyConfig) =>
       (wrappers.find(({ name }) => name === config.name) as StrategyRules | undefined) ?? plainRules(config),
   }

@@ -2,21 +2,16 @@
  * QLoRA: an adapter over a base in NF4 with double quantization. It wraps any adapter and only sets the run's
  * quantization; the math, files, and initialization remain the adapter's own.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze } from '../core/schema.js'
 import { nf4 } from '../weights/quantization.js'
+import type { QloraConfig, QloraOptions } from './configs.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { loraPlusRules } from './lora-plus.js'
 import { withWrappers, wrapping } from './plain.js'
-import type { StrategyConfig, StrategyRules } from './strategy.js'
-
-/** Options of QLoRA. */
-export interface QloraConfig extends StrategyConfig {
-  readonly name: 'qlora'
-  /** Wrapped adapter on the 4-bit base. Default `lora()`. */
-  readonly adapter: StrategyConfig
-}
+import type { StrategyRules } from './strategy.js'
 
 const adapters = withWrappers(loraPlusRules, dpDyloraRules)
 
@@ -30,11 +25,10 @@ const schema = z.strictObject({
 /**
  * An adapter over NF4 weights with double quantization. Sets the run's quantization: `loadModel` must be called with
  * the same one, and a config that specifies another is an error.
- * @param options.adapter the adapter to train; default `lora()`
  * @example qlora({ adapter: lora({ r: 64, loraAlpha: 16 }) })
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
-export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
+export function qlora(options: QloraOptions = {}): QloraConfig {
   return deepFreeze(checkedOptions(schema, options, 'qlora()', { name: 'qlora' }))
 }
 

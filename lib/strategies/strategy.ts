@@ -4,15 +4,14 @@
  * files. Rules build no graph nodes and access no tensors; shared code reads these declarations and never checks for a
  * strategy's name.
  */
+
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
+import type { DpDyloraConfig, StrategyConfig } from './configs.js'
 
-/** Options of a strategy: plain frozen data that can be written as JSON and parsed back. */
-export interface StrategyConfig {
-  readonly name: string
-}
+export type { StrategyConfig } from './configs.js'
 
 /** A linear layer that an adapter may attach to: y = x W^T with W `[out, in]`. */
 export interface LinearSite {
@@ -214,54 +213,8 @@ export interface Ranked {
   at(rank: number, description: AdapterDescription, read: ReadFactor): Conversion
 }
 
-/** Clients of a private training run: identified by a column, or simulated by partitioning the rows. */
-export interface ClientsConfig {
-  /** Column that identifies the client of each row; for a `dirichlet` partition, the column with the label. */
-  readonly column: string | null
-  /**
-   * null: clients come from the column. `iid`: rows are assigned at random. `dirichlet`: the rows of each label are
-   * divided in random proportions.
-   */
-  readonly partition: 'iid' | 'dirichlet' | null
-  /** Number of clients of a partition. */
-  readonly count: number | null
-  /** Concentration parameter of `dirichlet`. */
-  readonly alpha: number | null
-}
-
 /** Guarantee and settings of a private training run. */
-export interface PrivacyConfig {
-  /** Unit of privacy: a client with all its rows (`user`), or a single example. Default `user`. */
-  readonly privacyUnit: 'user' | 'example'
-  /** Required for the privacy unit `user`. */
-  readonly clients: ClientsConfig | null
-  /** Privacy budget ε, never exceeded; null: no limit, which requires `noiseMultiplier`. */
-  readonly targetEpsilon: number | null
-  /**
-   * Standard deviation of the noise on the sum, relative to `clippingNorm`; null: the value that spends `targetEpsilon`
-   * in `rounds`.
-   */
-  readonly noiseMultiplier: number | null
-  /** δ of the guarantee; null: number of clients to the power of -1.1. */
-  readonly delta: number | null
-  /** Number of rounds; null: as many as `targetEpsilon` and `noiseMultiplier` allow. */
-  readonly rounds: number | null
-  /** Expected number of clients or examples per round. Default 16. */
-  readonly cohort: number
-  /** Maximum L2 norm of a contribution; larger ones are scaled down. Default 1. */
-  readonly clippingNorm: number
-  /** Passes of a client over its data per round. Default 1. */
-  readonly localEpochs: number
-  /** Maximum optimizer steps of a client per round. Default null: limited only by `localEpochs`. */
-  readonly localSteps: number | null
-  /** Server optimizer, applied to the mean of the clients' updates. Default `sgd`, which adds the mean. */
-  readonly serverOptimizer: 'sgd' | 'adam'
-  readonly serverLearningRate: number
-  /** Simulates the noise level of a larger population, to study its effect on quality; the result is not private. */
-  readonly simulation: { readonly population: number; readonly cohort: number } | null
-  /** Fixed noise key of 64 hexadecimal digits, for tests; the result is not private. */
-  readonly noiseKey: string | null
-}
+export type PrivacyConfig = Omit<DpDyloraConfig, 'name' | 'adapter'>
 
 /** A mark in charts. */
 export interface StrategyMark {

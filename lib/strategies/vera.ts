@@ -2,36 +2,14 @@
  * VeRA: one random pair of matrices, frozen and shared by all adapted layers, and two small trained vectors per layer.
  * delta W = diag(b) B diag(d) A, where A is the first columns of `vera_A` and B the first rows of `vera_B`.
  */
+
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, flag, integer, parseOptions, rank } from '../core/schema.js'
+import type { VeraConfig, VeraOptions } from './configs.js'
 import { loraRules } from './lora.js'
-import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import type { Factor, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 import type { LowRankTerm } from './terms.js'
-
-/** Options of VeRA. Names and defaults follow PEFT, except the default of `targetModules`. */
-export interface VeraConfig extends StrategyConfig {
-  readonly name: 'vera'
-  /** Rank of the shared matrices. A higher rank costs compute but only one trained parameter per layer. Default 256. */
-  readonly r: number
-  /** Initial value of every element of d. Default 0.1. */
-  readonly dInitial: number
-  /** Seed of the shared matrices, which are drawn as in PEFT. Default 0. */
-  readonly projectionPrngKey: number
-  /** Save the shared matrices; otherwise they are regenerated from the key on load. Default true. */
-  readonly saveProjection: boolean
-  /** Dropout probability on the adapter's input during training, in [0, 1). Default 0. */
-  readonly veraDropout: number
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-}
-
-/** Options of `vera()`. */
-export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
 
 const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 

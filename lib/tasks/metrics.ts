@@ -1,7 +1,7 @@
 /** Metrics for comparing the evaluations of a run: by name, or custom functions. */
 import * as z from 'zod'
 import { callback } from '../core/arguments.js'
-import { flag, text, word } from '../core/schema.js'
+import { flag, named, text, word } from '../core/schema.js'
 
 export const METRICS = [
   'loss',
@@ -39,11 +39,14 @@ export interface CustomMetric {
   higherIsBetter?: boolean | undefined
 }
 
-export const customMetricSchema = z.strictObject({
-  name: text('a name'),
-  score: callback<CustomMetric['score']>(),
-  higherIsBetter: flag().optional(),
-})
+export const customMetricSchema = named(
+  z.strictObject({
+    name: text('a name'),
+    score: callback<CustomMetric['score']>(),
+    higherIsBetter: flag().optional(),
+  }),
+  { type: 'CustomMetric', from: 'tasks/metrics' },
+)
 
 /** A metric of a config file, which has no functions. */
 export const namedMetricSchema = word(METRICS)
@@ -53,10 +56,13 @@ export const namedMetricSchema = word(METRICS)
   )
 
 export const metricSchema = z
-  .union([word(METRICS), customMetricSchema], {
+  .union([named(word(METRICS), { type: 'Metric', from: 'tasks/metrics' }), customMetricSchema], {
     error: `one of ${METRICS.join(', ')}, or { name, score }`,
   })
   .default('loss')
+  .describe(
+    'Metric that evaluations are compared by: its name, or with tasks `causal_lm` and `grpo` a function that scores each held-out answer.',
+  )
 
 const LOWER_IS_BETTER: readonly string[] = ['loss', 'perplexity'] satisfies Metric[]
 

@@ -1,7 +1,7 @@
 /** The option that names the reward functions of GRPO. */
 import * as z from 'zod'
 import { callback } from '../core/arguments.js'
-import { text } from '../core/schema.js'
+import { named, text } from '../core/schema.js'
 import type { ScoredRow } from './metrics.js'
 
 /** Scores a sampled answer: returns a finite number, higher for a better answer. The rewards of an answer add up. */
@@ -20,9 +20,10 @@ export const rewardPathsSchema = z
   )
 
 const one = z.union([text(A_PATH), callback<RewardFunction>()])
-export const rewardsSchema = z.union([one, z.array(one).min(1, { error: `a function, ${NAMED}` })], {
-  error: `a function, ${NAMED}`,
-})
+export const rewardsSchema = named(
+  z.union([one, z.array(one).min(1, { error: `a function, ${NAMED}` })], { error: `a function, ${NAMED}` }),
+  { type: 'Rewards', from: 'tasks/rewards' },
+)
 
 /** The option by the names of its functions, as recorded. */
 export function rewardNames(rewards: Rewards): string[] {

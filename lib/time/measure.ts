@@ -11,6 +11,7 @@ import * as z from 'zod'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import { timedOptions } from '../options/memory-shape.js'
 import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
 import type { StepSetting } from '../planning/step-setting.js'
 import type { Trial, TrialRequest, TrialTimes } from './child.js'
@@ -90,9 +91,8 @@ function keyOf(
   { config, strategy, precision, options }: StepSetting,
   { graph, formats, state }: LaidOut,
 ): string {
-  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, keepAttention, logitsMemory } =
-    options
-  const shape = [perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, keepAttention, logitsMemory]
+  const { perDeviceTrainBatchSize, maxSeqLength } = options
+  const shape = [perDeviceTrainBatchSize, maxSeqLength, ...timedOptions(options)]
   return hashed([config, graph.weights.map(({ name }) => formats[name]), strategy, precision, shape, state])
 }
 

@@ -2,9 +2,10 @@
  * The best evaluation of a run, and early stopping. Both depend only on the list of evaluations, which
  * checkpoints store, so a resumed run makes the same decisions as an uninterrupted one.
  */
+
 import { resolve } from 'node:path'
 import { badValue, type OptionSource } from '../core/schema.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../tasks/metrics.js'

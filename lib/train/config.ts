@@ -2,6 +2,7 @@
  * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading a config
  * fills in defaults, resolves paths relative to the file, and applies the settings that the strategy implies.
  */
+
 import { existsSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import * as z from 'zod'
@@ -24,11 +25,11 @@ import { readText } from '../io/input.js'
 import type { DeviceOption } from '../native/device.js'
 import { checkInBackward } from '../options/in-backward.js'
 import { labelsSchema } from '../options/labels.js'
-import type { MemoryShape } from '../options/memory-shape.js'
-import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
+import { type RunOptions, trainShape } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
 import { type Split, splitSchema } from '../options/split.js'
 import { CHECKED_WITH_TASK, checkTask } from '../options/task.js'
+import type { MemoryShape, TrainOptions } from '../options/types.js'
 import { isPrivate, rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type Task, taskRules, tasksWhere } from '../tasks/index.js'

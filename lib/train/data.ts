@@ -1,4 +1,5 @@
 /** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
+
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
@@ -21,7 +22,7 @@ import { Batches } from '../data/pack.js'
 import { ascending } from '../data/permutation.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../data/stream.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import { taskRules } from '../tasks/index.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'

@@ -1,4 +1,5 @@
 /** Data as users specify it: what `dataset()` takes and returns, and what a run reads. */
+
 import * as z from 'zod'
 import { abortSignal, callback, checkedOptions, path } from '../core/arguments.js'
 import {
@@ -26,7 +27,7 @@ import type { EncodeProgress } from '../data/encode-dataset.js'
 import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encoded-row.js'
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type Task, taskRules, tasksWhere } from '../tasks/index.js'

@@ -1,11 +1,12 @@
 /** Answers to the held-out rows of a run, measured by its evaluations along with the loss. */
+
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import type { NativeSession, PlanOptions } from '../native/addon.js'
-import type { TrainOptions } from '../options/options.js'
 import { isOfAnswers, isOfGenerated } from '../options/task.js'
+import type { TrainOptions } from '../options/types.js'
 import { ANSWER_PLAN, MATCH_PLAN } from '../planning/plans.js'
 import { metricName } from '../tasks/metrics.js'
 import type { Rewards } from '../tasks/rewards.js'

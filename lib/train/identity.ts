@@ -2,14 +2,16 @@
  * The identity of a run. A checkpoint can only be resumed with the same identity; a difference is an error that
  * names it.
  */
+
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { parseOptions } from '../core/schema.js'
 import { memoryOptions } from '../options/memory-shape.js'
-import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from '../options/optimizers.js'
-import { fileOptions, type RunOptions, type TrainOptions } from '../options/options.js'
+import { adamWHeld, optimizerOf, optimizerSchema } from '../options/optimizers.js'
+import { fileOptions, type RunOptions } from '../options/options.js'
 import { scheduleAt } from '../options/schedules.js'
+import type { Optimizer, TrainOptions } from '../options/types.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { metricName } from '../tasks/metrics.js'

@@ -2,6 +2,7 @@
  * Prompt formats of a model and its adapters: by default as in training. A call that differs from training
  * causes one warning.
  */
+
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -14,7 +15,7 @@ import type { RowPrompting } from '../data/encoded-row.js'
 import { nameOf, type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
 import { type ChatMessage, ROLES, type Role, type TemplateMessage } from '../tokenizer/message.js'
 import { type TokenizerSource, withTemplate } from '../tokenizer/source.js'

@@ -1,8 +1,9 @@
 /** Estimated time of a step and of a run, from rates measured on this machine. */
+
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import type { StepSetting } from '../planning/step-setting.js'
 import { rulesOf } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'

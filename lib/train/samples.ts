@@ -1,9 +1,10 @@
 /** Examples of a run's effect: a few rows, preferably held out, answered by the base and by the adapter. */
+
 import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { namesOf, toolSchemas } from '../data/prompt-tools.js'
-import type { TrainOptions } from '../options/options.js'
+import type { TrainOptions } from '../options/types.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'

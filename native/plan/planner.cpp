@@ -245,6 +245,8 @@ std::vector<int> Planner::trained_at(int node) const {
   return found;
 }
 
+bool Planner::keeps_attention(const Node& node) const { return options_.keep_attention && rules(node).quadratic; }
+
 void Planner::find_gradients() {
   needs_gradient_.assign(graph_.values.size(), false);
   if (!training()) return;

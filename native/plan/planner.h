@@ -140,7 +140,7 @@ class Planner {
     return options_.recompute && node.segment >= 0 && node.segment != graph_.last_segment;
   }
   /// Attention is the one part of a block whose cost grows with the square of the tokens.
-  bool keeps_attention(const Node& node) const { return options_.keep_attention && rules(node).quadratic; }
+  bool keeps_attention(const Node& node) const;
   /// True if a value of the forward pass exists in the backward pass without recomputation.
   bool survives(int v) const { return kept_[v] || offset_[v] >= 0; }
 

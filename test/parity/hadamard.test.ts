@@ -1,8 +1,10 @@
 /** The two ways of LoHa's arithmetic, factored and in full, agree; which one a plan takes depends on its tokens. */
+
 import { describe, expect, test } from 'vitest'
 import { addon, type MicroBatch, type Precision } from '../../lib/native/addon.js'
+import type { LohaOptions } from '../../lib/strategies/configs.js'
 import { describeAdapter, linearSites } from '../../lib/strategies/describe.js'
-import { type LohaOptions, loha } from '../../lib/strategies/loha.js'
+import { loha } from '../../lib/strategies/loha.js'
 import { loadTiny, relativeError, trainPlan } from './engine.js'
 
 const batch: MicroBatch = {

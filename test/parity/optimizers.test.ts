@@ -2,12 +2,14 @@
  * Steps of optimizers against transformers, torch and bitsandbytes, on the engine alone: their gradients are given, and
  * a run has those of a model.
  */
+
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { camelKey, snakeKey } from '../../lib/core/schema.js'
 import { addon } from '../../lib/native/addon.js'
-import { nativeOptimizer, type Optimizer, optimizerOf, optimizerState } from '../../lib/options/optimizers.js'
+import { nativeOptimizer, optimizerOf, optimizerState } from '../../lib/options/optimizers.js'
+import type { Optimizer } from '../../lib/options/types.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { floats, parity, readGolden, relativeError } from './engine.js'
 

@@ -2,7 +2,8 @@
 
 import type { Command } from 'commander'
 import { snakeKey } from '../../core/schema.js'
-import { type MemoryShape, memoryOptions } from '../../options/memory-shape.js'
+import { memoryOptions } from '../../options/memory-shape.js'
+import type { MemoryShape } from '../../options/types.js'
 import { readStrategy } from '../../strategies/index.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { type RunConfig, resolveConfig } from '../../train/config.js'

@@ -1,4 +1,5 @@
 /** Private runs that train more than A and B of linears: heads, embeddings, norms and biases, and LoRA+ around them. */
+
 import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -6,7 +7,8 @@ import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { planModel } from '../../../lib/planning/plan.js'
-import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import type { DpDyloraOptions } from '../../../lib/strategies/configs.js'
+import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { counterUniform } from '../../../lib/core/counter-random.js'
 import { clientsOf, dirichlet } from '../../../lib/federated/clients.js'
-import type { ClientsConfig } from '../../../lib/strategies/strategy.js'
+import type { ClientsConfig } from '../../../lib/strategies/configs.js'
 
 const VALUES = 4
 const data = { rowGroup: (row: number) => row % VALUES }

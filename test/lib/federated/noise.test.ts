@@ -1,10 +1,12 @@
 /** The expected noise, against noise that is drawn. */
+
 import { expect, test } from 'vitest'
 import { counterUniform } from '../../../lib/core/counter-random.js'
 import { expectedNoise, noiseRemarks } from '../../../lib/federated/noise.js'
 import { planPrivacy } from '../../../lib/federated/privacy.js'
 import type { AdapterSpec } from '../../../lib/native/addon.js'
-import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import type { DpDyloraOptions } from '../../../lib/strategies/configs.js'
+import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 
 const [INPUTS, OUTPUTS, RANK] = [48, 40, 6]
 const spec = (trainsA: boolean): AdapterSpec => ({

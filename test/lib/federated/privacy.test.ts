@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { privacySpent } from '../../../lib/federated/accountant.js'
 import { epsilonOf, planPrivacy, reportOf } from '../../../lib/federated/privacy.js'
-import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import type { DpDyloraOptions } from '../../../lib/strategies/configs.js'
+import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { privacyRemarks } from '../../../lib/strategies/privacy-report.js'
 
 const settings: DpDyloraOptions = {

@@ -1,4 +1,5 @@
 /** Whole runs of private training: what they add up, what they spend, what they keep, and what they give away. */
+
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -10,8 +11,9 @@ import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { sgd } from '../../../lib/options/optimizers.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
-import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
+import type { DpDyloraOptions } from '../../../lib/strategies/configs.js'
+import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'

@@ -1,12 +1,14 @@
 /** The learning rate of a run that is given none, and the remarks on one that is far from it. */
+
 import { readFileSync } from 'node:fs'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { packageRoot } from '../../../lib/core/root.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import { adamW, type Optimizer } from '../../../lib/options/optimizers.js'
+import { adamW } from '../../../lib/options/optimizers.js'
 import { ownRate, remarksOnRate } from '../../../lib/options/rates.js'
+import type { Optimizer } from '../../../lib/options/types.js'
 import { listStrategies, rulesOf, strategyFrom } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'

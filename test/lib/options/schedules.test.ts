@@ -1,13 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import {
-  cosine,
-  type Schedule,
-  scheduleFactor,
-  scheduleOf,
-  warmupStableDecay,
-} from '../../../lib/options/schedules.js'
+import { cosine, scheduleFactor, scheduleOf, warmupStableDecay } from '../../../lib/options/schedules.js'
+import type { Schedule } from '../../../lib/options/types.js'
 
 interface Golden {
   name: 'constant' | 'constant_with_warmup' | 'linear' | 'cosine'

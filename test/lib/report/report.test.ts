@@ -1,11 +1,12 @@
 /** report.html of real runs. */
+
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import type { TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'

@@ -12,7 +12,7 @@ import {
 } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { addon } from '../../../lib/native/addon.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'

@@ -18,7 +18,7 @@ import {
 } from '../../../lib/index.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { openModelFiles } from '../../../lib/models/index.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { toFloat32 } from '../../../lib/peft/floats.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'

@@ -1,11 +1,12 @@
 /** Evaluation before and during a run, the choice of the best step, and the end of a run that gets no better. */
+
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { deltaLora } from '../../../lib/strategies/delta-lora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'

@@ -1,8 +1,9 @@
 /** Input of the engine in a step: windows, scales, rates, and decay, without an engine. */
+
 import { expect, test } from 'vitest'
 import type { NativeSession, OptimizerStep, TrainInput } from '../../../lib/native/addon.js'
 import { adamW } from '../../../lib/options/optimizers.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { OptimizerGroup } from '../../../lib/strategies/strategy.js'
 import type { BatchSource } from '../../../lib/train/batches.js'

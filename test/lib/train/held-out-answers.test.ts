@@ -1,11 +1,12 @@
 /** Metrics of answers at the evaluations of a run, against what the loaded model says of the same rows. */
+
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { ScoredRow } from '../../../lib/tasks/metrics.js'
 import { wordF1 } from '../../../lib/train/answer-scores.js'

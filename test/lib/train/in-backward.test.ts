@@ -1,4 +1,5 @@
 /** Updates in the backward pass against those after it: the same numbers from less memory. */
+
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,7 +7,8 @@ import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
-import { type Optimizer, optimizerOf, sgd } from '../../../lib/options/optimizers.js'
+import { optimizerOf, sgd } from '../../../lib/options/optimizers.js'
+import type { Optimizer } from '../../../lib/options/types.js'
 import { planModel } from '../../../lib/planning/plan.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { deltaLora } from '../../../lib/strategies/delta-lora.js'

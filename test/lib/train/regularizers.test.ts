@@ -1,9 +1,10 @@
 /** Label smoothing and NEFTune as options of a run. */
+
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'

@@ -1,11 +1,12 @@
 /** Runs over data that is streamed: the same order again, exact continuation, and what cannot go on. */
+
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { type DatasetArgument, type DatasetOptions, dataset } from '../../../lib/train/dataset.js'

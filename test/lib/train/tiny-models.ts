@@ -1,9 +1,10 @@
 /** The tiny model in tests of training. */
+
 import { afterEach, beforeAll } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import { type LoadOptions, loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import type { DoneEvent, EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 

@@ -1,0 +1,314 @@
+/**
+ * Writes the types of options from their schemas, so that each option is described once: the texts of config files
+ * become documentation comments, and defaults are added to them.
+ *
+ *   node scripts/options.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
+ *
+ * A schema whose type has a name, or that TypeScript knows more of than it does, says so by `named` (lib/core/schema.ts).
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { rolldown } from 'rolldown'
+import { formatted } from './format.mjs'
+
+const root = resolve(import.meta.dirname, '..')
+const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
+
+const ENTRY = `
+export { typeNames } from './lib/core/schema.ts'
+export { trainingMemory, memorySchemas } from './lib/options/memory-shape.ts'
+export { optimizerSettings } from './lib/options/optimizers.ts'
+export { trainShape } from './lib/options/options.ts'
+export { scheduleSettings } from './lib/options/schedules.ts'
+export { taskShape } from './lib/options/task.ts'
+export { rulesNamed, strategySchema } from './lib/strategies/index.ts'
+`
+const lib = await loaded(ENTRY)
+const { typeNames, rulesNamed, strategySchema } = lib
+
+/** Keys of all options, by their spelling in config files. */
+const spellings = new Map()
+
+const strategies = strategySchema.options.map(({ shape }) => {
+  const [name] = shape.name.def.values
+  const { label, paper } = rulesNamed(name)
+  return {
+    name: `${pascal(name)}Config`,
+    about: `Options of ${label}${paper === 'none' ? '' : ` (${paper})`}.`,
+    parents: ['StrategyConfig'],
+    shape,
+    like: name === 'lora' ? undefined : { name: 'LoraConfig', shape: rulesNamed('lora').schema.shape },
+    options:
+      Object.keys(shape).length > 1 ? { name: `${pascal(name)}Options`, of: `${camel(name)}()` } : undefined,
+  }
+})
+
+const FILES = [
+  {
+    file: 'lib/strategies/configs.ts',
+    about: 'Options of the strategies.',
+    // Written here and not in strategy.ts, which imports this file.
+    first: `/** Options of a strategy: plain frozen data that can be written as JSON and parsed back. */
+export interface StrategyConfig {
+  readonly name: string
+}
+`,
+    interfaces: strategies,
+  },
+  {
+    file: 'lib/options/types.ts',
+    about: 'Options of a training run.',
+    unions: [
+      { name: 'Optimizer', about: 'An optimizer with its settings.', schemas: lib.optimizerSettings },
+      { name: 'Schedule', about: 'A schedule with its settings.', schemas: lib.scheduleSettings },
+    ],
+    interfaces: [
+      { name: 'TrainingMemory', about: 'Memory options of training.', shape: lib.trainingMemory },
+      {
+        name: 'MemoryShape',
+        about: "Options that determine a run's memory use.",
+        parents: ['TrainingMemory'],
+        shape: without(lib.memorySchemas, lib.trainingMemory),
+      },
+      { name: 'TaskOptions', about: 'Options of the task.', shape: lib.taskShape },
+      {
+        name: 'TrainOptions',
+        about: 'Options of a training run.',
+        parents: ['TrainingMemory', 'TaskOptions'],
+        shape: without(lib.trainShape, lib.trainingMemory, lib.taskShape),
+      },
+    ],
+  },
+]
+
+for (const { interfaces, unions = [] } of FILES)
+  for (const { shape } of [...interfaces, ...unions.flatMap(({ schemas }) => schemas)]) collect(shape)
+for (const each of FILES) {
+  const path = join(root, each.file)
+  const text = fileOf(each)
+  if (!flags.check) writeFileSync(path, text)
+  else if (readFileSync(path, 'utf8') !== text) {
+    console.error(`${each.file} is not what the schemas say; run node scripts/options.mjs`)
+    process.exitCode = 1
+  }
+}
+
+/** What a module exports that has the sources of lib/ inside. */
+async function loaded(entry) {
+  const folder = mkdtempSync(join(root, 'out', 'options-'))
+  try {
+    const bundle = await rolldown({
+      cwd: root,
+      input: 'options-entry.ts',
+      platform: 'node',
+      plugins: [
+        {
+          name: 'entry',
+          resolveId: (id) => (id === 'options-entry.ts' ? join(root, id) : null),
+          load: (id) => (id === join(root, 'options-entry.ts') ? entry : null),
+        },
+      ],
+      external: (id) => /^[^./]/.test(id) && id !== 'options-entry.ts',
+      resolve: { extensionAlias: { '.js': ['.ts'], '.cjs': ['.cts'] } },
+    })
+    const { output } = await bundle.generate({ format: 'esm', codeSplitting: false })
+    await bundle.close()
+    const file = join(folder, 'options.mjs')
+    writeFileSync(file, output[0].code)
+    return await import(pathToFileURL(file).href)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** The keys of a shape that others lack. */
+function without(shape, ...others) {
+  return Object.fromEntries(Object.entries(shape).filter(([key]) => !others.some((other) => key in other)))
+}
+
+function fileOf({ file, about, first = '', unions = [], interfaces }) {
+  const imports = new Map()
+  const named = new Map()
+  const united = unions.map(
+    ({ name, about, schemas }) =>
+      `${comment(about, '')}export type ${name} = ${unionOf(schemas, { imports, named })}\n`,
+  )
+  const body = interfaces.map((each) => interfaceOf(each, { imports, named }))
+  const inner = [...named].map(([name, { schemas, about }]) =>
+    interfaceOf({ name, about, shapes: [...schemas].map(({ shape }) => shape) }, { imports, named }),
+  )
+  const lines = [...new Set(imports.values())]
+    .filter((from) => `lib/${from}.ts` !== file)
+    .sort()
+    .map((from) => {
+      const names = [...imports].filter(([, other]) => other === from).map(([name]) => name)
+      const path = relative(dirname(file), `lib/${from}.js`)
+      return `import type { ${names.sort().join(', ')} } from '${path.startsWith('.') ? path : `./${path}`}'\n`
+    })
+  return formatted(`/** ${about} Written by \`node scripts/options.mjs\`. */
+${lines.join('')}
+${[first, ...inner, ...united, ...body].join('\n')}`)
+}
+
+/** @param shapes of several schemas that have one type, which differ in the values of some keys */
+function interfaceOf({ name, about, parents = [], shapes, shape = shapes[0], like, options }, context) {
+  const shared = like === undefined ? [] : Object.keys(shape).filter((key) => shape[key] === like.shape[key])
+  const own = Object.entries(shape).filter(([key]) => !shared.includes(key))
+  const keys = own.map(([key, schema]) => {
+    const text = [respelled(schema.description ?? ''), defaultOf(schema)].filter(Boolean).join(' ')
+    return `${text === '' ? '' : comment(text, '  ')}  readonly ${key}: ${unionOf(
+      (shapes ?? [shape]).map((each) => each[key]),
+      context,
+    )}\n`
+  })
+  const above = shared.length === 0 ? parents : [...parents, partOf(like, shared)]
+  const extending = above.length === 0 ? '' : ` extends ${above.join(', ')}`
+  const made = `${comment(about, '')}export interface ${name}${extending} {\n${keys.join('')}}\n`
+  return options === undefined ? made : `${made}\n${partialOf(name, options, shape, context)}`
+}
+
+/** The keys that have the very schemas of another type. */
+function partOf({ name, shape }, keys) {
+  const others = Object.keys(shape).filter((key) => !keys.includes(key))
+  const [part, listed] = others.length < keys.length ? ['Omit', others] : ['Pick', keys]
+  return `${part}<${name}, ${listed.map((key) => `'${key}'`).join(' | ')}>`
+}
+
+/** Options as a program gives them: any of them, also within options that are objects. */
+function partialOf(config, { name, of }, shape, context) {
+  const objects = Object.entries(shape).filter(([, schema]) => isObject(inside(schema)))
+  const left = ['name', ...objects.map(([key]) => key)].map((key) => `'${key}'`)
+  const within = objects.map(([key, schema]) => {
+    const type = typeOf(schema, context).replace(/^\w+/, 'Partial<$&>')
+    return `${key}?: ${type}`
+  })
+  const rest = within.length === 0 ? '' : ` & { ${within.join('; ')} }`
+  return `${comment(`Options of \`${of}\`.`, '')}export type ${name} = Partial<Omit<${config}, ${left.join(' | ')}>>${rest}\n`
+}
+
+/** A schema without its default and its null. */
+function inside(schema) {
+  const { type, innerType } = schema.def
+  return ['default', 'prefault', 'nullable', 'optional', 'readonly'].includes(type)
+    ? inside(innerType)
+    : schema
+}
+
+function isObject(schema) {
+  return schema.def.type === 'object' && typeNames.get(schema) !== undefined
+}
+
+function typeOf(schema, context) {
+  const name = typeNames.get(schema)
+  if (name !== undefined) {
+    if (name.from !== undefined) context.imports.set(name.type, name.from)
+    else if (schema.def.type === 'object') nameInto(context.named, name, schema)
+    return name.type
+  }
+  const { def } = schema
+  const inner = () => typeOf(def.innerType, context)
+  switch (def.type) {
+    case 'default':
+    case 'prefault':
+    case 'optional':
+    case 'readonly':
+      return inner()
+    case 'nullable':
+      return `${inner()} | null`
+    case 'string':
+    case 'number':
+    case 'boolean':
+      return def.type
+    case 'literal':
+      return def.values.map(literal).join(' | ')
+    case 'enum':
+      return Object.values(def.entries).map(literal).join(' | ')
+    case 'union':
+      return unionOf(def.options, context)
+    case 'array':
+      return `readonly ${grouped(typeOf(def.element, context))}[]`
+    case 'tuple':
+      return `readonly [${def.items.map((each) => typeOf(each, context)).join(', ')}]`
+    case 'record':
+      return `Readonly<Record<string, ${typeOf(def.valueType, context)}>>`
+    case 'object': {
+      const keys = Object.entries(def.shape).map(([key, each]) => `readonly ${key}: ${typeOf(each, context)}`)
+      return `{ ${keys.join('; ')} }`
+    }
+    default:
+      throw new Error(`a schema of type ${def.type} needs a name`)
+  }
+}
+
+/** The types of schemas, each once. */
+function unionOf(schemas, context) {
+  return [...new Set(schemas.flatMap((each) => typeOf(each, context).split(' | ')))].join(' | ')
+}
+
+function nameInto(named, { type, about }, schema) {
+  const { schemas } = named.get(type) ?? { schemas: new Set() }
+  named.set(type, { about, schemas: schemas.add(schema) })
+}
+
+function literal(value) {
+  return typeof value === 'string' ? `'${value}'` : String(value)
+}
+function grouped(type) {
+  return /[ |]/.test(type) ? `(${type})` : type
+}
+
+/** The default, where the text does not say it. */
+function defaultOf(schema) {
+  const { type, defaultValue } = schema.def
+  const text = schema.description ?? ''
+  if (type === 'prefault') return `Default \`${camel(defaultValue.name)}()\`.`
+  if (type !== 'default' || /\bDefault\b/.test(text)) return ''
+  if (defaultValue === null) return text.includes('`null`') ? '' : 'Default null.'
+  const value =
+    typeof defaultValue === 'string'
+      ? `\`${defaultValue}\``
+      : JSON.stringify(defaultValue).replaceAll(',', ', ')
+  return `Default ${value}.`
+}
+
+/** A text for config files as one for programs: without links, and with the keys of programs. */
+function respelled(text) {
+  return text
+    .replace(/(?: \(|, see )\[[^\]]+\]\([^)]+\)\)?/g, '')
+    .replace(/\[([^\]]+)\]\([^)]+\)/g, '$1')
+    .replace(/`[^`]+`/g, (code) =>
+      code.replace(/\b[a-z]+(?:_[a-z0-9]+)+\b/g, (key) => spellings.get(key) ?? key),
+    )
+}
+
+function collect(shape) {
+  for (const [key, schema] of Object.entries(shape)) {
+    spellings.set(snake(key), key)
+    const inner = inside(schema)
+    if (inner.def.type === 'object') collect(inner.def.shape)
+  }
+}
+
+/** A documentation comment of at most 120 columns. */
+function comment(text, indent) {
+  if (indent.length + text.length + 7 <= 120) return `${indent}/** ${text} */\n`
+  const lines = ['']
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1)
+    if (line !== '' && indent.length + 3 + line.length + 1 + word.length > 120) lines.push(word)
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
+  }
+  return `${indent}/**\n${lines.map((line) => `${indent} * ${line}\n`).join('')}${indent} */\n`
+}
+
+function camel(name) {
+  return name.replace(/[-_](\w)/g, (_, letter) => letter.toUpperCase())
+}
+function pascal(name) {
+  return camel(`-${name}`)
+}
+function snake(key) {
+  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
