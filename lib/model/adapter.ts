@@ -56,10 +56,10 @@ import type {
   TrainBatch,
 } from '../train/forward-backward-options.js'
 import { cardText } from '../train/model-card.js'
-import { foldersOf } from '../train/output-folder.js'
+import { foldersOf, scratchFolder } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/ranks.js'
-import { scratchFolder, TrainingRun } from '../train/run.js'
+import { TrainingRun } from '../train/run.js'
 import type { RunSetup } from '../train/run-setup.js'
 import { checkEvalGenerate } from '../train/samples.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'

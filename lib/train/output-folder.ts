@@ -11,6 +11,7 @@ import { removeLeftovers } from '../io/temporary.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type Task, taskRules } from '../tasks/index.js'
+import { weightCacheSettings } from '../weights/cache.js'
 import { filesOfUser, RUN_FILE, readRun, recordRun, writeOwnFile } from './run-files.js'
 
 /** File name of a run's event log. */
@@ -40,6 +41,11 @@ export interface RunFolders {
 /** Folders of a run with this strategy; all readers and writers use this function. */
 export function foldersOf(outputDir: string, strategy: StrategyConfig): RunFolders {
   return { outputDir, runDir: isPrivate(strategy) ? secretDir(outputDir) : outputDir }
+}
+
+/** Folder for temporary files of a run. */
+export function scratchFolder(folders: RunFolders | null): string {
+  return folders?.runDir ?? weightCacheSettings().folder
 }
 
 /** Path of a run's saved config, with every default filled in. */

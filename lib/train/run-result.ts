@@ -1,5 +1,8 @@
 /** The result of a run, which a program waits for once the run has ended. */
-import type { BestReport, RunEvaluation } from './best.js'
+import { type BestReport, bestReport, type RunEvaluation } from './best.js'
+import type { DoneEvent } from './events.js'
+import type { RunSetup } from './run-setup.js'
+import type { TrainingState } from './step.js'
 
 /** How a run ended, and what it found. */
 export interface RunResult {
@@ -17,6 +20,30 @@ export interface RunResult {
   checkpoints: readonly string[]
   /** Folder of the adapter; null if the run saves nothing. */
   outputDir: string | null
+}
+
+const NOT_BEGUN = { step: 0, totals: { supervisedTokens: 0, lossSum: 0 }, evaluations: [] }
+
+/**
+ * @param state undefined for a run that has not begun
+ * @param done undefined for a run that was stopped
+ */
+export function resultOf(
+  { options, folders }: RunSetup,
+  state: TrainingState | undefined,
+  checkpoints: readonly string[],
+  done: DoneEvent | undefined,
+): RunResult {
+  const { step, totals, evaluations } = state ?? NOT_BEGUN
+  return {
+    ended: done === undefined ? 'stopped' : done.stoppedEarly ? 'early_stopping' : 'completed',
+    steps: step,
+    trainLoss: totals.supervisedTokens > 0 ? totals.lossSum / totals.supervisedTokens : null,
+    best: bestReport(evaluations, options, step) ?? null,
+    evaluations,
+    checkpoints,
+    outputDir: folders?.outputDir ?? null,
+  }
 }
 
 /** A promise of the result, settled from outside. A failure that nobody waits for is no unhandled rejection. */

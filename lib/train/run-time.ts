@@ -2,8 +2,8 @@
 
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
-import { addon } from '../native/addon.js'
-import type { TrainOptions } from '../options/types.js'
+import { addon, type StorageFormat } from '../native/addon.js'
+import type { TrainOptions } from '../options/options.js'
 import type { StepSetting } from '../planning/step-setting.js'
 import { rulesOf } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'
@@ -13,6 +13,7 @@ import { layOut } from '../time/setting.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { encodeOptions, inputOf } from './data.js'
 import type { DatasetConfig } from './dataset.js'
+import type { RunSetup } from './run-setup.js'
 
 /** Estimated time of a run's steps, or why it is unknown. */
 export type RunTime = KnownTime | { unknown: string }
@@ -68,6 +69,19 @@ export async function runTime(
     control.signal?.throwIfAborted()
     return unknown
   }
+}
+
+/** Estimated time of the steps of a run on this process's model and threads. */
+export function timeOf(
+  { base, adapter, options }: RunSetup,
+  control: Omit<TimeOptions, 'threads'>,
+): Promise<RunTime> {
+  const { config } = base.files
+  const setting = {
+    ...{ config, options, precision: base.precision, strategy: adapter.description.strategy },
+    formatOf: (name: string) => base.formats[name] as StorageFormat,
+  }
+  return runTime(setting, options, { ...control, threads: addon().cpu().threads })
 }
 
 /** Number of engine threads, from options or the environment. */

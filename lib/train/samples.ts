@@ -4,7 +4,8 @@ import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
 import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { namesOf, toolSchemas } from '../data/prompt-tools.js'
-import type { TrainOptions } from '../options/types.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
+import type { TrainOptions } from '../options/options.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -72,6 +73,15 @@ export interface Samples {
   system: string | null
 }
 
+/** The run whose rows are asked. */
+interface Sampled {
+  base: BaseModel
+  adapter: AdapterState
+  options: Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize'>
+  /** Runs native work while the adapter is kept alive. */
+  use: <T>(work: () => Promise<T>) => Promise<T>
+}
+
 /** The rows to ask. */
 export interface AskedRows {
   rows: readonly AskedRow[]
@@ -128,6 +138,25 @@ export function chooseRows(
 /** JSON of the tools that all rows have; undefined if they have none, or different ones. */
 export function sharedTools([first, ...others]: readonly AskedRow[]): string | undefined {
   return others.every(({ tools }) => tools === first?.tools) ? first?.tools : undefined
+}
+
+/**
+ * Asks the rows that a run has kept, or classifies them.
+ * @param data undefined for a run that has not begun
+ */
+export async function samplesOf(
+  { base, adapter, options, use }: Sampled,
+  data: { asked(): AskedRows; format(): PromptFormat | null } | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Samples> {
+  const { rows, heldOut } = data?.asked() ?? { rows: [], heldOut: false }
+  const format = data?.format() ?? null
+  const asked = await use(() =>
+    base.labels === null
+      ? askRows(base, adapter, rows, signal)
+      : classifiedRows(base, adapter, rows, options, signal),
+  )
+  return { ...asked, heldOut, system: format?.system ?? null }
 }
 
 /**

@@ -53,9 +53,9 @@ export const files = [
     'the folder of a download is not synced',
   ),
   fault(
-    'lib/train/run.ts',
+    'lib/train/run-loop.ts',
     'test/e2e/recorded-steps.test.ts',
-    'await covered(step)',
+    'await recorder.covered(step)',
     '',
     'a checkpoint is saved before the line of its step',
     { inPrograms: true },
