@@ -122,6 +122,7 @@ export type {
   ResumedEvent,
   RunDataFacts,
   StartEvent,
+  StepAnswer,
   StoppedEvent,
   TrainEvent,
   TrainStep,
@@ -146,7 +147,7 @@ export type { RunResult } from './train/run-result.js'
 export type { Resumed } from './train/run-start.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
 export type { Sample, SamplingOptions } from './train/sampled-answers.js'
-export type { ClassifiedRow, RunSample, Samples, StepAnswer } from './train/samples.js'
+export type { ClassifiedRow, RunSample, Samples } from './train/samples.js'
 export type { Answer } from './train/score.js'
 export { scoresByClass } from './train/scores-by-class.js'
 export type { AnswerF1 } from './train/word-f1.js'

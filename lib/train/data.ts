@@ -29,8 +29,8 @@ import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, W
 import type { DataSources, DatasetConfig } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
+import { type AskedRows, chooseRows, sharedTools, unseenRows } from './rows-to-ask.js'
 import { sampleRows as drawnRows } from './sample.js'
-import { type AskedRows, chooseRows, sharedTools, unseenRows } from './samples.js'
 
 /** Input for the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {

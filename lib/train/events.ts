@@ -4,7 +4,6 @@ import type { Category, Device, PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
 import type { Evaluation, PreferenceMetrics, RewardMetrics } from './evaluate.js'
-import type { StepAnswer } from './samples.js'
 
 /** The inputs of the run; the first event. */
 export interface StartEvent {
@@ -112,6 +111,21 @@ export interface EvalEvent extends Evaluation {
   event: 'eval'
   /** Optimizer steps made before the evaluation; 0 is before the first step. */
   step: number
+}
+
+/** A held-out row with the greedy answer of the adapter at some step. */
+export interface StepAnswer {
+  prompt: string
+  /** The system prompt of the row. */
+  system: string | null
+  /** Form in which the row was asked: through the chat template, or as raw text; absent if it is the adapter's default. */
+  form?: 'chat' | 'raw'
+  /** Names of the row's tools; absent without tools. */
+  tools?: readonly string[]
+  expected: string
+  answer: string
+  /** True if an answer was truncated after `ANSWER_TOKENS`. */
+  cut: boolean
 }
 
 /** The adapter's answers to held-out rows after an evaluation, if `evalGenerate` is set. */

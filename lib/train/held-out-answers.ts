@@ -14,11 +14,12 @@ import { customScores, wordF1 } from './answer-scores.js'
 import { type Examples, rowsInOrder } from './data.js'
 import { Decoder } from './decoder.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
+import type { StepAnswer } from './events.js'
 import { countMatches } from './exact-match.js'
 import type { KnownFormat } from './prompting.js'
 import { loadRewards, rewardsOf } from './reward-functions.js'
 import { answersBy, questionsOf, scoredRows } from './row-measures.js'
-import { answerRows, type StepAnswer } from './samples.js'
+import { answerRows } from './samples.js'
 
 type Options = Pick<
   TrainOptions,

@@ -13,6 +13,7 @@ import { taskRules } from '../tasks/index.js'
 import { classifyTexts } from './classify.js'
 import type { Decoder } from './decoder.js'
 import type { EvaluateControl } from './evaluate.js'
+import type { StepAnswer } from './events.js'
 import {
   contextLength,
   decodeText,
@@ -30,24 +31,15 @@ import {
   type PromptOptions,
   promptIds,
 } from './prompting.js'
+import type { AskedRows } from './rows-to-ask.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000
 
 /** A row with the greedy answers of the base and of the tuned model. */
-export interface RunSample {
-  prompt: string
-  /** The system prompt of the row. */
-  system: string | null
-  /** Form in which the row was asked: through the chat template, or as raw text; absent if it is the adapter's default. */
-  form?: 'chat' | 'raw'
-  /** Names of the row's tools; absent without tools. */
-  tools?: readonly string[]
-  expected: string
+export interface RunSample extends Omit<StepAnswer, 'answer'> {
   base: string
   tuned: string
-  /** True if an answer was truncated after `ANSWER_TOKENS`. */
-  cut: boolean
 }
 
 /** A row with the class that a classifier predicts. */
@@ -82,20 +74,6 @@ interface Sampled {
   use: <T>(work: () => Promise<T>) => Promise<T>
 }
 
-/** The rows to ask. */
-export interface AskedRows {
-  rows: readonly AskedRow[]
-  /** True if the run did not train on them. */
-  heldOut: boolean
-}
-
-/** A held-out row with the greedy answer of the adapter at some step. */
-export interface StepAnswer extends Pick<RunSample, 'prompt' | 'system' | 'form' | 'tools' | 'expected'> {
-  answer: string
-  /** True if the answer was truncated after `ANSWER_TOKENS`. */
-  cut: boolean
-}
-
 /** @throws {ConfigError} if `evalGenerate` is set and answers cannot be generated or must not be shown */
 export function checkEvalGenerate(
   { evalGenerate, task }: Pick<TrainOptions, 'evalGenerate' | 'task'>,
@@ -109,35 +87,6 @@ export function checkEvalGenerate(
   if (isPrivate(run.strategy)) throw bad('0 in private training, which shows no rows')
   if (run.evalDataset === null && run.evalFraction === 0)
     throw bad(`held-out data beside it: ${spelled('evalDataset')} or ${spelled('evalFraction')}`)
-}
-
-/**
- * The held-out rows that can be asked.
- * @param heldOut indices of the held-out rows of `train`, in ascending order
- */
-export function unseenRows(
-  train: readonly AskedRow[],
-  separate: readonly AskedRow[] | null,
-  heldOut: Uint32Array | undefined,
-): readonly AskedRow[] {
-  const apart = new Set(heldOut)
-  return separate ?? train.filter(({ index }) => apart.has(index))
-}
-
-/** The first `count` held-out rows, or training rows if there are none. */
-export function chooseRows(
-  count: number,
-  train: readonly AskedRow[],
-  unseen: readonly AskedRow[],
-): AskedRows {
-  return unseen.length > 0
-    ? { rows: unseen.slice(0, count), heldOut: true }
-    : { rows: train.slice(0, count), heldOut: false }
-}
-
-/** JSON of the tools that all rows have; undefined if they have none, or different ones. */
-export function sharedTools([first, ...others]: readonly AskedRow[]): string | undefined {
-  return others.every(({ tools }) => tools === first?.tools) ? first?.tools : undefined
 }
 
 /**
