@@ -1,17 +1,17 @@
 /** Brings the adapter of all ranks to rank 0, to save it, when each holds that of its own layers. */
-import type { AdapterState } from '../base/base.js'
+import type { AdapterState, BaseModel } from '../base/base.js'
 import { tensorSize } from '../formats/safetensors.js'
 import { addon, type NativeAdapter } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { type LayerPart, ownersOf } from '../strategies/part.js'
-import type { RunSetup } from './run-setup.js'
+import type { StepSetup } from './step.js'
 
 /**
  * Saves the whole adapter with its optimizer state on rank 0, where it is in memory meanwhile; all ranks must call it.
  * @returns the result on rank 0, undefined on the others
  */
 export async function gathered<Saved>(
-  { base, adapter, ranks }: Pick<RunSetup, 'base' | 'adapter' | 'ranks'>,
+  { base, adapter, ranks }: Pick<StepSetup, 'adapter' | 'ranks'> & { base: BaseModel },
   save: (whole: AdapterState) => Promise<Saved>,
 ): Promise<Saved | undefined> {
   const whole = adapter.whole as NonNullable<AdapterState['whole']>

@@ -1,6 +1,6 @@
 /** The checkpoints that a run saves, and the best step among them. */
 import { dirname, resolve } from 'node:path'
-import type { AdapterState } from '../base/base.js'
+import type { AdapterState, BaseModel } from '../base/base.js'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { standing } from './best.js'
 import { restoreValues, saveCheckpoint } from './checkpoint.js'
@@ -9,14 +9,22 @@ import type { CheckpointEvent } from './events.js'
 import { gathered } from './gathered.js'
 import type { Checkpoint, RunIdentity } from './identity.js'
 import type { RunFolders } from './output-folder.js'
-import type { RunSetup } from './run-setup.js'
-import type { TrainingState } from './step.js'
+import type { StepSetup, TrainingState } from './step.js'
 import { readCheckpoint } from './training-state.js'
+
+/** The inputs of saving. */
+interface KeptSetup extends StepSetup {
+  base: BaseModel
+  /** Null for a rank that writes nothing, and for a run that saves nothing. */
+  folders: RunFolders | null
+  /** Runs native work while the adapter is kept alive. */
+  use: <T>(work: () => Promise<T>) => Promise<T>
+}
 
 export class KeptSteps {
   /** Paths in the order they were saved. */
   readonly paths: string[] = []
-  readonly #setup: RunSetup
+  readonly #setup: KeptSetup
   readonly #state: TrainingState
   readonly #identity: RunIdentity
   /** Folder of the checkpoints; null saves none. */
@@ -32,7 +40,7 @@ export class KeptSteps {
    * @param resumed the checkpoint that the run was resumed from
    */
   constructor(
-    setup: RunSetup,
+    setup: KeptSetup,
     place: RunFolders | null,
     state: TrainingState,
     identity: RunIdentity,
