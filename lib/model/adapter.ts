@@ -47,6 +47,7 @@ import {
   datasetOf,
 } from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
+import type { RateSearch } from '../train/events.js'
 import { Primitive } from '../train/forward-backward.js'
 import type {
   ForwardBackward,
@@ -60,8 +61,8 @@ import { foldersOf, scratchFolder } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/ranks.js'
 import { TrainingRun } from '../train/run.js'
-import type { RunSetup } from '../train/run-setup.js'
 import { checkEvalGenerate } from '../train/samples.js'
+import type { StepSetup } from '../train/step.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
 /** Options of `Adapter.train` beyond the hyperparameters in `TrainOptions`. */
@@ -206,7 +207,7 @@ export class Adapter {
     data: DatasetArgument,
     options: Partial<TrainOptions> & TrainControl,
     prepare: typeof prepareData,
-    more: Partial<Pick<RunSetup, 'schedule' | 'rateSearch' | 'ranks'>> = {},
+    more: Partial<Pick<StepSetup, 'schedule' | 'ranks'> & { rateSearch: RateSearch }> = {},
   ): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)

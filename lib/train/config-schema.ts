@@ -1,15 +1,24 @@
-/** The JSON schema of config files, for editors. scripts/schemas.mjs writes it to schemas/config.schema.json. */
+/**
+ * Configs as files: their JSON schema for editors, which scripts/schemas.mjs writes to schemas/config.schema.json, and their
+ * text. Separate from the reader, since only the command line writes configs.
+ */
+import { stringify } from 'yaml'
 import type * as z from 'zod'
 import { foreignKey } from '../core/foreign-keys.js'
-import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey } from '../core/schema.js'
+import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey, toFileKeys } from '../core/schema.js'
 import { objectsIn } from '../core/schema-shape.js'
 import { valueHere } from '../core/unknown-key.js'
-import { configSchema } from './config.js'
+import { configSchema, type RunConfig } from './config.js'
 
 /** The schema as plain data, keys in snake_case. */
 export function configJsonSchema(): JsonSchema {
   const { $schema, ...rest } = respell(jsonSchemaOf(configSchema)) as JsonSchema
   return { $schema, title: 'lowrank training config', ...rest }
+}
+
+/** The config, or some of its keys, as YAML that reads back as the same config. */
+export function configText(config: Partial<RunConfig>): string {
+  return stringify(toFileKeys(configSchema, config))
 }
 
 function respell(schema: unknown): unknown {

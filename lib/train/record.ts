@@ -1,6 +1,7 @@
 /** Facts that a run records besides its progress: its inputs, its memory, and the ranks of an allocating strategy. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { BaseModel } from '../base/base.js'
 import { packageRoot } from '../core/root.js'
 import { toFileKeys } from '../core/schema.js'
 import { addon, type Category } from '../native/addon.js'
@@ -11,15 +12,21 @@ import type { RunData } from './data.js'
 import type { DataSources } from './dataset.js'
 import type { MemoryEvent, RanksEvent, StartEvent } from './events.js'
 import { canonical } from './identity.js'
-import type { RunSetup } from './run-setup.js'
-import type { Steps, TrainingState } from './step.js'
+import type { StepSetup, Steps, TrainingState } from './step.js'
 
 /** Limits per kind of line: the most lines in a run, and the fewest steps between two of them. */
 const MEMORY = { lines: 100, steps: 10 }
 const RANKS = { lines: 50, steps: 1 }
 
-/** The parts of a setup that describe the inputs of a run. */
-export type Told = Pick<RunSetup, 'base' | 'adapter' | 'options' | 'evalFraction' | 'sources' | 'command'>
+/** The inputs of a run. */
+interface Told extends Pick<StepSetup, 'adapter' | 'options'> {
+  base: BaseModel
+  /** Share of the training data that is held out. */
+  evalFraction: number
+  sources?: DataSources
+  /** Command that repeats the run. */
+  command?: string | null
+}
 
 /** @param state position of the run, including steps made before it was resumed */
 export function startEvent(
