@@ -51,7 +51,7 @@ else measure(resolve(positionals[0]))
 /** The times of this rank's steps, as a line of JSON. */
 async function work(model) {
   const { loadModel, lora } = await import('../dist/esm/index.js')
-  const { joinRanks } = await import('../dist/esm/train/ranks.js')
+  const { joinRanks } = await import('../dist/esm/train/processes/processes.js')
   const ranks = await joinRanks()
   const tokens = Number(options.tokens)
   const steps = Number(options.steps) + 1

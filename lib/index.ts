@@ -105,7 +105,6 @@ export type { ClassMetrics, ClassScores, ConfusionMatrix } from './train/class-m
 export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
-export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/dataset.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
 export type {
@@ -138,10 +137,10 @@ export type {
   TrainBatch,
 } from './train/forward-backward-options.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
-export type { HeldOutShare } from './train/held-out.js'
 export { readLabels } from './train/labels.js'
 export type { SampleProgress } from './train/policy.js'
-export type { PromptOptions } from './train/prompting.js'
+export type { HeldOutShare } from './train/rows/held-out.js'
+export type { PromptOptions } from './train/rows/prompting.js'
 export type { TrainingRun } from './train/run.js'
 export type { RunResult } from './train/run-result.js'
 export type { Resumed } from './train/run-start.js'
@@ -150,6 +149,12 @@ export type { Sample, SamplingOptions } from './train/sampled-answers.js'
 export type { ClassifiedRow, RunSample, Samples } from './train/samples.js'
 export type { Answer } from './train/score.js'
 export { scoresByClass } from './train/scores-by-class.js'
+export {
+  type DatasetArgument,
+  type DatasetConfig,
+  type DatasetOptions,
+  dataset,
+} from './train/sources/data-sources.js'
 export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'
 export {

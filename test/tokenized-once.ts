@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type * as data from '../lib/train/data.js'
+import type * as data from '../lib/train/rows/data.js'
 
 type PrepareData = typeof data.prepareData
 

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addon } from '../native/addon.js'
 import { launchOf } from '../native/launcher.js'
-import { joinRanks, type Ranks } from '../train/ranks.js'
+import { joinRanks, type Ranks } from '../train/processes/processes.js'
 import { exitCodeOf, reportError } from './errors.js'
 import { counted } from './format.js'
 import { Output } from './output.js'

@@ -5,7 +5,7 @@ import { sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
 import { checkRoom, type MemorySettings } from '../planning/room.js'
 import type { RunConfig } from '../train/config.js'
-import type { Ranks } from '../train/ranks.js'
+import type { Ranks } from '../train/processes/processes.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
 import { pagedHere, shapeOf } from './plan/planned.js'
 

@@ -8,10 +8,10 @@ import { ConfigError } from '../core/errors.js'
 import { packageRoot } from '../core/root.js'
 import { ascending } from '../data/permutation.js'
 import type { RunConfig } from '../train/config.js'
-import { type Examples, encodeFile, fingerprintRows } from '../train/data.js'
-import { dataset } from '../train/dataset.js'
-import { setAside, splitRows } from '../train/held-out.js'
 import { type Question, questionsOf } from '../train/row-measures.js'
+import { type Examples, encodeFile, fingerprintRows } from '../train/rows/data.js'
+import { setAside, splitRows } from '../train/rows/held-out.js'
+import { dataset } from '../train/sources/data-sources.js'
 
 /** Rows of a compare by purpose. */
 export interface CompareData {

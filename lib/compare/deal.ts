@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { bootId } from '../io/boot-id.js'
 import type { RunConfig } from '../train/config.js'
 import { canonical } from '../train/identity.js'
-import type { Ranks } from '../train/ranks.js'
+import type { Ranks } from '../train/processes/processes.js'
 import { programFacts } from '../train/shared.js'
 import {
   type CompareTask,

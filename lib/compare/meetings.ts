@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortedError } from '../core/errors.js'
-import type { Ranks } from '../train/ranks.js'
+import type { Ranks } from '../train/processes/processes.js'
 
 /** Pause between two meetings, which is how long a rank may wait for its next task. */
 const PAUSE_MS = 100

@@ -1,7 +1,7 @@
 /** A compare, or its verification, on ranks of MPI: rank 0 reads and writes results, and all ranks train. */
 import { ConfigError } from '../core/errors.js'
 import type { RunConfig } from '../train/config.js'
-import type { Ranks } from '../train/ranks.js'
+import type { Ranks } from '../train/processes/processes.js'
 import { refuseLayers } from '../train/split.js'
 import { begin, carriedOut, checkedCall, compare, concludedAgain, workbenchOptions } from './compare.js'
 import { dealtOut } from './deal.js'

@@ -2,8 +2,8 @@
 import { toFileKeys } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { configSchema, type RunConfig } from '../train/config.js'
-import { dataset } from '../train/dataset.js'
 import { canonical } from '../train/identity.js'
+import { dataset } from '../train/sources/data-sources.js'
 
 type Settings = Record<string, unknown>
 

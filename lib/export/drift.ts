@@ -5,8 +5,8 @@
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import type { PlanOptions } from '../native/addon.js'
-import { prepareEvaluation } from '../train/data.js'
-import type { DatasetConfig } from '../train/dataset.js'
+import { prepareEvaluation } from '../train/rows/data.js'
+import type { DatasetConfig } from '../train/sources/data-sources.js'
 
 /** Deviation between two models, over all positions of the sample. */
 export interface Drift {

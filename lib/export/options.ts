@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { abortSignal, callback } from '../core/arguments.js'
 import { flag, numberWithin, positive, word } from '../core/schema.js'
-import type { DatasetConfig } from '../train/dataset.js'
+import type { DatasetConfig } from '../train/sources/data-sources.js'
 import type { Drift } from './drift.js'
 
 export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const

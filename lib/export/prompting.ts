@@ -5,7 +5,7 @@
 
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../formats/prompt-format.js'
-import { formatOf, isRecorded } from '../train/prompting.js'
+import { formatOf, isRecorded } from '../train/rows/prompting.js'
 import type { Subject } from './drift.js'
 
 /** The prompt format of the model with its adapters; null if unknown. */

@@ -13,9 +13,9 @@ import { scheduleAt } from '../options/schedules.js'
 import { apart, TRAIN_PLAN } from '../planning/plans.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
-import { type Window, Windows } from '../train/batches.js'
-import type { Examples, RunData } from '../train/data.js'
 import type { TrainStep } from '../train/events.js'
+import { type Window, Windows } from '../train/rows/batches.js'
+import type { Examples, RunData } from '../train/rows/data.js'
 import {
   countedRanks,
   finished,

@@ -37,15 +37,6 @@ import { remarksOn } from '../strategies/remarks.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules, tasksWhere } from '../tasks/index.js'
 import { checkBest } from '../train/best.js'
-import { prepareData } from '../train/data.js'
-import {
-  checkStreaming,
-  checkTaskData,
-  type DataSources,
-  type DatasetArgument,
-  dataShape,
-  datasetOf,
-} from '../train/dataset.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { RateSearch } from '../train/events.js'
 import { Primitive } from '../train/forward-backward.js'
@@ -59,9 +50,18 @@ import type {
 import { cardText } from '../train/model-card.js'
 import { foldersOf, scratchFolder } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
-import { presentRanks } from '../train/ranks.js'
+import { presentRanks } from '../train/processes/processes.js'
+import { prepareData } from '../train/rows/data.js'
 import { TrainingRun } from '../train/run.js'
 import { checkEvalGenerate } from '../train/samples.js'
+import {
+  checkStreaming,
+  checkTaskData,
+  type DataSources,
+  type DatasetArgument,
+  dataShape,
+  datasetOf,
+} from '../train/sources/data-sources.js'
 import type { StepSetup } from '../train/step.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 

@@ -35,7 +35,7 @@ import {
   renderPrompt,
   toolsInRawText,
   warnOfMismatch,
-} from '../train/prompting.js'
+} from '../train/rows/prompting.js'
 
 /** Options of `Model.chat`. Generation options can be overridden for each answer. */
 export interface ChatOptions extends Partial<GenerateOptions> {

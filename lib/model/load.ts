@@ -25,7 +25,7 @@ import { type Split, splitSchema } from '../options/split.js'
 import { linearSites, weightSites } from '../strategies/describe.js'
 import { layerPart } from '../strategies/part.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
-import { presentRanks } from '../train/ranks.js'
+import { presentRanks } from '../train/processes/processes.js'
 import { storageChoice } from '../weights/choice.js'
 import { holdWeights } from '../weights/held.js'
 import {

@@ -21,17 +21,22 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Task } from '../tasks/index.js'
 import { evaluateClasses } from '../train/classification.js'
 import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
-import { type DataControl, encodeFile, prepareEvaluation } from '../train/data.js'
-import { checkTaskData, type DatasetArgument, type DatasetConfig, datasetOf } from '../train/dataset.js'
 import { type Evaluation, evaluateBatches } from '../train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
 import { runProbe } from '../train/probe.js'
-import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/prompting.js'
-import { presentRanks } from '../train/ranks.js'
+import { presentRanks } from '../train/processes/processes.js'
+import { type DataControl, encodeFile, prepareEvaluation } from '../train/rows/data.js'
+import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/rows/prompting.js'
 import { type Sample, sampleAnswers } from '../train/sampled-answers.js'
 import { type Answer, checkedAnswers, logLikelihoods } from '../train/score.js'
 import { agreeToEvaluate, sharedWith } from '../train/shared.js'
+import {
+  checkTaskData,
+  type DatasetArgument,
+  type DatasetConfig,
+  datasetOf,
+} from '../train/sources/data-sources.js'
 import { type AnswerF1, measureWordF1 } from '../train/word-f1.js'
 import type { Quantization } from '../weights/quantization.js'
 import type { Adapter } from './adapter.js'

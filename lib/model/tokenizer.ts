@@ -14,7 +14,7 @@ import { type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { withTemplate } from '../tokenizer/source.js'
 import { specialTokensOf } from '../tokenizer/tokenizer.js'
-import { checkedMessages, isMessages, promptShape } from '../train/prompting.js'
+import { checkedMessages, isMessages, promptShape } from '../train/rows/prompting.js'
 
 /** Facts of a tokenizer. */
 export interface TokenizerInfo {

@@ -9,8 +9,8 @@ import type { TrainOptions } from '../options/types.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../tasks/metrics.js'
-import type { DatasetConfig } from './dataset.js'
 import type { Evaluation } from './evaluate.js'
+import type { DatasetConfig } from './sources/data-sources.js'
 
 /** An evaluation between two steps. */
 export interface RunEvaluation extends Evaluation {

@@ -47,9 +47,15 @@ import {
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
 import { checkBest } from './best.js'
 import { checkConfigPath } from './config-path.js'
-import { checkStreaming, checkTaskData, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
 import { checkEvalGenerate } from './samples.js'
+import {
+  checkStreaming,
+  checkTaskData,
+  type DatasetConfig,
+  dataset,
+  datasetObject,
+} from './sources/data-sources.js'
 import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20

@@ -16,7 +16,7 @@ import {
   type Prompt,
   textSchema,
 } from './generate.js'
-import type { PromptOptions } from './prompting.js'
+import type { PromptOptions } from './rows/prompting.js'
 
 /** Options of `TrainingRun.ask`. */
 export interface AskOptions extends Partial<GenerateOptions>, GenerateControl, PromptOptions {

@@ -2,10 +2,10 @@
 import type { NativeSession } from '../native/addon.js'
 import { EVAL_PLAN } from '../planning/plans.js'
 import { isDue, standing } from './best.js'
-import type { RunData } from './data.js'
 import { type EvaluateControl, evaluateBatches } from './evaluate.js'
 import type { AnswersEvent, EvalEvent } from './events.js'
 import { HeldOutAnswers } from './held-out-answers.js'
+import type { RunData } from './rows/data.js'
 import type { RunSetup } from './run-setup.js'
 import type { Steps, TrainingState } from './step.js'
 

@@ -19,7 +19,7 @@ import {
   type PromptOptions,
   promptIds,
   promptShape,
-} from './prompting.js'
+} from './rows/prompting.js'
 
 /** Options of text generation. */
 export interface GenerateOptions {

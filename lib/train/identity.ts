@@ -17,7 +17,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { metricName } from '../tasks/metrics.js'
 import { describeBoth } from '../weights/quantization.js'
 import { decides, isDue, metricOf, type RunEvaluation, standing } from './best.js'
-import type { RunData } from './data.js'
+import type { RunData } from './rows/data.js'
 
 import type { TrainingState } from './step.js'
 

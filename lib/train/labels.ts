@@ -7,8 +7,8 @@ import { LabelCounts, mergeTwins } from '../data/labels.js'
 import { rowsOf } from '../data/row-source.js'
 import { taskRules } from '../tasks/index.js'
 import type { RunConfig } from './config.js'
-import { inputOf } from './data.js'
-import { type DatasetArgument, type DatasetConfig, datasetOf } from './dataset.js'
+import { inputOf } from './rows/data.js'
+import { type DatasetArgument, type DatasetConfig, datasetOf } from './sources/data-sources.js'
 
 const MOST_LABELS = 10_000
 

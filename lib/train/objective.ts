@@ -2,9 +2,9 @@
 import type { MicroBatch } from '../data/pack.js'
 import type { Metrics } from '../losses/rows.js'
 import type { NativeSession } from '../native/addon.js'
-import type { BatchSource, Window } from './batches.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { Work } from './gradients.js'
+import type { BatchSource, Window } from './rows/batches.js'
 import type { RunPlace } from './step.js'
 
 /** The loss of a task. */

@@ -7,8 +7,8 @@ import type { Metrics } from '../losses/rows.js'
 import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { TRAIN_PLAN } from '../planning/plans.js'
-import type { LayerPipe } from './pipe.js'
-import type { Ranks } from './ranks.js'
+import type { LayerPipe } from './processes/pipe.js'
+import type { Ranks } from './processes/processes.js'
 
 /** Result of a micro-batch. */
 export interface Made {

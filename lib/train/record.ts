@@ -8,10 +8,10 @@ import { addon, type Category } from '../native/addon.js'
 import { fileOptions, trainSchema } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth } from '../weights/quantization.js'
-import type { RunData } from './data.js'
-import type { DataSources } from './dataset.js'
 import type { MemoryEvent, RanksEvent, StartEvent } from './events.js'
 import { canonical } from './identity.js'
+import type { RunData } from './rows/data.js'
+import type { DataSources } from './sources/data-sources.js'
 import type { StepSetup, Steps, TrainingState } from './step.js'
 
 /** Limits per kind of line: the most lines in a run, and the fewest steps between two of them. */

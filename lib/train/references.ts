@@ -4,11 +4,11 @@ import { ConfigError, FileFormatError } from '../core/errors.js'
 import { Batches, type MicroBatch } from '../data/pack.js'
 import { readJsonObject } from '../io/input.js'
 import type { RunOptions } from '../options/options.js'
-import type { BatchSource } from './batches.js'
-import type { Examples } from './data.js'
 import { type EvaluateControl, measured } from './evaluate.js'
 import { hashOf } from './identity.js'
 import { REFERENCE_FILE } from './output-folder.js'
+import type { BatchSource } from './rows/batches.js'
+import type { Examples } from './rows/data.js'
 import { writeOwnFile } from './run-files.js'
 
 /** Two log-probabilities of each row of a dataset, alternating; those of a pair are its answers. */

@@ -11,9 +11,9 @@ import { type StepTime, stepTime } from '../time/estimate.js'
 import { type MeasureControl, measuredRates, measuringIsOff } from '../time/measure.js'
 import { layOut } from '../time/setting.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
-import { encodeOptions, inputOf } from './data.js'
-import type { DatasetConfig } from './dataset.js'
+import { encodeOptions, inputOf } from './rows/data.js'
 import type { RunSetup } from './run-setup.js'
+import type { DatasetConfig } from './sources/data-sources.js'
 
 /** Estimated time of a run's steps, or why it is unknown. */
 export type RunTime = KnownTime | { unknown: string }

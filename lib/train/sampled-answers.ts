@@ -15,7 +15,7 @@ import {
   type Prompt,
   withCalls,
 } from './generate.js'
-import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from './prompting.js'
+import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from './rows/prompting.js'
 
 /** Options of sampling. */
 export interface SamplingOptions

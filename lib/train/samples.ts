@@ -30,8 +30,8 @@ import {
   type KnownFormat,
   type PromptOptions,
   promptIds,
-} from './prompting.js'
-import type { AskedRows } from './rows-to-ask.js'
+} from './rows/prompting.js'
+import type { AskedRows } from './rows/rows-to-ask.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000

@@ -7,7 +7,7 @@ import { isRecord } from '../core/schema-shape.js'
 import { IGNORE } from '../data/encoded-row.js'
 import type { PlanOptions } from '../native/addon.js'
 import { EVAL_PLAN } from '../planning/plans.js'
-import { formatOf, promptShape, rowPrompting } from './prompting.js'
+import { formatOf, promptShape, rowPrompting } from './rows/prompting.js'
 
 /** A prompt and its completion, tokenized as in training. */
 export interface Answer {

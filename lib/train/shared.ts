@@ -6,7 +6,7 @@ import { translatedAsync } from '../native/errors.js'
 import { describeBoth } from '../weights/quantization.js'
 import type { EvaluateControl } from './evaluate.js'
 import { canonical } from './identity.js'
-import type { Ranks } from './ranks.js'
+import type { Ranks } from './processes/processes.js'
 import { packageVersion } from './record.js'
 
 /** The program version and the kind of processor of a rank. */

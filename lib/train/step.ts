@@ -9,13 +9,13 @@ import type { RunOptions } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { StepRanks, StepRules } from '../strategies/strategy.js'
-import type { BatchSource, DataCursor } from './batches.js'
 import type { RunEvaluation } from './best.js'
-import type { RunData } from './data.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import type { LayerPipe } from './pipe.js'
-import type { Ranks } from './ranks.js'
+import type { LayerPipe } from './processes/pipe.js'
+import type { Ranks } from './processes/processes.js'
+import type { BatchSource, DataCursor } from './rows/batches.js'
+import type { RunData } from './rows/data.js'
 
 /** Makes the steps of a run. */
 export interface Steps {

@@ -28,7 +28,7 @@ async function open(c: RunCase) {
   return { golden: await readGolden(`full/${c.name}.safetensors`), model, spec, adapter }
 }
 
-vi.mock('../../lib/train/data.js', async (original) =>
+vi.mock('../../lib/train/rows/data.js', async (original) =>
   (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

@@ -62,7 +62,7 @@ async function open(c: Case) {
 const tablesOf = (format: StorageFormat): Quantization =>
   format === 'int8' ? { type: 'int8' } : nf4({ doubleQuant: format === 'nf4_double' })
 
-vi.mock('../../lib/train/data.js', async (original) =>
+vi.mock('../../lib/train/rows/data.js', async (original) =>
   (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

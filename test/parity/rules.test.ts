@@ -18,7 +18,7 @@ interface Rule {
 
 type Group = Adapter['state']['description']['groups'][number]
 
-vi.mock('../../lib/train/data.js', async (original) =>
+vi.mock('../../lib/train/rows/data.js', async (original) =>
   (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

@@ -48,7 +48,7 @@ async function open(c: StrategyCase) {
   return { golden, base, model, adapter, description, saved, spec: description.spec }
 }
 
-vi.mock('../../lib/train/data.js', async (original) =>
+vi.mock('../../lib/train/rows/data.js', async (original) =>
   (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { BusyError, LowrankError } from '../../core/errors.js'
 import { PRIVATE, writeFileWhole } from '../../io/atomic.js'
 import { readJsonObject } from '../../io/input.js'
-import type { PromptOptions } from '../../train/prompting.js'
+import type { PromptOptions } from '../../train/rows/prompting.js'
 import type { AskLine, LiveAction, RunStatus } from './protocol.js'
 
 const FILE = '.lowrank.live'

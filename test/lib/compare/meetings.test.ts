@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { ranksWithRoom } from '../../../lib/compare/deal.js'
 import { Meetings, type Talk } from '../../../lib/compare/meetings.js'
-import type { Ranks } from '../../../lib/train/ranks.js'
+import type { Ranks } from '../../../lib/train/processes/processes.js'
 
 function meeting() {
   let resolve: (turns: unknown[]) => void = () => undefined

@@ -6,7 +6,7 @@ import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
-import { drawRows, setAside, splitRows } from '../../../lib/train/held-out.js'
+import { drawRows, setAside, splitRows } from '../../../lib/train/rows/held-out.js'
 import { scratchFile } from '../scratch.js'
 import { answer, decode, encoder as encoderOf, rowOf, sourceOf, user } from './chat-rows.js'
 

@@ -10,7 +10,7 @@ import { type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
 import { withTemplateFile } from '../../../lib/data/template-file.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import type { TokenizerSource } from '../../../lib/tokenizer/source.js'
-import { promptingOf } from '../../../lib/train/prompting.js'
+import { promptingOf } from '../../../lib/train/rows/prompting.js'
 
 const { tokenizers } = JSON.parse(readFileSync('test/parity/tokenizer_small.json', 'utf8'))
 const { tokenizer, config } = tokenizers.qwen2

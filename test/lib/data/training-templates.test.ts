@@ -8,7 +8,7 @@ import { TRAINING_TEMPLATES } from '../../../lib/models/index.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
-import { askedOf } from '../../../lib/train/prompting.js'
+import { askedOf } from '../../../lib/train/rows/prompting.js'
 import { answer, decode, encoder, rowOf, user } from './chat-rows.js'
 
 interface Case {

@@ -4,7 +4,7 @@ import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/i
 import { linearsToKeep, loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
-import { sampleRows } from '../../../lib/train/sample.js'
+import { sampleRows } from '../../../lib/train/sources/sample.js'
 import { flat } from './flat.js'
 import { sites } from './sites.js'
 

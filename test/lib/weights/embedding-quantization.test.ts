@@ -16,7 +16,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest, swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
-vi.mock('../../../lib/train/data.js', async (original) =>
+vi.mock('../../../lib/train/rows/data.js', async (original) =>
   (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

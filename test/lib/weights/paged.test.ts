@@ -20,7 +20,7 @@ import { sweepTest, swept } from '../../sweep.js'
 import { safetensorsBytes } from '../formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
-vi.mock('../../../lib/train/data.js', async (original) =>
+vi.mock('../../../lib/train/rows/data.js', async (original) =>
   (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
 )
 

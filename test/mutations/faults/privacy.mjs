@@ -180,7 +180,7 @@ export const privacy = [
     'that were dealt out protect nobody',
   ),
   rounds(
-    'lib/train/held-out.ts',
+    'lib/train/rows/held-out.ts',
     'if (groupBy === undefined) {',
     'if (true) {',
     'rows are held out rather than clients',

@@ -3,18 +3,22 @@
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
-import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/types.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import { resolveConfig } from '../../../lib/train/config.js'
-import { type DatasetArgument, type DatasetOptions, dataset } from '../../../lib/train/dataset.js'
-import type { TrainEvent } from '../../../lib/train/events.js'
-import type { TrainingRun } from '../../../lib/train/run.js'
-import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { sweepTest, swept } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
+import type { Adapter, TrainControl } from '../../../../lib/model/adapter.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import type { Model } from '../../../../lib/model/model.js'
+import type { TrainOptions } from '../../../../lib/options/options.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import { resolveConfig } from '../../../../lib/train/config.js'
+import type { TrainEvent } from '../../../../lib/train/events.js'
+import type { TrainingRun } from '../../../../lib/train/run.js'
+import {
+  type DatasetArgument,
+  type DatasetOptions,
+  dataset,
+} from '../../../../lib/train/sources/data-sources.js'
+import { chats, tinyModel } from '../../../e2e/tiny-model.js'
+import { sweepTest, swept } from '../../../sweep.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
 
 let folder: string
 let path: string

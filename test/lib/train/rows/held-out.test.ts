@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { expect, test } from 'vitest'
-import { encodeDataset } from '../../../lib/data/encode-dataset.js'
-import type { EncodedDataset } from '../../../lib/data/encoded-dataset.js'
-import { drawRows, setAside, splitRows } from '../../../lib/train/held-out.js'
-import { scratchFile } from '../scratch.js'
+import { encodeDataset } from '../../../../lib/data/encode-dataset.js'
+import type { EncodedDataset } from '../../../../lib/data/encoded-dataset.js'
+import { drawRows, setAside, splitRows } from '../../../../lib/train/rows/held-out.js'
+import { scratchFile } from '../../scratch.js'
 
 const parity = JSON.parse(readFileSync('test/parity/tokenizer_small.json', 'utf8'))
 const { tokenizer: tokenizerJson, config: tokenizerConfig } = parity.tokenizers.smollm

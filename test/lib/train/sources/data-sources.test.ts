@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { dataset } from '../../../lib/train/dataset.js'
+import { dataset } from '../../../../lib/train/sources/data-sources.js'
 
 const defaults = {
   format: 'auto',

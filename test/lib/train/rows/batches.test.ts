@@ -5,7 +5,7 @@ import {
   StreamWindows,
   type Window,
   Windows,
-} from '../../../lib/train/batches.js'
+} from '../../../../lib/train/rows/batches.js'
 
 /** Epochs of 5, 4, 5, 4… micro-batches; micro-batch i of epoch e has one token, 10 e + i. */
 const source: BatchSource = {

@@ -2,14 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { lora } from '../../../lib/index.js'
-import type { Adapter } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
-import type { Model } from '../../../lib/model/model.js'
-import { type ControlledRun, ownControls } from '../../../lib/report/live/controls.js'
-import type { TrainEvent } from '../../../lib/train/events.js'
-import type { Samples } from '../../../lib/train/samples.js'
-import { tinyToolModel } from '../../e2e/tiny-model.js'
+import { lora } from '../../../../lib/index.js'
+import type { Adapter } from '../../../../lib/model/adapter.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import type { Model } from '../../../../lib/model/model.js'
+import { type ControlledRun, ownControls } from '../../../../lib/report/live/controls.js'
+import type { TrainEvent } from '../../../../lib/train/events.js'
+import type { Samples } from '../../../../lib/train/samples.js'
+import { tinyToolModel } from '../../../e2e/tiny-model.js'
 
 const tools = [{ type: 'function', function: { name: 'stock', parameters: { type: 'object' } } }]
 const call = (item: string) => ({ function: { name: 'stock', arguments: { item } } })

@@ -13,15 +13,15 @@ import {
   InternalError,
   LowrankError,
   RanksError,
-} from '../core/errors.js'
-import { fromSystem } from '../core/system-error.js'
-import { bootId } from '../io/boot-id.js'
-import { addon, type Device } from '../native/addon.js'
-import { cardOf } from '../native/device.js'
-import { CLASSES, translated, translatedAsync } from '../native/errors.js'
-import { closedWay, launchOf } from '../native/launcher.js'
-import type { RunOptions } from '../options/options.js'
-import { taskRules } from '../tasks/index.js'
+} from '../../core/errors.js'
+import { fromSystem } from '../../core/system-error.js'
+import { bootId } from '../../io/boot-id.js'
+import { addon, type Device } from '../../native/addon.js'
+import { cardOf } from '../../native/device.js'
+import { CLASSES, translated, translatedAsync } from '../../native/errors.js'
+import { closedWay, launchOf } from '../../native/launcher.js'
+import type { RunOptions } from '../../options/options.js'
+import { taskRules } from '../../tasks/index.js'
 
 /** How long a library may take to close, which usually takes it milliseconds. */
 const CLOSE_MS = 10_000

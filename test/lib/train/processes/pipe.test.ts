@@ -1,6 +1,6 @@
 /** The order of passes over micro-batches on ranks that share the layers. */
 import { expect, test } from 'vitest'
-import { type Pass, passesOf } from '../../../lib/train/pipe.js'
+import { type Pass, passesOf } from '../../../../lib/train/processes/pipe.js'
 
 const each = [1, 2, 3, 4, 6].flatMap((ranks) => [1, 2, 3, 5, 9].map((count) => [ranks, count] as const))
 

@@ -1,10 +1,10 @@
 /** Splits off the held-out rows of a dataset, such that a run and later evaluations select the same rows. */
 import * as z from 'zod'
-import { ConfigError } from '../core/errors.js'
-import { integer, positive, text } from '../core/schema.js'
-import type { EncodedDataset } from '../data/encoded-dataset.js'
-import { splitHeldOut, splitHeldOutGroups } from '../data/pack.js'
-import { ascending, shuffle } from '../data/permutation.js'
+import { ConfigError } from '../../core/errors.js'
+import { integer, positive, text } from '../../core/schema.js'
+import type { EncodedDataset } from '../../data/encoded-dataset.js'
+import { splitHeldOut, splitHeldOutGroups } from '../../data/pack.js'
+import { ascending, shuffle } from '../../data/permutation.js'
 
 /** Held-out share of a dataset. The same options and rows give the same split. */
 export interface HeldOutShare {

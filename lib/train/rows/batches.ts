@@ -1,7 +1,7 @@
 /** Groups the micro-batches of a dataset into the windows of optimizer steps. */
 import { createHash, type Hash } from 'node:crypto'
-import { ConfigError, DataError } from '../core/errors.js'
-import type { Batches, MicroBatch } from '../data/pack.js'
+import { ConfigError, DataError } from '../../core/errors.js'
+import type { Batches, MicroBatch } from '../../data/pack.js'
 
 /** Random access to the micro-batches of every epoch. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>

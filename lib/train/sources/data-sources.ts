@@ -1,7 +1,7 @@
 /** Data as users specify it: what `dataset()` takes and returns, and what a run reads. */
 
 import * as z from 'zod'
-import { abortSignal, callback, checkedOptions, path } from '../core/arguments.js'
+import { abortSignal, callback, checkedOptions, path } from '../../core/arguments.js'
 import {
   badValue,
   deepFreeze,
@@ -12,9 +12,9 @@ import {
   parseOptions,
   text,
   word,
-} from '../core/schema.js'
-import { isRecord } from '../core/schema-shape.js'
-import { encodingName } from '../data/dataset/decode.js'
+} from '../../core/schema.js'
+import { isRecord } from '../../core/schema-shape.js'
+import { encodingName } from '../../data/dataset/decode.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -22,15 +22,15 @@ import {
   type DatasetFormat,
   FILE_TYPES,
   type FileType,
-} from '../data/dataset.js'
-import type { EncodeProgress } from '../data/encode-dataset.js'
-import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encoded-row.js'
-import { isRowSource, type RowSource } from '../data/row-source.js'
-import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
-import type { TrainOptions } from '../options/types.js'
-import { isPrivate, rulesOf } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
-import { type Task, taskRules, tasksWhere } from '../tasks/index.js'
+} from '../../data/dataset.js'
+import type { EncodeProgress } from '../../data/encode-dataset.js'
+import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../../data/encoded-row.js'
+import { isRowSource, type RowSource } from '../../data/row-source.js'
+import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../../data/special-text.js'
+import type { TrainOptions } from '../../options/options.js'
+import { isPrivate, rulesOf } from '../../strategies/index.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { type Task, taskRules, tasksWhere } from '../../tasks/index.js'
 
 /** A dataset, and how to read it. */
 export interface DatasetConfig {

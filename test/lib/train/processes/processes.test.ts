@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { launchOf } from '../../../lib/native/launcher.js'
-import { type Machine, Ranks, shareOfCores } from '../../../lib/train/ranks.js'
+import { launchOf } from '../../../../lib/native/launcher.js'
+import { type Machine, Ranks, shareOfCores } from '../../../../lib/train/processes/processes.js'
 
 const cores = (begin: number, end: number) => Array.from({ length: end - begin }, (_, i) => begin + i)
 const machine = (

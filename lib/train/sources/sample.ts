@@ -1,6 +1,6 @@
 /** Draws a representative sample of a dataset. */
-import type { EncodedDataset } from '../data/encoded-dataset.js'
-import { ascending, shuffle } from '../data/permutation.js'
+import type { EncodedDataset } from '../../data/encoded-dataset.js'
+import { ascending, shuffle } from '../../data/permutation.js'
 
 /** Separates this random order from those of epochs and held-out rows. */
 const SAMPLE = 0x73616d70

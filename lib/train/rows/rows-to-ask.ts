@@ -1,5 +1,5 @@
 /** The choice of rows that a run asks: some of those that it has kept as text. */
-import type { AskedRow } from '../data/asked-rows.js'
+import type { AskedRow } from '../../data/asked-rows.js'
 
 /** The rows to ask. */
 export interface AskedRows {

@@ -3,12 +3,12 @@
  * one forward and one backward in turn once the pipe is full. A rank that fails still exchanges what the others wait
  * for, so that all of them reach the next point where they meet.
  */
-import type { AdapterState } from '../base/base.js'
-import { InternalError, RanksError } from '../core/errors.js'
-import type { NativeSession } from '../native/addon.js'
-import { translatedAsync } from '../native/errors.js'
-import type { LayerPart } from '../strategies/part.js'
-import type { Ranks } from './ranks.js'
+import type { AdapterState } from '../../base/base.js'
+import { InternalError, RanksError } from '../../core/errors.js'
+import type { NativeSession } from '../../native/addon.js'
+import { translatedAsync } from '../../native/errors.js'
+import type { LayerPart } from '../../strategies/part.js'
+import type { Ranks } from './processes.js'
 
 /** A pass of a rank over a micro-batch; the last rank makes both at once. */
 export interface Pass {

@@ -1,10 +1,10 @@
 /** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
 
 import { createHash } from 'node:crypto'
-import type { BaseModel } from '../base/base.js'
-import { badArgument } from '../core/arguments.js'
-import { breather } from '../core/breather.js'
-import type { AskedRow } from '../data/asked-rows.js'
+import type { BaseModel } from '../../base/base.js'
+import { badArgument } from '../../core/arguments.js'
+import { breather } from '../../core/breather.js'
+import type { AskedRow } from '../../data/asked-rows.js'
 import {
   canReread,
   checkLearnable,
@@ -15,22 +15,22 @@ import {
   encodeChunks,
   encodeDataset,
   inputName,
-} from '../data/encode-dataset.js'
-import type { DatasetStats, EncodedDataset } from '../data/encoded-dataset.js'
-import type { RowPrompting } from '../data/encoded-row.js'
-import { Batches } from '../data/pack.js'
-import { ascending } from '../data/permutation.js'
-import { rowsOfChunks, shuffleBuffer, streamBatches } from '../data/stream.js'
-import type { PromptFormat } from '../formats/prompt-format.js'
-import type { TrainOptions } from '../options/types.js'
-import { taskRules } from '../tasks/index.js'
-import type { TokenizerOfModel } from '../tokenizer/source.js'
+} from '../../data/encode-dataset.js'
+import type { DatasetStats, EncodedDataset } from '../../data/encoded-dataset.js'
+import type { RowPrompting } from '../../data/encoded-row.js'
+import { Batches } from '../../data/pack.js'
+import { ascending } from '../../data/permutation.js'
+import { rowsOfChunks, shuffleBuffer, streamBatches } from '../../data/stream.js'
+import type { PromptFormat } from '../../formats/prompt-format.js'
+import type { TrainOptions } from '../../options/options.js'
+import { taskRules } from '../../tasks/index.js'
+import type { TokenizerOfModel } from '../../tokenizer/source.js'
+import type { DataSources, DatasetConfig } from '../sources/data-sources.js'
+import { sampleRows as drawnRows } from '../sources/sample.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
-import type { DataSources, DatasetConfig } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
 import { type AskedRows, chooseRows, sharedTools, unseenRows } from './rows-to-ask.js'
-import { sampleRows as drawnRows } from './sample.js'
 
 /** Input for the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
