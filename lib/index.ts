@@ -99,33 +99,11 @@ export type { Task } from './tasks/index.js'
 export type { CustomMetric, Metric, ScoredRow } from './tasks/metrics.js'
 export type { RewardFunction, Rewards } from './tasks/rewards.js'
 export type { ChatMessage, Role } from './tokenizer/message.js'
-export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
-export type { ClassMetrics, ClassScores, ConfusionMatrix } from './train/class-metrics.js'
 export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
 export type { PromptProgress } from './train/decoder.js'
-export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
-export type {
-  AnswersEvent,
-  CheckpointEvent,
-  DoneEvent,
-  EvalEvent,
-  MemoryEvent,
-  PausedEvent,
-  PlanEvent,
-  RanksEvent,
-  RateEvent,
-  RateSearch,
-  ResumedEvent,
-  RunDataFacts,
-  StartEvent,
-  StepAnswer,
-  StoppedEvent,
-  TrainEvent,
-  TrainStep,
-} from './train/events.js'
 export type { ExactMatch } from './train/exact-match.js'
 export type {
   ForwardBackward,
@@ -155,6 +133,28 @@ export {
   type DatasetOptions,
   dataset,
 } from './train/sources/data-sources.js'
+export type { BestReport, RunEvaluation } from './train/steps/best.js'
+export type { ClassMetrics, ClassScores, ConfusionMatrix } from './train/steps/class-metrics.js'
+export type { EvaluateProgress, Evaluation } from './train/steps/evaluate.js'
+export type {
+  AnswersEvent,
+  CheckpointEvent,
+  DoneEvent,
+  EvalEvent,
+  MemoryEvent,
+  PausedEvent,
+  PlanEvent,
+  RanksEvent,
+  RateEvent,
+  RateSearch,
+  ResumedEvent,
+  RunDataFacts,
+  StartEvent,
+  StepAnswer,
+  StoppedEvent,
+  TrainEvent,
+  TrainStep,
+} from './train/steps/events.js'
 export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'
 export {

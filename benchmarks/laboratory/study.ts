@@ -9,8 +9,8 @@ import type { Model } from '../../lib/model/model.js'
 import { ownRate } from '../../lib/options/rates.js'
 import type { TrainOptions } from '../../lib/options/types.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
-import type { TrainStep } from '../../lib/train/events.js'
 import { type DatasetConfig, dataset } from '../../lib/train/sources/data-sources.js'
+import type { TrainStep } from '../../lib/train/steps/events.js'
 
 /** A data point of a figure. */
 export type StudyRow = Record<string, number | string | null>

@@ -6,7 +6,7 @@ import { planPrivacy, reportOf } from '../federated/privacy.js'
 import { rulesOf } from '../strategies/index.js'
 import { type PrivacyReport, privacyRemarks } from '../strategies/privacy-report.js'
 import type { RunConfig } from '../train/config.js'
-import { foldersOf } from '../train/output-folder.js'
+import { foldersOf } from '../train/folders/output-folder.js'
 import { formatCount, shortPath } from './format.js'
 
 export function privacyLines(

@@ -8,8 +8,8 @@ import type { PromptFormat } from '../formats/prompt-format.js'
 import { ANSWER_TOKENS } from '../planning/plans.js'
 import { splitReasoning } from '../tokenizer/reasoning.js'
 import { isRight } from '../train/answer-scores.js'
-import type { StepAnswer } from '../train/events.js'
 import type { ClassifiedRow, Samples } from '../train/samples.js'
+import type { StepAnswer } from '../train/steps/events.js'
 import { printable } from './output.js'
 
 const NAMES = ['prompt', 'expected', 'base', 'tuned'] as const

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { rulesOf } from '../strategies/index.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
+import { foldersAt } from '../train/folders/output-folder.js'
 import type { MetricsLine } from '../train/metrics.js'
-import { foldersAt } from '../train/output-folder.js'
 
 /** An evaluation during a run. */
 export interface RunEvaluationPoint {

@@ -13,9 +13,9 @@ import { scheduleAt } from '../options/schedules.js'
 import { apart, TRAIN_PLAN } from '../planning/plans.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
-import type { TrainStep } from '../train/events.js'
 import { type Window, Windows } from '../train/rows/batches.js'
 import type { Examples, RunData } from '../train/rows/data.js'
+import type { TrainStep } from '../train/steps/events.js'
 import {
   countedRanks,
   finished,
@@ -27,7 +27,7 @@ import {
   stepRules,
   type TrainingState,
   updateOf,
-} from '../train/step.js'
+} from '../train/steps/step.js'
 import { clientsOf } from './clients.js'
 import { addIntake, emptyIntake, type Intake } from './intake.js'
 import { expectedNoise, noiseRemarks } from './noise.js'

@@ -36,9 +36,7 @@ import { isPrivate, rulesOf } from '../strategies/index.js'
 import { remarksOn } from '../strategies/remarks.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules, tasksWhere } from '../tasks/index.js'
-import { checkBest } from '../train/best.js'
-import type { EvaluateProgress } from '../train/evaluate.js'
-import type { RateSearch } from '../train/events.js'
+import { foldersOf, scratchFolder } from '../train/folders/output-folder.js'
 import { Primitive } from '../train/forward-backward.js'
 import type {
   ForwardBackward,
@@ -48,7 +46,6 @@ import type {
   TrainBatch,
 } from '../train/forward-backward-options.js'
 import { cardText } from '../train/model-card.js'
-import { foldersOf, scratchFolder } from '../train/output-folder.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/processes/processes.js'
 import { prepareData } from '../train/rows/data.js'
@@ -62,7 +59,10 @@ import {
   dataShape,
   datasetOf,
 } from '../train/sources/data-sources.js'
-import type { StepSetup } from '../train/step.js'
+import { checkBest } from '../train/steps/best.js'
+import type { EvaluateProgress } from '../train/steps/evaluate.js'
+import type { RateSearch } from '../train/steps/events.js'
+import type { StepSetup } from '../train/steps/step.js'
 import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
 /** Options of `Adapter.train` beyond the hyperparameters in `TrainOptions`. */

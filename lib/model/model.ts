@@ -21,7 +21,6 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Task } from '../tasks/index.js'
 import { evaluateClasses } from '../train/classification.js'
 import { type Classified, checkHead, classifyTexts } from '../train/classify.js'
-import { type Evaluation, evaluateBatches } from '../train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/generate.js'
 import { runProbe } from '../train/probe.js'
@@ -37,6 +36,7 @@ import {
   type DatasetConfig,
   datasetOf,
 } from '../train/sources/data-sources.js'
+import { type Evaluation, evaluateBatches } from '../train/steps/evaluate.js'
 import { type AnswerF1, measureWordF1 } from '../train/word-f1.js'
 import type { Quantization } from '../weights/quantization.js'
 import type { Adapter } from './adapter.js'

@@ -1,8 +1,8 @@
 /** Writes a run's report.html from its record. */
 import { basename, join, resolve } from 'node:path'
+import { REPORT, type RunFolders, savedConfigText } from '../train/folders/output-folder.js'
+import { writeOwnFile } from '../train/folders/run-files.js'
 import { readMetrics } from '../train/metrics.js'
-import { REPORT, type RunFolders, savedConfigText } from '../train/output-folder.js'
-import { writeOwnFile } from '../train/run-files.js'
 import { runFrom } from './run-data.js'
 import { runPage } from './run-page.js'
 

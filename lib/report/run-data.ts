@@ -1,8 +1,9 @@
 /**
  * Data of a run for its page, from the lines of metrics.jsonl: columns of numbers, and facts. Also runs in the browser.
  */
-import type { ConfusionMatrix } from '../train/class-metrics.js'
+
 import type { MetricsLine } from '../train/metrics.js'
+import type { ConfusionMatrix } from '../train/steps/class-metrics.js'
 import { type Packed, pack, unpack, type Value } from './chart/index.js'
 
 type Line<Event extends MetricsLine['event']> = Extract<MetricsLine, { event: Event }>

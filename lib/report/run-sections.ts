@@ -1,6 +1,6 @@
 /** The sections of a run's page, as HTML. Sections without data are omitted. */
 
-import { classScores } from '../train/class-metrics.js'
+import { classScores } from '../train/steps/class-metrics.js'
 import { classifiedCards, sampleCards, shortened, stepCards } from './answer-cards.js'
 import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
 import {

@@ -9,7 +9,7 @@ import type { Resumable } from './checkpoints.js'
 import { canonical, factsOf, type RunIdentity } from './identity.js'
 import type { RunSetup } from './run-setup.js'
 import { agreeOnFolder, programFacts } from './shared.js'
-import type { TrainingState } from './step.js'
+import type { TrainingState } from './steps/step.js'
 
 /** Steps between two comparisons of the adapters, at most. */
 const COMPARED_STEPS = 50

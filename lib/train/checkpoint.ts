@@ -28,7 +28,7 @@ import { strategyToFile } from '../strategies/index.js'
 import type { Factor, ReadFactor } from '../strategies/strategy.js'
 import { checkpointPath } from './checkpoints.js'
 import { type Checkpoint, canonical, checkIdentity, type RunIdentity } from './identity.js'
-import type { TrainingState } from './step.js'
+import type { TrainingState } from './steps/step.js'
 import { anotherAdapter, TENSORS, writeState } from './training-state.js'
 
 /** Arrays of trained factors that are saved with the optimizer state if the strategy tracks them. */

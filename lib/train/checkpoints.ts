@@ -4,7 +4,6 @@ import { basename, join } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { placeOf, REPLACED } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
-import type { Checkpoint } from './identity.js'
 import {
   checkApart,
   checkFiles,
@@ -12,8 +11,9 @@ import {
   type RunFolders,
   type RunOutputs,
   type WaysOn,
-} from './output-folder.js'
-import { readRun } from './run-files.js'
+} from './folders/output-folder.js'
+import { readRun } from './folders/run-files.js'
+import type { Checkpoint } from './identity.js'
 import { damageOf, readCheckpoint, runOf } from './training-state.js'
 
 const PREFIX = 'checkpoint-'

@@ -5,11 +5,11 @@ import type { MicroBatch } from '../data/pack.js'
 import type { NativeSession } from '../native/addon.js'
 import type { ClassWeights } from '../options/task.js'
 import { EVAL_PLAN } from '../planning/plans.js'
-import { Confusion, largestOf } from './class-metrics.js'
-import { type EvaluateControl, type Evaluation, measured } from './evaluate.js'
-import type { Objective, WorkOf } from './objective.js'
 import type { BatchSource, Window } from './rows/batches.js'
 import type { Examples } from './rows/data.js'
+import { Confusion, largestOf } from './steps/class-metrics.js'
+import { type EvaluateControl, type Evaluation, measured } from './steps/evaluate.js'
+import type { Objective, WorkOf } from './steps/objective.js'
 
 /**
  * Weight of each class in the loss.

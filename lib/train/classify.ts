@@ -2,7 +2,7 @@
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { ConfigError, DataError } from '../core/errors.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
-import { largestOf } from './class-metrics.js'
+import { largestOf } from './steps/class-metrics.js'
 
 /** Predicted class of a text. */
 export interface Classified {

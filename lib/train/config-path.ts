@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs'
 import { FileFormatError } from '../core/errors.js'
 import { fileTypeByName } from '../data/dataset.js'
 import { nearFile } from '../io/near-file.js'
-import { savedConfigAt } from './output-folder.js'
+import { savedConfigAt } from './folders/output-folder.js'
 
 const MODEL = /\.(gguf|safetensors)$/i
 const DATA = ['jsonl', 'csv', 'tsv', 'parquet']

@@ -45,7 +45,6 @@ import {
   threadsSchema,
 } from '../weights/options.js'
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
-import { checkBest } from './best.js'
 import { checkConfigPath } from './config-path.js'
 import { applyOverrides, type Parse } from './overrides.js'
 import { checkEvalGenerate } from './samples.js'
@@ -56,6 +55,7 @@ import {
   dataset,
   datasetObject,
 } from './sources/data-sources.js'
+import { checkBest } from './steps/best.js'
 import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20

@@ -6,7 +6,6 @@ import type { AdapterState, BaseModel } from '../base/base.js'
 import { callback, checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { Turns } from '../native/handles.js'
-import type { PausedEvent, ResumedEvent } from './events.js'
 import {
   checkedPrompt,
   type GenerateControl,
@@ -17,6 +16,7 @@ import {
   textSchema,
 } from './generate.js'
 import type { PromptOptions } from './rows/prompting.js'
+import type { PausedEvent, ResumedEvent } from './steps/events.js'
 
 /** Options of `TrainingRun.ask`. */
 export interface AskOptions extends Partial<GenerateOptions>, GenerateControl, PromptOptions {

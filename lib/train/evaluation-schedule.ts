@@ -1,13 +1,13 @@
 /** When a run evaluates: before the first step, after the steps set by `evalSteps`, and after the last one. */
 import type { NativeSession } from '../native/addon.js'
 import { EVAL_PLAN } from '../planning/plans.js'
-import { isDue, standing } from './best.js'
-import { type EvaluateControl, evaluateBatches } from './evaluate.js'
-import type { AnswersEvent, EvalEvent } from './events.js'
 import { HeldOutAnswers } from './held-out-answers.js'
 import type { RunData } from './rows/data.js'
 import type { RunSetup } from './run-setup.js'
-import type { Steps, TrainingState } from './step.js'
+import { isDue, standing } from './steps/best.js'
+import { type EvaluateControl, evaluateBatches } from './steps/evaluate.js'
+import type { AnswersEvent, EvalEvent } from './steps/events.js'
+import type { Steps, TrainingState } from './steps/step.js'
 
 export class EvaluationSchedule {
   readonly #setup: RunSetup

@@ -6,8 +6,8 @@
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import type { NativeSession } from '../native/addon.js'
 import { exactMatchPlan } from '../planning/plans.js'
-import { type EvaluateControl, measured } from './evaluate.js'
 import type { BatchSource } from './rows/batches.js'
+import { type EvaluateControl, measured } from './steps/evaluate.js'
 
 /** How well answers match the data. */
 export interface ExactMatch {

@@ -25,6 +25,9 @@ import { Turns } from '../native/handles.js'
 import { adamWHeld, optimizerState } from '../options/optimizers.js'
 import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StepRules } from '../strategies/strategy.js'
+import { Gradients, type Work } from './engine/gradients.js'
+import { ALONE, type Made } from './engine/passes.js'
+import { scoredBy } from './engine/scored-rows.js'
 import {
   type Batch,
   checkedFunctionLoss,
@@ -42,11 +45,8 @@ import {
   stepSchema,
   type TrainBatch,
 } from './forward-backward-options.js'
-import { Gradients, type Work } from './gradients.js'
-import { ALONE, type Made } from './passes.js'
 import { EVALUATE, PLANS, RowSession } from './row-session.js'
-import { scoredBy } from './scored-rows.js'
-import { countedRanks, inUse, updateOf } from './step.js'
+import { countedRanks, inUse, updateOf } from './steps/step.js'
 
 /** Seed of dropout and of drawn ranks. */
 const SEED = 42

@@ -4,7 +4,7 @@ import { tensorSize } from '../formats/safetensors.js'
 import { addon, type NativeAdapter } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { type LayerPart, ownersOf } from '../strategies/part.js'
-import type { StepSetup } from './step.js'
+import type { StepSetup } from './steps/step.js'
 
 /**
  * Saves the whole adapter with its optimizer state on rank 0, where it is in memory meanwhile; all ranks must call it.

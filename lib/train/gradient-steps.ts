@@ -8,15 +8,15 @@ import { TRAIN_PLAN } from '../planning/plans.js'
 import type { StepRules } from '../strategies/strategy.js'
 import { taskRules } from '../tasks/index.js'
 import { Classification, weightsOfClasses } from './classification.js'
-import type { EvaluateControl, Evaluation } from './evaluate.js'
-import type { TrainStep } from './events.js'
-import { type Divergence, Gradients } from './gradients.js'
+import { type Divergence, Gradients } from './engine/gradients.js'
+import { type Made, passesOf } from './engine/passes.js'
 import { NextToken } from './next-token.js'
-import type { Objective } from './objective.js'
-import { type Made, passesOf } from './passes.js'
 import type { BatchSource, Window, WindowSource } from './rows/batches.js'
 import { type Examples, type RunData, windowsOf } from './rows/data.js'
 import { ScoredObjective } from './scored-objective.js'
+import type { EvaluateControl, Evaluation } from './steps/evaluate.js'
+import type { TrainStep } from './steps/events.js'
+import type { Objective } from './steps/objective.js'
 import {
   countedRanks,
   finished,
@@ -29,7 +29,7 @@ import {
   stepRules,
   type TrainingState,
   updateOf,
-} from './step.js'
+} from './steps/step.js'
 
 /** Makes the objective of a run. */
 type MakeObjective = (setup: StepSetup, state: TrainingState, data: RunData) => Objective

@@ -12,14 +12,14 @@ import { metricName } from '../tasks/metrics.js'
 import type { Rewards } from '../tasks/rewards.js'
 import { customScores, wordF1 } from './answer-scores.js'
 import { Decoder } from './decoder.js'
-import type { EvaluateControl, Evaluation } from './evaluate.js'
-import type { StepAnswer } from './events.js'
 import { countMatches } from './exact-match.js'
 import { loadRewards, rewardsOf } from './reward-functions.js'
 import { answersBy, questionsOf, scoredRows } from './row-measures.js'
 import { type Examples, rowsInOrder } from './rows/data.js'
 import type { KnownFormat } from './rows/prompting.js'
 import { answerRows } from './samples.js'
+import type { EvaluateControl, Evaluation } from './steps/evaluate.js'
+import type { StepAnswer } from './steps/events.js'
 
 type Options = Pick<
   TrainOptions,

@@ -16,10 +16,10 @@ import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { metricName } from '../tasks/metrics.js'
 import { describeBoth } from '../weights/quantization.js'
-import { decides, isDue, metricOf, type RunEvaluation, standing } from './best.js'
 import type { RunData } from './rows/data.js'
+import { decides, isDue, metricOf, type RunEvaluation, standing } from './steps/best.js'
 
-import type { TrainingState } from './step.js'
+import type { TrainingState } from './steps/step.js'
 
 /** The inputs of a run that a checkpoint must match. */
 export interface RunIdentity {

@@ -2,14 +2,14 @@
 import { dirname, resolve } from 'node:path'
 import type { AdapterState, BaseModel } from '../base/base.js'
 import { ConfigError, FileFormatError } from '../core/errors.js'
-import { standing } from './best.js'
 import { restoreValues, saveCheckpoint } from './checkpoint.js'
 import { checkpointPath, pruneCheckpoints } from './checkpoints.js'
-import type { CheckpointEvent } from './events.js'
+import type { RunFolders } from './folders/output-folder.js'
 import { gathered } from './gathered.js'
 import type { Checkpoint, RunIdentity } from './identity.js'
-import type { RunFolders } from './output-folder.js'
-import type { StepSetup, TrainingState } from './step.js'
+import { standing } from './steps/best.js'
+import type { CheckpointEvent } from './steps/events.js'
+import type { StepSetup, TrainingState } from './steps/step.js'
 import { readCheckpoint } from './training-state.js'
 
 /** The inputs of saving. */

@@ -10,10 +10,10 @@ import { writeFileWhole } from '../io/atomic.js'
 import { GrowingFile } from '../io/growing-file.js'
 import { CATEGORIES, type PlanRow } from '../native/addon.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
-import type { TrainEvent, TrainStep } from './events.js'
-import { METRICS_FILE } from './output-folder.js'
+import { METRICS_FILE } from './folders/output-folder.js'
 import type { Samples } from './samples.js'
-import type { TrainingState } from './step.js'
+import type { TrainEvent, TrainStep } from './steps/events.js'
+import type { TrainingState } from './steps/step.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()

@@ -9,8 +9,8 @@ import { CARD_MARK } from '../peft/model-card.js'
 import { isPrivate } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'
 import { describeQuantization } from '../weights/quantization.js'
-import { bestReport, type RunEvaluation } from './best.js'
-import type { StartEvent } from './events.js'
+import { bestReport, type RunEvaluation } from './steps/best.js'
+import type { StartEvent } from './steps/events.js'
 
 /** What a run records, for its card. */
 export interface CardRun {

@@ -18,17 +18,22 @@ import { taskOptions, taskRules } from '../tasks/index.js'
 import type { ScoredRow } from '../tasks/metrics.js'
 import type { Rewards } from '../tasks/rewards.js'
 import { Decoder } from './decoder.js'
-import { type EvaluateControl, type Evaluation, evaluateBatches, type RewardMetrics } from './evaluate.js'
 import { generateSchema } from './generate.js'
 import { stepsOf } from './gradient-steps.js'
-import type { Objective, WorkOf } from './objective.js'
 import { loadRewards, type NamedReward, rewardsOf } from './reward-functions.js'
 import { type Question, questionsIn, questionsOf, textOf } from './row-measures.js'
 import type { BatchSource, Window } from './rows/batches.js'
 import type { Examples, RunData } from './rows/data.js'
 import { endIds } from './rows/prompting.js'
 import { drawAnswer, type Sample, SEEDS } from './sampled-answers.js'
-import type { MakeSteps, StepSetup } from './step.js'
+import {
+  type EvaluateControl,
+  type Evaluation,
+  evaluateBatches,
+  type RewardMetrics,
+} from './steps/evaluate.js'
+import type { Objective, WorkOf } from './steps/objective.js'
+import type { MakeSteps, StepSetup } from './steps/step.js'
 
 /** The inputs of sampling beyond the setup of a step. */
 interface Sampling {

@@ -11,9 +11,9 @@ import { taskRules } from '../tasks/index.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
-import { foldersOf, outputsOf } from './output-folder.js'
+import { foldersOf, outputsOf } from './folders/output-folder.js'
+import { checkRunLock } from './folders/run-lock.js'
 import { encodeOptions, inputOf } from './rows/data.js'
-import { checkRunLock } from './run-lock.js'
 import type { DatasetConfig } from './sources/data-sources.js'
 
 const WAYS_ON = {

@@ -8,12 +8,12 @@ import type { RunOptions } from '../options/options.js'
 import { EVAL_PLAN, evaluationPlans, trainingPlans } from '../planning/plans.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
-import { evaluateBatches } from './evaluate.js'
-import type { TrainStep } from './events.js'
 import { presentRanks } from './processes/processes.js'
 import { type DataControl, prepareSample } from './rows/data.js'
 import { TrainingRun } from './run.js'
 import type { DataSources } from './sources/data-sources.js'
+import { evaluateBatches } from './steps/evaluate.js'
+import type { TrainStep } from './steps/events.js'
 
 /** Callbacks and signal of a probe. */
 export interface ProbeControl extends DataControl {

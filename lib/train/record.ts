@@ -8,11 +8,11 @@ import { addon, type Category } from '../native/addon.js'
 import { fileOptions, trainSchema } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth } from '../weights/quantization.js'
-import type { MemoryEvent, RanksEvent, StartEvent } from './events.js'
 import { canonical } from './identity.js'
 import type { RunData } from './rows/data.js'
 import type { DataSources } from './sources/data-sources.js'
-import type { StepSetup, Steps, TrainingState } from './step.js'
+import type { MemoryEvent, RanksEvent, StartEvent } from './steps/events.js'
+import type { StepSetup, Steps, TrainingState } from './steps/step.js'
 
 /** Limits per kind of line: the most lines in a run, and the fewest steps between two of them. */
 const MEMORY = { lines: 100, steps: 10 }

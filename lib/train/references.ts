@@ -4,12 +4,12 @@ import { ConfigError, FileFormatError } from '../core/errors.js'
 import { Batches, type MicroBatch } from '../data/pack.js'
 import { readJsonObject } from '../io/input.js'
 import type { RunOptions } from '../options/options.js'
-import { type EvaluateControl, measured } from './evaluate.js'
+import { REFERENCE_FILE } from './folders/output-folder.js'
+import { writeOwnFile } from './folders/run-files.js'
 import { hashOf } from './identity.js'
-import { REFERENCE_FILE } from './output-folder.js'
 import type { BatchSource } from './rows/batches.js'
 import type { Examples } from './rows/data.js'
-import { writeOwnFile } from './run-files.js'
+import { type EvaluateControl, measured } from './steps/evaluate.js'
 
 /** Two log-probabilities of each row of a dataset, alternating; those of a pair are its answers. */
 export type ReferenceSums = Float64Array

@@ -8,11 +8,11 @@ import { sumOf, weightOf } from '../losses/rows.js'
 import { EVAL_PLAN, evaluationPlans, exactMatchPlan } from '../planning/plans.js'
 import type { ScoredRow } from '../tasks/metrics.js'
 import { Decoder } from './decoder.js'
-import { type EvaluateControl, measured } from './evaluate.js'
 import { countMatches, type ExactMatch } from './exact-match.js'
 import { contextLength, decodeText, generateSchema, lastOf } from './generate.js'
 import { type Examples, rowsInOrder } from './rows/data.js'
 import { endIds, formatOf, type KnownFormat } from './rows/prompting.js'
+import { type EvaluateControl, measured } from './steps/evaluate.js'
 
 /** Options that determine the size of the measurement. */
 export interface RowShape {

@@ -2,12 +2,12 @@
 import { type AdapterState, saveAdapter } from '../base/base.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { rulesOf } from '../strategies/index.js'
-import type { StartEvent } from './events.js'
+import type { RunFolders } from './folders/output-folder.js'
 import { gathered } from './gathered.js'
 import { cardText } from './model-card.js'
-import type { RunFolders } from './output-folder.js'
 import type { RunSetup } from './run-setup.js'
-import type { TrainingState } from './step.js'
+import type { StartEvent } from './steps/events.js'
+import type { TrainingState } from './steps/step.js'
 
 /**
  * Stores the run's prompt format in the adapter. A private run omits the system prompt, which is part of the

@@ -8,14 +8,14 @@ import { makeFolder } from '../io/atomic-folder.js'
 import { addon, type NativeSession } from '../native/addon.js'
 import { closeSession, openSession } from '../native/session.js'
 import { inFolder } from '../planning/plans.js'
-import { bestReport, isDue } from './best.js'
-import type { DoneEvent, PlanEvent, StartEvent, TrainEvent, TrainStep } from './events.js'
+import { scratchFolder } from './folders/output-folder.js'
 import { keyOf } from './identity.js'
-import { scratchFolder } from './output-folder.js'
 import { Recorder, startEvent } from './record.js'
 import { noteCard, noteFormat, saveResult } from './run-adapter.js'
 import type { RunParts } from './run-parts.js'
 import type { Begun } from './run-start.js'
+import { bestReport, isDue } from './steps/best.js'
+import type { DoneEvent, PlanEvent, StartEvent, TrainEvent, TrainStep } from './steps/events.js'
 
 export class RunLoop {
   /** The last completed step. */

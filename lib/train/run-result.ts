@@ -1,8 +1,9 @@
 /** The result of a run, which a program waits for once the run has ended. */
-import { type BestReport, bestReport, type RunEvaluation } from './best.js'
-import type { DoneEvent } from './events.js'
+
 import type { RunSetup } from './run-setup.js'
-import type { TrainingState } from './step.js'
+import { type BestReport, bestReport, type RunEvaluation } from './steps/best.js'
+import type { DoneEvent } from './steps/events.js'
+import type { TrainingState } from './steps/step.js'
 
 /** How a run ended, and what it found. */
 export interface RunResult {

@@ -1,12 +1,12 @@
 import type { BaseModel } from '../base/base.js'
 import type { PlanOptions } from '../native/addon.js'
 import type { Beginning } from './checkpoints.js'
-import type { EvaluateProgress } from './evaluate.js'
-import type { RateSearch } from './events.js'
-import type { RunFolders } from './output-folder.js'
+import type { RunFolders } from './folders/output-folder.js'
 import type { RunData } from './rows/data.js'
 import type { DataSources } from './sources/data-sources.js'
-import type { MakeSteps, StepSetup } from './step.js'
+import type { EvaluateProgress } from './steps/evaluate.js'
+import type { RateSearch } from './steps/events.js'
+import type { MakeSteps, StepSetup } from './steps/step.js'
 import type { ReportTo } from './tensorboard.js'
 
 /** The inputs of a run, assembled by `Adapter.train`. */

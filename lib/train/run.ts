@@ -9,9 +9,7 @@ import { ConfigError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { RunOptions } from '../options/options.js'
 import type { MemoryReport } from '../planning/memory-report.js'
-import type { RunEvaluation } from './best.js'
 import type { AskOptions, RunAnswer } from './control.js'
-import type { DoneEvent, TrainEvent, TrainStep } from './events.js'
 import type { Prompt } from './generate.js'
 import type { RunData } from './rows/data.js'
 import { RunLoop } from './run-loop.js'
@@ -21,6 +19,8 @@ import type { RunSetup } from './run-setup.js'
 import type { Resumed } from './run-start.js'
 import { type RunTime, timeOf } from './run-time.js'
 import { type Samples, samplesOf } from './samples.js'
+import type { RunEvaluation } from './steps/best.js'
+import type { DoneEvent, TrainEvent, TrainStep } from './steps/events.js'
 
 const samplesSchema = z.strictObject({ signal: abortSignal().optional() })
 const timeSchema = z.strictObject({

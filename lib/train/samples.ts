@@ -12,8 +12,6 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules } from '../tasks/index.js'
 import { classifyTexts } from './classify.js'
 import type { Decoder } from './decoder.js'
-import type { EvaluateControl } from './evaluate.js'
-import type { StepAnswer } from './events.js'
 import {
   contextLength,
   decodeText,
@@ -32,6 +30,8 @@ import {
   promptIds,
 } from './rows/prompting.js'
 import type { AskedRows } from './rows/rows-to-ask.js'
+import type { EvaluateControl } from './steps/evaluate.js'
+import type { StepAnswer } from './steps/events.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000

@@ -14,9 +14,9 @@ import { fileInside } from '../io/inside.js'
 import { damageIn, SUMS } from '../io/sums.js'
 import { readStrategy, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { RunEvaluation } from './best.js'
 import { type Checkpoint, canonical, hashOf, type RunIdentity } from './identity.js'
-import type { TrainingState } from './step.js'
+import type { RunEvaluation } from './steps/best.js'
+import type { TrainingState } from './steps/step.js'
 
 const VERSION = 2
 const STATE = 'training_state.json'

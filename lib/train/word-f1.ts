@@ -3,9 +3,9 @@ import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import { mean } from '../core/mean.js'
 import { wordF1 } from './answer-scores.js'
-import type { EvaluateControl } from './evaluate.js'
 import { answeredRows, questionsOf } from './row-measures.js'
 import type { Examples } from './rows/data.js'
+import type { EvaluateControl } from './steps/evaluate.js'
 
 /** How many words generated answers share with those of the data. */
 export interface AnswerF1 {

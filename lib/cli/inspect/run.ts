@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { listCheckpoints } from '../../train/checkpoints.js'
-import { foldersAt } from '../../train/output-folder.js'
+import { foldersAt } from '../../train/folders/output-folder.js'
 import { missingFile } from '../../train/training-state.js'
 import { facts } from '../format.js'
 import type { Printed } from '../schemas.js'

@@ -6,7 +6,7 @@ import { lora } from '../../../lib/index.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import type { TextOptions } from '../../../lib/model/options.js'
-import type { StepAnswer } from '../../../lib/train/events.js'
+import type { StepAnswer } from '../../../lib/train/steps/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 

@@ -10,7 +10,7 @@ import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { vera } from '../../../lib/strategies/vera.js'
-import type { TrainStep } from '../../../lib/train/events.js'
+import type { TrainStep } from '../../../lib/train/steps/events.js'
 import { scratchFolder } from '../scratch.js'
 import { tinyLoader, trainedOn } from './tiny-models.js'
 

@@ -11,7 +11,7 @@ import { Ranks } from '../../../lib/train/processes/processes.js'
 import type { BatchSource } from '../../../lib/train/rows/batches.js'
 import type { RunData } from '../../../lib/train/rows/data.js'
 import type { RunSetup } from '../../../lib/train/run-setup.js'
-import { type TrainingState, updateOf } from '../../../lib/train/step.js'
+import { type TrainingState, updateOf } from '../../../lib/train/steps/step.js'
 
 const options = {
   optimizer: 'adamw',

@@ -6,7 +6,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
 import type { TrainOptions } from '../../../lib/options/types.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/events.js'
+import type { EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/steps/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../scratch.js'
 

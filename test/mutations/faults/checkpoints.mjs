@@ -7,7 +7,7 @@ const resuming = (file, find, replace, what) =>
 const checkpoint = (file, find, replace, what, title) =>
   fault(file, 'test/lib/train/checkpoint.test.ts', find, replace, what, { title })
 const best = (file, find, replace, what, title) =>
-  fault(file, 'test/lib/train/best.test.ts', find, replace, what, { title })
+  fault(file, 'test/lib/train/steps/best.test.ts', find, replace, what, { title })
 
 export const checkpoints = [
   resuming(
@@ -132,16 +132,16 @@ export const checkpoints = [
     'ends early when it gets no better',
   ),
   fault(
-    'lib/train/run-lock.ts',
-    'test/lib/train/run-lock.test.ts',
+    'lib/train/folders/run-lock.ts',
+    'test/lib/train/folders/run-lock.test.ts',
     "const busy = lock === 'held' || (",
     'const busy = false && (',
     'the lock is ignored',
     { title: 'a folder has one run at a time' },
   ),
   fault(
-    'lib/train/run-lock.ts',
-    'test/lib/train/run-lock.test.ts',
+    'lib/train/folders/run-lock.ts',
+    'test/lib/train/folders/run-lock.test.ts',
     'if (isCurrent(descriptor, path)) unlinkSync(path)',
     '',
     'the lock stays when the run is over',

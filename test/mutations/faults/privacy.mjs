@@ -202,7 +202,7 @@ export const privacy = [
     { title: 'a delta above a tenth' },
   ),
   fault(
-    'lib/train/output-folder.ts',
+    'lib/train/folders/output-folder.ts',
     'test/lib/federated/handed-on.test.ts',
     'isPrivate(strategy) ? secretDir(outputDir) : outputDir',
     'outputDir',
@@ -210,7 +210,7 @@ export const privacy = [
     { title: 'the output folder has the adapter and its promise' },
   ),
   fault(
-    'lib/train/output-folder.ts',
+    'lib/train/folders/output-folder.ts',
     'test/lib/federated/handed-on.test.ts',
     'isApart(folders) ? 0o700 : undefined',
     'undefined',
@@ -218,8 +218,8 @@ export const privacy = [
     { title: 'the output folder has the adapter and its promise' },
   ),
   fault(
-    'lib/train/best.ts',
-    'test/lib/train/best.test.ts',
+    'lib/train/steps/best.ts',
+    'test/lib/train/steps/best.test.ts',
     'isPrivate(strategy) && (evalDataset',
     'false && (evalDataset',
     'the best is chosen by private data',

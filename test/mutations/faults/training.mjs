@@ -38,21 +38,21 @@ export const training = [
     'the fall begins a step late',
   ),
   fault(
-    'lib/train/step.ts',
+    'lib/train/steps/step.ts',
     'test/lib/train/gradient-steps.test.ts',
     'decays === false ? 0 : ',
     '',
     'groups that are spared decay',
   ),
   fault(
-    'lib/train/step.ts',
+    'lib/train/steps/step.ts',
     'test/lib/train/gradient-steps.test.ts',
     '(optimizer.weightDecay ?? options.weightDecay)',
     'options.weightDecay',
     "the optimizer's own decay is ignored",
   ),
   fault(
-    'lib/train/step.ts',
+    'lib/train/steps/step.ts',
     'test/lib/train/gradient-steps.test.ts',
     ' * learningRateFactor,',
     ',',
@@ -80,7 +80,7 @@ export const training = [
     'every step takes the first window',
   ),
   fault(
-    'lib/train/step.ts',
+    'lib/train/steps/step.ts',
     'test/lib/train/gradient-steps.test.ts',
     'state.totals.lossSum += made.lossSum',
     'state.totals.lossSum = made.lossSum',

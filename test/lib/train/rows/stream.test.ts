@@ -9,13 +9,13 @@ import type { Model } from '../../../../lib/model/model.js'
 import type { TrainOptions } from '../../../../lib/options/options.js'
 import { lora } from '../../../../lib/strategies/lora.js'
 import { resolveConfig } from '../../../../lib/train/config.js'
-import type { TrainEvent } from '../../../../lib/train/events.js'
 import type { TrainingRun } from '../../../../lib/train/run.js'
 import {
   type DatasetArgument,
   type DatasetOptions,
   dataset,
 } from '../../../../lib/train/sources/data-sources.js'
+import type { TrainEvent } from '../../../../lib/train/steps/events.js'
 import { chats, tinyModel } from '../../../e2e/tiny-model.js'
 import { sweepTest, swept } from '../../../sweep.js'
 import { scratchFile, scratchFolder } from '../../scratch.js'

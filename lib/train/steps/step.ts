@@ -2,20 +2,20 @@
  * The contract of a step: the interface implemented by gradient steps (`gradient-steps.ts`) and by rounds of
  * private training, its inputs, and the rules that both follow.
  */
-import type { AdapterState } from '../base/base.js'
-import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
-import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
-import type { RunOptions } from '../options/options.js'
-import { rulesOf } from '../strategies/index.js'
-import type { PrivacyReport } from '../strategies/privacy-report.js'
-import type { StepRanks, StepRules } from '../strategies/strategy.js'
+import type { AdapterState } from '../../base/base.js'
+import type { NativeSession, OptimizerStep, TrainInput } from '../../native/addon.js'
+import { nativeOptimizer, optimizerOf } from '../../options/optimizers.js'
+import type { RunOptions } from '../../options/options.js'
+import { rulesOf } from '../../strategies/index.js'
+import type { PrivacyReport } from '../../strategies/privacy-report.js'
+import type { StepRanks, StepRules } from '../../strategies/strategy.js'
+import type { LayerPipe } from '../processes/pipe.js'
+import type { Ranks } from '../processes/processes.js'
+import type { BatchSource, DataCursor } from '../rows/batches.js'
+import type { RunData } from '../rows/data.js'
 import type { RunEvaluation } from './best.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import type { LayerPipe } from './processes/pipe.js'
-import type { Ranks } from './processes/processes.js'
-import type { BatchSource, DataCursor } from './rows/batches.js'
-import type { RunData } from './rows/data.js'
 
 /** Makes the steps of a run. */
 export interface Steps {

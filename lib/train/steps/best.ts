@@ -4,13 +4,13 @@
  */
 
 import { resolve } from 'node:path'
-import { badValue, type OptionSource } from '../core/schema.js'
-import type { TrainOptions } from '../options/types.js'
-import { isPrivate } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
-import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../tasks/metrics.js'
+import { badValue, type OptionSource } from '../../core/schema.js'
+import type { TrainOptions } from '../../options/options.js'
+import { isPrivate } from '../../strategies/index.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../../tasks/metrics.js'
+import type { DatasetConfig } from '../sources/data-sources.js'
 import type { Evaluation } from './evaluate.js'
-import type { DatasetConfig } from './sources/data-sources.js'
 
 /** An evaluation between two steps. */
 export interface RunEvaluation extends Evaluation {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { Confusion, classScores, largestOf } from '../../../lib/train/class-metrics.js'
+import { Confusion, classScores, largestOf } from '../../../../lib/train/steps/class-metrics.js'
 
 interface Case {
   classes: number
@@ -17,7 +17,7 @@ interface Case {
   support: number[]
 }
 
-const path = new URL('../../parity/classification/metrics.json', import.meta.url)
+const path = new URL('../../../parity/classification/metrics.json', import.meta.url)
 const cases: Case[] = JSON.parse(readFileSync(path, 'utf8'))
 
 test.each(cases)('metrics of $classes classes are those of scikit-learn', (c) => {

@@ -3,9 +3,9 @@
  * updates it. A loss that depends on log-probabilities runs the head twice and the blocks once, so that logits are never
  * stored.
  */
-import type { AdapterState } from '../base/base.js'
-import { DivergedError } from '../core/errors.js'
-import type { Metrics } from '../losses/rows.js'
+import type { AdapterState } from '../../base/base.js'
+import { DivergedError } from '../../core/errors.js'
+import type { Metrics } from '../../losses/rows.js'
 import type {
   Job,
   LossResult,
@@ -13,10 +13,10 @@ import type {
   NativeSession,
   OptimizerStep,
   TrainInput,
-} from '../native/addon.js'
-import { translatedAsync } from '../native/errors.js'
-import { warnOfRemarks } from '../native/remarks.js'
-import type { StepRules } from '../strategies/strategy.js'
+} from '../../native/addon.js'
+import { translatedAsync } from '../../native/errors.js'
+import { warnOfRemarks } from '../../native/remarks.js'
+import type { StepRules } from '../../strategies/strategy.js'
 import type { Made, Passes } from './passes.js'
 
 /** A micro-batch with its loss. */

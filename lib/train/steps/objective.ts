@@ -1,10 +1,10 @@
 /** The losses of tasks, for the steps of a run. */
-import type { MicroBatch } from '../data/pack.js'
-import type { Metrics } from '../losses/rows.js'
-import type { NativeSession } from '../native/addon.js'
+import type { MicroBatch } from '../../data/pack.js'
+import type { Metrics } from '../../losses/rows.js'
+import type { NativeSession } from '../../native/addon.js'
+import type { Work } from '../engine/gradients.js'
+import type { BatchSource, Window } from '../rows/batches.js'
 import type { EvaluateControl, Evaluation } from './evaluate.js'
-import type { Work } from './gradients.js'
-import type { BatchSource, Window } from './rows/batches.js'
 import type { RunPlace } from './step.js'
 
 /** The loss of a task. */

@@ -1,10 +1,10 @@
 /** Loss and perplexity over tokenized data. */
-import { exp } from '../core/portable-exp.js'
-import type { NativeSession } from '../native/addon.js'
+import { exp } from '../../core/portable-exp.js'
+import type { NativeSession } from '../../native/addon.js'
+import type { LayerPipe } from '../processes/pipe.js'
+import { Ranks } from '../processes/processes.js'
+import type { BatchSource } from '../rows/batches.js'
 import type { ClassMetrics } from './class-metrics.js'
-import type { LayerPipe } from './processes/pipe.js'
-import { Ranks } from './processes/processes.js'
-import type { BatchSource } from './rows/batches.js'
 
 /** Means over preference pairs; of `kto`, over the good answers as chosen and the bad ones as rejected. */
 export interface PreferenceMetrics {

@@ -1,7 +1,7 @@
 /** Rows with their log-probabilities under the current model, without dropout and without gradients. */
-import { type RowBatch, scoredRows } from '../losses/micro-batches.js'
-import type { ScoredRow } from '../losses/rows.js'
-import type { NativeSession } from '../native/addon.js'
+import { type RowBatch, scoredRows } from '../../losses/micro-batches.js'
+import type { ScoredRow } from '../../losses/rows.js'
+import type { NativeSession } from '../../native/addon.js'
 
 /**
  * @param plan of an evaluation

@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { lstat, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeFileWhole } from '../io/atomic.js'
-import { readJsonObject } from '../io/input.js'
+import { writeFileWhole } from '../../io/atomic.js'
+import { readJsonObject } from '../../io/input.js'
 
 /** File name of the record. */
 export const RUN_FILE = 'run.json'

@@ -19,11 +19,11 @@ import {
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BusyError, WriteError } from '../core/errors.js'
-import { errnoOf, errnoWords } from '../core/system-error.js'
-import { bootId } from '../io/boot-id.js'
-import { addon } from '../native/addon.js'
-import { translated } from '../native/errors.js'
+import { BusyError, WriteError } from '../../core/errors.js'
+import { errnoOf, errnoWords } from '../../core/system-error.js'
+import { bootId } from '../../io/boot-id.js'
+import { addon } from '../../native/addon.js'
+import { translated } from '../../native/errors.js'
 
 const NAME = '.lowrank.lock'
 const TOUCH_MS = 5_000

@@ -1,7 +1,7 @@
 /** Events of a training run. JSON lines have the same fields in snake_case. */
 
-import type { Category, Device, PlanRow } from '../native/addon.js'
-import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
+import type { Category, Device, PlanRow } from '../../native/addon.js'
+import type { PrivacyReport, RoundPrivacy } from '../../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
 import type { Evaluation, PreferenceMetrics, RewardMetrics } from './evaluate.js'
 

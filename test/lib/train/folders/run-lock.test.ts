@@ -3,9 +3,9 @@ import { existsSync, utimesSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { BusyError } from '../../../lib/core/errors.js'
-import { checkRunLock, lockRun, runAtWork } from '../../../lib/train/run-lock.js'
-import { scratchFolder } from '../scratch.js'
+import { BusyError } from '../../../../lib/core/errors.js'
+import { checkRunLock, lockRun, runAtWork } from '../../../../lib/train/folders/run-lock.js'
+import { scratchFolder } from '../../scratch.js'
 
 const NAME = '.lowrank.lock'
 

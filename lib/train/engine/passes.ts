@@ -2,13 +2,13 @@
  * How the micro-batches of a step reach the adapter: computed by a process alone, dealt out to processes that each hold
  * the whole model, or piped through processes that each hold some layers. A run uses one way throughout.
  */
-import type { AdapterState } from '../base/base.js'
-import type { Metrics } from '../losses/rows.js'
-import type { NativeSession, OptimizerStep } from '../native/addon.js'
-import { translatedAsync } from '../native/errors.js'
-import { TRAIN_PLAN } from '../planning/plans.js'
-import type { LayerPipe } from './processes/pipe.js'
-import type { Ranks } from './processes/processes.js'
+import type { AdapterState } from '../../base/base.js'
+import type { Metrics } from '../../losses/rows.js'
+import type { NativeSession, OptimizerStep } from '../../native/addon.js'
+import { translatedAsync } from '../../native/errors.js'
+import { TRAIN_PLAN } from '../../planning/plans.js'
+import type { LayerPipe } from '../processes/pipe.js'
+import type { Ranks } from '../processes/processes.js'
 
 /** Result of a micro-batch. */
 export interface Made {
