@@ -99,12 +99,15 @@ export type { Task } from './tasks/index.js'
 export type { CustomMetric, Metric, ScoredRow } from './tasks/metrics.js'
 export type { RewardFunction, Rewards } from './tasks/rewards.js'
 export type { ChatMessage, Role } from './tokenizer/message.js'
+export type { Classified } from './train/answers/classify.js'
+export type { PromptProgress } from './train/answers/decoder.js'
+export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/answers/generate.js'
+export type { Sample, SamplingOptions } from './train/answers/sampled-answers.js'
+export type { ClassifiedRow, RunSample, Samples } from './train/answers/samples.js'
+export type { Answer } from './train/answers/score.js'
 export type { Damaged } from './train/checkpoints.js'
-export type { Classified } from './train/classify.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
-export type { PromptProgress } from './train/decoder.js'
-export type { ExactMatch } from './train/exact-match.js'
 export type {
   ForwardBackward,
   ForwardBackwardOptions,
@@ -114,8 +117,10 @@ export type {
   OptimStepOptions,
   TrainBatch,
 } from './train/forward-backward-options.js'
-export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export { readLabels } from './train/labels.js'
+export type { ExactMatch } from './train/measures/exact-match.js'
+export { scoresByClass } from './train/measures/scores-by-class.js'
+export type { AnswerF1 } from './train/measures/word-f1.js'
 export type { SampleProgress } from './train/policy.js'
 export type { HeldOutShare } from './train/rows/held-out.js'
 export type { PromptOptions } from './train/rows/prompting.js'
@@ -123,10 +128,6 @@ export type { TrainingRun } from './train/run.js'
 export type { RunResult } from './train/run-result.js'
 export type { Resumed } from './train/run-start.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
-export type { Sample, SamplingOptions } from './train/sampled-answers.js'
-export type { ClassifiedRow, RunSample, Samples } from './train/samples.js'
-export type { Answer } from './train/score.js'
-export { scoresByClass } from './train/scores-by-class.js'
 export {
   type DatasetArgument,
   type DatasetConfig,
@@ -155,7 +156,6 @@ export type {
   TrainEvent,
   TrainStep,
 } from './train/steps/events.js'
-export type { AnswerF1 } from './train/word-f1.js'
 export type { PrecisionOption } from './weights/options.js'
 export {
   type FourBitQuantization,

@@ -5,7 +5,7 @@
 import { counterUniform } from '../../lib/core/counter-random.js'
 import { DataError } from '../../lib/core/errors.js'
 import { openDataset } from '../../lib/data/dataset.js'
-import type { Answer } from '../../lib/train/score.js'
+import type { Answer } from '../../lib/train/answers/score.js'
 
 /** Domain of a task; each is shared by at least two tasks. */
 export type Domain = 'opinions' | 'customer service' | 'health'

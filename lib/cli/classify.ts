@@ -19,7 +19,7 @@ import {
 } from '../data/dataset.js'
 import type { Model } from '../model/model.js'
 import { taskRules } from '../tasks/index.js'
-import type { Classified } from '../train/classify.js'
+import type { Classified } from '../train/answers/classify.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/sources/data-sources.js'
 import { UsageError } from './errors.js'

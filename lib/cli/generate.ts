@@ -1,7 +1,7 @@
 /** `lowrank generate`: answers prompts one after another, streaming the text. */
 import type { Command } from 'commander'
 import type { Model } from '../model/model.js'
-import type { Generation } from '../train/generate.js'
+import type { Generation } from '../train/answers/generate.js'
 import { UsageError } from './errors.js'
 import { examples } from './help.js'
 import { Interruption } from './interrupt.js'

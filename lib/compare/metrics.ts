@@ -2,8 +2,8 @@
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
 import type { CustomMetric, ScoredRow } from '../tasks/metrics.js'
-import { customScores, wordF1 } from '../train/answer-scores.js'
-import type { Question } from '../train/row-measures.js'
+import { customScores, wordF1 } from '../train/measures/answer-scores.js'
+import type { Question } from '../train/measures/row-measures.js'
 
 /** A metric to compute. */
 export interface Metric {

@@ -36,6 +36,7 @@ import { isPrivate, rulesOf } from '../strategies/index.js'
 import { remarksOn } from '../strategies/remarks.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules, tasksWhere } from '../tasks/index.js'
+import { checkEvalGenerate } from '../train/answers/samples.js'
 import { foldersOf, scratchFolder } from '../train/folders/output-folder.js'
 import { Primitive } from '../train/forward-backward.js'
 import type {
@@ -50,7 +51,6 @@ import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/processes/processes.js'
 import { prepareData } from '../train/rows/data.js'
 import { TrainingRun } from '../train/run.js'
-import { checkEvalGenerate } from '../train/samples.js'
 import {
   checkStreaming,
   checkTaskData,

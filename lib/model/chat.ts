@@ -11,7 +11,7 @@ import type { Tools } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
 import type { ChatMessage } from '../tokenizer/message.js'
-import { Decoder } from '../train/decoder.js'
+import { Decoder } from '../train/answers/decoder.js'
 import {
   checkedPrompt,
   contextLength,
@@ -23,7 +23,7 @@ import {
   type Prompt,
   textSchema,
   withCalls,
-} from '../train/generate.js'
+} from '../train/answers/generate.js'
 import {
   checkedMessages,
   endIds,

@@ -1,5 +1,5 @@
 /** Answers on the page of a run, beside what was expected, as HTML. */
-import { isRight, splitReasoning } from '../train/answer-scores.js'
+import { isRight, splitReasoning } from '../train/measures/answer-scores.js'
 import { escaped, formatNumber, formatShare } from './chart/index.js'
 import type { RunPageData } from './run-data.js'
 

@@ -45,9 +45,9 @@ import {
   threadsSchema,
 } from '../weights/options.js'
 import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
+import { checkEvalGenerate } from './answers/samples.js'
 import { checkConfigPath } from './config-path.js'
 import { applyOverrides, type Parse } from './overrides.js'
-import { checkEvalGenerate } from './samples.js'
 import {
   checkStreaming,
   checkTaskData,

@@ -14,7 +14,7 @@ import {
   generateText,
   type Prompt,
   textSchema,
-} from './generate.js'
+} from './answers/generate.js'
 import type { PromptOptions } from './rows/prompting.js'
 import type { PausedEvent, ResumedEvent } from './steps/events.js'
 

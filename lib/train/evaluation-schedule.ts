@@ -1,7 +1,7 @@
 /** When a run evaluates: before the first step, after the steps set by `evalSteps`, and after the last one. */
 import type { NativeSession } from '../native/addon.js'
 import { EVAL_PLAN } from '../planning/plans.js'
-import { HeldOutAnswers } from './held-out-answers.js'
+import { HeldOutAnswers } from './measures/held-out-answers.js'
 import type { RunData } from './rows/data.js'
 import type { RunSetup } from './run-setup.js'
 import { isDue, standing } from './steps/best.js'

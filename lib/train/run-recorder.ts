@@ -1,10 +1,10 @@
 /** The record of a run in its folders: its events in metrics.jsonl and for TensorBoard, its samples, and its page. */
 
+import type { Samples } from './answers/samples.js'
 import { openFolders } from './folders/output-folder.js'
 import { readRun } from './folders/run-files.js'
 import { MetricsFile, recordSamples } from './metrics.js'
 import type { RunSetup } from './run-setup.js'
-import type { Samples } from './samples.js'
 import type { TrainEvent } from './steps/events.js'
 import type { TrainingState } from './steps/step.js'
 import { TensorboardFile } from './tensorboard.js'

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { metricsOf, scoresOf } from '../../../lib/compare/metrics.js'
-import { wordF1 } from '../../../lib/train/answer-scores.js'
+import { wordF1 } from '../../../lib/train/measures/answer-scores.js'
 
 const question = { prompt: Int32Array.of(1, 2), answer: Int32Array.of(3) }
 const results = {

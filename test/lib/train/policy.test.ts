@@ -9,7 +9,7 @@ import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { ScoredRow } from '../../../lib/tasks/metrics.js'
-import type { Sample } from '../../../lib/train/sampled-answers.js'
+import type { Sample } from '../../../lib/train/answers/sampled-answers.js'
 import { dataset } from '../../../lib/train/sources/data-sources.js'
 import type { TrainStep } from '../../../lib/train/steps/events.js'
 import { relativeError } from '../../parity/engine.js'
@@ -18,7 +18,7 @@ import { scratchFile, scratchFolder } from '../scratch.js'
 import { tinyLoader, trainedOn } from './tiny-models.js'
 
 const drawn: Sample[] = []
-vi.mock(import('../../../lib/train/sampled-answers.js'), async (original) => {
+vi.mock(import('../../../lib/train/answers/sampled-answers.js'), async (original) => {
   const real = await original()
   const drawAnswer: typeof real.drawAnswer = async (...asked) => {
     const answer = await real.drawAnswer(...asked)

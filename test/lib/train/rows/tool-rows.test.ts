@@ -7,7 +7,7 @@ import type { Adapter } from '../../../../lib/model/adapter.js'
 import { loadModel } from '../../../../lib/model/load.js'
 import type { Model } from '../../../../lib/model/model.js'
 import { type ControlledRun, ownControls } from '../../../../lib/report/live/controls.js'
-import type { Samples } from '../../../../lib/train/samples.js'
+import type { Samples } from '../../../../lib/train/answers/samples.js'
 import type { TrainEvent } from '../../../../lib/train/steps/events.js'
 import { tinyToolModel } from '../../../e2e/tiny-model.js'
 

@@ -3,11 +3,11 @@
  * and the row matches if every trained token is the likeliest one after the tokens before it. Greedy generation
  * would have produced exactly these tokens, end token included, but would take one pass per token.
  */
-import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
-import type { NativeSession } from '../native/addon.js'
-import { exactMatchPlan } from '../planning/plans.js'
-import type { BatchSource } from './rows/batches.js'
-import { type EvaluateControl, measured } from './steps/evaluate.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../../base/base.js'
+import type { NativeSession } from '../../native/addon.js'
+import { exactMatchPlan } from '../../planning/plans.js'
+import type { BatchSource } from '../rows/batches.js'
+import { type EvaluateControl, measured } from '../steps/evaluate.js'
 
 /** How well answers match the data. */
 export interface ExactMatch {

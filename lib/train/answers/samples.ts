@@ -1,15 +1,25 @@
 /** Examples of a run's effect: a few rows, preferably held out, answered by the base and by the adapter. */
-
-import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
-import { badValue, type OptionSource, snakeKey } from '../core/schema.js'
-import type { AskedRow } from '../data/asked-rows.js'
-import { namesOf, toolSchemas } from '../data/prompt-tools.js'
-import type { PromptFormat } from '../formats/prompt-format.js'
-import type { TrainOptions } from '../options/options.js'
-import { ANSWER_TOKENS } from '../planning/plans.js'
-import { isPrivate } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
-import { taskRules } from '../tasks/index.js'
+import type { ActiveAdapter, AdapterState, BaseModel } from '../../base/base.js'
+import { badValue, type OptionSource, snakeKey } from '../../core/schema.js'
+import type { AskedRow } from '../../data/asked-rows.js'
+import { namesOf, toolSchemas } from '../../data/prompt-tools.js'
+import type { PromptFormat } from '../../formats/prompt-format.js'
+import type { TrainOptions } from '../../options/options.js'
+import { ANSWER_TOKENS } from '../../planning/plans.js'
+import { isPrivate } from '../../strategies/index.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { taskRules } from '../../tasks/index.js'
+import {
+  type AnswerFormats,
+  endIds,
+  isRecorded,
+  type KnownFormat,
+  type PromptOptions,
+  promptIds,
+} from '../rows/prompting.js'
+import type { AskedRows } from '../rows/rows-to-ask.js'
+import type { EvaluateControl } from '../steps/evaluate.js'
+import type { StepAnswer } from '../steps/events.js'
 import { classifyTexts } from './classify.js'
 import type { Decoder } from './decoder.js'
 import {
@@ -21,17 +31,6 @@ import {
   lastOf,
   withCalls,
 } from './generate.js'
-import {
-  type AnswerFormats,
-  endIds,
-  isRecorded,
-  type KnownFormat,
-  type PromptOptions,
-  promptIds,
-} from './rows/prompting.js'
-import type { AskedRows } from './rows/rows-to-ask.js'
-import type { EvaluateControl } from './steps/evaluate.js'
-import type { StepAnswer } from './steps/events.js'
 
 /** Time limit for all answers together; a slower model shows fewer rows. */
 const SAMPLE_MS = 30_000

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isRight } from '../../../lib/train/answer-scores.js'
+import { isRight } from '../../../../lib/train/measures/answer-scores.js'
 
 test.each([
   ['<think>\n40 - 8 = 32.\n</think>\n\n32 bowls.', '32 bowls.', true],

@@ -3,13 +3,12 @@
  * at a time until an end token or the limit. Text is emitted as soon as its characters are complete.
  */
 import * as z from 'zod'
-import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
-import { abortSignal, badArgument, callback } from '../core/arguments.js'
-import { ConfigError } from '../core/errors.js'
-import { flag, integer, numberWithin, text } from '../core/schema.js'
-import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import type { ChatMessage } from '../tokenizer/message.js'
-import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText } from '../../base/base.js'
+import { abortSignal, badArgument, callback } from '../../core/arguments.js'
+import { ConfigError } from '../../core/errors.js'
+import { flag, integer, numberWithin, text } from '../../core/schema.js'
+import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
+import type { ChatMessage } from '../../tokenizer/message.js'
 import {
   type AnswerFormats,
   checkedMessages,
@@ -19,7 +18,8 @@ import {
   type PromptOptions,
   promptIds,
   promptShape,
-} from './rows/prompting.js'
+} from '../rows/prompting.js'
+import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 
 /** Options of text generation. */
 export interface GenerateOptions {

@@ -1,6 +1,6 @@
 /** Scores of classes as the public interface computes them: the matrix may come from anywhere. */
-import { badArgument } from '../core/arguments.js'
-import { type ClassScores, type ConfusionMatrix, classScores } from './steps/class-metrics.js'
+import { badArgument } from '../../core/arguments.js'
+import { type ClassScores, type ConfusionMatrix, classScores } from '../steps/class-metrics.js'
 
 const isMatrix = (value: unknown): value is ConfusionMatrix =>
   Array.isArray(value) &&

@@ -1,13 +1,13 @@
 /** Losses of single rows: the same whatever number of rows a micro-batch has, and those of an evaluation. */
 import { expect, test } from 'vitest'
-import { ascending } from '../../../lib/data/permutation.js'
-import { loadModel } from '../../../lib/model/load.js'
-import { resolveConfig } from '../../../lib/train/config.js'
-import { rowLosses } from '../../../lib/train/row-measures.js'
-import { encodeFile } from '../../../lib/train/rows/data.js'
-import { dataset } from '../../../lib/train/sources/data-sources.js'
-import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile } from '../scratch.js'
+import { ascending } from '../../../../lib/data/permutation.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import { resolveConfig } from '../../../../lib/train/config.js'
+import { rowLosses } from '../../../../lib/train/measures/row-measures.js'
+import { encodeFile } from '../../../../lib/train/rows/data.js'
+import { dataset } from '../../../../lib/train/sources/data-sources.js'
+import { chats, tinyModel } from '../../../e2e/tiny-model.js'
+import { scratchFile } from '../../scratch.js'
 
 test('a row has the same loss beside others as alone', async () => {
   const held = scratchFile('held.jsonl', chats(7))

@@ -1,11 +1,11 @@
 /** The words that generated answers share with those of the data. */
-import type { ActiveAdapter, BaseModel } from '../base/base.js'
-import { DataError } from '../core/errors.js'
-import { mean } from '../core/mean.js'
+import type { ActiveAdapter, BaseModel } from '../../base/base.js'
+import { DataError } from '../../core/errors.js'
+import { mean } from '../../core/mean.js'
+import type { Examples } from '../rows/data.js'
+import type { EvaluateControl } from '../steps/evaluate.js'
 import { wordF1 } from './answer-scores.js'
 import { answeredRows, questionsOf } from './row-measures.js'
-import type { Examples } from './rows/data.js'
-import type { EvaluateControl } from './steps/evaluate.js'
 
 /** How many words generated answers share with those of the data. */
 export interface AnswerF1 {

@@ -2,13 +2,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { lora } from '../../../lib/index.js'
-import { loadModel } from '../../../lib/model/load.js'
-import type { Model } from '../../../lib/model/model.js'
-import type { TextOptions } from '../../../lib/model/options.js'
-import type { StepAnswer } from '../../../lib/train/steps/events.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
-import { sweepTest } from '../../sweep.js'
+import { lora } from '../../../../lib/index.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import type { Model } from '../../../../lib/model/model.js'
+import type { TextOptions } from '../../../../lib/model/options.js'
+import type { StepAnswer } from '../../../../lib/train/steps/events.js'
+import { tinyModel } from '../../../e2e/tiny-model.js'
+import { sweepTest } from '../../../sweep.js'
 
 const warnings: string[] = []
 let model: Model

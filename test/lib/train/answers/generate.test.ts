@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { checkedPrompt } from '../../../lib/train/generate.js'
+import { checkedPrompt } from '../../../../lib/train/answers/generate.js'
 
 describe('messages of a prompt', () => {
   const user = { role: 'user', content: 'Hello' }

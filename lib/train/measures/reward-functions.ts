@@ -1,10 +1,10 @@
 /** The reward functions of GRPO: loaded from modules, and called for answers. */
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
-import { ConfigError, DataError } from '../core/errors.js'
-import { quote } from '../core/quote.js'
-import type { ScoredRow } from '../tasks/metrics.js'
-import { nameOf, type RewardFunction, type Rewards } from '../tasks/rewards.js'
+import { ConfigError, DataError } from '../../core/errors.js'
+import { quote } from '../../core/quote.js'
+import type { ScoredRow } from '../../tasks/metrics.js'
+import { nameOf, type RewardFunction, type Rewards } from '../../tasks/rewards.js'
 
 /** A reward function with its name in messages and metrics. */
 export interface NamedReward {

@@ -1,13 +1,13 @@
 /** Log-likelihoods of given answers, to compute accuracies over label words and to compare wordings. */
 import * as z from 'zod'
-import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
-import { abortSignal, badArgument } from '../core/arguments.js'
-import { integer } from '../core/schema.js'
-import { isRecord } from '../core/schema-shape.js'
-import { IGNORE } from '../data/encoded-row.js'
-import type { PlanOptions } from '../native/addon.js'
-import { EVAL_PLAN } from '../planning/plans.js'
-import { formatOf, promptShape, rowPrompting } from './rows/prompting.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../../base/base.js'
+import { abortSignal, badArgument } from '../../core/arguments.js'
+import { integer } from '../../core/schema.js'
+import { isRecord } from '../../core/schema-shape.js'
+import { IGNORE } from '../../data/encoded-row.js'
+import type { PlanOptions } from '../../native/addon.js'
+import { EVAL_PLAN } from '../../planning/plans.js'
+import { formatOf, promptShape, rowPrompting } from '../rows/prompting.js'
 
 /** A prompt and its completion, tokenized as in training. */
 export interface Answer {

@@ -1,9 +1,10 @@
 /** Several sampled answers to each prompt, with the log-probabilities of their tokens, for policy-gradient training. */
-import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
-import { abortSignal, badArgument } from '../core/arguments.js'
-import { flag, integer, numberWithin } from '../core/schema.js'
-import { drawBelow } from '../data/permutation.js'
-import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText } from '../../base/base.js'
+import { abortSignal, badArgument } from '../../core/arguments.js'
+import { flag, integer, numberWithin } from '../../core/schema.js'
+import { drawBelow } from '../../data/permutation.js'
+import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
+import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from '../rows/prompting.js'
 import { Decoder } from './decoder.js'
 import {
   answerRoom,
@@ -15,7 +16,6 @@ import {
   type Prompt,
   withCalls,
 } from './generate.js'
-import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from './rows/prompting.js'
 
 /** Options of sampling. */
 export interface SamplingOptions

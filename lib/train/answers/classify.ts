@@ -1,8 +1,8 @@
 /** Classification of texts. */
-import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
-import { ConfigError, DataError } from '../core/errors.js'
-import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
-import { largestOf } from './steps/class-metrics.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../../base/base.js'
+import { ConfigError, DataError } from '../../core/errors.js'
+import { EVAL_PLAN, evaluationPlans } from '../../planning/plans.js'
+import { largestOf } from '../steps/class-metrics.js'
 
 /** Predicted class of a text. */
 export interface Classified {

@@ -2,12 +2,12 @@
  * A key/value cache for a model with adapters. A prompt is processed in chunks, starting where it first differs
  * from the cache; then tokens are sampled one at a time and appended to the cache.
  */
-import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
-import type { ForwardInput, ForwardResult, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
-import { settled } from '../native/handles.js'
-import { STATE_BLOCKS } from '../native/lists.js'
-import { closeSession } from '../native/session.js'
-import { decoderPlan } from '../planning/plans.js'
+import { type ActiveAdapter, type BaseModel, openActive } from '../../base/base.js'
+import type { ForwardInput, ForwardResult, NativeSession, PlanOptions, Sampling } from '../../native/addon.js'
+import { settled } from '../../native/handles.js'
+import { STATE_BLOCKS } from '../../native/lists.js'
+import { closeSession } from '../../native/session.js'
+import { decoderPlan } from '../../planning/plans.js'
 
 /** Progress of processing a prompt. */
 export interface PromptProgress {

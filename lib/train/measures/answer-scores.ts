@@ -1,7 +1,7 @@
 /** Scores of single answers. */
-import { ConfigError } from '../core/errors.js'
-import type { CustomMetric, ScoredRow } from '../tasks/metrics.js'
-import { splitReasoning } from '../tokenizer/reasoning.js'
+import { ConfigError } from '../../core/errors.js'
+import type { CustomMetric, ScoredRow } from '../../tasks/metrics.js'
+import { splitReasoning } from '../../tokenizer/reasoning.js'
 
 export { splitReasoning }
 
