@@ -105,7 +105,7 @@ export type { GenerateControl, GenerateOptions, Generation, Prompt } from './tra
 export type { Sample, SamplingOptions } from './train/answers/sampled-answers.js'
 export type { ClassifiedRow, RunSample, Samples } from './train/answers/samples.js'
 export type { Answer } from './train/answers/score.js'
-export type { Damaged } from './train/checkpoints.js'
+export type { Damaged } from './train/checkpoints/checkpoint-folder.js'
 export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export type { AskOptions, RunAnswer } from './train/control.js'
 export type {

@@ -17,7 +17,7 @@ import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../t
 import { configText } from '../train/config-schema.js'
 import { saveConfig, savedConfig } from '../train/folders/output-folder.js'
 import type { ExactMatch } from '../train/measures/exact-match.js'
-import { lineOf } from '../train/metrics.js'
+import { lineOf } from '../train/records/metrics-file.js'
 import type { TrainingRun } from '../train/run.js'
 import type { DoneEvent } from '../train/steps/events.js'
 import { UsageError } from './errors.js'

@@ -5,7 +5,7 @@ import { checkedPath } from '../core/arguments.js'
 import { FileFormatError } from '../core/errors.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { readJsonObject } from '../io/input.js'
-import { hashOf } from '../train/identity.js'
+import { hashOf } from '../train/checkpoints/run-identity.js'
 import { type CompareResults, compareResults } from './results.js'
 
 const NAME = 'results.json'

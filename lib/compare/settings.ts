@@ -1,8 +1,8 @@
 /** The configuration that all cells of a compare share. */
 import { toFileKeys } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
+import { canonical } from '../train/checkpoints/run-identity.js'
 import { configSchema, type RunConfig } from '../train/config.js'
-import { canonical } from '../train/identity.js'
 import { dataset } from '../train/sources/data-sources.js'
 
 type Settings = Record<string, unknown>

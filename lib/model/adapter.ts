@@ -46,9 +46,10 @@ import type {
   OptimStepOptions,
   TrainBatch,
 } from '../train/forward-backward-options.js'
-import { cardText } from '../train/model-card.js'
 import { policySteps, type SampleProgress } from '../train/policy.js'
 import { presentRanks } from '../train/processes/processes.js'
+import { cardText } from '../train/records/model-card.js'
+import { REPORT_TO, type ReportTo } from '../train/records/tensorboard.js'
 import { prepareData } from '../train/rows/data.js'
 import { TrainingRun } from '../train/run.js'
 import {
@@ -63,7 +64,6 @@ import { checkBest } from '../train/steps/best.js'
 import type { EvaluateProgress } from '../train/steps/evaluate.js'
 import type { RateSearch } from '../train/steps/events.js'
 import type { StepSetup } from '../train/steps/step.js'
-import { REPORT_TO, type ReportTo } from '../train/tensorboard.js'
 
 /** Options of `Adapter.train` beyond the hyperparameters in `TrainOptions`. */
 export interface TrainControl {

@@ -2,7 +2,7 @@
 import { basename, join, resolve } from 'node:path'
 import { REPORT, type RunFolders, savedConfigText } from '../train/folders/output-folder.js'
 import { writeOwnFile } from '../train/folders/run-files.js'
-import { readMetrics } from '../train/metrics.js'
+import { readMetrics } from '../train/records/metrics-file.js'
 import { runFrom } from './run-data.js'
 import { runPage } from './run-page.js'
 

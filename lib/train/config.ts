@@ -48,6 +48,7 @@ import { describeQuantization, type Quantization, type TrainingDefaults } from '
 import { checkEvalGenerate } from './answers/samples.js'
 import { checkConfigPath } from './config-path.js'
 import { applyOverrides, type Parse } from './overrides.js'
+import { REPORT_TO, type ReportTo } from './records/tensorboard.js'
 import {
   checkStreaming,
   checkTaskData,
@@ -56,7 +57,6 @@ import {
   datasetObject,
 } from './sources/data-sources.js'
 import { checkBest } from './steps/best.js'
-import { REPORT_TO, type ReportTo } from './tensorboard.js'
 
 const SIZE_LIMIT = 4 << 20
 

@@ -3,11 +3,11 @@
 import type { Samples } from './answers/samples.js'
 import { openFolders } from './folders/output-folder.js'
 import { readRun } from './folders/run-files.js'
-import { MetricsFile, recordSamples } from './metrics.js'
+import { MetricsFile, recordSamples } from './records/metrics-file.js'
+import { TensorboardFile } from './records/tensorboard.js'
 import type { RunSetup } from './run-setup.js'
 import type { TrainEvent } from './steps/events.js'
 import type { TrainingState } from './steps/step.js'
-import { TensorboardFile } from './tensorboard.js'
 
 export class RunRecorder {
   readonly #setup: RunSetup

@@ -1,13 +1,13 @@
 import type { BaseModel } from '../base/base.js'
 import type { PlanOptions } from '../native/addon.js'
-import type { Beginning } from './checkpoints.js'
+import type { Beginning } from './checkpoints/checkpoint-folder.js'
 import type { RunFolders } from './folders/output-folder.js'
+import type { ReportTo } from './records/tensorboard.js'
 import type { RunData } from './rows/data.js'
 import type { DataSources } from './sources/data-sources.js'
 import type { EvaluateProgress } from './steps/evaluate.js'
 import type { RateSearch } from './steps/events.js'
 import type { MakeSteps, StepSetup } from './steps/step.js'
-import type { ReportTo } from './tensorboard.js'
 
 /** The inputs of a run, assembled by `Adapter.train`. */
 export interface RunSetup extends StepSetup {

@@ -15,14 +15,19 @@ import { MemoryReport } from '../planning/memory-report.js'
 import { checkRoom } from '../planning/room.js'
 import { privacyRemarks } from '../strategies/privacy-report.js'
 import type { Agreement } from './agreement.js'
-import { restoreCheckpoint } from './checkpoint.js'
-import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
+import { restoreCheckpoint } from './checkpoints/checkpoint-file.js'
+import { checkpointOf, type Damaged, type Resumable } from './checkpoints/checkpoint-folder.js'
+import { KeptSteps } from './checkpoints/keeper.js'
+import {
+  checkLength,
+  continuedEvaluations,
+  identityOf,
+  type RunIdentity,
+} from './checkpoints/run-identity.js'
 import { EvaluationSchedule } from './evaluation-schedule.js'
 import { outputsOf, type RunFolders, type RunOutputs, scratchFolder } from './folders/output-folder.js'
 import { lockRun, type RunLock } from './folders/run-lock.js'
 import { gradientSteps } from './gradient-steps.js'
-import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
-import { KeptSteps } from './kept-steps.js'
 import { checkRanks } from './processes/processes.js'
 import type { RunData } from './rows/data.js'
 import { noteFormat } from './run-adapter.js'

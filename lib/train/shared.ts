@@ -4,9 +4,9 @@ import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { describeBoth } from '../weights/quantization.js'
-import { canonical } from './identity.js'
+import { canonical } from './checkpoints/run-identity.js'
 import type { Ranks } from './processes/processes.js'
-import { packageVersion } from './record.js'
+import { packageVersion } from './records/run-record.js'
 import type { EvaluateControl } from './steps/evaluate.js'
 
 /** The program version and the kind of processor of a rank. */

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { packageRoot } from '../../lib/core/root.js'
 import { loadModel, lora } from '../../lib/index.js'
-import { readMetrics } from '../../lib/train/metrics.js'
+import { readMetrics } from '../../lib/train/records/metrics-file.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../lib/scratch.js'
 

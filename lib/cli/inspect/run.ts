@@ -1,9 +1,9 @@
 /** The checkpoints of a run, with or without its adapter. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { listCheckpoints } from '../../train/checkpoints.js'
+import { listCheckpoints } from '../../train/checkpoints/checkpoint-folder.js'
+import { missingFile } from '../../train/checkpoints/state-file.js'
 import { foldersAt } from '../../train/folders/output-folder.js'
-import { missingFile } from '../../train/training-state.js'
 import { facts } from '../format.js'
 import type { Printed } from '../schemas.js'
 import type { Inspection } from './inspection.js'

@@ -5,25 +5,25 @@ const resuming = (file, find, replace, what) =>
     title: 'goes on bit for bit as one that never stopped',
   })
 const checkpoint = (file, find, replace, what, title) =>
-  fault(file, 'test/lib/train/checkpoint.test.ts', find, replace, what, { title })
+  fault(file, 'test/lib/train/checkpoints/checkpoint-file.test.ts', find, replace, what, { title })
 const best = (file, find, replace, what, title) =>
   fault(file, 'test/lib/train/steps/best.test.ts', find, replace, what, { title })
 
 export const checkpoints = [
   resuming(
-    'lib/train/checkpoint.ts',
+    'lib/train/checkpoints/checkpoint-file.ts',
     'native.writeState(factor.name, name, bytes)',
     '',
     'moments of the optimizer are not restored',
   ),
   resuming(
-    'lib/train/checkpoint.ts',
+    'lib/train/checkpoints/checkpoint-file.ts',
     'await restoreValues(path, base, adapter)\n  const',
     'const',
     'the adapter is not restored',
   ),
   resuming(
-    'lib/train/training-state.ts',
+    'lib/train/checkpoints/state-file.ts',
     'cursor: { epoch, microBatch, ...',
     'cursor: { epoch: 0, microBatch: 0, ...',
     'the place in the data is not restored',
@@ -47,7 +47,7 @@ export const checkpoints = [
     "Adam's correction begins anew where the run goes on",
   ),
   resuming(
-    'lib/train/training-state.ts',
+    'lib/train/checkpoints/state-file.ts',
     'totals: { tokens, supervisedTokens, lossSum, seconds },',
     'totals: { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 },',
     'sums over the run are not restored',
@@ -75,35 +75,35 @@ export const checkpoints = [
     'whose hashes are missing, damaged or incomplete is refused',
   ),
   checkpoint(
-    'lib/train/checkpoints.ts',
+    'lib/train/checkpoints/checkpoint-folder.ts',
     'sort((a, b) => b.step - a.step)',
     'sort((a, b) => Number(basename(a.path) < basename(b.path)) - 0.5)',
     'checkpoints are in the order of their names',
     'is chosen, listed and pruned by its step',
   ),
   checkpoint(
-    'lib/train/checkpoints.ts',
+    'lib/train/checkpoints/checkpoint-folder.ts',
     'sort((a, b) => b.step - a.step)',
     "sort((a, b) => process.getBuiltinModule('fs').statSync(b.path).mtimeMs - process.getBuiltinModule('fs').statSync(a.path).mtimeMs)",
     'the newest checkpoint is that of the clock',
     'is chosen, listed and pruned by its step',
   ),
   checkpoint(
-    'lib/train/checkpoints.ts',
+    'lib/train/checkpoints/checkpoint-folder.ts',
     'if (one.run !== undefined && one.run !== run) continue',
     '',
     'checkpoints of earlier runs are taken for the newest',
     'of an earlier run in the same folder',
   ),
   checkpoint(
-    'lib/train/checkpoints.ts',
+    'lib/train/checkpoints/checkpoint-folder.ts',
     'if (damage === undefined) return {',
     'if (true) return {',
     'a damaged checkpoint is the newest',
     'with one bit of',
   ),
   fault(
-    'lib/train/kept-steps.ts',
+    'lib/train/checkpoints/keeper.ts',
     'test/lib/train/run.test.ts',
     'new Set([path, ...',
     'new Set([...',
@@ -111,21 +111,21 @@ export const checkpoints = [
     { title: 'keeps what it saves' },
   ),
   best(
-    'lib/train/kept-steps.ts',
+    'lib/train/checkpoints/keeper.ts',
     '...(best === undefined ? [] : [checkpointPath(folder, best)])',
     '',
     'save_total_limit removes the best',
     'ends with the best step',
   ),
   best(
-    'lib/train/kept-steps.ts',
+    'lib/train/checkpoints/keeper.ts',
     'await restoreValues(path, base, adapter)',
     '',
     'the best step is not loaded',
     'ends with the best step',
   ),
   best(
-    'lib/train/training-state.ts',
+    'lib/train/checkpoints/state-file.ts',
     'evaluations: evaluationsOf(about.evaluations),',
     'evaluations: [],',
     'evaluations are not restored',
@@ -148,14 +148,14 @@ export const checkpoints = [
     { title: 'a folder has one run at a time' },
   ),
   checkpoint(
-    'lib/train/checkpoints.ts',
+    'lib/train/checkpoints/checkpoint-folder.ts',
     'await checkOutput(checked, checkpoint, ways)',
     '',
     'the result of another run is replaced unasked',
     'is left alone by another run that is not forced',
   ),
   fault(
-    'lib/train/identity.ts',
+    'lib/train/checkpoints/run-identity.ts',
     'test/lib/train/run.test.ts',
     'if (there.data !== here.data) throw',
     'if (there.data === undefined) throw',

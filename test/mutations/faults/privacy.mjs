@@ -187,7 +187,7 @@ export const privacy = [
     'hold out clients as a whole',
   ),
   rounds(
-    'lib/train/kept-steps.ts',
+    'lib/train/checkpoints/keeper.ts',
     'if (this.#state.step === 0) await this.#write()',
     '',
     'the key is not saved before the first round',

@@ -1,10 +1,10 @@
 /** Brings the adapter of all ranks to rank 0, to save it, when each holds that of its own layers. */
-import type { AdapterState, BaseModel } from '../base/base.js'
-import { tensorSize } from '../formats/safetensors.js'
-import { addon, type NativeAdapter } from '../native/addon.js'
-import { translated, translatedAsync } from '../native/errors.js'
-import { type LayerPart, ownersOf } from '../strategies/part.js'
-import type { StepSetup } from './steps/step.js'
+import type { AdapterState, BaseModel } from '../../base/base.js'
+import { tensorSize } from '../../formats/safetensors.js'
+import { addon, type NativeAdapter } from '../../native/addon.js'
+import { translated, translatedAsync } from '../../native/errors.js'
+import { type LayerPart, ownersOf } from '../../strategies/part.js'
+import type { StepSetup } from '../steps/step.js'
 
 /**
  * Saves the whole adapter with its optimizer state on rank 0, where it is in memory meanwhile; all ranks must call it.

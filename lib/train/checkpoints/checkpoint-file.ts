@@ -5,10 +5,10 @@
  * prevent this are refused.
  */
 import { join } from 'node:path'
-import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base/base.js'
-import { breather } from '../core/breather.js'
-import { ShapeError } from '../core/errors.js'
-import { openFolder } from '../formats/model-files.js'
+import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../../base/base.js'
+import { breather } from '../../core/breather.js'
+import { ShapeError } from '../../core/errors.js'
+import { openFolder } from '../../formats/model-files.js'
 import {
   readSafetensorsHeader,
   readTensor,
@@ -16,20 +16,20 @@ import {
   type SafetensorsInput,
   tensorSize,
   writeSafetensors,
-} from '../formats/safetensors.js'
-import { readInto, withInputFile } from '../io/input.js'
-import { fileInside } from '../io/inside.js'
-import { writeSums } from '../io/sums.js'
-import type { AdapterArray } from '../native/addon.js'
-import { ArrayPieces } from '../native/pieces.js'
-import { openAdapterFolder } from '../peft/adapter-folder.js'
-import { piecesInBytes, toFloat32 } from '../peft/floats.js'
-import { strategyToFile } from '../strategies/index.js'
-import type { Factor, ReadFactor } from '../strategies/strategy.js'
-import { checkpointPath } from './checkpoints.js'
-import { type Checkpoint, canonical, checkIdentity, type RunIdentity } from './identity.js'
-import type { TrainingState } from './steps/step.js'
-import { anotherAdapter, TENSORS, writeState } from './training-state.js'
+} from '../../formats/safetensors.js'
+import { readInto, withInputFile } from '../../io/input.js'
+import { fileInside } from '../../io/inside.js'
+import { writeSums } from '../../io/sums.js'
+import type { AdapterArray } from '../../native/addon.js'
+import { ArrayPieces } from '../../native/pieces.js'
+import { openAdapterFolder } from '../../peft/adapter-folder.js'
+import { piecesInBytes, toFloat32 } from '../../peft/floats.js'
+import { strategyToFile } from '../../strategies/index.js'
+import type { Factor, ReadFactor } from '../../strategies/strategy.js'
+import type { TrainingState } from '../steps/step.js'
+import { checkpointPath } from './checkpoint-folder.js'
+import { type Checkpoint, canonical, checkIdentity, type RunIdentity } from './run-identity.js'
+import { anotherAdapter, TENSORS, writeState } from './state-file.js'
 
 /** Arrays of trained factors that are saved with the optimizer state if the strategy tracks them. */
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const

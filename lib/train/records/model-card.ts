@@ -3,14 +3,14 @@
  * load the adapter. It is made of what the run records; of private training it says only what may be shared.
  */
 import { basename } from 'node:path'
-import { type AdapterState, type BaseModel, savesModel } from '../base/base.js'
-import type { RunOptions } from '../options/options.js'
-import { CARD_MARK } from '../peft/model-card.js'
-import { isPrivate } from '../strategies/index.js'
-import { taskRules } from '../tasks/index.js'
-import { describeQuantization } from '../weights/quantization.js'
-import { bestReport, type RunEvaluation } from './steps/best.js'
-import type { StartEvent } from './steps/events.js'
+import { type AdapterState, type BaseModel, savesModel } from '../../base/base.js'
+import type { RunOptions } from '../../options/options.js'
+import { CARD_MARK } from '../../peft/model-card.js'
+import { isPrivate } from '../../strategies/index.js'
+import { taskRules } from '../../tasks/index.js'
+import { describeQuantization } from '../../weights/quantization.js'
+import { bestReport, type RunEvaluation } from '../steps/best.js'
+import type { StartEvent } from '../steps/events.js'
 
 /** What a run records, for its card. */
 export interface CardRun {

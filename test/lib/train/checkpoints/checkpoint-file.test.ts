@@ -12,19 +12,23 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { writeSafetensors } from '../../../lib/formats/safetensors.js'
-import { SUMS, writeSums } from '../../../lib/io/sums.js'
-import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { loadModel } from '../../../lib/model/load.js'
-import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/types.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import { latestCheckpoint, listCheckpoints, pruneCheckpoints } from '../../../lib/train/checkpoints.js'
-import { readCheckpoint } from '../../../lib/train/training-state.js'
-import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { needs, symbolicLink } from '../../needs.js'
-import { sweepTest } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
+import { writeSafetensors } from '../../../../lib/formats/safetensors.js'
+import { SUMS, writeSums } from '../../../../lib/io/sums.js'
+import type { Adapter, TrainControl } from '../../../../lib/model/adapter.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import type { Model } from '../../../../lib/model/model.js'
+import type { TrainOptions } from '../../../../lib/options/options.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import {
+  latestCheckpoint,
+  listCheckpoints,
+  pruneCheckpoints,
+} from '../../../../lib/train/checkpoints/checkpoint-folder.js'
+import { readCheckpoint } from '../../../../lib/train/checkpoints/state-file.js'
+import { chats, tinyModel } from '../../../e2e/tiny-model.js'
+import { needs, symbolicLink } from '../../../needs.js'
+import { sweepTest } from '../../../sweep.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
 
 let model: Model
 let adapter: Adapter

@@ -1,16 +1,16 @@
 /** The checkpoints that a run saves, and the best step among them. */
 import { dirname, resolve } from 'node:path'
-import type { AdapterState, BaseModel } from '../base/base.js'
-import { ConfigError, FileFormatError } from '../core/errors.js'
-import { restoreValues, saveCheckpoint } from './checkpoint.js'
-import { checkpointPath, pruneCheckpoints } from './checkpoints.js'
-import type { RunFolders } from './folders/output-folder.js'
+import type { AdapterState, BaseModel } from '../../base/base.js'
+import { ConfigError, FileFormatError } from '../../core/errors.js'
+import type { RunFolders } from '../folders/output-folder.js'
+import { standing } from '../steps/best.js'
+import type { CheckpointEvent } from '../steps/events.js'
+import type { StepSetup, TrainingState } from '../steps/step.js'
+import { restoreValues, saveCheckpoint } from './checkpoint-file.js'
+import { checkpointPath, pruneCheckpoints } from './checkpoint-folder.js'
 import { gathered } from './gathered.js'
-import type { Checkpoint, RunIdentity } from './identity.js'
-import { standing } from './steps/best.js'
-import type { CheckpointEvent } from './steps/events.js'
-import type { StepSetup, TrainingState } from './steps/step.js'
-import { readCheckpoint } from './training-state.js'
+import type { Checkpoint, RunIdentity } from './run-identity.js'
+import { readCheckpoint } from './state-file.js'
 
 /** The inputs of saving. */
 interface KeptSetup extends StepSetup {

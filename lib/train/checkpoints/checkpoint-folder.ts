@@ -1,9 +1,9 @@
 /** The checkpoints in the folder of a run. */
 import { readdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { ConfigError } from '../core/errors.js'
-import { placeOf, REPLACED } from '../io/atomic-folder.js'
-import { cleanUp } from '../io/cleanup.js'
+import { ConfigError } from '../../core/errors.js'
+import { placeOf, REPLACED } from '../../io/atomic-folder.js'
+import { cleanUp } from '../../io/cleanup.js'
 import {
   checkApart,
   checkFiles,
@@ -11,10 +11,10 @@ import {
   type RunFolders,
   type RunOutputs,
   type WaysOn,
-} from './folders/output-folder.js'
-import { readRun } from './folders/run-files.js'
-import type { Checkpoint } from './identity.js'
-import { damageOf, readCheckpoint, runOf } from './training-state.js'
+} from '../folders/output-folder.js'
+import { readRun } from '../folders/run-files.js'
+import type { Checkpoint } from './run-identity.js'
+import { damageOf, readCheckpoint, runOf } from './state-file.js'
 
 const PREFIX = 'checkpoint-'
 

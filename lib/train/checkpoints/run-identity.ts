@@ -4,22 +4,21 @@
  */
 
 import { createHash } from 'node:crypto'
-import type { BaseModel } from '../base/base.js'
-import { ConfigError } from '../core/errors.js'
-import { parseOptions } from '../core/schema.js'
-import { memoryOptions } from '../options/memory-shape.js'
-import { adamWHeld, optimizerOf, optimizerSchema } from '../options/optimizers.js'
-import { fileOptions, type RunOptions } from '../options/options.js'
-import { scheduleAt } from '../options/schedules.js'
-import type { Optimizer, TrainOptions } from '../options/types.js'
-import { rulesOf } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
-import { metricName } from '../tasks/metrics.js'
-import { describeBoth } from '../weights/quantization.js'
-import type { RunData } from './rows/data.js'
-import { decides, isDue, metricOf, type RunEvaluation, standing } from './steps/best.js'
+import type { BaseModel } from '../../base/base.js'
+import { ConfigError } from '../../core/errors.js'
+import { parseOptions } from '../../core/schema.js'
+import { memoryOptions } from '../../options/memory-shape.js'
+import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from '../../options/optimizers.js'
+import { fileOptions, type RunOptions, type TrainOptions } from '../../options/options.js'
+import { scheduleAt } from '../../options/schedules.js'
+import { rulesOf } from '../../strategies/index.js'
+import type { StrategyConfig } from '../../strategies/strategy.js'
+import { metricName } from '../../tasks/metrics.js'
+import { describeBoth } from '../../weights/quantization.js'
+import type { RunData } from '../rows/data.js'
+import { decides, isDue, metricOf, type RunEvaluation, standing } from '../steps/best.js'
 
-import type { TrainingState } from './steps/step.js'
+import type { TrainingState } from '../steps/step.js'
 
 /** The inputs of a run that a checkpoint must match. */
 export interface RunIdentity {

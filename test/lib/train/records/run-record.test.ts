@@ -2,15 +2,15 @@
 
 import { appendFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { ConfigError } from '../../../lib/core/errors.js'
-import { loadModel } from '../../../lib/model/load.js'
-import { adalora } from '../../../lib/strategies/adalora.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import { hasEnded, type MetricsLine, readMetrics } from '../../../lib/train/metrics.js'
-import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { sweepTest } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
+import { ConfigError } from '../../../../lib/core/errors.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import { adalora } from '../../../../lib/strategies/adalora.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import type { StrategyConfig } from '../../../../lib/strategies/strategy.js'
+import { hasEnded, type MetricsLine, readMetrics } from '../../../../lib/train/records/metrics-file.js'
+import { chats, tinyModel } from '../../../e2e/tiny-model.js'
+import { sweepTest } from '../../../sweep.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
 
 const folder = tinyModel()
 const data = scratchFile('train.jsonl', chats(60))

@@ -2,13 +2,13 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import type { BaseModel } from '../../../lib/base/base.js'
-import { loadModel } from '../../../lib/model/load.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import { cardText } from '../../../lib/train/model-card.js'
-import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
-import { tinyLoader } from './tiny-models.js'
+import type { BaseModel } from '../../../../lib/base/base.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import { cardText } from '../../../../lib/train/records/model-card.js'
+import { tinyModel } from '../../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
+import { tinyLoader } from '../tiny-models.js'
 
 const load = tinyLoader()
 const rows = Array.from({ length: 20 }, (_, i) => ({ prompt: `What is ${i}?`, completion: `It is ${i}.` }))
@@ -121,7 +121,7 @@ describe('the model card', () => {
     const folder = tinyModel()
     const model = await loadModel(folder, { precision: 'fp32' })
     try {
-      const { full } = await import('../../../lib/strategies/full.js')
+      const { full } = await import('../../../../lib/strategies/full.js')
       const adapter = await model.attach(full())
       const outputDir = join(scratchFolder(), 'out')
       await adapter.train(rows, { ...options, outputDir })

@@ -2,12 +2,12 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { loadModel } from '../../../lib/model/load.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import { readMetrics } from '../../../lib/train/metrics.js'
-import { crc32c, masked, record } from '../../../lib/train/tensorboard.js'
-import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
+import { loadModel } from '../../../../lib/model/load.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import { readMetrics } from '../../../../lib/train/records/metrics-file.js'
+import { crc32c, masked, record } from '../../../../lib/train/records/tensorboard.js'
+import { chats, tinyModel } from '../../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
 
 const folder = tinyModel()
 const data = scratchFile('train.jsonl', chats(40))
