@@ -19,7 +19,7 @@ import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../t
 import { configText } from '../train/config-schema.js'
 import { foldersOf, saveConfig } from '../train/folders/output-folder.js'
 import { withLabels } from '../train/labels.js'
-import type { SampleProgress } from '../train/policy.js'
+import type { SampleProgress } from '../train/objectives/policy.js'
 import { checkRun } from '../train/preflight.js'
 import type { Ranks } from '../train/processes/processes.js'
 import { lineOf } from '../train/records/metrics-file.js'

@@ -46,7 +46,7 @@ import type {
   OptimStepOptions,
   TrainBatch,
 } from '../train/forward-backward-options.js'
-import { policySteps, type SampleProgress } from '../train/policy.js'
+import { policySteps, type SampleProgress } from '../train/objectives/policy.js'
 import { presentRanks } from '../train/processes/processes.js'
 import { cardText } from '../train/records/model-card.js'
 import { REPORT_TO, type ReportTo } from '../train/records/tensorboard.js'

@@ -27,7 +27,7 @@ import {
 import { EvaluationSchedule } from './evaluation-schedule.js'
 import { outputsOf, type RunFolders, type RunOutputs, scratchFolder } from './folders/output-folder.js'
 import { lockRun, type RunLock } from './folders/run-lock.js'
-import { gradientSteps } from './gradient-steps.js'
+import { gradientSteps } from './objectives/gradient-steps.js'
 import { checkRanks } from './processes/processes.js'
 import type { RunData } from './rows/data.js'
 import { noteFormat } from './run-adapter.js'

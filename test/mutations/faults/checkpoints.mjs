@@ -29,19 +29,19 @@ export const checkpoints = [
     'the place in the data is not restored',
   ),
   resuming(
-    'lib/train/gradient-steps.ts',
+    'lib/train/objectives/gradient-steps.ts',
     '...{ seed: options.seed, step: index },',
     '...{ seed: options.seed, step: index - ((this as any).begun ??= this.#state.step) },',
     'dropout draws anew from where the run goes on',
   ),
   resuming(
-    'lib/train/gradient-steps.ts',
+    'lib/train/objectives/gradient-steps.ts',
     'scheduleAt(options, state.step, this.totalSteps)',
     'scheduleAt(options, state.step - ((this as any).begun ??= state.step), this.totalSteps)',
     'the schedule begins anew where the run goes on',
   ),
   resuming(
-    'lib/train/gradient-steps.ts',
+    'lib/train/objectives/gradient-steps.ts',
     '...updateOf(this.#setup, schedule, index),',
     '...updateOf(this.#setup, schedule, index - ((this as any).begun ??= this.#state.step)),',
     "Adam's correction begins anew where the run goes on",
@@ -53,7 +53,7 @@ export const checkpoints = [
     'sums over the run are not restored',
   ),
   fault(
-    'lib/train/gradient-steps.ts',
+    'lib/train/objectives/gradient-steps.ts',
     'test/lib/train/run.test.ts',
     'scheduleAt(options, state.step, this.totalSteps)',
     'scheduleAt(options, state.step + 1, this.totalSteps)',

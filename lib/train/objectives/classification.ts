@@ -1,15 +1,15 @@
 /** Training and evaluation of classifiers, which predict the class of a row from its last token. */
-import { ConfigError } from '../core/errors.js'
-import { quote } from '../core/quote.js'
-import type { MicroBatch } from '../data/pack.js'
-import type { NativeSession } from '../native/addon.js'
-import type { ClassWeights } from '../options/task.js'
-import { EVAL_PLAN } from '../planning/plans.js'
-import type { BatchSource, Window } from './rows/batches.js'
-import type { Examples } from './rows/data.js'
-import { Confusion, largestOf } from './steps/class-metrics.js'
-import { type EvaluateControl, type Evaluation, measured } from './steps/evaluate.js'
-import type { Objective, WorkOf } from './steps/objective.js'
+import { ConfigError } from '../../core/errors.js'
+import { quote } from '../../core/quote.js'
+import type { MicroBatch } from '../../data/pack.js'
+import type { NativeSession } from '../../native/addon.js'
+import type { ClassWeights } from '../../options/task.js'
+import { EVAL_PLAN } from '../../planning/plans.js'
+import type { BatchSource, Window } from '../rows/batches.js'
+import type { Examples } from '../rows/data.js'
+import { Confusion, largestOf } from '../steps/class-metrics.js'
+import { type EvaluateControl, type Evaluation, measured } from '../steps/evaluate.js'
+import type { Objective, WorkOf } from '../steps/objective.js'
 
 /**
  * Weight of each class in the loss.

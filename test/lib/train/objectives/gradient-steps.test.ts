@@ -1,17 +1,17 @@
 /** Input of the engine in a step: windows, scales, rates, and decay, without an engine. */
 
 import { expect, test } from 'vitest'
-import type { NativeSession, OptimizerStep, TrainInput } from '../../../lib/native/addon.js'
-import { adamW } from '../../../lib/options/optimizers.js'
-import type { TrainOptions } from '../../../lib/options/types.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import type { OptimizerGroup } from '../../../lib/strategies/strategy.js'
-import { gradientSteps } from '../../../lib/train/gradient-steps.js'
-import { Ranks } from '../../../lib/train/processes/processes.js'
-import type { BatchSource } from '../../../lib/train/rows/batches.js'
-import type { RunData } from '../../../lib/train/rows/data.js'
-import type { RunSetup } from '../../../lib/train/run-setup.js'
-import { type TrainingState, updateOf } from '../../../lib/train/steps/step.js'
+import type { NativeSession, OptimizerStep, TrainInput } from '../../../../lib/native/addon.js'
+import { adamW } from '../../../../lib/options/optimizers.js'
+import type { TrainOptions } from '../../../../lib/options/options.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import type { OptimizerGroup } from '../../../../lib/strategies/strategy.js'
+import { gradientSteps } from '../../../../lib/train/objectives/gradient-steps.js'
+import { Ranks } from '../../../../lib/train/processes/processes.js'
+import type { BatchSource } from '../../../../lib/train/rows/batches.js'
+import type { RunData } from '../../../../lib/train/rows/data.js'
+import type { RunSetup } from '../../../../lib/train/run-setup.js'
+import { type TrainingState, updateOf } from '../../../../lib/train/steps/step.js'
 
 const options = {
   optimizer: 'adamw',

@@ -1,24 +1,24 @@
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { DataError } from '../../../lib/core/errors.js'
-import { groupAdvantages } from '../../../lib/losses/advantages.js'
-import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
-import { addon } from '../../../lib/native/addon.js'
-import type { TrainOptions } from '../../../lib/options/types.js'
-import { dylora } from '../../../lib/strategies/dylora.js'
-import { lora } from '../../../lib/strategies/lora.js'
-import { qlora } from '../../../lib/strategies/qlora.js'
-import type { ScoredRow } from '../../../lib/tasks/metrics.js'
-import type { Sample } from '../../../lib/train/answers/sampled-answers.js'
-import { dataset } from '../../../lib/train/sources/data-sources.js'
-import type { TrainStep } from '../../../lib/train/steps/events.js'
-import { relativeError } from '../../parity/engine.js'
-import { sweepTest } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
-import { tinyLoader, trainedOn } from './tiny-models.js'
+import { DataError } from '../../../../lib/core/errors.js'
+import { groupAdvantages } from '../../../../lib/losses/advantages.js'
+import type { Adapter, TrainControl } from '../../../../lib/model/adapter.js'
+import { addon } from '../../../../lib/native/addon.js'
+import type { TrainOptions } from '../../../../lib/options/options.js'
+import { dylora } from '../../../../lib/strategies/dylora.js'
+import { lora } from '../../../../lib/strategies/lora.js'
+import { qlora } from '../../../../lib/strategies/qlora.js'
+import type { ScoredRow } from '../../../../lib/tasks/metrics.js'
+import type { Sample } from '../../../../lib/train/answers/sampled-answers.js'
+import { dataset } from '../../../../lib/train/sources/data-sources.js'
+import type { TrainStep } from '../../../../lib/train/steps/events.js'
+import { relativeError } from '../../../parity/engine.js'
+import { sweepTest } from '../../../sweep.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
+import { tinyLoader, trainedOn } from '../tiny-models.js'
 
 const drawn: Sample[] = []
-vi.mock(import('../../../lib/train/answers/sampled-answers.js'), async (original) => {
+vi.mock(import('../../../../lib/train/answers/sampled-answers.js'), async (original) => {
   const real = await original()
   const drawAnswer: typeof real.drawAnswer = async (...asked) => {
     const answer = await real.drawAnswer(...asked)

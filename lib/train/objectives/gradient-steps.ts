@@ -1,22 +1,19 @@
 /** Gradient steps: each accumulates the gradients of a window of micro-batches, then updates the adapter. */
-import { DataError, DivergedError } from '../core/errors.js'
-import type { MicroBatch } from '../data/pack.js'
-import { join, type Metrics } from '../losses/rows.js'
-import type { NativeSession } from '../native/addon.js'
-import { scheduleAt } from '../options/schedules.js'
-import { TRAIN_PLAN } from '../planning/plans.js'
-import type { StepRules } from '../strategies/strategy.js'
-import { taskRules } from '../tasks/index.js'
-import { Classification, weightsOfClasses } from './classification.js'
-import { type Divergence, Gradients } from './engine/gradients.js'
-import { type Made, passesOf } from './engine/passes.js'
-import { NextToken } from './next-token.js'
-import type { BatchSource, Window, WindowSource } from './rows/batches.js'
-import { type Examples, type RunData, windowsOf } from './rows/data.js'
-import { ScoredObjective } from './scored-objective.js'
-import type { EvaluateControl, Evaluation } from './steps/evaluate.js'
-import type { TrainStep } from './steps/events.js'
-import type { Objective } from './steps/objective.js'
+import { DataError, DivergedError } from '../../core/errors.js'
+import type { MicroBatch } from '../../data/pack.js'
+import { join, type Metrics } from '../../losses/rows.js'
+import type { NativeSession } from '../../native/addon.js'
+import { scheduleAt } from '../../options/schedules.js'
+import { TRAIN_PLAN } from '../../planning/plans.js'
+import type { StepRules } from '../../strategies/strategy.js'
+import { taskRules } from '../../tasks/index.js'
+import { type Divergence, Gradients } from '../engine/gradients.js'
+import { type Made, passesOf } from '../engine/passes.js'
+import type { BatchSource, Window, WindowSource } from '../rows/batches.js'
+import { type Examples, type RunData, windowsOf } from '../rows/data.js'
+import type { EvaluateControl, Evaluation } from '../steps/evaluate.js'
+import type { TrainStep } from '../steps/events.js'
+import type { Objective } from '../steps/objective.js'
 import {
   countedRanks,
   finished,
@@ -29,7 +26,10 @@ import {
   stepRules,
   type TrainingState,
   updateOf,
-} from './steps/step.js'
+} from '../steps/step.js'
+import { Classification, weightsOfClasses } from './classification.js'
+import { NextToken } from './next-token.js'
+import { ScoredObjective } from './scored-objective.js'
 
 /** Makes the objective of a run. */
 type MakeObjective = (setup: StepSetup, state: TrainingState, data: RunData) => Objective

@@ -1,7 +1,7 @@
 /** Rows of one prompt with the answer to another, on which the divergence of a model from its reference is estimated. */
-import { IGNORE } from '../data/encoded-row.js'
-import type { TokenRow } from '../losses/token-rows.js'
-import type { Examples } from './rows/data.js'
+import { IGNORE } from '../../data/encoded-row.js'
+import type { TokenRow } from '../../losses/token-rows.js'
+import type { Examples } from '../rows/data.js'
 
 /** Earlier rows that are searched for one with another prompt. */
 const LOOK_BACK = 32

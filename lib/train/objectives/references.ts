@@ -1,15 +1,15 @@
 /** Log-probabilities under the reference, which is the model at the start of a run, and the file that stores them. */
 import { join } from 'node:path'
-import { ConfigError, FileFormatError } from '../core/errors.js'
-import { Batches, type MicroBatch } from '../data/pack.js'
-import { readJsonObject } from '../io/input.js'
-import type { RunOptions } from '../options/options.js'
-import { hashOf } from './checkpoints/run-identity.js'
-import { REFERENCE_FILE } from './folders/output-folder.js'
-import { writeOwnFile } from './folders/run-files.js'
-import type { BatchSource } from './rows/batches.js'
-import type { Examples } from './rows/data.js'
-import { type EvaluateControl, measured } from './steps/evaluate.js'
+import { ConfigError, FileFormatError } from '../../core/errors.js'
+import { Batches, type MicroBatch } from '../../data/pack.js'
+import { readJsonObject } from '../../io/input.js'
+import type { RunOptions } from '../../options/options.js'
+import { hashOf } from '../checkpoints/run-identity.js'
+import { REFERENCE_FILE } from '../folders/output-folder.js'
+import { writeOwnFile } from '../folders/run-files.js'
+import type { BatchSource } from '../rows/batches.js'
+import type { Examples } from '../rows/data.js'
+import { type EvaluateControl, measured } from '../steps/evaluate.js'
 
 /** Two log-probabilities of each row of a dataset, alternating; those of a pair are its answers. */
 export type ReferenceSums = Float64Array

@@ -1,9 +1,9 @@
 /** Next-token prediction, whose cross-entropy the engine computes itself. */
-import type { NativeSession } from '../native/addon.js'
-import { EVAL_PLAN } from '../planning/plans.js'
-import type { BatchSource, Window } from './rows/batches.js'
-import { type EvaluateControl, type Evaluation, evaluateBatches } from './steps/evaluate.js'
-import type { Objective, WorkOf } from './steps/objective.js'
+import type { NativeSession } from '../../native/addon.js'
+import { EVAL_PLAN } from '../../planning/plans.js'
+import type { BatchSource, Window } from '../rows/batches.js'
+import { type EvaluateControl, type Evaluation, evaluateBatches } from '../steps/evaluate.js'
+import type { Objective, WorkOf } from '../steps/objective.js'
 
 export class NextToken implements Objective {
   readonly losses = 'sums'

@@ -3,37 +3,37 @@
  * prompts, and makes those likelier that have a higher reward than their group. Answers are sampled in the session that
  * trains, so there is one copy of the weights.
  */
-import type { BaseModel } from '../base/base.js'
-import { DataError } from '../core/errors.js'
-import { mean } from '../core/mean.js'
-import type { MicroBatch } from '../data/pack.js'
-import { drawBelow } from '../data/permutation.js'
-import { groupAdvantages, isUniform, type ScaleRewards, standardDeviation } from '../losses/advantages.js'
-import { lossOf, type NamedLoss } from '../losses/index.js'
-import { headWeights, inMicroBatches, type RowBatch, scoredRows } from '../losses/micro-batches.js'
-import { type Denominators, weightOf } from '../losses/rows.js'
-import type { NativeSession, PlanOptions } from '../native/addon.js'
-import { ANSWER_PLAN, EVAL_PLAN } from '../planning/plans.js'
-import { taskOptions, taskRules } from '../tasks/index.js'
-import type { ScoredRow } from '../tasks/metrics.js'
-import type { Rewards } from '../tasks/rewards.js'
-import { Decoder } from './answers/decoder.js'
-import { generateSchema } from './answers/generate.js'
-import { drawAnswer, type Sample, SEEDS } from './answers/sampled-answers.js'
-import { stepsOf } from './gradient-steps.js'
-import { loadRewards, type NamedReward, rewardsOf } from './measures/reward-functions.js'
-import { type Question, questionsIn, questionsOf, textOf } from './measures/row-measures.js'
-import type { BatchSource, Window } from './rows/batches.js'
-import type { Examples, RunData } from './rows/data.js'
-import { endIds } from './rows/prompting.js'
+import type { BaseModel } from '../../base/base.js'
+import { DataError } from '../../core/errors.js'
+import { mean } from '../../core/mean.js'
+import type { MicroBatch } from '../../data/pack.js'
+import { drawBelow } from '../../data/permutation.js'
+import { groupAdvantages, isUniform, type ScaleRewards, standardDeviation } from '../../losses/advantages.js'
+import { lossOf, type NamedLoss } from '../../losses/index.js'
+import { headWeights, inMicroBatches, type RowBatch, scoredRows } from '../../losses/micro-batches.js'
+import { type Denominators, weightOf } from '../../losses/rows.js'
+import type { NativeSession, PlanOptions } from '../../native/addon.js'
+import { ANSWER_PLAN, EVAL_PLAN } from '../../planning/plans.js'
+import { taskOptions, taskRules } from '../../tasks/index.js'
+import type { ScoredRow } from '../../tasks/metrics.js'
+import type { Rewards } from '../../tasks/rewards.js'
+import { Decoder } from '../answers/decoder.js'
+import { generateSchema } from '../answers/generate.js'
+import { drawAnswer, type Sample, SEEDS } from '../answers/sampled-answers.js'
+import { loadRewards, type NamedReward, rewardsOf } from '../measures/reward-functions.js'
+import { type Question, questionsIn, questionsOf, textOf } from '../measures/row-measures.js'
+import type { BatchSource, Window } from '../rows/batches.js'
+import type { Examples, RunData } from '../rows/data.js'
+import { endIds } from '../rows/prompting.js'
 import {
   type EvaluateControl,
   type Evaluation,
   evaluateBatches,
   type RewardMetrics,
-} from './steps/evaluate.js'
-import type { Objective, WorkOf } from './steps/objective.js'
-import type { MakeSteps, StepSetup } from './steps/step.js'
+} from '../steps/evaluate.js'
+import type { Objective, WorkOf } from '../steps/objective.js'
+import type { MakeSteps, StepSetup } from '../steps/step.js'
+import { stepsOf } from './gradient-steps.js'
 
 /** The inputs of sampling beyond the setup of a step. */
 interface Sampling {
