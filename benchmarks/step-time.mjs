@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
 import { addon } from '../dist/esm/native/addon.js'
-import { loadConfig, loadQuantization, trainOptions } from '../dist/esm/train/config.js'
+import { loadConfig, loadQuantization, trainOptions } from '../dist/esm/train/config/config.js'
 import { cpuSeconds, median, textRows } from './measure.mjs'
 
 const { positionals, values } = parseArgs({

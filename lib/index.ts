@@ -106,8 +106,15 @@ export type { Sample, SamplingOptions } from './train/answers/sampled-answers.js
 export type { ClassifiedRow, RunSample, Samples } from './train/answers/samples.js'
 export type { Answer } from './train/answers/score.js'
 export type { Damaged } from './train/checkpoints/checkpoint-folder.js'
-export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
-export type { AskOptions, RunAnswer } from './train/control.js'
+export { type ConfigControl, loadConfig, type RunConfig } from './train/config/config.js'
+export { readLabels } from './train/config/labels.js'
+export type { ExactMatch } from './train/measures/exact-match.js'
+export { scoresByClass } from './train/measures/scores-by-class.js'
+export type { AnswerF1 } from './train/measures/word-f1.js'
+export type { SampleProgress } from './train/objectives/policy.js'
+export type { HeldOutShare } from './train/rows/held-out.js'
+export type { PromptOptions } from './train/rows/prompting.js'
+export type { AskOptions, RunAnswer } from './train/run/control.js'
 export type {
   ForwardBackward,
   ForwardBackwardOptions,
@@ -116,18 +123,11 @@ export type {
   LossRow,
   OptimStepOptions,
   TrainBatch,
-} from './train/forward-backward-options.js'
-export { readLabels } from './train/labels.js'
-export type { ExactMatch } from './train/measures/exact-match.js'
-export { scoresByClass } from './train/measures/scores-by-class.js'
-export type { AnswerF1 } from './train/measures/word-f1.js'
-export type { SampleProgress } from './train/objectives/policy.js'
-export type { HeldOutShare } from './train/rows/held-out.js'
-export type { PromptOptions } from './train/rows/prompting.js'
-export type { TrainingRun } from './train/run.js'
-export type { RunResult } from './train/run-result.js'
-export type { Resumed } from './train/run-start.js'
-export type { KnownTime, RunTime } from './train/run-time.js'
+} from './train/run/forward-backward-options.js'
+export type { TrainingRun } from './train/run/run.js'
+export type { RunResult } from './train/run/run-result.js'
+export type { Resumed } from './train/run/run-start.js'
+export type { KnownTime, RunTime } from './train/run/run-time.js'
 export {
   type DatasetArgument,
   type DatasetConfig,

@@ -5,8 +5,8 @@
  */
 import { stringify } from 'yaml'
 import { snakeKey } from '../dist/esm/core/schema.js'
-import { configSchema } from '../dist/esm/train/config.js'
-import { asInFiles } from '../dist/esm/train/config-schema.js'
+import { configSchema } from '../dist/esm/train/config/config.js'
+import { asInFiles } from '../dist/esm/train/config/config-schema.js'
 
 const TABLE = /(<!-- options of (\S+?)(?:: (.*?))? -->\n)[\s\S]*?(<!-- end of options -->)/g
 

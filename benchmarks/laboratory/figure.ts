@@ -13,7 +13,7 @@ import { packageRoot } from '../../lib/core/root.js'
 import { writeFileWhole } from '../../lib/io/atomic.js'
 import { checkFolder, makeFolder } from '../../lib/io/atomic-folder.js'
 import type { Model } from '../../lib/model/model.js'
-import { asInFiles } from '../../lib/train/config-schema.js'
+import { asInFiles } from '../../lib/train/config/config-schema.js'
 import {
   type CanaryStudy,
   canary,

@@ -16,7 +16,7 @@ import { strategyOf } from '../../dist/esm/compare/cells.js'
 import { describeData, readCompareData } from '../../dist/esm/compare/data.js'
 import { loadModel, readResults } from '../../dist/esm/index.js'
 import { scheduleAt } from '../../dist/esm/options/schedules.js'
-import { resolveConfig, trainOptions } from '../../dist/esm/train/config.js'
+import { resolveConfig, trainOptions } from '../../dist/esm/train/config/config.js'
 import { dataOf, rowsInOrder, windowsOf } from '../../dist/esm/train/rows/data.js'
 import { peerEnvironment } from '../measure.mjs'
 

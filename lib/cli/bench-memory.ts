@@ -1,7 +1,7 @@
 /** Output of `bench memory`: a method's numbers as data, and the table of what was measured. */
 import type { MemoryBar } from '../bench/memory.js'
 import { formatBytes } from '../core/bytes.js'
-import { asInFiles } from '../train/config-schema.js'
+import { asInFiles } from '../train/config/config-schema.js'
 import { fittedTable } from './format.js'
 
 export function barData({ model, method, plannedBytes, rows, measured }: MemoryBar) {

@@ -20,7 +20,7 @@ import {
 import type { Model } from '../model/model.js'
 import { taskRules } from '../tasks/index.js'
 import type { Classified } from '../train/answers/classify.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import { type DatasetConfig, dataset } from '../train/sources/data-sources.js'
 import { UsageError } from './errors.js'
 import { counted, facts, formatCount } from './format.js'

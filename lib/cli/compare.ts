@@ -14,7 +14,7 @@ import { type CompareResults, EQUALITIES, type Equality } from '../compare/resul
 import { resultsPath } from '../compare/results-file.js'
 import { isCompare, reviewed } from '../compare/review.js'
 import { shellWord } from '../core/system.js'
-import { loadConfig } from '../train/config.js'
+import { loadConfig } from '../train/config/config.js'
 import { Ranks } from '../train/processes/processes.js'
 import { finishedRuns } from './compare-runs.js'
 import { compareText } from './compare-table.js'

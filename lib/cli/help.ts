@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { LowrankError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import { encodingName } from '../data/dataset/decode.js'
-import type { ConfigControl } from '../train/config.js'
+import type { ConfigControl } from '../train/config/config.js'
 import { UsageError } from './errors.js'
 import type { Output } from './output.js'
 

@@ -6,7 +6,7 @@ import { isLoopback } from '../report/live/guard.js'
 import { livePage } from '../report/live/page.js'
 import { serveLive } from '../report/live/server.js'
 import { METRICS_FILE, type RunFolders, savedConfigText } from '../train/folders/output-folder.js'
-import type { TrainingRun } from '../train/run.js'
+import type { TrainingRun } from '../train/run/run.js'
 import { integerFlag } from './help.js'
 import type { Output } from './output.js'
 

@@ -5,7 +5,7 @@ import { clientColumn } from '../federated/clients.js'
 import { planPrivacy, reportOf } from '../federated/privacy.js'
 import { rulesOf } from '../strategies/index.js'
 import { type PrivacyReport, privacyRemarks } from '../strategies/privacy-report.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import { foldersOf } from '../train/folders/output-folder.js'
 import { formatCount, shortPath } from './format.js'
 

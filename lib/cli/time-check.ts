@@ -1,5 +1,5 @@
 /** Compares the estimated time of a run with its first steps, to correct an estimate that they contradict. */
-import type { KnownTime } from '../train/run-time.js'
+import type { KnownTime } from '../train/run/run-time.js'
 import { counted } from './format.js'
 import { secondsText } from './time.js'
 

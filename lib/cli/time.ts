@@ -1,5 +1,5 @@
 /** Prints the estimated time of a run, as text and as JSON. */
-import type { KnownTime } from '../train/run-time.js'
+import type { KnownTime } from '../train/run/run-time.js'
 import { counted, digits, formatCount, formatDuration } from './format.js'
 import type { Printed } from './schemas.js'
 

@@ -4,7 +4,7 @@ import { cardAt, type DeviceOption } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { ownBytes, sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import type { Output } from './output.js'
 import { shapeOf } from './plan/planned.js'
 

@@ -73,7 +73,7 @@ async function flagAdvice(flag: string, verb: Command, args: readonly string[]):
 /** Suggests --set for a config key. */
 async function setAdvice(name: string, value: string | undefined): Promise<string | undefined> {
   // Imported on demand, so that verbs start without loading the config schemas.
-  const { configKey } = await import('../train/config-schema.js')
+  const { configKey } = await import('../train/config/config-schema.js')
   const found = configKey(name, value ?? 'true')
   return (
     found && `; it is a key of the config: --set ${found.path}=${found.value ?? value ?? '…'}${found.note}`

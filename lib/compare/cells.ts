@@ -1,7 +1,7 @@
 /** The tasks of a compare and their runners. */
 import { InternalError } from '../core/errors.js'
 import { readStrategy } from '../strategies/index.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import type { CompareCell, CompareEntry, CompareResults, CompareRung } from './results.js'
 import { Workbench, type WorkbenchOptions } from './workbench.js'
 

@@ -5,7 +5,7 @@
 import { LowrankError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { fromSystem } from '../core/system-error.js'
-import { resolveConfig } from '../train/config.js'
+import { resolveConfig } from '../train/config/config.js'
 import { type CompareTask, type Outcome, runTask, type TaskContext } from './cells.js'
 import { metricsOf } from './metrics.js'
 import { Workbench } from './workbench.js'

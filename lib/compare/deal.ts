@@ -3,9 +3,9 @@ import { EventEmitter, once } from 'node:events'
 import { hostname } from 'node:os'
 import { bootId } from '../io/boot-id.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import type { Ranks } from '../train/processes/processes.js'
-import { programFacts } from '../train/shared.js'
+import { programFacts } from '../train/run/shared.js'
 import {
   type CompareTask,
   LocalRunner,

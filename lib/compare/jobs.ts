@@ -4,7 +4,7 @@ import { ConfigError, InternalError, LowrankError, SystemError } from '../core/e
 import { compiledScript, nodeProgram, permitted } from '../core/node-program.js'
 import { errnoOf, errnoWords } from '../core/system-error.js'
 import { strategyToFile } from '../strategies/index.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import { type CompareTask, type Outcome, type Runner, taskContext } from './cells.js'
 import type { ChildAnswer, ChildRequest } from './child.js'
 import type { Metric } from './metrics.js'

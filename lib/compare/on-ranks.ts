@@ -1,8 +1,8 @@
 /** A compare, or its verification, on ranks of MPI: rank 0 reads and writes results, and all ranks train. */
 import { ConfigError } from '../core/errors.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
+import { refuseLayers } from '../train/config/split.js'
 import type { Ranks } from '../train/processes/processes.js'
-import { refuseLayers } from '../train/split.js'
 import { begin, carriedOut, checkedCall, compare, concludedAgain, workbenchOptions } from './compare.js'
 import { dealtOut } from './deal.js'
 import { Meetings } from './meetings.js'

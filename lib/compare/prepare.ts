@@ -5,7 +5,7 @@
 import { ConfigError, LowrankError, UnsupportedError } from '../core/errors.js'
 import { strategyToFile } from '../strategies/index.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
-import type { RunConfig } from '../train/config.js'
+import type { RunConfig } from '../train/config/config.js'
 import { effortWithin } from './budget.js'
 import { type Contestant, contestant, controls, REFERENCE, strategyNames } from './entries.js'
 import { nearestSize } from './equal.js'

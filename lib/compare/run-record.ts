@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, FileFormatError } from '../core/errors.js'
 import { rulesOf } from '../strategies/index.js'
-import { loadConfig, type RunConfig } from '../train/config.js'
+import { loadConfig, type RunConfig } from '../train/config/config.js'
 import { foldersAt } from '../train/folders/output-folder.js'
 import type { MetricsLine } from '../train/records/metrics-file.js'
 

@@ -2,7 +2,7 @@
 import { toFileKeys } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
-import { configSchema, type RunConfig } from '../train/config.js'
+import { configSchema, type RunConfig } from '../train/config/config.js'
 import { dataset } from '../train/sources/data-sources.js'
 
 type Settings = Record<string, unknown>

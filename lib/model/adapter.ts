@@ -38,20 +38,20 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { taskRules, tasksWhere } from '../tasks/index.js'
 import { checkEvalGenerate } from '../train/answers/samples.js'
 import { foldersOf, scratchFolder } from '../train/folders/output-folder.js'
-import { Primitive } from '../train/forward-backward.js'
+import { policySteps, type SampleProgress } from '../train/objectives/policy.js'
+import { presentRanks } from '../train/processes/processes.js'
+import { cardText } from '../train/records/model-card.js'
+import { REPORT_TO, type ReportTo } from '../train/records/tensorboard.js'
+import { prepareData } from '../train/rows/data.js'
+import { Primitive } from '../train/run/forward-backward.js'
 import type {
   ForwardBackward,
   ForwardBackwardOptions,
   Loss,
   OptimStepOptions,
   TrainBatch,
-} from '../train/forward-backward-options.js'
-import { policySteps, type SampleProgress } from '../train/objectives/policy.js'
-import { presentRanks } from '../train/processes/processes.js'
-import { cardText } from '../train/records/model-card.js'
-import { REPORT_TO, type ReportTo } from '../train/records/tensorboard.js'
-import { prepareData } from '../train/rows/data.js'
-import { TrainingRun } from '../train/run.js'
+} from '../train/run/forward-backward-options.js'
+import { TrainingRun } from '../train/run/run.js'
 import {
   checkStreaming,
   checkTaskData,

@@ -26,11 +26,11 @@ import { type Answer, checkedAnswers, logLikelihoods } from '../train/answers/sc
 import { type ExactMatch, measureExactMatch } from '../train/measures/exact-match.js'
 import { type AnswerF1, measureWordF1 } from '../train/measures/word-f1.js'
 import { evaluateClasses } from '../train/objectives/classification.js'
-import { runProbe } from '../train/probe.js'
 import { presentRanks } from '../train/processes/processes.js'
 import { type DataControl, encodeFile, prepareEvaluation } from '../train/rows/data.js'
 import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/rows/prompting.js'
-import { agreeToEvaluate, sharedWith } from '../train/shared.js'
+import { runProbe } from '../train/run/probe.js'
+import { agreeToEvaluate, sharedWith } from '../train/run/shared.js'
 import {
   checkTaskData,
   type DatasetArgument,

@@ -7,7 +7,7 @@ import * as lowrank from '../../lib/index.js'
 import type { Adapter } from '../../lib/model/adapter.js'
 import type { Chat } from '../../lib/model/chat.js'
 import type { Model } from '../../lib/model/model.js'
-import type { TrainingRun } from '../../lib/train/run.js'
+import type { TrainingRun } from '../../lib/train/run/run.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile } from './scratch.js'
 

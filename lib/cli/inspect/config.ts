@@ -1,8 +1,8 @@
 /** The training data of a config, read as its run would read it. */
 import { withTemplateFile } from '../../data/template-file.js'
 import { taskRules } from '../../tasks/index.js'
-import { loadConfig } from '../../train/config.js'
-import { withLabels } from '../../train/labels.js'
+import { loadConfig } from '../../train/config/config.js'
+import { withLabels } from '../../train/config/labels.js'
 import { encodeOptions } from '../../train/rows/data.js'
 import { notedOn } from '../help.js'
 import type { Output } from '../output.js'

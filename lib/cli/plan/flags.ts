@@ -6,7 +6,7 @@ import { memoryOptions } from '../../options/memory-shape.js'
 import type { MemoryShape } from '../../options/types.js'
 import { readStrategy } from '../../strategies/index.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
-import { type RunConfig, resolveConfig } from '../../train/config.js'
+import { type RunConfig, resolveConfig } from '../../train/config/config.js'
 import { UsageError } from '../errors.js'
 import { integerFlag } from '../help.js'
 

@@ -1,9 +1,9 @@
 /** Memory of a run with several ranks on one machine, from the plan of a single process. */
 import { formatBytes } from '../../core/bytes.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
-import type { RunConfig } from '../../train/config.js'
-import { threadsOf } from '../../train/run-time.js'
-import { checkSplit } from '../../train/split.js'
+import type { RunConfig } from '../../train/config/config.js'
+import { checkSplit } from '../../train/config/split.js'
+import { threadsOf } from '../../train/run/run-time.js'
 import { UsageError } from '../errors.js'
 import type { Printed } from '../schemas.js'
 import type { RankPart } from './planned.js'

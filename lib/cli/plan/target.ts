@@ -3,7 +3,7 @@ import { addon } from '../../native/addon.js'
 import { usableCards } from '../../native/device.js'
 import { translated } from '../../native/errors.js'
 import { type Card, cardHere, cardNamed } from '../../planning/cards.js'
-import type { RunConfig } from '../../train/config.js'
+import type { RunConfig } from '../../train/config/config.js'
 
 /** The card to plan for if a config asks for a GPU and there is none. */
 const USUAL_CARD = '24GB'

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { configJsonSchema } from '../../../lib/train/config-schema.js'
+import { configJsonSchema } from '../../../lib/train/config/config-schema.js'
 import { publishedSchema } from './contract.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))

@@ -11,7 +11,7 @@ import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import type { TrainingRun } from '../../../lib/train/run.js'
+import type { TrainingRun } from '../../../lib/train/run/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 

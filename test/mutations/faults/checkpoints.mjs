@@ -1,7 +1,7 @@
 import { fault } from './fault.mjs'
 
 const resuming = (file, find, replace, what) =>
-  fault(file, 'test/lib/train/run.test.ts', find, replace, what, {
+  fault(file, 'test/lib/train/run/run.test.ts', find, replace, what, {
     title: 'goes on bit for bit as one that never stopped',
   })
 const checkpoint = (file, find, replace, what, title) =>
@@ -54,7 +54,7 @@ export const checkpoints = [
   ),
   fault(
     'lib/train/objectives/gradient-steps.ts',
-    'test/lib/train/run.test.ts',
+    'test/lib/train/run/run.test.ts',
     'scheduleAt(options, state.step, this.totalSteps)',
     'scheduleAt(options, state.step + 1, this.totalSteps)',
     'the schedule is a step ahead',
@@ -104,7 +104,7 @@ export const checkpoints = [
   ),
   fault(
     'lib/train/checkpoints/keeper.ts',
-    'test/lib/train/run.test.ts',
+    'test/lib/train/run/run.test.ts',
     'new Set([path, ...',
     'new Set([...',
     'save_total_limit may remove what was just saved',
@@ -156,7 +156,7 @@ export const checkpoints = [
   ),
   fault(
     'lib/train/checkpoints/run-identity.ts',
-    'test/lib/train/run.test.ts',
+    'test/lib/train/run/run.test.ts',
     'if (there.data !== here.data) throw',
     'if (there.data === undefined) throw',
     'other data goes on',

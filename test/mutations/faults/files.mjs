@@ -53,7 +53,7 @@ export const files = [
     'the folder of a download is not synced',
   ),
   fault(
-    'lib/train/run-loop.ts',
+    'lib/train/run/run-loop.ts',
     'test/e2e/recorded-steps.test.ts',
     'await recorder.covered(step)',
     '',

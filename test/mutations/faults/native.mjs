@@ -496,7 +496,7 @@ const model = [
   ),
   fault(
     'native/backends/file_stash.cpp',
-    'test/lib/train/optimized-runs.test.ts',
+    'test/lib/train/run/optimized-runs.test.ts',
     'return file_.read(shared, bytes, offset);',
     'return file_.read(shared, bytes, 0);',
     'every block that was offloaded comes back as the first',

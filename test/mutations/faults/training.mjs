@@ -3,7 +3,7 @@ import { fault } from './fault.mjs'
 export const training = [
   fault(
     'lib/planning/plans.ts',
-    'test/lib/train/optimized-runs.test.ts',
+    'test/lib/train/run/optimized-runs.test.ts',
     '    recompute,\n',
     '    recompute: false,\n',
     'activations of blocks are kept in spite of gradient checkpointing',

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../../lib/data/dataset.js'
-import { loadConfig } from '../../../../lib/train/config.js'
+import { loadConfig } from '../../../../lib/train/config/config.js'
 import { scratchFile } from '../../scratch.js'
 
 async function read(name: string, text: string, options: OpenDatasetOptions): Promise<unknown[]> {

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { ascending } from '../../../../lib/data/permutation.js'
 import { loadModel } from '../../../../lib/model/load.js'
-import { resolveConfig } from '../../../../lib/train/config.js'
+import { resolveConfig } from '../../../../lib/train/config/config.js'
 import { rowLosses } from '../../../../lib/train/measures/row-measures.js'
 import { encodeFile } from '../../../../lib/train/rows/data.js'
 import { dataset } from '../../../../lib/train/sources/data-sources.js'

@@ -10,7 +10,7 @@ import { gradientSteps } from '../../../../lib/train/objectives/gradient-steps.j
 import { Ranks } from '../../../../lib/train/processes/processes.js'
 import type { BatchSource } from '../../../../lib/train/rows/batches.js'
 import type { RunData } from '../../../../lib/train/rows/data.js'
-import type { RunSetup } from '../../../../lib/train/run-setup.js'
+import type { RunSetup } from '../../../../lib/train/run/run-setup.js'
 import { type TrainingState, updateOf } from '../../../../lib/train/steps/step.js'
 
 const options = {

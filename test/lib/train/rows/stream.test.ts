@@ -8,8 +8,8 @@ import { loadModel } from '../../../../lib/model/load.js'
 import type { Model } from '../../../../lib/model/model.js'
 import type { TrainOptions } from '../../../../lib/options/options.js'
 import { lora } from '../../../../lib/strategies/lora.js'
-import { resolveConfig } from '../../../../lib/train/config.js'
-import type { TrainingRun } from '../../../../lib/train/run.js'
+import { resolveConfig } from '../../../../lib/train/config/config.js'
+import type { TrainingRun } from '../../../../lib/train/run/run.js'
 import {
   type DatasetArgument,
   type DatasetOptions,
