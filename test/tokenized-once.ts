@@ -19,7 +19,7 @@ function tokenizerOf(folder: string): string {
   return hash.digest('hex')
 }
 
-/** For `vi.mock('…/lib/train/data.js', …)`; rows are told apart by what holds them, files by their paths. */
+/** For `vi.mock('…/lib/train/rows/data.js', …)`; rows are told apart by what holds them, files by their paths. */
 export function tokenizedOnce(module: typeof data): typeof data {
   const prepared = new Map<unknown, Map<string, ReturnType<PrepareData>>>()
   const prepareData: PrepareData = (base, sources, options, control = {}) => {

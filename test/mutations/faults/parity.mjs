@@ -2,8 +2,8 @@ import { fault } from './fault.mjs'
 
 /** The rules that all steps share, and gradient steps themselves. */
 const fileOf = (find) => {
-  const stem = find.startsWith('weightDecay') ? 'step' : find === SCALE ? 'next-token' : 'gradient-steps'
-  return `lib/train/${stem}.ts`
+  if (find.startsWith('weightDecay')) return 'lib/train/steps/step.ts'
+  return `lib/train/objectives/${find === SCALE ? 'next-token' : 'gradient-steps'}.ts`
 }
 const inSteps = (name, find, replace, what, least, title) =>
   fault(fileOf(find), `test/parity/${name}.test.ts`, find, replace, what, { least, title })
