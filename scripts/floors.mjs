@@ -1,13 +1,15 @@
 /**
- * Holds the direction of imports between the folders of lib/ and of #include lines between those of native/, and prints
- * the picture: floor by floor, each arrow with the number of its imports. A file beside the folders belongs to `.`.
+ * Holds the direction of imports between the folders of lib/, the rooms of lib/train/, and of #include lines between the
+ * folders of native/, and prints the picture: floor by floor, each arrow with the number of its imports. A file beside the
+ * folders belongs to `.`.
  *
  *   node scripts/floors.mjs [--root CLONE]
  *
- * Exits 1 where an import is not in the table below, where folders or files import each other in a circle, and where
- * benchmarks are loaded before they are asked for. Imports of types and dynamic imports count as any other.
+ * Exits 1 where an import is not in the table below, where it passes a wall beside its doors, where folders or files import
+ * each other in a circle, and where benchmarks are loaded before they are asked for. Imports of types and dynamic imports
+ * count as any other.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, posix, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import ts from 'typescript'
@@ -46,6 +48,21 @@ const FLOORS = {
     '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model report compare',
     cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare bench',
   },
+  'lib/train': {
+    sources: '',
+    processes: '',
+    folders: '',
+    rows: 'sources',
+    engine: 'processes',
+    steps: 'sources processes rows engine',
+    answers: 'rows steps',
+    measures: 'rows steps answers',
+    checkpoints: 'folders rows steps',
+    records: 'sources folders rows steps answers checkpoints',
+    objectives: 'folders rows engine steps answers measures checkpoints',
+    run: 'sources processes folders rows engine steps answers measures checkpoints records objectives',
+    config: 'sources folders rows steps answers checkpoints records',
+  },
   native: {
     core: '',
     graph: 'core',
@@ -65,8 +82,51 @@ const FLOORS = {
   },
 }
 
-/** Files that alone may import a folder from outside of it: where devices are found, made, planned for and timed. */
+/**
+ * Walls: the files of a folder that others may import, by their stems, at most six; its other files are private. `index.ts`
+ * of lib, which names what the package exports, may import any file.
+ */
 const DOORS = {
+  lib: {
+    graph: 'builder graph',
+    hub: 'blobs locate name options select settings',
+    models: 'classifier index part rope shapes',
+    tasks: 'index metrics rewards task',
+    base: 'base model-folder',
+    time: 'estimate kept-figures measure setting',
+    federated: 'clients privacy rounds',
+    export: 'options save vllm',
+    model: 'adapter attach chat load model options',
+    bench: 'memory speed',
+    'train/sources': 'data-sources sample',
+    'train/processes': 'processes pipe',
+    'train/folders': 'output-folder run-files run-lock',
+    'train/rows': 'batches data held-out prompting rows-to-ask',
+    'train/engine': 'gradients passes scored-rows',
+    'train/steps': 'best class-metrics evaluate events objective step',
+    'train/answers': 'classify decoder generate sampled-answers samples score',
+    'train/measures': 'answer-scores exact-match held-out-answers reward-functions row-measures word-f1',
+    'train/checkpoints': 'checkpoint-file checkpoint-folder gathered keeper run-identity state-file',
+    'train/records': 'metrics-file model-card run-record tensorboard',
+    'train/objectives': 'classification gradient-steps policy',
+    'train/run': 'forward-backward forward-backward-options probe run run-time shared',
+    'train/config': 'config config-schema labels overrides preflight split',
+    strategies: 'adalora convert describe index part privacy-report remarks strategy targets terms',
+    report:
+      'chart/index chart/numbers chart/series compare-data compare-page live/controls live/guard live/page live/runs live/server report run-charts',
+    compare: 'equal metrics on-ranks options rate-search results results-file review runs',
+    tokenizer:
+      'adapted-messages adapted-template chat-dropped chat-spans chat-template gguf marks message python-text python-values read-source reasoning source strftime to-gguf token-offsets tokenizer training-templates',
+    native: 'addon device errors handles launcher level lists load pieces platforms prebuilt remarks session',
+  },
+}
+const MOST_DOORS = 6
+/** Folders that still have more. */
+const WIDE = 'strategies report compare tokenizer native'
+const UNWALLED = ['index.ts']
+
+/** Files that alone may import a folder from outside of it: where devices are found, made, planned for and timed. */
+const VISITORS = {
   native: {
     backends:
       'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/gpus.cpp runtime/gpus.h runtime/kernel_study.cpp',
@@ -76,15 +136,18 @@ const DOORS = {
 /** A folder that programs and commands which do without it never load: nothing reaches it from here but on demand. */
 const ON_DEMAND = { lib: { folder: 'bench', from: ['index.ts', 'cli/program.ts'] } }
 
+const TYPESCRIPT = { files: /\.c?ts$/, imports: (text, name) => typescriptImports(text, name) }
 const READERS = {
-  lib: { files: /\.c?ts$/, imports: (text, name) => typescriptImports(text, name) },
+  lib: TYPESCRIPT,
+  'lib/train': TYPESCRIPT,
   native: { files: /\.(cpp|h|inl)$/, imports: nativeIncludes },
 }
 
 const { values: flags } = parseArgs({
   options: { root: { type: 'string', default: resolve(import.meta.dirname, '..') } },
 })
-const faults = Object.keys(FLOORS).flatMap((side) => [
+const sides = Object.keys(FLOORS).filter((side) => existsSync(join(flags.root, side)))
+const faults = sides.flatMap((side) => [
   ...show(side, importsOf(join(flags.root, side), READERS[side])),
   ...(ON_DEMAND[side] ? loadedEarly(join(flags.root, side), ON_DEMAND[side]) : []),
 ])
@@ -114,10 +177,10 @@ function show(side, imports) {
           ),
         )
     for (const [to, list] of own) {
-      const doors = DOORS[side]?.[to]
-      if (doors === undefined || !allowed(from, to)) continue
+      const visitors = VISITORS[side]?.[to]
+      if (visitors === undefined || !allowed(from, to)) continue
       for (const [file, target] of list)
-        if (!words(doors).includes(file))
+        if (!words(visitors).includes(file))
           faults.push(
             `${side}/${file} imports ${side}/${target}: of ${from} only some files may import ${to}`,
           )
@@ -125,6 +188,7 @@ function show(side, imports) {
     for (const to of words(floors[from]))
       if (!arrows.get(from)?.has(to)) console.log(`    imports nothing of ${to}, which the table lets it`)
   }
+  faults.push(...besideDoors(side, imports))
   const rings = circles(new Map([...arrows].map(([from, own]) => [from, [...own.keys()]])))
   const files = circles(imports)
   faults.push(...rings.map((circle) => `${side}/: folders import each other: ${circle.join(', ')}`))
@@ -134,6 +198,30 @@ function show(side, imports) {
     `  ${order.length} folders, ${total} arrows, ` +
       `${rings.length} circles of folders, ${files.length} of files\n`,
   )
+  return faults
+}
+
+/** Faults where imports pass walls beside their doors, and in the table of doors. */
+function besideDoors(side, imports) {
+  const faults = []
+  for (const [folder, stems] of Object.entries(DOORS[side] ?? {})) {
+    const doors = words(stems).map((stem) => `${folder}/${stem}`)
+    if (doors.length > MOST_DOORS && !words(WIDE).includes(folder))
+      faults.push(`${side}/${folder} has ${doors.length} doors, more than ${MOST_DOORS}`)
+    const used = new Set()
+    const isInside = (file) => file.startsWith(`${folder}/`)
+    for (const [file, targets] of imports) {
+      if (isInside(file) || UNWALLED.includes(file)) continue
+      for (const target of targets.filter(isInside)) {
+        const door = target.replace(/\.c?ts$/, '')
+        used.add(door)
+        if (!doors.includes(door))
+          faults.push(`${side}/${file} imports ${side}/${target}, which is private to ${side}/${folder}`)
+      }
+    }
+    for (const door of doors)
+      if (!used.has(door)) console.log(`    nobody imports ${side}/${door}, a door in the table`)
+  }
   return faults
 }
 

@@ -67,6 +67,26 @@ describe('scripts/floors.mjs', () => {
     ])
   })
 
+  it('refuses files that are private to a folder, and rooms of training that are above', () => {
+    const files = {
+      'lib/train/run/run.ts': "import '../steps/step.js'",
+      'lib/train/run/run-loop.ts': "import '../records/metrics-file.js'",
+      'lib/train/records/metrics-file.ts': '',
+      'lib/train/steps/step.ts': "import type { TrainingRun } from '../run/run.js'",
+      'lib/cli/train.ts': "import '../train/run/run.js'\nimport '../train/run/run-loop.js'",
+      'lib/index.ts': "export type { RunLoop } from './train/run/run-loop.js'",
+      'lib/compare/cell.ts': "import '../models/qwen3.js'",
+      'lib/models/qwen3.ts': '',
+    }
+    expect(faultsOf(files)).toEqual([
+      'lib/compare/cell.ts imports lib/models/qwen3.ts, which is private to lib/models',
+      'lib/cli/train.ts imports lib/train/run/run-loop.ts, which is private to lib/train/run',
+      'lib/train/steps/step.ts imports lib/train/run/run.ts: steps may not import run',
+      'lib/train/: folders import each other: run, steps',
+      'lib/train/: files import each other: run/run.ts, steps/step.ts',
+    ])
+  })
+
   it('passes what the table lets a folder import, neighbors, and benchmarks on demand', () => {
     const files = {
       'lib/cli/main.ts': "import './help.js'\nimport '../core/errors.js'",
