@@ -13,7 +13,7 @@ import type { Checkpoint, RunIdentity } from './run-identity.js'
 import { readCheckpoint } from './state-file.js'
 
 /** The inputs of saving. */
-interface KeptSetup extends StepSetup {
+interface KeeperSetup extends StepSetup {
   base: BaseModel
   /** Null for a rank that writes nothing, and for a run that saves nothing. */
   folders: RunFolders | null
@@ -21,10 +21,10 @@ interface KeptSetup extends StepSetup {
   use: <T>(work: () => Promise<T>) => Promise<T>
 }
 
-export class KeptSteps {
+export class Keeper {
   /** Paths in the order they were saved. */
   readonly paths: string[] = []
-  readonly #setup: KeptSetup
+  readonly #setup: KeeperSetup
   readonly #state: TrainingState
   readonly #identity: RunIdentity
   /** Folder of the checkpoints; null saves none. */
@@ -40,7 +40,7 @@ export class KeptSteps {
    * @param resumed the checkpoint that the run was resumed from
    */
   constructor(
-    setup: KeptSetup,
+    setup: KeeperSetup,
     place: RunFolders | null,
     state: TrainingState,
     identity: RunIdentity,

@@ -16,7 +16,7 @@ import { checkRoom } from '../../planning/room.js'
 import { privacyRemarks } from '../../strategies/privacy-report.js'
 import { restoreCheckpoint } from '../checkpoints/checkpoint-file.js'
 import { checkpointOf, type Damaged, type Resumable } from '../checkpoints/checkpoint-folder.js'
-import { KeptSteps } from '../checkpoints/keeper.js'
+import { Keeper } from '../checkpoints/keeper.js'
 import {
   checkLength,
   continuedEvaluations,
@@ -50,7 +50,7 @@ export interface Begun {
   identity: RunIdentity
   steps: Steps
   evaluation: EvaluationSchedule
-  kept: KeptSteps
+  kept: Keeper
 }
 
 const WAYS_ON = {
@@ -66,7 +66,7 @@ export class RunStart {
   data: RunData | undefined
   state: TrainingState | undefined
   resumed: Resumed | null = null
-  kept: KeptSteps | undefined
+  kept: Keeper | undefined
   /** Steps of this run, without those before it was resumed. */
   stepsLeft: number | undefined
   readonly #setup: RunSetup
@@ -101,7 +101,7 @@ export class RunStart {
     const identity = identityOf(base, options, evalFraction, data)
     const state = await this.#restore(checkpoint, identity)
     const steps = await this.#stepsOf(checkpoint, state, data)
-    const kept = new KeptSteps(this.#setup, this.#place, state, identity, checkpoint?.path ?? null)
+    const kept = new Keeper(this.#setup, this.#place, state, identity, checkpoint?.path ?? null)
     this.kept = kept
     await kept.checkBest()
     if (folders !== null) {
