@@ -17,7 +17,8 @@ import { describeData, readCompareData } from '../../dist/esm/compare/data.js'
 import { loadModel, readResults } from '../../dist/esm/index.js'
 import { scheduleAt } from '../../dist/esm/options/schedules.js'
 import { resolveConfig, trainOptions } from '../../dist/esm/train/config/config.js'
-import { dataOf, rowsInOrder, windowsOf } from '../../dist/esm/train/rows/data.js'
+import { windowsOf } from '../../dist/esm/train/rows/batches.js'
+import { dataOf, rowsInOrder } from '../../dist/esm/train/rows/data.js'
 import { peerEnvironment } from '../measure.mjs'
 
 const TAKEN = ['lora', 'lora-plus', 'dora', 'loha', 'lokr', 'vera']

@@ -7,7 +7,7 @@
 import * as z from 'zod'
 import { compareResults } from '../compare/results.js'
 import { type JsonSchema, jsonSchemaOf } from '../core/schema.js'
-import { recordedEvents, trainEvents } from '../train/records/metrics-file.js'
+import { recordedEvents, trainEvents } from '../train/records/event-schemas.js'
 import { bench } from './schemas/bench.js'
 import { cache } from './schemas/cache.js'
 import { chat, generation } from './schemas/chat.js'

@@ -4,7 +4,7 @@
  * token. Fields may be added; existing ones keep their meaning.
  */
 import * as z from 'zod'
-import { planRow } from '../train/records/metrics-file.js'
+import { planRow } from '../train/records/event-schemas.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()

@@ -6,7 +6,7 @@ import { ConfigError, FileFormatError } from '../core/errors.js'
 import { rulesOf } from '../strategies/index.js'
 import { loadConfig, type RunConfig } from '../train/config/config.js'
 import { foldersAt } from '../train/folders/output-folder.js'
-import type { MetricsLine } from '../train/records/metrics-file.js'
+import type { MetricsLine } from '../train/records/event-schemas.js'
 
 /** An evaluation during a run. */
 export interface RunEvaluationPoint {

@@ -2,7 +2,7 @@
  * Data of a run for its page, from the lines of metrics.jsonl: columns of numbers, and facts. Also runs in the browser.
  */
 
-import type { MetricsLine } from '../train/records/metrics-file.js'
+import type { MetricsLine } from '../train/records/event-schemas.js'
 import type { ConfusionMatrix } from '../train/steps/class-metrics.js'
 import { type Packed, pack, unpack, type Value } from './chart/index.js'
 

@@ -12,7 +12,7 @@ import { nodeProgram, packageScript } from '../../core/node-program.js'
 import { packageRoot } from '../../core/root.js'
 import { expandPaths, STDIN } from '../../data/dataset/files.js'
 import { figuresFile, keepFigures } from '../../time/kept-figures.js'
-import type { MetricsLine } from '../../train/records/metrics-file.js'
+import type { MetricsLine } from '../../train/records/event-schemas.js'
 import type { DatasetConfig } from '../../train/sources/data-sources.js'
 
 /** Memory of a process in addition to the plan, in bytes. */

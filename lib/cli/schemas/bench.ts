@@ -1,6 +1,6 @@
 /** Output of `lowrank bench --json`. */
 import * as z from 'zod'
-import { planRow } from '../../train/records/metrics-file.js'
+import { planRow } from '../../train/records/event-schemas.js'
 import { bytes, count } from './fields.js'
 
 const settings = z.object({

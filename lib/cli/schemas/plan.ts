@@ -1,6 +1,6 @@
 /** Output of `lowrank plan --json`. */
 import * as z from 'zod'
-import { planRow, privacyReport } from '../../train/records/metrics-file.js'
+import { planRow, privacyReport } from '../../train/records/event-schemas.js'
 import { bytes, count, time } from './fields.js'
 
 const workCounts = z.object({

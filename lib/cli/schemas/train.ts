@@ -1,6 +1,6 @@
 /** Events of `lowrank train` and `lowrank demo` with --json, in addition to those of metrics.jsonl. */
 import * as z from 'zod'
-import { classifiedRows, sampleRows, samplesHeldOut } from '../../train/records/metrics-file.js'
+import { classifiedRows, sampleRows, samplesHeldOut } from '../../train/records/event-schemas.js'
 import { time } from './fields.js'
 
 const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })

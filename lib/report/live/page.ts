@@ -1,5 +1,5 @@
 /** The live page of a run: its report so far, and a script that follows the log from there. */
-import type { MetricsLine } from '../../train/records/metrics-file.js'
+import type { MetricsLine } from '../../train/records/event-schemas.js'
 import { packRun, runFrom } from '../run-data.js'
 import { page } from '../run-page.js'
 import { runHead } from '../run-sections.js'

@@ -2,7 +2,7 @@
  * Script of a live page: follows the run's log by server-sent events, updates the bar and the charts, and sends the
  * actions of its buttons and question box. It stores nothing: when reopened, it shows the whole run.
  */
-import type { MetricsLine } from '../../train/records/metrics-file.js'
+import type { MetricsLine } from '../../train/records/event-schemas.js'
 import { formatNumber, formatSeconds } from '../chart/index.js'
 import { liveSections } from '../live/content.js'
 import type { AskLine, LiveAction } from '../live/protocol.js'

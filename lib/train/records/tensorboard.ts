@@ -9,7 +9,8 @@ import { join } from 'node:path'
 import { makeFolder } from '../../io/atomic-folder.js'
 import { GrowingFile } from '../../io/growing-file.js'
 import type { TrainEvent } from '../steps/events.js'
-import { lineOf, type MetricsLine, readMetrics } from './metrics-file.js'
+import type { MetricsLine } from './event-schemas.js'
+import { lineOf, readMetrics } from './metrics-file.js'
 
 /** Programs that a run's events can be written for, in addition to metrics.jsonl. */
 export const REPORT_TO = ['none', 'tensorboard'] as const

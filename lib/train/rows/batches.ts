@@ -2,6 +2,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../../core/errors.js'
 import type { Batches, MicroBatch } from '../../data/pack.js'
+import type { TrainOptions } from '../../options/options.js'
 
 /** Random access to the micro-batches of every epoch. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>
@@ -173,4 +174,20 @@ export interface DataCursor {
   microBatch: number
   /** Hash of this epoch's micro-batches before the cursor, if the data is streamed. */
   digest?: string
+}
+
+/**
+ * The windows of a run's data, and the number of optimizer steps they make.
+ * @param ranks number of ranks that the run started with
+ */
+export function windowsOf(
+  train: BatchSource | BatchStream,
+  options: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>,
+  ranks: number,
+): { windows: WindowSource; totalSteps: number } {
+  const { gradientAccumulationSteps, maxSteps, numTrainEpochs } = options
+  const accumulation = gradientAccumulationSteps * ranks
+  if ('pass' in train) return { windows: new StreamWindows(train, accumulation), totalSteps: maxSteps ?? 0 }
+  const windows = new Windows(train, accumulation)
+  return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }
 }

@@ -1,9 +1,6 @@
 /** The data of runs and evaluations, tokenized in a worker and packed into micro-batches. */
-
-import { createHash } from 'node:crypto'
 import type { BaseModel } from '../../base/base.js'
 import { badArgument } from '../../core/arguments.js'
-import { breather } from '../../core/breather.js'
 import type { AskedRow } from '../../data/asked-rows.js'
 import {
   canReread,
@@ -27,7 +24,8 @@ import { taskRules } from '../../tasks/index.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import type { DataSources, DatasetConfig } from '../sources/data-sources.js'
 import { sampleRows as drawnRows } from '../sources/sample.js'
-import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
+import type { BatchSource, BatchStream } from './batches.js'
+import { fingerprintRows } from './fingerprint.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import { promptingOf } from './prompting.js'
 import { type AskedRows, chooseRows, sharedTools, unseenRows } from './rows-to-ask.js'
@@ -370,22 +368,6 @@ function streamOf(
   }
 }
 
-/**
- * The windows of a run's data, and the number of optimizer steps they make.
- * @param ranks number of ranks that the run started with
- */
-export function windowsOf(
-  train: RunData['train'],
-  options: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>,
-  ranks: number,
-): { windows: WindowSource; totalSteps: number } {
-  const { gradientAccumulationSteps, maxSteps, numTrainEpochs } = options
-  const accumulation = gradientAccumulationSteps * ranks
-  if ('pass' in train) return { windows: new StreamWindows(train, accumulation), totalSteps: maxSteps ?? 0 }
-  const windows = new Windows(train, accumulation)
-  return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }
-}
-
 type HeldOut = Pick<RunData, 'evaluation' | 'evaluationExamples' | 'evaluationFingerprint'>
 
 async function heldOut(
@@ -415,19 +397,4 @@ function inOrder(
     seed: 0,
     ...(rows ? { rows } : {}),
   })
-}
-
-/** Content hash of rows: SHA-256 over their ids and labels, and whether their answers are desirable. */
-export async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): Promise<string> {
-  const hash = createHash('sha256')
-  const breathe = breather()
-  const count = rows?.length ?? data.length
-  for (let i = 0; i < count; i++) {
-    const row = rows ? (rows[i] as number) : i
-    hash.update(data.ids(row)).update(data.labels(row))
-    const desirable = data.rowDesirable(row)
-    if (desirable !== undefined) hash.update(String(desirable))
-    if (i % 16 === 0) await breathe()
-  }
-  return hash.digest('hex')
 }

@@ -1,5 +1,5 @@
 /** Lines of metrics.jsonl, as runs write them. */
-import type { MetricsLine } from '../../../lib/train/records/metrics-file.js'
+import type { MetricsLine } from '../../../lib/train/records/event-schemas.js'
 
 type Of<Event extends MetricsLine['event']> = Extract<MetricsLine, { event: Event }>
 const BEGAN = 1_800_000_000

@@ -5,7 +5,7 @@ import { runPage } from '../../../lib/report/run-page.js'
 import { strategyName } from '../../../lib/report/run-words.js'
 import { listStrategies, rulesNamed } from '../../../lib/strategies/index.js'
 import type { PrivacyReport } from '../../../lib/strategies/privacy-report.js'
-import type { MetricsLine } from '../../../lib/train/records/metrics-file.js'
+import type { MetricsLine } from '../../../lib/train/records/event-schemas.js'
 import { done, evaluation, memory, plan, samples, start, step, wholeRun } from './lines.js'
 
 const page = (lines: readonly MetricsLine[], config: string | null = null) =>

@@ -11,7 +11,7 @@ import {
   titleOf,
 } from '../../../../lib/report/live/state.js'
 import { addLine, emptyRun } from '../../../../lib/report/run-data.js'
-import type { MetricsLine } from '../../../../lib/train/records/metrics-file.js'
+import type { MetricsLine } from '../../../../lib/train/records/event-schemas.js'
 
 type Fields = Record<string, unknown>
 const start = { event: 'start', command: 'npx lowrank train run.yaml', total_steps: 100, resumed_from: null }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { launchOf } from '../../../../lib/native/launcher.js'
-import { type Machine, Ranks, shareOfCores } from '../../../../lib/train/processes/processes.js'
+import { type Machine, shareOfCores } from '../../../../lib/train/processes/cores.js'
+import { Ranks } from '../../../../lib/train/processes/processes.js'
 
 const cores = (begin: number, end: number) => Array.from({ length: end - begin }, (_, i) => begin + i)
 const machine = (
