@@ -75,12 +75,13 @@ describe('scripts/floors.mjs', () => {
       'lib/train/steps/step.ts': "import type { TrainingRun } from '../run/run.js'",
       'lib/cli/train.ts': "import '../train/run/run.js'\nimport '../train/run/run-loop.js'",
       'lib/index.ts': "export type { RunLoop } from './train/run/run-loop.js'",
-      'lib/compare/cell.ts': "import '../models/qwen3.js'",
+      'lib/planning/cards.ts': "import '../models/qwen3.js'",
       'lib/models/qwen3.ts': '',
     }
     expect(faultsOf(files)).toEqual([
-      'lib/compare/cell.ts imports lib/models/qwen3.ts, which is private to lib/models',
+      'lib/planning/cards.ts imports lib/models/qwen3.ts, which is private to lib/models',
       'lib/cli/train.ts imports lib/train/run/run-loop.ts, which is private to lib/train/run',
+      'lib/: files import each other: train/run/run.ts, train/steps/step.ts',
       'lib/train/steps/step.ts imports lib/train/run/run.ts: steps may not import run',
       'lib/train/: folders import each other: run, steps',
       'lib/train/: files import each other: run/run.ts, steps/step.ts',
@@ -90,10 +91,10 @@ describe('scripts/floors.mjs', () => {
   it('passes what the table lets a folder import, neighbors, and benchmarks on demand', () => {
     const files = {
       'lib/cli/main.ts': "import './help.js'\nimport '../core/errors.js'",
-      'lib/cli/help.ts': `import type { Figure } from '../bench/figure.js'
-        export const load = () => import('../bench/figure.js')`,
+      'lib/cli/help.ts': `import type { Speed } from '../bench/speed.js'
+        export const load = () => import('../bench/speed.js')`,
       'lib/core/errors.ts': '',
-      'lib/bench/figure.ts': '',
+      'lib/bench/speed.ts': '',
       'native/plan/plan.h': '#include "step.h"\n#include "core/error.h"\n#include <vector>',
       'native/plan/step.h': '',
       'native/core/error.h': '',
@@ -104,11 +105,11 @@ describe('scripts/floors.mjs', () => {
   it('refuses to load benchmarks before they are asked for', () => {
     const files = {
       'lib/cli/program.ts': "import './bench.js'",
-      'lib/cli/bench.ts': "import { figure } from '../bench/figure.js'",
-      'lib/bench/figure.ts': '',
+      'lib/cli/bench.ts': "import { speed } from '../bench/speed.js'",
+      'lib/bench/speed.ts': '',
     }
     expect(faultsOf(files)).toEqual([
-      'lib/: bench is loaded at once, not on demand: cli/program.ts -> cli/bench.ts -> bench/figure.ts',
+      'lib/: bench is loaded at once, not on demand: cli/program.ts -> cli/bench.ts -> bench/speed.ts',
     ])
   })
 })
