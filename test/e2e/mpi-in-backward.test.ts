@@ -75,7 +75,8 @@ test(
 test.each(['causal_lm', ...Object.keys(TASKS)])(
   'a step of %s that diverges ends all ranks, told once',
   async (task) => {
-    const diverging = { ...settings, task, optimizer_in_backward: true, learning_rate: 1e30 }
+    const strategy = { name: 'lora', r: 4 }
+    const diverging = { ...settings, strategy, task, optimizer_in_backward: true, learning_rate: 1e30 }
     const { config, at } = project(diverging)
     if (task in TASKS) writeFileSync(at('train.jsonl'), lines(TASKS[task as keyof typeof TASKS].rows))
     const ended = await trained('MPICH', 2, config, [])
