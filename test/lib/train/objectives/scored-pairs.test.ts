@@ -76,6 +76,22 @@ test('full fine-tuning updates in the backward pass as after it', async () => {
   expect(within).toEqual(after)
 })
 
+test.each([false, true])(
+  'a loss that diverges is named, and its step changes nothing: in backward %s',
+  async (within) => {
+    const adapter = await attach()
+    const more = {
+      gradientAccumulationSteps: 1,
+      maxGradNorm: 0,
+      learningRate: 1e30,
+      optimizerInBackward: within,
+    }
+    await expect(run(adapter, more)).rejects.toThrow(
+      /^training diverged: the loss is (NaN|-?Infinity) at step 2\. The adapter is in its state after step 1\./,
+    )
+  },
+)
+
 sweepTest('a window in other micro-batches is the same window', async () => {
   const norms = async (more: Partial<TrainOptions>) => {
     const { steps } = await run(await attach(), { ...more, maxSteps: 2, seed: 5 }, rows.slice(0, 4))
