@@ -111,7 +111,7 @@ const DOORS = {
     'train/objectives': 'classification gradient-steps policy',
     'train/run': 'forward-backward forward-backward-options probe run run-time shared',
     'train/config': 'config config-schema labels overrides preflight split',
-    strategies: 'adalora convert describe index part privacy-report remarks strategy targets terms',
+    strategies: 'adalora configs convert describe index part privacy-report remarks strategy targets terms',
     report:
       'chart/index chart/numbers chart/series compare-data compare-page live/controls live/guard live/page live/runs live/server report run-charts',
     compare: 'equal metrics on-ranks options rate-search results results-file review runs',

@@ -2,7 +2,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../../core/errors.js'
 import type { Batches, MicroBatch } from '../../data/pack.js'
-import type { TrainOptions } from '../../options/options.js'
+import type { TrainOptions } from '../../options/types.js'
 
 /** Random access to the micro-batches of every epoch. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>

@@ -2,7 +2,7 @@
 import { openDataset, STDIN } from '../../data/dataset.js'
 import { encodeChunks } from '../../data/encode-dataset.js'
 import { addon, type StorageFormat } from '../../native/addon.js'
-import type { TrainOptions } from '../../options/options.js'
+import type { TrainOptions } from '../../options/types.js'
 import type { StepSetting } from '../../planning/step-setting.js'
 import { rulesOf } from '../../strategies/index.js'
 import { taskRules } from '../../tasks/index.js'

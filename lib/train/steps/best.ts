@@ -5,7 +5,7 @@
 
 import { resolve } from 'node:path'
 import { badValue, type OptionSource } from '../../core/schema.js'
-import type { TrainOptions } from '../../options/options.js'
+import type { TrainOptions } from '../../options/types.js'
 import { isPrivate } from '../../strategies/index.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { type CustomMetric, isGreaterBetter, type Metric, metricName } from '../../tasks/metrics.js'

@@ -4,7 +4,7 @@ import { afterEach, beforeAll } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/model/adapter.js'
 import { type LoadOptions, loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
-import type { TrainOptions } from '../../../lib/options/options.js'
+import type { TrainOptions } from '../../../lib/options/types.js'
 import type { DoneEvent, EvalEvent, TrainEvent, TrainStep } from '../../../lib/train/steps/events.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 

@@ -17,7 +17,7 @@ import { SUMS, writeSums } from '../../../../lib/io/sums.js'
 import type { Adapter, TrainControl } from '../../../../lib/model/adapter.js'
 import { loadModel } from '../../../../lib/model/load.js'
 import type { Model } from '../../../../lib/model/model.js'
-import type { TrainOptions } from '../../../../lib/options/options.js'
+import type { TrainOptions } from '../../../../lib/options/types.js'
 import { lora } from '../../../../lib/strategies/lora.js'
 import {
   latestCheckpoint,

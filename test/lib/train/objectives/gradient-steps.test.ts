@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest'
 import type { NativeSession, OptimizerStep, TrainInput } from '../../../../lib/native/addon.js'
 import { adamW } from '../../../../lib/options/optimizers.js'
-import type { TrainOptions } from '../../../../lib/options/options.js'
+import type { TrainOptions } from '../../../../lib/options/types.js'
 import { lora } from '../../../../lib/strategies/lora.js'
 import type { OptimizerGroup } from '../../../../lib/strategies/strategy.js'
 import { gradientSteps } from '../../../../lib/train/objectives/gradient-steps.js'

@@ -7,14 +7,8 @@ import { readSafetensorsHeader } from '../../../../lib/formats/safetensors.js'
 import { loadModel } from '../../../../lib/model/load.js'
 import type { Model } from '../../../../lib/model/model.js'
 import { addon } from '../../../../lib/native/addon.js'
-import {
-  adafactor,
-  adamW8bit,
-  lion,
-  type Optimizer,
-  optimizerOf,
-  sgd,
-} from '../../../../lib/options/optimizers.js'
+import { adafactor, adamW8bit, lion, optimizerOf, sgd } from '../../../../lib/options/optimizers.js'
+import type { Optimizer } from '../../../../lib/options/types.js'
 import { adalora } from '../../../../lib/strategies/adalora.js'
 import { dpDylora } from '../../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../../lib/strategies/dylora.js'
