@@ -109,7 +109,7 @@ const DOORS = {
     'train/checkpoints': 'checkpoint-file checkpoint-folder gathered keeper run-identity state-file',
     'train/records': 'event-schemas metrics-file model-card run-record tensorboard',
     'train/objectives': 'classification gradient-steps policy',
-    'train/run': 'forward-backward forward-backward-options probe run run-time shared',
+    'train/run': 'agreement forward-backward forward-backward-options probe run run-time',
     'train/config': 'config config-schema labels overrides preflight split',
     strategies: 'adalora configs convert describe index part privacy-report remarks strategy targets terms',
     report:

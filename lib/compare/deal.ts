@@ -5,7 +5,7 @@ import { bootId } from '../io/boot-id.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
 import type { RunConfig } from '../train/config/config.js'
 import type { Ranks } from '../train/processes/processes.js'
-import { programFacts } from '../train/run/shared.js'
+import { programFacts } from '../train/run/agreement.js'
 import {
   type CompareTask,
   LocalRunner,

@@ -29,8 +29,8 @@ import { evaluateClasses } from '../train/objectives/classification.js'
 import { presentRanks } from '../train/processes/processes.js'
 import { type DataControl, encodeFile, prepareEvaluation } from '../train/rows/data.js'
 import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/rows/prompting.js'
+import { agreeToEvaluate, sharedWith } from '../train/run/agreement.js'
 import { runProbe } from '../train/run/probe.js'
-import { agreeToEvaluate, sharedWith } from '../train/run/shared.js'
 import {
   checkTaskData,
   type DatasetArgument,

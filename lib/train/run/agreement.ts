@@ -1,15 +1,21 @@
 /**
- * The agreement of the processes that train together: at the start on everything that results depend on, and between
- * steps on the bits of the adapter.
+ * The agreement of the processes that train or evaluate together: at the start on everything that results depend on, and
+ * between steps on the bits of the adapter.
  */
+import { resolve } from 'node:path'
+import type { ActiveAdapter, BaseModel } from '../../base/base.js'
 import { RanksError } from '../../core/errors.js'
+import { addon } from '../../native/addon.js'
 import { translatedAsync } from '../../native/errors.js'
 import { strategyToFile } from '../../strategies/index.js'
+import { describeBoth } from '../../weights/quantization.js'
 import type { Resumable } from '../checkpoints/checkpoint-folder.js'
 import { canonical, factsOf, type RunIdentity } from '../checkpoints/run-identity.js'
+import type { Ranks } from '../processes/processes.js'
+import { packageVersion } from '../records/run-record.js'
+import type { EvaluateControl } from '../steps/evaluate.js'
 import type { TrainingState } from '../steps/step.js'
 import type { RunSetup } from './run-setup.js'
-import { agreeOnFolder, programFacts } from './shared.js'
 
 /** Steps between two comparisons of the adapters, at most. */
 const COMPARED_STEPS = 50
@@ -19,11 +25,6 @@ export class Agreement {
 
   constructor(setup: RunSetup) {
     this.#setup = setup
-  }
-
-  async onFolder(outputDir: string | undefined): Promise<void> {
-    const { ranks } = this.#setup
-    if (!ranks.isAlone) await agreeOnFolder(ranks, outputDir)
   }
 
   /** Rejects processes that would compute different results, before anything is written. */
@@ -61,4 +62,56 @@ export class Agreement {
     const { adapter, use } = this.#setup
     return use(() => translatedAsync(() => adapter.native.digest().promise))
   }
+}
+
+/** The program version and the kind of processor of a rank. */
+export function programFacts({ device }: BaseModel): Record<string, string> {
+  return {
+    'version of lowrank': packageVersion(),
+    'instruction set': addon().cpu().isa,
+    device: device === 'cpu' ? 'cpu' : 'cuda',
+  }
+}
+
+/**
+ * Rejects ranks with another output folder, of which only the first rank's would be written.
+ * @throws {ConfigError} naming the first difference
+ */
+export async function agreeOnFolder(ranks: Ranks, outputDir: string | undefined): Promise<void> {
+  await ranks.agree('output folder', { output_dir: outputDir === undefined ? 'none' : resolve(outputDir) })
+}
+
+/**
+ * Rejects ranks that would evaluate differently.
+ * @param data hash of the rows
+ * @throws {ConfigError} naming the first difference
+ */
+export async function agreeToEvaluate(
+  ranks: Ranks,
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  data: string,
+  options: object,
+): Promise<void> {
+  const own = async ({ state, weight, rank }: ActiveAdapter) => {
+    const digest = await translatedAsync(() => state.native.digest().promise)
+    return `${digest}, weight ${weight}, rank ${rank}`
+  }
+  await ranks.agree('start of an evaluation', {
+    ...programFacts(base),
+    'base model': base.files.fingerprint,
+    'evaluation data': data,
+    quantization: describeBoth(base),
+    precision: base.precision,
+    options: canonical(options),
+    adapters: (await Promise.all(adapters.map(own))).join('; '),
+  })
+}
+
+/** Distributes an evaluation over ranks, which stop together. */
+export function sharedWith(
+  ranks: Ranks,
+  { signal, onProgress }: Omit<EvaluateControl, 'ranks'>,
+): EvaluateControl {
+  return { signal: ranks.joint(signal), onProgress, ranks }
 }

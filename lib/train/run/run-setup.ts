@@ -1,3 +1,4 @@
+/** The inputs of a run. */
 import type { BaseModel } from '../../base/base.js'
 import type { PlanOptions } from '../../native/addon.js'
 import type { Beginning } from '../checkpoints/checkpoint-folder.js'
@@ -9,7 +10,7 @@ import type { EvaluateProgress } from '../steps/evaluate.js'
 import type { RateSearch } from '../steps/events.js'
 import type { MakeSteps, StepSetup } from '../steps/step.js'
 
-/** The inputs of a run, assembled by `Adapter.train`. */
+/** Assembled by `Adapter.train`. */
 export interface RunSetup extends StepSetup {
   base: BaseModel
   plans: Record<string, PlanOptions>

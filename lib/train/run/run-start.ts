@@ -29,7 +29,7 @@ import { gradientSteps } from '../objectives/gradient-steps.js'
 import { checkRanks } from '../processes/processes.js'
 import type { RunData } from '../rows/data.js'
 import type { Steps, TrainingState } from '../steps/step.js'
-import type { Agreement } from './agreement.js'
+import { type Agreement, agreeOnFolder } from './agreement.js'
 import { EvaluationSchedule } from './evaluation-schedule.js'
 import { noteFormat } from './run-adapter.js'
 import type { RunSetup } from './run-setup.js'
@@ -126,13 +126,13 @@ export class RunStart {
   }
 
   async #enter(): Promise<void> {
-    const { signal, beginning, folders } = this.#setup
+    const { signal, beginning, folders, ranks } = this.#setup
     signal?.throwIfAborted()
     if (!beginning.force) this.#checkRoom()
     await this.#breathe()
     // Lock before looking for the newest checkpoint, which another run may be writing.
     if (folders !== null && existsSync(folders.outputDir)) this.#lock = await lockRun(folders.outputDir)
-    await this.#agreement.onFolder(this.#place?.outputDir)
+    await agreeOnFolder(ranks, this.#place?.outputDir)
   }
 
   /** @throws {OutOfMemoryError} when the run needs far more memory than there is, beside the loaded model */
