@@ -15,7 +15,7 @@ import { resultsPath } from '../compare/results-file.js'
 import { isCompare, reviewed } from '../compare/review.js'
 import { shellWord } from '../core/system.js'
 import { loadConfig } from '../train/config/config.js'
-import { Ranks } from '../train/processes/processes.js'
+import { Processes } from '../train/processes/processes.js'
 import { finishedRuns } from './compare-runs.js'
 import { compareText } from './compare-table.js'
 import { InterruptedError, UsageError } from './errors.js'
@@ -141,16 +141,16 @@ function isFolder(path: string): boolean {
 /** Joins ranks for the command alone: each training is that of one rank, as if there were no others. */
 async function onRanks(
   { json = false }: Options,
-  work: (ranks: Ranks, output: Output) => Promise<void>,
+  work: (ranks: Processes, output: Output) => Promise<void>,
 ): Promise<void> {
-  await amongRanks('lowrank compare', json, work, () => Ranks.join())
+  await amongRanks('lowrank compare', json, work, () => Processes.join())
 }
 
 async function run(
   path: string,
   options: Options,
   call: string,
-  ranks: Ranks,
+  ranks: Processes,
   output: Output,
 ): Promise<void> {
   const config = await loadConfig(path, options.set, notedOn(output))
@@ -272,7 +272,12 @@ class Progress {
   }
 }
 
-async function verify(path: string, { cells, set }: Options, ranks: Ranks, output: Output): Promise<void> {
+async function verify(
+  path: string,
+  { cells, set }: Options,
+  ranks: Processes,
+  output: Output,
+): Promise<void> {
   const interruption = new Interruption(output, 'Stopping.')
   const { signal } = interruption
   try {

@@ -9,7 +9,7 @@ import { taskRules } from '../tasks/index.js'
 import type { RunConfig } from '../train/config/config.js'
 import { checkData } from '../train/config/preflight.js'
 import { refuseLayers } from '../train/config/split.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import type { HeldOutShare } from '../train/rows/held-out.js'
 import { type DatasetConfig, dataset } from '../train/sources/data-sources.js'
 import { classScores } from '../train/steps/class-metrics.js'
@@ -96,7 +96,7 @@ export function configure(command: Command): void {
 async function evaluated(
   path: string | undefined,
   options: Options,
-  ranks: Ranks,
+  ranks: Processes,
   output: Output,
 ): Promise<void> {
   const config = await readSubject(path, options, output)

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addon } from '../native/addon.js'
 import { launchOf } from '../native/launcher.js'
-import { joinRanks, type Ranks } from '../train/processes/processes.js'
+import { joinRanks, type Processes } from '../train/processes/processes.js'
 import { exitCodeOf, reportError } from './errors.js'
 import { counted } from './format.js'
 import { Output } from './output.js'
@@ -21,8 +21,8 @@ const REPORTED_MS = 500
 export async function amongRanks(
   verb: string,
   json: boolean,
-  work: (ranks: Ranks, output: Output) => Promise<void>,
-  join: () => Promise<Ranks> = joinRanks,
+  work: (ranks: Processes, output: Output) => Promise<void>,
+  join: () => Promise<Processes> = joinRanks,
 ): Promise<void> {
   const ranks = await joined(join)
   if (ranks === undefined) return
@@ -47,7 +47,7 @@ export async function amongRanks(
 }
 
 /** Prints the number of ranks that do the work; nothing for a single process. */
-export function noteRanks({ isAlone, size, library }: Ranks, what: string, output: Output): void {
+export function noteRanks({ isAlone, size, library }: Processes, what: string, output: Output): void {
   if (isAlone) return
   const { threads } = addon().cpu()
   output.note(`${what} on ${size} ranks by ${library}, ${counted(threads, 'thread')} each.`)
@@ -57,7 +57,7 @@ export function noteRanks({ isAlone, size, library }: Ranks, what: string, outpu
  * Joins the ranks. Undefined if that failed and another rank of this machine reports the error, which all ranks
  * have.
  */
-async function joined(join: () => Promise<Ranks>): Promise<Ranks | undefined> {
+async function joined(join: () => Promise<Processes>): Promise<Processes | undefined> {
   try {
     return await join()
   } catch (error) {

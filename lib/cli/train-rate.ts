@@ -5,7 +5,7 @@ import type { Model } from '../model/model.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Resumable } from '../train/checkpoints/checkpoint-folder.js'
 import type { RunConfig } from '../train/config/config.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import type { RateSearch } from '../train/steps/events.js'
 import { InterruptedError } from './errors.js'
 import { counted, formatDuration } from './format.js'
@@ -27,7 +27,7 @@ export async function rateOf(
   config: RunConfig,
   strategy: StrategyConfig,
   checkpoint: Resumable | null,
-  ranks: Ranks,
+  ranks: Processes,
   output: Output,
   signal: AbortSignal,
 ): Promise<RunRate> {

@@ -5,7 +5,7 @@ import { sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
 import { checkRoom, type MemorySettings } from '../planning/room.js'
 import type { RunConfig } from '../train/config/config.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
 import { pagedHere, shapeOf } from './plan/planned.js'
 
@@ -15,7 +15,12 @@ import { pagedHere, shapeOf } from './plan/planned.js'
  */
 export async function checkFits(
   config: RunConfig,
-  { device, ranks, call, signal }: { device: DeviceOption; ranks: Ranks; call: string; signal: AbortSignal },
+  {
+    device,
+    ranks,
+    call,
+    signal,
+  }: { device: DeviceOption; ranks: Processes; call: string; signal: AbortSignal },
 ): Promise<void> {
   const card = cardOf(deviceOf(device, ranks.place))
   const { rank, size } = ranks

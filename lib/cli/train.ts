@@ -22,7 +22,7 @@ import { checkRun } from '../train/config/preflight.js'
 import { checkSplit, onSplit } from '../train/config/split.js'
 import { foldersOf, saveConfig } from '../train/folders/output-folder.js'
 import type { SampleProgress } from '../train/objectives/policy.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import { lineOf } from '../train/records/metrics-file.js'
 import { prepareData } from '../train/rows/data.js'
 import { agreeOnFolder } from '../train/run/agreement.js'
@@ -95,7 +95,7 @@ export function configure(command: Command): void {
 async function trainGiven(
   given: string | undefined,
   options: Options,
-  ranks: Ranks,
+  ranks: Processes,
   output: Output,
 ): Promise<void> {
   const [path, resume] = configAndCheckpoint(given, options.resume)
@@ -165,7 +165,7 @@ interface Call {
   call: string
   interruption: Interruption
   live: LiveRun | undefined
-  ranks: Ranks
+  ranks: Processes
 }
 
 async function train(
@@ -290,7 +290,7 @@ async function follow(
   reading: StatusLine,
   signal: AbortSignal,
   live: LiveRun | undefined,
-  ranks: Ranks,
+  ranks: Processes,
 ): Promise<DoneEvent | undefined> {
   let done: DoneEvent | undefined
   let isStopped = false

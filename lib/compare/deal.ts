@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { bootId } from '../io/boot-id.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
 import type { RunConfig } from '../train/config/config.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import { programFacts } from '../train/run/agreement.js'
 import {
   type CompareTask,
@@ -126,7 +126,7 @@ interface Opening {
  * @throws {ConfigError} naming the first fact in which a rank differs from rank 0
  */
 export async function dealtOut<T>(
-  ranks: Ranks,
+  ranks: Processes,
   meetings: Meetings,
   { config, options, asked }: Opening,
   deal: Dealing<T> | undefined,

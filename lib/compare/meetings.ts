@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortedError } from '../core/errors.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 
 /** Pause between two meetings, which is how long a rank may wait for its next task. */
 const PAUSE_MS = 100
@@ -27,12 +27,12 @@ const SILENCE: Talk<null> = { say: () => null, hear: () => undefined }
 
 /** Meetings of several ranks. All ranks must make the same calls. */
 export class Meetings {
-  readonly #ranks: Ranks
+  readonly #ranks: Processes
   readonly #asked: AbortSignal
   readonly #stop = new AbortController()
 
   /** @param asked asks this rank to stop */
-  constructor(ranks: Ranks, asked: AbortSignal | undefined) {
+  constructor(ranks: Processes, asked: AbortSignal | undefined) {
     this.#ranks = ranks
     this.#asked = ranks.joint(asked) as AbortSignal
     ranks.meetsAside = true

@@ -2,7 +2,7 @@
 import { ConfigError } from '../core/errors.js'
 import type { RunConfig } from '../train/config/config.js'
 import { refuseLayers } from '../train/config/split.js'
-import type { Ranks } from '../train/processes/processes.js'
+import type { Processes } from '../train/processes/processes.js'
 import { begin, carriedOut, checkedCall, compare, concludedAgain, workbenchOptions } from './compare.js'
 import { dealtOut } from './deal.js'
 import { Meetings } from './meetings.js'
@@ -26,7 +26,7 @@ import {
  * @throws {ConfigError} naming the first fact in which a rank differs from rank 0
  */
 export async function compareOn(
-  ranks: Ranks,
+  ranks: Processes,
   config: RunConfig,
   options: CompareOptions,
 ): Promise<CompareResults | undefined> {
@@ -56,7 +56,7 @@ export async function compareOn(
  * @throws {ConfigError} naming the first fact in which a rank differs from rank 0
  */
 export async function verifyOn(
-  ranks: Ranks,
+  ranks: Processes,
   path: string,
   options: VerifyOptions,
 ): Promise<Verification | undefined> {
@@ -79,7 +79,7 @@ export async function verifyOn(
   )
 }
 
-function checkRanksAndJobs({ size }: Ranks, jobs: number): void {
+function checkRanksAndJobs({ size }: Processes, jobs: number): void {
   if (jobs === 1) return
   throw new ConfigError(
     `compare: jobs is ${jobs}, but ${size} ranks train side by side already; leave jobs (--jobs) at 1, or start more ranks.`,

@@ -7,7 +7,7 @@ import type { Model } from '../model/model.js'
 import { ownRate } from '../options/rates.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type RunConfig, trainOptions } from '../train/config/config.js'
-import { Ranks } from '../train/processes/processes.js'
+import { Processes } from '../train/processes/processes.js'
 import { windowsOf } from '../train/rows/batches.js'
 import { type Examples, prepareData, type RunData } from '../train/rows/data.js'
 import { drawRows, setAside } from '../train/rows/held-out.js'
@@ -53,7 +53,7 @@ export interface RateSearchAsked {
   /** The strategy after its probe, if it has one. */
   strategy: StrategyConfig
   /** Ranks that share the short runs; all of them must search. Default: this process alone. */
-  ranks?: Ranks
+  ranks?: Processes
   signal?: AbortSignal | undefined
   onStep?: (progress: RateProgress) => void
 }
@@ -116,7 +116,7 @@ export function steepestFall(losses: readonly number[]): number | undefined {
  * @returns the default of the strategy, with a reason, for a run that is too short to search
  */
 export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
-  const { model, config, strategy, ranks = Ranks.alone(), signal } = asked
+  const { model, config, strategy, ranks = Processes.alone(), signal } = asked
   const begun = performance.now()
   const usual = ownRate(strategy, config.optimizer)
   const { optimizer, ...rest } = trainOptions(config)

@@ -8,7 +8,7 @@ import type { RunOptions } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { answeredRows, rowLosses } from '../train/measures/row-measures.js'
-import { Ranks } from '../train/processes/processes.js'
+import { Processes } from '../train/processes/processes.js'
 import { dataOf, sampleOf } from '../train/rows/data.js'
 import { runProbe } from '../train/run/probe.js'
 import type { CompareData } from './data.js'
@@ -94,7 +94,7 @@ export async function trained<T>(
       source,
       { ...options, maxSteps: isPrivate ? null : asked.steps, ...(signal ? { signal } : {}) },
       (_base, _sources, shape) => dataOf(data.train, shape, data.now),
-      { ranks: Ranks.alone(), ...(asked.schedule ? { schedule: asked.schedule } : {}) },
+      { ranks: Processes.alone(), ...(asked.schedule ? { schedule: asked.schedule } : {}) },
     )
     const found: Trained = {
       ...{

@@ -8,7 +8,7 @@ import type { NativeSession, OptimizerStep } from '../../native/addon.js'
 import { translatedAsync } from '../../native/errors.js'
 import { TRAIN_PLAN } from '../../planning/plans.js'
 import type { LayerPipe } from '../processes/pipe.js'
-import type { Ranks } from '../processes/processes.js'
+import type { Processes } from '../processes/processes.js'
 
 /** Result of a micro-batch. */
 export interface Made {
@@ -40,7 +40,7 @@ export interface Passes {
 }
 
 /** The way of a run. */
-export function passesOf({ ranks, pipe }: { ranks: Ranks; pipe?: LayerPipe | undefined }): Passes {
+export function passesOf({ ranks, pipe }: { ranks: Processes; pipe?: LayerPipe | undefined }): Passes {
   if (pipe !== undefined) return new Piped(ranks, pipe)
   return ranks.isAlone ? ALONE : new DealtOut(ranks)
 }
@@ -59,9 +59,9 @@ export const ALONE: Passes = {
 /** Micro-batch i belongs to process i modulo their number. */
 class DealtOut implements Passes {
   readonly knowsLoss = true
-  readonly #ranks: Ranks
+  readonly #ranks: Processes
 
-  constructor(ranks: Ranks) {
+  constructor(ranks: Processes) {
     this.#ranks = ranks
   }
 
@@ -84,10 +84,10 @@ class DealtOut implements Passes {
 
 /** Layers are split over processes, the last of which has the head. */
 class Piped implements Passes {
-  readonly #ranks: Ranks
+  readonly #ranks: Processes
   readonly #pipe: LayerPipe
 
-  constructor(ranks: Ranks, pipe: LayerPipe) {
+  constructor(ranks: Processes, pipe: LayerPipe) {
     this.#ranks = ranks
     this.#pipe = pipe
   }

@@ -8,7 +8,7 @@ import { InternalError, RanksError } from '../../core/errors.js'
 import type { NativeSession } from '../../native/addon.js'
 import { translatedAsync } from '../../native/errors.js'
 import type { LayerPart } from '../../strategies/part.js'
-import type { Ranks } from './processes.js'
+import type { Processes } from './processes.js'
 
 /** A pass of a rank over a micro-batch; the last rank makes both at once. */
 export interface Pass {
@@ -32,7 +32,7 @@ export function passesOf(behind: number, count: number): Pass[] {
 }
 
 export class LayerPipe {
-  readonly #ranks: Ranks
+  readonly #ranks: Processes
   readonly #part: LayerPart
   #session: NativeSession | undefined
   #forwards = 0
@@ -40,7 +40,7 @@ export class LayerPipe {
   /** The error of a pass that ended because another rank failed. */
   #elsewhere: unknown
 
-  constructor(ranks: Ranks, part: LayerPart) {
+  constructor(ranks: Processes, part: LayerPart) {
     this.#ranks = ranks
     this.#part = part
   }

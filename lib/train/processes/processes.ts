@@ -43,7 +43,7 @@ interface Message<T> {
 }
 
 /** The processes that train together; possibly just this one. */
-export class Ranks {
+export class Processes {
   readonly rank: number
   readonly size: number
   /** The MPI library and its version; empty for a single process. */
@@ -77,8 +77,8 @@ export class Ranks {
     this.#hosts = [hostname()]
   }
 
-  static alone(): Ranks {
-    return new Ranks({ rank: 0, size: 1, library: '' })
+  static alone(): Processes {
+    return new Processes({ rank: 0, size: 1, library: '' })
   }
 
   /**
@@ -86,16 +86,18 @@ export class Ranks {
    * LOWRANK_THREADS is set. Without a launcher, the process stays alone.
    * @throws {RanksError} when no MPI library supports the launcher
    */
-  static async join(): Promise<Ranks> {
+  static async join(): Promise<Processes> {
     const launch = launchOf(process.env)
-    if (launch === undefined) return Ranks.alone()
+    if (launch === undefined) return Processes.alone()
     const closed = launch.launcher === 'pmi' ? closedWay(process.env) : undefined
     if (closed !== undefined) throw new RanksError(closed, { variable: 'PMI_FD' })
     // UCX, a transport of many MPI builds, patches C library functions such as mmap while threads of Node.js
     // run them.
     process.env.UCX_MEM_EVENTS ??= 'n'
     const patience = 1000 * secondsOf(process.env.LOWRANK_MPI_TIMEOUT)
-    const ranks = new Ranks(await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise))
+    const ranks = new Processes(
+      await translatedAsync(() => addon().joinRanks({ ...launch, patience }).promise),
+    )
     if (ranks.size === 1) return ranks
     const own = {
       ...{ host: hostname(), boot: bootId(), cores: translated(() => addon().allowedCores()) },
@@ -360,7 +362,7 @@ function errorOf({ code, message, details }: Failure): LowrankError {
 export function checkRanks(
   { optimizerInBackward, task }: Pick<RunOptions, 'optimizerInBackward' | 'task'>,
   begun: number,
-  { size }: Pick<Ranks, 'size'>,
+  { size }: Pick<Processes, 'size'>,
 ): void {
   if (!taskRules(task).runs.onRanks && size > 1)
     throw new ConfigError(
@@ -374,16 +376,16 @@ export function checkRanks(
   )
 }
 
-let present: Ranks | undefined
+let present: Processes | undefined
 
 /** The ranks that this process has joined; otherwise the process alone. */
-export function presentRanks(): Ranks {
-  present ??= Ranks.alone()
+export function presentRanks(): Processes {
+  present ??= Processes.alone()
   return present
 }
 
 /** Joins the ranks started by a launcher, for every later run of this process. */
-export async function joinRanks(): Promise<Ranks> {
-  present = await Ranks.join()
+export async function joinRanks(): Promise<Processes> {
+  present = await Processes.join()
   return present
 }

@@ -11,7 +11,7 @@ import { strategyToFile } from '../../strategies/index.js'
 import { describeBoth } from '../../weights/quantization.js'
 import type { Resumable } from '../checkpoints/checkpoint-folder.js'
 import { canonical, factsOf, type RunIdentity } from '../checkpoints/run-identity.js'
-import type { Ranks } from '../processes/processes.js'
+import type { Processes } from '../processes/processes.js'
 import { packageVersion } from '../records/run-record.js'
 import type { EvaluateControl } from '../steps/evaluate.js'
 import type { TrainingState } from '../steps/step.js'
@@ -77,7 +77,7 @@ export function programFacts({ device }: BaseModel): Record<string, string> {
  * Rejects ranks with another output folder, of which only the first rank's would be written.
  * @throws {ConfigError} naming the first difference
  */
-export async function agreeOnFolder(ranks: Ranks, outputDir: string | undefined): Promise<void> {
+export async function agreeOnFolder(ranks: Processes, outputDir: string | undefined): Promise<void> {
   await ranks.agree('output folder', { output_dir: outputDir === undefined ? 'none' : resolve(outputDir) })
 }
 
@@ -87,7 +87,7 @@ export async function agreeOnFolder(ranks: Ranks, outputDir: string | undefined)
  * @throws {ConfigError} naming the first difference
  */
 export async function agreeToEvaluate(
-  ranks: Ranks,
+  ranks: Processes,
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   data: string,
@@ -110,7 +110,7 @@ export async function agreeToEvaluate(
 
 /** Distributes an evaluation over ranks, which stop together. */
 export function sharedWith(
-  ranks: Ranks,
+  ranks: Processes,
   { signal, onProgress }: Omit<EvaluateControl, 'ranks'>,
 ): EvaluateControl {
   return { signal: ranks.joint(signal), onProgress, ranks }

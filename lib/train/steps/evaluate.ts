@@ -2,7 +2,7 @@
 import { exp } from '../../core/portable-exp.js'
 import type { NativeSession } from '../../native/addon.js'
 import type { LayerPipe } from '../processes/pipe.js'
-import { Ranks } from '../processes/processes.js'
+import { Processes } from '../processes/processes.js'
 import type { BatchSource } from '../rows/batches.js'
 import type { ClassMetrics } from './class-metrics.js'
 
@@ -69,7 +69,7 @@ export interface EvaluateControl {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluateProgress) => void) | undefined
   /** Processes that share the batches. Default: this process alone. */
-  ranks?: Ranks | undefined
+  ranks?: Processes | undefined
   /** For a model whose layers are split over the ranks. */
   pipe?: LayerPipe | undefined
 }
@@ -90,7 +90,7 @@ const MEASURED_ALONE = 8
  */
 export async function measured<Found>(
   count: number,
-  { signal, onProgress, ranks = Ranks.alone(), pipe }: EvaluateControl,
+  { signal, onProgress, ranks = Processes.alone(), pipe }: EvaluateControl,
   measure: (index: number) => Promise<Found>,
 ): Promise<Found[]> {
   const found: Found[] = []

@@ -10,7 +10,7 @@ import { rulesOf } from '../../strategies/index.js'
 import type { PrivacyReport } from '../../strategies/privacy-report.js'
 import type { StepRanks, StepRules } from '../../strategies/strategy.js'
 import type { LayerPipe } from '../processes/pipe.js'
-import type { Ranks } from '../processes/processes.js'
+import type { Processes } from '../processes/processes.js'
 import type { BatchSource, DataCursor } from '../rows/batches.js'
 import type { RunData } from '../rows/data.js'
 import type { RunEvaluation } from './best.js'
@@ -54,7 +54,7 @@ export interface StepSetup {
   beginning: { resume: string | boolean }
   signal: AbortSignal | undefined
   /** The processes that train together. */
-  ranks: Ranks
+  ranks: Processes
   /** Factor on the learning rate after `completed` steps. Default: the schedule of the options. */
   schedule?: (completed: number) => number
   /** For a model whose layers are split over these processes. */

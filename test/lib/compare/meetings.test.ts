@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { ranksWithRoom } from '../../../lib/compare/deal.js'
 import { Meetings, type Talk } from '../../../lib/compare/meetings.js'
-import type { Ranks } from '../../../lib/train/processes/processes.js'
+import type { Processes } from '../../../lib/train/processes/processes.js'
 
 function meeting() {
   let resolve: (turns: unknown[]) => void = () => undefined
@@ -45,7 +45,7 @@ function ranksOf(size: number) {
         if (all.some((one) => one.stop)) stops[rank]?.abort(new Error('asked to stop'))
         return all.map((one) => one.value)
       },
-    } as unknown as Ranks,
+    } as unknown as Processes,
   }))
 }
 

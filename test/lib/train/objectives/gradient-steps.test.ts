@@ -7,7 +7,7 @@ import type { TrainOptions } from '../../../../lib/options/types.js'
 import { lora } from '../../../../lib/strategies/lora.js'
 import type { OptimizerGroup } from '../../../../lib/strategies/strategy.js'
 import { gradientSteps } from '../../../../lib/train/objectives/gradient-steps.js'
-import { Ranks } from '../../../../lib/train/processes/processes.js'
+import { Processes } from '../../../../lib/train/processes/processes.js'
 import type { BatchSource } from '../../../../lib/train/rows/batches.js'
 import type { RunData } from '../../../../lib/train/rows/data.js'
 import type { RunSetup } from '../../../../lib/train/run/run-setup.js'
@@ -41,7 +41,7 @@ function setupOf(groups: readonly OptimizerGroup[], own: Partial<TrainOptions> =
   const adapter = { native, turns, description: { strategy: lora(), groups }, privacy: [], version: 0 }
   return {
     updates,
-    setup: { adapter, options: { ...options, ...own }, ranks: Ranks.alone() } as unknown as RunSetup,
+    setup: { adapter, options: { ...options, ...own }, ranks: Processes.alone() } as unknown as RunSetup,
   }
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { launchOf } from '../../../../lib/native/launcher.js'
 import { type Machine, shareOfCores } from '../../../../lib/train/processes/cores.js'
-import { Ranks } from '../../../../lib/train/processes/processes.js'
+import { Processes } from '../../../../lib/train/processes/processes.js'
 
 const cores = (begin: number, end: number) => Array.from({ length: end - begin }, (_, i) => begin + i)
 const machine = (
@@ -62,7 +62,7 @@ test('launchers are known by the variables that they set, and Slurm alone is non
 })
 
 test('a process alone meets itself, and its errors are its own', async () => {
-  const ranks = Ranks.alone()
+  const ranks = Processes.alone()
   expect(await ranks.meet('anywhere', 5)).toEqual([5])
   const error = new Error('own')
   await expect(ranks.together('anywhere', () => Promise.reject(error))).rejects.toBe(error)
