@@ -21,6 +21,11 @@ const ADDITIONS = [
     String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,
   ],
   ['KTO, a task with a loss of its own', /^lib\/(tasks|losses)\/kto\./, String.raw`'kto'|/kto\.js`],
+  [
+    'ShareGPT, a form of data',
+    /^lib\/data\/forms\/sharegpt\./,
+    String.raw`'sharegpt'|/sharegpt\.js|shareGpt|conversations:|'conversations'`,
+  ],
   ['`keep_attention`, a memory option of a run', 'keep_attention', 'keep_attention|keepAttention'],
   [
     '`cache`, a command',
@@ -51,10 +56,9 @@ const SOURCES = [
   ':!native/backends/*.json',
   ':!lib/native/lists.ts',
   ':!lib/graph/nodes.ts',
-  ':!lib/models/list.ts',
   ':!lib/options/types.ts',
   ':!lib/strategies/configs.ts',
-  ':!lib/tasks/list.ts',
+  ':!lib/*/list.ts',
   ':!native/backends/cpu/areas.inl',
   ':!native/backends/cuda/lists.h',
   ':!native/core/lists.h',

@@ -9,6 +9,7 @@ import { type Command, Option } from 'commander'
 import { ConfigError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
 import { type Columns, checkFiles, STDIN } from '../data/dataset.js'
+import { isWhole } from '../data/forms/index.js'
 import { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { openModelFiles } from '../models/index.js'
@@ -138,7 +139,7 @@ function nextCommands({ task, example, format }: Survey, config: string): [comma
     [call(`train ${path}`), 'train, evaluate, and write the adapter'],
     taskRules(task).classes
       ? [call(`classify ${path} --text ${text}`), 'the class of a text']
-      : format === 'text'
+      : isWhole(format)
         ? [call(`generate ${path} --prompt ${text}`), 'continue a text']
         : [call(`chat ${path}`), 'talk with the tuned model'],
   ]

@@ -6,7 +6,9 @@ import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js
 import type { TokenizerSource } from '../tokenizer/source.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { adaptedTemplateFor, trainingTemplateFor } from '../tokenizer/training-templates.js'
-import { type MessagesRow, rowError } from './dataset.js'
+import { rowError } from './dataset/place.js'
+import type { MessagesRow } from './rows.js'
+import type { ThoughtRules } from './thought-rules.js'
 
 /** An empty chat, used to inspect the template. */
 const NO_CHAT: MessagesRow = { format: 'messages', messages: [], path: '', line: 0 }
@@ -16,26 +18,23 @@ export class ChatRenderers {
   readonly #source: TokenizerSource
   readonly #limits: TemplateLimits | undefined
   readonly #made = new Map<string, ChatRenderer>()
-  readonly #trains: boolean
-  readonly #asUsed: boolean
+  readonly #thoughts: Pick<ThoughtRules, 'adapts' | 'asUsed'>
   #usesClock = false
   #family: string | undefined
   #answerHeader: string | undefined
 
   /**
    * @param source the templates, which may differ from the tokenizer's
-   * @param trains whether an equivalent training template may replace a template
-   * @param asUsed whether chats look as in use, so that no other template replaces the model's own
+   * @param thoughts whether an equivalent training template may replace a template, and whether chats look as in use, so
+   * that none replaces the model's own
    */
   constructor(
     tokenizer: Tokenizer,
     source: TokenizerSource,
     limits: TemplateLimits | undefined,
-    trains: boolean,
-    asUsed: boolean,
+    thoughts: Pick<ThoughtRules, 'adapts' | 'asUsed'>,
   ) {
-    this.#trains = trains
-    this.#asUsed = asUsed
+    this.#thoughts = thoughts
     this.#tokenizer = tokenizer
     this.#source = source
     this.#limits = limits
@@ -70,11 +69,11 @@ export class ChatRenderers {
     if (known) return known
     const { specialTokens, eosIds } = this.#tokenizer
     const own = new ChatTemplate(source, specialTokens, this.#limits)
-    const training = this.#trains
+    const training = this.#thoughts.adapts
       ? trainingTemplateFor(own, specialTokens, TRAINING_TEMPLATES, this.#limits)
       : undefined
     if (training) this.#family = training.family
-    const template = this.#asUsed ? this.#adapted(own) : training?.template
+    const template = this.#thoughts.asUsed ? this.#adapted(own) : training?.template
     this.#usesClock ||= own.usesClock
     const ends = eosIds.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
     const isAdded = (token: string) => {
@@ -87,7 +86,7 @@ export class ChatRenderers {
   }
 
   #adapted(own: ChatTemplate): TrainingRenderer | undefined {
-    return this.#trains
+    return this.#thoughts.adapts
       ? adaptedTemplateFor(own, this.#tokenizer.specialTokens, TRAINING_TEMPLATES, true)?.template
       : undefined
   }

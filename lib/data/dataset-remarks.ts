@@ -4,6 +4,7 @@ import { quote } from '../core/quote.js'
 import { type Detected, placeName } from './dataset.js'
 import type { DatasetStats } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
+import { hasClasses } from './forms/index.js'
 import { type LabelCount, nearTwins } from './labels.js'
 import type { FoundCharacter } from './row-survey.js'
 
@@ -43,7 +44,7 @@ export function datasetRemarks(
     remarks.push(
       `the key ${quote(key)} is not used, first in ${where.path}, ${placeName(where)}; did you mean ${quote(meant)}?`,
     )
-  if (whole) remarks.push(...classRemarks(classes, detected?.format === 'classification'))
+  if (whole) remarks.push(...classRemarks(classes, detected !== undefined && hasClasses(detected.format)))
   return remarks
 }
 

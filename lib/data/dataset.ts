@@ -8,7 +8,7 @@ import { ConfigError, DataError, FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { withInputFile } from '../io/input.js'
 import { type Bytes, fileBytes, peek, withoutMark } from './dataset/bytes.js'
-import { type Columns, FORM_COLUMNS, isObject, mapColumns, rowColumns } from './dataset/columns.js'
+import { type Columns, FORM_COLUMNS, mapColumns, rowColumns } from './dataset/columns.js'
 import { readCsv } from './dataset/csv.js'
 import { TEMPLATE_KEYS } from './dataset/exact-json.js'
 import {
@@ -20,21 +20,17 @@ import {
   STDIN,
   STDIN_NAME,
 } from './dataset/files.js'
-import {
-  DATASET_FORMATS,
-  type DatasetFormat,
-  type DatasetRow,
-  detectFormat,
-  Misspellings,
-  readForm,
-} from './dataset/forms.js'
 import { readJsonArray } from './dataset/json-array.js'
 import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
 import { describe, type RawRow, type RowPlace, rowError } from './dataset/place.js'
+import { detectFormat, Misspellings, readRow } from './dataset/read-row.js'
 import { readTextFile } from './dataset/text-files.js'
 import { type Encoding, inUtf8 } from './dataset/transcode.js'
+import { isObject } from './dataset/value.js'
+import { DATASET_FORMATS, type DatasetFormat, formOf, isWhole, rulesOf } from './forms/index.js'
 import { LabelSpelling, stripLabel } from './labels.js'
+import type { DatasetRow } from './rows.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns, lookUp } from './dataset/columns.js'
 export {
@@ -45,19 +41,9 @@ export {
   STDIN,
   STDIN_NAME,
 } from './dataset/files.js'
-export {
-  type AlpacaRow,
-  type ClassificationRow,
-  DATASET_FORMATS,
-  type DatasetFormat,
-  type DatasetRow,
-  type MessagesRow,
-  type PreferenceRow,
-  type PromptCompletionRow,
-  type TextRow,
-  type UnpairedRow,
-} from './dataset/forms.js'
 export { placeName, type RowPlace, rowError } from './dataset/place.js'
+export { DATASET_FORMATS, type DatasetFormat } from './forms/index.js'
+export type * from './rows.js'
 
 /** Settings for reading a dataset. */
 export interface DatasetForm {
@@ -131,23 +117,24 @@ export async function* openDataset(
       })
       options = { ...options, onDetected: undefined as never }
     }
-    const misspelled = misspellings.of(mapped, format)
+    const form = formOf(format)
+    const misspelled = misspellings.of(mapped, form)
     const whose = {
       ...place,
       ...(options.groupBy === undefined ? {} : { group: groupOf(value, options.groupBy, place) }),
       ...(misspelled === undefined ? {} : { misspelled }),
     }
-    const row = stripped(readForm(mapped, format, columns, whose), spelling)
-    // Documents may be longer than an example, since nobody chose their length with examples in mind.
-    yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
+    yield stripped(readRow(mapped, form, columns, whose, fileType === 'text'), spelling)
   }
 }
 
 /** A row with its label stripped; completions get the first spelling of each. */
 function stripped(row: DatasetRow, spelling: LabelSpelling | undefined): DatasetRow {
-  if (spelling === undefined) return row
-  if (row.format === 'classification') return { ...row, label: stripLabel(row.label) }
-  return row.format === 'prompt_completion' ? { ...row, completion: spelling.of(row.completion) } : row
+  const rules = rulesOf(row)
+  if (spelling === undefined || !('label' in rules) || rules.label === undefined) return row
+  const { classified, label } = rules
+  const given = label.of(row)
+  return label.with(row, classified ? stripLabel(given) : spelling.of(given))
 }
 
 const LABELS = ['label', 'labels', 'label_text', 'target', 'class']
@@ -157,7 +144,7 @@ function unusedLabel(
   format: DatasetFormat,
   { columns = {}, groupBy }: DatasetForm,
 ): string | undefined {
-  if (format !== 'text') return undefined
+  if (!isWhole(format)) return undefined
   const used = [groupBy, ...rowColumns(columns).map(([, source]) => source)]
   return LABELS.find((name) => name in value && !used.includes(name))
 }

@@ -1,6 +1,7 @@
 /** Findings over all rows that their user should see: classes, traces of wrong conversions, and misspelled keys. */
-import type { DatasetRow, MessagesRow, PromptCompletionRow } from './dataset.js'
+import { rulesOf, textsOf } from './forms/index.js'
 import { type LabelCount, LabelCounts, mergeTwins } from './labels.js'
+import type { DatasetRow } from './rows.js'
 
 /** A character, or the characters that a wrong conversion made of one, and its row. */
 export interface FoundCharacter {
@@ -54,8 +55,9 @@ export class RowSurvey {
     const { path, line, unit, misspelled } = row
     const place = { path, line, ...(unit ? { unit } : {}) }
     if (misspelled !== undefined) this.#misspelled.push({ ...misspelled, ...place })
-    if (row.format === 'classification') this.#labels.add(row.label)
-    if (row.format === 'prompt_completion') this.#completions.add(row.completion)
+    const rules = rulesOf(row)
+    if ('label' in rules && rules.label !== undefined)
+      (rules.classified ? this.#labels : this.#completions).add(rules.label.of(row))
     const [character] = DAMAGED.exec(textsOf(row).find((text) => DAMAGED.test(text)) ?? '') ?? []
     if (character === undefined) return
     this.#damaged.rows++
@@ -75,27 +77,4 @@ export class RowSurvey {
       misspelled: this.#misspelled,
     }
   }
-}
-
-function textsOf(row: DatasetRow): string[] {
-  switch (row.format) {
-    case 'text':
-      return [row.text]
-    case 'classification':
-      return [row.text, row.label]
-    case 'alpaca':
-      return [row.instruction, row.input, row.output, row.system ?? '', ...row.history.flat()]
-    case 'preference':
-      return [...answerTexts(row.chosen), ...answerTexts(row.rejected)]
-    case 'unpaired_preference':
-      return answerTexts(row.answer)
-    default:
-      return answerTexts(row)
-  }
-}
-
-function answerTexts(row: MessagesRow | PromptCompletionRow): string[] {
-  return row.format === 'messages'
-    ? row.messages.flatMap(({ content }) => content ?? [])
-    : [row.prompt, row.completion]
 }

@@ -18,6 +18,7 @@ import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats, Listings } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
+import { isWhole, textsOf } from './forms/index.js'
 import { renderPromptChat } from './prompt-tools.js'
 import { RowSurvey } from './row-survey.js'
 import { withTemplateFile } from './template-file.js'
@@ -159,7 +160,7 @@ async function encode(job: EncodeJob): Promise<void> {
       const row = group[i] as DatasetRow
       survey.add(row)
       // Text that is already rendered by the template is not a question.
-      const isQuestion = row.format !== 'text' || encoder.format?.form === 'raw'
+      const isQuestion = !isWhole(row.format) || encoder.format?.form === 'raw'
       if (job.asked && isQuestion && typeof examples[0] === 'object') asked.add(row, stats.examples)
       for (const [index, example] of examples.entries()) {
         keep(example, index === 0)
@@ -204,7 +205,7 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
   let characters = 0
   for await (const row of rows) {
     group.push(row)
-    if (row.format === 'text') characters += row.text.length
+    characters += textsOf(row).reduce((sum, { length }) => sum + length, 0)
     if (group.length < GROUP_ROWS && characters < GROUP_CHARACTERS) continue
     yield group
     group = []

@@ -7,9 +7,10 @@ import type { BaseModel } from '../base/base.js'
 import { badArgument, checkedOptions, checkedText } from '../core/arguments.js'
 import { DataError } from '../core/errors.js'
 import { flag, integer, word } from '../core/schema.js'
-import { type MessagesRow, readForm } from '../data/dataset/forms.js'
+import { readRow } from '../data/dataset/read-row.js'
 import { renderChat } from '../data/encode-dataset.js'
 import { IGNORE, TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
+import { formOf } from '../data/forms/index.js'
 import { type Tools, toolSchemas, withReadCalls } from '../data/prompt-tools.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { withTemplate } from '../tokenizer/source.js'
@@ -154,7 +155,7 @@ export class ModelTokenizer {
     if (!isMessages(messages)) throw badArgument(messages, name, 'messages', MESSAGES)
     const place = { path: name, line: 1, unit: 'row' } as const
     const chat = { messages, ...(tools === undefined ? {} : { tools }) }
-    const row = readForm(chat, 'messages', {}, place) as MessagesRow
+    const row = readRow(chat, formOf('messages'), {}, place)
     const prompting = { prompts: true, instructions: true, template: chatTemplate ?? null }
     const tokenizer = await this.#base.tokenizer()
     const encoded = await tokenizer.encodeRow(row, { ...how, prompting, unended: 'allow' })

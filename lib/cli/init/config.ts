@@ -1,6 +1,7 @@
 /** The config that `lowrank init` writes: YAML with a comment on each choice. */
 import { relative } from 'node:path'
 import { stringify } from 'yaml'
+import { hasClasses } from '../../data/forms/index.js'
 import { taskRules } from '../../tasks/index.js'
 import type { InitialConfig } from '../../tasks/task.js'
 import { counted, formatCount } from '../format.js'
@@ -99,9 +100,7 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
 
 function datasetLines(survey: Survey, path: string): string[] {
   const { fileType, encoding, columns, classes, twins, rows, format } = survey
-  const what = [fileType, counted(rows, 'row'), format === 'classification' ? '' : format]
-    .filter(Boolean)
-    .join(', ')
+  const what = [fileType, counted(rows, 'row'), hasClasses(format) ? '' : format].filter(Boolean).join(', ')
   const names = Object.entries(columns).map(([name, column]) => `${name}: ${value(column)}`)
   const keys = [
     encoding !== undefined && entry('encoding', encoding, 'recognized by its characters'),

@@ -2,6 +2,7 @@
 import { quote } from '../../core/quote.js'
 import { isRecord } from '../../core/schema-shape.js'
 import type { ColumnName, Columns, DatasetFormat } from '../../data/dataset.js'
+import { isWhole, recognized } from '../../data/forms/index.js'
 import { type Task, taskOfForm } from '../../tasks/index.js'
 import { UsageError } from '../errors.js'
 
@@ -69,19 +70,11 @@ interface Column {
 export function guessTask(rows: readonly unknown[], given: Columns = {}): Guess {
   const records = rows.filter(isRecord)
   const first = records[0] ?? {}
-  const has = (...names: string[]) => names.every((name) => name in first || name in given)
-  const formed = (format: DatasetFormat) => guessOf(format, given)
+  const named = Object.entries(given).map(([name, source]) => [name, first[source]])
+  const form = recognized({ ...first, ...Object.fromEntries(named) })
   // A text that the user names goes before columns of other formats.
-  if (given.text !== undefined) return byValues(records, given)
-  if (has('chosen', 'rejected')) return formed('preference')
-  if (has('messages')) return formed('messages')
-  if (has('conversations')) return formed('sharegpt')
-  if (has('prompt', 'completion') && isVerdict(first[given.label ?? 'label']))
-    return formed('unpaired_preference')
-  if (has('prompt', 'completion')) return formed('prompt_completion')
-  if (has('instruction', 'output')) return formed('alpaca')
-  if (has('text', 'label')) return formed('classification')
-  return byValues(records, given)
+  if (given.text !== undefined || form === undefined || isWhole(form.name)) return byValues(records, given)
+  return guessOf(form.name, given)
 }
 
 function byValues(records: readonly Record<string, unknown>[], given: Columns): Guess {
@@ -154,10 +147,3 @@ function mapped(columns: Columns): Columns {
   const pairs = Object.entries(columns) as [ColumnName, string][]
   return Object.fromEntries(pairs.filter(([name, source]) => name !== source))
 }
-
-/** True if a label marks an answer as good or bad. */
-const isVerdict = (label: unknown): boolean =>
-  typeof label === 'boolean' ||
-  label === 0 ||
-  label === 1 ||
-  (typeof label === 'string' && /^(?:true|false|[01])$/i.test(label.trim()))

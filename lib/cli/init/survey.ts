@@ -14,6 +14,7 @@ import {
   type TypedRow,
 } from '../../data/dataset.js'
 import { noRows } from '../../data/encode-dataset.js'
+import { classOf, formOf, openingOf, rulesOf } from '../../data/forms/index.js'
 import { type LabelCount, LabelCounts, mergeTwins, nearTwins } from '../../data/labels.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { type Task, taskRules } from '../../tasks/index.js'
@@ -78,10 +79,10 @@ export async function surveyOf(
   let example = ''
   for await (const row of openDataset(path, { ...form, format: guess.format, columns: guess.columns })) {
     rows++
-    if (row.format === 'classification') labels.add(row.label)
-    if (row.format === 'classification' && row.text.trim() === '')
-      throw rowError(row, 'the text is empty; remove the row')
-    const question = questionOf(row)
+    const label = classOf(row)
+    if (label !== undefined) labels.add(label)
+    const question = openingOf(row)
+    if (label !== undefined && question === '') throw rowError(row, 'the text is empty; remove the row')
     if (question !== '' && (example === '' || question.length < example.length)) example = question
     await lengths.add(row)
   }
@@ -136,36 +137,11 @@ function asTask(guess: Guess, task: Task | undefined): Guess {
   if (task === undefined || task === guess.task) return guess
   const needs = taskRules(task).rows.form
   if (needs === guess.format) return { ...guess, task }
-  if (needs === null && guess.format === 'classification') {
-    const { label: completion = 'label', text: prompt = 'text' } = guess.columns
-    return { task, format: 'prompt_completion', columns: { prompt, completion } }
-  }
-  if (needs === null && guess.format === 'unpaired_preference')
-    return { ...guess, task, format: 'prompt_completion' }
+  const answers = needs === null ? formOf(guess.format).untasked?.(guess.columns) : undefined
+  if (answers !== undefined) return { task, ...answers }
   throw new UsageError(
     `--task ${task} needs rows of ${needs ?? 'prompts and answers'}, and these are of ${guess.format}.`,
   )
-}
-
-/** The text that starts a row; empty if it is not a single one. */
-function questionOf(row: DatasetRow): string {
-  switch (row.format) {
-    case 'classification':
-    case 'text':
-      return row.text.trim().split('\n', 1)[0] as string
-    case 'prompt_completion':
-      return row.prompt.trim()
-    case 'alpaca':
-      return row.instruction.trim()
-    case 'preference':
-      return questionOf(row.chosen)
-    case 'unpaired_preference':
-      return questionOf(row.answer)
-    case 'messages': {
-      const { content } = row.messages.find(({ role }) => role === 'user') ?? {}
-      return typeof content === 'string' ? content.trim() : ''
-    }
-  }
 }
 
 /** Lengths of rows in tokens. */
@@ -181,7 +157,7 @@ class Lengths {
 
   async add(row: DatasetRow): Promise<void> {
     // Documents are split into rows as long as they may be.
-    if (row.format === 'text' && row.document) return
+    if ('document' in row && row.document) return
     const isCounted = this.#tokenizer !== null && this.#count++ < COUNTED
     if (!isCounted) this.#longest = Math.max(this.#longest, estimated(row))
     else if (this.#waiting.push(row) === ROWS_AT_ONCE) await this.#encode()
@@ -195,7 +171,7 @@ class Lengths {
   async #encode(): Promise<void> {
     const rows = this.#waiting.splice(0)
     if (rows.length === 0) return
-    const labels = [...new Set(rows.flatMap((row) => (row.format === 'classification' ? [row.label] : [])))]
+    const labels = [...new Set(rows.flatMap((row) => classOf(row) ?? []))]
     for (const row of rows) {
       const encoded = await this.#tokenizer?.encodeRow(row, { maxSeqLength: NO_LIMIT, labels })
       if (typeof encoded === 'object') this.#longest = Math.max(this.#longest, longestAnswer(encoded))
@@ -208,8 +184,8 @@ const longestAnswer = ({ fullLength, split }: { fullLength: number; split?: numb
   split === undefined ? fullLength : Math.max(split, fullLength - split)
 
 function estimated(row: DatasetRow): number {
-  if (row.format === 'preference') return Math.max(estimated(row.chosen), estimated(row.rejected))
-  if (row.format === 'unpaired_preference') return estimated(row.answer)
+  const rules = rulesOf(row)
+  if ('answers' in rules) return Math.max(...rules.answers(row).map(estimated))
   const { path: _, ...texts } = row
   return Math.ceil(Buffer.byteLength(JSON.stringify(texts)) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
 }

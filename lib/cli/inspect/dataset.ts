@@ -27,6 +27,7 @@ import type {
   TrainOn,
   Unended,
 } from '../../data/encoded-row.js'
+import { hasClasses, isWhole } from '../../data/forms/index.js'
 import { RowSurvey } from '../../data/row-survey.js'
 import type { SpecialTokensInContent } from '../../data/special-text.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
@@ -322,7 +323,7 @@ class TokenSurvey {
 
 function describe(found: DatasetFacts, asked: Rows, output: Output): string {
   const { tokens, histogram = [], dropped, examples = [], duplicates, path } = found
-  const classes = found.format === 'classification'
+  const classes = hasClasses(found.format)
   const role = asked.rewarded ? 'expected' : 'trained on'
   const several = new Set(examples.map((example) => example.path)).size > 1
   const at = (place: Place) => (place.path === path ? '' : `${place.path}, `) + placeName(place)
@@ -332,12 +333,9 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
     ['dataset', inputName([asked.path].flat().map(shortPath))],
     ['format', found.format],
     ['rows', formatCount(found.rows)],
-    [
-      found.format === 'classification' ? 'classes' : 'different completions',
-      found.classes && classesText(found.classes),
-    ],
+    [classes ? 'classes' : 'different completions', found.classes && classesText(found.classes)],
     ['duplicates', repeats(duplicates.rows)],
-    ['same prompt, other answer', found.format === 'text' ? undefined : repeats(duplicates.prompts)],
+    ['same prompt, other answer', isWhole(found.format) ? undefined : repeats(duplicates.prompts)],
     ['tokens', tokens && formatCount(tokens.total)],
     [
       'tokens of a row',

@@ -1,6 +1,7 @@
 /** Finds repeated rows in a dataset, and repeated prompts with different answers. */
 import { createHash } from 'node:crypto'
-import type { DatasetRow } from '../../data/dataset.js'
+import { promptOf } from '../../data/forms/index.js'
+import type { DatasetRow } from '../../data/rows.js'
 import { pythonJson } from '../../tokenizer/python-text.js'
 
 /** Position of a row. */
@@ -56,20 +57,4 @@ function seenBefore(seen: Map<string, Place>, content: unknown, place: Place): P
 function count(repeats: Repeats, place: Place, first: Place): void {
   repeats.rows++
   if (repeats.examples.length < EXAMPLES) repeats.examples.push({ ...place, first })
-}
-
-/** The row without the assistant's last message; undefined if there is nothing before it. */
-function promptOf(row: DatasetRow): unknown {
-  switch (row.format) {
-    case 'messages': {
-      const last = row.messages.findLastIndex(({ role }) => role === 'assistant')
-      return last < 1 ? undefined : [row.messages.slice(0, last), row.tools]
-    }
-    case 'prompt_completion':
-      return row.prompt
-    case 'alpaca':
-      return [row.system, row.history, row.instruction, row.input]
-    case 'text':
-      return undefined
-  }
 }

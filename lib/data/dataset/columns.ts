@@ -1,46 +1,35 @@
 /** Renames the columns of a dataset to the names that a format expects. */
 import { quote } from '../../core/quote.js'
-import { isWholeFloat } from '../../tokenizer/python-values.js'
-import type { RowPlace } from './place.js'
-import { rowError } from './place.js'
+import { FORMS, type FormColumn } from '../forms/index.js'
+import { type RowPlace, rowError } from './place.js'
+import { type Json, keysOf } from './value.js'
 
 /** Columns that formats read. */
 export const FORM_COLUMNS = [
-  'messages',
-  'conversations',
-  'prompt',
-  'completion',
-  'chosen',
-  'rejected',
-  'label',
-  'text',
-  'instruction',
-  'input',
-  'output',
-  'history',
-  'system',
-  'tools',
-] as const
+  ...new Set(FORMS.flatMap(({ columns, optional }) => Object.keys({ ...columns, ...optional }))),
+] as readonly FormColumn[]
 /** Names that can be mapped. `role` and `content` are inside messages. */
-export const COLUMN_NAMES = [...FORM_COLUMNS, 'role', 'content'] as const
-export type ColumnName = (typeof COLUMN_NAMES)[number]
+export type ColumnName = FormColumn | 'role' | 'content'
+export const COLUMN_NAMES: readonly ColumnName[] = [...FORM_COLUMNS, 'role', 'content']
+
+/** What a column holds, for the documentation. */
+export function columnMeaning(name: ColumnName): string {
+  if (name === 'role' || name === 'content') return `Within each message: the ${name}.`
+  const meanings = new Map<string, string[]>()
+  for (const form of FORMS) {
+    const meaning = { ...form.columns, ...form.optional }[name]
+    if (meaning !== undefined) meanings.set(meaning, [...(meanings.get(meaning) ?? []), `\`${form.name}\``])
+  }
+  return Array.from(meanings, ([meaning, forms]) => `${LIST.format(forms)}: ${meaning}.`).join(' ')
+}
+
+const LIST = new Intl.ListFormat('en-US')
 
 /** Maps an expected column name to its name in the data; dots select nested values. */
 export type Columns = Readonly<Partial<Record<ColumnName, string>>>
 
 /** Columns that may be missing from a row. */
-const OPTIONAL = new Set<ColumnName>(['input', 'history', 'system', 'tools'])
-
-export type Json = Record<string, unknown>
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isWholeFloat(value)
-}
-
-export function keysOf(value: Json): string {
-  const keys = Object.keys(value)
-  return keys.length === 0 ? 'empty object' : `keys ${keys.slice(0, 10).map(quote).join(', ')}`
-}
+const OPTIONAL: ReadonlySet<string> = new Set(FORMS.flatMap(({ optional = {} }) => Object.keys(optional)))
 
 /** Mapped columns that are not inside messages. */
 export function rowColumns(columns: Columns): [name: ColumnName, source: string][] {

@@ -1,9 +1,9 @@
 /** Reads tool calls in messages. OpenAI stores their arguments as a JSON string; templates expect the parsed value. */
 import { quote } from '../../core/quote.js'
-import { isObject, type Json } from './columns.js'
 import { parseExactJson } from './exact-json.js'
 import { RepeatedKey } from './json.js'
 import { describe } from './place.js'
+import { isObject, type Json } from './value.js'
 
 /** Makes the error of a malformed call. */
 export type CallError = (message: string, cause?: unknown) => Error

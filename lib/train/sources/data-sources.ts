@@ -14,9 +14,11 @@ import {
   word,
 } from '../../core/schema.js'
 import { isRecord } from '../../core/schema-shape.js'
+import { columnMeaning } from '../../data/dataset/columns.js'
 import { encodingName } from '../../data/dataset/decode.js'
 import {
   COLUMN_NAMES,
+  type ColumnName,
   type Columns,
   DATASET_FORMATS,
   type DatasetFormat,
@@ -62,30 +64,12 @@ export interface DatasetConfig {
   readonly shuffleBufferSize: number
 }
 
-const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
-  messages: '`messages`: the turns.',
-  conversations: '`sharegpt`: the turns.',
-  prompt: '`prompt_completion` and `preference`: the prompt.',
-  completion: '`prompt_completion`: the completion.',
-  chosen: '`preference`: the better answer.',
-  rejected: '`preference`: the worse answer.',
-  label: '`classification`: the class.',
-  text: '`text` and `classification`: the text.',
-  instruction: '`alpaca`: the instruction.',
-  input: '`alpaca`: the input.',
-  output: '`alpaca`: the output.',
-  history: '`alpaca`: earlier turns.',
-  system: '`messages`, `sharegpt`, and `alpaca`: the system prompt.',
-  tools: '`messages` and `sharegpt`: the tools.',
-  role: 'Within each message: the role.',
-  content: 'Within each message: the content.',
-}
 const columnName = z
   .union([text(), z.int().min(1).transform(String)], { error: 'the name of a column, or its number from 1' })
   .optional()
 const columnsShape = Object.fromEntries(
-  COLUMN_NAMES.map((name) => [name, columnName.describe(columnMeanings[name])]),
-) as Record<(typeof COLUMN_NAMES)[number], typeof columnName>
+  COLUMN_NAMES.map((name) => [name, columnName.describe(columnMeaning(name))]),
+) as Record<ColumnName, typeof columnName>
 
 const ENCODING_EXPECTED = 'auto, or an encoding such as utf-8, utf-16le, windows-1252, or shift_jis'
 

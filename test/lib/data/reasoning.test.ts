@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
-import { readForm } from '../../../lib/data/dataset/forms.js'
+import { readRow } from '../../../lib/data/dataset/read-row.js'
 import type { MessagesRow } from '../../../lib/data/dataset.js'
 import { datasetRemarks } from '../../../lib/data/dataset-remarks.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { countFound, emptyStats } from '../../../lib/data/encoded-dataset.js'
 import type { EncodedRow, EncodeRowOptions } from '../../../lib/data/encoded-row.js'
+import { formOf } from '../../../lib/data/forms/index.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 
 const { tokenizers } = JSON.parse(readFileSync('test/parity/tokenizer_small.json', 'utf8'))
@@ -222,9 +223,9 @@ describe('reasoning by any of its names', () => {
 
 describe('a row is refused', () => {
   const read = (message: object) =>
-    readForm(
+    readRow(
       { messages: [user('2?'), { role: 'assistant', content: 'two', ...message }] },
-      'messages',
+      formOf('messages'),
       {},
       { path: 'train.jsonl', line: 7 },
     )

@@ -58,7 +58,7 @@ export const data = [
     'held-out rows ignore the seed',
   ),
   fault(
-    'lib/data/encode.ts',
+    'lib/data/text-encoder.ts',
     'test/lib/data/encode.test.ts',
     'marks[closed.length - 1] = 1',
     'marks[closed.length - 1] = 0',

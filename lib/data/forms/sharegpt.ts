@@ -1,12 +1,13 @@
-/** Reads messages in the ShareGPT format: `from` and `value`, with its own role names. */
+/** Chats in the form of ShareGPT: messages of `from` and `value`, with its own role names. Its rows become chats. */
 import { quote } from '../../core/quote.js'
-import { isObject, type Json } from './columns.js'
-import { parseExactJson, TEMPLATE_KEYS } from './exact-json.js'
-import { RepeatedKey } from './json.js'
-import { type RowPlace, rowError } from './place.js'
+import { parseExactJson, TEMPLATE_KEYS } from '../dataset/exact-json.js'
+import { RepeatedKey } from '../dataset/json.js'
+import { type RowPlace, rowError } from '../dataset/place.js'
+import { isObject, type Json } from '../dataset/value.js'
+import type { Form } from './form.js'
+import { readChat } from './turns.js'
 
-/** Standard roles by ShareGPT role. */
-export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
+const ROLES: ReadonlyMap<string, string> = new Map([
   ['system', 'system'],
   ['human', 'user'],
   ['user', 'user'],
@@ -22,8 +23,26 @@ export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['tool', 'tool'],
 ])
 
+export const shareGpt: Form<never, 'sharegpt'> = {
+  name: 'sharegpt',
+  precedence: 30,
+  expected: '{"conversations": [{"from": …, "value": …}, …]}',
+  columns: { conversations: 'the turns' },
+  optional: { system: 'the system prompt', tools: 'the tools' },
+  chat: {
+    column: 'conversations',
+    names: {
+      keys: '"from" and "value"',
+      roles: ROLES,
+      has: (message) => !('role' in message) && 'from' in message,
+      standard,
+    },
+  },
+  read: readChat('conversations'),
+}
+
 /** The message with standard keys; a `function_call` becomes a message with tool calls. */
-export function shareGptMessage(message: Json, where: string, place: RowPlace): Json {
+function standard(message: Json, where: string, place: RowPlace): Json {
   const { from, value, ...rest } = message
   if (from !== 'function_call') return { ...rest, role: from, content: value }
   return { ...rest, role: 'assistant', content: null, tool_calls: toolCalls(value, where, place) }
