@@ -1,6 +1,6 @@
 /**
- * Writes the lists of records that have a file each: model families, tasks, and forms of data, each in the list.ts of its
- * folder. A record is an exported constant of the list's type, or what its maker returns. Records are listed by the names
+ * Writes the lists of records that have a file each: model families, tasks, losses, and forms of data, each in the list.ts of
+ * its folder. A record is an exported constant of the list's type, or what its maker returns. Records are listed by the names
  * of their files, or by their precedence.
  *
  *   node scripts/records.mjs [--check]     with --check nothing is written; exits 1 where a list is not up to date
@@ -28,6 +28,16 @@ const LISTS = [
     about: 'The tasks.',
   },
   {
+    folder: 'lib/losses',
+    type: 'LossRules',
+    from: './loss.js',
+    maker: 'lossRules',
+    list: 'LOSSES',
+    names: { type: 'LossName', about: 'Names of the built-in losses.' },
+    options: { type: 'LossOptions', suffix: 'Loss', about: 'A loss with its options.' },
+    about: 'The losses.',
+  },
+  {
     folder: 'lib/data/forms',
     type: 'Form',
     parameters: 'DatasetRow, DatasetFormat',
@@ -53,9 +63,38 @@ for (const list of LISTS) {
   }
 }
 
-function listOf({ folder, type, parameters, from, imports = [], maker, list, names, keys, about }) {
+function listOf(given) {
+  const { type, from, imports = [], list, names, keys, options, about } = given
+  const records = recordsOf(given)
+  const lines = [
+    `import type { ${type} } from '${from}'`,
+    ...imports,
+    ...records.map(({ name, text, module }) => {
+      const typed = options === undefined ? '' : `type ${optionsNameOf(text, options)}, `
+      return `import { ${typed}${name} } from '${module}'`
+    }),
+  ].sort((a, b) => (moduleOf(a) < moduleOf(b) ? -1 : 1))
+  const parameters = given.parameters ?? names?.type
+  const typed = `readonly ${type}${parameters === undefined ? '' : `<${parameters}>`}[]`
+  const types = [
+    names === undefined ? '' : namesOf(names, records),
+    keys === undefined ? '' : keysOf(keys, records),
+    options === undefined ? '' : optionsOf(options, records),
+  ]
+  // The options of a loss have the type of its own schema.
+  const [before, after] = options === undefined ? [`: ${typed}`, ''] : ['', ` as const satisfies ${typed}`]
+  return formatted(`/** ${about} Written by \`node scripts/records.mjs\`. */
+${lines.join('\n')}
+${types.join('')}
+export const ${list}${before} = [
+${records.map(({ name }) => `  ${name},\n`).join('')}]${after}
+`)
+}
+
+/** The records of a folder: the name of each, the text of its file, and the module. */
+function recordsOf({ folder, type, maker }) {
   const made = maker === undefined ? `: ${type}(?:<.*>)? = ` : ` = ${maker}\\(`
-  const records = readdirSync(join(root, folder))
+  return readdirSync(join(root, folder))
     .sort()
     .flatMap((file) => {
       const text = readFileSync(join(root, folder, file), 'utf8')
@@ -63,18 +102,6 @@ function listOf({ folder, type, parameters, from, imports = [], maker, list, nam
       return found.map(([, name]) => ({ name, text, module: `./${file.replace(/\.ts$/, '.js')}` }))
     })
     .sort((a, b) => precedenceOf(a) - precedenceOf(b))
-  const lines = [
-    `import type { ${type} } from '${from}'`,
-    ...imports,
-    ...records.map(({ name, module }) => `import { ${name} } from '${module}'`),
-  ].sort((a, b) => (moduleOf(a) < moduleOf(b) ? -1 : 1))
-  const given = parameters ?? names?.type
-  return formatted(`/** ${about} Written by \`node scripts/records.mjs\`. */
-${lines.join('\n')}
-${names === undefined ? '' : namesOf(names, records)}${keys === undefined ? '' : keysOf(keys, records)}
-export const ${list}: readonly ${type}${given === undefined ? '' : `<${given}>`}[] = [
-${records.map(({ name }) => `  ${name},\n`).join('')}]
-`)
 }
 
 function precedenceOf({ text }) {
@@ -85,8 +112,11 @@ function precedenceOf({ text }) {
 function namesOf({ type, about }, records) {
   const fieldOf = (text, field) => new RegExp(`^  ${field}: '(.*)',$`, 'm').exec(text)[1]
   const named = records.map(({ text }) => [fieldOf(text, 'name'), text])
-  const words = named.map(([name, text]) => ` * - \`${name}\`: ${about && fieldOf(text, 'about')}`)
-  const comment = about === undefined ? '' : `/**\n * ${about}\n${words.join('\n')}\n */\n`
+  const lines = about?.endsWith(':')
+    ? named.map(([name, text]) => ` * - \`${name}\`: ${fieldOf(text, 'about')}\n`)
+    : []
+  const comment =
+    lines.length > 0 ? `/**\n * ${about}\n${lines.join('')} */\n` : about ? `/** ${about} */\n` : ''
   return `\n${comment}export type ${type} = ${unionOf(named.map(([name]) => name))}\n`
 }
 
@@ -99,6 +129,16 @@ function keysOf({ type, of }, records) {
     }),
   )
   return `\nexport type ${type} = ${unionOf([...new Set(found)])}\n`
+}
+
+/** The type of the options of records, each of which its own file exports. */
+function optionsOf(options, records) {
+  const union = records.map(({ text }) => optionsNameOf(text, options)).join(' | ')
+  return `\n/** ${options.about} */\nexport type ${options.type} = ${union}\n`
+}
+
+function optionsNameOf(text, { suffix }) {
+  return new RegExp(`^export interface (\\w+${suffix}) `, 'm').exec(text)[1]
 }
 
 function unionOf(names) {

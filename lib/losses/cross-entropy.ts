@@ -3,6 +3,10 @@ import * as z from 'zod'
 import { lossRules } from './loss.js'
 import { scaled, sumOf } from './rows.js'
 
+export interface CrossEntropyLoss {
+  name: 'cross_entropy'
+}
+
 export const crossEntropy = lossRules({
   name: 'cross_entropy',
   schema: z.strictObject({}),

@@ -9,14 +9,21 @@ import { logSigmoid, sigmoid } from './math.js'
 import { addRewards, pairsOf } from './pairs.js'
 import { add, type Metrics, referenceOf, scaled, sumOf, weightOf } from './rows.js'
 
+export interface DpoLoss {
+  name: 'dpo'
+  /** Strength of the pull toward the reference. */
+  beta?: number
+  /** `sigmoid`, or `ipo`, which averages over tokens and bounds the margin. */
+  lossType?: 'sigmoid' | 'ipo'
+  /** Probability that a preference label is flipped. */
+  labelSmoothing?: number
+}
+
 export const dpo = lossRules({
   name: 'dpo',
   schema: z.strictObject({
-    /** Strength of the pull toward the reference. */
     beta: positive().default(0.1),
-    /** `sigmoid`, or `ipo`, which averages over tokens and bounds the margin. */
     lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
-    /** Probability that a preference label is flipped. */
     labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
   }),
   check({ lossType, labelSmoothing }, bad) {

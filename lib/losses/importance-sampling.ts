@@ -7,10 +7,19 @@ import { add, type Metrics, weightOf } from './rows.js'
 /** Exponents are clamped to this magnitude; larger ratios have no practical use. */
 const MOST_EXPONENT = 20
 
+export interface ImportanceSamplingLoss {
+  name: 'importance_sampling'
+  /** Ratios are clipped to [1 - low, 1 + high], or both by one number; null does not clip. */
+  clip?: number | { low: number; high: number } | null
+  /** Weight of the divergence from the reference; if above 0, rows need `reference`. */
+  beta?: number
+  /** Average over all tokens, or over the tokens of each row and then over rows. */
+  normalize?: 'token' | 'sequence'
+}
+
 export const importanceSampling = lossRules({
   name: 'importance_sampling',
   schema: z.strictObject({
-    /** Ratios are clipped to [1 - low, 1 + high]; null does not clip. */
     clip: z
       .union(
         [
@@ -24,9 +33,7 @@ export const importanceSampling = lossRules({
         { error: 'null, a positive number, or { low, high }' },
       )
       .default({ low: 0.2, high: 0.2 }),
-    /** Weight of the divergence from the reference; if above 0, rows need `reference`. */
     beta: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
-    /** Average over all tokens, or over the tokens of each row and then over rows. */
     normalize: word(['token', 'sequence']).default('token'),
   }),
   paired: false,

@@ -1,47 +1,15 @@
-/** The losses by name, and what shared code asks of them. To add one, write a file next to this one and list it here. */
+/** The losses by name, and what shared code asks of them. */
 import type * as z from 'zod'
 import { badArgument } from '../core/arguments.js'
 import { parseOptions } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
-import { crossEntropy } from './cross-entropy.js'
-import { dpo } from './dpo.js'
-import { importanceSampling } from './importance-sampling.js'
-import { kto } from './kto.js'
+import { LOSSES, type LossName, type LossOptions } from './list.js'
 import type { LossRules } from './loss.js'
-import { type NllOn, orpo } from './orpo.js'
 import { type Denominators, type LossValue, type ScoredRow, weightOf } from './rows.js'
 import { SIDES, type TokenRow } from './token-rows.js'
 
-export const LOSSES = [
-  crossEntropy,
-  dpo,
-  orpo,
-  kto,
-  importanceSampling,
-] as const satisfies LossRules<LossName>[]
+export { LOSSES, type LossName, type LossOptions }
 
-/** Names of the built-in losses. */
-export type LossName = 'cross_entropy' | 'dpo' | 'orpo' | 'kto' | 'importance_sampling'
-/** A loss with its options. */
-export type LossOptions =
-  | { name: 'cross_entropy' }
-  | { name: 'dpo'; beta?: number; lossType?: 'sigmoid' | 'ipo'; labelSmoothing?: number }
-  | { name: 'orpo'; beta?: number; nllOn?: NllOn }
-  | {
-      name: 'kto'
-      beta?: number
-      desirableWeight?: number
-      undesirableWeight?: number
-      /** Divergence from the reference. Default: measured on the mismatched rows (`kl`). */
-      kl?: number
-    }
-  | {
-      name: 'importance_sampling'
-      clip?: number | { low: number; high: number } | null
-      /** Weight of the divergence from the reference. */
-      beta?: number
-      normalize?: 'token' | 'sequence'
-    }
 /** A named loss with its defaults filled in. */
 export type NamedLoss = Named<(typeof LOSSES)[number]>
 type Named<Rules> =

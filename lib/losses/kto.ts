@@ -5,14 +5,22 @@ import { lossRules, REFERENCE } from './loss.js'
 import { sigmoid } from './math.js'
 import { add, type Metrics, referenceOf, scaled, sumOf } from './rows.js'
 
+export interface KtoLoss {
+  name: 'kto'
+  /** Strength of the pull toward the reference. */
+  beta?: number
+  desirableWeight?: number
+  undesirableWeight?: number
+  /** Divergence from the reference. Default: measured on the mismatched rows (`kl`). */
+  kl?: number
+}
+
 export const kto = lossRules({
   name: 'kto',
   schema: z.strictObject({
-    /** Strength of the pull toward the reference. */
     beta: positive().default(0.1),
     desirableWeight: positive().default(1),
     undesirableWeight: positive().default(1),
-    /** Divergence from the reference. Default: measured on the mismatched rows. */
     kl: numberWithin(0, Number.MAX_VALUE, 'a number from 0').optional(),
   }),
   paired: false,

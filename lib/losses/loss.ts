@@ -1,6 +1,7 @@
 /**
  * The record of a loss, which its own file exports: its options, the fields of rows that it needs, the count that it
- * averages over, and its value. Shared code reads these fields and never compares the name of a loss.
+ * averages over, and its value. Shared code reads these fields and never compares the name of a loss. To add one, write
+ * such a file, with an interface of the loss and its options, and run `node scripts/records.mjs`.
  */
 import type * as z from 'zod'
 import type { Denominators, LossValue, ScoredRow } from './rows.js'

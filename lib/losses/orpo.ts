@@ -9,15 +9,21 @@ import { add, type Metrics, type ScoredRow, scaled, sumOf, weightOf } from './ro
 /** Tokens of chosen rows that the negative log-likelihood of `orpo` is a mean over. */
 export type NllOn = 'all' | 'completions'
 
+export interface OrpoLoss {
+  name: 'orpo'
+  /** Weight of the odds ratio: the paper's lambda. */
+  beta?: number
+  /** Tokens of chosen rows in the negative log-likelihood: all from the second on, or by their weights. */
+  nllOn?: NllOn
+}
+
 /** Mean log-probabilities are clamped to this value, where the derivative of the odds is still finite. */
 const NEAREST_TO_ZERO = -(2 ** -20)
 
 export const orpo = lossRules({
   name: 'orpo',
   schema: z.strictObject({
-    /** Weight of the odds ratio: the paper's lambda. */
     beta: positive().default(0.1),
-    /** Tokens of chosen rows in the negative log-likelihood: all from the second on, or by their weights. */
     nllOn: word(['all', 'completions']).default('all'),
   }),
   paired: true,

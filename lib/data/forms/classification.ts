@@ -22,7 +22,6 @@ export const classification: Form<ClassificationRow> = {
     label: { of: ({ label }) => label, with: (row, label) => ({ ...row, label }) },
     question: ({ text, label }) => ({ prompt: text, expected: label, system: null }),
     opening: ({ text }) => text.trim().split('\n', 1)[0] as string,
-    prompt: ({ text }) => text,
     texts: ({ text, label }) => [text, label],
     empty: () => 'the text is empty',
   },

@@ -51,10 +51,10 @@ export function openingOf(row: DatasetRow): string {
   return 'answers' in rules ? openingOf(rules.answers(row)[0] as DatasetRow) : rules.opening(row)
 }
 
-/** A row without its last answer; undefined if there is nothing before it. */
+/** A row without its last answer; undefined if there is nothing before it, or answers may share a prompt. */
 export function promptOf(row: DatasetRow): unknown {
   const rules = rulesOf(row)
-  return 'answers' in rules ? promptOf(rules.answers(row)[0] as DatasetRow) : rules.prompt?.(row)
+  return 'answers' in rules ? undefined : rules.prompt?.(row)
 }
 
 /** The class of a row; undefined if it has none. */

@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest'
-import { LOSSES, lossOf, type NamedLoss, namedLoss } from '../../../lib/losses/index.js'
+import { expect, expectTypeOf, test } from 'vitest'
+import type * as z from 'zod'
+import { LOSSES, type LossOptions, lossOf, type NamedLoss, namedLoss } from '../../../lib/losses/index.js'
+import type { LossRules } from '../../../lib/losses/loss.js'
 import type { Denominators, ScoredRow } from '../../../lib/losses/rows.js'
 
 const PER: Denominators = { tokens: 7, rows: 4, pairs: 2 }
@@ -61,4 +63,14 @@ test.each(LOSSES.map((rules) => [rules.name, rules] as const))('%s is what it st
   const swapped = [1, 0, 3, 2].map((row) => rows[row] as ScoredRow)
   const differs = Math.abs(lossOf(loss, swapped, PER).loss - found.loss) > 1e-9
   expect(differs, 'rows are told apart by their places').toBe(rules.paired)
+})
+
+/** What the schemas of losses take. */
+type Taken<Rules> =
+  Rules extends LossRules<infer Name, infer Schema> ? { name: Name } & z.input<Schema> : never
+
+test('the types of losses are those of their schemas', () => {
+  type Loss = Taken<(typeof LOSSES)[number]>
+  expectTypeOf<LossOptions>().toExtend<Loss>()
+  expectTypeOf<Loss>().toExtend<LossOptions>()
 })
