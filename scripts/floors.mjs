@@ -90,6 +90,7 @@ const DOORS = {
   lib: {
     graph: 'builder graph',
     hub: 'blobs locate name options select settings',
+    'data/forms': 'form index',
     models: 'classifier index part rope shapes',
     tasks: 'index metrics rewards task',
     base: 'base model-folder',
