@@ -3,15 +3,6 @@
 
 namespace lowrank {
 
-void ScaleColumnsBackward::operands(Operands& see) const {
-  see.reads(dy, rows, cols);
-  see.reads(x, rows, cols);
-  see.reads(gain, cols);
-  see.reads(share, cols);
-  see.writes(dx, rows, cols);
-  see.adds(dgain, cols);
-}
-
 void Fold::operands(Operands& see) const {
   see.reads(f32_matrix(b, rank), rows, active);
   see.reads(d, active);

@@ -8,17 +8,6 @@
 
 namespace lowrank {
 
-/// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may be in place of dy.
-struct ScaleColumnsBackward {
-  static constexpr const char* kName = "scale_columns_backward";
-  int64_t rows, cols;
-  Matrix dy, x;
-  Ptr<float> gain, share;
-  Matrix dx;
-  Ptr<float> dgain;
-  void operands(Operands& see) const;
-};
-
 /// out[rows, active] = weight scale b_gain_i B_ij d_j mask_j row_gain_i, with B [rows, rank]; null factors are ones.
 struct Fold {
   static constexpr const char* kName = "fold";

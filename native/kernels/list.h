@@ -2,15 +2,16 @@
 #pragma once
 
 #include "kernels/adapter_kernels.h"
+#include "kernels/columns.h"
 #include "kernels/elementwise.h"
 #include "kernels/gated_unit.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
+#include "kernels/rows_by_id.h"
 
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
-  X(ScaleColumnsBackward) \
   X(Fold) \
   X(FoldGradient) \
   X(FoldSnapshot) \
@@ -39,6 +40,8 @@
   X(SecondMoment) \
   X(GatherColumns) \
   X(ScatterColumns) \
+  X(BiasGradient) \
+  X(ScaleColumnsBackward) \
   X(Rope) \
   X(GatherRows) \
   X(ScatterAddRows) \
@@ -71,8 +74,6 @@
   X(DeltaRuleGradient) \
   X(CrossEntropy) \
   X(DecodeRows) \
-  X(EmbeddingGradient) \
-  X(BiasGradient) \
   X(AdamW) \
   X(Sgd) \
   X(Lion) \
@@ -80,10 +81,13 @@
   X(SumOfSquares) \
   X(ProjectGradient) \
   X(Orthogonal) \
-  X(FollowImportances)
+  X(FollowImportances) \
+  X(EmbeddingGradient)
 
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
+  X(BiasGradient) \
+  X(ScaleColumnsBackward) \
   X(Rope) \
   X(GatherRows) \
   X(ScatterAddRows) \
@@ -98,10 +102,13 @@
   X(GatedUnitBackward) \
   X(RmsNorm) \
   X(RmsNormBackward) \
-  X(NormGradient)
+  X(NormGradient) \
+  X(EmbeddingGradient)
 
 /// Those of them that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
+  X(BiasGradient) \
+  X(ScaleColumnsBackward) \
   X(NormGradient)
 
 namespace lowrank {

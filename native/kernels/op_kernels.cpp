@@ -156,13 +156,5 @@ void DecodeRows::operands(Operands& see) const {
   see.reads_rows(table, ids, tokens);
   see.writes(out, tokens, table.cols);
 }
-void EmbeddingGradient::operands(Operands& see) const {
-  see.reads(dy, tokens, cols);
-  see.adds_rows(f32_matrix(dtable, cols), ids, tokens, cols);
-}
-void BiasGradient::operands(Operands& see) const {
-  see.reads(dy, rows, cols);
-  see.adds(db, cols);
-}
 
 }  // namespace lowrank

@@ -252,22 +252,5 @@ struct DecodeRows {
   Matrix out;
   void operands(Operands& see) const;
 };
-/// dtable[ids[t], c] += dy[t, c].
-struct EmbeddingGradient {
-  static constexpr const char* kName = "embedding_gradient";
-  int64_t tokens, cols;
-  Ptr<int32_t> ids;
-  Matrix dy;
-  Ptr<float> dtable;
-  void operands(Operands& see) const;
-};
-/// db[c] += sum over rows of dy[r, c].
-struct BiasGradient {
-  static constexpr const char* kName = "bias_gradient";
-  int64_t rows, cols;
-  Matrix dy;
-  Ptr<float> db;
-  void operands(Operands& see) const;
-};
 
 }  // namespace lowrank

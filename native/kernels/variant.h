@@ -9,7 +9,6 @@ namespace lowrank {
 
 /// Any kernel.
 using Kernel = std::variant<
-    ScaleColumnsBackward,
     Fold,
     FoldGradient,
     FoldSnapshot,
@@ -38,6 +37,8 @@ using Kernel = std::variant<
     SecondMoment,
     GatherColumns,
     ScatterColumns,
+    BiasGradient,
+    ScaleColumnsBackward,
     Rope,
     GatherRows,
     ScatterAddRows,
@@ -70,8 +71,6 @@ using Kernel = std::variant<
     DeltaRuleGradient,
     CrossEntropy,
     DecodeRows,
-    EmbeddingGradient,
-    BiasGradient,
     AdamW,
     Sgd,
     Lion,
@@ -79,6 +78,7 @@ using Kernel = std::variant<
     SumOfSquares,
     ProjectGradient,
     Orthogonal,
-    FollowImportances>;
+    FollowImportances,
+    EmbeddingGradient>;
 
 }  // namespace lowrank

@@ -289,16 +289,6 @@ struct CpuDevice::Launch {
       look_up(pool, ops, table, count, ids + begin, matrix(k.out.rows(begin)));
     }
   }
-  void operator()(const EmbeddingGradient& k) const {
-    embedding_gradient(pool, k.tokens, k.cols, host(k.ids), matrix(k.dy), host(k.dtable));
-  }
-  void operator()(const BiasGradient& k) const { bias_gradient(pool, k.rows, k.cols, matrix(k.dy), host(k.db)); }
-
-  void operator()(const ScaleColumnsBackward& k) const {
-    ops.scale_columns_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.gain), host(k.share),
-                               matrix(k.dx), host(k.dgain));
-  }
-
   void operator()(const Fold& k) const { fold(pool, k); }
   void operator()(const FoldGradient& k) const { fold_gradient(k); }
   void operator()(const FoldSnapshot& k) const { fold_snapshot(pool, k); }

@@ -136,10 +136,6 @@ struct OpKernels {
   /// vocab-1 marks a row without one: loss and gradient are 0.
   void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
                         const LossRows& of, float* loss, const Matrix& grad);
-  /// The gradients of y = x * gain: dgain[c] += share[c] * sum over rows of dy[r, c] * x[r, c], and dx[r, c] = dy[r, c]
-  /// * gain[c], which may be dy itself. Every tensor f32 or bf16; each sum runs over the rows in a fixed order.
-  void (*scale_columns_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
-                                 const float* gain, const float* share, const Matrix& dx, float* dgain);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
   // The updates of optimizers run on the calling thread: what trains is shared out among the threads by their caller.
@@ -185,14 +181,6 @@ struct OpKernels {
   void (*rotation_gradient)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
                             float* g, std::byte* workspace);
 };
-
-// Gradients of trained base parameters, one for all levels: they pass once over their activations. All add to their
-// output [cols] or [vocab, cols] f32; every element sums over the rows in order.
-
-/// db[c] += sum over rows of dy[r, c].
-void bias_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, float* db);
-/// dtable[ids[t], c] += dy[t, c].
-void embedding_gradient(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy, float* dtable);
 
 /// Keeps rows of the input, one implementation for all levels; see KeepConvInputs in kernels/op_kernels.h.
 void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends);

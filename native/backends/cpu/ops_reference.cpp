@@ -69,21 +69,6 @@ void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits
   });
 }
 
-void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
-                            const float* gain, const float* share, const Matrix& dx, float* dgain) {
-  pool.for_range(cols, kColumnChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t col = begin; col < end; ++col) {
-      double sum = 0;
-      for (int64_t row = 0; row < rows; ++row) {
-        const double d = get(dy, row, col);
-        sum += d * get(x, row, col);
-        set(dx, row, col, d * gain[col]);
-      }
-      dgain[col] += static_cast<float>(sum * share[col]);
-    }
-  });
-}
-
 double sum_of_squares(Pool& pool, int64_t count, const float* x) {
   return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
     double sum = 0;
@@ -172,7 +157,6 @@ const OpKernels ops_reference = {
     .gated_delta_rule = gated_delta_rule_reference,
     .gated_delta_rule_backward = gated_delta_rule_backward_reference,
     .cross_entropy = cross_entropy,
-    .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
     .adamw_8bit = adamw_8bit,

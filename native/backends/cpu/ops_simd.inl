@@ -15,38 +15,6 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
   });
 }
 
-static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
-                                   const float* gain, const float* share, const Matrix& dx, float* dgain) {
-  with_type(dy.dtype, [&](auto dy_tag) {
-    with_type(x.dtype, [&](auto x_tag) {
-      with_type(dx.dtype, [&](auto dx_tag) {
-        // Threads take columns, so that each sum over the rows has one order.
-        pool.for_range((cols + kColumnChunk - 1) / kColumnChunk, 1, [&](int64_t first, int64_t last) {
-          for (int64_t chunk = first; chunk < last; ++chunk) {
-            const int64_t begin = chunk * kColumnChunk, count = std::min(kColumnChunk, cols - begin);
-            float total[kColumnChunk] = {};
-            for (int64_t top = 0; top < rows; top += kRowChunk) {
-              float part[kColumnChunk] = {};
-              for (int64_t row = top; row < std::min(top + kRowChunk, rows); ++row) {
-                const auto* d = row_as<LOWRANK_ELEMENT(dy_tag)>(dy, row) + begin;
-                const auto* in = row_as<LOWRANK_ELEMENT(x_tag)>(x, row) + begin;
-                auto* to = row_as<LOWRANK_ELEMENT(dx_tag)>(dx, row) + begin;
-                for_vectors(0, count, [&](int64_t i, auto lanes) {
-                  const V gradient = load(d + i, lanes);
-                  store(part + i, fma(gradient, load(in + i, lanes), load(part + i, lanes)), lanes);
-                  store(to + i, mul(gradient, load(gain + begin + i, lanes)), lanes);
-                });
-              }
-              for (int64_t i = 0; i < count; ++i) total[i] += part[i];
-            }
-            for (int64_t i = 0; i < count; ++i) dgain[begin + i] += share[begin + i] * total[i];
-          }
-        });
-      });
-    });
-  });
-}
-
 #include "backends/cpu/areas.inl"
 #include "backends/cpu/cross_entropy.inl"
 #include "backends/cpu/optimizers.inl"
@@ -66,7 +34,6 @@ static constexpr OpKernels table = {
     .gated_delta_rule = gated_delta_rule,
     .gated_delta_rule_backward = gated_delta_rule_backward,
     .cross_entropy = cross_entropy,
-    .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
     .adamw_8bit = adamw_8bit,

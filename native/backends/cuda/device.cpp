@@ -6,7 +6,6 @@
 
 #include "backends/cpu/remote.h"
 #include "backends/cuda/attention_launches.h"
-#include "backends/cuda/columns_launches.h"
 #include "backends/cuda/delta_rule_launches.h"
 #include "backends/cuda/dequantize_launches.h"
 #include "backends/cuda/factors_launches.h"
@@ -17,7 +16,7 @@
 #include "backends/cuda/products.h"
 #include "backends/cuda/rotation.h"
 #include "backends/cuda/row_norms_launches.h"
-#include "backends/cuda/rows_by_id_launches.h"
+#include "backends/cuda/rows_by_id.h"
 #include "backends/cuda/runs.h"
 #include "backends/cuda/short_conv_launches.h"
 #include "backends/cuda/weight_ring.h"

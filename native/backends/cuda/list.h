@@ -3,7 +3,6 @@
 
 #include "backends/cuda/adafactor.h"
 #include "backends/cuda/attention.h"
-#include "backends/cuda/columns.h"
 #include "backends/cuda/delta_rule.h"
 #include "backends/cuda/dequantize.h"
 #include "backends/cuda/factors.h"
@@ -14,7 +13,6 @@
 #include "backends/cuda/product.h"
 #include "backends/cuda/projection.h"
 #include "backends/cuda/row_norms.h"
-#include "backends/cuda/rows_by_id.h"
 #include "backends/cuda/short_conv.h"
 #include "backends/cuda/updates.h"
 
@@ -22,7 +20,6 @@
 #define LOWRANK_ALL_KERNELS(X)     \
   LOWRANK_ADAFACTOR_KERNELS(X)     \
   LOWRANK_ATTENTION_KERNELS(X)     \
-  LOWRANK_COLUMN_KERNELS(X)        \
   LOWRANK_DELTA_RULE_KERNELS(X)    \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
   LOWRANK_FACTORS_KERNELS(X)       \
@@ -32,7 +29,6 @@
   LOWRANK_GEMM_FOUR_BIT_KERNELS(X) \
   LOWRANK_GEMM_KERNELS(X)          \
   LOWRANK_GEMV_KERNELS(X)          \
-  LOWRANK_ID_KERNELS(X)            \
   LOWRANK_LOSS_KERNELS(X)          \
   LOWRANK_PRODUCT_KERNELS(X)       \
   LOWRANK_PROJECTION_KERNELS(X)    \

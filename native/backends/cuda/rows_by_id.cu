@@ -1,5 +1,34 @@
+// Sums and copies of rows or columns that are picked by ids of tokens.
+#include "cells.h"
+
+namespace lowrank::cuda {
+
+/// table[ids[t], col] += dy[t, col], in the order of the tokens.
+struct EmbeddingGradientArgs {
+  int64_t tokens, cols;
+  const int32_t* ids;
+  Cells dy;
+  float* table;
+};
+struct GatherColumnsArgs {
+  int64_t tokens, ranks, vocab;
+  const int32_t* ids;
+  const float* a;
+  float* h;
+};
+/// a[j, ids[t]] += h[t, j] for j from `first`, in the order of the tokens.
+struct ScatterColumnsArgs {
+  int64_t tokens, first, ranks, vocab;
+  const int32_t* ids;
+  const float* h;
+  float* a;
+};
+inline constexpr int kIdThreads = 256;
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "cells.cuh"
-#include "rows_by_id.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -60,3 +89,38 @@ LOWRANK_KERNEL(scatter_columns, ScatterColumnsArgs, kIdThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include "backends/cuda/rows_by_id.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto embedding_gradient = kernel_of<EmbeddingGradientArgs>("embedding_gradient");
+constexpr auto gather_columns = kernel_of<GatherColumnsArgs>("gather_columns");
+constexpr auto scatter_columns = kernel_of<ScatterColumnsArgs>("scatter_columns");
+
+}  // namespace
+
+void run(Launcher& launcher, const EmbeddingGradient& k, Ptr<std::byte>) {
+  constexpr int64_t kCols = int64_t{kIdThreads} * kColumnsAtOnce;
+  launcher.launch(embedding_gradient, {k.tokens, (k.cols + kCols - 1) / kCols}, kIdThreads,
+                  {k.tokens, k.cols, device_pointer(k.ids), cells_of(k.dy), device_pointer(k.dtable)});
+}
+
+void run(Launcher& launcher, const GatherColumns& k, Ptr<std::byte>) {
+  launcher.launch(gather_columns, blocks_of(k.tokens * k.ranks, kIdThreads), kIdThreads,
+                  {k.tokens, k.ranks, k.vocab, device_pointer(k.ids), device_pointer(k.a), device_pointer(k.h)});
+}
+
+void run(Launcher& launcher, const ScatterColumns& k, Ptr<std::byte>) {
+  launcher.launch(
+      scatter_columns, {k.tokens}, kIdThreads,
+      {k.tokens, k.first, k.ranks, k.vocab, device_pointer(k.ids), device_pointer(k.dh), device_pointer(k.da)});
+}
+
+}  // namespace lowrank::cuda
+
+#endif

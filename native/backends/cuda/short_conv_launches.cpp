@@ -1,7 +1,6 @@
 #include "backends/cuda/short_conv_launches.h"
 
 #include "backends/cuda/columns.h"
-#include "backends/cuda/columns_launches.h"
 #include "backends/cuda/launch_cells.h"
 #include "backends/cuda/short_conv.h"
 
@@ -63,9 +62,7 @@ void run(Launcher& launcher, const ShortConvGradient& k, Ptr<std::byte> workspac
   const int64_t lags = (k.dw ? taps : 0) + (k.dbias ? 1 : 0);
   launcher.launch(short_conv_sums, {(cols + kSumColumns - 1) / kSumColumns, stretches, lags}, kSumThreads, args);
   const auto add = [&](int64_t count, const float* sums, Ptr<float> to) {
-    if (to)
-      launcher.launch(add_column_sums, blocks_of(count, kSumThreads), kSumThreads,
-                      {count, stretches, sums, nullptr, device_pointer(to)});
+    if (to) add_stretches(launcher, count, stretches, sums, nullptr, device_pointer(to));
   };
   add(weights, args.weights, k.dw);
   add(cols, args.biases, k.dbias);

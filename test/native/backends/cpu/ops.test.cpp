@@ -220,35 +220,6 @@ TEST("counter_hash gives uniform bits that neighboring indices and keys do not s
   }
 }
 
-TEST("scale_columns_backward gives the gradients of the input and the gains, in place too") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(3);
-    const int64_t rows = 150;  // more than are summed at a time
-    Tensor x(dtype, rows, cols, random), dy(dtype, rows, cols, random), dx(dtype, rows, cols);
-    const Tensor before = dy;
-    const std::vector<float> gain = random_floats(random, cols), share = random_floats(random, cols);
-    const std::vector<float> start = random_floats(random, cols);
-    std::vector<float> dgain = start, again = start;
-    std::vector<double> inputs, gains(start.begin(), start.end());
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t col = 0; col < cols; ++col) {
-        inputs.push_back(before.get(row, col) * gain[col]);
-        gains[col] += share[col] * before.get(row, col) * x.get(row, col);
-      }
-    }
-    ops.scale_columns_backward(pool, rows, cols, dy.matrix(), x.matrix(), gain.data(), share.data(), dx.matrix(),
-                               dgain.data());
-    CHECK_ALL_CLOSE(dx.values(), inputs, tolerance(dtype));
-    CHECK_ALL_CLOSE(dgain, gains, 1e-5);
-    ops.scale_columns_backward(pool, rows, cols, dy.matrix(), x.matrix(), gain.data(), share.data(), dy.matrix(),
-                               again.data());
-    CHECK(dy.values() == dx.values());
-    CHECK(again == dgain);
-    CHECK(dx.spare_untouched());
-    CHECK(dy.spare_untouched());
-  });
-}
-
 TEST("sum_of_squares sums in double whatever the length") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     for (const int64_t count : {0, 1, 17, 4096, 4097, 300001}) {
@@ -462,8 +433,9 @@ TEST("operators have the same bits for one, two and three threads") {
         ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);
         for (int64_t col = 0; col < cols; ++col) gains.set(0, col, 0);
-        ops.scale_columns_backward(pool, rows, cols, grad.matrix(), act.matrix(), w.data(), w.data(), scaled.matrix(),
-                                   gains.data<float>());
+        run(level, pool,
+            ScaleColumnsBackward{rows, cols, grad.at(), act.at(), ptr(w), ptr(w), scaled.at(),
+                                 cpu::address_of(gains.data<float>())});
         results[threads - 1] = {y, dx, act, gate, up, grad, scaled, gains};
       }
       CHECK(results[0] == results[1]);

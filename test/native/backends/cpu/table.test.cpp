@@ -17,13 +17,18 @@ TEST("each level has its own kernels, and the reference all that have moved to t
     return names;
   };
   CHECK_EQ(listed(cpu::table_reference),
+           "bias_gradient scale_columns_backward "
            "rope gather_rows scatter_add_rows zero cast add_constant add_noise dropout dropout_backward scale_columns "
-           "gated_unit gated_unit_backward rms_norm rms_norm_backward norm_gradient ");
+           "gated_unit gated_unit_backward "
+           "rms_norm rms_norm_backward norm_gradient "
+           "embedding_gradient ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     if (level == cpu::Level::reference) return;
     CHECK_EQ(listed(*cpu::kernels(level).table),
+             "scale_columns_backward "
              "rope gather_rows scatter_add_rows dropout dropout_backward scale_columns "
-             "gated_unit gated_unit_backward rms_norm rms_norm_backward ");
+             "gated_unit gated_unit_backward "
+             "rms_norm rms_norm_backward ");
   });
 }
 

@@ -1,9 +1,7 @@
-#include "backends/cuda/columns_launches.h"
-#include "backends/cuda/runs.h"
-
 #include "backends/cuda/bench.h"
 #include "backends/cuda/gains_launches.h"
-#include "backends/cuda/rows_by_id_launches.h"
+#include "backends/cuda/rows_by_id.h"
+#include "backends/cuda/runs.h"
 
 using namespace lowrank;
 using namespace lowrank::cuda;

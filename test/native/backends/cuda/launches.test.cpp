@@ -4,7 +4,6 @@
 #pragma GCC diagnostic error "-Wpadded"
 #endif
 #include "backends/cuda/attention.h"
-#include "backends/cuda/columns.h"
 #include "backends/cuda/dequantize.h"
 #include "backends/cuda/factors.h"
 #include "backends/cuda/flash.h"
@@ -13,7 +12,6 @@
 #include "backends/cuda/product.h"
 #include "backends/cuda/projection.h"
 #include "backends/cuda/row_norms.h"
-#include "backends/cuda/rows_by_id.h"
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif
