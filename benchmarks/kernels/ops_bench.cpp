@@ -127,10 +127,10 @@ struct Bench {
     const int64_t rows = 128, vocab = 49152;
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
     const std::vector<int32_t> labels(rows, 77);
-    const Matrix in_place = {logits.bytes.data(), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
+    const lowrank::Matrix in_place = {address_of(logits.bytes.data()), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
     measure(
         "cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s", [&](const Kernels& level) {
-          level.ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
+          run(level, CrossEntropy{rows, vocab, logits.at(), address_of(labels.data()), 0.01f, loss.ptr(), in_place});
         });
   }
 

@@ -3,12 +3,15 @@
 
 #include "kernels/adapter_kernels.h"
 #include "kernels/columns.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/delta_rule.h"
 #include "kernels/elementwise.h"
 #include "kernels/gated_unit.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
 #include "kernels/rows_by_id.h"
+#include "kernels/short_conv.h"
 
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
@@ -42,6 +45,10 @@
   X(ScatterColumns) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
+  X(CrossEntropy) \
+  X(GatedDeltaRule) \
+  X(GatedDeltaRuleBackward) \
+  X(DeltaRuleGradient) \
   X(Rope) \
   X(GatherRows) \
   X(ScatterAddRows) \
@@ -64,15 +71,6 @@
   X(AppendToCache) \
   X(Attention) \
   X(AttentionBackward) \
-  X(ShortConv) \
-  X(SiluConvSlope) \
-  X(ShortConvBackward) \
-  X(ShortConvGradient) \
-  X(KeepConvInputs) \
-  X(GatedDeltaRule) \
-  X(GatedDeltaRuleBackward) \
-  X(DeltaRuleGradient) \
-  X(CrossEntropy) \
   X(DecodeRows) \
   X(AdamW) \
   X(Sgd) \
@@ -82,12 +80,21 @@
   X(ProjectGradient) \
   X(Orthogonal) \
   X(FollowImportances) \
-  X(EmbeddingGradient)
+  X(EmbeddingGradient) \
+  X(ShortConv) \
+  X(SiluConvSlope) \
+  X(ShortConvBackward) \
+  X(ShortConvGradient) \
+  X(KeepConvInputs)
 
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
+  X(CrossEntropy) \
+  X(GatedDeltaRule) \
+  X(GatedDeltaRuleBackward) \
+  X(DeltaRuleGradient) \
   X(Rope) \
   X(GatherRows) \
   X(ScatterAddRows) \
@@ -103,13 +110,21 @@
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
-  X(EmbeddingGradient)
+  X(EmbeddingGradient) \
+  X(ShortConv) \
+  X(SiluConvSlope) \
+  X(ShortConvBackward) \
+  X(ShortConvGradient) \
+  X(KeepConvInputs)
 
 /// Those of them that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
-  X(NormGradient)
+  X(GatedDeltaRule) \
+  X(GatedDeltaRuleBackward) \
+  X(NormGradient) \
+  X(ShortConvGradient)
 
 namespace lowrank {
 

@@ -12,7 +12,7 @@ namespace lowrank {
 namespace {
 
 /// Tokens between the states that a training plan keeps for the backward pass.
-constexpr int64_t kChunk = 64;
+constexpr int64_t kChunk = kDeltaTokens;
 /// A state takes as much memory as the keys and values of many tokens, so there are fewer of these than of
 /// convolutions.
 constexpr int64_t kBlock = state_block(Op::gated_delta_rule);

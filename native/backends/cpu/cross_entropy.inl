@@ -1,4 +1,5 @@
-// The loss of a row of logits and its gradient. Included by ops_simd.inl.
+// The loss of rows of logits and its gradient, over vectors.
+#pragma once
 
 /// A row of logits is visited in at most this many blocks of at least 1024, small enough to be read twice from L1.
 inline constexpr int64_t kSoftmaxBlocks = 256;
@@ -47,40 +48,42 @@ static double mean_of_row(const float* z, int64_t count) {
   return total / static_cast<double>(count);
 }
 
-static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
-                          const LossRows& of, float* loss, const Matrix& grad) {
-  with_type(grad.dtype, [&](auto tag) {
+static void run(const Cpu& cpu, const CrossEntropy& k) {
+  with_type(k.grad.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, vocab, [&](int64_t row) {
-      float* z = row_as<float>(logits, row);
-      T* out = static_cast<T*>(grad.data) + row * grad.ld;
-      const int32_t label = labels[row];
-      const float weight = of.weight_of(row);
-      if (of.inverse_temperature != 1) {
-        const V scale = set1(of.inverse_temperature);
+    const int64_t vocab = k.vocab;
+    const bool makes_gradient = static_cast<bool>(k.grad.data);
+    float *const loss = host(k.loss), *const lse = host(k.lse);
+    for_rows(cpu.pool, k.rows, vocab, [&](int64_t row) {
+      float* z = row_as<float>(k.logits, row);
+      T* out = row_as<T>(k.grad, row);
+      const int32_t label = host(k.labels)[row];
+      const float weight = k.weights ? host(k.weights)[row] : k.weight;
+      if (k.inverse_temperature != 1) {
+        const V scale = set1(k.inverse_temperature);
         for_vectors(0, vocab, [&](int64_t i, auto lanes) { store(z + i, mul(load(z + i, lanes), scale), lanes); });
       }
       if (label < 0 || label >= vocab) {
-        if (!of.lse_known) loss[row] = 0;
-        if (of.lse != nullptr && !of.lse_known) of.lse[row] = 0;
-        if (grad.data != nullptr) std::memset(out, 0, static_cast<size_t>(vocab) * sizeof(T));
+        if (!k.lse_known) loss[row] = 0;
+        if (lse != nullptr && !k.lse_known) lse[row] = 0;
+        if (makes_gradient) std::memset(out, 0, static_cast<size_t>(vocab) * sizeof(T));
         return;
       }
       const double of_label = z[label];
-      const double mean = of.smoothing > 0 && !of.lse_known ? mean_of_row(z, vocab) : 0;
+      const double mean = k.smoothing > 0 && !k.lse_known ? mean_of_row(z, vocab) : 0;
       // Place of the exponentials until the sum is known: over the logits, or in a gradient of the same type.
-      float* kept = grad.data == logits.data ? z : nullptr;
+      float* kept = k.grad.data.address() == k.logits.data.address() ? z : nullptr;
       if constexpr (std::is_same_v<T, float>) kept = out;
-      if (grad.data == nullptr || of.lse_known) kept = nullptr;
+      if (!makes_gradient || k.lse_known) kept = nullptr;
       float tops[kSoftmaxBlocks];
-      const double total = of.lse_known ? of.lse[row] : log_sum_exp(z, vocab, kept, tops);
-      if (!of.lse_known) {
-        loss[row] = static_cast<float>(total - of_label + of.smoothing * (of_label - mean));
-        if (of.lse != nullptr) of.lse[row] = static_cast<float>(total);
+      const double total = k.lse_known ? lse[row] : log_sum_exp(z, vocab, kept, tops);
+      if (!k.lse_known) {
+        loss[row] = static_cast<float>(total - of_label + k.smoothing * (of_label - mean));
+        if (lse != nullptr) lse[row] = static_cast<float>(total);
       }
-      if (grad.data == nullptr) return;
+      if (!makes_gradient) return;
       const int64_t block_size = softmax_block(vocab);
-      const float each = of.smoothing / static_cast<float>(vocab) * weight;
+      const float each = k.smoothing / static_cast<float>(vocab) * weight;
       for (int64_t begin = 0; begin < vocab;
            begin += block_size) {  // ascending: no store reaches a logit still to be read
         const int64_t end = std::min(begin + block_size, vocab);
@@ -97,8 +100,8 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
           });
         }
       }
-      const float target = static_cast<float>((math::expm1(of_label - total) + of.smoothing) * weight - double{each});
-      store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
+      const float target = static_cast<float>((math::expm1(of_label - total) + k.smoothing) * weight - double{each});
+      store_element(reinterpret_cast<std::byte*>(out), k.grad.dtype, label, target);
     });
   });
 }

@@ -1,11 +1,11 @@
-// Code shared by the levels of the gated delta rule: its gates, the layout of the workspace, the reference kernels.
+// Code shared by the levels of the gated delta rule: its gates, and the layout of the workspace.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "backends/cpu/ops.h"
 #include "core/math.h"
+#include "kernels/delta_rule.h"
 
 namespace lowrank::cpu {
 
@@ -13,7 +13,7 @@ namespace lowrank::cpu {
 struct DeltaGates {
   double beta, decay, slope;
 };
-DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head);
+DeltaGates delta_gates(const DeltaInputs& in, int64_t row, int64_t head);
 
 /// Added to the squared norms of queries and keys.
 inline constexpr double kDeltaEpsilon = 1e-6;
@@ -34,10 +34,5 @@ constexpr int64_t delta_backward_thread_floats(int64_t group, int64_t key_dim, i
                       kDeltaTokens * (4 * key_dim + 4 * padded + 8),
                   16);
 }
-
-void gated_delta_rule_reference(Pool& pool, const DeltaRule& rule, float* state, const Matrix& out,
-                                std::byte* workspace);
-void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& rule, const Matrix& dout, const Matrix& dx,
-                                         const Matrix& dbeta, const Matrix& dalpha, std::byte* workspace);
 
 }  // namespace lowrank::cpu

@@ -1,7 +1,9 @@
-// The gated delta rule over vectors of a state's columns, which do not depend on each other. Part of ops_simd.inl.
+// The gated delta rule over vectors of a state's columns, which do not depend on each other.
 //
 // A state [key_dim, value_dim] lies in memory by strips of one or more vectors of columns, each [key_dim, columns];
 // strips after the last column are padding. Chunks of tokens are converted to fp32 first.
+
+#pragma once
 
 inline constexpr int kForwardVectors = 4;
 /// Fewer where vectors are wide, so that the states of a chunk stay in the cache.
@@ -16,23 +18,23 @@ static LOWRANK_INLINE void for_strips(int64_t value_dim, Body&& body) {
 }
 
 /// Copies a state [key_dim, value_dim] to strips, or zeros if it is null.
-static void state_to_strips(const DeltaRule& r, const float* state, float* strips) {
-  for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
+static void state_to_strips(const DeltaHeads& heads, const float* state, float* strips) {
+  for_strips<kForwardVectors>(heads.value_dim, [&](int64_t col, auto vectors) {
     constexpr int64_t kCols = decltype(vectors)::value * W;
-    float* const to = strips + col * r.key_dim;
-    for (int64_t i = 0; i < r.key_dim; ++i) {
-      const int64_t count = std::min(kCols, r.value_dim - col);
+    float* const to = strips + col * heads.key_dim;
+    for (int64_t i = 0; i < heads.key_dim; ++i) {
+      const int64_t count = std::min(kCols, heads.value_dim - col);
       std::fill_n(to + i * kCols, kCols, 0.0f);
-      if (state != nullptr) std::copy_n(state + i * r.value_dim + col, count, to + i * kCols);
+      if (state != nullptr) std::copy_n(state + i * heads.value_dim + col, count, to + i * kCols);
     }
   });
 }
-static void strips_to_state(const DeltaRule& r, const float* strips, float* state) {
-  for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
+static void strips_to_state(const DeltaHeads& heads, const float* strips, float* state) {
+  for_strips<kForwardVectors>(heads.value_dim, [&](int64_t col, auto vectors) {
     constexpr int64_t kCols = decltype(vectors)::value * W;
-    const float* const from = strips + col * r.key_dim;
-    for (int64_t i = 0; i < r.key_dim; ++i)
-      std::copy_n(from + i * kCols, std::min(kCols, r.value_dim - col), state + i * r.value_dim + col);
+    const float* const from = strips + col * heads.key_dim;
+    for (int64_t i = 0; i < heads.key_dim; ++i)
+      std::copy_n(from + i * kCols, std::min(kCols, heads.value_dim - col), state + i * heads.value_dim + col);
   });
 }
 
@@ -62,7 +64,7 @@ static void load_padded(const T* from, int64_t cols, int64_t padded, float* to) 
   convert_row(from, to, cols);
 }
 
-static float query_factor(const DeltaRule& r) { return 1.0f / std::sqrt(static_cast<float>(r.key_dim)); }
+static float query_factor(const DeltaHeads& heads) { return 1.0f / std::sqrt(static_cast<float>(heads.key_dim)); }
 
 /// The next tokens of a strip of a state, which is updated: o [tokens, padded].
 template <int kVectors>
@@ -93,48 +95,50 @@ static void delta_forward(const DeltaRows& in, int64_t count, int64_t col, float
 }
 
 template <class T>
-static void delta_forward_head(const DeltaRule& r, int64_t first, int64_t end, int64_t head, float* state,
-                               const Matrix& out, float* room) {
-  const int64_t size = r.key_dim * r.value_dim, padded = padded_value_dim(r.value_dim), keys = r.key_heads * r.key_dim;
-  const int64_t key_head = head / r.group();
+static void delta_forward_head(const GatedDeltaRule& k, int64_t first, int64_t end, int64_t head, float* room) {
+  const DeltaHeads& heads = k.in.shape;
+  const int64_t padded = padded_value_dim(heads.value_dim), keys = heads.keys();
+  const int64_t key_head = head / heads.group();
   float* const strips = room;
-  DeltaRows in{r.key_dim, padded, strips + r.key_dim * padded, nullptr, nullptr, nullptr, nullptr};
-  in.k = in.q + kDeltaTokens * r.key_dim;
-  in.v = in.k + kDeltaTokens * r.key_dim;
+  DeltaRows in{heads.key_dim, padded, strips + heads.key_dim * padded, nullptr, nullptr, nullptr, nullptr};
+  in.k = in.q + kDeltaTokens * heads.key_dim;
+  in.v = in.k + kDeltaTokens * heads.key_dim;
   float* const o = in.v + kDeltaTokens * padded;
   in.beta = o + kDeltaTokens * padded;
   in.decay = in.beta + kDeltaTokens;
-  float* const own = state == nullptr ? nullptr : state + head * size;
-  state_to_strips(r, r.past > 0 ? own : nullptr, strips);
+  float* const own = k.state ? host(k.state) + head * heads.head_state() : nullptr;
+  state_to_strips(heads, k.past > 0 ? own : nullptr, strips);
   for (int64_t begin = first; begin < end;) {
-    const int64_t next = r.chunk_end(begin, end), count = next - begin;
+    const int64_t next = k.chunk_end(begin, end), count = next - begin;
     for (int64_t t = 0; t < count; ++t) {
-      const T* const x = row_as<T>(r.x, begin + t);
-      load_unit(x + key_head * r.key_dim, r.key_dim, query_factor(r), in.q + t * r.key_dim);
-      load_unit(x + keys + key_head * r.key_dim, r.key_dim, 1.0f, in.k + t * r.key_dim);
-      load_padded(x + 2 * keys + head * r.value_dim, r.value_dim, padded, in.v + t * padded);
-      const DeltaGates gates = delta_gates(r, begin + t, head);
+      const T* const x = row_as<T>(k.in.x, begin + t);
+      load_unit(x + key_head * heads.key_dim, heads.key_dim, query_factor(heads), in.q + t * heads.key_dim);
+      load_unit(x + keys + key_head * heads.key_dim, heads.key_dim, 1.0f, in.k + t * heads.key_dim);
+      load_padded(x + 2 * keys + head * heads.value_dim, heads.value_dim, padded, in.v + t * padded);
+      const DeltaGates gates = delta_gates(k.in, begin + t, head);
       in.beta[t] = static_cast<float>(gates.beta);
       in.decay[t] = static_cast<float>(gates.decay);
     }
-    for_strips<kForwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
-      delta_forward<decltype(vectors)::value>(in, count, col, strips + col * r.key_dim, o);
+    for_strips<kForwardVectors>(heads.value_dim, [&](int64_t col, auto vectors) {
+      delta_forward<decltype(vectors)::value>(in, count, col, strips + col * heads.key_dim, o);
     });
     for (int64_t t = 0; t < count; ++t)
-      convert_row(o + t * padded, row_as<T>(out, begin + t) + head * r.value_dim, r.value_dim);
-    if (float* const kept = r.end_before(next, head)) strips_to_state(r, strips, kept);
+      convert_row(o + t * padded, row_as<T>(k.out, begin + t) + head * heads.value_dim, heads.value_dim);
+    if (float* const kept = host(k.end_before(next, head))) strips_to_state(heads, strips, kept);
     begin = next;
   }
-  if (own != nullptr) strips_to_state(r, strips, own);
+  if (own != nullptr) strips_to_state(heads, strips, own);
 }
 
-static void gated_delta_rule(Pool& pool, const DeltaRule& r, float* state, const Matrix& out, std::byte* workspace) {
-  with_type(out.dtype, [&](auto tag) {
+static void run(const Cpu& cpu, const GatedDeltaRule& k) {
+  with_type(k.out.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
-    for_units(pool, int64_t{r.sequences} * r.heads, [&](int thread, int64_t unit) {
-      const int64_t sequence = unit / r.heads;
-      float* const room = reinterpret_cast<float*>(workspace) + thread * delta_thread_floats(r.key_dim, r.value_dim);
-      delta_forward_head<T>(r, r.cu[sequence], r.cu[sequence + 1], unit % r.heads, state, out, room);
+    const DeltaHeads& heads = k.in.shape;
+    for_units(cpu.pool, k.in.sequences() * heads.heads, [&](int thread, int64_t unit) {
+      const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.heads;
+      float* const room =
+          reinterpret_cast<float*>(cpu.room) + thread * delta_thread_floats(heads.key_dim, heads.value_dim);
+      delta_forward_head<T>(k, rows[0], rows[1], unit % heads.heads, room);
     });
   });
 }
@@ -242,91 +246,94 @@ static void store_unit_gradient(const float* dy, const float* y, int64_t count, 
   });
 }
 
-static DeltaBackwardRows delta_backward_rows(const DeltaRule& r, float* room) {
+static DeltaBackwardRows delta_backward_rows(const DeltaHeads& heads, float* room) {
   DeltaBackwardRows in;
-  const int64_t padded = padded_value_dim(r.value_dim);
-  in.key_dim = r.key_dim;
+  const int64_t padded = padded_value_dim(heads.value_dim);
+  in.key_dim = heads.key_dim;
   in.padded = padded;
   const auto take = [&](int64_t count) { return std::exchange(room, room + count); };
-  in.states = take((kDeltaTokens + 1) * r.key_dim * kDeltaColumns);
+  in.states = take((kDeltaTokens + 1) * heads.key_dim * kDeltaColumns);
   for (float** const rows : {&in.v, &in.error, &in.dout, &in.dv}) *rows = take(kDeltaTokens * padded);
-  for (float** const rows : {&in.q, &in.k, &in.dq, &in.dk}) *rows = take(kDeltaTokens * r.key_dim);
+  for (float** const rows : {&in.q, &in.k, &in.dq, &in.dk}) *rows = take(kDeltaTokens * heads.key_dim);
   for (float** const rows : {&in.beta, &in.decay, &in.slope, &in.query_norms, &in.key_norms, &in.dbeta, &in.dg})
     *rows = take(kDeltaTokens);
   return in;
 }
 
 template <class T>
-static void delta_backward_chunk(const DeltaRule& r, const DeltaBackwardRows& in, int64_t begin, int64_t count,
-                                 int64_t head, const float* before, const Matrix& dout, const Matrix& dx,
-                                 const Matrix& dbeta, const Matrix& dalpha, float* g) {
-  const int64_t first = 2 * r.key_heads * r.key_dim + head * r.value_dim;
+static void delta_backward_chunk(const GatedDeltaRuleBackward& k, const DeltaBackwardRows& in, int64_t begin,
+                                 int64_t count, int64_t head, const float* before, float* g) {
+  const DeltaHeads& heads = k.in.shape;
+  const int64_t first = 2 * heads.keys() + head * heads.value_dim;
   for (int64_t t = 0; t < count; ++t) {
-    load_padded(row_as<T>(r.x, begin + t) + first, r.value_dim, in.padded, in.v + t * in.padded);
-    load_padded(row_as<T>(dout, begin + t) + head * r.value_dim, r.value_dim, in.padded, in.dout + t * in.padded);
-    const DeltaGates gates = delta_gates(r, begin + t, head);
+    load_padded(row_as<T>(k.in.x, begin + t) + first, heads.value_dim, in.padded, in.v + t * in.padded);
+    load_padded(row_as<T>(k.dout, begin + t) + head * heads.value_dim, heads.value_dim, in.padded,
+                in.dout + t * in.padded);
+    const DeltaGates gates = delta_gates(k.in, begin + t, head);
     in.beta[t] = static_cast<float>(gates.beta);
     in.decay[t] = static_cast<float>(gates.decay);
     in.slope[t] = static_cast<float>(gates.slope);
     in.dbeta[t] = in.dg[t] = 0;
   }
-  for_strips<kBackwardVectors>(r.value_dim, [&](int64_t col, auto vectors) {
+  for_strips<kBackwardVectors>(heads.value_dim, [&](int64_t col, auto vectors) {
     constexpr int kVectors = decltype(vectors)::value;
     constexpr int64_t kCols = kVectors * W;
-    const int64_t cols = std::min(kCols, r.value_dim - col);
-    std::fill_n(in.states, r.key_dim * kCols, 0.0f);
-    for (int64_t i = 0; before != nullptr && i < r.key_dim; ++i)
-      std::copy_n(before + i * r.value_dim + col, cols, in.states + i * kCols);
+    const int64_t cols = std::min(kCols, heads.value_dim - col);
+    std::fill_n(in.states, heads.key_dim * kCols, 0.0f);
+    for (int64_t i = 0; before != nullptr && i < heads.key_dim; ++i)
+      std::copy_n(before + i * heads.value_dim + col, cols, in.states + i * kCols);
     delta_states<kVectors>(in, count, col);
-    delta_backward<kVectors>(in, count, col, g + col * r.key_dim);
+    delta_backward<kVectors>(in, count, col, g + col * heads.key_dim);
   });
   for (int64_t t = 0; t < count; ++t) {
-    convert_row(in.dv + t * in.padded, row_as<T>(dx, begin + t) + first, r.value_dim);
-    store_element(row_of(dbeta, begin + t), dbeta.dtype, head, in.dbeta[t] * in.beta[t] * (1.0f - in.beta[t]));
-    store_element(row_of(dalpha, begin + t), dalpha.dtype, head, in.dg[t] * in.slope[t]);
+    convert_row(in.dv + t * in.padded, row_as<T>(k.dx, begin + t) + first, heads.value_dim);
+    store_element(host(k.dbeta.rows(begin + t).data), k.dbeta.dtype, head,
+                  in.dbeta[t] * in.beta[t] * (1.0f - in.beta[t]));
+    store_element(host(k.dalpha.rows(begin + t).data), k.dalpha.dtype, head, in.dg[t] * in.slope[t]);
   }
 }
 
 /// The heads of a key head of a sequence.
 template <class T>
-static void delta_backward_heads(const DeltaRule& r, int64_t first, int64_t end, int64_t key_head, const Matrix& dout,
-                                 const Matrix& dx, const Matrix& dbeta, const Matrix& dalpha, float* room) {
-  const int64_t keys = r.key_heads * r.key_dim, gradient = r.key_dim * padded_value_dim(r.value_dim);
-  std::fill_n(room, r.group() * gradient, 0.0f);
-  const DeltaBackwardRows in = delta_backward_rows(r, room + r.group() * gradient);
+static void delta_backward_heads(const GatedDeltaRuleBackward& k, int64_t first, int64_t end, int64_t key_head,
+                                 float* room) {
+  const DeltaHeads& heads = k.in.shape;
+  const int64_t keys = heads.keys(), gradient = heads.key_dim * padded_value_dim(heads.value_dim);
+  std::fill_n(room, heads.group() * gradient, 0.0f);
+  const DeltaBackwardRows in = delta_backward_rows(heads, room + heads.group() * gradient);
   for (int64_t last = end; last > first;) {
     const int64_t begin = std::max(first, (last - 1) / kDeltaTokens * kDeltaTokens), count = last - begin;
     for (int64_t t = 0; t < count; ++t) {
-      const T* const x = row_as<T>(r.x, begin + t) + key_head * r.key_dim;
-      in.query_norms[t] = load_unit(x, r.key_dim, query_factor(r), in.q + t * r.key_dim);
-      in.key_norms[t] = load_unit(x + keys, r.key_dim, 1.0f, in.k + t * r.key_dim);
+      const T* const x = row_as<T>(k.in.x, begin + t) + key_head * heads.key_dim;
+      in.query_norms[t] = load_unit(x, heads.key_dim, query_factor(heads), in.q + t * heads.key_dim);
+      in.key_norms[t] = load_unit(x + keys, heads.key_dim, 1.0f, in.k + t * heads.key_dim);
     }
-    std::fill_n(in.dq, count * r.key_dim, 0.0f);
-    std::fill_n(in.dk, count * r.key_dim, 0.0f);
-    for (int64_t h = 0; h < r.group(); ++h) {
-      const int64_t head = key_head * r.group() + h;
-      delta_backward_chunk<T>(r, in, begin, count, head, begin > first ? r.end_before(begin, head) : nullptr, dout, dx,
-                              dbeta, dalpha, room + h * gradient);
+    std::fill_n(in.dq, count * heads.key_dim, 0.0f);
+    std::fill_n(in.dk, count * heads.key_dim, 0.0f);
+    for (int64_t h = 0; h < heads.group(); ++h) {
+      const int64_t head = key_head * heads.group() + h;
+      delta_backward_chunk<T>(k, in, begin, count, head, begin > first ? host(k.end_before(begin, head)) : nullptr,
+                              room + h * gradient);
     }
     for (int64_t t = 0; t < count; ++t) {
-      T* const to = row_as<T>(dx, begin + t) + key_head * r.key_dim;
-      const int64_t at = t * r.key_dim;
-      store_unit_gradient(in.dq + at, in.q + at, r.key_dim, query_factor(r), in.query_norms[t], to);
-      store_unit_gradient(in.dk + at, in.k + at, r.key_dim, 1.0f, in.key_norms[t], to + keys);
+      T* const to = row_as<T>(k.dx, begin + t) + key_head * heads.key_dim;
+      const int64_t at = t * heads.key_dim;
+      store_unit_gradient(in.dq + at, in.q + at, heads.key_dim, query_factor(heads), in.query_norms[t], to);
+      store_unit_gradient(in.dk + at, in.k + at, heads.key_dim, 1.0f, in.key_norms[t], to + keys);
     }
     last = begin;
   }
 }
 
-static void gated_delta_rule_backward(Pool& pool, const DeltaRule& r, const Matrix& dout, const Matrix& dx,
-                                      const Matrix& dbeta, const Matrix& dalpha, std::byte* workspace) {
-  with_type(dout.dtype, [&](auto tag) {
+static void run(const Cpu& cpu, const GatedDeltaRuleBackward& k) {
+  with_type(k.dout.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
-    for_units(pool, int64_t{r.sequences} * r.key_heads, [&](int thread, int64_t unit) {
-      const int64_t sequence = unit / r.key_heads;
-      float* const room = reinterpret_cast<float*>(workspace) +
-                          thread * delta_backward_thread_floats(r.group(), r.key_dim, r.value_dim);
-      delta_backward_heads<T>(r, r.cu[sequence], r.cu[sequence + 1], unit % r.key_heads, dout, dx, dbeta, dalpha, room);
+    const DeltaHeads& heads = k.in.shape;
+    for_units(cpu.pool, k.in.sequences() * heads.key_heads, [&](int thread, int64_t unit) {
+      const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.key_heads;
+      float* const room = reinterpret_cast<float*>(cpu.room) +
+                          thread * delta_backward_thread_floats(heads.group(), heads.key_dim, heads.value_dim);
+      delta_backward_heads<T>(k, rows[0], rows[1], unit % heads.key_heads, room);
     });
   });
 }

@@ -5,16 +5,13 @@
 #include <cmath>
 #include <vector>
 
-#include "backends/cpu/ops_common.h"
+#include "backends/cpu/reference.h"
 #include "core/math.h"
 
 namespace lowrank::cpu {
 namespace {
 
-double element(const Matrix& m, int64_t row, int64_t col) { return load_element(row_of(m, row), m.dtype, col); }
-void set(const Matrix& m, int64_t row, int64_t col, double value) {
-  store_element(row_of(m, row), m.dtype, col, static_cast<float>(value));
-}
+double element(const lowrank::Matrix& m, int64_t row, int64_t col) { return get(m, row, col); }
 
 /// log(1 + e^z), its slope, and their quotient, which stays finite.
 struct Softplus {
@@ -30,14 +27,14 @@ struct Softplus {
 struct Unit {
   std::vector<double> y;
   double factor, over;  // 1 / norm
-  Unit(const Matrix& x, int64_t row, int64_t first, int64_t count, double times) : factor(times) {
+  Unit(const lowrank::Matrix& x, int64_t row, int64_t first, int64_t count, double times) : factor(times) {
     double squares = 0;
     for (int64_t i = 0; i < count; ++i) squares += element(x, row, first + i) * element(x, row, first + i);
     over = 1 / std::sqrt(squares + kDeltaEpsilon);
     for (int64_t i = 0; i < count; ++i) y.push_back(element(x, row, first + i) * over * factor);
   }
   /// Sets the gradient of x from that of y.
-  void backward(const std::vector<double>& dy, const Matrix& dx, int64_t row, int64_t first) const {
+  void backward(const std::vector<double>& dy, const lowrank::Matrix& dx, int64_t row, int64_t first) const {
     double along = 0;
     for (size_t i = 0; i < y.size(); ++i) along += dy[i] * y[i];
     for (size_t i = 0; i < y.size(); ++i)
@@ -50,12 +47,13 @@ struct Token {
   Unit q, k;
   std::vector<double> v;
   DeltaGates gates;
-  Token(const DeltaRule& r, int64_t row, int64_t head)
-      : q(r.x, row, head / r.group() * r.key_dim, r.key_dim, 1 / std::sqrt(static_cast<double>(r.key_dim))),
-        k(r.x, row, (r.key_heads + head / r.group()) * r.key_dim, r.key_dim, 1),
-        gates(delta_gates(r, row, head)) {
-    for (int64_t j = 0; j < r.value_dim; ++j)
-      v.push_back(element(r.x, row, 2 * r.key_heads * r.key_dim + head * r.value_dim + j));
+  Token(const DeltaInputs& in, int64_t row, int64_t head)
+      : q(in.x, row, head / in.shape.group() * in.shape.key_dim, in.shape.key_dim,
+          1 / std::sqrt(static_cast<double>(in.shape.key_dim))),
+        k(in.x, row, in.shape.keys() + head / in.shape.group() * in.shape.key_dim, in.shape.key_dim, 1),
+        gates(delta_gates(in, row, head)) {
+    for (int64_t j = 0; j < in.shape.value_dim; ++j)
+      v.push_back(element(in.x, row, 2 * in.shape.keys() + head * in.shape.value_dim + j));
   }
 };
 
@@ -141,65 +139,69 @@ struct TokenGradient {
 
 }  // namespace
 
-DeltaGates delta_gates(const DeltaRule& rule, int64_t row, int64_t head) {
-  const Softplus plus(element(rule.alpha, row, head) + rule.bias[head]);
-  const double rate = -math::exp(rule.weight[head]);
-  return {1 / (1 + math::exp(-element(rule.beta, row, head))), math::exp(rate * plus.value), rate * plus.slope};
+DeltaGates delta_gates(const DeltaInputs& in, int64_t row, int64_t head) {
+  const Softplus plus(element(in.alpha, row, head) + host(in.bias)[head]);
+  const double rate = -math::exp(host(in.weight)[head]);
+  return {1 / (1 + math::exp(-element(in.beta, row, head))), math::exp(rate * plus.value), rate * plus.slope};
 }
 
-void gated_delta_rule_reference(Pool& pool, const DeltaRule& r, float* state, const Matrix& out, std::byte*) {
-  const int64_t size = r.key_dim * r.value_dim;
-  for_units(pool, int64_t{r.sequences} * r.heads, [&](int, int64_t unit) {
-    const int64_t sequence = unit / r.heads, head = unit % r.heads;
+void reference(const Cpu& cpu, const GatedDeltaRule& k) {
+  const DeltaHeads& heads = k.in.shape;
+  const int64_t size = heads.head_state();
+  for_units(cpu.pool, k.in.sequences() * heads.heads, [&](int, int64_t unit) {
+    const int64_t head = unit % heads.heads;
+    const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.heads;
     State s(static_cast<size_t>(size));
-    float* const own = state == nullptr ? nullptr : state + head * size;
-    if (own != nullptr && r.past > 0) std::copy_n(own, size, s.begin());
-    for (int64_t row = r.cu[sequence]; row < r.cu[sequence + 1]; ++row) {
-      const Token token(r, row, head);
+    float* const own = k.state ? host(k.state) + head * size : nullptr;
+    if (own != nullptr && k.past > 0) std::copy_n(own, size, s.begin());
+    for (int64_t row = rows[0]; row < rows[1]; ++row) {
+      const Token token(k.in, row, head);
       advance(s, token);
       const std::vector<double> o = times(token.q.y, s, token.v.size());
-      for (int64_t j = 0; j < r.value_dim; ++j) set(out, row, head * r.value_dim + j, o[static_cast<size_t>(j)]);
-      copy(s, r.end_before(row + 1, head));
+      for (int64_t j = 0; j < heads.value_dim; ++j)
+        set(k.out, row, head * heads.value_dim + j, o[static_cast<size_t>(j)]);
+      copy(s, host(k.end_before(row + 1, head)));
     }
     copy(s, own);
   });
 }
 
-void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& r, const Matrix& dout, const Matrix& dx,
-                                         const Matrix& dbeta, const Matrix& dalpha, std::byte*) {
-  const int64_t size = r.key_dim * r.value_dim, keys = r.key_heads * r.key_dim;
-  for_units(pool, int64_t{r.sequences} * r.key_heads, [&](int, int64_t unit) {
-    const int64_t first = r.cu[unit / r.key_heads], end = r.cu[unit / r.key_heads + 1], key_head = unit % r.key_heads;
-    std::vector<State> gradients(static_cast<size_t>(r.group()), State(static_cast<size_t>(size)));
+void reference(const Cpu& cpu, const GatedDeltaRuleBackward& k) {
+  const DeltaHeads& heads = k.in.shape;
+  const int64_t size = heads.head_state(), keys = heads.keys();
+  for_units(cpu.pool, k.in.sequences() * heads.key_heads, [&](int, int64_t unit) {
+    const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.key_heads;
+    const int64_t first = rows[0], end = rows[1], key_head = unit % heads.key_heads;
+    std::vector<State> gradients(static_cast<size_t>(heads.group()), State(static_cast<size_t>(size)));
     for (int64_t last = end; last > first;) {
       const int64_t begin = std::max(first, (last - 1) / kDeltaTokens * kDeltaTokens);
       const auto count = static_cast<size_t>(last - begin);
       std::vector<std::vector<double>> dq(count), dk(count);
-      for (int64_t h = 0; h < r.group(); ++h) {
-        const int64_t head = key_head * r.group() + h;
+      for (int64_t h = 0; h < heads.group(); ++h) {
+        const int64_t head = key_head * heads.group() + h;
         std::vector<State> states(1, State(static_cast<size_t>(size)));
-        if (begin > first) std::copy_n(r.end_before(begin, head), size, states[0].begin());
+        if (begin > first) std::copy_n(host(k.end_before(begin, head)), size, states[0].begin());
         std::vector<Token> tokens;
         for (int64_t row = begin; row < last; ++row) {
-          tokens.emplace_back(r, row, head);
+          tokens.emplace_back(k.in, row, head);
           states.push_back(states.back());
           advance(states.back(), tokens.back());
         }
         for (int64_t row = last - 1; row >= begin; --row) {
           const auto t = static_cast<size_t>(row - begin);
           std::vector<double> d;
-          for (int64_t j = 0; j < r.value_dim; ++j) d.push_back(element(dout, row, head * r.value_dim + j));
+          for (int64_t j = 0; j < heads.value_dim; ++j) d.push_back(element(k.dout, row, head * heads.value_dim + j));
           const TokenGradient of(tokens[t], states[t], d, gradients[static_cast<size_t>(h)]);
-          set(dbeta, row, head, of.dbeta);
-          set(dalpha, row, head, of.dalpha);
-          for (int64_t j = 0; j < r.value_dim; ++j)
-            set(dx, row, 2 * keys + head * r.value_dim + j, of.dv[static_cast<size_t>(j)]);
+          set(k.dbeta, row, head, of.dbeta);
+          set(k.dalpha, row, head, of.dalpha);
+          for (int64_t j = 0; j < heads.value_dim; ++j)
+            set(k.dx, row, 2 * keys + head * heads.value_dim + j, of.dv[static_cast<size_t>(j)]);
           dq[t].resize(of.dq.size());
           dk[t].resize(of.dk.size());
           for (size_t i = 0; i < of.dq.size(); ++i) dq[t][i] += of.dq[i], dk[t][i] += of.dk[i];
-          if (h + 1 < r.group()) continue;
-          tokens[t].q.backward(dq[t], dx, row, key_head * r.key_dim);
-          tokens[t].k.backward(dk[t], dx, row, keys + key_head * r.key_dim);
+          if (h + 1 < heads.group()) continue;
+          tokens[t].q.backward(dq[t], k.dx, row, key_head * heads.key_dim);
+          tokens[t].k.backward(dk[t], k.dx, row, keys + key_head * heads.key_dim);
         }
       }
       last = begin;
@@ -207,26 +209,26 @@ void gated_delta_rule_backward_reference(Pool& pool, const DeltaRule& r, const M
   });
 }
 
-void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* bias,
-                         float* dweight, float* dbias) {
-  for (int64_t head = 0; head < heads; ++head) {
+void reference(const Cpu&, const DeltaRuleGradient& k) {
+  for (int64_t head = 0; head < k.heads; ++head) {
     double of_weight = 0, of_bias = 0;
-    for (int64_t row = 0; row < rows; ++row) {
-      const double d = element(dalpha, row, head);
-      const Softplus plus(element(alpha, row, head) + bias[head]);
+    for (int64_t row = 0; row < k.tokens; ++row) {
+      const double d = element(k.dalpha, row, head);
+      const Softplus plus(element(k.alpha, row, head) + host(k.bias)[head]);
       of_bias += d;
       of_weight += d * plus.value / plus.slope;
     }
-    if (dweight != nullptr) dweight[head] += static_cast<float>(of_weight);
-    if (dbias != nullptr) dbias[head] += static_cast<float>(of_bias);
+    if (k.dweight) host(k.dweight)[head] += static_cast<float>(of_weight);
+    if (k.dbias) host(k.dbias)[head] += static_cast<float>(of_bias);
   }
 }
 
-int64_t delta_rule_workspace(int64_t key_dim, int64_t value_dim, int threads) {
-  return threads * delta_thread_floats(key_dim, value_dim) * 4;
+int64_t workspace(const GatedDeltaRule& k, int threads) {
+  return threads * delta_thread_floats(k.in.shape.key_dim, k.in.shape.value_dim) * 4;
 }
-int64_t delta_rule_backward_workspace(int64_t group, int64_t key_dim, int64_t value_dim, int threads) {
-  return threads * delta_backward_thread_floats(group, key_dim, value_dim) * 4;
+int64_t workspace(const GatedDeltaRuleBackward& k, int threads) {
+  const DeltaHeads& heads = k.in.shape;
+  return threads * delta_backward_thread_floats(heads.group(), heads.key_dim, heads.value_dim) * 4;
 }
 
 }  // namespace lowrank::cpu

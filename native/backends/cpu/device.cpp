@@ -36,27 +36,6 @@ PairFactors factors_of(const Pair& pair) {
   return {pair.rows, pair.cols, pair.rank, pair.rank2, host(pair.b), host(pair.a), host(pair.b2), host(pair.a2)};
 }
 
-ShortConv convolution(int64_t rows, const ConvWeights& conv, const lowrank::Matrix& x, Ptr<int32_t> positions) {
-  return {conv.gated, rows, conv.cols, conv.taps, matrix(x), host(conv.w), host(conv.bias), host(positions)};
-}
-
-DeltaRule delta_rule(const DeltaInputs& in, int64_t past, int64_t block, Ptr<float> ends) {
-  return {in.shape.heads,
-          in.shape.key_heads,
-          in.shape.key_dim,
-          in.shape.value_dim,
-          static_cast<int32_t>(in.host_seqlens.size()) - 1,
-          in.host_seqlens.data(),
-          matrix(in.x),
-          matrix(in.beta),
-          matrix(in.alpha),
-          host(in.weight),
-          host(in.bias),
-          past,
-          block,
-          host(ends)};
-}
-
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
 int64_t product_workspace(Precision precision, int64_t m, int64_t n, std::span<const lowrank::Segment> segments,
                           const lowrank::Output& to, int threads, bool transposed) {
@@ -95,13 +74,6 @@ struct Workspace {
   int64_t operator()(const AttentionBackward& k) const {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
-  }
-  int64_t operator()(const GatedDeltaRule& k) const {
-    return delta_rule_workspace(k.in.shape.key_dim, k.in.shape.value_dim, threads);
-  }
-  int64_t operator()(const GatedDeltaRuleBackward& k) const {
-    const auto& [heads, key_heads, key_dim, value_dim] = k.in.shape;
-    return delta_rule_backward_workspace(heads / key_heads, key_dim, value_dim, threads);
   }
   int64_t operator()(const lowrank::Kronecker& k) const {
     return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
@@ -242,40 +214,6 @@ struct CpuDevice::Launch {
   void operator()(const AttentionBackward& k) const {
     ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v),
                            matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
-  }
-  void operator()(const lowrank::ShortConv& k) const {
-    ops.short_conv(pool, convolution(k.rows, k.conv, k.x, k.positions), host(k.earlier.data.as<float>()),
-                   matrix(k.out));
-  }
-  void operator()(const SiluConvSlope& k) const {
-    ops.silu_conv_slope(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dconv));
-  }
-  void operator()(const ShortConvBackward& k) const {
-    ops.short_conv_backward(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), matrix(k.dx));
-  }
-  void operator()(const ShortConvGradient& k) const {
-    ops.short_conv_gradient(pool, convolution(k.rows, k.conv, k.x, k.positions), matrix(k.dout), host(k.dw),
-                            host(k.dbias));
-  }
-  void operator()(const KeepConvInputs& k) const {
-    const ConvWeights conv{k.gated, k.cols, k.count + 1, {}, {}};
-    keep_conv_inputs(convolution(k.rows, conv, k.x, k.positions), k.block, host(k.last.data.as<float>()),
-                     host(k.ends.data.as<float>()));
-  }
-  void operator()(const GatedDeltaRule& k) const {
-    ops.gated_delta_rule(pool, delta_rule(k.in, k.past, k.block, k.ends), host(k.state), matrix(k.out), room);
-  }
-  void operator()(const GatedDeltaRuleBackward& k) const {
-    ops.gated_delta_rule_backward(pool, delta_rule(k.in, 0, k.block, k.ends), matrix(k.dout), matrix(k.dx),
-                                  matrix(k.dbeta), matrix(k.dalpha), room);
-  }
-  void operator()(const DeltaRuleGradient& k) const {
-    delta_rule_gradient(k.tokens, k.heads, matrix(k.alpha), matrix(k.dalpha), host(k.bias), host(k.dweight),
-                        host(k.dbias));
-  }
-  void operator()(const CrossEntropy& k) const {
-    const LossRows of{k.weight, host(k.weights), host(k.lse), k.lse_known, k.inverse_temperature, k.smoothing};
-    ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), of, host(k.loss), matrix(k.grad));
   }
   void operator()(const DecodeRows& k) const {
     const WeightView table = view(k.table);

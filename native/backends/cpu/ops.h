@@ -21,9 +21,6 @@ struct Matrix {
   int64_t ld = 0;
 };
 
-/// Most tokens of a chunk of a delta rule.
-inline constexpr int64_t kDeltaTokens = 64;
-
 /// Packed sequences: queries of sequence s are rows cu_q[s] .. cu_q[s+1]-1, its keys and values rows cu_k[s] ..
 /// cu_k[s+1]-1 of k and v. Causal, aligned at the end: with nq queries and nk keys, query i sees keys 0 .. nk-nq+i, and
 /// of these the last `window` only. Query head h uses kv head h / (heads / kv_heads).
@@ -54,58 +51,6 @@ struct Lion {
   float grad_scale;  // as above
 };
 
-/// A gated delta rule and its inputs; see DeltaInputs and GatedDeltaRule in kernels/op_kernels.h. Sequence s has rows
-/// cu[s]
-/// .. cu[s+1]-1.
-struct DeltaRule {
-  int32_t heads, key_heads;
-  int64_t key_dim, value_dim;
-  int32_t sequences;
-  const int32_t* cu;
-  Matrix x, beta, alpha;
-  const float *weight, *bias;
-  int64_t past, block;
-  float* ends;
-
-  int64_t group() const { return heads / key_heads; }
-  int64_t state() const { return heads * key_dim * value_dim; }
-  /// The row after the chunk of a row: where tokens are a multiple of 64, or the sequence ends.
-  int64_t chunk_end(int64_t row, int64_t end) const {
-    const int64_t next = (past + row) / kDeltaTokens * kDeltaTokens + kDeltaTokens - past;
-    return next < end ? next : end;
-  }
-  /// Where the state of a head before a row is kept, after the first row; null if it is not.
-  float* end_before(int64_t row, int64_t head) const {
-    if (ends == nullptr || (past + row) % block != 0) return nullptr;
-    return ends + (((past + row) / block - past / block - 1) * heads + head) * key_dim * value_dim;
-  }
-};
-
-/// The weight and the statistics of rows of logits; see CrossEntropy in kernels/op_kernels.h.
-struct LossRows {
-  float weight = 1;
-  const float* weights = nullptr;
-  float* lse = nullptr;
-  bool lse_known = false;
-  float inverse_temperature = 1;
-  float smoothing = 0;
-
-  float weight_of(int64_t row) const { return weights != nullptr ? weights[row] : weight; }
-};
-
-/// A short convolution and its input; see ShortConv in kernels/op_kernels.h.
-struct ShortConv {
-  bool gated;
-  int64_t rows, cols;
-  int32_t taps;
-  Matrix x;
-  const float *w, *bias;
-  const int32_t* positions;
-
-  /// Lags at which a row reads others, or itself.
-  int64_t lags(int64_t row) const { return positions[row] < taps ? int64_t{positions[row]} + 1 : taps; }
-};
-
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -118,24 +63,6 @@ struct OpKernels {
   void (*attention_backward)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v,
                              const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq,
                              const Matrix& dk, const Matrix& dv, std::byte* workspace);
-  /// out = C conv(B X), or silu(conv(x)); rows before the first one are in `earlier`, by position.
-  void (*short_conv)(Pool&, const ShortConv&, const float* earlier, const Matrix& out);
-  /// dconv = dout silu'(conv(x)) of a convolution that is not gated.
-  void (*silu_conv_slope)(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dconv);
-  /// dx from dout, or from dconv if the convolution is not gated.
-  void (*short_conv_backward)(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dx);
-  /// Adds the gradients of w and bias from the same, either of which may be null, in a fixed order over the rows.
-  void (*short_conv_gradient)(Pool&, const ShortConv&, const Matrix& dout, float* dw, float* dbias);
-  /// `state` [heads, key_dim, value_dim] may be null.
-  void (*gated_delta_rule)(Pool&, const DeltaRule&, float* state, const Matrix& out, std::byte* workspace);
-  void (*gated_delta_rule_backward)(Pool&, const DeltaRule&, const Matrix& dout, const Matrix& dx, const Matrix& dbeta,
-                                    const Matrix& dalpha, std::byte* workspace);
-  /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
-  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight of the row, an operand; it may be the logits
-  /// buffer itself (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 ..
-  /// vocab-1 marks a row without one: loss and gradient are 0.
-  void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
-                        const LossRows& of, float* loss, const Matrix& grad);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
   // The updates of optimizers run on the calling thread: what trains is shared out among the threads by their caller.
@@ -181,18 +108,6 @@ struct OpKernels {
   void (*rotation_gradient)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
                             float* g, std::byte* workspace);
 };
-
-/// Keeps rows of the input, one implementation for all levels; see KeepConvInputs in kernels/op_kernels.h.
-void keep_conv_inputs(const ShortConv&, int64_t block, float* last, float* ends);
-
-/// dweight[h] and dbias[h], either of which may be null, += the gradients of a delta rule's weight and bias from that
-/// of alpha [rows, heads], with sums over the rows in order.
-void delta_rule_gradient(int64_t rows, int64_t heads, const Matrix& alpha, const Matrix& dalpha, const float* bias,
-                         float* dweight, float* dbias);
-
-/// Bytes of the workspace of a delta rule (64-byte aligned, contents do not matter).
-int64_t delta_rule_workspace(int64_t key_dim, int64_t value_dim, int threads);
-int64_t delta_rule_backward_workspace(int64_t group, int64_t key_dim, int64_t value_dim, int threads);
 
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.
 int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,

@@ -37,11 +37,6 @@ void rotate_by_series_reference(Pool&, int64_t tokens, int64_t cols, const Block
 void rotation_gradient_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
                                  float* g, std::byte* workspace);
 
-void short_conv_reference(Pool&, const ShortConv&, const float* earlier, const Matrix& out);
-void silu_conv_slope_reference(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dconv);
-void short_conv_backward_reference(Pool&, const ShortConv&, const Matrix& dout, const Matrix& dx);
-void short_conv_gradient_reference(Pool&, const ShortConv&, const Matrix& dout, float* dw, float* dbias);
-
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
 }

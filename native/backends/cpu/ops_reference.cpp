@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "backends/cpu/attention.h"
-#include "backends/cpu/delta_rule.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/ops_common.h"
 #include "core/math.h"
@@ -33,39 +32,6 @@ void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
 void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out) {
   for_rows(pool, tokens, cols, [&](int64_t row) {
     for (int64_t col = 0; col < cols; ++col) set(out, row, col, get(table, ids[row], col));
-  });
-}
-
-void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
-                   const LossRows& of, float* loss, const Matrix& grad) {
-  for_rows(pool, rows, vocab, [&](int64_t row) {
-    float* const z = row_as<float>(logits, row);
-    if (of.inverse_temperature != 1)
-      for (int64_t v = 0; v < vocab; ++v) z[v] *= of.inverse_temperature;
-    const int32_t label = labels[row];
-    const bool counted = label >= 0 && label < vocab;
-    double top = z[0];
-    for (int64_t v = 1; v < vocab; ++v) top = std::max(top, double{z[v]});
-    double sum = 0, mean = 0;
-    for (int64_t v = 0; v < vocab; ++v) {
-      sum += math::exp(z[v] - top);
-      mean += z[v] / static_cast<double>(vocab);
-    }
-    const double share = of.smoothing, each = share / static_cast<double>(vocab);
-    if (of.lse_known) {
-      top = of.lse[row];
-      sum = 1;
-    } else {
-      const double aim = counted ? (1 - share) * z[label] + share * mean : 0;
-      loss[row] = counted ? static_cast<float>(top + math::log(sum) - aim) : 0.0f;
-      if (of.lse != nullptr) of.lse[row] = static_cast<float>(top + math::log(sum));
-    }
-    if (grad.data == nullptr) return;
-    std::byte* out = static_cast<std::byte*>(grad.data) + row * grad.ld * size_of(grad.dtype);
-    for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
-      const double p = math::exp(z[v] - top) / sum - (v == label ? 1 - share : 0.0) - each;
-      store_element(out, grad.dtype, v, counted ? static_cast<float>(p * of.weight_of(row)) : 0.0f);
-    }
   });
 }
 
@@ -150,13 +116,6 @@ const OpKernels ops_reference = {
     .embedding = embedding,
     .attention = attention_reference,
     .attention_backward = attention_backward_reference,
-    .short_conv = short_conv_reference,
-    .silu_conv_slope = silu_conv_slope_reference,
-    .short_conv_backward = short_conv_backward_reference,
-    .short_conv_gradient = short_conv_gradient_reference,
-    .gated_delta_rule = gated_delta_rule_reference,
-    .gated_delta_rule_backward = gated_delta_rule_backward_reference,
-    .cross_entropy = cross_entropy,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
     .adamw_8bit = adamw_8bit,

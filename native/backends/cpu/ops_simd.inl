@@ -16,24 +16,14 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
 }
 
 #include "backends/cpu/areas.inl"
-#include "backends/cpu/cross_entropy.inl"
 #include "backends/cpu/optimizers.inl"
 #include "backends/cpu/kronecker.inl"
 #include "backends/cpu/rotation.inl"
-#include "backends/cpu/short_conv.inl"
-#include "backends/cpu/delta_rule.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
     .attention = attention,
     .attention_backward = attention_backward,
-    .short_conv = short_conv,
-    .silu_conv_slope = silu_conv_slope,
-    .short_conv_backward = short_conv_backward,
-    .short_conv_gradient = short_conv_gradient,
-    .gated_delta_rule = gated_delta_rule,
-    .gated_delta_rule_backward = gated_delta_rule_backward,
-    .cross_entropy = cross_entropy,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
     .adamw_8bit = adamw_8bit,

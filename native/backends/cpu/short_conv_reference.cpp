@@ -1,102 +1,119 @@
 // Short convolutions as their definition has them, element by element, with sums in double.
-#include "backends/cpu/ops_common.h"
+#include "backends/cpu/reference.h"
 #include "core/math.h"
 
 namespace lowrank::cpu {
 namespace {
 
-double element(const Matrix& m, int64_t row, int64_t col) { return load_element(row_of(m, row), m.dtype, col); }
+double element(const lowrank::Matrix& m, int64_t row, int64_t col) { return get(m, row, col); }
 
 /// Input of a row of this call: B X, or the row itself.
-double input(const ShortConv& s, int64_t row, int64_t col) {
-  return s.gated ? element(s.x, row, col) * element(s.x, row, 2 * s.cols + col) : element(s.x, row, col);
+double input(const lowrank::Matrix& x, bool gated, int64_t cols, int64_t row, int64_t col) {
+  return gated ? element(x, row, col) * element(x, row, 2 * cols + col) : element(x, row, col);
+}
+template <class K>
+double input(const K& k, int64_t row, int64_t col) {
+  return input(k.x, k.conv.gated, k.conv.cols, row, col);
+}
+
+template <class K>
+int64_t lags_of(const K& k, int64_t row) {
+  return k.conv.lags(host(k.positions)[row]);
+}
+
+/// The weight of a lag.
+template <class K>
+float weight(const K& k, int64_t col, int64_t lag) {
+  return host(k.conv.w)[(col + 1) * k.conv.taps - 1 - lag];
 }
 
 double sigmoid(double x) { return 1 / (1 + math::exp(-x)); }
 
 /// The convolution of the input. Inputs are rounded as those that are kept.
-double convolved(const ShortConv& s, const float* earlier, int64_t row, int64_t col) {
-  double sum = s.bias == nullptr ? 0 : s.bias[col];
-  for (int64_t lag = 0; lag < s.lags(row); ++lag) {
-    const float u = lag <= row ? static_cast<float>(input(s, row - lag, col))
-                               : earlier[(s.positions[row] - lag) % (s.taps - 1) * s.cols + col];
-    sum += double{u} * s.w[(col + 1) * s.taps - 1 - lag];
+template <class K>
+double convolved(const K& k, const float* earlier, int64_t row, int64_t col) {
+  double sum = k.conv.bias ? host(k.conv.bias)[col] : 0;
+  for (int64_t lag = 0; lag < lags_of(k, row); ++lag) {
+    const float u = lag <= row ? static_cast<float>(input(k, row - lag, col))
+                               : earlier[(host(k.positions)[row] - lag) % (k.conv.taps - 1) * k.conv.cols + col];
+    sum += double{u} * weight(k, col, lag);
   }
   return sum;
 }
 
 /// Gradient of the convolution: dout C, or `dout` itself.
-double gradient(const ShortConv& s, const Matrix& dout, int64_t row, int64_t col) {
-  return s.gated ? element(dout, row, col) * element(s.x, row, s.cols + col) : element(dout, row, col);
+template <class K>
+double gradient(const K& k, int64_t row, int64_t col) {
+  return k.conv.gated ? element(k.dout, row, col) * element(k.x, row, k.conv.cols + col) : element(k.dout, row, col);
 }
 
-template <class Body>
-void for_elements(Pool& pool, const ShortConv& s, Body&& body) {
-  pool.for_range(s.rows, row_grain(s.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t col = 0; col < s.cols; ++col) body(row, col);
+template <class K, class Body>
+void for_elements(const Cpu& cpu, const K& k, Body&& body) {
+  for_rows(cpu, k.rows, k.conv.cols, [&](int64_t row) {
+    for (int64_t col = 0; col < k.conv.cols; ++col) body(row, col);
   });
-}
-
-void set(const Matrix& m, int64_t row, int64_t col, double value) {
-  store_element(row_of(m, row), m.dtype, col, static_cast<float>(value));
 }
 
 }  // namespace
 
-void short_conv_reference(Pool& pool, const ShortConv& s, const float* earlier, const Matrix& out) {
-  for_elements(pool, s, [&](int64_t row, int64_t col) {
-    const double conv = convolved(s, earlier, row, col);
-    set(out, row, col, conv * (s.gated ? element(s.x, row, s.cols + col) : sigmoid(conv)));
+void reference(const Cpu& cpu, const ShortConv& k) {
+  for_elements(cpu, k, [&](int64_t row, int64_t col) {
+    const double conv = convolved(k, host(k.earlier.data.as<float>()), row, col);
+    set(k.out, row, col, conv * (k.conv.gated ? element(k.x, row, k.conv.cols + col) : sigmoid(conv)));
   });
 }
 
-void silu_conv_slope_reference(Pool& pool, const ShortConv& s, const Matrix& dout, const Matrix& dconv) {
-  for_elements(pool, s, [&](int64_t row, int64_t col) {
-    const double conv = convolved(s, nullptr, row, col), gate = sigmoid(conv);
-    set(dconv, row, col, element(dout, row, col) * gate * (1 + conv * (1 - gate)));
+void reference(const Cpu& cpu, const SiluConvSlope& k) {
+  for_elements(cpu, k, [&](int64_t row, int64_t col) {
+    const double conv = convolved(k, nullptr, row, col), gate = sigmoid(conv);
+    set(k.dconv, row, col, element(k.dout, row, col) * gate * (1 + conv * (1 - gate)));
   });
 }
 
-void short_conv_backward_reference(Pool& pool, const ShortConv& s, const Matrix& dout, const Matrix& dx) {
-  for_elements(pool, s, [&](int64_t row, int64_t col) {
+void reference(const Cpu& cpu, const ShortConvBackward& k) {
+  const int64_t cols = k.conv.cols;
+  for_elements(cpu, k, [&](int64_t row, int64_t col) {
     double du = 0;
-    for (int64_t lag = 0; lag < s.taps && row + lag < s.rows && lag < s.lags(row + lag); ++lag)
-      du += gradient(s, dout, row + lag, col) * s.w[(col + 1) * s.taps - 1 - lag];
-    if (!s.gated) return set(dx, row, col, du);
-    set(dx, row, col, du * element(s.x, row, 2 * s.cols + col));
-    set(dx, row, s.cols + col, element(dout, row, col) * convolved(s, nullptr, row, col));
-    set(dx, row, 2 * s.cols + col, du * element(s.x, row, col));
+    for (int64_t lag = 0; lag < k.conv.taps && row + lag < k.rows && lag < lags_of(k, row + lag); ++lag)
+      du += gradient(k, row + lag, col) * weight(k, col, lag);
+    if (!k.conv.gated) return set(k.dx, row, col, du);
+    set(k.dx, row, col, du * element(k.x, row, 2 * cols + col));
+    set(k.dx, row, cols + col, element(k.dout, row, col) * convolved(k, nullptr, row, col));
+    set(k.dx, row, 2 * cols + col, du * element(k.x, row, col));
   });
 }
 
-void short_conv_gradient_reference(Pool& pool, const ShortConv& s, const Matrix& dout, float* dw, float* dbias) {
-  pool.for_range(s.cols, kColumnChunk, [&](int64_t begin, int64_t end) {
+void reference(const Cpu& cpu, const ShortConvGradient& k) {
+  float *const dw = host(k.dw), *const dbias = host(k.dbias);
+  cpu.pool.for_range(k.conv.cols, kColumnChunk, [&](int64_t begin, int64_t end) {
     for (int64_t col = begin; col < end; ++col) {
-      for (int64_t lag = 0; dw != nullptr && lag < s.taps; ++lag) {
+      for (int64_t lag = 0; dw != nullptr && lag < k.conv.taps; ++lag) {
         double sum = 0;
-        for (int64_t row = lag; row < s.rows; ++row)
-          if (lag < s.lags(row)) sum += gradient(s, dout, row, col) * input(s, row - lag, col);
-        dw[(col + 1) * s.taps - 1 - lag] += static_cast<float>(sum);
+        for (int64_t row = lag; row < k.rows; ++row)
+          if (lag < lags_of(k, row)) sum += gradient(k, row, col) * input(k, row - lag, col);
+        dw[(col + 1) * k.conv.taps - 1 - lag] += static_cast<float>(sum);
       }
       double sum = 0;
-      for (int64_t row = 0; dbias != nullptr && row < s.rows; ++row) sum += gradient(s, dout, row, col);
+      for (int64_t row = 0; dbias != nullptr && row < k.rows; ++row) sum += gradient(k, row, col);
       if (dbias != nullptr) dbias[col] += static_cast<float>(sum);
     }
   });
 }
 
-void keep_conv_inputs(const ShortConv& s, int64_t block, float* last, float* ends) {
-  const int64_t count = s.taps - 1, past = s.positions[0];
-  const auto keep = [&](int64_t row, float* to) {
-    for (int64_t col = 0; col < s.cols; ++col) to[col] = static_cast<float>(input(s, row, col));
+void reference(const Cpu&, const KeepConvInputs& k) {
+  const int64_t past = host(k.positions)[0];
+  const auto keep = [&](int64_t row, const lowrank::Matrix& rows, int64_t at) {
+    float* const to = host(rows.data.as<float>()) + at * k.cols;
+    for (int64_t col = 0; col < k.cols; ++col) to[col] = static_cast<float>(input(k.x, k.gated, k.cols, row, col));
   };
-  for (int64_t row = 0; row < s.rows; ++row) {
-    const int64_t position = past + row, slot = position % count;
-    if (row >= s.rows - count) keep(row, last + slot * s.cols);
-    if (position % block >= block - count)
-      keep(row, ends + ((position / block - past / block) * count + slot) * s.cols);
+  for (int64_t row = 0; row < k.rows; ++row) {
+    const int64_t position = past + row, slot = position % k.count;
+    if (row >= k.rows - k.count) keep(row, k.last, slot);
+    if (position % k.block >= k.block - k.count)
+      keep(row, k.ends, (position / k.block - past / k.block) * k.count + slot);
   }
 }
+
+int64_t workspace(const ShortConvGradient&, int) { return 0; }
 
 }  // namespace lowrank::cpu

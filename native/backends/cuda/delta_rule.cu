@@ -1,6 +1,55 @@
-// A thread has rows `warp`, `warp` + 8, ... of one column of a state in registers.
+// The gated delta rule. A block has 32 columns of the state of a head, whose rows its warps share: a thread has rows
+// `warp`, `warp` + 8, ... of one column in registers.
+#include "cells.h"
+
+namespace lowrank::cuda {
+
+inline constexpr int kDeltaWarps = 8, kDeltaThreads = 32 * kDeltaWarps, kDeltaCols = 32;
+/// Rows of a state that a thread has, at most.
+inline constexpr int kDeltaRows = 16, kMostKeyDim = kDeltaRows * kDeltaWarps;
+/// Tokens whose states the backward pass recomputes at a time.
+inline constexpr int kDeltaTokens = 64;
+/// Sums of a token and tile that the gradients of beta and g are made of: one of beta, and one of g a warp.
+inline constexpr int kDeltaGateSums = 1 + kDeltaWarps;
+
+struct DeltaArgs {
+  Cells x, beta, alpha;
+  const float *weight, *bias;
+  float* norms;            // [tokens, key_heads, 3]: 1 / norm of q, with the root of key_dim, and of k; their product
+  float* gates;            // [tokens, heads, 3]: sigmoid(beta), e^g, slope of g in alpha
+  const int32_t* seqlens;  // null: one sequence of all tokens
+  int64_t tokens;
+  int32_t sequences, heads, key_heads, key_dim, value_dim;
+  float query_factor;
+};
+/// `state` is read if positions[0] is not 0; `ends` begins with the first block of the text. All three may be null.
+struct DeltaForwardArgs {
+  DeltaArgs in;
+  Cells out;
+  const int32_t* positions;
+  float *state, *ends;
+  int64_t block;
+};
+struct DeltaBackwardArgs {
+  DeltaArgs in;
+  const float* ends;
+  Cells dout, dx, dbeta, dalpha;
+  float* states;     // of each block: [kDeltaTokens, key_dim, kDeltaCols]
+  float* parts;      // [heads, tiles, tokens, kDeltaThreads]: dq and dk, by warp and lane
+  float* gate_sums;  // [heads, tiles, tokens, kDeltaGateSums]
+  int64_t tiles;
+};
+struct DeltaRuleGradientArgs {
+  int64_t tokens;
+  Cells alpha, dalpha;
+  const float* bias;
+  float *dweight, *dbias;
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "cells.cuh"
-#include "delta_rule.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -333,3 +382,145 @@ LOWRANK_KERNEL(delta_rule_gradient, DeltaRuleGradientArgs, kDeltaThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/error.h"
+#include "core/math.h"
+#include "device/layout.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto delta_gates = kernel_of<DeltaArgs>("delta_gates");
+constexpr auto gated_delta_rule = kernel_of<DeltaForwardArgs>("gated_delta_rule");
+constexpr auto gated_delta_rule_backward = kernel_of<DeltaBackwardArgs>("gated_delta_rule_backward");
+constexpr auto delta_inputs_gradient = kernel_of<DeltaBackwardArgs>("delta_inputs_gradient");
+constexpr auto delta_rule_gradient = kernel_of<DeltaRuleGradientArgs>("delta_rule_gradient");
+
+/// Blocks of the backward pass, each of which has room for the states of a chunk.
+constexpr int64_t kMostBackwardBlocks = 128;
+
+int64_t tiles_of(const DeltaHeads& shape) { return ceil_div(shape.value_dim, kDeltaCols); }
+
+/// More tokens than sequences: planning knows no sequences.
+int64_t backward_blocks(const DeltaInputs& in) {
+  return std::min(kMostBackwardBlocks, in.tokens * in.shape.heads * tiles_of(in.shape));
+}
+
+void expect_size(const DeltaHeads& shape) {
+  if (shape.key_dim > kMostKeyDim)
+    fail("UNSUPPORTED", "the model's delta rules have keys of ", shape.key_dim, " numbers, and on CUDA they can have ",
+         kMostKeyDim, " at most; use device 'cpu'");
+}
+
+/// Takes the sequences, which come first, the norms, and the gates from the workspace.
+DeltaArgs arguments(const DeltaInputs& in, Layout& room) {
+  const auto& [heads, key_heads, key_dim, value_dim] = in.shape;
+  expect_size(in.shape);
+  DeltaArgs args{};
+  args.x = cells_of(in.x);
+  args.beta = cells_of(in.beta);
+  args.alpha = cells_of(in.alpha);
+  args.weight = device_pointer(in.weight);
+  args.bias = device_pointer(in.bias);
+  args.seqlens = device_pointer(room.take<int32_t>(in.tokens + 1));
+  args.norms = device_pointer(room.take<float>(in.tokens * key_heads * 3));
+  args.gates = device_pointer(room.take<float>(in.tokens * heads * 3));
+  args.tokens = in.tokens;
+  args.heads = heads;
+  args.key_heads = key_heads;
+  args.key_dim = key_dim;
+  args.value_dim = value_dim;
+  args.query_factor = 1.0f / std::sqrt(static_cast<float>(key_dim));
+  return args;
+}
+
+/// The sequences that have tokens.
+std::vector<int32_t> sequences_of(const DeltaInputs& in) {
+  std::vector<int32_t> seqlens(in.host_seqlens.begin(), in.host_seqlens.end());
+  seqlens.erase(std::unique(seqlens.begin(), seqlens.end()), seqlens.end());
+  return seqlens;
+}
+
+void prepare(Launcher& launcher, const DeltaInputs& in, DeltaArgs& args, Ptr<std::byte> workspace) {
+  const std::vector<int32_t> seqlens = sequences_of(in);
+  args.sequences = static_cast<int32_t>(seqlens.size()) - 1;
+  if (args.sequences == 1)
+    args.seqlens = nullptr;  // such launches are the same for all tokens of a text
+  else
+    launcher.upload(workspace, seqlens.data(), static_cast<int64_t>(seqlens.size() * sizeof(int32_t)));
+  launcher.launch(delta_gates, {args.tokens}, kDeltaThreads, args);
+}
+
+DeltaBackwardArgs arguments(const GatedDeltaRuleBackward& k, Layout& room) {
+  const int64_t tiles = tiles_of(k.in.shape), rows = k.in.shape.heads * tiles * k.in.tokens;
+  DeltaBackwardArgs args{};
+  args.in = arguments(k.in, room);
+  args.ends = device_pointer(k.ends);
+  args.dout = cells_of(k.dout);
+  args.dx = cells_of(k.dx);
+  args.dbeta = cells_of(k.dbeta);
+  args.dalpha = cells_of(k.dalpha);
+  args.states =
+      device_pointer(room.take<float>(backward_blocks(k.in) * kDeltaTokens * k.in.shape.key_dim * kDeltaCols));
+  args.parts = device_pointer(room.take<float>(rows * kDeltaThreads));
+  args.gate_sums = device_pointer(room.take<float>(rows * kDeltaGateSums));
+  args.tiles = tiles;
+  return args;
+}
+
+}  // namespace
+
+void run(Launcher& launcher, const GatedDeltaRule& k, Ptr<std::byte> workspace) {
+  if (k.in.tokens == 0) return;
+  Layout room(workspace, cuda::workspace(launcher.card(), k));
+  DeltaForwardArgs args{};
+  args.in = arguments(k.in, room);
+  prepare(launcher, k.in, args.in, workspace);
+  args.out = cells_of(k.out);
+  args.positions = device_pointer(k.positions);
+  args.state = device_pointer(k.state);
+  // The address is that of the first block, so that launches are the same for all tokens.
+  if (k.ends) args.ends = device_pointer(k.ends + -(k.past / k.block) * k.in.shape.state());
+  args.block = k.block;
+  launcher.launch(gated_delta_rule, {int64_t{args.in.sequences} * k.in.shape.heads, tiles_of(k.in.shape)},
+                  kDeltaThreads, args);
+}
+
+void run(Launcher& launcher, const GatedDeltaRuleBackward& k, Ptr<std::byte> workspace) {
+  if (k.in.tokens == 0) return;
+  Layout room(workspace, cuda::workspace(launcher.card(), k));
+  DeltaBackwardArgs args = arguments(k, room);
+  prepare(launcher, k.in, args.in, workspace);
+  const int64_t units = int64_t{args.in.sequences} * k.in.shape.heads * args.tiles;
+  launcher.launch(gated_delta_rule_backward, {std::min(units, backward_blocks(k.in))}, kDeltaThreads, args);
+  launcher.launch(delta_inputs_gradient, {k.in.tokens}, kDeltaThreads, args);
+}
+
+void run(Launcher& launcher, const DeltaRuleGradient& k, Ptr<std::byte>) {
+  launcher.launch(delta_rule_gradient, {k.heads}, kDeltaThreads,
+                  {k.tokens, cells_of(k.alpha), cells_of(k.dalpha), device_pointer(k.bias), device_pointer(k.dweight),
+                   device_pointer(k.dbias)});
+}
+
+int64_t workspace(const Card&, const GatedDeltaRule& k) {
+  Layout room;
+  arguments(k.in, room);
+  return room.bytes();
+}
+
+int64_t workspace(const Card&, const GatedDeltaRuleBackward& k) {
+  Layout room;
+  arguments(k, room);
+  return room.bytes();
+}
+
+}  // namespace lowrank::cuda
+
+#endif

@@ -1,6 +1,55 @@
-#include "cells.cuh"
+// Convolutions within columns: out = C conv(B X), or out = silu(conv(x)) if they are not gated.
 #include "columns.h"
-#include "short_conv.h"
+
+namespace lowrank::cuda {
+
+/// The convolution: w [cols, taps], the last for the row itself; bias [cols] or null. A row reads others at lags up to
+/// its position. Those before the first are in `earlier` [taps - 1, cols], at their position modulo taps - 1.
+struct ConvArgs {
+  const float *w, *bias;
+  const int32_t* positions;
+  Cells b, c, x;  // x alone if it is not gated
+  const float* earlier;
+  int64_t rows, cols;
+  int32_t taps;
+  int32_t gated;
+};
+struct ShortConvArgs {
+  Tiles tiles;
+  ConvArgs conv;
+  Cells out;
+};
+struct SiluConvSlopeArgs {
+  Tiles tiles;
+  ConvArgs conv;
+  Cells dout, dconv;
+};
+struct ShortConvBackwardArgs {
+  Tiles tiles;
+  ConvArgs conv;
+  Cells dout, db, dc, dx;  // dx alone if it is not gated
+};
+/// Sums over stretches of rows: of weights [stretches, cols, taps], of biases [stretches, cols]. A block's third number
+/// plus `first` is the lag whose weights it sums; `taps` for the biases.
+struct ConvSumsArgs {
+  ConvArgs conv;
+  Cells dout;
+  int64_t stretches, first;
+  float *weights, *biases;
+};
+/// See KeepConvInputs; `ends` is that of the first block.
+struct KeepConvInputsArgs {
+  Tiles tiles;
+  const int32_t* positions;
+  Cells b, x;  // x alone if it is not gated
+  float *last, *ends;
+  int64_t block, count, gated;
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
+#include "cells.cuh"
 
 namespace lowrank::cuda {
 namespace {
@@ -181,3 +230,93 @@ LOWRANK_KERNEL(keep_conv_inputs, KeepConvInputsArgs, kTileThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto short_conv = kernel_of<ShortConvArgs>("short_conv");
+constexpr auto silu_conv_slope = kernel_of<SiluConvSlopeArgs>("silu_conv_slope");
+constexpr auto short_conv_backward = kernel_of<ShortConvBackwardArgs>("short_conv_backward");
+constexpr auto short_conv_sums = kernel_of<ConvSumsArgs>("short_conv_sums");
+constexpr auto keep_conv_inputs = kernel_of<KeepConvInputsArgs>("keep_conv_inputs");
+
+ConvArgs conv_args(int64_t rows, const ConvWeights& conv, const Matrix& x, Ptr<int32_t> positions,
+                   const Matrix& earlier = {}) {
+  return {device_pointer(conv.w),
+          device_pointer(conv.bias),
+          device_pointer(positions),
+          conv.gated ? cells_of(x) : Cells{},
+          conv.gated ? cells_of(x.columns(conv.cols)) : Cells{},
+          cells_of(conv.gated ? x.columns(2 * conv.cols) : x),
+          device_pointer(earlier.data.as<float>()),
+          rows,
+          conv.cols,
+          conv.taps,
+          conv.gated};
+}
+
+}  // namespace
+
+void run(Launcher& launcher, const ShortConv& k, Ptr<std::byte>) {
+  const Tiles tiles = tiles_of(k.rows, k.conv.cols);
+  launch_tiles(launcher, short_conv, {tiles, conv_args(k.rows, k.conv, k.x, k.positions, k.earlier), cells_of(k.out)});
+}
+
+void run(Launcher& launcher, const SiluConvSlope& k, Ptr<std::byte>) {
+  const Tiles tiles = tiles_of(k.rows, k.conv.cols);
+  launch_tiles(launcher, silu_conv_slope,
+               {tiles, conv_args(k.rows, k.conv, k.x, k.positions), cells_of(k.dout), cells_of(k.dconv)});
+}
+
+void run(Launcher& launcher, const ShortConvBackward& k, Ptr<std::byte>) {
+  const int64_t cols = k.conv.cols;
+  const Tiles tiles = tiles_of(k.rows, cols);
+  ShortConvBackwardArgs args{tiles, conv_args(k.rows, k.conv, k.x, k.positions), cells_of(k.dout), {}, {}, {}};
+  if (k.conv.gated) {
+    args.db = cells_of(k.dx);
+    args.dc = cells_of(k.dx.columns(cols));
+  }
+  args.dx = cells_of(k.conv.gated ? k.dx.columns(2 * cols) : k.dx);
+  launcher.launch(short_conv_backward, grid_of(tiles), kTileThreads, args);
+}
+
+void run(Launcher& launcher, const ShortConvGradient& k, Ptr<std::byte> workspace) {
+  const auto& [gated, cols, taps, w, bias] = k.conv;
+  const int64_t stretches = row_stretches(k.rows), weights = cols * taps;
+  const Ptr<float> partial = workspace.as<float>();
+  ConvSumsArgs args{};
+  args.conv = conv_args(k.rows, {gated, cols, taps, {}, {}}, k.x, k.positions);
+  args.dout = cells_of(k.dout);
+  args.stretches = stretches;
+  args.first = k.dw ? 0 : taps;
+  args.weights = device_pointer(partial);
+  args.biases = device_pointer(partial + stretches * weights);
+  const int64_t lags = (k.dw ? taps : 0) + (k.dbias ? 1 : 0);
+  launcher.launch(short_conv_sums, {(cols + kSumColumns - 1) / kSumColumns, stretches, lags}, kSumThreads, args);
+  const auto add = [&](int64_t count, const float* sums, Ptr<float> to) {
+    if (to) add_stretches(launcher, count, stretches, sums, nullptr, device_pointer(to));
+  };
+  add(weights, args.weights, k.dw);
+  add(cols, args.biases, k.dbias);
+}
+
+void run(Launcher& launcher, const KeepConvInputs& k, Ptr<std::byte>) {
+  const Tiles tiles = tiles_of(k.rows, k.cols);
+  // The address is that of the first block, so that launches are the same for all tokens.
+  const Matrix ends = k.ends.rows(-(k.past / k.block) * k.count);
+  launcher.launch(keep_conv_inputs, grid_of(tiles), kTileThreads,
+                  {tiles, device_pointer(k.positions), k.gated ? cells_of(k.x) : Cells{},
+                   cells_of(k.gated ? k.x.columns(2 * k.cols) : k.x), device_pointer(k.last.data.as<float>()),
+                   device_pointer(ends.data.as<float>()), k.block, k.count, k.gated});
+}
+
+int64_t workspace(const Card&, const ShortConvGradient& k) {
+  return row_stretches(k.rows) * k.conv.cols * (k.conv.taps + 1) * int64_t{sizeof(float)};
+}
+
+}  // namespace lowrank::cuda
+
+#endif

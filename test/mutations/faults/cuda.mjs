@@ -9,35 +9,35 @@ const weighted = "CUDA's cross_entropy with weights of rows"
 const tiles = "CUDA's tiles of products equal float64"
 const kernels = [
   caught(
-    'loss.cu',
+    'cross_entropy.cu',
     "CUDA's cross_entropy and its gradient equal float64",
     '__syncthreads();  // the gradients of this piece',
     '// the gradients of this piece',
     'gradients replace logits that other threads have not read',
   ),
   caught(
-    'loss.cu',
+    'cross_entropy.cu',
     "CUDA's cross_entropy reaches logits beyond",
     'args.logits + row * args.logits_ld',
     'args.logits + static_cast<int32_t>(row * args.logits_ld)',
     'logits are addressed by 32 bits',
   ),
   caught(
-    'loss.cu',
+    'cross_entropy.cu',
     weighted,
     'args.weights ? args.weights[row] :',
     'args.weights ? args.weights[0] :',
     'all rows have the weight of the first',
   ),
   caught(
-    'loss.cu',
+    'cross_entropy.cu',
     weighted,
     '* factor - each;',
     '* factor;',
     'the share of smoothing is that of the label alone',
   ),
   caught(
-    'loss.cu',
+    'cross_entropy.cu',
     weighted,
     'pack.at[i] * row.scale',
     'pack.at[i]',

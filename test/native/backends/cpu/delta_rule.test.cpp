@@ -6,8 +6,7 @@ namespace lowrank::test {
 namespace {
 
 struct Sizes {
-  int32_t key_heads, heads;
-  int64_t key_dim, value_dim;
+  int32_t key_heads, heads, key_dim, value_dim;
   std::vector<int32_t> lengths;
 
   int64_t tokens() const {
@@ -43,37 +42,22 @@ struct Rule {
   std::vector<float> dweight = std::vector<float>(static_cast<size_t>(sizes.heads)), dbias = dweight;
   std::vector<float> ends = std::vector<float>(static_cast<size_t>(sizes.tokens() / 64 * sizes.state()), NAN);
 
-  cpu::DeltaRule rule(const std::vector<int32_t>& cu) {
-    return {sizes.heads,
-            sizes.key_heads,
-            sizes.key_dim,
-            sizes.value_dim,
-            static_cast<int32_t>(cu.size()) - 1,
-            cu.data(),
-            x.matrix(),
-            beta.matrix(),
-            alpha.matrix(),
-            weight.data(),
-            bias.data(),
-            0,
-            64,
-            ends.data()};
+  DeltaInputs inputs(const std::vector<int32_t>& seqlens) {
+    return {sizes.tokens(), {sizes.heads, sizes.key_heads, sizes.key_dim, sizes.value_dim},
+            seqlens,        x.at(),
+            beta.at(),      alpha.at(),
+            ptr(weight),    ptr(bias)};
   }
 
-  void run(const cpu::OpKernels& ops, int threads = 2) {
+  void run(cpu::Level level, int threads = 2) {
     Pool pool(threads);
-    std::vector<int32_t> cu{0};
-    for (const int32_t length : sizes.lengths) cu.push_back(cu.back() + length);
-    Workspace room(cpu::delta_rule_workspace(sizes.key_dim, sizes.value_dim, threads));
-    ops.gated_delta_rule(pool, rule(cu), nullptr, out.matrix(), room.data());
-    CHECK(room.guard_untouched());
-    Workspace more(
-        cpu::delta_rule_backward_workspace(sizes.heads / sizes.key_heads, sizes.key_dim, sizes.value_dim, threads));
-    ops.gated_delta_rule_backward(pool, rule(cu), dout.matrix(), dx.matrix(), dbeta.matrix(), dalpha.matrix(),
-                                  more.data());
-    CHECK(more.guard_untouched());
-    cpu::delta_rule_gradient(sizes.tokens(), sizes.heads, alpha.matrix(), dalpha.matrix(), bias.data(), dweight.data(),
-                             dbias.data());
+    std::vector<int32_t> seqlens{0};
+    for (const int32_t length : sizes.lengths) seqlens.push_back(seqlens.back() + length);
+    const DeltaInputs in = inputs(seqlens);
+    test::run(level, pool, GatedDeltaRule{in, out.at(), 0, {}, {}, 64, ptr(ends)});
+    test::run(level, pool, GatedDeltaRuleBackward{in, 64, ptr(ends), dout.at(), dx.at(), dbeta.at(), dalpha.at()});
+    test::run(level, pool,
+              DeltaRuleGradient{in.tokens, sizes.heads, alpha.at(), dalpha.at(), ptr(bias), ptr(dweight), ptr(dbias)});
     for (const Tensor* const written : {&out, &dx, &dbeta, &dalpha}) CHECK(written->spare_untouched());
   }
 };
@@ -103,9 +87,9 @@ const Sizes kSizes[] = {{1, 1, 1, 1, {1}},          {1, 1, 4, 16, {63}},        
 
 template <class Body>
 void for_cases(Body&& body) {
-  for_levels([&](cpu::Level level, const cpu::OpKernels& ops) {
+  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
-      for (const Sizes& sizes : kSizes) body(level, ops, dtype, sizes);
+      for (const Sizes& sizes : kSizes) body(level, dtype, sizes);
   });
 }
 
@@ -113,11 +97,11 @@ void for_cases(Body&& body) {
 
 TEST("the gated delta rule and its gradients are those of transformers") {
   const GoldenFile file("numbers/delta_rule.safetensors");
-  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     for (const std::string name : {"shared", "wide", "grouped"}) {
       Rule rule = golden(file, name);
       const auto expected = [&](const char* what) { return doubles(file.values<float>(name + "." + what)); };
-      rule.run(ops);
+      rule.run(level);
       CHECK_ALL_CLOSE(rule.out.values(), expected("out"), 2e-6);
       CHECK_ALL_CLOSE(rule.dx.values(), expected("dx"), 5e-6);
       CHECK_ALL_CLOSE(rule.dbeta.values(), expected("dbeta"), 5e-6);
@@ -129,11 +113,11 @@ TEST("the gated delta rule and its gradients are those of transformers") {
 }
 
 TEST("the gated delta rule has the same numbers at every level, whatever its sizes") {
-  for_cases([](cpu::Level level, const cpu::OpKernels& ops, DType dtype, const Sizes& sizes) {
+  for_cases([](cpu::Level level, DType dtype, const Sizes& sizes) {
     if (level == cpu::Level::reference) return;
     Rule rule{sizes, dtype}, expected{sizes, dtype};
-    rule.run(ops);
-    expected.run(cpu::kernels(cpu::Level::reference).ops);
+    rule.run(level);
+    expected.run(cpu::Level::reference);
     const double tolerance = dtype == DType::f32 ? 5e-6 : 1e-2;
     CHECK_ALL_CLOSE(rule.out.values(), expected.out.values(), tolerance);
     CHECK_ALL_CLOSE(rule.dx.values(), expected.dx.values(), tolerance);
@@ -144,11 +128,11 @@ TEST("the gated delta rule has the same numbers at every level, whatever its siz
 }
 
 TEST("packed sequences have the bits that each has alone") {
-  for_cases([](cpu::Level level, const cpu::OpKernels& ops, DType dtype, const Sizes& sizes) {
+  for_cases([](cpu::Level level, DType dtype, const Sizes& sizes) {
     // The reference has states in double, except those that it keeps.
     if (level == cpu::Level::reference || sizes.lengths.size() == 1) return;
     Rule packed{sizes, dtype};
-    packed.run(ops);
+    packed.run(level);
     int64_t first = 0;
     for (const int32_t length : sizes.lengths) {
       Sizes own = sizes;
@@ -168,7 +152,7 @@ TEST("packed sequences have the bits that each has alone") {
       take(alone.beta, packed.beta);
       take(alone.alpha, packed.alpha);
       take(alone.dout, packed.dout);
-      alone.run(ops);
+      alone.run(level);
       same(packed.out, alone.out);
       same(packed.dx, alone.dx);
       same(packed.dbeta, alone.dbeta);
@@ -179,31 +163,23 @@ TEST("packed sequences have the bits that each has alone") {
 }
 
 TEST("a text in pieces goes on from the state of its end, or of the end of a block") {
-  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       Rule whole{{1, 2, 5, 19, {330}}, dtype};
-      whole.run(ops);
+      whole.run(level);
       Pool pool(2);
       constexpr int64_t kBlock = 128;
       Rule text{whole.sizes, dtype};
       const int64_t size = text.sizes.state();
-      Workspace room(cpu::delta_rule_workspace(text.sizes.key_dim, text.sizes.value_dim, 2));
       std::vector<float> state(static_cast<size_t>(size), NAN), ends(static_cast<size_t>(2 * size), NAN);
       const auto piece = [&](int64_t begin, int64_t rows) {
-        const auto from = [&](Tensor& tensor) {
-          cpu::Matrix m = tensor.matrix();
-          m.data = static_cast<std::byte*>(m.data) + begin * m.ld * size_of(dtype);
-          return m;
-        };
-        const std::vector<int32_t> cu{0, static_cast<int32_t>(rows)};
-        cpu::DeltaRule rule = text.rule(cu);
-        rule.x = from(text.x);
-        rule.beta = from(text.beta);
-        rule.alpha = from(text.alpha);
-        rule.past = begin;
-        rule.block = kBlock;
-        rule.ends = ends.data() + begin / kBlock * size;
-        ops.gated_delta_rule(pool, rule, state.data(), from(text.out), room.data());
+        const std::vector<int32_t> seqlens{0, static_cast<int32_t>(rows)};
+        DeltaInputs in = text.inputs(seqlens);
+        in.tokens = rows;
+        for (Matrix* const m : {&in.x, &in.beta, &in.alpha}) *m = m->rows(begin);
+        run(level, pool,
+            GatedDeltaRule{
+                in, text.out.at().rows(begin), begin, {}, ptr(state), kBlock, ptr(ends) + begin / kBlock * size});
       };
       // The reference has states in double, except those that it keeps.
       const auto check_whole = [&] {
@@ -226,12 +202,12 @@ TEST("a text in pieces goes on from the state of its end, or of the end of a blo
 }
 
 TEST("the gated delta rule has the same bits for one, two and three threads") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       std::vector<Tensor> results[3];
       for (int threads = 1; threads <= 3; ++threads) {
         Rule rule{{3, 6, 8, 40, {70, 3, 30}}, dtype};
-        rule.run(ops, threads);
+        rule.run(level, threads);
         results[threads - 1] = {rule.out, rule.dx, rule.dbeta, rule.dalpha};
       }
       CHECK(results[0] == results[1]);

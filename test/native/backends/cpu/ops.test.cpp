@@ -30,179 +30,6 @@ TEST("embedding copies rows of f32, bf16 and f16 tables") {
   });
 }
 
-TEST("cross_entropy gives the loss and its gradient, over the logits themselves too") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    const float weight = 0.37f;
-    Tensor logits(DType::f32, kRows, cols, random, 4.0), grad(dtype, kRows, cols);
-    logits.set(1, cols / 2, 300.0);
-    std::vector<int32_t> labels;
-    for (int64_t row = 0; row < kRows; ++row) labels.push_back(static_cast<int32_t>((row * 5) % cols));
-    std::vector<double> expected;
-    std::vector<float> loss(kRows), loss_alone(kRows);
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss.data(), grad.matrix());
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss_alone.data(), {});
-    for (int64_t row = 0; row < kRows; ++row) {
-      double top = -INFINITY, sum = 0;
-      for (int64_t col = 0; col < cols; ++col) top = std::max(top, logits.get(row, col));
-      for (int64_t col = 0; col < cols; ++col) sum += std::exp(logits.get(row, col) - top);
-      const double total = top + std::log(sum);
-      CHECK_LE(std::fabs(loss[row] - (total - logits.get(row, labels[row]))), 1e-6 * std::max(1.0, total));
-      for (int64_t col = 0; col < cols; ++col) {
-        expected.push_back((std::exp(logits.get(row, col) - total) - (col == labels[row])) * weight);
-      }
-    }
-    CHECK(loss == loss_alone);
-    if (cols == 1) {
-      for (const double value : grad.values()) CHECK_LE(std::fabs(value), 1e-6);
-    } else {
-      CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
-    }
-    CHECK(grad.spare_untouched());
-    // In place a bf16 row starts where its logits start and fills the front half.
-    cpu::Matrix front = logits.matrix();
-    front.dtype = dtype;
-    if (dtype == DType::bf16) front.ld *= 2;
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), {weight}, loss_alone.data(), front);
-    CHECK(loss == loss_alone);
-    if (cols == 1) return;
-    std::vector<double> in_place;
-    for (int64_t row = 0; row < kRows; ++row) {
-      const auto* bytes = logits.data<std::byte>() + row * front.ld * size_of(dtype);
-      for (int64_t col = 0; col < cols; ++col) {
-        if (dtype == DType::f32) in_place.push_back(reinterpret_cast<const float*>(bytes)[col]);
-        if (dtype == DType::bf16) in_place.push_back(f32_from_bf16(reinterpret_cast<const uint16_t*>(bytes)[col]));
-      }
-    }
-    CHECK_ALL_CLOSE(in_place, expected, tolerance(dtype));
-  });
-}
-
-TEST("cross_entropy takes a weight of each row, and in a second pass the log-sum-exps that the first one left") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor logits(DType::f32, kRows, cols, random, 4.0), again = logits, grad(dtype, kRows, cols),
-                                                         known(dtype, kRows, cols);
-    std::vector<int32_t> labels;
-    std::vector<float> weights, loss(kRows), lse(kRows);
-    for (int64_t row = 0; row < kRows; ++row) {
-      labels.push_back(static_cast<int32_t>((row * 5) % cols));
-      weights.push_back(row == 1 ? 0.0f : 0.5f - static_cast<float>(row));
-    }
-    // Scaled by a temperature, in place.
-    cpu::LossRows rows{9, weights.data(), lse.data(), false, 0.5f};
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, loss.data(), {});
-    std::vector<double> expected;
-    for (int64_t row = 0; row < kRows; ++row) {
-      double top = -INFINITY, sum = 0;
-      for (int64_t col = 0; col < cols; ++col) top = std::max(top, again.get(row, col) / 2);
-      for (int64_t col = 0; col < cols; ++col) sum += std::exp(again.get(row, col) / 2 - top);
-      const double total = top + std::log(sum);
-      CHECK_LE(std::fabs(lse[row] - total), 1e-6 * std::max(1.0, std::fabs(total)));
-      CHECK_LE(std::fabs(loss[row] - (total - again.get(row, labels[row]) / 2)),
-               2e-6 * std::max(1.0, std::fabs(total)));
-      for (int64_t col = 0; col < cols; ++col)
-        expected.push_back((std::exp(again.get(row, col) / 2 - total) - (col == labels[row])) * weights[row]);
-    }
-    Tensor once = again;
-    std::vector<float> losses_before = loss, lse_before = lse;
-    ops.cross_entropy(pool, kRows, cols, once.matrix(), labels.data(), rows, loss.data(), grad.matrix());
-    CHECK(loss == losses_before);
-    rows.lse_known = true;
-    std::fill(loss.begin(), loss.end(), -7.0f);
-    ops.cross_entropy(pool, kRows, cols, again.matrix(), labels.data(), rows, loss.data(), known.matrix());
-    CHECK(lse == lse_before);
-    for (const float value : loss) CHECK_EQ(value, -7.0f);
-    if (cols == 1) return;
-    CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
-    CHECK_ALL_CLOSE(known.values(), expected, tolerance(dtype));
-  });
-}
-
-TEST("cross_entropy smooths labels, in one pass and in two") {
-  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
-    Pool pool(2);
-    Tensor logits(DType::f32, kRows, cols, random, 4.0), grad(dtype, kRows, cols), known(dtype, kRows, cols);
-    std::vector<int32_t> labels;
-    std::vector<float> loss(kRows), lse(kRows);
-    for (int64_t row = 0; row < kRows; ++row) labels.push_back(static_cast<int32_t>((row * 5) % cols));
-    const float weight = 0.37f, smoothing = 0.2f;
-    cpu::LossRows rows{weight, nullptr, lse.data()};
-    rows.smoothing = smoothing;
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, loss.data(), grad.matrix());
-    std::vector<double> expected;
-    for (int64_t row = 0; row < kRows; ++row) {
-      double top = -INFINITY, sum = 0, mean = 0;
-      for (int64_t col = 0; col < cols; ++col) top = std::max(top, logits.get(row, col));
-      for (int64_t col = 0; col < cols; ++col) {
-        sum += std::exp(logits.get(row, col) - top);
-        mean += logits.get(row, col) / static_cast<double>(cols);
-      }
-      const double total = top + std::log(sum);
-      const double of_label = logits.get(row, labels[row]);
-      CHECK_LE(std::fabs(loss[row] - (total - (1 - smoothing) * of_label - smoothing * mean)),
-               2e-6 * std::max(1.0, std::fabs(total)));
-      for (int64_t col = 0; col < cols; ++col)
-        expected.push_back((std::exp(logits.get(row, col) - total) - (col == labels[row] ? 1 - smoothing : 0.0) -
-                            smoothing / static_cast<double>(cols)) *
-                           weight);
-    }
-    rows.lse_known = true;
-    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), rows, nullptr, known.matrix());
-    if (cols == 1) return;
-    CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
-    CHECK_ALL_CLOSE(known.values(), expected, tolerance(dtype));
-  });
-}
-
-TEST("cross_entropy over a large vocabulary keeps seven digits") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(2);
-    Random random(23);
-    const int64_t vocab = 49152;
-    Tensor logits(DType::f32, 2, vocab, random, 2.0);
-    const int32_t labels[] = {49151, 7};
-    float loss[2];
-    ops.cross_entropy(pool, 2, vocab, logits.matrix(), labels, {}, loss, {});
-    for (int64_t row = 0; row < 2; ++row) {
-      double sum = 0;
-      for (int64_t col = 0; col < vocab; ++col) sum += std::exp(logits.get(row, col));
-      CHECK_CLOSE(loss[row], std::log(sum) - logits.get(row, labels[row]), 2e-7);
-    }
-  });
-}
-
-TEST("a row without a label has no loss and no gradient") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(1);
-    Random random(29);
-    for (const DType dtype : kOperandTypes) {
-      Tensor logits(DType::f32, 2, 40, random), grad(dtype, 2, 40);
-      const int32_t labels[] = {-100, 40};
-      float loss[2] = {1, 1};
-      ops.cross_entropy(pool, 2, 40, logits.matrix(), labels, {}, loss, grad.matrix());
-      CHECK_EQ(loss[0], 0.0f);
-      CHECK_EQ(loss[1], 0.0f);
-      for (const double value : grad.values()) CHECK_EQ(value, 0.0);
-    }
-  });
-}
-
-TEST("a logit that is no number makes the loss no number") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(1);
-    Random random(31);
-    for (const int64_t at : {0, 3, 20, 36}) {
-      Tensor logits(DType::f32, 1, 37, random);
-      logits.set(0, at, NAN);
-      const int32_t label = 5;
-      float loss = 0;
-      ops.cross_entropy(pool, 1, 37, logits.matrix(), &label, {}, &loss, {});
-      CHECK(std::isnan(loss));
-    }
-  });
-}
-
 TEST("counter_hash gives uniform bits that neighboring indices and keys do not share") {
   const int64_t count = 1 << 16;
   for (int bit = 0; bit < 32; ++bit) {
@@ -411,7 +238,7 @@ TEST("updates do not depend on where a range begins") {
 }
 
 TEST("operators have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       const int64_t rows = 97, cols = 1031;
       std::vector<Tensor> results[3];
@@ -430,7 +257,7 @@ TEST("operators have the same bits for one, two and three threads") {
         run(level, pool,
             GatedUnitBackward{Activation::silu, rows, cols, act.at(), gate.at(), up.at(), gate.at(), up.at()});
         Tensor grad(dtype, rows, cols);
-        ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), {}, loss.data(), grad.matrix());
+        run(level, pool, CrossEntropy{rows, cols, x.at(), ptr(labels), 1, ptr(loss), grad.at()});
         Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);
         for (int64_t col = 0; col < cols; ++col) gains.set(0, col, 0);
         run(level, pool,

@@ -71,7 +71,7 @@ std::vector<double> numeric_gradient(std::vector<double>& of, const std::functio
 }
 
 struct Conv {
-  const cpu::OpKernels& ops;
+  cpu::Level level;
   DType dtype;
   int64_t cols;
   int32_t taps;
@@ -82,8 +82,16 @@ struct Conv {
   Tensor x{dtype, kRows, width, random};
   std::vector<float> w = floats(random, cols* taps), bias = floats(random, cols);
 
-  cpu::ShortConv conv() {
-    return {gated, kRows, cols, taps, x.matrix(), w.data(), biased ? bias.data() : nullptr, positions.data()};
+  ConvWeights conv() const { return {gated, cols, taps, ptr(w), biased ? ptr(bias) : Ptr<float>()}; }
+  ShortConv forward(Tensor& out) { return {kRows, conv(), x.at(), ptr(positions), {}, out.at()}; }
+  SiluConvSlope slope(Tensor& dout, Tensor& dconv) {
+    return {kRows, conv(), x.at(), ptr(positions), dout.at(), dconv.at()};
+  }
+  ShortConvBackward backward(Tensor& dout, Tensor& dx) {
+    return {kRows, conv(), x.at(), ptr(positions), dout.at(), dx.at()};
+  }
+  ShortConvGradient gradient(Tensor& dout, Ptr<float> dw, Ptr<float> dbias) {
+    return {kRows, conv(), x.at(), ptr(positions), dout.at(), dw, dbias};
   }
   std::vector<double> weights() const { return {w.begin(), w.end()}; }
   std::vector<double> biases() const {
@@ -93,12 +101,12 @@ struct Conv {
 
 template <class Body>
 void for_cases(Body&& body) {
-  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
       for (const int64_t cols : kCols)
         for (const int32_t taps : kTaps)
           for (const bool gated : {true, false}) {
-            Conv one{ops, dtype, cols, taps, cols % 2 == 0, gated};
+            Conv one{level, dtype, cols, taps, cols % 2 == 0, gated};
             body(one);
           }
   });
@@ -110,7 +118,7 @@ TEST("short_conv starts anew at each packed sequence") {
   for_cases([](Conv& c) {
     Pool pool(2);
     Tensor out(c.dtype, kRows, c.cols);
-    c.ops.short_conv(pool, c.conv(), nullptr, out.matrix());
+    run(c.level, pool, c.forward(out));
     CHECK_ALL_CLOSE(out.values(), expected(c.gated, c.x.values(), c.weights(), c.biases(), c.cols, c.taps),
                     tolerance(c.dtype));
     CHECK(out.spare_untouched());
@@ -134,9 +142,9 @@ TEST("the gradients of short_conv are those of its definition") {
     if (c.gated)
       dconv = dout;
     else
-      c.ops.silu_conv_slope(pool, c.conv(), dout.matrix(), dconv.matrix());
+      run(c.level, pool, c.slope(dout, dconv));
     CHECK(dconv.spare_untouched());
-    c.ops.short_conv_backward(pool, c.conv(), dconv.matrix(), dx.matrix());
+    run(c.level, pool, c.backward(dconv, dx));
     CHECK_ALL_CLOSE(dx.values(), numeric_gradient(x, loss), tolerance(c.dtype));
     CHECK(dx.spare_untouched());
 
@@ -144,21 +152,21 @@ TEST("the gradients of short_conv are those of its definition") {
     std::vector<double> wanted = numeric_gradient(w, loss);
     for (size_t i = 0; i < wanted.size(); ++i) wanted[i] += dw[i];
     std::vector<float> other = dbias;
-    c.ops.short_conv_gradient(pool, c.conv(), dconv.matrix(), dw.data(), dbias.data());
+    run(c.level, pool, c.gradient(dconv, ptr(dw), ptr(dbias)));
     CHECK_ALL_CLOSE(std::vector<double>(dw.begin(), dw.end()), wanted, c.gated ? 2e-6 : 2 * tolerance(c.dtype));
     std::vector<double> wanted_bias(other.begin(), other.end());
     for (int64_t row = 0; row < kRows; ++row)
       for (int64_t col = 0; col < c.cols; ++col)
         wanted_bias[col] += dconv.get(row, col) * (c.gated ? c.x.get(row, c.cols + col) : 1);
     CHECK_ALL_CLOSE(std::vector<double>(dbias.begin(), dbias.end()), wanted_bias, 2e-6);
-    c.ops.short_conv_gradient(pool, c.conv(), dconv.matrix(), nullptr, other.data());
+    run(c.level, pool, c.gradient(dconv, {}, ptr(other)));
     CHECK(other == dbias);
   });
 }
 
 TEST("a text in pieces gives the convolution of the whole, from its end or from the end of a block") {
   constexpr int64_t kBlock = 4, kText = 21;
-  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       for (const auto& [taps, gated] : {std::pair(2, true), {3, true}, {4, true}, {4, false}}) {
         Pool pool(2);
@@ -171,12 +179,13 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
         std::vector<float> last(static_cast<size_t>(count * cols), NAN),
             ends(static_cast<size_t>(6 * count * cols), NAN);
         const auto piece = [&](int64_t begin, int64_t rows, Tensor& out) {
-          cpu::Matrix from = x.matrix(), to = out.matrix();
-          from.data = static_cast<std::byte*>(from.data) + begin * from.ld * size_of(dtype);
-          to.data = static_cast<std::byte*>(to.data) + begin * to.ld * size_of(dtype);
-          const cpu::ShortConv conv{gated, rows, cols, taps, from, w.data(), nullptr, positions.data() + begin};
-          ops.short_conv(pool, conv, last.data(), to);
-          keep_conv_inputs(conv, kBlock, last.data(), ends.data() + begin / kBlock * count * cols);
+          const Matrix from = x.at().rows(begin), earlier = f32_matrix(ptr(last), cols);
+          const Matrix at_ends = f32_matrix(ptr(ends), cols).rows(begin / kBlock * count);
+          const Ptr<int32_t> own = ptr(positions) + begin;
+          run(level, pool, ShortConv{rows, {gated, cols, taps, ptr(w), {}}, from, own, earlier, out.at().rows(begin)});
+          run(level, pool,
+              KeepConvInputs{rows, begin, gated, cols, static_cast<int32_t>(count), kBlock, from, own, earlier,
+                             at_ends});
         };
         piece(0, kText, whole);
         for (const int64_t size : {1, 2, 5, 8}) {
@@ -196,17 +205,17 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
 }
 
 TEST("short convolutions have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       std::vector<Tensor> results[3];
       for (int threads = 1; threads <= 3; ++threads) {
         Pool pool(threads);
-        Conv c{ops, dtype, 1031, 3, true, true};
+        Conv c{level, dtype, 1031, 3, true, true};
         Tensor out(dtype, kRows, c.cols), dout(dtype, kRows, c.cols, c.random), dx(dtype, kRows, 3 * c.cols);
         Tensor dw(DType::f32, 1, 3 * c.cols, c.random), dbias(DType::f32, 1, c.cols, c.random);
-        ops.short_conv(pool, c.conv(), nullptr, out.matrix());
-        ops.short_conv_backward(pool, c.conv(), dout.matrix(), dx.matrix());
-        ops.short_conv_gradient(pool, c.conv(), dout.matrix(), dw.data<float>(), dbias.data<float>());
+        run(level, pool, c.forward(out));
+        run(level, pool, c.backward(dout, dx));
+        run(level, pool, c.gradient(dout, cpu::address_of(dw.data<float>()), cpu::address_of(dbias.data<float>())));
         results[threads - 1] = {out, dx, dw, dbias};
       }
       CHECK(results[0] == results[1]);

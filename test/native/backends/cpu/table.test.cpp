@@ -18,17 +18,23 @@ TEST("each level has its own kernels, and the reference all that have moved to t
   };
   CHECK_EQ(listed(cpu::table_reference),
            "bias_gradient scale_columns_backward "
+           "cross_entropy "
+           "gated_delta_rule gated_delta_rule_backward delta_rule_gradient "
            "rope gather_rows scatter_add_rows zero cast add_constant add_noise dropout dropout_backward scale_columns "
            "gated_unit gated_unit_backward "
            "rms_norm rms_norm_backward norm_gradient "
-           "embedding_gradient ");
+           "embedding_gradient "
+           "short_conv silu_conv_slope short_conv_backward short_conv_gradient keep_conv_inputs ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     if (level == cpu::Level::reference) return;
     CHECK_EQ(listed(*cpu::kernels(level).table),
              "scale_columns_backward "
+             "cross_entropy "
+             "gated_delta_rule gated_delta_rule_backward "
              "rope gather_rows scatter_add_rows dropout dropout_backward scale_columns "
              "gated_unit gated_unit_backward "
-             "rms_norm rms_norm_backward ");
+             "rms_norm rms_norm_backward "
+             "short_conv silu_conv_slope short_conv_backward short_conv_gradient ");
   });
 }
 

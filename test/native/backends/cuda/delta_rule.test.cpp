@@ -1,6 +1,5 @@
-#include "backends/cuda/delta_rule_launches.h"
-
 #include "backends/cuda/bench.h"
+#include "backends/cuda/runs.h"
 
 using namespace lowrank;
 using namespace lowrank::cuda;

@@ -1,6 +1,5 @@
-#include "backends/cuda/short_conv_launches.h"
-
 #include "backends/cuda/bench.h"
+#include "backends/cuda/runs.h"
 
 using namespace lowrank;
 using namespace lowrank::cuda;

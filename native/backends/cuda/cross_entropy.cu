@@ -1,13 +1,35 @@
 // The loss of rows of logits and its gradient: a row is read twice, or once if its log-sum-exp is known, a block each.
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+struct CrossEntropyArgs {
+  int64_t rows, vocab;
+  const float* logits;
+  int64_t logits_ld;
+  const int32_t* labels;
+  const float* weights;  // one per row, or null for `weight`
+  float weight;
+  float inverse_temperature, smoothing;
+  int32_t lse_known;  // read, and no losses are written
+  float* lse;         // or null
+  float* loss;
+  void* grad;  // may be the logits, rows starting at the same bytes, or null
+  int64_t grad_ld;
+};
+
+inline constexpr int kLossThreads = 512;
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "device.cuh"
-#include "loss.h"
 
 namespace lowrank::cuda {
 namespace {
 
 constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
-constexpr int kThreads = 512;
-constexpr int kPiece = 2 * 4 * kThreads;  // columns whose gradients wait for the logits below them to be read
+constexpr int kPiece = 2 * 4 * kLossThreads;  // columns whose gradients wait for the logits below them to be read
 
 /// A row of logits, which are multiplied by `scale` as they are read.
 struct Row {
@@ -43,7 +65,7 @@ struct RowSums {
 /// The mean only if it is wanted.
 LOWRANK_DEVICE RowSums row_sums(const Row& row, bool wants_mean) {
   float top = -kInfinity, sum = 0, plain = 0;
-  for (int64_t col = 4 * static_cast<int>(threadIdx.x); col < row.vocab; col += 4 * kThreads) {
+  for (int64_t col = 4 * static_cast<int>(threadIdx.x); col < row.vocab; col += 4 * kLossThreads) {
     float v[4];
     load4(row, col, v);
     const float most = fmaxf(fmaxf(v[0], v[1]), fmaxf(v[2], v[3]));
@@ -76,7 +98,7 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
       if (args.lse) args.lse[row] = 0;
     }
     if (grad)
-      for (int64_t col = thread; col < vocab; col += kThreads) grad[col] = from_float<T>(0);
+      for (int64_t col = thread; col < vocab; col += kLossThreads) grad[col] = from_float<T>(0);
     return;
   }
 
@@ -100,7 +122,7 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
     float v[2][4];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t col = begin + 4 * (half * kThreads + thread);
+      const int64_t col = begin + 4 * (half * kLossThreads + thread);
       load4(logits, col, v[half]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) v[half][i] = col + i == label ? target : expf(v[half][i] - sums.top) * factor - each;
@@ -108,7 +130,7 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
     __syncthreads();  // the gradients of this piece lie over logits of this piece and of those before
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t col = begin + 4 * (half * kThreads + thread);
+      const int64_t col = begin + 4 * (half * kLossThreads + thread);
       if (stores_aligned && col + 4 <= vocab) {
         store4(grad + col, v[half]);
         continue;
@@ -122,7 +144,41 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
 
 }  // namespace
 
-LOWRANK_KERNEL(cross_entropy_f32, CrossEntropyArgs, 512, 2) { cross_entropy<float>(args); }
-LOWRANK_KERNEL(cross_entropy_bf16, CrossEntropyArgs, 512, 2) { cross_entropy<__nv_bfloat16>(args); }
+LOWRANK_KERNEL(cross_entropy_f32, CrossEntropyArgs, kLossThreads, 2) { cross_entropy<float>(args); }
+LOWRANK_KERNEL(cross_entropy_bf16, CrossEntropyArgs, kLossThreads, 2) { cross_entropy<__nv_bfloat16>(args); }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+namespace lowrank::cuda {
+namespace {
+
+// By the type of the gradient.
+constexpr auto cross_entropy_f32 = kernel_of<CrossEntropyArgs>("cross_entropy_f32");
+constexpr auto cross_entropy_bf16 = kernel_of<CrossEntropyArgs>("cross_entropy_bf16");
+
+}  // namespace
+
+void run(Launcher& launcher, const CrossEntropy& k, Ptr<std::byte>) {
+  const CrossEntropyArgs args{k.rows,
+                              k.vocab,
+                              device_pointer(k.logits.data.as<float>()),
+                              k.logits.ld,
+                              device_pointer(k.labels),
+                              device_pointer(k.weights),
+                              k.weight,
+                              k.inverse_temperature,
+                              k.smoothing,
+                              k.lse_known,
+                              device_pointer(k.lse),
+                              device_pointer(k.loss),
+                              device_pointer(k.grad.data),
+                              k.grad.ld};
+  launcher.launch(k.grad.dtype == DType::bf16 ? cross_entropy_bf16 : cross_entropy_f32, {k.rows}, kLossThreads, args);
+}
+
+}  // namespace lowrank::cuda
+
+#endif

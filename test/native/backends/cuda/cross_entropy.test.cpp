@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "backends/cuda/loss_launches.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {
