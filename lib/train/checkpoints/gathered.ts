@@ -6,12 +6,31 @@ import { translated, translatedAsync } from '../../native/errors.js'
 import { type LayerPart, ownersOf } from '../../strategies/part.js'
 import type { StepSetup } from '../steps/step.js'
 
+/** The inputs of saving. */
+export interface SavingSetup extends StepSetup {
+  base: BaseModel
+  /** Runs native work while the adapter is kept alive. */
+  use: <T>(work: () => Promise<T>) => Promise<T>
+}
+
 /**
- * Saves the whole adapter with its optimizer state on rank 0, where it is in memory meanwhile; all ranks must call it.
+ * Saves the adapter of a run; all ranks that hold a part of the layers must call it.
+ * @returns undefined on a rank that has only its part
+ */
+export function savedBy<Saved>(
+  setup: SavingSetup,
+  save: (whole: AdapterState) => Promise<Saved>,
+): Promise<Saved | undefined> {
+  const { adapter, pipe, use } = setup
+  return use<Saved | undefined>(() => (pipe === undefined ? save(adapter) : gathered(setup, save)))
+}
+
+/**
+ * Saves the whole adapter with its optimizer state on rank 0, where it is in memory meanwhile.
  * @returns the result on rank 0, undefined on the others
  */
-export async function gathered<Saved>(
-  { base, adapter, ranks }: Pick<StepSetup, 'adapter' | 'ranks'> & { base: BaseModel },
+async function gathered<Saved>(
+  { base, adapter, ranks }: SavingSetup,
   save: (whole: AdapterState) => Promise<Saved>,
 ): Promise<Saved | undefined> {
   const whole = adapter.whole as NonNullable<AdapterState['whole']>

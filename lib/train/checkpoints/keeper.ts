@@ -1,24 +1,20 @@
 /** The checkpoints that a run saves, and the best step among them. */
 import { dirname, resolve } from 'node:path'
-import type { AdapterState, BaseModel } from '../../base/base.js'
+import type { AdapterState } from '../../base/base.js'
 import { ConfigError, FileFormatError } from '../../core/errors.js'
 import type { RunFolders } from '../folders/output-folder.js'
 import { standing } from '../steps/best.js'
 import type { CheckpointEvent } from '../steps/events.js'
-import type { StepSetup, TrainingState } from '../steps/step.js'
+import type { TrainingState } from '../steps/step.js'
 import { restoreValues, saveCheckpoint } from './checkpoint-file.js'
 import { checkpointPath, pruneCheckpoints } from './checkpoint-folder.js'
-import { gathered } from './gathered.js'
+import { type SavingSetup, savedBy } from './gathered.js'
 import type { Checkpoint, RunIdentity } from './run-identity.js'
 import { readCheckpoint } from './state-file.js'
 
-/** The inputs of saving. */
-interface KeeperSetup extends StepSetup {
-  base: BaseModel
+interface KeeperSetup extends SavingSetup {
   /** Null for a rank that writes nothing, and for a run that saves nothing. */
   folders: RunFolders | null
-  /** Runs native work while the adapter is kept alive. */
-  use: <T>(work: () => Promise<T>) => Promise<T>
 }
 
 export class Keeper {
@@ -130,12 +126,12 @@ export class Keeper {
   }
 
   async #write(): Promise<string | undefined> {
-    const { base, adapter, ranks, pipe, use } = this.#setup
+    const { base, ranks } = this.#setup
     const folder = this.#folder
     const { step } = this.#state
     if (folder === null || this.#saved === step || ranks.isBroken) return undefined
     const save = (whole: AdapterState) => saveCheckpoint(folder, base, whole, this.#state, this.#identity)
-    const path = await use(() => (pipe === undefined ? save(adapter) : gathered(this.#setup, save)))
+    const path = await savedBy(this.#setup, save)
     this.#saved = step
     return path
   }

@@ -1,8 +1,8 @@
 /** The adapter of a run: what it tells of the run, and its file at the end. */
-import { type AdapterState, saveAdapter } from '../../base/base.js'
+import { saveAdapter } from '../../base/base.js'
 import type { PromptFormat } from '../../formats/prompt-format.js'
 import { rulesOf } from '../../strategies/index.js'
-import { gathered } from '../checkpoints/gathered.js'
+import { savedBy } from '../checkpoints/gathered.js'
 import type { RunFolders } from '../folders/output-folder.js'
 import { cardText } from '../records/model-card.js'
 import type { StartEvent } from '../steps/events.js'
@@ -31,11 +31,10 @@ export async function noteCard(
 
 /** @param place folders of the run, which rank 0 writes to; null saves nothing */
 export async function saveResult(setup: RunSetup, place: RunFolders | null): Promise<void> {
-  const { base, adapter, folders, pipe, use } = setup
+  const { base, adapter, folders, pipe } = setup
   const own = pipe === undefined ? folders : place
   if (own === null) return
   const { card } = adapter
   const more = card === null ? {} : { card }
-  const save = (whole: AdapterState) => saveAdapter(own.outputDir, base, whole, more)
-  await use<unknown>(() => (pipe === undefined ? save(adapter) : gathered(setup, save)))
+  await savedBy(setup, (whole) => saveAdapter(own.outputDir, base, whole, more))
 }

@@ -1,18 +1,18 @@
 /** The inputs of a run. */
-import type { BaseModel } from '../../base/base.js'
+
 import type { PlanOptions } from '../../native/addon.js'
 import type { Beginning } from '../checkpoints/checkpoint-folder.js'
+import type { SavingSetup } from '../checkpoints/gathered.js'
 import type { RunFolders } from '../folders/output-folder.js'
 import type { ReportTo } from '../records/tensorboard.js'
 import type { RunData } from '../rows/data.js'
 import type { DataSources } from '../sources/data-sources.js'
 import type { EvaluateProgress } from '../steps/evaluate.js'
 import type { RateSearch } from '../steps/events.js'
-import type { MakeSteps, StepSetup } from '../steps/step.js'
+import type { MakeSteps } from '../steps/step.js'
 
 /** Assembled by `Adapter.train`. */
-export interface RunSetup extends StepSetup {
-  base: BaseModel
+export interface RunSetup extends SavingSetup {
   plans: Record<string, PlanOptions>
   /** Tokenizes the data at the first step. `now` is the time for chat templates, if a checkpoint stores it. */
   data: (now: number | undefined) => Promise<RunData>
@@ -34,8 +34,6 @@ export interface RunSetup extends StepSetup {
   /** Writes the page of a completed run from its record. */
   report?: (folders: RunFolders) => Promise<unknown>
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
-  /** Runs native work while the adapter is kept alive. */
-  use: <T>(work: () => Promise<T>) => Promise<T>
   /** Claims the adapter; returns a function that releases it when the run ends for any reason. */
   begin: () => () => void
 }
