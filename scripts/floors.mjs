@@ -32,9 +32,9 @@ const FLOORS = {
     strategies: 'core graph formats native weights',
     peft: 'core graph io formats native weights strategies',
     base: 'core graph io formats native tokenizer data weights strategies peft',
-    options: 'core native losses tasks weights strategies',
+    options: 'core native tasks weights strategies',
     planning: 'core graph io formats native hub tasks models weights strategies options',
-    time: 'core graph io formats native hub models weights strategies options planning',
+    time: 'core graph io formats native hub models strategies options planning',
     train:
       'core io formats native hub tokenizer data losses tasks weights strategies peft base options planning time',
     report: 'core io train',
@@ -42,10 +42,9 @@ const FLOORS = {
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
     model:
       'core graph formats native hub tokenizer data losses tasks models weights strategies peft base options planning train federated export report',
-    compare:
-      'core graph io formats native hub tokenizer data tasks weights strategies peft base options planning time train federated export model report',
+    compare: 'core io native data tasks weights strategies base options planning train model report',
     bench: 'core native models weights strategies options planning model report',
-    '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model report compare',
+    '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model compare',
     cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare bench',
   },
   'lib/train': {
