@@ -51,7 +51,7 @@ KroneckerPair KroneckerTerm::factors(Run& run, const AdapterRun& adapter) const 
     run.launch(KroneckerC{l(), parameter(c_).cols, p(), c, adapter.value(c2_), made});
     c = made;
   }
-  return {l(), p(), k(), q(), rank_of_d(), c, adapter.value(d_), adapter.value_if(d2_)};
+  return {{l(), p(), k(), q(), rank_of_d()}, c, adapter.value(d_), adapter.value_if(d2_)};
 }
 
 /// Makes what it adds to the output, and the residual with it, the product's new residual.
@@ -86,15 +86,15 @@ void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
   const int64_t rank = parameter(c_).cols;
   Ptr<float> dc = adapter.gradient_if(c_);
   if (c2_ >= 0) {
-    dc = run.room->take<float>(pair.l * pair.p);
-    run.launch(Zero{dc.as<std::byte>(), pair.l * pair.p * 4});
+    dc = run.room->take<float>(l() * p());
+    run.launch(Zero{dc.as<std::byte>(), l() * p() * 4});
   }
   run.launch(KroneckerBackward{run.tokens, pair, scale_, gains, run.matrix(s.x), run.matrix(s.dy), dc,
                                adapter.gradient_if(d_), adapter.gradient_if(d2_),
                                s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx), s.accumulate});
   if (c2_ >= 0)
-    run.launch(SpreadKroneckerC{pair.l, rank, pair.p, adapter.value(c_), adapter.value(c2_), dc,
-                                adapter.gradient_if(c_), adapter.gradient_if(c2_)});
+    run.launch(SpreadKroneckerC{l(), rank, p(), adapter.value(c_), adapter.value(c2_), dc, adapter.gradient_if(c_),
+                                adapter.gradient_if(c2_)});
 }
 
 std::unique_ptr<DeltaRows> KroneckerTerm::delta_rows(const Adapter& adapter, float counts, int64_t) const {

@@ -35,16 +35,6 @@ struct PairB {
 /// out[o, i r2 + j] = weight scale row_gain_o b[o, i] b2[o, j].
 void fold_pair_rows(const PairB& factors, int64_t begin, int64_t end, float* out);
 
-/// Sides of a Kronecker product: C [l, p] and D [k, q]; with r > 0 D is d [k, r] times d2 [r, q].
-struct KroneckerShape {
-  int64_t l = 0, p = 0, k = 0, q = 0, r = 0;
-
-  int64_t out() const { return l * k; }
-  int64_t in() const { return p * q; }
-  int64_t d_elements() const { return r > 0 ? k * r : k * q; }
-  int64_t d2_elements() const { return r > 0 ? r * q : 0; }
-};
-
 /// out[rows, cols] = a[rows, inner] b[inner, cols], with sums in double.
 void multiply_small(int64_t rows, int64_t inner, int64_t cols, const float* a, const float* b, float* out);
 

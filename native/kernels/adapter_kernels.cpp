@@ -74,69 +74,6 @@ void SplitPair::operands(Operands& see) const {
 }
 void DrawRows::operands(Operands& see) const { see.writes(gains, rows); }
 
-void KroneckerPair::reads(Operands& see) const {
-  see.reads(c, l * p);
-  see.reads(d, k * (rank > 0 ? rank : q));
-  see.reads(d2, rank * q);
-}
-void Kronecker::operands(Operands& see) const {
-  pair.reads(see);
-  see.reads(x, tokens, pair.p * pair.q);
-  see.reads(residual, tokens * pair.l * pair.k);
-  see.reads(gains, pair.l * pair.k);
-  see.writes(out, tokens * pair.l * pair.k);
-}
-void KroneckerBackward::operands(Operands& see) const {
-  const int64_t in = tokens * pair.p * pair.q;
-  pair.reads(see);
-  see.reads(x, tokens, pair.p * pair.q);
-  see.reads(dy, tokens, pair.l * pair.k);
-  see.reads(gains, pair.l * pair.k);
-  see.adds(dc, pair.l * pair.p);
-  see.adds(dd, pair.k * (pair.rank > 0 ? pair.rank : pair.q));
-  see.adds(dd2, pair.rank * pair.q);
-  adds_dx ? see.adds(dx, in) : see.writes(dx, in);
-}
-void KroneckerC::operands(Operands& see) const {
-  see.reads(a, l * rank);
-  see.reads(b, rank * p);
-  see.writes(c, l * p);
-}
-void SpreadKroneckerC::operands(Operands& see) const {
-  if (db) see.reads(a, l * rank);
-  if (da) see.reads(b, rank * p);
-  see.reads(g, l * p);
-  see.adds(da, l * rank);
-  see.adds(db, rank * p);
-}
-
-void CayleyNeumann::operands(Operands& see) const {
-  see.reads(skew, shape.blocks * shape.skew_elements());
-  see.writes(out, shape.blocks * shape.elements());
-}
-void CayleyNeumannBackward::operands(Operands& see) const {
-  see.reads(skew, shape.blocks * shape.skew_elements());
-  see.reads(g, shape.blocks * shape.elements());
-  see.adds(dskew, shape.blocks * shape.skew_elements());
-}
-void Rotate::operands(Operands& see) const {
-  see.reads(x, tokens, cols);
-  see.reads(d, shape.blocks * shape.elements());
-  see.reads(addend, tokens, cols);
-  see.writes(out, tokens, cols);
-}
-void RotateBySeries::operands(Operands& see) const {
-  see.reads(x, tokens, cols);
-  see.reads(skew, shape.blocks * shape.skew_elements());
-  see.reads(addend, tokens, cols);
-  see.writes(out, tokens, cols);
-}
-void RotationGradient::operands(Operands& see) const {
-  see.reads(x, tokens, cols);
-  see.reads(dy, tokens, cols);
-  see.adds(g, shape.blocks * shape.elements());
-}
-
 void RowSquares::operands(Operands& see) const {
   see.reads(w);
   see.writes(out, w.rows);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "core/cayley_neumann.h"
 #include "kernels/operands.h"
 
 namespace lowrank {
@@ -97,103 +96,6 @@ struct DrawRows {
   bool rescale;
   uint64_t key;
   Ptr<float> gains;
-  void operands(Operands& see) const;
-};
-
-/// C [l, p] and D [k, q]; with rank > 0 D is d [k, rank] times d2 [rank, q].
-struct KroneckerPair {
-  int64_t l, p, k, q, rank;
-  Ptr<float> c, d, d2;
-
-  void reads(Operands& see) const;
-};
-/// out[t] = residual[t] + scale gains . ((C (x) D) x[t]), f32.
-struct Kronecker {
-  static constexpr const char* kName = "kronecker";
-  int64_t tokens;
-  KroneckerPair pair;
-  float scale;
-  Ptr<float> gains;
-  Matrix x;
-  Ptr<float> residual, out;
-  void operands(Operands& see) const;
-};
-/// Adds the gradients of the factors, and adds to dx or overwrites it with that of x; dx may be null.
-struct KroneckerBackward {
-  static constexpr const char* kName = "kronecker_backward";
-  int64_t tokens;
-  KroneckerPair pair;
-  float scale;
-  Ptr<float> gains;
-  Matrix x, dy;
-  Ptr<float> dc, dd, dd2, dx;
-  bool adds_dx;
-  void operands(Operands& see) const;
-};
-/// c [l, p] = a [l, rank] b [rank, p].
-struct KroneckerC {
-  static constexpr const char* kName = "kronecker_c";
-  int64_t l, rank, p;
-  Ptr<float> a, b, c;
-  void operands(Operands& see) const;
-};
-/// Propagates the gradient at c to a and b, adding to existing gradients.
-struct SpreadKroneckerC {
-  static constexpr const char* kName = "spread_kronecker_c";
-  int64_t l, rank, p;
-  Ptr<float> a, b, g, da, db;
-  void operands(Operands& see) const;
-};
-
-/// The block-diagonal D such that I + D is nearly orthogonal: each block is a Cayley-Neumann series
-/// (core/cayley_neumann.h) of the skew-symmetric matrix whose upper triangle is a row of `skew` [blocks, size (size -
-/// 1) / 2]. `whole`: I + D; `inverse`: the transpose.
-struct CayleyNeumann {
-  static constexpr const char* kName = "cayley_neumann";
-  Blocks shape;
-  int32_t terms;
-  bool inverse, whole;
-  Ptr<float> skew, out;
-  void operands(Operands& see) const;
-};
-/// Propagates the gradient g at D to dskew, adding to it.
-struct CayleyNeumannBackward {
-  static constexpr const char* kName = "cayley_neumann_backward";
-  Blocks shape;
-  int32_t terms;
-  Ptr<float> skew, g, dskew;
-  void operands(Operands& see) const;
-};
-/// out = addend + weight x D; the addend may be out itself, or null.
-struct Rotate {
-  static constexpr const char* kName = "rotate";
-  int64_t tokens, cols;
-  Blocks shape;
-  Matrix x;
-  Ptr<float> d;
-  float weight;
-  Matrix addend, out;
-  void operands(Operands& see) const;
-};
-/// The same directly from the skew-symmetric matrix, without forming D: fewer multiplications for few tokens.
-struct RotateBySeries {
-  static constexpr const char* kName = "rotate_by_series";
-  int64_t tokens, cols;
-  Blocks shape;
-  int32_t terms;
-  Matrix x;
-  Ptr<float> skew;
-  float weight;
-  Matrix addend, out;
-  void operands(Operands& see) const;
-};
-/// g += the gradient at D of dy = x D.
-struct RotationGradient {
-  static constexpr const char* kName = "rotation_gradient";
-  int64_t tokens, cols;
-  Blocks shape;
-  Matrix x, dy;
-  Ptr<float> g;
   void operands(Operands& see) const;
 };
 

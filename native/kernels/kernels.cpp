@@ -26,12 +26,6 @@ double product(int64_t a, int64_t b, int64_t c) {
   return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
 }
 
-/// One token times the Kronecker product, C or D first.
-double kronecker_of(const KroneckerPair& pair) {
-  return std::min(product(pair.p, pair.q, pair.k) + product(pair.l, pair.p, pair.k),
-                  product(pair.l, pair.p, pair.q) + product(pair.l, pair.q, pair.k));
-}
-
 struct MultiplyAdds {
   double operator()(const GemmNt& k) const {
     double sum = 0;
@@ -57,15 +51,9 @@ struct MultiplyAdds {
   }
   double operator()(const AddPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
   double operator()(const SplitPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
-  double operator()(const Kronecker& k) const { return static_cast<double>(k.tokens) * kronecker_of(k.pair); }
-  /// That of x, and of both factors.
-  double operator()(const KroneckerBackward& k) const {
-    return (k.dx ? 3.0 : 2.0) * static_cast<double>(k.tokens) * kronecker_of(k.pair);
-  }
-  double operator()(const Rotate& k) const { return product(k.tokens, k.cols, k.shape.size); }
-  double operator()(const RotationGradient& k) const { return product(k.tokens, k.cols, k.shape.size); }
   template <class Other>
-  double operator()(const Other&) const {
+  double operator()([[maybe_unused]] const Other& k) const {
+    if constexpr (requires { k.multiply_adds(); }) return k.multiply_adds();
     return 0;
   }
 };

@@ -7,9 +7,11 @@
 #include "kernels/delta_rule.h"
 #include "kernels/elementwise.h"
 #include "kernels/gated_unit.h"
+#include "kernels/kronecker.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
+#include "kernels/rotation.h"
 #include "kernels/rows_by_id.h"
 #include "kernels/short_conv.h"
 
@@ -25,15 +27,6 @@
   X(AddPair) \
   X(SplitPair) \
   X(DrawRows) \
-  X(Kronecker) \
-  X(KroneckerBackward) \
-  X(KroneckerC) \
-  X(SpreadKroneckerC) \
-  X(CayleyNeumann) \
-  X(CayleyNeumannBackward) \
-  X(Rotate) \
-  X(RotateBySeries) \
-  X(RotationGradient) \
   X(RowSquares) \
   X(Gram) \
   X(AdaptedRowNorms) \
@@ -61,6 +54,10 @@
   X(ScaleColumns) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
+  X(Kronecker) \
+  X(KroneckerBackward) \
+  X(KroneckerC) \
+  X(SpreadKroneckerC) \
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
@@ -80,6 +77,11 @@
   X(ProjectGradient) \
   X(Orthogonal) \
   X(FollowImportances) \
+  X(CayleyNeumann) \
+  X(CayleyNeumannBackward) \
+  X(Rotate) \
+  X(RotateBySeries) \
+  X(RotationGradient) \
   X(EmbeddingGradient) \
   X(ShortConv) \
   X(SiluConvSlope) \
@@ -107,9 +109,18 @@
   X(ScaleColumns) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
+  X(Kronecker) \
+  X(KroneckerBackward) \
+  X(KroneckerC) \
+  X(SpreadKroneckerC) \
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
+  X(CayleyNeumann) \
+  X(CayleyNeumannBackward) \
+  X(Rotate) \
+  X(RotateBySeries) \
+  X(RotationGradient) \
   X(EmbeddingGradient) \
   X(ShortConv) \
   X(SiluConvSlope) \
@@ -123,7 +134,14 @@
   X(ScaleColumnsBackward) \
   X(GatedDeltaRule) \
   X(GatedDeltaRuleBackward) \
+  X(Kronecker) \
+  X(KroneckerBackward) \
   X(NormGradient) \
+  X(CayleyNeumann) \
+  X(CayleyNeumannBackward) \
+  X(Rotate) \
+  X(RotateBySeries) \
+  X(RotationGradient) \
   X(ShortConvGradient)
 
 namespace lowrank {

@@ -53,6 +53,11 @@ struct Picked {
   bool columns = false;
 };
 
+/// Multiply-adds of a product of [rows, inner] and [inner, cols].
+inline double product_adds(int64_t rows, int64_t inner, int64_t cols) {
+  return static_cast<double>(rows) * static_cast<double>(inner) * static_cast<double>(cols);
+}
+
 struct Region {
   Access access = Access::read;
   Matrix at;

@@ -115,19 +115,6 @@ void draw_rows(const DrawRows& k) {
   for (int64_t row = 0; row < k.rows; ++row) gains[row] /= share;
 }
 
-void kronecker_c(const KroneckerC& k) { multiply_small(k.l, k.rank, k.p, host(k.a), host(k.b), host(k.c)); }
-
-void spread_kronecker_c(const SpreadKroneckerC& k) {
-  const float *a = host(k.a), *b = host(k.b), *g = host(k.g);
-  float *da = host(k.da), *db = host(k.db);
-  for (int64_t i = 0; i < k.l; ++i)
-    for (int64_t j = 0; j < k.rank; ++j)
-      for (int64_t c = 0; c < k.p; ++c) {
-        if (da) da[i * k.rank + j] += g[i * k.p + c] * b[j * k.p + c];
-        if (db) db[j * k.p + c] += g[i * k.p + c] * a[i * k.rank + j];
-      }
-}
-
 void gather_columns(Pool& pool, const GatherColumns& k) {
   const int32_t* const ids = host(k.ids);
   const float* const a = host(k.a);

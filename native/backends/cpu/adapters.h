@@ -14,8 +14,6 @@ void fold_gradient(const FoldGradient& k);
 void spread_pair_a(Pool& pool, const SpreadPairA& k);
 void spread_pair_b(Pool& pool, const SpreadPairB& k);
 void draw_rows(const DrawRows& k);
-void kronecker_c(const KroneckerC& k);
-void spread_kronecker_c(const SpreadKroneckerC& k);
 void gather_columns(Pool& pool, const GatherColumns& k);
 void scatter_columns(Pool& pool, const ScatterColumns& k);
 void second_moment(Pool& pool, const SecondMoment& k);

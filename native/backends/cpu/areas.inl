@@ -5,5 +5,8 @@
 #include "backends/cpu/delta_rule.inl"
 #include "backends/cpu/elementwise.inl"
 #include "backends/cpu/gated_unit.inl"
+#include "backends/cpu/kronecker.inl"
 #include "backends/cpu/norm.inl"
+#include "backends/cpu/rotation.inl"
 #include "backends/cpu/short_conv.inl"
+#include "backends/cpu/small_product.inl"

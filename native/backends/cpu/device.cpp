@@ -30,8 +30,6 @@ AttentionShape shape_of(const Heads& heads, std::span<const int32_t> seqlens) {
   return shape;
 }
 
-KroneckerShape shape_of(const KroneckerPair& pair) { return {pair.l, pair.p, pair.k, pair.q, pair.rank}; }
-KroneckerFactors factors_of(const KroneckerPair& pair) { return {host(pair.c), host(pair.d), host(pair.d2)}; }
 PairFactors factors_of(const Pair& pair) {
   return {pair.rows, pair.cols, pair.rank, pair.rank2, host(pair.b), host(pair.a), host(pair.b2), host(pair.a2)};
 }
@@ -75,17 +73,6 @@ struct Workspace {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
   }
-  int64_t operator()(const lowrank::Kronecker& k) const {
-    return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
-  }
-  int64_t operator()(const KroneckerBackward& k) const {
-    return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
-  }
-  int64_t operator()(const CayleyNeumann& k) const { return cayley_workspace(k.shape, k.terms, threads); }
-  int64_t operator()(const CayleyNeumannBackward& k) const { return cayley_workspace(k.shape, k.terms, threads); }
-  int64_t operator()(const Rotate& k) const { return rotation_workspace(k.shape, threads); }
-  int64_t operator()(const RotateBySeries& k) const { return series_workspace(k.shape, threads); }
-  int64_t operator()(const RotationGradient& k) const { return rotation_workspace(k.shape, threads); }
   int64_t operator()(const Adafactor& k) const { return adafactor_workspace(k); }
   int64_t operator()(const ProjectGradient& k) const { return project_gradient_workspace(k, threads); }
   int64_t operator()(const Orthogonal& k) const { return orthogonal_workspace(k, threads); }
@@ -242,35 +229,6 @@ struct CpuDevice::Launch {
     gemm.split_pair(pool, factors_of(k.pair), host(k.row_gains), host(k.g), host(k.second));
   }
   void operator()(const DrawRows& k) const { draw_rows(k); }
-
-  void operator()(const lowrank::Kronecker& k) const {
-    ops.kronecker(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x),
-                  host(k.residual), host(k.out), room);
-  }
-  void operator()(const KroneckerBackward& k) const {
-    ops.kronecker_backward(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x),
-                           matrix(k.dy), {host(k.dc), host(k.dd), host(k.dd2)}, host(k.dx), k.adds_dx, room);
-  }
-  void operator()(const KroneckerC& k) const { kronecker_c(k); }
-  void operator()(const SpreadKroneckerC& k) const { spread_kronecker_c(k); }
-
-  void operator()(const CayleyNeumann& k) const {
-    ops.cayley_neumann(pool, k.shape, k.terms, k.inverse, k.whole, host(k.skew), host(k.out), room);
-  }
-  void operator()(const CayleyNeumannBackward& k) const {
-    ops.cayley_neumann_backward(pool, k.shape, k.terms, host(k.skew), host(k.g), host(k.dskew), room);
-  }
-  void operator()(const Rotate& k) const {
-    ops.rotate(pool, k.tokens, k.cols, k.shape, matrix(k.x), host(k.d), k.weight, matrix(k.addend), matrix(k.out),
-               room);
-  }
-  void operator()(const RotateBySeries& k) const {
-    ops.rotate_by_series(pool, k.tokens, k.cols, k.shape, k.terms, matrix(k.x), host(k.skew), k.weight,
-                         matrix(k.addend), matrix(k.out), room);
-  }
-  void operator()(const RotationGradient& k) const {
-    ops.rotation_gradient(pool, k.tokens, k.cols, k.shape, matrix(k.x), matrix(k.dy), host(k.g), room);
-  }
 
   void operator()(const RowSquares& k) const { row_squares(pool, view(k.w), host(k.out)); }
   void operator()(const Gram& k) const { gram_of_rows(pool, host(k.a), k.rank, k.cols, k.ld, host(k.out)); }

@@ -1,30 +1,12 @@
-// Products with a Kronecker product C (x) D, [l k, p q], that is never made: x [T, p q] is seen as T matrices X [p, q],
-// and the product is C X D^T [l, k] of each. Whichever of the two sides first takes fewer multiplications goes first.
+// How levels share out products with Kronecker products. Whichever side takes fewer multiplications goes first.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "core/factors.h"
+#include "kernels/kronecker.h"
 
 namespace lowrank::cpu {
-
-/// The factors, all fp32 and dense.
-struct KroneckerFactors {
-  const float* c = nullptr;
-  const float* d = nullptr;
-  const float* d2 = nullptr;
-};
-
-/// Destination of their gradients.
-struct KroneckerGradients {
-  float* c = nullptr;
-  float* d = nullptr;
-  float* d2 = nullptr;
-};
-
-/// True if C is applied first: C X, then D.
-bool mixes_first(const KroneckerShape& shape);
 
 /// Partition of a product's tokens: `block` tokens at a time, and in the backward pass `chunks` runs of whole
 /// blocks, each with sums of its own that are added in order. From shapes alone, so that bits do not depend on threads.
@@ -49,8 +31,5 @@ struct KroneckerTiles {
 KroneckerTiles kronecker_tiles(const KroneckerShape& shape);
 /// True if no side is so short that tiles are mostly padding, or so long that a token's matrices leave the caches.
 bool fits_tiles(const KroneckerShape& shape);
-
-/// Bytes of workspace (64-byte aligned) for at most `tokens` tokens, forward or backward.
-int64_t kronecker_workspace(const KroneckerShape& shape, int64_t tokens, int threads);
 
 }  // namespace lowrank::cpu

@@ -40,7 +40,8 @@ struct TileFactors {
   float *d_turned, *d;         // words of D^T [q, k] and of D [k, q]
   float* d2_turned = nullptr;  // [q, r] in fp32, where D is a product of two
 
-  TileFactors(const KroneckerShape& s, const KroneckerTiles& t, const KroneckerFactors& f, Room& room) {
+  TileFactors(const KroneckerPair& pair, const KroneckerTiles& t, Room& room) {
+    const KroneckerShape& s = pair.shape;
     const auto take = [&](int64_t elements) {
       float* const taken = room.take(elements / 2);
       std::memset(taken, 0, static_cast<size_t>(elements) * 2);
@@ -53,16 +54,16 @@ struct TileFactors {
     const auto round_to = [](Bf16* to, float value) { *to = Bf16{bf16_from_f32(value)}; };
     for (int64_t i = 0; i < s.l; ++i)
       for (int64_t a = 0; a < s.p; ++a) {
-        round_to(c + i * t.p + a, f.c[i * s.p + a]);
-        round_to(c_turned + a * t.l + i, f.c[i * s.p + a]);
+        round_to(c + i * t.p + a, host(pair.c)[i * s.p + a]);
+        round_to(c_turned + a * t.l + i, host(pair.c)[i * s.p + a]);
       }
-    const float* whole = f.d;
+    const float* whole = host(pair.d);
     if (s.r > 0) {
       float* const product = room.take(s.k * s.q);
-      small_product(s.k, s.q, s.r, plain(f.d, s.r), f.d2, product, false);
+      small_product(s.k, s.q, s.r, plain(whole, s.r), host(pair.d2), product, false);
       whole = product;
       d2_turned = room.take(s.q * s.r);
-      transpose_into(s.r, s.q, f.d2, d2_turned);
+      transpose_into(s.r, s.q, host(pair.d2), d2_turned);
     }
     for (int64_t j = 0; j < s.k; ++j)
       for (int64_t b = 0; b < s.q; ++b) {
@@ -122,24 +123,23 @@ static void tiles_through_d(const KroneckerShape& s, const KroneckerTiles& t, co
   tile_multiply(tile_blocks(s.p), t.k, t.q / 32, tile_operand(room.x, t.q), f.d_turned, t.k, room.product, t.k, false);
 }
 
-static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
-                          float scale, const float* gains, const Matrix& x, const float* residual, float* out,
-                          std::byte* workspace) {
-  if (x.dtype != DType::bf16 || !cpu::fits_tiles(s))
-    return kronecker(pool, tokens, s, factors, scale, gains, x, residual, out, workspace);
+static void run(const Cpu& cpu, const Kronecker& k) {
+  const KroneckerShape& s = k.pair.shape;
+  if (k.x.dtype != DType::bf16 || !cpu::fits_tiles(s)) return avx512bf16::run(cpu, k);
+  const float *gains = host(k.gains), *residual = host(k.residual);
   constexpr int64_t kTokens = 16;
   const KroneckerTiles t = kronecker_tiles(s);
-  Room shared{reinterpret_cast<float*>(workspace)};
-  const TileFactors f(s, t, factors, shared);
-  float* const threads = reinterpret_cast<float*>(workspace) + t.shared;
-  clear_rooms(pool, t, threads);
+  Room shared{reinterpret_cast<float*>(cpu.room)};
+  const TileFactors f(k.pair, t, shared);
+  float* const threads = reinterpret_cast<float*>(cpu.room) + t.shared;
+  clear_rooms(cpu.pool, t, threads);
   for_units(
-      pool, (tokens + kTokens - 1) / kTokens,
+      cpu.pool, (k.tokens + kTokens - 1) / kTokens,
       [&](int thread, int64_t unit) {
         TileRoom room(t, threads + thread * t.per_thread);
-        const V factor = set1(scale);
-        for (int64_t token = unit * kTokens; token < std::min(tokens, (unit + 1) * kTokens); ++token) {
-          place_rows(row_as<Bf16>(x, token), s.p, s.q, room.x, t.q);
+        const V factor = set1(k.scale);
+        for (int64_t token = unit * kTokens; token < std::min(k.tokens, (unit + 1) * kTokens); ++token) {
+          place_rows(row_as<Bf16>(k.x, token), s.p, s.q, room.x, t.q);
           tiles_through_d(s, t, f, room);
           pair_rows(room.product, 16 * tile_blocks(s.p), t.k, room.z_words);
           tile_multiply(tile_blocks(s.l), t.k, t.p / 32, tile_operand(f.c, t.p), room.z_words, t.k, room.product, t.k,
@@ -150,7 +150,7 @@ static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, c
               V value = mul(load(room.product + i * t.k + j, lanes), factor);
               if (gains != nullptr) value = mul(value, load(gains + i * s.k + j, lanes));
               if (residual != nullptr) value = add(value, load(residual + at + j, lanes));
-              store(out + at + j, value, lanes);
+              store(host(k.out) + at + j, value, lanes);
             });
           }
         }
@@ -158,33 +158,33 @@ static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, c
       [] { return TileRegion(); });
 }
 
-static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
-                                   float scale, const float* gains, const Matrix& x, const Matrix& dy,
-                                   const KroneckerGradients& to, float* dx, bool adds_dx, std::byte* workspace) {
-  if (x.dtype != DType::bf16 || !cpu::fits_tiles(s))
-    return kronecker_backward(pool, tokens, s, factors, scale, gains, x, dy, to, dx, adds_dx, workspace);
-  const KroneckerWork work = kronecker_work(s, tokens);
+static void run(const Cpu& cpu, const KroneckerBackward& k) {
+  const KroneckerShape& s = k.pair.shape;
+  if (k.x.dtype != DType::bf16 || !cpu::fits_tiles(s)) return avx512bf16::run(cpu, k);
+  const float* const gains = host(k.gains);
+  float* const dx = host(k.dx);
+  const KroneckerWork work = kronecker_work(s, k.tokens);
   const KroneckerTiles t = kronecker_tiles(s);
-  Room shared{reinterpret_cast<float*>(workspace)};
-  const TileFactors f(s, t, factors, shared);
-  float* const threads = reinterpret_cast<float*>(workspace) + t.shared;
-  clear_rooms(pool, t, threads);
-  float* const chunks = threads + pool.threads() * t.per_thread;
+  Room shared{reinterpret_cast<float*>(cpu.room)};
+  const TileFactors f(k.pair, t, shared);
+  float* const threads = reinterpret_cast<float*>(cpu.room) + t.shared;
+  clear_rooms(cpu.pool, t, threads);
+  float* const chunks = threads + cpu.pool.threads() * t.per_thread;
   const int64_t p_blocks = tile_blocks(s.p);
   for_units(
-      pool, work.chunks,
+      cpu.pool, work.chunks,
       [&](int thread, int64_t chunk) {
         TileRoom room(t, threads + thread * t.per_thread);
         std::memset(room.dc, 0, static_cast<size_t>(t.l * t.p) * 4);
         std::memset(room.dd, 0, static_cast<size_t>(t.k * t.q) * 4);
-        const V factor = set1(scale);
-        const int64_t last = std::min(tokens, (chunk + 1) * work.chunk_tokens);
+        const V factor = set1(k.scale);
+        const int64_t last = std::min(k.tokens, (chunk + 1) * work.chunk_tokens);
         for (int64_t token = chunk * work.chunk_tokens; token < last; ++token) {
-          place_rows(row_as<Bf16>(x, token), s.p, s.q, room.x, t.q);
-          with_type(dy.dtype, [&](auto tag) {
+          place_rows(row_as<Bf16>(k.x, token), s.p, s.q, room.x, t.q);
+          with_type(k.dy.dtype, [&](auto tag) {
             using T = std::remove_pointer_t<decltype(tag)>;
             for (int64_t i = 0; i < s.l; ++i) {
-              const T* const from = row_as<T>(dy, token) + i * s.k;
+              const T* const from = row_as<T>(k.dy, token) + i * s.k;
               for_vectors(0, s.k, [&](int64_t j, auto lanes) {
                 V value = mul(load(from + j, lanes), factor);
                 if (gains != nullptr) value = mul(value, load(gains + i * s.k + j, lanes));
@@ -215,7 +215,7 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
             float* const into = dx + token * s.in() + a * s.q;
             for_vectors(0, s.q, [&](int64_t b, auto lanes) {
               const V value = load(room.product + a * t.q + b, lanes);
-              store(into + b, adds_dx ? add(value, load(into + b, lanes)) : value, lanes);
+              store(into + b, k.adds_dx ? add(value, load(into + b, lanes)) : value, lanes);
             });
           }
         }
@@ -228,8 +228,8 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
         for (int64_t j = 0; j < s.k; ++j) convert_row(room.dd + j * t.q, whole + j * s.q, s.q);
         if (s.r == 0) return;
         small_product(s.k, s.r, s.q, plain(whole, s.q), f.d2_turned, dd, false);
-        small_product(s.r, s.q, s.k, transposed(factors.d, s.r), whole, dd2, false);
+        small_product(s.r, s.q, s.k, transposed(host(k.pair.d), s.r), whole, dd2, false);
       },
       [] { return TileRegion(); });
-  add_chunks(pool, s, work, chunks, to);
+  add_chunks(cpu.pool, k, work, chunks);
 }

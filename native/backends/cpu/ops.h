@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "backends/cpu/kronecker.h"
-#include "backends/cpu/rotation.h"
 #include "core/dtype.h"
 #include "core/pool.h"
 #include "quant/dynamic.h"
@@ -81,32 +79,6 @@ struct OpKernels {
   void (*lion)(int64_t count, const Lion&, const float* grad, float* m, float* p);
   /// The same with an 8-bit moment.
   void (*lion_8bit)(int64_t count, const Lion&, const float* grad, const DynamicCodes& m, float* p);
-  /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the
-  /// latter perhaps null or out itself; gains [l k] or null.
-  void (*kronecker)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
-                    const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace);
-  /// Adds the gradients of the factors, and to dx [tokens, p q] f32 that of x, or writes it; dx may be null.
-  void (*kronecker_backward)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
-                             const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
-                             float* dx, bool adds_dx, std::byte* workspace);
-  /// out [blocks, size, size], by each block's Cayley-Neumann series (core/cayley_neumann.h): D, or I + D where
-  /// `whole`; of the transposes where `inverse`. skew [blocks, size (size - 1) / 2] has the upper triangles, row by
-  /// row.
-  void (*cayley_neumann)(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
-                         std::byte* workspace);
-  /// dskew += the gradient of `skew` from that at D, g.
-  void (*cayley_neumann_backward)(Pool&, const Blocks&, int terms, const float* skew, const float* g, float* dskew,
-                                  std::byte* workspace);
-  /// out[t] = addend[t] + weight * x[t] diag(d), every tensor f32 or bf16; the addend's data may be null or out's own.
-  void (*rotate)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const float* d, float weight,
-                 const Matrix& addend, const Matrix& out, std::byte* workspace);
-  /// The same with the D of `cayley_neumann`, which is not made.
-  void (*rotate_by_series)(Pool&, int64_t tokens, int64_t cols, const Blocks&, int terms, const Matrix& x,
-                           const float* skew, float weight, const Matrix& addend, const Matrix& out,
-                           std::byte* workspace);
-  /// g[b] += sum over tokens of x_b^T dy_b, over the columns of block b; of a shared block over those of all.
-  void (*rotation_gradient)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
-                            float* g, std::byte* workspace);
 };
 
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.

@@ -37,18 +37,26 @@ namespace {
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16")
 #endif
+/// What the level amx has in place of some.
+namespace tiles {
 // clang-format off: the second uses the first
 #include "backends/cpu/attention_amx.inl"
 #include "backends/cpu/kronecker_amx.inl"
+#include "backends/cpu/table.inl"
 // clang-format on
+}  // namespace tiles
 
 static constexpr OpKernels with_tiles() {
   OpKernels kernels = table;
-  kernels.attention = amx_attention;
-  kernels.attention_backward = amx_attention_backward;
-  kernels.kronecker = amx_kronecker;
-  kernels.kronecker_backward = amx_kronecker_backward;
+  kernels.attention = tiles::amx_attention;
+  kernels.attention_backward = tiles::amx_attention_backward;
   return kernels;
+}
+static constexpr Table runs_with_tiles() {
+  Table all = runs;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (tiles::runs[i] != nullptr) all[i] = tiles::runs[i];
+  return all;
 }
 #if !defined(__clang__)
 #pragma GCC pop_options
@@ -59,6 +67,7 @@ static constexpr OpKernels with_tiles() {
 constinit const OpKernels ops_avx512bf16 = avx512bf16::table;
 constinit const Table table_avx512bf16 = avx512bf16::runs;
 constinit const OpKernels ops_amx = avx512bf16::with_tiles();
+constinit const Table table_amx = avx512bf16::runs_with_tiles();
 }  // namespace lowrank::cpu
 
 #if defined(__clang__)

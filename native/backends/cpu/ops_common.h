@@ -20,22 +20,6 @@ struct F16 {
   uint16_t bits;
 };
 
-void kronecker_reference(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
-                         const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace);
-void kronecker_backward_reference(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
-                                  const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
-                                  float* dx, bool adds_dx, std::byte* workspace);
-void cayley_neumann_reference(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
-                              std::byte* workspace);
-void cayley_neumann_backward_reference(Pool&, const Blocks&, int terms, const float* skew, const float* g, float* dskew,
-                                       std::byte* workspace);
-void rotate_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const float* d, float weight,
-                      const Matrix& addend, const Matrix& out, std::byte* workspace);
-void rotate_by_series_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, int terms, const Matrix& x,
-                                const float* skew, float weight, const Matrix& addend, const Matrix& out,
-                                std::byte* workspace);
-void rotation_gradient_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
-                                 float* g, std::byte* workspace);
 
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
@@ -91,8 +75,10 @@ void for_units(Pool& pool, int64_t count, Body&& body) {
 
 /// Rows per chunk for a row-wise kernel: about 16 Ki elements, so that a chunk is worth a trip to the counter.
 inline int64_t row_grain(int64_t cols) { return cols >= 16384 ? 1 : (16384 + cols) / (cols > 0 ? cols : 1); }
-/// Columns that a thread sums over all rows, and rows whose sums are formed before they are added to the rest.
+/// Columns that a thread sums over all rows, and rows that are taken at a time, whose sums are then added to the rest.
 inline constexpr int64_t kColumnChunk = 64, kRowChunk = 64;
+/// Floats rounded up to whole cache lines.
+constexpr int64_t whole_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 /// Elements per chunk for a flat kernel.
 inline constexpr int64_t kFlatGrain = 32768;
 

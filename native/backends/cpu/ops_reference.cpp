@@ -122,13 +122,6 @@ const OpKernels ops_reference = {
     .sgd = sgd,
     .lion = lion,
     .lion_8bit = lion_8bit,
-    .kronecker = kronecker_reference,
-    .kronecker_backward = kronecker_backward_reference,
-    .cayley_neumann = cayley_neumann_reference,
-    .cayley_neumann_backward = cayley_neumann_backward_reference,
-    .rotate = rotate_reference,
-    .rotate_by_series = rotate_by_series_reference,
-    .rotation_gradient = rotation_gradient_reference,
 };
 
 }  // namespace lowrank::cpu

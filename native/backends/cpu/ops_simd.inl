@@ -17,8 +17,6 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
 
 #include "backends/cpu/areas.inl"
 #include "backends/cpu/optimizers.inl"
-#include "backends/cpu/kronecker.inl"
-#include "backends/cpu/rotation.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
@@ -30,13 +28,6 @@ static constexpr OpKernels table = {
     .sgd = sgd,
     .lion = lion,
     .lion_8bit = lion_8bit,
-    .kronecker = kronecker,
-    .kronecker_backward = kronecker_backward,
-    .cayley_neumann = cayley_neumann,
-    .cayley_neumann_backward = cayley_neumann_backward,
-    .rotate = rotate,
-    .rotate_by_series = rotate_by_series,
-    .rotation_gradient = rotation_gradient,
 };
 
 #include "backends/cpu/table.inl"

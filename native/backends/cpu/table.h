@@ -46,6 +46,6 @@ LOWRANK_KERNELS_WITH_ROOM(LOWRANK_WORKSPACE)
 #pragma GCC visibility pop
 #endif
 
-extern const Table table_reference, table_neon, table_neonbf16, table_avx2, table_avx512, table_avx512bf16;
+extern const Table table_reference, table_neon, table_neonbf16, table_avx2, table_avx512, table_avx512bf16, table_amx;
 
 }  // namespace lowrank::cpu

@@ -114,6 +114,13 @@ LOWRANK_DEVICE uint32_t pack_bf16(float lo, float hi) {
          __bfloat16_as_ushort(__float2bfloat16_rn(lo));
 }
 
+// ---- threads and numbers of a launch
+
+LOWRANK_DEVICE int64_t thread_of_grid() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
+LOWRANK_DEVICE float element(const void* data, int bf16, int64_t at) {
+  return bf16 ? to_float(static_cast<const __nv_bfloat16*>(data)[at]) : static_cast<const float*>(data)[at];
+}
+
 // ---- 16 bytes at once
 
 template <class T>

@@ -4,7 +4,6 @@
 namespace lowrank::cuda {
 namespace {
 
-LOWRANK_DEVICE int64_t thread_of_grid() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 LOWRANK_DEVICE float factor_at(const float* factors, int64_t i) { return factors ? factors[i] : 1.0f; }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include "backends/cuda/flash.h"
 #include "backends/cuda/gains.h"
 #include "backends/cuda/gemm.h"
-#include "backends/cuda/product.h"
 #include "backends/cuda/projection.h"
 #include "backends/cuda/row_norms.h"
 #include "backends/cuda/updates.h"
@@ -25,7 +24,6 @@
   LOWRANK_GEMM_FOUR_BIT_KERNELS(X) \
   LOWRANK_GEMM_KERNELS(X)          \
   LOWRANK_GEMV_KERNELS(X)          \
-  LOWRANK_PRODUCT_KERNELS(X)       \
   LOWRANK_PROJECTION_KERNELS(X)    \
   LOWRANK_ROW_NORMS_KERNELS(X)     \
   LOWRANK_UPDATE_KERNELS(X)

@@ -1,5 +1,8 @@
-#include "device.cuh"
+// Products of strided matrices.
 #include "product.h"
+
+#if LOWRANK_ON_DEVICE
+#include "device.cuh"
 
 namespace lowrank::cuda {
 namespace {
@@ -7,11 +10,6 @@ namespace {
 LOWRANK_DEVICE int64_t row_offset(const Strided& s, int64_t row) {
   return row / s.group * s.high + row % s.group * s.low;
 }
-LOWRANK_DEVICE float element(const void* data, int bf16, int64_t at) {
-  return bf16 ? to_float(static_cast<const __nv_bfloat16*>(data)[at]) : static_cast<const float*>(data)[at];
-}
-LOWRANK_DEVICE int64_t thread_of_grid() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
-
 /// Rows of an operand's tile that a thread copies. Neighbors in memory go to neighboring threads.
 template <int Rows, int Threads>
 struct Loader {
@@ -136,63 +134,63 @@ LOWRANK_DEVICE void product(const StridedProductArgs& args) {
 LOWRANK_KERNEL(product_64, StridedProductArgs, 256, 2) { product<64>(args); }
 LOWRANK_KERNEL(product_16, StridedProductArgs, 64, 8) { product<16>(args); }
 
-LOWRANK_KERNEL(scaled, ScaledArgs, 256, 4) {
-  const int64_t at = thread_of_grid();
-  if (at >= args.rows * args.cols) return;
-  const int64_t row = at / args.cols, c = at % args.cols;
-  const float value = args.scale * element(args.x, args.bf16, row * args.ld + c);
-  args.out[at] = args.gains ? value * args.gains[c] : value;
-}
+}  // namespace lowrank::cuda
 
-LOWRANK_KERNEL(skew_matrix, SkewArgs, 256, 4) {
-  const int64_t at = thread_of_grid(), n = args.size;
-  if (at >= args.blocks * n * n) return;
-  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
-  const int64_t low = min(i, j), high = max(i, j);
-  float value = args.diagonal;
-  if (i != j) {
-    const float upper = args.skew[block * (n * (n - 1) / 2) + low * n - low * (low + 1) / 2 + high - low - 1];
-    value = args.factor * (i < j ? upper : -upper);
+#else
+#include "backends/cuda/runs.h"
+
+#include <algorithm>
+
+#include "backends/cuda/strided.h"
+
+namespace lowrank::cuda {
+namespace {
+
+// By the columns of a tile.
+constexpr auto product_64 = kernel_of<StridedProductArgs>("product_64");
+constexpr auto product_16 = kernel_of<StridedProductArgs>("product_16");
+
+constexpr int64_t kLeastTerms = 256;  // of a stretch
+constexpr int64_t kMostStretches = 256;
+constexpr int64_t kMostSums = int64_t{1} << 20;  // elements of all stretches, where one has fewer
+
+}  // namespace
+
+void multiply(Launcher& launcher, StridedProductArgs args) {
+  if (args.stretches == 0) {
+    args.stretches = 1;
+    args.stretch = args.outer * args.inner;
   }
-  args.out[at] = value;
+  const int cols = args.n <= 32 ? 16 : 64;
+  const int64_t tiles = ceil_div(args.m, kProductRows) * ceil_div(args.n, cols);
+  launcher.launch(cols == 16 ? product_16 : product_64, {tiles * args.batches * args.stretches}, product_threads(cols),
+                  args);
 }
 
-LOWRANK_KERNEL(skew_gradient, SkewGradientArgs, 256, 4) {
-  const int64_t at = thread_of_grid(), n = args.size;
-  if (at >= args.blocks * n * n) return;
-  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
-  if (i >= j) return;
-  const float change = args.dq[at] - args.dq[(block * n + j) * n + i];
-  args.dskew[block * (n * (n - 1) / 2) + i * n - i * (i + 1) / 2 + j - i - 1] += change;
+int64_t stretches_of(int64_t terms, int64_t elements) {
+  const int64_t most = std::clamp<int64_t>(kMostSums / std::max<int64_t>(elements, 1), 1, kMostStretches);
+  return std::clamp<int64_t>(ceil_div(terms, kLeastTerms), 1, most);
 }
 
-LOWRANK_KERNEL(multiply_factors, FactorArgs, 256, 4) {
-  const int64_t at = thread_of_grid();
-  if (at >= args.l * args.p) return;
-  const int64_t i = at / args.p, c = at % args.p;
-  double sum = 0;
-  for (int64_t j = 0; j < args.rank; ++j)
-    sum += static_cast<double>(args.a[i * args.rank + j]) * args.b[j * args.p + c];
-  args.c[at] = static_cast<float>(sum);
+int64_t stretches_bytes(int64_t terms, int64_t elements) {
+  return round_up(stretches_of(terms, elements) * elements * 4, 256);
 }
 
-/// A thread each element of a, then of b.
-LOWRANK_KERNEL(spread_over_factors, FactorArgs, 256, 4) {
-  int64_t at = thread_of_grid();
-  if (at < args.l * args.rank) {
-    if (!args.da) return;
-    const int64_t i = at / args.rank, j = at % args.rank;
-    float sum = args.da[at];
-    for (int64_t c = 0; c < args.p; ++c) sum = fmaf(args.g[i * args.p + c], args.b[j * args.p + c], sum);
-    args.da[at] = sum;
-    return;
-  }
-  at -= args.l * args.rank;
-  if (at >= args.rank * args.p || !args.db) return;
-  const int64_t j = at / args.p, c = at % args.p;
-  float sum = args.db[at];
-  for (int64_t i = 0; i < args.l; ++i) sum = fmaf(args.g[i * args.p + c], args.a[i * args.rank + j], sum);
-  args.db[at] = sum;
+void add_product(Launcher& launcher, StridedProductArgs args, Ptr<float> to, Ptr<std::byte> workspace) {
+  const int64_t terms = args.outer * args.inner, elements = args.batches * args.m * args.n;
+  if (terms == 0 || elements == 0) return;
+  args.stretch = ceil_div(terms, stretches_of(terms, elements));
+  args.stretches = ceil_div(terms, args.stretch);
+  args.out = strided(workspace.as<float>());
+  args.out.batch = args.m * args.n;
+  args.out.low = 0;
+  args.out.high = args.n;
+  args.out.inner = 1;
+  args.out.outer = elements;
+  multiply(launcher, args);
+  add_sums(launcher, elements, args.stretches, workspace.as<float>(), to);
 }
 
 }  // namespace lowrank::cuda
+
+#endif

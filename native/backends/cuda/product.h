@@ -26,53 +26,8 @@ struct StridedProductArgs {
   float alpha, diagonal;
 };
 
-/// out[row, c] = scale gains[c] x[row, c], fp32 and dense.
-struct ScaledArgs {
-  int64_t rows, cols;
-  const void* x;
-  int64_t ld;
-  int32_t bf16;
-  float scale;
-  const float* gains;
-  float* out;
-};
-
-/// out [blocks, size, size] = factor Q + diagonal I, Q being skew-symmetric with the upper triangles `skew`.
-struct SkewArgs {
-  int64_t blocks, size;
-  const float* skew;
-  float factor, diagonal;
-  float* out;
-};
-/// dskew += the gradients of the upper triangles from those at Q.
-struct SkewGradientArgs {
-  int64_t blocks, size;
-  const float* dq;
-  float* dskew;
-};
-
-/// c [l, p] = a [l, rank] b [rank, p], and its gradients.
-struct FactorArgs {
-  int64_t l, rank, p;
-  const float *a, *b;
-  float* c;
-  const float* g;
-  float *da, *db;
-};
-
 /// Rows of a tile, terms that are added at a time.
 inline constexpr int kProductRows = 64, kProductTerms = 16;
 constexpr int product_threads(int cols) { return kProductRows * cols / 16; }
-
-// Products by the columns of a tile.
-#define LOWRANK_PRODUCT_KERNELS(X)   \
-  X(product_64, StridedProductArgs)  \
-  X(product_16, StridedProductArgs)  \
-  X(scaled, ScaledArgs)              \
-  X(skew_matrix, SkewArgs)           \
-  X(skew_gradient, SkewGradientArgs) \
-  X(multiply_factors, FactorArgs)    \
-  X(spread_over_factors, FactorArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_PRODUCT_KERNELS)
 
 }  // namespace lowrank::cuda

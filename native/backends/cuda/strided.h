@@ -1,4 +1,4 @@
-// Products of strided matrices; see kernels/product.h.
+// Products of strided matrices; see product.h.
 #pragma once
 
 #include "backends/cuda/parts.h"

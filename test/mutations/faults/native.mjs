@@ -239,7 +239,7 @@ const adapters = [
     { title: 'pair' },
   ),
   fault(
-    cpu('adapters.cpp'),
+    cpu('kronecker_reference.cpp'),
     parity('strategies'),
     'db[j * k.p + c] += g[i * k.p + c] * a[i * k.rank + j];',
     'db[j * k.p + c] += g[i * k.p + c];',

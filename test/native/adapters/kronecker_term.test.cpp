@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "backends/cpu/adapters.h"
+#include "backends/cpu/table.h"
 #include "check.h"
 #include "core/error.h"
 #include "host.h"
@@ -50,10 +50,13 @@ TEST("the gradient at a C that is a product spreads over its two factors as fini
   fill_all(adapter);
   std::vector<float> g(6), c(6);
   fill_normal(g.data(), 6, 1, 3, "g");
-  cpu::spread_kronecker_c({3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(g.data()),
-                           gradient_of(adapter, 0), gradient_of(adapter, 1)});
+  Pool pool(1);
+  cpu::reference({pool, nullptr},
+                 SpreadKroneckerC{3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(g.data()),
+                                  gradient_of(adapter, 0), gradient_of(adapter, 1)});
   check_gradients(adapter, {0, 1}, 1e-5, [&] {
-    cpu::kronecker_c({3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(c.data())});
+    cpu::reference({pool, nullptr},
+                   KroneckerC{3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(c.data())});
     double sum = 0;
     for (int i = 0; i < 6; ++i) sum += double{g[i]} * c[i];
     return sum;

@@ -70,25 +70,16 @@ TEST("kernels keep to the workspace that they promise, at every level") {
       launch(pool, level, Attention{tokens, tokens, shape, seqlens, q, key, value, attended, lse});
       launch(pool, level,
              AttentionBackward{tokens, shape, seqlens, q, key, value, attended, lse, of(4), of(4), of(2), of(2)});
-      KroneckerPair pair{pick(20), pick(20), pick(40), pick(40), i % 2 == 0 ? 0 : pick(6), {}, {}, {}};
-      pair.c = make.floats(pair.l * pair.p);
-      pair.d = make.floats(pair.k * std::max(pair.q, pair.rank));
-      pair.d2 = pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>();
-      const int64_t in = pair.p * pair.q, wide = pair.l * pair.k;
-      const Matrix x = make.matrix(dtype, tokens, in), dy = make.matrix(dtype, tokens, wide);
-      launch(pool, level, Kronecker{tokens, pair, 1, {}, x, {}, make.floats(tokens * wide)});
+      const KroneckerShape sides{pick(20), pick(20), pick(40), pick(40), i % 2 == 0 ? 0 : pick(6)};
+      const auto factors = [&] {
+        return KroneckerPair{sides, make.floats(sides.l * sides.p), make.floats(sides.d_elements()),
+                             sides.r > 0 ? make.floats(sides.d2_elements()) : Ptr<float>()};
+      };
+      const KroneckerPair pair = factors(), to = factors();
+      const Matrix x = make.matrix(dtype, tokens, sides.in()), dy = make.matrix(dtype, tokens, sides.out());
+      launch(pool, level, Kronecker{tokens, pair, 1, {}, x, {}, make.floats(tokens * sides.out())});
       launch(pool, level,
-             KroneckerBackward{tokens,
-                               pair,
-                               1,
-                               {},
-                               x,
-                               dy,
-                               make.floats(pair.l * pair.p),
-                               make.floats(pair.k * std::max(pair.q, pair.rank)),
-                               pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>(),
-                               make.floats(tokens * in),
-                               false});
+             KroneckerBackward{tokens, pair, 1, {}, x, dy, to.c, to.d, to.d2, make.floats(tokens * sides.in()), false});
     }
   }
 }
@@ -134,7 +125,7 @@ TEST("larger kernels never take less workspace") {
       return sizes.workspace(kernel);
     };
     CHECK_LE(attention_back(m), attention_back(m + more));
-    const KroneckerPair pair{pick(64), pick(64), pick(64), pick(64), pick(2) == 1 ? 0 : pick(16), {}, {}, {}};
+    const KroneckerPair pair{{pick(64), pick(64), pick(64), pick(64), pick(2) == 1 ? 0 : pick(16)}, {}, {}, {}};
     const auto kronecker = [&](int64_t tokens) {
       Kronecker kernel{};
       kernel.tokens = tokens;

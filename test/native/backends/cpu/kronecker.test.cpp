@@ -40,8 +40,7 @@ struct Problem {
         x(dtype, count, s.in(), random),
         dy(dtype, count, s.out(), random) {}
 
-  cpu::KroneckerFactors factors() const { return {c.data(), d.data(), d2.data()}; }
-  Workspace workspace(int threads) const { return Workspace(cpu::kronecker_workspace(shape, tokens, threads)); }
+  KroneckerPair pair() const { return {shape, ptr(c), ptr(d), ptr(d2)}; }
   double d_at(int64_t j, int64_t b) const {
     if (shape.r == 0) return d[j * shape.q + b];
     double sum = 0;
@@ -55,30 +54,27 @@ struct Gradients {
   bool operator==(const Gradients&) const = default;
 };
 
-Gradients backward(const cpu::OpKernels& ops, Problem& test, int threads, bool adds) {
+Gradients backward(cpu::Level level, Problem& test, int threads, bool adds) {
   const KroneckerShape& s = test.shape;
   Pool pool(threads);
-  Workspace room = test.workspace(threads);
   Gradients g{std::vector<float>(s.l * s.p, 1.0f), std::vector<float>(s.d_elements(), 2.0f),
               std::vector<float>(s.d2_elements(), 3.0f), std::vector<float>(test.tokens * s.in(), 4.0f)};
-  ops.kronecker_backward(pool, test.tokens, s, test.factors(), 0.5f, test.gains.data(), test.x.matrix(),
-                         test.dy.matrix(), {g.c.data(), g.d.data(), g.d2.data()}, g.dx.data(), adds, room.data());
-  CHECK(room.guard_untouched());
+  run(level, pool,
+      KroneckerBackward{test.tokens, test.pair(), 0.5f, ptr(test.gains), test.x.at(), test.dy.at(), ptr(g.c), ptr(g.d),
+                        ptr(g.d2), ptr(g.dx), adds});
   return g;
 }
 
 }  // namespace
 
 TEST("the product with a Kronecker product is that of its definition, over operands of either type") {
-  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
       for (const KroneckerShape& s : kShapes) {
         Problem test(s, 5, dtype);
         Pool pool(2);
-        Workspace room = test.workspace(2);
         std::vector<float> residual = random_floats(test.random, test.tokens * s.out()), out = residual;
-        ops.kronecker(pool, test.tokens, s, test.factors(), 0.5f, test.gains.data(), test.x.matrix(), out.data(),
-                      out.data(), room.data());
+        run(level, pool, Kronecker{test.tokens, test.pair(), 0.5f, ptr(test.gains), test.x.at(), ptr(out), ptr(out)});
         std::vector<double> expected(residual.begin(), residual.end());
         for (int64_t t = 0; t < test.tokens; ++t)
           for (int64_t o = 0; o < s.out(); ++o)
@@ -86,20 +82,17 @@ TEST("the product with a Kronecker product is that of its definition, over opera
               expected[t * s.out() + o] += 0.5 * test.gains[o] * test.c[o / s.k * s.p + i / s.q] *
                                            test.d_at(o % s.k, i % s.q) * test.x.get(t, i);
         CHECK_ALL_CLOSE(out, expected, tolerance(level, dtype, s, 2e-6));
-        ops.kronecker(pool, test.tokens, s, test.factors(), 0.5f, nullptr, test.x.matrix(), nullptr, out.data(),
-                      room.data());
+        run(level, pool, Kronecker{test.tokens, test.pair(), 0.5f, {}, test.x.at(), {}, ptr(out)});
         std::fill(test.gains.begin(), test.gains.end(), 1.0f);
         std::vector<float> again(out.size());
-        ops.kronecker(pool, test.tokens, s, test.factors(), 0.5f, test.gains.data(), test.x.matrix(), nullptr,
-                      again.data(), room.data());
+        run(level, pool, Kronecker{test.tokens, test.pair(), 0.5f, ptr(test.gains), test.x.at(), {}, ptr(again)});
         CHECK(again == out);
-        CHECK(room.guard_untouched());
       }
   });
 }
 
 TEST("the gradients through a Kronecker product are those of its definition") {
-  for_levels([](cpu::Level level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
       for (const KroneckerShape& s : kShapes)
         for (const int64_t tokens : {1, 23}) {
@@ -125,33 +118,33 @@ TEST("the gradients through a Kronecker product are those of its definition") {
                 second[i * s.q + b] += g * test.d[j * s.r + i];
               }
             }
-          const Gradients g = backward(ops, test, 2, false);
+          const Gradients g = backward(level, test, 2, false);
           CHECK_ALL_CLOSE(
               g.c, dc, tolerance(level, dtype, s, 3e-5));  // of a C of one element a single sum, whose parts may cancel
           CHECK_ALL_CLOSE(g.d, first, tolerance(level, dtype, s, 5e-6));
           if (s.r > 0) CHECK_ALL_CLOSE(g.d2, second, tolerance(level, dtype, s, 5e-6));
           CHECK_ALL_CLOSE(g.dx, dx, tolerance(level, dtype, s, 5e-6));
           for (double& value : dx) value += 4;
-          CHECK_ALL_CLOSE(backward(ops, test, 2, true).dx, dx, tolerance(level, dtype, s, 5e-6));
+          CHECK_ALL_CLOSE(backward(level, test, 2, true).dx, dx, tolerance(level, dtype, s, 5e-6));
         }
   });
 }
 
 TEST("gradients through a Kronecker product have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes) {
       Problem test({9, 8, 9, 11, 3}, 301, dtype);
-      const Gradients one = backward(ops, test, 1, true);
-      CHECK(one == backward(ops, test, 2, true));
-      CHECK(one == backward(ops, test, 3, true));
+      const Gradients one = backward(level, test, 1, true);
+      CHECK(one == backward(level, test, 2, true));
+      CHECK(one == backward(level, test, 3, true));
     }
   });
 }
 
 TEST("the side that takes fewer multiplications goes first") {
-  CHECK(!cpu::mixes_first({64, 64, 64, 64, 8}));
-  CHECK(!cpu::mixes_first({32, 64, 32, 64, 8}));  // 4096 to 1024 features
-  CHECK(cpu::mixes_first({64, 32, 64, 32, 8}));
+  CHECK(!(KroneckerShape{64, 64, 64, 64, 8}.mixes_first()));
+  CHECK(!(KroneckerShape{32, 64, 32, 64, 8}.mixes_first()));  // 4096 to 1024 features
+  CHECK((KroneckerShape{64, 32, 64, 32, 8}.mixes_first()));
 }
 
 }  // namespace lowrank::test

@@ -1,5 +1,5 @@
 // Rotations of blocks at every level, against their definition in double precision.
-#include "backends/cpu/rotation.h"
+#include "kernels/rotation.h"
 
 #include "backends/cpu/ops_support.h"
 
@@ -50,25 +50,19 @@ Values rotation(int64_t n, int terms, const float* upper) {
   return r;
 }
 
-Workspace cayley_room(const Rotation& c, int threads) {
-  return Workspace(cpu::cayley_workspace(c.shape, c.terms, threads));
-}
-
 }  // namespace
 
 TEST("the Cayley-Neumann series is the sum of its powers, whole or without I, and of the transpose") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const Rotation& c : kRotations) {
       Random random(7);
       const int64_t n = c.shape.size;
       const std::vector<float> skew = floats(random, c.shape.blocks * c.shape.skew_elements(), 0.1);
       Pool pool(2);
-      Workspace room = cayley_room(c, 2);
       std::vector<float> d(c.shape.blocks * n * n), whole(d.size()), inverse(d.size());
-      ops.cayley_neumann(pool, c.shape, c.terms, false, false, skew.data(), d.data(), room.data());
-      ops.cayley_neumann(pool, c.shape, c.terms, false, true, skew.data(), whole.data(), room.data());
-      ops.cayley_neumann(pool, c.shape, c.terms, true, true, skew.data(), inverse.data(), room.data());
-      CHECK(room.guard_untouched());
+      run(level, pool, CayleyNeumann{c.shape, c.terms, false, false, ptr(skew), ptr(d)});
+      run(level, pool, CayleyNeumann{c.shape, c.terms, false, true, ptr(skew), ptr(whole)});
+      run(level, pool, CayleyNeumann{c.shape, c.terms, true, true, ptr(skew), ptr(inverse)});
       for (int64_t b = 0; b < c.shape.blocks; ++b) {
         const Values r = rotation(n, c.terms, skew.data() + b * c.shape.skew_elements());
         for (int64_t i = 0; i < n; ++i)
@@ -84,7 +78,7 @@ TEST("the Cayley-Neumann series is the sum of its powers, whole or without I, an
 }
 
 TEST("the gradient of the Cayley-Neumann series is that of finite differences in double precision") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const Rotation& c : kRotations) {
       Random random(9);
       const int64_t n = c.shape.size, of_block = c.shape.skew_elements();
@@ -93,10 +87,7 @@ TEST("the gradient of the Cayley-Neumann series is that of finite differences in
       std::vector<float> found(skew.size(), 3.0f), other(skew.size(), 3.0f);
       for (const int threads : {2, 1}) {
         Pool pool(threads);
-        Workspace room = cayley_room(c, threads);
-        ops.cayley_neumann_backward(pool, c.shape, c.terms, skew.data(), g.data(),
-                                    threads == 1 ? other.data() : found.data(), room.data());
-        CHECK(room.guard_untouched());
+        run(level, pool, CayleyNeumannBackward{c.shape, c.terms, ptr(skew), ptr(g), ptr(threads == 1 ? other : found)});
       }
       CHECK(found == other);
       const auto loss = [&](int64_t b) {
@@ -122,7 +113,7 @@ TEST("the gradient of the Cayley-Neumann series is that of finite differences in
 }
 
 TEST("the series of a rotation applied to tokens is the rotation") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
       for (const Rotation& c : kRotations)
         for (const int64_t tokens : {1, 70}) {
@@ -131,10 +122,7 @@ TEST("the series of a rotation applied to tokens is the rotation") {
           const std::vector<float> skew = floats(random, c.shape.blocks * c.shape.skew_elements(), 0.1);
           Tensor x(dtype, tokens, c.cols, random), out(DType::f32, tokens, c.cols);
           Pool pool(2);
-          Workspace room(cpu::series_workspace(c.shape, 2));
-          ops.rotate_by_series(pool, tokens, c.cols, c.shape, c.terms, x.matrix(), skew.data(), 1, x.matrix(),
-                               out.matrix(), room.data());
-          CHECK(room.guard_untouched());
+          run(level, pool, RotateBySeries{tokens, c.cols, c.shape, c.terms, x.at(), ptr(skew), 1, x.at(), out.at()});
           CHECK(out.spare_untouched());
           for (int64_t block = 0; block < c.cols / n; ++block) {
             const int64_t own = c.shape.blocks == 1 ? 0 : block;
@@ -151,7 +139,7 @@ TEST("the series of a rotation applied to tokens is the rotation") {
 }
 
 TEST("tokens are rotated block by block beside what is added, and so are their gradients") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level, const cpu::OpKernels&) {
     for (const DType dtype : kOperandTypes)
       for (const Rotation& c : kRotations) {
         constexpr int64_t kTokens = 131;  // three tiles, the last one short
@@ -165,14 +153,10 @@ TEST("tokens are rotated block by block beside what is added, and so are their g
         Values expected(g.size(), 1.0);
         for (const int threads : {1, 3}) {
           Pool pool(threads);
-          Workspace room(cpu::rotation_workspace(c.shape, threads));
-          ops.rotate(pool, kTokens, c.cols, c.shape, x.matrix(), d.data(), 1, {}, alone.matrix(), room.data());
+          run(level, pool, Rotate{kTokens, c.cols, c.shape, x.at(), ptr(d), 1, {}, alone.at()});
           Tensor sum = addend;
-          ops.rotate(pool, kTokens, c.cols, c.shape, x.matrix(), d.data(), 0.5f, sum.matrix(), sum.matrix(),
-                     room.data());
-          ops.rotation_gradient(pool, kTokens, c.cols, c.shape, x.matrix(), dy.matrix(),
-                                threads == 1 ? g.data() : other.data(), room.data());
-          CHECK(room.guard_untouched());
+          run(level, pool, Rotate{kTokens, c.cols, c.shape, x.at(), ptr(d), 0.5f, sum.at(), sum.at()});
+          run(level, pool, RotationGradient{kTokens, c.cols, c.shape, x.at(), dy.at(), ptr(threads == 1 ? g : other)});
           CHECK(sum.spare_untouched() && alone.spare_untouched());
           if (threads == 1)
             first = sum;

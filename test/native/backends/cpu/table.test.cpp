@@ -22,7 +22,9 @@ TEST("each level has its own kernels, and the reference all that have moved to t
            "gated_delta_rule gated_delta_rule_backward delta_rule_gradient "
            "rope gather_rows scatter_add_rows zero cast add_constant add_noise dropout dropout_backward scale_columns "
            "gated_unit gated_unit_backward "
+           "kronecker kronecker_backward kronecker_c spread_kronecker_c "
            "rms_norm rms_norm_backward norm_gradient "
+           "cayley_neumann cayley_neumann_backward rotate rotate_by_series rotation_gradient "
            "embedding_gradient "
            "short_conv silu_conv_slope short_conv_backward short_conv_gradient keep_conv_inputs ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
@@ -33,9 +35,20 @@ TEST("each level has its own kernels, and the reference all that have moved to t
              "gated_delta_rule gated_delta_rule_backward "
              "rope gather_rows scatter_add_rows dropout dropout_backward scale_columns "
              "gated_unit gated_unit_backward "
+             "kronecker kronecker_backward "
              "rms_norm rms_norm_backward "
+             "cayley_neumann cayley_neumann_backward rotate rotate_by_series rotation_gradient "
              "short_conv silu_conv_slope short_conv_backward short_conv_gradient ");
   });
 }
+
+#if defined(__x86_64__)
+TEST("the level with tiles has kernels of its own for products, and else those of the level below") {
+  std::string names;
+  for (size_t i = 0; i < cpu::table_amx.size(); ++i)
+    if (cpu::table_amx[i] != cpu::table_avx512bf16[i]) names += std::string(kernel_names()[i]) + ' ';
+  CHECK_EQ(names, "kronecker kronecker_backward ");
+}
+#endif
 
 }  // namespace lowrank::test

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/cpu/device.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {

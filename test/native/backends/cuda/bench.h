@@ -7,6 +7,7 @@
 #include <span>
 
 #include "backends/cpu/device.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/kronecker.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -67,7 +66,7 @@ TEST("CUDA multiplies by a Kronecker product, and its gradients equal float64") 
           const Tensor c(run, DType::f32, l, p, random), d(run, DType::f32, k, d_cols, random);
           const Tensor d2(run, DType::f32, std::max<int64_t>(rank, 1), q, random);
           const Tensor gain(run, DType::f32, 1, out, random);
-          const KroneckerPair pair{l, p, k, q, rank, c.floats(), d.floats(), rank > 0 ? d2.floats() : Ptr<float>()};
+          const KroneckerPair pair{{l, p, k, q, rank}, c.floats(), d.floats(), rank > 0 ? d2.floats() : Ptr<float>()};
           const Ptr<float> gains = all ? gain.floats() : Ptr<float>();
           const Tensor x(run, type, tokens, in, random, 1, 3), dy(run, type, tokens, out, random, 1, 5);
           const Tensor y(run, DType::f32, tokens, out, random), dc(run, DType::f32, l, p, random);
@@ -107,7 +106,7 @@ TEST("CUDA's Kronecker products and their gradients equal the CPU's") {
     test::Random random(12);
     const Shape& s = kShapes[3];
     const Tensor c(run, DType::f32, s.l, s.p, random), d(run, DType::f32, s.k, s.q, random);
-    const KroneckerPair pair{s.l, s.p, s.k, s.q, 0, c.floats(), d.floats(), {}};
+    const KroneckerPair pair{{s.l, s.p, s.k, s.q, 0}, c.floats(), d.floats(), {}};
     const Tensor x(run, DType::bf16, s.tokens, s.p * s.q, random), dy(run, DType::f32, s.tokens, s.l * s.k, random);
     const Twin y(run, DType::f32, s.tokens, s.l * s.k), dx(run, DType::f32, s.tokens, s.p * s.q);
     const Twin dc(run, DType::f32, s.l, s.p, random), dd(run, DType::f32, s.k, s.q, random);

@@ -1,6 +1,5 @@
 // Rotations of blocks on CUDA against the CPU's reference, which sums in double.
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/rotation.h"
 
 namespace lowrank::cuda {
 namespace {

@@ -1,10 +1,65 @@
+// Rotations of blocks of columns: products of strided matrices, and the matrices that they are made from.
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+/// out [blocks, size, size] = factor Q + diagonal I, Q being skew-symmetric with the upper triangles `skew`.
+struct SkewArgs {
+  int64_t blocks, size;
+  const float* skew;
+  float factor, diagonal;
+  float* out;
+};
+/// dskew += the gradients of the upper triangles from those at Q.
+struct SkewGradientArgs {
+  int64_t blocks, size;
+  const float* dq;
+  float* dskew;
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
+#include "device.cuh"
+
+namespace lowrank::cuda {
+
+LOWRANK_KERNEL(skew_matrix, SkewArgs, 256, 4) {
+  const int64_t at = thread_of_grid(), n = args.size;
+  if (at >= args.blocks * n * n) return;
+  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
+  const int64_t low = min(i, j), high = max(i, j);
+  float value = args.diagonal;
+  if (i != j) {
+    const float upper = args.skew[block * (n * (n - 1) / 2) + low * n - low * (low + 1) / 2 + high - low - 1];
+    value = args.factor * (i < j ? upper : -upper);
+  }
+  args.out[at] = value;
+}
+
+LOWRANK_KERNEL(skew_gradient, SkewGradientArgs, 256, 4) {
+  const int64_t at = thread_of_grid(), n = args.size;
+  if (at >= args.blocks * n * n) return;
+  const int64_t block = at / (n * n), i = at / n % n, j = at % n;
+  if (i >= j) return;
+  const float change = args.dq[at] - args.dq[(block * n + j) * n + i];
+  args.dskew[block * (n * (n - 1) / 2) + i * n - i * (i + 1) / 2 + j - i - 1] += change;
+}
+
+}  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
 #include <utility>
 
-#include "backends/cuda/rotation.h"
 #include "backends/cuda/strided.h"
 
 namespace lowrank::cuda {
 namespace {
+
+constexpr auto skew_matrix = kernel_of<SkewArgs>("skew_matrix");
+constexpr auto skew_gradient = kernel_of<SkewGradientArgs>("skew_gradient");
 
 /// Bytes of a matrix for each block.
 int64_t matrices_bytes(const Blocks& shape) { return round_up(shape.blocks * shape.elements() * 4, 256); }
@@ -102,6 +157,8 @@ void run(Launcher& launcher, const CayleyNeumannBackward& k, Ptr<std::byte> work
                   {shape.blocks, shape.size, device_pointer(dq), device_pointer(k.dskew)});
 }
 
+int64_t workspace(const Card&, const Rotate&) { return 0; }
+
 void run(Launcher& launcher, const Rotate& k, Ptr<std::byte>) {
   StridedProductArgs args{};
   args.batches = k.cols / k.shape.size;
@@ -154,3 +211,5 @@ void run(Launcher& launcher, const RotationGradient& k, Ptr<std::byte> workspace
 }
 
 }  // namespace lowrank::cuda
+
+#endif
