@@ -6,34 +6,22 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/delta_rule.h"
 #include "kernels/elementwise.h"
+#include "kernels/factors.h"
+#include "kernels/gains.h"
 #include "kernels/gated_unit.h"
 #include "kernels/kronecker.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
 #include "kernels/optimizer_kernels.h"
 #include "kernels/rotation.h"
+#include "kernels/row_norms.h"
 #include "kernels/rows_by_id.h"
 #include "kernels/short_conv.h"
 
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
-  X(Fold) \
-  X(FoldGradient) \
-  X(FoldSnapshot) \
-  X(BuildPairA) \
-  X(FoldPair) \
-  X(SpreadPairA) \
-  X(SpreadPairB) \
   X(AddPair) \
   X(SplitPair) \
-  X(DrawRows) \
-  X(RowSquares) \
-  X(Gram) \
-  X(AdaptedRowNorms) \
-  X(AddRatios) \
-  X(RatiosOver) \
-  X(MagnitudeGains) \
-  X(SecondMoment) \
   X(GatherColumns) \
   X(ScatterColumns) \
   X(BiasGradient) \
@@ -52,6 +40,17 @@
   X(Dropout) \
   X(DropoutBackward) \
   X(ScaleColumns) \
+  X(Fold) \
+  X(FoldGradient) \
+  X(FoldSnapshot) \
+  X(BuildPairA) \
+  X(FoldPair) \
+  X(SpreadPairA) \
+  X(SpreadPairB) \
+  X(DrawRows) \
+  X(AddRatios) \
+  X(RatiosOver) \
+  X(MagnitudeGains) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
   X(Kronecker) \
@@ -82,6 +81,10 @@
   X(Rotate) \
   X(RotateBySeries) \
   X(RotationGradient) \
+  X(RowSquares) \
+  X(Gram) \
+  X(AdaptedRowNorms) \
+  X(SecondMoment) \
   X(EmbeddingGradient) \
   X(ShortConv) \
   X(SiluConvSlope) \
@@ -107,6 +110,17 @@
   X(Dropout) \
   X(DropoutBackward) \
   X(ScaleColumns) \
+  X(Fold) \
+  X(FoldGradient) \
+  X(FoldSnapshot) \
+  X(BuildPairA) \
+  X(FoldPair) \
+  X(SpreadPairA) \
+  X(SpreadPairB) \
+  X(DrawRows) \
+  X(AddRatios) \
+  X(RatiosOver) \
+  X(MagnitudeGains) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
   X(Kronecker) \
@@ -121,6 +135,10 @@
   X(Rotate) \
   X(RotateBySeries) \
   X(RotationGradient) \
+  X(RowSquares) \
+  X(Gram) \
+  X(AdaptedRowNorms) \
+  X(SecondMoment) \
   X(EmbeddingGradient) \
   X(ShortConv) \
   X(SiluConvSlope) \
@@ -134,6 +152,7 @@
   X(ScaleColumnsBackward) \
   X(GatedDeltaRule) \
   X(GatedDeltaRuleBackward) \
+  X(FoldGradient) \
   X(Kronecker) \
   X(KroneckerBackward) \
   X(NormGradient) \
@@ -142,6 +161,7 @@
   X(Rotate) \
   X(RotateBySeries) \
   X(RotationGradient) \
+  X(SecondMoment) \
   X(ShortConvGradient)
 
 namespace lowrank {

@@ -8,7 +8,6 @@
 #include "backends/cpu/operand_check.h"
 #include "backends/cpu/ops_common.h"
 #include "backends/cpu/optim.h"
-#include "backends/cpu/row_norms.h"
 #include "core/error.h"
 #include "quant/half.h"
 
@@ -112,6 +111,19 @@ void look_up(Pool& pool, const OpKernels& ops, const WeightView& table, int64_t 
 
 }  // namespace
 
+WeightView view(const Cpu& cpu, const Factor& w) {
+  if (w.weight >= 0) {
+    const WeightView whole = cpu.weights->view(w.weight);
+    return w.first == 0 && w.rows == whole.rows ? whole : rows_of(whole, w.first, w.rows);
+  }
+  WeightView dense;
+  dense.rows = w.rows;
+  dense.cols = w.cols;
+  dense.data = host(w.dense);
+  dense.ld = w.ld;
+  return dense;
+}
+
 CpuSizes::CpuSizes(int threads) : threads_(threads) {
   if (threads < 1) fail("CONFIG", "plan: threads is ", threads, "; expected at least 1");
 }
@@ -148,18 +160,7 @@ struct CpuDevice::Launch {
   const OpKernels& ops = device.kernels_.ops;
   const GemmKernels& gemm = device.kernels_.gemm;
 
-  WeightView view(const Factor& w) const {
-    if (w.weight >= 0) {
-      const WeightView whole = device.weights_->view(w.weight);
-      return w.first == 0 && w.rows == whole.rows ? whole : rows_of(whole, w.first, w.rows);
-    }
-    WeightView view;
-    view.rows = w.rows;
-    view.cols = w.cols;
-    view.data = host(w.dense);
-    view.ld = w.ld;
-    return view;
-  }
+  WeightView view(const Factor& w) const { return cpu::view({pool, room, device.weights_}, w); }
   std::span<const Segment> segments(std::span<const lowrank::Segment> given) const {
     device.segments_.clear();
     for (const lowrank::Segment& s : given) device.segments_.push_back({operand(s.x), view(s.w)});
@@ -214,13 +215,6 @@ struct CpuDevice::Launch {
       look_up(pool, ops, table, count, ids + begin, matrix(k.out.rows(begin)));
     }
   }
-  void operator()(const Fold& k) const { fold(pool, k); }
-  void operator()(const FoldGradient& k) const { fold_gradient(k); }
-  void operator()(const FoldSnapshot& k) const { fold_snapshot(pool, k); }
-  void operator()(const BuildPairA& k) const { build_pair_a(pool, k); }
-  void operator()(const FoldPair& k) const { fold_pair(pool, k); }
-  void operator()(const SpreadPairA& k) const { spread_pair_a(pool, k); }
-  void operator()(const SpreadPairB& k) const { spread_pair_b(pool, k); }
   void operator()(const AddPair& k) const {
     const WeightView base = view(k.base);
     gemm.add_pair(pool, factors_of(k.pair), k.base.rows > 0 ? &base : nullptr, k.scale, host(k.row_gains), host(k.out));
@@ -228,36 +222,7 @@ struct CpuDevice::Launch {
   void operator()(const SplitPair& k) const {
     gemm.split_pair(pool, factors_of(k.pair), host(k.row_gains), host(k.g), host(k.second));
   }
-  void operator()(const DrawRows& k) const { draw_rows(k); }
 
-  void operator()(const RowSquares& k) const { row_squares(pool, view(k.w), host(k.out)); }
-  void operator()(const Gram& k) const { gram_of_rows(pool, host(k.a), k.rank, k.cols, k.ld, host(k.out)); }
-  void operator()(const AdaptedRowNorms& k) const {
-    row_norms(pool, {view(k.w), host(k.a), k.a_ld, host(k.b), k.rank, host(k.squares), host(k.products), host(k.gram)},
-              host(k.out));
-  }
-  void operator()(const AddRatios& k) const {
-    const float *m = host(k.m), *c = host(k.c);
-    float* const gain = host(k.gain);
-    for (int64_t i = 0; i < k.rows; ++i) gain[i] += k.weight * (m[i] / c[i]);
-  }
-  void operator()(const RatiosOver& k) const {
-    const float *m = host(k.m), *c = host(k.c);
-    float *gain = host(k.gain), *over = host(k.over);
-    for (int64_t i = 0; i < k.rows; ++i) {
-      if (std::fabs(gain[i]) < 1e-12f) gain[i] = 1e-12f;
-      over[i] = (m ? m[i] / c[i] : 1.0f) / gain[i];
-    }
-  }
-  void operator()(const MagnitudeGains& k) const {
-    const float *m = host(k.m), *c = host(k.c);
-    float *gain = host(k.gain), *share = host(k.share);
-    for (int64_t i = 0; i < k.rows; ++i) {
-      gain[i] = m[i] / c[i];
-      share[i] = !k.of_scaled ? 1 / c[i] : m[i] == 0 ? 0 : 1 / m[i];
-    }
-  }
-  void operator()(const SecondMoment& k) const { second_moment(pool, k); }
   void operator()(const GatherColumns& k) const { gather_columns(pool, k); }
   void operator()(const ScatterColumns& k) const { scatter_columns(pool, k); }
 
@@ -279,7 +244,7 @@ void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
 #endif
   const Run own = (*kernels_.table)[kernel.index()], run = own != nullptr ? own : table_reference[kernel.index()];
   if (run == nullptr) return std::visit(Launch{*this, host(workspace)}, kernel);
-  run({pool_, host(workspace)}, value_of(kernel));
+  run({pool_, host(workspace), weights_}, value_of(kernel));
 }
 
 }  // namespace lowrank::cpu

@@ -6,7 +6,6 @@
 
 #include "backends/cpu/device.h"
 #include "backends/cpu/ops_common.h"
-#include "backends/cpu/row_norms.h"
 #include "core/math.h"
 
 namespace lowrank::cpu {
@@ -100,7 +99,7 @@ constexpr double kRidge = 1e-8;  // keeps the Gram matrix invertible when rows o
 
 /// Lower Cholesky factor of A A^T + kRidge I, [rank, rank], in place of its lower half.
 void gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols, double* gram) {
-  gram_of_rows(pool, a, rank, cols, cols, gram);
+  reference({pool, nullptr}, Gram{rank, cols, address_of(a), cols, address_of(gram)});
   for (int64_t i = 0; i < rank; ++i) gram[i * rank + i] += kRidge;
   for (int64_t j = 0; j < rank; ++j) {
     for (int64_t i = j; i < rank; ++i) {

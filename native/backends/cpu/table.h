@@ -9,6 +9,11 @@
 #include "core/pool.h"
 #include "kernels/list.h"
 
+namespace lowrank {
+class WeightStore;
+struct WeightView;
+}  // namespace lowrank
+
 namespace lowrank::cpu {
 
 /// The memory of an address, and back.
@@ -21,11 +26,15 @@ Ptr<T> address_of(const T* at) {
   return Ptr<T>(reinterpret_cast<uint64_t>(at));
 }
 
-/// Threads and workspace of a kernel.
+/// Threads, workspace, and base weights of a kernel.
 struct Cpu {
   Pool& pool;
   std::byte* room;  // 64-byte aligned, as many bytes as its `workspace` says, whose contents do not matter
+  const WeightStore* weights = nullptr;
 };
+/// Rows of a base weight, or fp32 values.
+WeightView view(const Cpu& cpu, const Factor& w);
+
 /// @param kernel of the type that the entry's index stands for
 using Run = void (*)(const Cpu& cpu, const void* kernel);
 /// By a kernel's index; null: the level has none of its own, and the reference computes it.

@@ -68,6 +68,7 @@ class CudaDevice final : public Device, private Launcher {
   void look_up(const DecodeRows& kernel);
 
   const Card& card() const override { return gpu_.card(); }
+  const Weights& weights() const override { return *weights_; }
   void zero(Ptr<std::byte> to, int64_t bytes) override { memory_.queue_zero(to, bytes); }
   void zero(const Matrix& to, int64_t rows, int64_t cols) override { memory_.queue_zero(to, rows, cols); }
   void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override { memory_.queue_upload(to, from, bytes); }

@@ -1,14 +1,37 @@
+// Factors of rows: magnitudes over norms, and draws of rows under dropout.
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+struct DrawRowsArgs {
+  int64_t rows;
+  float drop_row, drop_all;
+  int64_t rescale;
+  uint64_t key;  // mixed
+  float* gains;
+};
+struct RatiosArgs {
+  int64_t rows;
+  const float *m, *c;
+  float *gain, *over;
+  float weight;
+  int32_t unused = 0;
+};
+struct MagnitudeGainsArgs {
+  int64_t rows;
+  const float *m, *c;
+  int64_t of_scaled;
+  float *gain, *share;
+};
+inline constexpr int kDrawThreads = 1024, kGainThreads = 256;
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "device.cuh"
-#include "gains.h"
 #include "random.cuh"
 
 namespace lowrank::cuda {
-namespace {
-
-LOWRANK_DEVICE int64_t element() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-
-}  // namespace
-
 /// One block. Index 0 decides about the whole, index 1 + row about a row.
 LOWRANK_KERNEL(draw_rows, DrawRowsArgs, kDrawThreads, 1) {
   const bool none = args.drop_all > 0 && draw(args.key, 0) < args.drop_all;
@@ -26,12 +49,12 @@ LOWRANK_KERNEL(draw_rows, DrawRowsArgs, kDrawThreads, 1) {
 }
 
 LOWRANK_KERNEL(add_ratios, RatiosArgs, kGainThreads, 4) {
-  const int64_t i = element();
+  const int64_t i = thread_of_grid();
   if (i < args.rows) args.gain[i] += args.weight * (args.m[i] / args.c[i]);
 }
 
 LOWRANK_KERNEL(ratios_over, RatiosArgs, kGainThreads, 4) {
-  const int64_t i = element();
+  const int64_t i = thread_of_grid();
   if (i >= args.rows) return;
   float gain = args.gain[i];
   if (fabsf(gain) < 1e-12f) args.gain[i] = gain = 1e-12f;
@@ -39,7 +62,7 @@ LOWRANK_KERNEL(ratios_over, RatiosArgs, kGainThreads, 4) {
 }
 
 LOWRANK_KERNEL(magnitude_gains, MagnitudeGainsArgs, kGainThreads, 4) {
-  const int64_t i = element();
+  const int64_t i = thread_of_grid();
   if (i >= args.rows) return;
   const float m = args.m[i], c = args.c[i];
   args.gain[i] = m / c;
@@ -47,3 +70,44 @@ LOWRANK_KERNEL(magnitude_gains, MagnitudeGainsArgs, kGainThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include "core/random.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto draw_rows = kernel_of<DrawRowsArgs>("draw_rows");
+constexpr auto add_ratios = kernel_of<RatiosArgs>("add_ratios");
+constexpr auto ratios_over = kernel_of<RatiosArgs>("ratios_over");
+constexpr auto magnitude_gains = kernel_of<MagnitudeGainsArgs>("magnitude_gains");
+
+}  // namespace
+
+void run(Launcher& launcher, const DrawRows& k, Ptr<std::byte>) {
+  launcher.launch(draw_rows, {k.rows > 0}, kDrawThreads,
+                  {k.rows, k.drop_row, k.drop_all, k.rescale, mix(k.key), device_pointer(k.gains)});
+}
+
+void run(Launcher& launcher, const AddRatios& k, Ptr<std::byte>) {
+  launcher.launch(add_ratios, blocks_of(k.rows, kGainThreads), kGainThreads,
+                  {k.rows, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), nullptr, k.weight});
+}
+
+void run(Launcher& launcher, const RatiosOver& k, Ptr<std::byte>) {
+  launcher.launch(
+      ratios_over, blocks_of(k.rows, kGainThreads), kGainThreads,
+      {k.rows, device_pointer(k.m), device_pointer(k.c), device_pointer(k.gain), device_pointer(k.over), 0});
+}
+
+void run(Launcher& launcher, const MagnitudeGains& k, Ptr<std::byte>) {
+  launcher.launch(
+      magnitude_gains, blocks_of(k.rows, kGainThreads), kGainThreads,
+      {k.rows, device_pointer(k.m), device_pointer(k.c), k.of_scaled, device_pointer(k.gain), device_pointer(k.share)});
+}
+
+}  // namespace lowrank::cuda
+
+#endif

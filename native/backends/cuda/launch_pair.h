@@ -3,7 +3,7 @@
 
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/pair.h"
-#include "kernels/adapter_kernels.h"
+#include "kernels/factors.h"
 
 namespace lowrank::cuda {
 

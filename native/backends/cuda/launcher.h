@@ -12,6 +12,8 @@
 
 namespace lowrank::cuda {
 
+class Weights;
+
 /// Blocks of a launch.
 struct Grid {
   int64_t x = 1, y = 1, z = 1;
@@ -25,6 +27,8 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
   virtual const Card& card() const = 0;
+  /// Base weights that kernels name.
+  virtual const Weights& weights() const = 0;
   /// Launches nothing where there are no blocks.
   /// @param shared_bytes of dynamic shared memory
   template <class Args>

@@ -4,12 +4,9 @@
 #include "backends/cuda/adafactor.h"
 #include "backends/cuda/attention.h"
 #include "backends/cuda/dequantize.h"
-#include "backends/cuda/factors.h"
 #include "backends/cuda/flash.h"
-#include "backends/cuda/gains.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/projection.h"
-#include "backends/cuda/row_norms.h"
 #include "backends/cuda/updates.h"
 
 /// X(kernel, Args) for every kernel.
@@ -17,13 +14,10 @@
   LOWRANK_ADAFACTOR_KERNELS(X)     \
   LOWRANK_ATTENTION_KERNELS(X)     \
   LOWRANK_DEQUANTIZE_KERNELS(X)    \
-  LOWRANK_FACTORS_KERNELS(X)       \
   LOWRANK_FLASH_KERNELS(X)         \
-  LOWRANK_GAIN_KERNELS(X)          \
   LOWRANK_GEMM_F32_KERNELS(X)      \
   LOWRANK_GEMM_FOUR_BIT_KERNELS(X) \
   LOWRANK_GEMM_KERNELS(X)          \
   LOWRANK_GEMV_KERNELS(X)          \
   LOWRANK_PROJECTION_KERNELS(X)    \
-  LOWRANK_ROW_NORMS_KERNELS(X)     \
   LOWRANK_UPDATE_KERNELS(X)

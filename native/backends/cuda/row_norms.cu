@@ -1,6 +1,45 @@
+// Sums in double over rows of weights, of adapters and of activations.
+#include "device_weight.h"
+#include "dequantize.h"
+
+namespace lowrank::cuda {
+
+/// out[i] = ||W_i + B_i A|| as in AdaptedRowNorms of kernels/row_norms.h; or, where `own` is there, own[i] =
+/// ||W_i||^2.
+struct RowNormsArgs {
+  DeviceWeight w;
+  double* own;
+  const float* a;
+  int64_t a_ld;
+  const float* b;
+  int64_t rank;
+  const double* squares;
+  const float* products;
+  const double* gram;
+  float* out;
+};
+
+struct GramArgs {
+  int64_t rank, cols;
+  const float* a;
+  int64_t ld;
+  double* out;
+};
+
+/// Sums of stretches of tokens, then moment += their sum.
+struct SecondMomentArgs {
+  int64_t tokens, rank, stretch, stretches;
+  const void* h;
+  int64_t ld;
+  int64_t bf16;
+  double *parts, *moment;
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "decode.cuh"
 #include "device.cuh"
-#include "row_norms.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -52,9 +91,8 @@ LOWRANK_DEVICE void row_norms(const RowNormsArgs& args) {
   if (lane == 0) args.out[row] = static_cast<float>(sqrt(square > kSmallestSquare ? square : kSmallestSquare));
 }
 
-LOWRANK_DEVICE double element(const SecondMomentArgs& args, int64_t token, int64_t j) {
-  const int64_t at = token * args.ld + j;
-  return args.bf16 ? to_float(static_cast<const __nv_bfloat16*>(args.h)[at]) : static_cast<const float*>(args.h)[at];
+LOWRANK_DEVICE double value_at(const SecondMomentArgs& args, int64_t token, int64_t j) {
+  return element(args.h, static_cast<int>(args.bf16), token * args.ld + j);
 }
 
 }  // namespace
@@ -81,7 +119,7 @@ LOWRANK_KERNEL(second_moment, SecondMomentArgs, 256, 2) {
   const int64_t i = pair / args.rank, j = pair % args.rank;
   const int64_t begin = int64_t{blockIdx.y} * args.stretch, end = min(begin + args.stretch, args.tokens);
   double sum = 0;
-  for (int64_t token = begin; token < end; ++token) sum += element(args, token, i) * element(args, token, j);
+  for (int64_t token = begin; token < end; ++token) sum += value_at(args, token, i) * value_at(args, token, j);
   args.parts[blockIdx.y * pairs + pair] = sum;
 }
 LOWRANK_KERNEL(add_second_moment, SecondMomentArgs, 256, 4) {
@@ -93,3 +131,83 @@ LOWRANK_KERNEL(add_second_moment, SecondMomentArgs, 256, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include <algorithm>
+
+#include "backends/cuda/parts.h"
+#include "backends/cuda/weight.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto gram = kernel_of<GramArgs>("gram");
+constexpr auto second_moment = kernel_of<SecondMomentArgs>("second_moment");
+constexpr auto add_second_moment = kernel_of<SecondMomentArgs>("add_second_moment");
+
+// In the order of DeviceFormat.
+#define LOWRANK_ROW_NORMS(format) kernel_of<RowNormsArgs>("row_norms_" #format),
+constexpr KernelOf<RowNormsArgs> kRowNorms[] = {LOWRANK_WEIGHT_FORMATS(LOWRANK_ROW_NORMS)};
+#undef LOWRANK_ROW_NORMS
+
+void launch_rows(Launcher& launcher, const RowNormsArgs& args) {
+  launcher.launch(kRowNorms[static_cast<int>(args.w.format)], {ceil_div(args.w.rows, 8)}, 256, args);
+}
+
+/// Stretches of tokens whose products are added apart, as many as there may be.
+int64_t stretches_of(const SecondMoment& k) {
+  const int64_t most = std::clamp<int64_t>((int64_t{1} << 19) / std::max<int64_t>(k.rank * k.rank, 1), 1, 64);
+  return std::clamp<int64_t>(ceil_div(k.tokens, 32), 1, most);
+}
+
+}  // namespace
+
+void run(Launcher& launcher, const RowSquares& k, Ptr<std::byte>) {
+  RowNormsArgs args{};
+  args.w = device_weight(launcher.weights(), k.w);
+  args.own = device_pointer(k.out);
+  launch_rows(launcher, args);
+}
+
+void run(Launcher& launcher, const AdaptedRowNorms& k, Ptr<std::byte>) {
+  RowNormsArgs args{};
+  args.w = device_weight(launcher.weights(), k.w);
+  args.a = device_pointer(k.a);
+  args.a_ld = k.a_ld;
+  args.b = device_pointer(k.b);
+  args.rank = k.rank;
+  args.squares = device_pointer(k.squares);
+  args.products = device_pointer(k.products);
+  args.gram = device_pointer(k.gram);
+  args.out = device_pointer(k.out);
+  launch_rows(launcher, args);
+}
+
+void run(Launcher& launcher, const Gram& k, Ptr<std::byte>) {
+  const GramArgs args{k.rank, k.cols, device_pointer(k.a), k.ld, device_pointer(k.out)};
+  launcher.launch(gram, {ceil_div(k.rank * k.rank, 8)}, 256, args);
+}
+
+int64_t workspace(const Card&, const SecondMoment& k) { return round_up(stretches_of(k) * k.rank * k.rank * 8, 256); }
+
+void run(Launcher& launcher, const SecondMoment& k, Ptr<std::byte> workspace) {
+  SecondMomentArgs args{};
+  args.tokens = k.tokens;
+  args.rank = k.rank;
+  args.stretch = std::max<int64_t>(ceil_div(k.tokens, stretches_of(k)), 1);
+  args.stretches = ceil_div(k.tokens, args.stretch);
+  args.h = device_pointer(k.h.data);
+  args.ld = k.h.ld;
+  args.bf16 = k.h.dtype == DType::bf16;
+  args.parts = device_pointer(workspace.as<double>());
+  args.moment = device_pointer(k.moment);
+  const int64_t blocks = ceil_div(k.rank * k.rank, 256);
+  launcher.launch(second_moment, {blocks, args.stretches}, 256, args);
+  launcher.launch(add_second_moment, {blocks}, 256, args);
+}
+
+}  // namespace lowrank::cuda
+
+#endif

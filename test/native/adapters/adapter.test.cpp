@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "backends/cpu/adapters.h"
+#include "backends/cpu/table.h"
 #include "check.h"
 #include "core/error.h"
 #include "core/factors.h"
@@ -70,9 +70,11 @@ void fold(const HostAdapter& adapter, int64_t active, float* out) {
 }
 
 void fold_gradient(HostAdapter& adapter, int64_t active, const float* g) {
-  cpu::fold_gradient({4, 3, active, 0.5f, value_of(adapter, 1), value_of(adapter, 2), value_of(adapter, 3),
-                      value_of(adapter, 4), cpu::address_of(g), gradient_of(adapter, 1), gradient_of(adapter, 2),
-                      gradient_of(adapter, 4)});
+  Pool pool(1);
+  cpu::reference({pool, nullptr},
+                 FoldGradient{4, 3, active, 0.5f, value_of(adapter, 1), value_of(adapter, 2), value_of(adapter, 3),
+                              value_of(adapter, 4), cpu::address_of(g), gradient_of(adapter, 1),
+                              gradient_of(adapter, 2), gradient_of(adapter, 4)});
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "backends/cpu/adapters.h"
+#include "backends/cpu/table.h"
 #include "check.h"
 #include "core/error.h"
 #include "core/factors.h"
@@ -22,7 +22,9 @@ namespace {
 constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3, kRank = kFirst * kSecond;
 
 void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains) {
-  cpu::draw_rows({rows, dropout.rows, dropout.all, dropout.rescale, key, cpu::address_of(gains)});
+  Pool pool(1);
+  cpu::reference({pool, nullptr},
+                 DrawRows{rows, dropout.rows, dropout.all, dropout.rescale, key, cpu::address_of(gains)});
 }
 
 AdapterSpec pair() {
@@ -100,10 +102,11 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
         at_b[o * kRank + j] += g[o * kIn + c] * a[j * kIn + c];
       }
   Pool pool(2);
-  cpu::spread_pair_a(
-      pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient_of(adapter, 0), gradient_of(adapter, 2)});
-  cpu::spread_pair_b(pool, {pair_of(adapter), 0.5f, cpu::address_of(gains), cpu::address_of(at_b.data()),
-                            gradient_of(adapter, 1), gradient_of(adapter, 3)});
+  cpu::reference({pool, nullptr}, SpreadPairA{pair_of(adapter), cpu::address_of(at_a.data()), gradient_of(adapter, 0),
+                                              gradient_of(adapter, 2)});
+  cpu::reference({pool, nullptr},
+                 SpreadPairB{pair_of(adapter), 0.5f, cpu::address_of(gains), cpu::address_of(at_b.data()),
+                             gradient_of(adapter, 1), gradient_of(adapter, 3)});
   check_gradients(adapter, {0, 1, 2, 3}, 2e-5, [&] {
     const std::vector<double> delta = literal(adapter, gains);
     double sum = 0;

@@ -1,12 +1,14 @@
 // Row norms of an adapted weight: the factored form against the rows themselves, in every storage format.
-#include "backends/cpu/row_norms.h"
+#include "kernels/row_norms.h"
 
 #include <cmath>
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "backends/cpu/table.h"
 #include "check.h"
 #include "core/dtype.h"
+#include "device/weight_store.h"
 #include "quant/row_norm.h"
 #include "weights/weights.h"
 
@@ -36,13 +38,33 @@ Weight coded() {
   return w;
 }
 
-/// `row_norms` as a run calls it, with the products in plain loops.
+/// A model of one weight.
+class OneWeight final : public WeightStore {
+ public:
+  explicit OneWeight(const Weight& weight) : weight_(weight) {}
+  void expect_loaded() const override {}
+  const void* model() const override { return this; }
+  int count() const override { return 1; }
+  WeightView view(int) const override { return weight_.view(); }
+  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
+  std::unique_ptr<Hold> hold(const WeightRows&) const override { return nullptr; }
+  int64_t gathered_at_once(int) const override { return 0; }
+  std::unique_ptr<Hold> gather(int, std::span<const int32_t>) const override { return nullptr; }
+
+ private:
+  const Weight& weight_;
+};
+
+/// The norms as a run has them, with the products in plain loops.
 std::vector<float> factored(const Weight& w, const std::vector<float>& a, int64_t a_ld, const std::vector<float>& b) {
   Pool pool(2);
   std::vector<double> squares(kOut), gram(kRank * kRank);
   std::vector<float> products(kRank * kOut), row(kIn), norms(kOut);
-  cpu::row_squares(pool, w.view(), squares.data());
-  cpu::gram_of_rows(pool, a.data(), kRank, kIn, a_ld, gram.data());
+  const OneWeight store(w);
+  const cpu::Cpu cpu{pool, nullptr, &store};
+  const Factor factor{kOut, kIn, 0};
+  cpu::reference(cpu, RowSquares{factor, cpu::address_of(squares.data())});
+  cpu::reference(cpu, Gram{kRank, kIn, cpu::address_of(a.data()), a_ld, cpu::address_of(gram.data())});
   for (int64_t i = 0; i < kOut; ++i) {
     decode_row(w.view(), i, 0, kIn, row.data());
     for (int64_t j = 0; j < kRank; ++j) {
@@ -51,8 +73,9 @@ std::vector<float> factored(const Weight& w, const std::vector<float>& a, int64_
       products[j * kOut + i] = static_cast<float>(sum);
     }
   }
-  cpu::row_norms(pool, {w.view(), a.data(), a_ld, b.data(), kRank, squares.data(), products.data(), gram.data()},
-                 norms.data());
+  cpu::reference(cpu, AdaptedRowNorms{factor, cpu::address_of(a.data()), a_ld, cpu::address_of(b.data()), kRank,
+                                      cpu::address_of(squares.data()), cpu::address_of(products.data()),
+                                      cpu::address_of(gram.data()), cpu::address_of(norms.data())});
   return norms;
 }
 

@@ -21,10 +21,13 @@ TEST("each level has its own kernels, and the reference all that have moved to t
            "cross_entropy "
            "gated_delta_rule gated_delta_rule_backward delta_rule_gradient "
            "rope gather_rows scatter_add_rows zero cast add_constant add_noise dropout dropout_backward scale_columns "
+           "fold fold_gradient fold_snapshot build_pair_a fold_pair spread_pair_a spread_pair_b "
+           "draw_rows add_ratios ratios_over magnitude_gains "
            "gated_unit gated_unit_backward "
            "kronecker kronecker_backward kronecker_c spread_kronecker_c "
            "rms_norm rms_norm_backward norm_gradient "
            "cayley_neumann cayley_neumann_backward rotate rotate_by_series rotation_gradient "
+           "row_squares gram row_norms second_moment "
            "embedding_gradient "
            "short_conv silu_conv_slope short_conv_backward short_conv_gradient keep_conv_inputs ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {

@@ -1,6 +1,5 @@
 // The small matrices of adapters on CUDA against the CPU's reference.
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/factors_launches.h"
 
 namespace lowrank::cuda {
 namespace {

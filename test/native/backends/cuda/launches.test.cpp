@@ -5,13 +5,10 @@
 #endif
 #include "backends/cuda/attention.h"
 #include "backends/cuda/dequantize.h"
-#include "backends/cuda/factors.h"
 #include "backends/cuda/flash.h"
-#include "backends/cuda/gains.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/product.h"
 #include "backends/cuda/projection.h"
-#include "backends/cuda/row_norms.h"
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif

@@ -1,6 +1,5 @@
 // Sums in double over rows on CUDA against the CPU's reference, and of every weight format against the host's decoder.
 #include "backends/cuda/against_cpu.h"
-#include "backends/cuda/row_norms_launches.h"
 #include "backends/cuda/weight_copy.h"
 
 namespace lowrank::cuda {
@@ -29,9 +28,10 @@ TEST("CUDA's row norms of adapted weights of every format equal float64, also wh
       const int64_t rows = shape.rows - 1, cols = shape.cols, rank = 35;
       Weights weights;
       weights.set(2, weight.device);
+      run.set_weights(weights);
       const Factor w{rows, cols, 2, 1};
       double* const squares = run.buffer<double>(rows);
-      lowrank::cuda::run(run, weights, RowSquares{w, address_of(squares)}, {});
+      lowrank::cuda::run(run, RowSquares{w, address_of(squares)}, {});
       Tensor a(run, DType::f32, rank, cols, random, 1, 3), b(run, DType::f32, rows, rank, random, 0.01);
       // The first change takes away the first row, but for its rounding.
       for (int64_t c = 0; c < cols; ++c) a.set(0, c, weight(1, c));
@@ -57,7 +57,7 @@ TEST("CUDA's row norms of adapted weights of every format equal float64, also wh
       double* const gram = run.buffer<double>(rank * rank);
       lowrank::cuda::run(run, Gram{rank, cols, a.floats(), a.matrix().ld, address_of(gram)}, {});
       const Tensor out(run, DType::f32, 1, rows);
-      lowrank::cuda::run(run, weights,
+      lowrank::cuda::run(run,
                          AdaptedRowNorms{w, a.floats(), a.matrix().ld, b.floats(), rank, address_of(squares),
                                          products.floats(), address_of(gram), out.floats()},
                          {});
@@ -72,7 +72,7 @@ TEST("a row of nothing has a norm that divides on CUDA") {
     std::memset(zeros.bytes(), 0, 64);
     double* const squares = run.buffer<double>(std::vector<double>{0, 0});
     lowrank::cuda::run(
-        run, {},
+        run,
         AdaptedRowNorms{
             {2, 8, -1, 0, zeros.floats(), 8}, {}, 0, zeros.floats(), 0, address_of(squares), {}, {}, out.floats()},
         {});

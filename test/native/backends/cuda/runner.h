@@ -11,6 +11,7 @@
 #include "backends/cuda/device_memory.h"
 #include "backends/cuda/emulate/machine.h"
 #include "backends/cuda/launcher.h"
+#include "backends/cuda/weight.h"
 #include "check.h"
 
 namespace lowrank::cuda {
@@ -25,6 +26,9 @@ class Runner : public Launcher {
   const Card& card() const override { return card_; }
   /// Card that the launches after it are for.
   void set_card(const Card& card) { card_ = card; }
+  const Weights& weights() const override { return weights_; }
+  /// Weights that the launches after it name.
+  void set_weights(const Weights& weights) { weights_ = weights; }
   DeviceMemory& memory() { return memory_; }
 
   /// Elements of NaN, which stay until the runner ends.
@@ -57,6 +61,7 @@ class Runner : public Launcher {
 
  private:
   std::string name_;
+  Weights weights_;
   DeviceMemory memory_;
   std::vector<DeviceMemory::Range> lent_;
 };
