@@ -140,35 +140,19 @@ struct Bench {
     std::fill(d.floats(), d.floats() + count, 0.5f);
     double total = 0;
     measure("sum_of_squares 8 Mi", 4.0 * count, "GB/s",
-            [&](const Kernels& level) { total += level.ops.sum_of_squares(pool, count, a.floats()); });
-    constexpr int64_t kShare = 32768;
-    const auto shares = [&](const auto& update) {
-      pool.for_range(count, kShare, [&](int64_t begin, int64_t end) { update(begin, end - begin); });
-    };
-    const AdamW adamw{1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 10, 1.0f};
-    const Lion lion{1e-4f, 0.9f, 0.99f, 0.01f, 1.0f};
+            [&](const Kernels& level) { run(level, SumOfSquares{count, a.ptr(), address_of(&total)}); });
     std::vector<uint8_t> bytes(2 * count, 140);
-    std::vector<float> absmax(2 * count / kDynamicBlock, 0.5f);
-    const DynamicCodes m{bytes.data(), absmax.data()}, root_v = m.from(count);
-    measure("adamw 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares([&](int64_t i, int64_t size) {
-        level.ops.adamw(size, adamw, a.floats() + i, b.floats() + i, d.floats() + i, c.floats() + i);
-      });
-    });
-    measure("adamw_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares([&](int64_t i, int64_t size) {
-        level.ops.adamw_8bit(size, adamw, a.floats() + i, m.from(i), root_v.from(i), c.floats() + i);
-      });
-    });
-    measure("lion 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares(
-          [&](int64_t i, int64_t size) { level.ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
-    });
-    measure("lion_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const Kernels& level) {
-      shares(
-          [&](int64_t i, int64_t size) { level.ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
-    });
-    if (std::isnan(total)) std::printf("no number\n");
+    std::vector<float> absmax(2 * count / kMomentBlock, 0.5f);
+    const Moments m{{}, address_of(bytes.data()), address_of(absmax.data())};
+    const Moments root_v{{}, m.codes + count, m.absmax + count / kMomentBlock};
+    const UpdatePiece floats{count, 1, c.ptr(), a.ptr(), {b.ptr()}, {d.ptr()}, 1e-4f, 0.01f, 10};
+    const UpdatePiece codes{count, 1, c.ptr(), a.ptr(), m, root_v, 1e-4f, 0.01f, 10};
+    for (const auto& [name, piece] : {std::pair{"", &floats}, {"_8bit", &codes}}) {
+      measure(std::string("adamw") + name + " 8 Mi", 1.0 * count, "G numbers/s",
+              [&](const Kernels& level) { run(level, AdamW{0.9f, 0.999f, 1e-8f, 1.0f, {piece, 1}}); });
+      measure(std::string("lion") + name + " 8 Mi", 1.0 * count, "G numbers/s",
+              [&](const Kernels& level) { run(level, Lion{0.9f, 0.99f, 1.0f, {piece, 1}}); });
+    }
   }
 };
 

@@ -33,7 +33,8 @@ struct Rows {
   }
 };
 
-struct Matrix {
+/// What is decomposed.
+struct Source {
   const float* data;
   int64_t rows, cols;
 };
@@ -72,7 +73,7 @@ void add_rows(const float* factors, int64_t stride, int64_t count, const Rows& x
 }
 
 /// W x for every row x of v.
-Rows times(Pool& pool, const Matrix& w, const Rows& v) {
+Rows times(Pool& pool, const Source& w, const Rows& v) {
   const Rows turned = v.transposed();
   Rows out{v.count(), std::vector<double>(w.rows * v.count())};
   pool.for_range(w.rows, std::max<int64_t>(1, 32768 / w.cols), [&](int64_t begin, int64_t end) {
@@ -82,7 +83,7 @@ Rows times(Pool& pool, const Matrix& w, const Rows& v) {
 }
 
 /// W^T x for every row x of u.
-Rows times_transposed(Pool& pool, const Matrix& w, const Rows& u) {
+Rows times_transposed(Pool& pool, const Source& w, const Rows& u) {
   if (u.count() == 0) return {w.cols};
   const Rows turned = u.transposed();
   Rows out{u.count(), std::vector<double>(w.cols * u.count())};
@@ -204,7 +205,7 @@ Rows stacked(const std::vector<std::vector<double>>& rows, int64_t length) {
   return out;
 }
 
-double square_of(Pool& pool, const Matrix& w) {
+double square_of(Pool& pool, const Source& w) {
   std::vector<double> sums(w.rows);
   pool.for_range(w.rows, std::max<int64_t>(1, 32768 / w.cols), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
@@ -215,7 +216,7 @@ double square_of(Pool& pool, const Matrix& w) {
   return sum;
 }
 
-void check(const Matrix& w, int64_t rank) {
+void check(const Source& w, int64_t rank) {
   if (rank < 1 || rank > std::min(w.rows, w.cols))
     fail("SHAPE", "a matrix of [", w.rows, ", ", w.cols, "] cannot be factored at rank ", rank, "; expected 1 to ",
          std::min(w.rows, w.cols));
@@ -224,7 +225,7 @@ void check(const Matrix& w, int64_t rank) {
 }  // namespace
 
 Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t cols, const SingularOptions& options) {
-  const Matrix w{data, rows, cols};
+  const Source w{data, rows, cols};
   const int64_t rank = options.rank;
   check(w, rank);
   Factors factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
@@ -291,7 +292,7 @@ Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t co
 }
 
 Factors first_of_qr(Pool& pool, const float* data, int64_t rows, int64_t cols, int64_t rank) {
-  const Matrix w{data, rows, cols};
+  const Source w{data, rows, cols};
   check(w, rank);
   Factors factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
   Rows q{rows, std::vector<double>(rank * rows)};

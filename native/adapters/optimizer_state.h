@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "device/memory.h"
-#include "kernels/optimizer_kernels.h"
 #include "graph/adapter_spec.h"
+#include "kernels/updates.h"
 
 namespace lowrank {
 

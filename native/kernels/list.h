@@ -1,6 +1,7 @@
 // Made by scripts/lists.mjs from the headers that state kernels.
 #pragma once
 
+#include "kernels/adafactor.h"
 #include "kernels/adapter_kernels.h"
 #include "kernels/columns.h"
 #include "kernels/cross_entropy.h"
@@ -12,14 +13,17 @@
 #include "kernels/kronecker.h"
 #include "kernels/norm.h"
 #include "kernels/op_kernels.h"
-#include "kernels/optimizer_kernels.h"
+#include "kernels/projection.h"
 #include "kernels/rotation.h"
 #include "kernels/row_norms.h"
 #include "kernels/rows_by_id.h"
 #include "kernels/short_conv.h"
+#include "kernels/sum_of_squares.h"
+#include "kernels/updates.h"
 
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
+  X(Adafactor) \
   X(AddPair) \
   X(SplitPair) \
   X(GatherColumns) \
@@ -68,14 +72,8 @@
   X(Attention) \
   X(AttentionBackward) \
   X(DecodeRows) \
-  X(AdamW) \
-  X(Sgd) \
-  X(Lion) \
-  X(Adafactor) \
-  X(SumOfSquares) \
   X(ProjectGradient) \
   X(Orthogonal) \
-  X(FollowImportances) \
   X(CayleyNeumann) \
   X(CayleyNeumannBackward) \
   X(Rotate) \
@@ -90,10 +88,16 @@
   X(SiluConvSlope) \
   X(ShortConvBackward) \
   X(ShortConvGradient) \
-  X(KeepConvInputs)
+  X(KeepConvInputs) \
+  X(SumOfSquares) \
+  X(AdamW) \
+  X(Sgd) \
+  X(Lion) \
+  X(FollowImportances)
 
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
+  X(Adafactor) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(CrossEntropy) \
@@ -130,6 +134,8 @@
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
+  X(ProjectGradient) \
+  X(Orthogonal) \
   X(CayleyNeumann) \
   X(CayleyNeumannBackward) \
   X(Rotate) \
@@ -144,10 +150,16 @@
   X(SiluConvSlope) \
   X(ShortConvBackward) \
   X(ShortConvGradient) \
-  X(KeepConvInputs)
+  X(KeepConvInputs) \
+  X(SumOfSquares) \
+  X(AdamW) \
+  X(Sgd) \
+  X(Lion) \
+  X(FollowImportances)
 
 /// Those of them that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
+  X(Adafactor) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(GatedDeltaRule) \
@@ -156,13 +168,16 @@
   X(Kronecker) \
   X(KroneckerBackward) \
   X(NormGradient) \
+  X(ProjectGradient) \
+  X(Orthogonal) \
   X(CayleyNeumann) \
   X(CayleyNeumannBackward) \
   X(Rotate) \
   X(RotateBySeries) \
   X(RotationGradient) \
   X(SecondMoment) \
-  X(ShortConvGradient)
+  X(ShortConvGradient) \
+  X(SumOfSquares)
 
 namespace lowrank {
 

@@ -9,6 +9,7 @@ namespace lowrank {
 
 /// Any kernel.
 using Kernel = std::variant<
+    Adafactor,
     AddPair,
     SplitPair,
     GatherColumns,
@@ -57,14 +58,8 @@ using Kernel = std::variant<
     Attention,
     AttentionBackward,
     DecodeRows,
-    AdamW,
-    Sgd,
-    Lion,
-    Adafactor,
-    SumOfSquares,
     ProjectGradient,
     Orthogonal,
-    FollowImportances,
     CayleyNeumann,
     CayleyNeumannBackward,
     Rotate,
@@ -79,6 +74,11 @@ using Kernel = std::variant<
     SiluConvSlope,
     ShortConvBackward,
     ShortConvGradient,
-    KeepConvInputs>;
+    KeepConvInputs,
+    SumOfSquares,
+    AdamW,
+    Sgd,
+    Lion,
+    FollowImportances>;
 
 }  // namespace lowrank

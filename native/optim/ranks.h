@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "kernels/optimizer_kernels.h"
+#include "kernels/updates.h"
 
 namespace lowrank {
 

@@ -10,3 +10,5 @@
 #include "backends/cpu/rotation.inl"
 #include "backends/cpu/short_conv.inl"
 #include "backends/cpu/small_product.inl"
+#include "backends/cpu/sum_of_squares.inl"
+#include "backends/cpu/updates.inl"

@@ -7,7 +7,6 @@
 #include "backends/cpu/adapters.h"
 #include "backends/cpu/operand_check.h"
 #include "backends/cpu/ops_common.h"
-#include "backends/cpu/optim.h"
 #include "core/error.h"
 #include "quant/half.h"
 
@@ -72,9 +71,6 @@ struct Workspace {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
   }
-  int64_t operator()(const Adafactor& k) const { return adafactor_workspace(k); }
-  int64_t operator()(const ProjectGradient& k) const { return project_gradient_workspace(k, threads); }
-  int64_t operator()(const Orthogonal& k) const { return orthogonal_workspace(k, threads); }
   template <class Other>
   int64_t operator()([[maybe_unused]] const Other& k) const {
     if constexpr (requires { Other::kNeedsRoom; }) return cpu::workspace(k, threads);
@@ -225,15 +221,6 @@ struct CpuDevice::Launch {
 
   void operator()(const GatherColumns& k) const { gather_columns(pool, k); }
   void operator()(const ScatterColumns& k) const { scatter_columns(pool, k); }
-
-  void operator()(const lowrank::AdamW& k) const { update(pool, ops, k); }
-  void operator()(const lowrank::Sgd& k) const { update(pool, ops, k); }
-  void operator()(const lowrank::Lion& k) const { update(pool, ops, k); }
-  void operator()(const Adafactor& k) const { adafactor(pool, k, room); }
-  void operator()(const SumOfSquares& k) const { *host(k.out) = ops.sum_of_squares(pool, k.count, host(k.x)); }
-  void operator()(const ProjectGradient& k) const { project_gradient(pool, k, room); }
-  void operator()(const Orthogonal& k) const { orthogonal(pool, k, room); }
-  void operator()(const FollowImportances& k) const { follow_importances(pool, k); }
 };
 
 void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {

@@ -8,7 +8,6 @@
 
 #include "core/dtype.h"
 #include "core/pool.h"
-#include "quant/dynamic.h"
 
 namespace lowrank::cpu {
 
@@ -33,22 +32,6 @@ struct AttentionShape {
   int32_t window = std::numeric_limits<int32_t>::max();  // at least 1; by default wider than any sequence
 };
 
-struct AdamW {
-  float learning_rate, beta1, beta2, epsilon, weight_decay;
-  int64_t step;      // from 1
-  float grad_scale;  // multiplies every gradient before use (clipping)
-};
-
-struct Sgd {
-  float learning_rate, momentum, weight_decay;
-  float grad_scale;  // as above
-};
-
-struct Lion {
-  float learning_rate, beta1, beta2, weight_decay;
-  float grad_scale;  // as above
-};
-
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -61,24 +44,6 @@ struct OpKernels {
   void (*attention_backward)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v,
                              const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq,
                              const Matrix& dk, const Matrix& dv, std::byte* workspace);
-  /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
-  double (*sum_of_squares)(Pool&, int64_t count, const float* x);
-  // The updates of optimizers run on the calling thread: what trains is shared out among the threads by their caller.
-  // Each element is updated alike wherever a range begins, of 8-bit state each block.
-
-  /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].
-  void (*adamw)(int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
-  /// The same with 8-bit moments, the second as its root.
-  void (*adamw_8bit)(int64_t count, const AdamW&, const float* grad, const DynamicCodes& m, const DynamicCodes& root_v,
-                     float* p);
-  /// torch.optim.SGD without dampening: decay is part of the gradient. m: f32 [count], the momentum's buffer, or null
-  /// where there is no momentum.
-  void (*sgd)(int64_t count, const Sgd&, const float* grad, float* m, float* p);
-  /// p moves by the learning rate against the sign of beta1 m + (1 - beta1) grad, decoupled decay before that; then m
-  /// becomes beta2 m + (1 - beta2) grad. Chen et al. 2023, arXiv 2302.06675.
-  void (*lion)(int64_t count, const Lion&, const float* grad, float* m, float* p);
-  /// The same with an 8-bit moment.
-  void (*lion_8bit)(int64_t count, const Lion&, const float* grad, const DynamicCodes& m, float* p);
 };
 
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.

@@ -20,7 +20,6 @@ struct F16 {
   uint16_t bits;
 };
 
-
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
 }
@@ -102,13 +101,6 @@ double sum_chunks(Pool& pool, int64_t count, Chunk&& chunk) {
   double total = 0;
   for (const double sum : sums) total += sum;
   return total;
-}
-
-/// Calls body(begin, size) for each block of 8-bit state.
-template <class Body>
-void for_state_blocks(int64_t count, Body&& body) {
-  for (int64_t begin = 0; begin < count; begin += kDynamicBlock)
-    body(begin, count - begin < kDynamicBlock ? count - begin : kDynamicBlock);
 }
 
 // ---- dropout: the draws of elements 2i and 2i+1 are the two halves of one 64-bit hash, a counter through the

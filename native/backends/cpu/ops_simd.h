@@ -31,4 +31,5 @@
 #include "backends/cpu/kronecker.h"
 #include "backends/cpu/norm.h"
 #include "backends/cpu/ops_common.h"
+#include "backends/cpu/updates.h"
 #include "core/math.h"

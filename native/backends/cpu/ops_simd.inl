@@ -16,18 +16,11 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
 }
 
 #include "backends/cpu/areas.inl"
-#include "backends/cpu/optimizers.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
     .attention = attention,
     .attention_backward = attention_backward,
-    .sum_of_squares = sum_of_squares,
-    .adamw = adamw,
-    .adamw_8bit = adamw_8bit,
-    .sgd = sgd,
-    .lion = lion,
-    .lion_8bit = lion_8bit,
 };
 
 #include "backends/cpu/table.inl"

@@ -7,7 +7,6 @@
 #include "backends/cpu/remote.h"
 #include "backends/cuda/attention_launches.h"
 #include "backends/cuda/dequantize_launches.h"
-#include "backends/cuda/optimizers.h"
 #include "backends/cuda/products.h"
 #include "backends/cuda/rows_by_id.h"
 #include "backends/cuda/runs.h"

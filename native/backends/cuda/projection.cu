@@ -1,5 +1,35 @@
+// Gradients that are projected or drawn to orthogonality, in double.
+#include "kernel.h"
+
+namespace lowrank::cuda {
+
+/// gradient [rows, rank] <- gradient (L L^T)^-1 gain, with the Gram matrix of A [rank, cols] in `factor`, then L.
+struct ProjectGradientArgs {
+  int64_t rank, cols, rows;
+  const float* a;
+  double gain;
+  float* gradient;
+  double* factor;  // [rank, rank]
+  double* solved;  // [rank, rows]
+};
+
+struct OrthogonalPieceArgs {
+  int64_t rows, rank;
+  int32_t transposed;
+  float weight;
+  const float* x;
+  float* gradient;
+  double* product;  // X^T X - I, [rank, rank]
+};
+struct OrthogonalArgs {
+  OrthogonalPieceArgs pieces[64];
+};
+inline constexpr int kMostOrthogonalPieces = 64, kProjectThreads = 256;
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "device.cuh"
-#include "projection.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -92,3 +122,69 @@ LOWRANK_KERNEL(orthogonal_add, OrthogonalArgs, kProjectThreads, 4) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include <algorithm>
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr auto project_gradient_gram = kernel_of<ProjectGradientArgs>("project_gradient_gram");
+constexpr auto project_gradient_factor = kernel_of<ProjectGradientArgs>("project_gradient_factor");
+constexpr auto project_gradient_solve = kernel_of<ProjectGradientArgs>("project_gradient_solve");
+// Their arguments are an array, and no repeated pass has them: none are compared.
+constexpr KernelOf<OrthogonalArgs> orthogonal_product{"orthogonal_product"};
+constexpr KernelOf<OrthogonalArgs> orthogonal_add{"orthogonal_add"};
+
+}  // namespace
+
+int64_t workspace(const Card&, const ProjectGradient& k) {
+  return (k.rank * k.rank + k.rank * k.rows) * int64_t{sizeof(double)};
+}
+
+void run(Launcher& launcher, const ProjectGradient& k, Ptr<std::byte> workspace) {
+  double* const factor = device_pointer(workspace.as<double>());
+  const double gain = 1 / (double{k.scale} * k.scale);
+  const ProjectGradientArgs args{
+      k.rank, k.cols, k.rows, device_pointer(k.a), gain, device_pointer(k.gradient), factor, factor + k.rank * k.rank};
+  launcher.launch(project_gradient_gram, {k.rank, k.rank}, kProjectThreads, args);
+  launcher.launch(project_gradient_factor, {k.rank > 0}, kProjectThreads, args);
+  launcher.launch(project_gradient_solve, blocks_of(k.rows, kProjectThreads), kProjectThreads, args);
+}
+
+int64_t workspace(const Card&, const Orthogonal& k) {
+  int64_t doubles = 0;
+  for (const OrthogonalPiece& piece : k.pieces) doubles += piece.rank * piece.rank;
+  return doubles * int64_t{sizeof(double)};
+}
+
+void run(Launcher& launcher, const Orthogonal& k, Ptr<std::byte> workspace) {
+  double* product = device_pointer(workspace.as<double>());
+  for (size_t begin = 0; begin < k.pieces.size(); begin += kMostOrthogonalPieces) {
+    const auto some = k.pieces.subspan(begin, std::min<size_t>(kMostOrthogonalPieces, k.pieces.size() - begin));
+    OrthogonalArgs args{};
+    int64_t rank = 0, elements = 0;  // the most
+    for (size_t i = 0; i < some.size(); ++i) {
+      const OrthogonalPiece& piece = some[i];
+      args.pieces[i] = {piece.rows,
+                        piece.rank,
+                        piece.transposed,
+                        piece.weight,
+                        device_pointer(piece.x),
+                        device_pointer(piece.gradient),
+                        product};
+      product += piece.rank * piece.rank;
+      rank = std::max(rank, piece.rank);
+      elements = std::max(elements, piece.rows * piece.rank);
+    }
+    const auto count = static_cast<int64_t>(some.size());
+    launcher.launch(orthogonal_product, {rank * rank, count}, kProjectThreads, args);
+    launcher.launch(orthogonal_add, {blocks_of(elements, kProjectThreads).x, count}, kProjectThreads, args);
+  }
+}
+
+}  // namespace lowrank::cuda
+
+#endif

@@ -17,6 +17,7 @@ TEST("each level has its own kernels, and the reference all that have moved to t
     return names;
   };
   CHECK_EQ(listed(cpu::table_reference),
+           "adafactor "
            "bias_gradient scale_columns_backward "
            "cross_entropy "
            "gated_delta_rule gated_delta_rule_backward delta_rule_gradient "
@@ -26,10 +27,13 @@ TEST("each level has its own kernels, and the reference all that have moved to t
            "gated_unit gated_unit_backward "
            "kronecker kronecker_backward kronecker_c spread_kronecker_c "
            "rms_norm rms_norm_backward norm_gradient "
+           "project_gradient orthogonal "
            "cayley_neumann cayley_neumann_backward rotate rotate_by_series rotation_gradient "
            "row_squares gram row_norms second_moment "
            "embedding_gradient "
-           "short_conv silu_conv_slope short_conv_backward short_conv_gradient keep_conv_inputs ");
+           "short_conv silu_conv_slope short_conv_backward short_conv_gradient keep_conv_inputs "
+           "sum_of_squares "
+           "adamw sgd lion follow_importances ");
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     if (level == cpu::Level::reference) return;
     CHECK_EQ(listed(*cpu::kernels(level).table),
@@ -41,7 +45,9 @@ TEST("each level has its own kernels, and the reference all that have moved to t
              "kronecker kronecker_backward "
              "rms_norm rms_norm_backward "
              "cayley_neumann cayley_neumann_backward rotate rotate_by_series rotation_gradient "
-             "short_conv silu_conv_slope short_conv_backward short_conv_gradient ");
+             "short_conv silu_conv_slope short_conv_backward short_conv_gradient "
+             "sum_of_squares "
+             "adamw sgd lion ");
   });
 }
 

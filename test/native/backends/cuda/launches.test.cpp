@@ -8,7 +8,6 @@
 #include "backends/cuda/flash.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/product.h"
-#include "backends/cuda/projection.h"
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif

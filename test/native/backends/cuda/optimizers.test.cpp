@@ -1,5 +1,3 @@
-#include "backends/cuda/optimizers.h"
-
 #include <list>
 
 #include "backends/cuda/bench.h"

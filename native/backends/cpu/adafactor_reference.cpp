@@ -1,9 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backends/cpu/device.h"
 #include "backends/cpu/ops_common.h"
-#include "backends/cpu/optim.h"
 #include "core/math.h"
 
 namespace lowrank::cpu {
@@ -74,9 +72,7 @@ void inverse_roots(const float* values, int64_t count, double scale, double* out
 
 }  // namespace
 
-int64_t adafactor_workspace(const Adafactor& k) { return k.v ? 0 : (k.rows + k.cols) * 8; }
-
-void adafactor(Pool& pool, const Adafactor& k, std::byte* room) {
+void reference(const Cpu& cpu, const Adafactor& k) {
   const double keep = 1 - math::pow(static_cast<double>(k.step), k.settings.decay_rate);
   const float* const gradient = host(k.gradient);
   if (k.v) {
@@ -85,24 +81,25 @@ void adafactor(Pool& pool, const Adafactor& k, std::byte* room) {
       const double g = gradient[i] * k.grad_scale;
       v[i] = static_cast<float>(keep * v[i] + (1 - keep) * (g * g + k.settings.epsilon));
     }
-    return apply(pool, k, [&](int64_t begin, int64_t end, auto&& body) {
+    return apply(cpu.pool, k, [&](int64_t begin, int64_t end, auto&& body) {
       for (int64_t i = begin; i < end; ++i) body(i, gradient[i] * k.grad_scale / std::sqrt(double{v[i]}));
     });
   }
-  follow_squares(pool, k, keep);
+  follow_squares(cpu.pool, k, keep);
   const float* const row = host(k.row);
   double sum = 0;
   for (int64_t i = 0; i < k.rows; ++i) sum += row[i];
-  auto* const by_row = reinterpret_cast<double*>(room);
+  auto* const by_row = reinterpret_cast<double*>(cpu.room);
   double* const by_column = by_row + k.rows;
   inverse_roots(row, k.rows, static_cast<double>(k.rows) / sum, by_row);
   inverse_roots(host(k.column), k.cols, 1, by_column);
-  apply(pool, k, [&](int64_t begin, int64_t end, auto&& body) {
+  apply(cpu.pool, k, [&](int64_t begin, int64_t end, auto&& body) {
     for (int64_t i = begin; i < end;) {
       const double factor = k.grad_scale * by_row[i / k.cols];
       for (int64_t j = i % k.cols; j < k.cols && i < end; ++i, ++j) body(i, gradient[i] * factor * by_column[j]);
     }
   });
 }
+int64_t workspace(const Adafactor& k, int) { return k.v ? 0 : (k.rows + k.cols) * 8; }
 
 }  // namespace lowrank::cpu

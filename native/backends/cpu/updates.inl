@@ -1,32 +1,20 @@
-// The updates of optimizers, element by element. Included by ops_simd.inl.
-
-static double sum_of_squares(Pool& pool, int64_t count, const float* x) {
-  return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
-    Doubles even = no_doubles(), odd = no_doubles();
-    int64_t i = begin;
-    for (; i + 2 * W <= end; i += 2 * W) {
-      even = add_squares(load(x + i), even);
-      odd = add_squares(load(x + i + W), odd);
-    }
-    for_vectors(i, end, [&](int64_t at, auto lanes) { even = add_squares(load(x + at, lanes), even); });
-    return sum(even) + sum(odd);
-  });
-}
+// The updates of optimizers over vectors.
+#pragma once
 
 /// Factors of an AdamW update.
 struct AdamWFactors {
   V b1, b2, c1, c2, step, decay, root, epsilon, grad_scale;
 
-  explicit AdamWFactors(const AdamW& options)
-      : b1(set1(options.beta1)),
-        b2(set1(options.beta2)),
-        c1(set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)))),
-        c2(set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)))),
-        step(set1(static_cast<float>(options.learning_rate / (1.0 - power(options.beta1, options.step))))),
-        decay(set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay))),
-        root(set1(static_cast<float>(1.0 / std::sqrt(1.0 - power(options.beta2, options.step))))),
-        epsilon(set1(options.epsilon)),
-        grad_scale(set1(options.grad_scale)) {}
+  AdamWFactors(const AdamW& k, const UpdatePiece& piece)
+      : b1(set1(k.beta1)),
+        b2(set1(k.beta2)),
+        c1(set1(static_cast<float>(1.0 - static_cast<double>(k.beta1)))),
+        c2(set1(static_cast<float>(1.0 - static_cast<double>(k.beta2)))),
+        step(set1(static_cast<float>(piece.learning_rate / (1.0 - power(k.beta1, piece.step))))),
+        decay(set1(static_cast<float>(1.0 - static_cast<double>(piece.learning_rate) * piece.weight_decay))),
+        root(set1(static_cast<float>(1.0 / std::sqrt(1.0 - power(k.beta2, piece.step))))),
+        epsilon(set1(k.epsilon)),
+        grad_scale(set1(k.grad_scale)) {}
 
   static double power(float beta, int64_t step) {
     return math::pow(static_cast<double>(beta), static_cast<double>(step));
@@ -48,10 +36,6 @@ static LOWRANK_INLINE void update_adamw(const AdamWFactors& by, int64_t count, c
     const V update = div(mul(by.step, first), fma(root, by.root, by.epsilon));
     store(p + i, sub(mul(load(p + i, lanes), by.decay), update), lanes);
   });
-}
-
-static void adamw(int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
-  update_adamw<false>(AdamWFactors(options), count, grad, m, v, p);
 }
 
 static LOWRANK_INLINE void decode(const DynamicCoder& coder, const DynamicCodes& from, int64_t count, float* out) {
@@ -79,9 +63,8 @@ static LOWRANK_INLINE void encode(const DynamicCoder& coder, const float* values
   for (int64_t i = whole; i < count; ++i) to.codes[i] = coder.code(rest[i - whole]);
 }
 
-static void adamw_8bit(int64_t count, const AdamW& options, const float* grad, const DynamicCodes& m,
+static void adamw_8bit(const AdamWFactors& by, int64_t count, const float* grad, const DynamicCodes& m,
                        const DynamicCodes& root_v, float* p) {
-  const AdamWFactors by(options);
   for_state_blocks(count, [&](int64_t begin, int64_t size) {
     alignas(64) float first[kDynamicBlock], root[kDynamicBlock];
     decode(DynamicCoder::with_sign(), m.from(begin), size, first);
@@ -92,9 +75,9 @@ static void adamw_8bit(int64_t count, const AdamW& options, const float* grad, c
   });
 }
 
-static void sgd(int64_t count, const Sgd& options, const float* grad, float* m, float* p) {
-  const V rate = set1(options.learning_rate), momentum = set1(options.momentum), decay = set1(options.weight_decay);
-  const V grad_scale = set1(options.grad_scale);
+static void update_sgd(const Sgd& k, const UpdatePiece& piece, int64_t count, const float* grad, float* m, float* p) {
+  const V rate = set1(piece.learning_rate), momentum = set1(k.momentum), decay = set1(piece.weight_decay);
+  const V grad_scale = set1(k.grad_scale);
   for_vectors(0, count, [&](int64_t i, auto lanes) {
     const V value = load(p + i, lanes);
     const V g = fma(load(grad + i, lanes), grad_scale, mul(decay, value));
@@ -108,14 +91,14 @@ static void sgd(int64_t count, const Sgd& options, const float* grad, float* m, 
 struct LionFactors {
   V b1, b2, c1, c2, rate, decay, grad_scale;
 
-  explicit LionFactors(const Lion& options)
-      : b1(set1(options.beta1)),
-        b2(set1(options.beta2)),
-        c1(set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)))),
-        c2(set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)))),
-        rate(set1(options.learning_rate)),
-        decay(set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay))),
-        grad_scale(set1(options.grad_scale)) {}
+  LionFactors(const Lion& k, const UpdatePiece& piece)
+      : b1(set1(k.beta1)),
+        b2(set1(k.beta2)),
+        c1(set1(static_cast<float>(1.0 - static_cast<double>(k.beta1)))),
+        c2(set1(static_cast<float>(1.0 - static_cast<double>(k.beta2)))),
+        rate(set1(piece.learning_rate)),
+        decay(set1(static_cast<float>(1.0 - static_cast<double>(piece.learning_rate) * piece.weight_decay))),
+        grad_scale(set1(k.grad_scale)) {}
 };
 
 static LOWRANK_INLINE void update_lion(const LionFactors& by, int64_t count, const float* grad, float* m, float* p) {
@@ -130,16 +113,36 @@ static LOWRANK_INLINE void update_lion(const LionFactors& by, int64_t count, con
   });
 }
 
-static void lion(int64_t count, const Lion& options, const float* grad, float* m, float* p) {
-  update_lion(LionFactors(options), count, grad, m, p);
-}
-
-static void lion_8bit(int64_t count, const Lion& options, const float* grad, const DynamicCodes& m, float* p) {
-  const LionFactors by(options);
+static void lion_8bit(const LionFactors& by, int64_t count, const float* grad, const DynamicCodes& m, float* p) {
   for_state_blocks(count, [&](int64_t begin, int64_t size) {
     alignas(64) float moment[kDynamicBlock];
     decode(DynamicCoder::with_sign(), m.from(begin), size, moment);
     update_lion(by, size, grad + begin, moment, p + begin);
     encode(DynamicCoder::with_sign(), moment, size, m.from(begin));
   });
+}
+
+static void run(const Cpu& cpu, const AdamW& k) {
+  for_shares(cpu.pool, k.pieces,
+             [&](const UpdatePiece& piece, int64_t count, const float* g, const State& m, const State& v, float* p) {
+               const AdamWFactors by(k, piece);
+               if (m.floats != nullptr) return update_adamw<false>(by, count, g, m.floats, v.floats, p);
+               adamw_8bit(by, count, g, m.codes, v.codes, p);
+             });
+}
+
+static void run(const Cpu& cpu, const Sgd& k) {
+  for_shares(cpu.pool, k.pieces,
+             [&](const UpdatePiece& piece, int64_t count, const float* g, const State& m, const State&, float* p) {
+               update_sgd(k, piece, count, g, m.floats, p);
+             });
+}
+
+static void run(const Cpu& cpu, const Lion& k) {
+  for_shares(cpu.pool, k.pieces,
+             [&](const UpdatePiece& piece, int64_t count, const float* g, const State& m, const State&, float* p) {
+               const LionFactors by(k, piece);
+               if (m.floats != nullptr) return update_lion(by, count, g, m.floats, p);
+               lion_8bit(by, count, g, m.codes, p);
+             });
 }
