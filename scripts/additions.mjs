@@ -12,7 +12,7 @@ const ADDITIONS = [
   ['MiSS, a strategy with existing maths', 'miss.', String.raw`'miss'|/miss\.js|\bmiss,|\bmiss: `],
   [
     'OFT, a strategy with new maths',
-    /\/(oft|rotation(_reference)?)\./,
+    /\/(oft|rotation(_(term|reference))?)\./,
     String.raw`\boft\b|\bRotation|rotation\.(h|cpp|inl)|_rotation`,
   ],
   [
@@ -59,6 +59,7 @@ const SOURCES = [
   ':!lib/options/types.ts',
   ':!lib/strategies/configs.ts',
   ':!lib/*/list.ts',
+  ':!native/adapters/list.h',
   ':!native/backends/cpu/areas.inl',
   ':!native/backends/cuda/lists.h',
   ':!native/core/lists.h',

@@ -4,7 +4,8 @@
  * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is
  * also written for CUDA's kernels, and `fields` those of a structure. Writes the list of kernels,
  * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them, and what a level of
- * the CPU's instruction sets consists of, native/backends/cpu/areas.inl, from the files beside it.
+ * the CPU's instruction sets consists of, native/backends/cpu/areas.inl, from the files beside it. Writes the list of kinds
+ * of terms, native/adapters/list.h, from their headers.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
@@ -64,11 +65,15 @@ const ABSENT = { window: -1 }
 const KERNEL =
   /^struct (\w+) \{\n {2}static constexpr const char\* kName = .*\n( {2}static constexpr bool kNeedsRoom = true;)?/gm
 
+/** Terms of adapters are the classes with a kKind. */
+const TERM = /^class (\w+) final : public Term \{\n public:\n {2}static constexpr const char\* kKind = /gm
+
 for (const [file, text] of [
   ['native/core/lists.h', header()],
   ['native/ops/list.h', rules()],
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
+  ['native/adapters/list.h', terms()],
   ['native/backends/cpu/areas.inl', areas()],
   ['native/backends/cuda/lists.h', deviceLists()],
   ['lib/native/lists.ts', module()],
@@ -257,6 +262,24 @@ ${kernelHeaders()
   .join(',\n')}>;
 
 }  // namespace lowrank
+`
+}
+
+/** Headers that state terms of adapters, with their classes. */
+function terms() {
+  const folder = join(root, 'native/adapters')
+  const found = readdirSync(folder)
+    .filter((file) => file.endsWith('_term.h'))
+    .sort()
+    .flatMap((file) =>
+      [...readFileSync(join(folder, file), 'utf8').matchAll(TERM)].map(([, name]) => ({ file, name })),
+    )
+  return `// Made by scripts/lists.mjs from the headers that state terms.
+#pragma once
+
+${found.map(({ file }) => `#include "adapters/${file}"\n`).join('')}
+/// X(Term) for every kind of term.
+#define LOWRANK_TERMS(X)${found.map(({ name }) => ` \\\n  X(${name})`).join('')}
 `
 }
 

@@ -8,6 +8,8 @@ namespace lowrank {
 
 class EmbeddingTerm final : public Term {
  public:
+  static constexpr const char* kKind = "embedding";
+  static constexpr Op kAt = Op::embedding;
   EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site);
   void check() const override;
   void check_site(const std::string& what) const override;

@@ -9,6 +9,8 @@ namespace lowrank {
 
 class KroneckerTerm final : public Term {
  public:
+  static constexpr const char* kKind = "kronecker";
+  static constexpr Op kAt = Op::linear;
   KroneckerTerm(const AdapterSpec& spec, int index, const Site& site);
   void check() const override;
   void check_site(const std::string& what) const override;

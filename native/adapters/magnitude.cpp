@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "adapters/low_rank.h"
+#include "adapters/low_rank_term.h"
 #include "quant/row_norm.h"
 
 namespace lowrank {

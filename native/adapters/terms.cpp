@@ -1,25 +1,19 @@
 #include "adapters/terms.h"
 
-#include "adapters/embedding_term.h"
-#include "adapters/kronecker_term.h"
-#include "adapters/low_rank.h"
-#include "adapters/pair.h"
-#include "adapters/rotation.h"
+#include "adapters/list.h"
 #include "core/error.h"
 
 namespace lowrank {
 namespace {
 
-template <class Room>
+template <class T>
 std::unique_ptr<Term> made(const AdapterSpec& spec, int index, const Site& site) {
-  return std::make_unique<Room>(spec, index, site);
+  return std::make_unique<T>(spec, index, site);
 }
 
-constexpr TermKind kKinds[] = {
-    {"low_rank", Op::linear, made<LowRank>},           {"pair", Op::linear, made<PairTerm>},
-    {"kronecker", Op::linear, made<KroneckerTerm>},    {"rotation", Op::linear, made<RotationTerm>},
-    {"embedding", Op::embedding, made<EmbeddingTerm>},
-};
+#define LOWRANK_TERM(T) {T::kKind, T::kAt, made<T>},
+constexpr TermKind kKinds[] = {LOWRANK_TERMS(LOWRANK_TERM)};
+#undef LOWRANK_TERM
 
 }  // namespace
 

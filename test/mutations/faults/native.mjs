@@ -255,7 +255,7 @@ const adapters = [
     { title: 'kronecker' },
   ),
   fault(
-    'native/adapters/rotation.cpp',
+    'native/adapters/rotation_term.cpp',
     parity('strategies'),
     'blocks(run, adapter, true)',
     'blocks(run, adapter, false)',
@@ -263,7 +263,7 @@ const adapters = [
     { title: 'oft' },
   ),
   fault(
-    'native/adapters/rotation.cpp',
+    'native/adapters/rotation_term.cpp',
     'test/e2e/bases.test.ts',
     'i % size * size',
     'block % size * size',
@@ -279,7 +279,7 @@ const adapters = [
     { title: 'oft' },
   ),
   fault(
-    'native/adapters/low_rank.cpp',
+    'native/adapters/low_rank_term.cpp',
     parity('strategies'),
     'own_share(ratio), taken',
     '1.0f, taken',
@@ -287,14 +287,14 @@ const adapters = [
     { title: 'delta_lora' },
   ),
   fault(
-    'native/adapters/low_rank.cpp',
+    'native/adapters/low_rank_term.cpp',
     'test/lib/export/merge.test.ts',
     'for (float& value : b) value *= counts;',
     '',
     'adapters merge at full weight',
   ),
   fault(
-    'native/adapters/low_rank.cpp',
+    'native/adapters/low_rank_term.cpp',
     parity('strategies'),
     'const int64_t first = adapter.last_rank_only ? active - 1 : 0;',
     'const int64_t first = 0;',
@@ -317,7 +317,7 @@ const adapters = [
     'every micro-batch of a step drops the same',
   ),
   fault(
-    'native/adapters/low_rank.cpp',
+    'native/adapters/low_rank_term.cpp',
     'test/lib/strategies/dora.test.ts',
     'run.dropout_key(site_.node), dx',
     'run.dropout_key(site_.node + 1), dx',

@@ -1,4 +1,4 @@
-#include "adapters/low_rank.h"
+#include "adapters/low_rank_term.h"
 
 #include <algorithm>
 

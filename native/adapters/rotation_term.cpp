@@ -1,4 +1,4 @@
-#include "adapters/rotation.h"
+#include "adapters/rotation_term.h"
 
 #include "core/cayley_neumann.h"
 #include "core/error.h"

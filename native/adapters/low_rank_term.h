@@ -9,6 +9,8 @@ namespace lowrank {
 
 class LowRank final : public Term {
  public:
+  static constexpr const char* kKind = "low_rank";
+  static constexpr Op kAt = Op::linear;
   LowRank(const AdapterSpec& spec, int index, const Site& site);
   void check() const override;
   void check_site(const std::string& what) const override;

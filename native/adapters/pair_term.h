@@ -11,6 +11,8 @@ namespace lowrank {
 
 class PairTerm final : public Term {
  public:
+  static constexpr const char* kKind = "pair";
+  static constexpr Op kAt = Op::linear;
   PairTerm(const AdapterSpec& spec, int index, const Site& site);
   void check() const override;
   void check_site(const std::string& what) const override;

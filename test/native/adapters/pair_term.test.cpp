@@ -1,4 +1,4 @@
-#include "adapters/pair.h"
+#include "adapters/pair_term.h"
 
 #include <algorithm>
 #include <cmath>

@@ -10,6 +10,8 @@ namespace lowrank {
 
 class RotationTerm final : public Term {
  public:
+  static constexpr const char* kKind = "rotation";
+  static constexpr Op kAt = Op::linear;
   RotationTerm(const AdapterSpec& spec, int index, const Site& site);
   void check() const override;
   void check_site(const std::string& what) const override;
