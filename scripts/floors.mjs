@@ -113,7 +113,7 @@ const DOORS = {
     'train/config': 'config config-schema labels overrides preflight split',
     strategies: 'adalora configs convert describe index part privacy-report remarks strategy targets terms',
     report:
-      'chart/index chart/numbers chart/series compare-data compare-page live/controls live/guard live/page live/runs live/server report run-charts',
+      'chart/index chart/numbers chart/series compare-data compare-page live/controls live/guard live/page live/runs live/server report run-memory',
     compare: 'equal metrics on-ranks options rate-search results results-file review runs',
     tokenizer:
       'adapted-messages adapted-template chat-dropped chat-spans chat-template gguf marks message python-text python-values read-source reasoning source strftime to-gguf token-offsets tokenizer training-templates',

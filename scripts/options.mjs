@@ -4,7 +4,7 @@
  *
  *   node scripts/options.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  *
- * A schema whose type has a name, or that TypeScript knows more of than it does, says so by `named` (lib/core/schema.ts).
+ * A schema whose type has a name, or that TypeScript knows more of than it does, says so by `named` (lib/core/type-names.ts).
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -17,7 +17,7 @@ const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
 
 const ENTRY = `
-export { typeNames } from './lib/core/schema.ts'
+export { typeNames } from './lib/core/type-names.ts'
 export { trainingMemory, memorySchemas } from './lib/options/memory-shape.ts'
 export { optimizerSettings } from './lib/options/optimizers.ts'
 export { trainShape } from './lib/options/options.ts'

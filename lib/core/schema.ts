@@ -64,22 +64,6 @@ export function word<const Words extends readonly [string, ...string[]]>(words: 
   return z.enum(words, { error: `one of ${words.join(', ')}` })
 }
 
-/** Names of types, by schema, for the types that scripts/options.mjs writes. */
-export const typeNames = z.registry<{ type: string; from?: string; about?: string }>()
-
-/**
- * Names the type of a schema.
- * @param name.from module with the type, within lib/; without it, an object's type is written beside those that use it
- * @param name.about documentation of a type that is written
- */
-export function named<Schema extends z.ZodType>(
-  schema: Schema,
-  name: { type: string; from?: string; about?: string },
-): Schema {
-  typeNames.add(schema, name)
-  return schema
-}
-
 const UNITS = ['', 'K', 'M', 'G', 'T']
 
 /** Parses a size in bytes or with a unit, such as 500MB (decimal) or 8GiB (binary); undefined if invalid or 0. */

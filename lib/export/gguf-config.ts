@@ -7,7 +7,6 @@ import { basename } from 'node:path'
 import type { BaseModel } from '../base/base.js'
 import { UnsupportedError } from '../core/errors.js'
 import { pow } from '../core/portable-math.js'
-import { quote } from '../core/quote.js'
 import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
@@ -28,6 +27,7 @@ import { GGUF_FORMS, ggufFormOf, graphOf } from '../models/index.js'
 import { ropeOfLayers, ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
 import type { ConfigTokens } from '../tokenizer/to-gguf.js'
+import { blamed, differences, refuseLacking, refuseWindows, unwritable, windowsOf } from './gguf-faults.js'
 
 /** Metadata and remarks of a GGUF file. */
 export interface GgufDescription {
@@ -224,10 +224,6 @@ function ropeOfFile(config: Record<string, unknown>, { ropes, family }: Graph): 
   return byLayer ? ropeOfLayers(config, 'full_attention') : config
 }
 
-function windowsOf(graph: Graph): (number | undefined)[] {
-  return nodesOf(graph, 'attention').map(({ window }) => window)
-}
-
 function windowRemarks(graph: Graph): string[] {
   const [window] = windowsOf(graph)
   if (window === undefined || ggufFormOf(graph.family).written?.windowPeriod !== undefined) return []
@@ -256,9 +252,6 @@ function namedFactors(
   ])
   return ropeFactors ? [[ROPE_FACTORS, ropeFactors], ...long] : long
 }
-
-/** Largest relative difference in rotary frequencies caused by rounding to fp32. */
-const ROUNDING = 1e-6
 
 /**
  * Parses the generated metadata and requires it to reproduce the model, which catches config settings the file cannot
@@ -304,114 +297,6 @@ function readAgain(base: BaseModel, header: Parameters<typeof translateGguf>[0])
     refuseWindows(base)
     throw error
   }
-}
-
-/** @throws {UnsupportedError} for windows of an architecture whose files do not say which layers have them */
-function refuseWindows({ files: { config }, name }: BaseModel): void {
-  const positions = config.max_position_embeddings as number
-  const count = (other: Graph) => windowsOf(other).filter((window = positions) => window < positions).length
-  const unwindowed = { ...config, sliding_window: null, use_sliding_window: false, layer_types: undefined }
-  const settings = blamed(config, unwindowed, count)
-  if (settings.length > 0) throw unwritable(name, settings)
-}
-
-/** @throws {UnsupportedError} for weights that no model of the architecture has in its files, such as biases */
-function refuseLacking({ files: { config }, graph, name }: BaseModel): void {
-  const { lacks, names } = ggufFormOf(graph.family)
-  const count = ({ weights }: Graph) =>
-    weights.filter((weight) => lacks.test(weight.name) && ggufName(weight.name, names) !== undefined).length
-  if (count(graph) === 0) return
-  const off = Object.entries(config).flatMap(([key, value]) => (value === true ? [[key, false]] : []))
-  const settings = blamed(config, { ...config, ...Object.fromEntries(off) }, count)
-  if (settings.length > 0) throw unwritable(name, settings)
-}
-
-function unwritable(name: string, settings: readonly string[]): UnsupportedError {
-  const these = settings.length === 1 ? 'this setting' : 'these settings'
-  return new UnsupportedError(
-    `${name} cannot be written as a GGUF file, which has no key for ${these} of config.json: ${settings.join('; ')}. Write a safetensors folder instead.`,
-    { model: name, settings },
-  )
-}
-
-/**
- * Differences between the graph of a model and that of its file, one for each weight and operation; what differs, in
- * words.
- * @param positions context length of the model
- */
-function differences(expected: Graph, found: Graph, positions: number): string[] {
-  const unequal = (about: string, one: readonly unknown[], other: readonly unknown[]): string[] =>
-    Array.from({ length: Math.max(one.length, other.length) }, (_, i) => i)
-      .filter((i) => JSON.stringify(one[i]) !== JSON.stringify(other[i]))
-      .map(() => about)
-  // A window as large as the context has no effect, so it counts as none.
-  const windows = (graph: Graph) =>
-    windowsOf(graph).map((window) => (window !== undefined && window < positions ? window : 0))
-  const nodes = ({ nodes }: Graph) =>
-    nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node))
-  const sizes = ({ layers, vocabSize }: Graph) => [layers, vocabSize]
-  return [
-    ...unequal('its sizes', sizes(expected), sizes(found)),
-    ...unequal('the list of its weights', expected.weights, found.weights),
-    ...unequal('the windows of its attention', windows(expected), windows(found)),
-    ...unequal('its operations', nodes(expected), nodes(found)),
-    ...expected.ropes
-      .filter((rope, i) => !isSameRotary(rope, found.ropes[i]))
-      .map(() => 'the scaling of its rotary embedding'),
-  ]
-}
-
-function isSameRotary(a: Rotary, b: Rotary | undefined): boolean {
-  const near = (one: number, other: number) => Math.abs(one - other) <= ROUNDING * Math.abs(one)
-  const allNear = (one: number[], other: number[]) =>
-    one.length === other.length && one.every((frequency, i) => near(frequency, other[i] ?? Number.NaN))
-  return (
-    b !== undefined &&
-    near(a.attentionFactor, b.attentionFactor) &&
-    near(a.growth?.rate ?? 0, b.growth?.rate ?? 0) &&
-    a.growth?.every === b.growth?.every &&
-    a.long?.above === b.long?.above &&
-    allNear(a.invFreq, b.invFreq) &&
-    allNear(a.long?.invFreq ?? [], b.long?.invFreq ?? [])
-  )
-}
-
-/** Settings that act together: of the rotary embedding, which configs spell in several ways, and of windows. */
-const TOGETHER = [
-  ['rope_parameters', 'rope_scaling', 'rope_theta', 'rope_local_base_freq'],
-  ['sliding_window', 'use_sliding_window', 'layer_types'],
-]
-
-/**
- * The settings of a config that keep a model from its file, as sentences with what the file can hold.
- * @param found the config with what the file can hold
- * @param distance of a model from the file; smaller without each of the settings
- */
-function blamed(
-  own: Record<string, unknown>,
-  found: Record<string, unknown>,
-  distance: (graph: Graph) => number,
-): string[] {
-  const without = (...keys: string[]) => {
-    try {
-      return distance(graphOf({ ...own, ...Object.fromEntries(keys.map((key) => [key, found[key]])) }))
-    } catch {
-      // Not a model: the setting belongs to others.
-      return Number.POSITIVE_INFINITY
-    }
-  }
-  const now = without()
-  const isBehind = (...keys: string[]) => without(...keys) < now
-  const alone = Object.keys(own).filter((key) => isBehind(key))
-  const together = TOGETHER.filter((keys) => !keys.some((key) => alone.includes(key)) && isBehind(...keys))
-  return [...alone, ...together.flat()]
-    .filter((key) => own[key] != null)
-    .map((key) => setting(key, own[key], found[key]))
-}
-
-function setting(key: string, value: unknown, accepted: unknown): string {
-  const expected = accepted === undefined ? 'it to be absent' : quote(accepted)
-  return `${key} is ${quote(value)}, expected ${expected}`
 }
 
 /** Shape in files, which have no dimension for the one input channel of a convolution's filters. */

@@ -7,7 +7,8 @@ import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { once } from '../core/once.js'
 import { cosPi } from '../core/portable-math.js'
-import { deepFreeze, integer, named, numberWithin, word } from '../core/schema.js'
+import { deepFreeze, integer, numberWithin, word } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import type { CosineSchedule, Schedule, WarmupStableDecaySchedule } from './types.js'
 
 const share = () => numberWithin(0, 1, 'a number from 0 to 1')

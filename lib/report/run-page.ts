@@ -4,7 +4,8 @@
  */
 import { chartStyle, DARK, escaped, LIGHT } from './chart/index.js'
 import { pageFile, scriptData, sourceHash } from './page-files.js'
-import { runCharts, usualView } from './run-charts.js'
+import { usualView } from './run-chart.js'
+import { runCharts } from './run-charts.js'
 import { packRun, type RunPageData } from './run-data.js'
 import { type RunNames, runHead, runSections } from './run-sections.js'
 

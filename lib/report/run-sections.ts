@@ -2,16 +2,9 @@
 
 import { classScores } from '../train/steps/class-metrics.js'
 import { classifiedCards, sampleCards, shortened, stepCards } from './answer-cards.js'
-import { escaped, formatNumber, formatShare, formatSize } from './chart/index.js'
-import {
-  blockLast,
-  CATEGORY_COLORS,
-  categoryName,
-  inOneBlock,
-  isInBlock,
-  mostAllocated,
-  type RunChart,
-} from './run-charts.js'
+import { escaped, formatNumber, formatShare } from './chart/index.js'
+import { memorySection } from './memory-section.js'
+import type { RunChart } from './run-chart.js'
 import { confusionOf, type RunPageData } from './run-data.js'
 import {
   adapterOf,
@@ -27,6 +20,7 @@ import {
   stepName,
   type Words,
 } from './run-words.js'
+import { capital, definitions, figure, note, region, section } from './section.js'
 
 /** Information for a page beyond the record of the run. */
 export interface RunNames {
@@ -104,25 +98,6 @@ export function runSections(run: RunPageData, names: RunNames, charts: Record<st
     configSection(run, names),
     againSection(run),
   ].filter((html) => html !== '')
-}
-
-function section(id: string, title: string, text: string, body: string): string {
-  return `<section id="${id}" aria-labelledby="${id}-title"><div class="side"><h2 id="${id}-title">${title}</h2><p>${text}</p></div><div class="body">${body}</div></section>`
-}
-
-/** A chart with its caption, which shows the values of the step under the cursor. */
-function figure(name: string, title: string, { [name]: chart }: Record<string, RunChart>): string {
-  if (chart === undefined) return ''
-  const read = chart.reads ? `<span class="read" data-read="${name}">${escaped(chart.reads.rest)}</span>` : ''
-  return `<figure><figcaption><b>${title}</b>${read}</figcaption><div class="plot" data-chart="${name}">${chart.draw(chart.width).svg}</div></figure>`
-}
-
-function note(kind: 'warn' | 'bad' | 'good', html: string): string {
-  return `<p class="note ${kind}">${html}</p>`
-}
-
-function region(label: string, content: string): string {
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${label}">${content}</div>`
 }
 
 function lossSection(run: RunPageData, { live = false }: RunNames, charts: Record<string, RunChart>): string {
@@ -265,10 +240,6 @@ function importancesSection(run: RunPageData, charts: Record<string, RunChart>):
   )
 }
 
-function capital(words: string): string {
-  return `${words[0]?.toUpperCase() ?? ''}${words.slice(1)}`
-}
-
 /** Scores of each class and the confusion matrix. */
 function classesSection(run: RunPageData, charts: Record<string, RunChart>): string {
   const found = confusionOf(run)
@@ -317,53 +288,6 @@ function evaluationAnswersSection(run: RunPageData): string {
     `Held-out rows, answered by the adapter of each evaluation. An answer that stayed the same stands once, with the ${stepName(run)}s that gave it.`,
     stepCards(run.answers, stepName(run)),
   )
-}
-
-function memorySection(run: RunPageData, charts: Record<string, RunChart>): string {
-  const { plan } = run
-  if (plan === null) return ''
-  const held = mostAllocated(run)?.allocated
-  const planned = blockLast(plan.rows)
-  const total = planned.reduce((sum, { bytes }) => sum + bytes, 0)
-  const share = (bytes: number) => (total > 0 ? `${Math.round((bytes / total) * 100)}%` : '')
-  const block = inOneBlock(run) ? planned.filter(({ category }) => isInBlock(category)) : []
-  const allocatedIn = (category: string) => {
-    if (held === undefined) return ''
-    if (!block.some((row) => row.category === category))
-      return `<td class="number">${formatSize(held[category as keyof typeof held] ?? 0)}</td>`
-    if (block[0]?.category !== category) return ''
-    const bytes = block.reduce((sum, row) => sum + (held[row.category] ?? 0), 0)
-    return `<td class="number block" rowspan="${block.length}">${formatSize(bytes)}<br><span class="fine">in one block</span></td>`
-  }
-  const rows = planned.map(({ category, bytes }) => {
-    const swatch = `<svg class="chart swatch" viewBox="0 0 10 10" aria-hidden="true"><rect class="m${CATEGORY_COLORS[category] ?? 8}" width="10" height="10" rx="2"/></svg>`
-    return `<tr><th scope="row">${swatch}${categoryName(category)}</th><td class="number">${formatSize(bytes)}</td>${allocatedIn(category)}<td class="number share">${share(bytes)}</td></tr>`
-  })
-  const allocated = held && Object.values(held).reduce((sum, bytes) => sum + bytes, 0)
-  const sum = `<tr class="sum"><th scope="row">together</th><td class="number">${formatSize(total)}</td>${held ? `<td class="number">${formatSize(allocated)}</td>` : ''}<td class="share"></td></tr>`
-  const head = ['planned', ...(held ? ['allocated'] : []), 'share']
-    .map((name) => `<th scope="col" class="number${name === 'share' ? ' share' : ''}">${name}</th>`)
-    .join('')
-  const table = `<table class="tight"><thead><tr><th scope="col">category</th>${head}</tr></thead><tbody>${rows.join('')}${sum}</tbody></table>`
-  const resident = charts.resident
-    ? `<div>${figure('resident', 'Resident over time', charts)}<p class="fine">Planned and resident both count the whole process, with Node.js. Resident also has pages of the model's file that the system keeps in memory.</p></div>`
-    : ''
-  return section(
-    'memory',
-    'Memory',
-    `Blue: the base, which does not change. Orange: what trains. Green: what a step needs and returns. ${comparison(total, allocated)}`,
-    `${figure('memory', held ? 'Planned and allocated' : 'Planned at the peak', charts)}<div class="row two"><div>${table}</div>${resident}</div>`,
-  )
-}
-
-/** Says whether the run stayed within its planned memory. */
-function comparison(planned: number, allocated: number | undefined): string {
-  if (allocated === undefined) return ''
-  if (allocated <= planned)
-    return planned - allocated <= planned * 0.002
-      ? 'The run allocated what was planned.'
-      : `The run allocated ${formatSize(planned - allocated)} less than planned.`
-  return `The process held ${formatSize(allocated - planned)} more than planned for this run, in other models or adapters.`
 }
 
 function configSection({ start }: RunPageData, { config }: RunNames): string {
@@ -425,6 +349,3 @@ function againSection(run: RunPageData): string {
 }
 
 /** Values are HTML. */
-function definitions(facts: readonly (readonly [string, string])[]): string {
-  return `<dl class="facts">${facts.map(([name, html]) => `<dt>${name}</dt><dd>${html}</dd>`).join('')}</dl>`
-}

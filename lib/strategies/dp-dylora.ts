@@ -8,7 +8,8 @@
 
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
-import { deepFreeze, integer, named, numberWithin, positive, text, word } from '../core/schema.js'
+import { deepFreeze, integer, numberWithin, positive, text, word } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import type { DpDyloraConfig, DpDyloraOptions } from './configs.js'
 import { dyloraRules } from './dylora.js'
 import { loraRules } from './lora.js'

@@ -9,7 +9,6 @@ import { ConfigError } from '../core/errors.js'
 import {
   deepFreeze,
   integer,
-  named,
   numberWithin,
   parseOptions,
   positive,
@@ -17,6 +16,7 @@ import {
   text,
   word,
 } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import type { LoraConfig, LoraOptions } from './configs.js'
 import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'

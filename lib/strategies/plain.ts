@@ -1,6 +1,7 @@
 /** Standalone strategies, which others may wrap. */
 import * as z from 'zod'
-import { deepFreeze, named } from '../core/schema.js'
+import { deepFreeze } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'

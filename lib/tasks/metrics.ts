@@ -1,7 +1,8 @@
 /** Metrics for comparing the evaluations of a run: by name, or custom functions. */
 import * as z from 'zod'
 import { callback } from '../core/arguments.js'
-import { flag, named, text, word } from '../core/schema.js'
+import { flag, text, word } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 
 export const METRICS = [
   'loss',

@@ -1,7 +1,8 @@
 /** The option that names the reward functions of GRPO. */
 import * as z from 'zod'
 import { callback } from '../core/arguments.js'
-import { named, text } from '../core/schema.js'
+import { text } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import type { ScoredRow } from './metrics.js'
 
 /** Scores a sampled answer: returns a finite number, higher for a better answer. The rewards of an answer add up. */

@@ -1,5 +1,6 @@
 /** The sections of a live page: those of the report so far, plus the box for questions. */
-import { runCharts, usualView } from '../run-charts.js'
+import { usualView } from '../run-chart.js'
+import { runCharts } from '../run-charts.js'
 import type { RunPageData } from '../run-data.js'
 import { type RunNames, runSections } from '../run-sections.js'
 import { askSection } from './parts.js'

@@ -3,7 +3,8 @@
  * and with display controls.
  */
 import { drawMark, formatNumber, isNumber, pixels } from '../chart/index.js'
-import { type Drawn, type RunChart, type RunView, runCharts, usualView, xOf } from '../run-charts.js'
+import { type Drawn, type RunChart, type RunView, usualView, xOf } from '../run-chart.js'
+import { runCharts } from '../run-charts.js'
 import type { RunPageData } from '../run-data.js'
 
 /** Redraws the charts of a run that has changed. */

@@ -1,0 +1,18 @@
+/** Names of the types of schemas, for scripts/options.mjs, which writes them. */
+import * as z from 'zod'
+
+/** Names of types, by schema, for the types that scripts/options.mjs writes. */
+export const typeNames = z.registry<{ type: string; from?: string; about?: string }>()
+
+/**
+ * Names the type of a schema.
+ * @param name.from module with the type, within lib/; without it, an object's type is written beside those that use it
+ * @param name.about documentation of a type that is written
+ */
+export function named<Schema extends z.ZodType>(
+  schema: Schema,
+  name: { type: string; from?: string; about?: string },
+): Schema {
+  typeNames.add(schema, name)
+  return schema
+}
