@@ -251,7 +251,7 @@ export function originOf(base: BaseModel): AdapterBase {
     name: base.name,
     revision: base.revision,
     fingerprint: base.files.fingerprint,
-    multimodal: base.files.multimodal ?? false,
+    multimodal: base.files.whole !== undefined && !base.files.whole.loadsText,
     ...wordsOfHeld(base),
   }
 }

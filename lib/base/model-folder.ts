@@ -124,8 +124,8 @@ async function smallFiles(
 export async function writtenConfig(source: ModelFiles): Promise<Record<string, unknown>> {
   if (source.kind === 'gguf') return configFromGguf(source)
   const path = await fileInside(source.path, 'config.json')
-  const whole = await readWrittenJson(path, CONFIG_LIMIT)
-  return textModelOf(whole, path)?.config ?? whole
+  const config = await readWrittenJson(path, CONFIG_LIMIT)
+  return source.whole === undefined ? config : textModelOf(config, source.whole, path).config
 }
 
 async function copiedNames(folder: string): Promise<string[]> {

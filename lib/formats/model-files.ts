@@ -30,7 +30,7 @@ import { readFactors } from './rope-factors.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
 import { INDEX_FILE, numberedShards, readShardIndex, SINGLE_FILE } from './shard-index.js'
 import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
-import { type TextModel, textModelOf } from './text-model.js'
+import { type TextModel, textModelOf, type Whole, type Wholes, wholeOf } from './text-model.js'
 
 export type { SourceDtype, TensorSource } from './tensor-source.js'
 
@@ -43,8 +43,8 @@ export interface ModelFiles {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
-  /** True for the text model of a multimodal one, if adapters have names of the whole in PEFT. */
-  multimodal?: boolean
+  /** The class of the multimodal model that it is the text model of. */
+  whole?: Whole
   /** Prompt format used in training; only for models written by lowrank. */
   promptFormat?: PromptFormat | null
   /** Content hash for caches and checkpoints: names, sizes, headers, and samples of every tensor, in hex. */
@@ -60,15 +60,18 @@ const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|att
 /**
  * Opens a model.
  * @param path a folder with config.json and safetensors, or a GGUF file
- * @param forms how the models of each architecture are stored in GGUF files
+ * @param known how the models of each architecture are stored in GGUF files, and multimodal models
  * @throws FileFormatError when something is missing, truncated, malformed, or points outside the folder;
  * UnsupportedError for pickled weights, and for dtypes and GGUF architectures that cannot be loaded.
  */
-export async function openModelFiles(path: string, forms: GgufForms): Promise<ModelFiles> {
+export async function openModelFiles(
+  path: string,
+  { forms, wholes }: { forms: GgufForms; wholes: Wholes },
+): Promise<ModelFiles> {
   const stats = await stat(path).catch((cause) => {
     throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
   })
-  if (stats.isDirectory()) return openFolder(path)
+  if (stats.isDirectory()) return openFolder(path, wholes)
   if (isPickle(path)) throw pickleRefused(path)
   if (path.endsWith('.safetensors')) {
     const form = adapterForm(await readSafetensorsHeader(path))
@@ -111,10 +114,11 @@ async function openGguf(path: string, forms: GgufForms): Promise<ModelFiles> {
 }
 
 /**
- * Opens a folder with config.json and safetensors, which needs no forms of GGUF files.
+ * Opens a folder with config.json and safetensors.
+ * @param wholes multimodal models; by default none
  * @throws as `openModelFiles`
  */
-export async function openFolder(path: string): Promise<ModelFiles> {
+export async function openFolder(path: string, wholes: Wholes = new Map()): Promise<ModelFiles> {
   const names = new Set(
     await readdir(path).catch((cause) => {
       throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
@@ -122,10 +126,11 @@ export async function openFolder(path: string): Promise<ModelFiles> {
   )
   if (!names.has('config.json')) throw await noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
-  const whole = await readJsonObject(configPath, CONFIG_LIMIT)
-  refuseMlx(whole, path)
-  const text = textModelOf(whole, configPath)
-  const config = text?.config ?? whole
+  const written = await readJsonObject(configPath, CONFIG_LIMIT)
+  refuseMlx(written, path)
+  const whole = wholeOf(written, wholes)
+  const text = whole && textModelOf(written, whole, configPath)
+  const config = text?.config ?? written
   storedQuantization(config, configPath)
   const headers = names.has(SINGLE_FILE)
     ? [await readSafetensorsHeader(await fileInside(path, SINGLE_FILE))]
@@ -140,7 +145,7 @@ export async function openFolder(path: string): Promise<ModelFiles> {
     for (const { tensors: all } of headers)
       for (const name of all.keys()) if (text.nameOf(name) === undefined) others.add(name)
   for (const header of headers) addTensors(tensors, header, others)
-  const configHash = createHash('sha256').update(JSON.stringify(whole)).digest('hex')
+  const configHash = createHash('sha256').update(JSON.stringify(written)).digest('hex')
   const inputs = [{ path: configPath, size: 0, headerSha256: configHash }]
   for (const { path: file, fileSize: size, headerSha256 } of headers)
     inputs.push({ path: file, size, headerSha256 })
@@ -148,7 +153,7 @@ export async function openFolder(path: string): Promise<ModelFiles> {
   const model: ModelFiles = { kind: 'folder', path, config, tensors, fingerprint }
   if (text !== undefined) {
     model.tensors = textTensors(tensors, text)
-    model.multimodal = text.namedWhole
+    model.whole = whole
   }
   if (names.has(SIDECAR)) {
     const sidecar = await fileInside(path, SIDECAR)

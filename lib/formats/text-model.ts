@@ -8,31 +8,27 @@ import { quote } from '../core/quote.js'
 /** The text model of a folder. */
 export interface TextModel {
   config: Record<string, unknown>
-  /** True if adapters have the names of the multimodal model in PEFT. */
-  namedWhole: boolean
   /** Maps a tensor name in the folder to its name in the text model; undefined for other parts. */
   nameOf(name: string): string | undefined
 }
 
 /** A class of multimodal models. */
-interface Whole {
+export interface Whole {
   /** Text model classes by their own `model_type`. */
-  classes: Readonly<Record<string, string>>
+  readonly classes: Readonly<Record<string, string>>
   /** Its default of `tie_word_embeddings`. */
-  tied: boolean
+  readonly tied: boolean
   /** True if PEFT gives adapters the names of the text model, which is what transformers' AutoModelForCausalLM loads. */
-  loadsText?: true
+  readonly loadsText?: true
 }
 
 /** Multimodal models by `model_type`. */
-const WHOLES: ReadonlyMap<string, Whole> = new Map<string, Whole>([
-  ['gemma3', { classes: { gemma3_text: 'Gemma3ForCausalLM' }, tied: true }],
-  [
-    'mistral3',
-    { classes: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' }, tied: true },
-  ],
-  ['qwen3_5', { classes: { qwen3_5_text: 'Qwen3_5ForCausalLM' }, tied: false, loadsText: true }],
-])
+export type Wholes = ReadonlyMap<string, Whole>
+
+/** The class of a multimodal config; undefined for that of a text model. */
+export function wholeOf(config: Readonly<Record<string, unknown>>, wholes: Wholes): Whole | undefined {
+  return typeof config.model_type === 'string' ? wholes.get(config.model_type) : undefined
+}
 
 /** Parts of the multimodal model that text does not pass through: vision, and the prediction of further tokens. */
 const OTHER_PARTS = /^((model\.)?(vision_tower|multi_modal_projector|visual)|mtp)\./
@@ -49,16 +45,15 @@ const SHARED = [
 ]
 
 /**
- * The text model described by a folder's config; undefined for a text-only folder.
+ * The text model described by the config of a multimodal model.
  * @param path names the config in messages
  * @throws {UnsupportedError} for a text model of another family
  */
 export function textModelOf(
   config: Readonly<Record<string, unknown>>,
+  whole: Whole,
   path = 'config.json',
-): TextModel | undefined {
-  const whole = typeof config.model_type === 'string' ? WHOLES.get(config.model_type) : undefined
-  if (whole === undefined) return undefined
+): TextModel {
   const { classes } = whole
   const { text_config: inner } = config
   const types = Object.keys(classes).join(' or ')
@@ -84,7 +79,6 @@ export function textModelOf(
       ...Object.fromEntries(given),
       architectures: [architecture],
     },
-    namedWhole: whole.loadsText !== true,
     nameOf: (name) => (OTHER_PARTS.test(name) ? undefined : flatName(name)),
   }
 }

@@ -1,6 +1,7 @@
 /** The record of a model family. To add a family, write a file with one and run `node scripts/records.mjs`. */
 import type { FieldEntry } from '../formats/gguf-fields.js'
 import type { GgufForm } from '../formats/gguf-form.js'
+import type { Whole } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
 import type { TrainingTemplateForm } from '../tokenizer/training-templates.js'
 
@@ -51,10 +52,18 @@ export interface ModelType {
   readonly shapes: Readonly<Record<string, Shape>>
 }
 
+/** A class of multimodal models, by its `model_type`. */
+export interface WholeModel extends Omit<Whole, 'classes'> {
+  /** The `model_type` of the text models that it may have, of this family or another. */
+  readonly texts: readonly string[]
+}
+
 /** Models that share one way to be stored in GGUF files. */
 export interface Family {
   /** By `model_type`. */
   readonly types: Readonly<Record<string, ModelType>>
+  /** Multimodal models whose text models are of the family. */
+  readonly wholes?: Readonly<Record<string, WholeModel>>
   /** Absent if its models are not stored as GGUF files. */
   readonly gguf?: FamilyGguf
   /** Chat templates for training, in place of models' own. */

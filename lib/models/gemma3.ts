@@ -112,5 +112,6 @@ export const gemma3: Family = {
       },
     },
   },
+  wholes: { gemma3: { texts: ['gemma3_text'], tied: true } },
   gguf,
 }

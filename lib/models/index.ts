@@ -1,8 +1,9 @@
 /** Lookups in the records of model families: the graph of a model, and its form in GGUF files. */
-import { UnsupportedError } from '../core/errors.js'
+import { InternalError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { GgufForms } from '../formats/gguf-form.js'
 import { type ModelFiles, openModelFiles as openFiles } from '../formats/model-files.js'
+import { textModelOf, type Wholes, wholeOf } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
 import type { TrainingTemplateForm } from '../tokenizer/training-templates.js'
 import type { FamilyGguf } from './family.js'
@@ -58,5 +59,29 @@ export function ggufFormOf(type: string): FamilyGguf {
   )
 }
 
+/** Multimodal models of all families. */
+export const WHOLES: Wholes = new Map(
+  FAMILIES.flatMap(({ wholes = {} }) =>
+    Object.entries(wholes).map(([type, { texts, ...whole }]) => {
+      const classes = texts.map((text) => [text, architectureOf(text)] as const)
+      return [type, { ...whole, classes: Object.fromEntries(classes) }] as const
+    }),
+  ),
+)
+
+/** The config of the text model that a config.json describes, alone or in a multimodal model. */
+export function textConfigOf(config: Record<string, unknown>, path: string): Record<string, unknown> {
+  const whole = wholeOf(config, WHOLES)
+  return whole === undefined ? config : textModelOf(config, whole, path).config
+}
+
 /** Opens the files of a model of any family; see `formats/model-files.ts`. */
-export const openModelFiles = (path: string): Promise<ModelFiles> => openFiles(path, GGUF_FORMS)
+export const openModelFiles = (path: string): Promise<ModelFiles> =>
+  openFiles(path, { forms: GGUF_FORMS, wholes: WHOLES })
+
+/** The class of a model in transformers. */
+function architectureOf(type: string): string {
+  const found = TYPES.get(type)
+  if (found === undefined) throw new InternalError(`no family has models of the type ${type}`)
+  return found.family.types[type]?.architecture as string
+}

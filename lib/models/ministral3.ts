@@ -130,6 +130,7 @@ export const ministral3: Family = {
       },
     },
   },
+  wholes: { mistral3: { texts: ['ministral3', 'mistral'], tied: true } },
   gguf,
   templates: [thinkingParts],
 }

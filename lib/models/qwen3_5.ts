@@ -354,6 +354,7 @@ export const qwen35: Family = {
       },
     },
   },
+  wholes: { qwen3_5: { texts: ['qwen3_5_text'], tied: false, loadsText: true } },
   gguf,
   templates: [
     { family: 'Qwen3.5', source: TEMPLATE, needs: TEMPLATE_NEEDS },

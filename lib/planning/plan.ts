@@ -8,14 +8,13 @@ import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bn
 import { refuseMlx } from '../formats/foreign-weights.js'
 import { INDEX_FILE, numberedShards, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
 import { dtypesIn } from '../formats/tensor-source.js'
-import { textModelOf } from '../formats/text-model.js'
 import type { Graph } from '../graph/graph.js'
 import { locate } from '../hub/locate.js'
 import { type HubOptions, hubShape } from '../hub/options.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { classifierGraph, headDeviation } from '../models/classifier.js'
-import { graphOf, openModelFiles } from '../models/index.js'
+import { graphOf, openModelFiles, textConfigOf } from '../models/index.js'
 import { graphPart, ranksOfNodes } from '../models/part.js'
 import { addon, type CardSizes, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -228,7 +227,7 @@ async function readShape(
   if (bare !== undefined) {
     const whole = await readJsonObject(bare, CONFIG_LIMIT)
     refuseMlx(whole, path)
-    const config = textModelOf(whole, bare)?.config ?? whole
+    const config = textConfigOf(whole, bare)
     const dtype = namedDtype(config)
     const stored = storedIn(config, bare)
     if (stored === undefined) return { config, dtypeOf: () => dtype }

@@ -43,7 +43,7 @@ describe('a Ministral 3 that takes images as well', () => {
     expect([...whole.tensors.keys()].sort()).toEqual([...text.tensors.keys()].sort())
     expect(graphOf(whole.config)).toEqual(graphOf(text.config))
     expect(whole.config.architectures).toEqual(['Ministral3ForCausalLM'])
-    expect([whole.multimodal, text.multimodal]).toEqual([true, undefined])
+    expect([whole.whole?.tied, text.whole]).toEqual([true, undefined])
   })
 
   it('gives the logits of transformers', async () => {

@@ -135,6 +135,16 @@ it('a row of several examples is one row in the counts, and is held out whole', 
   expect(drawRows(data, heldOut, 64, 1)).toEqual({ drawn: heldOut, others: new Uint32Array() })
 })
 
+it('the examples of a row keep its group', () => {
+  const [{ own }] = Object.values(families) as [{ own: string }]
+  const row: DatasetRow = {
+    ...{ format: 'alpaca', instruction: 'Add.', input: '', output: 'two', history: [['2?', 'two']] },
+    ...{ path: 'train.jsonl', line: 7, group: 'ward 3' },
+  }
+  const examples = encoder(own).encodeAll(row)
+  expect(examples).toMatchObject([{ group: 'ward 3' }, { group: 'ward 3' }])
+})
+
 it('chats of a file that is listed twice are held out with their copies', async () => {
   const { own } = families.qwen3 as (typeof families)[string]
   const [once, twice] = ['once.jsonl', 'twice.jsonl'].map((name) =>

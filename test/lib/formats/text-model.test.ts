@@ -2,8 +2,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../../lib/formats/safetensors.js'
-import { textModelOf } from '../../../lib/formats/text-model.js'
-import { graphOf, openModelFiles } from '../../../lib/models/index.js'
+import { textModelOf, type Whole } from '../../../lib/formats/text-model.js'
+import { graphOf, openModelFiles, WHOLES } from '../../../lib/models/index.js'
 import { matchWeights } from '../../../lib/weights/weights.js'
 import { parity } from '../../parity/engine.js'
 import { scratchFolder } from '../scratch.js'
@@ -36,15 +36,17 @@ async function nestedFolder(named: (name: string) => string): Promise<string> {
 
 describe('the text model of a Qwen3.5 folder', () => {
   const text = { model_type: 'qwen3_5_text', hidden_size: 64, tie_word_embeddings: null }
-  const open = (more: object = {}) => textModelOf({ model_type: 'qwen3_5', text_config: text, ...more })
+  const whole = WHOLES.get('qwen3_5') as Whole
+  const open = (more: object = {}) =>
+    textModelOf({ model_type: 'qwen3_5', text_config: text, ...more }, whole)
 
   it('has its own names in PEFT, and a head that is tied only if the config says so', () => {
-    expect(open()?.namedWhole).toBe(false)
-    expect(open()?.config).toMatchObject({
+    expect(whole.loadsText).toBe(true)
+    expect(open().config).toMatchObject({
       tie_word_embeddings: false,
       architectures: ['Qwen3_5ForCausalLM'],
     })
-    expect(open({ tie_word_embeddings: true })?.config.tie_word_embeddings).toBe(true)
+    expect(open({ tie_word_embeddings: true }).config.tie_word_embeddings).toBe(true)
   })
 
   it.each([
@@ -68,8 +70,8 @@ describe('the text model of a Qwen3.5 folder', () => {
       'mtp.layers.0.input_layernorm.weight',
       'lm_head.weight',
     ]
-    expect(names.map((name) => open()?.nameOf(name))).toEqual([undefined, undefined, 'lm_head.weight'])
-    expect(open()?.nameOf('model.language_model.layers.0.linear_attn.A_log')).toBe(
+    expect(names.map((name) => open().nameOf(name))).toEqual([undefined, undefined, 'lm_head.weight'])
+    expect(open().nameOf('model.language_model.layers.0.linear_attn.A_log')).toBe(
       'model.layers.0.linear_attn.A_log',
     )
   })

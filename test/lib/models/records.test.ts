@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ggufName, huggingFaceName, partsInGguf } from '../../../lib/formats/gguf-names.js'
-import { FAMILIES, ggufFormOf, graphOf } from '../../../lib/models/index.js'
+import { FAMILIES, ggufFormOf, graphOf, WHOLES } from '../../../lib/models/index.js'
 import { SHAPES } from '../../../lib/models/shapes.js'
 import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 import { trainingTemplateFor } from '../../../lib/tokenizer/training-templates.js'
@@ -18,6 +18,16 @@ it('no two families have the same model_type, GGUF architecture, or well-known m
   expectDistinct(types.map(([name]) => name))
   expectDistinct(FAMILIES.flatMap(({ gguf }) => gguf?.architecture ?? []))
   expectDistinct(types.flatMap(([, { shapes }]) => Object.keys(shapes)))
+})
+
+it('multimodal models are of one family each, and have text models of known types', () => {
+  const wholes = FAMILIES.flatMap((family) => Object.keys(family.wholes ?? {}))
+  expectDistinct(wholes)
+  expect([...WHOLES.keys()]).toEqual(wholes)
+  expect(WHOLES.get('mistral3')?.classes).toEqual({
+    ministral3: 'Ministral3ForCausalLM',
+    mistral: 'MistralForCausalLM',
+  })
 })
 
 it('each model_type has a well-known model', () => {
