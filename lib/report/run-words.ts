@@ -40,24 +40,6 @@ export function lastLoss({ columns: { step, loss } }: RunPageData): Value {
   return smooth(step as number[], loss, 8).at(-1) ?? null
 }
 
-/** The name of the strategy as written in the literature. */
-export function strategyName(name: string): string {
-  const names: Record<string, string> = {
-    ...{ lora: 'LoRA', 'lora-fa': 'LoRA-FA', 'lora-plus': 'LoRA+', dora: 'DoRA', 'delta-lora': 'Delta-LoRA' },
-    ...{ dylora: 'DyLoRA', 'dp-dylora': 'DP-DyLoRA', adalora: 'AdaLoRA', 'lora-drop': 'LoRA-drop' },
-    ...{
-      vera: 'VeRA',
-      loha: 'LoHa',
-      lokr: 'LoKr',
-      miss: 'MiSS',
-      oft: 'OFT',
-      qlora: 'QLoRA',
-      full: 'Full fine-tuning',
-    },
-  }
-  return names[name] ?? name
-}
-
 /** The strategy of a run and its rank. */
 export function methodOf({ start }: RunPageData): string {
   const strategy = start?.strategy ?? {}
@@ -66,7 +48,7 @@ export function methodOf({ start }: RunPageData): string {
     strategy.r ??
     strategy.init_r ??
     (typeof inner === 'object' && inner !== null && 'r' in inner ? inner.r : undefined)
-  const name = strategyName(String(strategy.name))
+  const name = start?.strategy_label ?? String(strategy.name)
   const target = typeof strategy.target_r === 'number' ? ` to ${strategy.target_r}` : ''
   return typeof rank === 'number' ? `${name}, rank ${rank}${target}` : name
 }

@@ -145,6 +145,7 @@ export const trainEvents = [
       version: z.string().describe('Version of lowrank'),
       model: z.object({ name: z.string(), fingerprint: z.string().describe('Content hash of its files') }),
       strategy: z.record(z.string(), z.unknown()).describe('The strategy with all its options'),
+      strategy_label: z.string().optional().describe('Its name in the literature; absent in older files'),
       trainable_parameters: count.describe('Numbers that train'),
       labels: z
         .array(z.string())

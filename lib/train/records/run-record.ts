@@ -36,6 +36,7 @@ export function startEvent(
   resumed: boolean,
 ): StartEvent {
   const { description } = adapter
+  const { schema, label } = rulesOf(description.strategy)
   const { isa, threads } = addon().cpu()
   const trained = description.spec.parameters.filter((parameter) => parameter.trained)
   const defaults = fileOptions(trainSchema.parse({}))
@@ -45,10 +46,8 @@ export function startEvent(
     event: 'start',
     version: packageVersion(),
     model: { name: base.name, fingerprint: base.files.fingerprint },
-    strategy: toFileKeys(rulesOf(description.strategy).schema, description.strategy) as Record<
-      string,
-      unknown
-    >,
+    strategy: toFileKeys(schema, description.strategy) as Record<string, unknown>,
+    strategyLabel: label,
     trainableParameters: trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
     ...(base.labels === null ? {} : { labels: base.labels }),
     data: {

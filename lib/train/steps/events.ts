@@ -17,6 +17,8 @@ export interface StartEvent {
   }
   /** The strategy with all its options, keyed as in config files. */
   strategy: Readonly<Record<string, unknown>>
+  /** Its name in the literature. */
+  strategyLabel: string
   /** Number of trainable parameters. */
   trainableParameters: number
   /** Classes in the order of their ids, for a classifier. */

@@ -17,6 +17,7 @@ export const start: Of<'start'> = {
   },
   model: { name: 'models/SmolLM2-135M', fingerprint: 'ab12'.repeat(16) },
   strategy: { name: 'lora', r: 16, lora_alpha: 32 },
+  strategy_label: 'LoRA',
   trainable_parameters: 291_840,
   data: { name: 'train.jsonl', rows: 3000, hash: 'cd34'.repeat(16) },
   evaluation: { name: null, rows: 150, hash: 'ef56'.repeat(16) },

@@ -2,8 +2,6 @@ import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { packRun, runFrom, unpackRun } from '../../../lib/report/run-data.js'
 import { runPage } from '../../../lib/report/run-page.js'
-import { strategyName } from '../../../lib/report/run-words.js'
-import { listStrategies, rulesNamed } from '../../../lib/strategies/index.js'
 import type { PrivacyReport } from '../../../lib/strategies/privacy-report.js'
 import type { MetricsLine } from '../../../lib/train/records/event-schemas.js'
 import { done, evaluation, memory, plan, samples, start, step, wholeRun } from './lines.js'
@@ -254,7 +252,11 @@ describe('the page of a run', () => {
       ),
     )
     const html = page([
-      { ...start, strategy: { name: 'adalora', init_r: 12, target_r: 4 } },
+      {
+        ...start,
+        strategy: { name: 'adalora', init_r: 12, target_r: 4 },
+        strategy_label: 'AdaLoRA',
+      },
       ...[plan, step(1), { event: 'ranks', time: 1, step: 1, ranks } as const, step(2)],
       ...[{ event: 'ranks', time: 2, step: 2, ranks } as const, done(2)],
     ])
@@ -336,10 +338,4 @@ describe('the data of a run', () => {
     expect(run.evaluations).toEqual([])
     expect(run.state).toBe('training')
   })
-})
-
-// The page's script runs in a browser and must not carry the strategies, so it has their names once more.
-it('names strategies as their rules do', () => {
-  for (const name of [...listStrategies().map(({ name }) => name), 'full'])
-    expect(strategyName(name)).toBe(rulesNamed(name).label)
 })

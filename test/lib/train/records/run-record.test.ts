@@ -50,6 +50,7 @@ sweepTest('a record begins with what went in, and memory by category is that of 
     version: expect.stringMatching(/^\d+\.\d+\.\d+/),
     model: { name: folder, fingerprint: expect.stringMatching(/^[0-9a-f]{16,}$/) },
     strategy: { name: 'lora', r: 4, lora_alpha: 8 },
+    strategy_label: 'LoRA',
     trainable_parameters: expect.any(Number),
     data: { name: data, rows: 48, hash: expect.any(String) },
     evaluation: { name: null, rows: 12, hash: expect.any(String) },
