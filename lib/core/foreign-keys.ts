@@ -7,7 +7,8 @@
 export interface ForeignKey {
   /**
    * The equivalent key, as a path in a config file. If there are several, the first one valid in the context is used.
-   * Paths that begin with `generate.` are options of text generation, which config files do not have.
+   * Paths that begin with `generate.` are options of text generation, which config files do not have. A component with `*`
+   * is the first key with this end.
    */
   here?: string | readonly string[]
   /** Equivalents of the other program's values; null means the default, so the key can be omitted. */
@@ -92,7 +93,7 @@ const TEMPLATE_OF_MODEL =
 const TEMPLATE_FILE = 'the path of a .jinja file'
 const TASK_TYPE = 'task: classification trains a classifier; the other tasks train a causal language model'
 const TASK_TYPES = { CAUSAL_LM: 'causal_lm', SEQ_CLS: 'classification' }
-const DROPOUTS = ['lora', 'vera', 'miss', 'rank'].map((kind) => `strategy.${kind}_dropout`)
+const DROPOUTS = ['strategy.lora_dropout', 'strategy.*_dropout']
 const NO_LORA_VARIANT =
   'this initialization is not supported; init_lora_weights supports pissa, olora, loftq, and gaussian'
 

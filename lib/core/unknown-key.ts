@@ -113,16 +113,29 @@ function walk(
   const all = objectsIn(schema)
   const given = isRecord(value) ? value : undefined
   const chosen = given ? all.filter((one) => agrees(one, given)) : all
-  // A strategy that wraps an adapter has the adapter's options under `adapter`.
   for (const { shape } of chosen.length > 0 ? chosen : all)
-    for (const name of step === 'name' ? [step] : [step, 'adapter']) {
+    for (const [name, ...left] of waysTo(step, rest, shape)) {
       const inner = shape[name] as z.ZodType | undefined
       if (inner === undefined) continue
       const spelled = spell(name, spelling)
-      const found = walk(name === step ? rest : [step, ...rest], inner, given?.[spelled], spelling)
+      const found = walk(left, inner, given?.[spelled], spelling)
       if (found) return [spelled, ...found]
     }
   return undefined
+}
+
+/** A step may be the end of a key, and the options of a wrapped strategy are under `adapter`. */
+function waysTo(
+  step: string,
+  rest: readonly string[],
+  shape: Readonly<Record<string, unknown>>,
+): [name: string, ...left: string[]][] {
+  if (step === 'name') return [[step, ...rest]]
+  const name = step.startsWith('*') ? Object.keys(shape).find((key) => key.endsWith(step.slice(1))) : step
+  return [
+    [name ?? step, ...rest],
+    ['adapter', step, ...rest],
+  ]
 }
 
 /**

@@ -136,7 +136,7 @@ it('a row of several examples is one row in the counts, and is held out whole', 
 })
 
 it('the examples of a row keep its group', () => {
-  const [{ own }] = Object.values(families) as [{ own: string }]
+  const own = Object.values(families)[0]?.own as string
   const row: DatasetRow = {
     ...{ format: 'alpaca', instruction: 'Add.', input: '', output: 'two', history: [['2?', 'two']] },
     ...{ path: 'train.jsonl', line: 7, group: 'ward 3' },
