@@ -15,8 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/device.h"
 #include "kernels/kernels.h"
+#include "os/cores.h"
 
 namespace lowrank::cpu {
 namespace {
@@ -48,6 +49,7 @@ struct Buffer {
 struct Bench {
   Pool pool;
   std::vector<Level> levels;
+  std::vector<std::byte> room;
 
   /// Runs work(kernels) for every level and prints `amount` / time; amount in 1e9 of `unit`.
   void measure(const std::string& title, double amount, const char* unit,
@@ -75,20 +77,20 @@ struct Bench {
 
   void run(const Kernels& level, const Kernel& kernel) {
     const Run own = (*level.table)[kernel.index()];
-    (own != nullptr ? own : table_reference[kernel.index()])({pool, nullptr}, value_of(kernel));
+    const auto bytes = static_cast<size_t>(CpuSizes(pool.threads()).workspace(kernel));
+    if (room.size() < bytes + 64) room.resize(bytes + 64);
+    std::byte* const aligned = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64) % 64;
+    (own != nullptr ? own : table_reference[kernel.index()])({pool, aligned}, value_of(kernel));
   }
 
   void decode(int32_t keys, DType dtype) {
-    const int32_t heads = 9, kv_heads = 3, dim = 64, cu_q[] = {0, 1}, cu_k[] = {0, keys};
+    const int32_t heads = 9, kv_heads = 3, dim = 64;
+    const std::vector<int32_t> seqlens{0, 1};
     Buffer q(dtype, 1, heads * dim), k(dtype, keys, kv_heads * dim), v(dtype, keys, kv_heads * dim),
         out(dtype, 1, heads * dim);
-    const AttentionShape shape{1, cu_q, cu_k, heads, kv_heads, dim, 0.125f};
-    std::vector<std::byte> workspace(64 + attention_workspace(dtype, keys, heads, kv_heads, dim, pool.threads()));
-    std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
+    const Attention kernel{1, keys, {heads, kv_heads, dim, 0, 0.125f}, seqlens, q.at(), k.at(), v.at(), out.at(), {}};
     measure("attention of one query, " + std::to_string(keys) + " keys " + name_of(dtype),
-            2.0 * keys * kv_heads * dim * size_of(dtype), "GB/s", [&](const Kernels& level) {
-              level.ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), nullptr, aligned);
-            });
+            2.0 * keys * kv_heads * dim * size_of(dtype), "GB/s", [&](const Kernels& level) { run(level, kernel); });
   }
 
   void elementwise(DType dtype) {
@@ -157,7 +159,7 @@ struct Bench {
 };
 
 int run(int argc, char** argv) {
-  Bench bench{Pool(argc > 1 ? std::atoi(argv[1]) : usable_cores()), {}};
+  Bench bench{Pool(argc > 1 ? std::atoi(argv[1]) : os::usable_cores()), {}, {}};
   for (const Level level : kLevels) {
     bool wanted = argc <= 2 && level != Level::reference;
     for (int i = 2; i < argc; ++i) wanted = wanted || argv[i] == std::string(name_of(level));

@@ -3,6 +3,7 @@
 
 #include "kernels/adafactor.h"
 #include "kernels/adapter_kernels.h"
+#include "kernels/attention.h"
 #include "kernels/columns.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/delta_rule.h"
@@ -28,6 +29,9 @@
   X(SplitPair) \
   X(GatherColumns) \
   X(ScatterColumns) \
+  X(AppendToCache) \
+  X(Attention) \
+  X(AttentionBackward) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(CrossEntropy) \
@@ -68,9 +72,6 @@
   X(GroupedGemmNt) \
   X(GemmNn) \
   X(ReduceTokens) \
-  X(AppendToCache) \
-  X(Attention) \
-  X(AttentionBackward) \
   X(DecodeRows) \
   X(ProjectGradient) \
   X(Orthogonal) \
@@ -98,6 +99,9 @@
 /// Those whose functions are found by their structs.
 #define LOWRANK_MOVED_KERNELS(X) \
   X(Adafactor) \
+  X(AppendToCache) \
+  X(Attention) \
+  X(AttentionBackward) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(CrossEntropy) \
@@ -160,6 +164,8 @@
 /// Those of them that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
   X(Adafactor) \
+  X(Attention) \
+  X(AttentionBackward) \
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(GatedDeltaRule) \

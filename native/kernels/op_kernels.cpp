@@ -48,29 +48,6 @@ void ReduceTokens::operands(Operands& see) const {
   transposed ? see.adds(f32_matrix(out, ld), n, r) : see.adds(f32_matrix(out, ld), r, n);
 }
 
-void AppendToCache::operands(Operands& see) const {
-  see.reads(positions, 1);
-  for (const Matrix& m : {k, v}) see.reads(m, tokens, cols);
-  for (const Matrix& m : {to_k, to_v}) see.writes(m, tokens, cols);
-}
-void Attention::operands(Operands& see) const {
-  const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;
-  see.reads(q, tokens, width);
-  see.reads(k, keys, kv_width);
-  see.reads(v, keys, kv_width);
-  see.reads(positions, 1);
-  see.writes(out, tokens, width);
-  see.writes(lse, tokens * shape.heads);
-}
-void AttentionBackward::operands(Operands& see) const {
-  const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;
-  for (const Matrix& m : {q, out, dout}) see.reads(m, tokens, width);
-  for (const Matrix& m : {k, v}) see.reads(m, tokens, kv_width);
-  see.reads(lse, tokens * shape.heads);
-  see.writes(dq, tokens, width);
-  for (const Matrix& m : {dk, dv}) see.writes(m, tokens, kv_width);
-}
-
 void DecodeRows::operands(Operands& see) const {
   see.reads_rows(table, ids, tokens);
   see.writes(out, tokens, table.cols);

@@ -62,44 +62,6 @@ struct ReduceTokens {
   void operands(Operands& see) const;
 };
 
-/// Attention heads and their mask: causal, aligned at the end, limited to the last `window` keys (0: all).
-struct Heads {
-  int32_t heads, kv_heads, head_dim, window;
-  float scale;
-};
-/// Writes keys and values of new tokens to the cache after the first `past` rows; positions[0] is `past` as well.
-struct AppendToCache {
-  static constexpr const char* kName = "append_to_cache";
-  int64_t tokens, past, cols;
-  Ptr<int32_t> positions;
-  Matrix k, v, to_k, to_v;
-  void operands(Operands& see) const;
-};
-
-/// out = softmax(scale q k^T + mask) v; lse [tokens, heads] may be null. Query sequences begin at `host_seqlens`, in
-/// host memory. With a cache there is one sequence, whose `keys` keys and values are at k and v, and positions[0] +
-/// tokens equals `keys`.
-struct Attention {
-  static constexpr const char* kName = "attention";
-  int64_t tokens, keys;
-  Heads shape;
-  std::span<const int32_t> host_seqlens;
-  Matrix q, k, v, out;
-  Ptr<float> lse;
-  Ptr<int32_t> positions = {};  // with a cache
-  void operands(Operands& see) const;
-};
-struct AttentionBackward {
-  static constexpr const char* kName = "attention_backward";
-  int64_t tokens;
-  Heads shape;
-  std::span<const int32_t> host_seqlens;
-  Matrix q, k, v, out;
-  Ptr<float> lse;
-  Matrix dout, dq, dk, dv;
-  void operands(Operands& see) const;
-};
-
 /// out[t] = row ids[t] of a table, decoded to fp32.
 struct DecodeRows {
   static constexpr const char* kName = "decode_rows";

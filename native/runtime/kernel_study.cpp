@@ -120,7 +120,7 @@ struct Activation {
   }
   Operand operand() const { return {block.data(), type, width}; }
   cpu::Output output() const { return {block.data(), type, width}; }
-  cpu::Matrix matrix() const { return {block.data(), type, width}; }
+  Matrix at() const { return {cpu::address_of(block.data()), type, width}; }
 
   DType type;
   int64_t width;
@@ -219,33 +219,26 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
          "of the key-value heads");
   const int64_t tokens = int64_t{sequences} * length, width = int64_t{heads} * dim, kv_width = int64_t{kv_heads} * dim;
   const DType type = operand_type(study.precision);
-  Pool& pool = context.pool;
-  const cpu::OpKernels& ops = cpu::device_of(context).kernels().ops;
   const Activation q(type, tokens, width), k(type, tokens, kv_width), v(type, tokens, kv_width);
   const Activation out(type, tokens, width), dout(type, tokens, width), lse(DType::f32, tokens, heads);
   const Activation dq(type, tokens, width), dk(type, tokens, kv_width), dv(type, tokens, kv_width);
   std::vector<int32_t> cu;
   for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
-  const cpu::AttentionShape shape{
-      sequences, cu.data(), cu.data(), heads, kv_heads, dim, 1 / std::sqrt(static_cast<float>(dim)), window};
-  const Block workspace(
-      Category::workspace,
-      std::max(cpu::attention_workspace(type, tokens, heads, kv_heads, dim, pool.threads()),
-               cpu::attention_backward_workspace(type, tokens, heads, kv_heads, dim, pool.threads())));
+  const Heads shape{heads, kv_heads, dim, window, 1 / std::sqrt(static_cast<float>(dim))};
+  const Ptr<float> sums = cpu::address_of(lse.block.data<float>());
+  const Kernel forward = Attention{tokens, tokens, shape, cu, q.at(), k.at(), v.at(), out.at(), sums};
+  const Kernel backward = AttentionBackward{tokens,   shape, cu,        q.at(),  k.at(),  v.at(),
+                                            out.at(), sums,  dout.at(), dq.at(), dk.at(), dv.at()};
+  cpu::CpuDevice& device = cpu::device_of(context);
+  const Block workspace(Category::workspace,
+                        std::max(device.sizes().workspace(forward), device.sizes().workspace(backward)));
+  const Ptr<std::byte> room = cpu::address_of(workspace.data());
   // Pairs of a query and a key that it sees.
   const double near = std::min(length, window), pairs = near * (near + 1) / 2 + (length - near) * near;
   const double product = 2.0 * static_cast<double>(width) * sequences * pairs;
   return best_of(context, study, cancel,
-                 {{"forward", 2 * product,
-                   [&] {
-                     ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
-                                   lse.block.data<float>(), workspace.data());
-                   }},
-                  {"backward", 5 * product, [&] {
-                     ops.attention_backward(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
-                                            lse.block.data<float>(), dout.matrix(), dq.matrix(), dk.matrix(),
-                                            dv.matrix(), workspace.data());
-                   }}});
+                 {{"forward", 2 * product, [&] { device.launch(forward, room); }},
+                  {"backward", 5 * product, [&] { device.launch(backward, room); }}});
 }
 
 /// A model without layers: the embedding, the last norm, and the head that is tied to the embedding.

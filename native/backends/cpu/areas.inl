@@ -1,5 +1,9 @@
 // Made by scripts/lists.mjs: all areas, for one level.
 #include "backends/cpu/activation.inl"
+#include "backends/cpu/attention.inl"
+#include "backends/cpu/attention_backward.inl"
+#include "backends/cpu/attention_decode.inl"
+#include "backends/cpu/attention_tiles.inl"
 #include "backends/cpu/columns.inl"
 #include "backends/cpu/cross_entropy.inl"
 #include "backends/cpu/delta_rule.inl"

@@ -1,13 +1,42 @@
-// Code shared by the levels of the attention kernels: tile sizes, the layout of the workspace, the reference kernels.
+// Code shared by the levels of the attention kernels: sequences, tile sizes, and the layout of the workspace.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <span>
 
-#include "backends/cpu/ops.h"
 #include "core/math.h"
+#include "kernels/attention.h"
 
 namespace lowrank::cpu {
+
+/// Heads, and packed sequences: queries of sequence s are rows seqlens[s] .. seqlens[s + 1] - 1, its keys and values
+/// the same rows of k and v. After a cache there is one sequence, whose first `cached` keys have no queries. Query i
+/// sees the keys up to cached + i, and of these the last `window` only.
+struct AttentionShape {
+  int32_t sequences;
+  const int32_t* seqlens;
+  int64_t cached, keys;  // keys of all sequences
+  int32_t heads, kv_heads, head_dim;
+  int32_t window;  // wider than any sequence where there is none
+  float scale;
+};
+inline AttentionShape shape_of(const Heads& heads, std::span<const int32_t> seqlens, int64_t tokens, int64_t keys) {
+  return {static_cast<int32_t>(seqlens.size()) - 1,
+          seqlens.data(),
+          keys - tokens,
+          keys,
+          heads.heads,
+          heads.kv_heads,
+          heads.head_dim,
+          heads.window > 0 ? heads.window : std::numeric_limits<int32_t>::max(),
+          heads.scale};
+}
+inline AttentionShape shape_of(const Attention& k) { return shape_of(k.shape, k.host_seqlens, k.tokens, k.keys); }
+inline AttentionShape shape_of(const AttentionBackward& k) {
+  return shape_of(k.shape, k.host_seqlens, k.tokens, k.tokens);
+}
 
 /// Queries and keys per tile.
 inline constexpr int64_t kTile = 64;
@@ -33,11 +62,5 @@ constexpr int64_t backward_thread_bytes(int64_t head_dim) {
 constexpr int64_t packed_keys_bytes(int64_t tokens, int64_t kv_heads, int64_t head_dim) {
   return (tokens * 3 / 64 + 2) * 32 * padded_head_dim(head_dim) * kv_heads * 2;
 }
-
-void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                         const Matrix& out, float* lse, std::byte* workspace);
-void attention_backward_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
-                                  const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
-                                  const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace);
 
 }  // namespace lowrank::cpu

@@ -1,13 +1,16 @@
-// Attention in FlashAttention-2 order over the tile products of attention_tiles.inl. Included once per level.
+// Attention in FlashAttention-2 order over the tile products of attention_tiles.inl.
+#pragma once
+
+#include "backends/cpu/attention_decode.inl"
+#include "backends/cpu/attention_tiles.inl"
 
 /// Position of one sequence in the packed rows; `offset` is the number of keys before the first query's own.
 struct Sequence {
   int64_t q0, queries, k0, keys, offset;
 };
 static Sequence sequence_of(const AttentionShape& shape, int64_t index) {
-  const int64_t q0 = shape.cu_q[index], k0 = shape.cu_k[index];
-  const int64_t queries = shape.cu_q[index + 1] - q0, keys = shape.cu_k[index + 1] - k0;
-  return {q0, queries, k0, keys, keys - queries};
+  const int64_t first = shape.seqlens[index], queries = shape.seqlens[index + 1] - first;
+  return {first, queries, first, queries + shape.cached, shape.cached};
 }
 /// First key that query i of the sequence sees, and the first key of its tile: work begins there.
 static int64_t first_key(const AttentionShape& shape, const Sequence& sequence, int64_t i) {
@@ -27,7 +30,7 @@ static int64_t keys_seen(const AttentionShape& shape, const Sequence& sequence, 
 static int64_t strip_vectors(int64_t lanes) { return (std::min(lanes, kStrip) + W - 1) / W; }
 
 template <class T>
-static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
+static const T* head_rows(const lowrank::Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
   return row_as<T>(matrix, row) + head * head_dim;
 }
 
@@ -121,8 +124,7 @@ static void finish_tile(const AttentionShape& shape, const Sequence& sequence, i
 /// One tile of queries of one head against all tiles of keys that any of them sees.
 template <class Scheme>
 static void forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
-                         const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out, float* lse,
-                         std::byte* workspace) {
+                         const Attention& of, std::byte* workspace) {
   using T = typename Scheme::Element;
   using Dot = typename Scheme::Dot;
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
@@ -137,7 +139,7 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   float* top = carver.take(kTile * 4);
   float* total = carver.take(kTile * 4);
 
-  Scheme::pack_transposed(head_rows<T>(q, sequence.q0 + i0, head, d), q.ld, count, d, queries, k_copy);
+  Scheme::pack_transposed(head_rows<T>(of.q, sequence.q0 + i0, head, d), of.q.ld, count, d, queries, k_copy);
   std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
@@ -145,8 +147,8 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
   for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
     const int64_t keys = std::min(kTile, visible - j0);
-    const Broadcast k_tile = Scheme::along(head_rows<T>(k, sequence.k0 + j0, kv_head, d), k.ld, keys, d, k_copy);
-    const Broadcast v_tile = Scheme::across(head_rows<T>(v, sequence.k0 + j0, kv_head, d), v.ld, keys, d, v_copy);
+    const Broadcast k_tile = Scheme::along(head_rows<T>(of.k, sequence.k0 + j0, kv_head, d), of.k.ld, keys, d, k_copy);
+    const Broadcast v_tile = Scheme::across(head_rows<T>(of.v, sequence.k0 + j0, kv_head, d), of.v.ld, keys, d, v_copy);
     for (int64_t lane = 0; lane < count; lane += kStrip) {
       const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + kStrip, count) - lane, j0, keys);
       if (seen == 0) continue;
@@ -159,8 +161,8 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
     }
   }
 
-  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld,
-              lse);
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(of.out, sequence.q0 + i0) + head * d,
+              of.out.ld, host(of.lse));
 }
 
 /// The query tiles of all sequences by number; within a sequence the late ones, which see most keys, come first.
@@ -168,7 +170,7 @@ struct QueryTiles {
   explicit QueryTiles(const AttentionShape& attention_shape) : shape(attention_shape) {
     for (int64_t s = 0; s < shape.sequences; ++s) count += of_sequence(s);
   }
-  int64_t of_sequence(int64_t s) const { return (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile; }
+  int64_t of_sequence(int64_t s) const { return (shape.seqlens[s + 1] - shape.seqlens[s] + kTile - 1) / kTile; }
   /// Sequence and tile within it.
   std::pair<int64_t, int64_t> at(int64_t number) const {
     int64_t s = 0;
@@ -180,25 +182,21 @@ struct QueryTiles {
 };
 
 template <class Scheme>
-static void forward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                    const Matrix& out, float* lse, std::byte* workspace) {
+static void forward(const Cpu& cpu, const AttentionShape& shape, const Attention& of) {
   const QueryTiles tiles(shape);
-  for_units(pool, tiles.count * shape.heads, [&](int thread, int64_t unit) {
+  for_units(cpu.pool, tiles.count * shape.heads, [&](int thread, int64_t unit) {
     const auto [s, tile] = tiles.at(unit / shape.heads);  // heads of a group follow each other on the same keys
-    forward_tile<Scheme>(shape, sequence_of(shape, s), tile, unit % shape.heads, q, k, v, out, lse,
-                         workspace + thread * forward_thread_bytes(shape.head_dim));
+    forward_tile<Scheme>(shape, sequence_of(shape, s), tile, unit % shape.heads, of,
+                         cpu.room + thread * forward_thread_bytes(shape.head_dim));
   });
 }
 
-static void attention(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                      const Matrix& out, float* lse, std::byte* workspace) {
-  if (can_decode(shape)) {
-    if (q.dtype == DType::bf16) return decode<Bf16>(pool, shape, q, k, v, out, lse, workspace);
-    return decode<float>(pool, shape, q, k, v, out, lse, workspace);
-  }
-  if (q.dtype == DType::f32) return forward<Fp32Scheme<float>>(pool, shape, q, k, v, out, lse, workspace);
+static void run(const Cpu& cpu, const Attention& k) {
+  const AttentionShape shape = shape_of(k);
+  if (can_decode(shape)) return k.q.dtype == DType::bf16 ? decode<Bf16>(cpu, shape, k) : decode<float>(cpu, shape, k);
+  if (k.q.dtype == DType::f32) return forward<Fp32Scheme<float>>(cpu, shape, k);
 #if LOWRANK_VEC_BF16
-  if (shape.head_dim % 2 == 0) return forward<PairScheme>(pool, shape, q, k, v, out, lse, workspace);
+  if (shape.head_dim % 2 == 0) return forward<PairScheme>(cpu, shape, k);
 #endif
-  forward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, workspace);
+  forward<Fp32Scheme<Bf16>>(cpu, shape, k);
 }

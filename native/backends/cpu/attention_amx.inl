@@ -1,7 +1,7 @@
 // Attention for bf16 operands on AMX tiles: the order of attention.inl and attention_backward.inl, with every product
 // made of 16x16 fp32 tiles that take 32 products per step. K and V are broadcast operands as they lie in memory; where
 // a product reduces over keys (V in the forward pass, K in the backward pass) their transpose is packed once per call.
-// Included in ops_avx512bf16.cpp after the other attention sources.
+// Included in ops_avx512bf16.cpp after the other attention sources, in a namespace whose kernels come before theirs.
 
 /// Tile operand A: 16 rows of 32 bf16 values at data + block * block_bytes + step * step_bytes, rows row_bytes apart.
 struct TileRows {
@@ -111,7 +111,7 @@ static void transpose_keys(const Bf16* rows, int64_t ld, int64_t keys, int64_t h
   }
 }
 
-static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks,
+static void transpose_sequences(Pool& pool, const AttentionShape& shape, const lowrank::Matrix& x, int64_t total_blocks,
                                 Bf16* packed) {
   const int64_t d = shape.head_dim;
   for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int, int64_t unit) {
@@ -132,8 +132,8 @@ struct Transposed {
   int64_t total_blocks;
 
   /// Tile operand of the tile that starts at key j0; short sequences are transposed into `scratch` first.
-  TileRows tile(const AttentionShape& shape, const Sequence& sequence, const Matrix& x, int64_t kv_head, int64_t j0,
-                Bf16* scratch) const {
+  TileRows tile(const AttentionShape& shape, const Sequence& sequence, const lowrank::Matrix& x, int64_t kv_head,
+                int64_t j0, Bf16* scratch) const {
     const int64_t d = shape.head_dim;
     const Bf16* at = scratch;
     if (packs_transpose(sequence)) {
@@ -148,15 +148,15 @@ struct Transposed {
   }
 };
 
-static int64_t key_blocks(const AttentionShape& shape) { return (int64_t{shape.cu_k[shape.sequences]} * 3 + 63) / 64; }
+static int64_t key_blocks(const AttentionShape& shape) { return (shape.keys * 3 + 63) / 64; }
 
 /// Rows of K or V as tile operand; whole tiles are read, so the last rows of the tensor are copied to `scratch`.
-static TileRows tile_rows(const AttentionShape& shape, const Matrix& x, int64_t row, int64_t head, int64_t keys,
-                          Bf16* scratch) {
+static TileRows tile_rows(const AttentionShape& shape, const lowrank::Matrix& x, int64_t row, int64_t head,
+                          int64_t keys, Bf16* scratch) {
   const int64_t d = shape.head_dim;
   const Bf16* rows = head_rows<Bf16>(x, row, head, d);
   int64_t ld = x.ld;
-  if (row + round_up(keys, 16) > shape.cu_k[shape.sequences]) {
+  if (row + round_up(keys, 16) > shape.keys) {
     for (int64_t j = 0; j < round_up(keys, 16); ++j) {
       if (j < keys) {
         std::memcpy(scratch + j * d, rows + j * ld, static_cast<size_t>(d) * 2);
@@ -182,8 +182,7 @@ static LOWRANK_INLINE void prefetch(const std::byte* data, int64_t bytes) {
 }
 
 static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
-                             const Matrix& q, const Matrix& k, const Matrix& v, const Transposed& v_transposed,
-                             const Matrix& out, float* lse, std::byte* workspace) {
+                             const Attention& of, const Transposed& v_transposed, std::byte* workspace) {
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
   const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), lanes = round_up(count, 32);
   Carver carver{workspace};
@@ -196,7 +195,7 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
   float* total = carver.take(kTile * 4);
 
   if (count < kTile) std::memset(queries, 0, static_cast<size_t>(head_tile_bytes(d) / 2));
-  transpose_words(head_rows<Bf16>(q, sequence.q0 + i0, head, d), q.ld * 2, count, d / 2, queries);
+  transpose_words(head_rows<Bf16>(of.q, sequence.q0 + i0, head, d), of.q.ld * 2, count, d / 2, queries);
   std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
@@ -204,8 +203,8 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
   for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
     const int64_t keys = std::min(kTile, visible - j0);
-    const TileRows k_tile = tile_rows(shape, k, sequence.k0 + j0, kv_head, keys, k_copy);
-    const TileRows v_tile = v_transposed.tile(shape, sequence, v, kv_head, j0, v_copy);
+    const TileRows k_tile = tile_rows(shape, of.k, sequence.k0 + j0, kv_head, keys, k_copy);
+    const TileRows v_tile = v_transposed.tile(shape, sequence, of.v, kv_head, j0, v_copy);
     prefetch(v_tile.data, round_up(keys, 32) / 32 * d * 64);
     // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
     for (int64_t lane = 0; lane < lanes; lane += 32) {
@@ -219,14 +218,13 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
       tile_multiply(d / 16, 32, steps, v_tile, scores, kTile, sums + lane, kTile, true);
     }
   }
-  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(out, sequence.q0 + i0) + head * d,
-              out.ld, lse);
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(of.out, sequence.q0 + i0) + head * d,
+              of.out.ld, host(of.lse));
 }
 
 /// One query head of one sequence, as backward_head.
-static void amx_backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head, const Matrix& q,
-                              const Matrix& k, const Matrix& v, const Transposed& k_transposed, const Matrix& out,
-                              const float* lse, const Matrix& dout, const Matrix& dq, float* dk, float* dv,
+static void amx_backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head,
+                              const AttentionBackward& of, const Transposed& k_transposed, float* dk, float* dv,
                               std::byte* workspace) {
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
   Carver carver{workspace};
@@ -254,18 +252,18 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
 
   for (int64_t i0 = 0; i0 < sequence.queries; i0 += kTile) {
     const int64_t count = std::min(kTile, sequence.queries - i0), lanes = round_up(count, 32), row = sequence.q0 + i0;
-    const Bf16* q_rows = head_rows<Bf16>(q, row, head, d);
-    const Bf16* dout_rows = head_rows<Bf16>(dout, row, head, d);
+    const Bf16* q_rows = head_rows<Bf16>(of.q, row, head, d);
+    const Bf16* dout_rows = head_rows<Bf16>(of.dout, row, head, d);
     if (count < kTile) {
       for (float* buffer : {queries, gradients, query_rows, gradient_rows})
         std::memset(buffer, 0, static_cast<size_t>(half));
     }
-    transpose_words(q_rows, q.ld * 2, count, d / 2, queries);
-    transpose_words(dout_rows, dout.ld * 2, count, d / 2, gradients);
-    PairScheme::pack_rows(q_rows, q.ld, count, d, query_rows);
-    PairScheme::pack_rows(dout_rows, dout.ld, count, d, gradient_rows);
-    row_statistics(head_rows<Bf16>(out, row, head, d), out.ld, dout_rows, dout.ld, lse + row * shape.heads + head,
-                   shape.heads, count, d, lse2, delta);
+    transpose_words(q_rows, of.q.ld * 2, count, d / 2, queries);
+    transpose_words(dout_rows, of.dout.ld * 2, count, d / 2, gradients);
+    PairScheme::pack_rows(q_rows, of.q.ld, count, d, query_rows);
+    PairScheme::pack_rows(dout_rows, of.dout.ld, count, d, gradient_rows);
+    row_statistics(head_rows<Bf16>(of.out, row, head, d), of.out.ld, dout_rows, of.dout.ld,
+                   host(of.lse) + row * shape.heads + head, shape.heads, count, d, lse2, delta);
     std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
 
     const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
@@ -273,9 +271,9 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
       const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16,
                     steps = round_up(keys, 32) / 32;
       const int64_t key = sequence.k0 + j0;
-      const TileRows k_tile = tile_rows(shape, k, key, kv_head, keys, k_copy);
-      const TileRows v_tile = tile_rows(shape, v, key, kv_head, keys, v_copy);
-      const TileRows k_columns_tile = k_transposed.tile(shape, sequence, k, kv_head, j0, k_columns);
+      const TileRows k_tile = tile_rows(shape, of.k, key, kv_head, keys, k_copy);
+      const TileRows v_tile = tile_rows(shape, of.v, key, kv_head, keys, v_copy);
+      const TileRows k_columns_tile = k_transposed.tile(shape, sequence, of.k, kv_head, j0, k_columns);
       prefetch(k_columns_tile.data, steps * d * 64);
       for (int64_t lane = 0; lane < lanes; lane += 32) {  // half a tile of queries at a time stays in L1
         tile_multiply(blocks, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
@@ -298,7 +296,7 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
       reduce_queries(ds_rows, query_rows, dk + j0 * d);
       tile_multiply(d / 16, lanes, steps, k_columns_tile, ds_pairs, kTile, dq_sums, kTile, true);
     }
-    store_transposed(dq_sums, ones, count, d, row_as<Bf16>(dq, row) + head * d, dq.ld);
+    store_transposed(dq_sums, ones, count, d, row_as<Bf16>(of.dq, row) + head * d, of.dq.ld);
   }
 }
 
@@ -306,47 +304,44 @@ static bool fits_tiles(const AttentionShape& shape, DType dtype) {
   return dtype == DType::bf16 && shape.head_dim % 32 == 0;
 }
 
-static void amx_attention(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                          const Matrix& out, float* lse, std::byte* workspace) {
-  if (can_decode(shape) || q.dtype == DType::f32) return attention(pool, shape, q, k, v, out, lse, workspace);
+static void run(const Cpu& cpu, const Attention& k) {
+  const AttentionShape shape = shape_of(k);
+  if (can_decode(shape) || k.q.dtype == DType::f32) return avx512bf16::run(cpu, k);
   // CPUs with AMX multiply fp32 vectors faster than vectors of bf16 pairs.
-  if (!fits_tiles(shape, q.dtype)) return forward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, workspace);
-  auto* packed = reinterpret_cast<Bf16*>(workspace + pool.threads() * forward_thread_bytes(shape.head_dim));
+  if (!fits_tiles(shape, k.q.dtype)) return forward<Fp32Scheme<Bf16>>(cpu, shape, k);
+  auto* packed = reinterpret_cast<Bf16*>(cpu.room + cpu.pool.threads() * forward_thread_bytes(shape.head_dim));
   const Transposed v_transposed{packed, key_blocks(shape)};
-  transpose_sequences(pool, shape, v, v_transposed.total_blocks, packed);
+  transpose_sequences(cpu.pool, shape, k.v, v_transposed.total_blocks, packed);
   const QueryTiles tiles(shape);
   for_units(
-      pool, tiles.count * shape.heads,
+      cpu.pool, tiles.count * shape.heads,
       [&](int thread, int64_t unit) {
         const auto [s, tile] = tiles.at(unit / shape.heads);
-        amx_forward_tile(shape, sequence_of(shape, s), tile, unit % shape.heads, q, k, v, v_transposed, out, lse,
-                         workspace + thread * forward_thread_bytes(shape.head_dim));
+        amx_forward_tile(shape, sequence_of(shape, s), tile, unit % shape.heads, k, v_transposed,
+                         cpu.room + thread * forward_thread_bytes(shape.head_dim));
       },
       [] { return TileRegion(); });
 }
 
-static void amx_attention_backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
-                                   const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
-                                   const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace) {
-  if (q.dtype == DType::f32) return attention_backward(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
-  if (!fits_tiles(shape, q.dtype)) {
-    return backward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
-  }
-  const int64_t d = shape.head_dim, rows = shape.cu_k[shape.sequences];
-  auto* dk_parts = reinterpret_cast<float*>(workspace + pool.threads() * backward_thread_bytes(d));
+static void run(const Cpu& cpu, const AttentionBackward& k) {
+  const AttentionShape shape = shape_of(k);
+  if (k.q.dtype == DType::f32) return avx512bf16::run(cpu, k);
+  if (!fits_tiles(shape, k.q.dtype)) return backward<Fp32Scheme<Bf16>>(cpu, shape, k);
+  const int64_t d = shape.head_dim, rows = shape.keys;
+  auto* dk_parts = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * backward_thread_bytes(d));
   float* dv_parts = dk_parts + rows * shape.heads * d;
   auto* packed = reinterpret_cast<Bf16*>(dv_parts + rows * shape.heads * d);
   const Transposed k_transposed{packed, key_blocks(shape)};
-  transpose_sequences(pool, shape, k, k_transposed.total_blocks, packed);
+  transpose_sequences(cpu.pool, shape, k.k, k_transposed.total_blocks, packed);
   for_units(
-      pool, int64_t{shape.sequences} * shape.heads,
+      cpu.pool, int64_t{shape.sequences} * shape.heads,
       [&](int thread, int64_t unit) {
         const Sequence sequence = sequence_of(shape, unit / shape.heads);
         const int64_t head = unit % shape.heads, at = (head * rows + sequence.k0) * d;
-        amx_backward_head(shape, sequence, head, q, k, v, k_transposed, out, lse, dout, dq, dk_parts + at,
-                          dv_parts + at, workspace + thread * backward_thread_bytes(d));
+        amx_backward_head(shape, sequence, head, k, k_transposed, dk_parts + at, dv_parts + at,
+                          cpu.room + thread * backward_thread_bytes(d));
       },
       [] { return TileRegion(); });
-  sum_groups<Bf16>(pool, shape, rows, dk_parts, dk);
-  sum_groups<Bf16>(pool, shape, rows, dv_parts, dv);
+  sum_groups<Bf16>(cpu.pool, shape, rows, dk_parts, k.dk);
+  sum_groups<Bf16>(cpu.pool, shape, rows, dv_parts, k.dv);
 }

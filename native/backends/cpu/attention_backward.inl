@@ -1,6 +1,9 @@
 // Gradients of attention: query tiles outside, key tiles inside, scores recomputed from the stored log-sum-exp. A unit
 // is one query head of one sequence, so that dQ, dK and dV of a unit have one writer; dK and dV are kept per query head
 // in fp32 and summed over each group at the end, in order. No result depends on the number of threads.
+#pragma once
+
+#include "backends/cpu/attention.inl"
 
 /// The softmax's own gradient for one tile: scores (S^T) and slopes (dP^T), both [keys][64], become P^T and dS^T. For
 /// pairs they go to bf16 rows [keys][64], and dS^T to words of two keys as well.
@@ -59,9 +62,8 @@ static void row_statistics(const T* out, int64_t out_ld, const T* dout, int64_t 
 
 /// One query head of one sequence. dk and dv: fp32 [keys][padded head_dim], overwritten.
 template <class Scheme>
-static void backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head, const Matrix& q,
-                          const Matrix& k, const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
-                          const Matrix& dq, float* dk, float* dv, std::byte* workspace) {
+static void backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head,
+                          const AttentionBackward& of, float* dk, float* dv, std::byte* workspace) {
   using T = typename Scheme::Element;
   using Dot = typename Scheme::Dot;
   const int64_t d = shape.head_dim, padded = padded_head_dim(d), kv_head = head / (shape.heads / shape.kv_heads);
@@ -92,24 +94,24 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
 
   for (int64_t i0 = 0; i0 < sequence.queries; i0 += kTile) {
     const int64_t count = std::min(kTile, sequence.queries - i0), row = sequence.q0 + i0;
-    const T* q_rows = head_rows<T>(q, row, head, d);
-    const T* dout_rows = head_rows<T>(dout, row, head, d);
-    Scheme::pack_transposed(q_rows, q.ld, count, d, queries, k_along);
-    Scheme::pack_transposed(dout_rows, dout.ld, count, d, gradients, k_along);
-    Scheme::pack_rows(q_rows, q.ld, count, d, query_rows);
-    Scheme::pack_rows(dout_rows, dout.ld, count, d, gradient_rows);
-    row_statistics(head_rows<T>(out, row, head, d), out.ld, dout_rows, dout.ld, lse + row * shape.heads + head,
-                   shape.heads, count, d, lse2, delta);
+    const T* q_rows = head_rows<T>(of.q, row, head, d);
+    const T* dout_rows = head_rows<T>(of.dout, row, head, d);
+    Scheme::pack_transposed(q_rows, of.q.ld, count, d, queries, k_along);
+    Scheme::pack_transposed(dout_rows, of.dout.ld, count, d, gradients, k_along);
+    Scheme::pack_rows(q_rows, of.q.ld, count, d, query_rows);
+    Scheme::pack_rows(dout_rows, of.dout.ld, count, d, gradient_rows);
+    row_statistics(head_rows<T>(of.out, row, head, d), of.out.ld, dout_rows, of.dout.ld,
+                   host(of.lse) + row * shape.heads + head, shape.heads, count, d, lse2, delta);
     std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
 
     const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
     for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
       const int64_t keys = std::min(kTile, visible - j0);
-      const T* k_rows = head_rows<T>(k, sequence.k0 + j0, kv_head, d);
-      const T* v_rows = head_rows<T>(v, sequence.k0 + j0, kv_head, d);
-      const Broadcast k_tile = Scheme::along(k_rows, k.ld, keys, d, k_along);
-      const Broadcast v_tile = Scheme::along(v_rows, v.ld, keys, d, v_along);
-      const Broadcast k_columns = Scheme::across(k_rows, k.ld, keys, d, k_across);
+      const T* k_rows = head_rows<T>(of.k, sequence.k0 + j0, kv_head, d);
+      const T* v_rows = head_rows<T>(of.v, sequence.k0 + j0, kv_head, d);
+      const Broadcast k_tile = Scheme::along(k_rows, of.k.ld, keys, d, k_along);
+      const Broadcast v_tile = Scheme::along(v_rows, of.v.ld, keys, d, v_along);
+      const Broadcast k_columns = Scheme::across(k_rows, of.k.ld, keys, d, k_across);
       const int64_t first_lane = j0 - sequence.offset - i0;
       for (int64_t lane = 0; lane < count; lane += kStrip) {
         const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + kStrip, count) - lane, j0, keys);
@@ -134,13 +136,14 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
       multiply_triangle<Dot, kElements>(keys, padded / W, {ds, row_bytes, 4, steps}, first_lane, query_rows, padded,
                                         dk + j0 * padded, padded);
     }
-    store_transposed(dq_sums, ones, count, d, row_as<T>(dq, row) + head * d, dq.ld);
+    store_transposed(dq_sums, ones, count, d, row_as<T>(of.dq, row) + head * d, of.dq.ld);
   }
 }
 
 /// out[row, kv head] = sum over the query heads of the group of parts[head][row].
 template <class T>
-static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, const float* parts, const Matrix& out) {
+static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, const float* parts,
+                       const lowrank::Matrix& out) {
   const int64_t d = shape.head_dim, padded = padded_head_dim(d), group = shape.heads / shape.kv_heads;
   for_rows(pool, rows, int64_t{shape.heads} * d, [&](int64_t row) {
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
@@ -156,33 +159,26 @@ static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, co
 }
 
 template <class Scheme>
-static void backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                     const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq, const Matrix& dk,
-                     const Matrix& dv, std::byte* workspace) {
+static void backward(const Cpu& cpu, const AttentionShape& shape, const AttentionBackward& of) {
   using T = typename Scheme::Element;
-  const int64_t rows = shape.cu_k[shape.sequences], padded = padded_head_dim(shape.head_dim);
-  auto* dk_parts = reinterpret_cast<float*>(workspace + pool.threads() * backward_thread_bytes(shape.head_dim));
+  const int64_t rows = shape.keys, padded = padded_head_dim(shape.head_dim);
+  auto* dk_parts = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * backward_thread_bytes(shape.head_dim));
   float* dv_parts = dk_parts + rows * shape.heads * padded;
-  for_units(pool, int64_t{shape.sequences} * shape.heads, [&](int thread, int64_t unit) {
+  for_units(cpu.pool, int64_t{shape.sequences} * shape.heads, [&](int thread, int64_t unit) {
     const Sequence sequence = sequence_of(shape, unit / shape.heads);
     const int64_t head = unit % shape.heads, at = (head * rows + sequence.k0) * padded;
-    backward_head<Scheme>(shape, sequence, head, q, k, v, out, lse, dout, dq, dk_parts + at, dv_parts + at,
-                          workspace + thread * backward_thread_bytes(shape.head_dim));
+    backward_head<Scheme>(shape, sequence, head, of, dk_parts + at, dv_parts + at,
+                          cpu.room + thread * backward_thread_bytes(shape.head_dim));
   });
-  sum_groups<T>(pool, shape, rows, dk_parts, dk);
-  sum_groups<T>(pool, shape, rows, dv_parts, dv);
+  sum_groups<T>(cpu.pool, shape, rows, dk_parts, of.dk);
+  sum_groups<T>(cpu.pool, shape, rows, dv_parts, of.dv);
 }
 
-static void attention_backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
-                               const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
-                               const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace) {
-  if (q.dtype == DType::f32) {
-    return backward<Fp32Scheme<float>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
-  }
+static void run(const Cpu& cpu, const AttentionBackward& k) {
+  const AttentionShape shape = shape_of(k);
+  if (k.q.dtype == DType::f32) return backward<Fp32Scheme<float>>(cpu, shape, k);
 #if LOWRANK_VEC_BF16
-  if (shape.head_dim % 2 == 0) {
-    return backward<PairScheme>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
-  }
+  if (shape.head_dim % 2 == 0) return backward<PairScheme>(cpu, shape, k);
 #endif
-  backward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+  backward<Fp32Scheme<Bf16>>(cpu, shape, k);
 }

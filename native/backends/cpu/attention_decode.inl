@@ -1,12 +1,15 @@
 // Attention of single queries over a long cache, as in generation: bound by reading K and V, so every key is read once,
 // for all query heads of its group. The keys of a (sequence, kv head) are cut into a number of ranges that depends on
 // the shape alone, and the parts are merged in order.
+#pragma once
+
+#include "backends/cpu/attention_tiles.inl"
 
 inline constexpr int64_t kDecodeKeys = 64;  // keys whose scores are computed before their values are read
 
 static bool one_query_each(const AttentionShape& shape) {
   for (int64_t s = 0; s < shape.sequences; ++s) {
-    if (shape.cu_q[s + 1] - shape.cu_q[s] != 1) return false;
+    if (shape.seqlens[s + 1] - shape.seqlens[s] != 1) return false;
   }
   return true;
 }
@@ -161,39 +164,41 @@ static void decode_finish(const float* states, int64_t parts, int64_t stride, in
 }
 
 template <class T>
-static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
-                   const Matrix& out, float* lse, std::byte* workspace) {
+static void decode(const Cpu& cpu, const AttentionShape& shape, const Attention& of) {
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, floats = decode_state_floats(d);
   const int64_t heads = int64_t{shape.sequences} * shape.kv_heads;
-  const auto seen = [&](int64_t s) { return std::min(shape.cu_k[s + 1] - shape.cu_k[s], shape.window); };
+  const auto seen = [&](int64_t s) {
+    return std::min<int64_t>(shape.seqlens[s + 1] - shape.seqlens[s] + shape.cached, shape.window);
+  };
   int64_t longest = 0;
-  for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max<int64_t>(longest, seen(s));
+  for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max(longest, seen(s));
   const int64_t parts =
       std::clamp<int64_t>(std::min(kDecodeUnits / std::max<int64_t>(heads, 1), longest / 256), 1, kDecodeUnits);
-  std::byte* threads_end = workspace + pool.threads() * forward_thread_bytes(d);
+  std::byte* threads_end = cpu.room + cpu.pool.threads() * forward_thread_bytes(d);
   auto* shared = reinterpret_cast<float*>(threads_end);
 
   const auto finish = [&](int64_t head_unit, const float* states, int64_t count) {
-    const int64_t s = head_unit / shape.kv_heads, row = shape.cu_q[s];
+    const int64_t s = head_unit / shape.kv_heads, row = shape.seqlens[s];
     for (int64_t g = 0; g < group; ++g) {
       const int64_t head = head_unit % shape.kv_heads * group + g;
-      decode_finish(states + g * floats, count, group * floats, d, row_as<T>(out, row) + head * d,
-                    lse != nullptr ? lse + row * shape.heads + head : nullptr);
+      decode_finish(states + g * floats, count, group * floats, d, row_as<T>(of.out, row) + head * d,
+                    of.lse ? host(of.lse) + row * shape.heads + head : nullptr);
     }
   };
-  for_units(pool, heads * parts, [&](int thread, int64_t unit) {
+  for_units(cpu.pool, heads * parts, [&](int thread, int64_t unit) {
     const int64_t part = unit % parts, head_unit = unit / parts;
     const int64_t s = head_unit / shape.kv_heads, kv_head = head_unit % shape.kv_heads;
-    const int64_t keys = seen(s), k0 = shape.cu_k[s + 1] - keys;
-    auto* scratch = reinterpret_cast<float*>(workspace + thread * forward_thread_bytes(d));
+    const int64_t keys = seen(s), k0 = shape.seqlens[s + 1] + shape.cached - keys;
+    auto* scratch = reinterpret_cast<float*>(cpu.room + thread * forward_thread_bytes(d));
     float* states =
         parts > 1 ? shared + unit * group * floats : scratch + decode_scratch_bytes(d) / 4 + group * padded_head_dim(d);
-    decode_range(shape, row_as<T>(q, shape.cu_q[s]) + kv_head * group * d, row_as<T>(k, k0) + kv_head * d, k.ld,
-                 row_as<T>(v, k0) + kv_head * d, v.ld, keys * part / parts, keys * (part + 1) / parts, states, scratch);
+    decode_range(shape, row_as<T>(of.q, shape.seqlens[s]) + kv_head * group * d, row_as<T>(of.k, k0) + kv_head * d,
+                 of.k.ld, row_as<T>(of.v, k0) + kv_head * d, of.v.ld, keys * part / parts, keys * (part + 1) / parts,
+                 states, scratch);
     if (parts == 1) finish(head_unit, states, 1);
   });
   if (parts > 1) {
-    for_units(pool, heads,
+    for_units(cpu.pool, heads,
               [&](int, int64_t head_unit) { finish(head_unit, shared + head_unit * parts * group * floats, parts); });
   }
 }

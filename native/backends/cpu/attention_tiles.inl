@@ -5,6 +5,7 @@
 // that only the query side is ever packed, once per query tile.
 //
 // A "word" is 32 bits: one fp32 value, or two bf16 values that the dot instruction reduces together.
+#pragma once
 
 /// Score of a key that a query must not see: far below any score, yet finite, so that differences are no NaN. A query
 /// whose largest score is below `kLowest` has seen nothing.

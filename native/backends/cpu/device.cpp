@@ -16,18 +16,6 @@ namespace {
 Matrix matrix(const lowrank::Matrix& m) { return {host(m.data), m.dtype, m.ld}; }
 Operand operand(const lowrank::Matrix& m) { return {host(m.data), m.dtype, m.ld}; }
 
-AttentionShape shape_of(const Heads& heads, std::span<const int32_t> seqlens) {
-  AttentionShape shape;
-  shape.sequences = static_cast<int32_t>(seqlens.size()) - 1;
-  shape.cu_q = shape.cu_k = seqlens.data();
-  shape.heads = heads.heads;
-  shape.kv_heads = heads.kv_heads;
-  shape.head_dim = heads.head_dim;
-  shape.scale = heads.scale;
-  if (heads.window > 0) shape.window = heads.window;
-  return shape;
-}
-
 PairFactors factors_of(const Pair& pair) {
   return {pair.rows, pair.cols, pair.rank, pair.rank2, host(pair.b), host(pair.a), host(pair.b2), host(pair.a2)};
 }
@@ -63,14 +51,6 @@ struct Workspace {
     return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, false);
   }
   int64_t operator()(const ReduceTokens& k) const { return reduce_tokens_workspace(k.tokens, k.r, k.n, threads); }
-  int64_t operator()(const Attention& k) const {
-    const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
-    return attention_workspace(k.q.dtype, std::max(k.tokens, k.keys), heads, kv_heads, head_dim, threads);
-  }
-  int64_t operator()(const AttentionBackward& k) const {
-    const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
-    return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
-  }
   template <class Other>
   int64_t operator()([[maybe_unused]] const Other& k) const {
     if constexpr (requires { Other::kNeedsRoom; }) return cpu::workspace(k, threads);
@@ -182,22 +162,6 @@ struct CpuDevice::Launch {
   void operator()(const ReduceTokens& k) const {
     gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
                        k.transposed, room);
-  }
-  void operator()(const AppendToCache& k) const {
-    for (const auto& [fresh, to] : {std::pair(k.k, k.to_k), std::pair(k.v, k.to_v)}) {
-      const int64_t row = k.cols * size_of(fresh.dtype);
-      for (int64_t t = 0; t < k.tokens; ++t) std::copy_n(host(fresh.rows(t).data), row, host(to.rows(t).data));
-    }
-  }
-  void operator()(const Attention& k) const {
-    AttentionShape shape = shape_of(k.shape, k.host_seqlens);
-    const int32_t cached[2] = {0, static_cast<int32_t>(k.keys)};
-    if (k.keys != k.tokens) shape.cu_k = cached;
-    ops.attention(pool, shape, matrix(k.q), matrix(k.k), matrix(k.v), matrix(k.out), host(k.lse), room);
-  }
-  void operator()(const AttentionBackward& k) const {
-    ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v),
-                           matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
   }
   void operator()(const DecodeRows& k) const {
     const WeightView table = view(k.table);

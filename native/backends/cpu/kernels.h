@@ -33,6 +33,6 @@ bool prefers_bf16(Level level);
 
 // Filled by the files of each level (gemm_<level>.cpp, ops_<level>.cpp).
 extern const GemmKernels gemm_reference, gemm_neon, gemm_neonbf16, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
-extern const OpKernels ops_reference, ops_neon, ops_neonbf16, ops_avx2, ops_avx512, ops_avx512bf16, ops_amx;
+extern const OpKernels ops_reference, ops_neon, ops_neonbf16, ops_avx2, ops_avx512, ops_avx512bf16;
 
 }  // namespace lowrank::cpu

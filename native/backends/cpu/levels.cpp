@@ -29,7 +29,7 @@ const Entry* entries() {
       {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2, &table_avx2}},
       {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512, &table_avx512}},
       {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16, &table_avx512bf16}},
-      {"amx", amx, {Level::amx, gemm_amx, ops_amx, &table_amx}},
+      {"amx", amx, {Level::amx, gemm_amx, ops_avx512bf16, &table_amx}},
   };
 #else
 #if defined(__aarch64__)

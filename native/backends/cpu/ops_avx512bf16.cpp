@@ -20,10 +20,6 @@ namespace {
 // clang-format off: each of these builds on those before it
 #include "backends/cpu/vec_avx512.h"
 #include "backends/cpu/vec_math.inl"
-#include "backends/cpu/attention_tiles.inl"
-#include "backends/cpu/attention_decode.inl"
-#include "backends/cpu/attention.inl"
-#include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
 // clang-format on
 
@@ -46,12 +42,6 @@ namespace tiles {
 // clang-format on
 }  // namespace tiles
 
-static constexpr OpKernels with_tiles() {
-  OpKernels kernels = table;
-  kernels.attention = tiles::amx_attention;
-  kernels.attention_backward = tiles::amx_attention_backward;
-  return kernels;
-}
 static constexpr Table runs_with_tiles() {
   Table all = runs;
   for (size_t i = 0; i < all.size(); ++i)
@@ -66,7 +56,6 @@ static constexpr Table runs_with_tiles() {
 
 constinit const OpKernels ops_avx512bf16 = avx512bf16::table;
 constinit const Table table_avx512bf16 = avx512bf16::runs;
-constinit const OpKernels ops_amx = avx512bf16::with_tiles();
 constinit const Table table_amx = avx512bf16::runs_with_tiles();
 }  // namespace lowrank::cpu
 

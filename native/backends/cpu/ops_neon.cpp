@@ -10,10 +10,6 @@ namespace {
 // clang-format off: each of these builds on those before it
 #include "backends/cpu/vec_neon.h"
 #include "backends/cpu/vec_math.inl"
-#include "backends/cpu/attention_tiles.inl"
-#include "backends/cpu/attention_decode.inl"
-#include "backends/cpu/attention.inl"
-#include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
 // clang-format on
 }  // namespace

@@ -1,6 +1,5 @@
 // The reference level: every kernel as its definition reads, with sums and functions in double. Other levels are tested
 // against it, and it is what runs where no vector level does.
-#include "backends/cpu/attention.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/ops_common.h"
 #include "core/random.h"
@@ -35,8 +34,6 @@ void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, con
 
 const OpKernels ops_reference = {
     .embedding = embedding,
-    .attention = attention_reference,
-    .attention_backward = attention_backward_reference,
 };
 
 }  // namespace lowrank::cpu

@@ -19,8 +19,6 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
 
 static constexpr OpKernels table = {
     .embedding = embedding,
-    .attention = attention,
-    .attention_backward = attention_backward,
 };
 
 #include "backends/cpu/table.inl"

@@ -82,24 +82,4 @@ inline constexpr int kAttentionRows = 4;
 /// Columns of a head that a warp sums at a time.
 inline constexpr int kAttentionCols = 256;
 
-// By the type of the operands, and in decoding by the rows of a block.
-#define LOWRANK_ATTENTION_KERNELS(X)                        \
-  X(attention_f32, AttentionArgs)                           \
-  X(attention_bf16, AttentionArgs)                          \
-  X(attention_sums_f32, AttentionSumsArgs)                  \
-  X(attention_sums_bf16, AttentionSumsArgs)                 \
-  X(attention_gradient_queries_f32, AttentionBackwardArgs)  \
-  X(attention_gradient_queries_bf16, AttentionBackwardArgs) \
-  X(attention_gradient_keys_f32, AttentionBackwardArgs)     \
-  X(attention_gradient_keys_bf16, AttentionBackwardArgs)    \
-  X(append_to_cache, AppendToCacheArgs)                     \
-  X(attention_decode_f32_1, DecodeArgs)                     \
-  X(attention_decode_f32_8, DecodeArgs)                     \
-  X(attention_decode_bf16_1, DecodeArgs)                    \
-  X(attention_decode_bf16_4, DecodeArgs)                    \
-  X(attention_decode_bf16_8, DecodeArgs)                    \
-  X(attention_combine_f32, DecodeArgs)                      \
-  X(attention_combine_bf16, DecodeArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_ATTENTION_KERNELS)
-
 }  // namespace lowrank::cuda

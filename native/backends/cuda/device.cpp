@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "backends/cpu/remote.h"
-#include "backends/cuda/attention_launches.h"
 #include "backends/cuda/dequantize_launches.h"
 #include "backends/cuda/products.h"
 #include "backends/cuda/rows_by_id.h"

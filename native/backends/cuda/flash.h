@@ -19,17 +19,4 @@ inline constexpr FlashShape kFlashBackward[] = {{64, 64, 64, 2}, {128, 64, 32, 2
 /// Columns of the gradients that a block of keys sums at a time.
 inline constexpr int kFlashGradientCols = 128;
 
-// By the columns of a head.
-#define LOWRANK_FLASH_KERNELS(X)                       \
-  X(flash_64, AttentionArgs)                           \
-  X(flash_128, AttentionArgs)                          \
-  X(flash_256, AttentionArgs)                          \
-  X(flash_gradient_queries_64, AttentionBackwardArgs)  \
-  X(flash_gradient_queries_128, AttentionBackwardArgs) \
-  X(flash_gradient_queries_256, AttentionBackwardArgs) \
-  X(flash_gradient_keys_64, AttentionBackwardArgs)     \
-  X(flash_gradient_keys_128, AttentionBackwardArgs)    \
-  X(flash_gradient_keys_256, AttentionBackwardArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_FLASH_KERNELS)
-
 }  // namespace lowrank::cuda

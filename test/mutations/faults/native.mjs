@@ -441,7 +441,7 @@ const model = [
     { title: 'gradient of every LoRA' },
   ),
   fault(
-    cpu('device.cpp'),
+    cpu('attention_reference.cpp'),
     parity('forward'),
     'host(to.rows(t).data)',
     'host(to.rows(0).data)',

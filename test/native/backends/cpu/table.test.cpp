@@ -18,6 +18,7 @@ TEST("each level has its own kernels, and the reference all that have moved to t
   };
   CHECK_EQ(listed(cpu::table_reference),
            "adafactor "
+           "append_to_cache attention attention_backward "
            "bias_gradient scale_columns_backward "
            "cross_entropy "
            "gated_delta_rule gated_delta_rule_backward delta_rule_gradient "
@@ -37,6 +38,7 @@ TEST("each level has its own kernels, and the reference all that have moved to t
   for_levels([&](cpu::Level level, const cpu::OpKernels&) {
     if (level == cpu::Level::reference) return;
     CHECK_EQ(listed(*cpu::kernels(level).table),
+             "attention attention_backward "
              "scale_columns_backward "
              "cross_entropy "
              "gated_delta_rule gated_delta_rule_backward "
@@ -56,7 +58,7 @@ TEST("the level with tiles has kernels of its own for products, and else those o
   std::string names;
   for (size_t i = 0; i < cpu::table_amx.size(); ++i)
     if (cpu::table_amx[i] != cpu::table_avx512bf16[i]) names += std::string(kernel_names()[i]) + ' ';
-  CHECK_EQ(names, "kronecker kronecker_backward ");
+  CHECK_EQ(names, "attention attention_backward kronecker kronecker_backward ");
 }
 #endif
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "backends/cuda/attention_launches.h"
 #include "backends/cuda/bench.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/tensor.h"
 
 namespace lowrank::cuda {

@@ -3,9 +3,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wpadded"
 #endif
-#include "backends/cuda/attention.h"
 #include "backends/cuda/dequantize.h"
-#include "backends/cuda/flash.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/product.h"
 #if defined(__GNUC__)
