@@ -20,6 +20,7 @@ const ADDITIONS = [
     'short_conv',
     String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,
   ],
+  ['`relu2`, a function of a gate', '/relu2.', 'relu2|Relu2'],
   ['KTO, a task with a loss of its own', /^lib\/(tasks|losses)\/kto\./, String.raw`'kto'|/kto\.js`],
   [
     'ShareGPT, a form of data',

@@ -6,7 +6,7 @@
  *
  * A schema whose type has a name, or that TypeScript knows more of than it does, says so by `named` (lib/core/type-names.ts).
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -97,6 +97,7 @@ for (const each of FILES) {
 
 /** What a module exports that has the sources of lib/ inside. */
 async function loaded(entry) {
+  mkdirSync(join(root, 'out'), { recursive: true })
   const folder = mkdtempSync(join(root, 'out', 'options-'))
   try {
     const bundle = await rolldown({

@@ -1,7 +1,7 @@
 /** Made by scripts/lists.mjs from native/lists.json. */
 
 /** Functions of one number; `gelu` uses the approximation by tanh. */
-export type Activation = 'silu' | 'gelu' | 'sigmoid'
+export type Activation = 'silu' | 'gelu' | 'sigmoid' | 'relu2'
 
 /** An operation with its inputs and attributes. Weights go by their names, values by their numbers. */
 export type Operation =

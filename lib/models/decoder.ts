@@ -66,7 +66,12 @@ export interface Multipliers {
   logits: number
 }
 
-const ACTIVATIONS = { silu: 'silu', gelu_pytorch_tanh: 'gelu' } as const
+/** Functions of gated units, by their names in transformers. */
+const ACTIVATIONS = { silu: 'silu', gelu_pytorch_tanh: 'gelu', relu2: 'relu2' } as const
+
+function isActivation(name: string): name is keyof typeof ACTIVATIONS {
+  return Object.hasOwn(ACTIVATIONS, name)
+}
 
 /** Properties of a family; everything else is read from the config. */
 export interface DecoderTraits {
@@ -79,7 +84,7 @@ export interface DecoderTraits {
   norms?: Decoder['norms']
   /** Default 0. */
   normOffset?: 1
-  /** Config key and value of the activation. Default `hidden_act` and `silu`. */
+  /** Config key of the activation, and its default: the only one that GGUF files have. Default `hidden_act` and `silu`. */
   activation?: { key: string; value: keyof typeof ACTIVATIONS }
   windows(read: FieldReader, layers: number): Decoder['windows']
   /** True for each layer that rotates queries and keys; default all. */
@@ -141,9 +146,9 @@ export function readDecoder(
     )
   const { key, value } = traits.activation ?? { key: 'hidden_act', value: 'silu' }
   const activation = read.text(key, value)
-  if (activation !== value)
+  if (!isActivation(activation))
     throw new UnsupportedError(
-      `config.json: ${key} is ${quote(activation)}; models of type ${quote(family)} require '${value}'.`,
+      `config.json: ${key} is ${quote(activation)}; supported: ${Object.keys(ACTIVATIONS).map(quote).join(', ')}.`,
       { activation },
     )
   const windows = traits.windows(read, layers)
@@ -161,7 +166,7 @@ export function readDecoder(
     queryKeyNorm: traits.queryKeyNorm,
     norms: traits.norms ?? 'before',
     normOffset: traits.normOffset ?? 0,
-    activation: ACTIVATIONS[value],
+    activation: ACTIVATIONS[activation],
     tied: read.flag('tie_word_embeddings', false),
     windows,
     ...rotary(config, headDim, windows, traits, ropeFactors),

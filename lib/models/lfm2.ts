@@ -43,6 +43,7 @@ function lfm2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<numb
     rms_norm_eps: read.number('norm_eps', 1e-5),
     intermediate_size: feedForwardWidth(full, read),
     tie_word_embeddings: read.flag('tie_embedding', read.flag('tie_word_embeddings', true)),
+    hidden_act: 'silu', // whatever its config says, as in transformers
   }
   const c = readDecoder({ ...full, ...own }, traits, ropeFactors)
   const convolution = { bias: read.flag('conv_bias', false), taps: read.size('conv_L_cache', 3) }

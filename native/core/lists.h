@@ -67,11 +67,13 @@ enum class Activation : uint8_t {
   silu,
   gelu,
   sigmoid,
+  relu2,
 };
 inline constexpr const char* kActivationNames[] = {
     "silu",
     "gelu",
     "sigmoid",
+    "relu2",
 };
 constexpr const char* name_of(Activation value) { return kActivationNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Activation) { return kActivationNames; }

@@ -7,7 +7,8 @@
 namespace lowrank {
 
 /// out = f(gate) up. f(g) is, by function,
-///   silu: g sigmoid(g);  gelu: g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3)));  sigmoid: sigmoid(g).
+///   silu: g sigmoid(g);  gelu: g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3)));  sigmoid: sigmoid(g);
+///   relu2: max(0, g)^2 (So et al. 2021, arXiv 2109.08668).
 struct GatedUnit {
   static constexpr const char* kName = "gated_unit";
   Activation function;

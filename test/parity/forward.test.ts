@@ -13,6 +13,7 @@ const models = [
   'sharded',
   'half',
   'linear',
+  'squared',
   'mistral_window',
   'qwen2',
   'qwen2_window',

@@ -141,6 +141,7 @@ MODELS = {
         torch.bfloat16,
         None,
     ),
+    "squared": ("llama", {"hidden_act": "relu2"}, torch.bfloat16, None),
     "mistral_window": ("mistral", {"sliding_window": 20, "max_position_embeddings": 256}, torch.bfloat16, None),
     "qwen2": (
         "qwen2",

@@ -50,6 +50,19 @@ struct Sigmoid {
   }
 };
 
+struct Relu2 {
+  template <bool kForBf16>
+  static LOWRANK_INLINE V value(V a) {
+    const V above = max(zero(), a);
+    return mul(above, above);
+  }
+  template <bool kForBf16>
+  static LOWRANK_INLINE Slope slope(V a) {
+    const V above = max(zero(), a);
+    return {mul(above, above), add(above, above)};
+  }
+};
+
 /// body(activation)
 template <class Body>
 static void with_activation(Activation function, Body&& body) {
@@ -60,5 +73,7 @@ static void with_activation(Activation function, Body&& body) {
       return body(Gelu());
     case Activation::sigmoid:
       return body(Sigmoid());
+    case Activation::relu2:
+      return body(Relu2());
   }
 }

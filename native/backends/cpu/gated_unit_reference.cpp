@@ -21,6 +21,10 @@ Slope gelu(double g) {
   return {g * s, s + g * s * (1.0 - s) * kTwice * (1 + 3 * kCube * g * g)};
 }
 Slope sigmoid_slope(double g) { return {sigmoid(g), sigmoid(g) * sigmoid(-g)}; }
+Slope relu2(double g) {
+  const double above = g < 0 ? 0 : g;
+  return {above * above, 2 * above};
+}
 
 /// body(f), chosen once for all elements.
 template <class Body>
@@ -32,6 +36,8 @@ void with_activation(Activation function, Body&& body) {
       return body([](double g) { return gelu(g); });
     case Activation::sigmoid:
       return body([](double g) { return sigmoid_slope(g); });
+    case Activation::relu2:
+      return body([](double g) { return relu2(g); });
   }
 }
 

@@ -45,6 +45,10 @@ LOWRANK_DEVICE GateValue sigmoid_gate(float g) {
   const float s = sigmoid(g);
   return {s, s * sigmoid(-g)};
 }
+LOWRANK_DEVICE GateValue relu2(float g) {
+  const float above = g < 0.0f ? 0.0f : g;
+  return {above * above, above + above};
+}
 
 /// Calls body(f), alike for all threads of a launch.
 template <class Body>
@@ -56,6 +60,8 @@ LOWRANK_DEVICE void with_function(Activation function, Body&& body) {
       return body([](float g) { return gelu(g); });
     case Activation::sigmoid:
       return body([](float g) { return sigmoid_gate(g); });
+    case Activation::relu2:
+      return body([](float g) { return relu2(g); });
   }
 }
 

@@ -5,6 +5,6 @@
 
 namespace lowrank::cuda {
 
-enum class Activation : int32_t { silu, gelu, sigmoid };
+enum class Activation : int32_t { silu, gelu, sigmoid, relu2 };
 
 }  // namespace lowrank::cuda

@@ -727,7 +727,14 @@ describe('any family', () => {
     'olmo3',
     'ministral3',
     'phi3',
-  ])('refuses another activation: %s', (model_type) => {
-    expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
+  ])('takes its activation from its config, and refuses an unknown one: %s', (model_type) => {
+    const functions = (hidden_act: string) =>
+      nodesOf(graphOf({ model_type, ...shapes, hidden_act }), 'gated_unit').map((node) => node.function)
+    expect(new Set(functions('relu2'))).toEqual(new Set(['relu2']))
+    expect(new Set(functions('gelu_pytorch_tanh'))).toEqual(new Set(['gelu']))
+    expect(() => functions('gelu')).toThrow(UnsupportedError)
+    expect(() => functions('gelu')).toThrow(
+      'config.json: hidden_act is "gelu"; supported: "silu", "gelu_pytorch_tanh", "relu2".',
+    )
   })
 })
