@@ -11,8 +11,6 @@
 namespace lowrank::cpu {
 namespace {
 
-double element(const lowrank::Matrix& m, int64_t row, int64_t col) { return get(m, row, col); }
-
 /// log(1 + e^z), its slope, and their quotient, which stays finite.
 struct Softplus {
   double value, slope;
@@ -57,10 +55,10 @@ struct Token {
   }
 };
 
-using State = std::vector<double>;  // [key_dim, value_dim]
+using HeadState = std::vector<double>;  // [key_dim, value_dim]
 
 /// x^T S.
-std::vector<double> times(const std::vector<double>& x, const State& s, size_t cols) {
+std::vector<double> times(const std::vector<double>& x, const HeadState& s, size_t cols) {
   std::vector<double> y(cols);
   for (size_t i = 0; i < x.size(); ++i)
     for (size_t j = 0; j < cols; ++j) y[j] += x[i] * s[i * cols + j];
@@ -68,14 +66,14 @@ std::vector<double> times(const std::vector<double>& x, const State& s, size_t c
 }
 
 /// S y.
-std::vector<double> times(const State& s, const std::vector<double>& y) {
+std::vector<double> times(const HeadState& s, const std::vector<double>& y) {
   std::vector<double> x(s.size() / y.size());
   for (size_t i = 0; i < x.size(); ++i)
     for (size_t j = 0; j < y.size(); ++j) x[i] += s[i * y.size() + j] * y[j];
   return x;
 }
 
-void add_outer(State& s, const std::vector<double>& x, const std::vector<double>& y) {
+void add_outer(HeadState& s, const std::vector<double>& x, const std::vector<double>& y) {
   for (size_t i = 0; i < x.size(); ++i)
     for (size_t j = 0; j < y.size(); ++j) s[i * y.size() + j] += x[i] * y[j];
 }
@@ -86,25 +84,25 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-void scale(State& s, double by) {
+void scale(HeadState& s, double by) {
   for (double& value : s) value *= by;
 }
 
 /// v - S'^T k for the decayed state.
-std::vector<double> error_of(const Token& token, const State& decayed) {
+std::vector<double> error_of(const Token& token, const HeadState& decayed) {
   std::vector<double> error = times(token.k.y, decayed, token.v.size());
   for (size_t j = 0; j < error.size(); ++j) error[j] = token.v[j] - error[j];
   return error;
 }
 
-void advance(State& s, const Token& token) {
+void advance(HeadState& s, const Token& token) {
   scale(s, token.gates.decay);
   std::vector<double> delta = error_of(token, s);
   scale(delta, token.gates.beta);
   add_outer(s, token.k.y, delta);
 }
 
-void copy(const State& from, float* to) {
+void copy(const HeadState& from, float* to) {
   for (size_t i = 0; to != nullptr && i < from.size(); ++i) to[i] = static_cast<float>(from[i]);
 }
 
@@ -112,13 +110,13 @@ void copy(const State& from, float* to) {
 struct TokenGradient {
   std::vector<double> dq, dk, dv;
   double dbeta, dalpha;
-  TokenGradient(const Token& token, const State& before, const std::vector<double>& dout, State& g) {
-    State decayed = before;
+  TokenGradient(const Token& token, const HeadState& before, const std::vector<double>& dout, HeadState& g) {
+    HeadState decayed = before;
     scale(decayed, token.gates.decay);
     const std::vector<double> error = error_of(token, decayed);
     std::vector<double> delta = error;
     scale(delta, token.gates.beta);
-    State after = decayed;
+    HeadState after = decayed;
     add_outer(after, token.k.y, delta);
     dq = times(after, dout);
     add_outer(g, token.q.y, dout);
@@ -151,7 +149,7 @@ void reference(const Cpu& cpu, const GatedDeltaRule& k) {
   for_units(cpu.pool, k.in.sequences() * heads.heads, [&](int, int64_t unit) {
     const int64_t head = unit % heads.heads;
     const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.heads;
-    State s(static_cast<size_t>(size));
+    HeadState s(static_cast<size_t>(size));
     float* const own = k.state ? host(k.state) + head * size : nullptr;
     if (own != nullptr && k.past > 0) std::copy_n(own, size, s.begin());
     for (int64_t row = rows[0]; row < rows[1]; ++row) {
@@ -172,14 +170,14 @@ void reference(const Cpu& cpu, const GatedDeltaRuleBackward& k) {
   for_units(cpu.pool, k.in.sequences() * heads.key_heads, [&](int, int64_t unit) {
     const int32_t* const rows = k.in.host_seqlens.data() + unit / heads.key_heads;
     const int64_t first = rows[0], end = rows[1], key_head = unit % heads.key_heads;
-    std::vector<State> gradients(static_cast<size_t>(heads.group()), State(static_cast<size_t>(size)));
+    std::vector<HeadState> gradients(static_cast<size_t>(heads.group()), HeadState(static_cast<size_t>(size)));
     for (int64_t last = end; last > first;) {
       const int64_t begin = std::max(first, (last - 1) / kDeltaTokens * kDeltaTokens);
       const auto count = static_cast<size_t>(last - begin);
       std::vector<std::vector<double>> dq(count), dk(count);
       for (int64_t h = 0; h < heads.group(); ++h) {
         const int64_t head = key_head * heads.group() + h;
-        std::vector<State> states(1, State(static_cast<size_t>(size)));
+        std::vector<HeadState> states(1, HeadState(static_cast<size_t>(size)));
         if (begin > first) std::copy_n(host(k.end_before(begin, head)), size, states[0].begin());
         std::vector<Token> tokens;
         for (int64_t row = begin; row < last; ++row) {

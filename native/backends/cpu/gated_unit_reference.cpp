@@ -1,10 +1,7 @@
 #include "backends/cpu/reference.h"
-#include "core/math.h"
 
 namespace lowrank::cpu {
 namespace {
-
-double sigmoid(double x) { return 1.0 / (1.0 + math::exp(-x)); }
 
 /// An activation and its derivative.
 struct Slope {

@@ -3,15 +3,20 @@
 
 #include "backends/cpu/ops_common.h"
 #include "backends/cpu/table.h"
+#include "core/math.h"
 
 namespace lowrank::cpu {
 
 inline float get(const lowrank::Matrix& matrix, int64_t row, int64_t col) {
   return load_element(host(matrix.rows(row).data), matrix.dtype, col);
 }
+/// The same as a double, whose products are not rounded to fp32.
+inline double element(const lowrank::Matrix& matrix, int64_t row, int64_t col) { return get(matrix, row, col); }
 inline void set(const lowrank::Matrix& matrix, int64_t row, int64_t col, double value) {
   store_element(host(matrix.rows(row).data), matrix.dtype, col, static_cast<float>(value));
 }
+
+inline double sigmoid(double x) { return 1 / (1 + math::exp(-x)); }
 
 /// body(row) for all rows, in parallel.
 template <class Body>

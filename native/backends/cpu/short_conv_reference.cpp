@@ -1,11 +1,8 @@
 // Short convolutions as their definition has them, element by element, with sums in double.
 #include "backends/cpu/reference.h"
-#include "core/math.h"
 
 namespace lowrank::cpu {
 namespace {
-
-double element(const lowrank::Matrix& m, int64_t row, int64_t col) { return get(m, row, col); }
 
 /// Input of a row of this call: B X, or the row itself.
 double input(const lowrank::Matrix& x, bool gated, int64_t cols, int64_t row, int64_t col) {
@@ -26,8 +23,6 @@ template <class K>
 float weight(const K& k, int64_t col, int64_t lag) {
   return host(k.conv.w)[(col + 1) * k.conv.taps - 1 - lag];
 }
-
-double sigmoid(double x) { return 1 / (1 + math::exp(-x)); }
 
 /// The convolution of the input. Inputs are rounded as those that are kept.
 template <class K>

@@ -381,7 +381,7 @@ int32_t window_of(const Heads& heads) { return heads.window > 0 ? heads.window :
 int64_t tile_bytes(int64_t tokens) { return round_up(tokens * int64_t{sizeof(AttentionTile)}, 256); }
 
 /// Tiles of `rows` rows, those that see the most keys first.
-std::vector<AttentionTile> tiles_of(std::span<const int32_t> seqlens, int32_t rows) {
+std::vector<AttentionTile> attention_tiles(std::span<const int32_t> seqlens, int32_t rows) {
   std::vector<AttentionTile> tiles;
   for (size_t s = 0; s + 1 < seqlens.size(); ++s) {
     const int32_t begin = seqlens[s], count = seqlens[s + 1] - begin;
@@ -394,7 +394,7 @@ std::vector<AttentionTile> tiles_of(std::span<const int32_t> seqlens, int32_t ro
 
 /// Uploads the tiles of the sequences to the workspace. Returns their number.
 int64_t upload_tiles(Launcher& launcher, std::span<const int32_t> seqlens, int32_t rows, Ptr<std::byte> to) {
-  const std::vector<AttentionTile> tiles = tiles_of(seqlens, rows);
+  const std::vector<AttentionTile> tiles = attention_tiles(seqlens, rows);
   if (!tiles.empty()) launcher.upload(to, tiles.data(), static_cast<int64_t>(tiles.size() * sizeof(AttentionTile)));
   return static_cast<int64_t>(tiles.size());
 }

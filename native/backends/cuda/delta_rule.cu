@@ -406,11 +406,11 @@ constexpr auto delta_rule_gradient = kernel_of<DeltaRuleGradientArgs>("delta_rul
 /// Blocks of the backward pass, each of which has room for the states of a chunk.
 constexpr int64_t kMostBackwardBlocks = 128;
 
-int64_t tiles_of(const DeltaHeads& shape) { return ceil_div(shape.value_dim, kDeltaCols); }
+int64_t column_tiles(const DeltaHeads& shape) { return ceil_div(shape.value_dim, kDeltaCols); }
 
 /// More tokens than sequences: planning knows no sequences.
 int64_t backward_blocks(const DeltaInputs& in) {
-  return std::min(kMostBackwardBlocks, in.tokens * in.shape.heads * tiles_of(in.shape));
+  return std::min(kMostBackwardBlocks, in.tokens * in.shape.heads * column_tiles(in.shape));
 }
 
 void expect_size(const DeltaHeads& shape) {
@@ -459,7 +459,7 @@ void prepare(Launcher& launcher, const DeltaInputs& in, DeltaArgs& args, Ptr<std
 }
 
 DeltaBackwardArgs arguments(const GatedDeltaRuleBackward& k, Layout& room) {
-  const int64_t tiles = tiles_of(k.in.shape), rows = k.in.shape.heads * tiles * k.in.tokens;
+  const int64_t tiles = column_tiles(k.in.shape), rows = k.in.shape.heads * tiles * k.in.tokens;
   DeltaBackwardArgs args{};
   args.in = arguments(k.in, room);
   args.ends = device_pointer(k.ends);
@@ -489,7 +489,7 @@ void run(Launcher& launcher, const GatedDeltaRule& k, Ptr<std::byte> workspace) 
   // The address is that of the first block, so that launches are the same for all tokens.
   if (k.ends) args.ends = device_pointer(k.ends + -(k.past / k.block) * k.in.shape.state());
   args.block = k.block;
-  launcher.launch(gated_delta_rule, {int64_t{args.in.sequences} * k.in.shape.heads, tiles_of(k.in.shape)},
+  launcher.launch(gated_delta_rule, {int64_t{args.in.sequences} * k.in.shape.heads, column_tiles(k.in.shape)},
                   kDeltaThreads, args);
 }
 
