@@ -13,6 +13,7 @@ export type { Columns } from './data/dataset/columns.js'
 export type { EncodeProgress } from './data/encode-dataset.js'
 export type { DatasetStats } from './data/encoded-dataset.js'
 export type { TrainOn } from './data/encoded-row.js'
+export type { DatasetFormat } from './data/forms/index.js'
 export type { LabelCount } from './data/labels.js'
 export type { Tools } from './data/prompt-tools.js'
 export type { RowSource } from './data/row-source.js'
@@ -30,7 +31,15 @@ export type { PromptFormat } from './formats/prompt-format.js'
 export type { DownloadProgress } from './hub/locate.js'
 export type { HubOptions } from './hub/options.js'
 export type { ScaleRewards } from './losses/advantages.js'
-export type { LossName, LossOptions } from './losses/index.js'
+export type {
+  CrossEntropyLoss,
+  DpoLoss,
+  ImportanceSamplingLoss,
+  KtoLoss,
+  LossName,
+  LossOptions,
+  OrpoLoss,
+} from './losses/list.js'
 export type { NllOn } from './losses/orpo.js'
 export type { Numbers, Pair, Row } from './losses/token-rows.js'
 export type { Adapter, TrainControl } from './model/adapter.js'
@@ -120,6 +129,7 @@ export type {
   ForwardBackwardOptions,
   FunctionLoss,
   Loss,
+  LossFunction,
   LossRow,
   OptimStepOptions,
   TrainBatch,

@@ -21,7 +21,7 @@ const ADDITIONS = [
     String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,
   ],
   ['`relu2`, a function of a gate', '/relu2.', 'relu2|Relu2'],
-  ['KTO, a task with a loss of its own', /^lib\/(tasks|losses)\/kto\./, String.raw`'kto'|/kto\.js`],
+  ['KTO, a task with a loss of its own', /^lib\/(tasks|losses)\/kto\./, String.raw`'kto'|/kto\.js|KtoLoss`],
   [
     'ShareGPT, a form of data',
     /^lib\/data\/forms\/sharegpt\./,

@@ -44,7 +44,7 @@ const LISTS = [
     from: './form.js',
     imports: ["import type { DatasetRow } from '../rows.js'"],
     list: 'ALL_FORMS',
-    names: { type: 'DatasetFormat' },
+    names: { type: 'DatasetFormat', about: 'Names of the forms of data.' },
     keys: { type: 'FormColumn', of: ['columns', 'optional'] },
     about: 'The forms of data, in the order of precedence.',
   },
@@ -133,8 +133,13 @@ function keysOf({ type, of }, records) {
 
 /** The type of the options of records, each of which its own file exports. */
 function optionsOf(options, records) {
-  const union = records.map(({ text }) => optionsNameOf(text, options)).join(' | ')
-  return `\n/** ${options.about} */\nexport type ${options.type} = ${union}\n`
+  const types = records.map(({ text }) => optionsNameOf(text, options))
+  return `
+export type { ${types.join(', ')} }
+
+/** ${options.about} */
+export type ${options.type} = ${types.join(' | ')}
+`
 }
 
 function optionsNameOf(text, { suffix }) {

@@ -245,7 +245,7 @@ describe('docs/api.md', () => {
     .flatMap(([, names = '']) => names.split(','))
     .map((name) => name.trim().replace(/^type /, ''))
     .filter(Boolean)
-  const whole = [...index.matchAll(/export \* from '\.\/(.*)\.js'/g)].flatMap(([, path]) =>
+  const whole = [...index.matchAll(/export (?:type )?\* from '\.\/(.*)\.js'/g)].flatMap(([, path]) =>
     [...read(`lib/${path}.ts`).matchAll(/^export (?:class|function|const|type|interface) (\w+)/gm)].map(
       ([, name]) => name as string,
     ),

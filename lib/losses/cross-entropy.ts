@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { lossRules } from './loss.js'
 import { scaled, sumOf } from './rows.js'
 
+/** Cross-entropy: the weighted negative log-probability of each token. */
 export interface CrossEntropyLoss {
   name: 'cross_entropy'
 }

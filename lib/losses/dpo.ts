@@ -9,6 +9,7 @@ import { logSigmoid, sigmoid } from './math.js'
 import { addRewards, pairsOf } from './pairs.js'
 import { add, type Metrics, referenceOf, scaled, sumOf, weightOf } from './rows.js'
 
+/** DPO or IPO, of pairs of answers. */
 export interface DpoLoss {
   name: 'dpo'
   /** Strength of the pull toward the reference. */

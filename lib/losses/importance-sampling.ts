@@ -7,6 +7,7 @@ import { add, type Metrics, weightOf } from './rows.js'
 /** Exponents are clamped to this magnitude; larger ratios have no practical use. */
 const MOST_EXPONENT = 20
 
+/** The policy gradient with a clipped ratio. */
 export interface ImportanceSamplingLoss {
   name: 'importance_sampling'
   /** Ratios are clipped to [1 - low, 1 + high], or both by one number; null does not clip. */

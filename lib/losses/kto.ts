@@ -5,6 +5,7 @@ import { lossRules, REFERENCE } from './loss.js'
 import { sigmoid } from './math.js'
 import { add, type Metrics, referenceOf, scaled, sumOf } from './rows.js'
 
+/** KTO, of answers that are good or bad by themselves. */
 export interface KtoLoss {
   name: 'kto'
   /** Strength of the pull toward the reference. */

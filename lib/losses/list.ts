@@ -9,6 +9,8 @@ import { type OrpoLoss, orpo } from './orpo.js'
 /** Names of the built-in losses. */
 export type LossName = 'cross_entropy' | 'dpo' | 'importance_sampling' | 'kto' | 'orpo'
 
+export type { CrossEntropyLoss, DpoLoss, ImportanceSamplingLoss, KtoLoss, OrpoLoss }
+
 /** A loss with its options. */
 export type LossOptions = CrossEntropyLoss | DpoLoss | ImportanceSamplingLoss | KtoLoss | OrpoLoss
 

@@ -9,6 +9,7 @@ import { add, type Metrics, type ScoredRow, scaled, sumOf, weightOf } from './ro
 /** Tokens of chosen rows that the negative log-likelihood of `orpo` is a mean over. */
 export type NllOn = 'all' | 'completions'
 
+/** ORPO, of pairs of answers, without a reference. */
 export interface OrpoLoss {
   name: 'orpo'
   /** Weight of the odds ratio: the paper's lambda. */

@@ -116,7 +116,7 @@ export function attentionBiases(read: FieldReader): Decoder['bias'] {
 /**
  * Reads a Hugging Face config, in the older or the newer spelling of transformers.
  * @param ropeFactors divisors of the rotary frequencies from a GGUF file, applied in addition to `rope_scaling`
- * @throws {UnsupportedError} for an unsupported variant, such as another activation
+ * @throws {UnsupportedError} for an unsupported variant, such as an unknown activation
  */
 export function readDecoder(
   config: Record<string, unknown>,

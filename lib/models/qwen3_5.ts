@@ -3,6 +3,7 @@
  * output of attention has a gate per column, a quarter of each head is rotated, and norms multiply by 1 + weight.
  */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { fieldEntry } from '../formats/gguf-fields.js'
 import type { StoredForm, StoredSizes } from '../formats/gguf-form.js'
 import type { GgufKeys } from '../formats/gguf-metadata.js'
@@ -44,6 +45,12 @@ function qwen35Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<nu
   const full = { ...DEFAULTS, ...config }
   const read = fieldReader(full)
   const c = readDecoder(full, traits, ropeFactors)
+  // Its delta rules have this function, too, where only silu is built.
+  if (c.activation !== 'silu')
+    throw new UnsupportedError(
+      `config.json: hidden_act is ${quote(config.hidden_act)}; models of type qwen3_5_text require "silu".`,
+      { activation: c.activation },
+    )
   const rule = deltaRule(read)
   const g = new GraphBuilder()
   const norm = (path: string, x: Value) => g.rmsNorm(path, x, c.rmsNormEps, { offset: c.normOffset })

@@ -104,7 +104,7 @@ export interface DeltaLoraConfig
     Omit<LoraConfig, 'name' | 'loraDropout' | 'initLoraWeights'> {
   readonly name: 'delta-lora'
   /** Must be 0, because the weight moves by the full product. Default 0. */
-  readonly loraDropout: number
+  readonly loraDropout: 0
   /**
    * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
    * / r, B zero. `false`: both uniform, for debugging. Default true.

@@ -7,6 +7,7 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, integer, numberWithin, positive } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import type { DeltaLoraConfig, DeltaLoraOptions, LoraConfig } from './configs.js'
 import { drawnStart, loraRules, overLora } from './lora.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
@@ -22,7 +23,7 @@ const schema = z.strictObject({
     .describe(
       'The weight moves in every step after this one, counted from 0; -1: from the first (K in the paper).',
     ),
-  loraDropout: numberWithin(0, 0, '0, as Delta-LoRA has no dropout')
+  loraDropout: named(numberWithin(0, 0, '0, as Delta-LoRA has no dropout'), { type: '0' })
     .default(0)
     .describe('Must be 0, because the weight moves by the full product.'),
   initLoraWeights: drawnStart(),

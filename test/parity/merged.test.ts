@@ -28,6 +28,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
   lfm2_odd: /conv_bias is true, expected false/,
   llama3: /its rope_freqs\.weight does not follow Llama 3's scaling/,
   ministral3_window: /sliding_window is 10, expected null/,
+  squared: /hidden_act is "relu2", expected "silu"/,
   olmo2_odd: /head_dim is 20, expected hidden_size \/ num_attention_heads, 64 \/ 6,/,
   olmo3_window: /head_dim is 20, expected hidden_size \/ num_attention_heads, 64 \/ 6,/,
   qwen2_window: /sliding_window is 10, expected it to be absent/,

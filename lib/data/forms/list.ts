@@ -10,6 +10,7 @@ import { shareGpt } from './sharegpt.js'
 import { text } from './text.js'
 import { unpairedPreference } from './unpaired-preference.js'
 
+/** Names of the forms of data. */
 export type DatasetFormat =
   | 'preference'
   | 'messages'

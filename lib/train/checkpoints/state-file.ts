@@ -1,6 +1,6 @@
 /**
  * training_state.json of a checkpoint: the position of the run and its inputs. The tensors are in a separate
- * file, handled by `checkpoint.ts`.
+ * file, handled by `checkpoint-file.ts`.
  */
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'

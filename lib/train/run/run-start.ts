@@ -63,7 +63,7 @@ export class RunStart {
   /** Those on the data of private training are added while the run starts. */
   readonly remarks: string[]
   /** Known one after the other while the run starts. */
-  data: RunData | undefined
+  data: Pick<RunData, 'stats' | 'format' | 'asked' | 'tools'> | undefined
   state: TrainingState | undefined
   resumed: Resumed | null = null
   kept: Keeper | undefined
@@ -118,6 +118,7 @@ export class RunStart {
   /** Releases the data. */
   async close(): Promise<void> {
     await this.#steps?.close()
+    this.#steps = undefined
   }
 
   /** Unlocks the folder. */
@@ -168,7 +169,9 @@ export class RunStart {
     const now = ranks.isAlone ? then : await ranks.firsts('time', async () => then ?? Date.now())
     const data = await this.#setup.data(now)
     signal?.throwIfAborted()
-    this.data = data
+    // Not the rows, which programs need no longer when the run is over.
+    const { stats, format, asked, tools } = data
+    this.data = { stats, format, asked, tools }
     return data
   }
 

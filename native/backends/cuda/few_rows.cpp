@@ -34,7 +34,7 @@ void multiply_codes(Launcher& launcher, GemmCodesArgs args, Ptr<std::byte> room)
   const GemmArgs whole = args.rest;
   if (parts > 1) args.rest = part_args(args.rest, room);
   args.rest.part_steps = ceil_div(blocks, parts);
-  // Rows of a tile: 16, 32 or 64, whose kernels have stages and threads of their own; see kernels/gemm_four_bit.cu.
+  // Rows of a tile: 16, 32 or 64, whose kernels have stages and threads of their own; see gemm_four_bit.cu.
   const int size = whole.m <= 16 ? 0 : whole.m <= 32 ? 1 : 2;
   const int64_t stages = size == 2 ? 3 : 4, shared = stages * ((16 << size) * 128 + kCodeTile * 32);
   const auto& kernel = kGemmCodes[args.w.format == DeviceFormat::fp4 ? 1 : 0][size];

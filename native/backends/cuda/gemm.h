@@ -59,7 +59,7 @@ struct AddPartsArgs {
   int32_t y_is_bf16;
 };
 
-/// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of kernels/adapter_kernels.h.
+/// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of kernels/factors.h.
 struct PairArgs : PairOperands {
   const float* row_gains;
   float scale;          // add_pair

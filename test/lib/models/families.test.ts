@@ -699,6 +699,7 @@ describe('a Qwen3.5', () => {
     ],
     [{ linear_conv_kernel_dim: 33 }, 'linear_conv_kernel_dim is 33, expected an integer from 1 to 32'],
     [{ hidden_act: 'gelu' }, 'hidden_act is "gelu"'],
+    [{ hidden_act: 'relu2' }, 'hidden_act is "relu2"; models of type qwen3_5_text require "silu"'],
   ])('is refused by name: %j', (more, message) => {
     expect(() => qwen(more)).toThrow(message)
   })
