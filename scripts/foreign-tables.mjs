@@ -27,5 +27,7 @@ function answer({ here, values = {}, note }) {
 /** An option of text generation is a flag. */
 function spelled(place) {
   const [, option] = /^generate\.(.*)$/.exec(place) ?? []
+  // Strategies have their own names for their dropouts.
+  if (place.includes('*')) return `the ${code(place.replace(/.*\*/, '…'))} of the strategy`
   return option === undefined ? code(place) : `${code(`--${option.replaceAll('_', '-')}`)} of generate`
 }
