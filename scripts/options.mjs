@@ -18,6 +18,7 @@ const { values: flags } = parseArgs({ options: { check: { type: 'boolean', defau
 
 const ENTRY = `
 export { typeNames } from './lib/core/type-names.ts'
+export { camelKey, snakeKey, unwrapped } from './lib/core/schema-shape.ts'
 export { trainingMemory, memorySchemas } from './lib/options/memory-shape.ts'
 export { optimizerSettings } from './lib/options/optimizers.ts'
 export { trainShape } from './lib/options/options.ts'
@@ -26,7 +27,7 @@ export { taskShape } from './lib/options/task.ts'
 export { rulesNamed, strategySchema } from './lib/strategies/index.ts'
 `
 const lib = await loaded(ENTRY)
-const { typeNames, rulesNamed, strategySchema } = lib
+const { camelKey, snakeKey, typeNames, unwrapped, rulesNamed, strategySchema } = lib
 
 /** Keys of all options, by their spelling in config files. */
 const spellings = new Map()
@@ -191,10 +192,8 @@ function partialOf(config, { name, of }, shape, context) {
 
 /** A schema without its default and its null. */
 function inside(schema) {
-  const { type, innerType } = schema.def
-  return ['default', 'prefault', 'nullable', 'optional', 'readonly'].includes(type)
-    ? inside(innerType)
-    : schema
+  const inner = unwrapped(schema)
+  return inner === undefined ? schema : inside(inner)
 }
 
 function isObject(schema) {
@@ -202,50 +201,53 @@ function isObject(schema) {
 }
 
 function typeOf(schema, context) {
-  const name = typeNames.get(schema)
-  if (name !== undefined) {
-    if (name.from !== undefined) context.imports.set(name.type, name.from)
-    else if (schema.def.type === 'object') nameInto(context.named, name, schema)
-    return name.type
-  }
-  const { def } = schema
-  const inner = () => typeOf(def.innerType, context)
-  switch (def.type) {
-    case 'default':
-    case 'prefault':
-    case 'optional':
-    case 'readonly':
-      return inner()
-    case 'nullable':
-      return `${inner()} | null`
-    case 'string':
-    case 'number':
-    case 'boolean':
-      return def.type
-    case 'literal':
-      return def.values.map(literal).join(' | ')
-    case 'enum':
-      return Object.values(def.entries).map(literal).join(' | ')
-    case 'union':
-      return unionOf(def.options, context)
-    case 'array':
-      return `readonly ${grouped(typeOf(def.element, context))}[]`
-    case 'tuple':
-      return `readonly [${def.items.map((each) => typeOf(each, context)).join(', ')}]`
-    case 'record':
-      return `Readonly<Record<string, ${typeOf(def.valueType, context)}>>`
-    case 'object': {
-      const keys = Object.entries(def.shape).map(([key, each]) => `readonly ${key}: ${typeOf(each, context)}`)
-      return `{ ${keys.join('; ')} }`
-    }
-    default:
-      throw new Error(`a schema of type ${def.type} needs a name`)
-  }
+  return unionOf([schema], context)
 }
 
 /** The types of schemas, each once. */
 function unionOf(schemas, context) {
-  return [...new Set(schemas.flatMap((each) => typeOf(each, context).split(' | ')))].join(' | ')
+  return [...new Set(schemas.flatMap((each) => membersOf(each, context)))].join(' | ')
+}
+
+/** The types of which a schema's is the union. */
+function membersOf(schema, context) {
+  const name = typeNames.get(schema)
+  if (name !== undefined) {
+    if (name.from !== undefined) context.imports.set(name.type, name.from)
+    else if (schema.def.type === 'object') nameInto(context.named, name, schema)
+    return [name.type]
+  }
+  const { def } = schema
+  switch (def.type) {
+    case 'default':
+    case 'prefault':
+    case 'optional':
+      return membersOf(def.innerType, context)
+    case 'nullable':
+      return [...membersOf(def.innerType, context), 'null']
+    case 'string':
+    case 'number':
+    case 'boolean':
+      return [def.type]
+    case 'literal':
+      return def.values.map(literal)
+    case 'enum':
+      return Object.values(def.entries).map(literal)
+    case 'union':
+      return def.options.flatMap((each) => membersOf(each, context))
+    case 'array':
+      return [`readonly ${grouped(typeOf(def.element, context))}[]`]
+    case 'tuple':
+      return [`readonly [${def.items.map((each) => typeOf(each, context)).join(', ')}]`]
+    case 'record':
+      return [`Readonly<Record<string, ${typeOf(def.valueType, context)}>>`]
+    case 'object': {
+      const keys = Object.entries(def.shape).map(([key, each]) => `readonly ${key}: ${typeOf(each, context)}`)
+      return [`{ ${keys.join('; ')} }`]
+    }
+    default:
+      throw new Error(`a schema of type ${def.type} needs a name`)
+  }
 }
 
 function nameInto(named, { type, about }, schema) {
@@ -286,7 +288,7 @@ function respelled(text) {
 
 function collect(shape) {
   for (const [key, schema] of Object.entries(shape)) {
-    spellings.set(snake(key), key)
+    spellings.set(snakeKey(key), key)
     const inner = inside(schema)
     if (inner.def.type === 'object') collect(inner.def.shape)
   }
@@ -305,11 +307,8 @@ function comment(text, indent) {
 }
 
 function camel(name) {
-  return name.replace(/[-_](\w)/g, (_, letter) => letter.toUpperCase())
+  return camelKey(name.replaceAll('-', '_'))
 }
 function pascal(name) {
   return camel(`-${name}`)
-}
-function snake(key) {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }

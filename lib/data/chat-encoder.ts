@@ -22,7 +22,7 @@ interface Chat extends RenderedChat {
   lostReasoning: number
 }
 
-/** What chats are encoded with. */
+/** The parts that encode a chat: templates, texts, special tokens, and rules about reasoning. */
 interface Means {
   readonly renderers: ChatRenderers
   readonly texts: TextEncoder

@@ -27,7 +27,10 @@ export class ThoughtRules {
     this.#emptyTrained = trainEmptyThink
   }
 
-  /** Whether a chat has reasoning that its template shows, and the template's variables for it. */
+  /**
+   * `reasons` is true for a chat with reasoning that its template shows. `variables` are those of the template for chats
+   * with reasoning, or for those without.
+   */
   shown(
     messages: readonly DatasetMessage[],
     renderer: ChatRenderer,

@@ -54,7 +54,7 @@ const OWN_KEYS = [...new Set(ALL_TASKS.flatMap(({ options }) => Object.keys(opti
 export const taskShape = {
   task: word(tasksWhere(() => true))
     .default(DEFAULT_TASK)
-    .describe(`What to learn. ${ABOUT_TASKS}`),
+    .describe(`Task of the run. ${ABOUT_TASKS}`),
   ...(Object.fromEntries(
     OWN_KEYS.map((key) => [key, schemaOf(key).nullable().default(null).describe(described(key))]),
   ) as unknown as { [Key in keyof OwnOptions]: z.ZodDefault<z.ZodType<OwnOptions[Key]>> }),

@@ -147,7 +147,7 @@ export interface MemoryShape extends TrainingMemory {
 /** Options of the task. */
 export interface TaskOptions {
   /**
-   * What to learn. `causal_lm`: predict the next token. `classification`: predict the class of a text. `dpo`, `orpo`:
+   * Task of the run. `causal_lm`: predict the next token. `classification`: predict the class of a text. `dpo`, `orpo`:
    * prefer the chosen of two answers. `grpo`: learn from rewards of sampled answers. `kto`: learn from good and bad
    * answers. Default `causal_lm`.
    */

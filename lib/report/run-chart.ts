@@ -1,4 +1,4 @@
-/** What the charts of a run share: the reader's choices, and the place of steps and evaluations on the x axis. */
+/** The reader's choices, and the places of steps and evaluations on the x axis, for all charts of a run. */
 import {
   formatNumber,
   isNumber,

@@ -231,7 +231,7 @@ function lossWords(run: RunPageData, index: number, mean: Value): string {
 }
 
 /** The headline sentences, without markup. */
-export function plainWords(run: RunPageData): string {
+function plainWords(run: RunPageData): string {
   return headline(run)
     .map((words) => words.map((word) => (typeof word === 'string' ? word : word.strong)).join(''))
     .join(' ')

@@ -6,19 +6,16 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, flag } from '../core/schema.js'
-import type { DoraConfig, LoraConfig, LoraFaConfig, LoraFaOptions } from './configs.js'
+import type { LoraConfig, LoraFaConfig, LoraFaOptions } from './configs.js'
 import { checkStart, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, StrategyRules } from './strategy.js'
-
-/** Options of other strategies that support LoRA-FA's frozen A. */
-export type FreezeOptions = Pick<DoraConfig, 'freezeA' | 'projectGradient'>
 
 export const freezeA = () =>
   flag()
     .default(false)
     .describe('Freeze `A` at its initial values and train only `B`, as in [LoRA-FA](strategies/lora-fa.md).')
 
-/** Schema of `FreezeOptions`. */
+/** Options of other strategies that support LoRA-FA's frozen A. */
 export const freezeShape = {
   freezeA: freezeA(),
   projectGradient: flag()

@@ -22,14 +22,10 @@ double pairs_of(const Heads& heads, std::span<const int32_t> seqlens, int64_t ca
   return pairs;
 }
 
-double product(int64_t a, int64_t b, int64_t c) {
-  return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
-}
-
 struct MultiplyAdds {
   double operator()(const GemmNt& k) const {
     double sum = 0;
-    for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.cols);
+    for (const Segment& s : k.segments) sum += product_adds(k.m, k.n, s.w.cols);
     return sum;
   }
   double operator()(const GroupedGemmNt& k) const {
@@ -39,18 +35,22 @@ struct MultiplyAdds {
   }
   double operator()(const GemmNn& k) const {
     double sum = 0;
-    for (const Segment& s : k.segments) sum += product(k.m, k.n, s.w.rows);
+    for (const Segment& s : k.segments) sum += product_adds(k.m, k.n, s.w.rows);
     return sum;
   }
-  double operator()(const ReduceTokens& k) const { return product(k.tokens, k.r, k.n); }
+  double operator()(const ReduceTokens& k) const { return product_adds(k.tokens, k.r, k.n); }
   double operator()(const Attention& k) const {
     return 2.0 * k.shape.heads * k.shape.head_dim * pairs_of(k.shape, k.host_seqlens, k.keys - k.tokens);
   }
   double operator()(const AttentionBackward& k) const {
     return 5.0 * k.shape.heads * k.shape.head_dim * pairs_of(k.shape, k.host_seqlens, 0);
   }
-  double operator()(const AddPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
-  double operator()(const SplitPair& k) const { return product(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2); }
+  double operator()(const AddPair& k) const {
+    return product_adds(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
+  }
+  double operator()(const SplitPair& k) const {
+    return product_adds(k.pair.rows, k.pair.cols, k.pair.rank + k.pair.rank2);
+  }
   template <class Other>
   double operator()([[maybe_unused]] const Other& k) const {
     if constexpr (requires { k.multiply_adds(); }) return k.multiply_adds();

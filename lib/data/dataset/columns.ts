@@ -12,7 +12,7 @@ export const FORM_COLUMNS = [
 export type ColumnName = FormColumn | 'role' | 'content'
 export const COLUMN_NAMES: readonly ColumnName[] = [...FORM_COLUMNS, 'role', 'content']
 
-/** What a column holds, for the documentation. */
+/** The content of a column in words, for the documentation. */
 export function columnMeaning(name: ColumnName): string {
   if (name === 'role' || name === 'content') return `Within each message: the ${name}.`
   const meanings = new Map<string, string[]>()

@@ -1,7 +1,7 @@
 /**
- * What a form of rows states about itself, in its own file: its columns, how its rows are read, and what a row is to the
- * encoder: a chat, a prompt with its completion, a text, or answers that are rows of other forms. Shared code reads these
- * fields and never compares the name of a form. To add one, write such a file and run `node scripts/records.mjs`.
+ * A form of rows, which has a file of its own. It gives its columns, reads its rows, and tells the encoder whether a row is
+ * a chat, a prompt with its completion, a text, or answers that are rows of other forms. Shared code reads these fields and
+ * never compares the name of a form. To add one, write such a file and run `node scripts/records.mjs`.
  */
 import type { DatasetMessage } from '../../tokenizer/message.js'
 import type { RowPlace } from '../dataset/place.js'
@@ -54,7 +54,7 @@ export interface MessageNames {
   standard(message: Json, where: string, place: RowPlace): Json
 }
 
-/** What reading a row needs. */
+/** The place of a row, and the means to read its values. */
 export interface Reading {
   readonly place: RowPlace
   /** True for the text of a whole file. */

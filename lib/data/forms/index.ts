@@ -5,7 +5,7 @@ import { ALL_FORMS, type DatasetFormat, type FormColumn } from './list.js'
 
 export { ALL_FORMS, type DatasetFormat, type FormColumn }
 
-/** Those that are detected, and then those that only tasks ask for. */
+/** All forms: first those that are detected, then those that only tasks ask for. */
 export const FORMS = [
   ...ALL_FORMS.filter(({ ofTask }) => ofTask === undefined),
   ...ALL_FORMS.filter(({ ofTask }) => ofTask !== undefined),

@@ -1,4 +1,4 @@
-/** What forms of chats, and forms whose rows can be chats, have in common. */
+/** Messages, tools, and questions of chats, for all forms whose rows are chats or can be. */
 import type { DatasetMessage } from '../../tokenizer/message.js'
 import type { RowPlace } from '../dataset/place.js'
 import type { Json } from '../dataset/value.js'

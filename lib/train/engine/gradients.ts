@@ -45,7 +45,7 @@ export interface WeightedValue extends Value {
   weights: Float32Array
 }
 
-/** What the micro-batches of a step have in common. */
+/** Settings of a step, which all of its micro-batches share. */
 export interface StepInput
   extends Pick<TrainInput, 'seed' | 'step' | 'temperature' | 'labelSmoothing' | 'embeddingNoise'>,
     Pick<TrainInput, 'activeRank' | 'lastRankOnly' | 'update'> {}

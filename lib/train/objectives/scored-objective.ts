@@ -137,7 +137,7 @@ export class ScoredObjective implements Objective {
     return { loss, weights: headWeights(made, gradient, 1), metrics }
   }
 
-  /** What the loss needs to know about a sequence of a micro-batch. */
+  /** The reference score and the label of a sequence, as far as the loss needs them. */
   #facts({ rows }: MicroBatch, sequence: number, of: Side): Partial<ScoredRow> {
     const row = rows?.[Math.floor(sequence / this.#sequences)] as number
     const facts = this.#references?.[of]

@@ -20,7 +20,7 @@ export interface Pass {
  * The passes of a rank over some micro-batches, in order.
  * @param behind ranks behind this one, each of which has a micro-batch at a time
  */
-export function passesOf(behind: number, count: number): Pass[] {
+export function orderOfPasses(behind: number, count: number): Pass[] {
   if (behind === 0) return Array.from({ length: count }, (_, microBatch) => ({ kind: 'both', microBatch }))
   const ahead = Math.min(behind, count)
   const passes: Pass[] = []
@@ -51,7 +51,7 @@ export class LayerPipe {
   }
 
   passes(count: number): Pass[] {
-    return passesOf(this.#part.count - 1 - this.#part.index, count)
+    return orderOfPasses(this.#part.count - 1 - this.#part.index, count)
   }
 
   /** Sets the session that makes the passes; all ranks open theirs at the same point of the run. */

@@ -1,12 +1,7 @@
 #include "backends/cpu/adapters.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "backends/cpu/device.h"
 #include "backends/cpu/ops_common.h"
-#include "core/factors.h"
-#include "core/random.h"
 
 namespace lowrank::cpu {
 

@@ -1,6 +1,6 @@
 /** The order of passes over micro-batches on ranks that share the layers. */
 import { expect, test } from 'vitest'
-import { type Pass, passesOf } from '../../../../lib/train/processes/pipe.js'
+import { orderOfPasses, type Pass } from '../../../../lib/train/processes/pipe.js'
 
 const each = [1, 2, 3, 4, 6].flatMap((ranks) => [1, 2, 3, 5, 9].map((count) => [ranks, count] as const))
 
@@ -11,7 +11,9 @@ const halves = ({ kind, microBatch }: Pass) =>
 test.each(each)(
   '%i ranks come through %i micro-batches with one message under way each way',
   (ranks, count) => {
-    const left = Array.from({ length: ranks }, (_, rank) => passesOf(ranks - 1 - rank, count).flatMap(halves))
+    const left = Array.from({ length: ranks }, (_, rank) =>
+      orderOfPasses(ranks - 1 - rank, count).flatMap(halves),
+    )
     /** Micro-batches under way from a rank, onward or back. */
     const messages = new Map<string, number[]>()
     const queue = (way: string, from: number) => {
