@@ -6,7 +6,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace add_op {
 
 void shape(const NodeCheck& check) {
   const GraphValue& out = check.out();
@@ -60,8 +60,8 @@ void backward(Planner& plan, int index, int dy) {
   plan.give_gradient(node.residual, dy);
 }
 
-}  // namespace
+}  // namespace add_op
 
-const OpRules add{.shape = shape, .forward = forward, .backward = backward};
+const OpRules add{.shape = add_op::shape, .forward = add_op::forward, .backward = add_op::backward};
 
 }  // namespace lowrank

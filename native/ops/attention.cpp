@@ -7,7 +7,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace attention_op {
 
 int64_t kv_width(const Node& n) { return int64_t{n.kv_heads} * n.head_dim; }
 
@@ -98,9 +98,12 @@ int64_t state_bytes(const Graph&, const Node& node, const PlanOptions& options) 
   return 2 * cache_half(options.kv_capacity, kv_width(node), operand_of(options.precision));
 }
 
-}  // namespace
+}  // namespace attention_op
 
-const OpRules attention{
-    .quadratic = true, .shape = shape, .forward = forward, .backward = backward, .state_bytes = state_bytes};
+const OpRules attention{.quadratic = true,
+                        .shape = attention_op::shape,
+                        .forward = attention_op::forward,
+                        .backward = attention_op::backward,
+                        .state_bytes = attention_op::state_bytes};
 
 }  // namespace lowrank

@@ -5,7 +5,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace cast_op {
 
 void shape(const NodeCheck& check) {
   check.expect(check.input().cols == check.out().cols, "output and input differ in width");
@@ -56,8 +56,8 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
-}  // namespace
+}  // namespace cast_op
 
-const OpRules cast{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules cast{.cheap = true, .shape = cast_op::shape, .forward = cast_op::forward, .backward = cast_op::backward};
 
 }  // namespace lowrank

@@ -6,7 +6,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace embedding_op {
 
 void shape(const NodeCheck& check) {
   check.expect(check.weight(check.node.weight, check.graph.vocab_size, check.out().cols).kind == WeightKind::table,
@@ -88,8 +88,9 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
-}  // namespace
+}  // namespace embedding_op
 
-const OpRules embedding{.shape = shape, .forward = forward, .backward = backward};
+const OpRules embedding{
+    .shape = embedding_op::shape, .forward = embedding_op::forward, .backward = embedding_op::backward};
 
 }  // namespace lowrank

@@ -9,7 +9,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace gated_delta_rule_op {
 
 /// Tokens between the states that a training plan keeps for the backward pass.
 constexpr int64_t kChunk = kDeltaTokens;
@@ -130,9 +130,12 @@ void rewind(const Run& run, int node) {
   run.device->memory().copy(last, last + bytes * (run.past / kBlock), bytes);
 }
 
-}  // namespace
+}  // namespace gated_delta_rule_op
 
-const OpRules gated_delta_rule{
-    .shape = shape, .forward = forward, .backward = backward, .state_bytes = state_bytes, .rewind = rewind};
+const OpRules gated_delta_rule{.shape = gated_delta_rule_op::shape,
+                               .forward = gated_delta_rule_op::forward,
+                               .backward = gated_delta_rule_op::backward,
+                               .state_bytes = gated_delta_rule_op::state_bytes,
+                               .rewind = gated_delta_rule_op::rewind};
 
 }  // namespace lowrank

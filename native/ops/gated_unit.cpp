@@ -7,7 +7,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace gated_unit_op {
 
 /// Gate and up are the halves of one value.
 bool halves(const Node& node) { return node.inputs[0] == node.inputs[1]; }
@@ -88,8 +88,11 @@ void backward(Planner& plan, int index, int dy) {
   if (!whole) hand_over(up);
 }
 
-}  // namespace
+}  // namespace gated_unit_op
 
-const OpRules gated_unit{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules gated_unit{.cheap = true,
+                         .shape = gated_unit_op::shape,
+                         .forward = gated_unit_op::forward,
+                         .backward = gated_unit_op::backward};
 
 }  // namespace lowrank

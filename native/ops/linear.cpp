@@ -12,7 +12,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace linear_op {
 
 void shape(const NodeCheck& check) {
   const Node& node = check.node;
@@ -311,8 +311,11 @@ void backward(Planner& plan, int index, int dy) {
   }
 }
 
-}  // namespace
+}  // namespace linear_op
 
-const OpRules linear{.shape = shape, .keeps_output = keeps_scaled_output, .forward = forward, .backward = backward};
+const OpRules linear{.shape = linear_op::shape,
+                     .keeps_output = keeps_scaled_output,
+                     .forward = linear_op::forward,
+                     .backward = linear_op::backward};
 
 }  // namespace lowrank

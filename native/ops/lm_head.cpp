@@ -8,7 +8,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace lm_head_op {
 
 void shape(const NodeCheck& check) {
   check.weight(check.node.weight, check.graph.labels, check.input().cols);
@@ -156,8 +156,8 @@ void forward(Planner& plan, int index, Phase phase) {
   plan.push(std::move(step));
 }
 
-}  // namespace
+}  // namespace lm_head_op
 
-const OpRules lm_head{.shape = shape, .forward = forward};
+const OpRules lm_head{.shape = lm_head_op::shape, .forward = lm_head_op::forward};
 
 }  // namespace lowrank

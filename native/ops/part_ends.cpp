@@ -5,7 +5,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace part_ends_op {
 
 void shape_received(const NodeCheck& check) {
   check.expect(check.is_first(), "must be the first node");
@@ -55,10 +55,12 @@ void forward_sent(Planner& plan, int index, Phase phase) {
   plan.push(std::move(back));
 }
 
-}  // namespace
+}  // namespace part_ends_op
 
-const OpRules receive{
-    .differentiated = true, .shape = shape_received, .forward = forward_received, .backward = backward_received};
-const OpRules send{.shape = shape_sent, .forward = forward_sent};
+const OpRules receive{.differentiated = true,
+                      .shape = part_ends_op::shape_received,
+                      .forward = part_ends_op::forward_received,
+                      .backward = part_ends_op::backward_received};
+const OpRules send{.shape = part_ends_op::shape_sent, .forward = part_ends_op::forward_sent};
 
 }  // namespace lowrank

@@ -7,7 +7,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace rms_norm_op {
 
 /// An operand's columns are normalized in groups if the number of weights divides them.
 void shape(const NodeCheck& check) {
@@ -123,8 +123,9 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
-}  // namespace
+}  // namespace rms_norm_op
 
-const OpRules rms_norm{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules rms_norm{
+    .cheap = true, .shape = rms_norm_op::shape, .forward = rms_norm_op::forward, .backward = rms_norm_op::backward};
 
 }  // namespace lowrank

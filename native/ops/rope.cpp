@@ -7,7 +7,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace rope_op {
 
 void shape(const NodeCheck& check) {
   const Node& node = check.node;
@@ -67,7 +67,7 @@ void backward(Planner& plan, int index, int dy) {
   plan.give_gradient(plan.node(index).inputs[0], dy);
 }
 
-}  // namespace
+}  // namespace rope_op
 
 int64_t rope_rows(const Rotary& rope, int64_t positions) {
   return rope.long_inv_freq.empty() ? positions : 2 * positions;
@@ -82,6 +82,7 @@ int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions) {
   return floats;
 }
 
-const OpRules rope{.overwrites = true, .shape = shape, .forward = forward, .backward = backward};
+const OpRules rope{
+    .overwrites = true, .shape = rope_op::shape, .forward = rope_op::forward, .backward = rope_op::backward};
 
 }  // namespace lowrank

@@ -8,7 +8,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace short_conv_op {
 
 constexpr int64_t kMostTaps = 32;
 constexpr int64_t kBlock = state_block(Op::short_conv);
@@ -150,14 +150,14 @@ void rewind(const Run& run, int node) {
                             count * rows.ld * size_of(rows.dtype));
 }
 
-}  // namespace
+}  // namespace short_conv_op
 
 const OpRules short_conv{.cheap = true,
-                         .shape = shape,
-                         .forward = forward,
-                         .backward = backward,
-                         .state_bytes = state_bytes,
-                         .rewind = rewind};
+                         .shape = short_conv_op::shape,
+                         .forward = short_conv_op::forward,
+                         .backward = short_conv_op::backward,
+                         .state_bytes = short_conv_op::state_bytes,
+                         .rewind = short_conv_op::rewind};
 const OpRules silu_conv = short_conv;
 
 }  // namespace lowrank

@@ -7,7 +7,7 @@
 #include "plan/run.h"
 
 namespace lowrank {
-namespace {
+namespace slice_op {
 
 /// Parts of the input that the columns are taken from.
 int64_t parts(const Node& node) { return node.heads > 0 ? node.heads : 1; }
@@ -91,9 +91,12 @@ void backward(Planner& plan, int index, int dy) {
   plan.defer(node.inputs[0], {index, dy, -1}, emit_join);
 }
 
-}  // namespace
+}  // namespace slice_op
 
-const OpRules slice{
-    .cheap = true, .shape = shape, .reads_dense = reads_dense, .forward = forward, .backward = backward};
+const OpRules slice{.cheap = true,
+                    .shape = slice_op::shape,
+                    .reads_dense = slice_op::reads_dense,
+                    .forward = slice_op::forward,
+                    .backward = slice_op::backward};
 
 }  // namespace lowrank
