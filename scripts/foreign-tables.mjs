@@ -1,10 +1,12 @@
-/** Writes the tables of other programs' options in docs/coming-from.md, one for each group of lib/core/foreign-keys.ts. */
-import { FOREIGN_KEYS } from '../dist/esm/core/foreign-keys.js'
+/** Writes the tables of other programs' options in docs/coming-from.md, one for each topic of lib/core/foreign-options.ts. */
+import { foreignKeys } from '../dist/esm/core/foreign-keys.js'
+// Tasks and strategies have those of their own options.
+import '../dist/esm/options/options.js'
 import { table, withMarked } from './markdown.mjs'
 
 /** The page with its tables updated from the data. */
 export function withForeignTables(page, path) {
-  const tables = Object.entries(FOREIGN_KEYS).map(([group, keys]) => [
+  const tables = [...foreignKeys].map(([group, keys]) => [
     `options of others: ${group}`,
     table(
       ['option', 'in lowrank'],
@@ -16,12 +18,16 @@ export function withForeignTables(page, path) {
 
 const code = (text) => `\`${text}\``
 
-function answer({ here, values = {}, note }) {
+function answer({ here, values = {}, ours, note }) {
   const places = [here ?? []].flat().map(spelled)
   const written = Object.entries(values).map(
     ([there, value]) => `${code(there)} is ${value === null ? 'the default' : code(value)}`,
   )
-  return [places.join(' or '), written.join(', '), note].filter(Boolean).join('; ').replaceAll('|', '\\|')
+  const same = ours && 'with the same values in lower case'
+  return [places.join(' or '), same, written.join(', '), note]
+    .filter(Boolean)
+    .join('; ')
+    .replaceAll('|', '\\|')
 }
 
 /** An option of text generation is a flag. */

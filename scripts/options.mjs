@@ -11,6 +11,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { rolldown } from 'rolldown'
+import * as z from 'zod'
 import { formatted } from './format.mjs'
 
 const root = resolve(import.meta.dirname, '..')
@@ -22,6 +23,7 @@ export { camelKey, snakeKey, unwrapped } from './lib/core/schema-shape.ts'
 export { trainingMemory, memorySchemas } from './lib/options/memory-shape.ts'
 export { optimizerSettings } from './lib/options/optimizers.ts'
 export { trainShape } from './lib/options/options.ts'
+export { LOSSES } from './lib/losses/list.ts'
 export { scheduleSettings } from './lib/options/schedules.ts'
 export { taskShape } from './lib/options/task.ts'
 export { rulesNamed, strategySchema } from './lib/strategies/index.ts'
@@ -46,7 +48,25 @@ const strategies = strategySchema.options.map(({ shape }) => {
   }
 })
 
+const losses = lib.LOSSES.map(({ name, about, schema }) => ({
+  name: `${pascal(name.replaceAll('_', '-'))}Loss`,
+  about: `${about}.`,
+  given: true,
+  shape: { name: z.literal(name), ...schema.shape },
+}))
+
 const FILES = [
+  {
+    file: 'lib/losses/types.ts',
+    about: 'The losses with their options.',
+    interfaces: losses,
+    last: `/** Names of the built-in losses. */
+export type LossName = LossOptions['name']
+
+/** A loss with its options. */
+export type LossOptions = ${losses.map(({ name }) => name).join(' | ')}
+`,
+  },
   {
     file: 'lib/strategies/configs.ts',
     about: 'Options of the strategies.',
@@ -130,7 +150,7 @@ function without(shape, ...others) {
   return Object.fromEntries(Object.entries(shape).filter(([key]) => !others.some((other) => key in other)))
 }
 
-function fileOf({ file, about, first = '', unions = [], interfaces }) {
+function fileOf({ file, about, first = '', last = '', unions = [], interfaces }) {
   const imports = new Map()
   const named = new Map()
   const united = unions.map(
@@ -151,16 +171,23 @@ function fileOf({ file, about, first = '', unions = [], interfaces }) {
     })
   return formatted(`/** ${about} Written by \`node scripts/options.mjs\`. */
 ${lines.join('')}
-${[first, ...inner, ...united, ...body].join('\n')}`)
+${[first, ...inner, ...united, ...body, last].join('\n')}`)
 }
 
-/** @param shapes of several schemas that have one type, which differ in the values of some keys */
-function interfaceOf({ name, about, parents = [], shapes, shape = shapes[0], like, options }, context) {
+/**
+ * @param shapes of several schemas that have one type, which differ in the values of some keys
+ * @param given true for options as a program gives them, of which those with a default may be absent
+ */
+function interfaceOf(
+  { name, about, parents = [], shapes, shape = shapes[0], like, options, given },
+  context,
+) {
   const shared = like === undefined ? [] : Object.keys(shape).filter((key) => shape[key] === like.shape[key])
   const own = Object.entries(shape).filter(([key]) => !shared.includes(key))
   const keys = own.map(([key, schema]) => {
     const text = [respelled(schema.description ?? ''), defaultOf(schema)].filter(Boolean).join(' ')
-    return `${text === '' ? '' : comment(text, '  ')}  readonly ${key}: ${unionOf(
+    const mayLack = given && schema.isOptional() ? '?' : ''
+    return `${text === '' ? '' : comment(text, '  ')}  readonly ${key}${mayLack}: ${unionOf(
       (shapes ?? [shape]).map((each) => each[key]),
       context,
     )}\n`
@@ -237,6 +264,10 @@ function membersOf(schema, context) {
       return def.options.flatMap((each) => membersOf(each, context))
     case 'array':
       return [`readonly ${grouped(typeOf(def.element, context))}[]`]
+    case 'pipe':
+      return membersOf(def.in, context)
+    case 'null':
+      return ['null']
     case 'tuple':
       return [`readonly [${def.items.map((each) => typeOf(each, context)).join(', ')}]`]
     case 'record':

@@ -1,7 +1,8 @@
 /**
- * Writes the lists of records that have a file each: model families, tasks, losses, and forms of data, each in the list.ts of
- * its folder. A record is an exported constant of the list's type, or what its maker returns. Records are listed by the names
- * of their files, or by their precedence.
+ * Writes the lists of records that have a file each: model families, strategies, tasks, losses, and forms of data, each in
+ * the list.ts of its folder. A record is an exported constant of the list's type, or what its maker returns. Records are
+ * listed by the names of their files, by their precedence, or by another order that the list has. Also writes lists of the
+ * functions that make options of strategies, which the package exports, and of the outputs of commands.
  *
  *   node scripts/records.mjs [--check]     with --check nothing is written; exits 1 where a list is not up to date
  */
@@ -19,6 +20,17 @@ const LISTS = [
     about: 'The model families.',
   },
   {
+    folder: 'lib/strategies',
+    type: 'StrategyRules',
+    from: './strategy.js',
+    order: byPaper,
+    // Wrappers need the list, and full fine-tuning is no adapter.
+    only: (text) => !/ wrapping[<,]|^ {2}saves: 'model'/m.test(text),
+    list: 'PLAIN',
+    as: 'unknown as',
+    about: 'The strategies that others may wrap, in the order of their papers.',
+  },
+  {
     folder: 'lib/tasks',
     type: 'TaskRules',
     from: './task.js',
@@ -33,8 +45,7 @@ const LISTS = [
     from: './loss.js',
     maker: 'lossRules',
     list: 'LOSSES',
-    names: { type: 'LossName', about: 'Names of the built-in losses.' },
-    options: { type: 'LossOptions', suffix: 'Loss', about: 'A loss with its options.' },
+    as: 'const satisfies',
     about: 'The losses.',
   },
   {
@@ -52,37 +63,72 @@ const LISTS = [
 
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
-for (const list of LISTS) {
-  const file = `${list.folder}/list.ts`
+for (const list of LISTS) write(`${list.folder}/list.ts`, listOf(list))
+write('lib/strategies/makers.ts', makersOf('lib/strategies'))
+write('lib/cli/schemas/list.ts', outputsOf('lib/cli/schemas'))
+
+function write(file, text) {
   const path = join(root, file)
-  const text = listOf(list)
   if (!flags.check) writeFileSync(path, text)
   else if (readFileSync(path, 'utf8') !== text) {
-    console.error(`${file} does not list every ${list.type} of its folder; run node scripts/records.mjs`)
+    console.error(`${file} is not what its folder has; run node scripts/records.mjs`)
     process.exitCode = 1
   }
 }
 
+/** The functions that return the options of a record. */
+function makersOf(folder) {
+  const made = filesOf(folder).flatMap(({ text, module }) => {
+    const names = [...text.matchAll(/^export function (\w+)\([^)]*\): (\w+)Config \{/gm)]
+      .filter(([, name, config]) => name.toLowerCase() === config.toLowerCase())
+      .map(([, name]) => name)
+    return names.length > 0 && isListed(text) ? [`export { ${names.join(', ')} } from '${module}'\n`] : []
+  })
+  return formatted(
+    `/** Makes the options of each strategy. Written by \`node scripts/records.mjs\`. */\n${made.join('')}`,
+  )
+}
+
+/** The outputs of commands, each of which has a file with its name. */
+function outputsOf(folder) {
+  const verbs = filesOf(folder)
+    .filter(({ text, module }) => module !== './list.js' && /^export const printed = /m.test(text))
+    .map(({ module }) => module.slice('./'.length, -'.js'.length))
+  // Some are words of the language.
+  const named = (verb) => `of${verb[0].toUpperCase()}${verb.slice(1)}`
+  return formatted(`/** Output of every command with --json. Written by \`node scripts/records.mjs\`. */
+${verbs.map((verb) => `import { printed as ${named(verb)} } from './${verb}.js'\n`).join('')}
+/** Lines on stdout of a successful command: its answer, or its events. */
+export const printed = {
+${verbs
+  .map(
+    (verb) => `  ${verb}: ${named(verb)},
+`,
+  )
+  .join('')}}
+`)
+}
+
+function isListed(text) {
+  return /^export const \w+Rules: StrategyRules</m.test(text)
+}
+
 function listOf(given) {
-  const { type, from, imports = [], list, names, keys, options, about } = given
+  const { type, from, imports = [], list, names, keys, about } = given
   const records = recordsOf(given)
   const lines = [
     `import type { ${type} } from '${from}'`,
     ...imports,
-    ...records.map(({ name, text, module }) => {
-      const typed = options === undefined ? '' : `type ${optionsNameOf(text, options)}, `
-      return `import { ${typed}${name} } from '${module}'`
-    }),
+    ...records.map(({ name, module }) => `import { ${name} } from '${module}'`),
   ].sort((a, b) => (moduleOf(a) < moduleOf(b) ? -1 : 1))
   const parameters = given.parameters ?? names?.type
   const typed = `readonly ${type}${parameters === undefined ? '' : `<${parameters}>`}[]`
   const types = [
     names === undefined ? '' : namesOf(names, records),
     keys === undefined ? '' : keysOf(keys, records),
-    options === undefined ? '' : optionsOf(options, records),
   ]
-  // The options of a loss have the type of its own schema.
-  const [before, after] = options === undefined ? [`: ${typed}`, ''] : ['', ` as const satisfies ${typed}`]
+  // The options of a loss have the type of its own schema, and those of a strategy that of its own config.
+  const [before, after] = given.as === undefined ? [`: ${typed}`, ''] : ['', ` as ${given.as} ${typed}`]
   return formatted(`/** ${about} Written by \`node scripts/records.mjs\`. */
 ${lines.join('\n')}
 ${types.join('')}
@@ -92,20 +138,32 @@ ${records.map(({ name }) => `  ${name},\n`).join('')}]${after}
 }
 
 /** The records of a folder: the name of each, the text of its file, and the module. */
-function recordsOf({ folder, type, maker }) {
+function recordsOf({ folder, type, maker, only = () => true, order = byPrecedence }) {
   const made = maker === undefined ? `: ${type}(?:<.*>)? = ` : ` = ${maker}\\(`
-  return readdirSync(join(root, folder))
-    .sort()
-    .flatMap((file) => {
-      const text = readFileSync(join(root, folder, file), 'utf8')
+  return filesOf(folder)
+    .filter(({ text }) => only(text))
+    .flatMap(({ text, module }) => {
       const found = [...text.matchAll(new RegExp(`^export const (\\w+)${made}`, 'gm'))]
-      return found.map(([, name]) => ({ name, text, module: `./${file.replace(/\.ts$/, '.js')}` }))
+      return found.map(([, name]) => ({ name, text, module }))
     })
-    .sort((a, b) => precedenceOf(a) - precedenceOf(b))
+    .sort(order)
 }
 
-function precedenceOf({ text }) {
-  return Number(/^ {2}precedence: (\d+),$/m.exec(text)?.[1] ?? 0)
+function filesOf(folder) {
+  return readdirSync(join(root, folder))
+    .map((file) => file.replace(/\.ts$/, ''))
+    .sort()
+    .map((stem) => ({ text: readFileSync(join(root, folder, `${stem}.ts`), 'utf8'), module: `./${stem}.js` }))
+}
+
+function byPrecedence(a, b) {
+  const precedenceOf = ({ text }) => Number(/^ {2}precedence: (\d+),$/m.exec(text)?.[1] ?? 0)
+  return precedenceOf(a) - precedenceOf(b)
+}
+
+function byPaper(a, b) {
+  const paperOf = ({ text }) => /^ {2}paper: '(.*)',$/m.exec(text)[1]
+  return paperOf(a) < paperOf(b) ? -1 : 1
 }
 
 /** The type of the names of records, with what each says about itself. */
@@ -131,25 +189,10 @@ function keysOf({ type, of }, records) {
   return `\nexport type ${type} = ${unionOf([...new Set(found)])}\n`
 }
 
-/** The type of the options of records, each of which its own file exports. */
-function optionsOf(options, records) {
-  const types = records.map(({ text }) => optionsNameOf(text, options))
-  return `
-export type { ${types.join(', ')} }
-
-/** ${options.about} */
-export type ${options.type} = ${types.join(' | ')}
-`
-}
-
-function optionsNameOf(text, { suffix }) {
-  return new RegExp(`^export interface (\\w+${suffix}) `, 'm').exec(text)[1]
-}
-
 function unionOf(names) {
   return names.map((name) => `'${name}'`).join(' | ')
 }
 
 function moduleOf(line) {
-  return line.slice(line.indexOf("'"))
+  return line.slice(line.indexOf("'")).replace(/\.js'$/, '')
 }

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { FOREIGN_KEYS, FOREIGN_VERBS, type ForeignKey } from '../lib/core/foreign-keys.js'
+import { FOREIGN_VERBS, foreignKeys } from '../lib/core/foreign-keys.js'
 import { optimizerSchema } from '../lib/options/optimizers.js'
 import { listStrategies } from '../lib/strategies/index.js'
 import { tasksWhere } from '../lib/tasks/index.js'
@@ -56,7 +56,7 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
     ['lib/options/optimizers.ts', 'updates each rank on its own'],
   ],
   [/(GaLore|BAdam|APOLLO|ReLoRA)\b/, lists('listStrategies()')],
-  [/several classes and numbers/, ['lib/core/foreign-keys.ts', 'problem_type']],
+  [/several classes and numbers/, ['lib/core/foreign-options.ts', 'problem_type']],
   [/plugins are not supported/, lists('listStrategies()')],
   [/SimPO and reward models/, lists('tasksWhere')],
   [/\*\*Not supported\*\*: GPUs;/, ['docs/cluster.md', 'Each is refused by name.']],
@@ -90,7 +90,7 @@ function denials(): [place: string, sentence: string][] {
   const sentences = (place: string, text: string) =>
     text.split(/(?<=[.;!?])\s+|\||\n/).map((part): [string, string] => [place, part.trim()])
   const notes = [
-    ...Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group)),
+    ...[...foreignKeys.values()].flatMap((group) => Object.entries(group)),
     ...Object.entries(FOREIGN_VERBS),
   ]
   return [

@@ -246,9 +246,9 @@ describe('docs/api.md', () => {
     .map((name) => name.trim().replace(/^type /, ''))
     .filter(Boolean)
   const whole = [...index.matchAll(/export (?:type )?\* from '\.\/(.*)\.js'/g)].flatMap(([, path]) =>
-    [...read(`lib/${path}.ts`).matchAll(/^export (?:class|function|const|type|interface) (\w+)/gm)].map(
-      ([, name]) => name as string,
-    ),
+    [
+      ...read(`lib/${path}.ts`).matchAll(/^export (?:(?:class|function|const|type|interface) |\{ )(\w+)/gm),
+    ].map(([, name]) => name as string),
   )
   const exported = new Set([...listed, ...whole])
 

@@ -8,49 +8,8 @@ import * as z from 'zod'
 import { compareResults } from '../compare/results.js'
 import { type JsonSchema, jsonSchemaOf } from '../core/schema.js'
 import { recordedEvents, trainEvents } from '../train/records/event-schemas.js'
-import { bench } from './schemas/bench.js'
-import { cache } from './schemas/cache.js'
-import { chat, generation } from './schemas/chat.js'
-import { classified } from './schemas/classify.js'
-import { compare } from './schemas/compare.js'
-import { machine } from './schemas/doctor.js'
-import { evaluation } from './schemas/eval.js'
-import { exported, written } from './schemas/export.js'
 import { errorLine } from './schemas/fields.js'
-import { written as configWritten } from './schemas/init.js'
-import { inspection } from './schemas/inspect.js'
-import { plan } from './schemas/plan.js'
-import { demoEvent, liveEvent, samplesEvent, timeEvent, watched } from './schemas/train.js'
-
-const strategy = z.object({
-  name: z.string(),
-  paper: z.string(),
-  peft_type: z.string().describe('peft_type of the files that it is saved as'),
-  bases: z.array(z.string()).readonly().describe('Formats of the base that it runs on'),
-  trainable: z.string().describe('Trained parameters, in a few words'),
-  learning_rate: z.number().positive().describe('Default peak learning rate'),
-})
-
-/** Lines on stdout of a successful verb: its answer, or its events. */
-export const printed = {
-  init: configWritten,
-  train: z.discriminatedUnion('event', [...trainEvents, liveEvent, timeEvent, samplesEvent]),
-  watch: watched,
-  demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
-  plan,
-  eval: z.discriminatedUnion('metric', evaluation),
-  generate: generation,
-  classify: classified,
-  chat: z.discriminatedUnion('event', chat),
-  merge: written,
-  export: exported,
-  inspect: z.discriminatedUnion('kind', inspection),
-  compare: z.discriminatedUnion('event', compare),
-  bench,
-  strategies: z.array(strategy),
-  cache,
-  doctor: machine,
-}
+import { printed } from './schemas/list.js'
 
 /** A verb with an output schema; every verb must have one. */
 export type Verb = keyof typeof printed

@@ -24,6 +24,15 @@ export function objectsIn(schema: z.ZodType): z.ZodObject[] {
   return schema instanceof z.ZodUnion ? (schema.options as z.ZodType[]).flatMap(objectsIn) : []
 }
 
+/** The schemas of the key with this path, of which a union has several. */
+export function schemasAt(path: readonly string[], schema: z.ZodType): z.ZodType[] {
+  return path.reduce(
+    (found, step) =>
+      found.flatMap(objectsIn).flatMap(({ shape }) => (shape[step] as z.ZodType | undefined) ?? []),
+    [schema],
+  )
+}
+
 /** The schema inside a wrapper such as a default; undefined if it is not a wrapper. */
 export function unwrapped(schema: z.ZodType): z.ZodType | undefined {
   if (

@@ -3,9 +3,10 @@
  * likely intended key.
  */
 import type * as z from 'zod'
-import { FOREIGN_VALUES, type ForeignKey, foreignKey } from './foreign-keys.js'
+import { foreignKey } from './foreign-keys.js'
+import { FOREIGN_VALUES, type ForeignKey } from './foreign-values.js'
 import { nearest } from './nearest.js'
-import { agrees, camelKey, isRecord, objectsIn, snakeKey } from './schema-shape.js'
+import { agrees, camelKey, isRecord, objectsIn, schemasAt, snakeKey } from './schema-shape.js'
 
 /** An unknown key and its location. */
 export interface UnknownKey {
@@ -47,8 +48,28 @@ export function adviceFor(unknown: UnknownKey): KeyAdvice {
 /** The equivalent of another program's value for a known key; undefined if there is none. */
 export function valueHere(path: string, value: unknown): string | undefined {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined
-  const words = FOREIGN_VALUES[path]
-  return words && Object.hasOwn(words, value) ? words[String(value)] : undefined
+  const words = (FOREIGN_VALUES as Readonly<Record<string, Readonly<Record<string, string>>>>)[path]
+  return words && Object.hasOwn(words, value) ? words[value] : undefined
+}
+
+/**
+ * The equivalent of the value of another program's option; null for the default, undefined if there is none.
+ * @param path of the key here, in a config file
+ * @param schema of the source
+ */
+export function equivalentHere(
+  { values = {}, ours }: ForeignKey,
+  path: string,
+  value: unknown,
+  schema: z.ZodType,
+): string | null | undefined {
+  if (Object.hasOwn(values, String(value))) return values[String(value)]
+  const same = ours && typeof value === 'string' ? value.toLowerCase() : undefined
+  // A source may be only part of a config.
+  const steps = path.split('.').map(camelKey)
+  const schemas = steps.flatMap((_, from) => schemasAt(steps.slice(from), schema))
+  if (same !== undefined && schemas.some((one) => one.safeParse(same).success)) return same
+  return valueHere(path, value)
 }
 
 const spell = (name: string, spelling: UnknownKey['spelling']): string =>
@@ -69,10 +90,11 @@ function foreignAdvice(foreign: ForeignKey, unknown: UnknownKey): KeyAdvice | un
 function namedHere(
   found: string,
   place: string,
-  { values = {}, note }: ForeignKey,
-  { value, spelling }: UnknownKey,
+  foreign: ForeignKey,
+  { value, spelling, root }: UnknownKey,
 ): KeyAdvice {
-  const written = Object.hasOwn(values, String(value)) ? values[String(value)] : valueHere(place, value)
+  const { note } = foreign
+  const written = equivalentHere(foreign, place, value, root.schema)
   if (written === null) return { advice: 'that is the default; leave it out.', nearest: found }
   const why = note === undefined ? '' : ` (${note})`
   if (written === undefined) return { advice: `the name here is ${found}${why}.`, nearest: found }

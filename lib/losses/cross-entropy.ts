@@ -3,13 +3,9 @@ import * as z from 'zod'
 import { lossRules } from './loss.js'
 import { scaled, sumOf } from './rows.js'
 
-/** Cross-entropy: the weighted negative log-probability of each token. */
-export interface CrossEntropyLoss {
-  name: 'cross_entropy'
-}
-
 export const crossEntropy = lossRules({
   name: 'cross_entropy',
+  about: 'Cross-entropy: the weighted negative log-probability of each token',
   schema: z.strictObject({}),
   paired: false,
   averages: () => 'tokens',

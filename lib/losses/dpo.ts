@@ -9,23 +9,17 @@ import { logSigmoid, sigmoid } from './math.js'
 import { addRewards, pairsOf } from './pairs.js'
 import { add, type Metrics, referenceOf, scaled, sumOf, weightOf } from './rows.js'
 
-/** DPO or IPO, of pairs of answers. */
-export interface DpoLoss {
-  name: 'dpo'
-  /** Strength of the pull toward the reference. */
-  beta?: number
-  /** `sigmoid`, or `ipo`, which averages over tokens and bounds the margin. */
-  lossType?: 'sigmoid' | 'ipo'
-  /** Probability that a preference label is flipped. */
-  labelSmoothing?: number
-}
-
 export const dpo = lossRules({
   name: 'dpo',
+  about: 'DPO or IPO, of pairs of answers',
   schema: z.strictObject({
-    beta: positive().default(0.1),
-    lossType: word(['sigmoid', 'ipo']).default('sigmoid'),
-    labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)').default(0),
+    beta: positive().default(0.1).describe('Strength of the pull toward the reference.'),
+    lossType: word(['sigmoid', 'ipo'])
+      .default('sigmoid')
+      .describe('The logistic loss (`sigmoid`), or `ipo`, which averages over tokens and bounds the margin.'),
+    labelSmoothing: numberWithin(0, 0.5 - Number.EPSILON, 'a number in [0, 0.5)')
+      .default(0)
+      .describe('With the logistic loss, the probability that a preference is the wrong way round.'),
   }),
   check({ lossType, labelSmoothing }, bad) {
     if (lossType === 'ipo' && labelSmoothing !== 0)

@@ -7,19 +7,9 @@ import { add, type Metrics, weightOf } from './rows.js'
 /** Exponents are clamped to this magnitude; larger ratios have no practical use. */
 const MOST_EXPONENT = 20
 
-/** The policy gradient with a clipped ratio. */
-export interface ImportanceSamplingLoss {
-  name: 'importance_sampling'
-  /** Ratios are clipped to [1 - low, 1 + high], or both by one number; null does not clip. */
-  clip?: number | { low: number; high: number } | null
-  /** Weight of the divergence from the reference; if above 0, rows need `reference`. */
-  beta?: number
-  /** Average over all tokens, or over the tokens of each row and then over rows. */
-  normalize?: 'token' | 'sequence'
-}
-
 export const importanceSampling = lossRules({
   name: 'importance_sampling',
+  about: 'The policy gradient with a clipped ratio',
   schema: z.strictObject({
     clip: z
       .union(
@@ -33,9 +23,16 @@ export const importanceSampling = lossRules({
         ],
         { error: 'null, a positive number, or { low, high }' },
       )
-      .default({ low: 0.2, high: 0.2 }),
-    beta: numberWithin(0, Number.MAX_VALUE, 'a number from 0').default(0),
-    normalize: word(['token', 'sequence']).default('token'),
+      .default({ low: 0.2, high: 0.2 })
+      .describe(
+        'Ratios are clipped to [1 - low, 1 + high], or both by one number; null does not clip. Default `{ low: 0.2, high: 0.2 }`.',
+      ),
+    beta: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
+      .default(0)
+      .describe('Weight of the divergence from the reference; if above 0, rows need `reference`.'),
+    normalize: word(['token', 'sequence'])
+      .default('token')
+      .describe('Average over all tokens, or over the tokens of each row and then over rows.'),
   }),
   paired: false,
   averages: ({ normalize }) => (normalize === 'token' ? 'tokens' : 'rows'),

@@ -3,12 +3,14 @@ import type * as z from 'zod'
 import { badArgument } from '../core/arguments.js'
 import { parseOptions } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
-import { LOSSES, type LossName, type LossOptions } from './list.js'
+import { LOSSES } from './list.js'
 import type { LossRules } from './loss.js'
 import { type Denominators, type LossValue, type ScoredRow, weightOf } from './rows.js'
 import { SIDES, type TokenRow } from './token-rows.js'
+import type { LossName } from './types.js'
 
-export { LOSSES, type LossName, type LossOptions }
+export type { LossName, LossOptions } from './types.js'
+export { LOSSES }
 
 /** A named loss with its defaults filled in. */
 export type NamedLoss = Named<(typeof LOSSES)[number]>

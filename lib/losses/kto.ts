@@ -5,24 +5,16 @@ import { lossRules, REFERENCE } from './loss.js'
 import { sigmoid } from './math.js'
 import { add, type Metrics, referenceOf, scaled, sumOf } from './rows.js'
 
-/** KTO, of answers that are good or bad by themselves. */
-export interface KtoLoss {
-  name: 'kto'
-  /** Strength of the pull toward the reference. */
-  beta?: number
-  desirableWeight?: number
-  undesirableWeight?: number
-  /** Divergence from the reference. Default: measured on the mismatched rows (`kl`). */
-  kl?: number
-}
-
 export const kto = lossRules({
   name: 'kto',
+  about: 'KTO, of answers that are good or bad by themselves',
   schema: z.strictObject({
-    beta: positive().default(0.1),
-    desirableWeight: positive().default(1),
-    undesirableWeight: positive().default(1),
-    kl: numberWithin(0, Number.MAX_VALUE, 'a number from 0').optional(),
+    beta: positive().default(0.1).describe('Strength of the pull toward the reference.'),
+    desirableWeight: positive().default(1).describe('Weight of good answers in the loss.'),
+    undesirableWeight: positive().default(1).describe('Weight of bad answers in the loss.'),
+    kl: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
+      .optional()
+      .describe('Divergence from the reference. Default: measured on the mismatched rows (`kl`).'),
   }),
   paired: false,
   averages: () => 'rows',

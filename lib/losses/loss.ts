@@ -1,7 +1,7 @@
 /**
  * The record of a loss, which its own file exports: its options, the fields of rows that it needs, the count that it
  * averages over, and its value. Shared code reads these fields and never compares the name of a loss. To add one, write
- * such a file, with an interface of the loss and its options, and run `node scripts/records.mjs`.
+ * such a file, and run `node scripts/records.mjs` and `node scripts/options.mjs`.
  */
 import type * as z from 'zod'
 import type { Denominators, LossValue, ScoredRow } from './rows.js'
@@ -21,6 +21,8 @@ type OptionsOf<Schema extends z.ZodObject> = Readonly<z.output<Schema>>
 /** A loss. Its options are those of its schema. */
 export interface LossRules<Name extends string = string, Schema extends z.ZodObject = z.ZodObject> {
   readonly name: Name
+  /** What the loss is, for the documentation: a clause without a period. */
+  readonly about: string
   /** Options in camel case, each with its default. */
   readonly schema: Schema
   /** Rules between options. @throws the error that `bad` makes */

@@ -1,6 +1,7 @@
 /** ORPO (Hong et al. 2024, arXiv 2403.07691): the odds ratio of two answers, and the likelihood of the chosen one. */
 import * as z from 'zod'
 import { positive, word } from '../core/schema.js'
+import { named } from '../core/type-names.js'
 import { lossRules } from './loss.js'
 import { log1mexp, logSigmoid, sigmoid } from './math.js'
 import { addRewards, pairsOf } from './pairs.js'
@@ -9,23 +10,19 @@ import { add, type Metrics, type ScoredRow, scaled, sumOf, weightOf } from './ro
 /** Tokens of chosen rows that the negative log-likelihood of `orpo` is a mean over. */
 export type NllOn = 'all' | 'completions'
 
-/** ORPO, of pairs of answers, without a reference. */
-export interface OrpoLoss {
-  name: 'orpo'
-  /** Weight of the odds ratio: the paper's lambda. */
-  beta?: number
-  /** Tokens of chosen rows in the negative log-likelihood: all from the second on, or by their weights. */
-  nllOn?: NllOn
-}
-
 /** Mean log-probabilities are clamped to this value, where the derivative of the odds is still finite. */
 const NEAREST_TO_ZERO = -(2 ** -20)
 
 export const orpo = lossRules({
   name: 'orpo',
+  about: 'ORPO, of pairs of answers, without a reference',
   schema: z.strictObject({
-    beta: positive().default(0.1),
-    nllOn: word(['all', 'completions']).default('all'),
+    beta: positive().default(0.1).describe("Weight of the odds ratio, the paper's lambda."),
+    nllOn: named(word(['all', 'completions']), { type: 'NllOn', from: 'losses/orpo' })
+      .default('all')
+      .describe(
+        'Tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), as in the code of the paper and in TRL, or answers alone (`completions`).',
+      ),
   }),
   paired: true,
   averages: () => null,

@@ -158,14 +158,15 @@ export interface TaskOptions {
    */
   readonly classWeights: 'balanced' | Readonly<Record<string, number>> | null
   /**
-   * `dpo`, `kto`: strength of the pull toward the reference. Default: 0.1. `orpo`: weight of the odds ratio. Default:
-   * 0.1.
+   * `dpo`, `kto`: strength of the pull toward the reference. Default: 0.1. `orpo`: weight of the odds ratio, the
+   * paper's lambda. Default: 0.1.
    */
   readonly beta: number | null
   /**
-   * `dpo`: the logistic loss (`sigmoid`), or `ipo`. Default: `sigmoid`. `grpo`: the mean over all tokens of a step
-   * (`dapo`), over the tokens of each answer and then over answers (`grpo`), or the sum over tokens divided by the
-   * number of answers times `maxCompletionLength` (`dr_grpo`). Default: `dapo`.
+   * `dpo`: the logistic loss (`sigmoid`), or `ipo`, which averages over tokens and bounds the margin. Default:
+   * `sigmoid`. `grpo`: the mean over all tokens of a step (`dapo`), over the tokens of each answer and then over
+   * answers (`grpo`), or the sum over tokens divided by the number of answers times `maxCompletionLength` (`dr_grpo`).
+   * Default: `dapo`.
    */
   readonly lossType: 'sigmoid' | 'ipo' | 'dapo' | 'grpo' | 'dr_grpo' | null
   /** `dpo`: with the logistic loss, the probability that a preference is the wrong way round. Default: 0. */

@@ -65,59 +65,30 @@ export interface LoraConfig extends StrategyConfig {
 /** Options of `lora()`. */
 export type LoraOptions = Partial<Omit<LoraConfig, 'name'>>
 
-/** Options of LoRA-FA (arXiv 2308.03303). */
-export interface LoraFaConfig extends StrategyConfig, Omit<LoraConfig, 'name'> {
-  readonly name: 'lora-fa'
-  /**
-   * Replace the gradient of `B` by `dB (A Aᵀ + 1e-8 I)⁻¹ / s²` before each update, so that the weight moves as closely
-   * along the full gradient as `A` allows (the paper's second version, and PEFT's optimizer). `false`: the plain
-   * gradient of the first version. Default true.
-   */
-  readonly projectGradient: boolean
-}
-
-/** Options of `loraFa()`. */
-export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
-
-/** Options of DoRA (arXiv 2402.09353). */
-export interface DoraConfig extends StrategyConfig, Omit<LoraConfig, 'name' | 'initLoraWeights' | 'bias'> {
-  readonly name: 'dora'
-  /**
-   * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
-   * / r, B zero. `false`: both uniform, for debugging. Default true.
-   */
-  readonly initLoraWeights: boolean | 'gaussian'
-  /** Biases of the base stay frozen. Default `none`. */
-  readonly bias: 'none'
-  /** Freeze `A` at its initial values and train only `B`, as in LoRA-FA. Default false. */
-  readonly freezeA: boolean
-  /** With `freezeA`, project `B`'s gradient by `A` before each update, as in LoRA-FA. Default true. */
-  readonly projectGradient: boolean
-}
-
-/** Options of `dora()`. */
-export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
-
-/** Options of Delta-LoRA (arXiv 2309.02411). */
-export interface DeltaLoraConfig
+/** Options of LoHa (arXiv 2108.06098). */
+export interface LohaConfig
   extends StrategyConfig,
-    Omit<LoraConfig, 'name' | 'loraDropout' | 'initLoraWeights'> {
-  readonly name: 'delta-lora'
-  /** Must be 0, because the weight moves by the full product. Default 0. */
-  readonly loraDropout: 0
+    Pick<LoraConfig, 'targetModules' | 'excludeModules' | 'layersToTransform' | 'rankPattern'> {
+  readonly name: 'loha'
+  /** Rank of each of the two products; their Hadamard product has rank up to `r²`. Default 8. */
+  readonly r: number
+  /** The change of a weight is scaled by `alpha / r`. Default 8. */
+  readonly alpha: number
+  /** Probability of dropping an output row of the change, in training only; the others are rescaled. Default 0. */
+  readonly rankDropout: number
+  /** Probability of dropping the whole change of a linear, in training only. Default 0. */
+  readonly moduleDropout: number
   /**
-   * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
-   * / r, B zero. `false`: both uniform, for debugging. Default true.
+   * `true`: `w2_b` zero, the others uniform as in PEFT. `lycoris`: `w2_a` zero, the others normal. `false`: all
+   * uniform, for debugging. Default true.
    */
-  readonly initLoraWeights: boolean | 'gaussian'
-  /** Change of the weight per change of `s B A` (λ in the paper). Default 2. */
-  readonly lambda: number
-  /** The weight moves in every step after this one, counted from 0; -1: from the first (K in the paper). Default 0. */
-  readonly startStep: number
+  readonly initWeights: boolean | 'lycoris'
+  /** The same for `alpha`. Default {}. */
+  readonly alphaPattern: Readonly<Record<string, number>>
 }
 
-/** Options of `deltaLora()`. */
-export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
+/** Options of `loha()`. */
+export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
 /** Options of DyLoRA (arXiv 2210.07558). */
 export interface DyloraConfig extends StrategyConfig, Omit<LoraConfig, 'name' | 'initLoraWeights'> {
@@ -176,82 +147,40 @@ export interface AdaloraConfig
 /** Options of `adalora()`. */
 export type AdaloraOptions = Partial<Omit<AdaloraConfig, 'name'>>
 
-/** Options of LoRA-drop (arXiv 2402.07721). */
-export interface LoraDropConfig extends StrategyConfig, Omit<LoraConfig, 'name' | 'initLoraWeights'> {
-  readonly name: 'lora-drop'
+/** Options of LoRA-FA (arXiv 2308.03303). */
+export interface LoraFaConfig extends StrategyConfig, Omit<LoraConfig, 'name'> {
+  readonly name: 'lora-fa'
+  /**
+   * Replace the gradient of `B` by `dB (A Aᵀ + 1e-8 I)⁻¹ / s²` before each update, so that the weight moves as closely
+   * along the full gradient as `A` allows (the paper's second version, and PEFT's optimizer). `false`: the plain
+   * gradient of the first version. Default true.
+   */
+  readonly projectGradient: boolean
+}
+
+/** Options of `loraFa()`. */
+export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
+
+/** Options of Delta-LoRA (arXiv 2309.02411). */
+export interface DeltaLoraConfig
+  extends StrategyConfig,
+    Omit<LoraConfig, 'name' | 'loraDropout' | 'initLoraWeights'> {
+  readonly name: 'delta-lora'
+  /** Must be 0, because the weight moves by the full product. Default 0. */
+  readonly loraDropout: 0
   /**
    * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
    * / r, B zero. `false`: both uniform, for debugging. Default true.
    */
   readonly initLoraWeights: boolean | 'gaussian'
-  /** Freeze `A` at its initial values and train only `B`, as in LoRA-FA. Default false. */
-  readonly freezeA: boolean
-  /** With `freezeA`, project `B`'s gradient by `A` before each update, as in LoRA-FA. Default true. */
-  readonly projectGradient: boolean
-  /** Share of a group's importance covered by the linears that keep their own pair. 1 keeps all. Default 0.9. */
-  readonly threshold: number
-  /** Share of the training data used by the probe. Default 0.1. */
-  readonly sampleFraction: number
-  /** Optimizer steps of the probe. Default: one pass over its sample. */
-  readonly probeSteps: number | null
-  /** Unit of comparison: linears of the same name, or whole layers. Default `type`. */
-  readonly scope: 'type' | 'layer'
-  /** Linears that keep their own pair, as found by a probe. Default: run a probe first. */
-  readonly keep: readonly string[] | null
-  /** Share of its group's importance that the probe found for each linear. Only a record. Default: none. */
-  readonly importances: Readonly<Record<string, number>> | null
+  /** Change of the weight per change of `s B A` (λ in the paper). Default 2. */
+  readonly lambda: number
+  /** The weight moves in every step after this one, counted from 0; -1: from the first (K in the paper). Default 0. */
+  readonly startStep: number
 }
 
-/** Options of `loraDrop()`. */
-export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
-
-/** Options of VeRA (arXiv 2310.11454). */
-export interface VeraConfig
-  extends StrategyConfig,
-    Pick<LoraConfig, 'targetModules' | 'excludeModules' | 'layersToTransform'> {
-  readonly name: 'vera'
-  /** Rank of the shared matrices. Adds arithmetic, but only one trained parameter per linear and rank. Default 256. */
-  readonly r: number
-  /** Initial value of the vector d. Default 0.1. */
-  readonly dInitial: number
-  /** Seed of the shared matrices. Default 0. */
-  readonly projectionPrngKey: number
-  /**
-   * Save the shared matrices with the vectors. Without them the file is small, and readers draw them again from the
-   * key. Default true.
-   */
-  readonly saveProjection: boolean
-  /** Dropout on the adapter's input, in training only. Default 0. */
-  readonly veraDropout: number
-}
-
-/** Options of `vera()`. */
-export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
-
-/** Options of LoHa (arXiv 2108.06098). */
-export interface LohaConfig
-  extends StrategyConfig,
-    Pick<LoraConfig, 'targetModules' | 'excludeModules' | 'layersToTransform' | 'rankPattern'> {
-  readonly name: 'loha'
-  /** Rank of each of the two products; their Hadamard product has rank up to `r²`. Default 8. */
-  readonly r: number
-  /** The change of a weight is scaled by `alpha / r`. Default 8. */
-  readonly alpha: number
-  /** Probability of dropping an output row of the change, in training only; the others are rescaled. Default 0. */
-  readonly rankDropout: number
-  /** Probability of dropping the whole change of a linear, in training only. Default 0. */
-  readonly moduleDropout: number
-  /**
-   * `true`: `w2_b` zero, the others uniform as in PEFT. `lycoris`: `w2_a` zero, the others normal. `false`: all
-   * uniform, for debugging. Default true.
-   */
-  readonly initWeights: boolean | 'lycoris'
-  /** The same for `alpha`. Default {}. */
-  readonly alphaPattern: Readonly<Record<string, number>>
-}
-
-/** Options of `loha()`. */
-export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
+/** Options of `deltaLora()`. */
+export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
 
 /** Options of LoKr (arXiv 2309.14859). */
 export interface LokrConfig
@@ -286,6 +215,77 @@ export interface LokrConfig
 
 /** Options of `lokr()`. */
 export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
+
+/** Options of VeRA (arXiv 2310.11454). */
+export interface VeraConfig
+  extends StrategyConfig,
+    Pick<LoraConfig, 'targetModules' | 'excludeModules' | 'layersToTransform'> {
+  readonly name: 'vera'
+  /** Rank of the shared matrices. Adds arithmetic, but only one trained parameter per linear and rank. Default 256. */
+  readonly r: number
+  /** Initial value of the vector d. Default 0.1. */
+  readonly dInitial: number
+  /** Seed of the shared matrices. Default 0. */
+  readonly projectionPrngKey: number
+  /**
+   * Save the shared matrices with the vectors. Without them the file is small, and readers draw them again from the
+   * key. Default true.
+   */
+  readonly saveProjection: boolean
+  /** Dropout on the adapter's input, in training only. Default 0. */
+  readonly veraDropout: number
+}
+
+/** Options of `vera()`. */
+export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
+
+/** Options of LoRA-drop (arXiv 2402.07721). */
+export interface LoraDropConfig extends StrategyConfig, Omit<LoraConfig, 'name' | 'initLoraWeights'> {
+  readonly name: 'lora-drop'
+  /**
+   * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
+   * / r, B zero. `false`: both uniform, for debugging. Default true.
+   */
+  readonly initLoraWeights: boolean | 'gaussian'
+  /** Freeze `A` at its initial values and train only `B`, as in LoRA-FA. Default false. */
+  readonly freezeA: boolean
+  /** With `freezeA`, project `B`'s gradient by `A` before each update, as in LoRA-FA. Default true. */
+  readonly projectGradient: boolean
+  /** Share of a group's importance covered by the linears that keep their own pair. 1 keeps all. Default 0.9. */
+  readonly threshold: number
+  /** Share of the training data used by the probe. Default 0.1. */
+  readonly sampleFraction: number
+  /** Optimizer steps of the probe. Default: one pass over its sample. */
+  readonly probeSteps: number | null
+  /** Unit of comparison: linears of the same name, or whole layers. Default `type`. */
+  readonly scope: 'type' | 'layer'
+  /** Linears that keep their own pair, as found by a probe. Default: run a probe first. */
+  readonly keep: readonly string[] | null
+  /** Share of its group's importance that the probe found for each linear. Only a record. Default: none. */
+  readonly importances: Readonly<Record<string, number>> | null
+}
+
+/** Options of `loraDrop()`. */
+export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
+
+/** Options of DoRA (arXiv 2402.09353). */
+export interface DoraConfig extends StrategyConfig, Omit<LoraConfig, 'name' | 'initLoraWeights' | 'bias'> {
+  readonly name: 'dora'
+  /**
+   * `true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1
+   * / r, B zero. `false`: both uniform, for debugging. Default true.
+   */
+  readonly initLoraWeights: boolean | 'gaussian'
+  /** Biases of the base stay frozen. Default `none`. */
+  readonly bias: 'none'
+  /** Freeze `A` at its initial values and train only `B`, as in LoRA-FA. Default false. */
+  readonly freezeA: boolean
+  /** With `freezeA`, project `B`'s gradient by `A` before each update, as in LoRA-FA. Default true. */
+  readonly projectGradient: boolean
+}
+
+/** Options of `dora()`. */
+export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
 
 /** Options of MiSS (arXiv 2409.15371). */
 export interface MissConfig

@@ -60,6 +60,9 @@ export const doraRules: StrategyRules<DoraConfig> = {
   label: 'DoRA',
   mark: { hue: 2, shape: 'filled' },
   compared: { widerGrid: 2 },
+  foreign: {
+    'use_dora peft_use_dora': { here: 'strategy.name', values: { true: 'dora', false: null } },
+  },
   paper: 'arXiv 2402.09353',
   trainable: 'A, B, and the magnitude of every row of every adapted linear',
   schema,

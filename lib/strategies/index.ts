@@ -1,19 +1,23 @@
 /** Registry of the strategies: standalone ones, and wrappers around them. */
 import * as z from 'zod'
 import { ConfigError } from '../core/errors.js'
+import { addForeignKeys } from '../core/foreign-keys.js'
 import { quote } from '../core/quote.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../core/schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { fullRules } from './full.js'
+import { PLAIN } from './list.js'
 import { loraPlusRules } from './lora-plus.js'
-import { plain, schemasOf } from './plain.js'
+import { schemasOf } from './plain.js'
 import { qloraRules } from './qlora.js'
 import type { PeftFields, StrategyConfig, StrategyRules } from './strategy.js'
 
-const all = [...plain, loraPlusRules, dpDyloraRules, qloraRules] as unknown as readonly StrategyRules[]
+const all = [...PLAIN, loraPlusRules, dpDyloraRules, qloraRules] as unknown as readonly StrategyRules[]
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules as unknown as StrategyRules].map((rules) => [rules.name, rules]),
 )
+
+addForeignKeys('Adapter', all)
 
 /** Options of every strategy, discriminated by `name`. */
 export const strategySchema = z.discriminatedUnion(

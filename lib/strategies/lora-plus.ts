@@ -72,6 +72,13 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
       },
     ],
   },
+  foreign: {
+    loraplus_lr_ratio: { here: 'strategy.loraplus_lr_ratio', note: 'an option of the strategy lora-plus' },
+    'loraplus_lr_embedding embedding_lr': {
+      here: 'strategy.loraplus_lr_embedding',
+      note: 'an option of the strategy lora-plus',
+    },
+  },
   paper: 'arXiv 2402.12354',
   peftType: 'LORA',
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],

@@ -166,6 +166,18 @@ export const loraRules: StrategyRules<LoraConfig> = {
             },
           ],
   },
+  foreign: {
+    'use_rslora peft_use_rslora': { here: 'strategy.use_rslora' },
+    pissa_init: { here: 'strategy.init_lora_weights', values: { true: 'pissa', false: null } },
+    pissa_iter: {
+      here: 'strategy.init_lora_weights',
+      note: 'pissa_niter_16 contains the number of iterations',
+    },
+    loftq_config: { here: 'strategy.init_lora_weights', note: 'use the value loftq; it has no settings' },
+    'eva_config corda_config lora_ga_config': {
+      note: 'this initialization is not supported; init_lora_weights supports pissa, olora, loftq, and gaussian',
+    },
+  },
   paper: 'arXiv 2106.09685',
   peftType: 'LORA',
   peftPrefix: 'lora_',

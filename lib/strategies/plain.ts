@@ -2,40 +2,13 @@
 import * as z from 'zod'
 import { deepFreeze } from '../core/schema.js'
 import { named } from '../core/type-names.js'
-import { adaloraRules } from './adalora.js'
-import { deltaLoraRules } from './delta-lora.js'
-import { doraRules } from './dora.js'
-import { dyloraRules } from './dylora.js'
-import { lohaRules } from './loha.js'
-import { lokrRules } from './lokr.js'
-import { loraRules } from './lora.js'
-import { loraDropRules } from './lora-drop.js'
-import { loraFaRules } from './lora-fa.js'
-import { missRules } from './miss.js'
-import { oftRules } from './oft.js'
+import { PLAIN } from './list.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
-import { veraRules } from './vera.js'
 
 /** Schemas of several strategies, for a union discriminated by name. */
 export function schemasOf(rules: readonly { schema: z.ZodObject }[]): [z.ZodObject, ...z.ZodObject[]] {
   return rules.map(({ schema }) => schema) as [z.ZodObject, ...z.ZodObject[]]
 }
-
-/** To add a strategy, add a file next to this one and an entry here. */
-export const plain = [
-  loraRules,
-  loraFaRules,
-  doraRules,
-  deltaLoraRules,
-  dyloraRules,
-  adaloraRules,
-  loraDropRules,
-  veraRules,
-  lohaRules,
-  lokrRules,
-  missRules,
-  oftRules,
-] as unknown as readonly StrategyRules[]
 
 /** An adapter of one of several strategies, by name. */
 export function adapterOf(schemas: readonly [z.ZodObject, ...z.ZodObject[]]) {
@@ -43,11 +16,11 @@ export function adapterOf(schemas: readonly [z.ZodObject, ...z.ZodObject[]]) {
 }
 
 /** A standalone adapter. */
-export const plainSchema = adapterOf(schemasOf(plain))
+export const plainSchema = adapterOf(schemasOf(PLAIN))
 
 /** Rules of a strategy accepted by `plainSchema`. */
 export function plainRules(config: StrategyConfig): StrategyRules {
-  return plain.find((rules) => rules.name === config.name) as StrategyRules
+  return PLAIN.find((rules) => rules.name === config.name) as StrategyRules
 }
 
 /**

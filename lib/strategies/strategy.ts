@@ -6,6 +6,7 @@
  */
 
 import type * as z from 'zod'
+import type { ForeignKeys } from '../core/foreign-values.js'
 import type { GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
@@ -261,6 +262,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly mark: StrategyMark
   /** How it takes part in comparisons, where that differs from LoRA. */
   readonly compared?: Compared<Config>
+  /** What other programs call its own options. */
+  readonly foreign?: ForeignKeys
   /** Reference to the paper. */
   readonly paper: string
   /** `peft_type` in saved files. */

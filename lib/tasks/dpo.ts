@@ -8,17 +8,17 @@ export const dpo = taskRulesOf({
   name: 'dpo',
   about: 'prefer the chosen of two answers',
   page: '[Preference pairs](data.md#preference-pairs)',
-  options: lossOptions(loss, {
-    beta: 'strength of the pull toward the reference',
-    lossType: 'the logistic loss (`sigmoid`), or `ipo`',
-    labelSmoothing: 'with the logistic loss, the probability that a preference is the wrong way round',
-  }),
+  options: lossOptions(loss, ['beta', 'lossType', 'labelSmoothing']),
   check({ lossType, labelSmoothing }, bad) {
     if (lossType === 'ipo' && labelSmoothing)
       throw bad('labelSmoothing', labelSmoothing, 'it to be absent with loss_type ipo')
   },
   rows: { form: 'preference', paired: true, counted: false, streamed: false, perAnswer: false },
   loss: (options) => lossWith(loss, options),
+  foreign: {
+    dpo_beta: { here: 'beta' },
+    dpo_loss_type: { here: 'loss_type' },
+  },
   reference: 'sequences',
   evaluation: { metrics: ['loss', 'rewards_accuracies', 'rewards_margins'], answers: false },
   init: {

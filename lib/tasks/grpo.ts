@@ -59,6 +59,13 @@ export const grpo = taskRulesOf({
     beta: 0,
     normalize: lossType === 'grpo' ? 'sequence' : 'token',
   }),
+  foreign: {
+    reward_funcs: { here: 'reward_functions' },
+    reward_weights: { note: 'rewards add up; multiply by the weight in the function' },
+    'num_iterations steps_per_generation epsilon_high': {
+      note: 'task: grpo samples new answers for each step, so ratios are 1 and never clipped; leave the key out',
+    },
+  },
   reference: null,
   plan: { rowWeights: true, twoPasses: false },
   evaluation: {

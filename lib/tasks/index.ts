@@ -1,9 +1,12 @@
 /** Looks tasks up, by name and by what they state. */
+import { addForeignKeys } from '../core/foreign-keys.js'
 import type { DatasetFormat } from '../data/dataset.js'
 import { ALL_TASKS, type Task } from './list.js'
 import type { RunFacts, TaskRules } from './task.js'
 
 export { ALL_TASKS, type Task }
+
+addForeignKeys('Preference training', ALL_TASKS)
 
 export const DEFAULT_TASK: Task = 'causal_lm'
 

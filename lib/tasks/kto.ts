@@ -8,13 +8,13 @@ export const kto = taskRulesOf({
   name: 'kto',
   about: 'learn from good and bad answers',
   page: '[Good and bad answers](data.md#good-and-bad-answers)',
-  options: lossOptions(loss, {
-    beta: 'strength of the pull toward the reference',
-    desirableWeight: 'weight of good answers in the loss',
-    undesirableWeight: 'weight of bad answers in the loss',
-  }),
+  options: lossOptions(loss, ['beta', 'desirableWeight', 'undesirableWeight']),
   rows: { form: 'unpaired_preference', paired: false, counted: false, streamed: false, perAnswer: false },
   loss: (options) => lossWith(loss, options),
+  foreign: {
+    'kto_chosen_weight kto_desirable_weight': { here: 'desirable_weight' },
+    'kto_rejected_weight kto_undesirable_weight': { here: 'undesirable_weight' },
+  },
   reference: 'mismatched',
   evaluation: { metrics: ['loss', 'rewards_margins'], answers: false },
   init: {

@@ -8,13 +8,12 @@ export const orpo = taskRulesOf({
   name: 'orpo',
   about: 'prefer the chosen of two answers',
   page: '[Preference pairs](data.md#preference-pairs)',
-  options: lossOptions(loss, {
-    beta: 'weight of the odds ratio',
-    nllOn:
-      'tokens of the chosen rows that the negative log-likelihood is a mean over: prompts and answers (`all`), as in the code of the paper and in TRL, or answers alone (`completions`)',
-  }),
+  options: lossOptions(loss, ['beta', 'nllOn']),
   rows: { form: 'preference', paired: true, counted: false, streamed: false, perAnswer: false },
   loss: (options) => lossWith(loss, options),
+  foreign: {
+    orpo_alpha: { here: 'beta' },
+  },
   reference: null,
   evaluation: { metrics: ['loss', 'rewards_accuracies', 'rewards_margins'], answers: false },
   init: {

@@ -4,6 +4,7 @@
  * task. To add one, write such a file and run `node scripts/records.mjs`.
  */
 import type * as z from 'zod'
+import type { ForeignKeys } from '../core/foreign-values.js'
 import type { DatasetFormat } from '../data/dataset.js'
 import type { NamedLoss } from '../losses/index.js'
 import type { LossRules } from '../losses/loss.js'
@@ -98,6 +99,8 @@ export interface TaskRules<Name extends string = string> {
     /** Why the time of a step cannot be estimated; null if it can. */
     readonly untimed: string | null
   }
+  /** What other programs call its options. */
+  readonly foreign?: ForeignKeys
   /** True if learning rates far below those of the strategies are usual. */
   readonly lowRates: boolean
   /** What dropout would do, if adapters may have none; null if they may. */
@@ -109,15 +112,17 @@ export interface TaskRules<Name extends string = string> {
 /** Infers the name of a task. */
 export const taskRulesOf = <const Name extends string>(rules: TaskRules<Name>): TaskRules<Name> => rules
 
-/** The options of a loss as those of a task, with the bounds and defaults of the loss. */
+/** The options of a loss as those of a task, with the texts, bounds, and defaults of the loss. */
 export function lossOptions<Schema extends z.ZodObject>(
   { schema }: LossRules<string, Schema>,
-  about: Partial<Record<keyof Schema['shape'] & string, string>>,
+  keys: readonly (keyof Schema['shape'] & string)[],
 ): Record<string, TaskOption> {
   return Object.fromEntries(
-    Object.entries(about).map(([key, words]) => {
+    keys.map((key) => {
       const option = schema.shape[key] as z.ZodDefault<z.ZodType>
-      return [key, { schema: option.unwrap(), default: option.def.defaultValue, about: words as string }]
+      const [first = '', ...rest] = (option.description as string).replace(/\.$/, '')
+      const about = first.toLowerCase() + rest.join('')
+      return [key, { schema: option.unwrap(), default: option.def.defaultValue, about }]
     }),
   )
 }

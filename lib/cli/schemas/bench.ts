@@ -11,7 +11,7 @@ const settings = z.object({
   precision: z.enum(['auto', 'fp32', 'bf16']),
 })
 
-export const bench = z.discriminatedUnion('what', [
+export const printed = z.discriminatedUnion('what', [
   z.object({
     what: z.literal('memory'),
     settings,

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { bytes } from './fields.js'
 
-export const cache = z.object({
+export const printed = z.object({
   action: z.enum(['list', 'check', 'clear']),
   folder: z.string().describe('Folder of the files'),
   limit_bytes: bytes.describe('Limit of the kept bytes'),

@@ -1,16 +1,9 @@
-/** Output of `lowrank generate` and `lowrank chat` with --json. */
+/** Output of `lowrank chat --json`. */
 import * as z from 'zod'
 import { count } from './fields.js'
+import { printed as generation } from './generate.js'
 
-export const generation = z.object({
-  prompt: z.string(),
-  text: z.string().describe('The answer, without special tokens'),
-  tokens: count.describe('Tokens of the answer'),
-  finish_reason: z.enum(['stop', 'length']).describe('stop: at an end token; length: at --max-new-tokens'),
-  tokens_per_second: z.number().nonnegative().describe('Speed of decoding'),
-})
-
-export const chat = [
+export const printed = z.discriminatedUnion('event', [
   generation
     .extend({
       event: z.literal('answer'),
@@ -39,4 +32,4 @@ export const chat = [
       messages: count.describe('Number of saved messages'),
     })
     .describe('After /save'),
-] as const
+])

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { count } from './fields.js'
 
-export const classified = z.object({
+export const printed = z.object({
   text: z.string(),
   label: z.string().describe('The likeliest class'),
   probabilities: z.record(z.string(), z.number()).describe('Probability of each class'),

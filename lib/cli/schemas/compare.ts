@@ -5,7 +5,7 @@ import { count } from './fields.js'
 
 const loss = z.number().nullable().describe('null: diverged')
 
-export const compare = [
+export const printed = z.discriminatedUnion('event', [
   z
     .object({
       event: z.literal('plan'),
@@ -100,4 +100,4 @@ export const compare = [
         .describe('The first of these rows, with the answers'),
     })
     .describe('Finished runs were compared'),
-] as const
+])

@@ -4,7 +4,7 @@ import { bytes, count } from './fields.js'
 
 const part = z.object({ available: z.boolean(), reason: z.string() })
 
-export const machine = z.object({
+export const printed = z.object({
   platform: z.object({
     target: z.string().describe('Name of the platform, such as linux-x64-musl'),
     libc: z.string().describe('C library and its version; empty where there is one only'),

@@ -16,7 +16,7 @@ const evaluated = z.object({
 
 const supervisedTokens = count.describe('Tokens that have a label')
 
-export const evaluation = [
+export const printed = z.discriminatedUnion('metric', [
   evaluated.extend({
     metric: z.literal('loss'),
     loss: z.number().describe('Mean over the supervised tokens in nats'),
@@ -66,4 +66,4 @@ export const evaluation = [
       .readonly()
       .describe('Scores of each class, in the order of the labels'),
   }),
-] as const
+])

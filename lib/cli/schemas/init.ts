@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { count } from './fields.js'
 
-export const written = z.object({
+export const printed = z.object({
   config: z.string().describe('Path of the config that was written'),
   model: z.string(),
   dataset: z.string(),

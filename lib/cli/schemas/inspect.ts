@@ -54,7 +54,7 @@ const repeats = z.object({
   examples: z.array(z.object({ ...place, first: z.object(place) })).describe('The first of them'),
 })
 
-export const inspection = [
+export const printed = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('model'),
     path: z.string(),
@@ -150,4 +150,4 @@ export const inspection = [
       .optional()
       .describe('Some rows as the model sees them, in pieces that are trained on or not'),
   }),
-] as const
+])

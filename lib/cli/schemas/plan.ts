@@ -22,7 +22,7 @@ const workCounts = z.object({
   ),
 })
 
-export const plan = z.object({
+export const printed = z.object({
   model: z.string(),
   method: z.string().describe('Name of the strategy'),
   trainable_parameters: count.describe('Numbers that train'),

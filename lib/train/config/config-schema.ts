@@ -3,11 +3,10 @@
  * text. Separate from the reader, since only the command line writes configs.
  */
 import { stringify } from 'yaml'
-import type * as z from 'zod'
 import { foreignKey } from '../../core/foreign-keys.js'
 import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey, toFileKeys } from '../../core/schema.js'
-import { objectsIn } from '../../core/schema-shape.js'
-import { valueHere } from '../../core/unknown-key.js'
+import { schemasAt } from '../../core/schema-shape.js'
+import { equivalentHere, valueHere } from '../../core/unknown-key.js'
 import { configSchema, type RunConfig } from './config.js'
 
 /** The schema as plain data, keys in snake_case. */
@@ -54,20 +53,12 @@ export function configKey(
   const foreign = foreignKey(word)
   const places = [foreign?.here ?? []].flat()
   const key = snakeKey(word.replaceAll('-', '_'))
-  const path = [key, ...places].find((place) => findKey(place.split('.').map(camelKey)))
+  const path = [key, ...places].find(
+    (place) => schemasAt(place.split('.').map(camelKey), configSchema).length > 0,
+  )
   if (path === undefined) return undefined
-  const given = path === key ? undefined : foreign?.values?.[value]
+  const own =
+    foreign && path !== key ? equivalentHere(foreign, path, value, configSchema) : valueHere(path, value)
   const note = foreign?.note && path !== key ? ` (${foreign.note}).` : '.'
-  return { path, value: given ?? valueHere(path, value), note }
-}
-
-/** True if the config has a key with this path. */
-function findKey(path: readonly string[]): boolean {
-  let objects = [configSchema as z.ZodObject]
-  for (const step of path) {
-    const inner = objects.flatMap(({ shape }) => (shape[step] as z.ZodType | undefined) ?? [])
-    if (inner.length === 0) return false
-    objects = inner.flatMap(objectsIn)
-  }
-  return true
+  return { path, value: own ?? undefined, note }
 }

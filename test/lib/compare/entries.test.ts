@@ -59,8 +59,8 @@ test('a control belongs to one strategy, however many share its rules', () => {
   const all = strategyNames('all').map((name) => contestant(name, own))
   expect(controls(all, sites).map(({ name, controlOf }) => `${controlOf}: ${name}`)).toEqual([
     'lora: lora+attention',
-    'delta-lora: lora+alpha',
     'dylora: dylora+fixed-rank',
+    'delta-lora: lora+alpha',
     'lora-plus: lora+b-rate',
   ])
 })

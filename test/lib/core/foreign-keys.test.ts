@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import {
-  FOREIGN_KEYS,
-  FOREIGN_VALUES,
-  FOREIGN_VERBS,
-  type ForeignKey,
-} from '../../../lib/core/foreign-keys.js'
+import { FOREIGN_VERBS, foreignKeys } from '../../../lib/core/foreign-keys.js'
+import { FOREIGN_VALUES } from '../../../lib/core/foreign-values.js'
 import { camelKey, parseOptions } from '../../../lib/core/schema.js'
 import { loadModel, lora, vera } from '../../../lib/index.js'
 import { adamW } from '../../../lib/options/optimizers.js'
@@ -16,7 +12,7 @@ import { configKey } from '../../../lib/train/config/config-schema.js'
 import { published } from '../cli/contract.js'
 import { scratchFile } from '../scratch.js'
 
-const entries = Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group))
+const entries = [...foreignKeys.values()].flatMap((group) => Object.entries(group))
 const minimal = 'model: org/model\nstrategy: {name: lora}\ndataset: train.jsonl\n'
 
 async function answerTo(lines: string, config = minimal): Promise<string> {
@@ -106,6 +102,11 @@ describe('habits of other programs', () => {
     ['optim: adamw_torch', 'unknown key optim; write optimizer: adamw.'],
     ['finetuning_type: full', /^unknown key finetuning_type; the name here is strategy\.name/],
     ['peft_type: LORA', 'unknown key peft_type; write strategy.name: lora.'],
+    ['peft_type: MISS', 'unknown key peft_type; write strategy.name: miss.'],
+    ['peft_type: IA3', 'unknown key peft_type; the name here is strategy.name.'],
+    ['stage: kto', /^unknown key stage; write task: kto \(pt is training on rows of text; /],
+    ['stage: rm', /^unknown key stage; the name here is task \(pt is /],
+    ['kto_chosen_weight: 2', 'unknown key kto_chosen_weight; the name here is desirable_weight.'],
     ['lora_target: all', 'unknown key lora_target; write strategy.target_modules: all-linear.'],
     ['max_tokens: 5', 'unknown key max_tokens; the name here is max_seq_length.'],
     [

@@ -50,8 +50,8 @@ describe('loraPlus()', () => {
 
   test.each([
     [{ loraplusLrRatio: 0.5 }, 'loraPlus(): loraplusLrRatio is 0.5, expected a number from 1.'],
-    [{ adapter: { name: 'qlora' } }, 'adapter.name is "qlora", expected one of lora, lora-fa'],
-    [{ adapter: loraPlus() }, 'adapter.name is "lora-plus", expected one of lora, lora-fa'],
+    [{ adapter: { name: 'qlora' } }, 'adapter.name is "qlora", expected one of lora, loha'],
+    [{ adapter: loraPlus() }, 'adapter.name is "lora-plus", expected one of lora, loha'],
   ])('refuses %j', (options, message) => {
     expect(() => loraPlus(options as never)).toThrow(message)
   })
