@@ -207,12 +207,7 @@ function kernelHeaders() {
     .sort()
     .flatMap((file) => {
       const found = [...readFileSync(join(folder, file), 'utf8').matchAll(KERNEL)]
-      const moved = !file.endsWith('_kernels.h')
-      const kernels = found.map(([, name, room]) => ({
-        name,
-        room: room !== undefined,
-        moved,
-      }))
+      const kernels = found.map(([, name, room]) => ({ name, room: room !== undefined }))
       return kernels.length === 0 ? [] : [{ file, kernels }]
     })
 }
@@ -227,15 +222,10 @@ function kernelList() {
 ${headers.map(({ file }) => `#include "kernels/${file}"\n`).join('')}
 /// X(Kernel) for every kernel.
 ${macro('LOWRANK_KERNELS', all)}
-/// Those whose functions are found by their structs.
-${macro(
-  'LOWRANK_MOVED_KERNELS',
-  all.filter(({ moved }) => moved),
-)}
-/// Those of them that need room beside their operands on some device.
+/// Those that need room beside their operands on some device.
 ${macro(
   'LOWRANK_KERNELS_WITH_ROOM',
-  all.filter(({ moved, room }) => moved && room),
+  all.filter(({ room }) => room),
 )}
 namespace lowrank {
 

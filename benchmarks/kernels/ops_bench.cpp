@@ -37,8 +37,7 @@ struct Buffer {
       if (type == DType::bf16) reinterpret_cast<uint16_t*>(bytes.data())[i] = bf16_from_f32(value);
     }
   }
-  Matrix matrix() { return {bytes.data(), dtype, cols}; }
-  lowrank::Matrix at() { return {address_of(bytes.data()), dtype, cols}; }
+  Matrix at() { return {address_of(bytes.data()), dtype, cols}; }
   Ptr<float> ptr() { return address_of(floats()); }
   float* floats() { return reinterpret_cast<float*>(bytes.data()); }
   DType dtype;
@@ -76,11 +75,10 @@ struct Bench {
   }
 
   void run(const Kernels& level, const Kernel& kernel) {
-    const Run own = (*level.table)[kernel.index()];
     const auto bytes = static_cast<size_t>(CpuSizes(pool.threads()).workspace(kernel));
     if (room.size() < bytes + 64) room.resize(bytes + 64);
     std::byte* const aligned = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64) % 64;
-    (own != nullptr ? own : table_reference[kernel.index()])({pool, aligned}, value_of(kernel));
+    level.table[kernel.index()]({pool, aligned}, value_of(kernel));
   }
 
   void decode(int32_t keys, DType dtype) {
@@ -129,7 +127,7 @@ struct Bench {
     const int64_t rows = 128, vocab = 49152;
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
     const std::vector<int32_t> labels(rows, 77);
-    const lowrank::Matrix in_place = {address_of(logits.bytes.data()), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
+    const Matrix in_place = {address_of(logits.bytes.data()), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
     measure(
         "cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s", [&](const Kernels& level) {
           run(level, CrossEntropy{rows, vocab, logits.at(), address_of(labels.data()), 0.01f, loss.ptr(), in_place});

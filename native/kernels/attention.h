@@ -11,6 +11,22 @@ namespace lowrank {
 struct Heads {
   int32_t heads, kv_heads, head_dim, window;
   float scale;
+
+  /// Multiply-adds of one product for every pair of a query and a key that it sees, over all sequences.
+  double multiply_adds(std::span<const int32_t> seqlens, int64_t cached) const {
+    double pairs = 0;
+    for (size_t s = 1; s < seqlens.size(); ++s) {
+      const double queries = seqlens[s] - seqlens[s - 1];
+      const double first = static_cast<double>(cached) + 1, last = static_cast<double>(cached) + queries;
+      if (window <= 0 || last <= window) {
+        pairs += queries * (first + last) / 2;
+      } else {
+        const double growing = window > first ? window - first : 0;  // queries that see less than a window
+        pairs += growing * (first + window - 1) / 2 + (queries - growing) * window;
+      }
+    }
+    return pairs * heads * head_dim;
+  }
 };
 
 /// Writes keys and values of new tokens to the cache after the first `past` rows; positions[0] is `past` as well.
@@ -47,6 +63,7 @@ struct Attention {
     see.writes(out, tokens, width);
     see.writes(lse, tokens * shape.heads);
   }
+  double multiply_adds() const { return 2 * shape.multiply_adds(host_seqlens, keys - tokens); }
 };
 
 struct AttentionBackward {
@@ -66,6 +83,7 @@ struct AttentionBackward {
     see.writes(dq, tokens, width);
     for (const Matrix& m : {dk, dv}) see.writes(m, tokens, kv_width);
   }
+  double multiply_adds() const { return 5 * shape.multiply_adds(host_seqlens, 0); }
 };
 
 }  // namespace lowrank

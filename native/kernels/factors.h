@@ -65,6 +65,7 @@ struct Pair {
     see.reads(b2, rows * rank2);
     see.reads(a2, rank2 * cols);
   }
+  double multiply_adds() const { return product_adds(rows, cols, rank + rank2); }
   Pair from(int64_t begin, int64_t count) const {
     return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2};
   }

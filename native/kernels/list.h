@@ -2,7 +2,6 @@
 #pragma once
 
 #include "kernels/adafactor.h"
-#include "kernels/adapter_kernels.h"
 #include "kernels/attention.h"
 #include "kernels/columns.h"
 #include "kernels/cross_entropy.h"
@@ -11,9 +10,10 @@
 #include "kernels/factors.h"
 #include "kernels/gains.h"
 #include "kernels/gated_unit.h"
+#include "kernels/gemm.h"
 #include "kernels/kronecker.h"
 #include "kernels/norm.h"
-#include "kernels/op_kernels.h"
+#include "kernels/pair.h"
 #include "kernels/projection.h"
 #include "kernels/rotation.h"
 #include "kernels/row_norms.h"
@@ -25,10 +25,6 @@
 /// X(Kernel) for every kernel.
 #define LOWRANK_KERNELS(X) \
   X(Adafactor) \
-  X(AddPair) \
-  X(SplitPair) \
-  X(GatherColumns) \
-  X(ScatterColumns) \
   X(AppendToCache) \
   X(Attention) \
   X(AttentionBackward) \
@@ -61,76 +57,10 @@
   X(MagnitudeGains) \
   X(GatedUnit) \
   X(GatedUnitBackward) \
-  X(Kronecker) \
-  X(KroneckerBackward) \
-  X(KroneckerC) \
-  X(SpreadKroneckerC) \
-  X(RmsNorm) \
-  X(RmsNormBackward) \
-  X(NormGradient) \
   X(GemmNt) \
   X(GroupedGemmNt) \
   X(GemmNn) \
   X(ReduceTokens) \
-  X(DecodeRows) \
-  X(ProjectGradient) \
-  X(Orthogonal) \
-  X(CayleyNeumann) \
-  X(CayleyNeumannBackward) \
-  X(Rotate) \
-  X(RotateBySeries) \
-  X(RotationGradient) \
-  X(RowSquares) \
-  X(Gram) \
-  X(AdaptedRowNorms) \
-  X(SecondMoment) \
-  X(EmbeddingGradient) \
-  X(ShortConv) \
-  X(SiluConvSlope) \
-  X(ShortConvBackward) \
-  X(ShortConvGradient) \
-  X(KeepConvInputs) \
-  X(SumOfSquares) \
-  X(AdamW) \
-  X(Sgd) \
-  X(Lion) \
-  X(FollowImportances)
-
-/// Those whose functions are found by their structs.
-#define LOWRANK_MOVED_KERNELS(X) \
-  X(Adafactor) \
-  X(AppendToCache) \
-  X(Attention) \
-  X(AttentionBackward) \
-  X(BiasGradient) \
-  X(ScaleColumnsBackward) \
-  X(CrossEntropy) \
-  X(GatedDeltaRule) \
-  X(GatedDeltaRuleBackward) \
-  X(DeltaRuleGradient) \
-  X(Rope) \
-  X(GatherRows) \
-  X(ScatterAddRows) \
-  X(Zero) \
-  X(Cast) \
-  X(AddConstant) \
-  X(AddNoise) \
-  X(Dropout) \
-  X(DropoutBackward) \
-  X(ScaleColumns) \
-  X(Fold) \
-  X(FoldGradient) \
-  X(FoldSnapshot) \
-  X(BuildPairA) \
-  X(FoldPair) \
-  X(SpreadPairA) \
-  X(SpreadPairB) \
-  X(DrawRows) \
-  X(AddRatios) \
-  X(RatiosOver) \
-  X(MagnitudeGains) \
-  X(GatedUnit) \
-  X(GatedUnitBackward) \
   X(Kronecker) \
   X(KroneckerBackward) \
   X(KroneckerC) \
@@ -138,6 +68,8 @@
   X(RmsNorm) \
   X(RmsNormBackward) \
   X(NormGradient) \
+  X(AddPair) \
+  X(SplitPair) \
   X(ProjectGradient) \
   X(Orthogonal) \
   X(CayleyNeumann) \
@@ -149,7 +81,10 @@
   X(Gram) \
   X(AdaptedRowNorms) \
   X(SecondMoment) \
+  X(DecodeRows) \
   X(EmbeddingGradient) \
+  X(GatherColumns) \
+  X(ScatterColumns) \
   X(ShortConv) \
   X(SiluConvSlope) \
   X(ShortConvBackward) \
@@ -161,7 +96,7 @@
   X(Lion) \
   X(FollowImportances)
 
-/// Those of them that need room beside their operands on some device.
+/// Those that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
   X(Adafactor) \
   X(Attention) \
@@ -171,6 +106,10 @@
   X(GatedDeltaRule) \
   X(GatedDeltaRuleBackward) \
   X(FoldGradient) \
+  X(GemmNt) \
+  X(GroupedGemmNt) \
+  X(GemmNn) \
+  X(ReduceTokens) \
   X(Kronecker) \
   X(KroneckerBackward) \
   X(NormGradient) \

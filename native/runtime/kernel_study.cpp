@@ -16,9 +16,6 @@
 namespace lowrank {
 namespace {
 
-using cpu::Operand;
-using cpu::Precision;
-
 /// A sample takes so long at least, so that the clock and the start of the threads do not show.
 constexpr double kSampleSeconds = 4e-3;
 /// Weights of one shape take turns until they take this many bytes: in a training step each layer has its own, and a
@@ -118,8 +115,6 @@ struct Activation {
       : type(dtype), width(cols), block(Category::activations, rows * cols * size_of(dtype)) {
     Noise().fill(block.data(), type, rows * cols, 1);
   }
-  Operand operand() const { return {block.data(), type, width}; }
-  cpu::Output output() const { return {block.data(), type, width}; }
   Matrix at() const { return {cpu::address_of(block.data()), type, width}; }
 
   DType type;
@@ -157,6 +152,32 @@ Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
 
 DType operand_type(Precision precision) { return precision == Precision::f32 ? DType::f32 : DType::bf16; }
 
+/// A model without layers: the embedding, the last norm, and the head that is tied to the embedding.
+Graph head_alone(int64_t vocab, int64_t hidden) {
+  Graph graph;
+  graph.family = "head";
+  graph.vocab_size = vocab;
+  graph.weights = {{"table", vocab, hidden, WeightKind::table}, {"norm", 1, hidden, WeightKind::vector}};
+  graph.values = {{hidden, ValueType::residual}, {hidden, ValueType::operand}};
+  Node embedding, norm, head;
+  embedding.op = Op::embedding;
+  embedding.path = "embedding";
+  embedding.weight = 0;
+  embedding.out = 0;
+  norm.op = Op::rms_norm;
+  norm.path = "norm";
+  norm.inputs = {0};
+  norm.weight = 1;
+  norm.eps = 1e-5f;
+  norm.out = 1;
+  head.op = Op::lm_head;
+  head.path = "head";
+  head.inputs = {1};
+  head.weight = 0;
+  graph.nodes = {embedding, norm, head};
+  return graph;
+}
+
 KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear,
                         const CancelFlag& cancel) {
   // Not structured bindings: Clang captures none in lambdas before version 16.
@@ -166,44 +187,42 @@ KernelTimes time_linear(Context& context, const KernelStudy& study, const Linear
     if (size < 1 || size > int64_t{1} << 24)
       fail("SHAPE", "a linear of [", out, ", ", in, "] with rank ", rank, " on ", tokens,
            " tokens cannot be timed; expected sizes from 1 to 2^24");
-  std::vector<Weight> weights;
-  int64_t bytes = 0;
-  for (int i = 0; i < kMostWeights && bytes < kWeightBytes; ++i, bytes += weight_bytes(format, out, in))
-    weights.push_back(made_up(format, out, in));
-  size_t turn = 0;
-  const auto next = [&] { return weights[turn++ % weights.size()].view(); };
+  Model model(head_alone(out, in));  // its graph does not matter
+  model.weights.clear();
+  for (int64_t bytes = 0; model.weights.size() < kMostWeights && bytes < kWeightBytes;
+       bytes += weight_bytes(format, out, in))
+    model.weights.push_back(made_up(format, out, in));
+  const StoredWeights store(model);
+  cpu::CpuDevice device(context.pool, cpu::device_of(context).kernels(), cpu::device_of(context).sizes());
+  const auto placed = device.place(store);
+  device.use(placed.get());
 
   const Precision precision = study.precision;
   const DType type = operand_type(precision);
-  Pool& pool = context.pool;
-  const cpu::GemmKernels& gemm = cpu::device_of(context).kernels().gemm;
   const Activation x(type, tokens, in), y(type, tokens, out), dy(type, tokens, out), dx(type, tokens, in);
   const Activation h(type, tokens, rank), dh(type, tokens, rank);
   const Activation da(DType::f32, rank, in), db(DType::f32, out, rank);
-  const int64_t of_forward[] = {in}, of_backward[] = {out};
-  const Block workspace(Category::workspace,
-                        std::max({cpu::gemm_workspace(precision, tokens, out, of_forward, pool.threads()),
-                                  cpu::gemm_workspace(precision, tokens, in, of_backward, pool.threads()),
-                                  cpu::reduce_tokens_workspace(tokens, rank, in, pool.threads()),
-                                  cpu::reduce_tokens_workspace(tokens, rank, out, pool.threads())}));
+  Segment forward{x.at(), {out, in, 0}}, backward{dy.at(), {out, in, 0}};
+  const Kernel kernels[] = {
+      GemmNt{precision, tokens, out, {&forward, 1}, {y.at()}}, GemmNn{precision, tokens, in, {&backward, 1}, {dx.at()}},
+      ReduceTokens{precision, tokens, dh.at(), rank, x.at(), in, 1, da.at().data.as<float>(), in, false},
+      ReduceTokens{precision, tokens, h.at(), rank, dy.at(), out, 1, db.at().data.as<float>(), rank, true}};
+  int64_t bytes = 0;
+  for (const Kernel& kernel : kernels) bytes = std::max(bytes, device.sizes().workspace(kernel));
+  const Block workspace(Category::workspace, bytes);
+  int turn = 0;
+  const auto launch = [&](const Kernel& kernel) {
+    forward.w.weight = backward.w.weight = turn++ % store.count();
+    device.launch(kernel, cpu::address_of(workspace.data()));
+  };
   const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(out) * static_cast<double>(in);
   const double factors = 2.0 * static_cast<double>(tokens) * static_cast<double>(rank) * static_cast<double>(in + out);
   return best_of(context, study, cancel,
-                 {{"forward", product,
-                   [&] {
-                     const cpu::Segment segment{x.operand(), next()};
-                     gemm.gemm_nt(pool, precision, tokens, out, {&segment, 1}, y.output(), workspace.data());
-                   }},
-                  {"input_gradient", product,
-                   [&] {
-                     const cpu::Segment segment{dy.operand(), next()};
-                     gemm.gemm_nn(pool, precision, tokens, in, {&segment, 1}, dx.output(), workspace.data());
-                   }},
+                 {{"forward", product, [&] { launch(kernels[0]); }},
+                  {"input_gradient", product, [&] { launch(kernels[1]); }},
                   {"adapter_gradient", factors, [&] {
-                     gemm.reduce_tokens(pool, precision, tokens, dh.operand(), rank, x.operand(), in, 1.0f,
-                                        da.block.data<float>(), in, false, workspace.data());
-                     gemm.reduce_tokens(pool, precision, tokens, h.operand(), rank, dy.operand(), out, 1.0f,
-                                        db.block.data<float>(), rank, true, workspace.data());
+                     launch(kernels[2]);
+                     launch(kernels[3]);
                    }}});
 }
 
@@ -239,32 +258,6 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   return best_of(context, study, cancel,
                  {{"forward", 2 * product, [&] { device.launch(forward, room); }},
                   {"backward", 5 * product, [&] { device.launch(backward, room); }}});
-}
-
-/// A model without layers: the embedding, the last norm, and the head that is tied to the embedding.
-Graph head_alone(int64_t vocab, int64_t hidden) {
-  Graph graph;
-  graph.family = "head";
-  graph.vocab_size = vocab;
-  graph.weights = {{"table", vocab, hidden, WeightKind::table}, {"norm", 1, hidden, WeightKind::vector}};
-  graph.values = {{hidden, ValueType::residual}, {hidden, ValueType::operand}};
-  Node embedding, norm, head;
-  embedding.op = Op::embedding;
-  embedding.path = "embedding";
-  embedding.weight = 0;
-  embedding.out = 0;
-  norm.op = Op::rms_norm;
-  norm.path = "norm";
-  norm.inputs = {0};
-  norm.weight = 1;
-  norm.eps = 1e-5f;
-  norm.out = 1;
-  head.op = Op::lm_head;
-  head.path = "head";
-  head.inputs = {1};
-  head.weight = 0;
-  graph.nodes = {embedding, norm, head};
-  return graph;
 }
 
 /// Training steps of the model without layers, of which the norm trains, so that the gradient goes through the head.

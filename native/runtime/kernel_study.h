@@ -33,7 +33,7 @@ struct HeadStudy {
 
 struct KernelStudy {
   std::variant<LinearStudy, AttentionStudy, HeadStudy> subject;
-  cpu::Precision precision = cpu::Precision::f32;
+  Precision precision = Precision::f32;
   int rounds = 1;
 };
 
@@ -59,6 +59,6 @@ struct KernelTimes {
 KernelTimes time_kernels(Context& context, const KernelStudy& study, const CancelFlag& cancel);
 
 /// Operations per second of all threads in a multiply-add loop; none if the level has no such loop.
-std::optional<double> arithmetic_peak(Context& context, cpu::Precision precision, int rounds);
+std::optional<double> arithmetic_peak(Context& context, Precision precision, int rounds);
 
 }  // namespace lowrank

@@ -12,6 +12,7 @@
 #include "backends/cpu/kronecker.inl"
 #include "backends/cpu/norm.inl"
 #include "backends/cpu/rotation.inl"
+#include "backends/cpu/rows_by_id.inl"
 #include "backends/cpu/short_conv.inl"
 #include "backends/cpu/small_product.inl"
 #include "backends/cpu/sum_of_squares.inl"

@@ -30,7 +30,7 @@ static int64_t keys_seen(const AttentionShape& shape, const Sequence& sequence, 
 static int64_t strip_vectors(int64_t lanes) { return (std::min(lanes, kStrip) + W - 1) / W; }
 
 template <class T>
-static const T* head_rows(const lowrank::Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
+static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
   return row_as<T>(matrix, row) + head * head_dim;
 }
 

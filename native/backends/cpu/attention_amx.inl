@@ -111,7 +111,7 @@ static void transpose_keys(const Bf16* rows, int64_t ld, int64_t keys, int64_t h
   }
 }
 
-static void transpose_sequences(Pool& pool, const AttentionShape& shape, const lowrank::Matrix& x, int64_t total_blocks,
+static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks,
                                 Bf16* packed) {
   const int64_t d = shape.head_dim;
   for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int, int64_t unit) {
@@ -132,8 +132,8 @@ struct Transposed {
   int64_t total_blocks;
 
   /// Tile operand of the tile that starts at key j0; short sequences are transposed into `scratch` first.
-  TileRows tile(const AttentionShape& shape, const Sequence& sequence, const lowrank::Matrix& x, int64_t kv_head,
-                int64_t j0, Bf16* scratch) const {
+  TileRows tile(const AttentionShape& shape, const Sequence& sequence, const Matrix& x, int64_t kv_head, int64_t j0,
+                Bf16* scratch) const {
     const int64_t d = shape.head_dim;
     const Bf16* at = scratch;
     if (packs_transpose(sequence)) {
@@ -151,8 +151,8 @@ struct Transposed {
 static int64_t key_blocks(const AttentionShape& shape) { return (shape.keys * 3 + 63) / 64; }
 
 /// Rows of K or V as tile operand; whole tiles are read, so the last rows of the tensor are copied to `scratch`.
-static TileRows tile_rows(const AttentionShape& shape, const lowrank::Matrix& x, int64_t row, int64_t head,
-                          int64_t keys, Bf16* scratch) {
+static TileRows tile_rows(const AttentionShape& shape, const Matrix& x, int64_t row, int64_t head, int64_t keys,
+                          Bf16* scratch) {
   const int64_t d = shape.head_dim;
   const Bf16* rows = head_rows<Bf16>(x, row, head, d);
   int64_t ld = x.ld;

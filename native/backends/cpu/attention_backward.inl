@@ -142,8 +142,7 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
 
 /// out[row, kv head] = sum over the query heads of the group of parts[head][row].
 template <class T>
-static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, const float* parts,
-                       const lowrank::Matrix& out) {
+static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, const float* parts, const Matrix& out) {
   const int64_t d = shape.head_dim, padded = padded_head_dim(d), group = shape.heads / shape.kv_heads;
   for_rows(pool, rows, int64_t{shape.heads} * d, [&](int64_t row) {
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {

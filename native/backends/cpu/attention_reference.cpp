@@ -27,7 +27,7 @@ namespace {
 
 /// One head of one sequence: rows are counted from the start of the sequence.
 struct Head {
-  lowrank::Matrix matrix;
+  Matrix matrix;
   int64_t first_row, first_col;
   double get(int64_t row, int64_t col) const { return cpu::get(matrix, first_row + row, first_col + col); }
   void set(int64_t row, int64_t col, double value) const { cpu::set(matrix, first_row + row, first_col + col, value); }

@@ -25,14 +25,14 @@ struct Softplus {
 struct Unit {
   std::vector<double> y;
   double factor, over;  // 1 / norm
-  Unit(const lowrank::Matrix& x, int64_t row, int64_t first, int64_t count, double times) : factor(times) {
+  Unit(const Matrix& x, int64_t row, int64_t first, int64_t count, double times) : factor(times) {
     double squares = 0;
     for (int64_t i = 0; i < count; ++i) squares += element(x, row, first + i) * element(x, row, first + i);
     over = 1 / std::sqrt(squares + kDeltaEpsilon);
     for (int64_t i = 0; i < count; ++i) y.push_back(element(x, row, first + i) * over * factor);
   }
   /// Sets the gradient of x from that of y.
-  void backward(const std::vector<double>& dy, const lowrank::Matrix& dx, int64_t row, int64_t first) const {
+  void backward(const std::vector<double>& dy, const Matrix& dx, int64_t row, int64_t first) const {
     double along = 0;
     for (size_t i = 0; i < y.size(); ++i) along += dy[i] * y[i];
     for (size_t i = 0; i < y.size(); ++i)

@@ -1,4 +1,4 @@
-// The CPU as a device: kernels as values become calls of the level's table. The only place that follows a Ptr.
+// The CPU as a device: kernels as values become calls of the level's table.
 #pragma once
 
 #include <functional>
@@ -49,13 +49,10 @@ class CpuDevice final : public Device {
   std::unique_ptr<Device> operand_check(const std::vector<const Allocation*>& memory) override;
 
  private:
-  struct Launch;
-
   Pool& pool_;
   const Kernels& kernels_;
   const CpuSizes sizes_;
   const WeightStore* weights_ = nullptr;  // that kernels name
-  std::vector<Segment> segments_;         // of the product that runs
 };
 
 /// The device of a job: jobs are the CPU's.

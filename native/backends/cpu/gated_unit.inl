@@ -20,7 +20,7 @@ static void run(const Cpu& cpu, const GatedUnit& k) {
 }
 
 static void run(const Cpu& cpu, const GatedUnitBackward& k) {
-  for (const lowrank::Matrix& m : {k.up, k.dout, k.dgate, k.dup})
+  for (const Matrix& m : {k.up, k.dout, k.dgate, k.dup})
     if (m.dtype != k.gate.dtype) return reference(cpu, k);
   with_activation(k.function, [&](auto f) {
     with_type(k.gate.dtype, [&](auto tag) {

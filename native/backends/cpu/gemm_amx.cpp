@@ -1,5 +1,5 @@
 // The matrix kernels for AMX tiles. Products asked for in fp32, and those of a few rows, are those of the levels below.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__x86_64__)
@@ -52,43 +52,29 @@ namespace {
 
 #include "backends/cpu/gemm_tokens_bf16.inl"
 
-void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32 || m <= kFewRows) {
-    return gemm_avx512bf16.gemm_nt(pool, precision, m, n, segments, y, workspace);
-  }
-  if (turned(m, n, segments)) return multiply_turned(pool, m, n, segments, y, workspace);
-  multiply<AmxTiles, true>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNt& k) {
+  if (k.precision == Precision::f32 || k.m <= kFewRows) return run_of(gemm_avx512bf16, cpu, k);
+  const SegmentViews segments(cpu, k.segments);
+  if (turned(k.m, k.n, segments)) return multiply_turned(cpu, k.m, k.n, segments, k.to);
+  multiply<AmxTiles, true>(cpu, k.m, k.n, segments, k.to);
 }
 
-void gemm_nn(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32) return gemm_avx512.gemm_nn(pool, precision, m, n, segments, y, workspace);
-  multiply<AmxTiles, false>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNn& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_avx512, cpu, k);
+  multiply<AmxTiles, false>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to);
 }
 
-void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
-                   int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
-  if (precision == Precision::f32) {
-    return gemm_avx512.reduce_tokens(pool, precision, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
-  }
-  reduce_tokens_bf16<AmxTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
+void run(const Cpu& cpu, const ReduceTokens& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_avx512, cpu, k);
+  reduce_tokens_bf16<AmxTiles>(cpu, k);
 }
 
-// Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
-              float* out) {
-  gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
-}
-
-void split_pair(Pool& pool, const PairFactors& factors, const float* gains, float* g, float* second) {
-  gemm_avx512.split_pair(pool, factors, gains, g, second);
-}
+#include "backends/cpu/table.inl"
 
 }  // namespace
 }  // namespace amx
 
-const GemmKernels gemm_amx = {amx::gemm_nt, amx::gemm_nn, amx::reduce_tokens, amx::add_pair, amx::split_pair};
+constinit const Table gemm_amx = amx::runs;
 
 }  // namespace lowrank::cpu
 

@@ -1,6 +1,6 @@
 // The matrix kernels for AVX2 with FMA and F16C. A product asked for in bf16 is computed in fp32 here: without bf16
 // arithmetic, rounding the operands would cost time and buy nothing.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__x86_64__)
@@ -39,7 +39,7 @@ inline constexpr int kFp32Steps = 2;
 }  // namespace
 }  // namespace avx2
 
-const GemmKernels gemm_avx2 = {avx2::gemm_nt, avx2::gemm_nn, avx2::reduce_tokens, avx2::add_pair, avx2::split_pair};
+constinit const Table gemm_avx2 = avx2::runs;
 
 }  // namespace lowrank::cpu
 

@@ -1,6 +1,6 @@
 // The matrix kernels for AVX-512. A product asked for in bf16 is computed in fp32 here: without bf16 arithmetic,
 // rounding the operands would cost time and buy nothing.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__x86_64__)
@@ -45,8 +45,7 @@ inline constexpr int kFp32Steps = 1;
 }  // namespace
 }  // namespace avx512
 
-const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens, avx512::add_pair,
-                                 avx512::split_pair};
+constinit const Table gemm_avx512 = avx512::runs;
 
 }  // namespace lowrank::cpu
 

@@ -1,5 +1,5 @@
 // The matrix kernels for AVX-512 with bf16 dot products. Products asked for in fp32 are the AVX-512 level's.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__x86_64__)
@@ -52,42 +52,29 @@ namespace {
 
 #include "backends/cpu/gemm_tokens_bf16.inl"
 
-void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32) return gemm_avx512.gemm_nt(pool, precision, m, n, segments, y, workspace);
-  if (few_rows<Bf16Dots>(m, segments)) return multiply_few_rows<Bf16Dots>(pool, m, n, segments, y, workspace);
-  multiply<DotTiles, true>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNt& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_avx512, cpu, k);
+  const SegmentViews segments(cpu, k.segments);
+  if (few_rows<Bf16Dots>(k.m, segments)) return multiply_few_rows<Bf16Dots>(cpu, k.m, k.n, segments, k.to);
+  multiply<DotTiles, true>(cpu, k.m, k.n, segments, k.to);
 }
 
-void gemm_nn(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32) return gemm_avx512.gemm_nn(pool, precision, m, n, segments, y, workspace);
-  multiply<DotTiles, false>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNn& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_avx512, cpu, k);
+  multiply<DotTiles, false>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to);
 }
 
-void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
-                   int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
-  if (precision == Precision::f32) {
-    return gemm_avx512.reduce_tokens(pool, precision, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
-  }
-  reduce_tokens_bf16<DotTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
+void run(const Cpu& cpu, const ReduceTokens& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_avx512, cpu, k);
+  reduce_tokens_bf16<DotTiles>(cpu, k);
 }
 
-// Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
-              float* out) {
-  gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
-}
-
-void split_pair(Pool& pool, const PairFactors& factors, const float* gains, float* g, float* second) {
-  gemm_avx512.split_pair(pool, factors, gains, g, second);
-}
+#include "backends/cpu/table.inl"
 
 }  // namespace
 }  // namespace avx512bf16
 
-const GemmKernels gemm_avx512bf16 = {avx512bf16::gemm_nt, avx512bf16::gemm_nn, avx512bf16::reduce_tokens,
-                                     avx512bf16::add_pair, avx512bf16::split_pair};
+constinit const Table gemm_avx512bf16 = avx512bf16::runs;
 
 }  // namespace lowrank::cpu
 

@@ -36,13 +36,12 @@ struct Bf16Panels {
   static constexpr int kPanelVectors = kPanelVectorsOfLevel;
   static constexpr int64_t kWide = 32;  // values of one register
 
-  static void copy_row(const Operand& x, int64_t row, const Piece& piece, uint16_t* out) {
+  static void copy_row(const Matrix& x, int64_t row, const Piece& piece, uint16_t* out) {
     const int64_t first = row * x.ld + piece.begin;
     if (x.dtype == DType::bf16) {
-      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first,
-                  static_cast<size_t>(piece.count) * sizeof(uint16_t));
+      std::memcpy(out, host(x.data.as<uint16_t>()) + first, static_cast<size_t>(piece.count) * sizeof(uint16_t));
     } else {
-      const float* in = static_cast<const float*>(x.data) + first;
+      const float* in = host(x.data.as<float>()) + first;
       int64_t k = 0;
       for (; k + kWide <= piece.count; k += kWide) {
         _mm512_storeu_si512(out + k, narrow_pair(load(in + k + kVector), load(in + k)));

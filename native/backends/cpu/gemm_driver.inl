@@ -27,9 +27,9 @@ inline constexpr int64_t kBand = 32;  // stored rows decoded at a time when they
 template <bool kBias, bool kResidual>
 inline void finish_rows(const float* sums, int64_t stride, int64_t rows, int64_t columns, const Output& y, int64_t row,
                         int64_t column) {
-  const float* const bias = kBias ? y.bias + column : nullptr;
-  const float* residual = kResidual ? y.residual + row * y.residual_ld + column : nullptr;
-  const int64_t ld = y.ld, residual_ld = y.residual_ld;
+  const float* const bias = kBias ? host(y.bias) + column : nullptr;
+  const float* residual = kResidual ? host(y.residual) + row * y.residual_ld + column : nullptr;
+  const int64_t ld = y.y.ld, residual_ld = y.residual_ld;
   int64_t first = row * ld + column;
   for (int64_t i = 0; i < rows; ++i, sums += stride, first += ld) {
     const auto whole = [&](int64_t j) {
@@ -45,12 +45,12 @@ inline void finish_rows(const float* sums, int64_t stride, int64_t rows, int64_t
       return value;
     };
     int64_t j = 0;
-    if (y.dtype == DType::f32) {
-      float* const out = static_cast<float*>(y.data) + first;
+    if (y.y.dtype == DType::f32) {
+      float* const out = host(y.y.data.as<float>()) + first;
       for (; j + kVector <= columns; j += kVector) store(out + j, whole(j));
       if (j < columns) store_first(out + j, partial(j, columns - j), columns - j);
     } else {
-      uint16_t* const out = static_cast<uint16_t*>(y.data) + first;
+      uint16_t* const out = host(y.y.data.as<uint16_t>()) + first;
       for (; j + 2 * kVector <= columns; j += 2 * kVector) store_bf16(out + j, whole(j), whole(j + kVector));
       if (j + kVector <= columns) {
         store_bf16(out + j, whole(j));
@@ -66,16 +66,16 @@ inline void finish_rows(const float* sums, int64_t stride, int64_t rows, int64_t
 // y, read from sums[rows][stride].
 __attribute__((noinline)) void finish_tile(const float* sums, int64_t stride, int64_t rows, int64_t columns,
                                            const Output& y, int64_t row, int64_t column) {
-  if (y.bias == nullptr) {
-    y.residual == nullptr ? finish_rows<false, false>(sums, stride, rows, columns, y, row, column)
-                          : finish_rows<false, true>(sums, stride, rows, columns, y, row, column);
+  if (!y.bias) {
+    !y.residual ? finish_rows<false, false>(sums, stride, rows, columns, y, row, column)
+                : finish_rows<false, true>(sums, stride, rows, columns, y, row, column);
   } else {
-    y.residual == nullptr ? finish_rows<true, false>(sums, stride, rows, columns, y, row, column)
-                          : finish_rows<true, true>(sums, stride, rows, columns, y, row, column);
+    !y.residual ? finish_rows<true, false>(sums, stride, rows, columns, y, row, column)
+                : finish_rows<true, true>(sums, stride, rows, columns, y, row, column);
   }
 }
 
-template <class Kernel, bool kTransposed, class Factors = Segment>
+template <class Kernel, bool kTransposed, class Factors = SegmentView>
 struct Product {
   using Element = typename Kernel::Element;
   static constexpr int64_t kPanelColumns = Kernel::kPanelVectors * kVector;
@@ -110,19 +110,19 @@ struct Product {
     const size_t count = blocks.size();
     outputs.assign(count, y);
     if (count == 1) return;
-    const bool direct = y.dtype == DType::f32;
-    Output sums{direct ? y.data : partial, DType::f32, direct ? y.ld : partial_ld, nullptr, nullptr, 0};
+    const bool direct = y.y.dtype == DType::f32;
+    const Output sums{direct ? y.y : f32_matrix(address_of(partial), partial_ld)};
     for (size_t i = 0; i < count; ++i) {
       Output& output = outputs[i];
       if (i + 1 < count || direct) output = sums;
       if (i > 0) {
-        output.residual = static_cast<const float*>(sums.data);
-        output.residual_ld = sums.ld;
+        output.residual = sums.y.data.as<float>();
+        output.residual_ld = sums.y.ld;
       } else {
         output.residual = y.residual;
         output.residual_ld = y.residual_ld;
       }
-      output.bias = i + 1 == count ? y.bias : nullptr;
+      output.bias = i + 1 == count ? y.bias : Ptr<float>();
     }
   }
 
@@ -256,8 +256,7 @@ struct Product {
     int64_t room = longest_run;
     for (const Piece& piece : block.pieces) {
       const auto& x = segments[static_cast<size_t>(piece.segment)].x;
-      RowPiece<Element> rows{static_cast<const Element*>(x.data) + tile.load * x.ld + piece.begin, x.ld,
-                             piece.padded / Kernel::kStep};
+      RowPiece<Element> rows{row_as<Element>(x, tile.load) + piece.begin, x.ld, piece.padded / Kernel::kStep};
       if (!in_place(x, piece)) {
         rows.data = copies;
         rows.ld = piece.padded + kRowPadding / static_cast<int64_t>(sizeof(Element));
@@ -279,7 +278,7 @@ struct Product {
     return run;
   }
 
-  static bool in_place(const Operand& x, const Piece& piece) {
+  static bool in_place(const Matrix& x, const Piece& piece) {
     return x.dtype == Kernel::kType && piece.count == piece.padded;
   }
   static bool in_place(const WeightView& w, const Piece& piece) {
@@ -292,10 +291,10 @@ struct Product {
       prefetch(segments[static_cast<size_t>(piece.segment)].x, begin, end - begin, piece);
     }
   }
-  static void prefetch(const Operand& x, int64_t row, int64_t rows, const Piece& piece) {
+  static void prefetch(const Matrix& x, int64_t row, int64_t rows, const Piece& piece) {
     const int64_t size = size_of(x.dtype);
     for (int64_t i = row; i < row + rows; ++i) {
-      const char* first = static_cast<const char*>(x.data) + (i * x.ld + piece.begin) * size;
+      const char* first = host(x.data.as<char>()) + (i * x.ld + piece.begin) * size;
       for (int64_t byte = 0; byte < piece.count * size; byte += 64) __builtin_prefetch(first + byte, 0, 2);
     }
   }
@@ -305,10 +304,14 @@ struct Product {
 };
 
 template <class Kernel, bool kTransposed>
-void multiply(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-              std::byte* workspace) {
+void multiply(const Cpu& cpu, int64_t m, int64_t n, std::span<const SegmentView> segments, const Output& y) {
   if (m <= 0 || n <= 0) return;
-  float* partial = reinterpret_cast<float*>(workspace + pool.threads() * kThreadBytes);
-  const Product<Kernel, kTransposed> product(m, n, segments, y, pool.threads(), partial, n);
-  pool.run([&](int thread, int) { product.run(thread, workspace); });
+  float* partial = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * kThreadBytes);
+  const Product<Kernel, kTransposed> product(m, n, segments, y, cpu.pool.threads(), partial, n);
+  cpu.pool.run([&](int thread, int) { product.run(thread, cpu.room); });
+}
+
+void run(const Cpu& cpu, const GemmNt& k);
+void run(const Cpu& cpu, const GroupedGemmNt& k) {
+  for (const GemmNt& each : k.products) run(cpu, each);
 }

@@ -24,13 +24,13 @@ struct Fp32 {
     return {begin, begin, part_begin(m, tiles, tile + 1)};
   }
 
-  static void copy_row(const Operand& x, int64_t row, const Piece& piece, float* out) {
+  static void copy_row(const Matrix& x, int64_t row, const Piece& piece, float* out) {
     const int64_t first = row * x.ld + piece.begin;
     if (x.dtype == DType::f32) {
-      std::memcpy(out, static_cast<const float*>(x.data) + first, static_cast<size_t>(piece.count) * sizeof(float));
+      std::memcpy(out, host(x.data.as<float>()) + first, static_cast<size_t>(piece.count) * sizeof(float));
       return;
     }
-    const uint16_t* in = static_cast<const uint16_t*>(x.data) + first;
+    const uint16_t* in = host(x.data.as<uint16_t>()) + first;
     int64_t k = 0;
     for (; k + kVector <= piece.count; k += kVector) store(out + k, load_bf16(in + k));
     for (; k < piece.count; ++k) out[k] = f32_from_bf16(in[k]);

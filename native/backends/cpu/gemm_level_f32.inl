@@ -14,15 +14,14 @@
 
 #include "backends/cpu/gemm_tokens.inl"
 
-#include "backends/cpu/gemm_pair.inl"
+#include "backends/cpu/pair.inl"
 
-void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (few_rows<Fp32Dots>(m, segments)) return multiply_few_rows<Fp32Dots>(pool, m, n, segments, y, workspace);
-  multiply<Fp32, true>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNt& k) {
+  const SegmentViews segments(cpu, k.segments);
+  if (few_rows<Fp32Dots>(k.m, segments)) return multiply_few_rows<Fp32Dots>(cpu, k.m, k.n, segments, k.to);
+  multiply<Fp32, true>(cpu, k.m, k.n, segments, k.to);
 }
 
-void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  multiply<Fp32, false>(pool, m, n, segments, y, workspace);
-}
+void run(const Cpu& cpu, const GemmNn& k) { multiply<Fp32, false>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to); }
+
+#include "backends/cpu/table.inl"

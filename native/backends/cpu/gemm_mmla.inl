@@ -53,13 +53,12 @@ struct MmlaTiles {
     return {begin, begin, part_begin(m, tiles, tile + 1)};
   }
 
-  static void copy_row(const Operand& x, int64_t row, const Piece& piece, uint16_t* out) {
+  static void copy_row(const Matrix& x, int64_t row, const Piece& piece, uint16_t* out) {
     const int64_t first = row * x.ld + piece.begin;
     if (x.dtype == DType::bf16) {
-      std::memcpy(out, static_cast<const uint16_t*>(x.data) + first,
-                  static_cast<size_t>(piece.count) * sizeof(uint16_t));
+      std::memcpy(out, host(x.data.as<uint16_t>()) + first, static_cast<size_t>(piece.count) * sizeof(uint16_t));
     } else {
-      const float* const in = static_cast<const float*>(x.data) + first;
+      const float* const in = host(x.data.as<float>()) + first;
       int64_t k = 0;
       for (; k + kVector <= piece.count; k += kVector) store_bf16(out + k, load(in + k));
       if (k < piece.count) store_bf16_first(out + k, load_first(in + k, piece.count - k), piece.count - k);

@@ -1,6 +1,6 @@
 // The matrix kernels for Advanced SIMD (NEON), which every AArch64 processor has. A product asked for in bf16 is
 // computed in fp32 here: without bf16 arithmetic, rounding the operands would cost time and buy nothing.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__aarch64__)
@@ -30,7 +30,7 @@ inline constexpr int kFp32Steps = 1;
 }  // namespace
 }  // namespace neon
 
-const GemmKernels gemm_neon = {neon::gemm_nt, neon::gemm_nn, neon::reduce_tokens, neon::add_pair, neon::split_pair};
+constinit const Table gemm_neon = neon::runs;
 
 }  // namespace lowrank::cpu
 

@@ -1,6 +1,6 @@
 // The matrix kernels for NEON with bf16 matrix products. Products asked for in fp32 are the NEON level's, and so are
 // those of few rows, which are bound by reading the weights.
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
 
 #if defined(__aarch64__)
@@ -41,41 +41,27 @@ namespace {
 
 #include "backends/cpu/gemm_tokens_bf16.inl"
 
-void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32 || m <= kFewRows)
-    return gemm_neon.gemm_nt(pool, precision, m, n, segments, y, workspace);
-  multiply<MmlaTiles, true>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNt& k) {
+  if (k.precision == Precision::f32 || k.m <= kFewRows) return run_of(gemm_neon, cpu, k);
+  multiply<MmlaTiles, true>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to);
 }
 
-void gemm_nn(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-             std::byte* workspace) {
-  if (precision == Precision::f32) return gemm_neon.gemm_nn(pool, precision, m, n, segments, y, workspace);
-  multiply<MmlaTiles, false>(pool, m, n, segments, y, workspace);
+void run(const Cpu& cpu, const GemmNn& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_neon, cpu, k);
+  multiply<MmlaTiles, false>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to);
 }
 
-void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
-                   int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
-  if (precision == Precision::f32)
-    return gemm_neon.reduce_tokens(pool, precision, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
-  reduce_tokens_bf16<MmlaTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
+void run(const Cpu& cpu, const ReduceTokens& k) {
+  if (k.precision == Precision::f32) return run_of(gemm_neon, cpu, k);
+  reduce_tokens_bf16<MmlaTiles>(cpu, k);
 }
 
-// Sums of few fp32 terms: bf16 would gain nothing.
-void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains,
-              float* out) {
-  gemm_neon.add_pair(pool, factors, w, scale, gains, out);
-}
-
-void split_pair(Pool& pool, const PairFactors& factors, const float* gains, float* g, float* second) {
-  gemm_neon.split_pair(pool, factors, gains, g, second);
-}
+#include "backends/cpu/table.inl"
 
 }  // namespace
 }  // namespace neonbf16
 
-const GemmKernels gemm_neonbf16 = {neonbf16::gemm_nt, neonbf16::gemm_nn, neonbf16::reduce_tokens, neonbf16::add_pair,
-                                   neonbf16::split_pair};
+constinit const Table gemm_neonbf16 = neonbf16::runs;
 
 }  // namespace lowrank::cpu
 

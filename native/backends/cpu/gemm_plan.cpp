@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 
 #include "backends/cpu/gemm.h"
 #include "core/math.h"
@@ -58,20 +59,46 @@ Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost,
   return best;
 }
 
-int64_t gemm_workspace(Precision precision, int64_t m, int64_t n, std::span<const int64_t> reductions, int threads) {
-  // Levels without bf16 arithmetic compute in fp32 whatever was asked for, so the fp32 bound holds for both precisions.
-  (void)precision;
+SegmentViews::SegmentViews(const Cpu& cpu, std::span<const Segment> segments) {
+  if (segments.size() > kUsual) more_.resize(segments.size());
+  views_ = {segments.size() > kUsual ? more_.data() : usual_, segments.size()};
+  for (size_t s = 0; s < segments.size(); ++s)
+    std::construct_at(&views_[s], SegmentView{segments[s].x, view(cpu, segments[s].w)});
+}
+
+namespace {
+
+/// Levels without bf16 arithmetic compute in fp32 whatever was asked for, so the fp32 bound holds for both precisions.
+/// Sums of blocks of a long reduction go to the output itself where that is fp32.
+int64_t product_workspace(int64_t m, int64_t n, std::span<const Segment> segments, int64_t Factor::* length,
+                          const Output& to, int threads) {
   constexpr int64_t kLargestStep = 32;
   int64_t total = 0;
-  for (int64_t length : reductions) total += round_up(length, kLargestStep);
+  for (const Segment& s : segments) total += round_up(s.w.*length, kLargestStep);
   const bool split = total > kReductionBytes / static_cast<int64_t>(sizeof(float)) ||
-                     reductions.size() > static_cast<size_t>(kMostPieces);
-  const int64_t partial_sums = split ? m * n * static_cast<int64_t>(sizeof(float)) : 0;
+                     segments.size() > static_cast<size_t>(kMostPieces);
+  const int64_t partial_sums = split && to.y.dtype != DType::f32 ? m * n * static_cast<int64_t>(sizeof(float)) : 0;
   return threads * kThreadBytes + round_up(partial_sums, 64);
 }
 
-int64_t reduce_tokens_workspace(int64_t tokens, int64_t r, int64_t n, int threads) {
-  return factors_bytes(tokens, r) + sums_bytes(r, n) + threads * kThreadBytes;
+}  // namespace
+
+int64_t workspace(const GemmNt& k, int threads) {
+  return product_workspace(k.m, k.n, k.segments, &Factor::cols, k.to, threads);
+}
+
+int64_t workspace(const GroupedGemmNt& k, int threads) {
+  int64_t most = 0;
+  for (const GemmNt& each : k.products) most = std::max(most, workspace(each, threads));
+  return most;
+}
+
+int64_t workspace(const GemmNn& k, int threads) {
+  return product_workspace(k.m, k.n, k.segments, &Factor::rows, k.to, threads);
+}
+
+int64_t workspace(const ReduceTokens& k, int threads) {
+  return factors_bytes(k.tokens, k.r) + sums_bytes(k.r, k.n) + threads * kThreadBytes;
 }
 
 }  // namespace lowrank::cpu

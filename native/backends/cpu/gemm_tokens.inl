@@ -5,7 +5,7 @@
 
 // `u` is a group of columns: kRows values of every token.
 template <int kRows>
-void sum_tokens(const float* u, const Operand& x, int64_t first_token, int64_t column, int64_t tokens, int64_t valid,
+void sum_tokens(const float* u, const Matrix& x, int64_t first_token, int64_t column, int64_t tokens, int64_t valid,
                 float* sums) {
   constexpr int kVectors = kFp32PanelVectors;
   Vec c[kRows][kVectors];
@@ -30,14 +30,14 @@ void sum_tokens(const float* u, const Operand& x, int64_t first_token, int64_t c
   const bool whole = valid == kVectors * kVector;
   const auto partial = [&](int v) { return std::clamp<int64_t>(valid - v * kVector, 0, kVector); };
   if (x.dtype == DType::f32) {
-    const float* p = static_cast<const float*>(x.data) + first_token * x.ld + column;
+    const float* p = row_as<float>(x, first_token) + column;
     if (whole) {
       accumulate([&](int64_t t, int v) { return load(p + t * x.ld + v * kVector); });
     } else {
       accumulate([&](int64_t t, int v) { return load_first(p + t * x.ld + v * kVector, partial(v)); });
     }
   } else {
-    const uint16_t* p = static_cast<const uint16_t*>(x.data) + first_token * x.ld + column;
+    const uint16_t* p = row_as<uint16_t>(x, first_token) + column;
     if (whole) {
       accumulate([&](int64_t t, int v) { return load_bf16(p + t * x.ld + v * kVector); });
     } else {
@@ -52,20 +52,20 @@ void sum_tokens(const float* u, const Operand& x, int64_t first_token, int64_t c
 }
 
 // The values of some tokens of column [begin, begin + count) of u.
-inline void copy_factors(const Operand& u, int64_t first_token, int64_t last_token, int64_t begin, int64_t count,
+inline void copy_factors(const Matrix& u, int64_t first_token, int64_t last_token, int64_t begin, int64_t count,
                          float* out) {
   for (int64_t t = first_token; t < last_token; ++t, out += count) {
     const int64_t at = t * u.ld + begin;
     for (int64_t i = 0; i < count; ++i) {
-      out[i] = u.dtype == DType::f32 ? static_cast<const float*>(u.data)[at + i]
-                                     : f32_from_bf16(static_cast<const uint16_t*>(u.data)[at + i]);
+      out[i] =
+          u.dtype == DType::f32 ? host(u.data.as<float>())[at + i] : f32_from_bf16(host(u.data.as<uint16_t>())[at + i]);
     }
   }
 }
 
 // `valid` columns from `column` on of some tokens, filled up with zeros to a strip: [tokens][kFp32PanelVectors
 // vectors].
-inline void copy_columns(const Operand& x, int64_t first_token, int64_t tokens, int64_t column, int64_t valid,
+inline void copy_columns(const Matrix& x, int64_t first_token, int64_t tokens, int64_t column, int64_t valid,
                          float* out) {
   const auto copy = [&](auto&& vector_at) {
     for (int64_t t = 0; t < tokens; ++t) {
@@ -76,50 +76,50 @@ inline void copy_columns(const Operand& x, int64_t first_token, int64_t tokens, 
     }
   };
   if (x.dtype == DType::f32) {
-    const float* const p = static_cast<const float*>(x.data);
+    const float* const p = host(x.data.as<float>());
     copy([&](int64_t at, int64_t count) { return count == kVector ? load(p + at) : load_first(p + at, count); });
   } else {
-    const uint16_t* const p = static_cast<const uint16_t*>(x.data);
+    const uint16_t* const p = host(x.data.as<uint16_t>());
     copy([&](int64_t at, int64_t count) {
       return count == kVector ? load_bf16(p + at) : load_bf16_first(p + at, count);
     });
   }
 }
 
-inline void reduce_tokens(Pool& pool, Precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
-                          int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
+void run(const Cpu& cpu, const ReduceTokens& k) {
+  const int64_t tokens = k.tokens, r = k.r, n = k.n;
   if (tokens <= 0 || r <= 0 || n <= 0) return;
   constexpr int64_t kStrip = kFp32PanelVectors * kVector, kRows = kFp32TileRows, kTokens = 128;
   static_assert(kTokens * kStrip * static_cast<int64_t>(sizeof(float)) <= kThreadBytes);
   const int64_t strips = (n + kStrip - 1) / kStrip, groups = (r + kRows - 1) / kRows;
   const bool copies = groups > 8;
-  float* const factors = reinterpret_cast<float*>(workspace);  // by group [tokens][rows of the group]
-  float* const sums = reinterpret_cast<float*>(workspace + factors_bytes(tokens, r));  // [strips][r][kStrip]
-  std::byte* const rest = workspace + factors_bytes(tokens, r) + sums_bytes(r, n);
-  pool.for_range(tokens, 512, [&](int64_t begin, int64_t end) {
+  float* const factors = reinterpret_cast<float*>(cpu.room);  // by group [tokens][rows of the group]
+  float* const sums = reinterpret_cast<float*>(cpu.room + factors_bytes(tokens, r));  // [strips][r][kStrip]
+  std::byte* const rest = cpu.room + factors_bytes(tokens, r) + sums_bytes(r, n);
+  cpu.pool.for_range(tokens, 512, [&](int64_t begin, int64_t end) {
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t row = part_begin(r, groups, group), rows = part_begin(r, groups, group + 1) - row;
-      copy_factors(u, begin, end, row, rows, factors + row * tokens + begin * rows);
+      copy_factors(k.u, begin, end, row, rows, factors + row * tokens + begin * rows);
     }
   });
   constexpr decltype(&sum_tokens<1>) kernels[] = {sum_tokens<1>, sum_tokens<2>, sum_tokens<3>,
                                                   sum_tokens<4>, sum_tokens<5>, sum_tokens<6>};
-  pool.run([&](int thread, int threads) {
+  cpu.pool.run([&](int thread, int threads) {
     const int64_t first = part_begin(strips, threads, thread), last = part_begin(strips, threads, thread + 1);
     float* const columns = reinterpret_cast<float*>(rest + thread * kThreadBytes);  // [kTokens][kStrip]
     for (int64_t t = 0; t < tokens; t += kTokens) {
       const int64_t count = std::min(kTokens, tokens - t);
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t valid = std::min(kStrip, n - strip * kStrip);
-        if (copies) copy_columns(x, t, count, strip * kStrip, valid, columns);
+        if (copies) copy_columns(k.x, t, count, strip * kStrip, valid, columns);
         for (int64_t group = 0; group < groups; ++group) {
           const int64_t row = part_begin(r, groups, group), rows = part_begin(r, groups, group + 1) - row;
           alignas(64) float block[kRows * kStrip];
           const float* const group_factors = factors + row * tokens + t * rows;
           if (copies) {
-            kernels[rows - 1](group_factors, {columns, DType::f32, kStrip}, 0, 0, count, kStrip, block);
+            kernels[rows - 1](group_factors, f32_matrix(address_of(columns), kStrip), 0, 0, count, kStrip, block);
           } else {
-            kernels[rows - 1](group_factors, x, t, strip * kStrip, count, valid, block);
+            kernels[rows - 1](group_factors, k.x, t, strip * kStrip, count, valid, block);
           }
           float* target = sums + (strip * r + row) * kStrip;
           for (int64_t i = 0; i < rows * kStrip; i += kVector) {
@@ -131,10 +131,10 @@ inline void reduce_tokens(Pool& pool, Precision, int64_t tokens, const Operand& 
     for (int64_t strip = first; strip < last; ++strip) {
       const int64_t column = strip * kStrip, valid = std::min(kStrip, n - column);
       const float* const from = sums + strip * r * kStrip;
-      if (transposed) {
-        add_sums<true>(from, kStrip, r, valid, scale, out + column * out_ld, out_ld);
+      if (k.transposed) {
+        add_sums<true>(from, kStrip, r, valid, k.scale, host(k.out) + column * k.ld, k.ld);
       } else {
-        add_sums<false>(from, kStrip, r, valid, scale, out + column, out_ld);
+        add_sums<false>(from, kStrip, r, valid, k.scale, host(k.out) + column, k.ld);
       }
     }
   });

@@ -1,7 +1,7 @@
 // Reductions over tokens at bf16 precision are a product of their own: u^T [r, T] times x [T, n], where x is packed
 // like a stored weight. u is transposed, scaled and rounded once; sums are fp32, as everywhere.
 
-inline void transpose_factors(const Operand& u, int64_t r, int64_t begin, int64_t end, float scale, uint16_t* out,
+inline void transpose_factors(const Matrix& u, int64_t r, int64_t begin, int64_t end, float scale, uint16_t* out,
                               int64_t out_ld) {
   for (int64_t t = begin; t < end; t += kVector) {
     const int64_t tokens = std::min<int64_t>(kVector, end - t);
@@ -13,9 +13,9 @@ inline void transpose_factors(const Operand& u, int64_t r, int64_t begin, int64_
         if (j >= tokens) {
           block[j] = zero();
         } else if (u.dtype == DType::f32) {
-          block[j] = mul(load_first(static_cast<const float*>(u.data) + index, count), broadcast(scale));
+          block[j] = mul(load_first(host(u.data.as<float>()) + index, count), broadcast(scale));
         } else {
-          block[j] = mul(load_bf16_first(static_cast<const uint16_t*>(u.data) + index, count), broadcast(scale));
+          block[j] = mul(load_bf16_first(host(u.data.as<uint16_t>()) + index, count), broadcast(scale));
         }
       }
       transpose(block);
@@ -25,30 +25,30 @@ inline void transpose_factors(const Operand& u, int64_t r, int64_t begin, int64_
 }
 
 template <class Kernel>
-void reduce_tokens_bf16(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n,
-                        float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
+void reduce_tokens_bf16(const Cpu& cpu, const ReduceTokens& k) {
+  const int64_t tokens = k.tokens, r = k.r, n = k.n;
   if (tokens <= 0 || r <= 0 || n <= 0) return;
   const int64_t ld = factors_stride(tokens);
-  uint16_t* factors = reinterpret_cast<uint16_t*>(workspace);
-  float* sums = reinterpret_cast<float*>(workspace + factors_bytes(tokens, r));
-  std::byte* rest = workspace + factors_bytes(tokens, r) + sums_bytes(r, n);
+  uint16_t* factors = reinterpret_cast<uint16_t*>(cpu.room);
+  float* sums = reinterpret_cast<float*>(cpu.room + factors_bytes(tokens, r));
+  std::byte* rest = cpu.room + factors_bytes(tokens, r) + sums_bytes(r, n);
   constexpr int64_t kChunk = 256;
-  pool.for_range((tokens + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
-    transpose_factors(u, r, begin * kChunk, std::min(tokens, end * kChunk), scale, factors, ld);
+  cpu.pool.for_range((tokens + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+    transpose_factors(k.u, r, begin * kChunk, std::min(tokens, end * kChunk), k.scale, factors, ld);
   });
   WeightView weight;
-  weight.format = x.dtype == DType::f32 ? WeightFormat::f32 : WeightFormat::bf16;
+  weight.format = k.x.dtype == DType::f32 ? WeightFormat::f32 : WeightFormat::bf16;
   weight.rows = tokens;
   weight.cols = n;
-  weight.data = x.data;
-  weight.ld = x.ld;
-  const Segment segment{{factors, DType::bf16, ld}, weight};
-  const Output y = transposed ? Output{sums, DType::f32, n, nullptr, nullptr, 0}
-                              : Output{out, DType::f32, out_ld, nullptr, out, out_ld};
-  multiply<Kernel, false>(pool, r, n, {&segment, 1}, y, rest);
-  if (!transposed) return;
-  pool.for_range((n + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+  weight.data = host(k.x.data);
+  weight.ld = k.x.ld;
+  const SegmentView segment{{address_of(factors).as<std::byte>(), DType::bf16, ld}, weight};
+  const Output y =
+      k.transposed ? Output{f32_matrix(address_of(sums), n)} : Output{f32_matrix(k.out, k.ld), {}, k.out, k.ld};
+  multiply<Kernel, false>({cpu.pool, rest}, r, n, {&segment, 1}, y);
+  if (!k.transposed) return;
+  cpu.pool.for_range((n + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
     const int64_t column = begin * kChunk, columns = std::min(n, end * kChunk) - column;
-    add_sums<true>(sums + column, n, r, columns, 1, out + column * out_ld, out_ld);
+    add_sums<true>(sums + column, n, r, columns, 1, host(k.out) + column * k.ld, k.ld);
   });
 }

@@ -9,12 +9,12 @@ struct TurnedSegment {
   WeightView w;
 };
 
-inline WeightView view_of(const Operand& x, int64_t tokens, int64_t cols) {
+inline WeightView view_of(const Matrix& x, int64_t tokens, int64_t cols) {
   WeightView view;
   view.format = x.dtype == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f32;
   view.rows = tokens;
   view.cols = cols;
-  view.data = x.data;
+  view.data = host(x.data);
   view.ld = x.ld;
   return view;
 }
@@ -101,21 +101,21 @@ struct TurnedTiles : AmxTiles {
 
 // True if packing tokens and turning the sums of each block of the reduction costs less than packing weights. Weights
 // that have to be decoded gain less. A function of the shape and the format alone.
-inline bool turned(int64_t m, int64_t n, std::span<const Segment> segments) {
+inline bool turned(int64_t m, int64_t n, std::span<const SegmentView> segments) {
   int64_t k = 0;
-  for (const Segment& segment : segments) k += segment.w.cols;
+  for (const SegmentView& segment : segments) k += segment.w.cols;
   const int64_t longest = kReductionBytes / static_cast<int64_t>(sizeof(uint16_t));
   const int64_t blocks = k <= longest ? 1 : (4 * k + longest - 1) / longest;
   const int64_t gain = segments.front().w.format == WeightFormat::bf16 ? 10 : 6;
   return 15 * m * (k + n * blocks) <= gain * n * k;
 }
 
-inline void multiply_turned(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-                            std::byte* workspace) {
+inline void multiply_turned(const Cpu& cpu, int64_t m, int64_t n, std::span<const SegmentView> segments,
+                            const Output& y) {
   if (m <= 0 || n <= 0) return;
   std::vector<TurnedSegment> parts;
-  for (const Segment& segment : segments) parts.push_back({segment.w, view_of(segment.x, m, segment.w.cols)});
-  float* partial = reinterpret_cast<float*>(workspace + pool.threads() * kThreadBytes);
-  const Product<TurnedTiles, true, TurnedSegment> product(n, m, parts, y, pool.threads(), partial, n);
-  pool.run([&](int thread, int) { product.run(thread, workspace); });
+  for (const SegmentView& segment : segments) parts.push_back({segment.w, view_of(segment.x, m, segment.w.cols)});
+  float* partial = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * kThreadBytes);
+  const Product<TurnedTiles, true, TurnedSegment> product(n, m, parts, y, cpu.pool.threads(), partial, n);
+  cpu.pool.run([&](int thread, int) { product.run(thread, cpu.room); });
 }

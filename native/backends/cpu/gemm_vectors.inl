@@ -240,8 +240,8 @@ void add_segment(const WeightView& w, int64_t row, int64_t count, const Activati
 }
 
 template <class Dots, int kRows>
-void multiply_few(int64_t begin, int64_t end, std::span<const Segment> segments, const Activations* x, const Output& y,
-                  float* room) {
+void multiply_few(int64_t begin, int64_t end, std::span<const SegmentView> segments, const Activations* x,
+                  const Output& y, float* room) {
   for (int64_t first = begin; first < end; first += kVector) {
     const int64_t count = std::min<int64_t>(kVector, end - first);
     alignas(64) float sums[kRows][kVector] = {};
@@ -277,15 +277,15 @@ struct ActivationLayout {
 
 // Rounds or widens `count` values of a row, zeros up to `padded`.
 template <class Element>
-inline void place_row(const Operand& x, int64_t row, int64_t count, int64_t padded, Element* out) {
+inline void place_row(const Matrix& x, int64_t row, int64_t count, int64_t padded, Element* out) {
   for (int64_t k = 0; k < padded; k += kVector) {
     const int64_t left = count - k;
     Vec values = zero();
     if (x.dtype == DType::f32) {
-      const float* from = static_cast<const float*>(x.data) + row * x.ld + k;
+      const float* from = row_as<float>(x, row) + k;
       if (left > 0) values = left >= kVector ? load(from) : load_first(from, left);
     } else {
-      const uint16_t* from = static_cast<const uint16_t*>(x.data) + row * x.ld + k;
+      const uint16_t* from = row_as<uint16_t>(x, row) + k;
       if (left > 0) values = left >= kVector ? load_bf16(from) : load_bf16_first(from, left);
     }
     if constexpr (std::is_same_v<Element, float>) {
@@ -297,7 +297,8 @@ inline void place_row(const Operand& x, int64_t row, int64_t count, int64_t padd
 }
 
 template <class Element>
-inline Activations place_activations(const Segment& segment, int64_t m, const ActivationLayout& layout, std::byte* at) {
+inline Activations place_activations(const SegmentView& segment, int64_t m, const ActivationLayout& layout,
+                                     std::byte* at) {
   auto* const rows = reinterpret_cast<Element*>(at);
   auto* const sums = reinterpret_cast<float*>(rows + m * layout.ld);
   for (int64_t i = 0; i < m; ++i) {
@@ -325,10 +326,10 @@ inline constexpr size_t kMostSegments = 32;  // of a product of few rows
 
 // True if `multiply_few_rows` supports a product: few rows, and their activations fit the thread's buffer.
 template <class Dots>
-inline bool few_rows(int64_t m, std::span<const Segment> segments) {
+inline bool few_rows(int64_t m, std::span<const SegmentView> segments) {
   if (m > kFewRows || segments.size() > kMostSegments) return false;
   int64_t bytes = 0, longest = 0;
-  for (const Segment& segment : segments) {
+  for (const SegmentView& segment : segments) {
     bytes += ActivationLayout::of<Dots>(segment.w, m).bytes;
     longest = std::max(longest, segment.w.cols);
   }
@@ -337,10 +338,10 @@ inline bool few_rows(int64_t m, std::span<const Segment> segments) {
 }
 
 template <class Dots>
-inline void multiply_few_rows(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
-                              std::byte* workspace) {
-  pool.run([&](int thread, int threads) {
-    std::byte* const own = workspace + thread * kThreadBytes;
+inline void multiply_few_rows(const Cpu& cpu, int64_t m, int64_t n, std::span<const SegmentView> segments,
+                              const Output& y) {
+  cpu.pool.run([&](int thread, int threads) {
+    std::byte* const own = cpu.room + thread * kThreadBytes;
     std::byte* at = own;
     Activations x[kMostSegments];
     for (size_t s = 0; s < segments.size(); ++s) {

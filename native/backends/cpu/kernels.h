@@ -2,10 +2,8 @@
 // loops: what every other level is tested against, and what LOWRANK_CHECK compares with.
 #pragma once
 
-#include <span>
+#include <cstdint>
 
-#include "backends/cpu/gemm.h"
-#include "backends/cpu/ops.h"
 #include "backends/cpu/table.h"
 
 namespace lowrank::cpu {
@@ -16,9 +14,7 @@ inline constexpr Level kLevels[] = {Level::reference, Level::neon,       Level::
 
 struct Kernels {
   Level level;
-  GemmKernels gemm;
-  OpKernels ops;
-  const Table* table;
+  Table table;  // of all kernels
 };
 
 const char* name_of(Level level);
@@ -30,9 +26,5 @@ const Kernels& kernels(Level level);
 Level default_level();
 /// bf16 operands only pay where the CPU has bf16 dot products.
 bool prefers_bf16(Level level);
-
-// Filled by the files of each level (gemm_<level>.cpp, ops_<level>.cpp).
-extern const GemmKernels gemm_reference, gemm_neon, gemm_neonbf16, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
-extern const OpKernels ops_reference, ops_neon, ops_neonbf16, ops_avx2, ops_avx512, ops_avx512bf16;
 
 }  // namespace lowrank::cpu

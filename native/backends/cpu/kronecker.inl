@@ -36,7 +36,7 @@ static void back_through_d(const KroneckerShape& s, const TurnedFactors& f, int6
 }
 
 /// Rows of an operand in fp32, in place where they are that already.
-static const float* rows_f32(const lowrank::Matrix& x, int64_t begin, int64_t rows, int64_t cols, float* room) {
+static const float* rows_f32(const Matrix& x, int64_t begin, int64_t rows, int64_t cols, float* room) {
   if (x.dtype == DType::f32 && x.ld == cols) return row_as<float>(x, begin);
   with_type(x.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);

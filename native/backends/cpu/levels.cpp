@@ -1,5 +1,6 @@
 // Instruction-set levels of this machine, and the choice among them.
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 
 #include "backends/cpu/kernels.h"
@@ -17,8 +18,17 @@ struct Entry {
   Kernels kernels;
 };
 
+/// The reference's kernels, and in their place those of each table in turn.
+[[maybe_unused]] Table joined(std::initializer_list<const Table*> tables) {
+  Table all = table_reference;
+  for (const Table* const table : tables)
+    for (size_t i = 0; i < all.size(); ++i)
+      if ((*table)[i] != nullptr) all[i] = (*table)[i];
+  return all;
+}
+
 const Entry* entries() {
-  static const Kernels reference = {Level::reference, gemm_reference, ops_reference, &table_reference};
+  static const Kernels reference = {Level::reference, table_reference};
 #if defined(__x86_64__)
   const InstructionSets& sets = instruction_sets();
   static const bool amx = sets.avx512bf16 && sets.amx && os::request_tile_registers();
@@ -26,16 +36,16 @@ const Entry* entries() {
       {"reference", true, reference},
       {"neon", false, reference},
       {"neonbf16", false, reference},
-      {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2, &table_avx2}},
-      {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512, &table_avx512}},
-      {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16, &table_avx512bf16}},
-      {"amx", amx, {Level::amx, gemm_amx, ops_avx512bf16, &table_amx}},
+      {"avx2", sets.avx2, {Level::avx2, joined({&table_avx2, &gemm_avx2})}},
+      {"avx512", sets.avx512, {Level::avx512, joined({&table_avx512, &gemm_avx512})}},
+      {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, joined({&table_avx512bf16, &gemm_avx512, &gemm_avx512bf16})}},
+      {"amx", amx, {Level::amx, joined({&table_avx512bf16, &table_amx, &gemm_avx512, &gemm_amx})}},
   };
 #else
 #if defined(__aarch64__)
-  static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon, &table_neon}};
+  static const Entry neon = {"neon", true, {Level::neon, joined({&table_neon, &gemm_neon})}};
   static const Entry neonbf16 = {
-      "neonbf16", os::multiplies_bf16(), {Level::neonbf16, gemm_neonbf16, ops_neonbf16, &table_neonbf16}};
+      "neonbf16", os::multiplies_bf16(), {Level::neonbf16, joined({&table_neonbf16, &gemm_neon, &gemm_neonbf16})}};
 #else
   static const Entry neon = {"neon", false, reference}, neonbf16 = {"neonbf16", false, reference};
 #endif

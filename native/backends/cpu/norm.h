@@ -10,7 +10,7 @@ namespace lowrank::cpu {
 /// Calls body(kernel) with each group of columns as a row: once if no matrix has gaps between its rows, else once for
 /// each row.
 template <class K, class Body>
-void for_groups(const K& all, std::initializer_list<lowrank::Matrix K::*> matrices, Body&& body) {
+void for_groups(const K& all, std::initializer_list<Matrix K::*> matrices, Body&& body) {
   if (all.groups == 1) return body(all);
   bool dense = true;
   for (const auto m : matrices) dense = dense && (all.*m).ld == all.groups * all.cols;

@@ -22,7 +22,6 @@ namespace {
 }  // namespace
 }  // namespace avx2
 
-constinit const OpKernels ops_avx2 = avx2::table;
 constinit const Table table_avx2 = avx2::runs;
 }  // namespace lowrank::cpu
 

@@ -23,7 +23,6 @@ namespace {
 }  // namespace
 }  // namespace avx512
 
-constinit const OpKernels ops_avx512 = avx512::table;
 constinit const Table table_avx512 = avx512::runs;
 }  // namespace lowrank::cpu
 

@@ -42,21 +42,14 @@ namespace tiles {
 // clang-format on
 }  // namespace tiles
 
-static constexpr Table runs_with_tiles() {
-  Table all = runs;
-  for (size_t i = 0; i < all.size(); ++i)
-    if (tiles::runs[i] != nullptr) all[i] = tiles::runs[i];
-  return all;
-}
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif
 }  // namespace
 }  // namespace avx512bf16
 
-constinit const OpKernels ops_avx512bf16 = avx512bf16::table;
 constinit const Table table_avx512bf16 = avx512bf16::runs;
-constinit const Table table_amx = avx512bf16::runs_with_tiles();
+constinit const Table table_amx = avx512bf16::tiles::runs;
 }  // namespace lowrank::cpu
 
 #if defined(__clang__)

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstdint>
 
-#include "backends/cpu/ops.h"
 #include "backends/cpu/table.h"
 #include "core/dtype.h"
 #include "core/pool.h"
@@ -20,16 +19,8 @@ struct F16 {
   uint16_t bits;
 };
 
-inline std::byte* row_of(const Matrix& matrix, int64_t row) {
-  return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
-}
 template <class T>
 T* row_as(const Matrix& matrix, int64_t row) {
-  return static_cast<T*>(matrix.data) + row * matrix.ld;
-}
-
-template <class T>
-T* row_as(const lowrank::Matrix& matrix, int64_t row) {
   return host(matrix.data.as<T>()) + row * matrix.ld;
 }
 

@@ -15,7 +15,6 @@ namespace {
 }  // namespace
 }  // namespace neon
 
-constinit const OpKernels ops_neon = neon::table;
 constinit const Table table_neon = neon::runs;
 }  // namespace lowrank::cpu
 #endif  // __aarch64__

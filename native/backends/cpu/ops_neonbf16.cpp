@@ -22,7 +22,6 @@ namespace {
 }  // namespace
 }  // namespace neonbf16
 
-constinit const OpKernels ops_neonbf16 = neonbf16::table;
 constinit const Table table_neonbf16 = neonbf16::runs;
 }  // namespace lowrank::cpu
 

@@ -31,5 +31,6 @@
 #include "backends/cpu/kronecker.h"
 #include "backends/cpu/norm.h"
 #include "backends/cpu/ops_common.h"
+#include "backends/cpu/rows_by_id.h"
 #include "backends/cpu/updates.h"
 #include "core/math.h"

@@ -7,12 +7,12 @@
 
 namespace lowrank::cpu {
 
-inline float get(const lowrank::Matrix& matrix, int64_t row, int64_t col) {
+inline float get(const Matrix& matrix, int64_t row, int64_t col) {
   return load_element(host(matrix.rows(row).data), matrix.dtype, col);
 }
 /// The same as a double, whose products are not rounded to fp32.
-inline double element(const lowrank::Matrix& matrix, int64_t row, int64_t col) { return get(matrix, row, col); }
-inline void set(const lowrank::Matrix& matrix, int64_t row, int64_t col, double value) {
+inline double element(const Matrix& matrix, int64_t row, int64_t col) { return get(matrix, row, col); }
+inline void set(const Matrix& matrix, int64_t row, int64_t col, double value) {
   store_element(host(matrix.rows(row).data), matrix.dtype, col, static_cast<float>(value));
 }
 
@@ -37,7 +37,7 @@ void for_columns(const Cpu& cpu, int64_t cols, Body&& body) {
 
 /// body(rows) with a function that gives those of a matrix, whose elements are read as fp32 by rows(row)(col).
 template <class Body>
-void with_rows(const lowrank::Matrix& matrix, Body&& body) {
+void with_rows(const Matrix& matrix, Body&& body) {
   if (matrix.dtype == DType::bf16) {
     body([&](int64_t row) {
       const uint16_t* const at = row_as<uint16_t>(matrix, row);

@@ -74,7 +74,7 @@ static void run(const Cpu& cpu, const CayleyNeumannBackward& k) {
 }
 
 /// Columns [first, first + size) of some rows in fp32, dense.
-static void block_f32(const lowrank::Matrix& x, int64_t begin, int64_t rows, int64_t first, int64_t size, float* out) {
+static void block_f32(const Matrix& x, int64_t begin, int64_t rows, int64_t first, int64_t size, float* out) {
   with_type(x.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for (int64_t i = 0; i < rows; ++i) convert_row(row_as<T>(x, begin + i) + first, out + i * size, size);
@@ -83,7 +83,7 @@ static void block_f32(const lowrank::Matrix& x, int64_t begin, int64_t rows, int
 
 /// Columns [first, first + size) of out = addend + weight y.
 static void store_turned(int64_t begin, int64_t rows, int64_t first, int64_t size, const float* y, float weight,
-                         const lowrank::Matrix& addend, const lowrank::Matrix& out) {
+                         const Matrix& addend, const Matrix& out) {
   const V factor = set1(weight);
   with_type(out.dtype, [&](auto out_tag) {
     using To = LOWRANK_ELEMENT(out_tag);

@@ -5,7 +5,7 @@ namespace lowrank::cpu {
 namespace {
 
 /// Input of a row of this call: B X, or the row itself.
-double input(const lowrank::Matrix& x, bool gated, int64_t cols, int64_t row, int64_t col) {
+double input(const Matrix& x, bool gated, int64_t cols, int64_t row, int64_t col) {
   return gated ? element(x, row, col) * element(x, row, 2 * cols + col) : element(x, row, col);
 }
 template <class K>
@@ -97,7 +97,7 @@ void reference(const Cpu& cpu, const ShortConvGradient& k) {
 
 void reference(const Cpu&, const KeepConvInputs& k) {
   const int64_t past = host(k.positions)[0];
-  const auto keep = [&](int64_t row, const lowrank::Matrix& rows, int64_t at) {
+  const auto keep = [&](int64_t row, const Matrix& rows, int64_t at) {
     float* const to = host(rows.data.as<float>()) + at * k.cols;
     for (int64_t col = 0; col < k.cols; ++col) to[col] = static_cast<float>(input(k.x, k.gated, k.cols, row, col));
   };

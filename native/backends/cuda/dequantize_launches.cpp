@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cuda/dequantize.h"
+#include "backends/cuda/runs.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -33,8 +34,8 @@ void dequantize(Launcher& launcher, const DeviceWeight& w, int64_t column, int64
   }
 }
 
-void run(Launcher& launcher, const Weights& weights, const DecodeRows& k, Ptr<std::byte>) {
-  const DeviceWeight table = device_weight(weights, k.table);
+void run(Launcher& launcher, const DecodeRows& k, Ptr<std::byte>) {
+  const DeviceWeight table = device_weight(launcher.weights(), k.table);
   const DecodeRowsArgs args{table, device_pointer(k.ids), device_pointer(k.out.data.as<float>()), k.out.ld};
   launcher.launch(decoders_of(table.format).rows, {k.tokens}, kDequantizeThreads, args);
 }

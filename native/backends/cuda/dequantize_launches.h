@@ -3,13 +3,11 @@
 
 #include "backends/cuda/launcher.h"
 #include "backends/cuda/weight.h"
-#include "kernels/op_kernels.h"
+#include "kernels/operands.h"
 
 namespace lowrank::cuda {
 
 /// out[i, j] = w[i, column + j] for all rows and `columns` columns, the first a multiple of 8.
 void dequantize(Launcher& launcher, const DeviceWeight& w, int64_t column, int64_t columns, const Matrix& out);
-
-void run(Launcher& launcher, const Weights& weights, const DecodeRows& k, Ptr<std::byte> workspace);
 
 }  // namespace lowrank::cuda

@@ -5,9 +5,6 @@
 #include <utility>
 
 #include "backends/cpu/remote.h"
-#include "backends/cuda/dequantize_launches.h"
-#include "backends/cuda/products.h"
-#include "backends/cuda/rows_by_id.h"
 #include "backends/cuda/runs.h"
 #include "backends/cuda/weight_ring.h"
 #include "core/error.h"
@@ -16,21 +13,10 @@
 namespace lowrank::cuda {
 namespace {
 
-/// Where there is no such function, a kernel needs none.
 template <class K>
 int64_t workspace_of(const Card& card, const K& kernel) {
-  if constexpr (requires { workspace(card, kernel); })
-    return workspace(card, kernel);
-  else
-    return 0;
-}
-
-template <class K>
-void run_any(Launcher& launcher, const Weights& weights, const K& kernel, Ptr<std::byte> room) {
-  if constexpr (requires { run(launcher, weights, kernel, room); })
-    run(launcher, weights, kernel, room);
-  else
-    run(launcher, kernel, room);
+  if constexpr (requires { K::kNeedsRoom; }) return cuda::workspace(card, kernel);
+  return 0;
 }
 
 }  // namespace
@@ -60,7 +46,7 @@ void CudaDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
   const Gpu::Entered entered(gpu_);
   if (ring_ != nullptr) ring_->go_on(*store_);
   if (!memory_.transfers().empty()) memory_.transfers().order(kernel, span_of(workspace, sizes_.workspace(kernel)));
-  std::visit([&](const auto& k) { run_any(*this, *weights_, k, workspace); }, kernel);
+  std::visit([&](const auto& k) { run(*this, k, workspace); }, kernel);
 }
 
 void CudaDevice::finish() {

@@ -2,6 +2,7 @@
 
 #include "backends/cuda/gemm_tiles.h"
 #include "backends/cuda/multiply.h"
+#include "backends/cuda/weight.h"
 #include "core/math.h"
 
 namespace lowrank::cuda {
@@ -44,18 +45,18 @@ void multiply_codes(Launcher& launcher, GemmCodesArgs args, Ptr<std::byte> room)
 
 }  // namespace
 
-bool multiply_few_rows(Launcher& launcher, const Weights& weights, Precision precision, int64_t m, int64_t n,
-                       std::span<const Segment> segments, const Output& to, Ptr<std::byte> workspace) {
+bool multiply_few_rows(Launcher& launcher, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments,
+                       const Output& to, Ptr<std::byte> workspace) {
   const int base = base_of(segments);
   if (m > kCodeRows || base < 0 || segments.size() > kMostSegments) return false;
   const Segment& first = segments[static_cast<size_t>(base)];
-  const DeviceWeight w = device_weight(weights, first.w);
+  const DeviceWeight w = device_weight(launcher.weights(), first.w);
   const bool codes = is_four_bit(w.format) && w.cols % 64 == 0 && precision == Precision::bf16;
   if (m > kVectorRows && !codes) return false;
   GemmCodesArgs args{w, operand_of(first.x), precision == Precision::bf16, output_args(m, n, to)};
   for (size_t i = 0; i < segments.size(); ++i) {
     if (static_cast<int>(i) == base || segments[i].w.cols == 0) continue;
-    const DeviceWeight dense = device_weight(weights, segments[i].w);
+    const DeviceWeight dense = device_weight(launcher.weights(), segments[i].w);
     args.rest.segment[args.rest.segments++] = {operand_of(segments[i].x), operand_of(dense_matrix(dense)), dense.cols};
   }
   if (m > kVectorRows) {

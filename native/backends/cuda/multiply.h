@@ -8,7 +8,7 @@
 #include "backends/cuda/gemm_tiles.h"
 #include "backends/cuda/launcher.h"
 #include "core/precision.h"
-#include "kernels/op_kernels.h"
+#include "kernels/gemm.h"
 
 namespace lowrank::cuda {
 

@@ -1,4 +1,4 @@
-#include "backends/cuda/products.h"
+#include "backends/cuda/runs.h"
 
 #include <algorithm>
 #include <vector>
@@ -7,6 +7,7 @@
 #include "backends/cuda/few_rows.h"
 #include "backends/cuda/launch_pair.h"
 #include "backends/cuda/multiply.h"
+#include "backends/cuda/weight.h"
 #include "core/math.h"
 
 namespace lowrank::cuda {
@@ -59,7 +60,7 @@ bool follows(const WeightProduct& p, const Joined& joined, const Segment& s) {
 
 /// True if joining lets the library serve more, or saves a pass over y. False for one large factor that the library
 /// reads where it lies: joining would copy it.
-bool is_worth_it(const Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined) {
+bool is_worth_it(const Launcher& launcher, const WeightProduct& p, const Joined& joined) {
   const Matrix& x = joined.segments.front()->x;
   if (joined.segments.size() == 1 || x.dtype != operand_of(p.precision) || !rows_aligned(x, 16) ||
       !is_large(launcher.card(), p.m, p.n, joined.depth))
@@ -69,12 +70,12 @@ bool is_worth_it(const Launcher& launcher, const Weights& weights, const WeightP
   for (const Segment* const s : joined.segments) {
     if (!is_large(launcher.card(), p.m, p.n, p.depth(*s))) continue;
     ++large;
-    lies_ready = lies_ready || !decodes(p, *s, device_weight(weights, s->w));
+    lies_ready = lies_ready || !decodes(p, *s, device_weight(launcher.weights(), s->w));
   }
   return large > 1 || (large == 1 && !lies_ready);
 }
 
-std::vector<Joined> joined_of(const Launcher& launcher, const Weights& weights, const WeightProduct& p) {
+std::vector<Joined> joined_of(const Launcher& launcher, const WeightProduct& p) {
   std::vector<Joined> all;
   std::vector<const Segment*> left;
   for (const Segment& s : p.segments)
@@ -91,7 +92,7 @@ std::vector<Joined> joined_of(const Launcher& launcher, const Weights& weights, 
         joined.depth += p.depth(**at);
       }
     }
-    if (!is_worth_it(launcher, weights, p, joined)) joined = alone;
+    if (!is_worth_it(launcher, p, joined)) joined = alone;
     std::erase_if(left, [&](const Segment* s) {
       return std::find(joined.segments.begin(), joined.segments.end(), s) != joined.segments.end();
     });
@@ -134,11 +135,11 @@ int64_t workspace_of(const Card& card, const WeightProduct& p) {
 }
 
 /// Decodes the part of the factors for the outputs from `first` on.
-void decode(Launcher& launcher, const Weights& weights, const WeightProduct& p, const Joined& joined, int64_t first,
-            int64_t count, const Matrix& out) {
+void decode(Launcher& launcher, const WeightProduct& p, const Joined& joined, int64_t first, int64_t count,
+            const Matrix& out) {
   int64_t at = 0;
   for (const Segment* const s : joined.segments) {
-    const DeviceWeight w = device_weight(weights, s->w);
+    const DeviceWeight w = device_weight(launcher.weights(), s->w);
     if (p.nt())
       dequantize(launcher, rows_of(w, first, count), 0, w.cols, out.columns(at));
     else
@@ -153,24 +154,24 @@ Output columns_of(const Output& to, int64_t first) {
           to.residual_ld};
 }
 
-void run_product(Launcher& launcher, const Weights& weights, const WeightProduct& p, Ptr<std::byte> workspace) {
+void run_product(Launcher& launcher, const WeightProduct& p, Ptr<std::byte> workspace) {
   if (p.m == 0 || p.n == 0) return;
   if (p.segments.size() > kMostSegments)
     fail("INTERNAL", "a product has ", p.segments.size(), " segments; expected at most ", kMostSegments);
-  if (p.nt() && multiply_few_rows(launcher, weights, p.precision, p.m, p.n, p.segments, p.to, workspace)) return;
+  if (p.nt() && multiply_few_rows(launcher, p.precision, p.m, p.n, p.segments, p.to, workspace)) return;
   const Slices slices = slices_of(launcher.card(), p);
-  const std::vector<Joined> all = joined_of(launcher, weights, p);
+  const std::vector<Joined> all = joined_of(launcher, p);
   for (int64_t first = 0; first < p.n; first += slices.outputs) {
     const int64_t count = std::min(slices.outputs, p.n - first);
     std::vector<ProductPart> parts;
     Ptr<std::byte> room = workspace;
     for (const Joined& joined : all) {
       const Segment& head = *joined.segments.front();
-      const DeviceWeight w = device_weight(weights, head.w);
+      const DeviceWeight w = device_weight(launcher.weights(), head.w);
       Matrix factor;
       if (joined.segments.size() > 1 || decodes(p, head, w)) {
         factor = {room, operand_of(p.precision), round_up(p.nt() ? joined.depth : count, 64)};
-        decode(launcher, weights, p, joined, first, count, factor);
+        decode(launcher, p, joined, first, count, factor);
         room = room + decoded_bytes(p, joined.depth, count);
       } else {
         factor = p.nt() ? dense_matrix(rows_of(w, first, count)) : dense_matrix(w).columns(first);
@@ -216,7 +217,7 @@ int64_t column_in(const Matrix& x, const Segment& s) {
 }
 
 /// True if the library can serve all as one without copies of large weights that it can read where they lie.
-bool is_worth_it(const Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, const Group& g) {
+bool is_worth_it(const Launcher& launcher, const GroupedGemmNt& k, const Group& g) {
   const Matrix &x = k.products.front().segments.front().x, &y = k.products.front().to.y;
   if (!launcher.has_library() || k.products.size() < 2 || !is_large(launcher.card(), g.m, g.n, g.depth) ||
       x.dtype != operand_of(g.precision) || !rows_aligned(x, 16) || !rows_aligned(y, 16) || y.dtype != x.dtype)
@@ -233,28 +234,27 @@ bool is_worth_it(const Launcher& launcher, const Weights& weights, const Grouped
       if (is_first ? column != 0 || s.w.cols != g.first_depth : column < g.first_depth || column + s.w.cols > g.depth)
         return false;
       const bool is_large_weight = s.w.weight >= 0 && is_large(launcher.card(), g.m, each.n, s.w.cols);
-      if (is_large_weight && !decodes(p, s, device_weight(weights, s.w))) return false;
+      if (is_large_weight && !decodes(p, s, device_weight(launcher.weights(), s.w))) return false;
     }
   }
   return true;
 }
 
 /// Decodes the factors of a member for its outputs from `first` on.
-void decode(Launcher& launcher, const Weights& weights, const GemmNt& member, int64_t first, int64_t count,
-            const Matrix& out) {
+void decode(Launcher& launcher, const GemmNt& member, int64_t first, int64_t count, const Matrix& out) {
   const Matrix& x = member.segments.front().x;
   for (const Segment& s : member.segments) {
-    const DeviceWeight w = device_weight(weights, s.w);
+    const DeviceWeight w = device_weight(launcher.weights(), s.w);
     dequantize(launcher, rows_of(w, first, count), 0, w.cols, out.columns(column_in(x, s)));
   }
 }
 
 /// The biases of all members behind each other.
-Ptr<float> gather_biases(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, Ptr<float> to) {
+Ptr<float> gather_biases(Launcher& launcher, const GroupedGemmNt& k, Ptr<float> to) {
   int64_t at = 0;
   for (const GemmNt& each : k.products) {
     if (each.to.bias)
-      dequantize(launcher, device_weight(weights, {1, each.n, -1, 0, each.to.bias, each.n}), 0, each.n,
+      dequantize(launcher, device_weight(launcher.weights(), {1, each.n, -1, 0, each.to.bias, each.n}), 0, each.n,
                  f32_matrix(to + at, each.n));
     else
       launcher.zero((to + at).as<std::byte>(), each.n * int64_t{sizeof(float)});
@@ -263,11 +263,10 @@ Ptr<float> gather_biases(Launcher& launcher, const Weights& weights, const Group
   return to;
 }
 
-void run_group(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, const Group& g,
-               Ptr<std::byte> workspace) {
+void run_group(Launcher& launcher, const GroupedGemmNt& k, const Group& g, Ptr<std::byte> workspace) {
   const Segment& head = k.products.front().segments.front();
   Output to{k.products.front().to.y};
-  if (g.has_bias) to.bias = gather_biases(launcher, weights, k, workspace.as<float>());
+  if (g.has_bias) to.bias = gather_biases(launcher, k, workspace.as<float>());
   const Matrix factor{workspace + group_bias_bytes(g), operand_of(g.precision), round_up(g.depth, 64)};
   const Slices slices = slices_of(launcher.card(), g);
   const Ptr<std::byte> rest = factor.data + slices.bytes;
@@ -277,7 +276,7 @@ void run_group(Launcher& launcher, const Weights& weights, const GroupedGemmNt& 
     int64_t begin = 0;  // first output of a member
     for (const GemmNt& each : k.products) {
       const int64_t from = std::max(first, begin), until = std::min(first + count, begin + each.n);
-      if (from < until) decode(launcher, weights, each, from - begin, until - from, factor.rows(from - first));
+      if (from < until) decode(launcher, each, from - begin, until - from, factor.rows(from - first));
       begin += each.n;
     }
     const ProductPart part{head.x, factor, g.depth};
@@ -297,16 +296,16 @@ void launch_pair(Launcher& launcher, const KernelOf<PairArgs>& kernel, const Pai
 
 }  // namespace
 
-void run(Launcher& launcher, const Weights& weights, const GemmNt& k, Ptr<std::byte> workspace) {
-  run_product(launcher, weights, product_of(k), workspace);
+void run(Launcher& launcher, const GemmNt& k, Ptr<std::byte> workspace) {
+  run_product(launcher, product_of(k), workspace);
 }
-void run(Launcher& launcher, const Weights& weights, const GroupedGemmNt& k, Ptr<std::byte> workspace) {
+void run(Launcher& launcher, const GroupedGemmNt& k, Ptr<std::byte> workspace) {
   const Group group = group_of(k);
-  if (is_worth_it(launcher, weights, k, group)) return run_group(launcher, weights, k, group, workspace);
-  for (const GemmNt& each : k.products) run(launcher, weights, each, workspace);
+  if (is_worth_it(launcher, k, group)) return run_group(launcher, k, group, workspace);
+  for (const GemmNt& each : k.products) run(launcher, each, workspace);
 }
-void run(Launcher& launcher, const Weights& weights, const GemmNn& k, Ptr<std::byte> workspace) {
-  run_product(launcher, weights, product_of(k), workspace);
+void run(Launcher& launcher, const GemmNn& k, Ptr<std::byte> workspace) {
+  run_product(launcher, product_of(k), workspace);
 }
 int64_t workspace(const Card& card, const GemmNt& k) { return workspace_of(card, product_of(k)); }
 int64_t workspace(const Card& card, const GroupedGemmNt& k) {
@@ -331,13 +330,13 @@ int64_t workspace(const Card& card, const ReduceTokens& k) {
   return multiply_workspace(card, GemmLayout::tn, k.precision, m, n, {&k.tokens, 1});
 }
 
-void run(Launcher& launcher, const Weights& weights, const AddPair& k, Ptr<std::byte>) {
+void run(Launcher& launcher, const AddPair& k, Ptr<std::byte>) {
   PairArgs args = pair_args(k.pair, k.row_gains);
   args.scale = k.scale;
   args.out = device_pointer(k.out);
   args.has_base = k.base.rows > 0;
   if (args.has_base != 0)
-    dequantize(launcher, device_weight(weights, k.base), 0, k.pair.cols, f32_matrix(k.out, k.pair.cols));
+    dequantize(launcher, device_weight(launcher.weights(), k.base), 0, k.pair.cols, f32_matrix(k.out, k.pair.cols));
   launch_pair(launcher, add_pair, args);
 }
 void run(Launcher& launcher, const SplitPair& k, Ptr<std::byte>) {

@@ -93,8 +93,6 @@ LOWRANK_KERNEL(scatter_columns, ScatterColumnsArgs, kIdThreads, 4) {
 #else
 #include "backends/cuda/runs.h"
 
-#include "backends/cuda/rows_by_id.h"
-
 namespace lowrank::cuda {
 namespace {
 

@@ -13,7 +13,7 @@ namespace lowrank::cuda {
 #pragma GCC visibility push(hidden)
 #endif
 #define LOWRANK_RUN(K) void run(Launcher& launcher, const K& k, Ptr<std::byte> room);
-LOWRANK_MOVED_KERNELS(LOWRANK_RUN)
+LOWRANK_KERNELS(LOWRANK_RUN)
 #undef LOWRANK_RUN
 /// Bytes of room.
 #define LOWRANK_WORKSPACE(K) int64_t workspace(const Card& card, const K& k);

@@ -3,8 +3,7 @@
 
 #include "adapters/adapter.h"
 #include "adapters/check.h"
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
+#include "backends/cpu/table.h"
 #include "check.h"
 #include "core/error.h"
 
@@ -33,11 +32,11 @@ TEST("the way back from looked-up columns is the transpose of looking them up, a
   for (const int threads : {1, 3}) {
     Pool pool(threads);
     std::vector<float> h(tokens * kRank), da(a.size(), 0.0f);
-    cpu::gather_columns(pool, {tokens, cpu::address_of(ids.data()), kRank, kVocab, cpu::address_of(a.data()),
-                               cpu::address_of(h.data())});
+    cpu::reference({pool, nullptr}, GatherColumns{tokens, cpu::address_of(ids.data()), kRank, kVocab,
+                                                  cpu::address_of(a.data()), cpu::address_of(h.data())});
     CHECK_EQ(h[2 * kRank + 1], a[kVocab + 3]);
-    cpu::scatter_columns(pool, {tokens, cpu::address_of(ids.data()), 0, kRank, kVocab, cpu::address_of(dh.data()),
-                                cpu::address_of(da.data())});
+    cpu::reference({pool, nullptr}, ScatterColumns{tokens, cpu::address_of(ids.data()), 0, kRank, kVocab,
+                                                   cpu::address_of(dh.data()), cpu::address_of(da.data())});
     double there = 0, back = 0;
     for (size_t i = 0; i < h.size(); ++i) there += double{h[i]} * dh[i];
     for (size_t i = 0; i < da.size(); ++i) back += double{a[i]} * da[i];
@@ -55,8 +54,8 @@ TEST("ranks before the first that trains get no gradient") {
   const std::vector<int32_t> ids{2, 5};
   const std::vector<float> dh(ids.size() * kRank, 1.0f);
   std::vector<float> da(kRank * kVocab, 0.0f);
-  cpu::scatter_columns(
-      pool, {2, cpu::address_of(ids.data()), 2, kRank, kVocab, cpu::address_of(dh.data()), cpu::address_of(da.data())});
+  cpu::reference({pool, nullptr}, ScatterColumns{2, cpu::address_of(ids.data()), 2, kRank, kVocab,
+                                                 cpu::address_of(dh.data()), cpu::address_of(da.data())});
   for (int64_t i = 0; i < 2 * kVocab; ++i) CHECK_EQ(da[i], 0.0f);
   CHECK_EQ(da[2 * kVocab + 5], 1.0f);
 }

@@ -169,7 +169,7 @@ void check_against_definition(cpu::Level level, Problem& p) {
 
 void check_everywhere(const std::vector<Lengths>& lengths, const std::vector<Heads>& heads,
                       const std::vector<int32_t>& windows = {kNoWindow}) {
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const Lengths& sizes : lengths) {
         for (const Heads& shape : heads) {
@@ -266,7 +266,7 @@ TEST("single queries over caches see the last keys of their window") {
 }
 
 TEST("a window as wide as the longest sequence changes no bit") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const Lengths& sizes : {alike({130, 1, 77}), Lengths{{70, 1}, {130, 20}}, Lengths{{1}, {130}}}) {
         Problem without(dtype, sizes, {4, 2, 64}, 23), with(dtype, sizes, {4, 2, 64}, 23, 130);
@@ -282,7 +282,7 @@ TEST("a window as wide as the longest sequence changes no bit") {
 }
 
 TEST("keys before every window are not even read") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const int32_t queries : {1, 70}) {
         const int32_t window = 65, keys = 700;
@@ -302,7 +302,7 @@ TEST("keys before every window are not even read") {
 }
 
 TEST("attention has the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const Lengths& sizes : {alike({130, 1, 77}), Lengths{{1}, {900}}}) {
         for (const int32_t window : {kNoWindow, 70}) {
@@ -323,7 +323,7 @@ TEST("attention has the same bits for one, two and three threads") {
 }
 
 TEST("the gradient of the queries may replace the queries") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       Problem p(dtype, alike({130, 20}), {4, 2, 64}, 13);
       const Result apart = compute(level, p, 2);
@@ -340,7 +340,7 @@ TEST("the gradient of the queries may replace the queries") {
 }
 
 TEST("attention without a log-sum-exp gives the same output") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const Lengths& sizes : {alike({70}), Lengths{{1}, {600}}}) {
       Problem p(DType::f32, sizes, {2, 1, 64}, 17);
       const Result with = compute(level, p, 2);
@@ -353,7 +353,7 @@ TEST("attention without a log-sum-exp gives the same output") {
 }
 
 TEST("large scores neither overflow nor lose the largest key") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Problem p(DType::f32, alike({100}), {2, 1, 64}, 19);
     p.scale = 30.0f;  // scores of several hundred
     const Expected e = by_definition(p);
@@ -365,7 +365,7 @@ TEST("large scores neither overflow nor lose the largest key") {
 
 TEST("the softmax of enormous scores is still a softmax") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+    for_levels([&](cpu::Level level) {
       Problem p(dtype, alike({100}), {2, 1, 64}, 20);
       p.scale = 1e8f;  // fp32 numbers of this size lie hundreds apart
       const auto out = compute(level, p, 1).out.values();

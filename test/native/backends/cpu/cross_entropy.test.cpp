@@ -137,7 +137,7 @@ TEST("cross_entropy smooths labels, in one pass and in two") {
 }
 
 TEST("cross_entropy over a large vocabulary keeps seven digits") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(2);
     Random random(23);
     const int64_t vocab = 49152;
@@ -154,7 +154,7 @@ TEST("cross_entropy over a large vocabulary keeps seven digits") {
 }
 
 TEST("a row without a label has no loss and no gradient") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     Random random(29);
     for (const DType dtype : kOperandTypes) {
@@ -170,7 +170,7 @@ TEST("a row without a label has no loss and no gradient") {
 }
 
 TEST("a logit that is no number makes the loss no number") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     Random random(31);
     for (const int64_t at : {0, 3, 20, 36}) {

@@ -87,7 +87,7 @@ const Sizes kSizes[] = {{1, 1, 1, 1, {1}},          {1, 1, 4, 16, {63}},        
 
 template <class Body>
 void for_cases(Body&& body) {
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const Sizes& sizes : kSizes) body(level, dtype, sizes);
   });
@@ -97,7 +97,7 @@ void for_cases(Body&& body) {
 
 TEST("the gated delta rule and its gradients are those of transformers") {
   const GoldenFile file("numbers/delta_rule.safetensors");
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     for (const std::string name : {"shared", "wide", "grouped"}) {
       Rule rule = golden(file, name);
       const auto expected = [&](const char* what) { return doubles(file.values<float>(name + "." + what)); };
@@ -163,7 +163,7 @@ TEST("packed sequences have the bits that each has alone") {
 }
 
 TEST("a text in pieces goes on from the state of its end, or of the end of a block") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       Rule whole{{1, 2, 5, 19, {330}}, dtype};
       whole.run(level);
@@ -202,7 +202,7 @@ TEST("a text in pieces goes on from the state of its end, or of the end of a blo
 }
 
 TEST("the gated delta rule has the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       std::vector<Tensor> results[3];
       for (int threads = 1; threads <= 3; ++threads) {

@@ -1,12 +1,13 @@
 // Element-wise kernels, at every level and operand type, against definitions in double.
 #include <algorithm>
 
+#include "core/random.h"
 #include "kernel_cases.h"
 
 namespace lowrank::test {
 
 TEST("rope rotates the halves of every head, or of its first columns, by its position and back") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(2);
     for (const DType dtype : kOperandTypes) {
       for (const auto& [dim, turned] :
@@ -58,7 +59,7 @@ TEST("dropout keeps what counter_hash says and scales it, and its gradient uses 
     run(level, pool, DropoutBackward{kRows, cols, x.at(), p, key, sums.at()});
     for (int64_t row = 0; row < kRows; ++row) {
       for (int64_t col = 0; col < cols; ++col) {
-        const uint32_t draw = cpu::counter_hash(key, static_cast<uint64_t>(row * cols + col));
+        const uint32_t draw = counter_hash(key, static_cast<uint64_t>(row * cols + col));
         const float value = draw >= p * 4294967296.0 ? static_cast<float>(x.get(row, col)) * scale : 0.0f;
         const bool exact = dtype == DType::f32;
         REQUIRE(out.get(row, col) == (exact ? value : f32_from_bf16(bf16_from_f32(value))));
@@ -71,7 +72,7 @@ TEST("dropout keeps what counter_hash says and scales it, and its gradient uses 
 }
 
 TEST("dropout of everything kept is the identity, and kept shares follow the probability") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(2);
     const int64_t cols = 100000;
     std::vector<float> x(cols, 1.0f), out(cols);
@@ -87,7 +88,7 @@ TEST("dropout of everything kept is the identity, and kept shares follow the pro
 }
 
 TEST("gather_rows and scatter_add_rows convert between operand types") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(2);
     const std::vector<int32_t> rows{4, 0, 2};
     for (const DType from : kOperandTypes) {
@@ -128,7 +129,7 @@ TEST("gather_rows and scatter_add_rows convert between operand types") {
 TEST("values are rounded to bf16 to nearest even, and NaN stays NaN") {
   const float values[] = {1.0f,     1.00390625f, 1.01171875f, 1.0039063f, -1.00390625f, 3.3895314e38f, 3.4e38f,
                           INFINITY, -INFINITY,   NAN,         0.0f,       -0.0f,        1e-30f,        -2.5e-7f};
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     Pool pool(1);
     for (int64_t cols = 1; cols <= 40; cols += 13) {
       std::vector<float> x(cols);

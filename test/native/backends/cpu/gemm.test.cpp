@@ -5,10 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/gemm.h"
 #include "backends/cpu/gemm_plan.h"
-#include "backends/cpu/kernels.h"
 #include "check.h"
 #include "core/memory.h"
+#include "ops_support.h"
 #include "quant/blocks.h"
 
 namespace {
@@ -117,19 +118,19 @@ struct Weight {
 
 /// Activations with storage of their own.
 struct Activations {
-  Operand view;
+  Matrix view;
   std::vector<float> f32;
   std::vector<uint16_t> bf16;
 
   Activations(DType dtype, int64_t rows, int64_t cols, int64_t padding = 5) {
     f32 = normal(rows * (cols + padding));
-    view = {f32.data(), dtype, cols + padding};
+    view = {address_of(f32.data()).as<std::byte>(), dtype, cols + padding};
     if (dtype == DType::bf16) {
       for (float& value : f32) {
         bf16.push_back(bf16_from_f32(value));
         value = f32_from_bf16(bf16.back());
       }
-      view.data = bf16.data();
+      view.data = address_of(bf16.data()).as<std::byte>();
     }
   }
   float at(int64_t row, int64_t column) const { return f32[static_cast<size_t>(row * view.ld + column)]; }
@@ -193,6 +194,28 @@ void every_combination(Body&& body) {
   });
 }
 
+/// With a workspace that is not cleared, which would take longer than the products.
+void launch(Level level, Pool& pool, const Kernel& kernel, const lowrank::test::Views& weights = {}) {
+  const CpuSizes sizes(pool.threads());
+  CpuDevice device(pool, kernels(level), sizes);
+  const auto placed = device.place(weights);
+  device.use(placed.get());
+  const Block room(Category::workspace, sizes.workspace(kernel));
+  device.launch(kernel, address_of(room.data()));
+}
+
+void multiply(Level level, bool transposed, Precision precision, Pool& pool, int64_t m, int64_t n,
+              const std::vector<SegmentView>& views, const Output& to) {
+  lowrank::test::Views weights;
+  std::vector<Segment> segments;
+  for (const SegmentView& each : views) segments.push_back({each.x, weights.add(each.w)});
+  if (transposed) {
+    launch(level, pool, GemmNt{precision, m, n, segments, to}, weights);
+  } else {
+    launch(level, pool, GemmNn{precision, m, n, segments, to}, weights);
+  }
+}
+
 /// Runs one product at every level and precision and reports what differs: all against the same sums, which take longer
 /// than the products. Padding right of column n must survive.
 void check_product(bool transposed, WeightFormat format, DType x_type, DType y_type, const Shape& shape, Pool& pool,
@@ -200,7 +223,7 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
   const int64_t m = shape.m, n = shape.n, ld = n + 9;
   std::vector<Activations> xs;
   std::vector<Weight> ws;
-  std::vector<cpu::Segment> segments;
+  std::vector<SegmentView> segments;
   xs.reserve(shape.reductions.size());
   ws.reserve(shape.reductions.size());
   for (size_t s = 0; s < shape.reductions.size(); ++s) {
@@ -225,13 +248,11 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
     // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
     std::vector<float> y32 = residual;
     std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
-    cpu::Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
-    if (y_type == DType::bf16) y.data = y16.data();
-    if (adds_bias) y.bias = bias.data();
-    if (adds_residual) y.residual = y_type == DType::f32 ? y32.data() : residual.data(), y.residual_ld = ld;
-    const Block workspace(Category::workspace, gemm_workspace(precision, m, n, shape.reductions, pool.threads()));
-    const GemmKernels& gemm = kernels(level).gemm;
-    (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments, y, workspace.data());
+    Output y{{address_of(y32.data()).as<std::byte>(), y_type, ld}};
+    if (y_type == DType::bf16) y.y.data = address_of(y16.data()).as<std::byte>();
+    if (adds_bias) y.bias = address_of(bias.data());
+    if (adds_residual) y.residual = address_of(y_type == DType::f32 ? y32.data() : residual.data()), y.residual_ld = ld;
+    multiply(level, transposed, precision, pool, m, n, segments, y);
 
     std::vector<double> actual;
     bool padding_kept = true;
@@ -255,15 +276,12 @@ void check_product(bool transposed, WeightFormat format, DType x_type, DType y_t
 }
 
 /// y of one product of x with a weight.
-std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m,
-                              const Operand& x, const WeightView& w) {
-  const int64_t n = transposed ? w.rows : w.cols, reductions[] = {transposed ? w.cols : w.rows};
-  const cpu::Segment segment{x, w};
+std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m, const Matrix& x,
+                              const WeightView& w) {
+  const int64_t n = transposed ? w.rows : w.cols;
+  const SegmentView segment{x, w};
   std::vector<float> y(static_cast<size_t>(m * n));
-  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
-  const GemmKernels& gemm = kernels(level).gemm;
-  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
-                                             {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+  multiply(level, transposed, precision, pool, m, n, {segment}, {f32_matrix(address_of(y.data()), n)});
   return y;
 }
 
@@ -404,7 +422,8 @@ TEST("every level decodes GGML blocks to the bit, in both directions") {
           for (int64_t i = 0; i < k; ++i) unit[i * k + i] = 1;
           const std::vector<float>& expected = transposed ? turned : all;
           for (int64_t m : {int64_t{1}, int64_t{3}, k}) {
-            const auto y = product_of(level, transposed, Precision::f32, pool, m, {unit.data(), DType::f32, k}, w.view);
+            const auto y =
+                product_of(level, transposed, Precision::f32, pool, m, f32_matrix(address_of(unit.data()), k), w.view);
             if (std::equal(y.begin(), y.end(), expected.begin())) continue;
             lowrank::test::report(__FILE__, __LINE__,
                                   std::string(name_of(level)) + " decodes " + layout_of(type).name +
@@ -463,18 +482,14 @@ TEST("activations whose rows fall into the same cache sets, or start off any bou
         xs.emplace_back(type, m, k, 0);
         ws.emplace_back(WeightFormat::four_bit, transposed ? n : k - 64, transposed ? k - 64 : n);
         if (!transposed) ws[0] = Weight(WeightFormat::f32, k - 64, n);
-        Operand x = xs[0].view;
-        x.data = static_cast<const std::byte*>(x.data) + offset * size_of(type);
+        Matrix x = xs[0].view;
+        x = x.columns(offset);
         xs[0].f32.erase(xs[0].f32.begin(), xs[0].f32.begin() + offset);
         const Sums expected = expected_product(transposed, m, n, xs, ws);
-        if (type == DType::f32) x.data = xs[0].f32.data();
-        const cpu::Segment segment{x, ws[0].view};
+        if (type == DType::f32) x.data = address_of(xs[0].f32.data()).as<std::byte>();
+        const SegmentView segment{x, ws[0].view};
         std::vector<float> y(static_cast<size_t>(m * n));
-        const int64_t reductions[] = {k - 64};
-        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
-        const GemmKernels& gemm = kernels(level).gemm;
-        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
-                                                   {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+        multiply(level, transposed, precision, pool, m, n, {segment}, {f32_matrix(address_of(y.data()), n)});
         CHECK_LE(expected.error_of(y), tolerance(level, precision, DType::f32, m * n));
       }
     }
@@ -488,16 +503,12 @@ TEST("products are the same bits on one, two and three threads") {
       const Activations x(DType::bf16, m, k), h(DType::f32, m, 16);
       const Weight w(WeightFormat::four_bit, transposed ? n : k, transposed ? k : n);
       const Weight b(WeightFormat::f32, transposed ? n : 16, transposed ? 16 : n);
-      const std::vector<cpu::Segment> segments = {{x.view, w.view}, {h.view, b.view}};
-      const int64_t reductions[] = {k, 16};
+      const std::vector<SegmentView> segments = {{x.view, w.view}, {h.view, b.view}};
       std::vector<std::vector<float>> results;
       for (int threads : {1, 2, 3}) {
         Pool pool(threads);
-        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, threads));
         std::vector<float> y(static_cast<size_t>(m * n));
-        const GemmKernels& gemm = kernels(level).gemm;
-        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments,
-                                                   {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+        multiply(level, transposed, precision, pool, m, n, segments, {f32_matrix(address_of(y.data()), n)});
         results.push_back(y);
       }
       CHECK(results[0] == results[1]);
@@ -520,16 +531,12 @@ TEST("a row of a product is the same bits whatever rows are computed with it, in
       const Weight b(WeightFormat::f32, transposed ? n : rank, transposed ? rank : n);
       const Activations x(DType::bf16, most, k, 0), h(DType::f32, most, rank, 3);
       const std::vector<float> bias = normal(n), residual = normal(most * n);
-      const std::vector<cpu::Segment> segments = {{x.view, w.view}, {h.view, b.view}};
-      const int64_t reductions[] = {k, rank};
+      const std::vector<SegmentView> segments = {{x.view, w.view}, {h.view, b.view}};
       std::vector<float> all(static_cast<size_t>(most * n));
       for (int64_t m : {70, 5, 6, 15, 16, 17, 31, 32, 33, 49}) {
-        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
         std::vector<float> y(static_cast<size_t>(m * n));
-        const GemmKernels& gemm = kernels(level).gemm;
-        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments,
-                                                   {y.data(), DType::f32, n, bias.data(), residual.data(), n},
-                                                   workspace.data());
+        multiply(level, transposed, precision, pool, m, n, segments,
+                 {f32_matrix(address_of(y.data()), n), address_of(bias.data()), address_of(residual.data()), n});
         if (m == most) all = y;
         if (!std::equal(y.begin(), y.end(), all.begin()))
           lowrank::test::report(__FILE__, __LINE__,
@@ -565,10 +572,10 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
               every_level([&](Level level, Precision precision) {
                 std::vector<std::vector<float>> results;
                 for (Pool* const pool : {&one, &two, &three}) {
-                  const Block workspace(Category::workspace, reduce_tokens_workspace(tokens, r, n, pool->threads()));
                   std::vector<float> out = before;
-                  kernels(level).gemm.reduce_tokens(*pool, precision, tokens, u.view, r, x.view, n, 0.5f, out.data(),
-                                                    ld, transposed, workspace.data());
+                  launch(level, *pool,
+                         ReduceTokens{precision, tokens, u.view, r, x.view, n, 0.5f, address_of(out.data()), ld,
+                                      transposed});
                   results.push_back(out);
                 }
                 std::vector<double> result;
@@ -594,16 +601,23 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
 }
 
 /// A pair of products with storage of its own, and both in double.
-struct Pair {
+struct MadePair {
   std::vector<float> b, a, b2, a2;
-  PairFactors view;
+  Pair view;
 
-  Pair(int64_t rows, int64_t cols, int64_t rank, int64_t rank2)
+  MadePair(int64_t rows, int64_t cols, int64_t rank, int64_t rank2)
       : b(normal(rows * rank)),
         a(normal(rank * cols)),
         b2(normal(rows * rank2)),
         a2(normal(rank2 * cols)),
-        view{rows, cols, rank, rank2, b.data(), a.data(), b2.data(), a2.data()} {}
+        view{rows,
+             cols,
+             rank,
+             rank2,
+             address_of(b.data()),
+             address_of(a.data()),
+             address_of(b2.data()),
+             address_of(a2.data())} {}
   double first(int64_t o, int64_t i) const { return at(b, a, view.rank, o, i); }
   double second(int64_t o, int64_t i) const { return at(b2, a2, view.rank2, o, i); }
 
@@ -616,8 +630,8 @@ struct Pair {
 };
 
 // Whole tiles and strips, what is left of either, and rows of no whole quantization block.
-const Pair& pair_of(int shape) {
-  static const Pair pairs[] = {{96, 128, 4, 4}, {50, 100, 3, 5}, {1, 1, 1, 1}, {7, 65, 16, 2}, {131, 24, 2, 3}};
+const MadePair& pair_of(int shape) {
+  static const MadePair pairs[] = {{96, 128, 4, 4}, {50, 100, 3, 5}, {1, 1, 1, 1}, {7, 65, 16, 2}, {131, 24, 2, 3}};
   return pairs[shape];
 }
 constexpr int kPairs = 5;
@@ -627,7 +641,7 @@ TEST("the Hadamard product of a pair is added to a weight of any format, at ever
   for (Level level : kLevels) {
     if (!available(level)) continue;
     for (int shape = 0; shape < kPairs; ++shape) {
-      const Pair& pair = pair_of(shape);
+      const MadePair& pair = pair_of(shape);
       const int64_t rows = pair.view.rows, cols = pair.view.cols;
       const std::vector<float> gains = normal(rows);
       const auto check = [&](const WeightView* w, const float* scales) {
@@ -640,7 +654,9 @@ TEST("the Hadamard product of a pair is added to a weight of any format, at ever
             expected.add(o * cols + i, 0.5 * (scales ? scales[o] : 1) * pair.first(o, i) * pair.second(o, i));
           }
         }
-        kernels(level).gemm.add_pair(pool, pair.view, w, 0.5f, scales, out.data());
+        lowrank::test::Views weights;
+        const Factor added = w == nullptr ? Factor{} : weights.add(*w);
+        launch(level, pool, AddPair{pair.view, added, 0.5f, address_of(scales), address_of(out.data())}, weights);
         CHECK_LE(expected.error_of(out), 5e-6);
       };
       check(nullptr, nullptr);
@@ -658,7 +674,7 @@ TEST("the gradient at a pair's Hadamard product is split over its two products, 
   for (Level level : kLevels) {
     if (!available(level)) continue;
     for (int shape = 0; shape < kPairs; ++shape) {
-      const Pair& pair = pair_of(shape);
+      const MadePair& pair = pair_of(shape);
       const int64_t rows = pair.view.rows, cols = pair.view.cols;
       const std::vector<float> gains = normal(rows), gradient = normal(rows * cols);
       for (const float* scales : {gains.data(), static_cast<const float*>(nullptr)}) {
@@ -671,7 +687,7 @@ TEST("the gradient at a pair's Hadamard product is split over its two products, 
           }
         }
         std::vector<float> g = gradient, other(gradient.size(), NAN);
-        kernels(level).gemm.split_pair(pool, pair.view, scales, g.data(), other.data());
+        launch(level, pool, SplitPair{pair.view, address_of(scales), address_of(g.data()), address_of(other.data())});
         CHECK_LE(first.error_of(g), 5e-6);
         CHECK_LE(second.error_of(other), 5e-6);
       }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <type_traits>
 #include <vector>
 
 #include "ops_support.h"
@@ -37,17 +36,14 @@ inline std::vector<float> random_floats(Random& random, int64_t count, double sc
   return result;
 }
 
-/// body(ops, dtype, cols, random), or with the level, for all levels, operand types and widths.
+/// body(level, dtype, cols, random) for all levels, operand types and widths.
 template <class Body>
 void for_cases(Body&& body) {
-  for_levels([&]([[maybe_unused]] cpu::Level level, [[maybe_unused]] const cpu::OpKernels& ops) {
+  for_levels([&](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const int64_t cols : kCols) {
         Random random(static_cast<uint64_t>(cols));
-        if constexpr (std::is_invocable_v<Body, cpu::Level, DType, int64_t, Random&>)
-          body(level, dtype, cols, random);
-        else
-          body(ops, dtype, cols, random);
+        body(level, dtype, cols, random);
       }
     }
   });

@@ -68,7 +68,7 @@ Gradients backward(cpu::Level level, Problem& test, int threads, bool adds) {
 }  // namespace
 
 TEST("the product with a Kronecker product is that of its definition, over operands of either type") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const KroneckerShape& s : kShapes) {
         Problem test(s, 5, dtype);
@@ -92,7 +92,7 @@ TEST("the product with a Kronecker product is that of its definition, over opera
 }
 
 TEST("the gradients through a Kronecker product are those of its definition") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const KroneckerShape& s : kShapes)
         for (const int64_t tokens : {1, 23}) {
@@ -131,7 +131,7 @@ TEST("the gradients through a Kronecker product are those of its definition") {
 }
 
 TEST("gradients through a Kronecker product have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       Problem test({9, 8, 9, 11, 3}, 301, dtype);
       const Gradients one = backward(level, test, 1, true);

@@ -5,14 +5,15 @@
 #include <numbers>
 #include <string>
 
+#include "core/random.h"
 #include "kernel_cases.h"
 
 namespace lowrank::test {
 
 TEST("embedding copies rows of f32, bf16 and f16 tables") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+  for_levels([](cpu::Level level) {
     Pool pool(2);
-    const int32_t ids[] = {2, 0, 2};
+    const std::vector<int32_t> ids{2, 0, 2};
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
       for (const int64_t cols : kCols) {
         Tensor table(dtype, 3, cols), out(DType::f32, 3, cols);
@@ -20,9 +21,19 @@ TEST("embedding copies rows of f32, bf16 and f16 tables") {
           if (dtype == DType::f32) table.data<float>()[i] = static_cast<float>(i) * 0.37f;
           if (dtype != DType::f32) table.data<uint16_t>()[i] = static_cast<uint16_t>(i * 7);
         }
-        ops.embedding(pool, 3, cols, ids, table.matrix(), out.matrix());
+        WeightView view;
+        view.format = dtype == DType::f32    ? WeightFormat::f32
+                      : dtype == DType::bf16 ? WeightFormat::bf16
+                                             : WeightFormat::f16;
+        view.rows = 3;
+        view.cols = cols;
+        view.data = table.data<float>();
+        view.ld = table.at().ld;
+        Views weights;
+        run(level, pool, DecodeRows{3, ptr(ids), weights.add(view), out.at()}, weights);
         for (int64_t row = 0; row < 3; ++row) {
-          for (int64_t col = 0; col < cols; ++col) CHECK_EQ(out.get(row, col), table.get(ids[row], col));
+          for (int64_t col = 0; col < cols; ++col)
+            CHECK_EQ(out.get(row, col), table.get(ids[static_cast<size_t>(row)], col));
         }
         CHECK(out.spare_untouched());
       }
@@ -35,11 +46,11 @@ TEST("counter_hash gives uniform bits that neighboring indices and keys do not s
   for (int bit = 0; bit < 32; ++bit) {
     int64_t ones = 0, as_next = 0, as_next_key = 0, as_pair = 0;
     for (int64_t i = 0; i < count; ++i) {
-      const uint32_t draw = cpu::counter_hash(1, static_cast<uint64_t>(i));
+      const uint32_t draw = counter_hash(1, static_cast<uint64_t>(i));
       ones += draw >> bit & 1;
-      as_next += ((draw ^ cpu::counter_hash(1, static_cast<uint64_t>(i + 1))) >> bit & 1) == 0;
-      as_pair += ((draw ^ cpu::counter_hash(1, static_cast<uint64_t>(i + 2))) >> bit & 1) == 0;
-      as_next_key += ((draw ^ cpu::counter_hash(2, static_cast<uint64_t>(i))) >> bit & 1) == 0;
+      as_next += ((draw ^ counter_hash(1, static_cast<uint64_t>(i + 1))) >> bit & 1) == 0;
+      as_pair += ((draw ^ counter_hash(1, static_cast<uint64_t>(i + 2))) >> bit & 1) == 0;
+      as_next_key += ((draw ^ counter_hash(2, static_cast<uint64_t>(i))) >> bit & 1) == 0;
     }
     for (const int64_t share : {ones, as_next, as_pair, as_next_key}) {
       CHECK_LE(std::abs(share - count / 2), 5 * 128);  // five standard deviations
@@ -48,7 +59,7 @@ TEST("counter_hash gives uniform bits that neighboring indices and keys do not s
 }
 
 TEST("operators have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       const int64_t rows = 97, cols = 1031;
       std::vector<Tensor> results[3];

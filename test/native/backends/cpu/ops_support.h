@@ -42,8 +42,7 @@ class Tensor {
     }
   }
 
-  lowrank::Matrix at() { return {cpu::address_of(bytes_.data()), dtype_, ld_}; }
-  cpu::Matrix matrix() { return {bytes_.data(), dtype_, ld_}; }
+  Matrix at() { return {cpu::address_of(bytes_.data()), dtype_, ld_}; }
   template <class T>
   T* data() {
     return reinterpret_cast<T*>(bytes_.data());
@@ -115,20 +114,42 @@ class Workspace {
   std::byte* start_;
 };
 
-/// Calls body(level, operators) for every level of this machine.
+/// Calls body(level) for every level of this machine.
 template <class Body>
 void for_levels(Body&& body) {
   for (const cpu::Level level : cpu::kLevels) {
-    if (cpu::available(level)) body(level, cpu::kernels(level).ops);
+    if (cpu::available(level)) body(level);
   }
 }
+
+/// Weights that lie elsewhere, as a model has them.
+class Views final : public WeightStore {
+ public:
+  Factor add(const WeightView& view) {
+    views_.push_back(view);
+    return {view.rows, view.cols, count() - 1};
+  }
+  void expect_loaded() const override {}
+  const void* model() const override { return this; }
+  int count() const override { return static_cast<int>(views_.size()); }
+  WeightView view(int weight) const override { return views_[static_cast<size_t>(weight)]; }
+  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
+  std::unique_ptr<Hold> hold(const WeightRows&) const override { return nullptr; }
+  int64_t gathered_at_once(int) const override { return 0; }
+  std::unique_ptr<Hold> gather(int, std::span<const int32_t>) const override { return nullptr; }
+
+ private:
+  std::vector<WeightView> views_;
+};
 
 inline constexpr DType kOperandTypes[] = {DType::f32, DType::bf16};
 
 /// Runs a kernel at a level, with a workspace of just the size that it asks for.
-inline void run(cpu::Level level, Pool& pool, const Kernel& kernel) {
+inline void run(cpu::Level level, Pool& pool, const Kernel& kernel, const Views& weights = {}) {
   const cpu::CpuSizes sizes(pool.threads());
   cpu::CpuDevice device(pool, cpu::kernels(level), sizes);
+  const auto placed = device.place(weights);
+  device.use(placed.get());
   Workspace room(sizes.workspace(kernel));
   device.launch(kernel, cpu::address_of(room.data()));
   CHECK(room.guard_untouched());

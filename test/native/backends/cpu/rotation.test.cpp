@@ -53,7 +53,7 @@ Values rotation(int64_t n, int terms, const float* upper) {
 }  // namespace
 
 TEST("the Cayley-Neumann series is the sum of its powers, whole or without I, and of the transpose") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const Rotation& c : kRotations) {
       Random random(7);
       const int64_t n = c.shape.size;
@@ -78,7 +78,7 @@ TEST("the Cayley-Neumann series is the sum of its powers, whole or without I, an
 }
 
 TEST("the gradient of the Cayley-Neumann series is that of finite differences in double precision") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const Rotation& c : kRotations) {
       Random random(9);
       const int64_t n = c.shape.size, of_block = c.shape.skew_elements();
@@ -113,7 +113,7 @@ TEST("the gradient of the Cayley-Neumann series is that of finite differences in
 }
 
 TEST("the series of a rotation applied to tokens is the rotation") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const Rotation& c : kRotations)
         for (const int64_t tokens : {1, 70}) {
@@ -139,7 +139,7 @@ TEST("the series of a rotation applied to tokens is the rotation") {
 }
 
 TEST("tokens are rotated block by block beside what is added, and so are their gradients") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const Rotation& c : kRotations) {
         constexpr int64_t kTokens = 131;  // three tiles, the last one short

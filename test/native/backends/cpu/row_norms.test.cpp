@@ -8,7 +8,7 @@
 #include "backends/cpu/table.h"
 #include "check.h"
 #include "core/dtype.h"
-#include "device/weight_store.h"
+#include "ops_support.h"
 #include "quant/row_norm.h"
 #include "weights/weights.h"
 
@@ -38,31 +38,14 @@ Weight coded() {
   return w;
 }
 
-/// A model of one weight.
-class OneWeight final : public WeightStore {
- public:
-  explicit OneWeight(const Weight& weight) : weight_(weight) {}
-  void expect_loaded() const override {}
-  const void* model() const override { return this; }
-  int count() const override { return 1; }
-  WeightView view(int) const override { return weight_.view(); }
-  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
-  std::unique_ptr<Hold> hold(const WeightRows&) const override { return nullptr; }
-  int64_t gathered_at_once(int) const override { return 0; }
-  std::unique_ptr<Hold> gather(int, std::span<const int32_t>) const override { return nullptr; }
-
- private:
-  const Weight& weight_;
-};
-
 /// The norms as a run has them, with the products in plain loops.
 std::vector<float> factored(const Weight& w, const std::vector<float>& a, int64_t a_ld, const std::vector<float>& b) {
   Pool pool(2);
   std::vector<double> squares(kOut), gram(kRank * kRank);
   std::vector<float> products(kRank * kOut), row(kIn), norms(kOut);
-  const OneWeight store(w);
+  test::Views store;
+  const Factor factor = store.add(w.view());
   const cpu::Cpu cpu{pool, nullptr, &store};
-  const Factor factor{kOut, kIn, 0};
   cpu::reference(cpu, RowSquares{factor, cpu::address_of(squares.data())});
   cpu::reference(cpu, Gram{kRank, kIn, cpu::address_of(a.data()), a_ld, cpu::address_of(gram.data())});
   for (int64_t i = 0; i < kOut; ++i) {

@@ -101,7 +101,7 @@ struct Conv {
 
 template <class Body>
 void for_cases(Body&& body) {
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     for (const DType dtype : kOperandTypes)
       for (const int64_t cols : kCols)
         for (const int32_t taps : kTaps)
@@ -166,7 +166,7 @@ TEST("the gradients of short_conv are those of its definition") {
 
 TEST("a text in pieces gives the convolution of the whole, from its end or from the end of a block") {
   constexpr int64_t kBlock = 4, kText = 21;
-  for_levels([&](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([&](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       for (const auto& [taps, gated] : {std::pair(2, true), {3, true}, {4, true}, {4, false}}) {
         Pool pool(2);
@@ -205,7 +205,7 @@ TEST("a text in pieces gives the convolution of the whole, from its end or from 
 }
 
 TEST("short convolutions have the same bits for one, two and three threads") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
       std::vector<Tensor> results[3];
       for (int threads = 1; threads <= 3; ++threads) {

@@ -9,7 +9,7 @@
 namespace lowrank::test {
 
 TEST("adamw takes the steps of torch.optim.AdamW") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     // torch.optim.AdamW on p = [0.1, -0.2, 0.3, -0.4] with a constant gradient, lr 0.01, weight_decay 0.01, three steps
     std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f}, m(4), v(4);
@@ -24,7 +24,7 @@ TEST("adamw takes the steps of torch.optim.AdamW") {
 }
 
 TEST("adamw of many parameters follows the formula") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     Random random(41);
     const int64_t count = 66001;
@@ -49,7 +49,7 @@ TEST("adamw of many parameters follows the formula") {
 }
 
 TEST("sgd takes the steps of torch.optim.SGD") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     // torch.optim.SGD in float64 on p = [0.1, -0.2, 0.3, -0.4, 0.5], lr 0.1, momentum 0.9, weight_decay 0.01, three
     // steps with half of these gradients
@@ -85,7 +85,7 @@ struct CodedMoments {
 }  // namespace
 
 TEST("adamw with 8-bit moments takes the steps of a float64 transcription") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     // Decay before the update, the signed map with its sign kept for m, the unsigned one for the root of v, nearest
     // codes.
@@ -110,7 +110,7 @@ TEST("adamw with 8-bit moments takes the steps of a float64 transcription") {
 
 TEST("adamw with 8-bit moments makes no step beyond those of fp32, whatever the scales in a block") {
   // Codes of v, rather than of its root, are 0 for the small half at 1e-3 already: steps of hundreds of learning rates.
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     const int64_t count = 4096;
     for (const double ratio : {1.0, 0.1, 0.01, 1e-3, 1e-4}) {
@@ -140,7 +140,7 @@ TEST("adamw with 8-bit moments makes no step beyond those of fp32, whatever the 
 }
 
 TEST("lion takes the steps of a float64 transcription, and with an 8-bit moment nearly so") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     Random random(53);
     const int64_t count = 1031;
@@ -169,7 +169,7 @@ TEST("lion takes the steps of a float64 transcription, and with an 8-bit moment 
 }
 
 TEST("updates do not depend on where a range begins") {
-  for_levels([](cpu::Level level, const cpu::OpKernels&) {
+  for_levels([](cpu::Level level) {
     Pool pool(1);
     Random random(59);
     const int64_t count = 2000, cut = 3 * kMomentBlock;

@@ -1,5 +1,4 @@
 #include "backends/cuda/bench.h"
-#include "backends/cuda/rows_by_id.h"
 #include "backends/cuda/runs.h"
 
 using namespace lowrank;

@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "backends/cuda/library_runner.h"
-#include "backends/cuda/products.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/standin_test.h"
 #include "backends/cuda/weight_copy.h"
 #include "core/math.h"
@@ -106,7 +106,8 @@ void check_product(const Shape& s) {
     to.residual_ld = n + 4;
   }
   const auto launch = [&](const auto& kernel) {
-    lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+    run.set_weights(weights);
+    lowrank::cuda::run(run, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
   };
   s.nt ? launch(GemmNt{s.precision, kM, n, segments, to}) : launch(GemmNn{s.precision, kM, n, segments, to});
   CHECK_EQ(run.served(), s.served);
@@ -183,7 +184,8 @@ void check_input_gradient(bool beside, int linears, DeviceFormat format, bool cu
   }
   const Tensor y(run, DType::bf16, kM, kN);
   const GemmNn kernel{Precision::bf16, kM, kN, segments, {y.matrix()}};
-  lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+  run.set_weights(weights);
+  lowrank::cuda::run(run, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
   std::vector<int64_t> served;
   for (const LibraryProduct& product : run.products()) served.push_back(product.k);
   CHECK(served == depths);

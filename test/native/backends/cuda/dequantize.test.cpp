@@ -1,5 +1,6 @@
 // Decoded weights have the bits of the host's decoder.
 #include "backends/cuda/dequantize_launches.h"
+#include "backends/cuda/runs.h"
 
 #include <bit>
 
@@ -71,8 +72,8 @@ TEST("CUDA looks up rows of every format with the host's bits") {
       Weights weights;
       weights.set(1, weight.device);
       const Tensor out(run, DType::f32, 4, shape.cols, 1);
-      lowrank::cuda::run(run, weights, DecodeRows{4, address_of(run.buffer(ids)), {3, shape.cols, 1}, out.matrix()},
-                         {});
+      run.set_weights(weights);
+      lowrank::cuda::run(run, DecodeRows{4, address_of(run.buffer(ids)), {3, shape.cols, 1}, out.matrix()}, {});
       bool same = true;
       for (int64_t t = 0; t < 4; ++t)
         for (int64_t c = 0; c < shape.cols; ++c)

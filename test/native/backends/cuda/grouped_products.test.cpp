@@ -3,7 +3,7 @@
 #include <deque>
 
 #include "backends/cuda/library_runner.h"
-#include "backends/cuda/products.h"
+#include "backends/cuda/runs.h"
 #include "backends/cuda/standin_test.h"
 #include "backends/cuda/weight_copy.h"
 #include "core/math.h"
@@ -61,7 +61,8 @@ void check_group(const Shape& s, const std::vector<int64_t>& outputs) {
     hidden += rank;
   }
   const GroupedGemmNt kernel{members};
-  lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+  run.set_weights(weights);
+  lowrank::cuda::run(run, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
   std::vector<int64_t> served;
   for (const LibraryProduct& product : run.products()) served.push_back(product.n);
   CHECK(served == outputs);

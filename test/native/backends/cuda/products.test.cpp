@@ -1,5 +1,5 @@
 // Products on CUDA against float64 sums of factors that are rounded as the precision says.
-#include "backends/cuda/products.h"
+#include "backends/cuda/runs.h"
 
 #include "backends/cuda/gemm_tiles.h"
 #include "backends/cuda/multiply.h"
@@ -106,7 +106,8 @@ std::vector<double> check_case(Runner& run, const Case& c) {
   }
   const auto launch = [&](const auto& kernel) {
     const int64_t bytes = workspace(run.card(), kernel);
-    lowrank::cuda::run(run, weights, kernel, bytes == 0 ? Ptr<std::byte>() : address_of(run.buffer<std::byte>(bytes)));
+    run.set_weights(weights);
+    lowrank::cuda::run(run, kernel, bytes == 0 ? Ptr<std::byte>() : address_of(run.buffer<std::byte>(bytes)));
   };
   if (nt) {
     launch(GemmNt{c.precision, c.m, c.n, segments, to});
@@ -219,7 +220,8 @@ TEST("CUDA adds up products with several weights, and with rows of them") {
         const int64_t n = nt ? kRows : kK;
         const Tensor y(run, DType::f32, m, n);
         const auto launch = [&](const auto& kernel) {
-          lowrank::cuda::run(run, weights, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
+          run.set_weights(weights);
+          lowrank::cuda::run(run, kernel, address_of(run.buffer<std::byte>(workspace(run.card(), kernel))));
         };
         nt ? launch(GemmNt{Precision::bf16, m, n, segments, {y.matrix()}})
            : launch(GemmNn{Precision::bf16, m, n, segments, {y.matrix()}});
@@ -415,7 +417,8 @@ TEST("CUDA adds and splits pairs as float64 does") {
         const Tensor out(run, DType::f32, rows, cols);
         const Factor factor = with ? Factor{rows, cols, 0} : Factor{};
         const Ptr<float> gain = with ? gains.floats() : Ptr<float>();
-        lowrank::cuda::run(run, weights, AddPair{pair, factor, 0.5f, gain, out.floats()}, {});
+        run.set_weights(weights);
+        lowrank::cuda::run(run, AddPair{pair, factor, 0.5f, gain, out.floats()}, {});
         CHECK_LE(error_of(out,
                           [&](int64_t i, int64_t j) {
                             return (with ? base(i, j) : 0) +

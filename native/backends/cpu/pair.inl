@@ -36,10 +36,11 @@ inline void pair_factor_tile(const float* b, const float* a, int64_t rank, int64
 
 // Calls each(row, column, count, first, second) with up to sixteen columns of a row of both products.
 template <int kRows, int kVectors, bool kWhole, class Each>
-inline void pair_tile(const PairFactors& f, int64_t row, int64_t column, int64_t valid, Each&& each) {
+inline void pair_tile(const Pair& f, int64_t row, int64_t column, int64_t valid, Each&& each) {
   Vec first[kRows][kVectors], second[kRows][kVectors];
-  pair_factor_tile<kRows, kVectors, kWhole>(f.b + row * f.rank, f.a + column, f.rank, f.cols, valid, first);
-  pair_factor_tile<kRows, kVectors, kWhole>(f.b2 + row * f.rank2, f.a2 + column, f.rank2, f.cols, valid, second);
+  pair_factor_tile<kRows, kVectors, kWhole>(host(f.b) + row * f.rank, host(f.a) + column, f.rank, f.cols, valid, first);
+  pair_factor_tile<kRows, kVectors, kWhole>(host(f.b2) + row * f.rank2, host(f.a2) + column, f.rank2, f.cols, valid,
+                                            second);
   LOWRANK_UNROLL
   for (int i = 0; i < kRows; ++i) {
     LOWRANK_UNROLL
@@ -51,7 +52,7 @@ inline void pair_tile(const PairFactors& f, int64_t row, int64_t column, int64_t
 }
 
 template <bool kWhole, class Each>
-inline void pair_rows(const PairFactors& f, int64_t begin, int64_t end, int64_t column, int64_t valid, Each&& each) {
+inline void pair_rows(const Pair& f, int64_t begin, int64_t end, int64_t column, int64_t valid, Each&& each) {
   int64_t row = begin;
   for (; row + kPairRows <= end; row += kPairRows) {
     pair_tile<kPairRows, kPairVectors, kWhole>(f, row, column, valid, each);
@@ -65,7 +66,7 @@ struct PairBlock {
 };
 
 template <class Body>
-inline void for_pair_blocks(Pool& pool, const PairFactors& f, Body&& body) {
+inline void for_pair_blocks(Pool& pool, const Pair& f, Body&& body) {
   const int64_t strips = (f.cols + kCodeBlock - 1) / kCodeBlock, blocks = (f.rows + kPairBlock - 1) / kPairBlock;
   pool.for_range(strips * blocks, 1, [&](int64_t first, int64_t last) {
     for (int64_t unit = first; unit < last; ++unit) {
@@ -76,7 +77,7 @@ inline void for_pair_blocks(Pool& pool, const PairFactors& f, Body&& body) {
 }
 
 template <class Each>
-inline void for_pair_vectors(const PairFactors& f, const PairBlock& block, Each&& each) {
+inline void for_pair_vectors(const Pair& f, const PairBlock& block, Each&& each) {
   constexpr int64_t kTile = kPairVectors * kVector;
   for (int64_t at = 0; at < block.valid; at += kTile) {
     const int64_t column = block.column + at, valid = std::min(kTile, block.valid - at);
@@ -88,32 +89,35 @@ inline void for_pair_vectors(const PairFactors& f, const PairBlock& block, Each&
   }
 }
 
-inline void add_pair(Pool& pool, const PairFactors& f, const WeightView* w, float scale, const float* gains,
-                     float* out) {
-  for_pair_blocks(pool, f, [&](const PairBlock& block) {
+void run(const Cpu& cpu, const AddPair& k) {
+  const WeightView w = view(cpu, k.base);
+  const float* const gains = host(k.row_gains);
+  for_pair_blocks(cpu.pool, k.pair, [&](const PairBlock& block) {
     alignas(64) float base[kPairBlock * kCodeBlock];
-    if (w == nullptr) {
+    if (w.rows == 0) {
       std::fill(std::begin(base), std::end(base), 0.0f);
     } else {
       Slot<float> slots[kCodeBlock / kVector];
       for (int64_t v = 0; v < kCodeBlock / kVector; ++v) slots[v] = {base + v * kVector, kCodeBlock};
       const int64_t rows = block.end - block.begin;
-      Fp32::pack_columns(*w, block.column, block.valid, {0, block.begin, rows, rows}, slots);
+      Fp32::pack_columns(w, block.column, block.valid, {0, block.begin, rows, rows}, slots);
     }
-    for_pair_vectors(f, block, [&](int64_t row, int64_t column, int64_t count, Vec first, Vec second) {
-      const Vec gain = broadcast(scale * (gains == nullptr ? 1 : gains[row]));
+    for_pair_vectors(k.pair, block, [&](int64_t row, int64_t column, int64_t count, Vec first, Vec second) {
+      const Vec gain = broadcast(k.scale * (gains == nullptr ? 1 : gains[row]));
       const Vec before = load(base + (row - block.begin) * kCodeBlock + column - block.column);
       const Vec sum = fma(mul(gain, first), second, before);
-      float* const to = out + row * f.cols + column;
+      float* const to = host(k.out) + row * k.pair.cols + column;
       count == kVector ? store(to, sum) : store_first(to, sum, count);
     });
   });
 }
 
-inline void split_pair(Pool& pool, const PairFactors& f, const float* gains, float* g, float* second_g) {
-  for_pair_blocks(pool, f, [&](const PairBlock& block) {
-    for_pair_vectors(f, block, [&](int64_t row, int64_t column, int64_t count, Vec first, Vec second) {
-      const int64_t at = row * f.cols + column;
+void run(const Cpu& cpu, const SplitPair& k) {
+  const float* const gains = host(k.row_gains);
+  float *const g = host(k.g), *const second_g = host(k.second);
+  for_pair_blocks(cpu.pool, k.pair, [&](const PairBlock& block) {
+    for_pair_vectors(k.pair, block, [&](int64_t row, int64_t column, int64_t count, Vec first, Vec second) {
+      const int64_t at = row * k.pair.cols + column;
       const Vec change = mul(broadcast(gains == nullptr ? 1 : gains[row]),
                              count == kVector ? load(g + at) : load_first(g + at, count));
       const Vec to_first = mul(change, second), to_second = mul(change, first);
