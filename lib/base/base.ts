@@ -17,9 +17,10 @@ import type {
 import type { Lifetime, Turns } from '../native/handles.js'
 import { ArrayPieces } from '../native/pieces.js'
 import { closeSession, openSession } from '../native/session.js'
-import { type AdapterBase, saveAdapterFolder } from '../peft/adapter-folder.js'
+import { saveAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, piecesInBytes } from '../peft/floats.js'
 import { writeCard } from '../peft/model-card.js'
+import type { AdapterBase } from '../peft/sidecar.js'
 import { asLora, nearestLora } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
@@ -85,7 +86,7 @@ export interface ReopenOptions {
   device?: Device
   precision?: 'fp32' | 'bf16' | 'auto'
   onProgress?: (progress: LoadProgress) => void
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** An adapter's description and its arrays in native memory. */

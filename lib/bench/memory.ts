@@ -77,7 +77,7 @@ export interface MemoryBar {
 }
 
 export interface StudyProgress {
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   onMethod?(what: string, done: number, total: number): void
 }
 
@@ -187,7 +187,7 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
   const child = permitted('measurements of memory', () =>
     fork(compiledScript('bench', 'memory-process.js'), [], {
       ...nodeProgram(),
-      ...(signal ? { signal } : {}),
+      signal,
     }),
   )
   const most = { anonymous: 0, file: 0 }

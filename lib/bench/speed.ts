@@ -36,7 +36,7 @@ export interface SpeedStudy {
 }
 
 export interface SpeedControl {
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called on progress. @param share completed, from 0 to 1; each training step counts the same as each later phase */
   onProgress?(phase: 'training' | 'evaluation' | 'generation', share: number): void
 }
@@ -66,7 +66,7 @@ export async function measureSpeed(
     // Updates in the backward pass cannot clip, so clipping is off for all methods.
     ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps, warmupRatio: 0 },
     ...{ evalDataset: rows.slice(0, batch), saveSteps: maxSteps, outputDir },
-    ...(signal ? { signal } : {}),
+    signal,
   }
   const speeds: number[] = []
   // The delay of frequent timers shows how long the event loop was blocked.
@@ -98,13 +98,13 @@ export async function measureSpeed(
   const { tokens } = await model.evaluate(rows, {
     maxSeqLength,
     trainOn: 'all',
-    ...(signal ? { signal } : {}),
+    signal,
   })
   const evaluated = (performance.now() - begin) / 1000
   onProgress?.('generation', share(maxSteps + 1))
   const generation = await model.generate(words(16), {
     ...{ maxNewTokens: settings.newTokens, temperature: 1 },
-    ...(signal ? { signal } : {}),
+    signal,
   })
   return {
     trainingTokensPerSecond: median(speeds),

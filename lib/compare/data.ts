@@ -54,7 +54,7 @@ export async function readCompareData(
     throw new ConfigError(
       'compare: the config has no held-out data, which strategies are compared on; set eval_dataset or eval_fraction.',
     )
-  const control = { now, ...(signal ? { signal } : {}) }
+  const control = { now, signal }
   const all = await encodeFile(base, training, config, control)
   const held = evalDataset === null ? splitRows(all, { fraction: evalFraction, seed }) : undefined
   const rows = held?.train ?? ascending(all.length)

@@ -44,7 +44,7 @@ export interface CompareOptions {
   /** Command to show for resuming this compare. Default null. */
   command?: string | null
   /** Stops the compare; finished results are kept. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called with each event during the compare. */
   onEvent?: (event: CompareEvent) => void
 }

@@ -179,7 +179,7 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
 
 function read(base: BaseModel, config: RunConfig, signal: AbortSignal | undefined): Promise<RunData> {
   const { dataset, evalDataset, evalFraction } = config
-  return prepareData(base, { dataset, evalDataset, evalFraction }, config, signal ? { signal } : {})
+  return prepareData(base, { dataset, evalDataset, evalFraction }, config, { signal })
 }
 
 /**

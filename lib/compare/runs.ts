@@ -187,12 +187,12 @@ async function withRun<T>(
   const options: LoadOptions = {
     ...{ precision, pagedWeights, device, threads, ...(isModel ? {} : loadQuantization(config)) },
     ...(revision === null || isModel ? {} : { revision }),
-    ...(signal ? { signal } : {}),
+    signal,
     ...(onWarning ? { onWarning } : {}),
   }
   const model = await loadModel(isModel ? outputDir : config.model, options)
   try {
-    if (!isModel) await model.loadAdapter(outputDir, signal ? { signal } : {})
+    if (!isModel) await model.loadAdapter(outputDir, { signal })
     return await work(model)
   } finally {
     await model.dispose()

@@ -92,7 +92,7 @@ export async function trained<T>(
     const isPrivate = rulesOf(ready).privacy?.(ready) !== undefined
     const run = adapter.trainOn(
       source,
-      { ...options, maxSteps: isPrivate ? null : asked.steps, ...(signal ? { signal } : {}) },
+      { ...options, maxSteps: isPrivate ? null : asked.steps, signal },
       (_base, _sources, shape) => dataOf(data.train, shape, data.now),
       { ranks: Processes.alone(), ...(asked.schedule ? { schedule: asked.schedule } : {}) },
     )
@@ -175,7 +175,7 @@ async function probed(
     { dataset: { path: 'compare' } as never, evalDataset: null, evalFraction: 0 },
     options,
     (description) => createAdapter(description, undefined, base.device),
-    signal ? { signal } : {},
+    { signal },
     (_base, _sources, shape, fraction) => sampleOf(data.train, shape, fraction, data.now),
   )
 }

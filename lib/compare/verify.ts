@@ -24,7 +24,7 @@ export interface VerifyOptions {
   cells?: number | null
   /** Where the model and the data are now, if they moved: `model=…`, `dataset=…`, `eval_dataset=…`. */
   overrides?: readonly string[]
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called after each cell. */
   onCell?: (cell: VerifiedCell, done: number, total: number) => void
 }

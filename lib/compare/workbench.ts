@@ -303,7 +303,7 @@ async function open(
     ...{ precision, pagedWeights, device, threads, ...(revision === null ? {} : { revision }) },
     ...(embeddingQuantization ? { embeddingQuantization } : {}),
     ...(quantization ? { quantization } : {}),
-    ...(signal ? { signal } : {}),
+    signal,
     ...(onWarning ? { onWarning } : {}),
   })
 }

@@ -34,9 +34,9 @@ export interface EncodeProgress {
 
 export interface EncodeControl {
   /** Stops the work; the promise rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called about ten times a second. */
-  onProgress?: (progress: EncodeProgress) => void
+  onProgress?: ((progress: EncodeProgress) => void) | undefined
   /** Stop after this many rows. */
   rowLimit?: number
   /** Approximate number of tokens per chunk. */
@@ -46,7 +46,7 @@ export interface EncodeControl {
   /** Called before a chunk when there are new remarks: all remarks on the rows so far, one sentence each. */
   onRemarks?: (remarks: readonly string[]) => void
   /** Called before a chunk with those of its rows that can be asked. */
-  onAsked?: (rows: readonly AskedRow[]) => void
+  onAsked?: ((rows: readonly AskedRow[]) => void) | undefined
 }
 
 /** Summary after all rows are read. */
@@ -219,7 +219,7 @@ export async function renderChat(
   options: RenderOptions & RenderControl & Pick<PromptChat, 'toolForm'> = {},
 ): Promise<string> {
   const { limits, signal, toolForm, ...renderOptions } = options
-  const control = { ...(limits ? { limits } : {}), ...(signal ? { signal } : {}) }
+  const control = { ...(limits ? { limits } : {}), signal }
   const [text] = await renderChats(
     source,
     [{ messages, options: renderOptions, ...(toolForm ? { toolForm } : {}) }],
@@ -234,7 +234,7 @@ export interface RenderControl {
   /** Limits for each chat. */
   limits?: TemplateLimits
   /** Stops the work; the promise rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /**

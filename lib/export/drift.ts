@@ -69,7 +69,7 @@ async function fromDataset(
     packing: false,
     trainOn: 'all',
   } as const
-  const { source } = await prepareEvaluation(base, data, shape, signal ? { signal } : {})
+  const { source } = await prepareEvaluation(base, data, shape, { signal })
   return Array.from({ length: Math.min(SEQUENCES, source.count(0)) }, (_, i) => source.get(0, i).tokens)
 }
 

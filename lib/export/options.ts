@@ -46,7 +46,7 @@ export interface SaveOptions {
   /** Called as bytes are written, and as they are read back for the check. */
   onProgress?: (progress: WriteProgress) => void
   /** Cancels the operation; no partial file is left behind. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `Model.export` and `Adapter.export`. */

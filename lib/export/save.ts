@@ -171,7 +171,7 @@ function controlOf(
 
 function tensorControl({ onProgress, signal }: Control): TensorControl {
   return {
-    ...(signal ? { signal } : {}),
+    signal,
     ...(onProgress
       ? {
           onProgress: ({ writtenBytes, totalBytes }) =>
@@ -222,7 +222,7 @@ async function readBack(
   })
   const written = await product.reopen({
     precision: 'fp32',
-    ...(signal ? { signal } : {}),
+    signal,
     ...(onProgress
       ? { onProgress: ({ loadedBytes, totalBytes }) => onProgress(tell(loadedBytes, totalBytes)) }
       : {}),

@@ -18,7 +18,7 @@ export interface TensorControl {
   /** Called after each tensor. */
   onProgress?: (progress: TensorProgress) => void
   /** Cancels the write, leaving nothing behind; the promise rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Yields the bytes in order. */

@@ -141,7 +141,7 @@ export class HubClient {
     const ms = Math.min(Math.max(FIRST_PAUSE_MS * 2 ** (attempt - 1), problem.afterMs), LONGEST_PAUSE_MS)
     const [reason] = problem.message.split(/[.;] /, 1)
     onWait?.(`${reason}; trying again in ${(ms / 1000).toFixed(1)} s`)
-    await sleep(ms, undefined, signal ? { signal } : {}).catch(() => undefined)
+    await sleep(ms, undefined, { signal }).catch(() => undefined)
     signal?.throwIfAborted()
   }
 

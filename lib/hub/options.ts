@@ -10,7 +10,7 @@ export interface HubOptions {
   /** Called while files are downloaded; never called if all are cached. */
   onDownload?: (progress: DownloadProgress) => void
   /** Cancels the operation; the promise then rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 export const hubShape = {

@@ -1,10 +1,18 @@
 /** The adapters attached to a model: their names, and which of them are active. */
+
+import { basename, resolve } from 'node:path'
 import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
-import { badArgument } from '../core/arguments.js'
+import { badArgument, checkedOptions, checkedPath } from '../core/arguments.js'
+import { breather } from '../core/breather.js'
 import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
+import { locate } from '../hub/locate.js'
+import { readStrategy, rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 import { Adapter, checkedWeight } from './adapter.js'
+import { attachedState, checkStandsFor, newState, openAdapter } from './attach.js'
+import { type AttachOptions, attachSchema, type LoadAdapterOptions, loadAdapterSchema } from './options.js'
 
 const CHOICE = 'an adapter, its name, or { adapter, weight }'
 
@@ -36,8 +44,42 @@ export class AttachedAdapters {
     )
   }
 
+  /** Attaches a new adapter. */
+  async attach(strategy: StrategyConfig, options: AttachOptions): Promise<Adapter> {
+    const { seed, name } = checkedOptions(attachSchema, options, 'attach()')
+    const breathe = breather()
+    // Plain JavaScript callers may have written the strategy by hand, so it is validated here.
+    const config = readStrategy(strategy, { name: 'attach()', spelling: 'camel', at: 'strategy' })
+    this.#checkName(name)
+    checkStandsFor(this.#base, config)
+    if (rulesOf(config).probe?.(config) !== undefined)
+      throw new ConfigError(
+        `attach(): strategy ${config.name} needs a probe of the data first; attach the strategy that model.probe() returns.`,
+        { strategy: config.name },
+      )
+    await breathe()
+    return this.#base.lifetime.use(async () => {
+      const state = await newState(this.#base, config, seed)
+      return this.#add(name ?? config.name, state)
+    })
+  }
+
+  /** Attaches an adapter from files or the hub. */
+  async load(from: string, options: LoadAdapterOptions): Promise<Adapter> {
+    const given = checkedOptions(loadAdapterSchema, options, 'loadAdapter()')
+    const { name, trainable, ...hubOptions } = given
+    checkedPath(from, 'loadAdapter()', 'from', 'a folder, a .safetensors or .gguf file, or a name on the hub')
+    this.#checkName(name)
+    const { path, hub } = await locate('adapter', from, hubOptions)
+    const folder = await openAdapter(path, this.#base)
+    return this.#base.lifetime.use(async () => {
+      const state = await attachedState(this.#base, folder, trainable)
+      return this.#add(name ?? basename(hub?.repo ?? resolve(path)), state)
+    })
+  }
+
   /** Appends a number if the name is taken, which can happen while this adapter is being read. */
-  add(wanted: string, state: AdapterState): Adapter {
+  #add(wanted: string, state: AdapterState): Adapter {
     const taken = new Set(this.all.map(({ name }) => name))
     let name = wanted
     for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`
@@ -50,7 +92,7 @@ export class AttachedAdapters {
   }
 
   /** @throws {ConfigError} when the name is taken */
-  checkName(name: string | undefined): void {
+  #checkName(name: string | undefined): void {
     if (this.all.some((adapter) => adapter.name === name))
       throw new ConfigError(
         `the model ${this.#base.name} already has an adapter ${name}; give this one another name, or detach the other one.`,

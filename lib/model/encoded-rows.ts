@@ -1,6 +1,7 @@
 /** Tokenized data for custom training loops: rows for `forwardBackward`, in the order and groups in which a run takes them. */
 
 import * as z from 'zod'
+import { type BaseModel, checkWritesText } from '../base/base.js'
 import { badArgument, checkedOptions } from '../core/arguments.js'
 import { integer } from '../core/schema.js'
 import type { DatasetStats, EncodedDataset } from '../data/encoded-dataset.js'
@@ -9,6 +10,9 @@ import { Batches } from '../data/pack.js'
 import type { Pair, Row } from '../losses/token-rows.js'
 import { trainShape } from '../options/options.js'
 import type { TrainOptions } from '../options/types.js'
+import { encodeFile } from '../train/rows/data.js'
+import { type DatasetArgument, datasetOf } from '../train/sources/data-sources.js'
+import { type EncodeRowsOptions, encodeRowsSchema } from './options.js'
 
 /** Options of `EncodedRows.windows`; names and defaults match those of training. */
 export interface WindowOptions
@@ -93,4 +97,22 @@ export class EncodedRows<Item extends Row | Pair = Row> implements Iterable<Item
       )
     }
   }
+}
+
+/** Tokenizes a dataset as `train` does. */
+export async function encodedRows(
+  base: BaseModel,
+  data: DatasetArgument,
+  options: EncodeRowsOptions,
+): Promise<EncodedRows<Row | Pair>> {
+  base.lifetime.check()
+  const name = 'encodeRows()'
+  const { signal, onDataProgress: onProgress, ...how } = checkedOptions(encodeRowsSchema, options, name)
+  checkWritesText(base, name)
+  const config = datasetOf(data, name)
+  if (config.streaming) throw badArgument(true, name, 'data.streaming', 'false: the data is read as a whole')
+  const encoded = await base.lifetime.use(() =>
+    encodeFile(base, config, how, { signal, onProgress, now: Date.now() }),
+  )
+  return new EncodedRows(encoded, how.maxSeqLength)
 }

@@ -182,7 +182,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
         kept: given.cacheWeights,
         paged,
         ...(onProgress ? { onProgress } : {}),
-        ...(signal ? { signal } : {}),
+        signal,
       },
     )
   } catch (error) {

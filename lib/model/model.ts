@@ -1,74 +1,54 @@
 /** A language model in native memory, to which adapters are attached; it can be evaluated and generates text. */
 
-import { basename, resolve } from 'node:path'
-import { type ActiveAdapter, type BaseModel, checkWritesText, withSession } from '../base/base.js'
-import { badArgument, checkedOptions, checkedPath, checkedText } from '../core/arguments.js'
-import { breather } from '../core/breather.js'
-import { ConfigError, DivergedError } from '../core/errors.js'
+import type * as z from 'zod'
+import { type BaseModel, checkWritesText } from '../base/base.js'
+import { badArgument, checkedOptions, checkedText } from '../core/arguments.js'
 import type { ExportOptions, SaveOptions, Written } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import { locate } from '../hub/locate.js'
 import type { Pair, Row } from '../losses/token-rows.js'
-import type { Device, OptimizerState, PlanOptions, Precision } from '../native/addon.js'
+import type { Device, OptimizerState, Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
-import { checkInBackward } from '../options/in-backward.js'
-import { withOwnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
-import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
-import { readStrategy, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Task } from '../tasks/index.js'
-import { type Classified, checkHead, classifyTexts } from '../train/answers/classify.js'
+import { type Classified, classifyTexts } from '../train/answers/classify.js'
 import { checkedPrompt, type Generation, generateText, type Prompt } from '../train/answers/generate.js'
 import { type Sample, sampleAnswers } from '../train/answers/sampled-answers.js'
 import { type Answer, checkedAnswers, logLikelihoods } from '../train/answers/score.js'
 import { type ExactMatch, measureExactMatch } from '../train/measures/exact-match.js'
 import { type AnswerF1, measureWordF1 } from '../train/measures/word-f1.js'
-import { evaluateClasses } from '../train/objectives/classification.js'
-import { presentRanks } from '../train/processes/processes.js'
-import { type DataControl, encodeFile, prepareEvaluation } from '../train/rows/data.js'
-import { formatOf, isRecorded, rowPrompting, warnOfMismatch } from '../train/rows/prompting.js'
-import { agreeToEvaluate, sharedWith } from '../train/run/agreement.js'
-import { runProbe } from '../train/run/probe.js'
-import {
-  checkTaskData,
-  type DatasetArgument,
-  type DatasetConfig,
-  datasetOf,
-} from '../train/sources/data-sources.js'
-import { type Evaluation, evaluateBatches } from '../train/steps/evaluate.js'
+import { formatOf, isRecorded } from '../train/rows/prompting.js'
+import type { DatasetArgument } from '../train/sources/data-sources.js'
+import type { Evaluation } from '../train/steps/evaluate.js'
 import type { Quantization } from '../weights/quantization.js'
 import type { Adapter } from './adapter.js'
-import { attachedState, checkStandsFor, createAdapter, newState, openAdapter } from './attach.js'
 import { AttachedAdapters } from './attached.js'
 import { Chat, type ChatOptions } from './chat.js'
-import { EncodedRows } from './encoded-rows.js'
+import { type EncodedRows, encodedRows } from './encoded-rows.js'
+import { type Asked, evaluated, logitsOf, readRows } from './measurements.js'
 import {
   type AdapterChoice,
   type AttachOptions,
-  attachSchema,
   type ClassifyOptions,
   classifySchema,
   type EncodeRowsOptions,
   type EvaluateOptions,
   type ExactMatchOptions,
-  encodeRowsSchema,
   evaluateSchema,
   exactMatchSchema,
   exportModelSchema,
   generationSchema,
   type LoadAdapterOptions,
   likelihoodSchema,
-  loadAdapterSchema,
   logitsSchema,
   type ProbeOptions,
-  probeSchema,
   type SampleOptions,
   sampleSchema,
   saveModelSchema,
   type TextOptions,
 } from './options.js'
+import { probedStrategy } from './probing.js'
 import { ModelTokenizer } from './tokenizer.js'
 
 /** Optimizer state of an adapter that has not been trained yet. */
@@ -146,9 +126,9 @@ export class Model {
   /** Memory now held for weights and adapters, in bytes by category. */
   get memory(): MemoryReport {
     this.#base.lifetime.check()
-    const adapters = this.adapters.map(({ state }) => ({
-      adapter: state.native,
-      state: state.optimizer ?? NO_STATE,
+    const adapters = this.adapters.map(({ state: { native: adapter, optimizer } }) => ({
+      adapter,
+      state: optimizer ?? NO_STATE,
     }))
     return new MemoryReport(translated(() => this.#base.native.plan(adapters, {})))
   }
@@ -160,22 +140,7 @@ export class Model {
    */
   async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
-    const { seed, name } = checkedOptions(attachSchema, options, 'attach()')
-    const breathe = breather()
-    // Plain JavaScript callers may have written the strategy by hand, so it is validated here.
-    const config = readStrategy(strategy, { name: 'attach()', spelling: 'camel', at: 'strategy' })
-    this.#adapters.checkName(name)
-    checkStandsFor(this.#base, config)
-    if (rulesOf(config).probe?.(config) !== undefined)
-      throw new ConfigError(
-        `attach(): strategy ${config.name} needs a probe of the data first; attach the strategy that model.probe() returns.`,
-        { strategy: config.name },
-      )
-    await breathe()
-    return this.#base.lifetime.use(async () => {
-      const state = await newState(this.#base, config, seed)
-      return this.#adapters.add(name ?? config.name, state)
-    })
+    return this.#adapters.attach(strategy, options)
   }
 
   /**
@@ -191,32 +156,7 @@ export class Model {
     data: DatasetArgument,
     options: ProbeOptions = {},
   ): Promise<StrategyConfig> {
-    this.#base.lifetime.check()
-    const config = readStrategy(strategy, { name: 'probe()', spelling: 'camel', at: 'strategy' })
-    const asked = checkedOptions(probeSchema, options, 'probe()')
-    const { evalDataset, evalFraction, signal, onDataProgress, onStep, ...own } = asked
-    const parsed = withOwnRate(own, config)
-    checkInBackward(parsed, config, { name: 'probe()', spelling: 'camel' })
-    const sources = {
-      dataset: datasetOf(data, 'probe()'),
-      evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'probe()', 'evalDataset'),
-      evalFraction,
-    }
-    checkTaskData({ ...sources, task: parsed.task, strategy: config }, { name: 'probe()', spelling: 'camel' })
-    const probe = rulesOf(config).probe?.(config)
-    if (probe === undefined) return config
-    return runProbe(
-      this.#base,
-      probe,
-      sources,
-      { ...parsed, optimizer: parsed.optimizer ?? 'adamw' },
-      (description) => createAdapter(description, undefined, this.#base.device),
-      {
-        ...(signal ? { signal } : {}),
-        ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-        ...(onStep ? { onStep } : {}),
-      },
-    )
+    return probedStrategy(this.#base, strategy, data, options)
   }
 
   /**
@@ -229,16 +169,7 @@ export class Model {
    */
   async loadAdapter(from: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
-    const given = checkedOptions(loadAdapterSchema, options, 'loadAdapter()')
-    const { name, trainable, ...hubOptions } = given
-    checkedPath(from, 'loadAdapter()', 'from', 'a folder, a .safetensors or .gguf file, or a name on the hub')
-    this.#adapters.checkName(name)
-    const { path, hub } = await locate('adapter', from, hubOptions)
-    const folder = await openAdapter(path, this.#base)
-    return this.#base.lifetime.use(async () => {
-      const state = await attachedState(this.#base, folder, trainable)
-      return this.#adapters.add(name ?? basename(hub?.repo ?? resolve(path)), state)
-    })
+    return this.#adapters.load(from, options)
   }
 
   /** Default prompt format: that of the active adapters, else that of the model; null if unknown. */
@@ -270,18 +201,7 @@ export class Model {
     options?: EncodeRowsOptions & { task?: Exclude<Task, 'dpo' | 'orpo' | 'classification'> },
   ): Promise<EncodedRows>
   async encodeRows(data: DatasetArgument, options: EncodeRowsOptions = {}): Promise<EncodedRows<Row | Pair>> {
-    this.#base.lifetime.check()
-    const name = 'encodeRows()'
-    const { signal, onDataProgress: onProgress, ...how } = checkedOptions(encodeRowsSchema, options, name)
-    checkWritesText(this.#base, name)
-    const config = datasetOf(data, name)
-    if (config.streaming)
-      throw badArgument(true, name, 'data.streaming', 'false: the data is read as a whole')
-    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
-    const encoded = await this.#base.lifetime.use(() =>
-      encodeFile(this.#base, config, how, { ...control, now: Date.now() }),
-    )
-    return new EncodedRows(encoded, how.maxSeqLength)
+    return encodedRows(this.#base, data, options)
   }
 
   /** True if the model accepts messages, i.e. its files include a chat template. */
@@ -296,33 +216,7 @@ export class Model {
    * @throws {DivergedError} when the loss is not finite
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
-    this.#base.lifetime.check()
-    const given = checkedOptions(evaluateSchema, options, 'evaluate()')
-    const { adapters, signal, onDataProgress, onProgress, ...read } = given
-    const { chatTemplate, trainingTemplate, heldOut, ...shape } = read
-    const { labels } = this.#base
-    const parsed = labels === null ? shape : { ...shape, packing: false }
-    const config = datasetOf(data, 'evaluate()')
-    const control = {
-      ...(signal ? { signal } : {}),
-      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-    }
-    const chosen = this.#adapters.chosen(adapters, 'evaluate()')
-    if (labels !== null) checkHead(this.#base, chosen, 'evaluate()')
-    const how = { ...parsed, chatTemplate, trainingTemplate, heldOut }
-    const { source } = await this.#read(config, chosen, how, control)
-    const plans = evaluationPlans(parsed, this, labels !== null)
-    const shared = sharedWith(presentRanks(), { signal, onProgress })
-    const found = await withSession(this.#base, chosen, plans, (session) =>
-      labels === null
-        ? evaluateBatches(session, EVAL_PLAN, source, shared)
-        : evaluateClasses(session, EVAL_PLAN, source, labels.length, shared),
-    )
-    if (Number.isFinite(found.loss)) return found
-    throw new DivergedError(
-      `the loss of ${this.#base.name} on ${config.path} is ${found.loss}: the weights or an adapter have values that are not finite, or so large that their sums overflow.`,
-      { model: this.#base.name, dataset: config.path, loss: String(found.loss) },
-    )
+    return evaluated(this.#base, data, this.#asked(evaluateSchema, options, 'evaluate()'))
   }
 
   /**
@@ -331,8 +225,9 @@ export class Model {
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
-    const { chosen, read, maxSeqLength, shared } = await this.#readRows(data, options, 'exactMatch()')
-    return measureExactMatch(this.#base, chosen, read.source, maxSeqLength, shared)
+    const asked = this.#asked(exactMatchSchema, options, 'exactMatch()')
+    const { read, rest } = await readRows(this.#base, data, asked, 'exactMatch()')
+    return measureExactMatch(this.#base, asked.chosen, read.source, ...rest)
   }
 
   /**
@@ -342,25 +237,9 @@ export class Model {
    * @example (await model.answerF1('test.jsonl')).f1
    */
   async answerF1(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<AnswerF1> {
-    const { chosen, read, maxSeqLength, shared } = await this.#readRows(data, options, 'answerF1()')
-    return measureWordF1(this.#base, chosen, read.examples, maxSeqLength, shared)
-  }
-
-  /** Reads data for a measurement row by row. */
-  async #readRows(data: DatasetArgument, options: ExactMatchOptions, name: string) {
-    this.#base.lifetime.check()
-    const given = checkedOptions(exactMatchSchema, options, name)
-    checkWritesText(this.#base, name)
-    const { adapters, signal, onDataProgress, onProgress, ...parsed } = given
-    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false }
-    const control = {
-      ...(signal ? { signal } : {}),
-      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-    }
-    const chosen = this.#adapters.chosen(adapters, name)
-    const read = await this.#read(datasetOf(data, name), chosen, shape, control)
-    const shared = sharedWith(presentRanks(), { signal, onProgress })
-    return { chosen, read, maxSeqLength: parsed.maxSeqLength, shared }
+    const asked = this.#asked(exactMatchSchema, options, 'answerF1()')
+    const { read, rest } = await readRows(this.#base, data, asked, 'answerF1()')
+    return measureWordF1(this.#base, asked.chosen, read.examples, ...rest)
   }
 
   /**
@@ -371,11 +250,9 @@ export class Model {
    * @example const [{ label }] = await model.classify(['A gripping film.'])
    */
   async classify(texts: readonly string[], options: ClassifyOptions = {}): Promise<Classified[]> {
-    this.#base.lifetime.check()
-    const { adapters, ...given } = checkedOptions(classifySchema, options, 'classify()')
+    const { chosen, given } = this.#asked(classifySchema, options, 'classify()')
     if (!Array.isArray(texts) || !texts.every((one) => typeof one === 'string'))
       throw badArgument(texts, 'classify()', 'texts', 'a list of texts')
-    const chosen = this.#adapters.chosen(adapters, 'classify()')
     return classifyTexts(this.#base, chosen, texts, given)
   }
 
@@ -393,10 +270,9 @@ export class Model {
 
   /** Like `generate`, but yields the text as it is generated and returns the complete result. */
   async *stream(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<string, Generation, void> {
-    this.#base.lifetime.check()
-    const { adapters, ...given } = checkedOptions(generationSchema, options, 'generate()')
+    const { chosen, given } = this.#asked(generationSchema, options, 'generate()')
     checkedPrompt(prompt, 'generate()')
-    return yield* generateText(this.#base, this.#adapters.chosen(adapters, 'generate()'), prompt, given)
+    return yield* generateText(this.#base, chosen, prompt, given)
   }
 
   /**
@@ -408,12 +284,11 @@ export class Model {
    * @example const [answers] = await model.sample(['2 + 2 ='], { n: 8, maxNewTokens: 4 })
    */
   async sample(prompts: readonly Prompt[], options: SampleOptions = {}): Promise<Sample[][]> {
-    this.#base.lifetime.check()
     const name = 'sample()'
-    const { adapters, ...given } = checkedOptions(sampleSchema, options, name)
+    const { chosen, given } = this.#asked(sampleSchema, options, name)
     if (!Array.isArray(prompts)) throw badArgument(prompts, name, 'prompts', 'a list of prompts')
     for (const [index, prompt] of prompts.entries()) checkedPrompt(prompt, name, `prompts.${index}`)
-    return sampleAnswers(this.#base, this.#adapters.chosen(adapters, name), prompts, given)
+    return sampleAnswers(this.#base, chosen, prompts, given)
   }
 
   /**
@@ -448,12 +323,11 @@ export class Model {
       signal?: AbortSignal | undefined
     } = {},
   ): Promise<number[]> {
-    this.#base.lifetime.check()
     const name = 'logLikelihoods()'
-    const { adapters, ...given } = checkedOptions(likelihoodSchema, options, name)
+    const { chosen, given } = this.#asked(likelihoodSchema, options, name)
     checkedAnswers(answers, name)
     checkWritesText(this.#base, name)
-    return logLikelihoods(this.#base, this.#adapters.chosen(adapters, name), answers, given)
+    return logLikelihoods(this.#base, chosen, answers, given)
   }
 
   /**
@@ -461,30 +335,8 @@ export class Model {
    * @throws {DataError} for an id outside the vocabulary
    */
   async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
-    this.#base.lifetime.check()
-    const { adapters } = checkedOptions(logitsSchema, options, 'logits()')
-    checkWritesText(this.#base, 'logits()')
-    if (!(tokens instanceof Int32Array))
-      throw badArgument(tokens, 'logits()', 'tokens', 'an Int32Array of token ids')
-    const length = Math.max(tokens.length, 1)
-    const plan: PlanOptions = {
-      mode: 'forward',
-      tokens: length,
-      sequences: 1,
-      headRows: length,
-      kvCapacity: length,
-      precision: this.precision,
-    }
-    return withSession(
-      this.#base,
-      this.#adapters.chosen(adapters, 'logits()'),
-      { forward: plan },
-      async (session) => {
-        const rows = Int32Array.from(tokens, (_, row) => row)
-        const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
-        return result.logits as Float32Array
-      },
-    )
+    const { chosen } = this.#asked(logitsSchema, options, 'logits()')
+    return logitsOf(this.#base, chosen, tokens)
   }
 
   /**
@@ -499,9 +351,7 @@ export class Model {
     folder: string,
     options: SaveOptions & { adapters?: readonly AdapterChoice[] } = {},
   ): Promise<Written> {
-    this.#base.lifetime.check()
-    const { adapters, ...given } = checkedOptions(saveModelSchema, options, 'save()')
-    const chosen = this.#adapters.chosen(adapters, 'save()')
+    const { chosen, given } = this.#asked(saveModelSchema, options, 'save()')
     return saveModel({ base: this.#base, adapters: chosen }, folder, given, 'save()')
   }
 
@@ -517,9 +367,7 @@ export class Model {
     path: string,
     options: ExportOptions & { adapters?: readonly AdapterChoice[] },
   ): Promise<Written> {
-    this.#base.lifetime.check()
-    const { adapters, ...given } = checkedOptions(exportModelSchema, options, 'export()')
-    const chosen = this.#adapters.chosen(adapters, 'export()')
+    const { chosen, given } = this.#asked(exportModelSchema, options, 'export()')
     return exportModel({ base: this.#base, adapters: chosen }, path, given, 'export()')
   }
 
@@ -538,27 +386,14 @@ export class Model {
     await this.dispose()
   }
 
-  /** Reads evaluation data in the prompt format the adapters were trained on. */
-  async #read(
-    data: DatasetConfig,
-    adapters: readonly ActiveAdapter[],
-    {
-      chatTemplate,
-      trainingTemplate,
-      ...shape
-    }: Parameters<typeof prepareEvaluation>[2] & Parameters<typeof rowPrompting>[1],
-    control: DataControl,
-  ): ReturnType<typeof prepareEvaluation> {
-    const format = formatOf(this.#base, adapters)
-    const prompting = rowPrompting(format, { chatTemplate, trainingTemplate })
-    const ranks = presentRanks()
-    const now = await ranks.firsts('time of an evaluation', async () => Date.now())
-    const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, { ...control, now })
-    if (!ranks.isAlone)
-      await agreeToEvaluate(ranks, this.#base, adapters, await read.fingerprint(), { ...shape, chatTemplate })
-    // Raw text has no prompt, so its format cannot mismatch the adapter's.
-    if (read.format?.form === 'chat' || chatTemplate === false)
-      warnOfMismatch(this.#base, format, read.format?.form ?? 'raw')
-    return read
+  /** The options of a call, checked, and the adapters that take part in it. */
+  #asked<Given extends { adapters?: unknown }>(
+    schema: z.ZodType<Given>,
+    options: object,
+    name: string,
+  ): Asked<Omit<Given, 'adapters'>> {
+    this.#base.lifetime.check()
+    const { adapters, ...given } = checkedOptions(schema, options, name)
+    return { chosen: this.#adapters.chosen(adapters, name), given }
   }
 }

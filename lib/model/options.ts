@@ -88,7 +88,7 @@ export type EvaluateOptions = Partial<
   chatTemplate?: boolean | string
   /** Adapters to evaluate with. Default: all attached adapters at their weights; `[]` is the base model alone. */
   adapters?: readonly AdapterChoice[]
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called as the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
   /** Called after each batch. */

@@ -158,7 +158,7 @@ async function timed(request: TrialRequest, signal: AbortSignal | undefined): Pr
     env: { ...env, LOWRANK_CHECK: '', LOWRANK_LOG: '' },
     stdio: ['pipe', 'pipe', 'ignore'],
     timeout: LIMIT_MS,
-    ...(signal ? { signal } : {}),
+    signal,
   })
   const ended = new Promise<void>((done, failed) => {
     child.on('error', failed)

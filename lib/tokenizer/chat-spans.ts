@@ -21,6 +21,7 @@ import {
   withReasoningIn,
 } from './reasoning.js'
 import { REASONED, UNREASONED } from './training-templates.js'
+import { TurnEnds } from './turn-ends.js'
 
 /** Text of one assistant message, including its end-of-turn token but not line feeds after it. */
 export interface TurnSpan extends Span {
@@ -39,20 +40,6 @@ export interface RenderedChat {
 /** Thrown when the spans of a chat cannot be determined; the message says why. */
 export class AmbiguousChat extends Error {}
 
-/** End-of-turn tokens of common templates. */
-const TURN_ENDS = [
-  '<|im_end|>',
-  '<|eot_id|>',
-  '<|eom_id|>',
-  '<|end_of_text|>',
-  '<|endoftext|>',
-  '<|end_of_turn|>',
-  '<end_of_turn>',
-  '<|end|>',
-  '<|eot|>',
-  '</s>',
-]
-
 /** An empty block of reasoning with both of its tags. */
 const EMPTY_BLOCK = /^\S+\n\n\S+\s*$/
 
@@ -63,7 +50,7 @@ export class ChatRenderer {
   readonly #template: TrainingRenderer
   /** Template that renders prompts. */
   readonly #asking: TrainingRenderer
-  readonly #ends: readonly string[]
+  readonly #ends: TurnEnds
   #openTail: string | undefined
   #noThought: string | undefined
   #readKey: { key: string | undefined } | undefined
@@ -81,7 +68,7 @@ export class ChatRenderer {
   ) {
     this.#template = template
     this.#asking = asking
-    this.#ends = [...new Set([...ends, ...TURN_ENDS.filter(vocabulary)])]
+    this.#ends = new TurnEnds(ends, vocabulary)
   }
 
   /** The training text, without an open assistant header at its end. */
@@ -194,14 +181,12 @@ export class ChatRenderer {
       { role: 'user', content: '1' },
       { role: 'assistant', content: '2' },
     ]
-    const closing = this.text(chat, {}).trimEnd()
-    return this.#ends.find((token) => closing.endsWith(token))
+    return this.#ends.ending(this.text(chat, {}).trimEnd())
   }
 
   /** True if the text ends with an end-of-turn token, ignoring white space. */
   isTerminated(text: string): boolean {
-    const closing = text.trimEnd()
-    return this.#ends.some((token) => closing.endsWith(token))
+    return this.#ends.ending(text.trimEnd()) !== undefined
   }
 
   /**
@@ -238,7 +223,7 @@ export class ChatRenderer {
       const { text, turns } = this.turns(messages, options, last < 0 ? [] : [last])
       const { start, end } = turns.at(-1) as TurnSpan
       const said = text.slice(start, end)
-      const token = this.#ends.find((ending) => said.endsWith(ending)) ?? ''
+      const token = this.#ends.ending(said) ?? ''
       return said.slice(0, said.length - token.length)
     } catch (error) {
       if (error instanceof AmbiguousChat || error instanceof DataError) return undefined
@@ -304,7 +289,7 @@ export class ChatRenderer {
     // Appending a user turn makes this an earlier turn. Templates may render earlier turns without reasoning,
     // but not with other words.
     const asked = this.#attempt([...messages.slice(0, index + 1), { role: 'user', content: PROBE }], options)
-    const ended = asked?.slice(0, this.#lastEnd(asked, asked.lastIndexOf(PROBE)))
+    const ended = asked?.slice(0, this.#ends.last(asked, asked.lastIndexOf(PROBE)))
     if (!ended || !text.startsWith(ended)) return undefined
     const said = withoutThought(messages[index]?.content ?? '')
     return ended.length > start && ended.includes(said, start) ? ended.length : undefined
@@ -324,19 +309,6 @@ export class ChatRenderer {
       : undefined
   }
 
-  /** End of the last end-of-turn token before `position`; 0 if there is none. */
-  #lastEnd(text: string, position: number): number {
-    const before = text.slice(0, Math.max(0, position))
-    const ends = this.#ends.map((token) => ({ token, at: before.lastIndexOf(token) }))
-    return Math.max(0, ...ends.filter(({ at }) => at >= 0).map(({ token, at }) => at + token.length))
-  }
-
-  /** End of an end-of-turn token that starts at `position`. */
-  #endToken(text: string, position: number): number | undefined {
-    const token = this.#ends.find((end) => text.startsWith(end, position))
-    return token === undefined ? undefined : position + token.length
-  }
-
   /**
    * A template without generation prompts puts its role header into the turn itself; the text before the
    * content is that header, unless it is all white space.
@@ -352,8 +324,8 @@ export class ChatRenderer {
     const message = messages[index] as DatasetMessage
     const content = message.content?.trim() ?? ''
     const found = content === '' ? -1 : text.slice(start, end).indexOf(content)
-    if (found < 0 && message.content !== null && this.#endToken(text, skipSpace(text, start)) !== undefined)
-      return start
+    const behind = text.slice(start).trimStart()
+    if (found < 0 && message.content !== null && this.#ends.at(behind, 0) !== undefined) return start
     if (found < 0 || reasoningOf(message).length > 0) {
       // Another answer, without reasoning and calls, has the same header.
       const other = [...messages.slice(0, index), { role: 'assistant', content: PROBE }]
@@ -369,7 +341,7 @@ export class ChatRenderer {
 
   /** Ends the span with its end-of-turn token, which may precede trailing white space or directly follow the span. */
   #trimmed(text: string, { start, end, message }: Span & { message: number }): TurnSpan {
-    const next = this.#endToken(text, end)
+    const next = this.#ends.at(text, end)
     const part = text.slice(start, end)
     if (this.isTerminated(part))
       return { start, end: start + part.trimEnd().length, message, terminated: true }
@@ -398,7 +370,7 @@ export class ChatRenderer {
       // The template requires other messages; its texts are used unchanged.
       return ''
     }
-    for (let end = this.#endToken(common, 0); end !== undefined; end = this.#endToken(common, 0)) {
+    for (let end = this.#ends.at(common, 0); end !== undefined; end = this.#ends.at(common, 0)) {
       common = common.slice(end).trimStart()
     }
     if (/assistant/i.test(common)) this.#openTail = common
@@ -417,10 +389,6 @@ function toldIn(messages: readonly DatasetMessage[], { tools = [] }: RenderOptio
 function overlap(text: string, start: number, header: string): number {
   const at = header === '' ? -1 : text.lastIndexOf(header, start)
   return at < 0 ? 0 : Math.max(0, at + header.length - start)
-}
-
-function skipSpace(text: string, position: number): number {
-  return text.length - text.slice(position).trimStart().length
 }
 
 function commonEnd(a: string, b: string): string {

@@ -283,7 +283,7 @@ export interface LoadProgress {
 
 export interface LoadControl {
   onProgress?: (progress: LoadProgress) => void
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Loads the weights one by one. Can be aborted; it then rejects with the signal's reason. */

@@ -62,7 +62,7 @@ async function runtimeBytes({
   signal,
   onMeasure,
 }: {
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   onMeasure?: () => void
 }): Promise<number> {
   // Cached per system release, Node.js version, and executable.
@@ -101,7 +101,7 @@ async function measure(signal: AbortSignal | undefined): Promise<number> {
     const { stdout } = await promisify(execFile)(execPath, [main, 'train', 'run.yaml', '--json'], {
       cwd: folder,
       env,
-      ...(signal ? { signal } : {}),
+      signal,
     })
     const events = stdout
       .trim()

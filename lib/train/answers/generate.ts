@@ -45,7 +45,7 @@ export interface GenerateOptions {
 /** Callbacks and signal for text generation. */
 export interface GenerateControl {
   /** Stops generation; the call rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called while the prompt is processed, which takes a while for a long one. */
   onPromptProgress?: (progress: PromptProgress) => void
 }

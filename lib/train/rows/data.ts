@@ -70,8 +70,8 @@ export interface RunData {
 /** Callbacks and signal for reading data. */
 export interface DataControl {
   now?: number
-  signal?: AbortSignal
-  onProgress?: (progress: EncodeProgress) => void
+  signal?: AbortSignal | undefined
+  onProgress?: ((progress: EncodeProgress) => void) | undefined
   /** Rows to keep as text, to be asked when the run is over. Default 0. */
   sampleRows?: number
 }
@@ -254,11 +254,7 @@ export async function encodeFile(
     ...encodeOptions(config, { ...options, labels }, now),
     ...(groupBy === undefined ? {} : { groupBy }),
   }
-  return encodeDataset(inputOf(config), tokenizerOf(base), how, {
-    ...(signal ? { signal } : {}),
-    ...(onProgress ? { onProgress } : {}),
-    ...(onAsked ? { onAsked } : {}),
-  })
+  return encodeDataset(inputOf(config), tokenizerOf(base), how, { signal, onProgress, onAsked })
 }
 
 function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
@@ -339,7 +335,7 @@ function streamOf(
       onRemarks: (remarks: readonly string[]) => {
         for (const remark of remarks) base.warn(`${remark}.`)
       },
-      ...(onAsked ? { onAsked } : {}),
+      onAsked,
       chunkTokens: Math.min(STREAM_CHUNK_TOKENS, options.perDeviceTrainBatchSize * options.maxSeqLength),
       onProgress: (progress: EncodeProgress) => {
         if (filling()) onProgress?.(progress)

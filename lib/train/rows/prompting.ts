@@ -207,7 +207,7 @@ export async function renderPrompt(
       ...askedOf(recorded),
       toolForm: recorded !== undefined && recorded.trainingTemplate === undefined ? 'own' : 'adapted',
       ...(tools === undefined ? {} : { tools: toolSchemas(tools) ?? [] }),
-      ...(signal ? { signal } : {}),
+      signal,
     },
   )
 }

@@ -63,7 +63,7 @@ export interface ForwardBackwardOptions {
    */
   microBatchTokens?: number
   /** Stops between micro-batches and discards the accumulated gradient. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Result of `forwardBackward`. */

@@ -135,7 +135,7 @@ export async function dataSize(
 ): Promise<DataSize | undefined> {
   if (dataset.streaming || [dataset.path].flat().includes(STDIN)) return undefined
   try {
-    const control = { rowLimit: SAMPLE_ROWS, ...(signal ? { signal } : {}) }
+    const control = { rowLimit: SAMPLE_ROWS, signal }
     const chunks = encodeChunks(inputOf(dataset), model, encodeOptions(dataset, options, Date.now()), control)
     let next = await chunks.next()
     while (!next.done) next = await chunks.next()

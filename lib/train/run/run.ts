@@ -156,7 +156,7 @@ export class TrainingRun implements AsyncIterable<TrainStep>, PromiseLike<RunRes
    */
   async time(
     options: {
-      signal?: AbortSignal
+      signal?: AbortSignal | undefined
       /** Called before a measurement. */
       onMeasure?: () => void
     } = {},
