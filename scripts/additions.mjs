@@ -62,6 +62,7 @@ const SOURCES = [
   ':!lib/**/list.ts',
   ':!lib/losses/types.ts',
   ':!lib/strategies/makers.ts',
+  ':!lib/report/strategy-labels.ts',
   ':!native/adapters/list.h',
   ':!native/backends/cpu/areas.inl',
   ':!native/backends/cuda/lists.h',

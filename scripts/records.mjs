@@ -2,7 +2,7 @@
  * Writes the lists of records that have a file each: model families, strategies, tasks, losses, and forms of data, each in
  * the list.ts of its folder. A record is an exported constant of the list's type, or what its maker returns. Records are
  * listed by the names of their files, by their precedence, or by another order that the list has. Also writes lists of the
- * functions that make options of strategies, which the package exports, and of the outputs of commands.
+ * functions that make options of strategies, which the package exports, of their names, and of the outputs of commands.
  *
  *   node scripts/records.mjs [--check]     with --check nothing is written; exits 1 where a list is not up to date
  */
@@ -61,11 +61,13 @@ const LISTS = [
   },
 ]
 
+const RULES = /^export const \w+Rules: StrategyRules</m
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
 for (const list of LISTS) write(`${list.folder}/list.ts`, listOf(list))
 write('lib/strategies/makers.ts', makersOf('lib/strategies'))
 write('lib/cli/schemas/list.ts', outputsOf('lib/cli/schemas'))
+write('lib/report/strategy-labels.ts', labelsOf('lib/strategies'))
 
 function write(file, text) {
   const path = join(root, file)
@@ -89,6 +91,19 @@ function makersOf(folder) {
   )
 }
 
+/** Names of strategies in the literature, for pages of runs, whose scripts have no strategies. */
+function labelsOf(folder) {
+  const lines = filesOf(folder)
+    .filter(({ text }) => isListed(text))
+    .map(({ text }) => text.slice(text.search(RULES)))
+    .map((rules) => [fieldOf(rules, 'name'), fieldOf(rules, 'label')])
+    .map(([name, label]) => `  '${name}': '${label}',\n`)
+  return formatted(`/** Names of the strategies in the literature. Written by \`node scripts/records.mjs\`. */
+export const STRATEGY_LABELS: Readonly<Record<string, string>> = {
+${lines.join('')}}
+`)
+}
+
 /** The outputs of commands, each of which has a file with its name. */
 function outputsOf(folder) {
   const verbs = filesOf(folder)
@@ -110,7 +125,7 @@ ${verbs
 }
 
 function isListed(text) {
-  return /^export const \w+Rules: StrategyRules</m.test(text)
+  return RULES.test(text)
 }
 
 function listOf(given) {
@@ -168,7 +183,6 @@ function byPaper(a, b) {
 
 /** The type of the names of records, with what each says about itself. */
 function namesOf({ type, about }, records) {
-  const fieldOf = (text, field) => new RegExp(`^  ${field}: '(.*)',$`, 'm').exec(text)[1]
   const named = records.map(({ text }) => [fieldOf(text, 'name'), text])
   const lines = about?.endsWith(':')
     ? named.map(([name, text]) => ` * - \`${name}\`: ${fieldOf(text, 'about')}\n`)
@@ -187,6 +201,10 @@ function keysOf({ type, of }, records) {
     }),
   )
   return `\nexport type ${type} = ${unionOf([...new Set(found)])}\n`
+}
+
+function fieldOf(text, field) {
+  return new RegExp(`^  ${field}: '(.*)',$`, 'm').exec(text)[1]
 }
 
 function unionOf(names) {

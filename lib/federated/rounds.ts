@@ -13,6 +13,7 @@ import { scheduleAt } from '../options/schedules.js'
 import { apart, TRAIN_PLAN } from '../planning/plans.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
+import { passAlone } from '../train/engine/gradients.js'
 import { type Window, Windows } from '../train/rows/batches.js'
 import type { Examples, RunData } from '../train/rows/data.js'
 import type { TrainStep } from '../train/steps/events.js'
@@ -263,19 +264,17 @@ class PrivateRounds implements Steps {
     intake: Intake,
     { session, round, ranks }: RoundContext,
   ): Promise<void> {
-    for (const [index, { tokens, cuSeqlens, labels, nSupervised }] of window.batches.entries()) {
-      const input = {
-        ...{ tokens, cuSeqlens, labels, seed: this.#setup.options.seed, step: round },
+    for (const [index, batch] of window.batches.entries()) {
+      const { lossSum } = await passAlone(session, TRAIN_PLAN, batch, {
+        ...{ seed: this.#setup.options.seed, step: round, microStep: first + index },
         lossScale: 1 / window.supervised,
-        microStep: first + index,
         ...inUse(ranks),
         ...regularizers(this.#setup.options),
-      }
-      const { lossSum } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
+      })
       if (!Number.isFinite(lossSum)) throw new DivergedError(`the loss of a client is ${lossSum}`, {})
       intake.lossSum += lossSum
-      intake.tokens += tokens.length
-      intake.supervised += nSupervised
+      intake.tokens += batch.tokens.length
+      intake.supervised += batch.nSupervised
     }
   }
 
@@ -310,19 +309,16 @@ class PrivateRounds implements Steps {
   ): Promise<Intake> {
     const { options } = this.#setup
     const { clippingNorm } = this.#config
-    const { tokens, cuSeqlens, labels, nSupervised } = batch
-    const input = {
-      ...{ tokens, cuSeqlens, labels, seed: options.seed, step: round, clippingNorm, microStep },
-      lossScale: 1,
+    const { lossSum, norms } = await passAlone(session, TRAIN_PLAN, batch, {
+      ...{ seed: options.seed, step: round, clippingNorm, microStep, lossScale: 1 },
       ...inUse(ranks),
       ...regularizers(options),
-    }
-    const { lossSum, norms } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
+    })
     const clipped = norms?.reduce((sum, norm) => sum + (norm <= clippingNorm ? 0 : 1), 0) ?? 0
     const counted = Number.isFinite(lossSum)
-      ? { lossSum, supervised: nSupervised }
+      ? { lossSum, supervised: batch.nSupervised }
       : { lossSum: 0, supervised: 0 }
-    return { ...counted, tokens: tokens.length, clipped }
+    return { ...counted, tokens: batch.tokens.length, clipped }
   }
 
   async #release(deviation: number, cohort: number, { round, ranks }: RoundContext): Promise<void> {

@@ -15,20 +15,18 @@ const share = () => numberWithin(0, 1, 'a number from 0 to 1')
 const cosineSchema = named(
   z.strictObject({
     type: z.literal('cosine'),
-    minLrRate: share().default(0).describe('`cosine`: final learning rate as a share of the peak.'),
+    minLrRate: share().default(0).describe('Final learning rate as a share of the peak.'),
   }),
   { type: 'CosineSchedule', about: 'Half a cosine from the peak rate down.' },
 )
 const stableSchema = named(
   z.strictObject({
     type: z.literal('warmup_stable_decay'),
-    numDecaySteps: integer(1).describe('`warmup_stable_decay`: steps of the decay at the end.'),
-    decayType: word(['cosine', 'linear', '1-sqrt'])
-      .default('cosine')
-      .describe('`warmup_stable_decay`: shape of the decay.'),
+    numDecaySteps: integer(1).describe('Steps of the decay at the end.'),
+    decayType: word(['cosine', 'linear', '1-sqrt']).default('cosine').describe('Shape of the decay.'),
     minLrRatio: share()
       .default(0)
-      .describe('`warmup_stable_decay`: learning rate at the start and the end, as a share of the peak.'),
+      .describe('Learning rate at the start and the end, as a share of the peak.'),
   }),
   { type: 'WarmupStableDecaySchedule', about: 'Warm-up, a constant rate, and a decay at the end.' },
 )

@@ -68,18 +68,18 @@ export interface Sgd {
 /** Half a cosine from the peak rate down. */
 export interface CosineSchedule {
   readonly type: 'cosine'
-  /** `cosine`: final learning rate as a share of the peak. Default 0. */
+  /** Final learning rate as a share of the peak. Default 0. */
   readonly minLrRate: number
 }
 
 /** Warm-up, a constant rate, and a decay at the end. */
 export interface WarmupStableDecaySchedule {
   readonly type: 'warmup_stable_decay'
-  /** `warmup_stable_decay`: steps of the decay at the end. */
+  /** Steps of the decay at the end. */
   readonly numDecaySteps: number
-  /** `warmup_stable_decay`: shape of the decay. Default `cosine`. */
+  /** Shape of the decay. Default `cosine`. */
   readonly decayType: 'cosine' | 'linear' | '1-sqrt'
-  /** `warmup_stable_decay`: learning rate at the start and the end, as a share of the peak. Default 0. */
+  /** Learning rate at the start and the end, as a share of the peak. Default 0. */
   readonly minLrRatio: number
 }
 

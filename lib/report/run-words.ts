@@ -10,6 +10,7 @@ import {
   type Value,
 } from './chart/index.js'
 import type { Measure, RunPageData, RunPageEvaluation } from './run-data.js'
+import { STRATEGY_LABELS } from './strategy-labels.js'
 
 /** Text with some words emphasized. */
 export type Words = readonly (string | { strong: string })[]
@@ -48,7 +49,8 @@ export function methodOf({ start }: RunPageData): string {
     strategy.r ??
     strategy.init_r ??
     (typeof inner === 'object' && inner !== null && 'r' in inner ? inner.r : undefined)
-  const name = start?.strategy_label ?? String(strategy.name)
+  const own = String(strategy.name)
+  const name = start?.strategy_label ?? STRATEGY_LABELS[own] ?? own
   const target = typeof strategy.target_r === 'number' ? ` to ${strategy.target_r}` : ''
   return typeof rank === 'number' ? `${name}, rank ${rank}${target}` : name
 }

@@ -42,7 +42,7 @@ export interface LoraConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
   /** Ranks of modules whose path ends in the pattern; the first match counts. Default {}. */
   readonly rankPattern: Readonly<Record<string, number>>
-  /** The same for `loraAlpha`. Default {}. */
+  /** Values of `loraAlpha` for modules whose path ends in the pattern; the first match counts. Default {}. */
   readonly alphaPattern: Readonly<Record<string, number>>
   /** Scale by `loraAlpha / sqrt(r)` instead (arXiv 2312.03732). Default false. */
   readonly useRslora: boolean
@@ -83,7 +83,7 @@ export interface LohaConfig
    * uniform, for debugging. Default true.
    */
   readonly initWeights: boolean | 'lycoris'
-  /** The same for `alpha`. Default {}. */
+  /** Values of `alpha` for modules whose path ends in the pattern; the first match counts. Default {}. */
   readonly alphaPattern: Readonly<Record<string, number>>
 }
 
@@ -209,7 +209,7 @@ export interface LokrConfig
    * `false`: all uniform, for debugging. Default true.
    */
   readonly initWeights: boolean | 'lycoris'
-  /** The same for `alpha`. Default {}. */
+  /** Values of `alpha` for modules whose path ends in the pattern; the first match counts. Default {}. */
   readonly alphaPattern: Readonly<Record<string, number>>
 }
 

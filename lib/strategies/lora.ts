@@ -84,7 +84,10 @@ const schema = z
       .record(z.string(), rank())
       .default({})
       .describe('Ranks of modules whose path ends in the pattern; the first match counts.'),
-    alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),
+    alphaPattern: z
+      .record(z.string(), positive())
+      .default({})
+      .describe('Values of `lora_alpha` for modules whose path ends in the pattern; the first match counts.'),
     useRslora: z
       .boolean({ error: 'true or false' })
       .default(false)

@@ -33,5 +33,8 @@ export const modulesShape = {
   excludeModules,
   layersToTransform,
   rankPattern,
-  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `alpha`.'),
+  alphaPattern: z
+    .record(z.string(), positive())
+    .default({})
+    .describe('Values of `alpha` for modules whose path ends in the pattern; the first match counts.'),
 }

@@ -27,7 +27,7 @@ import type {
   TrainOn,
   Unended,
 } from '../../data/encoded-row.js'
-import { hasClasses, isWhole } from '../../data/forms/index.js'
+import { hasClasses, isAsked } from '../../data/forms/index.js'
 import { RowSurvey } from '../../data/row-survey.js'
 import type { SpecialTokensInContent } from '../../data/special-text.js'
 import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
@@ -335,7 +335,7 @@ function describe(found: DatasetFacts, asked: Rows, output: Output): string {
     ['rows', formatCount(found.rows)],
     [classes ? 'classes' : 'different completions', found.classes && classesText(found.classes)],
     ['duplicates', repeats(duplicates.rows)],
-    ['same prompt, other answer', isWhole(found.format) ? undefined : repeats(duplicates.prompts)],
+    ['same prompt, other answer', isAsked(found.format) ? repeats(duplicates.prompts) : undefined],
     ['tokens', tokens && formatCount(tokens.total)],
     [
       'tokens of a row',

@@ -39,6 +39,13 @@ export function isWhole(name: string): boolean {
   return 'whole' in (BY_NAME.get(name)?.rows ?? {})
 }
 
+/** True if rows have a prompt and one answer to it, so that the same prompt may have another answer elsewhere. */
+export function isAsked(name: string): boolean {
+  const { rows } = BY_NAME.get(name) ?? {}
+  // Without rules, its rows become those of chats.
+  return rows === undefined || 'prompt' in rows
+}
+
 /** All texts of a row. */
 export function textsOf(row: DatasetRow): string[] {
   const rules = rulesOf(row)

@@ -204,6 +204,16 @@ export class Gradients {
   }
 }
 
+/** The gradient of one micro-batch by cross-entropy, for steps that no other process shares. */
+export function passAlone(
+  session: NativeSession,
+  plan: string,
+  batch: MicroBatch,
+  input: Omit<TrainInput, keyof MicroBatch>,
+): Promise<LossResult> {
+  return translatedAsync(() => session.trainStep(plan, { ...input, ...arraysOf(batch) }).promise)
+}
+
 /** A micro-batch without what only TypeScript knows of it. */
 function arraysOf({ tokens, cuSeqlens, labels }: MicroBatch): MicroBatch {
   return { tokens, cuSeqlens, labels }

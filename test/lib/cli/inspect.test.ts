@@ -190,6 +190,14 @@ test('rows that are there twice are counted and named, and prompts with another 
   expect(stdout).toMatch(/^same prompt, other answer +1 row, the first one line 4, as line 1$/m)
 })
 
+test('pairs of answers are not said to lack another answer', async () => {
+  const { config, at } = project({ strategy: { name: 'lora' }, task: 'dpo', dataset: 'pairs.jsonl' })
+  writeFileSync(at('pairs.jsonl'), JSON.stringify({ prompt: 'a', chosen: 'b', rejected: 'c' }))
+  const { stdout } = await lowrank(['inspect', config])
+  expect(stdout).toMatch(/^duplicates +none$/m)
+  expect(stdout).not.toContain('other answer')
+})
+
 test('rows that differ in a number of a call are not the same', async () => {
   const row = (given: string) =>
     `{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"2": ${given}}}}]}]}`

@@ -255,7 +255,8 @@ describe('the page of a run', () => {
       {
         ...start,
         strategy: { name: 'adalora', init_r: 12, target_r: 4 },
-        strategy_label: 'AdaLoRA',
+        // As in files of older versions.
+        strategy_label: undefined,
       },
       ...[plan, step(1), { event: 'ranks', time: 1, step: 1, ranks } as const, step(2)],
       ...[{ event: 'ranks', time: 2, step: 2, ranks } as const, done(2)],
