@@ -1,5 +1,30 @@
-#include "dequantize.h"
+// Decoded weights, one kernel for each format: a block of rows and columns, or rows picked by number.
+#include "device_weight.h"
 
+namespace lowrank::cuda {
+
+/// Threads of a block, and the runs of eight elements that each of them decodes.
+inline constexpr int kDequantizeThreads = 256, kDequantizeRuns = 4;
+
+/// out[i, j] = w[i, column + j].
+struct DequantizeArgs {
+  DeviceWeight w;
+  int64_t column, columns;  // column: a multiple of 8
+  void* out;
+  int64_t ld;
+};
+
+/// out[t] = w[ids[t]], fp32; a block a row.
+struct DecodeRowsArgs {
+  DeviceWeight w;
+  const int32_t* ids;
+  float* out;
+  int64_t ld;
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
 #include "decode.cuh"
 #include "device.cuh"
 
@@ -50,3 +75,51 @@ LOWRANK_DEVICE void decode_rows(const DecodeRowsArgs& args) {
 LOWRANK_WEIGHT_FORMATS(LOWRANK_DEQUANTIZE)
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/runs.h"
+
+#include <algorithm>
+
+#include "backends/cuda/weight.h"
+
+namespace lowrank::cuda {
+namespace {
+
+struct Decoders {
+  KernelOf<DequantizeArgs> f32, bf16;
+  KernelOf<DecodeRowsArgs> rows;
+};
+// In the order of DeviceFormat.
+#define LOWRANK_DECODERS(format)                                                                                      \
+  {kernel_of<DequantizeArgs>("dequantize_" #format "_f32"), kernel_of<DequantizeArgs>("dequantize_" #format "_bf16"), \
+   kernel_of<DecodeRowsArgs>("decode_rows_" #format)},
+constexpr Decoders kDecoders[] = {LOWRANK_WEIGHT_FORMATS(LOWRANK_DECODERS)};
+#undef LOWRANK_DECODERS
+
+const Decoders& decoders_of(DeviceFormat format) { return kDecoders[static_cast<int>(format)]; }
+
+}  // namespace
+
+void dequantize(Launcher& launcher, const DeviceWeight& w, int64_t column, int64_t columns, const Matrix& out) {
+  const Decoders& decoders = decoders_of(w.format);
+  const auto& kernel = out.dtype == DType::f32 ? decoders.f32 : decoders.bf16;
+  constexpr int64_t kBlock = kDequantizeThreads * kDequantizeRuns;
+  const int64_t runs = (columns + 7) / 8;
+  const int64_t at_once = std::max<int64_t>(1, (int64_t{1} << 31) / std::max<int64_t>(runs, 1));
+  for (int64_t row = 0; row < w.rows; row += at_once) {
+    const int64_t count = std::min(at_once, w.rows - row);
+    const DequantizeArgs args{rows_of(w, row, count), column, columns, device_pointer(out.rows(row).data), out.ld};
+    launcher.launch(kernel, {(count * runs + kBlock - 1) / kBlock}, kDequantizeThreads, args);
+  }
+}
+
+void run(Launcher& launcher, const DecodeRows& k, Ptr<std::byte>) {
+  const DeviceWeight table = device_weight(launcher.weights(), k.table);
+  const DecodeRowsArgs args{table, device_pointer(k.ids), device_pointer(k.out.data.as<float>()), k.out.ld};
+  launcher.launch(decoders_of(table.format).rows, {k.tokens}, kDequantizeThreads, args);
+}
+
+}  // namespace lowrank::cuda
+
+#endif

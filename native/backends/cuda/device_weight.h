@@ -64,4 +64,11 @@ constexpr int64_t stored_row(const DeviceWeight& weight, int64_t row) {
   return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
 }
 
+/// X(format) for every format of weights.
+// clang-format off
+#define LOWRANK_WEIGHT_FORMATS(X) \
+  X(f32) X(bf16) X(f16) X(nf4) X(fp4) X(int8) X(q8_0) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(iq4_nl) X(q2_k) X(q3_k) \
+  X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
+// clang-format on
+
 }  // namespace lowrank::cuda

@@ -24,11 +24,12 @@ int base_of(std::span<const Segment> segments) {
 
 int64_t code_parts(int64_t n, int64_t blocks) { return parts_of(ceil_div(n, kCodeTile), blocks, kLeastBlocks); }
 
-constexpr KernelOf<GemmCodesArgs> kGemv[] = {gemv_f32,  gemv_bf16, gemv_f16,  gemv_nf4,  gemv_fp4,  gemv_int8,
-                                             gemv_q8_0, gemv_q4_0, gemv_q4_1, gemv_q5_0, gemv_q5_1, gemv_iq4_nl,
-                                             gemv_q2_k, gemv_q3_k, gemv_q4_k, gemv_q5_k, gemv_q6_k, gemv_iq4_xs};
-constexpr KernelOf<GemmCodesArgs> kGemmCodes[2][3] = {{gemm_nf4_16, gemm_nf4_32, gemm_nf4_64},
-                                                      {gemm_fp4_16, gemm_fp4_32, gemm_fp4_64}};
+// In the order of DeviceFormat.
+#define LOWRANK_GEMV(format) {"gemv_" #format},
+constexpr KernelOf<GemmCodesArgs> kGemv[] = {LOWRANK_WEIGHT_FORMATS(LOWRANK_GEMV)};
+#undef LOWRANK_GEMV
+constexpr KernelOf<GemmCodesArgs> kGemmCodes[2][3] = {{{"gemm_nf4_16"}, {"gemm_nf4_32"}, {"gemm_nf4_64"}},
+                                                      {{"gemm_fp4_16"}, {"gemm_fp4_32"}, {"gemm_fp4_64"}}};
 
 void multiply_codes(Launcher& launcher, GemmCodesArgs args, Ptr<std::byte> room) {
   const int64_t blocks = args.w.cols / 64, parts = code_parts(args.rest.n, blocks);

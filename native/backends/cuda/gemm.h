@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernel.h"
-#include "pair.h"
 #include "device_weight.h"
 
 namespace lowrank::cuda {
@@ -58,72 +57,5 @@ struct AddPartsArgs {
   float scale;
   int32_t y_is_bf16;
 };
-
-/// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of kernels/factors.h.
-struct PairArgs : PairOperands {
-  const float* row_gains;
-  float scale;          // add_pair
-  int32_t has_base;     // add_pair: out holds it
-  float *out, *second;  // split_pair: the gradient, and that of the second product
-};
-
-// Tiles of y by rows and columns.
-#define LOWRANK_GEMM_KERNELS(X) \
-  X(gemm_nt_128x128, GemmArgs)  \
-  X(gemm_nt_64x64, GemmArgs)    \
-  X(gemm_nt_64x128, GemmArgs)   \
-  X(gemm_nt_64x32, GemmArgs)    \
-  X(gemm_nt_64x16, GemmArgs)    \
-  X(gemm_nn_128x128, GemmArgs)  \
-  X(gemm_nn_64x64, GemmArgs)    \
-  X(gemm_nn_64x128, GemmArgs)   \
-  X(gemm_nn_64x32, GemmArgs)    \
-  X(gemm_nn_64x16, GemmArgs)    \
-  X(gemm_tn_128x128, GemmArgs)  \
-  X(gemm_tn_64x64, GemmArgs)    \
-  X(gemm_tn_32x128, GemmArgs)   \
-  X(gemm_tn_16x128, GemmArgs)   \
-  X(gemm_tn_128x32, GemmArgs)   \
-  X(gemm_tn_128x16, GemmArgs)   \
-  X(add_parts, AddPartsArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMM_KERNELS)
-
-#define LOWRANK_GEMM_F32_KERNELS(X) \
-  X(gemm_nt_f32, GemmArgs)          \
-  X(gemm_nn_f32, GemmArgs)          \
-  X(gemm_tn_f32, GemmArgs)          \
-  X(add_pair, PairArgs)             \
-  X(split_pair, PairArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMM_F32_KERNELS)
-
-#define LOWRANK_GEMM_FOUR_BIT_KERNELS(X) \
-  X(gemm_nf4_16, GemmCodesArgs)          \
-  X(gemm_nf4_32, GemmCodesArgs)          \
-  X(gemm_nf4_64, GemmCodesArgs)          \
-  X(gemm_fp4_16, GemmCodesArgs)          \
-  X(gemm_fp4_32, GemmCodesArgs)          \
-  X(gemm_fp4_64, GemmCodesArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMM_FOUR_BIT_KERNELS)
-
-#define LOWRANK_GEMV_KERNELS(X) \
-  X(gemv_f32, GemmCodesArgs)    \
-  X(gemv_bf16, GemmCodesArgs)   \
-  X(gemv_f16, GemmCodesArgs)    \
-  X(gemv_nf4, GemmCodesArgs)    \
-  X(gemv_fp4, GemmCodesArgs)    \
-  X(gemv_int8, GemmCodesArgs)   \
-  X(gemv_q8_0, GemmCodesArgs)   \
-  X(gemv_q4_0, GemmCodesArgs)   \
-  X(gemv_q4_1, GemmCodesArgs)   \
-  X(gemv_q5_0, GemmCodesArgs)   \
-  X(gemv_q5_1, GemmCodesArgs)   \
-  X(gemv_iq4_nl, GemmCodesArgs) \
-  X(gemv_q2_k, GemmCodesArgs)   \
-  X(gemv_q3_k, GemmCodesArgs)   \
-  X(gemv_q4_k, GemmCodesArgs)   \
-  X(gemv_q5_k, GemmCodesArgs)   \
-  X(gemv_q6_k, GemmCodesArgs)   \
-  X(gemv_iq4_xs, GemmCodesArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_GEMV_KERNELS)
 
 }  // namespace lowrank::cuda

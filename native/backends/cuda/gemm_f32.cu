@@ -1,7 +1,22 @@
-// Products in fp32: tiles of 64 x 64, a thread four rows by four columns. Sums of 16 terms are added to those before
-// them, so that errors grow with the number of such steps alone.
-#include "device.cuh"
+// Products in fp32, and those of pairs: tiles of 64 x 64, a thread four rows by four columns. Sums of 16 terms are
+// added to those before them, so that errors grow with the number of such steps alone.
 #include "gemm.h"
+#include "pair.h"
+
+namespace lowrank::cuda {
+
+/// Two products of few ranks, b a and b2 a2 [rows, cols]; see Pair of kernels/factors.h.
+struct PairArgs : PairOperands {
+  const float* row_gains;
+  float scale;          // add_pair
+  int32_t has_base;     // add_pair: out holds it
+  float *out, *second;  // split_pair: the gradient, and that of the second product
+};
+
+}  // namespace lowrank::cuda
+
+#if LOWRANK_ON_DEVICE
+#include "device.cuh"
 #include "gemm_tile.cuh"
 
 namespace lowrank::cuda {
@@ -137,3 +152,46 @@ LOWRANK_KERNEL(split_pair, PairArgs, kThreads, 2) {
 }
 
 }  // namespace lowrank::cuda
+
+#else
+#include "backends/cuda/launch_pair.h"
+#include "backends/cuda/runs.h"
+#include "backends/cuda/weight.h"
+#include "core/math.h"
+
+namespace lowrank::cuda {
+namespace {
+
+constexpr KernelOf<PairArgs> add_pair{"add_pair"}, split_pair{"split_pair"};
+
+PairArgs pair_args(const Pair& pair, Ptr<float> row_gains) {
+  PairArgs args{};
+  static_cast<PairOperands&>(args) = operands_of(pair);
+  args.row_gains = device_pointer(row_gains);
+  return args;
+}
+void launch_pair(Launcher& launcher, const KernelOf<PairArgs>& kernel, const PairArgs& args) {
+  launcher.launch(kernel, {ceil_div(args.rows, 64), ceil_div(args.cols, 64)}, 256, args);
+}
+
+}  // namespace
+
+void run(Launcher& launcher, const AddPair& k, Ptr<std::byte>) {
+  PairArgs args = pair_args(k.pair, k.row_gains);
+  args.scale = k.scale;
+  args.out = device_pointer(k.out);
+  args.has_base = k.base.rows > 0;
+  if (args.has_base != 0)
+    dequantize(launcher, device_weight(launcher.weights(), k.base), 0, k.pair.cols, f32_matrix(k.out, k.pair.cols));
+  launch_pair(launcher, add_pair, args);
+}
+void run(Launcher& launcher, const SplitPair& k, Ptr<std::byte>) {
+  PairArgs args = pair_args(k.pair, k.row_gains);
+  args.out = device_pointer(k.g);
+  args.second = device_pointer(k.second);
+  launch_pair(launcher, split_pair, args);
+}
+
+}  // namespace lowrank::cuda
+
+#endif

@@ -1,6 +1,5 @@
 // How kernels are declared for both sides. An area's .cu has structs of arguments for both, kernels, which
-// LOWRANK_KERNEL in device.cuh defines, and their launches. Areas whose launches are in a file of their own have the
-// structs in a header, with a list of their kernels, of which the host makes one constant a kernel.
+// LOWRANK_KERNEL in device.cuh defines, and their launches. Where several areas share them, structs are in a header.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
@@ -30,9 +29,6 @@ struct KernelOf {
 /// are, by the host's. Its structs of arguments are there in both.
 #if defined(__CUDACC__) || defined(LOWRANK_EMULATE)
 #define LOWRANK_ON_DEVICE 1
-#define LOWRANK_KERNEL_CONSTANTS(list)
 #else
 #define LOWRANK_ON_DEVICE 0
-#define LOWRANK_KERNEL_CONSTANT(kernel, Args) inline constexpr KernelOf<Args> kernel{#kernel};
-#define LOWRANK_KERNEL_CONSTANTS(list) list(LOWRANK_KERNEL_CONSTANT)
 #endif

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "backends/cuda/parts.h"
+
 namespace lowrank::cuda {
 namespace {
 
@@ -28,7 +30,7 @@ void multiply_own(Launcher& launcher, const Product& p, std::span<const ProductP
     steps += ceil_div(part.k, tile.depth);
   }
   if (p.precision == Precision::f32) {
-    constexpr KernelOf<GemmArgs> kKernels[] = {gemm_nt_f32, gemm_nn_f32, gemm_tn_f32};
+    constexpr KernelOf<GemmArgs> kKernels[] = {{"gemm_nt_f32"}, {"gemm_nn_f32"}, {"gemm_tn_f32"}};
     return launcher.launch(kKernels[static_cast<int>(p.layout)], {ceil_div(p.m, 64), ceil_div(p.n, 64)}, 256, args);
   }
   const int64_t cuts = cuts_of(tile, p.m, p.n, steps);

@@ -7,6 +7,8 @@
 
 namespace lowrank::cuda {
 
+inline constexpr KernelOf<AddPartsArgs> add_parts{"add_parts"};
+
 /// Blocks of 256 threads, an element each.
 template <class Args>
 void launch_elements(Launcher& launcher, const KernelOf<Args>& kernel, int64_t count, const Args& args) {

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backends/cuda/dequantize_launches.h"
 #include "backends/cuda/few_rows.h"
-#include "backends/cuda/launch_pair.h"
 #include "backends/cuda/multiply.h"
 #include "backends/cuda/weight.h"
 #include "core/math.h"
@@ -284,16 +282,6 @@ void run_group(Launcher& launcher, const GroupedGemmNt& k, const Group& g, Ptr<s
   }
 }
 
-PairArgs pair_args(const Pair& pair, Ptr<float> row_gains) {
-  PairArgs args{};
-  static_cast<PairOperands&>(args) = operands_of(pair);
-  args.row_gains = device_pointer(row_gains);
-  return args;
-}
-void launch_pair(Launcher& launcher, const KernelOf<PairArgs>& kernel, const PairArgs& args) {
-  launcher.launch(kernel, {ceil_div(args.rows, 64), ceil_div(args.cols, 64)}, 256, args);
-}
-
 }  // namespace
 
 void run(Launcher& launcher, const GemmNt& k, Ptr<std::byte> workspace) {
@@ -328,22 +316,6 @@ void run(Launcher& launcher, const ReduceTokens& k, Ptr<std::byte> workspace) {
 int64_t workspace(const Card& card, const ReduceTokens& k) {
   const int64_t m = k.transposed ? k.n : k.r, n = k.transposed ? k.r : k.n;
   return multiply_workspace(card, GemmLayout::tn, k.precision, m, n, {&k.tokens, 1});
-}
-
-void run(Launcher& launcher, const AddPair& k, Ptr<std::byte>) {
-  PairArgs args = pair_args(k.pair, k.row_gains);
-  args.scale = k.scale;
-  args.out = device_pointer(k.out);
-  args.has_base = k.base.rows > 0;
-  if (args.has_base != 0)
-    dequantize(launcher, device_weight(launcher.weights(), k.base), 0, k.pair.cols, f32_matrix(k.out, k.pair.cols));
-  launch_pair(launcher, add_pair, args);
-}
-void run(Launcher& launcher, const SplitPair& k, Ptr<std::byte>) {
-  PairArgs args = pair_args(k.pair, k.row_gains);
-  args.out = device_pointer(k.g);
-  args.second = device_pointer(k.second);
-  launch_pair(launcher, split_pair, args);
 }
 
 }  // namespace lowrank::cuda

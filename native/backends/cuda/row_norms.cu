@@ -1,6 +1,5 @@
 // Sums in double over rows of weights, of adapters and of activations.
 #include "device_weight.h"
-#include "dequantize.h"
 
 namespace lowrank::cuda {
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backends/cuda/device_weight.h"
+#include "backends/cuda/launcher.h"
 #include "core/error.h"
 #include "kernels/operands.h"
 #include "quant/weight.h"
@@ -111,5 +112,8 @@ inline Matrix dense_matrix(const DeviceWeight& w) {
   const DType dtype = w.format == DeviceFormat::f32 ? DType::f32 : DType::bf16;
   return Matrix{Ptr<std::byte>(reinterpret_cast<uint64_t>(w.data)), dtype, w.ld}.rows(w.first);
 }
+
+/// out[i, j] = w[i, column + j] for all rows and `columns` columns, the first a multiple of 8.
+void dequantize(Launcher& launcher, const DeviceWeight& w, int64_t column, int64_t columns, const Matrix& out);
 
 }  // namespace lowrank::cuda

@@ -1,5 +1,4 @@
 // Decoded weights have the bits of the host's decoder.
-#include "backends/cuda/dequantize_launches.h"
 #include "backends/cuda/runs.h"
 
 #include <bit>

@@ -3,7 +3,6 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wpadded"
 #endif
-#include "backends/cuda/dequantize.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/product.h"
 #if defined(__GNUC__)

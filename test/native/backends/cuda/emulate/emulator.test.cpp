@@ -7,7 +7,6 @@
 
 #include "backends/cpu/ops_support.h"
 #include "backends/cuda/emulate/faults.h"
-#include "backends/cuda/list.h"
 #include "backends/cuda/runner.h"
 
 using namespace lowrank;
@@ -58,14 +57,6 @@ bool is_ended_by_sanitizer(Fault fault) {
 double bf16(const uint16_t* at, int64_t i) { return f32_from_bf16(at[i]); }
 
 }  // namespace
-
-TEST("the emulator has every kernel of the list, with its arguments") {
-#define LOWRANK_LISTED(kernel, Args)               \
-  CHECK(emulate::find_kernel(#kernel) != nullptr); \
-  if (const auto* entry = emulate::find_kernel(#kernel)) CHECK_EQ(entry->args_bytes, int64_t{sizeof(Args)});
-  LOWRANK_ALL_KERNELS(LOWRANK_LISTED)
-  LOWRANK_FAULT_KERNELS(LOWRANK_LISTED)
-}
 
 TEST("kernels run forward, in reverse, at random, and tracked but where another sanitizer is at work") {
   std::set<std::string> names;

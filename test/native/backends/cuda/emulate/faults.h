@@ -41,13 +41,12 @@ enum Fault {
   kActiveMask,
 };
 
-#define LOWRANK_FAULT_KERNELS(X)              \
-  X(emulator_product, ProductArgs)            \
-  X(emulator_product_transposed, ProductArgs) \
-  X(emulator_product_swapped, ProductArgs)    \
-  X(emulator_fault, FaultArgs)                \
-  X(emulator_copy, CopyArgs)                  \
-  X(emulator_lanes, FaultArgs)
-LOWRANK_KERNEL_CONSTANTS(LOWRANK_FAULT_KERNELS)
+#if !LOWRANK_ON_DEVICE
+inline constexpr KernelOf<ProductArgs> emulator_product{"emulator_product"};
+inline constexpr KernelOf<ProductArgs> emulator_product_transposed{"emulator_product_transposed"};
+inline constexpr KernelOf<ProductArgs> emulator_product_swapped{"emulator_product_swapped"};
+inline constexpr KernelOf<FaultArgs> emulator_fault{"emulator_fault"}, emulator_lanes{"emulator_lanes"};
+inline constexpr KernelOf<CopyArgs> emulator_copy{"emulator_copy"};
+#endif
 
 }  // namespace lowrank::cuda
