@@ -64,7 +64,7 @@ const SOURCES = [
   ':!lib/strategies/makers.ts',
   ':!lib/report/strategy-labels.ts',
   ':!native/adapters/list.h',
-  ':!native/backends/cpu/areas.inl',
+  ':!native/backends/cpu/levels/areas.inl',
   ':!native/backends/cuda/lists.h',
   ':!native/core/lists.h',
   ':!native/kernels/variant.h',

@@ -1,11 +1,11 @@
 /**
  * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
  * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
- * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is
- * also written for CUDA's kernels, and `fields` those of a structure. Writes the list of kernels,
- * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them, and what a level of
- * the CPU's instruction sets consists of, native/backends/cpu/areas.inl, from the files beside it. Writes the list of kinds
- * of terms, native/adapters/list.h, from their headers.
+ * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is also written for CUDA's kernels, and
+ * `fields` those of a structure. Writes the list of kernels, native/kernels/list.h, and their variant,
+ * native/kernels/variant.h, from the headers that state them, and what a level of the CPU's instruction sets consists of,
+ * native/backends/cpu/levels/areas.inl, from the files of native/backends/cpu. Writes the list of kinds of terms,
+ * native/adapters/list.h, from their headers.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
@@ -74,7 +74,7 @@ for (const [file, text] of [
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
   ['native/adapters/list.h', terms()],
-  ['native/backends/cpu/areas.inl', areas()],
+  ['native/backends/cpu/levels/areas.inl', areas()],
   ['native/backends/cuda/lists.h', deviceLists()],
   ['lib/native/lists.ts', module()],
   ['lib/graph/nodes.ts', graphNodes()],

@@ -5,56 +5,56 @@ const parity = (name) => `test/parity/${name}.test.ts`
 
 const optimizers = [
   fault(
-    cpu('updates.inl'),
+    cpu('optim/updates.inl'),
     parity('optimizers'),
     'root(set1(static_cast<float>(1.0 / std::sqrt(1.0 - power(k.beta2, piece.step)))))',
     'root(set1(1.0f))',
     "AdamW's second moment keeps its bias",
   ),
   fault(
-    cpu('updates.inl'),
+    cpu('optim/updates.inl'),
     parity('optimizers'),
     'fma(root, by.root, by.epsilon)',
     'mul(root, by.root)',
     'AdamW ignores epsilon',
   ),
   fault(
-    cpu('updates.inl'),
+    cpu('optim/updates.inl'),
     parity('optimizers'),
     'store(m + i, fma(by.b2, moment, mul(by.c2, g)), lanes)',
     'store(m + i, fma(by.b1, moment, mul(by.c1, g)), lanes)',
     "Lion's moment decays by the first beta",
   ),
   fault(
-    cpu('updates.inl'),
+    cpu('optim/updates.inl'),
     parity('optimizers'),
     'fma(momentum, load(m + i, lanes), g)',
     'fma(momentum, load(m + i, lanes), mul(sub(set1(1.0f), momentum), g))',
     'SGD dampens its momentum',
   ),
   fault(
-    cpu('adafactor_reference.cpp'),
+    cpu('optim/adafactor_reference.cpp'),
     parity('optimizers'),
     'std::max(k.settings.least_scale, std::sqrt(mean_of_squares(pool, count, p)))',
     'std::sqrt(mean_of_squares(pool, count, p))',
     "Adafactor's rate has no least size",
   ),
   fault(
-    cpu('adafactor_reference.cpp'),
+    cpu('optim/adafactor_reference.cpp'),
     parity('optimizers'),
     'return g * g + k.settings.epsilon;',
     'return g * g;',
     'Adafactor regularizes no squares',
   ),
   fault(
-    cpu('adafactor_reference.cpp'),
+    cpu('optim/adafactor_reference.cpp'),
     parity('optimizers'),
     'size / k.settings.clip_threshold',
     'size',
     'Adafactor clips at 1 whatever it is told',
   ),
   fault(
-    cpu('adafactor_reference.cpp'),
+    cpu('optim/adafactor_reference.cpp'),
     parity('optimizers'),
     '(1 - keep) * sums[j - from] / static_cast<double>(rows)',
     '(1 - keep) * sums[j - from] / static_cast<double>(cols)',
@@ -85,7 +85,7 @@ const optimizers = [
     { title: 'AdamW steps', least: 15 },
   ),
   fault(
-    cpu('projection_reference.cpp'),
+    cpu('optim/projection_reference.cpp'),
     parity('strategies'),
     '1 / (double{k.scale} * k.scale)',
     '1 / double{k.scale}',
@@ -159,7 +159,7 @@ const adapters = [
     { title: 'dylora' },
   ),
   fault(
-    cpu('factors_reference.cpp'),
+    cpu('adapters/factors_reference.cpp'),
     parity('strategies'),
     'if (dd) dd[j] += masked * row_gain * bij;',
     'if (dd) dd[j] += masked * bij;',
@@ -175,7 +175,7 @@ const adapters = [
     { title: 'adapter' },
   ),
   fault(
-    cpu('projection_reference.cpp'),
+    cpu('optim/projection_reference.cpp'),
     parity('strategies'),
     'const double factor = 2 * weight / std::sqrt(squares);',
     'const double factor = weight / std::sqrt(squares);',
@@ -183,7 +183,7 @@ const adapters = [
     { title: 'adalora' },
   ),
   fault(
-    cpu('row_norms_reference.cpp'),
+    cpu('adapters/row_norms_reference.cpp'),
     parity('strategies'),
     'squares[i] + 2 * cross + own',
     'squares[i] + cross + own',
@@ -191,7 +191,7 @@ const adapters = [
     { title: 'dora' },
   ),
   fault(
-    cpu('row_norms_reference.cpp'),
+    cpu('adapters/row_norms_reference.cpp'),
     'test/native/native.test.ts',
     'if (square < kCanceled * squares[i])',
     'if (false)',
@@ -199,7 +199,7 @@ const adapters = [
     { title: 'row_norms' },
   ),
   fault(
-    cpu('gains_reference.cpp'),
+    cpu('adapters/gains_reference.cpp'),
     parity('strategies'),
     'gain[i] += k.weight * (m[i] / c[i]);',
     'gain[i] += k.weight * m[i];',
@@ -207,7 +207,7 @@ const adapters = [
     { title: 'dora' },
   ),
   fault(
-    cpu('gains_reference.cpp'),
+    cpu('adapters/gains_reference.cpp'),
     parity('strategies'),
     'gain[i] = m[i] / c[i];',
     'gain[i] = 1;',
@@ -231,7 +231,7 @@ const adapters = [
     { title: 'loha' },
   ),
   fault(
-    cpu('gains_reference.cpp'),
+    cpu('adapters/gains_reference.cpp'),
     'test/native/native.test.ts',
     'gains[row] /= share;',
     'gains[row] *= share;',
@@ -239,7 +239,7 @@ const adapters = [
     { title: 'pair' },
   ),
   fault(
-    cpu('kronecker_reference.cpp'),
+    cpu('adapters/kronecker_reference.cpp'),
     parity('strategies'),
     'db[j * k.p + c] += g[i * k.p + c] * a[i * k.rank + j];',
     'db[j * k.p + c] += g[i * k.p + c];',
@@ -271,7 +271,7 @@ const adapters = [
     { title: 'oft' },
   ),
   fault(
-    cpu('rotation.inl'),
+    cpu('adapters/rotation.inl'),
     parity('strategies'),
     'dq[i * n + j] - dq[j * n + i]',
     'dq[i * n + j]',
@@ -324,7 +324,7 @@ const adapters = [
     'the way back drops other inputs than the way there',
   ),
   fault(
-    cpu('row_norms_reference.cpp'),
+    cpu('adapters/row_norms_reference.cpp'),
     parity('output-norms'),
     'moment[i * k.rank + j] += row[i] * row[j];',
     'moment[i * k.rank + j] += row[i];',
@@ -342,35 +342,35 @@ const adapters = [
 
 const model = [
   fault(
-    cpu('attention.inl'),
+    cpu('attention/attention.inl'),
     parity('forward'),
     'const int64_t past = j + first_lane + window;',
     'const int64_t past = j + first_lane + window + 1;',
     'the window of attention is a token wider',
   ),
   fault(
-    cpu('attention.inl'),
+    cpu('attention/attention.inl'),
     parity('forward'),
     'store(at, where(lanes_from(j + first_lane - v * W), load(at), set1(kUnseen)));',
     'store(at, where(lanes_from(j + first_lane - 1 - v * W), load(at), set1(kUnseen)));',
     'queries see the key after them',
   ),
   fault(
-    cpu('attention.inl'),
+    cpu('attention/attention.inl'),
     parity('forward'),
     'shape.scale * kLog2E, top + lane',
     'shape.scale, top + lane',
     'attention has the exponential of another base',
   ),
   fault(
-    cpu('attention.inl'),
+    cpu('attention/attention.inl'),
     parity('forward'),
     'kv_head = head / (shape.heads / shape.kv_heads)',
     'kv_head = head % shape.kv_heads',
     'query heads have the keys of another group',
   ),
   fault(
-    cpu('attention_backward.inl'),
+    cpu('attention/attention_backward.inl'),
     parity('lora'),
     'return mul(mul(p, scale_vector), sub(load(slopes + j * kTile + v * W), mean));',
     'return mul(mul(p, scale_vector), load(slopes + j * kTile + v * W));',
@@ -378,7 +378,7 @@ const model = [
     { title: 'gradient of every LoRA' },
   ),
   fault(
-    cpu('attention_backward.inl'),
+    cpu('attention/attention_backward.inl'),
     parity('lora'),
     'if (seen_from + window < W) p = where(lanes_from(seen_from + window), zero(), p);',
     '',
@@ -386,7 +386,7 @@ const model = [
     { title: 'window' },
   ),
   fault(
-    cpu('elementwise.inl'),
+    cpu('rows/elementwise.inl'),
     parity('lora'),
     'const V sign = set1(k.inverse ? -1.0f : 1.0f);',
     'const V sign = set1(1.0f);',
@@ -394,14 +394,14 @@ const model = [
     { title: 'gradient of every LoRA' },
   ),
   fault(
-    cpu('norm.inl'),
+    cpu('rows/norm.inl'),
     parity('forward'),
     'std::sqrt(squares / static_cast<float>(k.cols) + k.eps)',
     'std::sqrt(squares / static_cast<float>(k.cols))',
     'norms ignore epsilon',
   ),
   fault(
-    cpu('norm.inl'),
+    cpu('rows/norm.inl'),
     parity('lora'),
     'set1(r * r * r * product / static_cast<float>(k.cols))',
     'set1(r * r * product / static_cast<float>(k.cols))',
@@ -409,7 +409,7 @@ const model = [
     { title: 'gradient of every LoRA' },
   ),
   fault(
-    cpu('norm_reference.cpp'),
+    cpu('rows/norm_reference.cpp'),
     parity('strategies'),
     'dw[c] += gradient(c) * input(c) * rstd[r];',
     'dw[c] += gradient(c) * input(c);',
@@ -417,7 +417,7 @@ const model = [
     { title: 'lora_modules' },
   ),
   fault(
-    cpu('cross_entropy.inl'),
+    cpu('rows/cross_entropy.inl'),
     parity('lora'),
     '(math::expm1(of_label - total) + k.smoothing) * weight',
     '(math::exp(of_label - total) + k.smoothing) * weight',
@@ -441,14 +441,14 @@ const model = [
     { title: 'gradient of every LoRA' },
   ),
   fault(
-    cpu('attention_reference.cpp'),
+    cpu('attention/attention_reference.cpp'),
     parity('forward'),
     'host(to.rows(t).data)',
     'host(to.rows(0).data)',
     'new keys all go to one row of the cache',
   ),
   fault(
-    cpu('short_conv.inl'),
+    cpu('sequence/short_conv.inl'),
     parity('forward'),
     'k.conv.lags(host(k.positions)[row])',
     'k.conv.lags(static_cast<int32_t>(row))',
@@ -463,7 +463,7 @@ const model = [
     'a convolution goes on after the first block wherever a text departs',
   ),
   fault(
-    cpu('short_conv.inl'),
+    cpu('sequence/short_conv.inl'),
     'test/native/native.test.ts',
     'Silu::slope<kRounds<LOWRANK_ELEMENT(tag)>>(conv).slope',
     'Silu::slope<kRounds<LOWRANK_ELEMENT(tag)>>(conv).value',
@@ -471,7 +471,7 @@ const model = [
     { title: 'the gradients of short_conv' },
   ),
   fault(
-    cpu('delta_rule.inl'),
+    cpu('sequence/delta_rule.inl'),
     'test/native/native.test.ts',
     'fnma(decayed, dv[n], along)',
     'along',
@@ -479,7 +479,7 @@ const model = [
     { title: 'the gated delta rule and its gradients' },
   ),
   fault(
-    cpu('delta_rule.inl'),
+    cpu('sequence/delta_rule.inl'),
     'test/native/native.test.ts',
     'begin > first ? host(k.end_before(begin, head)) : nullptr',
     'host(k.end_before(begin, head))',

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <string>
 
-#include "backends/cpu/attention.h"
+#include "backends/cpu/attention/attention.h"
 #include "ops_support.h"
 
 namespace lowrank::test {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/gemm.h"
-#include "backends/cpu/gemm_plan.h"
+#include "backends/cpu/gemm/gemm.h"
+#include "backends/cpu/gemm/gemm_plan.h"
 #include "check.h"
 #include "core/memory.h"
 #include "ops_support.h"

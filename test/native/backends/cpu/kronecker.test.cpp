@@ -1,5 +1,5 @@
 // Products with a Kronecker product at every level, against their definition in double precision.
-#include "backends/cpu/kronecker.h"
+#include "backends/cpu/adapters/kronecker.h"
 
 #include "backends/cpu/ops_support.h"
 

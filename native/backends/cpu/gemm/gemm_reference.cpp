@@ -1,0 +1,105 @@
+// Matrix products as plain loops with double sums: what every other level is tested against. Operands are rounded to
+// bf16 first when that precision is asked for, so the faster levels differ only by the order and width of their sums.
+#include <algorithm>
+
+#include "backends/cpu/gemm/gemm.h"
+#include "backends/cpu/reference.h"
+
+namespace lowrank::cpu {
+namespace {
+
+constexpr int64_t kRows = 16;     // rows of y that share one decoding of the weights
+constexpr int64_t kColumns = 64;  // weights decoded at a time
+
+float rounded(float value, Precision precision) {
+  return precision == Precision::bf16 ? f32_from_bf16(bf16_from_f32(value)) : value;
+}
+
+void store(const Output& to, int64_t row, int64_t column, double sum) {
+  if (to.bias) sum += host(to.bias)[column];
+  if (to.residual) sum += host(to.residual)[row * to.residual_ld + column];
+  set(to.y, row, column, sum);
+}
+
+}  // namespace
+
+void reference(const Cpu& cpu, const GemmNt& k) {
+  const SegmentViews segments(cpu, k.segments);
+  const int64_t row_tiles = (k.m + kRows - 1) / kRows;
+  cpu.pool.for_range(row_tiles * k.n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t column = unit / row_tiles;
+      const int64_t first = unit % row_tiles * kRows;
+      const int64_t rows = std::min(kRows, k.m - first);
+      double sums[kRows] = {};
+      for (const SegmentView& segment : segments) {
+        for (int64_t at = 0; at < segment.w.cols; at += kColumns) {
+          const int64_t count = std::min(kColumns, segment.w.cols - at);
+          float weights[kColumns];
+          decode_row(segment.w, column, at, count, weights);
+          for (int64_t i = 0; i < count; ++i) {
+            const double weight = rounded(weights[i], k.precision);
+            for (int64_t row = 0; row < rows; ++row) {
+              sums[row] += weight * rounded(get(segment.x, first + row, at + i), k.precision);
+            }
+          }
+        }
+      }
+      for (int64_t row = 0; row < rows; ++row) store(k.to, first + row, column, sums[row]);
+    }
+  });
+}
+
+void reference(const Cpu& cpu, const GroupedGemmNt& k) {
+  for (const GemmNt& each : k.products) reference(cpu, each);
+}
+
+void reference(const Cpu& cpu, const GemmNn& k) {
+  const SegmentViews segments(cpu, k.segments);
+  const int64_t row_tiles = (k.m + kRows - 1) / kRows;
+  const int64_t strips = (k.n + kColumns - 1) / kColumns;
+  cpu.pool.for_range(row_tiles * strips, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t column = unit / row_tiles * kColumns;
+      const int64_t columns = std::min(kColumns, k.n - column);
+      const int64_t first = unit % row_tiles * kRows;
+      const int64_t rows = std::min(kRows, k.m - first);
+      double sums[kRows][kColumns] = {};
+      for (const SegmentView& segment : segments) {
+        for (int64_t at = 0; at < segment.w.rows; ++at) {
+          float weights[kColumns];
+          decode_row(segment.w, at, column, columns, weights);
+          for (int64_t row = 0; row < rows; ++row) {
+            const double x = rounded(get(segment.x, first + row, at), k.precision);
+            for (int64_t i = 0; i < columns; ++i) sums[row][i] += x * rounded(weights[i], k.precision);
+          }
+        }
+      }
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t i = 0; i < columns; ++i) store(k.to, first + row, column + i, sums[row][i]);
+      }
+    }
+  });
+}
+
+void reference(const Cpu& cpu, const ReduceTokens& k) {
+  const int64_t strips = (k.n + kColumns - 1) / kColumns;
+  cpu.pool.for_range(k.r * strips, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t row = unit / strips;
+      const int64_t column = unit % strips * kColumns;
+      const int64_t columns = std::min(kColumns, k.n - column);
+      double sums[kColumns] = {};
+      for (int64_t t = 0; t < k.tokens; ++t) {
+        const double factor = element(k.u, t, row);
+        for (int64_t i = 0; i < columns; ++i) sums[i] += factor * element(k.x, t, column + i);
+      }
+      for (int64_t i = 0; i < columns; ++i) {
+        const int64_t at = k.transposed ? (column + i) * k.ld + row : row * k.ld + column + i;
+        host(k.out)[at] += static_cast<float>(k.scale * sums[i]);
+      }
+    }
+  });
+}
+
+}  // namespace lowrank::cpu
