@@ -140,7 +140,7 @@ const TYPESCRIPT = { files: /\.c?ts$/, imports: (text, name) => typescriptImport
 const READERS = {
   lib: TYPESCRIPT,
   'lib/train': TYPESCRIPT,
-  native: { files: /\.(cpp|h|inl)$/, imports: nativeIncludes },
+  native: { files: /\.(cpp|h|inl|cu|cuh)$/, imports: nativeIncludes },
 }
 
 const { values: flags } = parseArgs({
