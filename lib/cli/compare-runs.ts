@@ -3,7 +3,7 @@
  * answers.
  */
 import { basename, resolve } from 'node:path'
-import { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from '../compare/runs.js'
+import { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from '../compare/index.js'
 import { counted, digits, fittedTable, formatCount, shortPath } from './format.js'
 import { Interruption } from './interrupt.js'
 import { columnsFor } from './live-lines.js'

@@ -6,13 +6,17 @@
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { InvalidArgumentError, Option } from 'commander'
-import { unequalSizes } from '../compare/equal.js'
-import { METRIC_NAMES } from '../compare/metrics.js'
-import { compareOn, verifyOn } from '../compare/on-ranks.js'
-import type { CompareEvent, CompareOptions } from '../compare/options.js'
+import type { CompareEvent, CompareOptions } from '../compare/index.js'
+import {
+  compareOn,
+  isCompare,
+  METRIC_NAMES,
+  resultsPath,
+  reviewed,
+  unequalSizes,
+  verifyOn,
+} from '../compare/index.js'
 import { type CompareResults, EQUALITIES, type Equality } from '../compare/results.js'
-import { resultsPath } from '../compare/results-file.js'
-import { isCompare, reviewed } from '../compare/review.js'
 import { shellWord } from '../core/system.js'
 import { loadConfig } from '../train/config/config.js'
 import { Processes } from '../train/processes/processes.js'

@@ -7,10 +7,14 @@ import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { ConfigError } from '../core/errors.js'
-import { remoteControls } from '../report/live/controls.js'
-import { livePage } from '../report/live/page.js'
-import { runsIn, runsServed } from '../report/live/runs.js'
-import { type LiveOptions, serveLive } from '../report/live/server.js'
+import {
+  type LiveOptions,
+  livePage,
+  remoteControls,
+  runsIn,
+  runsServed,
+  serveLive,
+} from '../report/live/index.js'
 import { foldersAt, METRICS_FILE, savedConfigText } from '../train/folders/output-folder.js'
 import { runAtWork } from '../train/folders/run-lock.js'
 import { examples } from './help.js'

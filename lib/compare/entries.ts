@@ -5,8 +5,14 @@
 import { createHash } from 'node:crypto'
 import { ConfigError } from '../core/errors.js'
 import { badValue, nearest } from '../core/schema.js'
-import { INITIAL_RANKS } from '../strategies/adalora.js'
-import { keysOfStrategy, listStrategies, rulesNamed, rulesOf, strategyFrom } from '../strategies/index.js'
+import {
+  INITIAL_RANKS,
+  keysOfStrategy,
+  listStrategies,
+  rulesNamed,
+  rulesOf,
+  strategyFrom,
+} from '../strategies/index.js'
 import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
 
 /** A named strategy or control in a compare. */

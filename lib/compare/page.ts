@@ -1,7 +1,7 @@
 /** Builds the HTML page of a compare from its results. */
 import { basename, join, resolve } from 'node:path'
 import { writeFileWhole } from '../io/atomic.js'
-import type { ComparedEntry, ComparePageData } from '../report/compare-data.js'
+import type { ComparedEntry, ComparePageData } from '../report/compare-page.js'
 import { comparePage } from '../report/compare-page.js'
 import { rulesNamed } from '../strategies/index.js'
 import type { CompareEntry, CompareResults } from './results.js'

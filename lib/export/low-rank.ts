@@ -3,8 +3,8 @@ import { type ActiveAdapter, atRank } from '../base/base.js'
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
+import { adaptedEmbedding } from '../strategies/index.js'
 import type { AdapterDescription, ReadFactor } from '../strategies/strategy.js'
-import { adaptedEmbedding } from '../strategies/terms.js'
 import type { Subject } from './drift.js'
 
 /** A format of an adapter alone, with the advice for adapters that it cannot hold. */

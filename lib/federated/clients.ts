@@ -4,7 +4,7 @@ import { counterUniform } from '../core/counter-random.js'
 import { exp, log } from '../core/portable-exp.js'
 import { cosPi } from '../core/portable-math.js'
 import type { EncodedDataset } from '../data/encoded-dataset.js'
-import type { ClientsConfig } from '../strategies/configs.js'
+import type { ClientsConfig } from '../strategies/strategy.js'
 
 type Grouped = Pick<EncodedDataset, 'rowGroup'>
 

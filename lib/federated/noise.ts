@@ -1,7 +1,7 @@
 /** How far the noise of private training moves the weights, before anything is trained. */
 import type { AdapterSpec } from '../native/addon.js'
+import { isLowRank } from '../strategies/index.js'
 import type { PrivacyConfig } from '../strategies/strategy.js'
-import { isLowRank } from '../strategies/terms.js'
 import type { PrivacyPlan } from './privacy.js'
 
 /** Change of weights above which every measured loss was above that before training; see docs/privacy.md. */

@@ -5,9 +5,8 @@
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
 import { nestedName } from '../formats/text-model.js'
-import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
+import { knownPeftTypes, rulesForPeft, rulesOf, targetNames } from '../strategies/index.js'
 import type { AdapterDescription, PeftFields, StrategyConfig } from '../strategies/strategy.js'
-import { targetNames } from '../strategies/targets.js'
 
 /** Name of the file in an adapter folder. */
 export const ADAPTER_CONFIG = 'adapter_config.json'

@@ -14,7 +14,7 @@ import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { describeAdapter } from '../strategies/describe.js'
-import { peftPrefixes } from '../strategies/index.js'
+import { adaptedEmbedding, HEAD, peftPrefixes } from '../strategies/index.js'
 import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type {
   AdapterDescription,
@@ -24,8 +24,6 @@ import type {
   StrategyConfig,
   WeightSite,
 } from '../strategies/strategy.js'
-import { HEAD } from '../strategies/targets.js'
-import { adaptedEmbedding } from '../strategies/terms.js'
 import {
   ADAPTER_CONFIG,
   adapterConfigText,

@@ -6,7 +6,7 @@ import type { AdapterSpec, CardSizes, Device, PlanOptions, Precision } from '../
 import { memoryOptions } from '../options/memory-shape.js'
 import { isOfAnswers, isOfGenerated } from '../options/task.js'
 import type { TrainingMemory, TrainOptions } from '../options/types.js'
-import { adaptedEmbedding } from '../strategies/terms.js'
+import { adaptedEmbedding } from '../strategies/index.js'
 import { type Task, taskRules } from '../tasks/index.js'
 
 /** Names of the plans in a training session. */

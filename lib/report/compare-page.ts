@@ -12,6 +12,8 @@ import { type CompareChart, compareCharts, valueFormat } from './compare-charts.
 import type { ComparedEntry, ComparePageData } from './compare-data.js'
 import { page } from './run-page.js'
 
+export type { ComparedEntry, ComparePageData } from './compare-data.js'
+
 export function comparePage(data: ComparePageData): string {
   const charts = compareCharts(data)
   return page({

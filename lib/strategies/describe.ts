@@ -23,6 +23,8 @@ import type { LowRankTerm } from './terms.js'
 import { torchUniform } from './torch-random.js'
 import { checkTrained } from './trained.js'
 
+export { remarksOn } from './remarks.js'
+
 /** The linear layers of a graph that adapters may attach to, in order, preceded by the embedding. */
 export function linearSites(graph: Graph): LinearSite[] {
   const weights = new Map(graph.weights.map((weight) => [weight.name, weight]))

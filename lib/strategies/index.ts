@@ -12,6 +12,10 @@ import { schemasOf } from './plain.js'
 import { qloraRules } from './qlora.js'
 import type { PeftFields, StrategyConfig, StrategyRules } from './strategy.js'
 
+export { INITIAL_RANKS } from './adalora.js'
+export { HEAD, targetNames } from './targets.js'
+export { adaptedEmbedding, isLowRank } from './terms.js'
+
 const all = [...PLAIN, loraPlusRules, dpDyloraRules, qloraRules] as unknown as readonly StrategyRules[]
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules as unknown as StrategyRules].map((rules) => [rules.name, rules]),

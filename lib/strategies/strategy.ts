@@ -12,7 +12,7 @@ import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/ad
 import type { TrainingDefaults } from '../weights/quantization.js'
 import type { DpDyloraConfig, StrategyConfig } from './configs.js'
 
-export type { StrategyConfig } from './configs.js'
+export type { ClientsConfig, StrategyConfig } from './configs.js'
 
 /** A linear layer that an adapter may attach to: y = x W^T with W `[out, in]`. */
 export interface LinearSite {

@@ -1,0 +1,8 @@
+/** Comparisons of strategies, and of finished runs, as the command line starts and shows them. */
+export { unequalSizes } from './equal.js'
+export { METRIC_NAMES } from './metrics.js'
+export { compareOn, verifyOn } from './on-ranks.js'
+export type { CompareEvent, CompareOptions } from './options.js'
+export { resultsPath } from './results-file.js'
+export { isCompare, reviewed } from './review.js'
+export { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from './runs.js'
