@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { dotChart } from '../../../../benchmarks/laboratory/dot-chart.js'
 import * as charts from '../../../../lib/report/chart/index.js'
 
-const { barChart, dotChart, heatMap, itemCode, lineChart, markOf, scatter, svgDocument } = charts
+const { barChart, heatMap, itemCode, lineChart, markOf, scatter, svgDocument } = charts
 const golden = (name: string) => `golden/${name}.svg`
 const MIB = 2 ** 20
 
