@@ -56,7 +56,7 @@ KroneckerPair KroneckerTerm::factors(Run& run, const AdapterRun& adapter) const 
 
 /// Makes what it adds to the output, and the residual with it, the product's new residual.
 void KroneckerTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
-  if (!product.sum) product.sum = run.room->take<float>(run.plan.options.tokens * site_.out);
+  product.start_sum(run);
   const Layout::Scope scope(*run.room);
   const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
   const KroneckerPair pair = factors(run, adapter);

@@ -44,8 +44,7 @@ void LowRank::check() const {
   expect(b_gain_, "b_gain", 1, rows);
   expect(magnitude_, "magnitude", 1, rows);
   if (mask_ >= 0 && parameter(mask_).trained) fail("SHAPE", "adapter at ", target(), ": the mask cannot be trained");
-  if (!(dropout_ >= 0 && dropout_ < 1))
-    fail("SHAPE", "adapter at ", target(), ": dropout is ", dropout_, "; expected 0 <= p < 1");
+  check_dropout(dropout_);
   const int count = (snapshot_a_ >= 0) + (snapshot_b_ >= 0) + (snapshot_ratio_ >= 0);
   if (count == 0) return;
   if (count != 3 || has_gains() || magnitude_ >= 0 || dropout_ != 0 || ranks_.power != 0)
@@ -246,12 +245,9 @@ void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradi
 
 /// Gradient through the masked input.
 void LowRank::finish_input_gradient(Run& run, AdapterRun&, InputGradient& gradient, const Matrix& dx) const {
-  if (gradient.masked.empty()) return;
-  const Matrix part = run.take_operand(site_.in);
   // The base's product of the dropped input counts gain - 1 times; see RowScale::finish.
-  if (magnitude_ >= 0) gradient.masked.push_back(masked_base(run, gradient.term));
-  run.launch(GemmNn{run.precision(), run.tokens, site_.in, gradient.masked, {part}});
-  run.launch(DropoutBackward{run.tokens, site_.in, part, dropout_, run.dropout_key(site_.node), dx});
+  if (magnitude_ >= 0 && !gradient.masked.empty()) gradient.masked.push_back(masked_base(run, gradient.term));
+  add_masked(run, gradient, dropout_, dx);
 }
 
 std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {

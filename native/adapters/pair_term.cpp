@@ -1,19 +1,12 @@
 #include "adapters/pair_term.h"
 
 #include <algorithm>
-#include <tuple>
 
 #include "adapters/magnitude.h"
 #include "core/error.h"
 #include "core/factors.h"
 
 namespace lowrank {
-namespace {
-
-/// Rows of the change whose gradient is formed at a time: bounds the workspace.
-constexpr int64_t kDeltaRows = 256;
-
-}  // namespace
 
 /// Its steps find the term that they are of.
 struct PairSteps {
@@ -193,34 +186,16 @@ void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
   const int64_t out = site_.out, in = site_.in;
   const Ptr<float> gains = dropout_.draw(run, site_.node, out);
   // Gradients at the change, then at the pair's first product, and at its second.
-  const Ptr<float> first = run.room->take<float>(std::min(out, kDeltaRows) * in);
-  const Ptr<float> second = run.room->take<float>(std::min(out, kDeltaRows) * in);
-  for (int64_t begin = 0; begin < out; begin += kDeltaRows) {
-    const int64_t rows = std::min(kDeltaRows, out - begin);
+  const Ptr<float> first = run.room->take<float>(std::min(out, kChangeRows) * in);
+  const Ptr<float> second = run.room->take<float>(std::min(out, kChangeRows) * in);
+  for (int64_t begin = 0; begin < out; begin += kChangeRows) {
+    const int64_t rows = std::min(kChangeRows, out - begin);
     run.launch(Zero{first.as<std::byte>(), rows * in * 4});
     run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.dy).columns(begin), rows, run.matrix(s.x), in,
                             scale_, first, in, false});
     run.launch(SplitPair{pair(adapter).from(begin, rows), gains ? gains + begin : gains, first, second});
-    for (const auto& [b, a, g] : {std::tuple{b_, a_, first}, {b2_, a2_, second}}) {
-      const int64_t rank = parameter(a).rows;
-      const Matrix at{g.as<std::byte>(), DType::f32, in};
-      if (spec_.trains(a))
-        run.launch(ReduceTokens{Precision::f32,
-                                rows,
-                                {(adapter.value(b) + begin * rank).as<std::byte>(), DType::f32, rank},
-                                rank,
-                                at,
-                                in,
-                                1,
-                                adapter.gradient(a),
-                                in,
-                                false});
-      if (!spec_.trains(b)) continue;
-      const Ptr<float> db = adapter.gradient(b) + begin * rank;
-      const Segment segment{at, {rank, in, -1, 0, adapter.value(a), in}};
-      run.launch(
-          GemmNt{Precision::f32, rows, rank, {&segment, 1}, {{db.as<std::byte>(), DType::f32, rank}, {}, db, rank}});
-    }
+    add_product_gradient(run, adapter, b_, a_, begin, rows, first);
+    add_product_gradient(run, adapter, b2_, a2_, begin, rows, second);
   }
 }
 

@@ -53,7 +53,7 @@ void RotationTerm::turn(Run& run, const AdapterRun& adapter, const Matrix& x, co
 void RotationTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
   const Matrix x = run.matrix(product.step.x);
   const bool alone = run.adapters.size() == 1;
-  if (!alone && !product.sum) product.sum = run.room->take<float>(run.plan.options.tokens * site_.out);
+  if (!alone) product.start_sum(run);
   if (alone) {
     const Matrix turned = product.segments[0].x = run.take_operand(site_.in);
     return turn(run, adapter, x, x, turned);
@@ -62,13 +62,7 @@ void RotationTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
   const Layout::Scope scope(*run.room);
   const Matrix change = run.take_operand(site_.in);
   turn(run, adapter, x, {}, change);
-  const Segment segment{change, run.weight(run.graph.nodes[site_.node].weight)};
-  Output to = product.to;
-  to.y = {product.sum.as<std::byte>(), DType::f32, site_.out};
-  to.bias = {};
-  run.launch(GemmNt{run.precision(), run.tokens, site_.out, {&segment, 1}, to});
-  product.to.residual = product.sum;
-  product.to.residual_ld = site_.out;
+  product.add_to_sum(run, {change, run.weight(run.graph.nodes[site_.node].weight)});
 }
 
 /// The gradient at the rotated input is of this linear alone, so that its product with the weight joins no other's.

@@ -59,11 +59,49 @@ void Term::expect(int index, const char* factor, int64_t rows, int64_t cols) con
          facts().rank);
 }
 
+void Term::check_dropout(float p) const {
+  if (!(p >= 0 && p < 1)) fail("SHAPE", "adapter at ", target(), ": dropout is ", p, "; expected 0 <= p < 1");
+}
+
 std::vector<int> Term::trained_of(std::initializer_list<int> parameters) const {
   std::vector<int> found;
   for (const int index : parameters)
     if (spec_.trains(index)) found.push_back(index);
   return found;
+}
+
+void Term::add_product_gradient(Run& run, const AdapterRun& adapter, int b, int a, int64_t begin, int64_t rows,
+                                Ptr<float> g) const {
+  const int64_t rank = parameter(a).rows;
+  const Matrix at = f32_matrix(g, site_.in);
+  if (spec_.trains(a)) {
+    const Matrix of_b = f32_matrix(adapter.value(b) + begin * rank, rank);
+    run.launch(ReduceTokens{Precision::f32, rows, of_b, rank, at, site_.in, 1, adapter.gradient(a), site_.in, false});
+  }
+  if (!spec_.trains(b)) return;
+  const Ptr<float> db = adapter.gradient(b) + begin * rank;
+  const Segment segment{at, {rank, site_.in, -1, 0, adapter.value(a), site_.in}};
+  run.launch(GemmNt{Precision::f32, rows, rank, {&segment, 1}, {f32_matrix(db, rank), {}, db, rank}});
+}
+
+void Term::add_masked(Run& run, const InputGradient& gradient, float dropout, const Matrix& dx) const {
+  if (gradient.masked.empty()) return;
+  const Matrix part = run.take_operand(site_.in);
+  run.launch(GemmNn{run.precision(), run.tokens, site_.in, gradient.masked, {part}});
+  run.launch(DropoutBackward{run.tokens, site_.in, part, dropout, run.dropout_key(site_.node), dx});
+}
+
+void Product::start_sum(Run& run) {
+  if (!sum) sum = run.room->take<float>(run.plan.options.tokens * site.out);
+}
+
+void Product::add_to_sum(Run& run, const Segment& segment) {
+  Output to_sum = to;
+  to_sum.y = f32_matrix(sum, site.out);
+  to_sum.bias = {};
+  run.launch(GemmNt{run.precision(), run.tokens, site.out, {&segment, 1}, to_sum});
+  to.residual = sum;
+  to.residual_ld = site.out;
 }
 
 Ranks Ranks::read(TermReader& read) {

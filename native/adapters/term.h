@@ -36,6 +36,11 @@ struct Product {
   Matrix dropped = {};              // x after a term's dropout, if any
   int64_t hidden = 0;               // columns of x's tail that operands of terms take
   Ptr<float> sum = {};              // sum of fp32 parts from terms, [tokens, out]; becomes the product's residual
+
+  /// Allocates the sum, if no term has.
+  void start_sum(Run& run);
+  /// Adds a product to the sum.
+  void add_to_sum(Run& run, const Segment& segment);
 };
 
 /// The same for the input gradient: part of one sum over all readers of the input.
@@ -115,7 +120,16 @@ class Term {
   const ParameterSpec& parameter(int index) const { return spec_.parameters[index]; }
   /// Throws Error("SHAPE") unless the parameter, if present, is [rows, cols]; -1 matches any size.
   void expect(int parameter, const char* factor, int64_t rows, int64_t cols) const;
+  /// Throws Error("SHAPE") unless 0 <= p < 1.
+  void check_dropout(float p) const;
   std::vector<int> trained_of(std::initializer_list<int> parameters) const;
+  /// Rows of a change of the weight whose gradient is formed at a time: bounds the workspace.
+  static constexpr int64_t kChangeRows = 256;
+  /// Adds to the gradients of b and a those from rows `begin` on of the gradient at their product b a, g [rows, in].
+  void add_product_gradient(Run& run, const AdapterRun& adapter, int b, int a, int64_t begin, int64_t rows,
+                            Ptr<float> g) const;
+  /// dx += the masked parts, through the mask of a dropout of x.
+  void add_masked(Run& run, const InputGradient& gradient, float dropout, const Matrix& dx) const;
 
   const AdapterSpec& spec_;
   const int index_;
