@@ -16,6 +16,11 @@ const ADDITIONS = [
     String.raw`\boft\b|\bRotation|rotation\.(h|cpp|inl)|_rotation`,
   ],
   [
+    'HiRA, a strategy with new maths',
+    /\/(hira|hadamard_term|times_weight(_reference)?)\./,
+    String.raw`\bhira\b|\bHiRA\b|HadamardTerm|TimesWeight|times_weight|hadamard_term`,
+  ],
+  [
     '`short_conv`, an operation with kernels',
     'short_conv',
     String.raw`short_conv\b|ShortConv(Backward)?\b|shortConv\b`,

@@ -161,6 +161,8 @@ function grid(lib, { isa: best, levels }) {
     lokr: lib.lokr(lycoris),
     miss: lib.miss({ r: 8, targetModules: 'all-linear' }),
     oft: lib.oft({ oftBlockSize: 8, targetModules: 'all-linear' }),
+    hira: lib.hira({ r: 4, targetModules: 'all-linear' }),
+    'hira/dropout': lib.hira({ r: 4, hiraDropout: 0.1, targetModules: 'all-linear' }),
     'lokr/both': lib.lokr({ ...lycoris, decomposeBoth: true, rankDropout: 0.2 }),
     'lora-drop': lib.loraDrop({
       ...base,

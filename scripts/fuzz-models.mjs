@@ -135,6 +135,7 @@ function makeSeeds() {
     vera: 'llama3',
     miss: 'llama3',
     oft: 'llama3',
+    hira: 'llama3',
     adalora: 'llama3',
     llama3: 'llama3',
     tied: 'smollm2',

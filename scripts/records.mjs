@@ -178,7 +178,7 @@ function byPrecedence(a, b) {
 
 function byPaper(a, b) {
   const paperOf = ({ text }) => /^ {2}paper: '(.*)',$/m.exec(text)[1]
-  return paperOf(a) < paperOf(b) ? -1 : 1
+  return paperOf(a).localeCompare(paperOf(b), 'en')
 }
 
 /** The type of the names of records, with what each says about itself. */

@@ -108,6 +108,8 @@ function pieces(term, description, base) {
       ? []
       : [matrix(label, factors.get(name), { shared: usersOf(spec, name), note: rate(name), ...options })]
   if (term.kind === 'rotation') return [base, sign('· diag(Rᵀ), R by'), ...draw(term.skew, 'Q')]
+  if (term.kind === 'hadamard')
+    return [base, sign('+'), base, sign('∘ ('), ...draw(term.b, 'B'), ...draw(term.a, 'A'), sign(')')]
   const diagonal = (name, label) => draw(name, label, { diagonal: true })
   const ranks = rulesOf(description.strategy).ranked?.(description.strategy)?.most > 1
   const some = (first) => (ranks ? { first, note: 'the first b' } : {})

@@ -6,6 +6,7 @@ export const STRATEGY_LABELS: Readonly<Record<string, string>> = {
   'dp-dylora': 'DP-DyLoRA',
   dylora: 'DyLoRA',
   full: 'Full fine-tuning',
+  hira: 'HiRA',
   loha: 'LoHa',
   lokr: 'LoKr',
   lora: 'LoRA',

@@ -332,6 +332,25 @@ export interface OftConfig
 /** Options of `oft()`. */
 export type OftOptions = Partial<Omit<OftConfig, 'name'>>
 
+/** Options of HiRA (OpenReview TwJrTz9cRS). */
+export interface HiraConfig
+  extends StrategyConfig,
+    Pick<LoraConfig, 'targetModules' | 'excludeModules' | 'layersToTransform'> {
+  readonly name: 'hira'
+  /** Rank of the matrix that the weight is multiplied by, element by element. Default 32. */
+  readonly r: number
+  /** Dropout of the adapter's input, in training only. Default 0. */
+  readonly hiraDropout: number
+  /**
+   * `true`: B zero, A uniform as in LoRA. `gaussian`: B zero, A normal with standard deviation `1 / r`. `false`: both
+   * normal, for debugging. Default true.
+   */
+  readonly initWeights: boolean | 'gaussian'
+}
+
+/** Options of `hira()`. */
+export type HiraOptions = Partial<Omit<HiraConfig, 'name'>>
+
 /** Options of LoRA+ (arXiv 2402.12354). */
 export interface LoraPlusConfig extends StrategyConfig {
   readonly name: 'lora-plus'

@@ -3,6 +3,7 @@ import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
+import { hiraRules } from './hira.js'
 import { lohaRules } from './loha.js'
 import { lokrRules } from './lokr.js'
 import { loraRules } from './lora.js'
@@ -26,4 +27,5 @@ export const PLAIN = [
   doraRules,
   missRules,
   oftRules,
+  hiraRules,
 ] as unknown as readonly StrategyRules[]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "adapters/embedding_term.h"
+#include "adapters/hadamard_term.h"
 #include "adapters/kronecker_term.h"
 #include "adapters/low_rank_term.h"
 #include "adapters/pair_term.h"
@@ -10,6 +11,7 @@
 /// X(Term) for every kind of term.
 #define LOWRANK_TERMS(X) \
   X(EmbeddingTerm) \
+  X(HadamardTerm) \
   X(KroneckerTerm) \
   X(LowRank) \
   X(PairTerm) \

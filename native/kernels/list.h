@@ -20,6 +20,7 @@
 #include "kernels/rows_by_id.h"
 #include "kernels/short_conv.h"
 #include "kernels/sum_of_squares.h"
+#include "kernels/times_weight.h"
 #include "kernels/updates.h"
 
 /// X(Kernel) for every kernel.
@@ -91,6 +92,7 @@
   X(ShortConvGradient) \
   X(KeepConvInputs) \
   X(SumOfSquares) \
+  X(TimesWeight) \
   X(AdamW) \
   X(Sgd) \
   X(Lion) \
@@ -122,10 +124,11 @@
   X(RotationGradient) \
   X(SecondMoment) \
   X(ShortConvGradient) \
-  X(SumOfSquares)
+  X(SumOfSquares) \
+  X(TimesWeight)
 
 namespace lowrank {
 
-inline constexpr int kKernels = 71;
+inline constexpr int kKernels = 72;
 
 }  // namespace lowrank

@@ -76,6 +76,7 @@ using Kernel = std::variant<
     ShortConvGradient,
     KeepConvInputs,
     SumOfSquares,
+    TimesWeight,
     AdamW,
     Sgd,
     Lion,

@@ -97,7 +97,7 @@ const FUNCTIONS: Record<string, Entry> = {
   ...Object.fromEntries(
     [
       ...['lora', 'loraFa', 'loraPlus', 'dora', 'deltaLora', 'dylora', 'dpDylora', 'adalora', 'loraDrop'],
-      ...['vera', 'loha', 'lokr', 'miss', 'oft', 'qlora', 'nf4', 'fp4', 'cosine'],
+      ...['vera', 'loha', 'lokr', 'miss', 'oft', 'hira', 'qlora', 'nf4', 'fp4', 'cosine'],
       ...['adamW', 'adamW8bit', 'pagedAdamW', 'pagedAdamW8bit', 'lion', 'lion8bit', 'adafactor', 'sgd'],
     ].map((name) => [name, ofOptions(name)]),
   ),

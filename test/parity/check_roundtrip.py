@@ -39,7 +39,7 @@ def main() -> int:
     missing = [
         key
         for key in loaded.missing_keys
-        if any(part in key for part in ("lora", "vera_lambda", "hada", "lokr", "miss", "oft", "modules_to_save")) and "ranknum" not in key
+        if any(part in key for part in ("lora", "vera_lambda", "hada", "lokr", "miss", "oft", "hira", "modules_to_save")) and "ranknum" not in key
     ]
     with torch.no_grad():
         ours = forward(model.double().eval(), batch)

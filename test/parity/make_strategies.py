@@ -7,7 +7,7 @@ from types import MethodType
 import bitsandbytes.functional as bnb
 import peft.optimizers.lorafa as lorafa
 import torch
-from peft import AdaLoraConfig, LoHaConfig, LoKrConfig, LoraConfig, MissConfig, OFTConfig, PeftModel, VeraConfig, get_peft_model
+from peft import AdaLoraConfig, HiraConfig, LoHaConfig, LoKrConfig, LoraConfig, MissConfig, OFTConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 from peft.utils.loftq_utils import _low_rank_decomposition
@@ -434,6 +434,22 @@ CASES = [
         OPTIMIZER,
     ),
     (
+        "hira",
+        "llama3",
+        {"name": "hira", "r": 3, **_all},
+        HiraConfig(r=3, **_all),
+        adamw,
+        OPTIMIZER,
+    ),
+    (
+        "hira_odd",
+        "odd",
+        {"name": "hira", "r": 5, **_some},
+        HiraConfig(r=5, **_some),
+        adamw,
+        OPTIMIZER,
+    ),
+    (
         "loha",
         "llama3",
         {"name": "loha", "r": 3, "alpha": 6, **_all, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"up_proj": 4}},
@@ -523,7 +539,7 @@ CASES = [
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
-STARTS = {"lora_B": 0.1, "lora_embedding_A": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1, "lokr_w1": 0.3, "miss_block": 0.1, "oft_R": 0.1}
+STARTS = {"lora_B": 0.1, "lora_embedding_A": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1, "lokr_w1": 0.3, "miss_block": 0.1, "oft_R": 0.1, "hira_B": 0.5}
 # Shares by which what starts at a value of its own is moved from there.
 MOVES = {"magnitude_vector": 0.2, "modules_to_save": 0.2, "bias": 0.2}
 
@@ -687,6 +703,8 @@ FOLDERS = [
     ("embedding_saved", "half", LoraConfig(r=3, lora_alpha=6, target_modules=["v_proj", "embed_tokens"])),
     ("miss_saved", "odd", MissConfig(r=5, target_modules=["v_proj", "up_proj"])),
     ("oft_saved", "odd", OFTConfig(oft_block_size=8, target_modules=["v_proj", "up_proj"])),
+    # PEFT gives every linear rank r, whatever rank_pattern says.
+    ("hira_saved", "odd", HiraConfig(r=3, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
     ("loha_saved", "odd", LoHaConfig(r=3, alpha=2, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
 ]
 

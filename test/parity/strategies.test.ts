@@ -211,6 +211,7 @@ describe.each([
   ['loha_saved', 'odd'],
   ['miss_saved', 'odd'],
   ['oft_saved', 'odd'],
+  ['hira_saved', 'odd'],
   ['dora_saved', 'qwen2'],
   ['trained_saved', 'qwen2_window'],
   ['tied_saved', 'smollm2'],

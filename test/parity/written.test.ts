@@ -33,6 +33,7 @@ const cases = {
   },
   miss: { model: 'llama3', name: 'miss', r: 6, targetModules: ['q_proj', 'down_proj'] },
   oft: { model: 'llama3', name: 'oft', oftBlockSize: 8, targetModules: ['q_proj', 'down_proj'] },
+  hira: { model: 'llama3', name: 'hira', r: 3, targetModules: ['q_proj', 'down_proj'] },
   loha: {
     model: 'llama3',
     name: 'loha',

@@ -406,7 +406,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     'error: pass a config file, or --model and --method.\nsee lowrank plan --help\n',
     'error: pass a config file, or --model and --method.\nsee lowrank plan --help\n',
     'error: pass either a config file, or --model with its flags; to change keys of a config, use --set.\nsee lowrank plan --help\n',
-    'error: --method: name is "lroa", expected one of lora, lora-fa, dora, delta-lora, dylora, adalora, lora-drop, vera, loha, lokr, miss, oft, lora-plus, dp-dylora, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
+    'error: --method: name is "lroa", expected one of lora, loha, dylora, adalora, lora-fa, delta-lora, lokr, vera, lora-drop, dora, miss, oft, hira, lora-plus, dp-dylora, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
     "error: option '--rank <r>' argument '0' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),

@@ -29,6 +29,7 @@ const strategies = {
   'loha, formed': lib.loha({ ...lycoris, r: 16 }),
   lokr: lib.lokr({ ...lycoris, decomposeBoth: true, rankDropout: 0.2 }),
   oft: lib.oft({ oftBlockSize: 8, targetModules: ['q_proj', 'down_proj'] }),
+  hira: lib.hira({ r: 3, hiraDropout: 0.3, targetModules: ['q_proj', 'down_proj'] }),
   'lora-fa': lib.loraFa(base),
   'lora, sgd': lib.lora(base),
   'lora, lion': lib.lora(base),
@@ -91,7 +92,7 @@ async function check(model, name) {
       base.use({ adapter, weight: 0.75 }, { adapter: other, weight: 0.5 })
     }
     // With a key/value cache.
-    if (name === 'dora' || name === 'oft')
+    if (name === 'dora' || name === 'oft' || name === 'hira')
       await base.generate('Color', { maxNewTokens: 2, temperature: 0, chatTemplate: false })
     await base.dispose()
   }

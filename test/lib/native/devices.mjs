@@ -30,6 +30,7 @@ const strategies = {
   }),
   miss: lib.miss({ r: 4, targetModules: base.targetModules }),
   oft: lib.oft({ oftBlockSize: 8, targetModules: base.targetModules }),
+  hira: lib.hira({ r: 4, targetModules: base.targetModules }),
   full: lib.full(),
 }
 const rows = Array.from({ length: 8 }, (_, i) => ({ prompt: `Color of ${i}?`, completion: ' It is red.' }))

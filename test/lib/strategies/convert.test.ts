@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   dora,
   full,
+  hira,
   type LoraConfig,
   loadModel,
   loha,
@@ -105,6 +106,7 @@ describe('the nearest LoRA of a rank', () => {
     ['scaled rows', dora({ r: 4, ...one })],
     ['a product of two products', loha({ r: 6, ...one })],
     ['a rotation', oft({ oftBlockSize: 8, ...one })],
+    ['a product with the weight', hira({ r: 4, initWeights: false, ...one })],
   ])('of %s comes nearer with the rank, and is it at the highest', async (_, strategy) => {
     const [four, sixteen, all] = [await near(strategy, 4), await near(strategy, 16), await near(strategy, 32)]
     expect(four.error).toBeLessThan(1)

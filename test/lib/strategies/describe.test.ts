@@ -41,7 +41,7 @@ test('full fine-tuning trains a copy of every weight of the base and adds nothin
 
 test('every strategy names its source, its file type and the bases it runs on', () => {
   for (const entry of listStrategies()) {
-    expect(entry.paper).toMatch(/^arXiv \d{4}\.\d{5}$/)
+    expect(entry.paper).toMatch(/^(arXiv \d{4}\.\d{5}|OpenReview \w+)$/)
     expect(entry.bases.length).toBeGreaterThan(0)
     expect(entry).toHaveProperty('peft_type')
   }
@@ -58,6 +58,7 @@ test('every strategy names its source, its file type and the bases it runs on', 
     'dora',
     'miss',
     'oft',
+    'hira',
     'lora-plus',
     'dp-dylora',
     'qlora',

@@ -16,6 +16,7 @@ import { dora } from '../../../../lib/strategies/dora.js'
 import { dpDylora } from '../../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../../lib/strategies/dylora.js'
 import { full } from '../../../../lib/strategies/full.js'
+import { hira } from '../../../../lib/strategies/hira.js'
 import { loha } from '../../../../lib/strategies/loha.js'
 import { lokr } from '../../../../lib/strategies/lokr.js'
 import { lora } from '../../../../lib/strategies/lora.js'
@@ -144,6 +145,7 @@ const OTHERS: Case[] = [
   { strategy: vera({ r: 8 }) },
   { strategy: miss({ r: 8 }) },
   { strategy: oft({ oftBlockSize: 8 }) },
+  { strategy: hira({ r: 4, hiraDropout: 0.1 }) },
   { strategy: loha({ r: 2 }) },
   { strategy: lokr({ r: 2 }) },
   { strategy: qlora({ adapter: lora({ r: 4 }) }) },
