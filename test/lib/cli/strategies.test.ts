@@ -7,7 +7,7 @@ test('strategies are an array of those that exist, as JSON', async () => {
   const [list = []] = printed<'strategies'>(ended)
   expect(list.map(({ name }) => name)).toEqual(expect.arrayContaining(['lora', 'qlora']))
   for (const { paper, bases } of list) {
-    expect(paper).toMatch(/^arXiv \d{4}\.\d{5}$/)
+    expect(paper).toMatch(/^(arXiv \d{4}\.\d{5}|OpenReview \w+)$/)
     expect(bases).not.toEqual([])
   }
 })

@@ -317,7 +317,7 @@ const adapters = [
     'every micro-batch of a step drops the same',
   ),
   fault(
-    'native/adapters/low_rank_term.cpp',
+    'native/adapters/term.cpp',
     'test/lib/strategies/dora.test.ts',
     'run.dropout_key(site_.node), dx',
     'run.dropout_key(site_.node + 1), dx',

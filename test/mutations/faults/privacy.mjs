@@ -97,8 +97,8 @@ export const privacy = [
   ),
   rounds(
     'lib/federated/rounds.ts',
-    'step: round, clippingNorm, microStep }',
-    'step: round, clippingNorm: 4 * clippingNorm, microStep }',
+    'step: round, clippingNorm, microStep,',
+    'step: round, clippingNorm: 4 * clippingNorm, microStep,',
     'an example is clipped to more than is said',
     'examples contribute no more than the clipping norm each',
   ),

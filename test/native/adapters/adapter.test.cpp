@@ -148,7 +148,7 @@ TEST("a kind, a role and a number that there is not are refused by name, with th
   AdapterSpec spec = full();
   spec.terms[0].kind = "high_rank";
   CHECK_THROWS(HostAdapter(spec),
-               "adapter at linear: unknown kind of term 'high_rank'; expected one of embedding, kronecker, low_rank,");
+               "adapter at linear: unknown kind of term 'high_rank'; expected one of embedding, hadamard, kronecker,");
   spec = full();
   spec.terms[0].parameters["c2"] = 0;
   CHECK_THROWS(HostAdapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");
