@@ -564,13 +564,6 @@ inline std::vector<Way> other_terms() {
             {{"skew", parameter(spec, std::string(at.path) + ".skew", at.in / 8, 28)}},
             {{"size", 8}, {"terms", 5}}};
   })});
-  ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
-    const std::string name = at.path;
-    return {"hadamard",
-            "",
-            {{"a", parameter(spec, name + ".a", 3, at.in)}, {"b", parameter(spec, name + ".b", at.out, 3)}},
-            {{"dropout", 0.2}}};
-  })});
   AdapterSpec spec = lora();
   spec.terms.push_back(
       {"embedding",
@@ -578,6 +571,18 @@ inline std::vector<Way> other_terms() {
        {{"a", parameter(spec, "embed.a", kRank, kVocab)}, {"b", parameter(spec, "embed.b", kHidden, kRank)}},
        {{"rank", kRank}, {"scale", 0.5}}});
   ways.push_back({spec});
+  return ways;
+}
+
+inline std::vector<Way> hadamard_terms() {
+  std::vector<Way> ways;
+  ways.push_back({at_linears([](AdapterSpec& spec, const Linear& at) -> TermSpec {
+    const std::string name = at.path;
+    return {"hadamard",
+            "",
+            {{"a", parameter(spec, name + ".a", 3, at.in)}, {"b", parameter(spec, name + ".b", at.out, 3)}},
+            {{"dropout", 0.2}}};
+  })});
   return ways;
 }
 

@@ -107,6 +107,8 @@ TEST("on CUDA: gated delta rules, whose weights are trained too") { like_the_cpu
 TEST("on CUDA: LoRA on a base of 4 bits with 8-bit state") { like_the_cpu(four_bits()); }
 TEST("on CUDA: magnitudes, gains, triplets, and snapshots") { like_the_cpu(factors()); }
 TEST("on CUDA: pairs, Kronecker products, rotations, and factors at the embedding") { like_the_cpu(other_terms()); }
+
+TEST("on CUDA: Hadamard products with the weight") { like_the_cpu(hadamard_terms()); }
 TEST("on CUDA: full fine-tuning, with updates after and in the backward pass") { like_the_cpu(full_tuning()); }
 TEST("on CUDA: each optimizer, projected gradients, and ranks drawn for a step") { like_the_cpu(optimizers()); }
 TEST("on CUDA: smoothed labels, noise on embeddings, temperature, and steps in halves") { like_the_cpu(losses()); }
