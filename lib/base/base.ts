@@ -309,3 +309,26 @@ export async function withSession<T>(
     }
   })
 }
+
+/** The logits of every position of one sequence, `[tokens, vocabulary]`. */
+export async function logitsOf(
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  tokens: Int32Array,
+  precision: PlanOptions['precision'] = base.precision,
+): Promise<Float32Array> {
+  const length = Math.max(tokens.length, 1)
+  const plan: PlanOptions = {
+    mode: 'forward',
+    tokens: length,
+    sequences: 1,
+    headRows: length,
+    kvCapacity: length,
+    precision,
+  }
+  return withSession(base, adapters, { forward: plan }, async (session) => {
+    const rows = Int32Array.from(tokens, (_, row) => row)
+    const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
+    return result.logits as Float32Array
+  })
+}

@@ -2,9 +2,8 @@
  * Compares a written model with the model and adapters it was made from: both process the same short texts, and their
  * predictions at every position are compared. Both sides compute in fp32, so only the weights differ.
  */
-import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, logitsOf } from '../base/base.js'
 import { DataError } from '../core/errors.js'
-import type { PlanOptions } from '../native/addon.js'
 import { prepareEvaluation } from '../train/rows/data.js'
 import type { DatasetConfig } from '../train/sources/data-sources.js'
 
@@ -93,8 +92,8 @@ export async function measureDrift(
   const vocabulary = reference.base.graph.vocabSize
   for (const tokens of sequences) {
     signal?.throwIfAborted()
-    const expected = await logitsOf(reference, tokens)
-    const found = await logitsOf(written, tokens)
+    const expected = await logitsOf(reference.base, reference.adapters, tokens, 'f32')
+    const found = await logitsOf(written.base, written.adapters, tokens, 'f32')
     for (let row = 0; row < tokens.length; row++) {
       const [from, to] = [row * vocabulary, (row + 1) * vocabulary]
       addPosition(drift, expected.subarray(from, to), found.subarray(from, to))
@@ -124,21 +123,4 @@ function logSumExp(logits: Float32Array): { top: number; logSum: number } {
   let sum = 0
   for (const logit of logits) sum += Math.exp(logit - most)
   return { top, logSum: most + Math.log(sum) }
-}
-
-async function logitsOf({ base, adapters }: Subject, tokens: Int32Array): Promise<Float32Array> {
-  const { length } = tokens
-  const plan: PlanOptions = {
-    mode: 'forward',
-    tokens: length,
-    sequences: 1,
-    headRows: length,
-    kvCapacity: length,
-    precision: 'f32',
-  }
-  return withSession(base, adapters, { forward: plan }, async (session) => {
-    const rows = Int32Array.from(tokens, (_, row) => row)
-    const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
-    return result.logits as Float32Array
-  })
 }

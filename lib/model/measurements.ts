@@ -1,9 +1,8 @@
 /** Measurements of a model on data: the rows are read in the prompt format that its adapters were trained on. */
 import type * as z from 'zod'
-import { type ActiveAdapter, type BaseModel, checkWritesText, withSession } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText, logitsOf, withSession } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
 import { DivergedError } from '../core/errors.js'
-import type { PlanOptions } from '../native/addon.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import { checkHead } from '../train/answers/classify.js'
 import { evaluateClasses } from '../train/objectives/classification.js'
@@ -67,7 +66,7 @@ export async function readRows(
 }
 
 /** @throws {DataError} for an id outside the vocabulary */
-export async function logitsOf(
+export async function checkedLogits(
   base: BaseModel,
   chosen: readonly ActiveAdapter[],
   tokens: Int32Array,
@@ -75,20 +74,7 @@ export async function logitsOf(
   checkWritesText(base, 'logits()')
   if (!(tokens instanceof Int32Array))
     throw badArgument(tokens, 'logits()', 'tokens', 'an Int32Array of token ids')
-  const length = Math.max(tokens.length, 1)
-  const plan: PlanOptions = {
-    mode: 'forward',
-    tokens: length,
-    sequences: 1,
-    headRows: length,
-    kvCapacity: length,
-    precision: base.precision,
-  }
-  return withSession(base, chosen, { forward: plan }, async (session) => {
-    const rows = Int32Array.from(tokens, (_, row) => row)
-    const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
-    return result.logits as Float32Array
-  })
+  return logitsOf(base, chosen, tokens)
 }
 
 /** Reads evaluation data in the prompt format the adapters were trained on. */

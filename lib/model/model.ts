@@ -26,7 +26,7 @@ import type { Adapter } from './adapter.js'
 import { AttachedAdapters } from './attached.js'
 import { Chat, type ChatOptions } from './chat.js'
 import { type EncodedRows, encodedRows } from './encoded-rows.js'
-import { type Asked, evaluated, logitsOf, readRows } from './measurements.js'
+import { type Asked, checkedLogits, evaluated, readRows } from './measurements.js'
 import {
   type AdapterChoice,
   type AttachOptions,
@@ -336,7 +336,7 @@ export class Model {
    */
   async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
     const { chosen } = this.#asked(logitsSchema, options, 'logits()')
-    return logitsOf(this.#base, chosen, tokens)
+    return checkedLogits(this.#base, chosen, tokens)
   }
 
   /**

@@ -339,7 +339,7 @@ export interface HiraConfig
   readonly name: 'hira'
   /** Rank of the matrix that the weight is multiplied by, element by element. Default 32. */
   readonly r: number
-  /** Dropout of the adapter's input, in training only. Default 0. */
+  /** Dropout on the adapter's input, in training only. Default 0. */
   readonly hiraDropout: number
   /**
    * `true`: B zero, A uniform as in LoRA. `gaussian`: B zero, A normal with standard deviation `1 / r`. `false`: both

@@ -5,20 +5,18 @@
 
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
-import { deepFreeze, flag, numberWithin, parseOptions, rank } from '../core/schema.js'
+import { deepFreeze, flag, parseOptions, rank } from '../core/schema.js'
 import type { TermSpec } from '../native/addon.js'
 import type { HiraConfig, HiraOptions } from './configs.js'
 import { loraRules } from './lora.js'
 import type { Factor, Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 
-const { targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
+const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
 
 const schema = z.strictObject({
   name: z.literal('hira'),
   r: rank().default(32).describe('Rank of the matrix that the weight is multiplied by, element by element.'),
-  hiraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
-    .default(0)
-    .describe("Dropout of the adapter's input, in training only."),
+  hiraDropout: loraDropout,
   initWeights: z
     .union([flag(), z.literal('gaussian')], { error: 'true, false or gaussian' })
     .default(true)

@@ -25,10 +25,7 @@ void HadamardTerm::check() const {
 }
 
 void HadamardTerm::check_site(const std::string& what) const {
-  const ParameterSpec &a = parameter(a_), &b = parameter(b_);
-  if (a.cols != site_.in || b.rows != site_.out)
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
-         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
+  if (parameter(a_).cols != site_.in || parameter(b_).rows != site_.out) refuse_site(a_, b_, what);
 }
 
 Factor HadamardTerm::form(Run& run, const AdapterRun& adapter, float own) const {
@@ -54,8 +51,7 @@ void HadamardTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
   Matrix x = run.matrix(product.step.x);
   if (drops(run)) {
     if (!product.dropped.data) product.dropped = run.take_operand(site_.in);
-    run.launch(Dropout{run.tokens, site_.in, x, dropout_, run.dropout_key(site_.node), product.dropped});
-    x = product.dropped;
+    x = drop(run, x, dropout_, product.dropped);
   }
   if (run.adapters.size() == 1) {
     product.segments.push_back({x, form(run, adapter, 0)});
@@ -80,12 +76,7 @@ void HadamardTerm::backward(Planner& plan, int dy, GradientTerm&) const {
 void HadamardTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const Factor w = run.weight(run.node(s).weight);
-  Matrix x = run.matrix(s.x);
-  if (drops(run)) {
-    const Matrix dropped = run.take_operand(site_.in);
-    run.launch(Dropout{run.tokens, site_.in, x, dropout_, run.dropout_key(site_.node), dropped});
-    x = dropped;
-  }
+  const Matrix x = drops(run) ? drop(run, run.matrix(s.x), dropout_, run.take_operand(site_.in)) : run.matrix(s.x);
   const Ptr<float> g = run.room->take<float>(std::min(site_.out, kChangeRows) * site_.in);
   for (int64_t begin = 0; begin < site_.out; begin += kChangeRows) {
     const int64_t rows = std::min(kChangeRows, site_.out - begin);

@@ -64,8 +64,7 @@ void LowRank::check_site(const std::string& what) const {
   const auto fits = [&](int vector) { return vector < 0 || parameter(vector).cols == site_.out; };
   if ((a.trained ? a.cols != site_.in : a.cols < site_.in) || (b.trained ? b.rows != site_.out : b.rows < site_.out) ||
       !fits(b_gain_) || !fits(magnitude_))
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
-         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
+    refuse_site(a_, b_, what);
 }
 
 TermFacts LowRank::facts() const {
@@ -110,16 +109,11 @@ void LowRank::fold_snapshot(Run& run, const AdapterRun& adapter, float weight, P
       FoldSnapshot{site_.out, ranks_.all, own, taken, adapter.value(b_), adapter.value(snapshot_b_), gains, out});
 }
 
-Matrix LowRank::drop(Run& run, const Matrix& x, const Matrix& out) const {
-  run.launch(Dropout{run.tokens, site_.in, x, dropout_, run.dropout_key(site_.node), out});
-  return out;
-}
-
 /// h = x A^T, of the dropped input where it drops in training.
 void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped,
                      const Matrix& h) const {
   const Factor a = factor_a(adapter);
-  const Segment segment{drops(run) ? drop(run, x, dropped) : x, a};
+  const Segment segment{drops(run) ? drop(run, x, dropout_, dropped) : x, a};
   run.launch(GemmNt{run.precision(), run.tokens, a.rows, {&segment, 1}, {h}});
 }
 
@@ -219,7 +213,7 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
     }
   }
   if (s.x < 0) return;
-  const Matrix x = drops(run) ? drop(run, run.matrix(s.x), run.take_operand(site_.in)) : run.matrix(s.x);
+  const Matrix x = drops(run) ? drop(run, run.matrix(s.x), dropout_, run.take_operand(site_.in)) : run.matrix(s.x);
   const float ratio = snapshot ? adapter.host_value(snapshot_ratio_) : 0;
   const float scale = snapshot ? 1 / own_share(ratio) : 1;
   run.reduce_into(adapter, a_, first * site_.in,

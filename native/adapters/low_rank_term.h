@@ -51,7 +51,6 @@ class LowRank final : public Term {
   void fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
   std::vector<float> folded(const Adapter& adapter, int64_t active) const;
   std::vector<float> folded_snapshot(const Adapter& adapter, float ratio) const;
-  Matrix drop(Run& run, const Matrix& x, const Matrix& out) const;
   void hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped, const Matrix& h) const;
   void run_hidden(Run& run, const Step& s) const;
   void run_gradient(Run& run, const Step& s) const;

@@ -42,10 +42,7 @@ void PairTerm::check() const {
 }
 
 void PairTerm::check_site(const std::string& what) const {
-  const ParameterSpec &a = parameter(a_), &b = parameter(b_);
-  if (a.cols != site_.in || b.rows != site_.out)
-    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
-         "] but ", what, " is [", site_.out, ", ", site_.in, "]");
+  if (parameter(a_).cols != site_.in || parameter(b_).rows != site_.out) refuse_site(a_, b_, what);
 }
 
 TermFacts PairTerm::facts() const { return {.rank = rank_}; }

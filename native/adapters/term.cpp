@@ -63,6 +63,17 @@ void Term::check_dropout(float p) const {
   if (!(p >= 0 && p < 1)) fail("SHAPE", "adapter at ", target(), ": dropout is ", p, "; expected 0 <= p < 1");
 }
 
+void Term::refuse_site(int a, int b, const std::string& what) const {
+  const ParameterSpec &of_a = parameter(a), &of_b = parameter(b);
+  fail("SHAPE", "adapter at ", target(), ": A is [", of_a.rows, ", ", of_a.cols, "] and B [", of_b.rows, ", ",
+       of_b.cols, "] but ", what, " is [", site_.out, ", ", site_.in, "]");
+}
+
+Matrix Term::drop(Run& run, const Matrix& x, float p, const Matrix& out) const {
+  run.launch(Dropout{run.tokens, site_.in, x, p, run.dropout_key(site_.node), out});
+  return out;
+}
+
 std::vector<int> Term::trained_of(std::initializer_list<int> parameters) const {
   std::vector<int> found;
   for (const int index : parameters)

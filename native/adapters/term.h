@@ -125,6 +125,10 @@ class Term {
   std::vector<int> trained_of(std::initializer_list<int> parameters) const;
   /// Rows of a change of the weight whose gradient is formed at a time: bounds the workspace.
   static constexpr int64_t kChangeRows = 256;
+  /// Throws Error("SHAPE") for an A and a B that do not fit the site.
+  [[noreturn]] void refuse_site(int a, int b, const std::string& what) const;
+  /// x with a dropout of probability p, in `out`.
+  Matrix drop(Run& run, const Matrix& x, float p, const Matrix& out) const;
   /// Adds to the gradients of b and a those from rows `begin` on of the gradient at their product b a, g [rows, in].
   void add_product_gradient(Run& run, const AdapterRun& adapter, int b, int a, int64_t begin, int64_t rows,
                             Ptr<float> g) const;
