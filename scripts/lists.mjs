@@ -222,7 +222,7 @@ function kernelList() {
 ${headers.map(({ file }) => `#include "kernels/${file}"\n`).join('')}
 /// X(Kernel) for every kernel.
 ${macro('LOWRANK_KERNELS', all)}
-/// Those that need room beside their operands on some device.
+/// X(Kernel) for kernels that need room beside their operands on some device.
 ${macro(
   'LOWRANK_KERNELS_WITH_ROOM',
   all.filter(({ room }) => room),

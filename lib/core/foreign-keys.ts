@@ -1,5 +1,5 @@
 /**
- * What other programs call our options, commands, and values. Messages about unknown keys and the tables in
+ * Names that other programs have for options and commands. Messages about unknown keys and the tables in
  * docs/coming-from.md are generated from this data.
  */
 import { FOREIGN_OPTIONS, NO_PREFERENCES } from './foreign-options.js'

@@ -21,7 +21,7 @@ type OptionsOf<Schema extends z.ZodObject> = Readonly<z.output<Schema>>
 /** A loss. Its options are those of its schema. */
 export interface LossRules<Name extends string = string, Schema extends z.ZodObject = z.ZodObject> {
   readonly name: Name
-  /** What the loss is, for the documentation: a clause without a period. */
+  /** Description of the loss in the documentation, a clause without a period. */
   readonly about: string
   /** Options in camel case, each with its default. */
   readonly schema: Schema

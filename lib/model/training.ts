@@ -104,7 +104,7 @@ type Trained = Pick<ConstructorParameters<typeof TrainingRun>[0], 'base' | 'adap
   strategy: StrategyConfig
 }
 
-/** What a caller may bring along: a schedule, a search of the rate, or ranks. */
+/** Parts of a run that a caller may pass instead of those made here: schedule, ranks, and search of the learning rate. */
 export type RunExtras = Partial<Pick<StepSetup, 'schedule' | 'ranks'> & { rateSearch: RateSearch }>
 
 /** @throws {ConfigError} for an unknown option, or options that do not go together */

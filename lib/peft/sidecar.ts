@@ -31,7 +31,7 @@ export interface AdapterBase {
   multimodal?: boolean
 }
 
-/** What is kept of an adapter's training. */
+/** Facts about an adapter's training that lowrank.json keeps. */
 export interface SidecarFacts {
   /** The training strategy, if it differs from the saved form. */
   trainedAs?: StrategyConfig

@@ -262,7 +262,7 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly mark: StrategyMark
   /** How it takes part in comparisons, where that differs from LoRA. */
   readonly compared?: Compared<Config>
-  /** What other programs call its own options. */
+  /** Other programs' names for the options that only this strategy has. */
   readonly foreign?: ForeignKeys
   /** Reference to the paper. */
   readonly paper: string

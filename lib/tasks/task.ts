@@ -13,7 +13,7 @@ import type { Metric } from './metrics.js'
 /** An option of a task. In a run it is null for its default, and for other tasks. */
 export interface TaskOption {
   readonly schema: z.ZodType
-  /** What the option is, for the documentation: a clause without a period. */
+  /** Description of the option in the documentation, a clause without a period. */
   readonly about: string
   /** Absent if the task requires the option, or derives it from others. */
   readonly default?: unknown
@@ -99,7 +99,7 @@ export interface TaskRules<Name extends string = string> {
     /** Why the time of a step cannot be estimated; null if it can. */
     readonly untimed: string | null
   }
-  /** What other programs call its options. */
+  /** Other programs' names for its options. */
   readonly foreign?: ForeignKeys
   /** True if learning rates far below those of the strategies are usual. */
   readonly lowRates: boolean

@@ -98,7 +98,7 @@
   X(Lion) \
   X(FollowImportances)
 
-/// Those that need room beside their operands on some device.
+/// X(Kernel) for kernels that need room beside their operands on some device.
 #define LOWRANK_KERNELS_WITH_ROOM(X) \
   X(Adafactor) \
   X(Attention) \

@@ -59,8 +59,8 @@ LOWRANK_KERNELS_WITH_ROOM(LOWRANK_WORKSPACE)
 #endif
 
 extern const Table table_reference;
-// What levels have of their own, and of matrix products with stored weights. AMX adds to what AVX-512 with bf16 has,
-// and a level with bf16 adds products to those of the level without.
+// Kernels that each level has of its own: products with stored weights in the tables gemm_*, the others in table_*. AMX
+// has entries beside those of AVX-512 with bf16, and a level with bf16 has products beside those of the level without.
 extern const Table table_neon, table_neonbf16, table_avx2, table_avx512, table_avx512bf16, table_amx;
 extern const Table gemm_neon, gemm_neonbf16, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
 

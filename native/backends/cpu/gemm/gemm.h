@@ -1,5 +1,5 @@
-// What the levels' matrix products share. The loops of one product read weights where a store has them, and the rest
-// where its kernel says.
+// Types that the matrix products of all levels share. A product reads its weights from the store of the model, and its
+// other operands from the memory that its kernel names.
 #pragma once
 
 #include <span>
@@ -22,7 +22,7 @@ struct SegmentView {
   WeightView w;
 };
 
-/// Those of a product; a usual number of them needs no allocation.
+/// The segments of one product, without an allocation up to kUsual of them.
 class SegmentViews {
  public:
   SegmentViews(const Cpu& cpu, std::span<const Segment> segments);
