@@ -6,8 +6,8 @@ namespace lowrank::cuda {
 namespace {
 
 WeightShape shape_of(DeviceFormat format) {
-  if (is_ggml(format)) return {format, 9, 512};
-  return is_four_bit(format) ? WeightShape{format, 9, 65} : WeightShape{format, 9, 271, 2};
+  if (is_ggml(format)) return {format, 3, 256};
+  return is_four_bit(format) ? WeightShape{format, 5, 65} : WeightShape{format, 5, 71, 2};
 }
 
 TEST("CUDA's matrices times weights of every format equal the product of their elements, from a row on") {
