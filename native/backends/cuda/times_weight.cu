@@ -33,6 +33,7 @@ LOWRANK_KERNEL(times_weight, TimesWeightArgs, 256, 4) {
 #include <algorithm>
 
 #include "backends/cuda/weight.h"
+#include "core/math.h"
 
 namespace lowrank::cuda {
 namespace {

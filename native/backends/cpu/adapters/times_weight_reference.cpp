@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "backends/cpu/reference.h"
+#include "quant/weight.h"
 
 namespace lowrank::cpu {
 
