@@ -279,6 +279,22 @@ const adapters = [
     { title: 'oft' },
   ),
   fault(
+    cpu('adapters/times_weight_reference.cpp'),
+    parity('strategies'),
+    'piece[i] * (k.own + at[i])',
+    'piece[i] * (1 + at[i])',
+    "the gradient of HiRA's product has the weight added",
+    { title: 'hira' },
+  ),
+  fault(
+    'native/adapters/hadamard_term.cpp',
+    'test/e2e/bases.test.ts',
+    'counts * base[i] * factor',
+    'counts * factor',
+    'HiRA merges its product without the weight',
+    { title: 'hira' },
+  ),
+  fault(
     'native/adapters/low_rank_term.cpp',
     parity('strategies'),
     'own_share(ratio), taken',
