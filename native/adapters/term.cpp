@@ -54,9 +54,10 @@ void TermReader::done() const {
 void Term::expect(int index, const char* factor, int64_t rows, int64_t cols) const {
   if (index < 0) return;
   const ParameterSpec& p = parameter(index);
-  if ((rows >= 0 && p.rows != rows) || (cols >= 0 && p.cols != cols))
-    fail("SHAPE", "adapter at ", target(), ": ", factor, " (", p.name, ") is [", p.rows, ", ", p.cols, "] at rank ",
-         facts().rank);
+  if ((rows < 0 || p.rows == rows) && (cols < 0 || p.cols == cols)) return;
+  const auto shown = [](int64_t count) { return count < 0 ? std::string("any") : std::to_string(count); };
+  fail("SHAPE", "adapter at ", target(), ": ", factor, " (", p.name, ") is [", p.rows, ", ", p.cols, "]; expected [",
+       shown(rows), ", ", shown(cols), "]");
 }
 
 void Term::check_dropout(float p) const {

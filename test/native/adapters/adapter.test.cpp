@@ -131,7 +131,9 @@ TEST("random fills depend on seed and name, not on the order of calls") {
 TEST("an adapter with wrong shapes is refused by name") {
   AdapterSpec spec = full();
   spec.parameters[2].cols = 2;
-  CHECK_THROWS(HostAdapter(spec), "d (d) is [1, 2] at rank 3");
+  CHECK_THROWS(HostAdapter(spec), "d (d) is [1, 2]; expected [1, 3]");
+  spec.terms = {{"hadamard", "linear", {{"a", 0}, {"b", 4}}, {}}};
+  CHECK_THROWS(HostAdapter(spec), "B (gain) is [1, 4]; expected [any, 3]");
   spec = full();
   spec.parameters[1].name = spec.parameters[0].name;
   CHECK_THROWS(HostAdapter(spec), "A is declared twice");
