@@ -1,7 +1,7 @@
-// Kernels of attention for any operands and head size, and of its decoding. Those on matrix units are in flash.h.
+// Arguments of attention, and its decoding, for any operands and head size. Attention on matrix units is in flash.h.
 #pragma once
 
-#include "cells.h"
+#include "kernel.h"
 
 namespace lowrank::cuda {
 
@@ -43,43 +43,29 @@ struct AttentionSumsArgs {
   float* sums;
 };
 
-/// Keys and values [tokens, cols] to their rows of the cache; block (.., .., 0) has keys, and (.., .., 1) values.
-struct AppendToCacheArgs {
-  Tiles tiles;
-  const int32_t* positions;  // [1], of the first token
-  Cells k, v, cached_k, cached_v;
-};
-
-/// Few queries over many keys: block (split, kv head, group of rows) sees keys [split range, (split + 1) range). Rows
-/// are the queries of a kv head, query by query and of each its heads.
-struct DecodeArgs {
-  /// [1], of the first token: the keys that came before, which the card counts so that arguments stay the same. Null:
-  /// `past`.
-  const int32_t* positions;
-  int32_t tokens, past;
-  int32_t heads, kv_heads, head_dim, window;
-  float scale;
-  int32_t unused = 0;
-  const void *q, *k, *v;
-  int64_t q_ld, k_ld, v_ld;
-  float* parts;  // [kMostSplits, tokens, heads, head_dim] not yet divided
-  float* tops;   // [kMostSplits, tokens, heads] and the sums behind them
-  void* out;
-  int64_t out_ld;
-  float* lse;
-};
-
-inline constexpr int32_t kMostSplits = 64, kLeastRange = 128;  // of keys
-/// Keys of a split, and the splits that there are.
-constexpr int32_t decoded_range(int32_t keys) {
-  const int32_t each = (keys + kMostSplits - 1) / kMostSplits;
-  return (each + kLeastRange - 1) / kLeastRange * kLeastRange;
-}
-constexpr int32_t decoded_splits(int32_t keys) { return (keys + decoded_range(keys) - 1) / decoded_range(keys); }
-
 /// Queries or keys of a block, a warp each.
 inline constexpr int kAttentionRows = 4;
 /// Columns of a head that a warp sums at a time.
 inline constexpr int kAttentionCols = 256;
 
 }  // namespace lowrank::cuda
+
+#if !LOWRANK_ON_DEVICE
+#include <limits>
+
+#include "backends/cuda/launcher.h"
+#include "kernels/attention.h"
+
+namespace lowrank::cuda {
+
+inline int32_t window_of(const Heads& heads) {
+  return heads.window > 0 ? heads.window : std::numeric_limits<int32_t>::max();
+}
+
+/// Whether few tokens see many keys, which `decode` has kernels for; the room is the most that they need.
+bool decodes(const Attention& k);
+void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace);
+int64_t decode_workspace(const Attention& k);
+
+}  // namespace lowrank::cuda
+#endif

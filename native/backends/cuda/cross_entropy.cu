@@ -28,7 +28,6 @@ inline constexpr int kLossThreads = 512;
 namespace lowrank::cuda {
 namespace {
 
-constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 constexpr int kPiece = 2 * 4 * kLossThreads;  // columns whose gradients wait for the logits below them to be read
 
 /// A row of logits, which are multiplied by `scale` as they are read.

@@ -85,6 +85,7 @@ LOWRANK_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32
 namespace lowrank::cuda {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
+inline constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 // ---- numbers
 
@@ -116,6 +117,8 @@ LOWRANK_DEVICE uint32_t pack_bf16(float lo, float hi) {
 
 // ---- threads and numbers of a launch
 
+LOWRANK_DEVICE int lane_of() { return static_cast<int>(threadIdx.x) & 31; }
+LOWRANK_DEVICE int warp_of() { return static_cast<int>(threadIdx.x) >> 5; }
 LOWRANK_DEVICE int64_t thread_of_grid() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 LOWRANK_DEVICE float element(const void* data, int bf16, int64_t at) {
   return bf16 ? to_float(static_cast<const __nv_bfloat16*>(data)[at]) : static_cast<const float*>(data)[at];

@@ -7,13 +7,9 @@
 namespace lowrank::cuda {
 namespace {
 
-constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 using bf16 = __nv_bfloat16;
-
-LOWRANK_DEVICE int lane_of() { return static_cast<int>(threadIdx.x) & 31; }
-LOWRANK_DEVICE int warp_of() { return static_cast<int>(threadIdx.x) >> 5; }
 
 /// Element of a tile where a chunk of a row begins.
 template <int Dim>

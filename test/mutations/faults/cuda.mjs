@@ -161,7 +161,7 @@ const driver = [
     'a graph is launched for other arguments',
   ),
   caught(
-    'attention.cu',
+    'attention_decode.cu',
     'tokens that are decoded by graphs',
     'const int splits = decoded_splits((args.positions ? args.positions[0] : args.past) + args.tokens);',
     'const int splits = decoded_splits(args.past + args.tokens);',
