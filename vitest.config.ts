@@ -104,7 +104,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/package/**', 'test/runtimes/**', 'test/real/**', ...wholeSweeps],
-          globalSetup: ['test/setup.ts'],
+          globalSetup: ['test/setup.ts', 'test/parity/drawn.ts'],
         },
       },
       {
@@ -113,7 +113,7 @@ export default defineConfig({
           name: 'sweeps',
           include: [...sweeps, ...wholeSweeps],
           env: { LOWRANK_SWEEPS: 'whole' },
-          globalSetup: ['test/setup.ts'],
+          globalSetup: ['test/setup.ts', 'test/parity/drawn.ts'],
           // Some take a minute on a quiet machine.
           testTimeout: 300_000,
         },
@@ -124,7 +124,7 @@ export default defineConfig({
         test: {
           name: 'real',
           include: ['test/real/**/*.test.ts'],
-          globalSetup: ['test/setup.ts'],
+          globalSetup: ['test/setup.ts', 'test/parity/drawn.ts'],
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },

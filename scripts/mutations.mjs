@@ -41,7 +41,7 @@ const CONFIG = 'vitest.mutations.config.mjs'
 const config = `import base from './vitest.config.ts'
 const { projects, ...test } = base.test
 const experimental = { fsModuleCache: true, fsModuleCachePath: '.vitest-cache' }
-export default { test: { ...test, experimental, include: ['test/**/*.test.ts'] } }
+export default { test: { ...test, experimental, include: ['test/**/*.test.ts'], globalSetup: ['test/parity/drawn.ts'] } }
 `
 
 const faults = Object.entries(areas)

@@ -8,6 +8,7 @@ import json
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
@@ -40,6 +41,28 @@ OPTIMIZER = {"lr": 1e-3, "betas": [0.9, 0.99], "eps": 1e-4, "weight_decay": 2.0,
 def generator(name: str) -> torch.Generator:
     """A generator that depends on the name alone, so adding a tensor changes no other."""
     return torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+COUNTER = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """The finalizer of splitmix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def drawn(name: str, shape, bound: float, offset: float = 0.0) -> torch.Tensor:
+    """Uniform float32 numbers around `offset`, which drawn.ts draws by the same name (lib/core/counter-random.ts)."""
+    key = 0xCBF29CE484222325
+    for byte in name.encode():
+        key = (key ^ byte) * 0x100000001B3 & _MASK
+    key = mix(np.array([COUNTER], dtype=np.uint64)) ^ np.uint64(key)
+    count = np.arange(1, np.prod(shape, dtype=int) + 1, dtype=np.uint64)
+    uniform = (mix(count * np.uint64(COUNTER) + key) >> np.uint64(11)) * 2.0**-53
+    return torch.from_numpy(((2 * uniform - 1) * bound + offset).astype(np.float32)).reshape(shape)
 
 
 def _rms_norm_in_input_dtype(self, hidden_states):

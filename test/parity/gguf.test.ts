@@ -7,6 +7,7 @@ import { addon } from '../../lib/native/addon.js'
 import { float32Bytes } from '../../lib/peft/floats.js'
 import { ggufBytes, type TensorSpec, type Value, value } from '../lib/formats/gguf-bytes.js'
 import { scratchFile } from '../lib/scratch.js'
+import { drawnFactor } from './drawn.js'
 import {
   backward,
   floats,
@@ -330,8 +331,8 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
     })
     const spec = loraSpec(entries)
     const adapter = addon().createAdapter(spec, { trainable: true })
-    for (const parameter of spec.parameters)
-      adapter.write(parameter.name, 'value', floats(golden, `init.${parameter.name}`))
+    for (const { name, rows, cols } of spec.parameters)
+      adapter.write(name, 'value', drawnFactor(file, name, rows, cols))
     const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     await backward(session, goldenBatch(await readGolden(`golden/${name}.safetensors`)))
     for (const parameter of spec.parameters) {

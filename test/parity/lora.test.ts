@@ -5,6 +5,7 @@ import { readSafetensorsHeader } from '../../lib/formats/safetensors.js'
 import { addon, type NativeAdapter, type StorageFormat } from '../../lib/native/addon.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import { nf4, type Quantization } from '../../lib/weights/quantization.js'
+import { drawnFactor } from './drawn.js'
 import {
   backward,
   floats,
@@ -14,7 +15,6 @@ import {
   parity,
   readGolden,
   relativeError,
-  type Tensors,
   trainPlan,
 } from './engine.js'
 import { measured } from './measured.js'
@@ -32,15 +32,16 @@ interface Case extends RunCase {
 const cases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8')) as Case[]
 
 /** The terms of a case, read from the shapes of its golden tensors. */
-function specOf(c: Case, golden: Tensors, shapes: Map<string, number[]>) {
+function specOf(c: Case, shapes: Map<string, number[]>) {
   const entries = Object.entries(c.scaling).map(([path, scale]) => {
-    const [rank, inputs] = shapes.get(`init.base_model.model.${path}.lora_A.weight`) as [number, number]
-    const [outputs] = shapes.get(`init.base_model.model.${path}.lora_B.weight`) as [number, number]
+    const [rank, inputs] = shapes.get(`grad.base_model.model.${path}.lora_A.weight`) as [number, number]
+    const [outputs] = shapes.get(`grad.base_model.model.${path}.lora_B.weight`) as [number, number]
     return { path, rank, scale, inputs, outputs }
   })
   const spec = loraSpec(entries)
   const start = (adapter: NativeAdapter) => {
-    for (const { name } of spec.parameters) adapter.write(name, 'value', floats(golden, `init.${name}`))
+    for (const { name, rows, cols } of spec.parameters)
+      adapter.write(name, 'value', drawnFactor(c.name, name, rows, cols))
   }
   return { spec, start }
 }
@@ -53,7 +54,7 @@ async function open(c: Case) {
   // The goldens of double quantization rebuild absmax from bitsandbytes' nearest codes; ours are the same.
   const format = c.quantization === null ? undefined : c.quantization.double_quant ? 'nf4_double' : 'nf4'
   const { graph, model } = await loadTiny(c.model, format, c.tables)
-  const { spec, start } = specOf(c, golden, shapes)
+  const { spec, start } = specOf(c, shapes)
   const adapter = addon().createAdapter(spec, { trainable: true })
   start(adapter)
   return { golden, graph, model, spec, adapter }
@@ -99,12 +100,12 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     const adapter = await model.attach(
       readStrategy({ name: 'lora', ...c.peft }, { name: c.name, spelling: 'snake' }),
     )
-    const saved = adapter.state.description.factors.map(({ name, tensor }) => ({
-      name,
+    const saved = adapter.state.description.factors.map(({ name, rows, cols, tensor }) => ({
+      ...{ name, rows, cols },
       tensor: tensor?.name as string,
     }))
-    for (const { name, tensor } of saved)
-      adapter.state.native.write(name, 'value', floats(golden, `init.${tensor}`))
+    for (const { name, tensor, rows, cols } of saved)
+      adapter.state.native.write(name, 'value', drawnFactor(c.name, tensor, rows, cols))
     expectSteps(await train(adapter, c), c)
     expectTensors(adapter, saved, golden)
     await adapter.detach()

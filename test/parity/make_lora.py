@@ -15,8 +15,8 @@ from common import (
     OPTIMIZER,
     ROOT,
     adapter_tensors,
+    drawn,
     forward,
-    generator,
     load_double,
     loss_count,
     loss_sum,
@@ -157,16 +157,13 @@ def replace(parameter: torch.nn.Parameter, form: str) -> str:
 
 
 def attach(model, name: str, peft: dict):
-    """PEFT's model with float64 factors whose values are float32 numbers."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"lora/{name}"))))
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **peft)).double()
+    """PEFT's model with float64 factors that are drawn by name."""
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **peft)).double()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if "lora_B" in key:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator(f"{name}/{key}")) * 0.1)
-            elif "lora_A" in key:
-                parameter.copy_(parameter.float())
+            if "lora_A" in key or "lora_B" in key:
+                bound = 0.2 if "lora_B" in key else parameter.shape[1] ** -0.5
+                parameter.copy_(drawn(f"{name}/{key.replace('.default', '')}", parameter.shape, bound))
     return model
 
 
@@ -213,12 +210,11 @@ def make_case(name: str, base: str, peft: dict, quantization: dict | None, batch
     hashes = quantize_linears(model, quantization["double_quant"]) if quantization else {}
     tables = quantize_tables(model, TABLES[name]) if name in TABLES else None
     model = attach(model, name, peft)
-    tensors = adapter_tensors(model, "init")
     batch = batch_of(base)
     logits = forward(model, batch)
     loss = loss_sum(logits, batch) / loss_count(batch)
     loss.backward()
-    tensors |= adapter_tensors(model, "grad", grad=True)
+    tensors = adapter_tensors(model, "grad", grad=True)
     losses, norms = train(model, batches)
     tensors |= adapter_tensors(model, "final")
     save_tensors(ROOT / "lora" / f"{name}.safetensors", {"logits": logits.float(), **tensors})

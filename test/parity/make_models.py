@@ -4,8 +4,10 @@ The weights are drawn at scales that give sharp attention and logits of size one
 any part shows far above rounding.
 """
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import torch
 from transformers import (
@@ -42,6 +44,7 @@ from transformers.models.llama import modeling_llama
 
 from common import (
     ROOT,
+    drawn,
     forward,
     generator,
     load_double,
@@ -587,7 +590,13 @@ MODELS = {
 OFFSET_NORMS = ("gemma3", "qwen3_5")
 
 
+# Their weights are in the repository, since goldens of many programs stand on them; those of all others are drawn, here and
+# by drawn.ts.
+STORED = ("llama2", "llama3", "smollm2", "tinyllama", "mistral", "odd", "sharded", "half", "mistral_window", "qwen2", "qwen2_window", "qwen3", "qwen3_window")
+
+
 def build(name: str):
+    """The model, and of each weight its shape, its deviation times the root of 3, and its mean."""
     kind, overrides, dtype, _ = MODELS[name]
     settings = {**_common, "rope_parameters": _plain_rope, "tie_word_embeddings": False, **overrides}
     if kind == "lfm2":  # which has another name for it
@@ -595,33 +604,52 @@ def build(name: str):
     config, model = CLASSES[kind]
     model = model(config(**settings))
     small = settings["tie_word_embeddings"] or kind == "gemma3"  # whose embedding is scaled
+
+    def scales(key: str, shape) -> tuple[float, float]:
+        if key.endswith(".bias"):
+            return 0.5, 0
+        if key.endswith(("A_log", "dt_bias")):  # decays from near 0 to near 1
+            return 1, -2 if key.endswith("A_log") else 0
+        if len(shape) == 1:
+            return 0.2, 0 if kind in OFFSET_NORMS and not key.endswith("linear_attn.norm.weight") else 1
+        if "conv1d" in key:
+            return shape[2] ** -0.5, 0
+        if "embed_tokens" in key:
+            return 0.2 if small else 1, 0
+        if any(part in key for part in ("lm_head", "q_proj", "k_proj", "qkv_proj")):
+            return 1.5 * shape[1] ** -0.5, 0
+        if kind == "qwen3_5" and any(part in key for part in ("o_proj", "out_proj", "down_proj", "in_proj_qkv", "in_proj_z")):
+            # The norm of what a delta rule gives magnifies rounding.
+            return 0.5 * shape[1] ** -0.5, 0
+        return shape[1] ** -0.5, 0
+
+    weights = {}
     with torch.no_grad():
         for key, weight in model.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator(f"{name}/{key}"))
-            if key.endswith(".bias"):
-                weight.copy_(noise * 0.5)
-            elif key.endswith(("A_log", "dt_bias")):  # decays from near 0 to near 1
-                weight.copy_(noise - (2 if key.endswith("A_log") else 0))
-            elif weight.dim() == 1:
-                offset = kind in OFFSET_NORMS and not key.endswith("linear_attn.norm.weight")
-                weight.copy_((0 if offset else 1) + 0.2 * noise)
-            elif "conv1d" in key:
-                weight.copy_(noise / weight.shape[2] ** 0.5)
-            elif "embed_tokens" in key:
-                weight.copy_(noise * (0.2 if small else 1.0))
-            elif any(part in key for part in ("lm_head", "q_proj", "k_proj", "qkv_proj")):
-                weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
-            elif kind == "qwen3_5" and any(part in key for part in ("o_proj", "out_proj", "down_proj", "in_proj_qkv", "in_proj_z")):
-                # The norm of what a delta rule gives magnifies rounding.
-                weight.copy_(noise * 0.5 / weight.shape[1] ** 0.5)
+            deviation, mean = scales(key, weight.shape)
+            if name in STORED:
+                weight.copy_(torch.randn(weight.shape, generator=generator(f"{name}/{key}")) * deviation + mean)
             else:
-                weight.copy_(noise / weight.shape[1] ** 0.5)
-    return model.to(dtype)
+                weights[key] = [list(weight.shape), deviation * 3**0.5, mean]
+                weight.copy_(drawn(f"{name}/{key}", *weights[key]))
+    return model.to(dtype), weights
 
 
 def batch_of(name: str):
     vocab = MODELS[name][1].get("vocab_size", _common["vocab_size"])
     return make_batch(f"golden/{name}", LENGTHS_OF.get(name, LENGTHS), vocab, prompt=3)
+
+
+def describe(path: Path, weights: dict) -> str:
+    """What drawn.ts makes the same file of: its hash, its dtype, and the weights in its order, a line each."""
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header.pop("__metadata__")
+    (dtype,) = {tensor["dtype"] for tensor in header.values()}
+    if header.keys() != weights.keys():
+        raise SystemExit(f"{path} has other weights than the model")
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(weights[key])}" for key in header)
+    return f'{{"sha256": "{hashlib.sha256(content).hexdigest()}", "dtype": "{dtype}", "weights": {{\n{lines}\n}}}}'
 
 
 def write_v4_config() -> None:
@@ -678,10 +706,14 @@ def check_windows() -> None:
 
 def make() -> None:
     original_norm = modeling_llama.LlamaRMSNorm.forward
+    described = {}
     for name, (_, _, _, shard_size) in MODELS.items():
         folder = ROOT / "models" / name
         shutil.rmtree(folder, ignore_errors=True)
-        build(name).save_pretrained(folder, **({"max_shard_size": shard_size} if shard_size else {}))
+        model, weights = build(name)
+        model.save_pretrained(folder, **({"max_shard_size": shard_size} if shard_size else {}))
+        if weights:
+            described[name] = describe(folder / "model.safetensors", weights)
         (folder / "generation_config.json").unlink(missing_ok=True)
         batch = batch_of(name)
         with torch.no_grad():
@@ -699,6 +731,7 @@ def make() -> None:
             },
         )
         print(f"  {name}: loss {float(total / count):.6f} over {count} labels, logits std {float(logits.std()):.2f}")
+    (ROOT / "models/drawn.json").write_text("{\n" + ",\n".join(f'"{name}": {text}' for name, text in described.items()) + "\n}\n")
     write_v4_config()
     check_norm_patch(original_norm)
     check_windows()

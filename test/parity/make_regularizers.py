@@ -13,30 +13,21 @@ from safetensors.torch import load_file
 from transformers.integrations.neftune import neftune_post_forward_hook
 from transformers.trainer_pt_utils import LabelSmoother
 
-from common import ROOT, adapter_tensors, forward, load_double, loss_count, loss_sum, save_json, save_tensors
+from common import COUNTER, ROOT, adapter_tensors, forward, load_double, loss_count, loss_sum, mix, save_json, save_tensors
 
 FOLDER = ROOT / "regularizers"
 SMOOTHING, ALPHA = 0.15, 5.0
 COUNTERS = {"seed": 7, "step": 3, "microStep": 1}
-MASK = (1 << 64) - 1
-GOLDEN = 0x9E3779B97F4A7C15
-
-
-def mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def draws(rows: int, cols: int) -> torch.Tensor:
     """Numbers in (-1, 1) of a batch [rows, cols], for the first node of the graph."""
     key = COUNTERS["seed"]
     for part in (COUNTERS["step"], COUNTERS["microStep"], 0):
-        key = ((key ^ part) * GOLDEN + (key >> 29)) & MASK
-    base = mix(np.array([(key + GOLDEN) & MASK], dtype=np.uint64))
+        key = ((key ^ part) * COUNTER + (key >> 29)) % (1 << 64)
+    base = mix(np.array([(key + COUNTER) % (1 << 64)], dtype=np.uint64))
     index = np.arange(rows * cols, dtype=np.uint64)
-    bits = mix(base + (index >> np.uint64(1)) * np.uint64(GOLDEN)) >> ((index & np.uint64(1)) * np.uint64(32))
+    bits = mix(base + (index >> np.uint64(1)) * np.uint64(COUNTER)) >> ((index & np.uint64(1)) * np.uint64(32))
     unit = ((bits & np.uint64(0xFFFFFFFF)) >> np.uint64(8)).astype(np.float32)
     return torch.from_numpy((unit + np.float32(0.5)) * np.float32(2.0**-23) - np.float32(1)).reshape(rows, cols)
 
