@@ -9,6 +9,7 @@ const root = resolve(import.meta.dirname, '..')
 /** What was added, part of the names of its own files, and how other files name it. */
 const ADDITIONS = [
   ['Qwen3, a model family', 'qwen3.', String.raw`'qwen3'|/qwen3\.js|Qwen3ForCausalLM|\bqwen3:`],
+  ['Gemma, a model family', /\/gemma\./, String.raw`'gemma'|/gemma\.js|GemmaForCausalLM|\bgemma:`],
   ['MiSS, a strategy with existing maths', 'miss.', String.raw`'miss'|/miss\.js|\bmiss,|\bmiss: `],
   [
     'OFT, a strategy with new maths',

@@ -1,5 +1,6 @@
 /** The model families. Written by `node scripts/records.mjs`. */
 import type { Family } from './family.js'
+import { gemma } from './gemma.js'
 import { gemma3 } from './gemma3.js'
 import { granite } from './granite.js'
 import { lfm2 } from './lfm2.js'
@@ -13,6 +14,7 @@ import { qwen35 } from './qwen3_5.js'
 import { smollm3 } from './smollm3.js'
 
 export const FAMILIES: readonly Family[] = [
+  gemma,
   gemma3,
   granite,
   lfm2,

@@ -88,6 +88,7 @@ describe.each(
       ['granite4', 'llama3', 'f16'],
       ['olmo2', 'llama3', 'f16'],
       ['olmo3', 'llama3', 'f16'],
+      ['gemma', 'llama2', 'f16'],
       ['gemma3', 'llama2', 'f16'],
       ['ministral3', 'tekken', 'f16'],
       ['phi3', 'o200k', 'f16'],

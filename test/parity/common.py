@@ -14,6 +14,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM
+from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.granite import modeling_granite
 from transformers.models.granitemoehybrid import modeling_granitemoehybrid
@@ -105,6 +106,7 @@ def load_double(folder: Path, **options):
     modeling_smollm3.SmolLM3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_olmo2.Olmo2RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_olmo3.Olmo3RMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_gemma.GemmaRMSNorm.forward = _offset_norm_in_input_dtype
     modeling_gemma3.Gemma3RMSNorm.forward = _offset_norm_in_input_dtype
     modeling_ministral3.Ministral3RMSNorm.forward = _rms_norm_in_input_dtype
     modeling_phi3.Phi3RMSNorm.forward = _rms_norm_in_input_dtype

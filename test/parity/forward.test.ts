@@ -29,6 +29,8 @@ const models = [
   'olmo2_odd',
   'olmo3',
   'olmo3_window',
+  'gemma',
+  'gemma_odd',
   'gemma3',
   'gemma3_window',
   'ministral3',

@@ -118,7 +118,7 @@ function tiled(name: string, bytes: Uint8Array, config: Record<string, unknown>)
 /** How elements of vectors are written in fp32; undefined for those that stay as they are. */
 function changed(name: string, architecture: string): ((value: number) => number) | undefined {
   if (name.endsWith('.A_log')) return (value) => -Math.exp(value)
-  const gains = ['gemma3', 'qwen35'].includes(architecture) && name.endsWith('norm.weight')
+  const gains = ['gemma', 'gemma3', 'qwen35'].includes(architecture) && name.endsWith('norm.weight')
   return gains && !name.endsWith('linear_attn.norm.weight') ? (value) => 1 + value : undefined
 }
 
@@ -218,6 +218,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
       ...theta(5e5),
     },
   ],
+  ['gemma', 'gemma', { 'attention.key_length': value.number('u32', 32), ...theta(1e4) }],
   [
     'gemma3',
     'gemma3',

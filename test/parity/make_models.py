@@ -13,6 +13,8 @@ import torch
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     GraniteMoeHybridConfig,
@@ -78,6 +80,7 @@ CLASSES = {
     "phi3": (Phi3Config, Phi3ForCausalLM),
     "olmo2": (Olmo2Config, Olmo2ForCausalLM),
     "olmo3": (Olmo3Config, Olmo3ForCausalLM),
+    "gemma": (GemmaConfig, GemmaForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
     "lfm2": (Lfm2Config, Lfm2ForCausalLM),
     "qwen3_5": (Qwen3_5TextConfig, Qwen3_5ForCausalLM),
@@ -365,6 +368,30 @@ MODELS = {
         torch.float32,
         None,
     ),
+    # One head of keys and values, as in the smaller published model.
+    "gemma": (
+        "gemma",
+        {"head_dim": 32, "num_key_value_heads": 1, "tie_word_embeddings": True, "pad_token_id": None},
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, 3 queries to a key, heads and rows that are no whole vectors, a head of its own, a scaled rotary
+    # embedding.
+    "gemma_odd": (
+        "gemma",
+        {
+            "hidden_size": 72,
+            "intermediate_size": 120,
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "pad_token_id": None,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        },
+        torch.float32,
+        None,
+    ),
     # One head of keys and values, as in the smallest published model; the last of three layers sees everything.
     "gemma3": (
         "gemma3",
@@ -587,7 +614,7 @@ MODELS = {
 }
 
 # Their norms multiply by 1 + weight.
-OFFSET_NORMS = ("gemma3", "qwen3_5")
+OFFSET_NORMS = ("gemma", "gemma3", "qwen3_5")
 
 
 # Their weights are in the repository, since goldens of many programs stand on them; those of all others are drawn, here and
@@ -603,7 +630,7 @@ def build(name: str):
         settings.pop("rms_norm_eps")
     config, model = CLASSES[kind]
     model = model(config(**settings))
-    small = settings["tie_word_embeddings"] or kind == "gemma3"  # whose embedding is scaled
+    small = settings["tie_word_embeddings"] or kind in ("gemma", "gemma3")  # whose embedding is scaled
 
     def scales(key: str, shape) -> tuple[float, float]:
         if key.endswith(".bias"):

@@ -22,6 +22,7 @@ const models = readdirSync(join(parity, 'models'), { withFileTypes: true })
 
 /** Variants of families that GGUF files have no keys for, with what the error names. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
+  gemma_odd: /attention_bias is true, expected false/,
   gemma3_window: /attention_bias is true, expected false/,
   granite4_nope: /head_dim is 20, expected hidden_size \/ num_attention_heads, 72 \/ 6,/,
   granite_odd: /head_dim is 20, expected hidden_size \/ num_attention_heads, 64 \/ 6,/,

@@ -171,7 +171,7 @@ test('an unknown architecture', async () => {
   expect(await refused(it)).toMatchObject({
     code: 1,
     message: expect.stringMatching(
-      /^config\.json: model_type is "gpt_neo", which is not supported\. Supported: gemma3_text, granite, /,
+      /^config\.json: model_type is "gpt_neo", which is not supported\. Supported: gemma, gemma3_text, granite, /,
     ),
   })
 })

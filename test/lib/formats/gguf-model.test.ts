@@ -209,7 +209,7 @@ describe('a llama GGUF file', () => {
     expect(
       await problem(llamaGguf({ 'general.architecture': value.string('mamba') }), UnsupportedError),
     ).toMatch(
-      /^FILE has the architecture "mamba", which is not supported. Supported architectures: "gemma3" \(Gemma 3, text\), .*"llama" \(Llama, Mistral, SmolLM2, TinyLlama\), .*"smollm3" \(SmolLM3\)$/,
+      /^FILE has the architecture "mamba", which is not supported. Supported architectures: "gemma" \(Gemma\), "gemma3" \(Gemma 3, text\), .*"llama" \(Llama, Mistral, SmolLM2, TinyLlama\), .*"smollm3" \(SmolLM3\)$/,
     )
     expect(
       await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),

@@ -289,6 +289,30 @@ describe('an OLMo 2 or 3', () => {
   })
 })
 
+describe('a Gemma', () => {
+  const gemma = (more: object = {}) => graphOf({ model_type: 'gemma', ...shapes, ...more })
+
+  it('has two norms a block, with 1 + weight, and a scaled embedding, to which its head is tied', () => {
+    const norms = nodesOf(gemma(), 'rms_norm')
+    expect(norms.map(({ offset }) => offset)).toEqual(Array(2 * shapes.num_hidden_layers + 1).fill(1))
+    expect(nodesOf(gemma(), 'embedding')[0]?.scale).toBe(Math.sqrt(shapes.hidden_size))
+    expect(nodesOf(gemma(), 'lm_head')[0]?.weight).toBe('model.embed_tokens.weight')
+    expect(nodesOf(gemma(), 'attention')[0]).toMatchObject({ headDim: 256, scale: 1 / 16 })
+  })
+
+  it('means the approximation by the gelu of its first configs', () => {
+    expect(gemma({ hidden_act: 'gelu' })).toEqual(gemma())
+    expect(nodesOf(gemma(), 'gated_unit').map((node) => node.function)).toEqual(Array(4).fill('gelu'))
+    expect(() => gemma({ hidden_act: 'gelu_new' })).toThrow('hidden_act is "gelu_new"; supported:')
+  })
+
+  it('is refused if its attention looks ahead', () => {
+    expect(() => gemma({ use_bidirectional_attention: true })).toThrow(
+      'use_bidirectional_attention is true, which is not supported',
+    )
+  })
+})
+
 describe('a Gemma 3', () => {
   const gemma = (more: object = {}) => graphOf({ model_type: 'gemma3_text', ...shapes, ...more })
 
@@ -713,7 +737,7 @@ describe('any family', () => {
 
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: gemma3_text, granite, granitemoehybrid, lfm2, llama, ministral3, mistral, olmo2, olmo3, phi3, qwen2, qwen3, qwen3_5_text, smollm3.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: gemma, gemma3_text, granite, granitemoehybrid, lfm2, llama, ministral3, mistral, olmo2, olmo3, phi3, qwen2, qwen3, qwen3_5_text, smollm3.',
     )
   })
 

@@ -28,6 +28,7 @@ const FAMILIES: Record<
   olmo3: { model: 'olmo3_window', plain: 'olmo3', norms: ['post_feedforward_layernorm'] },
   lfm2: { model: 'lfm2_odd', plain: 'lfm2', norms: ['operator_norm', 'conv.conv'] },
   qwen3_5: { model: 'qwen3_5_odd', plain: 'qwen3_5', norms: ['linear_attn.norm', 'conv1d'], layer: 1 },
+  gemma: { model: 'gemma_odd', plain: 'gemma', norms: ['input_layernorm', 'norm'] },
   gemma3: { model: 'gemma3_window', plain: 'gemma3', norms: ['pre_feedforward_layernorm', 'k_norm', 'norm'] },
 }
 
