@@ -1,5 +1,5 @@
 /**
- * Writes the types of options from their schemas, so that each option is described once: the texts of config files
+ * Writes the types of options and of events from their schemas, so that each is described once: the texts of config files
  * become documentation comments, and defaults are added to them.
  *
  *   node scripts/options.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
@@ -18,7 +18,7 @@ const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
 
 const ENTRY = `
-export { typeNames } from './lib/core/type-names.ts'
+export { named, typeNames } from './lib/core/type-names.ts'
 export { camelKey, snakeKey, unwrapped } from './lib/core/schema-shape.ts'
 export { trainingMemory, memorySchemas } from './lib/options/memory-shape.ts'
 export { optimizerSettings } from './lib/options/optimizers.ts'
@@ -27,9 +27,10 @@ export { LOSSES } from './lib/losses/list.ts'
 export { scheduleSettings } from './lib/options/schedules.ts'
 export { taskShape } from './lib/options/task.ts'
 export { rulesNamed, strategySchema } from './lib/strategies/index.ts'
+export * from './lib/train/records/event-schemas.ts'
 `
 const lib = await loaded(ENTRY)
-const { camelKey, snakeKey, typeNames, unwrapped, rulesNamed, strategySchema } = lib
+const { camelKey, named, snakeKey, typeNames, unwrapped, rulesNamed, strategySchema } = lib
 
 /** Keys of all options, by their spelling in config files. */
 const spellings = new Map()
@@ -55,7 +56,53 @@ const losses = lib.LOSSES.map(({ name, about, schema }) => ({
   shape: { name: z.literal(name), ...schema.shape },
 }))
 
+named(lib.planRow, { type: 'PlanRow', from: 'native/addon' })
+named(lib.privacyReport, { type: 'PrivacyReport', from: 'strategies/privacy-report' })
+named(lib.bestReport, { type: 'BestReport', from: 'train/steps/best' })
+named(lib.runData, { type: 'RunDataFacts', about: 'Data of a run.' })
+const round = named(z.any().optional().describe('Only after a round of private training'), {
+  type: 'RoundPrivacy',
+  from: 'strategies/privacy-report',
+})
+/** Types that events extend, and the keys that they do not repeat. */
+const SHARED = {
+  rate: [['RateSearch'], lib.rateSearch],
+  step: [['PreferenceMetrics', 'RewardMetrics'], { ...lib.preference, ...lib.rewards, ...lib.roundPrivacy }],
+  eval: [['Evaluation']],
+}
+const events = lib.trainEvents.map(({ description: about, shape }) => {
+  const [name] = shape.event.def.values
+  const [parents, keys = {}] = SHARED[name] ?? []
+  const own =
+    name === 'eval' ? { event: shape.event, step: shape.step } : without(shape, { time: undefined }, keys)
+  if (name === 'step') own.privacy = round
+  return {
+    name: name === 'step' ? 'TrainStep' : `${pascal(name)}Event`,
+    about,
+    parents,
+    given: true,
+    shape: own,
+  }
+})
+
 const FILES = [
+  {
+    file: 'lib/train/steps/events.ts',
+    about: 'Events of a training run. JSON lines have the same fields in snake_case.',
+    uses: ['Evaluation', 'PreferenceMetrics', 'RewardMetrics'].map((name) => [name, 'train/steps/evaluate']),
+    interfaces: [
+      {
+        name: 'RateSearch',
+        about: 'A learning rate chosen before the run.',
+        given: true,
+        shape: lib.rateSearch,
+      },
+      ...events,
+    ],
+    last: `/** An event of a run, discriminated by \`event\`. */
+export type TrainEvent = ${events.map(({ name }) => name).join(' | ')}
+`,
+  },
   {
     file: 'lib/losses/types.ts',
     about: 'The losses with their options.',
@@ -150,8 +197,8 @@ function without(shape, ...others) {
   return Object.fromEntries(Object.entries(shape).filter(([key]) => !others.some((other) => key in other)))
 }
 
-function fileOf({ file, about, first = '', last = '', unions = [], interfaces }) {
-  const imports = new Map()
+function fileOf({ file, about, uses = [], first = '', last = '', unions = [], interfaces }) {
+  const imports = new Map(uses)
   const named = new Map()
   const united = unions.map(
     ({ name, about, schemas }) =>
@@ -159,7 +206,10 @@ function fileOf({ file, about, first = '', last = '', unions = [], interfaces })
   )
   const body = interfaces.map((each) => interfaceOf(each, { imports, named }))
   const inner = [...named].map(([name, { schemas, about }]) =>
-    interfaceOf({ name, about, shapes: [...schemas].map(({ shape }) => shape) }, { imports, named }),
+    interfaceOf(
+      { name, about, shapes: [...schemas].map(({ shape }) => shape), given: interfaces[0].given },
+      { imports, named },
+    ),
   )
   const lines = [...new Set(imports.values())]
     .filter((from) => `lib/${from}.ts` !== file)
@@ -186,15 +236,15 @@ function interfaceOf(
   const own = Object.entries(shape).filter(([key]) => !shared.includes(key))
   const keys = own.map(([key, schema]) => {
     const text = [respelled(schema.description ?? ''), defaultOf(schema)].filter(Boolean).join(' ')
-    const mayLack = given && schema.isOptional() ? '?' : ''
-    return `${text === '' ? '' : comment(text, '  ')}  readonly ${key}${mayLack}: ${unionOf(
+    const mayLack = given && schema.isOptional() && !typeNames.get(schema)?.always ? '?' : ''
+    return `${text === '' ? '' : comment(text, '  ')}  readonly ${camelKey(key)}${mayLack}: ${unionOf(
       (shapes ?? [shape]).map((each) => each[key]),
       context,
     )}\n`
   })
   const above = shared.length === 0 ? parents : [...parents, partOf(like, shared)]
   const extending = above.length === 0 ? '' : ` extends ${above.join(', ')}`
-  const made = `${comment(about, '')}export interface ${name}${extending} {\n${keys.join('')}}\n`
+  const made = `${comment(respelled(about), '')}export interface ${name}${extending} {\n${keys.join('')}}\n`
   return options === undefined ? made : `${made}\n${partialOf(name, options, shape, context)}`
 }
 
@@ -207,7 +257,9 @@ function partOf({ name, shape }, keys) {
 
 /** Options as a program gives them: any of them, also within options that are objects. */
 function partialOf(config, { name, of }, shape, context) {
-  const objects = Object.entries(shape).filter(([, schema]) => isObject(inside(schema)))
+  const objects = Object.entries(shape).filter(
+    ([, schema]) => inside(schema).def.type === 'object' && typeNames.get(inside(schema)),
+  )
   const left = ['name', ...objects.map(([key]) => key)].map((key) => `'${key}'`)
   const within = objects.map(([key, schema]) => {
     const type = typeOf(schema, context).replace(/^\w+/, 'Partial<$&>')
@@ -221,10 +273,6 @@ function partialOf(config, { name, of }, shape, context) {
 function inside(schema) {
   const inner = unwrapped(schema)
   return inner === undefined ? schema : inside(inner)
-}
-
-function isObject(schema) {
-  return schema.def.type === 'object' && typeNames.get(schema) !== undefined
 }
 
 function typeOf(schema, context) {
@@ -249,12 +297,14 @@ function membersOf(schema, context) {
     case 'default':
     case 'prefault':
     case 'optional':
+    case 'readonly':
       return membersOf(def.innerType, context)
     case 'nullable':
       return [...membersOf(def.innerType, context), 'null']
     case 'string':
     case 'number':
     case 'boolean':
+    case 'unknown':
       return [def.type]
     case 'literal':
       return def.values.map(literal)
@@ -270,10 +320,14 @@ function membersOf(schema, context) {
       return ['null']
     case 'tuple':
       return [`readonly [${def.items.map((each) => typeOf(each, context)).join(', ')}]`]
-    case 'record':
-      return [`Readonly<Record<string, ${typeOf(def.valueType, context)}>>`]
+    case 'record': {
+      const type = `Record<${typeOf(def.keyType, context)}, ${typeOf(def.valueType, context)}>`
+      return [`Readonly<${def.keyType.def.type === 'enum' ? `Partial<${type}>` : type}>`]
+    }
     case 'object': {
-      const keys = Object.entries(def.shape).map(([key, each]) => `readonly ${key}: ${typeOf(each, context)}`)
+      const keys = Object.entries(def.shape).map(
+        ([key, each]) => `readonly ${camelKey(key)}: ${typeOf(each, context)}`,
+      )
       return [`{ ${keys.join('; ')} }`]
     }
     default:
@@ -312,6 +366,7 @@ function respelled(text) {
   return text
     .replace(/(?: \(|, see )\[[^\]]+\]\([^)]+\)\)?/g, '')
     .replace(/\[([^\]]+)\]\([^)]+\)/g, '$1')
+    .replace(/[^.]$/, '$&.')
     .replace(/`[^`]+`/g, (code) =>
       code.replace(/\b[a-z]+(?:_[a-z0-9]+)+\b/g, (key) => spellings.get(key) ?? key),
     )
@@ -319,7 +374,7 @@ function respelled(text) {
 
 function collect(shape) {
   for (const [key, schema] of Object.entries(shape)) {
-    spellings.set(snakeKey(key), key)
+    spellings.set(snakeKey(key), camelKey(key))
     const inner = inside(schema)
     if (inner.def.type === 'object') collect(inner.def.shape)
   }

@@ -1,5 +1,6 @@
-/** Schemas of the JSON lines of a run: what `lowrank train --json` prints, and what metrics.jsonl holds. */
+/** Schemas of the JSON lines of a run, as `lowrank train --json` and metrics.jsonl have them; scripts/options.mjs writes types. */
 import * as z from 'zod'
+import { named } from '../../core/type-names.js'
 import { CATEGORIES, type PlanRow } from '../../native/addon.js'
 import type { PrivacyReport } from '../../strategies/privacy-report.js'
 
@@ -50,7 +51,7 @@ export const privacyReport = z
   .describe('Only in private training') satisfies z.ZodType<PrivacyReport>
 
 /** Means over preference pairs. */
-const preference = Object.fromEntries(
+export const preference = Object.fromEntries(
   Object.entries({
     rewards_chosen: 'dpo, orpo, and kto: mean reward of chosen (good) answers',
     rewards_rejected: 'dpo, orpo, and kto: mean reward of rejected (bad) answers',
@@ -66,7 +67,7 @@ const preference = Object.fromEntries(
 )
 
 /** Means over the answers of a step of task grpo. */
-const rewards = {
+export const rewards = {
   reward: z.number().optional().describe('grpo: mean reward of the answers'),
   reward_std: z.number().nonnegative().optional().describe('grpo: standard deviation of the rewards'),
   frac_reward_zero_std: share
@@ -108,7 +109,7 @@ const classes = {
     ),
 }
 
-const bestReport = z.object({
+export const bestReport = z.object({
   step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
   metric: z.string().describe('Its name'),
   value: z.number().describe('Metric in the best evaluation'),
@@ -119,7 +120,7 @@ const bestReport = z.object({
 
 const time = z.number().nonnegative().describe('Time of the line in seconds since 1970, to the millisecond')
 
-const runData = z.object({
+export const runData = z.object({
   name: z.string().nullable().describe('Path; null for a share of the training data'),
   rows: count.nullable().describe('Rows that are used; null if they are streamed'),
   hash: z.string().describe('Content hash'),
@@ -136,6 +137,38 @@ const askedRow = {
   expected: z.string(),
 }
 
+/** How the learning rate was searched. */
+export const rateSearch = {
+  learning_rate: z.number().positive().describe('The chosen rate'),
+  reason: z
+    .string()
+    .nullable()
+    .describe('Why it is the default of the strategy; null if the search chose it'),
+  rates: z
+    .array(
+      z.object({
+        rate: z.number().positive(),
+        loss: z.number().nullable().describe('Held-out loss in nats; null if the run diverged'),
+      }),
+    )
+    .readonly()
+    .describe('Rates tried in short runs, ascending'),
+  steps: count.describe('Optimizer steps that the search took'),
+  seconds: z.number().nonnegative(),
+}
+
+/** The round of a private step. */
+export const roundPrivacy = {
+  epsilon: z.number().optional().describe('Private training: ε spent so far'),
+  rank: count.nullable().optional().describe('Private training: ranks in use; null if all always are'),
+  cohort: count.optional().describe('Private training: clients or examples that the round drew'),
+  clipped_share: z
+    .number()
+    .nullable()
+    .optional()
+    .describe('Private training: share of the cohort that was clipped; null if nobody was drawn'),
+}
+
 /** The events of a run; each is one JSON line. */
 export const trainEvents = [
   z
@@ -145,7 +178,9 @@ export const trainEvents = [
       version: z.string().describe('Version of lowrank'),
       model: z.object({ name: z.string(), fingerprint: z.string().describe('Content hash of its files') }),
       strategy: z.record(z.string(), z.unknown()).describe('The strategy with all its options'),
-      strategy_label: z.string().optional().describe('Its name in the literature; absent in older files'),
+      strategy_label: named(z.string().optional(), { type: 'string', always: true }).describe(
+        'Its name in the literature; absent in older files',
+      ),
       trainable_parameters: count.describe('Numbers that train'),
       labels: z
         .array(z.string())
@@ -154,7 +189,7 @@ export const trainEvents = [
         .describe('task classification: the classes in the order of their ids'),
       data: runData.describe('The training data'),
       evaluation: runData.nullable().describe('The held-out data; null if there is none'),
-      device: z.string(),
+      device: named(z.string(), { type: 'Device', from: 'native/addon' }),
       level: z.string().describe('Instruction set of the kernels'),
       threads: count,
       total_steps: count.describe('Steps of the whole run'),
@@ -167,34 +202,19 @@ export const trainEvents = [
     .object({
       event: z.literal('rate'),
       time,
-      learning_rate: z.number().positive().describe('The chosen rate'),
-      reason: z
-        .string()
-        .nullable()
-        .describe('Why it is the default of the strategy; null if the search chose it'),
-      rates: z
-        .array(
-          z.object({
-            rate: z.number().positive(),
-            loss: z.number().nullable().describe('Held-out loss in nats; null if the run diverged'),
-          }),
-        )
-        .readonly()
-        .describe('Rates tried in short runs, ascending'),
-      steps: count.describe('Optimizer steps that the search took'),
-      seconds: z.number().nonnegative(),
+      ...rateSearch,
     })
-    .describe('The learning rate was searched; with learning_rate auto'),
+    .describe('The learning rate was searched; with `learning_rate: auto`'),
   z
     .object({
       event: z.literal('plan'),
       time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
       pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
-      runtime_bytes: bytes
-        .optional()
-        .describe('Resident bytes of the process before it opened the model: Node.js and the program'),
-      rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
+      runtime_bytes: named(bytes.optional(), { type: 'number', always: true }).describe(
+        'Resident bytes of the process before it opened the model: Node.js and the program',
+      ),
+      rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to `peak_bytes`'),
       privacy: privacyReport.optional(),
     })
     .describe('The planned memory, before the first step'),
@@ -204,13 +224,10 @@ export const trainEvents = [
       time,
       step,
       total_steps: step.describe('Steps of the whole run'),
-      epoch: z.number().nonnegative().describe('Passes over the data so far'),
-      loss: z
-        .number()
-        .nullable()
-        .describe(
-          'Mean over the supervised tokens of the step in nats, before its update; null for a round that drew nobody',
-        ),
+      epoch: z.number().nonnegative().describe('Passes over the data so far; over a stream, completed ones'),
+      loss: named(z.number().nullable(), { type: 'number' }).describe(
+        'Mean over the supervised tokens of the step before its update, in nats; for preference pairs and grpo, the loss of the task. For a round that drew nobody: null in JSON, NaN in programs',
+      ),
       grad_norm: z.number().nonnegative().describe('L2 norm of the gradient before clipping'),
       learning_rate: z.number().nonnegative().describe('Learning rate of this step'),
       tokens: count.describe('All tokens of the step'),
@@ -219,14 +236,7 @@ export const trainEvents = [
       seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
       ...preference,
       ...rewards,
-      epsilon: z.number().optional().describe('Private training: ε spent so far'),
-      rank: count.nullable().optional().describe('Private training: ranks in use; null if all always are'),
-      cohort: count.optional().describe('Private training: clients or examples that the round drew'),
-      clipped_share: z
-        .number()
-        .nullable()
-        .optional()
-        .describe('Private training: share of the cohort that was clipped; null if nobody was drawn'),
+      ...roundPrivacy,
     })
     .describe('An optimizer step was made'),
   z
@@ -263,15 +273,21 @@ export const trainEvents = [
       step: stepFromStart,
       rows: z
         .array(
-          z.object({
-            ...askedRow,
-            answer: z.string().describe('Answer by greedy generation'),
-            cut: z.boolean().describe('True if it ended at the token limit'),
-          }),
+          named(
+            z.object({
+              ...askedRow,
+              answer: z.string().describe('Answer by greedy generation'),
+              cut: z.boolean().describe('True if it ended at the token limit'),
+            }),
+            {
+              type: 'StepAnswer',
+              about: 'A held-out row with the greedy answer of the adapter at some step.',
+            },
+          ),
         )
         .readonly(),
     })
-    .describe('Held-out rows were answered, beside an evaluation; with eval_generate'),
+    .describe('Held-out rows were answered, beside an evaluation; with `eval_generate`'),
   z
     .object({
       event: z.literal('checkpoint'),
@@ -286,9 +302,9 @@ export const trainEvents = [
       time,
       step: stepFromStart,
       allocated: z
-        .partialRecord(z.enum(CATEGORIES), bytes)
+        .partialRecord(named(z.enum(CATEGORIES), { type: 'Category', from: 'native/addon' }), bytes)
         .describe('Bytes allocated by the engine for the whole process, by category'),
-      resident_bytes: bytes.describe('Resident set of the process'),
+      resident_bytes: bytes.describe('Resident set of the process in bytes'),
     })
     .describe('Memory between two steps; at most a hundred and two lines a run'),
   z
@@ -323,7 +339,7 @@ export const trainEvents = [
       stopped_early: z
         .literal(true)
         .optional()
-        .describe('The metric did not improve for early_stopping_patience evaluations'),
+        .describe('The metric did not improve for `early_stopping_patience` evaluations'),
       best: bestReport.optional().describe('The best evaluation, if there is held-out data'),
       peak_rss_bytes: bytes.describe('Most bytes that the process held resident'),
       tokens_per_second: rate,
