@@ -17,6 +17,7 @@ from common import (
     adapter_tensors,
     drawn,
     forward,
+    generator,
     load_double,
     loss_count,
     loss_sum,
@@ -160,14 +161,26 @@ def replace(parameter: torch.nn.Parameter, form: str) -> str:
 
 
 def attach(model, name: str, peft: dict):
-    """PEFT's model with float64 factors that are drawn by name."""
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **peft)).double()
+    """PEFT's model with float64 factors whose values are float32 numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"lora/{name}"))))
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **peft)).double()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator(f"{name}/{key}")) * 0.1)
+            elif "lora_A" in key:
+                parameter.copy_(parameter.float())
+    return model
+
+
+def draw(model, name: str) -> None:
+    """Factors drawn by name, as drawn.ts draws them."""
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if "lora_A" in key or "lora_B" in key:
                 bound = 0.2 if "lora_B" in key else parameter.shape[1] ** -0.5
                 parameter.copy_(drawn(f"{name}/{key.replace('.default', '')}", parameter.shape, bound))
-    return model
 
 
 def adamw(model) -> torch.optim.Optimizer:
@@ -213,6 +226,7 @@ def make_case(name: str, base: str, peft: dict, quantization: dict | None, batch
     hashes = quantize_linears(model, quantization["double_quant"]) if quantization else {}
     tables = quantize_tables(model, TABLES[name]) if name in TABLES else None
     model = attach(model, name, peft)
+    draw(model, name)
     batch = batch_of(base)
     logits = forward(model, batch)
     loss = loss_sum(logits, batch) / loss_count(batch)
