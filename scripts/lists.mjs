@@ -1,6 +1,6 @@
 /**
  * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
- * lib/native/lists.ts, and operations with their inputs and attributes there, in native/ops/list.h, and in
+ * lib/native/lists.ts. Operations, as their files in native/ops state them, go there too, to native/ops/list.h, and to
  * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is also written for CUDA's kernels, and
  * `fields` those of a structure. Writes the list of kernels, native/kernels/list.h, and their variant,
  * native/kernels/variant.h, from the headers that state them, and what a level of the CPU's instruction sets consists of,
@@ -22,12 +22,38 @@ const lists = entries.flatMap(([name, { about, values, typescript, device }]) =>
     : {
         name,
         about,
-        names: Array.isArray(values) ? values : Object.keys(values),
-        nodes: Array.isArray(values) ? undefined : Object.entries(values),
+        names: values,
         typescript,
         device,
       },
 )
+/** The operations: what LOWRANK_NODE and the comment before it say. */
+const NODE = /((?:^\/\/\/ .*\n)+)LOWRANK_NODE\((\w+)([^;]*)\);/gm
+const nodes = filesOf('native/ops', '.cpp').flatMap(([, text]) => [...text.matchAll(NODE)].map(nodeOf))
+lists.unshift({
+  name: 'Op',
+  about: 'Operations of a graph, each with its inputs by role and its attributes.',
+  names: nodes.map(([name]) => name),
+  nodes,
+})
+
+function nodeOf([, about, name, rest]) {
+  const text = about.trim().slice('/// '.length).replaceAll('\n/// ', ' ')
+  const node = { about: text, inputs: [], attributes: {} }
+  for (const [, optional, kind, names] of rest.matchAll(/(optional\()?(\w+)\(([\w\s,]*)\)/g)) {
+    if (kind === 'inputs') node.inputs = names.split(/,\s*/)
+    else if (kind === 'state_block') node.stateBlock = Number(names)
+    else node.attributes[optional ? `${names}?` : names] = kind
+  }
+  return [name, { ...node, ends: /, ends$/.test(rest) }]
+}
+
+/** Names and texts of a folder's files with an ending, in order. */
+function filesOf(folder, ending) {
+  const names = readdirSync(join(root, folder)).filter((name) => name.endsWith(ending))
+  return names.sort().map((name) => [name, readFileSync(join(root, folder, name), 'utf8')])
+}
+
 /** A type that is none of these is an enumeration. A field is optional if it has a default. */
 const TYPES = {
   integer: { cpp: 'int64_t', ts: 'number', missing: 0 },
@@ -51,8 +77,7 @@ function fieldOf([key, { about, type, default: given }]) {
   }
 }
 
-/** The operations, and types of their attributes. A type that is none of these is an enumeration. */
-const nodes = lists.find(({ nodes }) => nodes !== undefined).nodes
+/** Types of attributes. A type that is none of these is an enumeration. */
 const ATTRIBUTES = {
   weight: { cpp: 'int', ts: 'string', absent: -1, read: 'weight' },
   value: { cpp: 'int', ts: 'number', absent: -1, read: 'value' },
@@ -178,7 +203,7 @@ function stateBlocks() {
 
 /** The table of operations. Hidden, since a shared library would link without one that is missing. */
 function rules() {
-  return `// Made by scripts/lists.mjs from native/lists.json.
+  return `// Made by scripts/lists.mjs from the files of operations.
 #pragma once
 
 #include "plan/op.h"
@@ -201,15 +226,10 @@ inline constexpr OpTable kOps{${nodes.map(([name]) => `\n    &${name},`).join(''
 
 /** Headers that state kernels, with their kernels. */
 function kernelHeaders() {
-  const folder = join(root, 'native/kernels')
-  return readdirSync(folder)
-    .filter((file) => file.endsWith('.h'))
-    .sort()
-    .flatMap((file) => {
-      const found = [...readFileSync(join(folder, file), 'utf8').matchAll(KERNEL)]
-      const kernels = found.map(([, name, room]) => ({ name, room: room !== undefined }))
-      return kernels.length === 0 ? [] : [{ file, kernels }]
-    })
+  return filesOf('native/kernels', '.h').flatMap(([file, text]) => {
+    const kernels = [...text.matchAll(KERNEL)].map(([, name, room]) => ({ name, room: room !== undefined }))
+    return kernels.length === 0 ? [] : [{ file, kernels }]
+  })
 }
 
 function kernelList() {
@@ -257,13 +277,9 @@ ${kernelHeaders()
 
 /** Headers that state terms of adapters, with their classes. */
 function terms() {
-  const folder = join(root, 'native/adapters')
-  const found = readdirSync(folder)
-    .filter((file) => file.endsWith('_term.h'))
-    .sort()
-    .flatMap((file) =>
-      [...readFileSync(join(folder, file), 'utf8').matchAll(TERM)].map(([, name]) => ({ file, name })),
-    )
+  const found = filesOf('native/adapters', '_term.h').flatMap(([file, text]) =>
+    [...text.matchAll(TERM)].map(([, name]) => ({ file, name })),
+  )
   return `// Made by scripts/lists.mjs from the headers that state terms.
 #pragma once
 
@@ -323,7 +339,7 @@ function graphNodes() {
     return `${documented(about, '  ')}\n${line.length <= 110 ? line : long}\n`
   }
   const used = lists.filter(({ name }) => types.includes(name))
-  return `/** Made by scripts/lists.mjs from native/lists.json. */
+  return `/** Made by scripts/lists.mjs from the files of operations in native/ops. */
 ${used.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}
 /** An operation with its inputs and attributes. Weights go by their names, values by their numbers. */
 export type Operation =

@@ -125,52 +125,6 @@ export class GraphBuilder {
     })
   }
 
-  /**
-   * C conv(B X) for an x with the columns of B, C, and X, where conv is a depthwise causal convolution with `taps`
-   * weights per column that starts anew at each sequence.
-   */
-  shortConv(path: string, x: Value, options: { taps: number; bias: boolean }): Value {
-    const { taps } = options
-    const cols = x.cols / 3
-    const weight = this.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
-    const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, cols, 'vector') } : {}
-    return this.add(cols, 'operand', { op: 'short_conv', path, x: x.id, weight, ...bias })
-  }
-
-  /** silu(conv(x)), with the convolution of `shortConv` over all columns of x. */
-  siluConv(path: string, x: Value, options: { taps: number; bias: boolean }): Value {
-    const { taps } = options
-    const weight = this.weight(`${path}.weight`, 1, x.cols * taps, 'vector', [x.cols, 1, taps])
-    const bias = options.bias ? { bias: this.weight(`${path}.bias`, 1, x.cols, 'vector') } : {}
-    return this.add(x.cols, 'operand', { op: 'silu_conv', path, x: x.id, weight, ...bias })
-  }
-
-  /**
-   * Gated delta rule for an x with the queries [keyHeads * keyDim], keys [keyHeads * keyDim], and values
-   * [heads * valueDim] of each token, and beta and alpha: [T, heads]; gives [T, heads * valueDim]. Its weights are
-   * `A_log` and `dt_bias` at `path`, [heads] each.
-   */
-  gatedDeltaRule(
-    path: string,
-    x: Value,
-    beta: Value,
-    alpha: Value,
-    shape: { heads: number; keyHeads: number; keyDim: number },
-  ): Value {
-    const weight = this.weight(`${path}.A_log`, 1, shape.heads, 'vector')
-    const bias = this.weight(`${path}.dt_bias`, 1, shape.heads, 'vector')
-    return this.add(x.cols - 2 * shape.keyHeads * shape.keyDim, 'operand', {
-      op: 'gated_delta_rule',
-      path,
-      x: x.id,
-      beta: beta.id,
-      alpha: alpha.id,
-      weight,
-      bias,
-      ...shape,
-    })
-  }
-
   /** The head; uses the embedding's weight if the two are tied. */
   lmHead(path: string, x: Value, vocabSize: number, tiedTo?: string): void {
     const weight = tiedTo ?? this.weight(`${path}.weight`, vocabSize, x.cols, 'matrix')
@@ -181,18 +135,14 @@ export class GraphBuilder {
     return { ...rest, weights: this.weights, values: this.values, nodes: this.nodes }
   }
 
-  private weight(
-    name: string,
-    rows: number,
-    cols: number,
-    kind: GraphWeight['kind'],
-    shape?: number[],
-  ): string {
+  /** Adds a weight to those of the graph, for nodes that one family alone has. */
+  weight(name: string, rows: number, cols: number, kind: GraphWeight['kind'], shape?: number[]): string {
     this.weights.push({ name, rows, cols, kind, ...(shape && { shape }) })
     return name
   }
 
-  private add(cols: number, type: GraphValue['type'], node: Description<GraphNode>): Value {
+  /** Adds a node and its output, [T, cols]. */
+  add(cols: number, type: GraphValue['type'], node: Description<GraphNode>): Value {
     const rows: RowKind = 'tokens'
     const value: Value = { id: this.values.length, rows, cols, type }
     this.values.push(value)

@@ -83,12 +83,15 @@ function shortConvolution(
   at: string,
   x: Value,
   residual: Value,
-  options: { bias: boolean; taps: number },
+  { bias, taps }: { bias: boolean; taps: number },
 ): Value {
-  const { bias } = options
-  const hidden = residual.cols
-  const parts = g.linear(`${at}.in_proj`, x, 3 * hidden, { bias })
-  return g.linear(`${at}.out_proj`, g.shortConv(`${at}.conv`, parts, options), hidden, { bias, residual })
+  const cols = residual.cols
+  const parts = g.linear(`${at}.in_proj`, x, 3 * cols, { bias })
+  const path = `${at}.conv`
+  const weight = g.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
+  const own = bias ? { bias: g.weight(`${path}.bias`, 1, cols, 'vector') } : {}
+  const convolved = g.add(cols, 'operand', { op: 'short_conv', path, x: parts.id, weight, ...own })
+  return g.linear(`${at}.out_proj`, convolved, cols, { bias, residual })
 }
 
 function attention(g: GraphBuilder, c: Decoder, at: string, x: Value, residual: Value): Value {

@@ -103,9 +103,22 @@ function linearAttention(
   const gate = g.linear(`${at}.in_proj_z`, x, width)
   const beta = g.linear(`${at}.in_proj_b`, x, valueHeads)
   const alpha = g.linear(`${at}.in_proj_a`, x, valueHeads)
-  const convolved = g.siluConv(`${at}.conv1d`, parts, { taps, bias: false })
-  const shape = { heads: valueHeads, keyHeads, keyDim }
-  const read = g.gatedDeltaRule(at, convolved, beta, alpha, shape)
+  const { cols } = parts
+  const path = `${at}.conv1d`
+  const filter = g.weight(`${path}.weight`, 1, cols * taps, 'vector', [cols, 1, taps])
+  const convolved = g.add(cols, 'operand', { op: 'silu_conv', path, x: parts.id, weight: filter })
+  const read = g.add(width, 'operand', {
+    op: 'gated_delta_rule',
+    path: at,
+    x: convolved.id,
+    beta: beta.id,
+    alpha: alpha.id,
+    weight: g.weight(`${at}.A_log`, 1, valueHeads, 'vector'),
+    bias: g.weight(`${at}.dt_bias`, 1, valueHeads, 'vector'),
+    heads: valueHeads,
+    keyHeads,
+    keyDim,
+  })
   const normed = g.rmsNorm(`${at}.norm`, read, c.rmsNormEps, { width: valueDim })
   return g.linear(`${at}.out_proj`, g.gatedUnit('silu', `${at}.gate`, gate, normed), c.hiddenSize, {
     residual,

@@ -116,7 +116,7 @@ export interface PlanOptions {
 
 /** Tokens between positions at which operations keep their state, besides the end of a text. */
 export const STATE_BLOCKS: Readonly<Record<string, number>> = {
+  gated_delta_rule: 512,
   short_conv: 64,
   silu_conv: 64,
-  gated_delta_rule: 512,
 }

@@ -8,57 +8,57 @@ namespace lowrank {
 
 /// Operations of a graph, each with its inputs by role and its attributes.
 enum class Op : uint8_t {
-  embedding,
-  rms_norm,
-  linear,
-  cast,
   add,
-  rope,
   attention,
-  gated_unit,
-  slice,
-  short_conv,
-  silu_conv,
+  cast,
+  embedding,
   gated_delta_rule,
+  gated_unit,
+  linear,
   lm_head,
   receive,
   send,
+  rms_norm,
+  rope,
+  short_conv,
+  silu_conv,
+  slice,
 };
 inline constexpr const char* kOpNames[] = {
-    "embedding",
-    "rms_norm",
-    "linear",
-    "cast",
     "add",
-    "rope",
     "attention",
-    "gated_unit",
-    "slice",
-    "short_conv",
-    "silu_conv",
+    "cast",
+    "embedding",
     "gated_delta_rule",
+    "gated_unit",
+    "linear",
     "lm_head",
     "receive",
     "send",
+    "rms_norm",
+    "rope",
+    "short_conv",
+    "silu_conv",
+    "slice",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(Op) { return kOpNames; }
 /// The roles of its inputs; null: no more.
 inline constexpr const char* kOpInputs[][3] = {
-    {},
-    {"x"},
-    {"x"},
-    {"x"},
-    {"x"},
     {"x"},
     {"q", "k", "v"},
+    {"x"},
+    {},
+    {"x", "beta", "alpha"},
     {"gate", "up"},
     {"x"},
     {"x"},
-    {"x"},
-    {"x", "beta", "alpha"},
-    {"x"},
     {},
+    {"x"},
+    {"x"},
+    {"x"},
+    {"x"},
+    {"x"},
     {"x"},
 };
 
@@ -422,50 +422,28 @@ void each_field(PlanOptions& fields, Visit&& visit) {
 
 /// Attributes of nodes; what an operation does not have keeps its default.
 struct NodeAttributes {
-  int weight = -1;
-  float scale = 0;
-  float eps = 0;
-  float offset = 0;
-  int bias = -1;
   int residual = -1;
   int heads = 0;
-  int head_dim = 0;
-  int table = 0;
   int kv_heads = 0;
+  int head_dim = 0;
+  float scale = 0;
   int window = -1;
-  Activation function = {};
-  int first = 0;
+  int weight = -1;
+  int bias = -1;
   int key_heads = 0;
   int key_dim = 0;
+  Activation function = {};
+  float eps = 0;
+  float offset = 0;
+  int table = 0;
+  int first = 0;
 };
 /// Calls visit.<type>(name in TypeScript, attribute, whether it may be absent) for each attribute of an operation.
 template <class Visit>
 void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
   switch (op) {
-    case Op::embedding:
-      visit.weight("weight", of.weight, false);
-      visit.number("scale", of.scale, true);
-      return;
-    case Op::rms_norm:
-      visit.weight("weight", of.weight, false);
-      visit.number("eps", of.eps, false);
-      visit.number("scale", of.scale, true);
-      visit.number("offset", of.offset, true);
-      return;
-    case Op::linear:
-      visit.weight("weight", of.weight, false);
-      visit.weight("bias", of.bias, true);
-      visit.value("residual", of.residual, true);
-      return;
-    case Op::cast:
-      return;
     case Op::add:
       visit.value("residual", of.residual, false);
-      return;
-    case Op::rope:
-      visit.integer("heads", of.heads, false);
-      visit.integer("headDim", of.head_dim, false);
-      visit.integer("table", of.table, true);
       return;
     case Op::attention:
       visit.integer("heads", of.heads, false);
@@ -474,20 +452,11 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
       visit.number("scale", of.scale, false);
       visit.integer("window", of.window, true);
       return;
-    case Op::gated_unit:
-      visit.choice("function", of.function, false);
+    case Op::cast:
       return;
-    case Op::slice:
-      visit.integer("first", of.first, false);
-      visit.integer("heads", of.heads, true);
-      return;
-    case Op::short_conv:
+    case Op::embedding:
       visit.weight("weight", of.weight, false);
-      visit.weight("bias", of.bias, true);
-      return;
-    case Op::silu_conv:
-      visit.weight("weight", of.weight, false);
-      visit.weight("bias", of.bias, true);
+      visit.number("scale", of.scale, true);
       return;
     case Op::gated_delta_rule:
       visit.weight("weight", of.weight, false);
@@ -496,12 +465,43 @@ void each_attribute(Op op, NodeAttributes& of, Visit&& visit) {
       visit.integer("keyHeads", of.key_heads, false);
       visit.integer("keyDim", of.key_dim, false);
       return;
+    case Op::gated_unit:
+      visit.choice("function", of.function, false);
+      return;
+    case Op::linear:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      visit.value("residual", of.residual, true);
+      return;
     case Op::lm_head:
       visit.weight("weight", of.weight, false);
       return;
     case Op::receive:
       return;
     case Op::send:
+      return;
+    case Op::rms_norm:
+      visit.weight("weight", of.weight, false);
+      visit.number("eps", of.eps, false);
+      visit.number("scale", of.scale, true);
+      visit.number("offset", of.offset, true);
+      return;
+    case Op::rope:
+      visit.integer("heads", of.heads, false);
+      visit.integer("headDim", of.head_dim, false);
+      visit.integer("table", of.table, true);
+      return;
+    case Op::short_conv:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      return;
+    case Op::silu_conv:
+      visit.weight("weight", of.weight, false);
+      visit.weight("bias", of.bias, true);
+      return;
+    case Op::slice:
+      visit.integer("first", of.first, false);
+      visit.integer("heads", of.heads, true);
       return;
   }
 }
@@ -510,12 +510,12 @@ constexpr bool ends(Op op) { return op == Op::lm_head || op == Op::send; }
 /// Tokens between positions at which nodes of the operation keep their state, besides the end of a text; 0: they keep none.
 constexpr int64_t state_block(Op op) {
   switch (op) {
+    case Op::gated_delta_rule:
+      return 512;
     case Op::short_conv:
       return 64;
     case Op::silu_conv:
       return 64;
-    case Op::gated_delta_rule:
-      return 512;
     default:
       return 0;
   }

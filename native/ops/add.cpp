@@ -62,6 +62,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace add_op
 
+/// out = residual + x
+LOWRANK_NODE(add, inputs(x), value(residual));
 const OpRules add{.shape = add_op::shape, .forward = add_op::forward, .backward = add_op::backward};
 
 }  // namespace lowrank

@@ -100,6 +100,9 @@ int64_t state_bytes(const Graph&, const Node& node, const PlanOptions& options) 
 
 }  // namespace attention_op
 
+/// Causal attention within sequences; with a window, a token attends to at most that many keys, including its own.
+LOWRANK_NODE(attention, inputs(q, k, v), integer(heads), integer(kvHeads), integer(headDim), number(scale),
+             optional(integer(window)));
 const OpRules attention{.quadratic = true,
                         .shape = attention_op::shape,
                         .forward = attention_op::forward,

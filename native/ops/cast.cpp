@@ -58,6 +58,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace cast_op
 
+/// out = x, converting the residual stream to an operand.
+LOWRANK_NODE(cast, inputs(x));
 const OpRules cast{.cheap = true, .shape = cast_op::shape, .forward = cast_op::forward, .backward = cast_op::backward};
 
 }  // namespace lowrank

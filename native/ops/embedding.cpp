@@ -90,6 +90,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace embedding_op
 
+/// out = scale row; default scale 1.
+LOWRANK_NODE(embedding, weight(weight), optional(number(scale)));
 const OpRules embedding{
     .shape = embedding_op::shape, .forward = embedding_op::forward, .backward = embedding_op::backward};
 

@@ -132,6 +132,13 @@ void rewind(const Run& run, int node) {
 
 }  // namespace gated_delta_rule_op
 
+/// Gated delta rule (Yang et al. 2024, arXiv 2412.06464). x holds the queries and keys [keyHeads keyDim each] and the
+/// values of all heads, in this order; beta and alpha have one column per head. Queries and keys are divided by their
+/// norms, queries also by the root of keyDim. Per head and sequence, the state S [keyDim, valueDim] starts at zero: S =
+/// e^g S; S = S + k (sigmoid(beta) (v - S^T k))^T; out = S^T q, where g = -exp(weight) softplus(alpha + bias). Each key
+/// head serves heads / keyHeads consecutive heads.
+LOWRANK_NODE(gated_delta_rule, inputs(x, beta, alpha), weight(weight), weight(bias), integer(heads), integer(keyHeads),
+             integer(keyDim), state_block(512));
 const OpRules gated_delta_rule{.shape = gated_delta_rule_op::shape,
                                .forward = gated_delta_rule_op::forward,
                                .backward = gated_delta_rule_op::backward,

@@ -90,6 +90,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace gated_unit_op
 
+/// out = function(gate) up. If both are the same value, its first half is the gate and its second half is up.
+LOWRANK_NODE(gated_unit, inputs(gate, up), Activation(function));
 const OpRules gated_unit{.cheap = true,
                          .shape = gated_unit_op::shape,
                          .forward = gated_unit_op::forward,

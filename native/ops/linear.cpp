@@ -313,6 +313,8 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace linear_op
 
+/// out = x W^T (+ bias) (+ residual)
+LOWRANK_NODE(linear, inputs(x), weight(weight), optional(weight(bias)), optional(value(residual)));
 const OpRules linear{.shape = linear_op::shape,
                      .keeps_output = keeps_scaled_output,
                      .forward = linear_op::forward,

@@ -158,6 +158,8 @@ void forward(Planner& plan, int index, Phase phase) {
 
 }  // namespace lm_head_op
 
+/// Selects the rows with a label (training, evaluation) or the requested rows (generation) and multiplies by the head.
+LOWRANK_NODE(lm_head, inputs(x), weight(weight), ends);
 const OpRules lm_head{.shape = lm_head_op::shape, .forward = lm_head_op::forward};
 
 }  // namespace lowrank

@@ -57,10 +57,14 @@ void forward_sent(Planner& plan, int index, Phase phase) {
 
 }  // namespace part_ends_op
 
+/// First node of a part of a model: out = hidden states from the rank with the layers before it.
+LOWRANK_NODE(receive);
 const OpRules receive{.differentiated = true,
                       .shape = part_ends_op::shape_received,
                       .forward = part_ends_op::forward_received,
                       .backward = part_ends_op::backward_received};
+/// Last node of a part of a model: hands x on to the rank with the layers behind it.
+LOWRANK_NODE(send, inputs(x), ends);
 const OpRules send{.shape = part_ends_op::shape_sent, .forward = part_ends_op::forward_sent};
 
 }  // namespace lowrank

@@ -125,6 +125,9 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace rms_norm_op
 
+/// out = x / rms(x) scale (weight + offset), over the whole row or over groups of columns as wide as the weight;
+/// default offset 0.
+LOWRANK_NODE(rms_norm, inputs(x), weight(weight), number(eps), optional(number(scale)), optional(number(offset)));
 const OpRules rms_norm{
     .cheap = true, .shape = rms_norm_op::shape, .forward = rms_norm_op::forward, .backward = rms_norm_op::backward};
 

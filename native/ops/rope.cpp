@@ -82,6 +82,8 @@ int64_t rope_table_floats(const Graph& graph, size_t first, int64_t positions) {
   return floats;
 }
 
+/// Rotates q and k with one of the graph's rotations, by default the first; positions restart at every sequence.
+LOWRANK_NODE(rope, inputs(x), integer(heads), integer(headDim), optional(integer(table)));
 const OpRules rope{
     .overwrites = true, .shape = rope_op::shape, .forward = rope_op::forward, .backward = rope_op::backward};
 

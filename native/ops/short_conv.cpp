@@ -152,12 +152,17 @@ void rewind(const Run& run, int node) {
 
 }  // namespace short_conv_op
 
+/// out = C conv(B X), where x holds the columns of B, C, and X in this order, and conv is a causal convolution within
+/// each column and sequence; weight [cols, taps] (+ bias). The last tap is for the token itself.
+LOWRANK_NODE(short_conv, inputs(x), weight(weight), optional(weight(bias)), state_block(64));
 const OpRules short_conv{.cheap = true,
                          .shape = short_conv_op::shape,
                          .forward = short_conv_op::forward,
                          .backward = short_conv_op::backward,
                          .state_bytes = short_conv_op::state_bytes,
                          .rewind = short_conv_op::rewind};
+/// out = silu(conv(x)), with the convolution of `short_conv` over all columns of x.
+LOWRANK_NODE(silu_conv, inputs(x), weight(weight), optional(weight(bias)), state_block(64));
 const OpRules silu_conv = short_conv;
 
 }  // namespace lowrank

@@ -93,6 +93,9 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace slice_op
 
+/// out = columns of x from `first` on, or those columns of each of `heads` equal parts of x; the slices of a value must
+/// cover each column exactly once.
+LOWRANK_NODE(slice, inputs(x), integer(first), optional(integer(heads)));
 const OpRules slice{.cheap = true,
                     .shape = slice_op::shape,
                     .reads_dense = slice_op::reads_dense,

@@ -1,6 +1,5 @@
-// An operation of the graph is a file in ops/, which contains everything that the engine knows about it, and an entry
-// in lists.json, which has its inputs and attributes. The caller passes the table of operations, so that the planner
-// includes none of them.
+// An operation of the graph is a file in ops/, which contains everything that the engine knows about it. The caller
+// passes the table of operations, so that the planner includes none of them.
 #pragma once
 
 #include <array>
@@ -9,6 +8,10 @@
 #include "plan/step.h"
 
 namespace lowrank {
+
+/// States the node of an operation, from which scripts/lists.mjs writes both languages' types: its inputs by role, its
+/// attributes by type, and what it keeps.
+#define LOWRANK_NODE(name, ...) extern const OpRules name
 
 class NodeCheck;
 class Planner;
